@@ -1,0 +1,81 @@
+"""Conversion between box forms. Boxes are pixels; xyxy has exclusive right and bottom edges, so `w = x2 - x1`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Boxes = NDArray[np.float32]
+
+
+def as_boxes(boxes: Any) -> NDArray[np.float64]:
+    """Anything box-like as `(N, 4)` float64; an empty input gives `(0, 4)`.
+
+    Raises:
+        ValueError: not four numbers per box.
+    """
+    array = np.asarray(boxes, np.float64)
+    if array.size == 0:
+        return np.zeros((0, 4))
+    if array.ndim == 1:
+        array = array[None]
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ValueError(f"boxes are (N, 4), not {array.shape}")
+    return array
+
+
+def xywh_to_xyxy(boxes: Any) -> Boxes:
+    """`(N, 4)` x, y, width, height → `(N, 4)` float32 xyxy.
+
+    >>> xywh_to_xyxy([[10, 20, 5, 6]]).tolist()
+    [[10.0, 20.0, 15.0, 26.0]]
+    """
+    array = as_boxes(boxes)
+    return np.concatenate([array[:, :2], array[:, :2] + array[:, 2:]], axis=1).astype(np.float32)
+
+
+def xyxy_to_xywh(boxes: Any) -> Boxes:
+    """`(N, 4)` xyxy → `(N, 4)` float32 x, y, width, height.
+
+    >>> xyxy_to_xywh([[10, 20, 15, 26]]).tolist()
+    [[10.0, 20.0, 5.0, 6.0]]
+    """
+    array = as_boxes(boxes)
+    return np.concatenate([array[:, :2], array[:, 2:] - array[:, :2]], axis=1).astype(np.float32)
+
+
+def scale_boxes(boxes: Any, scale_x: float, scale_y: float) -> Boxes:
+    """Boxes times `(scale_x, scale_y)`, float32, never rounded: scaling there and back gives the same box.
+
+    >>> scale_boxes([[1, 2, 3, 4]], 2, 0.5).tolist()
+    [[2.0, 1.0, 6.0, 2.0]]
+    """
+    return (as_boxes(boxes) * np.array([scale_x, scale_y, scale_x, scale_y])).astype(np.float32)
+
+
+def clip_boxes(boxes: Any, height: int, width: int) -> Boxes:
+    """Boxes xyxy cut to the frame; a box outside it gets zero area on the nearest edge."""
+    limits = np.array([width, height, width, height])
+    return np.asarray(np.clip(as_boxes(boxes), 0, limits), np.float32)
+
+
+def box_areas(boxes: Any) -> NDArray[np.float64]:
+    """`(N,)` areas of xyxy boxes; 0 for an inverted box."""
+    array = as_boxes(boxes)
+    return np.asarray(np.prod(np.maximum(array[:, 2:] - array[:, :2], 0), axis=1))
+
+
+def box_iou(a: Any, b: Any) -> NDArray[np.float64]:
+    """IoU of every pair of xyxy boxes, `(N, M)` float64; 0 where a box is empty.
+
+    >>> box_iou([[0, 0, 2, 2]], [[1, 0, 3, 2], [5, 5, 6, 6]]).round(3).tolist()
+    [[0.333, 0.0]]
+    """
+    first, second = as_boxes(a), as_boxes(b)
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=2)
+    union = box_areas(first)[:, None] + box_areas(second)[None, :] - shared
+    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))

@@ -1,0 +1,213 @@
+"""`ImageFolder` and `TiffPages`: frames that are image files, or the pages of one TIFF."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from threading import RLock
+
+from PIL import Image
+
+from trackweave.errors import FrameError
+from trackweave.frames.cache import FrameCache
+from trackweave.frames.pixels import DECODE_ERRORS, Window, pixels, to_rgb, window_of
+from trackweave.frames.selection import WholeVideo, numbered_names
+from trackweave.frames.source import RGBFrame
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", *TIFF_SUFFIXES)
+CACHE_BYTES = 128 * 2**20
+WINDOW_SAMPLES = 8
+
+
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """Sort key that reads numbers as numbers, so `frame2` comes before `frame10`; case does not count.
+
+    >>> sorted(["b1", "a10", "A2", "a02"], key=natural_key)
+    ['A2', 'a02', 'a10', 'b1']
+    """
+    parts = re.split(r"(\d+)", name.casefold())
+    return [int(part) if odd % 2 else part for odd, part in enumerate(parts)], name
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The folder's images in natural order; hidden files (such as macOS's `._name.jpg`) and subfolders do not count."""
+    files = (f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith("."))
+    return sorted((f for f in files if f.is_file()), key=lambda f: natural_key(f.name))
+
+
+class _StillFrames(WholeVideo):
+    """Base of the sources made of still images: caching, the common size, and the window of deep images.
+
+    Subclasses say how to open still number k and what to call it in an error.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str], cache_bytes: int) -> None:
+        self.path: Path | None = path
+        self.cache = FrameCache(cache_bytes)
+        self._names = tuple(names)
+        self._size: tuple[int, int] | None = None
+        self._window: Window | None = None
+        self._lock = RLock()
+
+    def _load(self, position: int) -> Image.Image:
+        raise NotImplementedError
+
+    def _describe(self, position: int) -> str:
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self._names
+
+    @property
+    def times(self) -> Sequence[float] | None:
+        return None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        with self._lock:
+            if self._size is None:
+                self._size = self._first_readable_size()
+            return self._size
+
+    def close(self) -> None:
+        self.cache.clear()
+
+    def _read(self, position: int) -> RGBFrame:
+        frame = self.cache.get(position)
+        if frame is None:
+            frame = self._decode(position)
+            self._check_size(position, frame)
+            self.cache.put(position, frame)
+        return frame
+
+    def _decode(self, position: int) -> RGBFrame:
+        try:
+            values = pixels(self._load(position))
+        except DECODE_ERRORS as error:
+            what = self._describe(position)
+            raise FrameError(f"{what} cannot be read as an image ({error}): restore the file or leave it out") from None
+        return to_rgb(values, None if values.ndim == 3 else self._deep_window())
+
+    def _check_size(self, position: int, frame: RGBFrame) -> None:
+        found, expected = frame.shape[:2], self.size
+        if found != expected:
+            raise FrameError(
+                f"{self._describe(position)} is {_pixels(found)}, but the frames before it are {_pixels(expected)}: "
+                "all frames need one size"
+            )
+
+    def _first_readable_size(self) -> tuple[int, int]:
+        reason = ""
+        for position in range(len(self)):
+            try:
+                frame = self._decode(position)
+            except FrameError as error:
+                reason = reason or str(error)
+            else:
+                self.cache.put(position, frame)
+                height, width = frame.shape[:2]
+                return height, width
+        raise FrameError(f"{self.path}: none of the {len(self)} images can be read; the first: {reason}")
+
+    def _deep_window(self) -> Window:
+        # One window for the whole source, never one per frame: the same tissue must look the same in every frame.
+        with self._lock:
+            if self._window is None:
+                self._window = window_of(self._sampled_values())
+            return self._window
+
+    def _sampled_values(self) -> list[RGBFrame]:
+        last, count = len(self) - 1, min(WINDOW_SAMPLES, len(self))
+        sampled = []
+        for position in sorted({round(k * last / max(count - 1, 1)) for k in range(count)}):
+            try:
+                sampled.append(pixels(self._load(position)))
+            except DECODE_ERRORS:
+                continue  # reading that frame reports it
+        return sampled
+
+
+class ImageFolder(_StillFrames):
+    """The images of one folder as frames, in numeric-aware order of their names.
+
+    JPEG, PNG, TIFF (its first page), WebP and BMP. EXIF rotation is applied, alpha is dropped, palettes and grey become
+    RGB. Grey images deeper than 8 bits (16-bit, 32-bit, float) are scaled to 8 linearly by *one* window for the whole
+    folder: the 0.1 and 99.9 percentiles of up to eight files spread over it. Of 16-bit colour the high byte is kept.
+
+    The frame size is that of the first readable file. The last frames used stay decoded, up to `cache_bytes`.
+
+    Raises:
+        FrameError: no image in the folder, or two images of the same stem (`0001.jpg` beside `0001.png`).
+    """
+
+    def __init__(self, folder: str | Path, *, cache_bytes: int = CACHE_BYTES) -> None:
+        folder = Path(folder)
+        self._files = image_files(folder)
+        if not self._files:
+            raise FrameError(_no_images(folder))
+        _refuse_twins(folder, self._files)
+        super().__init__(folder, [file.name for file in self._files], cache_bytes)
+
+    def _load(self, position: int) -> Image.Image:
+        with Image.open(self._files[position]) as image:
+            image.load()
+            return image
+
+    def _describe(self, position: int) -> str:
+        return str(self._files[position])
+
+
+class TiffPages(_StillFrames):
+    """The pages of one TIFF file as frames, scaled as in `ImageFolder`; `names` are `frame_NNNNNN`.
+
+    Raises:
+        FrameError: not a TIFF file.
+    """
+
+    def __init__(self, path: str | Path, *, cache_bytes: int = CACHE_BYTES) -> None:
+        path = Path(path)
+        try:
+            self._image = Image.open(path)
+            pages = int(getattr(self._image, "n_frames", 1))
+        except DECODE_ERRORS as error:
+            raise FrameError(f"{path} cannot be read as a TIFF ({error}): restore the file") from None
+        super().__init__(path, numbered_names(pages), cache_bytes)
+
+    def _load(self, position: int) -> Image.Image:
+        with self._lock:
+            self._image.seek(position)
+            return self._image.copy()
+
+    def _describe(self, position: int) -> str:
+        return f"{self.path} page {position}"
+
+    def close(self) -> None:
+        super().close()
+        self._image.close()
+
+
+def _pixels(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}×{shape[0]} pixels"
+
+
+def _no_images(folder: Path) -> str:
+    kinds = ", ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
+    subfolders = sorted((f for f in folder.iterdir() if f.is_dir()), key=lambda f: natural_key(f.name))
+    better = next((sub for sub in subfolders if image_files(sub)), None)
+    hint = f"; did you mean {better}?" if better else ": give a folder that holds the frames, or a video file"
+    return f"{folder} has no images ({kinds}){hint}"
+
+
+def _refuse_twins(folder: Path, files: list[Path]) -> None:
+    # 0001.jpg beside 0001.png is mostly a mask beside its image: as frames they would alternate.
+    stem, count = Counter(file.stem for file in files).most_common(1)[0]
+    if count > 1:
+        twins = " and ".join(file.name for file in files if file.stem == stem)
+        raise FrameError(f"{folder} holds {twins}: keep one image per frame, and masks in a folder of their own")

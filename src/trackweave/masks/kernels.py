@@ -1,0 +1,126 @@
+"""Compiled loops over packed masks. Words are uint64 views of packed rows; nothing here allocates per pixel.
+
+A packed mask is row-major `numpy.packbits`: pixel `p = y*W + x` is bit `7 - p % 8` of byte `p // 8`. Counting bits
+does not care about their order inside a word, so kernels that only count use whole words.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+Bits = NDArray[np.uint8]
+Words = NDArray[np.uint64]
+Boxes = NDArray[np.int32]
+
+
+def _popcount(typing_context: Any, word: Any) -> Any:
+    """Number of set bits of a uint64: the processor's own instruction."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.uint64(types.uint64), generate
+
+
+popcount: Any = intrinsic(_popcount)
+
+
+@njit(cache=True, nogil=True)
+def count_bits(words: Words) -> NDArray[np.int64]:
+    """Areas: set bits per row of `(N, words)`, as `(N,)` int64."""
+    out = np.zeros(words.shape[0], np.int64)
+    for n in range(words.shape[0]):
+        total = 0
+        for k in range(words.shape[1]):
+            total += popcount(words[n, k])
+        out[n] = total
+    return out
+
+
+@njit(cache=True, nogil=True)
+def bounding_boxes(bits: Bits, words: Words, width: int) -> Boxes:
+    """Tight boxes `(N, 4)` int32 xyxy, right and bottom exclusive; all zero for an empty mask."""
+    out = np.zeros((bits.shape[0], 4), np.int32)
+    for n in range(bits.shape[0]):
+        x0, y0, x1, y1 = width, -1, -1, -1
+        for k in range(words.shape[1]):
+            if words[n, k] == 0:
+                continue
+            for b in range(8 * k, min(8 * k + 8, bits.shape[1])):
+                byte = bits[n, b]
+                if byte == 0:
+                    continue
+                for j in range(8):
+                    if byte & (128 >> j):
+                        y, x = divmod(8 * b + j, width)
+                        if y0 < 0:
+                            y0 = y
+                        y1 = y
+                        x0 = min(x0, x)
+                        x1 = max(x1, x)
+        if y0 >= 0:
+            out[n, 0], out[n, 1], out[n, 2], out[n, 3] = x0, y0, x1 + 1, y1 + 1
+    return out
+
+
+@njit(cache=True, nogil=True)
+def intersections(words_a: Words, boxes_a: Boxes, words_b: Words, boxes_b: Boxes, width: int) -> NDArray[np.int64]:
+    """Pixels that two masks share, `(N, M)` int64.
+
+    Only words under the overlap of the two boxes are read. Their other bits cannot be set in both masks, so the
+    ends of a row need no masking; a word that two rows share is read once.
+    """
+    out = np.zeros((words_a.shape[0], words_b.shape[0]), np.int64)
+    for n in range(words_a.shape[0]):
+        for m in range(words_b.shape[0]):
+            x0 = max(boxes_a[n, 0], boxes_b[m, 0])
+            y0 = max(boxes_a[n, 1], boxes_b[m, 1])
+            x1 = min(boxes_a[n, 2], boxes_b[m, 2])
+            y1 = min(boxes_a[n, 3], boxes_b[m, 3])
+            if x1 <= x0 or y1 <= y0:
+                continue
+            total = 0
+            following = 0
+            for y in range(y0, y1):
+                row = np.int64(y) * width
+                first = max((row + x0) >> 6, following)
+                following = ((row + x1 - 1) >> 6) + 1
+                for k in range(first, following):
+                    total += popcount(words_a[n, k] & words_b[m, k])
+            out[n, m] = total
+    return out
+
+
+@njit(cache=True, nogil=True)
+def paste_crop(bits: Bits, crop: NDArray[np.bool_], top: int, left: int, width: int) -> None:
+    """Sets the bits of one packed mask `(bytes,)` under a bool crop whose corner lies at `(top, left)`."""
+    for y in range(crop.shape[0]):
+        row = np.int64(top + y) * width + left
+        for x in range(crop.shape[1]):
+            if crop[y, x]:
+                p = row + x
+                bits[p >> 3] |= np.uint8(128 >> (p & 7))
+
+
+@njit(cache=True, nogil=True)
+def sample_nearest(bits: Bits, boxes: Boxes, size: tuple[int, int], target: tuple[int, int], out: Bits) -> None:
+    """Nearest-neighbour rescaling at pixel centres, packed to packed, only inside each mask's box."""
+    height, width = size
+    rows, cols = target
+    for n in range(bits.shape[0]):
+        x0, y0, x1, y1 = boxes[n]
+        first_y, last_y = max(y0 * rows // height - 1, 0), min(y1 * rows // height + 1, rows)
+        first_x, last_x = max(x0 * cols // width - 1, 0), min(x1 * cols // width + 1, cols)
+        for y in range(first_y, last_y):
+            source_row = ((2 * y + 1) * height // (2 * rows)) * width
+            target_row = y * cols
+            for x in range(first_x, last_x):
+                p = source_row + (2 * x + 1) * width // (2 * cols)
+                if bits[n, p >> 3] & (128 >> (p & 7)):
+                    q = target_row + x
+                    out[n, q >> 3] |= np.uint8(128 >> (q & 7))

@@ -1,0 +1,86 @@
+"""How files come to be: written aside, then renamed; a reader never sees half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from trackweave.errors import ArtifactError, ArtifactVersionError, RunFolderError
+
+PARTIAL_SUFFIX = ".partial"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary name beside `path`; renames it to `path` at the end, removes it when the body fails.
+
+    Raises:
+        RunFolderError: the file system refused (read-only, full, no such folder).
+    """
+    temporary = path.with_name(f".{path.name}{PARTIAL_SUFFIX}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def remove_partials(folder: Path) -> None:
+    """Removes what a killed run left half-written below a folder."""
+    for leftover in folder.rglob(f".*{PARTIAL_SUFFIX}"):
+        with suppress(OSError):
+            leftover.unlink()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json_object(path: Path, kind: str) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Args:
+        path: the file.
+        kind: what it should be, for the message.
+
+    Raises:
+        ArtifactError: missing, unreadable, not JSON, or not an object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: there is no {kind} here") from None
+    except OSError as error:
+        raise ArtifactError(f"{path}: the {kind} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # both JSONDecodeError and UnicodeDecodeError
+        raise ArtifactError(f"{path}: the {kind} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{path}: the {kind} should be a JSON object, not {type(value).__name__}")
+    return value
+
+
+def check_version(found: Any, supported: int, where: object) -> None:
+    """Refuses artifacts of another schema.
+
+    Raises:
+        ArtifactVersionError: newer than `supported`, or not a version number at all.
+    """
+    if isinstance(found, int) and not isinstance(found, bool) and 1 <= found <= supported:
+        return
+    if isinstance(found, int) and not isinstance(found, bool) and found > supported:
+        raise ArtifactVersionError(
+            f"{where}: schema_version {found} is newer than {supported}, the newest this trackweave reads: upgrade it"
+        )
+    raise ArtifactVersionError(f"{where}: unknown schema_version {found!r} (this trackweave reads 1 to {supported})")

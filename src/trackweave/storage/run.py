@@ -1,0 +1,294 @@
+"""The run folder: where everything lies, its manifest, its frame list and its journal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trackweave.errors import ArtifactError, RunFolderError
+from trackweave.ids import FrameIndex, Level
+from trackweave.storage.files import check_version, read_json_object, write_json
+from trackweave.structures.warning import RunWarning
+
+SCHEMA_VERSION = 1
+
+
+def format_scale_suffix(ratio: float) -> str:
+    """Suffix of files that hold masks at a part of the frame's size.
+
+    >>> format_scale_suffix(0.3), format_scale_suffix(1.0)
+    ('_scale0.3x', '')
+    """
+    return "" if ratio == 1.0 else f"_scale{ratio:g}x"
+
+
+def scaled_npz_path(path: str | Path, ratio: float) -> Path:
+    """`path` with the suffix of `ratio` before its extension.
+
+    >>> scaled_npz_path("video_segments.npz", 0.3).name
+    'video_segments_scale0.3x.npz'
+    """
+    plain = Path(path)
+    return plain.with_name(f"{plain.stem}{format_scale_suffix(ratio)}{plain.suffix or '.npz'}")
+
+
+@dataclass(frozen=True)
+class LevelPaths:
+    """One level of a run."""
+
+    root: Path
+
+    @property
+    def tracking(self) -> Path:
+        """Folder of the archives."""
+        return self.root / "tracking"
+
+    @property
+    def compare(self) -> Path:
+        """Folder of the comparison pictures."""
+        return self.root / "viz" / "compare"
+
+    def video_segments(self, ratio: float) -> Path:
+        """The frame-major archive."""
+        return scaled_npz_path(self.tracking / "video_segments.npz", ratio)
+
+    def object_segments(self, ratio: float) -> Path:
+        """The object-major archive."""
+        return scaled_npz_path(self.tracking / "object_segments.npz", ratio)
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Every path of a run folder."""
+
+    root: Path
+
+    def level(self, level: Level | int) -> LevelPaths:
+        """One level's folder."""
+        return LevelPaths(self.root / f"level_{level}")
+
+    @property
+    def manifest(self) -> Path:
+        """What the run is and where its artifacts lie."""
+        return self.root / "manifest.json"
+
+    @property
+    def frames(self) -> Path:
+        """Index → name, time; size."""
+        return self.root / "frames.json"
+
+    @property
+    def summary(self) -> Path:
+        """Counts, durations, warnings."""
+        return self.root / "summary.json"
+
+    @property
+    def report(self) -> Path:
+        """The page for people."""
+        return self.root / "report.html"
+
+    @property
+    def mot(self) -> Path:
+        """Boxes of every level as MOTChallenge text; the class column is the level."""
+        return self.root / "tracks.mot.txt"
+
+    @property
+    def overlay(self) -> Path:
+        """Video of the tracks over the frames."""
+        return self.root / "overlay.mp4"
+
+    def journal(self, level: Level | int) -> Path:
+        """Written when a level is whole; what a resumed run trusts."""
+        return self.root / "journal" / f"level_{level}.json"
+
+
+def ensure_writable(folder: Path) -> None:
+    """Makes a folder and proves that it takes files.
+
+    Raises:
+        RunFolderError: it does not.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write-test-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise RunFolderError(f"{folder}: cannot be written: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True)
+class FrameList:
+    """`frames.json`: the frames that a run went over.
+
+    Attributes:
+        indices: absolute index of each local position.
+        names: file name or label of each.
+        times: seconds, or None.
+        size: `(H, W)`.
+    """
+
+    indices: Sequence[FrameIndex]
+    names: Sequence[str]
+    times: Sequence[float] | None
+    size: tuple[int, int]
+
+    def write(self, path: Path) -> None:
+        """Writes the file."""
+        times: Sequence[float | None] = self.times or [None] * len(self.indices)
+        frames = [
+            {"index": int(index), "name": name, "time": time}
+            for index, name, time in zip(self.indices, self.names, times, strict=True)
+        ]
+        height, width = self.size
+        write_json(path, {"schema_version": SCHEMA_VERSION, "height": height, "width": width, "frames": frames})
+
+    @classmethod
+    def read(cls, path: Path) -> FrameList:
+        """Reads the file.
+
+        Raises:
+            ArtifactError: missing or damaged.
+        """
+        data = read_json_object(path, "list of frames")
+        check_version(data.get("schema_version"), SCHEMA_VERSION, path)
+        try:
+            rows = data["frames"]
+            times = [row["time"] for row in rows]
+            return cls(
+                [FrameIndex(int(row["index"])) for row in rows],
+                [str(row["name"]) for row in rows],
+                None if any(time is None for time in times) else [float(time) for time in times],
+                (int(data["height"]), int(data["width"])),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"{path}: the list of frames lacks or misspells {error}") from None
+
+
+class RunManifest:
+    """`manifest.json` of a run: read, merged into, written back whole.
+
+    Keys that are not ours (a candidate generator may have written the file first) are kept as they are.
+    """
+
+    def __init__(self, path: Path, data: dict[str, Any] | None = None) -> None:
+        self.path = path
+        self.data: dict[str, Any] = data if data is not None else {}
+
+    @classmethod
+    def load(cls, path: Path) -> RunManifest:
+        """The manifest of a run, or an empty one where there is none yet.
+
+        Raises:
+            ArtifactError: damaged.
+            ArtifactVersionError: of a newer schema.
+        """
+        if not path.exists():
+            return cls(path)
+        data = read_json_object(path, "run manifest")
+        if "schema_version" in data:
+            check_version(data["schema_version"], SCHEMA_VERSION, path)
+        return cls(path, data)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What input and settings the run was made with; None when no run is recorded."""
+        value = self.data.get("fingerprint")
+        return str(value) if value is not None else None
+
+    @property
+    def tracked_levels(self) -> list[Level]:
+        """Levels with artifacts, ascending."""
+        return sorted(Level(int(level)) for level in self.data.get("artifacts", {}))
+
+    def artifact(self, level: Level | int, name: str) -> Path:
+        """Where an artifact lies.
+
+        Raises:
+            ArtifactError: the run has no such level or artifact.
+        """
+        try:
+            return self.path.parent / str(self.data["artifacts"][str(level)][name])
+        except KeyError:
+            raise ArtifactError(f"{self.path}: records no {name} of level {level}") from None
+
+    def merge(self, values: Mapping[str, Any]) -> None:
+        """Sets top-level keys."""
+        self.data.update({"schema_version": SCHEMA_VERSION, **values})
+
+    def set_level(self, level: Level | int, artifacts: Mapping[str, str], stats: Mapping[str, Any]) -> None:
+        """Records a finished level."""
+        self.data.setdefault("artifacts", {})[str(level)] = dict(artifacts)
+        self.data.setdefault("derived", {}).setdefault("levels", {})[str(level)] = dict(stats)
+        levels = {int(known) for known in self.data.get("levels", [])} | {int(level)}
+        self.data["levels"] = sorted(levels)
+
+    def replace_warnings(self, warnings: Iterable[RunWarning], *, stages: Iterable[str], level: int | None) -> None:
+        """Puts a stage's warnings in the place of those that an earlier run of it left."""
+        redone = set(stages)
+        kept = [
+            record
+            for record in self.data.get("warnings", [])
+            if record.get("stage") not in redone or record.get("level") != level
+        ]
+        self.data["warnings"] = kept + [warning.to_json() for warning in warnings]
+
+    def write(self) -> None:
+        """Writes the file, whole or not at all."""
+        write_json(self.path, self.data)
+
+
+@dataclass(frozen=True)
+class LevelRecord:
+    """Journal entry of a finished level.
+
+    Attributes:
+        fingerprint: of the run that finished it.
+        next_id: first track id that the following level may use.
+        files: path below the run folder → size in bytes.
+        summary: the level's part of `summary.json`.
+        warnings: its warnings.
+    """
+
+    fingerprint: str
+    next_id: int
+    files: Mapping[str, int]
+    summary: Mapping[str, Any]
+    warnings: Sequence[RunWarning]
+
+    def write(self, path: Path) -> None:
+        """Writes the entry."""
+        write_json(
+            path,
+            {
+                "schema_version": SCHEMA_VERSION,
+                "fingerprint": self.fingerprint,
+                "next_id": self.next_id,
+                "files": dict(self.files),
+                "summary": dict(self.summary),
+                "warnings": [warning.to_json() for warning in self.warnings],
+            },
+        )
+
+    @classmethod
+    def read(cls, path: Path, run_root: Path, fingerprint: str) -> LevelRecord | None:
+        """The entry, if the level is finished by the same settings and its files are still whole."""
+        if not path.exists():
+            return None
+        data = read_json_object(path, "journal entry")
+        check_version(data.get("schema_version"), SCHEMA_VERSION, path)
+        if data.get("fingerprint") != fingerprint:
+            return None
+        files = {str(name): int(size) for name, size in data["files"].items()}
+        for name, size in files.items():
+            file = run_root / name
+            if not file.is_file() or file.stat().st_size != size:
+                return None
+        warnings = []
+        for record in data["warnings"]:
+            details = {key: value for key, value in record.items() if key not in RunWarning.__dataclass_fields__}
+            warnings.append(RunWarning(record["stage"], record["level"], record["code"], record["message"], details))
+        return cls(fingerprint, int(data["next_id"]), files, data["summary"], warnings)

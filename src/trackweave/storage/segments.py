@@ -1,0 +1,278 @@
+"""The two archives of a level: masks by frame, and by object where those masks are.
+
+`video_segments.npz` is frame-major. For each frame with objects::
+
+    frame_000012/objects.npy   (M,) OBJECT_DTYPE: id, score, area, box; ids ascending
+    frame_000012/masks.npy     (M, ceil(H*W/8)) uint8, `numpy.packbits` of the row-major mask
+
+`object_segments.npz` is object-major and refers to it::
+
+    object_000007/frames.npy   (F,) REFERENCE_DTYPE: frame, row in that frame's arrays, score, area, box
+
+Each has a `manifest.json` entry (`kind`, `schema_version`, `mask_shape`, `full_resolution_shape`, `mask_scale_ratio`,
+and the list of frames or objects). Both open with `numpy.load(path, allow_pickle=False)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.errors import ArtifactError
+from trackweave.ids import FrameIndex, TrackId
+from trackweave.masks.packed import PackedMasks
+from trackweave.storage.npz import NpzReader, NpzWriter
+from trackweave.structures.tracks import FrameObjects
+
+SCHEMA_VERSION = 1
+VIDEO_KIND = "video_segments"
+OBJECT_KIND = "object_segments"
+
+_COLUMNS = [("score", "<f4"), ("area", "<i8"), ("box", "<f4", (4,))]
+OBJECT_DTYPE = np.dtype([("id", "<i8"), *_COLUMNS])
+REFERENCE_DTYPE = np.dtype([("frame", "<i8"), ("row", "<i8"), *_COLUMNS])
+
+
+def frame_entry_name(frame: int) -> str:
+    """Name of a frame's entries in an archive.
+
+    >>> frame_entry_name(12)
+    'frame_000012'
+    """
+    return f"frame_{frame:06d}"
+
+
+def object_entry_name(track_id: int) -> str:
+    """Name of an object's entries in an archive.
+
+    >>> object_entry_name(7)
+    'object_000007'
+    """
+    return f"object_{track_id:06d}"
+
+
+@dataclass(frozen=True)
+class SegmentsInfo:
+    """What an archive's manifest says.
+
+    Attributes:
+        mask_shape: `(H, W)` of the stored masks; None in an archive without any.
+        full_resolution_shape: `(H, W)` of the frames, when known.
+        mask_scale_ratio: stored size over frame size.
+        metadata: what the writer was given besides.
+    """
+
+    mask_shape: tuple[int, int] | None
+    full_resolution_shape: tuple[int, int] | None
+    mask_scale_ratio: float
+    metadata: Mapping[str, Any]
+
+    @classmethod
+    def from_manifest(cls, manifest: Mapping[str, Any]) -> SegmentsInfo:
+        """Reads the keys back."""
+
+        def pair(value: Any) -> tuple[int, int] | None:
+            return None if value is None else (int(value[0]), int(value[1]))
+
+        return cls(
+            pair(manifest.get("mask_shape")),
+            pair(manifest.get("full_resolution_shape")),
+            float(manifest.get("mask_scale_ratio", 1.0)),
+            manifest.get("metadata", {}),
+        )
+
+    def to_manifest(self, kind: str) -> dict[str, Any]:
+        """The keys that both archives share."""
+        return {
+            "kind": kind,
+            "schema_version": SCHEMA_VERSION,
+            "mask_shape": self.mask_shape and list(self.mask_shape),
+            "full_resolution_shape": self.full_resolution_shape and list(self.full_resolution_shape),
+            "mask_scale_ratio": self.mask_scale_ratio,
+            "metadata": dict(self.metadata),
+        }
+
+
+def object_rows(objects: FrameObjects) -> NDArray[Any]:
+    """`(M,)` OBJECT_DTYPE of one frame."""
+    rows = np.zeros(len(objects), OBJECT_DTYPE)
+    rows["id"], rows["score"] = objects.ids, objects.scores
+    rows["area"], rows["box"] = objects.areas, objects.boxes
+    return rows
+
+
+def write_video_segments(
+    path: Path,
+    frames: Iterable[FrameObjects],
+    *,
+    mask_scale_ratio: float,
+    full_resolution_shape: tuple[int, int] | None,
+    metadata: Mapping[str, Any],
+) -> int:
+    """Writes the frame-major archive from a stream of frames; returns the number of object-frames.
+
+    Raises:
+        ValueError: frames not strictly increasing, ids not strictly increasing, or masks of different sizes.
+        RunFolderError: the file cannot be written.
+    """
+    listed: list[list[Any]] = []
+    mask_shape: tuple[int, int] | None = None
+    with NpzWriter(path) as archive:
+        for objects in frames:
+            if not len(objects):
+                continue
+            if listed and objects.frame <= listed[-1][0]:
+                raise ValueError(f"frame {objects.frame} comes after frame {listed[-1][0]}")
+            if np.any(objects.ids[1:] <= objects.ids[:-1]):
+                raise ValueError(f"frame {objects.frame}: ids must be strictly increasing")
+            if mask_shape is not None and objects.masks.size != mask_shape:
+                raise ValueError(f"frame {objects.frame}: masks of {objects.masks.size} after {mask_shape}")
+            mask_shape = objects.masks.size
+            name = frame_entry_name(objects.frame)
+            archive.add_array(f"{name}/objects", object_rows(objects))
+            archive.add_array(f"{name}/masks", objects.masks.bits)
+            listed.append([int(objects.frame), objects.name, len(objects)])
+        info = SegmentsInfo(mask_shape, full_resolution_shape, mask_scale_ratio, metadata)
+        archive.add_manifest({**info.to_manifest(VIDEO_KIND), "frames": listed})
+    return sum(count for _, _, count in listed)
+
+
+class VideoSegments:
+    """Reader of the frame-major archive: one frame at a time, or a stream.
+
+    Raises:
+        ArtifactError: not such an archive, or damaged.
+        ArtifactVersionError: of a newer schema.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._archive = NpzReader(path, VIDEO_KIND, SCHEMA_VERSION)
+        self.path = path
+        self.info = SegmentsInfo.from_manifest(self._archive.manifest)
+        self._names = {FrameIndex(int(frame)): str(name) for frame, name, _ in self._archive.manifest["frames"]}
+
+    @property
+    def frames(self) -> list[FrameIndex]:
+        """Frames with at least one object, ascending."""
+        return list(self._names)
+
+    def frame(self, frame: FrameIndex | int) -> FrameObjects:
+        """Objects of one frame; a frame that has none gives an empty record."""
+        index = FrameIndex(int(frame))
+        height, width = self.info.mask_shape or (1, 1)
+        if index not in self._names:
+            rows, masks = np.zeros(0, OBJECT_DTYPE), PackedMasks.empty(height, width)
+        else:
+            name = frame_entry_name(index)
+            rows = self._archive.array(f"{name}/objects")
+            masks = PackedMasks(self._archive.array(f"{name}/masks"), height, width)
+            if rows.dtype != OBJECT_DTYPE or len(rows) != len(masks):
+                raise ArtifactError(f"{self.path}: frame {index}: its two entries do not belong together")
+        return FrameObjects(
+            index,
+            self._names.get(index, ""),
+            np.ascontiguousarray(rows["id"]),
+            masks,
+            np.ascontiguousarray(rows["box"]),
+            np.ascontiguousarray(rows["area"]),
+            np.ascontiguousarray(rows["score"]),
+        )
+
+    def __iter__(self) -> Iterator[FrameObjects]:
+        return (self.frame(frame) for frame in self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._archive.close()
+
+    def __enter__(self) -> VideoSegments:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def write_object_segments(
+    path: Path,
+    objects: Iterable[tuple[TrackId, NDArray[Any]]],
+    *,
+    mask_shape: tuple[int, int] | None,
+    mask_scale_ratio: float,
+    full_resolution_shape: tuple[int, int] | None,
+    metadata: Mapping[str, Any],
+) -> int:
+    """Writes the object-major archive from a stream of `(id, (F,) REFERENCE_DTYPE)`; returns the number of objects.
+
+    Raises:
+        ValueError: references of another dtype, or not in order of frames.
+        RunFolderError: the file cannot be written.
+    """
+    listed: list[list[int]] = []
+    with NpzWriter(path) as archive:
+        for track_id, references in objects:
+            if references.dtype != REFERENCE_DTYPE:
+                raise ValueError(f"object {track_id}: references are {REFERENCE_DTYPE}, not {references.dtype}")
+            if np.any(references["frame"][1:] <= references["frame"][:-1]):
+                raise ValueError(f"object {track_id}: frames must be strictly increasing")
+            archive.add_array(f"{object_entry_name(track_id)}/frames", references)
+            listed.append([int(track_id), len(references)])
+        info = SegmentsInfo(mask_shape, full_resolution_shape, mask_scale_ratio, metadata)
+        archive.add_manifest({**info.to_manifest(OBJECT_KIND), "objects": listed, "masks_in": VIDEO_KIND})
+    return len(listed)
+
+
+class ObjectSegments:
+    """Reader of the object-major archive; masks come from the frame-major archive it refers to.
+
+    Raises:
+        ArtifactError: not such an archive, or damaged.
+        ArtifactVersionError: of a newer schema.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._archive = NpzReader(path, OBJECT_KIND, SCHEMA_VERSION)
+        self.path = path
+        self.info = SegmentsInfo.from_manifest(self._archive.manifest)
+        self.counts = {TrackId(int(track)): int(count) for track, count in self._archive.manifest["objects"]}
+
+    @property
+    def ids(self) -> list[TrackId]:
+        """Ids of all objects, ascending."""
+        return list(self.counts)
+
+    def references(self, track_id: TrackId | int) -> NDArray[Any]:
+        """`(F,)` REFERENCE_DTYPE: where one object was seen.
+
+        Raises:
+            KeyError: no such object.
+        """
+        if track_id not in self.counts:
+            raise KeyError(f"{self.path}: no object {track_id}")
+        return self._archive.array(f"{object_entry_name(track_id)}/frames")
+
+    def over_time(self, track_id: TrackId | int, video: VideoSegments) -> Iterator[FrameObjects]:
+        """One object's masks, frame after frame, each as a record of one row."""
+        for reference in self.references(track_id):
+            objects = video.frame(int(reference["frame"]))
+            row = int(reference["row"])
+            if row >= len(objects) or objects.ids[row] != track_id:
+                raise ArtifactError(f"{self.path}: object {track_id} is not at row {row} of {video.path}")
+            yield objects[row : row + 1]
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._archive.close()
+
+    def __enter__(self) -> ObjectSegments:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
