@@ -1,3 +1,56 @@
-"""Weave per-frame masks and boxes into identities."""
+"""Weave per-frame masks and boxes into identities.
+
+The verbs of the command line, in Python::
+
+    import trackweave
+
+    run = trackweave.track_masks("clip.mp4", "runs/clip")
+    tracks = run.tracks(level=2)
+    print(tracks.track_ids, tracks.at(10).xyxy)
+
+Names load on first use: `import trackweave` itself is cheap and loads neither torch nor cv2.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trackweave.frames.opening import open_frames
+    from trackweave.masks.packed import PackedMasks
+    from trackweave.storage.segments import ObjectSegments, VideoSegments
+    from trackweave.structures.tracks import Tracks
+    from trackweave.track_from_candidates import RunResult, track_masks
+    from trackweave.tracking.pipeline_context import TrackingSettings
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "ObjectSegments": "storage.segments",
+    "PackedMasks": "masks.packed",
+    "RunResult": "track_from_candidates",
+    "TrackingSettings": "tracking.pipeline_context",
+    "Tracks": "structures.tracks",
+    "VideoSegments": "storage.segments",
+    "open_frames": "frames.opening",
+    "track_masks": "track_from_candidates",
+}
+
+__all__ = [
+    "ObjectSegments",
+    "PackedMasks",
+    "RunResult",
+    "TrackingSettings",
+    "Tracks",
+    "VideoSegments",
+    "__version__",
+    "open_frames",
+    "track_masks",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -52,13 +52,14 @@ def scale_boxes(boxes: Any, scale_x: float, scale_y: float) -> Boxes:
     >>> scale_boxes([[1, 2, 3, 4]], 2, 0.5).tolist()
     [[2.0, 1.0, 6.0, 2.0]]
     """
-    return (as_boxes(boxes) * np.array([scale_x, scale_y, scale_x, scale_y])).astype(np.float32)
+    scaled: NDArray[np.float64] = as_boxes(boxes) * np.array([scale_x, scale_y, scale_x, scale_y])
+    return scaled.astype(np.float32)
 
 
 def clip_boxes(boxes: Any, height: int, width: int) -> Boxes:
     """Boxes xyxy cut to the frame; a box outside it gets zero area on the nearest edge."""
     limits = np.array([width, height, width, height])
-    return np.asarray(np.clip(as_boxes(boxes), 0, limits), np.float32)
+    return np.clip(as_boxes(boxes), 0, limits).astype(np.float32)
 
 
 def box_areas(boxes: Any) -> NDArray[np.float64]:

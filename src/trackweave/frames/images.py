@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import RLock
+from typing import Any
 
+from numpy.typing import NDArray
 from PIL import Image
 
 from trackweave.errors import FrameError
 from trackweave.frames.cache import FrameCache
 from trackweave.frames.pixels import DECODE_ERRORS, Window, pixels, to_rgb, window_of
-from trackweave.frames.selection import WholeVideo, numbered_names
+from trackweave.frames.selection import WholeVideo, numbered_names, size_text
 from trackweave.frames.source import RGBFrame
 
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -88,33 +91,40 @@ class _StillFrames(WholeVideo):
         return frame
 
     def _decode(self, position: int) -> RGBFrame:
+        values = self._values(position)
+        return to_rgb(values, None if values.ndim == 3 else self._deep_window())
+
+    def _values(self, position: int) -> NDArray[Any]:
         try:
-            values = pixels(self._load(position))
+            return pixels(self._load(position))
         except DECODE_ERRORS as error:
             what = self._describe(position)
             raise FrameError(f"{what} cannot be read as an image ({error}): restore the file or leave it out") from None
-        return to_rgb(values, None if values.ndim == 3 else self._deep_window())
 
     def _check_size(self, position: int, frame: RGBFrame) -> None:
         found, expected = frame.shape[:2], self.size
         if found != expected:
             raise FrameError(
-                f"{self._describe(position)} is {_pixels(found)}, but the frames before it are {_pixels(expected)}: "
+                f"{self._describe(position)} is {size_text(found)}, but the first frame is {size_text(expected)}: "
                 "all frames need one size"
             )
 
     def _first_readable_size(self) -> tuple[int, int]:
-        reason = ""
+        faults = []
         for position in range(len(self)):
-            try:
-                frame = self._decode(position)
-            except FrameError as error:
-                reason = reason or str(error)
-            else:
+            frame = self._decode_or_fault(position)
+            if not isinstance(frame, FrameError):
                 self.cache.put(position, frame)
                 height, width = frame.shape[:2]
                 return height, width
-        raise FrameError(f"{self.path}: none of the {len(self)} images can be read; the first: {reason}")
+            faults.append(frame)
+        raise FrameError(f"{self.path}: none of the {len(self)} images can be read; the first: {faults[0]}")
+
+    def _decode_or_fault(self, position: int) -> RGBFrame | FrameError:
+        try:
+            return self._decode(position)
+        except FrameError as error:
+            return error
 
     def _deep_window(self) -> Window:
         # One window for the whole source, never one per frame: the same tissue must look the same in every frame.
@@ -123,15 +133,11 @@ class _StillFrames(WholeVideo):
                 self._window = window_of(self._sampled_values())
             return self._window
 
-    def _sampled_values(self) -> list[RGBFrame]:
+    def _sampled_values(self) -> Iterator[NDArray[Any]]:
         last, count = len(self) - 1, min(WINDOW_SAMPLES, len(self))
-        sampled = []
         for position in sorted({round(k * last / max(count - 1, 1)) for k in range(count)}):
-            try:
-                sampled.append(pixels(self._load(position)))
-            except DECODE_ERRORS:
-                continue  # reading that frame reports it
-        return sampled
+            with suppress(FrameError):  # reading that frame reports it
+                yield self._values(position)
 
 
 class ImageFolder(_StillFrames):
@@ -149,7 +155,10 @@ class ImageFolder(_StillFrames):
 
     def __init__(self, folder: str | Path, *, cache_bytes: int = CACHE_BYTES) -> None:
         folder = Path(folder)
-        self._files = image_files(folder)
+        try:
+            self._files = image_files(folder)
+        except OSError as error:
+            raise FrameError(f"{folder} cannot be listed ({error.strerror}): is it a folder you may read?") from None
         if not self._files:
             raise FrameError(_no_images(folder))
         _refuse_twins(folder, self._files)
@@ -191,10 +200,6 @@ class TiffPages(_StillFrames):
     def close(self) -> None:
         super().close()
         self._image.close()
-
-
-def _pixels(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}×{shape[0]} pixels"
 
 
 def _no_images(folder: Path) -> str:

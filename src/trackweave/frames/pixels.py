@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError, struct.e
 """What Pillow raises for files that it cannot read; SyntaxError and struct.error come from broken PNG and TIFF."""
 
 _PERCENTILES = (0.1, 99.9)
+_WINDOW_PIXELS = 250_000
 
 
 class Window(NamedTuple):
@@ -40,10 +41,14 @@ def pixels(image: Image.Image) -> NDArray[Any]:
     return np.array(image.convert("RGB"))
 
 
-def window_of(images: Sequence[NDArray[Any]]) -> Window:
-    """The window from the 0.1 to the 99.9 percentile of all finite grey values together; colour images do not count."""
-    finite = [values[np.isfinite(values)] for values in images if values.ndim == 2]
-    values = np.concatenate([[], *finite])
+def window_of(images: Iterable[NDArray[Any]]) -> Window:
+    """The window from the 0.1 to the 99.9 percentile of the finite grey values of all images together.
+
+    Colour images do not count; of large images, evenly spread pixels do.
+    """
+    samples = [values.ravel()[:: max(1, values.size // _WINDOW_PIXELS)] for values in images if values.ndim == 2]
+    values = np.concatenate([np.empty(0), *samples])
+    values = values[np.isfinite(values)]
     if not values.size:
         return Window(0.0, 1.0)
     low, high = np.percentile(values, _PERCENTILES)
@@ -58,7 +63,7 @@ def to_rgb(values: NDArray[Any], window: Window | None) -> RGBFrame:
     """
     if window is None:
         return values
-    span = max(window.high - window.low, np.finfo(np.float32).tiny)
-    scaled = (values.astype(np.float32) - window.low) * (255 / span)
+    span = window.high - window.low
+    scaled = (values.astype(np.float64) - window.low) * (255 / span if span > 0 else 0.0)
     grey = np.clip(np.nan_to_num(scaled, nan=0.0), 0, 255).round().astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(grey[..., None], (*grey.shape, 3)))

@@ -35,6 +35,15 @@ def numbered_names(count: int) -> Sequence[str]:
     return tuple(f"frame_{index:06d}" for index in range(count))
 
 
+def size_text(size: Sequence[int]) -> str:
+    """`(H, W, ...)` for a message.
+
+    >>> size_text((480, 640, 3))
+    '640×480 pixels'
+    """
+    return f"{size[1]}×{size[0]} pixels"
+
+
 class WholeVideo(FrameSource):
     """Base of the sources that hold all frames of a video: local positions and absolute indices are the same."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from trackweave.ids import FrameIndex
 
 RGBFrame = NDArray[np.uint8]
+_Source = TypeVar("_Source", bound="FrameSource")
 
 
 class FrameSource(ABC):
@@ -69,7 +71,7 @@ class FrameSource(ABC):
         for local in range(len(self)):
             yield self[local]
 
-    def __enter__(self) -> FrameSource:
+    def __enter__(self: _Source) -> _Source:
         return self
 
     def __exit__(self, *exc: object) -> None:

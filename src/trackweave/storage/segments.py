@@ -27,7 +27,7 @@ from trackweave.errors import ArtifactError
 from trackweave.ids import FrameIndex, TrackId
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.npz import NpzReader, NpzWriter
-from trackweave.structures.tracks import FrameObjects
+from trackweave.structures.tracks import FrameObjects, Tracks
 
 SCHEMA_VERSION = 1
 VIDEO_KIND = "video_segments"
@@ -168,10 +168,9 @@ class VideoSegments:
         if index not in self._names:
             rows, masks = np.zeros(0, OBJECT_DTYPE), PackedMasks.empty(height, width)
         else:
-            name = frame_entry_name(index)
-            rows = self._archive.array(f"{name}/objects")
-            masks = PackedMasks(self._archive.array(f"{name}/masks"), height, width)
-            if rows.dtype != OBJECT_DTYPE or len(rows) != len(masks):
+            rows = self._rows(index)
+            masks = PackedMasks(self._archive.array(f"{frame_entry_name(index)}/masks"), height, width)
+            if len(rows) != len(masks):
                 raise ArtifactError(f"{self.path}: frame {index}: its two entries do not belong together")
         return FrameObjects(
             index,
@@ -182,6 +181,23 @@ class VideoSegments:
             np.ascontiguousarray(rows["area"]),
             np.ascontiguousarray(rows["score"]),
         )
+
+    def boxes(self, frame: FrameIndex | int, class_id: int = -1) -> Tracks:
+        """One frame's tracks without reading its masks."""
+        index = FrameIndex(int(frame))
+        if index not in self._names:
+            return Tracks.empty()
+        rows = self._rows(index)
+        count = len(rows)
+        return Tracks.from_columns(
+            np.full(count, index), rows["id"], rows["box"], rows["score"], np.full(count, class_id)
+        )
+
+    def _rows(self, index: FrameIndex) -> NDArray[Any]:
+        rows = self._archive.array(f"{frame_entry_name(index)}/objects")
+        if rows.dtype != OBJECT_DTYPE:
+            raise ArtifactError(f"{self.path}: frame {index}: rows of {rows.dtype}, not {OBJECT_DTYPE}")
+        return rows
 
     def __iter__(self) -> Iterator[FrameObjects]:
         return (self.frame(frame) for frame in self._names)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 import zlib
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from trackweave.errors import ArtifactError, RunFolderError
 from trackweave.masks.packed import PackedMasks, packed_length
 from trackweave.storage.npz import COMPRESSION_LEVEL
 from trackweave.storage.segments import OBJECT_DTYPE
+
+_NO_ROWS: NDArray[Any] = np.zeros(0, OBJECT_DTYPE)
 
 
 class ResultSpool:
@@ -73,21 +76,30 @@ class ResultSpool:
         self._places.setdefault(frame, array("q")).extend((self._end, len(rows), len(payload)))
         self._end += rows.nbytes + len(payload)
 
+    def read_rows(self, frame: int) -> NDArray[Any]:
+        """All rows of a frame in the order in which they came, without their masks."""
+        return np.concatenate([_NO_ROWS, *(rows for rows, _ in self._chunks(frame, with_masks=False))])
+
     def read(self, frame: int) -> tuple[NDArray[Any], PackedMasks]:
         """All rows of a frame in the order in which they came, with their masks."""
         height, width = self.size or (1, 1)
-        rows, bits = [np.zeros(0, OBJECT_DTYPE)], [np.zeros((0, packed_length(height, width)), np.uint8)]
+        rows, bits = [_NO_ROWS], [np.zeros((0, packed_length(height, width)), np.uint8)]
+        for chunk_rows, payload in self._chunks(frame, with_masks=True):
+            rows.append(chunk_rows)
+            bits.append(np.frombuffer(zlib.decompress(payload), np.uint8).reshape(len(chunk_rows), -1))
+        return np.concatenate(rows), PackedMasks(np.concatenate(bits), height, width)
+
+    def _chunks(self, frame: int, *, with_masks: bool) -> Iterator[tuple[NDArray[Any], memoryview]]:
         places = self._places.get(frame, array("q"))
         for k in range(0, len(places), 3):
             offset, count, length = places[k : k + 3]
+            head = count * OBJECT_DTYPE.itemsize
+            wanted = head + length * with_masks
             self._file.seek(offset)
-            chunk = self._file.read(count * OBJECT_DTYPE.itemsize + length)
-            if len(chunk) != count * OBJECT_DTYPE.itemsize + length:
+            chunk = self._file.read(wanted)
+            if len(chunk) != wanted:
                 raise ArtifactError(f"scratch file is shorter than what was written for frame {frame}")
-            rows.append(np.frombuffer(chunk, OBJECT_DTYPE, count))
-            packed = zlib.decompress(memoryview(chunk)[count * OBJECT_DTYPE.itemsize :])
-            bits.append(np.frombuffer(packed, np.uint8).reshape(count, -1))
-        return np.concatenate(rows), PackedMasks(np.concatenate(bits), height, width)
+            yield np.frombuffer(chunk, OBJECT_DTYPE, count), memoryview(chunk)[head:]
 
     def close(self) -> None:
         """Removes the scratch file."""

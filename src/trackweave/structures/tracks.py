@@ -85,7 +85,7 @@ class Tracks:
     masks: PackedMasks | None = None
 
     def __post_init__(self) -> None:
-        columns = [self.frame, self.track_id, self.xyxy, self.score, self.class_id]
+        columns: list[NDArray[Any]] = [self.frame, self.track_id, self.xyxy, self.score, self.class_id]
         lengths = {len(column) for column in columns} | ({len(self.masks)} if self.masks is not None else set())
         if len(lengths) > 1:
             raise ValueError(f"columns of different lengths: {sorted(lengths)}")

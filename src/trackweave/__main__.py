@@ -1,0 +1,6 @@
+"""`python -m trackweave`."""
+
+from trackweave.cli.app import main
+
+if __name__ == "__main__":
+    main()

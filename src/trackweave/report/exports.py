@@ -1,0 +1,122 @@
+"""A finished run in other formats: reads what the run wrote, one frame at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from trackweave.boxes.convert import scale_boxes
+from trackweave.errors import ArtifactError, SettingError
+from trackweave.formats.davis import export_davis
+from trackweave.formats.mot import write_mot_frames
+from trackweave.formats.mp4 import Mp4Writer
+from trackweave.formats.overlay import draw_objects
+from trackweave.frames.opening import open_frames
+from trackweave.frames.source import FrameSource
+from trackweave.ids import FrameIndex, Level
+from trackweave.storage.run import FrameList, RunManifest, RunPaths
+from trackweave.storage.segments import VideoSegments
+
+MAX_VIDEO_WIDTH = 1280
+
+
+def open_level(run_dir: Path, level: int | None) -> tuple[VideoSegments, Level]:
+    """The frame-major archive of a level.
+
+    Args:
+        run_dir: the run.
+        level: which; None = the only one.
+
+    Raises:
+        ArtifactError: not a run, or a level it does not have.
+        SettingError: several levels and none named.
+    """
+    paths = RunPaths(run_dir)
+    if not paths.manifest.is_file():
+        raise ArtifactError(f"{run_dir}: is not a run folder (it has no manifest.json)")
+    manifest = RunManifest.load(paths.manifest)
+    known = manifest.tracked_levels
+    if not known:
+        raise ArtifactError(f"{paths.manifest}: records no tracked level: the run has not finished one")
+    if level is None:
+        if len(known) > 1:
+            raise SettingError(f"the run has levels {', '.join(map(str, known))}: name one with --level")
+        level = known[0]
+    return VideoSegments(manifest.artifact(level, "video_segments")), Level(level)
+
+
+def export_davis_run(run_dir: Path, out_dir: Path, level: int | None = None) -> list[Path]:
+    """Writes `OUT/<frame stem>.png` for every frame of the run, as indexed label images of the frame's size."""
+    frames = FrameList.read(RunPaths(run_dir).frames)
+    video, _ = open_level(run_dir, level)
+    with video:
+        return export_davis(video, out_dir, frames.size, frames.names)
+
+
+def export_mot_run(run_dir: Path, path: Path, level: int | None = None) -> Path:
+    """Writes the boxes of one level as MOTChallenge text."""
+    video, which = open_level(run_dir, level)
+    with video:
+        write_mot_frames(path, (video.boxes(frame, int(which)) for frame in video.frames))
+    return path
+
+
+def export_mp4_run(
+    run_dir: Path, path: Path, level: int | None = None, frames: str | Path | FrameSource | None = None, fps: float = 10
+) -> Path:
+    """Writes the tracks over the frames as H.264 video.
+
+    Args:
+        run_dir: the run.
+        path: the video to write.
+        level: which; None = the only one.
+        frames: what to draw on; None = the input that the run recorded.
+        fps: used when the source knows no times.
+
+    Raises:
+        ArtifactError: the run's frames are in memory or gone: give `frames`.
+    """
+    video, _ = open_level(run_dir, level)
+    listed = FrameList.read(RunPaths(run_dir).frames)
+    with video, _source(run_dir, frames) as source:
+        position = {int(index): local for local, index in enumerate(source.indices)}
+        missing = [index for index in listed.indices if int(index) not in position]
+        if missing or source.size != listed.size:
+            raise ArtifactError(f"{run_dir}: these are not the run's frames (frame {(missing or [0])[0]} differs)")
+        with Mp4Writer(path, _frame_rate(listed, fps)) as writer:
+            for picture in _pictures(video, source, [position[int(index)] for index in listed.indices]):
+                writer.write(picture)
+    return path
+
+
+def _source(run_dir: Path, frames: str | Path | FrameSource | None) -> FrameSource:
+    if frames is not None:
+        return open_frames(frames)
+    recorded = RunManifest.load(RunPaths(run_dir).manifest).data.get("input", {}).get("path", "memory")
+    if recorded == "memory" or not Path(recorded).exists():
+        raise ArtifactError(f"{run_dir}: its frames ({recorded}) are not there any more: name them with --frames")
+    return open_frames(recorded)
+
+
+def _frame_rate(listed: FrameList, fallback: float) -> float:
+    times = listed.times
+    if times is None or len(times) < 2 or times[-1] <= times[0]:
+        return fallback
+    return float(np.clip((len(times) - 1) / (times[-1] - times[0]), 1, 120))
+
+
+def _pictures(video: VideoSegments, source: FrameSource, positions: list[int]) -> Iterator[np.ndarray]:
+    import cv2
+
+    height, width = source.size
+    ratio = min(1.0, MAX_VIDEO_WIDTH / width)
+    rows, cols = round(height * ratio), round(width * ratio)
+    for local in positions:
+        image = source[local]
+        if ratio < 1:
+            image = np.asarray(cv2.resize(image, (cols, rows), interpolation=cv2.INTER_AREA), np.uint8)
+        objects = video.frame(FrameIndex(int(source.indices[local])))
+        boxes = scale_boxes(objects.boxes, cols / width, rows / height)
+        yield draw_objects(image, objects.ids, objects.masks, boxes, boxes_on=False)

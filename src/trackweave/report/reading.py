@@ -1,0 +1,234 @@
+"""What a run folder says about itself, as records for the page: tolerant of parts that a run did not write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from trackweave.errors import ArtifactError
+from trackweave.storage.files import check_version, read_json_object
+from trackweave.storage.run import SCHEMA_VERSION, RunPaths
+
+LEVEL_NAMES = {0: "prompted objects", 2: "coarse", 4: "medium", 6: "fine"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How long a stage took; `depth` counts the dots of its name."""
+
+    name: str
+    seconds: float
+    share: float
+    depth: int
+
+
+@dataclass(frozen=True)
+class TrackLife:
+    """When one track was visible.
+
+    Attributes:
+        track_id: its id.
+        spans: runs of absolute frame indices, both ends included.
+        mean_area: pixels, or None.
+        mean_score: objectness, or None.
+    """
+
+    track_id: int
+    spans: Sequence[tuple[int, int]]
+    mean_area: float | None
+    mean_score: float | None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One comparison render: where it lies below the run, and what it shows."""
+
+    url: str
+    frame_idx: int
+    frame_name: str
+    candidates: int | None
+    track_ids: Sequence[int]
+
+
+@dataclass(frozen=True)
+class LevelFacts:
+    """One granularity level of the run."""
+
+    level: int
+    counts: Mapping[str, int]
+    dedup: Mapping[str, Any]
+    stages: Sequence[Stage]
+    tracks: Sequence[TrackLife]
+    pictures: Sequence[Picture]
+
+    @property
+    def title(self) -> str:
+        """`Level 2 · coarse`; the level of prompted objects has no number."""
+        name = LEVEL_NAMES.get(self.level)
+        if self.level == 0:
+            return "Prompted objects"
+        return f"Level {self.level} · {name}" if name else f"Level {self.level}"
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Warnings of one kind, together.
+
+    Attributes:
+        code: the machine-readable kind.
+        messages: one line each, in order.
+    """
+
+    code: str
+    messages: Sequence[str]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """Everything the page shows."""
+
+    name: str
+    summary: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    frames: Sequence[int]
+    size: tuple[int, int] | None
+    levels: Sequence[LevelFacts]
+    stages: Sequence[Stage]
+    notices: Sequence[Notice]
+    video: str | None
+    files: Sequence[str] = field(default_factory=tuple)
+
+
+def read_run(run_dir: Path) -> RunFacts:
+    """Reads a run folder.
+
+    `summary.json` has to be there; whatever else is missing is left out, and what is damaged becomes a notice.
+
+    Raises:
+        ArtifactError: no summary, or a damaged one.
+        ArtifactVersionError: a summary of a newer schema.
+    """
+    paths, damaged = RunPaths(run_dir), list[str]()
+    if not run_dir.is_dir():
+        raise ArtifactError(f"{run_dir}: there is no run folder here")
+    summary = read_json_object(paths.summary, "run summary")
+    check_version(summary.get("schema_version"), SCHEMA_VERSION, paths.summary)
+    manifest = _optional(paths.manifest, "run manifest", damaged)
+    frame_list = _optional(paths.frames, "list of frames", damaged)
+    try:
+        levels = [
+            _level(paths, int(key), value, damaged)
+            for key, value in sorted(summary.get("levels", {}).items(), key=lambda item: int(item[0]))
+        ]
+        stages = _stages(summary.get("durations", {}))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{paths.summary}: the run summary is damaged: {error!r}") from error
+    height, width = frame_list.get("height"), frame_list.get("width")
+    return RunFacts(
+        run_dir.resolve().name,
+        summary,
+        manifest,
+        [int(row["index"]) for row in frame_list.get("frames", []) if isinstance(row, dict) and "index" in row],
+        (int(height), int(width)) if height and width else None,
+        levels,
+        stages,
+        _notices(summary.get("warnings") or manifest.get("warnings") or [], damaged),
+        paths.overlay.name if paths.overlay.is_file() else None,
+        _files(paths, manifest),
+    )
+
+
+def _optional(path: Path, kind: str, damaged: list[str]) -> dict[str, Any]:
+    """A JSON object that may be missing; a damaged one is noted."""
+    if not path.exists():
+        return {}
+    try:
+        return read_json_object(path, kind)
+    except ArtifactError as error:
+        damaged.append(str(error))
+        return {}
+
+
+def _level(paths: RunPaths, level: int, stats: Mapping[str, Any], damaged: list[str]) -> LevelFacts:
+    counts = {key: value for key, value in stats.items() if isinstance(value, int) and not isinstance(value, bool)}
+    tracks = [_life(row) for row in stats.get("tracks") or stats.get("longest_tracks") or []]
+    return LevelFacts(
+        level,
+        counts,
+        dict(stats.get("dedup") or {}),
+        _stages(stats.get("durations") or {}),
+        tracks,
+        _pictures(paths, level, damaged),
+    )
+
+
+def _life(row: Mapping[str, Any]) -> TrackLife:
+    """Spans are what runs write; first and last alone are taken as one span."""
+    spans = row.get("spans") or (row["frames"] if isinstance(row.get("frames"), list) else None)
+    if spans is None:
+        spans = [(row["first"], row["last"])]
+    area, score = row.get("mean_area"), row.get("mean_score")
+    return TrackLife(
+        int(row["id"]),
+        [(int(first), int(last)) for first, last in spans],
+        None if area is None else float(area),
+        None if score is None else float(score),
+    )
+
+
+def _pictures(paths: RunPaths, level: int, damaged: list[str]) -> list[Picture]:
+    """The comparison renders whose files are there."""
+    folder = paths.level(level).compare
+    compare = _optional(folder / "compare.json", "list of comparison pictures", damaged)
+    found = []
+    try:
+        for row in compare.get("frames", []):
+            file = folder / Path(str(row["image"])).name  # a name only: nothing outside the folder is linked
+            if file.is_file():
+                url = quote(file.relative_to(paths.root).as_posix())
+                index = int(row["frame_idx"])
+                ids = [int(track["id"]) for track in row.get("tracks", [])]
+                found.append(Picture(url, index, str(row.get("frame_name", index)), row.get("candidates"), ids))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        damaged.append(f"{folder / 'compare.json'}: the list of comparison pictures is damaged: {error!r}")
+    return found
+
+
+def _stages(durations: Mapping[str, Any]) -> list[Stage]:
+    """Stages in the order they were recorded; shares are of the longest."""
+    flat = list(_flatten(durations))
+    longest = max((seconds for _, seconds in flat), default=0.0) or 1.0
+    return [Stage(name, seconds, seconds / longest, name.count(".")) for name, seconds in flat]
+
+
+def _flatten(durations: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    rows: list[tuple[str, float]] = []
+    for name, value in durations.items():
+        if isinstance(value, Mapping):
+            rows += _flatten(value, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", float(value)))
+    return rows
+
+
+def _notices(warnings: Sequence[Any], damaged: Sequence[str]) -> list[Notice]:
+    """Warnings by kind, the frequent kinds first."""
+    kinds: dict[str, list[str]] = {"damaged-file": list(damaged)} if damaged else {}
+    for record in warnings:
+        row = record if isinstance(record, Mapping) else {"message": record}
+        where = f"level {row['level']}: " if row.get("level") is not None else ""
+        kinds.setdefault(str(row.get("code", "warning")), []).append(f"{where}{row.get('message', '')}")
+    return [Notice(code, lines) for code, lines in sorted(kinds.items(), key=lambda item: -len(item[1]))]
+
+
+def _files(paths: RunPaths, manifest: Mapping[str, Any]) -> list[str]:
+    """Files worth a link, below the run folder."""
+    named = [paths.summary, paths.manifest, paths.frames, paths.mot]
+    artifacts = manifest.get("artifacts")
+    for level in artifacts.values() if isinstance(artifacts, Mapping) else ():
+        named += [paths.root / str(name) for name in (level.values() if isinstance(level, Mapping) else ())]
+    inside = [file for file in named if file.is_file() and file.resolve().is_relative_to(paths.root.resolve())]
+    return list(dict.fromkeys(file.relative_to(paths.root).as_posix() for file in inside))

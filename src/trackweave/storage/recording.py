@@ -1,0 +1,135 @@
+"""Reader of recorded masks: `FFFFF_OOO` entries of another system's run, or a run's own archive."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from trackweave.errors import ArtifactError
+from trackweave.ids import FrameIndex
+from trackweave.masks.packed import PackedMasks, packed_length
+from trackweave.storage.npz import MANIFEST_NAME
+from trackweave.storage.segments import VideoSegments
+
+_ENTRY = re.compile(r"(\d+)_(\d+)$")
+
+
+class Recording(Protocol):
+    """Masks by frame and object, read when asked for."""
+
+    path: Path
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """`(H, W)` of the masks."""
+
+    def objects(self, frame: int) -> list[int]:
+        """Objects recorded on a frame, ascending."""
+
+    def masks(self, frame: int, objects: Sequence[int]) -> PackedMasks:
+        """Their masks; empty for an object that is not on the frame."""
+
+    def close(self) -> None:
+        """Closes the file."""
+
+
+def open_recording(path: Path) -> Recording:
+    """Opens either form.
+
+    Raises:
+        ArtifactError: not a recording.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            own = MANIFEST_NAME in archive.namelist()
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"{path}: not a readable recording: {error}") from None
+    return ArchiveRecording(path) if own else EntryRecording(path)
+
+
+class EntryRecording:
+    """An `.npz` with an entry per object-frame and `shape`.
+
+    Raises:
+        ArtifactError: no `shape`, no entry, or bits of another length.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._archive = np.load(path, allow_pickle=False)
+        if "shape" not in self._archive.files:
+            raise ArtifactError(f"{path}: a recording needs an entry `shape` = (H, W)")
+        height, width = (int(value) for value in self._archive["shape"])
+        self._size = (height, width)
+        self._names: dict[int, dict[int, str]] = {}
+        for name in self._archive.files:
+            if found := _ENTRY.match(name):
+                self._names.setdefault(int(found[1]), {})[int(found[2])] = name
+        if not self._names:
+            raise ArtifactError(f"{path}: a recording has entries named FFFFF_OOO (frame, object); there are none")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """`(H, W)` of the masks."""
+        return self._size
+
+    def objects(self, frame: int) -> list[int]:
+        """Objects recorded on a frame, ascending."""
+        return sorted(self._names.get(frame, ()))
+
+    def masks(self, frame: int, objects: Sequence[int]) -> PackedMasks:
+        """Their masks; empty for an object that is not on the frame."""
+        height, width = self._size
+        out = PackedMasks.empty(height, width, len(objects))
+        for row, obj in enumerate(objects):
+            name = self._names.get(frame, {}).get(obj)
+            if name is None:
+                continue
+            bits = self._archive[name]
+            if bits.dtype != np.uint8 or bits.shape != (packed_length(height, width),):
+                raise ArtifactError(f"{self.path}: entry {name} is not a packed mask of {height}×{width}")
+            out.bits[row] = bits
+        return out
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._archive.close()
+
+
+class ArchiveRecording:
+    """A run's `video_segments` archive as a recording."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._video = VideoSegments(path)
+        if self._video.info.mask_shape is None:
+            raise ArtifactError(f"{path}: holds no mask to replay")
+        self._size = self._video.info.mask_shape
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """`(H, W)` of the masks."""
+        return self._size
+
+    def objects(self, frame: int) -> list[int]:
+        """Objects recorded on a frame, ascending."""
+        return [int(track) for track in self._video.frame(FrameIndex(frame)).ids]
+
+    def masks(self, frame: int, objects: Sequence[int]) -> PackedMasks:
+        """Their masks; empty for an object that is not on the frame."""
+        recorded = self._video.frame(FrameIndex(frame))
+        out = PackedMasks.empty(*self._size, len(objects))
+        rows = {int(track): row for row, track in enumerate(recorded.ids)}
+        for n, obj in enumerate(objects):
+            if obj in rows:
+                out.bits[n] = recorded.masks.bits[rows[obj]]
+        return out
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._video.close()

@@ -1,0 +1,624 @@
+"""The composition root of mask tracking: opens the inputs, introduces the rooms to each other, leaves a run folder.
+
+`python -m trackweave.track_from_candidates --data-path FRAMES --candidates-root DIR --output RUN --levels 2,4,6`
+does from the shell what `track_masks` does in Python.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.errors import CandidateError, InputError, PromptError, RunFolderError, SettingError, TrackweaveError
+from trackweave.formats.davis import read_label_png
+from trackweave.formats.mot import write_mot_frames
+from trackweave.frames.checking import exclude_unreadable
+from trackweave.frames.opening import open_frames
+from trackweave.frames.source import FrameSource
+from trackweave.ids import PROMPTED_LEVEL, FrameIndex, IdAllocator, Level, TrackId
+from trackweave.predictors.base import PredictorSession, VideoPredictor
+from trackweave.predictors.registry import ChosenPredictor, choose_predictor
+from trackweave.proposals.regions import RegionProposals
+from trackweave.storage.candidates import filtered_path, write_filtered
+from trackweave.storage.files import read_json_object, remove_partials, write_json
+from trackweave.storage.run import FrameList, LevelRecord, RunManifest, RunPaths, ensure_writable
+from trackweave.storage.segments import VideoSegments
+from trackweave.structures.candidates import Candidates
+from trackweave.structures.tracks import Tracks
+from trackweave.structures.warning import RunWarning
+from trackweave.tracking.helpers import ProgressPrinter, TimingAggregator, sample_evenly
+from trackweave.tracking.level_runner import (
+    describe_tracks,
+    level_stats,
+    persist_level_outputs,
+    run_level_tracking,
+)
+from trackweave.tracking.pipeline_context import (
+    PipelineContext,
+    TrackingSettings,
+    build_pipeline_context,
+    summarise_tracking_stats,
+    update_tracking_manifest,
+)
+from trackweave.tracking.sam2_runner import prompt_tracking
+from trackweave.tracking.stores import FrameResultStore
+
+DEFAULT_LEVELS = (Level(2), Level(4), Level(6))
+SUMMARY_VERSION = 1
+Progress = Callable[[str, int], ProgressPrinter]
+GENERATORS = {"regions": RegionProposals}
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Where a run's results lie and what they are in numbers.
+
+    Attributes:
+        run: paths of the run folder.
+        levels: level → its part of the summary.
+        warnings: everything that was done differently from what was asked.
+        summary: the content of `summary.json`.
+    """
+
+    run: RunPaths
+    levels: Mapping[Level, Mapping[str, Any]]
+    warnings: Sequence[RunWarning]
+    summary: Mapping[str, Any]
+
+    def video_segments(self, level: Level | int) -> VideoSegments:
+        """Opens a level's masks by frame."""
+        return VideoSegments(RunManifest.load(self.run.manifest).artifact(level, "video_segments"))
+
+    def tracks(self, level: Level | int, *, with_masks: bool = True) -> Tracks:
+        """A level's tracks in memory."""
+        with self.video_segments(level) as video:
+            return Tracks.from_frames(video, class_id=int(level), with_masks=with_masks)
+
+
+def track_masks(
+    frames: str | Path | NDArray[np.uint8] | FrameSource,
+    output: str | Path,
+    *,
+    candidates: str | Path | None = None,
+    prompts: Sequence[str | Path] | Mapping[int, NDArray[np.integer[Any]]] | None = None,
+    generator: str = "regions",
+    candidate_stride: int = 10,
+    levels: Sequence[int] | None = None,
+    predictor: str | VideoPredictor = "auto",
+    sampling: str | None = None,
+    settings: TrackingSettings | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Follows every object of a video through time and leaves a run folder.
+
+    What is followed comes from one of three places: filtered `candidates` on disk, `prompts` of a person, or, when
+    neither is given, candidates that a `generator` finds on every `candidate_stride`-th frame.
+
+    Args:
+        frames: a folder of images, a video file, an array `(N, H, W, 3)` uint8 RGB, or a source.
+        output: the run folder; made when it is not there.
+        candidates: folder with `level_L/filtered/filtered.json`.
+        prompts: label images (`LABEL.png` on the first frame, or `FRAME:LABEL.png`), or a mapping from absolute frame
+            index to label map `(H, W)`; ids are the label values.
+        generator: name of the built-in candidate generator.
+        candidate_stride: frames between two on which the generator runs.
+        levels: granularity levels; None = those of `candidates`, else 2, 4, 6.
+        predictor: a name of `choose_predictor`, or a predictor.
+        sampling: `start:end:step` over the frames.
+        settings: how to track.
+        resume: continue a run that was cut off; finished levels are kept.
+        progress: makes a progress display from a label and a number of steps.
+
+    Raises:
+        InputError: frames, candidates or prompts cannot be used; one line that names the file and the item.
+        RunFolderError: `output` holds another run, or cannot be written.
+        PredictorError: the predictor is missing or failed.
+        SettingError: a setting is wrong.
+    """
+    how = settings or TrackingSettings()
+    if candidates is not None and prompts is not None:
+        raise SettingError("give candidates or prompts, not both")
+    chosen = (
+        choose_predictor(predictor)
+        if isinstance(predictor, str)
+        else ChosenPredictor(predictor, predictor.name, "given by the caller")
+    )
+    job = _Job(RunPaths(Path(output)), how, chosen, resume=resume, progress=progress)
+    with ExitStack() as stack:
+        job.open_frames(frames, sampling, stack)
+        if prompts is not None:
+            return job.run_prompts(_label_maps(prompts, job.frames, job.video_length))
+        if candidates is None:
+            if generator not in GENERATORS:
+                raise SettingError(f"there is no generator {generator!r}; known: {', '.join(GENERATORS)}")
+            if candidate_stride < 1:
+                raise SettingError(f"candidate_stride is at least 1, not {candidate_stride}")
+            asked = [Level(level) for level in levels] if levels else list(DEFAULT_LEVELS)
+            return job.run_generated(asked, generator, candidate_stride)
+        root = Path(candidates)
+        return job.run_candidates(root, _asked_levels(root, levels))
+
+
+def propose_candidates(
+    frames: FrameSource,
+    root: Path,
+    levels: Sequence[Level],
+    *,
+    stride: int = 10,
+    generator: str = "regions",
+    progress: ProgressPrinter | None = None,
+) -> list[int]:
+    """Finds candidates on every `stride`-th frame and writes them in the filtered layout below `root`.
+
+    Returns:
+        The local positions that were looked at.
+    """
+    proposer = GENERATORS[generator]()
+    positions = sample_evenly(range(len(frames)), stride)
+    found: dict[Level, list[tuple[int, str, Candidates]]] = {level: [] for level in levels}
+    for done, local in enumerate(positions, start=1):
+        by_level = proposer.propose_levels(frames[local], [int(level) for level in levels])
+        for level in levels:
+            found[level].append((int(frames.indices[local]), frames.names[local], by_level[int(level)]))
+        if progress is not None:
+            progress.update(done, frames.indices[local])
+    for level in levels:
+        write_filtered(root / f"level_{level}", int(level), iter(found[level]))
+    return positions
+
+
+def _asked_levels(root: Path, levels: Sequence[int] | None) -> list[Level]:
+    if not root.is_dir():
+        raise CandidateError(f"{root}: there is no such folder of candidates")
+    found = sorted(Level(int(p.parents[1].name[6:])) for p in root.glob("level_[0-9]*/filtered/filtered.json"))
+    if levels is None:
+        if not found:
+            raise CandidateError(f"{root}: has no level_L/filtered/filtered.json")
+        return found
+    if not levels:
+        raise SettingError("no level was asked for")
+    asked = sorted({Level(int(level)) for level in levels})
+    missing = [level for level in asked if level not in found]
+    if missing:
+        there = ", ".join(map(str, found)) or "none"
+        raise CandidateError(f"{root}: has no candidates of level {missing[0]}; levels there: {there}")
+    return asked
+
+
+def _label_maps(
+    prompts: Sequence[str | Path] | Mapping[int, NDArray[np.integer[Any]]], frames: FrameSource, video_length: int
+) -> dict[int, tuple[str, NDArray[np.int64]]]:
+    """Prompts by local position: `(where from, labels)`."""
+    local_of = {int(index): local for local, index in enumerate(frames.indices)}
+    given: list[tuple[int, str, NDArray[Any]]] = []
+    if isinstance(prompts, Mapping):
+        given = [(int(frame), f"prompt on frame {frame}", np.asarray(labels)) for frame, labels in prompts.items()]
+    else:
+        for text in prompts:
+            frame, path = _prompt_path(str(text), int(frames.indices[0]))
+            given.append((frame, str(path), read_label_png(path)))
+    if not given:
+        raise PromptError("no prompt was given")
+    found: dict[int, tuple[str, NDArray[np.int64]]] = {}
+    for frame, where, labels in given:
+        if not 0 <= frame < video_length:
+            raise PromptError(f"{where}: frame {frame} does not exist: the video has frames 0 … {video_length - 1}")
+        if frame not in local_of:
+            raise PromptError(f"{where}: frame {frame} is not among the sampled frames")
+        if labels.shape != frames.size:
+            height, width = frames.size
+            raise PromptError(f"{where}: is {labels.shape[1]}×{labels.shape[0]}, the frames are {width}×{height}")
+        if not (labels > 0).any():
+            raise PromptError(f"{where}: marks no object (every pixel is 0)")
+        if local_of[frame] in found:
+            raise PromptError(f"{where}: frame {frame} has two prompt images")
+        found[local_of[frame]] = (where, labels.astype(np.int64))
+    return found
+
+
+def _prompt_path(text: str, first: int) -> tuple[int, Path]:
+    """`FRAME:LABEL.png` or `LABEL.png`; a file whose own name holds a colon is taken as it is."""
+    head, colon, tail = text.partition(":")
+    if colon and head.isdigit() and not Path(text).exists():
+        return int(head), Path(tail)
+    return first, Path(text)
+
+
+@dataclass
+class _Job:
+    """One run: what it was asked, what it found out, what it has done so far."""
+
+    run: RunPaths
+    how: TrackingSettings
+    chosen: ChosenPredictor
+    resume: bool
+    progress: Progress | None
+    timer: TimingAggregator = field(default_factory=TimingAggregator)
+    warnings: list[RunWarning] = field(default_factory=list)
+    frames: FrameSource = field(init=False)
+    video_length: int = field(init=False)
+    source: str = field(init=False)
+
+    def open_frames(self, given: Any, sampling: str | None, stack: ExitStack) -> None:
+        """Opens the frames; with `on_bad_item="skip"` leaves out those that cannot be read."""
+        with self.timer.track("open"):
+            whole = open_frames(given)
+            if whole is not given:
+                stack.enter_context(whole)
+            self.source = str(whole.path) if whole.path is not None else "memory"
+            self.video_length = int(whole.indices[-1]) + 1
+            frames = open_frames(whole, sampling=sampling) if sampling else whole
+            if self.how.on_bad_item == "skip":
+                frames, excluded = exclude_unreadable(frames)
+                self.warnings += [
+                    RunWarning("frames", None, "frame-skipped", f"left out frame {index} ({name}): {reason}")
+                    for index, name, reason in excluded
+                ]
+            self.frames = frames
+
+    # --- the three ways in ---------------------------------------------------------------------------------------
+
+    def run_candidates(self, root: Path, levels: Sequence[Level]) -> RunResult:
+        """Tracks candidates that lie on disk."""
+        digest = _Digest()
+        for level in levels:
+            digest.add_file(filtered_path(root / f"level_{level}"))
+        return self._run_levels(root, levels, {"kind": "candidates", "root": str(root)}, digest)
+
+    def run_generated(self, levels: Sequence[Level], generator: str, stride: int) -> RunResult:
+        """Finds candidates in the run folder, then tracks them."""
+        how = {"kind": "generator", "name": generator, "stride": stride}
+        fingerprint = self._prepare(how, _Digest())
+        levels = sorted(set(levels))
+        if not all(filtered_path(self.run.level(level).root).is_file() for level in levels) or not self.resume:
+            with self.timer.track("propose"):
+                display = self._display("finding candidates", len(sample_evenly(range(len(self.frames)), stride)))
+                try:
+                    propose_candidates(
+                        self.frames, self.run.root, levels, stride=stride, generator=generator, progress=display
+                    )
+                finally:
+                    if display is not None:
+                        display.close()
+        return self._track_levels(self.run.root, levels, fingerprint)
+
+    def run_prompts(self, labels: Mapping[int, tuple[str, NDArray[np.int64]]]) -> RunResult:
+        """Tracks the objects of a person's label images."""
+        digest = _Digest()
+        for local, (_, values) in sorted(labels.items()):
+            digest.add_bytes(f"{local}".encode(), np.ascontiguousarray(values).tobytes())
+        where = [f"{self.frames.indices[local]}:{name}" for local, (name, _) in sorted(labels.items())]
+        fingerprint = self._prepare({"kind": "prompts", "images": where}, digest)
+        finished = self._finished(PROMPTED_LEVEL, fingerprint)
+        if finished is not None:
+            return self._finish({PROMPTED_LEVEL: finished.summary}, [*self.warnings, *finished.warnings])
+        prompts = {
+            local: {TrackId(int(k)): values == k for k in np.unique(values) if k > 0}
+            for local, (_, values) in sorted(labels.items())
+        }
+        timer = TimingAggregator()
+        paths = self.run.level(PROMPTED_LEVEL)
+        display = self._display("tracking prompts", len(prompts))
+        with FrameResultStore(self.run.root / "journal") as store:
+            try:
+                artifacts = prompt_tracking(
+                    self.frames,
+                    self.chosen.predictor,
+                    prompts,
+                    settings=self.how,
+                    frame_store=store,
+                    timer=timer,
+                    progress=display,
+                )
+            finally:
+                if display is not None:
+                    display.close()
+            files = persist_level_outputs(paths, self.run, PROMPTED_LEVEL, store, artifacts, self.how, timer)
+            stats = level_stats(
+                frames=len(self.frames),
+                candidate_frames=len(prompts),
+                artifacts=artifacts,
+                tracks=describe_tracks(artifacts),
+                timer=timer,
+            )
+        counts = {key: value for key, value in stats.items() if key not in ("tracks", "durations")}
+        update_tracking_manifest(self.run, level=PROMPTED_LEVEL, artifacts=files, stats=counts, warnings=[])
+        self._record(PROMPTED_LEVEL, fingerprint, files, stats, [], 1)
+        return self._finish({PROMPTED_LEVEL: stats}, self.warnings)
+
+    # --- steps ---------------------------------------------------------------------------------------------------
+
+    def _run_levels(
+        self, root: Path, levels: Sequence[Level], prompts_from: Mapping[str, Any], digest: _Digest
+    ) -> RunResult:
+        contexts = self._contexts(root, levels)
+        fingerprint = self._prepare(prompts_from, digest)
+        return self._track_levels(root, levels, fingerprint, contexts)
+
+    def _contexts(self, root: Path, levels: Sequence[Level]) -> dict[Level, PipelineContext]:
+        """Checks every level before the first is tracked."""
+        with self.timer.track("check"):
+            return {
+                level: build_pipeline_context(
+                    root,
+                    level,
+                    self.frames,
+                    self.run,
+                    self.how,
+                    video_length=self.video_length,
+                    min_area=_min_area(root),
+                )
+                for level in levels
+            }
+
+    def _track_levels(
+        self,
+        root: Path,
+        levels: Sequence[Level],
+        fingerprint: str,
+        contexts: dict[Level, PipelineContext] | None = None,
+    ) -> RunResult:
+        ready = contexts or self._contexts(root, levels)
+        ids = IdAllocator()
+        done: dict[Level, Mapping[str, Any]] = {}
+        warnings = list(self.warnings)
+        session: PredictorSession | None = None
+        try:
+            for level in levels:
+                if (finished := self._finished(level, fingerprint)) is not None:
+                    ids = IdAllocator(finished.next_id)
+                    done[level] = finished.summary
+                    warnings += finished.warnings
+                    continue
+                # One session for all levels: what it computes per frame is computed once.
+                session = session or self.chosen.predictor.open(self.frames)
+                session.reset()
+                result = run_level_tracking(
+                    level,
+                    self.chosen.predictor,
+                    candidates_root=root,
+                    frames=self.frames,
+                    run=self.run,
+                    context=ready[level],
+                    session=session,
+                    ids=ids,
+                    progress=(lambda total, level=level: self.progress(f"level {level}", total))  # type: ignore[misc]
+                    if self.progress
+                    else None,
+                )
+                done[level] = result.stats
+                warnings += result.warnings
+                self._record(level, fingerprint, result.files, result.stats, result.warnings, ids.next_id)
+        finally:
+            if session is not None:
+                session.close()
+        return self._finish(done, warnings)
+
+    def _prepare(self, prompts_from: Mapping[str, Any], digest: _Digest) -> str:
+        """Claims the run folder: refuses one that holds another run, clears what a killed run left."""
+        height, width = self.frames.size
+        config = {
+            "settings": self.how.model_dump(mode="json"),
+            "predictor": self.chosen.asked,
+            "prompts": dict(prompts_from),
+        }
+        names = [[int(i), name] for i, name in zip(self.frames.indices, self.frames.names, strict=True)]
+        identity = {"source": self.source, "frames": names, "size": [height, width], "config": config}
+        digest.add_bytes(json.dumps(identity, sort_keys=True).encode())
+        fingerprint = digest.hexdigest()
+        root = self.run.root
+        if root.exists() and not root.is_dir():
+            raise RunFolderError(f"{root}: is a file, not a run folder")
+        ensure_writable(root)
+        manifest = RunManifest.load(self.run.manifest)
+        if manifest.fingerprint is not None:
+            if manifest.fingerprint != fingerprint:
+                raise RunFolderError(
+                    f"{root}: holds a run of other input or settings: choose another -o, or remove it first"
+                )
+            if not self.resume:
+                raise RunFolderError(f"{root}: already holds this run: add --resume to finish or reuse it")
+        elif manifest.data.get("artifacts"):
+            raise RunFolderError(f"{root}: holds another run: choose another -o")
+        remove_partials(root)
+        if self.chosen.asked == "auto":
+            text = f"predictor {self.chosen.predictor.name} was chosen: {self.chosen.reason}"
+            self.warnings.append(RunWarning("predictor", None, "predictor-chosen", text))
+        manifest.merge(
+            {
+                "fingerprint": fingerprint,
+                "input": {"path": self.source, "frames": len(self.frames), "height": height, "width": width},
+                "config": config,
+                "predictor": {"name": self.chosen.predictor.name, "reason": self.chosen.reason},
+                "frame_list": self.run.frames.name,
+            }
+        )
+        manifest.replace_warnings(self.warnings, stages=("frames", "predictor"), level=None)
+        FrameList(self.frames.indices, self.frames.names, self.frames.times, self.frames.size).write(self.run.frames)
+        manifest.write()
+        return fingerprint
+
+    def _finished(self, level: Level, fingerprint: str) -> LevelRecord | None:
+        if not self.resume:
+            return None
+        return LevelRecord.read(self.run.journal(level), self.run.root, fingerprint)
+
+    def _record(
+        self,
+        level: Level,
+        fingerprint: str,
+        files: Mapping[str, str],
+        stats: Mapping[str, Any],
+        warnings: Sequence[RunWarning],
+        next_id: int,
+    ) -> None:
+        """Marks a level as finished; from here on a resumed run keeps it."""
+        sizes = {name: (self.run.root / name).stat().st_size for name in files.values()}
+        LevelRecord(fingerprint, next_id, sizes, stats, warnings).write(self.run.journal(level))
+
+    def _finish(self, levels: Mapping[Level, Mapping[str, Any]], warnings: Sequence[RunWarning]) -> RunResult:
+        """Writes what spans levels: boxes of all of them and the summary."""
+        with self.timer.track("persist.boxes"):
+            write_mot_frames(self.run.mot, _boxes_by_frame(self.run, list(levels)))
+        total = TimingAggregator()
+        total.merge(self.timer)
+        for stats in levels.values():
+            for stage, seconds in stats["durations"].items():
+                total.add(stage, float(seconds))
+        summary = {
+            "schema_version": SUMMARY_VERSION,
+            "command": "masks",
+            "input": {"path": self.source, "frames": len(self.frames), "size": list(self.frames.size)},
+            "predictor": {"name": self.chosen.predictor.name, "reason": self.chosen.reason},
+            "levels": {str(level): dict(stats) for level, stats in levels.items()},
+            "totals": summarise_tracking_stats(levels),
+            "durations": {stage: round(seconds, 4) for stage, seconds in total.items()},
+            "peak_rss_mb": round(peak_rss_mb(), 1),
+            "warnings": [warning.to_json() for warning in warnings],
+        }
+        write_json(self.run.summary, summary)
+        return RunResult(self.run, levels, list(warnings), summary)
+
+    def _display(self, label: str, total: int) -> ProgressPrinter | None:
+        return self.progress(label, total) if self.progress is not None else None
+
+
+def _boxes_by_frame(run: RunPaths, levels: Sequence[Level]) -> Iterator[Tracks]:
+    """Boxes of every level, frame after frame, without holding more than one frame."""
+    manifest = RunManifest.load(run.manifest)
+    with ExitStack() as stack:
+        videos = {
+            level: stack.enter_context(VideoSegments(manifest.artifact(level, "video_segments"))) for level in levels
+        }
+        for frame in sorted({frame for video in videos.values() for frame in video.frames}):
+            yield Tracks.concat([video.boxes(FrameIndex(frame), int(level)) for level, video in videos.items()])
+
+
+def _min_area(root: Path) -> float | None:
+    """The generator's smallest area, when the candidates' folder has a manifest that tells."""
+    path = root / "manifest.json"
+    if not path.is_file():
+        return None
+    value = read_json_object(path, "manifest of the candidates").get("min_area")
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+class _Digest:
+    """What a run was made of, as one hash."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add_bytes(self, *parts: bytes) -> None:
+        for part in parts:
+            self._hash.update(len(part).to_bytes(8, "little"))
+            self._hash.update(part)
+
+    def add_file(self, path: Path) -> None:
+        try:
+            self.add_bytes(path.read_bytes())
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()[:32]
+
+
+def peak_rss_mb() -> float:
+    """Largest resident set of this process so far, in MB (10⁶ bytes)."""
+    import resource  # not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m trackweave.track_from_candidates`; returns the exit code."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="trackweave.track_from_candidates", description="Track filtered candidates.")
+    parser.add_argument("--data-path", required=True, help="folder of frames, or a video")
+    parser.add_argument("--candidates-root", required=True, help="folder with level_L/filtered/filtered.json")
+    parser.add_argument("--output", required=True, help="run folder")
+    parser.add_argument("--levels", help="2,4,6; default: every level there is")
+    parser.add_argument("--predictor", default="auto", help="auto, flow, static, replay=PATH")
+    parser.add_argument("--frames", help="start:end:step")
+    parser.add_argument("--iou-threshold", type=float, default=0.6)
+    parser.add_argument("--max-propagate", type=int)
+    parser.add_argument("--prompt-mode", choices=["mask", "box", "auto"], default="mask")
+    parser.add_argument("--mask-scale-ratio", type=float, default=1.0)
+    parser.add_argument("--on-bad-item", choices=["error", "skip"], default="error")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--no-viz", action="store_true")
+    given = parser.parse_args(arguments)
+    try:
+        result = track_masks(
+            given.data_path,
+            given.output,
+            candidates=given.candidates_root,
+            levels=parse_levels(given.levels),
+            predictor=given.predictor,
+            sampling=given.frames,
+            settings=checked_settings(
+                iou_threshold=given.iou_threshold,
+                max_propagate=given.max_propagate,
+                prompt_mode=given.prompt_mode,
+                mask_scale_ratio=given.mask_scale_ratio,
+                on_bad_item=given.on_bad_item,
+                render_viz=not given.no_viz,
+            ),
+            resume=given.resume,
+            progress=lambda label, total: ProgressPrinter(total, label),
+        )
+    except TrackweaveError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, SettingError) else 1
+    print(result.run.root)
+    return 0
+
+
+def parse_levels(text: str | None) -> list[int] | None:
+    """`2,4,6` as numbers; None stays None.
+
+    Raises:
+        SettingError: not a list of whole numbers.
+    """
+    if text is None:
+        return None
+    try:
+        levels = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise SettingError(f"levels are whole numbers with commas between, like 2,4,6, not {text!r}") from None
+    if min(levels) < 1:
+        raise SettingError(f"levels start at 1, not {min(levels)}")
+    return levels
+
+
+def checked_settings(**values: Any) -> TrackingSettings:
+    """Settings from a command line.
+
+    Raises:
+        SettingError: names the setting and what it should be.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return TrackingSettings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise SettingError(f"{name}: {first['msg']}, not {first['input']!r}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from trackweave.errors import FrameError
+from trackweave.frames.images import ImageFolder, TiffPages, natural_key
+
+ORIENTATION = 0x0112
+
+
+def grey_ramp(height: int = 4, width: int = 6) -> NDArray[np.uint8]:
+    return np.arange(height * width, dtype=np.uint8).reshape(height, width)
+
+
+def save(path: Path, values: NDArray[Any] | None = None, mode: str = "RGB", **options: Any) -> Path:
+    Image.fromarray(grey_ramp() if values is None else values).convert(mode).save(path, **options)
+    return path
+
+
+def save_deep(path: Path, values: NDArray[Any]) -> Path:
+    Image.fromarray(values).save(path)
+    return path
+
+
+class TestOrder:
+    def test_numbers_count_as_numbers(self, tmp_path: Path) -> None:
+        for name in ("frame10.png", "frame2.png", "Frame1.PNG", "frame003.jpg"):
+            save(tmp_path / name)
+        assert list(ImageFolder(tmp_path).names) == ["Frame1.PNG", "frame2.png", "frame003.jpg", "frame10.png"]
+
+    @given(st.lists(st.integers(0, 10**6), unique=True), st.sampled_from(["", "img_", "cam2-"]))
+    def test_unpadded_numbers_sort_by_value(self, numbers: list[int], prefix: str) -> None:
+        names = [f"{prefix}{number}.png" for number in numbers]
+        assert sorted(names, key=natural_key) == [f"{prefix}{number}.png" for number in sorted(numbers)]
+
+    @given(st.data())
+    def test_any_names_have_one_order(self, data: st.DataObject) -> None:
+        names = data.draw(st.lists(st.text("aB1۲².-", max_size=8), unique=True))
+        shuffled = data.draw(st.permutations(names))
+        assert sorted(names, key=natural_key) == sorted(shuffled, key=natural_key)
+
+    def test_hidden_and_other_files_and_folders_do_not_count(self, tmp_path: Path) -> None:
+        save(tmp_path / "1.png")
+        save(tmp_path / "._1.jpg", format="JPEG")
+        (tmp_path / "notes.txt").write_text("x")
+        (tmp_path / "2.png").mkdir()
+        assert list(ImageFolder(tmp_path).names) == ["1.png"]
+
+
+class TestPixels:
+    @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "TIFF", "webp"])
+    def test_every_lossless_format_gives_rgb(self, tmp_path: Path, suffix: str) -> None:
+        values = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+        save(tmp_path / f"1.{suffix}", values, lossless=True)  # only WebP looks at it
+        source = ImageFolder(tmp_path)
+        frame = source[0]
+        np.testing.assert_array_equal(frame, values)
+        assert frame.dtype == np.uint8
+        assert (frame.flags.c_contiguous, frame.flags.writeable) == (True, False)
+        assert source.size == (4, 6)
+        assert source.times is None
+
+    @pytest.mark.parametrize("suffix", ["jpg", "JPEG"])
+    def test_jpeg(self, tmp_path: Path, suffix: str) -> None:
+        save(tmp_path / f"1.{suffix}", np.full((8, 8, 3), (200, 30, 60), np.uint8), quality=95)
+        assert np.abs(ImageFolder(tmp_path)[0].astype(int) - (200, 30, 60)).max() < 6
+
+    @pytest.mark.parametrize("mode", ["L", "LA", "1"])
+    def test_grey_is_repeated(self, tmp_path: Path, mode: str) -> None:
+        save(tmp_path / "1.png", np.array([[0, 255]], np.uint8), mode)
+        np.testing.assert_array_equal(ImageFolder(tmp_path)[0], [[[0, 0, 0], [255, 255, 255]]])
+
+    def test_alpha_is_dropped_not_blended(self, tmp_path: Path) -> None:
+        Image.fromarray(np.array([[[10, 20, 30, 0]]], np.uint8)).save(tmp_path / "1.png")
+        np.testing.assert_array_equal(ImageFolder(tmp_path)[0], [[[10, 20, 30]]])
+
+    def test_palette_with_and_without_transparency(self, tmp_path: Path) -> None:
+        image = Image.fromarray(np.array([[0, 1]], np.uint8), "L").convert("P")
+        image.putpalette([250, 0, 0, 0, 0, 250])
+        image.save(tmp_path / "1.png")
+        image.save(tmp_path / "2.png", transparency=bytes([0, 128]))
+        for frame in ImageFolder(tmp_path):
+            np.testing.assert_array_equal(frame, [[[250, 0, 0], [0, 0, 250]]])
+
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+    def test_exif_rotation_is_honoured(self, tmp_path: Path, suffix: str) -> None:
+        values = np.zeros((16, 32, 3), np.uint8)
+        values[:8, :8] = 255
+        exif = Image.Exif()
+        exif[ORIENTATION] = 6  # to be shown a quarter clockwise: the top left goes to the top right
+        Image.fromarray(values).save(tmp_path / f"1.{suffix}", exif=exif)
+        frame = ImageFolder(tmp_path)[0]
+        assert frame.shape == (32, 16, 3)
+        assert frame[:6, -6:].min() > 200
+        assert frame[:6, :6].max() < 50
+
+
+class TestDeepGrey:
+    @pytest.mark.parametrize("suffix", ["png", "tif"])
+    def test_one_window_for_the_whole_folder(self, tmp_path: Path, suffix: str) -> None:
+        save_deep(tmp_path / f"1.{suffix}", np.full((4, 6), 1000, np.uint16))
+        save_deep(tmp_path / f"2.{suffix}", np.full((4, 6), 1500, np.uint16))
+        save_deep(tmp_path / f"3.{suffix}", np.full((4, 6), 2000, np.uint16))
+        source = ImageFolder(tmp_path)
+        assert [frame.max() for frame in source] == [0, 128, 255]
+        assert [frame.max() for frame in source.select([1])] == [128]
+
+    def test_float_with_gaps(self, tmp_path: Path) -> None:
+        save_deep(tmp_path / "1.tif", np.array([[-1.0, 1.0, np.nan]], np.float32))
+        np.testing.assert_array_equal(ImageFolder(tmp_path)[0][..., 0], [[0, 255, 0]])
+
+    def test_a_constant_folder_is_black(self, tmp_path: Path) -> None:
+        save_deep(tmp_path / "1.png", np.full((4, 6), 777, np.uint16))
+        assert not ImageFolder(tmp_path)[0].any()
+
+    def test_an_unreadable_sample_does_not_hinder_the_others(self, tmp_path: Path) -> None:
+        save_deep(tmp_path / "1.png", np.arange(24, dtype=np.uint16).reshape(4, 6) * 100)
+        (tmp_path / "2.png").write_bytes(b"no image")
+        source = ImageFolder(tmp_path)
+        assert source[0].max() == 255
+        with pytest.raises(FrameError, match=r"2\.png"):
+            source[1]
+
+
+class TestFaults:
+    def test_an_empty_folder_says_what_it_looked_for(self, tmp_path: Path) -> None:
+        with pytest.raises(FrameError, match=r"has no images \(jpg, .*webp.*give a folder"):
+            ImageFolder(tmp_path)
+
+    def test_images_in_a_subfolder_are_pointed_at(self, tmp_path: Path) -> None:
+        (tmp_path / "rgb").mkdir()
+        save(tmp_path / "rgb" / "1.png")
+        with pytest.raises(FrameError, match=r"did you mean .*rgb"):
+            ImageFolder(tmp_path)
+
+    def test_not_a_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(FrameError, match="cannot be listed"):
+            ImageFolder(tmp_path / "nothing")
+
+    def test_two_images_of_one_frame(self, tmp_path: Path) -> None:
+        save(tmp_path / "0001.jpg")
+        save(tmp_path / "0001.png")
+        with pytest.raises(FrameError, match=r"0001\.jpg and 0001\.png: keep one image per frame"):
+            ImageFolder(tmp_path)
+
+    def test_another_size_names_file_and_sizes(self, tmp_path: Path) -> None:
+        save(tmp_path / "1.png")
+        save(tmp_path / "2.png", grey_ramp(5, 6))
+        source = ImageFolder(tmp_path)
+        with pytest.raises(FrameError, match=r"2\.png is 6×5 pixels, but the first frame is 6×4 pixels"):
+            source[1]
+        assert source[0].shape == (4, 6, 3)
+
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "bmp"])
+    def test_a_truncated_image_names_the_file(self, tmp_path: Path, suffix: str) -> None:
+        values = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+        save(tmp_path / f"1.{suffix}", values)
+        path = save(tmp_path / f"2.{suffix}", values)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+        source = ImageFolder(tmp_path)
+        assert source[0].shape == (40, 60, 3)
+        with pytest.raises(FrameError, match=rf"2\.{suffix} cannot be read as an image .*restore the file"):
+            source[1]
+
+    @given(data=st.binary(max_size=200))
+    def test_any_bytes_are_an_image_or_a_frame_error(
+        self, tmp_path_factory: pytest.TempPathFactory, data: bytes
+    ) -> None:
+        folder = tmp_path_factory.mktemp("bytes")
+        (folder / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+        with pytest.raises(FrameError):
+            ImageFolder(folder)[0]
+
+    def test_a_file_that_vanished(self, tmp_path: Path) -> None:
+        source = ImageFolder(save(tmp_path / "1.png").parent)
+        (tmp_path / "1.png").unlink()
+        with pytest.raises(FrameError, match="No such file"):
+            source[0]
+
+    def test_the_first_readable_image_decides_on_the_size(self, tmp_path: Path) -> None:
+        (tmp_path / "1.png").write_bytes(b"no image")
+        save(tmp_path / "2.png", grey_ramp(5, 6))
+        assert ImageFolder(tmp_path).size == (5, 6)
+
+    def test_no_readable_image(self, tmp_path: Path) -> None:
+        (tmp_path / "1.png").write_bytes(b"no image")
+        with pytest.raises(FrameError, match=r"none of the 1 images can be read; the first: .*1\.png"):
+            assert ImageFolder(tmp_path).size
+
+
+class TestCache:
+    def test_bytes_are_bounded(self, tmp_path: Path) -> None:
+        for k in range(6):
+            save(tmp_path / f"{k}.png")
+        source = ImageFolder(tmp_path, cache_bytes=200)  # a frame has 72 bytes
+        for frame in source:
+            assert frame.nbytes == 72
+            assert source.cache.nbytes <= 200
+        assert len(source.cache) == 2
+        source.close()
+        assert source.cache.nbytes == 0
+
+    def test_a_second_pass_does_not_read_the_files(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "1.png")
+        source = ImageFolder(tmp_path)
+        first = source[0]
+        path.unlink()
+        assert source[0] is first
+
+
+class TestTiffPages:
+    def pages(self, tmp_path: Path, values: list[NDArray[Any]]) -> Path:
+        first, *rest = [Image.fromarray(page) for page in values]
+        first.save(tmp_path / "stack.tif", save_all=True, append_images=rest)
+        return tmp_path / "stack.tif"
+
+    def test_pages_are_frames_in_any_order(self, tmp_path: Path) -> None:
+        path = self.pages(tmp_path, [np.full((4, 6), k * 10, np.uint8) for k in range(5)])
+        with TiffPages(path, cache_bytes=0) as source:
+            assert list(source.names)[:2] == ["frame_000000", "frame_000001"]
+            assert [int(source[k][0, 0, 0]) for k in (4, 0, 3, 1, 2)] == [40, 0, 30, 10, 20]
+            assert source.path == path
+
+    def test_deep_pages_share_a_window(self, tmp_path: Path) -> None:
+        path = self.pages(tmp_path, [np.full((4, 6), 500 + k * 100, np.uint16) for k in range(3)])
+        with TiffPages(path) as source:
+            np.testing.assert_allclose([frame.max() for frame in source], [0, 127.5, 255], atol=0.5)
+
+    def test_a_page_of_another_size(self, tmp_path: Path) -> None:
+        path = self.pages(tmp_path, [grey_ramp(), grey_ramp(5, 6)])
+        with TiffPages(path) as source, pytest.raises(FrameError, match=r"stack\.tif page 1 is 6×5 pixels"):
+            source[1]
+
+    def test_not_a_tiff(self, tmp_path: Path) -> None:
+        (tmp_path / "x.tif").write_bytes(b"no tiff")
+        with pytest.raises(FrameError, match=r"x\.tif cannot be read as a TIFF"):
+            TiffPages(tmp_path / "x.tif")

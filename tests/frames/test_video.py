@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from av.video.stream import VideoStream
+from PIL import Image
+
+from tests.frames.videos import HEIGHT, WIDTH, decoded_in_order, write_video
+from trackweave.errors import FrameError
+from trackweave.frames import video_index
+from trackweave.frames.checking import exclude_unreadable
+from trackweave.frames.video import VideoFile, turned
+
+FRAME_BYTES = HEIGHT * WIDTH * 3
+UNEVEN = list(accumulate((40 + k % 5 * 17 for k in range(29)), initial=0))
+
+# name → how it is encoded: what differs is how the container seeks and how frames are reordered.
+KINDS: dict[str, dict[str, Any]] = {
+    "b_frames.mp4": {},
+    "b_frames.mkv": {},
+    "b_frames.ts": {},
+    "uneven.mp4": {"milliseconds": UNEVEN},
+    "open_gop.mp4": {"bf": "3", "g": "10", "x264-params": "open-gop=1"},
+    "open_gop.ts": {"bf": "3", "g": "10", "x264-params": "open-gop=1"},
+    "short_gop.mp4": {"bf": "2", "g": "2"},
+    "one_gop.mp4": {"bf": "3", "g": "250"},
+    "hevc.mp4": {"codec": "libx265", "x265-params": "bframes=3:keyint=8:open-gop=1:log-level=none"},
+    "hidden_frames.webm": {"codec": "libvpx", "auto-alt-ref": "1", "lag-in-frames": "16", "g": "12"},
+    "vp9.webm": {"codec": "libvpx-vp9", "auto-alt-ref": "1", "lag-in-frames": "16", "g": "12"},
+    "no_b_frames.avi": {"codec": "mpeg4", "g": "8"},
+    "program_stream.mpg": {"codec": "mpeg2video", "g": "10", "bf": "2"},
+    "b_frames.avi": {"codec": "mpeg4", "g": "8", "bf": "2"},
+    "no_stamps.h264": {"bf": "3", "g": "8"},
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def video(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("videos") / request.param, **KINDS[request.param])
+
+
+class TestExactFrames:
+    @pytest.mark.parametrize("cache_bytes", [0, 5 * FRAME_BYTES])
+    def test_any_order_equals_decoding_in_order(self, video: Path, cache_bytes: int) -> None:
+        expected = decoded_in_order(video)
+        order = [*range(30), *random.Random(0).choices(range(30), k=30), *reversed(range(30))]
+        with VideoFile(video, cache_bytes=cache_bytes) as source:
+            assert len(source) == len(expected) == 30
+            for k in order:
+                np.testing.assert_array_equal(source[k], expected[k], err_msg=f"frame {k}")
+                assert source.cache.nbytes <= cache_bytes
+
+    def test_the_pictures_are_the_encoded_ones(self, video: Path) -> None:
+        with VideoFile(video) as source:
+            bar = [int((source[k][30, :, 1] > 130).sum()) for k in range(30)]
+        np.testing.assert_allclose(bar, [2 * k + 1 for k in range(30)], atol=2)
+
+    def test_sampling_equals_the_full_video(self, video: Path) -> None:
+        expected = decoded_in_order(video)
+        with VideoFile(video) as source, source.select(range(1, 30, 7)) as sample:
+            assert list(sample.indices) == [1, 8, 15, 22, 29]
+            for k, frame in zip(sample.indices, sample, strict=True):
+                np.testing.assert_array_equal(frame, expected[k])
+
+    @pytest.mark.parametrize("kind", ["short_gop.mp4", "no_stamps.h264"])
+    def test_threads_do_not_mix_frames_up(self, tmp_path: Path, kind: str) -> None:
+        video = write_video(tmp_path / kind, **KINDS[kind])
+        expected = decoded_in_order(video)
+        order = random.Random(1).choices(range(30), k=60)
+        with VideoFile(video, cache_bytes=3 * FRAME_BYTES) as source, ThreadPoolExecutor(4) as pool:
+            for k, frame in zip(order, pool.map(source.__getitem__, order), strict=True):
+                np.testing.assert_array_equal(frame, expected[k])
+
+
+def test_an_animation_whose_frames_build_on_each_other(tmp_path: Path) -> None:
+    images = []
+    for k in range(8):
+        values = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+        values[k : k + 5, 2 * k : 2 * k + 7] = (255, 9 * k, 0)
+        images.append(Image.fromarray(values))
+    path = tmp_path / "a.gif"
+    images[0].save(path, save_all=True, append_images=images[1:], duration=[40 + 10 * k for k in range(8)])
+    expected = decoded_in_order(path)
+    with VideoFile(path, cache_bytes=0) as source:
+        assert source.times is not None
+        np.testing.assert_allclose(np.diff(source.times), [0.04 + 0.01 * k for k in range(7)])
+        for k in (7, 2, 5, 0):
+            np.testing.assert_array_equal(source[k], expected[k])
+
+
+class TestFacts:
+    def test_frames_are_plain_rgb(self, video: Path) -> None:
+        with VideoFile(video) as source:
+            frame = source[4]
+            assert frame.shape == (HEIGHT, WIDTH, 3)
+            assert frame.dtype == np.uint8
+            assert frame.flags.c_contiguous
+            assert not frame.flags.writeable
+            assert frame[3:8, 3:8, 0].min() > 180 > 90 > frame[3:8, 3:8, 2].max()
+            assert source.size == (HEIGHT, WIDTH)
+            assert source.path == video
+            assert source.names[12] == "frame_000012"
+            assert source.damage is None
+
+    def test_even_times(self, video: Path) -> None:
+        with VideoFile(video) as source:
+            if video.suffix == ".h264":
+                assert source.times is None
+            elif not video.name.startswith("uneven"):
+                assert source.times is not None
+                np.testing.assert_allclose(source.times, np.arange(30) / 25, atol=1e-6)
+
+    @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+    def test_uneven_times_stay_as_stamped(self, tmp_path: Path, suffix: str) -> None:
+        path = write_video(tmp_path / f"v.{suffix}", milliseconds=UNEVEN)
+        with VideoFile(path) as source:
+            assert source.times is not None
+            np.testing.assert_allclose(source.times, np.array(UNEVEN) / 1000, atol=1e-4)
+
+    def test_no_frame_is_decoded_to_list_them(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = write_video(tmp_path / "v.mp4")
+        monkeypatch.setattr(video_index, "decoded", None)
+        with VideoFile(path) as source:
+            assert len(source) == 30
+
+
+class TestRotation:
+    @pytest.mark.skipif(not hasattr(VideoStream, "set_display_rotation"), reason="this PyAV cannot write rotation")
+    @pytest.mark.parametrize(("rotation", "turns"), [(90, 1), (180, 2), (-90, 3)])
+    @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+    def test_the_display_matrix_is_honoured(self, tmp_path: Path, rotation: int, turns: int, suffix: str) -> None:
+        path = write_video(tmp_path / f"v.{suffix}", 3, rotation=rotation)
+        with VideoFile(path) as source:
+            for k, stored in enumerate(decoded_in_order(path)):
+                np.testing.assert_array_equal(source[k], np.rot90(stored, turns))
+            assert source.size == ((WIDTH, HEIGHT) if turns % 2 else (HEIGHT, WIDTH))
+
+    @pytest.mark.parametrize(
+        ("matrix", "expected"),
+        [
+            ((1, 0, 0, 0, 1, 0), [[0, 1, 2], [3, 4, 5]]),
+            ((-1, 0, 0, 0, -1, 0), [[5, 4, 3], [2, 1, 0]]),
+            ((0, 1, 0, -1, 0, 0), [[3, 0], [4, 1], [5, 2]]),  # a quarter clockwise: phones held upright
+            ((0, -1, 0, 1, 0, 0), [[2, 5], [1, 4], [0, 3]]),
+            ((-1, 0, 0, 0, 1, 0), [[2, 1, 0], [5, 4, 3]]),  # mirrored, as front cameras do
+            ((0, 1, 0, 1, 0, 0), [[0, 3], [1, 4], [2, 5]]),
+        ],
+    )
+    def test_matrices(self, matrix: tuple[int, ...], expected: list[list[int]]) -> None:
+        stored = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
+        fixed = np.array([*matrix, 0, 0, 1], np.int32) * 65536
+        assert turned(stored, fixed)[..., 0].tolist() == expected
+
+
+class TestWork:
+    """How much is decoded, counted at the decoder's door."""
+
+    @pytest.fixture
+    def decodes(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        sizes: list[int] = []
+        original = video_index.decoded
+
+        def counting(packet: Any) -> Any:
+            sizes.append(packet.size)
+            return original(packet)
+
+        monkeypatch.setattr("trackweave.frames.video_decoder.decoded", counting)
+        return sizes
+
+    @pytest.fixture
+    def one_group(self, tmp_path: Path) -> Path:
+        return write_video(tmp_path / "v.mp4", 60, bf="2", g="250")
+
+    def test_forward_decodes_each_frame_once(self, one_group: Path, decodes: list[int]) -> None:
+        with VideoFile(one_group, cache_bytes=0) as source:
+            assert sum(1 for _ in source) == 60
+            assert source.size == (HEIGHT, WIDTH)
+        assert len(decodes) <= 60 + 1 + 15  # the end of the file, and the first frame again for its size
+
+    def test_backward_decodes_a_group_once(self, one_group: Path, decodes: list[int]) -> None:
+        with VideoFile(one_group) as source:
+            for k in reversed(range(60)):
+                source[k]
+        assert len(decodes) <= 2 * 61 + 15
+
+    def test_backward_with_a_small_cache_stays_bounded(self, one_group: Path, decodes: list[int]) -> None:
+        with VideoFile(one_group, cache_bytes=20 * FRAME_BYTES) as source:
+            for k in reversed(range(60)):
+                source[k]
+                assert source.cache.nbytes <= 20 * FRAME_BYTES
+        assert len(decodes) <= 5 * 75  # a pass per cacheful, not per frame (which would be 1800)
+
+    def test_a_jump_decodes_from_the_keyframe_before(self, tmp_path: Path, decodes: list[int]) -> None:
+        path = write_video(tmp_path / "v.mp4", 200, bf="2", g="10")
+        with VideoFile(path) as source:
+            source[195]
+        assert len(decodes) <= 45  # its group and what the decoder's threads read ahead, and frame 0 for the size
+
+
+class TestFaults:
+    def test_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(FrameError, match=r"v\.mp4 cannot be opened as a video \(No such file"):
+            VideoFile(tmp_path / "v.mp4")
+
+    def test_text(self, tmp_path: Path) -> None:
+        (tmp_path / "v.txt").write_text("a few words\n" * 50)
+        with pytest.raises(FrameError, match=r"v\.txt has no video stream"):
+            VideoFile(tmp_path / "v.txt")
+
+    def test_noise(self, tmp_path: Path) -> None:
+        (tmp_path / "v.mp4").write_bytes(random.Random(0).randbytes(5000))
+        with pytest.raises(FrameError, match="is it complete, and is it a video"):
+            VideoFile(tmp_path / "v.mp4")
+
+    def test_a_recording_that_was_never_finished(self, tmp_path: Path) -> None:
+        path = write_video(tmp_path / "v.mp4")
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])  # its index is at the end
+        with pytest.raises(FrameError, match=r"v\.mp4 cannot be opened as a video"):
+            VideoFile(path)
+
+    def test_a_cut_file_with_its_index_in_front(self, tmp_path: Path) -> None:
+        path = write_video(tmp_path / "v.mp4", 60, container_options={"movflags": "faststart"})
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 7 // 10])
+        with VideoFile(path) as source:
+            assert 3 < len(source) < 60
+            assert source.damage is not None
+            assert f"promises 60 frames, {len(source)} are there" in source.damage
+            kept, excluded = exclude_unreadable(source)
+            assert 0 < len(kept) < len(source)
+            assert "cannot be decoded" in excluded[0][2]
+            assert "v.mp4 frame" in excluded[0][2]
+            with pytest.raises(FrameError, match=r"v\.mp4 frame \d+ cannot be decoded .*the file is damaged there"):
+                source[int(excluded[0][0])]
+
+    @pytest.mark.parametrize("suffix", ["mkv", "ts"])
+    def test_a_cut_file_that_can_be_read_up_to_the_cut(self, tmp_path: Path, suffix: str) -> None:
+        path = write_video(tmp_path / f"v.{suffix}", 60)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 7 // 10])
+        with VideoFile(path) as source:
+            assert 10 < len(source) < 60
+            kept, _ = exclude_unreadable(source)
+            assert len(kept) >= len(source) - 2
+
+    def test_damage_in_the_middle_costs_frames_not_the_video(self, tmp_path: Path) -> None:
+        path = write_video(tmp_path / "v.mp4", 60)
+        data = bytearray(path.read_bytes())
+        start = data.index(b"mdat") + len(data) // 3
+        data[start : start + 200] = bytes(200)
+        path.write_bytes(data)
+        with VideoFile(path) as source:
+            assert len(source) == 60
+            kept, _ = exclude_unreadable(source)
+            assert len(kept) > 30
+
+    def test_no_frame_can_be_decoded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = write_video(tmp_path / "v.mp4", 20)
+        monkeypatch.setattr("trackweave.frames.video_decoder.decoded", lambda packet: ([], "refused"))
+        with VideoFile(path) as source:
+            with pytest.raises(FrameError, match="none of the 20 frames can be decoded"):
+                assert source.size
+            with pytest.raises(FrameError, match=r"frame 3 cannot be decoded \(refused\)"):
+                source[3]
+
+    def test_a_video_without_data(self, tmp_path: Path) -> None:
+        path = write_video(tmp_path / "v.mp4", 20)
+        data = path.read_bytes()
+        start, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
+        path.write_bytes(data[:start] + bytes(end - start) + data[end:])
+        with pytest.raises(FrameError, match="holds no frame that can be decoded"):
+            VideoFile(path)
+
+    def test_positions_and_closing(self, tmp_path: Path) -> None:
+        source = VideoFile(write_video(tmp_path / "v.mp4", 5))
+        for local in (-1, 5):
+            with pytest.raises(IndexError):
+                source[local]
+        source.close()
+        with pytest.raises(FrameError, match="is closed"):
+            source[0]
