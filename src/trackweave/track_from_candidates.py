@@ -18,7 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import CandidateError, InputError, PromptError, RunFolderError, SettingError, TrackweaveError
+from trackweave.errors import (
+    CandidateError,
+    FrameError,
+    InputError,
+    PromptError,
+    RunFolderError,
+    SettingError,
+    TrackweaveError,
+)
 from trackweave.formats.davis import read_label_png
 from trackweave.formats.mot import write_mot_frames
 from trackweave.frames.checking import exclude_unreadable
@@ -257,6 +265,7 @@ class _Job:
                 stack.enter_context(whole)
             self.source = str(whole.path) if whole.path is not None else "memory"
             self.video_length = int(whole.indices[-1]) + 1
+            self._check_damage(whole)
             frames = open_frames(whole, sampling=sampling) if sampling else whole
             if self.how.on_bad_item == "skip":
                 frames, excluded = exclude_unreadable(frames)
@@ -265,6 +274,15 @@ class _Job:
                     for index, name, reason in excluded
                 ]
             self.frames = frames
+
+    def _check_damage(self, whole: FrameSource) -> None:
+        """A video that was cut off still has frames; whether they will do is the user's choice."""
+        damage = getattr(whole, "damage", None)
+        if damage is None:
+            return
+        if self.how.on_bad_item == "error":
+            raise FrameError(f"{damage} (--on-bad-item skip tracks the {len(whole)} frames that are there)")
+        self.warnings.append(RunWarning("frames", None, "video-damaged", str(damage)))
 
     # --- the three ways in ---------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,8 @@ class TestExactFrames:
     @pytest.mark.parametrize("cache_bytes", [0, 5 * FRAME_BYTES])
     def test_any_order_equals_decoding_in_order(self, video: Path, cache_bytes: int) -> None:
         expected = decoded_in_order(video)
-        order = [*range(30), *random.Random(0).choices(range(30), k=30), *reversed(range(30))]
+        backward = range(29, -1, -1 if cache_bytes else -5)  # without a cache each step back decodes a whole group
+        order = [*range(30), *random.Random(0).choices(range(30), k=15), *backward]
         with VideoFile(video, cache_bytes=cache_bytes) as source:
             assert len(source) == len(expected) == 30
             for k in order:
@@ -128,6 +130,32 @@ class TestFacts:
         monkeypatch.setattr(video_index, "decoded", None)
         with VideoFile(path) as source:
             assert len(source) == 30
+
+
+class _FakePacket(bytes):
+    pts, size, is_keyframe, is_corrupt = 7, 3, False, False
+
+    def __new__(cls, data: bytes, codec: str, *, is_discard: bool = False) -> _FakePacket:
+        packet = super().__new__(cls, data)
+        packet.is_discard = is_discard
+        packet.stream = SimpleNamespace(codec_context=SimpleNamespace(name=codec))
+        return packet
+
+    is_discard: bool
+    stream: SimpleNamespace
+
+
+@pytest.mark.parametrize(
+    ("packet", "shown"),
+    [
+        (_FakePacket(b"\x11..", "vp8"), True),
+        (_FakePacket(b"\x01..", "vp8"), False),  # a reference picture of its own
+        (_FakePacket(b"\x01..", "h264"), True),
+        (_FakePacket(b"\x11..", "vp8", is_discard=True), False),  # cut away by an edit list
+    ],
+)
+def test_packets_that_show_nothing_are_no_frames(packet: _FakePacket, shown: bool) -> None:
+    assert (video_index._facts(packet) is not None) is shown
 
 
 class TestRotation:
@@ -266,6 +294,27 @@ class TestFaults:
                 assert source.size
             with pytest.raises(FrameError, match=r"frame 3 cannot be decoded \(refused\)"):
                 source[3]
+
+    def test_a_frame_that_never_comes_out_costs_only_itself(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = write_video(tmp_path / "v.mp4", 20)
+        expected = decoded_in_order(path)
+        with VideoFile(path) as source:
+            hole = video_index.index_video(path).pts
+            assert hole is not None
+            decoded = video_index.decoded
+
+            def losing(packet: Any) -> Any:
+                frames, refusal = decoded(packet)
+                return [frame for frame in frames if frame.pts != hole[5]], refusal
+
+            monkeypatch.setattr("trackweave.frames.video_decoder.decoded", losing)
+            for k in (4, 6, 3):
+                np.testing.assert_array_equal(source[k], expected[k])
+            with pytest.raises(FrameError, match="frame 5 cannot be decoded"):
+                source[5]
+            assert source.cache.get(6) is not None  # decoded on the way, so the next step forward is free
 
     def test_a_video_without_data(self, tmp_path: Path) -> None:
         path = write_video(tmp_path / "v.mp4", 20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -55,11 +56,13 @@ class _StillFrames(WholeVideo):
         self._window: Window | None = None
         self._lock = RLock()
 
+    @abstractmethod
     def _load(self, position: int) -> Image.Image:
-        raise NotImplementedError
+        """Opens one still; raises one of `DECODE_ERRORS`."""
 
+    @abstractmethod
     def _describe(self, position: int) -> str:
-        raise NotImplementedError
+        """The still's name in an error."""
 
     def __len__(self) -> int:
         return len(self._names)

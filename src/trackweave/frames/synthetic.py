@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.frames import synthetic_textures as textures
+import trackweave.frames.synthetic_textures as textures
 from trackweave.frames.selection import WholeVideo, checked_position, numbered_names
 from trackweave.frames.source import RGBFrame
 from trackweave.frames.synthetic_motion import POST_WIDTH, POST_X, Actor, Pose, camera_at, cast_of

@@ -15,7 +15,7 @@ from trackweave.masks import kernels
 Index = int | slice | NDArray[np.bool_] | NDArray[np.integer[Any]] | Sequence[int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equality is written out below; arrays have no hash
 class PackedMasks:
     """N masks of one size, packed; what travels from the predictor to the archive.
 
@@ -70,6 +70,8 @@ class PackedMasks:
         if masks.ndim != 3:
             raise ValueError(f"masks are (N, H, W) or (H, W), not {masks.shape}")
         n, height, width = masks.shape
+        if masks.dtype.kind not in "bui":
+            masks = masks != 0
         return cls(np.packbits(masks.reshape(n, height * width), axis=1), height, width)
 
     @classmethod
@@ -130,8 +132,7 @@ class PackedMasks:
         if isinstance(index, int | np.integer):
             n = range(len(self))[int(index)]  # IndexError, negatives
             index = slice(n, n + 1)
-        bits = self.bits[index if isinstance(index, slice) else np.asarray(index)]
-        return PackedMasks(bits, self.height, self.width)
+        return PackedMasks(self.bits[as_rows(index)], self.height, self.width)
 
     def __iter__(self) -> Iterator[PackedMasks]:
         return (self[n] for n in range(len(self)))
@@ -140,8 +141,6 @@ class PackedMasks:
         if not isinstance(other, PackedMasks):
             return NotImplemented
         return self.size == other.size and np.array_equal(self.bits, other.bits)
-
-    __hash__ = None  # type: ignore[assignment]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -172,6 +171,17 @@ class PackedMasks:
     def boxes(self) -> NDArray[np.int32]:
         """`(N, 4)` int32 xyxy, tight, right and bottom exclusive; all zero for an empty mask."""
         return np.asarray(kernels.bounding_boxes(self.bits, self.words, self.width))
+
+
+def as_rows(index: slice | NDArray[Any] | Sequence[int]) -> slice | NDArray[Any]:
+    """What numpy takes for an index of rows; an empty list would become floats.
+
+    >>> np.arange(3)[as_rows([])].tolist(), np.arange(3)[as_rows([2, 0])].tolist()
+    ([], [2, 0])
+    """
+    if isinstance(index, slice):
+        return index
+    return np.asarray(index) if len(index) else np.zeros(0, np.intp)
 
 
 def packed_length(height: int, width: int) -> int:

@@ -30,24 +30,24 @@ def rescale_masks(masks: PackedMasks, height: int, width: int, method: Method = 
         raise ValueError(f"method is 'nearest' or 'area', not {method!r}")
     if masks.size == (height, width):
         return masks
+    out = PackedMasks.empty(height, width, len(masks))
     if method == "nearest":
-        out = PackedMasks.empty(height, width, len(masks))
         kernels.sample_nearest(masks.bits, masks.boxes, masks.size, (height, width), out.bits)
-        return out
-    return _rescale_area(masks, height, width)
+    else:
+        _rescale_area(masks, out)
+    return out
 
 
-def _rescale_area(masks: PackedMasks, height: int, width: int) -> PackedMasks:
+def _rescale_area(masks: PackedMasks, out: PackedMasks) -> None:
     import cv2
 
+    height, width = out.size
     shrinking = height <= masks.height and width <= masks.width
-    out = np.zeros((len(masks), height, width), np.bool_)
     for n, mask in enumerate(masks):  # one unpacked mask at a time
         image = mask.to_bool()[0].astype(np.float32)
         scaled = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
         # A hair below one half: the filter's sums are float32, an exact half must stay inside.
-        out[n] = scaled >= 0.5 - 1e-5
-    return PackedMasks.from_bool(out)
+        out.bits[n] = np.packbits(scaled >= 0.5 - 1e-5)
 
 
 def scaled_size(height: int, width: int, ratio: float) -> tuple[int, int]:

@@ -58,7 +58,7 @@ def _uncompressed_runs(counts: Any) -> list[int]:
     """Run lengths of either form.
 
     Decoded here because the C decoder trusts its input: runs beyond the size would write past the mask.
-    The format is COCO's `rleFrString`: five bits a character, little end first, every run from the third on
+    The format is COCO's `rleFrString`: five bits a character, little end first, every run from the fourth on
     stored as the difference from the one before the last.
     """
     if not isinstance(counts, str | bytes):

@@ -61,6 +61,8 @@ def render_report(facts: RunFacts) -> str:
     return environment.get_template(TEMPLATE).render(
         facts=facts,
         predictor=_predictor(facts),
+        command=_command(facts),
+        recorded=_recorded(facts),
         cards=_cards(facts),
         timelines={level.level: draw_timeline(level.tracks, facts.frames) for level in facts.levels},
         level_cards={level.level: _level_cards(level) for level in facts.levels},
@@ -128,6 +130,22 @@ def _predictor(facts: RunFacts) -> str:
     name = str(recorded.get("name", "unknown predictor"))
     details = [f"{k} {v}" for k, v in recorded.items() if k != "name" and isinstance(v, str | int | float)]
     return f"{name} ({', '.join(details)})" if details else name
+
+
+def _command(facts: RunFacts) -> str:
+    """The command line, or the command's name."""
+    command = facts.summary.get("command") or ""
+    return " ".join(map(str, command)) if isinstance(command, list) else str(command)
+
+
+def _recorded(facts: RunFacts) -> list[tuple[str, Any]]:
+    """What the run recorded about itself as it is, with titles."""
+    parts = [
+        ("Input", facts.manifest.get("input")),
+        ("Settings", facts.manifest.get("config")),
+        ("Predictor", facts.summary.get("predictor")),
+    ]
+    return [(title, value) for title, value in parts if value]
 
 
 def _pretty(value: Any) -> str:

@@ -17,7 +17,7 @@ LEVEL_NAMES = {0: "prompted objects", 2: "coarse", 4: "medium", 6: "fine"}
 
 @dataclass(frozen=True)
 class Stage:
-    """How long a stage took; `depth` counts the dots of its name."""
+    """How long a stage took, and as a share of the longest; `depth` counts the recorded stages that contain it."""
 
     name: str
     seconds: float
@@ -198,10 +198,13 @@ def _pictures(paths: RunPaths, level: int, damaged: list[str]) -> list[Picture]:
 
 
 def _stages(durations: Mapping[str, Any]) -> list[Stage]:
-    """Stages in the order they were recorded; shares are of the longest."""
-    flat = list(_flatten(durations))
-    longest = max((seconds for _, seconds in flat), default=0.0) or 1.0
-    return [Stage(name, seconds, seconds / longest, name.count(".")) for name, seconds in flat]
+    """Stages in the order they were recorded; `a.b` lies in `a`."""
+    flat = dict(_flatten(durations))
+    longest = max(flat.values(), default=0.0) or 1.0
+    return [
+        Stage(name, seconds, seconds / longest, sum(name.startswith(f"{other}.") for other in flat))
+        for name, seconds in flat.items()
+    ]
 
 
 def _flatten(durations: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:

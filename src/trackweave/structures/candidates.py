@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.ids import FrameIndex
-from trackweave.masks.packed import PackedMasks
+from trackweave.masks.packed import PackedMasks, as_rows
 
 Index = slice | NDArray[np.bool_] | NDArray[np.integer[Any]] | Sequence[int]
 
@@ -42,7 +42,7 @@ class Candidates:
         return len(self.ids)
 
     def __getitem__(self, index: Index) -> Candidates:
-        chosen = index if isinstance(index, slice) else np.asarray(index)
+        chosen = as_rows(index)
         return Candidates(
             self.ids[chosen], self.boxes[chosen], self.scores[chosen], self.areas[chosen], self.masks[chosen]
         )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trackweave.errors import MissingExtraError
 from trackweave.ids import FrameIndex, TrackId
-from trackweave.masks.packed import PackedMasks
+from trackweave.masks.packed import PackedMasks, as_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,7 @@ class FrameObjects:
         return len(self.ids)
 
     def __getitem__(self, index: Index) -> FrameObjects:
-        chosen = index if isinstance(index, slice) else np.asarray(index)
+        chosen = as_rows(index)
         return FrameObjects(
             self.frame,
             self.name,
@@ -160,7 +160,7 @@ class Tracks:
         return len(self.frame)
 
     def __getitem__(self, index: Index) -> Tracks:
-        chosen = index if isinstance(index, slice) else np.asarray(index)
+        chosen = as_rows(index)
         return Tracks(
             self.frame[chosen],
             self.track_id[chosen],

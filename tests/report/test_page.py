@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.report.mock_run import make_run, write_json
+from trackweave.errors import ArtifactError, ArtifactVersionError, RunFolderError
+from trackweave.formats.colours import css, track_colour
+from trackweave.report.page import format_duration, write_report
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "a run")
+
+
+def edit_summary(run: Path, **changes: object) -> None:
+    path = run / "summary.json"
+    write_json(path, {**json.loads(path.read_text()), **changes})
+
+
+def test_page_shows_levels_counts_timings_and_predictor(run: Path) -> None:
+    page = write_report(run)
+    text = page.read_text(encoding="utf-8")
+    assert page == run / "report.html"
+    for expected in ("a run", "Level 2 · coarse", "Level 4 · medium", "flow (working_size 480)", "track.flow", "8.2 s"):
+        assert expected in text
+    assert "iou_threshold" in text
+    assert "812 MiB" in text
+
+
+def test_pictures_and_files_are_linked_relatively_and_nothing_from_elsewhere(run: Path) -> None:
+    text = write_report(run).read_text(encoding="utf-8")
+    links = re.findall(r'(?:src|href)="([^"#]+)"', text)
+    assert "level_2/viz/compare/frame_00020.png" in links
+    assert "summary.json" in links
+    assert all((run / link).exists() for link in links)
+    assert not re.search(r"https?://|url\(|@import", text)
+
+
+def test_video_is_embedded_only_when_there(run: Path) -> None:
+    assert "<video" not in write_report(run).read_text(encoding="utf-8")
+    (run / "overlay.mp4").write_bytes(b"")
+    assert '<video src="overlay.mp4"' in write_report(run).read_text(encoding="utf-8")
+
+
+def test_warnings_are_grouped_counted_and_escaped(run: Path) -> None:
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "8 warnings" in text
+    assert "<code>candidate-skipped</code> × 7" in text
+    assert "no picture for &lt;frame 3&gt;" in text
+    assert text.index('role="alert"') < text.index("Level 2 · coarse</h2>")
+
+
+def test_run_without_warnings_says_so(run: Path) -> None:
+    edit_summary(run, warnings=[])
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "No warnings" in text
+    assert 'role="alert"' not in text
+
+
+def test_timeline_has_the_tracks_in_their_colours(run: Path) -> None:
+    text = write_report(run).read_text(encoding="utf-8")
+    assert text.count('<g class="row">') == 14
+    assert f'fill="{css(track_colour(3))}"' in text
+
+
+def test_bare_summary_is_enough(tmp_path: Path) -> None:
+    write_json(tmp_path / "summary.json", {"schema_version": 1})
+    assert "The run has no level" in write_report(tmp_path).read_text(encoding="utf-8")
+
+
+def test_level_without_tracks_or_pictures(tmp_path: Path) -> None:
+    write_json(tmp_path / "summary.json", {"schema_version": 1, "levels": {"6": {"frames": 3, "objects": 0}}})
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Level 6 · fine" in text
+    assert "No track was recorded at this level" in text
+
+
+def test_first_and_last_stand_in_for_spans(tmp_path: Path) -> None:
+    level = {"longest_tracks": [{"id": 5, "first": 2, "last": 9}]}
+    write_json(tmp_path / "summary.json", {"schema_version": 1, "levels": {"2": level}})
+    assert "track 5: 8 frames, 2 – 9" in write_report(tmp_path).read_text(encoding="utf-8")
+
+
+def test_a_picture_outside_the_run_is_not_linked(run: Path) -> None:
+    (run / "secret.png").write_bytes(b"")
+    path = run / "level_2" / "viz" / "compare" / "compare.json"
+    compare = json.loads(path.read_text())
+    compare["frames"][0]["image"] = "../../../secret.png"
+    write_json(path, compare)
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "secret" not in text
+    assert "level_2/viz/compare/frame_00020.png" in text
+
+
+@pytest.mark.parametrize("content", ["{", '{"frames": [{"image": "frame_00000.png"}]}', '{"frames": 3}'])
+def test_damaged_picture_list_becomes_a_notice(run: Path, content: str) -> None:
+    (run / "level_2" / "viz" / "compare" / "compare.json").write_text(content)
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "damaged-file" in text
+    assert "compare.json" in text
+
+
+def test_missing_or_damaged_summary_is_an_error_and_leaves_the_old_page(run: Path) -> None:
+    old = write_report(run).read_bytes()
+    for content in ("{", '{"schema_version": 1, "levels": {"two": {}}}', '{"schema_version": 1, "levels": [1]}'):
+        (run / "summary.json").write_text(content)
+        with pytest.raises(ArtifactError, match=r"summary\.json"):
+            write_report(run)
+    edit = {"schema_version": 99}
+    write_json(run / "summary.json", edit)
+    with pytest.raises(ArtifactVersionError, match="99"):
+        write_report(run)
+    (run / "summary.json").unlink()
+    with pytest.raises(ArtifactError, match="no run summary"):
+        write_report(run)
+    assert (run / "report.html").read_bytes() == old
+    with pytest.raises(ArtifactError, match="no run folder"):
+        write_report(run / "nowhere")
+
+
+def test_failed_write_leaves_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    before = sorted(run.iterdir())
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(RunFolderError, match=r"report\.html: cannot be written: No space"):
+        write_report(run)
+    assert sorted(run.iterdir()) == before
+
+
+def test_many_tracks_are_cut_to_the_longest(tmp_path: Path) -> None:
+    text = write_report(make_run(tmp_path / "r", tracks=55, levels=(4,))).read_text(encoding="utf-8")
+    assert text.count('<g class="row">') == 40
+    assert "15 shorter tracks are not shown" in text
+
+
+def test_durations_read_well() -> None:
+    assert format_duration(0) == "0 ms"
+    assert format_duration(59.96) == "60.0 s"
+    assert format_duration(3599.9) == "1 h 0 min"
+
+
+def test_import_is_light() -> None:
+    heavy = "{'torch', 'matplotlib', 'av', 'cv2', 'jinja2', 'skimage'}"
+    code = f"import sys, trackweave.report.page; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

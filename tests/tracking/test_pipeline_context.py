@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.worlds import candidates_of, item, world, write_candidates
+from trackweave.errors import CandidateError
+from trackweave.frames.opening import open_frames
+from trackweave.ids import Level
+from trackweave.storage.run import RunManifest, RunPaths
+from trackweave.structures.warning import RunWarning
+from trackweave.tracking.pipeline_context import (
+    PipelineContext,
+    TrackingSettings,
+    build_pipeline_context,
+    select_preview_indices,
+    summarise_tracking_stats,
+    update_tracking_manifest,
+)
+
+SCENE = world("a.\n..", ".a\n..", "..\n.a", "..\na.")
+
+
+def build(root: Path, **settings: object) -> PipelineContext:
+    how = TrackingSettings.model_validate(settings)
+    return build_pipeline_context(root, Level(2), SCENE.frames, RunPaths(root / "run"), how)
+
+
+def test_preview_keeps_first_and_last() -> None:
+    assert select_preview_indices([0, 3, 6, 9, 12], stride=2) == [0, 6, 12]
+    assert select_preview_indices([0, 3, 6, 9, 12], stride=3) == [0, 9, 12]
+    assert select_preview_indices(range(100), max_samples=3) == [0, 49, 99]
+
+
+def test_a_level_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
+    candidates_of(SCENE, tmp_path, [0], level=4)
+    with pytest.raises(CandidateError, match=r"level 2 has no candidates here; levels found: 4"):
+        build(tmp_path)
+
+
+def test_a_frame_beyond_the_video_is_an_error_or_a_warning(tmp_path: Path) -> None:
+    write_candidates(tmp_path, {f: [item(0, SCENE.mask(0, "a"), frame=f)] for f in (0, 9)})
+    with pytest.raises(CandidateError, match=r"frame 9 .*does not exist: the video has frames 0 … 3"):
+        build(tmp_path)
+    ready = build(tmp_path, on_bad_item="skip")
+    assert [local for local, _ in ready.schedule] == [0]
+    assert [(w.code, w.level) for w in ready.notes] == [("candidate-skipped", 2)]
+
+
+def test_no_candidate_frame_among_the_sampled_ones(tmp_path: Path) -> None:
+    candidates_of(SCENE, tmp_path, [3])
+    with pytest.raises(CandidateError, match="none of its 1 frames is among the sampled frames"):
+        build_pipeline_context(
+            tmp_path,
+            Level(2),
+            SCENE.frames.select([0, 1]),
+            RunPaths(tmp_path / "run"),
+            TrackingSettings(),
+            video_length=4,
+        )
+
+
+def test_candidate_frames_are_placed_by_name_when_the_names_are_there(tmp_path: Path) -> None:
+    """Candidates that were found on a subset of a folder count their own frames; the names tell which they are."""
+    import cv2
+
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for n, image in enumerate(SCENE.frames):
+        cv2.imwrite(str(folder / f"1107{n}.jpg"), image)
+    row = item(0, SCENE.mask(2, "a"), frame=0) | {"frame_name": "11072.png"}
+    write_candidates(tmp_path, {0: [row]})
+    ready = build_pipeline_context(
+        tmp_path, Level(2), open_frames(folder), RunPaths(tmp_path / "run"), TrackingSettings()
+    )
+    assert [local for local, _ in ready.schedule] == [2]
+
+
+@pytest.mark.parametrize(
+    ("explicit", "manifest_area", "run_area", "expected"),
+    [(None, None, None, 1500), (None, None, 300, 900), (None, 100, 300, 300), (42, 100, 300, 42)],
+)
+def test_long_tail_area(
+    tmp_path: Path, explicit: float | None, manifest_area: float | None, run_area: float | None, expected: float
+) -> None:
+    candidates_of(SCENE, tmp_path, [0])
+    path = tmp_path / "level_2" / "filtered" / "filtered.json"
+    content = json.loads(path.read_text())
+    if manifest_area is not None:
+        path.write_text(json.dumps({**content, "min_area": manifest_area}))
+    ready = build_pipeline_context(
+        tmp_path,
+        Level(2),
+        SCENE.frames,
+        RunPaths(tmp_path / "run"),
+        TrackingSettings(long_tail_area=explicit),
+        min_area=run_area,
+    )
+    assert ready.long_tail_area == expected
+
+
+def test_manifest_merge_replaces_the_levels_old_warnings(tmp_path: Path) -> None:
+    run = RunPaths(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"mode": "candidates_only", "levels": [4], "min_area": 300}))
+
+    def update(level: int, code: str) -> None:
+        warnings = [RunWarning("compare", level, code, "…")]
+        update_tracking_manifest(run, level=Level(level), artifacts={"x": "y"}, stats={"objects": 3}, warnings=warnings)
+
+    update(2, "first")
+    update(4, "other-level")
+    update(2, "second")
+    data = RunManifest.load(run.manifest).data
+    assert data["mode"] == "candidates_only"
+    assert data["levels"] == [2, 4]
+    assert sorted(w["code"] for w in data["warnings"]) == ["other-level", "second"]
+    assert data["derived"]["levels"]["2"] == {"objects": 3}
+
+
+def test_totals_over_levels() -> None:
+    one = {"candidates": 5, "prompts": 3, "objects": 3, "object_frames": 30, "candidate_frames": 2,
+           "dedup": {"duplicates": 2}, "durations": {"track": 1.5}}  # fmt: skip
+    totals = summarise_tracking_stats({Level(2): one, Level(4): one})
+    assert totals["objects"] == 6
+    assert totals["duplicates"] == 4
+    assert totals["levels"] == [2, 4]
+    assert totals["seconds"] == 3.0

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trackweave.masks.entry import make_entry
+from trackweave.masks.packed import PackedMasks
+from trackweave.tracking.candidate_loader import PreviewSegment
+from trackweave.tracking.stores import DedupStore, FrameResultStore, _frame_entry_name
+
+
+def square(x: int, y: int = 0, size: int = 4, canvas: int = 16) -> np.ndarray:
+    mask = np.zeros((canvas, canvas), bool)
+    mask[y : y + size, x : x + size] = True
+    return mask
+
+
+def entry(mask: np.ndarray) -> PackedMasks:
+    return PackedMasks.from_bool(mask)
+
+
+def test_frame_entries_sort_as_text() -> None:
+    assert _frame_entry_name(9) < _frame_entry_name(10) < _frame_entry_name(12345)
+
+
+def test_a_mask_is_seen_only_on_its_frame_and_above_the_threshold() -> None:
+    store = DedupStore()
+    store.add_packed(7, 1, make_entry(entry(square(0))))
+    half = square(2)  # IoU 8 / 24
+    assert store.seen_packed(entry(square(0)), 0.6, frame_idx=7)
+    assert not store.seen_packed(entry(square(0)), 0.6, frame_idx=8)
+    assert store.seen_packed(entry(square(0)), 0.6)  # no frame: on any
+    assert not store.seen_packed(entry(half), 1 / 3, frame_idx=7)  # at the threshold = new
+    assert store.seen_packed(entry(half), 0.33, frame_idx=7)
+    assert store.objects_at(7) == [1]
+
+
+def test_the_entry_may_carry_its_frame() -> None:
+    store = DedupStore()
+    store.add_packed(3, 1, entry(square(0)))
+    asked = {**make_entry(entry(square(0))), "frame_idx": 4}
+    assert not store.seen_packed(asked, 0.5)
+    assert store.seen_packed({**asked, "frame_idx": 3}, 0.5)
+
+
+def test_seen_takes_raw_masks_and_boxes() -> None:
+    store = DedupStore()
+    store.add_packed(0, 1, entry(square(0)))
+    assert store.seen(None, square(0), 0.6, 0)
+    assert store.seen([0, 0, 4, 4], None, 0.6, 0)
+    assert not store.seen([8, 8, 12, 12], None, 0.6)
+    assert not store.seen([0, 0, 4, 4], square(8), 0.6)  # the mask decides when it is there
+    assert store.seen([0, 0, 4, 4], np.zeros((16, 16), bool), 0.6)  # an empty mask says nothing
+    with pytest.raises(ValueError, match="neither a box nor a mask"):
+        store.seen(None, None, 0.6)
+
+
+def test_masks_of_another_size_are_compared_at_the_stored_size() -> None:
+    store = DedupStore()
+    store.add_packed(0, 1, entry(square(0)))
+    assert store.seen_packed(entry(square(0, size=8, canvas=32)), 0.99, 0)
+
+
+def test_containment_is_told_beside_iou() -> None:
+    store = DedupStore()
+    store.add_packed(0, 1, entry(square(0, size=8)))
+    covered = store.coverage(0, entry(square(0, size=4)))
+    assert covered.iou[0] == pytest.approx(0.25)
+    assert covered.containment[0] == 1.0
+
+
+def test_what_a_result_store_emitted_counts_as_seen(tmp_path: Path) -> None:
+    with FrameResultStore(tmp_path) as results:
+        store = DedupStore(results)
+        results.update(5, "five", {1: entry(square(0))})
+        assert store.seen_packed(entry(square(0)), 0.6, 5)
+        store.add_packed(5, 2, entry(square(8)))
+        assert store.seen_packed(entry(square(8)), 0.6, 5)
+        assert store.frames() == [5]
+
+
+def test_frames_come_back_in_order_with_sorted_ids_and_without_empty_masks() -> None:
+    with FrameResultStore() as store:
+        store.update(9, "nine", {4: entry(square(0)), 2: entry(np.zeros((16, 16), bool))})
+        store.update(3, "three", {1: entry(square(4))})
+        store.update(9, "nine", {2: entry(square(8))})
+        frames = list(store.iter_frames())
+        assert [(f.frame, f.name, f.ids.tolist()) for f in frames] == [(3, "three", [1]), (9, "nine", [2, 4])]
+        assert frames[1].masks == PackedMasks.from_bool(np.stack([square(8), square(0)]))
+        assert frames[1].boxes.tolist() == [[8, 0, 12, 4], [0, 0, 4, 4]]
+
+
+def test_entries_at_a_scale_have_boxes_in_frame_pixels() -> None:
+    with FrameResultStore() as store:
+        store.update(0, "f", {1: make_entry(entry(square(4)), full_resolution_shape=(32, 48))})
+        assert next(store.iter_frames()).boxes.tolist() == [[12, 0, 24, 8]]
+        assert store.full_resolution_shape == (32, 48)
+
+
+def test_nothing_written_is_rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results of a frame that many cohorts reach are appended; the bytes before them stay as they are."""
+    with FrameResultStore(tmp_path) as store:
+        ends = []
+        for cohort in range(20):
+            store.update(1, "one", {cohort + 1: entry(square(cohort % 8))})
+            ends.append(store._spool._end)
+        grown = np.diff([0, *ends])
+        assert (grown > 0).all()
+        assert grown.max() < 2 * grown.min() + 64  # each update costs the same: no O(n²)
+
+
+def test_previews_come_in_order() -> None:
+    segment = PreviewSegment(1, (0, 0, 1, 1), 1, 0.9, True)
+    with FrameResultStore() as store:
+        store.update(4, "b", {}, [segment])
+        store.update(2, "a", {}, [segment])
+        assert [(p.frame, p.name, len(p.segments)) for p in store.iter_preview_segments()] == [(2, "a", 1), (4, "b", 1)]
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(1, 6)), unique=True, max_size=20),
+    st.sampled_from([1, 200, 1 << 20]),
+)
+def test_references_point_to_where_the_masks_are(pairs: list[tuple[int, int]], batch_bytes: int) -> None:
+    with FrameResultStore() as store, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trackweave.tracking.stores.REFERENCE_BATCH_BYTES", batch_bytes)
+        for frame, track in pairs:
+            store.update(frame, str(frame), {track: entry(square(track))})
+        frames = {int(f.frame): f for f in store.iter_frames()}
+        seen = []
+        for track, references in store.object_references():
+            for reference in references:
+                objects = frames[int(reference["frame"])]
+                assert objects.ids[reference["row"]] == track
+                assert objects.boxes[reference["row"]].tolist() == reference["box"].tolist()
+                seen.append((int(reference["frame"]), int(track)))
+        assert sorted(seen) == sorted(pairs)
+        assert seen == sorted(seen, key=lambda pair: (pair[1], pair[0]))
