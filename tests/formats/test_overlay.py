@@ -65,6 +65,18 @@ def test_boxes_alone_exclude_right_and_bottom() -> None:
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 39, 10, 29)
 
 
+def test_without_boxes_the_label_lies_at_the_mask() -> None:
+    corner = np.zeros((1, 60, 80), np.bool_)
+    corner[0, 5:55, 5:8] = corner[0, 50:55, 5:75] = True  # an L: the middle of its box is not inside it
+    masks = PackedMasks.from_bool(corner)
+    plain = draw_objects(GREY, [1], masks, boxes_on=False, labels=False)
+    rows, columns = np.nonzero((draw_objects(GREY, [1], masks, boxes_on=False) != plain).any(axis=2))
+    touched = np.zeros((60, 80), np.bool_)
+    touched[rows.min() : rows.max() + 2, columns.min() : columns.max() + 1] = True
+    assert (touched & corner[0]).any()
+    assert rows.min() > 20
+
+
 @pytest.mark.parametrize("box", [[-50, -50, 500, 500], [79, 59, 80, 60], [100, 100, 200, 200], [5, 5, 5, 5]])
 def test_boxes_and_labels_anywhere_can_be_drawn(box: list[float]) -> None:
     assert draw_objects(GREY, [123456], None, np.array([box], np.float32)).shape == GREY.shape

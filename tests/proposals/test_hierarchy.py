@@ -25,9 +25,8 @@ def test_alike_neighbours_merge_first() -> None:
 
 def test_specks_vanish_before_larger_regions_of_the_same_contrast() -> None:
     tree = merge_regions(chain([0, 20, 0, 20], [1000, 5, 1000, 1000]))
-    assert set(tree.cut(float(tree.heights[0]))[:2]) == {0} or tree.cut(float(tree.heights[0]))[1] == 1
-    assert len(set(tree.cut(float(tree.heights[0])).tolist())) == 3
     assert 1 in (tree.kept[0], tree.gone[0])
+    assert tree.heights[-1] > 5 * tree.heights[0]
 
 
 def test_an_edge_keeps_equal_colours_apart() -> None:

@@ -22,7 +22,7 @@ def make_run(folder: Path, *, frames: int = 30, tracks: int = 7, levels: tuple[i
     summary = {
         "schema_version": 1,
         "command": "masks",
-        "predictor": {"name": "flow", "working_size": 480},
+        "predictor": {"name": "flow", "working_size": 480, "reason": "asked for"},
         "levels": {str(level): _level(level, frames, tracks) for level in levels},
         "durations": {"frames": 0.4, "candidates": 2.1, "track": 9.5, "track.flow": 8.2, "persist": 0.9, "render": 75},
         "peak_rss_mb": 812.4,
@@ -58,7 +58,15 @@ def _level(level: int, frames: int, tracks: int) -> dict[str, Any]:
         spans = [[first, last]] if last - first < 20 else [[first, first + 8], [first + 14, last]]
         area, score = float(rng.uniform(300, 9000)), float(rng.uniform(0.4, 1))
         lives.append(
-            {"id": track_id, "first": first, "last": last, "spans": spans, "mean_area": area, "mean_score": score}
+            {
+                "id": track_id,
+                "prompt_frame": first,
+                "first": first,
+                "last": last,
+                "spans": spans,
+                "mean_area": area,
+                "mean_score": score,
+            }
         )
     return {
         "frames": frames,

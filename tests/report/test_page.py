@@ -28,7 +28,14 @@ def test_page_shows_levels_counts_timings_and_predictor(run: Path) -> None:
     page = write_report(run)
     text = page.read_text(encoding="utf-8")
     assert page == run / "report.html"
-    for expected in ("a run", "Level 2 · coarse", "Level 4 · medium", "flow (working_size 480)", "track.flow", "8.2 s"):
+    for expected in (
+        "a run",
+        "Level 2 · coarse",
+        "Level 4 · medium",
+        "predictor flow (working_size 480): asked for",
+        "track.flow",
+        "8.2 s",
+    ):
         assert expected in text
     assert "iou_threshold" in text
     assert "812 MiB" in text

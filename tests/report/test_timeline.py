@@ -5,7 +5,7 @@ from trackweave.report.timeline import WIDTH, draw_timeline
 
 
 def life(track_id: int, *spans: tuple[int, int]) -> TrackLife:
-    return TrackLife(track_id, spans, None, None)
+    return TrackLife(track_id, spans)
 
 
 def test_spans_are_placed_by_position_among_the_runs_frames() -> None:
@@ -30,6 +30,11 @@ def test_rows_come_in_order_of_appearance() -> None:
 def test_axis_without_frame_list_covers_the_tracks() -> None:
     timeline = draw_timeline([life(1, (3, 4)), life(2, (6, 6))], [])
     assert [tick.text for tick in timeline.ticks] == ["3", "4", "5", "6"]
+
+
+def test_prompt_frames_are_marked_in_the_middle_of_their_frame() -> None:
+    tracks = [TrackLife(1, [(0, 20)], prompt_frame=10), TrackLife(2, [(0, 20)], prompt_frame=11)]
+    assert [row.prompt for row in draw_timeline(tracks, [0, 10, 20]).rows] == [WIDTH / 2, None]
 
 
 def test_nothing_to_draw() -> None:

@@ -62,6 +62,12 @@ def test_no_candidate_frame_among_the_sampled_ones(tmp_path: Path) -> None:
         )
 
 
+def test_two_candidate_frames_of_one_name(tmp_path: Path) -> None:
+    write_candidates(tmp_path, {f: [item(0, SCENE.mask(0, "a"), frame=0) | {"frame_idx": f}] for f in (0, 1)})
+    with pytest.raises(CandidateError, match="two of its frames are named frame_000000"):
+        build(tmp_path)
+
+
 def test_candidate_frames_are_placed_by_name_when_the_names_are_there(tmp_path: Path) -> None:
     """Candidates that were found on a subset of a folder count their own frames; the names tell which they are."""
     import cv2

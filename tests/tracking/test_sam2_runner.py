@@ -132,12 +132,9 @@ SPLIT = world(
 def test_parts_of_a_tracked_whole_are_new_objects(tmp_path: Path) -> None:
     """A part lies wholly inside its whole, yet its IoU is below the threshold: it is tracked, and counted as part."""
     whole = SPLIT.mask(0, "a") | SPLIT.mask(0, "b")
-    rows = [
-        item(0, whole, frame=0, score=0.99),
-        item(1, SPLIT.mask(0, "a"), frame=0),
-        item(2, SPLIT.mask(0, "b"), frame=0),
-    ]
-    root = write_candidates(tmp_path, {0: rows[:1], 1: [row | {"frame_idx": 1} for row in rows]})
+    parts = [whole, SPLIT.mask(0, "a"), SPLIT.mask(0, "b")]
+    rows = {f: [item(n, mask, frame=f, score=0.99 - n / 10) for n, mask in enumerate(parts)] for f in (0, 1)}
+    root = write_candidates(tmp_path, {0: rows[0][:1], 1: rows[1]})
     how = TrackingSettings()
     ready = build_pipeline_context(root, Level(2), SPLIT.frames, RunPaths(tmp_path / "run"), how)
     with FrameResultStore() as store:
@@ -186,7 +183,7 @@ def test_candidates_of_another_size_and_stored_masks_of_another_size(tmp_path: P
     assert len(tracks) == 8
     height, width = CROSSING.frames.size
     assert tracks.masks is not None
-    assert tracks.masks.size == (height * ratio, width * ratio)
+    assert tracks.masks.size == (round(height * ratio), round(width * ratio))
     a = tracks.of(1)
     assert a.xyxy[0].tolist() == [0, 0, 8, 8]  # in frame pixels, whatever the stored scale
 

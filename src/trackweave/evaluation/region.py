@@ -83,7 +83,7 @@ def region_similarity(pred: Mask, gt: Mask) -> float:
     """
     _same_shape(pred, gt)
     union = np.count_nonzero(pred | gt)
-    return 1.0 if union == 0 else np.count_nonzero(pred & gt) / union
+    return 1.0 if union == 0 else float(np.count_nonzero(pred & gt) / union)
 
 
 def boundary_measure(pred: Mask, gt: Mask, bound_th: float = 0.008) -> float:
@@ -118,7 +118,7 @@ def boundary_measure(pred: Mask, gt: Mask, bound_th: float = 0.008) -> float:
     near_gt, near_pred = (cv2.dilate(edge.astype(np.uint8), disk) > 0 for edge in (gt_edge, pred_edge))
     precision = np.count_nonzero(pred_edge & near_gt) / pred_count
     recall = np.count_nonzero(gt_edge & near_pred) / gt_count
-    return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
+    return 0.0 if precision + recall == 0 else float(2 * precision * recall / (precision + recall))
 
 
 def statistics(scores: Sequence[float] | NDArray[np.float64]) -> Statistics:

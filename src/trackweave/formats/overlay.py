@@ -42,7 +42,7 @@ def draw_objects(
         alpha: opacity of a mask's fill, 0 … 1.
         outline: draw the masks' contours opaque.
         boxes_on: draw the boxes.
-        labels: write the ids.
+        labels: write the ids, at the boxes' corners, or in the middle of the masks when no boxes are drawn.
 
     Returns:
         `(H, W, 3)` uint8 RGB.
@@ -59,13 +59,19 @@ def draw_objects(
     corners = _corners(masks, boxes, len(ids), canvas.shape[:2])
     colours = [track_colour(int(track_id)) for track_id in ids]
     order = _largest_first(masks, corners)
+    anchors = {int(n): (int(corners[n, 0]), int(corners[n, 1])) for n in order}
     if masks is not None:
         for n in order:
             crop = crop_at(masks, int(n), canvas.shape[:2])
             if crop is not None:
                 _fill(canvas, crop, colours[n], alpha, outline)
+                if not boxes_on:
+                    anchors[int(n)] = _middle(crop)
     for n in order:
-        _annotate(canvas, corners[n], colours[n], str(int(ids[n])) if labels else "", boxes_on)
+        if boxes_on:
+            _frame(canvas, corners[n], colours[n])
+        if labels:
+            _label(canvas, anchors[int(n)], str(int(ids[n])), colours[n])
     return canvas
 
 
@@ -162,18 +168,28 @@ def _with_neighbours(crop: Crop, size: tuple[int, ...]) -> NDArray[np.uint8]:
     return framed
 
 
-def _annotate(canvas: Image, corners: NDArray[np.int64], colour: Colour, text: str, boxed: bool) -> None:
-    """The box and the id of one object; the id on a plate of the object's colour, kept inside the image."""
+def _middle(crop: Crop) -> tuple[int, int]:
+    """`(x, y)` of a pixel inside the mask, near its middle: half the mask's pixels lie above its row."""
+    rows = crop.inside.sum(axis=1, dtype=np.int64).cumsum()
+    row = int(np.searchsorted(rows, (rows[-1] + 1) // 2))
+    columns = np.flatnonzero(crop.inside[row])
+    return crop.left + int(columns[len(columns) // 2]), crop.top + row
+
+
+def _frame(canvas: Image, corners: NDArray[np.int64], colour: Colour) -> None:
     import cv2
 
     x1, y1, x2, y2 = (int(v) for v in corners)
-    if boxed:
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, 1)
-    if not text:
-        return
+    cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, 1)
+
+
+def _label(canvas: Image, anchor: tuple[int, int], text: str, colour: Colour) -> None:
+    """An id on a plate of its object's colour, above the anchor, or below it where the image has no room above."""
+    import cv2
+
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, FONT_SCALE, 1)
-    left = max(min(x1, canvas.shape[1] - width - 4), 0)
-    bottom = y1 if y1 >= height + 5 else min(y1 + height + 5, canvas.shape[0] - 1)
+    left = max(min(anchor[0], canvas.shape[1] - width - 4), 0)
+    bottom = anchor[1] if anchor[1] >= height + 5 else min(anchor[1] + height + 5, canvas.shape[0] - 1)
     cv2.rectangle(canvas, (left, bottom - height - 4), (left + width + 3, bottom), colour, cv2.FILLED)
     cv2.putText(
         canvas, text, (left + 2, bottom - 2), cv2.FONT_HERSHEY_SIMPLEX, FONT_SCALE, ink_on(colour), 1, cv2.LINE_AA

@@ -68,7 +68,7 @@ def as_packed(mask: MaskLike) -> PackedMasks:
 def full_shape(mask: MaskLike) -> tuple[int, int] | None:
     """`(H, W)` of the frame that a stored mask was scaled from, when the mask carries it."""
     shape = mask.get("full_resolution_shape") if isinstance(mask, Mapping) else None
-    return None if shape is None else (int(shape[0]), int(shape[1]))
+    return None if shape is None else _pair(shape, "full_resolution_shape")
 
 
 def encode_entry(mask: MaskLike) -> dict[str, Any]:
@@ -92,17 +92,23 @@ def decode_entry(payload: Mapping[str, Any]) -> PackedMaskEntry:
     return make_entry(_from_mapping(payload), full_shape(payload))
 
 
+def _pair(shape: Any, key: str) -> tuple[int, int]:
+    """`(H, W)` from JSON or memory."""
+    try:
+        sides = [int(side) for side in shape]
+    except (TypeError, ValueError):
+        sides = []
+    if len(sides) == 3 and sides[0] == 1:  # (1, H, W), as some predictors' masks were stored
+        sides = sides[1:]
+    if len(sides) != 2 or min(sides) < 1:
+        raise ValueError(f"`{key}` is (H, W) of at least one pixel, not {shape!r:.60}")
+    return sides[0], sides[1]
+
+
 def _from_mapping(mask: Mapping[str, Any]) -> PackedMasks:
     if "shape" not in mask:
         raise ValueError("a packed mask needs `shape`")
-    shape = mask["shape"]
-    if len(shape) == 3 and shape[0] == 1:  # (1, H, W), as some predictors' masks were stored
-        shape = shape[1:]
-    if len(shape) != 2:
-        raise ValueError(f"`shape` is (H, W), not {list(shape)}")
-    height, width = int(shape[0]), int(shape[1])
-    if height < 1 or width < 1:
-        raise ValueError(f"`shape` is (H, W) of at least one pixel, not {list(shape)}")
+    height, width = _pair(mask["shape"], "shape")
     if "packed_bits" in mask:
         bits = np.asarray(mask["packed_bits"], np.uint8).reshape(-1)
     elif "packed_bits_b64" in mask:

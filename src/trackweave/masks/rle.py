@@ -1,4 +1,4 @@
-"""COCO run-length encoding, both ways, through faster-coco-eval (the COCO API's C code)."""
+"""COCO run-length encoding, both ways."""
 
 from __future__ import annotations
 
@@ -36,33 +36,42 @@ def decode_rle(entries: Sequence[Mapping[str, Any]]) -> PackedMasks:
     Raises:
         ValueError: no entry, a missing key, entries of different sizes, or runs that do not fill the size.
     """
-    from faster_coco_eval.core import mask as coco
-
     if not entries:
         raise ValueError("no RLE entries: an empty result would have no size")
-    sizes = {(int(entry["size"][0]), int(entry["size"][1])) for entry in entries if "size" in entry}
-    if len(sizes) != 1 or any("size" not in entry or "counts" not in entry for entry in entries):
-        raise ValueError(f"RLE entries need `counts` and one common `size`; sizes found: {sorted(sizes)}")
-    height, width = sizes.pop()
-    parts = []
+    height, width = _size(entries[0])
+    out = PackedMasks.empty(height, width, len(entries))
     for n, entry in enumerate(entries):
-        runs = _uncompressed_runs(entry["counts"])
-        if sum(runs) != height * width or any(run < 0 for run in runs):
+        if _size(entry) != (height, width):
+            raise ValueError(f"RLE entries of one size are expected, not {_size(entry)} after {(height, width)}")
+        runs = _runs(entry)
+        if sum(runs) != height * width or min(runs) < 0:
             raise ValueError(f"RLE entry {n} covers {sum(runs)} pixels, its size {height}×{width} has {height * width}")
-        compressed = coco.frPyObjects({"size": [height, width], "counts": runs}, height, width)
-        parts.append(PackedMasks.from_bool(coco.decode(compressed)))
-    return PackedMasks.concat(parts)
+        inside = np.arange(len(runs)) % 2 == 1
+        out.bits[n] = np.packbits(np.repeat(inside, runs).reshape(width, height).T)
+    return out
 
 
-def _uncompressed_runs(counts: Any) -> list[int]:
-    """Run lengths of either form.
+def _size(entry: Mapping[str, Any]) -> tuple[int, int]:
+    try:
+        height, width = (int(value) for value in entry["size"])
+    except (KeyError, TypeError, ValueError):
+        raise ValueError("an RLE entry needs `size`: [H, W]") from None
+    return height, width
 
-    Decoded here because the C decoder trusts its input: runs beyond the size would write past the mask.
-    The format is COCO's `rleFrString`: five bits a character, little end first, every run from the fourth on
+
+def _runs(entry: Mapping[str, Any]) -> list[int]:
+    """Run lengths of either form, background first.
+
+    Decoded here because the COCO API's C decoder trusts its input: runs beyond the size would write past the mask.
+    The compressed form is its `rleFrString`: five bits a character, little end first, every run from the fourth on
     stored as the difference from the one before the last.
     """
+    counts = entry.get("counts")
     if not isinstance(counts, str | bytes):
-        return [int(run) for run in counts]
+        try:
+            return [int(run) for run in counts]  # type: ignore[union-attr]
+        except TypeError:
+            raise ValueError("an RLE entry needs `counts`: a string, or a list of run lengths") from None
     text = counts.encode("ascii") if isinstance(counts, str) else counts
     runs: list[int] = []
     value = shift = 0

@@ -40,6 +40,8 @@ def choose_predictor(asked: str) -> ChosenPredictor:
         PredictorUnavailable: the backend, its extra or its file is missing.
     """
     name, _, argument = asked.partition("=")
+    if argument and name in ("auto", "flow", "static"):
+        raise SettingError(f"predictor {name} takes no argument, but got {asked!r}")
     if name == "auto":
         from trackweave.predictors.flow.predictor import FlowPredictor
 
@@ -49,8 +51,6 @@ def choose_predictor(asked: str) -> ChosenPredictor:
             f"predictor {name} is not in this version; it will come with pip install 'trackweave[{PENDING[name]}]'. "
             f"Use --predictor flow, which needs no weights"
         )
-    if argument and name != "replay":
-        raise SettingError(f"predictor {name} takes no argument, but got {asked!r}")
     if name == "flow":
         from trackweave.predictors.flow.predictor import FlowPredictor
 

@@ -7,7 +7,8 @@ the row-major mask) and `shape` = (H, W); or several of them in a folder; or a `
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +48,17 @@ class ReplayPredictor:
         """Starts a run.
 
         Raises:
-            PredictorError: a recording that is damaged or was made of frames of other proportions.
+            ArtifactError: a recording that is damaged.
+            PredictorError: a recording that was made of frames of other proportions.
         """
-        return ReplaySession([open_recording(file) for file in self._files], frames)
+        recordings = []
+        with ExitStack() as opened:
+            for file in self._files:
+                recordings.append(open_recording(file))
+                opened.callback(recordings[-1].close)
+            session = ReplaySession(recordings, frames)
+            opened.pop_all()  # all sound: the session closes them
+        return session
 
 
 class ReplaySession:
@@ -79,20 +88,23 @@ class ReplaySession:
     ) -> Iterator[FramePrediction]:
         """See `PredictorSession.propagate`. A prompt that no recorded object overlaps stays empty everywhere."""
         cohort = self._book.cohort(start)
-        chosen = [self._match(start, self._book.prompts(obj_id)[start]) for obj_id in cohort]
-        height, width = self._frames.size
+        chosen: list[tuple[Recording, int] | None] = [None] * len(cohort)
         for frame in walk(start, len(self._frames), reverse, max_frames):
-            absolute = int(self._frames.indices[frame])
-            masks = [
-                PackedMasks.empty(height, width, 1) if match is None else self._recorded(match[0], absolute, match[1])
-                for match in chosen
-            ]
-            packed = PackedMasks.concat(masks)
-            yield FramePrediction(frame, np.array(cohort, np.int64), packed, (packed.areas > 0).astype(np.float32))
+            for row, obj_id in enumerate(cohort):
+                if (prompt := self._book.prompts(obj_id).get(frame)) is not None:
+                    chosen[row] = self._match(frame, prompt)
+            masks = self._recorded(frame, chosen)
+            yield FramePrediction(frame, np.array(cohort, np.int64), masks, (masks.areas > 0).astype(np.float32))
 
-    def _recorded(self, recording: Recording, frame: int, obj: int) -> PackedMasks:
-        mask = recording.masks(frame, [obj])
-        return rescale_masks(mask, *self._frames.size, method="nearest")
+    def _recorded(self, frame: int, chosen: Sequence[tuple[Recording, int] | None]) -> PackedMasks:
+        """Masks of the chosen objects; each recording is read once."""
+        out = PackedMasks.empty(*self._frames.size, len(chosen))
+        for recording in self._recordings:
+            rows = {row: match[1] for row, match in enumerate(chosen) if match is not None and match[0] is recording}
+            if rows:
+                masks = recording.masks(int(self._frames.indices[frame]), list(rows.values()))
+                out.bits[list(rows)] = rescale_masks(masks, *self._frames.size, method="nearest").bits
+        return out
 
     def _recorded_frame(self, recording: Recording, frame: int) -> tuple[list[int], PackedMasks]:
         if recording.path not in self._shown or self._shown[recording.path][0] != frame:

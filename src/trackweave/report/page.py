@@ -123,13 +123,15 @@ def _level_cards(level: LevelFacts) -> list[tuple[str, str]]:
 
 
 def _predictor(facts: RunFacts) -> str:
-    """`name (detail, detail)` of whatever the run recorded."""
+    """`name (detail, detail): reason` of whatever the run recorded."""
     recorded = facts.summary.get("predictor")
     if not isinstance(recorded, dict):
         return str(recorded or "unknown predictor")
     name = str(recorded.get("name", "unknown predictor"))
-    details = [f"{k} {v}" for k, v in recorded.items() if k != "name" and isinstance(v, str | int | float)]
-    return f"{name} ({', '.join(details)})" if details else name
+    known = {key: value for key, value in recorded.items() if isinstance(value, str | int | float)}
+    details = ", ".join(f"{key} {value}" for key, value in known.items() if key not in ("name", "reason"))
+    reason = f": {known['reason']}" if "reason" in known else ""
+    return f"predictor {name}{f' ({details})' if details else ''}{reason}"
 
 
 def _command(facts: RunFacts) -> str:

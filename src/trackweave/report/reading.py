@@ -32,14 +32,16 @@ class TrackLife:
     Attributes:
         track_id: its id.
         spans: runs of absolute frame indices, both ends included.
+        prompt_frame: the frame on which it was prompted, or None.
         mean_area: pixels, or None.
         mean_score: objectness, or None.
     """
 
     track_id: int
     spans: Sequence[tuple[int, int]]
-    mean_area: float | None
-    mean_score: float | None
+    prompt_frame: int | None = None
+    mean_area: float | None = None
+    mean_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -170,10 +172,11 @@ def _life(row: Mapping[str, Any]) -> TrackLife:
     spans = row.get("spans") or (row["frames"] if isinstance(row.get("frames"), list) else None)
     if spans is None:
         spans = [(row["first"], row["last"])]
-    area, score = row.get("mean_area"), row.get("mean_score")
+    prompt, area, score = row.get("prompt_frame"), row.get("mean_area"), row.get("mean_score")
     return TrackLife(
         int(row["id"]),
         [(int(first), int(last)) for first, last in spans],
+        None if prompt is None else int(prompt),
         None if area is None else float(area),
         None if score is None else float(score),
     )

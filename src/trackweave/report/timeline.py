@@ -25,12 +25,13 @@ class Bar:
 
 @dataclass(frozen=True)
 class Row:
-    """One track of the timeline."""
+    """One track of the timeline; `prompt` is where its prompt frame lies, or None."""
 
     track_id: int
     colour: str
     y: float
     bars: Sequence[Bar]
+    prompt: float | None
     hint: str
 
 
@@ -78,6 +79,7 @@ def draw_timeline(tracks: Sequence[TrackLife], frames: Sequence[int]) -> Timelin
             css(track_colour(track.track_id)),
             n * ROW_HEIGHT,
             [Bar(start * unit, (stop - start) * unit) for start, stop in _positions(track, axis)],
+            _prompt(track, axis, unit),
             _hint(track, axis),
         )
         for n, track in enumerate(shown)
@@ -89,14 +91,21 @@ def draw_timeline(tracks: Sequence[TrackLife], frames: Sequence[int]) -> Timelin
 
 def _positions(track: TrackLife, axis: np.ndarray) -> list[tuple[int, int]]:
     """Spans as positions on the axis, end excluded; spans that touch are one."""
+    spans = np.array(sorted(track.spans), np.int64).reshape(-1, 2)
+    starts, stops = np.searchsorted(axis, spans[:, 0]), np.searchsorted(axis, spans[:, 1], side="right")
     joined: list[tuple[int, int]] = []
-    for first, last in sorted(track.spans):
-        start, stop = int(np.searchsorted(axis, first)), int(np.searchsorted(axis, last, side="right"))
+    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
         if joined and start <= joined[-1][1]:
             joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
         elif stop > start:
             joined.append((start, stop))
     return joined
+
+
+def _prompt(track: TrackLife, axis: np.ndarray, unit: float) -> float | None:
+    if track.prompt_frame is None or track.prompt_frame not in axis:
+        return None
+    return float((np.searchsorted(axis, track.prompt_frame) + 0.5) * unit)
 
 
 def _length(track: TrackLife, axis: np.ndarray) -> int:
@@ -113,6 +122,8 @@ def _last(track: TrackLife) -> int:
 
 def _hint(track: TrackLife, axis: np.ndarray) -> str:
     parts = [f"track {track.track_id}: {_length(track, axis)} frames, {_first(track)} – {_last(track)}"]
+    if track.prompt_frame is not None:
+        parts.append(f"prompted on {track.prompt_frame}")
     if track.mean_area is not None:
         parts.append(f"mean area {track.mean_area:,.0f} px")
     if track.mean_score is not None:

@@ -9,8 +9,6 @@ A whole manifest is checked before anything is tracked, so that a run does not d
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,7 @@ from numpy.typing import NDArray
 
 from trackweave.boxes.convert import xywh_to_xyxy, xyxy_to_xywh
 from trackweave.errors import CandidateError
-from trackweave.masks.entry import decode_entry, encode_entry
+from trackweave.masks.entry import as_packed, decode_entry, encode_entry
 from trackweave.masks.packed import PackedMasks
 from trackweave.masks.rescale import rescale_masks
 from trackweave.masks.rle import decode_rle
@@ -31,6 +29,7 @@ from trackweave.structures.warning import RunWarning
 
 SCHEMA_VERSION = 1
 OnBadItem = Literal["error", "skip"]
+_LARGEST = 2**53  # what JSON numbers hold exactly; excludes inf and NaN as well
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def read_filtered(path: Path, bad: BadItems) -> FilteredManifest:
     Raises:
         ArtifactError: missing or not JSON.
         ArtifactVersionError: of a newer schema.
-        CandidateError: a key is missing or of the wrong kind; names the frame and the item.
+        CandidateError: a key is missing or of the wrong kind; names the frame. Unless `bad` leaves such frames out.
     """
     data = read_json_object(path, "manifest of candidates")
     if "schema_version" in data:
@@ -109,16 +108,22 @@ def read_filtered(path: Path, bad: BadItems) -> FilteredManifest:
     entries = data.get("frames")
     if not isinstance(entries, list):
         raise CandidateError(f"{path}: `frames` is missing or not a list")
-    frames = [_read_entry(path, position, entry, bad) for position, entry in enumerate(entries)]
-    frames.sort(key=lambda frame: frame.frame_idx)
-    for before, after in itertools.pairwise(frames):
-        if before.frame_idx == after.frame_idx:
-            raise CandidateError(f"{path}: frame_idx {after.frame_idx} occurs twice")
+    frames: dict[int, FilteredFrame] = {}
+    for position, entry in enumerate(entries):
+        try:
+            frame = _read_entry(path, position, entry)
+            if frame.frame_idx in frames:
+                raise CandidateError(f"{path}: frames[{position}]: frame_idx {frame.frame_idx} occurs twice")
+        except CandidateError as error:
+            bad.report(str(error))
+            continue
+        frames[frame.frame_idx] = frame
     min_area = data.get("min_area")
-    return FilteredManifest(path, frames, float(min_area) if _is_number(min_area) else None)
+    ordered = [frames[index] for index in sorted(frames)]
+    return FilteredManifest(path, ordered, float(min_area) if _is_number(min_area) else None)
 
 
-def _read_entry(path: Path, position: int, entry: Any, bad: BadItems) -> FilteredFrame:
+def _read_entry(path: Path, position: int, entry: Any) -> FilteredFrame:
     where = f"{path}: frames[{position}]"
     if not isinstance(entry, dict):
         raise CandidateError(f"{where} is not an object")
@@ -134,6 +139,8 @@ def _read_entry(path: Path, position: int, entry: Any, bad: BadItems) -> Filtere
     if len(set(names)) > 1:
         raise CandidateError(f"{where}: its items name different frames: {sorted(set(names))[:3]}")
     name = entry.get("frame_name") or (names[0] if names else None)
+    if name is not None and not isinstance(name, str):
+        raise CandidateError(f"{where}: `frame_name` is not a text")
     mask_file = path.parent / f"seg_frame_{int(index):05d}.npy"
     return FilteredFrame(int(index), name, items, mask_file if mask_file.is_file() else None)
 
@@ -150,10 +157,15 @@ def read_candidates(
         bad: what to do with a bad item.
 
     Raises:
-        CandidateError: names the file, the frame and the item.
+        CandidateError: names the file, the frame and the item. Unless `bad` leaves it out: the item, or the whole frame
+            when its mask stack cannot be trusted.
     """
     where = f"{manifest.path}: frame {entry.frame_idx}"
-    stack = _MaskStack(entry, where)
+    try:
+        stack = _MaskStack(entry, where)
+    except CandidateError as error:
+        bad.report(str(error))
+        return _no_candidates(frame_size)
     kept: list[tuple[int, NDArray[np.float32], float, int | None, PackedMasks | None]] = []
     seen: set[int] = set()
     for position, item in enumerate(entry.items):
@@ -191,9 +203,10 @@ class _MaskStack:
         if entry.mask_file is None:
             return
         try:
-            array = np.load(entry.mask_file, mmap_mode="r", allow_pickle=False)
+            array = np.lib.format.open_memmap(entry.mask_file, mode="r")
         except (OSError, ValueError, EOFError) as error:
-            raise CandidateError(f"{entry.mask_file}: not a readable mask stack: {error}") from None
+            reason = " ".join(str(error).split())
+            raise CandidateError(f"{entry.mask_file}: not a readable mask stack: {reason}") from None
         if array.ndim != 3 or len(array) != len(entry.items) or array.dtype.kind not in "bui":
             raise CandidateError(
                 f"{entry.mask_file}: is {array.shape} {array.dtype}, but {where} has {len(entry.items)} items: "
@@ -228,10 +241,11 @@ def _item_mask(where: str, item: dict[str, Any], from_stack: Callable[[], Packed
     try:
         if item.get("mask") is not None:
             entry = decode_entry(item["mask"])
-            return PackedMasks(entry["packed_bits"][None], *entry["shape"])
+            # The box is in pixels of the full size; a mask that was stored smaller is brought up to it.
+            return rescale_masks(as_packed(entry), *entry.get("full_resolution_shape", entry["shape"]), "nearest")
         if item.get("segmentation") is not None:
             return decode_rle([item["segmentation"]])
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise CandidateError(f"{where}: its mask cannot be decoded: {error}") from None
     return from_stack()
 
@@ -256,16 +270,21 @@ def _common_size(masks: Sequence[PackedMasks], fallback: tuple[int, int]) -> tup
     return max((mask.size for mask in masks), key=lambda size: size[0] * size[1], default=fallback)
 
 
+def _no_candidates(size: tuple[int, int]) -> Candidates:
+    none = np.zeros(0, np.int64)
+    return Candidates(none, np.zeros((0, 4), np.float32), np.zeros(0, np.float32), none, PackedMasks.empty(*size))
+
+
 def _area(area: int | None, box: NDArray[np.float32]) -> int:
     return int(area) if area else int((box[2] - box[0]) * (box[3] - box[1]))
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def _is_index(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST
 
 
 def write_filtered(

@@ -45,7 +45,9 @@ def remove_partials(folder: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        # A file name that is not UTF-8 holds lone surrogates; as `\udcXX` they are JSON and come back as they were.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def read_json_object(path: Path, kind: str) -> dict[str, Any]:

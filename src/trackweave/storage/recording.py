@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trackweave.errors import ArtifactError
-from trackweave.ids import FrameIndex
+from trackweave.masks.entry import as_packed
 from trackweave.masks.packed import PackedMasks, packed_length
-from trackweave.storage.npz import MANIFEST_NAME
+from trackweave.storage.npz import MANIFEST_NAME, ZIP_ERRORS
 from trackweave.storage.segments import VideoSegments
 
 _ENTRY = re.compile(r"(\d+)_(\d+)$")
@@ -47,7 +49,7 @@ def open_recording(path: Path) -> Recording:
     try:
         with zipfile.ZipFile(path) as archive:
             own = MANIFEST_NAME in archive.namelist()
-    except (OSError, zipfile.BadZipFile) as error:
+    except ZIP_ERRORS as error:
         raise ArtifactError(f"{path}: not a readable recording: {error}") from None
     return ArchiveRecording(path) if own else EntryRecording(path)
 
@@ -61,17 +63,19 @@ class EntryRecording:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._archive = np.load(path, allow_pickle=False)
-        if "shape" not in self._archive.files:
-            raise ArtifactError(f"{path}: a recording needs an entry `shape` = (H, W)")
-        height, width = (int(value) for value in self._archive["shape"])
-        self._size = (height, width)
         self._names: dict[int, dict[int, str]] = {}
-        for name in self._archive.files:
-            if found := _ENTRY.match(name):
-                self._names.setdefault(int(found[1]), {})[int(found[2])] = name
-        if not self._names:
-            raise ArtifactError(f"{path}: a recording has entries named FFFFF_OOO (frame, object); there are none")
+        with ExitStack() as stack:
+            self._archive = stack.enter_context(np.load(path, allow_pickle=False))
+            for name in self._archive.files:
+                if found := _ENTRY.match(name):
+                    self._names.setdefault(int(found[1]), {})[int(found[2])] = name
+            if not self._names:
+                raise ArtifactError(f"{path}: a recording has entries named FFFFF_OOO (frame, object); there are none")
+            shape = self._entry("shape")
+            if shape.shape != (2,) or shape.dtype.kind not in "ui" or shape.min() < 1:
+                raise ArtifactError(f"{path}: entry shape is (H, W) of at least one pixel, not {shape.tolist()!r:.60}")
+            self._size = (int(shape[0]), int(shape[1]))
+            stack.pop_all()  # sound: stays open
 
     @property
     def size(self) -> tuple[int, int]:
@@ -90,11 +94,19 @@ class EntryRecording:
             name = self._names.get(frame, {}).get(obj)
             if name is None:
                 continue
-            bits = self._archive[name]
+            bits = self._entry(name)
             if bits.dtype != np.uint8 or bits.shape != (packed_length(height, width),):
                 raise ArtifactError(f"{self.path}: entry {name} is not a packed mask of {height}×{width}")
-            out.bits[row] = bits
+            out.bits[row] = as_packed({"packed_bits": bits, "shape": self._size}).bits
         return out
+
+    def _entry(self, name: str) -> NDArray[Any]:
+        try:
+            return np.asarray(self._archive[name])
+        except KeyError:
+            raise ArtifactError(f"{self.path}: a recording needs an entry `{name}`") from None
+        except ZIP_ERRORS as error:
+            raise ArtifactError(f"{self.path}: entry {name} is damaged: {error}") from None
 
     def close(self) -> None:
         """Closes the file."""
@@ -108,6 +120,7 @@ class ArchiveRecording:
         self.path = path
         self._video = VideoSegments(path)
         if self._video.info.mask_shape is None:
+            self._video.close()
             raise ArtifactError(f"{path}: holds no mask to replay")
         self._size = self._video.info.mask_shape
 
@@ -118,11 +131,11 @@ class ArchiveRecording:
 
     def objects(self, frame: int) -> list[int]:
         """Objects recorded on a frame, ascending."""
-        return [int(track) for track in self._video.frame(FrameIndex(frame)).ids]
+        return [int(track) for track in self._video.boxes(frame).track_id]
 
     def masks(self, frame: int, objects: Sequence[int]) -> PackedMasks:
         """Their masks; empty for an object that is not on the frame."""
-        recorded = self._video.frame(FrameIndex(frame))
+        recorded = self._video.frame(frame)
         out = PackedMasks.empty(*self._size, len(objects))
         rows = {int(track): row for row, track in enumerate(recorded.ids)}
         for n, obj in enumerate(objects):

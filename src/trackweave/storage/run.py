@@ -232,7 +232,7 @@ class RunManifest:
         kept = [
             record
             for record in self.data.get("warnings", [])
-            if record.get("stage") not in redone or record.get("level") != level
+            if not isinstance(record, dict) or record.get("stage") not in redone or record.get("level") != level
         ]
         self.data["warnings"] = kept + [warning.to_json() for warning in warnings]
 
@@ -275,20 +275,31 @@ class LevelRecord:
 
     @classmethod
     def read(cls, path: Path, run_root: Path, fingerprint: str) -> LevelRecord | None:
-        """The entry, if the level is finished by the same settings and its files are still whole."""
+        """The entry, if the level is finished by the same settings and its files are still whole.
+
+        Raises:
+            ArtifactError: damaged.
+            ArtifactVersionError: of a newer schema.
+        """
         if not path.exists():
             return None
         data = read_json_object(path, "journal entry")
         check_version(data.get("schema_version"), SCHEMA_VERSION, path)
         if data.get("fingerprint") != fingerprint:
             return None
-        files = {str(name): int(size) for name, size in data["files"].items()}
+        try:
+            files = {str(name): int(size) for name, size in data["files"].items()}
+            warnings = [_read_warning(record) for record in data["warnings"]]
+            entry = cls(fingerprint, int(data["next_id"]), files, dict(data["summary"]), warnings)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArtifactError(f"{path}: the journal entry lacks or misspells {error}; remove it") from None
         for name, size in files.items():
             file = run_root / name
             if not file.is_file() or file.stat().st_size != size:
                 return None
-        warnings = []
-        for record in data["warnings"]:
-            details = {key: value for key, value in record.items() if key not in RunWarning.__dataclass_fields__}
-            warnings.append(RunWarning(record["stage"], record["level"], record["code"], record["message"], details))
-        return cls(fingerprint, int(data["next_id"]), files, data["summary"], warnings)
+        return entry
+
+
+def _read_warning(record: Mapping[str, Any]) -> RunWarning:
+    details = {key: value for key, value in record.items() if key not in ("stage", "level", "code", "message")}
+    return RunWarning(record["stage"], record["level"], record["code"], record["message"], details)

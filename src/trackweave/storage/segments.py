@@ -16,6 +16,7 @@ and the list of frames or objects). Both open with `numpy.load(path, allow_pickl
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from trackweave.errors import ArtifactError
 from trackweave.ids import FrameIndex, TrackId
-from trackweave.masks.packed import PackedMasks
+from trackweave.masks.packed import PackedMasks, packed_length
 from trackweave.storage.npz import NpzReader, NpzWriter
 from trackweave.structures.tracks import FrameObjects, Tracks
 
@@ -142,6 +143,16 @@ def write_video_segments(
     return sum(count for _, _, count in listed)
 
 
+@contextmanager
+def _closing_unless_sound(archive: NpzReader) -> Iterator[None]:
+    """Closes an archive whose manifest lacks a key or has it in another form."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        archive.close()
+        raise ArtifactError(f"{archive.path}: its manifest.json lacks or misspells {error}") from None
+
+
 class VideoSegments:
     """Reader of the frame-major archive: one frame at a time, or a stream.
 
@@ -153,8 +164,9 @@ class VideoSegments:
     def __init__(self, path: Path) -> None:
         self._archive = NpzReader(path, VIDEO_KIND, SCHEMA_VERSION)
         self.path = path
-        self.info = SegmentsInfo.from_manifest(self._archive.manifest)
-        self._names = {FrameIndex(int(frame)): str(name) for frame, name, _ in self._archive.manifest["frames"]}
+        with _closing_unless_sound(self._archive):
+            self.info = SegmentsInfo.from_manifest(self._archive.manifest)
+            self._names = {FrameIndex(int(frame)): str(name) for frame, name, _ in self._archive.manifest["frames"]}
 
     @property
     def frames(self) -> list[FrameIndex]:
@@ -169,9 +181,10 @@ class VideoSegments:
             rows, masks = np.zeros(0, OBJECT_DTYPE), PackedMasks.empty(height, width)
         else:
             rows = self._rows(index)
-            masks = PackedMasks(self._archive.array(f"{frame_entry_name(index)}/masks"), height, width)
-            if len(rows) != len(masks):
+            bits = self._archive.array(f"{frame_entry_name(index)}/masks")
+            if bits.dtype != np.uint8 or bits.shape != (len(rows), packed_length(height, width)):
                 raise ArtifactError(f"{self.path}: frame {index}: its two entries do not belong together")
+            masks = PackedMasks(bits, height, width)
         return FrameObjects(
             index,
             self._names.get(index, ""),
@@ -228,12 +241,14 @@ def write_object_segments(
     """Writes the object-major archive from a stream of `(id, (F,) REFERENCE_DTYPE)`; returns the number of objects.
 
     Raises:
-        ValueError: references of another dtype, or not in order of frames.
+        ValueError: ids not strictly increasing, references of another dtype, or not in order of frames.
         RunFolderError: the file cannot be written.
     """
     listed: list[list[int]] = []
     with NpzWriter(path) as archive:
         for track_id, references in objects:
+            if listed and track_id <= listed[-1][0]:
+                raise ValueError(f"object {track_id} comes after object {listed[-1][0]}")
             if references.dtype != REFERENCE_DTYPE:
                 raise ValueError(f"object {track_id}: references are {REFERENCE_DTYPE}, not {references.dtype}")
             if np.any(references["frame"][1:] <= references["frame"][:-1]):
@@ -256,8 +271,9 @@ class ObjectSegments:
     def __init__(self, path: Path) -> None:
         self._archive = NpzReader(path, OBJECT_KIND, SCHEMA_VERSION)
         self.path = path
-        self.info = SegmentsInfo.from_manifest(self._archive.manifest)
-        self.counts = {TrackId(int(track)): int(count) for track, count in self._archive.manifest["objects"]}
+        with _closing_unless_sound(self._archive):
+            self.info = SegmentsInfo.from_manifest(self._archive.manifest)
+            self.counts = {TrackId(int(track)): int(count) for track, count in self._archive.manifest["objects"]}
 
     @property
     def ids(self) -> list[TrackId]:

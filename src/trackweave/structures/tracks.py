@@ -215,7 +215,8 @@ class Tracks:
 
     def to_polars(self) -> pl.DataFrame:
         """The columns of `to_dict` as a data frame."""
-        return _library("polars").DataFrame(self.to_dict())
+        table: pl.DataFrame = _library("polars").DataFrame(self.to_dict())
+        return table
 
     def to_arrow(self) -> pa.Table:
         """The columns of `to_dict` as a table."""

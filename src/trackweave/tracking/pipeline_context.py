@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,6 +166,9 @@ def _schedule(
     for local, name in enumerate(frames.names):
         local_of_name.setdefault(Path(name).stem, local)
     named = [Path(entry.frame_name).stem for entry in manifest.frames if entry.frame_name]
+    repeated = [stem for stem, count in Counter(named).items() if count > 1]
+    if repeated:
+        raise CandidateError(f"{manifest.path}: two of its frames are named {repeated[0]}")
     by_name = bool(named) and all(stem in local_of_name for stem in named)
     local_of_index = {int(index): local for local, index in enumerate(frames.indices)}
     length = video_length if video_length is not None else int(frames.indices[-1]) + 1

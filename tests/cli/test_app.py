@@ -1,0 +1,435 @@
+"""The command line as its user meets it: what it prints, what it exits with, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.cli.shell import Shell
+from tests.worlds import World, candidates_of, item, world, write_candidates
+from trackweave.storage.segments import VideoSegments
+
+SCENE = world(
+    """
+    aa....bb
+    aa....bb
+    """,
+    """
+    ..aabb..
+    ..aabb..
+    """,
+    """
+    ..bbaa..
+    ..bbaa..
+    """,
+    """
+    bb....aa
+    bb....aa
+    """,
+)
+
+
+def write_frames(scene: World, folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for n, image in enumerate(scene.frames):
+        cv2.imwrite(str(folder / f"{n:05d}.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return folder
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    return write_frames(SCENE, tmp_path / "frames")
+
+
+@pytest.fixture
+def candidates(tmp_path: Path) -> Path:
+    return candidates_of(SCENE, tmp_path / "candidates", range(4))
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> str:
+    return f"replay={SCENE.record(tmp_path / 'truth.npz')}"
+
+
+def test_import_and_help_load_nothing_heavy() -> None:
+    program = (
+        "import sys, trackweave, trackweave.cli.app as cli\n"
+        "sys.argv = ['trackweave', '--help']\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'cv2', 'numba', 'av', 'skimage', 'scipy', 'numpy', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "masks" in done.stdout
+
+
+def test_python_m(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "trackweave", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("trackweave ")
+
+
+def test_masks_leaves_a_run_folder(shell: Shell, frames: Path, candidates: Path, truth: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = shell("masks", frames, "-o", run, "--candidates", candidates, "--predictor", truth)
+    assert done.code == 0, done.err
+    assert "2 objects on 8 object-frames" in done.out
+    for name in ("manifest.json", "frames.json", "summary.json", "report.html", "tracks.mot.txt"):
+        assert (run / name).stat().st_size > 0
+    assert not list(run.rglob("*.partial"))
+    lines = (run / "tracks.mot.txt").read_text().splitlines()
+    assert len(lines) == 8
+    assert lines[0].startswith("1,1,1,1,8,8,1,2,")  # frame 1, id 1, 1-based box, class = level
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["totals"]["duplicates"] == 6
+    assert summary["peak_rss_mb"] > 10
+    assert summary["durations"]["track.predictor"] >= 0
+
+
+def test_json_goes_to_standard_output_alone(
+    shell: Shell, frames: Path, candidates: Path, truth: str, tmp_path: Path
+) -> None:
+    done = shell(
+        "masks", frames, "-o", tmp_path / "run", "--candidates", candidates, "--predictor", truth, "--no-viz", "--json"
+    )
+    assert json.loads(done.out)["totals"]["objects"] == 2
+    assert not (tmp_path / "run" / "level_2" / "viz").exists()
+
+
+def test_candidates_from_the_generator(shell: Shell, frames: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = shell("masks", frames, "-o", run, "--predictor", "static", "--levels", "4", "--candidate-stride", 2)
+    assert done.code == 0, done.err
+    assert (run / "level_4" / "filtered" / "filtered.json").is_file()
+    proposed = shell("propose", frames, "-o", tmp_path / "c", "--levels", "4", "--candidate-stride", 2)
+    assert proposed.code == 0, proposed.err
+    ours, theirs = (p / "level_4" / "filtered" / "filtered.json" for p in (run, tmp_path / "c"))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def write_labels(path: Path, labels: np.ndarray) -> Path:
+    image = Image.fromarray(labels.astype(np.uint8))
+    image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0] + [9] * 759)
+    image.save(path)
+    return path
+
+
+def test_prompts_in_davis_out(shell: Shell, frames: Path, truth: str, tmp_path: Path) -> None:
+    """A semi-supervised segmentation benchmark from the shell: ids are the label values, one PNG per frame."""
+    labels = np.where(SCENE.labels[0] == 1, 7, np.where(SCENE.labels[0] == 2, 3, 0))
+    prompt = write_labels(tmp_path / "label.png", labels)
+    run, out = tmp_path / "run", tmp_path / "davis"
+    done = shell("masks", frames, "-o", run, "--prompts", prompt, "--predictor", truth)
+    assert done.code == 0, done.err
+    done = shell("export", run, "--to", "davis", "-o", out)
+    assert done.code == 0, done.err
+    assert sorted(p.name for p in out.iterdir()) == [f"{n:05d}.png" for n in range(4)]
+    for n in range(4):
+        image = Image.open(out / f"{n:05d}.png")
+        assert image.mode == "P"
+        expected = np.where(SCENE.labels[n] == 1, 7, np.where(SCENE.labels[n] == 2, 3, 0))
+        assert np.array_equal(np.array(image), expected)
+
+
+def test_prompts_on_several_frames(shell: Shell, frames: Path, tmp_path: Path) -> None:
+    first = write_labels(tmp_path / "a.png", SCENE.labels[0] * (SCENE.labels[0] == 1))
+    later = write_labels(tmp_path / "b.png", SCENE.labels[2] * (SCENE.labels[2] == 2))
+    run = tmp_path / "run"
+    done = shell(
+        "masks", frames, "-o", run, "--prompts", first, "--prompts", f"2:{later}", "--predictor", "static",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    with VideoSegments(run / "level_0" / "tracking" / "video_segments.npz") as video:
+        assert [f.ids.tolist() for f in video] == [[1, 2]] * 4
+        assert np.array_equal(video.frame(3).masks.to_bool()[1], SCENE.mask(2, "b"))
+
+
+def test_export_mot_and_mp4(shell: Shell, frames: Path, candidates: Path, truth: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shell("masks", frames, "-o", run, "--candidates", candidates, "--predictor", truth)
+    assert shell("export", run, "--to", "mot", "-o", tmp_path / "t.txt").code == 0
+    assert (tmp_path / "t.txt").read_text() == (run / "tracks.mot.txt").read_text()
+    assert shell("export", run, "--to", "mp4", "-o", tmp_path / "t.mp4").code == 0
+    assert (tmp_path / "t.mp4").read_bytes()[4:8] == b"ftyp"
+    frames.rename(tmp_path / "moved")
+    done = shell("export", run, "--to", "mp4", "-o", tmp_path / "u.mp4")
+    assert done.code == 1
+    assert "--frames" in done.err
+    moved = shell("export", run, "--to", "mp4", "-o", tmp_path / "u.mp4", "--frames", tmp_path / "moved")
+    assert moved.code == 0, moved.err
+
+
+def test_report_can_be_written_again(shell: Shell, frames: Path, candidates: Path, truth: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shell("masks", frames, "-o", run, "--candidates", candidates, "--predictor", truth)
+    (run / "report.html").unlink()
+    assert shell("report", run).code == 0
+    assert (run / "report.html").is_file()
+
+
+# --- bad usage: exit code 2 ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--predictor", "sam3000"], "there is no predictor 'sam3000'"),
+        (["--predictor", "replay"], "replay=PATH"),
+        (["--levels", "two"], "levels are whole numbers"),
+        (["--levels", "0"], "levels start at 1"),
+        (["--iou-threshold", "1.5"], "iou_threshold"),
+        (["--mask-scale", "0"], "mask_scale_ratio"),
+        (["--max-propagate", "-1"], "max_propagate"),
+        (["--prompt-mode", "points"], "--prompt-mode"),
+        (["--generator", "magic"], "there is no generator 'magic'; known: regions"),
+        (["--candidate-stride", "0"], "candidate_stride is at least 1"),
+        (["--frames", "1:2:0"], "step"),
+        (["--nonsense"], "nonsense"),
+    ],
+)
+def test_bad_usage(shell: Shell, frames: Path, tmp_path: Path, arguments: list[str], says: str) -> None:
+    done = shell("masks", frames, "-o", tmp_path / "run", "--predictor", "static", *arguments)
+    assert done.code == 2
+    assert says in done.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_candidates_and_prompts_exclude_each_other(
+    shell: Shell, frames: Path, candidates: Path, tmp_path: Path
+) -> None:
+    done = shell("masks", frames, "-o", tmp_path / "r", "--candidates", candidates, "--prompts", "x.png")
+    assert done.code == 2
+
+
+# --- bad input: one clear line, exit code 1, nothing already written damaged ----------------------------------------
+
+
+def manifest_of(root: Path) -> Path:
+    return root / "level_2" / "filtered" / "filtered.json"
+
+
+def edited(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    content = json.loads(manifest_of(root).read_text())
+    change(content)
+    manifest_of(root).write_text(json.dumps(content))
+
+
+def first_item(content: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = content["frames"][1]["items"][0]
+    return found
+
+
+def empty_mask(content: dict[str, Any]) -> None:
+    first_item(content)["mask"] = item(0, SCENE.mask(0, "a"), frame=0)["mask"] | {"packed_bits_b64": "A" * 43 + "="}
+
+
+def remove(key: str) -> Callable[[dict[str, Any]], None]:
+    return lambda content: first_item(content).pop(key) and None
+
+
+BAD_CANDIDATES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+    "a key of the manifest": (lambda c: c.pop("frames"), "`frames` is missing"),
+    "a key of a frame": (lambda c: c["frames"][1].pop("items"), "`items` is missing"),
+    "a key of an item": (remove("stability_score"), "frame 1, item 0 (id 0): `stability_score` is missing"),
+    "a frame that does not exist": (lambda c: c["frames"][3].update(frame_idx=77), "frame 77"),
+    "masks of another shape": (lambda c: first_item(c)["mask"].update(shape=[8, 99]), "frame 1, item 0"),
+    "an empty mask": (empty_mask, "frame 1, item 0 (id 0): its mask is empty"),
+    "neither mask nor box": (
+        lambda c: [first_item(c).pop(key) for key in ("mask", "bbox")] and None,
+        "neither a mask nor a `bbox`",
+    ),
+    "duplicate ids": (lambda c: c["frames"][1]["items"][1].update(id=0), "id 0 occurs twice"),
+    "a newer version": (lambda c: c.update(schema_version=99), "schema_version 99 is newer"),
+    "another count": (lambda c: c["frames"][0].update(count=5), "`count` says 5"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CANDIDATES)
+def test_bad_candidates(shell: Shell, frames: Path, candidates: Path, truth: str, tmp_path: Path, case: str) -> None:
+    change, says = BAD_CANDIDATES[case]
+    edited(candidates, change)
+    done = shell("masks", frames, "-o", tmp_path / "run", "--candidates", candidates, "--predictor", truth)
+    assert done.code == 1, done.err
+    assert says in done.err
+    assert "filtered.json" in done.err
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["a key of an item", "a frame that does not exist", "masks of another shape", "an empty mask", "duplicate ids"],
+)
+def test_single_bad_candidates_can_be_skipped(
+    shell: Shell, frames: Path, candidates: Path, truth: str, tmp_path: Path, case: str
+) -> None:
+    edited(candidates, BAD_CANDIDATES[case][0])
+    run = tmp_path / "run"
+    done = shell("masks", frames, "-o", run, "--candidates", candidates, "--predictor", truth, "--on-bad-item", "skip")
+    assert done.code == 0, done.err
+    warnings = json.loads((run / "manifest.json").read_text())["warnings"]
+    assert [w["code"] for w in warnings] == ["candidate-skipped"]
+    assert BAD_CANDIDATES[case][1].split(":")[0].split("`")[0] in warnings[0]["message"]
+
+
+def test_a_manifest_that_is_not_json(shell: Shell, frames: Path, candidates: Path, tmp_path: Path) -> None:
+    manifest_of(candidates).write_text('{"frames": [')
+    done = shell("masks", frames, "-o", tmp_path / "run", "--candidates", candidates)
+    assert done.code == 1
+    assert "is not JSON" in done.err
+
+
+def test_masks_beside_the_manifest_of_another_number(shell: Shell, frames: Path, tmp_path: Path) -> None:
+    root = write_candidates(tmp_path / "c", {0: [item(0, SCENE.mask(0, "a"), frame=0, with_mask=False)]})
+    np.save(manifest_of(root).parent / "seg_frame_00000.npy", np.zeros((3, 8, 32), np.uint8))
+    done = shell("masks", frames, "-o", tmp_path / "run", "--candidates", root)
+    assert done.code == 1
+    assert "seg_frame_00000.npy" in done.err
+
+
+def test_levels_that_are_not_there(shell: Shell, frames: Path, candidates: Path, tmp_path: Path) -> None:
+    done = shell("masks", frames, "-o", tmp_path / "run", "--candidates", candidates, "--levels", "2,4")
+    assert done.code == 1
+    assert "has no candidates of level 4; levels there: 2" in done.err
+
+
+def break_frames(frames: Path, how: str) -> str:
+    if how == "missing":
+        return "does not exist"
+    bad = frames / "00002.png"
+    if how == "empty":
+        for file in frames.iterdir():
+            file.unlink()
+        return "no image"
+    if how == "size":
+        cv2.imwrite(str(bad), np.zeros((5, 7, 3), np.uint8))
+    else:
+        bad.write_bytes(bad.read_bytes()[: bad.stat().st_size // 2])
+    return "00002.png"
+
+
+@pytest.mark.parametrize("how", ["missing", "empty", "size", "truncated"])
+def test_bad_frames(shell: Shell, frames: Path, candidates: Path, tmp_path: Path, how: str) -> None:
+    says = break_frames(frames, how)
+    given = tmp_path / "nowhere" if how == "missing" else frames
+    done = shell("masks", given, "-o", tmp_path / "run", "--predictor", "static", "--candidate-stride", 1)
+    assert done.code == 1
+    assert says in done.err
+    assert done.err.strip().splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.parametrize("how", ["size", "truncated"])
+def test_bad_frames_can_be_skipped(
+    shell: Shell, frames: Path, candidates: Path, truth: str, tmp_path: Path, how: str
+) -> None:
+    break_frames(frames, how)
+    run = tmp_path / "run"
+    edited(candidates, lambda c: c["frames"].pop(2))
+    done = shell("masks", frames, "-o", run, "--candidates", candidates, "--predictor", truth, "--on-bad-item", "skip")
+    assert done.code == 0, done.err
+    assert [w["code"] for w in json.loads((run / "manifest.json").read_text())["warnings"]] == ["frame-skipped"]
+    with VideoSegments(run / "level_2" / "tracking" / "video_segments.npz") as video:
+        assert video.frames == [0, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: write_labels(path, np.zeros((5, 5))), "is 5×5, the frames are 32×8"),
+        (lambda path: write_labels(path, np.zeros((8, 32))), "marks no object"),
+        (lambda path: path.write_bytes(b"nothing"), "label.png"),
+        (lambda path: None, "label.png"),
+    ],
+)
+def test_bad_prompts(shell: Shell, frames: Path, tmp_path: Path, make: Callable[[Path], None], says: str) -> None:
+    make(tmp_path / "label.png")
+    done = shell("masks", frames, "-o", tmp_path / "run", "--prompts", tmp_path / "label.png")
+    assert done.code == 1
+    assert says in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_prompt_on_a_frame_that_is_not_there(shell: Shell, frames: Path, tmp_path: Path) -> None:
+    prompt = write_labels(tmp_path / "label.png", SCENE.labels[0])
+    done = shell("masks", frames, "-o", tmp_path / "run", "--prompts", f"9:{prompt}")
+    assert done.code == 1
+    assert "frame 9 does not exist: the video has frames 0 … 3" in done.err
+
+
+def test_the_sam2_family_is_named_and_refused(shell: Shell, frames: Path, tmp_path: Path) -> None:
+    done = shell("masks", frames, "-o", tmp_path / "run", "--predictor", "sam2")
+    assert done.code == 1
+    assert "trackweave[sam2]" in done.err
+
+
+# --- the run folder --------------------------------------------------------------------------------------------------
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_a_folder_with_another_run_is_refused_and_untouched(
+    shell: Shell, frames: Path, candidates: Path, truth: str, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shell("masks", frames, "-o", run, "--candidates", candidates, "--predictor", truth)
+    before = snapshot(run)
+    for extra, says in (
+        ([], "already holds this run: add --resume"),
+        (["--iou-threshold", "0.5"], "holds a run of other input or settings"),
+        (["--iou-threshold", "0.5", "--resume"], "holds a run of other input or settings"),
+    ):
+        done = shell("masks", frames, "-o", run, "--candidates", candidates, "--predictor", truth, *extra)
+        assert done.code == 1
+        assert says in done.err
+    assert snapshot(run) == before
+
+
+def test_resume_of_a_finished_run_keeps_every_level(
+    shell: Shell, frames: Path, candidates: Path, truth: str, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shell("masks", frames, "-o", run, "--candidates", candidates, "--predictor", truth)
+    archive = run / "level_2" / "tracking" / "video_segments.npz"
+    stamp = archive.stat().st_mtime_ns
+    done = shell("masks", frames, "-o", run, "--candidates", candidates, "--predictor", truth, "--resume")
+    assert done.code == 0, done.err
+    assert archive.stat().st_mtime_ns == stamp
+
+
+def test_the_output_is_a_file(shell: Shell, frames: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("mine")
+    done = shell("masks", frames, "-o", tmp_path / "run", "--predictor", "static")
+    assert done.code == 1
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_commands_on_something_that_is_not_a_run(shell: Shell, tmp_path: Path) -> None:
+    for arguments in (["export", tmp_path, "--to", "davis", "-o", tmp_path / "o"], ["report", tmp_path / "none"]):
+        done = shell(*arguments)
+        assert done.code == 1
+        assert done.err.startswith("error: ")
+        assert done.err.count("\n") == 1
+
+
+def test_export_asks_for_the_level_when_there_are_several(
+    shell: Shell, frames: Path, candidates: Path, truth: str, tmp_path: Path
+) -> None:
+    candidates_of(SCENE, candidates, [0], level=4)
+    run = tmp_path / "run"
+    shell("masks", frames, "-o", run, "--candidates", candidates, "--predictor", truth)
+    done = shell("export", run, "--to", "davis", "-o", tmp_path / "o")
+    assert done.code == 2
+    assert "the run has levels 2, 4" in done.err
+    assert shell("export", run, "--to", "davis", "-o", tmp_path / "o", "--level", 4).code == 0
