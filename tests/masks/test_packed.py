@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.masks.plain import Stack, boxes, picture, stacks
 from trackweave.masks.packed import PackedMasks, packed_length
@@ -84,7 +85,9 @@ def test_iteration_and_equality() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32, np.bool_])
 def test_any_non_zero_value_is_inside(dtype: type) -> None:
     values = np.array([[0, 1, 0], [1, 0, 1]])
-    scaled = (values * 0.5 if dtype is np.float32 else values * 200 if dtype is np.uint8 else values).astype(dtype)
+    scaled: NDArray[Any] = (
+        values * 0.5 if dtype is np.float32 else values * 200 if dtype is np.uint8 else values
+    ).astype(dtype)
     np.testing.assert_array_equal(PackedMasks.from_bool(scaled).to_bool()[0], values == 1)
 
 

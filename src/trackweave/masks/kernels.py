@@ -43,28 +43,67 @@ def count_bits(words: Words) -> NDArray[np.int64]:
 
 
 @njit(cache=True, nogil=True)
+def first_set_bit(bits: Bits, begin: int, end: int) -> int:
+    """Smallest set pixel of one packed mask in `[begin, end)`; `end` when none is set."""
+    if begin >= end:
+        return end
+    k = begin >> 3
+    last = (end - 1) >> 3
+    byte = bits[k] & (0xFF >> (begin & 7))
+    while byte == 0 and k < last:
+        k += 1
+        byte = bits[k]
+    if byte == 0:
+        return end
+    j = 0
+    while byte & (128 >> j) == 0:
+        j += 1
+    return min(8 * k + j, end)
+
+
+@njit(cache=True, nogil=True)
+def end_of_set_bits(bits: Bits, begin: int, end: int) -> int:
+    """One past the largest set pixel of one packed mask in `[begin, end)`; `begin` when none is set."""
+    if begin >= end:
+        return begin
+    first = begin >> 3
+    k = (end - 1) >> 3
+    byte = bits[k] & (0xFF << (7 - ((end - 1) & 7)) & 0xFF)
+    while byte == 0 and k > first:
+        k -= 1
+        byte = bits[k]
+    if byte == 0:
+        return begin
+    j = 7
+    while byte & (128 >> j) == 0:
+        j -= 1
+    return max(8 * k + j + 1, begin)
+
+
+@njit(cache=True, nogil=True)
 def bounding_boxes(bits: Bits, words: Words, width: int) -> Boxes:
-    """Tight boxes `(N, 4)` int32 xyxy, right and bottom exclusive; all zero for an empty mask."""
+    """Tight boxes `(N, 4)` int32 xyxy, right and bottom exclusive; all zero for an empty mask.
+
+    Top and bottom are found by whole words; then each row is searched only outside the columns known to be inside.
+    """
     out = np.zeros((bits.shape[0], 4), np.int32)
     for n in range(bits.shape[0]):
-        x0, y0, x1, y1 = width, -1, -1, -1
-        for k in range(words.shape[1]):
-            if words[n, k] == 0:
-                continue
-            for b in range(8 * k, min(8 * k + 8, bits.shape[1])):
-                byte = bits[n, b]
-                if byte == 0:
-                    continue
-                for j in range(8):
-                    if byte & (128 >> j):
-                        y, x = divmod(8 * b + j, width)
-                        if y0 < 0:
-                            y0 = y
-                        y1 = y
-                        x0 = min(x0, x)
-                        x1 = max(x1, x)
-        if y0 >= 0:
-            out[n, 0], out[n, 1], out[n, 2], out[n, 3] = x0, y0, x1 + 1, y1 + 1
+        low, high = 0, words.shape[1]
+        while low < high and words[n, low] == 0:
+            low += 1
+        if low == high:
+            continue
+        while words[n, high - 1] == 0:
+            high -= 1
+        end = min(64 * high, 8 * bits.shape[1])
+        top = first_set_bit(bits[n], 64 * low, end) // width
+        bottom = (end_of_set_bits(bits[n], 64 * low, end) - 1) // width + 1
+        left, right = width, 0
+        for y in range(top, bottom):
+            row = np.int64(y) * width
+            left = first_set_bit(bits[n], row, row + left) - row
+            right = end_of_set_bits(bits[n], row + right, row + width) - row
+        out[n, 0], out[n, 1], out[n, 2], out[n, 3] = left, top, right, bottom
     return out
 
 

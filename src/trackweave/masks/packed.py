@@ -85,7 +85,13 @@ class PackedMasks:
             logits = logits[:, 0]
         if logits.ndim != 3:
             raise ValueError(f"logits are (N, H, W) or (N, 1, H, W), not {logits.shape}")
-        return cls.from_bool(logits > threshold)
+        n, height, width = logits.shape
+        out = cls.empty(height, width, n)
+        inside = np.empty((height, width), np.bool_)  # one mask's, reused: it stays in the processor's cache
+        for bits, plane in zip(out.bits, logits, strict=True):
+            np.greater(plane, threshold, out=inside)
+            bits[:] = np.packbits(inside.reshape(-1))
+        return out
 
     @classmethod
     def from_crops(

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from trackweave.boxes.convert import xywh_to_xyxy, xyxy_to_xywh
 from trackweave.errors import CandidateError
-from trackweave.masks.entry import as_packed, decode_entry, encode_entry
+from trackweave.masks.entry import as_packed, decode_entry
 from trackweave.masks.packed import PackedMasks
 from trackweave.masks.rescale import rescale_masks
-from trackweave.masks.rle import decode_rle
+from trackweave.masks.rle import decode_rle, encode_rle
 from trackweave.storage.files import check_version, read_json_object, write_json
 from trackweave.structures.candidates import Candidates
 from trackweave.structures.warning import RunWarning
@@ -290,7 +290,7 @@ def _is_index(value: Any) -> TypeGuard[int]:
 def write_filtered(
     level_root: Path, level: int, frames: Iterator[tuple[int, str, Candidates]], *, min_area: float | None = None
 ) -> Path:
-    """Writes candidates of one level in the packed layout; the manifest appears last, whole.
+    """Writes candidates of one level, masks as COCO RLE: a hundredth of the packed layout's size.
 
     Args:
         level_root: `RUN/level_L`.
@@ -302,6 +302,7 @@ def write_filtered(
     for index, name, candidates in frames:
         boxes = xyxy_to_xywh(candidates.boxes)
         has_mask = candidates.has_mask
+        segmentations = encode_rle(candidates.masks)
         items: list[dict[str, Any]] = []
         for n in range(len(candidates)):
             item = {
@@ -314,7 +315,7 @@ def write_filtered(
                 "id": int(candidates.ids[n]),
             }
             if has_mask[n]:
-                item["mask"] = encode_entry(candidates.masks[n])
+                item["segmentation"] = segmentations[n]
             items.append(item)
         entries.append({"frame_idx": index, "frame_name": name, "count": len(items), "items": items})
     path = filtered_path(level_root)

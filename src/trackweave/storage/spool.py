@@ -7,13 +7,13 @@ back by frame at the end. Only `(frame → places in the file)` stays in memory.
 from __future__ import annotations
 
 import tempfile
-import zlib
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 
 from trackweave.errors import ArtifactError, RunFolderError
@@ -65,7 +65,7 @@ class ResultSpool:
         if not len(rows):
             return
         self.size = masks.size
-        payload = zlib.compress(masks.bits.data, COMPRESSION_LEVEL)
+        payload = isal_zlib.compress(masks.bits.data, COMPRESSION_LEVEL)
         try:
             self._file.seek(self._end)
             self._file.write(rows.tobytes())
@@ -83,11 +83,17 @@ class ResultSpool:
     def read(self, frame: int) -> tuple[NDArray[Any], PackedMasks]:
         """All rows of a frame in the order in which they came, with their masks."""
         height, width = self.size or (1, 1)
-        rows, bits = [_NO_ROWS], [np.zeros((0, packed_length(height, width)), np.uint8)]
+        length = packed_length(height, width)
+        rows = np.empty(self.count(frame), OBJECT_DTYPE)
+        bits = np.empty((len(rows), length), np.uint8)
+        filled = 0
         for chunk_rows, payload in self._chunks(frame, with_masks=True):
-            rows.append(chunk_rows)
-            bits.append(np.frombuffer(zlib.decompress(payload), np.uint8).reshape(len(chunk_rows), -1))
-        return np.concatenate(rows), PackedMasks(np.concatenate(bits), height, width)
+            following = filled + len(chunk_rows)
+            rows[filled:following] = chunk_rows
+            unpacked = isal_zlib.decompress(payload, bufsize=len(chunk_rows) * length)
+            bits[filled:following] = np.frombuffer(unpacked, np.uint8).reshape(-1, length)
+            filled = following
+        return rows, PackedMasks(bits, height, width)
 
     def _chunks(self, frame: int, *, with_masks: bool) -> Iterator[tuple[NDArray[Any], memoryview]]:
         places = self._places.get(frame, array("q"))

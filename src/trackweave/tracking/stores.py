@@ -249,13 +249,14 @@ class FrameResultStore:
             rows, masks = self._spool.read(frame)
             if not len(rows):
                 continue
-            order = np.argsort(rows["id"], kind="stable")
-            rows = rows[order]
+            if np.any(rows["id"][1:] <= rows["id"][:-1]):
+                order = np.argsort(rows["id"], kind="stable")
+                rows, masks = rows[order], masks[order]
             yield FrameObjects(
                 FrameIndex(frame),
                 name,
                 np.ascontiguousarray(rows["id"]),
-                masks[order],
+                masks,
                 np.ascontiguousarray(rows["box"]),
                 np.ascontiguousarray(rows["area"]),
                 np.ascontiguousarray(rows["score"]),

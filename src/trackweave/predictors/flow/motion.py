@@ -46,7 +46,7 @@ def dense_flow(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Flow:
 
 
 def camera_homography(flow: Flow) -> NDArray[np.float64]:
-    """The dominant plane motion of a flow, `(3, 3)`, by RANSAC over a grid of its vectors; identity when there is none."""
+    """The dominant plane motion of a flow, `(3, 3)`, by RANSAC over a grid of vectors; identity when there is none."""
     height, width = flow.shape[:2]
     ys, xs = np.mgrid[_CAMERA_STEP // 2 : height : _CAMERA_STEP, _CAMERA_STEP // 2 : width : _CAMERA_STEP]
     points = np.stack([xs.ravel(), ys.ravel()], axis=1).astype(np.float32)
@@ -56,7 +56,9 @@ def camera_homography(flow: Flow) -> NDArray[np.float64]:
     return np.eye(3) if found is None else np.asarray(found, np.float64)
 
 
-def motion_between(ahead: Flow, back: Flow, camera_ahead: NDArray[np.float64], camera_back: NDArray[np.float64]) -> Motion:
+def motion_between(
+    ahead: Flow, back: Flow, camera_ahead: NDArray[np.float64], camera_back: NDArray[np.float64]
+) -> Motion:
     """Derives from two flows and two homographies what every object of the frame needs."""
     height, width = ahead.shape[:2]
     agreement = np.empty((height, width), np.float32)

@@ -48,9 +48,7 @@ class WorkingSize:
         share = cv2.resize(mask.astype(np.float32), self.size[::-1], interpolation=cv2.INTER_AREA)
         return np.asarray(share >= min(0.5, float(share.max())), np.bool_)
 
-    def grow(
-        self, logits: NDArray[np.float32], top: int, left: int
-    ) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    def grow(self, logits: NDArray[np.float32], top: int, left: int) -> tuple[NDArray[np.bool_], tuple[int, int]]:
         """Enlarges a crop of log-odds to frame pixels and thresholds it at zero.
 
         Args:

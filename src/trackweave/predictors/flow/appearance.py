@@ -1,0 +1,219 @@
+"""`Appearance`: what an object looks like against its surroundings, learnt online.
+
+Class-balanced log-likelihood ratios from averaged shifted histograms (Scott, "Averaged shifted histograms", 1985) over
+three cues: fine colour, coarse colour with texture, and colour with the position inside the object. Both classes count
+with mass one however large they are, which keeps small objects alive. The object's half comes from prompts alone,
+since an object model that learns from its own results drifts; the background's half follows the video, since new
+surroundings keep coming.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from trackweave.predictors.flow.features import TABLE_SIZE, TABLES, Features
+from trackweave.predictors.flow.window import Window
+
+_RARE = 1e-3
+"""Share of a class below which a bin says little."""
+
+_RARE_PIXELS = 0.3
+"""The same in pixels, for objects so small that one pixel is a large share."""
+
+_CELLS = 8
+_FULL = np.array([1.0, 1.0, 1.0], np.float32)
+_WITHOUT_POSITION = np.array([1.5, 1.5, 0.0], np.float32)
+
+
+class Appearance:
+    """Tables of one object.
+
+    Owns `(TABLES, TABLE_SIZE)` float32 shares of the object and of the background, and the log-ratio of the two.
+    """
+
+    def __init__(self, background_share: float, background_decay: float, weight: float, limit: float) -> None:
+        self._share, self._decay = background_share, background_decay
+        self._weights, self._limit = _FULL * weight, limit
+        self._object = np.zeros((TABLES, TABLE_SIZE), np.float32)
+        self._anchored = np.zeros((TABLES, TABLE_SIZE), np.float32)
+        self._recent: NDArray[np.float32] | None = None
+        self._evidence = np.zeros((TABLES, TABLE_SIZE), np.float32)
+        self._prompts = 0
+        self._rare = _RARE
+        self.reference = self._limit
+
+    def learn_prompt(self, features: Features, mask: NDArray[np.bool_]) -> None:
+        """Learns object and background from a prompt; several prompts count alike.
+
+        Args:
+            features: of the prompt's frame.
+            mask: `(h, w)` bool, working size, not empty.
+        """
+        seen = self._object * self._prompts, self._anchored * self._prompts
+        self._prompts += 1
+        window = Window.around(mask)
+        inside, outside = _count(features, mask[_training(window, mask.shape).slices], window)
+        self._object = (seen[0] + inside) / self._prompts
+        self._anchored = (seen[1] + outside) / self._prompts
+        self._rare = max(_RARE, _RARE_PIXELS / float(mask.sum()))
+        self._compile()
+        likeness = self.likeness(features, window)
+        self.reference = max(float(likeness[mask[window.slices]].mean()), 0.1)
+
+    def refresh(self, features: Features, mask: NDArray[np.bool_], window: Window, frames: int) -> None:
+        """Learns the present background.
+
+        Args:
+            features: of the present frame.
+            mask: bool, the object inside `_training(window)`.
+            window: tight around the object.
+            frames: how many frames lie between two refreshes.
+        """
+        _, outside = _count(features, mask, window)
+        keep = self._decay**frames
+        self._recent = outside if self._recent is None else keep * self._recent + (1 - keep) * outside
+        self._compile()
+
+    def evidence(self, features: Features, window: Window, place: Window) -> NDArray[np.float32]:
+        """Log-odds that the pixels of `window` are the object, clipped, `(rows, columns)` float32.
+
+        Args:
+            features: of the frame.
+            window: where to look.
+            place: tight around where the object is expected, for the position inside it.
+        """
+        return self._look_up(features, window, place, self._weights)
+
+    def likeness(self, features: Features, window: Window) -> NDArray[np.float32]:
+        """Like `evidence` but regardless of position, and averaged over 5×5 pixels."""
+        raw = self._look_up(features, window, window, _WITHOUT_POSITION)
+        return np.asarray(cv2.blur(raw, (5, 5)), np.float32)
+
+    def _look_up(
+        self, features: Features, window: Window, place: Window, weights: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        out = np.empty(window.shape, np.float32)
+        rows, columns = _cells(window, place)
+        scale = weights / np.array([4, 4, 2], np.float32)
+        _look_up(features.codes, window.top, window.left, rows, columns, self._evidence, scale, self._limit, out)
+        return out
+
+    def _compile(self) -> None:
+        background = self._anchored
+        if self._recent is not None:
+            background = (1 - self._share) * background + self._share * self._recent
+        _log_ratio(self._object, background, np.float32(self._rare), self._evidence)
+
+
+def training_window(window: Window, frame: tuple[int, int]) -> Window:
+    """Where the background of an object with this tight window is learnt."""
+    return window.grow(2 * window.margin(), frame)
+
+
+_training = training_window
+
+
+def _cells(window: Window, place: Window) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and column cell of the object-centred grid, for each row and column of `window`."""
+    centre, half = place.centre, place.half_size
+    columns = (np.arange(window.left, window.right) - centre[0]) / half[0] * 3 + _CELLS / 2
+    rows = (np.arange(window.top, window.bottom) - centre[1]) / half[1] * 3 + _CELLS / 2
+    return np.clip(rows, 0, _CELLS - 1).astype(np.int64), np.clip(columns, 0, _CELLS - 1).astype(np.int64)
+
+
+def _count(
+    features: Features, mask: NDArray[np.bool_], place: Window
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Shares of object and background per bin. `mask` covers the training window of `place`."""
+    window = _training(place, features.codes.shape[:2])
+    weights = _sample_weights(mask, float(place.margin()))
+    rows, columns = _cells(window, place)
+    inside = np.zeros((TABLES, TABLE_SIZE), np.float32)
+    outside = np.zeros((TABLES, TABLE_SIZE), np.float32)
+    _accumulate(features.codes, window.top, window.left, rows, columns, weights, inside, outside)
+    inside /= max(float(weights[weights > 0].sum()), 1.0)
+    outside /= max(float(-weights[weights < 0].sum()), 1.0)
+    return inside, outside
+
+
+def _sample_weights(mask: NDArray[np.bool_], margin: float) -> NDArray[np.float32]:
+    """Weight of each pixel as a sample: positive for the object, negative for the background.
+
+    Background counts less with distance, and pixels along the outline count half, as they mix both.
+    """
+    outside = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 3)
+    inside = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3)
+    weights = np.where(mask, np.float32(1), -np.exp(-outside / margin))
+    weights[(inside + outside) <= 1] *= 0.5
+    return np.asarray(weights, np.float32)
+
+
+@njit(cache=True, nogil=True)
+def _placed(code: int, row: int, column: int) -> int:
+    return (code * 61 + (row * 8 + column) * 1031) & (TABLE_SIZE - 1)
+
+
+@njit(cache=True, nogil=True)
+def _accumulate(
+    codes: NDArray[np.uint16],
+    top: int,
+    left: int,
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    inside: NDArray[np.float32],
+    outside: NDArray[np.float32],
+) -> None:
+    height, width = weights.shape
+    for y in range(height):
+        for x in range(width):
+            weight = weights[y, x]
+            table = inside if weight > 0 else outside
+            weight = abs(weight)
+            for f in range(8):
+                table[f, codes[top + y, left + x, f]] += weight
+            for f in range(8, 10):
+                table[f, _placed(np.int64(codes[top + y, left + x, f]), rows[y], columns[x])] += weight
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _look_up(
+    codes: NDArray[np.uint16],
+    top: int,
+    left: int,
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    table: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    limit: float,
+    out: NDArray[np.float32],
+) -> None:
+    height, width = out.shape
+    lowest, highest = np.float32(-limit), np.float32(limit)
+    for y in range(height):
+        for x in range(width):
+            fine = coarse = placed = np.float32(0)
+            for f in range(4):
+                fine += table[f, codes[top + y, left + x, f]]
+            for f in range(4, 8):
+                coarse += table[f, codes[top + y, left + x, f]]
+            if scale[2] > 0:
+                for f in range(8, 10):
+                    placed += table[f, _placed(np.int64(codes[top + y, left + x, f]), rows[y], columns[x])]
+            total = scale[0] * fine + scale[1] * coarse + scale[2] * placed
+            out[y, x] = min(max(total, lowest), highest)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _log_ratio(
+    inside: NDArray[np.float32], outside: NDArray[np.float32], rare: np.float32, out: NDArray[np.float32]
+) -> None:
+    for f in range(inside.shape[0]):
+        for k in range(inside.shape[1]):
+            if inside[f, k] == 0 and outside[f, k] == 0:
+                out[f, k] = 0
+            else:
+                out[f, k] = np.log((inside[f, k] + rare) / (outside[f, k] + rare))

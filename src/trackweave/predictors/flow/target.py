@@ -1,0 +1,190 @@
+"""`Target`: one object on its way through the video."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.predictors.flow.appearance import Appearance, training_window
+from trackweave.predictors.flow.evidence import motion_evidence, prior, signed_distance, warp
+from trackweave.predictors.flow.features import Features
+from trackweave.predictors.flow.motion import Motion
+from trackweave.predictors.flow.reappearance import Quest, search
+from trackweave.predictors.flow.settings import FlowSettings
+from trackweave.predictors.flow.smoothing import smooth
+from trackweave.predictors.flow.window import Window
+
+_CERTAIN = 8.0
+_SHRINK = 0.99
+"""What the expected area keeps per frame: an object that recedes slowly is not one that hides."""
+
+
+class Target:
+    """State of one object on the last frame it was moved to, in working pixels.
+
+    Attributes:
+        logits: log-odds inside `window`, float32; positive exactly where the object is.
+        window: where they lie.
+        score: objectness in [0, 1].
+    """
+
+    def __init__(self, appearance: Appearance, settings: FlowSettings) -> None:
+        self._settings, self._appearance = settings, appearance
+        self._frames = 0
+        self.logits = np.zeros((1, 1), np.float32)
+        self.window = Window(0, 1, 0, 1)
+        self.score = 0.0
+        self._tight: Window | None = None
+        self._area = 0
+        self._expected_area = 1.0
+        self._centre = np.zeros(2)
+        self._half_size = np.zeros(2)
+        self._velocity = np.zeros(2)
+
+    @property
+    def visible(self) -> bool:
+        """Whether there is any object on this frame."""
+        return self._tight is not None
+
+    def anchor(self, mask: NDArray[np.bool_]) -> None:
+        """Puts the object where a prompt says it is; `mask` is `(h, w)` bool, not empty."""
+        self._tight = Window.around(mask)
+        self.window = self._tight.grow(2, mask.shape)
+        self.logits = np.where(mask[self.window.slices], _CERTAIN, -_CERTAIN).astype(np.float32)
+        self.score = 1.0
+        self._area = int(mask.sum())
+        self._expected_area = float(self._area)
+        self._centre, self._half_size = np.array(self._tight.centre), np.array(self._tight.half_size)
+
+    def step(self, motion: Motion, features: Features) -> None:
+        """Moves on to the next frame, whose features these are."""
+        self._frames += 1
+        shift = self._predict(motion)
+        found = self._search(motion, features)
+        if self._tight is None and found is None:
+            return
+        window = self._look_at(found, shift, motion.back.shape[:2])
+        warped = warp(_probability(self.logits), self.window, motion, window)
+        if found is not None:
+            found = found[window.slices]
+            warped |= found
+        if not warped.any():
+            self._lose()
+            return
+        logits = self._decide(warped, found, motion, features, window)
+        mask = _keep_parts(logits > 0, warped)
+        self._accept(logits, mask, window, features)
+
+    def _predict(self, motion: Motion) -> float:
+        """Follows the object's centre, velocity relative to the camera, and largest shift in pixels."""
+        shift = 0.0
+        height, width = motion.back.shape[:2]
+        if self._tight is not None:
+            ys, xs = np.nonzero(self.logits > 0)
+            every = len(ys) // 500 + 1
+            ys, xs = ys[::every] + self.window.top, xs[::every] + self.window.left
+            ahead = motion.ahead[ys, xs]
+            shift = float(np.abs(np.median(ahead, axis=0)).max())
+            if self._area > 0.3 * self._expected_area:
+                own = np.median(ahead - motion.camera_ahead[ys, xs], axis=0)
+                self._velocity = 0.6 * self._velocity + 0.4 * own
+            if self._area > 0.7 * self._expected_area:
+                self._centre, self._half_size = np.array(self._tight.centre), np.array(self._tight.half_size)
+        x, y = np.clip(self._centre, 0, [width - 1, height - 1]).astype(int)
+        self._centre = self._centre + self._velocity + motion.camera_ahead[y, x]
+        return shift
+
+    def _search(self, motion: Motion, features: Features) -> NDArray[np.bool_] | None:
+        if self._area >= self._settings.search_below * self._expected_area:
+            return None
+        quest = Quest(
+            self._tight,
+            self._area,
+            self._expected_area,
+            self._centre,
+            self._half_size,
+            self._velocity,
+            _probability(self.logits),
+            self.window,
+        )
+        return search(quest, self._appearance, motion, features, self._settings)
+
+    def _look_at(self, found: NDArray[np.bool_] | None, shift: float, frame: tuple[int, int]) -> Window:
+        """The window of this step: around what there was and what was found, with a margin."""
+        tight = self._tight
+        if found is not None:
+            fresh = Window.around(found)
+            tight = fresh if tight is None else tight.join(fresh)
+        assert tight is not None
+        return tight.grow(tight.margin() + int(shift), frame)
+
+    def _decide(
+        self,
+        warped: NDArray[np.bool_],
+        found: NDArray[np.bool_] | None,
+        motion: Motion,
+        features: Features,
+        window: Window,
+    ) -> NDArray[np.float32]:
+        """Adds up the evidence and smooths it."""
+        settings = self._settings
+        distance = signed_distance(warped)
+        place = Window.around(warped, window.top, window.left)
+        appearance = self._appearance.evidence(features, window, place)
+        logits = prior(distance, found, motion, window, settings) + appearance
+        if settings.motion_weight:
+            logits += settings.motion_weight * motion_evidence(
+                distance, appearance, motion, window, settings.motion_limit
+            )
+        return smooth(logits, features, window, settings.smoothing, settings.smoothing_rounds)
+
+    def _accept(self, logits: NDArray[np.float32], mask: NDArray[np.bool_], window: Window, features: Features) -> None:
+        if not mask.any():
+            self._lose()
+            return
+        sure = np.where(mask, np.clip(logits, 0.05, _CERTAIN), np.clip(logits, -_CERTAIN, -0.05)).astype(np.float32)
+        self.logits, self.window = sure, window
+        self._tight = Window.around(mask, window.top, window.left)
+        self._area = int(np.count_nonzero(mask))
+        self._expected_area = max(float(self._area), _SHRINK * self._expected_area)
+        self.score = self._objectness(mask)
+        if self._frames % self._settings.refresh_every == 0:
+            self._refresh(mask, features)
+
+    def _objectness(self, mask: NDArray[np.bool_]) -> float:
+        return float(np.clip(2 * _probability(self.logits)[mask].mean() - 1, 0, 1))
+
+    def _refresh(self, mask: NDArray[np.bool_], features: Features) -> None:
+        assert self._tight is not None
+        frame = features.codes.shape[:2]
+        train = training_window(self._tight, frame)
+        around = np.zeros(train.shape, np.bool_)
+        inner = mask[
+            self._tight.top - self.window.top : self._tight.bottom - self.window.top,
+            self._tight.left - self.window.left : self._tight.right - self.window.left,
+        ]
+        top, left = self._tight.top - train.top, self._tight.left - train.left
+        around[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
+        self._appearance.refresh(features, around, self._tight, self._settings.refresh_every)
+
+    def _lose(self) -> None:
+        self._tight, self._area, self.score = None, 0, 0.0
+        self.logits, self.window = np.full((1, 1), -_CERTAIN, np.float32), Window(0, 1, 0, 1)
+
+
+def _probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
+
+
+def _keep_parts(mask: NDArray[np.bool_], warped: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Drops specks, and parts that the warped mask does not vouch for; the best part stays."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    if count <= 2:
+        return mask
+    areas = stats[:, cv2.CC_STAT_AREA]
+    vouched = np.bincount(labels[warped], minlength=count)
+    keep = (vouched > 0.3 * areas) & (areas >= min(0.02 * areas[1:].max(), 30))
+    keep[1 + int(np.argmax(vouched[1:]))] = True
+    keep[0] = False
+    return np.asarray(keep[labels], np.bool_)

@@ -1,0 +1,401 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from trackweave.errors import ArtifactError, ArtifactVersionError, CandidateError
+from trackweave.masks.entry import encode_entry, make_entry
+from trackweave.masks.packed import PackedMasks
+from trackweave.masks.rle import encode_rle
+from trackweave.storage.candidates import (
+    BadItems,
+    OnBadItem,
+    filtered_path,
+    read_candidates,
+    read_filtered,
+    write_filtered,
+)
+from trackweave.structures.candidates import Candidates
+
+SIZE = (6, 10)
+LEFT, RIGHT, MIDDLE = np.zeros((3, *SIZE), np.bool_)
+LEFT[1:4, 0:3] = RIGHT[2:6, 7:10] = MIDDLE[0:2, 4:6] = True
+MASKS = {5: LEFT, 9: RIGHT}
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def item(number: int, mask: NDArray[np.bool_], /, *, frame: int = 0, **more: Any) -> dict[str, Any]:
+    """A candidate with a box; `more` brings its mask."""
+    packed = PackedMasks.from_bool(mask)
+    x1, y1, x2, y2 = (int(value) for value in packed.boxes[0])
+    return {
+        "frame_idx": frame,
+        "frame_name": f"{frame:05d}.jpg",
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "area": int(packed.areas[0]),
+        "stability_score": 0.5 + number / 100,
+        "level": 2,
+        "id": number,
+        **more,
+    }
+
+
+def packed_item(number: int, mask: NDArray[np.bool_], *, frame: int = 0) -> dict[str, Any]:
+    return item(number, mask, frame=frame, mask=encode_entry(mask))
+
+
+def manifest_of(*frames: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"frames": [{"frame_idx": k, "count": len(items), "items": items} for k, items in enumerate(frames)]}
+
+
+def save(folder: Path, manifest: Any) -> Path:
+    path = filtered_path(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(manifest if isinstance(manifest, str) else json.dumps(manifest), encoding="utf-8")
+    return path
+
+
+def read(path: Path, bad: BadItems | None = None, frame_size: tuple[int, int] = SIZE) -> dict[int, Candidates]:
+    """Every frame's candidates, as a run reads them."""
+    policy = bad or BadItems()
+    manifest = read_filtered(path, policy)
+    return {entry.frame_idx: read_candidates(manifest, entry, frame_size, policy) for entry in manifest.frames}
+
+
+def assert_both(found: Candidates) -> None:
+    assert found.ids.tolist() == [5, 9]
+    np.testing.assert_array_equal(found.masks.to_bool(), [LEFT, RIGHT])
+    assert found.areas.tolist() == [9, 12]
+    assert found.boxes.tolist() == [[0, 1, 3, 4], [7, 2, 10, 6]]
+    np.testing.assert_allclose(found.scores, [0.55, 0.59], rtol=1e-6)
+
+
+def with_stack(folder: Path) -> Path:
+    path = save(folder, manifest_of([item(5, LEFT), item(9, RIGHT)]))
+    np.save(path.parent / "seg_frame_00000.npy", np.stack([LEFT, RIGHT]).astype(np.uint8))
+    return path
+
+
+def uncompressed(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    flat = mask.T.reshape(-1)
+    edges = np.flatnonzero(np.diff(flat.astype(int))) + 1
+    runs = np.diff([0, *([0] if flat[0] else []), *edges, len(flat)])
+    return {"size": list(mask.shape), "counts": [int(run) for run in runs]}
+
+
+class TestLayouts:
+    @pytest.mark.parametrize(
+        "form",
+        [
+            lambda mask: {"mask": encode_entry(mask)},
+            lambda mask: {"mask": {**encode_entry(mask), "shape": [1, *SIZE]}},
+            lambda mask: {"segmentation": encode_rle(PackedMasks.from_bool(mask))[0]},
+            lambda mask: {"segmentation": uncompressed(mask)},
+            lambda mask: {"mask": None, "segmentation": uncompressed(mask)},
+        ],
+    )
+    def test_masks_in_the_items(self, tmp_path: Path, form: Callable[[Any], dict[str, Any]]) -> None:
+        path = save(tmp_path, manifest_of([item(number, mask, **form(mask)) for number, mask in MASKS.items()]))
+        assert_both(read(path)[0])
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.bool_, np.int64])
+    def test_masks_in_a_stack_beside_it(self, tmp_path: Path, dtype: type) -> None:
+        path = with_stack(tmp_path)
+        np.save(path.parent / "seg_frame_00000.npy", np.stack([LEFT, RIGHT]).astype(dtype))
+        assert_both(read(path)[0])
+
+    def test_boxes_only(self, tmp_path: Path) -> None:
+        rows = [item(5, LEFT), item(9, RIGHT, area=0, bbox=[0.5, 1, 2.5, 4])]
+        found = read(save(tmp_path, manifest_of(rows)), frame_size=(60, 100))[0]
+        assert found.has_mask.tolist() == [False, False]
+        assert found.size == (60, 100)
+        assert found.areas.tolist() == [9, 10]
+        assert found.boxes.tolist() == [[0, 1, 3, 4], [0.5, 1, 3, 5]]
+
+    def test_some_with_masks_and_some_without(self, tmp_path: Path) -> None:
+        found = read(save(tmp_path, manifest_of([packed_item(5, LEFT), item(9, RIGHT)])), frame_size=(60, 100))[0]
+        assert found.has_mask.tolist() == [True, False]
+        assert found.size == SIZE
+
+    @pytest.mark.parametrize("box", [None, [3, 1, 0, 4]])
+    def test_a_box_that_says_nothing_is_taken_from_the_mask(self, tmp_path: Path, box: Any) -> None:
+        path = save(tmp_path, manifest_of([{**packed_item(9, RIGHT), "bbox": box}]))
+        assert read(path)[0].boxes.tolist() == [[7, 2, 10, 6]]
+
+    def test_a_mask_that_was_stored_smaller_comes_back_to_the_size_of_its_box(self, tmp_path: Path) -> None:
+        small = encode_entry(make_entry(PackedMasks.from_bool(RIGHT), (12, 20)))
+        path = save(tmp_path, manifest_of([item(9, RIGHT, mask=small, bbox=[14, 4, 6, 8])]))
+        found = read(path)[0]
+        assert (found.size, found.areas.tolist()) == ((12, 20), [48])
+        assert found.boxes.tolist() == found.masks.boxes.tolist() == [[14, 4, 20, 12]]
+
+    def test_masks_of_two_sizes_get_the_larger(self, tmp_path: Path) -> None:
+        large = np.kron(LEFT, np.ones((2, 2), np.bool_))
+        found = read(save(tmp_path, manifest_of([packed_item(5, large), packed_item(9, RIGHT)])))[0]
+        assert found.size == (12, 20)
+        assert found.areas.tolist() == [36, 48]
+
+    def test_frames_without_items_and_in_any_order(self, tmp_path: Path) -> None:
+        manifest = manifest_of([packed_item(5, LEFT)], [])
+        manifest["frames"].reverse()
+        path = save(tmp_path, manifest)
+        np.save(path.parent / "seg_frame_00001.npy", np.zeros((0, *SIZE), np.uint8))
+        found = read(path)
+        assert {frame: len(candidates) for frame, candidates in found.items()} == {0: 1, 1: 0}
+        assert list(found) == [0, 1]
+
+    def test_what_else_the_manifest_says(self, tmp_path: Path) -> None:
+        manifest = {**manifest_of([packed_item(5, LEFT)], []), "min_area": 500, "schema_version": 1}
+        manifest["frames"][1]["frame_name"] = "named.jpg"
+        found = read_filtered(save(tmp_path, manifest), BadItems())
+        assert found.min_area == 500.0
+        assert [frame.frame_name for frame in found.frames] == ["00000.jpg", "named.jpg"]
+        del manifest["min_area"]
+        assert read_filtered(save(tmp_path, manifest), BadItems()).min_area is None
+
+
+def drop(key: str) -> Change:
+    return lambda item: item.__delitem__(key)
+
+
+def put(key: str, value: Any) -> Change:
+    return lambda item: item.__setitem__(key, value)
+
+
+BAD_ITEMS: list[tuple[Change, str]] = [
+    (drop("id"), "item 1: `id` is missing"),
+    (put("id", "9"), "item 1: `id` is missing or not an integer"),
+    (put("id", -1), "item 1: `id` is missing or not an integer"),
+    (put("id", 2**70), "item 1: `id` is missing or not an integer"),
+    (put("id", 5), "item 1: id 5 occurs twice on the frame"),
+    (drop("area"), r"item 1 \(id 9\): `area` is missing"),
+    (put("area", "12"), r"item 1 \(id 9\): `area` is missing or not a number"),
+    (put("area", 1e300), r"item 1 \(id 9\): `area` is missing or not a number"),
+    (put("area", 10**400), r"item 1 \(id 9\): `area` is missing or not a number"),
+    (put("stability_score", float("nan")), r"item 1 \(id 9\): `stability_score` is missing or not a number"),
+    (drop("stability_score"), r"item 1 \(id 9\): `stability_score` is missing"),
+    (put("bbox", [1, 2, 3]), r"item 1 \(id 9\): `bbox` is \[x, y, width, height\], not \[1, 2, 3\]"),
+    (put("bbox", "box"), r"item 1 \(id 9\): `bbox` is \[x, y, width, height\]"),
+    (put("bbox", [0, 0, float("inf"), 1]), r"item 1 \(id 9\): `bbox` is \[x, y, width, height\]"),
+    (put("mask", encode_entry(np.zeros(SIZE, np.bool_))), r"item 1 \(id 9\): its mask is empty"),
+    (put("mask", {**encode_entry(RIGHT), "shape": [60, 10]}), r"item 1 \(id 9\): its mask .* 8 packed bytes for"),
+    (put("mask", {**encode_entry(RIGHT), "packed_bits_b64": "?"}), r"item 1 \(id 9\): its mask .* not base64"),
+    (put("mask", {"shape": list(SIZE)}), r"item 1 \(id 9\): its mask .* needs `packed_bits`"),
+    (put("mask", 7), r"item 1 \(id 9\): its mask cannot be decoded"),
+]
+
+
+class TestBadItems:
+    @pytest.mark.parametrize(("change", "message"), BAD_ITEMS)
+    def test_an_error_names_the_file_the_frame_and_the_item(self, tmp_path: Path, change: Change, message: str) -> None:
+        path = save(tmp_path, self.manifest(change))
+        with pytest.raises(CandidateError, match=message) as caught:
+            read(path)
+        text = str(caught.value)
+        assert text.startswith(f"{path}: frame 1, item 1")
+        assert text.endswith("(--on-bad-item skip leaves it out)")
+        assert "\n" not in text
+
+    @pytest.mark.parametrize(("change", "message"), BAD_ITEMS)
+    def test_skipping_leaves_it_out_and_records_it_once(self, tmp_path: Path, change: Change, message: str) -> None:
+        path = save(tmp_path, self.manifest(change))
+        bad = BadItems("skip", level=4)
+        for _ in range(2):  # checked, then tracked
+            found = read(path, bad)
+        assert found[1].ids.tolist() == [5]
+        assert found[1].masks == PackedMasks.from_bool(LEFT)
+        assert found[0].ids.tolist() == [5]
+        (warning,) = bad.warnings
+        assert (warning.stage, warning.level, warning.code) == ("candidates", 4, "candidate-skipped")
+        assert warning.message.startswith(f"left out: {path}: frame 1, item 1")
+
+    @staticmethod
+    def manifest(change: Change) -> dict[str, Any]:
+        bad = packed_item(9, RIGHT, frame=1)
+        change(bad)
+        return manifest_of([packed_item(5, LEFT)], [packed_item(5, LEFT, frame=1), bad])
+
+    @pytest.mark.parametrize(
+        ("row", "message"),
+        [
+            ("text", "item 0 is not an object"),
+            (item(5, LEFT, bbox=None), "has neither a mask nor a `bbox`"),
+            (item(5, LEFT, bbox=[1, 1, 0, 4]), r"its box \[1, 1, 0, 4\] is empty and it has no mask"),
+            (item(5, LEFT, segmentation={"size": list(SIZE), "counts": [7]}), "covers 7 pixels"),
+            (item(5, LEFT, segmentation=[[0, 0, 3, 3]]), r"needs `size`: \[H, W\]"),
+            (item(5, LEFT, segmentation={"size": [-2, -2], "counts": [4]}), "cannot be decoded"),
+        ],
+    )
+    @pytest.mark.parametrize("policy", ["error", "skip"])
+    def test_items_without_a_packed_mask(
+        self, tmp_path: Path, policy: OnBadItem, row: dict[str, Any], message: str
+    ) -> None:
+        path, bad = save(tmp_path, manifest_of([row])), BadItems(policy)
+        if policy == "skip":
+            found = read(path, bad)[0]
+            assert (len(found), found.size, len(bad.warnings)) == (0, SIZE, 1)
+            return
+        with pytest.raises(CandidateError, match=message) as caught:
+            read(path, bad)
+        assert str(caught.value).startswith(f"{path}: frame 0, item 0")
+        assert "\n" not in str(caught.value)
+
+    def test_the_mask_of_a_stack_may_be_empty_too(self, tmp_path: Path) -> None:
+        path = with_stack(tmp_path)
+        np.save(path.parent / "seg_frame_00000.npy", np.stack([LEFT, np.zeros(SIZE, np.bool_)]))
+        with pytest.raises(CandidateError, match=r"frame 0, item 1 \(id 9\): its mask is empty"):
+            read(path)
+        assert read(path, BadItems("skip"))[0].ids.tolist() == [5]
+
+
+BAD_STACKS: list[tuple[Any, str]] = [
+    (np.stack([LEFT]), r"is \(1, 6, 10\) bool, but .*: frame 0 has 2 items: \(2, H, W\) of 0 and 1 is expected"),
+    (np.stack([LEFT, RIGHT, LEFT]), "has 2 items"),
+    (LEFT, "has 2 items"),
+    (np.stack([LEFT, RIGHT]).astype(np.float32), "float32, but"),
+    (np.array([[[{}]], [[{}]]], object), "not a readable mask stack"),
+    (b"not an array", "not a readable mask stack"),
+    (b"", "not a readable mask stack"),
+]
+
+
+class TestBadFrames:
+    @pytest.mark.parametrize(("content", "message"), BAD_STACKS)
+    @pytest.mark.parametrize("policy", ["error", "skip"])
+    def test_a_stack_that_does_not_belong_to_the_items(
+        self, tmp_path: Path, policy: OnBadItem, content: Any, message: str
+    ) -> None:
+        path, bad = with_stack(tmp_path), BadItems(policy)
+        stack = path.parent / "seg_frame_00000.npy"
+        stack.unlink()
+        if isinstance(content, bytes):
+            stack.write_bytes(content)
+        else:
+            np.save(stack, content, allow_pickle=True)
+        if policy == "skip":
+            assert len(read(path, bad)[0]) == len(read(path, bad)[0]) == 0
+            assert [warning.message.startswith(f"left out: {stack}: ") for warning in bad.warnings] == [True]
+            return
+        with pytest.raises(CandidateError, match=message) as caught:
+            read(path, bad)
+        assert str(caught.value).startswith(f"{stack}: ")
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("entry", "message"),
+        [
+            ("text", r"frames\[1\] is not an object"),
+            ({"items": []}, r"frames\[1\]: `frame_idx` is missing"),
+            ({"frame_idx": 1.5, "items": []}, r"frames\[1\]: `frame_idx` is missing or not an index"),
+            ({"frame_idx": True, "items": []}, r"frames\[1\]: `frame_idx` is missing or not an index"),
+            ({"frame_idx": 0, "items": []}, r"frames\[1\]: frame_idx 0 occurs twice"),
+            ({"frame_idx": 1}, "frame 1: `items` is missing or not a list"),
+            ({"frame_idx": 1, "items": {}}, "frame 1: `items` is missing or not a list"),
+            ({"frame_idx": 1, "count": 3, "items": []}, "frame 1: `count` says 3, but there are 0 items"),
+            ({"frame_idx": 1, "frame_name": 5, "items": []}, "frame 1: `frame_name` is not a text"),
+            (
+                {"frame_idx": 1, "items": [packed_item(1, LEFT, frame=1), packed_item(2, RIGHT, frame=2)]},
+                r"frame 1: its items name different frames: \['00001.jpg', '00002.jpg'\]",
+            ),
+        ],
+    )
+    def test_a_frame_that_cannot_be_used(self, tmp_path: Path, entry: Any, message: str) -> None:
+        manifest = manifest_of([packed_item(5, LEFT)], [], [packed_item(9, RIGHT, frame=2)])
+        manifest["frames"][1] = entry
+        path = save(tmp_path, manifest)
+        with pytest.raises(CandidateError, match=message) as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
+        bad = BadItems("skip")
+        for _ in range(2):
+            assert {frame: found.ids.tolist() for frame, found in read(path, bad).items()} == {0: [5], 2: [9]}
+        assert len(bad.warnings) == 1
+
+
+@pytest.mark.parametrize("policy", ["error", "skip"])
+@pytest.mark.parametrize(
+    ("manifest", "kind", "message"),
+    [
+        (None, ArtifactError, "there is no manifest of candidates here"),
+        ("{", ArtifactError, "is not JSON"),
+        ("[]", ArtifactError, "should be a JSON object, not list"),
+        ({}, CandidateError, "`frames` is missing or not a list"),
+        ({"frames": {}}, CandidateError, "`frames` is missing or not a list"),
+        ({"frames": [], "schema_version": 2}, ArtifactVersionError, "schema_version 2 is newer than 1"),
+        ({"frames": [], "schema_version": "x"}, ArtifactVersionError, "unknown schema_version 'x'"),
+    ],
+)
+def test_a_manifest_that_cannot_be_used_at_all(
+    tmp_path: Path, policy: OnBadItem, manifest: Any, kind: type[Exception], message: str
+) -> None:
+    path = filtered_path(tmp_path) if manifest is None else save(tmp_path, manifest)
+    with pytest.raises(kind, match=message) as caught:
+        read_filtered(path, BadItems(policy))
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["shape", "size"]), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(
+    st.sampled_from(["id", "area", "stability_score", "bbox", "mask", "segmentation", "frame_name", "frame_idx"]), JSON
+)
+def test_whatever_an_item_holds_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, key: str, value: Any
+) -> None:
+    manifest = manifest_of([{**packed_item(5, LEFT), key: value}])
+    path = save(tmp_path_factory.getbasetemp() / "any", manifest)
+    bad = BadItems("skip")
+    assert sum(map(len, read(path, bad).values())) + len(bad.warnings) == 1
+
+
+class TestWriting:
+    def test_what_is_written_is_read(self, tmp_path: Path) -> None:
+        masks = PackedMasks.from_bool(np.stack([LEFT, np.zeros(SIZE, np.bool_)]))
+        boxes = np.array([[0, 1, 3, 4], [0.25, 1, 8, 6]], np.float32)
+        written = Candidates(np.array([5, 9]), boxes, np.array([0.5, 0.123456], np.float32), np.array([9, 31]), masks)
+        path = write_filtered(tmp_path, 4, iter([(3, "c.jpg", written), (8, "d.jpg", written[:0])]), min_area=20)
+        assert path == tmp_path / "filtered" / "filtered.json"
+        manifest = read_filtered(path, BadItems())
+        assert [(frame.frame_idx, frame.frame_name) for frame in manifest.frames] == [(3, "c.jpg"), (8, "d.jpg")]
+        assert manifest.min_area == 20
+        found = read_candidates(manifest, manifest.frames[0], (60, 100), BadItems())
+        assert found.masks == masks
+        for column in ("ids", "boxes", "scores", "areas"):
+            np.testing.assert_array_equal(getattr(found, column), getattr(written, column))
+        assert len(read_candidates(manifest, manifest.frames[1], SIZE, BadItems())) == 0
+
+    def test_items_have_the_documented_keys(self, tmp_path: Path) -> None:
+        one = read(save(tmp_path / "in", manifest_of([packed_item(5, LEFT)])))[0]
+        path = write_filtered(tmp_path / "out", 2, iter([(0, "00000.jpg", one)]))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        assert content["frames"][0]["count"] == 1
+        assert content["frames"][0]["items"] == [packed_item(5, LEFT)]
+        assert "min_area" not in content
+
+    def test_a_failing_generator_leaves_the_old_manifest(self, tmp_path: Path) -> None:
+        path = save(tmp_path, manifest_of([packed_item(5, LEFT)]))
+
+        def failing() -> Iterator[tuple[int, str, Candidates]]:
+            yield 0, "a.jpg", read(path)[0]
+            raise RuntimeError("the generator died")
+
+        with pytest.raises(RuntimeError, match="the generator died"):
+            write_filtered(tmp_path, 2, failing())
+        assert list(read(path)) == [0]
+        assert [entry.name for entry in path.parent.iterdir()] == [path.name]

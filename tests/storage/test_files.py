@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trackweave.errors import ArtifactError, ArtifactVersionError, RunFolderError
+from trackweave.storage.files import check_version, read_json_object, remove_partials, replacing, write_json
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_whole_and_folders_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b.txt"
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert names(path.parent) == ["b.txt"]
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+def test_a_crash_in_the_middle_leaves_the_old_file(tmp_path: Path, failure: type[BaseException]) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def write_and_fail() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise failure
+
+    with pytest.raises(failure):
+        write_and_fail()
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(RunFolderError, match=r"taken.x\.json: cannot be written: "):
+        write_json(tmp_path / "taken" / "x.json", {})
+
+
+def test_a_full_disk_is_reported_and_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.json"
+    write_json(path, {"old": 1})
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(RunFolderError, match=r"x\.json: cannot be written: No space left on device"):
+        write_json(path, {"new": 1})
+    monkeypatch.undo()
+    assert json.loads(path.read_text()) == {"old": 1}
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / "level_2" / ".video_segments.npz.partial"
+    kept = tmp_path / "level_2" / "video_segments.npz"
+    left.parent.mkdir()
+    left.write_text("")
+    kept.write_text("")
+    remove_partials(tmp_path)
+    assert names(tmp_path / "level_2") == [kept.name]
+
+
+def test_json_keeps_every_text(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    value = {"name": "früh.jpg", "not utf-8": "\udcff.jpg"}
+    write_json(path, value)
+    assert read_json_object(path, "list") == value
+    assert "früh" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("value", [{"x": float("nan")}, {"x": object()}])
+def test_what_is_not_json_leaves_the_old_file(tmp_path: Path, value: Any) -> None:
+    path = tmp_path / "x.json"
+    write_json(path, {"old": 1})
+    with pytest.raises((ValueError, TypeError)):
+        write_json(path, value)
+    assert read_json_object(path, "list") == {"old": 1}
+    assert names(tmp_path) == ["x.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no run manifest here"),
+        (b"{", "the run manifest is not JSON"),
+        (b"\xff\xfe", "the run manifest is not JSON"),
+        (b"[1]", "should be a JSON object, not list"),
+    ],
+)
+def test_json_that_cannot_be_read(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "x.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=message) as caught:
+        read_json_object(path, "run manifest")
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_is_no_json(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        read_json_object(tmp_path, "run manifest")
+
+
+@pytest.mark.parametrize("found", [1, 2])
+def test_versions_that_are_read(found: int) -> None:
+    check_version(found, 2, "x.json")
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (3, r"x\.json: schema_version 3 is newer than 2, .* upgrade it"),
+        (0, "unknown schema_version 0"),
+        (None, "unknown schema_version None"),
+        ("2", "unknown schema_version '2'"),
+        (True, "unknown schema_version True"),
+        (1.0, "unknown schema_version 1.0"),
+    ],
+)
+def test_versions_that_are_refused(found: Any, message: str) -> None:
+    with pytest.raises(ArtifactVersionError, match=message):
+        check_version(found, 2, "x.json")
