@@ -73,21 +73,24 @@ class ScriptedSession(StaticSession):
             yield FramePrediction(frame, cohort, self._phases[frame % PHASES][: len(cohort)], scores)
 
 
+def candidates(length: int) -> Iterator[tuple[int, str, Candidates]]:
+    """The same hundred objects on every candidate frame."""
+    ids, scores = np.arange(OBJECTS), np.ones(OBJECTS, np.float32)
+    for frame in range(0, length, CANDIDATE_EVERY):
+        masks = masks_at(frame)
+        yield (
+            frame,
+            f"frame_{frame:06d}",
+            Candidates(ids, masks.boxes.astype(np.float32), scores, masks.areas, masks),
+        )
+
+
 def one_run(length: int) -> None:
     """The run of one length; prints seconds, peak RSS and counts."""
     video = np.broadcast_to(np.zeros((HEIGHT, WIDTH, 3), np.uint8), (length, HEIGHT, WIDTH, 3))
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        listed = []
-        for frame in range(0, length, CANDIDATE_EVERY):
-            masks = masks_at(frame)
-            ids = np.arange(OBJECTS)
-            boxes = masks.boxes.astype(np.float32)
-            listed.append(
-                (frame, f"frame_{frame:06d}", Candidates(ids, boxes, np.ones(OBJECTS, np.float32), masks.areas, masks))
-            )
-        write_filtered(root / "candidates" / "level_2", 2, iter(listed))
-        del listed
+        write_filtered(root / "candidates" / "level_2", 2, candidates(length))
         started = time.process_time()
         result = track_masks(
             ArrayFrames(video),

@@ -385,7 +385,8 @@ class TestWriting:
         path = write_filtered(tmp_path / "out", 2, iter([(0, "00000.jpg", one)]))
         content = json.loads(path.read_text(encoding="utf-8"))
         assert content["frames"][0]["count"] == 1
-        assert content["frames"][0]["items"] == [packed_item(5, LEFT)]
+        segmentation = encode_rle(PackedMasks.from_bool(LEFT))[0]
+        assert content["frames"][0]["items"] == [item(5, LEFT, segmentation=segmentation)]
         assert "min_area" not in content
 
     def test_a_failing_generator_leaves_the_old_manifest(self, tmp_path: Path) -> None:

@@ -49,9 +49,9 @@ def open_recording(path: Path) -> Recording:
     try:
         with zipfile.ZipFile(path) as archive:
             own = MANIFEST_NAME in archive.namelist()
+        return ArchiveRecording(path) if own else EntryRecording(path)
     except ZIP_ERRORS as error:
         raise ArtifactError(f"{path}: not a readable recording: {error}") from None
-    return ArchiveRecording(path) if own else EntryRecording(path)
 
 
 class EntryRecording:

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trackweave.errors import ArtifactError, ArtifactVersionError, RunFolderError
+from trackweave.ids import FrameIndex
+from trackweave.storage.run import (
+    FrameList,
+    LevelRecord,
+    RunManifest,
+    RunPaths,
+    ensure_writable,
+    format_scale_suffix,
+    scaled_npz_path,
+)
+from trackweave.structures.warning import RunWarning
+
+
+@pytest.mark.parametrize(
+    ("ratio", "name"),
+    [(1.0, "v.npz"), (0.3, "v_scale0.3x.npz"), (0.25, "v_scale0.25x.npz"), (2.0, "v_scale2x.npz")],
+)
+def test_names_tell_the_scale(ratio: float, name: str) -> None:
+    assert scaled_npz_path(Path("a") / "v.npz", ratio) == Path("a") / name
+    assert scaled_npz_path("v", ratio).name == name
+    assert format_scale_suffix(ratio) == name[1:-4]
+
+
+def test_where_everything_lies() -> None:
+    run = RunPaths(Path("run"))
+    assert run.level(4).video_segments(0.5) == Path("run/level_4/tracking/video_segments_scale0.5x.npz")
+    assert run.level(4).object_segments(1.0) == Path("run/level_4/tracking/object_segments.npz")
+    assert run.level(4).compare == Path("run/level_4/viz/compare")
+    assert run.journal(4) == Path("run/journal/level_4.json")
+    names = [path.name for path in (run.manifest, run.frames, run.summary, run.report, run.mot)]
+    assert names == ["manifest.json", "frames.json", "summary.json", "report.html", "tracks.mot.txt"]
+
+
+def test_a_folder_proves_that_it_takes_files(tmp_path: Path) -> None:
+    ensure_writable(tmp_path / "new" / "run")
+    assert list((tmp_path / "new" / "run").iterdir()) == []
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(RunFolderError, match="taken: cannot be written"):
+        ensure_writable(tmp_path / "taken")
+
+
+class TestFrameList:
+    @pytest.mark.parametrize("times", [None, [0.0, 0.04, 0.12]])
+    def test_there_and_back(self, tmp_path: Path, times: list[float] | None) -> None:
+        indices = [FrameIndex(k) for k in (0, 4, 9)]
+        written = FrameList(indices, ["a.jpg", "ü.jpg", "c.jpg"], times, (48, 64))
+        written.write(tmp_path / "frames.json")
+        assert FrameList.read(tmp_path / "frames.json") == written
+
+    def test_the_documented_form(self, tmp_path: Path) -> None:
+        FrameList([FrameIndex(4)], ["a.jpg"], None, (48, 64)).write(tmp_path / "frames.json")
+        assert json.loads((tmp_path / "frames.json").read_text()) == {
+            "schema_version": 1,
+            "height": 48,
+            "width": 64,
+            "frames": [{"index": 4, "name": "a.jpg", "time": None}],
+        }
+
+    @pytest.mark.parametrize(
+        ("content", "kind"),
+        [
+            ({"schema_version": 1, "height": 4, "width": 4}, ArtifactError),
+            ({"schema_version": 1, "height": 4, "width": 4, "frames": [{"index": 1}]}, ArtifactError),
+            ({"schema_version": 1, "height": 4, "width": 4, "frames": 7}, ArtifactError),
+            ({"schema_version": 1, "height": "x", "width": 4, "frames": []}, ArtifactError),
+            ({"schema_version": 2, "height": 4, "width": 4, "frames": []}, ArtifactVersionError),
+            ({"height": 4, "width": 4, "frames": []}, ArtifactVersionError),
+        ],
+    )
+    def test_damage_names_the_file(self, tmp_path: Path, content: Any, kind: type[Exception]) -> None:
+        path = tmp_path / "frames.json"
+        path.write_text(json.dumps(content))
+        with pytest.raises(kind) as caught:
+            FrameList.read(path)
+        assert str(caught.value).startswith(f"{path}: ")
+
+
+def warning(stage: str, level: int | None, message: str) -> RunWarning:
+    return RunWarning(stage, level, "code", message, {"frames": [1]})
+
+
+class TestManifest:
+    def test_merging_keeps_what_others_wrote(self, tmp_path: Path) -> None:
+        path = tmp_path / "manifest.json"
+        path.write_text(json.dumps({"generator": {"name": "x"}, "selected_frames": ["a.jpg"], "levels": [2]}))
+        for level in (4, 2):
+            manifest = RunManifest.load(path)
+            manifest.merge({"fingerprint": "f", "config": {"level": level}})
+            manifest.set_level(level, {"video_segments": f"level_{level}/tracking/v.npz"}, {"objects": level})
+            manifest.write()
+        data = json.loads(path.read_text())
+        assert (data["generator"], data["selected_frames"]) == ({"name": "x"}, ["a.jpg"])
+        assert (data["schema_version"], data["config"], data["levels"]) == (1, {"level": 2}, [2, 4])
+        assert data["derived"]["levels"] == {"4": {"objects": 4}, "2": {"objects": 2}}
+        again = RunManifest.load(path)
+        assert (again.tracked_levels, again.fingerprint) == ([2, 4], "f")
+        assert again.artifact(4, "video_segments") == tmp_path / "level_4" / "tracking" / "v.npz"
+        with pytest.raises(ArtifactError, match="records no object_segments of level 4"):
+            again.artifact(4, "object_segments")
+        with pytest.raises(ArtifactError, match="records no video_segments of level 6"):
+            again.artifact(6, "video_segments")
+
+    def test_there_is_none_yet(self, tmp_path: Path) -> None:
+        manifest = RunManifest.load(tmp_path / "manifest.json")
+        assert (manifest.data, manifest.fingerprint, manifest.tracked_levels) == ({}, None, [])
+
+    def test_a_stage_that_runs_again_replaces_its_own_warnings(self) -> None:
+        manifest = RunManifest(Path("manifest.json"), {"warnings": ["of another program", {"stage": "theirs"}]})
+        manifest.replace_warnings([warning("frames", None, "f")], stages=["frames"], level=None)
+        for run in ("first", "second"):
+            for level in (2, 4):
+                found = [warning("track", level, f"{run} {level}"), warning("candidates", level, f"{run} {level}")]
+                manifest.replace_warnings(found, stages=["track", "candidates"], level=level)
+        kept = [(w["stage"], w["level"], w["message"]) for w in manifest.data["warnings"][2:]]
+        assert manifest.data["warnings"][:2] == ["of another program", {"stage": "theirs"}]
+        assert kept == [
+            ("frames", None, "f"),
+            ("track", 2, "second 2"),
+            ("candidates", 2, "second 2"),
+            ("track", 4, "second 4"),
+            ("candidates", 4, "second 4"),
+        ]
+        manifest.replace_warnings([], stages=["track"], level=4)
+        assert [w["stage"] for w in manifest.data["warnings"][2:]] == ["frames", "track", "candidates", "candidates"]
+
+    @pytest.mark.parametrize(
+        ("content", "kind", "message"),
+        [
+            ("{", ArtifactError, "the run manifest is not JSON"),
+            ('{"schema_version": 2}', ArtifactVersionError, "newer than 1"),
+            ('{"schema_version": null}', ArtifactVersionError, "unknown schema_version None"),
+        ],
+    )
+    def test_damage_and_newer_versions(self, tmp_path: Path, content: str, kind: type[Exception], message: str) -> None:
+        (tmp_path / "manifest.json").write_text(content)
+        with pytest.raises(kind, match=message):
+            RunManifest.load(tmp_path / "manifest.json")
+
+
+class TestJournal:
+    @pytest.fixture
+    def record(self, tmp_path: Path) -> LevelRecord:
+        (tmp_path / "level_2").mkdir()
+        (tmp_path / "level_2" / "v.npz").write_bytes(b"12345")
+        record = LevelRecord("f", 9, {"level_2/v.npz": 5}, {"objects": 3}, [warning("track", 2, "w")])
+        record.write(tmp_path / "journal" / "level_2.json")
+        return record
+
+    def read(self, root: Path, fingerprint: str = "f") -> LevelRecord | None:
+        return LevelRecord.read(root / "journal" / "level_2.json", root, fingerprint)
+
+    def test_there_and_back(self, tmp_path: Path, record: LevelRecord) -> None:
+        assert self.read(tmp_path) == record
+
+    def test_other_settings_are_not_trusted(self, tmp_path: Path, record: LevelRecord) -> None:
+        assert self.read(tmp_path, "g") is None
+
+    @pytest.mark.parametrize("content", [b"1234", b"123456", None])
+    def test_a_file_of_another_length_is_not_trusted(
+        self, tmp_path: Path, record: LevelRecord, content: bytes | None
+    ) -> None:
+        file = tmp_path / "level_2" / "v.npz"
+        file.unlink()
+        if content is not None:
+            file.write_bytes(content)
+        assert self.read(tmp_path) is None
+
+    def test_nothing_was_recorded(self, tmp_path: Path) -> None:
+        assert self.read(tmp_path) is None
+
+    @pytest.mark.parametrize(
+        ("change", "kind"),
+        [
+            ({"files": None}, ArtifactError),
+            ({"next_id": "x"}, ArtifactError),
+            ({"warnings": [{"stage": "track"}]}, ArtifactError),
+            ({"schema_version": 2}, ArtifactVersionError),
+        ],
+    )
+    def test_damage_names_the_file(
+        self, tmp_path: Path, record: LevelRecord, change: dict[str, Any], kind: type[Exception]
+    ) -> None:
+        path = tmp_path / "journal" / "level_2.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+        with pytest.raises(kind) as caught:
+            self.read(tmp_path)
+        assert str(caught.value).startswith(f"{path}: ")
