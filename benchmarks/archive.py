@@ -5,8 +5,8 @@
 A frame is reached by many prompt batches; with 60 candidate frames and a reach of 30 frames each way it is about 27.
 trackweave packs the logits, appends the rows to a scratch file and writes each frame once, at the end. Another design,
 common in pipelines of this kind, packs each mask, encodes it in base64, and keeps one JSON per frame that every batch
-reads, extends and writes again; at the end the JSON files are put into a zip that is named `.npz`. Both start from the same
-float32 logits at frame size and both end with one file. CPU time of the whole process, one core.
+reads, extends and writes again; at the end the JSON files are put into a zip that is named `.npz`. Both start from the
+same float32 logits at frame size and both end with one file. CPU time of the whole process, one core.
 """
 
 from __future__ import annotations

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from trackweave.track_from_candidates import RunResult, track_masks
     from trackweave.tracking.pipeline_context import TrackingSettings
 
-__version__ = "0.1.0"
-
+__version__: str
 _HOME = {
     "ObjectSegments": "storage.segments",
     "PackedMasks": "masks.packed",
@@ -51,6 +50,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("trackweave")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -218,7 +218,7 @@ def manifest_of(root: Path) -> Path:
     return root / "level_2" / "filtered" / "filtered.json"
 
 
-def edited(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
+def edited(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
     content = json.loads(manifest_of(root).read_text())
     change(content)
     manifest_of(root).write_text(json.dumps(content))
@@ -233,11 +233,11 @@ def empty_mask(content: dict[str, Any]) -> None:
     first_item(content)["mask"] = item(0, SCENE.mask(0, "a"), frame=0)["mask"] | {"packed_bits_b64": "A" * 43 + "="}
 
 
-def remove(key: str) -> Callable[[dict[str, Any]], None]:
-    return lambda content: first_item(content).pop(key) and None
+def remove(key: str) -> Callable[[dict[str, Any]], object]:
+    return lambda content: first_item(content).pop(key)
 
 
-BAD_CANDIDATES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+BAD_CANDIDATES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a key of the manifest": (lambda c: c.pop("frames"), "`frames` is missing"),
     "a key of a frame": (lambda c: c["frames"][1].pop("items"), "`items` is missing"),
     "a key of an item": (remove("stability_score"), "frame 1, item 0 (id 0): `stability_score` is missing"),
@@ -245,7 +245,7 @@ BAD_CANDIDATES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "masks of another shape": (lambda c: first_item(c)["mask"].update(shape=[8, 99]), "frame 1, item 0"),
     "an empty mask": (empty_mask, "frame 1, item 0 (id 0): its mask is empty"),
     "neither mask nor box": (
-        lambda c: [first_item(c).pop(key) for key in ("mask", "bbox")] and None,
+        lambda c: [first_item(c).pop(key) for key in ("mask", "bbox")],
         "neither a mask nor a `bbox`",
     ),
     "duplicate ids": (lambda c: c["frames"][1]["items"][1].update(id=0), "id 0 occurs twice"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trackweave.masks.entry import make_entry
 from trackweave.masks.packed import PackedMasks
-from trackweave.tracking.candidate_loader import PreviewSegment
+from trackweave.structures.candidates import PreviewSegment
 from trackweave.tracking.stores import DedupStore, FrameResultStore, _frame_entry_name
 
 

@@ -58,9 +58,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from trackweave import __version__
+        from importlib.metadata import version
 
-        typer.echo(f"trackweave {__version__}")
+        typer.echo(f"trackweave {version('trackweave')}")
         raise typer.Exit
 
 

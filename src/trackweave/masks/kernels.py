@@ -100,7 +100,7 @@ def bounding_boxes(bits: Bits, words: Words, width: int) -> Boxes:
         bottom = (end_of_set_bits(bits[n], 64 * low, end) - 1) // width + 1
         left, right = width, 0
         for y in range(top, bottom):
-            row = np.int64(y) * width
+            row = y * width
             left = first_set_bit(bits[n], row, row + left) - row
             right = end_of_set_bits(bits[n], row + right, row + width) - row
         out[n, 0], out[n, 1], out[n, 2], out[n, 3] = left, top, right, bottom

@@ -84,7 +84,7 @@ def export_mp4_run(
         position = {int(index): local for local, index in enumerate(source.indices)}
         missing = [index for index in listed.indices if int(index) not in position]
         if missing or source.size != listed.size:
-            raise ArtifactError(f"{run_dir}: these are not the run's frames (frame {(missing or [0])[0]} differs)")
+            raise ArtifactError(f"{run_dir}: these are not the run's frames (frame {next(iter(missing), 0)} differs)")
         with Mp4Writer(path, _frame_rate(listed, fps)) as writer:
             for picture in _pictures(video, source, [position[int(index)] for index in listed.indices]):
                 writer.write(picture)

@@ -76,3 +76,22 @@ class CandidateFrame:
 
     def __len__(self) -> int:
         return len(self.candidates)
+
+
+@dataclass(frozen=True)
+class PreviewSegment:
+    """What a preview tells of one candidate without its mask.
+
+    Attributes:
+        id: the candidate's id, or the track's once it has one.
+        box: xyxy in candidate pixels.
+        area: candidate pixels.
+        score: the generator's stability score.
+        has_mask: False for a stub: only its box is known.
+    """
+
+    id: int
+    box: tuple[float, float, float, float]
+    area: int
+    score: float
+    has_mask: bool

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,32 +19,13 @@ from trackweave.storage.candidates import (
     read_candidates,
     read_filtered,
 )
-from trackweave.structures.candidates import CandidateFrame, Candidates
+from trackweave.structures.candidates import CandidateFrame, Candidates, PreviewSegment
 from trackweave.tracking.pipeline_context import frame_at
 
 FrameCandidateBatch = CandidateFrame
 """One frame's candidates with their local and absolute index."""
 
 Schedule = Sequence[tuple[int, FilteredFrame]]
-
-
-@dataclass(frozen=True)
-class PreviewSegment:
-    """What a preview tells of one candidate without its mask.
-
-    Attributes:
-        id: the candidate's id, or the track's once it has one.
-        box: xyxy in candidate pixels.
-        area: candidate pixels.
-        score: the generator's stability score.
-        has_mask: False for a stub: only its box is known.
-    """
-
-    id: int
-    box: tuple[float, float, float, float]
-    area: int
-    score: float
-    has_mask: bool
 
 
 def load_filtered_manifest(level_root: Path, bad: BadItems | None = None) -> FilteredManifest:

@@ -23,8 +23,8 @@ from trackweave.masks.packed import PackedMasks
 from trackweave.masks.rescale import rescale_masks
 from trackweave.storage.segments import REFERENCE_DTYPE, frame_entry_name, object_rows
 from trackweave.storage.spool import ResultSpool
+from trackweave.structures.candidates import PreviewSegment
 from trackweave.structures.tracks import FrameObjects
-from trackweave.tracking.candidate_loader import PreviewSegment
 
 REFERENCE_BATCH_BYTES = 8 << 20
 
