@@ -449,9 +449,6 @@ class _Job:
         elif manifest.data.get("artifacts"):
             raise RunFolderError(f"{root}: holds another run: choose another -o")
         remove_partials(root)
-        if self.chosen.asked == "auto":
-            text = f"predictor {self.chosen.predictor.name} was chosen: {self.chosen.reason}"
-            self.warnings.append(RunWarning("predictor", None, "predictor-chosen", text))
         manifest.merge(
             {
                 "fingerprint": fingerprint,
@@ -461,7 +458,7 @@ class _Job:
                 "frame_list": self.run.frames.name,
             }
         )
-        manifest.replace_warnings(self.warnings, stages=("frames", "predictor"), level=None)
+        manifest.replace_warnings(self.warnings, stages=("frames",), level=None)
         FrameList(self.frames.indices, self.frames.names, self.frames.times, self.frames.size).write(self.run.frames)
         manifest.write()
         return fingerprint

@@ -12,6 +12,7 @@ from trackweave.ids import FrameIndex
 from trackweave.masks.packed import PackedMasks
 from trackweave.predictors.base import PredictorSession
 from trackweave.predictors.replay import ReplayPredictor
+from trackweave.storage.recording import EntryRecording
 from trackweave.storage.segments import write_video_segments
 from trackweave.structures.tracks import FrameObjects
 
@@ -97,11 +98,12 @@ def test_a_frame_on_which_nothing_was_recorded(tmp_path: Path) -> None:
 
 
 def test_a_subset_of_the_frames_is_recorded_under_absolute_indices(recording: Path) -> None:
-    session = ReplayPredictor(recording).open(SCENE.frames.select([1, 3]))
-    session.add_mask(0, 1, SCENE.mask(1, "b"))
-    found = list(session.propagate(0))
-    assert [prediction.frame for prediction in found] == [0, 1]
-    np.testing.assert_array_equal(found[1].masks.to_bool()[0], SCENE.mask(3, "b"))
+    session = ReplayPredictor(recording).open(SCENE.frames.select([2, 3]))
+    session.add_mask(1, 1, SCENE.mask(3, "b"))
+    found = list(session.propagate(1, reverse=True))
+    assert [prediction.frame for prediction in found] == [1, 0]
+    for prediction, absolute in zip(found, (3, 2), strict=True):
+        np.testing.assert_array_equal(prediction.masks.to_bool()[0], SCENE.mask(absolute, "b"))
     session.close()
 
 
@@ -161,8 +163,11 @@ def test_a_recording_of_other_proportions(recording: Path) -> None:
         ReplayPredictor(recording).open(ArrayFrames(np.zeros((4, 40, 40, 3), np.uint8)))
 
 
-def test_one_damaged_recording_among_several_closes_the_others(tmp_path: Path) -> None:
+def test_one_damaged_recording_among_several_closes_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+    monkeypatch.setattr(EntryRecording, "close", lambda recording: closed.append(recording.path.name))
     SCENE.record(tmp_path / "level_2_tracks.npz")
     (tmp_path / "level_4_tracks.npz").write_bytes(b"no zip")
     with pytest.raises(ArtifactError, match=r"level_4_tracks\.npz: not a readable recording"):
         ReplayPredictor(tmp_path).open(SCENE.frames)
+    assert closed == ["level_2_tracks.npz"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,8 @@ def test_any_array_comes_back(tmp_path_factory: pytest.TempPathFactory, array: N
 def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
     first, second = write(tmp_path / "a.npz").read_bytes(), write(tmp_path / "b.npz").read_bytes()
     assert first == second
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_nothing_is_pickled(tmp_path: Path) -> None:

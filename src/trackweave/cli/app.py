@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 
 
-class PromptModeName(str, Enum):
+class PromptModeName(StrEnum):
     """Values of --prompt-mode."""
 
     mask = "mask"
@@ -33,14 +33,14 @@ class PromptModeName(str, Enum):
     auto = "auto"
 
 
-class BadItemPolicy(str, Enum):
+class BadItemPolicy(StrEnum):
     """Values of --on-bad-item."""
 
     error = "error"
     skip = "skip"
 
 
-class ExportFormat(str, Enum):
+class ExportFormat(StrEnum):
     """Values of --to."""
 
     davis = "davis"
@@ -139,9 +139,10 @@ def masks(
 
 
 def _tell(summary: Any, report: Path) -> None:
-    totals = summary["totals"]
+    totals, predictor = summary["totals"], summary["predictor"]
     for warning in summary["warnings"]:
         typer.echo(f"warning: {warning['message']}", err=True)
+    typer.echo(f"predictor: {predictor['name']} ({predictor['reason']})")
     typer.echo(
         f"{totals['objects']} objects on {totals['object_frames']} object-frames in {len(totals['levels'])} level(s), "
         f"{totals['duplicates']} of {totals['candidates']} candidates were duplicates"
