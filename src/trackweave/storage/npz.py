@@ -10,7 +10,6 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -121,10 +120,6 @@ class NpzReader:
             raise ArtifactError(f"{self.path}: has no entry {name}") from None
         except ZIP_ERRORS as error:
             raise ArtifactError(f"{self.path}: entry {name} is damaged: {error}") from None
-
-    def names(self) -> Iterator[str]:
-        """Names of the arrays."""
-        return (name.removesuffix(".npy") for name in self._zip.namelist() if name.endswith(".npy"))
 
     def close(self) -> None:
         """Closes the file."""

@@ -161,8 +161,8 @@ class VideoSegments:
         ArtifactVersionError: of a newer schema.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._archive = NpzReader(path, VIDEO_KIND, SCHEMA_VERSION)
+    def __init__(self, path: str | Path) -> None:
+        self._archive = NpzReader(Path(path), VIDEO_KIND, SCHEMA_VERSION)
         self.path = path
         with _closing_unless_sound(self._archive):
             self.info = SegmentsInfo.from_manifest(self._archive.manifest)
@@ -268,8 +268,8 @@ class ObjectSegments:
         ArtifactVersionError: of a newer schema.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._archive = NpzReader(path, OBJECT_KIND, SCHEMA_VERSION)
+    def __init__(self, path: str | Path) -> None:
+        self._archive = NpzReader(Path(path), OBJECT_KIND, SCHEMA_VERSION)
         self.path = path
         with _closing_unless_sound(self._archive):
             self.info = SegmentsInfo.from_manifest(self._archive.manifest)

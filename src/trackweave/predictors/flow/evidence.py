@@ -113,12 +113,25 @@ def _warp(
             x0, y0 = int(np.floor(source_x)), int(np.floor(source_y))
             u, v = source_x - x0, source_y - y0
             value = 0.0
-            for dy in range(2):
-                for dx in range(2):
-                    yy, xx = y0 + dy, x0 + dx
-                    if 0 <= yy < height and 0 <= xx < width:
-                        value += probability[yy, xx] * (v if dy else 1 - v) * (u if dx else 1 - u)
+            if 0 <= y0 < height - 1 and 0 <= x0 < width - 1:
+                upper = (1 - u) * probability[y0, x0] + u * probability[y0, x0 + 1]
+                lower = (1 - u) * probability[y0 + 1, x0] + u * probability[y0 + 1, x0 + 1]
+                value = (1 - v) * upper + v * lower
+            elif -1 <= y0 < height and -1 <= x0 < width:
+                value = _at_rim(probability, y0, x0, v, u)
             out[y, x] = value > 0.5
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _at_rim(probability: NDArray[np.float32], y0: int, x0: int, v: float, u: float) -> float:
+    """Bilinear value where some of the four neighbours lie outside and count as zero."""
+    value = 0.0
+    for dy in range(2):
+        for dx in range(2):
+            y, x = y0 + dy, x0 + dx
+            if 0 <= y < probability.shape[0] and 0 <= x < probability.shape[1]:
+                value += probability[y, x] * (v if dy else 1 - v) * (u if dx else 1 - u)
+    return value
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -153,5 +166,5 @@ def _count_motion(
                 if appearance[y, x] > -1:
                     counts[0, code[y, x]] += min(depth / 4, np.float32(1)) * agreement[y, x]
             elif depth < -2:
-                near = np.exp(depth / 30)
+                near = 1 / (1 + (depth / 30) ** 2)
                 counts[1, code[y, x]] += min(-depth / 4 - np.float32(0.5), np.float32(1)) * agreement[y, x] * near

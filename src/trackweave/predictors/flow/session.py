@@ -134,10 +134,8 @@ class FlowSession:
 
     def _predict(self, frame: int, ids: NDArray[np.int64], members: Sequence[_Member]) -> FramePrediction:
         working = self._analysis.working
-        grown = [
-            working.grow(member.target.logits, member.target.window.top, member.target.window.left)
-            for member in members
-        ]
+        outlines = [member.target.outline for member in members]
+        grown = [working.grow(logits, window.top, window.left) for logits, window in outlines]
         origins = np.array([origin for _, origin in grown], np.int64).reshape(-1, 2)
         masks = PackedMasks.from_crops([crop for crop, _ in grown], origins, *self._size)
         for n, member in enumerate(members):

@@ -34,7 +34,7 @@ class FlowSettings(BaseModel):
         default=0.5, ge=0, le=1, description="Share of the recent background in the model; the rest is the prompt's."
     )
     background_decay: float = Field(default=0.9, ge=0, lt=1, description="What the recent background keeps per frame.")
-    refresh_every: int = Field(default=2, ge=1, description="Frames between two refreshes of the background model.")
+    refresh_every: int = Field(default=4, ge=1, description="Frames between two refreshes of the background model.")
 
     motion_weight: float = Field(default=1.0, ge=0, description="Weight of motion relative to the camera.")
     motion_limit: float = Field(default=2.0, gt=0, description="Largest evidence that motion may give.")

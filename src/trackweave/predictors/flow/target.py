@@ -47,6 +47,21 @@ class Target:
         """Whether there is any object on this frame."""
         return self._tight is not None
 
+    @property
+    def outline(self) -> tuple[NDArray[np.float32], Window]:
+        """Log-odds cut to the object with a rim, and where they lie."""
+        if self._tight is None:
+            return self.logits, self.window
+        near = Window(
+            max(self._tight.top - 2, self.window.top),
+            min(self._tight.bottom + 2, self.window.bottom),
+            max(self._tight.left - 2, self.window.left),
+            min(self._tight.right + 2, self.window.right),
+        )
+        rows = slice(near.top - self.window.top, near.bottom - self.window.top)
+        columns = slice(near.left - self.window.left, near.right - self.window.left)
+        return self.logits[rows, columns], near
+
     def anchor(self, mask: NDArray[np.bool_]) -> None:
         """Puts the object where a prompt says it is; `mask` is `(h, w)` bool, not empty."""
         self._tight = Window.around(mask)
