@@ -13,7 +13,7 @@ from trackweave.evaluation.identity import best_track_per_object
 from trackweave.frames.opening import open_frames
 from trackweave.frames.source import FrameSource
 from trackweave.frames.synthetic import SyntheticScene
-from trackweave.report.exports import export_mp4_run
+from trackweave.report.exports import export_mp4_run, write_contact_sheet
 from trackweave.report.page import write_report
 from trackweave.track_from_candidates import RunResult, track_masks
 from trackweave.tracking.helpers import ProgressPrinter
@@ -98,6 +98,7 @@ def _clear_earlier_demo(output: Path) -> None:
 
 def _show(result: RunResult, frames: FrameSource, overlay_level: int) -> None:
     overlay = export_mp4_run(result.run.root, result.run.overlay, overlay_level, frames)
+    sheet = write_contact_sheet(result.run.root, result.run.root / "sheet.png", overlay_level, frames)
     report = write_report(result.run.root)
     for level, stats in result.levels.items():
         typer.echo(
@@ -105,6 +106,7 @@ def _show(result: RunResult, frames: FrameSource, overlay_level: int) -> None:
             f"{stats['objects']} tracks on {stats['object_frames']} object-frames"
         )
     for name, path in (
+        ("sheet", sheet),
         ("pictures", result.run.level(overlay_level).compare),
         ("video", overlay),
         ("report", report),

@@ -12,7 +12,8 @@ from trackweave.errors import ArtifactError, SettingError
 from trackweave.formats.davis import export_davis
 from trackweave.formats.mot import write_mot_frames
 from trackweave.formats.mp4 import Mp4Writer
-from trackweave.formats.overlay import draw_objects
+from trackweave.formats.overlay import contact_sheet, draw_objects
+from trackweave.formats.pictures import write_png
 from trackweave.frames.opening import open_frames
 from trackweave.frames.source import FrameSource
 from trackweave.ids import FrameIndex, Level
@@ -88,6 +89,21 @@ def export_mp4_run(
         with Mp4Writer(path, _frame_rate(listed, fps)) as writer:
             for picture in _pictures(video, source, [position[int(index)] for index in listed.indices]):
                 writer.write(picture)
+    return path
+
+
+def write_contact_sheet(
+    run_dir: Path, path: Path, level: int | None = None, frames: str | Path | FrameSource | None = None, count: int = 6
+) -> Path:
+    """Writes one picture of `count` frames, evenly spaced, with the tracks of a level on them."""
+    video, _ = open_level(run_dir, level)
+    listed = FrameList.read(RunPaths(run_dir).frames)
+    with video, _source(run_dir, frames) as source:
+        last = len(listed.indices) - 1
+        shown = [listed.indices[k * last // max(count - 1, 1)] for k in range(min(count, last + 1))]
+        position = {int(index): local for local, index in enumerate(source.indices)}
+        pictures = list(_pictures(video, source, [position[int(index)] for index in shown]))
+    write_png(path, contact_sheet(pictures, 3, [f"frame {index}" for index in shown]))
     return path
 
 
