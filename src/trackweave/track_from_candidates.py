@@ -62,6 +62,7 @@ from trackweave.tracking.stores import FrameResultStore
 
 DEFAULT_LEVELS = (Level(2), Level(4), Level(6))
 SUMMARY_VERSION = 1
+VOID_LABEL = 255
 Progress = Callable[[str, int], ProgressPrinter]
 GENERATORS = {"regions": RegionProposals}
 
@@ -145,7 +146,10 @@ def track_masks(
     with ExitStack() as stack:
         job.open_frames(frames, sampling, stack)
         if prompts is not None:
-            return job.run_prompts(_label_maps(prompts, job.frames, job.video_length))
+            labels = _label_maps(prompts, job.frames, job.video_length)
+            return job.run_prompts(
+                {local: (where, job.without_void(where, values)) for local, (where, values) in labels.items()}
+            )
         if candidates is None:
             if generator not in GENERATORS:
                 raise SettingError(f"there is no generator {generator!r}; known: {', '.join(GENERATORS)}")
@@ -283,6 +287,19 @@ class _Job:
         if self.how.on_bad_item == "error":
             raise FrameError(f"{damage} (--on-bad-item skip tracks the {len(whole)} frames that are there)")
         self.warnings.append(RunWarning("frames", None, "video-damaged", str(damage)))
+
+    def without_void(self, where: str, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Label 255 means "void" in indexed images, but "object" in a black and white one."""
+        void = labels == VOID_LABEL
+        if not void.any():
+            return labels
+        if np.all(void | (labels == 0)):
+            text = f"{where}: a black and white mask: its object got id 1"
+            self.warnings.append(RunWarning("prompts", None, "binary-prompt", text))
+            return void.astype(np.int64)
+        text = f"{where}: label {VOID_LABEL} means void and was not tracked"
+        self.warnings.append(RunWarning("prompts", None, "void-label", text))
+        return np.where(void, 0, labels)
 
     # --- the three ways in ---------------------------------------------------------------------------------------
 
@@ -458,7 +475,7 @@ class _Job:
                 "frame_list": self.run.frames.name,
             }
         )
-        manifest.replace_warnings(self.warnings, stages=("frames",), level=None)
+        manifest.replace_warnings(self.warnings, stages=("frames", "prompts"), level=None)
         FrameList(self.frames.indices, self.frames.names, self.frames.times, self.frames.size).write(self.run.frames)
         manifest.write()
         return fingerprint

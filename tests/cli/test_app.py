@@ -141,6 +141,19 @@ def test_prompts_in_davis_out(shell: Shell, frames: Path, truth: str, tmp_path: 
         assert np.array_equal(np.array(image), expected)
 
 
+@pytest.mark.parametrize(("second", "ids", "code"), [(255, [1], "binary-prompt"), (4, [4], "void-label")])
+def test_label_255(shell: Shell, frames: Path, tmp_path: Path, second: int, ids: list[int], code: str) -> None:
+    """DAVIS 2016 draws its one object with 255; in indexed images 255 is void."""
+    labels = np.where(SCENE.labels[0] == 1, 255, np.where(SCENE.labels[0] == 2, second, 0))
+    prompt = write_labels(tmp_path / "label.png", labels)
+    run = tmp_path / "run"
+    done = shell("masks", frames, "-o", run, "--prompts", prompt, "--predictor", "static")
+    assert done.code == 0, done.err
+    assert [w["code"] for w in json.loads((run / "manifest.json").read_text())["warnings"]] == [code]
+    with VideoSegments(run / "level_0" / "tracking" / "video_segments.npz") as video:
+        assert video.frame(0).ids.tolist() == ids
+
+
 def test_prompts_on_several_frames(shell: Shell, frames: Path, tmp_path: Path) -> None:
     first = write_labels(tmp_path / "a.png", SCENE.labels[0] * (SCENE.labels[0] == 1))
     later = write_labels(tmp_path / "b.png", SCENE.labels[2] * (SCENE.labels[2] == 2))

@@ -9,6 +9,8 @@ surroundings keep coming.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numba import njit
@@ -24,6 +26,7 @@ _RARE_PIXELS = 0.3
 """The same in pixels, for objects so small that one pixel is a large share."""
 
 _CELLS = 8
+_GRIDS = np.array([4.0, 4.0, 2.0], np.float32)
 _FULL = np.array([1.0, 1.0, 1.0], np.float32)
 _WITHOUT_POSITION = np.array([1.5, 1.5, 0.0], np.float32)
 
@@ -36,7 +39,7 @@ class Appearance:
 
     def __init__(self, background_share: float, background_decay: float, weight: float, limit: float) -> None:
         self._share, self._decay = background_share, background_decay
-        self._weights, self._limit = _FULL * weight, limit
+        self._weights, self._limit = _FULL * np.float32(weight), limit
         self._object = np.zeros((TABLES, TABLE_SIZE), np.float32)
         self._anchored = np.zeros((TABLES, TABLE_SIZE), np.float32)
         self._recent: NDArray[np.float32] | None = None
@@ -52,12 +55,12 @@ class Appearance:
             features: of the prompt's frame.
             mask: `(h, w)` bool, working size, not empty.
         """
-        seen = self._object * self._prompts, self._anchored * self._prompts
         self._prompts += 1
         window = Window.around(mask)
-        inside, outside = _count(features, mask[_training(window, mask.shape).slices], window)
-        self._object = (seen[0] + inside) / self._prompts
-        self._anchored = (seen[1] + outside) / self._prompts
+        inside, outside = _count(features, mask[training_window(window, mask.shape).slices], window)
+        # The running mean over prompts, in place.
+        self._object += (inside - self._object) / np.float32(self._prompts)
+        self._anchored += (outside - self._anchored) / np.float32(self._prompts)
         self._rare = max(_RARE, _RARE_PIXELS / float(mask.sum()))
         self._compile()
         likeness = self.likeness(features, window)
@@ -68,7 +71,7 @@ class Appearance:
 
         Args:
             features: of the present frame.
-            mask: bool, the object inside `_training(window)`.
+            mask: bool, the object inside `training_window(window)`.
             window: tight around the object.
             frames: how many frames lie between two refreshes.
         """
@@ -97,7 +100,7 @@ class Appearance:
     ) -> NDArray[np.float32]:
         out = np.empty(window.shape, np.float32)
         rows, columns = _cells(window, place)
-        scale = weights / np.array([4, 4, 2], np.float32)
+        scale = weights / _GRIDS
         _look_up(features.codes, window.top, window.left, rows, columns, self._evidence, scale, self._limit, out)
         return out
 
@@ -113,9 +116,6 @@ def training_window(window: Window, frame: tuple[int, int]) -> Window:
     return window.grow(2 * window.margin(), frame)
 
 
-_training = training_window
-
-
 def _cells(window: Window, place: Window) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Row and column cell of the object-centred grid, for each row and column of `window`."""
     centre, half = place.centre, place.half_size
@@ -128,7 +128,7 @@ def _count(
     features: Features, mask: NDArray[np.bool_], place: Window
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Shares of object and background per bin. `mask` covers the training window of `place`."""
-    window = _training(place, features.codes.shape[:2])
+    window = training_window(place, features.codes.shape[:2])
     weights = _sample_weights(mask, float(place.margin()))
     rows, columns = _cells(window, place)
     inside = np.zeros((TABLES, TABLE_SIZE), np.float32)
@@ -152,7 +152,7 @@ def _sample_weights(mask: NDArray[np.bool_], margin: float) -> NDArray[np.float3
 
 
 @njit(cache=True, nogil=True)
-def _placed(code: int, row: int, column: int) -> int:
+def _placed(code: Any, row: Any, column: Any) -> Any:
     return (code * 61 + (row * 8 + column) * 1031) & (TABLE_SIZE - 1)
 
 
@@ -170,9 +170,8 @@ def _accumulate(
     height, width = weights.shape
     for y in range(height):
         for x in range(width):
-            weight = weights[y, x]
-            table = inside if weight > 0 else outside
-            weight = abs(weight)
+            table = inside if weights[y, x] > 0 else outside
+            weight = abs(weights[y, x])
             for f in range(8):
                 table[f, codes[top + y, left + x, f]] += weight
             for f in range(8, 10):
@@ -195,7 +194,7 @@ def _look_up(
     lowest, highest = np.float32(-limit), np.float32(limit)
     for y in range(height):
         for x in range(width):
-            fine = coarse = placed = np.float32(0)
+            fine, coarse, placed = np.float32(0), np.float32(0), np.float32(0)
             for f in range(4):
                 fine += table[f, codes[top + y, left + x, f]]
             for f in range(4, 8):

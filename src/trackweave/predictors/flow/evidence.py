@@ -60,7 +60,7 @@ def prior(
     agreement = motion.agreement[window.slices]
     if found is not None:
         agreement = np.where(found, np.float32(1), agreement)
-    steady = cv2.blur(agreement, (9, 9))
+    steady = np.asarray(cv2.blur(agreement, (9, 9)), np.float32)
     limits = np.array(
         [
             settings.boundary_width,
@@ -90,7 +90,7 @@ def motion_evidence(
     smooth = [cv2.GaussianBlur(one.reshape(MOTION_BINS, MOTION_BINS), (0, 0), 0.8).ravel() for one in counts]
     share = [one / (one.sum() + 1e-6) for one in smooth]
     ratio = np.log((share[0] + _RARE_MOTION) / (share[1] + _RARE_MOTION))
-    return np.clip(ratio, -limit, limit).astype(np.float32)[code] * agreement
+    return np.asarray(np.clip(ratio, -limit, limit).astype(np.float32)[code] * agreement, np.float32)
 
 
 @njit(cache=True, nogil=True, fastmath=True)

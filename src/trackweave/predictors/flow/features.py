@@ -114,4 +114,4 @@ def _compare(
                 red = np.int32(planes[y, x, 1]) - np.int32(planes[y + dy, x + dx, 1])
                 blue = np.int32(planes[y, x, 2]) - np.int32(planes[y + dy, x + dx, 2])
                 difference = (light * light + 3 * (red * red + blue * blue)) >> 3
-                out[k, y, x] = fall_off[min(difference, 1023)]
+                out[k, y, x] = fall_off[difference if difference < 1023 else 1023]

@@ -63,16 +63,15 @@ def search(
     if quest.tight is not None:
         known = warp(quest.probability, quest.window, motion, window)
         alike &= cv2.dilate(known.view(np.uint8), np.ones((5, 5), np.uint8)) == 0
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(alike, connectivity=8)
+    count, drawn, stats, _ = cv2.connectedComponentsWithStats(alike, connectivity=8)
     if count <= 1:
         return None
-    scores = np.bincount(labels.ravel(), weights=likeness.ravel(), minlength=count) / (
-        stats[:, cv2.CC_STAT_AREA] * appearance.reference
-    )
+    labels, areas = np.asarray(drawn, np.int32), np.asarray(stats[:, cv2.CC_STAT_AREA], np.int32)
+    scores = np.bincount(labels.ravel(), weights=likeness.ravel(), minlength=count) / (areas * appearance.reference)
     own = motion.own[window.slices]
     room = _ROOM * quest.expected_area - quest.area
     finds = []
-    for k in _plausible(stats[:, cv2.CC_STAT_AREA], scores, quest, room, settings):
+    for k in _plausible(areas, scores, quest, room, settings):
         x, y, width, height, area = stats[k]
         inside = labels[y : y + height, x : x + width] == k
         moves = -np.median(own[y : y + height, x : x + width][inside], axis=0)
@@ -116,7 +115,8 @@ def _paint(
 ) -> NDArray[np.bool_] | None:
     if not finds:
         return None
-    chosen, total = [], 0
+    chosen: list[int] = []
+    total = 0
     for _, k, area in finds:
         if not chosen or total + area <= room:
             chosen.append(k)

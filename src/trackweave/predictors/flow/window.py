@@ -46,7 +46,7 @@ class Window(NamedTuple):
     def margin(self) -> int:
         """How far around a mask with this window one looks: a share of its size, but never little."""
         rows, columns = self.shape
-        return int(max(24, 0.3 * np.sqrt(rows * columns)))
+        return int(max(20, 0.2 * np.sqrt(rows * columns)))
 
     def grow(self, by: float, frame: tuple[int, int]) -> Window:
         """Larger by `by` on each side, within a frame `(h, w)`."""
