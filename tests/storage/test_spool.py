@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import io
 from pathlib import Path
 
 import numpy as np
@@ -59,3 +61,24 @@ def test_a_folder_that_takes_no_file(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(RunFolderError, match="taken: no scratch file can be made here"):
         ResultSpool(tmp_path / "taken")
+
+
+class FullDisk(io.BytesIO):
+    """Takes nothing, and fails again when it is closed with what it could not write."""
+
+    def write(self, data: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def close(self) -> None:
+        super().close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_reported_once_and_names_the_folder(tmp_path: Path) -> None:
+    masks = PackedMasks.from_bool(np.ones((1, 2, 2), bool))
+    with pytest.raises(RunFolderError, match=r"results cannot be stored: No space left on device") as caught:  # noqa: SIM117
+        with ResultSpool(tmp_path) as spool:
+            spool._file.close()
+            spool._file = FullDisk()  # type: ignore[assignment]
+            spool.append(0, np.zeros(1, OBJECT_DTYPE), masks)
+    assert str(tmp_path) in str(caught.value)

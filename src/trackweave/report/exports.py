@@ -51,9 +51,9 @@ def open_level(run_dir: Path, level: int | None) -> tuple[VideoSegments, Level]:
 
 def export_davis_run(run_dir: Path, out_dir: Path, level: int | None = None) -> list[Path]:
     """Writes `OUT/<frame stem>.png` for every frame of the run, as indexed label images of the frame's size."""
-    frames = FrameList.read(RunPaths(run_dir).frames)
     video, _ = open_level(run_dir, level)
     with video:
+        frames = FrameList.read(RunPaths(run_dir).frames)
         return export_davis(video, out_dir, frames.size, frames.names)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class ResultSpool:
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as the spool
         except OSError as error:
             raise RunFolderError(f"{folder}: no scratch file can be made here: {error.strerror or error}") from error
+        self._where = folder or Path(tempfile.gettempdir())
         self._places: dict[int, array[int]] = {}  # frame → offset, rows, compressed length, …
         self._end = 0
         self.size: tuple[int, int] | None = None
@@ -72,7 +74,7 @@ class ResultSpool:
             self._file.write(payload)
             self._file.flush()  # a full disk is reported here, not at some later read
         except OSError as error:
-            raise RunFolderError(f"scratch file cannot grow: {error.strerror or error}") from error
+            raise RunFolderError(f"{self._where}: results cannot be stored: {error.strerror or error}") from error
         self._places.setdefault(frame, array("q")).extend((self._end, len(rows), len(payload)))
         self._end += rows.nbytes + len(payload)
 
@@ -109,7 +111,8 @@ class ResultSpool:
 
     def close(self) -> None:
         """Removes the scratch file."""
-        self._file.close()
+        with suppress(OSError):  # on a full disk what is still buffered fails again; `append` has said so already
+            self._file.close()
         self._places.clear()
 
     def __enter__(self) -> ResultSpool:

@@ -35,6 +35,11 @@ class Appearance:
     """Tables of one object.
 
     Owns `(TABLES, TABLE_SIZE)` float32 shares of the object and of the background, and the log-ratio of the two.
+
+    Attributes:
+        reference: mean likeness of the object on its prompt.
+        confusion: share of `reference` that the likest thing beside the object reached on the prompt's frame: an
+            object among its doubles cannot be told by its looks.
     """
 
     def __init__(self, background_share: float, background_decay: float, weight: float, limit: float) -> None:
@@ -47,6 +52,7 @@ class Appearance:
         self._prompts = 0
         self._rare = _RARE
         self.reference = self._limit
+        self.confusion = 0.0
 
     def learn_prompt(self, features: Features, mask: NDArray[np.bool_]) -> None:
         """Learns object and background from a prompt; several prompts count alike.
@@ -63,8 +69,9 @@ class Appearance:
         self._anchored += (outside - self._anchored) / np.float32(self._prompts)
         self._rare = max(_RARE, _RARE_PIXELS / float(mask.sum()))
         self._compile()
-        likeness = self.likeness(features, window)
-        self.reference = max(float(likeness[mask[window.slices]].mean()), 0.1)
+        whole = self.likeness(features, Window(0, mask.shape[0], 0, mask.shape[1]))
+        self.reference = max(float(whole[mask].mean()), 0.1)
+        self.confusion = max(self.confusion, _likest_other(whole, mask) / self.reference)
 
     def refresh(self, features: Features, mask: NDArray[np.bool_], window: Window, frames: int) -> None:
         """Learns the present background.
@@ -109,6 +116,17 @@ class Appearance:
         if self._recent is not None:
             background = (1 - self._share) * background + self._share * self._recent
         _log_ratio(self._object, background, np.float32(self._rare), self._evidence)
+
+
+def _likest_other(likeness: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
+    """Mean likeness of the patch beside the object that looks most like it; 0 when none is of any size."""
+    near = cv2.dilate(mask.view(np.uint8), np.ones((7, 7), np.uint8))
+    alike = ((likeness > 1) & (near == 0)).view(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(alike, connectivity=8)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    means = np.bincount(labels.ravel(), weights=likeness.ravel(), minlength=count) / areas
+    means[(areas < 0.25 * np.count_nonzero(mask)) | (np.arange(count) == 0)] = 0
+    return float(means.max())
 
 
 def training_window(window: Window, frame: tuple[int, int]) -> Window:

@@ -71,7 +71,7 @@ def search(
     own = motion.own[window.slices]
     room = _ROOM * quest.expected_area - quest.area
     finds = []
-    for k in _plausible(areas, scores, quest, room, settings):
+    for k in _plausible(areas, scores, quest, room, _required(quest, appearance, settings)):
         x, y, width, height, area = stats[k]
         inside = labels[y : y + height, x : x + width] == k
         moves = -np.median(own[y : y + height, x : x + width][inside], axis=0)
@@ -88,15 +88,22 @@ def _where(quest: Quest, frame: tuple[int, int]) -> Window:
     return quest.tight.join(expected).grow(1.2 * np.sqrt(half_x * half_y), frame)
 
 
+def _required(quest: Quest, appearance: Appearance, settings: FlowSettings) -> float:
+    """Share of the prompt's likeness that a find needs: a lost object more than what resembled it at first."""
+    if quest.tight is not None:
+        return settings.part_likeness
+    return max(settings.object_likeness, appearance.confusion + settings.clearance)
+
+
 def _plausible(
-    areas: NDArray[np.int32], scores: NDArray[np.float64], quest: Quest, room: float, settings: FlowSettings
+    areas: NDArray[np.int32], scores: NDArray[np.float64], quest: Quest, room: float, required: float
 ) -> NDArray[np.int64]:
     """Labels of patches whose size and likeness are right."""
-    fits = (areas >= max(12, 0.02 * quest.expected_area)) & (areas <= 1.6 * quest.expected_area)
+    fits = (scores > required) & (areas >= max(12, 0.02 * quest.expected_area)) & (areas <= 1.6 * quest.expected_area)
     if quest.tight is None:
-        fits &= (scores > settings.object_likeness) & (areas > 0.1 * quest.expected_area)
+        fits &= areas > 0.1 * quest.expected_area
     else:
-        fits &= (scores > settings.part_likeness) & (areas <= room)
+        fits &= areas <= room
     fits[0] = False
     return np.flatnonzero(fits)
 

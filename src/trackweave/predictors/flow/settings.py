@@ -52,3 +52,6 @@ class FlowSettings(BaseModel):
         default=0.6, ge=0, description="Likeness to the prompt that a re-appearing part needs."
     )
     object_likeness: float = Field(default=0.7, ge=0, description="Likeness to the prompt that a lost object needs.")
+    clearance: float = Field(
+        default=0.05, description="How much more alike than anything else on the prompt's frame a find must be."
+    )
