@@ -296,7 +296,7 @@ class _Job:
         if np.all(void | (labels == 0)):
             text = f"{where}: a black and white mask: its object got id 1"
             self.warnings.append(RunWarning("prompts", None, "binary-prompt", text))
-            return void.astype(np.int64)
+            return np.asarray(void, np.int64)
         text = f"{where}: label {VOID_LABEL} means void and was not tracked"
         self.warnings.append(RunWarning("prompts", None, "void-label", text))
         return np.where(void, 0, labels)

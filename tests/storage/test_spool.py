@@ -75,10 +75,12 @@ class FullDisk(io.BytesIO):
 
 
 def test_a_full_disk_is_reported_once_and_names_the_folder(tmp_path: Path) -> None:
-    masks = PackedMasks.from_bool(np.ones((1, 2, 2), bool))
-    with pytest.raises(RunFolderError, match=r"results cannot be stored: No space left on device") as caught:  # noqa: SIM117
+    def fill() -> None:
         with ResultSpool(tmp_path) as spool:
             spool._file.close()
             spool._file = FullDisk()  # type: ignore[assignment]
-            spool.append(0, np.zeros(1, OBJECT_DTYPE), masks)
+            spool.append(0, np.zeros(1, OBJECT_DTYPE), PackedMasks.from_bool(np.ones((1, 2, 2), bool)))
+
+    with pytest.raises(RunFolderError, match=r"results cannot be stored: No space left on device") as caught:
+        fill()
     assert str(tmp_path) in str(caught.value)

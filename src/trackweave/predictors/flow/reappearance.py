@@ -24,7 +24,7 @@ class Quest:
     """Who is searched for.
 
     Attributes:
-        tight: window of what is still visible; None for a lost object.
+        tight: window of what is still visible; None for an object that is lost, or so small that it may be elsewhere.
         area: pixels still visible.
         expected_area: pixels it should have.
         centre: `(x, y)` where it should be.
@@ -60,7 +60,7 @@ def search(
         return None
     likeness = appearance.likeness(features, window)
     alike = (likeness > 1).view(np.uint8)
-    if quest.tight is not None:
+    if quest.area:
         known = warp(quest.probability, quest.window, motion, window)
         alike &= cv2.dilate(known.view(np.uint8), np.ones((5, 5), np.uint8)) == 0
     count, drawn, stats, _ = cv2.connectedComponentsWithStats(alike, connectivity=8)

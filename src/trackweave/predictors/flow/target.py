@@ -16,6 +16,21 @@ from trackweave.predictors.flow.smoothing import smooth
 from trackweave.predictors.flow.window import Window
 
 _CERTAIN = 8.0
+_MOVING = 1.5
+"""Speed relative to the camera, pixels per frame, from which the object is known to move."""
+
+_DWINDLED = 0.15
+"""Share of the expected area below which the whole frame is searched."""
+
+_COMPLETE = 0.3
+"""Share of the expected area from which the rest is taken to be hidden, not lost."""
+
+_STRANGE = 0.2
+"""Resemblance to the prompt, as a share of the prompt's own, below which a mask is held to be something else …"""
+
+_PATIENCE = 3
+"""… when it stays so for this many frames."""
+
 _SHRINK = 0.99
 """What the expected area keeps per frame: an object that recedes slowly is not one that hides."""
 
@@ -32,6 +47,7 @@ class Target:
     def __init__(self, appearance: Appearance, settings: FlowSettings) -> None:
         self._settings, self._appearance = settings, appearance
         self._frames = 0
+        self._strange = 0
         self.logits = np.zeros((1, 1), np.float32)
         self.window = Window(0, 1, 0, 1)
         self.score = 0.0
@@ -68,6 +84,7 @@ class Target:
         self.window = self._tight.grow(2, mask.shape)
         self.logits = np.where(mask[self.window.slices], _CERTAIN, -_CERTAIN).astype(np.float32)
         self.score = 1.0
+        self._strange = 0
         self._area = int(mask.sum())
         self._expected_area = float(self._area)
         self._centre, self._half_size = np.array(self._tight.centre), np.array(self._tight.half_size)
@@ -77,6 +94,8 @@ class Target:
         self._frames += 1
         shift = self._predict(motion)
         found = self._search(motion, features)
+        if found is not None and self._dwindled and np.count_nonzero(found) > 2 * self._area:
+            self._lose()  # what is left is more likely a leak than the object
         if self._tight is None and found is None:
             return
         window = self._look_at(found, shift, motion.back.shape[:2])
@@ -87,9 +106,12 @@ class Target:
         if not warped.any():
             self._lose()
             return
-        logits = self._decide(warped, found, motion, features, window)
+        logits, appearance = self._decide(warped, found, motion, features, window)
         mask = _keep_parts(logits > 0, warped)
+        mask = self._drop_static_parts(mask, motion.own[window.slices])
         self._accept(logits, mask, window, features)
+        if self._tight is not None:
+            self._judge(mask, appearance)
 
     def _predict(self, motion: Motion) -> float:
         """Follows the object's centre, velocity relative to the camera, and largest shift in pixels."""
@@ -110,11 +132,16 @@ class Target:
         self._centre = self._centre + self._velocity + motion.camera_ahead[y, x]
         return shift
 
+    @property
+    def _dwindled(self) -> bool:
+        """Whether so little is left that the object may well be elsewhere."""
+        return self._area < _DWINDLED * self._expected_area
+
     def _search(self, motion: Motion, features: Features) -> NDArray[np.bool_] | None:
         if self._area >= self._settings.search_below * self._expected_area:
             return None
         quest = Quest(
-            self._tight,
+            None if self._dwindled else self._tight,
             self._area,
             self._expected_area,
             self._centre,
@@ -141,8 +168,8 @@ class Target:
         motion: Motion,
         features: Features,
         window: Window,
-    ) -> NDArray[np.float32]:
-        """Adds up the evidence and smooths it."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Adds up the evidence and smooths it; also tells the evidence of appearance by itself."""
         settings = self._settings
         distance = signed_distance(warped)
         place = Window.around(warped, window.top, window.left)
@@ -152,7 +179,24 @@ class Target:
             logits += settings.motion_weight * motion_evidence(
                 distance, appearance, motion, window, settings.motion_limit
             )
-        return smooth(logits, features, window, settings.smoothing, settings.smoothing_rounds)
+        smoothed = smooth(logits, features, window, settings.smoothing, settings.smoothing_rounds)
+        return smoothed, appearance
+
+    def _drop_static_parts(self, mask: NDArray[np.bool_], own: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Drops detached small parts that stay with the scene while the object moves through it."""
+        speed = float(np.hypot(*self._velocity))
+        if speed < _MOVING:
+            return mask
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+        areas = stats[:, cv2.CC_STAT_AREA]
+        keep = np.ones(count, np.bool_)
+        for k in range(1, count):
+            if areas[k] < 0.5 * areas[1:].max():
+                x, y, width, height = stats[k, :4]
+                inside = labels[y : y + height, x : x + width] == k
+                moves = -np.median(own[y : y + height, x : x + width][inside], axis=0)
+                keep[k] = moves @ self._velocity > 0.3 * speed**2
+        return mask if keep.all() else np.asarray(keep[labels] & mask, np.bool_)
 
     def _accept(self, logits: NDArray[np.float32], mask: NDArray[np.bool_], window: Window, features: Features) -> None:
         if not mask.any():
@@ -163,12 +207,22 @@ class Target:
         self._tight = Window.around(mask, window.top, window.left)
         self._area = int(np.count_nonzero(mask))
         self._expected_area = max(float(self._area), _SHRINK * self._expected_area)
-        self.score = self._objectness(mask)
         if self._frames % self._settings.refresh_every == 0:
             self._refresh(mask, features)
 
-    def _objectness(self, mask: NDArray[np.bool_]) -> float:
-        return float(np.clip(2 * _probability(self.logits)[mask].mean() - 1, 0, 1))
+    def _judge(self, mask: NDArray[np.bool_], appearance: NDArray[np.float32]) -> None:
+        """Scores how sure the outline is, how much the object resembles its prompt, and how much of it there is.
+
+        What has not resembled it for a while is not the object.
+        """
+        resemblance = float(appearance[mask].mean()) / self._appearance.reference
+        self._strange = self._strange + 1 if resemblance < _STRANGE else 0
+        if self._strange >= _PATIENCE:
+            self._lose()
+            return
+        certainty = 2 * float(_probability(self.logits)[mask].mean()) - 1
+        complete = self._area / (_COMPLETE * self._expected_area)
+        self.score = max(certainty, 0.01) * min(max(resemblance, 0.05), 1.0) * min(complete, 1.0)
 
     def _refresh(self, mask: NDArray[np.bool_], features: Features) -> None:
         assert self._tight is not None
@@ -184,7 +238,7 @@ class Target:
         self._appearance.refresh(features, around, self._tight, self._settings.refresh_every)
 
     def _lose(self) -> None:
-        self._tight, self._area, self.score = None, 0, 0.0
+        self._tight, self._area, self.score, self._strange = None, 0, 0.0, 0
         self.logits, self.window = np.full((1, 1), -_CERTAIN, np.float32), Window(0, 1, 0, 1)
 
 
