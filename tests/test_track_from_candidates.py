@@ -103,7 +103,13 @@ def test_two_equal_runs_write_equal_bytes(candidates: Path, tmp_path: Path) -> N
     first, second = (archives(tmp_path / name) for name in "ab")
     assert first == second
     assert len(first) == 4
-    manifests = [(tmp_path / name / "manifest.json").read_bytes() for name in "ab"]
+    manifests = [json.loads((tmp_path / name / "manifest.json").read_text()) for name in "ab"]
+    for manifest in manifests:
+        measured = [manifest["derived"].pop(key) for key in ("durations", "peak_rss_mb")]
+        assert measured[0]["track.predictor"] > 0
+        assert measured[1] > 10
+        assert manifest["derived"]["totals"].pop("seconds") > 0
+        assert all(stats.pop("durations") for stats in manifest["derived"]["levels"].values())
     assert manifests[0] == manifests[1]
 
 

@@ -47,6 +47,7 @@ from trackweave.tracking.helpers import ProgressPrinter, TimingAggregator, sampl
 from trackweave.tracking.level_runner import (
     describe_tracks,
     level_stats,
+    manifest_stats,
     persist_level_outputs,
     run_level_tracking,
 )
@@ -366,8 +367,9 @@ class _Job:
                 tracks=describe_tracks(artifacts),
                 timer=timer,
             )
-        counts = {key: value for key, value in stats.items() if key not in ("tracks", "durations")}
-        update_tracking_manifest(self.run, level=PROMPTED_LEVEL, artifacts=files, stats=counts, warnings=[])
+        update_tracking_manifest(
+            self.run, level=PROMPTED_LEVEL, artifacts=files, stats=manifest_stats(stats), warnings=[]
+        )
         self._record(PROMPTED_LEVEL, fingerprint, files, stats, [], 1)
         return self._finish({PROMPTED_LEVEL: stats}, self.warnings)
 
@@ -519,6 +521,9 @@ class _Job:
             "warnings": [warning.to_json() for warning in warnings],
         }
         write_json(self.run.summary, summary)
+        manifest = RunManifest.load(self.run.manifest)
+        manifest.set_totals({key: summary[key] for key in ("totals", "durations", "peak_rss_mb")})
+        manifest.write()
         return RunResult(self.run, levels, list(warnings), summary)
 
     def _display(self, label: str, total: int) -> ProgressPrinter | None:

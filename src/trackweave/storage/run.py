@@ -226,6 +226,10 @@ class RunManifest:
         levels = {int(known) for known in self.data.get("levels", [])} | {int(level)}
         self.data["levels"] = sorted(levels)
 
+    def set_totals(self, totals: Mapping[str, Any]) -> None:
+        """Records what spans the levels of a finished run: totals, durations by stage, peak memory."""
+        self.data.setdefault("derived", {}).update(totals)
+
     def replace_warnings(self, warnings: Iterable[RunWarning], *, stages: Iterable[str], level: int | None) -> None:
         """Puts a stage's warnings in the place of those that an earlier run of it left."""
         redone = set(stages)

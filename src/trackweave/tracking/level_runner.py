@@ -116,7 +116,7 @@ def run_level_tracking(
         files["compare"] = str((comparison.folder / "compare.json").relative_to(run.root))
     warnings = [*ready.notes, *_later(ready), *(comparison.warnings if comparison else ())]
     stats = _build_level_stats(ready, artifacts, tracks, timer)
-    update_tracking_manifest(run, level=level, artifacts=files, stats=_counts(stats), warnings=warnings)
+    update_tracking_manifest(run, level=level, artifacts=files, stats=manifest_stats(stats), warnings=warnings)
     return LevelRunResult(artifacts, files, comparison, warnings, stats, timer)
 
 
@@ -235,9 +235,9 @@ def level_stats(
     }
 
 
-def _counts(stats: Mapping[str, Any]) -> dict[str, Any]:
-    """What the manifest keeps: numbers, not every track, and no durations, so that equal runs have equal manifests."""
-    return {key: value for key, value in stats.items() if key not in ("tracks", "durations")}
+def manifest_stats(stats: Mapping[str, Any]) -> dict[str, Any]:
+    """What the manifest keeps of a level's statistics: everything but the single tracks."""
+    return {key: value for key, value in stats.items() if key != "tracks"}
 
 
 def _render_comparison(
@@ -251,6 +251,7 @@ __all__ = [
     "LevelRunResult",
     "describe_tracks",
     "level_stats",
+    "manifest_stats",
     "persist_level_outputs",
     "run_level_tracking",
     "spans",

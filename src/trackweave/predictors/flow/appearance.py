@@ -34,7 +34,8 @@ _WITHOUT_POSITION = np.array([1.5, 1.5, 0.0], np.float32)
 class Appearance:
     """Tables of one object.
 
-    Owns `(TABLES, TABLE_SIZE)` float32 shares of the object and of the background, and the log-ratio of the two.
+    Owns `(TABLES, TABLE_SIZE)` shares of the object and of the background, in half precision as there may be hundreds
+    of objects, and the log-ratio of the two.
 
     Attributes:
         reference: mean likeness of the object on its prompt.
@@ -45,9 +46,9 @@ class Appearance:
     def __init__(self, background_share: float, background_decay: float, weight: float, limit: float) -> None:
         self._share, self._decay = background_share, background_decay
         self._weights, self._limit = _FULL * np.float32(weight), limit
-        self._object = np.zeros((TABLES, TABLE_SIZE), np.float32)
-        self._anchored = np.zeros((TABLES, TABLE_SIZE), np.float32)
-        self._recent: NDArray[np.float32] | None = None
+        self._object = np.zeros((TABLES, TABLE_SIZE), np.float16)
+        self._anchored = np.zeros((TABLES, TABLE_SIZE), np.float16)
+        self._recent: NDArray[np.float16] | None = None
         self._evidence = np.zeros((TABLES, TABLE_SIZE), np.float32)
         self._prompts = 0
         self._rare = _RARE
@@ -64,9 +65,9 @@ class Appearance:
         self._prompts += 1
         window = Window.around(mask)
         inside, outside = _count(features, mask[training_window(window, mask.shape).slices], window)
-        # The running mean over prompts, in place.
-        self._object += (inside - self._object) / np.float32(self._prompts)
-        self._anchored += (outside - self._anchored) / np.float32(self._prompts)
+        share = 1 / self._prompts
+        self._object = _mix(self._object, inside, share)
+        self._anchored = _mix(self._anchored, outside, share)
         self._rare = max(_RARE, _RARE_PIXELS / float(mask.sum()))
         self._compile()
         whole = self.likeness(features, Window(0, mask.shape[0], 0, mask.shape[1]))
@@ -83,8 +84,8 @@ class Appearance:
             frames: how many frames lie between two refreshes.
         """
         _, outside = _count(features, mask, window)
-        keep = self._decay**frames
-        self._recent = outside if self._recent is None else keep * self._recent + (1 - keep) * outside
+        fresh = 1.0 if self._recent is None else 1 - self._decay**frames
+        self._recent = _mix(self._anchored if self._recent is None else self._recent, outside, fresh)
         self._compile()
 
     def evidence(self, features: Features, window: Window, place: Window) -> NDArray[np.float32]:
@@ -112,10 +113,15 @@ class Appearance:
         return out
 
     def _compile(self) -> None:
-        background = self._anchored
+        background = self._anchored.astype(np.float32)
         if self._recent is not None:
-            background = (1 - self._share) * background + self._share * self._recent
-        _log_ratio(self._object, background, np.float32(self._rare), self._evidence)
+            background += np.float32(self._share) * (self._recent - background)
+        _log_ratio(self._object.astype(np.float32), background, np.float32(self._rare), self._evidence)
+
+
+def _mix(old: NDArray[np.float16], new: NDArray[np.float32], share: float) -> NDArray[np.float16]:
+    """Moves `old` by `share` of the way to `new`."""
+    return np.asarray(old + np.float32(share) * (new - old), np.float16)
 
 
 def _likest_other(likeness: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import weakref
 from collections import OrderedDict
 from collections.abc import Hashable
 from pathlib import Path
@@ -27,6 +28,7 @@ class ArrayStore:
         self._memory: OrderedDict[Hashable, Arrays] = OrderedDict()
         self._files: OrderedDict[Hashable, tuple[Path, int]] = OrderedDict()
         self._folder: Path | None = None
+        self._cleaner: weakref.finalize[..., ArrayStore] | None = None
         self._written = 0
         self.memory_used = 0
         self.disk_used = 0
@@ -49,13 +51,14 @@ class ArrayStore:
         self._remember(key, arrays)
 
     def close(self) -> None:
-        """Forgets everything and removes the temporary folder."""
+        """Forgets everything, removes the temporary folder, and keeps nothing from now on."""
         self._memory.clear()
         self._files.clear()
         self.memory_used = self.disk_used = 0
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        self._memory_limit = self._disk_limit = 0  # a prefetch may still be on its way
+        if self._cleaner is not None:
+            self._cleaner()
+        self._folder = None
 
     def _remember(self, key: Hashable, arrays: Arrays) -> None:
         self._memory[key] = arrays
@@ -77,6 +80,8 @@ class ArrayStore:
             self.disk_used -= freed
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="trackweave-flow-"))
+            # A session that nobody closes must not leave gigabytes behind.
+            self._cleaner = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         path = self._folder / f"{self._written:07d}.npz"
         self._written += 1
         with path.open("wb") as file:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.flow.target import Target
 from trackweave.predictors.flow.window import Window
 from trackweave.predictors.prompts import Prompt, PromptBook, walk
+
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +85,10 @@ class FlowSession:
             raise PredictorError("the session is closed: open another one")
 
     def _propagate(self, cohort: list[int], path: range) -> Iterator[FramePrediction]:
-        members = [self._enlist(obj_id) for obj_id in cohort]
         ids = np.array(cohort, np.int64)
         pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
         with pool or nullcontext():
+            members = _map(self._enlist, cohort, pool)
             for frame in path:
                 if frame == path[0]:
                     for member in members:
@@ -122,6 +126,7 @@ class FlowSession:
         return mask_in_box(self._analysis.small_frame(frame), Window.around(mask))
 
     def _step(self, members: Sequence[_Member], *, here: int, there: int, pool: ThreadPoolExecutor | None) -> None:
+        self._check_open()
         motion, features = self._analysis.motion(here, there), self._analysis.features(there)
 
         def move(member: _Member) -> None:
@@ -130,7 +135,7 @@ class FlowSession:
             else:
                 member.target.step(motion, features)
 
-        _for_each(move, members, pool)
+        _map(move, members, pool)
 
     def _predict(self, frame: int, ids: NDArray[np.int64], members: Sequence[_Member]) -> FramePrediction:
         working = self._analysis.working
@@ -143,14 +148,12 @@ class FlowSession:
             if given is not None and given.box is None:
                 masks.bits[n] = given.mask.bits[0]
         scores = np.array([member.target.score for member in members], np.float32)
+        scores[masks.areas == 0] = 0  # a working pixel may be too little for a frame pixel
         return FramePrediction(frame, ids, masks, scores)
 
 
-def _for_each(action: Callable[[_Member], None], members: Sequence[_Member], pool: ThreadPoolExecutor | None) -> None:
-    """Applies an action to every member; members do not touch each other, so the order does not matter."""
-    if pool is None or len(members) < 2:
-        for member in members:
-            action(member)
-        return
-    for _ in pool.map(action, members):
-        pass
+def _map(action: Callable[[In], Out], items: Sequence[In], pool: ThreadPoolExecutor | None) -> list[Out]:
+    """Applies an action to every item; items do not touch each other, so the order of work does not matter."""
+    if pool is None or len(items) < 2:
+        return [action(item) for item in items]
+    return list(pool.map(action, items))

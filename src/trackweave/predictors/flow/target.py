@@ -59,11 +59,6 @@ class Target:
         self._velocity = np.zeros(2)
 
     @property
-    def visible(self) -> bool:
-        """Whether there is any object on this frame."""
-        return self._tight is not None
-
-    @property
     def outline(self) -> tuple[NDArray[np.float32], Window]:
         """Log-odds cut to the object with a rim, and where they lie."""
         if self._tight is None:
