@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 TABLES = 10
 """Tables of an appearance model: four of fine colour, four of coarse colour and texture, two of colour and position."""
 
+# numba's cache does not see a constant change in another file: clear it (or touch appearance.py) when changing these.
 TABLE_BITS = 13
 TABLE_SIZE = 1 << TABLE_BITS
 
