@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_OUT ?= runs/demo
 
-.PHONY: demo test check lint types contracts bench clean
+.PHONY: demo test check lint types contracts bench bench-davis clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,6 +36,12 @@ bench: $(STAMP)  ## the figures of docs/benchmarks.md that need no data
 	$(BIN)/python benchmarks/dedup.py
 	$(BIN)/python benchmarks/archive.py
 	$(BIN)/python benchmarks/memory.py
+
+# `make bench-davis DAVIS=DIR`: DIR holds SEQUENCE/frames and SEQUENCE/masks.
+bench-davis: $(STAMP)
+	$(BIN)/python benchmarks/flow_davis.py --root $(DAVIS)
+	$(BIN)/python benchmarks/flow_davis.py --root $(DAVIS) --methods flow --reverse
+	$(BIN)/python benchmarks/flow_davis.py --root $(DAVIS) --methods flow --objects 10
 
 clean:
 	rm -rf $(VENV) runs build dist

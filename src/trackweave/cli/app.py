@@ -143,11 +143,14 @@ def _tell(summary: Any, report: Path) -> None:
     for warning in summary["warnings"]:
         typer.echo(f"warning: {warning['message']}", err=True)
     typer.echo(f"predictor: {predictor['name']} ({predictor['reason']})")
-    typer.echo(
-        f"{totals['objects']} objects on {totals['object_frames']} object-frames in {len(totals['levels'])} level(s), "
-        f"{totals['duplicates']} of {totals['candidates']} candidates were duplicates"
-    )
+    typer.echo(f"{totals['objects']} objects on {totals['object_frames']} object-frames in {_levels(totals['levels'])}")
+    if totals["candidates"] > totals["prompts"]:
+        typer.echo(f"{totals['duplicates']} of {totals['candidates']} candidates were already tracked or duplicates")
     typer.echo(f"report: {report}")
+
+
+def _levels(levels: list[int]) -> str:
+    return f"level {levels[0]}" if len(levels) == 1 else f"levels {', '.join(map(str, levels))}"
 
 
 @app.command()
