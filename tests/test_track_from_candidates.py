@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import trackweave
-from tests.worlds import candidates_of, world
+from tests.worlds import CROSSING, candidates_of
 from trackweave.errors import RunFolderError
 from trackweave.frames.source import FrameSource
 from trackweave.predictors.replay import ReplayPredictor
@@ -25,20 +25,7 @@ from trackweave.storage.files import PARTIAL_SUFFIX
 from trackweave.track_from_candidates import main, track_masks
 from trackweave.tracking.pipeline_context import TrackingSettings
 
-SCENE = world(
-    """
-    aa....bb
-    aa....bb
-    """,
-    """
-    ..aabb..
-    ..aabb..
-    """,
-    """
-    ..bbaa..
-    ..bbaa..
-    """,
-)
+SCENE = CROSSING
 
 
 @pytest.fixture
@@ -251,7 +238,7 @@ def test_a_disk_that_fills_up_keeps_the_finished_level(
 
     def fills(self: NpzWriter, name: str, array: np.ndarray) -> None:
         written.append(name)
-        if len(written) > 10:
+        if len(written) > 12:
             raise OSError(errno.ENOSPC, "No space left on device")
         add(self, name, array)
 

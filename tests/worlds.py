@@ -103,3 +103,24 @@ def candidates_of(
             item(n, labels == k, frame=frame, level=level, with_mask=with_mask) for n, k in enumerate(present)
         ]
     return write_candidates(root, found, level)
+
+
+CROSSING = world(
+    """
+    aa....bb
+    aa....bb
+    """,
+    """
+    ..aabb..
+    ..aabb..
+    """,
+    """
+    ..bbaa..
+    ..bbaa..
+    """,
+    """
+    bb....aa
+    bb....aa
+    """,
+)
+"""Two objects that pass through each other's place."""

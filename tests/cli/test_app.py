@@ -15,27 +15,10 @@ import pytest
 from PIL import Image
 
 from tests.cli.shell import Shell
-from tests.worlds import World, candidates_of, item, world, write_candidates
+from tests.worlds import CROSSING, World, candidates_of, item, write_candidates
 from trackweave.storage.segments import VideoSegments
 
-SCENE = world(
-    """
-    aa....bb
-    aa....bb
-    """,
-    """
-    ..aabb..
-    ..aabb..
-    """,
-    """
-    ..bbaa..
-    ..bbaa..
-    """,
-    """
-    bb....aa
-    bb....aa
-    """,
-)
+SCENE = CROSSING
 
 
 def write_frames(scene: World, folder: Path) -> Path:

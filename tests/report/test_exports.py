@@ -5,27 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.worlds import candidates_of, world
+from tests.worlds import CROSSING, candidates_of
 from trackweave.errors import ArtifactError, SettingError
 from trackweave.formats.mp4 import Mp4Writer
 from trackweave.frames.opening import open_frames
 from trackweave.report.exports import export_davis_run, export_mp4_run, open_level, write_contact_sheet
 from trackweave.track_from_candidates import track_masks
 
-SCENE = world(
-    """
-    aa....bb
-    aa....bb
-    """,
-    """
-    ..aabb..
-    ..aabb..
-    """,
-    """
-    ..bbaa..
-    ..bbaa..
-    """,
-)
+SCENE = CROSSING
 
 
 @pytest.fixture
@@ -44,7 +31,7 @@ def run(tmp_path: Path, clip: Path) -> Path:
 
 
 def test_a_source_that_was_given_stays_open(run: Path, clip: Path, tmp_path: Path) -> None:
-    with open_frames(clip, sampling="0:3") as frames:
+    with open_frames(clip, sampling="0:4") as frames:
         export_mp4_run(run, tmp_path / "a.mp4", frames=frames)
         write_contact_sheet(run, tmp_path / "a.png", frames=frames)
         assert frames[2].shape == (8, 32, 3)
@@ -53,7 +40,7 @@ def test_a_source_that_was_given_stays_open(run: Path, clip: Path, tmp_path: Pat
 def test_the_recorded_input_is_opened_again(run: Path, tmp_path: Path) -> None:
     export_mp4_run(run, tmp_path / "a.mp4")
     with open_frames(tmp_path / "a.mp4") as video:
-        assert len(video) == 3
+        assert len(video) == 4
         assert video.times is not None
         assert video.times[1] == pytest.approx(0.1)  # the rate of the source
 
@@ -69,7 +56,7 @@ def test_levels_are_named_when_there_are_several(tmp_path: Path) -> None:
     track_masks(SCENE.frames, tmp_path / "run", candidates=candidates, predictor="static")
     with pytest.raises(SettingError, match="levels 2, 4: name one"):
         open_level(tmp_path / "run", None)
-    assert len(export_davis_run(tmp_path / "run", tmp_path / "out", 4)) == 3
+    assert len(export_davis_run(tmp_path / "run", tmp_path / "out", 4)) == 4
     with pytest.raises(ArtifactError, match="records no video_segments of level 6"):
         open_level(tmp_path / "run", 6)
     with pytest.raises(ArtifactError, match="its frames \\(memory\\)"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.worlds import World, candidates_of, item, world, write_candidates
+from tests.worlds import CROSSING, World, candidates_of, item, world, write_candidates
 from trackweave.errors import PredictorError
 from trackweave.frames.source import FrameSource
 from trackweave.ids import IdAllocator, Level, TrackId
@@ -61,26 +61,6 @@ def follows(tracks: Tracks, scene: World, letter: str, frame: int) -> int:
         return 0
     same = [np.array_equal(mask.to_bool()[0], scene.mask(frame, letter)) for mask in there.masks]
     return int(there.track_id[same.index(True)]) if True in same else 0
-
-
-CROSSING = world(
-    """
-    aa....bb
-    aa....bb
-    """,
-    """
-    ..aabb..
-    ..aabb..
-    """,
-    """
-    ..bbaa..
-    ..bbaa..
-    """,
-    """
-    bb....aa
-    bb....aa
-    """,
-)
 
 
 def test_crossing_objects_keep_their_identities(tmp_path: Path) -> None:

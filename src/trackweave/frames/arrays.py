@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import FrameError, InputError
-from trackweave.frames.selection import WholeVideo, checked_position, numbered_names, size_text
+from trackweave.frames.selection import WholeVideo, checked_position, size_text
 from trackweave.frames.source import FrameSource, RGBFrame
 
 
@@ -66,19 +66,10 @@ class ArrayFrames(WholeVideo):
             _refuse_single_frame(frames)
         if not len(frames):
             raise FrameError("the array of frames is empty: give at least one frame")
-        self._names = numbered_names(len(frames))
         self._size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self._frames)
-
-    @property
-    def names(self) -> Sequence[str]:
-        return self._names
-
-    @property
-    def times(self) -> Sequence[float] | None:
-        return None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -118,7 +109,6 @@ class IteratorFrames(WholeVideo):
         self._spool = tempfile.TemporaryFile(prefix="trackweave-frames-")  # noqa: SIM115 (closed in `close`)
         self._size: tuple[int, int] | None = None
         self._spooled = 0
-        self._names: Sequence[str] = ()
         self._failure: Exception | None = None
         self._lock = RLock()
 
@@ -143,17 +133,6 @@ class IteratorFrames(WholeVideo):
             while local >= self._spooled and self._pull():
                 pass
             return self._read(checked_position(local, self._spooled))
-
-    @property
-    def names(self) -> Sequence[str]:
-        with self._lock:
-            if len(self) != len(self._names):
-                self._names = numbered_names(len(self))
-            return self._names
-
-    @property
-    def times(self) -> Sequence[float] | None:
-        return None
 
     @property
     def size(self) -> tuple[int, int]:

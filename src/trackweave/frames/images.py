@@ -72,10 +72,6 @@ class _StillFrames(WholeVideo):
         return self._names
 
     @property
-    def times(self) -> Sequence[float] | None:
-        return None
-
-    @property
     def size(self) -> tuple[int, int]:
         with self._lock:
             if self._size is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -26,8 +27,9 @@ def checked_position(local: int, count: int) -> int:
     return position
 
 
+@lru_cache(maxsize=4)
 def numbered_names(count: int) -> Sequence[str]:
-    """Names for frames that have none.
+    """Names for frames that have none; kept, because a run asks for them frame by frame.
 
     >>> numbered_names(2)
     ('frame_000000', 'frame_000001')
@@ -57,6 +59,14 @@ class WholeVideo(FrameSource):
     @property
     def indices(self) -> Sequence[FrameIndex]:
         return cast("Sequence[FrameIndex]", range(len(self)))
+
+    @property
+    def names(self) -> Sequence[str]:
+        return numbered_names(len(self))
+
+    @property
+    def times(self) -> Sequence[float] | None:
+        return None
 
     def select(self, positions: Sequence[int]) -> FrameSource:
         return Selection(self, positions)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import trackweave.frames.synthetic_textures as textures
-from trackweave.frames.selection import WholeVideo, checked_position, numbered_names
+from trackweave.frames.selection import WholeVideo, checked_position
 from trackweave.frames.source import RGBFrame
 from trackweave.frames.synthetic_motion import POST_WIDTH, POST_X, Actor, Pose, camera_at, cast_of
 
@@ -79,7 +79,6 @@ class SyntheticScene(WholeVideo):
         self.path: Path | None = None
         self.seed, self.camera, self.lighting, self.noise = seed, camera, lighting, noise
         self._size, self._length = (height, width), length
-        self._names = numbered_names(length)
         self._times = tuple(local / fps for local in range(length))
         rng = np.random.default_rng([seed, 0])
         self.actors: tuple[Actor, ...] = tuple(cast_of(rng, objects, width / height))
@@ -94,10 +93,6 @@ class SyntheticScene(WholeVideo):
     @property
     def size(self) -> tuple[int, int]:
         return self._size
-
-    @property
-    def names(self) -> Sequence[str]:
-        return self._names
 
     @property
     def times(self) -> Sequence[float] | None:
