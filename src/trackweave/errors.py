@@ -78,7 +78,7 @@ class MissingExtraError(TrackweaveError):
     "pandas is not installed: pip install 'trackweave[tables]'"
     """
 
-    def __init__(self, library: str, extra: str) -> None:
-        super().__init__(f"{library} is not installed: pip install 'trackweave[{extra}]'")
+    def __init__(self, library: str, extra: str, otherwise: str = "") -> None:
+        super().__init__(f"{library} is not installed: pip install 'trackweave[{extra}]'{otherwise}")
         self.library = library
         self.extra = extra

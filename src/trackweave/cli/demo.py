@@ -24,6 +24,8 @@ CLIP_NAME = "bikes.mp4"
 CLIP_SHOT = "187:242"
 """One shot of the clip: a taxi and a cyclist at a crossing, vans and cars passing in front of them."""
 
+NO_CLIP = ", or name a clip of yours with --clip, or take a generated scene with --synthetic"
+
 MARKER = ".trackweave-demo"
 
 
@@ -67,11 +69,11 @@ def packaged_clip() -> Path:
     try:
         files = importlib.metadata.files(CLIP_PACKAGE) or []
     except importlib.metadata.PackageNotFoundError:
-        raise MissingExtraError(CLIP_PACKAGE, "demo") from None
+        raise MissingExtraError(CLIP_PACKAGE, "demo", NO_CLIP) from None
     for file in files:
         if file.name == CLIP_NAME:
             return Path(str(file.locate()))
-    raise MissingExtraError(CLIP_PACKAGE, "demo")
+    raise MissingExtraError(CLIP_PACKAGE, "demo", NO_CLIP)
 
 
 def _run(frames: FrameSource, output: Path) -> RunResult:

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.shell import Shell
+from tests.worlds import CROSSING
+from trackweave.cli import demo
+from trackweave.formats.mp4 import Mp4Writer
+from trackweave.frames.synthetic import SyntheticScene
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    with Mp4Writer(tmp_path / "clip.mp4", 10) as video:
+        for image in CROSSING.frames:
+            video.write(np.asarray(image))
+    return tmp_path / "clip.mp4"
+
+
+def test_demo_on_a_clip_leaves_pictures_a_video_and_a_report(shell: Shell, clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    done = shell("demo", "-o", out, "--clip", clip)
+    assert done.code == 0, done.err
+    for name in ("sheet.png", "overlay.mp4", "report.html", "level_2/viz/compare/compare.json"):
+        assert (out / name).stat().st_size > 0
+        assert Path(name).name.split(".")[0] in done.out or name.startswith("level_2")
+    again = shell("demo", "-o", out, "--clip", clip)
+    assert again.code == 0, again.err
+
+
+def test_demo_does_not_clear_a_folder_that_it_did_not_make(shell: Shell, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("…")
+    done = shell("demo", "-o", tmp_path / "mine", "--clip", clip)
+    assert done.code == 1
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_demo_without_its_clip_says_what_else_can_be_done(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "files", absent)
+    done = shell("demo", "-o", tmp_path / "demo")
+    assert done.code == 1
+    assert "trackweave[demo]" in done.err
+    assert "--synthetic" in done.err
+
+
+def test_synthetic_demo_prints_scores(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "SyntheticScene", lambda: SyntheticScene(length=6, height=96, width=128))
+    done = shell("demo", "--synthetic", "-o", tmp_path / "demo")
+    assert done.code == 0, done.err
+    scores = [line for line in done.out.splitlines() if "mean J of the best track per object" in line]
+    assert len(scores) == 3
+    best = max(float(line.split("per object ")[1].split(",")[0]) for line in scores)
+    assert best > 0.4
