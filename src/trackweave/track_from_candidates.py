@@ -61,7 +61,9 @@ from trackweave.tracking.pipeline_context import (
 from trackweave.tracking.sam2_runner import prompt_tracking
 from trackweave.tracking.stores import FrameResultStore
 
-DEFAULT_LEVELS = (Level(2), Level(4), Level(6))
+ALL_LEVELS = (Level(2), Level(4), Level(6))
+GENERATED_LEVELS = (Level(2),)
+"""What is tracked when candidates are generated and nobody said which levels: finer ones take many times as long."""
 SUMMARY_VERSION = 1
 VOID_LABEL = 255
 Progress = Callable[[str, int], ProgressPrinter]
@@ -122,7 +124,7 @@ def track_masks(
             index to label map `(H, W)`; ids are the label values.
         generator: name of the built-in candidate generator.
         candidate_stride: frames between two on which the generator runs.
-        levels: granularity levels; None = those of `candidates`, else 2, 4, 6.
+        levels: granularity levels (2 coarse, 4 medium, 6 fine); None = those of `candidates`, else 2.
         predictor: a name of `choose_predictor`, or a predictor.
         sampling: `start:end:step` over the frames.
         settings: how to track.
@@ -156,7 +158,7 @@ def track_masks(
                 raise SettingError(f"there is no generator {generator!r}; known: {', '.join(GENERATORS)}")
             if candidate_stride < 1:
                 raise SettingError(f"candidate_stride is at least 1, not {candidate_stride}")
-            asked = [Level(level) for level in levels] if levels else list(DEFAULT_LEVELS)
+            asked = [Level(level) for level in levels] if levels else list(GENERATED_LEVELS)
             return job.run_generated(asked, generator, candidate_stride)
         root = Path(candidates)
         return job.run_candidates(root, _asked_levels(root, levels))

@@ -52,7 +52,12 @@ Frames = Annotated[str, typer.Argument(metavar="FRAMES|VIDEO", help="a folder of
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="the run folder to write")]
 Sampling = Annotated[str | None, typer.Option("--frames", metavar="START:END:STEP", help="which frames, as a slice")]
-Levels = Annotated[str | None, typer.Option("--levels", metavar="2,4,6", help="granularity levels")]
+Levels = Annotated[
+    str | None,
+    typer.Option(
+        "--levels", metavar="2,4,6", help="granularity: coarse, medium, fine [default: those of the candidates]"
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 
 
@@ -104,7 +109,8 @@ def masks(
 ) -> None:
     """Follow the objects of a video through time: masks, boxes, pictures and a report.
 
-    Without --candidates and --prompts, candidates are found by the built-in generator. Nothing is downloaded.
+    Without --candidates and --prompts, candidates are found by the built-in generator, at the coarse level unless
+    --levels asks for more. Nothing is downloaded.
     """
     from trackweave.report.page import write_report
     from trackweave.track_from_candidates import checked_settings, parse_levels, track_masks
@@ -164,12 +170,12 @@ def propose(
     """Find candidates with the built-in generator and write them for `masks --candidates`."""
     from trackweave.frames.opening import open_frames
     from trackweave.ids import Level
-    from trackweave.track_from_candidates import DEFAULT_LEVELS, parse_levels, propose_candidates
+    from trackweave.track_from_candidates import ALL_LEVELS, parse_levels, propose_candidates
     from trackweave.tracking.helpers import ProgressPrinter, sample_evenly
 
     if candidate_stride < 1:
         raise SettingError(f"candidate_stride is at least 1, not {candidate_stride}")
-    asked = [Level(level) for level in parse_levels(levels) or DEFAULT_LEVELS]
+    asked = [Level(level) for level in parse_levels(levels) or ALL_LEVELS]
     with open_frames(frames, sampling=sampling) as source:
         display = ProgressPrinter(len(sample_evenly(range(len(source)), candidate_stride)), "finding candidates")
         try:

@@ -15,7 +15,7 @@ from trackweave.frames.source import FrameSource
 from trackweave.frames.synthetic import SyntheticScene
 from trackweave.report.exports import export_mp4_run, write_contact_sheet
 from trackweave.report.page import write_report
-from trackweave.track_from_candidates import RunResult, track_masks
+from trackweave.track_from_candidates import ALL_LEVELS, RunResult, track_masks
 from trackweave.tracking.helpers import ProgressPrinter
 from trackweave.tracking.pipeline_context import TrackingSettings
 
@@ -83,6 +83,7 @@ def _run(frames: FrameSource, output: Path) -> RunResult:
         output,
         settings=TrackingSettings(preview_max=6),
         candidate_stride=20,
+        levels=ALL_LEVELS,
         progress=lambda label, total: ProgressPrinter(total, label),
     )
     (output / MARKER).touch()

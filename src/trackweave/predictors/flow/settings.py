@@ -55,3 +55,10 @@ class FlowSettings(BaseModel):
     clearance: float = Field(
         default=0.05, description="How much more alike than anything else on the prompt's frame a find must be."
     )
+
+    report_above: float = Field(
+        default=0.1, ge=0, le=1, description="Objectness below which an outline is followed on but not reported."
+    )
+    find_above: float = Field(
+        default=0.27, ge=0, le=1, description="Objectness that a lost object needs where it is found again."
+    )

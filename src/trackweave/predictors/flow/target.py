@@ -10,6 +10,7 @@ from trackweave.predictors.flow.appearance import Appearance, training_window
 from trackweave.predictors.flow.evidence import motion_evidence, prior, signed_distance, warp
 from trackweave.predictors.flow.features import Features
 from trackweave.predictors.flow.motion import Motion
+from trackweave.predictors.flow.objectness import objectness
 from trackweave.predictors.flow.reappearance import Quest, search
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.flow.smoothing import smooth
@@ -22,9 +23,6 @@ _MOVING = 1.5
 _DWINDLED = 0.15
 """Share of the expected area below which the whole frame is searched."""
 
-_COMPLETE = 0.3
-"""Share of the expected area from which the rest is taken to be hidden, not lost."""
-
 _STRANGE = 0.2
 """Resemblance to the prompt, as a share of the prompt's own, below which a mask is held to be something else …"""
 
@@ -34,6 +32,8 @@ _PATIENCE = 3
 _SHRINK = 0.99
 """What the expected area keeps per frame: an object that recedes slowly is not one that hides."""
 
+_NOWHERE = np.full((1, 1), -_CERTAIN, np.float32), Window(0, 1, 0, 1)
+
 
 class Target:
     """State of one object on the last frame it was moved to, in working pixels.
@@ -41,7 +41,7 @@ class Target:
     Attributes:
         logits: log-odds inside `window`, float32; positive exactly where the object is.
         window: where they lie.
-        score: objectness in [0, 1].
+        score: objectness in [0, 1]. Below `FlowSettings.report_above` the object is followed but not shown.
     """
 
     def __init__(self, appearance: Appearance, settings: FlowSettings) -> None:
@@ -60,9 +60,9 @@ class Target:
 
     @property
     def outline(self) -> tuple[NDArray[np.float32], Window]:
-        """Log-odds cut to the object with a rim, and where they lie."""
-        if self._tight is None:
-            return self.logits, self.window
+        """Log-odds cut to the object with a rim, and where they lie; nowhere positive while it is too doubtful."""
+        if self._tight is None or self.score < self._settings.report_above:
+            return _NOWHERE
         near = Window(
             max(self._tight.top - 2, self.window.top),
             min(self._tight.bottom + 2, self.window.bottom),
@@ -88,8 +88,9 @@ class Target:
         """Moves on to the next frame, whose features these are."""
         self._frames += 1
         shift = self._predict(motion)
+        was_lost = self._dwindled
         found = self._search(motion, features)
-        if found is not None and self._dwindled and np.count_nonzero(found) > 2 * self._area:
+        if found is not None and was_lost and np.count_nonzero(found) > 2 * self._area:
             self._lose()  # what is left is more likely a leak than the object
         if self._tight is None and found is None:
             return
@@ -107,6 +108,8 @@ class Target:
         self._accept(logits, mask, window, features)
         if self._tight is not None:
             self._judge(mask, appearance)
+        if found is not None and was_lost and self.score < self._settings.find_above:
+            self._lose()  # something alike where the object is not expected
 
     def _predict(self, motion: Motion) -> float:
         """Follows the object's centre, velocity relative to the camera, and largest shift in pixels."""
@@ -206,18 +209,19 @@ class Target:
             self._refresh(mask, features)
 
     def _judge(self, mask: NDArray[np.bool_], appearance: NDArray[np.float32]) -> None:
-        """Scores how sure the outline is, how much the object resembles its prompt, and how much of it there is.
+        """Scores how sure the outline is, how near to the expected place, and how much it resembles the prompt.
 
         What has not resembled it for a while is not the object.
         """
+        assert self._tight is not None
         resemblance = float(appearance[mask].mean()) / self._appearance.reference
         self._strange = self._strange + 1 if resemblance < _STRANGE else 0
         if self._strange >= _PATIENCE:
             self._lose()
             return
         certainty = 2 * float(_probability(self.logits)[mask].mean()) - 1
-        complete = self._area / (_COMPLETE * self._expected_area)
-        self.score = max(certainty, 0.01) * min(max(resemblance, 0.05), 1.0) * min(complete, 1.0)
+        away = np.hypot(*(self._tight.centre - self._centre)) / np.hypot(*self._half_size)
+        self.score = objectness(certainty, float(away), resemblance)
 
     def _refresh(self, mask: NDArray[np.bool_], features: Features) -> None:
         assert self._tight is not None
@@ -234,7 +238,7 @@ class Target:
 
     def _lose(self) -> None:
         self._tight, self._area, self.score, self._strange = None, 0, 0.0, 0
-        self.logits, self.window = np.full((1, 1), -_CERTAIN, np.float32), Window(0, 1, 0, 1)
+        self.logits, self.window = _NOWHERE
 
 
 def _probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:
