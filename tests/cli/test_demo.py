@@ -54,7 +54,7 @@ def test_demo_without_its_clip_says_what_else_can_be_done(
 
 
 def test_synthetic_demo_prints_scores(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "SyntheticScene", lambda: SyntheticScene(length=6, height=96, width=128))
+    monkeypatch.setattr(demo, "SyntheticScene", lambda: SyntheticScene(length=6, height=180, width=240))
     done = shell("demo", "--synthetic", "-o", tmp_path / "demo")
     assert done.code == 0, done.err
     scores = [line for line in done.out.splitlines() if "mean J of the best track per object" in line]

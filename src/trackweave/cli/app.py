@@ -54,9 +54,7 @@ Output = Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="the
 Sampling = Annotated[str | None, typer.Option("--frames", metavar="START:END:STEP", help="which frames, as a slice")]
 Levels = Annotated[
     str | None,
-    typer.Option(
-        "--levels", metavar="2,4,6", help="granularity: coarse, medium, fine [default: those of the candidates]"
-    ),
+    typer.Option("--levels", metavar="2,4,6", help="coarse, medium, fine [default: those of the candidates]"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 
