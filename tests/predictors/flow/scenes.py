@@ -41,13 +41,18 @@ class Scene:
         )
 
 
-def draw(discs: Sequence[Disc], post: tuple[int, int] | None = None, seed: int = 0) -> Scene:
+def draw(
+    discs: Sequence[Disc],
+    post: tuple[int, int] | None = None,
+    seed: int = 0,
+    size: tuple[int, int] = (HEIGHT, WIDTH),
+) -> Scene:
     """Draws discs over a textured ground, and a grey post over them."""
     length = len(discs[0].places)
-    ground = _texture(seed, (70, 95, 70), (HEIGHT, WIDTH))
+    ground = _texture(seed, (70, 95, 70), size)
     video = np.repeat(ground[None], length, axis=0)
-    truth = np.zeros((len(discs), length, HEIGHT, WIDTH), np.bool_)
-    ys, xs = np.mgrid[:HEIGHT, :WIDTH]
+    truth = np.zeros((len(discs), length, *size), np.bool_)
+    ys, xs = np.mgrid[: size[0], : size[1]]
     for k, disc in enumerate(discs):
         skin = _texture(seed + 1 + k, disc.colour, (2 * disc.radius + 3, 2 * disc.radius + 3))
         for frame, place in enumerate(disc.places):
@@ -60,7 +65,7 @@ def draw(discs: Sequence[Disc], post: tuple[int, int] | None = None, seed: int =
             truth[:, frame] &= ~inside
             truth[k, frame] = inside
     if post is not None:
-        video[:, :, post[0] : post[1]] = _texture(seed + 99, (120, 120, 125), (HEIGHT, post[1] - post[0]))
+        video[:, :, post[0] : post[1]] = _texture(seed + 99, (120, 120, 125), (size[0], post[1] - post[0]))
         truth[..., post[0] : post[1]] = False
     return Scene(ArrayFrames(video), truth)
 

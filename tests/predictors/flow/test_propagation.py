@@ -173,3 +173,53 @@ def test_a_single_pixel_may_be_an_object() -> None:
     session.add_mask(0, 1, mask)
     assert next(iter(session.propagate(0))).masks.areas[0] == 1
     assert len(list(session.propagate(0))) == 8
+
+
+def panned(discs: list[Disc], pan: int, height: int = HEIGHT, width: int = 96) -> Scene:
+    """A camera that pans right by `pan` columns per frame over a scene that stands still."""
+    wide = draw(discs, size=(height, width + pan * (len(discs[0].places) - 1)))
+    views = [slice(k * pan, k * pan + width) for k in range(len(wide.frames))]
+    return Scene(
+        ArrayFrames(np.stack([wide.frames[k][:, view] for k, view in enumerate(views)])),
+        np.stack([wide.truth[:, k, :, view] for k, view in enumerate(views)], axis=1),
+    )
+
+
+def test_what_the_camera_has_left_behind_is_not_mistaken_for_its_double() -> None:
+    discs = [Disc(RED, 9, line((36, 14), (0, 0), 12)), Disc(RED, 9, line((36, 110), (0, 0), 12))]
+    scene = panned(discs, 4)
+    session = FlowPredictor(threads=1).open(scene.frames)
+    session.add_mask(0, 1, scene.truth[0, 0])
+    predictions = list(session.propagate(0))
+    gone = [k for k in range(12) if not scene.truth[0, k].any()]
+    assert len(gone) > 4
+    assert scene.truth[1, gone].any(axis=(1, 2)).all()
+    assert all(predictions[k].masks.areas[0] == 0 and predictions[k].scores[0] == 0 for k in gone[1:])
+
+
+def test_a_find_in_an_unexpected_place_needs_a_high_objectness() -> None:
+    places = [*line((36, 20), (0, 0), 4), *[None] * 2, *line((36, 92), (0, 3), 4)]
+    scene = draw([Disc(RED, 9, places)])
+    strict, loose = (
+        FlowPredictor(FlowSettings(find_above=least, report_above=0), threads=1).open(scene.frames)
+        for least in (0.2, 0.0)
+    )
+    for session in (strict, loose):
+        session.add_mask(0, 1, scene.truth[0, 0])
+    assert not follow(strict, 0)[8].any()
+    assert follow(loose, 0)[8].any()
+
+
+def test_a_doubtful_outline_is_followed_but_not_reported() -> None:
+    scene = draw([Disc(RED, 8, line((36, 15), (0, 4), 22))], post=(44, 66))
+    shown, silent = (
+        FlowPredictor(FlowSettings(report_above=least), threads=1).open(scene.frames) for least in (0.0, 0.9)
+    )
+    for session in (shown, silent):
+        session.add_mask(0, 1, scene.truth[0, 0])
+    everything, sure = list(shown.propagate(0)), list(silent.propagate(0))
+    for one, other in zip(everything, sure, strict=True):
+        hidden = one.scores[0] < 0.9
+        assert other.masks.areas[0] == (0 if hidden else one.masks.areas[0])
+        assert other.scores[0] == (0 if hidden else one.scores[0])
+    assert 0 < sum(prediction.masks.areas[0] > 0 for prediction in sure) < 22

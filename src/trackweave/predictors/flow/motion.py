@@ -16,6 +16,10 @@ MOTION_BINS = 32
 _AGREEMENT_SIGMA = 1.5  # working pixels of forward/backward error
 _BIN_UNIT = 0.5  # working pixels: motions below it share a bin, larger ones are binned by their logarithm
 _CAMERA_STEP = 8  # one sample of the flow per so many pixels and axis
+_PROBE_SCALE = 3  # halvings at which a rough flow tells how far apart two frames are …
+_PROBE_LEAST = 128  # … if their shorter side allows for them
+_WIDE = 1 / 32
+"""Median shift, as a share of the longer side, from which two frames are far apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +46,25 @@ class Motion:
 def dense_flow(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Flow:
     """Dense inverse search flow of grey frames `(h, w)` uint8 (Kroeger et al., ECCV 2016), by OpenCV.
 
-    Its fast preset, but down to the finest scale: at working size an outline is a few pixels from being lost.
+    Its fast preset, but down to the finest scale: at working size an outline is a few pixels from being lost. Frames
+    taken far apart are worth the denser patches and longer descent of its medium preset.
     """
-    engine = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    engine.setFinestScale(0)
+    far = min(first.shape) >= _PROBE_LEAST and _median_shift(first, second) > _WIDE * max(first.shape)
+    preset = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM if far else cv2.DISOPTICAL_FLOW_PRESET_FAST
+    return _inverse_search(first, second, preset, 0)
+
+
+def _inverse_search(first: NDArray[np.uint8], second: NDArray[np.uint8], preset: int, finest: int) -> Flow:
+    engine = cv2.DISOpticalFlow.create(preset)
+    engine.setFinestScale(finest)
     return np.asarray(engine.calc(first, second, None), np.float32)  # type: ignore[call-overload]
+
+
+def _median_shift(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    """Roughly, in pixels, and in about a millisecond."""
+    rough = _inverse_search(first, second, cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST, _PROBE_SCALE)
+    x, y = np.moveaxis(rough[::_CAMERA_STEP, ::_CAMERA_STEP], -1, 0)
+    return float(np.median(np.hypot(x, y)))
 
 
 def camera_homography(flow: Flow) -> NDArray[np.float64]:

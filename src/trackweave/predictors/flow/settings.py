@@ -57,8 +57,8 @@ class FlowSettings(BaseModel):
     )
 
     report_above: float = Field(
-        default=0.1, ge=0, le=1, description="Objectness below which an outline is followed on but not reported."
+        default=0.08, ge=0, le=1, description="Objectness below which an outline is followed on but not reported."
     )
     find_above: float = Field(
-        default=0.27, ge=0, le=1, description="Objectness that a lost object needs where it is found again."
+        default=0.2, ge=0, le=1, description="Objectness that a lost object needs where it is found again."
     )

@@ -32,6 +32,9 @@ _PATIENCE = 3
 _SHRINK = 0.99
 """What the expected area keeps per frame: an object that recedes slowly is not one that hides."""
 
+_STRAY = 3.0
+"""Pixels per frame by which the place of an object becomes less certain while it is not wholly in sight."""
+
 _NOWHERE = np.full((1, 1), -_CERTAIN, np.float32), Window(0, 1, 0, 1)
 
 
@@ -48,6 +51,7 @@ class Target:
         self._settings, self._appearance = settings, appearance
         self._frames = 0
         self._strange = 0
+        self._unseen = 0
         self.logits = np.zeros((1, 1), np.float32)
         self.window = Window(0, 1, 0, 1)
         self.score = 0.0
@@ -79,7 +83,7 @@ class Target:
         self.window = self._tight.grow(2, mask.shape)
         self.logits = np.where(mask[self.window.slices], _CERTAIN, -_CERTAIN).astype(np.float32)
         self.score = 1.0
-        self._strange = 0
+        self._strange = self._unseen = 0
         self._area = int(mask.sum())
         self._expected_area = float(self._area)
         self._centre, self._half_size = np.array(self._tight.centre), np.array(self._tight.half_size)
@@ -126,6 +130,8 @@ class Target:
                 self._velocity = 0.6 * self._velocity + 0.4 * own
             if self._area > 0.7 * self._expected_area:
                 self._centre, self._half_size = np.array(self._tight.centre), np.array(self._tight.half_size)
+                self._unseen = 0
+        self._unseen += 1
         x, y = np.clip(self._centre, 0, [width - 1, height - 1]).astype(int)
         self._centre = self._centre + self._velocity + motion.camera_ahead[y, x]
         return shift
@@ -220,7 +226,8 @@ class Target:
             self._lose()
             return
         certainty = 2 * float(_probability(self.logits)[mask].mean()) - 1
-        away = np.hypot(*(self._tight.centre - self._centre)) / np.hypot(*self._half_size)
+        extent = np.hypot(*self._half_size) + _STRAY * (self._unseen - 1)
+        away = np.hypot(*(self._tight.centre - self._centre)) / extent
         self.score = objectness(certainty, float(away), resemblance)
 
     def _refresh(self, mask: NDArray[np.bool_], features: Features) -> None:
