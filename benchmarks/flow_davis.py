@@ -1,6 +1,7 @@
 """J, F and frames per second of `flow` over a folder of annotated sequences, next to two floors.
 
     python benchmarks/flow_davis.py --root DIR [--seqs a b …] [--objects 10] [--reverse] [--out DIR]
+        [--settings '{"motion_weight": 0}']
 
 DIR holds one folder per sequence with `frames/` (images) and `masks/` (label images; every id above 0 counts as one
 object, as in DAVIS 2016). The first annotated mask is given (with `--reverse` the last); both ends are not scored, as
@@ -14,7 +15,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -25,6 +27,7 @@ from trackweave.evaluation.region import boundary_measure, region_similarity
 from trackweave.formats.davis import VOID, read_label_png, write_label_png
 from trackweave.frames.images import ImageFolder
 from trackweave.predictors.flow.predictor import FlowPredictor
+from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.prompts import walk
 
 Mask = NDArray[np.bool_]
@@ -32,9 +35,9 @@ Run = Iterator[tuple[int, Mask]]
 METHODS = ("flow", "warp", "static")
 
 
-def by_flow(frames: ImageFolder, mask: Mask, order: range, objects: int) -> Run:
+def by_flow(frames: ImageFolder, mask: Mask, order: range, objects: int, settings: FlowSettings) -> Run:
     """The predictor; yields the first object's masks."""
-    session = FlowPredictor(threads=1).open(frames)
+    session = FlowPredictor(settings, threads=1).open(frames)
     for obj_id in range(1, objects + 1):
         session.add_mask(order[0], obj_id, mask)
     for prediction in session.propagate(order[0], reverse=order.step < 0):
@@ -95,7 +98,14 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=1)
     parser.add_argument("--reverse", action="store_true")
     parser.add_argument("--out", type=Path, help="folder for the masks of `flow`, one folder per sequence")
+    parser.add_argument("--settings", default="{}", help="FlowSettings as JSON, to see what a part is worth")
     given = parser.parse_args()
+    settings = FlowSettings.model_validate_json(given.settings)
+    methods: dict[str, Callable[[ImageFolder, Mask, range, int], Run]] = {
+        "flow": partial(by_flow, settings=settings),
+        "warp": by_warp,
+        "static": by_copy,
+    }
     cv2.setNumThreads(1)
     names = given.seqs or sorted(folder.parent.name for folder in given.root.glob("*/masks"))
     print("| sequence | " + " | ".join(f"{m} J | {m} F | {m} frames/s" for m in given.methods) + " |")
@@ -107,7 +117,7 @@ def main() -> None:
         mask = label_map(truth[order[0]])[0]
         row = []
         for method in given.methods:
-            run = {"flow": by_flow, "warp": by_warp, "static": by_copy}[method]
+            run = methods[method]
             out = given.out / name if given.out and method == "flow" else None
             row.append(measure(run(ImageFolder(given.root / name / "frames"), mask, order, given.objects), truth, out))
         rows.append(row)
