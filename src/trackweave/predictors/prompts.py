@@ -90,6 +90,30 @@ class PromptBook:
         self._start.clear()
 
 
+class PromptedSession:
+    """The part of a `PredictorSession` that only keeps prompts; a backend adds `propagate`."""
+
+    def __init__(self, length: int, size: tuple[int, int]) -> None:
+        self._length = length
+        self._book = PromptBook(length, size)
+
+    def add_mask(self, frame: int, obj_id: int, mask: NDArray[np.bool_]) -> None:
+        """See `PredictorSession.add_mask`."""
+        self._book.add_mask(frame, obj_id, mask)
+
+    def add_box(self, frame: int, obj_id: int, box: NDArray[np.float32]) -> None:
+        """See `PredictorSession.add_box`."""
+        self._book.add_box(frame, obj_id, box)
+
+    def reset(self) -> None:
+        """See `PredictorSession.reset`."""
+        self._book.clear()
+
+    def close(self) -> None:
+        """See `PredictorSession.close`; there is nothing to release here."""
+        return
+
+
 def walk(start: int, length: int, reverse: bool, max_frames: int | None) -> range:
     """Positions that `PredictorSession.propagate` visits: `start` first.
 

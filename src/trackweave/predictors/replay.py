@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trackweave.boxes.convert import box_iou
 from trackweave.errors import PredictorError, PredictorUnavailable
@@ -21,7 +20,7 @@ from trackweave.masks.overlap import mask_iou
 from trackweave.masks.packed import PackedMasks
 from trackweave.masks.rescale import rescale_masks
 from trackweave.predictors.base import FramePrediction
-from trackweave.predictors.prompts import Prompt, PromptBook, walk
+from trackweave.predictors.prompts import Prompt, PromptedSession, walk
 from trackweave.storage.recording import Recording, open_recording
 
 
@@ -61,13 +60,13 @@ class ReplayPredictor:
         return session
 
 
-class ReplaySession:
-    """See `PredictorSession`."""
+class ReplaySession(PromptedSession):
+    """See `PredictorSession`. A box prompt is matched with the boxes of the recorded masks."""
 
     def __init__(self, recordings: list[Recording], frames: FrameSource) -> None:
+        super().__init__(len(frames), frames.size)
         self._recordings = recordings
         self._frames = frames
-        self._book = PromptBook(len(frames), frames.size)
         self._shown: dict[Path, tuple[int, list[int], PackedMasks]] = {}  # the frame that prompts were last matched on
         height, width = frames.size
         for recording in recordings:
@@ -75,21 +74,13 @@ class ReplaySession:
             if abs(rows * width - cols * height) > max(rows, cols, height, width):
                 raise PredictorError(f"{recording.path}: masks of {cols}×{rows} do not fit frames of {width}×{height}")
 
-    def add_mask(self, frame: int, obj_id: int, mask: NDArray[np.bool_]) -> None:
-        """See `PredictorSession.add_mask`."""
-        self._book.add_mask(frame, obj_id, mask)
-
-    def add_box(self, frame: int, obj_id: int, box: NDArray[np.float32]) -> None:
-        """See `PredictorSession.add_box`; matched by the boxes of the recorded masks."""
-        self._book.add_box(frame, obj_id, box)
-
     def propagate(
         self, start: int, *, reverse: bool = False, max_frames: int | None = None
     ) -> Iterator[FramePrediction]:
         """See `PredictorSession.propagate`. A prompt that no recorded object overlaps stays empty everywhere."""
         cohort = self._book.cohort(start)
         chosen: list[tuple[Recording, int] | None] = [None] * len(cohort)
-        for frame in walk(start, len(self._frames), reverse, max_frames):
+        for frame in walk(start, self._length, reverse, max_frames):
             for row, obj_id in enumerate(cohort):
                 if (prompt := self._book.prompts(obj_id).get(frame)) is not None:
                     chosen[row] = self._match(frame, prompt)
@@ -128,10 +119,6 @@ class ReplaySession:
             if scores[k] > 0 and (best is None or scores[k] > best[0]):
                 best = (float(scores[k]), recording, ids[k])
         return None if best is None else best[1:]
-
-    def reset(self) -> None:
-        """See `PredictorSession.reset`."""
-        self._book.clear()
 
     def close(self) -> None:
         """Closes the recordings."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trackweave.frames.source import FrameSource
 from trackweave.masks.packed import PackedMasks
 from trackweave.predictors.base import FramePrediction
-from trackweave.predictors.prompts import PromptBook, walk
+from trackweave.predictors.prompts import PromptedSession, walk
 
 
 class StaticPredictor:
@@ -23,20 +22,8 @@ class StaticPredictor:
         return StaticSession(len(frames), frames.size)
 
 
-class StaticSession:
-    """See `PredictorSession`."""
-
-    def __init__(self, length: int, size: tuple[int, int]) -> None:
-        self._length = length
-        self._book = PromptBook(length, size)
-
-    def add_mask(self, frame: int, obj_id: int, mask: NDArray[np.bool_]) -> None:
-        """See `PredictorSession.add_mask`."""
-        self._book.add_mask(frame, obj_id, mask)
-
-    def add_box(self, frame: int, obj_id: int, box: NDArray[np.float32]) -> None:
-        """See `PredictorSession.add_box`; the mask is the filled box."""
-        self._book.add_box(frame, obj_id, box)
+class StaticSession(PromptedSession):
+    """See `PredictorSession`. The mask of a box prompt is the filled box."""
 
     def propagate(
         self, start: int, *, reverse: bool = False, max_frames: int | None = None
@@ -50,10 +37,3 @@ class StaticSession:
             yield FramePrediction(
                 frame, np.array(cohort, np.int64), PackedMasks.concat(current), np.ones(len(cohort), np.float32)
             )
-
-    def reset(self) -> None:
-        """See `PredictorSession.reset`."""
-        self._book.clear()
-
-    def close(self) -> None:
-        """Nothing to release."""

@@ -15,11 +15,11 @@ and the list of frames or objects). Both open with `numpy.load(path, allow_pickl
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,17 +143,35 @@ def write_video_segments(
     return sum(count for _, _, count in listed)
 
 
-@contextmanager
-def _closing_unless_sound(archive: NpzReader) -> Iterator[None]:
-    """Closes an archive whose manifest lacks a key or has it in another form."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        archive.close()
-        raise ArtifactError(f"{archive.path}: its manifest.json lacks or misspells {error}") from None
+class _Segments(ABC):
+    """What the readers of both archives share: opening, the manifest, closing."""
+
+    def __init__(self, path: str | Path, kind: str) -> None:
+        self._archive = NpzReader(Path(path), kind, SCHEMA_VERSION)
+        self.path = path
+        try:
+            self.info = SegmentsInfo.from_manifest(self._archive.manifest)
+            self._read_listing(self._archive.manifest)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            self.close()
+            raise ArtifactError(f"{self._archive.path}: its manifest.json lacks or misspells {error}") from None
+
+    @abstractmethod
+    def _read_listing(self, manifest: Mapping[str, Any]) -> None:
+        """Takes the list of frames or objects from the manifest."""
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._archive.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
-class VideoSegments:
+class VideoSegments(_Segments):
     """Reader of the frame-major archive: one frame at a time, or a stream.
 
     Raises:
@@ -162,11 +180,10 @@ class VideoSegments:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._archive = NpzReader(Path(path), VIDEO_KIND, SCHEMA_VERSION)
-        self.path = path
-        with _closing_unless_sound(self._archive):
-            self.info = SegmentsInfo.from_manifest(self._archive.manifest)
-            self._names = {FrameIndex(int(frame)): str(name) for frame, name, _ in self._archive.manifest["frames"]}
+        super().__init__(path, VIDEO_KIND)
+
+    def _read_listing(self, manifest: Mapping[str, Any]) -> None:
+        self._names = {FrameIndex(int(frame)): str(name) for frame, name, _ in manifest["frames"]}
 
     @property
     def frames(self) -> list[FrameIndex]:
@@ -218,16 +235,6 @@ class VideoSegments:
     def __len__(self) -> int:
         return len(self._names)
 
-    def close(self) -> None:
-        """Closes the file."""
-        self._archive.close()
-
-    def __enter__(self) -> VideoSegments:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
 
 def write_object_segments(
     path: Path,
@@ -260,7 +267,7 @@ def write_object_segments(
     return len(listed)
 
 
-class ObjectSegments:
+class ObjectSegments(_Segments):
     """Reader of the object-major archive; masks come from the frame-major archive it refers to.
 
     Raises:
@@ -269,11 +276,10 @@ class ObjectSegments:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._archive = NpzReader(Path(path), OBJECT_KIND, SCHEMA_VERSION)
-        self.path = path
-        with _closing_unless_sound(self._archive):
-            self.info = SegmentsInfo.from_manifest(self._archive.manifest)
-            self.counts = {TrackId(int(track)): int(count) for track, count in self._archive.manifest["objects"]}
+        super().__init__(path, OBJECT_KIND)
+
+    def _read_listing(self, manifest: Mapping[str, Any]) -> None:
+        self.counts = {TrackId(int(track)): int(count) for track, count in manifest["objects"]}
 
     @property
     def ids(self) -> list[TrackId]:
@@ -298,13 +304,3 @@ class ObjectSegments:
             if row >= len(objects) or objects.ids[row] != track_id:
                 raise ArtifactError(f"{self.path}: object {track_id} is not at row {row} of {video.path}")
             yield objects[row : row + 1]
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._archive.close()
-
-    def __enter__(self) -> ObjectSegments:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
