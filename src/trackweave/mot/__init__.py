@@ -1,0 +1,1 @@
+"""Box tracking: detections linked frame by frame into identities."""
