@@ -1,0 +1,335 @@
+"""`SampleLogger`: looks on while a tracker decides, and writes every decision down as a training sample.
+
+The tracker's thread only puts the frame into a queue; features are made and files are written by a thread behind it.
+Nothing is dropped: when the queue is full, the tracker waits until half of it is written. What is in the queue is lost
+when the process is killed; what was written is not (see `storage.sample_folder`).
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import weakref
+from collections import deque
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.association.features import FEATURE_VERSION, frame_features
+from trackweave.errors import ArtifactError, SettingError, TrackweaveError
+from trackweave.storage.sample_folder import SampleFolder
+from trackweave.storage.samples import AssociationSample, SampleDiagnostics, SampleMetadata
+from trackweave.structures.assignment import AssignmentState
+from trackweave.structures.warning import RunWarning
+
+GT_COLUMN = "gt_track_id"
+"""Column of `Detections.data` that holds the true identity, −1 = none."""
+
+DEFAULT_EMBED_DIM = 256
+
+
+@dataclass(frozen=True)
+class SampleOrigin:
+    """What all samples of a logger have in common.
+
+    Attributes:
+        sequence: id of the video.
+        fps: frames per second, None = unknown.
+        size: `(H, W)` in pixels for states that do not tell, None = they all do.
+        embed_dim: width of the logged embeddings.
+        label_source: who decides `assigned_track_ids`: `tracker` unless something else helped.
+        run: unique name of the logger.
+
+    Raises:
+        SettingError: a value that cannot be.
+    """
+
+    sequence: str
+    fps: float | None = None
+    size: tuple[int, int] | None = None
+    embed_dim: int = DEFAULT_EMBED_DIM
+    label_source: str = "tracker"
+    run: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sequence:
+            raise SettingError("sequence: samples need the name of their video, training splits by it")
+        if self.fps is not None and not (math.isfinite(self.fps) and self.fps > 0):
+            raise SettingError(f"fps: {self.fps} frames per second")
+        if self.size is not None and min(self.size) < 1:
+            raise SettingError(f"size: a frame of {self.size[1]} × {self.size[0]} pixels")
+        if self.embed_dim < 1:
+            raise SettingError(f"embed_dim: {self.embed_dim}, embeddings are at least 1 wide")
+        if not self.label_source:
+            raise SettingError("label_source: who decides must be said")
+
+    def size_of(self, state: AssignmentState) -> tuple[int, int]:
+        """`(H, W)` of a frame.
+
+        Raises:
+            SettingError: nobody said.
+        """
+        size = state.size or self.size
+        if size is None:
+            raise SettingError(
+                f"frame {state.frame}: samples need the frame's size and it is not known: give --size WxH"
+            )
+        return size
+
+
+class SampleLogger:
+    """Writes one sample per frame that has tracks and detections; satisfies the tracker's observer protocol.
+
+    Use it as a context manager, or `close` it. One that is forgotten is closed when it is collected, or at exit.
+
+    Args:
+        directory: folder of the samples; made when missing, continued when not, shared with other processes.
+        sequence: id of the video.
+        fps: frames per second, None = unknown.
+        size: `(H, W)` in pixels for states that do not tell.
+        embed_dim: width of the logged embeddings: narrower ones are padded, wider ones cut (with a warning).
+        label_source: who decides `assigned_track_ids`.
+        queue_size: frames that may wait for the writer; then the tracker waits.
+
+    Raises:
+        ArtifactError: the folder cannot be made or written.
+        SettingError: a value that cannot be.
+    """
+
+    def __init__(
+        self,
+        directory: Path | str,
+        *,
+        sequence: str,
+        fps: float | None = None,
+        size: tuple[int, int] | None = None,
+        embed_dim: int = DEFAULT_EMBED_DIM,
+        label_source: str = "tracker",
+        queue_size: int = 256,
+    ) -> None:
+        if queue_size < 1:
+            raise SettingError(f"queue_size: {queue_size}, at least one frame waits")
+        origin = SampleOrigin(sequence, fps, size, embed_dim, label_source)
+        folder = SampleFolder(directory)
+        self._origin = replace(origin, run=folder.run)
+        self._writer = _Writer(folder, self._origin, queue_size)
+        self._close = weakref.finalize(self, self._writer.close)
+
+    @property
+    def directory(self) -> Path:
+        """Where the samples go."""
+        return self._writer.folder.directory
+
+    @property
+    def observed(self) -> int:
+        """Frames taken over so far."""
+        return self._writer.taken
+
+    @property
+    def written(self) -> int:
+        """Samples in the folder so far; equals `observed` after `close`."""
+        return self._writer.folder.stored
+
+    @property
+    def warnings(self) -> list[RunWarning]:
+        """What was found on opening the folder, and what was done to samples; each kind once."""
+        return [*self._writer.folder.warnings, *self._writer.warnings.values()]
+
+    def observe(self, state: AssignmentState) -> None:
+        """Takes one frame over; one without tracks or without detections is passed over.
+
+        Raises:
+            SettingError: the frame's size is not known.
+            ArtifactError: an earlier sample could not be written; says how many are lost.
+            ValueError: the logger is closed.
+        """
+        if len(state.track_ids) == 0 or len(state.detections) == 0:
+            return
+        self._origin.size_of(state)
+        self._writer.put(_slim(state))
+
+    def close(self) -> None:
+        """Waits until everything is written.
+
+        Raises:
+            ArtifactError: samples could not be written; says how many.
+        """
+        self._close()
+
+    def __enter__(self) -> SampleLogger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except ArtifactError:
+            if not isinstance(error, ArtifactError):  # else the same failure is on its way already
+                raise
+
+
+def make_sample(state: AssignmentState, origin: SampleOrigin) -> tuple[AssociationSample, tuple[RunWarning, ...]]:
+    """A frame as a sample, and what had to be done to its values.
+
+    Raises:
+        SettingError: the frame's size is not known.
+        ValueError: the state's columns do not fit each other.
+    """
+    size = origin.size_of(state)
+    features = frame_features(state, size, origin.embed_dim)
+    truncated = features.width is not None and features.width > origin.embed_dim
+    suspects = () if state.suspect_tracks is None else tuple(state.suspect_tracks.tolist())
+    metadata = SampleMetadata(
+        int(size[1]),
+        int(size[0]),
+        origin.fps,
+        origin.sequence,
+        origin.run,
+        feature_version=FEATURE_VERSION,
+        label_source=origin.label_source,
+        embedding_truncated=truncated,
+        diagnostics=SampleDiagnostics(int(state.est_id_switches), suspects),
+    )
+    sample = AssociationSample(
+        int(state.frame),
+        state.track_ids,
+        features.tracks,
+        features.detections,
+        features.track_embeddings,
+        features.det_embeddings,
+        np.asarray(state.cost, np.float32),
+        state.allowed.astype(np.float32),
+        state.assigned_track_ids,
+        metadata,
+        _true_ids(state),
+    )
+    return sample, tuple(_remarks(state, origin, features.width, features.mended))
+
+
+def _true_ids(state: AssignmentState) -> NDArray[np.int64] | None:
+    column = state.detections.data.get(GT_COLUMN)
+    if column is None:
+        return None
+    if column.dtype.kind not in "iu":
+        raise ValueError(f"{GT_COLUMN} is a column of {column.dtype}, true identities are integers")
+    return column.astype(np.int64)
+
+
+def _remarks(
+    state: AssignmentState, origin: SampleOrigin, width: int | None, mended: tuple[str, ...]
+) -> list[RunWarning]:
+    found: list[RunWarning] = []
+    if width is not None and width > origin.embed_dim:
+        message = f"frame {state.frame}: embeddings of width {width} are cut to {origin.embed_dim} for the samples"
+        details = {"frame": state.frame, "width": width, "embed_dim": origin.embed_dim}
+        found.append(RunWarning("log", None, "embedding-truncated", message, details))
+    if mended:
+        message = f"frame {state.frame}: values that are not finite are logged as 0 in {', '.join(mended)}"
+        found.append(
+            RunWarning("log", None, "value-not-finite", message, {"frame": state.frame, "matrices": [*mended]})
+        )
+    return found
+
+
+def _slim(state: AssignmentState) -> AssignmentState:
+    """The state without masks: a queue of them would fill the memory, and samples do not hold them."""
+    if state.detections.masks is None:
+        return state
+    return replace(state, detections=replace(state.detections, masks=None))
+
+
+class _Writer:
+    """The queue and the thread behind it; the thread ends at `close`, or at the first failure."""
+
+    def __init__(self, folder: SampleFolder, origin: SampleOrigin, queue_size: int) -> None:
+        self.folder = folder
+        self.taken = 0
+        self.warnings: dict[str, RunWarning] = {}
+        self._origin = origin
+        self._queue_size = queue_size
+        self._queue: deque[AssignmentState] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._failure: BaseException | None = None
+        self._width: int | None = None
+        # A daemon, so that a program that ends without closing is not kept alive: `weakref.finalize` flushes at exit.
+        self._thread = threading.Thread(target=self._run, name=f"samples of {origin.sequence}", daemon=True)
+        self._thread.start()
+
+    def put(self, state: AssignmentState) -> None:
+        """Queues one frame; waits while the queue is full and the thread alive."""
+        with self._changed:
+            if self._closing:
+                raise ValueError("the logger is closed")
+            if len(self._queue) >= self._queue_size:
+                # Not for one place but until half of them are free: two threads that take turns for the interpreter
+                # at every frame lose more time than both need.
+                while len(self._queue) > self._queue_size // 2 and self._failure is None:
+                    self._changed.wait()
+            self.taken += 1
+            if self._failure is not None:
+                raise self._error() from self._failure
+            self._queue.append(state)
+            if len(self._queue) == 1:  # else the thread is at work, and waking it would only disturb the tracker
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Waits for the thread to write the rest, and lets go of the folder."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        self.folder.close()
+        if self._failure is not None:
+            raise self._error() from self._failure
+
+    def _error(self) -> ArtifactError:
+        lost = self.taken - self.folder.stored
+        reason = str(self._failure)
+        if not isinstance(self._failure, TrackweaveError):
+            reason = f"{self.folder.directory}: a sample could not be made: {type(self._failure).__name__}: {reason}"
+        return ArtifactError(f"{reason} ({self.folder.stored} samples are written, {lost} are lost)")
+
+    def _run(self) -> None:
+        try:
+            while (state := self._next()) is not None:
+                self._write(state)
+        except BaseException as failure:  # noqa: BLE001 - whatever it is, the tracker's thread raises it
+            with self._changed:
+                self._failure = failure
+                self._queue.clear()
+                self._changed.notify_all()
+
+    def _next(self) -> AssignmentState | None:
+        with self._changed:
+            while not self._queue and not self._closing:
+                self._changed.wait()
+            if not self._queue:
+                return None
+            state = self._queue.popleft()
+            if len(self._queue) == self._queue_size // 2:
+                self._changed.notify_all()  # the tracker may be waiting for room
+            return state
+
+    def _write(self, state: AssignmentState) -> None:
+        sample, remarks = make_sample(state, self._origin)
+        self._note_width(state)
+        for remark in remarks:
+            self.warnings.setdefault(remark.code, remark)
+        self.folder.write(sample)
+
+    def _note_width(self, state: AssignmentState) -> None:
+        """Warns once when embeddings change their width."""
+        for rows in (state.track_embeddings, state.detections.embedding):
+            if rows is None:
+                continue
+            if self._width not in (None, rows.shape[1]):
+                message = f"frame {state.frame}: embeddings are {rows.shape[1]} wide, and were {self._width} before"
+                details = {"frame": state.frame, "width": rows.shape[1], "before": self._width}
+                warning = RunWarning("log", None, "embedding-width-changed", message, details)
+                self.warnings.setdefault(warning.code, warning)
+            self._width = rows.shape[1]

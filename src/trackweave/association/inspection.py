@@ -1,0 +1,367 @@
+"""`inspect_samples`: is what was logged fit to train on? Streams over the samples, without torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.association.distributions import Distributions
+from trackweave.association.picture import distributions_svg
+from trackweave.association.switches import WINDOWS, RunSwitches, SwitchAgreement
+from trackweave.errors import ArtifactError, SettingError
+from trackweave.storage.files import replacing
+from trackweave.storage.sample_manifest import MANIFEST_NAME, read_sample_manifest
+from trackweave.storage.samples import AssociationSample, read_sample, sample_number
+
+ENOUGH_TO_START, ENOUGH = 5_000, 10_000
+"""Matched pairs for a first training run (specification of association data collection, section 2)."""
+
+BINS = 10
+UNKNOWN = "(unknown)"
+
+
+@dataclass(frozen=True)
+class SequenceReport:
+    """One video.
+
+    Attributes:
+        sequence: its id; `(unknown)` where samples do not tell.
+        samples: samples of it.
+        frames: different frames among them.
+        runs: runs of a tracker over it.
+        matched_pairs: detections that went to a track which was there before.
+        est_id_switches: suspected by the tracker, all runs together.
+        true_id_switches: by ground truth, None without.
+    """
+
+    sequence: str
+    samples: int
+    frames: int
+    runs: int
+    matched_pairs: int
+    est_id_switches: int
+    true_id_switches: int | None
+
+
+@dataclass(frozen=True)
+class EmbeddingReport:
+    """Embeddings of tracks or of detections: how many rows, and how many of them are zeros (not described)."""
+
+    rows: int
+    zero_rows: int
+
+    @property
+    def zero_share(self) -> float:
+        """Share of rows that are zeros; 1 when there are none at all."""
+        return self.zero_rows / self.rows if self.rows else 1.0
+
+
+@dataclass(frozen=True)
+class InspectionReport:
+    """What folders of samples hold.
+
+    Attributes:
+        directories: the folders.
+        samples: samples that could be read.
+        sequences: by name.
+        tracks: rows of tracks.
+        detections: rows of detections.
+        matched_pairs: detections that went to a track which was there before.
+        born: detections that founded a track.
+        unmatched: detections without a track.
+        pairs: pairs of a track and a detection.
+        allowed_pairs: those that the gates let through.
+        embedding_widths: samples by width.
+        track_embeddings: of tracks.
+        det_embeddings: of detections.
+        score: detections by score, ten bins from 0 to 1.
+        visibility: the same by visibility.
+        label_sources: samples by who decided.
+        feature_versions: samples by version of the features.
+        truncated: samples whose embeddings were cut.
+        agreement: suspected against true switches, by window; empty without ground truth.
+        corrupt: files that cannot be used, with the reason.
+        missing: listed, but not there.
+        unlisted: there and readable, but not in the manifest.
+        remarks: further things worth knowing, one line each.
+    """
+
+    directories: tuple[str, ...]
+    samples: int
+    sequences: tuple[SequenceReport, ...]
+    tracks: int
+    detections: int
+    matched_pairs: int
+    born: int
+    unmatched: int
+    pairs: int
+    allowed_pairs: int
+    embedding_widths: dict[int, int]
+    track_embeddings: EmbeddingReport
+    det_embeddings: EmbeddingReport
+    score: tuple[int, ...]
+    visibility: tuple[int, ...]
+    label_sources: dict[str, int]
+    feature_versions: dict[int, int]
+    truncated: int
+    agreement: tuple[SwitchAgreement, ...]
+    corrupt: dict[str, str]
+    missing: tuple[str, ...]
+    unlisted: tuple[str, ...]
+    remarks: tuple[str, ...]
+    _distributions: Distributions = field(repr=False, compare=False)
+
+    @property
+    def usable(self) -> bool:
+        """There are samples, and nothing is corrupt or missing."""
+        return self.samples > 0 and not self.corrupt and not self.missing
+
+    @property
+    def frames(self) -> int:
+        """Different frames of all sequences."""
+        return sum(sequence.frames for sequence in self.sequences)
+
+    @property
+    def unmatched_share(self) -> float:
+        """Share of detections without a track."""
+        return self.unmatched / self.detections if self.detections else 0.0
+
+    @property
+    def gate_density(self) -> float:
+        """Share of pairs that the gates let through."""
+        return self.allowed_pairs / self.pairs if self.pairs else 0.0
+
+    @property
+    def advice(self) -> str:
+        """Whether the matched pairs are enough, in words."""
+        if self.matched_pairs >= ENOUGH:
+            return "enough to train on"
+        if self.matched_pairs >= ENOUGH_TO_START:
+            return f"enough for a first training run, {ENOUGH:,} are better"
+        return f"too few: aim for at least {ENOUGH_TO_START:,} to {ENOUGH:,} before the first training run"
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        edges = np.linspace(0, 1, BINS + 1).round(3).tolist()
+        return {
+            "usable": self.usable,
+            "directories": list(self.directories),
+            "samples": self.samples,
+            "frames": self.frames,
+            "sequences": [vars(sequence) for sequence in self.sequences],
+            "tracks": self.tracks,
+            "detections": self.detections,
+            "matched_pairs": self.matched_pairs,
+            "matched_pairs_advice": self.advice,
+            "born": self.born,
+            "unmatched": self.unmatched,
+            "unmatched_share": self.unmatched_share,
+            "pairs": self.pairs,
+            "allowed_pairs": self.allowed_pairs,
+            "gate_density": self.gate_density,
+            "embedding_widths": {str(width): count for width, count in self.embedding_widths.items()},
+            "embedding_truncated": self.truncated,
+            "track_embeddings": {**vars(self.track_embeddings), "zero_share": self.track_embeddings.zero_share},
+            "det_embeddings": {**vars(self.det_embeddings), "zero_share": self.det_embeddings.zero_share},
+            "score": {"edges": edges, "counts": list(self.score)},
+            "visibility": {"edges": edges, "counts": list(self.visibility)},
+            "label_sources": self.label_sources,
+            "feature_versions": {str(version): count for version, count in self.feature_versions.items()},
+            "est_id_switches": sum(sequence.est_id_switches for sequence in self.sequences),
+            "switch_agreement": [
+                {**vars(agreement), "precision": agreement.precision, "recall": agreement.recall}
+                for agreement in self.agreement
+            ],
+            "corrupt": self.corrupt,
+            "missing": list(self.missing),
+            "unlisted": list(self.unlisted),
+            "remarks": list(self.remarks),
+        }
+
+    def write_picture(self, path: Path | str) -> None:
+        """Writes the distributions of all features and of the cost as one SVG.
+
+        Raises:
+            SettingError: the name does not end in `.svg`.
+            ArtifactError: the file cannot be written.
+        """
+        path = Path(path)
+        if path.suffix.lower() != ".svg":
+            raise SettingError(f"{path}: the picture is an SVG, name it {path.with_suffix('.svg').name}")
+        caption = f"{self.samples:,} samples · {len(self.sequences)} sequences · {self.matched_pairs:,} matched pairs"
+        text = distributions_svg(self._distributions, ", ".join(self.directories), caption)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def inspect_samples(*directories: Path | str) -> InspectionReport:
+    """Reads every sample of one or more folders.
+
+    Files that cannot be used are named in the report and do not end the inspection.
+
+    Raises:
+        ArtifactError: a folder is not there or cannot be read.
+    """
+    counts = _Counts()
+    corrupt: dict[str, str] = {}
+    missing: list[str] = []
+    unlisted: list[str] = []
+    remarks: list[str] = []
+    for directory in map(Path, directories):
+        present = _present(directory)
+        manifest = read_sample_manifest(directory / MANIFEST_NAME)
+        missing += [str(directory / name) for name in manifest.entries if name not in present]
+        if manifest.unfinished:
+            remarks.append(f"{directory / MANIFEST_NAME}: the last line is unfinished and does not count")
+        if manifest.damaged:
+            lines = ", ".join(map(str, manifest.damaged[:BINS]))
+            remarks.append(f"{directory / MANIFEST_NAME}: {len(manifest.damaged)} lines are not entries: line {lines}")
+        for name in present:
+            try:
+                sample = read_sample(directory / name)
+            except ArtifactError as error:
+                corrupt[str(directory / name)] = str(error).removeprefix(f"{directory / name}: ")
+                continue
+            if name not in manifest.entries:
+                unlisted.append(str(directory / name))
+            counts.add(sample, str(directory))
+    return counts.report(tuple(map(str, directories)), corrupt, missing, unlisted, remarks)
+
+
+def _present(directory: Path) -> dict[str, None]:
+    """Names of the files that are, or claim to be, samples, in the order of writing."""
+    try:
+        names = [path.name for path in directory.iterdir() if path.name.startswith("sample_")]
+    except OSError as error:
+        raise ArtifactError(f"{directory}: not a folder of samples: {error.strerror or error}") from error
+    return dict.fromkeys(sorted(names, key=lambda name: (sample_number(name) or 0, name)))
+
+
+@dataclass
+class _Sequence:
+    samples: int = 0
+    matched_pairs: int = 0
+    frames: set[int] = field(default_factory=set)
+
+
+class _Counts:
+    """Sums over the samples; holds no sample."""
+
+    def __init__(self) -> None:
+        self._totals: Counter[str] = Counter()
+        self._widths: Counter[int] = Counter()
+        self._sources: Counter[str] = Counter()
+        self._versions: Counter[int] = Counter()
+        self._score = np.zeros(BINS, np.int64)
+        self._visibility = np.zeros(BINS, np.int64)
+        self._sequences: dict[str, _Sequence] = {}
+        self._runs: dict[tuple[str, str, str | None], list[RunSwitches]] = {}
+        self._distributions = Distributions()
+
+    def add(self, sample: AssociationSample, directory: str) -> None:
+        """Takes the next sample of a folder."""
+        self._add_sums(sample)
+        self._distributions.add(sample)
+        self._widths[sample.track_embeddings.shape[1]] += 1
+        self._sources[sample.metadata.label_source] += 1
+        self._versions[sample.metadata.feature_version] += 1
+        self._score += _tenths(sample.det_features[:, 4])
+        self._visibility += _tenths(sample.det_features[:, 5])
+        name = sample.metadata.sequence or UNKNOWN
+        sequence = self._sequences.setdefault(name, _Sequence())
+        sequence.samples += 1
+        sequence.matched_pairs += int(sample.matched.sum())
+        sequence.frames.add(sample.frame_idx)
+        runs = self._runs.setdefault((name, directory, sample.metadata.run), [RunSwitches()])
+        if sample.frame_idx <= runs[-1].last_frame:  # samples that do not name their run: another one began
+            runs.append(RunSwitches())
+        runs[-1].add(sample)
+
+    def _add_sums(self, sample: AssociationSample) -> None:
+        matched = int(sample.matched.sum())
+        unmatched = int((sample.assigned_track_ids < 0).sum())
+        self._totals.update(
+            samples=1,
+            tracks=len(sample.track_ids),
+            detections=sample.detection_count,
+            matched_pairs=matched,
+            unmatched=unmatched,
+            born=sample.detection_count - matched - unmatched,
+            pairs=sample.mask_matrix.size,
+            allowed_pairs=int(np.count_nonzero(sample.mask_matrix)),
+            truncated=int(sample.metadata.embedding_truncated),
+            zero_tracks=int((~sample.track_embeddings.any(axis=1)).sum()),
+            zero_detections=int((~sample.det_embeddings.any(axis=1)).sum()),
+        )
+
+    def report(
+        self,
+        directories: tuple[str, ...],
+        corrupt: dict[str, str],
+        missing: list[str],
+        unlisted: list[str],
+        remarks: list[str],
+    ) -> InspectionReport:
+        """The sums as a report."""
+        if len(self._widths) > 1:
+            remarks.append(f"embeddings of different widths: {', '.join(map(str, sorted(self._widths)))}")
+        if len(self._versions) > 1:
+            remarks.append(f"features of different versions: {', '.join(map(str, sorted(self._versions)))}")
+        totals = self._totals
+        return InspectionReport(
+            directories,
+            totals["samples"],
+            tuple(self._sequence_reports()),
+            totals["tracks"],
+            totals["detections"],
+            totals["matched_pairs"],
+            totals["born"],
+            totals["unmatched"],
+            totals["pairs"],
+            totals["allowed_pairs"],
+            dict(sorted(self._widths.items())),
+            EmbeddingReport(totals["tracks"], totals["zero_tracks"]),
+            EmbeddingReport(totals["detections"], totals["zero_detections"]),
+            tuple(self._score.tolist()),
+            tuple(self._visibility.tolist()),
+            dict(sorted(self._sources.items())),
+            dict(sorted(self._versions.items())),
+            totals["truncated"],
+            self._agreement(),
+            corrupt,
+            tuple(missing),
+            tuple(unlisted),
+            tuple(remarks),
+            self._distributions,
+        )
+
+    def _sequence_reports(self) -> Iterator[SequenceReport]:
+        for name, sequence in sorted(self._sequences.items()):
+            runs = [run for key, parts in self._runs.items() if key[0] == name for run in parts]
+            true = [run.true for run in runs if run.has_truth]
+            yield SequenceReport(
+                name,
+                sequence.samples,
+                len(sequence.frames),
+                len(runs),
+                sequence.matched_pairs,
+                sum(run.estimated for run in runs),
+                sum(true) if true else None,
+            )
+
+    def _agreement(self) -> tuple[SwitchAgreement, ...]:
+        known = [run for parts in self._runs.values() for run in parts if run.has_truth]
+        if not known:
+            return ()
+        return tuple(sum((run.agreement(window) for run in known), SwitchAgreement(window)) for window in WINDOWS)
+
+
+def _tenths(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """How many values lie in each tenth of [0, 1]; what lies outside counts with the nearest."""
+    return np.bincount(np.clip(values * BINS, 0, BINS - 1).astype(np.int64), minlength=BINS)

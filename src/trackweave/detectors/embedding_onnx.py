@@ -1,0 +1,175 @@
+"""`OnnxEmbedder`: a re-identification network in ONNX form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.detectors.embedding_crops import pixel_boxes, unit_rows
+from trackweave.errors import InputError
+from trackweave.masks.packed import PackedMasks
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+PERSON_SIZE = (256, 128)
+"""Height and width that most re-identification networks are trained at; used where the model leaves them open."""
+
+_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+class OnnxEmbedder:
+    """Any ONNX network from one NCHW image input to one `(N, E)` output, run on the processor in batches.
+
+    Crops are the boxes' pixels inside the frame, stretched to the input's size, as such networks are trained; masks
+    are not used. A model with a fixed batch gets full batches (the last one padded), one with an open batch up to
+    `batch_size` crops.
+
+    Args:
+        path: the model.
+        batch_size: crops per run where the model leaves it open.
+        input_size: `(H, W)` in pixels where the model leaves it open; 256×128 when not given.
+        mean: per RGB channel, of pixels in [0, 1].
+        std: per RGB channel, of pixels in [0, 1].
+        threads: of onnxruntime; 0 = its own choice.
+
+    Attributes:
+        name: `onnx:` and the file's stem.
+        width: E, as a trial run gives it.
+
+    Raises:
+        InputError: missing, not an ONNX model, or one of another form; the message lists the inputs and outputs found.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        batch_size: int = 16,
+        *,
+        input_size: tuple[int, int] | None = None,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+        threads: int = 0,
+    ) -> None:
+        self.path = Path(path)
+        self.name = f"onnx:{self.path.stem}"
+        self._session = _open(self.path, threads)
+        self._input = _image_input(self.path, self._session)
+        shape = self._input.shape
+        fixed = isinstance(shape[0], int)
+        self._batch_size = shape[0] if fixed else max(1, batch_size)
+        self._whole_batches = fixed
+        wanted = input_size or PERSON_SIZE
+        self._size = tuple(
+            given if isinstance(given, int) else want for given, want in zip(shape[2:], wanted, strict=True)
+        )
+        self._mean = 255 * np.array(mean, np.float32)
+        self._inverse_std = 1 / (255 * np.array(std, np.float32))
+        self._output = _vector_output(self.path, self._session)
+        self.width = int(self._run(np.zeros((1, *self._size, 3), np.float32)).shape[1])
+
+    def embed(
+        self, image: NDArray[np.uint8], xyxy: NDArray[np.float32], masks: PackedMasks | None = None
+    ) -> NDArray[np.float32]:
+        """Describes N boxes of a frame.
+
+        Args:
+            image: `(H, W, 3)` uint8 RGB.
+            xyxy: `(N, 4)` float32, pixels, right and bottom exclusive; may reach outside the frame.
+            masks: not used.
+
+        Returns:
+            `(N, E)` float32 of length 1; zeros for a box without a pixel inside the frame.
+
+        Raises:
+            InputError: the model fails on these crops, or answers with numbers that are not finite.
+        """
+        pixels = pixel_boxes(xyxy, image.shape[0], image.shape[1])
+        rows = np.zeros((len(pixels), self.width), np.float32)
+        there = np.flatnonzero(pixels[:, 2] > pixels[:, 0])
+        for start in range(0, len(there), self._batch_size):
+            chosen = there[start : start + self._batch_size]
+            rows[chosen] = self._run(np.stack([self._crop(image, pixels[n]) for n in chosen]))
+        if not np.isfinite(rows).all():
+            raise InputError(
+                f"{self.path}: the model gives numbers that are not finite: is it whole, are mean and std?"
+            )
+        return unit_rows(rows)
+
+    def _crop(self, image: NDArray[np.uint8], box: NDArray[np.int64]) -> NDArray[np.float32]:
+        left, top, right, bottom = (int(v) for v in box)
+        height, width = self._size
+        crop = cv2.resize(image[top:bottom, left:right], (width, height), interpolation=cv2.INTER_LINEAR)
+        return np.asarray((crop - self._mean) * self._inverse_std, np.float32)
+
+    def _run(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`(n, H, W, 3)` normalised crops, at most a batch → `(n, E)`."""
+        n = len(crops)
+        if self._whole_batches and n < self._batch_size:
+            crops = np.concatenate([crops, np.zeros((self._batch_size - n, *crops.shape[1:]), np.float32)])
+        batch = np.ascontiguousarray(crops.transpose(0, 3, 1, 2)).astype(_DTYPES[self._input.type], copy=False)
+        try:
+            (answer,) = self._session.run([self._output], {self._input.name: batch})
+        except Exception as error:  # onnxruntime's exceptions have no base of their own
+            raise InputError(f"{self.path}: the model fails on {batch.shape}: {_first_line(error)}") from error
+        vectors = np.asarray(answer, np.float32)
+        if vectors.ndim < 2 or len(vectors) != len(batch) or vectors.size != len(batch) * vectors.shape[1]:
+            raise InputError(
+                f"{self.path}: output {self._output!r} is {vectors.shape} for {len(batch)} crops, expected one vector "
+                "per crop; is it a re-identification model?"
+            )
+        return vectors.reshape(len(batch), -1)[:n]
+
+
+def _open(path: Path, threads: int) -> Any:
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: give an ONNX re-identification model")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # its warnings would go past ours, straight to stderr
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # as above
+        raise InputError(f"{path} cannot be opened as an ONNX model ({_first_line(error)}): is it whole?") from error
+
+
+def _image_input(path: Path, session: Any) -> Any:
+    """The only input, when it is NCHW with three channels."""
+    inputs = session.get_inputs()
+    shape = inputs[0].shape if len(inputs) == 1 else []
+    if len(shape) != 4 or shape[1] not in (3, *_open_dimension(shape, 1)) or inputs[0].type not in _DTYPES:
+        raise InputError(f"{path}: expected one image input (N, 3, H, W) of floats, found {_found(session)}")
+    return inputs[0]
+
+
+def _vector_output(path: Path, session: Any) -> str:
+    """Name of the only output that can be one vector per crop."""
+    vectors = [o.name for o in session.get_outputs() if _is_vector(o.shape)]
+    if len(vectors) != 1:
+        raise InputError(f"{path}: expected one output (N, E), found {_found(session)}")
+    return str(vectors[0])
+
+
+def _is_vector(shape: Any) -> bool:
+    """`(N, E)`, or `(N, E, 1, 1)` of a network that ends in pooling."""
+    return bool(len(shape) == 2 or (len(shape) == 4 and list(shape[2:]) == [1, 1]))
+
+
+def _open_dimension(shape: Any, axis: int) -> tuple[Any, ...]:
+    """What stands for the size of an axis that the model leaves open; empty when it is fixed."""
+    return () if isinstance(shape[axis], int) else (shape[axis],)
+
+
+def _found(session: Any) -> str:
+    """Inputs and outputs in one line."""
+    inputs = ", ".join(f"{i.name} {i.shape}" for i in session.get_inputs())
+    return f"inputs {inputs}; outputs {', '.join(f'{o.name} {o.shape}' for o in session.get_outputs())}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,339 @@
+"""A MOTChallenge sequence folder as it is: `seqinfo.ini`, `det/`, `gt/`, `img1/`, `gmc.txt`.
+
+Layout: https://motchallenge.net/instructions/. `gmc.txt` (camera motion) is an addition of BoT-SORT, arXiv 2206.14651.
+"""
+
+from __future__ import annotations
+
+import configparser
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.errors import InputError
+from trackweave.formats.detections_mot import read_text
+
+INFO = "seqinfo.ini"
+NUMBER = re.compile(r"\d+")
+Known = TypeVar("Known")
+
+
+@dataclass(frozen=True)
+class MotSequence:
+    """What a sequence folder holds.
+
+    Attributes:
+        path: the folder.
+        name: of the sequence.
+        frame_rate: frames per second, or None.
+        length: frames, or None.
+        size: `(H, W)` in pixels, or None.
+        image_folder: where the images are, whether or not there is one.
+        image_extension: such as `.jpg`.
+        image_frames: 0-based frames that have an image, ascending.
+        detection_files: by name without suffix (`det`, `det_yolox`), those of `det/*.txt`.
+        ground_truth: `gt/gt.txt`, or None.
+        camera_motion: `gmc.txt`, or None.
+    """
+
+    path: Path
+    name: str
+    frame_rate: float | None
+    length: int | None
+    size: tuple[int, int] | None
+    image_folder: Path
+    image_extension: str
+    image_frames: tuple[int, ...]
+    detection_files: Mapping[str, Path]
+    ground_truth: Path | None
+    camera_motion: Path | None
+
+    @property
+    def images(self) -> Path | None:
+        """The folder of images when it holds every frame of the sequence, else None."""
+        complete = bool(self.image_frames) and self.image_frames == tuple(range(len(self.image_frames)))
+        return self.image_folder if complete and len(self.image_frames) == (self.length or -1) else None
+
+    def image(self, frame: int) -> Path:
+        """The file of one frame's image.
+
+        Raises:
+            InputError: the frame has none.
+        """
+        found = _numbered_images(self.image_folder, self.image_extension).get(frame)
+        if found is None:
+            raise InputError(f"{self.image_folder}: no image of frame {frame + 1}")
+        return found
+
+    def detections(self, name: str | None = None) -> Path:
+        """A detection file by name; None: `det`, or the only one there is.
+
+        Raises:
+            InputError: there is none, none of that name, or several to choose from.
+        """
+        files = self.detection_files
+        if name is None:
+            name = "det" if "det" in files or len(files) != 1 else next(iter(files))
+        found = files.get(name.removesuffix(".txt"))
+        if found is None:
+            raise InputError(f"{self.path / 'det'}: no {name}.txt; there: {', '.join(files) or 'no detections'}")
+        return found
+
+    def known_length(self) -> int:
+        """Frames of the sequence.
+
+        Raises:
+            InputError: `seqinfo.ini` does not say.
+        """
+        return self._known(self.length, "seqLength")
+
+    def known_frame_rate(self) -> float:
+        """Frames per second.
+
+        Raises:
+            InputError: `seqinfo.ini` does not say.
+        """
+        return self._known(self.frame_rate, "frameRate")
+
+    def known_size(self) -> tuple[int, int]:
+        """`(H, W)` in pixels.
+
+        Raises:
+            InputError: `seqinfo.ini` does not say.
+        """
+        return self._known(self.size, "imWidth and imHeight")
+
+    def _known(self, value: Known | None, key: str) -> Known:
+        if value is None:
+            raise InputError(f"{self.path / INFO}: {key} is missing; add it under [Sequence]")
+        return value
+
+
+def is_sequence(path: Path | str) -> bool:
+    """Does the folder hold a `seqinfo.ini`?"""
+    return (Path(path) / INFO).is_file()
+
+
+def read_sequence(folder: Path | str) -> MotSequence:
+    """Reads `seqinfo.ini` and looks what else is there; no detections, no images.
+
+    A missing key is None until somebody needs it. When `seqLength` is missing and images are there, it is their
+    number.
+
+    Raises:
+        InputError: no sequence folder, or a value of `seqinfo.ini` that is not a number above zero.
+    """
+    folder = Path(folder)
+    if not is_sequence(folder):
+        raise InputError(f"{folder}: not a MOTChallenge sequence: there is no {INFO}")
+    info = _read_info(folder / INFO)
+    image_folder = folder / info.get("imdir", "img1")
+    extension = info.get("imext", ".jpg")
+    image_frames = tuple(sorted(_numbered_images(image_folder, extension)))
+    length = _positive(folder, info, "seqLength")
+    rate = _positive(folder, info, "frameRate")
+    height, width = (_positive(folder, info, key) for key in ("imHeight", "imWidth"))
+    ground_truth, camera_motion = folder / "gt" / "gt.txt", folder / "gmc.txt"
+    return MotSequence(
+        folder,
+        info.get("name") or folder.resolve().name,
+        rate,
+        int(length) if length is not None else len(image_frames) or None,
+        None if height is None or width is None else (int(height), int(width)),
+        image_folder,
+        extension,
+        image_frames,
+        {path.stem: path for path in sorted((folder / "det").glob("*.txt"))},
+        ground_truth if ground_truth.is_file() else None,
+        camera_motion if camera_motion.is_file() else None,
+    )
+
+
+def _read_info(path: Path) -> Mapping[str, str]:
+    """The `[Sequence]` section; keys in lower case."""
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(read_text(path))
+    except configparser.Error as error:
+        raise InputError(f"{path}: not an INI file: {' '.join(str(error).split())}") from error
+    if not parser.has_section("Sequence"):
+        raise InputError(f"{path}: there is no section [Sequence]")
+    return dict(parser["Sequence"])
+
+
+def _positive(folder: Path, info: Mapping[str, str], key: str) -> float | None:
+    text = info.get(key.lower(), "").strip()
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 2**31 or (key != "frameRate" and value % 1):
+        raise InputError(f"{folder / INFO}: {key} {text!r} is not a number above zero")
+    return value
+
+
+def _numbered_images(folder: Path, extension: str) -> dict[int, Path]:
+    """0-based frame → image, for files whose name is a number from 1."""
+    if not folder.is_dir():
+        return {}
+    files = (path for path in folder.iterdir() if path.suffix.lower() == extension.lower())
+    return {int(path.stem) - 1: path for path in files if NUMBER.fullmatch(path.stem) and int(path.stem) > 0}
+
+
+def read_gmc(path: Path | str, length: int | None = None) -> NDArray[np.float64]:
+    """Reads camera motion: lines `frame a b tx c d ty`, frames from 0, blanks or commas between.
+
+    Args:
+        path: the file.
+        length: frames of the sequence; None: up to the last line's.
+
+    Returns:
+        `(N, 2, 3)` float64 affine matrices by frame: `m[:, :2] @ p + m[:, 2]` takes a pixel of the frame before to
+        this frame. A frame without a line gets the identity.
+
+    Raises:
+        InputError: the file cannot be read, or a line is bad: of another width, not finite, a frame twice or beyond
+            `length`.
+    """
+    path = Path(path)
+    rows: dict[int, NDArray[np.float64]] = {}
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        fields = line.replace(",", " ").split()
+        if not fields:
+            continue
+        try:
+            frame, matrix = _parse_motion(fields)
+        except ValueError as error:
+            raise InputError(f"{path}, line {number}: {error}") from error
+        if frame in rows:
+            raise InputError(f"{path}, line {number}: frame {frame} occurs twice")
+        if length is not None and frame >= length:
+            raise InputError(f"{path}, line {number}: frame {frame} is beyond the {length} frames of the video")
+        rows[frame] = matrix
+    count = length if length is not None else max(rows, default=-1) + 1
+    motion = np.tile(np.eye(2, 3), (count, 1, 1))
+    for frame, matrix in rows.items():
+        motion[frame] = matrix
+    return motion
+
+
+def _parse_motion(fields: list[str]) -> tuple[int, NDArray[np.float64]]:
+    if len(fields) != 7:
+        raise ValueError(f"{len(fields)} fields, expected frame a b tx c d ty")
+    values = np.array([float(field) for field in fields])
+    if not np.isfinite(values).all():
+        raise ValueError("a value is not finite")
+    if values[0] < 0 or values[0] % 1 or values[0] >= 2**31:
+        raise ValueError(f"frame {fields[0]}: frames count from 0")
+    return int(values[0]), values[1:].reshape(2, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth:
+    """N true boxes as columns ordered by frame, then as in the file.
+
+    Attributes:
+        frame: `(N,)` int64, 0-based.
+        track_id: `(N,)` int64; −1 = a region without identity (KITTI's DontCare).
+        xyxy: `(N, 4)` float32, right and bottom exclusive, 0-based.
+        counts: `(N,)` bool: the benchmark scores it (column 7 is not 0).
+        class_id: `(N,)` int64; −1 = not said.
+        visibility: `(N,)` float32 in [0, 1]; 1 where not said.
+    """
+
+    frame: NDArray[np.int64]
+    track_id: NDArray[np.int64]
+    xyxy: NDArray[np.float32]
+    counts: NDArray[np.bool_]
+    class_id: NDArray[np.int64]
+    visibility: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __getitem__(self, index: slice | NDArray[np.bool_] | NDArray[np.intp]) -> GroundTruth:
+        return GroundTruth(*(column[index] for column in self.__dict__.values()))
+
+    def at(self, frame: int) -> GroundTruth:
+        """The boxes of one frame."""
+        start, stop = np.searchsorted(self.frame, (frame, frame + 1))
+        return self[int(start) : int(stop)]
+
+
+def read_ground_truth(path: Path | str, *, class_column: bool = True) -> GroundTruth:
+    """Reads `gt/gt.txt` of a sequence folder, or such a file: `frame,id,x,y,w,h,conf,class,visibility`.
+
+    Args:
+        path: a sequence folder or the file.
+        class_column: whether the eighth column is a class; False: every class is −1.
+
+    Raises:
+        InputError: missing or unreadable, a line that is not such numbers, a frame below 1, a negative size, or one
+            identity twice on a frame.
+    """
+    path = Path(path)
+    path = path / "gt" / "gt.txt" if path.is_dir() else path
+    rows, lines = _number_lines(path)
+    problems = [
+        (~np.isfinite(rows).all(1), "a value is not finite"),
+        ((rows[:, :2] % 1 != 0).any(1) | (np.abs(rows[:, :2]) > 2**53).any(1), "frame or id is not a whole number"),
+        (rows[:, 0] < 1, "frames count from 1"),
+        ((rows[:, 4:6] < 0).any(1), "a negative width or height"),
+    ]
+    for bad, message in problems:
+        if bad.any():
+            raise InputError(f"{path}, line {lines[int(np.flatnonzero(bad)[0])]}: {message}")
+    rows, lines = _by_frame(rows, lines)
+    _check_identities(path, rows, lines)
+    corner = rows[:, 2:4] - 1
+    visibility = rows[:, 8]
+    return GroundTruth(
+        rows[:, 0].astype(np.int64) - 1,
+        rows[:, 1].astype(np.int64),
+        np.concatenate([corner, corner + rows[:, 4:6]], axis=1).astype(np.float32),
+        rows[:, 6] != 0,
+        rows[:, 7].astype(np.int64) if class_column else np.full(len(rows), -1, np.int64),
+        np.where(visibility < 0, 1, np.minimum(visibility, 1)).astype(np.float32),
+    )
+
+
+def _number_lines(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """`(N, 9)` values, missing ones as 1 (conf), −1 (class, visibility); and each row's line."""
+    rows: list[list[float]] = []
+    lines: list[int] = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        fields = line.replace(",", " ").split()
+        if not fields:
+            continue
+        if not 6 <= len(fields) <= 10:
+            raise InputError(f"{path}, line {number}: {len(fields)} fields, expected frame,id,x,y,w,h,conf,class,…")
+        try:
+            values = [float(field) for field in fields[:9]]
+        except ValueError as error:
+            raise InputError(f"{path}, line {number}: {error}") from error
+        rows.append(values + [1.0, -1.0, -1.0][len(values) - 6 :])
+        lines.append(number)
+    return np.array(rows, np.float64).reshape(-1, 9), np.array(lines, np.int64)
+
+
+def _by_frame(rows: NDArray[np.float64], lines: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    order = np.argsort(rows[:, 0], kind="stable")
+    return rows[order], lines[order]
+
+
+def _check_identities(path: Path, rows: NDArray[np.float64], lines: NDArray[np.int64]) -> None:
+    """An identity is on a frame once; −1 is none."""
+    named = np.flatnonzero(rows[:, 1] >= 0)
+    order = named[np.lexsort((rows[named, 1], rows[named, 0]))]
+    again = np.flatnonzero((rows[order[1:], :2] == rows[order[:-1], :2]).all(1))
+    if len(again):
+        first, second = lines[order[again[0]]], lines[order[again[0] + 1]]
+        frame, track = (int(value) for value in rows[order[again[0]], :2])
+        raise InputError(f"{path}, line {second}: identity {track} is on frame {frame} already in line {first}")

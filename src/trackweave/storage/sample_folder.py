@@ -1,0 +1,268 @@
+"""`SampleFolder`: the writer of a folder of samples, which several processes may share.
+
+What keeps the folder whole:
+
+- A sample is written aside and then *linked* to its name. A link never replaces a file, so a number belongs to whoever
+  links it first, and a sample is there whole or not at all.
+- Its manifest line follows in one appending write; only then the name aside is removed. A sample with a second name is
+  therefore one whose writer has yet to list it, and a sample with one name that is not listed is an orphan of a crash:
+  the next start lists it.
+- Every writer holds a lock on a file of its own as long as it lives. The system drops the lock when the process dies,
+  so what a dead writer left aside is told from what a live one is about to link, without guessing by age or process
+  number.
+
+Nothing is flushed to the disk sample by sample: what was written survives the death of the process (it is in the
+system's hands), but a power cut may cost the last seconds, and leave samples that are cut off. Readers name those. A
+training set can be logged again, and a flush would cost a hundred times the write.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from trackweave.errors import ArtifactError
+from trackweave.storage.sample_manifest import MANIFEST_NAME, ManifestEntry, read_sample_manifest
+from trackweave.storage.samples import AssociationSample, encode_sample, read_sample, sample_name, sample_number
+from trackweave.structures.warning import RunWarning
+
+START_LOCK = ".start.lock"
+_LOCK, _ASIDE = ".lock", ".partial"
+_OWN = ".logger-"
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_NAMES_SHOWN = 10
+_WRITE = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
+
+
+class SampleFolder:
+    """Appends samples to a folder, behind those that are there.
+
+    Attributes:
+        directory: the folder, absolute.
+        run: the name of this writer, unique.
+        stored: samples written so far.
+        warnings: what was found on opening: adopted, unreadable and foreign files, a manifest that needed repair.
+
+    Raises:
+        ArtifactError: the folder cannot be made, read or written.
+    """
+
+    def __init__(self, directory: Path | str) -> None:
+        self.directory = Path(directory).absolute()
+        self.run = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self.stored = 0
+        self.warnings: list[RunWarning] = []
+        self._aside = self.directory / f"{_OWN}{self.run}{_ASIDE}"
+        self._own_lock = self.directory / f"{_OWN}{self.run}{_LOCK}"
+        self._prefix = str(self.directory) + os.sep
+        self._manifest = -1
+        self._lock = -1
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with _starting(self.directory):
+                self._lock = os.open(self._own_lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+                _try_lock(self._lock)
+                self._open()
+        except OSError as error:
+            self.close()
+            raise ArtifactError(f"{self.directory}: cannot be logged to: {error.strerror or error}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        """Takes over a folder as it is found; nobody else starts meanwhile, but others may be writing."""
+        alone = _remove_dead(self.directory, self.run)
+        # The folder before the manifest: whatever has lost its second name by now is listed by then.
+        present, settled, foreign = _scan(self.directory, alone)
+        path = self.directory / MANIFEST_NAME
+        self._manifest = os.open(path, _WRITE | os.O_APPEND, 0o666)
+        manifest = read_sample_manifest(path)
+        if manifest.unfinished:
+            if alone:
+                os.ftruncate(self._manifest, manifest.finished_bytes)
+            else:
+                os.write(self._manifest, b"\n")  # others append behind it: the line stays, and is skipped
+            self._warn("manifest-repaired", "its last line was unfinished", [])
+        if manifest.damaged:
+            self._warn("manifest-lines-skipped", "lines that are not entries", [str(n) for n in manifest.damaged])
+        numbers = [number for name in (*present, *manifest.entries) if (number := sample_number(name)) is not None]
+        self._next = max(numbers, default=-1) + 1
+        self._adopt([name for name in settled if name not in manifest.entries])
+        if foreign:
+            self._warn("sample-foreign", "left alone, not named like samples", foreign)
+
+    def _adopt(self, names: list[str]) -> None:
+        """Lists the samples that a stopped writer could not."""
+        adopted, unreadable = [], []
+        for name in names:
+            try:
+                entry = ManifestEntry.of(name, read_sample(self.directory / name))
+            except ArtifactError:
+                unreadable.append(name)
+                continue
+            _write_all(self._manifest, entry.line())
+            adopted.append(name)
+        if adopted:
+            self._warn("sample-adopted", "were not in the manifest, and are now", adopted)
+        if unreadable:
+            self._warn("sample-unreadable", "left alone, cannot be read", unreadable)
+
+    def _warn(self, code: str, what: str, names: list[str]) -> None:
+        shown = ", ".join(names[:_NAMES_SHOWN]) + (", …" if len(names) > _NAMES_SHOWN else "")
+        message = f"{self.directory}: {len(names)} {what}: {shown}" if names else f"{self.directory}: {what}"
+        self.warnings.append(RunWarning("log", None, code, message, {"count": len(names), "names": names}))
+
+    def write(self, sample: AssociationSample) -> str:
+        """Appends a sample and its manifest line; returns the sample's file name.
+
+        Raises:
+            ValueError: the sample breaks the schema.
+            ArtifactError: the folder cannot be written: full, removed, read-only.
+        """
+        content = encode_sample(sample)
+        try:
+            name = self._store(content)
+            self.stored += 1
+            _write_all(self._manifest, ManifestEntry.of(name, sample).line())
+            self._aside.unlink(missing_ok=True)  # it was renamed where there are no links
+        except OSError as error:
+            with suppress(OSError):
+                self._aside.unlink()
+            raise ArtifactError(f"{self.directory}: cannot be written: {error.strerror or error}") from error
+        return name
+
+    def _store(self, content: bytes) -> str:
+        """Writes aside and links to the first free number."""
+        # Never into a file that is there: it may be a sample's second name.
+        file = os.open(self._aside, _WRITE | os.O_EXCL, 0o666)
+        try:
+            _write_all(file, content)
+        finally:
+            os.close(file)
+        while True:
+            name = sample_name(self._next)
+            self._next += 1
+            try:
+                _claim(self._aside, self._prefix + name)
+            except FileExistsError:
+                continue
+            return name
+
+    def close(self) -> None:
+        """Lets go of the folder; the samples are there already."""
+        for name in ("_manifest", "_lock"):
+            if getattr(self, name) >= 0:
+                with suppress(OSError):
+                    os.close(getattr(self, name))
+                if name == "_lock":
+                    with suppress(OSError):
+                        self._own_lock.unlink()
+                setattr(self, name, -1)
+
+    def __enter__(self) -> SampleFolder:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _claim(aside: Path, name: str) -> None:
+    """Gives the file its final name; `FileExistsError` when it is taken."""
+    try:
+        os.link(aside, name)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # A file system without links (FAT, some network shares): the name is claimed empty, then filled at once.
+        os.close(os.open(name, _WRITE | os.O_EXCL, 0o666))
+        aside.replace(name)
+
+
+def _write_all(file: int, content: bytes) -> None:
+    """One write for all of it, unless the system takes only a part."""
+    written = os.write(file, content)
+    while written < len(content):
+        written += os.write(file, content[written:])
+
+
+def _scan(directory: Path, alone: bool) -> tuple[list[str], list[str], list[str]]:
+    """Names of samples, of those among them that no live writer has yet to list, and of files that only resemble
+    samples.
+    """
+    present, settled, foreign = [], [], []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if not entry.name.startswith("sample_"):
+                continue
+            if sample_number(entry.name) is None:
+                foreign.append(entry.name)
+                continue
+            present.append(entry.name)
+            if alone or entry.stat().st_nlink == 1:
+                settled.append(entry.name)
+    return sorted(present), sorted(settled), sorted(foreign)
+
+
+@contextmanager
+def _starting(directory: Path) -> Iterator[None]:
+    """Keeps two writers from taking over one folder at the same time."""
+    file = os.open(directory / START_LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        _try_lock(file, wait=True)
+        yield
+    finally:
+        os.close(file)
+
+
+def _remove_dead(directory: Path, own: str) -> bool:
+    """Removes what dead writers left aside; returns whether no other writer is alive, as far as can be told."""
+    alone = True
+    for lock in sorted(directory.glob(f"{_OWN}*{_LOCK}")):
+        writer = lock.name.removeprefix(_OWN).removesuffix(_LOCK)
+        if writer == own:
+            continue
+        if _is_dead(lock):
+            (directory / f"{_OWN}{writer}{_ASIDE}").unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
+        else:
+            alone = False
+    for aside in directory.glob(f"{_OWN}*{_ASIDE}"):
+        if not aside.with_suffix(_LOCK).exists():
+            aside.unlink(missing_ok=True)
+    return alone
+
+
+def _is_dead(lock: Path) -> bool:
+    """Whether nobody holds this lock; where the file system has no locks nobody is known to be dead."""
+    try:
+        file = os.open(lock, os.O_RDWR)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    try:
+        return _try_lock(file)
+    finally:
+        os.close(file)
+
+
+def _try_lock(file: int, wait: bool = False) -> bool:
+    """Takes an exclusive lock that ends with the process; False when it is held, or there are no locks here.
+
+    Without locks two starts at once may list an orphan twice, which readers take for one, and nothing is cleaned up.
+    """
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

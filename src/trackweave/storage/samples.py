@@ -1,0 +1,379 @@
+"""`AssociationSample`: one frame's question to the tracker with its answer, as learned association trains on it.
+
+A sample is one `sample_0000000.npz`, a true NPZ of a dozen arrays. Keys, shapes and types follow the specification of
+association data collection, section 3; `AssociationSample` has them under the same names. Samples that lack the
+optional parts (`metadata`, `gt_track_ids`), as other trackers write them, are read as well.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.errors import ArtifactError
+from trackweave.storage.files import check_version
+from trackweave.storage.npz import ZIP_ERRORS
+from trackweave.storage.sample_npz import decode_npy, encode_npz
+
+SCHEMA_VERSION = 1
+TRACK_COLUMNS = ("x1", "y1", "x2", "y2", "vx", "vy", "age", "gap", "score", "visibility")
+DET_COLUMNS = ("x1", "y1", "x2", "y2", "score", "visibility", "vx", "vy")
+
+_NAME = re.compile(r"sample_(\d{7,})\.npz")
+_INT, _FLOAT = np.dtype("<i8"), np.dtype("<f4")
+_LAYOUT: dict[str, tuple[np.dtype[Any], tuple[str | int, ...]]] = {
+    "frame_idx": (_INT, ()),
+    "track_ids": (_INT, ("T",)),
+    "track_features": (_FLOAT, ("T", len(TRACK_COLUMNS))),
+    "det_features": (_FLOAT, ("D", len(DET_COLUMNS))),
+    "track_embeddings": (_FLOAT, ("T", "E")),
+    "det_embeddings": (_FLOAT, ("D", "E")),
+    "cost_matrix": (_FLOAT, ("T", "D")),
+    "mask_matrix": (_FLOAT, ("T", "D")),
+    "assigned_track_ids": (_INT, ("D",)),
+    "detection_count": (_INT, (1,)),
+    "gt_track_ids": (_INT, ("D",)),
+}
+_OPTIONAL = ("gt_track_ids",)
+
+
+@dataclass(frozen=True)
+class SampleDiagnostics:
+    """What the tracker suspected.
+
+    Attributes:
+        est_id_switches: suspected identity switches of the run so far.
+        suspect_tracks: tracks that take part in a switch suspected on this frame.
+    """
+
+    est_id_switches: int = 0
+    suspect_tracks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class SampleMetadata:
+    """Where a sample comes from; the defaults are what is assumed of a sample that does not say.
+
+    Attributes:
+        width: of the frame in pixels, None = unknown.
+        height: of the frame in pixels, None = unknown.
+        fps: frames per second, None = unknown.
+        sequence: id of the video; samples are split by it, never by frame.
+        run: the logger that wrote the sample: two runs over one sequence are told apart by it.
+        schema_version: of the file.
+        feature_version: of the columns of the feature matrices.
+        label_source: who decided `assigned_track_ids`: `tracker`, …
+        embedding_truncated: embeddings were wider than the cap.
+        diagnostics: suspected identity switches.
+    """
+
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    sequence: str | None = None
+    run: str | None = None
+    schema_version: int = SCHEMA_VERSION
+    feature_version: int = 1
+    label_source: str = "tracker"
+    embedding_truncated: bool = False
+    diagnostics: SampleDiagnostics = field(default_factory=SampleDiagnostics)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as the sample holds it."""
+        return {
+            "width": self.width,
+            "height": self.height,
+            "fps": self.fps,
+            "sequence": self.sequence,
+            "run": self.run,
+            "schema_version": self.schema_version,
+            "feature_version": self.feature_version,
+            "label_source": self.label_source,
+            "embedding_truncated": self.embedding_truncated,
+            "diagnostics": {
+                "est_id_switches": self.diagnostics.est_id_switches,
+                "suspect_tracks": list(self.diagnostics.suspect_tracks),
+            },
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class AssociationSample:
+    """T tracks against D detections of one frame, with embeddings of width E.
+
+    Attributes:
+        frame_idx: frame index.
+        track_ids: `(T,)` int64, active tracks before the assignment.
+        track_features: `(T, 10)` float32, columns `TRACK_COLUMNS`: predicted box and velocity per frame in shares of
+            the frame's size, age/100, frames since the last match/50, score, visibility.
+        det_features: `(D, 8)` float32, columns `DET_COLUMNS`: box in shares of the frame's size, score, visibility,
+            camera-compensated displacement from the best overlapping track in shares of the frame's size.
+        track_embeddings: `(T, E)` float32, rows of length 1, or 0 where there is none.
+        det_embeddings: `(D, E)` float32, the same.
+        cost_matrix: `(T, D)` float32, classical cost, lower is better.
+        mask_matrix: `(T, D)` float32, 1 = allowed by the gates, 0 = masked.
+        assigned_track_ids: `(D,)` int64, the final decision, −1 = unmatched; a born track's id counts as its own.
+        metadata: where it comes from.
+        gt_track_ids: `(D,)` int64 true identities, −1 = none; None when the run had no ground truth.
+    """
+
+    frame_idx: int
+    track_ids: NDArray[np.int64]
+    track_features: NDArray[np.float32]
+    det_features: NDArray[np.float32]
+    track_embeddings: NDArray[np.float32]
+    det_embeddings: NDArray[np.float32]
+    cost_matrix: NDArray[np.float32]
+    mask_matrix: NDArray[np.float32]
+    assigned_track_ids: NDArray[np.int64]
+    metadata: SampleMetadata = field(default_factory=SampleMetadata)
+    gt_track_ids: NDArray[np.int64] | None = None
+
+    @property
+    def detection_count(self) -> int:
+        """D."""
+        return len(self.assigned_track_ids)
+
+    @property
+    def matched(self) -> NDArray[np.bool_]:
+        """`(D,)` bool: assigned to a track that was there before the frame."""
+        return np.asarray((self.assigned_track_ids[:, None] == self.track_ids).any(axis=1))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays of the file, by key and in its order.
+
+        Raises:
+            ValueError: a shape, a type or a value that the schema does not have; names the key.
+        """
+        found: dict[str, NDArray[Any]] = {
+            "frame_idx": np.array(self.frame_idx, np.int64),
+            "track_ids": self.track_ids,
+            "track_features": self.track_features,
+            "det_features": self.det_features,
+            "track_embeddings": self.track_embeddings,
+            "det_embeddings": self.det_embeddings,
+            "cost_matrix": self.cost_matrix,
+            "mask_matrix": self.mask_matrix,
+            "assigned_track_ids": self.assigned_track_ids,
+            "detection_count": np.array([self.detection_count], np.int64),
+        }
+        if self.gt_track_ids is not None:
+            found["gt_track_ids"] = self.gt_track_ids
+        _check_layout({key: (array.dtype, array.shape) for key, array in found.items()})
+        _check_values(found)
+        found["metadata"] = np.array(json.dumps(self.metadata.to_json(), allow_nan=False))
+        return found
+
+
+def sample_name(number: int) -> str:
+    """The file name of a sample.
+
+    >>> sample_name(12)
+    'sample_0000012.npz'
+    """
+    return f"sample_{number:07d}.npz"
+
+
+def sample_number(name: str) -> int | None:
+    """The number in a sample's file name; None when it is not one.
+
+    >>> sample_number("sample_0000012.npz"), sample_number("sample_12.npz")
+    (12, None)
+    """
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match and sample_name(int(match[1])) == name else None
+
+
+def encode_sample(sample: AssociationSample) -> bytes:
+    """The content of a sample's file.
+
+    Raises:
+        ValueError: the sample breaks the schema; names the key.
+    """
+    return encode_npz(sample.arrays())
+
+
+def read_sample(path: Path | str) -> AssociationSample:
+    """Reads one sample; keys and metadata fields that are not known are left out.
+
+    Raises:
+        ArtifactError: missing, damaged, or not of the schema; names the file and the key.
+        ArtifactVersionError: written by a newer trackweave.
+    """
+    path = Path(path)
+    contents = _read_entries(path)
+    try:
+        metadata = _metadata(contents.pop("metadata", None), path)  # first: a newer schema may have other arrays
+        arrays = _decode(contents)
+        _check_values(arrays)
+    except ValueError as error:
+        raise ArtifactError(f"{path}: {error}") from None
+    return AssociationSample(
+        int(arrays["frame_idx"]),
+        arrays["track_ids"],
+        arrays["track_features"],
+        arrays["det_features"],
+        arrays["track_embeddings"],
+        arrays["det_embeddings"],
+        arrays["cost_matrix"],
+        arrays["mask_matrix"],
+        arrays["assigned_track_ids"],
+        metadata,
+        arrays.get("gt_track_ids"),
+    )
+
+
+def _read_entries(path: Path) -> dict[str, bytes]:
+    """The raw entries of known keys; all are checked, as a damaged name must not pass for a missing optional key."""
+    entries: dict[str, bytes] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                key = name.removesuffix(".npy")
+                try:
+                    content = archive.read(name)
+                except ZIP_ERRORS as error:
+                    raise ArtifactError(f"{path}: {key} is damaged: {error}") from None
+                if key in _LAYOUT or key == "metadata":
+                    entries[key] = content
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: there is no sample here") from None
+    except ZIP_ERRORS as error:
+        raise ArtifactError(f"{path}: not a readable sample (truncated, or of another kind): {error}") from None
+    return entries
+
+
+def _decode(contents: Mapping[str, bytes]) -> dict[str, NDArray[Any]]:
+    """Arrays of the layout; `ValueError` names the key."""
+    found: dict[str, NDArray[Any]] = {}
+    layout: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+    for key, content in contents.items():
+        try:
+            dtype, shape, array = decode_npy(content, key)
+        except (ValueError, EOFError, SyntaxError) as error:
+            raise ValueError(f"{key} is not an array: {error}") from None
+        layout[key] = (dtype, shape)
+        if array is not None:
+            found[key] = array
+    _check_layout(layout)
+    for key in layout:
+        if key not in found:
+            raise ValueError(f"{key} is cut off")
+    return found
+
+
+def _check_layout(found: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
+    """Types and shapes, T, D and E the same everywhere; `ValueError` names the key."""
+    try:
+        T, E = found["track_embeddings"][1]
+        D = found["assigned_track_ids"][1][0]
+    except (KeyError, IndexError, ValueError):
+        T = E = D = -1
+    if found != _layout_of(T, D, E, "gt_track_ids" in found):
+        _explain_layout(found)
+
+
+@lru_cache(maxsize=1024)
+def _layout_of(T: int, D: int, E: int, truth: bool) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    """The layout with its sizes filled in: logged frame by frame, comparing with it is what is fast."""
+    sizes = {"T": T, "D": D, "E": E}
+    return {
+        key: (dtype, tuple(n if isinstance(n, int) else sizes[n] for n in shape))
+        for key, (dtype, shape) in _LAYOUT.items()
+        if truth or key not in _OPTIONAL
+    }
+
+
+def _explain_layout(found: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
+    """Raises `ValueError` for the first key that breaks the layout."""
+    sizes: dict[str | int, int] = {}
+    for key, (dtype, shape) in _LAYOUT.items():
+        if key not in found:
+            if key in _OPTIONAL:
+                continue
+            raise ValueError(f"{key} is missing")
+        its_dtype, its_shape = found[key]
+        if its_dtype != dtype:
+            raise ValueError(f"{key} is {its_dtype}, not {dtype}")
+        if len(its_shape) == len(shape):
+            wanted = tuple(
+                n if isinstance(n, int) else sizes.setdefault(n, k) for n, k in zip(shape, its_shape, strict=True)
+            )
+            if its_shape == wanted:
+                continue
+        names = ", ".join(str(sizes.get(n, n)) for n in shape)
+        raise ValueError(f"{key} is of shape {its_shape}, not ({names})")
+
+
+def _check_values(arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Finite numbers, a mask of 0 and 1, the right count; `ValueError` names the key."""
+    for key, array in arrays.items():
+        if array.dtype == _FLOAT and not _is_finite(array):
+            raise ValueError(f"{key} holds values that are not finite")
+    mask = arrays["mask_matrix"]
+    if np.count_nonzero(mask) != np.count_nonzero(mask == 1):
+        raise ValueError("mask_matrix holds values other than 0 and 1")
+    count, detections = int(arrays["detection_count"][0]), len(arrays["assigned_track_ids"])
+    if count != detections:
+        raise ValueError(f"detection_count is {count}, but there are {detections} detections")
+    if arrays["frame_idx"] < 0:
+        raise ValueError(f"frame_idx is {arrays['frame_idx']}")
+
+
+def _is_finite(array: NDArray[Any]) -> bool:
+    """The sum of squares tells in most cases, at a third of the time."""
+    return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
+
+
+def _metadata(content: bytes | None, path: Path) -> SampleMetadata:
+    """The metadata, with defaults for what is not there; `ValueError` names the field."""
+    if content is None:
+        return SampleMetadata()
+    try:
+        _, _, array = decode_npy(content, "metadata")
+        if array is None or array.shape != () or array.dtype.kind != "U":
+            raise ValueError("not one text")
+        given = json.loads(str(array))
+    except (ValueError, EOFError, SyntaxError, UnicodeError) as error:
+        raise ValueError(f"metadata is not JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise ValueError("metadata is not a JSON object")
+    version = given.get("schema_version", SCHEMA_VERSION)
+    check_version(version, SCHEMA_VERSION, path)
+    diagnostics = _typed(given, "diagnostics", dict) or {}
+    suspects = _typed(diagnostics, "suspect_tracks", list) or []
+    if not all(isinstance(track, int) for track in suspects):
+        raise ValueError("metadata.suspect_tracks are not track ids")
+    default = SampleMetadata()
+    return SampleMetadata(
+        width=_typed(given, "width", int),
+        height=_typed(given, "height", int),
+        fps=_typed(given, "fps", (int, float)),
+        sequence=_typed(given, "sequence", str),
+        run=_typed(given, "run", str),
+        schema_version=version,
+        feature_version=_typed(given, "feature_version", int, default.feature_version),
+        label_source=_typed(given, "label_source", str, default.label_source),
+        embedding_truncated=_typed(given, "embedding_truncated", bool, default=False),
+        diagnostics=SampleDiagnostics(_typed(diagnostics, "est_id_switches", int, 0), tuple(suspects)),
+    )
+
+
+def _typed(given: Mapping[str, Any], name: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
+    """A field of a JSON object, or the default when it is missing or null."""
+    value = given.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"metadata.{name} is {value!r}")
+    return value

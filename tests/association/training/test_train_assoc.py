@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.association.worlds import make_sample
+from trackweave.association.training.train_assoc import main
+from trackweave.storage.sample_folder import SampleFolder
+from trackweave.storage.samples import sample_name
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with SampleFolder(tmp_path / "log") as opened:
+        for frame in range(3):
+            opened.write(make_sample(frame))
+    return tmp_path / "log"
+
+
+def test_inspect_prints_a_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--data", str(folder), "--inspect"]) == 0
+    printed = capsys.readouterr().out
+    assert "matched pairs    9: too few" in printed
+    assert printed.endswith("usable\n")
+
+
+def test_json_of_several_folders(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--data", str(folder), str(folder), "--inspect", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"] == 6
+
+
+def test_something_unusable_is_exit_code_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / sample_name(1)).write_bytes(b"")
+    assert main(["--data", str(folder), "--inspect"]) == 1
+    assert f"{folder / sample_name(1)}: " in capsys.readouterr().out
+
+
+def test_the_picture(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--data", str(folder), "--inspect", "--picture", str(tmp_path / "p.svg")]) == 0
+    assert (tmp_path / "p.svg").read_text().startswith("<svg")
+    assert main(["--data", str(folder), "--inspect", "--picture", str(tmp_path / "p.png")]) == 2
+    assert "p.svg" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--data", str(tmp_path / "absent"), "--inspect"]) == 1
+    error = capsys.readouterr().err
+    assert "absent: not a folder of samples" in error
+    assert error.count("\n") == 1
+
+
+def test_training_is_not_offered_yet(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--data", str(folder)])
+    assert caught.value.code == 2
+    assert "add --inspect" in capsys.readouterr().err
+
+
+def test_the_module_runs_without_torch(folder: Path) -> None:
+    script = (
+        "import runpy, sys; sys.argv = ['train_assoc', '--data', sys.argv[1], '--inspect'];"
+        "sys.modules['torch'] = sys.modules['matplotlib'] = None;"
+        "runpy.run_module('trackweave.association.training.train_assoc', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "usable" in done.stdout
