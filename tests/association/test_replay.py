@@ -40,6 +40,13 @@ def test_it_is_the_cheapest_of_the_fullest_assignments(tracks: int, detections: 
     assert (len(rows), assignment_cost(sample, assigned)) == best(cost, mask)
 
 
+def test_two_dear_pairs_are_better_than_one_cheap_one() -> None:
+    cost = np.array([[-5, 5], [5, 0]], np.float32)
+    mask = np.array([[1, 1], [1, 0]], np.float32)
+    sample = make_sample(tracks=2, detections=2, cost_matrix=cost, mask_matrix=mask)
+    assert reassign(sample).tolist() == [11, 10]
+
+
 def test_earlier_stages_choose_first() -> None:
     # One track: the sure detection is served although the unsure one is nearer.
     cost = np.array([[0.1, 0.4]], np.float32)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,9 +52,41 @@ def write_mot(path: Path | str, tracks: Tracks) -> None:
 
 def write_mot_frames(path: Path | str, parts: Iterable[Tracks]) -> None:
     """The same for tracks that come in parts, such as frame by frame, without holding more than one part."""
-    with replacing(Path(path)) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
+    with MotWriter(path) as writer:
         for tracks in parts:
-            file.writelines(_lines(tracks))
+            writer.write(tracks)
+
+
+class MotWriter:
+    """The same for tracks that are handed over part by part; the file appears when the `with` block ends well.
+
+    Args:
+        path: the file to write; folders above it are made.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = Path(path)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            temporary = stack.enter_context(replacing(self._path))
+            self._file = stack.enter_context(temporary.open("w", encoding="ascii", newline="\n"))
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, tracks: Tracks) -> None:
+        """Appends tracks.
+
+        Raises:
+            ValueError: as `write_mot`.
+        """
+        self._file.writelines(_lines(tracks))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
 
 
 def _lines(tracks: Tracks) -> Iterator[str]:

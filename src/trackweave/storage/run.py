@@ -92,8 +92,13 @@ class RunPaths:
 
     @property
     def mot(self) -> Path:
-        """Boxes of every level as MOTChallenge text; the class column is the level."""
+        """Boxes as MOTChallenge text; in a mask run those of every level, whose class column is the level."""
         return self.root / "tracks.mot.txt"
+
+    @property
+    def tracks(self) -> Path:
+        """The archive of a box run."""
+        return self.root / "tracks.npz"
 
     @property
     def overlay(self) -> Path:

@@ -1,0 +1,264 @@
+"""What the switch monitor remembers of each track: its last matched boxes, summed up as short straight lines."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from trackweave.structures.assignment import AssignmentState
+
+COLUMNS = 6  # frame, centre x, centre y, width, height, score
+APPEARANCE_RATE = 0.25  # of the running mean: after eight frames nine tenths are new
+NEVER = -(2**40)
+
+
+class Segment(NamedTuple):
+    """A piece of a track as a straight line: fitted to the boxes that it was matched with.
+
+    Positions are pixels with the camera's motion taken out, velocities pixels per frame.
+
+    Attributes:
+        first, last: frames of the first and last box.
+        x, y: centre at `middle`.
+        vx, vy: velocity of the centre.
+        middle: mean frame of the boxes.
+        height, width: logarithms, mean.
+        count: boxes.
+        appearance: unit vector, or None.
+    """
+
+    first: float
+    last: float
+    x: float
+    y: float
+    vx: float
+    vy: float
+    middle: float
+    height: float
+    width: float
+    count: int
+    appearance: NDArray[np.float32] | None = None
+
+    def at(self, frame: float) -> tuple[float, float]:
+        """Centre, extrapolated to a frame."""
+        return self.x + self.vx * (frame - self.middle), self.y + self.vy * (frame - self.middle)
+
+    @property
+    def size(self) -> float:
+        """Root of the area, pixels."""
+        return math.exp(0.5 * (self.height + self.width))
+
+
+class TrackHistory:
+    """Ring buffers of the last matched boxes of every known track; a track that is not seen is forgotten in time.
+
+    Memory: `length` boxes per track that was matched within the last `keep` frames.
+
+    Args:
+        length: boxes kept per track.
+        keep: frames for which an unmatched track is remembered.
+    """
+
+    def __init__(self, length: int, keep: int) -> None:
+        self.length = length
+        self.keep = keep
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything."""
+        self.slot_of: dict[int, int] = {}
+        self.ids: NDArray[np.int64] = np.full(16, -1, np.int64)
+        self.last: NDArray[np.int64] = np.full(16, NEVER, np.int64)
+        self.count: NDArray[np.int64] = np.zeros(16, np.int64)
+        self.rings: NDArray[np.float64] = np.zeros((16, self.length, COLUMNS))
+        self._free = list(range(16))
+        self._appearance: dict[int, NDArray[np.float32]] = {}
+        self._camera = np.zeros(2)
+
+    def __len__(self) -> int:
+        return len(self.slot_of)
+
+    def __contains__(self, track: int) -> bool:
+        return track in self.slot_of
+
+    def add(self, state: AssignmentState, matched: NDArray[np.int64]) -> list[int]:
+        """Takes the frame's matched detections (their rows); returns the ids of tracks that were not known before."""
+        detections = state.detections
+        ids = state.assigned_track_ids[matched].tolist()
+        born = [track for track in ids if track not in self.slot_of]
+        for track in born:
+            self._take_slot(track)
+        slots = np.array([self.slot_of[track] for track in ids], np.int64)
+        boxes = detections.xyxy if len(matched) == len(detections) else detections.xyxy[matched]
+        scores, moved = detections.score, state.det_displacement
+        _record(
+            self.rings, self.count, self.last, self._camera, slots, boxes, scores[matched], moved[matched], state.frame
+        )
+        if detections.embedding is not None:
+            self._add_appearance(ids, detections.embedding[matched])
+        return born
+
+    def _take_slot(self, track: int) -> None:
+        if not self._free:
+            size = len(self.ids)
+            self._free = list(range(size, 2 * size))
+            self.ids = np.concatenate([self.ids, np.full(size, -1, np.int64)])
+            self.last = np.concatenate([self.last, np.full(size, NEVER, np.int64)])
+            self.count = np.concatenate([self.count, np.zeros(size, np.int64)])
+            self.rings = np.concatenate([self.rings, np.zeros_like(self.rings)])
+        slot = self._free.pop()
+        self.slot_of[track] = slot
+        self.ids[slot], self.last[slot], self.count[slot] = track, NEVER, 0
+
+    def _add_appearance(self, ids: list[int], embeddings: NDArray[np.float32]) -> None:
+        norms = np.linalg.norm(embeddings, axis=1)
+        for track, row, norm in zip(ids, embeddings, norms.tolist(), strict=True):
+            if not norm > 0:
+                continue
+            before = self._appearance.get(track)
+            if before is None or len(before) != len(row):
+                mean = row / norm
+            else:
+                mean = before + APPEARANCE_RATE * (row / norm - before)
+            self._appearance[track] = mean
+
+    def forget(self, frame: int) -> list[int]:
+        """Drops tracks that were not matched for `keep` frames; returns their ids."""
+        slots = np.flatnonzero((self.ids >= 0) & (self.last < frame - self.keep))
+        gone = [int(track) for track in self.ids[slots]]
+        for track, slot in zip(gone, slots.tolist(), strict=True):
+            del self.slot_of[track]
+            self._appearance.pop(track, None)
+            self._free.append(slot)
+        self.ids[slots] = -1
+        return gone
+
+    def last_frame(self, track: int) -> int:
+        """Frame of the track's last matched box."""
+        return int(self.last[self.slot_of[track]])
+
+    def segment(self, track: int, begin: int, end: int) -> Segment | None:
+        """The boxes of frames `[begin, end)` as a line; None when there are none left, or the track is unknown."""
+        slot = self.slot_of.get(track)
+        if slot is None:
+            return None
+        fitted = _fit(self.rings[slot], self.count[slot], begin, end)
+        if not fitted[9]:
+            return None
+        mean = self._appearance.get(track)
+        return Segment(*fitted, None if mean is None else mean / max(float(np.linalg.norm(mean)), 1e-9))
+
+    def recent(self, before: int, count: int, track: int, depth: int) -> Segment | None:
+        """The last boxes before a frame, at most `count` frames long, the last of them at most `depth` frames old."""
+        slot = self.slot_of.get(track)
+        if slot is None:
+            return None
+        last = int(_last_before(self.rings[slot], self.count[slot], before))
+        return None if last < before - depth else self.segment(track, last - count + 1, last + 1)
+
+    def near(self, x: float, y: float, size: float, before: int, reach: float, depth: int) -> list[int]:
+        """Tracks whose last box before a frame lies within `reach` sizes of a point, nearest first.
+
+        `x`, `y` are pixels of the last frame added; boxes older than `depth` frames do not count.
+        """
+        distance = _distances(
+            self.rings, self.count, self.ids, x - self._camera[0], y - self._camera[1], before, before - depth
+        )
+        order = np.argsort(distance)
+        return [int(self.ids[slot]) for slot in order.tolist() if distance[slot] <= reach * size]
+
+
+@njit(cache=True, nogil=True)
+def _record(rings, count, last, camera, slots, boxes, scores, moved, frame):  # type: ignore[no-untyped-def]
+    """Writes one frame; `camera` is the sum of the camera's shifts, found from the compensated displacements.
+
+    A box's plain displacement minus its compensated one is the camera's shift there: the median over the boxes counts.
+    """
+    shifts = np.zeros((2, len(slots)))
+    n = 0
+    length = rings.shape[1]
+    for k in range(len(slots)):
+        s = slots[k]
+        if last[s] == frame - 1 and (moved[k, 0] != 0 or moved[k, 1] != 0):
+            before = rings[s, (count[s] - 1) % length]
+            shifts[0, n] = (boxes[k, 0] + boxes[k, 2]) / 2 - before[1] - camera[0] - moved[k, 0]
+            shifts[1, n] = (boxes[k, 1] + boxes[k, 3]) / 2 - before[2] - camera[1] - moved[k, 1]
+            n += 1
+    if n > 0:
+        camera[0] += np.median(shifts[0, :n])
+        camera[1] += np.median(shifts[1, :n])
+    for k in range(len(slots)):
+        s = slots[k]
+        row = rings[s, count[s] % length]
+        row[0] = frame
+        row[1] = (boxes[k, 0] + boxes[k, 2]) / 2 - camera[0]
+        row[2] = (boxes[k, 1] + boxes[k, 3]) / 2 - camera[1]
+        row[3] = boxes[k, 2] - boxes[k, 0]
+        row[4] = boxes[k, 3] - boxes[k, 1]
+        row[5] = scores[k]
+        count[s] += 1
+        last[s] = frame
+
+
+@njit(cache=True, nogil=True)
+def _fit(ring, count, begin, end):  # type: ignore[no-untyped-def]
+    """Least squares line through the centres of the frames `[begin, end)`, and mean log sizes: `Segment`'s numbers."""
+    length = ring.shape[0]
+    n = 0
+    first, final = 0.0, 0.0
+    st, sx, sy, sh, sw, stt, stx, sty = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    base = begin
+    for k in range(max(0, count - length), count):
+        row = ring[k % length]
+        if row[0] < begin or row[0] >= end:
+            continue
+        if n == 0:
+            first = row[0]
+        final = row[0]
+        t = row[0] - base
+        n += 1
+        st += t
+        sx += row[1]
+        sy += row[2]
+        sw += np.log(max(row[3], 1e-3))
+        sh += np.log(max(row[4], 1e-3))
+        stt += t * t
+        stx += t * row[1]
+        sty += t * row[2]
+    if n == 0:
+        return 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0
+    spread = stt - st * st / n
+    vx = (stx - st * sx / n) / spread if n > 1 else 0.0
+    vy = (sty - st * sy / n) / spread if n > 1 else 0.0
+    return first, final, sx / n, sy / n, vx, vy, base + st / n, sh / n, sw / n, n
+
+
+@njit(cache=True, nogil=True)
+def _last_before(ring, count, before):  # type: ignore[no-untyped-def]
+    """Frame of the newest box before a frame; very small when there is none."""
+    length = ring.shape[0]
+    for k in range(count - 1, max(-1, count - length - 1), -1):
+        if ring[k % length, 0] < before:
+            return ring[k % length, 0]
+    return -1e15
+
+
+@njit(cache=True, nogil=True)
+def _distances(rings, count, ids, x, y, before, oldest):  # type: ignore[no-untyped-def]
+    """Distance of each track's newest box before a frame from a point; infinite when it is older than `oldest`."""
+    out = np.full(len(ids), np.inf)
+    length = rings.shape[1]
+    for s in range(len(ids)):
+        if ids[s] < 0:
+            continue
+        for k in range(count[s] - 1, max(-1, count[s] - length - 1), -1):
+            row = rings[s, k % length]
+            if row[0] < before:
+                if row[0] >= oldest:
+                    out[s] = np.sqrt((row[1] - x) ** 2 + (row[2] - y) ** 2)
+                break
+    return out

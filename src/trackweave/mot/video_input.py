@@ -1,0 +1,303 @@
+"""`VideoInput`: what box tracking runs over, as one stream of frames.
+
+A MOTChallenge sequence folder, a folder of images, a video, a live source, or no pictures at all: then only the
+number of frames, their rate and their size are known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from trackweave.errors import FrameError, InputError, SettingError
+from trackweave.formats.motchallenge import MotSequence, is_sequence, read_sequence
+from trackweave.frames.live import LiveFrames, is_live, open_live, without_password
+from trackweave.frames.opening import open_frames
+from trackweave.frames.sampling import sampled_positions
+from trackweave.frames.source import FrameSource, RGBFrame
+from trackweave.structures.warning import RunWarning
+
+Kind = Literal["sequence", "frames", "live", "detections"]
+SIZE = re.compile(r"\s*(\d+)\s*[x×X]\s*(\d+)\s*")
+FASTEST = 1000.0
+"""Frames per second above which time stamps are not believed."""
+
+
+def _parsed_size(value: Any) -> Any:
+    """`WxH` as `(W, H)`; anything else is left to the type's own check."""
+    if isinstance(value, str):
+        match = SIZE.fullmatch(value)
+        if match is None:
+            raise ValueError("a size is WxH in pixels, like 1920x1080")
+        value = (int(match[1]), int(match[2]))
+    if isinstance(value, list | tuple) and any(not isinstance(side, int) or side < 1 for side in value):
+        raise ValueError("width and height are pixels above 0")
+    return value
+
+
+class InputSettings(BaseModel):
+    """What the source does not say, or what is to be taken of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fps: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Frames per second; overrides the source's own times."
+    )
+    size: Annotated[tuple[int, int] | None, BeforeValidator(_parsed_size)] = Field(
+        default=None, description="Width and height of the frames in pixels, as WxH, when there are no pictures."
+    )
+    frames: str | None = Field(default=None, description="Which frames, as start:end:step.")
+    max_frames: int | None = Field(default=None, ge=1, description="Frames after which to stop.")
+    class_column: int | None = Field(
+        default=None, ge=7, description="1-based column of the class in MOT text (8 in KITTI's files)."
+    )
+
+
+@dataclass
+class InputFrame:
+    """One frame of a video, its picture read when asked for.
+
+    Attributes:
+        index: absolute, 0-based.
+        time: seconds, or None.
+        name: file name or label.
+        is_sample: only some frames of the video have a picture, and they are not used for tracking.
+    """
+
+    index: int
+    time: float | None
+    name: str
+    is_sample: bool = False
+    _load: Callable[[], RGBFrame] | None = field(default=None, repr=False)
+    _image: RGBFrame | None = field(default=None, repr=False)
+
+    def image(self) -> RGBFrame | None:
+        """`(H, W, 3)` uint8 RGB to track on, read once; None where not every frame has a picture.
+
+        Raises:
+            FrameError: it cannot be read.
+        """
+        return None if self.is_sample else self.picture()
+
+    def picture(self) -> RGBFrame | None:
+        """`(H, W, 3)` uint8 RGB to draw on, read once; None where there is none.
+
+        Raises:
+            FrameError: it cannot be read.
+        """
+        if self._image is None and self._load is not None:
+            self._image = self._load()
+        return self._image
+
+
+@dataclass
+class VideoInput:
+    """A source that is open; use it in a `with` block, or `close` it.
+
+    Attributes:
+        name: of the sequence, file, folder or stream.
+        path: what messages and manifests call it.
+        kind: `sequence`, `frames`, `live`, or `detections` when there are no pictures.
+        frame_rate: frames per second, or None.
+        size: `(H, W)`, or None.
+        length: frames of the whole video; None for live sources, and until `set_length` where only detections tell.
+        images: every frame's picture, or None.
+        samples: the pictures of some frames, when not all have one; by position in `samples` as `sampled` says.
+        sampled: frame → position in `samples`.
+        sequence: the MOTChallenge folder, or None.
+        live: the stream, or None.
+        warnings: what was done differently.
+    """
+
+    name: str
+    path: str
+    kind: Kind
+    frame_rate: float | None
+    size: tuple[int, int] | None
+    length: int | None
+    settings: InputSettings
+    images: FrameSource | None = None
+    samples: FrameSource | None = None
+    sampled: Mapping[int, int] = field(default_factory=dict)
+    sequence: MotSequence | None = None
+    warnings: list[RunWarning] = field(default_factory=list)
+    live: LiveFrames | None = None
+    _owned: bool = True
+
+    @property
+    def has_images(self) -> bool:
+        """Does every frame have a picture?"""
+        return self.images is not None or self.live is not None
+
+    @property
+    def positions(self) -> Sequence[int] | None:
+        """Which frames are taken, as positions in the source; None for a live source.
+
+        Raises:
+            SettingError: a sampling that takes none.
+            InputError: nobody knows how many frames there are.
+        """
+        if self.live is not None:
+            return None
+        if self.length is None:
+            raise InputError(f"{self.path}: the number of frames is not known")
+        count = self.length if self.images is None else len(self.images)
+        taken = sampled_positions(self.settings.frames, count) if count else range(0)
+        return taken[: self.settings.max_frames]
+
+    def set_length(self, length: int) -> None:
+        """Says how many frames there are, when the source does not."""
+        if self.length is None and self.live is None:
+            self.length = length
+
+    def frames(self) -> Iterator[InputFrame]:
+        """The frames in order; may be asked for again unless the source is live."""
+        if self.live is not None:
+            return self._live_frames(self.live)
+        return self._recorded_frames(self.positions or ())
+
+    def source(self) -> FrameSource | None:
+        """The frames that are taken, as a source; None where not every frame has a picture."""
+        return None if self.images is None else self.images.select(list(self.positions or ()))
+
+    def _time(self, local: int, index: int) -> float | None:
+        """Seconds of a frame of a source that is not live."""
+        if self.settings.fps is None and self.images is not None and self.images.times is not None:
+            return float(self.images.times[local])
+        return None if self.frame_rate is None else index / self.frame_rate
+
+    def _recorded_frames(self, positions: Sequence[int]) -> Iterator[InputFrame]:
+        for local in positions:
+            if self.images is not None:
+                index, load = int(self.images.indices[local]), partial(self.images.__getitem__, local)
+                yield InputFrame(index, self._time(local, index), self.images.names[local], _load=load)
+            elif self.samples is not None and local in self.sampled:
+                at = self.sampled[local]
+                load = partial(self.samples.__getitem__, at)
+                yield InputFrame(local, self._time(local, local), self.samples.names[at], True, _load=load)
+            else:
+                yield InputFrame(local, self._time(local, local), f"frame_{local:06d}")
+
+    def _live_frames(self, live: LiveFrames) -> Iterator[InputFrame]:
+        for index, time, image in islice(live, self.settings.max_frames):
+            self.size = (image.shape[0], image.shape[1])
+            yield InputFrame(int(index), time, f"frame_{index:06d}", _image=image)
+
+    def close(self) -> None:
+        """Releases decoders and streams; a source that the caller opened stays open."""
+        if self.live is not None:
+            self.live.close()
+        for source in (self.images, self.samples):
+            if source is not None and self._owned:
+                source.close()
+
+    def __enter__(self) -> VideoInput:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def open_input(
+    source: int | str | Path | FrameSource | Any | None, settings: InputSettings | None = None
+) -> VideoInput:
+    """Opens whatever box tracking can run over.
+
+    Args:
+        source: a MOTChallenge sequence folder; a folder of images, a video file, an array or a `FrameSource`; number
+            of a webcam or address of a stream; None when there are only detections.
+        settings: rate, size, and which frames.
+
+    Raises:
+        InputError: it cannot be opened.
+        SettingError: a sampling of a live source.
+    """
+    settings = settings or InputSettings()
+    given_size = None if settings.size is None else (settings.size[1], settings.size[0])
+    if source is None:
+        return VideoInput("detections", "none", "detections", settings.fps, given_size, None, settings)
+    if isinstance(source, int) or (isinstance(source, str) and is_live(source)):
+        return _open_live(source, settings)
+    if isinstance(source, str | Path) and is_sequence(source):
+        return _open_sequence(Path(source), settings, given_size)
+    images = open_frames(source)
+    path = images.path
+    name = "frames" if path is None else path.resolve().name if path.is_dir() else path.stem
+    opened = VideoInput(
+        name,
+        "memory" if path is None else str(path),
+        "frames",
+        settings.fps or _rate_of(images.times),
+        images.size,
+        int(images.indices[-1]) + 1,
+        settings,
+        images,
+        _owned=images is not source,
+    )
+    if opened.frame_rate is None:
+        opened.warnings.append(_assumed_rate(opened.path))
+    return opened
+
+
+def _assumed_rate(path: str) -> RunWarning:
+    text = f"{path}: the frame rate is not known: the tracker counts in frames, as if there were 30 in a second; "
+    return RunWarning("frames", None, "frame-rate-unknown", f"{text}give --fps")
+
+
+def _open_live(source: int | str, settings: InputSettings) -> VideoInput:
+    if settings.frames is not None:
+        raise SettingError("--frames: a live source has no frames to choose from; --max-frames ends it")
+    live = open_live(source, max_frames=settings.max_frames)
+    path = str(source) if str(source).isdigit() else without_password(str(source))
+    name = re.sub(r"[^\w.-]+", "-", path.split("@")[-1]).strip("-")
+    return VideoInput(
+        f"webcam-{name}" if name.isdigit() else name, path, "live", settings.fps, None, None, settings, live=live
+    )
+
+
+def _open_sequence(folder: Path, settings: InputSettings, given_size: tuple[int, int] | None) -> VideoInput:
+    sequence = read_sequence(folder)
+    pictures = open_frames(sequence.image_folder) if sequence.image_frames else None
+    images = pictures if sequence.images is not None else None
+    if images is not None and len(images) != sequence.length:
+        images.close()
+        raise FrameError(f"{sequence.images}: {len(images)} images for a sequence of {sequence.length} frames")
+    samples = pictures if images is None else None
+    opened = VideoInput(
+        sequence.name,
+        str(folder),
+        "sequence",
+        settings.fps or sequence.frame_rate,
+        images.size if images is not None else given_size or sequence.size,
+        sequence.length,
+        settings,
+        images,
+        samples,
+        {} if samples is None else {_number(name): at for at, name in enumerate(samples.names)},
+        sequence,
+    )
+    if opened.frame_rate is None:
+        opened.warnings.append(_assumed_rate(opened.path))
+    return opened
+
+
+def _number(name: str) -> int:
+    """0-based frame of an image `000001.jpg`; −1 for other names."""
+    stem = Path(name).stem
+    return int(stem) - 1 if stem.isdecimal() else -1
+
+
+def _rate_of(times: Sequence[float] | None) -> float | None:
+    """Frames per second of time stamps by the median of their steps; None without any."""
+    if times is None or len(times) < 2:
+        return None
+    step = float(np.median(np.diff(np.asarray(times, np.float64))))
+    return 1 / step if step > 1 / FASTEST else None
