@@ -10,33 +10,38 @@ import json
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trackweave.association.data_collection import GT_COLUMN, SampleLogger
+from trackweave.association.data_collection import DEFAULT_EMBED_DIM, GT_COLUMN, SampleLogger
 from trackweave.association.ground_truth import NOBODY, gt_track_ids
 from trackweave.association.log_settings import LogSettings
-from trackweave.detectors.base import Detector
-from trackweave.detectors.embedding import Embedder, make_embedder
-from trackweave.detectors.registry import WEIGHTS_FREE, make_detector
+from trackweave.detectors.embedding import Embedder
 from trackweave.detectors.visibility import VisibilityEstimator
-from trackweave.errors import FrameError, InputError, RunFolderError, SettingError
-from trackweave.formats.detections import DetectionTable, read_detections
-from trackweave.formats.motchallenge import GroundTruth, read_gmc, read_ground_truth
-from trackweave.formats.mp4 import Mp4Writer
-from trackweave.formats.trails import TrailPainter
+from trackweave.errors import FrameError, RunFolderError, SettingError
+from trackweave.formats.motchallenge import GroundTruth, read_ground_truth
 from trackweave.frames.source import FrameSource, RGBFrame
-from trackweave.mot.camera_motion import CameraMotionEstimator, GivenCameraMotion
+from trackweave.mot.box_overlay import BoxOverlay
+from trackweave.mot.camera_motion import GivenCameraMotion
 from trackweave.mot.census import TrackCensus
-from trackweave.mot.perception import Annotate, Camera, Detect, Perception, PerceptionSettings
+from trackweave.mot.perception import (
+    Camera,
+    Perception,
+    PerceptionSettings,
+    open_camera,
+    open_embedder,
+    open_visibility,
+)
 from trackweave.mot.refinement import RefinementSettings
+from trackweave.mot.remarks import Remarks
 from trackweave.mot.settings import TrackerSettings, preset
+from trackweave.mot.sight import Given, Sight, open_sight
 from trackweave.mot.track_writer import TrackWriter
 from trackweave.mot.tracker import ByteTracker
 from trackweave.mot.video_input import InputFrame, InputSettings, VideoInput, open_input
@@ -49,12 +54,6 @@ from trackweave.structures.warning import RunWarning
 from trackweave.tracking.helpers import ProgressPrinter, TimingAggregator
 
 SUMMARY_VERSION = 1
-DEFAULT_DETECTOR = "motion"
-"""What sees objects when nobody said what does: anything that moves before a camera that does not; needs no weights."""
-SAMPLES_PER_SECOND = 2.0
-"""Speed of the overlay of a sequence that has only some of its pictures."""
-LIVE_RATE = 25.0
-"""Speed of the overlay of a live source."""
 Progress = Callable[[str, int], ProgressPrinter]
 
 
@@ -104,12 +103,18 @@ class BuiltSamples:
     identified: int
     warnings: Sequence[RunWarning]
 
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        plain = {name: getattr(self, name) for name in ("sequence", "frames", "samples", "detections", "identified")}
+        warnings = [warning.to_json() for warning in self.warnings]
+        return {**plain, "directory": str(self.directory), "warnings": warnings}
+
 
 def track_boxes(
     source: int | str | Path | FrameSource | Any | None,
     output: str | Path,
     *,
-    detections: str | Path | DetectionTable | Detector | None = None,
+    detections: Given | None = None,
     tracker: str | TrackerSettings = "adaptive",
     video: InputSettings | None = None,
     perception: PerceptionSettings | None = None,
@@ -149,33 +154,32 @@ def track_boxes(
         SettingError: a setting is wrong.
     """
     how = tracker if isinstance(tracker, TrackerSettings) else preset(tracker)
+    looks = perception or PerceptionSettings()
     refinement = None if refinement == RefinementSettings() else refinement
-    run = RunPaths(Path(output))
+    remarks = Remarks(how.on_bad_item, [*warnings])
+    run, timer = RunPaths(Path(output)), TimingAggregator()
     with ExitStack() as stack:
-        opened = stack.enter_context(open_input(source, video))
-        job = _Job(opened, how, perception or PerceptionSettings(), log or LogSettings(), stop=stop)
-        job.warnings += [*warnings, *opened.warnings]
-        job.choose_detections(detections, stack)
-        identity = job.identity(refinement)
+        with timer.track("open"):
+            opened = stack.enter_context(open_input(source, video))
+            sight = stack.enter_context(_opened_sight(detections, opened, looks, remarks))
+        job = _Job(opened, sight, how, looks, log or LogSettings(), remarks, timer, stop=stop)
         _claim(run)
-        census = TrackCensus(step=_step(opened))
-        display = None
-        if progress is not None and opened.positions is not None:
-            display = progress("tracking", len(opened.positions))
-            stack.callback(display.close)
+        census = TrackCensus(step=opened.step)
         writer = TrackWriter(run, census, refinement, {"source": opened.path})
-        with writer, _Overlay(run.overlay, opened, job, wanted=overlay and refinement is None) as drawing:
-            for frame, tracked in job.tracked(pictures=drawing.is_on and opened.has_images):
-                with job.timer.track("write"):
+        display = job.display(progress, "tracking", stack)
+        overlay_now = BoxOverlay(run.overlay, opened, remarks, timer.track, wanted=overlay and refinement is None)
+        with writer, overlay_now, closing(job.tracked(draws=overlay_now.is_on)) as stream:
+            for frame, tracked in stream:
+                with timer.track("write"):
                     tracks = writer.write(frame.index, frame.time, tracked)
-                drawing.draw(frame, tracks)
+                overlay_now.draw(frame, tracks)
                 if display is not None:
                     display.update(job.frames, frame.index)
-            with job.timer.track("write"):
-                writer.finish(_times(opened))
+            with timer.track("write"):
+                writer.finish(opened.times)
         if overlay and writer.refined is not None:
-            _draw_refined(run, opened, job, writer.refined.tracks)
-        return _finish(run, job, census, writer, identity)
+            _draw_refined(run, job, writer.refined.tracks)
+        return _finish(run, job, census, writer, refinement)
 
 
 def build_samples(
@@ -188,7 +192,7 @@ def build_samples(
     tracker: str | TrackerSettings = "adaptive",
     video: InputSettings | None = None,
     perception: PerceptionSettings | None = None,
-    embed_dim: int | None = None,
+    embed_dim: int = DEFAULT_EMBED_DIM,
     progress: Progress | None = None,
 ) -> list[BuiltSamples]:
     """Logs sequences whose truth is known, with `gt_track_ids` beside the tracker's own decisions.
@@ -213,28 +217,37 @@ def build_samples(
     if truth is not None and len(sequences) != 1:
         raise SettingError(f"one file of true boxes is for one sequence, not {len(sequences)}: leave --gt out")
     how = tracker if isinstance(tracker, TrackerSettings) else preset(tracker)
+    looks = perception or PerceptionSettings()
     known = {path: read_ground_truth(truth if truth is not None else path) for path in map(Path, sequences)}
     built = []
     for path, boxes in known.items():
+        remarks, timer = Remarks(how.on_bad_item), TimingAggregator()
         with ExitStack() as stack:
             opened = stack.enter_context(open_input(path, video))
+            sight = stack.enter_context(_opened_sight(detections, opened, looks, remarks))
             folder = Path(directory) / opened.name if separate else Path(directory)
-            log = LogSettings(dir=folder, sequence=opened.name, **({} if embed_dim is None else {"embed_dim": embed_dim}))
-            job = _Job(opened, how, perception or PerceptionSettings(), log, truth=boxes)
-            job.warnings += opened.warnings
-            job.choose_detections(detections, stack)
-            display = progress(opened.name, len(opened.positions or ())) if progress is not None else None
-            if display is not None:
-                stack.callback(display.close)
-            for frame, _ in job.tracked(pictures=False):
+            log = LogSettings(dir=folder, embed_dim=embed_dim, sequence=opened.name)
+            job = _Job(opened, sight, how, looks, log, remarks, timer, truth=boxes)
+            display = job.display(progress, opened.name, stack)
+            for frame, _ in stack.enter_context(closing(job.tracked(draws=False))):
                 if display is not None:
                     display.update(job.frames, frame.index)
             built.append(
                 BuiltSamples(
-                    opened.name, folder, job.frames, job.logged, job.detections, job.identified, tuple(job.warnings)
+                    opened.name, folder, job.frames, job.logged, job.detections, job.identified, tuple(remarks.warnings)
                 )
             )
     return built
+
+
+def _opened_sight(given: Given | None, video: VideoInput, looks: PerceptionSettings, remarks: Remarks) -> Sight:
+    remarks.take(video.warnings)
+    damage = getattr(video.images, "damage", None)
+    if damage is not None:  # a video that was cut off still has frames; whether they will do is the user's choice
+        if remarks.on_bad_item == "error":
+            raise FrameError(f"{damage} (--on-bad-item skip tracks the frames that are there)")
+        remarks.warn("frames", "video-damaged", str(damage))
+    return open_sight(given, video, remarks, detector=looks.detector, options=looks.detector_options)
 
 
 @dataclass
@@ -242,15 +255,14 @@ class _Job:
     """One pass over a video: what sees, what links, what looks on; and what was counted on the way."""
 
     video: VideoInput
+    sight: Sight
     how: TrackerSettings
     looks: PerceptionSettings
     log: LogSettings
+    remarks: Remarks
+    timer: TimingAggregator
     truth: GroundTruth | None = None
     stop: threading.Event | None = None
-    timer: TimingAggregator = field(default_factory=TimingAggregator)
-    warnings: list[RunWarning] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)
-    seen_by: dict[str, Any] = field(default_factory=dict)
     frames: int = 0
     detections: int = 0
     identified: int = 0
@@ -259,131 +271,65 @@ class _Job:
     visibility: VisibilityEstimator | None = None
     embedder: Embedder | None = None
     camera: Camera | None = None
-    _detect: Detect | None = None
-    _detector: Detector | None = None
 
-    # --- what sees ------------------------------------------------------------------------------------------------
-
-    def choose_detections(self, given: str | Path | DetectionTable | Detector | None, stack: ExitStack) -> None:
-        """Opens the file of detections, or the detector.
-
-        Raises:
-            InputError: it cannot be used, or there is nothing to see with.
-            SettingError: a file and a detector at once, or an unknown detector.
-        """
-        self._check_damage()
-        named = self.looks.detector
-        if given is not None and named is not None:
-            raise SettingError(f"detections ({given}) and a detector ({named}): give one of them")
-        asked = named if given is None else given
-        if isinstance(asked, Detector):
-            self._use_detector(asked, "given by the caller")
-        elif _is_detector_name(asked):
-            self._use_detector(self._made(str(asked), stack), "asked for")
-        elif asked is not None:
-            self._use_table(asked if isinstance(asked, DetectionTable) else self._read(Path(asked)))  # type: ignore[arg-type]
-        elif self.video.sequence is not None and (self.video.sequence.detection_files or not self.video.has_images):
-            self._use_table(self._read(self.video.sequence.detections()))
-        elif self.video.has_images:
-            self._use_detector(self._made(DEFAULT_DETECTOR, stack), "no detections and no detector were given")
-        else:
-            raise SettingError("without frames there must be detections: give --detections FILE")
-        if self._detector is not None and not self.video.has_images:
-            raise InputError(f"{self.video.path}: a detector needs every frame's picture: give --detections FILE")
-
-    def _made(self, name: str, stack: ExitStack) -> Detector:
-        with self.timer.track("open"):
-            detector = make_detector(name, **self.looks.detector_options)
-        stack.callback(detector.close)
-        return detector
-
-    def _use_detector(self, detector: Detector, reason: str) -> None:
-        detector.reset()
-        self._detector = detector
-        self.seen_by = {"kind": "detector", "name": detector.name, "reason": reason}
-
-        def detect(frame: InputFrame) -> Detections:
-            image = frame.image()
-            return Detections.empty() if image is None else detector.detect(image)
-
-        self._detect = detect
-
-    def _read(self, path: Path) -> DetectionTable:
-        sequence = self.video.sequence
-        if not path.exists() and sequence is not None and path.name.removesuffix(".txt") in sequence.detection_files:
-            path = sequence.detections(path.name)
-        with self.timer.track("open"):
-            return read_detections(
-                path,
-                class_column=self.video.settings.class_column,
-                length=self.video.length,
-                on_bad_item=self.how.on_bad_item,
-            )
-
-    def _use_table(self, table: DetectionTable) -> None:
-        self.warnings += table.warnings
-        for warning in table.warnings:
-            self.skipped[str(warning.details.get("reason", warning.code))] += int(warning.details.get("count", 1))
-        beyond = 0 if self.video.length is None else int(np.count_nonzero(table.frame >= self.video.length))
-        if beyond:
-            text = f"{table.source}: {beyond} detections of frames beyond the {self.video.length} of {self.video.path}"
-            if self.how.on_bad_item == "error":
-                raise InputError(f"{text}, first of frame {table.frame[-beyond]}; --on-bad-item skip leaves them out")
-            self._skip("beyond-video", text, beyond)
-        self.video.set_length(table.frame_count)
-        self.seen_by = {"kind": "file", "path": table.source, "rows": len(table)}
-        self._detect = lambda frame: table.at(frame.index)
-
-    def _check_damage(self) -> None:
-        """A video that was cut off still has frames; whether they will do is the user's choice."""
-        damage = getattr(self.video.images, "damage", None)
-        if damage is None:
-            return
-        if self.how.on_bad_item == "error":
-            raise FrameError(f"{damage} (--on-bad-item skip tracks the frames that are there)")
-        self.warnings.append(RunWarning("frames", None, "video-damaged", str(damage)))
-
-    def _skip(self, reason: str, text: str, count: int = 1) -> None:
-        """Counts what was left out; the first of a kind becomes a warning."""
-        if not self.skipped[reason]:
-            self.warnings.append(RunWarning("frames", None, reason, text))
-        self.skipped[reason] += count
-
-    # --- the pass -------------------------------------------------------------------------------------------------
-
-    def tracked(self, *, pictures: bool) -> Iterator[tuple[InputFrame, Detections]]:
+    def tracked(self, *, draws: bool) -> Generator[tuple[InputFrame, Detections]]:
         """Frames with the tracker's answers.
 
         Args:
-            pictures: whether the caller will draw: then frames whose picture cannot be read are found here.
+            draws: whether the caller draws on the pictures: then those that cannot be read are found here.
 
         Raises:
             InputError: a frame or a detection that cannot be used.
             ArtifactError: a sample that cannot be written.
         """
         with ExitStack() as stack:
-            logger = self._logger(stack)
-            eyes = self._perception()
-            rate = self.video.frame_rate
-            self.tracker = ByteTracker(
-                self.how, **({} if rate is None else {"frame_rate": rate}), size=self.video.size, observer=logger
-            )
-            wanted = pictures or eyes.needs_images or self._detector is not None
+            with self.timer.track("open"):
+                eyes = self._perception()
+                logger = self._logger(stack)
+                rate = {} if self.video.frame_rate is None else {"frame_rate": self.video.frame_rate}
+                self.tracker = ByteTracker(self.how, **rate, size=self.video.size, observer=logger)
+            wanted = self.video.has_images and (draws or eyes.needs_images or self.sight.looks)
             for frame in self._frames():
-                image, readable = self._picture(frame) if wanted and self.video.has_images else (None, True)
-                if not readable and self._detector is not None:
+                image, readable = self._picture(frame) if wanted else (None, True)
+                if not readable and self.sight.looks:
                     continue
                 context, found = eyes.look(frame, image)
                 with self.timer.track("track"):
                     tracked = self.tracker.update(context, found)
                 self.frames += 1
                 self.detections += len(found)
-                self.identified += self._identified(found)
+                if GT_COLUMN in found.data:
+                    self.identified += int(np.count_nonzero(found.data[GT_COLUMN] != NOBODY))
                 yield frame, tracked
         if logger is not None:
             self.logged = logger.written
-            self.warnings += logger.warnings
+            self.remarks.take(logger.warnings)
         self._note_ending()
+
+    def display(self, progress: Progress | None, label: str, stack: ExitStack) -> ProgressPrinter | None:
+        """A progress display over the frames, when somebody wants one and their number is known."""
+        if progress is None or self.video.positions is None:
+            return None
+        display = progress(label, len(self.video.positions))
+        stack.callback(display.close)
+        return display
+
+    def _perception(self) -> Perception:
+        self.embedder = open_embedder(self.looks.embedder, self.video, self.how, self.remarks)
+        self.camera = open_camera(self.looks.camera, self.video, self.how)
+        self.visibility = open_visibility(
+            self.looks, self.how, needed=self.log.dir is not None or self.embedder is not None
+        )
+        return Perception(
+            self.sight.detect,
+            visibility=self.visibility,
+            embedder=self.embedder,
+            camera=self.camera,
+            confidence=self.how.confidence_threshold,
+            annotate=None if self.truth is None else partial(_with_truth, self.truth),
+            stage=self.timer.track,
+            size=self.video.size,
+        )
 
     def _frames(self) -> Iterator[InputFrame]:
         """The video's frames until it ends, breaks off, or somebody says stop."""
@@ -396,7 +342,7 @@ class _Job:
                 # What a live source has shown cannot be had again: a break ends the run, it does not undo it.
                 if self.video.kind != "live" or not self.frames:
                     raise
-                self.warnings.append(RunWarning("frames", None, "stream-broke-off", str(error)))
+                self.remarks.warn("frames", "stream-broke-off", str(error))
                 return
             if frame is None:
                 return
@@ -408,9 +354,9 @@ class _Job:
             with self.timer.track("read"):
                 return frame.image(), True
         except FrameError as error:
-            if self.how.on_bad_item == "error":
+            if self.remarks.on_bad_item == "error":
                 raise
-            self._skip("frame-unreadable", str(error))
+            self.remarks.skip("frame-unreadable", str(error))
             return None, False
 
     def _logger(self, stack: ExitStack) -> SampleLogger | None:
@@ -429,175 +375,41 @@ class _Job:
             )
         )
 
-    def _perception(self) -> Perception:
-        if self._detect is None:
-            raise ValueError("choose_detections comes first")
-        confidence = self.how.confidence_threshold
-        self.embedder = self._make_embedder()
-        self.camera = self._make_camera()
-        needed = self.log.dir is not None or self.how.diagnostics or self.how.appearance_memory
-        if self.looks.segmentation or needed or self.embedder is not None:
-            self.visibility = VisibilityEstimator(
-                "segment" if self.looks.segmentation else "occlusion",
-                time_budget_ms=self.looks.segmentation_budget_ms,
-                min_occluder_score=confidence,
-            )
-        return Perception(
-            self._detect,
-            visibility=self.visibility,
-            embedder=self.embedder,
-            camera=self.camera,
-            confidence=confidence,
-            annotate=None if self.truth is None else partial(_with_truth, self.truth),
-            stage=self.timer.track,
-            size=self.video.size,
-        )
-
-    def _make_embedder(self) -> Embedder | None:
-        name = self.looks.embedder
-        if name == "auto":
-            name = "layout" if self.how.appearance_memory and self.video.has_images else "none"
-            if self.how.appearance_memory and name == "none":
-                text = f"{self.video.path}: appearance is on, but not every frame has a picture: boxes alone are tracked"
-                self.warnings.append(RunWarning("track", None, "appearance-unavailable", text))
-        elif name != "none" and not self.video.has_images:
-            raise InputError(f"{self.video.path}: embedder {name} needs every frame's picture")
-        with self.timer.track("open"):
-            return make_embedder(name)
-
-    def _make_camera(self) -> Camera | None:
-        asked, sequence = self.looks.camera, self.video.sequence
-        file = None if sequence is None else sequence.camera_motion
-        if self.how.camera_motion == "off" or asked == "off" or (asked == "auto" and file is None):
-            if asked in ("given", "estimate"):
-                raise SettingError(f"camera {asked}, but this tracker's camera_motion is off: set it to given")
-            return None
-        if asked == "estimate":
-            if not self.video.has_images:
-                raise InputError(f"{self.video.path}: to estimate the camera's motion, every frame must have a picture")
-            return CameraMotionEstimator()
-        if file is None:
-            raise InputError(f"{self.video.path}: there is no gmc.txt with the camera's motion: give --camera estimate")
-        return GivenCameraMotion(read_gmc(file, self.video.length))
-
-    def _identified(self, found: Detections) -> int:
-        return int(np.count_nonzero(found.data[GT_COLUMN] != NOBODY)) if GT_COLUMN in found.data else 0
-
     def _note_ending(self) -> None:
         live = self.video.live
-        if live is None:
-            return
-        if live.ending is not None:
-            self.warnings.append(RunWarning("frames", None, "stream-ended", f"{self.video.path}: {live.ending}"))
-        if live.dropped:
+        if live is not None and live.ending is not None:
+            self.remarks.warn("frames", "stream-ended", f"{self.video.path}: {live.ending}")
+        if live is not None and live.dropped:
             text = f"{self.video.path}: {live.dropped} pictures could not be decoded and are missing"
-            self.warnings.append(RunWarning("frames", None, "pictures-dropped", text, {"count": live.dropped}))
-            self.skipped["picture-dropped"] += live.dropped
+            self.remarks.skip("picture-dropped", text, live.dropped)
 
-    # --- what the job is ------------------------------------------------------------------------------------------
-
-    def identity(self, refinement: RefinementSettings | None) -> dict[str, Any]:
-        """Input and settings as the manifest holds them."""
-        size = self.video.size
-        return {
-            "input": {
-                "path": self.video.path,
-                "kind": self.video.kind,
-                "name": self.video.name,
-                "frame_rate": self.video.frame_rate,
-                "height": None if size is None else size[0],
-                "width": None if size is None else size[1],
-            },
-            "detections": self.seen_by,
-            "config": {
-                "tracker": self.how.model_dump(mode="json"),
-                "input": self.video.settings.model_dump(mode="json"),
-                "perception": self.looks.model_dump(mode="json"),
-                "refinement": (refinement or RefinementSettings()).model_dump(mode="json"),
-                "log": self.log.model_dump(mode="json"),
-            },
+    def config(self, refinement: RefinementSettings | None) -> dict[str, Any]:
+        """All settings as the manifest holds them."""
+        parts = {
+            "tracker": self.how,
+            "input": self.video.settings,
+            "perception": self.looks,
+            "refinement": refinement or RefinementSettings(),
+            "log": self.log,
         }
-
-
-def _is_detector_name(asked: object) -> bool:
-    return isinstance(asked, str | Path) and (str(asked) in WEIGHTS_FREE or str(asked).lower().endswith(".onnx"))
+        return {name: part.model_dump(mode="json") for name, part in parts.items()}
 
 
 def _with_truth(truth: GroundTruth, index: int, found: Detections) -> Detections:
     return replace(found, data={**found.data, GT_COLUMN: gt_track_ids(found.xyxy, truth.at(index))})
 
 
-def _step(video: VideoInput) -> int:
-    """Distance of neighbouring frames that are tracked."""
-    positions = video.positions
-    return positions.step if isinstance(positions, range) else 1
-
-
-def _times(video: VideoInput) -> Sequence[float] | None:
-    """Seconds by absolute index, of a source that has them for every frame."""
-    images = video.images
-    if images is None or video.settings.fps is not None or len(images) != video.length:
-        return None
-    return images.times
-
-
-class _Overlay:
-    """The video of the tracks, drawn as they come; off when it is not wanted or there is nothing to draw on."""
-
-    def __init__(self, path: Path, video: VideoInput, job: _Job, *, wanted: bool) -> None:
-        self.is_on = wanted and (video.has_images or video.samples is not None)
-        self._job, self._size = job, video.size
-        self._writer = Mp4Writer(path, _picture_rate(video))
-        self._painter = TrailPainter()
-
-    def __enter__(self) -> _Overlay:
-        self._writer.__enter__()
-        return self
-
-    def __exit__(self, *exc: Any) -> None:
-        self._writer.__exit__(*exc)
-
-    def draw(self, frame: InputFrame, tracks: Tracks) -> None:
-        """Appends the frame, when it has a picture."""
-        if not self.is_on:
-            return
-        with self._job.timer.track("overlay"):
-            self._painter.follow(frame.index, tracks)
-            picture = self._picture(frame)
-            if picture is not None:
-                self._writer.write(self._painter.paint(picture, tracks))
-
-    def _picture(self, frame: InputFrame) -> RGBFrame | None:
-        try:
-            picture = frame.picture()
-        except FrameError as error:
-            if self._job.how.on_bad_item == "error" and not frame.is_sample:
-                raise
-            self._job._skip("frame-unreadable", str(error))
-            return None
-        if picture is not None and self._size is not None and picture.shape[:2] != self._size:
-            text = f"{frame.name}: a picture of {picture.shape[1]}×{picture.shape[0]} pixels is not drawn on"
-            self._job._skip("picture-size", text)
-            return None
-        return picture
-
-
-def _draw_refined(run: RunPaths, video: VideoInput, job: _Job, tracks: Tracks) -> None:
+def _draw_refined(run: RunPaths, job: _Job, tracks: Tracks) -> None:
     """The overlay of tracks that were refined after the pass: the frames are read a second time."""
+    video = job.video
     if video.kind == "live":
         text = f"{video.path}: no overlay: refined tracks are known at the end, and live pictures are gone by then"
-        job.warnings.append(RunWarning("overlay", None, "overlay-unavailable", text))
+        job.remarks.warn("overlay", "overlay-unavailable", text)
         return
-    with _Overlay(run.overlay, video, job, wanted=True) as drawing:
+    with BoxOverlay(run.overlay, video, job.remarks, job.timer.track) as drawing:
         if drawing.is_on:
             for frame in video.frames():
                 drawing.draw(frame, tracks.at(frame.index))
-
-
-def _picture_rate(video: VideoInput) -> float:
-    if video.samples is not None:
-        return SAMPLES_PER_SECOND
-    return float(np.clip((video.frame_rate or LIVE_RATE) / _step(video), 1, 120))
 
 
 def _claim(run: RunPaths) -> None:
@@ -617,52 +429,42 @@ def _claim(run: RunPaths) -> None:
 
 
 def _finish(
-    run: RunPaths, job: _Job, census: TrackCensus, writer: TrackWriter, identity: dict[str, Any]
+    run: RunPaths, job: _Job, census: TrackCensus, writer: TrackWriter, refinement: RefinementSettings | None
 ) -> BoxRunResult:
     """Writes what tells of the whole run; the manifest last, as it claims the folder."""
-    video = job.video
-    taken = video.source()
+    taken = job.video.source()
     if taken is not None:
         FrameList(taken.indices, taken.names, taken.times, taken.size).write(run.frames)
-    summary = _summary(job, census, writer, identity)
-    manifest = RunManifest.load(run.manifest)
-    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+    summary = _summary(job, census, writer)
+    made = {"input": summary["input"], "detections": summary["detections"], "config": job.config(refinement)}
     files = {"archive": run.tracks, "mot": run.mot, "overlay": run.overlay, "frames": run.frames}
+    manifest = RunManifest.load(run.manifest)
     manifest.merge(
         {
             "kind": "boxes",
-            "fingerprint": fingerprint,
-            **identity,
-            "input": summary["input"],
+            "fingerprint": hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:32],
+            **made,
             "tracks": {name: path.name for name, path in files.items() if path.is_file()},
         }
     )
-    manifest.replace_warnings(job.warnings, stages=(), level=None)
+    manifest.replace_warnings(job.remarks.warnings, stages=(), level=None)
     manifest.set_totals({key: summary[key] for key in ("totals", "durations", "peak_rss_mb")})
     write_json(run.summary, summary)
     manifest.write()
-    return BoxRunResult(run, summary, tuple(job.warnings))
+    return BoxRunResult(run, summary, tuple(job.remarks.warnings))
 
 
-def _summary(job: _Job, census: TrackCensus, writer: TrackWriter, identity: dict[str, Any]) -> dict[str, Any]:
+def _summary(job: _Job, census: TrackCensus, writer: TrackWriter) -> dict[str, Any]:
     if job.tracker is None:
         raise ValueError("nothing was tracked")
-    told = job.tracker.summary
-    job.warnings += told.warnings
-    counted = census.summary()
-    size = job.video.size
+    told, counted, refined = job.tracker.summary, census.summary(), writer.refined
+    job.remarks.warnings += told.warnings
     seconds = job.timer.total("track")
-    refined = writer.refined
     return {
         "schema_version": SUMMARY_VERSION,
         "command": "boxes",
-        "input": {
-            **identity["input"],
-            "frames": job.frames,
-            "height": None if size is None else size[0],
-            "width": None if size is None else size[1],
-        },
-        "detections": job.seen_by,
+        "input": _input_record(job),
+        "detections": dict(job.sight.record),
         "tracker": job.how.model_dump(mode="json"),
         "totals": {
             "frames": job.frames,
@@ -675,29 +477,44 @@ def _summary(job: _Job, census: TrackCensus, writer: TrackWriter, identity: dict
             "interpolated": 0 if refined is None else refined.interpolated,
             "removed": 0 if refined is None else refined.removed,
         },
-        "skipped": dict(job.skipped + Counter(told.skipped)),
-        "suspected_switches": [_event(event) for event in told.suspected],
+        "skipped": dict(job.remarks.skipped + Counter(told.skipped)),
+        "suspected_switches": [_event_record(event) for event in told.suspected],
         "track_lengths": counted["lengths"],
         "longest_tracks": counted["longest_tracks"],
         "visibility": None if job.visibility is None else {m.name.lower(): n for m, n in job.visibility.counts.items()},
         "embedder": None if job.embedder is None else {"name": job.embedder.name, "width": job.embedder.width},
-        "camera": _camera(job.camera),
-        "log": None
-        if job.log.dir is None
-        else {
-            "directory": str(job.log.dir),
-            "sequence": job.log.sequence or job.video.name,
-            "logged": job.logged,
-            "dropped": 0,
-        },
+        "camera": _camera_record(job.camera),
+        "log": _log_record(job),
         "association_fps": round(job.frames / seconds, 1) if seconds else None,
         "durations": {stage: round(taken, 4) for stage, taken in job.timer.items()},
         "peak_rss_mb": round(_peak_rss_mb(), 1),
-        "warnings": [warning.to_json() for warning in job.warnings],
+        "warnings": [warning.to_json() for warning in job.remarks.warnings],
     }
 
 
-def _event(event: Any) -> dict[str, Any]:
+def _input_record(job: _Job) -> dict[str, Any]:
+    video = job.video
+    height, width = video.size or (None, None)
+    return {
+        "path": video.path,
+        "kind": video.kind,
+        "name": video.name,
+        "frames": job.frames,
+        "frame_rate": video.frame_rate,
+        "height": height,
+        "width": width,
+    }
+
+
+def _log_record(job: _Job) -> dict[str, Any] | None:
+    if job.log.dir is None:
+        return None
+    sequence = job.log.sequence or job.video.name
+    # The logger lets the tracker wait rather than drop a sample.
+    return {"directory": str(job.log.dir), "sequence": sequence, "logged": job.logged, "dropped": 0}
+
+
+def _event_record(event: Any) -> dict[str, Any]:
     return {
         "frame": int(event.frame),
         "tracks": [int(track) for track in event.tracks],
@@ -706,7 +523,7 @@ def _event(event: Any) -> dict[str, Any]:
     }
 
 
-def _camera(camera: Camera | None) -> dict[str, Any] | None:
+def _camera_record(camera: Camera | None) -> dict[str, Any] | None:
     if camera is None:
         return None
     if isinstance(camera, GivenCameraMotion):

@@ -13,6 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
+from trackweave.cli.assoc import assoc
+from trackweave.cli.boxes import boxes
+from trackweave.cli.config import config
 from trackweave.errors import SettingError, TrackweaveError
 
 app = typer.Typer(
@@ -229,6 +232,11 @@ def report(run: Run) -> None:
     from trackweave.report.page import write_report
 
     typer.echo(f"report: {write_report(run)}")
+
+
+app.command()(boxes)
+app.command()(config)
+app.add_typer(assoc)
 
 
 def main() -> None:

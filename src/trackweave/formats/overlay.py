@@ -31,6 +31,7 @@ def draw_objects(
     outline: bool = True,
     boxes_on: bool = True,
     labels: bool = True,
+    thickness: int = 1,
 ) -> Image:
     """A copy of the image with the objects on it; each in the colour of its id, smaller objects over larger ones.
 
@@ -43,6 +44,7 @@ def draw_objects(
         outline: draw the masks' contours opaque.
         boxes_on: draw the boxes.
         labels: write the ids, at the boxes' corners, or in the middle of the masks when no boxes are drawn.
+        thickness: of the boxes' lines, in pixels.
 
     Returns:
         `(H, W, 3)` uint8 RGB.
@@ -69,7 +71,7 @@ def draw_objects(
                     anchors[int(n)] = _middle(crop)
     for n in order:
         if boxes_on:
-            _frame(canvas, corners[n], colours[n])
+            _frame(canvas, corners[n], colours[n], thickness)
         if labels:
             _label(canvas, anchors[int(n)], str(int(ids[n])), colours[n])
     return canvas
@@ -176,11 +178,11 @@ def _middle(crop: Crop) -> tuple[int, int]:
     return crop.left + int(columns[len(columns) // 2]), crop.top + row
 
 
-def _frame(canvas: Image, corners: NDArray[np.int64], colour: Colour) -> None:
+def _frame(canvas: Image, corners: NDArray[np.int64], colour: Colour, thickness: int) -> None:
     import cv2
 
     x1, y1, x2, y2 = (int(v) for v in corners)
-    cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, 1)
+    cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, thickness)
 
 
 def _label(canvas: Image, anchor: tuple[int, int], text: str, colour: Colour) -> None:

@@ -14,6 +14,8 @@ from trackweave.formats.overlay import draw_objects
 from trackweave.structures.tracks import Tracks
 
 Image = NDArray[np.uint8]
+WIDE = 960
+"""Pictures of this width, in pixels, and more get thicker lines."""
 FRACTION_BITS = 4
 """OpenCV takes line ends as whole numbers of 1/16 pixel."""
 
@@ -63,7 +65,8 @@ class TrailPainter:
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
         scale = np.array([image.shape[1] / width, image.shape[0] / height])
         boxes = scale_boxes(tracks.xyxy, float(scale[0]), float(scale[1]))
-        canvas = draw_objects(image, tracks.track_id, tracks.masks, boxes)
+        thickness = 2 if image.shape[1] >= WIDE else 1
+        canvas = draw_objects(image, tracks.track_id, tracks.masks, boxes, thickness=thickness)
         for track_id in tracks.track_id.tolist():
             self._line(canvas, track_id, scale)
         return canvas

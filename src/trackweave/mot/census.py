@@ -90,7 +90,7 @@ class TrackCensus:
         push(longest, (life.observations, -life.track_id, life))
 
     def summary(self) -> dict[str, Any]:
-        """JSON values: `tracks` and `boxes` as counts, `lengths` by bins, `longest_tracks` one by one, longest first."""
+        """JSON values: `tracks` and `boxes` as counts, `lengths` by bins, and the `longest_tracks` one by one."""
         lengths, longest = self._lengths.copy(), list(self._longest)
         for life in self._open.values():
             self._count(life, lengths, longest)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trackweave.structures.assignment import AssignmentState
 
-COLUMNS = 6  # frame, centre x, centre y, width, height, score
+COLUMNS = 5  # frame, centre x, centre y, width, height
 APPEARANCE_RATE = 0.25  # of the running mean: after eight frames nine tenths are new
 NEVER = -(2**40)
 
@@ -27,7 +27,7 @@ class Segment(NamedTuple):
         vx, vy: velocity of the centre.
         middle: mean frame of the boxes.
         height, width: logarithms, mean.
-        count: boxes.
+        boxes: how many.
         appearance: unit vector, or None.
     """
 
@@ -40,12 +40,21 @@ class Segment(NamedTuple):
     middle: float
     height: float
     width: float
-    count: int
+    boxes: int
     appearance: NDArray[np.float32] | None = None
 
     def at(self, frame: float) -> tuple[float, float]:
         """Centre, extrapolated to a frame."""
         return self.x + self.vx * (frame - self.middle), self.y + self.vy * (frame - self.middle)
+
+    def overlap(self, other: Segment) -> float:
+        """IoU of the mean boxes."""
+        width, height = math.exp(self.width), math.exp(self.height)
+        wide, high = math.exp(other.width), math.exp(other.height)
+        across = min(width, wide, (width + wide) / 2 - abs(self.x - other.x))
+        along = min(height, high, (height + high) / 2 - abs(self.y - other.y))
+        both = max(0.0, across) * max(0.0, along)
+        return both / (width * height + wide * high - both)
 
     @property
     def size(self) -> float:
@@ -76,7 +85,7 @@ class TrackHistory:
         self.count: NDArray[np.int64] = np.zeros(16, np.int64)
         self.rings: NDArray[np.float64] = np.zeros((16, self.length, COLUMNS))
         self._free = list(range(16))
-        self._appearance: dict[int, NDArray[np.float32]] = {}
+        self._looks: NDArray[np.float32] = np.zeros((16, 0), np.float32)
         self._camera = np.zeros(2)
 
     def __len__(self) -> int:
@@ -93,13 +102,10 @@ class TrackHistory:
         for track in born:
             self._take_slot(track)
         slots = np.array([self.slot_of[track] for track in ids], np.int64)
-        boxes = detections.xyxy if len(matched) == len(detections) else detections.xyxy[matched]
-        scores, moved = detections.score, state.det_displacement
-        _record(
-            self.rings, self.count, self.last, self._camera, slots, boxes, scores[matched], moved[matched], state.frame
-        )
-        if detections.embedding is not None:
-            self._add_appearance(ids, detections.embedding[matched])
+        boxes, moved = detections.xyxy[matched], state.det_displacement[matched]
+        _record(self.rings, self.count, self.last, self._camera, slots, boxes, moved, int(state.frame))
+        if detections.embedding is not None and len(slots):
+            self._add_looks(slots, detections.embedding[matched])
         return born
 
     def _take_slot(self, track: int) -> None:
@@ -114,17 +120,19 @@ class TrackHistory:
         self.slot_of[track] = slot
         self.ids[slot], self.last[slot], self.count[slot] = track, NEVER, 0
 
-    def _add_appearance(self, ids: list[int], embeddings: NDArray[np.float32]) -> None:
+    def _add_looks(self, slots: NDArray[np.int64], embeddings: NDArray[np.float32]) -> None:
+        """Running means of the normalised rows; a row of zeros says nothing, another width begins anew."""
+        if self._looks.shape != (len(self.ids), embeddings.shape[1]):
+            grown = np.zeros((len(self.ids), embeddings.shape[1]), np.float32)
+            if self._looks.shape[1] == grown.shape[1]:
+                grown[: len(self._looks)] = self._looks
+            self._looks = grown
         norms = np.linalg.norm(embeddings, axis=1)
-        for track, row, norm in zip(ids, embeddings, norms.tolist(), strict=True):
-            if not norm > 0:
-                continue
-            before = self._appearance.get(track)
-            if before is None or len(before) != len(row):
-                mean = row / norm
-            else:
-                mean = before + APPEARANCE_RATE * (row / norm - before)
-            self._appearance[track] = mean
+        told = norms > 0
+        slots, rows = slots[told], embeddings[told] / norms[told, None]
+        before = self._looks[slots]
+        rate = np.where(before.any(1), np.float32(APPEARANCE_RATE), np.float32(1))
+        self._looks[slots] = before + rate[:, None] * (rows - before)
 
     def forget(self, frame: int) -> list[int]:
         """Drops tracks that were not matched for `keep` frames; returns their ids."""
@@ -132,10 +140,14 @@ class TrackHistory:
         gone = [int(track) for track in self.ids[slots]]
         for track, slot in zip(gone, slots.tolist(), strict=True):
             del self.slot_of[track]
-            self._appearance.pop(track, None)
             self._free.append(slot)
         self.ids[slots] = -1
+        self._looks[slots[slots < len(self._looks)]] = 0
         return gone
+
+    def in_frame(self, x: float, y: float) -> tuple[float, float]:
+        """A position of a segment as pixels of the frame added last."""
+        return x + float(self._camera[0]), y + float(self._camera[1])
 
     def last_frame(self, track: int) -> int:
         """Frame of the track's last matched box."""
@@ -146,34 +158,35 @@ class TrackHistory:
         slot = self.slot_of.get(track)
         if slot is None:
             return None
-        fitted = _fit(self.rings[slot], self.count[slot], begin, end)
-        if not fitted[9]:
+        fitted = Segment(*_fit(self.rings[slot], self.count[slot], begin, end))
+        if not fitted.boxes:
             return None
-        mean = self._appearance.get(track)
-        return Segment(*fitted, None if mean is None else mean / max(float(np.linalg.norm(mean)), 1e-9))
+        look = self._looks[slot] if slot < len(self._looks) else self._looks[:0]
+        norm = float(np.linalg.norm(look))
+        return fitted._replace(appearance=look / np.float32(norm)) if norm > 0 else fitted
 
-    def recent(self, before: int, count: int, track: int, depth: int) -> Segment | None:
-        """The last boxes before a frame, at most `count` frames long, the last of them at most `depth` frames old."""
+    def recent(self, track: int, before: int, span: int, depth: int) -> Segment | None:
+        """The newest boxes before a frame, those of `span` frames; None when the last is older than `depth` frames."""
         slot = self.slot_of.get(track)
         if slot is None:
             return None
         last = int(_last_before(self.rings[slot], self.count[slot], before))
-        return None if last < before - depth else self.segment(track, last - count + 1, last + 1)
+        return None if last < before - depth else self.segment(track, last - span + 1, last + 1)
 
-    def near(self, x: float, y: float, size: float, before: int, reach: float, depth: int) -> list[int]:
-        """Tracks whose last box before a frame lies within `reach` sizes of a point, nearest first.
+    def near(self, x: float, y: float, before: int, depth: int, reach: float) -> list[tuple[float, int]]:
+        """`(distance, track)` of tracks whose last box before a frame lies within `reach` of a point, nearest first.
 
-        `x`, `y` are pixels of the last frame added; boxes older than `depth` frames do not count.
+        `x`, `y`, `reach` are pixels of the frame added last; boxes older than `depth` frames do not count.
         """
         distance = _distances(
             self.rings, self.count, self.ids, x - self._camera[0], y - self._camera[1], before, before - depth
         )
-        order = np.argsort(distance)
-        return [int(self.ids[slot]) for slot in order.tolist() if distance[slot] <= reach * size]
+        slots = np.flatnonzero(distance <= reach)
+        return sorted(zip(distance[slots].tolist(), self.ids[slots].tolist(), strict=True))
 
 
 @njit(cache=True, nogil=True)
-def _record(rings, count, last, camera, slots, boxes, scores, moved, frame):  # type: ignore[no-untyped-def]
+def _record(rings, count, last, camera, slots, boxes, moved, frame):  # type: ignore[no-untyped-def]
     """Writes one frame; `camera` is the sum of the camera's shifts, found from the compensated displacements.
 
     A box's plain displacement minus its compensated one is the camera's shift there: the median over the boxes counts.
@@ -199,7 +212,6 @@ def _record(rings, count, last, camera, slots, boxes, scores, moved, frame):  # 
         row[2] = (boxes[k, 1] + boxes[k, 3]) / 2 - camera[1]
         row[3] = boxes[k, 2] - boxes[k, 0]
         row[4] = boxes[k, 3] - boxes[k, 1]
-        row[5] = scores[k]
         count[s] += 1
         last[s] = frame
 

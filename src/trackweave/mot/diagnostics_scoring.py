@@ -1,42 +1,156 @@
-"""How likely two tracks changed places: evidence from their lines before and after, and a logistic score of it."""
+"""How likely an identity changed tracks: evidence from the lines of tracks before and after, and logistic scores.
+
+The weights were fitted to the true switches of a tracker of this kind on the training sequences of MOT17 (02, 05,
+13; two detectors), DanceTrack (eleven), KITTI (0000 to 0010) and SportsMOT (eight, simulated detections); those
+of appearance were set by hand, since that data has none. So a confidence of 0.4 means: four in ten such suspicions
+were true switches there.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from trackweave.mot.diagnostics_history import Segment
 
-Evidence = Mapping[str, float]
+LOOK_WEIGHT = 8.0  # logits per half the cosine distance
+SAME_LOOK = 0.12  # half the cosine distance at which appearance speaks neither for nor against
+
+# Standardised evidence was fitted; the weights here are per unit.
+BORN: Mapping[str, float] = {
+    "bias": -3.44,
+    "position_squared": -3.64,
+    "height": -1.71,
+    "width": -0.98,
+    "log_gap": -0.64,
+    "log_boxes_before": 1.55,
+    "border": -0.45,
+    "score": 2.18,
+    "appearance": LOOK_WEIGHT,
+}
+"""A track was born where another one, gone by now, had been."""
+
+BORN_OWNER_LIVES: Mapping[str, float] = {
+    "bias": -1.96,
+    "own_position": 1.73,
+    "position_at_arrival": -4.75,
+    "gain_position": 1.59,
+    "gain_height": 1.07,
+    "gain_width": 0.71,
+    "log_gap": -0.76,
+    "log_boxes_before": -0.35,
+    "log_boxes_after": 0.83,
+    "appearance": LOOK_WEIGHT,
+}
+"""A track was born where another one had been that is matched elsewhere now."""
+
+RETURNED: Mapping[str, float] = {
+    "bias": -0.84,
+    "position_squared": -6.41,
+    "width": -2.17,
+    "log_gap": -0.59,
+    "log_boxes_before": 0.62,
+    "score": 1.53,
+    "appearance": LOOK_WEIGHT,
+}
+"""A lost track came back where another one, gone by now, had been meanwhile."""
+
+RETURNED_OWNER_LIVES: Mapping[str, float] = {
+    "bias": 5.07,
+    "position_at_arrival": -5.09,
+    "gain_position": 2.36,
+    "gain_velocity": 0.76,
+    "gain_height": 1.06,
+    "log_boxes_before": -1.08,
+    "log_boxes_after": -0.81,
+    "appearance": LOOK_WEIGHT,
+}
+"""A lost track came back where another one had been that is matched elsewhere now."""
+
+EXCHANGE: Mapping[str, float] = {
+    "bias": -0.81,
+    "gain_position": 0.69,
+    "gain_velocity": 1.93,
+    "gain_height": 0.91,
+    "gain_width": 0.69,
+    "overlap": 2.76,
+    "log_frames": -0.74,
+    "jump": 2.67,
+    "margin": -1.45,
+    "log_doubt": 1.18,
+    "apart": -2.49,
+    "appearance": LOOK_WEIGHT,
+}
+"""Two tracks overlapped and both went on."""
+
+TAKEOVER: Mapping[str, float] = {
+    "bias": 0.25,
+    "gain_velocity": 1.16,
+    "gain_height": 1.41,
+    "gain_width": 0.47,
+    "log_frames": -0.37,
+    "jump": 1.85,
+    "log_lost": 0.25,
+    "margin": -3.09,
+    "log_doubt": 0.34,
+    "apart": -1.23,
+    "appearance": LOOK_WEIGHT,
+}
+"""Two tracks overlapped and one of them went on."""
 
 
-def saturated(value: float, scale: float) -> float:
-    """0 at 0, ½ at `scale`, towards 1: one outlier cannot outvote the rest."""
-    return value / (value + scale)
+class Misfit(NamedTuple):
+    """How badly one line continues another.
 
+    Each number is in [0, 1) and saturates, so that one outlier cannot outvote the rest.
 
-def misfit(before: Segment, after: Segment, frame_rate: float) -> dict[str, float]:
-    """How badly one line continues another: four numbers in [0, 1), and appearance in [0, 1] (0 when unknown).
-
-    position: both lines extended to the middle of the gap, distance over size and time; velocity: change, in
-    sizes per second; height, width: change of the logarithms.
+    Attributes:
+        position: distance of the two lines in the middle of the gap, over size and time; ½ at half a size after 0.7 s.
+        velocity: change of velocity; ½ at one size per second.
+        height, width: change of the logarithm; ½ at 0.1 and 0.2.
+        appearance: half the cosine distance, `SAME_LOOK` when one side has none.
     """
+
+    position: float
+    velocity: float
+    height: float
+    width: float
+    appearance: float
+
+
+def misfit(before: Segment, after: Segment, frame_rate: float) -> Misfit:
+    """Compares two pieces of tracks, the earlier one first."""
     middle = (before.last + after.first) / 2
     x0, y0 = before.at(middle)
     x1, y1 = after.at(middle)
     size = math.sqrt(before.size * after.size)
     seconds = abs(after.first - before.last) / frame_rate
-    appearance = 0.0
-    if (
-        before.appearance is not None
-        and after.appearance is not None
-        and len(before.appearance) == len(after.appearance)
-    ):
-        appearance = min(1.0, max(0.0, 0.5 - 0.5 * float(before.appearance @ after.appearance)))
-    return {
-        "position": saturated(math.hypot(x1 - x0, y1 - y0) / (size * (0.3 + seconds)), 0.5),
-        "velocity": saturated(math.hypot(after.vx - before.vx, after.vy - before.vy) * frame_rate / size, 1.0),
-        "height": saturated(abs(after.height - before.height), 0.1),
-        "width": saturated(abs(after.width - before.width), 0.2),
-        "appearance": appearance,
-    }
+    return Misfit(
+        _saturated(math.hypot(x1 - x0, y1 - y0) / (size * (0.3 + seconds)), 0.5),
+        _saturated(math.hypot(after.vx - before.vx, after.vy - before.vy) * frame_rate / size, 1.0),
+        _saturated(abs(after.height - before.height), 0.1),
+        _saturated(abs(after.width - before.width), 0.2),
+        _look(before, after),
+    )
+
+
+def _saturated(value: float, scale: float) -> float:
+    return value / (value + scale)
+
+
+def _look(before: Segment, after: Segment) -> float:
+    one, other = before.appearance, after.appearance
+    if one is None or other is None or len(one) != len(other):
+        return SAME_LOOK
+    return min(1.0, max(0.0, 0.5 - 0.5 * float(one @ other)))
+
+
+def probability(weights: Mapping[str, float], evidence: Mapping[str, float]) -> float:
+    """Logistic score; `bias` is the constant, evidence without a weight does not count.
+
+    >>> probability({"bias": 0.0, "gap": -1.0}, {"gap": 0.0})
+    0.5
+    """
+    logit = weights["bias"] + sum(weight * evidence[name] for name, weight in weights.items() if name != "bias")
+    return 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, logit))))

@@ -13,12 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from trackweave.detectors.embedding import Embedder
+from trackweave.detectors.embedding import Embedder, make_embedder
 from trackweave.detectors.visibility import VisibilityEstimator
+from trackweave.errors import InputError, SettingError
+from trackweave.formats.motchallenge import read_gmc
 from trackweave.frames.source import RGBFrame
 from trackweave.mot.camera_motion import CameraMotionEstimator, GivenCameraMotion, compose, identity
 from trackweave.mot.frame_context import FrameContext
-from trackweave.mot.video_input import InputFrame
+from trackweave.mot.remarks import Remarks
+from trackweave.mot.settings import TrackerSettings
+from trackweave.mot.video_input import InputFrame, VideoInput
 from trackweave.structures.detections import Detections
 
 Affine = NDArray[np.float64]
@@ -48,7 +52,8 @@ class PerceptionSettings(BaseModel):
         default=10.0, ge=0, description="Milliseconds per frame that GrabCut may take."
     )
     camera: Literal["auto", "given", "estimate", "off"] = Field(
-        default="auto", description="Camera motion: as in gmc.txt, estimated from the frames, or off; auto is given or off."
+        default="auto",
+        description="Camera motion: as in gmc.txt, estimated from the frames, or off; auto is given or off.",
     )
 
 
@@ -134,3 +139,58 @@ class Perception:
         for step in range(self._before + 1, index + 1):  # frames that were left out moved the camera as well
             motion = compose(motion, self._camera.at(step))
         return motion
+
+
+def open_embedder(name: str, video: VideoInput, how: TrackerSettings, remarks: Remarks) -> Embedder | None:
+    """The embedder that `PerceptionSettings.embedder` asks for; `auto` follows the tracker's appearance memory.
+
+    Raises:
+        InputError: a model that cannot be used, or no pictures for it.
+        SettingError: an unknown name.
+    """
+    if name == "auto":
+        if how.appearance_memory and not video.has_images:
+            text = f"{video.path}: appearance is on, but not every frame has a picture: boxes alone are tracked"
+            remarks.warn("track", "appearance-unavailable", text)
+        name = "layout" if how.appearance_memory and video.has_images else "none"
+    if name != "none" and not video.has_images:
+        raise InputError(f"{video.path}: embedder {name} needs a picture of every frame")
+    return make_embedder(name)
+
+
+def open_camera(asked: str, video: VideoInput, how: TrackerSettings) -> Camera | None:
+    """The camera's motion that `PerceptionSettings.camera` asks for.
+
+    Raises:
+        InputError: no `gmc.txt`, a bad one, or no pictures to estimate from.
+        SettingError: the tracker is told not to use it.
+    """
+    file = None if video.sequence is None else video.sequence.camera_motion
+    if asked in ("given", "estimate") and how.camera_motion == "off":
+        raise SettingError(f"camera {asked}, but the tracker's camera_motion is off: --set tracker.camera_motion=given")
+    if asked == "off" or how.camera_motion == "off" or (asked == "auto" and file is None):
+        return None
+    if asked == "estimate":
+        if not video.has_images:
+            raise InputError(f"{video.path}: to estimate the camera's motion, every frame needs a picture")
+        return CameraMotionEstimator()
+    if file is None:
+        raise InputError(f"{video.path}: no gmc.txt tells the camera's motion: give --camera estimate, or off")
+    return GivenCameraMotion(read_gmc(file, video.length))
+
+
+def open_visibility(settings: PerceptionSettings, how: TrackerSettings, *, needed: bool) -> VisibilityEstimator | None:
+    """From masks and crops with `segmentation`; else from boxes when somebody needs it: a log, or parts of the tracker.
+
+    Args:
+        settings: of perception.
+        how: of the tracker.
+        needed: whether anybody besides the tracker reads visibility.
+    """
+    if not (settings.segmentation or needed or how.diagnostics or how.appearance_memory):
+        return None
+    return VisibilityEstimator(
+        "segment" if settings.segmentation else "occlusion",
+        time_budget_ms=settings.segmentation_budget_ms,
+        min_occluder_score=how.confidence_threshold,
+    )

@@ -153,6 +153,20 @@ class VideoInput:
         taken = sampled_positions(self.settings.frames, count) if count else range(0)
         return taken[: self.settings.max_frames]
 
+    @property
+    def step(self) -> int:
+        """Distance of neighbouring frames that are taken."""
+        taken = self.positions
+        return taken.step if isinstance(taken, range) else 1
+
+    @property
+    def times(self) -> Sequence[float] | None:
+        """Seconds by absolute index, where the source knows them for every frame of the video."""
+        images = self.images
+        if images is None or self.settings.fps is not None or len(images) != self.length:
+            return None
+        return images.times
+
     def set_length(self, length: int) -> None:
         """Says how many frames there are, when the source does not."""
         if self.length is None and self.live is None:

@@ -18,6 +18,7 @@ from trackweave.formats.pictures import write_png
 from trackweave.frames.opening import open_frames
 from trackweave.frames.source import FrameSource
 from trackweave.ids import FrameIndex, Level
+from trackweave.report.box_exports import export_box_mot, export_box_mp4, is_box_run
 from trackweave.storage.run import FrameList, RunManifest, RunPaths
 from trackweave.storage.segments import VideoSegments
 
@@ -38,6 +39,8 @@ def open_level(run_dir: Path, level: int | None) -> tuple[VideoSegments, Level]:
     paths = RunPaths(run_dir)
     if not paths.manifest.is_file():
         raise ArtifactError(f"{run_dir}: is not a run folder (it has no manifest.json)")
+    if is_box_run(run_dir):
+        raise SettingError(f"{run_dir}: is a run of boxes, which has no levels of masks: give --to mot or --to mp4")
     manifest = RunManifest.load(paths.manifest)
     known = manifest.tracked_levels
     if not known:
@@ -58,7 +61,9 @@ def export_davis_run(run_dir: Path, out_dir: Path, level: int | None = None) -> 
 
 
 def export_mot_run(run_dir: Path, path: Path, level: int | None = None) -> Path:
-    """Writes the boxes of one level as MOTChallenge text."""
+    """Writes the boxes of a box run, or of one level of a mask run, as MOTChallenge text."""
+    if is_box_run(run_dir):
+        return export_box_mot(run_dir, path)
     video, which = open_level(run_dir, level)
     with video:
         write_mot_frames(path, (video.boxes(frame, int(which)) for frame in video.frames))
@@ -71,15 +76,17 @@ def export_mp4_run(
     """Writes the tracks over the frames as H.264 video.
 
     Args:
-        run_dir: the run.
+        run_dir: the run, of masks or of boxes.
         path: the video to write.
-        level: which; None = the only one.
+        level: which of a mask run; None = the only one.
         frames: what to draw on; None = the input that the run recorded.
         fps: used when the source knows no times.
 
     Raises:
         ArtifactError: the run's frames are in memory or gone: give `frames`.
     """
+    if is_box_run(run_dir):
+        return export_box_mp4(run_dir, path, frames)
     video, _ = open_level(run_dir, level)
     listed = FrameList.read(RunPaths(run_dir).frames)
     with video, _source(run_dir, frames) as source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ COUNT_NAMES = {
     "prompts": "prompts",
     "objects": "tracks",
     "object_frames": "masks",
+    "est_id_switches": "suspected switches",
 }
 
 
@@ -61,6 +63,9 @@ def render_report(facts: RunFacts) -> str:
     return environment.get_template(TEMPLATE).render(
         facts=facts,
         predictor=_predictor(facts),
+        histogram=_length_histogram(facts),
+        switches=facts.summary.get("suspected_switches") or [],
+        skipped=facts.summary.get("skipped") or {},
         command=_command(facts),
         recorded=_recorded(facts),
         cards=_cards(facts),
@@ -100,10 +105,14 @@ def _cards(facts: RunFacts) -> list[tuple[str, str]]:
     cards = [(format_count(frames), "frames")]
     if facts.size is not None:
         cards.append((f"{facts.size[1]} × {facts.size[0]}", "pixels"))
-    cards.append((format_count(sum(level.counts.get("objects", 0) for level in facts.levels)), "tracks"))
+    tracks = sum(level.counts.get("objects", level.counts.get("tracks", 0)) for level in facts.levels)
+    cards.append((format_count(tracks), "tracks"))
     masks = sum(level.counts.get("object_frames", 0) for level in facts.levels)
     if masks:
         cards.append((format_count(masks), "masks"))
+    speed = facts.summary.get("association_fps")
+    if isinstance(speed, int | float):
+        cards.append((format_count(round(speed)), "frames/s association"))
     seconds = sum(stage.seconds for stage in facts.stages if stage.depth == 0)
     if seconds:
         cards.append((format_duration(seconds), "run time"))
@@ -123,7 +132,12 @@ def _level_cards(level: LevelFacts) -> list[tuple[str, str]]:
 
 
 def _predictor(facts: RunFacts) -> str:
-    """`name (detail, detail): reason` of whatever the run recorded."""
+    """`name (detail, detail): reason` of whatever the run recorded; for boxes, what saw them."""
+    seen_by = facts.summary.get("detections")
+    if isinstance(seen_by, dict):
+        if seen_by.get("kind") == "file":
+            return f"detections {seen_by.get('path', '')}"
+        return f"detector {seen_by.get('name', '')}: {seen_by.get('reason', '')}"
     recorded = facts.summary.get("predictor")
     if not isinstance(recorded, dict):
         return str(recorded or "unknown predictor")
@@ -132,6 +146,18 @@ def _predictor(facts: RunFacts) -> str:
     details = ", ".join(f"{key} {value}" for key, value in known.items() if key not in ("name", "reason"))
     reason = f": {known['reason']}" if "reason" in known else ""
     return f"predictor {name}{f' ({details})' if details else ''}{reason}"
+
+
+def _length_histogram(facts: RunFacts) -> list[tuple[str, int, float]]:
+    """Rows of how long tracks lived: `10 – 29`, tracks, share of the largest row; empty for runs without it."""
+    lengths = facts.summary.get("track_lengths")
+    if not isinstance(lengths, dict):
+        return []
+    starts, counts = lengths.get("from", []), lengths.get("tracks", [])
+    ends = [*(f"{start} – {end - 1}" if end - start > 1 else f"{start}" for start, end in pairwise(starts))]
+    names = [*ends, f"{starts[-1]} and more"] if starts else []
+    largest = max(counts, default=0) or 1
+    return [(name, count, count / largest) for name, count in zip(names, counts, strict=False)]
 
 
 def _command(facts: RunFacts) -> str:
@@ -146,6 +172,9 @@ def _recorded(facts: RunFacts) -> list[tuple[str, Any]]:
         ("Input", facts.manifest.get("input")),
         ("Settings", facts.manifest.get("config")),
         ("Predictor", facts.summary.get("predictor")),
+        ("Visibility", facts.summary.get("visibility")),
+        ("Camera", facts.summary.get("camera")),
+        ("Training samples", facts.summary.get("log")),
     ]
     return [(title, value) for title, value in parts if value]
 

@@ -57,7 +57,18 @@ class Picture:
 
 @dataclass(frozen=True)
 class LevelFacts:
-    """One granularity level of the run."""
+    """One granularity level of the run; a run of boxes has one part that is none.
+
+    Attributes:
+        level: its number.
+        counts: figures by name.
+        dedup: what was found about duplicates.
+        stages: durations.
+        tracks: when the tracks were visible, or the longest of them.
+        pictures: comparison renders.
+        unlisted: tracks that are not in `tracks`.
+        heading: what it is called, when that does not follow from the number.
+    """
 
     level: int
     counts: Mapping[str, int]
@@ -65,10 +76,14 @@ class LevelFacts:
     stages: Sequence[Stage]
     tracks: Sequence[TrackLife]
     pictures: Sequence[Picture]
+    unlisted: int = 0
+    heading: str | None = None
 
     @property
     def title(self) -> str:
         """`Level 2 · coarse`; the level of prompted objects has no number."""
+        if self.heading is not None:
+            return self.heading
         name = LEVEL_NAMES.get(self.level)
         if self.level == 0:
             return "Prompted objects"
@@ -125,10 +140,14 @@ def read_run(run_dir: Path) -> RunFacts:
             _level(paths, int(key), value, damaged)
             for key, value in sorted(summary.get("levels", {}).items(), key=lambda item: int(item[0]))
         ]
+        if summary.get("command") == "boxes":
+            levels.append(_boxes(summary))
         stages = _stages(summary.get("durations", {}))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{paths.summary}: the run summary is damaged: {error!r}") from error
-    height, width = frame_list.get("height"), frame_list.get("width")
+    told = summary.get("input")
+    sized = frame_list if frame_list or not isinstance(told, dict) else told
+    height, width = sized.get("height"), sized.get("width")
     return RunFacts(
         run_dir.resolve().name,
         summary,
@@ -165,6 +184,15 @@ def _level(paths: RunPaths, level: int, stats: Mapping[str, Any], damaged: list[
         tracks,
         _pictures(paths, level, damaged),
     )
+
+
+def _boxes(summary: Mapping[str, Any]) -> LevelFacts:
+    """What a run of boxes counted; figures that are nothing are left out unless they say that all went well."""
+    totals = {key: value for key, value in summary["totals"].items() if isinstance(value, int)}
+    always = ("frames", "detections", "tracks", "boxes", "est_id_switches")
+    counts = {key: value for key, value in totals.items() if value or key in always}
+    lives = [_life(row) for row in summary["longest_tracks"]]
+    return LevelFacts(0, counts, {}, [], lives, [], totals["tracks"] - len(lives), "Tracks")
 
 
 def _life(row: Mapping[str, Any]) -> TrackLife:
@@ -236,5 +264,7 @@ def _files(paths: RunPaths, manifest: Mapping[str, Any]) -> list[str]:
     artifacts = manifest.get("artifacts")
     for level in artifacts.values() if isinstance(artifacts, Mapping) else ():
         named += [paths.root / str(name) for name in (level.values() if isinstance(level, Mapping) else ())]
+    tracks = manifest.get("tracks")
+    named += [paths.root / str(name) for name in (tracks.values() if isinstance(tracks, Mapping) else ())]
     inside = [file for file in named if file.is_file() and file.resolve().is_relative_to(paths.root.resolve())]
     return list(dict.fromkeys(file.relative_to(paths.root).as_posix() for file in inside))

@@ -1,0 +1,294 @@
+"""Settings of box tracking from four layers: built-in defaults < YAML < environment < flags.
+
+Every room has its own settings; here they are put side by side, and each value remembers where it came from.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from trackweave.association.log_settings import LogSettings
+from trackweave.errors import InputError, SettingError
+from trackweave.mot.perception import PerceptionSettings
+from trackweave.mot.refinement import RefinementSettings
+from trackweave.mot.settings import PRESETS, TrackerSettings
+from trackweave.mot.video_input import InputSettings
+from trackweave.structures.warning import RunWarning
+
+DEFAULT_PRESET = "adaptive"
+PRESET = "tracker.preset"
+
+
+class RunSettings(BaseModel):
+    """What a run reads and leaves besides its tracks."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    detections: str | None = Field(default=None, description="File of detections, or the name of one of a sequence's.")
+    overlay: bool = Field(default=True, description="Draw the tracks over the frames, where there are any.")
+
+
+SECTIONS: Mapping[str, type[BaseModel]] = {
+    "tracker": TrackerSettings,
+    "input": InputSettings,
+    "perception": PerceptionSettings,
+    "refinement": RefinementSettings,
+    "log": LogSettings,
+    "run": RunSettings,
+}
+
+ENVIRONMENT: Mapping[str, str] = {
+    "TRANSFORMER_LOG_DIR": "log.dir",
+    "TRANSFORMER_LOG_EMBED_DIM": "log.embed_dim",
+    "APPEAR_MEMORY_ENABLE": "tracker.appearance_memory",
+    "CONFIDENCE_THRESHOLD": "tracker.confidence_threshold",
+    "SEG_ENABLE": "perception.segmentation",
+    "DIAG": "tracker.diagnostics",
+    "TRANSFORMER_ASSOC_WEIGHT": "tracker.scorer_weight",
+}
+"""Variable → the setting that it is another name of."""
+
+LEARNED_SCORER = "TRANSFORMER_ASSOC_ENABLE"
+WITHOUT_EFFECT = ("TRANSFORMER_ASSOC_WEIGHTS", "TRANSFORMER_ASSOC_EMBED_DIM")
+"""Variables of the learned scorer, which this version does not have."""
+
+FLAGS: Mapping[str, str] = {
+    "run.detections": "--detections",
+    "run.overlay": "--no-viz",
+    "perception.detector": "--detector",
+    "perception.embedder": "--embedder",
+    "perception.segmentation": "--segmentation",
+    "perception.camera": "--camera",
+    PRESET: "--tracker",
+    "tracker.confidence_threshold": "--confidence",
+    "tracker.appearance_memory": "--appearance",
+    "tracker.diagnostics": "--diagnostics",
+    "tracker.output_boxes": "--output-boxes",
+    "tracker.on_bad_item": "--on-bad-item",
+    "input.fps": "--fps",
+    "input.size": "--size",
+    "input.frames": "--frames",
+    "input.max_frames": "--max-frames",
+    "input.class_column": "--class-column",
+    "refinement.interpolate_max_gap": "--interpolate",
+    "refinement.min_track_length": "--min-length",
+    "refinement.smooth_window": "--smooth",
+    "log.dir": "--log-dir",
+    "log.embed_dim": "--log-embed-dim",
+    "log.sequence": "--sequence",
+}
+"""Setting → its own flag; every other setting has `--set KEY=VALUE`."""
+
+
+class Given(NamedTuple):
+    """A value as it was given, and by what."""
+
+    value: Any
+    origin: str
+
+
+class Row(NamedTuple):
+    """One effective setting, for people."""
+
+    key: str
+    value: Any
+    origin: str
+    description: str
+    variable: str | None
+    flag: str
+
+
+@dataclass(frozen=True)
+class BoxSettings:
+    """What is in force.
+
+    Attributes:
+        preset: name of the tracker's preset.
+        tracker, input, perception, refinement, log, run: the rooms' settings.
+        origins: key → where its value came from.
+        warnings: variables that are set and have no effect.
+    """
+
+    preset: str
+    tracker: TrackerSettings
+    input: InputSettings
+    perception: PerceptionSettings
+    refinement: RefinementSettings
+    log: LogSettings
+    run: RunSettings
+    origins: Mapping[str, str]
+    warnings: tuple[RunWarning, ...] = ()
+
+    def rows(self) -> Iterator[Row]:
+        """Every setting, section by section."""
+        variables = {key: name for name, key in ENVIRONMENT.items()}
+        for key in known_keys():
+            section, name = key.split(".", 1)
+            if key == PRESET:
+                value, about = self.preset, f"Where the tracker's settings start from: {', '.join(PRESETS)}."
+            else:
+                value = getattr(self, section).model_dump(mode="json")[name]
+                about = SECTIONS[section].model_fields[name].description or ""
+            yield Row(key, value, self.origins[key], about, variables.get(key), FLAGS.get(key, "--set"))
+
+
+def known_keys() -> list[str]:
+    """Every setting as `section.name`."""
+    keys = [f"{section}.{name}" for section, model in SECTIONS.items() for name in model.model_fields]
+    return [PRESET, *keys]
+
+
+def effective_settings(
+    *,
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+    pairs: Sequence[str] = (),
+) -> BoxSettings:
+    """Puts the layers over each other.
+
+    Args:
+        file: YAML with the sections of `SECTIONS`, or keys like `tracker.diagnostics`.
+        environment: variables by name; empty ones count as not set.
+        flags: values by key; None = the flag was not given.
+        pairs: `KEY=VALUE` texts of `--set`.
+
+    Raises:
+        InputError: the file cannot be read.
+        SettingError: an unknown key (names the nearest known one), or a value that does not fit (names its origin).
+    """
+    given: dict[str, Given] = {}
+    if file is not None:
+        given.update(_from_file(file))
+    variables = {name: text for name, text in (environment or {}).items() if text.strip()}
+    given.update(_from_environment(variables))
+    given.update(_from_flags(flags or {}, pairs))
+    name = _preset_name(given.pop(PRESET, Given(DEFAULT_PRESET, "default")))
+    base = {"tracker": PRESETS[name.value].model_dump()}
+    sections = {
+        section: _validated(section, model, base.get(section, {}), given) for section, model in SECTIONS.items()
+    }
+    plain = PRESETS[DEFAULT_PRESET]
+    origins = {PRESET: name.origin}
+    for key in known_keys()[1:]:
+        section, field = key.split(".", 1)
+        changed = section == "tracker" and getattr(PRESETS[name.value], field) != getattr(plain, field)
+        origins[key] = given[key].origin if key in given else f"preset {name.value}" if changed else "default"
+    return BoxSettings(name.value, **sections, origins=origins, warnings=_without_effect(variables))  # type: ignore[arg-type]
+
+
+# --- layers -----------------------------------------------------------------------------------------------------------
+
+
+def _from_file(path: Path) -> dict[str, Given]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SettingError(f"file {path}: settings are sections with values, not {type(content).__name__}")
+    found: dict[str, Given] = {}
+    for name, value in content.items():
+        if name in SECTIONS:
+            if not isinstance(value, dict):
+                raise SettingError(f"file {path}: {name} is a section with values, not {value!r}")
+            found.update({f"{name}.{field}": Given(inner, f"file {path}") for field, inner in value.items()})
+        else:
+            found[str(name)] = Given(value, f"file {path}")
+    for key, (_, origin) in found.items():
+        _check_key(key, origin)
+    return found
+
+
+def _from_environment(variables: Mapping[str, str]) -> dict[str, Given]:
+    if LEARNED_SCORER in variables:
+        text = variables[LEARNED_SCORER]
+        try:
+            wanted = TypeAdapter(bool).validate_python(text.strip())
+        except ValidationError:
+            raise SettingError(f"environment {LEARNED_SCORER}: {text!r} is neither on nor off (1 or 0)") from None
+        if wanted:
+            raise SettingError(f"environment {LEARNED_SCORER}: this version has no learned scorer: unset it, or set 0")
+    return {
+        key: Given(variables[name].strip(), f"environment {name}")
+        for name, key in ENVIRONMENT.items()
+        if name in variables
+    }
+
+
+def _without_effect(variables: Mapping[str, str]) -> tuple[RunWarning, ...]:
+    return tuple(
+        RunWarning("settings", None, "variable-ignored", f"{name} is set, but this version has no learned scorer")
+        for name in WITHOUT_EFFECT
+        if name in variables
+    )
+
+
+def _from_flags(flags: Mapping[str, Any], pairs: Sequence[str]) -> dict[str, Given]:
+    found: dict[str, Given] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise SettingError(f"flag --set: {pair!r} is not KEY=VALUE")
+        _check_key(key.strip(), "flag --set")
+        try:
+            found[key.strip()] = Given(yaml.safe_load(text), "flag --set")
+        except yaml.YAMLError:
+            raise SettingError(f"flag --set: {key.strip()}: {text!r} is not a value in YAML") from None
+    for key, value in flags.items():
+        if value is not None:
+            _check_key(key, "flag")
+            found[key] = Given(value, f"flag {FLAGS[key]}")
+    return found
+
+
+def _check_key(key: str, origin: str) -> None:
+    known = known_keys()
+    if key in known:
+        return
+    short = {name.split(".", 1)[1]: name for name in known}
+    near = difflib.get_close_matches(key, known, 1, 0.6) or [
+        short[name] for name in difflib.get_close_matches(key.rsplit(".", 1)[-1], short, 1, 0.6)
+    ]
+    hint = f"did you mean {near[0]}?" if near else f"sections are {', '.join(SECTIONS)}"
+    raise SettingError(f"{origin}: there is no setting {key}; {hint}")
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def _preset_name(given: Given) -> Given:
+    if given.value in PRESETS:
+        return given
+    near = difflib.get_close_matches(str(given.value), PRESETS, 1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(PRESETS)}"
+    raise SettingError(f"{given.origin}: {PRESET}: there is no preset {given.value!r}; {hint}")
+
+
+def _validated(section: str, model: type[BaseModel], base: Mapping[str, Any], given: Mapping[str, Given]) -> BaseModel:
+    values = dict(base)
+    for key, (value, _) in given.items():
+        head, _, name = key.partition(".")
+        if head == section:
+            values[name] = value
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else ""
+        origin = given[f"{section}.{name}"].origin if f"{section}.{name}" in given else "together"
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise SettingError(
+            f"{origin}: {section}{'.' if name else ''}{name}: {message}, not {first['input']!r}"
+        ) from None

@@ -1,0 +1,213 @@
+"""What a frame's decisions do to the tracks: matched ones are updated, others age and end, new ones begin."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numba import boolean, float64, int64, types
+from numpy.typing import NDArray
+
+from trackweave.mot.kalman import begin, correct, retrace
+from trackweave.mot.parameters import PARAMETERS, Parameters
+from trackweave.mot.track_table import (
+    AGE,
+    CLASS,
+    CONFIRMED,
+    GAP,
+    HITS,
+    ID,
+    RECENT,
+    SCORE,
+    SEEN,
+    SINCE,
+    STREAK,
+    VISIBILITY,
+    VOTES,
+)
+
+Boxes = NDArray[np.float64]
+
+
+@numba.njit(float64(float64[::1], float64[::1]), cache=True, inline="always")
+def overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """IoU of two boxes as centre x, centre y, width, height."""
+    across = min(a[2], b[2], 0.5 * (a[2] + b[2]) - abs(a[0] - b[0]))
+    down = min(a[3], b[3], 0.5 * (a[3] + b[3]) - abs(a[1] - b[1]))
+    if across <= 0.0 or down <= 0.0:
+        return 0.0
+    shared = across * down
+    return shared / (a[2] * a[3] + b[2] * b[3] - shared)
+
+
+@numba.njit(int64(float64[:, ::1], int64, float64), cache=True)
+def vote(votes: NDArray[np.float64], class_id: int, score: float) -> int:
+    """Adds a vote to one track's `(VOTES, 2)` and returns the class that leads; the weakest class gives way."""
+    slot, weakest = -1, 0
+    for k in range(VOTES):
+        if votes[k, 1] > 0.0 and votes[k, 0] == class_id:
+            slot = k
+        if votes[k, 1] < votes[weakest, 1]:
+            weakest = k
+    if slot < 0:
+        slot = weakest
+        votes[slot, 0] = class_id
+        votes[slot, 1] = 0.0
+    votes[slot, 1] += score
+    best = 0
+    for k in range(VOTES):
+        if votes[k, 1] > votes[best, 1]:
+            best = k
+    return int(votes[best, 0])
+
+
+@numba.njit(
+    types.UniTuple(int64, 3)(
+        float64[:, :, ::1],
+        float64[:, :, ::1],
+        float64[:, :, ::1],
+        int64[:, ::1],
+        float64[:, ::1],
+        float64[:, :, ::1],
+        int64,
+        int64[::1],
+        float64[:, ::1],
+        float64[::1],
+        int64[::1],
+        float64[::1],
+        int64,
+        boolean,
+        int64,
+        PARAMETERS,
+        int64[::1],
+        int64[::1],
+        boolean[::1],
+        int64[::1],
+    ),
+    cache=True,
+)
+def commit(
+    motion: Boxes,
+    matched: Boxes,
+    recent: Boxes,
+    counts: NDArray[np.int64],
+    values: NDArray[np.float64],
+    votes: NDArray[np.float64],
+    n: int,
+    match: NDArray[np.int64],
+    boxes: Boxes,
+    scores: NDArray[np.float64],
+    classes: NDArray[np.int64],
+    visibility: NDArray[np.float64],
+    frames: int,
+    opening: bool,
+    next_id: int,
+    p: Parameters,
+    assigned: NDArray[np.int64],
+    row_of: NDArray[np.int64],
+    shown: NDArray[np.bool_],
+    source: NDArray[np.int64],
+) -> tuple[int, int, int]:
+    """Updates the table in place.
+
+    Args:
+        motion … votes: the arrays of a `TrackTable` with room for `n + D` rows, predicted for this frame.
+        n: T, live tracks.
+        match: `(T,)` column of each track's detection, or −1.
+        boxes, scores, classes, visibility: the D detections; boxes as centre x, centre y, width, height.
+        frames: frames since the one before.
+        opening: this is the first frame, whose tracks need no confirmation.
+        next_id: first free id.
+        p: parameters.
+        assigned: `(D,)` out: id of each detection's track, or −1.
+        row_of: `(D,)` out: its row in the table afterwards, or −1.
+        shown: `(D,)` out: whether the track may be shown on this frame.
+        source: `(n + D,)` out: the row that each row of the table came from; −1 for a new track.
+
+    Returns:
+        T afterwards, the next free id, and how many lost tracks were found again.
+    """
+    assigned[:] = -1
+    row_of[:] = -1
+    shown[:] = False
+    found = 0
+    kept = 0
+    for row in range(n):
+        d = match[row]
+        counts[row, AGE] += frames
+        if d >= 0:
+            elapsed = values[row, SINCE]
+            gap = counts[row, GAP] + frames
+            if p.observation_centred == 1.0 and gap > 1:
+                retrace(motion[row], matched[row], recent[row, 0], boxes[d], gap, elapsed / gap, p)
+            else:
+                correct(motion[row], boxes[d], p)
+            found += counts[row, GAP] > 0 and counts[row, CONFIRMED] == 1
+            counts[row, STREAK] = counts[row, STREAK] + 1 if gap <= frames else 1
+            counts[row, HITS] += 1
+            counts[row, GAP] = 0
+            counts[row, SEEN] += 1
+            for k in range(RECENT - 1, 0, -1):
+                recent[row, k] = recent[row, k - 1]
+            recent[row, 0] = boxes[d]
+            matched[row] = motion[row]
+            values[row, SCORE] = scores[d]
+            values[row, VISIBILITY] = visibility[d]
+            values[row, SINCE] = 0.0
+            if p.class_votes == 1.0:
+                counts[row, CLASS] = vote(votes[row], classes[d], scores[d])
+            if counts[row, HITS] >= p.confirm_hits:
+                counts[row, CONFIRMED] = 1
+            assigned[d] = counts[row, ID]
+            row_of[d] = kept
+            streak_needed = min(p.streak_to_show, float(counts[row, HITS]))
+            shown[d] = counts[row, CONFIRMED] == 1 and counts[row, STREAK] >= streak_needed
+        else:
+            counts[row, GAP] += frames
+            counts[row, STREAK] = 0
+            if counts[row, CONFIRMED] == 0 or values[row, SINCE] > p.lost_steps:
+                continue
+        if kept != row:
+            motion[kept] = motion[row]
+            matched[kept] = matched[row]
+            recent[kept] = recent[row]
+            counts[kept] = counts[row]
+            values[kept] = values[row]
+            votes[kept] = votes[row]
+        source[kept] = row
+        kept += 1
+    for d in range(len(boxes)):
+        if assigned[d] >= 0 or scores[d] < p.high_score or scores[d] < p.birth_score:
+            continue
+        doubled = False
+        if p.duplicate_overlap <= 1.0:
+            for other in range(len(boxes)):
+                # Rows below `kept` are old tracks: two new ones may well begin side by side.
+                if assigned[other] >= 0 and source[row_of[other]] >= 0:
+                    doubled |= overlap(boxes[d], boxes[other]) > p.duplicate_overlap
+        if doubled:
+            continue
+        row = kept
+        kept += 1
+        begin(motion[row], boxes[d], p)
+        matched[row] = motion[row]
+        recent[row, 0] = boxes[d]
+        counts[row] = 0
+        counts[row, ID] = next_id
+        next_id += 1
+        counts[row, HITS] = 1
+        counts[row, STREAK] = 1
+        counts[row, SEEN] = 1
+        counts[row, CLASS] = classes[d]
+        values[row, SCORE] = scores[d]
+        values[row, VISIBILITY] = visibility[d]
+        values[row, SINCE] = 0.0
+        votes[row] = 0.0
+        votes[row, 0, 0] = classes[d]
+        votes[row, 0, 1] = scores[d]
+        at_once = opening or scores[d] >= p.instant_score
+        counts[row, CONFIRMED] = 1 if at_once or p.confirm_hits <= 1.0 else 0
+        source[row] = -1
+        assigned[d] = counts[row, ID]
+        row_of[d] = row
+        shown[d] = counts[row, CONFIRMED] == 1
+    return kept, next_id, found

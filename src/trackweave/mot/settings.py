@@ -1,0 +1,187 @@
+"""`TrackerSettings`: how a box tracker links detections, and the named presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from trackweave.errors import SettingError
+
+
+class TrackerSettings(BaseModel):
+    """One tracker's settings; the defaults are the preset `adaptive`.
+
+    Similarities are in [0, 1]. Noise is a share of the box's size at 30 frames per second; other frame rates are
+    reached through the time step, so no setting depends on them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    confidence_threshold: float = Field(default=0.1, ge=0, le=1, description="detections below are not looked at")
+    high_score: float = Field(
+        default=0.5, ge=0, le=1, description="detections from here on take part in the first round"
+    )
+    birth_score: float = Field(
+        default=0.5, ge=0, le=1, description="score from which an unmatched detection begins a track"
+    )
+    instant_score: float | None = Field(
+        default=0.8, description="score from which a new track is shown at once; None: never"
+    )
+    confirm_hits: int = Field(default=2, ge=1, description="matches that make a tentative track a confirmed one")
+    streak_to_show: int = Field(
+        default=1, ge=1, description="consecutive matches before a track is shown again after a miss"
+    )
+
+    min_similarity: float = Field(default=0.2, ge=0, lt=1, description="gate of the first round: high scores")
+    min_similarity_low: float = Field(default=0.5, ge=0, lt=1, description="gate of the second round: low scores")
+    min_similarity_tentative: float = Field(
+        default=0.3, ge=0, lt=1, description="gate of the round of tentative tracks"
+    )
+    tentative_first: bool = Field(default=True, description="tentative tracks take part in the first round")
+    low_scores_reactivate: bool = Field(default=False, description="lost tracks may be found again by a low score")
+    low_scores: bool = Field(default=True, description="there is a second round")
+
+    buffer: float = Field(
+        default=0.0, ge=0, le=2, description="boxes are widened by this share on each side before IoU"
+    )
+    buffer_growth: float = Field(default=0.01, ge=0, le=1, description="more of it per 1/30 s without a match")
+    buffer_limit: float = Field(default=0.5, ge=0, le=2, description="and no more than this")
+    height_power: float = Field(
+        default=1.5, ge=0, le=8, description="IoU is multiplied by the ratio of heights to this power"
+    )
+    observed_height: bool = Field(default=True, description="the height last seen is compared, not the predicted one")
+    distance_share: float = Field(default=0.1, ge=0, le=1, description="share of centre distance in the similarity")
+    distance_scale: float = Field(
+        default=0.5, gt=0, le=5, description="distance in box sizes at which it has fallen to 0.6"
+    )
+    direction_weight: float = Field(
+        default=0.0, ge=0, le=1, description="cost of turning away from the direction of travel"
+    )
+    score_weight: float = Field(default=0.0, ge=0, le=1, description="how far a low score lowers the similarity")
+    max_mahalanobis: float | None = Field(default=None, gt=0, description="gate: squared distance of the centre, 2 dof")
+    max_distance: float | None = Field(default=None, gt=0, description="gate: centre distance in box sizes")
+    classes: Literal["separate", "votes", "ignored"] = Field(
+        default="separate", description="separate: a track keeps its class; votes: it takes the majority; ignored: none"
+    )
+    duplicate_overlap: float | None = Field(
+        default=0.6, ge=0, le=1, description="no track begins on a detection that overlaps a matched one by more"
+    )
+
+    position_noise: float = Field(default=0.05, gt=0, description="of the motion model, share of the size per step")
+    velocity_noise: float = Field(default=1 / 160, gt=0, description="of the motion model, share of the size per step²")
+    measurement_noise: float = Field(default=0.05, gt=0, description="of detected boxes, share of the size")
+    initial_velocity_noise: float = Field(default=1 / 16, gt=0, description="of a new track's velocity")
+    width_noise_by_width: float = Field(
+        default=1.0, ge=0, le=1, description="0: noise across follows the height (ByteTrack), 1: the width (BoT-SORT)"
+    )
+    velocity_damping: float = Field(
+        default=1.0, gt=0, le=1, description="velocity kept per 1/30 s while a track is lost"
+    )
+    observation_centred: bool = Field(
+        default=False, description="re-update over a gap along the straight line (OC-SORT)"
+    )
+    lost_seconds: float = Field(default=1.0, ge=0, description="a track that is not found for so long ends")
+    camera_motion: Literal["given", "off"] = Field(
+        default="given", description="whether a frame's camera matrix is used"
+    )
+
+    appearance_memory: bool = Field(
+        default=False, description="prototypes of each track's appearance (APPEAR_MEMORY_ENABLE)"
+    )
+    appearance_weight: float = Field(
+        default=0.3, ge=0, le=1, description="share of appearance where both sides have one"
+    )
+    prototypes: int = Field(default=4, ge=1, le=64, description="per track")
+    appearance_min_visibility: float = Field(default=0.6, ge=0, le=1, description="prototypes are learned from here on")
+    scorer_weight: float = Field(
+        default=0.5, ge=0, le=1, description="share of a learned scorer (TRANSFORMER_ASSOC_WEIGHT)"
+    )
+    diagnostics: bool = Field(default=False, description="look for identity switches (DIAG)")
+
+    output_boxes: Literal["detected", "smoothed"] = Field(default="detected", description="what update() gives back")
+    on_bad_item: Literal["error", "skip"] = Field(
+        default="skip", description="a bad detection or time stamp stops the tracker, or is left out and counted"
+    )
+
+
+_CLASSIC: dict[str, Any] = {
+    "instant_score": None,
+    "tentative_first": False,
+    "buffer_growth": 0.0,
+    "height_power": 0.0,
+    "observed_height": False,
+    "distance_share": 0.0,
+    "duplicate_overlap": None,
+    "camera_motion": "off",
+}
+
+PRESETS: Mapping[str, TrackerSettings] = MappingProxyType(
+    {
+        "adaptive": TrackerSettings(),
+        # Zhang et al., "ByteTrack", ECCV 2022, arXiv 2110.06864.
+        "bytetrack": TrackerSettings(
+            **_CLASSIC, high_score=0.6, birth_score=0.7, score_weight=1.0, width_noise_by_width=0.0
+        ),
+        # Bewley et al., "Simple Online and Realtime Tracking", ICIP 2016, arXiv 1602.00763.
+        "sort": TrackerSettings(
+            **_CLASSIC | {"tentative_first": True},
+            high_score=0.25,
+            birth_score=0.25,
+            confidence_threshold=0.25,
+            low_scores=False,
+            min_similarity=0.3,
+            confirm_hits=3,
+            streak_to_show=3,
+        ),
+        # Cao et al., "Observation-Centric SORT", CVPR 2023, arXiv 2203.14360.
+        "ocsort": TrackerSettings(
+            **_CLASSIC | {"tentative_first": True},
+            high_score=0.6,
+            birth_score=0.6,
+            min_similarity=0.3,
+            min_similarity_low=0.3,
+            confirm_hits=3,
+            streak_to_show=3,
+            direction_weight=0.2,
+            observation_centred=True,
+        ),
+        # Aharon et al., "BoT-SORT", arXiv 2206.14651.
+        "botsort": TrackerSettings(
+            **_CLASSIC | {"camera_motion": "given"},
+            high_score=0.6,
+            birth_score=0.7,
+            score_weight=1.0,
+            appearance_memory=True,
+        ),
+    }
+)
+"""Configurations of the one tracker by name; `adaptive` is ours and the default."""
+
+
+def preset(name: str, **overrides: Any) -> TrackerSettings:
+    """A preset with some settings replaced.
+
+    >>> preset("bytetrack", birth_score=0.6).birth_score
+    0.6
+
+    Raises:
+        SettingError: an unknown preset or setting (the nearest known one is named), or a value out of range.
+    """
+    if name not in PRESETS:
+        raise SettingError(f"there is no tracker {name!r}; known: {', '.join(PRESETS)}")
+    for key in overrides:
+        if key not in TrackerSettings.model_fields:
+            near = get_close_matches(key, TrackerSettings.model_fields, n=1)
+            raise SettingError(
+                f"there is no tracker setting {key!r}" + (f": did you mean {near[0]!r}?" if near else "")
+            )
+    try:
+        return TrackerSettings(**{**PRESETS[name].model_dump(), **overrides})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SettingError(f"{where}: {first['msg']}, not {first['input']!r}") from None

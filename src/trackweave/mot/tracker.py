@@ -1,0 +1,435 @@
+"""`ByteTracker`: detections of one frame after another become tracks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.errors import InputError
+from trackweave.ids import FrameIndex
+from trackweave.mot.appearance import AppearanceMemory
+from trackweave.mot.assignment import UNMATCHED, assign
+from trackweave.mot.cleaning import FAULTS, complain, usable
+from trackweave.mot.diagnostics import SwitchEvent, SwitchMonitor
+from trackweave.mot.frame_context import FrameContext
+from trackweave.mot.kalman import follow_camera, predict
+from trackweave.mot.life_cycle import commit
+from trackweave.mot.pairing import pair_costs
+from trackweave.mot.parameters import STEPS_PER_SECOND, kernel_parameters
+from trackweave.mot.protocols import AssignmentObserver, AssociationScorer
+from trackweave.mot.settings import TrackerSettings
+from trackweave.mot.track_table import AGE, CLASS, CONFIRMED, GAP, SCORE, SINCE, VELOCITY, VISIBILITY, TrackTable
+from trackweave.structures.assignment import AssignmentState
+from trackweave.structures.detections import Detections
+from trackweave.structures.warning import RunWarning
+
+ALMOST_UNMATCHED = np.float32(0.999 * UNMATCHED)
+"""Appearance and scorers rank inside the gates: however bad they find a pair, it stays better than none."""
+DOUBT_FRAMES = 15
+"""How long a track's appearance is not learned after a suspected identity switch."""
+AMBIGUOUS_MARGIN = 0.1
+"""A match whose detection another track would have taken at nearly the same cost teaches no appearance."""
+
+
+@dataclass(frozen=True)
+class TrackerSummary:
+    """What a tracker has done since it was made or reset.
+
+    Attributes:
+        frames: frames tracked.
+        detections: detections given, bad and low ones included.
+        tracks: tracks begun, tentative ones included.
+        reactivations: confirmed tracks found again after at least one frame without them.
+        skipped: reason → how many detections or frames were left out.
+        est_id_switches: identity switches suspected; 0 without diagnostics.
+        suspected: the newest of them.
+        warnings: what was done differently from what was asked.
+    """
+
+    frames: int
+    detections: int
+    tracks: int
+    reactivations: int
+    skipped: Mapping[str, int]
+    est_id_switches: int
+    suspected: tuple[SwitchEvent, ...]
+    warnings: tuple[RunWarning, ...]
+
+
+class ByteTracker:
+    """Links detections frame by frame: two rounds of assignment by score, after Zhang et al., ByteTrack (ECCV 2022).
+
+    Tracks are rows of arrays and every step over them is compiled. Ids count from 1 in each tracker; memory is
+    bounded by the tracks alive.
+
+    >>> tracker = ByteTracker(frame_rate=25)
+    >>> for frame in range(3):
+    ...     found = tracker.update(frame, Detections.of([[10 + 5 * frame, 20, 50 + 5 * frame, 120]], [0.9]))
+    >>> found.track_id.tolist(), found.index.tolist()
+    ([1], [0])
+
+    Args:
+        settings: how to link; None = the preset `adaptive`.
+        frame_rate: frames per second, where frames come without time stamps.
+        size: `(H, W)` of the frames in pixels, where frames do not tell; None: boxes may lie anywhere.
+        scorer: a learned judge of pairs; blended into the cost by `settings.scorer_weight`.
+        observer: is shown every frame's state and decisions; a sample logger is one.
+
+    Raises:
+        ValueError: a frame rate that is not above 0.
+    """
+
+    def __init__(
+        self,
+        settings: TrackerSettings | None = None,
+        *,
+        frame_rate: float = 30.0,
+        size: tuple[int, int] | None = None,
+        scorer: AssociationScorer | None = None,
+        observer: AssignmentObserver | None = None,
+    ) -> None:
+        if not 0 < frame_rate < float("inf"):
+            raise ValueError(f"a frame rate is above 0, not {frame_rate}")
+        self.settings = settings or TrackerSettings()
+        self._parameters = kernel_parameters(self.settings)
+        self._frame_rate = frame_rate
+        self._size = size
+        self._scorer = scorer
+        self._observer = observer
+        self._start()
+
+    def _start(self) -> None:
+        self._table = TrackTable()
+        self._next_id = 1
+        self._last: FrameContext | None = None
+        self._memory = AppearanceMemory(self.settings.prototypes) if self.settings.appearance_memory else None
+        self._monitor = SwitchMonitor(self._frame_rate) if self.settings.diagnostics else None
+        self._frames = self._detections = self._reactivations = 0
+        self._skipped: Counter[str] = Counter()
+
+    def reset(self) -> None:
+        """Forgets every track and count: another video begins, ids count from 1 again."""
+        self._start()
+        if self._scorer is not None:
+            self._scorer.reset()
+
+    def update(self, frame: FrameContext | int, detections: Detections) -> Detections:
+        """Takes one frame's detections and returns those that belong to tracks which may be shown.
+
+        Args:
+            frame: what is known of the frame; a plain index when there is nothing else. Indices may jump: the time
+                between two frames counts, not their number.
+            detections: in any order; none is normal.
+
+        Returns:
+            The tracked detections in their input order with `track_id`, and with `index`, their row in `detections`.
+            Masks, embeddings and user data stay with them; boxes are the detected ones unless the settings ask for
+            smoothed ones; `class_id` is the track's.
+
+        Raises:
+            InputError: with `on_bad_item="error"`: a detection that is not finite, inverted, without area, outside
+                the image or repeated; a frame or time stamp that is not later than the one before; embeddings whose
+                width changes. With `"skip"` these are left out and counted in `summary`.
+        """
+        context = frame if isinstance(frame, FrameContext) else FrameContext(int(frame))
+        self._detections += len(detections)
+        if self._last is not None and not self._is_later(context):
+            return detections[:0]
+        frames, dt = self._elapsed(context)
+        size = context.size or self._size
+        rows, boxes, scores, classes = self._usable(context.index, detections, size)
+        embedding = self._embedding(context.index, detections, rows)
+
+        n = self._table.count
+        self._predict(context, dt)
+        cost = np.empty((n, len(rows)), np.float32)
+        allowed = np.empty((n, len(rows)), np.bool_)
+        match = np.full(n, -1, np.int64)
+        cosine: NDArray[np.float32] | None = None
+        if n and len(rows):
+            table = self._table
+            pair_costs(
+                table.motion, table.recent, table.counts, table.values, n, boxes, scores, classes, self._parameters,
+                cost, allowed,
+            )  # fmt: skip
+            if self._memory is not None and embedding is not None:
+                cosine = self._memory.cosine(embedding)
+                cost = self._blend(cost, allowed, self._memory.cost(cosine), self.settings.appearance_weight)
+        state = self._state(context, frames, size, detections, rows, boxes, cost, allowed)
+        if n and len(rows):
+            decided = cost
+            if self._scorer is not None and state is not None:
+                decided = self._blend(cost, allowed, self._scorer.cost(state), self.settings.scorer_weight)
+            self._match(decided, allowed, scores, match)
+
+        seen = self._visibility(detections, rows)
+        table = self._table
+        table.reserve(n + len(rows))
+        assigned, row_of, source = (np.empty(k, np.int64) for k in (len(rows), len(rows), n + len(rows)))
+        shown = np.empty(len(rows), np.bool_)
+        opening = self._last is None
+        table.count, self._next_id, found = commit(
+            table.motion, table.matched, table.recent, table.counts, table.values, table.votes, n, match, boxes, scores, classes, seen, frames, opening, self._next_id,
+            self._parameters, assigned, row_of, shown, source,
+        )  # fmt: skip
+        self._frames += 1
+        self._reactivations += found
+        self._last = context
+        if self._memory is not None:
+            self._memory.follow(source[: self._table.count])
+            if embedding is not None:
+                self._learn(match, cost, allowed, cosine, row_of, scores, seen, embedding)
+        if state is not None:
+            self._show(replace(state, assigned_track_ids=assigned))
+        return self._output(detections, rows, assigned, row_of, shown)
+
+    @property
+    def summary(self) -> TrackerSummary:
+        """Counts since the tracker was made or reset."""
+        monitor = self._monitor
+        return TrackerSummary(
+            frames=self._frames,
+            detections=self._detections,
+            tracks=self._next_id - 1,
+            reactivations=self._reactivations,
+            skipped=dict(self._skipped),
+            est_id_switches=monitor.total if monitor else 0,
+            suspected=tuple(monitor.events) if monitor else (),
+            warnings=tuple(
+                RunWarning("track", None, "detections-skipped", f"left out {count}: {reason}", {"count": count})
+                for reason, count in self._skipped.items()
+            ),
+        )
+
+    # --- the frame and its detections ----------------------------------------------------------------------------
+
+    def _bad(self, error: InputError, reason: str, count: int = 1) -> None:
+        if self.settings.on_bad_item == "error":
+            raise error
+        self._skipped[reason] += count
+
+    def _is_later(self, context: FrameContext) -> bool:
+        last = self._last
+        assert last is not None
+        backwards = None
+        if context.index <= last.index:
+            backwards = f"frame {context.index} comes after frame {last.index}"
+        elif context.time is not None and last.time is not None and not context.time > last.time:
+            backwards = f"frame {context.index}: its time {context.time:g} s is not after {last.time:g} s"
+        if backwards is None:
+            return True
+        self._bad(InputError(f"{backwards} (on_bad_item='skip' leaves it out)"), "the frame is not later than the last")
+        return False
+
+    def _elapsed(self, context: FrameContext) -> tuple[int, float]:
+        """Frames and steps of 1/30 s since the frame before."""
+        last = self._last
+        if last is None:
+            return 1, STEPS_PER_SECOND / self._frame_rate
+        frames = context.index - last.index
+        if context.time is not None and last.time is not None:
+            return frames, (context.time - last.time) * STEPS_PER_SECOND
+        return frames, frames * STEPS_PER_SECOND / self._frame_rate
+
+    def _usable(
+        self, frame: int, detections: Detections, size: tuple[int, int] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+        """Rows of the detections that take part, their boxes as centre and size, scores and classes."""
+        n = len(detections)
+        boxes, verdict = np.empty((n, 4)), np.empty(n, np.int64)
+        height, width = size or (np.inf, np.inf)
+        threshold = self.settings.confidence_threshold
+        faults = usable(
+            detections.xyxy, detections.score, detections.class_id, threshold, height, width, boxes, verdict
+        )
+        if faults:
+            error = complain(frame, detections, verdict)
+            for number in np.unique(verdict[verdict > 0]):
+                self._bad(error, str(FAULTS[int(number)]), int((verdict == number).sum()))
+        rows = np.flatnonzero(verdict == 0)
+        classes = detections.class_id[rows]
+        if self.settings.classes == "ignored":
+            classes = np.full(len(rows), -1)
+        return rows, boxes[rows], detections.score[rows].astype(np.float64), classes.astype(np.int64)
+
+    def _embedding(self, frame: int, detections: Detections, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """`(D, E)` unit rows of the detections that take part; zeros where one is not described."""
+        if self._memory is None or detections.embedding is None:
+            return None
+        embedding = np.nan_to_num(detections.embedding[rows], posinf=0, neginf=0)
+        try:
+            self._memory.accept(embedding.shape[1])
+        except ValueError as error:
+            self._bad(InputError(f"frame {frame}: {error}"), "embeddings of another width than before", len(rows))
+            return None
+        lengths = np.linalg.norm(embedding, axis=1, keepdims=True)
+        return np.asarray(embedding / np.where(lengths > 0, lengths, 1), np.float32)
+
+    @staticmethod
+    def _visibility(detections: Detections, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        if detections.visibility is None:
+            return np.ones(len(rows))
+        seen = detections.visibility[rows].astype(np.float64)
+        return np.where(np.isfinite(seen), seen, 1.0)
+
+    # --- one frame's decisions -----------------------------------------------------------------------------------
+
+    def _predict(self, context: FrameContext, dt: float) -> None:
+        table = self._table
+        if self._last is None or not table.count:
+            return
+        if context.camera is not None and self.settings.camera_motion == "given":
+            camera = np.ascontiguousarray(context.camera, np.float64)
+            if camera.shape != (2, 3) or not np.isfinite(camera).all():
+                reason = "the camera's motion is not a finite 2×3 matrix"
+                self._bad(InputError(f"frame {context.index}: {reason}"), reason)
+            else:
+                follow_camera(table.motion, table.matched, table.recent, table.count, camera)
+        predict(table.motion, table.counts, table.count, dt, self._parameters)
+        table.values[: table.count, SINCE] += dt
+
+    @staticmethod
+    def _blend(
+        cost: NDArray[np.float32], allowed: NDArray[np.bool_], other: NDArray[np.float32], weight: float
+    ) -> NDArray[np.float32]:
+        """Mixes a second opinion into the cost of allowed pairs, where it has one (not NaN)."""
+        if other.shape != cost.shape:
+            raise ValueError(f"{cost.shape} pairs were asked about, the answer has {other.shape}")
+        mixed = np.minimum((1 - weight) * cost + weight * other, ALMOST_UNMATCHED)
+        return np.where(allowed & np.isfinite(other), mixed, cost).astype(np.float32)
+
+    def _match(
+        self,
+        cost: NDArray[np.float32],
+        allowed: NDArray[np.bool_],
+        scores: NDArray[np.float64],
+        match: NDArray[np.int64],
+    ) -> None:
+        """The rounds: high scores first, low ones for what is left, tentative tracks where the settings say so."""
+        settings = self.settings
+        confirmed = self._table.counts[: len(match), CONFIRMED] == 1
+        high = scores >= settings.high_score
+        assign(cost, allowed, confirmed | settings.tentative_first, high, match)
+        if settings.low_scores and not high.all():
+            assign(cost, allowed, match < 0, ~high, match)
+        if not settings.tentative_first and not confirmed.all():
+            free = high.copy()
+            free[match[match >= 0]] = False
+            assign(cost, allowed, ~confirmed & (match < 0), free, match)
+
+    def _learn(
+        self,
+        match: NDArray[np.int64],
+        cost: NDArray[np.float32],
+        allowed: NDArray[np.bool_],
+        cosine: NDArray[np.float32] | None,
+        row_of: NDArray[np.int64],
+        scores: NDArray[np.float64],
+        seen: NDArray[np.float64],
+        embedding: NDArray[np.float32],
+    ) -> None:
+        """Appearance is taken from detections that are sure, well visible and that no other track wanted."""
+        assert self._memory is not None
+        trusted = (scores >= self.settings.high_score) & (seen >= self.settings.appearance_min_visibility)
+        pairs = np.flatnonzero(match >= 0)
+        if len(pairs):
+            rivals = np.where(allowed, cost, np.inf)
+            rivals[pairs, match[pairs]] = np.inf
+            margin = rivals[:, match[pairs]].min(axis=0) - cost[pairs, match[pairs]]
+            trusted[match[pairs]] &= margin > AMBIGUOUS_MARGIN
+            if cosine is not None:
+                known = np.isfinite(cosine)
+                same = cosine[pairs, match[pairs]][known[pairs, match[pairs]]]
+                known[pairs, match[pairs]] = False
+                self._memory.calibrate(same, cosine[known & allowed])
+        owned = row_of >= 0
+        self._memory.learn(row_of[owned], embedding[owned], trusted[owned])
+
+    # --- what others see -----------------------------------------------------------------------------------------
+
+    def _state(
+        self,
+        context: FrameContext,
+        frames: int,
+        size: tuple[int, int] | None,
+        detections: Detections,
+        rows: NDArray[np.int64],
+        boxes: NDArray[np.float64],
+        cost: NDArray[np.float32],
+        allowed: NDArray[np.bool_],
+    ) -> AssignmentState | None:
+        """The question of this frame, for those who watch; None when nobody does."""
+        if self._scorer is None and self._observer is None and self._monitor is None:
+            return None
+        table = self._table
+        counts, values = table.counts[: table.count], table.values[: table.count]
+        per_frame = values[:, SINCE] / np.maximum(counts[:, GAP] + frames, 1)
+        return AssignmentState(
+            frame=FrameIndex(context.index),
+            time=context.time,
+            size=size,
+            track_ids=table.ids,
+            track_boxes=table.boxes,
+            track_velocity=(table.motion[: table.count, :2, VELOCITY] * per_frame[:, None]).astype(np.float32),
+            track_age=counts[:, AGE] + frames,
+            track_gap=counts[:, GAP] + frames,
+            track_score=values[:, SCORE].astype(np.float32),
+            track_visibility=values[:, VISIBILITY].astype(np.float32),
+            track_class=counts[:, CLASS].copy(),
+            track_embeddings=None if self._memory is None or self._memory.width is None else self._memory.best(),
+            detections=detections[rows],
+            det_displacement=self._displacement(boxes),
+            cost=cost,
+            allowed=allowed,
+            assigned_track_ids=np.full(len(rows), -1),
+        )
+
+    def _displacement(self, boxes: NDArray[np.float64]) -> NDArray[np.float32]:
+        """`(D, 2)`: from the last place of the track that overlaps each detection best."""
+        n = self._table.count
+        moved = np.zeros((len(boxes), 2), np.float32)
+        if n and len(boxes):
+            state = self._table.motion[:n, :, 0]
+            low = np.maximum(*((b[..., :2] - b[..., 2:] / 2) for b in (state[:, None], boxes[None])))
+            high = np.minimum(*((b[..., :2] + b[..., 2:] / 2) for b in (state[:, None], boxes[None])))
+            shared = np.maximum(high - low, 0).prod(axis=2)
+            union = state[:, 2:].prod(axis=1)[:, None] + boxes[:, 2:].prod(axis=1)[None] - shared
+            overlap = shared / union
+            best = overlap.argmax(axis=0)
+            there = overlap[best, np.arange(len(boxes))] > 0
+            moved[there] = (boxes[:, :2] - self._table.recent[best, 0, :2])[there]
+        return moved
+
+    def _show(self, state: AssignmentState) -> None:
+        if self._monitor is not None:
+            events = self._monitor.observe(state)
+            suspects = np.unique(np.array([track for event in events for track in event.tracks], np.int64))
+            state = replace(state, est_id_switches=self._monitor.total, suspect_tracks=suspects)
+            if self._memory is not None and len(suspects):
+                self._memory.freeze(np.flatnonzero(np.isin(self._table.ids, suspects)), DOUBT_FRAMES)
+        if self._scorer is not None:
+            self._scorer.observe(state)
+        if self._observer is not None:
+            self._observer.observe(state)
+
+    def _output(
+        self,
+        detections: Detections,
+        rows: NDArray[np.int64],
+        assigned: NDArray[np.int64],
+        row_of: NDArray[np.int64],
+        shown: NDArray[np.bool_],
+    ) -> Detections:
+        index = rows[shown]
+        chosen = detections[index]
+        changed: dict[str, Any] = {"track_id": assigned[shown], "index": index}
+        if self.settings.output_boxes == "smoothed":
+            changed["xyxy"] = self._table.boxes[row_of[shown]]
+        if self.settings.classes == "votes":
+            changed["class_id"] = self._table.counts[row_of[shown], CLASS]
+        return replace(chosen, **changed)

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from trackweave.association.ground_truth import gt_track_ids
+from trackweave.boxes.convert import box_iou
+from trackweave.formats.motchallenge import GroundTruth
+
+
+def truth(boxes: object, ids: list[int], counts: list[bool] | None = None) -> GroundTruth:
+    n = len(ids)
+    return GroundTruth(
+        np.zeros(n, np.int64),
+        np.array(ids, np.int64),
+        np.asarray(boxes, np.float32).reshape(-1, 4),
+        np.ones(n, np.bool_) if counts is None else np.array(counts),
+        np.ones(n, np.int64),
+        np.ones(n, np.float32),
+    )
+
+
+def test_each_identity_once() -> None:
+    """Two detections of one object: the better one shows it, the other nobody."""
+    found = gt_track_ids(np.array([[0, 1, 10, 20], [0, 0, 10, 20]]), truth([[0, 0, 10, 20]], [5]))
+    assert found.tolist() == [-1, 5]
+
+
+def test_half_an_overlap_is_enough() -> None:
+    one = truth([[0, 0, 10, 10]], [5])
+    assert gt_track_ids(np.array([[0, 0, 10, 20]]), one).tolist() == [5]
+    assert gt_track_ids(np.array([[0, 0, 10, 20.1]]), one).tolist() == [-1]
+
+
+def test_what_does_not_count_takes_its_detection_away() -> None:
+    """A passenger in a car stands behind a walker: the detection of the passenger is not the walker."""
+    boxes, ids = [[0, 0, 10, 20], [3, 0, 13, 20]], [1, 2]
+    detection = np.array([[3, 0, 13, 20]])
+    assert gt_track_ids(detection, truth(boxes, ids, [True, False])).tolist() == [-1]
+    assert gt_track_ids(detection, truth(boxes[:1], ids[:1])).tolist() == [1]
+
+
+def test_regions_without_identity() -> None:
+    assert gt_track_ids(np.array([[0, 0, 10, 20]]), truth([[0, 0, 10, 20]], [-1])).tolist() == [-1]
+
+
+@pytest.mark.parametrize("detections", [0, 2])
+def test_empty_sides(detections: int) -> None:
+    boxes = np.tile([[0.0, 0, 4, 4]], (detections, 1))
+    assert gt_track_ids(boxes, truth([], [])).tolist() == [-1] * detections
+    assert gt_track_ids(boxes[:0], truth([[0, 0, 4, 4]], [1])).shape == (0,)
+
+
+def boxes_near(seed: int, count: int) -> NDArray[np.float64]:
+    rng = np.random.default_rng(seed)
+    corner = rng.integers(0, 6, (count, 2)).astype(float)
+    return np.concatenate([corner, corner + rng.integers(4, 9, (count, 2))], axis=1)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 4))
+def test_no_other_assignment_overlaps_more(seed: int, n: int, m: int) -> None:
+    detections, true = boxes_near(seed, n), boxes_near(seed + 1, m)
+    found = gt_track_ids(detections, truth(true, list(range(10, 10 + m))))
+    overlap = box_iou(detections, true)
+    overlap[overlap < 0.5] = 0
+    matched = np.flatnonzero(found >= 0)
+    assert len(np.unique(found[matched])) == len(matched)
+    assert (overlap[matched, found[matched] - 10] >= 0.5).all()
+    square = np.zeros((max(n, m),) * 2)
+    square[:n, :m] = overlap
+    best = max(square[np.arange(len(square)), list(order)].sum() for order in permutations(range(len(square))))
+    assert overlap[matched, found[matched] - 10].sum() == pytest.approx(best)
