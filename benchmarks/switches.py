@@ -17,7 +17,6 @@ estimated and true counts. The weights of the scores were fitted on the training
 from __future__ import annotations
 
 import argparse
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,7 +74,6 @@ class Score:
     events: Counter[SwitchCause] = field(default_factory=Counter)
     right: Counter[SwitchCause] = field(default_factory=Counter)
     counts: list[tuple[int, int]] = field(default_factory=list)
-    seconds: float = 0.0
     frames: int = 0
 
     def __add__(self, other: Score) -> Score:
@@ -86,7 +84,6 @@ class Score:
             self.events + other.events,
             self.right + other.right,
             self.counts + other.counts,
-            self.seconds + other.seconds,
             self.frames + other.frames,
         )
 
@@ -162,24 +159,23 @@ def agreement(events: Sequence[SwitchEvent], switches: Sequence[Switch]) -> tupl
 
 def track(
     sequence: MotSequence, detections: Path, settings: TrackerSettings, has_class: bool
-) -> tuple[list[Detections], list[SwitchEvent], float]:
-    """The tracker over a sequence: its output per frame, its suspicions, and the processor seconds."""
+) -> tuple[list[Detections], list[SwitchEvent]]:
+    """The tracker over a sequence: its output per frame and its suspicions."""
     length = sequence.known_length()
     table = read_detections(detections, class_column=8 if has_class else None, length=length, on_bad_item="skip")
     motion = None if sequence.camera_motion is None else read_gmc(sequence.camera_motion)
     tracker = ByteTracker(settings, frame_rate=sequence.known_frame_rate(), size=sequence.known_size())
     frames = []
-    started = time.process_time()
     for frame in range(length):
         camera = motion[frame] if motion is not None and frame < len(motion) else None
         frames.append(tracker.update(FrameContext(frame, camera=camera), table.at(frame)))
-    return frames, list(tracker.summary.suspected), time.process_time() - started
+    return frames, list(tracker.summary.suspected)
 
 
 def score(sequence: MotSequence, detections: Path, settings: TrackerSettings, regime: str) -> Score:
     """One sequence."""
     is_kitti = regime == "kitti"
-    frames, events, seconds = track(sequence, detections, settings, is_kitti)
+    frames, events = track(sequence, detections, settings, is_kitti)
     # the YOLOX detector was trained on the first half of each MOT17 sequence
     start = len(frames) // 2 + 1 if regime == "mot17-yolox" else 0
     truth = read_ground_truth(sequence.path)
@@ -195,7 +191,6 @@ def score(sequence: MotSequence, detections: Path, settings: TrackerSettings, re
         events=Counter(event.cause for event in events),
         right=Counter(events[i].cause for i in right),
         counts=[(estimated, len(switches))],
-        seconds=seconds,
         frames=len(frames),
     )
 

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -45,10 +46,12 @@ from trackweave.mot import video_input
 from trackweave.mot.perception import PerceptionSettings
 from trackweave.mot.refinement import RefinementSettings
 from trackweave.mot.settings import preset
+from trackweave.mot.sight import Given
 from trackweave.mot.video_input import InputSettings
 from trackweave.storage.samples import read_sample
 from trackweave.structures.detections import Detections
 from trackweave.structures.tracks import Tracks
+from trackweave.track_from_candidates import track_masks
 from trackweave.track_from_detections import BoxRunResult, build_samples, track_boxes
 
 EASY = preset("adaptive", instant_score=0.5)
@@ -63,7 +66,8 @@ class ColourDetector:
 
     def detect(self, image: NDArray[np.uint8]) -> Detections:
         found = [np.abs(image.astype(int) - colour).max(axis=2) < 40 for colour in COLOURS.values()]
-        masks = PackedMasks.from_bool(np.stack([mask for mask in found if mask.any()]))
+        masks = PackedMasks.from_bool(np.stack(found))
+        masks = masks[np.flatnonzero(masks.areas)]
         return Detections.of(masks.boxes, np.full(len(masks), 0.9), masks=masks)
 
     def reset(self) -> None:
@@ -135,7 +139,9 @@ def test_only_some_pictures(tmp_path: Path) -> None:
 
 def test_no_pictures_at_all(tmp_path: Path) -> None:
     det = write_lines(tmp_path / "det.txt", detection_lines(12))
-    result = track_boxes(None, tmp_path / "run", detections=det, tracker=EASY, video=InputSettings(fps=10, size=(160, 96)))
+    result = track_boxes(
+        None, tmp_path / "run", detections=det, tracker=EASY, video=InputSettings(fps=10, size=(160, 96))
+    )
     assert_two_objects(result.tracks(), range(12))
     assert names(tmp_path / "run") == ["manifest.json", "summary.json", "tracks.mot.txt", "tracks.npz"]
     assert (result.summary["input"]["height"], result.summary["input"]["kind"]) == (96, "detections")
@@ -170,12 +176,13 @@ def test_some_of_the_frames(tmp_path: Path) -> None:
     assert result.summary["longest_tracks"][0]["spans"] == [[2, 8]]
     frames = json.loads(result.run.frames.read_text())["frames"]
     assert [row["index"] for row in frames] == [2, 4, 6, 8]
+    assert [row["time"] for row in frames] == pytest.approx([0.2, 0.4, 0.6, 0.8])
 
 
 def test_given_camera_motion_is_used(tmp_path: Path) -> None:
-    """The camera jumps by 100 pixels: without its motion the objects would be new ones."""
+    """The camera jumps by 40 pixels: without its motion the objects would be new ones."""
     folder = make_sequence(tmp_path / "toy", frames=8)
-    jump = {k: 100 if k >= 4 else 0 for k in range(8)}
+    jump = {k: 40 if k >= 4 else 0 for k in range(8)}
     lines = []
     for k in range(8):
         for track in (1, 2):
@@ -185,10 +192,27 @@ def test_given_camera_motion_is_used(tmp_path: Path) -> None:
     without = track_boxes(folder, tmp_path / "without", tracker=EASY)
     assert without.summary["camera"] is None
     assert without.summary["totals"]["tracks"] == 4
-    write_lines(folder / "gmc.txt", [f"{k} 1 0 {100 if k == 4 else 0} 0 1 0" for k in range(8)])
+    write_lines(folder / "gmc.txt", [f"{k} 1 0 {40 if k == 4 else 0} 0 1 0" for k in range(8)])
     result = track_boxes(folder, tmp_path / "run", tracker=EASY)
     assert result.summary["camera"] == {"kind": "given", "missing": 0}
     assert result.summary["totals"]["tracks"] == 2
+
+
+MOT17 = Path(__file__).parents[2] / "shared" / "data" / "mot" / "MOT17" / "MOT17-09-FRCNN"
+
+
+@pytest.mark.skipif(not MOT17.is_dir(), reason="MOT17 is not beside the project")
+def test_a_real_sequence(tmp_path: Path) -> None:
+    """525 frames of a street, of which four have their picture."""
+    result = track_boxes(MOT17, tmp_path / "run", log=LogSettings(dir=tmp_path / "log"))
+    totals = result.summary["totals"]
+    assert totals["frames"] == 525
+    assert 20 < totals["tracks"] < 60  # 26 people are annotated
+    assert totals["boxes"] > 0.9 * totals["detections"]
+    assert result.summary["camera"] == {"kind": "given", "missing": 0}
+    assert result.summary["log"]["logged"] == inspect_samples(tmp_path / "log").samples == 524
+    with open_frames(result.run.overlay) as video:
+        assert (len(video), video.size) == (4, (720, 1280))
 
 
 # --- refinement -------------------------------------------------------------------------------------------------------
@@ -300,6 +324,8 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
     with pytest.raises(RunFolderError, match="is a file"):
         track_boxes(folder, run / "summary.json")
+    with pytest.raises(RunFolderError, match="holds a run of other input"):
+        track_masks(make_clip(tmp_path / "clip.mp4", 2), run, predictor="static")
 
 
 class Broken(WholeVideo):
@@ -330,12 +356,12 @@ class Broken(WholeVideo):
 @pytest.mark.parametrize("seen_by", ["detector", "file"])
 def test_a_frame_that_cannot_be_read(tmp_path: Path, seen_by: str) -> None:
     det = read_detections(write_lines(tmp_path / "det.txt", detection_lines(8)))
-    detections = ColourDetector() if seen_by == "detector" else det
+    detections: Given = ColourDetector() if seen_by == "detector" else det
     with pytest.raises(FrameError, match="frame 3 is damaged"):
-        track_boxes(Broken(8, [3]), tmp_path / "run", detections=detections)  # type: ignore[arg-type]
+        track_boxes(Broken(8, [3]), tmp_path / "run", detections=detections)
     assert names(tmp_path / "run") == []
-    lenient = preset("adaptive", instant_score=0.5, on_bad_item="skip")
-    result = track_boxes(Broken(8, [3, 4]), tmp_path / "run", detections=detections, tracker=lenient)  # type: ignore[arg-type]
+    video = InputSettings(on_bad_item="skip")
+    result = track_boxes(Broken(8, [3, 4]), tmp_path / "run", detections=detections, tracker=EASY, video=video)
     # A detector sees nothing there; the file's boxes are still good.
     assert_two_objects(result.tracks(), [0, 1, 2, 5, 6, 7] if seen_by == "detector" else range(8))
     assert result.summary["skipped"]["frame-unreadable"] == 2
@@ -345,13 +371,42 @@ def test_a_frame_that_cannot_be_read(tmp_path: Path, seen_by: str) -> None:
 def test_times_that_run_backwards(tmp_path: Path) -> None:
     det = read_detections(write_lines(tmp_path / "det.txt", detection_lines(6)))
     times = [0.0, 0.1, 0.2, 0.15, 0.4, 0.5]
+    strict = preset("adaptive", on_bad_item="error")
     with pytest.raises(InputError, match="frame 3"):
-        track_boxes(Broken(6, times=times), tmp_path / "run", detections=det, overlay=False)
+        track_boxes(Broken(6, times=times), tmp_path / "run", detections=det, tracker=strict, overlay=False)
     assert names(tmp_path / "run") == []
-    lenient = preset("adaptive", instant_score=0.5, on_bad_item="skip")
-    result = track_boxes(Broken(6, times=times), tmp_path / "run", detections=det, tracker=lenient, overlay=False)
+    result = track_boxes(Broken(6, times=times), tmp_path / "run", detections=det, tracker=EASY, overlay=False)
     assert sum(result.summary["skipped"].values()) == 1
     assert_two_objects(result.tracks(), [0, 1, 2, 4, 5])
+
+
+class Moody(ColourDetector):
+    """Describes what it sees; from frame 4 on in other words."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+
+    def detect(self, image: NDArray[np.uint8]) -> Detections:
+        found = super().detect(image)
+        width, self._seen = (8 if self._seen < 4 else 6), self._seen + 1
+        return replace(found, embedding=np.ones((len(found), width), np.float32))
+
+
+def test_embeddings_that_change_their_width(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 8)
+    strict = preset("adaptive", appearance_memory=True, on_bad_item="error")
+    log = LogSettings(dir=tmp_path / "log")
+    looks = PerceptionSettings(embedder="none")
+    with pytest.raises(InputError, match="frame 4"):
+        track_boxes(clip, tmp_path / "run", detections=Moody(), tracker=strict, perception=looks, log=log)
+    assert names(tmp_path / "run") == []
+    report = inspect_samples(tmp_path / "log")  # what was seen before is safe
+    assert report.usable
+    assert report.samples == 3
+    lenient = preset("adaptive", instant_score=0.5, appearance_memory=True)
+    result = track_boxes(clip, tmp_path / "run", detections=Moody(), tracker=lenient, perception=looks)
+    assert_two_objects(result.tracks(), range(8))
+    assert sum(result.summary["skipped"].values()) == 8
 
 
 def test_bad_rows_of_a_file_are_counted(tmp_path: Path) -> None:
@@ -359,7 +414,7 @@ def test_bad_rows_of_a_file_are_counted(tmp_path: Path) -> None:
     write_lines(folder / "det" / "det.txt", [*detection_lines(12), "3,-1,nan,1,5,5,0.9", "99,-1,1,1,5,5,0.9"])
     with pytest.raises(InputError, match=r"det\.txt, line 25"):
         track_boxes(folder, tmp_path / "run")
-    result = track_boxes(folder, tmp_path / "run", tracker=preset("adaptive", instant_score=0.5, on_bad_item="skip"))
+    result = track_boxes(folder, tmp_path / "run", tracker=EASY, video=InputSettings(on_bad_item="skip"))
     assert sum(result.summary["skipped"].values()) == 2
     assert_two_objects(result.tracks(), range(12))
 
@@ -432,7 +487,7 @@ class Camera:
 
 
 @pytest.fixture
-def camera(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Camera]]:
+def camera(monkeypatch: pytest.MonkeyPatch) -> dict[str, Camera]:
     """Webcam 0 is whatever is put under `0`."""
     cameras: dict[str, Camera] = {}
 
@@ -440,15 +495,22 @@ def camera(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Camera]]:
         return LiveFrames(cameras[str(source)], max_frames=max_frames)
 
     monkeypatch.setattr(video_input, "open_live", opened)
-    yield cameras
+    return cameras
 
 
 def test_a_webcam(tmp_path: Path, camera: dict[str, Camera]) -> None:
     camera["0"] = Camera(1000)
     result = track_boxes(
-        0, tmp_path / "run", detections=ColourDetector(), tracker=EASY, video=InputSettings(max_frames=6)
+        0,
+        tmp_path / "run",
+        detections=ColourDetector(),
+        tracker=EASY,
+        video=InputSettings(max_frames=6),
+        log=LogSettings(dir=tmp_path / "log"),
     )
     assert_two_objects(result.tracks(), range(6))
+    assert result.summary["log"]["logged"] == 5
+    assert read_sample(tmp_path / "log" / "sample_0000000.npz").metadata.sequence == "webcam-0"
     assert (result.summary["input"]["kind"], result.summary["input"]["name"]) == ("live", "webcam-0")
     assert (result.summary["input"]["height"], result.summary["input"]["width"]) == (HEIGHT, WIDTH)
     assert result.summary["skipped"] == {"picture-dropped": 2}

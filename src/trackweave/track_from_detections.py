@@ -54,6 +54,8 @@ from trackweave.structures.warning import RunWarning
 from trackweave.tracking.helpers import ProgressPrinter, TimingAggregator
 
 SUMMARY_VERSION = 1
+ASSUMED_RATE = 30.0
+"""Frames per second where nobody knows; the run says so."""
 Progress = Callable[[str, int], ProgressPrinter]
 
 
@@ -137,8 +139,8 @@ def track_boxes(
         output: the run folder; made when it is not there.
         detections: a file or table of detections, or a detector: its name, an `.onnx` file, or the object. None: that
             of `perception`, the sequence's own `det/det.txt`, else `motion`.
-        tracker: a preset's name, or settings; its `on_bad_item` counts for the inputs as well.
-        video: what the source does not say (rate, size), and which frames are taken.
+        tracker: a preset's name, or settings.
+        video: what the source does not say (rate, size), which frames are taken, and what becomes of bad ones.
         perception: which signals are computed from the pictures.
         refinement: gaps to fill, tracks to remove, smoothing, after the whole video was seen.
         log: where to log training samples.
@@ -156,7 +158,8 @@ def track_boxes(
     how = tracker if isinstance(tracker, TrackerSettings) else preset(tracker)
     looks = perception or PerceptionSettings()
     refinement = None if refinement == RefinementSettings() else refinement
-    remarks = Remarks(how.on_bad_item, [*warnings])
+    video = video or InputSettings()
+    remarks = Remarks(video.on_bad_item, [*warnings])
     run, timer = RunPaths(Path(output)), TimingAggregator()
     with ExitStack() as stack:
         with timer.track("open"):
@@ -217,11 +220,11 @@ def build_samples(
     if truth is not None and len(sequences) != 1:
         raise SettingError(f"one file of true boxes is for one sequence, not {len(sequences)}: leave --gt out")
     how = tracker if isinstance(tracker, TrackerSettings) else preset(tracker)
-    looks = perception or PerceptionSettings()
+    looks, video = perception or PerceptionSettings(), video or InputSettings()
     known = {path: read_ground_truth(truth if truth is not None else path) for path in map(Path, sequences)}
     built = []
     for path, boxes in known.items():
-        remarks, timer = Remarks(how.on_bad_item), TimingAggregator()
+        remarks, timer = Remarks(video.on_bad_item), TimingAggregator()
         with ExitStack() as stack:
             opened = stack.enter_context(open_input(path, video))
             sight = stack.enter_context(_opened_sight(detections, opened, looks, remarks))
@@ -286,8 +289,8 @@ class _Job:
             with self.timer.track("open"):
                 eyes = self._perception()
                 logger = self._logger(stack)
-                rate = {} if self.video.frame_rate is None else {"frame_rate": self.video.frame_rate}
-                self.tracker = ByteTracker(self.how, **rate, size=self.video.size, observer=logger)
+                rate = self.video.frame_rate or ASSUMED_RATE
+                self.tracker = ByteTracker(self.how, frame_rate=rate, size=self.video.size, observer=logger)
             wanted = self.video.has_images and (draws or eyes.needs_images or self.sight.looks)
             for frame in self._frames():
                 image, readable = self._picture(frame) if wanted else (None, True)
@@ -296,6 +299,8 @@ class _Job:
                 context, found = eyes.look(frame, image)
                 with self.timer.track("track"):
                     tracked = self.tracker.update(context, found)
+                if tracked.track_id is None:  # the tracker left the frame out: it is not later than the one before
+                    continue
                 self.frames += 1
                 self.detections += len(found)
                 if GT_COLUMN in found.data:
@@ -303,7 +308,7 @@ class _Job:
                 yield frame, tracked
         if logger is not None:
             self.logged = logger.written
-            self.remarks.take(logger.warnings)
+            self.remarks.warnings += logger.warnings
         self._note_ending()
 
     def display(self, progress: Progress | None, label: str, stack: ExitStack) -> ProgressPrinter | None:
@@ -342,7 +347,8 @@ class _Job:
                 # What a live source has shown cannot be had again: a break ends the run, it does not undo it.
                 if self.video.kind != "live" or not self.frames:
                     raise
-                self.remarks.warn("frames", "stream-broke-off", str(error))
+                if self.stop is None or not self.stop.is_set():
+                    self.remarks.warn("frames", "stream-broke-off", str(error))
                 return
             if frame is None:
                 return
@@ -434,7 +440,7 @@ def _finish(
     """Writes what tells of the whole run; the manifest last, as it claims the folder."""
     taken = job.video.source()
     if taken is not None:
-        FrameList(taken.indices, taken.names, taken.times, taken.size).write(run.frames)
+        FrameList(taken.indices, taken.names, job.video.times_of(taken.indices), taken.size).write(run.frames)
     summary = _summary(job, census, writer)
     made = {"input": summary["input"], "detections": summary["detections"], "config": job.config(refinement)}
     files = {"archive": run.tracks, "mot": run.mot, "overlay": run.overlay, "frames": run.frames}
@@ -471,14 +477,14 @@ def _summary(job: _Job, census: TrackCensus, writer: TrackWriter) -> dict[str, A
             "detections": job.detections,
             "tracks": counted["tracks"],
             "boxes": counted["boxes"],
-            "births": told.births,
+            "births": told.tracks,
             "reactivations": told.reactivations,
             "est_id_switches": told.est_id_switches if job.how.diagnostics else None,
             "interpolated": 0 if refined is None else refined.interpolated,
             "removed": 0 if refined is None else refined.removed,
         },
         "skipped": dict(job.remarks.skipped + Counter(told.skipped)),
-        "suspected_switches": [_event_record(event) for event in told.suspected],
+        "suspected_switches": [event.to_json() for event in told.suspected],
         "track_lengths": counted["lengths"],
         "longest_tracks": counted["longest_tracks"],
         "visibility": None if job.visibility is None else {m.name.lower(): n for m, n in job.visibility.counts.items()},
@@ -512,15 +518,6 @@ def _log_record(job: _Job) -> dict[str, Any] | None:
     sequence = job.log.sequence or job.video.name
     # The logger lets the tracker wait rather than drop a sample.
     return {"directory": str(job.log.dir), "sequence": sequence, "logged": job.logged, "dropped": 0}
-
-
-def _event_record(event: Any) -> dict[str, Any]:
-    return {
-        "frame": int(event.frame),
-        "tracks": [int(track) for track in event.tracks],
-        "cause": str(event.cause),
-        "confidence": round(float(event.confidence), 4),
-    }
 
 
 def _camera_record(camera: Camera | None) -> dict[str, Any] | None:

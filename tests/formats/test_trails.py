@@ -17,7 +17,7 @@ def walk(frame: int, ids: tuple[int, ...] = (1,), masks: PackedMasks | None = No
 
 
 def painted(picture: np.ndarray, track_id: int) -> np.ndarray:
-    return np.all(picture == track_colour(track_id), axis=2)
+    return np.asarray(np.all(picture == track_colour(track_id), axis=2))
 
 
 def test_a_track_leaves_a_trail_where_it_stood() -> None:

@@ -108,7 +108,7 @@ def test_camera_choices(tmp_path: Path) -> None:
     folder = make_sequence(tmp_path / "toy", frames=3)
     with open_input(folder) as video:
         assert open_camera("auto", video, how) is None
-        with pytest.raises(InputError, match="no gmc.txt"):
+        with pytest.raises(InputError, match=r"no gmc\.txt"):
             open_camera("given", video, how)
         with pytest.raises(InputError, match="every frame needs a picture"):
             open_camera("estimate", video, how)

@@ -85,9 +85,14 @@ def test_nothing_was_tracked(tmp_path: Path) -> None:
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), TrackWriter(RunPaths(tmp_path), TrackCensus()) as writer:
-        writer.write(0, 0.0, answer([1]))
-        raise RuntimeError
+    def fail() -> None:
+        with TrackWriter(RunPaths(tmp_path), TrackCensus()) as writer:
+            writer.write(0, 0.0, answer([1]))
+            assert list(tmp_path.iterdir())
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -60,7 +60,7 @@ def test_a_choice_of_frames_keeps_their_indices(tmp_path: Path) -> None:
 
 
 def test_no_pictures_at_all() -> None:
-    with open_input(None, InputSettings(fps=4, size="64x48")) as video:
+    with open_input(None, InputSettings.model_validate({"fps": 4, "size": "64x48"})) as video:
         assert video.size == (48, 64)
         with pytest.raises(InputError, match="number of frames is not known"):
             video.frames()

@@ -93,12 +93,8 @@ def test_masks_of_two_sizes_are_read_part_by_part(tmp_path: Path) -> None:
 
 
 def test_frames_come_in_order(tmp_path: Path) -> None:
-    with (
-        pytest.raises(ValueError, match="frame 3 comes after frame 3"),
-        TracksArchiveWriter(tmp_path / "tracks.npz") as writer,
-    ):
-        writer.write(rows([2, 3], [1, 1]))
-        writer.write(rows([3, 4], [2, 2]))
+    with pytest.raises(ValueError, match="frame 3 comes after frame 3"):
+        written(tmp_path / "tracks.npz", rows([2, 3], [1, 1]), rows([3, 4], [2, 2]))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -94,6 +94,7 @@ def build(
             "tracker.appearance_memory": appearance,
             "tracker.diagnostics": diagnostics,
             "tracker.on_bad_item": on_bad_item,
+            "input.on_bad_item": on_bad_item,
             "input.class_column": class_column,
             "log.embed_dim": log_embed_dim,
         },

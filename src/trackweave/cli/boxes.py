@@ -57,7 +57,13 @@ Fps = Annotated[float | None, typer.Option(help="frames per second, when the sou
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="size of the frames, when there are no pictures")]
 ClassColumn = Annotated[int | None, typer.Option(help="1-based column of the class in MOT text; 8 in KITTI's")]
 EmbedDim = Annotated[int | None, typer.Option("--log-embed-dim", help="width of the logged embeddings [default: 256]")]
-BadItems = Annotated[str | None, typer.Option("--on-bad-item", help="error or skip [default: error]")]
+BadItems = Annotated[
+    str | None,
+    typer.Option(
+        "--on-bad-item",
+        help="error or skip [default: error for frames and rows of files, skip for single detections]",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 
 
@@ -122,6 +128,7 @@ def boxes(
             "tracker.diagnostics": diagnostics,
             "tracker.output_boxes": output_boxes,
             "tracker.on_bad_item": on_bad_item,
+            "input.on_bad_item": on_bad_item,
             "input.fps": fps,
             "input.size": size,
             "input.class_column": class_column,
@@ -157,8 +164,11 @@ def _run(source: str | None, output: Path, settings: BoxSettings, *, shows_progr
     from trackweave.track_from_detections import track_boxes
     from trackweave.tracking.helpers import ProgressPrinter
 
+    live = source is not None and is_live(source)
+    if live and shows_progress:
+        typer.echo("live: Ctrl-C ends the run and keeps what is there", err=True)
     try:
-        with _stop_at_interrupt(active=source is not None and is_live(source)) as stop:
+        with _stop_at_interrupt(active=live) as stop:
             return track_boxes(
                 source,
                 output,

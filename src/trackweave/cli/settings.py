@@ -72,6 +72,7 @@ FLAGS: Mapping[str, str] = {
     "tracker.diagnostics": "--diagnostics",
     "tracker.output_boxes": "--output-boxes",
     "tracker.on_bad_item": "--on-bad-item",
+    "input.on_bad_item": "--on-bad-item",
     "input.fps": "--fps",
     "input.size": "--size",
     "input.frames": "--frames",

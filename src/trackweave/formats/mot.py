@@ -99,7 +99,8 @@ def _lines(tracks: Tracks) -> Iterator[str]:
     start = np.array(corner, np.float64).reshape(-1, 2) - 1  # as the reader will see it
     extent = _shortest(boxes[:, 2:] - start, lambda text: start + text, tracks.xyxy[:, 2:])
     score = _shortest(tracks.score.astype(np.float64), lambda text: text, tracks.score)
-    rows = zip(tracks.frame + 1, tracks.track_id, corner, extent, score, tracks.class_id, strict=True)
+    columns = (tracks.frame + 1, tracks.track_id, corner, extent, score, tracks.class_id)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
     for frame, track_id, (x, y), (w, h), conf, class_id in rows:
         yield f"{frame},{track_id},{x},{y},{w},{h},{conf},{class_id},1\n"
 
@@ -188,10 +189,11 @@ def _is_number(text: str) -> bool:
 
 def _shortest(values: NDArray[np.float64], read: Any, wanted: NDArray[np.float32]) -> NDArray[np.str_]:
     """Values as text with the fewest decimals for which `read` of the text gives `wanted` again as float32."""
-    texts = np.array([repr(float(v)) for v in values.ravel()], dtype=object).reshape(values.shape)
+    texts = np.empty(values.shape, object)
     open_ones = np.ones(values.shape, np.bool_)
     for decimals in DECIMALS:
         fits = open_ones & (read(np.round(values, decimals)).astype(np.float32) == wanted)
-        texts[fits] = [f"{v:.{decimals}f}" for v in values[fits]]
+        texts[fits] = [f"{v:.{decimals}f}" for v in values[fits].tolist()]
         open_ones &= ~fits
+    texts[open_ones] = [repr(v) for v in values[open_ones].tolist()]
     return texts

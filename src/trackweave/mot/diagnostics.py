@@ -107,40 +107,43 @@ class SwitchMonitor:
         self._arrivals: deque[Arrival] = deque()
         self._encounters: dict[tuple[int, int], Encounter] = {}
         self._reported: dict[tuple[int, int], int] = {}
+        self._untidy = 0
 
     def observe(self, state: AssignmentState) -> tuple[SwitchEvent, ...]:
         """Takes a frame with its decisions; returns the switches that are suspected now, with their earlier frames.
 
-        Frames come in order; some may be left out. To be called once per frame.
+        To be called once per frame, in order; frames may be left out. Time is the frame over the frame rate.
         """
         matched = np.flatnonzero(state.assigned_track_ids >= 0)
         self._note_arrivals(state, matched)
         self._note_encounters(state, matched)
         found = [*self._judge_arrivals(int(state.frame)), *self._judge_encounters(int(state.frame))]
-        if int(state.frame) % TIDY_EVERY == 0:
+        self._untidy += 1
+        if self._untidy >= TIDY_EVERY:
+            self._untidy = 0
             self._tidy(int(state.frame))
         return tuple(event for event in found if self._report(event))
 
     def _note_arrivals(self, state: AssignmentState, matched: NDArray[np.int64]) -> None:
         away = dict(zip(state.track_ids.tolist(), state.track_gap.tolist(), strict=True))
-        born = set(self._history.add(state, matched))
+        self._history.add(state, matched)
         for row, track in zip(matched.tolist(), state.assigned_track_ids[matched].tolist(), strict=True):
-            gap = 0 if track in born else away.get(track, 1)
-            if gap != 1:
+            gap = away.get(track, 0)
+            if gap != 1:  # born, or back
                 noted = arrival(state, row, self._history, self._span, self._memory, gap)
                 if noted is not None:
                     self._arrivals.append(noted)
 
     def _note_encounters(self, state: AssignmentState, matched: NDArray[np.int64]) -> None:
         frame = int(state.frame)
-        for one, other, overlap, margin, jump, lost in close_pairs(state, matched, self._lost):
+        for one, other, overlap, margin, jump in close_pairs(state, matched, self._lost):
             tracks = (one, other) if one < other else (other, one)
             met = self._encounters.get(tracks)
             if met is None:
                 met = self._begin(tracks, frame)
                 if met is None:
                     continue
-            met.see(frame, overlap, margin, jump, lost)
+            met.see(frame, overlap, margin, jump)
 
     def _begin(self, tracks: tuple[int, int], frame: int) -> Encounter | None:
         """An encounter, unless one of the tracks is too young to have a line."""

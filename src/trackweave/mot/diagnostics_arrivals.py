@@ -141,9 +141,7 @@ def _owner_gone(given: Arrival, owner: Owner, after: Segment, frame_rate: float)
     line = owner.line
     fit = misfit(line, after, frame_rate)
     return {
-        "position": fit.position,
         "position_squared": fit.position**2,
-        "velocity": fit.velocity,
         "height": fit.height,
         "width": fit.width,
         "log_gap": math.log((given.frame - line.last) / frame_rate),
@@ -160,7 +158,6 @@ def _owner_lives(
     """Does the arrival continue the owner's line better than the owner itself does?"""
     arrived, own = misfit(earlier, after, frame_rate), misfit(earlier, gone_on, frame_rate)
     return {
-        "position": arrived.position,
         "own_position": own.position,
         "position_at_arrival": misfit(line, after, frame_rate).position,
         "gain_position": own.position - arrived.position,

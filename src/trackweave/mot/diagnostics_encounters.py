@@ -34,7 +34,6 @@ class Encounter:
         jump: largest distance of a matched box from its track's prediction, in sizes.
         margin: smallest IoU by which the pairing as decided fitted the predictions better than the other one.
         doubt: sum over the frames of what the margin lacked to `CERTAIN`.
-        lost: frames on which one of them was not matched.
     """
 
     tracks: tuple[int, int]
@@ -47,13 +46,11 @@ class Encounter:
     jump: float = 0.0
     margin: float = 2.0
     doubt: float = 0.0
-    lost: int = 0
 
-    def see(self, frame: int, overlap: float, margin: float, jump: float, lost: bool) -> None:
+    def see(self, frame: int, overlap: float, margin: float, jump: float) -> None:
         """Takes a frame on which they are close."""
         self.last_close = frame
         self.frames += 1
-        self.lost += lost
         self.jump = max(self.jump, jump)
         self.margin = min(self.margin, margin)
         self.doubt += max(0.0, CERTAIN - margin)
@@ -77,7 +74,6 @@ class Close(NamedTuple):
     overlap: float
     margin: float
     jump: float
-    lost: bool
 
 
 def close_pairs(state: AssignmentState, matched: NDArray[np.int64], depth: int) -> list[Close]:
@@ -99,10 +95,8 @@ def close_pairs(state: AssignmentState, matched: NDArray[np.int64], depth: int) 
         return []
     ids = np.concatenate([live, state.track_ids[lost]])[pairs].tolist()
     return [
-        Close(one, other, overlap, margin, jump, second >= len(live))
-        for (one, other), (overlap, margin, jump), second in zip(
-            ids, numbers.tolist(), pairs[:, 1].tolist(), strict=True
-        )
+        Close(one, other, overlap, margin, jump)
+        for (one, other), (overlap, margin, jump) in zip(ids, numbers.tolist(), strict=True)
     ]
 
 
@@ -134,7 +128,6 @@ def _evidence(met: Encounter, gains: list[float], frame_rate: float) -> dict[str
         "overlap": met.overlap,
         "log_frames": math.log(met.frames),
         "jump": min(2.0, met.jump),
-        "log_lost": math.log1p(met.lost),
         "margin": met.margin,
         "log_doubt": math.log1p(met.doubt),
         "apart": alike.position,
@@ -158,32 +151,33 @@ def _overlaps(boxes: Any, rows: Any, predicted: Any, lost: Any, close: Any) -> A
 
     `rows` are the rows of `predicted` that belong to the matched boxes, −1 for a newborn track.
     """
-    pairs = []
-    numbers = []
-    n = len(boxes)
+    n, m = len(boxes), len(boxes) + len(lost)
+    everyone = np.concatenate((boxes, predicted[lost]))
+    near = np.zeros((n, m), np.bool_)
+    count = 0
     for i in range(n):
-        before_i = predicted[rows[i]] if rows[i] >= 0 else boxes[i]
-        for j in range(i + 1, n + len(lost)):
-            if j < n:
-                box, before_j = boxes[j], predicted[rows[j]] if rows[j] >= 0 else boxes[j]
-            else:
-                box = before_j = predicted[lost[j - n]]
-            overlap = _iou(boxes[i], box)
-            if overlap <= close:
+        for j in range(i + 1, m):
+            if _iou(everyone[i], everyone[j]) > close:
+                near[i, j] = True
+                count += 1
+    pairs, numbers = np.empty((count, 2), np.int64), np.empty((count, 3))
+    k = 0
+    for i in range(n):
+        for j in range(i + 1, m):
+            if not near[i, j]:
                 continue
-            margin = _iou(before_i, boxes[i]) - _iou(before_j, boxes[i])
-            jump = _jump(before_i, boxes[i])
+            box_i, box_j = everyone[i], everyone[j]
+            before_i = predicted[rows[i]] if rows[i] >= 0 else box_i
+            before_j = predicted[rows[j]] if j < n and rows[j] >= 0 else box_j
+            margin = _iou(before_i, box_i) - _iou(before_j, box_i)
+            jump = _jump(before_i, box_i)
             if j < n:
-                margin += _iou(before_j, box) - _iou(before_i, box)
-                jump = max(jump, _jump(before_j, box))
-            pairs.append((i, j))
-            numbers.append((overlap, margin, jump))
-    found = np.empty((len(pairs), 2), np.int64)
-    values = np.empty((len(pairs), 3))
-    for k in range(len(pairs)):
-        found[k, 0], found[k, 1] = pairs[k]
-        values[k, 0], values[k, 1], values[k, 2] = numbers[k]
-    return found, values
+                margin += _iou(before_j, box_j) - _iou(before_i, box_j)
+                jump = max(jump, _jump(before_j, box_j))
+            pairs[k, 0], pairs[k, 1] = i, j
+            numbers[k, 0], numbers[k, 1], numbers[k, 2] = _iou(box_i, box_j), margin, jump
+            k += 1
+    return pairs, numbers
 
 
 @njit(cache=True, nogil=True)

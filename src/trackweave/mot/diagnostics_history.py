@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -94,19 +94,18 @@ class TrackHistory:
     def __contains__(self, track: int) -> bool:
         return track in self.slot_of
 
-    def add(self, state: AssignmentState, matched: NDArray[np.int64]) -> list[int]:
-        """Takes the frame's matched detections (their rows); returns the ids of tracks that were not known before."""
+    def add(self, state: AssignmentState, matched: NDArray[np.int64]) -> None:
+        """Takes the frame's matched detections (their rows)."""
         detections = state.detections
         ids = state.assigned_track_ids[matched].tolist()
-        born = [track for track in ids if track not in self.slot_of]
-        for track in born:
-            self._take_slot(track)
+        for track in ids:
+            if track not in self.slot_of:
+                self._take_slot(track)
         slots = np.array([self.slot_of[track] for track in ids], np.int64)
         boxes, moved = detections.xyxy[matched], state.det_displacement[matched]
         _record(self.rings, self.count, self.last, self._camera, slots, boxes, moved, int(state.frame))
         if detections.embedding is not None and len(slots):
-            self._add_looks(slots, detections.embedding[matched])
-        return born
+            self._add_looks(slots, np.ascontiguousarray(detections.embedding[matched], np.float32))
 
     def _take_slot(self, track: int) -> None:
         if not self._free:
@@ -127,12 +126,7 @@ class TrackHistory:
             if self._looks.shape[1] == grown.shape[1]:
                 grown[: len(self._looks)] = self._looks
             self._looks = grown
-        norms = np.linalg.norm(embeddings, axis=1)
-        told = norms > 0
-        slots, rows = slots[told], embeddings[told] / norms[told, None]
-        before = self._looks[slots]
-        rate = np.where(before.any(1), np.float32(APPEARANCE_RATE), np.float32(1))
-        self._looks[slots] = before + rate[:, None] * (rows - before)
+        _blend(self._looks, slots, embeddings)
 
     def forget(self, frame: int) -> list[int]:
         """Drops tracks that were not matched for `keep` frames; returns their ids."""
@@ -161,8 +155,10 @@ class TrackHistory:
         fitted = Segment(*_fit(self.rings[slot], self.count[slot], begin, end))
         if not fitted.boxes:
             return None
-        look = self._looks[slot] if slot < len(self._looks) else self._looks[:0]
-        norm = float(np.linalg.norm(look))
+        if slot >= len(self._looks) or not self._looks.shape[1]:
+            return fitted
+        look = self._looks[slot]
+        norm = math.sqrt(float(look @ look))
         return fitted._replace(appearance=look / np.float32(norm)) if norm > 0 else fitted
 
     def recent(self, track: int, before: int, span: int, depth: int) -> Segment | None:
@@ -186,7 +182,19 @@ class TrackHistory:
 
 
 @njit(cache=True, nogil=True)
-def _record(rings, count, last, camera, slots, boxes, moved, frame):  # type: ignore[no-untyped-def]
+def _median(values: Any, n: Any) -> Any:
+    """Median of the first n values, which it sorts: few, and numba's own takes seconds to compile."""
+    for i in range(1, n):
+        value, k = values[i], i
+        while k > 0 and values[k - 1] > value:
+            values[k] = values[k - 1]
+            k -= 1
+        values[k] = value
+    return (values[(n - 1) // 2] + values[n // 2]) / 2
+
+
+@njit(cache=True, nogil=True)
+def _record(rings: Any, count: Any, last: Any, camera: Any, slots: Any, boxes: Any, moved: Any, frame: Any) -> Any:
     """Writes one frame; `camera` is the sum of the camera's shifts, found from the compensated displacements.
 
     A box's plain displacement minus its compensated one is the camera's shift there: the median over the boxes counts.
@@ -202,8 +210,8 @@ def _record(rings, count, last, camera, slots, boxes, moved, frame):  # type: ig
             shifts[1, n] = (boxes[k, 1] + boxes[k, 3]) / 2 - before[2] - camera[1] - moved[k, 1]
             n += 1
     if n > 0:
-        camera[0] += np.median(shifts[0, :n])
-        camera[1] += np.median(shifts[1, :n])
+        camera[0] += _median(shifts[0], n)
+        camera[1] += _median(shifts[1], n)
     for k in range(len(slots)):
         s = slots[k]
         row = rings[s, count[s] % length]
@@ -217,7 +225,23 @@ def _record(rings, count, last, camera, slots, boxes, moved, frame):  # type: ig
 
 
 @njit(cache=True, nogil=True)
-def _fit(ring, count, begin, end):  # type: ignore[no-untyped-def]
+def _blend(looks: Any, slots: Any, rows: Any) -> Any:
+    """Moves the means of the slots towards the rows, normalised; the first row is taken as it is."""
+    for k in range(len(slots)):
+        norm = 0.0
+        for e in range(rows.shape[1]):
+            norm += rows[k, e] * rows[k, e]
+        if not norm > 0:
+            continue
+        scale = 1.0 / np.sqrt(norm)
+        mean = looks[slots[k]]
+        rate = APPEARANCE_RATE if mean.any() else 1.0
+        for e in range(rows.shape[1]):
+            mean[e] += rate * (rows[k, e] * scale - mean[e])
+
+
+@njit(cache=True, nogil=True)
+def _fit(ring: Any, count: Any, begin: Any, end: Any) -> Any:
     """Least squares line through the centres of the frames `[begin, end)`, and mean log sizes: `Segment`'s numbers."""
     length = ring.shape[0]
     n = 0
@@ -250,7 +274,7 @@ def _fit(ring, count, begin, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _last_before(ring, count, before):  # type: ignore[no-untyped-def]
+def _last_before(ring: Any, count: Any, before: Any) -> Any:
     """Frame of the newest box before a frame; very small when there is none."""
     length = ring.shape[0]
     for k in range(count - 1, max(-1, count - length - 1), -1):
@@ -260,7 +284,7 @@ def _last_before(ring, count, before):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _distances(rings, count, ids, x, y, before, oldest):  # type: ignore[no-untyped-def]
+def _distances(rings: Any, count: Any, ids: Any, x: Any, y: Any, before: Any, oldest: Any) -> Any:
     """Distance of each track's newest box before a frame from a point; infinite when it is older than `oldest`."""
     out = np.full(len(ids), np.inf)
     length = rings.shape[1]

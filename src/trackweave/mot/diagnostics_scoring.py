@@ -1,9 +1,9 @@
 """How likely an identity changed tracks: evidence from the lines of tracks before and after, and logistic scores.
 
-The weights were fitted to the true switches of a tracker of this kind on the training sequences of MOT17 (02, 05,
-13; two detectors), DanceTrack (eleven), KITTI (0000 to 0010) and SportsMOT (eight, simulated detections); those
-of appearance were set by hand, since that data has none. So a confidence of 0.4 means: four in ten such suspicions
-were true switches there.
+The weights were fitted to the true switches of the adaptive tracker on training sequences of MOT17 (02, 05, 13; two
+detectors), DanceTrack (eleven), KITTI (0000 to 0010) and SportsMOT (a third of them, simulated detections); those of
+appearance were set by hand, since that data has none. A confidence of 0.4 means: of such suspicions, taken alone, four
+in ten were true there.
 """
 
 from __future__ import annotations
@@ -19,82 +19,79 @@ SAME_LOOK = 0.12  # half the cosine distance at which appearance speaks neither 
 
 # Standardised evidence was fitted; the weights here are per unit.
 BORN: Mapping[str, float] = {
-    "bias": -3.44,
-    "position_squared": -3.64,
-    "height": -1.71,
-    "width": -0.98,
-    "log_gap": -0.64,
-    "log_boxes_before": 1.55,
-    "border": -0.45,
-    "score": 2.18,
+    "bias": -2.06,
+    "position_squared": -4.14,
+    "height": -1.97,
+    "log_gap": -0.98,
+    "log_boxes_before": 0.83,
+    "border": -0.86,
+    "score": 2.01,
     "appearance": LOOK_WEIGHT,
 }
 """A track was born where another one, gone by now, had been."""
 
 BORN_OWNER_LIVES: Mapping[str, float] = {
-    "bias": -1.96,
-    "own_position": 1.73,
-    "position_at_arrival": -4.75,
-    "gain_position": 1.59,
-    "gain_height": 1.07,
-    "gain_width": 0.71,
-    "log_gap": -0.76,
-    "log_boxes_before": -0.35,
-    "log_boxes_after": 0.83,
+    "bias": -1.43,
+    "own_position": 2.82,
+    "position_at_arrival": -5.22,
+    "gain_height": 1.20,
+    "gain_width": 0.76,
+    "log_gap": -1.17,
+    "log_boxes_before": -0.61,
     "appearance": LOOK_WEIGHT,
 }
 """A track was born where another one had been that is matched elsewhere now."""
 
 RETURNED: Mapping[str, float] = {
-    "bias": -0.84,
-    "position_squared": -6.41,
-    "width": -2.17,
-    "log_gap": -0.59,
-    "log_boxes_before": 0.62,
-    "score": 1.53,
+    "bias": -0.10,
+    "position_squared": -6.18,
+    "height": -0.81,
+    "width": -1.29,
+    "log_gap": -0.72,
+    "score": 1.35,
     "appearance": LOOK_WEIGHT,
 }
 """A lost track came back where another one, gone by now, had been meanwhile."""
 
 RETURNED_OWNER_LIVES: Mapping[str, float] = {
-    "bias": 5.07,
-    "position_at_arrival": -5.09,
-    "gain_position": 2.36,
-    "gain_velocity": 0.76,
-    "gain_height": 1.06,
-    "log_boxes_before": -1.08,
-    "log_boxes_after": -0.81,
+    "bias": 5.36,
+    "position_at_arrival": -5.02,
+    "gain_position": 2.24,
+    "gain_velocity": 0.71,
+    "gain_height": 1.01,
+    "gain_width": 0.60,
+    "log_boxes_before": -1.12,
+    "log_boxes_after": -0.94,
     "appearance": LOOK_WEIGHT,
 }
 """A lost track came back where another one had been that is matched elsewhere now."""
 
 EXCHANGE: Mapping[str, float] = {
-    "bias": -0.81,
-    "gain_position": 0.69,
-    "gain_velocity": 1.93,
-    "gain_height": 0.91,
-    "gain_width": 0.69,
-    "overlap": 2.76,
-    "log_frames": -0.74,
-    "jump": 2.67,
-    "margin": -1.45,
-    "log_doubt": 1.18,
-    "apart": -2.49,
+    "bias": -0.48,
+    "gain_position": 0.87,
+    "gain_velocity": 1.95,
+    "gain_height": 1.31,
+    "gain_width": 0.56,
+    "overlap": 2.06,
+    "log_frames": -0.79,
+    "jump": 1.76,
+    "margin": -1.14,
+    "log_doubt": 1.40,
+    "apart": -2.22,
     "appearance": LOOK_WEIGHT,
 }
 """Two tracks overlapped and both went on."""
 
 TAKEOVER: Mapping[str, float] = {
-    "bias": 0.25,
-    "gain_velocity": 1.16,
-    "gain_height": 1.41,
-    "gain_width": 0.47,
-    "log_frames": -0.37,
-    "jump": 1.85,
-    "log_lost": 0.25,
-    "margin": -3.09,
-    "log_doubt": 0.34,
-    "apart": -1.23,
+    "bias": -0.45,
+    "gain_position": 0.85,
+    "gain_velocity": 1.01,
+    "gain_height": 1.25,
+    "gain_width": 0.59,
+    "overlap": 1.49,
+    "log_frames": -0.35,
+    "jump": 1.06,
+    "margin": -3.69,
     "appearance": LOOK_WEIGHT,
 }
 """Two tracks overlapped and one of them went on."""

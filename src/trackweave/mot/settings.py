@@ -28,6 +28,12 @@ class TrackerSettings(BaseModel):
     birth_score: float = Field(
         default=0.5, ge=0, le=1, description="score from which an unmatched detection begins a track"
     )
+    clutter_high_score: float = Field(
+        default=0.6, ge=0, le=1, description="high_score where low scores abound, see stream.Clutter"
+    )
+    clutter_birth_score: float = Field(
+        default=0.7, ge=0, le=1, description="birth_score where low scores abound, see stream.Clutter"
+    )
     instant_score: float | None = Field(
         default=0.8, description="score from which a new track is shown at once; None: never"
     )
@@ -55,6 +61,9 @@ class TrackerSettings(BaseModel):
     )
     observed_height: bool = Field(default=True, description="the height last seen is compared, not the predicted one")
     distance_share: float = Field(default=0.1, ge=0, le=1, description="share of centre distance in the similarity")
+    unsteady_distance_share: float = Field(
+        default=0.3, ge=0, le=1, description="distance_share where box sizes jitter, see stream.Unsteadiness"
+    )
     distance_scale: float = Field(
         default=0.5, gt=0, le=5, description="distance in box sizes at which it has fallen to 0.6"
     )
@@ -115,22 +124,26 @@ _CLASSIC: dict[str, Any] = {
     "height_power": 0.0,
     "observed_height": False,
     "distance_share": 0.0,
+    "unsteady_distance_share": 0.0,
     "duplicate_overlap": None,
     "camera_motion": "off",
 }
+
+
+def _fixed_scores(high: float, birth: float) -> dict[str, float]:
+    """Score thresholds that do not adapt."""
+    return {"high_score": high, "birth_score": birth, "clutter_high_score": high, "clutter_birth_score": birth}
+
 
 PRESETS: Mapping[str, TrackerSettings] = MappingProxyType(
     {
         "adaptive": TrackerSettings(),
         # Zhang et al., "ByteTrack", ECCV 2022, arXiv 2110.06864.
-        "bytetrack": TrackerSettings(
-            **_CLASSIC, high_score=0.6, birth_score=0.7, score_weight=1.0, width_noise_by_width=0.0
-        ),
+        "bytetrack": TrackerSettings(**_CLASSIC, **_fixed_scores(0.6, 0.7), score_weight=1.0, width_noise_by_width=0.0),
         # Bewley et al., "Simple Online and Realtime Tracking", ICIP 2016, arXiv 1602.00763.
         "sort": TrackerSettings(
             **_CLASSIC | {"tentative_first": True},
-            high_score=0.25,
-            birth_score=0.25,
+            **_fixed_scores(0.25, 0.25),
             confidence_threshold=0.25,
             low_scores=False,
             min_similarity=0.3,
@@ -140,8 +153,7 @@ PRESETS: Mapping[str, TrackerSettings] = MappingProxyType(
         # Cao et al., "Observation-Centric SORT", CVPR 2023, arXiv 2203.14360.
         "ocsort": TrackerSettings(
             **_CLASSIC | {"tentative_first": True},
-            high_score=0.6,
-            birth_score=0.6,
+            **_fixed_scores(0.6, 0.6),
             min_similarity=0.3,
             min_similarity_low=0.3,
             confirm_hits=3,
@@ -152,8 +164,7 @@ PRESETS: Mapping[str, TrackerSettings] = MappingProxyType(
         # Aharon et al., "BoT-SORT", arXiv 2206.14651.
         "botsort": TrackerSettings(
             **_CLASSIC | {"camera_motion": "given"},
-            high_score=0.6,
-            birth_score=0.7,
+            **_fixed_scores(0.6, 0.7),
             score_weight=1.0,
             appearance_memory=True,
         ),

@@ -23,7 +23,19 @@ from trackweave.mot.pairing import pair_costs
 from trackweave.mot.parameters import STEPS_PER_SECOND, kernel_parameters
 from trackweave.mot.protocols import AssignmentObserver, AssociationScorer
 from trackweave.mot.settings import TrackerSettings
-from trackweave.mot.track_table import AGE, CLASS, CONFIRMED, GAP, SCORE, SINCE, VELOCITY, VISIBILITY, TrackTable
+from trackweave.mot.stream import Clutter, Unsteadiness
+from trackweave.mot.track_table import (
+    AGE,
+    CLASS,
+    CONFIRMED,
+    GAP,
+    SCORE,
+    SINCE,
+    STREAK,
+    VELOCITY,
+    VISIBILITY,
+    TrackTable,
+)
 from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections
 from trackweave.structures.warning import RunWarning
@@ -96,7 +108,6 @@ class ByteTracker:
         if not 0 < frame_rate < float("inf"):
             raise ValueError(f"a frame rate is above 0, not {frame_rate}")
         self.settings = settings or TrackerSettings()
-        self._parameters = kernel_parameters(self.settings)
         self._frame_rate = frame_rate
         self._size = size
         self._scorer = scorer
@@ -104,6 +115,9 @@ class ByteTracker:
         self._start()
 
     def _start(self) -> None:
+        self._parameters = kernel_parameters(self.settings)
+        self._clutter = Clutter()
+        self._unsteadiness = Unsteadiness()
         self._table = TrackTable()
         self._next_id = 1
         self._last: FrameContext | None = None
@@ -143,6 +157,7 @@ class ByteTracker:
         frames, dt = self._elapsed(context)
         size = context.size or self._size
         rows, boxes, scores, classes = self._usable(context.index, detections, size)
+        self._adapt(scores)
         embedding = self._embedding(context.index, detections, rows)
 
         n = self._table.count
@@ -177,6 +192,10 @@ class ByteTracker:
             table.motion, table.matched, table.recent, table.counts, table.values, table.votes, n, match, boxes, scores, classes, seen, frames, opening, self._next_id,
             self._parameters, assigned, row_of, shown, source,
         )  # fmt: skip
+        held = np.flatnonzero(assigned >= 0)
+        table_rows = row_of[held]
+        steady = table.counts[table_rows, STREAK] >= 2
+        self._unsteadiness.observe(table.recent[table_rows[steady], 0, 3], table.recent[table_rows[steady], 1, 3])
         self._frames += 1
         self._reactivations += found
         self._last = context
@@ -257,6 +276,18 @@ class ByteTracker:
             classes = np.full(len(rows), -1)
         return rows, boxes[rows], detections.score[rows].astype(np.float64), classes.astype(np.int64)
 
+    def _adapt(self, scores: NDArray[np.float64]) -> None:
+        """Moves the score thresholds with the detector's clutter, and the weight of places with its unsteadiness."""
+        settings, now = self.settings, self._parameters
+        self._clutter.observe(scores)
+        level = self._clutter.level
+        high = settings.high_score + level * (settings.clutter_high_score - settings.high_score)
+        birth = settings.birth_score + level * (settings.clutter_birth_score - settings.birth_score)
+        place = self._unsteadiness.level
+        share = settings.distance_share + place * (settings.unsteady_distance_share - settings.distance_share)
+        if (high, birth, share) != (now.high_score, now.birth_score, now.distance_share):
+            self._parameters = now._replace(high_score=high, birth_score=birth, distance_share=share)
+
     def _embedding(self, frame: int, detections: Detections, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
         """`(D, E)` unit rows of the detections that take part; zeros where one is not described."""
         if self._memory is None or detections.embedding is None:
@@ -313,7 +344,7 @@ class ByteTracker:
         """The rounds: high scores first, low ones for what is left, tentative tracks where the settings say so."""
         settings = self.settings
         confirmed = self._table.counts[: len(match), CONFIRMED] == 1
-        high = scores >= settings.high_score
+        high = scores >= self._parameters.high_score
         assign(cost, allowed, confirmed | settings.tentative_first, high, match)
         if settings.low_scores and not high.all():
             assign(cost, allowed, match < 0, ~high, match)
@@ -335,7 +366,7 @@ class ByteTracker:
     ) -> None:
         """Appearance is taken from detections that are sure, well visible and that no other track wanted."""
         assert self._memory is not None
-        trusted = (scores >= self.settings.high_score) & (seen >= self.settings.appearance_min_visibility)
+        trusted = (scores >= self._parameters.high_score) & (seen >= self.settings.appearance_min_visibility)
         pairs = np.flatnonzero(match >= 0)
         if len(pairs):
             rivals = np.where(allowed, cost, np.inf)

@@ -56,6 +56,9 @@ class InputSettings(BaseModel):
     )
     frames: str | None = Field(default=None, description="Which frames, as start:end:step.")
     max_frames: int | None = Field(default=None, ge=1, description="Frames after which to stop.")
+    on_bad_item: Literal["error", "skip"] = Field(
+        default="error", description="A frame or a row of a file that cannot be used ends the run, or is left out."
+    )
     class_column: int | None = Field(
         default=None, ge=7, description="1-based column of the class in MOT text (8 in KITTI's files)."
     )
@@ -161,11 +164,19 @@ class VideoInput:
 
     @property
     def times(self) -> Sequence[float] | None:
-        """Seconds by absolute index, where the source knows them for every frame of the video."""
+        """Seconds by absolute index, where the source knows them for every frame of the video and they rise."""
         images = self.images
-        if images is None or self.settings.fps is not None or len(images) != self.length:
+        if images is None or images.times is None or self.settings.fps is not None or len(images) != self.length:
             return None
-        return images.times
+        return images.times if (np.diff(np.asarray(images.times)) > 0).all() else None
+
+    def times_of(self, indices: Sequence[int]) -> Sequence[float] | None:
+        """Seconds of frames by their absolute indices: the source's own, else by the frame rate, else None."""
+        images = self.images
+        if self.settings.fps is None and images is not None and images.times is not None:
+            known = dict(zip(map(int, images.indices), images.times, strict=True))
+            return [known[int(index)] for index in indices]
+        return None if self.frame_rate is None else [int(index) / self.frame_rate for index in indices]
 
     def set_length(self, length: int) -> None:
         """Says how many frames there are, when the source does not."""

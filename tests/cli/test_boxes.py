@@ -1,0 +1,388 @@
+"""`trackweave boxes` as its user meets it, and what each environment variable does to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.box_worlds import box_of, detection_lines, make_clip, make_sequence, mot_line, picture, write_lines
+from tests.cli.shell import Shell
+from tests.frames.test_live import MOTION_JPEG, serving
+from trackweave.cli.settings import ENVIRONMENT, LEARNED_SCORER, WITHOUT_EFFECT
+from trackweave.formats.mot import read_mot
+from trackweave.frames.opening import open_frames
+from trackweave.storage.samples import AssociationSample, read_sample
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*ENVIRONMENT, LEARNED_SCORER, *WITHOUT_EFFECT):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def sequence(tmp_path: Path) -> Path:
+    return make_sequence(tmp_path / "toy", images=12)
+
+
+def summary_of(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "summary.json").read_text())
+    return found
+
+
+def first_sample(folder: Path) -> AssociationSample:
+    return read_sample(folder / "sample_0000000.npz")
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_a_sequence_from_the_shell(shell: Shell, sequence: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = shell("boxes", sequence, "-o", run)
+    assert done.code == 0, done.err
+    assert "2 tracks with " in done.out
+    assert f"video: {run / 'overlay.mp4'}" in done.out
+    for name in ("manifest.json", "frames.json", "summary.json", "report.html", "tracks.mot.txt", "tracks.npz"):
+        assert (run / name).stat().st_size > 0
+    assert not list(run.rglob("*.partial"))
+    assert "tracking: 12/12" in done.err
+
+
+def test_json_goes_to_standard_output_alone(shell: Shell, sequence: Path, tmp_path: Path) -> None:
+    done = shell("boxes", sequence, "-o", tmp_path / "run", "--no-viz", "--json", "--log-level", "error")
+    assert json.loads(done.out)["totals"]["tracks"] == 2
+    assert done.err == ""
+    assert not (tmp_path / "run" / "overlay.mp4").exists()
+
+
+def test_debug_tells_every_setting(shell: Shell, sequence: Path, tmp_path: Path) -> None:
+    done = shell("boxes", sequence, "-o", tmp_path / "run", "--log-level", "debug", "--confidence", "0.25")
+    assert "setting tracker.confidence_threshold = 0.25 (flag --confidence)" in done.err
+
+
+def test_no_frames(shell: Shell, tmp_path: Path) -> None:
+    det = write_lines(tmp_path / "det.txt", detection_lines(6))
+    done = shell("boxes", "--detections", det, "-o", tmp_path / "run", "--fps", 10, "--size", "160x96")
+    assert done.code == 0, done.err
+    summary = summary_of(tmp_path / "run")
+    assert (summary["input"]["height"], summary["input"]["frame_rate"]) == (96, 10)
+    assert "6 frames" in done.out
+
+
+def test_refinement_flags(shell: Shell, sequence: Path, tmp_path: Path) -> None:
+    lines = [line for line in detection_lines(12) if not line.startswith("6,-1,31,")]
+    write_lines(sequence / "det" / "det.txt", lines)
+    refined = ("--interpolate", 3, "--min-length", 2, "--smooth", 5)
+    done = shell("boxes", sequence, "-o", tmp_path / "run", *refined, "--output-boxes", "smoothed")
+    assert done.code == 0, done.err
+    assert summary_of(tmp_path / "run")["totals"]["interpolated"] == 1
+    assert summary_of(tmp_path / "run")["tracker"]["output_boxes"] == "smoothed"
+
+
+def test_a_config_file(shell: Shell, sequence: Path, tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("input: {max_frames: 5}\nrun: {overlay: false}\ntracker: {preset: bytetrack}\n")
+    done = shell("boxes", sequence, "-o", tmp_path / "run", "--config", config, "--set", "tracker.lost_seconds=3")
+    assert done.code == 0, done.err
+    summary = summary_of(tmp_path / "run")
+    assert summary["totals"]["frames"] == 5
+    assert (summary["tracker"]["lost_seconds"], summary["tracker"]["birth_score"]) == (3, 0.7)
+
+
+def test_a_clip_with_motion_detector_report_and_exports(shell: Shell, tmp_path: Path) -> None:
+    clip, run = make_clip(tmp_path / "clip.mp4", 20), tmp_path / "run"
+    done = shell("boxes", clip, "-o", run, "--set", "perception.detector_options={warm_up: 2}")
+    assert done.code == 0, done.err
+    assert "detector: motion (neither detections nor a detector were given)" in done.out
+    assert shell("report", run).code == 0
+    assert shell("export", run, "--to", "mot", "-o", tmp_path / "t.txt").code == 0
+    assert (tmp_path / "t.txt").read_bytes() == (run / "tracks.mot.txt").read_bytes()
+    assert shell("export", run, "--to", "mp4", "-o", tmp_path / "t.mp4").code == 0
+    with open_frames(tmp_path / "t.mp4") as video:
+        assert len(video) == 20
+    done = shell("export", run, "--to", "davis", "-o", tmp_path / "davis")
+    assert (done.code, "is a run of boxes" in done.err) == (2, True)
+
+
+# --- environment ------------------------------------------------------------------------------------------------------
+
+
+def test_log_dir(shell: Shell, sequence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TRANSFORMER_LOG_DIR turns logging on; the folder is made."""
+    log = tmp_path / "artifacts" / "assoc_logs"
+    monkeypatch.setenv("TRANSFORMER_LOG_DIR", str(log))
+    done = shell("boxes", sequence, "-o", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert f"samples: 11 in {log}" in done.out
+    assert len(list(log.glob("sample_*.npz"))) == 11
+    assert len((log / "manifest.jsonl").read_text().splitlines()) == 11
+    assert summary_of(tmp_path / "run")["log"] == {
+        "directory": str(log),
+        "sequence": "toy",
+        "logged": 11,
+        "dropped": 0,
+    }
+    done = shell("boxes", sequence, "-o", tmp_path / "again", "--log-dir", tmp_path / "other", "--sequence", "gate")
+    assert len(list(log.glob("sample_*.npz"))) == 11  # the flag is stronger
+    assert first_sample(tmp_path / "other").metadata.sequence == "gate"
+
+
+def test_log_embed_dim(shell: Shell, sequence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TRANSFORMER_LOG_EMBED_DIM is the width of the logged embeddings."""
+    monkeypatch.setenv("TRANSFORMER_LOG_EMBED_DIM", "16")
+    done = shell("boxes", sequence, "-o", tmp_path / "run", "--log-dir", tmp_path / "log", "--appearance")
+    assert done.code == 0, done.err
+    sample = first_sample(tmp_path / "log")
+    assert sample.det_embeddings.shape[1] == 16
+    assert sample.metadata.embedding_truncated
+    assert "embedding-truncated" in [w["code"] for w in summary_of(tmp_path / "run")["warnings"]]
+
+
+@pytest.mark.parametrize("text", ["1", "0"])
+def test_appearance_memory(
+    shell: Shell, sequence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """APPEAR_MEMORY_ENABLE gives tracks an appearance, which the samples show."""
+    monkeypatch.setenv("APPEAR_MEMORY_ENABLE", text)
+    shell("boxes", sequence, "-o", tmp_path / "run", "--log-dir", tmp_path / "log")
+    last = read_sample(tmp_path / "log" / "sample_0000010.npz")
+    assert last.track_embeddings.any() == last.det_embeddings.any() == (text == "1")
+    assert (summary_of(tmp_path / "run")["embedder"] is not None) == (text == "1")
+
+
+def test_confidence_threshold(shell: Shell, sequence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CONFIDENCE_THRESHOLD decides which detections are looked at."""
+    lines = [mot_line(k, -1, box_of(track, k), 0.9 if track == 1 else 0.7) for k in range(12) for track in (1, 2)]
+    write_lines(sequence / "det" / "det.txt", lines)
+    shell("boxes", sequence, "-o", tmp_path / "all", "--no-viz")
+    monkeypatch.setenv("CONFIDENCE_THRESHOLD", "0.8")
+    shell("boxes", sequence, "-o", tmp_path / "few", "--no-viz")
+    assert len(read_mot(tmp_path / "all" / "tracks.mot.txt").track_ids) == 2
+    assert len(read_mot(tmp_path / "few" / "tracks.mot.txt").track_ids) == 1
+
+
+@pytest.mark.parametrize("text", ["1", "0"])
+def test_segmentation(shell: Shell, sequence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """SEG_ENABLE takes visibility from pictures; else it comes from boxes."""
+    monkeypatch.setenv("SEG_ENABLE", text)
+    unhurried = ("--set", "perception.segmentation_budget_ms=1e6")
+    done = shell("boxes", sequence, "-o", tmp_path / "run", "--log-dir", tmp_path / "log", *unhurried)
+    assert done.code == 0, done.err
+    counts = summary_of(tmp_path / "run")["visibility"]
+    assert (counts["grabcut"] > 0) == (text == "1")
+    assert sum(counts.values()) == 24
+    assert (first_sample(tmp_path / "log").det_features[:, 5] > 0).all()
+
+
+@pytest.mark.parametrize("text", ["1", "0"])
+def test_diagnostics(shell: Shell, sequence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """DIAG counts suspected identity switches, and tells the samples."""
+    monkeypatch.setenv("DIAG", text)
+    done = shell("boxes", sequence, "-o", tmp_path / "run", "--log-dir", tmp_path / "log")
+    assert summary_of(tmp_path / "run")["totals"]["est_id_switches"] == (0 if text == "1" else None)
+    assert ("suspected identity switches: 0" in done.out) == (text == "1")
+
+
+def test_scorer_weight(shell: Shell, sequence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TRANSFORMER_ASSOC_WEIGHT is the tracker's `scorer_weight`."""
+    monkeypatch.setenv("TRANSFORMER_ASSOC_WEIGHT", "0.75")
+    shell("boxes", sequence, "-o", tmp_path / "run", "--no-viz")
+    assert summary_of(tmp_path / "run")["tracker"]["scorer_weight"] == 0.75
+
+
+def test_the_learned_scorer_is_refused(
+    shell: Shell, sequence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRANSFORMER_ASSOC_ENABLE=1 asks for what this version does not have."""
+    monkeypatch.setenv("TRANSFORMER_ASSOC_ENABLE", "1")
+    done = shell("boxes", sequence, "-o", tmp_path / "run")
+    assert done.code == 2
+    assert "this version has no learned scorer" in done.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_variables_of_the_scorer_are_recorded(
+    shell: Shell, sequence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRANSFORMER_ASSOC_WEIGHTS and TRANSFORMER_ASSOC_EMBED_DIM have no effect, and the manifest says so."""
+    monkeypatch.setenv("TRANSFORMER_ASSOC_WEIGHTS", "model.onnx")
+    monkeypatch.setenv("TRANSFORMER_ASSOC_EMBED_DIM", "128")
+    done = shell("boxes", sequence, "-o", tmp_path / "run", "--no-viz")
+    assert done.code == 0, done.err
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert [w["code"] for w in manifest["warnings"]] == ["variable-ignored"] * 2
+
+
+# --- bad usage and bad input ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--tracker", "kalman"], "there is no preset 'kalman'"),
+        (["--confidence", "2"], "flag --confidence: tracker.confidence_threshold"),
+        (["--size", "big"], "a size is WxH"),
+        (["--fps", "0"], "flag --fps: input.fps"),
+        (["--smooth", "4"], "flag --smooth"),
+        (["--embedder", "magic"], "embedder 'magic'"),
+        (["--detector", "yolo"], "there is no detector 'yolo'"),
+        (["--detector", "motion", "--detections", "x.txt"], "leave one out"),
+        (["--camera", "shaky"], "flag --camera: perception.camera"),
+        (["--frames", "5"], "sampling '5' has no colon"),
+        (["--on-bad-item", "shrug"], "flag --on-bad-item"),
+        (["--set", "tracker.speed=3"], "there is no setting tracker.speed"),
+        (["--log-level", "loud"], "loud"),
+        (["--nonsense"], "nonsense"),
+    ],
+)
+def test_bad_usage(shell: Shell, sequence: Path, tmp_path: Path, arguments: list[str], says: str) -> None:
+    done = shell("boxes", sequence, "-o", tmp_path / "run", *arguments)
+    assert done.code == 2
+    assert says in done.err
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
+
+
+def broken_model(sequence: Path) -> list[str]:
+    (sequence / "broken.onnx").write_bytes(b"no model")
+    return ["--detector", str(sequence / "broken.onnx")]
+
+
+def bad_row(sequence: Path) -> list[str]:
+    write_lines(sequence / "det" / "det.txt", ["1,-1,nan,1,1,1,1"])
+    return []
+
+
+def beyond(sequence: Path) -> list[str]:
+    write_lines(sequence / "det" / "det.txt", detection_lines(13))
+    return []
+
+
+def damaged_picture(sequence: Path) -> list[str]:
+    (sequence / "img1" / "000005.png").write_bytes(b"no picture")
+    return []
+
+
+def no_detections(sequence: Path) -> list[str]:
+    return ["--detections", str(sequence / "none.txt")]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (broken_model, "broken.onnx"),
+        (bad_row, "det.txt, line 1: "),
+        (beyond, "det.txt, line 25: frame 13"),
+        (damaged_picture, "000005.png"),
+        (no_detections, "none.txt: cannot be read"),
+    ],
+)
+def test_bad_input(shell: Shell, sequence: Path, tmp_path: Path, spoil: Any, says: str) -> None:
+    done = shell("boxes", sequence, "-o", tmp_path / "run", *spoil(sequence), "--log-level", "error")
+    assert done.code == 1
+    assert says in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
+
+
+@pytest.mark.parametrize("spoil", [bad_row, beyond, damaged_picture])
+def test_bad_input_is_left_out_when_asked(shell: Shell, sequence: Path, tmp_path: Path, spoil: Any) -> None:
+    done = shell("boxes", sequence, "-o", tmp_path / "run", *spoil(sequence), "--on-bad-item", "skip")
+    assert done.code == 0, done.err
+    assert "left out: " in done.out
+    assert sum(summary_of(tmp_path / "run")["skipped"].values()) in (1, 2)
+
+
+def test_an_interrupted_run_leaves_nothing(
+    shell: Shell, sequence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trackweave.formats.mp4.Mp4Writer.write", interrupt)
+    done = shell("boxes", sequence, "-o", tmp_path / "run", "--log-level", "error")
+    assert (done.code, done.err) == (1, f"error: interrupted: {tmp_path / 'run'} holds no tracks of this run\n")
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+# --- live, and the root shim ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def camera() -> Iterator[str]:
+    """A motion-JPEG stream that shows 30 pictures and then holds the line."""
+    parts = []
+    for frame in range(30):
+        done, encoded = cv2.imencode(".jpg", picture(frame % 12)[:, :, ::-1])
+        assert done
+        parts.append(b"--next\r\nContent-Type: image/jpeg\r\n\r\n" + encoded.tobytes() + b"\r\n")
+    with serving(*parts, kind=MOTION_JPEG, then_wait=threading.Event()) as url:
+        yield url
+
+
+def test_ctrl_c_ends_a_live_run_with_what_is_there(camera: str, tmp_path: Path) -> None:
+    """Stopped while it waits for the next picture: the tracks so far are kept, the exit code is 0."""
+    program = "\n".join(
+        [
+            "import sys, trackweave.frames.live as live",
+            "live.TIMEOUT_S = 3.0",
+            "live.open_live.__kwdefaults__['timeout_s'] = 3.0",
+            "import trackweave.mot.tracker as tracker",
+            "update = tracker.ByteTracker.update",
+            "def told(self, frame, found):",
+            "    if frame.index == 10: print('ten', flush=True)",
+            "    return update(self, frame, found)",
+            "tracker.ByteTracker.update = told",
+            "from trackweave.cli.app import main",
+            "main()",
+        ]
+    )
+    run = tmp_path / "run"
+    command = [sys.executable, "-c", program, "boxes", camera, "-o", str(run), "--detector", "motion"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ten\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert summary_of(run)["totals"]["frames"] >= 10
+    assert (run / "tracks.mot.txt").is_file()
+    assert "report: " in out
+
+
+def test_max_frames_of_a_live_source(shell: Shell, camera: str, tmp_path: Path) -> None:
+    done = shell("boxes", camera, "-o", tmp_path / "run", "--max-frames", 5)
+    assert done.code == 0, done.err
+    assert summary_of(tmp_path / "run")["totals"]["frames"] == 5
+
+
+def test_python_m_cli_from_a_checkout(sequence: Path, tmp_path: Path) -> None:
+    """As the guide to data collection has it: variables, then `python -m cli`."""
+    log = tmp_path / "logs"
+    variables = {"TRANSFORMER_LOG_DIR": str(log), "TRANSFORMER_LOG_EMBED_DIM": "32", "APPEAR_MEMORY_ENABLE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "--video", sequence, "--log-level", "INFO", "-o", tmp_path / "run", "--no-viz"],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "samples: 11" in done.stdout
+    sample = first_sample(log)
+    assert sample.det_embeddings.shape == (2, 32)
+    assert np.abs(sample.det_embeddings).sum() > 0
