@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -256,6 +254,7 @@ def test_samples_need_a_size(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="give --size WxH"):
         track_boxes(None, tmp_path / "run", detections=det, log=LogSettings(dir=tmp_path / "log"))
     assert not (tmp_path / "log").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
@@ -448,12 +447,13 @@ track_boxes(sys.argv[1], sys.argv[2])
 
 def test_a_killed_run_leaves_temporaries_that_the_next_one_clears(tmp_path: Path) -> None:
     folder, run = make_sequence(tmp_path / "toy", images=12), tmp_path / "run"
-    process = subprocess.Popen([sys.executable, "-c", SLOW, folder, run], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    with process.stdout as told:
-        assert told.readline() == "half way\n"
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    command = [sys.executable, "-c", SLOW, str(folder), str(run)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "half way\n"
+        finally:
+            process.kill()
     left = names(run)
     assert left
     assert all(name.endswith(".partial") for name in left)

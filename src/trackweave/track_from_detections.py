@@ -10,10 +10,9 @@ import json
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +21,19 @@ import numpy as np
 from trackweave.association.data_collection import DEFAULT_EMBED_DIM, GT_COLUMN, SampleLogger
 from trackweave.association.ground_truth import NOBODY, gt_track_ids
 from trackweave.association.log_settings import LogSettings
-from trackweave.detectors.embedding import Embedder
-from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.errors import FrameError, RunFolderError, SettingError
 from trackweave.formats.motchallenge import GroundTruth, read_ground_truth
-from trackweave.frames.source import FrameSource, RGBFrame
+from trackweave.frames.source import FrameSource
 from trackweave.mot.box_overlay import BoxOverlay
-from trackweave.mot.camera_motion import GivenCameraMotion
+from trackweave.mot.box_pass import BoxPass
 from trackweave.mot.census import TrackCensus
-from trackweave.mot.perception import (
-    Camera,
-    Perception,
-    PerceptionSettings,
-    open_camera,
-    open_embedder,
-    open_visibility,
-)
-from trackweave.mot.refinement import RefinementSettings
+from trackweave.mot.perception import PerceptionSettings
+from trackweave.mot.refinement import RefinedTracks, RefinementSettings
 from trackweave.mot.remarks import Remarks
 from trackweave.mot.settings import TrackerSettings, preset
 from trackweave.mot.sight import Given, Sight, open_sight
 from trackweave.mot.track_writer import TrackWriter
-from trackweave.mot.tracker import ByteTracker
-from trackweave.mot.video_input import InputFrame, InputSettings, VideoInput, open_input
+from trackweave.mot.video_input import InputSettings, VideoInput, open_input
 from trackweave.storage.files import remove_partials, write_json
 from trackweave.storage.run import FrameList, RunManifest, RunPaths, ensure_writable
 from trackweave.storage.tracks_archive import TracksArchive
@@ -54,8 +43,6 @@ from trackweave.structures.warning import RunWarning
 from trackweave.tracking.helpers import ProgressPrinter, TimingAggregator
 
 SUMMARY_VERSION = 1
-ASSUMED_RATE = 30.0
-"""Frames per second where nobody knows; the run says so."""
 Progress = Callable[[str, int], ProgressPrinter]
 
 
@@ -156,33 +143,39 @@ def track_boxes(
         SettingError: a setting is wrong.
     """
     how = tracker if isinstance(tracker, TrackerSettings) else preset(tracker)
-    looks = perception or PerceptionSettings()
+    looks, video, log = perception or PerceptionSettings(), video or InputSettings(), log or LogSettings()
     refinement = None if refinement == RefinementSettings() else refinement
-    video = video or InputSettings()
     remarks = Remarks(video.on_bad_item, [*warnings])
     run, timer = RunPaths(Path(output)), TimingAggregator()
     with ExitStack() as stack:
         with timer.track("open"):
             opened = stack.enter_context(open_input(source, video))
             sight = stack.enter_context(_opened_sight(detections, opened, looks, remarks))
-        job = _Job(opened, sight, how, looks, log or LogSettings(), remarks, timer, stop=stop)
-        _claim(run)
+            boxes = BoxPass(
+                opened, sight, how, looks, remarks, timer.track, reads_visibility=log.dir is not None, stop=stop
+            )
+        _check_log(log, opened)
         census = TrackCensus(step=opened.step)
         writer = TrackWriter(run, census, refinement, {"source": opened.path})
-        display = job.display(progress, "tracking", stack)
-        overlay_now = BoxOverlay(run.overlay, opened, remarks, timer.track, wanted=overlay and refinement is None)
-        with writer, overlay_now, closing(job.tracked(draws=overlay_now.is_on)) as stream:
+        drawing = BoxOverlay(run.overlay, opened, remarks, timer.track, wanted=overlay and refinement is None)
+        display = _display(progress, "tracking", opened, stack)
+        _claim(run)
+        logger = stack.enter_context(_logger(log, opened, "tracker"))
+        with writer, drawing, closing(boxes.tracked(logger, draws=drawing.is_on)) as stream:
             for frame, tracked in stream:
                 with timer.track("write"):
                     tracks = writer.write(frame.index, frame.time, tracked)
-                overlay_now.draw(frame, tracks)
+                drawing.draw(frame, tracks)
                 if display is not None:
-                    display.update(job.frames, frame.index)
+                    display.update(boxes.frames, frame.index)
             with timer.track("write"):
                 writer.finish(opened.times)
+                samples = _closed(logger, remarks)
         if overlay and writer.refined is not None:
-            _draw_refined(run, job, writer.refined.tracks)
-        return _finish(run, job, census, writer, refinement)
+            _draw_refined(run, opened, remarks, timer, writer.refined.tracks)
+        config = {"tracker": how, "input": video, "perception": looks, "refinement": refinement, "log": log}
+        made = _Made(opened, boxes, sight, census, writer.refined, remarks, timer, _log_record(log, opened, samples))
+        return _finish(run, made, {name: part.model_dump(mode="json") for name, part in config.items() if part})
 
 
 def build_samples(
@@ -225,21 +218,28 @@ def build_samples(
     built = []
     for path, boxes in known.items():
         remarks, timer = Remarks(video.on_bad_item), TimingAggregator()
+        names = _Names(boxes)
         with ExitStack() as stack:
             opened = stack.enter_context(open_input(path, video))
             sight = stack.enter_context(_opened_sight(detections, opened, looks, remarks))
+            work = BoxPass(
+                opened, sight, how, looks, remarks, timer.track, annotate=names.annotate, reads_visibility=True
+            )
             folder = Path(directory) / opened.name if separate else Path(directory)
             log = LogSettings(dir=folder, embed_dim=embed_dim, sequence=opened.name)
-            job = _Job(opened, sight, how, looks, log, remarks, timer, truth=boxes)
-            display = job.display(progress, opened.name, stack)
-            for frame, _ in stack.enter_context(closing(job.tracked(draws=False))):
+            _check_log(log, opened)
+            display = _display(progress, opened.name, opened, stack)
+            logger = stack.enter_context(_logger(log, opened, "ground_truth"))
+            for frame, _ in stack.enter_context(closing(work.tracked(logger))):
                 if display is not None:
-                    display.update(job.frames, frame.index)
-            built.append(
-                BuiltSamples(
-                    opened.name, folder, job.frames, job.logged, job.detections, job.identified, tuple(remarks.warnings)
-                )
+                    display.update(work.frames, frame.index)
+            samples = _closed(logger, remarks)
+        remarks.warnings += work.summary.warnings
+        built.append(
+            BuiltSamples(
+                opened.name, folder, work.frames, samples, names.seen, names.identified, tuple(remarks.warnings)
             )
+        )
     return built
 
 
@@ -253,166 +253,66 @@ def _opened_sight(given: Given | None, video: VideoInput, looks: PerceptionSetti
     return open_sight(given, video, remarks, detector=looks.detector, options=looks.detector_options)
 
 
-@dataclass
-class _Job:
-    """One pass over a video: what sees, what links, what looks on; and what was counted on the way."""
+class _Names:
+    """Writes the true identity of each detection beside it, and counts."""
 
-    video: VideoInput
-    sight: Sight
-    how: TrackerSettings
-    looks: PerceptionSettings
-    log: LogSettings
-    remarks: Remarks
-    timer: TimingAggregator
-    truth: GroundTruth | None = None
-    stop: threading.Event | None = None
-    frames: int = 0
-    detections: int = 0
-    identified: int = 0
-    logged: int = 0
-    tracker: ByteTracker | None = None
-    visibility: VisibilityEstimator | None = None
-    embedder: Embedder | None = None
-    camera: Camera | None = None
+    def __init__(self, truth: GroundTruth) -> None:
+        self._truth = truth
+        self.seen = 0
+        self.identified = 0
 
-    def tracked(self, *, draws: bool) -> Generator[tuple[InputFrame, Detections]]:
-        """Frames with the tracker's answers.
-
-        Args:
-            draws: whether the caller draws on the pictures: then those that cannot be read are found here.
-
-        Raises:
-            InputError: a frame or a detection that cannot be used.
-            ArtifactError: a sample that cannot be written.
-        """
-        with ExitStack() as stack:
-            with self.timer.track("open"):
-                eyes = self._perception()
-                logger = self._logger(stack)
-                rate = self.video.frame_rate or ASSUMED_RATE
-                self.tracker = ByteTracker(self.how, frame_rate=rate, size=self.video.size, observer=logger)
-            wanted = self.video.has_images and (draws or eyes.needs_images or self.sight.looks)
-            for frame in self._frames():
-                image, readable = self._picture(frame) if wanted else (None, True)
-                if not readable and self.sight.looks:
-                    continue
-                context, found = eyes.look(frame, image)
-                with self.timer.track("track"):
-                    tracked = self.tracker.update(context, found)
-                if tracked.track_id is None:  # the tracker left the frame out: it is not later than the one before
-                    continue
-                self.frames += 1
-                self.detections += len(found)
-                if GT_COLUMN in found.data:
-                    self.identified += int(np.count_nonzero(found.data[GT_COLUMN] != NOBODY))
-                yield frame, tracked
-        if logger is not None:
-            self.logged = logger.written
-            self.remarks.warnings += logger.warnings
-        self._note_ending()
-
-    def display(self, progress: Progress | None, label: str, stack: ExitStack) -> ProgressPrinter | None:
-        """A progress display over the frames, when somebody wants one and their number is known."""
-        if progress is None or self.video.positions is None:
-            return None
-        display = progress(label, len(self.video.positions))
-        stack.callback(display.close)
-        return display
-
-    def _perception(self) -> Perception:
-        self.embedder = open_embedder(self.looks.embedder, self.video, self.how, self.remarks)
-        self.camera = open_camera(self.looks.camera, self.video, self.how)
-        self.visibility = open_visibility(
-            self.looks, self.how, needed=self.log.dir is not None or self.embedder is not None
-        )
-        return Perception(
-            self.sight.detect,
-            visibility=self.visibility,
-            embedder=self.embedder,
-            camera=self.camera,
-            confidence=self.how.confidence_threshold,
-            annotate=None if self.truth is None else partial(_with_truth, self.truth),
-            stage=self.timer.track,
-            size=self.video.size,
-        )
-
-    def _frames(self) -> Iterator[InputFrame]:
-        """The video's frames until it ends, breaks off, or somebody says stop."""
-        frames = self.video.frames()
-        while self.stop is None or not self.stop.is_set():
-            try:
-                with self.timer.track("read"):
-                    frame = next(frames, None)
-            except FrameError as error:
-                # What a live source has shown cannot be had again: a break ends the run, it does not undo it.
-                if self.video.kind != "live" or not self.frames:
-                    raise
-                if self.stop is None or not self.stop.is_set():
-                    self.remarks.warn("frames", "stream-broke-off", str(error))
-                return
-            if frame is None:
-                return
-            yield frame
-
-    def _picture(self, frame: InputFrame) -> tuple[RGBFrame | None, bool]:
-        """The frame's picture, and whether it could be read."""
-        try:
-            with self.timer.track("read"):
-                return frame.image(), True
-        except FrameError as error:
-            if self.remarks.on_bad_item == "error":
-                raise
-            self.remarks.skip("frame-unreadable", str(error))
-            return None, False
-
-    def _logger(self, stack: ExitStack) -> SampleLogger | None:
-        if self.log.dir is None:
-            return None
-        if self.video.size is None and self.video.kind != "live":
-            raise SettingError(f"{self.video.path}: samples need the frames' size, which is not known: give --size WxH")
-        return stack.enter_context(
-            SampleLogger(
-                self.log.dir,
-                sequence=self.log.sequence or self.video.name,
-                fps=self.video.frame_rate,
-                size=self.video.size,
-                embed_dim=self.log.embed_dim,
-                label_source="tracker" if self.truth is None else "ground_truth",
-            )
-        )
-
-    def _note_ending(self) -> None:
-        live = self.video.live
-        if live is not None and live.ending is not None:
-            self.remarks.warn("frames", "stream-ended", f"{self.video.path}: {live.ending}")
-        if live is not None and live.dropped:
-            text = f"{self.video.path}: {live.dropped} pictures could not be decoded and are missing"
-            self.remarks.skip("picture-dropped", text, live.dropped)
-
-    def config(self, refinement: RefinementSettings | None) -> dict[str, Any]:
-        """All settings as the manifest holds them."""
-        parts = {
-            "tracker": self.how,
-            "input": self.video.settings,
-            "perception": self.looks,
-            "refinement": refinement or RefinementSettings(),
-            "log": self.log,
-        }
-        return {name: part.model_dump(mode="json") for name, part in parts.items()}
+    def annotate(self, index: int, found: Detections) -> Detections:
+        """A frame's detections with their identities."""
+        true = gt_track_ids(found.xyxy, self._truth.at(index))
+        self.seen += len(true)
+        self.identified += int(np.count_nonzero(true != NOBODY))
+        return replace(found, data={**found.data, GT_COLUMN: true})
 
 
-def _with_truth(truth: GroundTruth, index: int, found: Detections) -> Detections:
-    return replace(found, data={**found.data, GT_COLUMN: gt_track_ids(found.xyxy, truth.at(index))})
+def _display(progress: Progress | None, label: str, video: VideoInput, stack: ExitStack) -> ProgressPrinter | None:
+    """A progress display over the frames, when somebody wants one and their number is known."""
+    if progress is None or video.positions is None:
+        return None
+    display = progress(label, len(video.positions))
+    stack.callback(display.close)
+    return display
 
 
-def _draw_refined(run: RunPaths, job: _Job, tracks: Tracks) -> None:
+def _check_log(log: LogSettings, video: VideoInput) -> None:
+    if log.dir is not None and video.size is None and video.kind != "live":
+        raise SettingError(f"{video.path}: samples need the frames' size, which is not known: give --size WxH")
+
+
+def _logger(log: LogSettings, video: VideoInput, label_source: str) -> AbstractContextManager[SampleLogger | None]:
+    """The logger that the settings ask for; inside its `with` block None when they ask for none."""
+    if log.dir is None:
+        return nullcontext()
+    return SampleLogger(
+        log.dir,
+        sequence=log.sequence or video.name,
+        fps=video.frame_rate,
+        size=video.size,
+        embed_dim=log.embed_dim,
+        label_source=label_source,
+    )
+
+
+def _closed(logger: SampleLogger | None, remarks: Remarks) -> int:
+    """Waits until all samples are written; their number."""
+    if logger is None:
+        return 0
+    logger.close()
+    remarks.warnings += logger.warnings
+    return logger.written
+
+
+def _draw_refined(run: RunPaths, video: VideoInput, remarks: Remarks, timer: TimingAggregator, tracks: Tracks) -> None:
     """The overlay of tracks that were refined after the pass: the frames are read a second time."""
-    video = job.video
     if video.kind == "live":
         text = f"{video.path}: no overlay: refined tracks are known at the end, and live pictures are gone by then"
-        job.remarks.warn("overlay", "overlay-unavailable", text)
+        remarks.warn("overlay", "overlay-unavailable", text)
         return
-    with BoxOverlay(run.overlay, video, job.remarks, job.timer.track) as drawing:
+    with BoxOverlay(run.overlay, video, remarks, timer.track) as drawing:
         if drawing.is_on:
             for frame in video.frames():
                 drawing.draw(frame, tracks.at(frame.index))
@@ -434,98 +334,97 @@ def _claim(run: RunPaths) -> None:
     remove_partials(root)
 
 
-def _finish(
-    run: RunPaths, job: _Job, census: TrackCensus, writer: TrackWriter, refinement: RefinementSettings | None
-) -> BoxRunResult:
+@dataclass(frozen=True)
+class _Made:
+    """What a finished run is told from."""
+
+    video: VideoInput
+    boxes: BoxPass
+    sight: Sight
+    census: TrackCensus
+    refined: RefinedTracks | None
+    remarks: Remarks
+    timer: TimingAggregator
+    log: dict[str, Any] | None
+
+
+def _finish(run: RunPaths, made: _Made, config: Mapping[str, Any]) -> BoxRunResult:
     """Writes what tells of the whole run; the manifest last, as it claims the folder."""
-    taken = job.video.source()
+    video, remarks = made.video, made.remarks
+    taken = video.source()
     if taken is not None:
-        FrameList(taken.indices, taken.names, job.video.times_of(taken.indices), taken.size).write(run.frames)
-    summary = _summary(job, census, writer)
-    made = {"input": summary["input"], "detections": summary["detections"], "config": job.config(refinement)}
+        FrameList(taken.indices, taken.names, video.times_of(taken.indices), taken.size).write(run.frames)
+    summary = _summary(made, config)
+    identity = {"input": summary["input"], "detections": summary["detections"], "config": config}
     files = {"archive": run.tracks, "mot": run.mot, "overlay": run.overlay, "frames": run.frames}
     manifest = RunManifest.load(run.manifest)
     manifest.merge(
         {
             "kind": "boxes",
-            "fingerprint": hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:32],
-            **made,
+            "fingerprint": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32],
+            **identity,
             "tracks": {name: path.name for name, path in files.items() if path.is_file()},
         }
     )
-    manifest.replace_warnings(job.remarks.warnings, stages=(), level=None)
+    manifest.replace_warnings(remarks.warnings, stages=(), level=None)
     manifest.set_totals({key: summary[key] for key in ("totals", "durations", "peak_rss_mb")})
     write_json(run.summary, summary)
     manifest.write()
-    return BoxRunResult(run, summary, tuple(job.remarks.warnings))
+    return BoxRunResult(run, summary, tuple(remarks.warnings))
 
 
-def _summary(job: _Job, census: TrackCensus, writer: TrackWriter) -> dict[str, Any]:
-    if job.tracker is None:
-        raise ValueError("nothing was tracked")
-    told, counted, refined = job.tracker.summary, census.summary(), writer.refined
-    job.remarks.warnings += told.warnings
-    seconds = job.timer.total("track")
+def _summary(made: _Made, config: Mapping[str, Any]) -> dict[str, Any]:
+    told, counted, refined = made.boxes.summary, made.census.summary(), made.refined
+    made.remarks.warnings += told.warnings
+    seconds = made.timer.total("track")
     return {
         "schema_version": SUMMARY_VERSION,
         "command": "boxes",
-        "input": _input_record(job),
-        "detections": dict(job.sight.record),
-        "tracker": job.how.model_dump(mode="json"),
+        "input": _input_record(made.video, made.boxes.frames),
+        "detections": dict(made.sight.record),
+        "tracker": config["tracker"],
         "totals": {
-            "frames": job.frames,
-            "detections": job.detections,
+            "frames": made.boxes.frames,
+            "detections": made.boxes.detections,
             "tracks": counted["tracks"],
             "boxes": counted["boxes"],
             "births": told.tracks,
             "reactivations": told.reactivations,
-            "est_id_switches": told.est_id_switches if job.how.diagnostics else None,
+            "est_id_switches": told.est_id_switches if config["tracker"]["diagnostics"] else None,
             "interpolated": 0 if refined is None else refined.interpolated,
             "removed": 0 if refined is None else refined.removed,
         },
-        "skipped": dict(job.remarks.skipped + Counter(told.skipped)),
+        "skipped": dict(made.remarks.skipped + Counter(told.skipped)),
         "suspected_switches": [event.to_json() for event in told.suspected],
         "track_lengths": counted["lengths"],
         "longest_tracks": counted["longest_tracks"],
-        "visibility": None if job.visibility is None else {m.name.lower(): n for m, n in job.visibility.counts.items()},
-        "embedder": None if job.embedder is None else {"name": job.embedder.name, "width": job.embedder.width},
-        "camera": _camera_record(job.camera),
-        "log": _log_record(job),
-        "association_fps": round(job.frames / seconds, 1) if seconds else None,
-        "durations": {stage: round(taken, 4) for stage, taken in job.timer.items()},
+        **made.boxes.signals(),
+        "log": made.log,
+        "association_fps": round(made.boxes.frames / seconds, 1) if seconds else None,
+        "durations": {stage: round(taken, 4) for stage, taken in made.timer.items()},
         "peak_rss_mb": round(_peak_rss_mb(), 1),
-        "warnings": [warning.to_json() for warning in job.remarks.warnings],
+        "warnings": [warning.to_json() for warning in made.remarks.warnings],
     }
 
 
-def _input_record(job: _Job) -> dict[str, Any]:
-    video = job.video
+def _input_record(video: VideoInput, frames: int) -> dict[str, Any]:
     height, width = video.size or (None, None)
     return {
         "path": video.path,
         "kind": video.kind,
         "name": video.name,
-        "frames": job.frames,
+        "frames": frames,
         "frame_rate": video.frame_rate,
         "height": height,
         "width": width,
     }
 
 
-def _log_record(job: _Job) -> dict[str, Any] | None:
-    if job.log.dir is None:
+def _log_record(log: LogSettings, video: VideoInput, samples: int) -> dict[str, Any] | None:
+    if log.dir is None:
         return None
-    sequence = job.log.sequence or job.video.name
     # The logger lets the tracker wait rather than drop a sample.
-    return {"directory": str(job.log.dir), "sequence": sequence, "logged": job.logged, "dropped": 0}
-
-
-def _camera_record(camera: Camera | None) -> dict[str, Any] | None:
-    if camera is None:
-        return None
-    if isinstance(camera, GivenCameraMotion):
-        return {"kind": "given", "missing": camera.missing}
-    return {"kind": "estimate", "failures": {str(reason): count for reason, count in camera.failures.items()}}
+    return {"directory": str(log.dir), "sequence": log.sequence or video.name, "logged": samples, "dropped": 0}
 
 
 def _peak_rss_mb() -> float:

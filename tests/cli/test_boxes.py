@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -253,7 +252,7 @@ def test_bad_usage(shell: Shell, sequence: Path, tmp_path: Path, arguments: list
     done = shell("boxes", sequence, "-o", tmp_path / "run", *arguments)
     assert done.code == 2
     assert says in done.err
-    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
+    assert not (tmp_path / "run").exists()
 
 
 def broken_model(sequence: Path) -> list[str]:
@@ -323,42 +322,46 @@ def test_an_interrupted_run_leaves_nothing(
 
 @pytest.fixture
 def camera() -> Iterator[str]:
-    """A motion-JPEG stream that shows 30 pictures and then holds the line."""
+    """A motion-JPEG stream of minutes."""
     parts = []
-    for frame in range(30):
-        done, encoded = cv2.imencode(".jpg", picture(frame % 12)[:, :, ::-1])
+    for frame in range(12):
+        done, encoded = cv2.imencode(".jpg", picture(frame)[:, :, ::-1])
         assert done
         parts.append(b"--next\r\nContent-Type: image/jpeg\r\n\r\n" + encoded.tobytes() + b"\r\n")
-    with serving(*parts, kind=MOTION_JPEG, then_wait=threading.Event()) as url:
+    with serving(*(400 * parts), kind=MOTION_JPEG) as url:
         yield url
 
 
+SLOWLY = """
+import time
+from trackweave.cli.app import main
+from trackweave.mot.tracker import ByteTracker
+
+update = ByteTracker.update
+def slowly(self, frame, found):
+    if frame.index == 10:
+        print("ten", flush=True)
+    time.sleep(0.05)
+    return update(self, frame, found)
+ByteTracker.update = slowly
+main()
+"""
+
+
 def test_ctrl_c_ends_a_live_run_with_what_is_there(camera: str, tmp_path: Path) -> None:
-    """Stopped while it waits for the next picture: the tracks so far are kept, the exit code is 0."""
-    program = "\n".join(
-        [
-            "import sys, trackweave.frames.live as live",
-            "live.TIMEOUT_S = 3.0",
-            "live.open_live.__kwdefaults__['timeout_s'] = 3.0",
-            "import trackweave.mot.tracker as tracker",
-            "update = tracker.ByteTracker.update",
-            "def told(self, frame, found):",
-            "    if frame.index == 10: print('ten', flush=True)",
-            "    return update(self, frame, found)",
-            "tracker.ByteTracker.update = told",
-            "from trackweave.cli.app import main",
-            "main()",
-        ]
-    )
+    """The tracks so far are kept, and the exit code is 0."""
     run = tmp_path / "run"
-    command = [sys.executable, "-c", program, "boxes", camera, "-o", str(run), "--detector", "motion"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ten\n"
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    command = [sys.executable, "-c", SLOWLY, "boxes", camera, "-o", str(run), "--detector", "motion"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ten\n"
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=100)
+        finally:
+            process.kill()
     assert process.returncode == 0, err
-    assert summary_of(run)["totals"]["frames"] >= 10
+    assert 10 <= summary_of(run)["totals"]["frames"] < 4000
     assert (run / "tracks.mot.txt").is_file()
     assert "report: " in out
 

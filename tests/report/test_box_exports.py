@@ -64,7 +64,7 @@ def test_the_page_tells_what_was_left_out_and_suspected(run: Path) -> None:
     page = render_report(facts)
     assert "frame-unreadable" in page
     assert "exchange, tracks 1, 2, confidence 0.81" in page
-    assert "10 more in summary.json" in page
+    assert "40 more in summary.json" in page
     assert "498 shorter tracks are not shown" in page
     assert "suspected switches" in page
 

@@ -62,8 +62,8 @@ class Perception:
 
     Args:
         detect: the detections of a frame.
-        visibility: fills `Detections.visibility`; None leaves it as it is.
-        embedder: fills `Detections.embedding`; None leaves it as it is.
+        visibility: fills `Detections.visibility` where the detector did not; None leaves it as it is.
+        embedder: fills `Detections.embedding` where the detector did not; None leaves it as it is.
         camera: motion since the frame before; None = none is told.
         confidence: detections below are neither described nor hide others.
         annotate: adds columns to a frame's detections.
@@ -112,7 +112,7 @@ class Perception:
         if self._visibility is not None and found.visibility is None:
             with self._stage("visibility"):
                 found = replace(found, visibility=self._visibility.estimate(found, image, size=size).visibility)
-        if self._embedder is not None and image is not None:
+        if self._embedder is not None and image is not None and found.embedding is None:
             with self._stage("embed"):
                 found = replace(found, embedding=self._described(self._embedder, image, found))
         camera = None

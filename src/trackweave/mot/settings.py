@@ -54,7 +54,7 @@ class TrackerSettings(BaseModel):
     buffer: float = Field(
         default=0.0, ge=0, le=2, description="boxes are widened by this share on each side before IoU"
     )
-    buffer_growth: float = Field(default=0.01, ge=0, le=1, description="more of it per 1/30 s without a match")
+    buffer_growth: float = Field(default=0.005, ge=0, le=1, description="more of it per 1/30 s without a match")
     buffer_limit: float = Field(default=0.5, ge=0, le=2, description="and no more than this")
     height_power: float = Field(
         default=1.5, ge=0, le=8, description="IoU is multiplied by the ratio of heights to this power"
@@ -62,7 +62,7 @@ class TrackerSettings(BaseModel):
     observed_height: bool = Field(default=True, description="the height last seen is compared, not the predicted one")
     distance_share: float = Field(default=0.1, ge=0, le=1, description="share of centre distance in the similarity")
     unsteady_distance_share: float = Field(
-        default=0.3, ge=0, le=1, description="distance_share where box sizes jitter, see stream.Unsteadiness"
+        default=0.4, ge=0, le=1, description="distance_share where box sizes jitter, see stream.Unsteadiness"
     )
     distance_scale: float = Field(
         default=0.5, gt=0, le=5, description="distance in box sizes at which it has fallen to 0.6"
@@ -71,6 +71,9 @@ class TrackerSettings(BaseModel):
         default=0.0, ge=0, le=1, description="cost of turning away from the direction of travel"
     )
     score_weight: float = Field(default=0.0, ge=0, le=1, description="how far a low score lowers the similarity")
+    clutter_score_weight: float = Field(
+        default=0.5, ge=0, le=1, description="score_weight where low scores abound, see stream.Clutter"
+    )
     max_mahalanobis: float | None = Field(default=None, gt=0, description="gate: squared distance of the centre, 2 dof")
     max_distance: float | None = Field(default=None, gt=0, description="gate: centre distance in box sizes")
     classes: Literal["separate", "votes", "ignored"] = Field(
@@ -117,43 +120,49 @@ class TrackerSettings(BaseModel):
     )
 
 
-_CLASSIC: dict[str, Any] = {
-    "instant_score": None,
-    "tentative_first": False,
-    "buffer_growth": 0.0,
-    "height_power": 0.0,
-    "observed_height": False,
-    "distance_share": 0.0,
-    "unsteady_distance_share": 0.0,
-    "duplicate_overlap": None,
-    "camera_motion": "off",
-}
-
-
-def _fixed_scores(high: float, birth: float) -> dict[str, float]:
-    """Score thresholds that do not adapt."""
-    return {"high_score": high, "birth_score": birth, "clutter_high_score": high, "clutter_birth_score": birth}
+def _published(*, high: float, birth: float, score_weight: float = 0.0, **others: Any) -> TrackerSettings:
+    """A tracker as its paper has it: nothing adapts to the stream, and none of our own cues is used."""
+    values: dict[str, Any] = {
+        "high_score": high,
+        "birth_score": birth,
+        "score_weight": score_weight,
+        "clutter_high_score": high,
+        "clutter_birth_score": birth,
+        "clutter_score_weight": score_weight,
+        "distance_share": 0.0,
+        "unsteady_distance_share": 0.0,
+        "instant_score": None,
+        "tentative_first": False,
+        "buffer_growth": 0.0,
+        "height_power": 0.0,
+        "observed_height": False,
+        "duplicate_overlap": None,
+        "camera_motion": "off",
+    }
+    return TrackerSettings(**values | others)
 
 
 PRESETS: Mapping[str, TrackerSettings] = MappingProxyType(
     {
         "adaptive": TrackerSettings(),
         # Zhang et al., "ByteTrack", ECCV 2022, arXiv 2110.06864.
-        "bytetrack": TrackerSettings(**_CLASSIC, **_fixed_scores(0.6, 0.7), score_weight=1.0, width_noise_by_width=0.0),
+        "bytetrack": _published(high=0.6, birth=0.7, score_weight=1.0, width_noise_by_width=0.0),
         # Bewley et al., "Simple Online and Realtime Tracking", ICIP 2016, arXiv 1602.00763.
-        "sort": TrackerSettings(
-            **_CLASSIC | {"tentative_first": True},
-            **_fixed_scores(0.25, 0.25),
+        "sort": _published(
+            high=0.25,
+            birth=0.25,
             confidence_threshold=0.25,
             low_scores=False,
+            tentative_first=True,
             min_similarity=0.3,
             confirm_hits=3,
             streak_to_show=3,
         ),
         # Cao et al., "Observation-Centric SORT", CVPR 2023, arXiv 2203.14360.
-        "ocsort": TrackerSettings(
-            **_CLASSIC | {"tentative_first": True},
-            **_fixed_scores(0.6, 0.6),
+        "ocsort": _published(
+            high=0.6,
+            birth=0.6,
+            tentative_first=True,
             min_similarity=0.3,
             min_similarity_low=0.3,
             confirm_hits=3,
@@ -162,12 +171,7 @@ PRESETS: Mapping[str, TrackerSettings] = MappingProxyType(
             observation_centred=True,
         ),
         # Aharon et al., "BoT-SORT", arXiv 2206.14651.
-        "botsort": TrackerSettings(
-            **_CLASSIC | {"camera_motion": "given"},
-            **_fixed_scores(0.6, 0.7),
-            score_weight=1.0,
-            appearance_memory=True,
-        ),
+        "botsort": _published(high=0.6, birth=0.7, score_weight=1.0, camera_motion="given", appearance_memory=True),
     }
 )
 """Configurations of the one tracker by name; `adaptive` is ours and the default."""

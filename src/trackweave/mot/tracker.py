@@ -278,15 +278,24 @@ class ByteTracker:
 
     def _adapt(self, scores: NDArray[np.float64]) -> None:
         """Moves the score thresholds with the detector's clutter, and the weight of places with its unsteadiness."""
-        settings, now = self.settings, self._parameters
         self._clutter.observe(scores)
-        level = self._clutter.level
-        high = settings.high_score + level * (settings.clutter_high_score - settings.high_score)
-        birth = settings.birth_score + level * (settings.clutter_birth_score - settings.birth_score)
-        place = self._unsteadiness.level
-        share = settings.distance_share + place * (settings.unsteady_distance_share - settings.distance_share)
-        if (high, birth, share) != (now.high_score, now.birth_score, now.distance_share):
-            self._parameters = now._replace(high_score=high, birth_score=birth, distance_share=share)
+        changed = {name: value for name, value in self._adapted().items() if value != getattr(self._parameters, name)}
+        if changed:
+            self._parameters = self._parameters._replace(**changed)
+
+    def _adapted(self) -> dict[str, float]:
+        """What the stream asks for: each value lies between a setting and its counterpart for the other extreme."""
+
+        def between(plain: float, extreme: float, level: float) -> float:
+            return plain + level * (extreme - plain)
+
+        how, clutter, unsteady = self.settings, self._clutter.level, self._unsteadiness.level
+        return {
+            "high_score": between(how.high_score, how.clutter_high_score, clutter),
+            "birth_score": between(how.birth_score, how.clutter_birth_score, clutter),
+            "score_weight": between(how.score_weight, how.clutter_score_weight, clutter),
+            "distance_share": between(how.distance_share, how.unsteady_distance_share, unsteady),
+        }
 
     def _embedding(self, frame: int, detections: Detections, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
         """`(D, E)` unit rows of the detections that take part; zeros where one is not described."""

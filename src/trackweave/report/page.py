@@ -21,7 +21,6 @@ COUNT_NAMES = {
     "prompts": "prompts",
     "objects": "tracks",
     "object_frames": "masks",
-    "est_id_switches": "suspected switches",
 }
 
 
@@ -64,7 +63,7 @@ def render_report(facts: RunFacts) -> str:
         facts=facts,
         predictor=_predictor(facts),
         histogram=_length_histogram(facts),
-        switches=facts.summary.get("suspected_switches") or [],
+        switches=sorted(facts.summary.get("suspected_switches") or [], key=lambda event: -event["confidence"]),
         skipped=facts.summary.get("skipped") or {},
         command=_command(facts),
         recorded=_recorded(facts),

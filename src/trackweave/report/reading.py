@@ -189,7 +189,9 @@ def _level(paths: RunPaths, level: int, stats: Mapping[str, Any], damaged: list[
 def _boxes(summary: Mapping[str, Any]) -> LevelFacts:
     """What a run of boxes counted; figures that are nothing are left out unless they say that all went well."""
     totals = {key: value for key, value in summary["totals"].items() if isinstance(value, int)}
-    always = ("frames", "detections", "tracks", "boxes", "est_id_switches")
+    if "est_id_switches" in totals:
+        totals["suspected_switches"] = totals.pop("est_id_switches")
+    always = ("frames", "detections", "tracks", "boxes", "suspected_switches")
     counts = {key: value for key, value in totals.items() if value or key in always}
     lives = [_life(row) for row in summary["longest_tracks"]]
     return LevelFacts(0, counts, {}, [], lives, [], totals["tracks"] - len(lives), "Tracks")
