@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numba
 import numpy as np
 from numba import boolean, float64, int64, types
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 
 from trackweave.mot.kalman import begin, correct, retrace
 from trackweave.mot.parameters import PARAMETERS, Parameters
+from trackweave.mot.stream import LARGE_CHANGE
 from trackweave.mot.track_table import (
     AGE,
     CLASS,
@@ -61,7 +64,7 @@ def vote(votes: NDArray[np.float64], class_id: int, score: float) -> int:
 
 
 @numba.njit(
-    types.UniTuple(int64, 3)(
+    types.Tuple((int64, int64, int64, int64, float64))(
         float64[:, :, ::1],
         float64[:, :, ::1],
         float64[:, :, ::1],
@@ -106,7 +109,7 @@ def commit(
     row_of: NDArray[np.int64],
     shown: NDArray[np.bool_],
     source: NDArray[np.int64],
-) -> tuple[int, int, int]:
+) -> tuple[int, int, int, int, float]:
     """Updates the table in place.
 
     Args:
@@ -124,13 +127,16 @@ def commit(
         source: `(n + D,)` out: the row that each row of the table came from; −1 for a new track.
 
     Returns:
-        T afterwards, the next free id, and how many lost tracks were found again.
+        T afterwards, the next free id, how many lost tracks were found again, and how many tracks were matched on
+        this frame and the one before, with the sum of their changes of height as absolute logarithms.
     """
     assigned[:] = -1
     row_of[:] = -1
     shown[:] = False
     found = 0
     kept = 0
+    steady = 0
+    changes = 0.0
     for row in range(n):
         d = match[row]
         counts[row, AGE] += frames
@@ -148,6 +154,9 @@ def commit(
             counts[row, SEEN] += 1
             for k in range(RECENT - 1, 0, -1):
                 recent[row, k] = recent[row, k - 1]
+            if gap <= frames:
+                steady += 1
+                changes += min(LARGE_CHANGE, abs(math.log(boxes[d, 3] / recent[row, 0, 3])))
             recent[row, 0] = boxes[d]
             matched[row] = motion[row]
             values[row, SCORE] = scores[d]
@@ -210,4 +219,4 @@ def commit(
         assigned[d] = counts[row, ID]
         row_of[d] = row
         shown[d] = counts[row, CONFIRMED] == 1
-    return kept, next_id, found
+    return kept, next_id, found, steady, changes

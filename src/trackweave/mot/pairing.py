@@ -63,6 +63,15 @@ def pair_costs(
     it, in units of the pair's own gate: 1 is the price of leaving both without a partner, so `allowed` pairs cost at
     most 1, and one assignment may hold pairs of different gates.
     """
+    # Boxes are visited in the order of their centres: those out of a track's reach are never looked at.
+    order = np.argsort(boxes[:, 0])
+    centres = boxes[order, 0]
+    widest = boxes[:, 2].max()
+    first_price, tentative_price, low_price = (
+        np.float32(1.0 / (1.0 - p.min_similarity)),
+        np.float32(1.0 / (1.0 - p.min_similarity_tentative)),
+        np.float32(1.0 / (1.0 - p.min_similarity_low)),
+    )
     for row in range(n):
         x, y = motion[row, 0, POSITION], motion[row, 1, POSITION]
         width, height = motion[row, 2, POSITION], motion[row, 3, POSITION]
@@ -72,15 +81,18 @@ def pair_costs(
         w1, h1 = width * widen, height * widen
         vx, vy = motion[row, 0, VAR_POSITION], motion[row, 1, VAR_POSITION]
         confirmed, lost = counts[row, CONFIRMED] == 1, counts[row, GAP] > 0
+        first = confirmed or p.tentative_first == 1.0
+        high_price = first_price if first else tentative_price
+        allowed[row] = False
         for d in range(boxes.shape[0]):
+            cost[row, d] = high_price if scores[d] >= p.high_score else low_price
+        reach = 0.5 * (w1 + widest * widen)
+        for k in range(np.searchsorted(centres, x - reach), len(order)):
+            d = order[k]
+            if boxes[d, 0] > x + reach:
+                break
             high = scores[d] >= p.high_score
-            if high:
-                first = confirmed or p.tentative_first == 1.0
-                gate = p.min_similarity if first else p.min_similarity_tentative
-            else:
-                gate = p.min_similarity_low
-            allowed[row, d] = False
-            cost[row, d] = 1.0 / (1.0 - gate)
+            gate = (p.min_similarity if first else p.min_similarity_tentative) if high else p.min_similarity_low
             w2, h2 = boxes[d, 2] * widen, boxes[d, 3] * widen
             dx, dy = boxes[d, 0] - x, boxes[d, 1] - y
             across = min(w1, w2, 0.5 * (w1 + w2) - abs(dx))

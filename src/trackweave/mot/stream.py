@@ -53,12 +53,11 @@ class Unsteadiness:
     def __init__(self) -> None:
         self._sum = self._all = 0.0
 
-    def observe(self, heights: NDArray[np.float64], before: NDArray[np.float64]) -> None:
-        """Takes in the heights of boxes that were matched on this frame and on the one before, `(M,)` each."""
-        n = len(heights)
-        kept = max(0.0, 1 - n / MEMORY)
-        self._sum = kept * self._sum + float(np.minimum(np.abs(np.log(heights / before)), LARGE_CHANGE).sum())
-        self._all = kept * self._all + n
+    def observe(self, total: float, count: int) -> None:
+        """Takes in a frame: the sum of absolute changes of the logarithm of the height, and of how many boxes."""
+        kept = max(0.0, 1 - count / MEMORY)
+        self._sum = kept * self._sum + total
+        self._all = kept * self._all + count
 
     @property
     def mean(self) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +30,6 @@ from trackweave.mot.track_table import (
     GAP,
     SCORE,
     SINCE,
-    STREAK,
     VELOCITY,
     VISIBILITY,
     TrackTable,
@@ -116,6 +114,7 @@ class ByteTracker:
 
     def _start(self) -> None:
         self._parameters = kernel_parameters(self.settings)
+        self._levels = (0.0, 0.0)
         self._clutter = Clutter()
         self._unsteadiness = Unsteadiness()
         self._table = TrackTable()
@@ -188,14 +187,12 @@ class ByteTracker:
         assigned, row_of, source = (np.empty(k, np.int64) for k in (len(rows), len(rows), n + len(rows)))
         shown = np.empty(len(rows), np.bool_)
         opening = self._last is None
-        table.count, self._next_id, found = commit(
-            table.motion, table.matched, table.recent, table.counts, table.values, table.votes, n, match, boxes, scores, classes, seen, frames, opening, self._next_id,
-            self._parameters, assigned, row_of, shown, source,
+        table.count, self._next_id, found, changed, changes = commit(
+            table.motion, table.matched, table.recent, table.counts, table.values, table.votes, n,
+            match, boxes, scores, classes, seen, frames, opening, self._next_id, self._parameters,
+            assigned, row_of, shown, source,
         )  # fmt: skip
-        held = np.flatnonzero(assigned >= 0)
-        table_rows = row_of[held]
-        steady = table.counts[table_rows, STREAK] >= 2
-        self._unsteadiness.observe(table.recent[table_rows[steady], 0, 3], table.recent[table_rows[steady], 1, 3])
+        self._unsteadiness.observe(changes, changed)
         self._frames += 1
         self._reactivations += found
         self._last = context
@@ -279,17 +276,18 @@ class ByteTracker:
     def _adapt(self, scores: NDArray[np.float64]) -> None:
         """Moves the score thresholds with the detector's clutter, and the weight of places with its unsteadiness."""
         self._clutter.observe(scores)
-        changed = {name: value for name, value in self._adapted().items() if value != getattr(self._parameters, name)}
-        if changed:
-            self._parameters = self._parameters._replace(**changed)
+        levels = self._clutter.level, self._unsteadiness.level
+        if levels != self._levels:
+            self._levels = levels
+            self._parameters = self._parameters._replace(**self._adapted(*levels))
 
-    def _adapted(self) -> dict[str, float]:
+    def _adapted(self, clutter: float, unsteady: float) -> dict[str, float]:
         """What the stream asks for: each value lies between a setting and its counterpart for the other extreme."""
 
         def between(plain: float, extreme: float, level: float) -> float:
             return plain + level * (extreme - plain)
 
-        how, clutter, unsteady = self.settings, self._clutter.level, self._unsteadiness.level
+        how = self.settings
         return {
             "high_score": between(how.high_score, how.clutter_high_score, clutter),
             "birth_score": between(how.birth_score, how.clutter_birth_score, clutter),
@@ -354,13 +352,14 @@ class ByteTracker:
         settings = self.settings
         confirmed = self._table.counts[: len(match), CONFIRMED] == 1
         high = scores >= self._parameters.high_score
-        assign(cost, allowed, confirmed | settings.tentative_first, high, match)
+        pairs = np.flatnonzero(allowed)
+        assign(cost, allowed, confirmed | settings.tentative_first, high, match, pairs)
         if settings.low_scores and not high.all():
-            assign(cost, allowed, match < 0, ~high, match)
+            assign(cost, allowed, match < 0, ~high, match, pairs)
         if not settings.tentative_first and not confirmed.all():
             free = high.copy()
             free[match[match >= 0]] = False
-            assign(cost, allowed, ~confirmed & (match < 0), free, match)
+            assign(cost, allowed, ~confirmed & (match < 0), free, match, pairs)
 
     def _learn(
         self,
@@ -466,10 +465,16 @@ class ByteTracker:
         shown: NDArray[np.bool_],
     ) -> Detections:
         index = rows[shown]
-        chosen = detections[index]
-        changed: dict[str, Any] = {"track_id": assigned[shown], "index": index}
-        if self.settings.output_boxes == "smoothed":
-            changed["xyxy"] = self._table.boxes[row_of[shown]]
-        if self.settings.classes == "votes":
-            changed["class_id"] = self._table.counts[row_of[shown], CLASS]
-        return replace(chosen, **changed)
+        given = detections if len(index) == len(detections) else detections[index]
+        smoothed, votes = self.settings.output_boxes == "smoothed", self.settings.classes == "votes"
+        return Detections(
+            self._table.boxes[row_of[shown]] if smoothed else given.xyxy,
+            given.score,
+            self._table.counts[row_of[shown], CLASS] if votes else given.class_id,
+            given.masks,
+            given.embedding,
+            given.visibility,
+            assigned[shown],
+            index,
+            given.data,
+        )
