@@ -17,43 +17,37 @@ estimated and true counts. The weights of the scores were fitted on the training
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
-from trackweave.formats.detections import read_detections
-from trackweave.formats.motchallenge import GroundTruth, MotSequence, read_gmc, read_ground_truth, read_sequence
+from trackweave.formats.motchallenge import GroundTruth, MotSequence, read_ground_truth
 from trackweave.mot.diagnostics import SwitchCause, SwitchEvent
-from trackweave.mot.frame_context import FrameContext
 from trackweave.mot.settings import TrackerSettings, preset
-from trackweave.mot.tracker import ByteTracker
 from trackweave.structures.detections import Detections
 
-IOU = 0.5
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the sibling is found when this is started as a file
+
+from benchmarks.mot_sequences import (
+    IOU,
+    KITTI_CLASSES,
+    REGIMES,
+    SEQUENCES,
+    first_scored,
+    inputs,
+    matches,
+    overlaps,
+    track,
+)
+
 WINDOW = 10
 DISTRACTORS = (2, 7, 8, 12)
-KITTI_CLASSES = (1, 3)
-SEQUENCES: Mapping[str, Mapping[str, str]] = {
-    "training": {
-        "MOT17": "02 05 13",
-        "DanceTrack": "0005 0007 0010 0019 0025 0034 0047 0065 0077 0079 0090",
-        "KITTI": " ".join(f"{number:04d}" for number in range(11)),
-        "SportsMOT": "train",
-    },
-    "evaluation": {
-        "MOT17": "09 11",
-        "DanceTrack": "0004 0014 0026 0035 0058 0073 0094",
-        "KITTI": "0011 0012 0014 0015 0018",
-        "SportsMOT": "val",
-    },
-}
-REGIMES = ("mot17-frcnn", "mot17-yolox", "dancetrack", "kitti", "sportsmot")
 
 
 class Switch(NamedTuple):
@@ -86,21 +80,6 @@ class Score:
             self.counts + other.counts,
             self.frames + other.frames,
         )
-
-
-def overlaps(one: NDArray[np.float32], other: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """`(N, M)` IoU of boxes xyxy, and the share of each first box that is inside each second."""
-    a, b = one.astype(np.float64), other.astype(np.float64)
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    both = np.clip(high - low, 0, None).prod(-1)
-    area_a, area_b = (a[:, 2:] - a[:, :2]).prod(-1)[:, None], (b[:, 2:] - b[:, :2]).prod(-1)[None]
-    return both / np.maximum(area_a + area_b - both, 1e-9), both / np.maximum(area_a, 1e-9)
-
-
-def matches(weight: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """The best one-to-one pairs of positive weight."""
-    rows, columns = linear_sum_assignment(-weight)
-    return [(r, c) for r, c in zip(rows.tolist(), columns.tolist(), strict=True) if weight[r, c] > 0]
 
 
 def only_fair(tracked: Detections, truth: GroundTruth, class_id: int | None) -> tuple[Detections, GroundTruth]:
@@ -157,31 +136,15 @@ def agreement(events: Sequence[SwitchEvent], switches: Sequence[Switch]) -> tupl
     return right, found
 
 
-def track(
-    sequence: MotSequence, detections: Path, settings: TrackerSettings, has_class: bool
-) -> tuple[list[Detections], list[SwitchEvent]]:
-    """The tracker over a sequence: its output per frame and its suspicions."""
-    length = sequence.known_length()
-    table = read_detections(detections, class_column=8 if has_class else None, length=length, on_bad_item="skip")
-    motion = None if sequence.camera_motion is None else read_gmc(sequence.camera_motion)
-    tracker = ByteTracker(settings, frame_rate=sequence.known_frame_rate(), size=sequence.known_size())
-    frames = []
-    for frame in range(length):
-        camera = motion[frame] if motion is not None and frame < len(motion) else None
-        frames.append(tracker.update(FrameContext(frame, camera=camera), table.at(frame)))
-    return frames, list(tracker.summary.suspected)
-
-
 def score(sequence: MotSequence, detections: Path, settings: TrackerSettings, regime: str) -> Score:
     """One sequence."""
     is_kitti = regime == "kitti"
-    frames, events = track(sequence, detections, settings, is_kitti)
-    # the YOLOX detector was trained on the first half of each MOT17 sequence
-    start = len(frames) // 2 + 1 if regime == "mot17-yolox" else 0
+    frames, summary = track(sequence, detections, settings, is_kitti)
+    start = first_scored(regime, len(frames))
     truth = read_ground_truth(sequence.path)
-    classes: Iterable[int | None] = KITTI_CLASSES if is_kitti else (None,)
+    classes: Iterable[int | None] = KITTI_CLASSES.values() if is_kitti else (None,)
     switches = sorted(s for class_id in classes for s in true_switches(frames, truth, class_id, start))
-    events = [event for event in events if event.frame >= start]
+    events = [event for event in summary.suspected if event.frame >= start]
     right, found = agreement(events, switches)
     estimated = sum(event.switches for event in events)
     return Score(
@@ -193,29 +156,6 @@ def score(sequence: MotSequence, detections: Path, settings: TrackerSettings, re
         counts=[(estimated, len(switches))],
         frames=len(frames),
     )
-
-
-def inputs(root: Path, split: str, regime: str, simulated: Path | None) -> Iterator[tuple[MotSequence, Path]]:
-    """Sequences of a regime with their detections."""
-    names = SEQUENCES[split]
-    if regime.startswith("mot17"):
-        file = "det" if regime == "mot17-frcnn" else "det_yolox"
-        folders = [root / "MOT17" / f"MOT17-{name}-FRCNN" for name in names["MOT17"].split()]
-    elif regime == "dancetrack":
-        file, folders = "det", [root / "DanceTrack" / f"dancetrack{name}" for name in names["DanceTrack"].split()]
-    elif regime == "kitti":
-        file, folders = "det", [root / "KITTI" / f"KITTI-{name}" for name in names["KITTI"].split()]
-    else:
-        if simulated is None:
-            return
-        for folder in sorted((root / "SportsMOT" / names["SportsMOT"]).iterdir()):
-            detections = simulated / folder.name / "det" / "det.txt"
-            if detections.exists():
-                yield read_sequence(folder), detections
-        return
-    for folder in folders:
-        sequence = read_sequence(folder)
-        yield sequence, sequence.detections(file)
 
 
 def share(part: int, whole: int) -> str:

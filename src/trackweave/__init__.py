@@ -17,34 +17,59 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trackweave.association.data_collection import SampleLogger
+    from trackweave.formats.detections import read_detections
     from trackweave.frames.opening import open_frames
     from trackweave.masks.packed import PackedMasks
+    from trackweave.mot.frame_context import FrameContext
+    from trackweave.mot.settings import TrackerSettings, preset
+    from trackweave.mot.tracker import ByteTracker
     from trackweave.storage.segments import ObjectSegments, VideoSegments
+    from trackweave.structures.detections import Detections
     from trackweave.structures.tracks import Tracks
     from trackweave.track_from_candidates import RunResult, track_masks
+    from trackweave.track_from_detections import BoxRunResult, track_boxes
     from trackweave.tracking.pipeline_context import TrackingSettings
 
 __version__: str
 _HOME = {
+    "BoxRunResult": "track_from_detections",
+    "ByteTracker": "mot.tracker",
+    "Detections": "structures.detections",
+    "FrameContext": "mot.frame_context",
     "ObjectSegments": "storage.segments",
     "PackedMasks": "masks.packed",
     "RunResult": "track_from_candidates",
+    "SampleLogger": "association.data_collection",
+    "TrackerSettings": "mot.settings",
     "TrackingSettings": "tracking.pipeline_context",
     "Tracks": "structures.tracks",
     "VideoSegments": "storage.segments",
     "open_frames": "frames.opening",
+    "preset": "mot.settings",
+    "read_detections": "formats.detections",
+    "track_boxes": "track_from_detections",
     "track_masks": "track_from_candidates",
 }
 
 __all__ = [
+    "BoxRunResult",
+    "ByteTracker",
+    "Detections",
+    "FrameContext",
     "ObjectSegments",
     "PackedMasks",
     "RunResult",
+    "SampleLogger",
+    "TrackerSettings",
     "TrackingSettings",
     "Tracks",
     "VideoSegments",
     "__version__",
     "open_frames",
+    "preset",
+    "read_detections",
+    "track_boxes",
     "track_masks",
 ]
 

@@ -43,7 +43,7 @@ from trackweave.storage.segments import VideoSegments
 from trackweave.structures.candidates import Candidates
 from trackweave.structures.tracks import Tracks
 from trackweave.structures.warning import RunWarning
-from trackweave.tracking.helpers import ProgressPrinter, TimingAggregator, sample_evenly
+from trackweave.tracking.helpers import ProgressPrinter, TimingAggregator, peak_rss_mb, sample_evenly
 from trackweave.tracking.level_runner import (
     describe_tracks,
     level_stats,
@@ -571,14 +571,6 @@ class _Digest:
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()[:32]
-
-
-def peak_rss_mb() -> float:
-    """Largest resident set of this process so far, in MB (10⁶ bytes)."""
-    import resource  # not on Windows
-
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,7 +39,7 @@ from trackweave.storage.tracks_archive import TracksArchive
 from trackweave.structures.detections import Detections
 from trackweave.structures.tracks import Tracks
 from trackweave.structures.warning import RunWarning
-from trackweave.tracking.helpers import ProgressPrinter, TimingAggregator
+from trackweave.tracking.helpers import ProgressPrinter, TimingAggregator, peak_rss_mb
 
 SUMMARY_VERSION = 1
 Progress = Callable[[str, int], ProgressPrinter]
@@ -402,7 +401,7 @@ def _summary(made: _Made, config: Mapping[str, Any]) -> dict[str, Any]:
         "log": made.log,
         "association_fps": round(made.boxes.frames / seconds, 1) if seconds else None,
         "durations": {stage: round(taken, 4) for stage, taken in made.timer.items()},
-        "peak_rss_mb": round(_peak_rss_mb(), 1),
+        "peak_rss_mb": round(peak_rss_mb(), 1),
         "warnings": [warning.to_json() for warning in made.remarks.warnings],
     }
 
@@ -425,11 +424,3 @@ def _log_record(log: LogSettings, video: VideoInput, samples: int) -> dict[str, 
         return None
     # The logger lets the tracker wait rather than drop a sample.
     return {"directory": str(log.dir), "sequence": log.sequence or video.name, "logged": samples, "dropped": 0}
-
-
-def _peak_rss_mb() -> float:
-    """Largest resident set of this process so far, in MB (10⁶ bytes)."""
-    import resource  # not on Windows
-
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -126,6 +126,8 @@ BAD = [
     ("1.5,-1,1,1,5,6,0.9", "frame", "frame 1.5 is not a whole number"),
     ("9,-1,1,1,5,6,0.9", "frame-beyond", "frame 9 is beyond the 8 frames"),
     ("1,-1,1,1,-5,6,0.9", "inverted", "a box of -5 × 6 pixels"),
+]
+HARMLESS = [
     ("1,-1,1,1,5,0,0.9", "zero-size", "a box of 5 × 0 pixels"),
     ("2,-1,1,1,5,6,0.9,1", "duplicate", "the same as line 1"),
 ]
@@ -142,11 +144,25 @@ def test_bad_lines_are_named_or_counted(tmp_path: Path, line: str, reason: str, 
     assert "2 detections left out, first at line 3" in table.warnings[0].message
 
 
+@pytest.mark.parametrize("policy", ["error", "skip"])
+@pytest.mark.parametrize(("line", "reason", "message"), HARMLESS)
+def test_lines_without_which_nothing_is_lost_are_counted(
+    tmp_path: Path, line: str, reason: str, message: str, policy: Any
+) -> None:
+    """Published files hold them: they are no reason to stop."""
+    path = write(tmp_path / "bad.txt", f"2,-1,1,1,5,6,0.9,1\n\n{line}\n{line}\n8,-1,1,1,5,6,0.9,1\n")
+    table = read_detections(path, length=8, on_bad_item=policy)
+    assert table.frame.tolist() == [1, 7]
+    assert reasons(table) == {reason: 2}
+    assert f"first at line 3: {message}" in table.warnings[0].message
+
+
 def test_every_reason_is_counted_by_itself(tmp_path: Path) -> None:
-    path = write(tmp_path / "bad.txt", "\n".join(["2,-1,1,1,5,6,0.9,1", *(line for line, _, _ in BAD)]))
+    every = [*BAD, *HARMLESS]
+    path = write(tmp_path / "bad.txt", "\n".join(["2,-1,1,1,5,6,0.9,1", *(line for line, _, _ in every)]))
     table = read_detections(path, length=8, on_bad_item="skip")
     expected: dict[str, int] = {}
-    for _, reason, _ in BAD:
+    for _, reason, _ in every:
         expected[reason] = expected.get(reason, 0) + 1
     assert reasons(table) == expected
     assert len(table) == 1
@@ -184,9 +200,8 @@ def test_real_detections_that_differ_in_their_class_only() -> None:
     with_class = read_detections(KITTI, class_column=8, length=154)
     assert (len(with_class), with_class.warnings) == (count, ())
     assert set(with_class.class_id.tolist()) <= set(range(1, 14))
-    with pytest.raises(InputError, match="line 800: the same as line 798"):
-        read_detections(KITTI)
-    without = read_detections(KITTI, length=154, on_bad_item="skip")
+    without = read_detections(KITTI, length=154)
+    assert "line 800: the same as line 798" in without.warnings[0].message
     assert reasons(without) == {"duplicate": 1}
     assert len(without) == count - 1
 
@@ -385,7 +400,6 @@ def test_parquet_and_columns_in_memory(tmp_path: Path) -> None:
         ("-1,2,3,4,5", "line 3: frame -1: frames count from 0"),
         ("8,2,3,4,5", "line 3: frame 8 is beyond the 8 frames"),
         ("1,2,3,4,-5", "line 3: a box of 4 × -5"),
-        ("0,1,2,3,4", "line 3: the same as line 2"),
     ],
 )
 def test_bad_rows_of_csv(tmp_path: Path, line: str, message: str) -> None:

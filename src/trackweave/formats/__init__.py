@@ -2,11 +2,15 @@
 
 from trackweave.formats.colours import css, track_colour
 from trackweave.formats.davis import davis_palette, export_davis, flatten_labels, read_label_png, write_label_png
+from trackweave.formats.detections import DetectionTable, read_detections
 from trackweave.formats.mot import read_mot, write_mot
+from trackweave.formats.motchallenge import MotSequence, read_ground_truth, read_sequence
 from trackweave.formats.mp4 import Mp4Writer
 from trackweave.formats.overlay import contact_sheet, draw_objects
 
 __all__ = [
+    "DetectionTable",
+    "MotSequence",
     "Mp4Writer",
     "contact_sheet",
     "css",
@@ -14,8 +18,11 @@ __all__ = [
     "draw_objects",
     "export_davis",
     "flatten_labels",
+    "read_detections",
+    "read_ground_truth",
     "read_label_png",
     "read_mot",
+    "read_sequence",
     "track_colour",
     "write_label_png",
     "write_mot",

@@ -37,8 +37,9 @@ def read_detections(
         class_column: 1-based column of the class in MOT text (8 in KITTI's files); None = no class.
         length: frames of the video; rows beyond are bad.
         on_bad_item: `error`, or `skip` to leave bad rows out and count them by reason in `warnings`. Bad are values
-            that are not numbers or not finite, lines of the wrong width, frames outside the video, boxes that are
-            inverted or have no area, and repetitions of a row. Boxes outside the image are not bad.
+            that are not numbers or not finite, lines of the wrong width, frames outside the video and inverted boxes.
+            Repeated rows and boxes without area are left out and counted in either case: published files hold them.
+            Boxes outside the image are not bad.
         images: for COCO results, the COCO file that lists the video's images; see `read_coco_detections`.
 
     Raises:

@@ -120,18 +120,19 @@ class Skipped:
         if self.on_bad_item not in ("error", "skip"):
             raise ValueError(f"on_bad_item is 'error' or 'skip', not {self.on_bad_item!r}")
 
-    def add(self, reason: str, message: str, count: int = 1) -> None:
+    def add(self, reason: str, message: str, count: int = 1, *, harmless: bool = False) -> None:
         """Counts bad rows.
 
         Args:
             reason: kebab-case kind.
             message: place and cause of the first of them.
             count: how many.
+            harmless: nothing is lost without them (a row that says again what another said): never an error.
 
         Raises:
             InputError: when bad items are errors.
         """
-        if self.on_bad_item == "error":
+        if self.on_bad_item == "error" and not harmless:
             raise InputError(f"{self.source}, {message}; --on-bad-item skip leaves such rows out")
         self.counts[reason] = self.counts.get(reason, 0) + count
         self.examples.setdefault(reason, message)
@@ -163,12 +164,13 @@ def build_table(
         bad = np.flatnonzero(kept & is_bad)
         if len(bad):
             first = int(bad[0])
-            skipped.add(reason, f"{rows.place(first)}: {message(first)}", len(bad))
+            skipped.add(reason, f"{rows.place(first)}: {message(first)}", len(bad), harmless=reason == "zero-size")
             kept[bad] = False
     bad, original = _duplicates(rows, kept)
     if len(bad):
         first = int(bad[0])
-        skipped.add("duplicate", f"{rows.place(first)}: the same as {rows.place(original)}", len(bad))
+        repeats = f"{rows.place(first)}: the same as {rows.place(original)}"
+        skipped.add("duplicate", repeats, len(bad), harmless=True)
         kept[bad] = False
     chosen = np.flatnonzero(kept)
     chosen = chosen[np.argsort(rows.frame[chosen], kind="stable")]

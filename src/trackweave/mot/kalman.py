@@ -30,7 +30,7 @@ def noise_size(width: float, height: float, axis: int, by_width: float) -> float
         return height
     if by_width == 1.0:
         return width
-    return width**by_width * height ** (1.0 - by_width)
+    return float(width**by_width * height ** (1.0 - by_width))
 
 
 @numba.njit(void(float64[:, ::1], float64, PARAMETERS), cache=True)

@@ -39,7 +39,7 @@ def overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     if across <= 0.0 or down <= 0.0:
         return 0.0
     shared = across * down
-    return shared / (a[2] * a[3] + b[2] * b[3] - shared)
+    return float(shared / (a[2] * a[3] + b[2] * b[3] - shared))
 
 
 @numba.njit(int64(float64[:, ::1], int64, float64), cache=True)
@@ -64,7 +64,7 @@ def vote(votes: NDArray[np.float64], class_id: int, score: float) -> int:
 
 
 @numba.njit(
-    types.Tuple((int64, int64, int64, int64, float64))(
+    types.Tuple((int64, int64, int64, int64, float64))(  # type: ignore[no-untyped-call]
         float64[:, :, ::1],
         float64[:, :, ::1],
         float64[:, :, ::1],

@@ -50,7 +50,7 @@ class Parameters(NamedTuple):
     lost_steps: float
 
 
-PARAMETERS = types.NamedUniTuple(types.float64, len(Parameters._fields), Parameters)
+PARAMETERS = types.NamedUniTuple(types.float64, len(Parameters._fields), Parameters)  # type: ignore[no-untyped-call]
 """The numba type of `Parameters`."""
 
 STEPS_PER_SECOND = 30.0

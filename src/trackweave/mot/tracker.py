@@ -152,7 +152,8 @@ class ByteTracker:
         context = frame if isinstance(frame, FrameContext) else FrameContext(int(frame))
         self._detections += len(detections)
         if self._last is not None and not self._is_later(context):
-            return detections[:0]
+            nothing = np.zeros(0, np.int64)
+            return replace(detections[:0], track_id=nothing, index=nothing)
         frames, dt = self._elapsed(context)
         size = context.size or self._size
         rows, boxes, scores, classes = self._usable(context.index, detections, size)
@@ -260,18 +261,19 @@ class ByteTracker:
         boxes, verdict = np.empty((n, 4)), np.empty(n, np.int64)
         height, width = size or (np.inf, np.inf)
         threshold = self.settings.confidence_threshold
-        faults = usable(
-            detections.xyxy, detections.score, detections.class_id, threshold, height, width, boxes, verdict
-        )
+        xyxy, score = np.asarray(detections.xyxy, np.float32), np.asarray(detections.score, np.float32)
+        classes = np.asarray(detections.class_id, np.int64)
+        faults = usable(xyxy, score, classes, threshold, height, width, boxes, verdict)
         if faults:
             error = complain(frame, detections, verdict)
             for number in np.unique(verdict[verdict > 0]):
                 self._bad(error, str(FAULTS[int(number)]), int((verdict == number).sum()))
-        rows = np.flatnonzero(verdict == 0)
-        classes = detections.class_id[rows]
         if self.settings.classes == "ignored":
-            classes = np.full(len(rows), -1)
-        return rows, boxes[rows], detections.score[rows].astype(np.float64), classes.astype(np.int64)
+            classes = np.full(n, -1)
+        rows = np.flatnonzero(verdict == 0)
+        if len(rows) == n:  # nothing to leave out: no copies
+            return rows, boxes, score.astype(np.float64), classes
+        return rows, boxes[rows], score[rows].astype(np.float64), classes[rows]
 
     def _adapt(self, scores: NDArray[np.float64]) -> None:
         """Moves the score thresholds with the detector's clutter, and the weight of places with its unsteadiness."""

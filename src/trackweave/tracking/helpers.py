@@ -241,3 +241,11 @@ def sample_evenly(values: Sequence[T], stride: int = 1, cap: int | None = None) 
     if cap <= 1:
         return chosen[:cap]
     return [chosen[k * (len(chosen) - 1) // (cap - 1)] for k in range(cap)]
+
+
+def peak_rss_mb() -> float:
+    """Largest resident set of this process so far, in MB (10⁶ bytes)."""
+    import resource  # not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -1,0 +1,98 @@
+"""The public sequences that the benchmarks of box tracking run over, and the tracker over one of them.
+
+MOT_ROOT holds MOT17/, DanceTrack/, KITTI/, MOT15/ and SportsMOT/{train,val}/ with MOTChallenge sequence folders.
+SportsMOT has no public detections: a folder of simulated ones has SEQUENCE/det/det.txt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from trackweave.formats.detections import read_detections
+from trackweave.formats.motchallenge import MotSequence, read_gmc, read_sequence
+from trackweave.mot.frame_context import FrameContext
+from trackweave.mot.settings import TrackerSettings
+from trackweave.mot.tracker import ByteTracker, TrackerSummary
+from trackweave.structures.detections import Detections
+
+IOU = 0.5
+KITTI_CLASSES: Mapping[str, int] = {"car": 3, "pedestrian": 1}
+SEQUENCES: Mapping[str, Mapping[str, str]] = {
+    "training": {
+        "MOT17": "02 05 13",
+        "DanceTrack": "0005 0007 0010 0019 0025 0034 0047 0065 0077 0079 0090",
+        "KITTI": " ".join(f"{number:04d}" for number in range(11)),
+        "SportsMOT": "train",
+        "TUD": "",
+    },
+    "evaluation": {
+        "MOT17": "09 11",
+        "DanceTrack": "0004 0014 0026 0035 0058 0073 0094",
+        "KITTI": "0011 0012 0014 0015 0018",
+        "SportsMOT": "val",
+        "TUD": "Campus Stadtmitte",
+    },
+}
+REGIMES = ("mot17-frcnn", "mot17-yolox", "dancetrack", "kitti", "sportsmot")
+FOLDERS: Mapping[str, tuple[str, str, str]] = {
+    "mot17-frcnn": ("MOT17", "MOT17/MOT17-{}-FRCNN", "det"),
+    "mot17-yolox": ("MOT17", "MOT17/MOT17-{}-FRCNN", "det_yolox"),
+    "dancetrack": ("DanceTrack", "DanceTrack/dancetrack{}", "det"),
+    "kitti": ("KITTI", "KITTI/KITTI-{}", "det"),
+    "tud": ("TUD", "MOT15/TUD-{}", "det"),
+}
+"""Regime → key of `SEQUENCES`, sequence folder, detection file."""
+
+
+def inputs(root: Path, split: str, regime: str, simulated: Path | None) -> Iterator[tuple[MotSequence, Path]]:
+    """Sequences of a regime with their detections; none of SportsMOT without simulated ones."""
+    if regime != "sportsmot":
+        dataset, folder, file = FOLDERS[regime]
+        for name in SEQUENCES[split][dataset].split():
+            sequence = read_sequence(root / folder.format(name))
+            yield sequence, sequence.detections(file)
+    elif simulated is not None:
+        for path in sorted((root / "SportsMOT" / SEQUENCES[split]["SportsMOT"]).iterdir()):
+            detections = simulated / path.name / "det" / "det.txt"
+            if detections.exists():
+                yield read_sequence(path), detections
+
+
+def first_scored(regime: str, length: int) -> int:
+    """The 0-based frame from which a regime is scored: its YOLOX was trained on the first half of MOT17."""
+    return length // 2 + 1 if regime == "mot17-yolox" else 0
+
+
+def track(
+    sequence: MotSequence, detections: Path, settings: TrackerSettings, has_class: bool
+) -> tuple[list[Detections], TrackerSummary]:
+    """The tracker over a sequence: its output per frame and its summary."""
+    length = sequence.known_length()
+    table = read_detections(detections, class_column=8 if has_class else None, length=length, on_bad_item="skip")
+    motion = None if sequence.camera_motion is None else read_gmc(sequence.camera_motion)
+    tracker = ByteTracker(settings, frame_rate=sequence.known_frame_rate(), size=sequence.known_size())
+    frames = []
+    for frame in range(length):
+        camera = motion[frame] if motion is not None and frame < len(motion) else None
+        frames.append(tracker.update(FrameContext(frame, camera=camera), table.at(frame)))
+    return frames, tracker.summary
+
+
+def overlaps(one: NDArray[np.floating], other: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`(N, M)` IoU of boxes xyxy, and the share of each first box that is inside each second."""
+    a, b = one.astype(np.float64), other.astype(np.float64)
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    both = np.clip(high - low, 0, None).prod(-1)
+    area_a, area_b = (a[:, 2:] - a[:, :2]).prod(-1)[:, None], (b[:, 2:] - b[:, :2]).prod(-1)[None]
+    return both / np.maximum(area_a + area_b - both, 1e-9), both / np.maximum(area_a, 1e-9)
+
+
+def matches(weight: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """The best one-to-one pairs of positive weight."""
+    rows, columns = linear_sum_assignment(-weight)
+    return [(r, c) for r, c in zip(rows.tolist(), columns.tolist(), strict=True) if weight[r, c] > 0]

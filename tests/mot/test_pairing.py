@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from trackweave.boxes.convert import box_iou
+from trackweave.mot.pairing import pair_costs, turning
+from trackweave.mot.parameters import kernel_parameters
+from trackweave.mot.settings import TrackerSettings
+from trackweave.mot.track_table import CLASS, CONFIRMED, GAP, POSITION, RECENT, SEEN, SINCE, VAR_POSITION
+
+NOTHING: dict[str, Any] = {
+    "height_power": 0.0,
+    "distance_share": 0.0,
+    "buffer": 0.0,
+    "buffer_growth": 0.0,
+    "score_weight": 0.0,
+    "direction_weight": 0.0,
+    "min_similarity": 0.0,
+    "min_similarity_low": 0.0,
+    "min_similarity_tentative": 0.0,
+}
+"""Settings under which the similarity is the plain IoU and nothing but missing overlap forbids a pair."""
+
+Array = NDArray[Any]
+sides = st.floats(1, 100)
+boxes = st.tuples(st.floats(0, 100), st.floats(0, 100), sides, sides)
+
+
+def judge(
+    tracks: Any,
+    found: Any,
+    *,
+    scores: Any = None,
+    det_classes: Any = None,
+    track_class: int = -1,
+    confirmed: bool = True,
+    gap: int = 0,
+    since: float = 1.0,
+    variance: float = 0.0,
+    heights: Any = None,
+    **settings: Any,
+) -> tuple[Array, Array]:
+    """Costs and permissions of boxes `(centre x, centre y, width, height)`."""
+    tracks, found = np.array(tracks, np.float64).reshape(-1, 4), np.array(found, np.float64).reshape(-1, 4)
+    n, D = len(tracks), len(found)
+    motion, recent = np.zeros((n, 4, 5)), np.zeros((n, RECENT, 4))
+    motion[:, :, POSITION], motion[:, :, VAR_POSITION] = tracks, variance
+    recent[:, 0] = tracks
+    if heights is not None:
+        recent[:, 0, 3] = heights
+    counts, values = np.zeros((n, 8), np.int64), np.zeros((n, 3))
+    counts[:, CONFIRMED], counts[:, GAP], counts[:, CLASS], counts[:, SEEN] = confirmed, gap, track_class, 1
+    values[:, SINCE] = since
+    cost, allowed = np.full((n, D), np.nan, np.float32), np.zeros((n, D), np.bool_)
+    pair_costs(
+        motion, recent, counts, values, n, found,
+        np.full(D, 0.9) if scores is None else np.array(scores, np.float64),
+        np.full(D, -1) if det_classes is None else np.array(det_classes),
+        kernel_parameters(TrackerSettings(**settings)), cost, allowed,
+    )  # fmt: skip
+    return cost, allowed
+
+
+def xyxy(box: Any) -> Array:
+    centre = np.array(box, np.float64).reshape(-1, 4)
+    return np.concatenate([centre[:, :2] - centre[:, 2:] / 2, centre[:, :2] + centre[:, 2:] / 2], axis=1)
+
+
+@given(st.lists(boxes, max_size=4), st.lists(boxes, min_size=1, max_size=4))
+def test_with_everything_off_it_is_the_overlap(tracks: list[Any], found: list[Any]) -> None:
+    cost, allowed = judge(tracks, found, **NOTHING)
+    iou = box_iou(xyxy(tracks), xyxy(found))
+    np.testing.assert_allclose(cost, 1 - iou, atol=1e-6)
+    clear = (iou == 0) | (iou > 1e-9)
+    np.testing.assert_array_equal(allowed[clear], (iou > 0)[clear])
+
+
+@given(boxes, boxes, st.floats(0, 3), st.floats(0, 1))
+def test_track_and_detection_may_change_places(one: Any, other: Any, power: float, widen: float) -> None:
+    settings = {**NOTHING, "height_power": power, "buffer": widen}
+    there, back = judge(one, other, **settings), judge(other, one, **settings)
+    np.testing.assert_allclose(there[0], back[0], atol=1e-6)
+    assert there[1] == back[1] or there[0][0, 0] > 0.999
+
+
+@given(
+    st.lists(boxes, min_size=1, max_size=4),
+    st.lists(st.tuples(boxes, st.floats(0.1, 1)), min_size=1, max_size=4),
+    st.fixed_dictionaries(
+        {
+            "buffer": st.floats(0, 1),
+            "height_power": st.floats(0, 3),
+            "distance_share": st.floats(0, 1),
+            "min_similarity": st.floats(0, 0.9),
+            "min_similarity_low": st.floats(0, 0.9),
+            "min_similarity_tentative": st.floats(0, 0.9),
+        }
+    ),
+    st.booleans(),
+    st.booleans(),
+)
+def test_allowed_pairs_cost_at_most_one(
+    tracks: list[Any], found: list[Any], settings: dict[str, float], confirmed: bool, tentative_first: bool
+) -> None:
+    cost, allowed = judge(
+        tracks,
+        [box for box, _ in found],
+        scores=[score for _, score in found],
+        confirmed=confirmed,
+        tentative_first=tentative_first,
+        **settings,
+    )
+    assert np.isfinite(cost).all()
+    assert (cost >= 0).all()
+    assert (cost[allowed] <= 1).all()
+
+
+HERE = (50.0, 50, 20, 40)
+NEAR = (55.0, 50, 20, 40)  # IoU 0.6
+
+
+@pytest.mark.parametrize(
+    ("score", "confirmed", "first", "gate"),
+    [
+        (0.9, True, True, "min_similarity"),
+        (0.9, True, False, "min_similarity"),
+        (0.9, False, True, "min_similarity"),
+        (0.9, False, False, "min_similarity_tentative"),
+        (0.3, True, False, "min_similarity_low"),
+        (0.3, False, True, "min_similarity_low"),
+    ],
+)
+def test_each_round_has_its_gate(score: float, confirmed: bool, first: bool, gate: str) -> None:
+    def run(**gates: float) -> tuple[Array, Array]:
+        return judge(
+            HERE, NEAR, scores=[score], confirmed=confirmed, tentative_first=first, **{**NOTHING, **gates}
+        )
+
+    for name in ("min_similarity", "min_similarity_low", "min_similarity_tentative"):
+        cost, allowed = run(**{name: 0.61})
+        assert allowed[0, 0] == (name != gate)
+        assert cost[0, 0] == pytest.approx(0.4 / 0.39 if name == gate else 0.4)
+        cost, allowed = run(**{name: 0.59})
+        assert allowed[0, 0]
+        assert cost[0, 0] == pytest.approx(0.4 / 0.41 if name == gate else 0.4)
+
+
+def test_only_overlapping_boxes_are_allowed() -> None:
+    beside = (70.0, 50, 20, 40)
+    cost, allowed = judge(HERE, beside, **{**NOTHING, "distance_share": 0.9, "distance_scale": 5})
+    assert not allowed[0, 0]
+    assert cost[0, 0] == 1
+    below = (50.0, 90, 20, 40)
+    assert not judge(HERE, below, **NOTHING)[1][0, 0]
+    assert judge(HERE, beside, **{**NOTHING, "buffer": 0.1})[1][0, 0]
+    assert judge(HERE, below, **{**NOTHING, "buffer": 0.1})[1][0, 0]
+
+
+def test_boxes_grow_with_the_time_without_a_match_up_to_a_limit() -> None:
+    far = (95.0, 50, 20, 40)
+    growing = {**NOTHING, "buffer_growth": 0.1, "buffer_limit": 2.0}
+    assert not judge(HERE, far, since=5, **growing)[1][0, 0]
+    assert judge(HERE, far, since=15, **growing)[1][0, 0]
+    assert not judge(HERE, far, since=15, **{**growing, "buffer_limit": 0.5})[1][0, 0]
+
+
+@pytest.mark.parametrize(("how", "other"), [("separate", False), ("votes", True), ("ignored", True)])
+def test_classes_gate_only_when_separate(how: str, other: bool) -> None:
+    allowed = judge(HERE, [NEAR, NEAR], det_classes=[2, 3], track_class=2, classes=how, **NOTHING)[1]
+    assert allowed.tolist() == [[True, other]]
+
+
+def test_distance_gate_counts_in_box_sizes() -> None:
+    size = math.sqrt(20 * 40)
+    for step, expected in ((0.19, True), (0.21, False)):
+        moved = (50 + step * size, 50.0, 20, 40)
+        assert judge(HERE, moved, **NOTHING, max_distance=0.2)[1][0, 0] == expected
+        moved = (50.0, 50 + step * size, 20, 40)
+        assert judge(HERE, moved, **NOTHING, max_distance=0.2)[1][0, 0] == expected
+
+
+def test_mahalanobis_gate_counts_in_standard_deviations() -> None:
+    noise = (0.05 * 40) ** 2
+    deviation = math.sqrt(9 + noise)
+    for step, expected in ((2.9, True), (3.1, False)):
+        for moved in ((50 + step * deviation, 50.0, 20, 40), (50.0, 50 + step * deviation, 20, 40)):
+            assert judge(HERE, moved, variance=9, **NOTHING, max_mahalanobis=9)[1][0, 0] == expected
+    both = (50 + 2.5 * deviation, 50 + 2.5 * deviation, 20, 40)
+    assert not judge(HERE, both, variance=9, **NOTHING, max_mahalanobis=9)[1][0, 0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "track", "expected"),
+    [
+        ({}, {}, True),
+        ({"low_scores": False}, {}, False),
+        ({}, {"gap": 1}, False),
+        ({"low_scores_reactivate": True}, {"gap": 1}, True),
+        ({"low_scores": False, "low_scores_reactivate": True}, {"gap": 1}, False),
+        ({"tentative_first": True}, {"confirmed": False}, True),
+        ({"tentative_first": False}, {"confirmed": False}, False),
+    ],
+)
+def test_low_scores_have_rules_of_their_own(settings: dict[str, Any], track: dict[str, Any], expected: bool) -> None:
+    assert judge(HERE, NEAR, scores=[0.49], **track, **settings, **NOTHING)[1][0, 0] == expected
+    assert judge(HERE, NEAR, scores=[0.5], **track, **settings, **NOTHING)[1][0, 0]
+
+
+def test_heights_that_differ_lower_the_similarity() -> None:
+    taller = (50.0, 50, 20, 80)
+    assert judge(HERE, taller, **NOTHING)[0][0, 0] == pytest.approx(0.5)
+    assert judge(HERE, taller, **{**NOTHING, "height_power": 2})[0][0, 0] == pytest.approx(1 - 0.5 / 4)
+    # The height last seen, or the one that is predicted.
+    seen = {**NOTHING, "height_power": 2}
+    assert judge(HERE, taller, heights=80, **seen)[0][0, 0] == pytest.approx(0.5)
+    assert judge(HERE, taller, heights=80, observed_height=False, **seen)[0][0, 0] == pytest.approx(1 - 0.5 / 4)
+
+
+def test_a_share_of_the_centre_distance_is_mixed_in() -> None:
+    size = math.sqrt(20 * 40)
+    moved = (50.0, 50 + 0.5 * size, 20, 40)
+    iou = box_iou(xyxy(HERE), xyxy(moved))[0, 0]
+    mixed = {**NOTHING, "distance_share": 0.25, "distance_scale": 0.5}
+    assert judge(HERE, moved, **mixed)[0][0, 0] == pytest.approx(1 - (0.75 * iou + 0.25 * math.exp(-0.5)))
+
+
+def test_a_low_score_makes_a_pair_dear_but_not_forbidden() -> None:
+    weighed = {**NOTHING, "score_weight": 1.0, "min_similarity": 0.5}
+    cost, allowed = judge(HERE, [NEAR, NEAR], scores=[1.0, 0.5], **weighed)
+    np.testing.assert_allclose(cost, [[0.4 / 0.5, 0.7 / 0.5]], rtol=1e-6)
+    assert allowed.all()
+
+
+@pytest.mark.parametrize(("seen", "expected"), [(1, 0), (2, -0.5), (4, -0.5), (9, -0.5)])
+def test_straight_on_is_best(seen: int, expected: float) -> None:
+    recent = np.array([[30.0, 0, 1, 1], [20, 0, 1, 1], [10, 0, 1, 1], [0, 0, 1, 1]])
+    assert turning(recent, seen, 40.0, 0.0) == pytest.approx(expected)
+    assert turning(recent, seen, 20.0, 0.0) == pytest.approx(-expected)
+    assert turning(recent, seen, 30.0, 5.0) == pytest.approx(0)
+    assert turning(recent, seen, 30.0, 0.0) == 0
+
+
+def test_turning_back_costs() -> None:
+    def ask(x: float) -> float:
+        motion, recent = np.zeros((1, 4, 5)), np.zeros((1, RECENT, 4))
+        motion[0, :, POSITION] = HERE
+        recent[0, 0], recent[0, 1] = HERE, (40, 50, 20, 40)
+        counts = np.zeros((1, 8), np.int64)
+        counts[0, CONFIRMED], counts[0, SEEN] = 1, 2
+        cost, allowed = np.zeros((1, 1), np.float32), np.zeros((1, 1), np.bool_)
+        p = kernel_parameters(TrackerSettings(classes="ignored", **{**NOTHING, "direction_weight": 0.2}))
+        pair_costs(
+            motion, recent, counts, np.zeros((1, 3)), 1, np.array([[x, 50.0, 20, 40]]), np.array([0.8]),
+            np.array([-1]), p, cost, allowed,
+        )  # fmt: skip
+        return float(cost[0, 0])
+
+    assert ask(55) == pytest.approx(0.4 - 0.2 * 0.5 * 0.8)
+    assert ask(45) == pytest.approx(0.4 + 0.2 * 0.5 * 0.8)
