@@ -26,7 +26,8 @@ from trackweave.predictors.prompts import walk
 from trackweave.predictors.static import StaticSession
 from trackweave.storage.candidates import write_filtered
 from trackweave.structures.candidates import Candidates
-from trackweave.track_from_candidates import peak_rss_mb, track_masks
+from trackweave.track_from_candidates import track_masks
+from trackweave.tracking.helpers import peak_rss_mb
 from trackweave.tracking.pipeline_context import TrackingSettings
 
 HEIGHT, WIDTH, OBJECTS, CANDIDATE_EVERY, PHASES = 480, 640, 100, 100, 16

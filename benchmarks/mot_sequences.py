@@ -68,7 +68,7 @@ def first_scored(regime: str, length: int) -> int:
     return length // 2 + 1 if regime == "mot17-yolox" else 0
 
 
-def track(
+def tracked_frames(
     sequence: MotSequence, detections: Path, settings: TrackerSettings, has_class: bool
 ) -> tuple[list[Detections], TrackerSummary]:
     """The tracker over a sequence: its output per frame and its summary."""

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trackweave.formats.motchallenge import GroundTruth, MotSequence, read_ground_truth
 from trackweave.mot.diagnostics import SwitchCause, SwitchEvent
@@ -43,7 +42,7 @@ from benchmarks.mot_sequences import (
     inputs,
     matches,
     overlaps,
-    track,
+    tracked_frames,
 )
 
 WINDOW = 10
@@ -139,7 +138,7 @@ def agreement(events: Sequence[SwitchEvent], switches: Sequence[Switch]) -> tupl
 def score(sequence: MotSequence, detections: Path, settings: TrackerSettings, regime: str) -> Score:
     """One sequence."""
     is_kitti = regime == "kitti"
-    frames, summary = track(sequence, detections, settings, is_kitti)
+    frames, summary = tracked_frames(sequence, detections, settings, is_kitti)
     start = first_scored(regime, len(frames))
     truth = read_ground_truth(sequence.path)
     classes: Iterable[int | None] = KITTI_CLASSES.values() if is_kitti else (None,)

@@ -2,13 +2,55 @@
 
 from __future__ import annotations
 
+import math
+
+import numba
 import numpy as np
+from numba import float32, int64, void
 from numpy.typing import NDArray
 
 SAME_LOOK = 0.85
 """Cosine from which an embedding refines its nearest prototype instead of becoming one of its own."""
 LEARNING_RATE = 0.1
 SCALE_RATE = 0.02
+
+
+@numba.njit(void(float32[:, :, ::1], int64[:, ::1], int64[::1], int64[::1], float32[:, ::1]), cache=True)
+def _learn(
+    vectors: NDArray[np.float32],
+    uses: NDArray[np.int64],
+    frozen: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    looks: NDArray[np.float32],
+) -> None:
+    """Takes one unit look per row into its nearest prototype, a free place, or that of the look met least."""
+    for k in range(len(rows)):
+        row, look = rows[k], looks[k]
+        if frozen[row] > 0 or not np.any(look):
+            continue
+        nearest, alike, rarest = -1, -2.0, 0
+        for slot in range(uses.shape[1]):
+            if uses[row, slot] < uses[row, rarest]:
+                rarest = slot
+            if uses[row, slot] > 0:
+                cosine = 0.0
+                for e in range(len(look)):
+                    cosine += vectors[row, slot, e] * look[e]
+                if cosine > alike:
+                    nearest, alike = slot, cosine
+        if alike < SAME_LOOK:
+            vectors[row, rarest] = look
+            uses[row, rarest] = 1
+            continue
+        length = 0.0
+        for e in range(len(look)):
+            mixed = (1.0 - LEARNING_RATE) * vectors[row, nearest, e] + LEARNING_RATE * look[e]
+            vectors[row, nearest, e] = mixed
+            length += mixed * mixed
+        length = max(math.sqrt(length), 1e-9)
+        for e in range(len(look)):
+            vectors[row, nearest, e] /= length
+        uses[row, nearest] += 1
 
 
 class AppearanceMemory:
@@ -77,19 +119,14 @@ class AppearanceMemory:
 
     def learn(self, rows: NDArray[np.int64], embedding: NDArray[np.float32], trusted: NDArray[np.bool_]) -> None:
         """Takes `(M, E)` unit rows into the tracks of `rows` `(M,)` where they are `trusted` and not frozen."""
-        for row, vector in zip(rows[trusted], embedding[trusted], strict=True):
-            if self._frozen[row] or not vector.any():
-                continue
-            uses = self._uses[row]
-            alike = np.where(uses > 0, self._vectors[row] @ vector, -2)
-            nearest = int(alike.argmax())
-            if alike[nearest] < SAME_LOOK:
-                nearest = int(uses.argmin())  # a free place, or the look that was met least
-                self._vectors[row, nearest], uses[nearest] = vector, 1
-                continue
-            mixed = (1 - LEARNING_RATE) * self._vectors[row, nearest] + LEARNING_RATE * vector
-            self._vectors[row, nearest] = mixed / max(float(np.linalg.norm(mixed)), 1e-9)
-            uses[nearest] += 1
+        if self.width is not None:
+            _learn(
+                self._vectors,
+                self._uses,
+                self._frozen,
+                np.ascontiguousarray(rows[trusted], np.int64),
+                np.ascontiguousarray(embedding[trusted], np.float32),
+            )
 
     def calibrate(self, same: NDArray[np.float32], other: NDArray[np.float32]) -> None:
         """Follows the stream's scale by the cosines of this frame's matched pairs and of their rivals."""
@@ -100,6 +137,7 @@ class AppearanceMemory:
 
     def best(self) -> NDArray[np.float32]:
         """`(T, E)` the most used prototype of each track; zeros where there is none."""
-        rows = np.arange(len(self._vectors))
-        chosen = self._vectors[rows, self._uses.argmax(axis=1)] if len(rows) else self._vectors[:, 0]
-        return np.where(self._uses.any(axis=1)[:, None], chosen, 0).astype(np.float32)
+        found = np.zeros((len(self._vectors), self._vectors.shape[2]), np.float32)
+        known = np.flatnonzero(self._uses.sum(axis=1) > 0)
+        found[known] = self._vectors[known, self._uses[known].argmax(axis=1)]
+        return found

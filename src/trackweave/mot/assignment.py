@@ -12,7 +12,7 @@ UNMATCHED = 1.0
 
 
 @numba.njit(
-    types.UniTuple(int64, 2)(
+    types.UniTuple(int64, 2)(  # type: ignore[no-untyped-call]
         float32[:, ::1], int64[::1], boolean[::1], boolean[::1], int64[::1], int64[::1], int64[::1], boolean[::1]
     ),
     cache=True,

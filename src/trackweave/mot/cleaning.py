@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import numba
 import numpy as np
-from numba import float32, float64, int64
+from numba import float32, float64, int64, types
 from numpy.typing import NDArray
 
 from trackweave.errors import InputError
@@ -26,8 +26,16 @@ class Fault(StrEnum):
 FAULTS = (None, *Fault)
 
 
+def _read(dtype: types.Type, dimensions: int) -> types.Array:
+    """An array that need not be writable: columns of tables and memory maps are not."""
+    return types.Array(dtype, dimensions, "A", readonly=True)
+
+
 @numba.njit(
-    int64(float32[:, :], float32[:], int64[:], float64, float64, float64, float64[:, ::1], int64[::1]), cache=True
+    int64(
+        _read(float32, 2), _read(float32, 1), _read(int64, 1), float64, float64, float64, float64[:, ::1], int64[::1]
+    ),
+    cache=True,
 )
 def usable(
     xyxy: NDArray[np.float32],

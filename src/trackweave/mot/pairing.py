@@ -128,3 +128,29 @@ def pair_costs(
             if dx * dx / (vx + noise * noise) + dy * dy / (vy + noise * noise) > p.max_mahalanobis:
                 continue
             allowed[row, d] = True
+
+
+@numba.njit(void(float64[:, :, ::1], float64[:, :, ::1], int64, float64[:, ::1], float32[:, ::1]), cache=True)
+def displacement(
+    motion: NDArray[np.float64],
+    recent: NDArray[np.float64],
+    n: int,
+    boxes: NDArray[np.float64],
+    moved: NDArray[np.float32],
+) -> None:
+    """Writes to `moved` `(D, 2)` how far each detection lies from the last place of the track that overlaps it best;
+    0 where none does."""
+    for d in range(len(boxes)):
+        best, most = -1, 0.0
+        for row in range(n):
+            w, h = motion[row, 2, POSITION], motion[row, 3, POSITION]
+            apart = abs(boxes[d, 0] - motion[row, 0, POSITION])
+            across = min(w, boxes[d, 2], 0.5 * (w + boxes[d, 2]) - apart)
+            down = min(h, boxes[d, 3], 0.5 * (h + boxes[d, 3]) - abs(boxes[d, 1] - motion[row, 1, POSITION]))
+            if across > 0.0 and down > 0.0:
+                shared = across * down
+                overlap = shared / (w * h + boxes[d, 2] * boxes[d, 3] - shared)
+                if overlap > most:
+                    best, most = row, overlap
+        for axis in range(2):
+            moved[d, axis] = 0.0 if best < 0 else boxes[d, axis] - recent[best, 0, axis]

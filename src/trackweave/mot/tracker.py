@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from trackweave.mot.diagnostics import SwitchEvent, SwitchMonitor
 from trackweave.mot.frame_context import FrameContext
 from trackweave.mot.kalman import follow_camera, predict
 from trackweave.mot.life_cycle import commit
-from trackweave.mot.pairing import pair_costs
+from trackweave.mot.pairing import displacement, pair_costs
 from trackweave.mot.parameters import STEPS_PER_SECOND, kernel_parameters
 from trackweave.mot.protocols import AssignmentObserver, AssociationScorer
 from trackweave.mot.settings import TrackerSettings
@@ -86,7 +87,8 @@ class ByteTracker:
     Args:
         settings: how to link; None = the preset `adaptive`.
         frame_rate: frames per second, where frames come without time stamps.
-        size: `(H, W)` of the frames in pixels, where frames do not tell; None: boxes may lie anywhere.
+        size: `(H, W)` of the frames in pixels, where frames do not tell; None: boxes may lie
+            anywhere but left of it or above it.
         scorer: a learned judge of pairs; blended into the cost by `settings.scorer_weight`.
         observer: is shown every frame's state and decisions; a sample logger is one.
 
@@ -146,12 +148,13 @@ class ByteTracker:
 
         Raises:
             InputError: with `on_bad_item="error"`: a detection that is not finite, inverted, without area, outside
-                the image or repeated; a frame or time stamp that is not later than the one before; embeddings whose
-                width changes. With `"skip"` these are left out and counted in `summary`.
+                the image or repeated; a frame or time stamp that is not later than the one before, or not finite; a
+                camera matrix that is not finite; embeddings whose width changes. With `"skip"` these are left out and
+                counted in `summary`.
         """
         context = frame if isinstance(frame, FrameContext) else FrameContext(int(frame))
         self._detections += len(detections)
-        if self._last is not None and not self._is_later(context):
+        if not self._is_in_time(context):
             nothing = np.zeros(0, np.int64)
             return replace(detections[:0], track_id=nothing, index=nothing)
         frames, dt = self._elapsed(context)
@@ -230,17 +233,20 @@ class ByteTracker:
             raise error
         self._skipped[reason] += count
 
-    def _is_later(self, context: FrameContext) -> bool:
-        last = self._last
-        assert last is not None
-        backwards = None
-        if context.index <= last.index:
-            backwards = f"frame {context.index} comes after frame {last.index}"
-        elif context.time is not None and last.time is not None and not context.time > last.time:
-            backwards = f"frame {context.index}: its time {context.time:g} s is not after {last.time:g} s"
-        if backwards is None:
+    def _is_in_time(self, context: FrameContext) -> bool:
+        last, wrong, reason = self._last, None, "the frame is not later than the last"
+        if context.time is not None and not math.isfinite(context.time):
+            wrong = f"frame {context.index}: its time {context.time} is not a finite number"
+            reason = "the frame's time is not a finite number"
+        elif last is None:
             return True
-        self._bad(InputError(f"{backwards} (on_bad_item='skip' leaves it out)"), "the frame is not later than the last")
+        elif context.index <= last.index:
+            wrong = f"frame {context.index} comes after frame {last.index}"
+        elif context.time is not None and last.time is not None and context.time <= last.time:
+            wrong = f"frame {context.index}: its time {context.time:g} s is not after {last.time:g} s"
+        if wrong is None:
+            return True
+        self._bad(InputError(f"{wrong} (on_bad_item='skip' leaves it out)"), reason)
         return False
 
     def _elapsed(self, context: FrameContext) -> tuple[int, float]:
@@ -262,7 +268,7 @@ class ByteTracker:
         height, width = size or (np.inf, np.inf)
         threshold = self.settings.confidence_threshold
         xyxy, score = np.asarray(detections.xyxy, np.float32), np.asarray(detections.score, np.float32)
-        classes = np.asarray(detections.class_id, np.int64)
+        classes = np.array(detections.class_id, np.int64)  # a copy: kernels want it writable and contiguous
         faults = usable(xyxy, score, classes, threshold, height, width, boxes, verdict)
         if faults:
             error = complain(frame, detections, verdict)
@@ -299,7 +305,7 @@ class ByteTracker:
 
     def _embedding(self, frame: int, detections: Detections, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
         """`(D, E)` unit rows of the detections that take part; zeros where one is not described."""
-        if self._memory is None or detections.embedding is None:
+        if self._memory is None or detections.embedding is None or not len(rows):
             return None
         embedding = np.nan_to_num(detections.embedding[rows], posinf=0, neginf=0)
         try:
@@ -408,6 +414,8 @@ class ByteTracker:
         if self._scorer is None and self._observer is None and self._monitor is None:
             return None
         table = self._table
+        moved = np.empty((len(rows), 2), np.float32)
+        displacement(table.motion, table.recent, table.count, boxes, moved)
         counts, values = table.counts[: table.count], table.values[: table.count]
         per_frame = values[:, SINCE] / np.maximum(counts[:, GAP] + frames, 1)
         return AssignmentState(
@@ -424,27 +432,11 @@ class ByteTracker:
             track_class=counts[:, CLASS].copy(),
             track_embeddings=None if self._memory is None or self._memory.width is None else self._memory.best(),
             detections=detections[rows],
-            det_displacement=self._displacement(boxes),
+            det_displacement=moved,
             cost=cost,
             allowed=allowed,
             assigned_track_ids=np.full(len(rows), -1),
         )
-
-    def _displacement(self, boxes: NDArray[np.float64]) -> NDArray[np.float32]:
-        """`(D, 2)`: from the last place of the track that overlaps each detection best."""
-        n = self._table.count
-        moved = np.zeros((len(boxes), 2), np.float32)
-        if n and len(boxes):
-            state = self._table.motion[:n, :, 0]
-            low = np.maximum(*((b[..., :2] - b[..., 2:] / 2) for b in (state[:, None], boxes[None])))
-            high = np.minimum(*((b[..., :2] + b[..., 2:] / 2) for b in (state[:, None], boxes[None])))
-            shared = np.maximum(high - low, 0).prod(axis=2)
-            union = state[:, 2:].prod(axis=1)[:, None] + boxes[:, 2:].prod(axis=1)[None] - shared
-            overlap = shared / union
-            best = overlap.argmax(axis=0)
-            there = overlap[best, np.arange(len(boxes))] > 0
-            moved[there] = (boxes[:, :2] - self._table.recent[best, 0, :2])[there]
-        return moved
 
     def _show(self, state: AssignmentState) -> None:
         if self._monitor is not None:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from trackweave.errors import InputError, MissingExtraError
 from trackweave.masks.packed import PackedMasks, as_rows
 
+_DIMENSIONS = (("score", 1), ("class_id", 1), ("embedding", 2), ("visibility", 1), ("track_id", 1), ("index", 1))
+
 Index = slice | NDArray[np.bool_] | NDArray[np.integer[Any]] | Sequence[int]
 
 
@@ -31,7 +33,7 @@ class Detections:
         data: further columns of length N by name, kept beside the others.
 
     Raises:
-        ValueError: columns of different lengths, or boxes that are not `(N, 4)`.
+        ValueError: columns of different lengths or of other dimensions than above, or boxes that are not `(N, 4)`.
     """
 
     xyxy: NDArray[np.float32]
@@ -48,6 +50,10 @@ class Detections:
         if self.xyxy.ndim != 2 or self.xyxy.shape[1] != 4:
             raise ValueError(f"boxes are (N, 4), not {self.xyxy.shape}")
         n = len(self.xyxy)
+        for name, dimensions in _DIMENSIONS:
+            column = getattr(self, name)
+            if n and column is not None and column.ndim != dimensions:
+                raise ValueError(f"{name} of {n} boxes has {dimensions} dimension(s), not the shape {column.shape}")
         for name, column in self._columns():
             if len(column) != n:
                 raise ValueError(f"{n} boxes, but {len(column)} of {name}")
