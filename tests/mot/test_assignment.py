@@ -12,7 +12,10 @@ from trackweave.mot.assignment import UNMATCHED, assign
 
 
 def solve(
-    cost: NDArray[np.float32], allowed: NDArray[np.bool_], rows: list[bool] | None = None, cols: list[bool] | None = None
+    cost: NDArray[np.float32],
+    allowed: NDArray[np.bool_],
+    rows: list[bool] | None = None,
+    cols: list[bool] | None = None,
 ) -> NDArray[np.int64]:
     T, D = cost.shape
     match = np.full(T, -1, np.int64)
@@ -25,7 +28,9 @@ def solve(
 def price(cost: NDArray[np.float32], match: NDArray[np.int64]) -> float:
     """Matched pairs at their cost; a track and a detection that might have been together and are not, at one."""
     pairs = np.flatnonzero(match >= 0)
-    return float(cost[pairs, match[pairs]].astype(np.float64).sum()) + UNMATCHED * (min(cost.shape) - len(pairs))
+    paid: list[float] = cost[pairs, match[pairs]].tolist()
+    left: int = min(cost.shape) - len(pairs)
+    return sum(paid) + UNMATCHED * left
 
 
 def all_matchings(T: int, D: int) -> list[NDArray[np.int64]]:

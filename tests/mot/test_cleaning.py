@@ -24,8 +24,9 @@ def verdicts(
     """Per box the fault, `low`, or None."""
     given_boxes = Detections.of(boxes, scores, classes)
     centred, verdict = np.empty((len(boxes), 4)), np.empty(len(boxes), np.int64)
+    height, width = map(float, size)
     faults = usable(
-        given_boxes.xyxy, given_boxes.score, given_boxes.class_id, threshold, *map(float, size), centred, verdict
+        given_boxes.xyxy, given_boxes.score, given_boxes.class_id, threshold, height, width, centred, verdict
     )
     assert faults == (verdict > 0).sum()
     return ["low" if number < 0 else FAULTS[number] for number in verdict.tolist()]
@@ -59,7 +60,9 @@ def test_boxes_may_lie_anywhere_where_nobody_knows_the_size() -> None:
     assert verdicts([(5000, 5000, 5010, 5010)], size=(INF, INF)) == [None]
 
 
-@pytest.mark.parametrize(("score", "verdict"), [(0.05, "low"), (0.1, None), (NAN, Fault.not_finite), (INF, Fault.not_finite)])
+@pytest.mark.parametrize(
+    ("score", "verdict"), [(0.05, "low"), (0.1, None), (NAN, Fault.not_finite), (INF, Fault.not_finite)]
+)
 def test_scores(score: float, verdict: Fault | str | None) -> None:
     assert verdicts([GOOD], [score]) == [verdict]
 
@@ -73,9 +76,7 @@ def test_the_first_of_equals_counts() -> None:
         assert verdicts([GOOD, other]) == [None, None]
 
 
-@given(
-    st.lists(st.tuples(*[st.integers(0, 40_000)] * 2, *[st.integers(1, 40_000)] * 2), max_size=6)
-)
+@given(st.lists(st.tuples(*[st.integers(0, 40_000)] * 2, *[st.integers(1, 40_000)] * 2), max_size=6))
 def test_boxes_come_as_centre_and_size(quarters: list[tuple[int, ...]]) -> None:
     corners = [(x / 4, y / 4, (x + w) / 4, (y + h) / 4) for x, y, w, h in quarters]
     detections = Detections.of(corners)

@@ -140,9 +140,7 @@ def test_sides_stay_above_zero() -> None:
 
 
 @given(boxes, st.integers(1, 60), st.floats(0.2, 4), st.tuples(*[st.floats(-3, 3)] * 2))
-def test_retracing_a_straight_line_ends_on_it(
-    start: Array, frames: int, dt: float, speed: tuple[float, float]
-) -> None:
+def test_retracing_a_straight_line_ends_on_it(start: Array, frames: int, dt: float, speed: tuple[float, float]) -> None:
     velocity = np.array([*speed, 0.0, 0.0])
     at_last_match = begun(start)
     at_last_match[:, VELOCITY] = velocity
@@ -176,9 +174,8 @@ def tracks(rng: np.random.Generator, n: int = 5) -> tuple[Array, Array, Array]:
 
 
 def test_a_camera_at_rest_changes_nothing() -> None:
-    given_arrays = tracks(np.random.default_rng(0))
-    moved = tuple(part.copy() for part in given_arrays)
-    follow_camera(*moved, 5, np.eye(2, 3))
+    given_arrays, moved = tracks(np.random.default_rng(0)), tracks(np.random.default_rng(0))
+    follow_camera(moved[0], moved[1], moved[2], 5, np.eye(2, 3))
     for before, after in zip(given_arrays, moved, strict=True):
         np.testing.assert_array_equal(before, after)
 
@@ -191,10 +188,9 @@ def test_there_and_back_is_where_it_was(linear: tuple[float, ...], shift: tuple[
     turn = np.eye(2) + np.array(linear).reshape(2, 2)
     there = np.column_stack([turn, shift])
     back = np.column_stack([np.linalg.inv(turn), -np.linalg.inv(turn) @ shift])
-    given_arrays = tracks(np.random.default_rng(1))
-    moved = tuple(part.copy() for part in given_arrays)
-    follow_camera(*moved, 4, there)
-    follow_camera(*moved, 4, np.ascontiguousarray(back))
+    given_arrays, moved = tracks(np.random.default_rng(1)), tracks(np.random.default_rng(1))
+    for camera in (there, np.ascontiguousarray(back)):
+        follow_camera(moved[0], moved[1], moved[2], 4, camera)
     for before, after in zip(given_arrays, moved, strict=True):
         np.testing.assert_allclose(before, after, rtol=1e-6, atol=1e-6)
 

@@ -32,7 +32,8 @@ def test_overlap_is_the_iou(one: Any, other: Any) -> None:
 
 @given(st.lists(st.tuples(st.integers(-1, VOTES - 2), st.floats(0.1, 1)), min_size=1, max_size=30))
 def test_the_class_with_most_score_leads(ballots: list[tuple[int, float]]) -> None:
-    votes, sums = np.zeros((VOTES, 2)), defaultdict(float)
+    votes = np.zeros((VOTES, 2))
+    sums: defaultdict[int, float] = defaultdict(float)
     for class_id, score in ballots:
         leader = vote(votes, class_id, score)
         sums[class_id] += score
@@ -196,12 +197,13 @@ def test_a_lost_track_is_not_shown_but_told_to_observers() -> None:
     assert [state.track_age.tolist() for state in witness.states[1:]] == [[k] for k in range(1, 8)]
 
 
-def test_memory_of_the_dead_is_not_inherited() -> None:
+@pytest.mark.parametrize("how", ["separate", "votes"])
+def test_memory_of_the_dead_is_not_inherited(how: str) -> None:
     """Rows move up when an earlier track ends: each keeps its own boxes, score and class."""
     first = walk(60, y=0, letter="A", speed=0, gaps=range(5, 60))
     scene = together(first, walk(60, y=100, letter="B", speed=1), walk(60, y=200, letter="C", speed=2))
     witness = Witness()
-    tracker = ByteTracker(observer=witness)
+    tracker = ByteTracker(preset("adaptive", classes=how), observer=witness)
     for frame in range(60):
         seen = scene.detections(frame)
         classes = np.array([" ABC".index(letter) for letter in scene.letters(frame)])
@@ -211,9 +213,11 @@ def test_memory_of_the_dead_is_not_inherited() -> None:
         tracker.update(frame, columns)
     last = witness.states[-1]
     assert last.track_ids.tolist() == [2, 3]
-    assert last.track_class.tolist() == [2, 3]
-    np.testing.assert_allclose(last.track_score, [0.88, 0.87], atol=1e-6)
-    np.testing.assert_allclose(last.track_visibility, [0.2, 0.3], atol=1e-6)
+    for state in witness.states:  # each id has its class, score and visibility, on every frame
+        np.testing.assert_array_equal(state.track_class, state.track_ids)
+        np.testing.assert_allclose(state.track_score, HIGH - state.track_ids / 100, atol=1e-6)
+        np.testing.assert_allclose(state.track_visibility, state.track_ids / 10, atol=1e-6)
+        np.testing.assert_array_equal(state.track_gap[state.track_ids > 1], 1)
     np.testing.assert_allclose(last.track_velocity, [[1, 0], [2, 0]], atol=0.05)
     np.testing.assert_allclose(last.track_boxes, scene.detections(59).xyxy, atol=0.5)
 

@@ -107,7 +107,7 @@ def test_track_and_detection_may_change_places(one: Any, other: Any, power: floa
     st.booleans(),
 )
 def test_allowed_pairs_cost_at_most_one(
-    tracks: list[Any], found: list[Any], settings: dict[str, float], confirmed: bool, tentative_first: bool
+    tracks: list[Any], found: list[Any], settings: dict[str, Any], confirmed: bool, tentative_first: bool
 ) -> None:
     cost, allowed = judge(
         tracks,
@@ -139,9 +139,7 @@ NEAR = (55.0, 50, 20, 40)  # IoU 0.6
 )
 def test_each_round_has_its_gate(score: float, confirmed: bool, first: bool, gate: str) -> None:
     def run(**gates: float) -> tuple[Array, Array]:
-        return judge(
-            HERE, NEAR, scores=[score], confirmed=confirmed, tentative_first=first, **{**NOTHING, **gates}
-        )
+        return judge(HERE, NEAR, scores=[score], confirmed=confirmed, tentative_first=first, **{**NOTHING, **gates})
 
     for name in ("min_similarity", "min_similarity_low", "min_similarity_tentative"):
         cost, allowed = run(**{name: 0.61})

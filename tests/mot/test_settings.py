@@ -66,7 +66,9 @@ def test_what_cannot_be_is_named(name: str, overrides: dict[str, Any], message: 
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("field", [name for name, info in TrackerSettings.model_fields.items() if info.annotation is float])
+@pytest.mark.parametrize(
+    "field", [name for name, info in TrackerSettings.model_fields.items() if info.annotation is float]
+)
 def test_no_number_may_be_nan(field: str) -> None:
     with pytest.raises(SettingError, match=field):
         preset("adaptive", **{field: float("nan")})

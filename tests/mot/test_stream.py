@@ -12,9 +12,7 @@ from trackweave.mot.tracker import ByteTracker
 from trackweave.structures.detections import Detections
 
 
-@pytest.mark.parametrize(
-    ("share", "level"), [(0, 0), (LITTLE, 0), ((LITTLE + MUCH) / 2, 0.5), (MUCH, 1), (0.9, 1)]
-)
+@pytest.mark.parametrize(("share", "level"), [(0, 0), (LITTLE, 0), ((LITTLE + MUCH) / 2, 0.5), (MUCH, 1), (0.9, 1)])
 def test_clutter_is_the_share_of_low_scores(share: float, level: float) -> None:
     clutter = Clutter()
     assert clutter.level == 0
@@ -62,7 +60,7 @@ def test_a_cluttered_detector_needs_higher_scores() -> None:
     assert born(0)
     assert not born(3)
     assert born(3, score=0.75)
-    assert born(3, **{"clutter_high_score": 0.5, "clutter_birth_score": 0.5})
+    assert born(3, clutter_high_score=0.5, clutter_birth_score=0.5)
 
 
 def observed(jitter: float) -> float:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -119,7 +119,11 @@ def test_indices_may_jump() -> None:
     tracker = ByteTracker(observer=witness)
     for frame in range(0, 60, 3):
         assert ids(tracker.update(frame, Detections.of([[4 * frame, 0, 4 * frame + 40, 80]], [0.9]))) == [1]
-    assert (witness.states[-1].track_age, witness.states[-1].track_gap) == (57, 3)
+    assert (witness.states[-1].track_age.tolist(), witness.states[-1].track_gap.tolist()) == ([57], [3])
+    np.testing.assert_allclose(witness.states[-1].track_velocity, [[4, 0]], atol=0.05)
+    tracker.update(62, Detections.empty())
+    assert ids(tracker.update(64, Detections.of([[256, 0, 296, 80]], [0.9]))) == [1]
+    assert (witness.states[-1].track_age.tolist(), witness.states[-1].track_gap.tolist()) == ([64], [7])
     np.testing.assert_allclose(witness.states[-1].track_velocity, [[4, 0]], atol=0.05)
 
 
@@ -186,7 +190,7 @@ def test_boxes_come_back_as_detected_or_smoothed() -> None:
     straight = np.array([[[k, 0, k + 40.0, 100]] for k in range(40)])
     errors = {}
     for how in ("detected", "smoothed"):
-        tracker = ByteTracker(TrackerSettings(output_boxes=how))  # type: ignore[arg-type]
+        tracker = ByteTracker(TrackerSettings(output_boxes=how))
         shown = [tracker.update(k, Detections.of(straight[k] + jitter[k], [0.9])).xyxy for k in range(40)]
         errors[how] = np.abs(np.stack(shown) - straight)[10:].mean()
         if how == "detected":
@@ -388,7 +392,8 @@ def test_the_order_of_detections_does_not_matter(seed: int, name: str) -> None:
 
 def placed(frames: list[Detections], scale: float, shift: tuple[float, float]) -> list[Detections]:
     moved = np.array([*shift, *shift], np.float32)
-    return [replace(found, xyxy=(np.round(found.xyxy * 8) / 8 + moved) * np.float32(scale)) for found in frames]
+    shifted = [(np.round(found.xyxy * 8) / 8 + moved) * scale for found in frames]
+    return [replace(found, xyxy=boxes.astype(np.float32)) for found, boxes in zip(frames, shifted, strict=True)]
 
 
 @settings(max_examples=15)
@@ -642,7 +647,9 @@ def test_a_scorer_never_lets_a_forbidden_pair_through() -> None:
 
 
 def test_a_scorer_never_vetoes() -> None:
-    tracker = ByteTracker(TrackerSettings(scorer_weight=1.0), scorer=Judge(lambda state: np.full(state.cost.shape, 9.0)))
+    tracker = ByteTracker(
+        TrackerSettings(scorer_weight=1.0), scorer=Judge(lambda state: np.full(state.cost.shape, 9.0))
+    )
     assert distinct(follow(tracker, walk(10))["A"]) == [1]
 
 
@@ -687,8 +694,9 @@ def test_observers_keep_their_arrays() -> None:
     witness = Witness()
     tracker = ByteTracker(preset("botsort", diagnostics=True), observer=witness)
     copies = []
-    names = ("track_ids", "track_boxes", "track_velocity", "track_age", "track_gap", "track_score", "track_visibility",
-             "track_class", "track_embeddings", "det_displacement", "cost", "allowed", "assigned_track_ids")  # fmt: skip
+    names = [
+        field.name for field in fields(AssignmentState) if field.name not in ("frame", "time", "size", "detections")
+    ]
     for frame, found in enumerate(crowd(30, 10, seed=8)):
         tracker.update(frame, replace(found, embedding=np.ones((len(found), 3), np.float32)))
         state = witness.states[-1]
@@ -752,7 +760,7 @@ def test_memory_is_given_back_when_a_crowd_has_gone() -> None:
     tracker = ByteTracker()
     x, y = np.meshgrid(np.arange(40) * 50, np.arange(40) * 100)
     corner = np.stack([x.ravel(), y.ravel()], axis=1)
-    many = Detections.of(np.concatenate([corner, corner + [40, 80]], axis=1))
+    many = Detections.of(np.concatenate([corner, corner + np.array([40, 80])], axis=1))
     for frame in range(5):
         assert len(tracker.update(frame, many)) == 1600
     assert held(tracker) >= 1600

@@ -11,7 +11,7 @@ Objects are `WIDTH × HEIGHT` pixels, a character is `CELL` pixels: one characte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ class BoxWorld:
         """Who is seen, in the order of the detections."""
         return [letter for letter, *_ in self.frames[frame]]
 
-    def detections(self, frame: int, looks: dict[str, Sequence[float]] | None = None, **columns: Any) -> Detections:
+    def detections(self, frame: int, looks: Mapping[str, Sequence[float]] | None = None, **columns: Any) -> Detections:
         """What a perfect detector sees; `looks` gives each letter an embedding."""
         seen = self.frames[frame]
         return Detections.of(
@@ -131,10 +131,12 @@ def crowd(frames: int, objects: int, seed: int = 0, *, size: tuple[int, int] = (
         seen = np.flatnonzero(rng.random(objects) > 0.1)
         jitter = rng.normal(0, 0.02, (len(seen), 4)) * np.tile(sides[seen], 2)
         boxes = np.concatenate([place[seen], place[seen] + sides[seen]], axis=1) + jitter
-        scores = np.where(rng.random(len(seen)) < 0.15, rng.uniform(0.15, 0.45, len(seen)), rng.uniform(0.6, 1, len(seen)))
+        scores = np.where(
+            rng.random(len(seen)) < 0.15, rng.uniform(0.15, 0.45, len(seen)), rng.uniform(0.6, 1, len(seen))
+        )
         false = rng.random(rng.binomial(objects, 0.05))
         corner = rng.uniform(0, 1, (len(false), 2)) * (np.array([width, height]) - 70)
-        boxes = np.concatenate([boxes, np.concatenate([corner, corner + [30, 70]], axis=1)])
+        boxes = np.concatenate([boxes, np.concatenate([corner, corner + np.array([30, 70])], axis=1)])
         truth = np.concatenate([seen, np.full(len(false), -1)])
         order = rng.permutation(len(boxes))
         all_scores = np.concatenate([scores, 0.2 + 0.6 * false])

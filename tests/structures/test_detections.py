@@ -61,7 +61,9 @@ def test_columns_that_are_not_there_stay_away() -> None:
 
 
 def test_of_casts_and_fills() -> None:
-    found = Detections.of([(0, 0, 4, 8), (1, 1, 2, 2)], embedding=[[1, 2], [3, 4]], visibility=[1, 0], data={"a": [5, 6]})
+    found = Detections.of(
+        [(0, 0, 4, 8), (1, 1, 2, 2)], embedding=[[1, 2], [3, 4]], visibility=[1, 0], data={"a": [5, 6]}
+    )
     assert found.score.tolist() == [1, 1]
     assert found.class_id.tolist() == [-1, -1]
     assert found.embedding is not None
@@ -134,7 +136,7 @@ def test_embeddings_of_different_widths_do_not_join() -> None:
 
 
 def supervision_like(**changed: Any) -> SimpleNamespace:
-    columns = {
+    columns: dict[str, Any] = {
         "xyxy": np.array([[0, 0, 2, 2], [1, 1, 3, 3.0]]),
         "mask": None,
         "confidence": None,

@@ -17,8 +17,9 @@ def reassign(
     """`(D,)` int64: the track of each detection by the stored `cost_matrix` and `mask_matrix`; −1 = none.
 
     The one-to-one assignment of allowed pairs that matches as many detections as possible, and among those the one of
-    least cost; with `unmatched_cost`, the one of least cost where a pair that is left out has that price. It agrees with the tracker's `assigned_track_ids` on the detections that went to an *active* track
-    (`sample.matched`), as far as the tracker's decision is a pure assignment of this matrix:
+    least cost; with `unmatched_cost`, the one of least cost where a pair that is left out has that price. It agrees
+    with the tracker's `assigned_track_ids` on the detections that went to an *active* track (`sample.matched`), as far
+    as the tracker's decision is a pure assignment of this matrix:
 
     - Trackers differ in their objective. `ByteTracker` scales its costs so that a pair left out costs 1: pass
       `unmatched_cost=1`.

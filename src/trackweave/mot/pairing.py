@@ -81,6 +81,7 @@ def pair_costs(
         w1, h1 = width * widen, height * widen
         vx, vy = motion[row, 0, VAR_POSITION], motion[row, 1, VAR_POSITION]
         confirmed, lost = counts[row, CONFIRMED] == 1, counts[row, GAP] > 0
+        power = p.lost_height_power if lost else p.height_power
         first = confirmed or p.tentative_first == 1.0
         high_price = first_price if first else tentative_price
         allowed[row] = False
@@ -106,7 +107,7 @@ def pair_costs(
             likeness = 1.0
             if p.height_power > 0.0:
                 taller = max(compared_height, boxes[d, 3])
-                likeness = (min(compared_height, boxes[d, 3]) / taller) ** p.height_power
+                likeness = (min(compared_height, boxes[d, 3]) / taller) ** power
                 similarity *= likeness
             if p.distance_share > 0.0:
                 far = (dx * dx + dy * dy) / (p.distance_scale * p.distance_scale * width * height)

@@ -30,6 +30,7 @@ class Parameters(NamedTuple):
     buffer_growth: float
     buffer_limit: float
     height_power: float
+    lost_height_power: float
     observed_height: float
     distance_share: float
     distance_scale: float

@@ -59,6 +59,10 @@ class TrackerSettings(BaseModel):
     height_power: float = Field(
         default=1.5, ge=0, le=8, description="IoU is multiplied by the ratio of heights to this power"
     )
+    lost_height_power: float = Field(default=1.5, ge=0, le=8, description="the same for tracks that were lost")
+    clutter_lost_height_power: float = Field(
+        default=3.0, ge=0, le=8, description="lost_height_power where low scores abound, see stream.Clutter"
+    )
     observed_height: bool = Field(default=True, description="the height last seen is compared, not the predicted one")
     distance_share: float = Field(default=0.1, ge=0, le=1, description="share of centre distance in the similarity")
     unsteady_distance_share: float = Field(
@@ -135,6 +139,8 @@ def _published(*, high: float, birth: float, score_weight: float = 0.0, **others
         "tentative_first": False,
         "buffer_growth": 0.0,
         "height_power": 0.0,
+        "lost_height_power": 0.0,
+        "clutter_lost_height_power": 0.0,
         "observed_height": False,
         "duplicate_overlap": None,
         "camera_motion": "off",

@@ -300,6 +300,7 @@ class ByteTracker:
             "high_score": between(how.high_score, how.clutter_high_score, clutter),
             "birth_score": between(how.birth_score, how.clutter_birth_score, clutter),
             "score_weight": between(how.score_weight, how.clutter_score_weight, clutter),
+            "lost_height_power": between(how.lost_height_power, how.clutter_lost_height_power, clutter),
             "distance_share": between(how.distance_share, how.unsteady_distance_share, unsteady),
         }
 
