@@ -3,8 +3,8 @@
     python benchmarks/box_speed.py [--objects 20 100 300] [--frames 600] [--repeats 3]
 
 The world: 1920×1080, constant velocity with bounces, 2 % box noise, 10 % misses, 15 % low scores, false positives of
-5 % of the objects. Every tracker has its defaults; detections are converted to its own input type beforehand. The figure
-is the median CPU time of a frame after 50 frames of warm-up, best of the repeats; IDF1 shows that it really tracked.
+5 % of the objects. Every tracker has its defaults; detections are converted to its own input type beforehand. The
+figure is the median CPU time of a frame after 50 frames of warm-up, best of the repeats; IDF1 shows that it tracked.
 Peers are measured where they are installed (`pip install pyxtrackers visiontrack-cpp ioutrack trackers
 supervision==0.26.1`, best in an environment of their own together with `pip install --no-deps -e .` and
 `numba pydantic scipy`); their versions are printed.

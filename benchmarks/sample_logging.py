@@ -3,8 +3,9 @@
     python benchmarks/sample_logging.py [--frames 1000] [--rate 100] [--folder DIR]
 
 First the real tracker with and without a logger. Then a stand-in for the tracker makes one state after the other and
-shows it to the logger. It works for some time per frame before, in small numpy calls under the interpreter's lock, so that the two threads compete for
-it as they do in a tracker. Without any work the writer is the slower one, the queue runs full and the tracker waits:
+shows it to the logger. It works for some time per frame before, in small numpy calls under the interpreter's lock, so
+that the two threads compete for it as in a tracker. Without any work the writer is the slower one, the queue runs full,
+the tracker waits:
 the wall time is then what a sample costs the writer.
 """
 

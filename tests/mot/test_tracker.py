@@ -531,7 +531,7 @@ def test_a_time_that_is_none_poisons_nothing(time: float) -> None:
     ],
 )
 def test_a_camera_that_cannot_be_is_not_followed(camera: NDArray[np.float64]) -> None:
-    reason = "the camera's motion is not a finite 2×3 matrix"
+    reason = "the camera's motion is not a finite 2×3 matrix that keeps an area"
     found = Detections.of(BOX, [0.9])
     strict = ByteTracker(TrackerSettings(on_bad_item="error"))
     strict.update(0, found)
@@ -775,3 +775,24 @@ def test_the_shape_of_toy_objects() -> None:
     found = CROSSING.detections(1)
     assert found.xyxy.tolist() == [[8, 0, 8 + WIDTH, HEIGHT], [80, 0, 80 + WIDTH, HEIGHT]]
     assert CROSSING.letters(6) == ["B", "A"]
+
+
+@pytest.mark.parametrize("matrix", [np.zeros((2, 3)), [[1e300, 0, 0], [0, 1e300, 0]], [[1, 1, 0], [1, 1, 0]]])
+def test_a_camera_that_flattens_the_picture_is_a_bad_item(matrix: Any) -> None:
+    """It would carry every track away without a word."""
+    tracker = ByteTracker()
+    box = Detections.of([[10, 10, 50, 90]], [0.9])
+    tracker.update(0, box)
+    found = tracker.update(FrameContext(1, camera=np.array(matrix, np.float64)), box)
+    assert found.track_id is not None
+    assert found.track_id.tolist() == [1]
+    assert sum(tracker.summary.skipped.values()) == 1
+
+
+def test_an_index_that_counts_nanoseconds_does_not_stall_the_re_update() -> None:
+    tracker = ByteTracker(preset("adaptive", observation_centred=True, lost_seconds=1e9))
+    boxes = [[10, 10, 50, 90]]
+    for index in (0, 10**9, 3 * 10**9):
+        found = tracker.update(FrameContext(index, time=index / 1e9), Detections.of(boxes, [0.9]))
+    assert found.track_id is not None
+    assert found.track_id.tolist() == [1]

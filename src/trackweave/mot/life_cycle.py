@@ -29,6 +29,8 @@ from trackweave.mot.track_table import (
 )
 
 Boxes = NDArray[np.float64]
+MOST_RETRACED = 120
+"""A longer gap is retraced in so many steps: frame indices may be anything, nanoseconds even."""
 
 
 @numba.njit(float64(float64[::1], float64[::1]), cache=True, inline="always")
@@ -144,7 +146,8 @@ def commit(
             elapsed = values[row, SINCE]
             gap = counts[row, GAP] + frames
             if p.observation_centred == 1.0 and gap > 1:
-                retrace(motion[row], matched[row], recent[row, 0], boxes[d], gap, elapsed / gap, p)
+                steps = min(gap, MOST_RETRACED)
+                retrace(motion[row], matched[row], recent[row, 0], boxes[d], steps, elapsed / steps, p)
             else:
                 correct(motion[row], boxes[d], p)
             found += counts[row, GAP] > 0 and counts[row, CONFIRMED] == 1

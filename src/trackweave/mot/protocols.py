@@ -21,7 +21,8 @@ class AssociationScorer(Protocol):
         ...
 
     def observe(self, state: AssignmentState) -> None:
-        """The frame's decisions, so that a scorer with a memory can follow; called once after every `cost`."""
+        """The frame's decisions, so that a scorer with a memory can follow; called on every frame, also on those
+        that had nothing to judge."""
         ...
 
     def reset(self) -> None:

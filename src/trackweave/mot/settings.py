@@ -19,7 +19,7 @@ class TrackerSettings(BaseModel):
     reached through the time step, so no setting depends on them.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     confidence_threshold: float = Field(default=0.1, ge=0, le=1, description="detections below are not looked at")
     high_score: float = Field(

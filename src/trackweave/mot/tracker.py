@@ -41,10 +41,20 @@ from trackweave.structures.warning import RunWarning
 
 ALMOST_UNMATCHED = np.float32(0.999 * UNMATCHED)
 """Appearance and scorers rank inside the gates: however bad they find a pair, it stays better than none."""
+LARGEST_ZOOM = 100.0
+"""A camera matrix that scales by more between two frames is a mistake."""
 DOUBT_FRAMES = 15
 """How long a track's appearance is not learned after a suspected identity switch."""
 AMBIGUOUS_MARGIN = 0.1
 """A match whose detection another track would have taken at nearly the same cost teaches no appearance."""
+
+
+def _is_camera(matrix: NDArray[np.float64]) -> bool:
+    """Whether an affine matrix is one: finite, and neither flattening nor blowing up the picture."""
+    if matrix.shape != (2, 3) or not np.isfinite(matrix).all():
+        return False
+    a, b, c, d = matrix[0, 0], matrix[0, 1], matrix[1, 0], matrix[1, 1]
+    return bool(np.abs(matrix[:, :2]).max() < LARGEST_ZOOM and abs(a * d - b * c) > LARGEST_ZOOM**-2)
 
 
 @dataclass(frozen=True)
@@ -332,8 +342,8 @@ class ByteTracker:
             return
         if context.camera is not None and self.settings.camera_motion == "given":
             camera = np.ascontiguousarray(context.camera, np.float64)
-            if camera.shape != (2, 3) or not np.isfinite(camera).all():
-                reason = "the camera's motion is not a finite 2×3 matrix"
+            if not _is_camera(camera):
+                reason = "the camera's motion is not a finite 2×3 matrix that keeps an area"
                 self._bad(InputError(f"frame {context.index}: {reason}"), reason)
             else:
                 follow_camera(table.motion, table.matched, table.recent, table.count, camera)
@@ -348,7 +358,9 @@ class ByteTracker:
         if other.shape != cost.shape:
             raise ValueError(f"{cost.shape} pairs were asked about, the answer has {other.shape}")
         mixed = np.minimum((1 - weight) * cost + weight * other, ALMOST_UNMATCHED)
-        return np.where(allowed & np.isfinite(other), mixed, cost).astype(np.float32)
+        # A pair that already costs more than none is not brought back by an opinion either.
+        judged = allowed & np.isfinite(other) & (cost < UNMATCHED)
+        return np.where(judged, mixed, cost).astype(np.float32)
 
     def _match(
         self,
