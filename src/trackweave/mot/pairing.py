@@ -61,7 +61,8 @@ def pair_costs(
     The similarity is the IoU of the widened boxes (C-BIoU: Yang et al., WACV 2023), times the ratio of heights to a
     power (Hybrid-SORT: Yang et al., AAAI 2024), mixed with a Gaussian of the centre distance. The cost is one minus
     it, in units of the pair's own gate: 1 is the price of leaving both without a partner, so `allowed` pairs cost at
-    most 1 (more only where a low score or a turn speaks against them), and one assignment may hold pairs of different gates.
+    most 1 (more only where a low score or a turn speaks against them), and one assignment may hold pairs of different
+    gates.
     """
     # Boxes are visited in the order of their centres: those out of a track's reach are never looked at.
     order = np.argsort(boxes[:, 0])

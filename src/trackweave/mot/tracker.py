@@ -188,17 +188,23 @@ class ByteTracker:
             if self._memory is not None and embedding is not None:
                 cosine = self._memory.cosine(embedding)
                 cost = self._blend(cost, allowed, self._memory.cost(cosine), self.settings.appearance_weight)
-        state = self._state(context, frames, size, detections, rows, boxes, cost, allowed)
+        assigned = np.full(len(rows), -1)
+        state = self._state(context, frames, size, detections, rows, boxes, cost, allowed, assigned)
         if n and len(rows):
             decided = cost
             if self._scorer is not None and state is not None:
-                decided = self._blend(cost, allowed, self._scorer.cost(state), self.settings.scorer_weight)
+                decided = self._blend(
+                    cost,
+                    allowed,
+                    self._scorer.cost(replace(state, assigned_track_ids=assigned.copy())),
+                    self.settings.scorer_weight,
+                )
             self._match(decided, allowed, scores, match)
 
         seen = self._visibility(detections, rows)
         table = self._table
         table.reserve(n + len(rows))
-        assigned, row_of, source = (np.empty(k, np.int64) for k in (len(rows), len(rows), n + len(rows)))
+        row_of, source = np.empty(len(rows), np.int64), np.empty(n + len(rows), np.int64)
         shown = np.empty(len(rows), np.bool_)
         opening = self._last is None
         table.count, self._next_id, found, changed, changes = commit(
@@ -215,7 +221,7 @@ class ByteTracker:
             if embedding is not None:
                 self._learn(match, cost, allowed, cosine, row_of, scores, seen, embedding)
         if state is not None:
-            self._show(replace(state, assigned_track_ids=assigned))
+            self._show(state)
         return self._output(detections, rows, assigned, row_of, shown)
 
     @property
@@ -422,8 +428,12 @@ class ByteTracker:
         boxes: NDArray[np.float64],
         cost: NDArray[np.float32],
         allowed: NDArray[np.bool_],
+        assigned: NDArray[np.int64],
     ) -> AssignmentState | None:
-        """The question of this frame, for those who watch; None when nobody does."""
+        """The question of this frame, for those who watch; None when nobody does.
+
+        `assigned` is all −1 now; the decisions are written into it, so that the state need not be made twice.
+        """
         if self._scorer is None and self._observer is None and self._monitor is None:
             return None
         table = self._table
@@ -448,7 +458,7 @@ class ByteTracker:
             det_displacement=moved,
             cost=cost,
             allowed=allowed,
-            assigned_track_ids=np.full(len(rows), -1),
+            assigned_track_ids=assigned,
         )
 
     def _show(self, state: AssignmentState) -> None:
