@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_OUT ?= runs/demo
 
-.PHONY: demo test check lint types contracts bench bench-davis clean
+.PHONY: demo test check lint types contracts bench bench-davis bench-boxes clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,12 +36,21 @@ bench: $(STAMP)  ## the figures of docs/benchmarks.md that need no data
 	$(BIN)/python benchmarks/dedup.py
 	$(BIN)/python benchmarks/archive.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/box_speed.py
+	$(BIN)/python benchmarks/box_memory.py
+	$(BIN)/python benchmarks/sample_logging.py
 
 # `make bench-davis DAVIS=DIR`: DIR holds SEQUENCE/frames and SEQUENCE/masks.
 bench-davis: $(STAMP)
 	$(BIN)/python benchmarks/flow_davis.py --root $(DAVIS)
 	$(BIN)/python benchmarks/flow_davis.py --root $(DAVIS) --methods flow --reverse
 	$(BIN)/python benchmarks/flow_davis.py --root $(DAVIS) --methods flow --objects 10
+
+# `make bench-boxes MOT=DIR`: DIR holds MOT17/, DanceTrack/, KITTI/, SportsMOT/ with MOTChallenge folders.
+bench-boxes: $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-deps trackeval
+	$(BIN)/python benchmarks/box_accuracy.py --data $(MOT)
+	$(BIN)/python benchmarks/switches.py --data $(MOT)
 
 clean:
 	rm -rf $(VENV) runs build dist
