@@ -1,7 +1,5 @@
-"""Box tracking: detections linked frame by frame into identities."""
+"""Box tracking: detections linked frame by frame into identities.
 
-from trackweave.mot.frame_context import FrameContext
-from trackweave.mot.settings import PRESETS, TrackerSettings, preset
-from trackweave.mot.tracker import ByteTracker, TrackerSummary
-
-__all__ = ["PRESETS", "ByteTracker", "FrameContext", "TrackerSettings", "TrackerSummary", "preset"]
+`trackweave.ByteTracker` is the way in. Nothing is imported here: settings are read by every command, and should not
+bring the compiled kernels with them.
+"""
