@@ -376,6 +376,7 @@ def test_times_that_run_backwards(tmp_path: Path) -> None:
     assert names(tmp_path / "run") == []
     result = track_boxes(Broken(6, times=times), tmp_path / "run", detections=det, tracker=EASY, overlay=False)
     assert sum(result.summary["skipped"].values()) == 1
+    assert result.summary["totals"]["frames"] == 5
     assert_two_objects(result.tracks(), [0, 1, 2, 4, 5])
 
 

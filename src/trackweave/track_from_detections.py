@@ -157,8 +157,8 @@ def track_boxes(
         census = TrackCensus(step=opened.step)
         writer = TrackWriter(run, census, refinement, {"source": opened.path})
         drawing = BoxOverlay(run.overlay, opened, remarks, timer.track, wanted=overlay and refinement is None)
-        display = _display(progress, "tracking", opened, stack)
         _claim(run)
+        display = _display(progress, "tracking", opened, stack)
         logger = stack.enter_context(_logger(log, opened, "tracker"))
         with writer, drawing, closing(boxes.tracked(logger, draws=drawing.is_on)) as stream:
             for frame, tracked in stream:

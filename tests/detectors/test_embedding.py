@@ -178,7 +178,7 @@ def test_embedders_by_name() -> None:
     assert make_embedder("none") is None
     with pytest.raises(SettingError, match="give none, layout, or the path"):
         make_embedder("resnet")
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match="there is no such ONNX model"):
         make_embedder("missing.onnx")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.detectors.embedding_crops import pixel_boxes, unit_rows
+from trackweave.detectors.onnx_session import DTYPES, OnnxModel, Tensor
 from trackweave.errors import InputError
 from trackweave.masks.packed import PackedMasks
 
@@ -18,7 +19,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 PERSON_SIZE = (256, 128)
 """Height and width that most re-identification networks are trained at; used where the model leaves them open."""
 
-_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+FLOATS = ("tensor(float)", "tensor(float16)")
 
 
 class OnnxEmbedder:
@@ -34,7 +35,7 @@ class OnnxEmbedder:
         input_size: `(H, W)` in pixels where the model leaves it open; 256×128 when not given.
         mean: per RGB channel, of pixels in [0, 1].
         std: per RGB channel, of pixels in [0, 1].
-        threads: of onnxruntime; 0 = its own choice.
+        threads: of one operation; None = at most four.
 
     Attributes:
         name: `onnx:` and the file's stem.
@@ -52,23 +53,20 @@ class OnnxEmbedder:
         input_size: tuple[int, int] | None = None,
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
-        threads: int = 0,
+        threads: int | None = None,
     ) -> None:
         self.path = Path(path)
         self.name = f"onnx:{self.path.stem}"
-        self._session = _open(self.path, threads)
-        self._input = _image_input(self.path, self._session)
-        shape = self._input.shape
-        fixed = isinstance(shape[0], int)
-        self._batch_size = shape[0] if fixed else max(1, batch_size)
-        self._whole_batches = fixed
+        self._model = OnnxModel(self.path, threads=threads)
+        self._input = _image_input(self._model)
+        batch, _, height, width = self._input.shape
+        self._batch_size = batch or max(1, batch_size)
+        self._whole_batches = batch is not None
         wanted = input_size or PERSON_SIZE
-        self._size = tuple(
-            given if isinstance(given, int) else want for given, want in zip(shape[2:], wanted, strict=True)
-        )
+        self._size = (height or wanted[0], width or wanted[1])
         self._mean = 255 * np.array(mean, np.float32)
         self._inverse_std = 1 / (255 * np.array(std, np.float32))
-        self._output = _vector_output(self.path, self._session)
+        self._output = _vector_output(self._model)
         self.width = int(self._run(np.zeros((1, *self._size, 3), np.float32)).shape[1])
 
     def embed(
@@ -110,12 +108,8 @@ class OnnxEmbedder:
         n = len(crops)
         if self._whole_batches and n < self._batch_size:
             crops = np.concatenate([crops, np.zeros((self._batch_size - n, *crops.shape[1:]), np.float32)])
-        batch = np.ascontiguousarray(crops.transpose(0, 3, 1, 2)).astype(_DTYPES[self._input.type], copy=False)
-        try:
-            (answer,) = self._session.run([self._output], {self._input.name: batch})
-        except Exception as error:  # onnxruntime's exceptions have no base of their own
-            raise InputError(f"{self.path}: the model fails on {batch.shape}: {_first_line(error)}") from error
-        vectors = np.asarray(answer, np.float32)
+        batch: NDArray[Any] = np.ascontiguousarray(crops.transpose(0, 3, 1, 2)).astype(DTYPES[self._input.dtype], copy=False)
+        vectors = np.asarray(self._model.run({self._input.name: batch})[self._output], np.float32)
         if vectors.ndim < 2 or len(vectors) != len(batch) or vectors.size != len(batch) * vectors.shape[1]:
             raise InputError(
                 f"{self.path}: output {self._output!r} is {vectors.shape} for {len(batch)} crops, expected one vector "
@@ -124,52 +118,22 @@ class OnnxEmbedder:
         return vectors.reshape(len(batch), -1)[:n]
 
 
-def _open(path: Path, threads: int) -> Any:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist: give an ONNX re-identification model")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # its warnings would go past ours, straight to stderr
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # as above
-        raise InputError(f"{path} cannot be opened as an ONNX model ({_first_line(error)}): is it whole?") from error
-
-
-def _image_input(path: Path, session: Any) -> Any:
+def _image_input(model: OnnxModel) -> Tensor:
     """The only input, when it is NCHW with three channels."""
-    inputs = session.get_inputs()
-    shape = inputs[0].shape if len(inputs) == 1 else []
-    if len(shape) != 4 or shape[1] not in (3, *_open_dimension(shape, 1)) or inputs[0].type not in _DTYPES:
-        raise InputError(f"{path}: expected one image input (N, 3, H, W) of floats, found {_found(session)}")
-    return inputs[0]
+    only = model.inputs[0] if len(model.inputs) == 1 else None
+    if only is None or len(only.shape) != 4 or only.shape[1] not in (3, None) or only.dtype not in FLOATS:
+        raise InputError(f"{model.path}: expected one image input (N, 3, H, W) of floats, found {model.describe()}")
+    return only
 
 
-def _vector_output(path: Path, session: Any) -> str:
+def _vector_output(model: OnnxModel) -> str:
     """Name of the only output that can be one vector per crop."""
-    vectors = [o.name for o in session.get_outputs() if _is_vector(o.shape)]
+    vectors = [output.name for output in model.outputs if _is_vector(output.shape)]
     if len(vectors) != 1:
-        raise InputError(f"{path}: expected one output (N, E), found {_found(session)}")
-    return str(vectors[0])
+        raise InputError(f"{model.path}: expected one output (N, E), found {model.describe()}")
+    return vectors[0]
 
 
-def _is_vector(shape: Any) -> bool:
+def _is_vector(shape: tuple[int | None, ...]) -> bool:
     """`(N, E)`, or `(N, E, 1, 1)` of a network that ends in pooling."""
-    return bool(len(shape) == 2 or (len(shape) == 4 and list(shape[2:]) == [1, 1]))
-
-
-def _open_dimension(shape: Any, axis: int) -> tuple[Any, ...]:
-    """What stands for the size of an axis that the model leaves open; empty when it is fixed."""
-    return () if isinstance(shape[axis], int) else (shape[axis],)
-
-
-def _found(session: Any) -> str:
-    """Inputs and outputs in one line."""
-    inputs = ", ".join(f"{i.name} {i.shape}" for i in session.get_inputs())
-    return f"inputs {inputs}; outputs {', '.join(f'{o.name} {o.shape}' for o in session.get_outputs())}"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+    return len(shape) == 2 or (len(shape) == 4 and shape[2:] == (1, 1))

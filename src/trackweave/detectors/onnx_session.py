@@ -75,7 +75,7 @@ class OnnxModel:
             InputError: the model fails, or is closed.
         """
         if self._session is None:
-            raise InputError(f"{self.path}: the detector is closed")
+            raise InputError(f"{self.path}: the model is closed")
         try:
             values = self._session.run(None, dict(feed))
         except Exception as error:

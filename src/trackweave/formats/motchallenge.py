@@ -79,9 +79,10 @@ class MotSequence:
         files = self.detection_files
         if name is None:
             name = "det" if "det" in files or len(files) != 1 else next(iter(files))
-        found = files.get(name.removesuffix(".txt"))
+        stem = name.removesuffix(".txt")
+        found = files.get(stem)
         if found is None:
-            raise InputError(f"{self.path / 'det'}: no {name}.txt; there: {', '.join(files) or 'no detections'}")
+            raise InputError(f"{self.path / 'det'}: no {stem}.txt; there: {', '.join(files) or 'no detections'}")
         return found
 
     def known_length(self) -> int:

@@ -46,8 +46,7 @@ class BoxPass:
         stop: ends the pass after the current frame when it is set.
 
     Attributes:
-        frames: frames that were tracked so far.
-        detections: detections on them.
+        detections: detections on the frames that were tracked so far.
 
     Raises:
         InputError: a model or `gmc.txt` cannot be used, or pictures are missing.
@@ -83,7 +82,6 @@ class BoxPass:
             size=video.size,
         )
         self._tracker: ByteTracker | None = None
-        self.frames = 0
         self.detections = 0
 
     def tracked(
@@ -109,14 +107,19 @@ class BoxPass:
             if not readable and self._sight.looks:
                 continue
             context, found = self._eyes.look(frame, image)
+            before = tracker.frames
             with self._stage("track"):
                 tracked = tracker.update(context, found)
-            if tracked.track_id is None:  # the tracker left the frame out: it is not later than the one before
+            if tracker.frames == before:  # it left the frame out, which is not later than the one before
                 continue
-            self.frames += 1
             self.detections += len(found)
             yield frame, tracked
         self._note_ending()
+
+    @property
+    def frames(self) -> int:
+        """Frames that were tracked so far."""
+        return 0 if self._tracker is None else self._tracker.frames
 
     @property
     def summary(self) -> TrackerSummary:

@@ -225,6 +225,11 @@ class ByteTracker:
         return self._output(detections, rows, assigned, row_of, shown)
 
     @property
+    def frames(self) -> int:
+        """Frames tracked since the tracker was made or reset; one that was left out does not count."""
+        return self._frames
+
+    @property
     def summary(self) -> TrackerSummary:
         """Counts since the tracker was made or reset."""
         monitor = self._monitor
