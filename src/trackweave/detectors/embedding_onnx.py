@@ -108,7 +108,9 @@ class OnnxEmbedder:
         n = len(crops)
         if self._whole_batches and n < self._batch_size:
             crops = np.concatenate([crops, np.zeros((self._batch_size - n, *crops.shape[1:]), np.float32)])
-        batch: NDArray[Any] = np.ascontiguousarray(crops.transpose(0, 3, 1, 2)).astype(DTYPES[self._input.dtype], copy=False)
+        batch: NDArray[Any] = np.ascontiguousarray(crops.transpose(0, 3, 1, 2)).astype(
+            DTYPES[self._input.dtype], copy=False
+        )
         vectors = np.asarray(self._model.run({self._input.name: batch})[self._output], np.float32)
         if vectors.ndim < 2 or len(vectors) != len(batch) or vectors.size != len(batch) * vectors.shape[1]:
             raise InputError(
