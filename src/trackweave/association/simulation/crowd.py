@@ -1,0 +1,55 @@
+"""`CrowdSettings`: a regime of crowds: who moves how, before which camera, seen by which detector."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from trackweave.association.simulation.camera import CameraSettings
+from trackweave.association.simulation.detector_noise import DetectorNoise
+from trackweave.association.simulation.embeddings import EmbeddingSettings
+from trackweave.association.simulation.motion_dance import DanceMotion
+from trackweave.association.simulation.motion_sport import SportMotion
+from trackweave.association.simulation.motion_stream import StreamMotion
+from trackweave.association.simulation.motion_traffic import TrafficMotion
+from trackweave.errors import InputError
+
+Motion = Annotated[DanceMotion | SportMotion | StreamMotion | TrafficMotion, Field(discriminator="kind")]
+
+
+class CrowdSettings(BaseModel):
+    """Everything that a simulated sequence is made from, besides its seed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    motion: Motion = Field(default_factory=StreamMotion, description="who moves, and how")
+    camera: CameraSettings = Field(default_factory=CameraSettings, description="where the camera stands, how it moves")
+    detector: DetectorNoise = Field(default_factory=DetectorNoise, description="how the detector errs")
+    embedding: EmbeddingSettings | None = Field(default=None, description="appearance; None: there is none")
+    frames: int = Field(default=300, ge=1, le=100_000, description="length of the sequence, skipped frames included")
+    fps: float = Field(default=30.0, gt=0, le=1000, description="frames per second")
+    width: int = Field(default=1920, ge=16, le=16384, description="pixels")
+    height: int = Field(default=1080, ge=16, le=16384, description="pixels")
+    time_jitter: float = Field(default=0.0, ge=0, le=0.4, description="irregularity of times, share of a frame")
+    skips: float = Field(default=0.0, ge=0, le=0.9, description="share of frames that are skipped")
+    inside: float = Field(default=0.25, ge=0, le=1, description="share in the picture from which an object counts")
+    clips: bool = Field(default=False, description="true and detected boxes end at the picture's edges")
+
+    def to_json(self) -> str:
+        """The settings as JSON text."""
+        return self.model_dump_json(indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str = "crowd settings") -> CrowdSettings:
+        """Reads what `to_json` wrote; what is missing has its default.
+
+        Raises:
+            InputError: no JSON object, an unknown field or a value out of range; the message names `source`.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise InputError(f"{source}: {f'{where}: ' if where else ''}{first['msg']}") from None

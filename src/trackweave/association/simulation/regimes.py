@@ -1,0 +1,269 @@
+"""`sample_settings`: a crowd of a random kind. What is learned from many such crowds should hold for real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from trackweave.association.simulation.camera import CameraSettings
+from trackweave.association.simulation.crowd import CrowdSettings
+from trackweave.association.simulation.detector_noise import DETECTORS, DetectorNoise
+from trackweave.association.simulation.motion_dance import DanceMotion
+from trackweave.association.simulation.motion_sport import SportMotion
+from trackweave.association.simulation.motion_stream import StreamMotion
+from trackweave.association.simulation.motion_traffic import TrafficMotion
+from trackweave.errors import SettingError
+
+MIXED = "mixed"
+
+
+def sample_settings(
+    rng: np.random.Generator,
+    regime: str = MIXED,
+    *,
+    frames: int = 300,
+    detector: DetectorNoise | None = None,
+) -> CrowdSettings:
+    """Draws settings of a regime.
+
+    Args:
+        rng: decides.
+        regime: `dance`, `sport`, `street`, `traffic`, or `mixed` for any of them.
+        frames: length of the sequence.
+        detector: a detector to use; None: one that suits the regime, with its numbers varied.
+
+    Raises:
+        SettingError: an unknown regime.
+
+    >>> sample_settings(np.random.default_rng(0), "dance").motion.kind
+    'dance'
+    """
+    if regime != MIXED and regime not in REGIMES:
+        raise SettingError(f"there is no regime {regime!r}; known: {MIXED}, {', '.join(REGIMES)}")
+    draw = _Draw(rng)
+    if regime == MIXED:
+        regime = draw.one_of(*REGIMES, weights=(0.35, 0.25, 0.25, 0.15))
+    values = REGIMES[regime](draw)
+    noise = varied(rng, DETECTORS[values.pop("detector")]) if detector is None else detector
+    values.pop("detector", None)
+    return CrowdSettings(frames=frames, detector=noise, **_oddities(draw), **values)
+
+
+def varied(rng: np.random.Generator, noise: DetectorNoise) -> DetectorNoise:
+    """A detector of the same kind that is somewhat better or worse in every respect."""
+    draw = _Draw(rng)
+    scaled = {
+        "jitter": 0.4, "jitter_hidden": 0.3, "jitter_seconds": 0.5, "miss_seconds": 0.4, "score_spread": 0.2,
+        "score_seconds": 0.3, "small_height": 0.4, "doubles": 0.6, "false_rate": 0.6, "false_seconds": 0.5,
+        "shrink": 0.4, "merge": 0.6, "score_hidden": 0.2,
+    }  # fmt: skip
+    moved = {"score": 0.3, "half_visibility": 0.08, "false_score": 0.3}
+    values: dict[str, Any] = noise.model_dump()
+    for name, spread in scaled.items():
+        values[name] = values[name] * float(rng.lognormal(0, spread))
+    for name, spread in moved.items():
+        values[name] = values[name] + float(rng.normal(0, spread))
+    values["recall"] = 1 - (1 - values["recall"]) * float(rng.lognormal(0, 0.5))
+    limits = {"recall": (0.5, 1), "shrink": (0, 1), "merge": (0, 1), "jitter": (0, 0.2), "jitter_hidden": (0, 0.3)}
+    for name, (low, high) in limits.items():
+        values[name] = min(max(values[name], low), high)
+    values["jitter_white"] = min(1.0, max(0.0, values["jitter_white"] + draw.between(-0.2, 0.2)))
+    return DetectorNoise(**values)
+
+
+class _Draw:
+    """Random values of the kinds that settings are made of."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+
+    def between(self, low: float, high: float) -> float:
+        return float(self.rng.uniform(low, high))
+
+    def scale(self, low: float, high: float) -> float:
+        """Between two values above 0, evenly in the logarithm."""
+        return float(np.exp(self.rng.uniform(np.log(low), np.log(high))))
+
+    def count(self, low: int, high: int) -> int:
+        """Between two counts, both included, evenly in the logarithm."""
+        return round(self.scale(low, high))
+
+    def chance(self, share: float) -> bool:
+        return bool(self.rng.random() < share)
+
+    def one_of(self, *choices: Any, weights: tuple[float, ...] | None = None) -> Any:
+        return choices[int(self.rng.choice(len(choices), p=weights))]
+
+
+def _oddities(draw: _Draw) -> dict[str, Any]:
+    """Irregular times and skipped frames, now and then."""
+    return {
+        "time_jitter": draw.between(0, 0.3) if draw.chance(0.1) else 0.0,
+        "skips": draw.between(0, 0.3) if draw.chance(0.1) else 0.0,
+    }
+
+
+def _hand(draw: _Draw) -> dict[str, Any]:
+    """How steady a camera is, and whether its motion is told."""
+    kind = draw.one_of("still", "hand", "shaky", weights=(0.4, 0.45, 0.15))
+    shake = {"still": 0.0, "hand": draw.scale(0.0005, 0.004), "shaky": draw.scale(0.004, 0.02)}[kind]
+    return {
+        "shake": shake,
+        "shake_seconds": draw.scale(0.15, 1.0),
+        "matrices": draw.one_of("given", "withheld", weights=(0.7, 0.3)),
+        "matrix_noise": draw.scale(0.1, 1.5),
+    }
+
+
+def _dance(draw: _Draw) -> dict[str, Any]:
+    people = draw.count(3, 22)
+    spread = draw.scale(0.28, 0.75) * people**0.6
+    distance = spread + draw.scale(3, 12)
+    return {
+        "motion": DanceMotion(
+            people=people,
+            spread=spread,
+            depth_share=draw.between(0.3, 1.2),
+            beat_seconds=draw.scale(0.35, 2.5),
+            stride=draw.scale(0.05, 0.8),
+            own_stride=draw.scale(0.04, 0.5),
+            own_seconds=draw.scale(0.25, 1.2),
+            change_seconds=draw.scale(1.5, 12),
+            swap_share=draw.between(0.1, 1.0),
+            pose=draw.scale(0.08, 0.6),
+            crouch=draw.between(0, 0.5),
+            crouch_share=draw.between(0, 0.4),
+            jump=draw.between(0, 0.3),
+            obstacles=draw.one_of(0, 1, weights=(0.85, 0.15)),
+        ),
+        "camera": CameraSettings(
+            height=draw.between(0.8, 2.5),
+            distance=distance,
+            person_height=draw.scale(0.16, 0.5),
+            sway=draw.scale(0.01, 0.15) if draw.chance(0.5) else 0.0,
+            zoom=draw.scale(0.01, 0.15) if draw.chance(0.4) else 0.0,
+            follow=draw.between(0.3, 1) if draw.chance(0.3) else 0.0,
+            **_hand(draw),
+        ),
+        "fps": draw.one_of(20.0, 25.0, 30.0, 10.0, 50.0, weights=(0.45, 0.2, 0.2, 0.1, 0.05)),
+        "width": 1920,
+        "height": 1080,
+        "clips": draw.chance(0.8),
+        "detector": draw.one_of("strong", "everything", "shaky", weights=(0.75, 0.1, 0.15)),
+    }
+
+
+def _sport(draw: _Draw) -> dict[str, Any]:
+    court = draw.one_of("hall", "pitch", "net", weights=(0.45, 0.35, 0.2))
+    length, width, players = {
+        "hall": (28.0, 15.0, draw.count(6, 14)),
+        "pitch": (100.0, 65.0, draw.count(14, 26)),
+        "net": (20.0, 10.0, draw.count(6, 16)),
+    }[court]
+    distance = {"hall": draw.scale(14, 35), "pitch": draw.scale(45, 100), "net": draw.scale(12, 30)}[court]
+    return {
+        "motion": SportMotion(
+            players=players,
+            field_length=length,
+            field_width=width,
+            speed=draw.between(4.0, 8.0),
+            acceleration=draw.scale(3.0, 10.0),
+            crowding=draw.between(0.3, 0.9),
+            marking=draw.between(0.1, 0.9),
+            wander=draw.scale(0.8, 4.0),
+            ball_seconds=draw.scale(0.8, 4.0),
+            pose=draw.scale(0.1, 0.5),
+        ),
+        "camera": CameraSettings(
+            height=draw.scale(2.0, 8.0) if court != "pitch" else draw.scale(6.0, 25.0),
+            distance=distance,
+            person_height=draw.scale(0.06, 0.14) if court == "pitch" else draw.scale(0.12, 0.32),
+            follow=draw.one_of(0.0, draw.between(0.7, 1.0), weights=(0.15, 0.85)),
+            follow_seconds=draw.scale(0.3, 1.5),
+            zoom=draw.scale(0.02, 0.2) if draw.chance(0.5) else 0.0,
+            **_hand(draw),
+        ),
+        "fps": draw.one_of(25.0, 30.0, 15.0, 50.0, weights=(0.6, 0.2, 0.15, 0.05)),
+        "width": 1280,
+        "height": 720,
+        "clips": draw.chance(0.8),
+        "detector": draw.one_of("shaky", "strong", "everything", weights=(0.5, 0.4, 0.1)),
+    }
+
+
+def _street(draw: _Draw) -> dict[str, Any]:
+    near = draw.scale(2.5, 12)
+    far = near * draw.scale(2.5, 10)
+    moves = draw.chance(0.35)
+    return {
+        "motion": StreamMotion(
+            people=draw.scale(4, 40),
+            near=near,
+            far=far,
+            speed=draw.between(0.9, 1.6),
+            ways=draw.count(1, 6),
+            depth_share=draw.between(0.1, 1.0),
+            straying=draw.scale(0.05, 0.6),
+            standing=draw.between(0, 0.5),
+            stops=draw.between(0, 0.3),
+            group=draw.between(1, 2.5),
+            cyclists=draw.one_of(0.0, 0.1, weights=(0.8, 0.2)),
+            obstacles=draw.count(1, 8) - 1,
+        ),
+        "camera": CameraSettings(
+            height=draw.scale(1.2, 6.0),
+            distance=(near * far) ** 0.5,
+            person_height=draw.scale(0.1, 0.5),
+            speed=draw.between(0.4, 1.6) if moves else 0.0,
+            turning=draw.scale(0.02, 0.25) if moves else 0.0,
+            stops=draw.between(0, 0.4) if moves else 0.0,
+            sway=draw.scale(0.01, 0.1) if draw.chance(0.3) else 0.0,
+            **_hand(draw),
+        ),
+        "fps": draw.one_of(30.0, 25.0, 14.0, 10.0, 60.0, weights=(0.4, 0.25, 0.15, 0.15, 0.05)),
+        **draw.one_of({"width": 1920, "height": 1080}, {"width": 640, "height": 480}, weights=(0.75, 0.25)),
+        "clips": draw.chance(0.2),
+        "detector": draw.one_of("weak", "everything", "strong", weights=(0.4, 0.4, 0.2)),
+    }
+
+
+def _traffic(draw: _Draw) -> dict[str, Any]:
+    drives = draw.chance(0.85)
+    return {
+        "motion": TrafficMotion(
+            vehicles=draw.scale(2, 12),
+            parked=draw.between(0, 0.9),
+            oncoming=draw.between(0, 0.7),
+            crossing=draw.between(0, 0.3),
+            speed=draw.scale(5, 20),
+            far=draw.scale(35, 90),
+            people=draw.one_of(0.0, draw.scale(0.5, 8), weights=(0.4, 0.6)),
+            obstacles=draw.count(1, 9) - 1,
+        ),
+        "camera": CameraSettings(
+            height=draw.between(1.3, 2.0),
+            distance=15.0,
+            person_height=draw.between(0.17, 0.3),
+            speed=draw.scale(2, 15) if drives else 0.0,
+            turning=draw.scale(0.02, 0.3) if drives else 0.0,
+            stops=draw.between(0, 0.4),
+            shake=draw.scale(0.001, 0.01),
+            shake_seconds=0.3,
+            matrices=draw.one_of("given", "withheld", weights=(0.2, 0.8)),
+            matrix_noise=draw.scale(0.3, 3.0),
+        ),
+        "fps": draw.one_of(10.0, 15.0, 30.0, weights=(0.7, 0.15, 0.15)),
+        "width": 1242,
+        "height": 375,
+        "clips": draw.chance(0.85),
+        "detector": draw.one_of("driving", "strong", "shaky", weights=(0.7, 0.2, 0.1)),
+    }
+
+
+REGIMES: Mapping[str, Callable[[_Draw], dict[str, Any]]] = MappingProxyType(
+    {"dance": _dance, "sport": _sport, "street": _street, "traffic": _traffic}
+)
+"""Regimes by name."""
