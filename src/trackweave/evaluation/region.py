@@ -7,16 +7,11 @@ averaged per object as in Pont-Tuset et al., "The 2017 DAVIS Challenge", arXiv 1
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-from trackweave.errors import InputError
-from trackweave.formats.davis import VOID, read_label_png
 
 Mask = NDArray[np.bool_]
 
@@ -40,36 +35,6 @@ class ObjectScores(NamedTuple):
 
     region: Statistics
     boundary: Statistics
-
-
-@dataclass(frozen=True)
-class DavisScores:
-    """What `evaluate_davis` found.
-
-    Attributes:
-        objects: scores per object id of the first annotated frame.
-        frames: frames that were scored.
-        missing: how many of them had no prediction, and counted as empty.
-    """
-
-    objects: Mapping[int, ObjectScores]
-    frames: int
-    missing: int
-
-    @property
-    def j_mean(self) -> float:
-        """Region similarity, mean over frames, then objects; NaN without objects."""
-        return _mean([scores.region.mean for scores in self.objects.values()])
-
-    @property
-    def f_mean(self) -> float:
-        """Boundary measure, mean over frames, then objects; NaN without objects."""
-        return _mean([scores.boundary.mean for scores in self.objects.values()])
-
-    @property
-    def jf_mean(self) -> float:
-        """Mean of the two."""
-        return (self.j_mean + self.f_mean) / 2
 
 
 def region_similarity(pred: Mask, gt: Mask) -> float:
@@ -103,8 +68,8 @@ def boundary_measure(pred: Mask, gt: Mask, bound_th: float = 0.008) -> float:
     import cv2
 
     _same_shape(pred, gt)
-    radius = int(bound_th) if bound_th >= 1 else math.ceil(bound_th * math.hypot(*gt.shape))
-    pred_edge, gt_edge = _boundary(pred), _boundary(gt)
+    radius = boundary_radius(gt.shape, bound_th)
+    pred_edge, gt_edge = boundary_of(pred), boundary_of(gt)
     pred_count, gt_count = np.count_nonzero(pred_edge), np.count_nonzero(gt_edge)
     if pred_count == 0 or gt_count == 0:
         return float(pred_count == gt_count)
@@ -114,8 +79,8 @@ def boundary_measure(pred: Mask, gt: Mask, bound_th: float = 0.008) -> float:
         slice(max(rows.min() - radius, 0), rows.max() + radius + 1),
         slice(max(columns.min() - radius, 0), columns.max() + radius + 1),
     )
-    pred_edge, gt_edge, disk = pred_edge[window], gt_edge[window], _disk(radius)
-    near_gt, near_pred = (cv2.dilate(edge.astype(np.uint8), disk) > 0 for edge in (gt_edge, pred_edge))
+    pred_edge, gt_edge, around = pred_edge[window], gt_edge[window], disk(radius)
+    near_gt, near_pred = (cv2.dilate(edge.astype(np.uint8), around) > 0 for edge in (gt_edge, pred_edge))
     precision = np.count_nonzero(pred_edge & near_gt) / pred_count
     recall = np.count_nonzero(gt_edge & near_pred) / gt_count
     return 0.0 if precision + recall == 0 else float(2 * precision * recall / (precision + recall))
@@ -136,41 +101,12 @@ def statistics(scores: Sequence[float] | NDArray[np.float64]) -> Statistics:
     return Statistics(float(values.mean()), float((values > 0.5).mean()), float(first.mean() - last.mean()))
 
 
-def evaluate_davis(gt_dir: Path | str, pred_dir: Path | str) -> DavisScores:
-    """Scores a folder of label images against ground truth, by the semi-supervised DAVIS protocol.
-
-    Images are paired by name. The first annotated frame (it is given to the method) and the last are left out;
-    objects are those of the first; label 255 is void and ignored in both images; a missing prediction is empty.
-
-    Args:
-        gt_dir: indexed PNGs, one per annotated frame.
-        pred_dir: indexed PNGs of the same names.
-
-    Raises:
-        InputError: fewer than 3 annotated frames, an unreadable image, or images of different sizes.
-    """
-    truths = sorted(Path(gt_dir).glob("*.png"))
-    if len(truths) < 3:
-        raise InputError(f"{gt_dir}: needs at least 3 annotated frames (*.png), has {len(truths)}")
-    ids = [int(label) for label in np.unique(read_label_png(truths[0])) if label not in (0, VOID)]
-    regions: dict[int, list[float]] = {label: [] for label in ids}
-    boundaries: dict[int, list[float]] = {label: [] for label in ids}
-    missing = 0
-    for path in truths[1:-1]:
-        gt, other = read_label_png(path), Path(pred_dir) / path.name
-        missing += not other.is_file()
-        pred = read_label_png(other) if other.is_file() else np.zeros_like(gt)
-        if pred.shape != gt.shape:
-            raise InputError(f"{other}: is {pred.shape}, its ground truth {gt.shape} (height, width)")
-        for label in ids:
-            pred_mask, gt_mask = (pred == label) & (gt != VOID), gt == label
-            regions[label].append(region_similarity(pred_mask, gt_mask))
-            boundaries[label].append(boundary_measure(pred_mask, gt_mask))
-    objects = {label: ObjectScores(statistics(regions[label]), statistics(boundaries[label])) for label in ids}
-    return DavisScores(objects, len(truths) - 2, missing)
+def boundary_radius(size: tuple[int, ...], bound_th: float) -> int:
+    """How far apart two boundaries still agree, in pixels: `bound_th` itself, or below 1 a share of the diagonal."""
+    return int(bound_th) if bound_th >= 1 else math.ceil(bound_th * math.hypot(*size))
 
 
-def _boundary(mask: Mask) -> Mask:
+def boundary_of(mask: Mask) -> Mask:
     """Pixels that differ from their right, lower or lower right neighbour; the image's edge is no boundary."""
     padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
     here = padded[:-1, :-1]
@@ -178,7 +114,8 @@ def _boundary(mask: Mask) -> Mask:
     return edge
 
 
-def _disk(radius: int) -> NDArray[np.uint8]:
+def disk(radius: int) -> NDArray[np.uint8]:
+    """`(2r+1, 2r+1)` uint8, 1 within `radius` of the centre."""
     y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
     return np.asarray(x * x + y * y <= radius * radius, np.uint8)
 
@@ -186,7 +123,3 @@ def _disk(radius: int) -> NDArray[np.uint8]:
 def _same_shape(pred: Mask, gt: Mask) -> None:
     if pred.shape != gt.shape or pred.ndim != 2 or pred.dtype != np.bool_ or gt.dtype != np.bool_:
         raise ValueError(f"masks are (H, W) bool of one size, not {pred.shape} {pred.dtype} and {gt.shape} {gt.dtype}")
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else math.nan

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from trackweave.errors import InputError
 from trackweave.formats.detections_mot import read_text
+from trackweave.formats.mot_rows import checked_rows
 
 INFO = "seqinfo.ini"
 NUMBER = re.compile(r"\d+")
@@ -280,19 +281,7 @@ def read_ground_truth(path: Path | str, *, class_column: bool = True) -> GroundT
             identity twice on a frame.
     """
     path = Path(path)
-    path = path / "gt" / "gt.txt" if path.is_dir() else path
-    rows, lines = _number_lines(path)
-    problems = [
-        (~np.isfinite(rows).all(1), "a value is not finite"),
-        ((rows[:, :2] % 1 != 0).any(1) | (np.abs(rows[:, :2]) > 2**53).any(1), "frame or id is not a whole number"),
-        (rows[:, 0] < 1, "frames count from 1"),
-        ((rows[:, 4:6] < 0).any(1), "a negative width or height"),
-    ]
-    for bad, message in problems:
-        if bad.any():
-            raise InputError(f"{path}, line {lines[int(np.flatnonzero(bad)[0])]}: {message}")
-    rows, lines = _by_frame(rows, lines)
-    _check_identities(path, rows, lines)
+    rows, _ = checked_rows(path / "gt" / "gt.txt" if path.is_dir() else path)
     corner = rows[:, 2:4] - 1
     visibility = rows[:, 8]
     return GroundTruth(
@@ -303,38 +292,3 @@ def read_ground_truth(path: Path | str, *, class_column: bool = True) -> GroundT
         rows[:, 7].astype(np.int64) if class_column else np.full(len(rows), -1, np.int64),
         np.where(visibility < 0, 1, np.minimum(visibility, 1)).astype(np.float32),
     )
-
-
-def _number_lines(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """`(N, 9)` values, missing ones as 1 (conf), −1 (class, visibility); and each row's line."""
-    rows: list[list[float]] = []
-    lines: list[int] = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        fields = line.replace(",", " ").split()
-        if not fields:
-            continue
-        if not 6 <= len(fields) <= 10:
-            raise InputError(f"{path}, line {number}: {len(fields)} fields, expected frame,id,x,y,w,h,conf,class,…")
-        try:
-            values = [float(field) for field in fields[:9]]
-        except ValueError as error:
-            raise InputError(f"{path}, line {number}: {error}") from error
-        rows.append(values + [1.0, -1.0, -1.0][len(values) - 6 :])
-        lines.append(number)
-    return np.array(rows, np.float64).reshape(-1, 9), np.array(lines, np.int64)
-
-
-def _by_frame(rows: NDArray[np.float64], lines: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    order = np.argsort(rows[:, 0], kind="stable")
-    return rows[order], lines[order]
-
-
-def _check_identities(path: Path, rows: NDArray[np.float64], lines: NDArray[np.int64]) -> None:
-    """An identity is on a frame once; −1 is none."""
-    named = np.flatnonzero(rows[:, 1] >= 0)
-    order = named[np.lexsort((rows[named, 1], rows[named, 0]))]
-    again = np.flatnonzero((rows[order[1:], :2] == rows[order[:-1], :2]).all(1))
-    if len(again):
-        first, second = lines[order[again[0]]], lines[order[again[0] + 1]]
-        frame, track = (int(value) for value in rows[order[again[0]], :2])
-        raise InputError(f"{path}, line {second}: identity {track} is on frame {frame} already in line {first}")

@@ -42,14 +42,8 @@ def open_level(run_dir: Path, level: int | None) -> tuple[VideoSegments, Level]:
     if is_box_run(run_dir):
         raise SettingError(f"{run_dir}: is a run of boxes, which has no levels of masks: give --to mot or --to mp4")
     manifest = RunManifest.load(paths.manifest)
-    known = manifest.tracked_levels
-    if not known:
-        raise ArtifactError(f"{paths.manifest}: records no tracked level: the run has not finished one")
-    if level is None:
-        if len(known) > 1:
-            raise SettingError(f"the run has levels {', '.join(map(str, known))}: name one with --level")
-        level = known[0]
-    return VideoSegments(manifest.artifact(level, "video_segments")), Level(level)
+    which = manifest.only_level(level)
+    return VideoSegments(manifest.artifact(which, "video_segments")), which
 
 
 def export_davis_run(run_dir: Path, out_dir: Path, level: int | None = None) -> list[Path]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trackweave.errors import ArtifactError, RunFolderError
+from trackweave.errors import ArtifactError, RunFolderError, SettingError
 from trackweave.ids import FrameIndex, Level
 from trackweave.storage.files import check_version, read_json_object, write_json
 from trackweave.structures.warning import RunWarning
@@ -208,6 +208,20 @@ class RunManifest:
     def tracked_levels(self) -> list[Level]:
         """Levels with artifacts, ascending."""
         return sorted(Level(int(level)) for level in self.data.get("artifacts", {}))
+
+    def only_level(self, level: int | None) -> Level:
+        """The level that is meant: `level`, or when it is None the only one.
+
+        Raises:
+            ArtifactError: no level is finished.
+            SettingError: several levels and none named.
+        """
+        known = self.tracked_levels
+        if not known:
+            raise ArtifactError(f"{self.path}: records no tracked level: the run has not finished one")
+        if level is None and len(known) > 1:
+            raise SettingError(f"the run has levels {', '.join(map(str, known))}: name one with --level")
+        return known[0] if level is None else Level(level)
 
     def artifact(self, level: Level | int, name: str) -> Path:
         """Where an artifact lies.

@@ -175,6 +175,16 @@ class TracksArchive:
         """Observations."""
         return sum(part.rows for part in self._parts)
 
+    @property
+    def last(self) -> int:
+        """The last frame with an observation; −1 when there is none."""
+        return self._parts[-1].last if self._parts else -1
+
+    @property
+    def has_masks(self) -> bool:
+        """Are there masks in any part?"""
+        return any(part.mask_shape is not None for part in self._parts)
+
     def parts(self, *, with_masks: bool = True) -> Iterator[TrackRows]:
         """The observations as they were written."""
         for number in range(len(self._parts)):

@@ -1,0 +1,225 @@
+"""`trackweave evaluate`: scores of runs, files and folders against ground truth."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from trackweave.errors import SettingError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from trackweave.evaluation.evaluate import Progress, Regime
+
+WIDE = 200
+"""Columns of a table that nobody looks at on a terminal."""
+
+
+class _Named(NamedTuple):
+    """`NAME=VALUE`, or a value alone."""
+
+    name: str | None
+    value: str
+
+
+def evaluate(
+    results: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RESULT...",
+            help="a run folder, MOT or KITTI text, YouTube-VIS or COCO-VID JSON, label images, or a folder of them by "
+            "sequence; several, as [NAME=]PATH, are regimes",
+        ),
+    ],
+    gt: Annotated[
+        list[str], typer.Option("--gt", metavar="[NAME=]PATH", help="ground truth; one for all, or one per result")
+    ],
+    metrics: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="hota, clear, identity, jf [default: all that fit]")
+    ] = None,
+    result_format: Annotated[
+        str | None, typer.Option("--format", help="run, mot, kitti, ytvis, coco-vid, davis [default: found out]")
+    ] = None,
+    gt_format: Annotated[str | None, typer.Option("--gt-format", help="the same of the ground truth")] = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--protocol",
+            metavar="[NAME=]RULE",
+            help="mot15, mot17, mot20, kitti, kitti-simple, plain [default: by data]",
+        ),
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", metavar="CLASS", help="NAME, NUMBER or NAME=NUMBER; repeatable [default: all]"),
+    ] = None,
+    class_agnostic: Annotated[bool, typer.Option("--class-agnostic", help="all classes as one")] = False,
+    by: Annotated[str | None, typer.Option("--by", help="boxes or masks [default: masks where both have them]")] = None,
+    matching: Annotated[
+        str | None, typer.Option(help="J and F: ids (semi-supervised) or best (unsupervised) [default: by data]")
+    ] = None,
+    level: Annotated[int | None, typer.Option(help="which level of a mask run [default: the only one]")] = None,
+    sequences: Annotated[str | None, typer.Option(metavar="NAMES", help="only these, with commas between")] = None,
+    missing: Annotated[
+        str, typer.Option(help="a true sequence without a result: error, skip or empty (scored as no track)")
+    ] = "error",
+    start_fraction: Annotated[
+        list[str] | None,
+        typer.Option("--start-fraction", metavar="[NAME=]F", help="leave out the first part; 0.5 = MOT17's val half"),
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="differences of two results, with intervals")] = False,
+    resamples: Annotated[int, typer.Option(min=1, help="draws of sequences for the intervals")] = 1000,
+    confidence: Annotated[float, typer.Option(help="of the intervals")] = 0.95,
+    seed: Annotated[int, typer.Option(min=0, help="of the draws")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Score results against ground truth: HOTA, CLEAR, identity (by `trackeval`), and J and F of masks."""
+    from trackweave.evaluation.evaluate import Regime
+    from trackweave.evaluation.settings import checked_evaluation_settings, split_names
+
+    if not 0 < confidence < 1:
+        raise SettingError(f"--confidence is between 0 and 1, not {confidence}")
+    pairs = _pairs(results, gt)
+    names = [name for name, _, _ in pairs]
+    protocols, starts = _by_name(protocol, names, "--protocol"), _by_name(start_fraction, names, "--start-fraction")
+    shared = {
+        "metrics": split_names(metrics),
+        "format": result_format,
+        "gt_format": gt_format,
+        "classes": [name for text in classes or () for name in split_names(text) or ()],
+        "class_agnostic": class_agnostic,
+        "by": by,
+        "matching": matching,
+        "level": level,
+        "sequences": split_names(sequences) or (),
+        "missing": missing,
+    }
+    regimes = [
+        Regime(
+            path,
+            truth,
+            name,
+            checked_evaluation_settings(**shared, protocol=rule, start_fraction=start if start is not None else 0.0),
+        )
+        for (name, path, truth), rule, start in zip(pairs, protocols, starts, strict=True)
+    ]
+    if compare:
+        _compare(regimes, resamples, confidence, seed, as_json)
+    else:
+        _score(regimes, as_json)
+
+
+def _score(regimes: Sequence[Regime], as_json: bool) -> None:
+    from trackweave.evaluation.evaluate import evaluate_regimes
+    from trackweave.evaluation.tables import evaluation_tables
+
+    with _Progress() as progress:
+        found = evaluate_regimes(regimes, progress)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), allow_nan=False))
+    else:
+        _show(evaluation_tables(found))
+    _say(note for regime in found.regimes for note in regime.notes)
+
+
+def _compare(regimes: Sequence[Regime], resamples: int, confidence: float, seed: int, as_json: bool) -> None:
+    from dataclasses import replace
+
+    from trackweave.evaluation.compare import compare
+    from trackweave.evaluation.evaluate import evaluate_regimes
+    from trackweave.evaluation.tables import comparison_tables
+
+    if len(regimes) != 2:
+        raise SettingError(f"--compare: two results are compared, not {len(regimes)}")
+    with _Progress() as progress:
+        one, other = (evaluate_regimes([replace(regime, name="")], progress) for regime in regimes)
+        found = compare(one, other, resamples=resamples, confidence=confidence, seed=seed)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), allow_nan=False))
+    else:
+        typer.echo(f"first:  {regimes[0].results}\nsecond: {regimes[1].results}")
+        _show(comparison_tables(found))
+    _say(note for part in (one, other) for regime in part.regimes for note in regime.notes)
+    _say(found.notes)
+
+
+def _pairs(results: Sequence[str], gt: Sequence[str]) -> list[tuple[str, Path, Path]]:
+    """Name, result and truth of each regime; the name of a single one is empty.
+
+    Raises:
+        SettingError: numbers or names of results and truths do not fit.
+    """
+    found, truths = [_named(text) for text in results], [_named(text) for text in gt]
+    if len(truths) not in (1, len(found)):
+        raise SettingError(f"{len(found)} results and {len(truths)} times --gt: give one for all, or one per result")
+    names = [name or ("" if len(found) == 1 else Path(path).name) for name, path in found]
+    if len(set(names)) < len(names) and len(truths) > 1:
+        raise SettingError(f"two results are called alike: {', '.join(names)}; give NAME=PATH")
+    if len(truths) == 1:
+        truths *= len(found)
+    elif all(name is not None for name, _ in truths):
+        by_name = {name: truth for truth in truths for name in [truth.name]}
+        strange = sorted(set(names) ^ {str(name) for name in by_name})
+        if strange:
+            raise SettingError(f"names of --gt and of results differ: {', '.join(strange)}")
+        truths = [by_name[name] for name in names]
+    return [(n, Path(f.value), Path(t.value)) for n, f, t in zip(names, found, truths, strict=True)]
+
+
+def _named(text: str) -> _Named:
+    """What exists is a path, whatever signs it has."""
+    name, equals, value = text.partition("=")
+    if not equals or not name or "/" in name or Path(text).exists():
+        return _Named(None, text)
+    return _Named(name, value)
+
+
+def _by_name(texts: Sequence[str] | None, names: Sequence[str], flag: str) -> list[str | None]:
+    """The value of each regime: its own, or the one without a name.
+
+    Raises:
+        SettingError: a name that no regime has, or a value given twice.
+    """
+    given: dict[str | None, str] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        key = name if equals else None
+        if key is not None and key not in names:
+            raise SettingError(f"{flag} {text}: no result is called {name}")
+        if key in given:
+            raise SettingError(f"{flag} {text}: given twice")
+        given[key] = value if equals else text
+    return [given.get(name, given.get(None)) for name in names]
+
+
+class _Progress:
+    """Tells on a terminal which sequence is being scored."""
+
+    def __enter__(self) -> Progress:
+        from rich.console import Console
+
+        self._status = Console(stderr=True).status("reading")
+        self._status.start()
+        return lambda name: self._status.update(f"scoring {name}")
+
+    def __exit__(self, *exc: object) -> None:
+        self._status.stop()
+
+
+def _show(tables: Iterable[Table]) -> None:
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
+    for table in tables:
+        console.print(table)
+
+
+def _say(notes: Iterable[str]) -> None:
+    for note in dict.fromkeys(notes):
+        typer.echo(f"note: {note}", err=True)

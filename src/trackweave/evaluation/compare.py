@@ -1,0 +1,194 @@
+"""Is one result better than another? Differences with bootstrap intervals over sequences.
+
+Sequences are what a data set samples, so they are what is drawn again, with replacement, the same for both results
+(paired bootstrap; Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 16). Every draw's scores are
+recomputed from the counts of its sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trackweave.errors import InputError
+from trackweave.evaluation.combining import combined
+from trackweave.evaluation.scores import SCHEMA_VERSION, ClassScores, Evaluation, RegimeScores, Scores
+from trackweave.evaluation.trackeval_metrics import TrackEval
+
+COMPARED = ("HOTA", "DetA", "AssA", "MOTA", "IDF1", "IDSW", "Frag", "J&F", "J-Mean", "F-Mean")
+FEWEST = 5
+"""Sequences below which an interval says little."""
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One figure of two results.
+
+    Attributes:
+        name: TrackEval's name of it.
+        one: of the first result.
+        other: of the second.
+        difference: `other - one`.
+        low: lower end of the interval of the difference; None with a single sequence.
+        high: its upper end.
+    """
+
+    name: str
+    one: float
+    other: float
+    difference: float
+    low: float | None
+    high: float | None
+
+    @property
+    def is_clear(self) -> bool:
+        """Does the interval leave out 0?"""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record for machines."""
+        return {"one": self.one, "other": self.other, "difference": self.difference, "low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True)
+class ClassComparison:
+    """One class of one regime.
+
+    Attributes:
+        regime: its name.
+        name: of the class.
+        sequences: that both results have.
+        differences: by figure.
+    """
+
+    regime: str
+    name: str
+    sequences: Sequence[str]
+    differences: Sequence[Difference]
+
+    def __getitem__(self, name: str) -> Difference:
+        return next(found for found in self.differences if found.name == name)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two results side by side.
+
+    Attributes:
+        classes: of all regimes.
+        confidence: of the intervals.
+        resamples: draws they are made of.
+        seed: of the draws.
+        notes: what a reader should know.
+    """
+
+    classes: Sequence[ClassComparison]
+    confidence: float
+    resamples: int
+    seed: int
+    notes: Sequence[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The record for machines."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "confidence": self.confidence,
+            "resamples": self.resamples,
+            "seed": self.seed,
+            "comparisons": [
+                {
+                    "regime": found.regime,
+                    "class": found.name,
+                    "sequences": list(found.sequences),
+                    "differences": {row.name: row.to_json() for row in found.differences},
+                }
+                for found in self.classes
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def compare(
+    one: Evaluation,
+    other: Evaluation,
+    *,
+    resamples: int = RESAMPLES,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Comparison:
+    """Differences of two results that were scored alike.
+
+    Args:
+        one: the first, such as a baseline.
+        other: the second; positive differences are in its favour, but for `IDSW` and `Frag`.
+        resamples: draws of sequences; more make the ends of the intervals steadier.
+        confidence: share of draws inside an interval; its ends are percentiles.
+        seed: of the draws.
+
+    Raises:
+        InputError: the two have other regimes, classes or sequences.
+    """
+    pairs = list(_pairs(one, other))
+    generator = np.random.default_rng(seed)
+    classes, notes = [], []
+    for regime, first, second in pairs:
+        found = _class_comparison(regime, first, second, generator, resamples, confidence)
+        classes.append(found)
+        if len(found.sequences) < FEWEST:
+            where = f"{regime.name} " if regime.name else ""
+            few = "1 sequence" if len(found.sequences) == 1 else f"{len(found.sequences)} sequences"
+            says = "there is no interval" if len(found.sequences) == 1 else "the interval says little"
+            notes.append(f"{where}{first.name}: {few}: {says}; {FEWEST} or more are needed")
+    return Comparison(classes, confidence, resamples, seed, notes)
+
+
+def _pairs(one: Evaluation, other: Evaluation) -> list[tuple[RegimeScores, ClassScores, ClassScores]]:
+    _same("regimes", [regime.name for regime in one.regimes], [regime.name for regime in other.regimes])
+    found = []
+    for regime, twin in zip(one.regimes, other.regimes, strict=True):
+        if (regime.overlap, regime.protocol) != (twin.overlap, twin.protocol):
+            raise InputError(
+                f"the two results are scored by {regime.overlap}, {regime.protocol} and {twin.overlap}, {twin.protocol}"
+            )
+        _same("classes", [found.name for found in regime.classes], [found.name for found in twin.classes])
+        for first, second in zip(regime.classes, twin.classes, strict=True):
+            _same("sequences", sorted(first.sequences), sorted(second.sequences))
+            found.append((regime, first, second))
+    return found
+
+
+def _same(what: str, one: Sequence[str], other: Sequence[str]) -> None:
+    alone = sorted(set(one) ^ set(other))
+    if alone:
+        raise InputError(f"{what} of one result alone: {', '.join(alone)}; compare what both have (--sequences)")
+
+
+def _class_comparison(
+    regime: RegimeScores,
+    one: ClassScores,
+    other: ClassScores,
+    generator: np.random.Generator,
+    resamples: int,
+    confidence: float,
+) -> ClassComparison:
+    trackeval = TrackEval(regime.metrics)
+    names = [name for name in COMPARED if name in one.combined and name in other.combined]
+    sequences = list(one.sequences)
+    sides: list[Mapping[str, Scores]] = [one.sequences, other.sequences]
+    draws = np.zeros((resamples, len(names)))
+    for n in range(resamples if len(sequences) > 1 else 0):
+        drawn = [sequences[k] for k in generator.integers(0, len(sequences), len(sequences))]
+        first, second = (combined([side[name] for name in drawn], trackeval) for side in sides)
+        draws[n] = [second[name] - first[name] for name in names]
+    tail = (1 - confidence) / 2
+    lows, highs = np.quantile(draws, [tail, 1 - tail], axis=0)
+    differences = []
+    for k, name in enumerate(names):
+        first_score, second_score = one.combined[name], other.combined[name]
+        ends = (float(lows[k]), float(highs[k])) if len(sequences) > 1 else (None, None)
+        differences.append(Difference(name, first_score, second_score, second_score - first_score, *ends))
+    return ClassComparison(regime.name, one.name, sequences, differences)

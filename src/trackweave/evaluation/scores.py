@@ -1,0 +1,146 @@
+"""What an evaluation found, as records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from trackweave.evaluation.region import ObjectScores
+
+SCHEMA_VERSION = 1
+
+
+class Metric(StrEnum):
+    """What can be asked for; `jf` needs masks, the others the package `trackeval`."""
+
+    hota = "hota"
+    clear = "clear"
+    identity = "identity"
+    jf = "jf"
+
+
+class Overlap(StrEnum):
+    """What an overlap is taken of."""
+
+    boxes = "boxes"
+    masks = "masks"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The figures of a sequence, or combined, by TrackEval's names: shares as fractions.
+
+    `scores["HOTA"]` is what benchmarks report: a field with a value for each of 19 overlaps (0.05 … 0.95) is averaged.
+
+    Attributes:
+        values: fields with one value, such as `MOTA`, `IDF1`, `IDSW`, `HOTA(0)`, `J&F`.
+        curves: fields with 19 values, such as `HOTA`, `DetA`, `AssA`, `HOTA_TP`.
+        objects: J and F of each object of a sequence, by its identity in the truth.
+    """
+
+    values: Mapping[str, float]
+    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    objects: Mapping[int, ObjectScores] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> float:
+        if name in self.curves:
+            curve = self.curves[name]
+            return sum(curve) / len(curve)
+        return self.values[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.curves or name in self.values
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every field."""
+        return (*self.curves, *self.values)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field as a number; the 19 values under `by_overlap`; objects under `objects`."""
+        record: dict[str, Any] = {name: self[name] for name in self.names}
+        if self.curves:
+            record["by_overlap"] = {name: list(curve) for name, curve in self.curves.items()}
+        if self.objects:
+            record["objects"] = {
+                str(identity): {"J": found.region._asdict(), "F": found.boundary._asdict()}
+                for identity, found in self.objects.items()
+            }
+        return record
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """One class.
+
+    Attributes:
+        name: of the class.
+        sequences: by name.
+        combined: recomputed from the counts of all sequences, not a mean of means.
+    """
+
+    name: str
+    sequences: Mapping[str, Scores]
+    combined: Scores
+
+    def to_json(self) -> dict[str, Any]:
+        """The record for machines."""
+        sequences = {name: scores.to_json() for name, scores in self.sequences.items()}
+        return {"sequences": sequences, "combined": self.combined.to_json()}
+
+
+@dataclass(frozen=True)
+class RegimeScores:
+    """Sequences of one kind, scored by one rule.
+
+    Attributes:
+        name: of the regime; empty when there is only one and nobody named it.
+        overlap: of boxes or of masks.
+        protocol: how truth and tracks were prepared, see `Protocol`.
+        metrics: what was asked for.
+        classes: in the order they were asked for.
+        all_classes: combined over classes by detections (TrackEval's `cls_comb_det_av`); None with one class.
+        mean_of_classes: averaged over classes (`cls_comb_cls_av`); None with one class.
+        notes: what a reader of the figures should know.
+    """
+
+    name: str
+    overlap: Overlap
+    protocol: str
+    metrics: Sequence[Metric]
+    classes: Sequence[ClassScores]
+    all_classes: Scores | None
+    mean_of_classes: Scores | None
+    notes: Sequence[str]
+
+    def __getitem__(self, name: str) -> ClassScores:
+        return next(found for found in self.classes if found.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record for machines."""
+        return {
+            "name": self.name,
+            "overlap": str(self.overlap),
+            "protocol": self.protocol,
+            "metrics": [str(metric) for metric in self.metrics],
+            "classes": {found.name: found.to_json() for found in self.classes},
+            "all_classes": None if self.all_classes is None else self.all_classes.to_json(),
+            "mean_of_classes": None if self.mean_of_classes is None else self.mean_of_classes.to_json(),
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that one call found, by regime."""
+
+    regimes: Sequence[RegimeScores]
+
+    def __getitem__(self, name: str) -> RegimeScores:
+        return next(found for found in self.regimes if found.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record for machines."""
+        return {"schema_version": SCHEMA_VERSION, "regimes": [regime.to_json() for regime in self.regimes]}
