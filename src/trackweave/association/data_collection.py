@@ -193,6 +193,8 @@ def make_sample(state: AssignmentState, origin: SampleOrigin) -> tuple[Associati
         label_source=origin.label_source,
         embedding_truncated=truncated,
         diagnostics=SampleDiagnostics(int(state.est_id_switches), suspects),
+        time=None if state.time is None else float(state.time),
+        camera=None if state.camera is None else tuple(float(value) for value in np.ravel(state.camera)),
     )
     sample = AssociationSample(
         int(state.frame),

@@ -116,6 +116,9 @@ class TrackerSettings(BaseModel):
     scorer_weight: float = Field(
         default=0.5, ge=0, le=1, description="share of a learned scorer (TRANSFORMER_ASSOC_WEIGHT)"
     )
+    scorer_decides: bool = Field(
+        default=False, description="a learned scorer also decides which pairs are too bad to match, inside the gates"
+    )
     diagnostics: bool = Field(default=False, description="look for identity switches (DIAG)")
 
     output_boxes: Literal["detected", "smoothed"] = Field(default="detected", description="what update() gives back")

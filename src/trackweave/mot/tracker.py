@@ -193,11 +193,9 @@ class ByteTracker:
         if n and len(rows):
             decided = cost
             if self._scorer is not None and state is not None:
+                judged = self._scorer.cost(replace(state, assigned_track_ids=assigned.copy()))
                 decided = self._blend(
-                    cost,
-                    allowed,
-                    self._scorer.cost(replace(state, assigned_track_ids=assigned.copy())),
-                    self.settings.scorer_weight,
+                    cost, allowed, judged, self.settings.scorer_weight, decides=self.settings.scorer_decides
                 )
             self._match(decided, allowed, scores, match)
 
@@ -349,6 +347,7 @@ class ByteTracker:
 
     def _predict(self, context: FrameContext, dt: float) -> None:
         table = self._table
+        self._camera: NDArray[np.float64] | None = None
         if self._last is None or not table.count:
             return
         if context.camera is not None and self.settings.camera_motion == "given":
@@ -358,17 +357,29 @@ class ByteTracker:
                 self._bad(InputError(f"frame {context.index}: {reason}"), reason)
             else:
                 follow_camera(table.motion, table.matched, table.recent, table.count, camera)
+                self._camera = camera
         predict(table.motion, table.counts, table.count, dt, self._parameters)
         table.values[: table.count, SINCE] += dt
 
     @staticmethod
     def _blend(
-        cost: NDArray[np.float32], allowed: NDArray[np.bool_], other: NDArray[np.float32], weight: float
+        cost: NDArray[np.float32],
+        allowed: NDArray[np.bool_],
+        other: NDArray[np.float32],
+        weight: float,
+        *,
+        decides: bool = False,
     ) -> NDArray[np.float32]:
-        """Mixes a second opinion into the cost of allowed pairs, where it has one (not NaN)."""
+        """Mixes a second opinion into the cost of allowed pairs, where it has one (not NaN).
+
+        With `decides` the mixed cost may exceed that of no match, and may fall below it where the first did not.
+        """
         if other.shape != cost.shape:
             raise ValueError(f"{cost.shape} pairs were asked about, the answer has {other.shape}")
-        mixed = np.minimum((1 - weight) * cost + weight * other, ALMOST_UNMATCHED)
+        mixed = (1 - weight) * cost + weight * other
+        if decides:
+            return np.where(allowed & np.isfinite(other), mixed, cost).astype(np.float32)
+        mixed = np.minimum(mixed, ALMOST_UNMATCHED)
         # A pair that already costs more than none is not brought back by an opinion either.
         judged = allowed & np.isfinite(other) & (cost < UNMATCHED)
         return np.where(judged, mixed, cost).astype(np.float32)
@@ -448,7 +459,7 @@ class ByteTracker:
         per_frame = values[:, SINCE] / np.maximum(counts[:, GAP] + frames, 1)
         return AssignmentState(
             frame=FrameIndex(context.index),
-            time=context.time,
+            time=context.index / self._frame_rate if context.time is None else context.time,
             size=size,
             track_ids=table.ids,
             track_boxes=table.boxes,
@@ -464,6 +475,7 @@ class ByteTracker:
             cost=cost,
             allowed=allowed,
             assigned_track_ids=assigned,
+            camera=self._camera,
         )
 
     def _show(self, state: AssignmentState) -> None:

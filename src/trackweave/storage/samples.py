@@ -75,6 +75,9 @@ class SampleMetadata:
         label_source: who decided `assigned_track_ids`: `tracker`, …
         embedding_truncated: embeddings were wider than the cap.
         diagnostics: suspected identity switches.
+        time: seconds at which the frame was taken, None = unknown.
+        camera: the six numbers of the `(2, 3)` matrix that maps pixels of the frame before to this one's, row by row,
+            as the tracker applied it; None: it applied none.
     """
 
     width: int | None = None
@@ -87,6 +90,8 @@ class SampleMetadata:
     label_source: str = "tracker"
     embedding_truncated: bool = False
     diagnostics: SampleDiagnostics = field(default_factory=SampleDiagnostics)
+    time: float | None = None
+    camera: tuple[float, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The record as the sample holds it."""
@@ -100,6 +105,8 @@ class SampleMetadata:
             "feature_version": self.feature_version,
             "label_source": self.label_source,
             "embedding_truncated": self.embedding_truncated,
+            **({} if self.time is None else {"time": self.time}),
+            **({} if self.camera is None else {"camera": list(self.camera)}),
             "diagnostics": {
                 "est_id_switches": self.diagnostics.est_id_switches,
                 "suspect_tracks": list(self.diagnostics.suspect_tracks),
@@ -356,6 +363,9 @@ def _metadata(content: bytes | None, path: Path) -> SampleMetadata:
     suspects = _typed(diagnostics, "suspect_tracks", list) or []
     if not all(isinstance(track, int) for track in suspects):
         raise ValueError("metadata.suspect_tracks are not track ids")
+    camera = _typed(given, "camera", list)
+    if camera is not None and (len(camera) != 6 or not all(_is_number(value) for value in camera)):
+        raise ValueError("metadata.camera is not six numbers")
     default = SampleMetadata()
     return SampleMetadata(
         width=_typed(given, "width", int),
@@ -368,7 +378,13 @@ def _metadata(content: bytes | None, path: Path) -> SampleMetadata:
         label_source=_typed(given, "label_source", str, default.label_source),
         embedding_truncated=_typed(given, "embedding_truncated", bool, default=False),
         diagnostics=SampleDiagnostics(_typed(diagnostics, "est_id_switches", int, 0), tuple(suspects)),
+        time=_typed(given, "time", (int, float)),
+        camera=None if camera is None else tuple(map(float, camera)),
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _typed(given: Mapping[str, Any], name: str, kind: type | tuple[type, ...], default: Any = None) -> Any:

@@ -21,7 +21,7 @@ class AssignmentState:
 
     Attributes:
         frame: frame index.
-        time: seconds, or None.
+        time: seconds: the frame's own time, else its index over the frame rate; None = unknown.
         size: `(H, W)` of the frame, or None when nobody said.
         track_ids: `(T,)` int64.
         track_boxes: `(T, 4)` float32 xyxy, predicted for this frame, camera motion included.
@@ -42,6 +42,8 @@ class AssignmentState:
             detection counts as its own.
         est_id_switches: identity switches that the tracker suspects up to and including this frame.
         suspect_tracks: `(S,)` int64, ids of tracks that take part in a switch suspected on this very frame.
+        camera: `(2, 3)` float64 that maps pixels of the frame before to this one's, as the tracker applied it; None:
+            it applied none.
     """
 
     frame: FrameIndex
@@ -63,3 +65,4 @@ class AssignmentState:
     assigned_track_ids: NDArray[np.int64]
     est_id_switches: int = 0
     suspect_tracks: NDArray[np.int64] | None = None
+    camera: NDArray[np.float64] | None = None

@@ -1,0 +1,1 @@
+"""Models of association; needs torch, the extra `train`."""
