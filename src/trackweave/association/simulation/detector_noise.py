@@ -76,30 +76,35 @@ def _presets() -> dict[str, dict[str, Any]]:
     return {
         # A modern detector on objects it was trained for: finds the half hidden, small errors, some doubles.
         "strong": {
-            "recall": 0.995, "half_visibility": -0.2, "visibility_softness": 0.15, "score": 3.2, "score_spread": 0.6,
-            "jitter": 0.01, "jitter_hidden": 0.09, "jitter_tail": 0.7, "doubles": 0.02, "false_rate": 0.2,
-            "false_near": 0.9, "false_score": -0.4,
+            "recall": 0.995, "half_visibility": -0.15, "visibility_softness": 0.15, "small_height": 7.0,
+            "miss_seconds": 0.1, "score": 3.3, "score_hidden": 2.0, "score_spread": 0.45, "score_seconds": 0.3,
+            "jitter": 0.008, "jitter_hidden": 0.06, "jitter_tail": 0.8, "jitter_seconds": 0.25, "jitter_white": 0.35,
+            "shrink": 0.2, "merge": 0.02, "doubles": 0.02, "double_jitter": 0.1, "false_rate": 0.15, "false_near": 0.9,
+            "false_seconds": 0.1, "false_score": -0.8,
         },
         # A detector of an earlier generation: blind to the half hidden, sure of what it finds.
         "weak": {
-            "recall": 0.9, "half_visibility": 0.55, "visibility_softness": 0.1, "small_height": 40.0, "score": 6.0,
-            "score_hidden": 7.0, "score_spread": 2.0, "floor": 0.05, "jitter": 0.03, "jitter_hidden": 0.1,
-            "doubles": 0.0, "false_rate": 1.0, "false_near": 0.8, "false_seconds": 0.4, "false_score": -0.3,
-            "false_spread": 1.5, "nms_iou": 0.5,
+            "recall": 0.95, "half_visibility": 0.5, "visibility_softness": 0.1, "small_height": 25.0,
+            "miss_seconds": 0.1, "score": 6.0, "score_hidden": 6.0, "score_spread": 1.5, "score_seconds": 0.3,
+            "floor": 0.05, "jitter": 0.025, "jitter_hidden": 0.1, "jitter_seconds": 0.3, "shrink": 0.5, "merge": 0.03,
+            "doubles": 0.0, "false_rate": 0.8, "false_near": 0.9, "false_seconds": 0.2, "false_score": -0.5,
+            "false_spread": 2.0, "nms_iou": 0.4,
         },
         # A modern detector that reports everything down to 0.01.
         "everything": {
-            "recall": 0.98, "half_visibility": -0.05, "visibility_softness": 0.15, "score": 2.1, "score_hidden": 2.5,
-            "score_spread": 0.8, "floor": 0.01, "jitter": 0.03, "jitter_hidden": 0.08, "doubles": 0.15,
-            "false_rate": 12.0, "false_near": 0.7, "false_seconds": 0.3, "false_score": -3.0, "false_spread": 1.3,
-            "nms_iou": 0.7,
+            "recall": 0.99, "half_visibility": -0.15, "visibility_softness": 0.12, "small_height": 15.0,
+            "miss_seconds": 0.1, "score": 2.4, "score_hidden": 1.5, "score_spread": 0.5, "score_seconds": 0.2,
+            "floor": 0.01, "jitter": 0.03, "jitter_hidden": 0.04, "jitter_white": 0.1, "shrink": 0.1, "merge": 0.01,
+            "doubles": 0.2, "double_jitter": 0.15, "false_rate": 15.0, "false_near": 0.85, "false_seconds": 0.2,
+            "false_score": -3.0, "false_spread": 1.6,
         },
         # Vehicles before a driving camera, cut at a high working point.
         "driving": {
-            "recall": 0.99, "half_visibility": -0.25, "visibility_softness": 0.15, "small_height": 15.0, "score": 2.0,
-            "score_hidden": 1.0, "score_spread": 0.9, "floor": 0.4, "jitter": 0.025, "jitter_hidden": 0.04,
-            "doubles": 0.005, "false_rate": 0.6, "false_near": 0.4, "false_seconds": 0.5, "false_score": 0.2,
-            "false_spread": 0.6,
+            "recall": 0.99, "half_visibility": -0.3, "visibility_softness": 0.15, "small_height": 5.0,
+            "miss_seconds": 0.1, "score": 2.5, "score_hidden": 1.3, "score_spread": 0.9, "score_seconds": 0.6,
+            "floor": 0.4, "jitter": 0.023, "jitter_hidden": 0.02, "jitter_white": 0.1, "shrink": 0.15, "merge": 0.0,
+            "doubles": 0.003, "false_rate": 0.6, "false_near": 0.85, "false_seconds": 0.3, "false_score": 0.3,
+            "false_spread": 0.6, "nms_iou": 0.6,
         },
         # Errors that are independent from frame to frame, and many misses where objects overlap.
         "shaky": {

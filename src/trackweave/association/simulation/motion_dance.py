@@ -1,4 +1,4 @@
-"""Dancers: a formation that moves as one, changes its shape, and whose members look alike and pass through each other."""
+"""Dancers: a formation that moves as one and changes its shape; its members look alike and pass before each other."""
 
 from __future__ import annotations
 
@@ -47,17 +47,19 @@ class DanceMotion(BaseModel):
         x, z = x + own[:, :n] * restless, z + own[:, n:] * 0.5 * restless
         z = z + camera.distance
         tall = rng.normal(1.68, 0.08, n)
+        lively = np.exp(wander(rng, steps, n, seconds=3.0, dt=dt) * 0.8 - 0.4)
         low = soften(
-            episodes(rng, steps, n, off=3.0, on=3.0 * self.crouch_share / (1.02 - self.crouch_share), dt=dt) * 1.0,
-            seconds=0.5,
+            1.0 * episodes(rng, steps, n, off=3.0, on=3.0 * self.crouch_share / (1.02 - self.crouch_share), dt=dt),
+            seconds=0.35,
             dt=dt,
         )
+        bends = 0.5 * self.crouch * np.abs(glide(rng, steps, n, seconds=0.3, dt=dt)) * lively
         shared = glide(rng, steps, 1, seconds=self.beat_seconds / 2, dt=dt)
-        arms = np.abs(0.6 * shared + 0.8 * glide(rng, steps, n, seconds=0.35, dt=dt))
+        arms = lively * np.abs(0.6 * shared + 0.8 * glide(rng, steps, n, seconds=0.35, dt=dt))
         bounce = np.maximum(glide(rng, steps, n, seconds=0.4, dt=dt) - 1.3, 0.0)
-        down = self.crouch * low * rng.uniform(0.5, 1.5, n)
-        height = tall * np.clip(1.0 - down + 0.05 * self.pose * arms, 0.2, 1.5)
-        breadth = tall * 0.36 * (1.0 + 3.0 * self.pose * arms) * (1.0 + 0.8 * down)
+        down = self.crouch * low * rng.uniform(0.5, 1.8, n) + bends
+        height = tall * np.clip(1.0 - down + 0.1 * self.pose * arms, 0.2, 1.5)
+        breadth = tall * 0.33 * (1.0 + 2.5 * self.pose * np.minimum(arms, 3.0)) * (1.0 + 1.2 * np.minimum(down, 1.0))
         lean = glide(rng, steps, n, seconds=0.6, dt=dt) * 0.15 * (breadth - 0.3 * tall)
         dancers = Actors.of(
             x,

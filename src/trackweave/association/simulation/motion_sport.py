@@ -81,7 +81,7 @@ class SportMotion(BaseModel):
         x = side * self.field_length * rng.uniform(0.05, 0.45, count)
         z = self.field_width * rng.uniform(-0.4, 0.4, count)
         leg = np.minimum(np.searchsorted(begins, np.arange(steps) * dt, side="right"), count - 1)
-        return soften(np.column_stack([x, z])[leg], seconds=0.8, dt=dt)
+        return soften(np.column_stack([x, z])[leg], seconds=0.8 + self.field_length / 50, dt=dt)
 
     def _goals(self, rng: np.random.Generator, ball: Signal, steps: int, dt: float) -> NDArray[np.float64]:
         """`(steps, players, 2)` metres: where each would like to be: their post, drawn towards the ball."""

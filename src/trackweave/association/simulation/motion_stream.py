@@ -116,14 +116,14 @@ class _Crowd:
         moves = np.hypot(np.gradient(x, axis=0), np.gradient(z, axis=0)) / self.dt if len(x) > 1 else np.zeros_like(x)
         walks = np.clip(moves / self.how.speed, 0, 1)
         phase = np.arange(self.steps)[:, None] * self.dt * rng.uniform(1.6, 2.2, n) * np.pi + rng.uniform(0, 6, n)
-        legs = 0.25 + 0.17 * walks * np.abs(np.sin(phase / 2)) * 2
-        bags = rng.uniform(0.28, 0.42, n)
+        legs = 0.28 + 0.18 * walks * np.abs(np.sin(phase / 2))
+        broad = rng.uniform(0.28, 0.4, n)
         return Actors.of(
             x,
             z,
             height=np.broadcast_to(tall, x.shape),
-            breadth=np.broadcast_to(tall * bags, x.shape),
-            length=np.where(rides, 1.7, tall * np.maximum(legs, bags * 0.8) * 0.8),
+            breadth=np.broadcast_to(tall * broad, x.shape),
+            length=np.where(rides, 1.7, tall * np.maximum(legs, broad * 0.8) * 0.8),
             heading=heading,
             class_id=np.where(rides, CYCLIST, PERSON).astype(np.int64),
         )

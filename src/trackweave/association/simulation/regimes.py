@@ -106,21 +106,21 @@ def _oddities(draw: _Draw) -> dict[str, Any]:
     }
 
 
-def _hand(draw: _Draw) -> dict[str, Any]:
+def _hand(draw: _Draw, told: float = 0.75) -> dict[str, Any]:
     """How steady a camera is, and whether its motion is told."""
     kind = draw.one_of("still", "hand", "shaky", weights=(0.4, 0.45, 0.15))
     shake = {"still": 0.0, "hand": draw.scale(0.0005, 0.004), "shaky": draw.scale(0.004, 0.02)}[kind]
     return {
         "shake": shake,
         "shake_seconds": draw.scale(0.15, 1.0),
-        "matrices": draw.one_of("given", "withheld", weights=(0.7, 0.3)),
+        "matrices": "given" if draw.chance(told) else "withheld",
         "matrix_noise": draw.scale(0.1, 1.5),
     }
 
 
 def _dance(draw: _Draw) -> dict[str, Any]:
-    people = draw.count(3, 22)
-    spread = draw.scale(0.28, 0.75) * people**0.6
+    people = draw.count(3, 16)
+    spread = draw.scale(0.4, 1.2) * people**0.6
     distance = spread + draw.scale(3, 12)
     return {
         "motion": DanceMotion(
@@ -133,14 +133,14 @@ def _dance(draw: _Draw) -> dict[str, Any]:
             own_seconds=draw.scale(0.25, 1.2),
             change_seconds=draw.scale(1.5, 12),
             swap_share=draw.between(0.1, 1.0),
-            pose=draw.scale(0.08, 0.6),
-            crouch=draw.between(0, 0.5),
+            pose=draw.scale(0.05, 0.5),
+            crouch=draw.scale(0.1, 0.7),
             crouch_share=draw.between(0, 0.4),
             jump=draw.between(0, 0.3),
             obstacles=draw.one_of(0, 1, weights=(0.85, 0.15)),
         ),
         "camera": CameraSettings(
-            height=draw.between(0.8, 2.5),
+            height=draw.scale(0.8, 4.0),
             distance=distance,
             person_height=draw.scale(0.16, 0.5),
             sway=draw.scale(0.01, 0.15) if draw.chance(0.5) else 0.0,
@@ -184,7 +184,7 @@ def _sport(draw: _Draw) -> dict[str, Any]:
             follow=draw.one_of(0.0, draw.between(0.7, 1.0), weights=(0.15, 0.85)),
             follow_seconds=draw.scale(0.3, 1.5),
             zoom=draw.scale(0.02, 0.2) if draw.chance(0.5) else 0.0,
-            **_hand(draw),
+            **_hand(draw, told=0.2),
         ),
         "fps": draw.one_of(25.0, 30.0, 15.0, 50.0, weights=(0.6, 0.2, 0.15, 0.05)),
         "width": 1280,
@@ -197,7 +197,7 @@ def _sport(draw: _Draw) -> dict[str, Any]:
 def _street(draw: _Draw) -> dict[str, Any]:
     near = draw.scale(2.5, 12)
     far = near * draw.scale(2.5, 10)
-    moves = draw.chance(0.35)
+    moves = draw.chance(0.45)
     return {
         "motion": StreamMotion(
             people=draw.scale(4, 40),
@@ -234,9 +234,9 @@ def _traffic(draw: _Draw) -> dict[str, Any]:
     drives = draw.chance(0.85)
     return {
         "motion": TrafficMotion(
-            vehicles=draw.scale(2, 12),
-            parked=draw.between(0, 0.9),
-            oncoming=draw.between(0, 0.7),
+            vehicles=draw.scale(1.5, 12),
+            parked=draw.between(0.3, 0.97),
+            oncoming=draw.between(0.3, 0.8),
             crossing=draw.between(0, 0.3),
             speed=draw.scale(5, 20),
             far=draw.scale(35, 90),
@@ -247,10 +247,10 @@ def _traffic(draw: _Draw) -> dict[str, Any]:
             height=draw.between(1.3, 2.0),
             distance=15.0,
             person_height=draw.between(0.17, 0.3),
-            speed=draw.scale(2, 15) if drives else 0.0,
+            speed=draw.scale(4, 16) if drives else 0.0,
             turning=draw.scale(0.02, 0.3) if drives else 0.0,
-            stops=draw.between(0, 0.4),
-            shake=draw.scale(0.001, 0.01),
+            stops=draw.between(0, 0.25),
+            shake=draw.scale(0.0003, 0.004),
             shake_seconds=0.3,
             matrices=draw.one_of("given", "withheld", weights=(0.2, 0.8)),
             matrix_noise=draw.scale(0.3, 3.0),

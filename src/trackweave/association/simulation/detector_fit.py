@@ -1,0 +1,248 @@
+"""`fit_detector`: the errors of a real detector, measured on a sequence whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+from trackweave.association.simulation.detector import SIZE_SOFTNESS
+from trackweave.association.simulation.detector_matches import DetectorMatches, Floats, match_detector
+from trackweave.association.simulation.detector_noise import DetectorNoise
+from trackweave.errors import InputError
+from trackweave.formats.detections_table import DetectionTable
+from trackweave.formats.motchallenge import GroundTruth
+
+LEAST_FOUND = 50
+"""Detections that match truth; fewer say nothing about a detector."""
+DOUBLE_IOU = 0.5
+NEAR_IOU = 0.05
+TO_SD = 1.4826
+"""Median absolute deviation → standard deviation of a normal distribution."""
+
+
+def fit_detector(
+    detections: DetectionTable, truth: GroundTruth, *, fps: float, length: int | None = None
+) -> DetectorNoise:
+    """A detector that errs like the one that made these detections.
+
+    Every number is a moment or a quantile of matched or unmatched boxes, but recall, which is a maximum-likelihood fit.
+    Boxes that miss their object by more than IoU 0.5 count as missed and false, so large errors come out smaller.
+
+    Args:
+        detections: of one sequence.
+        truth: of the same.
+        fps: frames per second.
+        length: frames; None: up to the last box.
+
+    Raises:
+        InputError: fewer than 50 detections match truth.
+    """
+    found = match_detector(detections, truth)
+    if found.found.sum() < LEAST_FOUND:
+        raise InputError(
+            f"{detections.source}: {int(found.found.sum())} of {len(detections)} detections match truth; a detector "
+            f"is fitted from {LEAST_FOUND} on: are they of the same sequence?"
+        )
+    last = max(int(found.frame.max(initial=0)), int(found.false_frame.max(initial=0))) + 1
+    values = {
+        **_recall(found, fps),
+        **_scores(found, fps),
+        **_jitter(found, fps),
+        **_pulls(found),
+        **_falsehoods(found, fps, length or last),
+    }
+    values["floor"] = float(np.clip(np.quantile(detections.score, 0.001), 0, 0.9))
+    values["nms_iou"] = float(np.clip(np.quantile(found.closest, 0.99), 0.3, 1.0))
+    fields = DetectorNoise.model_fields
+    return DetectorNoise(**{name: _within(name, value, fields[name].metadata) for name, value in values.items()})
+
+
+def _within(name: str, value: float, limits: list[object]) -> float:
+    """The value inside the field's limits, rounded to four digits."""
+    low = max([getattr(limit, "ge", None) or getattr(limit, "gt", None) or -np.inf for limit in limits] or [-np.inf])
+    high = min([getattr(limit, "le", None) or getattr(limit, "lt", None) or np.inf for limit in limits] or [np.inf])
+    floor = 0.0 if any(getattr(limit, "ge", None) == 0 for limit in limits) else low
+    inside = float(np.clip(value, max(low, floor), high)) if np.isfinite(value) else max(floor, 0.0)
+    return float(f"{inside:.4g}")
+
+
+def _successors(
+    found: DetectorMatches, chosen: NDArray[np.bool_], ahead: int = 1
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows of chosen boxes, and the rows of the same objects `ahead` frames later, where these are chosen, too."""
+    rows = np.flatnonzero(chosen)
+    order = rows[np.lexsort((found.frame[rows], found.track_id[rows]))]
+    if len(order) <= ahead:
+        return order[:0], order[:0]
+    now, later = order[:-ahead], order[ahead:]
+    same = (found.track_id[now] == found.track_id[later]) & (found.frame[later] - found.frame[now] == ahead)
+    return now[same], later[same]
+
+
+def _correlation(a: Floats, b: Floats) -> float:
+    """Of what was winsorised: one wild value does not decide. 0 where there is too little."""
+    if len(a) < 10:
+        return 0.0
+    low, high = np.quantile(np.concatenate([a, b]), (0.02, 0.98))
+    a, b = np.clip(a, low, high), np.clip(b, low, high)
+    if a.std() < 1e-9 or b.std() < 1e-9:
+        return 0.0
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def _lasting(correlation: float, seconds: float) -> float:
+    """Seconds over which an exponential correlation falls to 1/e."""
+    return 0.0 if correlation <= 0.05 else float(-seconds / np.log(min(correlation, 0.995)))
+
+
+def _recall(found: DetectorMatches, fps: float) -> dict[str, float]:
+    height = np.log(np.maximum(found.truth[:, 3] - found.truth[:, 1], 1.0))
+    rows = np.linspace(0, len(height) - 1, min(len(height), 40_000)).astype(int)
+    seen, tall, hit = found.visible[rows], height[rows], found.found[rows]
+
+    def chance(p: Floats, visible: Floats, height: Floats) -> Floats:
+        value = expit(p[0]) * expit((visible - p[1]) / np.exp(p[2])) * expit((height - p[3]) / SIZE_SOFTNESS)
+        return np.clip(value, 1e-6, 1 - 1e-6)
+
+    def cost(p: Floats) -> float:
+        value = chance(p, seen, tall)
+        weak = 1e-3 * (p[1] ** 2 + (p[2] + 2) ** 2) + 1e-4 * ((p[3] - 2) ** 2 + (p[0] - 3) ** 2)
+        return float(-np.where(hit, np.log(value), np.log(1 - value)).mean() + weak)
+
+    starts = [np.array([3.0, middle, -2.0, 2.0]) for middle in (0.0, 0.5)]
+    best = min(
+        (minimize(cost, start, method="Nelder-Mead", options={"maxiter": 800}) for start in starts),
+        key=lambda fit: fit.fun,
+    ).x
+    likely = chance(best, found.visible, height)
+    rest = (found.found - likely) / np.sqrt(likely * (1 - likely))
+    now, later = _successors(found, (likely > 0.05) & (likely < 0.99))
+    both = float(np.mean(rest[now] * rest[later])) if len(now) > 10 else 0.0
+    return {
+        "recall": float(expit(best[0])),
+        "half_visibility": float(best[1]),
+        "visibility_softness": float(np.exp(best[2])),
+        "small_height": float(np.exp(best[3])),
+        # the correlation of two signs, as that of the normal variables behind them
+        "miss_seconds": _lasting(float(np.sin(np.pi / 2 * np.clip(both, 0, 0.98))), 1 / fps),
+    }
+
+
+def _scores(found: DetectorMatches, fps: float) -> dict[str, float]:
+    hit = found.found
+    value = logit(np.clip(found.score[hit], 0.005, 0.9975))
+    hidden = 1 - found.visible[hit]
+    line = np.array([np.median(value), 0.0])
+    design = np.column_stack([np.ones_like(hidden), -hidden])
+    for _ in range(10):  # least absolute deviations by reweighting: scores have long tails
+        weight = 1 / np.maximum(np.abs(value - design @ line), 0.05)
+        line = np.linalg.lstsq(design * np.sqrt(weight)[:, None], value * np.sqrt(weight), rcond=None)[0]
+    rest = np.zeros(len(hit))
+    rest[hit] = (value - design @ line) / (1 + 0.5 * hidden)
+    now, later = _successors(found, hit)
+    return {
+        "score": float(line[0]),
+        "score_hidden": float(max(line[1], 0.0)),
+        "score_spread": float(TO_SD * np.median(np.abs(rest[hit]))),
+        "score_seconds": _lasting(_correlation(rest[now], rest[later]), 1 / fps),
+    }
+
+
+def _jitter(found: DetectorMatches, fps: float) -> dict[str, float]:
+    hit = found.found
+    side = found.truth[:, 2:] - found.truth[:, :2]
+    size = np.sqrt(np.maximum(side.prod(axis=1), 1e-6))[:, None]
+    error = np.where(hit[:, None], (found.boxes - found.truth) / size, 0.0)
+    error -= np.median(error[hit], axis=0)
+    clear = hit & (found.visible > 0.9)
+    if clear.sum() < LEAST_FOUND:
+        clear = hit
+    width, tail = _wild(error[clear])
+    part = hit & (found.visible < 0.7)
+    hidden = (1 - found.visible[part]) ** 1.5
+    more = 0.0
+    if part.sum() >= LEAST_FOUND:
+        spread = TO_SD * np.median(np.abs(error[part]) / hidden[:, None]) if width == 0 else None
+        typical = np.median(np.abs(error[part]).mean(axis=1) * TO_SD / 1.18)
+        more = float(spread if spread is not None else max(typical - width, 0.0) / np.median(hidden))
+    far = max(2, round(0.3 * fps))
+    near = [_correlation(error[a, k], error[b, k]) for a, b in [_successors(found, clear)] for k in range(4)]
+    late = [_correlation(error[a, k], error[b, k]) for a, b in [_successors(found, clear, far)] for k in range(4)]
+    first, last = max(float(np.mean(near)), 0.0), max(float(np.mean(late)), 0.0)
+    ratio = np.clip(last / first, 0.01, 0.99) if first > 0.05 else 0.0
+    seconds = float(-(far - 1) / fps / np.log(ratio)) if ratio else 0.0
+    slow = min(1.0, first * np.exp(1 / fps / seconds)) if seconds else 0.0
+    return {
+        "jitter": width,
+        "jitter_hidden": more,
+        "jitter_tail": tail,
+        "jitter_seconds": seconds,
+        "jitter_white": 1 - slow,
+    }
+
+
+def _wild(error: Floats) -> tuple[float, float]:
+    """Standard deviation of a normal error, and how much it varies itself, from two quantiles of `|error|`."""
+    middle, outer = np.quantile(np.abs(error), (0.5, 0.95))
+    if middle <= 0:
+        return 0.0, 0.0
+    normal = np.random.default_rng(0).standard_normal((2, 20_000))
+    tails = np.linspace(0, 2, 21)
+    mixed = np.abs(normal[0] * np.exp(tails[:, None] * normal[1]))
+    medians, outers = np.quantile(mixed, (0.5, 0.95), axis=1)
+    tail = float(np.interp(outer / middle, outers / medians, tails))
+    return float(middle / np.interp(tail, tails, medians)), tail
+
+
+def _pulls(found: DetectorMatches) -> dict[str, float]:
+    """How far boxes draw back to what is visible, and how often two melt."""
+    part = found.found & (found.visible > 0.2) & (found.visible < 0.9)
+    toward = found.extent[part] - found.truth[part]
+    pull = float(((found.boxes - found.truth)[part] * toward).sum() / max((toward**2).sum(), 1e-9))
+    hidden = np.flatnonzero((found.hider >= 0) & (found.visible < 0.75))
+    before = found.hider[hidden]
+    melted = 0
+    lost = ~found.found[hidden] & found.found[before]
+    for row, hider in zip(hidden[lost], before[lost], strict=True):
+        one, other, seen = found.truth[row], found.truth[hider], found.boxes[hider]
+        both = np.concatenate([np.minimum(one[:2], other[:2]), np.maximum(one[2:], other[2:])])
+        melted += bool(np.abs(seen - both).sum() < np.abs(seen - other).sum())
+    return {"shrink": 4 * max(pull, 0.0), "merge": melted / max(len(hidden), 1)}
+
+
+def _falsehoods(found: DetectorMatches, fps: float, length: int) -> dict[str, float]:
+    double = (found.false_overlap > DOUBLE_IOU) & (found.false_near >= 0)
+    near = ~double & (found.false_overlap > NEAR_IOU)
+    false = ~double
+    values = {
+        "doubles": float(double.sum() / max(found.found.sum(), 1)),
+        "false_rate": float(false.sum() / length),
+        "false_near": float(near.sum() / max(false.sum(), 1)),
+    }
+    if double.sum() >= 10:
+        true = found.truth[found.false_near[double]]
+        size = np.sqrt((true[:, 2:] - true[:, :2]).prod(axis=1))[:, None]
+        values["double_jitter"] = float(TO_SD * np.median(np.abs((found.false_boxes[double] - true) / size)))
+    if len(found.false_score) >= 10:
+        value = logit(np.clip(found.false_score, 0.002, 0.998))
+        values["false_score"] = float(np.median(value))
+        values["false_spread"] = float(TO_SD * np.median(np.abs(value - np.median(value))))
+    if false.sum() >= 10:
+        stays = _staying(found.false_frame[false], found.false_boxes[false])
+        values["false_seconds"] = 0.0 if stays < 0.2 else min(1 / (1 - min(stays, 0.999)) / fps, 60.0)
+    return values
+
+
+def _staying(frame: NDArray[np.int64], boxes: Floats) -> float:
+    """Share of false boxes that are there on the next frame, too."""
+    from trackweave.boxes.convert import box_iou
+
+    again = total = 0
+    for now in np.unique(frame)[:-1].tolist():
+        here, there = (boxes[slice(*np.searchsorted(frame, (f, f + 1)))] for f in (now, now + 1))
+        total += len(here)
+        if len(here) and len(there):
+            again += int((box_iou(here, there).max(axis=1) > 0.5).sum())
+    return again / max(total, 1)
