@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from trackweave.formats.detections import read_detections
 from trackweave.formats.motchallenge import MotSequence, read_gmc, read_sequence
 from trackweave.mot.frame_context import FrameContext
+from trackweave.mot.protocols import AssociationScorer
 from trackweave.mot.settings import TrackerSettings
 from trackweave.mot.tracker import ByteTracker, TrackerSummary
 from trackweave.structures.detections import Detections
@@ -68,14 +69,25 @@ def first_scored(regime: str, length: int) -> int:
     return length // 2 + 1 if regime == "mot17-yolox" else 0
 
 
+def scorer_named(text: str) -> AssociationScorer | None:
+    """`iou` is the tracker's own cost, `learned` the model that the package ships, `learned=FILE` another one."""
+    if text == "iou":
+        return None
+    raise SystemExit(f"--scorer {text}: this version has no learned scorer")
+
+
 def tracked_frames(
-    sequence: MotSequence, detections: Path, settings: TrackerSettings, has_class: bool
+    sequence: MotSequence,
+    detections: Path,
+    settings: TrackerSettings,
+    has_class: bool,
+    scorer: AssociationScorer | None = None,
 ) -> tuple[list[Detections], TrackerSummary]:
     """The tracker over a sequence: its output per frame and its summary."""
     length = sequence.known_length()
     table = read_detections(detections, class_column=8 if has_class else None, length=length, on_bad_item="skip")
     motion = None if sequence.camera_motion is None else read_gmc(sequence.camera_motion)
-    tracker = ByteTracker(settings, frame_rate=sequence.known_frame_rate(), size=sequence.known_size())
+    tracker = ByteTracker(settings, frame_rate=sequence.known_frame_rate(), size=sequence.known_size(), scorer=scorer)
     frames = []
     for frame in range(length):
         camera = motion[frame] if motion is not None and frame < len(motion) else None
