@@ -30,6 +30,7 @@ class TrafficMotion(BaseModel):
     crossing: float = Field(default=0.1, ge=0, le=1, description="share of them that crosses the way")
     speed: float = Field(default=9.0, gt=0, le=60, description="of the moving ones, metres per second")
     far: float = Field(default=60.0, gt=5, le=500, description="metres to the furthest")
+    stay_seconds: float = Field(default=6.0, gt=0, le=600, description="between two turns of a moving car")
     people: float = Field(default=0.5, ge=0, le=100, description="pedestrians in the picture, on average")
     obstacles: int = Field(default=3, ge=0, le=50, description="posts, trees and signs")
 
@@ -87,6 +88,7 @@ class TrafficMotion(BaseModel):
         turned = np.where(rng.random(n) < 0.2, rng.uniform(-np.pi, np.pi, n), rng.normal(0, 0.05, n))
         heading = yaw + np.where(parked, turned, 0) + np.where(oncoming, np.pi, 0) + crossing * side * np.pi / 2
         course = heading + ~parked * 0.15 * glide(rng, steps, n, seconds=3.0, dt=dt)
+        course = course + self._turns(rng, moment, steps, dt) * (~parked & ~crossing)
         x, z = self._drive(rng, path, course, ~parked, oncoming | crossing, dt)
         there_x, there_z = _beside(path, moment, aside, ahead)
         column = np.arange(n)
@@ -102,6 +104,14 @@ class TrafficMotion(BaseModel):
             heading=course,
             class_id=np.full(n, CAR, np.int64),
         )
+
+    def _turns(self, rng: np.random.Generator, moment: NDArray[np.int64], steps: int, dt: float) -> Signal:
+        """`(T, n)` radians: cars come out of a side street before their moment, and turn into one after it."""
+        n = len(moment)
+        since = (np.arange(steps)[:, None] - moment) * dt
+        before, after = rng.exponential(self.stay_seconds, (2, n))
+        out, off = rng.choice([-np.pi / 2, np.pi / 2], (2, n))
+        return np.clip(-since - before, 0, 2) / 2 * out + np.clip(since - after, 0, 2) / 2 * off
 
     def _drive(
         self,
@@ -119,7 +129,7 @@ class TrafficMotion(BaseModel):
         free = soften(np.where(stops, 0.15, 1.0), seconds=2.0, dt=dt) * own
         ours = np.hypot(np.gradient(path.x), np.gradient(path.z)) / dt if steps > 1 else np.zeros(steps)
         drift = 1.0 + 0.25 * glide(rng, steps, n, seconds=4.0, dt=dt)
-        speed = np.where(apart, free, 0.3 * free + 0.7 * ours[:, None] * drift) * moves
+        speed = np.where(apart, free, 0.5 * free + 0.5 * ours[:, None] * drift) * moves
         return np.cumsum(speed * np.sin(course), axis=0) * dt, np.cumsum(speed * np.cos(course), axis=0) * dt
 
 

@@ -120,7 +120,7 @@ def _hand(draw: _Draw, told: float = 0.75) -> dict[str, Any]:
 
 def _dance(draw: _Draw) -> dict[str, Any]:
     people = draw.count(3, 16)
-    spread = draw.scale(0.4, 1.2) * people**0.6
+    spread = draw.scale(0.5, 1.3) * people**0.6
     distance = spread + draw.scale(3, 12)
     return {
         "motion": DanceMotion(
@@ -128,8 +128,8 @@ def _dance(draw: _Draw) -> dict[str, Any]:
             spread=spread,
             depth_share=draw.between(0.3, 1.2),
             beat_seconds=draw.scale(0.35, 2.5),
-            stride=draw.scale(0.05, 0.8),
-            own_stride=draw.scale(0.04, 0.5),
+            stride=draw.scale(0.03, 0.6),
+            own_stride=draw.scale(0.03, 0.35),
             own_seconds=draw.scale(0.25, 1.2),
             change_seconds=draw.scale(1.5, 12),
             swap_share=draw.between(0.1, 1.0),
@@ -235,11 +235,12 @@ def _traffic(draw: _Draw) -> dict[str, Any]:
     return {
         "motion": TrafficMotion(
             vehicles=draw.scale(1.5, 12),
-            parked=draw.between(0.3, 0.97),
-            oncoming=draw.between(0.3, 0.8),
+            parked=draw.between(0.6, 0.98),
+            oncoming=draw.between(0.5, 0.95),
             crossing=draw.between(0, 0.3),
             speed=draw.scale(5, 20),
-            far=draw.scale(35, 90),
+            far=draw.scale(25, 70),
+            stay_seconds=draw.scale(2, 12),
             people=draw.one_of(0.0, draw.scale(0.5, 8), weights=(0.4, 0.6)),
             obstacles=draw.count(1, 9) - 1,
         ),
