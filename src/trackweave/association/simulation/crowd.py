@@ -34,6 +34,7 @@ class CrowdSettings(BaseModel):
     time_jitter: float = Field(default=0.0, ge=0, le=0.4, description="irregularity of times, share of a frame")
     skips: float = Field(default=0.0, ge=0, le=0.9, description="share of frames that are skipped")
     inside: float = Field(default=0.25, ge=0, le=1, description="share in the picture from which an object counts")
+    smallest: float = Field(default=8.0, ge=1, le=1000, description="pixels of height from which an object counts")
     clips: bool = Field(default=False, description="true and detected boxes end at the picture's edges")
 
     def to_json(self) -> str:

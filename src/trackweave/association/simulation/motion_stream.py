@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from trackweave.association.simulation.actors import CYCLIST, PERSON, Actors, headings, obstacles
-from trackweave.association.simulation.camera import NEAREST, CameraPath, CameraSettings, camera_path
+from trackweave.association.simulation.camera import CameraPath, CameraSettings, camera_path
+from trackweave.association.simulation.casting import cast
 from trackweave.association.simulation.processes import Signal, episodes, glide, soften
-
-LARGEST_CROWD = 3000
-"""Paths that are tried until enough of them are in the picture."""
 
 
 class StreamMotion(BaseModel):
@@ -22,7 +20,7 @@ class StreamMotion(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: Literal["stream"] = "stream"
-    people: float = Field(default=15.0, ge=1, le=300, description="in the picture, on average")
+    people: float = Field(default=15.0, ge=0, le=300, description="in the picture, on average")
     near: float = Field(default=4.0, gt=0, le=300, description="metres from the camera to the nearest")
     far: float = Field(default=30.0, gt=0, le=500, description="metres from the camera to the furthest")
     speed: float = Field(default=1.3, gt=0, le=10, description="of walking, metres per second")
@@ -39,31 +37,14 @@ class StreamMotion(BaseModel):
         self, rng: np.random.Generator, camera: CameraSettings, size: tuple[int, int], steps: int, dt: float
     ) -> tuple[Actors, CameraPath]:
         """The people, and the camera in the street."""
-        return self.enact_before(rng, camera_path(rng, camera, size, steps, dt), steps, dt)
+        path = camera_path(rng, camera, size, steps, dt)
+        posts = obstacles(rng, steps, self.obstacles, near=self.near, far=self.far, reach=0.5)
+        return Actors.concat([*self.cast(rng, path, steps, dt), *([] if posts is None else [posts])]), path
 
-    def enact_before(
-        self, rng: np.random.Generator, path: CameraPath, steps: int, dt: float
-    ) -> tuple[Actors, CameraPath]:
+    def cast(self, rng: np.random.Generator, path: CameraPath, steps: int, dt: float) -> list[Actors]:
         """The people before a camera whose way is known."""
         crowd = _Crowd(self, rng, path, steps, dt)
-        parts = []
-        seen = 0.0
-        while seen < self.people and sum(map(len, parts)) < LARGEST_CROWD:
-            part = crowd.walkers(64)
-            share = in_picture(path, part).mean(axis=0)
-            keep = np.concatenate([[0.0], np.cumsum(share)[:-1]]) + seen < self.people
-            parts.append(part.chosen(keep & (share > 0)))
-            seen += float(share[keep].sum())
-        posts = obstacles(rng, steps, self.obstacles, near=self.near, far=self.far, reach=0.5)
-        return Actors.concat([*parts, *([] if posts is None else [posts])]), path
-
-
-def in_picture(path: CameraPath, actors: Actors) -> NDArray[np.bool_]:
-    """`(T, N)`: is the middle of an object in front of the camera and in the picture?"""
-    across, down, depth = path.project(actors.x, actors.height / 2, actors.z)
-    high, wide = path.size
-    inside = (across > 0) & (across < wide) & (down > -0.2 * high) & (down < 1.2 * high)
-    return inside & (depth > 2 * NEAREST) & actors.present
+        return cast(path, lambda: crowd.walkers(64), self.people, 1.5 * self.far)
 
 
 class _Crowd:

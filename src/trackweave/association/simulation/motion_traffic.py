@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trackweave.association.simulation.actors import CAR, OBSTACLE, Actors
 from trackweave.association.simulation.camera import CameraPath, CameraSettings, camera_path
-from trackweave.association.simulation.motion_stream import StreamMotion, in_picture
+from trackweave.association.simulation.casting import cast
+from trackweave.association.simulation.motion_stream import StreamMotion
 from trackweave.association.simulation.processes import Signal, episodes, glide, soften
 
-LARGEST_QUEUE = 2000
 LANE = 3.5
 """Metres."""
 
@@ -26,8 +26,8 @@ class TrafficMotion(BaseModel):
     kind: Literal["traffic"] = "traffic"
     vehicles: float = Field(default=5.0, ge=1, le=200, description="in the picture, on average")
     parked: float = Field(default=0.5, ge=0, le=1, description="share of them that is parked")
-    oncoming: float = Field(default=0.3, ge=0, le=1, description="share of them that comes the other way")
-    crossing: float = Field(default=0.1, ge=0, le=1, description="share of them that crosses the way")
+    oncoming: float = Field(default=0.3, ge=0, le=1, description="share of the moving ones that comes the other way")
+    crossing: float = Field(default=0.1, ge=0, le=1, description="share of the moving ones that crosses the way")
     speed: float = Field(default=9.0, gt=0, le=60, description="of the moving ones, metres per second")
     far: float = Field(default=60.0, gt=5, le=500, description="metres to the furthest")
     stay_seconds: float = Field(default=6.0, gt=0, le=600, description="between two turns of a moving car")
@@ -39,21 +39,19 @@ class TrafficMotion(BaseModel):
     ) -> tuple[Actors, CameraPath]:
         """The street, and the camera on its way."""
         path = camera_path(rng, camera, size, steps, dt)
-        parts = []
-        seen = 0.0
-        while seen < self.vehicles and sum(map(len, parts)) < LARGEST_QUEUE:
-            part = self._cars(rng, path, 32, steps, dt)
-            share = in_picture(path, part).mean(axis=0)
-            keep = np.concatenate([[0.0], np.cumsum(share)[:-1]]) + seen < self.vehicles
-            parts.append(part.chosen(keep & (share > 0)))
-            seen += float(share[keep].sum())
-        if self.people:
-            walk = StreamMotion(
-                people=max(self.people, 1.0), near=6.0, far=min(self.far, 40.0), ways=3, cyclists=0.15, obstacles=0
-            )
-            walkers, _ = walk.enact_before(rng, path, steps, dt)
-            share = in_picture(path, walkers).mean(axis=0)
-            parts.append(walkers.chosen(np.cumsum(share) - share < self.people))
+        walk = StreamMotion(people=self.people, near=6.0, far=min(self.far, 40.0), ways=3, cyclists=0.15, obstacles=0)
+        parts = [
+            *cast(
+                path, lambda: self._cars(rng, path, 32, steps, dt, parked=True), self.vehicles * self.parked, self.far
+            ),
+            *cast(
+                path,
+                lambda: self._cars(rng, path, 32, steps, dt, parked=False),
+                self.vehicles * (1 - self.parked),
+                self.far,
+            ),
+            *walk.cast(rng, path, steps, dt),
+        ]
         return Actors.concat([*parts, *self._posts(rng, path, steps)]), path
 
     def _posts(self, rng: np.random.Generator, path: CameraPath, steps: int) -> list[Actors]:
@@ -73,23 +71,23 @@ class TrafficMotion(BaseModel):
             )
         ]  # fmt: skip
 
-    def _cars(self, rng: np.random.Generator, path: CameraPath, n: int, steps: int, dt: float) -> Actors:
+    def _cars(
+        self, rng: np.random.Generator, path: CameraPath, n: int, steps: int, dt: float, *, parked: bool
+    ) -> Actors:
         """Cars that are near the camera's way at one random moment."""
         moment = rng.integers(steps, size=n)
-        lot = rng.random(n)
-        parked = lot < self.parked
-        oncoming = ~parked & (lot < self.parked + (1 - self.parked) * self.oncoming)
-        crossing = ~parked & (rng.random(n) < self.crossing)
+        oncoming = (rng.random(n) < self.oncoming) & (not parked)
+        crossing = (rng.random(n) < self.crossing) & (not parked)
         side = np.where(rng.random(n) < 0.5, -1.0, 1.0)
-        aside = np.where(parked, side * rng.uniform(2.8, 7, n), np.where(oncoming, -LANE, LANE * rng.integers(0, 2, n)))
+        aside = side * rng.uniform(2.8, 7, n) if parked else np.where(oncoming, -LANE, LANE * rng.integers(0, 2, n))
         aside = aside + rng.normal(0, 0.3, n)
         ahead = rng.uniform(4, self.far, n)
         yaw = path.yaw[moment]
         turned = np.where(rng.random(n) < 0.2, rng.uniform(-np.pi, np.pi, n), rng.normal(0, 0.05, n))
-        heading = yaw + np.where(parked, turned, 0) + np.where(oncoming, np.pi, 0) + crossing * side * np.pi / 2
-        course = heading + ~parked * 0.15 * glide(rng, steps, n, seconds=3.0, dt=dt)
-        course = course + self._turns(rng, moment, steps, dt) * (~parked & ~crossing)
-        x, z = self._drive(rng, path, course, ~parked, oncoming | crossing, dt)
+        heading = yaw + parked * turned + np.where(oncoming, np.pi, 0) + crossing * side * np.pi / 2
+        course = heading + (not parked) * 0.15 * glide(rng, steps, n, seconds=3.0, dt=dt)
+        course = course + self._turns(rng, moment, steps, dt) * ~(crossing | parked)
+        x, z = self._drive(rng, path, course, 0.0 if parked else 1.0, oncoming | crossing, dt)
         there_x, there_z = _beside(path, moment, aside, ahead)
         column = np.arange(n)
         x, z = x + there_x - x[moment, column], z + there_z - z[moment, column]
@@ -118,7 +116,7 @@ class TrafficMotion(BaseModel):
         rng: np.random.Generator,
         path: CameraPath,
         course: Signal,
-        moves: NDArray[np.bool_],
+        moves: float,
         apart: NDArray[np.bool_],
         dt: float,
     ) -> tuple[Signal, Signal]:

@@ -224,6 +224,7 @@ def _street(draw: _Draw) -> dict[str, Any]:
             **_hand(draw),
         ),
         "fps": draw.one_of(30.0, 25.0, 14.0, 10.0, 60.0, weights=(0.4, 0.25, 0.15, 0.15, 0.05)),
+        "smallest": draw.scale(10, 35),
         **draw.one_of({"width": 1920, "height": 1080}, {"width": 640, "height": 480}, weights=(0.75, 0.25)),
         "clips": draw.chance(0.2),
         "detector": draw.one_of("weak", "everything", "strong", weights=(0.4, 0.4, 0.2)),
@@ -235,8 +236,8 @@ def _traffic(draw: _Draw) -> dict[str, Any]:
     return {
         "motion": TrafficMotion(
             vehicles=draw.scale(1.5, 12),
-            parked=draw.between(0.6, 0.98),
-            oncoming=draw.between(0.5, 0.95),
+            parked=draw.between(0.1, 0.95),
+            oncoming=draw.between(0.2, 0.9),
             crossing=draw.between(0, 0.3),
             speed=draw.scale(5, 20),
             far=draw.scale(25, 70),
@@ -257,6 +258,7 @@ def _traffic(draw: _Draw) -> dict[str, Any]:
             matrix_noise=draw.scale(0.3, 3.0),
         ),
         "fps": draw.one_of(10.0, 15.0, 30.0, weights=(0.7, 0.15, 0.15)),
+        "smallest": draw.scale(10, 25),
         "width": 1242,
         "height": 375,
         "clips": draw.chance(0.85),

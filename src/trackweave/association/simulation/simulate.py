@@ -20,8 +20,6 @@ from trackweave.errors import SettingError
 from trackweave.formats.motchallenge import GroundTruth
 
 Known = TypeVar("Known", Actors, CameraPath)
-SMALLEST = 2.0
-"""Pixels of height below which an object does not count."""
 LARGEST = 4.0
 """Sides of the picture beyond which a box is one of something that brushes past the lens, and does not count."""
 
@@ -55,7 +53,7 @@ def view(settings: CrowdSettings, actors: Actors, path: CameraPath, seconds: flo
     high, wide = path.size
     side = boxes[..., 2:] - boxes[..., :2]
     lies = (boxes[..., 2] > 0) & (boxes[..., 0] < wide) & (boxes[..., 3] > 0) & (boxes[..., 1] < high)
-    usual = (side[..., 1] >= SMALLEST) & (side[..., 1] < LARGEST * high) & (side[..., 0] < LARGEST * wide)
+    usual = (side[..., 1] >= settings.smallest) & (side[..., 1] < LARGEST * high) & (side[..., 0] < LARGEST * wide)
     present = actors.present & (depth > 2 * NEAREST) & lies & usual
     solid = actors.class_id < 0
     seen = sightings(boxes, depth, present, solid, path.size)
