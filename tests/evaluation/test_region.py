@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from trackweave.errors import InputError
-from trackweave.evaluation.region import boundary_measure, evaluate_davis, region_similarity, statistics
+from trackweave.evaluation.region import boundary_measure, region_similarity, statistics
+from trackweave.evaluation.region_sequence import evaluate_davis
 from trackweave.formats.davis import write_label_png
 
 YARDSTICK = Path(__file__).parents[2] / ".." / "shared" / "tools" / "eval_davis.py"
@@ -177,7 +178,7 @@ def test_unusable_folders_are_named(tmp_path: Path) -> None:
         evaluate_davis(write_sequence(tmp_path / "two", images[:2]), tmp_path)
     gt = write_sequence(tmp_path / "gt", images)
     small = write_sequence(tmp_path / "small", [image[:10] for image in images])
-    with pytest.raises(InputError, match=r"00001\.png: is \(10, 60\)"):
+    with pytest.raises(InputError, match=r"small, frame 00001: masks of \(10, 60\)"):
         evaluate_davis(gt, small)
 
 

@@ -15,7 +15,7 @@ from trackweave.evaluation.protocols import Protocol, Target, kept_tracks, roles
 from trackweave.evaluation.region_scores import region_scores
 from trackweave.evaluation.region_sequence import ENDS, Matching, RegionByBest, RegionByIds, RegionFrames
 from trackweave.evaluation.scores import Metric, Overlap, Scores
-from trackweave.evaluation.sides import FrameItems, Side, comparable, masks_of
+from trackweave.evaluation.sides import FrameItems, Side, comparable, masks_of, place
 from trackweave.evaluation.trackeval_metrics import PairedFrames, TrackEval
 from trackweave.masks.overlap import mask_intersection, mask_iou
 from trackweave.masks.packed import PackedMasks
@@ -151,7 +151,7 @@ class _Walk:
         by_masks = self._rules.overlap is Overlap.masks
         truth = self._truth.at(frame, with_masks=by_masks)
         tracks = self._tracks.at(frame, with_masks=by_masks)
-        where = f"{self._tracks.source}, frame {frame}"
+        where = place(self._tracks, frame)
         if len(tracks) and tracks.ids.min() < 0:
             raise InputError(f"{where}: a track id below 0: these are detections, not tracks")
         self._missing += tracks.is_missing

@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from trackweave.errors import InputError
 from trackweave.evaluation.region import ObjectScores, statistics
 from trackweave.evaluation.region_pairs import boundary_measures, edges_of, region_similarities
-from trackweave.evaluation.sides import LabelFolderSide, comparable, masks_of
+from trackweave.evaluation.sides import LabelFolderSide, comparable, masks_of, place
 from trackweave.masks.packed import PackedMasks
 
 ENDS = 2
@@ -188,7 +188,7 @@ def evaluate_davis(gt_dir: Path | str, pred_dir: Path | str) -> DavisScores:
     for frame in range(1, truth.last - 1):
         true, found = truth.at(frame, with_masks=True), tracks.at(frame, with_masks=True)
         missing += found.is_missing
-        true_masks, found = comparable(true, found, f"{tracks.source}, frame {frame}")
+        true_masks, found = comparable(true, found, place(tracks, frame))
         collected.add(true.ids, true_masks, found.ids, masks_of(found))
     return DavisScores(collected.objects(), truth.last - ENDS, missing)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
+
 from trackweave.evaluation.region import ObjectScores
 
 SCHEMA_VERSION = 1
@@ -46,8 +48,7 @@ class Scores:
 
     def __getitem__(self, name: str) -> float:
         if name in self.curves:
-            curve = self.curves[name]
-            return sum(curve) / len(curve)
+            return float(np.mean(self.curves[name]))
         return self.values[name]
 
     def __contains__(self, name: object) -> bool:

@@ -331,6 +331,12 @@ def comparable(truth: FrameItems, tracks: FrameItems, where: str) -> tuple[Packe
     return true_masks, replace(tracks, masks=masks)
 
 
+def place(side: Side, frame: int) -> str:
+    """A frame of a side, for messages; by its name where frames have names."""
+    names = side.frame_names
+    return f"{side.source}, frame {frame if names is None or frame >= len(names) else names[frame]}"
+
+
 def masks_of(items: FrameItems) -> PackedMasks:
     """The masks of items that `comparable` gave."""
     assert items.masks is not None
