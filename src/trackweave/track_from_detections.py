@@ -13,15 +13,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from trackweave.association.data_collection import DEFAULT_EMBED_DIM, GT_COLUMN, SampleLogger
 from trackweave.association.ground_truth import NOBODY, gt_track_ids
 from trackweave.association.log_settings import LogSettings
-from trackweave.errors import FrameError, RunFolderError, SettingError
-from trackweave.formats.motchallenge import GroundTruth, read_ground_truth
+from trackweave.association.simulation.detector_noise import DetectorNoise
+from trackweave.association.simulation.from_truth import detect_truth
+from trackweave.errors import FrameError, InputError, RunFolderError, SettingError
+from trackweave.formats.detections_table import DetectionTable
+from trackweave.formats.motchallenge import GroundTruth, read_gmc, read_ground_truth, read_sequence
+from trackweave.formats.sequence_layouts import class_column_of, find_sequences, video_of
 from trackweave.frames.source import FrameSource
 from trackweave.mot.box_overlay import BoxOverlay
 from trackweave.mot.box_pass import BoxPass
@@ -183,7 +187,10 @@ def build_samples(
     *,
     truth: str | Path | None = None,
     separate: bool = False,
+    by: Literal["sequence", "video"] | None = None,
     detections: str | Path | None = None,
+    simulated: DetectorNoise | None = None,
+    seed: int = 0,
     tracker: str | TrackerSettings = "adaptive",
     video: InputSettings | None = None,
     perception: PerceptionSettings | None = None,
@@ -193,11 +200,16 @@ def build_samples(
     """Logs sequences whose truth is known, with `gt_track_ids` beside the tracker's own decisions.
 
     Args:
-        sequences: MOTChallenge sequence folders.
+        sequences: MOTChallenge sequence folders, and folders of them: data sets in the layouts of
+            `formats.sequence_layouts`.
         directory: folder of the samples; made when missing, continued when not.
         truth: file of true boxes instead of the sequence's `gt/gt.txt`, for a single sequence.
-        separate: one folder per sequence below `directory`, named like it.
+        separate: the same as `by="sequence"`.
+        by: a folder below `directory` for each sequence, or for each video that sequences were cut from, named like it;
+            None: all samples in one folder.
         detections: as for `track_boxes`.
+        simulated: a detector to simulate on the truth, for data sets that come without detections.
+        seed: of the simulated detections.
         tracker: as for `track_boxes`.
         video: as for `track_boxes`.
         perception: as for `track_boxes`.
@@ -207,8 +219,11 @@ def build_samples(
     Raises:
         InputError: a sequence cannot be used.
         ArtifactError: samples cannot be logged.
-        SettingError: a setting is wrong, or one `truth` for several sequences.
+        SettingError: a setting is wrong, one `truth` for several sequences, or real and simulated detections at once.
     """
+    sequences = find_sequences(sequences)
+    if simulated is not None and detections is not None:
+        raise SettingError(f"both detections ({detections}) and a simulated detector are given: leave one out")
     if truth is not None and len(sequences) != 1:
         raise SettingError(f"one file of true boxes is for one sequence, not {len(sequences)}: leave --gt out")
     how = tracker if isinstance(tracker, TrackerSettings) else preset(tracker)
@@ -217,14 +232,15 @@ def build_samples(
     built = []
     for path, boxes in known.items():
         remarks, timer = Remarks(video.on_bad_item), TimingAggregator()
-        names = _Names(boxes)
         with ExitStack() as stack:
-            opened = stack.enter_context(open_input(path, video))
-            sight = stack.enter_context(_opened_sight(detections, opened, looks, remarks))
+            opened = stack.enter_context(open_input(path, _with_class_column(video, path, boxes, detections)))
+            names = _Names(boxes, with_classes=opened.settings.class_column is not None)
+            seen = detections if simulated is None else _simulated(boxes, simulated, opened, seed)
+            sight = stack.enter_context(_opened_sight(seen, opened, looks, remarks))
             work = BoxPass(
                 opened, sight, how, looks, remarks, timer.track, annotate=names.annotate, reads_visibility=True
             )
-            folder = Path(directory) / opened.name if separate else Path(directory)
+            folder = Path(directory) / _folder_name(opened.name, "sequence" if separate else by)
             log = LogSettings(dir=folder, embed_dim=embed_dim, sequence=opened.name)
             _check_log(log, opened)
             display = _display(progress, opened.name, opened, stack)
@@ -252,17 +268,54 @@ def _opened_sight(given: Given | None, video: VideoInput, looks: PerceptionSetti
     return open_sight(given, video, remarks, detector=looks.detector, options=looks.detector_options)
 
 
+def _folder_name(sequence: str, by: Literal["sequence", "video"] | None) -> str:
+    return "" if by is None else sequence if by == "sequence" else video_of(sequence)
+
+
+def _with_class_column(
+    video: InputSettings, path: Path, truth: GroundTruth, detections: str | Path | None
+) -> InputSettings:
+    """Settings with the column of the class where nobody said it and the sequence's own detections have one."""
+    files = read_sequence(path).detection_files
+    stem = "det" if detections is None else Path(detections).stem
+    if video.class_column is not None or stem not in files or Path(detections or "").parent != Path():
+        return video
+    return video.model_copy(update={"class_column": class_column_of(truth, files[stem])})
+
+
+def _simulated(truth: GroundTruth, noise: DetectorNoise, video: VideoInput, seed: int) -> DetectionTable:
+    """What a simulated detector reports of a sequence.
+
+    Raises:
+        InputError: the sequence's size or rate is not known.
+    """
+    if video.size is None or video.frame_rate is None or video.length is None:
+        raise InputError(f"{video.path}: simulated detections need the frames' size, rate and number: see seqinfo.ini")
+    motion = None if video.sequence is None or video.sequence.camera_motion is None else video.sequence.camera_motion
+    return detect_truth(
+        truth,
+        noise,
+        size=video.size,
+        fps=video.frame_rate,
+        length=video.length,
+        seed=seed,
+        name=video.name,
+        camera=None if motion is None else read_gmc(motion),
+    )
+
+
 class _Names:
     """Writes the true identity of each detection beside it, and counts."""
 
-    def __init__(self, truth: GroundTruth) -> None:
-        self._truth = truth
+    def __init__(self, truth: GroundTruth, *, with_classes: bool = False) -> None:
+        self._truth, self._with_classes = truth, with_classes
         self.seen = 0
         self.identified = 0
 
     def annotate(self, index: int, found: Detections) -> Detections:
         """A frame's detections with their identities."""
-        true = gt_track_ids(found.xyxy, self._truth.at(index))
+        classes = found.class_id if self._with_classes else None
+        true = gt_track_ids(found.xyxy, self._truth.at(index), class_id=classes)
         self.seen += len(true)
         self.identified += int(np.count_nonzero(true != NOBODY))
         return replace(found, data={**found.data, GT_COLUMN: true})

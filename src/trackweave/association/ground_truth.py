@@ -16,7 +16,9 @@ MIN_IOU = 0.5
 """Overlap from which a detection shows an object, as in MOTChallenge's evaluation (arXiv 1603.00831, section 4)."""
 
 
-def gt_track_ids(xyxy: NDArray[Any], truth: GroundTruth, *, min_iou: float = MIN_IOU) -> NDArray[np.int64]:
+def gt_track_ids(
+    xyxy: NDArray[Any], truth: GroundTruth, *, class_id: NDArray[Any] | None = None, min_iou: float = MIN_IOU
+) -> NDArray[np.int64]:
     """The identity that each detection of one frame shows.
 
     Detections and true boxes are matched one to one with the largest sum of IoU, as TrackEval does. Boxes that the
@@ -26,6 +28,8 @@ def gt_track_ids(xyxy: NDArray[Any], truth: GroundTruth, *, min_iou: float = MIN
     Args:
         xyxy: `(D, 4)` detections, pixels.
         truth: the true boxes of the same frame.
+        class_id: `(D,)` classes as the truth numbers them: a detection of another class than its box's shows nobody
+            that was asked for. −1 on either side = not said. None: classes are not compared.
         min_iou: least overlap of a pair, above 0.
 
     Returns:
@@ -42,5 +46,8 @@ def gt_track_ids(xyxy: NDArray[Any], truth: GroundTruth, *, min_iou: float = MIN
     overlap = box_iou(xyxy, truth.xyxy)
     rows, columns = linear_sum_assignment(np.where(overlap >= min_iou, overlap, 0.0), maximize=True)
     good = (overlap[rows, columns] >= min_iou) & truth.counts[columns] & (truth.track_id[columns] >= 0)
+    if class_id is not None:
+        said, true = np.asarray(class_id)[rows], truth.class_id[columns]
+        good &= (said == true) | (said < 0) | (true < 0)
     found[rows[good]] = truth.track_id[columns[good]]
     return found

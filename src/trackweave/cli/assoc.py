@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +27,20 @@ from trackweave.cli.boxes import (
     Segmentation,
     TrackerName,
 )
+
+if TYPE_CHECKING:
+    from trackweave.structures.warning import RunWarning
+    from trackweave.track_from_detections import BuiltSamples
+
+DETECTOR_HELP = "strong, weak, everything, driving, shaky, perfect or what `assoc fit-detector` wrote"
+
+
+class Grouping(StrEnum):
+    """Values of --by."""
+
+    sequence = "sequence"
+    video = "video"
+
 
 assoc = typer.Typer(name="assoc", help="Training samples of association.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -51,16 +67,29 @@ def inspect(
 
 @assoc.command()
 def build(
-    sequences: Annotated[list[Path], typer.Argument(metavar="SEQUENCE...", help="MOTChallenge folders with gt/gt.txt")],
+    sequences: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SEQUENCE|DATASET...",
+            help="MOTChallenge folders with gt/gt.txt, or folders of them (MOT17, DanceTrack, SportsMOT, KITTI)",
+        ),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="folder of the samples")],
     gt: Annotated[
         Path | None, typer.Option("--gt", metavar="FILE", help="true boxes of the one sequence [default: gt/gt.txt]")
     ] = None,
-    separate: Annotated[bool, typer.Option("--separate", help="a folder per sequence below DIR")] = False,
+    separate: Annotated[bool, typer.Option("--separate", help="the same as --by sequence")] = False,
+    by: Annotated[
+        Grouping | None, typer.Option("--by", help="a folder below DIR per sequence, or per video they were cut from")
+    ] = None,
     detections: Annotated[
         str | None, typer.Option(metavar="FILE|NAME", help="detections, such as det_yolox [default: det/det.txt]")
     ] = None,
     detector: DetectorName = None,
+    simulate_detector: Annotated[
+        str | None, typer.Option(metavar="PRESET|FILE.json", help="simulate detections on the truth; " + DETECTOR_HELP)
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of simulated detections")] = 0,
     tracker: TrackerName = None,
     class_column: ClassColumn = None,
     confidence: Confidence = None,
@@ -76,6 +105,7 @@ def build(
     as_json: AsJson = False,
 ) -> None:
     """Track sequences whose truth is known, and log every frame with the true identity of each detection."""
+    from trackweave.association.simulation.detector_noise import detector_noise
     from trackweave.cli.settings import effective_settings
     from trackweave.track_from_detections import build_samples
     from trackweave.tracking.helpers import ProgressPrinter
@@ -105,14 +135,92 @@ def build(
         output,
         truth=gt,
         separate=separate,
+        by=None if by is None else by.value,
         detections=settings.run.detections,
+        simulated=None if simulate_detector is None else detector_noise(simulate_detector),
+        seed=seed,
         tracker=settings.tracker,
         video=settings.input,
         perception=settings.perception,
         embed_dim=settings.log.embed_dim,
         progress=lambda label, total: ProgressPrinter(total, label),
     )
-    for warning in [*settings.warnings, *(warning for one in built for warning in one.warnings)]:
+    _tell(built, settings.warnings, as_json=as_json)
+
+
+@assoc.command()
+def simulate(
+    frames: Annotated[int, typer.Option(metavar="N", min=1, help="of all sequences together")] = 3000,
+    seed: Annotated[int, typer.Option(min=0, help="the same seed makes the same samples")] = 0,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="DIR", help="folder of the samples")] = None,
+    regime: Annotated[str, typer.Option(help="mixed, dance, sport, street or traffic")] = "mixed",
+    detector: Annotated[
+        str | None, typer.Option(metavar="PRESET|FILE.json", help=DETECTOR_HELP + " [default: as suits the regime]")
+    ] = None,
+    sequence_frames: Annotated[int, typer.Option(metavar="N", min=1, help="frames of one sequence")] = 300,
+    mot: Annotated[
+        Path | None, typer.Option("--mot", metavar="DIR", help="write MOTChallenge folders (det, gt, gmc.txt) there")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="draw the first sequences")] = None,
+    tracker: TrackerName = None,
+    log_embed_dim: EmbedDim = None,
+    config: Config = None,
+    pairs: Pairs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Track simulated crowds, and log every frame with the true identity of each detection.
+
+    Needs no data: dancers, players, pedestrians or traffic before a camera, seen by a detector that errs.
+    """
+    from trackweave.association.simulation.detector_noise import detector_noise
+    from trackweave.cli.settings import effective_settings
+    from trackweave.samples_from_simulation import simulate_samples
+    from trackweave.tracking.helpers import ProgressPrinter
+
+    settings = effective_settings(
+        file=config,
+        environment=os.environ,
+        flags={"tracker.preset": tracker, "log.embed_dim": log_embed_dim},
+        pairs=pairs or (),
+    )
+    built = simulate_samples(
+        output,
+        frames=frames,
+        seed=seed,
+        regime=regime,
+        detector=None if detector is None else detector_noise(detector),
+        sequence_frames=sequence_frames,
+        tracker=settings.tracker,
+        embed_dim=settings.log.embed_dim,
+        mot=mot,
+        picture=picture,
+        progress=lambda label, total: ProgressPrinter(total, label),
+    )
+    _tell(built, settings.warnings, as_json=as_json)
+
+
+@assoc.command("fit-detector")
+def fit_detector_command(
+    sequence: Annotated[Path, typer.Argument(metavar="SEQUENCE", help="MOTChallenge folder with det and gt/gt.txt")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.json", help="the detector's errors")],
+    detections: Annotated[str | None, typer.Option(metavar="NAME", help="such as det_yolox [default: det]")] = None,
+    class_id: Annotated[int | None, typer.Option("--class", help="only this class, as 3 for cars in KITTI's")] = None,
+) -> None:
+    """Measure how a detector errs on a sequence whose truth is known; for --detector and --simulate-detector."""
+    from trackweave.association.simulation.detector_fit import fit_sequence
+    from trackweave.storage.files import replacing
+
+    noise = fit_sequence(sequence, detections=detections, class_id=class_id)
+    with replacing(output) as temporary:
+        temporary.write_text(noise.to_json(), encoding="utf-8")
+    typer.echo(
+        f"{output}: recall {noise.recall:.0%}, jitter {noise.jitter:.1%} of a box, "
+        f"{noise.false_rate:.2g} false boxes per frame"
+    )
+
+
+def _tell(built: list[BuiltSamples], warnings: Sequence[RunWarning], *, as_json: bool) -> None:
+    for warning in [*warnings, *(warning for one in built for warning in one.warnings)]:
         typer.echo(f"warning: {warning.message}", err=True)
     if as_json:
         typer.echo(json.dumps([one.to_json() for one in built]))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
@@ -10,9 +13,12 @@ from scipy.special import expit, logit
 from trackweave.association.simulation.detector import SIZE_SOFTNESS
 from trackweave.association.simulation.detector_matches import DetectorMatches, Floats, match_detector
 from trackweave.association.simulation.detector_noise import DetectorNoise
+from trackweave.boxes.convert import box_iou
 from trackweave.errors import InputError
+from trackweave.formats.detections import read_detections
 from trackweave.formats.detections_table import DetectionTable
-from trackweave.formats.motchallenge import GroundTruth
+from trackweave.formats.motchallenge import GroundTruth, read_ground_truth, read_sequence
+from trackweave.formats.sequence_layouts import class_column_of
 
 LEAST_FOUND = 50
 """Detections that match truth; fewer say nothing about a detector."""
@@ -57,6 +63,32 @@ def fit_detector(
     values["nms_iou"] = float(np.clip(np.quantile(found.closest, 0.99), 0.3, 1.0))
     fields = DetectorNoise.model_fields
     return DetectorNoise(**{name: _within(name, value, fields[name].metadata) for name, value in values.items()})
+
+
+def fit_sequence(folder: Path | str, *, detections: str | None = None, class_id: int | None = None) -> DetectorNoise:
+    """`fit_detector` of a MOTChallenge sequence folder.
+
+    Args:
+        folder: with `seqinfo.ini`, `det/` and `gt/gt.txt`.
+        detections: which file below `det/`; None: `det`.
+        class_id: only objects and detections of this class; where the detections have no class, all of them.
+
+    Raises:
+        InputError: something is missing, or there is too little to measure.
+    """
+    sequence, truth = read_sequence(folder), read_ground_truth(folder)
+    path, length = sequence.detections(detections), sequence.known_length()
+    column = class_column_of(truth, path)
+    table = read_detections(path, class_column=column, length=length, on_bad_item="skip")
+    if class_id is not None:
+        truth = replace(truth, counts=truth.counts & (truth.class_id == class_id))
+        rows = (table.class_id == class_id) | (table.class_id < 0)
+        table = replace(
+            table,
+            segmentation=None,
+            **{name: getattr(table, name)[rows] for name in ("frame", "xyxy", "score", "class_id")},
+        )
+    return fit_detector(table, truth, fps=sequence.known_frame_rate(), length=length)
 
 
 def _within(name: str, value: float, limits: list[object]) -> float:
@@ -237,7 +269,6 @@ def _falsehoods(found: DetectorMatches, fps: float, length: int) -> dict[str, fl
 
 def _staying(frame: NDArray[np.int64], boxes: Floats) -> float:
     """Share of false boxes that are there on the next frame, too."""
-    from trackweave.boxes.convert import box_iou
 
     again = total = 0
     for now in np.unique(frame)[:-1].tolist():

@@ -1,4 +1,4 @@
-"""`DetectorMatches`: detections of a sequence beside its truth, as columns; what a detector's errors are measured on."""
+"""`DetectorMatches`: detections of a sequence beside its truth, as columns: what errors are measured on."""
 
 from __future__ import annotations
 

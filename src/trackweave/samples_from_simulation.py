@@ -1,0 +1,143 @@
+"""The composition root of simulated samples: a crowd, the box tracker that follows it, the logger that looks on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from trackweave.association.data_collection import DEFAULT_EMBED_DIM, SampleLogger
+from trackweave.association.simulation.detector_noise import DetectorNoise
+from trackweave.association.simulation.mot_folder import write_mot_folder
+from trackweave.association.simulation.overview import write_overview
+from trackweave.association.simulation.regimes import MIXED, sample_settings
+from trackweave.association.simulation.sequence import SimulatedSequence
+from trackweave.association.simulation.simulate import simulate
+from trackweave.detectors.visibility import VisibilityEstimator
+from trackweave.errors import SettingError
+from trackweave.mot.frame_context import FrameContext
+from trackweave.mot.settings import TrackerSettings, preset
+from trackweave.mot.tracker import ByteTracker
+from trackweave.track_from_detections import BuiltSamples, Progress
+
+SEQUENCE_FRAMES = 300
+"""Frames of one simulated sequence, when nobody says."""
+LABEL_SOURCE = "simulated"
+SHOWN = 9
+"""Sequences in a picture."""
+
+
+def crowds(
+    frames: int,
+    *,
+    seed: int = 0,
+    regime: str = MIXED,
+    detector: DetectorNoise | None = None,
+    sequence_frames: int = SEQUENCE_FRAMES,
+) -> Iterator[SimulatedSequence]:
+    """Simulated sequences of random settings, `frames` frames together; the same seed gives the same ones.
+
+    A sequence does not depend on how many follow it.
+
+    Raises:
+        SettingError: an unknown regime, or a number that cannot be.
+
+    >>> [len(sequence) for sequence in crowds(90, sequence_frames=60)]
+    [60, 30]
+    """
+    for name, value, least in (("frames", frames, 1), ("sequence_frames", sequence_frames, 1), ("seed", seed, 0)):
+        if value < least:
+            raise SettingError(f"{name}: {value}, at least {least}")
+    for number, begin in enumerate(range(0, frames, sequence_frames)):
+        rng = np.random.default_rng([seed, number])
+        settings = sample_settings(rng, regime, frames=min(sequence_frames, frames - begin), detector=detector)
+        made = simulate(settings, int(rng.integers(2**31)))
+        yield replace(made, name=f"{settings.motion.kind}-{seed}-{number:05d}")
+
+
+def simulate_samples(
+    directory: str | Path | None,
+    *,
+    frames: int,
+    seed: int = 0,
+    regime: str = MIXED,
+    detector: DetectorNoise | None = None,
+    sequence_frames: int = SEQUENCE_FRAMES,
+    tracker: str | TrackerSettings = "adaptive",
+    embed_dim: int = DEFAULT_EMBED_DIM,
+    mot: str | Path | None = None,
+    picture: str | Path | None = None,
+    progress: Progress | None = None,
+) -> list[BuiltSamples]:
+    """Tracks simulated sequences and logs every frame with the true identity of each detection.
+
+    Samples are those that `build_samples` writes of real sequences: visibility is estimated from boxes, as it is where
+    the tracker is used. Their label source is `simulated`.
+
+    Args:
+        directory: folder of the samples; made when missing, continued when not; None: none are logged.
+        frames: of all sequences together.
+        seed: of the random numbers.
+        regime: `mixed`, `dance`, `sport`, `street` or `traffic`.
+        detector: how the detector errs; None: as suits each regime, varied.
+        sequence_frames: frames of one sequence.
+        tracker: as for `track_boxes`.
+        embed_dim: width of the logged embeddings.
+        mot: a folder that gets a MOTChallenge folder per sequence.
+        picture: a PNG that shows the first sequences.
+        progress: makes a progress display from a label and a number of steps.
+
+    Raises:
+        SettingError: a setting is wrong, or there is nothing to write.
+        ArtifactError: samples or files cannot be written.
+    """
+    if directory is None and mot is None and picture is None:
+        raise SettingError("nothing is asked for: give a folder for samples (-o), --mot or --picture")
+    if picture is not None and Path(picture).suffix.lower() != ".png":
+        raise SettingError(f"{picture}: pictures are PNG files, such as overview.png")
+    how = tracker if isinstance(tracker, TrackerSettings) else preset(tracker)
+    built, shown = [], []
+    display = None if progress is None else progress("simulating", frames)
+    done = 0
+    for sequence in crowds(frames, seed=seed, regime=regime, detector=detector, sequence_frames=sequence_frames):
+        if mot is not None:
+            write_mot_folder(sequence, mot)
+        if directory is not None:
+            built.append(_logged(sequence, Path(directory), how, embed_dim))
+        if picture is not None and len(shown) < SHOWN:
+            shown.append(sequence)
+        done += sequence.settings.frames
+        if display is not None:
+            display.update(done, done)
+    if display is not None:
+        display.close()
+    if picture is not None:
+        write_overview(Path(picture), shown)
+    return built
+
+
+def _logged(sequence: SimulatedSequence, directory: Path, how: TrackerSettings, embed_dim: int) -> BuiltSamples:
+    eyes = VisibilityEstimator("occlusion", min_occluder_score=how.confidence_threshold)
+    with SampleLogger(
+        directory,
+        sequence=sequence.name,
+        fps=sequence.fps,
+        size=sequence.size,
+        embed_dim=embed_dim,
+        label_source=LABEL_SOURCE,
+    ) as logger:
+        tracker = ByteTracker(how, frame_rate=sequence.fps, size=sequence.size, observer=logger)
+        for frame, time, camera, found in sequence:
+            seen = replace(found, visibility=eyes.estimate(found, size=sequence.size).visibility)
+            tracker.update(FrameContext(frame, time, camera), seen)
+    return BuiltSamples(
+        sequence.name,
+        directory,
+        len(sequence),
+        logger.written,
+        len(sequence.frame),
+        int(np.count_nonzero(sequence.gt_track_ids >= 0)),
+        tuple(logger.warnings) + tuple(tracker.summary.warnings),
+    )
