@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from trackweave.evaluation.evaluate import Progress, Regime
 
 WIDE = 200
-"""Columns of a table that nobody looks at on a terminal."""
+"""Columns that a table may take: a narrow terminal breaks its lines, nothing is cut off."""
 
 
 class _Named(NamedTuple):
@@ -215,7 +214,7 @@ class _Progress:
 def _show(tables: Iterable[Table]) -> None:
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
+    console = Console(width=WIDE, highlight=False)
     for table in tables:
         console.print(table)
 

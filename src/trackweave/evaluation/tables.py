@@ -10,7 +10,7 @@ from rich.table import Table
 from trackweave.evaluation.compare import ClassComparison, Comparison
 from trackweave.evaluation.scores import Evaluation, RegimeScores, Scores
 
-BOXES = ("HOTA", "DetA", "AssA", "IDF1", "MOTA", "MOTP", "IDSW", "Frag", "CLR_FP", "CLR_FN")
+BOXES = ("HOTA", "DetA", "AssA", "IDF1", "MOTA", "IDSW", "Frag", "CLR_FP", "CLR_FN")
 MASKS = ("J&F", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 COUNTS = ("IDSW", "Frag", "CLR_FP", "CLR_FN")
 COMBINED = "combined"
@@ -22,13 +22,13 @@ def evaluation_tables(evaluation: Evaluation) -> Iterator[Table]:
     for regime in evaluation.regimes:
         for found in regime.classes:
             rows = [*found.sequences.items(), (COMBINED, found.combined)]
-            yield _table(_title(regime, found.name), rows)
+            yield from _tables(_title(regime, found.name), rows)
         if regime.all_classes is not None and regime.mean_of_classes is not None:
             classes: Rows = [(found.name, found.combined) for found in regime.classes]
             over = [("all classes", regime.all_classes), ("mean of classes", regime.mean_of_classes)]
-            yield _table(_title(regime, "classes"), [*classes, *over], last=2)
+            yield from _tables(_title(regime, "classes"), [*classes, *over], last=2)
     if len(evaluation.regimes) > 1:
-        yield _table("regimes", list(_by_regime(evaluation)), last=0)
+        yield from _tables("regimes", list(_by_regime(evaluation)), last=0)
 
 
 def comparison_tables(comparison: Comparison) -> Iterator[Table]:
@@ -61,9 +61,15 @@ def _compared_title(found: ClassComparison) -> str:
     return f"{named}{found.name}, {count} sequence{'' if count == 1 else 's'}"
 
 
-def _table(title: str, rows: Rows, last: int = 1) -> Table:
-    """`last` rows at the end stand apart."""
-    names = [name for name in (*MASKS, *BOXES) if any(name in scores for _, scores in rows)]
+def _tables(title: str, rows: Rows, last: int = 1) -> Iterator[Table]:
+    """One of J and F, one of the others; `last` rows at the end stand apart."""
+    for fields in (MASKS, BOXES):
+        names = [name for name in fields if any(name in scores for _, scores in rows)]
+        if names:
+            yield _table(title, names, rows, last)
+
+
+def _table(title: str, names: Sequence[str], rows: Rows, last: int) -> Table:
     table = _empty(title, names)
     for n, (label, scores) in enumerate(rows):
         nothing = _has_nothing(scores)
@@ -73,7 +79,7 @@ def _table(title: str, rows: Rows, last: int = 1) -> Table:
 
 
 def _empty(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)

@@ -1,0 +1,391 @@
+"""Files, folders and runs of every kind, and what is wrong with some."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.box_worlds import box_of, make_sequence, mot_line, write_lines
+from tests.evaluation.crowd import write_crowd
+from tests.worlds import CROSSING
+from trackweave.errors import InputError, MissingExtraError, SettingError
+from trackweave.evaluation.evaluate import Regime, evaluate, evaluate_regimes
+from trackweave.evaluation.scores import Metric, Overlap
+from trackweave.evaluation.settings import EvaluationSettings, Format, OnMissing, checked_evaluation_settings
+from trackweave.formats.davis import write_label_png
+from trackweave.masks.packed import PackedMasks
+from trackweave.masks.rle import encode_rle
+from trackweave.track_from_candidates import track_masks
+from trackweave.track_from_detections import track_boxes
+from trackweave.tracking.pipeline_context import TrackingSettings
+
+pytest.importorskip("trackeval")
+
+LABELS = CROSSING.labels.astype(np.uint8)
+JF = EvaluationSettings(metrics=(Metric.jf,))
+
+
+def write_labels(folder: Path, labels: NDArray[np.uint8]) -> Path:
+    for frame, image in enumerate(labels):
+        write_label_png(folder / f"{frame:05d}.png", image)
+    return folder
+
+
+def perfect(root: Path, names: tuple[str, ...] = ("one", "two")) -> tuple[Path, Path]:
+    """Sequences and results that are the truth itself, under other ids."""
+    for name in names:
+        make_sequence(root / "gt" / name, name=name)
+        lines = [mot_line(k, 7 - track, box_of(track, k), 0.5) for k in range(12) for track in (1, 2)]
+        write_lines(root / "pred" / f"{name}.txt", lines)
+    return root / "pred", root / "gt"
+
+
+# --- boxes -------------------------------------------------------------------------------------------------------
+
+
+def test_perfect_boxes(tmp_path: Path) -> None:
+    found = evaluate(*perfect(tmp_path))
+    assert (found.overlap, found.protocol, found.notes) == (Overlap.boxes, "mot17", [])
+    (pedestrians,) = found.classes
+    for scores in (*pedestrians.sequences.values(), pedestrians.combined):
+        assert [scores[name] for name in ("HOTA", "DetA", "AssA", "MOTA", "IDF1")] == [1] * 5
+        assert scores["IDSW"] == 0
+    assert pedestrians.combined["GT_Dets"] == 48
+    assert found.all_classes is None
+
+
+def test_nothing_found_scores_nothing(tmp_path: Path) -> None:
+    pred, gt = perfect(tmp_path)
+    (pred / "one.txt").write_text("")
+    found = evaluate(pred, gt)["pedestrian"]
+    empty, combined = found.sequences["one"], found.combined
+    assert [empty[name] for name in ("HOTA", "MOTA", "IDF1", "CLR_TP")] == [0] * 4
+    assert (empty["CLR_FN"], combined["CLR_FN"], combined["CLR_TP"]) == (24, 24, 24)
+    (gt / "one" / "gt" / "gt.txt").write_text("")
+    assert evaluate(pred, gt)["pedestrian"].sequences["one"]["HOTA"] == 0
+
+
+def test_files_and_single_sequences(tmp_path: Path) -> None:
+    pred, gt = perfect(tmp_path)
+    other = tmp_path / "renamed.txt"
+    other.write_bytes((pred / "one.txt").read_bytes())
+    for truth in (gt / "one", gt / "one" / "gt" / "gt.txt"):
+        found = evaluate(other, truth)["pedestrian"]
+        assert list(found.sequences) == ["one"]
+        assert found.combined["HOTA"] == 1
+    assert list(evaluate(pred / "two.txt", gt)["pedestrian"].sequences) == ["two"]
+    chosen = EvaluationSettings(sequences=("one",))
+    assert list(evaluate(other, gt, chosen)["pedestrian"].sequences) == ["one"]
+    with pytest.raises(InputError, match=r"is it a result of one, two. Its name .renamed. does not tell"):
+        evaluate(other, gt)
+
+
+def test_trackevals_layout(tmp_path: Path) -> None:
+    pred, gt = perfect(tmp_path)
+    pred.rename(tmp_path / "data")
+    assert evaluate(tmp_path / "data", gt)["pedestrian"].combined["HOTA"] == 1
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "data").rename(tmp_path / "mine" / "data")
+    assert evaluate(tmp_path / "mine", gt)["pedestrian"].combined["HOTA"] == 1
+
+
+def test_second_half(tmp_path: Path) -> None:
+    pred, gt = perfect(tmp_path, ("one",))
+    found = evaluate(pred, gt, EvaluationSettings(start_fraction=0.5))["pedestrian"]
+    assert found.combined["GT_Dets"] == 2 * (12 - 7)  # frames 8 … 12, as CenterTrack halves
+    with pytest.raises(InputError, match="one: no frame to score: it has 12"):
+        evaluate(pred, gt, EvaluationSettings(start_fraction=0.99))
+
+
+def test_no_classes_is_mot15(tmp_path: Path) -> None:
+    gt, pred = write_crowd(tmp_path, "TUD", 1, with_class=False)
+    assert evaluate(pred, gt).protocol == "mot15"
+
+
+def test_names_and_classes_choose_the_protocol(tmp_path: Path) -> None:
+    gt, pred = write_crowd(tmp_path / "a", "MOT20-01", 1)
+    assert evaluate(pred, gt).protocol == "mot20"
+    write_crowd(tmp_path / "a", "MOT17-01", 1)
+    with pytest.raises(SettingError, match="score them apart"):
+        evaluate(pred, gt)
+    gt, pred = write_crowd(tmp_path / "b", "KITTI-0003", 1, classes=(1, 3))
+    found = evaluate(pred, gt)
+    assert (found.protocol, [c.name for c in found.classes]) == ("kitti-simple", ["car", "pedestrian"])
+    assert found.all_classes is not None
+    both = sum(c.combined["CLR_TP"] for c in found.classes)
+    assert found.all_classes["CLR_TP"] == both
+    gt, pred = write_crowd(tmp_path / "c", "street", 1, classes=(1, 3))
+    found = evaluate(pred, gt, EvaluationSettings(classes=("bus=3", "1")))
+    assert (found.protocol, [c.name for c in found.classes]) == ("plain", ["bus", "class 1"])
+    agnostic = evaluate(pred, gt, EvaluationSettings(class_agnostic=True))
+    assert agnostic["object"].combined["GT_Dets"] == sum(c.combined["GT_Dets"] for c in found.classes)
+
+
+def test_a_class_that_nobody_has_is_told(tmp_path: Path) -> None:
+    gt, pred = write_crowd(tmp_path, "street", 1)
+    found = evaluate(pred, gt, EvaluationSettings(classes=("bus=5",)))
+    assert found.notes == ["class bus: the ground truth has no object of it, nor has the result"]
+    assert found["bus"].combined["HOTA"] == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"classes": ["boat"]}, "the ground truth has pedestrian .1., car .3., cyclist .4."),
+        ({"classes": ["9"]}, "the ground truth has pedestrian"),
+        ({"classes": ["car", "car=4"]}, "names a class twice"),
+        ({"classes": ["car=x"]}, "NAME=NUMBER is expected"),
+        ({"classes": ["car"], "class_agnostic": True}, "exclude each other"),
+        ({"classes": ["car"], "protocol": "mot17"}, "scores pedestrians alone"),
+        ({"sequences": ["x"]}, "has no x"),
+        ({"by": "masks"}, "has boxes alone"),
+        ({"metrics": ["jf"]}, "J and F need masks"),
+    ],
+)
+def test_settings_that_do_not_fit(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    gt, pred = write_crowd(tmp_path, "KITTI-0003", 1, classes=(1, 3))
+    with pytest.raises(SettingError, match=message):
+        evaluate(pred, gt, checked_evaluation_settings(**settings))
+
+
+def test_settings_name_what_is_wrong() -> None:
+    with pytest.raises(SettingError, match=r"metrics.0: .*'speed'"):
+        checked_evaluation_settings(metrics=["speed"])
+    with pytest.raises(SettingError, match="start_fraction"):
+        checked_evaluation_settings(start_fraction=1.0)
+
+
+def test_several_classes_need_classes_in_the_result(tmp_path: Path) -> None:
+    gt, pred = write_crowd(tmp_path, "KITTI-0003", 1, classes=(1, 3))
+    lines = (pred / "KITTI-0003.txt").read_text().splitlines()
+    write_lines(pred / "KITTI-0003.txt", [",".join(line.split(",")[:7]) for line in lines])
+    with pytest.raises(InputError, match="has no class, and 2 classes are scored: name one with --class"):
+        evaluate(pred, gt)
+    assert evaluate(pred, gt, EvaluationSettings(class_agnostic=True))["object"].combined["CLR_TP"] > 0
+    assert evaluate(pred, gt, EvaluationSettings(classes=("car",)))["car"].combined["CLR_TP"] > 0
+
+
+def test_sequences_missing_on_one_side(tmp_path: Path) -> None:
+    pred, gt = perfect(tmp_path, ("one", "two", "three"))
+    (pred / "two.txt").unlink()
+    with pytest.raises(InputError, match="no result of 1 of 3 sequences: two; --missing skip"):
+        evaluate(pred, gt)
+    left = evaluate(pred, gt, EvaluationSettings(missing=OnMissing.skip))
+    assert list(left["pedestrian"].sequences) == ["one", "three"]
+    assert left.notes == ["no result of two: left out"]
+    empty = evaluate(pred, gt, EvaluationSettings(missing=OnMissing.empty))
+    assert empty["pedestrian"].combined["CLR_FN"] == 24
+    assert empty.notes[0] == "no result of two: scored as empty"
+    (pred / "four.txt").write_text("")
+    with pytest.raises(InputError, match=r"results of sequences that .* has not: four"):
+        evaluate(pred, gt, EvaluationSettings(missing=OnMissing.skip))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("13,1,1,1,2,2,1", "line 1: a frame beyond the 12 frames"),
+        ("1,-1,1,1,2,2,1", "line 1: track id below 0: these are detections"),
+    ],
+)
+def test_bad_results(tmp_path: Path, line: str, message: str) -> None:
+    pred, gt = perfect(tmp_path)
+    write_lines(pred / "one.txt", [line])
+    with pytest.raises(InputError, match=message):
+        evaluate(pred, gt)
+
+
+def test_bad_truth(tmp_path: Path) -> None:
+    pred, gt = perfect(tmp_path)
+    (tmp_path / "empty").mkdir()
+    for wrong, message in ((tmp_path / "no", "no such ground truth"), (tmp_path / "empty", "no ground truth: neither")):
+        with pytest.raises(InputError, match=message):
+            evaluate(pred, wrong)
+    for wrong, message in ((tmp_path / "no", "no such result"), (tmp_path / "empty", "no results: neither a run")):
+        with pytest.raises(InputError, match=message):
+            evaluate(wrong, gt)
+    with pytest.raises(InputError, match="is mot, not kitti"):
+        evaluate(pred, gt, EvaluationSettings(gt_format=Format.kitti))
+    with pytest.raises(InputError, match="is mot, not davis"):
+        evaluate(pred, gt, EvaluationSettings(format=Format.davis))
+    write_lines(gt / "one" / "gt" / "gt.txt", ["1,1,1,1,2,2,1,99,1"])
+    with pytest.raises(InputError, match="class 99 in column 8, but mot17 knows 1 to 13"):
+        evaluate(pred, gt)
+
+
+def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trackeval", None)
+    with pytest.raises(MissingExtraError, match=r"trackweave\[evaluate\].*--no-deps trackeval"):
+        evaluate(*perfect(tmp_path))
+    folder = write_labels(tmp_path / "labels", LABELS)
+    assert evaluate(folder, folder, JF)["object"].combined["J&F"] == 1
+
+
+# --- masks -------------------------------------------------------------------------------------------------------
+
+
+def test_davis_folders(tmp_path: Path) -> None:
+    for name in ("cows", "dogs"):
+        write_labels(tmp_path / "gt" / name, LABELS)
+        write_labels(tmp_path / "pred" / name, LABELS)
+    (tmp_path / "pred" / "dogs" / "00001.png").unlink()
+    found = evaluate(tmp_path / "pred", tmp_path / "gt")
+    assert (found.overlap, found.protocol) == (Overlap.masks, "plain")
+    assert found.notes == ["dogs: 1 of 2 frames have no result and count as empty"]
+    objects = found["object"]
+    assert objects.sequences["cows"]["J&F"] == objects.sequences["cows"]["HOTA"] == 1
+    assert objects.sequences["dogs"]["J-Mean"] == 0.5
+    assert objects.combined["J-Mean"] == 0.75
+    assert objects.combined["num_gt_tracks"] == 4
+    assert set(objects.sequences["dogs"].objects) == {1, 2}
+
+
+def test_other_ids_are_found_by_the_best_match(tmp_path: Path) -> None:
+    write_labels(tmp_path / "gt", LABELS)
+    write_labels(tmp_path / "pred", np.where(LABELS > 0, 5 - LABELS, 0).astype(np.uint8))
+    by_ids = evaluate(tmp_path / "pred", tmp_path / "gt", JF)
+    assert by_ids["object"].combined["J-Mean"] == 0
+    assert by_ids.notes == ["gt: J and F ignore ids 3, 4, which the first frame of the truth has not"]
+    best = evaluate(tmp_path / "pred", tmp_path / "gt", EvaluationSettings(matching="best"))
+    assert best["object"].combined["J&F"] == best["object"].combined["HOTA"] == 1
+
+
+def test_void_is_nobodys_business(tmp_path: Path) -> None:
+    truth, spilled = LABELS.copy(), LABELS.copy()
+    truth[:, 0], spilled[:, 0] = 255, 1
+    found = evaluate(write_labels(tmp_path / "pred", spilled), write_labels(tmp_path / "gt", truth))
+    assert found["object"].combined["HOTA"] == 1
+    assert found["object"].combined["J-Mean"] == 1
+
+
+def test_label_folders_that_do_not_fit(tmp_path: Path) -> None:
+    gt = write_labels(tmp_path / "gt", LABELS)
+    with pytest.raises(InputError, match=r"frame 00001: masks of \(4, 32\), but \(8, 32\) in the ground truth"):
+        evaluate(write_labels(tmp_path / "small", LABELS[:, :4]), gt)
+    write_label_png(tmp_path / "other" / "a.png", LABELS[0])
+    with pytest.raises(InputError, match=r"named like a.png, the frames of the ground truth like 00000"):
+        evaluate(tmp_path / "other", gt)
+    with pytest.raises(InputError, match="no frame to score: it has 2, and J and F leave out 2"):
+        evaluate(gt, write_labels(tmp_path / "two", LABELS[:2]))
+
+
+def video_json(path: Path, *, results: bool = False, shift: int = 0, category: int = 1, scale: int = 1) -> Path:
+    """The crossing as YouTube-VIS; as results, `shift` frames late."""
+    tracks = []
+    for label in (1, 2):
+        masks = PackedMasks.from_bool(np.roll(label == LABELS, shift, axis=0)[:, ::scale])
+        item: dict[str, Any] = {"video_id": 1, "category_id": category, "segmentations": encode_rle(masks)}
+        tracks.append(item | ({"score": 0.5} if results else {"id": label, "iscrowd": 0}))
+    document: Any = tracks
+    if not results:
+        video = {"id": 1, "height": 8, "width": 32, "file_names": [f"crossing/{k:05d}.jpg" for k in range(len(LABELS))]}
+        categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+        document = {"videos": [video], "categories": categories, "annotations": tracks}
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_ytvis(tmp_path: Path) -> None:
+    gt = video_json(tmp_path / "gt.json")
+    found = evaluate(video_json(tmp_path / "r.json", results=True), gt)
+    assert [c.name for c in found.classes] == ["cat"]
+    assert found["cat"].combined["HOTA"] == found["cat"].combined["J&F"] == 1
+    late = evaluate(video_json(tmp_path / "late.json", results=True, shift=1), gt)["cat"].combined
+    assert 0 < late["HOTA"] < 0.6
+    assert evaluate(write_labels(tmp_path / "crossing", LABELS), gt)["cat"].combined["HOTA"] == 1
+    boxes = EvaluationSettings(by=Overlap.boxes)
+    assert evaluate(tmp_path / "r.json", gt, boxes)["cat"].combined["HOTA"] == 1
+    other = evaluate(video_json(tmp_path / "dogs.json", results=True, category=2), gt)["cat"].combined
+    assert (other["HOTA"], other["CLR_FN"]) == (0, 8)
+
+
+def test_empty_and_bad_ytvis_results(tmp_path: Path) -> None:
+    gt = video_json(tmp_path / "gt.json")
+    (tmp_path / "r.json").write_text("[]")
+    found = evaluate(tmp_path / "r.json", gt)
+    assert (found.overlap, found["cat"].combined["J&F"]) == (Overlap.masks, 0)
+    with pytest.raises(InputError, match=r"frame crossing/00000.jpg: masks of \(4, 32\), but \(8, 32\)"):
+        evaluate(video_json(tmp_path / "r.json", results=True, scale=2), gt)
+    with pytest.raises(SettingError, match=r"--class bird: the ground truth has cat .1., dog .2."):
+        evaluate(tmp_path / "r.json", gt, EvaluationSettings(classes=("bird",)))
+
+
+def test_boxes_against_coco_vid_have_one_origin(tmp_path: Path) -> None:
+    """MOT text counts pixels from 1, COCO from 0."""
+    images = [{"id": k, "video_id": 1, "frame_id": k, "file_name": f"{k}.jpg"} for k in range(12)]
+    annotations = []
+    for k in range(12):
+        for track in (1, 2):
+            x1, y1, x2, y2 = box_of(track, k)
+            row = {"image_id": k, "track_id": track, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1]}
+            annotations.append(row)
+    document = {"images": images, "videos": [{"id": 1, "name": "one"}], "annotations": annotations}
+    (tmp_path / "gt.json").write_text(json.dumps({**document, "categories": [{"id": 1, "name": "person"}]}))
+    pred, _ = perfect(tmp_path, ("one",))
+    assert evaluate(pred, tmp_path / "gt.json")["person"].combined["LocA"] == 1
+
+
+# --- runs --------------------------------------------------------------------------------------------------------
+
+
+def test_runs_of_boxes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        sequence = make_sequence(tmp_path / "gt" / name, name=name)
+        track_boxes(sequence, tmp_path / "runs" / f"run-{name}", overlay=False)
+    found = evaluate(tmp_path / "runs", tmp_path / "gt")
+    assert list(found["pedestrian"].sequences) == ["one", "two"]
+    assert found["pedestrian"].combined["AssA"] > 0.8
+    alone = evaluate(tmp_path / "runs" / "run-two", tmp_path / "gt")["pedestrian"]
+    assert list(alone.sequences) == ["two"]
+    assert alone.combined == found["pedestrian"].sequences["two"]
+    track_boxes(tmp_path / "gt" / "one", tmp_path / "runs" / "again", overlay=False)
+    with pytest.raises(InputError, match="a second run of sequence one"):
+        evaluate(tmp_path / "runs", tmp_path / "gt")
+
+
+def test_runs_of_masks(tmp_path: Path) -> None:
+    gt = write_labels(tmp_path / "gt" / "crossing", LABELS)
+    replay = f"replay={CROSSING.record(tmp_path / 'record.npz')}"
+    run = track_masks(CROSSING.frames, tmp_path / "run", prompts={0: CROSSING.labels[0]}, predictor=replay).run.root
+    found = evaluate(run, gt)
+    assert found.overlap is Overlap.masks
+    assert found["object"].combined["J&F"] == found["object"].combined["HOTA"] == 1
+    assert evaluate(run, video_json(tmp_path / "gt.json"))["cat"].combined["J&F"] == 1
+    boxes = evaluate(run, gt, EvaluationSettings(by=Overlap.boxes))
+    assert boxes["object"].combined["HOTA"] == 1
+    with pytest.raises(Exception, match="level 4"):
+        evaluate(run, gt, EvaluationSettings(level=4))
+
+
+def test_small_masks_of_a_run_grow(tmp_path: Path) -> None:
+    gt = write_labels(tmp_path / "gt" / "crossing", LABELS)
+    run = track_masks(
+        CROSSING.frames,
+        tmp_path / "run",
+        prompts={0: CROSSING.labels[0]},
+        predictor=f"replay={CROSSING.record(tmp_path / 'record.npz')}",
+        settings=TrackingSettings(mask_scale_ratio=0.5),
+    ).run.root
+    assert evaluate(run, gt)["object"].combined["J-Mean"] == 1
+
+
+# --- regimes -----------------------------------------------------------------------------------------------------
+
+
+def test_regimes(tmp_path: Path) -> None:
+    pred, gt = perfect(tmp_path / "a")
+    crowd_gt, crowd_pred = write_crowd(tmp_path / "b", "KITTI-0001", 3, classes=(1, 3))
+    told: list[str] = []
+    found = evaluate_regimes([Regime(pred, gt, "easy"), Regime(crowd_pred, crowd_gt, "crowd")], told.append)
+    assert [regime.name for regime in found.regimes] == ["easy", "crowd"]
+    assert found["crowd"].protocol == "kitti-simple"
+    assert told == ["one", "two", "KITTI-0001"]
+    record = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert record["regimes"][0]["classes"]["pedestrian"]["combined"]["HOTA"] == 1
+    assert len(record["regimes"][0]["classes"]["pedestrian"]["sequences"]["one"]["by_overlap"]["HOTA_TP"]) == 19
