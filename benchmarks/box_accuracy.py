@@ -10,6 +10,9 @@ MOT_ROOT and DIR are those of `mot_sequences`. A tracker is a preset with nothin
 `mot17`, TUD by `mot15`, KITTI by `kitti-simple`, class by class. MOT17's YOLOX is tracked over the whole sequence and
 scored on the second half.
 
+`--scorer learned` (the shipped model) or `learned=FILE` adds a row of the preset `learned` with it; `iou` stands for
+the presets of `--tracker`.
+
 `--refine` adds a row per tracker with gaps of up to 20 frames filled afterwards.
 """
 
@@ -23,7 +26,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
 from pathlib import Path
 
 from trackweave.evaluation.evaluate import evaluate
@@ -53,6 +55,8 @@ PUBLISHED_PEERS: Mapping[str, float] = {
 roboflow trackers 2.6.1, boxmot 25 and pyxtrackers 2026.3.3 with their defaults."""
 CLASSICAL = "iou"
 """The scorer that is none: the tracker's own cost."""
+LEARNED = "learned"
+"""The preset for learned scorers."""
 INTERPOLATE_MAX_GAP = 20
 SECOND_HALF = 0.5
 SHARES = {"hota": "HOTA", "ass_a": "AssA", "det_a": "DetA", "idf1": "IDF1", "mota": "MOTA"}
@@ -80,9 +84,10 @@ def write_tracks(
     given: Sequence[tuple[MotSequence, Path]], regime: str, tracker: str, scorer: str, folders: Sequence[Path]
 ) -> None:
     """Tracks every sequence and writes the result into the first folder, refined into the second if there is one."""
-    judge = scorer_named(scorer)
     for sequence, detections in given:
-        frames, _ = tracked_frames(sequence, detections, preset(tracker), has_class=regime == "kitti", scorer=judge)
+        frames, _ = tracked_frames(
+            sequence, detections, preset(tracker), has_class=regime == "kitti", scorer=scorer_named(scorer)
+        )
         tracks = Tracks.concat([as_rows(index, None, frame).tracks for index, frame in enumerate(frames)])
         name = f"{sequence.path.name}.txt"
         write_mot(folders[0] / name, tracks)
@@ -124,6 +129,15 @@ def markdown(rows: Mapping[str, Mapping[str, Figures]], split: str) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def rows_of(trackers: Sequence[str], scorers: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Tracker and scorer of each row: a learned scorer belongs with the preset made for it."""
+    for scorer in scorers:
+        if scorer == CLASSICAL:
+            yield from ((tracker, scorer) for tracker in trackers)
+        else:
+            yield LEARNED, scorer
+
+
 def main() -> None:
     """Prints a Markdown table."""
     regimes = (*REGIMES, "tud")
@@ -142,8 +156,8 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         root = given.output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         rows: dict[str, dict[str, Figures]] = {}
-        for tracker, scorer in product(given.tracker, given.scorer):
-            called = tracker if scorer == CLASSICAL else f"{tracker}, {scorer}"
+        for tracker, scorer in rows_of(given.tracker, given.scorer):
+            called = tracker if scorer == CLASSICAL else scorer
             names = [called, f"{called}, gaps filled"][: 1 + given.refine]
             for regime in given.regimes:
                 sequences = list(inputs(given.data, given.split, regime, given.simulated))

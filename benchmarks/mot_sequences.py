@@ -71,9 +71,14 @@ def first_scored(regime: str, length: int) -> int:
 
 def scorer_named(text: str) -> AssociationScorer | None:
     """`iou` is the tracker's own cost, `learned` the model that the package ships, `learned=FILE` another one."""
+    kind, _, file = text.partition("=")
     if text == "iou":
         return None
-    raise SystemExit(f"--scorer {text}: this version has no learned scorer")
+    if kind != "learned":
+        raise SystemExit(f"--scorer {text}: iou, learned or learned=FILE")
+    from trackweave.association.scorer import LearnedScorer
+
+    return LearnedScorer(file or None)
 
 
 def tracked_frames(

@@ -16,6 +16,7 @@ from tests.evaluation.crowd import write_crowd
 from tests.worlds import CROSSING
 from trackweave.errors import InputError, MissingExtraError, SettingError
 from trackweave.evaluation.evaluate import Regime, evaluate, evaluate_regimes
+from trackweave.evaluation.region_sequence import Matching
 from trackweave.evaluation.scores import Metric, Overlap
 from trackweave.evaluation.settings import EvaluationSettings, Format, OnMissing, checked_evaluation_settings
 from trackweave.formats.davis import write_label_png
@@ -252,7 +253,7 @@ def test_other_ids_are_found_by_the_best_match(tmp_path: Path) -> None:
     by_ids = evaluate(tmp_path / "pred", tmp_path / "gt", JF)
     assert by_ids["object"].combined["J-Mean"] == 0
     assert by_ids.notes == ["gt: J and F ignore ids 3, 4, which the first frame of the truth has not"]
-    best = evaluate(tmp_path / "pred", tmp_path / "gt", EvaluationSettings(matching="best"))
+    best = evaluate(tmp_path / "pred", tmp_path / "gt", EvaluationSettings(matching=Matching.best))
     assert best["object"].combined["J&F"] == best["object"].combined["HOTA"] == 1
 
 

@@ -20,14 +20,14 @@ Video = NDArray[np.int64]
 
 
 def add(collected: RegionByBest | RegionByIds, truth: NDArray[np.int64], tracks: NDArray[np.int64]) -> None:
-    sides = []
-    for labels in (truth, tracks):
-        ids = np.array([label for label in np.unique(labels) if label], np.int64)
-        packed = PackedMasks.empty(*labels.shape, len(ids))
-        for row, label in enumerate(ids):
-            packed.bits[row] = np.packbits(labels == label)
-        sides += [ids, packed]
-    collected.add(*sides)
+    collected.add(*packed(truth), *packed(tracks))
+
+
+def packed(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], PackedMasks]:
+    """The ids of a label map, and their masks."""
+    ids = np.array([label for label in np.unique(labels) if label], np.int64)
+    masks = np.array([labels == label for label in ids]).reshape(-1, *labels.shape)
+    return ids, PackedMasks.from_bool(masks)
 
 
 def series(truth: Video, tracks: Video, label: int, track: int) -> NDArray[np.float64]:

@@ -112,12 +112,12 @@ def test_kitti(tmp_path: Path) -> None:
     ours = evaluate(tmp_path / "pred", tmp_path / "gt")
     assert (ours.protocol, [found.name for found in ours.classes]) == ("kitti", ["car", "pedestrian"])
     dataset = their_kitti(tmp_path)
-    for found in ours.classes:
-        each, combined = theirs(dataset, NAMES, found.name)
+    for scored in ours.classes:
+        each, combined = theirs(dataset, NAMES, scored.name)
         assert combined["CLR_TP"] > 20
-        for sequence, scores in found.sequences.items():
+        for sequence, scores in scored.sequences.items():
             assert_same(scores, each[sequence])
-        assert_same(found.combined, combined)
+        assert_same(scored.combined, combined)
 
 
 def their_kitti(root: Path) -> Any:
