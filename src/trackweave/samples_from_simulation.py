@@ -98,7 +98,8 @@ def simulate_samples(
     if picture is not None and Path(picture).suffix.lower() != ".png":
         raise SettingError(f"{picture}: pictures are PNG files, such as overview.png")
     how = tracker if isinstance(tracker, TrackerSettings) else preset(tracker)
-    built, shown = [], []
+    built: list[BuiltSamples] = []
+    shown: list[SimulatedSequence] = []
     display = None if progress is None else progress("simulating", frames)
     done = 0
     for sequence in crowds(frames, seed=seed, regime=regime, detector=detector, sequence_frames=sequence_frames):

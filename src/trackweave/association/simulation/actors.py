@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from trackweave.association.simulation.processes import Signal
 
 PERSON, CAR, CYCLIST = 1, 3, 4
 """Classes as KITTI's files in MOTChallenge layout number them."""
+COLUMNS = ("x", "z", "lift", "height", "length", "breadth", "heading", "lean", "present")
+"""Those of `Actors` over time."""
 OBSTACLE = -1
 """Hides others, and is neither seen by the detector nor part of the truth."""
 
@@ -79,17 +82,18 @@ class Actors:
     @classmethod
     def concat(cls, parts: list[Actors]) -> Actors:
         """Actors of one scene side by side."""
-        names = ("x", "z", "lift", "height", "length", "breadth", "heading", "lean", "present")
-        columns = [np.concatenate([getattr(part, name) for part in parts], axis=1) for name in names]
-        return cls(*columns, class_id=np.concatenate([part.class_id for part in parts]))
+        columns: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts], axis=1) for name in COLUMNS
+        }
+        return cls(**columns, class_id=np.concatenate([part.class_id for part in parts]))
 
     def __len__(self) -> int:
         return len(self.class_id)
 
     def chosen(self, columns: NDArray[np.bool_] | NDArray[np.intp]) -> Actors:
         """Some of the objects."""
-        names = ("x", "z", "lift", "height", "length", "breadth", "heading", "lean", "present")
-        return Actors(*(getattr(self, name)[:, columns] for name in names), class_id=self.class_id[columns])
+        chosen: dict[str, Any] = {name: getattr(self, name)[:, columns] for name in COLUMNS}
+        return Actors(**chosen, class_id=self.class_id[columns])
 
 
 def headings(x: Signal, z: Signal) -> Signal:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from trackweave.association.simulation.processes import Signal, episodes, glide,
 
 NEAREST = 0.3
 """Metres in front of the camera; what is nearer is not seen."""
+PERSON_METRES = 1.7
+"""Height of the person that `CameraSettings.person_height` speaks of."""
 
 
 class CameraSettings(BaseModel):
@@ -105,7 +107,8 @@ class CameraPath:
         height, width = self.size
         u, v = (grid.ravel() for grid in np.meshgrid(np.linspace(0, width, 4), np.linspace(0, height, 4)))
         x, y, z = self._unproject(u, v, depth)
-        after = CameraPath(self.size, *(_tail(getattr(self, name)) for name in _COLUMNS))
+        later: dict[str, Any] = {k: v[1:] for k, v in self.__dict__.items() if isinstance(v, np.ndarray)}
+        after = replace(self, **later)
         there = np.stack(after.project(x[:-1], y[:-1], z[:-1])[:2], axis=-1)
         design = np.column_stack([u, v, np.ones_like(u)])
         found[1:] = np.swapaxes(np.linalg.pinv(design) @ there, 1, 2)
@@ -123,14 +126,6 @@ class CameraPath:
         cos, sin = np.cos(self.yaw)[:, None], np.sin(self.yaw)[:, None]
         right, deep = right * cos + deep * sin, deep * cos - right * sin
         return right + self.x[:, None], self.height - down, deep + self.z[:, None]
-
-
-_COLUMNS = ("x", "z", "height", "yaw", "pitch", "roll", "focal", "shift_x", "shift_y")
-PERSON_METRES = 1.7
-
-
-def _tail(column: Signal | float) -> Signal | float:
-    return column if isinstance(column, float) else column[1:]
 
 
 def camera_path(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 import numba
 import numpy as np
@@ -42,13 +42,19 @@ class Reports:
     score: Floats
     visible: Floats
     class_id: Ints
-    is_double: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    is_double: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.frame)
 
     def __getitem__(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Reports:
         return Reports(*(getattr(self, column.name)[rows] for column in fields(self)))
+
+    @classmethod
+    def none(cls) -> Reports:
+        """Nothing is reported."""
+        whole, real = np.zeros(0, np.int64), np.zeros(0)
+        return cls(whole, whole, np.zeros((0, 4)), real, real, whole, np.zeros(0, np.bool_))
 
     @classmethod
     def concat(cls, parts: list[Reports]) -> Reports:
@@ -178,7 +184,7 @@ def _falsehoods(scene: Scene, noise: DetectorNoise, rng: np.random.Generator) ->
     which, frame = which[inside], frame[inside]
     objects = np.flatnonzero(scene.there.any(axis=0))
     if not len(which) or not len(objects):
-        return Reports(*(np.zeros(s, t) for s, t in _NOTHING))
+        return Reports.none()
     near = rng.random(count) < noise.false_near
     model = _present(scene, start, rng)
     boxes = np.where(
@@ -193,17 +199,6 @@ def _falsehoods(scene: Scene, noise: DetectorNoise, rng: np.random.Generator) ->
         scene.class_id[model[which]], np.zeros(len(frame), np.bool_),
     )  # fmt: skip
     return found[shown]
-
-
-_NOTHING = (
-    (0, np.int64),
-    (0, np.int64),
-    ((0, 4), np.float64),
-    (0, np.float64),
-    (0, np.float64),
-    (0, np.int64),
-    (0, np.bool_),
-)
 
 
 def _present(scene: Scene, start: Ints, rng: np.random.Generator) -> Ints:

@@ -136,7 +136,7 @@ def _recall(found: DetectorMatches, fps: float) -> dict[str, float]:
 
     def chance(p: Floats, visible: Floats, height: Floats) -> Floats:
         value = expit(p[0]) * expit((visible - p[1]) / np.exp(p[2])) * expit((height - p[3]) / SIZE_SOFTNESS)
-        return np.clip(value, 1e-6, 1 - 1e-6)
+        return np.asarray(np.clip(value, 1e-6, 1 - 1e-6))
 
     def cost(p: Floats) -> float:
         value = chance(p, seen, tall)

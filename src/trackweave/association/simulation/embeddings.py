@@ -48,8 +48,9 @@ def embed(scene: Scene, found: Reports, settings: EmbeddingSettings, rng: np.ran
         mix = np.where(known & (hider >= 0), settings.occlusion * (1 - found.visible), 0.0)[:, None]
         shown = (1 - mix) * shown + mix * looks[hider]
     shown = shown + np.sqrt(1 - settings.genuine) * _directions(rng, len(found), width)
-    return (shown / np.maximum(np.linalg.norm(shown, axis=1, keepdims=True), 1e-9)).astype(np.float32)
+    length = np.maximum(np.linalg.norm(shown, axis=1, keepdims=True), 1e-9)
+    return np.asarray(shown / length, np.float32)
 
 
 def _directions(rng: np.random.Generator, count: int, width: int) -> NDArray[np.float64]:
-    return rng.standard_normal((count, width)) / np.sqrt(width)
+    return np.asarray(rng.standard_normal((count, width)) / np.sqrt(width))

@@ -48,11 +48,9 @@ class DanceMotion(BaseModel):
         z = z + camera.distance
         tall = rng.normal(1.68, 0.08, n)
         lively = np.exp(wander(rng, steps, n, seconds=3.0, dt=dt) * 0.8 - 0.4)
-        low = soften(
-            1.0 * episodes(rng, steps, n, off=3.0, on=3.0 * self.crouch_share / (1.02 - self.crouch_share), dt=dt),
-            seconds=0.35,
-            dt=dt,
-        )
+        seconds_down = 3.0 * self.crouch_share / (1.02 - self.crouch_share)
+        is_down = episodes(rng, steps, n, off=3.0, on=seconds_down, dt=dt)
+        low = soften(is_down.astype(np.float64), seconds=0.35, dt=dt)
         bends = 0.5 * self.crouch * np.abs(glide(rng, steps, n, seconds=0.3, dt=dt)) * lively
         shared = glide(rng, steps, 1, seconds=self.beat_seconds / 2, dt=dt)
         arms = lively * np.abs(0.6 * shared + 0.8 * glide(rng, steps, n, seconds=0.35, dt=dt))

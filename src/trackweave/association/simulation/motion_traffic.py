@@ -16,6 +16,10 @@ from trackweave.association.simulation.processes import Signal, episodes, glide,
 
 LANE = 3.5
 """Metres."""
+SLOT = 6.5
+"""Metres of kerb that a parked car takes."""
+NOWHERE = -1e6
+"""A place in metres that no camera sees."""
 
 
 class TrafficMotion(BaseModel):
@@ -42,7 +46,7 @@ class TrafficMotion(BaseModel):
         walk = StreamMotion(people=self.people, near=6.0, far=min(self.far, 40.0), ways=3, cyclists=0.15, obstacles=0)
         parts = [
             *cast(
-                path, lambda: self._cars(rng, path, 32, steps, dt, parked=True), self.vehicles * self.parked, self.far
+                path, lambda: self._cars(rng, path, 96, steps, dt, parked=True), self.vehicles * self.parked, self.far
             ),
             *cast(
                 path,
@@ -89,6 +93,8 @@ class TrafficMotion(BaseModel):
         course = course + self._turns(rng, moment, steps, dt) * ~(crossing | parked)
         x, z = self._drive(rng, path, course, 0.0 if parked else 1.0, oncoming | crossing, dt)
         there_x, there_z = _beside(path, moment, aside, ahead)
+        if parked:
+            there_x, there_z = _in_slots(path, moment, side, ahead, aside)
         column = np.arange(n)
         x, z = x + there_x - x[moment, column], z + there_z - z[moment, column]
         van = rng.random(n) < 0.12
@@ -109,7 +115,8 @@ class TrafficMotion(BaseModel):
         since = (np.arange(steps)[:, None] - moment) * dt
         before, after = rng.exponential(self.stay_seconds, (2, n))
         out, off = rng.choice([-np.pi / 2, np.pi / 2], (2, n))
-        return np.clip(-since - before, 0, 2) / 2 * out + np.clip(since - after, 0, 2) / 2 * off
+        turned: Signal = np.clip(-since - before, 0, 2) / 2 * out + np.clip(since - after, 0, 2) / 2 * off
+        return turned
 
     def _drive(
         self,
@@ -129,6 +136,23 @@ class TrafficMotion(BaseModel):
         drift = 1.0 + 0.25 * glide(rng, steps, n, seconds=4.0, dt=dt)
         speed = np.where(apart, free, 0.5 * free + 0.5 * ours[:, None] * drift) * moves
         return np.cumsum(speed * np.sin(course), axis=0) * dt, np.cumsum(speed * np.cos(course), axis=0) * dt
+
+
+def _in_slots(
+    path: CameraPath,
+    moment: NDArray[np.int64],
+    side: NDArray[np.float64],
+    ahead: NDArray[np.float64],
+    aside: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Places in metres of parked cars along the way: one per slot and side; of several, all but one are far away."""
+    gone = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(path.x), np.diff(path.z)))])
+    slot = np.round((gone[moment] + ahead) / SLOT)
+    x, z = _beside(path, moment, aside, slot * SLOT - gone[moment])
+    _, first = np.unique(np.stack([slot, side]), axis=1, return_index=True)
+    taken = np.ones(len(slot), np.bool_)
+    taken[first] = False
+    return np.where(taken, NOWHERE, x), np.where(taken, NOWHERE, z)
 
 
 def _beside(

@@ -106,9 +106,9 @@ def _oddities(draw: _Draw) -> dict[str, Any]:
     }
 
 
-def _hand(draw: _Draw, told: float = 0.75) -> dict[str, Any]:
+def _hand(draw: _Draw, told: float = 0.75, weights: tuple[float, ...] = (0.4, 0.45, 0.15)) -> dict[str, Any]:
     """How steady a camera is, and whether its motion is told."""
-    kind = draw.one_of("still", "hand", "shaky", weights=(0.4, 0.45, 0.15))
+    kind = draw.one_of("still", "hand", "shaky", weights=weights)
     shake = {"still": 0.0, "hand": draw.scale(0.0005, 0.004), "shaky": draw.scale(0.004, 0.02)}[kind]
     return {
         "shake": shake,
@@ -159,7 +159,7 @@ def _dance(draw: _Draw) -> dict[str, Any]:
 def _sport(draw: _Draw) -> dict[str, Any]:
     court = draw.one_of("hall", "pitch", "net", weights=(0.45, 0.35, 0.2))
     length, width, players = {
-        "hall": (28.0, 15.0, draw.count(6, 14)),
+        "hall": (28.0, 15.0, draw.count(8, 14)),
         "pitch": (100.0, 65.0, draw.count(14, 26)),
         "net": (20.0, 10.0, draw.count(6, 16)),
     }[court]
@@ -171,22 +171,22 @@ def _sport(draw: _Draw) -> dict[str, Any]:
             field_width=width,
             speed=draw.between(4.0, 8.0),
             acceleration=draw.scale(3.0, 10.0),
-            crowding=draw.between(0.3, 0.9),
-            marking=draw.between(0.1, 0.9),
+            crowding=draw.between(0.1, 0.8),
+            marking=draw.between(0.0, 0.8) if court != "net" else 0.0,
             wander=draw.scale(0.8, 4.0),
             ball_seconds=draw.scale(0.8, 4.0),
             pose=draw.scale(0.1, 0.5),
         ),
         "camera": CameraSettings(
-            height=draw.scale(2.0, 8.0) if court != "pitch" else draw.scale(6.0, 25.0),
+            height=distance * draw.scale(0.15, 0.5),
             distance=distance,
-            person_height=draw.scale(0.06, 0.14) if court == "pitch" else draw.scale(0.12, 0.32),
+            person_height=draw.scale(0.06, 0.14) if court == "pitch" else draw.scale(0.09, 0.27),
             follow=draw.one_of(0.0, draw.between(0.7, 1.0), weights=(0.15, 0.85)),
             follow_seconds=draw.scale(0.3, 1.5),
             zoom=draw.scale(0.02, 0.2) if draw.chance(0.5) else 0.0,
-            **_hand(draw, told=0.2),
+            **_hand(draw, told=0.2, weights=(0.55, 0.4, 0.05)),
         ),
-        "fps": draw.one_of(25.0, 30.0, 15.0, 50.0, weights=(0.6, 0.2, 0.15, 0.05)),
+        "fps": draw.one_of(25.0, 30.0, 15.0, 50.0, weights=(0.75, 0.15, 0.05, 0.05)),
         "width": 1280,
         "height": 720,
         "clips": draw.chance(0.8),
@@ -235,12 +235,12 @@ def _traffic(draw: _Draw) -> dict[str, Any]:
     drives = draw.chance(0.85)
     return {
         "motion": TrafficMotion(
-            vehicles=draw.scale(1.5, 12),
+            vehicles=draw.scale(1.0, 8),
             parked=draw.between(0.1, 0.95),
             oncoming=draw.between(0.2, 0.9),
             crossing=draw.between(0, 0.3),
             speed=draw.scale(5, 20),
-            far=draw.scale(25, 70),
+            far=draw.scale(25, 60),
             stay_seconds=draw.scale(2, 12),
             people=draw.one_of(0.0, draw.scale(0.5, 8), weights=(0.4, 0.6)),
             obstacles=draw.count(1, 9) - 1,
@@ -250,7 +250,7 @@ def _traffic(draw: _Draw) -> dict[str, Any]:
             distance=15.0,
             person_height=draw.between(0.17, 0.3),
             speed=draw.scale(4, 16) if drives else 0.0,
-            turning=draw.scale(0.02, 0.3) if drives else 0.0,
+            turning=draw.scale(0.003, 0.06) * (4.0 if draw.chance(0.15) else 1.0) if drives else 0.0,
             stops=draw.between(0, 0.25),
             shake=draw.scale(0.0003, 0.004),
             shake_seconds=0.3,
@@ -258,7 +258,7 @@ def _traffic(draw: _Draw) -> dict[str, Any]:
             matrix_noise=draw.scale(0.3, 3.0),
         ),
         "fps": draw.one_of(10.0, 15.0, 30.0, weights=(0.7, 0.15, 0.15)),
-        "smallest": draw.scale(10, 25),
+        "smallest": draw.scale(15, 28),
         "width": 1242,
         "height": 375,
         "clips": draw.chance(0.85),

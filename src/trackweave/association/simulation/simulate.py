@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from trackweave.errors import SettingError
 from trackweave.formats.motchallenge import GroundTruth
 
 Known = TypeVar("Known", Actors, CameraPath)
+AHEAD_SECONDS = 4.0
+"""How far ahead of a moving camera the background is that its motion is told by."""
 LARGEST = 4.0
 """Sides of the picture beyond which a box is one of something that brushes past the lens, and does not count."""
 
@@ -71,7 +73,7 @@ def view(settings: CrowdSettings, actors: Actors, path: CameraPath, seconds: flo
         seen,
         track_id.astype(np.int64),
         actors.class_id,
-        path.motion(settings.camera.distance),
+        path.motion(settings.camera.distance + AHEAD_SECONDS * settings.camera.speed),
     )
 
 
@@ -92,16 +94,17 @@ def _at(known: Known, rows: NDArray[np.float64]) -> Known:
         return known
     high, part = np.minimum(low + 1, len(known.x) - 1), rows - low
 
-    def between(column: NDArray[np.float64]) -> NDArray[np.float64]:
+    def between(column: Any) -> Any:
         share = part if column.ndim == 1 else part[:, None]
         return (1 - share) * column[low] + share * column[high]
 
-    names = [
-        name for name, value in known.__dict__.items() if isinstance(value, np.ndarray) and value.dtype == np.float64
-    ]
-    moved = {name: between(getattr(known, name)) for name in names}
+    moved: dict[str, Any] = {
+        name: between(value)
+        for name, value in known.__dict__.items()
+        if isinstance(value, np.ndarray) and value.dtype == np.float64
+    }
     if isinstance(known, Actors):
-        return replace(known, **moved, present=known.present[low])
+        moved["present"] = known.present[low]
     return replace(known, **moved)
 
 
