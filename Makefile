@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_OUT ?= runs/demo
 
-.PHONY: demo test check lint types contracts bench bench-davis bench-boxes clean
+.PHONY: demo test check lint types contracts bench bench-davis bench-accuracy bench-switches clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -48,11 +48,18 @@ bench-davis: $(STAMP)
 	$(BIN)/python benchmarks/flow_davis.py --root $(DAVIS) --methods flow --reverse
 	$(BIN)/python benchmarks/flow_davis.py --root $(DAVIS) --methods flow --objects 10
 
-# `make bench-boxes MOT=DIR`: DIR holds MOT17/, DanceTrack/, KITTI/, SportsMOT/ with MOTChallenge folders.
-bench-boxes: $(STAMP)
-	$(BIN)/python -m pip install --quiet --no-deps trackeval
-	$(BIN)/python benchmarks/box_accuracy.py --data $(MOT)
-	$(BIN)/python benchmarks/switches.py --data $(MOT)
+# `make bench-accuracy MOT=DIR DAVIS=DIR SIMULATED=DIR SCORER="iou learned"` writes the accuracy tables of
+# docs/benchmarks.md; each part that is not named stays as it was. MOT holds MOT17/, DanceTrack/, KITTI/, SportsMOT/, MOT15/
+# with MOTChallenge folders, SIMULATED the simulated detections of SportsMOT, DAVIS SEQUENCE/frames and SEQUENCE/masks.
+TRACKER ?= adaptive bytetrack sort ocsort botsort
+SCORER ?= iou
+bench-accuracy: $(STAMP)
+	$(BIN)/python benchmarks/accuracy.py $(if $(MOT),--data $(MOT)) $(if $(SIMULATED),--simulated $(SIMULATED)) \
+		$(if $(DAVIS),--davis $(DAVIS)) --tracker $(TRACKER) --scorer $(SCORER)
+
+# `make bench-switches MOT=DIR SIMULATED=DIR`: the same folders.
+bench-switches: $(STAMP)
+	$(BIN)/python benchmarks/switches.py --data $(MOT) $(if $(SIMULATED),--simulated $(SIMULATED))
 
 clean:
 	rm -rf $(VENV) runs build dist

@@ -24,12 +24,12 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trackweave.evaluation.evaluate import evaluate
-from trackweave.evaluation.scores import Metric, Scores
+from trackweave.evaluation.scores import ClassScores, Metric
 from trackweave.evaluation.settings import EvaluationSettings
 from trackweave.evaluation.trackeval_metrics import TrackEval
 from trackweave.formats.mot import write_mot
@@ -55,6 +55,7 @@ PUBLISHED_PEERS: Mapping[str, float] = {
 roboflow trackers 2.6.1, boxmot 25 and pyxtrackers 2026.3.3 with their defaults."""
 CLASSICAL = "iou"
 """The scorer that is none: the tracker's own cost."""
+GAPS_FILLED = ", gaps filled"
 LEARNED = "learned"
 """The preset for learned scorers."""
 INTERPOLATE_MAX_GAP = 20
@@ -72,6 +73,7 @@ class Figures:
     idf1: float
     mota: float
     idsw: int
+    sequences: int
 
     def __str__(self) -> str:
         return f"{self.hota:.2f}/{self.ass_a:.2f}/{self.det_a:.2f}/{self.idf1:.2f}/{self.idsw}"
@@ -99,10 +101,61 @@ def write_tracks(
 # --- the figures -----------------------------------------------------------------------------------------------------
 
 
-def figures(whole: Scores) -> Figures:
+def figures(found: ClassScores) -> Figures:
     """The figures of one class, combined over sequences."""
-    percent = {name: 100 * whole[field] for name, field in SHARES.items()}
-    return Figures(**percent, idsw=int(whole["IDSW"]))
+    percent = {name: 100 * found.combined[field] for name, field in SHARES.items()}
+    return Figures(**percent, idsw=int(found.combined["IDSW"]), sequences=len(found.sequences))
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Where the sequences are, see `mot_sequences.inputs`."""
+
+    data: Path
+    simulated: Path | None
+    split: str
+
+
+def measure(
+    corpus: Corpus,
+    rows: Iterable[tuple[str, str]],
+    regimes: Sequence[str],
+    *,
+    refined: bool = False,
+    output: Path | None = None,
+) -> dict[str, dict[str, Figures]]:
+    """Figures by row and column.
+
+    Args:
+        corpus: the sequences.
+        rows: tracker and scorer of each.
+        regimes: which columns; those without sequences are left out.
+        refined: a second row of each with short gaps filled.
+        output: where the tracks are kept; None: nowhere.
+    """
+    found: dict[str, dict[str, Figures]] = {}
+    with contextlib.ExitStack() as stack:
+        root = output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        for tracker, scorer in rows:
+            called = row_name(tracker, scorer)
+            names = [called, f"{called}{GAPS_FILLED}"][: 1 + refined]
+            for regime in regimes:
+                sequences = list(inputs(corpus.data, corpus.split, regime, corpus.simulated))
+                if not sequences:
+                    continue
+                folders = [root / re.sub(r"[^\w.]+", "-", name) / regime for name in names]
+                write_tracks(sequences, regime, tracker, scorer, folders)
+                for name, folder in zip(names, folders, strict=True):
+                    found.setdefault(name, {}).update(score(sequences, folder, regime))
+    return found
+
+
+def row_name(tracker: str, scorer: str) -> str:
+    """A preset by its name; a learned scorer as `learned`, one from a file with the file's."""
+    kind, _, file = scorer.partition("=")
+    if scorer == CLASSICAL:
+        return tracker
+    return f"{kind}, {Path(file).stem}" if file else kind
 
 
 def score(given: Sequence[tuple[MotSequence, Path]], results: Path, regime: str) -> Iterator[tuple[str, Figures]]:
@@ -112,7 +165,7 @@ def score(given: Sequence[tuple[MotSequence, Path]], results: Path, regime: str)
         start_fraction=SECOND_HALF if regime == "mot17-yolox" else 0.0,
     )
     for found in evaluate(results, given[0][0].path.parent, settings).classes:
-        yield (f"kitti {found.name}" if regime == "kitti" else regime), figures(found.combined)
+        yield (f"kitti {found.name}" if regime == "kitti" else regime), figures(found)
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -153,20 +206,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     given = parser.parse_args()
     TrackEval([Metric.hota])  # a missing package is told before the tracker works for nothing
-    with contextlib.ExitStack() as stack:
-        root = given.output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        rows: dict[str, dict[str, Figures]] = {}
-        for tracker, scorer in rows_of(given.tracker, given.scorer):
-            called = tracker if scorer == CLASSICAL else scorer
-            names = [called, f"{called}, gaps filled"][: 1 + given.refine]
-            for regime in given.regimes:
-                sequences = list(inputs(given.data, given.split, regime, given.simulated))
-                if not sequences:
-                    continue
-                folders = [root / re.sub(r"[^\w.]+", "-", name) / regime for name in names]
-                write_tracks(sequences, regime, tracker, scorer, folders)
-                for name, folder in zip(names, folders, strict=True):
-                    rows.setdefault(name, {}).update(score(sequences, folder, regime))
+    corpus = Corpus(given.data, given.simulated, given.split)
+    wanted = rows_of(given.tracker, given.scorer)
+    rows = measure(corpus, wanted, given.regimes, refined=given.refine, output=given.output)
     if not rows:
         parser.error("no sequence to run over: SportsMOT needs --simulated, TUD is in the evaluation split only")
     print(markdown(rows, given.split))
