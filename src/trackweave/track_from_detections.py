@@ -16,10 +16,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import BaseModel
 
 from trackweave.association.data_collection import DEFAULT_EMBED_DIM, GT_COLUMN, SampleLogger
+from trackweave.association.dataset import BLENDED
 from trackweave.association.ground_truth import NOBODY, gt_track_ids
 from trackweave.association.log_settings import LogSettings
+from trackweave.association.scorer import LearnedScorer
+from trackweave.association.scorer_settings import ScorerSettings
 from trackweave.association.simulation.detector_noise import DetectorNoise
 from trackweave.association.simulation.from_truth import detect_truth
 from trackweave.errors import FrameError, InputError, RunFolderError, SettingError
@@ -112,6 +116,7 @@ def track_boxes(
     perception: PerceptionSettings | None = None,
     refinement: RefinementSettings | None = None,
     log: LogSettings | None = None,
+    scorer: ScorerSettings | None = None,
     overlay: bool = True,
     stop: threading.Event | None = None,
     warnings: Iterable[RunWarning] = (),
@@ -133,7 +138,8 @@ def track_boxes(
         video: what the source does not say (rate, size), which frames are taken, and what becomes of bad ones.
         perception: which signals are computed from the pictures.
         refinement: gaps to fill, tracks to remove, smoothing, after the whole video was seen.
-        log: where to log training samples.
+        log: where to log training samples; with a scorer they are marked as decided by it.
+        scorer: whether a learned scorer judges pairs, and which; best with the tracker `learned`.
         overlay: draw the tracks over the frames, where there are any.
         stop: when set, the run ends after the current frame with what is there; meant for live sources.
         warnings: remarks of the caller that belong to the run.
@@ -146,6 +152,7 @@ def track_boxes(
         SettingError: a setting is wrong.
     """
     how = tracker if isinstance(tracker, TrackerSettings) else preset(tracker)
+    judging = scorer or ScorerSettings()
     looks, video, log = perception or PerceptionSettings(), video or InputSettings(), log or LogSettings()
     refinement = None if refinement == RefinementSettings() else refinement
     remarks = Remarks(video.on_bad_item, [*warnings])
@@ -155,7 +162,15 @@ def track_boxes(
             opened = stack.enter_context(open_input(source, video))
             sight = stack.enter_context(_opened_sight(detections, opened, looks, remarks))
             boxes = BoxPass(
-                opened, sight, how, looks, remarks, timer.track, reads_visibility=log.dir is not None, stop=stop
+                opened,
+                sight,
+                how,
+                looks,
+                remarks,
+                timer.track,
+                scorer=make_scorer(judging, how, opened),
+                reads_visibility=log.dir is not None,
+                stop=stop,
             )
         _check_log(log, opened)
         census = TrackCensus(step=opened.step)
@@ -163,7 +178,7 @@ def track_boxes(
         drawing = BoxOverlay(run.overlay, opened, remarks, timer.track, wanted=overlay and refinement is None)
         _claim(run)
         display = _display(progress, "tracking", opened, stack)
-        logger = stack.enter_context(_logger(log, opened, "tracker"))
+        logger = stack.enter_context(_logger(log, opened, BLENDED if judging.enabled else "tracker"))
         with writer, drawing, closing(boxes.tracked(logger, draws=drawing.is_on)) as stream:
             for frame, tracked in stream:
                 with timer.track("write"):
@@ -176,9 +191,33 @@ def track_boxes(
                 samples = _closed(logger, remarks)
         if overlay and writer.refined is not None:
             _draw_refined(run, opened, remarks, timer, writer.refined.tracks)
-        config = {"tracker": how, "input": video, "perception": looks, "refinement": refinement, "log": log}
+        config: dict[str, BaseModel | None] = {
+            "tracker": how,
+            "input": video,
+            "perception": looks,
+            "refinement": refinement,
+            "log": log,
+        }
+        if judging.enabled:
+            config["scorer"] = judging
         made = _Made(opened, boxes, sight, census, writer.refined, remarks, timer, _log_record(log, opened, samples))
         return _finish(run, made, {name: part.model_dump(mode="json") for name, part in config.items() if part})
+
+
+def make_scorer(settings: ScorerSettings, how: TrackerSettings, video: VideoInput) -> LearnedScorer | None:
+    """The scorer that the settings ask for; None when they ask for none.
+
+    Raises:
+        ArtifactError: not a model of association, or of another version of the features.
+        SettingError: a tracker whose gates need a scorer has none, or another width of embeddings.
+    """
+    if settings.enabled:
+        return LearnedScorer(
+            settings.weights, size=video.size, embed_dim=settings.embed_dim, threshold=settings.threshold
+        )
+    if how.scorer_decides:
+        raise SettingError("tracker learned leaves decisions to a learned scorer: add --scorer learned")
+    return None
 
 
 def build_samples(

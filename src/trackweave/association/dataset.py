@@ -229,7 +229,9 @@ def load_samples(directories: Sequence[Path | str], settings: DataSettings | Non
     return store
 
 
-def store_of(states: Iterable[tuple[str, AssignmentState, NDArray[np.int64] | None]], facts: dict[str, Any]) -> SceneStore:
+def store_of(
+    states: Iterable[tuple[str, AssignmentState, NDArray[np.int64] | None]], facts: dict[str, Any]
+) -> SceneStore:
     """A store from frames as a tracker shows them, without files between.
 
     Args:
@@ -291,7 +293,9 @@ def _check_labels(listing: SampleListing, how: DataSettings) -> None:
                     f"{path}: a learned scorer took part in these decisions: a model would learn from itself; "
                     "use samples with truth, or --allow-blended"
                 )
-    if how.labels == "truth" and not any(one.gt_track_ids is not None for run in listing.runs.values() for _, one in run):
+    if how.labels == "truth" and not any(
+        one.gt_track_ids is not None for run in listing.runs.values() for _, one in run
+    ):
         raise SettingError("labels truth: no sample has true identities: use --labels tracker, or log with truth")
 
 
@@ -312,7 +316,7 @@ class _Gathered:
         names = tuple(dict.fromkeys(self.names))
         numbers = {name: number for number, name in enumerate(names)}
         return SceneStore(
-            _joined(self.scenes),
+            concat(self.scenes),
             Targets(
                 np.concatenate([one.tracks for one in self.targets]),
                 np.concatenate([one.detections for one in self.targets]),
@@ -323,11 +327,6 @@ class _Gathered:
             names,
             facts,
         )
-
-
-def _joined(scenes: list[Scenes]) -> Scenes:
-    """Frames one after another; unlike `concat`, pairs keep their rows within all frames together."""
-    return concat(scenes)
 
 
 def _gather_run(sequence: str, samples: list[AssociationSample], how: DataSettings, gathered: _Gathered) -> None:
@@ -393,7 +392,8 @@ def _ranges(starts: NDArray[np.int64], frames: NDArray[np.int64]) -> NDArray[np.
     """The rows `starts[f] … starts[f + 1] − 1` of each frame, one frame after another."""
     first, count = starts[frames], starts[frames + 1] - starts[frames]
     ends = np.cumsum(count)
-    return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(first - (ends - count), count)
+    rows = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(first - (ends - count), count)
+    return np.asarray(rows, np.int64)
 
 
 def iterate_batches(

@@ -61,7 +61,7 @@ def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.nan_to_num(values, copy=False, nan=0.0, posinf=10.0, neginf=-10.0)
 
 
-def _squash(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _squash(values: NDArray[np.floating]) -> NDArray[np.float32]:
     """Fine near zero, logarithmic far away."""
     return np.asarray(np.arcsinh(values * np.float32(4)), np.float32)
 
@@ -100,7 +100,7 @@ def _edges(boxes: NDArray[np.float32], size: NDArray[np.float32]) -> NDArray[np.
     x, y, w, h = boxes.T
     H, W = size.T
     gaps = np.stack([(x - w / 2) / w, (W - x - w / 2) / w, (y - h / 2) / h, (H - y - h / 2) / h], axis=1)
-    return np.clip(gaps, -1, 2).astype(np.float32)
+    return np.asarray(np.clip(gaps, -1, 2), np.float32)
 
 
 def _tracks(scene: Scenes, unit: NDArray[np.float32]) -> NDArray[np.float32]:

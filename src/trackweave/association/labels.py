@@ -70,9 +70,7 @@ def true_targets(
     return Targets(tracks, detections)
 
 
-def decided_targets(
-    pairs: NDArray[np.int64], track_ids: NDArray[np.int64], assigned: NDArray[np.int64]
-) -> Targets:
+def decided_targets(pairs: NDArray[np.int64], track_ids: NDArray[np.int64], assigned: NDArray[np.int64]) -> Targets:
     """By the tracker's own decisions, right or wrong."""
     t, d = pairs[:, 0], pairs[:, 1]
     rows = np.flatnonzero((track_ids[t] == assigned[d]) & (assigned[d] >= 0))

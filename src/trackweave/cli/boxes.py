@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trackweave.errors import TrackweaveError
+from trackweave.errors import SettingError, TrackweaveError
 
 if TYPE_CHECKING:
     from trackweave.cli.settings import BoxSettings
@@ -41,7 +41,17 @@ DetectorName = Annotated[
     str | None, typer.Option("--detector", metavar="NAME|MODEL.onnx", help="motion, hog or a model [default: motion]")
 ]
 TrackerName = Annotated[
-    str | None, typer.Option("--tracker", help="adaptive, bytetrack, sort, ocsort, botsort [default: adaptive]")
+    str | None,
+    typer.Option("--tracker", help="adaptive, bytetrack, sort, ocsort, botsort, learned [default: adaptive]"),
+]
+Scorer = Annotated[
+    str | None,
+    typer.Option(
+        "--scorer",
+        metavar="iou|learned|learned=MODEL.onnx",
+        help="who judges pairs: overlap and motion, or a learned scorer, the package's own or a trained one "
+        "[default: iou]",
+    ),
 ]
 Confidence = Annotated[float | None, typer.Option(help="detections below are not looked at")]
 Embedder = Annotated[str | None, typer.Option(help="none, layout or MODEL.onnx [default: layout with --appearance]")]
@@ -80,6 +90,7 @@ def boxes(
     detections: Detections = None,
     detector: DetectorName = None,
     tracker: TrackerName = None,
+    scorer: Scorer = None,
     fps: Fps = None,
     size: Size = None,
     class_column: ClassColumn = None,
@@ -140,6 +151,7 @@ def boxes(
             "log.dir": log_dir,
             "log.embed_dim": log_embed_dim,
             "log.sequence": sequence,
+            **scorer_flags(scorer),
         },
         pairs=pairs or (),
     )
@@ -157,6 +169,22 @@ def boxes(
         typer.echo(json.dumps(result.summary))
     else:
         _tell(result, report)
+
+
+def scorer_flags(text: str | None) -> dict[str, Any]:
+    """Settings that `--scorer` stands for.
+
+    Raises:
+        SettingError: none of its values.
+    """
+    if text is None:
+        return {}
+    kind, _, path = text.partition("=")
+    if text == "iou":
+        return {"scorer.enabled": False}
+    if kind != "learned" or (path == "" and "=" in text):
+        raise SettingError(f"flag --scorer: {text!r} is none of iou, learned, learned=MODEL.onnx")
+    return {"scorer.enabled": True, **({"scorer.weights": path} if path else {})}
 
 
 def _run(source: str | None, output: Path, settings: BoxSettings, *, shows_progress: bool) -> BoxRunResult:
@@ -178,6 +206,7 @@ def _run(source: str | None, output: Path, settings: BoxSettings, *, shows_progr
                 perception=settings.perception,
                 refinement=settings.refinement,
                 log=settings.log,
+                scorer=settings.scorer,
                 overlay=settings.run.overlay,
                 stop=stop,
                 warnings=settings.warnings,

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trackweave.association.log_settings import LogSettings
+from trackweave.association.scorer_settings import ScorerSettings
 from trackweave.errors import InputError, SettingError
 from trackweave.mot.perception import PerceptionSettings
 from trackweave.mot.refinement import RefinementSettings
@@ -41,6 +42,7 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "perception": PerceptionSettings,
     "refinement": RefinementSettings,
     "log": LogSettings,
+    "scorer": ScorerSettings,
     "run": RunSettings,
 }
 
@@ -51,13 +53,14 @@ ENVIRONMENT: Mapping[str, str] = {
     "CONFIDENCE_THRESHOLD": "tracker.confidence_threshold",
     "SEG_ENABLE": "perception.segmentation",
     "DIAG": "tracker.diagnostics",
+    "TRANSFORMER_ASSOC_ENABLE": "scorer.enabled",
+    "TRANSFORMER_ASSOC_WEIGHTS": "scorer.weights",
     "TRANSFORMER_ASSOC_WEIGHT": "tracker.scorer_weight",
+    "TRANSFORMER_ASSOC_EMBED_DIM": "scorer.embed_dim",
 }
 """Variable → the setting that it is another name of."""
-
-LEARNED_SCORER = "TRANSFORMER_ASSOC_ENABLE"
-WITHOUT_EFFECT = ("TRANSFORMER_ASSOC_WEIGHTS", "TRANSFORMER_ASSOC_EMBED_DIM")
-"""Variables of the learned scorer, which this version does not have."""
+LEARNED = "learned"
+"""The preset that is the default when a learned scorer is on."""
 
 FLAGS: Mapping[str, str] = {
     "run.detections": "--detections",
@@ -84,6 +87,8 @@ FLAGS: Mapping[str, str] = {
     "log.dir": "--log-dir",
     "log.embed_dim": "--log-embed-dim",
     "log.sequence": "--sequence",
+    "scorer.enabled": "--scorer",
+    "scorer.weights": "--scorer",
 }
 """Setting → its own flag; every other setting has `--set KEY=VALUE`."""
 
@@ -112,9 +117,9 @@ class BoxSettings:
 
     Attributes:
         preset: name of the tracker's preset.
-        tracker, input, perception, refinement, log, run: the rooms' settings.
+        tracker, input, perception, refinement, log, scorer, run: the rooms' settings.
         origins: key → where its value came from.
-        warnings: variables that are set and have no effect.
+        warnings: what was asked for and has no effect.
     """
 
     preset: str
@@ -123,6 +128,7 @@ class BoxSettings:
     perception: PerceptionSettings
     refinement: RefinementSettings
     log: LogSettings
+    scorer: ScorerSettings
     run: RunSettings
     origins: Mapping[str, str]
     warnings: tuple[RunWarning, ...] = ()
@@ -171,7 +177,10 @@ def effective_settings(
     variables = {name: text for name, text in (environment or {}).items() if text.strip()}
     given.update(_from_environment(variables))
     given.update(_from_flags(flags or {}, pairs))
-    name = _preset_name(given.pop(PRESET, Given(DEFAULT_PRESET, "default")))
+    scorer = _validated("scorer", ScorerSettings, {}, given)
+    assert isinstance(scorer, ScorerSettings)
+    assumed = Given(LEARNED, "scorer.enabled") if scorer.enabled else Given(DEFAULT_PRESET, "default")
+    name = _preset_name(given.pop(PRESET, assumed))
     base = {"tracker": PRESETS[name.value].model_dump()}
     sections = {
         section: _validated(section, model, base.get(section, {}), given) for section, model in SECTIONS.items()
@@ -182,7 +191,7 @@ def effective_settings(
         section, field = key.split(".", 1)
         changed = section == "tracker" and getattr(PRESETS[name.value], field) != getattr(plain, field)
         origins[key] = given[key].origin if key in given else f"preset {name.value}" if changed else "default"
-    return BoxSettings(name.value, **sections, origins=origins, warnings=_without_effect(variables))  # type: ignore[arg-type]
+    return BoxSettings(name.value, **sections, origins=origins)  # type: ignore[arg-type]
 
 
 # --- layers -----------------------------------------------------------------------------------------------------------
@@ -213,27 +222,11 @@ def _from_file(path: Path) -> dict[str, Given]:
 
 
 def _from_environment(variables: Mapping[str, str]) -> dict[str, Given]:
-    if LEARNED_SCORER in variables:
-        text = variables[LEARNED_SCORER]
-        try:
-            wanted = TypeAdapter(bool).validate_python(text.strip())
-        except ValidationError:
-            raise SettingError(f"environment {LEARNED_SCORER}: {text!r} is neither on nor off (1 or 0)") from None
-        if wanted:
-            raise SettingError(f"environment {LEARNED_SCORER}: this version has no learned scorer: unset it, or set 0")
     return {
         key: Given(variables[name].strip(), f"environment {name}")
         for name, key in ENVIRONMENT.items()
         if name in variables
     }
-
-
-def _without_effect(variables: Mapping[str, str]) -> tuple[RunWarning, ...]:
-    return tuple(
-        RunWarning("settings", None, "variable-ignored", f"{name} is set, but this version has no learned scorer")
-        for name in WITHOUT_EFFECT
-        if name in variables
-    )
 
 
 def _from_flags(flags: Mapping[str, Any], pairs: Sequence[str]) -> dict[str, Given]:

@@ -19,7 +19,7 @@ from trackweave.mot.perception import (
     open_embedder,
     open_visibility,
 )
-from trackweave.mot.protocols import AssignmentObserver
+from trackweave.mot.protocols import AssignmentObserver, AssociationScorer
 from trackweave.mot.remarks import Remarks
 from trackweave.mot.settings import TrackerSettings
 from trackweave.mot.sight import Sight
@@ -42,6 +42,7 @@ class BoxPass:
         remarks: where omissions are counted.
         stage: a `with` block that takes the time of a stage.
         annotate: adds columns to a frame's detections.
+        scorer: a learned judge of pairs.
         reads_visibility: whether somebody besides the tracker needs it.
         stop: ends the pass after the current frame when it is set.
 
@@ -63,14 +64,17 @@ class BoxPass:
         stage: Callable[[str], AbstractContextManager[Any]],
         *,
         annotate: Annotate | None = None,
+        scorer: AssociationScorer | None = None,
         reads_visibility: bool = False,
         stop: threading.Event | None = None,
     ) -> None:
         self._video, self._sight, self._how, self._remarks = video, sight, how, remarks
-        self._stage, self._stop = stage, stop
+        self._stage, self._stop, self._scorer = stage, stop, scorer
         self._embedder = open_embedder(looks.embedder, video, how, remarks)
         self._camera: Camera | None = open_camera(looks.camera, video, how)
-        self._visibility = open_visibility(looks, how, needed=reads_visibility or self._embedder is not None)
+        self._visibility = open_visibility(
+            looks, how, needed=reads_visibility or scorer is not None or self._embedder is not None
+        )
         self._eyes = Perception(
             sight.detect,
             visibility=self._visibility,
@@ -99,7 +103,9 @@ class BoxPass:
         """
         with self._stage("open"):
             rate = self._video.frame_rate or ASSUMED_RATE
-            tracker = ByteTracker(self._how, frame_rate=rate, size=self._video.size, observer=observer)
+            tracker = ByteTracker(
+                self._how, frame_rate=rate, size=self._video.size, scorer=self._scorer, observer=observer
+            )
         self._tracker = tracker
         wanted = self._video.has_images and (draws or self._eyes.needs_images or self._sight.looks)
         for frame in self._frames():

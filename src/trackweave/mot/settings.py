@@ -181,9 +181,28 @@ PRESETS: Mapping[str, TrackerSettings] = MappingProxyType(
         ),
         # Aharon et al., "BoT-SORT", arXiv 2206.14651.
         "botsort": _published(high=0.6, birth=0.7, score_weight=1.0, camera_motion="given", appearance_memory=True),
+        # For a learned scorer: wide gates, and what passes them is the scorer's to decide.
+        "learned": TrackerSettings(
+            scorer_weight=1.0,
+            scorer_decides=True,
+            min_similarity=0.0,
+            min_similarity_low=0.0,
+            low_scores_reactivate=True,
+            buffer=0.5,
+            buffer_growth=0.01,
+            buffer_limit=1.0,
+            distance_share=1.0,
+            unsteady_distance_share=1.0,
+            distance_scale=1.5,
+            height_power=0.0,
+            lost_height_power=0.0,
+            clutter_lost_height_power=0.0,
+            lost_seconds=2.0,
+        ),
     }
 )
-"""Configurations of the one tracker by name; `adaptive` is ours and the default."""
+"""Configurations of the one tracker by name; `adaptive` is ours and the default, `learned` is ours with a learned
+scorer, and needs one."""
 
 
 def preset(name: str, **overrides: Any) -> TrackerSettings:

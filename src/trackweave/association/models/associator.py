@@ -69,8 +69,13 @@ class Judgement(NamedTuple):
         return torch.exp(0.5 * (self.by_track + self.by_det))
 
 
-def summed(values: Tensor, rows: Tensor, count: int | Tensor) -> Tensor:
+def summed(values: Tensor, rows: Tensor, count: int) -> Tensor:
     """`(count, …)` sums of values `(P, …)` by row."""
+    if torch.onnx.is_in_onnx_export():  # scattered sums are not exported faithfully; the product is as fast there
+        mine = (rows[None] == torch.arange(count, device=rows.device)[:, None]).to(values.dtype)
+        if values.dim() == 3:
+            return torch.einsum("cp,pab->cab", mine, values)
+        return mine @ values
     return values.new_zeros((count, *values.shape[1:])).index_add(0, rows, values)
 
 
@@ -80,7 +85,6 @@ class HistoryEncoder(nn.Module):
     def __init__(self, shape: AssociatorShape) -> None:
         super().__init__()
         width = shape.history_width
-        self.heads = shape.heads
         self.observe = nn.Sequential(nn.Linear(HISTORY_COLUMNS, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
         self.query = nn.Linear(TRACK_COLUMNS, shape.heads)
         self.key = nn.Linear(width, shape.heads)
@@ -101,14 +105,14 @@ class EdgesToEnds(nn.Module):
 
     def __init__(self, shape: AssociatorShape) -> None:
         super().__init__()
-        self.heads = shape.heads
+        self.heads, self.part = shape.heads, shape.width // shape.heads
         self.weigh = nn.Linear(shape.width, shape.heads)
         self.value = nn.Linear(shape.width, shape.width)
         self.out = nn.Linear(shape.width, shape.width)
 
     def forward(self, tokens: Tensor, edges: Tensor, ends: Tensor) -> Tensor:
         share = torch.exp(LOGIT_LIMIT * torch.tanh(self.weigh(edges) / LOGIT_LIMIT))
-        values = self.value(edges).view(len(edges), self.heads, -1) * share[..., None]
+        values = self.value(edges).view(-1, self.heads, self.part) * share[..., None]
         total = summed(share, ends, tokens.shape[0]) + 1.0  # as if there were an edge that says nothing
         mean = summed(values, ends, tokens.shape[0]) / total[..., None]
         found: Tensor = tokens + self.out(mean.flatten(1))
@@ -121,7 +125,7 @@ class JointAttention(nn.Module):
     def __init__(self, shape: AssociatorShape) -> None:
         super().__init__()
         width = shape.width
-        self.heads = shape.heads
+        self.heads, self.part = shape.heads, width // shape.heads
         self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -132,17 +136,22 @@ class JointAttention(nn.Module):
         both: one frame."""
         normed = self.before(tokens)
         qkv = self.qkv(normed)
-        frames = qkv[None] if place is None else qkv[place]  # (B, L, 3w)
+        frames = (
+            qkv[None] if place is None else qkv.index_select(0, place.flatten()).view(*place.shape, -1)
+        )  # (B, L, 3w)
         B, L = frames.shape[0], frames.shape[1]
-        q, k, v = frames.view(B, L, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = frames.view(B, L, 3, self.heads, self.part).permute(2, 0, 3, 1, 4).unbind(0)
         score = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5)
         if absent is not None:
             score = score.masked_fill(absent[:, None, None], -1e4)
-        mixed = (torch.softmax(score, -1) @ v).transpose(1, 2).reshape(B, L, -1)
+        mixed = (torch.softmax(score, -1) @ v).transpose(1, 2).reshape(B, L, self.heads * self.part)
         if place is None or absent is None:
             flat = mixed[0]
         else:
-            flat = torch.zeros_like(normed).index_copy(0, place[~absent], mixed[~absent])
+            there = torch.nonzero(~absent.flatten())[:, 0]
+            flat = torch.zeros_like(normed).index_copy(
+                0, place.flatten().index_select(0, there), mixed.flatten(0, 1).index_select(0, there)
+            )
         tokens = tokens + self.out(flat)
         found: Tensor = tokens + self.feed(self.between(tokens))
         return found
@@ -170,7 +179,11 @@ class Round(nn.Module):
         count = tracks.shape[0]
         tokens = self.joint(torch.cat([tracks, dets]), place, absent)
         tracks, dets = tokens[:count], tokens[count:]
-        told = self.from_edge(self.norm(edges)) + self.from_track(tracks)[t] + self.from_det(dets)[d]
+        told = (
+            self.from_edge(self.norm(edges))
+            + self.from_track(tracks).index_select(0, t)
+            + self.from_det(dets).index_select(0, d)
+        )
         return tracks, dets, edges + self.out(torch.relu(told))
 
 
@@ -209,7 +222,7 @@ class Associator(nn.Module):
         if self.history is not None:
             own = own + self.history(history, tracks)
         seen = self.det(detections)
-        told = self.pair_track(own)[t] + self.pair_det(seen)[d]
+        told = self.pair_track(own).index_select(0, t) + self.pair_det(seen).index_select(0, d)
         if self.pair is not None:
             told = told + self.pair(pair_features)
         edges = self.pair_out(torch.relu(told))
@@ -221,7 +234,8 @@ class Associator(nn.Module):
         likely = torch.exp(logit)
         row = torch.log(summed(likely, t, own.shape[0]) + torch.exp(lone_track))
         column = torch.log(summed(likely, d, seen.shape[0]) + torch.exp(lone_det))
-        return Judgement(logit - row[t], logit - column[d], lone_track - row, lone_det - column)
+        by_track, by_det = logit - row.index_select(0, t), logit - column.index_select(0, d)
+        return Judgement(by_track, by_det, lone_track - row, lone_det - column)
 
     def _alone(self, score: Tensor) -> Tensor:
         limited = LOGIT_LIMIT * torch.tanh(score / LOGIT_LIMIT)

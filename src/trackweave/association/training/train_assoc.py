@@ -1,8 +1,10 @@
-"""Looks through logged association samples before a training.
+"""Trains a model of association on logged samples, or looks through them first.
 
     python -m trackweave.association.training.train_assoc --data DIR [DIR …] --inspect [--json] [--picture FILE.svg]
+    python -m trackweave.association.training.train_assoc --data DIR [DIR …] --output TRAINING
+        [--epochs 20] [--batch-size 32] [--lr 0.002] [--val-split 0.2] [--device auto] [--seed 0] [--resume] …
 
-Exit codes: 0 usable, 1 something is not, 2 bad usage.
+Exit codes: 0 done (inspection: usable), 1 something is not, 2 bad usage. Inspection needs no torch.
 """
 
 from __future__ import annotations
@@ -12,19 +14,27 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from pydantic import ValidationError
+
+from trackweave.association.dataset import DataSettings, SceneStore, load_samples
 from trackweave.association.inspection import inspect_samples
 from trackweave.association.inspection_text import render_text
-from trackweave.errors import SettingError, TrackweaveError
+from trackweave.association.training.settings import AugmentSettings, TrainSettings
+from trackweave.errors import MissingExtraError, SettingError, TrackweaveError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    if not given.inspect:
-        parser.error("this version inspects samples and does not train yet: add --inspect")
+    if not given.inspect and given.output is None:
+        parser.error("where to? give --output DIR, or --inspect to look at the samples only")
     try:
+        if not given.inspect:
+            print(run_training(given.data, given.output, vars(given)))
+            return 0
         report = inspect_samples(*given.data)
         if given.picture is not None:
             report.write_picture(given.picture)
@@ -35,12 +45,94 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if report.usable else 1
 
 
+def run_training(data: Sequence[Path], output: Path, options: dict[str, Any]) -> str:
+    """Reads the samples, trains with a progress bar, and tells the result in a few lines.
+
+    Args:
+        data: folders of samples, or one `.npz` cache.
+        output: folder of the training.
+        options: values of `TrainSettings`, `AugmentSettings` (`augment_NAME`) and `DataSettings` by name, None = not
+            given; `resume`, `cache`, `no_augment`.
+
+    Raises:
+        MissingExtraError: torch is missing.
+        TrackweaveError: as `load_samples` and `train`.
+    """
+    how, which = _settings(options)
+    store = _store(data, which, options.get("cache"))
+    try:
+        from trackweave.association.training.loop import train
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtraError("torch", "train") from None
+    from trackweave.association.training.progress import TrainingDisplay
+
+    with TrainingDisplay(how.epochs) as display:
+        found = train(store, output, how, resume=bool(options.get("resume")), told=display.epoch, stepped=display.step)
+    measures = found.measures
+    return (
+        f"{len(store)} frames of {len(store.sequences)} videos, {len(found.epochs)} epochs; on held-out videos "
+        f"precision {measures.precision:.3f} and recall {measures.recall:.3f} at {measures.threshold:.2f}\n"
+        f"checkpoint: {found.best}\nreport: {found.directory / 'report.html'}"
+    )
+
+
+def _settings(options: dict[str, Any]) -> tuple[TrainSettings, DataSettings]:
+    def chosen(model: type[TrainSettings | AugmentSettings | DataSettings], prefix: str = "") -> dict[str, Any]:
+        names = {name: f"{prefix}{name}" for name in model.model_fields}
+        return {name: options[key] for name, key in names.items() if options.get(key) is not None}
+
+    try:
+        if options.get("no_augment"):
+            augment = AugmentSettings.none()
+        else:
+            augment = AugmentSettings(**chosen(AugmentSettings, "augment_"))
+        return TrainSettings(**{**chosen(TrainSettings), "augment": augment}), DataSettings(**chosen(DataSettings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-")
+        raise SettingError(f"{flag}: {first['msg']}, not {first['input']!r}") from None
+
+
+def _store(data: Sequence[Path], which: DataSettings, cache: Path | None) -> SceneStore:
+    if len(data) == 1 and data[0].suffix == ".npz":
+        return SceneStore.load(data[0])
+    if cache is not None and cache.exists():
+        raise SettingError(f"{cache}: is there already: train from it (--data {cache}), or remove it")
+    store = load_samples(data, which)
+    if cache is not None:
+        store.save(cache)
+    return store
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="train_assoc", description="Inspects logged association samples.")
-    parser.add_argument("--data", nargs="+", type=Path, required=True, metavar="DIR", help="folders of samples")
+    parser = argparse.ArgumentParser(prog="train_assoc", description="Trains a model of association, or inspects.")
+    parser.add_argument(
+        "--data", nargs="+", type=Path, required=True, metavar="DIR", help="folders of samples, or one .npz cache"
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the training")
+    parser.add_argument("--resume", action="store_true", help="go on where the training in --output was interrupted")
+    parser.add_argument(
+        "--cache", type=Path, metavar="FILE.npz", help="keep what was read there, for the next training"
+    )
+    parser.add_argument("--no-augment", action="store_true", help="frames as they are")
     parser.add_argument("--inspect", action="store_true", help="report what the samples hold; exit 1 when not usable")
-    parser.add_argument("--json", action="store_true", help="the report as JSON")
+    parser.add_argument("--json", action="store_true", help="the report of --inspect as JSON")
     parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw the distributions of features and cost")
+    for model, prefix in ((TrainSettings, ""), (AugmentSettings, "augment_"), (DataSettings, "")):
+        for name, field in model.model_fields.items():
+            if name == "augment":
+                continue
+            flag = f"--{prefix}{name}".replace("_", "-")
+            text = f"{field.description} [default: {field.default}]"
+            if field.annotation is bool:
+                parser.add_argument(
+                    flag, action=argparse.BooleanOptionalAction, default=None, dest=f"{prefix}{name}", help=text
+                )
+            else:
+                kind: Any = field.annotation if field.annotation in (int, float) else str
+                parser.add_argument(flag, type=kind, dest=f"{prefix}{name}", metavar=name.upper(), help=text)
     return parser
 
 

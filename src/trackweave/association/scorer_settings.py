@@ -1,0 +1,24 @@
+"""`ScorerSettings`: whether a learned scorer judges pairs, and which one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ScorerSettings(BaseModel):
+    """Without `enabled`, overlap and motion alone decide."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = Field(default=False, description="A learned scorer judges pairs; --scorer learned.")
+    weights: Path | None = Field(
+        default=None, description="Exported model; without, the one that comes with the package."
+    )
+    embed_dim: int | None = Field(
+        default=None, ge=1, description="Width of embeddings that the model must have been trained with."
+    )
+    threshold: float | None = Field(
+        default=None, gt=0, lt=1, description="Probability from which a match is better than none; the model's own."
+    )

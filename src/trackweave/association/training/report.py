@@ -1,0 +1,173 @@
+"""The report of a training: one HTML page with its curves, that needs nothing but a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from trackweave.association.training.checkpoint import Checkpoint
+from trackweave.association.training.measures import Measures
+from trackweave.storage.files import replacing
+
+BLUE, ORANGE, SOFT, LINE, INK = "#2f6fd0", "#e07b39", "#656d76", "#d8dee4", "#1f2328"
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 460.0, 250.0, 46.0, 14.0, 34.0
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Training of association</title><style>
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #1f2328; max-width: 1000px; margin: 2rem auto; padding: 0 1rem }}
+h1 {{ font-size: 1.5rem }} h2 {{ font-size: 1.1rem; margin: 2rem 0 .4rem }}
+.plots {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 1rem 2rem }}
+figure {{ margin: 0 }} figcaption {{ font-weight: 600; margin-bottom: .2rem }}
+table {{ border-collapse: collapse }} td, th {{ padding: .2rem .9rem .2rem 0; text-align: right }}
+td:first-child, th:first-child {{ text-align: left }} tr {{ border-bottom: 1px solid #d8dee4 }}
+.cards {{ display: flex; flex-wrap: wrap; gap: .6rem 2rem }} .cards b {{ display: block; font-size: 1.3rem }}
+.soft {{ color: #656d76 }}
+</style></head><body>
+<h1>Training of association</h1>
+<div class="cards">{cards}</div>
+<h2>How it went</h2><div class="plots">{plots}</div>
+<h2>Confusion by length of the gap</h2>
+<p class="soft">Tracks of the validation videos by the time since their last match, at the threshold.</p>
+{gaps}
+<h2>What it was made from</h2>{facts}
+</body></html>
+"""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line of a plot.
+
+    Attributes:
+        name: in the legend.
+        colour: of the line.
+        points: x and y.
+        dots: draw the points, too.
+    """
+
+    name: str
+    colour: str
+    points: Sequence[tuple[float, float]]
+    dots: bool = False
+
+
+def write_report(path: Path, best: Checkpoint, measures: Measures, epochs: Sequence[dict[str, Any]]) -> None:
+    """Writes the page.
+
+    Args:
+        path: the file.
+        best: the best checkpoint.
+        measures: its measures on the validation videos.
+        epochs: what happened in each epoch.
+    """
+    page = _PAGE.format(
+        cards="".join(f"<span><b>{escape(value)}</b>{escape(name)}</span>" for name, value in _cards(best, measures)),
+        plots="".join(
+            f"<figure><figcaption>{title}</figcaption>{plot}</figure>" for title, plot in _plots(measures, epochs)
+        ),
+        gaps=_gap_table(measures),
+        facts=_facts(best.facts),
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _cards(best: Checkpoint, measures: Measures) -> list[tuple[str, str]]:
+    return [
+        ("precision of matches", f"{measures.precision:.1%}"),
+        ("recall of matches", f"{measures.recall:.1%}"),
+        ("threshold of probability", f"{best.threshold:.2f}"),
+        ("validation loss", f"{measures.loss:.4f}"),
+        ("best epoch", str(best.facts.get("epoch", "?"))),
+        ("parameters", f"{best.facts.get('parameters', 0):,}"),
+    ]
+
+
+def _plots(measures: Measures, epochs: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    def over_epochs(key: str) -> list[tuple[float, float]]:
+        return [(row["epoch"], row[key]) for row in epochs]
+
+    losses = [Series("training", BLUE, over_epochs("loss")), Series("validation", ORANGE, over_epochs("val_loss"))]
+    matches = [Series("precision", BLUE, over_epochs("precision")), Series("recall", ORANGE, over_epochs("recall"))]
+    along = [
+        Series("precision", BLUE, [(t, p) for t, p, _ in measures.curve]),
+        Series("recall", ORANGE, [(t, r) for t, _, r in measures.curve]),
+    ]
+    calibration = [
+        Series("perfect", LINE, [(0, 0), (1, 1)]),
+        Series("validation", BLUE, [(said, was) for said, was, _ in measures.calibration], dots=True),
+    ]
+    return [
+        ("Loss by epoch", line_plot(losses, zero=True)),
+        ("Matches by epoch", line_plot(matches)),
+        ("Matches by threshold", line_plot(along)),
+        ("Calibration: probability said, share that was right", line_plot(calibration, zero=True)),
+    ]
+
+
+def line_plot(series: Sequence[Series], *, zero: bool = False) -> str:
+    """Lines as SVG, with a legend and two labelled axes; `zero` lets the vertical axis begin at 0."""
+    points = [point for one in series for point in one.points]
+    if not points:
+        return "<p>nothing</p>"
+    (low_x, high_x), (low_y, high_y) = (_span([point[axis] for point in points]) for axis in (0, 1))
+    low_y = min(low_y, 0.0) if zero else low_y
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = LEFT + (x - low_x) / (high_x - low_x) * (WIDTH - LEFT - 12)
+        return across, HEIGHT - BOTTOM - (y - low_y) / (high_y - low_y) * (HEIGHT - TOP - BOTTOM)
+
+    parts = [f"<svg viewBox='0 0 {WIDTH:g} {HEIGHT:g}' width='100%' role='img' font-size='11' fill='{SOFT}'>"]
+    for step in range(5):
+        x, y = low_x + step * (high_x - low_x) / 4, low_y + step * (high_y - low_y) / 4
+        right, up = place(x, low_y)[0], place(low_x, y)[1]
+        parts.append(f"<line x1='{LEFT:g}' x2='{WIDTH - 12:g}' y1='{up:.1f}' y2='{up:.1f}' stroke='{LINE}'/>")
+        parts.append(f"<text x='{LEFT - 6:g}' y='{up + 4:.1f}' text-anchor='end'>{y:.3g}</text>")
+        parts.append(f"<text x='{right:.1f}' y='{HEIGHT - 18:g}' text-anchor='middle'>{x:.3g}</text>")
+    for number, one in enumerate(series):
+        places = [place(x, y) for x, y in one.points]
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+        parts.append(f"<path d='M{path}' fill='none' stroke='{one.colour}' stroke-width='2'/>")
+        if one.dots or len(places) == 1:
+            parts += [f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3.5' fill='{one.colour}'/>" for x, y in places]
+        parts.append(
+            f"<text x='{LEFT + 4 + 100 * number:g}' y='{HEIGHT - 3:g}' fill='{INK}'>"
+            f"<tspan fill='{one.colour}'>■</tspan> {escape(one.name)}</text>"
+        )
+    return "".join(parts) + "</svg>"
+
+
+def _span(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    return (low, high) if high - low > 1e-9 else (low - 0.5, high + 0.5)
+
+
+def _gap_table(measures: Measures) -> str:
+    heads = ("since the last match", "right", "wrong", "missed", "rightly without", "right of all")
+    rows = []
+    for row in measures.gaps:
+        total = row["right"] + row["wrong"] + row["missed"] + row["rightly_unmatched"]
+        share = f"{(row['right'] + row['rightly_unmatched']) / total:.1%}" if total else ""
+        cells = (row["gap"], row["right"], row["wrong"], row["missed"], row["rightly_unmatched"], share)
+        rows.append("".join(f"<td>{cell:,}</td>" if isinstance(cell, int) else f"<td>{cell}</td>" for cell in cells))
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{body}</table>"
+
+
+def _facts(facts: dict[str, Any]) -> str:
+    def shown(value: Any) -> str:
+        if isinstance(value, list | tuple):
+            return ", ".join(map(str, value[:12])) + (f" … ({len(value)})" if len(value) > 12 else "")
+        if isinstance(value, dict):
+            return ", ".join(f"{name} {part}" for name, part in value.items())
+        return str(value)
+
+    rows = [
+        f"<tr><td>{escape(name.replace('_', ' '))}</td><td style='text-align:left'>{escape(shown(value))}</td></tr>"
+        for name, value in facts.items()
+        if name != "measures"
+    ]
+    return f"<table>{''.join(rows)}</table>"
