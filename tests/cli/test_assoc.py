@@ -56,8 +56,11 @@ def test_environment_reaches_build(
 def test_what_cannot_be_built(shell: Shell, sequences: list[Path], tmp_path: Path) -> None:
     done = shell("assoc", "build", *sequences, "-o", tmp_path / "log", "--gt", tmp_path / "gt.txt")
     assert (done.code, "for one sequence, not 2" in done.err) == (2, True)
-    done = shell("assoc", "build", tmp_path, "-o", tmp_path / "log")
+    (tmp_path / "empty").mkdir()
+    done = shell("assoc", "build", tmp_path / "empty", "-o", tmp_path / "log")
     assert (done.code, "gt.txt" in done.err) == (1, True)
+    done = shell("assoc", "build", *sequences, "-o", tmp_path / "log", "--simulate-detector", "keen")
+    assert (done.code, "no simulated detector 'keen'" in done.err) == (2, True)
     assert not (tmp_path / "log").exists()
 
 
@@ -71,3 +74,30 @@ def test_inspect_says_when_something_is_not_usable(shell: Shell, tmp_path: Path)
     shell("assoc", "build", tmp_path / "toy", "-o", tmp_path / "log")
     done = shell("assoc", "inspect", tmp_path / "log", "--picture", tmp_path / "picture.png")
     assert (done.code, "picture.svg" in done.err) == (2, True)
+
+
+def test_a_data_set_by_video(shell: Shell, tmp_path: Path) -> None:
+    for clip in ("match_c001", "match_c002", "final_c001"):
+        make_sequence(tmp_path / "set" / "train" / clip, name=clip)
+    options = ("--by", "video", "--simulate-detector", "perfect", "--log-embed-dim", 4)
+    done = shell("assoc", "build", tmp_path / "set", "-o", tmp_path / "log", *options)
+    assert done.code == 0, done.err
+    assert sorted(path.name for path in (tmp_path / "log").iterdir()) == ["final", "match"]
+    assert f"match_c002: 11 samples of 12 frames in {tmp_path / 'log' / 'match'}" in done.out
+
+
+def test_simulate_then_fit(shell: Shell, tmp_path: Path) -> None:
+    log, mot = tmp_path / "log", tmp_path / "mot"
+    options = ("--frames", 120, "--seed", 5, "--regime", "dance", "--detector", "strong", "--log-embed-dim", 4)
+    done = shell("assoc", "simulate", "-o", log, "--mot", mot, "--picture", tmp_path / "seen.png", *options)
+    assert done.code == 0, done.err
+    assert "dance-5-00000: " in done.out
+    assert (tmp_path / "seen.png").is_file()
+    (sequence,) = mot.iterdir()
+    done = shell("assoc", "fit-detector", sequence, "-o", tmp_path / "fit.json")
+    assert done.code == 0, done.err
+    assert "recall 9" in done.out or "recall 100" in done.out
+    done = shell("assoc", "simulate", "--frames", 20, "--detector", tmp_path / "fit.json", "-o", log, "--json")
+    assert [row["frames"] for row in json.loads(done.out)] == [20]
+    done = shell("assoc", "simulate", "--regime", "chess", "-o", log)
+    assert (done.code, "no regime 'chess'" in done.err) == (2, True)

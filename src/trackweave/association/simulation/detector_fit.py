@@ -61,8 +61,7 @@ def fit_detector(
     }
     values["floor"] = float(np.clip(np.quantile(detections.score, 0.001), 0, 0.9))
     values["nms_iou"] = float(np.clip(np.quantile(found.closest, 0.99), 0.3, 1.0))
-    fields = DetectorNoise.model_fields
-    return DetectorNoise(**{name: _within(name, value, fields[name].metadata) for name, value in values.items()})
+    return DetectorNoise.nearest(values)
 
 
 def fit_sequence(folder: Path | str, *, detections: str | None = None, class_id: int | None = None) -> DetectorNoise:
@@ -89,15 +88,6 @@ def fit_sequence(folder: Path | str, *, detections: str | None = None, class_id:
             **{name: getattr(table, name)[rows] for name in ("frame", "xyxy", "score", "class_id")},
         )
     return fit_detector(table, truth, fps=sequence.known_frame_rate(), length=length)
-
-
-def _within(name: str, value: float, limits: list[object]) -> float:
-    """The value inside the field's limits, rounded to four digits."""
-    low = max([getattr(limit, "ge", None) or getattr(limit, "gt", None) or -np.inf for limit in limits] or [-np.inf])
-    high = min([getattr(limit, "le", None) or getattr(limit, "lt", None) or np.inf for limit in limits] or [np.inf])
-    floor = 0.0 if any(getattr(limit, "ge", None) == 0 for limit in limits) else low
-    inside = float(np.clip(value, max(low, floor), high)) if np.isfinite(value) else max(floor, 0.0)
-    return float(f"{inside:.4g}")
 
 
 def _successors(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trackweave.errors import InputError, SettingError
+
+STEP = 1e-4
+"""By how much a number stays off a limit that it must not reach."""
 
 
 class DetectorNoise(BaseModel):
@@ -58,6 +62,15 @@ class DetectorNoise(BaseModel):
         return json.dumps(self.model_dump(mode="json"), indent=1) + "\n"
 
     @classmethod
+    def nearest(cls, values: Mapping[str, float]) -> DetectorNoise:
+        """The detector whose numbers are nearest to these: those beyond a limit are set to it, others to four digits.
+
+        >>> DetectorNoise.nearest({"recall": 1.02, "jitter": 0.012345}).recall
+        1.0
+        """
+        return cls(**{name: _inside(value, cls.model_fields[name].metadata) for name, value in values.items()})
+
+    @classmethod
     def from_json(cls, text: str, *, source: str = "detector noise") -> DetectorNoise:
         """Reads what `to_json` wrote; what is missing has its default.
 
@@ -70,6 +83,18 @@ class DetectorNoise(BaseModel):
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise InputError(f"{source}: {f'{where}: ' if where else ''}{first['msg']}") from None
+
+
+def _inside(value: float, limits: Sequence[object]) -> float:
+    """A number within limits: the least of an open one, or where it is not finite, is the smallest step above it."""
+    low, high = -np.inf, np.inf
+    for limit in limits:
+        bounds = (getattr(limit, name, None) for name in ("ge", "gt", "le", "lt"))
+        least, above, most, below = (None if bound is None else float(bound) for bound in bounds)
+        low = max([low, *([] if least is None else [least]), *([] if above is None else [above + STEP])])
+        high = min([high, *([] if most is None else [most]), *([] if below is None else [below - STEP])])
+    inside = float(np.clip(float(f"{value:.4g}"), low, high)) if np.isfinite(value) else low
+    return inside if np.isfinite(inside) else 0.0
 
 
 def _presets() -> dict[str, dict[str, Any]]:

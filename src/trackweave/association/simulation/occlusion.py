@@ -51,6 +51,8 @@ def sightings(
     shape = depth.shape
     visible, inside = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     extent, hider = boxes.copy(), np.full(shape, -1, np.int64)
+    if not depth.size:
+        return Sightings(visible, inside, extent, hider)
     _look(
         np.ascontiguousarray(boxes), np.ascontiguousarray(depth), np.ascontiguousarray(present), solid,
         float(size[0]), float(size[1]), visible, inside, extent, hider,

@@ -54,24 +54,20 @@ def sample_settings(
 
 def varied(rng: np.random.Generator, noise: DetectorNoise) -> DetectorNoise:
     """A detector of the same kind that is somewhat better or worse in every respect."""
-    draw = _Draw(rng)
     scaled = {
         "jitter": 0.4, "jitter_hidden": 0.3, "jitter_seconds": 0.5, "miss_seconds": 0.4, "score_spread": 0.2,
         "score_seconds": 0.3, "small_height": 0.4, "doubles": 0.6, "false_rate": 0.6, "false_seconds": 0.5,
         "shrink": 0.4, "merge": 0.6, "score_hidden": 0.2,
     }  # fmt: skip
     moved = {"score": 0.3, "half_visibility": 0.08, "false_score": 0.3}
-    values: dict[str, Any] = noise.model_dump()
+    values: dict[str, float] = noise.model_dump()
     for name, spread in scaled.items():
         values[name] = values[name] * float(rng.lognormal(0, spread))
     for name, spread in moved.items():
         values[name] = values[name] + float(rng.normal(0, spread))
     values["recall"] = 1 - (1 - values["recall"]) * float(rng.lognormal(0, 0.5))
-    limits = {"recall": (0.5, 1), "shrink": (0, 1), "merge": (0, 1), "jitter": (0, 0.2), "jitter_hidden": (0, 0.3)}
-    for name, (low, high) in limits.items():
-        values[name] = min(max(values[name], low), high)
-    values["jitter_white"] = min(1.0, max(0.0, values["jitter_white"] + draw.between(-0.2, 0.2)))
-    return DetectorNoise(**values)
+    values["jitter_white"] += float(rng.uniform(-0.2, 0.2))
+    return DetectorNoise.nearest(values)
 
 
 class _Draw:

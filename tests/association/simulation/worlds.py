@@ -1,0 +1,17 @@
+"""Small crowds for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trackweave.association.simulation.crowd import CrowdSettings
+from trackweave.association.simulation.detector_noise import DETECTORS
+from trackweave.association.simulation.motion_stream import StreamMotion
+
+PERFECT = DETECTORS["perfect"]
+
+
+def crowd(**changes: Any) -> CrowdSettings:
+    """Eight pedestrians before a camera that stands, on 40 frames, seen without errors."""
+    values = {"motion": StreamMotion(people=8, obstacles=0), "frames": 40, "detector": PERFECT}
+    return CrowdSettings(**values | changes)

@@ -1,0 +1,78 @@
+"""Simulated crowds as samples, folders and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trackweave.association.inspection import inspect_samples
+from trackweave.association.simulation.detector_noise import DETECTORS
+from trackweave.errors import SettingError
+from trackweave.samples_from_simulation import crowds, simulate_samples
+from trackweave.storage.samples import read_sample
+from trackweave.track_from_detections import build_samples
+
+
+def test_samples_with_truth(tmp_path: Path) -> None:
+    built = simulate_samples(tmp_path / "log", frames=100, sequence_frames=50, seed=2, regime="dance", embed_dim=4)
+    assert all(one.frames <= 50 for one in built)
+    assert len({one.sequence for one in built}) == 2
+    report = inspect_samples(tmp_path / "log")
+    assert report.usable
+    assert set(report.label_sources) == {"simulated"}
+    sample = read_sample(tmp_path / "log" / "sample_0000005.npz")
+    assert sample.gt_track_ids is not None
+    assert (sample.gt_track_ids > 0).any()
+
+
+def test_the_same_seed_logs_the_same(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        simulate_samples(tmp_path / name, frames=30, seed=4, regime="sport", embed_dim=4)
+    names = sorted(path.name for path in (tmp_path / "one").glob("*.npz"))
+    assert names
+    for name in names:
+        one, other = (read_sample(tmp_path / folder / name) for folder in ("one", "other"))
+        assert np.array_equal(one.det_features, other.det_features)
+        assert np.array_equal(one.assigned_track_ids, other.assigned_track_ids)
+
+
+def test_a_sequence_does_not_depend_on_those_that_follow() -> None:
+    one, other = (list(crowds(frames, sequence_frames=20, seed=1)) for frames in (40, 80))
+    for a, b in zip(one, other, strict=False):
+        assert np.array_equal(a.xyxy, b.xyxy)
+    assert [made.settings.frames for made in crowds(50, sequence_frames=20)] == [20, 20, 10]
+
+
+def test_folders_are_built_from_again(tmp_path: Path) -> None:
+    simulate_samples(None, frames=60, sequence_frames=30, mot=tmp_path / "mot", picture=tmp_path / "seen.png")
+    assert (tmp_path / "seen.png").stat().st_size > 1000
+    built = build_samples([tmp_path / "mot"], tmp_path / "log", by="sequence", embed_dim=4)
+    assert len(built) == 2
+    assert {path.name for path in (tmp_path / "log").iterdir()} == {one.sequence for one in built}
+
+
+def test_truth_alone_is_enough_with_a_simulated_detector(tmp_path: Path) -> None:
+    simulate_samples(None, frames=40, mot=tmp_path / "mot", regime="street", seed=3)
+    (folder,) = (tmp_path / "mot").iterdir()
+    (folder / "det" / "det.txt").unlink()
+    first, second = (
+        build_samples([folder], tmp_path / name, simulated=DETECTORS["shaky"], seed=1, embed_dim=4)[0]
+        for name in ("one", "other")
+    )
+    assert (first.detections, first.identified) == (second.detections, second.identified)
+    assert first.identified > 0.7 * first.detections
+    with pytest.raises(SettingError, match="and a simulated detector are given"):
+        build_samples([folder], tmp_path / "log", detections="det", simulated=DETECTORS["shaky"])
+
+
+def test_misuse() -> None:
+    with pytest.raises(SettingError, match="nothing is asked for"):
+        simulate_samples(None, frames=10)
+    with pytest.raises(SettingError, match=r"overview\.png"):
+        simulate_samples(None, frames=10, picture="seen.svg")
+    with pytest.raises(SettingError, match="frames: 0, at least 1"):
+        list(crowds(0))
+    with pytest.raises(SettingError, match="seed: -1, at least 0"):
+        list(crowds(10, seed=-1))
