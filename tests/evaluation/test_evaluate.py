@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,16 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.box_worlds import box_of, make_sequence, mot_line, write_lines
-from tests.evaluation.crowd import write_crowd
+from tests.evaluation.crowd import kitti_lines, mot_lines, truth, write_crowd
 from tests.worlds import CROSSING
 from trackweave.errors import InputError, MissingExtraError, SettingError
 from trackweave.evaluation.evaluate import Regime, evaluate, evaluate_regimes
+from trackweave.evaluation.protocols import Protocol
 from trackweave.evaluation.region_sequence import Matching
 from trackweave.evaluation.scores import Metric, Overlap
 from trackweave.evaluation.settings import EvaluationSettings, Format, OnMissing, checked_evaluation_settings
 from trackweave.formats.davis import write_label_png
+from trackweave.formats.mot_rows import read_mot_annotations
 from trackweave.masks.packed import PackedMasks
 from trackweave.masks.rle import encode_rle
 from trackweave.track_from_candidates import track_masks
@@ -76,8 +80,8 @@ def test_files_and_single_sequences(tmp_path: Path) -> None:
     pred, gt = perfect(tmp_path)
     other = tmp_path / "renamed.txt"
     other.write_bytes((pred / "one.txt").read_bytes())
-    for truth in (gt / "one", gt / "one" / "gt" / "gt.txt"):
-        found = evaluate(other, truth)["pedestrian"]
+    for place in (gt / "one", gt / "one" / "gt" / "gt.txt"):
+        found = evaluate(other, place)["pedestrian"]
         assert list(found.sequences) == ["one"]
         assert found.combined["HOTA"] == 1
     assert list(evaluate(pred / "two.txt", gt)["pedestrian"].sequences) == ["two"]
@@ -170,6 +174,38 @@ def test_several_classes_need_classes_in_the_result(tmp_path: Path) -> None:
         evaluate(pred, gt)
     assert evaluate(pred, gt, EvaluationSettings(class_agnostic=True))["object"].combined["CLR_TP"] > 0
     assert evaluate(pred, gt, EvaluationSettings(classes=("car",)))["car"].combined["CLR_TP"] > 0
+
+
+def test_numbers_of_a_result_against_names_of_kitti(tmp_path: Path) -> None:
+    true = truth(2, classes=(1, 3))
+    names = {1: "Pedestrian", 3: "Car"}
+    gt = write_lines(tmp_path / "gt" / "0001.txt", kitti_lines(true, names)).parent
+    pred = write_lines(tmp_path / "pred" / "0001.txt", mot_lines(true)).parent
+    with pytest.raises(
+        InputError, match=r"class . has no name, and the ground truth has no numbers: give --class NAME="
+    ):
+        evaluate(pred, gt)
+    found = evaluate(pred, gt, EvaluationSettings(classes=("car=3", "pedestrian=1")))
+    for scored in found.classes:
+        assert scored.combined["CLR_TP"] > 10
+        assert scored.combined["CLR_FP"] == 0
+    with pytest.raises(SettingError, match="--class boat=3: the ground truth has car"):
+        evaluate(pred, gt, EvaluationSettings(classes=("boat=3",)))
+
+
+def test_one_sequence_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables: list[weakref.ref[object]] = []
+
+    def read(*given: Any, **more: Any) -> Any:
+        gc.collect()
+        assert sum(table() is not None for table in tables) == 0
+        table = read_mot_annotations(*given, **more)
+        tables.append(weakref.ref(table))
+        return table
+
+    monkeypatch.setattr("trackweave.evaluation.truth.read_mot_annotations", read)
+    evaluate(*perfect(tmp_path, ("one", "two", "three")), EvaluationSettings(protocol=Protocol.mot17))
+    assert len(tables) == 3
 
 
 def test_sequences_missing_on_one_side(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.box_worlds import write_lines
 from trackweave.errors import InputError
@@ -60,3 +63,34 @@ def test_one_identity_twice(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.txt", ["1,4,1,1,2,2", "2,4,1,1,2,2", "1,4,3,3,2,2"])
     with pytest.raises(InputError, match="line 3: identity 4 is on frame 1 already in line 1"):
         read_mot_annotations(path)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 50),
+            st.lists(st.floats(-1e6, 1e6, allow_nan=False), min_size=2, max_size=2),
+            st.lists(st.floats(0, 1e6, allow_nan=False), min_size=2, max_size=2),
+            st.lists(st.integers(-1, 12), min_size=4, max_size=4),
+        ),
+        max_size=8,
+    ),
+    st.integers(0, 4),
+    st.sampled_from((",", ", ", " ")),
+)
+def test_both_ways_of_reading_agree(
+    rows: list[tuple[int, list[float], list[float], list[int]]], more: int, separator: str
+) -> None:
+    """The fast reader takes files whose lines are alike; a line of another width sends a file the other way."""
+    lines = [
+        separator.join(map(repr, (frame, identity, *corner, *extent, *rest[:more])))
+        for identity, (frame, corner, extent, rest) in enumerate(rows)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        alike = write_lines(Path(folder, "a.txt"), lines)
+        other = write_lines(Path(folder, "b.txt"), [*lines, "60 99 1 1 1 1", "61,98,1,1,1,1,1,1,1"])
+        fast, slow = read_mot_annotations(alike), read_mot_annotations(other)
+    n = len(fast)
+    assert len(slow) == n + 2
+    for name in ("frame", "track_id", "xyxy", "score", "class_id", "counts"):
+        assert getattr(fast, name).tolist() == getattr(slow, name)[:n].tolist()

@@ -20,6 +20,8 @@ from trackweave.evaluation.trackeval_metrics import PairedFrames, TrackEval
 from trackweave.masks.overlap import mask_intersection, mask_iou
 from trackweave.masks.packed import PackedMasks
 
+UNKNOWN_CLASS = -3
+"""Nobody said which number of the result is meant."""
 NO_CLASS = -2
 """A number that no track has: the result does not know the class."""
 SHOWN = 5
@@ -136,7 +138,7 @@ class _Walk:
     def __init__(self, name: str, truth: Side, tracks: Side, rules: Rules, objects: Sequence[int]) -> None:
         self._name, self._truth, self._tracks, self._rules = name, truth, tracks, rules
         self._objects, self._shift = objects, truth.origin - tracks.origin
-        self._numbers = [track_class(target, truth, tracks) for target in rules.targets]
+        self._numbers = [track_class(target, truth, tracks, rules.protocol) for target in rules.targets]
         self.collected = [_Collected(self._regions()) for _ in rules.targets]
         self._missing = 0
         self._unknown: set[int] = set()
@@ -201,6 +203,11 @@ class _Walk:
                 f"{where}: track {tracks.ids[unsaid][0]} has no class, and {len(self._rules.targets)} classes are "
                 "scored: name one with --class, or give --class-agnostic"
             )
+        if number == UNKNOWN_CLASS and not unsaid.all():
+            raise InputError(
+                f"{where}: class {tracks.class_id[~unsaid][0]} has no name, and the ground truth has no numbers: give "
+                "--class NAME=NUMBER, such as car=3"
+            )
         return np.asarray(unsaid | (tracks.class_id == number))
 
     def notes(self, frames: int) -> list[str]:
@@ -215,10 +222,15 @@ class _Walk:
         return notes
 
 
-def track_class(target: Target, truth: Side, tracks: Side) -> int | None:
+def track_class(target: Target, truth: Side, tracks: Side, protocol: Protocol) -> int | None:
     """Number of a class in the result: by name where both sides have names. None: every track is of it."""
-    if target.number is None or not truth.class_names or not tracks.class_names:
-        return target.number
+    if target.number is None:
+        return None
+    if not truth.class_names or not tracks.class_names:
+        if target.track_number is not None:
+            return target.track_number
+        # KITTI has names alone, so a number of the result's can mean anything.
+        return UNKNOWN_CLASS if protocol is Protocol.kitti else target.number
     by_name = {name.lower(): number for number, name in tracks.class_names.items()}
     return by_name.get(target.name.lower(), NO_CLASS)
 

@@ -64,11 +64,13 @@ class Target:
         name: what it is called.
         number: its number in the truth; None: every class.
         neighbour: number of the class that is too like it, or None.
+        track_number: its number in results that do not name their classes; None: the same as in the truth.
     """
 
     name: str
     number: int | None
     neighbour: int | None = None
+    track_number: int | None = None
 
 
 class Roles(NamedTuple):

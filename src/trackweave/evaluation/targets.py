@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 
 from trackweave.errors import InputError, SettingError
 from trackweave.evaluation.protocols import KITTI_NEIGHBOURS, MOT_CLASSES, PEDESTRIAN, Protocol, Target
@@ -63,8 +64,9 @@ def targets_of(truth: Truth, protocol: Protocol, settings: EvaluationSettings) -
             raise SettingError("--class and --class-agnostic exclude each other")
         return (OBJECTS,)
     known = known_classes(truth, protocol)
+    is_named = truth.document is not None or truth.format is Format.kitti
     if settings.classes:
-        chosen = [_target(text, known) for text in settings.classes]
+        chosen = [_target(text, known, is_named) for text in settings.classes]
         names = [target.name for target in chosen]
         if len(set(names)) < len(names):
             raise SettingError(f"--class names a class twice: {', '.join(names)}")
@@ -75,7 +77,7 @@ def targets_of(truth: Truth, protocol: Protocol, settings: EvaluationSettings) -
         chosen = [Target(name, known[name]) for name in SCORED_BY_DEFAULT if name in known]
     chosen = chosen or [OBJECTS]
     if protocol is Protocol.kitti:
-        return tuple(Target(t.name, t.number, known.get(KITTI_NEIGHBOURS.get(t.name, ""))) for t in chosen)
+        return tuple(replace(t, neighbour=known.get(KITTI_NEIGHBOURS.get(t.name, ""))) for t in chosen)
     return tuple(chosen)
 
 
@@ -109,13 +111,15 @@ def _says_classes(side: Side) -> bool:
     return isinstance(side, TableSide) and bool((side.table.class_id >= 0).any())
 
 
-def _target(text: str, known: Mapping[str, int]) -> Target:
-    """`car`, `3` or `car=3`."""
+def _target(text: str, known: Mapping[str, int], is_named: bool) -> Target:
+    """`car`, `3` or `car=3`; where the truth has names, the number is the result's."""
     name, equals, number = text.partition("=")
-    if equals or name.isdecimal():
+    if equals and not (number.isdecimal() and name):
+        raise SettingError(f"--class {text}: NAME=NUMBER is expected")
+    if equals and is_named and name in known:
+        return Target(name, known[name], track_number=int(number))
+    if (equals and not is_named) or name.isdecimal():
         digits = number if equals else name
-        if not digits.isdecimal() or not name:
-            raise SettingError(f"--class {text}: NAME=NUMBER is expected")
         called = next((one for one, value in known.items() if value == int(digits)), f"class {digits}")
         if known and not equals and int(digits) not in known.values():
             raise SettingError(f"--class {text}: the ground truth has {_listed(known)}")

@@ -37,7 +37,7 @@ def read_mot_detections(
     path = Path(path)
     text = read_text(path)
     skipped = Skipped(str(path), on_bad_item)
-    numbers = _parse_at_once(text)
+    numbers = numbers_at_once(text)
     lines: NDArray[np.int64] | None = None
     if numbers is None:
         numbers, lines = _parse_by_line(text, skipped)
@@ -45,7 +45,7 @@ def read_mot_detections(
         raise InputError(f"{path}: class column {class_column}, but the lines have {numbers.shape[1]} fields")
 
     def place(row: int) -> str:
-        known = lines if lines is not None else _line_numbers(text)
+        known = lines if lines is not None else line_numbers(text)
         return f"line {known[row]}"
 
     return build_table(_rows(numbers, class_column, place), skipped, length=length)
@@ -78,7 +78,7 @@ def _rows(numbers: NDArray[np.float64], class_column: int | None, place: object)
     )
 
 
-def _parse_at_once(text: str) -> NDArray[np.float64] | None:
+def numbers_at_once(text: str) -> NDArray[np.float64] | None:
     """`(N, columns)` by numpy's C parser; None when a line is not like the others, or too short."""
     if not text.strip():
         return np.zeros((0, NARROWEST))
@@ -117,6 +117,6 @@ def _parse_by_line(text: str, skipped: Skipped) -> tuple[NDArray[np.float64], ND
     return np.array(rows, np.float64).reshape(-1, width), np.array(numbers, np.int64)
 
 
-def _line_numbers(text: str) -> NDArray[np.int64]:
+def line_numbers(text: str) -> NDArray[np.int64]:
     """`(N,)` 1-based numbers of the lines that are not empty."""
     return np.array([n for n, line in enumerate(text.splitlines(), start=1) if line.strip()], np.int64)

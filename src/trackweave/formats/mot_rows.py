@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from trackweave.errors import InputError
 from trackweave.formats.annotations import AnnotationTable, in_frame_order, repeated
-from trackweave.formats.detections_mot import read_text
+from trackweave.formats.detections_mot import line_numbers, numbers_at_once, read_text
 
+NARROWEST, KEPT, WIDEST = 6, 9, 10
+"""Columns that a line has at least, that are read, and that it may have."""
 DEFAULTS = (1.0, -1.0, -1.0)
 """Confidence, class and visibility of a line that leaves them out."""
 
@@ -85,18 +87,29 @@ def _refuse(path: Path, lines: NDArray[np.int64], bad: Any, message: str) -> Non
 
 
 def _number_lines(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    text = read_text(path)
+    numbers = numbers_at_once(text)
+    if numbers is None or numbers.shape[1] > WIDEST:
+        return _line_by_line(path, text)
+    missing = DEFAULTS[numbers.shape[1] - NARROWEST :]
+    rows = np.concatenate([numbers[:, :KEPT], np.tile(missing, (len(numbers), 1))], axis=1)
+    return rows, line_numbers(text)
+
+
+def _line_by_line(path: Path, text: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The same for lines of different widths, and to name the bad one."""
     rows: list[list[float]] = []
     lines: list[int] = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         fields = line.replace(",", " ").split()
         if not fields:
             continue
-        if not 6 <= len(fields) <= 10:
+        if not NARROWEST <= len(fields) <= WIDEST:
             raise InputError(f"{path}, line {number}: {len(fields)} fields, expected frame,id,x,y,w,h,conf,class,…")
         try:
-            values = [float(field) for field in fields[:9]]
+            values = [float(field) for field in fields[:KEPT]]
         except ValueError as error:
             raise InputError(f"{path}, line {number}: {error}") from error
-        rows.append([*values, *DEFAULTS[len(values) - 6 :]])
+        rows.append([*values, *DEFAULTS[len(values) - NARROWEST :]])
         lines.append(number)
-    return np.array(rows, np.float64).reshape(-1, 9), np.array(lines, np.int64)
+    return np.array(rows, np.float64).reshape(-1, KEPT), np.array(lines, np.int64)

@@ -1,0 +1,37 @@
+"""The accuracy tables of the docs are what was measured, not what somebody typed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks.accuracy import COLUMNS, PAGE, RECORD, merged, rendered, with_tables
+from benchmarks.box_accuracy import row_name, rows_of
+
+
+def test_the_page_shows_the_record() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    tables = rendered(json.loads(RECORD.read_text()))
+    assert {"boxes, evaluation", "masks"} <= tables.keys()
+    assert with_tables(page, tables) == page
+
+
+def test_new_rows_and_columns_leave_the_others() -> None:
+    cell = {"hota": 50.0, "ass_a": 40.0, "det_a": 60.0, "idf1": 55.0, "mota": 45.0, "idsw": 3, "sequences": 2}
+    record = {"boxes, training": {"adaptive": {"tud": cell, "dancetrack": cell}}}
+    merged(record, "boxes, training", {"adaptive": {"tud": cell | {"hota": 51.0}}, "learned, real": {"tud": cell}})
+    head, _, first, second = rendered(record)["boxes, training"].splitlines()
+    assert head == f"|  | {COLUMNS['dancetrack']} (2) | {COLUMNS['tud']} (2) |"
+    assert first == "| `adaptive` | 50.00/40.00/60.00/55.00/3 | 51.00/40.00/60.00/55.00/3 |"
+    assert second == "| `learned`, real | – | 50.00/40.00/60.00/55.00/3 |"
+
+
+def test_a_page_without_marks_is_refused() -> None:
+    with pytest.raises(SystemExit, match="there is no mark <!-- accuracy masks -->"):
+        with_tables("nothing", {"masks": ""})
+
+
+def test_a_learned_scorer_is_a_row_of_its_own() -> None:
+    rows = list(rows_of(["adaptive", "sort"], ["iou", "learned", "learned=models/real.onnx"]))
+    assert [row_name(*row) for row in rows] == ["adaptive", "sort", "learned", "learned, real"]
