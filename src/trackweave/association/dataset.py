@@ -53,7 +53,7 @@ class DataSettings(BaseModel):
 
     labels: Literal["truth", "tracker", "both"] = Field(
         default="both",
-        description="truth: samples with true identities only; tracker: its own decisions; both: the truth where known.",
+        description="truth: samples with true identities only; tracker: its own decisions; both: truth where known.",
     )
     tracker_weight: float = Field(
         default=0.3, ge=0, le=1, description="Weight of samples whose labels are a tracker's decisions, with `both`."
@@ -186,7 +186,7 @@ class SceneStore:
         versions = (told.get("store_version"), told.get("input_version"))
         if versions != (STORE_VERSION, INPUT_VERSION):
             raise ArtifactVersionError(
-                f"{path}: a training cache of versions {versions}, this trackweave has {(STORE_VERSION, INPUT_VERSION)}: "
+                f"{path}: a training cache of versions {versions}, not {(STORE_VERSION, INPUT_VERSION)}: "
                 "make it again from the samples"
             )
         scenes = Scenes(**{name.removeprefix("scene_"): arrays[name] for name in arrays if name.startswith("scene_")})
@@ -201,8 +201,18 @@ class SceneStore:
         )
 
 
-def load_samples(directories: Sequence[Path | str], settings: DataSettings | None = None) -> SceneStore:
+def load_samples(
+    directories: Sequence[Path | str],
+    settings: DataSettings | None = None,
+    *,
+    least_sequences: int = LEAST_SEQUENCES,
+) -> SceneStore:
     """Reads folders of samples for training.
+
+    Args:
+        directories: of samples, or of such folders.
+        settings: which samples, and what is taken for right.
+        least_sequences: videos that there must be.
 
     Raises:
         ArtifactError: a folder or a sample cannot be used, versions are mixed, or there is too little.
@@ -225,7 +235,7 @@ def load_samples(directories: Sequence[Path | str], settings: DataSettings | Non
         "directories": [Path(directory).name for directory in directories],
     }
     store = gathered.store(facts)
-    check_enough(store)
+    check_enough(store, least_sequences)
     return store
 
 
@@ -262,7 +272,7 @@ def fingerprint(samples: Iterable[AssociationSample]) -> str:
     return f"{total:032x}"
 
 
-def check_enough(store: SceneStore) -> None:
+def check_enough(store: SceneStore, least_sequences: int = LEAST_SEQUENCES) -> None:
     """Refuses what cannot be learned from.
 
     Raises:
@@ -274,7 +284,7 @@ def check_enough(store: SceneStore) -> None:
             f"{matched} matched pairs are too few to learn from: {LEAST_PAIRS - matched} more are the least, "
             "5,000 to 10,000 are a first training run: log more video"
         )
-    if videos < LEAST_SEQUENCES:
+    if videos < least_sequences:
         raise ArtifactError(
             "all samples are of one video, and training and validation are split by video: log at least one more "
             "(--sequence names it)"

@@ -24,7 +24,7 @@ MEASUREMENT_SHARE, DRIFT_SHARE = 0.1, 1.0
 
 @dataclass(frozen=True, eq=False)
 class Scenes:
-    """F frames with T tracks, D detections and P pairs, all frames together; boxes are centre x, centre y, width, height.
+    """F frames with T tracks, D detections and P pairs together; boxes are centre x, centre y, width, height.
 
     Attributes:
         track_frame: `(T,)` int64, the frame of each track, ascending.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -217,6 +218,58 @@ def fit_detector_command(
         f"{output}: recall {noise.recall:.0%}, jitter {noise.jitter:.1%} of a box, "
         f"{noise.false_rate:.2g} false boxes per frame"
     )
+
+
+@assoc.command(
+    "train",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+    help="Train a model on samples: --data DIR… --output TRAINING; --help lists every flag.",
+)
+def train_command(context: typer.Context) -> None:
+    """Hands everything to `train_assoc`, which has the flags."""
+    from trackweave.association.training.train_assoc import main
+
+    raise typer.Exit(main(context.args, prog="trackweave assoc train"))
+
+
+@assoc.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="best.pt of a training")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL.onnx", help="for --scorer learned=MODEL")],
+) -> None:
+    """Write a trained model as ONNX, which the tracker runs without torch; both must answer alike."""
+    with _needs_torch():
+        from trackweave.association.training.export import export as export_model
+    typer.echo(f"model: {export_model(checkpoint, output)}")
+
+
+@assoc.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="best.pt of a training")],
+    data: Annotated[list[Path], typer.Option("--data", metavar="DIR", help="folder of samples; repeatable")],
+    labels: Annotated[str, typer.Option(help="truth, tracker or both")] = "both",
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="the curves as a page")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a trained model on samples that it has not seen: matches, calibration, confusion by gap length."""
+    with _needs_torch():
+        from trackweave.association.training.evaluation import evaluate_checkpoint
+    found = evaluate_checkpoint(checkpoint, data, labels=labels, report=report)
+    typer.echo(json.dumps(found.to_json(), indent=1) if as_json else found.text())
+
+
+@contextmanager
+def _needs_torch() -> Iterator[None]:
+    """Turns a missing torch into the error that names the extra."""
+    from trackweave.errors import MissingExtraError
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtraError("torch", "train") from None
 
 
 def _tell(built: list[BuiltSamples], warnings: Sequence[RunWarning], *, as_json: bool) -> None:

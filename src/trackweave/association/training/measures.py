@@ -54,6 +54,18 @@ class Measures:
         """The record as JSON values."""
         return {**vars(self), "f1": self.f1}
 
+    def text(self) -> str:
+        """The record in a few lines."""
+        lines = [
+            f"loss {self.loss:.4f}; at the probability {self.threshold:.2f}: precision {self.precision:.3f}, "
+            f"recall {self.recall:.3f}",
+            f"{'since last match':<18}{'right':>9}{'wrong':>9}{'missed':>9}{'rightly without':>17}",
+        ]
+        for row in self.gaps:
+            counts = f"{row['right']:>9,}{row['wrong']:>9,}{row['missed']:>9,}{row['rightly_unmatched']:>17,}"
+            lines.append(f"{row['gap']:<18}{counts}")
+        return "\n".join(lines)
+
 
 @dataclass(frozen=True)
 class _Answers:

@@ -25,9 +25,9 @@ from trackweave.association.training.settings import AugmentSettings, TrainSetti
 from trackweave.errors import MissingExtraError, SettingError, TrackweaveError
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, prog: str = "train_assoc") -> int:
     """Runs the command; returns the exit code."""
-    parser = _parser()
+    parser = _parser(prog)
     given = parser.parse_args(arguments)
     if not given.inspect and given.output is None:
         parser.error("where to? give --output DIR, or --inspect to look at the samples only")
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.picture is not None:
             report.write_picture(given.picture)
     except TrackweaveError as error:
-        print(f"train_assoc: {error}", file=sys.stderr)
+        print(f"{prog}: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingError) else 1
     print(json.dumps(report.to_json(), indent=1) if given.json else render_text(report))
     return 0 if report.usable else 1
@@ -106,8 +106,8 @@ def _store(data: Sequence[Path], which: DataSettings, cache: Path | None) -> Sce
     return store
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="train_assoc", description="Trains a model of association, or inspects.")
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Trains a model of association, or inspects.")
     parser.add_argument(
         "--data", nargs="+", type=Path, required=True, metavar="DIR", help="folders of samples, or one .npz cache"
     )
