@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from tests.association.simulation.worlds import crowd
@@ -30,14 +31,13 @@ def test_the_hidden_look_like_their_hiders() -> None:
     how = EmbeddingSettings(width=256, genuine=0.9, teammates=0.4, impostor=0.4, occlusion=1.0)
     made = simulate(crowd(motion=DanceMotion(people=8), embedding=how, frames=200), 1)
     assert made.embedding is not None
+    looks = made.embedding
     hidden = (made.visibility < 0.3) & (made.gt_track_ids > 0)
     clear = (made.visibility > 0.99) & (made.gt_track_ids > 0)
-    centre = {
-        i: made.embedding[clear & (made.gt_track_ids == i)].mean(axis=0) for i in np.unique(made.gt_track_ids[clear])
-    }
+    centre = {i: looks[clear & (made.gt_track_ids == i)].mean(axis=0) for i in np.unique(made.gt_track_ids[clear])}
 
-    def own(rows: np.ndarray) -> float:
-        return float(np.mean([made.embedding[k] @ centre[made.gt_track_ids[k]] for k in np.flatnonzero(rows)]))
+    def own(rows: NDArray[np.bool_]) -> float:
+        return float(np.mean([looks[k] @ centre[made.gt_track_ids[k]] for k in np.flatnonzero(rows)]))
 
     assert own(hidden) < own(clear) - 0.15
 

@@ -13,5 +13,5 @@ PERFECT = DETECTORS["perfect"]
 
 def crowd(**changes: Any) -> CrowdSettings:
     """Eight pedestrians before a camera that stands, on 40 frames, seen without errors."""
-    values = {"motion": StreamMotion(people=8, obstacles=0), "frames": 40, "detector": PERFECT}
+    values: dict[str, Any] = {"motion": StreamMotion(people=8, obstacles=0), "frames": 40, "detector": PERFECT}
     return CrowdSettings(**values | changes)

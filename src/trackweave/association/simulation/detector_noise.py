@@ -158,7 +158,7 @@ def detector_noise(given: str | Path | DetectorNoise) -> DetectorNoise:
     """A detector by its name, from a JSON file, or as it is.
 
     >>> detector_noise("weak").nms_iou
-    0.5
+    0.4
 
     Raises:
         InputError: the file cannot be read or is no `DetectorNoise`.

@@ -33,7 +33,7 @@ def simulate(settings: CrowdSettings, seed: int) -> SimulatedSequence:
         SettingError: a seed below 0.
 
     >>> sequence = simulate(CrowdSettings(frames=50), seed=1)
-    >>> len(sequence), sequence.gt_track_ids.max() > 0
+    >>> len(sequence), bool(sequence.gt_track_ids.max() > 0)
     (50, True)
     """
     if seed < 0:

@@ -1,0 +1,212 @@
+"""Simulated crowds beside real ones: quantiles of motion, size, crowding and occlusion, and how hard tracking them is.
+
+    python benchmarks/simulated_crowds.py --data MOT_ROOT [--regimes dance sport street traffic] [--sequences 12]
+
+MOT_ROOT is that of `mot_sequences`; its training sequences alone are looked at. SportsMOT has no detections: the
+simulated detector `shaky` looks at its truth. Rows, per true box unless said otherwise:
+
+- iou: of an object's boxes on consecutive frames; speed, turn: of its centre in box heights per second, and the change
+  of that (of a quarter of a second) from one quarter of a second to the next.
+- height change, width change: |log ratio| of consecutive frames; aspect: width / height; height: share of the frame's.
+- crowd: objects per frame; overlapped: neighbours with IoU above 0.3; gap: seconds in which a returning object has no
+  true box; between crossings: seconds from one overlap above 0.5 of two objects to their next.
+- score: of detections.
+
+Below each table: matches of the box tracker (preset `adaptive`) that change a track's object, and objects that change
+their track, per 1000.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.association.ground_truth import gt_track_ids
+from trackweave.association.simulation.detector_noise import DETECTORS
+from trackweave.association.simulation.from_truth import detect_truth
+from trackweave.boxes.convert import box_iou
+from trackweave.formats.detections import read_detections
+from trackweave.formats.motchallenge import GroundTruth, MotSequence, read_gmc, read_ground_truth, read_sequence
+from trackweave.mot.frame_context import FrameContext
+from trackweave.mot.tracker import ByteTracker
+from trackweave.samples_from_simulation import crowds
+from trackweave.structures.detections import Detections
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the sibling is found when this is started as a file
+
+from benchmarks.mot_sequences import FOLDERS, SEQUENCES, inputs
+
+REAL: Mapping[str, tuple[str, int | None]] = {
+    "dance": ("dancetrack", None),
+    "sport": ("sportsmot", None),
+    "street": ("mot17-frcnn", 1),
+    "traffic": ("kitti", 3),
+}
+"""Regime → kind of real sequences, and the class whose boxes are compared."""
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+SPORTS_STEP = 4
+"""Of SportsMOT's sequences, every how many is looked at."""
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """A sequence, real or simulated; `frames` gives index, time, camera, detections and their true identities."""
+
+    truth: GroundTruth
+    size: tuple[int, int]
+    fps: float
+    frames: Sequence[tuple[int, float | None, NDArray[np.float64] | None, Detections, NDArray[np.int64]]]
+
+
+def simulated(regime: str, count: int, frames: int) -> Iterator[Crowd]:
+    """Crowds of a regime."""
+    for made in crowds(count * frames, regime=regime, sequence_frames=frames, seed=5):
+        rows = [(f, t, camera, found, found.data["gt_track_id"]) for f, t, camera, found in made]
+        yield Crowd(made.truth, made.size, made.fps, rows)
+
+
+def real(root: Path, kind: str) -> Iterator[Crowd]:
+    """Training sequences of a kind."""
+    if kind != "sportsmot":
+        for sequence, detections in inputs(root, "training", kind, None):
+            table = read_detections(detections, class_column=8 if kind == "kitti" else None, on_bad_item="skip")
+            yield _crowd(sequence, table.at)
+        return
+    for path in sorted((root / "SportsMOT" / SEQUENCES["training"]["SportsMOT"]).iterdir())[::SPORTS_STEP]:
+        sequence = read_sequence(path)
+        found = detect_truth(
+            read_ground_truth(path),
+            DETECTORS["shaky"],
+            size=sequence.known_size(),
+            fps=sequence.known_frame_rate(),
+            length=sequence.known_length(),
+            seed=0,
+            name=sequence.name,
+        )
+        yield _crowd(sequence, found.at)
+
+
+def _crowd(sequence: MotSequence, at: Callable[[int], Detections]) -> Crowd:
+    truth = read_ground_truth(sequence.path)
+    motion = None if sequence.camera_motion is None else read_gmc(sequence.camera_motion)
+    rows = []
+    for frame in range(sequence.known_length()):
+        found = at(frame)
+        camera = motion[frame] if motion is not None and frame < len(motion) else None
+        rows.append((frame, None, camera, found, gt_track_ids(found.xyxy, truth.at(frame))))
+    return Crowd(truth, sequence.known_size(), sequence.known_frame_rate(), rows)
+
+
+def measure(crowd: Crowd, class_id: int | None, values: dict[str, list[NDArray[np.float64]]]) -> None:
+    """Appends what is measured on a crowd."""
+    truth = crowd.truth[crowd.truth.counts & (crowd.truth.track_id >= 0)]
+    truth = truth if class_id is None else truth[truth.class_id == class_id]
+    side = truth.xyxy[:, 2:] - truth.xyxy[:, :2]
+    values["aspect"].append(side[:, 0] / side[:, 1])
+    values["height"].append(side[:, 1] / crowd.size[0])
+    values["score"].append(np.concatenate([found.score for *_, found, _ in crowd.frames]))
+    for track in np.unique(truth.track_id):
+        _measure_track(truth[truth.track_id == track], crowd.fps, values)
+    met: dict[tuple[int, int], int] = {}
+    for frame in np.unique(truth.frame).tolist():
+        here = truth.at(frame)
+        overlap = np.triu(box_iou(here.xyxy, here.xyxy), 1)
+        values["crowd"].append(np.array([len(here)]))
+        values["overlapped"].append((overlap + overlap.T > 0.3).sum(axis=1))
+        for one, other in np.argwhere(overlap > 0.5).tolist():
+            pair = (int(here.track_id[one]), int(here.track_id[other]))
+            if pair in met and frame - met[pair] > 1:
+                values["between crossings"].append(np.array([(frame - met[pair]) / crowd.fps]))
+            met[pair] = frame
+
+
+def _measure_track(track: GroundTruth, fps: float, values: dict[str, list[NDArray[np.float64]]]) -> None:
+    side = track.xyxy[:, 2:] - track.xyxy[:, :2]
+    centre = (track.xyxy[:, 2:] + track.xyxy[:, :2]) / 2
+    step = np.diff(track.frame)
+    values["gap"].append(step[step > 1] / fps)
+    now = np.flatnonzero(step == 1)
+    if not len(now):
+        return
+    low, high = (
+        np.maximum(track.xyxy[now, :2], track.xyxy[now + 1, :2]),
+        np.minimum(track.xyxy[now, 2:], track.xyxy[now + 1, 2:]),
+    )
+    both = np.clip(high - low, 0, None).prod(axis=1)
+    values["iou"].append(both / (side[now].prod(1) + side[now + 1].prod(1) - both))
+    values["speed"].append(np.linalg.norm(centre[now + 1] - centre[now], axis=1) / side[now, 1] * fps)
+    for axis, name in ((1, "height change"), (0, "width change")):
+        values[name].append(np.abs(np.log(side[now + 1, axis] / side[now, axis])))
+    wide = max(1, round(fps / 4))
+    if len(track) > 2 * wide:
+        velocity = (centre[wide:] - centre[:-wide]) / side[:-wide, 1:] * (fps / wide)
+        values["turn"].append(np.linalg.norm(velocity[wide:] - velocity[:-wide], axis=1))
+
+
+def changes(crowd: Crowd) -> tuple[int, int, int]:
+    """Matches with an identity, tracks that change their object, and objects that change their track."""
+    tracker = ByteTracker(frame_rate=crowd.fps, size=crowd.size)
+    shows: dict[int, int] = {}
+    shown_by: dict[int, int] = {}
+    matched = wrong = lost = 0
+    for frame, time, camera, found, true in crowd.frames:
+        tracked = tracker.update(FrameContext(frame, time, camera), found)
+        assert tracked.track_id is not None
+        assert tracked.index is not None
+        for track, identity in zip(tracked.track_id.tolist(), true[tracked.index].tolist(), strict=True):
+            if identity < 0:
+                continue
+            matched += 1
+            wrong += shows.get(track, identity) != identity
+            lost += shown_by.get(identity, track) != track
+            shows[track], shown_by[identity] = identity, track
+    return matched, wrong, lost
+
+
+def table(columns: Mapping[str, Mapping[str, list[NDArray[np.float64]]]]) -> Iterator[str]:
+    """Lines of quantiles, simulated above real."""
+    yield f"| {'':18} | {'':9} | " + " | ".join(f"{q:7.0%}" for q in QUANTILES) + " |"
+    yield "|---|---|" + "--:|" * len(QUANTILES)
+    for name in next(iter(columns.values())):
+        for column, values in columns.items():
+            found = np.concatenate(values[name]) if values[name] else np.zeros(0)
+            numbers = np.quantile(found, QUANTILES) if len(found) else np.full(len(QUANTILES), np.nan)
+            yield f"| {name:18} | {column:9} | " + " | ".join(f"{number:7.3f}" for number in numbers) + " |"
+
+
+def main() -> None:
+    """Prints Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, metavar="MOT_ROOT")
+    parser.add_argument("--regimes", nargs="+", choices=tuple(REAL), default=list(REAL))
+    parser.add_argument("--sequences", type=int, default=12, help="simulated ones per regime")
+    parser.add_argument("--frames", type=int, default=600, help="of each")
+    given = parser.parse_args()
+    for regime in given.regimes:
+        kind, class_id = REAL[regime]
+        columns: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
+        counts: dict[str, NDArray[np.int64]] = {}
+        crowds_of = {"simulated": simulated(regime, given.sequences, given.frames), "real": real(given.data, kind)}
+        for column, found in crowds_of.items():
+            columns[column], counts[column] = defaultdict(list), np.zeros(3, np.int64)
+            for crowd in found:
+                measure(crowd, class_id if regime == "traffic" or column == "real" else None, columns[column])
+                counts[column] += changes(crowd)
+        print(f"\n## {regime}: simulated and real ({FOLDERS.get(kind, ('SportsMOT',))[0]})\n")
+        print("\n".join(table(columns)))
+        for column, (matched, wrong, lost) in counts.items():
+            print(
+                f"\n{column}: {matched} matches; of 1000, {1000 * wrong / matched:.1f} change a track's object, "
+                f"{1000 * lost / matched:.1f} an object's track"
+            )
+
+
+if __name__ == "__main__":
+    main()
