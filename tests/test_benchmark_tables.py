@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-
 from benchmarks.accuracy import COLUMNS, PAGE, RECORD, merged, rendered, with_tables
 from benchmarks.box_accuracy import row_name, rows_of
 
