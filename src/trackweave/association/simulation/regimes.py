@@ -124,13 +124,13 @@ def _dance(draw: _Draw) -> dict[str, Any]:
             spread=spread,
             depth_share=draw.between(0.3, 1.2),
             beat_seconds=draw.scale(0.35, 2.5),
-            stride=draw.scale(0.03, 0.6),
-            own_stride=draw.scale(0.03, 0.35),
+            stride=draw.scale(0.02, 0.4),
+            own_stride=draw.scale(0.02, 0.22),
             own_seconds=draw.scale(0.25, 1.2),
-            change_seconds=draw.scale(1.5, 12),
+            change_seconds=draw.scale(2.0, 20),
             swap_share=draw.between(0.1, 1.0),
-            pose=draw.scale(0.05, 0.5),
-            crouch=draw.scale(0.1, 0.7),
+            pose=draw.scale(0.04, 0.4),
+            crouch=draw.scale(0.06, 0.6),
             crouch_share=draw.between(0, 0.4),
             jump=draw.between(0, 0.3),
             obstacles=draw.one_of(0, 1, weights=(0.85, 0.15)),
@@ -148,7 +148,7 @@ def _dance(draw: _Draw) -> dict[str, Any]:
         "width": 1920,
         "height": 1080,
         "clips": draw.chance(0.8),
-        "detector": draw.one_of("strong", "everything", "shaky", weights=(0.75, 0.1, 0.15)),
+        "detector": draw.one_of("strong", "everything", "shaky", weights=(0.82, 0.08, 0.1)),
     }
 
 
