@@ -157,7 +157,7 @@ def _sport(draw: _Draw) -> dict[str, Any]:
     length, width, players = {
         "hall": (28.0, 15.0, draw.count(8, 14)),
         "pitch": (100.0, 65.0, draw.count(14, 26)),
-        "net": (20.0, 10.0, draw.count(6, 16)),
+        "net": (22.0, 14.0, draw.count(6, 14)),
     }[court]
     distance = {"hall": draw.scale(14, 35), "pitch": draw.scale(45, 100), "net": draw.scale(12, 30)}[court]
     return {
@@ -165,9 +165,9 @@ def _sport(draw: _Draw) -> dict[str, Any]:
             players=players,
             field_length=length,
             field_width=width,
-            speed=draw.between(4.0, 8.0),
+            speed=draw.between(3.0, 7.0),
             acceleration=draw.scale(3.0, 10.0),
-            crowding=draw.between(0.1, 0.8),
+            crowding=draw.between(0.1, 0.8 if court != "net" else 0.3),
             marking=draw.between(0.0, 0.8) if court != "net" else 0.0,
             wander=draw.scale(0.8, 4.0),
             ball_seconds=draw.scale(0.8, 4.0),
@@ -176,9 +176,9 @@ def _sport(draw: _Draw) -> dict[str, Any]:
         "camera": CameraSettings(
             height=distance * draw.scale(0.15, 0.5),
             distance=distance,
-            person_height=draw.scale(0.06, 0.14) if court == "pitch" else draw.scale(0.09, 0.27),
+            person_height=draw.scale(0.07, 0.18) if court == "pitch" else draw.scale(0.09, 0.27),
             follow=draw.one_of(0.0, draw.between(0.7, 1.0), weights=(0.15, 0.85)),
-            follow_seconds=draw.scale(0.3, 1.5),
+            follow_seconds=draw.scale(0.5, 2.0),
             zoom=draw.scale(0.02, 0.2) if draw.chance(0.5) else 0.0,
             **_hand(draw, told=0.2, weights=(0.55, 0.4, 0.05)),
         ),
@@ -196,7 +196,7 @@ def _street(draw: _Draw) -> dict[str, Any]:
     moves = draw.chance(0.45)
     return {
         "motion": StreamMotion(
-            people=draw.scale(4, 40),
+            people=draw.scale(4, 35),
             near=near,
             far=far,
             speed=draw.between(0.9, 1.6),
