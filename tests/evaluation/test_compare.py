@@ -9,9 +9,11 @@ import pytest
 from tests.box_worlds import write_lines
 from tests.evaluation.crowd import mot_lines, result, truth, write_crowd
 from trackweave.errors import InputError
+from trackweave.evaluation.combining import combined, combiner
 from trackweave.evaluation.compare import Comparison, compare
 from trackweave.evaluation.evaluate import Regime, evaluate_regimes
 from trackweave.evaluation.scores import Evaluation
+from trackweave.evaluation.trackeval_metrics import TrackEval
 
 pytest.importorskip("trackeval")
 
@@ -56,6 +58,12 @@ def test_counts_are_summed_not_averaged(both: tuple[Evaluation, Evaluation]) -> 
     assert pedestrians["MOTA"].one != np.mean([scores["MOTA"] for scores in one.sequences.values()])
     switches = sum(scores["IDSW"] for scores in other.sequences.values())
     assert pedestrians["IDSW"].other == switches
+
+
+def test_a_draw_is_combined_like_any_sequences(both: tuple[Evaluation, Evaluation]) -> None:
+    scores, trackeval = both[0].regimes[0].classes[0].sequences, TrackEval(both[0].regimes[0].metrics)
+    drawn = ["a", "c", "c", "f"]
+    assert combiner(scores, trackeval)(drawn) == combined([scores[name] for name in drawn], trackeval)
 
 
 def test_a_draw_is_paired(both: tuple[Evaluation, Evaluation]) -> None:

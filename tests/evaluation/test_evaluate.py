@@ -193,6 +193,14 @@ def test_numbers_of_a_result_against_names_of_kitti(tmp_path: Path) -> None:
         evaluate(pred, gt, EvaluationSettings(classes=("boat=3",)))
 
 
+def test_regions_of_a_kitti_result_are_no_tracks(tmp_path: Path) -> None:
+    region = "0 -1 DontCare -1 -1 -10 5 6 70 80 -1 -1 -1 0 0 0 0"
+    gt = write_lines(tmp_path / "0001.txt", [*kitti_lines(truth(2), {1: "Car"}), region])
+    for settings in (EvaluationSettings(), EvaluationSettings(class_agnostic=True)):
+        combined = evaluate(gt, gt, settings).classes[0].combined
+        assert (combined["HOTA"], combined["CLR_FP"]) == (1, 0)
+
+
 def test_one_sequence_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tables: list[weakref.ref[object]] = []
 

@@ -7,15 +7,15 @@ recomputed from the counts of its sequences.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from trackweave.errors import InputError
-from trackweave.evaluation.combining import combined
-from trackweave.evaluation.scores import SCHEMA_VERSION, ClassScores, Evaluation, RegimeScores, Scores
+from trackweave.evaluation.combining import combiner
+from trackweave.evaluation.scores import SCHEMA_VERSION, ClassScores, Evaluation, RegimeScores
 from trackweave.evaluation.trackeval_metrics import TrackEval
 
 COMPARED = ("HOTA", "DetA", "AssA", "MOTA", "IDF1", "IDSW", "Frag", "J&F", "J-Mean", "F-Mean")
@@ -178,11 +178,11 @@ def _class_comparison(
     trackeval = TrackEval(regime.metrics)
     names = [name for name in COMPARED if name in one.combined and name in other.combined]
     sequences = list(one.sequences)
-    sides: list[Mapping[str, Scores]] = [one.sequences, other.sequences]
+    sides = [combiner(side.sequences, trackeval) for side in (one, other)]
     draws = np.zeros((resamples, len(names)))
     for n in range(resamples if len(sequences) > 1 else 0):
         drawn = [sequences[k] for k in generator.integers(0, len(sequences), len(sequences))]
-        first, second = (combined([side[name] for name in drawn], trackeval) for side in sides)
+        first, second = (side(drawn) for side in sides)
         draws[n] = [second[name] - first[name] for name in names]
     tail = (1 - confidence) / 2
     lows, highs = np.quantile(draws, [tail, 1 - tail], axis=0)

@@ -154,6 +154,7 @@ class _Walk:
         truth = self._truth.at(frame, with_masks=by_masks)
         tracks = self._tracks.at(frame, with_masks=by_masks)
         where = place(self._tracks, frame)
+        tracks = tracks[(tracks.ids >= 0) | tracks.counts]  # regions without identity, such as KITTI's DontCare
         if len(tracks) and tracks.ids.min() < 0:
             raise InputError(f"{where}: a track id below 0: these are detections, not tracks")
         self._missing += tracks.is_missing

@@ -100,6 +100,7 @@ def roles(protocol: Protocol, truth: FrameItems, target: Target) -> Roles:
         distractors = MOT17_DISTRACTORS if protocol is Protocol.mot17 else MOT20_DISTRACTORS
         return Roles(counts & (classes == PEDESTRIAN), nobody | True, np.isin(classes, distractors), nobody)
     if protocol is Protocol.kitti:
+        of_class = of_class & counts
         like = of_class if target.neighbour is None else of_class | (classes == target.neighbour)
         return Roles(of_class & ~truth.is_hard, like, like & (truth.is_hard | ~of_class), ~counts)
     scored = of_class & counts

@@ -88,6 +88,22 @@ class TrackEval:
         """Several sequences as one, from their counts."""
         return self._join(scores, lambda metric, parts: metric.combine_sequences(parts))
 
+    def combiner(self, scores: Mapping[str, Scores]) -> Callable[[Sequence[str]], Scores]:
+        """`combined` for many draws of the same sequences, by name, one perhaps several times."""
+        known = [
+            (metric, {name: _results(metric, found) for name, found in scores.items()}) for metric in self._metrics
+        ]
+
+        def combine(drawn: Sequence[str]) -> Scores:
+            return _scores(
+                [
+                    (metric, metric.combine_sequences({n: by[name] for n, name in enumerate(drawn)}))
+                    for metric, by in known
+                ]
+            )
+
+        return combine
+
     def all_classes(self, scores: Sequence[Scores]) -> Scores:
         """Several classes as one, from their counts."""
         return self._join(scores, lambda metric, parts: metric.combine_classes_det_averaged(parts))
