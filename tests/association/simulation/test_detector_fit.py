@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from trackweave.association.simulation.detector_fit import fit_detector, fit_sequence
 from trackweave.association.simulation.detector_noise import DETECTORS, DetectorNoise
@@ -23,6 +24,11 @@ def made_by(detector: str, regime: str, frames: int = 900) -> SimulatedSequence:
     return simulate(how.model_copy(update={"skips": 0.0, "time_jitter": 0.0}), 3)
 
 
+def chance(noise: DetectorNoise, visible: float) -> float:
+    """That a large object is found."""
+    return float(noise.recall * expit((visible - noise.half_visibility) / noise.visibility_softness))
+
+
 def fitted(made: SimulatedSequence) -> DetectorNoise:
     table = DetectionTable(made.frame, made.xyxy, made.score, made.class_id)
     return fit_detector(table, made.truth, fps=made.fps, length=len(made))
@@ -33,7 +39,8 @@ def test_numbers_come_back(detector: str, regime: str) -> None:
     known = DETECTORS[detector]
     found = fitted(made_by(detector, regime))
     assert found.recall == pytest.approx(known.recall, abs=0.05)
-    assert found.half_visibility == pytest.approx(known.half_visibility, abs=0.25)
+    for visible in (0.4, 0.6, 0.9):  # suppressed and melted boxes count as missed: the hidden come out worse
+        assert chance(found, visible) == pytest.approx(chance(known, visible), abs=0.12)
     assert found.score == pytest.approx(known.score, abs=0.4)
     assert found.floor == pytest.approx(known.floor, abs=0.05)
     assert found.jitter == pytest.approx(known.jitter, rel=0.25)

@@ -155,5 +155,7 @@ def test_misuse_is_told_in_one_line() -> None:
         CrowdSettings.from_json('{"motion": {"kind": "chess"}}', source="crowd.json")
     with pytest.raises(InputError, match=r"frames: .* greater than or equal to 1"):
         CrowdSettings.from_json('{"frames": 0}')
+    with pytest.raises(InputError, match="near ≤ far"):
+        CrowdSettings.from_json('{"motion": {"kind": "stream", "near": 30, "far": 5}}')
     with pytest.raises(InputError, match="Invalid JSON"):
         CrowdSettings.from_json("{")

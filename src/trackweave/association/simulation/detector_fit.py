@@ -34,7 +34,8 @@ def fit_detector(
     """A detector that errs like the one that made these detections.
 
     Every number is a moment or a quantile of matched or unmatched boxes, but recall, which is a maximum-likelihood fit.
-    Boxes that miss their object by more than IoU 0.5 count as missed and false, so large errors come out smaller.
+    Boxes that miss their object by more than IoU 0.5, were suppressed or melted with another count as missed: recall of
+    the mostly hidden comes out lower than it is, and large errors smaller.
 
     Args:
         detections: of one sequence.

@@ -68,7 +68,7 @@ class DanceMotion(BaseModel):
             lift=bounce * self.jump,
             class_id=np.full(n, PERSON, np.int64),
         )
-        hidden = obstacles(rng, steps, self.obstacles, near=2.0, far=camera.distance - self.spread, reach=0.4)
+        hidden = obstacles(rng, steps, self.obstacles, near=2.0, far=max(2.0, camera.distance - self.spread), reach=0.4)
         focus = np.column_stack([x.mean(1), z.mean(1)])
         path = camera_path(rng, camera, size, steps, dt, focus)
         return (dancers if hidden is None else Actors.concat([dancers, hidden])), path

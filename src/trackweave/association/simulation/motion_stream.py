@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trackweave.association.simulation.actors import CYCLIST, PERSON, Actors, headings, obstacles
 from trackweave.association.simulation.camera import CameraPath, CameraSettings, camera_path
@@ -32,6 +32,12 @@ class StreamMotion(BaseModel):
     group: float = Field(default=1.6, ge=1, le=10, description="people who walk together, on average")
     cyclists: float = Field(default=0.0, ge=0, le=1, description="share of cyclists")
     obstacles: int = Field(default=2, ge=0, le=50, description="posts, trees and signs between them and the camera")
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> StreamMotion:
+        if self.near > self.far:
+            raise ValueError("near ≤ far, or there is no room for people")
+        return self
 
     def enact(
         self, rng: np.random.Generator, camera: CameraSettings, size: tuple[int, int], steps: int, dt: float

@@ -43,7 +43,9 @@ class TrafficMotion(BaseModel):
     ) -> tuple[Actors, CameraPath]:
         """The street, and the camera on its way."""
         path = camera_path(rng, camera, size, steps, dt)
-        walk = StreamMotion(people=self.people, near=6.0, far=min(self.far, 40.0), ways=3, cyclists=0.15, obstacles=0)
+        walk = StreamMotion(
+            people=self.people, near=min(6.0, self.far / 2), far=min(self.far, 40.0), ways=3, cyclists=0.15, obstacles=0
+        )
         parts = [
             *cast(
                 path, lambda: self._cars(rng, path, 96, steps, dt, parked=True), self.vehicles * self.parked, self.far
