@@ -76,3 +76,18 @@ def test_misuse() -> None:
         list(crowds(0))
     with pytest.raises(SettingError, match="seed: -1, at least 0"):
         list(crowds(10, seed=-1))
+
+
+def test_classes_of_the_truth_are_read_from_the_detections(tmp_path: Path) -> None:
+    """Cars and people: a detection that is called by the other's class is given nobody's identity."""
+    simulate_samples(None, frames=60, mot=tmp_path / "mot", regime="traffic", detector=DETECTORS["perfect"], seed=9)
+    (folder,) = (tmp_path / "mot").iterdir()
+    file = folder / "det" / "det.txt"
+    truth = folder / "gt" / "gt.txt"
+    truth.write_text(truth.read_text() + "1,-1,5,5,20,20,0,13,0\n")  # a region that shows nobody, as in KITTI's
+    (right,) = build_samples([folder], tmp_path / "right", embed_dim=4)
+    rows = [line.split(",") for line in file.read_text().splitlines()]
+    file.write_text("".join(",".join([*row[:7], "4", *row[8:]]) + "\n" for row in rows))
+    (wrong,) = build_samples([folder], tmp_path / "wrong", embed_dim=4)
+    assert right.identified > 0.9 * right.detections
+    assert wrong.identified < 0.5 * right.identified

@@ -75,3 +75,18 @@ def test_no_other_assignment_overlaps_more(seed: int, n: int, m: int) -> None:
     square[:n, :m] = overlap
     best = max(square[np.arange(len(square)), list(order)].sum() for order in permutations(range(len(square))))
     assert overlap[matched, found[matched] - 10].sum() == pytest.approx(best)
+
+
+def test_another_class_shows_nobody_that_was_asked_for() -> None:
+    boxes = np.array([[0, 0, 4, 8], [20, 0, 24, 8], [40, 0, 44, 8]], np.float32)
+    truth = GroundTruth(
+        np.zeros(3, np.int64),
+        np.array([5, 6, 7]),
+        boxes,
+        np.ones(3, np.bool_),
+        np.array([3, 1, -1]),
+        np.ones(3, np.float32),
+    )
+    assert gt_track_ids(boxes, truth).tolist() == [5, 6, 7]
+    assert gt_track_ids(boxes, truth, class_id=np.array([3, 3, 3])).tolist() == [5, -1, 7]
+    assert gt_track_ids(boxes, truth, class_id=np.array([-1, -1, 1])).tolist() == [5, 6, 7]
