@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from trackweave.errors import PredictorError
 from trackweave.masks.packed import PackedMasks
+from trackweave.structures.warning import RunWarning
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +107,23 @@ class PromptedSession:
         """See `PredictorSession.add_box`."""
         self._book.add_box(frame, obj_id, box)
 
+    def retire(self, before: int) -> None:
+        """See `PredictorSession.retire`; nothing is kept per frame."""
+        return
+
     def reset(self) -> None:
         """See `PredictorSession.reset`."""
         self._book.clear()
+
+    @property
+    def remarks(self) -> Sequence[RunWarning]:
+        """See `PredictorSession.remarks`."""
+        return ()
+
+    @property
+    def counters(self) -> Mapping[str, float]:
+        """See `PredictorSession.counters`."""
+        return {}
 
     def close(self) -> None:
         """See `PredictorSession.close`; there is nothing to release here."""
