@@ -2,7 +2,7 @@
 
 A `VideoPredictor` is the recipe (model, weights, options); a `PredictorSession` is one run of it over one video and
 owns everything that is computed per frame (image features, optical flow). The session outlives prompt batches and
-levels, so nothing is computed twice: `reset` forgets objects, never frames.
+levels, so nothing is computed twice: `finish` and `reset` forget objects, never frames; `retire` lets frames go.
 
 Objects first prompted on the same frame form a *cohort*; `propagate(start)` moves that cohort and no other.
 """
@@ -71,6 +71,11 @@ class PredictorSession(Protocol):
         Raises:
             PredictorError: no object was first prompted on `start`.
         """
+
+    def finish(self, start: int) -> None:
+        """Promises that the cohort first prompted on `start` will not be moved again: its objects and their prompts
+        are forgotten, so that memory does not grow with the number of cohorts. Afterwards another cohort may be
+        prompted on that frame, and ids may be used again. Without such a cohort nothing happens."""
 
     def retire(self, before: int) -> None:
         """Promises that no frame below position `before` will be visited again, by any cohort to come: what was

@@ -86,6 +86,11 @@ class PromptBook:
         """All prompts of one object by frame."""
         return self._prompts[obj_id]
 
+    def forget(self, start: int) -> None:
+        """Forgets the objects first prompted on `start` and all their prompts; nothing happens when there is none."""
+        for obj_id in [obj_id for obj_id, frame in self._start.items() if frame == start]:
+            del self._start[obj_id], self._prompts[obj_id]
+
     def clear(self) -> None:
         """Forgets everything."""
         self._prompts.clear()
@@ -96,7 +101,7 @@ class PromptedSession:
     """The part of a `PredictorSession` that only keeps prompts; a backend adds `propagate`."""
 
     def __init__(self, length: int, size: tuple[int, int]) -> None:
-        self._length = length
+        self._length, self._size = length, size
         self._book = PromptBook(length, size)
 
     def add_mask(self, frame: int, obj_id: int, mask: NDArray[np.bool_]) -> None:
@@ -106,6 +111,10 @@ class PromptedSession:
     def add_box(self, frame: int, obj_id: int, box: NDArray[np.float32]) -> None:
         """See `PredictorSession.add_box`."""
         self._book.add_box(frame, obj_id, box)
+
+    def finish(self, start: int) -> None:
+        """See `PredictorSession.finish`."""
+        self._book.forget(start)
 
     def retire(self, before: int) -> None:
         """See `PredictorSession.retire`; nothing is kept per frame."""

@@ -71,6 +71,10 @@ class FlowSession:
         path = walk(start, self._length, reverse, max_frames)
         return self._propagate(cohort, path)
 
+    def finish(self, start: int) -> None:
+        """See `PredictorSession.finish`; flows and features stay."""
+        self._book.forget(start)
+
     def retire(self, before: int) -> None:
         """See `PredictorSession.retire`; the analysis is bounded by its settings, so there is nothing to do."""
         return
