@@ -45,4 +45,3 @@ class SamSettings(BaseModel):
     stop_after_absent: int = Field(
         default=0, ge=0, description="A direction ends for an object that was absent on so many frames; 0 = never."
     )
-    seed: int = Field(default=0, ge=0, description="Of every random number that a model draws.")
