@@ -8,7 +8,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trackweave.predictors.sam.transformers_model import TransformersModel
+from trackweave.predictors.sam.loading import load_transformers
+from trackweave.predictors.sam.predictor import SamPredictor
+from trackweave.predictors.sam.settings import SamSettings
+from trackweave.predictors.sam.transformers_model import TransformersModel, TransformersPass
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+class EdgeTamPredictor(SamPredictor):
+    """See `VideoPredictor`.
+
+    Args:
+        settings: how to run it, and where its weights are.
+        model: an `EdgeTamVideoModel` that is loaded already; None = loaded as the settings say.
+
+    Raises:
+        MissingExtraError: torch or transformers is not installed.
+        PredictorUnavailable: no weights, weights of something else, or a device that is not there.
+    """
+
+    def __init__(self, settings: SamSettings | None = None, *, model: Any = None) -> None:
+        how = settings or SamSettings()
+        loaded = load_transformers("edgetam", "EdgeTamVideoModel", how) if model is None else model
+        super().__init__(
+            EdgeTamModel(loaded, "edgetam", mean=MEAN, std=STD),
+            loaded.vision_encoder,
+            lambda frames, size, prompts: TransformersPass(loaded, frames, size, prompts),
+            how,
+        )
 
 
 class EdgeTamModel(TransformersModel):

@@ -17,12 +17,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from trackweave.predictors.sam.loading import load_meta
 from trackweave.predictors.sam.model import Entry, Features, MemoryView, Outcome
 from trackweave.predictors.sam.preprocessing import image_to_pixels
 from trackweave.predictors.sam.stock import Prompts
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+
+
+class Sam2Predictor(SamPredictor):
+    """See `VideoPredictor`.
+
+    Args:
+        settings: how to run it, and where its weights and its configuration are.
+        model: a `SAM2VideoPredictor` that is loaded already; None = loaded as the settings say.
+
+    Raises:
+        MissingExtraError: torch or the package is not installed.
+        PredictorUnavailable: no weights, weights of something else, or a device that is not there.
+    """
+
+    def __init__(self, settings: SamSettings | None = None, *, model: Any = None) -> None:
+        how = settings or SamSettings()
+        loaded = load_meta(how) if model is None else model
+        super().__init__(
+            MetaModel(loaded),
+            loaded.image_encoder,
+            lambda frames, size, prompts: MetaPass(loaded, frames, size, prompts),
+            how,
+        )
 
 
 class MetaModel:

@@ -29,8 +29,8 @@ class ObjectMemory:
         self.tracked[frame] = entry
 
     def keep_side(self, start: int, frame: int) -> None:
-        """Notes a forward pass's entry for the backward pass from the same start."""
-        ahead = frame - start
+        """Notes a forward pass's entry for the backward pass from the same start, if there is anything behind it."""
+        ahead = frame - start if start > 0 else 0
         # The backward pass first stands at start − 1, one frame further away.
         if 0 < ahead < self._model.memory_frames:
             self.side[frame] = self.tracked[frame]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,8 +16,6 @@ PIXELS_AT_ONCE = 1 << 24
 
 def pack_logits(logits: Tensor, height: int, width: int) -> PackedMasks:
     """Masks of frame size: bilinear enlargement, then everything above 0.
-
-    Bits are packed on the device, so that an eighth of a byte per pixel crosses the bus.
 
     Args:
         logits: `(B, 1, h, w)`.
@@ -33,10 +32,13 @@ def pack_logits(logits: Tensor, height: int, width: int) -> PackedMasks:
     return PackedMasks(packed, height, width)
 
 
-def _pack(masks: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _pack(masks: Tensor) -> NDArray[np.uint8]:
     """`(B, n)` bool → `(B, ceil(n/8))` uint8, first pixel in the highest bit as `numpy.packbits` has it."""
-    if masks.device.type == "cpu":
-        return np.packbits(masks.numpy(), axis=1)
+    return np.packbits(masks.numpy(), axis=1) if masks.device.type == "cpu" else pack_there(masks).cpu().numpy()
+
+
+def pack_there(masks: Tensor) -> Tensor:
+    """The same on the device where the masks are: an eighth of them crosses the bus."""
     padded = functional.pad(masks.to(torch.uint8), (0, -masks.shape[1] % 8))
     weights = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=masks.device)
-    return (padded.view(len(masks), -1, 8) * weights).sum(dim=2, dtype=torch.uint8).cpu().numpy()
+    return (padded.view(len(masks), -1, 8) * weights).sum(dim=2, dtype=torch.uint8)

@@ -172,7 +172,8 @@ class TransformersModel:
     def _pointer(self, token: Tensor, there: Tensor) -> Tensor:
         pointer = self.model.object_pointer_proj(token)
         seen = there.to(pointer.dtype)
-        return seen * pointer + (1 - seen) * self.model.no_object_pointer
+        soft: Tensor = seen * pointer + (1 - seen) * self.model.no_object_pointer
+        return soft
 
     def _enlarge(self, low: Tensor) -> Tensor:
         size = (self.image_size, self.image_size)
