@@ -19,7 +19,9 @@ from torch.nn import functional
 
 from trackweave.predictors.sam.loading import load_meta
 from trackweave.predictors.sam.model import Entry, Features, MemoryView, Outcome
+from trackweave.predictors.sam.predictor import SamPredictor
 from trackweave.predictors.sam.preprocessing import image_to_pixels
+from trackweave.predictors.sam.settings import SamSettings
 from trackweave.predictors.sam.stock import Prompts
 
 MEAN = (0.485, 0.456, 0.406)
@@ -76,6 +78,11 @@ class MetaModel:
         return image_to_pixels(
             image, self.image_size, MEAN, STD, how="pil-bicubic", device=self.device, dtype=self.dtype
         )
+
+    def box_input(self, box: NDArray[np.float32], frame_size: tuple[int, int]) -> Tensor:
+        """See `SamModel`."""
+        height, width = frame_size
+        return torch.from_numpy(np.array(box, np.float32)) / torch.tensor([width, height] * 2) * self.image_size
 
     def encode(self, pixels: Tensor) -> Features:
         """See `SamModel`; maps are `(h·w, 1, C)`, position encodings are constants and kept once."""

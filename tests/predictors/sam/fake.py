@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,6 +43,9 @@ class FakeModel:
 
     def pixels(self, image: Any) -> Tensor:
         return torch.from_numpy(image.astype("float32")).mean(dim=(0, 1))[None]
+
+    def box_input(self, box: Any, frame_size: tuple[int, int]) -> Tensor:
+        return torch.from_numpy(box / np.array([*frame_size[::-1], *frame_size[::-1]], np.float32) * self.image_size)
 
     def encode(self, pixels: Tensor) -> Features:
         self.encoded[int(pixels[0, 0].round())] += 1  # the first channel of `video` is the frame's number

@@ -68,7 +68,7 @@ def test_what_is_there_is_right_and_bounded(actions: list[tuple[str, int]], limi
             order = [known for known in order if known >= frame]
         order = order[max(0, len(order) - sum(limits)) :] if sum(limits) else []
         assert kept.frames == sorted(order)
-        assert all(used <= limit * BYTES for used, limit in zip(kept.used, [x for x in limits], strict=False))
+        assert all(used <= limit * BYTES for used, limit in zip(kept.used, limits, strict=False))
     kept.close()
 
 

@@ -235,7 +235,7 @@ def test_a_session_that_is_closed_meanwhile() -> None:
 
 
 class TestStop:
-    GONE = {frame: {1} for frame in range(12, 20)} | {frame: {0, 1, 2} for frame in range(20, 40)}  # noqa: RUF012
+    GONE = {frame: {1} for frame in range(12, 20)} | {frame: {0, 1, 2} for frame in range(20, 40)}
 
     def run(self, stop: int, **how: object) -> tuple[SamSession, FakeModel, list[FramePrediction]]:
         model = FakeModel(absent=self.GONE)

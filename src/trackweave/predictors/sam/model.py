@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, device, dtype
 
 Features = tuple[Tensor, ...]
@@ -62,8 +64,11 @@ class SamModel(Protocol):
     pointer_frames: int
     pointer_keys: frozenset[str]
 
-    def pixels(self, image: Any) -> Tensor:
+    def pixels(self, image: NDArray[np.uint8]) -> Tensor:
         """`(H, W, 3)` uint8 RGB → `(1, 3, S, S)` normalised on the device, exactly as upstream does."""
+
+    def box_input(self, box: NDArray[np.float32], frame_size: tuple[int, int]) -> Tensor:
+        """`(4,)` xyxy in pixels of a frame `(H, W)` → `(4,)` xyxy in pixels of the input, rounded as upstream does."""
 
     def encode(self, pixels: Tensor) -> Features:
         """The image encoder: the one expensive step per frame."""

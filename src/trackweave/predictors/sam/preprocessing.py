@@ -98,7 +98,7 @@ def _resized_by_pil(image: NDArray[np.uint8], size: int) -> Tensor:
 
 def _resized_by_torch(image: NDArray[np.uint8], size: int) -> Tensor:
     """`(3, S, S)` uint8; torchvision hands bytes to the same kernel."""
-    planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    planes = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]  # a copy: torch refuses what is read-only
     if planes.shape[-2:] == (size, size):
         return planes[0]
     return functional.interpolate(planes, size=(size, size), mode="bilinear", align_corners=False, antialias=True)[0]

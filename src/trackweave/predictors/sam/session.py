@@ -32,7 +32,7 @@ from trackweave.predictors.sam.feature_store import DiskTier, FeatureStore, Memo
 from trackweave.predictors.sam.memory import ObjectMemory, join_objects, select_objects
 from trackweave.predictors.sam.model import Entry, Features, Outcome, SamModel
 from trackweave.predictors.sam.packing import pack_logits
-from trackweave.predictors.sam.preprocessing import box_to_input, mask_to_input
+from trackweave.predictors.sam.preprocessing import mask_to_input
 from trackweave.predictors.sam.settings import SamSettings
 from trackweave.structures.warning import RunWarning
 
@@ -233,7 +233,7 @@ class SamSession(PromptedSession):
             masks = torch.cat([self._mask_input(p, frame) for p in prompts if p.box is None])
             parts.append(self._run(self._model.prompt_masks, features, masks.to(self._model.device)))
         if boxed.any():
-            boxes = [box_to_input(p.box, self._size, self._model.image_size) for p in prompts if p.box is not None]
+            boxes = [self._model.box_input(p.box, self._size) for p in prompts if p.box is not None]
             parts.append(self._run(self._model.prompt_boxes, features, torch.stack(boxes).to(self._model.device)))
         if len(parts) == 1:
             return parts[0]

@@ -56,7 +56,8 @@ class TransformersModel:
         self._image_position: Tensor | None = None
         self._memory_position: Tensor | None = None
         self._decoder_position: Tensor | None = None
-        model.memory_attention.register_forward_hook(_objects_first)
+        if _objects_first not in model.memory_attention._forward_hooks.values():  # a model may be wrapped twice
+            model.memory_attention.register_forward_hook(_objects_first)
 
     # --- frames --------------------------------------------------------------------------------------------------
 
@@ -71,6 +72,10 @@ class TransformersModel:
             device=self.device,
             dtype=self.dtype,
         )
+
+    def box_input(self, box: NDArray[np.float32], frame_size: tuple[int, int]) -> Tensor:
+        """See `SamModel`."""
+        return box_to_input(box, frame_size, self.image_size)
 
     def encode(self, pixels: Tensor) -> Features:
         """See `SamModel`; maps are `(h·w, 1, C)`, the first two already projected for the mask head."""
