@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def run(
     *,
     reach: int | None = None,
     length: int = LENGTH,
-    **settings: object,
+    **settings: Any,
 ) -> list[FramePrediction]:
     session = predictor(name, **settings).open(video(length))
     for k, how in objects.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,15 +42,15 @@ def box(k: int) -> np.ndarray:
     return np.array([k, k + 1, k + 9, k + 11], np.float32)
 
 
-def session(model: FakeModel | None = None, length: int = 30, **how: object) -> SamSession:
-    return SamSession(model or FakeModel(), video(length), SamSettings(**how))  # type: ignore[arg-type]
+def session(model: FakeModel | None = None, length: int = 30, **how: Any) -> SamSession:
+    return SamSession(model or FakeModel(), video(length), SamSettings(**how))
 
 
 def both_ways(one: PredictorSession, start: int, reach: int | None = None) -> list[FramePrediction]:
     return [p for reverse in (False, True) for p in one.propagate(start, reverse=reverse, max_frames=reach)]
 
 
-def alone(k: int, start: int, reach: int | None = None, **how: object) -> list[FramePrediction]:
+def alone(k: int, start: int, reach: int | None = None, **how: Any) -> list[FramePrediction]:
     """Object k in a session of its own."""
     one = session(**how)
     prompt(one, start, k)
@@ -137,6 +138,18 @@ def test_memory_does_not_grow_with_the_video(monkeypatch: pytest.MonkeyPatch) ->
             sizes.clear()
             assert not one._forward_done
         assert largest[0] == largest[1]
+
+
+def test_a_finished_cohort_leaves_nothing() -> None:
+    one = session()
+    one.add_mask(9, 1, mask(1))
+    list(one.propagate(9))
+    one.finish(9)
+    assert not one._forward_done
+    one.add_mask(9, 1, mask(4))
+    other = session()
+    other.add_mask(9, 1, mask(4))
+    assert_same(list(one.propagate(9, reverse=True)), list(other.propagate(9, reverse=True)))
 
 
 def test_each_frame_is_encoded_once_for_all_cohorts_and_directions() -> None:
@@ -237,7 +250,7 @@ def test_a_session_that_is_closed_meanwhile() -> None:
 class TestStop:
     GONE = {frame: {1} for frame in range(12, 20)} | {frame: {0, 1, 2} for frame in range(20, 40)}
 
-    def run(self, stop: int, **how: object) -> tuple[SamSession, FakeModel, list[FramePrediction]]:
+    def run(self, stop: int, **how: Any) -> tuple[SamSession, FakeModel, list[FramePrediction]]:
         model = FakeModel(absent=self.GONE)
         one = session(model, length=40, stop_after_absent=stop, **how)
         for k in (0, 1, 3):

@@ -137,7 +137,7 @@ def build_meta(config: Path) -> Any:
             OmegaConf.update(found, f"model.{key}", value, force_add=True)
         if _holes_can_be_filled():
             OmegaConf.update(found, "model.fill_hole_area", 8, force_add=True)
-        return instantiate(found["model"], _recursive_=True)
+        return instantiate(OmegaConf.select(found, "model"), _recursive_=True)
     except (OSError, YAMLError, OmegaConfBaseException, InstantiationException, TypeError, AttributeError) as error:
         reason = str(error).strip().split("\n")[0]
         raise PredictorUnavailable(f"{config}: not a configuration of SAM 2 ({reason})") from error

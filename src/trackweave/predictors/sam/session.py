@@ -138,6 +138,11 @@ class SamSession(PromptedSession):
         self._check_open()
         return self._propagate(self._book.cohort(start), walk(start, self._length, reverse, max_frames), reverse)
 
+    def finish(self, start: int) -> None:
+        """See `PredictorSession.finish`; features stay."""
+        super().finish(start)
+        self._forward_done.pop(start, None)
+
     def retire(self, before: int) -> None:
         """See `PredictorSession.retire`."""
         self._store.retire(before)
