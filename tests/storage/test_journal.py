@@ -150,11 +150,7 @@ def test_a_newer_schema_is_refused_and_left_as_it_is(tmp_path: Path, monkeypatch
 
 def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
     path = tmp_path / "level_2.cohorts"
-    with (
-        CohortJournal(path, "k") as spool,
-        pytest.raises(RunFolderError, match="another process is working on this run"),
-    ):
-        put(spool, 0, [1])
+    with CohortJournal(path, "k"), pytest.raises(RunFolderError, match="another process is working on this run"):
         CohortJournal(path, "other")
     with CohortJournal(path, "k") as spool:  # the refused one has not touched it
         assert spool.committed == []
@@ -211,8 +207,8 @@ def test_removing_leaves_nothing(tmp_path: Path) -> None:
 def test_the_disk_is_asked_now_and_then_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     now = [0.0]
-    monkeypatch.setattr(journal_file.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(journal_file.os, "fsync", asked.append)
+    monkeypatch.setattr("trackweave.storage.journal.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("trackweave.storage.journal.os.fsync", asked.append)
     with CohortJournal(tmp_path / "level_2.cohorts", "k") as spool:
         for second in range(12):
             now[0] = float(second)
