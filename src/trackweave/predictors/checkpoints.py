@@ -18,7 +18,7 @@ class Backend:
         name: on the command line.
         target: `module:class` of the predictor.
         packages: what has to be importable → the extra that brings it.
-        model_types: `model_type` of the configurations that it takes; empty for Meta's package, which reads `.pt` files.
+        model_types: `model_type` of the configurations that it takes; empty for Meta's package, which reads `.pt`.
         image_size: side of its square input in the published checkpoints, pixels.
         stride: pixels of the input per place of its coarsest features.
     """

@@ -125,7 +125,7 @@ def weights_asked_for(backend: str, asked: Path, environment: Mapping[str, str] 
     """
     how, path = BACKENDS[backend], asked.expanduser()
     if path.exists():
-        return _at(how, path, "--weights")
+        return _at(how, path, "named")
     name = asked.as_posix()
     known = checkpoint_called(name)
     folder = weights_folder(environment)
@@ -239,9 +239,10 @@ def _check_sizes(backend: Backend, folder: Path) -> None:
     }
     for name, side in places.items():
         if size is None or _square(side) != size // backend.stride:
+            wanted = "one side" if size is None else f"{size // backend.stride} places a side"
             raise PredictorUnavailable(
-                f"{folder / CONFIG}: weights for another image size: image_size {config.get('image_size')} needs {name} "
-                f"of {'?' if size is None else size // backend.stride}, not {side}"
+                f"{folder / CONFIG}: weights for another image size: image_size {config.get('image_size')} goes with "
+                f"{wanted}, but {name} is {side}"
             )
 
 

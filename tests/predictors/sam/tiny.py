@@ -1,7 +1,7 @@
 """Tiny random models of the SAM 2 family: the real classes with a thousandth of the weights, always the same.
 
-Each takes square input of `image_size` pixels (SAM 3's tracker has patches of 14, so 56 instead of 64) and a fraction of
-a second per object-frame on one core. Objects count as present: random weights would often call them absent.
+Each takes square input of `image_size` pixels (SAM 3's tracker has patches of 14, so 56 instead of 64) and about 0.02 s
+per object-frame on one core. Objects count as present: random weights would often call them absent.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+import torch
+import transformers
 
 PRESENT = 5.0
 """Bias of the score head."""
