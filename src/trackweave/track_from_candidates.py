@@ -37,6 +37,7 @@ from trackweave.frames.source import FrameSource
 from trackweave.ids import PROMPTED_LEVEL, FrameIndex, Level, TrackId
 from trackweave.predictors.base import VideoPredictor
 from trackweave.predictors.registry import ChosenPredictor, choose_predictor
+from trackweave.predictors.sam.settings import SamSettings
 from trackweave.proposals.regions import RegionProposals
 from trackweave.storage.candidates import filtered_path, write_filtered
 from trackweave.storage.files import read_json_object, remove_partials, write_json
@@ -105,6 +106,7 @@ def track_masks(
     candidate_stride: int = 10,
     levels: Sequence[int] | None = None,
     predictor: str | VideoPredictor = "auto",
+    predictor_settings: SamSettings | None = None,
     sampling: str | None = None,
     settings: TrackingSettings | None = None,
     resume: bool = False,
@@ -125,6 +127,7 @@ def track_masks(
         candidate_stride: frames between two on which the generator runs.
         levels: granularity levels (2 coarse, 4 medium, 6 fine); None = those of `candidates`, else 2.
         predictor: a name of `choose_predictor`, or a predictor.
+        predictor_settings: weights, device and more of the SAM 2 family, when `predictor` is a name.
         sampling: `start:end:step` over the frames.
         settings: how to track.
         resume: continue a run that was cut off; finished levels are kept.
@@ -134,17 +137,18 @@ def track_masks(
         InputError: frames, candidates or prompts cannot be used; one line that names the file and the item.
         RunFolderError: `output` holds another run, or cannot be written.
         PredictorError: the predictor is missing or failed.
+        MissingExtraError: the predictor's packages are not installed.
         SettingError: a setting is wrong.
     """
     how = settings or TrackingSettings()
     if candidates is not None and prompts is not None:
         raise SettingError("give candidates or prompts, not both")
     chosen = (
-        choose_predictor(predictor)
+        choose_predictor(predictor, predictor_settings)
         if isinstance(predictor, str)
         else ChosenPredictor(predictor, predictor.name, "given by the caller")
     )
-    job = _Job(RunPaths(Path(output)), how, chosen, resume=resume, progress=progress)
+    job = _Job(RunPaths(Path(output)), how, chosen, resume=resume, progress=progress, warnings=[*chosen.warnings])
     with ExitStack() as stack:
         job.open_frames(frames, sampling, stack)
         if prompts is not None:
@@ -471,6 +475,7 @@ class _Job:
             "settings": self.how.model_dump(mode="json"),
             "predictor": self.chosen.asked,
             "prompts": dict(prompts_from),
+            **({"predictor_identity": dict(self.chosen.identity)} if self.chosen.identity else {}),
         }
         names = [[int(i), name] for i, name in zip(self.frames.indices, self.frames.names, strict=True)]
         identity = {"source": self.source, "frames": names, "size": [height, width], "config": config}
@@ -496,11 +501,15 @@ class _Job:
                 "fingerprint": fingerprint,
                 "input": {"path": self.source, "frames": len(self.frames), "height": height, "width": width},
                 "config": config,
-                "predictor": {"name": self.chosen.predictor.name, "reason": self.chosen.reason},
+                "predictor": {
+                    "name": self.chosen.predictor.name,
+                    "reason": self.chosen.reason,
+                    **self.chosen.details,
+                },
                 "frame_list": self.run.frames.name,
             }
         )
-        manifest.replace_warnings(self.warnings, stages=("frames", "prompts"), level=None)
+        manifest.replace_warnings(self.warnings, stages=("frames", "prompts", "weights"), level=None)
         FrameList(self.frames.indices, self.frames.names, self.frames.times, self.frames.size).write(self.run.frames)
         manifest.write()
         return fingerprint

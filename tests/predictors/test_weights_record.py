@@ -47,7 +47,7 @@ def test_a_file_that_changed_is_told_once(tmp_path: Path) -> None:
     second = record(tmp_path)
     (file,) = second.check([path])
     (warning,) = second.warnings
-    assert (warning.stage, warning.code) == ("predictor", "weights-changed")
+    assert (warning.stage, warning.code) == ("weights", "weights-changed")
     assert str(path) in warning.message
     assert file.sha256[:12] in warning.message
     third = record(tmp_path)

@@ -19,7 +19,7 @@ from trackweave.storage.files import check_version, read_json_object, write_json
 from trackweave.structures.warning import RunWarning
 
 VERSION = 1
-STAGE = "predictor"
+STAGE = "weights"
 BLOB = re.compile(r"[0-9a-f]{64}")
 """The Hugging Face cache names large files after their content."""
 
