@@ -15,8 +15,9 @@ from trackweave.storage.run import RunPaths
 from trackweave.track_from_candidates import track_masks
 from trackweave.tracking.level_runner import run_level_tracking
 from trackweave.tracking.level_schedule import ScheduledLevel, track_side_by_side
+from trackweave.tracking.level_tracker import windowed
 from trackweave.tracking.pipeline_context import PipelineContext, TrackingSettings, build_pipeline_context
-from trackweave.tracking.sam2_runner import prompt_tracking, windowed
+from trackweave.tracking.sam2_runner import prompt_tracking
 from trackweave.tracking.stores import FrameResultStore
 
 LENGTH, REACH = 40, 8

@@ -20,8 +20,8 @@ from trackweave.tracking.candidate_loader import iter_candidate_batches
 from trackweave.tracking.cohort_record import SessionWatch
 from trackweave.tracking.helpers import ProgressPrinter, TimingAggregator
 from trackweave.tracking.level_runner import LevelRunResult, finish_level
+from trackweave.tracking.level_tracker import LevelTracker, load_timed, windowed
 from trackweave.tracking.pipeline_context import PipelineContext
-from trackweave.tracking.sam2_runner import LevelTracker, load_timed, windowed
 from trackweave.tracking.stores import FrameResultStore
 
 
