@@ -184,6 +184,12 @@ class TestJournal:
             file.write_bytes(content)
         assert not record.is_whole(tmp_path)
 
+    def test_levels_with_an_entry(self, tmp_path: Path, record: LevelRecord) -> None:
+        record.write(RunPaths(tmp_path).journal(10))
+        RunPaths(tmp_path).cohorts(4).touch()
+        assert RunPaths(tmp_path).journalled_levels == [2, 10]
+        assert RunPaths(tmp_path / "empty").journalled_levels == []
+
     def test_nothing_was_recorded(self, tmp_path: Path) -> None:
         assert self.read(tmp_path) is None
 
