@@ -261,7 +261,7 @@ def test_a_journal_of_another_predictor_is_not_continued(
     """`auto` may choose another one than before: half of each would be neither."""
     track_masks(SCENE.frames, tmp_path / "whole", candidates=candidates, predictor="auto")
 
-    def choose(name: str) -> ChosenPredictor:
+    def choose(name: str, _: object = None) -> ChosenPredictor:
         return ChosenPredictor(BoundedPredictor(on_visit=fail), name, "for the test")
 
     def fail(done: int) -> None:
