@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -370,11 +371,15 @@ def test_remarks_are_warnings_of_the_run_once(candidates: Path, tmp_path: Path) 
 
 def test_a_rerun_replaces_what_was_said_before(candidates: Path, tmp_path: Path) -> None:
     track_masks(SCENE.frames, tmp_path, candidates=candidates, predictor=Remarking())
+    redo = partial(track_masks, SCENE.frames, tmp_path, candidates=candidates, resume=True)
+    (tmp_path / "level_4" / "tracking" / "video_segments.npz").unlink()
+    redo(predictor=BoundedPredictor())
+    assert len(predictor_warnings(tmp_path)) == 2  # level 2 is still the first predictor's work
     for level in (2, 4):
-        (tmp_path / "journal" / f"level_{level}.json").unlink()
-    quiet = BoundedPredictor()
-    track_masks(SCENE.frames, tmp_path, candidates=candidates, predictor=quiet, resume=True)
+        (tmp_path / f"level_{level}" / "tracking" / "video_segments.npz").unlink()
+    result = redo(predictor=BoundedPredictor())
     assert predictor_warnings(tmp_path) == []
+    assert list(result.warnings) == []
 
 
 def test_remarks_of_the_process_that_was_cut_off_are_kept(candidates: Path, tmp_path: Path) -> None:

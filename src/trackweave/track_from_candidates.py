@@ -445,12 +445,10 @@ class _Job:
         self, levels: Sequence[ScheduledLevel], fingerprint: str, records: dict[Level, LevelRecord]
     ) -> None:
         """Writes the files of tracked levels, one after the other; from then on a resumed run keeps them."""
-        remarks = fold_remarks(
-            [
-                *(record.remarks for record in records.values()),
-                *(said for _, said in sorted((step for level in levels for step in level.remarks), key=itemgetter(0))),
-            ]
-        )
+        made = {scheduled.context.level for scheduled in levels}
+        before = [record.remarks for level, record in records.items() if level not in made]
+        said = sorted((step for level in levels for step in level.remarks), key=itemgetter(0))
+        remarks = fold_remarks([*before, *(snapshot for _, snapshot in said)])
         for scheduled in levels:
             level = scheduled.context.level
             first = _first_id(level, scheduled.prompts, records)
