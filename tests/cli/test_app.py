@@ -362,10 +362,11 @@ def test_prompt_on_a_frame_that_is_not_there(shell: Shell, frames: Path, tmp_pat
     assert "frame 9 does not exist: the video has frames 0 … 3" in done.err
 
 
-def test_the_sam2_family_is_named_and_refused(shell: Shell, frames: Path, tmp_path: Path) -> None:
-    done = shell("masks", frames, "-o", tmp_path / "run", "--predictor", "sam2")
+def test_the_sam2_family_without_weights_is_refused(shell: Shell, frames: Path, tmp_path: Path) -> None:
+    done = shell("masks", frames, "-o", tmp_path / "run", "--predictor", "sam2-hf")
     assert done.code == 1
-    assert "trackweave[sam2]" in done.err
+    assert "no weights found" in done.err
+    assert not (tmp_path / "run").exists()
 
 
 # --- the run folder --------------------------------------------------------------------------------------------------

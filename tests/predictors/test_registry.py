@@ -189,11 +189,11 @@ def test_auto_on_a_gpu_takes_the_best(folder_of_weights: Path, monkeypatch: pyte
     save_tiny(tiny_edgetam(), folder_of_weights / "EdgeTAM-hf")
     chosen = choose_predictor("auto", SamSettings(device="cpu"))
     assert chosen.predictor.name == "edgetam"
-    assert chosen.reason == "auto: the only one found: yonigozlan/EdgeTAM-hf on cpu"
+    assert chosen.reason == "auto: the only one that was found: yonigozlan/EdgeTAM-hf on cpu"
     save_tiny(tiny_sam2_hf(), folder_of_weights / "sam2.1-hiera-tiny")
     chosen = choose_predictor("auto", SamSettings(device="cpu"))
     assert chosen.predictor.name == "sam2-hf"
-    assert chosen.reason == f"auto: the best of 2 found: {TINY} on cpu"
+    assert chosen.reason == f"auto: the best of 2 that were found: {TINY} on cpu"
 
 
 @pytest.mark.parametrize("make", [tiny_sam2_hf, tiny_edgetam, tiny_sam3_tracker])

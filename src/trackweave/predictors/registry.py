@@ -9,11 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from trackweave.errors import MissingExtraError, PredictorUnavailable, SettingError
+from trackweave.errors import MissingExtraError, SettingError
 from trackweave.predictors.base import VideoPredictor
 from trackweave.predictors.checkpoints import BACKENDS, Backend, Device, rank
 from trackweave.predictors.sam.settings import SamSettings
-from trackweave.predictors.weights import FoundWeights, backend_of, choose_weights, weights_found
+from trackweave.predictors.weights import FoundWeights, backend_of, check_weights, choose_weights, weights_found
 from trackweave.predictors.weights_record import WeightsRecord
 from trackweave.structures.warning import RunWarning
 
@@ -66,7 +66,8 @@ def choose_predictor(asked: str, settings: SamSettings | None = None) -> ChosenP
     if name in BACKENDS:
         if argument:
             how = how.model_copy(update={"weights": Path(argument)})
-        return _with_weights(BACKENDS[name], asked, how, "asked for")
+        _require_packages(BACKENDS[name])
+        return _load(choose_weights(name, how.weights, device_kind(how)), asked, how, "asked for")
     if name == "auto":
         return _automatic(how)
     if name == "flow":
@@ -91,29 +92,53 @@ def _flow(asked: str, reason: str) -> ChosenPredictor:
     return ChosenPredictor(FlowPredictor(), asked, reason)
 
 
-def _automatic(settings: SamSettings) -> ChosenPredictor:
-    """The best backend whose weights are found, where there is a GPU; else `flow`.
+@dataclass(frozen=True)
+class AutomaticChoice:
+    """What `auto` comes to.
+
+    Attributes:
+        weights: what a backend is to load; None = `flow`.
+        reason: one line.
+    """
+
+    weights: FoundWeights | None
+    reason: str
+
+
+def plan_automatic(settings: SamSettings) -> AutomaticChoice:
+    """The best backend whose weights are found, where there is a GPU; else `flow`. Loads no model.
 
     Weights that somebody named are used on any device; torch is imported only when there are weights for it.
+
+    Raises:
+        PredictorUnavailable: no backend takes the weights that were named, or no such device.
     """
     if settings.weights is not None:
-        backend = BACKENDS[backend_of(settings.weights)]
-        return _with_weights(backend, "auto", settings, f"auto: {backend.name} takes the weights that were named")
+        backend = backend_of(settings.weights)
+        _require_packages(BACKENDS[backend])
+        chosen = choose_weights(backend, settings.weights, device_kind(settings))
+        return AutomaticChoice(chosen, f"auto: {backend} takes the weights that were named")
     usable = [backend for backend in BACKENDS.values() if not backend.missing]
     found = [weights for backend in usable for weights in weights_found(backend.name)]
     if not found:
-        return _flow("auto", f"auto: flow, because {_why_nothing(usable)}")
+        return AutomaticChoice(None, f"auto: flow, because {_why_nothing(usable)}")
     device = device_kind(settings)
     best = min(found, key=lambda weights: rank(weights.checkpoint, device))
     if device == "cpu":
-        return _flow(
-            "auto",
-            f"auto: flow, because there is no GPU: {best.backend} with {best.name} is ready but takes seconds per frame "
-            f"and object on a processor; --predictor {best.backend} uses it all the same",
+        return AutomaticChoice(
+            None,
+            f"auto: flow, because there is no GPU: {best.backend} with {best.name} is ready, but takes seconds per "
+            f"frame and object on a processor; --predictor {best.backend} uses it all the same",
         )
-    chosen = settings.model_copy(update={"weights": best.path})
-    why = f"auto: the best of {len(found)} found" if len(found) > 1 else "auto: the only one found"
-    return _with_weights(BACKENDS[best.backend], "auto", chosen, why, best)
+    why = f"the best of {len(found)} that were found" if len(found) > 1 else "the only one that was found"
+    return AutomaticChoice(best, f"auto: {why}")
+
+
+def _automatic(settings: SamSettings) -> ChosenPredictor:
+    choice = plan_automatic(settings)
+    if choice.weights is None:
+        return _flow("auto", choice.reason)
+    return _load(choice.weights, "auto", settings, choice.reason)
 
 
 def _why_nothing(usable: Sequence[Backend]) -> str:
@@ -145,34 +170,36 @@ def device_kind(settings: SamSettings) -> Device:
     return kinds.get(choose_device(settings.device).type, "cpu")
 
 
-def _with_weights(
-    backend: Backend, asked: str, settings: SamSettings, reason: str, found: FoundWeights | None = None
-) -> ChosenPredictor:
+def _require_packages(backend: Backend) -> None:
     for package in backend.missing:
         raise MissingExtraError(package, backend.packages[package], OTHERWISE)
-    device = device_kind(settings)
-    weights = choose_weights(backend.name, settings.weights if found is None else found.path, device)
+
+
+def _load(weights: FoundWeights, asked: str, settings: SamSettings, reason: str) -> ChosenPredictor:
+    """The predictor with its weights, and the record of both."""
+    backend = BACKENDS[weights.backend]
+    check_weights(weights)
     record = WeightsRecord.of_user()
     files = [file.to_json() for file in record.check(weights.files)]
     module, _, kind = backend.target.partition(":")
     predictor = getattr(import_module(module), kind)(settings.model_copy(update={"weights": weights.path}))
-    known = found or weights
     details = {
         "backend": backend.name,
-        "versions": {package: _version(package) for package in ("torch", VERSIONS[backend.name])},
+        "versions": {package: installed_version(package) for package in ("torch", VERSIONS[backend.name])},
         "device": str(predictor.model.device),
-        "weights": {"name": known.name, "found": known.origin, "revision": known.revision, "files": files},
+        "weights": {"name": weights.name, "found": weights.origin, "revision": weights.revision, "files": files},
         "settings": settings.model_dump(mode="json"),
     }
     identity = {
         "weights": [file["sha256"] for file in files],
         "settings": settings.model_dump(mode="json", exclude=set(NO_EFFECT)),
     }
-    text = f"{reason}: {known.name} on {details['device']}"
+    text = f"{reason}: {weights.name} on {details['device']}"
     return ChosenPredictor(predictor, asked, text, details, identity, tuple(record.warnings))
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """Of a package's distribution; None when it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-Toggle = Literal["auto", "on", "off"]
+
+def _spelled(value: Any) -> Any:
+    """YAML reads `on` and `off` as truth values."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+Toggle = Annotated[Literal["auto", "on", "off"], BeforeValidator(_spelled)]
 
 
 class SamSettings(BaseModel):
@@ -22,7 +28,7 @@ class SamSettings(BaseModel):
         default=None, description="`sam2` only: name of one of the package's configurations, or a YAML file."
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps.")
-    autocast: Literal["auto", "off", "bfloat16", "float16"] = Field(
+    autocast: Annotated[Literal["auto", "off", "bfloat16", "float16"], BeforeValidator(_spelled)] = Field(
         default="auto", description="Arithmetic of the model; auto = bfloat16 on a GPU that has it, full elsewhere."
     )
     compile: Toggle = Field(
