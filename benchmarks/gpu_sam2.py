@@ -140,8 +140,8 @@ def make_predictor(name: str, device: torch.device, **how: Any) -> SamPredictor:
             do_pooling=False,
             model_args={"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]},
         )
-        config = transformers.EdgeTamVideoConfig(vision_config={"backbone_config": backbone})
-        model = transformers.EdgeTamVideoModel(config)
+        small = transformers.EdgeTamVideoConfig(vision_config={"backbone_config": backbone})
+        model: Any = transformers.EdgeTamVideoModel(small)
         return EdgeTamPredictor(settings, model=ready(_present(model), device, settings))
     sizes = HIERA[name]
     widths = sizes.get("embed_dim_per_stage", [96, 192, 384, 768])
@@ -176,8 +176,8 @@ class Stopwatch:
 
     def _mark(self) -> None:
         if self._device.type == "cuda":
-            event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            event.record()  # type: ignore[no-untyped-call]
+            event: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            event.record()
             self._marks.append(event)
         else:
             self._marks.append(time.perf_counter())
