@@ -15,17 +15,10 @@ import pytest
 from PIL import Image
 
 from tests.cli.shell import Shell
-from tests.worlds import CROSSING, World, candidates_of, item, write_candidates
+from tests.worlds import CROSSING, candidates_of, item, write_candidates, write_frames
 from trackweave.storage.segments import VideoSegments
 
 SCENE = CROSSING
-
-
-def write_frames(scene: World, folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    for n, image in enumerate(scene.frames):
-        cv2.imwrite(str(folder / f"{n:05d}.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    return folder
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 from huggingface_hub import constants
 
 from trackweave.errors import PredictorUnavailable
+from trackweave.predictors import weights
 from trackweave.predictors.checkpoints import BACKENDS, BY_DEVICE, CHECKPOINTS, Checkpoint, checkpoint_called, rank
 from trackweave.predictors.weights import (
     FOLDER_VARIABLE,
@@ -266,6 +267,15 @@ def test_another_image_size_throughout_is_fine(tmp_path: Path) -> None:
     sizes = {"backbone_feature_sizes": [[128, 128], [64, 64], [32, 32]]}
     path = folder(tmp_path / "w", image_size=512, memory_attention_rope_feat_sizes=[32, 32], vision_config=sizes)
     assert choose_weights("sam2-hf", path).path == path
+
+
+def test_an_encoder_of_timm_s_needs_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = {"backbone_config": {"model_type": "timm_wrapper", "architecture": "repvit_m1"}}
+    path = folder(tmp_path / "w", "edgetam_video", vision_config=encoder)
+    monkeypatch.setattr(weights, "find_spec", lambda name: None)
+    assert refused("edgetam", path).endswith("one of timm's: pip install 'trackweave[edgetam]'")
+    monkeypatch.setattr(weights, "find_spec", lambda name: name)
+    assert choose_weights("edgetam", path).path == path
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', "\xff"])

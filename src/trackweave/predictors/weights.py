@@ -11,6 +11,7 @@ import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +33,8 @@ INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WHOLE = ("model.safetensors", "pytorch_model.bin")
 DEPTH = 2
 """Levels of folders that are searched below a named one: `OWNER/NAME` is two."""
+TIMM = "timm_wrapper"
+"""The type of an image encoder that transformers takes from timm."""
 STUBS = (b"version https://git-lfs", b"<!DOCTYPE", b"<html")
 """How files begin that stand where weights should be."""
 
@@ -186,12 +189,16 @@ def check_weights(found: FoundWeights) -> None:
     """Looks into headers and configuration; loading itself then compares every name and shape.
 
     Raises:
-        PredictorUnavailable: a file that is cut off or no weights, or sizes that do not belong together.
+        PredictorUnavailable: a file that is cut off or no weights, sizes that do not belong together, timm missing.
     """
     for file in found.files:
         _check_file(file)
     if not BACKENDS[found.backend].takes_files:
         _check_sizes(BACKENDS[found.backend], found.path)
+        if TIMM in json.dumps(_read_config(found.path)) and find_spec("timm") is None:
+            raise PredictorUnavailable(
+                f"{found.path}: its image encoder is one of timm's: pip install 'trackweave[edgetam]'"
+            )
 
 
 def _check_file(path: Path) -> None:
