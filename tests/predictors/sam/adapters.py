@@ -19,6 +19,7 @@ from trackweave.predictors.sam.predictor import SamPredictor
 from trackweave.predictors.sam.settings import SamSettings
 
 SIZE = (48, 80)
+LENGTH = 9
 BACKENDS: dict[str, tuple[str, str, Callable[[], Any]]] = {
     "sam2": ("sam2", "Sam2Predictor", tiny.tiny_sam2_meta),
     "sam2-hf": ("sam2_hf", "Sam2HfPredictor", tiny.tiny_sam2_hf),
@@ -63,6 +64,30 @@ def box(k: int) -> NDArray[np.float32]:
 def both_ways(session: PredictorSession, start: int, reach: int | None = None) -> list[FramePrediction]:
     """Forward, then backward."""
     return [p for reverse in (False, True) for p in session.propagate(start, reverse=reverse, max_frames=reach)]
+
+
+def add(session: PredictorSession, start: int, k: int, how: str) -> None:
+    if how == "box":
+        session.add_box(start, k, box(k))
+    else:
+        session.add_mask(start, k, mask(k))
+
+
+def run(
+    name: str,
+    start: int,
+    objects: dict[int, str],
+    *,
+    reach: int | None = None,
+    length: int = LENGTH,
+    **settings: Any,
+) -> list[FramePrediction]:
+    session = predictor(name, **settings).open(video(length))
+    for k, how in objects.items():
+        add(session, start, k, how)
+    found = both_ways(session, start, reach)
+    session.close()
+    return found
 
 
 class Logits:

@@ -2,63 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 
 from tests.predictors.conformance import assert_same
-from tests.predictors.sam.adapters import BACKENDS, Logits, both_ways, box, mask, predictor, video
-from trackweave.predictors.base import FramePrediction, PredictorSession, VideoPredictor
+from tests.predictors.sam.adapters import LENGTH, Logits, both_ways, box, mask, predictor, run, video
+from trackweave.predictors.base import PredictorSession, VideoPredictor
 from trackweave.predictors.sam.session import SamSession
-
-LENGTH = 9
-
-
-@pytest.fixture(params=BACKENDS)
-def name(request: pytest.FixtureRequest) -> str:
-    if request.param == "sam2":
-        pytest.importorskip("sam2")
-    return str(request.param)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def logits(monkeypatch: pytest.MonkeyPatch) -> Logits:
-    return Logits(monkeypatch)
-
-
-def add(session: PredictorSession, start: int, k: int, how: str) -> None:
-    if how == "box":
-        session.add_box(start, k, box(k))
-    else:
-        session.add_mask(start, k, mask(k))
-
-
-def run(
-    name: str,
-    start: int,
-    objects: dict[int, str],
-    *,
-    reach: int | None = None,
-    length: int = LENGTH,
-    **settings: Any,
-) -> list[FramePrediction]:
-    session = predictor(name, **settings).open(video(length))
-    for k, how in objects.items():
-        add(session, start, k, how)
-    found = both_ways(session, start, reach)
-    session.close()
-    return found
 
 
 @pytest.mark.parametrize(

@@ -382,7 +382,7 @@ class SamSession(PromptedSession):
         if count == 1:
             raise PredictorOutOfMemory(
                 f"{self._model.name}: object {obj_id} alone does not fit on {self._model.device}: "
-                "take a smaller model or another --device; --resume goes on from the last finished prompt frame"
+                "take a smaller model or another --device"
             )
         self._batch_limit = max(1, count // 2)
         self._remark(
