@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from tests.predictors.sam.tiny import save_tiny, tiny_edgetam, tiny_sam2_hf, tiny_sam3_tracker
+from tests.predictors.sam.tiny import save_tiny, tiny_edgetam, tiny_sam2_hf, tiny_sam3_tracker, tiny_sam3_video
 from tests.worlds import world
 from trackweave.errors import MissingExtraError, PredictorUnavailable, SettingError
 from trackweave.predictors import checkpoints, registry
@@ -142,6 +143,24 @@ def test_weights_of_another_model_name_what_differs(tmp_path: Path) -> None:
     with pytest.raises(PredictorUnavailable, match=r"missing \(memory_attention\.layers\.1\..*of other shape") as told:
         choose_predictor(f"sam2-hf={weights}")
     assert "\n" not in str(told.value)
+
+
+def test_the_tracker_of_the_whole_of_sam_3(tmp_path: Path) -> None:
+    whole = tiny_sam3_video()
+    chosen = choose_predictor(f"sam3-tracker={save_tiny(whole, tmp_path / 'w')}", SamSettings(device="cpu"))
+    predictor: Any = chosen.predictor
+    weights = predictor.model.model.state_dict()
+    theirs = whole.state_dict()
+    for ours, upstream in (
+        ("vision_encoder.backbone.", "detector_model.vision_encoder.backbone."),
+        ("vision_encoder.neck.", "tracker_neck."),
+        ("memory_attention.", "tracker_model.memory_attention."),
+        ("mask_decoder.", "tracker_model.mask_decoder."),
+    ):
+        names = [name for name in weights if name.startswith(ours)]
+        assert names
+        for name in names:
+            assert torch.equal(weights[name], theirs[upstream + name.removeprefix(ours)])
 
 
 def test_a_device_that_is_not_there(tmp_path: Path) -> None:

@@ -95,6 +95,34 @@ def tiny_sam3_tracker(seed: int = 0, image_size: int = 56) -> Any:
         return _lively(model, model.mask_decoder.pred_obj_score_head.proj_out.bias)
 
 
+def tiny_sam3_video(seed: int = 0) -> Any:
+    """A `Sam3VideoModel`, the whole of SAM 3 as it is published; its tracker is like `tiny_sam3_tracker`."""
+    tracker = tiny_sam3_tracker(seed).config.to_dict()
+    layers = {"hidden_size": 128, "num_attention_heads": 2}
+    detector = {
+        "vision_config": tracker["vision_config"],
+        "text_config": {
+            "hidden_size": 32,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "projection_dim": 32,
+            "vocab_size": 100,
+            "max_position_embeddings": 8,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+        },
+        "geometry_encoder_config": {**layers, "num_layers": 1, "intermediate_size": 32},
+        "detr_encoder_config": {**layers, "num_layers": 1, "intermediate_size": 32},
+        "detr_decoder_config": {**layers, "num_layers": 1, "intermediate_size": 32, "num_queries": 4},
+        "mask_decoder_config": layers,
+    }
+    config = transformers.Sam3VideoConfig(detector_config=detector, tracker_config=tracker)
+    with _seeded(seed):
+        model = transformers.Sam3VideoModel(config)
+        return _lively(model, model.tracker_model.mask_decoder.pred_obj_score_head.proj_out.bias)
+
+
 def tiny_sam2_meta(seed: int = 0, image_size: int = 64) -> Any:
     """A `SAM2VideoPredictor` of Meta's package, with the options that `build_sam2_video_predictor` sets."""
     pytest.importorskip("sam2")
