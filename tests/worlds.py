@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from trackweave.frames.arrays import ArrayFrames
 from trackweave.masks.entry import encode_entry
@@ -51,6 +52,14 @@ class World:
         with path.open("wb") as file:
             np.savez(file, allow_pickle=False, **entries)
         return path
+
+
+def write_frames(scene: World, folder: Path) -> Path:
+    """The video as a folder of PNG files."""
+    folder.mkdir(parents=True)
+    for n, image in enumerate(scene.frames):
+        Image.fromarray(image).save(folder / f"{n:05d}.png")
+    return folder
 
 
 def world(*pictures: str) -> World:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trackweave.mot.frame_context import FrameContext
     from trackweave.mot.settings import TrackerSettings, preset
     from trackweave.mot.tracker import ByteTracker
+    from trackweave.predictors.sam.settings import SamSettings
     from trackweave.storage.segments import ObjectSegments, VideoSegments
     from trackweave.structures.detections import Detections
     from trackweave.structures.tracks import Tracks
@@ -40,6 +41,7 @@ _HOME = {
     "ObjectSegments": "storage.segments",
     "PackedMasks": "masks.packed",
     "RunResult": "track_from_candidates",
+    "SamSettings": "predictors.sam.settings",
     "SampleLogger": "association.data_collection",
     "TrackerSettings": "mot.settings",
     "TrackingSettings": "tracking.pipeline_context",
@@ -60,6 +62,7 @@ __all__ = [
     "ObjectSegments",
     "PackedMasks",
     "RunResult",
+    "SamSettings",
     "SampleLogger",
     "TrackerSettings",
     "TrackingSettings",

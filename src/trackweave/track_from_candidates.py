@@ -10,8 +10,10 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +34,23 @@ from trackweave.formats.mot import write_mot_frames
 from trackweave.frames.checking import exclude_unreadable
 from trackweave.frames.opening import open_frames
 from trackweave.frames.source import FrameSource
-from trackweave.ids import PROMPTED_LEVEL, FrameIndex, IdAllocator, Level, TrackId
-from trackweave.predictors.base import PredictorSession, VideoPredictor
+from trackweave.ids import PROMPTED_LEVEL, FrameIndex, Level, TrackId
+from trackweave.predictors.base import VideoPredictor
 from trackweave.predictors.registry import ChosenPredictor, choose_predictor
+from trackweave.predictors.sam.settings import SamSettings
 from trackweave.proposals.regions import RegionProposals
 from trackweave.storage.candidates import filtered_path, write_filtered
 from trackweave.storage.files import read_json_object, remove_partials, write_json
+from trackweave.storage.journal import CohortJournal
 from trackweave.storage.run import FrameList, LevelRecord, RunManifest, RunPaths, ensure_writable
 from trackweave.storage.segments import VideoSegments
 from trackweave.structures.candidates import Candidates
 from trackweave.structures.tracks import Tracks
 from trackweave.structures.warning import RunWarning
+from trackweave.tracking.cohort_record import add_work, fold_remarks
 from trackweave.tracking.helpers import ProgressPrinter, TimingAggregator, peak_rss_mb, sample_evenly
-from trackweave.tracking.level_runner import (
-    describe_tracks,
-    level_stats,
-    manifest_stats,
-    persist_level_outputs,
-    run_level_tracking,
-)
+from trackweave.tracking.level_runner import describe_tracks, level_stats, manifest_stats, persist_level_outputs
+from trackweave.tracking.level_schedule import ScheduledLevel, track_side_by_side
 from trackweave.tracking.pipeline_context import (
     PipelineContext,
     TrackingSettings,
@@ -106,6 +106,7 @@ def track_masks(
     candidate_stride: int = 10,
     levels: Sequence[int] | None = None,
     predictor: str | VideoPredictor = "auto",
+    predictor_settings: SamSettings | None = None,
     sampling: str | None = None,
     settings: TrackingSettings | None = None,
     resume: bool = False,
@@ -126,6 +127,7 @@ def track_masks(
         candidate_stride: frames between two on which the generator runs.
         levels: granularity levels (2 coarse, 4 medium, 6 fine); None = those of `candidates`, else 2.
         predictor: a name of `choose_predictor`, or a predictor.
+        predictor_settings: weights, device and more of the SAM 2 family, when `predictor` is a name.
         sampling: `start:end:step` over the frames.
         settings: how to track.
         resume: continue a run that was cut off; finished levels are kept.
@@ -135,17 +137,18 @@ def track_masks(
         InputError: frames, candidates or prompts cannot be used; one line that names the file and the item.
         RunFolderError: `output` holds another run, or cannot be written.
         PredictorError: the predictor is missing or failed.
+        MissingExtraError: the predictor's packages are not installed.
         SettingError: a setting is wrong.
     """
     how = settings or TrackingSettings()
     if candidates is not None and prompts is not None:
         raise SettingError("give candidates or prompts, not both")
     chosen = (
-        choose_predictor(predictor)
+        choose_predictor(predictor, predictor_settings)
         if isinstance(predictor, str)
         else ChosenPredictor(predictor, predictor.name, "given by the caller")
     )
-    job = _Job(RunPaths(Path(output)), how, chosen, resume=resume, progress=progress)
+    job = _Job(RunPaths(Path(output)), how, chosen, resume=resume, progress=progress, warnings=[*chosen.warnings])
     with ExitStack() as stack:
         job.open_frames(frames, sampling, stack)
         if prompts is not None:
@@ -337,17 +340,25 @@ class _Job:
             digest.add_bytes(f"{local}".encode(), np.ascontiguousarray(values).tobytes())
         where = [f"{self.frames.indices[local]}:{name}" for local, (name, _) in sorted(labels.items())]
         fingerprint = self._prepare({"kind": "prompts", "images": where}, digest)
-        finished = self._finished(PROMPTED_LEVEL, fingerprint)
-        if finished is not None:
-            return self._finish({PROMPTED_LEVEL: finished.summary}, [*self.warnings, *finished.warnings])
-        prompts = {
-            local: {TrackId(int(k)): values == k for k in np.unique(values) if k > 0}
-            for local, (_, values) in sorted(labels.items())
-        }
+        records = self._records(fingerprint)
+        if not self._is_finished(PROMPTED_LEVEL, records):
+            prompts = {
+                local: {TrackId(int(k)): values == k for k in np.unique(values) if k > 0}
+                for local, (_, values) in sorted(labels.items())
+            }
+            records[PROMPTED_LEVEL] = self._track_prompts(prompts, fingerprint)
+        return self._finish([PROMPTED_LEVEL], records)
+
+    # --- steps ---------------------------------------------------------------------------------------------------
+
+    def _track_prompts(
+        self, prompts: Mapping[int, Mapping[TrackId, NDArray[np.bool_]]], fingerprint: str
+    ) -> LevelRecord:
         timer = TimingAggregator()
         paths = self.run.level(PROMPTED_LEVEL)
-        display = self._display("tracking prompts", len(prompts))
-        with FrameResultStore(self.run.root / "journal") as store:
+        journal = CohortJournal(self.run.cohorts(PROMPTED_LEVEL), self._journal_key(fingerprint), resume=self.resume)
+        with FrameResultStore(journal=journal) as store, _telling_what_stays([store]):
+            display = self._display("tracking prompts", len(prompts))
             try:
                 artifacts = prompt_tracking(
                     self.frames,
@@ -369,13 +380,14 @@ class _Job:
                 tracks=describe_tracks(artifacts),
                 timer=timer,
             )
-        update_tracking_manifest(
-            self.run, level=PROMPTED_LEVEL, artifacts=files, stats=manifest_stats(stats), warnings=[]
-        )
-        self._record(PROMPTED_LEVEL, fingerprint, files, stats, [], 1)
-        return self._finish({PROMPTED_LEVEL: stats}, self.warnings)
-
-    # --- steps ---------------------------------------------------------------------------------------------------
+            update_tracking_manifest(
+                self.run, level=PROMPTED_LEVEL, artifacts=files, stats=manifest_stats(stats), warnings=[]
+            )
+            remarks = fold_remarks(snapshot for _, snapshot in artifacts.remarks)
+            record = LevelRecord(fingerprint, 1, 1, self._sizes(files), stats, (), remarks, artifacts.work)
+            record.write(self.run.journal(PROMPTED_LEVEL))
+            store.discard()
+        return record
 
     def _run_levels(
         self, root: Path, levels: Sequence[Level], prompts_from: Mapping[str, Any], digest: _Digest
@@ -408,40 +420,51 @@ class _Job:
         contexts: dict[Level, PipelineContext] | None = None,
     ) -> RunResult:
         ready = contexts or self._contexts(root, levels)
-        ids = IdAllocator()
-        done: dict[Level, Mapping[str, Any]] = {}
-        warnings = list(self.warnings)
-        session: PredictorSession | None = None
-        try:
-            for level in levels:
-                if (finished := self._finished(level, fingerprint)) is not None:
-                    ids = IdAllocator(finished.next_id)
-                    done[level] = finished.summary
-                    warnings += finished.warnings
-                    continue
-                # One session for all levels: what it computes per frame is computed once.
-                session = session or self.chosen.predictor.open(self.frames)
-                session.reset()
-                result = run_level_tracking(
-                    level,
-                    self.chosen.predictor,
-                    candidates_root=root,
-                    frames=self.frames,
-                    run=self.run,
-                    context=ready[level],
-                    session=session,
-                    ids=ids,
-                    progress=(lambda total, level=level: self.progress(f"level {level}", total))  # type: ignore[misc]
-                    if self.progress
-                    else None,
+        records = self._records(fingerprint)
+        due = [level for level in levels if not self._is_finished(level, records)]
+        with ExitStack() as stack:
+            opened = [
+                stack.enter_context(
+                    ScheduledLevel(ready[level], key=self._journal_key(fingerprint), resume=self.resume)
                 )
-                done[level] = result.stats
-                warnings += result.warnings
-                self._record(level, fingerprint, result.files, result.stats, result.warnings, ids.next_id)
-        finally:
-            if session is not None:
-                session.close()
-        return self._finish(done, warnings)
+                for level in due
+            ]
+            with _telling_what_stays([level.store for level in opened]):
+                label = f"level{'s' if len(due) > 1 else ''} {', '.join(map(str, due))}"
+                track_side_by_side(
+                    opened,
+                    self.chosen.predictor,
+                    self.frames,
+                    max_propagate=self.how.max_propagate,
+                    progress=partial(self.progress, label) if self.progress is not None else None,
+                )
+                self._finish_levels(opened, fingerprint, records)
+        return self._finish(levels, records)
+
+    def _finish_levels(
+        self, levels: Sequence[ScheduledLevel], fingerprint: str, records: dict[Level, LevelRecord]
+    ) -> None:
+        """Writes the files of tracked levels, one after the other; from then on a resumed run keeps them."""
+        made = {scheduled.context.level for scheduled in levels}
+        before = [record.remarks for level, record in records.items() if level not in made]
+        said = sorted((step for level in levels for step in level.remarks), key=itemgetter(0))
+        remarks = fold_remarks([*before, *(snapshot for _, snapshot in said)])
+        for scheduled in levels:
+            level = scheduled.context.level
+            first = _first_id(level, scheduled.prompts, records)
+            result = scheduled.finish(first)
+            records[level] = LevelRecord(
+                fingerprint,
+                first,
+                first + scheduled.prompts,
+                self._sizes(result.files),
+                result.stats,
+                result.warnings,
+                remarks,
+                result.artifacts.work,
+            )
+            records[level].write(self.run.journal(level))
+            scheduled.store.discard()
 
     def _prepare(self, prompts_from: Mapping[str, Any], digest: _Digest) -> str:
         """Claims the run folder: refuses one that holds another run, clears what a killed run left."""
@@ -450,6 +473,7 @@ class _Job:
             "settings": self.how.model_dump(mode="json"),
             "predictor": self.chosen.asked,
             "prompts": dict(prompts_from),
+            **({"predictor_identity": dict(self.chosen.identity)} if self.chosen.identity else {}),
         }
         names = [[int(i), name] for i, name in zip(self.frames.indices, self.frames.names, strict=True)]
         identity = {"source": self.source, "frames": names, "size": [height, width], "config": config}
@@ -475,35 +499,49 @@ class _Job:
                 "fingerprint": fingerprint,
                 "input": {"path": self.source, "frames": len(self.frames), "height": height, "width": width},
                 "config": config,
-                "predictor": {"name": self.chosen.predictor.name, "reason": self.chosen.reason},
+                "predictor": {
+                    "name": self.chosen.predictor.name,
+                    "reason": self.chosen.reason,
+                    **self.chosen.details,
+                },
                 "frame_list": self.run.frames.name,
             }
         )
-        manifest.replace_warnings(self.warnings, stages=("frames", "prompts"), level=None)
+        manifest.replace_warnings(self.warnings, stages=("frames", "prompts", "weights"), level=None)
         FrameList(self.frames.indices, self.frames.names, self.frames.times, self.frames.size).write(self.run.frames)
         manifest.write()
         return fingerprint
 
-    def _finished(self, level: Level, fingerprint: str) -> LevelRecord | None:
-        if not self.resume:
-            return None
-        return LevelRecord.read(self.run.journal(level), self.run.root, fingerprint)
+    def _records(self, fingerprint: str) -> dict[Level, LevelRecord]:
+        """Every level that this run has finished before."""
+        found: dict[Level, LevelRecord] = {}
+        for level in self.run.journalled_levels if self.resume else ():
+            record = LevelRecord.read(self.run.journal(level), fingerprint)
+            if record is not None:
+                found[level] = record
+        return found
 
-    def _record(
-        self,
-        level: Level,
-        fingerprint: str,
-        files: Mapping[str, str],
-        stats: Mapping[str, Any],
-        warnings: Sequence[RunWarning],
-        next_id: int,
-    ) -> None:
-        """Marks a level as finished; from here on a resumed run keeps it."""
-        sizes = {name: (self.run.root / name).stat().st_size for name in files.values()}
-        LevelRecord(fingerprint, next_id, sizes, stats, warnings).write(self.run.journal(level))
+    def _is_finished(self, level: Level, records: Mapping[Level, LevelRecord]) -> bool:
+        if level not in records or not records[level].is_whole(self.run.root):
+            return False
+        self.run.cohorts(level).unlink(missing_ok=True)  # a kill just before it was removed
+        return True
 
-    def _finish(self, levels: Mapping[Level, Mapping[str, Any]], warnings: Sequence[RunWarning]) -> RunResult:
+    def _journal_key(self, fingerprint: str) -> str:
+        """What cohorts in a journal must be of: this run, and moved by the same predictor (`auto` may choose anew)."""
+        return f"{fingerprint} {self.chosen.predictor.name}"
+
+    def _sizes(self, files: Mapping[str, str]) -> dict[str, int]:
+        return {name: (self.run.root / name).stat().st_size for name in files.values()}
+
+    def _finish(self, asked: Sequence[Level], records: Mapping[Level, LevelRecord]) -> RunResult:
         """Writes what spans levels: boxes of all of them and the summary."""
+        levels = {level: records[level].summary for level in asked}
+        remarks = fold_remarks(records[level].remarks for level in asked)
+        warnings = [*self.warnings, *(w for level in asked for w in records[level].warnings), *remarks]
+        work: dict[str, float] = {}
+        for level in asked:
+            add_work(work, records[level].work)
         with self.timer.track("persist.boxes"):
             write_mot_frames(self.run.mot, _boxes_by_frame(self.run, list(levels)))
         total = TimingAggregator()
@@ -515,7 +553,11 @@ class _Job:
             "schema_version": SUMMARY_VERSION,
             "command": "masks",
             "input": {"path": self.source, "frames": len(self.frames), "size": list(self.frames.size)},
-            "predictor": {"name": self.chosen.predictor.name, "reason": self.chosen.reason},
+            "predictor": {
+                "name": self.chosen.predictor.name,
+                "reason": self.chosen.reason,
+                **({"counters": {name: round(count, 4) for name, count in work.items()}} if work else {}),
+            },
             "levels": {str(level): dict(stats) for level, stats in levels.items()},
             "totals": summarise_tracking_stats(levels),
             "durations": {stage: round(seconds, 4) for stage, seconds in total.items()},
@@ -525,11 +567,33 @@ class _Job:
         write_json(self.run.summary, summary)
         manifest = RunManifest.load(self.run.manifest)
         manifest.set_totals({key: summary[key] for key in ("totals", "durations", "peak_rss_mb")})
+        manifest.replace_warnings(remarks, stages=("predictor",), level=None)
         manifest.write()
         return RunResult(self.run, levels, list(warnings), summary)
 
     def _display(self, label: str, total: int) -> ProgressPrinter | None:
         return self.progress(label, total) if self.progress is not None else None
+
+
+@contextmanager
+def _telling_what_stays(stores: Sequence[FrameResultStore]) -> Iterator[None]:
+    """Adds to the line of an error how much is kept, and how to go on."""
+    try:
+        yield
+    except TrackweaveError as error:
+        kept = sum(store.finished for store in stores)
+        if kept:
+            frames = "prompt frame is" if kept == 1 else "prompt frames are"
+            error.args = (f"{error}; {kept} finished {frames} kept: the same command with --resume goes on",)
+        raise
+
+
+def _first_id(level: Level, count: int, records: Mapping[Level, LevelRecord]) -> int:
+    """First track id of a level with `count` objects: the one it had before, else the first behind all others'."""
+    own = records.get(level)
+    if own is not None and own.next_id - own.first_id == count:
+        return own.first_id
+    return max((record.next_id for other, record in records.items() if other != level), default=1)
 
 
 def _boxes_by_frame(run: RunPaths, levels: Sequence[Level]) -> Iterator[Tracks]:

@@ -15,17 +15,10 @@ import pytest
 from PIL import Image
 
 from tests.cli.shell import Shell
-from tests.worlds import CROSSING, World, candidates_of, item, write_candidates
+from tests.worlds import CROSSING, candidates_of, item, write_candidates, write_frames
 from trackweave.storage.segments import VideoSegments
 
 SCENE = CROSSING
-
-
-def write_frames(scene: World, folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    for n, image in enumerate(scene.frames):
-        cv2.imwrite(str(folder / f"{n:05d}.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    return folder
 
 
 @pytest.fixture
@@ -362,10 +355,11 @@ def test_prompt_on_a_frame_that_is_not_there(shell: Shell, frames: Path, tmp_pat
     assert "frame 9 does not exist: the video has frames 0 … 3" in done.err
 
 
-def test_the_sam2_family_is_named_and_refused(shell: Shell, frames: Path, tmp_path: Path) -> None:
-    done = shell("masks", frames, "-o", tmp_path / "run", "--predictor", "sam2")
+def test_the_sam2_family_without_weights_is_refused(shell: Shell, frames: Path, tmp_path: Path) -> None:
+    done = shell("masks", frames, "-o", tmp_path / "run", "--predictor", "sam2-hf")
     assert done.code == 1
-    assert "trackweave[sam2]" in done.err
+    assert "no weights found" in done.err
+    assert not (tmp_path / "run").exists()
 
 
 # --- the run folder --------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.shell import Shell
+from trackweave.cli.mask_sections import MASKS
 from trackweave.cli.settings import ENVIRONMENT, FLAGS, LEARNED_SCORER, WITHOUT_EFFECT, effective_settings, known_keys
 from trackweave.errors import InputError, SettingError
 from trackweave.mot.settings import PRESETS
@@ -150,11 +151,12 @@ def test_the_page_about_variables_tells_the_truth() -> None:
     """Every variable has a row with its setting, its flag and a test that is there."""
     text = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")
     rows = {name: (setting.strip("` "), flag.strip("` "), test) for name, setting, flag, test in ROW.findall(text)}
-    assert set(rows) == {*ENVIRONMENT, LEARNED_SCORER, *WITHOUT_EFFECT}
+    settings, flags = {**ENVIRONMENT, **MASKS.environment}, {**FLAGS, **MASKS.flags}
+    assert set(rows) == {*settings, LEARNED_SCORER, *WITHOUT_EFFECT}
     for name, (setting, flag, test) in rows.items():
-        if name in ENVIRONMENT:
-            assert setting == ENVIRONMENT[name]
-            assert flag == FLAGS.get(setting, "--set")
+        if name in settings:
+            assert setting == settings[name]
+            assert flag == flags.get(setting, "--set")
         path, function = test.split("::")
         assert f"def {function}(" in (ROOT / path).read_text(encoding="utf-8")
 

@@ -163,6 +163,34 @@ class PredictorConformance:
         assert_same(list(session.propagate(0)), list(fresh.propagate(0)))
         fresh.close()
 
+    def test_a_finished_cohort_is_forgotten_and_its_frame_and_ids_are_free(
+        self, predictor: VideoPredictor, session: PredictorSession
+    ) -> None:
+        session.add_mask(2, 1, A)
+        session.add_mask(2, 2, B)
+        session.add_mask(0, 3, A)
+        for reverse in (False, True):
+            list(session.propagate(2, reverse=reverse))
+        session.finish(2)
+        with pytest.raises(PredictorError, match="no object was first prompted on frame 2"):
+            list(session.propagate(2))
+        session.add_mask(2, 1, B)
+        fresh = predictor.open(FRAMES)
+        fresh.add_mask(2, 1, B)
+        for reverse in (False, True):
+            again = list(session.propagate(2, reverse=reverse))
+            assert_same(again, list(fresh.propagate(2, reverse=reverse)))
+            assert [prediction.object_ids.tolist() for prediction in again] == [[1]] * 3
+        assert [prediction.object_ids.tolist() for prediction in session.propagate(0, max_frames=0)] == [[3]]
+        session.finish(4)  # nobody was prompted there
+        fresh.close()
+
+    def test_retired_frames_may_still_be_visited(self, session: PredictorSession) -> None:
+        session.add_mask(4, 1, A)
+        before = list(session.propagate(4, reverse=True))
+        session.retire(3)
+        assert_same(list(session.propagate(4, reverse=True)), before)
+
     def test_two_sessions_share_no_object(self, predictor: VideoPredictor, session: PredictorSession) -> None:
         session.add_mask(0, 1, A)
         other = predictor.open(FRAMES)

@@ -56,6 +56,19 @@ def test_a_refused_prompt_leaves_no_trace(book: PromptBook) -> None:
     assert book.cohort(1) == [1]
 
 
+def test_a_forgotten_cohort_takes_all_its_prompts_along_and_no_others(book: PromptBook) -> None:
+    for frame, obj_id in [(2, 9), (0, 4), (2, 1), (0, 9), (3, 4)]:
+        book.add_mask(frame, obj_id, FULL)
+    book.forget(2)
+    with pytest.raises(PredictorError, match="no object was first prompted on frame 2"):
+        book.cohort(2)
+    assert list(book.prompts(4)) == [0, 3]
+    book.forget(1)  # nobody there
+    book.add_mask(2, 9, FULL)  # the id and the frame are free again
+    assert book.cohort(2) == [9]
+    assert list(book.prompts(9)) == [2]
+
+
 def test_clearing_forgets_everything(book: PromptBook) -> None:
     book.add_mask(0, 1, FULL)
     book.clear()

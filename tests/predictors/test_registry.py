@@ -1,12 +1,52 @@
 from __future__ import annotations
 
+import hashlib
+import importlib.util
+import json
+import re
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from tests.predictors.sam.tiny import save_tiny, tiny_edgetam, tiny_sam2_hf, tiny_sam3_tracker, tiny_sam3_video
 from tests.worlds import world
-from trackweave.errors import PredictorUnavailable, SettingError
+from trackweave.errors import MissingExtraError, PredictorUnavailable, SettingError
+from trackweave.predictors import checkpoints, registry
+from trackweave.predictors.checkpoints import BACKENDS
 from trackweave.predictors.registry import choose_predictor
+from trackweave.predictors.sam.settings import SamSettings
+
+TINY = "facebook/sam2.1-hiera-tiny"
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
+    """As if packages were not installed."""
+    monkeypatch.setattr(
+        checkpoints, "find_spec", lambda name: None if name in packages else importlib.util.find_spec(name)
+    )
+
+
+def optional_dependencies() -> dict[str, list[str]]:
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    found: dict[str, list[str]] = tomllib.loads(text)["project"]["optional-dependencies"]
+    return found
+
+
+@pytest.fixture
+def folder_of_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    monkeypatch.setenv("TRACKWEAVE_WEIGHTS", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def record_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 @pytest.mark.parametrize("name", ["flow", "static"])
@@ -37,17 +77,159 @@ def test_replay_of_nothing(tmp_path: Path) -> None:
         choose_predictor(f"replay={tmp_path / 'none.npz'}")
 
 
-@pytest.mark.parametrize("name", ["sam2", "sam2-hf", "edgetam", "sam3-tracker"])
-def test_backends_with_weights_name_their_extra(name: str) -> None:
-    with pytest.raises(
-        PredictorUnavailable, match=r"pip install 'trackweave\[sam2\]'.* Use --predictor flow"
-    ) as caught:
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_backend_whose_packages_are_missing_names_its_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, *BACKENDS[name].packages)
+    with pytest.raises(MissingExtraError, match=r"pip install 'trackweave\[[\w-]+\]'.* use --predictor flow") as told:
         choose_predictor(name)
-    assert name in str(caught.value)
+    assert told.value.extra in (extras := optional_dependencies())
+    assert any(told.value.library in requirement for requirement in extras[told.value.extra])
+
+
+def test_every_backend_s_extras_exist() -> None:
+    extras = optional_dependencies()
+    for backend in BACKENDS.values():
+        for package, extra in backend.packages.items():
+            assert any(re.split(r"[>=<]", requirement)[0].startswith(package) for requirement in extras[extra])
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_backend_without_weights_says_where_to_put_them(name: str) -> None:
+    with pytest.raises(PredictorUnavailable, match=r"no weights found .* put .* there"):
+        choose_predictor(name)
+
+
+def test_weights_in_the_name_win_over_the_setting(tmp_path: Path) -> None:
+    weights = save_tiny(tiny_sam2_hf(), tmp_path / "w")
+    for chosen in (
+        choose_predictor(f"sam2-hf={weights}", SamSettings(weights=tmp_path / "none")),
+        choose_predictor("sam2-hf", SamSettings(weights=weights)),
+    ):
+        assert chosen.predictor.name == "sam2-hf"
+        assert chosen.reason == f"asked for: {weights} on cpu"
+
+
+def test_the_record_of_what_was_taken(tmp_path: Path) -> None:
+    weights = save_tiny(tiny_sam2_hf(), tmp_path / "w")
+    file = weights / "model.safetensors"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    chosen = choose_predictor(f"sam2-hf={weights}", SamSettings(device="cpu", stop_after_absent=3))
+    details = json.loads(json.dumps(chosen.details))
+    assert details["weights"]["files"] == [{"file": str(file), "bytes": file.stat().st_size, "sha256": digest}]
+    assert details["device"] == "cpu"
+    assert details["versions"] == {"torch": version("torch"), "transformers": version("transformers")}
+    assert details["settings"]["stop_after_absent"] == 3
+    assert chosen.identity["weights"] == [digest]
+    assert chosen.warnings == ()
+    moved = save_tiny(tiny_sam2_hf(), tmp_path / "elsewhere")
+    same = choose_predictor(f"sam2-hf={moved}", SamSettings(device="cpu", stop_after_absent=3, host_bytes=7))
+    assert same.identity == chosen.identity
+    other = choose_predictor(f"sam2-hf={weights}", SamSettings(device="cpu"))
+    assert other.identity != chosen.identity
+
+
+def test_weights_that_changed_are_a_warning(tmp_path: Path) -> None:
+    choose_predictor(f"sam2-hf={save_tiny(tiny_sam2_hf(), tmp_path / 'w')}")
+    chosen = choose_predictor(f"sam2-hf={save_tiny(tiny_sam2_hf(seed=1), tmp_path / 'w')}")
+    assert [warning.code for warning in chosen.warnings] == ["weights-changed"]
+
+
+def test_weights_of_another_model_name_what_differs(tmp_path: Path) -> None:
+    weights = save_tiny(tiny_sam2_hf(), tmp_path / "w")
+    config = json.loads((weights / "config.json").read_text())
+    config["memory_attention_num_layers"] = 2
+    config["mask_decoder_config"]["iou_head_hidden_dim"] = 32
+    (weights / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PredictorUnavailable, match=r"missing \(memory_attention\.layers\.1\..*of other shape") as told:
+        choose_predictor(f"sam2-hf={weights}")
+    assert "\n" not in str(told.value)
+
+
+def test_the_tracker_of_the_whole_of_sam_3(tmp_path: Path) -> None:
+    whole = tiny_sam3_video()
+    chosen = choose_predictor(f"sam3-tracker={save_tiny(whole, tmp_path / 'w')}", SamSettings(device="cpu"))
+    predictor: Any = chosen.predictor
+    weights = predictor.model.model.state_dict()
+    theirs = whole.state_dict()
+    for ours, upstream in (
+        ("vision_encoder.backbone.", "detector_model.vision_encoder.backbone."),
+        ("vision_encoder.neck.", "tracker_neck."),
+        ("memory_attention.", "tracker_model.memory_attention."),
+        ("mask_decoder.", "tracker_model.mask_decoder."),
+    ):
+        names = [name for name in weights if name.startswith(ours)]
+        assert names
+        for name in names:
+            assert torch.equal(weights[name], theirs[upstream + name.removeprefix(ours)])
+
+
+def test_a_device_that_is_not_there(tmp_path: Path) -> None:
+    weights = save_tiny(tiny_sam2_hf(), tmp_path / "w")
+    with pytest.raises(PredictorUnavailable, match=r"device cuda:99 is not there; here: .*cpu"):
+        choose_predictor(f"sam2-hf={weights}", SamSettings(device="cuda:99"))
+
+
+# --- auto -------------------------------------------------------------------------------------------------------------
+
+
+def test_auto_without_packages_takes_flow_and_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "torch", "transformers", "sam2")
+    chosen = choose_predictor("auto")
+    assert chosen.predictor.name == "flow"
+    assert chosen.reason == ("auto: flow, because no backend with weights is installed: pip install 'trackweave[sam2]'")
+
+
+def test_auto_without_weights_takes_flow() -> None:
+    chosen = choose_predictor("auto")
+    assert chosen.predictor.name == "flow"
+    assert "no weights were found for sam2-hf" in chosen.reason
+    assert chosen.details == {}
+
+
+def test_auto_with_weights_but_without_their_package(folder_of_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_tiny(tiny_sam2_hf(), folder_of_weights / TINY)
+    without(monkeypatch, "transformers")
+    reason = choose_predictor("auto").reason
+    assert reason == (
+        f"auto: flow, because {TINY} is there but transformers is not installed: pip install 'trackweave[sam2]'"
+    )
+
+
+def test_auto_with_weights_but_without_a_gpu(folder_of_weights: Path) -> None:
+    save_tiny(tiny_sam2_hf(), folder_of_weights / TINY)
+    chosen = choose_predictor("auto", SamSettings(device="cpu"))
+    assert chosen.predictor.name == "flow"
+    assert "no GPU" in chosen.reason
+    assert "--predictor sam2-hf uses it all the same" in chosen.reason
+
+
+def test_auto_on_a_gpu_takes_the_best(folder_of_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "device_kind", lambda settings: "cuda")  # the model itself loads on the processor
+    save_tiny(tiny_edgetam(), folder_of_weights / "EdgeTAM-hf")
+    chosen = choose_predictor("auto", SamSettings(device="cpu"))
+    assert chosen.predictor.name == "edgetam"
+    assert chosen.reason == "auto: the only one that was found: yonigozlan/EdgeTAM-hf on cpu"
+    save_tiny(tiny_sam2_hf(), folder_of_weights / "sam2.1-hiera-tiny")
+    chosen = choose_predictor("auto", SamSettings(device="cpu"))
+    assert chosen.predictor.name == "sam2-hf"
+    assert chosen.reason == f"auto: the best of 2 that were found: {TINY} on cpu"
+
+
+@pytest.mark.parametrize("make", [tiny_sam2_hf, tiny_edgetam, tiny_sam3_tracker])
+def test_auto_runs_weights_that_were_named_on_any_device(make: Any, tmp_path: Path) -> None:
+    weights = save_tiny(make(), tmp_path / "w")
+    chosen = choose_predictor("auto", SamSettings(device="cpu", weights=weights))
+    assert chosen.predictor.name == make.__name__.removeprefix("tiny_").replace("_", "-")
+    assert chosen.reason == f"auto: {chosen.predictor.name} takes the weights that were named: {weights} on cpu"
+
+
+def test_auto_and_weights_that_nothing_takes(tmp_path: Path) -> None:
+    with pytest.raises(PredictorUnavailable, match="no such file or folder"):
+        choose_predictor("auto", SamSettings(weights=tmp_path / "none"))
 
 
 def test_an_unknown_name_gets_the_known_ones() -> None:
-    with pytest.raises(SettingError, match=r"no predictor 'sma2'; known: auto, flow, static, replay, sam2, "):
+    with pytest.raises(SettingError, match=r"no predictor 'sma2'; known: auto, flow, static, replay, sam2-hf, sam2, "):
         choose_predictor("sma2")
 
 

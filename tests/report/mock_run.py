@@ -22,7 +22,12 @@ def make_run(folder: Path, *, frames: int = 30, tracks: int = 7, levels: tuple[i
     summary = {
         "schema_version": 1,
         "command": "masks",
-        "predictor": {"name": "flow", "working_size": 480, "reason": "asked for"},
+        "predictor": {
+            "name": "flow",
+            "working_size": 480,
+            "reason": "asked for",
+            "counters": {"encoder_passes": 1200, "object_frames": 34567},
+        },
         "levels": {str(level): _level(level, frames, tracks) for level in levels},
         "durations": {"frames": 0.4, "candidates": 2.1, "track": 9.5, "track.flow": 8.2, "persist": 0.9, "render": 75},
         "peak_rss_mb": 812.4,

@@ -41,6 +41,15 @@ def test_page_shows_levels_counts_timings_and_predictor(run: Path) -> None:
     assert "812 MiB" in text
 
 
+def test_page_shows_the_work_of_the_predictor_where_it_was_counted(run: Path) -> None:
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "<dt>encoder passes</dt><dd>1\u202f200</dd>" in text
+    assert "<dt>object frames</dt><dd>34\u202f567</dd>" in text
+    for predictor in ({"name": "static"}, {"name": "static", "counters": None}, "static", None):
+        edit_summary(run, predictor=predictor)
+        assert "Work of the predictor" not in write_report(run).read_text(encoding="utf-8")
+
+
 def test_pictures_and_files_are_linked_relatively_and_nothing_from_elsewhere(run: Path) -> None:
     text = write_report(run).read_text(encoding="utf-8")
     links = re.findall(r'(?:src|href)="([^"#]+)"', text)

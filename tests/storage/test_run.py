@@ -151,15 +151,25 @@ class TestJournal:
     def record(self, tmp_path: Path) -> LevelRecord:
         (tmp_path / "level_2").mkdir()
         (tmp_path / "level_2" / "v.npz").write_bytes(b"12345")
-        record = LevelRecord("f", 9, {"level_2/v.npz": 5}, {"objects": 3}, [warning("track", 2, "w")])
+        record = LevelRecord(
+            "f",
+            4,
+            9,
+            {"level_2/v.npz": 5},
+            {"objects": 3},
+            [warning("track", 2, "w")],
+            [warning("predictor", None, "r")],
+            {"encoder_passes": 7},
+        )
         record.write(tmp_path / "journal" / "level_2.json")
         return record
 
     def read(self, root: Path, fingerprint: str = "f") -> LevelRecord | None:
-        return LevelRecord.read(root / "journal" / "level_2.json", root, fingerprint)
+        return LevelRecord.read(root / "journal" / "level_2.json", fingerprint)
 
     def test_there_and_back(self, tmp_path: Path, record: LevelRecord) -> None:
         assert self.read(tmp_path) == record
+        assert record.is_whole(tmp_path)
 
     def test_other_settings_are_not_trusted(self, tmp_path: Path, record: LevelRecord) -> None:
         assert self.read(tmp_path, "g") is None
@@ -172,7 +182,13 @@ class TestJournal:
         file.unlink()
         if content is not None:
             file.write_bytes(content)
-        assert self.read(tmp_path) is None
+        assert not record.is_whole(tmp_path)
+
+    def test_levels_with_an_entry(self, tmp_path: Path, record: LevelRecord) -> None:
+        record.write(RunPaths(tmp_path).journal(10))
+        RunPaths(tmp_path).cohorts(4).touch()
+        assert RunPaths(tmp_path).journalled_levels == [2, 10]
+        assert RunPaths(tmp_path / "empty").journalled_levels == []
 
     def test_nothing_was_recorded(self, tmp_path: Path) -> None:
         assert self.read(tmp_path) is None

@@ -78,7 +78,7 @@ def test_a_full_disk_is_reported_once_and_names_the_folder(tmp_path: Path) -> No
     def fill() -> None:
         with ResultSpool(tmp_path) as spool:
             spool._file.close()
-            spool._file = FullDisk()  # type: ignore[assignment]
+            spool._file = FullDisk()
             spool.append(0, np.zeros(1, OBJECT_DTYPE), PackedMasks.from_bool(np.ones((1, 2, 2), bool)))
 
     with pytest.raises(RunFolderError, match=r"results cannot be stored: No space left on device") as caught:

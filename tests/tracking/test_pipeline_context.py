@@ -68,6 +68,15 @@ def test_two_candidate_frames_of_one_name(tmp_path: Path) -> None:
         build(tmp_path)
 
 
+def test_two_candidate_frames_in_one_place_are_refused(tmp_path: Path) -> None:
+    """One says so by its name, the other by its index."""
+    mask = SCENE.mask(0, "a")
+    unnamed = {key: value for key, value in item(0, mask, frame=1).items() if key != "frame_name"}
+    write_candidates(tmp_path, {0: [{**item(0, mask, frame=0), "frame_name": SCENE.frames.names[1]}], 1: [unnamed]})
+    with pytest.raises(CandidateError, match="two of its frames are frame 1 of the video"):
+        build(tmp_path)
+
+
 def test_candidate_frames_are_placed_by_name_when_the_names_are_there(tmp_path: Path) -> None:
     """Candidates that were found on a subset of a folder count their own frames; the names tell which they are."""
     import cv2

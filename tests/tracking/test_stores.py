@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from trackweave.masks.entry import make_entry
 from trackweave.masks.packed import PackedMasks
+from trackweave.storage.journal import CohortJournal
 from trackweave.structures.candidates import PreviewSegment
-from trackweave.tracking.stores import DedupStore, FrameResultStore, _frame_entry_name
+from trackweave.tracking.stores import DedupStats, DedupStore, FrameResultStore, _frame_entry_name
 
 
 def square(x: int, y: int = 0, size: int = 4, canvas: int = 16) -> np.ndarray:
@@ -141,3 +142,49 @@ def test_references_point_to_where_the_masks_are(pairs: list[tuple[int, int]], b
                 seen.append((int(reference["frame"]), int(track)))
         assert sorted(seen) == sorted(pairs)
         assert seen == sorted(seen, key=lambda pair: (pair[1], pair[0]))
+
+
+def journalled(path: Path) -> FrameResultStore:
+    return FrameResultStore(journal=CohortJournal(path / "level_2.cohorts", "k"))
+
+
+def test_a_journal_gives_back_what_was_committed_and_only_once(tmp_path: Path) -> None:
+    with journalled(tmp_path) as store:
+        store.update(3, "c", {7: np.ones((2, 2), bool)})
+        store.commit({"n": 1})
+        store.update(4, "d", {7: np.ones((2, 2), bool)})
+    names = {3: "c", 4: "d"}
+    with journalled(tmp_path) as store:
+        assert store.finished == 1
+        assert store.recall(names) == [{"n": 1}]
+        assert store.recall(names) == []
+        assert [(f.frame, f.name, f.ids.tolist()) for f in store.iter_frames()] == [(3, "c", [7])]
+        store.commit({"n": 2})
+        assert store.finished == 2
+        store.discard()
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_journal_there_is_nothing_to_recall(tmp_path: Path) -> None:
+    with FrameResultStore(tmp_path) as store:
+        store.commit({"n": 1})
+        assert (store.finished, store.recall({}), store.where) == (1, [], "the scratch file")
+        store.discard()
+    assert not list(tmp_path.iterdir())
+
+
+def test_renumbering_shifts_every_id_that_is_read() -> None:
+    with FrameResultStore() as store:
+        preview = PreviewSegment(2, (0.0, 0.0, 1.0, 1.0), 1, 0.9, True)
+        store.update(0, "a", {1: np.ones((2, 2), bool), 2: np.ones((2, 2), bool)}, [preview])
+        store.renumber(11)
+        assert [f.ids.tolist() for f in store.iter_frames()] == [[11, 12]]
+        assert list(store.object_references().counts()) == [11, 12]
+        assert [track_id for track_id, _ in store.object_references()] == [11, 12]
+        assert [s.id for frame in store.iter_preview_segments() for s in frame.segments] == [12]
+
+
+def test_statistics_of_frames_add_up() -> None:
+    total = DedupStats(5, 2, 1, 1, {0: (5, 2)})
+    total.add(DedupStats(4, 1, 0, 2, {3: (4, 3)}))
+    assert total == DedupStats(9, 3, 1, 3, {0: (5, 2), 3: (4, 3)})

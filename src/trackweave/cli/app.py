@@ -5,11 +5,10 @@ Nothing heavy is imported here: a command imports what it needs when it runs.
 
 from __future__ import annotations
 
-import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,6 +16,8 @@ from trackweave.cli.assoc import assoc
 from trackweave.cli.boxes import boxes
 from trackweave.cli.config import config
 from trackweave.cli.evaluate import evaluate
+from trackweave.cli.masks import masks
+from trackweave.cli.models import models
 from trackweave.errors import SettingError, TrackweaveError
 
 app = typer.Typer(
@@ -29,21 +30,6 @@ app = typer.Typer(
 )
 
 
-class PromptModeName(StrEnum):
-    """Values of --prompt-mode."""
-
-    mask = "mask"
-    box = "box"
-    auto = "auto"
-
-
-class BadItemPolicy(StrEnum):
-    """Values of --on-bad-item."""
-
-    error = "error"
-    skip = "skip"
-
-
 class ExportFormat(StrEnum):
     """Values of --to."""
 
@@ -54,13 +40,11 @@ class ExportFormat(StrEnum):
 
 Frames = Annotated[str, typer.Argument(metavar="FRAMES|VIDEO", help="a folder of images or a video file")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
-Output = Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="the run folder to write")]
 Sampling = Annotated[str | None, typer.Option("--frames", metavar="START:END:STEP", help="which frames, as a slice")]
 Levels = Annotated[
     str | None,
     typer.Option("--levels", metavar="2,4,6", help="coarse, medium, fine [default: those of the candidates]"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 
 
 def _version(wanted: bool) -> None:
@@ -80,85 +64,7 @@ def _root(
     """Weave per-frame masks and boxes into identities."""
 
 
-@app.command()
-def masks(
-    frames: Frames,
-    output: Output,
-    candidates: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="folder with level_L/filtered/filtered.json")
-    ] = None,
-    prompts: Annotated[
-        list[str] | None,
-        typer.Option(metavar="[FRAME:]LABEL.png", help="indexed image of objects to track; may be repeated"),
-    ] = None,
-    generator: Annotated[str, typer.Option(help="candidate generator when neither of the above is given")] = "regions",
-    candidate_stride: Annotated[int, typer.Option(help="frames between two on which the generator runs")] = 10,
-    levels: Levels = None,
-    predictor: Annotated[str, typer.Option(help="auto, flow, static, replay=PATH")] = "auto",
-    sampling: Sampling = None,
-    prompt_mode: Annotated[
-        PromptModeName, typer.Option(help="auto prompts small objects by box")
-    ] = PromptModeName.mask,
-    iou_threshold: Annotated[float, typer.Option(help="a candidate is new when its best IoU is at or below")] = 0.6,
-    max_propagate: Annotated[int | None, typer.Option(help="frames each way from the prompt [default: all]")] = None,
-    mask_scale: Annotated[float, typer.Option(help="stored mask size over frame size")] = 1.0,
-    on_bad_item: Annotated[
-        BadItemPolicy, typer.Option(help="stop at a bad candidate or frame, or leave it out")
-    ] = BadItemPolicy.error,
-    resume: Annotated[bool, typer.Option("--resume", help="finish a run that was cut off")] = False,
-    no_viz: Annotated[bool, typer.Option("--no-viz", help="no comparison pictures")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Follow the objects of a video through time: masks, boxes, pictures and a report.
-
-    Without --candidates and --prompts, candidates are found by the built-in generator, at the coarse level unless
-    --levels asks for more. Nothing is downloaded.
-    """
-    from trackweave.report.page import write_report
-    from trackweave.track_from_candidates import checked_settings, parse_levels, track_masks
-    from trackweave.tracking.helpers import ProgressPrinter
-
-    result = track_masks(
-        frames,
-        output,
-        candidates=candidates,
-        prompts=prompts or None,
-        generator=generator,
-        candidate_stride=candidate_stride,
-        levels=parse_levels(levels),
-        predictor=predictor,
-        sampling=sampling,
-        settings=checked_settings(
-            prompt_mode=prompt_mode.value,
-            iou_threshold=iou_threshold,
-            max_propagate=max_propagate,
-            mask_scale_ratio=mask_scale,
-            on_bad_item=on_bad_item.value,
-            render_viz=not no_viz,
-        ),
-        resume=resume,
-        progress=lambda label, total: ProgressPrinter(total, label),
-    )
-    report = write_report(output)
-    if as_json:
-        typer.echo(json.dumps(result.summary))
-        return
-    _tell(result.summary, report)
-
-
-def _tell(summary: Any, report: Path) -> None:
-    totals, predictor = summary["totals"], summary["predictor"]
-    for warning in summary["warnings"]:
-        typer.echo(f"warning: {warning['message']}", err=True)
-    typer.echo(f"predictor: {predictor['name']} ({predictor['reason']})")
-    typer.echo(f"{totals['objects']} objects on {totals['object_frames']} object-frames in {_levels(totals['levels'])}")
-    if totals["candidates"] > totals["prompts"]:
-        typer.echo(f"{totals['duplicates']} of {totals['candidates']} candidates were already tracked or duplicates")
-    typer.echo(f"report: {report}")
-
-
-def _levels(levels: list[int]) -> str:
-    return f"level {levels[0]}" if len(levels) == 1 else f"levels {', '.join(map(str, levels))}"
+app.command()(masks)
 
 
 @app.command()
@@ -236,6 +142,7 @@ def report(run: Run) -> None:
 
 
 app.command()(boxes)
+app.command()(models)
 app.command()(config)
 app.command()(evaluate)
 app.add_typer(assoc)

@@ -1,4 +1,4 @@
-"""`trackweave config`: every setting of box tracking, its value, and where it came from."""
+"""`trackweave config`: every setting of box and mask tracking, its value, and where it came from."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ def config(
     pairs: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a setting; repeatable")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print as JSON, with descriptions")] = False,
 ) -> None:
-    """Show the settings of box tracking that are in force, and where each came from."""
+    """Show the settings of `boxes` and `masks` that are in force, and where each came from."""
+    from trackweave.cli.mask_sections import MASKS
+    from trackweave.cli.mask_settings import effective_mask_settings
     from trackweave.cli.settings import effective_settings
 
-    settings = effective_settings(file=file, environment=os.environ, pairs=pairs or ())
-    rows = list(settings.rows())
+    of_masks = [pair for pair in pairs or () if pair.partition(".")[0].strip() in MASKS.sections]
+    of_boxes = [pair for pair in pairs or () if pair not in of_masks]
+    settings = effective_settings(file=file, environment=os.environ, pairs=of_boxes)
+    masks = effective_mask_settings(file=file, environment=os.environ, pairs=of_masks)
+    rows = [*settings.rows(), *masks.rows()]
     if as_json:
         listed = {row.key: {k: v for k, v in row._asdict().items() if k != "key"} for row in rows}
         typer.echo(json.dumps({"settings": listed, "warnings": [w.to_json() for w in settings.warnings]}, indent=1))

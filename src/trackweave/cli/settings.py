@@ -1,6 +1,7 @@
 """Settings of box tracking from four layers: built-in defaults < YAML < environment < flags.
 
-Every room has its own settings; here they are put side by side, and each value remembers where it came from.
+Every room has its own settings; here they are put side by side, and each value remembers where it came from
+(`layers` reads them).
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from trackweave.association.log_settings import LogSettings
 from trackweave.association.scorer_settings import ScorerSettings
-from trackweave.errors import InputError, SettingError
+from trackweave.cli.layers import Given, Layout, Row, from_environment, from_file, from_flags, validated
+from trackweave.errors import SettingError
 from trackweave.mot.perception import PerceptionSettings
 from trackweave.mot.refinement import RefinementSettings
 from trackweave.mot.settings import PRESETS, TrackerSettings
@@ -92,23 +93,7 @@ FLAGS: Mapping[str, str] = {
 }
 """Setting → its own flag; every other setting has `--set KEY=VALUE`."""
 
-
-class Given(NamedTuple):
-    """A value as it was given, and by what."""
-
-    value: Any
-    origin: str
-
-
-class Row(NamedTuple):
-    """One effective setting, for people."""
-
-    key: str
-    value: Any
-    origin: str
-    description: str
-    variable: str | None
-    flag: str
+BOXES = Layout(SECTIONS, ENVIRONMENT, FLAGS, more=(PRESET,))
 
 
 @dataclass(frozen=True)
@@ -148,8 +133,7 @@ class BoxSettings:
 
 def known_keys() -> list[str]:
     """Every setting as `section.name`."""
-    keys = [f"{section}.{name}" for section, model in SECTIONS.items() for name in model.model_fields]
-    return [PRESET, *keys]
+    return BOXES.keys
 
 
 def effective_settings(
@@ -173,18 +157,16 @@ def effective_settings(
     """
     given: dict[str, Given] = {}
     if file is not None:
-        given.update(_from_file(file))
+        given.update(from_file(file, BOXES, _mask_layout))
     variables = {name: text for name, text in (environment or {}).items() if text.strip()}
     given.update(_from_environment(variables))
-    given.update(_from_flags(flags or {}, pairs))
-    scorer = _validated("scorer", ScorerSettings, {}, given)
+    given.update(from_flags(flags or {}, pairs, BOXES))
+    scorer = validated("scorer", ScorerSettings, {}, given)
     assert isinstance(scorer, ScorerSettings)
     assumed = Given(LEARNED, "scorer.enabled") if scorer.enabled else Given(DEFAULT_PRESET, "default")
     name = _preset_name(given.pop(PRESET, assumed))
     base = {"tracker": PRESETS[name.value].model_dump()}
-    sections = {
-        section: _validated(section, model, base.get(section, {}), given) for section, model in SECTIONS.items()
-    }
+    sections = {section: validated(section, model, base.get(section, {}), given) for section, model in SECTIONS.items()}
     plain = PRESETS[DEFAULT_PRESET]
     origins = {PRESET: name.origin}
     for key in known_keys()[1:]:
@@ -197,66 +179,14 @@ def effective_settings(
 # --- layers -----------------------------------------------------------------------------------------------------------
 
 
-def _from_file(path: Path) -> dict[str, Given]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise SettingError(f"file {path}: settings are sections with values, not {type(content).__name__}")
-    found: dict[str, Given] = {}
-    for name, value in content.items():
-        if name in SECTIONS:
-            if not isinstance(value, dict):
-                raise SettingError(f"file {path}: {name} is a section with values, not {value!r}")
-            found.update({f"{name}.{field}": Given(inner, f"file {path}") for field, inner in value.items()})
-        else:
-            found[str(name)] = Given(value, f"file {path}")
-    for key, (_, origin) in found.items():
-        _check_key(key, origin)
-    return found
+def _mask_layout() -> Layout:
+    from trackweave.cli.mask_sections import MASKS  # loads compiled kernels: only when a file speaks of masks
+
+    return MASKS
 
 
 def _from_environment(variables: Mapping[str, str]) -> dict[str, Given]:
-    return {
-        key: Given(variables[name].strip(), f"environment {name}")
-        for name, key in ENVIRONMENT.items()
-        if name in variables
-    }
-
-
-def _from_flags(flags: Mapping[str, Any], pairs: Sequence[str]) -> dict[str, Given]:
-    found: dict[str, Given] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals:
-            raise SettingError(f"flag --set: {pair!r} is not KEY=VALUE")
-        _check_key(key.strip(), "flag --set")
-        try:
-            found[key.strip()] = Given(yaml.safe_load(text), "flag --set")
-        except yaml.YAMLError:
-            raise SettingError(f"flag --set: {key.strip()}: {text!r} is not a value in YAML") from None
-    for key, value in flags.items():
-        if value is not None:
-            _check_key(key, "flag")
-            found[key] = Given(value, f"flag {FLAGS[key]}")
-    return found
-
-
-def _check_key(key: str, origin: str) -> None:
-    known = known_keys()
-    if key in known:
-        return
-    short = {name.split(".", 1)[1]: name for name in known}
-    near = difflib.get_close_matches(key, known, 1, 0.6) or [
-        short[name] for name in difflib.get_close_matches(key.rsplit(".", 1)[-1], short, 1, 0.6)
-    ]
-    hint = f"did you mean {near[0]}?" if near else f"sections are {', '.join(SECTIONS)}"
-    raise SettingError(f"{origin}: there is no setting {key}; {hint}")
+    return from_environment(variables, BOXES)
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -268,21 +198,3 @@ def _preset_name(given: Given) -> Given:
     near = difflib.get_close_matches(str(given.value), PRESETS, 1)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(PRESETS)}"
     raise SettingError(f"{given.origin}: {PRESET}: there is no preset {given.value!r}; {hint}")
-
-
-def _validated(section: str, model: type[BaseModel], base: Mapping[str, Any], given: Mapping[str, Given]) -> BaseModel:
-    values = dict(base)
-    for key, (value, _) in given.items():
-        head, _, name = key.partition(".")
-        if head == section:
-            values[name] = value
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
-        origin = given[f"{section}.{name}"].origin if f"{section}.{name}" in given else "together"
-        message = str(first["msg"]).removeprefix("Value error, ")
-        raise SettingError(
-            f"{origin}: {section}{'.' if name else ''}{name}: {message}, not {first['input']!r}"
-        ) from None

@@ -2,14 +2,14 @@
 
 A `VideoPredictor` is the recipe (model, weights, options); a `PredictorSession` is one run of it over one video and
 owns everything that is computed per frame (image features, optical flow). The session outlives prompt batches and
-levels, so nothing is computed twice: `reset` forgets objects, never frames.
+levels, so nothing is computed twice: `finish` and `reset` forget objects, never frames; `retire` lets frames go.
 
 Objects first prompted on the same frame form a *cohort*; `propagate(start)` moves that cohort and no other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from trackweave.frames.source import FrameSource
 from trackweave.masks.packed import PackedMasks
+from trackweave.structures.warning import RunWarning
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,25 @@ class PredictorSession(Protocol):
             PredictorError: no object was first prompted on `start`.
         """
 
+    def finish(self, start: int) -> None:
+        """Promises that the cohort first prompted on `start` will not be moved again: its objects and their prompts
+        are forgotten, so that memory does not grow with the number of cohorts. Afterwards another cohort may be
+        prompted on that frame, and ids may be used again. Without such a cohort nothing happens."""
+
+    def retire(self, before: int) -> None:
+        """Promises that no frame below position `before` will be visited again, by any cohort to come: what was
+        computed for those frames may be dropped. Breaking the promise costs time, never correctness."""
+
     def reset(self) -> None:
         """Forgets every object and prompt; keeps what was computed per frame."""
+
+    @property
+    def remarks(self) -> Sequence[RunWarning]:
+        """What was done differently from what was asked so far (stage `predictor`), for the manifest."""
+
+    @property
+    def counters(self) -> Mapping[str, float]:
+        """Work done so far, for the summary: `encoder_passes`, `object_frames`, … ; empty where nothing is counted."""
 
     def close(self) -> None:
         """Releases memory, devices and temporary files."""

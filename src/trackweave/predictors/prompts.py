@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from trackweave.errors import PredictorError
 from trackweave.masks.packed import PackedMasks
+from trackweave.structures.warning import RunWarning
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,11 @@ class PromptBook:
         """All prompts of one object by frame."""
         return self._prompts[obj_id]
 
+    def forget(self, start: int) -> None:
+        """Forgets the objects first prompted on `start` and all their prompts; nothing happens when there is none."""
+        for obj_id in [obj_id for obj_id, frame in self._start.items() if frame == start]:
+            del self._start[obj_id], self._prompts[obj_id]
+
     def clear(self) -> None:
         """Forgets everything."""
         self._prompts.clear()
@@ -94,7 +101,7 @@ class PromptedSession:
     """The part of a `PredictorSession` that only keeps prompts; a backend adds `propagate`."""
 
     def __init__(self, length: int, size: tuple[int, int]) -> None:
-        self._length = length
+        self._length, self._size = length, size
         self._book = PromptBook(length, size)
 
     def add_mask(self, frame: int, obj_id: int, mask: NDArray[np.bool_]) -> None:
@@ -105,9 +112,27 @@ class PromptedSession:
         """See `PredictorSession.add_box`."""
         self._book.add_box(frame, obj_id, box)
 
+    def finish(self, start: int) -> None:
+        """See `PredictorSession.finish`."""
+        self._book.forget(start)
+
+    def retire(self, before: int) -> None:
+        """See `PredictorSession.retire`; nothing is kept per frame."""
+        return
+
     def reset(self) -> None:
         """See `PredictorSession.reset`."""
         self._book.clear()
+
+    @property
+    def remarks(self) -> Sequence[RunWarning]:
+        """See `PredictorSession.remarks`."""
+        return ()
+
+    @property
+    def counters(self) -> Mapping[str, float]:
+        """See `PredictorSession.counters`."""
+        return {}
 
     def close(self) -> None:
         """See `PredictorSession.close`; there is nothing to release here."""

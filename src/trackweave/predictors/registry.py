@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-from trackweave.errors import PredictorUnavailable, SettingError
+from trackweave.errors import MissingExtraError, SettingError
 from trackweave.predictors.base import VideoPredictor
+from trackweave.predictors.checkpoints import BACKENDS, Backend, Device, rank
+from trackweave.predictors.sam.settings import SamSettings
+from trackweave.predictors.weights import FoundWeights, backend_of, check_weights, choose_weights, weights_found
+from trackweave.predictors.weights_record import WeightsRecord
+from trackweave.structures.warning import RunWarning
 
 WEIGHTS_FREE = ("flow", "static", "replay")
-
-PENDING = {"sam2": "sam2", "sam2-hf": "sam2", "edgetam": "sam2", "sam3-tracker": "sam2"}
-"""Backends that need weights → the extra that will install them. Their place is kept; none is there yet."""
+OTHERWISE = "; or use --predictor flow, which needs no weights"
+VERSIONS = {"sam2-hf": "transformers", "edgetam": "transformers", "sam3-tracker": "transformers", "sam2": "sam2"}
+"""Backend → the package whose version is recorded."""
+NO_EFFECT = frozenset({"weights", "device_bytes", "host_bytes", "disk_bytes", "prune"})
+"""Settings that change no result; weights count by their content."""
 
 
 @dataclass(frozen=True)
@@ -22,39 +33,45 @@ class ChosenPredictor:
         predictor: the recipe.
         asked: what the user wrote.
         reason: one line for the manifest and the terminal.
+        details: for the manifest: weights with their checksums, versions, device; empty without weights.
+        identity: what of it decides the result: a run is only resumed with the same.
+        warnings: what was noticed while choosing.
     """
 
     predictor: VideoPredictor
     asked: str
     reason: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    warnings: Sequence[RunWarning] = ()
 
 
-def choose_predictor(asked: str) -> ChosenPredictor:
+def choose_predictor(asked: str, settings: SamSettings | None = None) -> ChosenPredictor:
     """Makes the predictor that a name asks for.
 
     Args:
-        asked: `auto`, `flow`, `static` or `replay=PATH`; the names of the SAM 2 family are known and refused.
+        asked: `auto`, `flow`, `static`, `replay=PATH`, or one of `checkpoints.BACKENDS`, alone or with the path or name
+            of its weights, as in `sam2-hf=facebook/sam2.1-hiera-small`.
+        settings: of the SAM 2 family; the others have none.
 
     Raises:
         SettingError: an unknown name, or `replay` without a path.
-        PredictorUnavailable: the backend, its extra or its file is missing.
+        MissingExtraError: the backend's packages are not installed.
+        PredictorUnavailable: its weights, its device or a recording are missing or of no use.
     """
+    how = settings or SamSettings()
     name, _, argument = asked.partition("=")
     if argument and name in ("auto", "flow", "static"):
         raise SettingError(f"predictor {name} takes no argument, but got {asked!r}")
+    if name in BACKENDS:
+        if argument:
+            how = how.model_copy(update={"weights": Path(argument)})
+        _require_packages(BACKENDS[name])
+        return _load(choose_weights(name, how.weights, device_kind(how)), asked, how, "asked for")
     if name == "auto":
-        from trackweave.predictors.flow.predictor import FlowPredictor
-
-        return ChosenPredictor(FlowPredictor(), asked, "auto: no backend with weights is available, so flow is used")
-    if name in PENDING:
-        raise PredictorUnavailable(
-            f"predictor {name} is not in this version; it will come with pip install 'trackweave[{PENDING[name]}]'. "
-            f"Use --predictor flow, which needs no weights"
-        )
+        return _automatic(how)
     if name == "flow":
-        from trackweave.predictors.flow.predictor import FlowPredictor
-
-        return ChosenPredictor(FlowPredictor(), asked, "asked for")
+        return _flow(asked, "asked for")
     if name == "static":
         from trackweave.predictors.static import StaticPredictor
 
@@ -65,5 +82,125 @@ def choose_predictor(asked: str) -> ChosenPredictor:
         if not argument:
             raise SettingError("replay needs a recording: --predictor replay=PATH")
         return ChosenPredictor(ReplayPredictor(Path(argument)), asked, "asked for")
-    known = ", ".join(("auto", *WEIGHTS_FREE, *PENDING))
+    known = ", ".join(("auto", *WEIGHTS_FREE, *BACKENDS))
     raise SettingError(f"there is no predictor {name!r}; known: {known}")
+
+
+def _flow(asked: str, reason: str) -> ChosenPredictor:
+    from trackweave.predictors.flow.predictor import FlowPredictor
+
+    return ChosenPredictor(FlowPredictor(), asked, reason)
+
+
+@dataclass(frozen=True)
+class AutomaticChoice:
+    """What `auto` comes to.
+
+    Attributes:
+        weights: what a backend is to load; None = `flow`.
+        reason: one line.
+    """
+
+    weights: FoundWeights | None
+    reason: str
+
+
+def plan_automatic(settings: SamSettings) -> AutomaticChoice:
+    """The best backend whose weights are found, where there is a GPU; else `flow`. Loads no model.
+
+    Weights that somebody named are used on any device; torch is imported only when there are weights for it.
+
+    Raises:
+        PredictorUnavailable: no backend takes the weights that were named, or no such device.
+    """
+    if settings.weights is not None:
+        backend = backend_of(settings.weights)
+        _require_packages(BACKENDS[backend])
+        chosen = choose_weights(backend, settings.weights, device_kind(settings))
+        return AutomaticChoice(chosen, f"auto: {backend} takes the weights that were named")
+    usable = [backend for backend in BACKENDS.values() if not backend.missing]
+    found = [weights for backend in usable for weights in weights_found(backend.name)]
+    if not found:
+        return AutomaticChoice(None, f"auto: flow, because {_why_nothing(usable)}")
+    device = device_kind(settings)
+    best = min(found, key=lambda weights: rank(weights.checkpoint, device))
+    if device == "cpu":
+        return AutomaticChoice(
+            None,
+            f"auto: flow, because there is no GPU: {best.backend} with {best.name} is ready, but takes seconds per "
+            f"frame and object on a processor; --predictor {best.backend} uses it all the same",
+        )
+    why = f"the best of {len(found)} that were found" if len(found) > 1 else "the only one that was found"
+    return AutomaticChoice(best, f"auto: {why}")
+
+
+def _automatic(settings: SamSettings) -> ChosenPredictor:
+    choice = plan_automatic(settings)
+    if choice.weights is None:
+        return _flow("auto", choice.reason)
+    return _load(choice.weights, "auto", settings, choice.reason)
+
+
+def _why_nothing(usable: Sequence[Backend]) -> str:
+    waiting = [
+        (backend, found[0])
+        for backend in BACKENDS.values()
+        if backend.missing and (found := weights_found(backend.name))
+    ]
+    if waiting:
+        backend, weights = waiting[0]
+        return (
+            f"{weights.name} is there but {', '.join(backend.missing)} is not installed: "
+            f"pip install 'trackweave[{backend.extra}]'"
+        )
+    if not usable:
+        return "no backend with weights is installed: pip install 'trackweave[sam2]'"
+    return f"no weights were found for {', '.join(backend.name for backend in usable)} (see `trackweave models`)"
+
+
+def device_kind(settings: SamSettings) -> Device:
+    """The kind of device that the settings come to; needs torch.
+
+    Raises:
+        PredictorUnavailable: a device that is not there.
+    """
+    from trackweave.predictors.sam.devices import choose_device
+
+    kinds: Mapping[str, Device] = {"cuda": "cuda", "mps": "mps"}
+    return kinds.get(choose_device(settings.device).type, "cpu")
+
+
+def _require_packages(backend: Backend) -> None:
+    for package in backend.missing:
+        raise MissingExtraError(package, backend.packages[package], OTHERWISE)
+
+
+def _load(weights: FoundWeights, asked: str, settings: SamSettings, reason: str) -> ChosenPredictor:
+    """The predictor with its weights, and the record of both."""
+    backend = BACKENDS[weights.backend]
+    check_weights(weights)
+    record = WeightsRecord.of_user()
+    files = [file.to_json() for file in record.check(weights.files)]
+    module, _, kind = backend.target.partition(":")
+    predictor = getattr(import_module(module), kind)(settings.model_copy(update={"weights": weights.path}))
+    details = {
+        "backend": backend.name,
+        "versions": {package: installed_version(package) for package in ("torch", VERSIONS[backend.name])},
+        "device": str(predictor.model.device),
+        "weights": {"name": weights.name, "found": weights.origin, "revision": weights.revision, "files": files},
+        "settings": settings.model_dump(mode="json"),
+    }
+    identity = {
+        "weights": [file["sha256"] for file in files],
+        "settings": settings.model_dump(mode="json", exclude=set(NO_EFFECT)),
+    }
+    text = f"{reason}: {weights.name} on {details['device']}"
+    return ChosenPredictor(predictor, asked, text, details, identity, tuple(record.warnings))
+
+
+def installed_version(package: str) -> str | None:
+    """Of a package's distribution; None when it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -65,6 +65,7 @@ def render_report(facts: RunFacts) -> str:
         histogram=_length_histogram(facts),
         switches=sorted(facts.summary.get("suspected_switches") or [], key=lambda event: -event["confidence"]),
         skipped=facts.summary.get("skipped") or {},
+        work=_work(facts),
         command=_command(facts),
         recorded=_recorded(facts),
         cards=_cards(facts),
@@ -145,6 +146,13 @@ def _predictor(facts: RunFacts) -> str:
     details = ", ".join(f"{key} {value}" for key, value in known.items() if key not in ("name", "reason"))
     reason = f": {known['reason']}" if "reason" in known else ""
     return f"predictor {name}{f' ({details})' if details else ''}{reason}"
+
+
+def _work(facts: RunFacts) -> dict[str, Any]:
+    """What the predictor counted: passes of the image encoder, masks moved by a frame; empty without any."""
+    recorded = facts.summary.get("predictor")
+    counters = recorded.get("counters") if isinstance(recorded, dict) else None
+    return {str(name).replace("_", " "): count for name, count in counters.items()} if counters else {}
 
 
 def _length_histogram(facts: RunFacts) -> list[tuple[str, int, float]]:

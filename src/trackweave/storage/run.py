@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,15 @@ class RunPaths:
     def journal(self, level: Level | int) -> Path:
         """Written when a level is whole; what a resumed run trusts."""
         return self.root / "journal" / f"level_{level}.json"
+
+    @property
+    def journalled_levels(self) -> list[Level]:
+        """Levels that have an entry in the journal, ascending."""
+        return sorted(Level(int(path.stem[6:])) for path in self.root.glob("journal/level_[0-9]*.json"))
+
+    def cohorts(self, level: Level | int) -> Path:
+        """A level's finished cohorts while it is not whole; see `storage.journal`."""
+        return self.root / "journal" / f"level_{level}.cohorts"
 
 
 def ensure_writable(folder: Path) -> None:
@@ -270,17 +279,23 @@ class LevelRecord:
 
     Attributes:
         fingerprint: of the run that finished it.
-        next_id: first track id that the following level may use.
+        first_id: first track id that the level may use.
+        next_id: first track id after the level's.
         files: path below the run folder → size in bytes.
         summary: the level's part of `summary.json`.
         warnings: its warnings.
+        remarks: what the predictor said of itself until then.
+        work: what the predictor counted for this level.
     """
 
     fingerprint: str
+    first_id: int
     next_id: int
     files: Mapping[str, int]
     summary: Mapping[str, Any]
-    warnings: Sequence[RunWarning]
+    warnings: Sequence[RunWarning] = ()
+    remarks: Sequence[RunWarning] = ()
+    work: Mapping[str, float] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Writes the entry."""
@@ -289,16 +304,19 @@ class LevelRecord:
             {
                 "schema_version": SCHEMA_VERSION,
                 "fingerprint": self.fingerprint,
+                "first_id": self.first_id,
                 "next_id": self.next_id,
                 "files": dict(self.files),
                 "summary": dict(self.summary),
                 "warnings": [warning.to_json() for warning in self.warnings],
+                "remarks": [warning.to_json() for warning in self.remarks],
+                "work": dict(self.work),
             },
         )
 
     @classmethod
-    def read(cls, path: Path, run_root: Path, fingerprint: str) -> LevelRecord | None:
-        """The entry, if the level is finished by the same settings and its files are still whole.
+    def read(cls, path: Path, fingerprint: str) -> LevelRecord | None:
+        """The entry, if the level was finished by the same settings.
 
         Raises:
             ArtifactError: damaged.
@@ -311,18 +329,20 @@ class LevelRecord:
         if data.get("fingerprint") != fingerprint:
             return None
         try:
-            files = {str(name): int(size) for name, size in data["files"].items()}
-            warnings = [_read_warning(record) for record in data["warnings"]]
-            entry = cls(fingerprint, int(data["next_id"]), files, dict(data["summary"]), warnings)
+            return cls(
+                fingerprint,
+                int(data["first_id"]),
+                int(data["next_id"]),
+                {str(name): int(size) for name, size in data["files"].items()},
+                dict(data["summary"]),
+                [RunWarning.from_json(record) for record in data["warnings"]],
+                [RunWarning.from_json(record) for record in data["remarks"]],
+                dict(data["work"]),
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(f"{path}: the journal entry lacks or misspells {error}; remove it") from None
-        for name, size in files.items():
-            file = run_root / name
-            if not file.is_file() or file.stat().st_size != size:
-                return None
-        return entry
 
-
-def _read_warning(record: Mapping[str, Any]) -> RunWarning:
-    details = {key: value for key, value in record.items() if key not in ("stage", "level", "code", "message")}
-    return RunWarning(record["stage"], record["level"], record["code"], record["message"], details)
+    def is_whole(self, run_root: Path) -> bool:
+        """Are the level's files still there, as long as they were?"""
+        files = [(run_root / name, size) for name, size in self.files.items()]
+        return all(file.is_file() and file.stat().st_size == size for file, size in files)

@@ -2,16 +2,21 @@
 
 Cohorts reach a frame at different times; archives want each frame once. Results are appended as they come and read
 back by frame at the end. Only `(frame → places in the file)` stays in memory. Nothing written is ever rewritten.
+
+The file is a row of records, each framed by its length and a checksum (as in write-ahead logs, e.g. LevelDB's), so that
+whoever reads it after a kill can tell where the last whole one ends. `storage.journal` gives the file a name.
 """
 
 from __future__ import annotations
 
+import struct
 import tempfile
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal, Self
 
 import numpy as np
 from isal import isal_zlib
@@ -22,7 +27,62 @@ from trackweave.masks.packed import PackedMasks, packed_length
 from trackweave.storage.npz import COMPRESSION_LEVEL
 from trackweave.storage.segments import OBJECT_DTYPE
 
+RecordKind = Literal[b"H", b"R", b"C"]
+"""Header, results, commit."""
+
+_HEAD = struct.Struct("<cIqQ")  # kind, rows, frame, bytes that follow
+_CRC = struct.Struct("<I")  # CRC-32 of the head and of what follows
 _NO_ROWS: NDArray[Any] = np.zeros(0, OBJECT_DTYPE)
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolRecord:
+    """One record of the file.
+
+    Attributes:
+        kind: what it is.
+        rows: of results, how many.
+        frame: of results, their frame.
+        offset: where its body begins.
+        body: of results, rows (OBJECT_DTYPE) and compressed masks; else JSON.
+    """
+
+    kind: bytes
+    rows: int
+    frame: int
+    offset: int
+    body: bytes
+
+    @property
+    def end(self) -> int:
+        """Where the next record begins."""
+        return self.offset + len(self.body)
+
+
+def read_records(file: BinaryIO) -> Iterator[SpoolRecord]:
+    """The records of a file up to its end, or up to the first that is torn or damaged."""
+    size = file.seek(0, 2)
+    offset = file.seek(0)
+    while True:
+        head = file.read(_HEAD.size + _CRC.size)
+        offset += len(head)
+        if len(head) < _HEAD.size + _CRC.size:
+            return
+        kind, rows, frame, length = _HEAD.unpack_from(head)
+        if kind not in (b"H", b"R", b"C") or length > size - offset:
+            return
+        body = file.read(length)
+        if _checksum(head[: _HEAD.size], body) != _CRC.unpack_from(head, _HEAD.size)[0]:
+            return
+        yield SpoolRecord(kind, rows, frame, offset, body)
+        offset = file.seek(offset + length)  # the consumer may have read elsewhere
+
+
+def _checksum(*parts: Any) -> int:
+    crc = 0
+    for part in parts:
+        crc = isal_zlib.crc32(part, crc)
+    return crc
 
 
 class ResultSpool:
@@ -36,13 +96,19 @@ class ResultSpool:
         try:
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as the spool
+            file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115 - lives as long as the spool
         except OSError as error:
             raise RunFolderError(f"{folder}: no scratch file can be made here: {error.strerror or error}") from error
-        self._where = folder or Path(tempfile.gettempdir())
+        self._take(file, folder or Path(tempfile.gettempdir()))
+
+    def _take(self, file: Any, where: Path) -> None:
+        self._file = file
+        self._where = where
         self._places: dict[int, array[int]] = {}  # frame → offset, rows, compressed length, …
         self._end = 0
         self.size: tuple[int, int] | None = None
+        self.id_offset = 0
+        """Is added to every id that is read: levels that were tracked side by side are numbered afterwards."""
 
     @property
     def frames(self) -> list[int]:
@@ -68,19 +134,32 @@ class ResultSpool:
             return
         self.size = masks.size
         payload = isal_zlib.compress(masks.bits.data, COMPRESSION_LEVEL)
+        offset = self._write(b"R", rows.tobytes(), payload, rows=len(rows), frame=frame)
+        self._place(frame, offset, len(rows), len(payload))
+
+    def _place(self, frame: int, offset: int, rows: int, length: int) -> None:
+        self._places.setdefault(frame, array("q")).extend((offset, rows, length))
+
+    def _write(self, kind: RecordKind, *parts: bytes, rows: int = 0, frame: int = 0) -> int:
+        """Appends a record; returns where its body begins."""
+        head = _HEAD.pack(kind, rows, frame, sum(map(len, parts)))
+        record = b"".join([head, _CRC.pack(_checksum(head, *parts)), *parts])
         try:
             self._file.seek(self._end)
-            self._file.write(rows.tobytes())
-            self._file.write(payload)
-            self._file.flush()  # a full disk is reported here, not at some later read
+            rest = memoryview(record)
+            while rest:  # nothing is buffered: a full disk is reported here, not at some later read
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise RunFolderError(f"{self._where}: results cannot be stored: {error.strerror or error}") from error
-        self._places.setdefault(frame, array("q")).extend((self._end, len(rows), len(payload)))
-        self._end += rows.nbytes + len(payload)
+        offset = self._end + len(head) + _CRC.size
+        self._end += len(record)
+        return offset
 
     def read_rows(self, frame: int) -> NDArray[Any]:
         """All rows of a frame in the order in which they came, without their masks."""
-        return np.concatenate([_NO_ROWS, *(rows for rows, _ in self._chunks(frame, with_masks=False))])
+        rows = np.concatenate([_NO_ROWS, *(rows for rows, _ in self._chunks(frame, with_masks=False))])
+        rows["id"] += self.id_offset
+        return rows
 
     def read(self, frame: int) -> tuple[NDArray[Any], PackedMasks]:
         """All rows of a frame in the order in which they came, with their masks."""
@@ -95,6 +174,7 @@ class ResultSpool:
             unpacked = isal_zlib.decompress(payload, bufsize=len(chunk_rows) * length)
             bits[filled:following] = np.frombuffer(unpacked, np.uint8).reshape(-1, length)
             filled = following
+        rows["id"] += self.id_offset
         return rows, PackedMasks(bits, height, width)
 
     def _chunks(self, frame: int, *, with_masks: bool) -> Iterator[tuple[NDArray[Any], memoryview]]:
@@ -110,12 +190,12 @@ class ResultSpool:
             yield np.frombuffer(chunk, OBJECT_DTYPE, count), memoryview(chunk)[head:]
 
     def close(self) -> None:
-        """Removes the scratch file."""
-        with suppress(OSError):  # on a full disk what is still buffered fails again; `append` has said so already
+        """Closes the file; a nameless one is gone then."""
+        with suppress(OSError):  # a disk that is full or gone; `append` has said so already
             self._file.close()
         self._places.clear()
 
-    def __enter__(self) -> ResultSpool:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -34,3 +34,13 @@ class RunWarning:
             "message": self.message,
             **self.details,
         }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> RunWarning:
+        """The record back from what `to_json` gave.
+
+        Raises:
+            KeyError: a part of it is missing.
+        """
+        details = {key: value for key, value in record.items() if key not in ("stage", "level", "code", "message")}
+        return cls(record["stage"], record["level"], record["code"], record["message"], details)

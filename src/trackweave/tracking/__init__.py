@@ -1,6 +1,7 @@
 """Mask tracking: candidates become prompts, prompts become tracks.
 
-In order of execution: `candidate_loader` → `stores` → `pipeline_context` → `sam2_runner` → `level_runner` → `outputs`.
+In order of execution: `candidate_loader` → `stores` → `pipeline_context` → `sam2_runner` → `level_runner` → `outputs`;
+`level_schedule` takes several levels through them side by side.
 Re-exported here is what `track_from_candidates` composes. Names load on first use, so that importing the room is cheap.
 """
 

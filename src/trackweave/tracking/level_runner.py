@@ -107,22 +107,50 @@ def run_level_tracking(
         finally:
             if display is not None:
                 display.close()
-        files = _persist_level_outputs(ready.paths, run, level, frame_store, artifacts, ready.settings, timer)
-        tracks = describe_tracks(artifacts)
+        return finish_level(ready, frame_store, artifacts, timer, base_frames=base_frames)
+
+
+def finish_level(
+    context: PipelineContext,
+    frame_store: FrameResultStore,
+    artifacts: TrackingArtifacts,
+    timer: TimingAggregator,
+    *,
+    base_frames: Path | FrameSource | None = None,
+) -> LevelRunResult:
+    """What follows once a level is tracked: archives, comparison pictures, its part of the manifest.
+
+    Args:
+        context: the level.
+        frame_store: its results.
+        artifacts: what tracking left.
+        timer: its durations so far; takes those of this part too.
+        base_frames: see `run_level_tracking`.
+
+    Raises:
+        RunFolderError: a file cannot be written.
+    """
+    run, level = context.run, context.level
+    files = _persist_level_outputs(context.paths, run, level, frame_store, artifacts, context.settings, timer)
+    tracks = describe_tracks(artifacts)
     comparison = None
-    if ready.settings.render_viz:
+    if context.settings.render_viz:
         with timer.track("compare"):
-            comparison = _render_comparison(ready, run.root / files["video_segments"], base_frames)
+            comparison = _render_comparison(context, run.root / files["video_segments"], base_frames)
         files["compare"] = str((comparison.folder / "compare.json").relative_to(run.root))
-    warnings = [*ready.notes, *_later(ready), *(comparison.warnings if comparison else ())]
-    stats = _build_level_stats(ready, artifacts, tracks, timer)
+    warnings = [*context.notes, *_later(context, artifacts), *(comparison.warnings if comparison else ())]
+    stats = _build_level_stats(context, artifacts, tracks, timer)
     update_tracking_manifest(run, level=level, artifacts=files, stats=manifest_stats(stats), warnings=warnings)
     return LevelRunResult(artifacts, files, comparison, warnings, stats, timer)
 
 
-def _later(context: PipelineContext) -> list[RunWarning]:
-    """Omissions that were only found while tracking."""
-    return [warning for warning in context.bad.warnings if warning not in context.notes]
+def _later(context: PipelineContext, artifacts: TrackingArtifacts) -> list[RunWarning]:
+    """Omissions that were only found while tracking, by this process or an earlier one."""
+    later: list[RunWarning] = []
+    for warning in (*artifacts.omissions, *context.bad.warnings):
+        if warning not in context.notes and warning not in later:
+            later.append(warning)
+    return later
 
 
 def persist_level_outputs(
@@ -250,6 +278,7 @@ def _render_comparison(
 __all__ = [
     "LevelRunResult",
     "describe_tracks",
+    "finish_level",
     "level_stats",
     "manifest_stats",
     "persist_level_outputs",

@@ -192,6 +192,9 @@ def _schedule(
         notes.append(RunWarning("candidates", bad.level, "frame-not-sampled", text, {"frames": unsampled[:20]}))
     if not placed:
         raise CandidateError(f"{manifest.path}: none of its {len(manifest.frames)} frames is among the sampled frames")
+    twice = [local for local, count in Counter(local for local, _ in placed).items() if count > 1]
+    if twice:
+        raise CandidateError(f"{manifest.path}: two of its frames are frame {frames.indices[twice[0]]} of the video")
     return sorted(placed, key=lambda pair: pair[0]), notes
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,10 +21,12 @@ from trackweave.masks.entry import MaskLike, as_packed, full_shape
 from trackweave.masks.overlap import overlap
 from trackweave.masks.packed import PackedMasks
 from trackweave.masks.rescale import rescale_masks
+from trackweave.storage.journal import CohortJournal
 from trackweave.storage.segments import REFERENCE_DTYPE, frame_entry_name, object_rows
 from trackweave.storage.spool import ResultSpool
 from trackweave.structures.candidates import PreviewSegment
 from trackweave.structures.tracks import FrameObjects
+from trackweave.structures.warning import RunWarning
 
 REFERENCE_BATCH_BYTES = 8 << 20
 
@@ -169,11 +171,18 @@ class FrameResultStore:
     """Tracking results by absolute frame, on disk; a frame may be given results many times.
 
     Args:
-        folder: where the scratch file lies; None = the system's temporary folder.
+        folder: where the nameless scratch file lies; None = the system's temporary folder.
+        journal: a file that outlives the process, instead; the store closes it.
+
+    Attributes:
+        full_resolution_shape: `(H, W)` of the frames, once known.
+        finished: cohorts that were committed, by earlier processes too.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self._spool = ResultSpool(folder)
+    def __init__(self, folder: Path | None = None, *, journal: CohortJournal | None = None) -> None:
+        self._journal = journal
+        self._spool: ResultSpool = journal if journal is not None else ResultSpool(folder)
+        self.finished = len(journal.committed) if journal is not None else 0
         self._names: dict[int, str] = {}
         self._previews: dict[int, list[PreviewSegment]] = {}
         self.full_resolution_shape: tuple[int, int] | None = None
@@ -230,6 +239,42 @@ class FrameResultStore:
             np.ones(len(masks), np.float32),
         )
 
+    @property
+    def where(self) -> str:
+        """What to call it in a message."""
+        return str(self._journal.path) if self._journal is not None else "the scratch file"
+
+    def recall(self, names: Mapping[int, str]) -> list[Mapping[str, Any]]:
+        """What earlier processes committed, in order; nothing without a journal, nor the second time.
+
+        Args:
+            names: absolute frame → name, for the frames that have results already.
+        """
+        if self._journal is None:
+            return []
+        self._names.update({frame: names[frame] for frame in self._spool.frames})
+        committed, self._journal.committed = self._journal.committed, []
+        return committed
+
+    def commit(self, cohort: Mapping[str, Any]) -> None:
+        """Makes a finished cohort durable, when there is a journal.
+
+        Args:
+            cohort: what is needed to go on after it, as JSON values.
+        """
+        self.finished += 1
+        if self._journal is not None:
+            self._journal.commit(cohort)
+
+    def renumber(self, first_id: int) -> None:
+        """Object 1 reads as `first_id` from now on, 2 as the next; what is stored stays as it is."""
+        self._spool.id_offset = first_id - 1
+
+    @property
+    def id_offset(self) -> int:
+        """What `renumber` adds to every id."""
+        return self._spool.id_offset
+
     def masks_at(self, abs_idx: int) -> PackedMasks | None:
         """Every mask on a frame so far; None when there is none."""
         return self._spool.read(int(abs_idx))[1] if self._spool.count(int(abs_idx)) else None
@@ -265,7 +310,8 @@ class FrameResultStore:
     def iter_preview_segments(self) -> Iterator[PreviewFrame]:
         """Preview material in order of time."""
         for frame, segments in self._iter_sorted(self._previews):
-            yield PreviewFrame(FrameIndex(frame), self._names[frame], segments)
+            numbered = [replace(segment, id=segment.id + self.id_offset) for segment in segments]
+            yield PreviewFrame(FrameIndex(frame), self._names[frame], numbered)
 
     def object_references(self) -> ObjectReferences:
         """Where each object was seen."""
@@ -277,8 +323,15 @@ class FrameResultStore:
         return iter(sorted(items.items(), key=lambda item: item[0]))
 
     def close(self) -> None:
-        """Removes the scratch file."""
+        """Closes the file; a nameless one is gone then, a journal stays."""
         self._spool.close()
+
+    def discard(self) -> None:
+        """Closes and removes the file."""
+        if self._journal is not None:
+            self._journal.remove()
+        else:
+            self.close()
 
     def __enter__(self) -> FrameResultStore:
         return self
@@ -356,6 +409,14 @@ class DedupStats:
     parts: int = 0
     frames: dict[int, tuple[int, int]] = field(default_factory=dict)
 
+    def add(self, other: DedupStats) -> None:
+        """Adds what was counted on other frames."""
+        self.candidates += other.candidates
+        self.covered_by_tracks += other.covered_by_tracks
+        self.duplicates_in_frame += other.duplicates_in_frame
+        self.parts += other.parts
+        self.frames.update(other.frames)
+
     @property
     def prompts(self) -> int:
         """Candidates that were new."""
@@ -384,6 +445,9 @@ class TrackingArtifacts:
         objects: ids of all objects that were prompted, in order.
         prompt_frames: track id → absolute frame of its prompt.
         prompt_kinds: track id → `mask` or `box`.
+        work: what the predictor counted for it.
+        remarks: `(local position, all that the predictor had said of itself by then)`, wherever that changed.
+        omissions: candidates that were only found to be bad when they were loaded.
     """
 
     object_refs: ObjectReferences
@@ -392,3 +456,6 @@ class TrackingArtifacts:
     objects: Sequence[TrackId]
     prompt_frames: Mapping[TrackId, FrameIndex]
     prompt_kinds: Mapping[TrackId, str]
+    work: Mapping[str, float] = field(default_factory=dict)
+    remarks: Sequence[tuple[int, Sequence[RunWarning]]] = ()
+    omissions: Sequence[RunWarning] = ()

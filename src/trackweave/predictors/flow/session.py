@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.flow.target import Target
 from trackweave.predictors.flow.window import Window
 from trackweave.predictors.prompts import Prompt, PromptBook, walk
+from trackweave.structures.warning import RunWarning
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -70,9 +71,27 @@ class FlowSession:
         path = walk(start, self._length, reverse, max_frames)
         return self._propagate(cohort, path)
 
+    def finish(self, start: int) -> None:
+        """See `PredictorSession.finish`; flows and features stay."""
+        self._book.forget(start)
+
+    def retire(self, before: int) -> None:
+        """See `PredictorSession.retire`; the analysis is bounded by its settings, so there is nothing to do."""
+        return
+
     def reset(self) -> None:
         """See `PredictorSession.reset`; flows and features stay."""
         self._book.clear()
+
+    @property
+    def remarks(self) -> Sequence[RunWarning]:
+        """See `PredictorSession.remarks`."""
+        return ()
+
+    @property
+    def counters(self) -> Mapping[str, float]:
+        """See `PredictorSession.counters`."""
+        return {"flow_pairs": self.pairs_computed}
 
     def close(self) -> None:
         """See `PredictorSession.close`."""

@@ -1,0 +1,72 @@
+"""`trackweave models`: which predictors can be used now, and what is missing for the others."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from trackweave.predictors.inventory import BackendEntry, Inventory
+
+
+def models(
+    weights: Annotated[
+        Path | None, typer.Option(metavar="PATH|NAME", help="weights to look at instead of what is found")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="settings as YAML")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
+) -> None:
+    """List the predictors of `masks`: what can be used now, what is missing, where weights are looked for.
+
+    Nothing is downloaded: fetch a repository of the name shown with your own tools, and put it where it is looked for.
+    """
+    from trackweave.cli.mask_settings import effective_mask_settings
+    from trackweave.predictors.inventory import take_inventory
+
+    flags = {"predictor.weights": weights}
+    settings = effective_mask_settings(file=config, environment=os.environ, flags=flags)
+    inventory = take_inventory(settings.predictor)
+    if as_json:
+        typer.echo(json.dumps(inventory.to_json(), indent=1))
+        return
+    for line in _lines(inventory):
+        typer.echo(line)
+
+
+def _lines(inventory: Inventory) -> Iterator[str]:
+    yield inventory.automatic
+    devices = ", ".join(f"{name} ({what})" for name, what in inventory.devices.items())
+    yield f"devices: {devices or 'unknown without torch'}"
+    folder = inventory.folder or "not set"
+    yield f"weights are looked for in TRACKWEAVE_WEIGHTS ({folder}) and the Hugging Face cache ({inventory.cache})"
+    yield ""
+    for name, about in (("flow", "needs no weights"), ("static", "needs no weights; the floor for comparisons")):
+        yield _row(name, "ready", about)
+    yield _row("replay=PATH", "ready", "plays recorded masks")
+    for entry in inventory.backends:
+        yield from _backend_lines(entry)
+
+
+def _backend_lines(entry: BackendEntry) -> Iterator[str]:
+    versions = ", ".join(f"{package} {version}" for package, version in entry.versions.items())
+    if entry.missing:
+        yield _row(entry.name, entry.state, f"{', '.join(entry.missing)}: pip install 'trackweave[{entry.extra}]'")
+    else:
+        yield _row(entry.name, entry.state, versions)
+    for weights in entry.weights:
+        yield _row("", "found", f"{weights.name}: {weights.size / 2**20:.0f} MiB, {weights.found}, {weights.path}")
+        if weights.problem is not None:
+            yield _row("", "unusable", weights.problem)
+    there = {weights.name for weights in entry.weights}
+    wanted = [name for name in entry.checkpoints if name not in there]
+    if wanted:
+        yield _row("", "would run", ", ".join(wanted))
+
+
+def _row(name: str, state: str, about: str) -> str:
+    return f"{name:<13} {state:<14} {about}".rstrip()

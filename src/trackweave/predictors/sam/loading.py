@@ -1,0 +1,230 @@
+"""From weights on disk to a model that is ready to run. Nothing is downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from trackweave.errors import MissingExtraError, PredictorOutOfMemory, PredictorUnavailable
+from trackweave.predictors.sam.devices import choose_device, is_out_of_memory
+from trackweave.predictors.sam.settings import SamSettings
+
+OTHERWISE = "; or use --predictor flow, which needs no weights"
+COMPILED = ("vision_encoder", "image_encoder", "memory_attention", "memory_encoder", "mask_decoder", "sam_mask_decoder")
+"""Parts that run for every frame or object; each family has some of them."""
+
+
+def load_transformers(backend: str, kind: str, settings: SamSettings) -> Any:
+    """A model of `transformers` with its weights, in full precision, on the device.
+
+    Args:
+        backend: its name on the command line.
+        kind: name of the class.
+        settings: weights, device, compilation.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        PredictorUnavailable: see `weights.require_weights`, or a device that is not there.
+    """
+    from trackweave.predictors.weights import require_weights
+
+    try:
+        import transformers
+    except ImportError:
+        raise MissingExtraError("transformers", "sam2", OTHERWISE) from None
+    found = getattr(transformers, kind, None)
+    if found is None:
+        raise PredictorUnavailable(f"{backend}: transformers {transformers.__version__} has no {kind}: upgrade it")
+    device = choose_device(settings.device)
+    folder = require_weights(backend, settings)
+    try:
+        model, report = found.from_pretrained(
+            folder,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below, with everything else that does not fit
+        )
+    except ImportError as error:  # the encoder of EdgeTAM lives in timm
+        raise MissingExtraError(error.name or "timm", "edgetam", OTHERWISE) from error
+    check_keys(
+        f"{backend}: {folder}",
+        missing=report["missing_keys"],
+        unexpected=report["unexpected_keys"],
+        other_shape={name: (tuple(wanted), tuple(given)) for name, given, wanted in report["mismatched_keys"]},
+    )
+    return ready(model, device, settings)
+
+
+def ready(model: torch.nn.Module, device: torch.device, settings: SamSettings) -> torch.nn.Module:
+    """Moves a model to the device, freezes it, compiles its parts when that is asked for.
+
+    Raises:
+        PredictorOutOfMemory: the device does not hold the weights.
+    """
+    try:
+        model = model.eval().requires_grad_(False).to(device)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise PredictorOutOfMemory(
+            f"{device} does not hold the model: take a smaller one or another --device"
+        ) from error
+    if settings.compile == "on":
+        for name in COMPILED:
+            if (part := getattr(model, name, None)) is not None:
+                part.compile(dynamic=False)
+    return model
+
+
+def load_meta(settings: SamSettings) -> Any:
+    """A `SAM2VideoPredictor` of Meta's package with its weights, on the device.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+        PredictorUnavailable: see `weights.require_weights`; no such configuration; a device that is not there.
+    """
+    from trackweave.predictors.weights import require_weights
+
+    try:
+        import sam2  # noqa: F401 - is it there?
+    except ImportError:
+        raise MissingExtraError("sam2", "sam2-meta", OTHERWISE) from None
+    device = choose_device(settings.device)
+    weights = require_weights("sam2", settings)
+    model = build_meta(meta_config(weights, settings.config))
+    given = _meta_state(weights)
+    wanted = model.state_dict()
+    check_keys(
+        f"sam2: {weights}",
+        missing=sorted(wanted.keys() - given.keys()),
+        unexpected=sorted(given.keys() - wanted.keys()),
+        other_shape={
+            name: (tuple(wanted[name].shape), tuple(given[name].shape))
+            for name in sorted(wanted.keys() & given.keys())
+            if wanted[name].shape != given[name].shape
+        },
+    )
+    model.load_state_dict(given)
+    return ready(model, device, settings)
+
+
+def build_meta(config: Path) -> Any:
+    """A `SAM2VideoPredictor` with random weights, as `build_sam2_video_predictor` configures it.
+
+    Args:
+        config: one of the package's YAML files, or one of the same form.
+
+    Raises:
+        PredictorUnavailable: not such a file.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        found = OmegaConf.load(config)
+        OmegaConf.update(found, "model._target_", "sam2.sam2_video_predictor.SAM2VideoPredictor", force_add=True)
+        for key, value in META_OPTIONS.items():
+            OmegaConf.update(found, f"model.{key}", value, force_add=True)
+        if _holes_can_be_filled():
+            OmegaConf.update(found, "model.fill_hole_area", 8, force_add=True)
+        return instantiate(OmegaConf.select(found, "model"), _recursive_=True)
+    except (OSError, YAMLError, OmegaConfBaseException, InstantiationException, TypeError, AttributeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise PredictorUnavailable(f"{config}: not a configuration of SAM 2 ({reason})") from error
+
+
+META_OPTIONS = {
+    "sam_mask_decoder_extra_args.dynamic_multimask_via_stability": True,
+    "sam_mask_decoder_extra_args.dynamic_multimask_stability_delta": 0.05,
+    "sam_mask_decoder_extra_args.dynamic_multimask_stability_thresh": 0.98,
+    "binarize_mask_from_pts_for_mem_enc": True,
+}
+"""What the package's own builder sets beyond its files."""
+
+
+def _holes_can_be_filled() -> bool:
+    """Whether the package was built with its CUDA part; without it every call would only warn."""
+    return find_spec("sam2._C") is not None
+
+
+def meta_config(weights: Path, asked: str | None) -> Path:
+    """The configuration of a checkpoint: the one asked for by name or by file, else the one that its name tells.
+
+    >>> meta_config(Path("sam2.1_hiera_tiny.pt"), None).name  # doctest: +SKIP
+    'sam2.1_hiera_t.yaml'
+
+    Raises:
+        PredictorUnavailable: no such configuration, or the checkpoint's name tells nothing.
+    """
+    if asked is not None and Path(asked).is_file():
+        return Path(asked)
+    known = {path.stem: path for path in sorted(Path(str(files("sam2"))).glob("configs/sam2*/sam2*_hiera_*.yaml"))}
+    known = {stem: path for stem, path in known.items() if "training" not in path.parent.name}
+    if asked is not None:
+        stem = Path(asked).name.removesuffix(".yaml")
+        if stem not in known:
+            raise PredictorUnavailable(f"there is no configuration {asked!r}: a file, or one of {', '.join(known)}")
+        return known[stem]
+    for word, letter in META_SIZES.items():
+        for stem, path in known.items():
+            if weights.stem == stem.removesuffix(f"_{letter}") + f"_{word}" or weights.stem == stem:
+                return path
+    raise PredictorUnavailable(
+        f"{weights}: its name does not tell the configuration: give --set config=NAME, one of {', '.join(known)}"
+    )
+
+
+META_SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
+"""Sizes in names of checkpoints → in names of configurations."""
+
+
+def _meta_state(weights: Path) -> dict[str, torch.Tensor]:
+    try:
+        found = torch.load(weights, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise PredictorUnavailable(f"{weights}: not a checkpoint that can be read ({reason})") from error
+    state = found.get("model") if isinstance(found, dict) else None
+    if not isinstance(state, dict):
+        raise PredictorUnavailable(f"{weights}: not a checkpoint of SAM 2: it has no entry `model`")
+    return state
+
+
+def check_keys(
+    where: str,
+    *,
+    missing: Collection[str],
+    unexpected: Collection[str],
+    other_shape: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]],
+) -> None:
+    """Refuses weights that are not those of the model.
+
+    Args:
+        where: backend and file, for the message.
+        missing: names that the model has and the weights lack.
+        unexpected: names that only the weights have.
+        other_shape: name → shape that the model has, shape that the weights have.
+
+    Raises:
+        PredictorUnavailable: names the first few of each kind.
+    """
+    shapes = [f"{name} is {given} instead of {wanted}" for name, (wanted, given) in other_shape.items()]
+    said = [
+        f"{len(names)} {what} ({', '.join(list(names)[:3])}{' …' if len(names) > 3 else ''})"
+        for what, names in (("missing", missing), ("unknown", unexpected), ("of other shape", shapes))
+        if names
+    ]
+    if said:
+        raise PredictorUnavailable(
+            f"{where}: the weights are not those of this model, or of another image size: {'; '.join(said)}"
+        )

@@ -1,0 +1,423 @@
+"""`SamSession`: cohorts of objects moved through one video by a model of the SAM 2 family.
+
+How it works
+1. A frame's features are computed when the first cohort visits it and kept in the `FeatureStore`: every level, every
+   prompt frame and both directions share them.
+2. The objects of a cohort that are prompted on the same frames form *batches* of bounded size. A batch has one memory
+   and goes through the model together; batches of one cohort do not know each other.
+3. After each frame, memories are pruned to what the model will look at: their size does not depend on the length of the
+   video. A forward pass leaves its first frames for the backward pass from the same start, which looks at them.
+4. When the device's memory runs out, features move off it; then the batch is halved, which is remembered and told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trackweave.errors import PredictorError, PredictorOutOfMemory
+from trackweave.frames.source import FrameSource
+from trackweave.masks.packed import PackedMasks
+from trackweave.predictors.base import FramePrediction
+from trackweave.predictors.prompts import Prompt, PromptedSession, walk
+from trackweave.predictors.sam.devices import DTYPES, autocast_dtype, free_cache, inference, is_out_of_memory
+from trackweave.predictors.sam.feature_store import DiskTier, FeatureStore, MemoryTier, Tier
+from trackweave.predictors.sam.memory import ObjectMemory, join_objects, select_objects
+from trackweave.predictors.sam.model import Entry, Features, Outcome, SamModel
+from trackweave.predictors.sam.packing import pack_logits
+from trackweave.predictors.sam.preprocessing import mask_to_input
+from trackweave.predictors.sam.settings import SamSettings
+from trackweave.structures.warning import RunWarning
+
+Out = TypeVar("Out")
+Signature = list[tuple[int, tuple[int, ...]]]
+"""A cohort: ids in order, and the frames on which each is prompted."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Objects of a cohort that are prompted on the same frames and go through the model together.
+
+    Attributes:
+        ids: the objects.
+        rows: `(n,)` their places in the cohort.
+        prompted: what the model made of their prompts, by frame; B ≥ n objects, those beyond n are padding.
+        side: entries of the first frames after the start, for the backward pass.
+    """
+
+    ids: list[int]
+    rows: NDArray[np.int64]
+    prompted: dict[int, Outcome]
+    side: dict[int, Entry] = field(default_factory=dict)
+
+
+@dataclass
+class _Batch:
+    """A group on its way through the video.
+
+    Attributes:
+        group: its objects.
+        memory: what they remember in this pass.
+        absent: `(n,)` frames in a row on which each was absent.
+        ended: `(n,)` bool, absent for so long that this pass is over for it.
+    """
+
+    group: _Group
+    memory: ObjectMemory
+    absent: NDArray[np.int64]
+    ended: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, group: _Group, model: SamModel, side: Mapping[int, Entry] | None = None) -> _Batch:
+        """A group at the start of a pass."""
+        entries = {frame: outcome.entry for frame, outcome in group.prompted.items()}
+        count = len(group.ids)
+        return cls(group, ObjectMemory(model, entries, side), np.zeros(count, np.int64), np.zeros(count, np.bool_))
+
+    def part(self, chosen: NDArray[np.int64], size: int, model: SamModel) -> _Batch:
+        """Some of the objects and all that belongs to them; the last is repeated up to `size`."""
+        rows = torch.from_numpy(np.pad(chosen, (0, size - len(chosen)), mode="edge")).to(model.device)
+        prompted = {frame: _select(one, rows, model) for frame, one in self.group.prompted.items()}
+        group = _Group([self.group.ids[k] for k in chosen], self.group.rows[chosen], prompted)
+        return _Batch(group, self.memory.select(rows), self.absent[chosen], self.ended[chosen])
+
+
+class _TooMuch(Exception):
+    """The device's memory is short even without stored features."""
+
+
+class SamSession(PromptedSession):
+    """See `PredictorSession`. Owns the features of frames and the memories of cohorts under way.
+
+    A backward pass that follows a forward one from the same start looks at the first frames after the start, as the
+    stock predictors do; without a forward pass before it, it starts from the prompts alone.
+    """
+
+    def __init__(self, model: SamModel, frames: FrameSource, settings: SamSettings) -> None:
+        super().__init__(len(frames), frames.size)
+        self._model, self._frames, self._settings = model, frames, settings
+        self._arithmetic = autocast_dtype(settings, model.device)
+        self._store = FeatureStore(model.device, _tiers(model.device, settings), DTYPES.get(settings.store_dtype))
+        self._batch_limit = settings.batch
+        self._pads = settings.pad_batches == "on" or (settings.pad_batches == "auto" and settings.compile == "on")
+        self._forward_done: dict[int, tuple[Signature, list[_Group]]] = {}
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="trackweave-frames")
+        self._ahead: tuple[int, Future[Tensor]] | None = None
+        self._remarks: dict[str, RunWarning] = {}
+        self._counts = {"encoder_passes": 0, "object_frames": 0, "model_calls": 0}
+        self._closed = False
+
+    # --- protocol ------------------------------------------------------------------------------------------------
+
+    def add_mask(self, frame: int, obj_id: int, mask: NDArray[np.bool_]) -> None:
+        """See `PredictorSession.add_mask`."""
+        self._check_open()
+        super().add_mask(frame, obj_id, mask)
+
+    def add_box(self, frame: int, obj_id: int, box: NDArray[np.float32]) -> None:
+        """See `PredictorSession.add_box`."""
+        self._check_open()
+        super().add_box(frame, obj_id, box)
+
+    def propagate(
+        self, start: int, *, reverse: bool = False, max_frames: int | None = None
+    ) -> Iterator[FramePrediction]:
+        """See `PredictorSession.propagate`. With `stop_after_absent` it ends early when every object has ended.
+
+        Raises:
+            PredictorOutOfMemory: one object alone is too much for the device.
+            PredictorError: the session was closed meanwhile, or the model failed.
+        """
+        self._check_open()
+        return self._propagate(self._book.cohort(start), walk(start, self._length, reverse, max_frames), reverse)
+
+    def finish(self, start: int) -> None:
+        """See `PredictorSession.finish`; features stay."""
+        super().finish(start)
+        self._forward_done.pop(start, None)
+
+    def retire(self, before: int) -> None:
+        """See `PredictorSession.retire`."""
+        self._store.retire(before)
+
+    def reset(self) -> None:
+        """See `PredictorSession.reset`; features stay."""
+        super().reset()
+        self._forward_done.clear()
+
+    @property
+    def remarks(self) -> Sequence[RunWarning]:
+        """See `PredictorSession.remarks`."""
+        return list(self._remarks.values())
+
+    @property
+    def counters(self) -> Mapping[str, float]:
+        """`encoder_passes`: frames through the image encoder; `object_frames`: masks predicted from memory;
+        `model_calls`: batches that did so."""
+        return dict(self._counts)
+
+    def close(self) -> None:
+        """See `PredictorSession.close`."""
+        self._closed = True
+        self._reader.shutdown(wait=True, cancel_futures=True)
+        self._ahead = None
+        self._forward_done.clear()
+        self._store.close()
+        super().reset()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise PredictorError("the session is closed: open another one")
+
+    # --- a pass --------------------------------------------------------------------------------------------------
+
+    def _propagate(self, cohort: list[int], path: range, reverse: bool) -> Iterator[FramePrediction]:
+        start, ids = path[0], np.array(cohort, np.int64)
+        signature = [(obj_id, tuple(self._book.prompts(obj_id))) for obj_id in cohort]
+        batches = self._enlist(signature, start, reverse)
+        for frame in path:
+            self._check_open()
+            moved = [pair for batch in batches for pair in self._move(batch, frame, reverse)]
+            self._read_ahead(frame + path.step, path)
+            yield self._predict(frame, ids, moved)
+            batches = [batch for batch, _ in moved]
+            if not reverse and frame - start <= self._model.pointer_frames:
+                groups = [replace(batch.group, side=batch.memory.side) for batch in batches]
+                self._forward_done[start] = (signature, groups)
+            elif self._settings.stop_after_absent:
+                batches = self._without_ended(batches)
+            if self._settings.stop_after_absent and all(batch.ended.all() for batch in batches):
+                break
+        if reverse:
+            self._forward_done.pop(start, None)
+
+    def _enlist(self, signature: Signature, start: int, reverse: bool) -> list[_Batch]:
+        """The cohort's batches at the start of a pass; a backward pass goes on with what the forward one left."""
+        known = self._forward_done.get(start)
+        if reverse and known is not None and known[0] == signature:
+            return [_Batch.of(group, self._model, group.side) for group in known[1]]
+        batches = []
+        for frames in dict.fromkeys(frames for _, frames in signature):
+            rows = np.array([row for row, (_, own) in enumerate(signature) if own == frames], np.int64)
+            first = 0
+            while first < len(rows):
+                taken = rows[first : first + self._batch_limit]
+                batches += self._prompt([signature[row][0] for row in taken], taken, frames)
+                first += len(taken)
+        return batches
+
+    def _prompt(self, ids: list[int], rows: NDArray[np.int64], frames: Sequence[int]) -> list[_Batch]:
+        """Batches of objects that are prompted on the same frames: one, or several when memory is short."""
+        try:
+            prompted = {frame: self._prompt_on(frame, ids) for frame in frames}
+        except _TooMuch:
+            half = self._halve(len(ids), ids[0])
+            return [
+                batch
+                for part in (slice(half), slice(half, None))
+                for batch in self._prompt(ids[part], rows[part], frames)
+            ]
+        batch = _Batch.of(_Group(ids, rows, prompted), self._model)
+        size = self._padded(len(ids))
+        return [batch if size == len(ids) else batch.part(np.arange(len(ids)), size, self._model)]
+
+    def _prompt_on(self, frame: int, ids: list[int]) -> Outcome:
+        """Objects that all have a prompt on a frame; masks and boxes go through the model apart."""
+        features = self._features(frame)
+        prompts = [self._book.prompts(obj_id)[frame] for obj_id in ids]
+        boxed = np.array([prompt.box is not None for prompt in prompts])
+        parts: list[Outcome] = []
+        if not boxed.all():
+            masks = torch.cat([self._mask_input(p, frame) for p in prompts if p.box is None])
+            parts.append(self._run(self._model.prompt_masks, features, masks.to(self._model.device)))
+        if boxed.any():
+            boxes = [self._model.box_input(p.box, self._size) for p in prompts if p.box is not None]
+            parts.append(self._run(self._model.prompt_boxes, features, torch.stack(boxes).to(self._model.device)))
+        if len(parts) == 1:
+            return parts[0]
+        order = np.argsort(np.argsort(boxed, kind="stable"), kind="stable")  # masks came first
+        joined = Outcome(
+            torch.cat([part.logits for part in parts]),
+            torch.cat([part.scores for part in parts]),
+            join_objects([part.entry for part in parts], self._model.axis),
+        )
+        return _select(joined, torch.from_numpy(order).to(self._model.device), self._model)
+
+    def _mask_input(self, prompt: Prompt, frame: int) -> Tensor:
+        """A mask prompt as the model takes it; one that the model's raster loses keeps every pixel that it touches."""
+        mask = prompt.mask.to_bool()[0]
+        shrunk = mask_to_input(mask, self._model.image_size)
+        if shrunk.any():
+            return shrunk
+        self._remark("prompt-thickened", f"a mask prompt on frame {frame} is thinner than a pixel of the model's input")
+        return mask_to_input(mask, self._model.image_size, threshold=1e-6)
+
+    def _move(self, batch: _Batch, frame: int, reverse: bool) -> list[tuple[_Batch, Outcome]]:
+        """A batch's outcome on a frame; it may have to be halved for it."""
+        given = batch.group.prompted.get(frame)
+        if given is not None:
+            return [(batch, given)]
+        try:
+            outcome = self._run(self._model.track, self._features(frame), batch.memory, frame, self._length, reverse)
+        except _TooMuch:
+            half = self._halve(len(batch.group.ids), batch.group.ids[0])
+            every = np.arange(len(batch.group.ids))
+            parts = [batch.part(rows, self._padded(len(rows)), self._model) for rows in (every[:half], every[half:])]
+            return [pair for part in parts for pair in self._move(part, frame, reverse)]
+        batch.memory.remember(frame, outcome.entry)
+        if not reverse:
+            batch.memory.keep_side(next(iter(batch.group.prompted)), frame)  # the first prompt is where the pass began
+        if self._settings.prune:
+            batch.memory.prune(frame, reverse)
+        self._counts["object_frames"] += len(batch.group.ids)
+        self._counts["model_calls"] += 1
+        return [(batch, outcome)]
+
+    def _predict(self, frame: int, ids: NDArray[np.int64], moved: Sequence[tuple[_Batch, Outcome]]) -> FramePrediction:
+        """Masks and scores of the cohort; notes who is absent."""
+        masks = PackedMasks.empty(*self._size, len(ids))
+        scores = np.zeros(len(ids), np.float32)
+        for batch, outcome in moved:
+            count, rows = len(batch.group.ids), batch.group.rows
+            found = pack_logits(outcome.logits[:count], *self._size)
+            logits = outcome.scores[:count].float()
+            there = logits.cpu().numpy() > 0
+            masks.bits[rows] = np.where((there & ~batch.ended)[:, None], found.bits, 0)
+            scores[rows] = np.where(batch.ended, 0, torch.sigmoid(logits).cpu().numpy())
+            if frame not in batch.group.prompted:
+                batch.absent = np.where(there & (found.areas > 0), 0, batch.absent + 1)
+                if self._settings.stop_after_absent:
+                    batch.ended |= batch.absent >= self._settings.stop_after_absent
+        return FramePrediction(frame, ids, masks, scores)
+
+    def _without_ended(self, batches: Sequence[_Batch]) -> list[_Batch]:
+        """Batches without the objects that have ended, where that makes them smaller."""
+        going = []
+        for batch in batches:
+            alive = np.flatnonzero(~batch.ended)
+            if not len(alive):
+                continue
+            size = self._padded(len(alive))
+            going.append(batch if size == self._padded(len(batch.ended)) else batch.part(alive, size, self._model))
+        return going
+
+    # --- frames --------------------------------------------------------------------------------------------------
+
+    def _features(self, frame: int) -> Features:
+        """A frame's features: from the store, or from the image encoder."""
+        kept = self._store.get(frame)
+        if kept is not None:
+            return kept
+        if frame in self._store.forgotten:
+            self._remark(
+                "features-forgotten",
+                "frames went through the image encoder again, because the feature store is too small: "
+                "raise host_bytes or disk_bytes, or limit --max-propagate",
+            )
+        pixels = self._pixels(frame)
+        try:
+            features = self._run(self._model.encode, pixels)
+        except _TooMuch:
+            raise PredictorOutOfMemory(
+                f"{self._model.name}: the image encoder alone does not fit on {self._model.device}: "
+                "take a smaller model or another --device"
+            ) from None
+        self._counts["encoder_passes"] += 1
+        return self._store.put(frame, features)
+
+    def _pixels(self, frame: int) -> Tensor:
+        """A frame as the encoder takes it. Frames are read by one thread only, which may be ahead by one."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] == frame:
+            return ahead[1].result()
+        return self._reader.submit(self._read, frame).result()
+
+    def _read_ahead(self, frame: int, path: range) -> None:
+        """Starts reading a frame that will be encoded next, while the model is busy or the caller is."""
+        if frame in path and frame not in self._store and (self._ahead is None or self._ahead[0] != frame):
+            self._ahead = (frame, self._reader.submit(self._read, frame))
+
+    def _read(self, frame: int) -> Tensor:
+        with inference(self._model.device, None):
+            return self._model.pixels(self._frames[frame])
+
+    # --- memory of the device ------------------------------------------------------------------------------------
+
+    def _run(self, action: Callable[..., Out], *arguments: Any) -> Out:
+        """Calls the model; makes room when the device's memory is short, and tells of it.
+
+        Raises:
+            _TooMuch: there is nothing left to move away.
+            PredictorError: the model failed otherwise.
+        """
+        while True:
+            try:
+                with inference(self._model.device, self._arithmetic):
+                    return action(*arguments)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    reason = str(error).strip().split("\n")[0]
+                    raise PredictorError(f"{self._model.name} failed: {reason}") from error
+            # Outside of the handler, which would keep the failed call's tensors alive.
+            free_cache(self._model.device)
+            if not self._store.spare_device():
+                raise _TooMuch
+            self._remark(
+                "features-moved", f"memory of {self._model.device} was short: features of frames moved to main memory"
+            )
+
+    def _halve(self, count: int, obj_id: int) -> int:
+        """Half of a batch that is too large; larger ones are not tried again.
+
+        Raises:
+            PredictorOutOfMemory: it is a single object.
+        """
+        if count == 1:
+            raise PredictorOutOfMemory(
+                f"{self._model.name}: object {obj_id} alone does not fit on {self._model.device}: "
+                "take a smaller model or another --device"
+            )
+        self._batch_limit = max(1, count // 2)
+        self._remark(
+            "batch-halved",
+            f"memory of {self._model.device} was short: {self._batch_limit} objects at a time instead of {count}",
+            batch=self._batch_limit,
+        )
+        return self._batch_limit
+
+    def _padded(self, count: int) -> int:
+        """Size of a batch of so many objects: a power of two up to the limit, so that compiled code is used again."""
+        return count if not self._pads else max(count, min(self._batch_limit, 1 << (count - 1).bit_length()))
+
+    def _remark(self, code: str, message: str, **details: Any) -> None:
+        self._remarks[code] = RunWarning("predictor", None, code, message, details)
+
+
+def _tiers(device: torch.device, settings: SamSettings) -> list[Tier]:
+    """Where features are kept; on the processor, the device's memory is main memory."""
+    tiers: list[Tier] = []
+    host = settings.host_bytes
+    if device.type == "cpu":
+        host += settings.device_bytes
+    else:
+        tiers.append(MemoryTier(device, settings.device_bytes))
+    tiers.append(MemoryTier(torch.device("cpu"), host))
+    if settings.disk_bytes:
+        tiers.append(DiskTier(settings.disk_bytes))
+    return tiers
+
+
+def _select(outcome: Outcome, rows: Tensor, model: SamModel) -> Outcome:
+    """Some objects of an outcome, in the order of `rows`."""
+    return Outcome(
+        outcome.logits.index_select(0, rows),
+        outcome.scores.index_select(0, rows),
+        select_objects(outcome.entry, rows, model.axis),
+    )

@@ -1,0 +1,267 @@
+"""`trackweave masks` with a predictor of the SAM 2 family, its settings, and `trackweave models`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.shell import Outcome, Shell
+from tests.predictors.sam.tiny import save_tiny, tiny_edgetam, tiny_sam2_hf
+from tests.worlds import CROSSING, candidates_of, write_frames
+from trackweave.cli.mask_sections import MASKS
+from trackweave.cli.mask_settings import effective_mask_settings
+from trackweave.cli.settings import BOXES, effective_settings
+from trackweave.errors import SettingError
+from trackweave.predictors.sam.settings import SamSettings
+from trackweave.tracking.pipeline_context import TrackingSettings
+
+TINY = "facebook/sam2.1-hiera-tiny"
+
+
+def config_file(folder: Path, text: str) -> Path:
+    path = folder / "settings.yaml"
+    path.write_text(text)
+    return path
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_defaults_are_the_rooms_own() -> None:
+    settings = effective_mask_settings()
+    assert settings.tracking == TrackingSettings()
+    assert settings.predictor == SamSettings()
+    assert settings.masks.predictor == "auto"
+    assert set(settings.origins.values()) == {"default"}
+    assert [row.key for row in settings.rows()] == MASKS.keys
+    assert all(row.description for row in settings.rows())
+
+
+def test_later_layers_win(tmp_path: Path) -> None:
+    file = config_file(tmp_path, "predictor: {device: cuda, batch: 8}\nmasks.predictor: edgetam\n")
+    environment = {"TRACKWEAVE_DEVICE": "mps", "TRACKWEAVE_PREDICTOR": " "}
+    layers: list[dict[str, Any]] = [
+        {"file": file},
+        {"environment": environment},
+        {"flags": {"predictor.device": "cpu"}},
+    ]
+    given: dict[str, Any] = {}
+    devices = []
+    for layer in layers:
+        given.update(layer)
+        devices.append(effective_mask_settings(**given).predictor.device)
+    assert devices == ["cuda", "mps", "cpu"]
+    settings = effective_mask_settings(**given)
+    assert settings.masks.predictor == "edgetam"
+    assert settings.predictor.batch == 8
+    assert settings.origins["predictor.device"] == "flag --device"
+    assert settings.origins["masks.predictor"] == f"file {file}"
+
+
+def test_the_variable_for_the_predictor() -> None:
+    settings = effective_mask_settings(environment={"TRACKWEAVE_PREDICTOR": "sam2-hf=weights"})
+    assert settings.masks.predictor == "sam2-hf=weights"
+    assert settings.origins["masks.predictor"] == "environment TRACKWEAVE_PREDICTOR"
+
+
+def test_the_variable_for_the_device() -> None:
+    assert effective_mask_settings(environment={"TRACKWEAVE_DEVICE": "cuda:1"}).predictor.device == "cuda:1"
+
+
+@pytest.mark.parametrize("pair", ["batch=8", "predictor.batch=8", " batch = 8"])
+def test_a_predictor_s_setting_needs_no_section(pair: str) -> None:
+    assert effective_mask_settings(pairs=[pair]).predictor.batch == 8
+
+
+@pytest.mark.parametrize("text", ["on", "off"])
+def test_yaml_reads_on_and_off_as_truth_values(text: str, tmp_path: Path) -> None:
+    assert effective_mask_settings(pairs=[f"compile={text}"]).predictor.compile == text
+    assert (
+        effective_mask_settings(file=config_file(tmp_path, f"predictor: {{compile: {text}}}")).predictor.compile == text
+    )
+    assert effective_mask_settings(pairs=["autocast=off"]).predictor.autocast == "off"
+
+
+def test_one_file_serves_boxes_and_masks(tmp_path: Path) -> None:
+    file = config_file(tmp_path, "tracker: {diagnostics: true}\npredictor: {batch: 4}\ntracking.iou_threshold: 0.7\n")
+    assert effective_settings(file=file).tracker.diagnostics
+    settings = effective_mask_settings(file=file)
+    assert (settings.predictor.batch, settings.tracking.iou_threshold) == (4, 0.7)
+
+
+@pytest.mark.parametrize("read", [effective_settings, effective_mask_settings])
+def test_one_file_s_mistakes_are_told_by_both(read: Any, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"no setting predictor\.bach; did you mean predictor\.batch"):
+        read(file=config_file(tmp_path, "predictor: {bach: 4}"))
+    with pytest.raises(SettingError, match=r"no setting tracker\.diagnostic; did you mean tracker\.diagnostics"):
+        read(file=config_file(tmp_path, "predictor: {batch: 4}\ntracker: {diagnostic: true}"))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "says"),
+    [
+        (["batch=0"], "flag --set: predictor.batch: Input should be greater than or equal to 1, not 0"),
+        (["bacth=1"], "there is no setting bacth; did you mean predictor.batch?"),
+        (["tracker.diagnostics=1"], "there is no setting tracker.diagnostics"),
+        (["compile=perhaps"], "predictor.compile: Input should be 'auto', 'on' or 'off', not 'perhaps'"),
+    ],
+)
+def test_mistakes_name_where_they_are(pairs: list[str], says: str) -> None:
+    with pytest.raises(SettingError) as told:
+        effective_mask_settings(pairs=pairs)
+    assert says in str(told.value)
+
+
+def test_tables_name_settings_that_exist_and_belong_to_one_command() -> None:
+    assert set(MASKS.flags) <= set(MASKS.keys)
+    assert set(MASKS.environment.values()) <= set(MASKS.keys)
+    assert not set(MASKS.sections) & set(BOXES.sections)
+
+
+def test_config_shows_both_commands(shell: Shell) -> None:
+    done = shell("config", "--set", "predictor.batch=3", "--set", "tracker.diagnostics=true")
+    rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in done.out.splitlines()}
+    assert rows["predictor.batch"] == ["3", "flag --set"]
+    assert rows["tracker.diagnostics"] == ["true", "flag --set"]
+    assert rows["masks.predictor"] == ["auto", "default"]
+    assert shell("config", "--set", "predictor.bach=3").code == 2
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    return write_frames(CROSSING, tmp_path / "frames")
+
+
+@pytest.fixture
+def candidates(tmp_path: Path) -> Path:
+    return candidates_of(CROSSING, tmp_path / "candidates", range(4))
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return save_tiny(tiny_sam2_hf(), tmp_path / "weights" / "sam2.1-hiera-tiny")
+
+
+def test_a_run_with_weights_by_path(
+    shell: Shell, frames: Path, candidates: Path, weights: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    arguments = ["masks", frames, "-o", run, "--candidates", candidates, "--no-viz", "--device", "cpu"]
+    done = shell(*arguments, "--predictor", f"sam2-hf={weights}", "--set", "batch=2", "--stop-after-absent", 2)
+    assert done.code == 0, done.err
+    assert f"predictor: sam2-hf (asked for: {TINY} on cpu)" in done.out
+    told = json.loads((run / "manifest.json").read_text())["predictor"]
+    digest = hashlib.sha256((weights / "model.safetensors").read_bytes()).hexdigest()
+    assert [file["sha256"] for file in told["weights"]["files"]] == [digest]
+    assert told["settings"]["batch"] == 2
+    assert told["settings"]["stop_after_absent"] == 2
+    assert told["versions"]["transformers"]
+
+    again = shell(*arguments, "--predictor", "sam2-hf", "--weights", weights, "--resume")
+    assert "holds a run of other input or settings" in again.err  # of other settings, to begin with
+
+
+def test_weights_that_changed_do_not_resume_a_run(
+    shell: Shell, frames: Path, candidates: Path, weights: Path, tmp_path: Path
+) -> None:
+    def track(name: str, *more: str) -> Outcome:
+        arguments = ["--candidates", candidates, "--no-viz", "--device", "cpu", "--predictor", "sam2-hf"]
+        return shell("masks", frames, "-o", tmp_path / name, *arguments, "--weights", weights, *more)
+
+    assert track("run").code == 0
+    assert track("run", "--resume").code == 0
+    save_tiny(tiny_sam2_hf(seed=1), weights)
+    done = track("other")
+    assert done.code == 0
+    assert "these weights are not those of earlier runs" in done.err
+    told = json.loads((tmp_path / "other" / "manifest.json").read_text())["warnings"]
+    assert [warning["code"] for warning in told] == ["weights-changed"]
+    done = track("run", "--resume")
+    assert (done.code, "holds a run of other input or settings" in done.err) == (1, True)
+
+
+def test_the_stock_predictor_finds_the_same_masks(
+    shell: Shell, frames: Path, candidates: Path, weights: Path, tmp_path: Path
+) -> None:
+    arguments = ["masks", frames, "--candidates", candidates, "--no-viz", "--json", "--device", "cpu"]
+    arguments += ["--predictor", f"sam2-hf={weights}"]
+    ours = json.loads(shell(*arguments, "-o", tmp_path / "ours").out)
+    stock = json.loads(shell(*arguments, "-o", tmp_path / "stock", "--no-feature-store").out)
+    assert ours["totals"]["object_frames"] == stock["totals"]["object_frames"] > 0
+    assert (
+        ours["predictor"]["counters"]["encoder_passes"]
+        <= len(CROSSING.labels)
+        < stock["predictor"]["counters"]["encoder_passes"]
+    )
+
+
+@pytest.mark.parametrize("name", ["flow", "static", "replay=x.npz"])
+def test_predictors_without_weights_take_none(name: str, shell: Shell, frames: Path, tmp_path: Path) -> None:
+    done = shell("masks", frames, "-o", tmp_path / "run", "--predictor", name, "--weights", tmp_path)
+    assert (done.code, "has no weights: leave --weights out" in done.err) == (2, True)
+
+
+def test_weights_of_another_family(shell: Shell, frames: Path, tmp_path: Path) -> None:
+    folder = save_tiny(tiny_edgetam(), tmp_path / "w")
+    done = shell("masks", frames, "-o", tmp_path / "run", "--predictor", f"sam2-hf={folder}")
+    assert done.code == 1
+    assert f"use --predictor edgetam={folder}" in done.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_device_that_is_not_there(shell: Shell, frames: Path, weights: Path, tmp_path: Path) -> None:
+    done = shell("masks", frames, "-o", tmp_path / "run", "--predictor", f"sam2-hf={weights}", "--device", "cuda:99")
+    assert (done.code, "device cuda:99 is not there" in done.err) == (1, True)
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+def test_models_without_weights(shell: Shell) -> None:
+    done = shell("models")
+    assert done.code == 0, done.err
+    assert done.out.startswith("auto: flow, because no weights were found")
+    assert "cpu" in done.out.splitlines()[1]
+    assert "would run      facebook/sam2.1-hiera-large, facebook/sam2.1-hiera-base-plus" in done.out
+
+
+def test_models_with_weights(shell: Shell, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKWEAVE_WEIGHTS", str(weights.parent))
+    monkeypatch.setenv("TRACKWEAVE_DEVICE", "cpu")
+    done = shell("models")
+    assert "auto: flow, because there is no GPU" in done.out
+    assert f"found          {TINY}: " in done.out
+    told = json.loads(shell("models", "--json").out)
+    by_name = {entry["name"]: entry for entry in told["predictors"]}
+    assert by_name["flow"]["state"] == by_name["sam2-hf"]["state"] == "ready"
+    assert by_name["edgetam"]["state"] == "no weights"
+    (found,) = by_name["sam2-hf"]["weights"]
+    assert found["path"] == str(weights)
+    assert found["bytes"] == (weights / "model.safetensors").stat().st_size
+    assert found["problem"] is None
+    assert told["looked_in"]["TRACKWEAVE_WEIGHTS"] == str(weights.parent)
+
+
+def test_models_tells_what_is_wrong_with_weights(shell: Shell, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKWEAVE_WEIGHTS", str(weights.parent))
+    monkeypatch.setenv("TRACKWEAVE_DEVICE", "cpu")
+    file = weights / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    done = shell("models")
+    assert "it was cut off, copy it again" in done.out
+    by_name = {entry["name"]: entry for entry in json.loads(shell("models", "--json").out)["predictors"]}
+    assert by_name["sam2-hf"]["state"] == "no weights"
+
+
+def test_models_of_a_path(shell: Shell, weights: Path) -> None:
+    done = shell("models", "--weights", weights)
+    assert "auto: sam2-hf takes the weights that were named" in done.out
+    assert shell("models", "--weights", weights / "none").code == 1

@@ -1,0 +1,117 @@
+"""The four backends on tiny random models, and what tests ask of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tests.predictors.sam import tiny
+from trackweave.frames.opening import open_frames
+from trackweave.frames.source import FrameSource
+from trackweave.predictors.base import FramePrediction, PredictorSession
+from trackweave.predictors.sam.predictor import SamPredictor
+from trackweave.predictors.sam.settings import SamSettings
+
+SIZE = (48, 80)
+LENGTH = 9
+BACKENDS: dict[str, tuple[str, str, Callable[[], Any]]] = {
+    "sam2": ("sam2", "Sam2Predictor", tiny.tiny_sam2_meta),
+    "sam2-hf": ("sam2_hf", "Sam2HfPredictor", tiny.tiny_sam2_hf),
+    "edgetam": ("edgetam", "EdgeTamPredictor", tiny.tiny_edgetam),
+    "sam3-tracker": ("sam3_tracker", "Sam3TrackerPredictor", tiny.tiny_sam3_tracker),
+}
+
+
+@cache
+def model(name: str) -> Any:
+    """A backend's tiny model, made once."""
+    return BACKENDS[name][2]()
+
+
+def predictor(name: str, **how: Any) -> SamPredictor:
+    """A backend around its tiny model."""
+    module, kind, _ = BACKENDS[name]
+    made = getattr(import_module(f"trackweave.predictors.{module}"), kind)
+    found: SamPredictor = made(SamSettings(**how), model=model(name))
+    return found
+
+
+def video(length: int) -> FrameSource:
+    """Noise that changes slowly, so that frames differ but are not unrelated."""
+    rng = np.random.default_rng(3)
+    base, other = rng.integers(0, 256, (2, *SIZE, 3)).astype(np.float32)
+    return open_frames(np.stack([base + (other - base) * k / (2 * length) for k in range(length)]).astype(np.uint8))
+
+
+def mask(k: int) -> NDArray[np.bool_]:
+    """A rectangle of its own for each of up to five objects."""
+    found = np.zeros(SIZE, np.bool_)
+    found[4 + 6 * k : 16 + 6 * k, 5 + 12 * k : 25 + 12 * k] = True
+    return found
+
+
+def box(k: int) -> NDArray[np.float32]:
+    """The rectangle's box."""
+    return np.array([5 + 12 * k, 4 + 6 * k, 25 + 12 * k, 16 + 6 * k], np.float32)
+
+
+def both_ways(session: PredictorSession, start: int, reach: int | None = None) -> list[FramePrediction]:
+    """Forward, then backward."""
+    return [p for reverse in (False, True) for p in session.propagate(start, reverse=reverse, max_frames=reach)]
+
+
+def add(session: PredictorSession, start: int, k: int, how: str) -> None:
+    if how == "box":
+        session.add_box(start, k, box(k))
+    else:
+        session.add_mask(start, k, mask(k))
+
+
+def run(
+    name: str,
+    start: int,
+    objects: dict[int, str],
+    *,
+    reach: int | None = None,
+    length: int = LENGTH,
+    **settings: Any,
+) -> list[FramePrediction]:
+    session = predictor(name, **settings).open(video(length))
+    for k, how in objects.items():
+        add(session, start, k, how)
+    found = both_ways(session, start, reach)
+    session.close()
+    return found
+
+
+class Logits:
+    """Records the logits that sessions turn into masks."""
+
+    def __init__(self, monkeypatch: Any) -> None:
+        self.seen: list[torch.Tensor] = []
+        for module in ("session", "stock"):
+            place = import_module(f"trackweave.predictors.sam.{module}")
+            monkeypatch.setattr(place, "pack_logits", self._spy(place.pack_logits))
+
+    def _spy(self, pack: Callable[..., Any]) -> Callable[..., Any]:
+        def spy(logits: torch.Tensor, height: int, width: int) -> Any:
+            self.seen.append(logits.clone())
+            return pack(logits, height, width)
+
+        return spy
+
+    def take(self) -> list[torch.Tensor]:
+        """What was seen since, enlarged to the size of frames."""
+        taken, self.seen = self.seen, []
+        return [
+            torch.nn.functional.interpolate(one.float(), size=SIZE, mode="bilinear", align_corners=False)
+            if one.shape[-2:] != SIZE
+            else one
+            for one in taken
+        ]

@@ -1,0 +1,97 @@
+"""`FakeModel`: a small deterministic `SamModel` whose answers depend on everything that a real one looks at.
+
+An object's value on a frame is computed from the frame's picture, from the whole entries of the frames it remembers and
+from their pointers. So a memory that is pruned too far, a row that gets to another object or a frame that is read twice
+changes masks, or is seen by the counters.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trackweave.predictors.sam.model import Features, MemoryView, Outcome
+
+LOW = 4
+
+
+class FakeModel:
+    """See `SamModel`.
+
+    Args:
+        largest: objects at once from which on memory is short; None = never.
+        absent: frame → places in the order of prompts of those who are not there.
+    """
+
+    name = "fake"
+    image_size = 16
+    mean = std = (0.5, 0.5, 0.5)
+    device = torch.device("cpu")
+    dtype = torch.float32
+    memory_frames, pointer_frames = 3, 5
+    pointer_keys = frozenset({"pointer"})
+
+    def __init__(self, largest: int | None = None, absent: dict[int, set[int]] | None = None) -> None:
+        self.largest = largest
+        self.absent = absent or {}
+        self.encoded: Counter[int] = Counter()
+        self.batches: list[int] = []
+
+    def pixels(self, image: Any) -> Tensor:
+        return torch.from_numpy(image.astype("float32")).mean(dim=(0, 1))[None]
+
+    def box_input(self, box: Any, frame_size: tuple[int, int]) -> Tensor:
+        return torch.from_numpy(box / np.array([*frame_size[::-1], *frame_size[::-1]], np.float32) * self.image_size)
+
+    def encode(self, pixels: Tensor) -> Features:
+        self.encoded[int(pixels[0, 0].round())] += 1  # the first channel of `video` is the frame's number
+        return (pixels[None] / 255,)
+
+    def prompt_masks(self, features: Features, masks: Tensor) -> Outcome:
+        self._room(len(masks))
+        return self._outcome(features, masks.flatten(1).mean(dim=1) + 0.3 * features[0].sum())
+
+    def prompt_boxes(self, features: Features, boxes: Tensor) -> Outcome:
+        self._room(len(boxes))
+        return self._outcome(features, boxes.sum(dim=1) / 64 + 0.3 * features[0].sum())
+
+    def track(self, features: Features, memory: MemoryView, frame: int, length: int, reverse: bool) -> Outcome:
+        ahead = 1 if reverse else -1
+        count = len(next(iter(memory.conditioning.values()))["pointer"])
+        self._room(count)
+        self.batches.append(count)
+        value = features[0].sum().expand(count).clone()
+        for known, entry in sorted(memory.conditioning.items()):
+            value = value + entry["spatial"][0] * 0.7 + entry["pointer"][:, 0] / (1 + abs(frame - known))
+        for back in range(1, self.pointer_frames + 1):
+            found = memory.tracked.get(frame + ahead * back)
+            if found is None:
+                continue
+            value = value + found["pointer"][:, 0] * 0.1 / back
+            if back <= self.memory_frames:
+                value = value + found["spatial"][0] * 0.2 / back
+        return self._outcome(features, value, frame, next(iter(memory.conditioning.values()))["pointer"][:, 1])
+
+    def axis(self, key: str) -> int:
+        return {"spatial": 1, "pointer": 0}[key]
+
+    def _outcome(
+        self, features: Features, value: Tensor, frame: int | None = None, names: Tensor | None = None
+    ) -> Outcome:
+        value = torch.sin(3 * value)
+        names = torch.arange(len(value), dtype=torch.float32) if names is None else names
+        ramp = torch.linspace(-1, 1, LOW * LOW).reshape(1, 1, LOW, LOW)
+        logits, scores = ramp + value[:, None, None, None], 2 + value
+        if frame in self.absent:
+            gone = torch.tensor([int(name) in self.absent[frame] for name in names])
+            scores, logits = torch.where(gone, -1.0, scores), torch.where(gone[:, None, None, None], -9.0, logits)
+        pointer = torch.stack([torch.cos(value), names], dim=1)
+        return Outcome(logits, scores, {"spatial": value[None].clone(), "pointer": pointer})
+
+    def _room(self, count: int) -> None:
+        if self.largest is not None and count > self.largest:
+            raise torch.OutOfMemoryError(f"no room for {count}")

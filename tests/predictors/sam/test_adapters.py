@@ -1,0 +1,154 @@
+"""The four backends against the upstream predictors that they stand for, on tiny random models in full precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.predictors.conformance import assert_same
+from tests.predictors.sam.adapters import LENGTH, Logits, both_ways, box, mask, predictor, run, video
+from trackweave.predictors.base import PredictorSession, VideoPredictor
+from trackweave.predictors.sam.session import SamSession
+
+
+@pytest.mark.parametrize(
+    ("start", "how", "reach"), [(3, "mask", None), (3, "box", 4), (0, "mask", 3), (8, "box", None)]
+)
+def test_one_object_is_the_stock_predictor_s_to_the_last_bit(
+    name: str, start: int, how: str, reach: int | None, logits: Logits
+) -> None:
+    expected = run(name, start, {1: how}, reach=reach, feature_store=False)
+    its = logits.take()
+    found = run(name, start, {1: how}, reach=reach)
+    assert_same(found, expected)
+    mine = logits.take()
+    assert all(torch.equal(one, other) for one, other in zip(mine, its, strict=True))
+    assert len({float(one.sum()) for one in mine}) > 2, "the model says the same on every frame: nothing is compared"
+
+
+def test_objects_together_are_what_they_are_alone(name: str, monkeypatch: pytest.MonkeyPatch, logits: Logits) -> None:
+    """Memories are kept in bfloat16, whose rounding makes a last bit a large one: kept in full here, the last bits that
+    batching changes stay last bits."""
+    monkeypatch.setattr(torch, "bfloat16", torch.float32)
+    objects = {0: "mask", 1: "box", 2: "mask", 3: "box"}
+    run(name, 3, objects)
+    together = logits.take()
+    for k, how in objects.items():
+        run(name, 3, {k: how})
+        for one, other in zip(together, logits.take(), strict=True):
+            torch.testing.assert_close(one[[k]], other, rtol=0, atol=1e-5)
+
+
+def test_several_objects_are_the_stock_predictor_s(name: str, monkeypatch: pytest.MonkeyPatch, logits: Logits) -> None:
+    monkeypatch.setattr(torch, "bfloat16", torch.float32)
+    objects = {0: "mask", 1: "mask", 2: "mask"}
+    expected = run(name, 3, objects, feature_store=False)
+    its = logits.take()
+    for batch in (1, 8):
+        found = run(name, 3, objects, batch=batch)
+        assert [p.frame for p in found] == [p.frame for p in expected]
+        mine = logits.take()
+        per_frame = [torch.cat(mine[k : k + len(mine) // len(its)]) for k in range(0, len(mine), len(mine) // len(its))]
+        for one, other in zip(per_frame, its, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("start", "objects"), [(1, {1: "mask"}), (18, {0: "mask", 2: "box"})])
+def test_pruning_changes_no_bit(name: str, start: int, objects: dict[int, str], logits: Logits) -> None:
+    """Passes are longer than a model looks back."""
+    length = 20
+    pruned = run(name, start, objects, length=length)
+    mine = logits.take()
+    whole = run(name, start, objects, length=length, prune=False)
+    assert_same(pruned, whole)
+    assert all(torch.equal(one, other) for one, other in zip(mine, logits.take(), strict=True))
+
+
+def test_a_second_prompt_re_anchors_as_upstream_does(name: str, logits: Logits) -> None:
+    found = []
+    for store in (False, True):
+        session = predictor(name, feature_store=store).open(video(LENGTH))
+        session.add_mask(2, 1, mask(1))
+        session.add_mask(6, 1, mask(3))
+        found.append(both_ways(session, 2))
+        session.close()
+    assert_same(found[1], found[0])
+    seen = logits.take()
+    assert all(torch.equal(a, b) for a, b in zip(seen[: len(seen) // 2], seen[len(seen) // 2 :], strict=True))
+
+
+def test_an_object_added_in_the_middle_changes_nothing_for_the_others(name: str) -> None:
+    one = predictor(name)
+    session = one.open(video(LENGTH))
+    session.add_mask(2, 1, mask(1))
+    steps = session.propagate(2)
+    found = [next(steps), next(steps)]
+    session.add_box(5, 2, box(2))
+    later = both_ways(session, 5)
+    found += [*steps, *session.propagate(2, reverse=True)]
+    assert_same(found, run(name, 2, {1: "mask"}))
+    assert_same(later, run(name, 5, {2: "box"}))
+    assert session.counters["encoder_passes"] == LENGTH
+    assert session.counters["object_frames"] == 2 * (LENGTH - 1)
+
+
+def test_cohorts_share_features_and_the_stock_predictor_does_not(name: str) -> None:
+    reach, starts = 3, (1, 3, 5, 7)
+    passes = {}
+    for store in (True, False):
+        session = predictor(name, feature_store=store).open(video(LENGTH))
+        for start in starts:
+            session.add_mask(start, start, mask(start % 5))
+            both_ways(session, start, reach)
+        passes[store] = session.counters["encoder_passes"]
+        session.close()
+    assert passes[True] == LENGTH
+    # Forward and backward from every prompt; the prompt's frame again when the pass turns, with a cache of one frame.
+    spans = [min(reach, LENGTH - 1 - start) + min(reach, start) for start in starts]
+    assert passes[False] >= sum(spans) + len(starts)
+
+
+def test_state_per_object_is_the_same_for_any_length(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {}
+    for frames in (16, 64):
+        session = predictor(name).open(video(frames))
+        assert isinstance(session, SamSession)
+        session.add_mask(0, 1, mask(1))
+        held: list[int] = []
+        move = session._move
+
+        def watched(batch, frame, reverse, move=move, held=held):  # type: ignore[no-untyped-def]
+            found = move(batch, frame, reverse)
+            held.append(found[0][0].memory.nbytes)
+            return found
+
+        monkeypatch.setattr(session, "_move", watched)
+        list(session.propagate(0))
+        sizes[frames] = held[-1]
+        session.close()
+    assert sizes[16] == sizes[64]
+
+
+def test_it_is_a_predictor(name: str) -> None:
+    one = predictor(name)
+    assert isinstance(one, VideoPredictor)
+    assert one.name == name
+    session = one.open(video(3))
+    assert isinstance(session, PredictorSession)
+    session.close()
+
+
+def test_what_is_drawn_elsewhere_does_not_matter(name: str) -> None:
+    torch.manual_seed(1)
+    before = run(name, 1, {1: "mask"}, length=4)
+    torch.manual_seed(2)
+    assert_same(run(name, 1, {1: "mask"}, length=4), before)
+
+
+def test_padding_changes_no_mask(name: str) -> None:
+    objects = {0: "mask", 1: "box", 2: "mask"}
+    plain, padded = run(name, 1, objects, length=5), run(name, 1, objects, length=5, pad_batches="on")
+    for one, other in zip(plain, padded, strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+        assert np.abs(one.masks.areas - other.masks.areas).max() <= 4  # bfloat16 memories, see above

@@ -1,0 +1,83 @@
+"""The engine keeps the promises of every predictor, with a model whose objects stay where they were prompted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.predictors.conformance import PredictorConformance
+from trackweave.frames.source import FrameSource
+from trackweave.predictors.base import PredictorSession, VideoPredictor
+from trackweave.predictors.sam.model import Features, MemoryView, Outcome
+from trackweave.predictors.sam.session import SamSession
+from trackweave.predictors.sam.settings import SamSettings
+
+
+class StillModel:
+    """See `SamModel`: an object is where its nearest prompt behind it says."""
+
+    name = "still"
+    image_size = 96
+    mean = std = (0.5, 0.5, 0.5)
+    device = torch.device("cpu")
+    dtype = torch.float32
+    memory_frames, pointer_frames = 2, 3
+    pointer_keys = frozenset({"pointer"})
+
+    def pixels(self, image: Any) -> Tensor:
+        return torch.zeros(1, 3, 1, 1)
+
+    def box_input(self, box: Any, frame_size: tuple[int, int]) -> Tensor:
+        height, width = frame_size
+        return torch.from_numpy(box / np.array([width, height, width, height], np.float32) * self.image_size)
+
+    def encode(self, pixels: Tensor) -> Features:
+        return (pixels,)
+
+    def prompt_masks(self, features: Features, masks: Tensor) -> Outcome:
+        return self._outcome(20 * masks - 10)
+
+    def prompt_boxes(self, features: Features, boxes: Tensor) -> Outcome:
+        places = torch.arange(self.image_size) + 0.5
+        inside = [
+            ((places >= low[:, None]) & (places < high[:, None])).float()
+            for low, high in ((boxes[:, 0], boxes[:, 2]), (boxes[:, 1], boxes[:, 3]))
+        ]
+        return self._outcome(20 * inside[1][:, None, :, None] * inside[0][:, None, None, :] - 10)
+
+    def track(self, features: Features, memory: MemoryView, frame: int, length: int, reverse: bool) -> Outcome:
+        behind = [known for known in memory.conditioning if (known > frame if reverse else known < frame)]
+        nearest = min(behind, key=lambda known: abs(known - frame))
+        return self._outcome(memory.conditioning[nearest]["spatial"])
+
+    def axis(self, key: str) -> int:
+        return 0
+
+    def _outcome(self, logits: Tensor) -> Outcome:
+        return Outcome(logits, torch.ones(len(logits)), {"spatial": logits, "pointer": logits[:, 0, :1]})
+
+
+class StillPredictor:
+    name = "still"
+
+    def __init__(self, **how: Any) -> None:
+        self.settings = SamSettings(**how)
+
+    def open(self, frames: FrameSource) -> PredictorSession:
+        return SamSession(StillModel(), frames, self.settings)
+
+
+class TestSession(PredictorConformance):
+    @pytest.fixture
+    def predictor(self) -> VideoPredictor:
+        return StillPredictor()
+
+
+class TestOneByOne(PredictorConformance):
+    @pytest.fixture
+    def predictor(self) -> VideoPredictor:
+        return StillPredictor(batch=1, device_bytes=0, host_bytes=0, pad_batches="on", prune=False)
