@@ -155,6 +155,35 @@ def test_weights_of_another_model_name_what_differs(tmp_path: Path) -> None:
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"memory_attention_num_layers": "two"},
+        {"memory_attention_hidden_size": 130, "memory_attention_num_attention_heads": 3},
+        {"vision_config": {"model_type": "nothing-known"}},
+        {"mask_downsampler_total_stride": 3},
+    ],
+)
+def test_a_configuration_that_makes_no_model(edit: dict[str, Any], tmp_path: Path) -> None:
+    weights = save_tiny(tiny_sam2_hf(), tmp_path / "w")
+    config = json.loads((weights / "config.json").read_text())
+    config.update(edit)
+    if "vision_config" in edit:
+        config["vision_config"]["backbone_feature_sizes"] = [[4, 4]]
+    (weights / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PredictorUnavailable) as told:
+        choose_predictor(f"sam2-hf={weights}")
+    assert str(weights) in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_loading_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    weights = save_tiny(tiny_sam2_hf(), tmp_path / "w")
+    capfd.readouterr()
+    choose_predictor(f"sam2-hf={weights}")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_tracker_of_the_whole_of_sam_3(tmp_path: Path) -> None:
     whole = tiny_sam3_video()
     chosen = choose_predictor(f"sam3-tracker={save_tiny(whole, tmp_path / 'w')}", SamSettings(device="cpu"))

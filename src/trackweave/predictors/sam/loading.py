@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,15 +46,19 @@ def load_transformers(backend: str, kind: str, settings: SamSettings) -> Any:
     device = choose_device(settings.device)
     folder = require_weights(backend, settings)
     try:
-        model, report = found.from_pretrained(
-            folder,
-            local_files_only=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # told below, with everything else that does not fit
-        )
+        with _no_progress_bars():
+            model, report = found.from_pretrained(
+                folder,
+                local_files_only=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told below, with everything else that does not fit
+            )
     except ImportError as error:  # the encoder of EdgeTAM lives in timm
         raise MissingExtraError(error.name or "timm", "edgetam", OTHERWISE) from error
+    except Exception as error:  # a configuration that was edited fails anywhere in upstream's constructors
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PredictorUnavailable(f"{backend}: {folder}: cannot be loaded: {reason}") from error
     check_keys(
         f"{backend}: {folder}",
         missing=report["missing_keys"],
@@ -60,6 +66,19 @@ def load_transformers(backend: str, kind: str, settings: SamSettings) -> Any:
         other_shape={name: (tuple(wanted), tuple(given)) for name, given, wanted in report["mismatched_keys"]},
     )
     return ready(model, device, settings)
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Upstream draws a bar while it loads, also where nobody looks at a terminal."""
+    bars: Any = import_module("transformers.utils.logging")
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
 
 
 def ready(model: torch.nn.Module, device: torch.device, settings: SamSettings) -> torch.nn.Module:
