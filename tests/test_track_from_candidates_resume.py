@@ -20,6 +20,8 @@ from tests.bounded_predictor import BoundedPredictor, BoundedSession
 from tests.worlds import candidates_of, item, world, write_candidates
 from trackweave.errors import ArtifactError, PredictorError, PredictorOutOfMemory, RunFolderError
 from trackweave.frames.source import FrameSource
+from trackweave.predictors.base import VideoPredictor
+from trackweave.predictors.flow.predictor import FlowPredictor
 from trackweave.predictors.registry import ChosenPredictor
 from trackweave.storage.journal import CohortJournal
 from trackweave.storage.spool import read_records
@@ -47,7 +49,9 @@ SCENE = world(
 )
 """A copy of a mask covers nothing on another frame: every candidate is new. A cohort makes five predictions."""
 
-COHORTS = 5  # of levels 2 and 4 together
+COHORTS = 3  # frame 0: levels 2 and 4; frame 1: level 2; frame 2: both again
+COMMITTED = [0, 2, 3, 5]
+"""Frames that the levels have committed after so many cohorts."""
 LABELS = {0: SCENE.labels[0] * (SCENE.labels[0] == 1), 1: SCENE.labels[1], 3: SCENE.labels[3] * 3}
 """Prompts of a person: object 1 is marked twice. Three cohorts."""
 
@@ -90,9 +94,9 @@ def assert_same_run(folder: Path, whole: Path) -> None:
 
 
 def unmeasured(value: Any) -> Any:
-    """JSON without durations, memory, and passes of the encoder (which a resumed run may need again)."""
+    """JSON without durations, memory, and what a resumed run may have to compute again."""
     if isinstance(value, dict):
-        measured = ("durations", "seconds", "peak_rss_mb", "encoder_passes")
+        measured = ("durations", "seconds", "peak_rss_mb", "encoder_passes", "flow_pairs", "model_calls")
         return {key: unmeasured(part) for key, part in value.items() if key not in measured}
     if isinstance(value, list):
         return [unmeasured(part) for part in value]
@@ -100,7 +104,7 @@ def unmeasured(value: Any) -> Any:
 
 
 def committed(folder: Path) -> int:
-    """Cohorts that the journals of a run hold."""
+    """Finished frames that the journals of a run hold, level by level."""
     count = 0
     for path in (folder / "journal").glob("*.cohorts"):
         with path.open("rb") as file:
@@ -119,13 +123,42 @@ def test_a_kill_on_any_frame(run: Run, tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", BoundedPredictor(on_visit=keep))
     kept = [committed(snapshot) for snapshot in snapshots]
     assert kept == sorted(kept)
-    assert kept == [n for n in range(COHORTS if len(whole.levels) == 2 else len(LABELS)) for _ in range(5)]
+    known = COMMITTED[:-1] if len(whole.levels) == 2 else range(len(LABELS))
+    assert kept == [n for n in known for _ in range(5)]
     for snapshot, count in zip(snapshots, kept, strict=True):
         predictor = BoundedPredictor()
         run(snapshot, predictor, resume=True)
         again = [start for call, start in predictor.session.calls if call == "forward"]
-        assert len(again) == len(set(kept)) - count  # what was finished is not tracked again
+        assert len(again) == len(known) - known.index(count)  # what was finished is not tracked again
         assert_same_run(snapshot, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("predictor", [BoundedPredictor, FlowPredictor])
+def test_a_kill_between_the_commits_of_a_joint_cohort(
+    candidates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, predictor: Callable[[], VideoPredictor]
+) -> None:
+    """A level that has its record skips the frame, the other does its own objects of it."""
+    snapshots: list[Path] = []
+    commit = CohortJournal.commit
+
+    def keep(journal: CohortJournal, cohort: Mapping[str, Any]) -> None:
+        commit(journal, cohort)
+        snapshots.append(tmp_path / f"cut{len(snapshots)}")
+        shutil.copytree(tmp_path / "whole", snapshots[-1])
+
+    monkeypatch.setattr(CohortJournal, "commit", keep)
+    track_masks(SCENE.frames, tmp_path / "whole", candidates=candidates, predictor=predictor())
+    monkeypatch.undo()
+    assert [committed(snapshot) for snapshot in snapshots] == [1, 2, 3, 4, 5]
+    moved = []
+    for snapshot in snapshots:
+        again = predictor()
+        track_masks(SCENE.frames, snapshot, candidates=candidates, predictor=again, resume=True)
+        assert_same_run(snapshot, tmp_path / "whole")
+        if isinstance(again, BoundedPredictor):
+            moved.append([session.objects_moved for session in again.sessions])
+    if moved:  # two objects per level: four together, or the second level's alone
+        assert moved == [[[2, 2, 4]], [[2, 4]], [[4]], [[2]], []]
 
 
 @pytest.fixture(scope="module")
@@ -172,9 +205,11 @@ def test_an_error_leaves_finished_cohorts_and_says_how_to_go_on(
     with pytest.raises(kind) as caught:
         run(tmp_path / "cut", BoundedPredictor(on_visit=fail))
     count = committed(tmp_path / "cut")
-    assert count == 2
+    assert count == (2 if (tmp_path / "cut" / "journal" / "level_0.cohorts").exists() else COMMITTED[2])
     if kind is not KeyboardInterrupt:  # the command line has a line of its own for it
-        expected = "object 7 does not fit; 2 finished prompt frames are kept: the same command with --resume goes on"
+        expected = (
+            f"object 7 does not fit; {count} finished prompt frames are kept: the same command with --resume goes on"
+        )
         assert str(caught.value) == expected
     predictor = BoundedPredictor()
     run(tmp_path / "cut", predictor, resume=True)
@@ -266,7 +301,7 @@ def test_a_journal_of_another_predictor_is_not_continued(
         return ChosenPredictor(BoundedPredictor(on_visit=fail), name, "for the test")
 
     def fail(done: int) -> None:
-        if done >= 20:  # two objects, two cohorts of five predictions
+        if done >= 20:  # five predictions of four objects
             raise PredictorError("out of luck")
 
     monkeypatch.setattr("trackweave.track_from_candidates.choose_predictor", choose)
@@ -384,7 +419,7 @@ def test_a_rerun_replaces_what_was_said_before(candidates: Path, tmp_path: Path)
 
 def test_remarks_of_the_process_that_was_cut_off_are_kept(candidates: Path, tmp_path: Path) -> None:
     def fail(done: int) -> None:
-        if done >= 20:  # two objects, two cohorts of five predictions
+        if done >= 30:  # five predictions of four objects, and five of two
             raise PredictorError("out of luck")
 
     with pytest.raises(PredictorError):

@@ -435,7 +435,7 @@ class _Job:
                     opened,
                     self.chosen.predictor,
                     self.frames,
-                    max_propagate=self.how.max_propagate,
+                    settings=self.how,
                     progress=partial(self.progress, label) if self.progress is not None else None,
                 )
                 self._finish_levels(opened, fingerprint, records)
