@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.bounded_predictor import BoundedPredictor, BoundedSession
+from tests.run_folders import assert_same_run, committed
 from tests.worlds import candidates_of, item, world, write_candidates
 from trackweave.errors import ArtifactError, PredictorError, PredictorOutOfMemory, RunFolderError
 from trackweave.frames.source import FrameSource
@@ -78,38 +79,6 @@ def run(request: pytest.FixtureRequest, candidates: Path) -> Run:
         return track_masks(SCENE.frames, folder, predictor=predictor or BoundedPredictor(), resume=resume, **given)
 
     return track
-
-
-def assert_same_run(folder: Path, whole: Path) -> None:
-    """Every file is there and is the same; of summaries and manifests, all but what was measured."""
-    files = {str(path.relative_to(whole)) for path in whole.rglob("*") if path.is_file()}
-    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == files
-    for name in files:
-        if name.endswith(".json"):
-            assert unmeasured(json.loads((folder / name).read_text())) == unmeasured(
-                json.loads((whole / name).read_text())
-            ), name
-        else:
-            assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
-
-
-def unmeasured(value: Any) -> Any:
-    """JSON without durations, memory, and what a resumed run may have to compute again."""
-    if isinstance(value, dict):
-        measured = ("durations", "seconds", "peak_rss_mb", "encoder_passes", "flow_pairs", "model_calls")
-        return {key: unmeasured(part) for key, part in value.items() if key not in measured}
-    if isinstance(value, list):
-        return [unmeasured(part) for part in value]
-    return value
-
-
-def committed(folder: Path) -> int:
-    """Finished frames that the journals of a run hold, level by level."""
-    count = 0
-    for path in (folder / "journal").glob("*.cohorts"):
-        with path.open("rb") as file:
-            count += sum(record.kind == b"C" for record in read_records(file))
-    return count
 
 
 def test_a_kill_on_any_frame(run: Run, tmp_path: Path) -> None:
