@@ -18,8 +18,11 @@ from trackweave.predictors.sam.devices import choose_device, is_out_of_memory
 from trackweave.predictors.sam.settings import SamSettings
 
 OTHERWISE = "; or use --predictor flow, which needs no weights"
-COMPILED = ("vision_encoder", "image_encoder", "memory_attention", "memory_encoder", "mask_decoder", "sam_mask_decoder")
-"""Parts that run for every frame or object; each family has some of them."""
+STEADY = ("vision_encoder", "image_encoder", "memory_encoder", "mask_decoder", "sam_mask_decoder")
+"""Parts whose shapes are the same for every frame, but for the number of objects; each family has some of them."""
+
+GROWING = ("memory_attention",)
+"""Parts that look at more and more memories until there are as many as they take."""
 
 
 def load_transformers(backend: str, kind: str, settings: SamSettings) -> Any:
@@ -96,10 +99,21 @@ def ready(model: torch.nn.Module, device: torch.device, settings: SamSettings) -
             f"{device} does not hold the model: take a smaller one or another --device"
         ) from error
     if settings.compile == "on":
-        for name in COMPILED:
-            if (part := getattr(model, name, None)) is not None:
-                part.compile(dynamic=False)
+        compile_parts(model)
     return model
+
+
+def compile_parts(model: torch.nn.Module, backend: str = "inductor") -> None:
+    """Compiles what runs for every frame; a part with growing inputs once for all of their sizes.
+
+    Args:
+        model: of any of the backends.
+        backend: of `torch.compile`.
+    """
+    for names, dynamic in ((STEADY, False), (GROWING, True)):
+        for name in names:
+            if (part := getattr(model, name, None)) is not None:
+                part.compile(dynamic=dynamic, backend=backend)
 
 
 def load_meta(settings: SamSettings) -> Any:
