@@ -30,8 +30,8 @@ def move_cohort(
 ) -> None:
     """Moves the objects of all parts forward and backward, and finishes the candidate frame of each level.
 
-    Predictions go to their levels frame by frame. Only when all are stored are the levels committed, in order: a
-    process that is killed between two commits leaves levels that have the frame and levels that will do it again.
+    Predictions go to their levels frame by frame. Only when all are stored are the levels committed, one after the
+    other; of a cohort that a kill splits there, see `level_schedule.forget_split_cohorts`.
 
     Args:
         parts: of one candidate frame, one per level, prompted in this order.
@@ -67,7 +67,7 @@ def move_cohort(
     first = parts.index(prompted[0]) if prompted else 0
     remarks = watch.remarks()
     for k, (part, work) in enumerate(zip(parts, divide_work(watch.work(), counts, first), strict=True)):
-        part.level.finish(part, work, remarks if k == first else [])
+        part.level.finish(part, work, remarks if k == first else [], together=sum(counts))
 
 
 def divide_work(work: Mapping[str, float], counts: Sequence[int], first: int) -> list[dict[str, float]]:

@@ -7,8 +7,9 @@ one candidate frame is one cohort, which goes through these frames once (`joint_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 
 from trackweave.frames.source import FrameSource
@@ -18,7 +19,7 @@ from trackweave.storage.candidates import FilteredFrame
 from trackweave.storage.journal import CohortJournal
 from trackweave.structures.warning import RunWarning
 from trackweave.tracking.candidate_loader import iter_candidate_batches
-from trackweave.tracking.cohort_record import SessionWatch
+from trackweave.tracking.cohort_record import CohortRecord, SessionWatch, read_cohorts
 from trackweave.tracking.helpers import ProgressPrinter, TimingAggregator
 from trackweave.tracking.joint_cohort import move_cohort
 from trackweave.tracking.level_runner import LevelRunResult, finish_level
@@ -39,26 +40,31 @@ class ScheduledLevel:
         resume: take over the cohorts that the journal holds.
 
     Raises:
-        ArtifactError: the journal cannot be read or written; see `CohortJournal` and `LevelTracker`.
+        RunFolderError: the journal cannot be written; see `CohortJournal`.
     """
 
     def __init__(self, context: PipelineContext, *, key: str, resume: bool) -> None:
         self.context = context
         self._timer = TimingAggregator()
         self.store = FrameResultStore(journal=CohortJournal(context.run.cohorts(context.level), key, resume=resume))
-        try:
-            self._tracker = LevelTracker(
-                context.frames,
-                self.store,
-                context.settings,
-                ids=IdAllocator(),
-                long_tail_area=context.long_tail_area,
-                preview_local_indices=context.preview_local_indices,
-                timer=self._timer,
-            )
-        except BaseException:
-            self.store.close()
-            raise
+
+    @cached_property
+    def _tracker(self) -> LevelTracker:
+        """Takes over what the journal holds as soon as anybody asks how far the level has come."""
+        return LevelTracker(
+            self.context.frames,
+            self.store,
+            self.context.settings,
+            ids=IdAllocator(),
+            long_tail_area=self.context.long_tail_area,
+            preview_local_indices=self.context.preview_local_indices,
+            timer=self._timer,
+        )
+
+    @property
+    def positions(self) -> set[int]:
+        """Local positions of all of its candidate frames."""
+        return {local for local, _ in self.context.schedule}
 
     @property
     def due(self) -> list[tuple[int, FilteredFrame]]:
@@ -98,6 +104,39 @@ class ScheduledLevel:
         self.store.close()
 
 
+def forget_split_cohorts(levels: Sequence[ScheduledLevel]) -> None:
+    """Rewinds the journals of levels that have committed a cohort of which another level's part was lost in a kill.
+
+    The cohort then moves as a whole again. Were only the lost part moved, masks could differ in their last bits from
+    those of a run that was not cut off: how a model rounds may depend on how many objects go through it at once.
+
+    Args:
+        levels: opened, and not yet asked for anything.
+
+    Raises:
+        ArtifactError: a journal holds something else than records.
+    """
+    committed = [read_cohorts(level.store.committed, level.store.where) for level in levels]
+    kept = [{record.local: record for record in records} for records in committed]
+    while (split := _first_split(levels, kept)) is not None:  # what follows it goes too, and may be shared in turn
+        kept = [
+            {local: record for local, record in own.items() if local < split} if split in own else own for own in kept
+        ]
+    for level, records, own in zip(levels, committed, kept, strict=True):
+        if len(own) < len(records):
+            level.store.rewind(len(own))
+
+
+def _first_split(levels: Sequence[ScheduledLevel], kept: Sequence[Mapping[int, CohortRecord]]) -> int | None:
+    """First position whose cohort not all of its levels have committed."""
+    for local in sorted({local for own in kept for local in own}):
+        parts = [own[local] for own in kept if local in own]
+        awaited = any(local not in own and local in level.positions for level, own in zip(levels, kept, strict=True))
+        if awaited and sum(len(part.kinds) for part in parts) < parts[0].together:
+            return local
+    return None
+
+
 def track_side_by_side(
     levels: Sequence[ScheduledLevel],
     predictor: VideoPredictor,
@@ -121,6 +160,7 @@ def track_side_by_side(
     Raises:
         TrackweaveError: what was finished before stays in the journals.
     """
+    forget_split_cohorts(levels)
     due: dict[int, list[tuple[ScheduledLevel, FilteredFrame]]] = {}
     for level in levels:
         for local, entry in level.due:

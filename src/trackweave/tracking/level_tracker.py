@@ -9,7 +9,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import ArtifactError
 from trackweave.frames.source import FrameSource
 from trackweave.ids import FrameIndex, IdAllocator, TrackId
 from trackweave.predictors.base import PredictorSession, VideoPredictor
@@ -17,7 +16,7 @@ from trackweave.structures.candidates import PreviewSegment
 from trackweave.structures.tracks import FrameObjects
 from trackweave.structures.warning import RunWarning
 from trackweave.tracking.candidate_loader import FrameCandidateBatch, build_preview_segments
-from trackweave.tracking.cohort_record import CohortRecord, add_work
+from trackweave.tracking.cohort_record import CohortRecord, add_work, read_cohorts
 from trackweave.tracking.cohort_steps import (
     _add_prompts_to_predictor,
     _filter_new_candidates,
@@ -147,14 +146,10 @@ class LevelTracker:
 
     def _recall(self) -> None:
         names = {int(index): name for index, name in zip(self._frames.indices, self._frames.names, strict=True)}
-        try:
-            for data in self._store.recall(names):
-                record = CohortRecord.from_json(data)
-                self._add(record)
-                self._ids.take(len(record.kinds))
-                self.recalled = record.local
-        except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(f"{self._store.where}: the journal lacks or misspells {error}; remove it") from None
+        for record in read_cohorts(self._store.recall(names), self._store.where):
+            self._add(record)
+            self._ids.take(len(record.kinds))
+            self.recalled = record.local
 
     @property
     def steps(self) -> int:
@@ -238,13 +233,16 @@ class LevelTracker:
         """Stores what the predictor says of this level's objects on one frame."""
         self._store.update(record.frame, record.name, record)
 
-    def finish(self, part: CohortPart, work: Mapping[str, float], remarks: Sequence[RunWarning]) -> None:
+    def finish(
+        self, part: CohortPart, work: Mapping[str, float], remarks: Sequence[RunWarning], *, together: int
+    ) -> None:
         """Commits a candidate frame.
 
         Args:
             part: the level's part of its cohort, all stored.
             work: what the predictor counted for it.
             remarks: everything that the predictor has said of itself so far, if that has changed.
+            together: objects of the cohort, of all levels.
         """
         frame, name = frame_at(self._frames, part.local)
         record = CohortRecord(
@@ -258,6 +256,7 @@ class LevelTracker:
             work,
             remarks,
             part.omissions,
+            together,
         )
         with self._timer.track("track.store"):
             self._store.commit(record.to_json())
