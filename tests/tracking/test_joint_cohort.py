@@ -52,6 +52,16 @@ def track(candidates: Path, run: Path, predictor: BoundedPredictor, levels: list
     return track_masks(SCENE.frames, run, candidates=candidates, levels=levels, predictor=predictor, settings=SETTINGS)
 
 
+def test_a_frame_on_which_a_level_found_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "candidates"
+    some(root, 2, 2, "ab")
+    write_candidates(root, {2: [], 3: [item(0, SCENE.mask(3, "d"), frame=3)]}, 4)
+    predictor = BoundedPredictor()
+    result = track(root, tmp_path / "run", predictor)
+    assert predictor.session.objects_moved == [2, 1]
+    assert [level["candidate_frames"] for level in result.summary["levels"].values()] == [1, 2]
+
+
 def test_levels_go_through_the_frames_once(candidates: Path, tmp_path: Path) -> None:
     predictor = BoundedPredictor()
     track(candidates, tmp_path / "run", predictor)

@@ -25,7 +25,7 @@ from trackweave.tracking.joint_cohort import move_cohort
 from trackweave.tracking.level_runner import LevelRunResult, finish_level
 from trackweave.tracking.level_tracker import CohortPart, LevelTracker, load_timed, windowed
 from trackweave.tracking.pipeline_context import PipelineContext, TrackingSettings
-from trackweave.tracking.stores import FrameResultStore
+from trackweave.tracking.stores import DedupStats, FrameResultStore
 
 
 class ScheduledLevel:
@@ -88,9 +88,11 @@ class ScheduledLevel:
         context = self.context
         known = len(context.bad.warnings)
         batches = iter_candidate_batches(context.manifest, [(local, entry)], context.frames, context.bad)
-        ((batch, clock),) = load_timed(batches)
+        loaded = next(load_timed(batches), None)
         omissions = context.bad.warnings[known:]
-        return self._tracker.begin(session, predictor, batch, clock, omissions, above=above)
+        if loaded is None:  # a frame without candidates, or with bad ones only
+            return CohortPart(self._tracker, local, TimingAggregator(), DedupStats(), omissions=omissions)
+        return self._tracker.begin(session, predictor, *loaded, omissions, above=above)
 
     def finish(self, first_id: int, *, base_frames: Path | FrameSource | None = None) -> LevelRunResult:
         """Writes the level's files; its first object gets the number `first_id`. See `level_runner.finish_level`."""
