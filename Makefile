@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_OUT ?= runs/demo
 
-.PHONY: demo test check lint types contracts bench bench-davis bench-accuracy bench-switches clean
+.PHONY: demo test check lint types contracts bench bench-davis bench-accuracy bench-switches clean bench-sam2
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -44,6 +44,10 @@ bench: $(STAMP)  ## the figures of docs/benchmarks.md that need no data
 	$(BIN)/python benchmarks/box_speed.py
 	$(BIN)/python benchmarks/box_memory.py
 	$(BIN)/python benchmarks/sample_logging.py
+
+bench-sam2: $(STAMP)  ## the SAM 2 engine against the stock predictor: real sizes on a GPU, a tiny model without one
+	$(BIN)/python benchmarks/gpu_sam2.py $$($(BIN)/python -c "import torch; print('' if torch.cuda.is_available() else \
+	  '--models toy --frames 24 --candidates 12 --objects 96 --levels 2 --size 80x48 --threads 1')")
 
 # `make bench-davis DAVIS=DIR`: DIR holds SEQUENCE/frames and SEQUENCE/masks.
 bench-davis: $(STAMP)

@@ -349,7 +349,8 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     device = choose_device(options.device)
     if options.lengths:
-        return memory(options)
+        memory(options)
+        return
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     print(
         f"{where}, torch {torch.__version__}, {options.frames} frames, {options.candidates} candidate frames, ", end=""

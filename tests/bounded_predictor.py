@@ -41,7 +41,8 @@ class BoundedPredictor(StaticPredictor):
 
 
 class BoundedSession(StaticSession):
-    """Remembers in `calls` what it was asked, in `encoded` which frames it computed, in order."""
+    """Remembers, in order: in `calls` what it was asked, in `encoded` which frames it computed, in `objects_moved` how
+    many objects each cohort had that it moved forward."""
 
     def __init__(self, length: int, size: tuple[int, int], owner: BoundedPredictor) -> None:
         super().__init__(length, size)
@@ -50,6 +51,7 @@ class BoundedSession(StaticSession):
         self.encoded: list[int] = []
         self.calls: list[tuple[str, int]] = []
         self.most_objects = 0
+        self.objects_moved: list[int] = []
         self.said: list[RunWarning] = []
         self.counts = {"encoder_passes": 0, "object_frames": 0}
 
@@ -57,6 +59,8 @@ class BoundedSession(StaticSession):
         self, start: int, *, reverse: bool = False, max_frames: int | None = None
     ) -> Iterator[FramePrediction]:
         self.calls.append(("backward" if reverse else "forward", start))
+        if not reverse:
+            self.objects_moved.append(len(self._book.cohort(start)))
         self.most_objects = max(self.most_objects, len(self._book._start) - len(self._book.cohort(start)))
         for prediction in super().propagate(start, reverse=reverse, max_frames=max_frames):
             if self._owner.on_visit is not None:

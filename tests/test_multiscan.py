@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +47,51 @@ def test_replay_finishes_with_the_counts(candidates: Path, tmp_path: Path) -> No
         assert path.name == "video_segments_scale0.3x.npz"
         with np.load(path, allow_pickle=False) as plain:
             assert plain["frame_000000/masks"].shape[1] == 432 * 576 // 8
+
+
+def few_candidates(whole: Path, root: Path, frames: Sequence[int], count: int) -> Path:
+    """Some frames' first candidates, of each level."""
+    for level in (2, 4, 6):
+        source, folder = (part / f"level_{level}" / "filtered" for part in (whole, root))
+        folder.mkdir(parents=True)
+        content = json.loads((source / "filtered.json").read_text())
+        chosen = [content["frames"][frame] for frame in frames]
+        for frame in chosen:
+            frame["items"], frame["count"] = frame["items"][:count], count
+            masks = source / f"seg_frame_{frame['frame_idx']:05d}.npy"
+            if masks.is_file():
+                np.save(folder / masks.name, np.load(masks)[:count])
+        (folder / "filtered.json").write_text(json.dumps({"frames": chosen}))
+    return root
+
+
+def test_a_tiny_model_goes_through_the_whole_pipeline(candidates: Path, tmp_path: Path) -> None:
+    """Random weights: what it says of the scene is no matter, that all of it arrives is."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from tests.predictors.sam.adapters import predictor
+
+    starts, count, reach, run = (0, 3), 4, 2, tmp_path / "run"
+    result = track_masks(
+        SCENE / "frames",
+        run,
+        candidates=few_candidates(candidates, tmp_path / "few", starts, count),
+        levels=[2, 4, 6],
+        predictor=predictor("sam2-hf", device="cpu"),
+        settings=TrackingSettings(mask_scale_ratio=0.3, max_propagate=reach, iou_threshold=1.0),
+    )
+    assert {int(level): stats["prompts"] for level, stats in result.levels.items()} == dict.fromkeys((2, 4, 6), 8)
+    counters = result.summary["predictor"]["counters"]
+    assert counters["encoder_passes"] == 6  # frames 0 to 5
+    assert counters["model_calls"] == 2 + 4  # forward and backward, once for all levels
+    assert counters["object_frames"] == 3 * count * counters["model_calls"]
+    assert result.warnings == []
+    for level in (2, 4, 6):
+        pictures = run / f"level_{level}" / "viz" / "compare"
+        assert sorted(path.name for path in pictures.glob("*.png")) == [f"frame_{k:06d}.png" for k in starts]
+        video = RunManifest.load(RunPaths(run).manifest).artifact(level, "video_segments")
+        with np.load(video, allow_pickle=False) as plain:
+            ids = {int(row) for name in plain.files if name.endswith("/objects") for row in plain[name]["id"]}
+        first = 1 + (level // 2 - 1) * 8
+        assert ids <= set(range(first, first + 8))
+        assert len(ids) > 5  # a random mask may be empty wherever it goes

@@ -6,7 +6,8 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.bounded_predictor import BoundedPredictor, BoundedSession
+from tests.run_folders import assert_same_run, committed
 from tests.worlds import candidates_of, item, world, write_candidates
 from trackweave.errors import ArtifactError, PredictorError, PredictorOutOfMemory, RunFolderError
 from trackweave.frames.source import FrameSource
+from trackweave.predictors.base import FramePrediction, VideoPredictor
+from trackweave.predictors.flow.predictor import FlowPredictor
 from trackweave.predictors.registry import ChosenPredictor
 from trackweave.storage.journal import CohortJournal
 from trackweave.storage.spool import read_records
@@ -47,7 +51,9 @@ SCENE = world(
 )
 """A copy of a mask covers nothing on another frame: every candidate is new. A cohort makes five predictions."""
 
-COHORTS = 5  # of levels 2 and 4 together
+COHORTS = 3  # frame 0: levels 2 and 4; frame 1: level 2; frame 2: both again
+COMMITTED = [0, 2, 3, 5]
+"""Frames that the levels have committed after so many cohorts."""
 LABELS = {0: SCENE.labels[0] * (SCENE.labels[0] == 1), 1: SCENE.labels[1], 3: SCENE.labels[3] * 3}
 """Prompts of a person: object 1 is marked twice. Three cohorts."""
 
@@ -60,6 +66,21 @@ def write_inputs(root: Path) -> Path:
 @pytest.fixture(scope="module")
 def candidates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_inputs(tmp_path_factory.mktemp("inputs") / "candidates")
+
+
+class Rounding(BoundedPredictor):
+    """Rounds in another way for another number of objects, as a model's kernels do."""
+
+    def open(self, frames: FrameSource) -> BoundedSession:
+        session = super().open(frames)
+        propagate = session.propagate
+
+        def rounded(start: int, **how: Any) -> Iterator[FramePrediction]:
+            for found in propagate(start, **how):
+                yield replace(found, scores=(found.scores - 1e-6 * len(found.object_ids)).astype(np.float32))
+
+        session.propagate = rounded  # type: ignore[method-assign]
+        return session
 
 
 Run = Callable[..., RunResult]
@@ -76,38 +97,6 @@ def run(request: pytest.FixtureRequest, candidates: Path) -> Run:
     return track
 
 
-def assert_same_run(folder: Path, whole: Path) -> None:
-    """Every file is there and is the same; of summaries and manifests, all but what was measured."""
-    files = {str(path.relative_to(whole)) for path in whole.rglob("*") if path.is_file()}
-    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == files
-    for name in files:
-        if name.endswith(".json"):
-            assert unmeasured(json.loads((folder / name).read_text())) == unmeasured(
-                json.loads((whole / name).read_text())
-            ), name
-        else:
-            assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
-
-
-def unmeasured(value: Any) -> Any:
-    """JSON without durations, memory, and passes of the encoder (which a resumed run may need again)."""
-    if isinstance(value, dict):
-        measured = ("durations", "seconds", "peak_rss_mb", "encoder_passes")
-        return {key: unmeasured(part) for key, part in value.items() if key not in measured}
-    if isinstance(value, list):
-        return [unmeasured(part) for part in value]
-    return value
-
-
-def committed(folder: Path) -> int:
-    """Cohorts that the journals of a run hold."""
-    count = 0
-    for path in (folder / "journal").glob("*.cohorts"):
-        with path.open("rb") as file:
-            count += sum(record.kind == b"C" for record in read_records(file))
-    return count
-
-
 def test_a_kill_on_any_frame(run: Run, tmp_path: Path) -> None:
     """Each snapshot is what `kill -9` would leave: the folder as it is while the predictor works."""
     snapshots: list[Path] = []
@@ -119,13 +108,42 @@ def test_a_kill_on_any_frame(run: Run, tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", BoundedPredictor(on_visit=keep))
     kept = [committed(snapshot) for snapshot in snapshots]
     assert kept == sorted(kept)
-    assert kept == [n for n in range(COHORTS if len(whole.levels) == 2 else len(LABELS)) for _ in range(5)]
+    known = COMMITTED[:-1] if len(whole.levels) == 2 else range(len(LABELS))
+    assert kept == [n for n in known for _ in range(5)]
     for snapshot, count in zip(snapshots, kept, strict=True):
         predictor = BoundedPredictor()
         run(snapshot, predictor, resume=True)
         again = [start for call, start in predictor.session.calls if call == "forward"]
-        assert len(again) == len(set(kept)) - count  # what was finished is not tracked again
+        assert len(again) == len(known) - known.index(count)  # what was finished is not tracked again
         assert_same_run(snapshot, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("predictor", [BoundedPredictor, Rounding, FlowPredictor])
+def test_a_kill_between_the_commits_of_a_joint_cohort(
+    candidates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, predictor: Callable[[], VideoPredictor]
+) -> None:
+    """The level that has its record drops it: a cohort moves as a whole, whoever it belongs to."""
+    snapshots: list[Path] = []
+    commit = CohortJournal.commit
+
+    def keep(journal: CohortJournal, cohort: Mapping[str, Any]) -> None:
+        commit(journal, cohort)
+        snapshots.append(tmp_path / f"cut{len(snapshots)}")
+        shutil.copytree(tmp_path / "whole", snapshots[-1])
+
+    monkeypatch.setattr(CohortJournal, "commit", keep)
+    track_masks(SCENE.frames, tmp_path / "whole", candidates=candidates, predictor=predictor())
+    monkeypatch.undo()
+    assert [committed(snapshot) for snapshot in snapshots] == [1, 2, 3, 4, 5]
+    moved = []
+    for snapshot in snapshots:
+        again = predictor()
+        track_masks(SCENE.frames, snapshot, candidates=candidates, predictor=again, resume=True)
+        assert_same_run(snapshot, tmp_path / "whole")
+        if isinstance(again, BoundedPredictor):
+            moved.append([session.objects_moved for session in again.sessions])
+    if moved:  # two objects per level: four together
+        assert moved == [[[4, 2, 4]], [[2, 4]], [[4]], [[4]], []]
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +156,7 @@ def tracked(candidates: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
         shutil.rmtree(root / "cut", ignore_errors=True)
         last["cut"] = shutil.copytree(root / "whole", root / "cut")
 
-    track_masks(SCENE.frames, root / "whole", candidates=candidates, predictor=BoundedPredictor(on_visit=keep))
+    track_masks(SCENE.frames, root / "whole", candidates=candidates, predictor=Rounding(on_visit=keep))
     return last["cut"], root / "whole"
 
 
@@ -153,8 +171,28 @@ def test_a_kill_in_the_middle_of_a_write(
     shutil.copytree(cut, folder)
     for path in sorted((folder / "journal").glob("*.cohorts")):
         os.truncate(path, data.draw(st.integers(0, path.stat().st_size), label=path.name))
-    track_masks(SCENE.frames, folder, candidates=candidates, predictor=BoundedPredictor(), resume=True)
+    track_masks(SCENE.frames, folder, candidates=candidates, predictor=Rounding(), resume=True)
     assert_same_run(folder, whole)
+
+
+def test_levels_that_are_not_asked_for_again_split_no_cohort(candidates: Path, tmp_path: Path) -> None:
+    """Nor do those that are asked for later: what is finished is kept."""
+    how: dict[str, Any] = {"candidate_stride": 1}
+    frames = np.stack(list(SCENE.frames)).repeat(8, axis=1).repeat(8, axis=2)
+    seen: list[int] = []
+
+    def fail(done: int) -> None:
+        seen.append(done)
+        if len(seen) == 8:
+            raise PredictorError("out of luck")
+
+    with pytest.raises(PredictorError):
+        track_masks(frames, tmp_path, levels=[2, 4], predictor=BoundedPredictor(on_visit=fail), **how)
+    assert committed(tmp_path) == 2
+    for levels in ([2], [2, 4]):
+        predictor = BoundedPredictor()
+        track_masks(frames, tmp_path, levels=levels, predictor=predictor, resume=True, **how)
+        assert 0 not in {start for call, start in predictor.session.calls if call == "forward"}
 
 
 @pytest.mark.parametrize("kind", [PredictorError, PredictorOutOfMemory, KeyboardInterrupt])
@@ -172,9 +210,11 @@ def test_an_error_leaves_finished_cohorts_and_says_how_to_go_on(
     with pytest.raises(kind) as caught:
         run(tmp_path / "cut", BoundedPredictor(on_visit=fail))
     count = committed(tmp_path / "cut")
-    assert count == 2
+    assert count == (2 if (tmp_path / "cut" / "journal" / "level_0.cohorts").exists() else COMMITTED[2])
     if kind is not KeyboardInterrupt:  # the command line has a line of its own for it
-        expected = "object 7 does not fit; 2 finished prompt frames are kept: the same command with --resume goes on"
+        expected = (
+            f"object 7 does not fit; {count} finished prompt frames are kept: the same command with --resume goes on"
+        )
         assert str(caught.value) == expected
     predictor = BoundedPredictor()
     run(tmp_path / "cut", predictor, resume=True)
@@ -266,7 +306,7 @@ def test_a_journal_of_another_predictor_is_not_continued(
         return ChosenPredictor(BoundedPredictor(on_visit=fail), name, "for the test")
 
     def fail(done: int) -> None:
-        if done >= 20:  # two objects, two cohorts of five predictions
+        if done >= 20:  # five predictions of four objects
             raise PredictorError("out of luck")
 
     monkeypatch.setattr("trackweave.track_from_candidates.choose_predictor", choose)
@@ -384,7 +424,7 @@ def test_a_rerun_replaces_what_was_said_before(candidates: Path, tmp_path: Path)
 
 def test_remarks_of_the_process_that_was_cut_off_are_kept(candidates: Path, tmp_path: Path) -> None:
     def fail(done: int) -> None:
-        if done >= 20:  # two objects, two cohorts of five predictions
+        if done >= 30:  # five predictions of four objects, and five of two
             raise PredictorError("out of luck")
 
     with pytest.raises(PredictorError):

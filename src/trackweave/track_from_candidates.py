@@ -435,7 +435,7 @@ class _Job:
                     opened,
                     self.chosen.predictor,
                     self.frames,
-                    max_propagate=self.how.max_propagate,
+                    settings=self.how,
                     progress=partial(self.progress, label) if self.progress is not None else None,
                 )
                 self._finish_levels(opened, fingerprint, records)
@@ -646,7 +646,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--candidates-root", required=True, help="folder with level_L/filtered/filtered.json")
     parser.add_argument("--output", required=True, help="run folder")
     parser.add_argument("--levels", help="2,4,6; default: every level there is")
-    parser.add_argument("--predictor", default="auto", help="auto, flow, static, replay=PATH")
+    parser.add_argument("--predictor", default="auto", help="auto, flow, static, replay=PATH, or BACKEND[=WEIGHTS]")
     parser.add_argument("--frames", help="start:end:step")
     parser.add_argument("--iou-threshold", type=float, default=0.6)
     parser.add_argument("--max-propagate", type=int)

@@ -146,6 +146,26 @@ class PredictorConformance:
         assert_same(interleaved[0], expected[:3])
         assert_same(interleaved[1], later)
 
+    @pytest.mark.parametrize("reverse", [False, True])
+    def test_objects_of_a_cohort_do_not_know_each_other(
+        self, predictor: VideoPredictor, session: PredictorSession, reverse: bool
+    ) -> None:
+        """As levels that prompt on one frame share its cohort: even the same object twice."""
+        alone = []
+        for mask in (A, B):
+            apart = predictor.open(FRAMES)
+            apart.add_mask(2, 1, mask)
+            alone.append(list(apart.propagate(2, reverse=reverse)))
+            apart.close()
+        for obj_id, mask in enumerate((A, B, A), start=1):
+            session.add_mask(2, obj_id, mask)
+        together = list(session.propagate(2, reverse=reverse))
+        for row, expected in enumerate((alone[0], alone[1], alone[0])):
+            for one, other in zip(together, expected, strict=True):
+                assert one.object_ids.tolist() == [1, 2, 3]
+                assert one.masks[[row]] == other.masks
+                np.testing.assert_allclose(one.scores[[row]], other.scores, atol=1e-6)
+
     def test_the_same_again(self, session: PredictorSession) -> None:
         session.add_mask(1, 1, A)
         assert_same(list(session.propagate(1)), list(session.propagate(1)))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import re
 import tomllib
 from importlib.metadata import version
@@ -12,7 +13,16 @@ from typing import Any
 import pytest
 import torch
 
-from tests.predictors.sam.tiny import save_tiny, tiny_edgetam, tiny_sam2_hf, tiny_sam3_tracker, tiny_sam3_video
+from tests.predictors.sam.tiny import (
+    save_tiny,
+    save_tiny_meta,
+    tiny_edgetam,
+    tiny_sam2_hf,
+    tiny_sam2_meta,
+    tiny_sam2_meta_config,
+    tiny_sam3_tracker,
+    tiny_sam3_video,
+)
 from tests.worlds import world
 from trackweave.errors import MissingExtraError, PredictorUnavailable, SettingError
 from trackweave.predictors import checkpoints, registry
@@ -145,6 +155,35 @@ def test_weights_of_another_model_name_what_differs(tmp_path: Path) -> None:
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"memory_attention_num_layers": "two"},
+        {"memory_attention_hidden_size": 130, "memory_attention_num_attention_heads": 3},
+        {"vision_config": {"model_type": "nothing-known"}},
+        {"mask_downsampler_total_stride": 3},
+    ],
+)
+def test_a_configuration_that_makes_no_model(edit: dict[str, Any], tmp_path: Path) -> None:
+    weights = save_tiny(tiny_sam2_hf(), tmp_path / "w")
+    config = json.loads((weights / "config.json").read_text())
+    config.update(edit)
+    if "vision_config" in edit:
+        config["vision_config"]["backbone_feature_sizes"] = [[4, 4]]
+    (weights / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PredictorUnavailable) as told:
+        choose_predictor(f"sam2-hf={weights}")
+    assert str(weights) in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_loading_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    weights = save_tiny(tiny_sam2_hf(), tmp_path / "w")
+    capfd.readouterr()
+    choose_predictor(f"sam2-hf={weights}")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_tracker_of_the_whole_of_sam_3(tmp_path: Path) -> None:
     whole = tiny_sam3_video()
     chosen = choose_predictor(f"sam3-tracker={save_tiny(whole, tmp_path / 'w')}", SamSettings(device="cpu"))
@@ -161,6 +200,64 @@ def test_the_tracker_of_the_whole_of_sam_3(tmp_path: Path) -> None:
         assert names
         for name in names:
             assert torch.equal(weights[name], theirs[upstream + name.removeprefix(ours)])
+
+
+@pytest.fixture
+def meta_settings(tmp_path: Path) -> SamSettings:
+    """Weights of Meta's package, with the configuration that goes with them."""
+    pytest.importorskip("sam2")
+    config = tmp_path / "tiny.yaml"
+    config.write_text(json.dumps(tiny_sam2_meta_config()))  # JSON is YAML
+    weights = save_tiny_meta(tiny_sam2_meta(), tmp_path / "meta", "mine.pt")
+    return SamSettings(device="cpu", weights=weights, config=str(config))
+
+
+def test_metas_package_with_a_configuration_by_file(meta_settings: SamSettings) -> None:
+    chosen = choose_predictor("sam2", meta_settings)
+    predictor: Any = chosen.predictor
+    expected = tiny_sam2_meta().state_dict()
+    found = predictor.model.predictor.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert chosen.details["versions"]["sam2"] == version("sam2")
+    assert chosen.details["weights"]["files"][0]["file"] == str(meta_settings.weights)
+
+
+def test_metas_package_with_a_configuration_by_name(meta_settings: SamSettings) -> None:
+    with pytest.raises(PredictorUnavailable, match=r"no configuration 'sam9'.* one of .*sam2\.1_hiera_t"):
+        choose_predictor("sam2", meta_settings.model_copy(update={"config": "sam9"}))
+    with pytest.raises(PredictorUnavailable, match="its name does not tell the configuration"):
+        choose_predictor("sam2", meta_settings.model_copy(update={"config": None}))
+
+
+def test_a_checkpoint_of_metas_that_lacks_something(meta_settings: SamSettings) -> None:
+    assert meta_settings.weights is not None
+    content = torch.load(meta_settings.weights, weights_only=True)
+    del content["model"]["no_mem_embed"]
+    content["model"]["extra"] = torch.zeros(1)
+    torch.save(content, meta_settings.weights)
+    with pytest.raises(PredictorUnavailable, match=r"1 missing \(no_mem_embed\); 1 unknown \(extra\)"):
+        choose_predictor("sam2", meta_settings)
+    torch.save(content["model"], meta_settings.weights)
+    with pytest.raises(PredictorUnavailable, match="no entry `model`"):
+        choose_predictor("sam2", meta_settings)
+
+
+class Harmful:
+    """Would make a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)
+
+
+def test_code_in_a_checkpoint_does_not_run(meta_settings: SamSettings, tmp_path: Path) -> None:
+    assert meta_settings.weights is not None
+    torch.save({"model": Harmful(tmp_path / "harm")}, meta_settings.weights)
+    with pytest.raises(PredictorUnavailable, match="not a checkpoint that can be read"):
+        choose_predictor("sam2", meta_settings)
+    assert not (tmp_path / "harm").exists()
 
 
 def test_a_device_that_is_not_there(tmp_path: Path) -> None:

@@ -77,6 +77,27 @@ def test_cut_anywhere_keeps_exactly_the_cohorts_committed_before(
 
 
 @settings(max_examples=60)
+@given(COHORTS, st.data())
+def test_rewinding_leaves_the_file_of_the_first_cohorts(
+    tmp_path_factory: pytest.TempPathFactory, cohorts: list[list[tuple[int, list[int]]]], data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("journal")
+    write(folder / "whole", cohorts)
+    kept = data.draw(st.integers(0, len(cohorts)))
+    write(folder / "expected", cohorts[:kept])
+    with CohortJournal(folder / "whole", "k") as spool, CohortJournal(folder / "expected", "k") as expected:
+        spool.rewind(kept)
+        assert spool.committed == expected.committed
+        assert content(spool) == content(expected)
+        assert spool.size == expected.size
+        assert (folder / "whole").read_bytes() == (folder / "expected").read_bytes()
+        put(spool, 3, [7])
+        spool.commit({"number": -1})
+    with CohortJournal(folder / "whole", "k") as spool:
+        assert len(spool.committed) == kept + 1
+
+
+@settings(max_examples=60)
 @given(st.data())
 def test_a_byte_that_changed_is_noticed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.mktemp("journal") / "level_2.cohorts"

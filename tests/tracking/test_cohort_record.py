@@ -38,6 +38,7 @@ RECORD = st.builds(
     st.dictionaries(st.text(), COUNT | AMOUNT, max_size=3),
     st.lists(WARNING, max_size=2),
     st.lists(WARNING, max_size=2),
+    COUNT,
 )
 
 

@@ -4,7 +4,8 @@ A `VideoPredictor` is the recipe (model, weights, options); a `PredictorSession`
 owns everything that is computed per frame (image features, optical flow). The session outlives prompt batches and
 levels, so nothing is computed twice: `finish` and `reset` forget objects, never frames; `retire` lets frames go.
 
-Objects first prompted on the same frame form a *cohort*; `propagate(start)` moves that cohort and no other.
+Objects first prompted on the same frame, by whatever level, form a *cohort*; `propagate(start)` moves that cohort and
+no other. Neither cohorts nor the objects of one influence each other: an object moves as it would alone.
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ class CohortJournal(ResultSpool):
             self._lock()
             if not (resume and self._recall(key)):
                 self._start(key)
+            self._key = key
             self._file.truncate(self._end)
         except BaseException:
             self._file.close()
@@ -77,8 +78,8 @@ class CohortJournal(ResultSpool):
         except OSError:
             return  # a file system without locks
 
-    def _recall(self, key: str) -> bool:
-        """Takes over what was committed; False when the file is of another run, or of none."""
+    def _recall(self, key: str, most: int | None = None) -> bool:
+        """Takes over what was committed, at most so many cohorts; False when the file is of another run, or of none."""
         records = read_records(self._file)
         header = next(records, None)
         if header is None or header.kind != b"H":
@@ -90,6 +91,8 @@ class CohortJournal(ResultSpool):
         self._end = header.end
         pending: list[tuple[int, int, int, int]] = []
         for record in records:
+            if len(self.committed) == most:
+                break
             if record.kind == b"R":
                 masks = len(record.body) - record.rows * OBJECT_DTYPE.itemsize
                 pending.append((record.frame, record.offset, record.rows, masks))
@@ -99,6 +102,20 @@ class CohortJournal(ResultSpool):
                 self._end = record.end
         self._safe_end = self._end
         return True
+
+    def rewind(self, count: int) -> None:
+        """Forgets all but the first `count` of the cohorts that earlier processes committed, before any is added.
+
+        Raises:
+            RunFolderError: the file cannot be cut.
+        """
+        self._places.clear()
+        self.committed, self.size = [], None
+        self._recall(self._key, count)
+        try:
+            self._file.truncate(self._end)
+        except OSError as error:
+            raise RunFolderError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
     def _accept(self, commit: Mapping[str, Any], pending: Sequence[tuple[int, int, int, int]]) -> None:
         for place in pending:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from trackweave.errors import ArtifactError
 from trackweave.ids import FrameIndex, TrackId
 from trackweave.predictors.base import PredictorSession
 from trackweave.structures.candidates import PreviewSegment
@@ -31,6 +32,7 @@ class CohortRecord:
         work: what the predictor counted meanwhile.
         remarks: everything that the predictor has said of itself so far, if that has changed.
         omissions: candidates that were only found to be bad when they were loaded.
+        together: objects of the cohort, of all levels.
     """
 
     local: int
@@ -43,6 +45,7 @@ class CohortRecord:
     work: Mapping[str, float] = field(default_factory=dict)
     remarks: Sequence[RunWarning] = ()
     omissions: Sequence[RunWarning] = ()
+    together: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, for the journal."""
@@ -57,6 +60,7 @@ class CohortRecord:
             "work": dict(self.work),
             "remarks": [warning.to_json() for warning in self.remarks],
             "omissions": [warning.to_json() for warning in self.omissions],
+            "together": self.together,
         }
 
     @classmethod
@@ -79,7 +83,24 @@ class CohortRecord:
             dict(data["work"]),
             [RunWarning.from_json(warning) for warning in data["remarks"]],
             [RunWarning.from_json(warning) for warning in data["omissions"]],
+            int(data["together"]),
         )
+
+
+def read_cohorts(committed: Iterable[Mapping[str, Any]], where: str) -> list[CohortRecord]:
+    """What a journal holds, as records.
+
+    Args:
+        committed: what `CohortRecord.to_json` gave.
+        where: the file, for the message.
+
+    Raises:
+        ArtifactError: something else than records.
+    """
+    try:
+        return [CohortRecord.from_json(data) for data in committed]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{where}: the journal lacks or misspells {error}; remove it") from None
 
 
 class SessionWatch:

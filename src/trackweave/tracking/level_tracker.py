@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import ArtifactError
 from trackweave.frames.source import FrameSource
 from trackweave.ids import FrameIndex, IdAllocator, TrackId
 from trackweave.predictors.base import PredictorSession, VideoPredictor
 from trackweave.structures.candidates import PreviewSegment
+from trackweave.structures.tracks import FrameObjects
 from trackweave.structures.warning import RunWarning
 from trackweave.tracking.candidate_loader import FrameCandidateBatch, build_preview_segments
-from trackweave.tracking.cohort_record import CohortRecord, SessionWatch, add_work
+from trackweave.tracking.cohort_record import CohortRecord, add_work, read_cohorts
 from trackweave.tracking.cohort_steps import (
     _add_prompts_to_predictor,
     _filter_new_candidates,
     _prepare_prompt_candidates,
-    _propagate_frame_predictions,
 )
 from trackweave.tracking.helpers import TimingAggregator
 from trackweave.tracking.pipeline_context import LONG_TAIL_AREA, TrackingSettings, frame_at
@@ -63,8 +62,44 @@ def load_timed(batches: Iterable[FrameCandidateBatch]) -> Iterator[tuple[FrameCa
         yield batch, clock
 
 
+@dataclass(frozen=True)
+class CohortPart:
+    """The objects that one level brings to the cohort of a candidate frame; none when nothing there was new.
+
+    Attributes:
+        level: whose they are.
+        local: position of the candidate frame.
+        clock: what the frame takes the level.
+        stats: what the filter counted on it.
+        kinds: the level's id of each object → `mask` or `box`.
+        shift: what the session's number of an object is above its id: levels count from 1 each.
+        previews: preview material, if the frame is a preview frame.
+        omissions: candidates that were found to be bad.
+    """
+
+    level: LevelTracker
+    local: int
+    clock: TimingAggregator
+    stats: DedupStats
+    kinds: Mapping[TrackId, str] = field(default_factory=dict)
+    shift: int = 0
+    previews: Sequence[PreviewSegment] = ()
+    omissions: Sequence[RunWarning] = ()
+
+    @property
+    def last_number(self) -> int:
+        """The highest number of one of them in the session; 0 without objects."""
+        return max(self.kinds, default=0) + self.shift
+
+    def own(self, record: FrameObjects) -> FrameObjects:
+        """What a prediction of the whole cohort says of these objects, under their own ids."""
+        numbers = np.fromiter(self.kinds, np.int64, len(self.kinds)) + self.shift
+        own = record[np.flatnonzero(np.isin(record.ids, numbers))]
+        return replace(own, ids=own.ids - self.shift)
+
+
 class LevelTracker:
-    """One level while it is tracked, one candidate frame after the other.
+    """One level while it is tracked, one candidate frame after the other: `begin`, `joint_cohort.move_cohort`.
 
     Whatever a step adds to the level goes through a `CohortRecord`, fresh or out of the journal. So a level that goes
     on after a kill stands where it would stand had it never stopped.
@@ -111,14 +146,10 @@ class LevelTracker:
 
     def _recall(self) -> None:
         names = {int(index): name for index, name in zip(self._frames.indices, self._frames.names, strict=True)}
-        try:
-            for data in self._store.recall(names):
-                record = CohortRecord.from_json(data)
-                self._add(record)
-                self._ids.take(len(record.kinds))
-                self.recalled = record.local
-        except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(f"{self._store.where}: the journal lacks or misspells {error}; remove it") from None
+        for record in read_cohorts(self._store.recall(names), self._store.where):
+            self._add(record)
+            self._ids.take(len(record.kinds))
+            self.recalled = record.local
 
     @property
     def steps(self) -> int:
@@ -135,22 +166,25 @@ class LevelTracker:
         """See `TrackingArtifacts.remarks`."""
         return self._done.remarks
 
-    def step(
+    def begin(
         self,
+        session: PredictorSession,
         predictor: VideoPredictor,
-        watch: SessionWatch,
         batch: FrameCandidateBatch,
         clock: TimingAggregator,
         omissions: Sequence[RunWarning] = (),
-    ) -> None:
-        """Tracks what is new on one candidate frame.
+        *,
+        above: int = 0,
+    ) -> CohortPart:
+        """Prompts what is new on one candidate frame; `joint_cohort.move_cohort` moves it and finishes the frame.
 
         Args:
-            predictor: what `watch` watches a session of.
-            watch: the session that moves the cohort.
+            session: the session that moves the cohort.
+            predictor: what it is a session of.
             batch: the frame's candidates.
             clock: what loading them took; goes to the level's durations.
             omissions: candidates that were found to be bad on that occasion.
+            above: in the session, this level's objects get numbers above this one.
         """
         stats = DedupStats()
         with clock.track("track.filter"):
@@ -162,26 +196,28 @@ class LevelTracker:
                 mask_scale_ratio=self._how.mask_scale_ratio,
             )
             filtered = _filter_new_candidates(prepared, self._dedup, batch.abs_index, self._how.iou_threshold, stats)
-        kinds: dict[TrackId, str] = {}
-        previews: list[PreviewSegment] = []
-        if len(filtered):
-            taken = self._ids.take(len(filtered))
-            with clock.track("track.prompt"):
-                kinds = _add_prompts_to_predictor(
-                    predictor, watch.session, filtered, self._how.prompt_mode, frame=batch.local_index, ids=taken
-                )
-            self._move(watch.session, batch.local_index, clock)
-            if batch.local_index in self._preview_positions:
-                previews = build_preview_segments(filtered.candidates, taken)
-        self._finish(watch, batch.local_index, stats, kinds, clock, previews, omissions)
+        part = CohortPart(self, batch.local_index, clock, stats, omissions=omissions)
+        if not len(filtered):
+            return part
+        ids = self._ids.take(len(filtered))
+        shift = max(0, above + 1 - ids[0])
+        numbers = [TrackId(track_id + shift) for track_id in ids]
+        with clock.track("track.prompt"):
+            kinds = _add_prompts_to_predictor(
+                predictor, session, filtered, self._how.prompt_mode, frame=batch.local_index, ids=numbers
+            )
+        shown = batch.local_index in self._preview_positions
+        previews = build_preview_segments(filtered.candidates, ids) if shown else []
+        kinds = {TrackId(number - shift): kind for number, kind in kinds.items()}
+        return replace(part, kinds=kinds, shift=shift, previews=previews)
 
-    def step_prompts(
-        self, watch: SessionWatch, start: int, prompts: Mapping[int, Mapping[TrackId, NDArray[np.bool_]]]
-    ) -> None:
-        """Tracks objects that a person marked first on position `start`.
+    def begin_prompts(
+        self, session: PredictorSession, start: int, prompts: Mapping[int, Mapping[TrackId, NDArray[np.bool_]]]
+    ) -> CohortPart:
+        """Prompts objects that a person marked first on position `start`; see `begin`.
 
         Args:
-            watch: the session that moves the cohort.
+            session: the session that moves the cohort.
             start: where they were first marked.
             prompts: local position → `{id: (H, W) bool mask}`, of these objects alone.
         """
@@ -189,39 +225,38 @@ class LevelTracker:
         with clock.track("track.prompt"):
             for local, masks in sorted(prompts.items()):
                 for track_id, mask in masks.items():
-                    watch.session.add_mask(local, track_id, mask)
-        self._move(watch.session, start, clock)
+                    session.add_mask(local, track_id, mask)
         kinds = dict.fromkeys(prompts[start], "mask")
-        self._finish(watch, start, DedupStats(candidates=len(kinds)), kinds, clock)
+        return CohortPart(self, start, clock, DedupStats(candidates=len(kinds)), kinds)
 
-    def _move(self, session: PredictorSession, start: int, clock: TimingAggregator) -> None:
-        """Propagates the cohort of `start`, stores what comes back, and lets the session forget it."""
-        segments = _propagate_frame_predictions(
-            session,
-            start,
-            self._frames,
-            max_propagate=self._how.max_propagate,
-            mask_scale_ratio=self._how.mask_scale_ratio,
-            timer=clock,
-        )
-        for record in segments:
-            with clock.track("track.store"):
-                self._store.update(record.frame, record.name, record)
-        session.finish(start)
+    def store(self, record: FrameObjects) -> None:
+        """Stores what the predictor says of this level's objects on one frame."""
+        self._store.update(record.frame, record.name, record)
 
-    def _finish(
-        self,
-        watch: SessionWatch,
-        local: int,
-        stats: DedupStats,
-        kinds: Mapping[TrackId, str],
-        clock: TimingAggregator,
-        previews: Sequence[PreviewSegment] = (),
-        omissions: Sequence[RunWarning] = (),
+    def finish(
+        self, part: CohortPart, work: Mapping[str, float], remarks: Sequence[RunWarning], *, together: int
     ) -> None:
-        frame, name = frame_at(self._frames, local)
+        """Commits a candidate frame.
+
+        Args:
+            part: the level's part of its cohort, all stored.
+            work: what the predictor counted for it.
+            remarks: everything that the predictor has said of itself so far, if that has changed.
+            together: objects of the cohort, of all levels.
+        """
+        frame, name = frame_at(self._frames, part.local)
         record = CohortRecord(
-            local, frame, name, stats, kinds, previews, dict(clock.items()), watch.work(), watch.remarks(), omissions
+            part.local,
+            frame,
+            name,
+            part.stats,
+            part.kinds,
+            part.previews,
+            dict(part.clock.items()),
+            work,
+            remarks,
+            part.omissions,
+            together,
         )
         with self._timer.track("track.store"):
             self._store.commit(record.to_json())

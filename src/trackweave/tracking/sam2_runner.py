@@ -4,7 +4,7 @@ For each candidate frame: prepare its candidates, drop those that an earlier tra
 propagate them forward and backward, store what comes back. Objects prompted on one frame are a cohort of their own. The
 session is never reset between candidate frames: it forgets a cohort that is finished and frames that no cohort to come
 can reach, and what it computed per frame serves all cohorts. `LevelTracker` takes one such step at a time, so that
-several levels can advance side by side.
+several levels can advance side by side, and what they prompt on one frame can be one cohort (`joint_cohort`).
 
 The names follow the pipeline's guide, which was written for SAM 2; the predictor may be another.
 """
@@ -32,6 +32,7 @@ from trackweave.tracking.cohort_steps import (
     _propagate_frame_predictions,
 )
 from trackweave.tracking.helpers import ProgressPrinter, TimingAggregator
+from trackweave.tracking.joint_cohort import move_cohort
 from trackweave.tracking.level_tracker import LevelTracker, _build_tracking_result, load_timed, windowed
 from trackweave.tracking.pipeline_context import LONG_TAIL_AREA, TrackingSettings
 from trackweave.tracking.stores import DedupStore, FrameResultStore, TrackingArtifacts
@@ -107,7 +108,8 @@ def sam2_tracking(
             if batch.local_index > tracker.recalled
         )
         for batch, clock in windowed(due, watch.session, how.max_propagate if session is None else None):
-            tracker.step(predictor, watch, batch, clock)
+            part = tracker.begin(watch.session, predictor, batch, clock)
+            move_cohort([part], watch, frames, how)
             if progress is not None:
                 progress.update(tracker.steps, batch.abs_index)
     return tracker.result()
@@ -147,7 +149,7 @@ def prompt_tracking(
                 local: {track_id: mask for track_id, mask in masks.items() if track_id in fresh}
                 for local, masks in prompts.items()
             }
-            tracker.step_prompts(watch, start, own)
+            move_cohort([tracker.begin_prompts(watch.session, start, own)], watch, frames, settings)
             if progress is not None:
                 progress.update(tracker.steps, frames.indices[start])
     finally:

@@ -244,6 +244,17 @@ class FrameResultStore:
         """What to call it in a message."""
         return str(self._journal.path) if self._journal is not None else "the scratch file"
 
+    @property
+    def committed(self) -> Sequence[Mapping[str, Any]]:
+        """What earlier processes committed and `recall` has not handed out yet."""
+        return self._journal.committed if self._journal is not None else []
+
+    def rewind(self, count: int) -> None:
+        """Forgets all but the first `count` of what earlier processes committed, before it is recalled."""
+        if self._journal is not None:
+            self._journal.rewind(count)
+        self.finished = count
+
     def recall(self, names: Mapping[int, str]) -> list[Mapping[str, Any]]:
         """What earlier processes committed, in order; nothing without a journal, nor the second time.
 

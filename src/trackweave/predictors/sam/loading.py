@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,8 +18,11 @@ from trackweave.predictors.sam.devices import choose_device, is_out_of_memory
 from trackweave.predictors.sam.settings import SamSettings
 
 OTHERWISE = "; or use --predictor flow, which needs no weights"
-COMPILED = ("vision_encoder", "image_encoder", "memory_attention", "memory_encoder", "mask_decoder", "sam_mask_decoder")
-"""Parts that run for every frame or object; each family has some of them."""
+STEADY = ("vision_encoder", "image_encoder", "memory_encoder", "mask_decoder", "sam_mask_decoder")
+"""Parts whose shapes are the same for every frame, but for the number of objects; each family has some of them."""
+
+GROWING = ("memory_attention",)
+"""Parts that look at more and more memories until there are as many as they take."""
 
 
 def load_transformers(backend: str, kind: str, settings: SamSettings) -> Any:
@@ -44,15 +49,19 @@ def load_transformers(backend: str, kind: str, settings: SamSettings) -> Any:
     device = choose_device(settings.device)
     folder = require_weights(backend, settings)
     try:
-        model, report = found.from_pretrained(
-            folder,
-            local_files_only=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # told below, with everything else that does not fit
-        )
+        with _no_progress_bars():
+            model, report = found.from_pretrained(
+                folder,
+                local_files_only=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told below, with everything else that does not fit
+            )
     except ImportError as error:  # the encoder of EdgeTAM lives in timm
         raise MissingExtraError(error.name or "timm", "edgetam", OTHERWISE) from error
+    except Exception as error:  # a configuration that was edited fails anywhere in upstream's constructors
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PredictorUnavailable(f"{backend}: {folder}: cannot be loaded: {reason}") from error
     check_keys(
         f"{backend}: {folder}",
         missing=report["missing_keys"],
@@ -60,6 +69,19 @@ def load_transformers(backend: str, kind: str, settings: SamSettings) -> Any:
         other_shape={name: (tuple(wanted), tuple(given)) for name, given, wanted in report["mismatched_keys"]},
     )
     return ready(model, device, settings)
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Upstream draws a bar while it loads, also where nobody looks at a terminal."""
+    bars: Any = import_module("transformers.utils.logging")
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
 
 
 def ready(model: torch.nn.Module, device: torch.device, settings: SamSettings) -> torch.nn.Module:
@@ -77,10 +99,21 @@ def ready(model: torch.nn.Module, device: torch.device, settings: SamSettings) -
             f"{device} does not hold the model: take a smaller one or another --device"
         ) from error
     if settings.compile == "on":
-        for name in COMPILED:
-            if (part := getattr(model, name, None)) is not None:
-                part.compile(dynamic=False)
+        compile_parts(model)
     return model
+
+
+def compile_parts(model: torch.nn.Module, backend: str = "inductor") -> None:
+    """Compiles what runs for every frame; a part with growing inputs once for all of their sizes.
+
+    Args:
+        model: of any of the backends.
+        backend: of `torch.compile`.
+    """
+    for names, dynamic in ((STEADY, False), (GROWING, True)):
+        for name in names:
+            if (part := getattr(model, name, None)) is not None:
+                part.compile(dynamic=dynamic, backend=backend)
 
 
 def load_meta(settings: SamSettings) -> Any:

@@ -56,18 +56,22 @@ def image_to_pixels(
     return pixels[None].to(dtype)
 
 
-def mask_to_input(mask: NDArray[np.bool_], size: int, threshold: float = 0.5) -> Tensor:
+def mask_to_input(
+    mask: NDArray[np.bool_], size: int, threshold: float = 0.5, device: torch.device | str = "cpu"
+) -> Tensor:
     """A mask prompt at the size of the model's input; both packages do the same.
 
     Args:
         mask: `(H, W)` bool.
         size: side S of the model's input, pixels.
         threshold: share of a pixel that must be covered; upstream's is a half, and may leave nothing of a thin mask.
+        device: where it is resized, as upstream does, and where the result lies; on a processor a large mask takes
+            tens of milliseconds.
 
     Returns:
         `(1, 1, S, S)` float32, 0 or 1.
     """
-    whole = torch.from_numpy(np.ascontiguousarray(mask, np.bool_))[None, None].float()
+    whole = torch.from_numpy(np.ascontiguousarray(mask, np.bool_)).to(device)[None, None].float()
     if whole.shape[-2:] == (size, size):
         return whole
     covered = functional.interpolate(whole, size=(size, size), mode="bilinear", align_corners=False, antialias=True)

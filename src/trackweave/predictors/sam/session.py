@@ -253,11 +253,11 @@ class SamSession(PromptedSession):
     def _mask_input(self, prompt: Prompt, frame: int) -> Tensor:
         """A mask prompt as the model takes it; one that the model's raster loses keeps every pixel that it touches."""
         mask = prompt.mask.to_bool()[0]
-        shrunk = mask_to_input(mask, self._model.image_size)
+        shrunk = mask_to_input(mask, self._model.image_size, device=self._model.device)
         if shrunk.any():
             return shrunk
         self._remark("prompt-thickened", f"a mask prompt on frame {frame} is thinner than a pixel of the model's input")
-        return mask_to_input(mask, self._model.image_size, threshold=1e-6)
+        return mask_to_input(mask, self._model.image_size, threshold=1e-6, device=self._model.device)
 
     def _move(self, batch: _Batch, frame: int, reverse: bool) -> list[tuple[_Batch, Outcome]]:
         """A batch's outcome on a frame; it may have to be halved for it."""
