@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from trackweave.association.data_collection import GT_COLUMN
 from trackweave.association.dataset import SceneStore, store_of
 from trackweave.association.scorer import LearnedScorer
-from trackweave.association.simulation.regimes import MIXED, sample_settings
-from trackweave.association.simulation.simulate import simulate
+from trackweave.association.simulation.regimes import MIXED
 from trackweave.association.training.checkpoint import load_checkpoint
 from trackweave.association.training.export import export
 from trackweave.association.training.loop import Trained, train
@@ -33,6 +32,7 @@ from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.mot.frame_context import FrameContext
 from trackweave.mot.settings import preset
 from trackweave.mot.tracker import ByteTracker
+from trackweave.samples_from_simulation import SEQUENCE_FRAMES, crowds
 from trackweave.structures.assignment import AssignmentState
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "src" / "trackweave" / "association" / "weights"
@@ -51,12 +51,8 @@ class Watcher:
 
 
 def simulated_states(frames: int, seed: int, scorer: LearnedScorer | None, regime: str, length: int) -> Iterator[Shown]:
-    """What the tracker meets in about so many frames of simulated video."""
-    rng = np.random.default_rng([seed, 7])
-    done = number = 0
-    while done < frames:
-        wanted = int(length * rng.uniform(0.5, 1.5))
-        sequence = simulate(sample_settings(rng, regime, frames=wanted), int(rng.integers(1 << 31)))
+    """What the tracker meets in so many frames of simulated video."""
+    for sequence in crowds(frames, seed=seed, regime=regime, sequence_frames=length):
         eyes = VisibilityEstimator("occlusion", min_occluder_score=0.1)
         watcher = Watcher()
         if scorer is not None:
@@ -65,12 +61,10 @@ def simulated_states(frames: int, seed: int, scorer: LearnedScorer | None, regim
             preset("learned"), frame_rate=sequence.fps, size=sequence.size, scorer=scorer, observer=watcher
         )
         for frame, moment, camera, detections in sequence:
-            seen = eyes.estimate(replace(detections, visibility=None), None, size=sequence.size).visibility
+            seen = eyes.estimate(detections, size=sequence.size).visibility
             tracker.update(FrameContext(frame, moment, camera), replace(detections, visibility=seen))
-        number += 1
-        done += len(sequence)
         for state in watcher.states:
-            yield f"{number:04d}-{sequence.name}", state, state.detections.data[GT_COLUMN]
+            yield sequence.name, state, state.detections.data[GT_COLUMN]
 
 
 def gather(frames: int, seed: int, scorer: LearnedScorer | None, regime: str, length: int) -> SceneStore:
@@ -121,7 +115,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60_000, help="of simulated video in the second round")
     parser.add_argument("--epochs", type=int, default=8, help="of the second round")
     parser.add_argument("--regime", default=MIXED)
-    parser.add_argument("--length", type=int, default=300, help="mean frames of a video")
+    parser.add_argument("--length", type=int, default=SEQUENCE_FRAMES, help="frames of a video")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ship", action="store_true", help="put the model and its report into the package")
     given = parser.parse_args()
