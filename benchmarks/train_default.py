@@ -27,15 +27,21 @@ from trackweave.association.simulation.regimes import MIXED
 from trackweave.association.training.checkpoint import load_checkpoint
 from trackweave.association.training.export import export
 from trackweave.association.training.loop import Trained, train
+from trackweave.association.training.mining import hard_frames
 from trackweave.association.training.settings import TrainSettings
+from trackweave.boxes.convert import box_iou
 from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.mot.frame_context import FrameContext
 from trackweave.mot.settings import preset
 from trackweave.mot.tracker import ByteTracker
 from trackweave.samples_from_simulation import SEQUENCE_FRAMES, crowds
 from trackweave.structures.assignment import AssignmentState
+from trackweave.structures.detections import Detections
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "src" / "trackweave" / "association" / "weights"
+SUPPRESSED_SHARE = 0.4
+"""Of the videos, whose detector loses overlapping boxes at random."""
+OVERLAPPED = 0.5
 Shown = tuple[str, AssignmentState, NDArray[np.int64] | None]
 
 
@@ -50,6 +56,17 @@ class Watcher:
         self.states.append(state)
 
 
+def suppressed(found: Detections, share: float, rng: np.random.Generator) -> Detections:
+    """Detections without some of those that overlap another by more than half: whichever of the two a detector's
+    suppression of doubles hits, in front or behind, anew on every frame."""
+    if not share or len(found) < 2:
+        return found
+    overlap = box_iou(found.xyxy, found.xyxy)
+    np.fill_diagonal(overlap, 0)
+    gone = (overlap.max(axis=1) > OVERLAPPED) & (rng.random(len(found)) < share)
+    return found if gone.all() else found[~gone]
+
+
 def simulated_states(frames: int, seed: int, scorer: LearnedScorer | None, regime: str, length: int) -> Iterator[Shown]:
     """What the tracker meets in so many frames of simulated video."""
     for sequence in crowds(frames, seed=seed, regime=regime, sequence_frames=length):
@@ -60,7 +77,10 @@ def simulated_states(frames: int, seed: int, scorer: LearnedScorer | None, regim
         tracker = ByteTracker(
             preset("learned"), frame_rate=sequence.fps, size=sequence.size, scorer=scorer, observer=watcher
         )
-        for frame, moment, camera, detections in sequence:
+        rng = np.random.default_rng([seed, len(sequence), sequence.seed])
+        lost = float(rng.uniform(0.2, 0.7)) if rng.random() < SUPPRESSED_SHARE else 0.0
+        for frame, moment, camera, every in sequence:
+            detections = suppressed(every, lost, rng)
             seen = eyes.estimate(detections, size=sequence.size).visibility
             tracker.update(FrameContext(frame, moment, camera), replace(detections, visibility=seen))
         for state in watcher.states:
@@ -95,12 +115,15 @@ def two_rounds(output: Path, frames: int, epochs: int, seed: int, regime: str, l
     found = train(store, first, TrainSettings(epochs=max(1, epochs // 2), seed=seed, val_split=0.08), told=told)
     scorer = LearnedScorer(export(found.best, first / "model.onnx"), threshold=0.3)
     store = gather(frames, seed + 1, scorer, regime, length)
-    print(f"round 2: {len(store)} frames of {len(store.sequences)} videos", flush=True)
+    model = load_checkpoint(found.best).model
+    hard = hard_frames(model, store, rng=np.random.default_rng(seed))
+    print(f"round 2: {len(hard)} of {len(store)} frames of {len(store.sequences)} videos are learned from", flush=True)
     return train(
         store,
         output / "second",
         TrainSettings(epochs=epochs, seed=seed, lr=1.5e-3, val_split=0.08),
-        start_from=load_checkpoint(found.best).model,
+        start_from=model,
+        only=hard,
         told=told,
     )
 
