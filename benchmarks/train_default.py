@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trackweave.association.data_collection import GT_COLUMN
-from trackweave.association.dataset import SceneStore, store_of
+from trackweave.association.dataset import SceneStore, Shown, store_of
 from trackweave.association.scorer import LearnedScorer
 from trackweave.association.simulation.regimes import MIXED
 from trackweave.association.training.checkpoint import load_checkpoint
@@ -42,7 +41,6 @@ WEIGHTS = Path(__file__).resolve().parents[1] / "src" / "trackweave" / "associat
 SUPPRESSED_SHARE = 0.4
 """Of the videos, whose detector loses overlapping boxes at random."""
 OVERLAPPED = 0.5
-Shown = tuple[str, AssignmentState, NDArray[np.int64] | None]
 
 
 class Watcher:

@@ -75,7 +75,7 @@ def test_every_part_can_be_left_out(part: str) -> None:
     model = Associator(AssociatorShape(width=16, **{part: False}))
     batch, _ = make_batch(store(), np.arange(4), CPU)
     loss = association_loss(model(*batch.inputs), batch)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert torch.isfinite(loss)
 
 
