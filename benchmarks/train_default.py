@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -101,6 +102,7 @@ def told(epoch: int, row: dict[str, Any]) -> None:
     print(
         f"epoch {epoch}: loss {row['loss']:.4f}, validation {row['val_loss']:.4f}, precision {row['precision']:.3f}, "
         f"recall {row['recall']:.3f}, {row['frames_per_second']:.0f} frames/s",
+        file=sys.stderr,
         flush=True,
     )
 

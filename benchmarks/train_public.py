@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +47,7 @@ def met(given: list[tuple[str, MotSequence, Path]]) -> Iterator[Shown]:
             yield f"{regime}-{sequence.path.name}", state, state.detections.data[GT_COLUMN]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Trains and exports."""
     import torch
 
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--without", choices=PARTS, help="for the ablation")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     chosen = [
         (regime, *pair)
         for regime in given.regimes
@@ -99,7 +99,7 @@ def main() -> None:
         start_from=start if whole and given.without is None else None,
         told=told,
     )
-    print(export(found.best, given.output / "model.onnx"))
+    print(export(found.best, given.output / "model.onnx"), file=sys.stderr)
 
 
 if __name__ == "__main__":
