@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_OUT ?= runs/demo
 
-.PHONY: demo test check lint types contracts bench bench-davis bench-accuracy bench-switches clean bench-sam2
+.PHONY: demo test check lint types contracts bench bench-sam2 bench-davis bench-accuracy bench-switches train-default clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -67,6 +67,10 @@ bench-accuracy: $(STAMP)
 # `make bench-switches MOT=DIR SIMULATED=DIR`: the same folders.
 bench-switches: $(STAMP)
 	$(BIN)/python benchmarks/switches.py --data $(MOT) $(if $(SIMULATED),--simulated $(SIMULATED))
+
+# Trains the model of association that comes with the package, on simulated crowds alone: about half an hour on one core.
+train-default: $(STAMP)
+	$(BIN)/python benchmarks/train_default.py --output runs/train-default --ship
 
 clean:
 	rm -rf $(VENV) runs build dist

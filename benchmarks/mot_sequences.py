@@ -7,16 +7,20 @@ SportsMOT has no public detections: a folder of simulated ones has SEQUENCE/det/
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from trackweave.association.data_collection import GT_COLUMN
+from trackweave.association.ground_truth import gt_track_ids
+from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.formats.detections import read_detections
-from trackweave.formats.motchallenge import MotSequence, read_gmc, read_sequence
+from trackweave.formats.motchallenge import MotSequence, read_gmc, read_ground_truth, read_sequence
 from trackweave.mot.frame_context import FrameContext
-from trackweave.mot.protocols import AssociationScorer
+from trackweave.mot.protocols import AssignmentObserver, AssociationScorer
 from trackweave.mot.settings import TrackerSettings
 from trackweave.mot.tracker import ByteTracker, TrackerSummary
 from trackweave.structures.detections import Detections
@@ -87,16 +91,30 @@ def tracked_frames(
     settings: TrackerSettings,
     has_class: bool,
     scorer: AssociationScorer | None = None,
+    observer: AssignmentObserver | None = None,
+    with_truth: bool = False,
 ) -> tuple[list[Detections], TrackerSummary]:
-    """The tracker over a sequence: its output per frame and its summary."""
+    """The tracker over a sequence: its output per frame and its summary.
+
+    With a scorer or an observer, visibility is estimated from boxes, as `trackweave boxes` does; `with_truth` gives
+    each detection its true identity, for the observer.
+    """
     length = sequence.known_length()
     table = read_detections(detections, class_column=8 if has_class else None, length=length, on_bad_item="skip")
     motion = None if sequence.camera_motion is None else read_gmc(sequence.camera_motion)
-    tracker = ByteTracker(settings, frame_rate=sequence.known_frame_rate(), size=sequence.known_size(), scorer=scorer)
+    size = sequence.known_size()
+    tracker = ByteTracker(settings, frame_rate=sequence.known_frame_rate(), size=size, scorer=scorer, observer=observer)
+    eyes = VisibilityEstimator("occlusion", min_occluder_score=settings.confidence_threshold)
+    truth = read_ground_truth(sequence.path) if with_truth else None
     frames = []
     for frame in range(length):
         camera = motion[frame] if motion is not None and frame < len(motion) else None
-        frames.append(tracker.update(FrameContext(frame, camera=camera), table.at(frame)))
+        found = table.at(frame)
+        if truth is not None:
+            found = replace(found, data={**found.data, GT_COLUMN: gt_track_ids(found.xyxy, truth.at(frame))})
+        if scorer is not None or observer is not None:
+            found = replace(found, visibility=eyes.estimate(found, size=size).visibility)
+        frames.append(tracker.update(FrameContext(frame, camera=camera), found))
     return frames, tracker.summary
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,25 +19,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trackweave.association.data_collection import GT_COLUMN
-from trackweave.association.dataset import SceneStore, store_of
+from trackweave.association.dataset import SceneStore, Shown, store_of
 from trackweave.association.scorer import LearnedScorer
-from trackweave.association.simulation.regimes import MIXED, sample_settings
-from trackweave.association.simulation.simulate import simulate
+from trackweave.association.simulation.regimes import MIXED
 from trackweave.association.training.checkpoint import load_checkpoint
 from trackweave.association.training.export import export
 from trackweave.association.training.loop import Trained, train
+from trackweave.association.training.mining import hard_frames
 from trackweave.association.training.settings import TrainSettings
+from trackweave.boxes.convert import box_iou
 from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.mot.frame_context import FrameContext
 from trackweave.mot.settings import preset
 from trackweave.mot.tracker import ByteTracker
+from trackweave.samples_from_simulation import SEQUENCE_FRAMES, crowds
 from trackweave.structures.assignment import AssignmentState
+from trackweave.structures.detections import Detections
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "src" / "trackweave" / "association" / "weights"
-Shown = tuple[str, AssignmentState, NDArray[np.int64] | None]
+SUPPRESSED_SHARE = 0.4
+"""Of the videos, whose detector loses overlapping boxes at random."""
+OVERLAPPED = 0.5
 
 
 class Watcher:
@@ -50,13 +55,20 @@ class Watcher:
         self.states.append(state)
 
 
+def suppressed(found: Detections, share: float, rng: np.random.Generator) -> Detections:
+    """Detections without some of those that overlap another by more than half: whichever of the two a detector's
+    suppression of doubles hits, in front or behind, anew on every frame."""
+    if not share or len(found) < 2:
+        return found
+    overlap = box_iou(found.xyxy, found.xyxy)
+    np.fill_diagonal(overlap, 0)
+    gone = (overlap.max(axis=1) > OVERLAPPED) & (rng.random(len(found)) < share)
+    return found if gone.all() else found[~gone]
+
+
 def simulated_states(frames: int, seed: int, scorer: LearnedScorer | None, regime: str, length: int) -> Iterator[Shown]:
-    """What the tracker meets in about so many frames of simulated video."""
-    rng = np.random.default_rng([seed, 7])
-    done = number = 0
-    while done < frames:
-        wanted = int(length * rng.uniform(0.5, 1.5))
-        sequence = simulate(sample_settings(rng, regime, frames=wanted), int(rng.integers(1 << 31)))
+    """What the tracker meets in so many frames of simulated video."""
+    for sequence in crowds(frames, seed=seed, regime=regime, sequence_frames=length):
         eyes = VisibilityEstimator("occlusion", min_occluder_score=0.1)
         watcher = Watcher()
         if scorer is not None:
@@ -64,13 +76,14 @@ def simulated_states(frames: int, seed: int, scorer: LearnedScorer | None, regim
         tracker = ByteTracker(
             preset("learned"), frame_rate=sequence.fps, size=sequence.size, scorer=scorer, observer=watcher
         )
-        for frame, moment, camera, detections in sequence:
-            seen = eyes.estimate(replace(detections, visibility=None), None, size=sequence.size).visibility
+        rng = np.random.default_rng([seed, len(sequence), sequence.seed])
+        lost = float(rng.uniform(0.2, 0.7)) if rng.random() < SUPPRESSED_SHARE else 0.0
+        for frame, moment, camera, every in sequence:
+            detections = suppressed(every, lost, rng)
+            seen = eyes.estimate(detections, size=sequence.size).visibility
             tracker.update(FrameContext(frame, moment, camera), replace(detections, visibility=seen))
-        number += 1
-        done += len(sequence)
         for state in watcher.states:
-            yield f"{number:04d}-{sequence.name}", state, state.detections.data[GT_COLUMN]
+            yield sequence.name, state, state.detections.data[GT_COLUMN]
 
 
 def gather(frames: int, seed: int, scorer: LearnedScorer | None, regime: str, length: int) -> SceneStore:
@@ -89,6 +102,7 @@ def told(epoch: int, row: dict[str, Any]) -> None:
     print(
         f"epoch {epoch}: loss {row['loss']:.4f}, validation {row['val_loss']:.4f}, precision {row['precision']:.3f}, "
         f"recall {row['recall']:.3f}, {row['frames_per_second']:.0f} frames/s",
+        file=sys.stderr,
         flush=True,
     )
 
@@ -101,12 +115,15 @@ def two_rounds(output: Path, frames: int, epochs: int, seed: int, regime: str, l
     found = train(store, first, TrainSettings(epochs=max(1, epochs // 2), seed=seed, val_split=0.08), told=told)
     scorer = LearnedScorer(export(found.best, first / "model.onnx"), threshold=0.3)
     store = gather(frames, seed + 1, scorer, regime, length)
-    print(f"round 2: {len(store)} frames of {len(store.sequences)} videos", flush=True)
+    model = load_checkpoint(found.best).model
+    hard = hard_frames(model, store, rng=np.random.default_rng(seed))
+    print(f"round 2: {len(hard)} of {len(store)} frames of {len(store.sequences)} videos are learned from", flush=True)
     return train(
         store,
         output / "second",
         TrainSettings(epochs=epochs, seed=seed, lr=1.5e-3, val_split=0.08),
-        start_from=load_checkpoint(found.best).model,
+        start_from=model,
+        only=hard,
         told=told,
     )
 
@@ -121,7 +138,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60_000, help="of simulated video in the second round")
     parser.add_argument("--epochs", type=int, default=8, help="of the second round")
     parser.add_argument("--regime", default=MIXED)
-    parser.add_argument("--length", type=int, default=300, help="mean frames of a video")
+    parser.add_argument("--length", type=int, default=SEQUENCE_FRAMES, help="frames of a video")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ship", action="store_true", help="put the model and its report into the package")
     given = parser.parse_args()

@@ -18,17 +18,19 @@ import pytest
 from tests.box_worlds import box_of, detection_lines, make_clip, make_sequence, mot_line, picture, write_lines
 from tests.cli.shell import Shell
 from tests.frames.test_live import MOTION_JPEG, serving
-from trackweave.cli.settings import ENVIRONMENT, LEARNED_SCORER, WITHOUT_EFFECT
+from trackweave.association.dataset import BLENDED
+from trackweave.cli.settings import ENVIRONMENT
 from trackweave.formats.mot import read_mot
 from trackweave.frames.opening import open_frames
 from trackweave.storage.samples import AssociationSample, read_sample
+from trackweave.storage.tracks_archive import TracksArchive
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*ENVIRONMENT, LEARNED_SCORER, *WITHOUT_EFFECT):
+    for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -203,27 +205,39 @@ def test_scorer_weight(shell: Shell, sequence: Path, tmp_path: Path, monkeypatch
     assert summary_of(tmp_path / "run")["tracker"]["scorer_weight"] == 0.75
 
 
-def test_the_learned_scorer_is_refused(
-    shell: Shell, sequence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """TRANSFORMER_ASSOC_ENABLE=1 asks for what this version does not have."""
-    monkeypatch.setenv("TRANSFORMER_ASSOC_ENABLE", "1")
-    done = shell("boxes", sequence, "-o", tmp_path / "run")
-    assert done.code == 2
-    assert "this version has no learned scorer" in done.err
-    assert not (tmp_path / "run").exists()
+def test_the_learned_scorer(shell: Shell, sequence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TRANSFORMER_ASSOC_ENABLE=1 is --scorer learned; logged decisions are marked as the scorer's."""
+    for name, arguments in {"variable": (), "flag": ("--scorer", "learned")}.items():
+        if not arguments:
+            monkeypatch.setenv("TRANSFORMER_ASSOC_ENABLE", "1")
+        else:
+            monkeypatch.delenv("TRANSFORMER_ASSOC_ENABLE")
+        log = tmp_path / f"{name}-log"
+        done = shell("boxes", sequence, "-o", tmp_path / name, "--no-viz", "--log-dir", log, *arguments)
+        assert done.code == 0, done.err
+        manifest = json.loads((tmp_path / name / "manifest.json").read_text())
+        assert manifest["config"]["scorer"]["enabled"] is True
+        assert manifest["config"]["tracker"]["scorer_decides"] is True
+        assert read_sample(log / "sample_0000000.npz").metadata.label_source == BLENDED
+    one, other = (TracksArchive(tmp_path / name / "tracks.npz").tracks() for name in ("variable", "flag"))
+    assert one.track_id.tolist() == other.track_id.tolist()
 
 
-def test_variables_of_the_scorer_are_recorded(
+def test_weights_and_width_of_the_scorer(
     shell: Shell, sequence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TRANSFORMER_ASSOC_WEIGHTS and TRANSFORMER_ASSOC_EMBED_DIM have no effect, and the manifest says so."""
-    monkeypatch.setenv("TRANSFORMER_ASSOC_WEIGHTS", "model.onnx")
+    """TRANSFORMER_ASSOC_WEIGHTS names an exported model, TRANSFORMER_ASSOC_EMBED_DIM what it must have been trained
+    with; without TRANSFORMER_ASSOC_ENABLE they have no effect, and the manifest says so."""
+    monkeypatch.setenv("TRANSFORMER_ASSOC_WEIGHTS", str(tmp_path / "missing.onnx"))
     monkeypatch.setenv("TRANSFORMER_ASSOC_EMBED_DIM", "128")
     done = shell("boxes", sequence, "-o", tmp_path / "run", "--no-viz")
     assert done.code == 0, done.err
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
-    assert [w["code"] for w in manifest["warnings"]] == ["variable-ignored"] * 2
+    assert [w["code"] for w in manifest["warnings"]] == ["setting-ignored"] * 2
+    done = shell("boxes", sequence, "-o", tmp_path / "other", "--scorer", "learned")
+    assert done.code == 1
+    assert "missing.onnx: there is no model here" in done.err
+    assert not (tmp_path / "other").exists()
 
 
 # --- bad usage and bad input ------------------------------------------------------------------------------------------
@@ -232,6 +246,8 @@ def test_variables_of_the_scorer_are_recorded(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (["--scorer", "learnt"], "flag --scorer: 'learnt' is none of iou, learned, learned=MODEL.onnx"),
+        (["--tracker", "learned"], "leaves decisions to a learned scorer: add --scorer learned"),
         (["--tracker", "kalman"], "there is no preset 'kalman'"),
         (["--confidence", "2"], "flag --confidence: tracker.confidence_threshold"),
         (["--size", "big"], "a size is WxH"),

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.shell import Shell
 from trackweave.cli.mask_sections import MASKS
-from trackweave.cli.settings import ENVIRONMENT, FLAGS, LEARNED_SCORER, WITHOUT_EFFECT, effective_settings, known_keys
+from trackweave.cli.settings import ENVIRONMENT, FLAGS, effective_settings, known_keys
 from trackweave.errors import InputError, SettingError
 from trackweave.mot.settings import PRESETS
 
@@ -90,13 +90,26 @@ def test_the_weight_of_a_scorer() -> None:
     assert settings.tracker.scorer_weight == 0.25
 
 
-def test_a_learned_scorer_is_not_there_yet() -> None:
-    with pytest.raises(SettingError, match="TRANSFORMER_ASSOC_ENABLE: this version has no learned scorer"):
-        effective_settings(environment={"TRANSFORMER_ASSOC_ENABLE": "1"})
-    settings = effective_settings(
-        environment={"TRANSFORMER_ASSOC_WEIGHTS": "model.pt", "TRANSFORMER_ASSOC_EMBED_DIM": "64"}
+def test_a_learned_scorer_brings_its_own_tracker() -> None:
+    settings = effective_settings(environment={"TRANSFORMER_ASSOC_ENABLE": "1", "TRANSFORMER_ASSOC_WEIGHTS": "a.onnx"})
+    assert settings.scorer.enabled
+    assert settings.scorer.weights == Path("a.onnx")
+    assert settings.preset == "learned"
+    assert settings.origins["tracker.preset"] == "scorer.enabled"
+    assert settings.tracker == PRESETS["learned"]
+    chosen = effective_settings(
+        environment={"TRANSFORMER_ASSOC_ENABLE": "1", "TRANSFORMER_ASSOC_WEIGHT": "0.4"},
+        flags={"tracker.preset": "bytetrack"},
     )
-    assert [warning.code for warning in settings.warnings] == ["variable-ignored"] * 2
+    assert chosen.tracker == PRESETS["bytetrack"].model_copy(update={"scorer_weight": 0.4})
+
+
+def test_settings_of_a_scorer_that_is_off_have_no_effect() -> None:
+    settings = effective_settings(
+        environment={"TRANSFORMER_ASSOC_WEIGHTS": "model.onnx", "TRANSFORMER_ASSOC_EMBED_DIM": "64"}
+    )
+    assert [warning.code for warning in settings.warnings] == ["setting-ignored"] * 2
+    assert "environment TRANSFORMER_ASSOC_WEIGHTS: model.onnx has no effect" in settings.warnings[0].message
     assert settings.tracker == PRESETS["adaptive"]
 
 
@@ -115,7 +128,10 @@ def test_a_learned_scorer_is_not_there_yet() -> None:
         ({"environment": {"CONFIDENCE_THRESHOLD": "1.5"}}, "less than or equal to 1, not '1.5'"),
         ({"environment": {"DIAG": "perhaps"}}, "environment DIAG: tracker.diagnostics"),
         ({"environment": {"TRANSFORMER_LOG_EMBED_DIM": "0"}}, "environment TRANSFORMER_LOG_EMBED_DIM: log.embed_dim"),
-        ({"environment": {"TRANSFORMER_ASSOC_ENABLE": "maybe"}}, "ENABLE: 'maybe' is neither on nor off"),
+        (
+            {"environment": {"TRANSFORMER_ASSOC_ENABLE": "maybe"}},
+            "environment TRANSFORMER_ASSOC_ENABLE: scorer.enabled: Input should be a valid boolean",
+        ),
         ({"flags": {"input.size": "wide"}}, "--size: input.size: a size is WxH in pixels, like 1920x1080, not 'wide'"),
         ({"flags": {"refinement.smooth_window": 4}}, "flag --smooth: refinement.smooth_window: 4: give an odd number"),
         ({"pairs": ["tracker.nonsense=1"]}, "flag --set: there is no setting tracker.nonsense"),
@@ -152,7 +168,7 @@ def test_the_page_about_variables_tells_the_truth() -> None:
     text = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")
     rows = {name: (setting.strip("` "), flag.strip("` "), test) for name, setting, flag, test in ROW.findall(text)}
     settings, flags = {**ENVIRONMENT, **MASKS.environment}, {**FLAGS, **MASKS.flags}
-    assert set(rows) == {*settings, LEARNED_SCORER, *WITHOUT_EFFECT}
+    assert set(rows) == set(settings)
     for name, (setting, flag, test) in rows.items():
         if name in settings:
             assert setting == settings[name]
@@ -172,7 +188,7 @@ def test_the_command_shows_value_and_origin(shell: Shell, tmp_path: Path, monkey
     assert rows["log.sequence"] == ["gate", f"file {file}"]
     assert rows["input.fps"] == ["12.5", "flag --set"]
     assert rows["log.embed_dim"] == ["256", "default"]
-    assert "warning: TRANSFORMER_ASSOC_WEIGHTS is set" in done.err
+    assert "warning: environment TRANSFORMER_ASSOC_WEIGHTS: model.pt has no effect" in done.err
     listed = json.loads(shell("config", "--json").out)
     assert listed["settings"]["tracker.diagnostics"]["variable"] == "DIAG"
     assert listed["settings"]["tracker.diagnostics"]["flag"] == "--diagnostics"

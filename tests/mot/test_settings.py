@@ -32,7 +32,7 @@ def test_presets_differ() -> None:
     assert len({settings.model_dump_json() for settings in PRESETS.values()}) == len(PRESETS)
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if name != "adaptive"])
+@pytest.mark.parametrize("name", [name for name in PRESETS if name not in ("adaptive", "learned")])
 def test_published_trackers_do_not_adapt(name: str) -> None:
     how = PRESETS[name]
     assert (how.high_score, how.birth_score, how.score_weight, how.distance_share) == (
@@ -53,7 +53,7 @@ def test_presets_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
-        ("bytetrak", {}, "there is no tracker 'bytetrak'; known: adaptive, bytetrack, sort, ocsort, botsort"),
+        ("bytetrak", {}, "there is no tracker 'bytetrak'; known: adaptive, bytetrack, sort, ocsort, botsort, learned"),
         ("sort", {"lost_second": 2}, "there is no tracker setting 'lost_second': did you mean 'lost_seconds'?"),
         ("sort", {"xyzzy": 2}, "there is no tracker setting 'xyzzy'"),
         ("sort", {"lost_seconds": -1}, "lost_seconds: Input should be greater than or equal to 0, not -1"),

@@ -239,14 +239,15 @@ def load_samples(
     return store
 
 
-def store_of(
-    states: Iterable[tuple[str, AssignmentState, NDArray[np.int64] | None]], facts: dict[str, Any]
-) -> SceneStore:
+Shown = tuple[str, AssignmentState, NDArray[np.int64] | None]
+"""Name of the video, frame, and `(D,)` true identities; None: the tracker's decisions count."""
+
+
+def store_of(states: Iterable[Shown], facts: dict[str, Any]) -> SceneStore:
     """A store from frames as a tracker shows them, without files between.
 
     Args:
-        states: name of the video, frame, and `(D,)` true identities (None: the tracker's decisions count). Frames of
-            one video follow each other; a new name begins another.
+        states: frames of one video follow each other; a new name begins another.
         facts: as in `SceneStore`.
 
     Raises:

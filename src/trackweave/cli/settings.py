@@ -173,7 +173,7 @@ def effective_settings(
         section, field = key.split(".", 1)
         changed = section == "tracker" and getattr(PRESETS[name.value], field) != getattr(plain, field)
         origins[key] = given[key].origin if key in given else f"preset {name.value}" if changed else "default"
-    return BoxSettings(name.value, **sections, origins=origins)  # type: ignore[arg-type]
+    return BoxSettings(name.value, **sections, origins=origins, warnings=_without_effect(scorer, given))  # type: ignore[arg-type]
 
 
 # --- layers -----------------------------------------------------------------------------------------------------------
@@ -187,6 +187,21 @@ def _mask_layout() -> Layout:
 
 def _from_environment(variables: Mapping[str, str]) -> dict[str, Given]:
     return from_environment(variables, BOXES)
+
+
+def _without_effect(scorer: ScorerSettings, given: Mapping[str, Given]) -> tuple[RunWarning, ...]:
+    """Settings of a learned scorer that is not on."""
+    told = () if scorer.enabled else [given[key] for key in ("scorer.weights", "scorer.embed_dim") if key in given]
+    return tuple(
+        RunWarning(
+            "settings",
+            None,
+            "setting-ignored",
+            f"{one.origin}: {one.value} has no effect: the learned scorer is off (--scorer learned, "
+            "or TRANSFORMER_ASSOC_ENABLE=1)",
+        )
+        for one in told
+    )
 
 
 # --- values -----------------------------------------------------------------------------------------------------------

@@ -53,11 +53,11 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.C
     assert error.count("\n") == 1
 
 
-def test_training_is_not_offered_yet(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_needs_a_place(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--data", str(folder)])
     assert caught.value.code == 2
-    assert "add --inspect" in capsys.readouterr().err
+    assert "give --output DIR, or --inspect" in capsys.readouterr().err
 
 
 def test_the_module_runs_without_torch(folder: Path) -> None:

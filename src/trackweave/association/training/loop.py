@@ -73,6 +73,7 @@ def train(
     resume: bool = False,
     start_from: Associator | None = None,
     validation: tuple[str, ...] | None = None,
+    only: NDArray[np.int64] | None = None,
     told: Told | None = None,
     stepped: Stepped | None = None,
 ) -> Trained:
@@ -85,6 +86,7 @@ def train(
         resume: go on where a training in this folder was interrupted; settings and data must be the same.
         start_from: a model whose weights are the beginning.
         validation: names of the videos that are held out; None: `settings.val_split` of them by chance.
+        only: frames of the store that may be trained on, see `mining.hard_frames`; None: all.
         told: is told of every epoch.
         stepped: is told of every step.
 
@@ -97,6 +99,8 @@ def train(
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     run = _Run(store, output, how, validation, start_from)
+    if only is not None:
+        run.frames = np.intersect1d(run.frames, only)
     if resume:
         run.resume()
     elif (output / LAST).exists():

@@ -14,7 +14,7 @@ class AugmentSettings(BaseModel):
 
     mirror: float = Field(default=0.5, ge=0, le=1, description="Frames that are mirrored.")
     frame_rate: float = Field(default=0.5, ge=0, le=2, description="Times are stretched by e to ± this.")
-    jitter: float = Field(default=0.03, ge=0, le=0.3, description="Boxes shift by up to this share of their size.")
+    jitter: float = Field(default=0.05, ge=0, le=0.3, description="Boxes shift by up to this share of their size.")
     occlusion: float = Field(default=0.05, ge=0, le=1, description="Tracks whose newest observations are taken away.")
     drop: float = Field(default=0.03, ge=0, le=1, description="Detections that are taken away.")
     switch: float = Field(default=0.03, ge=0, le=1, description="Tracks whose older history is a neighbour's.")

@@ -1,0 +1,34 @@
+"""A small training set of simulated crowds, and a small model trained on it; made once for all tests."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+from trackweave.association.dataset import SceneStore, load_samples
+from trackweave.association.training.loop import Trained, train
+from trackweave.association.training.settings import TrainSettings
+from trackweave.samples_from_simulation import simulate_samples
+
+QUICK = TrainSettings(epochs=3, batch_size=16, width=16, warmup=5, val_split=0.25, lr=5e-3)
+
+
+@cache
+def sample_folder() -> Path:
+    """160 frames of four videos; embeddings of width 1 (none)."""
+    folder = Path(mkdtemp(prefix="trackweave-samples-"))
+    simulate_samples(folder, frames=160, sequence_frames=40, seed=3, regime="dance", embed_dim=1)
+    return folder
+
+
+@cache
+def store() -> SceneStore:
+    """The same as a store."""
+    return load_samples([sample_folder()])
+
+
+@cache
+def trained() -> Trained:
+    """A model that was trained on it for three epochs."""
+    return train(store(), Path(mkdtemp(prefix="trackweave-training-")), QUICK)

@@ -1,0 +1,219 @@
+"""From sample folders to batches."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.association.learning import sample_folder, store
+from tests.association.worlds import make_sample
+from trackweave.association.dataset import BLENDED, DataSettings, SceneStore, iterate_batches, load_samples
+from trackweave.association.labels import UNKNOWN
+from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
+from trackweave.storage.samples import SampleMetadata, encode_sample, read_sample
+
+
+def first_samples(folder: Path, count: int = 30) -> list[Path]:
+    paths = sorted(sample_folder().glob("sample_*.npz"))[:count]
+    folder.mkdir(exist_ok=True)
+    return [Path(shutil.copy(path, folder)) for path in paths]
+
+
+def rewrite(path: Path, **metadata: object) -> None:
+    sample = read_sample(path)
+    path.write_bytes(encode_sample(replace(sample, metadata=replace(sample.metadata, **metadata))))  # type: ignore[arg-type]
+
+
+def test_samples_become_frames_of_videos() -> None:
+    found = store()
+    assert len(found.sequences) == 4
+    assert len(found) == found.facts["samples"] > 100
+    assert found.matched_pairs > 200
+    assert found.facts["label_sources"] == ["simulated"]
+    assert sum(len(found.of_sequences([name])) for name in found.sequences) == len(found)
+
+
+@given(seed=st.integers(0, 100), count=st.integers(1, 9))
+@settings(max_examples=15, deadline=None)
+def test_a_batch_is_its_frames_one_after_another(seed: int, count: int) -> None:
+    found = store()
+    frames = np.random.default_rng(seed).choice(len(found), count, replace=False)
+    scene, targets = found.take(frames)
+    row = pair = det = 0
+    for number, frame in enumerate(frames.tolist()):
+        alone, right = found.take(np.array([frame]))
+        rows, dets, pairs = (
+            slice(row, row + len(alone.counts)),
+            slice(det, det + len(alone.det_scores)),
+            slice(pair, pair + len(alone.pairs)),
+        )
+        np.testing.assert_array_equal(scene.boxes[rows], alone.boxes)
+        np.testing.assert_array_equal(scene.det_boxes[dets], alone.det_boxes)
+        np.testing.assert_array_equal(scene.pairs[pairs], alone.pairs + np.array([row, det]))
+        assert (scene.track_frame[rows] == number).all()
+        moved = np.where(right.tracks >= 0, right.tracks + pair, right.tracks)
+        np.testing.assert_array_equal(targets.tracks[rows], moved)
+        row, det, pair = rows.stop, dets.stop, pairs.stop
+    assert (row, det, pair) == (len(scene.counts), len(scene.det_scores), len(scene.pairs))
+
+
+def test_targets_are_pairs_of_their_own_rows() -> None:
+    found = store()
+    scene, targets = found.take(np.arange(len(found)))
+    tracks = np.flatnonzero(targets.tracks >= 0)
+    dets = np.flatnonzero(targets.detections >= 0)
+    np.testing.assert_array_equal(scene.pairs[targets.tracks[tracks], 0], tracks)
+    np.testing.assert_array_equal(scene.pairs[targets.detections[dets], 1], dets)
+
+
+def test_batches_hold_every_frame_once() -> None:
+    sizes = np.random.default_rng(0).integers(2, 50, 500)
+    frames = np.arange(100, 500)
+    drawn = list(iterate_batches(frames, sizes, 16, np.random.default_rng(1)))
+    np.testing.assert_array_equal(np.sort(np.concatenate(drawn)), frames)
+    assert max(map(len, drawn)) <= 24
+    again = list(iterate_batches(frames, sizes, 16, np.random.default_rng(1)))
+    assert all(np.array_equal(a, b) for a, b in zip(drawn, again, strict=True))
+
+
+def test_a_cache_comes_back_whole(tmp_path: Path) -> None:
+    store().save(tmp_path / "cache.npz")
+    again = SceneStore.load(tmp_path / "cache.npz")
+    assert again.facts == store().facts
+    for name, array in store().scenes.arrays().items():
+        np.testing.assert_array_equal(array, getattr(again.scenes, name))
+
+
+def test_a_cache_of_other_features_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store().save(tmp_path / "cache.npz")
+    monkeypatch.setattr("trackweave.association.dataset.INPUT_VERSION", 99)
+    with pytest.raises(ArtifactVersionError, match="make it again"):
+        SceneStore.load(tmp_path / "cache.npz")
+    (tmp_path / "bad.npz").write_bytes(b"nothing")
+    with pytest.raises(ArtifactError, match="not a readable training cache"):
+        SceneStore.load(tmp_path / "bad.npz")
+
+
+def test_the_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
+    whole = load_samples([sample_folder()])
+    copy = tmp_path / "copy"
+    shutil.copytree(sample_folder(), copy)
+    assert load_samples([copy]).facts["fingerprint"] == whole.facts["fingerprint"]
+    victim = sorted(copy.glob("sample_*.npz"))[5]
+    sample = read_sample(victim)
+    victim.write_bytes(encode_sample(replace(sample, cost_matrix=sample.cost_matrix + 1)))
+    assert load_samples([copy]).facts["fingerprint"] != whole.facts["fingerprint"]
+
+
+def test_too_little_says_how_much_is_missing(tmp_path: Path) -> None:
+    first_samples(tmp_path, 5)
+    with pytest.raises(ArtifactError, match=r"matched pairs are too few .* \d+ more are the least"):
+        load_samples([tmp_path])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ArtifactError, match="holds no samples"):
+        load_samples([tmp_path / "empty"])
+    with pytest.raises(ArtifactError, match="no such folder"):
+        load_samples([tmp_path / "missing"])
+
+
+def test_one_video_cannot_be_split(tmp_path: Path) -> None:
+    for path in (shutil.copy(path, tmp_path) for path in sample_folder().glob("sample_*.npz")):
+        rewrite(Path(path), sequence="the same")
+    with pytest.raises(ArtifactError, match="one video"):
+        load_samples([tmp_path])
+
+
+def test_a_corrupt_sample_is_named_and_left_out_only_on_request(tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(sample_folder(), folder)
+    victim = sorted(folder.glob("sample_*.npz"))[7]
+    victim.write_bytes(victim.read_bytes()[:300])
+    with pytest.raises(ArtifactError, match=rf"{victim.name}.*--skip-corrupt"):
+        load_samples([folder])
+    found = load_samples([folder], DataSettings(skip_corrupt=True))
+    assert found.facts["skipped"] == [str(victim)]
+    assert len(found) == len(store()) - 1
+
+
+def test_mixed_feature_versions_are_refused(tmp_path: Path) -> None:
+    paths = first_samples(tmp_path, 10)
+    rewrite(paths[3], feature_version=9)
+    with pytest.raises(ArtifactError, match="several feature versions"):
+        load_samples([tmp_path])
+    for path in paths:
+        rewrite(path, feature_version=9)
+    with pytest.raises(ArtifactError, match="log again"):
+        load_samples([tmp_path])
+
+
+def test_blended_decisions_are_no_labels(tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(sample_folder(), folder)
+    for path in folder.glob("sample_*.npz"):
+        rewrite(path, label_source=BLENDED)
+    with pytest.raises(SettingError, match="would learn from itself"):
+        load_samples([folder], DataSettings(labels="tracker"))
+    assert len(load_samples([folder], DataSettings(labels="tracker", allow_blended=True))) == len(store())
+    assert len(load_samples([folder])) == len(store())  # their truth is none of the scorer's
+
+
+def test_label_sources_and_weights(tmp_path: Path) -> None:
+    by_tracker = load_samples([sample_folder()], DataSettings(labels="tracker"))
+    assert (by_tracker.weight == 1).all()
+    assert not np.array_equal(by_tracker.targets.tracks, store().targets.tracks)
+    folder = tmp_path / "copy"
+    shutil.copytree(sample_folder(), folder)
+    names = set()
+    for path in sorted(folder.glob("sample_*.npz"))[:38]:
+        sample = read_sample(path)
+        names.add(sample.metadata.sequence)
+        path.write_bytes(encode_sample(replace(sample, gt_track_ids=None)))
+    both = load_samples([folder])
+    assert set(np.unique(both.weight).round(2)) == {np.float32(0.3), np.float32(1.0)}
+    only = load_samples([folder], DataSettings(labels="truth"))
+    assert len(only) == len(both) - 38
+    for path in folder.glob("sample_*.npz"):
+        path.write_bytes(encode_sample(replace(read_sample(path), gt_track_ids=None)))
+    with pytest.raises(SettingError, match="no sample has true identities"):
+        load_samples([folder], DataSettings(labels="truth"))
+
+
+def test_filters_leave_detections_out() -> None:
+    found = load_samples([sample_folder()], DataSettings(min_score=0.8, min_visibility=0.5))
+    hidden = (found.scenes.det_scores < 0.8) | (found.scenes.det_visibility < 0.5)
+    assert hidden.any()
+    assert (found.targets.detections[hidden] == UNKNOWN).all()
+    assert found.matched_pairs < store().matched_pairs
+
+
+def test_suspected_switches_are_left_out_of_the_trackers_labels(tmp_path: Path) -> None:
+    from trackweave.storage.samples import SampleDiagnostics
+
+    folder = tmp_path / "copy"
+    shutil.copytree(sample_folder(), folder)
+    path = sorted(folder.glob("sample_*.npz"))[20]
+    sample = read_sample(path)
+    rewrite(path, diagnostics=SampleDiagnostics(1, (int(sample.track_ids[0]),)))
+    how = DataSettings(labels="tracker", suspect_frames=2)
+    plain, careful = load_samples([sample_folder()], how), load_samples([folder], how)
+    gone = (careful.targets.tracks == UNKNOWN) & (plain.targets.tracks != UNKNOWN)
+    assert 1 <= gone.sum() <= 5
+
+
+def test_samples_of_the_plain_schema_are_read(tmp_path: Path) -> None:
+    """Without metadata: no history before the first sample, no size, no rate, no truth."""
+    for number in range(120):
+        sample = make_sample(number % 60, tracks=4, detections=5, metadata=SampleMetadata())
+        folder = tmp_path / ("one" if number < 60 else "other")
+        folder.mkdir(exist_ok=True)
+        (folder / f"sample_{number:07d}.npz").write_bytes(encode_sample(sample))
+    found = load_samples([tmp_path])
+    assert found.sequences == ("one", "other")
+    assert found.matched_pairs > 400
+    assert np.isfinite(found.scenes.boxes).all()

@@ -1,0 +1,166 @@
+"""The learned scorer in a running tracker."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.association.worlds import make_state
+from trackweave.association.history import TrackHistory
+from trackweave.association.scene import scene_of
+from trackweave.association.scorer import HEADER, WORST, LearnedScorer, default_weights
+from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
+from trackweave.mot.settings import preset
+from trackweave.mot.tracker import ByteTracker
+from trackweave.structures.detections import Detections
+
+
+def changed(path: Path, **header: object) -> Path:
+    """The package's model with another header."""
+    model = onnx.load(str(default_weights()))
+    (entry,) = (prop for prop in model.metadata_props if prop.key == HEADER)
+    entry.value = json.dumps({**json.loads(entry.value), **header})
+    onnx.save(model, str(path))
+    return path
+
+
+def test_the_package_has_a_model_of_its_own_from_simulation_only() -> None:
+    scorer = LearnedScorer()
+    assert scorer.header.facts["label_sources"] == ["simulated"]
+    assert scorer.header.facts["parameters"] <= 120_000
+    assert scorer.header.facts["fingerprint"].startswith("simulated-")
+    assert default_weights().stat().st_size < 1_000_000
+    assert default_weights().with_name("default-report.html").is_file()
+
+
+def test_costs_are_of_allowed_pairs_and_sensible() -> None:
+    allowed = np.ones((3, 4), np.bool_)
+    allowed[1] = False
+    state = make_state(5, width=None, allowed=allowed)
+    cost = LearnedScorer().cost(state)
+    assert cost.shape == (3, 4)
+    assert cost.dtype == np.float32
+    assert np.isnan(cost[1]).all()
+    assert ((cost[[0, 2]] >= 0) & (cost[[0, 2]] <= WORST)).all()
+
+
+def test_a_straight_path_is_preferred_to_a_jump() -> None:
+    scorer = LearnedScorer()
+    tracker = ByteTracker(preset("learned"), frame_rate=25, size=(400, 600), scorer=scorer)
+    for frame in range(12):
+        x = 100 + 8 * frame
+        found = tracker.update(frame, Detections.of([[x, 100, x + 40, 200], [400, 100, 440, 200]], [0.9, 0.9]))
+        assert found.track_id is not None
+        assert found.track_id.tolist() == [1, 2]
+
+
+def test_crossing_walkers_keep_their_identities() -> None:
+    tracker = ByteTracker(preset("learned"), frame_rate=25, size=(400, 800), scorer=LearnedScorer())
+    for frame in range(60):
+        a, b = 100 + 8 * frame, 580 - 8 * frame
+        found = tracker.update(frame, Detections.of([[a, 100, a + 40, 200], [b, 104, b + 40, 204]], [0.9, 0.9]))
+    assert found.track_id is not None
+    assert found.track_id.tolist() == [1, 2]
+
+
+def test_reset_forgets_and_the_same_video_gives_the_same() -> None:
+    scorer = LearnedScorer()
+    tracker = ByteTracker(preset("learned"), frame_rate=25, size=(100, 200), scorer=scorer)
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0, 60, (30, 6, 2))
+    boxes = np.concatenate([low, low + 30], axis=2)
+    runs = []
+    for _ in range(2):
+        ids = [tracker.update(frame, Detections.of(boxes[frame], np.full(6, 0.9))).track_id for frame in range(30)]
+        runs.append([None if found is None else found.tolist() for found in ids])
+        tracker.reset()
+    assert runs[0] == runs[1]
+
+
+def test_without_deciding_a_scorer_ranks_and_never_vetoes() -> None:
+    """`scorer_decides` off: whatever the scorer says, a pair inside the gates stays better than no match."""
+
+    class Hater:
+        def cost(self, state: object) -> np.ndarray:
+            return np.full(state.cost.shape, WORST, np.float32)  # type: ignore[attr-defined]
+
+        def observe(self, state: object) -> None:
+            pass
+
+        def reset(self) -> None:
+            pass
+
+    for decides, expected in ((False, [1]), (True, [2])):
+        how = preset("adaptive", scorer_decides=decides, scorer_weight=1.0)
+        tracker = ByteTracker(how, frame_rate=25, size=(100, 200), scorer=Hater())
+        for frame in range(2):
+            found = tracker.update(frame, Detections.of([[10, 10, 40, 90]], [0.9]))
+        assert found.track_id is not None
+        assert found.track_id.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ({"input_version": 99}, "input_version 99, this trackweave has 1"),
+        ({"feature_version": 0}, "feature_version 0"),
+        ({"version": 7}, "version 7"),
+    ],
+)
+def test_a_model_of_another_version_is_refused(tmp_path: Path, header: dict[str, int], words: str) -> None:
+    with pytest.raises(ArtifactVersionError, match=words):
+        LearnedScorer(changed(tmp_path / "model.onnx", **header))
+
+
+def test_a_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="not a model of association"):
+        LearnedScorer(changed(tmp_path / "model.onnx", format="something"))
+    (tmp_path / "text.onnx").write_text("nothing")
+    with pytest.raises(ArtifactError, match="not a model that can be run"):
+        LearnedScorer(tmp_path / "text.onnx")
+    with pytest.raises(ArtifactError, match="there is no model here"):
+        LearnedScorer(tmp_path / "missing.onnx")
+
+
+def test_widths_that_disagree_are_refused(tmp_path: Path) -> None:
+    model = changed(tmp_path / "model.onnx", embed_dim=4)
+    with pytest.raises(SettingError, match="width 4, not 8"):
+        LearnedScorer(model, embed_dim=8)
+    with pytest.raises(SettingError, match="embeddings are 5 wide, the model was trained with 4"):
+        LearnedScorer(model).cost(make_state(3))
+    with pytest.raises(SettingError, match="not between 0 and 1"):
+        LearnedScorer(threshold=1.0)
+
+
+def test_a_frame_of_unknown_size_is_refused() -> None:
+    with pytest.raises(SettingError, match="--size WxH"):
+        LearnedScorer().cost(make_state(3, size=None))
+    assert LearnedScorer(size=(100, 200)).cost(make_state(3, size=None, width=None)).shape == (3, 4)
+
+
+def test_running_needs_no_torch() -> None:
+    code = (
+        "import sys; from trackweave.association.scorer import LearnedScorer; LearnedScorer(); "
+        "raise SystemExit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_frame_is_judged_fast_enough() -> None:
+    """Far above the measured time, so that only a loss of an order of magnitude fails; see the speed benchmark."""
+    state = make_state(5, tracks=30, detections=30, width=None)
+    scorer = LearnedScorer()
+    scorer.cost(state)
+    began = time.process_time()
+    for _ in range(5):
+        scorer.cost(state)
+    assert (time.process_time() - began) / 5 < 0.1
+    assert len(scene_of(state, TrackHistory(), (100, 200)).pairs) == 900

@@ -1,0 +1,79 @@
+"""The whole loop by commands: log, inspect, train, export, run, evaluate; at small size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.association.learning import sample_folder, trained
+from tests.cli.shell import Shell
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def test_log_inspect_train_export_run_evaluate(shell: Shell, tmp_path: Path) -> None:
+    crowds, log, model = tmp_path / "crowds", tmp_path / "log", tmp_path / "model.onnx"
+    done = shell(
+        "assoc", "simulate", "--mot", crowds, "--frames", "160", "--sequence-frames", "40", "--regime", "dance"
+    )
+    assert done.code == 0, done.err
+    sequences = sorted(path for path in crowds.iterdir() if path.is_dir())
+    assert len(sequences) == 4
+
+    for sequence in sequences:  # log: the tracker's own decisions, as on footage without truth
+        done = shell("boxes", sequence, "-o", tmp_path / "runs" / sequence.name, "--no-viz", "--log-dir", log)
+        assert done.code == 0, done.err
+    assert shell("assoc", "inspect", log).code == 0
+
+    how = ("--labels", "tracker", "--epochs", "2", "--width", "16", "--batch-size", "16", "--cache", tmp_path / "c.npz")
+    done = shell("assoc", "train", "--data", log, "--output", tmp_path / "training", *how)
+    assert done.code == 0, done.err
+    assert "checkpoint: " in done.out
+    assert "epoch 2 of 2: loss" in done.err
+    done = shell("assoc", "train", "--data", tmp_path / "c.npz", "--output", tmp_path / "again", "--epochs", "1")
+    assert done.code == 0, done.err  # from the cache
+
+    done = shell("assoc", "export", tmp_path / "training" / "best.pt", "-o", model)
+    assert done.code == 0, done.err
+    run = tmp_path / "runs" / "learned"
+    done = shell("boxes", sequences[0], "-o", run, "--no-viz", "--scorer", f"learned={model}")
+    assert done.code == 0, done.err
+    done = shell("evaluate", run / "tracks.mot.txt", "--gt", sequences[0], "--json")
+    assert done.code == 0, done.err
+    assert "HOTA" in done.out
+
+
+def test_bad_input_is_told_in_one_line(shell: Shell, tmp_path: Path) -> None:
+    def told(*arguments: object) -> tuple[int, str]:
+        done = shell("assoc", *arguments)
+        assert done.err.strip().count("\n") == 0, done.err
+        return done.code, done.err
+
+    assert told("train", "--data", tmp_path / "none", "--output", tmp_path / "t")[0] == 1
+    code, text = told("train", "--data", sample_folder(), "--output", tmp_path / "t", "--epochs", "0")
+    assert (code, "--epochs: Input should be greater than or equal to 1" in text) == (2, True)
+    code, text = told("train", "--data", sample_folder(), "--output", tmp_path / "t", "--resume")
+    assert (code, "no training to resume" in text) == (1, True)
+    code, text = told("export", tmp_path / "none.pt", "-o", tmp_path / "m.onnx")
+    assert (code, "no checkpoint here" in text) == (1, True)
+
+
+def test_evaluate_measures_a_checkpoint_on_samples(shell: Shell, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    done = shell("assoc", "evaluate", trained().best, "--data", sample_folder(), "--json", "--report", page)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["precision"] > 0.8
+    assert page.is_file()
+
+
+def test_every_flag_of_the_specification_is_there(shell: Shell) -> None:
+    done = shell("assoc", "train", "--help")
+    assert done.code == 0
+    for flag in ("data", "output", "epochs", "batch-size", "lr", "val-split", "device", "seed", "resume", "inspect"):
+        assert f"--{flag} " in done.out
