@@ -46,7 +46,14 @@ def test_a_sample_holds_the_frame(tmp_path: Path) -> None:
     np.testing.assert_array_equal(sample.assigned_track_ids, state.assigned_track_ids)
     assert sample.gt_track_ids is None
     assert sample.metadata == SampleMetadata(
-        200, 100, 25, "toy", sample.metadata.run, label_source="learned", diagnostics=SampleDiagnostics(2, (11, 12))
+        200,
+        100,
+        25,
+        "toy",
+        sample.metadata.run,
+        label_source="learned",
+        diagnostics=SampleDiagnostics(2, (11, 12)),
+        time=0.4,
     )
     assert sample.metadata.run
     assert (logger.observed, logger.written, logger.warnings) == (1, 1, [])

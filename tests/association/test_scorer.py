@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 
 from tests.association.worlds import make_state
 from trackweave.association.history import TrackHistory
@@ -19,6 +20,7 @@ from trackweave.association.scorer import HEADER, WORST, LearnedScorer, default_
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
 from trackweave.mot.settings import preset
 from trackweave.mot.tracker import ByteTracker
+from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections
 
 
@@ -164,3 +166,48 @@ def test_a_frame_is_judged_fast_enough() -> None:
         scorer.cost(state)
     assert (time.process_time() - began) / 5 < 0.1
     assert len(scene_of(state, TrackHistory(), (100, 200)).pairs) == 900
+
+
+def test_a_cautious_scorer_is_asked_on_clean_and_steady_streams_only() -> None:
+    """The package's model is; where it is not asked, the tracker is `adaptive`, to the last box."""
+    rng = np.random.default_rng(0)
+    place = rng.uniform(50, 700, (8, 2))
+    steps = rng.normal(0, 3, (8, 2))
+
+    def stream(jitter: float) -> list[Detections]:
+        made = []
+        for frame in range(60):
+            size = np.array([40.0, 100.0]) * np.exp(rng.normal(0, jitter, (8, 2)))
+            low = place + frame * steps
+            made.append(Detections.of(np.concatenate([low, low + size], axis=1), np.full(8, 0.9)))
+        return made
+
+    class Counter(LearnedScorer):
+        asked = 0
+
+        def cost(self, state: AssignmentState) -> NDArray[np.float32]:
+            self.asked += 1
+            return super().cost(state)
+
+    shaky, steady = stream(0.1), stream(0.0)
+    scorer = Counter()
+    assert scorer.cautious
+    tracker = ByteTracker(preset("learned"), frame_rate=25, size=(900, 900), scorer=scorer)
+    for frame, found in enumerate(steady):
+        tracker.update(frame, found)
+    assert scorer.asked == 59
+    tracker.reset()
+    scorer.asked = 0
+    plain = ByteTracker(preset("adaptive"), frame_rate=25, size=(900, 900))
+    for frame, found in enumerate(shaky):
+        one, other = tracker.update(frame, found), plain.update(frame, found)
+        if frame > 10:
+            assert one.track_id is not None
+            assert other.track_id is not None
+            np.testing.assert_array_equal(one.index, other.index)
+    assert scorer.asked < 10
+
+
+def test_a_model_of_real_footage_is_not_cautious(tmp_path: Path) -> None:
+    facts = {**LearnedScorer().header.facts, "label_sources": ["ground_truth"]}
+    assert not LearnedScorer(changed(tmp_path / "model.onnx", facts=facts)).cautious

@@ -186,7 +186,7 @@ def test_samples_of_other_trackers_are_read(tmp_path: Path) -> None:
 
 
 def test_unknown_keys_and_fields_are_left_out(tmp_path: Path) -> None:
-    text = json.dumps({"fps": 25, "camera": "left", "diagnostics": {"mood": 3}})
+    text = json.dumps({"fps": 25, "lens": "left", "diagnostics": {"mood": 3}})
     sample = read_sample(savez(tmp_path / "s.npz", metadata=np.array(text), weather=np.array(3)))
     assert sample.metadata == SampleMetadata(fps=25)
 

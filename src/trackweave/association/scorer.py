@@ -83,6 +83,12 @@ class LearnedScorer:
         self._size = size
         self._history = TrackHistory()
 
+    @property
+    def cautious(self) -> bool:
+        """Whether the model has seen simulated crowds only: then the tracker asks it on clean and steady streams, where
+        it was measured to help, and goes on without it on others."""
+        return self.header.facts.get("label_sources") == ["simulated"]
+
     def cost(self, state: AssignmentState) -> NDArray[np.float32]:
         """`(T, D)` float32 in [0, `WORST`]: 0 for a sure match, 1 at the threshold; NaN for pairs outside the gates.
 

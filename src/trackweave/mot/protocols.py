@@ -11,10 +11,15 @@ from trackweave.structures.assignment import AssignmentState
 
 
 class AssociationScorer(Protocol):
-    """Judges pairs of tracks and detections; its judgement is blended with the classical cost inside the gates."""
+    """Judges pairs of tracks and detections; its judgement is blended with the classical cost inside the gates.
+
+    One that has a true attribute `cautious` is not asked, where it would decide, on streams that are cluttered or whose
+    boxes are unsteady: see `ByteTracker`.
+    """
 
     def cost(self, state: AssignmentState) -> NDArray[np.float32]:
-        """`(T, D)` float32 in [0, 1], lower is better; entries that `state.allowed` rules out are not read.
+        """`(T, D)` float32, lower is better, 1 as bad as no match; NaN: no opinion. Entries that `state.allowed` rules
+        out are not read.
 
         `state.assigned_track_ids` is all −1 here: the assignment is still to come.
         """

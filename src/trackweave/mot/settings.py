@@ -187,6 +187,7 @@ PRESETS: Mapping[str, TrackerSettings] = MappingProxyType(
             scorer_decides=True,
             min_similarity=0.0,
             min_similarity_low=0.0,
+            low_scores_reactivate=True,
             buffer=0.3,
             buffer_growth=0.01,
             buffer_limit=0.8,
@@ -202,6 +203,20 @@ PRESETS: Mapping[str, TrackerSettings] = MappingProxyType(
 )
 """Configurations of the one tracker by name; `adaptive` is ours and the default, `learned` is ours with a learned
 scorer, and needs one."""
+
+
+GATES = (
+    "min_similarity", "min_similarity_low", "low_scores_reactivate", "buffer", "buffer_growth", "buffer_limit",
+    "distance_share", "unsteady_distance_share", "distance_scale", "height_power", "lost_height_power",
+    "clutter_lost_height_power", "lost_seconds",
+)  # fmt: skip
+"""Settings in which `learned` differs from `adaptive`, besides those of the scorer."""
+
+
+def without_scorer(settings: TrackerSettings) -> TrackerSettings:
+    """The settings with the gates of `adaptive`: how a stream is tracked on which a cautious scorer is not asked."""
+    plain = PRESETS["adaptive"]
+    return settings.model_copy(update={name: getattr(plain, name) for name in GATES})
 
 
 def preset(name: str, **overrides: Any) -> TrackerSettings:

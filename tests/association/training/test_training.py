@@ -61,10 +61,7 @@ def test_probabilities_of_a_row_and_a_column_sum_to_one() -> None:
     batch, scene = make_batch(store(), np.array([5, 60]), CPU)
     with torch.no_grad():
         judged = Associator(AssociatorShape(width=16))(*batch.inputs)
-    row = (
-        np.bincount(scene.pairs[:, 0], judged.by_track.exp().numpy(), len(scene.counts))
-        + judged.track_alone.exp().numpy()
-    )
+    row = np.bincount(scene.pairs[:, 0], judged.by_track.exp().numpy(), len(scene.counts))
     column = np.bincount(scene.pairs[:, 1], judged.by_det.exp().numpy(), len(scene.det_scores))
     np.testing.assert_allclose(row + judged.track_alone.exp().numpy(), 1, atol=1e-5)
     np.testing.assert_allclose(column + judged.det_alone.exp().numpy(), 1, atol=1e-5)

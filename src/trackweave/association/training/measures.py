@@ -22,13 +22,17 @@ BINS = 10
 CANDIDATES = tuple(np.round(np.arange(0.05, 0.96, 0.05), 2).tolist())
 
 
+BETA = 1.3
+"""A right match that is left out costs a tracker more than a wrong one: it ends a track."""
+
+
 @dataclass(frozen=True)
 class Measures:
     """On a validation set.
 
     Attributes:
         loss: mean over batches.
-        threshold: probability from which a pair counts as a match, best F1.
+        threshold: probability from which a pair counts as a match: the best F-score that weighs recall by `BETA`.
         precision: of matches at the threshold.
         recall: of matches at the threshold.
         curve: threshold, precision and recall along `CANDIDATES`.
@@ -100,7 +104,7 @@ def measure(model: Associator, store: SceneStore, frames: NDArray[np.int64], bat
             pairs.append((probability[known], right[known]))
     every = _Answers(*(np.concatenate([getattr(one, name) for one in answers]) for name in vars(answers[0])))
     curve = [_precision_recall(every, threshold) for threshold in CANDIDATES]
-    scores = [2 * p * r / max(p + r, 1e-9) for _, p, r in curve]
+    scores = [_f_beta(p, r) for _, p, r in curve]
     threshold, precision, recall = curve[int(np.argmax(scores))]
     probability, right = (np.concatenate(part) for part in zip(*pairs, strict=True))
     return Measures(
@@ -112,6 +116,11 @@ def measure(model: Associator, store: SceneStore, frames: NDArray[np.int64], bat
         _calibration(probability, right),
         _by_gap(every, threshold),
     )
+
+
+def _f_beta(precision: float, recall: float) -> float:
+    """The F-score that weighs recall by `BETA`."""
+    return (1 + BETA**2) * precision * recall / max(BETA**2 * precision + recall, 1e-9)
 
 
 def _answers(
