@@ -104,7 +104,9 @@ class LearnedScorer:
         if not len(scene.pairs):
             return cost
         given = model_inputs(scene)
-        (probability,) = self._session.run([OUTPUT], {name: getattr(given, name) for name in INPUTS})
+        (probability,) = self._session.run(
+            [OUTPUT], {name: getattr(given, name) for name in input_names(self._session)}
+        )
         judged = (1 - probability) / (1 - self.threshold)
         cost[scene.pairs[:, 0], scene.pairs[:, 1]] = np.minimum(judged, WORST)
         return cost
@@ -157,6 +159,11 @@ def open_session(path: Path | str) -> Any:
         raise ArtifactError(f"{path}: not a model that can be run: {' '.join(str(error).split())[:160]}") from None
 
 
+def input_names(session: Any) -> list[str]:
+    """Names of a model's inputs: a model without history or features of pairs does not ask for them."""
+    return [one.name for one in session.get_inputs()]
+
+
 def read_header(session: Any, where: object) -> ScorerHeader:
     """What the model tells about itself.
 
@@ -182,6 +189,6 @@ def read_header(session: Any, where: object) -> ScorerHeader:
                 f"{where}: {name} {versions[name]}, this trackweave has {value}: export it again with this version, "
                 "or train again"
             )
-    if tuple(sorted(one.name for one in session.get_inputs())) != tuple(sorted(INPUTS)):
+    if not set(input_names(session)) <= set(INPUTS):
         raise ArtifactError(f"{where}: the model's inputs are not those that its header promises")
     return header

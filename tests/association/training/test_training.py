@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.association.learning import QUICK, sample_folder, store, trained
+from tests.association.worlds import make_state
 from trackweave.association.labels import UNKNOWN, UNMATCHED
 from trackweave.association.models.associator import Associator, AssociatorShape
 from trackweave.association.scorer import LearnedScorer
@@ -252,6 +253,13 @@ def test_the_exported_model_answers_like_the_checkpoint(tmp_path: Path) -> None:
     scorer = LearnedScorer(model)
     assert scorer.threshold == trained().measures.threshold
     assert scorer.header.facts["fingerprint"] == store().facts["fingerprint"]
+
+
+@pytest.mark.parametrize("part", ["use_history", "use_pairs", "use_unmatched"])
+def test_a_model_without_a_part_is_exported_and_runs(tmp_path: Path, part: str) -> None:
+    checkpoint = Checkpoint(Associator(AssociatorShape(width=16, **{part: False})).eval(), 0.5)
+    scorer = LearnedScorer(export(checkpoint, tmp_path / "model.onnx"))
+    assert np.isfinite(scorer.cost(make_state(3, width=None))).all()
 
 
 def test_an_export_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

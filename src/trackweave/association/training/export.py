@@ -84,7 +84,7 @@ def export(checkpoint: Path | str | Checkpoint, output: Path | str) -> Path:
 
 def parity(checkpoint: Checkpoint, exported: Path) -> float:
     """Largest difference of probabilities on frames of several sizes, one without pairs among them."""
-    from trackweave.association.scorer import open_session
+    from trackweave.association.scorer import input_names, open_session
 
     session = open_session(exported)
     worst = 0.0
@@ -92,7 +92,8 @@ def parity(checkpoint: Checkpoint, exported: Path) -> float:
         given = _example(tracks, detections, seed=number)
         with torch.no_grad():
             ours = checkpoint.model(*given).probability.numpy()
-        feed = {name: part.numpy() for name, part in zip(INPUTS, given, strict=True)}
+        asked = input_names(session)
+        feed = {name: part.numpy() for name, part in zip(INPUTS, given, strict=True) if name in asked}
         (theirs,) = session.run([OUTPUT], feed)
         worst = max(worst, float(np.abs(ours - theirs).max(initial=0.0)))
     return worst
