@@ -1,6 +1,6 @@
 """Trains the model of association that comes with the package, on simulated crowds alone.
 
-    python benchmarks/train_default.py --output DIR [--frames 60000] [--seed 0] [--ship]
+    python benchmarks/train_default.py --output DIR [--frames 16000] [--seed 0] [--ship]
 
 Two rounds, after Ross et al., "DAgger" (AISTATS 2011): the first model learns from what the tracker meets by its
 classical cost inside the wide gates of the preset `learned`, the second from what it meets with the first model in the
@@ -135,8 +135,8 @@ def main() -> None:
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--frames", type=int, default=60_000, help="of simulated video in the second round")
-    parser.add_argument("--epochs", type=int, default=8, help="of the second round")
+    parser.add_argument("--frames", type=int, default=16_000, help="of simulated video in the second round")
+    parser.add_argument("--epochs", type=int, default=10, help="of the second round")
     parser.add_argument("--regime", default=MIXED)
     parser.add_argument("--length", type=int, default=SEQUENCE_FRAMES, help="frames of a video")
     parser.add_argument("--seed", type=int, default=0)
