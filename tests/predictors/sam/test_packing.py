@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,11 +33,8 @@ def test_masks_are_what_lies_above_zero_after_enlarging(logits: np.ndarray, size
     assert packed == PackedMasks.from_bool(expected.numpy()) if len(logits) else len(packed) == 0
 
 
-def test_many_large_masks_are_enlarged_a_few_at_a_time(monkeypatch: object) -> None:
+def test_many_large_masks_are_enlarged_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.randn(7, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     whole = packing.pack_logits(logits, 30, 40)
-    old, packing.PIXELS_AT_ONCE = packing.PIXELS_AT_ONCE, 30 * 40 * 2
-    try:
-        assert packing.pack_logits(logits, 30, 40) == whole
-    finally:
-        packing.PIXELS_AT_ONCE = old
+    monkeypatch.setattr(packing, "PIXELS_AT_ONCE", 30 * 40 * 2)
+    assert packing.pack_logits(logits, 30, 40) == whole

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from trackweave.association.simulation.camera import CameraSettings
 from trackweave.association.simulation.detector_noise import DetectorNoise
 from trackweave.association.simulation.embeddings import EmbeddingSettings
+from trackweave.association.simulation.json_record import JsonRecord
 from trackweave.association.simulation.motion_dance import DanceMotion
 from trackweave.association.simulation.motion_sport import SportMotion
 from trackweave.association.simulation.motion_stream import StreamMotion
 from trackweave.association.simulation.motion_traffic import TrafficMotion
-from trackweave.errors import InputError
 
 Motion = Annotated[DanceMotion | SportMotion | StreamMotion | TrafficMotion, Field(discriminator="kind")]
 
 
-class CrowdSettings(BaseModel):
+class CrowdSettings(JsonRecord):
     """Everything that a simulated sequence is made from, besides its seed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    noun = "crowd settings"
 
     motion: Motion = Field(default_factory=StreamMotion, description="who moves, and how")
     camera: CameraSettings = Field(default_factory=CameraSettings, description="where the camera stands, how it moves")
@@ -36,21 +36,3 @@ class CrowdSettings(BaseModel):
     inside: float = Field(default=0.25, ge=0, le=1, description="share in the picture from which an object counts")
     smallest: float = Field(default=8.0, ge=1, le=1000, description="pixels of height from which an object counts")
     clips: bool = Field(default=False, description="true and detected boxes end at the picture's edges")
-
-    def to_json(self) -> str:
-        """The settings as JSON text."""
-        return self.model_dump_json(indent=1) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str, *, source: str = "crowd settings") -> CrowdSettings:
-        """Reads what `to_json` wrote; what is missing has its default.
-
-        Raises:
-            InputError: no JSON object, an unknown field or a value out of range; the message names `source`.
-        """
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise InputError(f"{source}: {f'{where}: ' if where else ''}{first['msg']}") from None

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from trackweave.association.simulation.json_record import JsonRecord
 from trackweave.errors import InputError, SettingError
 
 STEP = 1e-4
 """By how much a number stays off a limit that it must not reach."""
 
 
-class DetectorNoise(BaseModel):
+class DetectorNoise(JsonRecord):
     """A detector that looks at boxes whose truth is known.
 
     Scores are drawn as logits: 0 is a score of 0.5, 2 of 0.88, 4 of 0.98. Lengths are shares of `sqrt(width × height)`
     of the object's box unless said otherwise, which errs by the same number of pixels across and down.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    noun = "detector noise"
 
     recall: float = Field(default=0.98, ge=0, le=1, description="of objects that are large and wholly visible")
     half_visibility: float = Field(
@@ -57,10 +57,6 @@ class DetectorNoise(BaseModel):
     false_spread: float = Field(default=1.0, ge=0, le=10, description="standard deviation of it")
     nms_iou: float = Field(default=0.7, gt=0, le=1, description="the lower of two boxes that overlap more is dropped")
 
-    def to_json(self) -> str:
-        """The record as JSON text."""
-        return json.dumps(self.model_dump(mode="json"), indent=1) + "\n"
-
     @classmethod
     def nearest(cls, values: Mapping[str, float]) -> DetectorNoise:
         """The detector whose numbers are nearest to these: those beyond a limit are set to it, others to four digits.
@@ -69,20 +65,6 @@ class DetectorNoise(BaseModel):
         1.0
         """
         return cls(**{name: _inside(value, cls.model_fields[name].metadata) for name, value in values.items()})
-
-    @classmethod
-    def from_json(cls, text: str, *, source: str = "detector noise") -> DetectorNoise:
-        """Reads what `to_json` wrote; what is missing has its default.
-
-        Raises:
-            InputError: no JSON object, an unknown field or a value out of range; the message names `source`.
-        """
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise InputError(f"{source}: {f'{where}: ' if where else ''}{first['msg']}") from None
 
 
 def _inside(value: float, limits: Sequence[object]) -> float:
