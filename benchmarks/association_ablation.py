@@ -1,10 +1,10 @@
 """What each part of the model buys: trainings that leave one out, on DanceTrack's training sequences.
 
-    python benchmarks/association_ablation.py --data MOT_ROOT --output DIR [--sequences 7] [--epochs 3] [--hold …]
+    python benchmarks/association_ablation.py --data MOT_ROOT --output DIR [--epochs 6 8] [--parts whole history …]
 
-Every variant is trained from nothing on the same frames for the same epochs (`train_public`), and scored in the tracker
-on sequences that were held out: HOTA, AssA, IDF1 with `trackweave.evaluation`. The last rows change how the whole model
-is used: it ranks inside the gates of `adaptive` by half, and without any model.
+Every variant is trained from nothing on the same sequences in the same rounds (`train_public`), and scored in the
+tracker on the seven evaluation sequences. The last rows change how the whole model is used, and leave it away: it ranks
+inside the gates of `adaptive` by half, and there is none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 
 from trackweave.association.scorer import LearnedScorer
 from trackweave.formats.mot import write_mot
-from trackweave.formats.motchallenge import read_sequence
 from trackweave.mot.settings import TrackerSettings, preset
 from trackweave.mot.track_writer import as_rows
 from trackweave.structures.tracks import Tracks
@@ -25,23 +24,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the siblings are
 
 from benchmarks import train_public
 from benchmarks.box_accuracy import Figures, score
-from benchmarks.mot_sequences import tracked_frames
+from benchmarks.mot_sequences import inputs, tracked_frames
 
 VARIANTS = ("whole", *train_public.PARTS)
 
 
-def scored(root: Path, names: list[str], model: Path | None, how: TrackerSettings) -> Figures:
-    """The tracker over held-out sequences."""
-    given = []
+def scored(root: Path, model: Path | None, how: TrackerSettings) -> Figures:
+    """The tracker over the evaluation sequences."""
+    given = list(inputs(root, "evaluation", "dancetrack", None))
     with tempfile.TemporaryDirectory() as folder:
-        for name in names:
-            sequence = read_sequence(root / "DanceTrack" / name)
-            detections = sequence.detections("det")
+        for sequence, detections in given:
             scorer = None if model is None else LearnedScorer(model)
             frames, _ = tracked_frames(sequence, detections, how, has_class=False, scorer=scorer)
             tracks = Tracks.concat([as_rows(index, None, frame).tracks for index, frame in enumerate(frames)])
-            write_mot(Path(folder) / f"{name}.txt", tracks)
-            given.append((sequence, detections))
+            write_mot(Path(folder) / f"{sequence.path.name}.txt", tracks)
         return dict(score(given, Path(folder), "dancetrack"))["dancetrack"]
 
 
@@ -50,23 +46,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="MOT_ROOT")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--sequences", type=int, default=7, help="to train on")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--hold", nargs="+", default=["dancetrack0065", "dancetrack0077"])
+    parser.add_argument("--epochs", type=int, nargs="+", default=[6, 8], help="by round")
+    parser.add_argument("--parts", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="which rows")
     given = parser.parse_args()
     print("| | HOTA/AssA/DetA/IDF1/IDSW |\n|---|---|", flush=True)
-    for variant in VARIANTS:
+    for variant in given.parts:
         output = given.output / variant
         if not (output / "model.onnx").exists():
-            words = ["--data", given.data, "--output", output, "--regimes", "dancetrack", "--epochs", given.epochs]
-            words += ["--sequences", given.sequences + len(given.hold), "--hold", *given.hold, "--lr", 2e-3]
-            words += [] if variant == "whole" else ["--without", variant]
+            words = ["--data", given.data, "--output", output, "--regimes", "dancetrack", "--forwards", "--lr", 2e-3]
+            words += ["--epochs", *given.epochs] + ([] if variant == "whole" else ["--without", variant])
             train_public.main([str(word) for word in words])
-        found = scored(given.data, given.hold, output / "model.onnx", preset("learned"))
+        found = scored(given.data, output / "model.onnx", preset("learned"))
         print(f"| {variant if variant == 'whole' else f'without {variant}'} | {found} |", flush=True)
     whole = given.output / "whole" / "model.onnx"
-    print(f"| whole, ranks only, by half | {scored(given.data, given.hold, whole, preset('adaptive'))} |")
-    print(f"| no model | {scored(given.data, given.hold, None, preset('adaptive'))} |")
+    if whole.exists():
+        print(f"| whole, ranks only, by half | {scored(given.data, whole, preset('adaptive'))} |")
+    print(f"| no model | {scored(given.data, None, preset('adaptive'))} |")
 
 
 if __name__ == "__main__":

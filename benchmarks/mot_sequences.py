@@ -93,11 +93,12 @@ def tracked_frames(
     scorer: AssociationScorer | None = None,
     observer: AssignmentObserver | None = None,
     with_truth: bool = False,
+    backwards: bool = False,
 ) -> tuple[list[Detections], TrackerSummary]:
     """The tracker over a sequence: its output per frame and its summary.
 
     With a scorer or an observer, visibility is estimated from boxes, as `trackweave boxes` does; `with_truth` gives
-    each detection its true identity, for the observer.
+    each detection its true identity, for the observer. `backwards` begins with the last frame.
     """
     length = sequence.known_length()
     table = read_detections(detections, class_column=8 if has_class else None, length=length, on_bad_item="skip")
@@ -108,10 +109,14 @@ def tracked_frames(
     truth = read_ground_truth(sequence.path) if with_truth else None
     frames = []
     for frame in range(length):
-        camera = motion[frame] if motion is not None and frame < len(motion) else None
-        found = table.at(frame)
+        shown = length - 1 - frame if backwards else frame
+        moved = shown + 1 if backwards else shown  # the motion from the frame before, the other way round
+        camera = motion[moved] if motion is not None and moved < len(motion) else None
+        if backwards and camera is not None:
+            camera = np.linalg.inv(np.vstack([camera, (0, 0, 1)]))[:2]
+        found = table.at(shown)
         if truth is not None:
-            found = replace(found, data={**found.data, GT_COLUMN: gt_track_ids(found.xyxy, truth.at(frame))})
+            found = replace(found, data={**found.data, GT_COLUMN: gt_track_ids(found.xyxy, truth.at(shown))})
         if scorer is not None or observer is not None:
             found = replace(found, visibility=eyes.estimate(found, size=size).visibility)
         frames.append(tracker.update(FrameContext(frame, camera=camera), found))

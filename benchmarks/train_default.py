@@ -1,10 +1,14 @@
 """Trains the model of association that comes with the package, on simulated crowds alone.
 
-    python benchmarks/train_default.py --output DIR [--frames 16000] [--seed 0] [--ship]
+    python benchmarks/train_default.py --output DIR [--frames 15000 30000 45000 60000 90000] [--epochs 5 4 4 4 4]
+        [--seed 0] [--processes 2] [--ship]
 
-Two rounds, after Ross et al., "DAgger" (AISTATS 2011): the first model learns from what the tracker meets by its
-classical cost inside the wide gates of the preset `learned`, the second from what it meets with the first model in the
-loop. Nothing is read but the simulator's settings. `--ship` puts the result into the package, its report beside it.
+A round per number of frames, after Ross et al., "DAgger" (AISTATS 2011): the first model learns from what the tracker
+meets by its classical cost inside the wide gates of the preset `learned`, the next ones from what it meets with the
+model before in the loop, its mistakes included, and from the rounds before but the first. Much fresh video and few
+epochs: a model that sees frames more often learns them by heart. In a share of the videos detections have embeddings,
+of many qualities. Nothing is read but the simulator's settings. `--ship` puts the result into the package, its report
+beside it.
 """
 
 from __future__ import annotations
@@ -13,46 +17,47 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from trackweave.association.data_collection import GT_COLUMN
-from trackweave.association.dataset import SceneStore, Shown, store_of
+from trackweave.association.dataset import SceneStore, Shown, join_stores, store_of
 from trackweave.association.scorer import LearnedScorer
-from trackweave.association.simulation.regimes import MIXED
-from trackweave.association.training.checkpoint import load_checkpoint
-from trackweave.association.training.export import export
-from trackweave.association.training.loop import Trained, train
-from trackweave.association.training.mining import hard_frames
+from trackweave.association.simulation.embeddings import EmbeddingSettings
+from trackweave.association.simulation.regimes import MIXED, sample_settings
+from trackweave.association.simulation.sequence import SimulatedSequence
+from trackweave.association.simulation.simulate import simulate
 from trackweave.association.training.settings import TrainSettings
 from trackweave.boxes.convert import box_iou
 from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.mot.frame_context import FrameContext
 from trackweave.mot.settings import preset
 from trackweave.mot.tracker import ByteTracker
-from trackweave.samples_from_simulation import SEQUENCE_FRAMES, crowds
-from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the sibling is found when this is started as a file
+
+from benchmarks.training_rounds import MODEL, Watcher, train_in_rounds
+
 WEIGHTS = Path(__file__).resolve().parents[1] / "src" / "trackweave" / "association" / "weights"
+SEQUENCE_FRAMES = 300
 SUPPRESSED_SHARE = 0.4
 """Of the videos, whose detector loses overlapping boxes at random."""
 OVERLAPPED = 0.5
-
-
-class Watcher:
-    """Keeps every state that a tracker shows."""
-
-    def __init__(self) -> None:
-        self.states: list[AssignmentState] = []
-
-    def observe(self, state: AssignmentState) -> None:
-        """Takes one."""
-        self.states.append(state)
+EMBEDDED_SHARE = 0.3
+"""Of the videos, whose detections have embeddings."""
+THRESHOLD = 0.4
+"""Of the model in the loop."""
+FRAMES, EPOCHS = (15_000, 30_000, 45_000, 60_000, 90_000), (5, 4, 4, 4, 4)
+"""By round."""
+PART = 20
+"""Videos that a process makes at a time."""
 
 
 def suppressed(found: Detections, share: float, rng: np.random.Generator) -> Detections:
@@ -66,9 +71,34 @@ def suppressed(found: Detections, share: float, rng: np.random.Generator) -> Det
     return found if gone.all() else found[~gone]
 
 
-def simulated_states(frames: int, seed: int, scorer: LearnedScorer | None, regime: str, length: int) -> Iterator[Shown]:
-    """What the tracker meets in so many frames of simulated video."""
-    for sequence in crowds(frames, seed=seed, regime=regime, sequence_frames=length):
+def appearance(rng: np.random.Generator) -> EmbeddingSettings:
+    """A descriptor of some quality."""
+    impostor = rng.uniform(0.1, 0.6)
+    genuine = rng.uniform(impostor + 0.15, 0.95)
+    return EmbeddingSettings(
+        width=32,
+        genuine=genuine,
+        teammates=rng.uniform(impostor, genuine - 0.05),
+        impostor=impostor,
+        teams=int(rng.integers(1, 6)),
+        occlusion=rng.uniform(0.5, 1),
+    )
+
+
+def video(number: int, seed: int, regime: str) -> SimulatedSequence:
+    """The video of that number."""
+    rng = np.random.default_rng([seed, number])
+    settings = sample_settings(rng, regime, frames=SEQUENCE_FRAMES)
+    if rng.random() < EMBEDDED_SHARE:
+        settings = settings.model_copy(update={"embedding": appearance(rng)})
+    made = simulate(settings, int(rng.integers(2**31)))
+    return replace(made, name=f"{settings.motion.kind}-{seed}-{number:05d}")
+
+
+def simulated_states(numbers: Sequence[int], seed: int, regime: str, model: Path | None) -> Iterator[Shown]:
+    """What the tracker meets in some videos."""
+    scorer = None if model is None else LearnedScorer(model, threshold=THRESHOLD, cautious=False)
+    for sequence in (video(number, seed, regime) for number in numbers):
         eyes = VisibilityEstimator("occlusion", min_occluder_score=0.1)
         watcher = Watcher()
         if scorer is not None:
@@ -86,70 +116,55 @@ def simulated_states(frames: int, seed: int, scorer: LearnedScorer | None, regim
             yield sequence.name, state, state.detections.data[GT_COLUMN]
 
 
-def gather(frames: int, seed: int, scorer: LearnedScorer | None, regime: str, length: int) -> SceneStore:
-    """The same as a store."""
+def part(numbers: Sequence[int], seed: int, regime: str, model: Path | None) -> SceneStore:
+    """The same as a store. Models see cosines only, so the width of the embeddings is not theirs to check."""
     facts: dict[str, Any] = {
-        "fingerprint": f"simulated-{regime}-{frames}-{seed}-{'first' if scorer is None else 'second'}",
+        "fingerprint": f"simulated-{regime}-{seed}",
         "label_sources": ["simulated"],
         "labels": "truth",
         "embed_dim": None,
     }
-    return store_of(simulated_states(frames, seed, scorer, regime, length), facts)
+    return store_of(simulated_states(numbers, seed, regime, model), facts)
 
 
-def told(epoch: int, row: dict[str, Any]) -> None:
-    """One line per epoch."""
-    print(
-        f"epoch {epoch}: loss {row['loss']:.4f}, validation {row['val_loss']:.4f}, precision {row['precision']:.3f}, "
-        f"recall {row['recall']:.3f}, {row['frames_per_second']:.0f} frames/s",
-        file=sys.stderr,
-        flush=True,
-    )
-
-
-def two_rounds(output: Path, frames: int, epochs: int, seed: int, regime: str, length: int) -> Trained:
-    """Trains, and trains again on what the first model meets."""
-    first = output / "first"
-    store = gather(frames // 2, seed, None, regime, length)
-    print(f"round 1: {len(store)} frames of {len(store.sequences)} videos", flush=True)
-    found = train(store, first, TrainSettings(epochs=max(1, epochs // 2), seed=seed, val_split=0.08), told=told)
-    scorer = LearnedScorer(export(found.best, first / "model.onnx"), threshold=0.3)
-    store = gather(frames, seed + 1, scorer, regime, length)
-    model = load_checkpoint(found.best).model
-    hard = hard_frames(model, store, rng=np.random.default_rng(seed))
-    print(f"round 2: {len(hard)} of {len(store)} frames of {len(store.sequences)} videos are learned from", flush=True)
-    return train(
-        store,
-        output / "second",
-        TrainSettings(epochs=epochs, seed=seed, lr=1.5e-3, val_split=0.08),
-        start_from=model,
-        only=hard,
-        told=told,
-    )
+def gather(frames: int, seed: int, regime: str, model: Path | None, processes: int) -> SceneStore:
+    """So many frames of simulated video."""
+    videos = list(range(max(2, frames // SEQUENCE_FRAMES)))
+    parts = [videos[begin : begin + PART] for begin in range(0, len(videos), PART)]
+    with ProcessPoolExecutor(processes) as pool:
+        return join_stores(list(pool.map(partial(part, seed=seed, regime=regime, model=model), parts)))
 
 
 def main() -> None:
-    """Runs both rounds and exports."""
+    """Runs the rounds and exports."""
     import torch
 
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--frames", type=int, default=16_000, help="of simulated video in the second round")
-    parser.add_argument("--epochs", type=int, default=10, help="of the second round")
+    parser.add_argument("--frames", type=int, nargs="+", default=FRAMES, help="of video, by round")
+    parser.add_argument("--epochs", type=int, nargs="+", default=EPOCHS, help="by round")
     parser.add_argument("--regime", default=MIXED)
-    parser.add_argument("--length", type=int, default=SEQUENCE_FRAMES, help="frames of a video")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=2, help="that simulate")
     parser.add_argument("--ship", action="store_true", help="put the model and its report into the package")
     given = parser.parse_args()
+    if len(given.frames) != len(given.epochs):
+        parser.error("as many --frames as --epochs")
     started = time.perf_counter()
-    found = two_rounds(given.output, given.frames, given.epochs, given.seed, given.regime, given.length)
-    model = export(found.best, given.output / "default.onnx")
+
+    def meet(number: int, model: Path | None) -> SceneStore:
+        return gather(given.frames[number], given.seed + number, given.regime, model, given.processes)
+
+    found = train_in_rounds(
+        meet, given.output, [TrainSettings(epochs=epochs, seed=given.seed, val_split=0.08) for epochs in given.epochs]
+    )
+    model = found / MODEL
     print(f"{model}: {model.stat().st_size / 1e3:.0f} kB after {(time.perf_counter() - started) / 60:.1f} minutes")
     if given.ship:
         WEIGHTS.mkdir(exist_ok=True)
         shutil.copyfile(model, WEIGHTS / "default.onnx")
-        shutil.copyfile(found.directory / "report.html", WEIGHTS / "default-report.html")
+        shutil.copyfile(found / "report.html", WEIGHTS / "default-report.html")
 
 
 if __name__ == "__main__":

@@ -1,30 +1,30 @@
 """Trains the model of association on the public training sequences, whole or without one of its parts.
 
     python benchmarks/train_public.py --data MOT_ROOT [--simulated DIR] --output DIR [--start CHECKPOINT.pt]
-        [--regimes dancetrack sportsmot …] [--sequences 24] [--epochs 8] [--hold dancetrack0065 …]
-        [--without history|pairs|unmatched|augmentation]
+        [--regimes dancetrack sportsmot …] [--sequences 24] [--epochs 4 5] [--forwards] [--hold dancetrack0065 …]
+        [--without history|pairs|unmatched|augmentation|return]
 
-MOT_ROOT and the simulated detections are those of `mot_sequences`. The tracker runs over every training sequence in the
-gates of the preset `learned`, and the model learns from what it meets, most of all from the frames that the model of
-`--start` (without: the one that comes with the package, if its checkpoint is at hand) finds hard. Sequences of `--hold`
-are kept for validation. Models trained here are under the terms of the data sets: research only.
+MOT_ROOT and the simulated detections are those of `mot_sequences`. Round by round (`training_rounds`) the tracker runs
+over every training sequence, forwards and, unless `--forwards` is given, backwards, in the gates of the preset
+`learned`, and the model learns from what it meets. Without `--start` (the checkpoint of a simulated training, for
+instance that of `train_default`) it begins from nothing. Sequences of `--hold` are kept for validation. Models trained
+here are under the terms of the data sets: research only.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
-import numpy as np
-
+from trackweave.association import labels
 from trackweave.association.data_collection import GT_COLUMN
-from trackweave.association.dataset import Shown, store_of
-from trackweave.association.training.checkpoint import load_checkpoint
-from trackweave.association.training.export import export
-from trackweave.association.training.loop import train
-from trackweave.association.training.mining import hard_frames
+from trackweave.association.dataset import SceneStore, Shown, store_of
+from trackweave.association.scorer import LearnedScorer
 from trackweave.association.training.settings import AugmentSettings, TrainSettings
 from trackweave.formats.motchallenge import MotSequence
 from trackweave.mot.settings import preset
@@ -32,23 +32,29 @@ from trackweave.mot.settings import preset
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the siblings are found when this is started as a file
 
 from benchmarks.mot_sequences import REGIMES, inputs, tracked_frames
-from benchmarks.train_default import Watcher, told
+from benchmarks.training_rounds import MODEL, Watcher, train_in_rounds
 
-PARTS = ("history", "pairs", "unmatched", "augmentation")
+PARTS = ("history", "pairs", "unmatched", "augmentation", "return")
+"""What a training can leave out; `return`: labels that let a track go back to whom it was given before."""
+FACTS = {"fingerprint": "public-training", "label_sources": ["ground_truth"], "labels": "truth", "embed_dim": None}
 
 
-def met(given: list[tuple[str, MotSequence, Path]]) -> Iterator[Shown]:
-    """What the tracker meets in some sequences."""
+def met(given: list[tuple[str, MotSequence, Path]], model: Path | None, ways: Sequence[bool]) -> Iterator[Shown]:
+    """What the tracker meets in some sequences, forwards (False) and backwards (True)."""
+    scorer = None if model is None else LearnedScorer(model)
     for regime, sequence, detections in given:
-        watcher = Watcher()
-        has_class = regime == "kitti"
-        tracked_frames(sequence, detections, preset("learned"), has_class, observer=watcher, with_truth=True)
-        for state in watcher.states:
-            yield f"{regime}-{sequence.path.name}", state, state.detections.data[GT_COLUMN]
+        for backwards in ways:
+            watcher = Watcher()
+            if scorer is not None:
+                scorer.reset()
+            tracked_frames(sequence, detections, preset("learned"), regime == "kitti", scorer, watcher, True, backwards)
+            for state in watcher.states:
+                name = f"{regime}-{sequence.path.name}{'-backwards' if backwards else ''}"
+                yield name, state, state.detections.data[GT_COLUMN]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains and exports."""
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Trains and exports; returns the exported model."""
     import torch
 
     torch.set_num_threads(1)
@@ -59,47 +65,46 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--start", type=Path, metavar="CHECKPOINT", help="weights to begin with")
     parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=list(REGIMES))
     parser.add_argument("--sequences", type=int, default=24, help="at most so many of each regime")
-    parser.add_argument("--hold", nargs="+", default=["dancetrack0065", "dancetrack0077"])
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--forwards", action="store_true", help="sequences are not also tracked backwards")
+    parser.add_argument("--hold", nargs="*", default=["dancetrack0065", "dancetrack0077"])
+    parser.add_argument("--epochs", type=int, nargs="+", default=[4, 5], help="by round")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--without", choices=PARTS, help="for the ablation")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
+    margin = math.inf if given.without == "return" else labels.MARGIN
     chosen = [
         (regime, *pair)
         for regime in given.regimes
         for pair in list(inputs(given.data, "training", regime, given.simulated))[: given.sequences]
     ]
-    facts = {"fingerprint": "public-training", "label_sources": ["ground_truth"], "labels": "truth", "embed_dim": None}
-    store = store_of(met(chosen), facts)
-    held = tuple(name for name in store.sequences if name.split("-", 1)[1] in given.hold)
-    start = None if given.start is None else load_checkpoint(given.start).model
-    hard = None
-    if start is not None:
-        hard = hard_frames(start, store, easy_share=0.15, rng=np.random.default_rng(given.seed))
-        print(f"{len(hard)} of {len(store)} frames are learned from", flush=True)
-    how = TrainSettings(
-        epochs=given.epochs,
-        patience=given.epochs,
-        lr=given.lr,
-        weight_decay=0.01,
-        seed=given.seed,
-        use_history=given.without != "history",
-        use_pairs=given.without != "pairs",
-        use_unmatched=given.without != "unmatched",
-        augment=AugmentSettings.none() if given.without == "augmentation" else AugmentSettings(),
-    )
-    whole = given.without in (None, "augmentation")
-    found = train(
-        store,
-        given.output,
-        how,
-        validation=held,
-        only=hard,
-        start_from=start if whole and given.without is None else None,
-        told=told,
-    )
-    print(export(found.best, given.output / "model.onnx"), file=sys.stderr)
+    ways = [False] if given.forwards else [False, True]
+
+    def meet(number: int, model: Path | None) -> SceneStore:
+        with patch.object(labels, "MARGIN", margin):
+            return store_of(met(chosen, model, ways), FACTS)
+
+    def held(store: SceneStore) -> tuple[str, ...]:
+        return tuple(name for name in store.sequences if name.split("-", 1)[1].removesuffix("-backwards") in given.hold)
+
+    rounds = [
+        TrainSettings(
+            epochs=epochs,
+            patience=epochs,
+            lr=given.lr,
+            weight_decay=0.01,
+            seed=given.seed,
+            use_history=given.without != "history",
+            use_pairs=given.without != "pairs",
+            use_unmatched=given.without != "unmatched",
+            augment=AugmentSettings.none() if given.without == "augmentation" else AugmentSettings(),
+        )
+        for epochs in given.epochs
+    ]
+    found = train_in_rounds(meet, given.output, rounds, start=given.start, validation=held, keep=False)
+    model = Path(shutil.copyfile(found / MODEL, given.output / MODEL))
+    print(model, file=sys.stderr)
+    return model
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.association.learning import sample_folder, store
 from tests.association.worlds import make_sample
-from trackweave.association.dataset import BLENDED, DataSettings, SceneStore, iterate_batches, load_samples
+from trackweave.association.dataset import BLENDED, DataSettings, SceneStore, iterate_batches, join_stores, load_samples
 from trackweave.association.labels import UNKNOWN
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
 from trackweave.storage.samples import SampleMetadata, encode_sample, read_sample
@@ -70,6 +70,21 @@ def test_targets_are_pairs_of_their_own_rows() -> None:
     dets = np.flatnonzero(targets.detections >= 0)
     np.testing.assert_array_equal(scene.pairs[targets.tracks[tracks], 0], tracks)
     np.testing.assert_array_equal(scene.pairs[targets.detections[dets], 1], dets)
+
+
+def test_stores_are_joined_and_videos_of_one_name_are_one() -> None:
+    one = store()
+    both = join_stores([one, one])
+    assert both.sequences == one.sequences
+    assert len(both) == 2 * len(one)
+    assert len(both.of_sequences([one.sequences[1]])) == 2 * len(one.of_sequences([one.sequences[1]]))
+    frames = np.array([3, 17])
+    (scene, targets), (again, right) = one.take(frames), both.take(frames + len(one))
+    for name, array in scene.arrays().items():
+        np.testing.assert_array_equal(array, getattr(again, name))
+    np.testing.assert_array_equal(targets.tracks, right.tracks)
+    with pytest.raises(ValueError, match="no stores"):
+        join_stores([])
 
 
 def test_batches_hold_every_frame_once() -> None:

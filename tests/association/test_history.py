@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from tests.association.worlds import make_state
-from trackweave.association.history import HISTORY, TrackHistory, centred
+from trackweave.association.history import REMEMBERED, USUAL_LENGTH, TrackHistory, centred
 
 
 def test_matches_are_remembered_newest_first() -> None:
@@ -69,10 +69,44 @@ def test_entering_twice_changes_nothing() -> None:
 
 def test_only_so_many_observations_are_kept() -> None:
     history = TrackHistory()
-    for frame in range(1, HISTORY + 10):
+    for frame in range(1, REMEMBERED + 10):
         history.learn(make_state(frame, width=None))
-    assert history.counts.tolist() == [HISTORY] * 3
-    assert history.boxes.shape == (3, HISTORY, 4)
+    assert history.counts.tolist() == [REMEMBERED] * 3
+    assert history.boxes.shape == (3, REMEMBERED, 4)
     history.reset()
     assert history.now is None
     assert not len(history.ids)
+
+
+def test_the_usual_size_is_that_of_clear_sight() -> None:
+    history = TrackHistory()
+    sides = []
+    for frame in range(1, 30):
+        clear = frame % 3 != 0
+        visible = np.array([1.0 if clear else 0.4] * 4, np.float32)
+        state = make_state(frame, width=None, det={"visibility": visible})
+        history.learn(state)
+        if clear:
+            sides.append(np.log(centred(state.detections.xyxy)[:3, 2:]))
+    first = np.log(centred(make_state(1, width=None).track_boxes)[:, 2:])  # worked out from the motion
+    np.testing.assert_allclose(history.usual[:, :2], np.mean([first, *sides], axis=0), rtol=1e-4)
+    assert history.usual[:, 2].tolist() == [len(sides) + 1] * 3
+    history.enter(make_state(30, width=None, camera=np.array([[2.0, 0, 0], [0, 2.0, 0]])))
+    np.testing.assert_allclose(history.usual[:, :2], np.mean([first, *sides], axis=0) + np.log(2), rtol=1e-4)
+    for frame in range(31, 200):
+        history.learn(make_state(frame, width=None))
+    assert history.usual[0, 2] == USUAL_LENGTH
+
+
+def test_a_track_that_was_never_clear_has_the_size_it_has() -> None:
+    history = TrackHistory()
+    for frame in range(1, 5):
+        state = make_state(
+            frame,
+            width=None,
+            track_visibility=np.zeros(3, np.float32),
+            det={"visibility": np.zeros(4, np.float32)},
+        )
+        history.learn(state)
+    np.testing.assert_allclose(history.usual[:, :2], np.log(history.boxes[:, 0, 2:]), rtol=1e-5)
+    assert not history.usual[:, 2].any()

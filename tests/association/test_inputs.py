@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.association.worlds import make_state
 from trackweave.association.data_collection import SampleOrigin, make_sample
-from trackweave.association.history import HISTORY, TrackHistory
+from trackweave.association.history import HISTORY, SLOTS, TrackHistory
 from trackweave.association.inputs import (
     DET_COLUMNS,
     HISTORY_COLUMNS,
@@ -75,6 +75,20 @@ def test_only_pairs_inside_the_gates_are_asked_about() -> None:
     assert scene.pairs.tolist() == [[0, 2], [2, 1]]
 
 
+def test_of_older_observations_fewer_are_shown() -> None:
+    history = TrackHistory()
+    for frame in range(1, 60):
+        history.learn(make_state(frame, width=None))
+    scene = scene_of(make_state(60, width=None), history, SIZE)
+    np.testing.assert_allclose(scene.ages[0], (np.array(SLOTS) + 1) / 10, rtol=1e-4)
+    assert scene.counts.tolist() == [HISTORY] * 3
+    young = TrackHistory()
+    for frame in range(1, 12):
+        young.learn(make_state(frame, width=None))
+    shown = scene_of(make_state(12, width=None), young, SIZE).counts
+    assert shown.tolist() == [sum(slot < young.counts[0] for slot in SLOTS)] * 3
+
+
 def test_cosine_is_that_of_the_embeddings() -> None:
     state = make_state(3)
     scene = scene_of(state, TrackHistory(), SIZE)
@@ -119,11 +133,11 @@ class Asker:
 
 def test_logged_samples_give_what_the_runtime_gives(tmp_path: Path) -> None:
     """One module, two ways: the tracker's states, and the samples that were logged of them, camera motion included."""
-    simulate_samples(tmp_path, frames=60, seed=11, regime="dance", embed_dim=1)
+    simulate_samples(tmp_path, frames=80, seed=11, regime="dance", embed_dim=1)
     listing = read_samples([tmp_path])
     assert listing.count > 40
     ((_, samples),) = listing.runs.items()
-    (sequence,) = crowds(60, seed=11, regime="dance")
+    (sequence,) = crowds(80, seed=11, regime="dance")
     asker = Asker()
     tracker = ByteTracker(preset("adaptive"), frame_rate=sequence.fps, size=sequence.size, observer=asker)
     eyes = VisibilityEstimator("occlusion", min_occluder_score=0.1)
@@ -138,7 +152,7 @@ def test_logged_samples_give_what_the_runtime_gives(tmp_path: Path) -> None:
         history.learn(state)
         live = asker.inputs[sample.frame_idx]
         np.testing.assert_array_equal(again.pairs, live.pairs)
-        if number > HISTORY:  # the first frame has no tracks and no sample: its boxes are worked out
+        if number > SLOTS[-1]:  # the first frame has no tracks and no sample: its boxes are worked out
             for name in ("history", "tracks", "detections", "pair_features"):
                 np.testing.assert_allclose(getattr(again, name), getattr(live, name), atol=0.02)
 

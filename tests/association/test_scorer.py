@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from tests.association.worlds import make_state
 from trackweave.association.history import TrackHistory
+from trackweave.association.inputs import INPUT_VERSION
 from trackweave.association.scene import scene_of
-from trackweave.association.scorer import HEADER, WORST, LearnedScorer, default_weights
+from trackweave.association.scorer import HEADER, KEEP_ODDS, SCALE, WORST, LearnedScorer, default_weights
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
 from trackweave.mot.settings import preset
 from trackweave.mot.tracker import ByteTracker
@@ -111,7 +112,7 @@ def test_without_deciding_a_scorer_ranks_and_never_vetoes() -> None:
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        ({"input_version": 99}, "input_version 99, this trackweave has 1"),
+        ({"input_version": 99}, f"input_version 99, this trackweave has {INPUT_VERSION}"),
         ({"feature_version": 0}, "feature_version 0"),
         ({"version": 7}, "version 7"),
     ],
@@ -168,18 +169,18 @@ def test_a_frame_is_judged_fast_enough() -> None:
     assert len(scene_of(state, TrackHistory(), (100, 200)).pairs) == 900
 
 
-def test_a_cautious_scorer_is_asked_on_clean_and_steady_streams_only() -> None:
+def test_a_cautious_scorer_is_asked_on_clean_streams_only() -> None:
     """The package's model is; where it is not asked, the tracker is `adaptive`, to the last box."""
     rng = np.random.default_rng(0)
     place = rng.uniform(50, 700, (8, 2))
     steps = rng.normal(0, 3, (8, 2))
 
-    def stream(jitter: float) -> list[Detections]:
+    def stream(clutter: int) -> list[Detections]:
         made = []
         for frame in range(60):
-            size = np.array([40.0, 100.0]) * np.exp(rng.normal(0, jitter, (8, 2)))
-            low = place + frame * steps
-            made.append(Detections.of(np.concatenate([low, low + size], axis=1), np.full(8, 0.9)))
+            low = np.concatenate([place + frame * steps, rng.uniform(50, 700, (clutter, 2))])
+            score = np.concatenate([np.full(8, 0.9), np.full(clutter, 0.15)])
+            made.append(Detections.of(np.concatenate([low, low + np.array([40, 100])], axis=1), score))
         return made
 
     class Counter(LearnedScorer):
@@ -189,23 +190,64 @@ def test_a_cautious_scorer_is_asked_on_clean_and_steady_streams_only() -> None:
             self.asked += 1
             return super().cost(state)
 
-    shaky, steady = stream(0.1), stream(0.0)
+    clean, cluttered = stream(0), stream(12)
     scorer = Counter()
     assert scorer.cautious
     tracker = ByteTracker(preset("learned"), frame_rate=25, size=(900, 900), scorer=scorer)
-    for frame, found in enumerate(steady):
+    for frame, found in enumerate(clean):
         tracker.update(frame, found)
     assert scorer.asked == 59
     tracker.reset()
     scorer.asked = 0
     plain = ByteTracker(preset("adaptive"), frame_rate=25, size=(900, 900))
-    for frame, found in enumerate(shaky):
+    for frame, found in enumerate(cluttered):
         one, other = tracker.update(frame, found), plain.update(frame, found)
-        if frame > 10:
-            assert one.track_id is not None
-            assert other.track_id is not None
-            np.testing.assert_array_equal(one.index, other.index)
-    assert scorer.asked < 10
+        assert one.track_id is not None
+        assert other.track_id is not None
+        np.testing.assert_array_equal(one.index, other.index)
+    assert scorer.asked == 0
+    bold = ByteTracker(preset("learned"), frame_rate=25, size=(900, 900), scorer=LearnedScorer(cautious=False))
+    assert any(bold.update(frame, found).index is not None for frame, found in enumerate(cluttered[:3]))
+
+
+def test_a_track_just_seen_is_kept_on_more_readily_than_a_lost_one_is_taken_back() -> None:
+    """The same pair costs more when its track was lost, by `KEEP_ODDS` in units of the gain."""
+    scorer = LearnedScorer()
+    scorer.observe(make_state(1, width=None))
+    seen = make_state(2, width=None, track_gap=np.array([1, 1, 2]))
+    cost = scorer.cost(seen)
+    scorer.reset()
+    scorer.observe(make_state(1, width=None))
+    again = scorer.cost(make_state(2, width=None, track_gap=np.array([1, 1, 1])))
+    step = np.log(KEEP_ODDS) / SCALE
+    np.testing.assert_allclose(cost[:2], again[:2], atol=1e-6)
+    inside = (cost[2] > 0) & (cost[2] < WORST) & (again[2] > 0)
+    assert inside.any()
+    np.testing.assert_allclose(cost[2][inside], again[2][inside] + step, atol=1e-5)
+
+
+def test_two_tracks_that_claim_one_detection_do_not_make_a_third_begin() -> None:
+    """A detection that continues something is no newcomer, whoever gets it; plain probabilities halve with a rival."""
+    rng = np.random.default_rng(1)
+    tracker = ByteTracker(preset("learned"), frame_rate=25, size=(400, 600), scorer=LearnedScorer())
+    one, two = np.array([100.0, 100, 140, 200]), np.array([104.0, 100, 144, 200])
+    for frame in range(20):
+        shift = np.array([2.0 * frame, 0] * 2) + rng.normal(0, 0.3, 4)
+        tracker.update(frame, Detections.of([one + shift, two + shift], [0.9, 0.9]))
+    for frame in range(20, 60):
+        shift = np.array([2.0 * frame, 0] * 2) + rng.normal(0, 0.3, 4)
+        tracker.update(frame, Detections.of([one + shift], [0.9]))
+    assert tracker.summary.tracks <= 2
+
+
+def test_low_scores_take_part_in_the_one_round_of_a_scorer_that_decides() -> None:
+    tracker = ByteTracker(preset("learned"), frame_rate=25, size=(400, 600), scorer=LearnedScorer(cautious=False))
+    for frame in range(30):
+        x = 100 + 4 * frame
+        score = 0.9 if frame < 15 else 0.3
+        found = tracker.update(frame, Detections.of([[x, 100, x + 40, 200]], [score]))
+        assert found.track_id is not None
+        assert found.track_id.tolist() == [1]
 
 
 def test_a_model_of_real_footage_is_not_cautious(tmp_path: Path) -> None:

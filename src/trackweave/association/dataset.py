@@ -41,7 +41,7 @@ LEAST_SEQUENCES, LEAST_PAIRS = 2, 200
 """Less than this cannot be split and learned from."""
 
 _TRACKS = frozenset(
-    ("track_frame", "boxes", "ages", "scores", "visibility", "counts", "predicted", "velocity", "lifetime")
+    ("track_frame", "boxes", "ages", "scores", "visibility", "counts", "predicted", "velocity", "lifetime", "usual")
 ) | {"track_crowd", "track_size"}
 _DETS = frozenset(("det_frame", "det_boxes", "det_scores", "det_visibility", "det_crowd", "det_size"))
 
@@ -262,6 +262,30 @@ def store_of(states: Iterable[Shown], facts: dict[str, Any]) -> SceneStore:
     return gathered.store(facts)
 
 
+def join_stores(stores: Sequence[SceneStore]) -> SceneStore:
+    """Stores one after another; videos of one name are one video. Facts are those of the first.
+
+    Raises:
+        ValueError: nothing to put together.
+    """
+    if not stores:
+        raise ValueError("no stores to put together")
+    names = tuple(dict.fromkeys(name for store in stores for name in store.sequences))
+    numbers = {name: number for number, name in enumerate(names)}
+    return SceneStore(
+        concat([store.scenes for store in stores]),
+        Targets(
+            np.concatenate([store.targets.tracks for store in stores]),
+            np.concatenate([store.targets.detections for store in stores]),
+        ),
+        np.concatenate([store.weight for store in stores]),
+        np.concatenate([np.array([numbers[name] for name in store.sequences])[store.sequence] for store in stores]),
+        np.concatenate([store.frame_idx for store in stores]),
+        names,
+        stores[0].facts,
+    )
+
+
 def fingerprint(samples: Iterable[AssociationSample]) -> str:
     """A short hash of all samples' content, whatever their order and folders."""
     total = 0
@@ -368,7 +392,8 @@ def _gather(
     if len(state.track_ids) and len(state.detections):
         scene = scene_of(state, history, state.size or (1, 1))
         if truth is not None:
-            targets = true_targets(scene.pairs, identities.of(state.track_ids), truth, state.track_gap)
+            identity, claim = identities.of(int(state.frame), state.track_ids)
+            targets = true_targets(scene.pairs, identity, truth, claim)
         else:
             targets = decided_targets(scene.pairs, state.track_ids, state.assigned_track_ids)
             if suspects:
@@ -386,7 +411,7 @@ def _gather(
         gathered.frames.append(int(state.frame))
     history.learn(state)
     if truth is not None:
-        identities.learn(state.assigned_track_ids, truth)
+        identities.learn(int(state.frame), state.assigned_track_ids, truth)
 
 
 def _near_suspects(samples: list[AssociationSample], reach: int) -> dict[int, set[int]]:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from trackweave.association.history import HISTORY
 from trackweave.association.scene import COSINE_UNKNOWN, DRIFT_SHARE, MEASUREMENT_SHARE, Scenes, pair_iou
 
-INPUT_VERSION = 1
-WINDOWS = (1, 3, 7, HISTORY - 1)
+INPUT_VERSION = 2
+WINDOWS = (1, 3, 6, 9)
 """Observations over which a track's velocity is measured to tell where it should be now."""
 HISTORY_COLUMNS = 11
-TRACK_COLUMNS = 22
+TRACK_COLUMNS = 25
 DET_COLUMNS = 11
-PAIR_COLUMNS = 20 + 2 * len(WINDOWS)
+PAIR_COLUMNS = 21 + 2 * len(WINDOWS)
 _SHORTEST = 1e-3
 
 
@@ -126,6 +126,8 @@ def _tracks(scene: Scenes, unit: NDArray[np.float32]) -> NDArray[np.float32]:
     columns[:, 16:20] = _edges(expected, scene.track_size)
     columns[:, 20] = scene.track_crowd
     columns[:, 21] = scene.visibility.mean(axis=1) if len(unit) else 0
+    columns[:, 22:24] = 3 * (np.log(last[:, 2:]) - scene.usual[:, :2])
+    columns[:, 24] = np.log1p(scene.usual[:, 2]) / 4
     return columns
 
 
@@ -164,15 +166,15 @@ def _pairs(scene: Scenes, unit: NDArray[np.float32]) -> NDArray[np.float32]:
     columns[:, 12] = distance
     spread = (MEASUREMENT_SHARE + DRIFT_SHARE * gap) * expected[:, 3] / unit[t]
     columns[:, 13] = np.log1p((distance / spread) ** 2)  # squared Mahalanobis distance of the centre
-    columns[:, 14] = np.clip(scene.cost, -1, 3)
-    columns[:, 15] = np.arcsinh(2 * np.sqrt((moved * moved).sum(axis=1)) / np.maximum(gap, _SHORTEST)) / 2
+    columns[:, 14] = np.arcsinh(2 * np.sqrt((moved * moved).sum(axis=1)) / np.maximum(gap, _SHORTEST)) / 2
     known = scene.cosine != COSINE_UNKNOWN
-    columns[:, 16] = np.where(known, scene.cosine, 0)
-    columns[:, 17] = known
-    columns[:, 18] = scene.det_scores[d] - scene.scores[t, 0]
-    columns[:, 19] = scene.det_visibility[d] - scene.visibility[t, 0]
+    columns[:, 15] = np.where(known, scene.cosine, 0)
+    columns[:, 16] = known
+    columns[:, 17] = scene.det_scores[d] - scene.scores[t, 0]
+    columns[:, 18] = scene.det_visibility[d] - scene.visibility[t, 0]
+    columns[:, 19:21] = 3 * (np.log(found[:, 2:]) - scene.usual[t, :2])
     places = (found[:, None, :2] - _extrapolated(scene)[t]) / size[:, None]
-    columns[:, 20:] = places.reshape(len(t), 2 * len(WINDOWS))
-    for part in (columns[:, 2:6], columns[:, 8:13], columns[:, 20:]):
+    columns[:, 21:] = places.reshape(len(t), 2 * len(WINDOWS))
+    for part in (columns[:, 2:6], columns[:, 8:13], columns[:, 21:]):
         part[:] = _squash(part)
     return columns

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.association.history import TrackHistory, centred
+from trackweave.association.history import SLOTS, TrackHistory, centred
 from trackweave.structures.assignment import AssignmentState
 
 COSINE_UNKNOWN = 2.0
@@ -37,6 +37,7 @@ class Scenes:
         predicted: `(T, 4)` float32 pixels, where the motion model expects the track.
         velocity: `(T, 2)` float32 pixels per second.
         lifetime: `(T,)` float32 seconds since birth.
+        usual: `(T, 3)` float32 logarithms of width and height when nothing hides the track, see `TrackHistory.usual`.
         track_crowd: `(T,)` float32, largest overlap (IoU) with another track's predicted box.
         track_size: `(T, 2)` float32, height and width of the frame.
         det_boxes: `(D, 4)` float32 pixels.
@@ -45,7 +46,6 @@ class Scenes:
         det_crowd: `(D,)` float32, largest overlap (IoU) with another detection.
         det_size: `(D, 2)` float32, height and width of the frame.
         pairs: `(P, 2)` int64 rows of tracks and detections, sorted: those that the gates let through.
-        cost: `(P,)` float32, the classical cost.
         cosine: `(P,)` float32 of the embeddings, `COSINE_UNKNOWN` where one side has none.
     """
 
@@ -59,6 +59,7 @@ class Scenes:
     predicted: NDArray[np.float32]
     velocity: NDArray[np.float32]
     lifetime: NDArray[np.float32]
+    usual: NDArray[np.float32]
     track_crowd: NDArray[np.float32]
     track_size: NDArray[np.float32]
     det_boxes: NDArray[np.float32]
@@ -67,7 +68,6 @@ class Scenes:
     det_crowd: NDArray[np.float32]
     det_size: NDArray[np.float32]
     pairs: NDArray[np.int64]
-    cost: NDArray[np.float32]
     cosine: NDArray[np.float32]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -93,14 +93,15 @@ def scene_of(state: AssignmentState, history: TrackHistory, size: tuple[int, int
     return Scenes(
         track_frame=np.zeros(tracks, np.int64),
         det_frame=np.zeros(D, np.int64),
-        boxes=history.boxes[:tracks].copy(),
-        ages=np.clip(now - history.times[:tracks], 0, 1e6).astype(np.float32),
-        scores=history.scores[:tracks].copy(),
-        visibility=history.visibility[:tracks].copy(),
-        counts=history.counts[:tracks].copy(),
+        boxes=history.boxes[:tracks, SLOTS],
+        ages=np.clip(now - history.times[:tracks, SLOTS], 0, 1e6).astype(np.float32),
+        scores=history.scores[:tracks, SLOTS],
+        visibility=history.visibility[:tracks, SLOTS],
+        counts=np.searchsorted(SLOTS, history.counts[:tracks]).astype(np.int64),
         predicted=predicted,
         velocity=(state.track_velocity / step).astype(np.float32),
         lifetime=(state.track_age * step).astype(np.float32),
+        usual=history.usual[:tracks].copy(),
         track_crowd=_crowd(predicted),
         track_size=np.broadcast_to(shape, (tracks, 2)).copy(),
         det_boxes=found,
@@ -109,7 +110,6 @@ def scene_of(state: AssignmentState, history: TrackHistory, size: tuple[int, int
         det_crowd=_crowd(found),
         det_size=np.broadcast_to(shape, (D, 2)).copy(),
         pairs=pairs,
-        cost=state.cost[state.allowed].astype(np.float32),
         cosine=_cosine(state, pairs),
     )
 

@@ -24,8 +24,13 @@ from trackweave.structures.assignment import AssignmentState
 
 HEADER = "trackweave"
 INPUTS = ("history", "tracks", "detections", "pairs", "pair_features")
-OUTPUT = "probability"
-FORMAT, FORMAT_VERSION = "trackweave-associator", 1
+OUTPUT = "gain"
+FORMAT, FORMAT_VERSION = "trackweave-associator", 2
+SCALE = 24.0
+"""Gains, in units of the logarithm of odds, lie between − and + this."""
+KEEP_ODDS = 5.0
+"""A track that was matched on the frame before is kept on at odds so many times smaller than a lost one is taken back.
+To leave it out begins a second track of the same object beside it; to take back the wrong one joins two objects."""
 WORST = 2.0
 """Largest cost: a pair that is sure to be wrong; 1 is the price of no match."""
 DEFAULT = "default"
@@ -36,7 +41,8 @@ class ScorerHeader:
     """What an exported model tells about itself.
 
     Attributes:
-        threshold: probability from which a pair is better than no match.
+        threshold: probability from which a pair is better than no match, if there were only these two; see
+            `LearnedScorer`.
         embed_dim: width of the embeddings that it was trained with; None: it was trained without appearance.
         facts: where it comes from.
     """
@@ -54,7 +60,13 @@ class LearnedScorer:
             simulated crowds only.
         size: `(H, W)` of frames whose states do not tell.
         embed_dim: the width of embeddings that is expected; None: whatever the model was trained with.
-        threshold: probability from which a pair is better than no match; None = the model's own.
+        threshold: probability from which a lost track is taken back rather than left alone; None = the model's own.
+            Tracks that were matched on the frame before have a lower one, see `KEEP_ODDS`.
+        cautious: see the attribute; None: whether the model has seen simulated crowds only.
+
+    Attributes:
+        cautious: the tracker asks on clean streams, where such a model was measured to help, and goes on without it on
+            cluttered ones.
 
     Raises:
         ArtifactError: not a model of association, or damaged.
@@ -69,6 +81,7 @@ class LearnedScorer:
         size: tuple[int, int] | None = None,
         embed_dim: int | None = None,
         threshold: float | None = None,
+        cautious: bool | None = None,
     ) -> None:
         self.path = default_weights() if weights is None or str(weights) == DEFAULT else Path(weights)
         self._session = open_session(self.path)
@@ -80,17 +93,13 @@ class LearnedScorer:
         self.threshold = self.header.threshold if threshold is None else threshold
         if not 0 < self.threshold < 1:
             raise SettingError(f"threshold: {self.threshold} is not between 0 and 1")
+        self.cautious = self.header.facts.get("label_sources") == ["simulated"] if cautious is None else cautious
         self._size = size
         self._history = TrackHistory()
 
-    @property
-    def cautious(self) -> bool:
-        """Whether the model has seen simulated crowds only: then the tracker asks it on clean and steady streams, where
-        it was measured to help, and goes on without it on others."""
-        return self.header.facts.get("label_sources") == ["simulated"]
-
     def cost(self, state: AssignmentState) -> NDArray[np.float32]:
-        """`(T, D)` float32 in [0, `WORST`]: 0 for a sure match, 1 at the threshold; NaN for pairs outside the gates.
+        """`(T, D)` float32 in [0, `WORST`]: 1 at the threshold, lower for better matches; NaN for pairs outside the
+        gates. It falls with the gain (see `Judgement.gain`), so the cheapest assignment is the likeliest one.
 
         Raises:
             SettingError: the frame's size is not known, or embeddings are of another width than the model's.
@@ -104,11 +113,10 @@ class LearnedScorer:
         if not len(scene.pairs):
             return cost
         given = model_inputs(scene)
-        (probability,) = self._session.run(
-            [OUTPUT], {name: getattr(given, name) for name in input_names(self._session)}
-        )
-        judged = (1 - probability) / (1 - self.threshold)
-        cost[scene.pairs[:, 0], scene.pairs[:, 1]] = np.minimum(judged, WORST)
+        (gain,) = self._session.run([OUTPUT], {name: getattr(given, name) for name in input_names(self._session)})
+        kept_on = state.track_gap <= self._history.frames
+        least = np.log(self.threshold / (1 - self.threshold)) - np.log(KEEP_ODDS) * kept_on
+        cost[scene.pairs[:, 0], scene.pairs[:, 1]] = np.clip(1 - (gain - least[scene.pairs[:, 0]]) / SCALE, 0, WORST)
         return cost
 
     def observe(self, state: AssignmentState) -> None:

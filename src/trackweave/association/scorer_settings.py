@@ -20,5 +20,5 @@ class ScorerSettings(BaseModel):
         default=None, ge=1, description="Width of embeddings that the model must have been trained with."
     )
     threshold: float | None = Field(
-        default=None, gt=0, lt=1, description="Probability from which a match is better than none; the model's own."
+        default=None, gt=0, lt=1, description="Probability from which a lost track is taken back; the model's own."
     )

@@ -13,8 +13,8 @@ from trackweave.structures.assignment import AssignmentState
 class AssociationScorer(Protocol):
     """Judges pairs of tracks and detections; its judgement is blended with the classical cost inside the gates.
 
-    One that has a true attribute `cautious` is not asked, where it would decide, on streams that are cluttered or whose
-    boxes are unsteady: see `ByteTracker`.
+    One that has a true attribute `cautious` is not asked, where it would decide, on streams that are cluttered: see
+    `ByteTracker`.
     """
 
     def cost(self, state: AssignmentState) -> NDArray[np.float32]:

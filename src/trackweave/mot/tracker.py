@@ -45,8 +45,8 @@ LARGEST_ZOOM = 100.0
 """A camera matrix that scales by more between two frames is a mistake."""
 DOUBT_FRAMES = 15
 """How long a track's appearance is not learned after a suspected identity switch."""
-MOST_CLUTTER, MOST_UNSTEADY = 0.5, 1.0
-"""Levels of the stream (see `stream`) from which a cautious scorer is not asked."""
+MOST_CLUTTER = 0.5
+"""Level of the stream (see `stream.Clutter`) from which a cautious scorer is not asked."""
 AMBIGUOUS_MARGIN = 0.1
 """A match whose detection another track would have taken at nearly the same cost teaches no appearance."""
 
@@ -196,12 +196,18 @@ class ByteTracker:
         state = self._state(context, frames, size, detections, rows, boxes, cost, allowed, assigned)
         if n and len(rows):
             decided = cost
-            if self._scorer is not None and state is not None and self._how is self.settings:
+            asked = self._scorer is not None and state is not None and self._how is self.settings
+            if asked:
+                assert self._scorer is not None
+                assert state is not None
                 judged = self._scorer.cost(replace(state, assigned_track_ids=assigned.copy()))
                 decided = self._blend(
                     cost, allowed, judged, self.settings.scorer_weight, decides=self.settings.scorer_decides
                 )
-            self._match(decided, allowed, scores, match)
+            if asked and self.settings.scorer_decides:  # scores are part of what it judges by: one round for all
+                assign(decided, allowed, np.ones(n, np.bool_), np.ones(len(rows), np.bool_), match)
+            else:
+                self._match(decided, allowed, scores, match)
 
         seen = self._visibility(detections, rows)
         table = self._table
@@ -311,12 +317,12 @@ class ByteTracker:
         if levels != self._levels:
             self._levels = levels
             if self._cautious:
-                self._follow_caution(*levels)
+                self._follow_caution(levels[0])
             self._parameters = self._parameters._replace(**self._adapted(*levels))
 
-    def _follow_caution(self, clutter: float, unsteady: float) -> None:
+    def _follow_caution(self, clutter: float) -> None:
         """Takes the gates that belong to the stream: those of `adaptive` where a cautious scorer is not asked."""
-        asked = clutter < MOST_CLUTTER and unsteady < MOST_UNSTEADY
+        asked = clutter < MOST_CLUTTER
         if asked != (self._how is self.settings):
             self._how = self.settings if asked else without_scorer(self.settings)
             self._parameters = kernel_parameters(self._how)

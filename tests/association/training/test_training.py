@@ -12,6 +12,7 @@ import torch
 
 from tests.association.learning import QUICK, sample_folder, store, trained
 from tests.association.worlds import make_state
+from trackweave.association.inputs import INPUT_VERSION
 from trackweave.association.labels import UNKNOWN, UNMATCHED
 from trackweave.association.models.associator import Associator, AssociatorShape
 from trackweave.association.scorer import LearnedScorer
@@ -66,6 +67,16 @@ def test_probabilities_of_a_row_and_a_column_sum_to_one() -> None:
     column = np.bincount(scene.pairs[:, 1], judged.by_det.exp().numpy(), len(scene.det_scores))
     np.testing.assert_allclose(row + judged.track_alone.exp().numpy(), 1, atol=1e-5)
     np.testing.assert_allclose(column + judged.det_alone.exp().numpy(), 1, atol=1e-5)
+
+
+def test_a_gain_is_what_a_match_is_likelier_than_none() -> None:
+    """The mean of both views' odds; rivals do not lower it."""
+    batch, scene = make_batch(store(), np.array([5, 60]), CPU)
+    with torch.no_grad():
+        judged = Associator(AssociatorShape(width=16))(*batch.inputs)
+    t, d = scene.pairs.T
+    odds = judged.by_track - judged.track_alone[t] + judged.by_det - judged.det_alone[d]
+    torch.testing.assert_close(judged.gain, odds / 2, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("part", ["use_history", "use_pairs", "use_unmatched"])
@@ -227,7 +238,7 @@ def test_cuda_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_of_other_features_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(trained().best, tmp_path / "best.pt")
     monkeypatch.setattr("trackweave.association.training.checkpoint.INPUT_VERSION", 99)
-    with pytest.raises(ArtifactVersionError, match="input_version 1, this trackweave has 99"):
+    with pytest.raises(ArtifactVersionError, match=f"input_version {INPUT_VERSION}, this trackweave has 99"):
         load_checkpoint(tmp_path / "best.pt")
 
 

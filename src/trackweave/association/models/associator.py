@@ -49,19 +49,23 @@ class AssociatorShape:
 
 
 class Judgement(NamedTuple):
-    """Logarithms of probabilities.
+    """Logarithms of probabilities, and what an assignment is made by.
 
     Attributes:
         by_track: `(P,)` that the pair is what continues the track.
         by_det: `(P,)` that the pair is what the detection continues.
         track_alone: `(T,)` that nothing continues the track.
         det_alone: `(D,)` that the detection continues nothing.
+        gain: `(P,)` how much likelier (as a logarithm, the mean of both views) the pair is than leaving both ends
+            alone. The assignment of the largest sum is the likeliest one. It does not depend on rivals: of two tracks
+            that claim one detection with equal right, both have a high gain and half a probability.
     """
 
     by_track: Tensor
     by_det: Tensor
     track_alone: Tensor
     det_alone: Tensor
+    gain: Tensor
 
     @property
     def probability(self) -> Tensor:
@@ -235,7 +239,8 @@ class Associator(nn.Module):
         row = torch.log(summed(likely, t, own.shape[0]) + torch.exp(lone_track))
         column = torch.log(summed(likely, d, seen.shape[0]) + torch.exp(lone_det))
         by_track, by_det = logit - row.index_select(0, t), logit - column.index_select(0, d)
-        return Judgement(by_track, by_det, lone_track - row, lone_det - column)
+        gain = logit - 0.5 * (lone_track.index_select(0, t) + lone_det.index_select(0, d))
+        return Judgement(by_track, by_det, lone_track - row, lone_det - column, gain)
 
     def _alone(self, score: Tensor) -> Tensor:
         limited = LOGIT_LIMIT * torch.tanh(score / LOGIT_LIMIT)

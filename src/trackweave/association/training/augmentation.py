@@ -16,6 +16,8 @@ from trackweave.association.training.settings import AugmentSettings
 
 LONGEST_OCCLUSION = 10
 """Observations that an artificial occlusion takes away at most."""
+LONGEST_SWITCH = 6
+"""Observations since two tracks were mixed up, at most."""
 SWITCH_REACH = 0.1
 """Overlap (IoU of predicted boxes) from which two tracks may have been mixed up."""
 
@@ -68,7 +70,6 @@ def without(scene: Scenes, targets: Targets, gone: NDArray[np.bool_]) -> tuple[S
         scene,
         **detections,
         pairs=np.stack([pairs[:, 0], new_det[pairs[:, 1]]], axis=1),
-        cost=scene.cost[kept_pairs],
         cosine=scene.cosine[kept_pairs],
     )
     return changed, Targets(moved(targets.tracks), moved(targets.detections)[~gone])
@@ -100,20 +101,28 @@ def _jitter(scene: Scenes, strength: NDArray[np.float64], rng: np.random.Generat
 
 
 def _switch(scene: Scenes, share: float, rng: np.random.Generator) -> None:
-    """Two overlapping tracks exchange what is older than a few observations: the tracker mixed them up then."""
+    """Two overlapping tracks exchange some of their newest observations: the tracker has mixed them up of late.
+
+    Either all of the newest few, and what is right is told by the older ones; or any but the newest, and what is right
+    is told by it: a model that only knew the former would exchange two tracks for ever once they were mixed up.
+    """
     rows = np.flatnonzero((rng.random(len(scene.counts)) < share) & (scene.track_crowd > SWITCH_REACH))
     for row in rows.tolist():
         mates = np.flatnonzero(scene.track_frame == scene.track_frame[row])
         overlap = pair_iou(scene.predicted[row][None], scene.predicted[mates])
         overlap[mates == row] = 0
         other = int(mates[int(overlap.argmax())])
-        newest = min(scene.counts[row], scene.counts[other])
-        if overlap.max() < SWITCH_REACH or newest < 2:
+        shared = min(scene.counts[row], scene.counts[other])
+        if overlap.max() < SWITCH_REACH or shared < 4:
             continue
-        since = int(rng.integers(1, newest))
+        if rng.random() < 0.5:
+            slots = np.arange(rng.integers(1, min(shared // 2, LONGEST_SWITCH) + 1))
+            for whole in (scene.predicted, scene.velocity, scene.track_crowd):
+                whole[[row, other]] = whole[[other, row]]
+        else:
+            slots = 1 + np.flatnonzero(rng.random(int(rng.integers(1, shared))) < 0.5)
         for array in (scene.boxes, scene.ages, scene.scores, scene.visibility):
-            array[[row, other], since:] = array[[other, row], since:]
-        scene.counts[[row, other]] = scene.counts[[other, row]]
+            array[row, slots], array[other, slots] = array[other, slots].copy(), array[row, slots].copy()
 
 
 def _occlude(scene: Scenes, chosen: NDArray[np.bool_], rng: np.random.Generator) -> None:

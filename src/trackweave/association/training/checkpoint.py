@@ -15,7 +15,7 @@ from trackweave.errors import ArtifactError, ArtifactVersionError
 from trackweave.storage.files import replacing
 
 FORMAT = "trackweave-associator"
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 
 
 @dataclass

@@ -20,11 +20,11 @@ from trackweave.storage.files import replacing
 
 OPSET = 17
 PARITY = 1e-4
-"""Largest difference between the two models' probabilities."""
+"""Largest difference between the two models' gains."""
 
 
-class _Probabilities(nn.Module):
-    """What the runtime asks for: one probability per pair of one frame."""
+class _Gains(nn.Module):
+    """What the runtime asks for: one number per pair of one frame."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class _Probabilities(nn.Module):
     def forward(
         self, history: Tensor, tracks: Tensor, detections: Tensor, pairs: Tensor, pair_features: Tensor
     ) -> Tensor:
-        found: Tensor = self.model(history, tracks, detections, pairs, pair_features).probability
+        found: Tensor = self.model(history, tracks, detections, pairs, pair_features).gain
         return found
 
 
@@ -55,7 +55,7 @@ def export(checkpoint: Path | str | Checkpoint, output: Path | str) -> Path:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporter: it tells of its own successor, and of constants
             torch.onnx.export(
-                _Probabilities(found).cpu(),
+                _Gains(found).cpu(),
                 _example(7, 9, seed=0),
                 str(temporary),
                 dynamo=False,
@@ -83,7 +83,7 @@ def export(checkpoint: Path | str | Checkpoint, output: Path | str) -> Path:
 
 
 def parity(checkpoint: Checkpoint, exported: Path) -> float:
-    """Largest difference of probabilities on frames of several sizes, one without pairs among them."""
+    """Largest difference of gains on frames of several sizes, one without pairs among them."""
     from trackweave.association.scorer import input_names, open_session
 
     session = open_session(exported)
@@ -91,7 +91,7 @@ def parity(checkpoint: Checkpoint, exported: Path) -> float:
     for number, (tracks, detections) in enumerate(((1, 1), (3, 8), (30, 25), (60, 1))):
         given = _example(tracks, detections, seed=number)
         with torch.no_grad():
-            ours = checkpoint.model(*given).probability.numpy()
+            ours = checkpoint.model(*given).gain.numpy()
         asked = input_names(session)
         feed = {name: part.numpy() for name, part in zip(INPUTS, given, strict=True) if name in asked}
         (theirs,) = session.run([OUTPUT], feed)

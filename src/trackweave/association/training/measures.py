@@ -32,7 +32,8 @@ class Measures:
 
     Attributes:
         loss: mean over batches.
-        threshold: probability from which a pair counts as a match: the best F-score that weighs recall by `BETA`.
+        threshold: probability against none from which a pair counts as a match: the best F-score that weighs recall by
+            `BETA`.
         precision: of matches at the threshold.
         recall: of matches at the threshold.
         curve: threshold, precision and recall along `CANDIDATES`.
@@ -73,8 +74,8 @@ class Measures:
 
 @dataclass(frozen=True)
 class _Answers:
-    """Of every track whose right partner is known: the best pair's probability, whether it is right, whether there is
-    a right one, and the gap."""
+    """Of every track whose right partner is known: the probability of its best pair against none, whether it is right,
+    whether there is a right one, and the gap."""
 
     best: NDArray[np.float32]
     right: NDArray[np.bool_]
@@ -98,7 +99,8 @@ def measure(model: Associator, store: SceneStore, frames: NDArray[np.int64], bat
             sizes.append(len(chosen))
             probability = judged.probability.cpu().numpy()
             target = batch.tracks.cpu().numpy()
-            answers.append(_answers(probability, scene.pairs[:, 0], target, scene.ages[:, 0]))
+            against_none = torch.sigmoid(judged.gain).cpu().numpy()
+            answers.append(_answers(against_none, scene.pairs[:, 0], target, scene.ages[:, 0]))
             known = target[scene.pairs[:, 0]] != UNKNOWN
             right = target[scene.pairs[:, 0]] == np.arange(len(probability))
             pairs.append((probability[known], right[known]))

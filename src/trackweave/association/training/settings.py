@@ -17,7 +17,7 @@ class AugmentSettings(BaseModel):
     jitter: float = Field(default=0.05, ge=0, le=0.3, description="Boxes shift by up to this share of their size.")
     occlusion: float = Field(default=0.05, ge=0, le=1, description="Tracks whose newest observations are taken away.")
     drop: float = Field(default=0.03, ge=0, le=1, description="Detections that are taken away.")
-    switch: float = Field(default=0.03, ge=0, le=1, description="Tracks whose older history is a neighbour's.")
+    switch: float = Field(default=0.05, ge=0, le=1, description="Tracks whose newest observations are a neighbour's.")
     forget: float = Field(default=0.15, ge=0, le=1, description="Tracks that lose the older part of their history.")
     blind: float = Field(default=0.2, ge=0, le=1, description="Frames without visibility.")
     appearance: float = Field(default=0.3, ge=0, le=1, description="Frames without appearance.")
