@@ -10,8 +10,10 @@ of 16 such frames, data path and step, frames per second of CPU time.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -20,8 +22,11 @@ from trackweave.association.scorer import LearnedScorer
 from trackweave.mot.protocols import AssociationScorer
 from trackweave.mot.settings import preset
 from trackweave.mot.tracker import ByteTracker
-from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the sibling is found when this is started as a file
+
+from benchmarks.training_rounds import Watcher
 
 SIZE = (1080, 1920)
 WARM_UP = 30
@@ -42,17 +47,6 @@ def crowd(objects: int, frames: int) -> list[Detections]:
         boxes = np.concatenate([low, low + size], axis=1)[seen]
         made.append(Detections.of(boxes, rng.uniform(0.6, 1, len(boxes)), visibility=np.ones(len(boxes))))
     return made
-
-
-class Watcher:
-    """Keeps what a tracker shows."""
-
-    def __init__(self) -> None:
-        self.states: list[AssignmentState] = []
-
-    def observe(self, state: AssignmentState) -> None:
-        """Takes one."""
-        self.states.append(state)
 
 
 def frame_time(found: Sequence[Detections], scorer: AssociationScorer | None) -> tuple[float, Watcher]:

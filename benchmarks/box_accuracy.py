@@ -1,8 +1,8 @@
 """HOTA, identity and CLEAR figures of the box tracker on public sequences, one column per kind of detections.
 
     python benchmarks/box_accuracy.py --data MOT_ROOT [--simulated DIR] [--split evaluation|training]
-        [--tracker adaptive bytetrack …] [--scorer iou learned learned=FILE …] [--regimes mot17-frcnn …] [--refine]
-        [--output DIR] [--json FILE]
+        [--tracker adaptive bytetrack …] [--scorer iou learned learned=FILE …] [--rank] [--regimes mot17-frcnn …]
+        [--refine] [--output DIR] [--json FILE]
 
 MOT_ROOT and DIR are those of `mot_sequences`. A tracker is a preset with nothing else set; camera motion comes from
 `gmc.txt` where a sequence has one. Its tracks are written as MOT text, `DIR/TRACKER/REGIME/SEQUENCE.txt`, and scored as
@@ -10,8 +10,8 @@ MOT_ROOT and DIR are those of `mot_sequences`. A tracker is a preset with nothin
 `mot17`, TUD by `mot15`, KITTI by `kitti-simple`, class by class. MOT17's YOLOX is tracked over the whole sequence and
 scored on the second half.
 
-`--scorer learned` (the shipped model) or `learned=FILE` adds a row of the preset `learned` with it; `iou` stands for
-the presets of `--tracker`.
+`--scorer learned` (the shipped model) or `learned=FILE` adds a row of the preset `learned` with it, with `--rank` one
+of each preset of `--tracker`, in whose gates it ranks; `iou` stands for the presets of `--tracker`.
 
 `--refine` adds a row per tracker with gaps of up to 20 frames filled afterwards.
 """
@@ -155,7 +155,8 @@ def row_name(tracker: str, scorer: str) -> str:
     kind, _, file = scorer.partition("=")
     if scorer == CLASSICAL:
         return tracker
-    return f"{kind}, {Path(file).stem}" if file else kind
+    named = f"{kind}, {Path(file).stem}" if file else kind
+    return named if tracker == LEARNED else f"{tracker} ranked by {named}"
 
 
 def score(given: Sequence[tuple[MotSequence, Path]], results: Path, regime: str) -> Iterator[tuple[str, Figures]]:
@@ -182,10 +183,10 @@ def markdown(rows: Mapping[str, Mapping[str, Figures]], split: str) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def rows_of(trackers: Sequence[str], scorers: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Tracker and scorer of each row: a learned scorer belongs with the preset made for it."""
+def rows_of(trackers: Sequence[str], scorers: Sequence[str], *, rank: bool = False) -> Iterator[tuple[str, str]]:
+    """Tracker and scorer of each row: a learned scorer belongs with the preset made for it, or ranks in all others."""
     for scorer in scorers:
-        if scorer == CLASSICAL:
+        if scorer == CLASSICAL or rank:
             yield from ((tracker, scorer) for tracker in trackers)
         else:
             yield LEARNED, scorer
@@ -200,6 +201,7 @@ def main() -> None:
     parser.add_argument("--split", choices=tuple(SEQUENCES), default="evaluation")
     parser.add_argument("--tracker", nargs="+", choices=tuple(PRESETS), default=["adaptive"])
     parser.add_argument("--scorer", nargs="+", default=[CLASSICAL], metavar="iou|learned|learned=FILE")
+    parser.add_argument("--rank", action="store_true", help="learned scorers rank in the gates of the presets")
     parser.add_argument("--regimes", nargs="+", choices=regimes, default=list(regimes))
     parser.add_argument("--refine", action="store_true", help="a second row with short gaps filled")
     parser.add_argument("--output", type=Path, metavar="DIR", help="keep the tracks there")
@@ -207,7 +209,7 @@ def main() -> None:
     given = parser.parse_args()
     TrackEval([Metric.hota])  # a missing package is told before the tracker works for nothing
     corpus = Corpus(given.data, given.simulated, given.split)
-    wanted = rows_of(given.tracker, given.scorer)
+    wanted = rows_of(given.tracker, given.scorer, rank=given.rank)
     rows = measure(corpus, wanted, given.regimes, refined=given.refine, output=given.output)
     if not rows:
         parser.error("no sequence to run over: SportsMOT needs --simulated, TUD is in the evaluation split only")

@@ -1,8 +1,8 @@
 """Trains the model of association on the public training sequences, whole or without one of its parts.
 
     python benchmarks/train_public.py --data MOT_ROOT [--simulated DIR] --output DIR [--start CHECKPOINT.pt]
-        [--regimes dancetrack sportsmot …] [--sequences 24] [--epochs 4 5] [--forwards] [--hold dancetrack0065 …]
-        [--without history|pairs|unmatched|augmentation|return]
+        [--regimes dancetrack sportsmot …] [--sequences 50] [--epochs 4 4] [--forwards] [--hold dancetrack0065 …]
+        [--processes 2] [--without history|pairs|unmatched|augmentation|return]
 
 MOT_ROOT and the simulated detections are those of `mot_sequences`. Round by round (`training_rounds`) the tracker runs
 over every training sequence, forwards and, unless `--forwards` is given, backwards, in the gates of the preset
@@ -17,15 +17,17 @@ import argparse
 import math
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from unittest.mock import patch
 
 from trackweave.association import labels
 from trackweave.association.data_collection import GT_COLUMN
-from trackweave.association.dataset import SceneStore, Shown, store_of
+from trackweave.association.dataset import SceneStore, Shown, join_stores, store_of
 from trackweave.association.scorer import LearnedScorer
 from trackweave.association.training.settings import AugmentSettings, TrainSettings
+from trackweave.errors import ArtifactError
 from trackweave.formats.motchallenge import MotSequence
 from trackweave.mot.settings import preset
 
@@ -36,21 +38,25 @@ from benchmarks.training_rounds import MODEL, Watcher, train_in_rounds
 
 PARTS = ("history", "pairs", "unmatched", "augmentation", "return")
 """What a training can leave out; `return`: labels that let a track go back to whom it was given before."""
+BACKWARDS = "-backwards"
+THRESHOLD = 0.4
+"""Of the model in the loop."""
 FACTS = {"fingerprint": "public-training", "label_sources": ["ground_truth"], "labels": "truth", "embed_dim": None}
 
 
-def met(given: list[tuple[str, MotSequence, Path]], model: Path | None, ways: Sequence[bool]) -> Iterator[Shown]:
-    """What the tracker meets in some sequences, forwards (False) and backwards (True)."""
-    scorer = None if model is None else LearnedScorer(model)
-    for regime, sequence, detections in given:
-        for backwards in ways:
-            watcher = Watcher()
-            if scorer is not None:
-                scorer.reset()
-            tracked_frames(sequence, detections, preset("learned"), regime == "kitti", scorer, watcher, True, backwards)
-            for state in watcher.states:
-                name = f"{regime}-{sequence.path.name}{'-backwards' if backwards else ''}"
-                yield name, state, state.detections.data[GT_COLUMN]
+def met(job: tuple[str, MotSequence, Path], model: Path | None, backwards: bool, margin: float) -> SceneStore | None:
+    """What the tracker meets in a sequence; None: nothing."""
+    regime, sequence, detections = job
+    watcher = Watcher()
+    scorer = None if model is None else LearnedScorer(model, threshold=THRESHOLD)
+    tracked_frames(sequence, detections, preset("learned"), regime == "kitti", scorer, watcher, True, backwards)
+    name = f"{regime}-{sequence.path.name}{BACKWARDS if backwards else ''}"
+    states: list[Shown] = [(name, state, state.detections.data[GT_COLUMN]) for state in watcher.states]
+    with patch.object(labels, "MARGIN", margin):
+        try:
+            return store_of(states, FACTS)
+        except ArtifactError:  # no frame has both tracks and detections
+            return None
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
@@ -64,13 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--start", type=Path, metavar="CHECKPOINT", help="weights to begin with")
     parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=list(REGIMES))
-    parser.add_argument("--sequences", type=int, default=24, help="at most so many of each regime")
+    parser.add_argument("--sequences", type=int, default=50, help="at most so many of each regime")
     parser.add_argument("--forwards", action="store_true", help="sequences are not also tracked backwards")
-    parser.add_argument("--hold", nargs="*", default=["dancetrack0065", "dancetrack0077"])
-    parser.add_argument("--epochs", type=int, nargs="+", default=[4, 5], help="by round")
+    parser.add_argument("--hold", nargs="+", default=["dancetrack0065", "dancetrack0077"])
+    parser.add_argument("--epochs", type=int, nargs="+", default=[4, 4], help="by round")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--without", choices=PARTS, help="for the ablation")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1, help="that track")
     given = parser.parse_args(arguments)
     margin = math.inf if given.without == "return" else labels.MARGIN
     chosen = [
@@ -81,11 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     ways = [False] if given.forwards else [False, True]
 
     def meet(number: int, model: Path | None) -> SceneStore:
-        with patch.object(labels, "MARGIN", margin):
-            return store_of(met(chosen, model, ways), FACTS)
+        jobs = [(one, model, backwards, margin) for backwards in ways for one in chosen]
+        with ProcessPoolExecutor(given.processes) as pool:
+            found = list(pool.map(met, *zip(*jobs, strict=True)))
+        return join_stores([store for store in found if store is not None])
 
     def held(store: SceneStore) -> tuple[str, ...]:
-        return tuple(name for name in store.sequences if name.split("-", 1)[1].removesuffix("-backwards") in given.hold)
+        return tuple(name for name in store.sequences if name.removesuffix(BACKWARDS).endswith(tuple(given.hold)))
 
     rounds = [
         TrainSettings(
@@ -101,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         )
         for epochs in given.epochs
     ]
-    found = train_in_rounds(meet, given.output, rounds, start=given.start, validation=held, keep=False)
+    found = train_in_rounds(meet, given.output, rounds, start=given.start, validation=held)
     model = Path(shutil.copyfile(found / MODEL, given.output / MODEL))
     print(model, file=sys.stderr)
     return model

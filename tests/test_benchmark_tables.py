@@ -34,3 +34,5 @@ def test_a_page_without_marks_is_refused() -> None:
 def test_a_learned_scorer_is_a_row_of_its_own() -> None:
     rows = list(rows_of(["adaptive", "sort"], ["iou", "learned", "learned=models/real.onnx"]))
     assert [row_name(*row) for row in rows] == ["adaptive", "sort", "learned", "learned, real"]
+    rows = list(rows_of(["adaptive"], ["iou", "learned=models/own.onnx"], rank=True))
+    assert [row_name(*row) for row in rows] == ["adaptive", "adaptive ranked by learned, own"]
