@@ -97,7 +97,7 @@ def video(number: int, seed: int, regime: str) -> SimulatedSequence:
 
 def simulated_states(numbers: Sequence[int], seed: int, regime: str, model: Path | None) -> Iterator[Shown]:
     """What the tracker meets in some videos."""
-    scorer = None if model is None else LearnedScorer(model, threshold=THRESHOLD, cautious=False)
+    scorer = None if model is None else LearnedScorer(model, threshold=THRESHOLD)
     for sequence in (video(number, seed, regime) for number in numbers):
         eyes = VisibilityEstimator("occlusion", min_occluder_score=0.1)
         watcher = Watcher()

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
 
 from tests.association.worlds import make_state
 from trackweave.association.history import TrackHistory
@@ -21,7 +20,6 @@ from trackweave.association.scorer import HEADER, KEEP_ODDS, SCALE, WORST, Learn
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
 from trackweave.mot.settings import preset
 from trackweave.mot.tracker import ByteTracker
-from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections
 
 
@@ -169,47 +167,6 @@ def test_a_frame_is_judged_fast_enough() -> None:
     assert len(scene_of(state, TrackHistory(), (100, 200)).pairs) == 900
 
 
-def test_a_cautious_scorer_is_asked_on_clean_streams_only() -> None:
-    """The package's model is; where it is not asked, the tracker is `adaptive`, to the last box."""
-    rng = np.random.default_rng(0)
-    place = rng.uniform(50, 700, (8, 2))
-    steps = rng.normal(0, 3, (8, 2))
-
-    def stream(clutter: int) -> list[Detections]:
-        made = []
-        for frame in range(60):
-            low = np.concatenate([place + frame * steps, rng.uniform(50, 700, (clutter, 2))])
-            score = np.concatenate([np.full(8, 0.9), np.full(clutter, 0.15)])
-            made.append(Detections.of(np.concatenate([low, low + np.array([40, 100])], axis=1), score))
-        return made
-
-    class Counter(LearnedScorer):
-        asked = 0
-
-        def cost(self, state: AssignmentState) -> NDArray[np.float32]:
-            self.asked += 1
-            return super().cost(state)
-
-    clean, cluttered = stream(0), stream(12)
-    scorer = Counter()
-    assert scorer.cautious
-    tracker = ByteTracker(preset("learned"), frame_rate=25, size=(900, 900), scorer=scorer)
-    for frame, found in enumerate(clean):
-        tracker.update(frame, found)
-    assert scorer.asked == 59
-    tracker.reset()
-    scorer.asked = 0
-    plain = ByteTracker(preset("adaptive"), frame_rate=25, size=(900, 900))
-    for frame, found in enumerate(cluttered):
-        one, other = tracker.update(frame, found), plain.update(frame, found)
-        assert one.track_id is not None
-        assert other.track_id is not None
-        np.testing.assert_array_equal(one.index, other.index)
-    assert scorer.asked == 0
-    bold = ByteTracker(preset("learned"), frame_rate=25, size=(900, 900), scorer=LearnedScorer(cautious=False))
-    assert any(bold.update(frame, found).index is not None for frame, found in enumerate(cluttered[:3]))
-
-
 def test_a_track_just_seen_is_kept_on_more_readily_than_a_lost_one_is_taken_back() -> None:
     """The same pair costs more when its track was lost, by `KEEP_ODDS` in units of the gain."""
     scorer = LearnedScorer()
@@ -241,15 +198,10 @@ def test_two_tracks_that_claim_one_detection_do_not_make_a_third_begin() -> None
 
 
 def test_low_scores_take_part_in_the_one_round_of_a_scorer_that_decides() -> None:
-    tracker = ByteTracker(preset("learned"), frame_rate=25, size=(400, 600), scorer=LearnedScorer(cautious=False))
+    tracker = ByteTracker(preset("learned"), frame_rate=25, size=(400, 600), scorer=LearnedScorer())
     for frame in range(30):
         x = 100 + 4 * frame
         score = 0.9 if frame < 15 else 0.3
         found = tracker.update(frame, Detections.of([[x, 100, x + 40, 200]], [score]))
         assert found.track_id is not None
         assert found.track_id.tolist() == [1]
-
-
-def test_a_model_of_real_footage_is_not_cautious(tmp_path: Path) -> None:
-    facts = {**LearnedScorer().header.facts, "label_sources": ["ground_truth"]}
-    assert not LearnedScorer(changed(tmp_path / "model.onnx", facts=facts)).cautious

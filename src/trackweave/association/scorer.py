@@ -62,11 +62,6 @@ class LearnedScorer:
         embed_dim: the width of embeddings that is expected; None: whatever the model was trained with.
         threshold: probability from which a lost track is taken back rather than left alone; None = the model's own.
             Tracks that were matched on the frame before have a lower one, see `KEEP_ODDS`.
-        cautious: see the attribute; None: whether the model has seen simulated crowds only.
-
-    Attributes:
-        cautious: the tracker asks on clean streams, where such a model was measured to help, and goes on without it on
-            cluttered ones.
 
     Raises:
         ArtifactError: not a model of association, or damaged.
@@ -81,7 +76,6 @@ class LearnedScorer:
         size: tuple[int, int] | None = None,
         embed_dim: int | None = None,
         threshold: float | None = None,
-        cautious: bool | None = None,
     ) -> None:
         self.path = default_weights() if weights is None or str(weights) == DEFAULT else Path(weights)
         self._session = open_session(self.path)
@@ -93,7 +87,6 @@ class LearnedScorer:
         self.threshold = self.header.threshold if threshold is None else threshold
         if not 0 < self.threshold < 1:
             raise SettingError(f"threshold: {self.threshold} is not between 0 and 1")
-        self.cautious = self.header.facts.get("label_sources") == ["simulated"] if cautious is None else cautious
         self._size = size
         self._history = TrackHistory()
 

@@ -11,11 +11,7 @@ from trackweave.structures.assignment import AssignmentState
 
 
 class AssociationScorer(Protocol):
-    """Judges pairs of tracks and detections; its judgement is blended with the classical cost inside the gates.
-
-    One that has a true attribute `cautious` is not asked, where it would decide, on streams that are cluttered: see
-    `ByteTracker`.
-    """
+    """Judges pairs of tracks and detections; its judgement is blended with the classical cost inside the gates."""
 
     def cost(self, state: AssignmentState) -> NDArray[np.float32]:
         """`(T, D)` float32, lower is better, 1 as bad as no match; NaN: no opinion. Entries that `state.allowed` rules

@@ -206,20 +206,6 @@ PRESETS: Mapping[str, TrackerSettings] = MappingProxyType(
 scorer, and needs one."""
 
 
-GATES = (
-    "min_similarity", "min_similarity_low", "low_scores_reactivate", "buffer", "buffer_growth", "buffer_limit",
-    "distance_share", "unsteady_distance_share", "distance_scale", "height_power", "lost_height_power",
-    "clutter_lost_height_power", "lost_seconds",
-)  # fmt: skip
-"""Settings in which `learned` differs from `adaptive`, besides those of the scorer."""
-
-
-def without_scorer(settings: TrackerSettings) -> TrackerSettings:
-    """The settings with the gates of `adaptive`: how a stream is tracked on which a cautious scorer is not asked."""
-    plain = PRESETS["adaptive"]
-    return settings.model_copy(update={name: getattr(plain, name) for name in GATES})
-
-
 def preset(name: str, **overrides: Any) -> TrackerSettings:
     """A preset with some settings replaced.
 

@@ -22,7 +22,7 @@ from trackweave.mot.life_cycle import commit
 from trackweave.mot.pairing import displacement, pair_costs
 from trackweave.mot.parameters import STEPS_PER_SECOND, kernel_parameters
 from trackweave.mot.protocols import AssignmentObserver, AssociationScorer
-from trackweave.mot.settings import TrackerSettings, without_scorer
+from trackweave.mot.settings import TrackerSettings
 from trackweave.mot.stream import Clutter, Unsteadiness
 from trackweave.mot.track_table import (
     AGE,
@@ -45,8 +45,6 @@ LARGEST_ZOOM = 100.0
 """A camera matrix that scales by more between two frames is a mistake."""
 DOUBT_FRAMES = 15
 """How long a track's appearance is not learned after a suspected identity switch."""
-MOST_CLUTTER = 0.5
-"""Level of the stream (see `stream.Clutter`) from which a cautious scorer is not asked."""
 AMBIGUOUS_MARGIN = 0.1
 """A match whose detection another track would have taken at nearly the same cost teaches no appearance."""
 
@@ -124,12 +122,10 @@ class ByteTracker:
         self._size = size
         self._scorer = scorer
         self._observer = observer
-        self._cautious = self.settings.scorer_decides and bool(getattr(scorer, "cautious", False))
         self._start()
 
     def _start(self) -> None:
-        self._how = self.settings
-        self._parameters = kernel_parameters(self._how)
+        self._parameters = kernel_parameters(self.settings)
         self._levels = (0.0, 0.0)
         self._clutter = Clutter()
         self._unsteadiness = Unsteadiness()
@@ -196,15 +192,14 @@ class ByteTracker:
         state = self._state(context, frames, size, detections, rows, boxes, cost, allowed, assigned)
         if n and len(rows):
             decided = cost
-            asked = self._scorer is not None and state is not None and self._how is self.settings
-            if asked:
-                assert self._scorer is not None
-                assert state is not None
+            if self._scorer is not None and state is not None:
                 judged = self._scorer.cost(replace(state, assigned_track_ids=assigned.copy()))
                 decided = self._blend(
                     cost, allowed, judged, self.settings.scorer_weight, decides=self.settings.scorer_decides
                 )
-            if asked and self.settings.scorer_decides:  # scores are part of what it judges by: one round for all
+            if (
+                self._scorer is not None and self.settings.scorer_decides
+            ):  # scores are part of what it judges by: one round for all
                 assign(decided, allowed, np.ones(n, np.bool_), np.ones(len(rows), np.bool_), match)
             else:
                 self._match(decided, allowed, scores, match)
@@ -316,16 +311,7 @@ class ByteTracker:
         levels = self._clutter.level, self._unsteadiness.level
         if levels != self._levels:
             self._levels = levels
-            if self._cautious:
-                self._follow_caution(levels[0])
             self._parameters = self._parameters._replace(**self._adapted(*levels))
-
-    def _follow_caution(self, clutter: float) -> None:
-        """Takes the gates that belong to the stream: those of `adaptive` where a cautious scorer is not asked."""
-        asked = clutter < MOST_CLUTTER
-        if asked != (self._how is self.settings):
-            self._how = self.settings if asked else without_scorer(self.settings)
-            self._parameters = kernel_parameters(self._how)
 
     def _adapted(self, clutter: float, unsteady: float) -> dict[str, float]:
         """What the stream asks for: each value lies between a setting and its counterpart for the other extreme."""
@@ -333,7 +319,7 @@ class ByteTracker:
         def between(plain: float, extreme: float, level: float) -> float:
             return plain + level * (extreme - plain)
 
-        how = self._how
+        how = self.settings
         return {
             "high_score": between(how.high_score, how.clutter_high_score, clutter),
             "birth_score": between(how.birth_score, how.clutter_birth_score, clutter),
