@@ -95,7 +95,7 @@ def crowd(number: int, regime: str, looks: EmbeddingSettings) -> SimulatedSequen
 
 def tracked(video: SimulatedSequence, scorer: AssociationScorer | None, looks: str) -> Tracks:
     """The tracker over a video: `own` embeddings, `none`, or `alike`: the same for every object of a frame."""
-    how = preset("adaptive" if scorer is None else "learned")
+    how = preset("adaptive") if scorer is None else preset("learned", appearance_memory=True)
     tracker = ByteTracker(how, frame_rate=video.fps, size=video.size, scorer=scorer)
     if scorer is not None:
         scorer.reset()

@@ -104,7 +104,11 @@ def simulated_states(numbers: Sequence[int], seed: int, regime: str, model: Path
         if scorer is not None:
             scorer.reset()
         tracker = ByteTracker(
-            preset("learned"), frame_rate=sequence.fps, size=sequence.size, scorer=scorer, observer=watcher
+            preset("learned", appearance_memory=True),
+            frame_rate=sequence.fps,
+            size=sequence.size,
+            scorer=scorer,
+            observer=watcher,
         )
         rng = np.random.default_rng([seed, len(sequence), sequence.seed])
         lost = float(rng.uniform(0.2, 0.7)) if rng.random() < SUPPRESSED_SHARE else 0.0

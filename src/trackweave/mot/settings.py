@@ -187,7 +187,6 @@ PRESETS: Mapping[str, TrackerSettings] = MappingProxyType(
             scorer_decides=True,
             min_similarity=0.0,
             min_similarity_low=0.0,
-            appearance_memory=True,
             low_scores_reactivate=True,
             buffer=0.3,
             buffer_growth=0.01,
