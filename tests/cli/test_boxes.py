@@ -218,6 +218,7 @@ def test_the_learned_scorer(shell: Shell, sequence: Path, tmp_path: Path, monkey
         manifest = json.loads((tmp_path / name / "manifest.json").read_text())
         assert manifest["config"]["scorer"]["enabled"] is True
         assert manifest["config"]["tracker"]["scorer_decides"] is True
+        assert "appearance" not in done.err  # nobody asked for it
         assert read_sample(log / "sample_0000000.npz").metadata.label_source == BLENDED
     one, other = (TracksArchive(tmp_path / name / "tracks.npz").tracks() for name in ("variable", "flag"))
     assert one.track_id.tolist() == other.track_id.tolist()
