@@ -22,9 +22,8 @@ import numpy as np
 
 from trackweave.association.simulation.embeddings import EmbeddingSettings
 from trackweave.association.simulation.mot_folder import write_mot_folder
-from trackweave.association.simulation.regimes import REGIMES, sample_settings
+from trackweave.association.simulation.regimes import REGIMES
 from trackweave.association.simulation.sequence import SimulatedSequence
-from trackweave.association.simulation.simulate import simulate
 from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.evaluation.evaluate import evaluate
 from trackweave.evaluation.settings import EvaluationSettings
@@ -35,6 +34,7 @@ from trackweave.mot.protocols import AssociationScorer
 from trackweave.mot.settings import preset
 from trackweave.mot.track_writer import as_rows
 from trackweave.mot.tracker import ByteTracker
+from trackweave.samples_from_simulation import crowd
 from trackweave.structures.tracks import Tracks
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the sibling is found when this is started as a file
@@ -85,14 +85,6 @@ def quality(root: Path, network: Path) -> tuple[float, float, float]:
     return float(one.mean()), float(two.mean()), float(np.quantile(two, 0.9))
 
 
-def crowd(number: int, regime: str, looks: EmbeddingSettings) -> SimulatedSequence:
-    """The video of that number, with embeddings."""
-    rng = np.random.default_rng([SEED, number])
-    settings = sample_settings(rng, regime, frames=300).model_copy(update={"embedding": looks})
-    made = simulate(settings, int(rng.integers(2**31)))
-    return replace(made, name=f"{regime}-{number:03d}")
-
-
 def tracked(video: SimulatedSequence, scorer: AssociationScorer | None, looks: str) -> Tracks:
     """The tracker over a video: `own` embeddings, `none`, or `alike`: the same for every object of a frame."""
     how = preset("adaptive") if scorer is None else preset("learned", appearance_memory=True)
@@ -135,7 +127,7 @@ def main() -> None:
     print("|---" * (1 + len(given.regimes)) + "|")
     cells: dict[str, list[str]] = {name: [] for name in rows}
     for regime in given.regimes:
-        videos = [crowd(number, regime, looks) for number in range(given.videos)]
+        videos = [crowd(number, seed=SEED, regime=regime, looks=lambda _: looks) for number in range(given.videos)]
         with tempfile.TemporaryDirectory() as folder:
             truth = Path(folder) / "truth"
             for video in videos:

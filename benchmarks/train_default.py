@@ -30,30 +30,26 @@ from trackweave.association.data_collection import GT_COLUMN
 from trackweave.association.dataset import SceneStore, Shown, join_stores, store_of
 from trackweave.association.scorer import LearnedScorer
 from trackweave.association.simulation.embeddings import EmbeddingSettings
-from trackweave.association.simulation.regimes import MIXED, sample_settings
-from trackweave.association.simulation.sequence import SimulatedSequence
-from trackweave.association.simulation.simulate import simulate
+from trackweave.association.simulation.regimes import MIXED
 from trackweave.association.training.settings import TrainSettings
 from trackweave.boxes.convert import box_iou
 from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.mot.frame_context import FrameContext
 from trackweave.mot.settings import preset
 from trackweave.mot.tracker import ByteTracker
+from trackweave.samples_from_simulation import SEQUENCE_FRAMES, crowd
 from trackweave.structures.detections import Detections
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the sibling is found when this is started as a file
 
-from benchmarks.training_rounds import MODEL, Watcher, train_in_rounds
+from benchmarks.training_rounds import MODEL, THRESHOLD, Watcher, train_in_rounds
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "src" / "trackweave" / "association" / "weights"
-SEQUENCE_FRAMES = 300
 SUPPRESSED_SHARE = 0.4
 """Of the videos, whose detector loses overlapping boxes at random."""
 OVERLAPPED = 0.5
 EMBEDDED_SHARE = 0.3
 """Of the videos, whose detections have embeddings."""
-THRESHOLD = 0.4
-"""Of the model in the loop."""
 FRAMES, EPOCHS = (15_000, 30_000, 45_000, 60_000, 90_000), (5, 4, 4, 4, 4)
 """By round."""
 PART = 20
@@ -71,8 +67,10 @@ def suppressed(found: Detections, share: float, rng: np.random.Generator) -> Det
     return found if gone.all() else found[~gone]
 
 
-def appearance(rng: np.random.Generator) -> EmbeddingSettings:
-    """A descriptor of some quality."""
+def appearance(rng: np.random.Generator) -> EmbeddingSettings | None:
+    """A descriptor of some quality, in some videos."""
+    if rng.random() >= EMBEDDED_SHARE:
+        return None
     impostor = rng.uniform(0.1, 0.6)
     genuine = rng.uniform(impostor + 0.15, 0.95)
     return EmbeddingSettings(
@@ -85,20 +83,11 @@ def appearance(rng: np.random.Generator) -> EmbeddingSettings:
     )
 
 
-def video(number: int, seed: int, regime: str) -> SimulatedSequence:
-    """The video of that number."""
-    rng = np.random.default_rng([seed, number])
-    settings = sample_settings(rng, regime, frames=SEQUENCE_FRAMES)
-    if rng.random() < EMBEDDED_SHARE:
-        settings = settings.model_copy(update={"embedding": appearance(rng)})
-    made = simulate(settings, int(rng.integers(2**31)))
-    return replace(made, name=f"{settings.motion.kind}-{seed}-{number:05d}")
-
-
 def simulated_states(numbers: Sequence[int], seed: int, regime: str, model: Path | None) -> Iterator[Shown]:
     """What the tracker meets in some videos."""
     scorer = None if model is None else LearnedScorer(model, threshold=THRESHOLD)
-    for sequence in (video(number, seed, regime) for number in numbers):
+    for number in numbers:
+        sequence = crowd(number, seed=seed, regime=regime, looks=appearance)
         eyes = VisibilityEstimator("occlusion", min_occluder_score=0.1)
         watcher = Watcher()
         if scorer is not None:

@@ -34,13 +34,11 @@ from trackweave.mot.settings import preset
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the siblings are found when this is started as a file
 
 from benchmarks.mot_sequences import REGIMES, inputs, tracked_frames
-from benchmarks.training_rounds import MODEL, Watcher, train_in_rounds
+from benchmarks.training_rounds import MODEL, THRESHOLD, Watcher, train_in_rounds
 
 PARTS = ("history", "pairs", "unmatched", "augmentation", "return")
 """What a training can leave out; `return`: labels that let a track go back to whom it was given before."""
 BACKWARDS = "-backwards"
-THRESHOLD = 0.4
-"""Of the model in the loop."""
 FACTS = {"fingerprint": "public-training", "label_sources": ["ground_truth"], "labels": "truth", "embed_dim": None}
 
 

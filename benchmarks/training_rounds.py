@@ -20,6 +20,8 @@ from trackweave.association.training.settings import TrainSettings
 from trackweave.structures.assignment import AssignmentState
 
 MODEL = "model.onnx"
+THRESHOLD = 0.4
+"""Of the model in the tracker's loop."""
 EASY_SHARE = 0.2
 LATER_RATE = 1.5e-3
 """Learning rate of a round that begins with the model of another one."""
@@ -53,10 +55,9 @@ def train_in_rounds(
     *,
     start: Path | None = None,
     validation: Callable[[SceneStore], tuple[str, ...]] | None = None,
-    keep: bool = True,
 ) -> Path:
     """Trains once per settings, in folders `round-1`, … of `output`. A round whose folder is complete is not trained
-    again; its frames are met again.
+    again; its frames are met again, because a round also learns from those of the rounds before.
 
     Args:
         meet: what the tracker meets in a round, by its number from 0 and the exported model in the loop; None: there
@@ -66,7 +67,6 @@ def train_in_rounds(
         start: a checkpoint to begin with; None: the first round is without a model, and what the classical cost met
             there is not learned from again.
         validation: chooses videos to hold out; None: by chance.
-        keep: a round also learns from the frames of those before.
 
     Returns:
         The last round's folder: `best.pt`, `model.onnx`, `report.html`.
@@ -78,7 +78,7 @@ def train_in_rounds(
         folder = output / f"round-{number + 1}"
         store = meet(number, model)
         if net is not None:
-            kept = [*kept, store] if keep else [store]
+            kept.append(store)
         if not (folder / MODEL).exists():
             store = store if net is None else join_stores(kept)
             only = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from trackweave.association.data_collection import DEFAULT_EMBED_DIM, SampleLogger
 from trackweave.association.simulation.detector_noise import DetectorNoise
+from trackweave.association.simulation.embeddings import EmbeddingSettings
 from trackweave.association.simulation.mot_folder import write_mot_folder
 from trackweave.association.simulation.overview import write_overview
 from trackweave.association.simulation.regimes import MIXED, sample_settings
@@ -51,10 +52,32 @@ def crowds(
         if value < least:
             raise SettingError(f"{name}: {value}, at least {least}")
     for number, begin in enumerate(range(0, frames, sequence_frames)):
-        rng = np.random.default_rng([seed, number])
-        settings = sample_settings(rng, regime, frames=min(sequence_frames, frames - begin), detector=detector)
-        made = simulate(settings, int(rng.integers(2**31)))
-        yield replace(made, name=f"{settings.motion.kind}-{seed}-{number:05d}")
+        yield crowd(number, seed=seed, regime=regime, detector=detector, frames=min(sequence_frames, frames - begin))
+
+
+def crowd(
+    number: int,
+    *,
+    seed: int = 0,
+    regime: str = MIXED,
+    detector: DetectorNoise | None = None,
+    frames: int = SEQUENCE_FRAMES,
+    looks: Callable[[np.random.Generator], EmbeddingSettings | None] | None = None,
+) -> SimulatedSequence:
+    """The sequence of that number among those of `crowds`.
+
+    Args:
+        number: which.
+        seed, regime, detector: as for `crowds`.
+        frames: its length.
+        looks: draws how appearance tells objects apart; None, or what gives None: not at all.
+    """
+    rng = np.random.default_rng([seed, number])
+    settings = sample_settings(rng, regime, frames=frames, detector=detector)
+    if looks is not None:
+        settings = settings.model_copy(update={"embedding": looks(rng)})
+    made = simulate(settings, int(rng.integers(2**31)))
+    return replace(made, name=f"{settings.motion.kind}-{seed}-{number:05d}")
 
 
 def simulate_samples(

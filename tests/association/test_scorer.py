@@ -197,11 +197,22 @@ def test_two_tracks_that_claim_one_detection_do_not_make_a_third_begin() -> None
     assert tracker.summary.tracks <= 2
 
 
-def test_low_scores_take_part_in_the_one_round_of_a_scorer_that_decides() -> None:
-    tracker = ByteTracker(preset("learned"), frame_rate=25, size=(400, 600), scorer=LearnedScorer())
-    for frame in range(30):
-        x = 100 + 4 * frame
-        score = 0.9 if frame < 15 else 0.3
-        found = tracker.update(frame, Detections.of([[x, 100, x + 40, 200]], [score]))
-        assert found.track_id is not None
-        assert found.track_id.tolist() == [1]
+def test_a_scorer_that_decides_has_one_round_for_high_and_low_scores() -> None:
+    """It prefers the low score; in two rounds the high one would have been given the track before."""
+
+    class PrefersTheSecond:
+        def cost(self, state: object) -> np.ndarray:
+            return np.tile(np.array([0.5, 0.1], np.float32), (len(state.track_ids), 1))  # type: ignore[attr-defined]
+
+        def observe(self, state: object) -> None:
+            pass
+
+        def reset(self) -> None:
+            pass
+
+    tracker = ByteTracker(preset("learned"), frame_rate=25, size=(400, 600), scorer=PrefersTheSecond())
+    tracker.update(0, Detections.of([[100, 100, 140, 200]], [0.9]))
+    found = tracker.update(1, Detections.of([[102, 100, 142, 200], [98, 100, 138, 200]], [0.9, 0.3]))
+    assert found.track_id is not None
+    assert found.index is not None
+    assert dict(zip(found.track_id.tolist(), found.index.tolist(), strict=True))[1] == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,43 +46,50 @@ class TrueIdentities:
     """
 
     def __init__(self) -> None:
-        self._claims: dict[int, dict[int, float]] = {}
-        self._since: dict[int, int] = {}
-        self._begun: dict[int, int] = {}
-        self._last: dict[int, int] = {}
+        self._shown: dict[int, _Shown] = {}
 
     def of(self, frame: int, track_ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """`(T,)` int64 identities, `NOBODY` where it is not known, and `(T,)` float64 how strong each track's claim to
         it is: it grows with every match, fades with every frame, and weighs more than that of a younger track."""
         identity, claim = np.full(len(track_ids), NOBODY, np.int64), np.zeros(len(track_ids))
-        holders: dict[int, list[int]] = {}
+        holders: dict[int, list[tuple[int, int]]] = {}
         for row, track in enumerate(track_ids.tolist()):
-            claims = self._claims.get(track)
-            if claims:
-                most, last = max(claims, key=claims.__getitem__), self._last[track]
-                if claims[most] < MARGIN * claims[last]:
-                    most = last
-                identity[row] = most
-                claim[row] = claims[most] * KEPT ** (frame - self._since[track])
-                holders.setdefault(most, []).append(row)
-        for rows in holders.values():
-            if len(rows) > 1:  # the youngest first
-                rows.sort(key=lambda row: self._begun[int(track_ids[row])], reverse=True)
-                claim[rows] *= SENIORITY ** np.arange(len(rows))
+            shown = self._shown.get(track)
+            if shown is not None:
+                identity[row] = most = shown.identity
+                claim[row] = shown.claims[most] * KEPT ** (frame - shown.since)
+                holders.setdefault(most, []).append((shown.begun, row))
+        for rivals in holders.values():
+            youngest_first = [row for _, row in sorted(rivals, key=lambda rival: rival[0], reverse=True)]
+            claim[youngest_first] *= SENIORITY ** np.arange(len(rivals))
         return identity, claim
 
     def learn(self, frame: int, assigned: NDArray[np.int64], true_ids: NDArray[np.int64]) -> None:
         """Takes in a frame's decisions, both `(D,)`."""
         for track, identity in zip(assigned.tolist(), true_ids.tolist(), strict=True):
-            if track < 0 or identity < 0:
-                continue
-            claims = self._claims.setdefault(track, {})
-            self._begun.setdefault(track, frame)
-            faded = KEPT ** (frame - self._since.get(track, frame))
-            for other in claims:
-                claims[other] *= faded
-            claims[identity] = claims.get(identity, 0.0) + 1.0
-            self._since[track], self._last[track] = frame, identity
+            if track >= 0 and identity >= 0:
+                self._shown.setdefault(track, _Shown(begun=frame, since=frame)).give(frame, identity)
+
+
+@dataclass
+class _Shown:
+    """What one track was given: claims to identities as they were at its last match, and that match's identity."""
+
+    begun: int
+    since: int
+    last: int = NOBODY
+    claims: dict[int, float] = field(default_factory=dict)
+
+    def give(self, frame: int, identity: int) -> None:
+        faded = KEPT ** (frame - self.since)
+        self.claims = {other: claim * faded for other, claim in self.claims.items()}
+        self.claims[identity] = self.claims.get(identity, 0.0) + 1.0
+        self.since, self.last = frame, identity
+
+    @property
+    def identity(self) -> int:
+        most = max(self.claims, key=self.claims.__getitem__)
+        return most if self.claims[most] >= MARGIN * self.claims[self.last] else self.last
 
 
 def true_targets(

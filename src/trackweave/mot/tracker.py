@@ -197,9 +197,8 @@ class ByteTracker:
                 decided = self._blend(
                     cost, allowed, judged, self.settings.scorer_weight, decides=self.settings.scorer_decides
                 )
-            if (
-                self._scorer is not None and self.settings.scorer_decides
-            ):  # scores are part of what it judges by: one round for all
+            if self._scorer is not None and self.settings.scorer_decides:
+                # Scores are part of what it judges by: one round for all.
                 assign(decided, allowed, np.ones(n, np.bool_), np.ones(len(rows), np.bool_), match)
             else:
                 self._match(decided, allowed, scores, match)

@@ -14,8 +14,8 @@ from tests.association.learning import QUICK, sample_folder, store, trained
 from tests.association.worlds import make_state
 from trackweave.association.inputs import INPUT_VERSION
 from trackweave.association.labels import UNKNOWN, UNMATCHED
-from trackweave.association.models.associator import Associator, AssociatorShape
-from trackweave.association.scorer import LearnedScorer
+from trackweave.association.models.associator import LOGIT_LIMIT, Associator, AssociatorShape
+from trackweave.association.scorer import SCALE, LearnedScorer
 from trackweave.association.training.augmentation import augmented, without
 from trackweave.association.training.batches import make_batch, to_tensors
 from trackweave.association.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -77,6 +77,7 @@ def test_a_gain_is_what_a_match_is_likelier_than_none() -> None:
     t, d = scene.pairs.T
     odds = judged.by_track - judged.track_alone[t] + judged.by_det - judged.det_alone[d]
     torch.testing.assert_close(judged.gain, odds / 2, atol=1e-4, rtol=1e-4)
+    assert SCALE == 2 * LOGIT_LIMIT  # a gain is the difference of two limited numbers
 
 
 @pytest.mark.parametrize("part", ["use_history", "use_pairs", "use_unmatched"])

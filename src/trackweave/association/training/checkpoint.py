@@ -11,11 +11,9 @@ import torch
 from trackweave.association.features import FEATURE_VERSION
 from trackweave.association.inputs import INPUT_VERSION
 from trackweave.association.models.associator import Associator, AssociatorShape
+from trackweave.association.scorer import FORMAT, FORMAT_VERSION
 from trackweave.errors import ArtifactError, ArtifactVersionError
 from trackweave.storage.files import replacing
-
-FORMAT = "trackweave-associator"
-CHECKPOINT_VERSION = 2
 
 
 @dataclass
@@ -38,7 +36,7 @@ class Checkpoint:
         """What must agree, and what is told: JSON values, the same in a checkpoint and in an exported model."""
         return {
             "format": FORMAT,
-            "version": CHECKPOINT_VERSION,
+            "version": FORMAT_VERSION,
             "input_version": INPUT_VERSION,
             "feature_version": FEATURE_VERSION,
             "shape": self.model.shape.to_json(),
@@ -101,7 +99,7 @@ def check_header(header: dict[str, Any], where: object) -> None:
         ArtifactVersionError: it may not.
     """
     expected = {
-        "version": CHECKPOINT_VERSION,
+        "version": FORMAT_VERSION,
         "input_version": INPUT_VERSION,
         "feature_version": FEATURE_VERSION,
     }
