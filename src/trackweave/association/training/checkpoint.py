@@ -77,8 +77,10 @@ def load_checkpoint(path: Path | str, device: str | torch.device = "cpu") -> Che
         content = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise ArtifactError(f"{path}: there is no checkpoint here") from None
-    except Exception as error:  # noqa: BLE001 - torch raises whatever the damage happens to cause
-        raise ArtifactError(f"{path}: not a readable checkpoint: {' '.join(str(error).split())[:120]}") from None
+    except Exception:  # noqa: BLE001 - torch raises whatever the damage happens to cause, with advice to unpickle
+        raise ArtifactError(
+            f"{path}: not a readable checkpoint (damaged, or another kind of file): give a training's best.pt"
+        ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ArtifactError(f"{path}: not a model of association that trackweave trained")
     check_header(content, path)
