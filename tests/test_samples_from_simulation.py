@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from trackweave.association.inspection import inspect_samples
+from trackweave.association.log_settings import LogSettings
+from trackweave.association.scorer_settings import ScorerSettings
 from trackweave.association.simulation.detector_noise import DETECTORS
-from trackweave.errors import SettingError
-from trackweave.samples_from_simulation import crowds, simulate_samples
+from trackweave.errors import ArtifactError, SettingError
+from trackweave.samples_from_simulation import crowds, recorded_people, remix_samples, simulate_samples
 from trackweave.storage.samples import read_sample
-from trackweave.track_from_detections import build_samples
+from trackweave.track_from_detections import build_samples, track_boxes
 
 
 def test_samples_with_truth(tmp_path: Path) -> None:
@@ -91,3 +93,49 @@ def test_classes_of_the_truth_are_read_from_the_detections(tmp_path: Path) -> No
     (wrong,) = build_samples([folder], tmp_path / "wrong", embed_dim=4)
     assert right.identified > 0.9 * right.detections
     assert wrong.identified < 0.5 * right.identified
+
+
+def test_people_of_a_log_and_of_the_truth_are_put_together(tmp_path: Path) -> None:
+    simulate_samples(
+        tmp_path / "log", frames=240, sequence_frames=120, seed=5, regime="dance", embed_dim=1, mot=tmp_path / "mot"
+    )
+    for name, source in (("of-log", tmp_path / "log"), ("of-truth", tmp_path / "mot")):
+        people = recorded_people([source])
+        assert len(people) == 2
+        built = remix_samples(people, tmp_path / name, frames=100, scene_frames=60, embed_dim=1)
+        assert sum(one.frames for one in built) >= 100
+        assert sum(one.identified for one in built) > 0.5 * sum(one.detections for one in built)
+        report = inspect_samples(tmp_path / name)
+        assert report.usable
+        assert set(report.label_sources) == {"simulated"}
+
+
+def test_the_same_seed_remixes_the_same(tmp_path: Path) -> None:
+    simulate_samples(tmp_path / "log", frames=120, sequence_frames=120, seed=5, regime="dance", embed_dim=1)
+    people = recorded_people([tmp_path / "log"])
+    for name in ("one", "other"):
+        remix_samples(people, tmp_path / name, frames=40, scene_frames=40, tracker="adaptive", embed_dim=1)
+    one, other = (read_sample(tmp_path / folder / "sample_0000009.npz") for folder in ("one", "other"))
+    assert np.array_equal(one.det_features, other.det_features)
+
+
+def test_a_log_that_a_scorer_decided_in_is_refused(tmp_path: Path) -> None:
+    simulate_samples(None, frames=80, mot=tmp_path / "mot", regime="dance", seed=3)
+    (sequence,) = (tmp_path / "mot").iterdir()
+    track_boxes(
+        sequence,
+        tmp_path / "run",
+        tracker="learned",
+        scorer=ScorerSettings(enabled=True),
+        log=LogSettings(dir=tmp_path / "log"),
+        overlay=False,
+    )
+    with pytest.raises(SettingError, match="a model would learn from itself"):
+        recorded_people([tmp_path / "log"])
+    assert len(recorded_people([tmp_path / "log"], allow_blended=True)) == 1
+
+
+def test_videos_without_people_are_named(tmp_path: Path) -> None:
+    simulate_samples(tmp_path / "log", frames=20, seed=5, regime="dance", embed_dim=1)
+    with pytest.raises(ArtifactError, match="nobody is in these videos for two seconds"):
+        recorded_people([tmp_path / "log"])

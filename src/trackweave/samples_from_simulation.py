@@ -1,26 +1,38 @@
-"""The composition root of simulated samples: a crowd, the box tracker that follows it, the logger that looks on."""
+"""The composition root of simulated samples: a crowd, the box tracker that follows it, the logger that looks on.
+
+Crowds are simulated whole (`simulate_samples`), or put together from people of recorded videos (`remix_samples`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from trackweave.association.data_collection import DEFAULT_EMBED_DIM, SampleLogger
+from trackweave.association.dataset import BLENDED
+from trackweave.association.history import ASSUMED_RATE
+from trackweave.association.scorer import LearnedScorer
 from trackweave.association.simulation.detector_noise import DetectorNoise
 from trackweave.association.simulation.embeddings import EmbeddingSettings
 from trackweave.association.simulation.mot_folder import write_mot_folder
 from trackweave.association.simulation.overview import write_overview
+from trackweave.association.simulation.people import People
 from trackweave.association.simulation.regimes import MIXED, sample_settings
+from trackweave.association.simulation.remix import SCENE_FRAMES, remix
 from trackweave.association.simulation.sequence import SimulatedSequence
 from trackweave.association.simulation.simulate import simulate
+from trackweave.association.states import read_samples, state_of
 from trackweave.detectors.visibility import VisibilityEstimator
-from trackweave.errors import SettingError
+from trackweave.errors import ArtifactError, SettingError
+from trackweave.formats.motchallenge import read_gmc, read_ground_truth, read_sequence
+from trackweave.formats.sequence_layouts import find_sequences
 from trackweave.mot.frame_context import FrameContext
 from trackweave.mot.settings import TrackerSettings, preset
 from trackweave.mot.tracker import ByteTracker
+from trackweave.storage.samples import sample_name
 from trackweave.track_from_detections import BuiltSamples, Progress
 
 SEQUENCE_FRAMES = 300
@@ -142,7 +154,101 @@ def simulate_samples(
     return built
 
 
-def _logged(sequence: SimulatedSequence, directory: Path, how: TrackerSettings, embed_dim: int) -> BuiltSamples:
+def recorded_people(
+    sources: Sequence[str | Path], *, allow_blended: bool = False, skip_corrupt: bool = False
+) -> list[People]:
+    """Everybody in recorded videos.
+
+    Args:
+        sources: folders of samples that a tracker logged, whose tracks are taken for people; and MOTChallenge sequence
+            folders or data sets of them, whose truth tells.
+        allow_blended: take tracks that a learned scorer decided about as well.
+        skip_corrupt: leave out samples that cannot be read.
+
+    Raises:
+        ArtifactError: samples cannot be read, or nobody is in any video.
+        InputError: a sequence cannot be read.
+        SettingError: a learned scorer took part in a log's decisions.
+    """
+    logs = [source for source in map(Path, sources) if source.is_dir() and any(source.rglob(sample_name(0)))]
+    found: list[People] = []
+    if logs:
+        for run in read_samples(logs, skip_corrupt=skip_corrupt).runs.values():
+            path, first = run[0]
+            if first.metadata.label_source == BLENDED and not allow_blended:
+                raise SettingError(
+                    f"{path}: a learned scorer took part in these decisions: a model would learn from itself; "
+                    "log with the classical cost, or --allow-blended"
+                )
+            people = People.of_log([state_of(sample) for _, sample in run], fps=first.metadata.fps or ASSUMED_RATE)
+            found += [] if people is None else [people]
+    rest = [source for source in map(Path, sources) if source not in logs]
+    for folder in find_sequences(rest) if rest else []:
+        sequence = read_sequence(folder)
+        size, rate, length = sequence.known_size(), sequence.known_frame_rate(), sequence.known_length()
+        motion = None if sequence.camera_motion is None else read_gmc(sequence.camera_motion)
+        found.append(People.of_truth(read_ground_truth(folder), size=size, fps=rate, length=length, camera=motion))
+    if not any(people.there.any() for people in found):
+        raise ArtifactError("nobody is in these videos for two seconds: there is nothing to put together")
+    return found
+
+
+def remix_samples(
+    people: Sequence[People],
+    directory: str | Path,
+    *,
+    frames: int,
+    seed: int = 0,
+    detector: DetectorNoise | None = None,
+    scene_frames: int = SCENE_FRAMES,
+    tracker: str | TrackerSettings = "learned",
+    scorer: LearnedScorer | None = None,
+    embed_dim: int = DEFAULT_EMBED_DIM,
+    progress: Progress | None = None,
+) -> list[BuiltSamples]:
+    """Tracks scenes that are put together from recorded people, and logs every frame with the true identities.
+
+    For learning how the people of one's own camera move, without their truth: see `remix`.
+
+    Args:
+        people: of recorded videos, see `recorded_people`.
+        directory: folder of the samples; made when missing, continued when not.
+        frames: about so many of all scenes together.
+        seed: of the random numbers.
+        detector: how the simulated detector errs; None: as good ones do, varied.
+        scene_frames: frames of a scene.
+        tracker: as for `track_boxes`.
+        scorer: judges pairs, so that samples hold what a tracker meets with it; None: the package's model, where the
+            tracker leaves decisions to one.
+        embed_dim: width of the logged embeddings; there are none.
+        progress: makes a progress display from a label and a number of steps.
+
+    Raises:
+        ArtifactError: samples cannot be written, or nobody is in the videos.
+    """
+    how = tracker if isinstance(tracker, TrackerSettings) else preset(tracker)
+    judge = LearnedScorer() if scorer is None and how.scorer_decides else scorer
+    built: list[BuiltSamples] = []
+    display = None if progress is None else progress("remixing", frames)
+    done = 0
+    while done < frames:
+        scene = remix(people, len(built), seed=seed, frames=scene_frames, detector=detector)
+        built.append(_logged(scene, Path(directory), how, embed_dim, judge))
+        done += len(scene)
+        if display is not None:
+            display.update(min(done, frames), done)
+    if display is not None:
+        display.close()
+    return built
+
+
+def _logged(
+    sequence: SimulatedSequence,
+    directory: Path,
+    how: TrackerSettings,
+    embed_dim: int,
+    scorer: LearnedScorer | None = None,
+) -> BuiltSamples:
     eyes = VisibilityEstimator("occlusion", min_occluder_score=how.confidence_threshold)
     with SampleLogger(
         directory,
@@ -152,7 +258,9 @@ def _logged(sequence: SimulatedSequence, directory: Path, how: TrackerSettings, 
         embed_dim=embed_dim,
         label_source=LABEL_SOURCE,
     ) as logger:
-        tracker = ByteTracker(how, frame_rate=sequence.fps, size=sequence.size, observer=logger)
+        if scorer is not None:
+            scorer.reset()
+        tracker = ByteTracker(how, frame_rate=sequence.fps, size=sequence.size, scorer=scorer, observer=logger)
         for frame, time, camera, found in sequence:
             seen = replace(found, visibility=eyes.estimate(found, size=sequence.size).visibility)
             tracker.update(FrameContext(frame, time, camera), seen)

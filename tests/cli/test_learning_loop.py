@@ -49,6 +49,31 @@ def test_log_inspect_train_export_run_evaluate(shell: Shell, tmp_path: Path) -> 
     assert "HOTA" in done.out
 
 
+def test_a_log_without_truth_improves_the_package_model(shell: Shell, tmp_path: Path) -> None:
+    """Remix, train from the package's checkpoint, export, run."""
+    log, scenes, training, model = (tmp_path / name for name in ("log", "scenes", "training", "model.onnx"))
+    done = shell("assoc", "simulate", "-o", log, "--frames", "240", "--sequence-frames", "120", "--regime", "dance")
+    assert done.code == 0, done.err
+    done = shell("assoc", "remix", log, "-o", scenes, "--frames", "150", "--scene-frames", "50", "--log-embed-dim", "1")
+    assert done.code == 0, done.err
+    assert "remix-0-00000: " in done.out
+    how = ("--labels", "truth", "--start", "default", "--epochs", "1")
+    done = shell("assoc", "train", "--data", scenes, "--output", training, *how)
+    assert done.code == 0, done.err
+    history = json.loads((training / "history.json").read_text())
+    assert history[0]["val_loss"] < 2  # a model from nothing has more than 4 after so few steps
+    assert shell("assoc", "export", training / "best.pt", "-o", model).code == 0
+    done = shell("assoc", "remix", log, "-o", tmp_path / "more", "--frames", "40", "--scorer", model)
+    assert done.code == 0, done.err
+
+    done = shell("assoc", "train", "--data", scenes, "--output", tmp_path / "t", "--start", "default", "--width", "32")
+    assert done.code == 2
+    assert "another shape" in done.err
+    done = shell("assoc", "train", "--data", scenes, "--output", tmp_path / "t", "--start", tmp_path / "none.pt")
+    assert done.code == 1
+    assert "no checkpoint here" in done.err
+
+
 def test_bad_input_is_told_in_one_line(shell: Shell, tmp_path: Path) -> None:
     def told(*arguments: object) -> tuple[int, str]:
         done = shell("assoc", *arguments)

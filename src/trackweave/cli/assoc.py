@@ -200,6 +200,55 @@ def simulate(
     _tell(built, settings.warnings, as_json=as_json)
 
 
+@assoc.command()
+def remix(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="LOG|SEQUENCE...", help="samples that a tracker logged, or MOTChallenge folders with gt/gt.txt"
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="folder of the samples")],
+    frames: Annotated[int, typer.Option(metavar="N", min=1, help="frames of all scenes together")] = 30_000,
+    seed: Annotated[int, typer.Option(min=0, help="of everything that is random")] = 0,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--scorer", metavar="MODEL.onnx", help="judges pairs meanwhile [default: the package's model]"),
+    ] = None,
+    detector: Annotated[str | None, typer.Option(metavar="PRESET|FILE.json", help=DETECTOR_HELP)] = None,
+    scene_frames: Annotated[int, typer.Option(metavar="N", min=1, help="frames of one scene")] = 400,
+    allow_blended: Annotated[
+        bool, typer.Option("--allow-blended", help="take tracks that a learned scorer decided about, too")
+    ] = False,
+    skip_corrupt: Annotated[bool, typer.Option("--skip-corrupt", help="leave out samples that cannot be read")] = False,
+    log_embed_dim: EmbedDim = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put people of recorded videos together in new scenes, track them, and log with the true identities.
+
+    How people move before one's own camera can be learned from a tracker's log without truth:
+    then `assoc train --data DIR --labels truth --start default --epochs 2`.
+    """
+    from trackweave.association.data_collection import DEFAULT_EMBED_DIM
+    from trackweave.association.scorer import LearnedScorer
+    from trackweave.association.simulation.detector_noise import detector_noise
+    from trackweave.samples_from_simulation import recorded_people, remix_samples
+    from trackweave.tracking.helpers import ProgressPrinter
+
+    built = remix_samples(
+        recorded_people(sources, allow_blended=allow_blended, skip_corrupt=skip_corrupt),
+        output,
+        frames=frames,
+        seed=seed,
+        detector=None if detector is None else detector_noise(detector),
+        scene_frames=scene_frames,
+        scorer=LearnedScorer(weights),
+        embed_dim=DEFAULT_EMBED_DIM if log_embed_dim is None else log_embed_dim,
+        progress=lambda label, total: ProgressPrinter(total, label),
+    )
+    _tell(built, (), as_json=as_json)
+
+
 @assoc.command("fit-detector")
 def fit_detector_command(
     sequence: Annotated[Path, typer.Argument(metavar="SEQUENCE", help="MOTChallenge folder with det and gt/gt.txt")],

@@ -15,10 +15,15 @@ from tests.association.worlds import make_state
 from trackweave.association.inputs import INPUT_VERSION
 from trackweave.association.labels import UNKNOWN, UNMATCHED
 from trackweave.association.models.associator import LOGIT_LIMIT, Associator, AssociatorShape
-from trackweave.association.scorer import SCALE, LearnedScorer
+from trackweave.association.scorer import SCALE, LearnedScorer, default_weights
 from trackweave.association.training.augmentation import augmented, without
 from trackweave.association.training.batches import make_batch, to_tensors
-from trackweave.association.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from trackweave.association.training.checkpoint import (
+    Checkpoint,
+    default_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from trackweave.association.training.evaluation import evaluate_checkpoint
 from trackweave.association.training.export import export, parity
 from trackweave.association.training.loop import HISTORY, LAST, NAN, split_by_sequence, train
@@ -161,6 +166,17 @@ def test_training_learns_and_leaves_what_it_promises() -> None:
     assert total > 100
 
 
+def test_the_model_is_the_mean_of_the_weights(tmp_path: Path) -> None:
+    """Without, it is the newest ones; with, it lies between those and the older ones."""
+    once = QUICK.model_copy(update={"epochs": 1, "average": 0.0})
+    plain = train(store(), tmp_path / "newest", once)
+    mean = train(store(), tmp_path / "mean", once.model_copy(update={"average": 0.9}))
+    newest = load_checkpoint(mean.directory / LAST).progress
+    assert newest is not None
+    assert same(weights(plain.best), newest["newest"])  # the steps are the same
+    assert not same(weights(mean.best), newest["newest"])
+
+
 def test_the_best_checkpoint_is_a_copy_of_its_own() -> None:
     found = trained()
     best = load_checkpoint(found.best)
@@ -265,6 +281,11 @@ def test_the_exported_model_answers_like_the_checkpoint(tmp_path: Path) -> None:
     scorer = LearnedScorer(model)
     assert scorer.threshold == trained().measures.threshold
     assert scorer.header.facts["fingerprint"] == store().facts["fingerprint"]
+
+
+def test_the_package_has_its_model_twice_alike() -> None:
+    """As an exported model for the tracker, and as a checkpoint for trainings that begin with it."""
+    assert parity(load_checkpoint(default_checkpoint()), default_weights()) < 1e-4
 
 
 @pytest.mark.parametrize("part", ["use_history", "use_pairs", "use_unmatched"])

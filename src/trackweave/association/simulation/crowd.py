@@ -9,7 +9,7 @@ from pydantic import Field
 from trackweave.association.simulation.camera import CameraSettings
 from trackweave.association.simulation.detector_noise import DetectorNoise
 from trackweave.association.simulation.embeddings import EmbeddingSettings
-from trackweave.association.simulation.json_record import JsonRecord
+from trackweave.association.simulation.json_record import SequenceSettings
 from trackweave.association.simulation.motion_dance import DanceMotion
 from trackweave.association.simulation.motion_sport import SportMotion
 from trackweave.association.simulation.motion_stream import StreamMotion
@@ -18,7 +18,7 @@ from trackweave.association.simulation.motion_traffic import TrafficMotion
 Motion = Annotated[DanceMotion | SportMotion | StreamMotion | TrafficMotion, Field(discriminator="kind")]
 
 
-class CrowdSettings(JsonRecord):
+class CrowdSettings(SequenceSettings):
     """Everything that a simulated sequence is made from, besides its seed."""
 
     noun = "crowd settings"
@@ -27,7 +27,6 @@ class CrowdSettings(JsonRecord):
     camera: CameraSettings = Field(default_factory=CameraSettings, description="where the camera stands, how it moves")
     detector: DetectorNoise = Field(default_factory=DetectorNoise, description="how the detector errs")
     embedding: EmbeddingSettings | None = Field(default=None, description="appearance; None: there is none")
-    frames: int = Field(default=300, ge=1, le=100_000, description="length of the sequence, skipped frames included")
     fps: float = Field(default=30.0, gt=0, le=1000, description="frames per second")
     width: int = Field(default=1920, ge=16, le=16384, description="pixels")
     height: int = Field(default=1080, ge=16, le=16384, description="pixels")

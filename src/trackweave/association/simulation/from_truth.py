@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from trackweave.association.simulation.detector import detect
 from trackweave.association.simulation.detector_noise import DetectorNoise
-from trackweave.association.simulation.occlusion import sightings
-from trackweave.association.simulation.scene import Scene
+from trackweave.association.simulation.people import People
 from trackweave.formats.detections_table import DetectionTable
 from trackweave.formats.motchallenge import GroundTruth
 
@@ -39,7 +38,8 @@ def detect_truth(
         camera: `(F, 2, 3)` motion of the picture, which false boxes on the background follow; None: it stands.
     """
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    found = detect(_scene(truth, size, fps, length, camera), noise, rng)
+    people = People.of_truth(truth, size=size, fps=fps, length=length, camera=camera)
+    found = detect(people.scene(), noise, rng)
     boxes = found.boxes.astype(np.float32)
     kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     classes = np.where(found.class_id < 0, -1, found.class_id)
@@ -51,20 +51,3 @@ def detect_truth(
         length=length,
         source=f"simulated detections of {name}",
     )
-
-
-def _scene(
-    truth: GroundTruth, size: tuple[int, int], fps: float, length: int, camera: NDArray[np.float64] | None
-) -> Scene:
-    truth = truth[truth.counts & (truth.track_id >= 0) & (truth.frame < length)]
-    ids, column = np.unique(truth.track_id, return_inverse=True)
-    n = len(ids)
-    boxes, there = np.zeros((length, n, 4)), np.zeros((length, n), np.bool_)
-    boxes[truth.frame, column], there[truth.frame, column] = truth.xyxy, True
-    class_id = np.full(n, -1, np.int64)
-    class_id[column] = truth.class_id
-    seen = sightings(boxes, -boxes[..., 3], there, np.zeros(n, np.bool_), size)
-    motion = np.tile(np.eye(2, 3), (length, 1, 1))
-    if camera is not None:
-        motion[: len(camera)] = camera[:length]
-    return Scene(size, 1 / fps, boxes, there, seen, ids, class_id, motion)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trackweave.errors import InputError
 
@@ -36,3 +36,9 @@ class JsonRecord(BaseModel):
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise InputError(f"{source or cls.noun}: {f'{where}: ' if where else ''}{first['msg']}") from None
+
+
+class SequenceSettings(JsonRecord):
+    """What the settings of every simulated sequence tell."""
+
+    frames: int = Field(default=300, ge=1, le=100_000, description="length of the sequence, skipped frames included")

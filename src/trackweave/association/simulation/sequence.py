@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.association.data_collection import GT_COLUMN
-from trackweave.association.simulation.crowd import CrowdSettings
+from trackweave.association.simulation.detector import Reports
+from trackweave.association.simulation.json_record import SequenceSettings
+from trackweave.association.simulation.scene import Scene
 from trackweave.formats.motchallenge import GroundTruth
 from trackweave.structures.detections import Detections
 
@@ -38,7 +40,7 @@ class SimulatedSequence:
     """
 
     name: str
-    settings: CrowdSettings
+    settings: SequenceSettings
     seed: int
     size: tuple[int, int]
     fps: float
@@ -94,3 +96,61 @@ class SimulatedSequence:
             truth=self.truth[: int(np.searchsorted(self.truth.frame, end))],
             **{name: getattr(self, name)[rows] for name in columns},
         )
+
+
+def sequence_of(
+    scene: Scene,
+    found: Reports,
+    *,
+    settings: SequenceSettings,
+    seed: int,
+    name: str,
+    fps: float,
+    frames: NDArray[np.int64],
+    times: NDArray[np.float64],
+    camera: NDArray[np.float64] | None,
+    embedding: NDArray[np.float32] | None = None,
+    clips: bool,
+) -> SimulatedSequence:
+    """A scene and what a detector reported of it, with the columns of `SimulatedSequence`.
+
+    Args:
+        scene: the truth.
+        found: the reports; `embedding` has a row for each.
+        settings, seed, name, fps, frames, times, camera, embedding: as in `SimulatedSequence`.
+        clips: whether detected boxes end at the picture's edges.
+    """
+    row, column = np.nonzero(scene.there)
+    truth = GroundTruth(
+        frames[row],
+        scene.track_id[column],
+        scene.boxes[row, column].astype(np.float32),
+        np.ones(len(row), np.bool_),
+        scene.class_id[column],
+        scene.seen.visible[row, column],
+    )
+    boxes = found.boxes
+    if clips:
+        high, wide = scene.size
+        boxes = np.clip(boxes, 0, np.array([wide, high, wide, high], np.float64))
+    boxes32 = boxes.astype(np.float32)
+    kept = (boxes32[:, 2:] > boxes32[:, :2]).all(axis=1)
+    owner = np.where(found.owner >= 0, scene.track_id[np.maximum(found.owner, 0)] if len(scene.track_id) else -1, -1)
+    return SimulatedSequence(
+        name,
+        settings,
+        seed,
+        scene.size,
+        fps,
+        frames,
+        times,
+        camera,
+        frames[found.frame][kept],
+        boxes32[kept],
+        found.score.astype(np.float32)[kept],
+        found.class_id[kept],
+        found.visible.astype(np.float32)[kept],
+        None if embedding is None else embedding[kept],
+        owner.astype(np.int64)[kept],
+        truth,
+    )

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from trackweave.association.simulation.actors import Actors
 from trackweave.association.simulation.camera import NEAREST, CameraPath
 from trackweave.association.simulation.crowd import CrowdSettings
-from trackweave.association.simulation.detector import Reports, detect
+from trackweave.association.simulation.detector import detect
 from trackweave.association.simulation.embeddings import embed
 from trackweave.association.simulation.occlusion import sightings
 from trackweave.association.simulation.scene import Scene
-from trackweave.association.simulation.sequence import SimulatedSequence
+from trackweave.association.simulation.sequence import SimulatedSequence, sequence_of
 from trackweave.errors import SettingError
-from trackweave.formats.motchallenge import GroundTruth
 
 Known = TypeVar("Known", Actors, CameraPath)
 AHEAD_SECONDS = 4.0
@@ -45,7 +44,19 @@ def simulate(settings: CrowdSettings, seed: int) -> SimulatedSequence:
     scene = view(settings, _at(actors, times * settings.fps), _at(path, times * settings.fps), float(times[-1]))
     found = detect(scene, settings.detector, eye)
     embedding = None if settings.embedding is None else embed(scene, found, settings.embedding, extra)
-    return _sequence(settings, seed, scene, found, frames, times, embedding, _told(settings, scene, extra))
+    return sequence_of(
+        scene,
+        found,
+        settings=settings,
+        seed=seed,
+        name=f"{settings.motion.kind}-{seed:08d}",
+        fps=settings.fps,
+        frames=frames,
+        times=times,
+        camera=_told(settings, scene, extra),
+        embedding=embedding,
+        clips=settings.clips,
+    )
 
 
 def view(settings: CrowdSettings, actors: Actors, path: CameraPath, seconds: float) -> Scene:
@@ -117,50 +128,3 @@ def _told(settings: CrowdSettings, scene: Scene, rng: np.random.Generator) -> ND
     error[np.abs(scene.camera - np.eye(2, 3)).max(axis=(1, 2)) == 0] = 0  # of a picture that stands it is known
     told[:, :, 2] += error
     return told
-
-
-def _sequence(
-    settings: CrowdSettings,
-    seed: int,
-    scene: Scene,
-    found: Reports,
-    frames: NDArray[np.int64],
-    times: NDArray[np.float64],
-    embedding: NDArray[np.float32] | None,
-    camera: NDArray[np.float64] | None,
-) -> SimulatedSequence:
-    row, column = np.nonzero(scene.there)
-    truth = GroundTruth(
-        frames[row],
-        scene.track_id[column],
-        scene.boxes[row, column].astype(np.float32),
-        np.ones(len(row), np.bool_),
-        scene.class_id[column],
-        scene.seen.visible[row, column],
-    )
-    boxes = found.boxes
-    if settings.clips:
-        high, wide = scene.size
-        boxes = np.clip(boxes, 0, np.array([wide, high, wide, high], np.float64))
-    boxes32 = boxes.astype(np.float32)
-    flat = (boxes32[:, 2:] <= boxes32[:, :2]).any(axis=1)
-    owner = np.where(found.owner >= 0, scene.track_id[np.maximum(found.owner, 0)] if len(scene.track_id) else -1, -1)
-    kept = ~flat
-    return SimulatedSequence(
-        f"{settings.motion.kind}-{seed:08d}",
-        settings,
-        seed,
-        scene.size,
-        settings.fps,
-        frames,
-        times,
-        camera,
-        frames[found.frame][kept],
-        boxes32[kept],
-        found.score.astype(np.float32)[kept],
-        found.class_id[kept],
-        found.visible.astype(np.float32)[kept],
-        None if embedding is None else embedding[kept],
-        owner.astype(np.int64)[kept],
-        truth,
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,18 @@ def load_checkpoint(path: Path | str, device: str | torch.device = "cpu") -> Che
         reason = " ".join(str(error).split())[:160]
         raise ArtifactError(f"{path}: the weights do not fit the shape that it tells: {reason}") from None
     return found
+
+
+def default_checkpoint() -> Path:
+    """The checkpoint of the model that comes with the package, for trainings that begin with it.
+
+    Raises:
+        ArtifactError: it is missing.
+    """
+    path = Path(str(files("trackweave.association") / "weights" / "default.pt"))
+    if not path.is_file():
+        raise ArtifactError(f"{path}: the package's own checkpoint is missing: install trackweave again")
+    return path
 
 
 def check_header(header: dict[str, Any], where: object) -> None:

@@ -1,12 +1,14 @@
 """`train`: from a store of frames to a checkpoint and its report.
 
-A training leaves `best.pt` (the best epoch by validation loss, a copy of its own), `last.pt` (to resume from),
+The model is the running mean of the weights (Polyak and Juditsky, SIAM J. Control Optim. 30, 1992). A training leaves
+`best.pt` (the best epoch by validation loss, a copy of its own), `last.pt` (to resume from),
 `history.json` and `report.html` in its folder. Every epoch draws its chance from the seed and its own number, so a
 training that was interrupted and resumed ends with the same weights as one that was not.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
@@ -30,6 +32,8 @@ from trackweave.errors import ArtifactError, SettingError, TrackweaveError
 from trackweave.storage.files import write_json
 
 BEST, LAST, HISTORY, NAN = "best.pt", "last.pt", "history.json", "nan_batch.json"
+MEAN_WARMUP = 10
+"""Steps after which the mean of the weights begins to reach back as far as it is asked to."""
 Told = Callable[[int, dict[str, Any]], None]
 """Is told of every epoch that ends."""
 Stepped = Callable[[int, int], None]
@@ -92,7 +96,8 @@ def train(
 
     Raises:
         ArtifactError: too little data, or nothing to resume.
-        SettingError: no such device, or other settings than those of the training that is resumed.
+        SettingError: no such device, a beginning of another shape, or other settings than those of the training that is
+            resumed.
         TrackweaveError: the loss is not a number; the batch's frames are in `nan_batch.json`.
     """
     how = settings or TrainSettings()
@@ -154,8 +159,11 @@ class _Run:
         )
         self.model = Associator(shape)
         if start_from is not None:
+            if start_from.shape != shape:
+                raise SettingError(f"the model to begin with has another shape: {start_from.shape}, not {shape}")
             self.model.load_state_dict(start_from.state_dict())
         self.model.to(self.device)
+        self.mean = copy.deepcopy(self.model)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=how.lr, weight_decay=how.weight_decay, fused=True
         )
@@ -174,7 +182,7 @@ class _Run:
             if stepped is not None:
                 stepped(number + 1, len(batches))
         self.epoch += 1
-        measures = measure(self.model, self.store, self.held)
+        measures = measure(self.mean, self.store, self.held)
         seconds = time.perf_counter() - started
         self.epochs.append(
             {
@@ -214,7 +222,15 @@ class _Run:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.how.clip)
         self.optimizer.step()
         self.step += 1
+        self._follow()
         return value
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Moves the mean weights towards the newest: they err less than any of those that they are the mean of."""
+        kept = min(self.how.average, self.step / (self.step + MEAN_WARMUP))
+        for mean, newest in zip(self.mean.parameters(), self.model.parameters(), strict=True):
+            mean.lerp_(newest, 1 - kept)
 
     def _stop_at_nan(self, frames: NDArray[np.int64]) -> None:
         store = self.store
@@ -241,6 +257,7 @@ class _Run:
         state: dict[str, Any] | None = None
         if progress:
             state = {
+                "newest": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "epoch": self.epoch,
                 "step": self.step,
@@ -248,7 +265,7 @@ class _Run:
                 "best_loss": self.best_loss,
                 "epochs": self.epochs,
             }
-        return Checkpoint(self.model, measures.threshold, facts, state)
+        return Checkpoint(self.mean, measures.threshold, facts, state)
 
     def resume(self) -> None:
         """Takes up the state of `last.pt`."""
@@ -268,7 +285,8 @@ class _Run:
         ]
         if changed:
             raise SettingError(f"{path}: was trained with other settings ({', '.join(changed)}); choose another folder")
-        self.model.load_state_dict(found.model.state_dict())
+        self.mean.load_state_dict(found.model.state_dict())
+        self.model.load_state_dict(found.progress.get("newest", found.model.state_dict()))
         self.optimizer.load_state_dict(found.progress["optimizer"])
         self.epoch, self.step = int(found.progress["epoch"]), int(found.progress["step"])
         self.waited, self.best_loss = int(found.progress["waited"]), float(found.progress["best_loss"])

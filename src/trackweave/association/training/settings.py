@@ -38,6 +38,12 @@ class TrainSettings(BaseModel):
     lr: float = Field(default=2e-3, gt=0, description="Largest learning rate; it falls along a cosine.")
     weight_decay: float = Field(default=1e-4, ge=0, description="Of AdamW.")
     warmup: int = Field(default=100, ge=0, description="Steps until the learning rate is at its largest.")
+    average: float = Field(
+        default=0.999,
+        ge=0,
+        lt=1,
+        description="What a step keeps of the mean of the weights, which is the model.",
+    )
     clip: float = Field(default=1.0, gt=0, description="Largest norm of a step's gradient.")
     val_split: float = Field(default=0.2, gt=0, lt=1, description="Share of videos that are kept for validation.")
     seed: int = Field(default=0, ge=0, description="Of everything that is random.")

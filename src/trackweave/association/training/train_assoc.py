@@ -2,7 +2,8 @@
 
     python -m trackweave.association.training.train_assoc --data DIR [DIR …] --inspect [--json] [--picture FILE.svg]
     python -m trackweave.association.training.train_assoc --data DIR [DIR …] --output TRAINING
-        [--epochs 20] [--batch-size 32] [--lr 0.002] [--val-split 0.2] [--device auto] [--seed 0] [--resume] …
+        [--epochs 20] [--batch-size 32] [--lr 0.002] [--val-split 0.2] [--device auto] [--seed 0] [--resume]
+        [--start CHECKPOINT|default] …
 
 Exit codes: 0 done (inspection: usable), 1 something is not, 2 bad usage. Inspection needs no torch.
 """
@@ -23,6 +24,12 @@ from trackweave.association.inspection import inspect_samples
 from trackweave.association.inspection_text import render_text
 from trackweave.association.training.settings import AugmentSettings, TrainSettings
 from trackweave.errors import MissingExtraError, SettingError, TrackweaveError
+
+DEFAULT = "default"
+LATER_RATE = 5e-4
+"""Largest learning rate of a training that begins with a model, where nobody says."""
+SHAPE = ("width", "layers", "use_history", "use_pairs", "use_unmatched")
+"""Settings that a model to begin with brings along."""
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str = "train_assoc") -> int:
@@ -52,15 +59,15 @@ def run_training(data: Sequence[Path], output: Path, options: dict[str, Any]) ->
         data: folders of samples, or one `.npz` cache.
         output: folder of the training.
         options: values of `TrainSettings`, `AugmentSettings` (`augment_NAME`) and `DataSettings` by name, None = not
-            given; `resume`, `cache`, `no_augment`.
+            given; `resume`, `start`, `cache`, `no_augment`.
 
     Raises:
         MissingExtraError: torch is missing.
         TrackweaveError: as `load_samples` and `train`.
     """
     how, which = _settings(options)
-    store = _store(data, which, options.get("cache"))
     try:
+        from trackweave.association.training.checkpoint import default_checkpoint, load_checkpoint
         from trackweave.association.training.loop import train
     except ModuleNotFoundError as error:
         if error.name != "torch":
@@ -68,8 +75,23 @@ def run_training(data: Sequence[Path], output: Path, options: dict[str, Any]) ->
         raise MissingExtraError("torch", "train") from None
     from trackweave.association.training.progress import TrainingDisplay
 
+    start, begin = options.get("start"), None
+    if start is not None:
+        begin = load_checkpoint(default_checkpoint() if str(start) == DEFAULT else start).model
+        kept = {name: getattr(begin.shape, name) for name in SHAPE if options.get(name) is None}
+        rate = {"lr": LATER_RATE} if options.get("lr") is None else {}
+        how = how.model_copy(update={**kept, **rate})
+    store = _store(data, which, options.get("cache"))
     with TrainingDisplay(how.epochs) as display:
-        found = train(store, output, how, resume=bool(options.get("resume")), told=display.epoch, stepped=display.step)
+        found = train(
+            store,
+            output,
+            how,
+            resume=bool(options.get("resume")),
+            start_from=begin,
+            told=display.epoch,
+            stepped=display.step,
+        )
     measures = found.measures
     return (
         f"{len(store)} frames of {len(store.sequences)} videos, {len(found.epochs)} epochs; on held-out videos "
@@ -113,6 +135,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the training")
     parser.add_argument("--resume", action="store_true", help="go on where the training in --output was interrupted")
+    parser.add_argument(
+        "--start",
+        type=Path,
+        metavar="CHECKPOINT",
+        help=f"a model to begin with, or `{DEFAULT}`: the one of the package; --lr is then {LATER_RATE:g} unless given",
+    )
     parser.add_argument(
         "--cache", type=Path, metavar="FILE.npz", help="keep what was read there, for the next training"
     )
