@@ -68,7 +68,7 @@ bench-accuracy: $(STAMP)
 bench-switches: $(STAMP)
 	$(BIN)/python benchmarks/switches.py --data $(MOT) $(if $(SIMULATED),--simulated $(SIMULATED))
 
-# Trains the model of association that comes with the package, on simulated crowds alone: about half an hour on two cores.
+# Trains the model of association that comes with the package, on simulated crowds alone: under an hour on two cores.
 train-default: $(STAMP)
 	$(BIN)/python benchmarks/train_default.py --output runs/train-default --ship
 

@@ -1,14 +1,14 @@
 """Trains the model of association that comes with the package, on simulated crowds alone.
 
     python benchmarks/train_default.py --output DIR [--frames 15000 30000 45000 60000 90000] [--epochs 5 4 4 4 4]
-        [--seed 0] [--processes 2] [--ship]
+        [--stream 22] [--seed 0] [--processes 2] [--ship]
 
-A round per number of frames, after Ross et al., "DAgger" (AISTATS 2011): the first model learns from what the tracker
-meets by its classical cost inside the wide gates of the preset `learned`, the next ones from what it meets with the
-model before in the loop, its mistakes included, and from the rounds before but the first. Much fresh video and few
-epochs: a model that sees frames more often learns them by heart. In a share of the videos detections have embeddings,
-of many qualities. Nothing is read but the simulator's settings. `--ship` puts the result into the package, its report
-beside it.
+First a round per number of frames, after Ross et al., "DAgger" (AISTATS 2011): the first model learns from what the
+tracker meets by its classical cost inside the wide gates of the preset `learned`, the next ones from what it meets with
+the model before in the loop, its mistakes included, and from the rounds before but the first. Then `--stream` rounds of
+40,000 frames, each learned from in its own round alone. Much fresh video and few epochs: a model that sees frames more
+often learns them by heart. In a share of the videos detections have embeddings, of many qualities. Nothing is read but
+the simulator's settings. `--ship` puts the result into the package: an exported model, a checkpoint, a report.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from trackweave.association.dataset import SceneStore, Shown, join_stores, store
 from trackweave.association.scorer import LearnedScorer
 from trackweave.association.simulation.embeddings import EmbeddingSettings
 from trackweave.association.simulation.regimes import MIXED
+from trackweave.association.simulation.sequence import SimulatedSequence
+from trackweave.association.training.loop import BEST
 from trackweave.association.training.settings import TrainSettings
 from trackweave.boxes.convert import box_iou
 from trackweave.detectors.visibility import VisibilityEstimator
@@ -42,7 +45,7 @@ from trackweave.structures.detections import Detections
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the sibling is found when this is started as a file
 
-from benchmarks.training_rounds import MODEL, THRESHOLD, Watcher, train_in_rounds
+from benchmarks.training_rounds import MODEL, THRESHOLD, Watcher, train_in_rounds, train_on_stream
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "src" / "trackweave" / "association" / "weights"
 SUPPRESSED_SHARE = 0.4
@@ -52,6 +55,8 @@ EMBEDDED_SHARE = 0.3
 """Of the videos, whose detections have embeddings."""
 FRAMES, EPOCHS = (15_000, 30_000, 45_000, 60_000, 90_000), (5, 4, 4, 4, 4)
 """By round."""
+STREAM, STREAM_FRAMES, STREAM_SEED = 22, 40_000, 1000
+"""Rounds of the stream, frames of each, and what is added to its seed."""
 PART = 20
 """Videos that a process makes at a time."""
 
@@ -83,30 +88,37 @@ def appearance(rng: np.random.Generator) -> EmbeddingSettings | None:
     )
 
 
+def states_of(
+    sequence: SimulatedSequence, scorer: LearnedScorer | None, lost: float, rng: np.random.Generator
+) -> Iterator[Shown]:
+    """What the tracker meets in a sequence, of whose overlapping detections a share is lost."""
+    eyes = VisibilityEstimator("occlusion", min_occluder_score=0.1)
+    watcher = Watcher()
+    if scorer is not None:
+        scorer.reset()
+    tracker = ByteTracker(
+        preset("learned", appearance_memory=True),
+        frame_rate=sequence.fps,
+        size=sequence.size,
+        scorer=scorer,
+        observer=watcher,
+    )
+    for frame, moment, camera, every in sequence:
+        detections = suppressed(every, lost, rng)
+        seen = eyes.estimate(detections, size=sequence.size).visibility
+        tracker.update(FrameContext(frame, moment, camera), replace(detections, visibility=seen))
+    for state in watcher.states:
+        yield sequence.name, state, state.detections.data[GT_COLUMN]
+
+
 def simulated_states(numbers: Sequence[int], seed: int, regime: str, model: Path | None) -> Iterator[Shown]:
     """What the tracker meets in some videos."""
     scorer = None if model is None else LearnedScorer(model, threshold=THRESHOLD)
     for number in numbers:
         sequence = crowd(number, seed=seed, regime=regime, looks=appearance)
-        eyes = VisibilityEstimator("occlusion", min_occluder_score=0.1)
-        watcher = Watcher()
-        if scorer is not None:
-            scorer.reset()
-        tracker = ByteTracker(
-            preset("learned", appearance_memory=True),
-            frame_rate=sequence.fps,
-            size=sequence.size,
-            scorer=scorer,
-            observer=watcher,
-        )
         rng = np.random.default_rng([seed, len(sequence), sequence.seed])
         lost = float(rng.uniform(0.2, 0.7)) if rng.random() < SUPPRESSED_SHARE else 0.0
-        for frame, moment, camera, every in sequence:
-            detections = suppressed(every, lost, rng)
-            seen = eyes.estimate(detections, size=sequence.size).visibility
-            tracker.update(FrameContext(frame, moment, camera), replace(detections, visibility=seen))
-        for state in watcher.states:
-            yield sequence.name, state, state.detections.data[GT_COLUMN]
+        yield from states_of(sequence, scorer, lost, rng)
 
 
 def part(numbers: Sequence[int], seed: int, regime: str, model: Path | None) -> SceneStore:
@@ -124,7 +136,7 @@ def gather(frames: int, seed: int, regime: str, model: Path | None, processes: i
     """So many frames of simulated video."""
     videos = list(range(max(2, frames // SEQUENCE_FRAMES)))
     parts = [videos[begin : begin + PART] for begin in range(0, len(videos), PART)]
-    with ProcessPoolExecutor(processes) as pool:
+    with ProcessPoolExecutor(processes, get_context("forkserver")) as pool:  # a fork would copy the training's threads
         return join_stores(list(pool.map(partial(part, seed=seed, regime=regime, model=model), parts)))
 
 
@@ -137,6 +149,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--frames", type=int, nargs="+", default=FRAMES, help="of video, by round")
     parser.add_argument("--epochs", type=int, nargs="+", default=EPOCHS, help="by round")
+    parser.add_argument("--stream", type=int, default=STREAM, metavar="ROUNDS", help="of fresh video after that")
     parser.add_argument("--regime", default=MIXED)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2, help="that simulate")
@@ -149,14 +162,22 @@ def main() -> None:
     def meet(number: int, model: Path | None) -> SceneStore:
         return gather(given.frames[number], given.seed + number, given.regime, model, given.processes)
 
+    def meet_fresh(number: int, model: Path) -> SceneStore:
+        return gather(STREAM_FRAMES, given.seed + STREAM_SEED + number, given.regime, model, 1)
+
+    plain = TrainSettings(seed=given.seed, val_split=0.08, average=0)
     found = train_in_rounds(
-        meet, given.output, [TrainSettings(epochs=epochs, seed=given.seed, val_split=0.08) for epochs in given.epochs]
+        meet, given.output, [plain.model_copy(update={"epochs": epochs}) for epochs in given.epochs]
     )
+    if given.stream:
+        how = TrainSettings(epochs=2, lr=1.5e-3, weight_decay=1e-3, warmup=200, average=0.9995, seed=given.seed)
+        found = train_on_stream(meet_fresh, given.output / "stream", found / BEST, rounds=given.stream, how=how)
     model = found / MODEL
     print(f"{model}: {model.stat().st_size / 1e3:.0f} kB after {(time.perf_counter() - started) / 60:.1f} minutes")
     if given.ship:
         WEIGHTS.mkdir(exist_ok=True)
         shutil.copyfile(model, WEIGHTS / "default.onnx")
+        shutil.copyfile(found / BEST, WEIGHTS / "default.pt")
         shutil.copyfile(found / "report.html", WEIGHTS / "default-report.html")
 
 

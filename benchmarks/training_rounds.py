@@ -3,19 +3,26 @@ AISTATS 2011). The right answers come from true identities, the situations from 
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from trackweave.association.dataset import SceneStore, join_stores
+from trackweave.association.dataset import SceneStore, iterate_batches, join_stores
 from trackweave.association.models.associator import Associator
-from trackweave.association.training.checkpoint import load_checkpoint
+from trackweave.association.training.batches import make_batch
+from trackweave.association.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from trackweave.association.training.export import export
-from trackweave.association.training.loop import BEST, train
+from trackweave.association.training.loop import BEST, Learner, train
+from trackweave.association.training.measures import measure
 from trackweave.association.training.mining import hard_frames
+from trackweave.association.training.report import write_report
 from trackweave.association.training.settings import TrainSettings
 from trackweave.structures.assignment import AssignmentState
 
@@ -25,6 +32,11 @@ THRESHOLD = 0.4
 EASY_SHARE = 0.2
 LATER_RATE = 1.5e-3
 """Learning rate of a round that begins with the model of another one."""
+
+LEAST_RATE = 0.05
+"""Share of the learning rate that is left at the end of a stream."""
+JUDGED = 7
+"""One frame of so many is looked at to measure a model."""
 
 
 class Watcher:
@@ -92,3 +104,85 @@ def train_in_rounds(
             export(best, folder / MODEL)
         net, model = load_checkpoint(folder / BEST).model, folder / MODEL
     return folder
+
+
+def train_on_stream(
+    meet: Callable[[int, Path], SceneStore],
+    output: Path,
+    start: Path,
+    *,
+    rounds: int,
+    how: TrainSettings,
+    validation: SceneStore | None = None,
+) -> Path:
+    """Trains in many small rounds of which each frame is learned from in one alone; one model goes through all.
+
+    While a round is learned from, the frames of the next one are met with the model of the round before. The learning
+    rate falls along one cosine over all rounds. Finished rounds are not taken up: it begins anew.
+
+    Args:
+        meet: what the tracker meets in a round, by its number from 0 and the exported model in the loop.
+        output: folder that gets `best.pt` and `model.onnx` of the last round.
+        start: the checkpoint to begin with.
+        rounds: how many.
+        how: settings; `epochs` are those of each round.
+        validation: frames by which the threshold is calibrated; None: those of the last round, which were learned from.
+
+    Returns:
+        The folder.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    learner = Learner(load_checkpoint(start).model, how)
+    model = export(start, output / MODEL)
+    epochs: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(1) as behind:
+        coming = behind.submit(meet, 0, model)
+        for number in range(rounds):
+            store = coming.result()
+            if number + 1 < rounds:
+                coming = behind.submit(meet, number + 1, model)
+            loss, learned = _one_round(learner, store, how, number, rounds)
+            judged = store if validation is None else validation
+            measures = measure(learner.mean, judged, np.arange(0, len(judged), JUDGED))
+            epochs.append(
+                {
+                    "epoch": number + 1,
+                    "loss": loss,
+                    "val_loss": measures.loss,
+                    "precision": measures.precision,
+                    "recall": measures.recall,
+                }
+            )
+            facts = {
+                **store.facts,
+                "epoch": number + 1,
+                "measures": json.loads(json.dumps(measures.to_json())),
+                "settings": how.model_dump(mode="json"),
+                "parameters": sum(part.numel() for part in learner.mean.parameters()),
+            }
+            found = Checkpoint(learner.mean, measures.threshold, facts, None)
+            save_checkpoint(output / BEST, found)
+            model = export(found, output / MODEL)
+            print(
+                f"round {number + 1}: {learned} of {len(store)} frames, loss {loss:.4f}, then {measures.loss:.4f}, "
+                f"threshold {measures.threshold}",
+                flush=True,
+            )
+    write_report(output / "report.html", found, measures, epochs)
+    return output
+
+
+def _one_round(learner: Learner, store: SceneStore, how: TrainSettings, number: int, rounds: int) -> tuple[float, int]:
+    """Learns from a round's frames; mean loss, and how many frames were worth it."""
+    rng = np.random.default_rng([how.seed, number])
+    hard = hard_frames(learner.mean, store, easy_share=EASY_SHARE, rng=rng)
+    learner.model.train()
+    losses = []
+    for epoch in range(how.epochs):
+        batches = list(iterate_batches(hard, store.sizes(), how.batch_size, rng))
+        for place, frames in enumerate(batches):
+            done = (number + (epoch + place / len(batches)) / how.epochs) / rounds
+            batch, _ = make_batch(store, frames, torch.device("cpu"), how.augment, rng)
+            fallen = LEAST_RATE + (1 - LEAST_RATE) * (1 + math.cos(math.pi * done)) / 2
+            losses.append(learner.learn(batch, how.lr * fallen))
+    return float(np.mean(losses)), len(hard)

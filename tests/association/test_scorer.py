@@ -11,12 +11,21 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 
 from tests.association.worlds import make_state
 from trackweave.association.history import TrackHistory
 from trackweave.association.inputs import INPUT_VERSION
 from trackweave.association.scene import scene_of
-from trackweave.association.scorer import HEADER, KEEP_ODDS, SCALE, WORST, LearnedScorer, default_weights
+from trackweave.association.scorer import (
+    FOUNDING_SCORE,
+    HEADER,
+    KEEP_ODDS,
+    SCALE,
+    WORST,
+    LearnedScorer,
+    default_weights,
+)
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
 from trackweave.mot.settings import preset
 from trackweave.mot.tracker import ByteTracker
@@ -169,18 +178,48 @@ def test_a_frame_is_judged_fast_enough() -> None:
 
 def test_a_track_just_seen_is_kept_on_more_readily_than_a_lost_one_is_taken_back() -> None:
     """The same pair costs more when its track was lost, by `KEEP_ODDS` in units of the gain."""
-    scorer = LearnedScorer()
+    scorer, sure = LearnedScorer(), {"score": np.full(4, 0.9)}
     scorer.observe(make_state(1, width=None))
-    seen = make_state(2, width=None, track_gap=np.array([1, 1, 2]))
+    seen = make_state(2, width=None, track_gap=np.array([1, 1, 2]), det=dict(sure))
     cost = scorer.cost(seen)
     scorer.reset()
     scorer.observe(make_state(1, width=None))
-    again = scorer.cost(make_state(2, width=None, track_gap=np.array([1, 1, 1])))
+    again = scorer.cost(make_state(2, width=None, track_gap=np.array([1, 1, 1]), det=dict(sure)))
     step = np.log(KEEP_ODDS) / SCALE
     np.testing.assert_allclose(cost[:2], again[:2], atol=1e-6)
     inside = (cost[2] > 0) & (cost[2] < WORST) & (again[2] > 0)
     assert inside.any()
     np.testing.assert_allclose(cost[2][inside], again[2][inside] + step, atol=1e-5)
+
+
+def test_a_lost_track_is_given_a_doubtful_detection_only_when_the_model_is_surer() -> None:
+    """The threshold moves, on top of what the model makes of the score; it does not for a track that was just seen."""
+    scorer = LearnedScorer()
+    gains = np.array([[1.0, 1.0], [1.0, 1.0]], np.float32)
+
+    class Fixed:
+        def get_inputs(self) -> list[object]:
+            return []
+
+        def run(self, names: list[str], feed: dict[str, object]) -> list[NDArray[np.float32]]:
+            return [gains.ravel()]
+
+    scorer._session = Fixed()
+    boxes = [[10, 10, 50, 90], [100, 10, 140, 90]]
+    state = make_state(
+        0,
+        tracks=2,
+        detections=2,
+        width=None,
+        track_gap=np.array([1, 9]),
+        allowed=np.ones((2, 2), np.bool_),
+        det={"xyxy": boxes, "score": [FOUNDING_SCORE + 0.01, FOUNDING_SCORE - 0.01]},
+    )
+    cost = scorer.cost(state)
+    step = np.log(KEEP_ODDS) / SCALE
+    (sure_kept, low_kept), (sure_lost, low_lost) = cost.tolist()
+    assert sure_kept == low_kept
+    np.testing.assert_allclose([sure_lost - sure_kept, low_lost - sure_lost], [step, step], atol=1e-5)
 
 
 def test_two_tracks_that_claim_one_detection_do_not_make_a_third_begin() -> None:

@@ -31,6 +31,9 @@ SCALE = 24.0
 KEEP_ODDS = 5.0
 """A track that was matched on the frame before is kept on at odds so many times smaller than a lost one is taken back.
 To leave it out begins a second track of the same object beside it; to take back the wrong one joins two objects."""
+FOUNDING_SCORE = 0.5
+"""A detection below this score begins no track when it is left alone, so there is no second track to be feared: a lost
+track is given it only at odds `KEEP_ODDS` times larger. Among boxes that a detector doubts false ones abound."""
 WORST = 2.0
 """Largest cost: a pair that is sure to be wrong; 1 is the price of no match."""
 DEFAULT = "default"
@@ -61,7 +64,8 @@ class LearnedScorer:
         size: `(H, W)` of frames whose states do not tell.
         embed_dim: the width of embeddings that is expected; None: whatever the model was trained with.
         threshold: probability from which a lost track is taken back rather than left alone; None = the model's own.
-            Tracks that were matched on the frame before have a lower one, see `KEEP_ODDS`.
+            Tracks that were matched on the frame before have a lower one, see `KEEP_ODDS`, and doubtful detections a
+            higher one, see `FOUNDING_SCORE`.
 
     Raises:
         ArtifactError: not a model of association, or damaged.
@@ -107,9 +111,12 @@ class LearnedScorer:
             return cost
         given = model_inputs(scene)
         (gain,) = self._session.run([OUTPUT], {name: getattr(given, name) for name in input_names(self._session)})
-        kept_on = state.track_gap <= self._history.frames
-        least = np.log(self.threshold / (1 - self.threshold)) - np.log(KEEP_ODDS) * kept_on
-        cost[scene.pairs[:, 0], scene.pairs[:, 1]] = np.clip(1 - (gain - least[scene.pairs[:, 0]]) / SCALE, 0, WORST)
+        tracks, detections = scene.pairs.T
+        kept_on = (state.track_gap <= self._history.frames)[tracks]
+        doubtful = scene.det_scores[detections] < FOUNDING_SCORE
+        harder = np.where(kept_on, -1.0, doubtful)
+        least = np.log(self.threshold / (1 - self.threshold)) + np.log(KEEP_ODDS) * harder
+        cost[tracks, detections] = np.clip(1 - (gain - least) / SCALE, 0, WORST)
         return cost
 
     def observe(self, state: AssignmentState) -> None:

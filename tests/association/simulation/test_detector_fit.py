@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from trackweave.association.simulation.crowd import CrowdSettings
 from trackweave.association.simulation.detector_fit import fit_detector, fit_sequence
 from trackweave.association.simulation.detector_noise import DETECTORS, DetectorNoise
 from trackweave.association.simulation.mot_folder import write_mot_folder
@@ -53,6 +54,7 @@ def test_numbers_come_back(detector: str, regime: str) -> None:
 @pytest.mark.parametrize(("detector", "regime"), [("strong", "dance"), ("weak", "street")])
 def test_a_fit_sees_the_same_scene_alike(detector: str, regime: str) -> None:
     one = made_by(detector, regime)
+    assert isinstance(one.settings, CrowdSettings)
     other = simulate(one.settings.model_copy(update={"detector": fitted(one)}), 3)
     assert np.array_equal(one.truth.xyxy, other.truth.xyxy)
     assert len(other.frame) == pytest.approx(len(one.frame), rel=0.08)

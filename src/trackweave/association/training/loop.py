@@ -1,7 +1,6 @@
 """`train`: from a store of frames to a checkpoint and its report.
 
-The model is the running mean of the weights (Polyak and Juditsky, SIAM J. Control Optim. 30, 1992). A training leaves
-`best.pt` (the best epoch by validation loss, a copy of its own), `last.pt` (to resume from),
+A training leaves `best.pt` (the best epoch by validation loss, a copy of its own), `last.pt` (to resume from),
 `history.json` and `report.html` in its folder. Every epoch draws its chance from the seed and its own number, so a
 training that was interrupted and resumed ends with the same weights as one that was not.
 """
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from trackweave.association.dataset import SceneStore, check_enough, iterate_batches
 from trackweave.association.models.associator import Associator, AssociatorShape
-from trackweave.association.training.batches import make_batch
+from trackweave.association.training.batches import Batch, make_batch
 from trackweave.association.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from trackweave.association.training.loss import association_loss
 from trackweave.association.training.measures import Measures, measure
@@ -128,6 +127,43 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+class Learner:
+    """A model that learns from one batch after another, and the running mean of its weights.
+
+    Attributes:
+        model: the newest weights.
+        mean: their mean, which is what a training gives: it errs less than any of those that it is the mean of (Polyak
+            and Juditsky, SIAM J. Control Optim. 30, 1992).
+        optimizer: AdamW.
+        steps: taken so far.
+    """
+
+    def __init__(self, model: Associator, how: TrainSettings) -> None:
+        self.model, self.mean = model, copy.deepcopy(model)
+        self.how = how
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=how.lr, weight_decay=how.weight_decay, fused=True)
+        self.steps = 0
+
+    def learn(self, batch: Batch, rate: float) -> float:
+        """Takes one step; `rate` is the learning rate after the warm-up. Returns the loss; no step when it is none."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (self.steps + 1) / max(1, self.how.warmup))
+        loss = association_loss(self.model(*batch.inputs), batch)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            return value
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.how.clip)
+        self.optimizer.step()
+        self.steps += 1
+        kept = min(self.how.average, self.steps / (self.steps + MEAN_WARMUP))
+        with torch.no_grad():
+            for mean, newest in zip(self.mean.parameters(), self.model.parameters(), strict=True):
+                mean.lerp_(newest, 1 - kept)
+        return value
+
+
 class _Run:
     """A training under way."""
 
@@ -157,17 +193,13 @@ class _Run:
             use_pairs=how.use_pairs,
             use_unmatched=how.use_unmatched,
         )
-        self.model = Associator(shape)
+        model = Associator(shape)
         if start_from is not None:
             if start_from.shape != shape:
                 raise SettingError(f"the model to begin with has another shape: {start_from.shape}, not {shape}")
-            self.model.load_state_dict(start_from.state_dict())
-        self.model.to(self.device)
-        self.mean = copy.deepcopy(self.model)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=how.lr, weight_decay=how.weight_decay, fused=True
-        )
-        self.epoch = self.step = self.waited = 0
+            model.load_state_dict(start_from.state_dict())
+        self.learner = Learner(model.to(self.device), how)
+        self.epoch = self.waited = 0
         self.best_loss = math.inf
         self.epochs: list[dict[str, Any]] = []
 
@@ -175,14 +207,14 @@ class _Run:
         started = time.perf_counter()
         rng = np.random.default_rng([self.how.seed, self.epoch])
         batches = list(iterate_batches(self.frames, self.store.sizes(), self.how.batch_size, rng))
-        self.model.train()
+        self.learner.model.train()
         losses = []
         for number, frames in enumerate(batches):
             losses.append(self._one_step(frames, rng, len(batches)))
             if stepped is not None:
                 stepped(number + 1, len(batches))
         self.epoch += 1
-        measures = measure(self.mean, self.store, self.held)
+        measures = measure(self.learner.mean, self.store, self.held)
         seconds = time.perf_counter() - started
         self.epochs.append(
             {
@@ -206,31 +238,14 @@ class _Run:
 
     def _rate(self, steps_per_epoch: int) -> float:
         total = max(1, self.how.epochs * steps_per_epoch)
-        rise = min(1.0, (self.step + 1) / max(1, self.how.warmup))
-        return self.how.lr * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / total)))
+        return self.how.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, self.learner.steps / total)))
 
     def _one_step(self, frames: NDArray[np.int64], rng: np.random.Generator, steps_per_epoch: int) -> float:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(steps_per_epoch)
         batch, _ = make_batch(self.store, frames, self.device, self.how.augment, rng)
-        loss = association_loss(self.model(*batch.inputs), batch)
-        value = float(loss.detach())
+        value = self.learner.learn(batch, self._rate(steps_per_epoch))
         if not math.isfinite(value):
             self._stop_at_nan(frames)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.how.clip)
-        self.optimizer.step()
-        self.step += 1
-        self._follow()
         return value
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """Moves the mean weights towards the newest: they err less than any of those that they are the mean of."""
-        kept = min(self.how.average, self.step / (self.step + MEAN_WARMUP))
-        for mean, newest in zip(self.mean.parameters(), self.model.parameters(), strict=True):
-            mean.lerp_(newest, 1 - kept)
 
     def _stop_at_nan(self, frames: NDArray[np.int64]) -> None:
         store = self.store
@@ -252,20 +267,20 @@ class _Run:
             "epoch": self.epoch,
             "measures": json.loads(json.dumps(measures.to_json())),
             "settings": self.how.model_dump(mode="json"),
-            "parameters": sum(part.numel() for part in self.model.parameters()),
+            "parameters": sum(part.numel() for part in self.learner.mean.parameters()),
         }
         state: dict[str, Any] | None = None
         if progress:
             state = {
-                "newest": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "newest": self.learner.model.state_dict(),
+                "optimizer": self.learner.optimizer.state_dict(),
                 "epoch": self.epoch,
-                "step": self.step,
+                "step": self.learner.steps,
                 "waited": self.waited,
                 "best_loss": self.best_loss,
                 "epochs": self.epochs,
             }
-        return Checkpoint(self.mean, measures.threshold, facts, state)
+        return Checkpoint(self.learner.mean, measures.threshold, facts, state)
 
     def resume(self) -> None:
         """Takes up the state of `last.pt`."""
@@ -285,10 +300,11 @@ class _Run:
         ]
         if changed:
             raise SettingError(f"{path}: was trained with other settings ({', '.join(changed)}); choose another folder")
-        self.mean.load_state_dict(found.model.state_dict())
-        self.model.load_state_dict(found.progress.get("newest", found.model.state_dict()))
-        self.optimizer.load_state_dict(found.progress["optimizer"])
-        self.epoch, self.step = int(found.progress["epoch"]), int(found.progress["step"])
+        learner, mean = self.learner, found.model.state_dict()
+        learner.mean.load_state_dict(mean)
+        learner.model.load_state_dict(found.progress.get("newest", mean))
+        learner.optimizer.load_state_dict(found.progress["optimizer"])
+        self.epoch, learner.steps = int(found.progress["epoch"]), int(found.progress["step"])
         self.waited, self.best_loss = int(found.progress["waited"]), float(found.progress["best_loss"])
         self.epochs = list(found.progress["epochs"])
 

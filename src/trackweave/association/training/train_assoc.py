@@ -26,7 +26,7 @@ from trackweave.association.training.settings import AugmentSettings, TrainSetti
 from trackweave.errors import MissingExtraError, SettingError, TrackweaveError
 
 DEFAULT = "default"
-LATER_RATE = 5e-4
+LATER_RATE = 1.5e-3
 """Largest learning rate of a training that begins with a model, where nobody says."""
 SHAPE = ("width", "layers", "use_history", "use_pairs", "use_unmatched")
 """Settings that a model to begin with brings along."""
