@@ -102,7 +102,9 @@ def test_people_of_a_log_and_of_the_truth_are_put_together(tmp_path: Path) -> No
     for name, source in (("of-log", tmp_path / "log"), ("of-truth", tmp_path / "mot")):
         people = recorded_people([source])
         assert len(people) == 2
-        built = remix_samples(people, tmp_path / name, frames=100, scene_frames=60, embed_dim=1)
+        seen = tmp_path / f"{name}.png"
+        built = remix_samples(people, tmp_path / name, frames=100, scene_frames=60, embed_dim=1, picture=seen)
+        assert seen.stat().st_size > 1000
         assert sum(one.frames for one in built) >= 100
         assert sum(one.identified for one in built) > 0.5 * sum(one.detections for one in built)
         report = inspect_samples(tmp_path / name)

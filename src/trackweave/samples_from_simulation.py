@@ -130,8 +130,7 @@ def simulate_samples(
     """
     if directory is None and mot is None and picture is None:
         raise SettingError("nothing is asked for: give a folder for samples (-o), --mot or --picture")
-    if picture is not None and Path(picture).suffix.lower() != ".png":
-        raise SettingError(f"{picture}: pictures are PNG files, such as overview.png")
+    _check_picture(picture)
     how = tracker if isinstance(tracker, TrackerSettings) else preset(tracker)
     built: list[BuiltSamples] = []
     shown: list[SimulatedSequence] = []
@@ -204,6 +203,7 @@ def remix_samples(
     tracker: str | TrackerSettings = "learned",
     scorer: LearnedScorer | None = None,
     embed_dim: int = DEFAULT_EMBED_DIM,
+    picture: str | Path | None = None,
     progress: Progress | None = None,
 ) -> list[BuiltSamples]:
     """Tracks scenes that are put together from recorded people, and logs every frame with the true identities.
@@ -221,25 +221,38 @@ def remix_samples(
         scorer: judges pairs, so that samples hold what a tracker meets with it; None: the package's model, where the
             tracker leaves decisions to one.
         embed_dim: width of the logged embeddings; there are none.
+        picture: a PNG that shows the first scenes.
         progress: makes a progress display from a label and a number of steps.
 
     Raises:
         ArtifactError: samples cannot be written, or nobody is in the videos.
+        SettingError: the picture is not to be a PNG.
     """
+    _check_picture(picture)
     how = tracker if isinstance(tracker, TrackerSettings) else preset(tracker)
     judge = LearnedScorer() if scorer is None and how.scorer_decides else scorer
     built: list[BuiltSamples] = []
+    shown: list[SimulatedSequence] = []
     display = None if progress is None else progress("remixing", frames)
     done = 0
     while done < frames:
         scene = remix(people, len(built), seed=seed, frames=scene_frames, detector=detector)
         built.append(_logged(scene, Path(directory), how, embed_dim, judge))
+        if picture is not None and len(shown) < SHOWN:
+            shown.append(scene)
         done += len(scene)
         if display is not None:
             display.update(min(done, frames), done)
     if display is not None:
         display.close()
+    if picture is not None:
+        write_overview(Path(picture), shown)
     return built
+
+
+def _check_picture(picture: str | Path | None) -> None:
+    if picture is not None and Path(picture).suffix.lower() != ".png":
+        raise SettingError(f"{picture}: pictures are PNG files, such as overview.png")
 
 
 def _logged(

@@ -217,6 +217,7 @@ def remix(
     ] = None,
     detector: Annotated[str | None, typer.Option(metavar="PRESET|FILE.json", help=DETECTOR_HELP)] = None,
     scene_frames: Annotated[int, typer.Option(metavar="N", min=1, help="frames of one scene")] = 400,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="draw the first scenes")] = None,
     allow_blended: Annotated[
         bool, typer.Option("--allow-blended", help="take tracks that a learned scorer decided about, too")
     ] = False,
@@ -244,6 +245,7 @@ def remix(
         scene_frames=scene_frames,
         scorer=LearnedScorer(weights),
         embed_dim=DEFAULT_EMBED_DIM if log_embed_dim is None else log_embed_dim,
+        picture=picture,
         progress=lambda label, total: ProgressPrinter(total, label),
     )
     _tell(built, (), as_json=as_json)
