@@ -165,7 +165,7 @@ def main() -> None:
     def meet_fresh(number: int, model: Path) -> SceneStore:
         return gather(STREAM_FRAMES, given.seed + STREAM_SEED + number, given.regime, model, 1)
 
-    plain = TrainSettings(seed=given.seed, val_split=0.08, average=0)
+    plain = TrainSettings(seed=given.seed, val_split=0.08)
     found = train_in_rounds(
         meet, given.output, [plain.model_copy(update={"epochs": epochs}) for epochs in given.epochs]
     )

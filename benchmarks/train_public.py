@@ -1,8 +1,8 @@
 """Trains the model of association on the public training sequences, whole or without one of its parts.
 
     python benchmarks/train_public.py --data MOT_ROOT [--simulated DIR] --output DIR [--start CHECKPOINT.pt]
-        [--regimes dancetrack sportsmot …] [--sequences 50] [--epochs 4 4] [--forwards] [--hold dancetrack0065 …]
-        [--processes 2] [--without history|pairs|unmatched|augmentation|return]
+        [--regimes dancetrack sportsmot …] [--sequences 50] [--epochs 4 4] [--average 0.999] [--forwards]
+        [--hold dancetrack0065 …] [--processes 2] [--without history|pairs|unmatched|augmentation|return]
 
 MOT_ROOT and the simulated detections are those of `mot_sequences`. Round by round (`training_rounds`) the tracker runs
 over every training sequence, forwards and, unless `--forwards` is given, backwards, in the gates of the preset
@@ -73,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     parser.add_argument("--hold", nargs="+", default=["dancetrack0065", "dancetrack0077"])
     parser.add_argument("--epochs", type=int, nargs="+", default=[4, 4], help="by round")
     parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--average", type=float, default=0.0, help="what a step keeps of the mean of the weights")
     parser.add_argument("--without", choices=PARTS, help="for the ablation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1, help="that track")
@@ -99,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
             epochs=epochs,
             patience=epochs,
             lr=given.lr,
+            average=given.average,
             weight_decay=0.01,
             seed=given.seed,
             use_history=given.without != "history",

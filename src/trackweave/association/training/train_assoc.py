@@ -26,8 +26,8 @@ from trackweave.association.training.settings import AugmentSettings, TrainSetti
 from trackweave.errors import MissingExtraError, SettingError, TrackweaveError
 
 DEFAULT = "default"
-LATER_RATE = 1.5e-3
-"""Largest learning rate of a training that begins with a model, where nobody says."""
+LATER = {"lr": 1.5e-3, "average": 0.999}
+"""Settings of a training that begins with a model, where nobody says."""
 SHAPE = ("width", "layers", "use_history", "use_pairs", "use_unmatched")
 """Settings that a model to begin with brings along."""
 
@@ -79,8 +79,8 @@ def run_training(data: Sequence[Path], output: Path, options: dict[str, Any]) ->
     if start is not None:
         begin = load_checkpoint(default_checkpoint() if str(start) == DEFAULT else start).model
         kept = {name: getattr(begin.shape, name) for name in SHAPE if options.get(name) is None}
-        rate = {"lr": LATER_RATE} if options.get("lr") is None else {}
-        how = how.model_copy(update={**kept, **rate})
+        later = {name: value for name, value in LATER.items() if options.get(name) is None}
+        how = how.model_copy(update={**kept, **later})
     store = _store(data, which, options.get("cache"))
     with TrainingDisplay(how.epochs) as display:
         found = train(
@@ -139,7 +139,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--start",
         type=Path,
         metavar="CHECKPOINT",
-        help=f"a model to begin with, or `{DEFAULT}`: the one of the package; --lr is then {LATER_RATE:g} unless given",
+        help=f"a model to begin with, or `{DEFAULT}`: the one of the package; then "
+        + ", ".join(f"--{name} is {value:g}" for name, value in LATER.items())
+        + " unless given",
     )
     parser.add_argument(
         "--cache", type=Path, metavar="FILE.npz", help="keep what was read there, for the next training"
