@@ -10,8 +10,8 @@ MOT_ROOT and DIR are those of `mot_sequences`. A tracker is a preset with nothin
 `mot17`, TUD by `mot15`, KITTI by `kitti-simple`, class by class. MOT17's YOLOX is tracked over the whole sequence and
 scored on the second half.
 
-`--scorer learned` (the shipped model) or `learned=FILE` adds a row of the preset `learned` with it, with `--rank` one
-of each preset of `--tracker`, in whose gates it ranks; `iou` stands for the presets of `--tracker`.
+`--scorer learned` (the shipped model) or `learned=FILE[@THRESHOLD]` adds a row of the preset `learned` with it, with
+`--rank` one of each preset of `--tracker`, in whose gates it ranks; `iou` stands for the presets of `--tracker`.
 
 `--refine` adds a row per tracker with gaps of up to 20 frames filled afterwards.
 """
@@ -155,7 +155,8 @@ def row_name(tracker: str, scorer: str) -> str:
     kind, _, file = scorer.partition("=")
     if scorer == CLASSICAL:
         return tracker
-    named = f"{kind}, {Path(file).stem}" if file else kind
+    path, _, threshold = file.partition("@")
+    named = ", ".join([kind, *[Path(path).stem][: bool(path)], *[threshold][: bool(threshold)]])
     return named if tracker == LEARNED else f"{tracker} ranked by {named}"
 
 

@@ -74,15 +74,17 @@ def first_scored(regime: str, length: int) -> int:
 
 
 def scorer_named(text: str) -> AssociationScorer | None:
-    """`iou` is the tracker's own cost, `learned` the model that the package ships, `learned=FILE` another one."""
-    kind, _, file = text.partition("=")
+    """`iou` is the tracker's own cost, `learned` the model that the package ships, `learned=FILE` another one, and
+    `learned=FILE@0.6` that one with another threshold than its own."""
+    kind, _, named = text.partition("=")
+    file, _, threshold = named.partition("@")
     if text == "iou":
         return None
     if kind != "learned":
-        raise SystemExit(f"--scorer {text}: iou, learned or learned=FILE")
+        raise SystemExit(f"--scorer {text}: iou, learned or learned=FILE[@THRESHOLD]")
     from trackweave.association.scorer import LearnedScorer
 
-    return LearnedScorer(file or None)
+    return LearnedScorer(file or None, threshold=float(threshold) if threshold else None)
 
 
 def tracked_frames(

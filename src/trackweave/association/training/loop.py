@@ -133,13 +133,14 @@ class Learner:
     Attributes:
         model: the newest weights.
         mean: their mean, which is what a training gives: it errs less than any of those that it is the mean of (Polyak
-            and Juditsky, SIAM J. Control Optim. 30, 1992).
+            and Juditsky, SIAM J. Control Optim. 30, 1992). Without `how.average` the newest ones themselves.
         optimizer: AdamW.
         steps: taken so far.
     """
 
     def __init__(self, model: Associator, how: TrainSettings) -> None:
-        self.model, self.mean = model, copy.deepcopy(model)
+        self.model = model
+        self.mean = copy.deepcopy(model) if how.average else model
         self.how = how
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=how.lr, weight_decay=how.weight_decay, fused=True)
         self.steps = 0
@@ -157,10 +158,11 @@ class Learner:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.how.clip)
         self.optimizer.step()
         self.steps += 1
-        kept = min(self.how.average, self.steps / (self.steps + MEAN_WARMUP))
-        with torch.no_grad():
-            for mean, newest in zip(self.mean.parameters(), self.model.parameters(), strict=True):
-                mean.lerp_(newest, 1 - kept)
+        if self.how.average:
+            kept = min(self.how.average, self.steps / (self.steps + MEAN_WARMUP))
+            with torch.no_grad():
+                for mean, newest in zip(self.mean.parameters(), self.model.parameters(), strict=True):
+                    mean.lerp_(newest, 1 - kept)
         return value
 
 
