@@ -150,6 +150,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, nargs="+", default=FRAMES, help="of video, by round")
     parser.add_argument("--epochs", type=int, nargs="+", default=EPOCHS, help="by round")
     parser.add_argument("--stream", type=int, default=STREAM, metavar="ROUNDS", help="of fresh video after that")
+    parser.add_argument("--stream-frames", type=int, default=STREAM_FRAMES, help="of video, in each of them")
     parser.add_argument("--regime", default=MIXED)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2, help="that simulate")
@@ -163,7 +164,7 @@ def main() -> None:
         return gather(given.frames[number], given.seed + number, given.regime, model, given.processes)
 
     def meet_fresh(number: int, model: Path) -> SceneStore:
-        return gather(STREAM_FRAMES, given.seed + STREAM_SEED + number, given.regime, model, 1)
+        return gather(given.stream_frames, given.seed + STREAM_SEED + number, given.regime, model, 1)
 
     plain = TrainSettings(seed=given.seed, val_split=0.08)
     found = train_in_rounds(

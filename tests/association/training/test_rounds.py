@@ -6,11 +6,13 @@ from pathlib import Path
 
 import torch
 from benchmarks.train_default import gather
-from benchmarks.training_rounds import MODEL, train_in_rounds
+from benchmarks.training_rounds import MODEL, train_in_rounds, train_on_stream
 
-from tests.association.learning import QUICK, store
+from tests.association.learning import QUICK, store, trained
 from trackweave.association.dataset import SceneStore
 from trackweave.association.scorer import LearnedScorer
+from trackweave.association.training.checkpoint import load_checkpoint
+from trackweave.association.training.loop import BEST
 
 ONCE = QUICK.model_copy(update={"epochs": 1})
 
@@ -31,6 +33,25 @@ def test_rounds_follow_each_other_and_finished_ones_are_kept(tmp_path: Path) -> 
     assert train_in_rounds(meet, tmp_path, [ONCE, ONCE, ONCE]) == tmp_path / "round-3"
     assert (last / MODEL).stat().st_mtime_ns == before
     assert len(asked) == 5
+
+
+def test_a_stream_goes_on_from_a_model_and_meets_each_round_with_it(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    asked: list[tuple[int, float]] = []
+
+    def meet(number: int, model: Path) -> SceneStore:
+        asked.append((number, LearnedScorer(model).header.facts["epoch"]))
+        return store()
+
+    how = QUICK.model_copy(update={"epochs": 1, "average": 0.9})
+    folder = train_on_stream(meet, tmp_path / "stream", trained().best, rounds=3, how=how)
+    assert [number for number, _ in asked] == [0, 1, 2]
+    facts = LearnedScorer(folder / MODEL).header.facts
+    assert facts["epoch"] == 3
+    assert facts["fingerprint"] == store().facts["fingerprint"]
+    assert "nan" not in (folder / "report.html").read_text().lower()
+    before, after = (load_checkpoint(path).model.state_dict() for path in (trained().best, folder / BEST))
+    assert not torch.equal(before["logit.weight"], after["logit.weight"])
 
 
 def test_what_the_default_model_learns_from_is_simulated_and_repeats() -> None:
