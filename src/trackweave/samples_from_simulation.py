@@ -32,7 +32,6 @@ from trackweave.formats.sequence_layouts import find_sequences
 from trackweave.mot.frame_context import FrameContext
 from trackweave.mot.settings import TrackerSettings, preset
 from trackweave.mot.tracker import ByteTracker
-from trackweave.storage.samples import sample_name
 from trackweave.track_from_detections import BuiltSamples, Progress
 
 SEQUENCE_FRAMES = 300
@@ -169,7 +168,7 @@ def recorded_people(
         InputError: a sequence cannot be read.
         SettingError: a learned scorer took part in a log's decisions.
     """
-    logs = [source for source in map(Path, sources) if source.is_dir() and any(source.rglob(sample_name(0)))]
+    logs = [source for source in map(Path, sources) if source.is_dir() and any(source.rglob("sample_*.npz"))]
     found: list[People] = []
     if logs:
         for run in read_samples(logs, skip_corrupt=skip_corrupt).runs.values():
