@@ -156,7 +156,7 @@ def row_name(tracker: str, scorer: str) -> str:
     if scorer == CLASSICAL:
         return tracker
     path, _, threshold = file.partition("@")
-    named = ", ".join([kind, *[Path(path).stem][: bool(path)], *[threshold][: bool(threshold)]])
+    named = ", ".join(part for part in (kind, Path(path).stem, threshold) if part)
     return named if tracker == LEARNED else f"{tracker} ranked by {named}"
 
 

@@ -32,7 +32,6 @@ from trackweave.association.dataset import SceneStore, Shown, join_stores, store
 from trackweave.association.scorer import LearnedScorer
 from trackweave.association.simulation.embeddings import EmbeddingSettings
 from trackweave.association.simulation.regimes import MIXED
-from trackweave.association.simulation.sequence import SimulatedSequence
 from trackweave.association.training.loop import BEST
 from trackweave.association.training.settings import TrainSettings
 from trackweave.boxes.convert import box_iou
@@ -88,37 +87,30 @@ def appearance(rng: np.random.Generator) -> EmbeddingSettings | None:
     )
 
 
-def states_of(
-    sequence: SimulatedSequence, scorer: LearnedScorer | None, lost: float, rng: np.random.Generator
-) -> Iterator[Shown]:
-    """What the tracker meets in a sequence, of whose overlapping detections a share is lost."""
-    eyes = VisibilityEstimator("occlusion", min_occluder_score=0.1)
-    watcher = Watcher()
-    if scorer is not None:
-        scorer.reset()
-    tracker = ByteTracker(
-        preset("learned", appearance_memory=True),
-        frame_rate=sequence.fps,
-        size=sequence.size,
-        scorer=scorer,
-        observer=watcher,
-    )
-    for frame, moment, camera, every in sequence:
-        detections = suppressed(every, lost, rng)
-        seen = eyes.estimate(detections, size=sequence.size).visibility
-        tracker.update(FrameContext(frame, moment, camera), replace(detections, visibility=seen))
-    for state in watcher.states:
-        yield sequence.name, state, state.detections.data[GT_COLUMN]
-
-
 def simulated_states(numbers: Sequence[int], seed: int, regime: str, model: Path | None) -> Iterator[Shown]:
     """What the tracker meets in some videos."""
     scorer = None if model is None else LearnedScorer(model, threshold=THRESHOLD)
     for number in numbers:
         sequence = crowd(number, seed=seed, regime=regime, looks=appearance)
+        eyes = VisibilityEstimator("occlusion", min_occluder_score=0.1)
+        watcher = Watcher()
+        if scorer is not None:
+            scorer.reset()
+        tracker = ByteTracker(
+            preset("learned", appearance_memory=True),
+            frame_rate=sequence.fps,
+            size=sequence.size,
+            scorer=scorer,
+            observer=watcher,
+        )
         rng = np.random.default_rng([seed, len(sequence), sequence.seed])
         lost = float(rng.uniform(0.2, 0.7)) if rng.random() < SUPPRESSED_SHARE else 0.0
-        yield from states_of(sequence, scorer, lost, rng)
+        for frame, moment, camera, every in sequence:
+            detections = suppressed(every, lost, rng)
+            seen = eyes.estimate(detections, size=sequence.size).visibility
+            tracker.update(FrameContext(frame, moment, camera), replace(detections, visibility=seen))
+        for state in watcher.states:
+            yield sequence.name, state, state.detections.data[GT_COLUMN]
 
 
 def part(numbers: Sequence[int], seed: int, regime: str, model: Path | None) -> SceneStore:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from trackweave.association.training.measures import measure
 from trackweave.association.training.mining import hard_frames
 from trackweave.association.training.report import write_report
 from trackweave.association.training.settings import TrainSettings
+from trackweave.errors import TrackweaveError
 from trackweave.structures.assignment import AssignmentState
 
 MODEL = "model.onnx"
@@ -133,7 +135,7 @@ def train_on_stream(
     """
     output.mkdir(parents=True, exist_ok=True)
     learner = Learner(load_checkpoint(start).model, how)
-    model = export(start, output / MODEL)
+    model = export(start, output / "round-0.onnx")  # a file per round: the next one is met while this one is written
     epochs: list[dict[str, Any]] = []
     with ThreadPoolExecutor(1) as behind:
         coming = behind.submit(meet, 0, model)
@@ -162,12 +164,13 @@ def train_on_stream(
             }
             found = Checkpoint(learner.mean, measures.threshold, facts, None)
             save_checkpoint(output / BEST, found)
-            model = export(found, output / MODEL)
+            model = export(found, output / f"round-{number + 1}.onnx")
             print(
                 f"round {number + 1}: {learned} of {len(store)} frames, loss {loss:.4f}, then {measures.loss:.4f}, "
                 f"threshold {measures.threshold}",
                 flush=True,
             )
+    shutil.copyfile(model, output / MODEL)
     write_report(output / "report.html", found, measures, epochs)
     return output
 
@@ -185,4 +188,6 @@ def _one_round(learner: Learner, store: SceneStore, how: TrainSettings, number: 
             batch, _ = make_batch(store, frames, torch.device("cpu"), how.augment, rng)
             fallen = LEAST_RATE + (1 - LEAST_RATE) * (1 + math.cos(math.pi * done)) / 2
             losses.append(learner.learn(batch, how.lr * fallen))
+            if not math.isfinite(losses[-1]):
+                raise TrackweaveError(f"round {number + 1}: the loss is not a number: lower the learning rate")
     return float(np.mean(losses)), len(hard)

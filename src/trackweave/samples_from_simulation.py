@@ -5,14 +5,15 @@ Crowds are simulated whole (`simulate_samples`), or put together from people of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 
 from trackweave.association.data_collection import DEFAULT_EMBED_DIM, SampleLogger
-from trackweave.association.dataset import BLENDED
+from trackweave.association.dataset import refuse_blended
 from trackweave.association.history import ASSUMED_RATE
 from trackweave.association.scorer import LearnedScorer
 from trackweave.association.simulation.detector_noise import DetectorNoise
@@ -33,6 +34,7 @@ from trackweave.mot.frame_context import FrameContext
 from trackweave.mot.settings import TrackerSettings, preset
 from trackweave.mot.tracker import ByteTracker
 from trackweave.track_from_detections import BuiltSamples, Progress
+from trackweave.tracking.helpers import ProgressPrinter
 
 SEQUENCE_FRAMES = 300
 """Frames of one simulated sequence, when nobody says."""
@@ -131,25 +133,10 @@ def simulate_samples(
         raise SettingError("nothing is asked for: give a folder for samples (-o), --mot or --picture")
     _check_picture(picture)
     how = tracker if isinstance(tracker, TrackerSettings) else preset(tracker)
-    built: list[BuiltSamples] = []
-    shown: list[SimulatedSequence] = []
+    made = crowds(frames, seed=seed, regime=regime, detector=detector, sequence_frames=sequence_frames)
     display = None if progress is None else progress("simulating", frames)
-    done = 0
-    for sequence in crowds(frames, seed=seed, regime=regime, detector=detector, sequence_frames=sequence_frames):
-        if mot is not None:
-            write_mot_folder(sequence, mot)
-        if directory is not None:
-            built.append(_logged(sequence, Path(directory), how, embed_dim))
-        if picture is not None and len(shown) < SHOWN:
-            shown.append(sequence)
-        done += sequence.settings.frames
-        if display is not None:
-            display.update(done, done)
-    if display is not None:
-        display.close()
-    if picture is not None:
-        write_overview(Path(picture), shown)
-    return built
+    folder = None if directory is None else Path(directory)
+    return _written(made, folder, how, embed_dim, frames=frames, mot=mot, picture=picture, display=display)
 
 
 def recorded_people(
@@ -173,11 +160,8 @@ def recorded_people(
     if logs:
         for run in read_samples(logs, skip_corrupt=skip_corrupt).runs.values():
             path, first = run[0]
-            if first.metadata.label_source == BLENDED and not allow_blended:
-                raise SettingError(
-                    f"{path}: a learned scorer took part in these decisions: a model would learn from itself; "
-                    "log with the classical cost, or --allow-blended"
-                )
+            if not allow_blended:
+                refuse_blended(path, first)
             people = People.of_log([state_of(sample) for _, sample in run], fps=first.metadata.fps or ASSUMED_RATE)
             found += [] if people is None else [people]
     rest = [source for source in map(Path, sources) if source not in logs]
@@ -187,7 +171,9 @@ def recorded_people(
         motion = None if sequence.camera_motion is None else read_gmc(sequence.camera_motion)
         found.append(People.of_truth(read_ground_truth(folder), size=size, fps=rate, length=length, camera=motion))
     if not any(people.there.any() for people in found):
-        raise ArtifactError("nobody is in these videos for two seconds: there is nothing to put together")
+        raise ArtifactError(
+            "nobody is in these videos (in a log, for two seconds at least): there is nothing to put together"
+        )
     return found
 
 
@@ -230,18 +216,41 @@ def remix_samples(
     _check_picture(picture)
     how = tracker if isinstance(tracker, TrackerSettings) else preset(tracker)
     judge = LearnedScorer() if scorer is None and how.scorer_decides else scorer
+    scenes = (remix(people, number, seed=seed, frames=scene_frames, detector=detector) for number in count())
+    display = None if progress is None else progress("remixing", frames)
+    return _written(
+        scenes, Path(directory), how, embed_dim, frames=frames, picture=picture, display=display, scorer=judge
+    )
+
+
+def _written(
+    sequences: Iterable[SimulatedSequence],
+    directory: Path | None,
+    how: TrackerSettings,
+    embed_dim: int,
+    *,
+    frames: int,
+    mot: str | Path | None = None,
+    picture: str | Path | None = None,
+    display: ProgressPrinter | None = None,
+    scorer: LearnedScorer | None = None,
+) -> list[BuiltSamples]:
+    """Tracks and writes sequences until they have so many frames together."""
     built: list[BuiltSamples] = []
     shown: list[SimulatedSequence] = []
-    display = None if progress is None else progress("remixing", frames)
     done = 0
-    while done < frames:
-        scene = remix(people, len(built), seed=seed, frames=scene_frames, detector=detector)
-        built.append(_logged(scene, Path(directory), how, embed_dim, judge))
+    for sequence in sequences:
+        if mot is not None:
+            write_mot_folder(sequence, mot)
+        if directory is not None:
+            built.append(_logged(sequence, directory, how, embed_dim, scorer))
         if picture is not None and len(shown) < SHOWN:
-            shown.append(scene)
-        done += len(scene)
+            shown.append(sequence)
+        done += sequence.settings.frames
         if display is not None:
             display.update(min(done, frames), done)
+        if done >= frames:
+            break
     if display is not None:
         display.close()
     if picture is not None:
@@ -259,7 +268,7 @@ def _logged(
     directory: Path,
     how: TrackerSettings,
     embed_dim: int,
-    scorer: LearnedScorer | None = None,
+    scorer: LearnedScorer | None,
 ) -> BuiltSamples:
     eyes = VisibilityEstimator("occlusion", min_occluder_score=how.confidence_threshold)
     with SampleLogger(

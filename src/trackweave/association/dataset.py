@@ -316,6 +316,19 @@ def check_enough(store: SceneStore, least_sequences: int = LEAST_SEQUENCES) -> N
         )
 
 
+def refuse_blended(path: Path, sample: AssociationSample) -> None:
+    """A model that learned from decisions that a model took part in would learn from itself.
+
+    Raises:
+        SettingError: the sample holds such.
+    """
+    if sample.metadata.label_source == BLENDED:
+        raise SettingError(
+            f"{path}: a learned scorer took part in these decisions: a model would learn from itself; "
+            "use samples with truth or of the classical cost, or --allow-blended"
+        )
+
+
 def _check_labels(listing: SampleListing, how: DataSettings) -> None:
     for run in listing.runs.values():
         for path, sample in run:
@@ -323,11 +336,8 @@ def _check_labels(listing: SampleListing, how: DataSettings) -> None:
             if how.labels == "truth" and not known:
                 continue
             learned = how.labels == "tracker" or not known
-            if learned and sample.metadata.label_source == BLENDED and not how.allow_blended:
-                raise SettingError(
-                    f"{path}: a learned scorer took part in these decisions: a model would learn from itself; "
-                    "use samples with truth, or --allow-blended"
-                )
+            if learned and not how.allow_blended:
+                refuse_blended(path, sample)
     if how.labels == "truth" and not any(
         one.gt_track_ids is not None for run in listing.runs.values() for _, one in run
     ):

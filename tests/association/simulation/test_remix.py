@@ -14,7 +14,7 @@ from trackweave.association.data_collection import GT_COLUMN
 from trackweave.association.simulation.detector_noise import DETECTORS
 from trackweave.association.simulation.people import People
 from trackweave.association.simulation.regimes import sample_settings
-from trackweave.association.simulation.remix import _mirrored, _thinned, remix
+from trackweave.association.simulation.remix import _halved, _mirrored, remix
 from trackweave.association.simulation.simulate import simulate
 from trackweave.boxes.convert import box_iou
 from trackweave.errors import ArtifactError
@@ -114,11 +114,12 @@ def test_a_mirrored_motion_moves_mirrored_points(values: list[float], x: float, 
 
 
 def test_every_second_frame_has_the_motion_of_two() -> None:
-    half = _thinned(walkers(frames=9, camera=True), 2)
-    assert len(half) == 5
-    assert half.fps == 10
-    assert half.camera is not None
-    assert half.camera[1:, 0, 2].tolist() == [4, 4, 4, 4]
+    for frames in (8, 9):
+        half = _halved(walkers(frames=frames, camera=True))
+        assert len(half) == (frames + 1) // 2
+        assert half.fps == 10
+        assert half.camera is not None
+        assert half.camera[1:, 0, 2].tolist() == [4] * (len(half) - 1)
 
 
 def test_settings_of_crowds_and_remixes_go_to_json() -> None:

@@ -35,7 +35,7 @@ SCALE = 0.15
 """How much larger or smaller guests are than the others, as a logarithm."""
 LEAST_INSIDE = 0.3
 """Share of a box inside the picture from which somebody is there."""
-THINNED_SHARE = 0.15
+HALVED_SHARE = 0.15
 """Of the scenes, that have half the frame rate."""
 COMMON = 5
 """People whose median motion is taken for the camera's."""
@@ -48,7 +48,7 @@ class RemixSettings(SequenceSettings):
     noun = "settings of a remix"
 
     detector: DetectorNoise = Field(default_factory=DetectorNoise, description="how the detector errs")
-    every: int = Field(default=1, ge=1, le=10, description="frames of the videos per frame")
+    halved: bool = Field(default=False, description="whether it has every second frame of the videos")
 
 
 def remix(
@@ -83,13 +83,14 @@ def remix(
     scene = replace(scene, track_id=np.arange(1, count + 1), class_id=np.full(count, -1, np.int64))
     if detector is None:
         detector = varied(rng, DETECTORS[str(rng.choice(list(CHANCES), p=list(CHANCES.values())))])
-    every = 2 if rng.random() < THINNED_SHARE else 1
-    scene = _thinned(scene, every)
+    halved = bool(rng.random() < HALVED_SHARE)
+    if halved:
+        scene = _halved(scene)
     seen = scene.scene()
     return sequence_of(
         seen,
         detect(seen, detector, rng),
-        settings=RemixSettings(detector=detector, frames=len(scene), every=every),
+        settings=RemixSettings(detector=detector, frames=len(scene), halved=halved),
         seed=seed,
         name=f"remix-{seed}-{number:05d}",
         fps=scene.fps,
@@ -128,24 +129,22 @@ def _part(video: People, rng: np.random.Generator, frames: int) -> People:
 def _mirrored(camera: NDArray[np.float64], wide: float) -> NDArray[np.float64]:
     """Motions `(F, 2, 3)` of a picture as they are in its mirror image: the mirror, the motion, the mirror again."""
     mirror = np.array([[-1, 0, wide], [0, 1, 0], [0, 0, 1.0]])
-    whole = np.concatenate([camera, np.broadcast_to([[[0, 0, 1.0]]], (len(camera), 1, 3))], axis=1)
-    return np.asarray((mirror @ whole @ mirror)[:, :2])
+    return np.asarray((mirror @ _square(camera) @ mirror)[:, :2])
 
 
-def _thinned(scene: People, every: int) -> People:
-    """Every so manieth frame, with the camera's motion since the one before."""
-    if every == 1:
-        return scene
+def _halved(scene: People) -> People:
+    """Every second frame, with the camera's motion since the one before."""
     camera = scene.camera
     if camera is not None:
-        moved = [np.vstack([matrix, [0, 0, 1.0]]) for matrix in camera]
-        camera = np.stack(
-            [
-                np.linalg.multi_dot([*moved[max(frame - every + 1, 0) : frame + 1][::-1], np.eye(3)])[:2]
-                for frame in range(0, len(moved), every)
-            ]
-        )
-    return replace(scene, fps=scene.fps / every, boxes=scene.boxes[::every], there=scene.there[::every], camera=camera)
+        whole = _square(camera)
+        camera = camera[::2].copy()
+        camera[1:] = (whole[2::2] @ whole[1::2][: len(camera) - 1])[:, :2]
+    return replace(scene, fps=scene.fps / 2, boxes=scene.boxes[::2], there=scene.there[::2], camera=camera)
+
+
+def _square(camera: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`(F, 3, 3)`: motions with the row that makes products of them."""
+    return np.concatenate([camera, np.broadcast_to([[[0, 0, 1.0]]], (len(camera), 1, 3))], axis=1)
 
 
 def _joined(scene: People, guests: People, rng: np.random.Generator) -> People:
