@@ -11,7 +11,7 @@ from trackweave.association.inspection import inspect_samples
 from trackweave.association.log_settings import LogSettings
 from trackweave.association.scorer_settings import ScorerSettings
 from trackweave.association.simulation.detector_noise import DETECTORS
-from trackweave.errors import ArtifactError, SettingError
+from trackweave.errors import ArtifactError, InputError, SettingError
 from trackweave.samples_from_simulation import crowds, recorded_people, remix_samples, simulate_samples
 from trackweave.storage.samples import read_sample
 from trackweave.track_from_detections import build_samples, track_boxes
@@ -142,3 +142,6 @@ def test_videos_without_people_are_named(tmp_path: Path) -> None:
     simulate_samples(tmp_path / "log", frames=20, seed=5, regime="dance", embed_dim=1)
     with pytest.raises(ArtifactError, match="for two seconds at least"):
         recorded_people([tmp_path / "log"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty: neither .* nor one of samples"):
+        recorded_people([tmp_path / "log", tmp_path / "empty"])

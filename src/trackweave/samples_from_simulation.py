@@ -27,7 +27,7 @@ from trackweave.association.simulation.sequence import SimulatedSequence
 from trackweave.association.simulation.simulate import simulate
 from trackweave.association.states import read_samples, state_of
 from trackweave.detectors.visibility import VisibilityEstimator
-from trackweave.errors import ArtifactError, SettingError
+from trackweave.errors import ArtifactError, InputError, SettingError
 from trackweave.formats.motchallenge import read_gmc, read_ground_truth, read_sequence
 from trackweave.formats.sequence_layouts import find_sequences
 from trackweave.mot.frame_context import FrameContext
@@ -165,7 +165,11 @@ def recorded_people(
             people = People.of_log([state_of(sample) for _, sample in run], fps=first.metadata.fps or ASSUMED_RATE)
             found += [] if people is None else [people]
     rest = [source for source in map(Path, sources) if source not in logs]
-    for folder in find_sequences(rest) if rest else []:
+    try:
+        folders = find_sequences(rest) if rest else []
+    except InputError as error:
+        raise InputError(f"{error}, nor one of samples that a tracker logged") from None
+    for folder in folders:
         sequence = read_sequence(folder)
         size, rate, length = sequence.known_size(), sequence.known_frame_rate(), sequence.known_length()
         motion = None if sequence.camera_motion is None else read_gmc(sequence.camera_motion)
