@@ -26,8 +26,8 @@ from trackweave.evaluation.evaluate import evaluate
 from trackweave.evaluation.scores import Metric
 from trackweave.evaluation.settings import EvaluationSettings
 from trackweave.mot.settings import PRESETS
-from trackweave.track_from_candidates import track_masks
-from trackweave.tracking.pipeline_context import TrackingSettings
+from trackweave.pipelines.masks import track_masks
+from trackweave.tracking.settings import TrackingSettings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the siblings are found when this is started as a file
 

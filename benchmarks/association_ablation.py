@@ -17,7 +17,7 @@ from pathlib import Path
 from trackweave.association.scorer import LearnedScorer
 from trackweave.formats.mot import write_mot
 from trackweave.mot.settings import TrackerSettings, preset
-from trackweave.mot.track_writer import as_rows
+from trackweave.pipelines.box_outputs import as_rows
 from trackweave.structures.tracks import Tracks
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the siblings are found when this is started as a file

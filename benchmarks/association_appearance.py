@@ -20,21 +20,19 @@ from pathlib import Path
 
 import numpy as np
 
-from trackweave.association.simulation.embeddings import EmbeddingSettings
-from trackweave.association.simulation.mot_folder import write_mot_folder
-from trackweave.association.simulation.regimes import REGIMES
-from trackweave.association.simulation.sequence import SimulatedSequence
 from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.evaluation.evaluate import evaluate
 from trackweave.evaluation.settings import EvaluationSettings
 from trackweave.formats.mot import write_mot
 from trackweave.formats.motchallenge import read_ground_truth
-from trackweave.mot.frame_context import FrameContext
-from trackweave.mot.protocols import AssociationScorer
 from trackweave.mot.settings import preset
-from trackweave.mot.track_writer import as_rows
+from trackweave.mot.state import AssociationScorer, FrameContext
 from trackweave.mot.tracker import ByteTracker
-from trackweave.samples_from_simulation import crowd
+from trackweave.pipelines.box_outputs import as_rows
+from trackweave.pipelines.samples import crowd
+from trackweave.simulation.detector import EmbeddingSettings
+from trackweave.simulation.presets import REGIMES
+from trackweave.simulation.sequence import SimulatedSequence, write_mot_folder
 from trackweave.structures.tracks import Tracks
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the sibling is found when this is started as a file

@@ -19,8 +19,8 @@ import numpy as np
 
 from trackweave.association.dataset import store_of
 from trackweave.association.scorer import LearnedScorer
-from trackweave.mot.protocols import AssociationScorer
 from trackweave.mot.settings import preset
+from trackweave.mot.state import AssociationScorer
 from trackweave.mot.tracker import ByteTracker
 from trackweave.structures.detections import Detections
 
@@ -67,7 +67,7 @@ def training_speed(watcher: Watcher) -> float:
 
     from trackweave.association.models.associator import Associator
     from trackweave.association.training.batches import make_batch
-    from trackweave.association.training.loss import association_loss
+    from trackweave.association.training.metrics import association_loss
     from trackweave.association.training.settings import AugmentSettings
 
     torch.set_num_threads(1)

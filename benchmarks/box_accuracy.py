@@ -29,14 +29,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trackweave.evaluation.evaluate import evaluate
+from trackweave.evaluation.metrics import TrackEval
 from trackweave.evaluation.scores import ClassScores, Metric
 from trackweave.evaluation.settings import EvaluationSettings
-from trackweave.evaluation.trackeval_metrics import TrackEval
 from trackweave.formats.mot import write_mot
 from trackweave.formats.motchallenge import MotSequence
-from trackweave.mot.refinement import RefinementSettings, refine
-from trackweave.mot.settings import PRESETS, preset
-from trackweave.mot.track_writer import as_rows
+from trackweave.mot.postprocess import refine
+from trackweave.mot.settings import PRESETS, RefinementSettings, preset
+from trackweave.pipelines.box_outputs import as_rows
 from trackweave.structures.tracks import Tracks
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the sibling is found when this is started as a file

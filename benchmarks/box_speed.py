@@ -150,7 +150,7 @@ TRACKERS: dict[str, tuple[Callable[[], Tracker], str]] = {
 
 def idf1(truth: list[NDArray[np.float64]], found: list[tuple[NDArray[Any], NDArray[Any]]]) -> float:
     """Identity F1 at IoU 0.5 (Ristani et al., 2016) over the frames of `found`."""
-    from trackweave.boxes.convert import box_iou
+    from trackweave.boxes import box_iou
 
     ids = {int(track): k for k, track in enumerate(np.unique(np.concatenate([part[0] for part in found])))}
     overlaps = np.zeros((len(truth[0]), len(ids)))

@@ -23,12 +23,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.evaluation.region import boundary_measure, region_similarity
+from trackweave.evaluation.jf import boundary_measure, region_similarity
 from trackweave.formats.davis import VOID, read_label_png, write_label_png
 from trackweave.frames.images import ImageFolder
+from trackweave.predictors.base import walk
 from trackweave.predictors.flow.predictor import FlowPredictor
 from trackweave.predictors.flow.settings import FlowSettings
-from trackweave.predictors.prompts import walk
 
 Mask = NDArray[np.bool_]
 Run = Iterator[tuple[int, Mask]]

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trackweave.frames.opening import open_frames
-from trackweave.masks.overlap import mask_iou
+from trackweave.frames.open import open_frames
+from trackweave.masks.ops import mask_iou
 from trackweave.predictors.base import VideoPredictor
 from trackweave.predictors.flow.predictor import FlowPredictor
 from trackweave.predictors.static import StaticPredictor

@@ -29,17 +29,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trackweave.frames.opening import open_frames
-from trackweave.frames.source import FrameSource
+from trackweave.frames.open import open_frames
+from trackweave.frames.source import FrameSource, sample_evenly
 from trackweave.predictors.base import PredictorSession
-from trackweave.predictors.edgetam import EdgeTamPredictor
-from trackweave.predictors.sam.devices import choose_device
-from trackweave.predictors.sam.loading import ready
-from trackweave.predictors.sam.predictor import SamPredictor
+from trackweave.predictors.sam.backends import EdgeTamPredictor, Sam2HfPredictor
+from trackweave.predictors.sam.loading import choose_device, ready
+from trackweave.predictors.sam.predictor import SamPredictor, StockSession
 from trackweave.predictors.sam.settings import SamSettings
-from trackweave.predictors.sam.stock import StockSession
-from trackweave.predictors.sam2_hf import Sam2HfPredictor
-from trackweave.tracking.helpers import peak_rss_mb, sample_evenly
+from trackweave.progress import peak_rss_mb
 
 HIERA: dict[str, dict[str, Any]] = {
     "tiny": {},

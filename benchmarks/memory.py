@@ -21,14 +21,13 @@ import numpy as np
 from trackweave.frames.arrays import ArrayFrames
 from trackweave.frames.source import FrameSource
 from trackweave.masks.packed import PackedMasks
-from trackweave.predictors.base import FramePrediction
-from trackweave.predictors.prompts import walk
+from trackweave.pipelines.masks import track_masks
+from trackweave.predictors.base import FramePrediction, walk
 from trackweave.predictors.static import StaticSession
+from trackweave.progress import peak_rss_mb
 from trackweave.storage.candidates import write_filtered
 from trackweave.structures.candidates import Candidates
-from trackweave.track_from_candidates import track_masks
-from trackweave.tracking.helpers import peak_rss_mb
-from trackweave.tracking.pipeline_context import TrackingSettings
+from trackweave.tracking.settings import TrackingSettings
 
 HEIGHT, WIDTH, OBJECTS, CANDIDATE_EVERY, PHASES = 480, 640, 100, 100, 16
 

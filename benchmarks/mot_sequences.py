@@ -14,16 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from trackweave.association.data_collection import GT_COLUMN
-from trackweave.association.ground_truth import gt_track_ids
+from trackweave.association.labels import gt_track_ids
 from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.formats.detections import read_detections
 from trackweave.formats.motchallenge import MotSequence, read_gmc, read_ground_truth, read_sequence
-from trackweave.mot.frame_context import FrameContext
-from trackweave.mot.protocols import AssignmentObserver, AssociationScorer
 from trackweave.mot.settings import TrackerSettings
+from trackweave.mot.state import AssignmentObserver, AssociationScorer, FrameContext
 from trackweave.mot.tracker import ByteTracker, TrackerSummary
-from trackweave.structures.detections import Detections
+from trackweave.structures.detections import GT_COLUMN, Detections
 
 IOU = 0.5
 KITTI_CLASSES: Mapping[str, int] = {"car": 3, "pedestrian": 1}

@@ -22,7 +22,7 @@ import numpy as np
 
 from trackweave.association.data_collection import SampleLogger
 from trackweave.ids import FrameIndex
-from trackweave.storage.sample_manifest import MANIFEST_NAME, read_sample_manifest
+from trackweave.storage.sample_folder import MANIFEST_NAME, read_sample_manifest
 from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections
 

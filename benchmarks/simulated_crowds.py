@@ -28,15 +28,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.association.ground_truth import gt_track_ids
-from trackweave.association.simulation.detector_noise import DETECTORS
-from trackweave.association.simulation.from_truth import detect_truth
-from trackweave.boxes.convert import box_iou
+from trackweave.association.labels import gt_track_ids
+from trackweave.boxes import box_iou
 from trackweave.formats.detections import read_detections
 from trackweave.formats.motchallenge import GroundTruth, MotSequence, read_gmc, read_ground_truth, read_sequence
-from trackweave.mot.frame_context import FrameContext
+from trackweave.mot.state import FrameContext
 from trackweave.mot.tracker import ByteTracker
-from trackweave.samples_from_simulation import crowds
+from trackweave.pipelines.samples import crowds
+from trackweave.simulation.recorded import detect_truth
+from trackweave.simulation.settings import DETECTORS
 from trackweave.structures.detections import Detections
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the sibling is found when this is started as a file

@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trackweave.formats.motchallenge import GroundTruth, MotSequence, read_ground_truth
-from trackweave.mot.diagnostics import SwitchCause, SwitchEvent
+from trackweave.mot.id_switches import SwitchCause, SwitchEvent
 from trackweave.mot.settings import TrackerSettings, preset
 from trackweave.structures.detections import Detections
 

@@ -27,20 +27,19 @@ from typing import Any
 
 import numpy as np
 
-from trackweave.association.data_collection import GT_COLUMN
 from trackweave.association.dataset import SceneStore, Shown, join_stores, store_of
 from trackweave.association.scorer import LearnedScorer
-from trackweave.association.simulation.embeddings import EmbeddingSettings
-from trackweave.association.simulation.regimes import MIXED
 from trackweave.association.training.loop import BEST
 from trackweave.association.training.settings import TrainSettings
-from trackweave.boxes.convert import box_iou
+from trackweave.boxes import box_iou
 from trackweave.detectors.visibility import VisibilityEstimator
-from trackweave.mot.frame_context import FrameContext
 from trackweave.mot.settings import preset
+from trackweave.mot.state import FrameContext
 from trackweave.mot.tracker import ByteTracker
-from trackweave.samples_from_simulation import SEQUENCE_FRAMES, crowd
-from trackweave.structures.detections import Detections
+from trackweave.pipelines.samples import SEQUENCE_FRAMES, crowd
+from trackweave.simulation.detector import EmbeddingSettings
+from trackweave.simulation.presets import MIXED
+from trackweave.structures.detections import GT_COLUMN, Detections
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the sibling is found when this is started as a file
 

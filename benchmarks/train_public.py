@@ -23,13 +23,13 @@ from pathlib import Path
 from unittest.mock import patch
 
 from trackweave.association import labels
-from trackweave.association.data_collection import GT_COLUMN
 from trackweave.association.dataset import SceneStore, Shown, join_stores, store_of
 from trackweave.association.scorer import LearnedScorer
 from trackweave.association.training.settings import AugmentSettings, TrainSettings
 from trackweave.errors import ArtifactError
 from trackweave.formats.motchallenge import MotSequence
 from trackweave.mot.settings import preset
+from trackweave.structures.detections import GT_COLUMN
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the siblings are found when this is started as a file
 

@@ -17,12 +17,10 @@ import torch
 
 from trackweave.association.dataset import SceneStore, iterate_batches, join_stores
 from trackweave.association.models.associator import Associator
-from trackweave.association.training.batches import make_batch
-from trackweave.association.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from trackweave.association.training.export import export
+from trackweave.association.training.batches import hard_frames, make_batch
+from trackweave.association.training.checkpoint import Checkpoint, export, load_checkpoint, save_checkpoint
 from trackweave.association.training.loop import BEST, Learner, train
-from trackweave.association.training.measures import measure
-from trackweave.association.training.mining import hard_frames
+from trackweave.association.training.metrics import measure
 from trackweave.association.training.report import write_report
 from trackweave.association.training.settings import TrainSettings
 from trackweave.errors import TrackweaveError

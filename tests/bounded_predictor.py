@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from trackweave.frames.source import FrameSource
 from trackweave.predictors.base import FramePrediction
 from trackweave.predictors.static import StaticPredictor, StaticSession
-from trackweave.structures.warning import RunWarning
+from trackweave.structures.run_log import RunWarning
 
 
 class BoundedPredictor(StaticPredictor):

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.formats.mp4 import Mp4Writer
+from trackweave.visualization.video import Mp4Writer
 
 HEIGHT, WIDTH = 96, 160
 FPS = 10

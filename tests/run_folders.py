@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trackweave.storage.spool import read_records
+from trackweave.storage.result_log import read_records
 
 
 def assert_same_run(folder: Path, whole: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trackweave.formats.mp4 import Mp4Writer
-from trackweave.frames.synthetic import SyntheticScene
+from trackweave.simulation.video import SyntheticScene
+from trackweave.visualization.video import Mp4Writer
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

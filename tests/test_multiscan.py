@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trackweave.pipelines.masks import track_masks
 from trackweave.storage.run import RunManifest, RunPaths
-from trackweave.track_from_candidates import track_masks
-from trackweave.tracking.pipeline_context import TrackingSettings
+from trackweave.tracking.settings import TrackingSettings
 
 SCENE = Path(__file__).parents[2] / "shared" / "data" / "vos" / "multiscan_scene"
 

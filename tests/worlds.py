@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trackweave.frames.arrays import ArrayFrames
-from trackweave.masks.entry import encode_entry
+from trackweave.masks.codecs import encode_entry
 from trackweave.masks.packed import PackedMasks
 
 CELL = 4

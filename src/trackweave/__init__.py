@@ -19,39 +19,40 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trackweave.association.data_collection import SampleLogger
     from trackweave.formats.detections import read_detections
-    from trackweave.frames.opening import open_frames
+    from trackweave.frames.open import open_frames
     from trackweave.masks.packed import PackedMasks
-    from trackweave.mot.frame_context import FrameContext
     from trackweave.mot.settings import TrackerSettings, preset
+    from trackweave.mot.state import FrameContext
     from trackweave.mot.tracker import ByteTracker
+    from trackweave.pipelines.boxes import track_boxes
+    from trackweave.pipelines.masks import RunResult, track_masks
+    from trackweave.pipelines.run_folder import BoxRunResult
     from trackweave.predictors.sam.settings import SamSettings
-    from trackweave.storage.segments import ObjectSegments, VideoSegments
+    from trackweave.storage.mask_archive import ObjectSegments, VideoSegments
     from trackweave.structures.detections import Detections
     from trackweave.structures.tracks import Tracks
-    from trackweave.track_from_candidates import RunResult, track_masks
-    from trackweave.track_from_detections import BoxRunResult, track_boxes
-    from trackweave.tracking.pipeline_context import TrackingSettings
+    from trackweave.tracking.settings import TrackingSettings
 
 __version__: str
 _HOME = {
-    "BoxRunResult": "track_from_detections",
+    "BoxRunResult": "pipelines.run_folder",
     "ByteTracker": "mot.tracker",
     "Detections": "structures.detections",
-    "FrameContext": "mot.frame_context",
-    "ObjectSegments": "storage.segments",
+    "FrameContext": "mot.state",
+    "ObjectSegments": "storage.mask_archive",
     "PackedMasks": "masks.packed",
-    "RunResult": "track_from_candidates",
+    "RunResult": "pipelines.masks",
     "SamSettings": "predictors.sam.settings",
     "SampleLogger": "association.data_collection",
     "TrackerSettings": "mot.settings",
-    "TrackingSettings": "tracking.pipeline_context",
+    "TrackingSettings": "tracking.settings",
     "Tracks": "structures.tracks",
-    "VideoSegments": "storage.segments",
-    "open_frames": "frames.opening",
+    "VideoSegments": "storage.mask_archive",
+    "open_frames": "frames.open",
     "preset": "mot.settings",
     "read_detections": "formats.detections",
-    "track_boxes": "track_from_detections",
-    "track_masks": "track_from_candidates",
+    "track_boxes": "pipelines.boxes",
+    "track_masks": "pipelines.masks",
 }
 
 __all__ = [

@@ -9,7 +9,7 @@ from tempfile import mkdtemp
 from trackweave.association.dataset import SceneStore, load_samples
 from trackweave.association.training.loop import Trained, train
 from trackweave.association.training.settings import TrainSettings
-from trackweave.samples_from_simulation import simulate_samples
+from trackweave.pipelines.samples import simulate_samples
 
 QUICK = TrainSettings(epochs=3, batch_size=16, width=16, warmup=5, val_split=0.25, lr=5e-3)
 

@@ -14,10 +14,10 @@ import pytest
 
 from tests.association.worlds import make_state
 from trackweave.association.data_collection import SampleLogger
-from trackweave.association.features import frame_features
+from trackweave.association.sample_features import frame_features
 from trackweave.errors import ArtifactError, SettingError
 from trackweave.masks.packed import PackedMasks
-from trackweave.mot.protocols import AssignmentObserver
+from trackweave.mot.state import AssignmentObserver
 from trackweave.storage import sample_folder
 from trackweave.storage.samples import AssociationSample, SampleDiagnostics, SampleMetadata, read_sample, sample_name
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trackweave.association.ground_truth import gt_track_ids
-from trackweave.boxes.convert import box_iou
+from trackweave.association.labels import gt_track_ids
+from trackweave.boxes import box_iou
 from trackweave.formats.motchallenge import GroundTruth
 
 

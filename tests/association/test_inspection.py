@@ -10,9 +10,8 @@ import pytest
 
 from tests.association.worlds import make_sample, make_state
 from trackweave.association.data_collection import SampleLogger
-from trackweave.association.distributions import Thinned
-from trackweave.association.inspection import InspectionReport, inspect_samples
-from trackweave.association.inspection_text import render_text
+from trackweave.association.inspection import InspectionReport, inspect_samples, render_text
+from trackweave.association.inspection_plots import Thinned
 from trackweave.errors import ArtifactError, SettingError
 from trackweave.storage.sample_folder import SampleFolder
 from trackweave.storage.samples import SampleDiagnostics, SampleMetadata, encode_sample, sample_name

@@ -14,9 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.association.worlds import make_state
-from trackweave.association.history import TrackHistory
-from trackweave.association.inputs import INPUT_VERSION
-from trackweave.association.scene import scene_of
+from trackweave.association.model_inputs import INPUT_VERSION, scene_of
 from trackweave.association.scorer import (
     FOUNDING_SCORE,
     HEADER,
@@ -26,6 +24,7 @@ from trackweave.association.scorer import (
     LearnedScorer,
     default_weights,
 )
+from trackweave.association.track_memory import TrackHistory
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
 from trackweave.mot.settings import preset
 from trackweave.mot.tracker import ByteTracker

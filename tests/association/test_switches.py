@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tests.association.worlds import make_sample
-from trackweave.association.switches import RunSwitches
+from trackweave.association.inspection import RunSwitches
 from trackweave.storage.samples import SampleDiagnostics, SampleMetadata
 
 

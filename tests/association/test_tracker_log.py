@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.association.replay import assignment_cost, reassign
 from tests.mot.worlds import crowd, together, walk
 from trackweave.association.data_collection import SampleLogger
-from trackweave.association.replay import assignment_cost, reassign
-from trackweave.mot.assignment import UNMATCHED
+from trackweave.mot.matching import UNMATCHED
 from trackweave.mot.settings import TrackerSettings, preset
 from trackweave.mot.tracker import ByteTracker
 from trackweave.storage.samples import AssociationSample, read_sample

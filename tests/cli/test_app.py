@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.cli.shell import Shell
 from tests.worlds import CROSSING, candidates_of, item, write_candidates, write_frames
-from trackweave.storage.segments import VideoSegments
+from trackweave.storage.mask_archive import VideoSegments
 
 SCENE = CROSSING
 

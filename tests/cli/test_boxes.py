@@ -19,11 +19,11 @@ from tests.box_worlds import box_of, detection_lines, make_clip, make_sequence, 
 from tests.cli.shell import Shell
 from tests.frames.test_live import MOTION_JPEG, serving
 from trackweave.association.dataset import BLENDED
-from trackweave.cli.settings import ENVIRONMENT
+from trackweave.cli.config import ENVIRONMENT
 from trackweave.formats.mot import read_mot
-from trackweave.frames.opening import open_frames
+from trackweave.frames.open import open_frames
 from trackweave.storage.samples import AssociationSample, read_sample
-from trackweave.storage.tracks_archive import TracksArchive
+from trackweave.storage.track_archive import TracksArchive
 
 ROOT = Path(__file__).parents[2]
 
@@ -328,7 +328,7 @@ def test_an_interrupted_run_leaves_nothing(
     def interrupt(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trackweave.formats.mp4.Mp4Writer.write", interrupt)
+    monkeypatch.setattr("trackweave.visualization.video.Mp4Writer.write", interrupt)
     done = shell("boxes", sequence, "-o", tmp_path / "run", "--log-level", "error")
     assert (done.code, done.err) == (1, f"error: interrupted: {tmp_path / 'run'} holds no tracks of this run\n")
     assert list((tmp_path / "run").iterdir()) == []

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.shell import Shell
-from trackweave.cli.mask_sections import MASKS
-from trackweave.cli.settings import ENVIRONMENT, FLAGS, effective_settings, known_keys
+from trackweave.cli.config import ENVIRONMENT, FLAGS, MASKS, effective_settings, known_keys
 from trackweave.errors import InputError, SettingError
 from trackweave.mot.settings import PRESETS
 

@@ -9,8 +9,8 @@ import pytest
 from tests.cli.shell import Shell
 from tests.worlds import CROSSING
 from trackweave.cli import demo
-from trackweave.formats.mp4 import Mp4Writer
-from trackweave.frames.synthetic import SyntheticScene
+from trackweave.simulation.video import SyntheticScene
+from trackweave.visualization.video import Mp4Writer
 
 
 @pytest.fixture

@@ -12,12 +12,10 @@ import pytest
 from tests.cli.shell import Outcome, Shell
 from tests.predictors.sam.tiny import save_tiny, tiny_edgetam, tiny_sam2_hf
 from tests.worlds import CROSSING, candidates_of, write_frames
-from trackweave.cli.mask_sections import MASKS
-from trackweave.cli.mask_settings import effective_mask_settings
-from trackweave.cli.settings import BOXES, effective_settings
+from trackweave.cli.config import BOXES, MASKS, effective_mask_settings, effective_settings
 from trackweave.errors import SettingError
 from trackweave.predictors.sam.settings import SamSettings
-from trackweave.tracking.pipeline_context import TrackingSettings
+from trackweave.tracking.settings import TrackingSettings
 
 TINY = "facebook/sam2.1-hiera-tiny"
 

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trackweave.detectors.embedding import Embedder, make_embedder
-from trackweave.detectors.embedding_crops import mask_crop, pixel_boxes, unit_rows
-from trackweave.detectors.embedding_descriptor import LayoutDescriptor
+from trackweave.detectors.descriptor import LayoutDescriptor, mask_crop, pixel_boxes, unit_rows
+from trackweave.detectors.embedders import Embedder, make_embedder
 from trackweave.errors import InputError, SettingError
 from trackweave.masks.packed import PackedMasks
 

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trackweave.detectors.embedding import make_embedder
-from trackweave.detectors.embedding_onnx import OnnxEmbedder
+from trackweave.detectors.embedders import OnnxEmbedder, make_embedder
 from trackweave.errors import InputError
 
 onnx = pytest.importorskip("onnx")

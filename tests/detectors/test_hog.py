@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from trackweave.boxes.convert import box_iou
+from trackweave.boxes import box_iou
 from trackweave.detectors.base import Detector
 from trackweave.detectors.hog import HogDetector
 from trackweave.errors import InputError, SettingError

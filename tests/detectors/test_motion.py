@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trackweave.boxes.convert import box_iou
+from trackweave.boxes import box_iou
 from trackweave.detectors.base import Detector
 from trackweave.detectors.motion import MotionDetector
 from trackweave.errors import InputError, SettingError

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trackweave.boxes.convert import box_iou
-from trackweave.detectors.nms import suppress
+from trackweave.boxes import box_iou
+from trackweave.detectors.onnx import suppress
 
 BOXES = st.lists(
     st.tuples(

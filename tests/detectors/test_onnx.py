@@ -11,7 +11,7 @@ from tests.detectors import onnx_models
 from tests.detectors.onnx_models import LAYOUTS, NAMES, SCORE, WANTED, Graph, image_info, picture
 from trackweave.detectors.base import Detector
 from trackweave.detectors.onnx import OnnxDetector
-from trackweave.detectors.onnx_pixels import IMAGENET
+from trackweave.detectors.onnx_session import IMAGENET
 from trackweave.errors import InputError, SettingError
 
 

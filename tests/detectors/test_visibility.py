@@ -10,8 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trackweave.detectors.visibility import LOWEST, TypicalFill, VisibilityEstimator, VisibilityMethod
-from trackweave.detectors.visibility_occlusion import nearer_pairs, visible_shares
+from trackweave.detectors.visibility import (
+    LOWEST,
+    TypicalFill,
+    VisibilityEstimator,
+    VisibilityMethod,
+    nearer_pairs,
+    visible_shares,
+)
 from trackweave.errors import SettingError
 from trackweave.masks.packed import PackedMasks
 from trackweave.structures.detections import Detections

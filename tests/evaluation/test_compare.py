@@ -9,11 +9,10 @@ import pytest
 from tests.box_worlds import write_lines
 from tests.evaluation.crowd import mot_lines, result, truth, write_crowd
 from trackweave.errors import InputError
-from trackweave.evaluation.combining import combined, combiner
 from trackweave.evaluation.compare import Comparison, compare
 from trackweave.evaluation.evaluate import Regime, evaluate_regimes
+from trackweave.evaluation.metrics import TrackEval, combined, combiner
 from trackweave.evaluation.scores import Evaluation
-from trackweave.evaluation.trackeval_metrics import TrackEval
 
 pytest.importorskip("trackeval")
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from trackweave.evaluation.identity import best_track_per_object
 from trackweave.ids import FrameIndex
+from trackweave.masks.ops import rescale_masks
 from trackweave.masks.packed import PackedMasks
-from trackweave.masks.rescale import rescale_masks
 from trackweave.structures.tracks import FrameObjects
 
 

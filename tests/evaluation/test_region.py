@@ -11,8 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from trackweave.errors import InputError
-from trackweave.evaluation.region import boundary_measure, region_similarity, statistics
-from trackweave.evaluation.region_sequence import evaluate_davis
+from trackweave.evaluation.jf import boundary_measure, evaluate_davis, region_similarity, statistics
 from trackweave.formats.davis import write_label_png
 
 YARDSTICK = Path(__file__).parents[2] / ".." / "shared" / "tools" / "eval_davis.py"

@@ -7,8 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from trackweave.evaluation.region import boundary_measure, region_similarity
-from trackweave.evaluation.region_pairs import boundary_measures, edges_of, region_similarities
+from trackweave.evaluation.jf import (
+    boundary_measure,
+    boundary_measures,
+    edges_of,
+    region_similarities,
+    region_similarity,
+)
 from trackweave.masks.packed import PackedMasks
 
 

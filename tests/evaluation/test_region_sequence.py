@@ -10,8 +10,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from trackweave.errors import InputError
-from trackweave.evaluation.region import boundary_measure, region_similarity, statistics
-from trackweave.evaluation.region_sequence import RegionByBest, RegionByIds, evaluate_davis
+from trackweave.evaluation.jf import (
+    RegionByBest,
+    RegionByIds,
+    boundary_measure,
+    evaluate_davis,
+    region_similarity,
+    statistics,
+)
 from trackweave.formats.davis import write_label_png
 from trackweave.masks.packed import PackedMasks
 

@@ -12,10 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trackweave.errors import InputError, MissingExtraError
-from trackweave.formats.detections import DetectionTable, detections_from_columns, read_detections
+from trackweave.formats.columns import detections_from_columns
+from trackweave.formats.detections import read_detections
 from trackweave.formats.mot import write_mot
+from trackweave.formats.tables import DetectionTable
+from trackweave.masks.codecs import encode_rle
 from trackweave.masks.packed import PackedMasks
-from trackweave.masks.rle import encode_rle
 from trackweave.structures.tracks import Tracks
 
 KITTI = Path(__file__).parents[3] / "shared" / "data" / "mot" / "KITTI" / "KITTI-0000" / "det" / "det.txt"

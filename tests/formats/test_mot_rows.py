@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.box_worlds import write_lines
 from trackweave.errors import InputError
-from trackweave.formats.mot_rows import read_mot_annotations
+from trackweave.formats.mot import read_mot_annotations
 
 
 def test_numbers_are_those_of_the_file(tmp_path: Path) -> None:

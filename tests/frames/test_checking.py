@@ -8,8 +8,8 @@ from PIL import Image
 
 from trackweave.errors import FrameError
 from trackweave.frames.arrays import ArrayFrames
-from trackweave.frames.checking import exclude_unreadable
-from trackweave.frames.opening import open_frames
+from trackweave.frames.open import open_frames
+from trackweave.frames.source import exclude_unreadable
 
 
 def folder_with_faults(tmp_path: Path) -> Path:

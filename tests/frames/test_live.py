@@ -17,8 +17,7 @@ import pytest
 
 from tests.frames.videos import HEIGHT, WIDTH, decoded_in_order, picture, write_video
 from trackweave.errors import FrameError, SettingError
-from trackweave.frames.live import HELD, LiveFrame, LiveFrames, is_live, open_live, without_password
-from trackweave.frames.live_streams import PyAVStream
+from trackweave.frames.live import HELD, LiveFrame, LiveFrames, PyAVStream, is_live, open_live, without_password
 
 MOTION_JPEG = "multipart/x-mixed-replace; boundary=next"
 

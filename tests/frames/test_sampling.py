@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trackweave.errors import SettingError
 from trackweave.frames.arrays import ArrayFrames
-from trackweave.frames.sampling import parse_sampling, sampled_positions
+from trackweave.frames.source import parse_sampling, sampled_positions
 
 bounds = st.none() | st.integers(-40, 40)
 steps = st.none() | st.integers(1, 12)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from trackweave.frames.arrays import ArrayFrames
-from trackweave.frames.selection import Selection
-from trackweave.frames.synthetic import SyntheticScene
+from trackweave.frames.source import Selection
+from trackweave.simulation.video import SyntheticScene
 
 
 def frames(count: int) -> ArrayFrames:

@@ -14,8 +14,8 @@ from PIL import Image
 
 from tests.frames.videos import HEIGHT, WIDTH, decoded_in_order, write_video
 from trackweave.errors import FrameError
-from trackweave.frames import video_index
-from trackweave.frames.checking import exclude_unreadable
+from trackweave.frames import video as video_index
+from trackweave.frames.source import exclude_unreadable
 from trackweave.frames.video import VideoFile, turned
 
 FRAME_BYTES = HEIGHT * WIDTH * 3
@@ -198,7 +198,7 @@ class TestWork:
             sizes.append(packet.size)
             return original(packet)
 
-        monkeypatch.setattr("trackweave.frames.video_decoder.decoded", counting)
+        monkeypatch.setattr("trackweave.frames.video.decoded", counting)
         return sizes
 
     @pytest.fixture
@@ -288,7 +288,7 @@ class TestFaults:
 
     def test_no_frame_can_be_decoded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = write_video(tmp_path / "v.mp4", 20)
-        monkeypatch.setattr("trackweave.frames.video_decoder.decoded", lambda packet: ([], "refused"))
+        monkeypatch.setattr("trackweave.frames.video.decoded", lambda packet: ([], "refused"))
         with VideoFile(path) as source:
             with pytest.raises(FrameError, match="none of the 20 frames can be decoded"):
                 assert source.size
@@ -309,7 +309,7 @@ class TestFaults:
                 frames, refusal = decoded(packet)
                 return [frame for frame in frames if frame.pts != hole[5]], refusal
 
-            monkeypatch.setattr("trackweave.frames.video_decoder.decoded", losing)
+            monkeypatch.setattr("trackweave.frames.video.decoded", losing)
             for k in (4, 6, 3):
                 np.testing.assert_array_equal(source[k], expected[k])
             with pytest.raises(FrameError, match="frame 5 cannot be decoded"):

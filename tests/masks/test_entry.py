@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.masks.plain import Stack, picture, sizes, stacks
-from trackweave.masks.entry import as_packed, decode_entry, encode_entry, full_shape, make_entry
+from trackweave.masks.codecs import as_packed, decode_entry, encode_entry, full_shape, make_entry
 from trackweave.masks.packed import PackedMasks
 
 

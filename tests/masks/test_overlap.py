@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 
 from tests.masks.plain import Stack, pairs, picture, shared, stacks
-from trackweave.masks.overlap import mask_containment, mask_intersection, mask_iou, overlap
+from trackweave.masks.ops import mask_containment, mask_intersection, mask_iou, overlap
 from trackweave.masks.packed import PackedMasks
 
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.masks.plain import Stack, nearest, picture, sizes, stacks
+from trackweave.masks.ops import Method, rescale_masks, scaled_size
 from trackweave.masks.packed import PackedMasks
-from trackweave.masks.rescale import Method, rescale_masks, scaled_size
 
 METHODS: list[Method] = ["nearest", "area"]
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.masks.plain import Stack, runs, stacks
+from trackweave.masks.codecs import decode_rle, encode_rle
 from trackweave.masks.packed import PackedMasks
-from trackweave.masks.rle import decode_rle, encode_rle
 
 
 @given(stacks(min_masks=1))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trackweave.mot.assignment import UNMATCHED, assign
+from trackweave.mot.matching import UNMATCHED, assign
 
 
 def solve(

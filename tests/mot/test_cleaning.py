@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trackweave.errors import InputError
-from trackweave.mot.cleaning import FAULTS, Fault, complain, usable
+from trackweave.mot.matching import FAULTS, Fault, complain, usable
 from trackweave.structures.detections import Detections
 
 INF, NAN = float("inf"), float("nan")

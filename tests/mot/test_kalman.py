@@ -9,15 +9,7 @@ from numpy.typing import NDArray
 from trackweave.mot.kalman import MIN_SIDE, begin, correct, follow_camera, noise_size, predict, predict_one, retrace
 from trackweave.mot.parameters import Parameters, kernel_parameters
 from trackweave.mot.settings import TrackerSettings
-from trackweave.mot.track_table import (
-    COVARIANCE,
-    GAP,
-    POSITION,
-    RECENT,
-    VAR_POSITION,
-    VAR_VELOCITY,
-    VELOCITY,
-)
+from trackweave.mot.state import COVARIANCE, GAP, POSITION, RECENT, VAR_POSITION, VAR_VELOCITY, VELOCITY
 
 DEFAULT = kernel_parameters(TrackerSettings())
 Array = NDArray[np.float64]

@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.mot.worlds import HIGH, Witness, distinct, follow, together, walk, world
-from trackweave.boxes.convert import box_iou
-from trackweave.mot.frame_context import FrameContext
-from trackweave.mot.life_cycle import overlap, vote
+from trackweave.boxes import box_iou
 from trackweave.mot.settings import PRESETS, TrackerSettings, preset
-from trackweave.mot.track_table import VOTES
+from trackweave.mot.state import VOTES, FrameContext
+from trackweave.mot.track_management import overlap, vote
 from trackweave.mot.tracker import ByteTracker
 from trackweave.structures.detections import Detections
 

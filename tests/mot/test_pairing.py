@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trackweave.boxes.convert import box_iou
-from trackweave.mot.pairing import pair_costs, turning
+from trackweave.boxes import box_iou
+from trackweave.mot.matching import pair_costs, turning
 from trackweave.mot.parameters import kernel_parameters
 from trackweave.mot.settings import TrackerSettings
-from trackweave.mot.track_table import CLASS, CONFIRMED, GAP, POSITION, RECENT, SEEN, SINCE, VAR_POSITION
+from trackweave.mot.state import CLASS, CONFIRMED, GAP, POSITION, RECENT, SEEN, SINCE, VAR_POSITION
 
 NOTHING: dict[str, Any] = {
     "height_power": 0.0,

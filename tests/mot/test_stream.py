@@ -7,7 +7,7 @@ import pytest
 
 from tests.mot.worlds import walk
 from trackweave.mot.settings import PRESETS, TrackerSettings
-from trackweave.mot.stream import LARGE_CHANGE, LITTLE, MEMORY, MUCH, STEADY, UNSTEADY, Clutter, Unsteadiness
+from trackweave.mot.track_management import LARGE_CHANGE, LITTLE, MEMORY, MUCH, STEADY, UNSTEADY, Clutter, Unsteadiness
 from trackweave.mot.tracker import ByteTracker
 from trackweave.structures.detections import Detections
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from tests.mot.worlds import HEIGHT, WIDTH, BoxWorld, Witness, crowd, distinct, follow, together, walk, world
 from trackweave.errors import InputError
 from trackweave.masks.packed import PackedMasks
-from trackweave.mot.diagnostics import SwitchCause
-from trackweave.mot.frame_context import FrameContext
+from trackweave.mot.id_switches import SwitchCause
 from trackweave.mot.settings import PRESETS, TrackerSettings, preset
+from trackweave.mot.state import FrameContext
 from trackweave.mot.tracker import ByteTracker
 from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections

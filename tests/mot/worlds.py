@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from trackweave.mot.frame_context import FrameContext
+from trackweave.mot.state import FrameContext
 from trackweave.mot.tracker import ByteTracker
 from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tests.worlds import world
 from trackweave.errors import PredictorError
-from trackweave.masks.overlap import mask_iou
+from trackweave.masks.ops import mask_iou
 from trackweave.masks.packed import PackedMasks
 from trackweave.predictors.base import FramePrediction, PredictorSession, VideoPredictor
 

@@ -25,8 +25,9 @@ from tests.predictors.sam.tiny import (
 )
 from tests.worlds import world
 from trackweave.errors import MissingExtraError, PredictorUnavailable, SettingError
-from trackweave.predictors import checkpoints, registry
-from trackweave.predictors.checkpoints import BACKENDS
+from trackweave.predictors import catalog as checkpoints
+from trackweave.predictors import registry
+from trackweave.predictors.catalog import BACKENDS
 from trackweave.predictors.registry import choose_predictor
 from trackweave.predictors.sam.settings import SamSettings
 

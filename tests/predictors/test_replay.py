@@ -12,8 +12,8 @@ from trackweave.ids import FrameIndex
 from trackweave.masks.packed import PackedMasks
 from trackweave.predictors.base import PredictorSession
 from trackweave.predictors.replay import ReplayPredictor
+from trackweave.storage.mask_archive import write_video_segments
 from trackweave.storage.recording import EntryRecording
-from trackweave.storage.segments import write_video_segments
 from trackweave.structures.tracks import FrameObjects
 
 SCENE = world(

@@ -14,14 +14,8 @@ from huggingface_hub import constants
 
 from trackweave.errors import PredictorUnavailable
 from trackweave.predictors import weights
-from trackweave.predictors.checkpoints import BACKENDS, BY_DEVICE, CHECKPOINTS, Checkpoint, checkpoint_called, rank
-from trackweave.predictors.weights import (
-    FOLDER_VARIABLE,
-    backend_of,
-    choose_weights,
-    weights_asked_for,
-    weights_found,
-)
+from trackweave.predictors.catalog import BACKENDS, BY_DEVICE, CHECKPOINTS, Checkpoint, checkpoint_called, rank
+from trackweave.predictors.weights import FOLDER_VARIABLE, backend_of, choose_weights, weights_asked_for, weights_found
 
 TINY = "facebook/sam2.1-hiera-tiny"
 LARGE = "facebook/sam2.1-hiera-large"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from trackweave.errors import PredictorUnavailable
-from trackweave.predictors import weights_record
-from trackweave.predictors.weights_record import WeightsRecord
+from trackweave.predictors import weights as weights_record
+from trackweave.predictors.weights import WeightsRecord
 
 
 def weights(folder: Path, content: bytes = b"weights") -> Path:

@@ -9,9 +9,10 @@ from PIL import Image
 from pydantic import ValidationError
 
 from trackweave.errors import SettingError
-from trackweave.masks.overlap import mask_containment, mask_iou
+from trackweave.masks.ops import mask_containment, mask_iou
 from trackweave.masks.packed import PackedMasks
-from trackweave.proposals.regions import RegionProposals, RegionSettings
+from trackweave.proposals.regions import RegionProposals
+from trackweave.proposals.settings import RegionSettings
 
 DAVIS = Path(__file__).parents[2] / ".." / "shared" / "data" / "vos" / "davis2016_480p"
 

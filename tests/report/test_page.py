@@ -10,8 +10,8 @@ import pytest
 
 from tests.report.mock_run import make_run, write_json
 from trackweave.errors import ArtifactError, ArtifactVersionError, RunFolderError
-from trackweave.formats.colours import css, track_colour
 from trackweave.report.page import format_duration, write_report
+from trackweave.visualization.palette import css, track_colour
 
 
 @pytest.fixture

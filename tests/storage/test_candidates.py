@@ -12,18 +12,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from trackweave.errors import ArtifactError, ArtifactVersionError, CandidateError
-from trackweave.masks.entry import encode_entry, make_entry
+from trackweave.masks.codecs import encode_entry, encode_rle, make_entry
 from trackweave.masks.packed import PackedMasks
-from trackweave.masks.rle import encode_rle
 from trackweave.storage.candidates import (
     BadItems,
-    OnBadItem,
     filtered_path,
     read_candidates,
     read_filtered,
     write_filtered,
 )
 from trackweave.structures.candidates import Candidates
+from trackweave.structures.run_log import OnBadItem
 
 SIZE = (6, 10)
 LEFT, RIGHT, MIDDLE = np.zeros((3, *SIZE), np.bool_)

@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 
 from trackweave.errors import ArtifactVersionError, RunFolderError
 from trackweave.masks.packed import PackedMasks
-from trackweave.storage import journal as journal_file
-from trackweave.storage.journal import CohortJournal
-from trackweave.storage.segments import OBJECT_DTYPE
-from trackweave.storage.spool import read_records
+from trackweave.storage import result_log as journal_file
+from trackweave.storage.mask_archive import OBJECT_DTYPE
+from trackweave.storage.result_log import CohortJournal, read_records
 
 SIZE = (4, 9)
 COHORTS = st.lists(st.lists(st.tuples(st.integers(0, 4), st.lists(st.integers(1, 99), max_size=3)), max_size=4))
@@ -228,8 +227,8 @@ def test_removing_leaves_nothing(tmp_path: Path) -> None:
 def test_the_disk_is_asked_now_and_then_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     now = [0.0]
-    monkeypatch.setattr("trackweave.storage.journal.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("trackweave.storage.journal.os.fsync", asked.append)
+    monkeypatch.setattr("trackweave.storage.result_log.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("trackweave.storage.result_log.os.fsync", asked.append)
     with CohortJournal(tmp_path / "level_2.cohorts", "k") as spool:
         for second in range(12):
             now[0] = float(second)

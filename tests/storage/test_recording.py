@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from trackweave.errors import ArtifactError
 from trackweave.ids import FrameIndex
 from trackweave.masks.packed import PackedMasks
+from trackweave.storage.mask_archive import write_video_segments
 from trackweave.storage.recording import ArchiveRecording, EntryRecording, open_recording
-from trackweave.storage.segments import write_video_segments
 from trackweave.structures.tracks import FrameObjects
 
 A, B = np.zeros((2, 5, 7), np.bool_)

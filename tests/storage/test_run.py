@@ -17,7 +17,7 @@ from trackweave.storage.run import (
     format_scale_suffix,
     scaled_npz_path,
 )
-from trackweave.structures.warning import RunWarning
+from trackweave.structures.run_log import RunWarning
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from tests.association.worlds import make_sample
 from trackweave.errors import ArtifactError, ArtifactVersionError
-from trackweave.storage.sample_npz import encode_npz
 from trackweave.storage.samples import (
     AssociationSample,
     SampleDiagnostics,
     SampleMetadata,
+    encode_npz,
     encode_sample,
     read_sample,
     sample_name,

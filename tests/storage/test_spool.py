@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from trackweave.errors import RunFolderError
 from trackweave.masks.packed import PackedMasks
-from trackweave.storage.segments import OBJECT_DTYPE
-from trackweave.storage.spool import ResultSpool
+from trackweave.storage.mask_archive import OBJECT_DTYPE
+from trackweave.storage.result_log import ResultSpool
 
 SIZE = (4, 9)
 APPENDS = st.lists(st.tuples(st.integers(0, 4), st.lists(st.integers(1, 99), max_size=3)), max_size=8)

@@ -19,7 +19,8 @@ from trackweave.tracking.candidate_loader import (
     load_filtered_manifest,
     rescale_candidates,
 )
-from trackweave.tracking.pipeline_context import PipelineContext, TrackingSettings, build_pipeline_context
+from trackweave.tracking.pipeline_context import PipelineContext, build_pipeline_context
+from trackweave.tracking.settings import TrackingSettings
 
 SCENE = world(
     """

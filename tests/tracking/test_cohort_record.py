@@ -11,8 +11,8 @@ from tests.bounded_predictor import BoundedPredictor
 from tests.worlds import CROSSING
 from trackweave.ids import FrameIndex, TrackId
 from trackweave.structures.candidates import PreviewSegment
-from trackweave.structures.warning import RunWarning
-from trackweave.tracking.cohort_record import CohortRecord, SessionWatch, add_work, fold_remarks
+from trackweave.structures.run_log import RunWarning
+from trackweave.tracking.mask_tracker import CohortRecord, SessionWatch, add_work, fold_remarks
 from trackweave.tracking.stores import DedupStats
 
 COUNT = st.integers(0, 1 << 40)

@@ -8,21 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackweave.masks.entry import make_entry
+from trackweave.frames.source import sample_evenly
+from trackweave.masks.codecs import make_entry
 from trackweave.masks.packed import PackedMasks
+from trackweave.progress import ProgressPrinter, TimingAggregator, format_duration_precise
+from trackweave.storage.run import format_scale_suffix, scaled_npz_path
 from trackweave.tracking.helpers import (
-    ProgressPrinter,
-    TimingAggregator,
     bbox_scalar_fit,
     bbox_transform_xywh_to_xyxy,
     compute_iou,
     determine_mask_shape,
-    format_duration_precise,
-    format_scale_suffix,
     infer_relative_scale,
     resize_mask_to_shape,
-    sample_evenly,
-    scaled_npz_path,
 )
 
 

@@ -14,16 +14,14 @@ from hypothesis import strategies as st
 from tests.bounded_predictor import BoundedPredictor
 from tests.worlds import World, item, world, write_candidates
 from trackweave.ids import IdAllocator, Level, TrackId
+from trackweave.pipelines.masks import RunResult, track_masks
+from trackweave.progress import TimingAggregator
 from trackweave.storage.candidates import BadItems, read_filtered
 from trackweave.storage.run import LevelRecord, RunManifest
-from trackweave.structures.warning import RunWarning
-from trackweave.track_from_candidates import RunResult, track_masks
+from trackweave.structures.run_log import RunWarning
 from trackweave.tracking.candidate_loader import FrameCandidateBatch, iter_candidate_batches
-from trackweave.tracking.cohort_record import SessionWatch
-from trackweave.tracking.helpers import TimingAggregator
-from trackweave.tracking.joint_cohort import divide_work, move_cohort
-from trackweave.tracking.level_tracker import LevelTracker
-from trackweave.tracking.pipeline_context import TrackingSettings
+from trackweave.tracking.mask_tracker import LevelTracker, SessionWatch, divide_work, move_cohort
+from trackweave.tracking.settings import TrackingSettings
 from trackweave.tracking.stores import FrameResultStore
 
 SCENE = world(*["aa..bb..cc\n..........\ndd........"] * 5)
@@ -98,7 +96,7 @@ def test_work_and_time_are_divided_and_nothing_is_lost(
 ) -> None:
     """By a clock that is one second further whenever somebody looks."""
     ticks = count()
-    monkeypatch.setattr("trackweave.tracking.helpers.time.perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr("trackweave.progress.time.perf_counter", lambda: float(next(ticks)))
     result = track(candidates, tmp_path / "run", BoundedPredictor())
     fingerprint = RunManifest.load(result.run.manifest).fingerprint
     assert fingerprint is not None

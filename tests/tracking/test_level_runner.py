@@ -8,7 +8,8 @@ from trackweave.ids import IdAllocator, Level
 from trackweave.predictors.replay import ReplayPredictor
 from trackweave.storage.run import RunPaths
 from trackweave.tracking.level_runner import _build_level_stats, run_level_tracking, spans
-from trackweave.tracking.pipeline_context import TrackingSettings, build_pipeline_context
+from trackweave.tracking.pipeline_context import build_pipeline_context
+from trackweave.tracking.settings import TrackingSettings
 
 SCENE = world(
     """

@@ -11,13 +11,13 @@ from tests.bounded_predictor import BoundedPredictor
 from tests.worlds import World, candidates_of
 from trackweave.errors import PredictorError
 from trackweave.ids import IdAllocator, Level, TrackId
+from trackweave.pipelines.masks import track_masks
 from trackweave.storage.run import RunPaths
-from trackweave.track_from_candidates import track_masks
-from trackweave.tracking.level_runner import run_level_tracking
-from trackweave.tracking.level_schedule import ScheduledLevel, track_side_by_side
-from trackweave.tracking.level_tracker import windowed
-from trackweave.tracking.pipeline_context import PipelineContext, TrackingSettings, build_pipeline_context
+from trackweave.tracking.level_runner import ScheduledLevel, run_level_tracking, track_side_by_side
+from trackweave.tracking.mask_tracker import windowed
+from trackweave.tracking.pipeline_context import PipelineContext, build_pipeline_context
 from trackweave.tracking.sam2_runner import prompt_tracking
+from trackweave.tracking.settings import TrackingSettings
 from trackweave.tracking.stores import FrameResultStore
 
 LENGTH, REACH = 40, 8

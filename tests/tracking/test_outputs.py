@@ -13,10 +13,10 @@ from hypothesis.extra import numpy as hnp
 from tests.worlds import candidates_of, world
 from trackweave.errors import SettingError
 from trackweave.ids import Level, TrackId
-from trackweave.masks.entry import make_entry
+from trackweave.masks.codecs import make_entry
 from trackweave.masks.packed import PackedMasks
+from trackweave.storage.mask_archive import REFERENCE_DTYPE, ObjectSegments, VideoSegments
 from trackweave.storage.run import RunPaths
-from trackweave.storage.segments import REFERENCE_DTYPE, ObjectSegments, VideoSegments
 from trackweave.tracking.outputs import (
     _apply_sampling_to_frames,
     _downsample_evenly,
@@ -31,7 +31,8 @@ from trackweave.tracking.outputs import (
     load_video_segments,
     save_comparison_proposals,
 )
-from trackweave.tracking.pipeline_context import PipelineContext, TrackingSettings, build_pipeline_context
+from trackweave.tracking.pipeline_context import PipelineContext, build_pipeline_context
+from trackweave.tracking.settings import TrackingSettings
 from trackweave.tracking.stores import FrameResultStore
 from trackweave.tracking.stores import _frame_entry_name as stores_entry_name
 

@@ -7,18 +7,18 @@ import pytest
 
 from tests.worlds import candidates_of, item, world, write_candidates
 from trackweave.errors import CandidateError
-from trackweave.frames.opening import open_frames
+from trackweave.frames.open import open_frames
 from trackweave.ids import Level
 from trackweave.storage.run import RunManifest, RunPaths
-from trackweave.structures.warning import RunWarning
+from trackweave.structures.run_log import RunWarning
 from trackweave.tracking.pipeline_context import (
     PipelineContext,
-    TrackingSettings,
     build_pipeline_context,
     select_preview_indices,
     summarise_tracking_stats,
     update_tracking_manifest,
 )
+from trackweave.tracking.settings import TrackingSettings
 
 SCENE = world("a.\n..", ".a\n..", "..\n.a", "..\na.")
 

@@ -20,15 +20,15 @@ from trackweave.storage.run import RunPaths
 from trackweave.structures.candidates import Candidates
 from trackweave.structures.tracks import Tracks
 from trackweave.tracking.candidate_loader import iter_candidate_batches
-from trackweave.tracking.pipeline_context import TrackingSettings, build_pipeline_context
-from trackweave.tracking.sam2_runner import (
+from trackweave.tracking.mask_tracker import (
     _add_prompts_to_predictor,
     _filter_new_candidates,
     _prepare_prompt_candidates,
     _propagate_frame_predictions,
-    prompt_tracking,
-    sam2_tracking,
 )
+from trackweave.tracking.pipeline_context import build_pipeline_context
+from trackweave.tracking.sam2_runner import prompt_tracking, sam2_tracking
+from trackweave.tracking.settings import TrackingSettings
 from trackweave.tracking.stores import DedupStats, DedupStore, FrameResultStore, TrackingArtifacts
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackweave.masks.entry import make_entry
+from trackweave.masks.codecs import make_entry
 from trackweave.masks.packed import PackedMasks
-from trackweave.storage.journal import CohortJournal
+from trackweave.storage.result_log import CohortJournal
 from trackweave.structures.candidates import PreviewSegment
 from trackweave.tracking.stores import DedupStats, DedupStore, FrameResultStore, _frame_entry_name
 

@@ -18,17 +18,14 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.association.features import FEATURE_VERSION, frame_features
+from trackweave.association.sample_features import FEATURE_VERSION, frame_features
+from trackweave.association.settings import DEFAULT_EMBED_DIM
 from trackweave.errors import ArtifactError, SettingError, TrackweaveError
 from trackweave.storage.sample_folder import SampleFolder
 from trackweave.storage.samples import AssociationSample, SampleDiagnostics, SampleMetadata
 from trackweave.structures.assignment import AssignmentState
-from trackweave.structures.warning import RunWarning
-
-GT_COLUMN = "gt_track_id"
-"""Column of `Detections.data` that holds the true identity, −1 = none."""
-
-DEFAULT_EMBED_DIM = 256
+from trackweave.structures.detections import GT_COLUMN
+from trackweave.structures.run_log import RunWarning
 
 
 @dataclass(frozen=True)

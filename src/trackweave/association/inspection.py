@@ -1,9 +1,14 @@
-"""`inspect_samples`: is what was logged fit to train on? Streams over the samples, without torch."""
+"""`inspect_samples`: is what was logged fit to train on? Streams over the samples, without torch.
+
+An inspection report as text for the terminal.
+
+Identity switches of logged runs: what the tracker suspected against what the ground truth says.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,13 +16,115 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.association.distributions import Distributions
-from trackweave.association.picture import distributions_svg
-from trackweave.association.switches import WINDOWS, RunSwitches, SwitchAgreement
+from trackweave.association.inspection_plots import Distributions, distributions_svg
 from trackweave.errors import ArtifactError, SettingError
 from trackweave.storage.files import replacing
-from trackweave.storage.sample_manifest import MANIFEST_NAME, read_sample_manifest
+from trackweave.storage.sample_folder import MANIFEST_NAME, read_sample_manifest
 from trackweave.storage.samples import AssociationSample, read_sample, sample_number
+
+WINDOWS = (0, 10)
+"""Frames by which a suspicion may miss the true switch and still count as seen."""
+
+
+@dataclass(frozen=True)
+class SwitchAgreement:
+    """Frames with suspected switches against frames with true ones.
+
+    Attributes:
+        window: frames by which they may differ.
+        suspected: frames on which the tracker suspected a switch.
+        true: frames on which one happened.
+        suspected_right: suspected frames with a true one within the window.
+        true_found: true frames with a suspected one within the window.
+    """
+
+    window: int
+    suspected: int = 0
+    true: int = 0
+    suspected_right: int = 0
+    true_found: int = 0
+
+    @property
+    def precision(self) -> float | None:
+        """Share of the suspicions that were right; None when there were none."""
+        return self.suspected_right / self.suspected if self.suspected else None
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the true switches that were suspected; None when there were none."""
+        return self.true_found / self.true if self.true else None
+
+    def __add__(self, other: SwitchAgreement) -> SwitchAgreement:
+        return SwitchAgreement(
+            self.window,
+            self.suspected + other.suspected,
+            self.true + other.true,
+            self.suspected_right + other.suspected_right,
+            self.true_found + other.true_found,
+        )
+
+
+@dataclass
+class RunSwitches:
+    """Follows the samples of one run in their order; memory grows with identities and switches, not with frames.
+
+    A true switch is counted as CLEAR MOT does: a true identity is tracked under another id than the last time it was
+    tracked (Bernardin and Stiefelhagen 2008). Frames that were not logged are not seen.
+
+    Attributes:
+        last_frame: of the samples so far, −1 before the first.
+        estimated: `est_id_switches` of the last sample.
+        true: true switches so far.
+        has_truth: whether samples had ground truth.
+    """
+
+    last_frame: int = -1
+    estimated: int = 0
+    true: int = 0
+    has_truth: bool = False
+    _suspect_frames: list[int] = field(default_factory=list)
+    _true_frames: list[int] = field(default_factory=list)
+    _last_track: dict[int, int] = field(default_factory=dict)
+
+    def add(self, sample: AssociationSample) -> None:
+        """Takes the next sample."""
+        diagnostics = sample.metadata.diagnostics
+        if diagnostics.suspect_tracks or diagnostics.est_id_switches > self.estimated:
+            self._suspect_frames.append(sample.frame_idx)
+        self.estimated = diagnostics.est_id_switches
+        self.last_frame = sample.frame_idx
+        if sample.gt_track_ids is not None:
+            self.has_truth = True
+            switches = self._true_switches(sample.gt_track_ids.tolist(), sample.assigned_track_ids.tolist())
+            self.true += switches
+            if switches:
+                self._true_frames.append(sample.frame_idx)
+
+    def _true_switches(self, identities: list[int], tracks: list[int]) -> int:
+        switches = 0
+        for identity, track in zip(identities, tracks, strict=True):
+            if identity >= 0 and track >= 0:
+                switches += self._last_track.get(identity, track) != track
+                self._last_track[identity] = track
+        return switches
+
+    def agreement(self, window: int) -> SwitchAgreement:
+        """Suspicions against the truth."""
+        return SwitchAgreement(
+            window,
+            len(self._suspect_frames),
+            len(self._true_frames),
+            _near(self._suspect_frames, self._true_frames, window),
+            _near(self._true_frames, self._suspect_frames, window),
+        )
+
+
+def _near(frames: list[int], others: list[int], window: int) -> int:
+    """How many frames have one of the others within the window."""
+    at, there = np.array(frames, np.int64), np.array(others, np.int64)
+    first, behind = np.searchsorted(there, at - window, "left"), np.searchsorted(there, at + window, "right")
+    return int((behind > first).sum())
+
 
 ENOUGH_TO_START, ENOUGH = 5_000, 10_000
 """Matched pairs for a first training run (specification of association data collection, section 2)."""
@@ -365,3 +472,108 @@ class _Counts:
 def _tenths(values: NDArray[np.float32]) -> NDArray[np.int64]:
     """How many values lie in each tenth of [0, 1]; what lies outside counts with the nearest."""
     return np.bincount(np.clip(values * BINS, 0, BINS - 1).astype(np.int64), minlength=BINS)
+
+
+_NAMES = 20
+_BAR = 40
+
+
+def render_text(report: InspectionReport) -> str:
+    """The report in lines of text, without a last line end."""
+    return "\n".join(_lines(report))
+
+
+def _lines(report: InspectionReport) -> Iterator[str]:
+    yield f"samples          {report.samples:,} in {', '.join(report.directories)}"
+    if report.samples:
+        yield from _counts(report)
+        yield from _sequences(report)
+        yield from _agreement(report.agreement)
+        yield from _histogram("detection score", report.score)
+        yield from _histogram("detection visibility", report.visibility)
+    yield from _names("corrupt", [f"{name}: {reason}" for name, reason in report.corrupt.items()])
+    yield from _names("missing (listed in the manifest, not there)", report.missing)
+    yield from _names("not in the manifest (the next logger lists them)", report.unlisted)
+    yield from _names("remarks", report.remarks)
+    yield ""
+    yield "usable" if report.usable else "NOT USABLE as it is: " + _reason(report)
+
+
+def _counts(report: InspectionReport) -> Iterator[str]:
+    yield f"sequences        {len(report.sequences):,}"
+    yield f"frames           {report.frames:,}"
+    yield f"matched pairs    {report.matched_pairs:,}: {report.advice}"
+    yield (
+        f"detections       {report.detections:,}: {_share(report.unmatched, report.detections)} unmatched, "
+        f"{_share(report.born, report.detections)} founded a track"
+    )
+    yield f"gate density     {_share(report.allowed_pairs, report.pairs)} of {report.pairs:,} pairs allowed"
+    widths = ", ".join(f"{width}" for width in report.embedding_widths)
+    yield (
+        f"embeddings       width {widths}; rows of zeros: {report.track_embeddings.zero_share:.1%} of tracks, "
+        f"{report.det_embeddings.zero_share:.1%} of detections"
+        + (f"; cut in {report.truncated:,} samples" if report.truncated else "")
+    )
+    sources = ", ".join(f"{name} ({count:,})" for name, count in report.label_sources.items())
+    versions = ", ".join(map(str, report.feature_versions))
+    yield f"labels           by {sources}; features of version {versions}"
+
+
+def _sequences(report: InspectionReport) -> Iterator[str]:
+    width = max(8, *(len(sequence.sequence) for sequence in report.sequences))
+    yield ""
+    yield f"{'sequence':<{width}}  samples   frames  runs  matched  suspected switches  true switches"
+    for sequence in report.sequences:
+        true = "-" if sequence.true_id_switches is None else f"{sequence.true_id_switches:,}"
+        yield (
+            f"{sequence.sequence:<{width}} {sequence.samples:>8,} {sequence.frames:>8,} {sequence.runs:>5,} "
+            f"{sequence.matched_pairs:>8,} {sequence.est_id_switches:>19,} {true:>14}"
+        )
+
+
+def _agreement(agreements: Sequence[SwitchAgreement]) -> Iterator[str]:
+    for agreement in agreements:
+        where = "same frame" if agreement.window == 0 else f"within {agreement.window} frames"
+        yield (
+            f"suspected against true switches, {where}: precision {_rate(agreement.precision)} "
+            f"({agreement.suspected_right} of {agreement.suspected} frames), recall {_rate(agreement.recall)} "
+            f"({agreement.true_found} of {agreement.true} frames)"
+        )
+
+
+def _histogram(title: str, counts: Sequence[int]) -> Iterator[str]:
+    yield ""
+    yield f"{title} ({sum(counts):,})"
+    highest = max(*counts, 1)
+    for i, count in enumerate(counts):
+        bar = "█" * round(_BAR * count / highest) or ("▏" if count else "")
+        yield f"  {i / len(counts):.1f}–{(i + 1) / len(counts):.1f}  {bar:<{_BAR}}  {count:,}".rstrip()
+
+
+def _names(title: str, names: Sequence[str]) -> Iterator[str]:
+    if not names:
+        return
+    yield ""
+    yield f"{title}: {len(names):,}"
+    yield from (f"  {name}" for name in names[:_NAMES])
+    if len(names) > _NAMES:
+        yield f"  … and {len(names) - _NAMES:,} more (all of them with --json)"
+
+
+def _reason(report: InspectionReport) -> str:
+    parts = []
+    if not report.samples:
+        parts.append("no sample can be read")
+    if report.corrupt:
+        parts.append(f"{len(report.corrupt):,} files are corrupt: remove them")
+    if report.missing:
+        parts.append(f"{len(report.missing):,} listed samples are missing: restore them, or remove their lines")
+    return "; ".join(parts)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "-"
+
+
+def _rate(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.association.features import FEATURE_VERSION
-from trackweave.association.history import TrackHistory
-from trackweave.association.inputs import INPUT_VERSION, model_inputs
-from trackweave.association.scene import scene_of
+from trackweave.association.model_inputs import INPUT_VERSION, model_inputs, scene_of
+from trackweave.association.sample_features import FEATURE_VERSION
+from trackweave.association.track_memory import TrackHistory
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
 from trackweave.structures.assignment import AssignmentState
 

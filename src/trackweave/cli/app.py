@@ -76,10 +76,11 @@ def propose(
     sampling: Sampling = None,
 ) -> None:
     """Find candidates with the built-in generator and write them for `masks --candidates`."""
-    from trackweave.frames.opening import open_frames
+    from trackweave.frames.open import open_frames
+    from trackweave.frames.source import sample_evenly
     from trackweave.ids import Level
-    from trackweave.track_from_candidates import ALL_LEVELS, parse_levels, propose_candidates
-    from trackweave.tracking.helpers import ProgressPrinter, sample_evenly
+    from trackweave.pipelines.masks import ALL_LEVELS, parse_levels, propose_candidates
+    from trackweave.progress import ProgressPrinter
 
     if candidate_stride < 1:
         raise SettingError(f"candidate_stride is at least 1, not {candidate_stride}")
@@ -122,7 +123,7 @@ def export(
     fps: Annotated[float, typer.Option(help="frames per second of an mp4 whose source has no times")] = 10.0,
 ) -> None:
     """Write a run's tracks in another format."""
-    from trackweave.report.exports import export_davis_run, export_mot_run, export_mp4_run
+    from trackweave.export import export_davis_run, export_mot_run, export_mp4_run
 
     if to is ExportFormat.davis:
         files = export_davis_run(run, output, level)

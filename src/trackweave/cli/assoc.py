@@ -30,8 +30,9 @@ from trackweave.cli.boxes import (
 )
 
 if TYPE_CHECKING:
-    from trackweave.structures.warning import RunWarning
-    from trackweave.track_from_detections import BuiltSamples
+    from trackweave.pipelines.samples import BuiltSamples
+    from trackweave.structures.run_log import RunWarning
+
 
 DETECTOR_HELP = "strong, weak, everything, driving, shaky, perfect or what `assoc fit-detector` wrote"
 
@@ -55,8 +56,7 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Report what logged samples hold; exit code 1 when something is not usable."""
-    from trackweave.association.inspection import inspect_samples
-    from trackweave.association.inspection_text import render_text
+    from trackweave.association.inspection import inspect_samples, render_text
 
     report = inspect_samples(*directories)
     if picture is not None:
@@ -106,10 +106,10 @@ def build(
     as_json: AsJson = False,
 ) -> None:
     """Track sequences whose truth is known, and log every frame with the true identity of each detection."""
-    from trackweave.association.simulation.detector_noise import detector_noise
-    from trackweave.cli.settings import effective_settings
-    from trackweave.track_from_detections import build_samples
-    from trackweave.tracking.helpers import ProgressPrinter
+    from trackweave.cli.config import effective_settings
+    from trackweave.pipelines.samples import build_samples
+    from trackweave.progress import ProgressPrinter
+    from trackweave.simulation.settings import detector_noise
 
     settings = effective_settings(
         file=config,
@@ -173,10 +173,10 @@ def simulate(
 
     Needs no data: dancers, players, pedestrians or traffic before a camera, seen by a detector that errs.
     """
-    from trackweave.association.simulation.detector_noise import detector_noise
-    from trackweave.cli.settings import effective_settings
-    from trackweave.samples_from_simulation import simulate_samples
-    from trackweave.tracking.helpers import ProgressPrinter
+    from trackweave.cli.config import effective_settings
+    from trackweave.pipelines.samples import simulate_samples
+    from trackweave.progress import ProgressPrinter
+    from trackweave.simulation.settings import detector_noise
 
     settings = effective_settings(
         file=config,
@@ -230,11 +230,11 @@ def remix(
     How people move before one's own camera can be learned from a tracker's log without truth:
     then `assoc train --data DIR --labels truth --start default --epochs 2`.
     """
-    from trackweave.association.data_collection import DEFAULT_EMBED_DIM
     from trackweave.association.scorer import LearnedScorer
-    from trackweave.association.simulation.detector_noise import detector_noise
-    from trackweave.samples_from_simulation import recorded_people, remix_samples
-    from trackweave.tracking.helpers import ProgressPrinter
+    from trackweave.association.settings import DEFAULT_EMBED_DIM
+    from trackweave.pipelines.samples import recorded_people, remix_samples
+    from trackweave.progress import ProgressPrinter
+    from trackweave.simulation.settings import detector_noise
 
     built = remix_samples(
         recorded_people(sources, allow_blended=allow_blended, skip_corrupt=skip_corrupt),
@@ -259,7 +259,7 @@ def fit_detector_command(
     class_id: Annotated[int | None, typer.Option("--class", help="only this class, as 3 for cars in KITTI's")] = None,
 ) -> None:
     """Measure how a detector errs on a sequence whose truth is known; for --detector and --simulate-detector."""
-    from trackweave.association.simulation.detector_fit import fit_sequence
+    from trackweave.simulation.detector_fit import fit_sequence
     from trackweave.storage.files import replacing
 
     noise = fit_sequence(sequence, detections=detections, class_id=class_id)
@@ -291,7 +291,7 @@ def export(
 ) -> None:
     """Write a trained model as ONNX, which the tracker runs without torch; both must answer alike."""
     with _needs_torch():
-        from trackweave.association.training.export import export as export_model
+        from trackweave.association.training.checkpoint import export as export_model
     typer.echo(f"model: {export_model(checkpoint, output)}")
 
 
@@ -305,7 +305,7 @@ def evaluate(
 ) -> None:
     """Measure a trained model on samples that it has not seen: matches, calibration, confusion by gap length."""
     with _needs_torch():
-        from trackweave.association.training.evaluation import evaluate_checkpoint
+        from trackweave.association.training.report import evaluate_checkpoint
     found = evaluate_checkpoint(checkpoint, data, labels=labels, report=report)
     typer.echo(json.dumps(found.to_json(), indent=1) if as_json else found.text())
 

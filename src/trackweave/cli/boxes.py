@@ -17,8 +17,8 @@ import typer
 from trackweave.errors import SettingError, TrackweaveError
 
 if TYPE_CHECKING:
-    from trackweave.cli.settings import BoxSettings
-    from trackweave.track_from_detections import BoxRunResult
+    from trackweave.cli.config import BoxSettings
+    from trackweave.pipelines.run_folder import BoxRunResult
 
 
 class LogLevel(StrEnum):
@@ -121,7 +121,7 @@ def boxes(
     Without --detections and --detector, a sequence's own det/det.txt is taken, and for other sources whatever moves.
     Refinements (--interpolate, --min-length, --smooth) hold all tracks in memory. Nothing is downloaded.
     """
-    from trackweave.cli.settings import effective_settings
+    from trackweave.cli.config import effective_settings
 
     settings = effective_settings(
         file=config,
@@ -189,8 +189,8 @@ def scorer_flags(text: str | None) -> dict[str, Any]:
 
 def _run(source: str | None, output: Path, settings: BoxSettings, *, shows_progress: bool) -> BoxRunResult:
     from trackweave.frames.live import is_live
-    from trackweave.track_from_detections import track_boxes
-    from trackweave.tracking.helpers import ProgressPrinter
+    from trackweave.pipelines.boxes import track_boxes
+    from trackweave.progress import ProgressPrinter
 
     live = source is not None and is_live(source)
     if live and shows_progress:

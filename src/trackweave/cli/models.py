@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from trackweave.predictors.inventory import BackendEntry, Inventory
+    from trackweave.predictors.registry import BackendEntry, Inventory
 
 
 def models(
@@ -25,8 +25,8 @@ def models(
 
     Nothing is downloaded: fetch a repository of the name shown with your own tools, and put it where it is looked for.
     """
-    from trackweave.cli.mask_settings import effective_mask_settings
-    from trackweave.predictors.inventory import take_inventory
+    from trackweave.cli.config import effective_mask_settings
+    from trackweave.predictors.registry import take_inventory
 
     flags = {"predictor.weights": weights}
     settings = effective_mask_settings(file=config, environment=os.environ, flags=flags)

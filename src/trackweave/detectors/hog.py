@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.boxes.convert import clip_boxes
-from trackweave.detectors.nms import suppress
+from trackweave.boxes import clip_boxes
+from trackweave.detectors.onnx import suppress
 from trackweave.errors import InputError, SettingError
 from trackweave.structures.detections import Detections
 

@@ -1,16 +1,394 @@
-"""The families of detectors, told apart by the inputs and outputs of the model: what goes in, what comes out."""
+"""The families of detectors, told apart by the inputs and outputs of the model: what goes in, what comes out.
+
+The layouts of detectors' outputs: which tensor plays which role, what tells a layout, and how one image is read.
+
+A `fits_…` says whether a model's trial outputs look like a layout; a `decode_…` reads one image of such outputs, and
+raises `ValueError` when they are of another layout.
+
+From a model's output tensors to boxes: one function per layout. Every function is pure and sees one image.
+
+Layouts are those of the exporters named with each family in `onnx_families.py`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
-from trackweave.detectors import onnx_layouts as layouts
-from trackweave.detectors.letterbox import Resize
-from trackweave.detectors.onnx_decoding import Candidates
-from trackweave.detectors.onnx_layouts import Call, Facts
-from trackweave.detectors.onnx_pixels import IMAGENET, RAW_BGR, UNIT, PixelRule
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, softmax
+
+from trackweave.detectors.onnx_session import IMAGENET, RAW_BGR, UNIT, PixelRule, Resize
+
+Float = NDArray[np.float32]
+
+STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32))
+"""Strides of the usual heads: standard, P6, P2, and the small ones with two."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """K boxes before suppression.
+
+    Attributes:
+        xyxy: `(K, 4)` float32, in the coordinates that the family says.
+        score: `(K,)` float32.
+        class_id: `(K,)` int64.
+    """
+
+    xyxy: Float
+    score: Float
+    class_id: NDArray[np.int64]
+
+
+def centre_to_corners(cxcywh: Float) -> Float:
+    """`(K, 4)` centre x, centre y, width, height → xyxy."""
+    half = cxcywh[:, 2:4] / 2
+    return np.concatenate([cxcywh[:, :2] - half, cxcywh[:, :2] + half], axis=1)
+
+
+def decode_classes(rows: Float, classes: int | None, threshold: float) -> Candidates:
+    """`(A, 4 + classes [+ more])` cxcywh and class scores.
+
+    Args:
+        rows: one row per anchor.
+        classes: how many columns are classes; None = all.
+        threshold: lowest score.
+    """
+    scores = rows[:, 4:] if classes is None else rows[:, 4 : 4 + classes]
+    kept = np.flatnonzero(scores.max(axis=1) >= threshold)
+    chosen = scores[kept]
+    return Candidates(centre_to_corners(rows[kept, :4]), chosen.max(axis=1), chosen.argmax(axis=1))
+
+
+def decode_objectness(rows: Float, classes: int | None, threshold: float) -> Candidates:
+    """`(A, 5 + classes [+ more])` cxcywh, objectness and class scores: the score is their product."""
+    rows = rows[rows[:, 4] >= threshold]
+    scores = rows[:, 5:] if classes is None else rows[:, 5 : 5 + classes]
+    if not scores.shape[1]:
+        return Candidates(centre_to_corners(rows[:, :4]), rows[:, 4], np.zeros(len(rows), np.int64))
+    total = rows[:, 4] * scores.max(axis=1)
+    kept = np.flatnonzero(total >= threshold)
+    return Candidates(centre_to_corners(rows[kept, :4]), total[kept], scores[kept].argmax(axis=1))
+
+
+def decode_grid(rows: Float, size: tuple[int, int]) -> Float:
+    """YOLOX's raw boxes as pixels: cell offsets in units of the stride, logarithms of the extent.
+
+    Ge et al., "YOLOX", arXiv 2107.08430, section 2.1.
+
+    Args:
+        rows: `(A, 5 + classes)`.
+        size: `(H, W)` of the input.
+
+    Raises:
+        ValueError: A is not the number of cells of any usual head.
+    """
+    strides = next((s for s in STRIDES if cell_count(size, s) == len(rows)), None)
+    if strides is None:
+        raise ValueError(f"{len(rows)} anchors are no grid of {size[0]}×{size[1]}")
+    cells, scale = [], []
+    for stride in strides:
+        y, x = np.mgrid[: size[0] // stride, : size[1] // stride]
+        cells.append(np.stack([x.ravel(), y.ravel()], axis=1))
+        scale.append(np.full((x.size, 1), stride))
+    grid, stride_of = np.concatenate(cells).astype(np.float32), np.concatenate(scale).astype(np.float32)
+    decoded = rows.copy()
+    decoded[:, :2] = (rows[:, :2] + grid) * stride_of
+    with np.errstate(over="ignore"):  # a hopeless anchor may be endless; boxes that are not finite are left out
+        decoded[:, 2:4] = np.exp(rows[:, 2:4]) * stride_of
+    return decoded
+
+
+def cell_count(size: tuple[int, int], strides: tuple[int, ...]) -> int:
+    """Cells of all levels of a head over an input `(H, W)`."""
+    return sum((size[0] // stride) * (size[1] // stride) for stride in strides)
+
+
+def anchors_per_cell(size: tuple[int, int], count: int) -> int | None:
+    """1 or 3 when `count` anchors fill the usual grids of an input `(H, W)`, else None."""
+    return next((n for n in (1, 3) if any(n * cell_count(size, s) == count for s in STRIDES)), None)
+
+
+def decode_rows(xyxy: Any, score: Any, class_id: Any, threshold: float) -> Candidates:
+    """Boxes that the model itself has finished."""
+    score = np.asarray(score, np.float32).reshape(-1)
+    kept = np.flatnonzero(score >= threshold)
+    boxes = np.asarray(xyxy, np.float32).reshape(-1, 4)[kept]
+    # Classes come as floats from some exports; NaN there would make an arbitrary integer.
+    classes = np.nan_to_num(np.asarray(class_id).reshape(-1)[kept], nan=-1.0)
+    return Candidates(boxes, score[kept], classes.astype(np.int64))
+
+
+def decode_queries(logits: Float, cxcywh: Float, threshold: float, no_object: bool) -> Candidates:
+    """DETR's queries.
+
+    Args:
+        logits: `(Q, classes)`; with `no_object` one more, the last.
+        cxcywh: `(Q, 4)` in [0, 1] of the input.
+        threshold: lowest score.
+        no_object: softmax with a last class for "nothing here" (Carion et al., arXiv 2005.12872); else a sigmoid per
+            class.
+    """
+    scores = softmax(logits, axis=1)[:, :-1] if no_object else expit(logits)
+    best = scores.max(axis=1)
+    kept = np.flatnonzero(best >= threshold)
+    return Candidates(centre_to_corners(cxcywh[kept]), best[kept], scores[kept].argmax(axis=1))
+
+
+Arrays = Mapping[str, NDArray[Any]]
+Found = TypeVar("Found")
+COCO_CLASSES = 80
+DETR_QUERIES = 100
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a model: its answer to a grey image, and what its metadata say.
+
+    Attributes:
+        outputs: by name, of one trial run.
+        inputs: names of all inputs.
+        size: `(H, W)` of the image input.
+        classes: how many, when the metadata name them.
+        metadata: of the model.
+    """
+
+    outputs: Arrays
+    inputs: tuple[str, ...]
+    size: tuple[int, int]
+    classes: int | None
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One decoding: the outputs of a run, which image of the batch, and what decoders need beside them."""
+
+    outputs: Arrays
+    image: int
+    size: tuple[int, int]
+    classes: int | None
+    threshold: float
+
+
+def _needed(value: Found | None) -> Found:
+    """`ValueError` where a family that was asked for does not fit."""
+    if value is None:
+        raise ValueError("outputs of another layout")
+    return value
+
+
+def _role(outputs: Arrays, *words: str) -> str | None:
+    """The output whose name holds one of these words, earlier words first."""
+    return next((name for word in words for name in outputs if word in name.lower()), None)
+
+
+def _dense(outputs: Arrays) -> NDArray[Any] | None:
+    """The `(B, a, b)` output of YOLO models.
+
+    Beside it may be what is not looked at: mask prototypes `(B, C, h, w)`, raw heads of YOLOv5 and v7 in five
+    dimensions, a second head of YOLOv9 of the same shape.
+    """
+    found = [array for array in outputs.values() if array.ndim == 3]
+    one_shape = len({array.shape for array in found}) == 1
+    return found[0] if one_shape and all(array.ndim >= 3 for array in outputs.values()) else None
+
+
+def _dense_rows(call: Call) -> NDArray[np.float32]:
+    """One image's `(a, b)` of the dense output."""
+    return np.asarray(_needed(_dense(call.outputs))[call.image], np.float32)
+
+
+def _shape(facts: Facts) -> tuple[int, int]:
+    """The last two sides of the dense output; `(0, 0)` when there is none."""
+    dense = _dense(facts.outputs)
+    return (0, 0) if dense is None else (dense.shape[1], dense.shape[2])
+
+
+# Finished boxes -----------------------------------------------------------------------------------------------------
+
+
+def counted_roles(outputs: Arrays) -> tuple[str, str, str, str] | None:
+    """Names of count, boxes, scores and classes of EfficientNMS; None when the outputs are others."""
+    count = _role(outputs, "num")
+    boxes, scores, classes = _role(outputs, "box"), _role(outputs, "score"), _role(outputs, "class", "label")
+    if len(outputs) != 4 or not (count and boxes and scores and classes):
+        return None
+    return count, boxes, scores, classes
+
+
+def decode_counted(call: Call) -> Candidates:
+    """The first `num_dets` rows."""
+    roles = _needed(counted_roles(call.outputs))
+    count, boxes, scores, classes = (call.outputs[name][call.image] for name in roles)
+    n = int(np.asarray(count).reshape(-1)[0])
+    return decode_rows(boxes[:n], scores[:n], classes[:n], call.threshold)
+
+
+def labelled_roles(outputs: Arrays) -> tuple[str, str, str] | None:
+    """Names of labels, boxes `(…, N, 4)` and scores; None when the outputs are others."""
+    labels, boxes, scores = _role(outputs, "label", "class"), _role(outputs, "box"), _role(outputs, "score")
+    if len(outputs) != 3 or not (labels and boxes and scores) or outputs[boxes].shape[-1] != 4:
+        return None
+    return labels, boxes, scores
+
+
+def decode_labelled(call: Call) -> Candidates:
+    """Labels, boxes and scores, with a batch or without."""
+    roles = _needed(labelled_roles(call.outputs))
+    arrays = [call.outputs[name] for name in roles]
+    batched = arrays[1].ndim == 3
+    labels, boxes, scores = (array[call.image] if batched else array for array in arrays)
+    return decode_rows(boxes, scores, labels, call.threshold)
+
+
+def scored_roles(outputs: Arrays) -> tuple[str, str] | None:
+    """mmdeploy: `dets` `(B, N, 5)` and `labels` `(B, N)`."""
+    dets = next((name for name, a in outputs.items() if a.ndim == 3 and a.shape[2] == 5), None)
+    labels = next((name for name, a in outputs.items() if a.ndim == 2), None)
+    return (dets, labels) if dets and labels and len(outputs) in (2, 3) else None
+
+
+def decode_scored(call: Call) -> Candidates:
+    """Boxes with their score in the fifth column."""
+    roles = _needed(scored_roles(call.outputs))
+    rows, labels = (call.outputs[name][call.image] for name in roles)
+    return decode_rows(rows[:, :4], rows[:, 4], labels, call.threshold)
+
+
+def fits_end_to_end(facts: Facts) -> bool:
+    """`(B, N, 6)`, where N is no grid; key points and mask coefficients may follow when the metadata say end2end."""
+    rows, columns = _shape(facts)
+    if facts.metadata.get("end2end", "").lower() == "true":
+        return columns >= 6
+    grid = anchors_per_cell(facts.size, rows) is not None  # then it is a one-class model with objectness
+    return columns == 6 and not grid and not is_ultralytics_detr(facts)
+
+
+def decode_end_to_end(call: Call) -> Candidates:
+    """Rows of xyxy, score, class."""
+    rows = _dense_rows(call)
+    return decode_rows(rows[:, :4], rows[:, 4], rows[:, 5], call.threshold)
+
+
+def fits_batch_indexed(facts: Facts) -> bool:
+    """`(N, 7)` and nothing else."""
+    arrays = list(facts.outputs.values())
+    return len(arrays) == 1 and arrays[0].ndim == 2 and arrays[0].shape[1] == 7
+
+
+def decode_batch_indexed(call: Call) -> Candidates:
+    """Rows of image, xyxy, class, score."""
+    rows = next(iter(call.outputs.values()))
+    rows = rows[rows[:, 0] == call.image]
+    return decode_rows(rows[:, 1:5], rows[:, 6], rows[:, 5], call.threshold)
+
+
+# Queries ------------------------------------------------------------------------------------------------------------
+
+
+def query_roles(outputs: Arrays) -> tuple[str, str] | None:
+    """Names of logits `(B, Q, classes)` and boxes `(B, Q, 4)`; other outputs, such as hidden states, may be there."""
+    dense = {name: array for name, array in outputs.items() if array.ndim == 3}
+    boxes = _role({n: a for n, a in dense.items() if a.shape[2] == 4}, "box", "det")
+    rest = {n: a for n, a in dense.items() if n != boxes and boxes and a.shape[1] == dense[boxes].shape[1]}
+    logits = _role(rest, "logit", "label", "class")
+    return (logits, boxes) if logits and boxes else None
+
+
+def query_decoder(no_object: bool) -> Callable[[Call], Candidates]:
+    """The decoder of DETR's queries; `no_object` as in `decode_queries`."""
+
+    def decode(call: Call) -> Candidates:
+        roles = _needed(query_roles(call.outputs))
+        logits, boxes = (np.asarray(call.outputs[name][call.image], np.float32) for name in roles)
+        return decode_queries(logits, boxes, call.threshold, no_object)
+
+    return decode
+
+
+def fits_softmax_detr(facts: Facts) -> bool:
+    """The 100 queries of the first DETR; its successors have 300 or more and a sigmoid."""
+    roles = query_roles(facts.outputs)
+    return roles is not None and facts.outputs[roles[1]].shape[1] == DETR_QUERIES and "logit" in roles[0].lower()
+
+
+def fits_imagenet_detr(facts: Facts) -> bool:
+    """RF-DETR calls its logits `labels`; transformers feed a pixel mask to models that normalise like ImageNet."""
+    roles = query_roles(facts.outputs)
+    return roles is not None and ("label" in roles[0].lower() or "pixel_mask" in facts.inputs)
+
+
+# Dense heads --------------------------------------------------------------------------------------------------------
+
+
+def is_ultralytics_detr(facts: Facts) -> bool:
+    """Ultralytics' RT-DETR: `(B, 300, 4 + classes)`, finished scores, boxes in [0, 1]."""
+    rows, columns = _shape(facts)
+    named = "rtdetr" in facts.metadata.get("description", "").lower().replace("-", "")
+    no_grid = bool(rows) and anchors_per_cell(facts.size, rows) is None
+    return no_grid and columns > 4 and (named or (columns != 6 and columns - 4 == facts.classes))
+
+
+def fits_classes(facts: Facts) -> bool:
+    """Boxes and class scores without objectness, either way round."""
+    rows, columns = _shape(facts)
+    if rows < 5 or columns < 5:
+        return False
+    if facts.classes is not None:
+        extra = facts.metadata.get("task") in ("segment", "pose")  # mask coefficients, key points
+        widths = [rows, columns]
+        return any(width == 4 + facts.classes or (extra and width > 4 + facts.classes) for width in widths)
+    return rows < columns or (columns == 4 + COCO_CLASSES and anchors_per_cell(facts.size, rows) == 1)
+
+
+def decode_class_rows(call: Call) -> Candidates:
+    """Boxes and class scores, either way round."""
+    rows = _dense_rows(call)
+    channels_first = rows.shape[0] < rows.shape[1]
+    if call.classes is not None and rows.shape[0] != rows.shape[1]:
+        wanted = 4 + call.classes
+        channels_first = rows.shape[0] == wanted if wanted in rows.shape else channels_first
+    return decode_classes(rows.T if channels_first else rows, call.classes, call.threshold)
+
+
+def has_objectness(facts: Facts) -> bool:
+    """`(B, anchors, 5 + classes)` of a usual grid."""
+    rows, columns = _shape(facts)
+    fits = columns == 5 + facts.classes if facts.classes is not None else columns >= 5
+    return fits and anchors_per_cell(facts.size, rows) is not None
+
+
+def decode_objectness_rows(call: Call) -> Candidates:
+    """Boxes in pixels, objectness, class scores."""
+    return decode_objectness(_dense_rows(call), call.classes, call.threshold)
+
+
+def decode_yolox(call: Call) -> Candidates:
+    """The same with boxes in cells."""
+    rows = _dense_rows(call)
+    return decode_objectness(decode_grid(rows, call.size), call.classes, call.threshold)
+
+
+def _is_raw(facts: Facts) -> bool:
+    """Offsets within cells instead of pixels: centres of finished boxes spread over the whole input."""
+    dense = _needed(_dense(facts.outputs))
+    return bool(np.abs(dense[0, :, :2]).max() < min(facts.size) / 4)
+
+
+def fits_yolox(facts: Facts) -> bool:
+    """One anchor per cell, boxes in cells."""
+    return has_objectness(facts) and anchors_per_cell(facts.size, _shape(facts)[0]) == 1 and _is_raw(facts)
+
+
+def fits_yolox_decoded(facts: Facts) -> bool:
+    """One anchor per cell, boxes in pixels, and YOLOX's name of the output."""
+    one = has_objectness(facts) and anchors_per_cell(facts.size, _shape(facts)[0]) == 1
+    return one and list(facts.outputs) == ["output"]  # YOLOv6, finished and of the same shape, says `outputs`
+
 
 Space = Literal["input", "unit", "frame"]
 
@@ -46,31 +424,31 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "nms",
         "num_dets (B, 1), boxes (B, N, 4) xyxy, scores (B, N), classes (B, N): YOLO with EfficientNMS",
-        lambda facts: layouts.counted_roles(facts.outputs) is not None,
-        layouts.decode_counted,
+        lambda facts: counted_roles(facts.outputs) is not None,
+        decode_counted,
     ),
     Family(
         "rt-detr",
         "labels (B, N), boxes (B, N, 4) in frame pixels, scores (B, N), with an input orig_target_sizes: RT-DETR, "
         "D-FINE, DEIM with their postprocessor",
-        lambda facts: layouts.labelled_roles(facts.outputs) is not None and "orig_target_sizes" in facts.inputs,
-        layouts.decode_labelled,
+        lambda facts: labelled_roles(facts.outputs) is not None and "orig_target_sizes" in facts.inputs,
+        decode_labelled,
         space="frame",
         resize="stretch",
     ),
     Family(
         "labelled",
         "labels (N), boxes (N, 4) in input pixels, scores (N), with or without batch: torchvision and others",
-        lambda facts: layouts.labelled_roles(facts.outputs) is not None,
-        layouts.decode_labelled,
+        lambda facts: labelled_roles(facts.outputs) is not None,
+        decode_labelled,
         resize="stretch",
         alone=True,
     ),
     Family(
         "mmdeploy",
         "dets (B, N, 5) xyxy and score, labels (B, N): mmdeploy",
-        lambda facts: layouts.scored_roles(facts.outputs) is not None,
-        layouts.decode_scored,
+        lambda facts: scored_roles(facts.outputs) is not None,
+        decode_scored,
         resize="corner",
         # RTMDet's; mmdeploy's YOLOX takes raw pixels.
         pixels=replace(IMAGENET, bgr=True),
@@ -78,8 +456,8 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "detr",
         "logits (B, 100, classes + 1), pred_boxes (B, 100, 4) cxcywh in [0, 1], softmax: DETR, YOLOS",
-        layouts.fits_softmax_detr,
-        layouts.query_decoder(no_object=True),
+        fits_softmax_detr,
+        query_decoder(no_object=True),
         space="unit",
         resize="stretch",
         pixels=IMAGENET,
@@ -88,8 +466,8 @@ FAMILIES: tuple[Family, ...] = (
         "rf-detr",
         "labels (B, Q, classes), dets (B, Q, 4) cxcywh in [0, 1], sigmoid, ImageNet pixels: RF-DETR; also Deformable "
         "DETR of transformers",
-        layouts.fits_imagenet_detr,
-        layouts.query_decoder(no_object=False),
+        fits_imagenet_detr,
+        query_decoder(no_object=False),
         space="unit",
         resize="stretch",
         pixels=IMAGENET,
@@ -98,43 +476,43 @@ FAMILIES: tuple[Family, ...] = (
         "rt-detr-raw",
         "logits (B, Q, classes), pred_boxes (B, Q, 4) cxcywh in [0, 1], sigmoid, pixels in [0, 1]: RT-DETR and D-FINE "
         "of transformers",
-        lambda facts: layouts.query_roles(facts.outputs) is not None,
-        layouts.query_decoder(no_object=False),
+        lambda facts: query_roles(facts.outputs) is not None,
+        query_decoder(no_object=False),
         space="unit",
         resize="stretch",
     ),
     Family(
         "yolo-end2end",
         "(B, N, 6) xyxy, score, class: YOLOv10, YOLO26, Ultralytics with nms=True",
-        layouts.fits_end_to_end,
-        layouts.decode_end_to_end,
+        fits_end_to_end,
+        decode_end_to_end,
     ),
     Family(
         "yolov7-end2end",
         "(N, 7) image, xyxy, class, score: YOLOv7 with --end2end",
-        layouts.fits_batch_indexed,
-        layouts.decode_batch_indexed,
+        fits_batch_indexed,
+        decode_batch_indexed,
     ),
     Family(
         "rt-detr-ultralytics",
         "(B, 300, 4 + classes) cxcywh in [0, 1] and scores: Ultralytics RT-DETR",
-        layouts.is_ultralytics_detr,
-        layouts.decode_classes,
+        is_ultralytics_detr,
+        decode_class_rows,
         space="unit",
         resize="stretch",
     ),
     Family(
         "yolov8",
         "(B, 4 + classes, anchors), or transposed, cxcywh and scores: YOLOv8, v9, 11, 12",
-        layouts.fits_classes,
-        layouts.decode_classes,
+        fits_classes,
+        decode_class_rows,
         suppress=True,
     ),
     Family(
         "yolox",
         "(B, cells, 5 + classes) offsets, objectness, scores, not decoded: YOLOX",
-        layouts.fits_yolox,
-        layouts.decode_yolox,
+        fits_yolox,
+        decode_yolox,
         resize="corner",
         pixels=RAW_BGR,
         suppress=True,
@@ -142,8 +520,8 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "yolox-decoded",
         "the same in pixels, output named `output`: YOLOX with --decode_in_inference",
-        layouts.fits_yolox_decoded,
-        layouts.decode_objectness,
+        fits_yolox_decoded,
+        decode_objectness_rows,
         resize="corner",
         pixels=RAW_BGR,
         suppress=True,
@@ -151,8 +529,8 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "yolov5",
         "(B, anchors, 5 + classes) cxcywh, objectness, scores: YOLOv5, v6, v7",
-        layouts.has_objectness,
-        layouts.decode_objectness,
+        has_objectness,
+        decode_objectness_rows,
         suppress=True,
     ),
 )

@@ -3,15 +3,17 @@
 from trackweave.evaluation.compare import Comparison, Difference, compare
 from trackweave.evaluation.evaluate import Regime, evaluate, evaluate_regimes
 from trackweave.evaluation.identity import ObjectMatch, TrackScores, best_track_per_object
-from trackweave.evaluation.protocols import Protocol
-from trackweave.evaluation.region import (
+from trackweave.evaluation.jf import (
+    DavisScores,
+    Matching,
     ObjectScores,
     Statistics,
     boundary_measure,
+    evaluate_davis,
     region_similarity,
     statistics,
 )
-from trackweave.evaluation.region_sequence import DavisScores, Matching, evaluate_davis
+from trackweave.evaluation.protocols import Protocol
 from trackweave.evaluation.scores import ClassScores, Evaluation, Metric, Overlap, RegimeScores, Scores
 from trackweave.evaluation.settings import EvaluationSettings, Format, OnMissing
 

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from trackweave.formats.davis import VOID
 from trackweave.ids import FrameIndex
-from trackweave.masks.overlap import mask_iou
+from trackweave.masks.ops import mask_iou, rescale_masks
 from trackweave.masks.packed import PackedMasks
-from trackweave.masks.rescale import rescale_masks
 from trackweave.structures.tracks import FrameObjects
 
 Labels = NDArray[np.integer[Any]]

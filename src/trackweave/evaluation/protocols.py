@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from trackweave.evaluation.sides import FrameItems
+from trackweave.evaluation.annotations import FrameItems
 
 EPSILON = float(np.finfo(np.float64).eps)
 MATCHED = 0.5

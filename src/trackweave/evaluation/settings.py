@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trackweave.errors import SettingError
+from trackweave.evaluation.jf import Matching
 from trackweave.evaluation.protocols import Protocol
-from trackweave.evaluation.region_sequence import Matching
 from trackweave.evaluation.scores import Metric, Overlap
 
 

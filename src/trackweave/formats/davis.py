@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import ArtifactError, PromptError
-from trackweave.formats.crops import crop_at
+from trackweave.masks.ops import crop_at
 from trackweave.storage.files import replacing
 from trackweave.structures.tracks import FrameObjects
 

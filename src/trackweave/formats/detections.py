@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from trackweave.errors import InputError
-from trackweave.formats.detections_coco import read_coco_detections
-from trackweave.formats.detections_columns import (
-    detections_from_columns,
-    read_csv_detections,
-    read_parquet_detections,
-)
-from trackweave.formats.detections_mot import read_mot_detections
-from trackweave.formats.detections_table import DetectionTable, OnBadItem
+from trackweave.formats.coco import read_coco_detections
+from trackweave.formats.columns import detections_from_columns, read_csv_detections, read_parquet_detections
+from trackweave.formats.mot import read_mot_detections
+from trackweave.formats.tables import DetectionTable
+from trackweave.structures.run_log import OnBadItem
 
 __all__ = ["DetectionTable", "detections_from_columns", "read_detections"]
 

@@ -4,10 +4,17 @@ Frames and pixel coordinates are 1-based there (the benchmark was made with MATL
 frame is `1,…,1,1`. Inside trackweave both are 0-based, so reading subtracts one and writing adds one. Many trackers
 leave out the shift of the coordinates; their boxes then lie one pixel to the upper left.
 Format: https://motchallenge.net/instructions/ and Milan et al., "MOT16", arXiv 1603.00831, table 3.
+
+MOT text with every number as the file has it: ground truth and results for evaluation.
+
+`mot.py` and `motchallenge.py` read the same files into the project's own conventions (0-based pixels, float32).
+
+Detections as MOTChallenge text: `frame,-1,x,y,w,h,score,class,…`, 1-based like the tracks of `formats/mot.py`.
 """
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -19,7 +26,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import InputError
+from trackweave.formats.tables import (
+    AnnotationTable,
+    DetectionTable,
+    Rows,
+    Skipped,
+    build_table,
+    in_frame_order,
+    repeated,
+)
 from trackweave.storage.files import replacing
+from trackweave.structures.run_log import OnBadItem
 from trackweave.structures.tracks import Tracks
 
 LARGEST = 2**62
@@ -197,3 +214,214 @@ def _shortest(values: NDArray[np.float64], read: Any, wanted: NDArray[np.float32
         open_ones &= ~fits
     texts[open_ones] = [repr(v) for v in values[open_ones].tolist()]
     return texts
+
+
+FEWEST_COLUMNS = 6
+MOST_COLUMNS = 32
+
+
+def read_mot_detections(
+    path: Path | str, *, class_column: int | None = None, length: int | None = None, on_bad_item: OnBadItem = "error"
+) -> DetectionTable:
+    """Reads MOTChallenge detections; frames and pixel coordinates become 0-based, the id column is ignored.
+
+    Commas or blanks separate; a missing score is 1. Boxes are computed as `read_mot` does, so that `write_mot` of
+    them gives the file's numbers again.
+
+    Args:
+        path: the file.
+        class_column: 1-based column of the class (8 in KITTI's files); None = no class.
+        length: frames of the video; rows beyond are bad.
+        on_bad_item: `error`, or `skip` to leave bad rows out and count them in `warnings`.
+
+    Raises:
+        InputError: the file cannot be read, or a row is bad; the message names the line.
+    """
+    if class_column is not None and not 7 <= class_column <= MOST_COLUMNS:
+        raise InputError(f"class column {class_column}: the columns after the box are 7 to {MOST_COLUMNS}")
+    path = Path(path)
+    text = read_text(path)
+    skipped = Skipped(str(path), on_bad_item)
+    numbers = numbers_at_once(text)
+    lines: NDArray[np.int64] | None = None
+    if numbers is None:
+        numbers, lines = _parse_by_line(text, skipped)
+    if class_column is not None and len(numbers) and numbers.shape[1] < class_column:
+        raise InputError(f"{path}: class column {class_column}, but the lines have {numbers.shape[1]} fields")
+
+    def place(row: int) -> str:
+        known = lines if lines is not None else line_numbers(text)
+        return f"line {known[row]}"
+
+    return build_table(_rows(numbers, class_column, place), skipped, length=length)
+
+
+def read_text(path: Path) -> str:
+    """A file's text without byte order mark.
+
+    Raises:
+        InputError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _rows(numbers: NDArray[np.float64], class_column: int | None, place: object) -> Rows:
+    if not len(numbers):
+        numbers = np.zeros((0, 7))
+    n, width = numbers.shape
+    corner = numbers[:, 2:4] - 1
+    return Rows(
+        numbers[:, 0] - 1,
+        np.concatenate([corner, corner + numbers[:, 4:6]], axis=1),
+        numbers[:, 6] if width > 6 else np.ones(n),
+        np.full(n, -1.0) if class_column is None else numbers[:, class_column - 1],
+        first_frame=1,
+        place=place,  # type: ignore[arg-type]
+    )
+
+
+def numbers_at_once(text: str) -> NDArray[np.float64] | None:
+    """`(N, columns)` by numpy's C parser; None when a line is not like the others, or too short."""
+    if not text.strip():
+        return np.zeros((0, FEWEST_COLUMNS))
+    delimiter = "," if "," in text[:4096] else None
+    try:
+        numbers = np.loadtxt(io.StringIO(text), np.float64, delimiter=delimiter, ndmin=2, comments=None)
+    except ValueError:
+        return None
+    return numbers if FEWEST_COLUMNS <= numbers.shape[1] <= MOST_COLUMNS else None
+
+
+def _parse_by_line(text: str, skipped: Skipped) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The same line by line, so that a bad one can be named; also for lines of different widths.
+
+    A line without score gets 1, one without some later column −1.
+    """
+    found: list[list[float]] = []
+    numbers: list[int] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        fields = line.replace(",", " ").split()
+        if not fields:
+            continue
+        if not FEWEST_COLUMNS <= len(fields) <= MOST_COLUMNS:
+            skipped.add("width", f"line {number}: {len(fields)} fields, expected frame,id,x,y,w,h,score and more")
+            continue
+        try:
+            found.append([float(field) for field in fields])
+        except ValueError as error:
+            skipped.add("not-a-number", f"line {number}: {error}")
+            continue
+        numbers.append(number)
+    width = max((len(row) for row in found), default=FEWEST_COLUMNS)
+    missing = [-1.0] * width
+    missing[FEWEST_COLUMNS : FEWEST_COLUMNS + 1] = [1.0][: width - FEWEST_COLUMNS]
+    rows = [row + missing[len(row) :] for row in found]
+    return np.array(rows, np.float64).reshape(-1, width), np.array(numbers, np.int64)
+
+
+def line_numbers(text: str) -> NDArray[np.int64]:
+    """`(N,)` 1-based numbers of the lines that are not empty."""
+    return np.array([n for n, line in enumerate(text.splitlines(), start=1) if line.strip()], np.int64)
+
+
+NARROWEST, KEPT, WIDEST = 6, 9, 10
+"""Columns that a line has at least, that are read, and that it may have."""
+DEFAULTS = (1.0, -1.0, -1.0)
+"""Confidence, class and visibility of a line that leaves them out."""
+
+
+def read_mot_annotations(path: Path | str, *, length: int | None = None, is_truth: bool = False) -> AnnotationTable:
+    """Reads `frame,id,x,y,w,h,conf,class,…`; commas or blanks separate, columns after the sixth may be missing.
+
+    Args:
+        path: the file.
+        length: frames of the video, when known.
+        is_truth: ids below 0 are regions without identity; in results they are an error.
+
+    Raises:
+        InputError: missing or unreadable, a line that is not such numbers, a frame below 1 or beyond `length`, a
+            negative size, an id below 0 in results, or one identity twice on a frame.
+    """
+    path = Path(path)
+    rows, lines = checked_rows(path)
+    if not is_truth:
+        _refuse(path, lines, rows[:, 1] < 0, "track id below 0: these are detections, not tracks")
+    if length is not None:
+        _refuse(path, lines, rows[:, 0] > length, f"a frame beyond the {length} frames of the sequence")
+    corner, classes = rows[:, 2:4], rows[:, 7]
+    # MOT15 has world coordinates where later years have the class.
+    is_class = bool((classes % 1 == 0).all())
+    n = len(rows)
+    return AnnotationTable(
+        source=str(path),
+        frame=rows[:, 0].astype(np.int64) - 1,
+        track_id=rows[:, 1].astype(np.int64),
+        xyxy=np.concatenate([corner, corner + rows[:, 4:6]], axis=1),
+        score=rows[:, 6],
+        class_id=classes.astype(np.int64) if is_class else np.full(n, -1, np.int64),
+        # TrackEval takes the whole part: 0.5 does not count.
+        counts=rows[:, 6].astype(np.int64) != 0,
+        is_hard=np.zeros(n, np.bool_),
+        origin=1,
+        length=length,
+    )
+
+
+def checked_rows(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """`(N, 9)` values ordered by frame, and each row's line; missing values as `DEFAULTS`.
+
+    Raises:
+        InputError: as `read_mot_annotations`, but for ids below 0 and lengths.
+    """
+    rows, lines = _number_lines(path)
+    _refuse(path, lines, ~np.isfinite(rows).all(1), "a value is not finite")
+    whole = (rows[:, :2] % 1 == 0).all(1) & (np.abs(rows[:, :2]) <= 2**53).all(1)
+    _refuse(path, lines, ~whole, "frame or id is not a whole number")
+    _refuse(path, lines, rows[:, 0] < 1, "frames count from 1")
+    _refuse(path, lines, (rows[:, 4:6] < 0).any(1), "a negative width or height")
+    order = in_frame_order(rows[:, 0].astype(np.int64))
+    rows, lines = rows[order], lines[order]
+    twice = repeated(rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64))
+    if twice is not None:
+        frame, identity = (int(value) for value in rows[twice[0], :2])
+        raise InputError(
+            f"{path}, line {lines[twice[1]]}: identity {identity} is on frame {frame} already in line {lines[twice[0]]}"
+        )
+    return rows, lines
+
+
+def _refuse(path: Path, lines: NDArray[np.int64], bad: Any, message: str) -> None:
+    if bad.any():
+        raise InputError(f"{path}, line {lines[int(np.flatnonzero(bad)[0])]}: {message}")
+
+
+def _number_lines(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    text = read_text(path)
+    numbers = numbers_at_once(text)
+    if numbers is None or numbers.shape[1] > WIDEST:
+        return _line_by_line(path, text)
+    missing = DEFAULTS[numbers.shape[1] - NARROWEST :]
+    rows = np.concatenate([numbers[:, :KEPT], np.tile(missing, (len(numbers), 1))], axis=1)
+    return rows, line_numbers(text)
+
+
+def _line_by_line(path: Path, text: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The same for lines of different widths, and to name the bad one."""
+    rows: list[list[float]] = []
+    lines: list[int] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        fields = line.replace(",", " ").split()
+        if not fields:
+            continue
+        if not NARROWEST <= len(fields) <= WIDEST:
+            raise InputError(f"{path}, line {number}: {len(fields)} fields, expected frame,id,x,y,w,h,conf,class,…")
+        try:
+            values = [float(field) for field in fields[:KEPT]]
+        except ValueError as error:
+            raise InputError(f"{path}, line {number}: {error}") from error
+        rows.append([*values, *DEFAULTS[len(values) - NARROWEST :]])
+        lines.append(number)
+    return np.array(rows, np.float64).reshape(-1, KEPT), np.array(lines, np.int64)

@@ -1,13 +1,15 @@
 """A MOTChallenge sequence folder as it is: `seqinfo.ini`, `det/`, `gt/`, `img1/`, `gmc.txt`.
 
 Layout: https://motchallenge.net/instructions/. `gmc.txt` (camera motion) is an addition of BoT-SORT, arXiv 2206.14651.
+
+How public data sets lay out their sequences: MOT17, DanceTrack, SportsMOT, and KITTI as MOTChallenge folders.
 """
 
 from __future__ import annotations
 
 import configparser
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import InputError
-from trackweave.formats.detections_mot import read_text
-from trackweave.formats.mot_rows import checked_rows
+from trackweave.formats.mot import checked_rows, read_text
 
 INFO = "seqinfo.ini"
 NUMBER = re.compile(r"\d+")
@@ -292,3 +293,57 @@ def read_ground_truth(path: Path | str, *, class_column: bool = True) -> GroundT
         rows[:, 7].astype(np.int64) if class_column else np.full(len(rows), -1, np.int64),
         np.where(visibility < 0, 1, np.minimum(visibility, 1)).astype(np.float32),
     )
+
+
+CLASS_COLUMN = 8
+"""1-based column of the class in MOT text."""
+DEEPEST = 4
+"""Folders between a data set's folder and its sequences, such as `train/`."""
+CLIP = re.compile(r"(?P<video>.+?)(_c\d+|-(DPM|FRCNN|SDP))")
+
+
+def find_sequences(paths: Iterable[Path | str]) -> list[Path]:
+    """Sequence folders: those given, and those with truth below folders that are given, by name; each once.
+
+    Raises:
+        InputError: a folder that holds none.
+    """
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if is_sequence(path):
+            found[path] = None
+            continue
+        below = [one for depth in range(1, DEEPEST) for one in sorted(path.glob("/".join(["*"] * depth + [INFO])))]
+        sequences = [one.parent for one in below if (one.parent / "gt" / "gt.txt").is_file()]
+        if not sequences:
+            raise InputError(f"{path}: neither a sequence nor a folder of sequences with {INFO} and gt/gt.txt")
+        found.update(dict.fromkeys(sequences))
+    return list(found)
+
+
+def video_of(name: str) -> str:
+    """The video that a sequence was cut from: data should be split by it.
+
+    SportsMOT cuts clips from videos; MOT17 has each video once per detector.
+
+    >>> video_of("v_1LwtoLPw2TU_c006"), video_of("MOT17-02-FRCNN"), video_of("dancetrack0001")
+    ('v_1LwtoLPw2TU', 'MOT17-02', 'dancetrack0001')
+    """
+    match = CLIP.fullmatch(name)
+    return match["video"] if match else name
+
+
+def class_column_of(truth: GroundTruth, detections: Path) -> int | None:
+    """The column of the class in MOT text where detections have one and the truth has several classes; else None.
+
+    So it is in KITTI's: several classes count, or there are regions that show nobody (DontCare).
+    """
+    counted = truth.class_id[truth.counts & (truth.track_id >= 0)]
+    if not len(np.unique(counted)) > 1 and not (truth.track_id < 0).any():
+        return None
+    first = next((line for line in read_text(detections).splitlines() if line.strip()), "")
+    fields = first.replace(",", " ").split()
+    try:
+        return CLASS_COLUMN if len(fields) >= CLASS_COLUMN and float(fields[CLASS_COLUMN - 1]) >= 0 else None
+    except ValueError:
+        return None

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import FrameError, InputError
-from trackweave.frames.selection import WholeVideo, checked_position, size_text
-from trackweave.frames.source import FrameSource, RGBFrame
+from trackweave.frames.source import FrameSource, RGBFrame, WholeVideo, checked_position, size_text
 
 
 def as_rgb(values: Any, what: str) -> RGBFrame:

@@ -1,15 +1,25 @@
-"""`FrameSource`: a video as a lazy, random-access sequence of RGB frames."""
+"""`FrameSource`: a video as a lazy, random-access sequence of RGB frames.
+
+Frame sampling, `start:end:step` in Python slice syntax.
+
+What all sources share: positions that are checked, and `Selection`, a sample of another source.
+
+Finding the frames of a source that cannot be used.
+"""
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trackweave.errors import FrameError, SettingError
 from trackweave.ids import FrameIndex
 
 RGBFrame = NDArray[np.uint8]
@@ -76,3 +86,243 @@ class FrameSource(ABC):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def parse_sampling(text: str) -> slice:
+    """`"start:end:step"` as a slice; each part may be left out, start and end may be negative.
+
+    >>> parse_sampling("10:-5:2")
+    slice(10, -5, 2)
+    >>> parse_sampling("::3")
+    slice(None, None, 3)
+
+    Raises:
+        SettingError: not of this form, or a step below 1.
+    """
+    parts = [part.strip() for part in text.split(":")]
+    try:
+        numbers = [int(part) if part else None for part in parts]
+    except ValueError:
+        raise SettingError(f"sampling {text!r} is not start:end:step of whole numbers, as in '10:200:2'") from None
+    if len(numbers) == 1:
+        raise SettingError(f"sampling {text!r} has no colon: {_one_frame(numbers[0])}")
+    if len(numbers) > 3:
+        raise SettingError(f"sampling {text!r} has more than three parts: write start:end:step, as in '10:200:2'")
+    sampling = slice(*numbers)
+    _checked_step(sampling, text)
+    return sampling
+
+
+def sampled_positions(sampling: str | slice | None, count: int) -> range:
+    """The positions that a sampling takes of `count` frames; None takes all.
+
+    >>> sampled_positions("-4::2", 10)
+    range(6, 10, 2)
+
+    Raises:
+        SettingError: a sampling that cannot be understood, steps below 1, or takes no frame.
+    """
+    if sampling is None:
+        return range(count)
+    if isinstance(sampling, str):
+        text, sampling = sampling, parse_sampling(sampling)
+    else:
+        parts = (sampling.start, sampling.stop, sampling.step)
+        text = ":".join("" if part is None else str(part) for part in parts)
+        _checked_step(sampling, text)
+    try:
+        positions = range(count)[sampling]
+    except TypeError:
+        raise SettingError(f"sampling {text!r} is not a slice of whole numbers") from None
+    if not positions:
+        raise SettingError(f"sampling {text!r} takes none of the {count} frames: use positions 0 … {count}")
+    return positions
+
+
+def _checked_step(sampling: slice, text: str) -> None:
+    try:
+        step = 1 if sampling.step is None else operator.index(sampling.step)
+    except TypeError:
+        raise SettingError(f"sampling {text!r} is not a slice of whole numbers") from None
+    if step < 1:
+        raise SettingError(f"sampling {text!r} has step {step}: frames go forward in time, so 1 or more")
+
+
+def _one_frame(number: int | None) -> str:
+    if number is None:
+        return "write ':' for all frames, or start:end:step"
+    end = "" if number == -1 else number + 1
+    return f"for that frame alone write '{number}:{end}', for every {abs(number) or 1}th one '::{abs(number) or 1}'"
+
+
+def checked_position(local: int, count: int) -> int:
+    """`local` as an int in `0 … count-1`.
+
+    Raises:
+        IndexError: it is not; negative positions do not count from the end, because they are mostly slips.
+    """
+    position = operator.index(local)
+    if not 0 <= position < count:
+        raise IndexError(f"no frame at position {position}: there are {count} frames, 0 … {count - 1}")
+    return position
+
+
+@lru_cache(maxsize=4)
+def numbered_names(count: int) -> Sequence[str]:
+    """Names for frames that have none; kept, because a run asks for them frame by frame.
+
+    >>> numbered_names(2)
+    ('frame_000000', 'frame_000001')
+    """
+    return tuple(f"frame_{index:06d}" for index in range(count))
+
+
+def size_text(size: Sequence[int]) -> str:
+    """`(H, W, ...)` for a message.
+
+    >>> size_text((480, 640, 3))
+    '640×480 pixels'
+    """
+    return f"{size[1]}×{size[0]} pixels"
+
+
+class WholeVideo(FrameSource):
+    """Base of the sources that hold all frames of a video: local positions and absolute indices are the same."""
+
+    @abstractmethod
+    def _read(self, position: int) -> RGBFrame:
+        """The frame at a position that was already checked; as `FrameSource.__getitem__`."""
+
+    def __getitem__(self, local: int) -> RGBFrame:
+        return self._read(checked_position(local, len(self)))
+
+    @property
+    def indices(self) -> Sequence[FrameIndex]:
+        return cast("Sequence[FrameIndex]", range(len(self)))
+
+    @property
+    def names(self) -> Sequence[str]:
+        return numbered_names(len(self))
+
+    @property
+    def times(self) -> Sequence[float] | None:
+        return None
+
+    def select(self, positions: Sequence[int]) -> FrameSource:
+        return Selection(self, positions)
+
+
+class Selection(FrameSource):
+    """Some frames of another source, which owns the files and decoders: closing either one closes both.
+
+    Args:
+        source: the source to take frames from.
+        positions: local positions in `source`, strictly increasing; may be empty.
+
+    Raises:
+        IndexError: a position that `source` does not have.
+        ValueError: positions that do not increase.
+    """
+
+    def __init__(self, source: FrameSource, positions: Sequence[int]) -> None:
+        self.path: Path | None = source.path
+        self._source = source
+        self._positions = _increasing(positions, len(source))
+        indices, names, times = source.indices, source.names, source.times
+        self._indices = tuple(indices[k] for k in self._positions)
+        self._names = tuple(names[k] for k in self._positions)
+        self._times = None if times is None else tuple(times[k] for k in self._positions)
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, local: int) -> RGBFrame:
+        return self._source[self._positions[checked_position(local, len(self))]]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self._source.size
+
+    @property
+    def indices(self) -> Sequence[FrameIndex]:
+        return self._indices
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self._names
+
+    @property
+    def times(self) -> Sequence[float] | None:
+        return self._times
+
+    def select(self, positions: Sequence[int]) -> FrameSource:
+        # Composed here rather than stacked, so that reading costs one step however often one samples.
+        chosen = _increasing(positions, len(self))
+        return Selection(self._source, [self._positions[k] for k in chosen])
+
+    def close(self) -> None:
+        self._source.close()
+
+
+def _increasing(positions: Sequence[int], count: int) -> tuple[int, ...]:
+    chosen = tuple(checked_position(position, count) for position in positions)
+    if np.any(np.diff(chosen) <= 0):
+        raise ValueError("positions of a selection increase strictly: each frame once, in the order of time")
+    return chosen
+
+
+def exclude_unreadable(source: FrameSource) -> tuple[FrameSource, list[tuple[FrameIndex, str, str]]]:
+    """Decodes every frame once and leaves out those that fail: unreadable, truncated or of another size.
+
+    The size that counts is `source.size`, for a folder of images that of its first readable file.
+
+    Returns:
+        The source without the bad frames (`source` itself when there are none), still with absolute `indices`, and
+        `(absolute index, name, one-line reason)` of each frame left out.
+
+    Raises:
+        FrameError: no frame is left.
+    """
+    indices, names = source.indices, source.names
+    good: list[int] = []
+    excluded: list[tuple[FrameIndex, str, str]] = []
+    for local in range(len(source)):
+        reason = _fault(source, local)
+        if reason is None:
+            good.append(local)
+        else:
+            excluded.append((indices[local], names[local], reason))
+    if not good:
+        what = source.path or "the source"
+        first = f"; the first: {excluded[0][2]}" if excluded else ""
+        raise FrameError(f"{what}: none of the {len(source)} frames can be read{first}")
+    return (source.select(good) if excluded else source), excluded
+
+
+def _fault(source: FrameSource, local: int) -> str | None:
+    try:
+        source[local]
+    except FrameError as error:
+        return str(error)
+    return None
+
+
+T = TypeVar("T")
+
+
+def sample_evenly(values: Sequence[T], stride: int = 1, cap: int | None = None) -> list[T]:
+    """First and last, every `stride`-th between, then evenly thinned to `cap`.
+
+    >>> sample_evenly(range(10), stride=4), sample_evenly(range(10), cap=3), sample_evenly(range(10), cap=1)
+    ([0, 4, 8, 9], [0, 4, 9], [0])
+    """
+    if not values:
+        return []
+    chosen = list(values[::stride])
+    if (len(values) - 1) % stride:
+        chosen.append(values[-1])
+    if cap is None or len(chosen) <= cap:
+        return chosen
+    if cap <= 1:
+        return chosen[:cap]
+    return [chosen[k * (len(chosen) - 1) // (cap - 1)] for k in range(cap)]

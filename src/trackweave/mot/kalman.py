@@ -15,7 +15,7 @@ from numba import float64, int64, void
 from numpy.typing import NDArray
 
 from trackweave.mot.parameters import PARAMETERS, Parameters
-from trackweave.mot.track_table import COVARIANCE, GAP, POSITION, VAR_POSITION, VAR_VELOCITY, VELOCITY
+from trackweave.mot.state import COVARIANCE, GAP, POSITION, VAR_POSITION, VAR_VELOCITY, VELOCITY
 
 MIN_SIDE = 1e-3
 """Width and height never fall below, in pixels."""

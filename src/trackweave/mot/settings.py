@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from trackweave.errors import SettingError
 
@@ -228,3 +228,31 @@ def preset(name: str, **overrides: Any) -> TrackerSettings:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise SettingError(f"{where}: {first['msg']}, not {first['input']!r}") from None
+
+
+_DEGREE = 2
+
+
+class RefinementSettings(BaseModel):
+    """Which refinements are made; none of them by default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    interpolate_max_gap: int = Field(default=0, ge=0, description="Longest gap, in missing frames, that is filled.")
+    min_track_length: int = Field(default=0, ge=0, description="Observations below which a track is removed.")
+    min_mean_score: float = Field(default=0.0, ge=0, description="Mean score below which a track is removed.")
+    smooth_window: int = Field(default=0, ge=0, description="Frames over which boxes are smoothed: odd, 5 or more.")
+
+    @field_validator("smooth_window")
+    @classmethod
+    def _is_odd(cls, window: int) -> int:
+        fault = _fault_of_window(window)
+        if fault is not None:
+            raise ValueError(fault)
+        return window
+
+
+def _fault_of_window(window: int) -> str | None:
+    if window == 0 or (window >= _DEGREE + 3 and window % 2 == 1):
+        return None
+    return f"{window}: give an odd number of frames from {_DEGREE + 3}, or 0 for none"

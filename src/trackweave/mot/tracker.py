@@ -13,18 +13,12 @@ from numpy.typing import NDArray
 from trackweave.errors import InputError
 from trackweave.ids import FrameIndex
 from trackweave.mot.appearance import AppearanceMemory
-from trackweave.mot.assignment import UNMATCHED, assign
-from trackweave.mot.cleaning import FAULTS, complain, usable
-from trackweave.mot.diagnostics import SwitchEvent, SwitchMonitor
-from trackweave.mot.frame_context import FrameContext
+from trackweave.mot.id_switches import SwitchEvent, SwitchMonitor
 from trackweave.mot.kalman import follow_camera, predict
-from trackweave.mot.life_cycle import commit
-from trackweave.mot.pairing import displacement, pair_costs
+from trackweave.mot.matching import FAULTS, UNMATCHED, assign, complain, displacement, pair_costs, usable
 from trackweave.mot.parameters import STEPS_PER_SECOND, kernel_parameters
-from trackweave.mot.protocols import AssignmentObserver, AssociationScorer
 from trackweave.mot.settings import TrackerSettings
-from trackweave.mot.stream import Clutter, Unsteadiness
-from trackweave.mot.track_table import (
+from trackweave.mot.state import (
     AGE,
     CLASS,
     CONFIRMED,
@@ -33,11 +27,15 @@ from trackweave.mot.track_table import (
     SINCE,
     VELOCITY,
     VISIBILITY,
+    AssignmentObserver,
+    AssociationScorer,
+    FrameContext,
     TrackTable,
 )
+from trackweave.mot.track_management import Clutter, Unsteadiness, commit
 from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections
-from trackweave.structures.warning import RunWarning
+from trackweave.structures.run_log import RunWarning
 
 ALMOST_UNMATCHED = np.float32(0.999 * UNMATCHED)
 """Appearance and scorers rank inside the gates: however bad they find a pair, it stays better than none."""

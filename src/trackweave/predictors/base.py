@@ -6,6 +6,8 @@ levels, so nothing is computed twice: `finish` and `reset` forget objects, never
 
 Objects first prompted on the same frame, by whatever level, form a *cohort*; `propagate(start)` moves that cohort and
 no other. Neither cohorts nor the objects of one influence each other: an object moves as it would alone.
+
+`PromptBook`: which object was prompted where, checked; shared by every session.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from trackweave.errors import PredictorError
 from trackweave.frames.source import FrameSource
 from trackweave.masks.packed import PackedMasks
-from trackweave.structures.warning import RunWarning
+from trackweave.structures.run_log import RunWarning
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +110,139 @@ class VideoPredictor(Protocol):
 
     def open(self, frames: FrameSource) -> PredictorSession:
         """Starts a run over these frames; reads none yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt of one object.
+
+    Attributes:
+        mask: a mask of the frame's size; of a box prompt, the box filled.
+        box: `(4,)` float32 xyxy for a box prompt, None for a mask prompt.
+    """
+
+    mask: PackedMasks
+    box: NDArray[np.float32] | None
+
+
+class PromptBook:
+    """Prompts of one session. Objects whose first-added prompt lies on the same frame form a cohort."""
+
+    def __init__(self, length: int, size: tuple[int, int]) -> None:
+        self._length = length
+        self._size = size
+        self._prompts: dict[int, dict[int, Prompt]] = {}
+        self._start: dict[int, int] = {}
+
+    def add_mask(self, frame: int, obj_id: int, mask: NDArray[np.bool_]) -> None:
+        """See `PredictorSession.add_mask`."""
+        array = np.asarray(mask)
+        if array.shape != self._size:
+            raise PredictorError(f"object {obj_id}: a mask of {array.shape} for frames of {self._size}")
+        packed = PackedMasks.from_bool(array)
+        if not packed.areas[0]:
+            raise PredictorError(f"object {obj_id}: its mask prompt on frame {frame} is empty")
+        self._add(frame, obj_id, Prompt(packed, None))
+
+    def add_box(self, frame: int, obj_id: int, box: NDArray[np.float32]) -> None:
+        """See `PredictorSession.add_box`."""
+        array = np.asarray(box, np.float32)
+        if array.shape != (4,) or not np.all(np.isfinite(array)):
+            raise PredictorError(f"object {obj_id}: a box is four finite numbers, not {array.tolist()}")
+        height, width = self._size
+        x1, y1, x2, y2 = np.clip(array, 0, [width, height, width, height])
+        left, top, right, bottom = int(np.floor(x1)), int(np.floor(y1)), int(np.ceil(x2)), int(np.ceil(y2))
+        if array[2] <= array[0] or array[3] <= array[1] or right <= left or bottom <= top:
+            raise PredictorError(
+                f"object {obj_id}: box {array.tolist()} is empty or outside the frame of {width}×{height}"
+            )
+        filled = PackedMasks.from_crops(
+            [np.ones((bottom - top, right - left), np.bool_)], np.array([[top, left]]), height, width
+        )
+        self._add(frame, obj_id, Prompt(filled, array))
+
+    def _add(self, frame: int, obj_id: int, prompt: Prompt) -> None:
+        if not 0 <= frame < self._length:
+            raise PredictorError(f"object {obj_id}: frame {frame} is not among 0 … {self._length - 1}")
+        prompts = self._prompts.setdefault(obj_id, {})
+        if frame in prompts:
+            raise PredictorError(f"object {obj_id} already has a prompt on frame {frame}")
+        prompts[frame] = prompt
+        self._start.setdefault(obj_id, frame)
+
+    def cohort(self, start: int) -> list[int]:
+        """Objects first prompted on `start`, in the order in which they were prompted.
+
+        Raises:
+            PredictorError: there is none.
+        """
+        found = [obj_id for obj_id, frame in self._start.items() if frame == start]
+        if not found:
+            raise PredictorError(f"no object was first prompted on frame {start}")
+        return found
+
+    def prompts(self, obj_id: int) -> dict[int, Prompt]:
+        """All prompts of one object by frame."""
+        return self._prompts[obj_id]
+
+    def forget(self, start: int) -> None:
+        """Forgets the objects first prompted on `start` and all their prompts; nothing happens when there is none."""
+        for obj_id in [obj_id for obj_id, frame in self._start.items() if frame == start]:
+            del self._start[obj_id], self._prompts[obj_id]
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._prompts.clear()
+        self._start.clear()
+
+
+class PromptedSession:
+    """The part of a `PredictorSession` that only keeps prompts; a backend adds `propagate`."""
+
+    def __init__(self, length: int, size: tuple[int, int]) -> None:
+        self._length, self._size = length, size
+        self._book = PromptBook(length, size)
+
+    def add_mask(self, frame: int, obj_id: int, mask: NDArray[np.bool_]) -> None:
+        """See `PredictorSession.add_mask`."""
+        self._book.add_mask(frame, obj_id, mask)
+
+    def add_box(self, frame: int, obj_id: int, box: NDArray[np.float32]) -> None:
+        """See `PredictorSession.add_box`."""
+        self._book.add_box(frame, obj_id, box)
+
+    def finish(self, start: int) -> None:
+        """See `PredictorSession.finish`."""
+        self._book.forget(start)
+
+    def retire(self, before: int) -> None:
+        """See `PredictorSession.retire`; nothing is kept per frame."""
+        return
+
+    def reset(self) -> None:
+        """See `PredictorSession.reset`."""
+        self._book.clear()
+
+    @property
+    def remarks(self) -> Sequence[RunWarning]:
+        """See `PredictorSession.remarks`."""
+        return ()
+
+    @property
+    def counters(self) -> Mapping[str, float]:
+        """See `PredictorSession.counters`."""
+        return {}
+
+    def close(self) -> None:
+        """See `PredictorSession.close`; there is nothing to release here."""
+        return
+
+
+def walk(start: int, length: int, reverse: bool, max_frames: int | None) -> range:
+    """Positions that `PredictorSession.propagate` visits: `start` first.
+
+    >>> list(walk(2, 6, False, 2)), list(walk(2, 6, True, None))
+    ([2, 3, 4], [2, 1, 0])
+    """
+    reach = length if max_frames is None else max_frames
+    return range(start, max(start - reach, 0) - 1, -1) if reverse else range(start, min(start + reach, length - 1) + 1)

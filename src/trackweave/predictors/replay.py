@@ -13,14 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from trackweave.boxes.convert import box_iou
+from trackweave.boxes import box_iou
 from trackweave.errors import PredictorError, PredictorUnavailable
 from trackweave.frames.source import FrameSource
-from trackweave.masks.overlap import mask_iou
+from trackweave.masks.ops import mask_iou, rescale_masks
 from trackweave.masks.packed import PackedMasks
-from trackweave.masks.rescale import rescale_masks
-from trackweave.predictors.base import FramePrediction
-from trackweave.predictors.prompts import Prompt, PromptedSession, walk
+from trackweave.predictors.base import FramePrediction, Prompt, PromptedSession, walk
 from trackweave.storage.recording import Recording, open_recording
 
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from trackweave.frames.source import FrameSource
 from trackweave.masks.packed import PackedMasks
-from trackweave.predictors.base import FramePrediction
-from trackweave.predictors.prompts import PromptedSession, walk
+from trackweave.predictors.base import FramePrediction, PromptedSession, walk
 
 
 class StaticPredictor:

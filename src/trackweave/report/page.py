@@ -7,11 +7,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from trackweave.formats.colours import css, ink_on, track_colour
-from trackweave.report.reading import LevelFacts, RunFacts, read_run
-from trackweave.report.timeline import draw_timeline
+from trackweave.report.run_summary import LevelFacts, RunFacts, draw_timeline, read_run
 from trackweave.storage.files import replacing
 from trackweave.storage.run import RunPaths
+from trackweave.visualization.palette import css, ink_on, track_colour
 
 TEMPLATE = "report.html.j2"
 COUNT_NAMES = {

@@ -12,23 +12,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.boxes.convert import xywh_to_xyxy, xyxy_to_xywh
+from trackweave.boxes import xywh_to_xyxy, xyxy_to_xywh
 from trackweave.errors import CandidateError
-from trackweave.masks.entry import as_packed, decode_entry
+from trackweave.masks.codecs import as_packed, decode_entry, decode_rle, encode_rle
+from trackweave.masks.ops import rescale_masks
 from trackweave.masks.packed import PackedMasks
-from trackweave.masks.rescale import rescale_masks
-from trackweave.masks.rle import decode_rle, encode_rle
 from trackweave.storage.files import check_version, read_json_object, write_json
 from trackweave.structures.candidates import Candidates
-from trackweave.structures.warning import RunWarning
+from trackweave.structures.run_log import OnBadItem, RunWarning
 
 SCHEMA_VERSION = 1
-OnBadItem = Literal["error", "skip"]
 _LARGEST = 2**53  # what JSON numbers hold exactly; excludes inf and NaN as well
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import ArtifactError
-from trackweave.masks.entry import as_packed
+from trackweave.masks.codecs import as_packed
 from trackweave.masks.packed import PackedMasks, packed_length
+from trackweave.storage.mask_archive import VideoSegments
 from trackweave.storage.npz import MANIFEST_NAME, ZIP_ERRORS
-from trackweave.storage.segments import VideoSegments
 
 _ENTRY = re.compile(r"(\d+)_(\d+)$")
 

@@ -11,7 +11,7 @@ from typing import Any
 from trackweave.errors import ArtifactError, RunFolderError, SettingError
 from trackweave.ids import FrameIndex, Level
 from trackweave.storage.files import check_version, read_json_object, write_json
-from trackweave.structures.warning import RunWarning
+from trackweave.structures.run_log import RunWarning
 
 SCHEMA_VERSION = 1
 

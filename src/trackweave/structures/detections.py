@@ -193,3 +193,11 @@ class Detections:
             tracker_id=self.track_id,
             data={**self.data, **extra},
         )
+
+
+GT_COLUMN = "gt_track_id"
+"""Column of `Detections.data` that holds the true identity, −1 = none."""
+
+
+MIN_IOU = 0.5
+"""Overlap from which a detection shows an object, as in MOTChallenge's evaluation (arXiv 1603.00831, section 4)."""

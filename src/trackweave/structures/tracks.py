@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+
 Index = slice | NDArray[np.bool_] | NDArray[np.integer[Any]] | Sequence[int]
 
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")

@@ -11,15 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trackweave.tracking.helpers import (
-        ProgressPrinter,
-        TimingAggregator,
-        bbox_scalar_fit,
-        bbox_transform_xywh_to_xyxy,
-        format_duration_precise,
-        format_scale_suffix,
-        scaled_npz_path,
-    )
+    from trackweave.progress import ProgressPrinter, TimingAggregator, format_duration_precise
+    from trackweave.storage.run import format_scale_suffix, scaled_npz_path
+    from trackweave.tracking.helpers import bbox_scalar_fit, bbox_transform_xywh_to_xyxy
     from trackweave.tracking.level_runner import LevelRunResult, run_level_tracking
     from trackweave.tracking.outputs import (
         build_object_segments_archive,
@@ -28,8 +22,8 @@ if TYPE_CHECKING:
         encode_packed_mask_for_json,
         save_comparison_proposals,
     )
-    from trackweave.tracking.pipeline_context import TrackingSettings
     from trackweave.tracking.sam2_runner import sam2_tracking
+    from trackweave.tracking.settings import TrackingSettings
 
 _HOME = {
     "ProgressPrinter": "helpers",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from trackweave.boxes.convert import scale_boxes
+from trackweave.boxes import scale_boxes
 from trackweave.errors import CandidateError
 from trackweave.frames.source import FrameSource
-from trackweave.masks.rescale import rescale_masks
+from trackweave.masks.ops import rescale_masks
 from trackweave.storage.candidates import (
     BadItems,
     FilteredFrame,

@@ -10,32 +10,29 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.boxes.convert import scale_boxes
+from trackweave.boxes import scale_boxes
 from trackweave.errors import FrameError, InputError, SettingError
-from trackweave.formats.colours import css, track_colour
-from trackweave.formats.overlay import contact_sheet, draw_objects
-from trackweave.formats.pictures import write_png
-from trackweave.frames.opening import open_frames
-from trackweave.frames.source import FrameSource
+from trackweave.frames.open import open_frames
+from trackweave.frames.source import FrameSource, sample_evenly
 from trackweave.ids import Level, TrackId
-from trackweave.masks.entry import MaskLike, PackedMaskEntry, decode_entry, encode_entry
-from trackweave.masks.overlap import mask_iou
-from trackweave.masks.rescale import rescale_masks
+from trackweave.masks.codecs import MaskLike, PackedMaskEntry, decode_entry, encode_entry
+from trackweave.masks.ops import mask_iou, rescale_masks
 from trackweave.storage.files import write_json
-from trackweave.storage.run import scaled_npz_path
-from trackweave.storage.segments import (
+from trackweave.storage.mask_archive import (
     ObjectSegments,
     VideoSegments,
     frame_entry_name,
     write_object_segments,
     write_video_segments,
 )
+from trackweave.storage.run import scaled_npz_path
 from trackweave.structures.candidates import CandidateFrame
+from trackweave.structures.run_log import RunWarning
 from trackweave.structures.tracks import FrameObjects, Tracks
-from trackweave.structures.warning import RunWarning
 from trackweave.tracking.candidate_loader import load_filtered_frame_by_index
-from trackweave.tracking.helpers import sample_evenly
 from trackweave.tracking.pipeline_context import PipelineContext
+from trackweave.visualization.annotators import contact_sheet, draw_objects, write_png
+from trackweave.visualization.palette import css, track_colour
 
 __all__ = [
     "Comparison",

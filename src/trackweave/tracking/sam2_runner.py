@@ -18,23 +18,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.frames.opening import open_frames
+from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
 from trackweave.ids import IdAllocator, TrackId
 from trackweave.predictors.base import PredictorSession, VideoPredictor
+from trackweave.progress import ProgressPrinter, TimingAggregator
 from trackweave.tracking.candidate_loader import FrameCandidateBatch
-from trackweave.tracking.cohort_record import SessionWatch
-from trackweave.tracking.cohort_steps import (
+from trackweave.tracking.mask_tracker import (
+    LevelTracker,
     PromptBatch,
+    SessionWatch,
     _add_prompts_to_predictor,
+    _build_tracking_result,
     _filter_new_candidates,
     _prepare_prompt_candidates,
     _propagate_frame_predictions,
+    load_timed,
+    move_cohort,
+    windowed,
 )
-from trackweave.tracking.helpers import ProgressPrinter, TimingAggregator
-from trackweave.tracking.joint_cohort import move_cohort
-from trackweave.tracking.level_tracker import LevelTracker, _build_tracking_result, load_timed, windowed
-from trackweave.tracking.pipeline_context import LONG_TAIL_AREA, TrackingSettings
+from trackweave.tracking.pipeline_context import LONG_TAIL_AREA
+from trackweave.tracking.settings import TrackingSettings
 from trackweave.tracking.stores import DedupStore, FrameResultStore, TrackingArtifacts
 
 __all__ = [

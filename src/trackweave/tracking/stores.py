@@ -15,18 +15,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.boxes.convert import box_iou, scale_boxes
+from trackweave.boxes import box_iou, scale_boxes
 from trackweave.ids import FrameIndex, TrackId
-from trackweave.masks.entry import MaskLike, as_packed, full_shape
-from trackweave.masks.overlap import overlap
+from trackweave.masks.codecs import MaskLike, as_packed, full_shape
+from trackweave.masks.ops import overlap, rescale_masks
 from trackweave.masks.packed import PackedMasks
-from trackweave.masks.rescale import rescale_masks
-from trackweave.storage.journal import CohortJournal
-from trackweave.storage.segments import REFERENCE_DTYPE, frame_entry_name, object_rows
-from trackweave.storage.spool import ResultSpool
+from trackweave.storage.mask_archive import REFERENCE_DTYPE, frame_entry_name, object_rows
+from trackweave.storage.result_log import CohortJournal, ResultSpool
 from trackweave.structures.candidates import PreviewSegment
+from trackweave.structures.run_log import RunWarning
 from trackweave.structures.tracks import FrameObjects
-from trackweave.structures.warning import RunWarning
 
 REFERENCE_BATCH_BYTES = 8 << 20
 

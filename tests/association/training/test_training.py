@@ -12,22 +12,22 @@ import torch
 
 from tests.association.learning import QUICK, sample_folder, store, trained
 from tests.association.worlds import make_state
-from trackweave.association.inputs import INPUT_VERSION
 from trackweave.association.labels import UNKNOWN, UNMATCHED
+from trackweave.association.model_inputs import INPUT_VERSION
 from trackweave.association.models.associator import LOGIT_LIMIT, Associator, AssociatorShape
 from trackweave.association.scorer import SCALE, LearnedScorer, default_weights
-from trackweave.association.training.augmentation import augmented, without
-from trackweave.association.training.batches import make_batch, to_tensors
+from trackweave.association.training.batches import augmented, make_batch, to_tensors, without
 from trackweave.association.training.checkpoint import (
     Checkpoint,
     default_checkpoint,
+    export,
     load_checkpoint,
+    parity,
     save_checkpoint,
 )
-from trackweave.association.training.evaluation import evaluate_checkpoint
-from trackweave.association.training.export import export, parity
 from trackweave.association.training.loop import HISTORY, LAST, NAN, split_by_sequence, train
-from trackweave.association.training.loss import association_loss
+from trackweave.association.training.metrics import association_loss
+from trackweave.association.training.report import evaluate_checkpoint
 from trackweave.association.training.settings import AugmentSettings, TrainSettings
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError, TrackweaveError
 
@@ -296,7 +296,7 @@ def test_a_model_without_a_part_is_exported_and_runs(tmp_path: Path, part: str) 
 
 
 def test_an_export_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trackweave.association.training.export.parity", lambda *given: 0.5)
+    monkeypatch.setattr("trackweave.association.training.checkpoint.parity", lambda *given: 0.5)
     with pytest.raises(ArtifactError, match="differs from the checkpoint"):
         export(trained().best, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()

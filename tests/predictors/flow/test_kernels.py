@@ -8,13 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trackweave.predictors.flow.appearance import Appearance
-from trackweave.predictors.flow.evidence import signed_distance, warp
-from trackweave.predictors.flow.features import OFFSETS, colour_planes, features_of
+from trackweave.predictors.flow.appearance import OFFSETS, Appearance, colour_planes, features_of
 from trackweave.predictors.flow.motion import camera_homography, motion_between
+from trackweave.predictors.flow.redetection import signed_distance, warp
 from trackweave.predictors.flow.smoothing import smooth
-from trackweave.predictors.flow.window import Window
-from trackweave.predictors.flow.working_size import WorkingSize
+from trackweave.predictors.flow.windows import Window, WorkingSize
 
 
 def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:

@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 
 from tests.predictors.flow.scenes import HEIGHT, WIDTH, Disc, Scene, draw, line, overlap
 from trackweave.frames.arrays import ArrayFrames
-from trackweave.frames.synthetic import SyntheticScene
 from trackweave.predictors.base import PredictorSession, VideoPredictor
-from trackweave.predictors.flow.predictor import FlowPredictor
-from trackweave.predictors.flow.session import FlowSession
+from trackweave.predictors.flow.predictor import FlowPredictor, FlowSession
 from trackweave.predictors.flow.settings import FlowSettings
+from trackweave.simulation.video import SyntheticScene
 
 RED, BLUE = (190, 60, 60), (60, 70, 190)
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from tests.predictors.sam import tiny
-from trackweave.frames.opening import open_frames
+from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
 from trackweave.predictors.base import FramePrediction, PredictorSession
 from trackweave.predictors.sam.predictor import SamPredictor
@@ -21,10 +21,10 @@ from trackweave.predictors.sam.settings import SamSettings
 SIZE = (48, 80)
 LENGTH = 9
 BACKENDS: dict[str, tuple[str, str, Callable[[], Any]]] = {
-    "sam2": ("sam2", "Sam2Predictor", tiny.tiny_sam2_meta),
-    "sam2-hf": ("sam2_hf", "Sam2HfPredictor", tiny.tiny_sam2_hf),
-    "edgetam": ("edgetam", "EdgeTamPredictor", tiny.tiny_edgetam),
-    "sam3-tracker": ("sam3_tracker", "Sam3TrackerPredictor", tiny.tiny_sam3_tracker),
+    "sam2": ("sam.meta", "Sam2Predictor", tiny.tiny_sam2_meta),
+    "sam2-hf": ("sam.backends", "Sam2HfPredictor", tiny.tiny_sam2_hf),
+    "edgetam": ("sam.backends", "EdgeTamPredictor", tiny.tiny_edgetam),
+    "sam3-tracker": ("sam.backends", "Sam3TrackerPredictor", tiny.tiny_sam3_tracker),
 }
 
 
@@ -95,7 +95,7 @@ class Logits:
 
     def __init__(self, monkeypatch: Any) -> None:
         self.seen: list[torch.Tensor] = []
-        for module in ("session", "stock"):
+        for module in ("session", "predictor"):
             place = import_module(f"trackweave.predictors.sam.{module}")
             monkeypatch.setattr(place, "pack_logits", self._spy(place.pack_logits))
 

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from torch.nn import functional
 
 from trackweave.masks.packed import PackedMasks
-from trackweave.predictors.sam import packing
+from trackweave.predictors.sam import session as packing
 
 
 @given(hnp.arrays(np.bool_, st.tuples(st.integers(1, 4), st.integers(1, 70))))

@@ -21,16 +21,15 @@ from trackweave.errors import PredictorOutOfMemory
 from trackweave.frames.arrays import ArrayFrames
 from trackweave.frames.source import FrameSource
 from trackweave.ids import Level
-from trackweave.predictors.base import VideoPredictor
-from trackweave.predictors.prompts import walk
+from trackweave.pipelines.masks import RunResult, track_masks
+from trackweave.predictors.base import VideoPredictor, walk
 from trackweave.predictors.sam.feature_store import size_of
 from trackweave.predictors.sam.predictor import SamPredictor
 from trackweave.predictors.sam.session import SamSession
 from trackweave.predictors.sam.settings import SamSettings
-from trackweave.storage.journal import CohortJournal
-from trackweave.track_from_candidates import RunResult, track_masks
-from trackweave.tracking.level_tracker import LevelTracker
-from trackweave.tracking.pipeline_context import TrackingSettings
+from trackweave.storage.result_log import CohortJournal
+from trackweave.tracking.mask_tracker import LevelTracker
+from trackweave.tracking.settings import TrackingSettings
 
 LEVELS = (2, 4, 6)
 WAYS = (False, True)

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tests.predictors.conformance import assert_same
 from tests.predictors.sam.fake import FakeModel
 from trackweave.errors import PredictorError, PredictorOutOfMemory
-from trackweave.frames.opening import open_frames
+from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
 from trackweave.predictors.base import FramePrediction, PredictorSession
 from trackweave.predictors.sam import session as session_module
-from trackweave.predictors.sam.memory import ObjectMemory
+from trackweave.predictors.sam.model import ObjectMemory
 from trackweave.predictors.sam.session import SamSession
 from trackweave.predictors.sam.settings import SamSettings
 

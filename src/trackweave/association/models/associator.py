@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trackweave.association.inputs import DET_COLUMNS, HISTORY_COLUMNS, PAIR_COLUMNS, TRACK_COLUMNS
+from trackweave.association.model_inputs import DET_COLUMNS, HISTORY_COLUMNS, PAIR_COLUMNS, TRACK_COLUMNS
 
 LOGIT_LIMIT = 12.0
 """Logits lie between −LIMIT and LIMIT, so that sums of exponentials need no maximum taken out."""

@@ -24,8 +24,7 @@ from trackweave.association.dataset import SceneStore, check_enough, iterate_bat
 from trackweave.association.models.associator import Associator, AssociatorShape
 from trackweave.association.training.batches import Batch, make_batch
 from trackweave.association.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from trackweave.association.training.loss import association_loss
-from trackweave.association.training.measures import Measures, measure
+from trackweave.association.training.metrics import Measures, association_loss, measure
 from trackweave.association.training.settings import TrainSettings
 from trackweave.errors import ArtifactError, SettingError, TrackweaveError
 from trackweave.storage.files import write_json

@@ -1,4 +1,7 @@
-"""The report of a training: one HTML page with its curves, that needs nothing but a browser."""
+"""The report of a training: one HTML page with its curves, that needs nothing but a browser.
+
+A checkpoint on samples that it was not trained on.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from trackweave.association.training.checkpoint import Checkpoint
-from trackweave.association.training.measures import Measures
+import numpy as np
+from pydantic import ValidationError
+
+from trackweave.association.dataset import DataSettings, load_samples
+from trackweave.association.training.checkpoint import Checkpoint, load_checkpoint
+from trackweave.association.training.metrics import Measures, measure
+from trackweave.errors import SettingError
 from trackweave.storage.files import replacing
 
 BLUE, ORANGE, SOFT, LINE, INK = "#2f6fd0", "#e07b39", "#656d76", "#d8dee4", "#1f2328"
@@ -171,3 +179,30 @@ def _facts(facts: dict[str, Any]) -> str:
         if name != "measures"
     ]
     return f"<table>{''.join(rows)}</table>"
+
+
+def evaluate_checkpoint(
+    checkpoint: Path | str, data: Sequence[Path], *, labels: str = "both", report: Path | None = None
+) -> Measures:
+    """Measures a trained model.
+
+    Args:
+        checkpoint: `best.pt` of a training.
+        data: folders of samples.
+        labels: as in `DataSettings`.
+        report: page to write.
+
+    Raises:
+        ArtifactError: the checkpoint or a sample cannot be used, or there is too little.
+        SettingError: no such labels.
+    """
+    found = load_checkpoint(checkpoint)
+    try:
+        how = DataSettings(labels=labels, allow_blended=labels != "tracker")  # type: ignore[arg-type]
+    except ValidationError:
+        raise SettingError(f"labels: {labels!r} is none of truth, tracker, both") from None
+    store = load_samples(data, how, least_sequences=1)
+    measures = measure(found.model, store, np.arange(len(store)))
+    if report is not None:
+        write_report(report, found, measures, ())
+    return measures

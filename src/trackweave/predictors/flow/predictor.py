@@ -1,12 +1,183 @@
-"""`FlowPredictor`: the default way to follow masks, without weights."""
+"""`FlowPredictor`: the default way to follow masks, without weights.
+
+`FlowSession`: cohorts of targets moved through one video.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.errors import PredictorError
 from trackweave.frames.source import FrameSource
-from trackweave.predictors.flow.session import FlowSession
+from trackweave.masks.packed import PackedMasks
+from trackweave.predictors.base import FramePrediction, Prompt, PromptBook, walk
+from trackweave.predictors.flow.appearance import Appearance
+from trackweave.predictors.flow.frame_features import FrameAnalysis
 from trackweave.predictors.flow.settings import FlowSettings
+from trackweave.predictors.flow.tracked_object import Target, mask_in_box
+from trackweave.predictors.flow.windows import Window
+from trackweave.structures.run_log import RunWarning
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """One object of a cohort: its target, its prompts as given, and its prompts as masks of working size."""
+
+    target: Target
+    prompts: dict[int, Prompt]
+    masks: dict[int, NDArray[np.bool_]]
+
+
+class FlowSession:
+    """See `PredictorSession`. Owns the frame analysis, which outlives prompts, and nothing else that is large."""
+
+    def __init__(self, frames: FrameSource, settings: FlowSettings, threads: int) -> None:
+        self._length, self._size = len(frames), frames.size
+        self._settings, self._threads = settings, threads
+        self._book = PromptBook(self._length, self._size)
+        self._analysis = FrameAnalysis(frames, settings)
+        self._closed = False
+
+    @property
+    def pairs_computed(self) -> int:
+        """Flow pairs computed so far: each pair of neighbours counts once, however many cohorts passed it."""
+        return self._analysis.pairs_computed
+
+    def add_mask(self, frame: int, obj_id: int, mask: NDArray[np.bool_]) -> None:
+        """See `PredictorSession.add_mask`."""
+        self._check_open()
+        self._book.add_mask(frame, obj_id, mask)
+
+    def add_box(self, frame: int, obj_id: int, box: NDArray[np.float32]) -> None:
+        """See `PredictorSession.add_box`; the object is cut out of its box by colour."""
+        self._check_open()
+        self._book.add_box(frame, obj_id, box)
+
+    def propagate(
+        self, start: int, *, reverse: bool = False, max_frames: int | None = None
+    ) -> Iterator[FramePrediction]:
+        """See `PredictorSession.propagate`."""
+        self._check_open()
+        cohort = self._book.cohort(start)
+        path = walk(start, self._length, reverse, max_frames)
+        return self._propagate(cohort, path)
+
+    def finish(self, start: int) -> None:
+        """See `PredictorSession.finish`; flows and features stay."""
+        self._book.forget(start)
+
+    def retire(self, before: int) -> None:
+        """See `PredictorSession.retire`; the analysis is bounded by its settings, so there is nothing to do."""
+        return
+
+    def reset(self) -> None:
+        """See `PredictorSession.reset`; flows and features stay."""
+        self._book.clear()
+
+    @property
+    def remarks(self) -> Sequence[RunWarning]:
+        """See `PredictorSession.remarks`."""
+        return ()
+
+    @property
+    def counters(self) -> Mapping[str, float]:
+        """See `PredictorSession.counters`."""
+        return {"flow_pairs": self.pairs_computed}
+
+    def close(self) -> None:
+        """See `PredictorSession.close`."""
+        self._closed = True
+        self._book.clear()
+        self._analysis.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise PredictorError("the session is closed: open another one")
+
+    def _propagate(self, cohort: list[int], path: range) -> Iterator[FramePrediction]:
+        ids = np.array(cohort, np.int64)
+        pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
+        with pool or nullcontext():
+            members = _map(self._enlist, cohort, pool)
+            for frame in path:
+                if frame == path[0]:
+                    for member in members:
+                        member.target.anchor(member.masks[frame])
+                else:
+                    self._step(members, here=frame - path.step, there=frame, pool=pool)
+                if pool is not None and frame + path.step in path:
+                    pool.submit(self._prepare, frame, frame + path.step)
+                yield self._predict(frame, ids, members)
+
+    def _prepare(self, here: int, there: int) -> None:
+        self._analysis.motion(here, there)
+        self._analysis.features(there)
+
+    def _enlist(self, obj_id: int) -> _Member:
+        """Makes the target of an object from all of its prompts."""
+        settings, prompts = self._settings, dict(self._book.prompts(obj_id))
+        appearance = Appearance(
+            settings.background_share,
+            settings.background_decay,
+            settings.appearance_weight,
+            settings.appearance_limit,
+        )
+        masks = {}
+        for frame, prompt in prompts.items():
+            masks[frame] = self._working_mask(frame, prompt)
+            appearance.learn_prompt(self._analysis.features(frame), masks[frame])
+        return _Member(Target(appearance, settings), prompts, masks)
+
+    def _working_mask(self, frame: int, prompt: Prompt) -> NDArray[np.bool_]:
+        working = self._analysis.working
+        mask = working.shrink_mask(prompt.mask.to_bool()[0])
+        if prompt.box is None:
+            return mask
+        return mask_in_box(self._analysis.small_frame(frame), Window.around(mask))
+
+    def _step(self, members: Sequence[_Member], *, here: int, there: int, pool: ThreadPoolExecutor | None) -> None:
+        self._check_open()
+        motion, features = self._analysis.motion(here, there), self._analysis.features(there)
+
+        def move(member: _Member) -> None:
+            if there in member.masks:
+                member.target.anchor(member.masks[there])
+            else:
+                member.target.step(motion, features)
+
+        _map(move, members, pool)
+
+    def _predict(self, frame: int, ids: NDArray[np.int64], members: Sequence[_Member]) -> FramePrediction:
+        working = self._analysis.working
+        outlines = [member.target.outline for member in members]
+        grown = [working.grow(logits, window.top, window.left) for logits, window in outlines]
+        origins = np.array([origin for _, origin in grown], np.int64).reshape(-1, 2)
+        masks = PackedMasks.from_crops([crop for crop, _ in grown], origins, *self._size)
+        for n, member in enumerate(members):
+            given = member.prompts.get(frame)
+            if given is not None and given.box is None:
+                masks.bits[n] = given.mask.bits[0]
+        scores = np.array([member.target.score for member in members], np.float32)
+        scores[masks.areas == 0] = 0  # a working pixel may be too little for a frame pixel
+        return FramePrediction(frame, ids, masks, scores)
+
+
+def _map(action: Callable[[In], Out], items: Sequence[In], pool: ThreadPoolExecutor | None) -> list[Out]:
+    """Applies an action to every item; items do not touch each other, so the order of work does not matter."""
+    if pool is None or len(items) < 2:
+        return [action(item) for item in items]
+    return list(pool.map(action, items))
 
 
 class FlowPredictor:

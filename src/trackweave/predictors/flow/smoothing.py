@@ -10,8 +10,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from trackweave.predictors.flow.features import OFFSETS, Features
-from trackweave.predictors.flow.window import Window
+from trackweave.predictors.flow.appearance import OFFSETS, Features
+from trackweave.predictors.flow.windows import Window
 
 _RING_WEIGHTS = (1 / np.hypot(OFFSETS[:, 0], OFFSETS[:, 1])).astype(np.float32)
 _RING_WEIGHTS /= _RING_WEIGHTS.sum() / 4

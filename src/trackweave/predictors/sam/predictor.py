@@ -1,17 +1,137 @@
-"""`SamPredictor`: a loaded model and its settings, as the recipe that opens sessions."""
+"""`SamPredictor`: a loaded model and its settings, as the recipe that opens sessions.
+
+`StockSession`: the upstream predictor as it is, reset for every prompt frame; the reference of tests and benchmarks.
+
+Every pass over a cohort begins with an empty state, so each frame goes through the image encoder once per prompt frame
+and direction. This is how pipelines around the stock predictors work; `SamSession` is measured against it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol, TypeVar
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
+from trackweave.errors import PredictorError, PredictorOutOfMemory
 from trackweave.frames.source import FrameSource
-from trackweave.predictors.base import PredictorSession
+from trackweave.predictors.base import FramePrediction, PredictorSession, Prompt, PromptedSession, walk
+from trackweave.predictors.sam.loading import autocast_dtype, inference, is_out_of_memory
 from trackweave.predictors.sam.model import SamModel
-from trackweave.predictors.sam.session import SamSession
+from trackweave.predictors.sam.session import SamSession, pack_logits
 from trackweave.predictors.sam.settings import SamSettings
-from trackweave.predictors.sam.stock import Prompts, StockPass, StockSession
+
+Out = TypeVar("Out")
+Prompts = Mapping[int, Mapping[int, Prompt]]
+"""Object → frame → prompt."""
+
+
+class StockPass(Protocol):
+    """One upstream state with a cohort's prompts in it."""
+
+    def run(self, start: int, reverse: bool, max_frames: int | None) -> Iterator[tuple[int, Tensor]]:
+        """Upstream's propagation: `(frame, (M, 1, h, w) logits)`, objects in the order of the prompts."""
+
+    def prompted(self, frame: int) -> Tensor:
+        """`(M, 1, h, w)` logits of the cohort on the frame of its prompts."""
+
+    def scores(self, frame: int) -> Tensor:
+        """`(M,)` logit of "the object is there" on a frame that was visited."""
+
+
+class StockSession(PromptedSession):
+    """See `PredictorSession`.
+
+    Args:
+        model: for its encoder, its frames and its device.
+        encoder: the image encoder, whose calls are counted.
+        open_pass: makes an upstream state from preprocessed frames and prompts.
+        frames: the video; all of its frames are held in memory, as upstream does.
+        settings: the arithmetic counts.
+    """
+
+    def __init__(
+        self,
+        model: SamModel,
+        encoder: torch.nn.Module,
+        open_pass: Callable[[list[Tensor], tuple[int, int], Prompts], StockPass],
+        frames: FrameSource,
+        settings: SamSettings,
+    ) -> None:
+        super().__init__(len(frames), frames.size)
+        self._model, self._open, self._frames = model, open_pass, frames
+        self._arithmetic = autocast_dtype(settings, model.device)
+        self._pixels: list[Tensor] = []
+        self._current: tuple[list[int], StockPass] | None = None
+        self._passes = 0
+        self._hook = encoder.register_forward_hook(self._count)
+
+    def propagate(
+        self, start: int, *, reverse: bool = False, max_frames: int | None = None
+    ) -> Iterator[FramePrediction]:
+        """See `PredictorSession.propagate`; the backward pass goes on with the state of the forward one before it."""
+        return self._propagate(self._book.cohort(start), start, reverse, max_frames)
+
+    def _propagate(
+        self, cohort: list[int], start: int, reverse: bool, max_frames: int | None
+    ) -> Iterator[FramePrediction]:
+        ids = np.array(cohort, np.int64)
+        state = self._state(cohort, fresh=not reverse)
+        if reverse and start == 0:  # upstream yields nothing here
+            yield self._predict(0, ids, state, state.prompted(0))
+            return
+        steps = state.run(start, reverse, max_frames)
+        for frame in walk(start, self._length, reverse, max_frames):
+            found = self._guarded(lambda: next(steps, None))
+            if found is None or found[0] != frame:
+                raise PredictorError(f"{self._model.name}: upstream did not come to frame {frame}")
+            yield self._predict(frame, ids, state, found[1])
+
+    @property
+    def counters(self) -> Mapping[str, float]:
+        """`encoder_passes`: calls of the image encoder."""
+        return {"encoder_passes": self._passes}
+
+    def reset(self) -> None:
+        """See `PredictorSession.reset`."""
+        super().reset()
+        self._current = None
+
+    def close(self) -> None:
+        """See `PredictorSession.close`."""
+        self._hook.remove()
+        self._pixels, self._current = [], None
+        super().reset()
+
+    def _state(self, cohort: list[int], *, fresh: bool) -> StockPass:
+        if fresh or self._current is None or self._current[0] != cohort:
+            if not self._pixels:
+                self._pixels = [self._model.pixels(self._frames[k])[0] for k in range(self._length)]
+            prompts = {obj_id: self._book.prompts(obj_id) for obj_id in cohort}
+            self._current = (cohort, self._guarded(lambda: self._open(self._pixels, self._size, prompts)))
+        return self._current[1]
+
+    def _guarded(self, action: Callable[[], Out]) -> Out:
+        try:
+            with inference(self._model.device, self._arithmetic):
+                return action()
+        except RuntimeError as error:
+            reason = str(error).strip().split("\n")[0]
+            if is_out_of_memory(error):
+                text = f"{self._model.name}: the stock predictor ran out of memory: {reason}"
+                raise PredictorOutOfMemory(text) from error
+            raise PredictorError(f"{self._model.name} failed: {reason}") from error
+
+    def _predict(
+        self, frame: int, ids: np.ndarray[tuple[int], np.dtype[np.int64]], state: StockPass, logits: Tensor
+    ) -> FramePrediction:
+        scores = torch.sigmoid(state.scores(frame).float()).cpu().numpy()
+        return FramePrediction(frame, ids, pack_logits(logits, *self._size), scores.astype(np.float32))
+
+    def _count(self, *_: object) -> None:
+        self._passes += 1
 
 
 class SamPredictor:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from trackweave.predictors.prompts import Prompt
+from trackweave.predictors.base import Prompt
 from trackweave.predictors.sam.model import Entry, Features, MemoryView, Outcome
+from trackweave.predictors.sam.predictor import Prompts
 from trackweave.predictors.sam.preprocessing import box_to_input, image_to_pixels, mask_to_input
-from trackweave.predictors.sam.stock import Prompts
 
 ABSENT = -1024.0
 """Mask logit everywhere of an object that is not there, as upstream has it."""

@@ -1,0 +1,317 @@
+"""`DetectionTable`: the detections of a whole sequence, by frame; and the checks that every reader's rows pass.
+
+Objects with identities as a file has them: what evaluation compares, of truth and of results alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.errors import InputError
+from trackweave.masks.codecs import decode_rle
+from trackweave.masks.packed import PackedMasks
+from trackweave.structures.detections import Detections
+from trackweave.structures.run_log import OnBadItem, RunWarning
+
+LARGEST_FRAME = 2**31
+LARGEST_CLASS = 2**53
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionTable:
+    """N detections of one sequence as columns ordered by frame; within a frame in the order of the file.
+
+    Attributes:
+        frame: `(N,)` int64, 0-based, ascending.
+        xyxy: `(N, 4)` float32, pixels of the frame, right and bottom exclusive; may reach outside the frame.
+        score: `(N,)` float32 as the file says, of any range.
+        class_id: `(N,)` int64; −1 = no class.
+        class_names: names by class id, or None.
+        segmentation: N COCO RLE mappings, decoded when a frame is asked for; or None.
+        length: frames of the sequence, or None when nobody said.
+        source: what messages call the table.
+        warnings: what was left out, one record per reason.
+    """
+
+    frame: NDArray[np.int64]
+    xyxy: NDArray[np.float32]
+    score: NDArray[np.float32]
+    class_id: NDArray[np.int64]
+    class_names: Mapping[int, str] | None = None
+    segmentation: Sequence[Mapping[str, Any]] | None = None
+    length: int | None = None
+    source: str = "detections"
+    warnings: tuple[RunWarning, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def frames(self) -> NDArray[np.int64]:
+        """`(F,)` int64, the frames that have a detection, ascending."""
+        return np.unique(self.frame)
+
+    @property
+    def frame_count(self) -> int:
+        """Frames of the sequence: `length`, or up to the last frame with a detection."""
+        if self.length is not None:
+            return self.length
+        return int(self.frame[-1]) + 1 if len(self.frame) else 0
+
+    def at(self, frame: int) -> Detections:
+        """The detections of one frame; none is normal.
+
+        Raises:
+            InputError: a mask of the frame cannot be decoded.
+        """
+        start, stop = np.searchsorted(self.frame, (frame, frame + 1))
+        rows = slice(int(start), int(stop))
+        masks = None
+        if self.segmentation is not None and stop > start:
+            try:
+                masks = decode_rle(self.segmentation[rows])
+            except ValueError as error:
+                raise InputError(f"{self.source}, frame {frame}: {error}") from error
+        return Detections(self.xyxy[rows], self.score[rows], self.class_id[rows], masks)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What a reader took from its file, unchecked.
+
+    Attributes:
+        frame: `(N,)` float64, 0-based.
+        xyxy: `(N, 4)` float64.
+        score: `(N,)` float64.
+        class_id: `(N,)` float64.
+        segmentation: N COCO RLE mappings, or None.
+        first_frame: what the file calls frame 0, for messages.
+        place: names a row in messages, such as `line 3`.
+    """
+
+    frame: NDArray[np.float64]
+    xyxy: NDArray[np.float64]
+    score: NDArray[np.float64]
+    class_id: NDArray[np.float64]
+    segmentation: Sequence[Mapping[str, Any]] | None = None
+    first_frame: int = 0
+    place: Callable[[int], str] = "row {}".format
+
+
+@dataclass
+class Skipped:
+    """Rows that were left out, counted by reason; or the first one as an error.
+
+    Attributes:
+        source: the file.
+        on_bad_item: `error` raises at the first, `skip` counts.
+        counts: reason → rows.
+        examples: reason → the first one's message.
+    """
+
+    source: str
+    on_bad_item: OnBadItem
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.on_bad_item not in ("error", "skip"):
+            raise ValueError(f"on_bad_item is 'error' or 'skip', not {self.on_bad_item!r}")
+
+    def add(self, reason: str, message: str, count: int = 1, *, harmless: bool = False) -> None:
+        """Counts bad rows.
+
+        Args:
+            reason: kebab-case kind.
+            message: place and cause of the first of them.
+            count: how many.
+            harmless: nothing is lost without them (a row that says again what another said): never an error.
+
+        Raises:
+            InputError: when bad items are errors.
+        """
+        if self.on_bad_item == "error" and not harmless:
+            raise InputError(f"{self.source}, {message}; --on-bad-item skip leaves such rows out")
+        self.counts[reason] = self.counts.get(reason, 0) + count
+        self.examples.setdefault(reason, message)
+
+    def warnings(self) -> tuple[RunWarning, ...]:
+        """One record per reason."""
+        return tuple(
+            RunWarning(
+                "detections",
+                None,
+                "detections-skipped",
+                f"{self.source}: {count} detection{'s'[: count > 1]} left out, first at {self.examples[reason]}",
+                {"reason": reason, "count": count},
+            )
+            for reason, count in self.counts.items()
+        )
+
+
+def build_table(
+    rows: Rows, skipped: Skipped, *, length: int | None = None, class_names: Mapping[int, str] | None = None
+) -> DetectionTable:
+    """Checks rows and orders them by frame.
+
+    Raises:
+        InputError: a bad row, when bad items are errors.
+    """
+    kept = np.ones(len(rows.frame), np.bool_)
+    for reason, is_bad, message in _checks(rows, length):
+        bad = np.flatnonzero(kept & is_bad)
+        if len(bad):
+            first = int(bad[0])
+            skipped.add(reason, f"{rows.place(first)}: {message(first)}", len(bad), harmless=reason == "zero-size")
+            kept[bad] = False
+    bad, original = _duplicates(rows, kept)
+    if len(bad):
+        first = int(bad[0])
+        repeats = f"{rows.place(first)}: the same as {rows.place(original)}"
+        skipped.add("duplicate", repeats, len(bad), harmless=True)
+        kept[bad] = False
+    chosen = np.flatnonzero(kept)
+    chosen = chosen[np.argsort(rows.frame[chosen], kind="stable")]
+    return DetectionTable(
+        rows.frame[chosen].astype(np.int64),
+        rows.xyxy[chosen].astype(np.float32),
+        rows.score[chosen].astype(np.float32),
+        rows.class_id[chosen].astype(np.int64),
+        class_names,
+        None if rows.segmentation is None else [rows.segmentation[n] for n in chosen.tolist()],
+        length,
+        skipped.source,
+        skipped.warnings(),
+    )
+
+
+Check = tuple[str, NDArray[np.bool_], Callable[[int], str]]
+
+
+def _checks(rows: Rows, length: int | None) -> list[Check]:
+    """Reason, `(N,)` bool of the rows it applies to, and its message for a row; the first that applies counts."""
+    frame, box, score, class_id = rows.frame, rows.xyxy, rows.score, rows.class_id
+    finite = np.isfinite(frame) & np.isfinite(box).all(1) & np.isfinite(score) & np.isfinite(class_id)
+    with np.errstate(invalid="ignore", over="ignore"):  # rows that are not finite are gone before these count
+        extent = box[:, 2:] - box[:, :2]
+        finite &= np.isfinite(box.astype(np.float32)).all(1) & np.isfinite(score.astype(np.float32))
+        broken_frame, broken_class = frame % 1 != 0, (class_id % 1 != 0) | (np.abs(class_id) > LARGEST_CLASS)
+
+    def named(n: int) -> str:
+        return f"{frame[n] + rows.first_frame:g}"
+
+    def size(n: int) -> str:
+        return f"{extent[n, 0]:g} × {extent[n, 1]:g} pixels"
+
+    last = LARGEST_FRAME if length is None else length
+    end = "too large" if length is None else f"beyond the {length} frames of the video"
+    return [
+        ("not-finite", ~finite, lambda n: "a value is not finite"),
+        ("frame", broken_frame, lambda n: f"frame {named(n)} is not a whole number"),
+        ("frame", frame < 0, lambda n: f"frame {named(n)}: frames count from {rows.first_frame}"),
+        ("frame-beyond", frame >= last, lambda n: f"frame {named(n)} is {end}"),
+        ("inverted", (extent < 0).any(1), lambda n: f"a box of {size(n)}"),
+        ("zero-size", (extent == 0).any(1), lambda n: f"a box of {size(n)}"),
+        ("class", broken_class, lambda n: f"class {class_id[n]:g} is not a whole number in range"),
+    ]
+
+
+def _duplicates(rows: Rows, kept: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:
+    """Rows that repeat an earlier kept one in every column, ascending; and the row that the first of them repeats."""
+    chosen = np.flatnonzero(kept)
+    columns = np.column_stack([rows.frame, rows.class_id, rows.score, rows.xyxy])[chosen]
+    order = np.lexsort(columns.T)  # stable: equal rows stay in the order of the file
+    same = np.all(columns[order[1:]] == columns[order[:-1]], axis=1)
+    repeated = np.sort(chosen[order[1:][same]])
+    if not len(repeated):
+        return repeated, -1
+    alike = np.all(columns == columns[np.searchsorted(chosen, repeated[0])], axis=1)
+    return repeated, int(chosen[np.flatnonzero(alike)[0]])
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotationTable:
+    """N objects of one video as columns, ordered by frame, then as in the file.
+
+    Boxes are float64 in the file's own pixels and never shifted: overlaps are then those that other tools compute
+    from the same file, to the last bit.
+
+    Attributes:
+        source: what messages call it.
+        frame: `(N,)` int64, 0-based.
+        track_id: `(N,)` int64; −1 = a region without identity.
+        xyxy: `(N, 4)` float64, right and bottom exclusive.
+        score: `(N,)` float64.
+        class_id: `(N,)` int64; −1 = not said.
+        counts: `(N,)` bool: the file wants it scored (MOT: column 7 is not 0; COCO: no crowd; KITTI: not DontCare).
+        is_hard: `(N,)` bool: too hidden or cut off for KITTI to score.
+        origin: coordinate of the top left pixel, 1 in MOT text, else 0.
+        class_names: what the classes are called, as far as the file says.
+        length: frames of the video, or None.
+        size: `(H, W)` of the frames, or None.
+        frame_names: file name of each frame, or None.
+        segmentations: COCO RLE of each row, None where it has none; None = the file has no masks.
+    """
+
+    source: str
+    frame: NDArray[np.int64]
+    track_id: NDArray[np.int64]
+    xyxy: NDArray[np.float64]
+    score: NDArray[np.float64]
+    class_id: NDArray[np.int64]
+    counts: NDArray[np.bool_]
+    is_hard: NDArray[np.bool_]
+    origin: int = 0
+    class_names: Mapping[int, str] = field(default_factory=dict)
+    length: int | None = None
+    size: tuple[int, int] | None = None
+    frame_names: Sequence[str] | None = None
+    segmentations: Sequence[Mapping[str, Any] | None] | None = None
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def rows(self, frame: int) -> slice:
+        """Where a frame's rows lie."""
+        start, stop = np.searchsorted(self.frame, (frame, frame + 1))
+        return slice(int(start), int(stop))
+
+    def masks(self, rows: slice) -> PackedMasks | None:
+        """Masks of some rows of one frame, decoded now; None when the file has none, or the rows are empty.
+
+        Raises:
+            InputError: a row has no mask, or a damaged one.
+        """
+        if self.segmentations is None or rows.start == rows.stop:
+            return None
+        entries = self.segmentations[rows]
+        where = f"{self.source}, frame {int(self.frame[rows.start])}"
+        missing = [n for n, entry in enumerate(entries) if entry is None]
+        if missing:
+            raise InputError(f"{where}: object {int(self.track_id[rows][missing[0]])} has a box and no segmentation")
+        try:
+            return decode_rle([entry for entry in entries if entry is not None])
+        except ValueError as error:
+            raise InputError(f"{where}: {error}") from error
+
+
+def in_frame_order(frame: NDArray[np.int64]) -> NDArray[np.intp]:
+    """The order that sorts rows by frame and otherwise leaves them as they are."""
+    return np.argsort(frame, kind="stable")
+
+
+def repeated(frame: NDArray[np.int64], track_id: NDArray[np.int64]) -> tuple[int, int] | None:
+    """Positions of the first two rows that show one identity on one frame; −1 is nobody. None when there are none.
+
+    >>> repeated(np.array([0, 1, 1, 1]), np.array([5, 5, -1, 5]))
+    (1, 3)
+    """
+    named = np.flatnonzero(track_id >= 0)
+    order = named[np.lexsort((track_id[named], frame[named]))]
+    again = np.flatnonzero((frame[order[1:]] == frame[order[:-1]]) & (track_id[order[1:]] == track_id[order[:-1]]))
+    return (int(order[again[0]]), int(order[again[0] + 1])) if len(again) else None

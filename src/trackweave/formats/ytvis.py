@@ -1,0 +1,290 @@
+"""Tracks of many videos in one JSON: YouTube-VIS (a track per item) and COCO-VID (an object of one image per item).
+
+Ground truth of both is `{"videos": […], "categories": […], "annotations": […]}`; COCO-VID lists `images`, too.
+
+- YouTube-VIS: an annotation has `video_id`, `category_id` and, per frame, `segmentations` (COCO RLE, polygons or null)
+  and `bboxes`. Results are a list of such items with `score`; each is a track of its own.
+  https://github.com/youtubevos/cocoapi
+- COCO-VID: an annotation has `image_id`, `category_id`, `bbox`, `segmentation`, and its identity as `track_id` or
+  `instance_id`. Results are a list of such items, or a whole document. https://github.com/open-mmlab/mmtracking
+
+Frames are the order of `file_names`, or of the images by `frame_id`. Pixels count from 0.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from trackweave.errors import InputError
+from trackweave.formats.mot import read_text
+from trackweave.formats.tables import AnnotationTable, in_frame_order, repeated
+
+
+class VideoJsonKind(StrEnum):
+    """The two layouts."""
+
+    ytvis = "ytvis"
+    coco_vid = "coco-vid"
+
+
+@dataclass(frozen=True)
+class VideoEntry:
+    """One video of a document.
+
+    Attributes:
+        id: as its items name it.
+        name: of the video: `name`, else the folder of its first file, else the id.
+        frame_names: file name of each frame.
+        size: `(H, W)`, or None.
+        frame_of_image: COCO-VID's image id → frame; empty for YouTube-VIS.
+    """
+
+    id: int
+    name: str
+    frame_names: Sequence[str]
+    size: tuple[int, int] | None
+    frame_of_image: Mapping[int, int]
+
+
+class _Row(NamedTuple):
+    frame: int
+    track_id: int
+    xyxy: tuple[float, ...]
+    score: float
+    class_id: int
+    counts: bool
+    segmentation: Mapping[str, Any] | None
+
+
+NO_BOX = (math.nan,) * 4
+"""A box that is not given; its mask has one."""
+
+
+class VideoJson:
+    """A document, parsed; each video becomes an `AnnotationTable` when it is asked for.
+
+    Attributes:
+        path: the file.
+        kind: its layout.
+        videos: by name, in the order of the file.
+        categories: number → name; empty where the file has none.
+
+    Raises:
+        InputError: unreadable, no JSON, neither layout, a list of results without the document that names its videos,
+            or an item of a video or image that nobody lists.
+    """
+
+    def __init__(self, path: Path | str, truth: VideoJson | None = None) -> None:
+        self.path = Path(path)
+        document = _json(self.path)
+        items = document if isinstance(document, list) else None
+        try:
+            if items is None:
+                items = list(document["annotations"])
+                self.categories: Mapping[int, str] = _categories(document.get("categories", ()))
+                self.kind, self.videos = _videos(document, self.path)
+            elif truth is None:
+                raise InputError(f"{self.path}: a list of results: it needs ground truth of the same kind (--gt)")
+            else:
+                self.kind, self.videos, self.categories = truth.kind, truth.videos, truth.categories
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{self.path}: neither YouTube-VIS nor COCO-VID: {error!r}") from error
+        self._items = self._by_video(items)
+
+    @property
+    def has_masks(self) -> bool | None:
+        """Has any item a mask? None when there are no items."""
+        items = [item for own in self._items.values() for _, item in own]
+        if not items:
+            return None
+        key = "segmentations" if self.kind is VideoJsonKind.ytvis else "segmentation"
+        return any(item.get(key) for item in items)
+
+    @property
+    def used_categories(self) -> Sequence[int]:
+        """Numbers of the categories that items have, ascending."""
+        return sorted({int(item.get("category_id", -1)) for own in self._items.values() for _, item in own})
+
+    def table(self, name: str) -> AnnotationTable:
+        """The objects of one video.
+
+        Raises:
+            InputError: an item is bad (named by its position in the file), or an identity is twice on a frame.
+        """
+        video = self.videos[name]
+        rows: list[_Row] = []
+        for position, item in self._items[video.id]:
+            try:
+                if self.kind is VideoJsonKind.ytvis:
+                    rows += _ytvis_rows(item, position, video)
+                else:
+                    rows.append(_coco_row(item, video))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                missing = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+                raise InputError(f"{self.path}, item {position}: {missing}") from error
+        return self._table(video, rows)
+
+    def _by_video(self, items: Sequence[Any]) -> dict[int, list[tuple[int, Any]]]:
+        video_of_image = {image: video.id for video in self.videos.values() for image in video.frame_of_image}
+        found: dict[int, list[tuple[int, Any]]] = {video.id: [] for video in self.videos.values()}
+        for position, item in enumerate(items):
+            key = "video_id" if self.kind is VideoJsonKind.ytvis else "image_id"
+            try:
+                number = int(item[key])
+            except (KeyError, TypeError, ValueError):
+                raise InputError(f"{self.path}, item {position}: an object with {key} is expected") from None
+            video = number if self.kind is VideoJsonKind.ytvis else video_of_image.get(number)
+            if video is None or video not in found:
+                raise InputError(f"{self.path}, item {position}: {key} {number} is not in the list of the ground truth")
+            found[video].append((position, item))
+        return found
+
+    def _table(self, video: VideoEntry, rows: list[_Row]) -> AnnotationTable:
+        where = f"{self.path}, video {video.name}"
+        frame = np.array([row.frame for row in rows], np.int64)
+        order = in_frame_order(frame)
+        rows, frame = [rows[n] for n in order.tolist()], frame[order]
+        track_id = np.array([row.track_id for row in rows], np.int64)
+        twice = repeated(frame, track_id)
+        if twice is not None:
+            raise InputError(f"{where}: identity {track_id[twice[0]]} is twice on frame {frame[twice[0]]}")
+        segmentations = [row.segmentation for row in rows]
+        return AnnotationTable(
+            source=where,
+            frame=frame,
+            track_id=track_id,
+            xyxy=np.array([row.xyxy for row in rows], np.float64).reshape(-1, 4),
+            score=np.array([row.score for row in rows], np.float64),
+            class_id=np.array([row.class_id for row in rows], np.int64),
+            counts=np.array([row.counts for row in rows], np.bool_),
+            is_hard=np.zeros(len(rows), np.bool_),
+            class_names=self.categories,
+            length=len(video.frame_names),
+            size=video.size,
+            frame_names=video.frame_names,
+            segmentations=segmentations if any(entry is not None for entry in segmentations) else None,
+        )
+
+
+def _videos(document: Mapping[str, Any], path: Path) -> tuple[VideoJsonKind, dict[str, VideoEntry]]:
+    """The layout, and the videos by name."""
+    if "images" in document:
+        kind, entries = VideoJsonKind.coco_vid, _coco_videos(document, path)
+    else:
+        kind, entries = VideoJsonKind.ytvis, [_ytvis_video(video) for video in document["videos"]]
+    videos = {entry.name: entry for entry in entries}
+    if len(videos) < len(entries):
+        raise ValueError("two videos have one name")
+    return kind, videos
+
+
+def _ytvis_video(video: Mapping[str, Any]) -> VideoEntry:
+    names = [str(name) for name in video["file_names"]]
+    return VideoEntry(int(video["id"]), _video_name(video, names), names, _size(video), {})
+
+
+def _coco_videos(document: Mapping[str, Any], path: Path) -> list[VideoEntry]:
+    """Without a list of videos, the images are those of one."""
+    images: dict[int, list[Mapping[str, Any]]] = {}
+    for image in document["images"]:
+        images.setdefault(int(image.get("video_id", 0)), []).append(image)
+    listed = {int(video["id"]): video for video in document.get("videos", ())}
+    entries = []
+    for number, own in images.items():
+        key = "frame_id" if all("frame_id" in image for image in own) else "file_name"
+        own.sort(key=lambda image, key=key: image[key])  # type: ignore[misc]
+        names = [str(image.get("file_name", image["id"])) for image in own]
+        known = listed.get(number) or ({"name": path.stem} if len(images) == 1 else {"id": number})
+        frame_of_image = {int(image["id"]): frame for frame, image in enumerate(own)}
+        entries.append(VideoEntry(number, _video_name(known, names), names, _size(own[0]), frame_of_image))
+    return entries
+
+
+def _video_name(video: Mapping[str, Any], files: Sequence[str]) -> str:
+    if "name" in video:
+        return str(video["name"])
+    folder = Path(files[0]).parent.name if files else ""
+    return folder or str(video["id"])
+
+
+def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+    return (int(entry["height"]), int(entry["width"])) if {"height", "width"} <= entry.keys() else None
+
+
+def _ytvis_rows(item: Mapping[str, Any], position: int, video: VideoEntry) -> Iterable[_Row]:
+    """A track's rows; one without `id`, as results are, is named by its position."""
+    masks, boxes = item.get("segmentations"), item.get("bboxes")
+    length = len(video.frame_names)
+    for name, values in (("segmentations", masks), ("bboxes", boxes)):
+        if values is not None and len(values) != length:
+            raise ValueError(f"{name} of {len(values)} frames, but video {video.name} has {length}")
+    if masks is None and boxes is None:
+        raise ValueError("neither segmentations nor bboxes")
+    track_id, score = int(item.get("id", position)), float(item.get("score", 1.0))
+    class_id, counts = int(item.get("category_id", -1)), not item.get("iscrowd", 0)
+    for frame in range(length):
+        mask = _rle(masks[frame], video.size) if masks is not None else None
+        box = boxes[frame] if boxes is not None else None
+        if mask is not None or box:
+            yield _Row(frame, track_id, _corners(box) if box else NO_BOX, score, class_id, counts, mask)
+
+
+def _coco_row(item: Mapping[str, Any], video: VideoEntry) -> _Row:
+    key = next((key for key in ("track_id", "instance_id") if key in item), None)
+    if key is None:
+        raise ValueError("neither track_id nor instance_id")
+    mask = _rle(item.get("segmentation"), video.size)
+    if mask is None and not item.get("bbox"):
+        raise ValueError("neither bbox nor segmentation")
+    return _Row(
+        video.frame_of_image[int(item["image_id"])],
+        int(item[key]),
+        _corners(item["bbox"]) if item.get("bbox") else NO_BOX,
+        float(item.get("score", 1.0)),
+        int(item.get("category_id", -1)),
+        not item.get("iscrowd", 0),
+        mask,
+    )
+
+
+def _corners(box: Sequence[Any]) -> tuple[float, ...]:
+    x, y, w, h = (float(side) for side in box)
+    if not all(math.isfinite(side) for side in (x, y, w, h)) or w < 0 or h < 0:
+        raise ValueError(f"bbox {box} is not [x, y, w, h] of a box")
+    return x, y, x + w, y + h
+
+
+def _rle(mask: Any, size: tuple[int, int] | None) -> Mapping[str, Any] | None:
+    """RLE as it is, polygons filled as the COCO API does; None for none."""
+    if not mask:
+        return None
+    if isinstance(mask, Mapping):
+        return mask
+    if size is None:
+        raise ValueError("a polygon, and the video has no height and width")
+    from faster_coco_eval.core import mask as coco
+
+    polygons = [[float(value) for value in polygon] for polygon in mask]
+    if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
+        raise ValueError("a polygon is x, y, x, y, … of at least three corners")
+    merged: Mapping[str, Any] = coco.merge(coco.frPyObjects(polygons, *size))
+    return merged
+
+
+def _categories(entries: Iterable[Mapping[str, Any]]) -> dict[int, str]:
+    return {int(entry["id"]): str(entry["name"]) for entry in entries}
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON: {error}") from error

@@ -1,0 +1,214 @@
+"""The mapping form of one packed mask, in memory and in JSON.
+
+In memory `{"packed_bits": uint8 array, "shape": (H, W)}`, in JSON `{"packed_bits_b64": str, "shape": [H, W]}`; both may
+carry `full_resolution_shape`, the `(H, W)` of the frame when the mask is stored smaller. Functions of the tracking room
+that take a mask take this mapping, a `PackedMasks` of one mask, or a plain `(H, W)` array.
+
+COCO run-length encoding, both ways.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.masks.packed import PackedMasks, packed_length
+
+
+class PackedMaskEntry(TypedDict, total=False):
+    """One packed mask as a mapping; `packed_bits` and `shape` are always there."""
+
+    packed_bits: NDArray[np.uint8]
+    shape: tuple[int, int]
+    full_resolution_shape: tuple[int, int]
+
+
+MaskLike = PackedMasks | Mapping[str, Any] | NDArray[Any]
+
+
+def make_entry(mask: PackedMasks, full_resolution_shape: tuple[int, int] | None = None) -> PackedMaskEntry:
+    """The mapping form of a single mask.
+
+    Raises:
+        ValueError: not exactly one mask.
+    """
+    if len(mask) != 1:
+        raise ValueError(f"an entry holds one mask, not {len(mask)}")
+    entry: PackedMaskEntry = {"packed_bits": mask.bits[0], "shape": mask.size}
+    if full_resolution_shape is not None:
+        entry["full_resolution_shape"] = full_resolution_shape
+    return entry
+
+
+def as_packed(mask: MaskLike) -> PackedMasks:
+    """Any accepted form as a `PackedMasks` of one mask.
+
+    >>> as_packed(np.ones((2, 3), bool)).areas.tolist()
+    [6]
+    >>> as_packed({"packed_bits": np.array([0b10100000], np.uint8), "shape": (1, 3)}).areas.tolist()
+    [2]
+
+    Raises:
+        ValueError: bits missing or of another length than `shape` asks for, or several masks.
+    """
+    if isinstance(mask, PackedMasks):
+        packed = mask
+    elif isinstance(mask, Mapping):
+        packed = _from_mapping(mask)
+    else:
+        packed = PackedMasks.from_bool(np.asarray(mask))
+    if len(packed) != 1:
+        raise ValueError(f"one mask is expected, not {len(packed)}")
+    return packed
+
+
+def full_shape(mask: MaskLike) -> tuple[int, int] | None:
+    """`(H, W)` of the frame that a stored mask was scaled from, when the mask carries it."""
+    shape = mask.get("full_resolution_shape") if isinstance(mask, Mapping) else None
+    return None if shape is None else _pair(shape, "full_resolution_shape")
+
+
+def encode_entry(mask: MaskLike) -> dict[str, Any]:
+    """JSON form of a mask, with `full_resolution_shape` when it carries one."""
+    packed = as_packed(mask)
+    payload: dict[str, Any] = {
+        "packed_bits_b64": base64.b64encode(packed.bits[0].tobytes()).decode("ascii"),
+        "shape": list(packed.size),
+    }
+    if (full := full_shape(mask)) is not None:
+        payload["full_resolution_shape"] = list(full)
+    return payload
+
+
+def decode_entry(payload: Mapping[str, Any]) -> PackedMaskEntry:
+    """Inverse of `encode_entry`.
+
+    Raises:
+        ValueError: a key is missing, the text is not base64, or its length does not fit `shape`.
+    """
+    return make_entry(_from_mapping(payload), full_shape(payload))
+
+
+def _pair(shape: Any, key: str) -> tuple[int, int]:
+    """`(H, W)` from JSON or memory."""
+    try:
+        sides = [int(side) for side in shape]
+    except (TypeError, ValueError):
+        sides = []
+    if len(sides) == 3 and sides[0] == 1:  # (1, H, W), as some predictors' masks were stored
+        sides = sides[1:]
+    if len(sides) != 2 or min(sides) < 1:
+        raise ValueError(f"`{key}` is (H, W) of at least one pixel, not {shape!r:.60}")
+    return sides[0], sides[1]
+
+
+def _from_mapping(mask: Mapping[str, Any]) -> PackedMasks:
+    if "shape" not in mask:
+        raise ValueError("a packed mask needs `shape`")
+    height, width = _pair(mask["shape"], "shape")
+    if "packed_bits" in mask:
+        bits = np.asarray(mask["packed_bits"], np.uint8).reshape(-1)
+    elif "packed_bits_b64" in mask:
+        try:
+            text = base64.b64decode(cast("str", mask["packed_bits_b64"]), validate=True)
+        except (binascii.Error, TypeError, ValueError) as error:
+            raise ValueError(f"`packed_bits_b64` is not base64: {error}") from None
+        bits = np.frombuffer(text, np.uint8)
+    else:
+        raise ValueError("a packed mask needs `packed_bits` or `packed_bits_b64`")
+    if len(bits) != packed_length(height, width):
+        raise ValueError(
+            f"{len(bits)} packed bytes for a mask of {height}×{width}, which takes {packed_length(height, width)}"
+        )
+    spare = 8 * len(bits) - height * width
+    if spare and bits[-1] & ((1 << spare) - 1):
+        bits = bits.copy()
+        bits[-1] &= 0xFF << spare & 0xFF  # kernels count whole words: bits beyond the mask must be zero
+    return PackedMasks(bits[None], height, width)
+
+
+class CocoRLE(TypedDict):
+    """COCO's compressed RLE: `size` is `[H, W]`, `counts` the ASCII string of column-major runs."""
+
+    size: list[int]
+    counts: str
+
+
+def encode_rle(masks: PackedMasks) -> list[CocoRLE]:
+    """One compressed RLE per mask.
+
+    >>> encode_rle(PackedMasks.from_bool(np.ones((1, 2, 2), bool)))
+    [{'size': [2, 2], 'counts': '04'}]
+    """
+    from faster_coco_eval.core import mask as coco
+
+    # One mask at a time: N unpacked masks would be eight times what packing saves.
+    rows = (coco.encode(np.asfortranarray(mask.to_bool()[0].view(np.uint8)[..., None]))[0] for mask in masks)
+    return [{"size": [masks.height, masks.width], "counts": row["counts"].decode("ascii")} for row in rows]
+
+
+def decode_rle(entries: Sequence[Mapping[str, Any]]) -> PackedMasks:
+    """Packs RLE entries of one size; `counts` may be compressed (str, bytes) or a list of run lengths.
+
+    Raises:
+        ValueError: no entry, a missing key, entries of different sizes, or runs that do not fill the size.
+    """
+    if not entries:
+        raise ValueError("no RLE entries: an empty result would have no size")
+    height, width = _size(entries[0])
+    out = PackedMasks.empty(height, width, len(entries))
+    for n, entry in enumerate(entries):
+        if _size(entry) != (height, width):
+            raise ValueError(f"RLE entries of one size are expected, not {_size(entry)} after {(height, width)}")
+        runs = _runs(entry)
+        if sum(runs) != height * width or min(runs) < 0:
+            raise ValueError(f"RLE entry {n} covers {sum(runs)} pixels, its size {height}×{width} has {height * width}")
+        inside = np.arange(len(runs)) % 2 == 1
+        out.bits[n] = np.packbits(np.repeat(inside, runs).reshape(width, height).T)
+    return out
+
+
+def _size(entry: Mapping[str, Any]) -> tuple[int, int]:
+    try:
+        height, width = (int(value) for value in entry["size"])
+    except (KeyError, TypeError, ValueError):
+        raise ValueError("an RLE entry needs `size`: [H, W]") from None
+    return height, width
+
+
+def _runs(entry: Mapping[str, Any]) -> list[int]:
+    """Run lengths of either form, background first.
+
+    Decoded here because the COCO API's C decoder trusts its input: runs beyond the size would write past the mask.
+    The compressed form is its `rleFrString`: five bits a character, little end first, every run from the fourth on
+    stored as the difference from the one before the last.
+    """
+    counts = entry.get("counts")
+    if not isinstance(counts, str | bytes):
+        try:
+            return [int(run) for run in counts]  # type: ignore[union-attr]
+        except TypeError:
+            raise ValueError("an RLE entry needs `counts`: a string, or a list of run lengths") from None
+    text = counts.encode("ascii") if isinstance(counts, str) else counts
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        digit = character - 48
+        if not 0 <= digit < 64:
+            raise ValueError(f"RLE counts hold an invalid character {chr(character)!r}")
+        value |= (digit & 31) << shift
+        shift += 5
+        if digit & 32:
+            continue
+        if digit & 16:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    if shift:
+        raise ValueError("RLE counts end in the middle of a number")
+    return runs

@@ -1,0 +1,359 @@
+"""Similarity and cost of every pair of track and detection, as one compiled kernel.
+
+One-to-one assignment of tracks to detections at least total cost.
+
+Which of a frame's detections a tracker can use, and why not the others.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+
+import numba
+import numpy as np
+from numba import boolean, float32, float64, int64, types, void
+from numpy.typing import NDArray
+
+from trackweave.errors import InputError
+from trackweave.mot.parameters import PARAMETERS, Parameters
+from trackweave.mot.state import CLASS, CONFIRMED, GAP, POSITION, SEEN, SINCE, VAR_POSITION
+from trackweave.structures.detections import Detections
+
+
+@numba.njit(float64(float64[:, ::1], int64, float64, float64), cache=True, inline="always")
+def turning(recent: NDArray[np.float64], seen: int, x: float, y: float) -> float:
+    """How far a move to (x, y) turns from the direction of travel: −0.5 straight on, 0.5 back; 0 when unknown."""
+    oldest = min(seen, recent.shape[0]) - 1
+    if oldest < 1:
+        return 0.0
+    ax, ay = recent[0, 0] - recent[oldest, 0], recent[0, 1] - recent[oldest, 1]
+    bx, by = x - recent[0, 0], y - recent[0, 1]
+    lengths = math.sqrt(ax * ax + ay * ay) * math.sqrt(bx * bx + by * by)
+    if lengths < 1e-9:
+        return 0.0
+    return math.acos(min(1.0, max(-1.0, (ax * bx + ay * by) / lengths))) / math.pi - 0.5
+
+
+@numba.njit(
+    void(
+        float64[:, :, ::1],
+        float64[:, :, ::1],
+        int64[:, ::1],
+        float64[:, ::1],
+        int64,
+        float64[:, ::1],
+        float64[::1],
+        int64[::1],
+        PARAMETERS,
+        float32[:, ::1],
+        boolean[:, ::1],
+    ),
+    cache=True,
+)
+def pair_costs(
+    motion: NDArray[np.float64],
+    recent: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    values: NDArray[np.float64],
+    n: int,
+    boxes: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    classes: NDArray[np.int64],
+    p: Parameters,
+    cost: NDArray[np.float32],
+    allowed: NDArray[np.bool_],
+) -> None:
+    """Fills `cost` and `allowed`, both `(n, D)`, for `boxes` `(D, 4)` centre x, centre y, width, height.
+
+    The similarity is the IoU of the widened boxes (C-BIoU: Yang et al., WACV 2023), times the ratio of heights to a
+    power (Hybrid-SORT: Yang et al., AAAI 2024), mixed with a Gaussian of the centre distance. The cost is one minus
+    it, in units of the pair's own gate: 1 is the price of leaving both without a partner, so `allowed` pairs cost at
+    most 1 (more only where a low score or a turn speaks against them), and one assignment may hold pairs of different
+    gates.
+    """
+    # Boxes are visited in the order of their centres: those out of a track's reach are never looked at.
+    order = np.argsort(boxes[:, 0])
+    centres = boxes[order, 0]
+    widest = boxes[:, 2].max()
+    first_price, tentative_price, low_price = (
+        np.float32(1.0 / (1.0 - p.min_similarity)),
+        np.float32(1.0 / (1.0 - p.min_similarity_tentative)),
+        np.float32(1.0 / (1.0 - p.min_similarity_low)),
+    )
+    for row in range(n):
+        x, y = motion[row, 0, POSITION], motion[row, 1, POSITION]
+        width, height = motion[row, 2, POSITION], motion[row, 3, POSITION]
+        since = values[row, SINCE]
+        widen = 1.0 + 2.0 * min(p.buffer_limit, p.buffer + p.buffer_growth * since)
+        compared_height = recent[row, 0, 3] if p.observed_height == 1.0 else height
+        w1, h1 = width * widen, height * widen
+        vx, vy = motion[row, 0, VAR_POSITION], motion[row, 1, VAR_POSITION]
+        confirmed, lost = counts[row, CONFIRMED] == 1, counts[row, GAP] > 0
+        power = p.lost_height_power if lost else p.height_power
+        first = confirmed or p.tentative_first == 1.0
+        high_price = first_price if first else tentative_price
+        allowed[row] = False
+        for d in range(boxes.shape[0]):
+            cost[row, d] = high_price if scores[d] >= p.high_score else low_price
+        reach = 0.5 * (w1 + widest * widen)
+        for k in range(np.searchsorted(centres, x - reach), len(order)):
+            d = order[k]
+            if boxes[d, 0] > x + reach:
+                break
+            high = scores[d] >= p.high_score
+            gate = (p.min_similarity if first else p.min_similarity_tentative) if high else p.min_similarity_low
+            w2, h2 = boxes[d, 2] * widen, boxes[d, 3] * widen
+            dx, dy = boxes[d, 0] - x, boxes[d, 1] - y
+            across = min(w1, w2, 0.5 * (w1 + w2) - abs(dx))
+            if across <= 0.0:
+                continue
+            down = min(h1, h2, 0.5 * (h1 + h2) - abs(dy))
+            if down <= 0.0:
+                continue
+            overlap = across * down
+            similarity = overlap / (w1 * h1 + w2 * h2 - overlap)
+            likeness = 1.0
+            if p.height_power > 0.0:
+                taller = max(compared_height, boxes[d, 3])
+                likeness = (min(compared_height, boxes[d, 3]) / taller) ** power
+                similarity *= likeness
+            if p.distance_share > 0.0:
+                far = (dx * dx + dy * dy) / (p.distance_scale * p.distance_scale * width * height)
+                similarity += p.distance_share * (math.exp(-0.5 * far) * likeness - similarity)
+            judged = similarity * (1.0 - p.score_weight * (1.0 - scores[d]))
+            if p.direction_weight > 0.0:
+                turn = turning(recent[row], counts[row, SEEN], boxes[d, 0], boxes[d, 1])
+                judged -= p.direction_weight * turn * scores[d]
+            cost[row, d] = (1.0 - judged) / (1.0 - gate)
+            if similarity < gate or (p.separate_classes == 1.0 and classes[d] != counts[row, CLASS]):
+                continue
+            if not high and (not p.low_scores or (lost and not p.low_scores_reactivate)):
+                continue
+            if not high and not confirmed and not p.tentative_first:
+                continue
+            if dx * dx + dy * dy > p.max_distance * p.max_distance * width * height:
+                continue
+            noise = p.measurement_noise * height
+            if dx * dx / (vx + noise * noise) + dy * dy / (vy + noise * noise) > p.max_mahalanobis:
+                continue
+            allowed[row, d] = True
+
+
+@numba.njit(void(float64[:, :, ::1], float64[:, :, ::1], int64, float64[:, ::1], float32[:, ::1]), cache=True)
+def displacement(
+    motion: NDArray[np.float64],
+    recent: NDArray[np.float64],
+    n: int,
+    boxes: NDArray[np.float64],
+    moved: NDArray[np.float32],
+) -> None:
+    """Writes to `moved` `(D, 2)` how far each detection lies from the last place of the track that overlaps it best;
+    0 where none does."""
+    for d in range(len(boxes)):
+        best, most = -1, 0.0
+        for row in range(n):
+            w, h = motion[row, 2, POSITION], motion[row, 3, POSITION]
+            apart = abs(boxes[d, 0] - motion[row, 0, POSITION])
+            across = min(w, boxes[d, 2], 0.5 * (w + boxes[d, 2]) - apart)
+            down = min(h, boxes[d, 3], 0.5 * (h + boxes[d, 3]) - abs(boxes[d, 1] - motion[row, 1, POSITION]))
+            if across > 0.0 and down > 0.0:
+                shared = across * down
+                overlap = shared / (w * h + boxes[d, 2] * boxes[d, 3] - shared)
+                if overlap > most:
+                    best, most = row, overlap
+        for axis in range(2):
+            moved[d, axis] = 0.0 if best < 0 else boxes[d, axis] - recent[best, 0, axis]
+
+
+UNMATCHED = 1.0
+"""What it costs to leave a track and a detection without each other."""
+
+
+@numba.njit(
+    types.UniTuple(int64, 2)(  # type: ignore[no-untyped-call]
+        float32[:, ::1], int64[::1], boolean[::1], boolean[::1], int64[::1], int64[::1], int64[::1], boolean[::1]
+    ),
+    cache=True,
+)
+def take_undisputed(
+    cost: NDArray[np.float32],
+    pairs: NDArray[np.int64],
+    rows: NDArray[np.bool_],
+    columns: NDArray[np.bool_],
+    match: NDArray[np.int64],
+    row_place: NDArray[np.int64],
+    column_place: NDArray[np.int64],
+    open_pairs: NDArray[np.bool_],
+) -> tuple[int, int]:
+    """Matches pairs that have only each other among the `rows` and `columns` that take part.
+
+    Writes their columns to `match`, marks the disputed pairs in `open_pairs` and numbers the rows and columns of those
+    in `row_place` and `column_place`; returns how many rows and columns are disputed.
+    """
+    width = len(columns)
+    row_place[:] = 0
+    column_place[:] = 0
+    for k in range(len(pairs)):
+        r, c = pairs[k] // width, pairs[k] % width
+        open_pairs[k] = rows[r] and columns[c] and cost[r, c] < UNMATCHED
+        if open_pairs[k]:
+            row_place[r] += 1
+            column_place[c] += 1
+    for k in range(len(pairs)):
+        r, c = pairs[k] // width, pairs[k] % width
+        if open_pairs[k] and row_place[r] == 1 and column_place[c] == 1:
+            match[r] = c
+            open_pairs[k] = False
+            row_place[r] = 0
+            column_place[c] = 0
+    disputed_rows = 0
+    for r in range(len(rows)):
+        if row_place[r] > 0:
+            row_place[r] = disputed_rows
+            disputed_rows += 1
+    disputed_columns = 0
+    for c in range(width):
+        if column_place[c] > 0:
+            column_place[c] = disputed_columns
+            disputed_columns += 1
+    return disputed_rows, disputed_columns
+
+
+@numba.njit(
+    void(float32[:, ::1], int64[::1], boolean[::1], int64[::1], int64[::1], float32[:, ::1], int64[::1], int64[::1]),
+    cache=True,
+)
+def fill_prices(
+    cost: NDArray[np.float32],
+    pairs: NDArray[np.int64],
+    open_pairs: NDArray[np.bool_],
+    row_place: NDArray[np.int64],
+    column_place: NDArray[np.int64],
+    price: NDArray[np.float32],
+    row_of: NDArray[np.int64],
+    column_of: NDArray[np.int64],
+) -> None:
+    """The small matrix of the disputed rows and columns, and where they came from."""
+    price[:] = UNMATCHED
+    width = cost.shape[1]
+    for k in range(len(pairs)):
+        if open_pairs[k]:
+            r, c = pairs[k] // width, pairs[k] % width
+            price[row_place[r], column_place[c]] = cost[r, c]
+            row_of[row_place[r]] = r
+            column_of[column_place[c]] = c
+
+
+def assign(
+    cost: NDArray[np.float32],
+    allowed: NDArray[np.bool_],
+    rows: NDArray[np.bool_],
+    columns: NDArray[np.bool_],
+    match: NDArray[np.int64],
+    pairs: NDArray[np.int64] | None = None,
+) -> None:
+    """Adds to `match` `(T,)` the best partners between the `rows` `(T,)` and `columns` `(D,)` that take part.
+
+    Minimises the sum of `cost` `(T, D)` over matched pairs plus `UNMATCHED` per pair left out; only `allowed` pairs
+    below `UNMATCHED` are matched. Most rows of real video have a single choice and are settled at once; what is left
+    goes to SciPy's solver (Crouse, IEEE TAES 2016).
+
+    `pairs` are the flat indices of the allowed pairs, where the caller has them already.
+    """
+    if pairs is None:
+        pairs = np.flatnonzero(allowed)
+    row_place, column_place = np.empty(len(rows), np.int64), np.empty(len(columns), np.int64)
+    open_pairs = np.empty(len(pairs), np.bool_)
+    height, width = take_undisputed(cost, pairs, rows, columns, match, row_place, column_place, open_pairs)
+    if not height:
+        return
+    from scipy.optimize import linear_sum_assignment
+
+    price = np.empty((height, width), np.float32)
+    row_of, column_of = np.empty(height, np.int64), np.empty(width, np.int64)
+    fill_prices(cost, pairs, open_pairs, row_place, column_place, price, row_of, column_of)
+    chosen_rows, chosen_columns = linear_sum_assignment(price)
+    settled = price[chosen_rows, chosen_columns] < UNMATCHED
+    match[row_of[chosen_rows[settled]]] = column_of[chosen_columns[settled]]
+
+
+class Fault(StrEnum):
+    """Why a detection is left out."""
+
+    not_finite = "a coordinate or the score is not a finite number"
+    inverted = "its right or bottom lies before its left or top"
+    zero_size = "it has no area"
+    outside = "it lies outside the image"
+    duplicate = "it repeats another one"
+
+
+FAULTS = (None, *Fault)
+
+
+def _read(dtype: types.Type, dimensions: int) -> types.Array:
+    """An array that need not be writable: columns of tables and memory maps are not."""
+    return types.Array(dtype, dimensions, "A", readonly=True)
+
+
+@numba.njit(
+    int64(
+        _read(float32, 2), _read(float32, 1), _read(int64, 1), float64, float64, float64, float64[:, ::1], int64[::1]
+    ),
+    cache=True,
+)
+def usable(
+    xyxy: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    threshold: float,
+    height: float,
+    width: float,
+    boxes: NDArray[np.float64],
+    verdict: NDArray[np.int64],
+) -> int:
+    """Writes boxes as centre x, centre y, width, height and a verdict each: 0 good, −1 below the threshold, else the
+    number of the fault in `FAULTS`; returns the number of faults.
+
+    `height` and `width` of the image may be infinite.
+    """
+    faults = 0
+    n = len(xyxy)
+    for d in range(n):
+        x1, y1, x2, y2, score = xyxy[d, 0], xyxy[d, 1], xyxy[d, 2], xyxy[d, 3], scores[d]
+        verdict[d] = 0
+        if not (np.isfinite(x1) and np.isfinite(y1) and np.isfinite(x2) and np.isfinite(y2) and np.isfinite(score)):
+            verdict[d] = 1
+        elif x2 < x1 or y2 < y1:
+            verdict[d] = 2
+        elif x2 == x1 or y2 == y1:
+            verdict[d] = 3
+        elif x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
+            verdict[d] = 4
+        elif score < threshold:
+            verdict[d] = -1
+        if verdict[d] > 0:
+            faults += 1
+        boxes[d, 0], boxes[d, 1] = 0.5 * (float64(x1) + x2), 0.5 * (float64(y1) + y2)
+        boxes[d, 2], boxes[d, 3] = float64(x2) - x1, float64(y2) - y1
+    for d in range(n):
+        if verdict[d] != 0:
+            continue
+        for e in range(d):
+            same = boxes[d, 0] == boxes[e, 0] and boxes[d, 1] == boxes[e, 1] and boxes[d, 2] == boxes[e, 2]
+            if same and verdict[e] == 0 and boxes[d, 3] == boxes[e, 3] and classes[d] == classes[e]:
+                verdict[d] = 5
+                faults += 1
+                break
+    return faults
+
+
+def complain(frame: int, detections: Detections, verdict: NDArray[np.int64]) -> InputError:
+    """The error that names a frame's first fault."""
+    row = int(np.flatnonzero(verdict > 0)[0])
+    box = ", ".join(f"{value:g}" for value in detections.xyxy[row])
+    reason = FAULTS[int(verdict[row])]
+    return InputError(
+        f"frame {frame}, detection {row} ({box}; score {detections.score[row]:g}): {reason} "
+        f"(on_bad_item='skip' leaves such detections out)"
+    )

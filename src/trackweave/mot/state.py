@@ -1,0 +1,123 @@
+"""`TrackTable`: every live track of a tracker as rows of a few arrays.
+
+`FrameContext`: what a tracker is told about a frame besides its detections.
+
+What a box tracker calls: protocols that other rooms satisfy without importing this one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.structures.assignment import AssignmentState
+
+RECENT = 4
+"""Matched boxes that are remembered per track, the newest first."""
+VOTES = 4
+"""Classes that are counted per track."""
+
+# Columns of `counts`; module constants, so that numba folds them into the kernels.
+ID, CONFIRMED, AGE, GAP, HITS, STREAK, CLASS, SEEN = range(8)
+# Columns of `values`.
+SCORE, VISIBILITY, SINCE = range(3)
+# Last axis of `motion`, for each of centre x, centre y, width and height.
+POSITION, VELOCITY, VAR_POSITION, COVARIANCE, VAR_VELOCITY = range(5)
+
+
+@dataclass
+class TrackTable:
+    """T live tracks in rows `0 … count-1`; row order is the order of birth. Rows above are free.
+
+    Attributes:
+        count: T.
+        motion: `(capacity, 4, 5)` float64, Kalman state of centre x, centre y, width, height: value, velocity per
+            step and their variances and covariance. The four do not depend on each other, see `kalman.py`.
+        matched: `(capacity, 4, 5)` float64, the same right after the last match.
+        recent: `(capacity, RECENT, 4)` float64, last matched boxes as centre x, centre y, width, height.
+        counts: `(capacity, 8)` int64: id, confirmed (0/1), frames since birth, frames since the last match, matches,
+            consecutive matches, class, boxes in `recent`.
+        values: `(capacity, 3)` float64: score and visibility of the last match, steps since it.
+        votes: `(capacity, VOTES, 2)` float64: class and sum of its scores.
+    """
+
+    count: int = 0
+    motion: NDArray[np.float64] = field(default_factory=lambda: np.zeros((64, 4, 5)))
+    matched: NDArray[np.float64] = field(default_factory=lambda: np.zeros((64, 4, 5)))
+    recent: NDArray[np.float64] = field(default_factory=lambda: np.zeros((64, RECENT, 4)))
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros((64, 8), np.int64))
+    values: NDArray[np.float64] = field(default_factory=lambda: np.zeros((64, 3)))
+    votes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((64, VOTES, 2)))
+
+    def reserve(self, rows: int) -> None:
+        """Makes room for `rows` tracks, or gives memory back when a crowd has gone."""
+        capacity = len(self.counts)
+        if self.count <= rows <= capacity and capacity <= max(256, 8 * rows):
+            return
+        fresh = max(64, 2 * rows)
+        for name in ("motion", "matched", "recent", "counts", "values", "votes"):
+            old = getattr(self, name)
+            new = np.zeros((fresh, *old.shape[1:]), old.dtype)
+            new[: self.count] = old[: self.count]
+            setattr(self, name, new)
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """`(T,)` int64, a copy."""
+        return self.counts[: self.count, ID].copy()
+
+    @property
+    def boxes(self) -> NDArray[np.float32]:
+        """`(T, 4)` float32 xyxy of the motion state: predicted, or smoothed after a match."""
+        state = self.motion[: self.count, :, POSITION]
+        half = state[:, 2:] / 2
+        return np.concatenate([state[:, :2] - half, state[:, :2] + half], axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class FrameContext:
+    """One frame of a stream.
+
+    Attributes:
+        index: frame index, larger than that of the frame before.
+        time: seconds, larger than before; None: the index over the frame rate.
+        camera: `(2, 3)` float64 that maps pixels of the frame before to this one's; None: the camera stood still.
+        size: `(H, W)` in pixels; None: as told to the tracker.
+    """
+
+    index: int
+    time: float | None = None
+    camera: NDArray[np.float64] | None = None
+    size: tuple[int, int] | None = None
+
+
+class AssociationScorer(Protocol):
+    """Judges pairs of tracks and detections; its judgement is blended with the classical cost inside the gates."""
+
+    def cost(self, state: AssignmentState) -> NDArray[np.float32]:
+        """`(T, D)` float32, lower is better, 1 as bad as no match; NaN: no opinion. Entries that `state.allowed` rules
+        out are not read.
+
+        `state.assigned_track_ids` is all −1 here: the assignment is still to come.
+        """
+        ...
+
+    def observe(self, state: AssignmentState) -> None:
+        """The frame's decisions, so that a scorer with a memory can follow; called on every frame, also on those
+        that had nothing to judge."""
+        ...
+
+    def reset(self) -> None:
+        """Forgets everything: another video begins."""
+        ...
+
+
+class AssignmentObserver(Protocol):
+    """Looks on: is shown every frame's state after the decisions were made."""
+
+    def observe(self, state: AssignmentState) -> None:
+        """Takes one frame; the arrays are its to keep. Must not be slow: the tracker waits."""
+        ...

@@ -1,0 +1,164 @@
+"""Which backends of the SAM 2 family there are, and which published checkpoints each of them takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Literal
+
+Device = Literal["cuda", "mps", "cpu"]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to run a model of the family.
+
+    Attributes:
+        name: on the command line.
+        target: `module:class` of the predictor.
+        packages: what has to be importable → the extra that brings it.
+        model_types: `model_type` of the configurations that it takes; empty for Meta's package, which reads `.pt`.
+        image_size: side of its square input in the published checkpoints, pixels.
+        stride: pixels of the input per place of its coarsest features.
+    """
+
+    name: str
+    target: str
+    packages: Mapping[str, str] = field(repr=False)
+    model_types: tuple[str, ...] = ()
+    image_size: int = 1024
+    stride: int = 16
+
+    @property
+    def takes_files(self) -> bool:
+        """Whether its weights are one `.pt` file; else a folder with `config.json`."""
+        return not self.model_types
+
+    @property
+    def missing(self) -> list[str]:
+        """Packages that are not installed."""
+        return [package for package in self.packages if find_spec(package) is None]
+
+    @property
+    def extra(self) -> str:
+        """The extra that installs all of it."""
+        return list(self.packages.values())[-1]
+
+
+BACKENDS: Mapping[str, Backend] = {
+    backend.name: backend
+    for backend in (
+        Backend(
+            "sam2-hf",
+            "trackweave.predictors.sam.backends:Sam2HfPredictor",
+            {"torch": "sam2", "transformers": "sam2"},
+            ("sam2_video",),
+        ),
+        Backend(
+            "sam2",
+            "trackweave.predictors.sam.meta:Sam2Predictor",
+            {"torch": "sam2-meta", "hydra": "sam2-meta", "iopath": "sam2-meta", "sam2": "sam2-meta"},
+        ),
+        Backend(
+            "sam3-tracker",
+            "trackweave.predictors.sam.backends:Sam3TrackerPredictor",
+            {"torch": "sam2", "transformers": "sam2"},
+            ("sam3_tracker_video", "sam3_video"),
+            1008,
+            14,
+        ),
+        Backend(
+            "edgetam",
+            "trackweave.predictors.sam.backends:EdgeTamPredictor",
+            {"torch": "edgetam", "transformers": "edgetam"},
+            ("edgetam_video",),
+        ),
+    )
+}
+"""Backends by name; of two that take the same checkpoint the first is preferred."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A published checkpoint.
+
+    Attributes:
+        hub_name: of the repository on the Hugging Face hub.
+        backends: those that take it.
+        file: Meta's file in that repository.
+        parameters: millions.
+    """
+
+    hub_name: str
+    backends: tuple[str, ...]
+    parameters: float
+    file: str | None = None
+
+    @property
+    def short_name(self) -> str:
+        """The hub name without its owner."""
+        return self.hub_name.partition("/")[2]
+
+
+CHECKPOINTS: tuple[Checkpoint, ...] = (
+    Checkpoint("facebook/sam3", ("sam3-tracker",), 848),
+    Checkpoint("facebook/sam2.1-hiera-large", ("sam2-hf", "sam2"), 224.4, "sam2.1_hiera_large.pt"),
+    Checkpoint("facebook/sam2.1-hiera-base-plus", ("sam2-hf", "sam2"), 80.8, "sam2.1_hiera_base_plus.pt"),
+    Checkpoint("facebook/sam2.1-hiera-small", ("sam2-hf", "sam2"), 46, "sam2.1_hiera_small.pt"),
+    Checkpoint("facebook/sam2.1-hiera-tiny", ("sam2-hf", "sam2"), 38.9, "sam2.1_hiera_tiny.pt"),
+    Checkpoint("facebook/sam2-hiera-large", ("sam2-hf", "sam2"), 224.4, "sam2_hiera_large.pt"),
+    Checkpoint("facebook/sam2-hiera-base-plus", ("sam2-hf", "sam2"), 80.8, "sam2_hiera_base_plus.pt"),
+    Checkpoint("facebook/sam2-hiera-small", ("sam2-hf", "sam2"), 46, "sam2_hiera_small.pt"),
+    Checkpoint("facebook/sam2-hiera-tiny", ("sam2-hf", "sam2"), 38.9, "sam2_hiera_tiny.pt"),
+    Checkpoint("yonigozlan/EdgeTAM-hf", ("edgetam",), 13.9),
+)
+"""Best first, by the J&F on SA-V that their authors publish."""
+
+BY_DEVICE: Mapping[Device, tuple[str, ...]] = {
+    "cuda": tuple(checkpoint.hub_name for checkpoint in CHECKPOINTS),
+    "mps": (
+        "facebook/sam2.1-hiera-base-plus",
+        "facebook/sam2.1-hiera-small",
+        "facebook/sam2.1-hiera-tiny",
+        "facebook/sam2-hiera-base-plus",
+        "facebook/sam2-hiera-small",
+        "facebook/sam2-hiera-tiny",
+        "yonigozlan/EdgeTAM-hf",
+        "facebook/sam2.1-hiera-large",
+        "facebook/sam2-hiera-large",
+        "facebook/sam3",
+    ),
+    "cpu": (
+        "yonigozlan/EdgeTAM-hf",
+        "facebook/sam2.1-hiera-tiny",
+        "facebook/sam2.1-hiera-small",
+        "facebook/sam2-hiera-tiny",
+        "facebook/sam2-hiera-small",
+        "facebook/sam2.1-hiera-base-plus",
+        "facebook/sam2-hiera-base-plus",
+        "facebook/sam2.1-hiera-large",
+        "facebook/sam2-hiera-large",
+        "facebook/sam3",
+    ),
+}
+"""What is taken when several are found: on CUDA the best, elsewhere the best of those that do not take minutes."""
+
+
+def checkpoint_called(name: str) -> Checkpoint | None:
+    """A published checkpoint by its hub name, its short name or the name of Meta's file."""
+    for checkpoint in CHECKPOINTS:
+        if name in (checkpoint.hub_name, checkpoint.short_name, checkpoint.file):
+            return checkpoint
+    return None
+
+
+def checkpoints_of(backend: str) -> list[Checkpoint]:
+    """Published checkpoints that a backend takes, best first."""
+    return [checkpoint for checkpoint in CHECKPOINTS if backend in checkpoint.backends]
+
+
+def rank(checkpoint: Checkpoint | None, device: Device) -> int:
+    """Place among what is taken on a device, 0 first; unknown checkpoints come last."""
+    order = BY_DEVICE[device]
+    return len(order) if checkpoint is None else order.index(checkpoint.hub_name)

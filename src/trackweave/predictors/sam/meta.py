@@ -1,0 +1,248 @@
+"""`sam2`: Meta's own package.
+
+Its `track_step` takes several objects at once; the package's video predictor calls it with one. What the predictor adds
+around it is kept: bfloat16 memories, holes filled where its compiled part is installed, and the memory of a prompt,
+which is encoded from the low-resolution mask.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from trackweave.predictors.sam.loading import load_meta
+from trackweave.predictors.sam.model import Entry, Features, MemoryView, Outcome
+from trackweave.predictors.sam.predictor import Prompts, SamPredictor
+from trackweave.predictors.sam.preprocessing import image_to_pixels
+from trackweave.predictors.sam.settings import SamSettings
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+class Sam2Predictor(SamPredictor):
+    """See `VideoPredictor`.
+
+    Args:
+        settings: how to run it, and where its weights and its configuration are.
+        model: a `SAM2VideoPredictor` that is loaded already; None = loaded as the settings say.
+
+    Raises:
+        MissingExtraError: torch or the package is not installed.
+        PredictorUnavailable: no weights, weights of something else, or a device that is not there.
+    """
+
+    def __init__(self, settings: SamSettings | None = None, *, model: Any = None) -> None:
+        how = settings or SamSettings()
+        loaded = load_meta(how) if model is None else model
+        super().__init__(
+            MetaModel(loaded),
+            loaded.image_encoder,
+            lambda frames, size, prompts: MetaPass(loaded, frames, size, prompts),
+            how,
+        )
+
+
+class MetaModel:
+    """See `SamModel`.
+
+    Args:
+        predictor: a `SAM2VideoPredictor`.
+    """
+
+    name = "sam2"
+    mean, std = MEAN, STD
+    pointer_keys = frozenset({"obj_ptr"})
+
+    def __init__(self, predictor: Any) -> None:
+        self.predictor = predictor.eval()
+        self.image_size: int = predictor.image_size
+        self.device: torch.device = predictor.device
+        self.dtype: torch.dtype = next(predictor.parameters()).dtype
+        self.memory_frames: int = (predictor.num_maskmem - 1) * predictor.memory_temporal_stride_for_eval
+        self.pointer_frames: int = max(predictor.max_obj_ptrs_in_encoder - 1, self.memory_frames)
+        self._image_positions: list[Tensor] = []
+        self._sizes: list[tuple[int, int]] = []
+        self._memory_position: Tensor | None = None
+
+    def pixels(self, image: NDArray[np.uint8]) -> Tensor:
+        """See `SamModel`."""
+        return image_to_pixels(
+            image, self.image_size, MEAN, STD, how="pil-bicubic", device=self.device, dtype=self.dtype
+        )
+
+    def box_input(self, box: NDArray[np.float32], frame_size: tuple[int, int]) -> Tensor:
+        """See `SamModel`."""
+        height, width = frame_size
+        return torch.from_numpy(np.array(box, np.float32)) / torch.tensor([width, height] * 2) * self.image_size
+
+    def encode(self, pixels: Tensor) -> Features:
+        """See `SamModel`; maps are `(h·w, 1, C)`, position encodings are constants and kept once."""
+        _, maps, positions, sizes = self.predictor._prepare_backbone_features(self.predictor.forward_image(pixels))
+        self._image_positions, self._sizes = positions, sizes
+        return tuple(maps)
+
+    def prompt_masks(self, features: Features, masks: Tensor) -> Outcome:
+        """See `SamModel`."""
+        return self._prompt(features, len(masks), mask_inputs=masks.float())
+
+    def prompt_boxes(self, features: Features, boxes: Tensor) -> Outcome:
+        """See `SamModel`."""
+        labels = torch.tensor([2, 3], dtype=torch.int32, device=self.device).expand(len(boxes), 2)
+        corners = {"point_coords": boxes.reshape(-1, 2, 2).to(self.device), "point_labels": labels}
+        return self._prompt(features, len(boxes), point_inputs=corners)
+
+    def track(self, features: Features, memory: MemoryView, frame: int, length: int, reverse: bool) -> Outcome:
+        """See `SamModel`."""
+        count = len(next(iter(memory.conditioning.values()))["obj_ptr"])
+        outputs = {
+            "cond_frame_outputs": self._with_positions(memory.conditioning),
+            "non_cond_frame_outputs": self._with_positions(memory.tracked),
+        }
+        found = self._call(features, count, frame, outputs, length=length, reverse=reverse, first=False)
+        return self._outcome(found, found["maskmem_features"], found["maskmem_pos_enc"])
+
+    def axis(self, key: str) -> int:
+        """See `SamModel`: everything is batch first."""
+        return 0
+
+    def _prompt(self, features: Features, count: int, **inputs: Any) -> Outcome:
+        """Objects on the frame of their prompt; the memory is made of the mask as it is given out."""
+        found = self._call(features, count, 0, {}, length=1, reverse=False, first=True, **inputs)
+        found["pred_masks"] = self._filled(found["pred_masks"])
+        size = (self.image_size, self.image_size)
+        spatial, position = self.predictor._encode_new_memory(
+            current_vision_feats=[flat.expand(-1, count, -1) for flat in features],
+            feat_sizes=self._sizes,
+            pred_masks_high_res=functional.interpolate(
+                found["pred_masks"], size=size, mode="bilinear", align_corners=False
+            ),
+            object_score_logits=found["object_score_logits"],
+            is_mask_from_pts=True,
+        )
+        return self._outcome(found, spatial, position)
+
+    def _call(
+        self,
+        features: Features,
+        count: int,
+        frame: int,
+        outputs: dict[str, dict[int, Entry]],
+        *,
+        length: int,
+        reverse: bool,
+        first: bool,
+        point_inputs: Any = None,
+        mask_inputs: Tensor | None = None,
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = self.predictor.track_step(
+            frame_idx=frame,
+            is_init_cond_frame=first,
+            current_vision_feats=[flat.expand(-1, count, -1) for flat in features],
+            current_vision_pos_embeds=[position.expand(-1, count, -1) for position in self._image_positions],
+            feat_sizes=self._sizes,
+            point_inputs=point_inputs,
+            mask_inputs=mask_inputs,
+            output_dict=outputs,
+            num_frames=length,
+            track_in_reverse=reverse,
+            run_mem_encoder=not first,
+        )
+        return found
+
+    def _outcome(self, found: dict[str, Any], spatial: Tensor, positions: list[Tensor]) -> Outcome:
+        if self._memory_position is None:
+            self._memory_position = positions[-1][:1].clone()
+        entry = {"maskmem_features": spatial.to(torch.bfloat16), "obj_ptr": found["obj_ptr"]}
+        return Outcome(self._filled(found["pred_masks"]), found["object_score_logits"][:, 0].float(), entry)
+
+    def _filled(self, masks: Tensor) -> Tensor:
+        if self.predictor.fill_hole_area <= 0:
+            return masks
+        from sam2.utils.misc import fill_holes_in_mask_scores
+
+        filled: Tensor = fill_holes_in_mask_scores(masks, self.predictor.fill_hole_area)
+        return filled
+
+    def _with_positions(self, entries: dict[int, Entry]) -> dict[int, Entry]:
+        """The entries as upstream keeps them."""
+        assert self._memory_position is not None
+        position = self._memory_position
+        return {
+            frame: {**entry, "maskmem_pos_enc": [position.expand(len(entry["obj_ptr"]), -1, -1, -1)]}
+            for frame, entry in entries.items()
+        }
+
+
+class MetaPass:
+    """See `StockPass`: an inference state of upstream, filled through its public methods.
+
+    Args:
+        predictor: the upstream predictor.
+        frames: `(3, S, S)` normalised, all of the video's.
+        size: `(H, W)` of the video, pixels.
+        prompts: object → frame → prompt.
+    """
+
+    def __init__(self, predictor: Any, frames: list[Tensor], size: tuple[int, int], prompts: Prompts) -> None:
+        self._predictor = predictor
+        self._state = _empty_state(predictor, frames, size)
+        for obj_id, own in prompts.items():
+            for frame, prompt in own.items():
+                if prompt.box is None:
+                    predictor.add_new_mask(self._state, frame, obj_id, prompt.mask.to_bool()[0])
+                else:
+                    predictor.add_new_points_or_box(self._state, frame, obj_id, box=prompt.box)
+
+    def run(self, start: int, reverse: bool, max_frames: int | None) -> Iterator[tuple[int, Tensor]]:
+        """See `StockPass`."""
+        for frame, _, logits in self._predictor.propagate_in_video(
+            self._state, start_frame_idx=start, max_frame_num_to_track=max_frames, reverse=reverse
+        ):
+            yield frame, logits
+
+    def prompted(self, frame: int) -> Tensor:
+        """See `StockPass`."""
+        self._predictor.propagate_in_video_preflight(self._state)
+        return torch.cat([self._output(index, frame)["pred_masks"] for index in range(len(self._state["obj_ids"]))])
+
+    def scores(self, frame: int) -> Tensor:
+        """See `StockPass`."""
+        count = len(self._state["obj_ids"])
+        return torch.cat([self._output(index, frame)["object_score_logits"].reshape(1) for index in range(count)])
+
+    def _output(self, index: int, frame: int) -> Entry:
+        outputs = self._state["output_dict_per_obj"][index]
+        found: Entry = outputs["cond_frame_outputs"].get(frame) or outputs["non_cond_frame_outputs"][frame]
+        return found
+
+
+def _empty_state(predictor: Any, frames: list[Tensor], size: tuple[int, int]) -> dict[str, Any]:
+    """What `init_state` makes of a folder of JPEG files, from frames in memory."""
+    return {
+        "images": frames,
+        "num_frames": len(frames),
+        "offload_video_to_cpu": False,
+        "offload_state_to_cpu": False,
+        "video_height": size[0],
+        "video_width": size[1],
+        "device": predictor.device,
+        "storage_device": predictor.device,
+        "point_inputs_per_obj": {},
+        "mask_inputs_per_obj": {},
+        "cached_features": {},
+        "constants": {},
+        "obj_id_to_idx": OrderedDict(),
+        "obj_idx_to_id": OrderedDict(),
+        "obj_ids": [],
+        "output_dict_per_obj": {},
+        "temp_output_dict_per_obj": {},
+        "frames_tracked_per_obj": {},
+    }

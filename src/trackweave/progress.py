@@ -1,0 +1,157 @@
+"""TODO progress."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TextIO
+
+
+class ProgressPrinter:
+    """Progress over frames: a live bar on a terminal, one line when closed elsewhere.
+
+    Args:
+        total: number of steps.
+        label: what is being done.
+        stream: where to print; None = standard error.
+    """
+
+    def __init__(self, total: int, label: str = "tracking", stream: TextIO | None = None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._stream = stream if stream is not None else sys.stderr
+        self._label = label
+        self._total = max(int(total), 0)
+        self._done = 0
+        self._started = time.perf_counter()
+        self._closed = False
+        self._bar: Progress | None = None
+        if self._stream.isatty():
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[where]}"),
+                TimeRemainingColumn(),
+            )
+            self._bar = Progress(*columns, console=Console(file=self._stream))
+            self._task = self._bar.add_task(label, total=self._total, where="")
+            self._bar.start()
+
+    def update(self, index: int, abs_frame: int) -> None:
+        """Step `index` (1-based) of `total` is done; it was absolute frame `abs_frame`."""
+        self._done = max(self._done, index)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, where=f"frame {abs_frame}")
+
+    def close(self) -> None:
+        """Ends the line, so that what is printed next starts on its own. A second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._bar is not None:
+            self._bar.stop()
+            return
+        taken = format_duration_precise(time.perf_counter() - self._started)
+        self._stream.write(f"{self._label}: {self._done}/{self._total} in {taken}\n")
+
+
+class _TimingSection:
+    """Adds the time spent inside a `with` block to a stage, also when the block fails."""
+
+    def __init__(self, owner: TimingAggregator, stage: str) -> None:
+        self._owner = owner
+        self._stage = stage
+        self._started = 0.0
+
+    def __enter__(self) -> _TimingSection:
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._owner.add(self._stage, time.perf_counter() - self._started)
+
+
+class TimingAggregator:
+    """Seconds by stage in order of first use; dots nest (`track.predictor` is part of `track`).
+
+    >>> timer = TimingAggregator()
+    >>> timer.add("track.predictor", 2.0); timer.add("track.filter", 0.5); timer.add("persist", 1.0)
+    >>> timer.total_prefix("track"), timer.total_all()
+    (2.5, 3.5)
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def add(self, stage: str, duration: float) -> None:
+        """Adds seconds to a stage."""
+        self._seconds[stage] = self._seconds.get(stage, 0.0) + float(duration)
+
+    def track(self, stage: str) -> _TimingSection:
+        """A `with` block whose duration goes to `stage`."""
+        return _TimingSection(self, stage)
+
+    def total(self, stage: str) -> float:
+        """Seconds of exactly this stage; 0 for an unknown one."""
+        return self._seconds.get(stage, 0.0)
+
+    def total_prefix(self, prefix: str) -> float:
+        """Seconds of a stage and of everything nested below it."""
+        below = f"{prefix.rstrip('.')}."
+        return sum(seconds for stage, seconds in self._seconds.items() if f"{stage}.".startswith(below))
+
+    def total_all(self) -> float:
+        """Seconds of all stages."""
+        return sum(self._seconds.values())
+
+    def items(self) -> Iterator[tuple[str, float]]:
+        """`(stage, seconds)` in order of first use."""
+        return iter(self._seconds.items())
+
+    def merge(self, other: TimingAggregator) -> None:
+        """Adds another's seconds; its new stages come after those already known."""
+        for stage, seconds in other.items():
+            self.add(stage, seconds)
+
+    def format_breakdown(self) -> str:
+        """One line: every stage with its time and share."""
+        total = self.total_all()
+        if not total:
+            return "no time recorded"
+        parts = [
+            f"{stage} {format_duration_precise(seconds)} ({seconds / total:.0%})" for stage, seconds in self.items()
+        ]
+        return f"{format_duration_precise(total)}: " + ", ".join(parts)
+
+
+def format_duration_precise(seconds: float) -> str:
+    """A duration for a log.
+
+    >>> format_duration_precise(0.0421), format_duration_precise(62.5), format_duration_precise(3725)
+    ('0.042s', '1m 02.50s', '1h 02m 05.00s')
+    """
+    if seconds < 0:
+        return "-" + format_duration_precise(-seconds)
+    if seconds < 60:
+        text = f"{seconds:.3f}s"
+        if text != "60.000s":
+            return text
+    hundredths = round(seconds * 100)
+    minutes, rest = divmod(hundredths, 6000)
+    hours, minutes = divmod(minutes, 60)
+    tail = f"{minutes:02d}m {rest / 100:05.2f}s"
+    return f"{hours}h {tail}" if hours else tail.lstrip("0") if minutes else f"0m {rest / 100:05.2f}s"
+
+
+def peak_rss_mb() -> float:
+    """Largest resident set of this process so far, in MB (10⁶ bytes)."""
+    import resource  # not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

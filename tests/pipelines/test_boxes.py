@@ -1,0 +1,562 @@
+"""Box tracking from its inputs to its run folder."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.box_worlds import (
+    COLOURS,
+    FPS,
+    HEIGHT,
+    WIDTH,
+    box_of,
+    detection_lines,
+    make_clip,
+    make_sequence,
+    mot_line,
+    picture,
+    write_lines,
+)
+from trackweave.association.inspection import inspect_samples
+from trackweave.association.settings import LogSettings
+from trackweave.errors import ArtifactError, FrameError, InputError, RunFolderError, SettingError
+from trackweave.formats.detections import read_detections
+from trackweave.formats.mot import read_mot
+from trackweave.frames.live import LiveFrames, Refusal
+from trackweave.frames.open import open_frames
+from trackweave.frames.source import RGBFrame, WholeVideo
+from trackweave.masks.packed import PackedMasks
+from trackweave.mot.settings import RefinementSettings, preset
+from trackweave.pipelines import box_inputs as video_input
+from trackweave.pipelines.box_inputs import Given
+from trackweave.pipelines.boxes import track_boxes
+from trackweave.pipelines.masks import track_masks
+from trackweave.pipelines.run_folder import BoxRunResult
+from trackweave.pipelines.samples import build_samples
+from trackweave.pipelines.settings import InputSettings, PerceptionSettings
+from trackweave.storage.samples import read_sample
+from trackweave.structures.detections import Detections
+from trackweave.structures.tracks import Tracks
+
+EASY = preset("adaptive", instant_score=0.5)
+"""New tracks are shown at once."""
+
+
+class ColourDetector:
+    """Sees the two coloured boxes exactly, with their masks."""
+
+    name = "colour"
+    class_names: Mapping[int, str] | None = None
+
+    def detect(self, image: NDArray[np.uint8]) -> Detections:
+        found = [np.abs(image.astype(int) - colour).max(axis=2) < 40 for colour in COLOURS.values()]
+        masks = PackedMasks.from_bool(np.stack(found))
+        masks = masks[np.flatnonzero(masks.areas)]
+        return Detections.of(masks.boxes, np.full(len(masks), 0.9), masks=masks)
+
+    def reset(self) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def assert_two_objects(tracks: Tracks, frames: Sequence[int]) -> None:
+    """Each object has one identity on all frames, and its own boxes."""
+    assert len(tracks.track_ids) == 2
+    for track, top in ((1, 10), (2, 50)):
+        mine = tracks[np.abs(tracks.xyxy[:, 1] - top) < 3]
+        assert mine.frame.tolist() == list(frames)
+        assert len(np.unique(mine.track_id)) == 1
+        np.testing.assert_allclose(mine.xyxy, [box_of(track, k) for k in frames], atol=2)
+
+
+def codes(result: BoxRunResult) -> list[str]:
+    return [warning.code for warning in result.warnings]
+
+
+# --- sources ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_sequence_folder_as_it_is(tmp_path: Path) -> None:
+    folder, run = make_sequence(tmp_path / "toy", images=12), tmp_path / "run"
+    result = track_boxes(folder, run, tracker=EASY)
+    assert_two_objects(result.tracks(), range(12))
+    assert_two_objects(read_mot(run / "tracks.mot.txt"), range(12))
+    assert names(run) == [
+        "frames.json",
+        "manifest.json",
+        "overlay.mp4",
+        "summary.json",
+        "tracks.mot.txt",
+        "tracks.npz",
+    ]
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["command"] == "boxes"
+    assert summary["input"]["frame_rate"] == FPS
+    assert (summary["totals"]["frames"], summary["totals"]["detections"]) == (12, 24)
+    assert (summary["totals"]["tracks"], summary["totals"]["boxes"], summary["totals"]["births"]) == (2, 24, 2)
+    assert [life["spans"] for life in summary["longest_tracks"]] == [[[0, 11]], [[0, 11]]]
+    assert summary["association_fps"] > 0
+    assert {"open", "detect", "track", "write", "overlay"} <= set(summary["durations"])
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["tracks"]["archive"] == "tracks.npz"
+    assert manifest["config"]["tracker"]["instant_score"] == 0.5
+    with open_frames(run / "overlay.mp4") as video:
+        assert (len(video), video.size) == (12, (HEIGHT, WIDTH))
+        assert video.times is not None
+        assert video.times[1] == pytest.approx(1 / FPS)
+        assert np.abs(video[11].astype(int) - picture(11)).max() > 60  # something is drawn
+
+
+def test_only_some_pictures(tmp_path: Path) -> None:
+    result = track_boxes(make_sequence(tmp_path / "toy", images=3), tmp_path / "run", tracker=EASY)
+    assert_two_objects(result.tracks(), range(12))
+    with open_frames(result.run.overlay) as video:
+        assert len(video) == 3
+    assert not result.run.frames.exists()
+
+
+def test_no_pictures_at_all(tmp_path: Path) -> None:
+    det = write_lines(tmp_path / "det.txt", detection_lines(12))
+    result = track_boxes(
+        None, tmp_path / "run", detections=det, tracker=EASY, video=InputSettings(fps=10, size=(160, 96))
+    )
+    assert_two_objects(result.tracks(), range(12))
+    assert names(tmp_path / "run") == ["manifest.json", "summary.json", "tracks.mot.txt", "tracks.npz"]
+    assert (result.summary["input"]["height"], result.summary["input"]["kind"]) == (96, "detections")
+    with result.archive() as archive:
+        assert archive.rows().time[:4].tolist() == pytest.approx([0, 0, 0.1, 0.1])
+
+
+def test_a_clip_with_a_detector(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 8)
+    result = track_boxes(clip, tmp_path / "run", detections=ColourDetector(), tracker=EASY)
+    tracks = result.tracks()
+    assert_two_objects(tracks, range(8))
+    assert tracks.masks is not None
+    assert (np.abs(tracks.masks.areas - 20 * 36) < 80).all()
+    assert result.summary["detections"] == {"kind": "detector", "name": "colour", "reason": "given by the caller"}
+    with open_frames(clip) as frames:
+        again = track_boxes(frames, tmp_path / "again", detections=ColourDetector(), tracker=EASY)
+    assert again.run.mot.read_bytes() == result.run.mot.read_bytes()
+
+
+def test_a_clip_alone_shows_what_moves(tmp_path: Path) -> None:
+    result = track_boxes(make_clip(tmp_path / "clip.mp4", 20), tmp_path / "run")
+    assert result.summary["detections"]["name"] == "motion"
+    assert result.summary["totals"]["detections"] > 0
+
+
+def test_some_of_the_frames(tmp_path: Path) -> None:
+    """Every second frame: indices stay those of the video, time steps are twice as long."""
+    folder = make_sequence(tmp_path / "toy", images=12)
+    result = track_boxes(folder, tmp_path / "run", tracker=EASY, video=InputSettings(frames="2::2", max_frames=4))
+    assert_two_objects(result.tracks(), [2, 4, 6, 8])
+    assert result.summary["longest_tracks"][0]["spans"] == [[2, 8]]
+    frames = json.loads(result.run.frames.read_text())["frames"]
+    assert [row["index"] for row in frames] == [2, 4, 6, 8]
+    assert [row["time"] for row in frames] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+
+
+def test_given_camera_motion_is_used(tmp_path: Path) -> None:
+    """The camera jumps by 40 pixels: without its motion the objects would be new ones."""
+    folder = make_sequence(tmp_path / "toy", frames=8)
+    jump = {k: 40 if k >= 4 else 0 for k in range(8)}
+    lines = []
+    for k in range(8):
+        for track in (1, 2):
+            x1, y1, x2, y2 = box_of(track, k)
+            lines.append(mot_line(k, -1, (x1 + jump[k], y1, x2 + jump[k], y2), 0.9))
+    write_lines(folder / "det" / "det.txt", lines)
+    without = track_boxes(folder, tmp_path / "without", tracker=EASY)
+    assert without.summary["camera"] is None
+    assert without.summary["totals"]["tracks"] == 4
+    write_lines(folder / "gmc.txt", [f"{k} 1 0 {40 if k == 4 else 0} 0 1 0" for k in range(8)])
+    result = track_boxes(folder, tmp_path / "run", tracker=EASY)
+    assert result.summary["camera"] == {"kind": "given", "missing": 0}
+    assert result.summary["totals"]["tracks"] == 2
+
+
+MOT17 = Path(__file__).parents[2] / "shared" / "data" / "mot" / "MOT17" / "MOT17-09-FRCNN"
+
+
+@pytest.mark.skipif(not MOT17.is_dir(), reason="MOT17 is not beside the project")
+def test_a_real_sequence(tmp_path: Path) -> None:
+    """525 frames of a street, of which four have their picture."""
+    result = track_boxes(MOT17, tmp_path / "run", log=LogSettings(dir=tmp_path / "log"))
+    totals = result.summary["totals"]
+    assert totals["frames"] == 525
+    assert 20 < totals["tracks"] < 60  # 26 people are annotated
+    assert totals["boxes"] > 0.9 * totals["detections"]
+    assert result.summary["camera"] == {"kind": "given", "missing": 0}
+    assert result.summary["log"]["logged"] == inspect_samples(tmp_path / "log").samples == 524
+    with open_frames(result.run.overlay) as video:
+        assert (len(video), video.size) == (4, (720, 1280))
+
+
+# --- refinement -------------------------------------------------------------------------------------------------------
+
+
+def test_refinement_after_the_pass(tmp_path: Path) -> None:
+    folder = make_sequence(tmp_path / "toy", images=12)
+    lines = [line for line in detection_lines(12) if not line.startswith(("5,-1,27,", "6,-1,31,"))]
+    write_lines(folder / "det" / "det.txt", [*lines, mot_line(7, -1, (2, 2, 8, 9), 0.95)])
+    plain = track_boxes(folder, tmp_path / "plain", tracker=EASY)
+    assert (plain.summary["totals"]["tracks"], plain.summary["totals"]["boxes"]) == (3, 23)
+    settings = RefinementSettings(interpolate_max_gap=5, min_track_length=3)
+    result = track_boxes(folder, tmp_path / "run", tracker=EASY, refinement=settings)
+    assert_two_objects(result.tracks(), range(12))
+    assert (result.summary["totals"]["interpolated"], result.summary["totals"]["removed"]) == (2, 1)
+    with open_frames(result.run.overlay) as video:
+        assert len(video) == 12
+
+
+# --- samples ----------------------------------------------------------------------------------------------------------
+
+
+def test_samples_are_logged(tmp_path: Path) -> None:
+    folder, log = make_sequence(tmp_path / "toy"), tmp_path / "a" / "log"
+    result = track_boxes(folder, tmp_path / "run", tracker=EASY, log=LogSettings(dir=log, embed_dim=8))
+    assert result.summary["log"] == {"directory": str(log), "sequence": "toy", "logged": 11, "dropped": 0}
+    report = inspect_samples(log)
+    assert report.usable
+    assert (report.samples, report.sequences[0].sequence) == (11, "toy")
+    sample = read_sample(log / "sample_0000000.npz")
+    assert sample.metadata.fps == FPS
+    assert (sample.metadata.width, sample.metadata.height) == (WIDTH, HEIGHT)
+    assert sample.det_embeddings.shape == (2, 8)
+    assert (sample.det_features[:, 5] == 1).all()  # visibility, from the boxes
+    tracks = result.tracks()
+    assert sorted(sample.assigned_track_ids.tolist()) == tracks.at(sample.frame_idx).track_id.tolist()
+
+
+def test_samples_need_a_size(tmp_path: Path) -> None:
+    det = write_lines(tmp_path / "det.txt", detection_lines(3))
+    with pytest.raises(SettingError, match="give --size WxH"):
+        track_boxes(None, tmp_path / "run", detections=det, log=LogSettings(dir=tmp_path / "log"))
+    assert not (tmp_path / "log").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("a file")
+    with pytest.raises(ArtifactError, match="log"):
+        track_boxes(make_sequence(tmp_path / "toy"), tmp_path / "run", log=LogSettings(dir=tmp_path / "log"))
+    assert names(tmp_path / "run") == []
+
+
+def test_samples_with_their_truth(tmp_path: Path) -> None:
+    first, second = (make_sequence(tmp_path / name, name=name) for name in ("one", "two"))
+    stray = [*detection_lines(12), *(mot_line(k, -1, (60, 2, 70, 8), 0.9) for k in range(12))]
+    write_lines(second / "det" / "det.txt", stray)
+    built = build_samples([first, second], tmp_path / "log", tracker=EASY)
+    assert [(one.sequence, one.samples, one.detections, one.identified) for one in built] == [
+        ("one", 11, 24, 24),
+        ("two", 11, 36, 24),
+    ]
+    report = inspect_samples(tmp_path / "log")
+    assert report.label_sources == {"ground_truth": 22}
+    assert [sequence.true_id_switches for sequence in report.sequences] == [0, 0]
+    sample = read_sample(tmp_path / "log" / "sample_0000021.npz")
+    assert sample.gt_track_ids is not None
+    assert sorted(sample.gt_track_ids.tolist()) == [-1, 1, 2]
+
+
+def test_a_folder_per_sequence_and_another_truth(tmp_path: Path) -> None:
+    first, second = (make_sequence(tmp_path / name, name=name) for name in ("one", "two"))
+    build_samples([first, second], tmp_path / "log", separate=True, tracker=EASY)
+    assert names(tmp_path / "log") == ["one", "two"]
+    truth = write_lines(tmp_path / "gt.txt", [mot_line(k, 77, box_of(1, k), 1, 1, 1) for k in range(12)])
+    (built,) = build_samples([first], tmp_path / "other", truth=truth, tracker=EASY)
+    assert built.identified == 12
+    with pytest.raises(SettingError, match="for one sequence, not 2"):
+        build_samples([first, second], tmp_path / "both", truth=truth)
+    (second / "gt" / "gt.txt").unlink()
+    with pytest.raises(InputError, match=r"gt\.txt"):
+        build_samples([first, second], tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_appearance_and_segmentation_reach_the_samples(tmp_path: Path) -> None:
+    clip, log = make_clip(tmp_path / "clip.mp4", 6), tmp_path / "log"
+    result = track_boxes(
+        clip,
+        tmp_path / "run",
+        detections=ColourDetector(),
+        tracker=preset("adaptive", instant_score=0.5, appearance_memory=True),
+        perception=PerceptionSettings(segmentation=True),
+        log=LogSettings(dir=log),
+    )
+    assert result.summary["embedder"] == {"name": "layout", "width": 192}
+    assert result.summary["visibility"]["mask"] == 12
+    assert np.linalg.norm(read_sample(log / "sample_0000000.npz").det_embeddings, axis=1) == pytest.approx(1, abs=1e-3)
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
+    folder, run = make_sequence(tmp_path / "toy"), tmp_path / "run"
+    track_boxes(folder, run)
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    with pytest.raises(RunFolderError, match="already holds a run"):
+        track_boxes(folder, run)
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    with pytest.raises(RunFolderError, match="is a file"):
+        track_boxes(folder, run / "summary.json")
+    with pytest.raises(RunFolderError, match="holds a run of other input"):
+        track_masks(make_clip(tmp_path / "clip.mp4", 2), run, predictor="static")
+
+
+class Broken(WholeVideo):
+    """Pictures of which some cannot be read, and times that may run backwards."""
+
+    path = None
+
+    def __init__(self, count: int, bad: Sequence[int] = (), times: Sequence[float] | None = None) -> None:
+        self._count, self._bad, self._given = count, bad, times
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return HEIGHT, WIDTH
+
+    @property
+    def times(self) -> Sequence[float] | None:
+        return self._given
+
+    def _read(self, position: int) -> RGBFrame:
+        if position in self._bad:
+            raise FrameError(f"frame {position} is damaged")
+        return picture(position)
+
+
+@pytest.mark.parametrize("seen_by", ["detector", "file"])
+def test_a_frame_that_cannot_be_read(tmp_path: Path, seen_by: str) -> None:
+    det = read_detections(write_lines(tmp_path / "det.txt", detection_lines(8)))
+    detections: Given = ColourDetector() if seen_by == "detector" else det
+    with pytest.raises(FrameError, match="frame 3 is damaged"):
+        track_boxes(Broken(8, [3]), tmp_path / "run", detections=detections)
+    assert names(tmp_path / "run") == []
+    video = InputSettings(on_bad_item="skip")
+    result = track_boxes(Broken(8, [3, 4]), tmp_path / "run", detections=detections, tracker=EASY, video=video)
+    # A detector sees nothing there; the file's boxes are still good.
+    assert_two_objects(result.tracks(), [0, 1, 2, 5, 6, 7] if seen_by == "detector" else range(8))
+    assert result.summary["skipped"]["frame-unreadable"] == 2
+    assert codes(result).count("frame-unreadable") == 1
+
+
+def test_times_that_run_backwards(tmp_path: Path) -> None:
+    det = read_detections(write_lines(tmp_path / "det.txt", detection_lines(6)))
+    times = [0.0, 0.1, 0.2, 0.15, 0.4, 0.5]
+    strict = preset("adaptive", on_bad_item="error")
+    with pytest.raises(InputError, match="frame 3"):
+        track_boxes(Broken(6, times=times), tmp_path / "run", detections=det, tracker=strict, overlay=False)
+    assert names(tmp_path / "run") == []
+    result = track_boxes(Broken(6, times=times), tmp_path / "run", detections=det, tracker=EASY, overlay=False)
+    assert sum(result.summary["skipped"].values()) == 1
+    assert result.summary["totals"]["frames"] == 5
+    assert_two_objects(result.tracks(), [0, 1, 2, 4, 5])
+
+
+class Moody(ColourDetector):
+    """Describes what it sees; from frame 4 on in other words."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+
+    def detect(self, image: NDArray[np.uint8]) -> Detections:
+        found = super().detect(image)
+        width, self._seen = (8 if self._seen < 4 else 6), self._seen + 1
+        return replace(found, embedding=np.ones((len(found), width), np.float32))
+
+
+def test_embeddings_that_change_their_width(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 8)
+    strict = preset("adaptive", appearance_memory=True, on_bad_item="error")
+    log = LogSettings(dir=tmp_path / "log")
+    looks = PerceptionSettings(embedder="none")
+    with pytest.raises(InputError, match="frame 4"):
+        track_boxes(clip, tmp_path / "run", detections=Moody(), tracker=strict, perception=looks, log=log)
+    assert names(tmp_path / "run") == []
+    report = inspect_samples(tmp_path / "log")  # what was seen before is safe
+    assert report.usable
+    assert report.samples == 3
+    lenient = preset("adaptive", instant_score=0.5, appearance_memory=True)
+    result = track_boxes(clip, tmp_path / "run", detections=Moody(), tracker=lenient, perception=looks)
+    assert_two_objects(result.tracks(), range(8))
+    assert sum(result.summary["skipped"].values()) == 8
+
+
+def test_bad_rows_of_a_file_are_counted(tmp_path: Path) -> None:
+    folder = make_sequence(tmp_path / "toy")
+    write_lines(folder / "det" / "det.txt", [*detection_lines(12), "3,-1,nan,1,5,5,0.9", "99,-1,1,1,5,5,0.9"])
+    with pytest.raises(InputError, match=r"det\.txt, line 25"):
+        track_boxes(folder, tmp_path / "run")
+    result = track_boxes(folder, tmp_path / "run", tracker=EASY, video=InputSettings(on_bad_item="skip"))
+    assert sum(result.summary["skipped"].values()) == 2
+    assert_two_objects(result.tracks(), range(12))
+
+
+def test_an_overlay_that_cannot_be_written_leaves_no_tracks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> None:
+        raise ArtifactError("the disk is full")
+
+    monkeypatch.setattr("trackweave.visualization.video.Mp4Writer.write", fail)
+    with pytest.raises(ArtifactError, match="the disk is full"):
+        track_boxes(make_sequence(tmp_path / "toy", images=12), tmp_path / "run")
+    assert names(tmp_path / "run") == []
+
+
+SLOW = """
+import sys, time
+from trackweave.formats.detections import read_detections
+from trackweave.mot.tracker import ByteTracker
+from trackweave.pipelines.boxes import track_boxes
+
+update = ByteTracker.update
+def slowly(self, frame, detections):
+    if frame.index == 6:
+        print("half way", flush=True)
+        time.sleep(60)
+    return update(self, frame, detections)
+ByteTracker.update = slowly
+track_boxes(sys.argv[1], sys.argv[2])
+"""
+
+
+def test_a_killed_run_leaves_temporaries_that_the_next_one_clears(tmp_path: Path) -> None:
+    folder, run = make_sequence(tmp_path / "toy", images=12), tmp_path / "run"
+    command = [sys.executable, "-c", SLOW, str(folder), str(run)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "half way\n"
+        finally:
+            process.kill()
+    left = names(run)
+    assert left
+    assert all(name.endswith(".partial") for name in left)
+    result = track_boxes(folder, run, tracker=EASY)
+    assert_two_objects(result.tracks(), range(12))
+    assert not [name for name in names(run) if name.endswith(".partial")]
+
+
+# --- live -------------------------------------------------------------------------------------------------------------
+
+
+class Camera:
+    """A live stream of pictures; `fails_at` breaks off, `stop_at` sets an event."""
+
+    name, dropped, restamped = "camera", 2, 0
+    ending: str | None = None
+
+    def __init__(self, count: int, fails_at: int | None = None) -> None:
+        self._count, self._fails_at, self._next = count, fails_at, 0
+
+    def read(self) -> tuple[float, RGBFrame] | None:
+        if self._next == self._fails_at:
+            raise Refusal("cable out")
+        if self._next == self._count:
+            return None
+        self._next += 1
+        return (self._next - 1) / FPS, picture(self._next - 1)
+
+    def close(self) -> None:
+        return
+
+
+@pytest.fixture
+def camera(monkeypatch: pytest.MonkeyPatch) -> dict[str, Camera]:
+    """Webcam 0 is whatever is put under `0`."""
+    cameras: dict[str, Camera] = {}
+
+    def opened(source: int | str, *, max_frames: int | None = None) -> LiveFrames:
+        return LiveFrames(cameras[str(source)], max_frames=max_frames)
+
+    monkeypatch.setattr(video_input, "open_live", opened)
+    return cameras
+
+
+def test_a_webcam(tmp_path: Path, camera: dict[str, Camera]) -> None:
+    camera["0"] = Camera(1000)
+    result = track_boxes(
+        0,
+        tmp_path / "run",
+        detections=ColourDetector(),
+        tracker=EASY,
+        video=InputSettings(max_frames=6),
+        log=LogSettings(dir=tmp_path / "log"),
+    )
+    assert_two_objects(result.tracks(), range(6))
+    assert result.summary["log"]["logged"] == 5
+    assert read_sample(tmp_path / "log" / "sample_0000000.npz").metadata.sequence == "webcam-0"
+    assert (result.summary["input"]["kind"], result.summary["input"]["name"]) == ("live", "webcam-0")
+    assert (result.summary["input"]["height"], result.summary["input"]["width"]) == (HEIGHT, WIDTH)
+    assert result.summary["skipped"] == {"picture-dropped": 2}
+    assert "frames.json" not in names(tmp_path / "run")
+    with open_frames(result.run.overlay) as video:
+        assert len(video) == 6
+
+
+def test_a_stream_that_breaks_off_keeps_what_it_showed(tmp_path: Path, camera: dict[str, Camera]) -> None:
+    camera["0"] = Camera(1000, fails_at=5)
+    result = track_boxes("0", tmp_path / "run", detections=ColourDetector(), tracker=EASY)
+    assert_two_objects(result.tracks(), range(5))
+    assert "stream-broke-off" in codes(result)
+    camera["0"] = Camera(1000, fails_at=0)
+    with pytest.raises(FrameError, match="cable out"):
+        track_boxes("0", tmp_path / "other", detections=ColourDetector())
+    assert names(tmp_path / "other") == []
+
+
+def test_somebody_says_stop(tmp_path: Path, camera: dict[str, Camera]) -> None:
+    camera["0"], stop = Camera(100_000), threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    started = time.monotonic()
+    result = track_boxes(0, tmp_path / "run", detections=ColourDetector(), overlay=False, stop=stop, tracker=EASY)
+    assert time.monotonic() - started < 60
+    assert 0 < result.summary["totals"]["frames"] < 100_000
+    assert result.run.manifest.is_file()
+
+
+def test_the_same_run_gives_the_same_tracks(tmp_path: Path) -> None:
+    folder = make_sequence(tmp_path / "toy")
+    one, two = (track_boxes(folder, tmp_path / name, tracker=EASY) for name in ("one", "two"))
+    assert one.run.mot.read_bytes() == two.run.mot.read_bytes()
+    assert one.run.tracks.read_bytes() == two.run.tracks.read_bytes()
+
+
+def test_detections_of_class_columns(tmp_path: Path) -> None:
+    lines = [mot_line(k, -1, box_of(track, k), 0.9, track + 4) for k in range(6) for track in (1, 2)]
+    det = write_lines(tmp_path / "det.txt", lines)
+    result = track_boxes(None, tmp_path / "run", detections=det, tracker=EASY, video=InputSettings(class_column=8))
+    assert set(result.tracks().class_id.tolist()) == {5, 6}
+
+
+def test_pictures_of_another_size_are_not_drawn_on(tmp_path: Path) -> None:
+    folder = make_sequence(tmp_path / "toy", images=2)
+    for name in ("000001.png", "000002.png"):
+        cv2.imwrite(str(folder / "img1" / name), np.zeros((10, 10, 3), np.uint8))
+    result = track_boxes(folder, tmp_path / "run")
+    assert not result.run.overlay.exists()
+    assert result.summary["skipped"] == {"picture-size": 2}

@@ -1,0 +1,252 @@
+"""The composition root: the Python call, its own command line, resuming after a kill, full disks."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import trackweave
+from tests.worlds import CROSSING, candidates_of
+from trackweave.errors import RunFolderError
+from trackweave.frames.source import FrameSource
+from trackweave.pipelines.masks import track_masks
+from trackweave.predictors.replay import ReplayPredictor
+from trackweave.predictors.static import StaticPredictor, StaticSession
+from trackweave.storage.files import PARTIAL_SUFFIX
+from trackweave.track_from_candidates import main
+from trackweave.tracking.level_runner import LevelRunResult, ScheduledLevel
+from trackweave.tracking.settings import TrackingSettings
+
+SCENE = CROSSING
+
+
+@pytest.fixture
+def candidates(tmp_path: Path) -> Path:
+    root = candidates_of(SCENE, tmp_path / "candidates", range(3))
+    return candidates_of(SCENE, root, [0, 2], level=4)
+
+
+class Counting(StaticPredictor):
+    """Counts sessions."""
+
+    def __init__(self) -> None:
+        self.sessions: list[StaticSession] = []
+
+    def open(self, frames: FrameSource) -> StaticSession:
+        self.sessions.append(super().open(frames))
+        return self.sessions[-1]
+
+
+def test_levels_share_one_session_and_one_range_of_ids(candidates: Path, tmp_path: Path) -> None:
+    predictor = Counting()
+    result = track_masks(SCENE.frames, tmp_path / "run", candidates=candidates, predictor=predictor)
+    assert len(predictor.sessions) == 1
+    ids = [set(result.tracks(level).track_ids.tolist()) for level in result.levels]
+    assert ids[0].isdisjoint(ids[1])
+    assert list(result.levels) == [2, 4]
+
+
+def test_the_python_call_gives_tracks(candidates: Path, tmp_path: Path) -> None:
+    result = trackweave.track_masks(
+        SCENE.frames,
+        tmp_path / "run",
+        candidates=candidates,
+        levels=[2],
+        predictor=ReplayPredictor(SCENE.record(tmp_path / "truth.npz")),
+        settings=trackweave.TrackingSettings(render_viz=False),
+    )
+    tracks = result.tracks(2)
+    assert tracks.masks is not None
+    assert tracks.at(1).xyxy.tolist() == [[8, 0, 16, 8], [16, 0, 24, 8]]
+    with result.video_segments(2) as video:
+        assert np.array_equal(video.frame(0).masks.to_bool()[0], SCENE.mask(0, "a"))
+    assert result.summary["input"]["path"] == "memory"
+
+
+def test_prompts_in_memory(tmp_path: Path) -> None:
+    result = track_masks(SCENE.frames, tmp_path / "run", prompts={1: SCENE.labels[1] * 5}, predictor="static")
+    assert result.tracks(0).track_ids.tolist() == [5, 10]
+
+
+def test_results_may_go_into_the_candidates_own_folder(candidates: Path) -> None:
+    (candidates / "manifest.json").write_text(json.dumps({"mode": "candidates_only", "levels": [2, 4, 6]}))
+    track_masks(SCENE.frames, candidates, candidates=candidates, predictor="static")
+    manifest = json.loads((candidates / "manifest.json").read_text())
+    assert manifest["mode"] == "candidates_only"
+    assert set(manifest["artifacts"]) == {"2", "4"}
+
+
+def test_two_equal_runs_write_equal_bytes(candidates: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        track_masks(SCENE.frames, tmp_path / name, candidates=candidates, predictor="static")
+    first, second = (archives(tmp_path / name) for name in "ab")
+    assert first == second
+    assert len(first) == 4
+    manifests = [json.loads((tmp_path / name / "manifest.json").read_text()) for name in "ab"]
+    for manifest in manifests:
+        measured = [manifest["derived"].pop(key) for key in ("durations", "peak_rss_mb")]
+        assert measured[0]["track.predictor"] > 0
+        assert measured[1] > 10
+        assert manifest["derived"]["totals"].pop("seconds") > 0
+        assert all(stats.pop("durations") for stats in manifest["derived"]["levels"].values())
+    assert manifests[0] == manifests[1]
+
+
+def archives(run: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(run)): p.read_bytes() for p in sorted(run.rglob("*.npz"))}
+
+
+def test_module_command_line(candidates: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames = tmp_path / "frames.npy"
+    np.save(frames, np.stack(list(SCENE.frames)))
+    arguments = ["--data-path", str(frames), "--candidates-root", str(candidates), "--output", str(tmp_path / "run")]
+    assert main([*arguments, "--predictor", "static", "--levels", "2", "--no-viz"]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "run")
+    assert main([*arguments, "--predictor", "static", "--levels", "6"]) == 1
+    assert "level 6" in capsys.readouterr().err
+    assert main([*arguments, "--iou-threshold", "7"]) == 2
+
+
+# --- cut off ---------------------------------------------------------------------------------------------------------
+
+
+def test_resume_keeps_finished_levels_and_ends_with_the_same_archives(
+    candidates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = track_masks(SCENE.frames, tmp_path / "whole", candidates=candidates, predictor=StaticPredictor())
+    run = tmp_path / "cut"
+    finish = ScheduledLevel.finish
+
+    def cut(self: ScheduledLevel, first_id: int) -> LevelRunResult:
+        if self.context.level == 4:
+            raise KeyboardInterrupt
+        return finish(self, first_id)
+
+    monkeypatch.setattr(ScheduledLevel, "finish", cut)
+    with pytest.raises(KeyboardInterrupt):
+        track_masks(SCENE.frames, run, candidates=candidates, predictor=StaticPredictor())
+    monkeypatch.undo()
+    finished = run / "level_2" / "tracking" / "video_segments.npz"
+    stamp = finished.stat().st_mtime_ns
+    assert not (run / "level_4").exists()
+    assert not (run / "summary.json").exists()
+    predictor = Counting()
+    resumed = track_masks(SCENE.frames, run, candidates=candidates, predictor=predictor, resume=True)
+    assert predictor.sessions == []  # level 4 was tracked, only its files were missing
+    assert finished.stat().st_mtime_ns == stamp
+    assert archives(run) == archives(tmp_path / "whole")
+    assert (run / "tracks.mot.txt").read_bytes() == (tmp_path / "whole" / "tracks.mot.txt").read_bytes()
+    assert resumed.summary["totals"]["objects"] == whole.summary["totals"]["objects"]
+
+
+def test_resume_redoes_a_level_whose_archive_was_cut(candidates: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    track_masks(SCENE.frames, run, candidates=candidates, predictor="static")
+    before = archives(run)
+    damaged = run / "level_4" / "tracking" / "video_segments.npz"
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    track_masks(SCENE.frames, run, candidates=candidates, predictor="static", resume=True)
+    assert archives(run) == before
+
+
+KILLED = """
+import sys, time
+import numpy as np
+from trackweave.predictors.static import StaticPredictor
+from trackweave.track_from_candidates import track_masks
+
+class Slow(StaticPredictor):
+    def open(self, frames):
+        session = super().open(frames)
+        propagate = session.propagate
+        def slowly(start, **how):
+            for prediction in propagate(start, **how):
+                time.sleep(0.02)
+                yield prediction
+        session.propagate = slowly
+        return session
+
+frames, candidates, run = sys.argv[1:]
+print("ready", flush=True)
+track_masks(frames, run, candidates=candidates, predictor=Slow(), resume=True)
+"""
+
+
+@pytest.mark.parametrize("after", [0.05, 0.25, 0.45])
+def test_kill_9_leaves_nothing_half_written(candidates: Path, tmp_path: Path, after: float) -> None:
+    frames = tmp_path / "frames.npy"
+    np.save(frames, np.stack(list(SCENE.frames)))
+    run = tmp_path / "run"
+    arguments = [sys.executable, "-c", KILLED, str(frames), str(candidates), str(run)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(after)
+        os.kill(process.pid, signal.SIGKILL)
+    for file in run.rglob("*"):
+        if file.is_file() and not file.name.endswith(PARTIAL_SUFFIX) and file.suffix in (".json", ".npz"):
+            readable(file)
+    subprocess.run(arguments, check=True, capture_output=True)
+    assert not list(run.rglob(f"*{PARTIAL_SUFFIX}"))
+    track_masks(str(frames), tmp_path / "whole", candidates=candidates, predictor=StaticPredictor())
+    assert archives(run) == archives(tmp_path / "whole")
+
+
+def readable(file: Path) -> None:
+    if file.suffix == ".json":
+        json.loads(file.read_text())
+    else:
+        with np.load(file, allow_pickle=False) as archive:
+            for name in archive.files:
+                archive[name]
+
+
+# --- the disk --------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_written(candidates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(RunFolderError, match=r"run: cannot be written: Read-only file system"):
+        track_masks(SCENE.frames, tmp_path / "run", candidates=candidates, predictor="static")
+
+
+def test_a_disk_that_fills_up_keeps_the_finished_level(
+    candidates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trackweave.storage.npz import NpzWriter
+
+    add = NpzWriter.add_array
+    written: list[str] = []
+
+    def fills(self: NpzWriter, name: str, array: np.ndarray) -> None:
+        written.append(name)
+        if len(written) > 12:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        add(self, name, array)
+
+    monkeypatch.setattr(NpzWriter, "add_array", fills)
+    run = tmp_path / "run"
+    with pytest.raises(RunFolderError, match=r"level_4/tracking/.*No space left on device"):
+        track_masks(
+            SCENE.frames,
+            run,
+            candidates=candidates,
+            predictor="static",
+            settings=TrackingSettings(render_viz=False),
+        )
+    readable(run / "level_2" / "tracking" / "video_segments.npz")
+    assert not list(run.rglob(f"*{PARTIAL_SUFFIX}"))
+    assert not (run / "level_4" / "tracking" / "video_segments.npz").exists()

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.box_worlds import box_of, detection_lines, make_clip, make_sequence, write_lines
+from trackweave.errors import InputError, SettingError
+from trackweave.formats.detections import read_detections
+from trackweave.pipelines.box_inputs import VideoInput, open_input, open_sight
+from trackweave.pipelines.settings import InputSettings
+from trackweave.structures.detections import Detections
+from trackweave.structures.run_log import Remarks
+
+
+class Recorder:
+    """A detector that sees one box, and notes what happens to it."""
+
+    name = "recorder"
+    class_names: Mapping[int, str] | None = None
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def detect(self, image: NDArray[np.uint8]) -> Detections:
+        self.calls.append(f"detect {image.shape}")
+        return Detections.of([[0, 0, 4, 4]])
+
+    def reset(self) -> None:
+        self.calls.append("reset")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+def video_of(path: Path, **settings: object) -> VideoInput:
+    return open_input(path, InputSettings.model_validate(settings))
+
+
+def test_a_sequences_own_detections(tmp_path: Path) -> None:
+    with video_of(make_sequence(tmp_path / "toy")) as video, open_sight(None, video, Remarks()) as sight:
+        frame = list(video.frames())[3]
+        assert sight.detect(frame).xyxy.tolist() == [list(map(float, box_of(track, 3))) for track in (1, 2)]
+        assert not sight.looks
+        assert sight.record["rows"] == 24
+
+
+def test_other_detections_of_the_sequence_by_name(tmp_path: Path) -> None:
+    folder = make_sequence(tmp_path / "toy")
+    write_lines(folder / "det" / "det_better.txt", detection_lines(1))
+    with video_of(folder) as video:
+        assert open_sight("det_better", video, Remarks()).record["rows"] == 2
+        with pytest.raises(InputError, match=r"no worse\.txt; there: det, det_better"):
+            open_sight("worse", video, Remarks())
+        with pytest.raises(InputError, match=r"none/det\.txt: cannot be read"):
+            open_sight(tmp_path / "none" / "det.txt", video, Remarks())
+
+
+def test_whatever_moves_when_nobody_says_what(tmp_path: Path) -> None:
+    with video_of(make_clip(tmp_path / "clip.mp4", 3)) as video, open_sight(None, video, Remarks()) as sight:
+        assert sight.record == {
+            "kind": "detector",
+            "name": "motion",
+            "reason": "neither detections nor a detector were given",
+        }
+
+
+def test_a_detector_by_name_with_its_settings(tmp_path: Path) -> None:
+    with video_of(make_clip(tmp_path / "clip.mp4", 3)) as video:
+        sight = open_sight(None, video, Remarks(), detector="motion", options={"warm_up": 1})
+        assert sight.record["reason"] == "asked for"
+        with pytest.raises(SettingError, match="no setting 'warmup'"):
+            open_sight(None, video, Remarks(), detector="motion", options={"warmup": 1})
+        with pytest.raises(SettingError, match="there is no detector 'yolo'"):
+            open_sight(None, video, Remarks(), detector="yolo")
+        with pytest.raises(SettingError, match="leave one out"):
+            open_sight("det.txt", video, Remarks(), detector="motion")
+
+
+def test_a_model_that_is_none(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    with (
+        video_of(make_clip(tmp_path / "clip.mp4", 3)) as video,
+        pytest.raises(InputError, match=r"broken\.onnx") as told,
+    ):
+        open_sight(broken, video, Remarks())
+    assert "\n" not in str(told.value)
+
+
+def test_the_callers_detector_starts_anew_and_stays_open(tmp_path: Path) -> None:
+    seen_by = Recorder()
+    with video_of(make_clip(tmp_path / "clip.mp4", 3)) as video, open_sight(seen_by, video, Remarks()) as sight:
+        assert len(sight.detect(next(video.frames()))) == 1
+        assert sight.looks
+    assert seen_by.calls == ["reset", "detect (96, 160, 3)"]
+
+
+def test_a_detector_without_pictures(tmp_path: Path) -> None:
+    with (
+        video_of(make_sequence(tmp_path / "toy", images=2)) as video,
+        pytest.raises(InputError, match="detector motion needs a picture of every frame"),
+    ):
+        open_sight("motion", video, Remarks())
+    with pytest.raises(SettingError, match="give --detections FILE"):
+        open_sight(None, open_input(None), Remarks())
+
+
+def test_rows_beyond_the_video(tmp_path: Path) -> None:
+    det = write_lines(tmp_path / "det.txt", detection_lines(5))
+    with video_of(make_clip(tmp_path / "clip.mp4", 3)) as video:
+        with pytest.raises(InputError, match=r"det\.txt, line 7: frame 4 "):
+            open_sight(det, video, Remarks())
+        remarks = Remarks("skip")
+        assert open_sight(det, video, remarks).record["rows"] == 6
+        assert sum(remarks.skipped.values()) == 4
+        table = read_detections(det)  # one that did not know the video when it was read
+        with pytest.raises(InputError, match=r"4 detections lie beyond the 3 frames of .*, the first on frame 3"):
+            open_sight(table, video, Remarks())
+        remarks = Remarks("skip")
+        assert open_sight(table, video, remarks).record["rows"] == 6
+        assert remarks.skipped == {"frame-beyond-video": 4}
+        assert [warning.code for warning in remarks.warnings] == ["frame-beyond-video"]
+
+
+def test_detections_tell_the_length_where_nothing_else_does(tmp_path: Path) -> None:
+    det = write_lines(tmp_path / "det.txt", detection_lines(5))
+    video = open_input(None)
+    open_sight(det, video, Remarks())
+    assert video.length == 5

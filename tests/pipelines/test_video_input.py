@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from tests.box_worlds import FPS, HEIGHT, WIDTH, make_clip, make_sequence, picture
+from trackweave.errors import FrameError, InputError, SettingError
+from trackweave.frames.open import open_frames
+from trackweave.pipelines.box_inputs import open_input
+from trackweave.pipelines.settings import InputSettings
+
+
+def test_a_sequence_with_all_its_pictures(tmp_path: Path) -> None:
+    with open_input(make_sequence(tmp_path / "toy", frames=4, images=4)) as video:
+        assert (video.kind, video.name, video.frame_rate, video.size) == ("sequence", "toy", FPS, (HEIGHT, WIDTH))
+        assert video.has_images
+        frames = list(video.frames())
+        assert [frame.index for frame in frames] == [0, 1, 2, 3]
+        assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3])
+        image = frames[2].image()
+        assert image is not None
+        np.testing.assert_array_equal(image, picture(2))
+        assert frames[2].image() is image
+
+
+def test_pictures_of_some_frames_are_for_looking_at_only(tmp_path: Path) -> None:
+    with open_input(make_sequence(tmp_path / "toy", frames=4, images=2)) as video:
+        assert not video.has_images
+        frames = list(video.frames())
+        assert [frame.image() is None for frame in frames] == [True] * 4
+        assert [frame.picture() is None for frame in frames] == [False, False, True, True]
+        assert frames[1].is_sample
+        assert video.source() is None
+
+
+def test_a_clip_has_its_own_times(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 5, fps=8)
+    with open_input(clip) as video:
+        assert (video.kind, video.name, video.length) == ("frames", "clip", 5)
+        assert video.frame_rate == pytest.approx(8)
+        assert [frame.time for frame in video.frames()] == pytest.approx([k / 8 for k in range(5)])
+    with open_input(clip, InputSettings(fps=2)) as video:
+        assert [frame.time for frame in video.frames()] == [0, 0.5, 1, 1.5, 2]
+        assert video.times is None
+
+
+def test_a_choice_of_frames_keeps_their_indices(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 10)
+    with open_input(clip, InputSettings(frames="2::3", max_frames=2)) as video:
+        assert [frame.index for frame in video.frames()] == [2, 5]
+        assert (video.step, video.length) == (3, 10)
+        source = video.source()
+        assert source is not None
+        assert list(source.indices) == [2, 5]
+    with open_frames(clip, sampling="1::4") as given, open_input(given) as video:
+        assert [frame.index for frame in video.frames()] == [1, 5, 9]
+        assert video.length == 10
+
+
+def test_no_pictures_at_all() -> None:
+    with open_input(None, InputSettings.model_validate({"fps": 4, "size": "64x48"})) as video:
+        assert video.size == (48, 64)
+        with pytest.raises(InputError, match="number of frames is not known"):
+            video.frames()
+        video.set_length(3)
+        assert [(frame.index, frame.time, frame.picture()) for frame in video.frames()] == [
+            (0, 0.0, None),
+            (1, 0.25, None),
+            (2, 0.5, None),
+        ]
+
+
+def test_images_without_a_rate_say_so(tmp_path: Path) -> None:
+    folder = make_sequence(tmp_path / "toy", frames=3, images=3) / "img1"
+    with open_input(folder) as video:
+        assert [frame.time for frame in video.frames()] == [None] * 3
+        assert [warning.code for warning in video.warnings] == ["frame-rate-unknown"]
+    with open_input(folder, InputSettings(fps=5)) as video:
+        assert video.warnings == []
+
+
+def test_live_sources_have_no_frames_to_choose_from() -> None:
+    with pytest.raises(SettingError, match="no frames to choose from"):
+        open_input("rtsp://camera/main", InputSettings(frames="1:2"))
+
+
+def test_the_callers_source_stays_open(tmp_path: Path) -> None:
+    with open_frames(make_clip(tmp_path / "clip.mp4", 3)) as given:
+        open_input(given).close()
+        assert given[1].shape == (HEIGHT, WIDTH, 3)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(FrameError, match="does not exist"):
+        open_input(tmp_path / "none.mp4")
+
+
+@pytest.mark.parametrize("size", ["64", "0x48", "64x48x3", "wide", [64, 0], "-1x4"])
+def test_sizes_that_are_none(size: object) -> None:
+    with pytest.raises(ValidationError, match=r"size"):
+        InputSettings.model_validate({"size": size})

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from tests.predictors.sam.adapters import both_ways, mask, video
+from tests.predictors.sam.tiny import tiny_sam2_hf
+from trackweave.errors import PredictorOutOfMemory, PredictorUnavailable
+from trackweave.predictors.sam.backends import Sam2HfPredictor
+from trackweave.predictors.sam.loading import (
+    autocast_dtype,
+    available_devices,
+    choose_device,
+    compile_parts,
+    inference,
+    is_out_of_memory,
+    ready,
+)
+from trackweave.predictors.sam.settings import SamSettings
+
+
+def test_auto_is_the_best_that_is_here() -> None:
+    assert choose_device("auto").type == available_devices()[0]
+    assert choose_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize("asked", ["cuda:99", "quantum", "xpu"])
+def test_devices_that_are_not_here(asked: str) -> None:
+    with pytest.raises(PredictorUnavailable, match=re.escape(asked)):
+        choose_device(asked)
+
+
+def test_arithmetic() -> None:
+    cpu = torch.device("cpu")
+    assert autocast_dtype(SamSettings(), cpu) is None
+    assert autocast_dtype(SamSettings(autocast="bfloat16"), cpu) is torch.bfloat16
+    assert autocast_dtype(SamSettings(autocast="off"), torch.device("cuda")) is None
+    matrix = torch.ones(2, 2, requires_grad=True)
+    with inference(cpu, torch.bfloat16):
+        product = matrix @ matrix
+    assert product.dtype is torch.bfloat16
+    assert not product.requires_grad
+    with inference(cpu, None):
+        assert (matrix @ matrix).dtype is torch.float32
+
+
+def test_what_counts_as_short_memory() -> None:
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60)
+    assert is_out_of_memory(caught.value)
+    assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+
+
+def test_a_device_that_does_not_hold_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model = torch.nn.Linear(2, 2)
+    monkeypatch.setattr(model, "to", full)
+    with pytest.raises(PredictorOutOfMemory, match="cpu does not hold the model: take a smaller one"):
+        ready(model, torch.device("cpu"), SamSettings())
+
+
+def test_compiled_code_is_used_again_while_memories_grow() -> None:
+    """Traced but not translated, which takes minutes here: what decides is how often a graph has to be made anew."""
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    model = tiny_sam2_hf()
+    compile_parts(model, backend="eager")
+    session = Sam2HfPredictor(SamSettings(batch=4, pad_batches="on"), model=model).open(video(7))
+    for k in range(3):
+        session.add_mask(0, k, mask(k))
+    found = list(session.propagate(0))
+    graphs = counters["stats"]["unique_graphs"]
+    session.add_mask(6, 9, mask(3))
+    session.add_mask(6, 8, mask(2))
+    session.add_mask(6, 7, mask(1))
+    list(session.propagate(6, reverse=True))
+    assert counters["stats"]["unique_graphs"] == graphs
+    torch._dynamo.reset()
+    plain = Sam2HfPredictor(SamSettings(), model=tiny_sam2_hf()).open(video(7))
+    for k in range(3):
+        plain.add_mask(0, k, mask(k))
+    for one, other in zip(found, plain.propagate(0), strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+
+
+def test_bfloat16_arithmetic_runs() -> None:
+    session = Sam2HfPredictor(SamSettings(autocast="bfloat16"), model=tiny_sam2_hf()).open(video(4))
+    session.add_mask(1, 1, mask(1))
+    assert [p.frame for p in both_ways(session, 1)] == [1, 2, 3, 1, 0]

@@ -1,0 +1,138 @@
+"""Pages and exports of runs of boxes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.box_worlds import HEIGHT, WIDTH, detection_lines, make_clip, make_sequence, write_lines
+from trackweave.errors import ArtifactError, SettingError
+from trackweave.export import export_mot_run, export_mp4_run, is_box_run, open_level
+from trackweave.frames.open import open_frames
+from trackweave.mot.settings import preset
+from trackweave.pipelines.boxes import track_boxes
+from trackweave.pipelines.settings import InputSettings
+from trackweave.report.page import render_report, write_report
+from trackweave.report.run_summary import read_run
+
+EASY = preset("adaptive", instant_score=0.5)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    track_boxes(make_sequence(tmp_path / "toy", images=12), tmp_path / "run", tracker=EASY)
+    return tmp_path / "run"
+
+
+def changed(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_the_page_of_a_run_of_boxes(run: Path) -> None:
+    facts = read_run(run)
+    (part,) = facts.levels
+    assert (part.title, part.counts["tracks"], part.counts["boxes"]) == ("Tracks", 2, 24)
+    assert [life.spans for life in part.tracks] == [[(0, 11)]] * 2
+    assert {"tracks.npz", "tracks.mot.txt", "overlay.mp4"} <= set(facts.files)
+    assert facts.size == (HEIGHT, WIDTH)
+    page = render_report(facts)
+    for text in (
+        "detections ",
+        "det.txt",
+        "Length of tracks, in boxes",
+        "10 – 29",
+        "frames/s association",
+        "overlay.mp4",
+    ):
+        assert text in page
+    assert "prompted" not in page
+    assert "Suspected identity switches" not in page
+    assert write_report(run) == run / "report.html"
+
+
+def test_the_page_tells_what_was_left_out_and_suspected(run: Path) -> None:
+    switch = {"frame": 7, "tracks": [1, 2], "cause": "exchange", "confidence": 0.81}
+    summary = json.loads((run / "summary.json").read_text())
+    totals = summary["totals"] | {"tracks": 500, "est_id_switches": 2}
+    changed(run / "summary.json", totals=totals, suspected_switches=[switch] * 60, skipped={"frame-unreadable": 3})
+    facts = read_run(run)
+    assert facts.levels[0].unlisted == 498
+    page = render_report(facts)
+    assert "frame-unreadable" in page
+    assert "exchange, tracks 1, 2, confidence 0.81" in page
+    assert "40 more in summary.json" in page
+    assert "498 shorter tracks are not shown" in page
+    assert "suspected switches" in page
+
+
+def test_the_page_without_frames(tmp_path: Path) -> None:
+    det = write_lines(tmp_path / "det.txt", detection_lines(6))
+    track_boxes(None, tmp_path / "run", detections=det, tracker=EASY, video=InputSettings(size=(WIDTH, HEIGHT)))
+    facts = read_run(tmp_path / "run")
+    assert facts.size == (HEIGHT, WIDTH)
+    assert facts.video is None
+    assert "2</b><span>tracks" in render_report(facts)
+
+
+def test_a_summary_that_is_damaged(run: Path) -> None:
+    changed(run / "summary.json", totals=None)
+    with pytest.raises(ArtifactError, match="the run summary is damaged"):
+        read_run(run)
+
+
+def test_mot_text(run: Path, tmp_path: Path) -> None:
+    assert is_box_run(run)
+    export_mot_run(run, tmp_path / "t.txt")
+    assert (tmp_path / "t.txt").read_bytes() == (run / "tracks.mot.txt").read_bytes()
+
+
+def test_the_video_is_that_of_the_run(run: Path, tmp_path: Path) -> None:
+    export_mp4_run(run, tmp_path / "a.mp4")
+    assert (tmp_path / "a.mp4").read_bytes() == (run / "overlay.mp4").read_bytes()
+
+
+def test_the_video_of_some_frames(tmp_path: Path) -> None:
+    clip, run = make_clip(tmp_path / "clip.mp4", 10), tmp_path / "run"
+    det = write_lines(tmp_path / "det.txt", detection_lines(10))
+    track_boxes(clip, run, detections=det, tracker=EASY, overlay=False, video=InputSettings(frames="1::3"))
+    export_mp4_run(run, tmp_path / "a.mp4")
+    with open_frames(tmp_path / "a.mp4") as video:
+        assert len(video) == 3
+        assert video.times is not None
+        assert video.times[1] == pytest.approx(0.3)
+
+
+def test_frames_that_moved_are_named(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "toy").rename(tmp_path / "moved")
+    with pytest.raises(ArtifactError, match="are not there any more: name them with --frames"):
+        export_mp4_run(run, tmp_path / "a.mp4")
+    export_mp4_run(run, tmp_path / "a.mp4", frames=tmp_path / "moved" / "img1")
+    assert (tmp_path / "a.mp4").stat().st_size > 0
+
+
+def test_frames_that_are_not_the_runs(run: Path, tmp_path: Path) -> None:
+    from trackweave.simulation.video import SyntheticScene
+
+    with pytest.raises(ArtifactError, match="these are not the run's frames"):
+        export_mp4_run(run, tmp_path / "a.mp4", frames=SyntheticScene(length=12, height=48, width=64))
+    assert not (tmp_path / "a.mp4").exists()
+
+
+def test_a_run_without_pictures(tmp_path: Path) -> None:
+    track_boxes(make_sequence(tmp_path / "toy"), tmp_path / "run")
+    with pytest.raises(ArtifactError, match="has no pictures to draw on"):
+        export_mp4_run(tmp_path / "run", tmp_path / "a.mp4")
+
+
+def test_there_are_no_levels(run: Path) -> None:
+    with pytest.raises(SettingError, match="is a run of boxes"):
+        open_level(run, None)
+
+
+def test_a_manifest_that_is_damaged(run: Path, tmp_path: Path) -> None:
+    changed(run / "manifest.json", config={})
+    with pytest.raises(ArtifactError, match="lacks or misspells 'input'"):
+        export_mp4_run(run, tmp_path / "a.mp4")

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.worlds import CROSSING, candidates_of
+from trackweave.errors import ArtifactError, SettingError
+from trackweave.export import export_davis_run, export_mp4_run, open_level, write_contact_sheet
+from trackweave.frames.open import open_frames
+from trackweave.pipelines.masks import track_masks
+from trackweave.visualization.video import Mp4Writer
+
+SCENE = CROSSING
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    with Mp4Writer(tmp_path / "clip.mp4", 10) as video:
+        for image in SCENE.frames:
+            video.write(np.asarray(image))
+    return tmp_path / "clip.mp4"
+
+
+@pytest.fixture
+def run(tmp_path: Path, clip: Path) -> Path:
+    candidates = candidates_of(SCENE, tmp_path / "candidates", [0])
+    track_masks(clip, tmp_path / "run", candidates=candidates, predictor="static")
+    return tmp_path / "run"
+
+
+def test_a_source_that_was_given_stays_open(run: Path, clip: Path, tmp_path: Path) -> None:
+    with open_frames(clip, sampling="0:4") as frames:
+        export_mp4_run(run, tmp_path / "a.mp4", frames=frames)
+        write_contact_sheet(run, tmp_path / "a.png", frames=frames)
+        assert frames[2].shape == (8, 32, 3)
+
+
+def test_the_recorded_input_is_opened_again(run: Path, tmp_path: Path) -> None:
+    export_mp4_run(run, tmp_path / "a.mp4")
+    with open_frames(tmp_path / "a.mp4") as video:
+        assert len(video) == 4
+        assert video.times is not None
+        assert video.times[1] == pytest.approx(0.1)  # the rate of the source
+
+
+def test_other_frames_are_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="these are not the run's frames"):
+        export_mp4_run(run, tmp_path / "a.mp4", frames=SCENE.frames.select([0, 1]))
+    assert not (tmp_path / "a.mp4").exists()
+
+
+def test_levels_are_named_when_there_are_several(tmp_path: Path) -> None:
+    candidates = candidates_of(SCENE, candidates_of(SCENE, tmp_path / "c", [0]), [0], level=4)
+    track_masks(SCENE.frames, tmp_path / "run", candidates=candidates, predictor="static")
+    with pytest.raises(SettingError, match="levels 2, 4: name one"):
+        open_level(tmp_path / "run", None)
+    assert len(export_davis_run(tmp_path / "run", tmp_path / "out", 4)) == 4
+    with pytest.raises(ArtifactError, match="records no video_segments of level 6"):
+        open_level(tmp_path / "run", 6)
+    with pytest.raises(ArtifactError, match="its frames \\(memory\\)"):
+        export_mp4_run(tmp_path / "run", tmp_path / "a.mp4", 2)
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="is not a run folder"):
+        open_level(tmp_path, None)

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.formats.worlds import discs
+from trackweave.masks.ops import rescale_masks
+from trackweave.masks.packed import PackedMasks
+from trackweave.visualization.annotators import contact_sheet, draw_objects
+from trackweave.visualization.palette import track_colour
+
+GREY = np.full((60, 80, 3), 100, np.uint8)
+
+
+def square(top: int, left: int, side: int) -> np.ndarray:
+    mask = np.zeros((1, 60, 80), np.bool_)
+    mask[0, top : top + side, left : left + side] = True
+    return mask
+
+
+def test_fill_blends_and_outline_is_opaque() -> None:
+    masks = PackedMasks.from_bool(square(10, 20, 9))
+    drawn = draw_objects(GREY, [7], masks, alpha=0.5, boxes_on=False, labels=False)
+    colour = np.array(track_colour(7))
+    assert np.abs(drawn[14, 24].astype(int) - (100 + colour) / 2).max() <= 1
+    assert drawn[10, 20].tolist() == colour.tolist()
+    assert np.array_equal(drawn[masks.to_bool()[0] == 0], GREY[masks.to_bool()[0] == 0])
+
+
+def test_an_object_cut_by_the_image_has_no_outline_there() -> None:
+    drawn = draw_objects(GREY, [7], PackedMasks.from_bool(square(0, 0, 20)), boxes_on=False, labels=False)
+    assert drawn[0, 5].tolist() != list(track_colour(7))
+    assert drawn[19, 5].tolist() == list(track_colour(7))
+
+
+def test_the_image_itself_is_not_touched() -> None:
+    image = GREY.copy()
+    draw_objects(image, [1], PackedMasks.from_bool(square(5, 5, 20)))
+    assert np.array_equal(image, GREY)
+
+
+def test_smaller_objects_lie_on_top_whatever_their_order() -> None:
+    both = np.concatenate([square(10, 10, 5), square(5, 5, 30)])
+    for order in ([0, 1], [1, 0]):
+        ids = np.array([3, 4])[order]
+        drawn = draw_objects(GREY, ids, PackedMasks.from_bool(both[order]), boxes_on=False, labels=False)
+        assert drawn[10, 10].tolist() == list(track_colour(3))
+
+
+def test_masks_at_another_scale_cover_the_same_place() -> None:
+    full = PackedMasks.from_bool(discs(5, 240, 320))
+    image = np.zeros((240, 320, 3), np.uint8)
+    inside, approx = (
+        draw_objects(image, range(1, 6), masks, boxes_on=False, labels=False).any(axis=2)
+        for masks in (full, rescale_masks(full, 80, 107))
+    )
+    assert np.count_nonzero(inside & approx) / np.count_nonzero(inside | approx) > 0.95
+
+
+def test_boxes_alone_exclude_right_and_bottom() -> None:
+    drawn = draw_objects(GREY, [1], None, np.array([[10.0, 20.0, 30.0, 40.0]]), labels=False)
+    rows, columns = np.nonzero((drawn != GREY).any(axis=2))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 39, 10, 29)
+
+
+def test_without_boxes_the_label_lies_at_the_mask() -> None:
+    corner = np.zeros((1, 60, 80), np.bool_)
+    corner[0, 5:55, 5:8] = corner[0, 50:55, 5:75] = True  # an L: the middle of its box is not inside it
+    masks = PackedMasks.from_bool(corner)
+    plain = draw_objects(GREY, [1], masks, boxes_on=False, labels=False)
+    rows, columns = np.nonzero((draw_objects(GREY, [1], masks, boxes_on=False) != plain).any(axis=2))
+    touched = np.zeros((60, 80), np.bool_)
+    touched[rows.min() : rows.max() + 2, columns.min() : columns.max() + 1] = True
+    assert (touched & corner[0]).any()
+    assert rows.min() > 20
+
+
+@pytest.mark.parametrize("box", [[-50, -50, 500, 500], [79, 59, 80, 60], [100, 100, 200, 200], [5, 5, 5, 5]])
+def test_boxes_and_labels_anywhere_can_be_drawn(box: list[float]) -> None:
+    assert draw_objects(GREY, [123456], None, np.array([box], np.float32)).shape == GREY.shape
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 2)])
+def test_tiny_images(size: tuple[int, int]) -> None:
+    image = np.zeros((*size, 3), np.uint8)
+    masks = PackedMasks.from_bool(np.ones((2, *size), np.bool_))
+    assert draw_objects(image, [1, 2], masks).shape == image.shape
+
+
+def test_no_objects_gives_the_image() -> None:
+    assert np.array_equal(draw_objects(GREY, [], PackedMasks.empty(60, 80), np.zeros((0, 4))), GREY)
+    assert np.array_equal(draw_objects(GREY, [], None), GREY)
+    assert np.array_equal(draw_objects(GREY, [4], PackedMasks.empty(60, 80, 1), labels=False, boxes_on=False), GREY)
+
+
+def test_wrong_input_is_refused() -> None:
+    with pytest.raises(ValueError, match="differ in number"):
+        draw_objects(GREY, [1, 2], PackedMasks.empty(60, 80, 1))
+    with pytest.raises(ValueError, match="uint8"):
+        draw_objects(GREY.astype(np.float32), [], None)
+
+
+def test_contact_sheet_places_pictures_in_rows() -> None:
+    pictures = [np.full((20, 30, 3), 50 * k, np.uint8) for k in range(1, 5)]
+    sheet = contact_sheet(pictures, 3, ["a", "b", "ü", "d" * 99])
+    assert sheet.shape == (2 * (20 + 8 + 22) + 8, 3 * (30 + 8) + 8, 3)
+    assert sheet[8, 8].tolist() == [50] * 3
+    assert sheet[8 + 50, 8].tolist() == [200] * 3
+
+
+def test_contact_sheet_takes_other_sizes_and_fewer_pictures_than_columns() -> None:
+    sheet = contact_sheet([np.zeros((5, 7, 3), np.uint8), np.zeros((9, 3, 3), np.uint8)], 5)
+    assert sheet.shape == (9 + 16, 2 * (7 + 8) + 8, 3)
+    with pytest.raises(ValueError, match="needs images"):
+        contact_sheet([], 2)
+    with pytest.raises(ValueError, match="1 captions for 2"):
+        contact_sheet([GREY, GREY], 2, ["a"])
