@@ -151,6 +151,10 @@ app.add_typer(assoc)
 
 def main() -> None:
     """Entry point: 0 done, 1 a failure with a one-line reason, 2 bad usage."""
+    import logging
+
+    # Commands print a run's warnings themselves; without a handler `logging` would print them a second time.
+    logging.getLogger("trackweave").addHandler(logging.NullHandler())
     try:
         app()
     except SettingError as error:

@@ -1,14 +1,14 @@
-"""`RunWarning`: something that a run did differently from what was asked, and recorded.
-
-`Remarks`: what a run did differently from what was asked, and what it left out.
-"""
+"""`RunWarning` and `RunLog`: what a run did differently from what was asked, and what it left out."""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from trackweave.errors import InputError, TrackweaveError
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,79 @@ class RunWarning:
 
 
 OnBadItem = Literal["error", "skip"]
+"""What an item of the input does that cannot be used: end the run, or be left out and counted."""
+
+
+@dataclass
+class RunLog:
+    """Warnings and omissions of a run, as they come; its summary and its manifest hold them in the end.
+
+    Each warning is also told to the standard `logging`, as `trackweave.PACKAGE`.
+
+    Attributes:
+        on_bad_item: `error` raises at the first item that cannot be used, `skip` leaves it out.
+        package: whose logger speaks.
+        warnings: in the order they came.
+        skipped: how many items were left out, by code.
+    """
+
+    on_bad_item: OnBadItem = "error"
+    package: str = "pipelines"
+    warnings: list[RunWarning] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        if self.on_bad_item not in ("error", "skip"):
+            raise ValueError(f"on_bad_item is 'error' or 'skip', not {self.on_bad_item!r}")
+
+    def warn(self, stage: str, code: str, message: str, *, level: int | None = None, **details: object) -> None:
+        """Adds a warning; see `RunWarning` for its parts."""
+        self._add(RunWarning(stage, level, code, message, details))
+
+    def skip(
+        self,
+        code: str,
+        message: str,
+        count: int = 1,
+        *,
+        stage: str = "frames",
+        level: int | None = None,
+        error: type[TrackweaveError] = InputError,
+        each: bool = False,
+        harmless: bool = False,
+    ) -> None:
+        """Leaves items of the input out, or raises, as `on_bad_item` says.
+
+        Args:
+            code: the kind, kebab-case.
+            message: place and cause of the first of them, one line.
+            count: how many.
+            stage: where it happened.
+            level: granularity level; None when the whole run is meant.
+            error: what is raised.
+            each: every message becomes a warning, once; else only the first of a code.
+            harmless: nothing is lost without them (a row that says again what another said): never an error.
+        """
+        if self.on_bad_item == "error" and not harmless:
+            raise error(f"{message} (--on-bad-item skip leaves it out)")
+        if each:
+            known = any(warning.code == code and warning.message == message for warning in self.warnings)
+            if known:  # a file is read more than once: checked, tracked, drawn
+                return
+        if each or not self.skipped[code]:
+            self._add(RunWarning(stage, level, code, message))
+        self.skipped[code] += count
+
+    def merge(self, warnings: Iterable[RunWarning]) -> None:
+        """Adds the warnings of somebody else; those that count what was left out are counted."""
+        for warning in warnings:
+            self._add(warning)
+            if "count" in warning.details:
+                self.skipped[str(warning.details.get("reason", warning.code))] += int(warning.details["count"])
+
+    def _add(self, warning: RunWarning) -> None:
+        self.warnings.append(warning)
+        logging.getLogger(f"trackweave.{self.package}").warning("%s", warning.message)
 
 
 @dataclass
