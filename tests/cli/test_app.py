@@ -42,7 +42,7 @@ def test_import_and_help_load_nothing_heavy() -> None:
         "sys.argv = ['trackweave', '--help']\n"
         "try: cli.main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'cv2', 'numba', 'av', 'skimage', 'scipy', 'numpy', 'matplotlib'} & set(sys.modules)\n"
+        "heavy = {'torch', 'cv2', 'numba', 'av', 'scipy', 'numpy', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -16,6 +16,7 @@ from trackweave.errors import SettingError
 from trackweave.masks.packed import PackedMasks
 from trackweave.proposals.hierarchy import Hierarchy, RegionGraph, merge_regions
 from trackweave.proposals.settings import RegionSettings
+from trackweave.proposals.watershed import watershed
 from trackweave.structures.candidates import Candidates
 
 Image = NDArray[np.uint8]
@@ -85,14 +86,10 @@ class RegionProposals:
 
     def _analyse(self, image: Image) -> _Analysis:
         """The work that levels share."""
-        from skimage.segmentation import watershed
-
         lab = _smooth_lab(image, self.settings.long_side)
         gradient = _edge_strength(lab)
         count = max(1, round(self.settings.pieces * gradient.size / REFERENCE_PIXELS))
-        basins: Any = watershed  # scikit-image's functions have no types
-        labels = basins(gradient, min(count, gradient.size))
-        pieces = np.asarray(np.unique(labels, return_inverse=True)[1], np.int64).reshape(gradient.shape)
+        pieces = watershed(gradient, count) - 1
         return _Analysis(pieces, gradient, merge_regions(_graph(pieces, lab, gradient)))
 
     def _cut(self, analysis: _Analysis, height: float, size: tuple[int, int]) -> Candidates:
