@@ -137,8 +137,8 @@ def test_a_frame_without_objects_and_an_object_that_is_not_there(archives: tuple
 
 def test_boxes_without_masks(archives: tuple[Path, Path]) -> None:
     with VideoSegments(archives[0]) as video:
-        boxes = video.boxes(3, class_id=4)
-        expected = Tracks.from_frames([objects(3, [1, 2])], class_id=4, with_masks=False)
+        boxes = video.boxes(3, level=4)
+        expected = Tracks.from_frames([objects(3, [1, 2])], level=4, with_masks=False)
     for name, column in expected.to_dict().items():
         np.testing.assert_array_equal(boxes.to_dict()[name], column)
 

@@ -118,10 +118,12 @@ def frame_objects(frame: int, ids: list[int]) -> FrameObjects:
 
 def test_from_frames_of_an_archive() -> None:
     frames = [frame_objects(4, [1, 9]), frame_objects(5, []), frame_objects(6, [9])]
-    joined = Tracks.from_frames(frames, class_id=2)
+    joined = Tracks.from_frames(frames, level=2)
     assert joined.frame.tolist() == [4, 4, 6]
     assert joined.track_id.tolist() == [1, 9, 9]
-    assert joined.class_id.tolist() == [2, 2, 2]
+    assert joined.level is not None
+    assert joined.level.tolist() == [2, 2, 2]
+    assert joined.class_id.tolist() == [-1, -1, -1]
     assert joined.masks is not None
     assert joined.masks.areas.tolist() == [6, 6, 6]
     assert Tracks.from_frames(frames, with_masks=False).masks is None
@@ -159,3 +161,50 @@ def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(MissingExtraError, match=r"polars is not installed: pip install 'trackweave\[tables\]'"):
         tracks([(0, 1)]).to_polars()
+
+
+def test_one_row_and_the_last_one() -> None:
+    rows = tracks([(0, 1), (1, 1), (2, 1)], with_masks=True)
+    assert rows[1].frame.tolist() == [1]
+    assert rows[-1].frame.tolist() == [2]
+
+
+def test_levels_are_a_column_of_their_own() -> None:
+    coarse = Tracks.from_columns([0, 1], [1, 1], np.zeros((2, 4)), level=[2, 2])
+    fine = Tracks.from_columns([0], [5], np.zeros((1, 4)), level=[4])
+    both = Tracks.concat([coarse, fine])
+    assert both.level is not None
+    assert both.level.tolist() == [2, 4, 2]
+    assert both.class_id.tolist() == [-1, -1, -1]
+    assert both.to_dict()["level"].tolist() == [2, 4, 2]
+    assert Tracks.concat([coarse, Tracks.from_columns([9], [9], np.zeros((1, 4)))]).level is None
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "arrow"])
+def test_masks_and_levels_go_through_tables(library: str) -> None:
+    pytest.importorskip("pyarrow" if library == "arrow" else library)
+    rows = tracks([(0, 1), (0, 2), (3, 1)], with_masks=True)
+    rows = Tracks.from_columns(rows.frame, rows.track_id, rows.xyxy, rows.score, rows.class_id, rows.masks, [2, 4, 2])
+    table = getattr(rows, f"to_{library}")(with_masks=True)
+    back = getattr(Tracks, f"from_{library}")(table)
+    assert_same(back, rows)
+    assert "mask_counts" not in rows.to_dict()
+
+
+def test_supervision_gets_one_frame_with_masks() -> None:
+    supervision = pytest.importorskip("supervision")
+    rows = tracks([(0, 1), (3, 1), (3, 2)], with_masks=True)
+    detections = rows.at(3).to_supervision()
+    assert isinstance(detections, supervision.Detections)
+    assert detections.tracker_id.tolist() == [1, 2]
+    assert detections.mask.shape == (2, 8, 8)
+    assert detections.data["frame"].tolist() == [3, 3]
+
+
+def test_what_is_printed_is_short() -> None:
+    rows = Tracks.from_columns([0, 4, 4], [1, 1, 3], np.zeros((3, 4)), level=[2, 2, 4])
+    assert repr(rows) == "Tracks(3 rows: 2 tracks on frames 0-4, level 2 4)"
+    assert repr(Tracks.empty()) == "Tracks(no rows)"
+    page = rows._repr_html_()
+    assert page.count("<tr>") == 3
+    assert "<td>1</td><td>2</td><td>0</td><td>4</td>" in page

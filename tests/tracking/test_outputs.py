@@ -131,9 +131,10 @@ def test_archives_are_true_npz(tmp_path: Path) -> None:
 
 def test_archives_read_back_whole_by_frame_by_object_and_as_a_stream(tmp_path: Path) -> None:
     video_path, objects_path = archives(tmp_path)
-    whole = load_video_segments(video_path, class_id=2)
+    whole = load_video_segments(video_path, level=2)
     assert whole.track_id.tolist() == [2, 5, 2, 5, 5]
-    assert set(whole.class_id) == {2}
+    assert whole.level is not None
+    assert set(whole.level) == {2}
     with VideoSegments(video_path) as video, ObjectSegments(objects_path) as objects:
         assert np.array_equal(video.frame(2).masks.to_bool()[0], SCENE.mask(2, "a"))
         assert [len(frame) for frame in video] == [2, 2, 1]

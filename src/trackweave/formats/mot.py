@@ -116,7 +116,9 @@ def _lines(tracks: Tracks) -> Iterator[str]:
     start = np.array(corner, np.float64).reshape(-1, 2) - 1  # as the reader will see it
     extent = _shortest(boxes[:, 2:] - start, lambda text: start + text, tracks.xyxy[:, 2:])
     score = _shortest(tracks.score.astype(np.float64), lambda text: text, tracks.score)
-    columns = (tracks.frame + 1, tracks.track_id, corner, extent, score, tracks.class_id)
+    # MOT text has no column for a level of granularity: where there is no class, the level stands in its place.
+    classes = tracks.class_id if tracks.level is None else np.where(tracks.class_id < 0, tracks.level, tracks.class_id)
+    columns = (tracks.frame + 1, tracks.track_id, corner, extent, score, classes)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     for frame, track_id, (x, y), (w, h), conf, class_id in rows:
         yield f"{frame},{track_id},{x},{y},{w},{h},{conf},{class_id},1\n"

@@ -92,7 +92,7 @@ class RunResult:
     def tracks(self, level: Level | int, *, with_masks: bool = True) -> Tracks:
         """A level's tracks in memory."""
         with self.video_segments(level) as video:
-            return Tracks.from_frames(video, class_id=int(level), with_masks=with_masks)
+            return Tracks.from_frames(video, level=int(level), with_masks=with_masks)
 
 
 def track_masks(

@@ -212,16 +212,15 @@ class VideoSegments(_Segments):
             np.ascontiguousarray(rows["score"]),
         )
 
-    def boxes(self, frame: FrameIndex | int, class_id: int = -1) -> Tracks:
+    def boxes(self, frame: FrameIndex | int, level: int | None = None) -> Tracks:
         """One frame's tracks without reading its masks."""
         index = FrameIndex(int(frame))
         if index not in self._names:
             return Tracks.empty()
         rows = self._rows(index)
         count = len(rows)
-        return Tracks.from_columns(
-            np.full(count, index), rows["id"], rows["box"], rows["score"], np.full(count, class_id)
-        )
+        levels = None if level is None else np.full(count, level)
+        return Tracks.from_columns(np.full(count, index), rows["id"], rows["box"], rows["score"], level=levels)
 
     def _rows(self, index: FrameIndex) -> NDArray[Any]:
         rows = self._archive.array(f"{frame_entry_name(index)}/objects")

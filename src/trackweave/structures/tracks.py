@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 
 from trackweave.errors import MissingExtraError
 from trackweave.ids import FrameIndex, TrackId
+from trackweave.masks.codecs import decode_rle, encode_rle
 from trackweave.masks.packed import PackedMasks, as_rows
+from trackweave.structures.columns import Columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 Index = slice | NDArray[np.bool_] | NDArray[np.integer[Any]] | Sequence[int]
 
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
+MASK_SIDES = ("mask_height", "mask_width")
 
 
 @dataclass(frozen=True)
@@ -62,17 +66,18 @@ class FrameObjects:
         )
 
 
-@dataclass(frozen=True)
-class Tracks:
-    """Observations of tracks as columns of one length, ordered by frame, then track id.
+@dataclass(frozen=True, eq=False, repr=False)
+class Tracks(Columns):
+    """Observations of tracks as columns of one length, ordered by frame, then track id; indexing gives `Tracks`.
 
     Attributes:
         frame: `(N,)` int64 absolute frame index.
         track_id: `(N,)` int64.
         xyxy: `(N, 4)` float32 in frame pixels, right and bottom exclusive.
         score: `(N,)` float32.
-        class_id: `(N,)` int64; −1 = no class. Mask runs put the granularity level here.
+        class_id: `(N,)` int64; −1 = no class.
         masks: N masks, or None.
+        level: `(N,)` int64 level of granularity, or None where there are no levels, as in box runs.
 
     Raises:
         ValueError: columns of different lengths, or one track twice on a frame.
@@ -84,24 +89,18 @@ class Tracks:
     score: NDArray[np.float32]
     class_id: NDArray[np.int64]
     masks: PackedMasks | None = None
+    level: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        columns: list[NDArray[Any]] = [self.frame, self.track_id, self.xyxy, self.score, self.class_id]
-        lengths = {len(column) for column in columns} | ({len(self.masks)} if self.masks is not None else set())
-        if len(lengths) > 1:
-            raise ValueError(f"columns of different lengths: {sorted(lengths)}")
-        keys = np.stack([self.frame, self.track_id], axis=1)
+        super().__post_init__()
         order = np.lexsort((self.track_id, self.frame))
         if np.any(order[1:] < order[:-1]):
-            for name in ("frame", "track_id", "xyxy", "score", "class_id"):
-                object.__setattr__(self, name, getattr(self, name)[order])
-            if self.masks is not None:
-                object.__setattr__(self, "masks", self.masks[order])
-            keys = keys[order]
-        repeated = np.flatnonzero(np.all(keys[1:] == keys[:-1], axis=1))
-        if len(repeated):
-            frame, track = keys[repeated[0]]
-            raise ValueError(f"track {track} occurs twice on frame {frame}")
+            for name, column in list(self._columns()):
+                object.__setattr__(self, name, column[order])
+        same = (self.frame[1:] == self.frame[:-1]) & (self.track_id[1:] == self.track_id[:-1])
+        if same.any():
+            row = int(np.argmax(same))
+            raise ValueError(f"track {self.track_id[row]} occurs twice on frame {self.frame[row]}")
 
     @classmethod
     def empty(cls) -> Tracks:
@@ -110,9 +109,20 @@ class Tracks:
 
     @classmethod
     def from_columns(
-        cls, frame: Any, track_id: Any, xyxy: Any, score: Any = None, class_id: Any = None, masks: Any = None
+        cls,
+        frame: Any,
+        track_id: Any,
+        xyxy: Any,
+        score: Any = None,
+        class_id: Any = None,
+        masks: PackedMasks | None = None,
+        level: Any = None,
     ) -> Tracks:
-        """Casts each column; `score` defaults to 1, `class_id` to −1."""
+        """Casts each column; `score` defaults to 1, `class_id` to −1, `level` to none.
+
+        >>> Tracks.from_columns([0, 1], [7, 7], [[0, 0, 4, 8], [1, 0, 5, 8]])
+        Tracks(2 rows: 1 track on frames 0-1)
+        """
         frames = np.asarray(frame, np.int64)
         n = len(frames)
         return cls(
@@ -122,10 +132,13 @@ class Tracks:
             np.ones(n, np.float32) if score is None else np.asarray(score, np.float32),
             np.full(n, -1, np.int64) if class_id is None else np.asarray(class_id, np.int64),
             masks,
+            None if level is None else np.asarray(level, np.int64),
         )
 
     @classmethod
-    def from_frames(cls, frames: Iterable[FrameObjects], *, class_id: int = -1, with_masks: bool = True) -> Tracks:
+    def from_frames(
+        cls, frames: Iterable[FrameObjects], *, level: int | None = None, with_masks: bool = True
+    ) -> Tracks:
         """Joins what archives hold frame by frame. `with_masks=False` keeps memory small on long runs."""
         parts = [
             cls.from_columns(
@@ -133,43 +146,13 @@ class Tracks:
                 objects.ids,
                 objects.boxes,
                 objects.scores,
-                np.full(len(objects), class_id),
-                objects.masks if with_masks else None,
+                masks=objects.masks if with_masks else None,
+                level=None if level is None else np.full(len(objects), level),
             )
             for objects in frames
             if len(objects)
         ]
         return cls.concat(parts)
-
-    @classmethod
-    def concat(cls, parts: Sequence[Tracks]) -> Tracks:
-        """One record of several; masks survive only when every part has them."""
-        parts = [part for part in parts if len(part)]
-        if not parts:
-            return cls.empty()
-        masks = [part.masks for part in parts]
-        return cls(
-            np.concatenate([p.frame for p in parts]),
-            np.concatenate([p.track_id for p in parts]),
-            np.concatenate([p.xyxy for p in parts]),
-            np.concatenate([p.score for p in parts]),
-            np.concatenate([p.class_id for p in parts]),
-            PackedMasks.concat([m for m in masks if m is not None]) if all(m is not None for m in masks) else None,
-        )
-
-    def __len__(self) -> int:
-        return len(self.frame)
-
-    def __getitem__(self, index: Index) -> Tracks:
-        chosen = as_rows(index)
-        return Tracks(
-            self.frame[chosen],
-            self.track_id[chosen],
-            self.xyxy[chosen],
-            self.score[chosen],
-            self.class_id[chosen],
-            None if self.masks is None else self.masks[chosen],
-        )
 
     def at(self, frame: FrameIndex | int) -> Tracks:
         """Everything on one frame (empty when nothing is there)."""
@@ -194,55 +177,113 @@ class Tracks:
         for frame in self.frames:
             yield FrameIndex(int(frame)), self.at(FrameIndex(int(frame)))
 
-    def to_dict(self) -> dict[str, NDArray[Any]]:
-        """Columns by name without masks: frame, track_id, x1, y1, x2, y2, score, class_id."""
-        boxes = {name: self.xyxy[:, k] for k, name in enumerate(BOX_COLUMNS)}
-        return {
-            "frame": self.frame,
-            "track_id": self.track_id,
-            **boxes,
-            "score": self.score,
-            "class_id": self.class_id,
-        }
+    def __repr__(self) -> str:
+        if not len(self):
+            return "Tracks(no rows)"
+        count = len(self.track_ids)
+        text = f"{count} track{'s' * (count != 1)} on frames {self.frame[0]}-{self.frame[-1]}"
+        if self.level is not None:
+            text += f", level {' '.join(map(str, np.unique(self.level)))}"
+        return f"Tracks({len(self)} row{'s' * (len(self) != 1)}: {text}{', masks' * (self.masks is not None)})"
 
-    @classmethod
-    def _from_table(cls, column: Any) -> Tracks:
-        boxes = np.stack([np.asarray(column(name), np.float32) for name in BOX_COLUMNS], axis=1)
-        return cls.from_columns(column("frame"), column("track_id"), boxes, column("score"), column("class_id"))
+    def _repr_html_(self) -> str:
+        """A row per track, the longest twenty, for notebooks."""
+        ids, rows = np.unique(self.track_id, return_counts=True)
+        head = "<tr><th>track</th><th>rows</th><th>first</th><th>last</th><th>mean score</th></tr>"
+        lines = []
+        for k in np.argsort(-rows, kind="stable")[:20]:
+            track = self.of(ids[k])
+            cells = (ids[k], rows[k], track.frame[0], track.frame[-1], f"{track.score.mean():.2f}")
+            lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        return f"<p>{escape(repr(self))}</p><table>{head}{''.join(lines)}</table>"
 
-    def to_pandas(self) -> pd.DataFrame:
-        """The columns of `to_dict` as a data frame."""
-        return _library("pandas").DataFrame(self.to_dict())
+    def to_dict(self, *, with_masks: bool = False) -> dict[str, NDArray[Any]]:
+        """Columns by name: frame, track_id, x1, y1, x2, y2, score, class_id, and level where there is one.
 
-    def to_polars(self) -> pl.DataFrame:
-        """The columns of `to_dict` as a data frame."""
-        table: pl.DataFrame = _library("polars").DataFrame(self.to_dict())
+        With masks also `mask_counts`, COCO's compressed run-length code as text, and `mask_height` and `mask_width`.
+        """
+        table: dict[str, NDArray[Any]] = {"frame": self.frame, "track_id": self.track_id}
+        table |= {name: self.xyxy[:, k] for k, name in enumerate(BOX_COLUMNS)}
+        table |= {"score": self.score, "class_id": self.class_id}
+        if self.level is not None:
+            table["level"] = self.level
+        if with_masks and self.masks is not None:
+            codes = [code["counts"] for code in encode_rle(self.masks)]
+            table["mask_counts"] = np.array(codes, np.object_)
+            for name, side in zip(MASK_SIDES, self.masks.size, strict=True):
+                table[name] = np.full(len(self), side, np.int64)
         return table
 
-    def to_arrow(self) -> pa.Table:
+    @classmethod
+    def _from_table(cls, names: Iterable[str], column: Callable[[str], NDArray[Any]]) -> Tracks:
+        there = set(names)
+        masks = None
+        if "mask_counts" in there and len(column("frame")):
+            sizes = zip(*(column(name).tolist() for name in MASK_SIDES), strict=True)
+            pairs = zip(column("mask_counts"), sizes, strict=True)
+            masks = decode_rle([{"size": list(size), "counts": counts} for counts, size in pairs])
+        boxes = np.stack([np.asarray(column(name), np.float32) for name in BOX_COLUMNS], axis=1)
+        level = column("level") if "level" in there else None
+        return cls.from_columns(
+            column("frame"), column("track_id"), boxes, column("score"), column("class_id"), masks, level
+        )
+
+    def to_pandas(self, *, with_masks: bool = False) -> pd.DataFrame:
+        """The columns of `to_dict` as a data frame."""
+        return _library("pandas").DataFrame(self.to_dict(with_masks=with_masks))
+
+    def to_polars(self, *, with_masks: bool = False) -> pl.DataFrame:
+        """The columns of `to_dict` as a data frame."""
+        columns = {name: _strings(column) for name, column in self.to_dict(with_masks=with_masks).items()}
+        table: pl.DataFrame = _library("polars").DataFrame(columns)
+        return table
+
+    def to_arrow(self, *, with_masks: bool = False) -> pa.Table:
         """The columns of `to_dict` as a table."""
-        return _library("pyarrow").table(self.to_dict())
+        columns = {name: _strings(column) for name, column in self.to_dict(with_masks=with_masks).items()}
+        return _library("pyarrow").table(columns)
+
+    def to_supervision(self) -> Any:
+        """As one `supervision.Detections`, `frame` and `level` in its `data`; mostly for one frame: `tracks.at(3)`.
+
+        Raises:
+            MissingExtraError: supervision is not installed.
+        """
+        data = {"frame": self.frame} | ({} if self.level is None else {"level": self.level})
+        return _library("supervision", "supervision").Detections(
+            xyxy=self.xyxy,
+            mask=None if self.masks is None else self.masks.to_bool(),
+            confidence=self.score,
+            class_id=self.class_id,
+            tracker_id=self.track_id,
+            data=data,
+        )
 
     @classmethod
     def from_pandas(cls, table: pd.DataFrame) -> Tracks:
         """Inverse of `to_pandas`."""
-        return cls._from_table(lambda name: table[name].to_numpy())
+        return cls._from_table(table.columns, lambda name: np.asarray(table[name]))
 
     @classmethod
     def from_polars(cls, table: pl.DataFrame) -> Tracks:
         """Inverse of `to_polars`."""
-        return cls._from_table(lambda name: table[name].to_numpy())
+        return cls._from_table(table.columns, lambda name: np.asarray(table[name].to_numpy()))
 
     @classmethod
     def from_arrow(cls, table: pa.Table) -> Tracks:
         """Inverse of `to_arrow`."""
-        return cls._from_table(lambda name: table[name].to_numpy())
+        return cls._from_table(table.column_names, lambda name: np.asarray(table[name].to_numpy()))
 
 
-def _library(name: str) -> Any:
+def _strings(column: NDArray[Any]) -> Any:
+    """Text as a list: numpy's object arrays are not text to polars and Arrow."""
+    return column.tolist() if column.dtype == np.object_ else column
+
+
+def _library(name: str, extra: str = "tables") -> Any:
     from importlib import import_module
 
     try:
         return import_module(name)
     except ImportError as error:
-        raise MissingExtraError(name, "tables") from error
+        raise MissingExtraError(name, extra) from error

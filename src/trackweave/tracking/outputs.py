@@ -196,10 +196,10 @@ def build_object_segments_archive(
     return target
 
 
-def load_video_segments(path: str | Path, *, class_id: int = -1) -> Tracks:
+def load_video_segments(path: str | Path, *, level: int | None = None) -> Tracks:
     """A whole frame-major archive in memory; `VideoSegments` reads it frame by frame instead."""
     with VideoSegments(Path(path)) as video:
-        return Tracks.from_frames(video, class_id=class_id)
+        return Tracks.from_frames(video, level=level)
 
 
 @dataclass(frozen=True)
