@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackweave.boxes import as_boxes, box_areas, box_iou, clip_boxes, scale_boxes, xywh_to_xyxy, xyxy_to_xywh
+from trackweave.boxes import (
+    as_boxes,
+    box_areas,
+    box_iou,
+    centred_iou,
+    clip_boxes,
+    pair_iou,
+    scale_boxes,
+    xywh_to_xyxy,
+    xyxy_to_xywh,
+)
 
 COORDINATE = st.integers(-20, 40)
 BOX = st.tuples(COORDINATE, COORDINATE, st.integers(1, 30), st.integers(1, 30)).map(
@@ -45,6 +55,15 @@ def test_iou_and_areas_are_those_of_the_pixels(a: list[list[int]], b: list[list[
     assert box_iou(a, b).shape == (len(a), len(b))
     np.testing.assert_allclose(box_iou(a, b), np.array(expected).reshape(len(a), len(b)))
     assert box_areas(a).tolist() == [len(p) for p in painted_a]
+
+
+@given(BOX, BOX)
+def test_the_iou_of_two_boxes_is_that_of_arrays(a: list[int], b: list[int]) -> None:
+    expected = pytest.approx(float(box_iou([a], [b])[0, 0]))
+    assert pair_iou(a, b) == expected
+    (x1, y1, w1, h1), (x2, y2, w2, h2) = ([*box[:2], box[2] - box[0], box[3] - box[1]] for box in (a, b))
+    dx, dy = x1 + w1 / 2 - x2 - w2 / 2, y1 + h1 / 2 - y2 - h2 / 2
+    assert centred_iou(dx, dy, w1, h1, w2, h2) == expected
 
 
 @pytest.mark.parametrize("empty", [[3, 3, 3, 8], [3, 3, 1, 8], [5, 9, 2, 1]])

@@ -85,3 +85,35 @@ def box_iou(a: Any, b: Any) -> NDArray[np.float64]:
     shared = box_overlap(a, b)
     union = box_areas(a)[:, None] + box_areas(b)[None, :] - shared
     return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
+
+
+# The two below are for compiled loops: `numba.njit(inline="always")(pair_iou)`. They are plain Python here, because
+# most that import this module compile nothing.
+
+
+def pair_iou(a: Any, b: Any) -> float:
+    """IoU of two boxes, each four numbers xyxy; 0 where they do not overlap.
+
+    >>> pair_iou((0.0, 0.0, 2.0, 2.0), (1.0, 0.0, 3.0, 2.0))
+    0.3333333333333333
+    """
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def centred_iou(dx: float, dy: float, width: float, height: float, other_width: float, other_height: float) -> float:
+    """IoU of two boxes by the distance of their centres and their sizes; 0 where they do not overlap.
+
+    >>> centred_iou(1.0, 0.0, 2.0, 2.0, 2.0, 2.0)
+    0.3333333333333333
+    """
+    across = min(width, other_width, 0.5 * (width + other_width) - abs(dx))
+    down = min(height, other_height, 0.5 * (height + other_height) - abs(dy))
+    if across <= 0.0 or down <= 0.0:
+        return 0.0
+    shared = across * down
+    return shared / (width * height + other_width * other_height - shared)
