@@ -12,6 +12,7 @@ from trackweave.errors import ArtifactError, RunFolderError, SettingError
 from trackweave.ids import FrameIndex, Level
 from trackweave.storage.files import check_version, read_json_object, write_json
 from trackweave.structures.run_log import RunWarning
+from trackweave.structures.run_summary import BoxSummary, MaskSummary, RunSummary
 
 SCHEMA_VERSION = 1
 
@@ -271,6 +272,21 @@ class RunManifest:
     def write(self) -> None:
         """Writes the file, whole or not at all."""
         write_json(self.path, self.data)
+
+
+def read_run_summary(path: Path) -> MaskSummary | BoxSummary:
+    """Reads `summary.json` of a finished run.
+
+    Raises:
+        ArtifactError: missing or damaged.
+        ArtifactVersionError: of a newer schema.
+    """
+    record = read_json_object(path, "run summary")
+    check_version(record.get("schema_version"), SCHEMA_VERSION, path)
+    try:
+        return RunSummary.from_json(record)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{path}: the run summary is damaged: {error!r}") from error
 
 
 @dataclass(frozen=True)
