@@ -102,7 +102,8 @@ def pair_iou(a: Any, b: Any) -> float:
     if width <= 0 or height <= 0:
         return 0.0
     shared = width * height
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+    iou: float = shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+    return iou  # without `float()`: a kernel over float32 boxes stays in float32
 
 
 def centred_iou(dx: float, dy: float, width: float, height: float, other_width: float, other_height: float) -> float:
