@@ -1,16 +1,76 @@
-"""TODO progress."""
+"""Progress displays, durations by stage, and peak memory."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import TextIO
+from typing import Protocol, Self, TextIO
+
+Progress = bool | Callable[[int, int, str], None] | None
+"""How a job shows its progress: None = by itself, in a terminal or a notebook; True = always; False = never;
+or a function that is called with `(done, total, label)` after each step."""
 
 
-class ProgressPrinter:
-    """Progress over frames: a live bar on a terminal, one line when closed elsewhere.
+class ProgressDisplay(Protocol):
+    """What a job tells of its progress; see `open_progress`."""
+
+    def update(self, index: int, abs_frame: int) -> None:
+        """Step `index` (1-based) is done; it was absolute frame `abs_frame`."""
+
+    def close(self) -> None:
+        """The job is over, or has failed. A second call does nothing."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_progress(progress: Progress, total: int, label: str) -> ProgressDisplay:
+    """The display that `progress` asks for, over `total` steps; close it, or use it in a `with` block."""
+    if callable(progress):
+        return _CallbackDisplay(progress, total, label)
+    shown = progress if progress is not None else sys.stderr.isatty() or _in_notebook()
+    return ProgressPrinter(total, label) if shown else _CallbackDisplay(None, total, label)
+
+
+def _in_notebook() -> bool:
+    """Is this a kernel of Jupyter?"""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+class _Closing:
+    """A `with` block that closes."""
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _CallbackDisplay(_Closing):
+    """Calls a function after each step, or shows nothing."""
+
+    def __init__(self, callback: Callable[[int, int, str], None] | None, total: int, label: str) -> None:
+        self._callback, self._total, self._label = callback, total, label
+
+    def update(self, index: int, abs_frame: int) -> None:
+        """See `ProgressDisplay`."""
+        if self._callback is not None:
+            self._callback(index, self._total, self._label)
+
+
+class ProgressPrinter(_Closing):
+    """Progress over frames: a live bar in a terminal or a notebook, one line when closed elsewhere.
 
     Args:
         total: number of steps.
@@ -29,7 +89,7 @@ class ProgressPrinter:
         self._started = time.perf_counter()
         self._closed = False
         self._bar: Progress | None = None
-        if self._stream.isatty():
+        if self._stream.isatty() or (stream is None and _in_notebook()):
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
