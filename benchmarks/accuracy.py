@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from trackweave.evaluation.evaluate import evaluate
-from trackweave.evaluation.scores import Metric
-from trackweave.evaluation.settings import EvaluationSettings
+from trackweave.evaluation.settings import EvaluationSettings, Metric
 from trackweave.mot.settings import PRESETS
 from trackweave.pipelines.masks import track_masks
 from trackweave.tracking.settings import TrackingSettings

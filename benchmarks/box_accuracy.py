@@ -30,8 +30,8 @@ from pathlib import Path
 
 from trackweave.evaluation.evaluate import evaluate
 from trackweave.evaluation.metrics import TrackEval
-from trackweave.evaluation.scores import ClassScores, Metric
-from trackweave.evaluation.settings import EvaluationSettings
+from trackweave.evaluation.scores import ClassScores
+from trackweave.evaluation.settings import EvaluationSettings, Metric
 from trackweave.formats.mot import write_mot
 from trackweave.formats.motchallenge import MotSequence
 from trackweave.mot.postprocess import refine

@@ -13,8 +13,9 @@ from trackweave.errors import (
     SettingError,
     TrackweaveError,
 )
-from trackweave.pipelines.masks import checked_settings, parse_levels, track_masks
+from trackweave.pipelines.masks import parse_levels, track_masks
 from trackweave.progress import ProgressPrinter
+from trackweave.tracking.settings import TrackingSettings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             levels=parse_levels(given.levels),
             predictor=given.predictor,
             sampling=given.frames,
-            settings=checked_settings(
+            settings=TrackingSettings.checked(
                 iou_threshold=given.iou_threshold,
                 max_propagate=given.max_propagate,
                 prompt_mode=given.prompt_mode,

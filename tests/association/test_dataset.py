@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from tests.association.learning import sample_folder, store
 from tests.association.worlds import make_sample
-from trackweave.association.dataset import BLENDED, DataSettings, SceneStore, iterate_batches, join_stores, load_samples
+from trackweave.association.dataset import BLENDED, SceneStore, iterate_batches, join_stores, load_samples
 from trackweave.association.labels import UNKNOWN
+from trackweave.association.settings import DataSettings
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
 from trackweave.storage.samples import SampleMetadata, encode_sample, read_sample
 

@@ -18,10 +18,7 @@ from tests.evaluation.crowd import kitti_lines, mot_lines, truth, write_crowd
 from tests.worlds import CROSSING
 from trackweave.errors import InputError, MissingExtraError, SettingError
 from trackweave.evaluation.evaluate import Regime, evaluate, evaluate_regimes
-from trackweave.evaluation.jf import Matching
-from trackweave.evaluation.protocols import Protocol
-from trackweave.evaluation.scores import Metric, Overlap
-from trackweave.evaluation.settings import EvaluationSettings, Format, OnMissing, checked_evaluation_settings
+from trackweave.evaluation.settings import EvaluationSettings, Format, Matching, Metric, OnMissing, Overlap, Protocol
 from trackweave.formats.davis import write_label_png
 from trackweave.formats.mot import read_mot_annotations
 from trackweave.masks.codecs import encode_rle
@@ -156,14 +153,14 @@ def test_a_class_that_nobody_has_is_told(tmp_path: Path) -> None:
 def test_settings_that_do_not_fit(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     gt, pred = write_crowd(tmp_path, "KITTI-0003", 1, classes=(1, 3))
     with pytest.raises(SettingError, match=message):
-        evaluate(pred, gt, checked_evaluation_settings(**settings))
+        evaluate(pred, gt, EvaluationSettings.checked(**settings))
 
 
 def test_settings_name_what_is_wrong() -> None:
     with pytest.raises(SettingError, match=r"metrics.0: .*'speed'"):
-        checked_evaluation_settings(metrics=["speed"])
+        EvaluationSettings.checked(metrics=["speed"])
     with pytest.raises(SettingError, match="start_fraction"):
-        checked_evaluation_settings(start_fraction=1.0)
+        EvaluationSettings.checked(start_fraction=1.0)
 
 
 def test_several_classes_need_classes_in_the_result(tmp_path: Path) -> None:

@@ -16,9 +16,8 @@ import pytest
 from tests.box_worlds import write_lines
 from tests.evaluation.crowd import kitti_lines, result, truth, write_crowd
 from trackweave.evaluation.evaluate import evaluate
-from trackweave.evaluation.protocols import Protocol
 from trackweave.evaluation.scores import Scores
-from trackweave.evaluation.settings import EvaluationSettings
+from trackweave.evaluation.settings import EvaluationSettings, Protocol
 
 with contextlib.redirect_stdout(io.StringIO()):
     trackeval = pytest.importorskip("trackeval")

@@ -54,8 +54,8 @@ def test_presets_cannot_be_changed() -> None:
     ("name", "overrides", "message"),
     [
         ("bytetrak", {}, "there is no tracker 'bytetrak'; known: adaptive, bytetrack, sort, ocsort, botsort, learned"),
-        ("sort", {"lost_second": 2}, "there is no tracker setting 'lost_second': did you mean 'lost_seconds'?"),
-        ("sort", {"xyzzy": 2}, "there is no tracker setting 'xyzzy'"),
+        ("sort", {"lost_second": 2}, "there is no setting lost_second; did you mean lost_seconds?"),
+        ("sort", {"xyzzy": 2}, "there is no setting xyzzy"),
         ("sort", {"lost_seconds": -1}, "lost_seconds: Input should be greater than or equal to 0, not -1"),
         ("sort", {"classes": "both"}, "classes: Input should be 'separate', 'votes' or 'ignored', not 'both'"),
     ],

@@ -12,15 +12,15 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from trackweave.association.labels import UNKNOWN, Targets, TrueIdentities, decided_targets, true_targets
 from trackweave.association.model_inputs import INPUT_VERSION, Scenes, concat, scene_of
 from trackweave.association.sample_features import AGE_UNIT, FEATURE_VERSION, GAP_UNIT
+from trackweave.association.settings import DataSettings
 from trackweave.association.track_memory import ASSUMED_RATE, TrackHistory
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
 from trackweave.ids import FrameIndex
@@ -156,31 +156,6 @@ _TRACKS = frozenset(
     ("track_frame", "boxes", "ages", "scores", "visibility", "counts", "predicted", "velocity", "lifetime", "usual")
 ) | {"track_crowd", "track_size"}
 _DETS = frozenset(("det_frame", "det_boxes", "det_scores", "det_visibility", "det_crowd", "det_size"))
-
-
-class DataSettings(BaseModel):
-    """Which samples are learned from, and what is taken for right."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    labels: Literal["truth", "tracker", "both"] = Field(
-        default="both",
-        description="truth: samples with true identities only; tracker: its own decisions; both: truth where known.",
-    )
-    tracker_weight: float = Field(
-        default=0.3, ge=0, le=1, description="Weight of samples whose labels are a tracker's decisions, with `both`."
-    )
-    min_score: float = Field(default=0.0, ge=0, le=1, description="Detections below are not learned from.")
-    min_visibility: float = Field(default=0.0, ge=0, le=1, description="Detections below are not learned from.")
-    suspect_frames: int = Field(
-        default=5,
-        ge=0,
-        description="A tracker's decisions about a track are not learned from so close to a suspected switch.",
-    )
-    allow_blended: bool = Field(
-        default=False, description="Learn from decisions that a learned scorer took part in as well."
-    )
-    skip_corrupt: bool = Field(default=False, description="Leave out samples that cannot be read.")
 
 
 @dataclass(frozen=True, eq=False)

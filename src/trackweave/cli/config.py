@@ -27,13 +27,14 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from trackweave.association.settings import LogSettings, ScorerSettings
 from trackweave.errors import InputError, SettingError
 from trackweave.mot.settings import PRESETS, RefinementSettings, TrackerSettings
 from trackweave.pipelines.settings import InputSettings, PerceptionSettings
 from trackweave.predictors.sam.settings import SamSettings
+from trackweave.settings import Settings, first_problem
 from trackweave.structures.run_log import RunWarning
 from trackweave.tracking.settings import TrackingSettings
 
@@ -216,23 +217,18 @@ def validated(section: str, model: type[BaseModel], base: Mapping[str, Any], giv
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
-        origin = given[f"{section}.{name}"].origin if f"{section}.{name}" in given else "together"
-        message = str(first["msg"]).removeprefix("Value error, ")
-        raise SettingError(
-            f"{origin}: {section}{'.' if name else ''}{name}: {message}, not {first['input']!r}"
-        ) from None
+        problem = first_problem(error)
+        key = f"{section}.{problem.name.partition('.')[0]}"
+        origin = given[key].origin if key in given else "together"
+        raise SettingError(f"{origin}: {problem.text(f'{section}.')}") from None
 
 
 DEFAULT_PRESET = "adaptive"
 PRESET = "tracker.preset"
 
 
-class RunSettings(BaseModel):
+class RunSettings(Settings):
     """What a run reads and leaves besides its tracks."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     detections: str | None = Field(default=None, description="File of detections, or the name of one of a sequence's.")
     overlay: bool = Field(default=True, description="Draw the tracks over the frames, where there are any.")
@@ -415,10 +411,8 @@ def _preset_name(given: Given) -> Given:
     raise SettingError(f"{given.origin}: {PRESET}: there is no preset {given.value!r}; {hint}")
 
 
-class MaskRunSettings(BaseModel):
+class MaskRunSettings(Settings):
     """What is tracked, and by which predictor."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     predictor: str = Field(
         default="auto", description="auto, flow, static, replay=PATH, or a backend of `trackweave models`."

@@ -81,7 +81,7 @@ def evaluate(
 ) -> None:
     """Score results against ground truth: HOTA, CLEAR, identity (by `trackeval`), and J and F of masks."""
     from trackweave.evaluation.evaluate import Regime
-    from trackweave.evaluation.settings import checked_evaluation_settings, split_names
+    from trackweave.evaluation.settings import EvaluationSettings
 
     if not 0 < confidence < 1:
         raise SettingError(f"--confidence is between 0 and 1, not {confidence}")
@@ -89,15 +89,15 @@ def evaluate(
     names = [name for name, _, _ in pairs]
     protocols, starts = _by_name(protocol, names, "--protocol"), _by_name(start_fraction, names, "--start-fraction")
     shared = {
-        "metrics": split_names(metrics),
+        "metrics": metrics,
         "format": result_format,
         "gt_format": gt_format,
-        "classes": [name for text in classes or () for name in split_names(text) or ()],
+        "classes": ",".join(classes or ()),
         "class_agnostic": class_agnostic,
         "by": by,
         "matching": matching,
         "level": level,
-        "sequences": split_names(sequences) or (),
+        "sequences": sequences or (),
         "missing": missing,
     }
     regimes = [
@@ -105,7 +105,7 @@ def evaluate(
             path,
             truth,
             name,
-            checked_evaluation_settings(**shared, protocol=rule, start_fraction=start if start is not None else 0.0),
+            EvaluationSettings.checked(shared, protocol=rule, start_fraction=start if start is not None else 0.0),
         )
         for (name, path, truth), rule, start in zip(pairs, protocols, starts, strict=True)
     ]

@@ -5,7 +5,6 @@ from trackweave.evaluation.evaluate import Regime, evaluate, evaluate_regimes
 from trackweave.evaluation.identity import ObjectMatch, TrackScores, best_track_per_object
 from trackweave.evaluation.jf import (
     DavisScores,
-    Matching,
     ObjectScores,
     Statistics,
     boundary_measure,
@@ -13,9 +12,16 @@ from trackweave.evaluation.jf import (
     region_similarity,
     statistics,
 )
-from trackweave.evaluation.protocols import Protocol
-from trackweave.evaluation.scores import ClassScores, Evaluation, Metric, Overlap, RegimeScores, Scores
-from trackweave.evaluation.settings import EvaluationSettings, Format, OnMissing
+from trackweave.evaluation.scores import ClassScores, Evaluation, RegimeScores, Scores
+from trackweave.evaluation.settings import (
+    EvaluationSettings,
+    Format,
+    Matching,
+    Metric,
+    OnMissing,
+    Overlap,
+    Protocol,
+)
 
 __all__ = [
     "ClassScores",

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from trackweave.errors import InputError
 from trackweave.evaluation.annotations import ArchiveSide, LabelFolderSide, SegmentsSide, Side, TableSide
-from trackweave.evaluation.jf import Matching
-from trackweave.evaluation.settings import Format
+from trackweave.evaluation.settings import Format, Matching
 from trackweave.formats.davis import frame_stem
 from trackweave.formats.kitti import is_kitti_line, read_kitti_annotations
 from trackweave.formats.mot import read_mot_annotations, read_text

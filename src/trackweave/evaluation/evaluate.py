@@ -14,12 +14,19 @@ from pathlib import Path
 from trackweave.errors import InputError, SettingError
 from trackweave.evaluation.annotations import EmptySide, Side, TableSide
 from trackweave.evaluation.discovery import Opener, Results, Truth, find_results, find_truth
-from trackweave.evaluation.jf import Matching
 from trackweave.evaluation.matching import SHOWN, Rules, SequenceScores, score_sequence
 from trackweave.evaluation.metrics import TrackEval, all_classes, combined, mean_of_classes
-from trackweave.evaluation.protocols import KITTI_NEIGHBOURS, MOT_CLASSES, PEDESTRIAN, Protocol, Target
-from trackweave.evaluation.scores import ClassScores, Evaluation, Metric, Overlap, RegimeScores, Scores
-from trackweave.evaluation.settings import EvaluationSettings, Format, OnMissing
+from trackweave.evaluation.protocols import KITTI_NEIGHBOURS, MOT_CLASSES, PEDESTRIAN, Target
+from trackweave.evaluation.scores import ClassScores, Evaluation, RegimeScores, Scores
+from trackweave.evaluation.settings import (
+    EvaluationSettings,
+    Format,
+    Matching,
+    Metric,
+    OnMissing,
+    Overlap,
+    Protocol,
+)
 from trackweave.formats.kitti import KITTI_CLASSES
 
 KITTI_NAME = re.compile(r"KITTI-\d{4}")

@@ -15,7 +15,6 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -201,17 +200,6 @@ def boundary_measures(one: Edges, other: Edges) -> NDArray[np.float64]:
 
 ENDS = 2
 """First and last frame, which the semi-supervised protocol leaves out."""
-
-
-class Matching(StrEnum):
-    """Which track is held against which object.
-
-    - `ids`: the track of the same number (semi-supervised: the objects of the first frame were given).
-    - `best`: one track each, so that the mean of J and F is largest (unsupervised).
-    """
-
-    ids = "ids"
-    best = "best"
 
 
 class RegionFrames(ABC):

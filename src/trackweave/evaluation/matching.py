@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from trackweave.boxes import box_areas, box_iou, box_overlap
 from trackweave.errors import InputError
 from trackweave.evaluation.annotations import FrameItems, Side, comparable, masks_of, place
-from trackweave.evaluation.jf import ENDS, Matching, RegionByBest, RegionByIds, RegionFrames
+from trackweave.evaluation.jf import ENDS, RegionByBest, RegionByIds, RegionFrames
 from trackweave.evaluation.metrics import PairedFrames, TrackEval
-from trackweave.evaluation.protocols import Protocol, Target, kept_tracks, roles
-from trackweave.evaluation.scores import Metric, Overlap, Scores, joined, region_scores
+from trackweave.evaluation.protocols import Target, kept_tracks, roles
+from trackweave.evaluation.scores import Scores, joined, region_scores
+from trackweave.evaluation.settings import Matching, Metric, Overlap, Protocol
 from trackweave.masks.ops import mask_intersection, mask_iou
 from trackweave.masks.packed import PackedMasks
 

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import MissingExtraError
-from trackweave.evaluation.scores import TRUE_TRACKS, Metric, Scores, combined_regions, joined, mean_of_regions
+from trackweave.evaluation.scores import TRUE_TRACKS, Scores, combined_regions, joined, mean_of_regions
+from trackweave.evaluation.settings import Metric
 
 CLASSES = {Metric.hota: "HOTA", Metric.clear: "CLEAR", Metric.identity: "Identity"}
 COUNT = "Count"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from trackweave.evaluation.annotations import FrameItems
+from trackweave.evaluation.settings import Protocol
 
 EPSILON = float(np.finfo(np.float64).eps)
 MATCHED = 0.5
@@ -30,30 +30,6 @@ KITTI_NEIGHBOURS = {"car": "van", "pedestrian": "person"}
 """What is too like a class to be held against a tracker."""
 KITTI_SMALLEST = 25
 """Height in pixels from which on an unmatched track is held against the tracker."""
-
-
-class Protocol(StrEnum):
-    """How truth and tracks are prepared.
-
-    - `mot15`: every true box whose confidence is not 0 counts; there are no classes.
-    - `mot17`, `mot20`: pedestrians whose confidence is not 0 count; tracks matched to a distractor are dropped.
-    - `kitti`: class by class; tracks matched to the neighbouring class, or to truth that is cut off or hidden, are
-      dropped, and unmatched ones that are small or lie in DontCare regions.
-    - `kitti-simple`: class by class; everything that does not count, of any class, is an ignored region.
-    - `plain`: class by class; what does not count (COCO: crowds) is an ignored region of its class.
-    """
-
-    mot15 = "mot15"
-    mot17 = "mot17"
-    mot20 = "mot20"
-    kitti = "kitti"
-    kitti_simple = "kitti-simple"
-    plain = "plain"
-
-    @property
-    def has_classes(self) -> bool:
-        """Are classes scored apart? Else there is one, and the classes of tracks are not looked at."""
-        return self in (Protocol.kitti, Protocol.kitti_simple, Protocol.plain)
 
 
 @dataclass(frozen=True)

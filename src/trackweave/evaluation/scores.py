@@ -7,30 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
 from trackweave.evaluation.jf import ObjectScores
+from trackweave.evaluation.settings import Metric, Overlap
 
 SCHEMA_VERSION = 1
-
-
-class Metric(StrEnum):
-    """What can be asked for; `jf` needs masks, the others the package `trackeval`."""
-
-    hota = "hota"
-    clear = "clear"
-    identity = "identity"
-    jf = "jf"
-
-
-class Overlap(StrEnum):
-    """What an overlap is taken of."""
-
-    boxes = "boxes"
-    masks = "masks"
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,13 @@
-"""What a person can choose about an evaluation."""
+"""`EvaluationSettings` and `CompareSettings`: what a person may choose about an evaluation, and the words for it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
-from trackweave.errors import SettingError
-from trackweave.evaluation.jf import Matching
-from trackweave.evaluation.protocols import Protocol
-from trackweave.evaluation.scores import Metric, Overlap
+from trackweave.settings import Settings
 
 
 class Format(StrEnum):
@@ -26,52 +22,108 @@ class Format(StrEnum):
 
 
 class OnMissing(StrEnum):
-    """What becomes of a true sequence without a result: an error, left out, or scored as if nothing had been found."""
+    """What becomes of a true sequence without a result: an error, left out, or scored as if there were no track."""
 
     error = "error"
     skip = "skip"
     empty = "empty"
 
 
-class EvaluationSettings(BaseModel):
-    """How results are scored; None means that files, names and folders tell."""
+class Metric(StrEnum):
+    """What can be asked for; `jf` needs masks, the others the package `trackeval`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    metrics: tuple[Metric, ...] | None = Field(
-        default=None, description="hota, clear, identity, jf [default: all, jf with masks only]"
-    )
-    format: Format | None = Field(default=None, description="of the results")
-    gt_format: Format | None = Field(default=None, description="of the truth")
-    protocol: Protocol | None = Field(default=None, description="what is fair to score")
-    classes: tuple[str, ...] = Field(default=(), description="NAME, NUMBER or NAME=NUMBER; none: all of the truth")
-    class_agnostic: bool = Field(default=False, description="all classes as one")
-    by: Overlap | None = Field(default=None, description="overlap of boxes or masks")
-    matching: Matching | None = Field(default=None, description="J and F: the track of the same number, or the best")
-    level: int | None = Field(default=None, description="which level of a mask run")
-    sequences: tuple[str, ...] = Field(default=(), description="only these")
-    missing: OnMissing = Field(default=OnMissing.error, description="a true sequence without a result")
-    start_fraction: float = Field(default=0.0, ge=0, lt=1, description="share of the frames not scored, from the first")
+    hota = "hota"
+    clear = "clear"
+    identity = "identity"
+    jf = "jf"
 
 
-def checked_evaluation_settings(**values: Any) -> EvaluationSettings:
-    """Settings from a command line.
+class Overlap(StrEnum):
+    """What an overlap is taken of."""
 
-    Raises:
-        SettingError: names the setting and what it should be.
+    boxes = "boxes"
+    masks = "masks"
+
+
+class Matching(StrEnum):
+    """Which track is held against which object.
+
+    - `ids`: the track of the same number (semi-supervised: the objects of the first frame were given).
+    - `best`: one track each, so that the mean of J and F is largest (unsupervised).
     """
-    try:
-        return EvaluationSettings(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise SettingError(f"{name}: {first['msg']}, not {first['input']!r}") from None
+
+    ids = "ids"
+    best = "best"
 
 
-def split_names(text: str | None) -> Sequence[str] | None:
-    """`a,b` as names; None stays None.
+class Protocol(StrEnum):
+    """How truth and tracks are prepared.
+
+    - `mot15`: every true box whose confidence is not 0 counts; there are no classes.
+    - `mot17`, `mot20`: pedestrians whose confidence is not 0 count; tracks matched to a distractor are dropped.
+    - `kitti`: class by class; tracks matched to the neighbouring class, or to truth that is cut off or hidden, are
+      dropped, and unmatched ones that are small or lie in DontCare regions.
+    - `kitti-simple`: class by class; everything that does not count, of any class, is an ignored region.
+    - `plain`: class by class; what does not count (COCO: crowds) is an ignored region of its class.
+    """
+
+    mot15 = "mot15"
+    mot17 = "mot17"
+    mot20 = "mot20"
+    kitti = "kitti"
+    kitti_simple = "kitti-simple"
+    plain = "plain"
+
+    @property
+    def has_classes(self) -> bool:
+        """Are classes scored apart? Else there is one, and the classes of tracks are not looked at."""
+        return self in (Protocol.kitti, Protocol.kitti_simple, Protocol.plain)
+
+
+def split_names(value: Any) -> Any:
+    """`a,b` as names; anything else stays what it is.
 
     >>> split_names("hota, jf")
     ('hota', 'jf')
     """
-    return None if text is None else tuple(name for name in (part.strip() for part in text.split(",")) if name)
+    if not isinstance(value, str):
+        return value
+    return tuple(name for name in (part.strip() for part in value.split(",")) if name)
+
+
+Names = BeforeValidator(split_names)
+
+
+class EvaluationSettings(Settings):
+    """How results are scored; null: as files, names and folders suggest."""
+
+    metrics: Annotated[tuple[Metric, ...] | None, Names] = Field(
+        default=None, description="hota, clear, identity, jf; null: all, jf with masks only"
+    )
+    format: Format | None = Field(default=None, description="format of the results; null: by their names and content")
+    gt_format: Format | None = Field(default=None, description="format of the truth; null: by its names and content")
+    protocol: Protocol | None = Field(default=None, description="rules of the benchmark; null: by data")
+    classes: Annotated[tuple[str, ...], Names] = Field(
+        default=(), description="NAME, NUMBER or NAME=NUMBER; empty: all of the truth"
+    )
+    class_agnostic: bool = Field(default=False, description="all classes as one")
+    by: Overlap | None = Field(default=None, description="overlap of boxes or masks; null: masks where both have them")
+    matching: Matching | None = Field(
+        default=None, description="J and F: ids (semi-supervised) or best (unsupervised); null: by data"
+    )
+    level: int | None = Field(default=None, description="level of a mask run; null: the only one")
+    sequences: Annotated[tuple[str, ...], Names] = Field(default=(), description="only these sequences; empty: all")
+    missing: OnMissing = Field(
+        default=OnMissing.error, description="a true sequence without a result; empty: scored as no track"
+    )
+    start_fraction: float = Field(
+        default=0.0, ge=0, lt=1, description="leave out this share of the frames; 0.5: MOT17's val half"
+    )
+
+
+class CompareSettings(Settings):
+    """How the difference of two results is judged: intervals by a bootstrap over sequences."""
+
+    resamples: int = Field(default=1000, ge=1, description="draws of sequences for the intervals")
+    confidence: float = Field(default=0.95, gt=0, lt=1, description="confidence level of the intervals")
+    seed: int = Field(default=0, ge=0, description="seed of the draws")

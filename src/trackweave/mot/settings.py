@@ -1,27 +1,25 @@
-"""`TrackerSettings`: how a box tracker links detections, and the named presets."""
+"""Settings of box tracking: `TrackerSettings` with its named presets, and `RefinementSettings`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from trackweave.errors import SettingError
+from trackweave.settings import Settings
 
 
-class TrackerSettings(BaseModel):
+class TrackerSettings(Settings):
     """One tracker's settings; the defaults are the preset `adaptive`.
 
     Similarities are in [0, 1]. Noise is a share of the box's size at 30 frames per second; other frame rates are
     reached through the time step, so no setting depends on them.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    confidence_threshold: float = Field(default=0.1, ge=0, le=1, description="detections below are not looked at")
+    confidence_threshold: float = Field(default=0.1, ge=0, le=1, description="detections of a lower score are ignored")
     high_score: float = Field(
         default=0.5, ge=0, le=1, description="detections from here on take part in the first round"
     )
@@ -29,17 +27,17 @@ class TrackerSettings(BaseModel):
         default=0.5, ge=0, le=1, description="score from which an unmatched detection begins a track"
     )
     clutter_high_score: float = Field(
-        default=0.6, ge=0, le=1, description="high_score where low scores abound, see stream.Clutter"
+        default=0.6, ge=0, le=1, description="high_score in a stream with many low scores"
     )
     clutter_birth_score: float = Field(
-        default=0.7, ge=0, le=1, description="birth_score where low scores abound, see stream.Clutter"
+        default=0.7, ge=0, le=1, description="birth_score in a stream with many low scores"
     )
     instant_score: float | None = Field(
-        default=0.8, description="score from which a new track is shown at once; None: never"
+        default=0.8, description="score from which a new track is reported at once; null: never"
     )
     confirm_hits: int = Field(default=2, ge=1, description="matches that make a tentative track a confirmed one")
     streak_to_show: int = Field(
-        default=1, ge=1, description="consecutive matches before a track is shown again after a miss"
+        default=1, ge=1, description="consecutive matches before a track is reported again after a miss"
     )
 
     min_similarity: float = Field(default=0.2, ge=0, lt=1, description="gate of the first round: high scores")
@@ -54,31 +52,33 @@ class TrackerSettings(BaseModel):
     buffer: float = Field(
         default=0.0, ge=0, le=2, description="boxes are widened by this share on each side before IoU"
     )
-    buffer_growth: float = Field(default=0.005, ge=0, le=1, description="more of it per 1/30 s without a match")
-    buffer_limit: float = Field(default=0.5, ge=0, le=2, description="and no more than this")
+    buffer_growth: float = Field(default=0.005, ge=0, le=1, description="further widening per 1/30 s without a match")
+    buffer_limit: float = Field(default=0.5, ge=0, le=2, description="largest widening")
     height_power: float = Field(
         default=1.5, ge=0, le=8, description="IoU is multiplied by the ratio of heights to this power"
     )
-    lost_height_power: float = Field(default=1.5, ge=0, le=8, description="the same for tracks that were lost")
+    lost_height_power: float = Field(default=1.5, ge=0, le=8, description="height_power for tracks that were lost")
     clutter_lost_height_power: float = Field(
-        default=3.0, ge=0, le=8, description="lost_height_power where low scores abound, see stream.Clutter"
+        default=3.0, ge=0, le=8, description="lost_height_power in a stream with many low scores"
     )
-    observed_height: bool = Field(default=True, description="the height last seen is compared, not the predicted one")
+    observed_height: bool = Field(default=True, description="compare the height last observed, not the predicted one")
     distance_share: float = Field(default=0.1, ge=0, le=1, description="share of centre distance in the similarity")
     unsteady_distance_share: float = Field(
-        default=0.4, ge=0, le=1, description="distance_share where box sizes jitter, see stream.Unsteadiness"
+        default=0.4, ge=0, le=1, description="distance_share in a stream whose box sizes jitter"
     )
     distance_scale: float = Field(
-        default=0.5, gt=0, le=5, description="distance in box sizes at which it has fallen to 0.6"
+        default=0.5, gt=0, le=5, description="distance in box sizes at which the similarity of centres is 0.6"
     )
     direction_weight: float = Field(
         default=0.0, ge=0, le=1, description="cost of turning away from the direction of travel"
     )
     score_weight: float = Field(default=0.0, ge=0, le=1, description="how far a low score lowers the similarity")
     clutter_score_weight: float = Field(
-        default=0.5, ge=0, le=1, description="score_weight where low scores abound, see stream.Clutter"
+        default=0.5, ge=0, le=1, description="score_weight in a stream with many low scores"
     )
-    max_mahalanobis: float | None = Field(default=None, gt=0, description="gate: squared distance of the centre, 2 dof")
+    max_mahalanobis: float | None = Field(
+        default=None, gt=0, description="gate: squared Mahalanobis distance of the centre, 2 degrees of freedom"
+    )
     max_distance: float | None = Field(default=None, gt=0, description="gate: centre distance in box sizes")
     classes: Literal["separate", "votes", "ignored"] = Field(
         default="separate", description="separate: a track keeps its class; votes: it takes the majority; ignored: none"
@@ -87,10 +87,16 @@ class TrackerSettings(BaseModel):
         default=0.6, ge=0, le=1, description="no track begins on a detection that overlaps a matched one by more"
     )
 
-    position_noise: float = Field(default=0.05, gt=0, description="of the motion model, share of the size per step")
-    velocity_noise: float = Field(default=1 / 160, gt=0, description="of the motion model, share of the size per step²")
-    measurement_noise: float = Field(default=0.05, gt=0, description="of detected boxes, share of the size")
-    initial_velocity_noise: float = Field(default=1 / 16, gt=0, description="of a new track's velocity")
+    position_noise: float = Field(
+        default=0.05, gt=0, description="process noise of the position, share of the box size per step"
+    )
+    velocity_noise: float = Field(
+        default=1 / 160, gt=0, description="process noise of the velocity, share of the box size per step²"
+    )
+    measurement_noise: float = Field(default=0.05, gt=0, description="noise of detected boxes, share of the box size")
+    initial_velocity_noise: float = Field(
+        default=1 / 16, gt=0, description="standard deviation of a new track's velocity"
+    )
     width_noise_by_width: float = Field(
         default=1.0, ge=0, le=1, description="0: noise across follows the height (ByteTrack), 1: the width (BoT-SORT)"
     )
@@ -100,30 +106,30 @@ class TrackerSettings(BaseModel):
     observation_centred: bool = Field(
         default=False, description="re-update over a gap along the straight line (OC-SORT)"
     )
-    lost_seconds: float = Field(default=1.0, ge=0, description="a track that is not found for so long ends")
+    lost_seconds: float = Field(default=1.0, ge=0, description="seconds without a match after which a track ends")
     camera_motion: Literal["given", "off"] = Field(
         default="given", description="whether a frame's camera matrix is used"
     )
 
-    appearance_memory: bool = Field(
-        default=False, description="prototypes of each track's appearance (APPEAR_MEMORY_ENABLE)"
-    )
+    appearance_memory: bool = Field(default=False, description="keep prototypes of each track's appearance")
     appearance_weight: float = Field(
-        default=0.3, ge=0, le=1, description="share of appearance where both sides have one"
+        default=0.3, ge=0, le=1, description="share of appearance in the similarity where track and detection have one"
     )
-    prototypes: int = Field(default=4, ge=1, le=64, description="per track")
-    appearance_min_visibility: float = Field(default=0.6, ge=0, le=1, description="prototypes are learned from here on")
-    scorer_weight: float = Field(
-        default=0.5, ge=0, le=1, description="share of a learned scorer (TRANSFORMER_ASSOC_WEIGHT)"
+    prototypes: int = Field(default=4, ge=1, le=64, description="prototypes of appearance per track")
+    appearance_min_visibility: float = Field(
+        default=0.6, ge=0, le=1, description="visibility from which a detection updates the prototypes"
     )
+    scorer_weight: float = Field(default=0.5, ge=0, le=1, description="share of a learned scorer in the similarity")
     scorer_decides: bool = Field(
         default=False, description="a learned scorer also decides which pairs are too bad to match, inside the gates"
     )
-    diagnostics: bool = Field(default=False, description="look for identity switches (DIAG)")
+    diagnostics: bool = Field(default=False, description="look for identity switches")
 
-    output_boxes: Literal["detected", "smoothed"] = Field(default="detected", description="what update() gives back")
+    output_boxes: Literal["detected", "smoothed"] = Field(
+        default="detected", description="boxes to report: as detected, or smoothed by the motion model"
+    )
     on_bad_item: Literal["error", "skip"] = Field(
-        default="skip", description="a bad detection or time stamp stops the tracker, or is left out and counted"
+        default="skip", description="a bad detection or time stamp stops the run, or is left out and counted"
     )
 
 
@@ -216,32 +222,23 @@ def preset(name: str, **overrides: Any) -> TrackerSettings:
     """
     if name not in PRESETS:
         raise SettingError(f"there is no tracker {name!r}; known: {', '.join(PRESETS)}")
-    for key in overrides:
-        if key not in TrackerSettings.model_fields:
-            near = get_close_matches(key, TrackerSettings.model_fields, n=1)
-            raise SettingError(
-                f"there is no tracker setting {key!r}" + (f": did you mean {near[0]!r}?" if near else "")
-            )
-    try:
-        return TrackerSettings(**{**PRESETS[name].model_dump(), **overrides})
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise SettingError(f"{where}: {first['msg']}, not {first['input']!r}") from None
+    return TrackerSettings.checked(PRESETS[name].model_dump(), **overrides)
 
 
 _DEGREE = 2
 
 
-class RefinementSettings(BaseModel):
-    """Which refinements are made; none of them by default."""
+class RefinementSettings(Settings):
+    """What is changed about tracks once the whole video is tracked; nothing by default."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    interpolate_max_gap: int = Field(default=0, ge=0, description="Longest gap, in missing frames, that is filled.")
-    min_track_length: int = Field(default=0, ge=0, description="Observations below which a track is removed.")
-    min_mean_score: float = Field(default=0.0, ge=0, description="Mean score below which a track is removed.")
-    smooth_window: int = Field(default=0, ge=0, description="Frames over which boxes are smoothed: odd, 5 or more.")
+    interpolate_max_gap: int = Field(
+        default=0, ge=0, description="longest gap, in frames, that is filled at the end; 0: none"
+    )
+    min_track_length: int = Field(default=0, ge=0, description="tracks of fewer boxes are removed at the end")
+    min_mean_score: float = Field(default=0.0, ge=0, description="tracks of a lower mean score are removed at the end")
+    smooth_window: int = Field(
+        default=0, ge=0, description="frames over which boxes are smoothed at the end: odd, 5 or more; 0: none"
+    )
 
     @field_validator("smooth_window")
     @classmethod

@@ -630,19 +630,3 @@ def parse_levels(text: str | None) -> list[int] | None:
     if min(levels) < 1:
         raise SettingError(f"levels start at 1, not {min(levels)}")
     return levels
-
-
-def checked_settings(**values: Any) -> TrackingSettings:
-    """Settings from a command line.
-
-    Raises:
-        SettingError: names the setting and what it should be.
-    """
-    from pydantic import ValidationError
-
-    try:
-        return TrackingSettings(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise SettingError(f"{name}: {first['msg']}, not {first['input']!r}") from None

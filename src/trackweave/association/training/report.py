@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
-from trackweave.association.dataset import DataSettings, load_samples
+from trackweave.association.dataset import load_samples
+from trackweave.association.settings import DataSettings
 from trackweave.association.training.checkpoint import Checkpoint, load_checkpoint
 from trackweave.association.training.metrics import Measures, measure
-from trackweave.errors import SettingError
 from trackweave.storage.files import replacing
 
 BLUE, ORANGE, SOFT, LINE, INK = "#2f6fd0", "#e07b39", "#656d76", "#d8dee4", "#1f2328"
@@ -197,10 +196,7 @@ def evaluate_checkpoint(
         SettingError: no such labels.
     """
     found = load_checkpoint(checkpoint)
-    try:
-        how = DataSettings(labels=labels, allow_blended=labels != "tracker")  # type: ignore[arg-type]
-    except ValidationError:
-        raise SettingError(f"labels: {labels!r} is none of truth, tracker, both") from None
+    how = DataSettings.checked(labels=labels, allow_blended=labels != "tracker")
     store = load_samples(data, how, least_sequences=1)
     measures = measure(found.model, store, np.arange(len(store)))
     if report is not None:

@@ -24,10 +24,12 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from trackweave.association.dataset import DataSettings, SceneStore, load_samples
+from trackweave.association.dataset import SceneStore, load_samples
 from trackweave.association.inspection import inspect_samples, render_text
+from trackweave.association.settings import DataSettings
 from trackweave.association.training.settings import AugmentSettings, TrainSettings
 from trackweave.errors import MissingExtraError, SettingError, TrackweaveError
+from trackweave.settings import first_problem
 
 DEFAULT = "default"
 LATER = {"lr": 1.5e-3, "average": 0.999}
@@ -115,9 +117,9 @@ def _settings(options: dict[str, Any]) -> tuple[TrainSettings, DataSettings]:
             augment = AugmentSettings(**chosen(AugmentSettings, "augment_"))
         return TrainSettings(**{**chosen(TrainSettings), "augment": augment}), DataSettings(**chosen(DataSettings))
     except ValidationError as error:
-        first = error.errors()[0]
-        flag = "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-")
-        raise SettingError(f"{flag}: {first['msg']}, not {first['input']!r}") from None
+        problem = first_problem(error)
+        flag = problem.name.replace(".", "-").replace("_", "-")
+        raise SettingError(f"--{flag}: {problem.message}") from None
 
 
 def _store(data: Sequence[Path], which: DataSettings, cache: Path | None) -> SceneStore:

@@ -1,0 +1,86 @@
+"""`Settings`: the base of every class of settings that a person may change, and the one refusal of a wrong value.
+
+Classes of settings are leaves: they import this module and, for the types of their fields, little else, so that the
+command line can list them without loading the packages that they belong to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from trackweave.errors import SettingError
+
+
+class Settings(BaseModel):
+    """Frozen values of which each has a default, bounds and a description; an unknown name or NaN is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any] | None = None, /, **more: Any) -> Self:
+        """The settings with these values.
+
+        >>> class Blur(Settings):
+        ...     radius: int = 3
+        >>> Blur.checked(radius=5)
+        Blur(radius=5)
+        >>> Blur.checked(radios=5)
+        Traceback (most recent call last):
+        trackweave.errors.SettingError: there is no setting radios; did you mean radius?
+
+        Raises:
+            SettingError: an unknown name (the nearest known one is named), or a value that does not fit; one line.
+        """
+        try:
+            return cls.model_validate({**(values or {}), **more})
+        except ValidationError as error:
+            raise SettingError(first_problem(error, cls.model_fields).text()) from None
+
+
+class Problem(NamedTuple):
+    """Why settings were refused.
+
+    Attributes:
+        name: the setting, with dots to what is inside it; empty when single values fit, but not together.
+        message: what its value should be, and what it is.
+        is_unknown: there is no such setting: `message` says everything.
+    """
+
+    name: str
+    message: str
+    is_unknown: bool
+
+    def text(self, prefix: str = "") -> str:
+        """The line to show, with `prefix` before the setting's name."""
+        if self.is_unknown or not self.name:
+            return self.message
+        return f"{prefix}{self.name}: {self.message}"
+
+
+def first_problem(error: ValidationError, known: Iterable[str] = ()) -> Problem:
+    """The first of pydantic's complaints in the words of this project.
+
+    Args:
+        error: what pydantic raised.
+        known: the names that there are, to suggest the nearest of them for an unknown one.
+    """
+    first = error.errors(include_url=False)[0]
+    name = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        near = nearest(name, known)
+        return Problem(name, f"there is no setting {name}" + (f"; did you mean {near}?" if near else ""), True)
+    reason = first["msg"].removeprefix("Value error, ")
+    return Problem(name, f"{reason}, not {first['input']!r}", False)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like this one; None when none is.
+
+    >>> nearest("lost_second", ["lost_seconds", "min_length"])
+    'lost_seconds'
+    """
+    return next(iter(get_close_matches(name, list(known), n=1)), None)
