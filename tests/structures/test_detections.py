@@ -181,3 +181,113 @@ def test_to_supervision_and_back() -> None:
         np.testing.assert_array_equal(getattr(back, name), getattr(given_detections, name))
     for name in ("embedding", "visibility", "index"):
         np.testing.assert_array_equal(back.data[name], getattr(given_detections, name))
+
+
+# --- the types of others --------------------------------------------------------------------------------------------
+
+
+def ultralytics_like(**changed: Any) -> SimpleNamespace:
+    boxes: dict[str, Any] = {
+        "xyxy": np.array([[0.0, 0, 2, 2], [1, 1, 3, 3]]), "conf": np.array([0.5, 0.25]), "cls": np.array([3.0, 4.0])
+    }  # fmt: skip
+    return SimpleNamespace(boxes=SimpleNamespace(**{**boxes, **changed}), masks=None, orig_shape=(4, 4))
+
+
+class Tensor:
+    """An array on a device: numpy can read it only after `detach` and `cpu`."""
+
+    def __init__(self, values: Any, where: str = "device") -> None:
+        self._values, self._where = np.asarray(values), where
+
+    def detach(self) -> Tensor:
+        return self
+
+    def cpu(self) -> Tensor:
+        return Tensor(self._values, "host")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        if self._where == "device":
+            raise TypeError("can't convert device type tensor to numpy")
+        return np.asarray(self._values, dtype)
+
+
+@pytest.mark.parametrize("wrapped", [list, np.asarray, Tensor, pytest.param("torch", id="torch")])
+def test_rows_of_boxes(wrapped: Any) -> None:
+    wrap = pytest.importorskip("torch").tensor if wrapped == "torch" else wrapped
+    five = Detections.from_any(wrap([[0.0, 0, 2, 2, 0.5], [1, 1, 3, 3, 0.25]]))
+    assert five.xyxy.tolist() == [[0, 0, 2, 2], [1, 1, 3, 3]]
+    assert (five.score.tolist(), five.class_id.tolist()) == ([0.5, 0.25], [-1, -1])
+    assert [column.dtype for column in (five.xyxy, five.score, five.class_id)] == [np.float32, np.float32, np.int64]
+    six = Detections.from_any(wrap([[0.0, 0, 2, 2, 0.5, 7]]))
+    assert six.class_id.tolist() == [7]
+
+
+@pytest.mark.parametrize("nothing", [[], np.zeros((0, 5)), np.zeros((0, 6))])
+def test_no_rows(nothing: Any) -> None:
+    assert len(Detections.from_any(nothing)) == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.zeros((3, 4)), r"\(N, 5\) x1 y1 x2 y2 score, .* not of shape \(3, 4\)"),
+        (np.zeros((3, 7)), r"not of shape \(3, 7\)"),
+        (np.zeros(5), r"not of shape \(5,\)"),
+        (np.zeros((2, 2, 5)), r"not of shape \(2, 2, 5\)"),
+        (3, r"not of shape \(\)"),
+        (None, "from NoneType"),
+        ({"boxes": []}, "from dict"),
+        ([[1, 2], [3]], "from list"),
+        ([[0, 0, 1, 1, 0.9, 1.5]], "detection 0: its class 1.5 is not a whole number"),
+        ([[0, 0, 1, 1, 0.9, 1], [0, 0, 1, 1, 0.9, np.nan]], "detection 1: its class nan"),
+    ],
+)
+def test_what_is_no_detection_is_refused(rows: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Detections.from_any(rows)
+
+
+def test_a_result_of_ultralytics() -> None:
+    found = Detections.from_any(ultralytics_like(id=None))
+    assert found.xyxy.tolist() == [[0, 0, 2, 2], [1, 1, 3, 3]]
+    assert (found.score.tolist(), found.class_id.tolist(), found.track_id) == ([0.5, 0.25], [3, 4], None)
+    assert Detections.from_any(ultralytics_like().boxes).class_id.tolist() == [3, 4]
+    tracked = Detections.from_any(ultralytics_like(id=np.array([5.0, 6.0])))
+    assert tracked.track_id is not None
+    assert tracked.track_id.tolist() == [5, 6]
+    for wrong in (SimpleNamespace(boxes=None), ultralytics_like(conf=np.zeros(3)), SimpleNamespace(boxes=3)):
+        with pytest.raises(InputError, match="result"):
+            Detections.from_any(wrong)
+
+
+def test_masks_of_an_ultralytics_result_are_those_of_the_frame() -> None:
+    """A frame of 1080 × 1920 is a third as large in the model's input, with 12 pixels of border above and below."""
+    inside = np.zeros((1, 384, 640), np.float32)
+    inside[0, 12 + 36 : 12 + 72, :64] = 1
+    result = ultralytics_like(xyxy=[[0, 108, 192, 216]], conf=[0.9], cls=[0])
+    result.masks, result.orig_shape = SimpleNamespace(data=inside), (1080, 1920)
+    found = Detections.from_any(result)
+    assert found.masks is not None
+    assert (found.masks.size, found.masks.boxes.tolist()) == ((1080, 1920), [[0, 108, 192, 216]])
+    assert Detections.from_any(result, with_masks=False).masks is None
+    result.masks = SimpleNamespace(data=np.ones((1, 1080, 1920), np.bool_))
+    found = Detections.from_any(result)
+    assert found.masks is not None
+    assert found.masks.areas.tolist() == [1080 * 1920]
+
+
+def test_detections_show_themselves_in_one_line() -> None:
+    assert repr(Detections.empty()) == "Detections(0)"
+    assert repr(Detections.of([[0, 0, 1, 1]], [0.5])) == "Detections(1: score 0.50)"
+    shown = repr(full(12))
+    assert shown.startswith("Detections(12: score 0.")
+    assert shown.endswith(", masks, embedding, visibility, track_id, name, pose)")
+    many = Detections.of(np.tile([[0, 0, 1, 1]], (20, 1)), class_id=range(20))
+    assert repr(many) == "Detections(20: score 1.00, classes 0 1 2 3 4 5 6 7 …)"
+    html = many._repr_html_()
+    assert html.count("<tr>") == 21
+    assert Detections.empty()._repr_html_().count("<tr>") == 1
+
+
+def test_a_single_row_is_a_record() -> None:
+    assert_rows(full()[2], full(), [2])

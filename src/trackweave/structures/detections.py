@@ -1,25 +1,38 @@
-"""`Detections`: what a detector saw on one frame, and what a tracker made of it."""
+"""`Detections`: what a detector saw on one frame, and what a tracker made of it; from and to the types of others."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from html import escape
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import InputError, MissingExtraError
-from trackweave.masks.packed import PackedMasks, as_rows
+from trackweave.masks.ops import rescale_masks
+from trackweave.masks.packed import PackedMasks
+from trackweave.structures.columns import Columns
 
-_DIMENSIONS = (("score", 1), ("class_id", 1), ("embedding", 2), ("visibility", 1), ("track_id", 1), ("index", 1))
+GT_COLUMN = "gt_track_id"
+"""Column of `Detections.data` that holds the true identity, −1 = none."""
+MIN_IOU = 0.5
+"""Overlap from which a detection shows an object, as in MOTChallenge's evaluation (arXiv 1603.00831, section 4)."""
 
-Index = slice | NDArray[np.bool_] | NDArray[np.integer[Any]] | Sequence[int]
+ARRAY_COLUMNS = "(N, 5) x1 y1 x2 y2 score, or (N, 6) with the class at the end"
+_DIMENSIONS = {"score": 1, "class_id": 1, "embedding": 2, "visibility": 1, "track_id": 1, "index": 1}
+_OPTIONAL = ("masks", "embedding", "visibility", "track_id", "index")
+_HTML_ROWS = 20
+_CLASSES_IN_REPR = 8
 
 
-@dataclass(frozen=True, eq=False)
-class Detections:
+@dataclass(frozen=True, eq=False, repr=False)
+class Detections(Columns):
     """N detections of one frame as columns of one length; indexing gives `Detections`.
+
+    >>> Detections.of([[0, 0, 4, 8], [2, 0, 6, 8]], [0.9, 0.4], [0, 2])
+    Detections(2: score 0.40-0.90, classes 0 2)
 
     Attributes:
         xyxy: `(N, 4)` float32, pixels of the frame, right and bottom exclusive.
@@ -28,7 +41,7 @@ class Detections:
         masks: N masks of the frame, or None.
         embedding: `(N, E)` float32 appearance descriptors; a row of zeros = not described. None = none at all.
         visibility: `(N,)` float32, visible part of the object in [0, 1]. None = unknown.
-        track_id: `(N,)` int64 identities; None before tracking.
+        track_id: `(N,)` int64 identities, −1 = not tracked; None before tracking.
         index: `(N,)` int64, row of the detection that the tracker was given; None before tracking.
         data: further columns of length N by name, kept beside the others.
 
@@ -46,23 +59,34 @@ class Detections:
     index: NDArray[np.int64] | None = None
     data: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
+    # The two methods below are written out, not inherited: a tracker makes and indexes such a record on every frame,
+    # and the general ones of `Columns` cost it a tenth of its time.
+
     def __post_init__(self) -> None:
         if self.xyxy.ndim != 2 or self.xyxy.shape[1] != 4:
             raise ValueError(f"boxes are (N, 4), not {self.xyxy.shape}")
-        n = len(self.xyxy)
-        for name, dimensions in _DIMENSIONS:
-            column = getattr(self, name)
+        n, columns = len(self.xyxy), self.__dict__
+        for name, dimensions in _DIMENSIONS.items():
+            column = columns[name]
             if n and column is not None and column.ndim != dimensions:
                 raise ValueError(f"{name} of {n} boxes has {dimensions} dimension(s), not the shape {column.shape}")
-        for name, column in self._columns():
+            if column is not None and len(column) != n:
+                raise ValueError(f"{n} boxes, but {len(column)} of {name}")
+        if self.masks is not None and len(self.masks) != n:
+            raise ValueError(f"{n} boxes, but {len(self.masks)} of masks")
+        for name, column in self.data.items():
             if len(column) != n:
                 raise ValueError(f"{n} boxes, but {len(column)} of {name}")
 
-    def _columns(self) -> list[tuple[str, Any]]:
-        """Every column that is there, by name."""
-        optional = ("masks", "embedding", "visibility", "track_id", "index")
-        there = [(name, getattr(self, name)) for name in optional if getattr(self, name) is not None]
-        return [("score", self.score), ("class_id", self.class_id), *there, *self.data.items()]
+    def _replaced(self, chosen: slice | NDArray[Any]) -> Self:
+        """These rows of all columns, not checked again: rows of columns of one length are of one length."""
+        selection = object.__new__(type(self))
+        columns = {
+            name: None if column is None else column[chosen] for name, column in self.__dict__.items() if name != "data"
+        }
+        columns["data"] = {name: column[chosen] for name, column in self.data.items()}
+        selection.__dict__.update(columns)
+        return selection
 
     @classmethod
     def of(
@@ -99,78 +123,105 @@ class Detections:
         """No detection."""
         return cls.of(np.zeros((0, 4)))
 
+    # --- the types of others ---------------------------------------------------------------------------------------
+
     @classmethod
-    def concat(cls, parts: Sequence[Detections]) -> Detections:
-        """One record of several of the same frame; an optional column survives only when every part has it.
+    def from_any(cls, detections: Any, *, with_masks: bool = True) -> Detections:
+        """From whatever a detector gives.
+
+        Args:
+            detections: `Detections`; `supervision.Detections`; a result of Ultralytics; or rows of boxes as an array
+                of any library, see `from_array`.
+            with_masks: False leaves masks out, which take time to pack.
 
         Raises:
-            ValueError: embeddings of different widths.
+            InputError: none of these, or with columns that do not fit each other.
         """
-        parts = [part for part in parts if len(part)]
-        if not parts:
-            return cls.empty()
-
-        def joined(name: str) -> Any:
-            columns = [getattr(part, name) for part in parts]
-            return None if any(column is None for column in columns) else np.concatenate(columns)
-
-        masks = [part.masks for part in parts]
-        names = [name for name in parts[0].data if all(name in part.data for part in parts)]
-        return cls(
-            joined("xyxy"),
-            joined("score"),
-            joined("class_id"),
-            PackedMasks.concat([m for m in masks if m is not None]) if all(m is not None for m in masks) else None,
-            joined("embedding"),
-            joined("visibility"),
-            joined("track_id"),
-            joined("index"),
-            {name: np.concatenate([part.data[name] for part in parts]) for name in names},
-        )
-
-    def __len__(self) -> int:
-        return len(self.xyxy)
-
-    def __getitem__(self, index: Index) -> Detections:
-        chosen = as_rows(index)
-
-        def of(column: Any) -> Any:
-            return None if column is None else column[chosen]
-
-        return Detections(
-            self.xyxy[chosen],
-            self.score[chosen],
-            self.class_id[chosen],
-            of(self.masks),
-            of(self.embedding),
-            of(self.visibility),
-            of(self.track_id),
-            of(self.index),
-            {name: column[chosen] for name, column in self.data.items()} if self.data else {},
-        )
+        if isinstance(detections, Detections):
+            return detections
+        if hasattr(detections, "boxes") or (hasattr(detections, "xyxy") and hasattr(detections, "conf")):
+            return cls.from_ultralytics(detections, with_masks=with_masks)
+        if hasattr(detections, "xyxy") and hasattr(detections, "confidence"):
+            return cls.from_supervision(detections, with_masks=with_masks)
+        return cls.from_array(detections)
 
     @classmethod
-    def from_supervision(cls, given: Any) -> Detections:
+    def from_array(cls, rows: Any) -> Detections:
+        """From rows of boxes: `(N, 5)` x1, y1, x2, y2, score, or `(N, 6)` with the class at the end.
+
+        Args:
+            rows: of numpy, or whatever numpy can read: a list, a tensor of torch or JAX, an array of CuPy.
+
+        Raises:
+            InputError: of another shape, or not numbers.
+
+        >>> Detections.from_array([[0, 0, 4, 8, 0.9, 2]])
+        Detections(1: score 0.90, classes 2)
+        """
+        table = as_numpy(rows)
+        if table.shape == (0,):  # an empty list
+            return cls.empty()
+        if table.ndim != 2 or table.shape[1] not in (5, 6):
+            raise InputError(f"detections are {ARRAY_COLUMNS}, not of shape {table.shape}")
+        if table.shape[1] == 5:
+            return cls.of(table[:, :4], table[:, 4])
+        classes = table[:, 5].astype(np.float64)
+        wrong = np.flatnonzero(classes != np.round(classes))  # NaN is not equal to itself, infinite ones are
+        wrong = np.union1d(wrong, np.flatnonzero(np.isinf(classes)))
+        if len(wrong):
+            raise InputError(f"detection {wrong[0]}: its class {classes[wrong[0]]:g} is not a whole number")
+        return cls.of(table[:, :4], table[:, 4], classes.astype(np.int64))
+
+    @classmethod
+    def from_supervision(cls, detections: Any, *, with_masks: bool = True) -> Detections:
         """From a `supervision.Detections` (or anything with its attributes); its tracker ids are kept.
+
+        Its `confidence` is `score` here, its `mask` `masks`, its `tracker_id` `track_id`.
 
         Raises:
             InputError: boxes that are not `(N, 4)`, or columns of different lengths.
         """
-        masks = getattr(given, "mask", None)
-        tracker_id = getattr(given, "tracker_id", None)
+        masks = getattr(detections, "mask", None) if with_masks else None
+        tracker_id = getattr(detections, "tracker_id", None)
         try:
-            found = cls.of(
-                given.xyxy,
-                given.confidence,
-                given.class_id,
+            converted = cls.of(
+                detections.xyxy,
+                detections.confidence,
+                detections.class_id,
                 masks=None if masks is None else PackedMasks.from_bool(np.asarray(masks, np.bool_)),
-                data=getattr(given, "data", None),
+                data=getattr(detections, "data", None),
             )
-            if tracker_id is None:
-                return found
-            return cls(**{**found.__dict__, "track_id": np.asarray(tracker_id, np.int64)})
+            return converted if tracker_id is None else replace(converted, track_id=np.asarray(tracker_id, np.int64))
         except ValueError as error:
             raise InputError(f"these supervision detections cannot be used: {error}") from error
+
+    @classmethod
+    def from_ultralytics(cls, result: Any, *, with_masks: bool = True) -> Detections:
+        """From a result of Ultralytics, its `boxes`, or anything with their attributes; ids of its tracker are kept.
+
+        Masks are those of the frame: the border that the model added is cut off, and they are brought to its size.
+
+        Raises:
+            InputError: a result without boxes (of a classifier, or rotated ones), or one that does not fit together.
+        """
+        boxes = getattr(result, "boxes", result)
+        if boxes is None:
+            raise InputError("this result has no boxes: give that of a model that detects or segments")
+        identities, masks = getattr(boxes, "id", None), getattr(result, "masks", None) if with_masks else None
+        try:
+            converted = cls.of(
+                as_numpy(boxes.xyxy),
+                as_numpy(boxes.conf),
+                as_numpy(boxes.cls).astype(np.int64),
+                masks=None
+                if masks is None
+                else _unletterboxed(as_numpy(masks.data), getattr(result, "orig_shape", None)),
+            )
+            return (
+                converted if identities is None else replace(converted, track_id=as_numpy(identities).astype(np.int64))
+            )
+        except (ValueError, AttributeError) as error:
+            raise InputError(f"this Ultralytics result cannot be used: {error}") from error
 
     def to_supervision(self) -> Any:
         """As `supervision.Detections`; embedding, visibility and index go to its `data`.
@@ -182,7 +233,7 @@ class Detections:
             from supervision import Detections as SupervisionDetections
         except ImportError as error:
             raise MissingExtraError("supervision", "supervision") from error
-        extra = {
+        further = {
             name: column for name in ("embedding", "visibility", "index") if (column := getattr(self, name)) is not None
         }
         return SupervisionDetections(
@@ -191,13 +242,120 @@ class Detections:
             confidence=self.score,
             class_id=self.class_id,
             tracker_id=self.track_id,
-            data={**self.data, **extra},
+            data={**self.data, **further},
         )
 
+    def as_type_of(self, source: Any) -> Any:
+        """What a tracker made of `source`, in the type that `source` has.
 
-GT_COLUMN = "gt_track_id"
-"""Column of `Detections.data` that holds the true identity, −1 = none."""
+        Args:
+            source: what `from_any` was given; `index` says which of its rows these are.
+
+        Returns:
+            - `supervision.Detections` with `tracker_id`; everything else of its rows as it was.
+            - For rows of boxes the same rows with the track id as a further last column: `(M, 6)` or `(M, 7)`, an
+              array of numpy, float64 where the rows were, else float32.
+            - `Detections` for all others: a result of Ultralytics belongs to one run of its model and holds the frame,
+              so that one with other rows and ids cannot be made without that library.
+
+        Boxes and classes are those of `source`, unless the tracker's settings ask for smoothed boxes or for votes.
+
+        Raises:
+            ValueError: these detections were not tracked.
+        """
+        if self.index is None or self.track_id is None:
+            raise ValueError("these detections were not tracked")
+        if isinstance(source, Detections) or hasattr(source, "boxes") or hasattr(source, "conf"):
+            return self
+        if hasattr(source, "xyxy"):
+            rows = source[self.index]
+            rows.tracker_id = self.track_id
+            if not np.array_equal(np.asarray(rows.xyxy, np.float32), self.xyxy):
+                rows.xyxy = self.xyxy
+            if rows.class_id is not None and not np.array_equal(rows.class_id, self.class_id):
+                rows.class_id = self.class_id
+            return rows
+        table = as_numpy(source)
+        table = table.reshape(-1, 5) if table.shape == (0,) else table
+        dtype = np.float64 if table.dtype == np.float64 else np.float32
+        rows = np.column_stack([table[self.index], self.track_id]).astype(dtype)
+        if not np.array_equal(rows[:, :4].astype(np.float32), self.xyxy, equal_nan=True):
+            rows[:, :4] = self.xyxy
+        if table.shape[1] == 6:
+            rows[:, 5] = self.class_id
+        return rows
+
+    # --- how they show themselves ----------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return f"{type(self).__name__}(0)"
+        low, high = f"{self.score.min():.2f}", f"{self.score.max():.2f}"
+        parts = [f"score {low}" if low == high else f"score {low}-{high}"]
+        classes = np.unique(self.class_id)
+        if classes.tolist() != [-1]:
+            more = " …" if len(classes) > _CLASSES_IN_REPR else ""
+            parts.append("classes " + " ".join(map(str, classes[:_CLASSES_IN_REPR])) + more)
+        parts += [name for name in _OPTIONAL if getattr(self, name) is not None and name != "index"]
+        return f"{type(self).__name__}({len(self)}: {', '.join([*parts, *self.data])})"
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks, of the first rows."""
+        shown = self[:_HTML_ROWS]
+        columns = {"track_id": shown.track_id, "class_id": shown.class_id, "score": np.round(shown.score, 3)}
+        columns |= {name: np.round(shown.xyxy[:, k], 1) for k, name in enumerate(("x1", "y1", "x2", "y2"))}
+        columns |= {"visibility": None if shown.visibility is None else np.round(shown.visibility, 2)}
+        columns = {name: column for name, column in columns.items() if column is not None}
+        head = "".join(f"<th>{name}</th>" for name in columns)
+        rows = zip(*(column.tolist() for column in columns.values() if column is not None), strict=True)
+        body = "".join("<tr>" + "".join(f"<td>{value:g}</td>" for value in row) + "</tr>" for row in rows)
+        return f"<p>{escape(repr(self))}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-MIN_IOU = 0.5
-"""Overlap from which a detection shows an object, as in MOTChallenge's evaluation (arXiv 1603.00831, section 4)."""
+def as_numpy(values: Any) -> NDArray[Any]:
+    """An array of any library as one of numpy, fetched from the device where it lies on one.
+
+    Raises:
+        InputError: numpy cannot read it as numbers.
+    """
+    if isinstance(values, np.ndarray):
+        return values
+    array = values
+    try:
+        for name in ("detach", "cpu"):  # a tensor of torch: not part of a graph, and in the processor's memory
+            array = getattr(array, name)() if hasattr(array, name) else array
+        if hasattr(array, "__cuda_array_interface__") and hasattr(array, "get"):  # CuPy
+            array = array.get()
+        table = np.asarray(array)
+        if table.dtype.kind not in "fiub":
+            raise TypeError("not numbers")
+        return table
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"detections cannot be read from {type(values).__name__} ({error}): give Detections, "
+            f"supervision.Detections, a result of Ultralytics, or an array {ARRAY_COLUMNS}"
+        ) from None
+
+
+def _unletterboxed(masks: NDArray[Any], size: tuple[int, int] | None) -> PackedMasks:
+    """Masks `(N, h, w)` of a model's input as masks of the frame of `size` `(H, W)`.
+
+    The model was shown the frame shrunk by one factor and centred in a border.
+    """
+    if masks.ndim != 3:
+        raise ValueError(f"masks are (N, H, W), not {masks.shape}")
+    inside = masks > 0.5 if masks.dtype.kind == "f" else masks.astype(np.bool_)
+    height, width = inside.shape[1:]
+    if size is None or tuple(size) == (height, width):
+        return PackedMasks.from_bool(inside)
+    scale = min(height / size[0], width / size[1])
+    top, bottom = _without_border(height, scale * size[0])
+    left, right = _without_border(width, scale * size[1])
+    packed = PackedMasks.from_bool(inside[:, top:bottom, left:right])
+    return rescale_masks(packed, int(size[0]), int(size[1]), "nearest")
+
+
+def _without_border(side: int, of_frame: float) -> tuple[int, int]:
+    """First and last + 1 pixel of a side that shows the frame, rounded as Ultralytics rounds them."""
+    border = (side - of_frame) / 2
+    return round(border - 0.1), side - round(border + 0.1)
