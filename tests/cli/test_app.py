@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import trackweave
 from tests.cli.shell import Shell
 from tests.worlds import CROSSING, candidates_of, item, write_candidates, write_frames
 from trackweave.storage.mask_archive import VideoSegments
@@ -53,6 +56,15 @@ def test_import_and_help_load_nothing_heavy() -> None:
 def test_python_m(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "trackweave", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("trackweave ")
+
+
+def test_a_checkout_that_is_not_installed_has_the_version_of_pyproject(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_installed(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", not_installed)
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert trackweave.__version__ == project["version"]
 
 
 def test_masks_leaves_a_run_folder(shell: Shell, frames: Path, candidates: Path, truth: str, tmp_path: Path) -> None:

@@ -49,9 +49,9 @@ Levels = Annotated[
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        import trackweave
 
-        typer.echo(f"trackweave {version('trackweave')}")
+        typer.echo(f"trackweave {trackweave.__version__}")
         raise typer.Exit
 
 
