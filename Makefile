@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_OUT ?= runs/demo
 
-.PHONY: demo test check lint types contracts bench bench-sam2 bench-davis bench-accuracy bench-switches train-default clean
+.PHONY: demo test check lint types contracts docs docs-serve wheel clean
+.PHONY: bench bench-sam2 bench-davis bench-accuracy bench-switches train-default
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -35,7 +36,26 @@ types: $(STAMP)
 contracts: $(STAMP)
 	$(BIN)/lint-imports --no-cache
 
-check: lint types contracts test  ## everything that CI checks
+check: lint types contracts docs wheel test  ## everything that CI checks
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
+
+docs: $(VENV)/.docs  ## the site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+docs-serve: $(VENV)/.docs  ## the site at http://127.0.0.1:8000, built again with every change
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+# The wheel, in dist/, and whether it works where nothing but the core dependencies is: no torch, no checkout on the path.
+WHEEL_VENV := build/wheel-venv
+wheel: $(STAMP)
+	rm -rf dist $(WHEEL_VENV)
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv $(WHEEL_VENV)
+	$(WHEEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/trackweave-*.whl
+	cd build && wheel-venv/bin/python -I ../.ci/check_wheel.py ../dist
 
 bench: $(STAMP)  ## the figures of docs/benchmarks.md that need no data
 	$(BIN)/python benchmarks/dedup.py
