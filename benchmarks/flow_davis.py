@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from trackweave.evaluation.jf import boundary_measure, region_similarity
 from trackweave.formats.davis import VOID, read_label_png, write_label_png
 from trackweave.frames.images import ImageFolder
-from trackweave.predictors.base import walk
+from trackweave.predictors.base import frame_range
 from trackweave.predictors.flow.predictor import FlowPredictor
 from trackweave.predictors.flow.settings import FlowSettings
 
@@ -113,7 +113,7 @@ def main() -> None:
     rows = []
     for name in names:
         truth = sorted((given.root / name / "masks").glob("*.png"))
-        order = walk(len(truth) - 1 if given.reverse else 0, len(truth), given.reverse, None)
+        order = frame_range(len(truth) - 1 if given.reverse else 0, len(truth), given.reverse, None)
         mask = label_map(truth[order[0]])[0]
         row = []
         for method in given.methods:

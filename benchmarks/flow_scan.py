@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from trackweave.frames.open import open_frames
+from trackweave.ids import LocalIndex
 from trackweave.masks.ops import mask_iou
 from trackweave.predictors.base import VideoPredictor
 from trackweave.predictors.flow.predictor import FlowPredictor
@@ -43,8 +44,8 @@ def measure(predictor: VideoPredictor, frames_path: Path, recording_path: Path) 
     started, steps = time.process_time(), 0
     for start, objects in cohorts.items():
         for obj in objects:
-            session.add_mask(start, obj, recording.masks(start, [obj]).to_bool()[0])
-        for prediction in session.propagate(start):
+            session.add_mask(LocalIndex(start), obj, recording.masks(start, [obj]).to_bool()[0])
+        for prediction in session.propagate(LocalIndex(start)):
             if prediction.frame == start:
                 continue
             steps += len(objects)

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource, sample_evenly
+from trackweave.ids import LocalIndex
 from trackweave.predictors.base import PredictorSession
 from trackweave.predictors.sam.backends import EdgeTamPredictor, Sam2HfPredictor
 from trackweave.predictors.sam.loading import choose_device, ready
@@ -210,7 +211,7 @@ def run(predictor: SamPredictor, job: Job, chosen: Sequence[int]) -> Figures:
 def _candidate(session: PredictorSession, job: Job, k: int) -> int:
     """One candidate frame at every level; returns masks that were predicted."""
     start = job.candidates[k]
-    session.retire(start - job.reach if job.reach is not None else 0)
+    session.release_frames_before(LocalIndex(start - job.reach if job.reach is not None else 0))
     if isinstance(session, StockSession):
         return sum(_both_ways(session, start, masks, job.reach) for masks in job.masks[k])
     return _both_ways(session, start, [mask for masks in job.masks[k] for mask in masks], job.reach)
@@ -219,11 +220,11 @@ def _candidate(session: PredictorSession, job: Job, k: int) -> int:
 def _both_ways(session: PredictorSession, start: int, masks: Sequence[NDArray[np.bool_]], reach: int | None) -> int:
     found = 0
     for n, mask in enumerate(masks):
-        session.add_mask(start, n, mask)
+        session.add_mask(LocalIndex(start), n, mask)
     for reverse in (False, True) if masks else ():
-        for prediction in session.propagate(start, reverse=reverse, max_frames=reach):
+        for prediction in session.propagate(LocalIndex(start), reverse=reverse, max_frames=reach):
             found += len(prediction.object_ids) * (prediction.frame != start)
-    session.finish(start)
+    session.forget_objects(LocalIndex(start))
     return found
 
 

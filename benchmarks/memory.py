@@ -20,9 +20,10 @@ import numpy as np
 
 from trackweave.frames.arrays import ArrayFrames
 from trackweave.frames.source import FrameSource
+from trackweave.ids import LocalIndex
 from trackweave.masks.packed import PackedMasks
 from trackweave.pipelines.masks import track_masks
-from trackweave.predictors.base import FramePrediction, walk
+from trackweave.predictors.base import FramePrediction, frame_range
 from trackweave.predictors.static import StaticSession
 from trackweave.progress import peak_rss_mb
 from trackweave.storage.candidates import write_filtered
@@ -57,7 +58,7 @@ class Scripted:
 
 
 class ScriptedSession(StaticSession):
-    """Plays the script for the whole cohort."""
+    """Plays the script for the whole prompt batch."""
 
     def __init__(self, length: int, size: tuple[int, int], phases: list[PackedMasks]) -> None:
         super().__init__(length, size)
@@ -67,10 +68,10 @@ class ScriptedSession(StaticSession):
         self, start: int, *, reverse: bool = False, max_frames: int | None = None
     ) -> Iterator[FramePrediction]:
         """See `PredictorSession.propagate`."""
-        cohort = np.array(self._book.cohort(start), np.int64)
-        scores = np.ones(len(cohort), np.float32)
-        for frame in walk(start, self._length, reverse, max_frames):
-            yield FramePrediction(frame, cohort, self._phases[frame % PHASES][: len(cohort)], scores)
+        objects = np.array(self._book.first_prompted_on(start), np.int64)
+        scores = np.ones(len(objects), np.float32)
+        for frame in frame_range(start, self._length, reverse, max_frames):
+            yield FramePrediction(LocalIndex(frame), objects, self._phases[frame % PHASES][: len(objects)], scores)
 
 
 def candidates(length: int) -> Iterator[tuple[int, str, Candidates]]:

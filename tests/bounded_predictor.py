@@ -42,7 +42,7 @@ class BoundedPredictor(StaticPredictor):
 
 class BoundedSession(StaticSession):
     """Remembers, in order: in `calls` what it was asked, in `encoded` which frames it computed, in `objects_moved` how
-    many objects each cohort had that it moved forward."""
+    many objects each prompt batch had that it moved forward."""
 
     def __init__(self, length: int, size: tuple[int, int], owner: BoundedPredictor) -> None:
         super().__init__(length, size)
@@ -60,8 +60,8 @@ class BoundedSession(StaticSession):
     ) -> Iterator[FramePrediction]:
         self.calls.append(("backward" if reverse else "forward", start))
         if not reverse:
-            self.objects_moved.append(len(self._book.cohort(start)))
-        self.most_objects = max(self.most_objects, len(self._book._start) - len(self._book.cohort(start)))
+            self.objects_moved.append(len(self._book.first_prompted_on(start)))
+        self.most_objects = max(self.most_objects, len(self._book._start) - len(self._book.first_prompted_on(start)))
         for prediction in super().propagate(start, reverse=reverse, max_frames=max_frames):
             if self._owner.on_visit is not None:
                 self._owner.on_visit(self.counts["object_frames"])
@@ -78,21 +78,21 @@ class BoundedSession(StaticSession):
         if self._owner.room is not None and len(self._kept) > self._owner.room:
             self._kept.popitem(last=False)
 
-    def retire(self, before: int) -> None:
-        self.calls.append(("retire", before))
-        for frame in [frame for frame in self._kept if frame < before]:
-            del self._kept[frame]
+    def release_frames_before(self, frame: int) -> None:
+        self.calls.append(("release_frames_before", frame))
+        for kept in [kept for kept in self._kept if kept < frame]:
+            del self._kept[kept]
 
-    def finish(self, start: int) -> None:
-        self.calls.append(("finish", start))
-        super().finish(start)
+    def forget_objects(self, start: int) -> None:
+        self.calls.append(("forget_objects", start))
+        super().forget_objects(start)
 
     def reset(self) -> None:
         self.calls.append(("reset", 0))
         super().reset()
 
     @property
-    def remarks(self) -> Sequence[RunWarning]:
+    def warnings(self) -> Sequence[RunWarning]:
         return self.said
 
     @property

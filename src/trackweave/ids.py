@@ -7,6 +7,10 @@ from typing import NewType
 FrameIndex = NewType("FrameIndex", int)
 """Position of a frame in the original video, 0-based ("absolute"). File formats convert at their border."""
 
+LocalIndex = NewType("LocalIndex", int)
+"""Position of a frame among the sampled frames that a predictor's session is opened on, 0-based; `FrameSource.indices`
+gives the `FrameIndex` of each."""
+
 TrackId = NewType("TrackId", int)
 """Identity of one object within one run, 1-based; 0 never names an object."""
 

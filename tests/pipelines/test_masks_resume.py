@@ -76,7 +76,7 @@ class Rounding(BoundedPredictor):
 
         def rounded(start: int, **how: Any) -> Iterator[FramePrediction]:
             for found in propagate(start, **how):
-                yield replace(found, scores=(found.scores - 1e-6 * len(found.object_ids)).astype(np.float32))
+                yield replace(found, score=(found.score - 1e-6 * len(found)).astype(np.float32))
 
         session.propagate = rounded  # type: ignore[method-assign]
         return session
@@ -380,14 +380,14 @@ class Remarking(BoundedPredictor):
     def open(self, frames: FrameSource) -> BoundedSession:
         session = super().open(frames)
         session.said = [RunWarning("predictor", None, "slow", "no device was found", {"device": "cpu"})]
-        finish = session.finish
+        forget = session.forget_objects
 
         def remark(start: int) -> None:
-            finish(start)
-            count = sum(call == "finish" for call, _ in session.calls)
+            forget(start)
+            count = sum(call == "forget_objects" for call, _ in session.calls)
             session.said = [session.said[0], RunWarning("predictor", None, "halved", f"halved {count} times")]
 
-        session.finish = remark  # type: ignore[method-assign]
+        session.forget_objects = remark  # type: ignore[method-assign]
         return session
 
 
@@ -472,7 +472,7 @@ def test_an_omission_found_while_tracking_is_not_lost(tmp_path: Path) -> None:
     def meddle(done: int) -> None:
         if done == 0:
             np.save(path, masks[2] & [[[True]], [[False]]])
-        if ("finish", 2) in predictor.session.calls:
+        if ("forget_objects", 2) in predictor.session.calls:
             np.save(path, masks[2])
             raise PredictorError("out of luck")
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from tests.worlds import world
 from trackweave.errors import PredictorError
+from trackweave.ids import LocalIndex
 from trackweave.masks.ops import mask_iou
 from trackweave.masks.packed import PackedMasks
-from trackweave.predictors.base import FramePrediction, PredictorSession, VideoPredictor
+from trackweave.predictors.base import FramePrediction, MaskPrompt, PredictorSession, VideoPredictor
 
 STILL = world(
     *[
@@ -47,7 +48,7 @@ def assert_same(found: list[FramePrediction], expected: list[FramePrediction]) -
     assert [p.frame for p in found] == [p.frame for p in expected]
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one.object_ids, other.object_ids)
-        np.testing.assert_array_equal(one.scores, other.scores)
+        np.testing.assert_array_equal(one.score, other.score)
         assert one.masks == other.masks
 
 
@@ -87,145 +88,166 @@ class PredictorConformance:
     def test_the_start_and_up_to_max_frames_more(
         self, session: PredictorSession, start: int, reverse: bool, max_frames: int | None, visited: list[int]
     ) -> None:
-        session.add_mask(start, 1, A)
-        found = list(session.propagate(start, reverse=reverse, max_frames=max_frames))
+        session.add_mask(LocalIndex(start), 1, A)
+        found = list(session.propagate(LocalIndex(start), reverse=reverse, max_frames=max_frames))
         assert [prediction.frame for prediction in found] == visited
 
     @pytest.mark.parametrize("reverse", [False, True])
     def test_a_still_object_stays_and_ids_keep_the_order_of_prompts(
         self, session: PredictorSession, reverse: bool
     ) -> None:
-        session.add_mask(2, 7, B)
-        session.add_mask(2, 3, A)
-        for prediction in session.propagate(2, reverse=reverse):
+        session.add_mask(LocalIndex(2), 7, B)
+        session.add_mask(LocalIndex(2), 3, A)
+        for prediction in session.propagate(LocalIndex(2), reverse=reverse):
             assert prediction.object_ids.tolist() == [7, 3]
             assert prediction.object_ids.dtype == np.int64
             assert prediction.masks.size == FRAMES.size
             assert alike(prediction.masks[0], B)
             assert alike(prediction.masks[1], A)
-            assert prediction.scores.shape == (2,)
-            assert prediction.scores.dtype == np.float32
-            assert np.all((prediction.scores >= 0) & (prediction.scores <= 1))
+            assert prediction.score.shape == (2,)
+            assert prediction.score.dtype == np.float32
+            assert np.all((prediction.score >= 0) & (prediction.score <= 1))
+
+    @pytest.mark.parametrize("reverse", [False, True])
+    def test_a_packed_prompt_is_the_array_packed(
+        self, predictor: VideoPredictor, session: PredictorSession, reverse: bool
+    ) -> None:
+        session.add_mask(LocalIndex(2), 1, PackedMasks.from_bool(A))
+        unpacked = predictor.open(FRAMES)
+        unpacked.add_mask(LocalIndex(2), 1, A)
+        found, expected = (list(one.propagate(LocalIndex(2), reverse=reverse)) for one in (session, unpacked))
+        assert_same(found, expected)
+        unpacked.close()
+
+    def test_a_prompt_is_one_packed_mask(self, session: PredictorSession) -> None:
+        two = PackedMasks.from_bool(np.stack([A, B]))
+        for masks in (two, two[:0]):
+            with pytest.raises(PredictorError, match=f"object 1: a prompt is one mask, not {len(masks)}"):
+                session.add_mask(LocalIndex(0), 1, masks)
 
     def test_a_box_finds_the_object_in_it(self, session: PredictorSession) -> None:
-        session.add_box(0, 1, box_of(A))
-        session.add_mask(0, 2, B)
-        for prediction in session.propagate(0):
+        session.add_box(LocalIndex(0), 1, box_of(A))
+        session.add_mask(LocalIndex(0), 2, B)
+        for prediction in session.propagate(LocalIndex(0)):
             assert alike(prediction.masks[0], A, least=0.7)
             assert alike(prediction.masks[1], B)
 
     @pytest.mark.parametrize("reverse", [False, True])
     def test_a_second_prompt_anchors_the_object_anew(self, session: PredictorSession, reverse: bool) -> None:
         start, turn = (4, 1) if reverse else (0, 3)
-        session.add_mask(start, 1, A)
-        session.add_mask(turn, 1, B)
-        for prediction in session.propagate(start, reverse=reverse):
+        session.add_mask(LocalIndex(start), 1, A)
+        session.add_mask(LocalIndex(turn), 1, B)
+        for prediction in session.propagate(LocalIndex(start), reverse=reverse):
             before = prediction.frame > turn if reverse else prediction.frame < turn
             assert alike(prediction.masks[0], A if before else B)
 
-    def test_the_frame_of_a_second_prompt_starts_no_cohort(self, session: PredictorSession) -> None:
-        session.add_mask(0, 1, A)
-        session.add_mask(3, 1, B)
+    def test_the_frame_of_a_second_prompt_starts_no_batch(self, session: PredictorSession) -> None:
+        session.add_mask(LocalIndex(0), 1, A)
+        session.add_mask(LocalIndex(3), 1, B)
         with pytest.raises(PredictorError, match="no object was first prompted on frame 3"):
-            list(session.propagate(3))
+            list(session.propagate(LocalIndex(3)))
 
-    def test_cohorts_do_not_know_each_other(self, predictor: VideoPredictor, session: PredictorSession) -> None:
+    def test_prompt_batches_do_not_know_each_other(self, predictor: VideoPredictor, session: PredictorSession) -> None:
         alone = predictor.open(FRAMES)
-        alone.add_mask(0, 1, A)
-        expected = list(alone.propagate(0))
+        alone.add_mask(LocalIndex(0), 1, A)
+        expected = list(alone.propagate(LocalIndex(0)))
         alone.close()
-        session.add_mask(0, 1, A)
-        session.add_mask(2, 2, B)
-        assert_same(list(session.propagate(0)), expected)
-        later = list(session.propagate(2, reverse=True))
+        session.add_mask(LocalIndex(0), 1, A)
+        session.add_mask(LocalIndex(2), 2, B)
+        assert_same(list(session.propagate(LocalIndex(0))), expected)
+        later = list(session.propagate(LocalIndex(2), reverse=True))
         assert [prediction.object_ids.tolist() for prediction in later] == [[2]] * 3
         interleaved: tuple[list[FramePrediction], list[FramePrediction]] = ([], [])
-        for forward, backward in zip(session.propagate(0, max_frames=2), session.propagate(2, reverse=True)):  # noqa: B905
+        for forward, backward in zip(  # noqa: B905
+            session.propagate(LocalIndex(0), max_frames=2), session.propagate(LocalIndex(2), reverse=True)
+        ):
             interleaved[0].append(forward)
             interleaved[1].append(backward)
         assert_same(interleaved[0], expected[:3])
         assert_same(interleaved[1], later)
 
     @pytest.mark.parametrize("reverse", [False, True])
-    def test_objects_of_a_cohort_do_not_know_each_other(
+    def test_objects_of_a_prompt_batch_do_not_know_each_other(
         self, predictor: VideoPredictor, session: PredictorSession, reverse: bool
     ) -> None:
-        """As levels that prompt on one frame share its cohort: even the same object twice."""
+        """As levels that prompt on one frame share its prompt batch: even the same object twice."""
         alone = []
         for mask in (A, B):
             apart = predictor.open(FRAMES)
-            apart.add_mask(2, 1, mask)
-            alone.append(list(apart.propagate(2, reverse=reverse)))
+            apart.add_mask(LocalIndex(2), 1, mask)
+            alone.append(list(apart.propagate(LocalIndex(2), reverse=reverse)))
             apart.close()
         for obj_id, mask in enumerate((A, B, A), start=1):
-            session.add_mask(2, obj_id, mask)
-        together = list(session.propagate(2, reverse=reverse))
+            session.add_mask(LocalIndex(2), obj_id, mask)
+        together = list(session.propagate(LocalIndex(2), reverse=reverse))
         for row, expected in enumerate((alone[0], alone[1], alone[0])):
             for one, other in zip(together, expected, strict=True):
                 assert one.object_ids.tolist() == [1, 2, 3]
                 assert one.masks[[row]] == other.masks
-                np.testing.assert_allclose(one.scores[[row]], other.scores, atol=1e-6)
+                np.testing.assert_allclose(one.score[[row]], other.score, atol=1e-6)
 
     def test_the_same_again(self, session: PredictorSession) -> None:
-        session.add_mask(1, 1, A)
-        assert_same(list(session.propagate(1)), list(session.propagate(1)))
+        session.add_mask(LocalIndex(1), 1, A)
+        assert_same(list(session.propagate(LocalIndex(1))), list(session.propagate(LocalIndex(1))))
 
     def test_reset_keeps_nothing(self, predictor: VideoPredictor, session: PredictorSession) -> None:
-        session.add_mask(0, 1, A)
-        session.add_mask(2, 1, B)
-        list(session.propagate(0))
+        session.add_mask(LocalIndex(0), 1, A)
+        session.add_mask(LocalIndex(2), 1, B)
+        list(session.propagate(LocalIndex(0)))
         session.reset()
         with pytest.raises(PredictorError, match="no object was first prompted on frame 0"):
-            list(session.propagate(0))
-        session.add_mask(0, 1, B)
+            list(session.propagate(LocalIndex(0)))
+        session.add_mask(LocalIndex(0), 1, B)
         fresh = predictor.open(FRAMES)
-        fresh.add_mask(0, 1, B)
-        assert_same(list(session.propagate(0)), list(fresh.propagate(0)))
+        fresh.add_mask(LocalIndex(0), 1, B)
+        assert_same(list(session.propagate(LocalIndex(0))), list(fresh.propagate(LocalIndex(0))))
         fresh.close()
 
-    def test_a_finished_cohort_is_forgotten_and_its_frame_and_ids_are_free(
+    def test_a_finished_prompt_batch_is_forgotten_and_its_frame_and_ids_are_free(
         self, predictor: VideoPredictor, session: PredictorSession
     ) -> None:
-        session.add_mask(2, 1, A)
-        session.add_mask(2, 2, B)
-        session.add_mask(0, 3, A)
+        session.add_mask(LocalIndex(2), 1, A)
+        session.add_mask(LocalIndex(2), 2, B)
+        session.add_mask(LocalIndex(0), 3, A)
         for reverse in (False, True):
-            list(session.propagate(2, reverse=reverse))
-        session.finish(2)
+            list(session.propagate(LocalIndex(2), reverse=reverse))
+        session.forget_objects(LocalIndex(2))
         with pytest.raises(PredictorError, match="no object was first prompted on frame 2"):
-            list(session.propagate(2))
-        session.add_mask(2, 1, B)
+            list(session.propagate(LocalIndex(2)))
+        session.add_mask(LocalIndex(2), 1, B)
         fresh = predictor.open(FRAMES)
-        fresh.add_mask(2, 1, B)
+        fresh.add_mask(LocalIndex(2), 1, B)
         for reverse in (False, True):
-            again = list(session.propagate(2, reverse=reverse))
-            assert_same(again, list(fresh.propagate(2, reverse=reverse)))
+            again = list(session.propagate(LocalIndex(2), reverse=reverse))
+            assert_same(again, list(fresh.propagate(LocalIndex(2), reverse=reverse)))
             assert [prediction.object_ids.tolist() for prediction in again] == [[1]] * 3
-        assert [prediction.object_ids.tolist() for prediction in session.propagate(0, max_frames=0)] == [[3]]
-        session.finish(4)  # nobody was prompted there
+        assert [prediction.object_ids.tolist() for prediction in session.propagate(LocalIndex(0), max_frames=0)] == [
+            [3]
+        ]
+        session.forget_objects(LocalIndex(4))  # nobody was prompted there
         fresh.close()
 
-    def test_retired_frames_may_still_be_visited(self, session: PredictorSession) -> None:
-        session.add_mask(4, 1, A)
-        before = list(session.propagate(4, reverse=True))
-        session.retire(3)
-        assert_same(list(session.propagate(4, reverse=True)), before)
+    def test_released_frames_may_still_be_visited(self, session: PredictorSession) -> None:
+        session.add_mask(LocalIndex(4), 1, A)
+        before = list(session.propagate(LocalIndex(4), reverse=True))
+        session.release_frames_before(LocalIndex(3))
+        assert_same(list(session.propagate(LocalIndex(4), reverse=True)), before)
 
     def test_two_sessions_share_no_object(self, predictor: VideoPredictor, session: PredictorSession) -> None:
-        session.add_mask(0, 1, A)
+        session.add_mask(LocalIndex(0), 1, A)
         other = predictor.open(FRAMES)
         with pytest.raises(PredictorError, match="no object was first prompted on frame 0"):
-            list(other.propagate(0))
+            list(other.propagate(LocalIndex(0)))
         other.close()
 
     def test_positions_are_those_of_the_frames_given(self, predictor: VideoPredictor) -> None:
         session = predictor.open(FRAMES.select([1, 4]))
-        session.add_mask(0, 1, A)
-        found = list(session.propagate(0))
+        session.add_mask(LocalIndex(0), 1, A)
+        found = list(session.propagate(LocalIndex(0)))
         assert [prediction.frame for prediction in found] == [0, 1]
         assert all(alike(prediction.masks[0], A) for prediction in found)
         with pytest.raises(PredictorError, match=r"frame 2 is not among 0 … 1"):
-            session.add_mask(2, 2, A)
+            session.add_mask(LocalIndex(2), 2, A)
         session.close()
 
     @pytest.mark.parametrize(
@@ -233,18 +255,19 @@ class PredictorConformance:
         [
             (0, A[:-1], r"object 1: a mask of \(23, 64\) for frames of \(24, 64\)"),
             (0, A[None], r"object 1: a mask of \(1, 24, 64\)"),
+            (0, PackedMasks.from_bool(A[:-1]), r"object 1: a mask of \(23, 64\) for frames of \(24, 64\)"),
             (0, np.zeros_like(A), "object 1: its mask prompt on frame 0 is empty"),
             (5, A, "object 1: frame 5 is not among 0 … 4"),
             (-1, A, "object 1: frame -1 is not among 0 … 4"),
         ],
     )
     def test_masks_that_are_refused(
-        self, session: PredictorSession, frame: int, mask: NDArray[np.bool_], message: str
+        self, session: PredictorSession, frame: int, mask: MaskPrompt, message: str
     ) -> None:
         with pytest.raises(PredictorError, match=message):
-            session.add_mask(frame, 1, mask)
+            session.add_mask(LocalIndex(frame), 1, mask)
         with pytest.raises(PredictorError, match="no object was first prompted"):
-            list(session.propagate(0))
+            list(session.propagate(LocalIndex(0)))
 
     @pytest.mark.parametrize(
         ("box", "message"),
@@ -259,12 +282,12 @@ class PredictorConformance:
     )
     def test_boxes_that_are_refused(self, session: PredictorSession, box: list[float], message: str) -> None:
         with pytest.raises(PredictorError, match=message):
-            session.add_box(0, 1, np.array(box, np.float32))
+            session.add_box(LocalIndex(0), 1, np.array(box, np.float32))
         with pytest.raises(PredictorError, match="no object was first prompted"):
-            list(session.propagate(0))
+            list(session.propagate(LocalIndex(0)))
 
     def test_one_prompt_per_object_and_frame(self, session: PredictorSession) -> None:
-        session.add_mask(0, 1, A)
+        session.add_mask(LocalIndex(0), 1, A)
         with pytest.raises(PredictorError, match="object 1 already has a prompt on frame 0"):
-            session.add_box(0, 1, box_of(B))
-        assert alike(next(iter(session.propagate(0))).masks[0], A)
+            session.add_box(LocalIndex(0), 1, box_of(B))
+        assert alike(next(iter(session.propagate(LocalIndex(0)))).masks[0], A)

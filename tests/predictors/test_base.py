@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trackweave.errors import PredictorError
-from trackweave.predictors.base import PromptBook, walk
+from trackweave.predictors.base import PromptBook, frame_range
 
 FULL = np.ones((6, 8), np.bool_)
 
@@ -17,11 +17,11 @@ def book() -> PromptBook:
 def test_a_cohort_is_what_was_first_prompted_on_a_frame(book: PromptBook) -> None:
     for frame, obj_id in [(2, 9), (0, 4), (2, 1), (0, 9), (3, 4)]:
         book.add_mask(frame, obj_id, FULL)
-    assert book.cohort(2) == [9, 1]
-    assert book.cohort(0) == [4]
+    assert book.first_prompted_on(2) == [9, 1]
+    assert book.first_prompted_on(0) == [4]
     assert list(book.prompts(9)) == [2, 0]
     with pytest.raises(PredictorError, match="no object was first prompted on frame 3"):
-        book.cohort(3)
+        book.first_prompted_on(3)
 
 
 def test_a_mask_prompt_has_no_box(book: PromptBook) -> None:
@@ -53,7 +53,7 @@ def test_a_refused_prompt_leaves_no_trace(book: PromptBook) -> None:
     with pytest.raises(PredictorError, match="frame 4 is not among 0 … 3"):
         book.add_mask(4, 1, FULL)
     book.add_mask(1, 1, FULL)
-    assert book.cohort(1) == [1]
+    assert book.first_prompted_on(1) == [1]
 
 
 def test_a_forgotten_cohort_takes_all_its_prompts_along_and_no_others(book: PromptBook) -> None:
@@ -61,11 +61,11 @@ def test_a_forgotten_cohort_takes_all_its_prompts_along_and_no_others(book: Prom
         book.add_mask(frame, obj_id, FULL)
     book.forget(2)
     with pytest.raises(PredictorError, match="no object was first prompted on frame 2"):
-        book.cohort(2)
+        book.first_prompted_on(2)
     assert list(book.prompts(4)) == [0, 3]
     book.forget(1)  # nobody there
     book.add_mask(2, 9, FULL)  # the id and the frame are free again
-    assert book.cohort(2) == [9]
+    assert book.first_prompted_on(2) == [9]
     assert list(book.prompts(9)) == [2]
 
 
@@ -73,9 +73,9 @@ def test_clearing_forgets_everything(book: PromptBook) -> None:
     book.add_mask(0, 1, FULL)
     book.clear()
     with pytest.raises(PredictorError, match="no object was first prompted"):
-        book.cohort(0)
+        book.first_prompted_on(0)
     book.add_mask(0, 1, FULL)
-    assert book.cohort(0) == [1]
+    assert book.first_prompted_on(0) == [1]
 
 
 @pytest.mark.parametrize(
@@ -91,4 +91,4 @@ def test_clearing_forgets_everything(book: PromptBook) -> None:
     ],
 )
 def test_positions_on_the_way(start: int, reverse: bool, max_frames: int | None, visited: list[int]) -> None:
-    assert list(walk(start, 4, reverse, max_frames)) == visited
+    assert list(frame_range(start, 4, reverse, max_frames)) == visited

@@ -8,7 +8,7 @@ import pytest
 from tests.worlds import CELL, World, world
 from trackweave.errors import ArtifactError, PredictorError, PredictorUnavailable
 from trackweave.frames.arrays import ArrayFrames
-from trackweave.ids import FrameIndex
+from trackweave.ids import FrameIndex, LocalIndex
 from trackweave.masks.packed import PackedMasks
 from trackweave.predictors.base import PredictorSession
 from trackweave.predictors.replay import ReplayPredictor
@@ -39,7 +39,7 @@ FINE = world(*["cc....\n......"] * 4)
 
 
 def masks_of(session: PredictorSession, start: int = 0, *, reverse: bool = False) -> list[list[list[list[bool]]]]:
-    return [prediction.masks.to_bool().tolist() for prediction in session.propagate(start, reverse=reverse)]
+    return [prediction.masks.to_bool().tolist() for prediction in session.propagate(LocalIndex(start), reverse=reverse)]
 
 
 def truth(scene: World, letters: str, frames: range) -> list[list[list[list[bool]]]]:
@@ -57,7 +57,7 @@ def test_the_recorded_object_that_fits_best_is_played(recording: Path) -> None:
     session.add_mask(0, 5, rough)
     session.add_mask(0, 6, SCENE.mask(0, "a"))
     assert masks_of(session) == truth(SCENE, "ba", range(4))
-    scores = [prediction.scores.tolist() for prediction in session.propagate(0)]
+    scores = [prediction.score.tolist() for prediction in session.propagate(0)]
     assert scores == [[1, 1], [1, 1], [1, 0], [1, 1]]
     session.close()
 
@@ -85,7 +85,7 @@ def test_a_prompt_that_overlaps_nothing_stays_empty(recording: Path) -> None:
     session.add_mask(0, 2, SCENE.mask(0, "a"))
     found = list(session.propagate(0))
     assert [prediction.masks.areas[0] for prediction in found] == [0] * 4
-    assert [prediction.scores[0] for prediction in found] == [0] * 4
+    assert [prediction.score[0] for prediction in found] == [0] * 4
     assert found[1].masks.areas[1] > 0
     session.close()
 

@@ -17,4 +17,4 @@ def test_the_prompt_is_copied_whatever_happens() -> None:
     for prediction, shown in zip(found, (0, 0, 2, 2), strict=True):
         np.testing.assert_array_equal(prediction.masks.to_bool()[0], SCENE.mask(shown, "a"))
         assert prediction.masks.boxes[1].tolist() == [1, 0, 3, 2]
-        assert prediction.scores.tolist() == [1, 1]
+        assert prediction.score.tolist() == [1, 1]

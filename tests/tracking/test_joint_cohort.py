@@ -64,7 +64,7 @@ def test_levels_go_through_the_frames_once(candidates: Path, tmp_path: Path) -> 
     predictor = BoundedPredictor()
     track(candidates, tmp_path / "run", predictor)
     assert predictor.session.objects_moved == [5, 1]
-    assert [start for call, start in predictor.session.calls if call == "finish"] == [2, 3]
+    assert [start for call, start in predictor.session.calls if call == "forget_objects"] == [2, 3]
 
 
 def test_each_level_gets_its_own_objects(candidates: Path, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_numbers_in_the_session_are_told_apart(tmp_path: Path, stores: list[Fram
     second = low.begin(session, predictor, batch, TimingAggregator(), above=first.last_number)
     assert (list(first.kinds), first.shift, first.last_number) == ([7, 8], 0, 8)
     assert (list(second.kinds), second.shift, second.last_number) == ([2, 3], 7, 10)
-    assert session._book.cohort(1) == [7, 8, 9, 10]
+    assert session._book.first_prompted_on(1) == [7, 8, 9, 10]
     move_cohort([first, second], SessionWatch(session), SCENE.frames, SETTINGS)
     assert [list(next(store.iter_frames()).ids) for store in stores] == [[7, 8], [2, 3]]
     third = high.begin(session, predictor, batch, TimingAggregator(), above=3)  # all seen: nothing to tell apart

@@ -94,14 +94,14 @@ def test_time_first_then_levels_and_nothing_is_reset(candidates: Path, tmp_path:
     assert starts == sorted(starts)
     assert len(starts) == len(set(starts))  # levels 2 and 6 on one frame: one cohort
     assert [start for call, start in calls if call == "backward"] == starts
-    assert [start for call, start in calls if call == "finish"] == starts
+    assert [start for call, start in calls if call == "forget_objects"] == starts
     assert ("reset", 0) not in calls
     assert predictor.session.most_objects == 0  # only the cohort under way is known
-    retired = [before for call, before in calls if call == "retire"]
+    retired = [before for call, before in calls if call == "release_frames_before"]
     assert retired == sorted(retired)
     assert set(retired) == set(range(1, LENGTH - REACH))
     for position, (call, before) in enumerate(calls):
-        if call == "retire":  # all that follows stays above it
+        if call == "release_frames_before":  # all that follows stays above it
             assert all(start - REACH >= before for later, start in calls[position:] if later == "forward")
 
 
@@ -109,7 +109,7 @@ def test_without_a_reach_nothing_is_retired(candidates: Path, tmp_path: Path) ->
     predictor = BoundedPredictor()
     settings = TrackingSettings(render_viz=False)
     track_masks(SCENE.frames, tmp_path / "run", candidates=candidates, predictor=predictor, settings=settings)
-    assert "retire" not in {call for call, _ in predictor.session.calls}
+    assert "release_frames_before" not in {call for call, _ in predictor.session.calls}
     assert predictor.session.encoded == list(range(LENGTH))
 
 
@@ -160,7 +160,15 @@ def test_the_window_moves_between_steps_only() -> None:
         seen.append(step)
         session.calls.append((step, 0))
     assert seen == list("abcd")
-    assert session.calls == [("a", 0), ("retire", 1), ("b", 0), ("retire", 1), ("c", 0), ("retire", 7), ("d", 0)]
+    assert session.calls == [
+        ("a", 0),
+        ("release_frames_before", 1),
+        ("b", 0),
+        ("release_frames_before", 1),
+        ("c", 0),
+        ("release_frames_before", 7),
+        ("d", 0),
+    ]
     assert list(windowed([], session, 2)) == []
 
 
@@ -174,8 +182,8 @@ def test_prompts_of_a_person_go_the_same_way() -> None:
         assert artifacts.prompt_frames == {1: 0, 2: 20, 3: 30}
         assert store.emitted_frames() == [*range(9), *range(12, 39)]
     calls = predictor.session.calls
-    assert [start for call, start in calls if call == "finish"] == [0, 20, 30]
-    assert [before for call, before in calls if call == "retire"] == [12, 22]
+    assert [start for call, start in calls if call == "forget_objects"] == [0, 20, 30]
+    assert [before for call, before in calls if call == "release_frames_before"] == [12, 22]
     assert predictor.session.most_objects == 0
     assert len(predictor.session.encoded) == len(set(predictor.session.encoded))
 
@@ -191,5 +199,5 @@ def test_a_level_alone_retires_frames_of_its_own_session_only(candidates: Path, 
         )  # fmt: skip
     own = predictor.sessions[1]
     assert own.encoded == list(range(LENGTH))
-    assert "retire" in {call for call, _ in own.calls}
-    assert "retire" not in {call for call, _ in shared.calls}
+    assert "release_frames_before" in {call for call, _ in own.calls}
+    assert "release_frames_before" not in {call for call, _ in shared.calls}

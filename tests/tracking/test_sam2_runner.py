@@ -204,9 +204,9 @@ class Spy(StaticPredictor):
         session = super().open(frames)
         add_mask, add_box = session.add_mask, session.add_box
 
-        def mask(frame: int, obj_id: int, array: np.ndarray) -> None:
-            self.prompts.append(("mask", int(array.sum())))
-            add_mask(frame, obj_id, array)
+        def mask(frame: int, obj_id: int, packed: PackedMasks) -> None:
+            self.prompts.append(("mask", int(packed.areas[0])))
+            add_mask(frame, obj_id, packed)
 
         def box(frame: int, obj_id: int, xyxy: np.ndarray) -> None:
             self.prompts.append(("box", int((xyxy[2] - xyxy[0]) * (xyxy[3] - xyxy[1]))))

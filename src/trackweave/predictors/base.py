@@ -1,13 +1,15 @@
-"""What a video predictor is: the one Protocol behind which every backend stands.
+"""What a video predictor is: the one Protocol behind which every backend stands, and what sessions share.
 
 A `VideoPredictor` is the recipe (model, weights, options); a `PredictorSession` is one run of it over one video and
 owns everything that is computed per frame (image features, optical flow). The session outlives prompt batches and
-levels, so nothing is computed twice: `finish` and `reset` forget objects, never frames; `retire` lets frames go.
+levels, so nothing is computed twice: `forget_objects` and `reset` forget objects, never frames;
+`release_frames_before` lets frames go.
 
-Objects first prompted on the same frame, by whatever level, form a *cohort*; `propagate(start)` moves that cohort and
-no other. Neither cohorts nor the objects of one influence each other: an object moves as it would alone.
+Objects that are first prompted on the same frame, by whatever level, form a *prompt batch*; `propagate(start)` moves
+that batch and no other. Neither batches nor the objects of one influence each other: an object moves as it would alone.
 
-`PromptBook`: which object was prompted where, checked; shared by every session.
+Frames are addressed by their position among the frames that the session was opened on (`LocalIndex`), objects by
+numbers that the caller chooses and that mean something inside this session only.
 """
 
 from __future__ import annotations
@@ -21,33 +23,41 @@ from numpy.typing import NDArray
 
 from trackweave.errors import PredictorError
 from trackweave.frames.source import FrameSource
+from trackweave.ids import LocalIndex
 from trackweave.masks.packed import PackedMasks
+from trackweave.structures.columns import Columns
 from trackweave.structures.run_log import RunWarning
 
+MaskPrompt = PackedMasks | NDArray[np.bool_]
+"""One mask of the frame's size: packed, or a `(H, W)` bool array."""
 
-@dataclass(frozen=True, slots=True)
-class FramePrediction:
-    """What a session says of its cohort on one frame.
+
+@dataclass(frozen=True, eq=False)
+class FramePrediction(Columns):
+    """What a session says of a prompt batch on one frame.
 
     Attributes:
-        frame: local position in the session's frames.
-        object_ids: `(M,)` int64, the cohort's ids in the order in which they were prompted.
+        frame: position in the session's frames.
+        object_ids: `(M,)` int64, the batch's object ids in the order in which they were prompted. They are the
+            session's, not tracks': several levels that each count from 1 share a session.
         masks: M masks of the frame's own size; an object that is not visible has an empty mask.
-        scores: `(M,)` float32, objectness in [0, 1]: how sure the predictor is that the object is there.
+        score: `(M,)` float32, objectness in [0, 1]: how sure the predictor is that the object is there.
     """
 
-    frame: int
+    SHARED = ("frame",)
+
+    frame: LocalIndex
     object_ids: NDArray[np.int64]
     masks: PackedMasks
-    scores: NDArray[np.float32]
+    score: NDArray[np.float32]
 
 
 @runtime_checkable
 class PredictorSession(Protocol):
-    """One run over one video. Positions are local positions of the frames it was opened on."""
+    """One run over one video."""
 
-    def add_mask(self, frame: int, obj_id: int, mask: NDArray[np.bool_]) -> None:
-        """Prompts an object with a `(H, W)` bool mask of the frame's size.
+    def add_mask(self, frame: LocalIndex, obj_id: int, mask: MaskPrompt) -> None:
+        """Prompts an object with a mask of the frame's size.
 
         A second prompt of the same object on another frame re-anchors it there: propagation passes through it.
 
@@ -56,7 +66,7 @@ class PredictorSession(Protocol):
                 on that frame.
         """
 
-    def add_box(self, frame: int, obj_id: int, box: NDArray[np.float32]) -> None:
+    def add_box(self, frame: LocalIndex, obj_id: int, box: NDArray[np.float32]) -> None:
         """Prompts an object with a box `(4,)` float32 xyxy in frame pixels, right and bottom edges exclusive.
 
         Raises:
@@ -65,9 +75,9 @@ class PredictorSession(Protocol):
         """
 
     def propagate(
-        self, start: int, *, reverse: bool = False, max_frames: int | None = None
+        self, start: LocalIndex, *, reverse: bool = False, max_frames: int | None = None
     ) -> Iterator[FramePrediction]:
-        """Moves the cohort first prompted on `start` through the video, one frame at a time.
+        """Moves the objects first prompted on `start` through the video, one frame at a time.
 
         Yields `start` itself first, then up to `max_frames` further frames (None = to the end of the video),
         forward or, with `reverse`, backward. So `max_frames=P` yields at most P+1 predictions.
@@ -76,20 +86,20 @@ class PredictorSession(Protocol):
             PredictorError: no object was first prompted on `start`.
         """
 
-    def finish(self, start: int) -> None:
-        """Promises that the cohort first prompted on `start` will not be moved again: its objects and their prompts
-        are forgotten, so that memory does not grow with the number of cohorts. Afterwards another cohort may be
-        prompted on that frame, and ids may be used again. Without such a cohort nothing happens."""
+    def forget_objects(self, start: LocalIndex) -> None:
+        """Promises that the objects first prompted on `start` will not be moved again: they and their prompts are
+        forgotten, so that memory does not grow with the number of prompt batches. Afterwards others may be prompted on
+        that frame, and ids may be used again. Without such objects nothing happens."""
 
-    def retire(self, before: int) -> None:
-        """Promises that no frame below position `before` will be visited again, by any cohort to come: what was
-        computed for those frames may be dropped. Breaking the promise costs time, never correctness."""
+    def release_frames_before(self, frame: LocalIndex) -> None:
+        """Promises that no frame below `frame` will be visited again, by any batch to come: what was computed for
+        those frames may be dropped. Breaking the promise costs time, never correctness."""
 
     def reset(self) -> None:
         """Forgets every object and prompt; keeps what was computed per frame."""
 
     @property
-    def remarks(self) -> Sequence[RunWarning]:
+    def warnings(self) -> Sequence[RunWarning]:
         """What was done differently from what was asked so far (stage `predictor`), for the manifest."""
 
     @property
@@ -126,7 +136,12 @@ class Prompt:
 
 
 class PromptBook:
-    """Prompts of one session. Objects whose first-added prompt lies on the same frame form a cohort."""
+    """Prompts of one session, checked. Objects whose first-added prompt lies on the same frame form a prompt batch.
+
+    Args:
+        length: number of frames.
+        size: `(H, W)` of the frames.
+    """
 
     def __init__(self, length: int, size: tuple[int, int]) -> None:
         self._length = length
@@ -134,12 +149,14 @@ class PromptBook:
         self._prompts: dict[int, dict[int, Prompt]] = {}
         self._start: dict[int, int] = {}
 
-    def add_mask(self, frame: int, obj_id: int, mask: NDArray[np.bool_]) -> None:
-        """See `PredictorSession.add_mask`."""
-        array = np.asarray(mask)
-        if array.shape != self._size:
-            raise PredictorError(f"object {obj_id}: a mask of {array.shape} for frames of {self._size}")
-        packed = PackedMasks.from_bool(array)
+    def add_mask(self, frame: int, obj_id: int, mask: MaskPrompt) -> None:
+        """See `PredictorSession.add_mask`. This is the border: behind it masks are packed."""
+        shape = mask.size if isinstance(mask, PackedMasks) else np.shape(mask)
+        if shape != self._size:
+            raise PredictorError(f"object {obj_id}: a mask of {shape} for frames of {self._size}")
+        packed = mask if isinstance(mask, PackedMasks) else PackedMasks.from_bool(np.asarray(mask))
+        if len(packed) != 1:
+            raise PredictorError(f"object {obj_id}: a prompt is one mask, not {len(packed)}")
         if not packed.areas[0]:
             raise PredictorError(f"object {obj_id}: its mask prompt on frame {frame} is empty")
         self._add(frame, obj_id, Prompt(packed, None))
@@ -170,16 +187,16 @@ class PromptBook:
         prompts[frame] = prompt
         self._start.setdefault(obj_id, frame)
 
-    def cohort(self, start: int) -> list[int]:
-        """Objects first prompted on `start`, in the order in which they were prompted.
+    def first_prompted_on(self, start: int) -> list[int]:
+        """Objects of the prompt batch of `start`, in the order in which they were prompted.
 
         Raises:
             PredictorError: there is none.
         """
-        found = [obj_id for obj_id, frame in self._start.items() if frame == start]
-        if not found:
+        objects = [obj_id for obj_id, frame in self._start.items() if frame == start]
+        if not objects:
             raise PredictorError(f"no object was first prompted on frame {start}")
-        return found
+        return objects
 
     def prompts(self, obj_id: int) -> dict[int, Prompt]:
         """All prompts of one object by frame."""
@@ -197,26 +214,34 @@ class PromptBook:
 
 
 class PromptedSession:
-    """The part of a `PredictorSession` that only keeps prompts; a backend adds `propagate`."""
+    """The part of a `PredictorSession` that keeps prompts; a backend adds `propagate`, and the rest as it needs it.
+
+    Args:
+        length: number of frames.
+        size: `(H, W)` of the frames.
+    """
 
     def __init__(self, length: int, size: tuple[int, int]) -> None:
         self._length, self._size = length, size
         self._book = PromptBook(length, size)
+        self._closed = False
 
-    def add_mask(self, frame: int, obj_id: int, mask: NDArray[np.bool_]) -> None:
+    def add_mask(self, frame: int, obj_id: int, mask: MaskPrompt) -> None:
         """See `PredictorSession.add_mask`."""
+        self._check_open()
         self._book.add_mask(frame, obj_id, mask)
 
     def add_box(self, frame: int, obj_id: int, box: NDArray[np.float32]) -> None:
         """See `PredictorSession.add_box`."""
+        self._check_open()
         self._book.add_box(frame, obj_id, box)
 
-    def finish(self, start: int) -> None:
-        """See `PredictorSession.finish`."""
+    def forget_objects(self, start: int) -> None:
+        """See `PredictorSession.forget_objects`; what was computed per frame stays."""
         self._book.forget(start)
 
-    def retire(self, before: int) -> None:
-        """See `PredictorSession.retire`; nothing is kept per frame."""
+    def release_frames_before(self, frame: int) -> None:
+        """See `PredictorSession.release_frames_before`; here nothing is kept per frame, or it is bounded anyway."""
         return
 
     def reset(self) -> None:
@@ -224,8 +249,8 @@ class PromptedSession:
         self._book.clear()
 
     @property
-    def remarks(self) -> Sequence[RunWarning]:
-        """See `PredictorSession.remarks`."""
+    def warnings(self) -> Sequence[RunWarning]:
+        """See `PredictorSession.warnings`."""
         return ()
 
     @property
@@ -234,14 +259,19 @@ class PromptedSession:
         return {}
 
     def close(self) -> None:
-        """See `PredictorSession.close`; there is nothing to release here."""
-        return
+        """See `PredictorSession.close`."""
+        self._closed = True
+        self._book.clear()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise PredictorError("the session is closed: open another one")
 
 
-def walk(start: int, length: int, reverse: bool, max_frames: int | None) -> range:
+def frame_range(start: int, length: int, reverse: bool, max_frames: int | None) -> range:
     """Positions that `PredictorSession.propagate` visits: `start` first.
 
-    >>> list(walk(2, 6, False, 2)), list(walk(2, 6, True, None))
+    >>> list(frame_range(2, 6, False, 2)), list(frame_range(2, 6, True, None))
     ([2, 3, 4], [2, 1, 0])
     """
     reach = length if max_frames is None else max_frames

@@ -16,9 +16,10 @@ import numpy as np
 from trackweave.boxes import box_iou
 from trackweave.errors import PredictorError, PredictorUnavailable
 from trackweave.frames.source import FrameSource
+from trackweave.ids import LocalIndex
 from trackweave.masks.ops import mask_iou, rescale_masks
 from trackweave.masks.packed import PackedMasks
-from trackweave.predictors.base import FramePrediction, Prompt, PromptedSession, walk
+from trackweave.predictors.base import FramePrediction, Prompt, PromptedSession, frame_range
 from trackweave.storage.recording import Recording, open_recording
 
 
@@ -76,14 +77,15 @@ class ReplaySession(PromptedSession):
         self, start: int, *, reverse: bool = False, max_frames: int | None = None
     ) -> Iterator[FramePrediction]:
         """See `PredictorSession.propagate`. A prompt that no recorded object overlaps stays empty everywhere."""
-        cohort = self._book.cohort(start)
-        chosen: list[tuple[Recording, int] | None] = [None] * len(cohort)
-        for frame in walk(start, self._length, reverse, max_frames):
-            for row, obj_id in enumerate(cohort):
+        objects = self._book.first_prompted_on(start)
+        chosen: list[tuple[Recording, int] | None] = [None] * len(objects)
+        for frame in frame_range(start, self._length, reverse, max_frames):
+            for row, obj_id in enumerate(objects):
                 if (prompt := self._book.prompts(obj_id).get(frame)) is not None:
                     chosen[row] = self._match(frame, prompt)
             masks = self._recorded(frame, chosen)
-            yield FramePrediction(frame, np.array(cohort, np.int64), masks, (masks.areas > 0).astype(np.float32))
+            score = (masks.areas > 0).astype(np.float32)
+            yield FramePrediction(LocalIndex(frame), np.array(objects, np.int64), masks, score)
 
     def _recorded(self, frame: int, chosen: Sequence[tuple[Recording, int] | None]) -> PackedMasks:
         """Masks of the chosen objects; each recording is read once."""
@@ -120,5 +122,6 @@ class ReplaySession(PromptedSession):
 
     def close(self) -> None:
         """Closes the recordings."""
+        super().close()
         for recording in self._recordings:
             recording.close()

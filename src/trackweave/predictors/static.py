@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from trackweave.frames.source import FrameSource
+from trackweave.ids import LocalIndex
 from trackweave.masks.packed import PackedMasks
-from trackweave.predictors.base import FramePrediction, PromptedSession, walk
+from trackweave.predictors.base import FramePrediction, PromptedSession, frame_range
 
 
 class StaticPredictor:
@@ -28,11 +29,10 @@ class StaticSession(PromptedSession):
         self, start: int, *, reverse: bool = False, max_frames: int | None = None
     ) -> Iterator[FramePrediction]:
         """See `PredictorSession.propagate`."""
-        cohort = self._book.cohort(start)
-        prompts = [self._book.prompts(obj_id) for obj_id in cohort]
+        objects = self._book.first_prompted_on(start)
+        ids, score = np.array(objects, np.int64), np.ones(len(objects), np.float32)
+        prompts = [self._book.prompts(obj_id) for obj_id in objects]
         current = [own[start].mask for own in prompts]
-        for frame in walk(start, self._length, reverse, max_frames):
+        for frame in frame_range(start, self._length, reverse, max_frames):
             current = [own[frame].mask if frame in own else mask for own, mask in zip(prompts, current, strict=True)]
-            yield FramePrediction(
-                frame, np.array(cohort, np.int64), PackedMasks.concat(current), np.ones(len(cohort), np.float32)
-            )
+            yield FramePrediction(LocalIndex(frame), ids, PackedMasks.concat(current), score)

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from trackweave.boxes import box_iou, scale_boxes
 from trackweave.errors import ArtifactError
 from trackweave.frames.source import FrameSource
-from trackweave.ids import FrameIndex, IdAllocator, TrackId
+from trackweave.ids import FrameIndex, IdAllocator, LocalIndex, TrackId
 from trackweave.masks.ops import mask_iou, rescale_masks, scaled_size
 from trackweave.masks.packed import PackedMasks
 from trackweave.predictors.base import PredictorSession, VideoPredictor
@@ -75,12 +75,12 @@ class PromptBatch:
             self.candidates[index], self.boxes[index], self.stored[index], self.by_box[index], self.frame_size
         )
 
-    def mask(self, row: int) -> NDArray[np.bool_]:
-        """One candidate's mask in the predictor's space, `(H, W)` bool."""
+    def mask(self, row: int) -> PackedMasks:
+        """One candidate's mask in the predictor's space."""
         mask = rescale_masks(self.candidates.masks[row], *self.frame_size, method="area")
         if not mask.areas[0]:  # thinner than half a pixel after scaling down
             mask = rescale_masks(self.candidates.masks[row], *self.frame_size, method="nearest")
-        return np.asarray(mask.to_bool()[0])
+        return mask
 
 
 def _prepare_prompt_candidates(
@@ -167,10 +167,10 @@ def _add_prompts_to_predictor(
     kinds: dict[TrackId, str] = {}
     for row, track_id in enumerate(ids):
         if prompt_mode == "box" or candidates.by_box[row]:
-            state.add_box(frame, track_id, candidates.boxes[row])
+            state.add_box(LocalIndex(frame), track_id, candidates.boxes[row])
             kinds[track_id] = "box"
         else:
-            state.add_mask(frame, track_id, candidates.mask(row))
+            state.add_mask(LocalIndex(frame), track_id, candidates.mask(row))
             kinds[track_id] = "mask"
     return kinds
 
@@ -190,7 +190,7 @@ def _propagate_frame_predictions(
     """
     clock = timer or TimingAggregator()
     for reverse in (False, True):
-        predictions = state.propagate(start, reverse=reverse, max_frames=max_propagate)
+        predictions = state.propagate(LocalIndex(start), reverse=reverse, max_frames=max_propagate)
         while True:
             with clock.track("track.predictor"):
                 prediction = next(predictions, None)
@@ -209,7 +209,7 @@ def _propagate_frame_predictions(
                     masks,
                     prediction.masks.boxes.astype(np.float32),
                     masks.areas,
-                    prediction.scores,
+                    prediction.score,
                 )
             yield record
 
@@ -318,7 +318,7 @@ class SessionWatch:
 
     def remarks(self) -> list[RunWarning]:
         """All remarks, if they are others than at the last call; else none."""
-        before, self._remarks = self._remarks, list(self.session.remarks)
+        before, self._remarks = self._remarks, list(self.session.warnings)
         return list(self._remarks) if self._remarks != before else []
 
 
@@ -360,7 +360,7 @@ def windowed(steps: Iterable[tuple[int, Step]], session: PredictorSession, max_p
         yield current[1]
         following = next(coming, None)
         if following is not None and max_propagate is not None and following[0] > max_propagate:
-            session.retire(following[0] - max_propagate)
+            session.release_frames_before(LocalIndex(following[0] - max_propagate))
         current = following
 
 
@@ -539,7 +539,7 @@ class LevelTracker:
         with clock.track("track.prompt"):
             for local, masks in sorted(prompts.items()):
                 for track_id, mask in masks.items():
-                    session.add_mask(local, track_id, mask)
+                    session.add_mask(LocalIndex(local), track_id, PackedMasks.from_bool(mask))
         kinds = dict.fromkeys(prompts[start], "mask")
         return CohortPart(self, start, clock, DedupStats(candidates=len(kinds)), kinds)
 
@@ -666,7 +666,7 @@ def move_cohort(
             for part in prompted:
                 with part.clock.track("track.store"):
                     part.level.store(part.own(record))
-        watch.session.finish(start)
+        watch.session.forget_objects(LocalIndex(start))
     counts = [len(part.kinds) for part in parts]
     for stage, seconds in shared.items():
         for part in prompted:

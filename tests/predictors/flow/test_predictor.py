@@ -32,7 +32,7 @@ def prompt(session: FlowSession, scene: Scene, frame: int) -> None:
 
 def same(one: list[FramePrediction], other: list[FramePrediction]) -> bool:
     return len(one) == len(other) and all(
-        a.frame == b.frame and a.masks == b.masks and np.array_equal(a.scores, b.scores)
+        a.frame == b.frame and a.masks == b.masks and np.array_equal(a.score, b.score)
         for a, b in zip(one, other, strict=True)
     )
 
@@ -110,10 +110,10 @@ def test_predictions_have_the_promised_form(scene: Scene) -> None:
     prompt(session, scene, 0)
     for p in session.propagate(0):
         assert p.object_ids.dtype == np.int64
-        assert p.scores.dtype == np.float32
-        assert ((p.scores >= 0) & (p.scores <= 1)).all()
+        assert p.score.dtype == np.float32
+        assert ((p.score >= 0) & (p.score <= 1)).all()
         assert p.masks.size == (HEIGHT, WIDTH)
-        assert np.array_equal(p.scores > 0, p.masks.areas > 0)
+        assert np.array_equal(p.score > 0, p.masks.areas > 0)
 
 
 def test_bad_prompts_are_refused(scene: Scene) -> None:

@@ -64,9 +64,9 @@ def test_a_hidden_object_is_empty_and_comes_back() -> None:
     session = prompted(scene)
     predictions = list(session.propagate(0))
     assert hidden
-    assert all(predictions[k].masks.areas[0] == 0 and predictions[k].scores[0] == 0 for k in hidden[1:])
+    assert all(predictions[k].masks.areas[0] == 0 and predictions[k].score[0] == 0 for k in hidden[1:])
     assert overlap(predictions[21].masks.to_bool()[0], scene.truth[0, 21]) > 0.75
-    assert predictions[21].scores[0] > 0.5
+    assert predictions[21].score[0] > 0.5
 
 
 def test_an_object_that_leaves_stays_away() -> None:
@@ -193,7 +193,7 @@ def test_what_the_camera_has_left_behind_is_not_mistaken_for_its_double() -> Non
     gone = [k for k in range(12) if not scene.truth[0, k].any()]
     assert len(gone) > 4
     assert scene.truth[1, gone].any(axis=(1, 2)).all()
-    assert all(predictions[k].masks.areas[0] == 0 and predictions[k].scores[0] == 0 for k in gone[1:])
+    assert all(predictions[k].masks.areas[0] == 0 and predictions[k].score[0] == 0 for k in gone[1:])
 
 
 def test_a_find_in_an_unexpected_place_needs_a_high_objectness() -> None:
@@ -218,7 +218,7 @@ def test_a_doubtful_outline_is_followed_but_not_reported() -> None:
         session.add_mask(0, 1, scene.truth[0, 0])
     everything, sure = list(shown.propagate(0)), list(silent.propagate(0))
     for one, other in zip(everything, sure, strict=True):
-        hidden = one.scores[0] < 0.9
+        hidden = one.score[0] < 0.9
         assert other.masks.areas[0] == (0 if hidden else one.masks.areas[0])
-        assert other.scores[0] == (0 if hidden else one.scores[0])
+        assert other.score[0] == (0 if hidden else one.score[0])
     assert 0 < sum(prediction.masks.areas[0] > 0 for prediction in sure) < 22

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tests.predictors.sam import tiny
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
+from trackweave.ids import LocalIndex
 from trackweave.predictors.base import FramePrediction, PredictorSession
 from trackweave.predictors.sam.predictor import SamPredictor
 from trackweave.predictors.sam.settings import SamSettings
@@ -63,14 +64,16 @@ def box(k: int) -> NDArray[np.float32]:
 
 def both_ways(session: PredictorSession, start: int, reach: int | None = None) -> list[FramePrediction]:
     """Forward, then backward."""
-    return [p for reverse in (False, True) for p in session.propagate(start, reverse=reverse, max_frames=reach)]
+    return [
+        p for reverse in (False, True) for p in session.propagate(LocalIndex(start), reverse=reverse, max_frames=reach)
+    ]
 
 
 def add(session: PredictorSession, start: int, k: int, how: str) -> None:
     if how == "box":
-        session.add_box(start, k, box(k))
+        session.add_box(LocalIndex(start), k, box(k))
     else:
-        session.add_mask(start, k, mask(k))
+        session.add_mask(LocalIndex(start), k, mask(k))
 
 
 def run(

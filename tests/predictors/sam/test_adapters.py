@@ -8,6 +8,7 @@ import torch
 
 from tests.predictors.conformance import assert_same
 from tests.predictors.sam.adapters import LENGTH, Logits, both_ways, box, mask, predictor, run, video
+from trackweave.ids import LocalIndex
 from trackweave.predictors.base import PredictorSession, VideoPredictor
 from trackweave.predictors.sam.session import SamSession
 
@@ -69,8 +70,8 @@ def test_a_second_prompt_re_anchors_as_upstream_does(name: str, logits: Logits) 
     found = []
     for store in (False, True):
         session = predictor(name, feature_store=store).open(video(LENGTH))
-        session.add_mask(2, 1, mask(1))
-        session.add_mask(6, 1, mask(3))
+        session.add_mask(LocalIndex(2), 1, mask(1))
+        session.add_mask(LocalIndex(6), 1, mask(3))
         found.append(both_ways(session, 2))
         session.close()
     assert_same(found[1], found[0])
@@ -81,12 +82,12 @@ def test_a_second_prompt_re_anchors_as_upstream_does(name: str, logits: Logits) 
 def test_an_object_added_in_the_middle_changes_nothing_for_the_others(name: str) -> None:
     one = predictor(name)
     session = one.open(video(LENGTH))
-    session.add_mask(2, 1, mask(1))
-    steps = session.propagate(2)
+    session.add_mask(LocalIndex(2), 1, mask(1))
+    steps = session.propagate(LocalIndex(2))
     found = [next(steps), next(steps)]
-    session.add_box(5, 2, box(2))
+    session.add_box(LocalIndex(5), 2, box(2))
     later = both_ways(session, 5)
-    found += [*steps, *session.propagate(2, reverse=True)]
+    found += [*steps, *session.propagate(LocalIndex(2), reverse=True)]
     assert_same(found, run(name, 2, {1: "mask"}))
     assert_same(later, run(name, 5, {2: "box"}))
     assert session.counters["encoder_passes"] == LENGTH
@@ -99,7 +100,7 @@ def test_cohorts_share_features_and_the_stock_predictor_does_not(name: str) -> N
     for store in (True, False):
         session = predictor(name, feature_store=store).open(video(LENGTH))
         for start in starts:
-            session.add_mask(start, start, mask(start % 5))
+            session.add_mask(LocalIndex(start), start, mask(start % 5))
             both_ways(session, start, reach)
         passes[store] = session.counters["encoder_passes"]
         session.close()
@@ -150,5 +151,5 @@ def test_padding_changes_no_mask(name: str) -> None:
     objects = {0: "mask", 1: "box", 2: "mask"}
     plain, padded = run(name, 1, objects, length=5), run(name, 1, objects, length=5, pad_batches="on")
     for one, other in zip(plain, padded, strict=True):
-        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+        np.testing.assert_allclose(one.score, other.score, atol=1e-4)
         assert np.abs(one.masks.areas - other.masks.areas).max() <= 4  # bfloat16 memories, see above

@@ -48,7 +48,7 @@ def test_oldest_first_sink_from_tier_to_tier_and_into_oblivion() -> None:
 
 @settings(deadline=None)
 @given(
-    actions=st.lists(st.tuples(st.sampled_from(["put", "get", "retire"]), st.integers(0, 7)), max_size=40),
+    actions=st.lists(st.tuples(st.sampled_from(["put", "get", "release"]), st.integers(0, 7)), max_size=40),
     limits=st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 2)),
 )
 def test_what_is_there_is_right_and_bounded(actions: list[tuple[str, int]], limits: tuple[int, int, int]) -> None:
@@ -63,8 +63,8 @@ def test_what_is_there_is_right_and_bounded(actions: list[tuple[str, int]], limi
             if frame in order:
                 order.remove(frame)
                 order.append(frame)
-        elif action == "retire":
-            kept.retire(frame)
+        elif action == "release":
+            kept.release_before(frame)
             order = [known for known in order if known >= frame]
         order = order[max(0, len(order) - sum(limits)) :] if sum(limits) else []
         assert kept.frames == sorted(order)

@@ -9,6 +9,7 @@ import torch
 from tests.predictors.sam.adapters import both_ways, mask, video
 from tests.predictors.sam.tiny import tiny_sam2_hf
 from trackweave.errors import PredictorOutOfMemory, PredictorUnavailable
+from trackweave.ids import LocalIndex
 from trackweave.predictors.sam.backends import Sam2HfPredictor
 from trackweave.predictors.sam.loading import (
     autocast_dtype,
@@ -75,23 +76,23 @@ def test_compiled_code_is_used_again_while_memories_grow() -> None:
     compile_parts(model, backend="eager")
     session = Sam2HfPredictor(SamSettings(batch=4, pad_batches="on"), model=model).open(video(7))
     for k in range(3):
-        session.add_mask(0, k, mask(k))
-    found = list(session.propagate(0))
+        session.add_mask(LocalIndex(0), k, mask(k))
+    found = list(session.propagate(LocalIndex(0)))
     graphs = counters["stats"]["unique_graphs"]
-    session.add_mask(6, 9, mask(3))
-    session.add_mask(6, 8, mask(2))
-    session.add_mask(6, 7, mask(1))
-    list(session.propagate(6, reverse=True))
+    session.add_mask(LocalIndex(6), 9, mask(3))
+    session.add_mask(LocalIndex(6), 8, mask(2))
+    session.add_mask(LocalIndex(6), 7, mask(1))
+    list(session.propagate(LocalIndex(6), reverse=True))
     assert counters["stats"]["unique_graphs"] == graphs
     torch._dynamo.reset()
     plain = Sam2HfPredictor(SamSettings(), model=tiny_sam2_hf()).open(video(7))
     for k in range(3):
-        plain.add_mask(0, k, mask(k))
-    for one, other in zip(found, plain.propagate(0), strict=True):
-        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+        plain.add_mask(LocalIndex(0), k, mask(k))
+    for one, other in zip(found, plain.propagate(LocalIndex(0)), strict=True):
+        np.testing.assert_allclose(one.score, other.score, atol=1e-4)
 
 
 def test_bfloat16_arithmetic_runs() -> None:
     session = Sam2HfPredictor(SamSettings(autocast="bfloat16"), model=tiny_sam2_hf()).open(video(4))
-    session.add_mask(1, 1, mask(1))
+    session.add_mask(LocalIndex(1), 1, mask(1))
     assert [p.frame for p in both_ways(session, 1)] == [1, 2, 3, 1, 0]

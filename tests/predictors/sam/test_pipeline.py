@@ -22,7 +22,7 @@ from trackweave.frames.arrays import ArrayFrames
 from trackweave.frames.source import FrameSource
 from trackweave.ids import Level
 from trackweave.pipelines.masks import RunResult, track_masks
-from trackweave.predictors.base import VideoPredictor, walk
+from trackweave.predictors.base import VideoPredictor, frame_range
 from trackweave.predictors.sam.feature_store import size_of
 from trackweave.predictors.sam.predictor import SamPredictor
 from trackweave.predictors.sam.session import SamSession
@@ -60,7 +60,7 @@ def settings(reach: int | None) -> TrackingSettings:
 
 def stock_passes(length: int, starts: Mapping[int, Sequence[int]], reach: int) -> int:
     """What a predictor that is reset for every level and candidate frame needs: every frame that it comes to."""
-    ways = [len(walk(start, length, way, reach)) - 1 for own in starts.values() for start in own for way in WAYS]
+    ways = [len(frame_range(start, length, way, reach)) - 1 for own in starts.values() for start in own for way in WAYS]
     return sum(ways) + sum(map(len, starts.values()))
 
 

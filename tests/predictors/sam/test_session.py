@@ -16,6 +16,7 @@ from tests.predictors.sam.fake import FakeModel
 from trackweave.errors import PredictorError, PredictorOutOfMemory
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
+from trackweave.ids import LocalIndex
 from trackweave.predictors.base import FramePrediction, PredictorSession
 from trackweave.predictors.sam import session as session_module
 from trackweave.predictors.sam.model import ObjectMemory
@@ -47,7 +48,7 @@ def session(model: FakeModel | None = None, length: int = 30, **how: Any) -> Sam
 
 
 def both_ways(one: PredictorSession, start: int, reach: int | None = None) -> list[FramePrediction]:
-    return [p for reverse in (False, True) for p in one.propagate(start, reverse=reverse, max_frames=reach)]
+    return [p for reverse in (False, True) for p in one.propagate(LocalIndex(start), reverse=reverse, max_frames=reach)]
 
 
 def alone(k: int, start: int, reach: int | None = None, **how: Any) -> list[FramePrediction]:
@@ -59,9 +60,9 @@ def alone(k: int, start: int, reach: int | None = None, **how: Any) -> list[Fram
 
 def prompt(one: PredictorSession, start: int, k: int) -> None:
     if k % 3 == 2:
-        one.add_box(start, k, box(k))
+        one.add_box(LocalIndex(start), k, box(k))
     else:
-        one.add_mask(start, k, mask(k))
+        one.add_mask(LocalIndex(start), k, mask(k))
 
 
 def rows(predictions: Sequence[FramePrediction], k: int) -> list[FramePrediction]:
@@ -69,7 +70,7 @@ def rows(predictions: Sequence[FramePrediction], k: int) -> list[FramePrediction
     found = []
     for p in predictions:
         row = p.object_ids.tolist().index(k)
-        found.append(FramePrediction(p.frame, p.object_ids[[row]], p.masks[[row]], p.scores[[row]]))
+        found.append(FramePrediction(p.frame, p.object_ids[[row]], p.masks[[row]], p.score[[row]]))
     return found
 
 
@@ -77,7 +78,7 @@ def assert_alike(found: list[FramePrediction], expected: list[FramePrediction]) 
     """Equal but for rounding in another order of additions."""
     assert [p.frame for p in found] == [p.frame for p in expected]
     for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+        np.testing.assert_allclose(one.score, other.score, atol=1e-5)
         assert one.masks == other.masks
 
 
@@ -111,7 +112,7 @@ def test_the_backward_pass_remembers_the_first_frames_of_the_forward_one() -> No
     fresh = session()
     fresh.add_mask(9, 1, mask(1))
     from_prompts = list(fresh.propagate(9, reverse=True))
-    changed = [bool(a.scores != b.scores) for a, b in zip(after_forward, from_prompts, strict=True)]
+    changed = [bool(a.score != b.score) for a, b in zip(after_forward, from_prompts, strict=True)]
     assert changed[0] is False  # the prompt itself
     assert all(changed[1:4])
     # Done: what was kept for it is gone, so the next one starts from the prompts.
@@ -144,7 +145,7 @@ def test_a_finished_cohort_leaves_nothing() -> None:
     one = session()
     one.add_mask(9, 1, mask(1))
     list(one.propagate(9))
-    one.finish(9)
+    one.forget_objects(9)
     assert not one._forward_done
     one.add_mask(9, 1, mask(4))
     other = session()
@@ -167,11 +168,11 @@ def test_a_window_of_frames_is_enough_when_the_past_is_retired() -> None:
     frame_bytes = 3 * 4
     one = session(model, length=40, device_bytes=17 * frame_bytes, host_bytes=0)
     for start in range(0, 40, 2):
-        one.retire(start - 8)
+        one.release_frames_before(start - 8)
         one.add_mask(start, start, mask(start))
         both_ways(one, start, 8)
     assert one.counters["encoder_passes"] == 40
-    assert not one.remarks
+    assert not one.warnings
 
 
 def test_a_store_that_is_too_small_is_told_once() -> None:
@@ -183,7 +184,7 @@ def test_a_store_that_is_too_small_is_told_once() -> None:
     one.add_mask(0, 2, mask(2))
     list(one.propagate(0))
     assert one.counters["encoder_passes"] > 20
-    assert [remark.code for remark in one.remarks] == ["features-forgotten"]
+    assert [warning.code for warning in one.warnings] == ["features-forgotten"]
 
 
 def test_shortage_of_memory_halves_batches_and_is_told() -> None:
@@ -193,8 +194,8 @@ def test_shortage_of_memory_halves_batches_and_is_told() -> None:
         one.add_mask(4, k, mask(k))
     list(one.propagate(4))
     assert set(model.batches) == {2}
-    (remark,) = one.remarks
-    assert (remark.stage, remark.code, remark.details) == ("predictor", "batch-halved", {"batch": 2})
+    (warning,) = one.warnings
+    assert (warning.stage, warning.code, warning.details) == ("predictor", "batch-halved", {"batch": 2})
 
 
 def test_shortage_in_the_middle_of_a_pass() -> None:
@@ -317,7 +318,7 @@ def test_a_mask_thinner_than_a_pixel_of_the_model_is_not_lost() -> None:
     thin[3, 7] = True
     one.add_mask(4, 1, thin)
     list(one.propagate(4, max_frames=1))
-    assert [remark.code for remark in one.remarks] == ["prompt-thickened"]
+    assert [warning.code for warning in one.warnings] == ["prompt-thickened"]
 
 
 def test_prompts_added_after_the_forward_pass_are_seen_by_the_backward_one() -> None:

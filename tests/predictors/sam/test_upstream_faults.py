@@ -9,6 +9,7 @@ import torch
 from tests.predictors.conformance import assert_same
 from tests.predictors.sam.adapters import SIZE, Logits, add, both_ways, box, mask, predictor, run, video
 from trackweave.errors import PredictorError
+from trackweave.ids import LocalIndex
 from trackweave.predictors.sam.session import SamSession
 from trackweave.predictors.sam.settings import SamSettings
 
@@ -18,12 +19,12 @@ LENGTH = 7
 def test_masks_are_two_dimensional(name: str) -> None:
     """A predictor's `(1, H, W)` has broken pipelines at their default scale."""
     session = predictor(name).open(video(2))
-    session.add_mask(0, 1, mask(1))
-    for found in session.propagate(0):
+    session.add_mask(LocalIndex(0), 1, mask(1))
+    for found in session.propagate(LocalIndex(0)):
         assert found.masks.size == SIZE
         assert found.masks.to_bool().shape == (1, *SIZE)
     with pytest.raises(PredictorError, match=r"a mask of \(1, 48, 80\) for frames of \(48, 80\)"):
-        session.add_mask(0, 2, mask(2)[None])
+        session.add_mask(LocalIndex(0), 2, mask(2)[None])
 
 
 def test_prompts_of_a_frame_do_not_overwrite_each_other(name: str) -> None:
@@ -31,14 +32,14 @@ def test_prompts_of_a_frame_do_not_overwrite_each_other(name: str) -> None:
     session = predictor(name).open(video(LENGTH))
     for k in range(4):
         add(session, 2, k, "box" if k % 2 else "mask")
-    assert [p.object_ids.tolist() for p in session.propagate(2)] == [[0, 1, 2, 3]] * (LENGTH - 2)
+    assert [p.object_ids.tolist() for p in session.propagate(LocalIndex(2))] == [[0, 1, 2, 3]] * (LENGTH - 2)
 
 
 def test_a_prompt_that_waits_leaves_nothing_on_frames_before_it(name: str) -> None:
     """transformers makes conditioning outputs of an object on every frame that is visited before its own."""
     session = predictor(name).open(video(LENGTH))
-    session.add_mask(4, 2, mask(2))
-    session.add_mask(0, 1, mask(1))
+    session.add_mask(LocalIndex(4), 2, mask(2))
+    session.add_mask(LocalIndex(0), 1, mask(1))
     assert_same(both_ways(session, 0), run(name, 0, {1: "mask"}, length=LENGTH))
     assert_same(both_ways(session, 4), run(name, 4, {2: "mask"}, length=LENGTH))
 
@@ -46,11 +47,11 @@ def test_a_prompt_that_waits_leaves_nothing_on_frames_before_it(name: str) -> No
 def test_a_later_object_does_not_run_the_earlier_ones_again(name: str) -> None:
     """Upstream tracks every object of a state anew when one is added."""
     session = predictor(name).open(video(LENGTH))
-    session.add_mask(0, 1, mask(1))
-    list(session.propagate(0))
+    session.add_mask(LocalIndex(0), 1, mask(1))
+    list(session.propagate(LocalIndex(0)))
     before = session.counters["object_frames"]
-    session.add_mask(3, 2, mask(2))
-    list(session.propagate(3))
+    session.add_mask(LocalIndex(3), 2, mask(2))
+    list(session.propagate(LocalIndex(3)))
     assert session.counters["object_frames"] - before == LENGTH - 1 - 3
 
 
@@ -58,23 +59,23 @@ def test_going_backward_encodes_no_frame_twice(name: str) -> None:
     """transformers throws out the smallest frame first, which is the next one of a backward pass; Meta's package keeps
     one frame only."""
     session = predictor(name).open(video(LENGTH))
-    session.add_mask(LENGTH - 1, 1, mask(1))
+    session.add_mask(LocalIndex(LENGTH - 1), 1, mask(1))
     for _ in range(2):
-        list(session.propagate(LENGTH - 1, reverse=True))
+        list(session.propagate(LocalIndex(LENGTH - 1), reverse=True))
     assert session.counters["encoder_passes"] == LENGTH
 
 
 def test_a_correction_of_one_object_does_not_touch_another(name: str, logits: Logits) -> None:
     """transformers binarises every object's mask for the memory of a frame on which any object has a prompt."""
     alone = predictor(name).open(video(LENGTH))
-    alone.add_mask(1, 1, mask(1))
-    list(alone.propagate(1))
+    alone.add_mask(LocalIndex(1), 1, mask(1))
+    list(alone.propagate(LocalIndex(1)))
     expected = logits.take()
     session = predictor(name).open(video(LENGTH))
-    session.add_mask(1, 1, mask(1))
-    session.add_mask(1, 2, mask(2))
-    session.add_mask(4, 2, mask(3))
-    list(session.propagate(1))
+    session.add_mask(LocalIndex(1), 1, mask(1))
+    session.add_mask(LocalIndex(1), 2, mask(2))
+    session.add_mask(LocalIndex(4), 2, mask(3))
+    list(session.propagate(LocalIndex(1)))
     mine = logits.take()[::2]  # two batches a frame, in the order of prompts
     assert all(torch.equal(one, other) for one, other in zip(mine, expected, strict=True))
 
@@ -84,7 +85,7 @@ def test_masks_and_boxes_of_one_frame_go_together(name: str) -> None:
     found = run(name, 2, {0: "mask", 1: "box", 2: "mask"}, length=LENGTH)
     for k, how in ((0, "mask"), (1, "box"), (2, "mask")):
         for together, alone in zip(found, run(name, 2, {k: how}, length=LENGTH), strict=True):
-            np.testing.assert_allclose(together.scores[k], alone.scores[0], atol=1e-4)
+            np.testing.assert_allclose(together.score[k], alone.score[0], atol=1e-4)
 
 
 def test_large_masks_are_not_kept(name: str) -> None:
@@ -104,8 +105,8 @@ def test_a_walk_backward_from_the_first_frame_shows_that_frame(name: str) -> Non
     """Upstream yields nothing there, so an object of frame 0 that is only moved backward would vanish."""
     for store in (True, False):
         session = predictor(name, feature_store=store).open(video(2))
-        session.add_box(0, 1, box(1))
-        (found,) = session.propagate(0, reverse=True)
+        session.add_box(LocalIndex(0), 1, box(1))
+        (found,) = session.propagate(LocalIndex(0), reverse=True)
         assert found.frame == 0
         session.close()
 
@@ -113,17 +114,17 @@ def test_a_walk_backward_from_the_first_frame_shows_that_frame(name: str) -> Non
 def test_ids_are_the_reader_s_to_keep(name: str) -> None:
     """Meta's package hands out its own list of ids, which grows when objects are added."""
     session = predictor(name).open(video(3))
-    session.add_mask(0, 1, mask(1))
-    first = next(iter(session.propagate(0))).object_ids
-    session.add_mask(1, 2, mask(2))
-    list(session.propagate(1))
+    session.add_mask(LocalIndex(0), 1, mask(1))
+    first = next(iter(session.propagate(LocalIndex(0)))).object_ids
+    session.add_mask(LocalIndex(1), 2, mask(2))
+    list(session.propagate(LocalIndex(1)))
     assert first.tolist() == [1]
 
 
 def test_dtypes_are_torch_s(name: str) -> None:
     """The default dtype of a session in transformers is a string, on which it fails later."""
     session = predictor(name, feature_store=False).open(video(2))
-    session.add_mask(0, 1, mask(1))
-    assert len(list(session.propagate(0))) == 2
+    session.add_mask(LocalIndex(0), 1, mask(1))
+    assert len(list(session.propagate(LocalIndex(0)))) == 2
     session.close()
     assert SamSettings().feature_store

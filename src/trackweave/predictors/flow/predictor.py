@@ -1,6 +1,6 @@
 """`FlowPredictor`: the default way to follow masks, without weights.
 
-`FlowSession`: cohorts of targets moved through one video.
+`FlowSession`: prompt batches moved through one video.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import PredictorError
 from trackweave.frames.source import FrameSource
+from trackweave.ids import LocalIndex
 from trackweave.masks.packed import PackedMasks
-from trackweave.predictors.base import FramePrediction, Prompt, PromptBook, walk
+from trackweave.predictors.base import FramePrediction, Prompt, PromptedSession, frame_range
 from trackweave.predictors.flow.appearance import Appearance
 from trackweave.predictors.flow.frame_features import FrameAnalysis
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.flow.tracked_object import Target, mask_in_box
 from trackweave.predictors.flow.windows import Window
-from trackweave.structures.run_log import RunWarning
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -32,63 +31,33 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """One object of a cohort: its target, its prompts as given, and its prompts as masks of working size."""
+    """One object of a prompt batch: its target, its prompts as given, and its prompts as masks of working size."""
 
     target: Target
     prompts: dict[int, Prompt]
     masks: dict[int, NDArray[np.bool_]]
 
 
-class FlowSession:
+class FlowSession(PromptedSession):
     """See `PredictorSession`. Owns the frame analysis, which outlives prompts, and nothing else that is large."""
 
     def __init__(self, frames: FrameSource, settings: FlowSettings, threads: int) -> None:
-        self._length, self._size = len(frames), frames.size
+        super().__init__(len(frames), frames.size)
         self._settings, self._threads = settings, threads
-        self._book = PromptBook(self._length, self._size)
         self._analysis = FrameAnalysis(frames, settings)
-        self._closed = False
 
     @property
     def pairs_computed(self) -> int:
-        """Flow pairs computed so far: each pair of neighbours counts once, however many cohorts passed it."""
+        """Flow pairs computed so far: each pair of neighbours counts once, however many batches passed it."""
         return self._analysis.pairs_computed
-
-    def add_mask(self, frame: int, obj_id: int, mask: NDArray[np.bool_]) -> None:
-        """See `PredictorSession.add_mask`."""
-        self._check_open()
-        self._book.add_mask(frame, obj_id, mask)
-
-    def add_box(self, frame: int, obj_id: int, box: NDArray[np.float32]) -> None:
-        """See `PredictorSession.add_box`; the object is cut out of its box by colour."""
-        self._check_open()
-        self._book.add_box(frame, obj_id, box)
 
     def propagate(
         self, start: int, *, reverse: bool = False, max_frames: int | None = None
     ) -> Iterator[FramePrediction]:
         """See `PredictorSession.propagate`."""
         self._check_open()
-        cohort = self._book.cohort(start)
-        path = walk(start, self._length, reverse, max_frames)
-        return self._propagate(cohort, path)
-
-    def finish(self, start: int) -> None:
-        """See `PredictorSession.finish`; flows and features stay."""
-        self._book.forget(start)
-
-    def retire(self, before: int) -> None:
-        """See `PredictorSession.retire`; the analysis is bounded by its settings, so there is nothing to do."""
-        return
-
-    def reset(self) -> None:
-        """See `PredictorSession.reset`; flows and features stay."""
-        self._book.clear()
-
-    @property
-    def remarks(self) -> Sequence[RunWarning]:
-        """See `PredictorSession.remarks`."""
-        return ()
+        path = frame_range(start, self._length, reverse, max_frames)
+        return self._propagate(self._book.first_prompted_on(start), path)
 
     @property
     def counters(self) -> Mapping[str, float]:
@@ -97,19 +66,14 @@ class FlowSession:
 
     def close(self) -> None:
         """See `PredictorSession.close`."""
-        self._closed = True
-        self._book.clear()
+        super().close()
         self._analysis.close()
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise PredictorError("the session is closed: open another one")
-
-    def _propagate(self, cohort: list[int], path: range) -> Iterator[FramePrediction]:
-        ids = np.array(cohort, np.int64)
+    def _propagate(self, objects: list[int], path: range) -> Iterator[FramePrediction]:
+        ids = np.array(objects, np.int64)
         pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
         with pool or nullcontext():
-            members = _map(self._enlist, cohort, pool)
+            members = _map(self._follow, objects, pool)
             for frame in path:
                 if frame == path[0]:
                     for member in members:
@@ -124,7 +88,7 @@ class FlowSession:
         self._analysis.motion(here, there)
         self._analysis.features(there)
 
-    def _enlist(self, obj_id: int) -> _Member:
+    def _follow(self, obj_id: int) -> _Member:
         """Makes the target of an object from all of its prompts."""
         settings, prompts = self._settings, dict(self._book.prompts(obj_id))
         appearance = Appearance(
@@ -170,7 +134,7 @@ class FlowSession:
                 masks.bits[n] = given.mask.bits[0]
         scores = np.array([member.target.score for member in members], np.float32)
         scores[masks.areas == 0] = 0  # a working pixel may be too little for a frame pixel
-        return FramePrediction(frame, ids, masks, scores)
+        return FramePrediction(LocalIndex(frame), ids, masks, scores)
 
 
 def _map(action: Callable[[In], Out], items: Sequence[In], pool: ThreadPoolExecutor | None) -> list[Out]:

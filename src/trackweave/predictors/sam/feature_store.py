@@ -146,7 +146,7 @@ class FeatureStore:
         dtype: how features are kept; None = as they come.
 
     Attributes:
-        forgotten: frames that fell out of the last tier and were not retired, most recent kept until put again.
+        forgotten: frames that fell out of the last tier and were not released, most recent kept until put again.
     """
 
     def __init__(self, device: torch.device, tiers: Sequence[Tier], dtype: torch.dtype | None = None) -> None:
@@ -175,7 +175,7 @@ class FeatureStore:
         self._sink(frame, kept)
         return tuple(feature.to(self._made_as) for feature in kept)
 
-    def retire(self, before: int) -> None:
+    def release_before(self, before: int) -> None:
         """Drops every frame below `before`."""
         for tier in self._tiers:
             for frame in tier.frames():

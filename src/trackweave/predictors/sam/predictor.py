@@ -2,8 +2,8 @@
 
 `StockSession`: the upstream predictor as it is, reset for every prompt frame; the reference of tests and benchmarks.
 
-Every pass over a cohort begins with an empty state, so each frame goes through the image encoder once per prompt frame
-and direction. This is how pipelines around the stock predictors work; `SamSession` is measured against it.
+Every pass over a prompt batch begins with an empty state, so each frame goes through the image encoder once per prompt
+frame and direction. This is how pipelines around the stock predictors work; `SamSession` is measured against it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from trackweave.errors import PredictorError, PredictorOutOfMemory
 from trackweave.frames.source import FrameSource
-from trackweave.predictors.base import FramePrediction, PredictorSession, Prompt, PromptedSession, walk
+from trackweave.ids import LocalIndex
+from trackweave.predictors.base import FramePrediction, PredictorSession, Prompt, PromptedSession, frame_range
 from trackweave.predictors.sam.loading import autocast_dtype, inference, is_out_of_memory
 from trackweave.predictors.sam.model import SamModel
 from trackweave.predictors.sam.session import SamSession, pack_logits
@@ -29,13 +30,13 @@ Prompts = Mapping[int, Mapping[int, Prompt]]
 
 
 class StockPass(Protocol):
-    """One upstream state with a cohort's prompts in it."""
+    """One upstream state with a prompt batch's prompts in it."""
 
     def run(self, start: int, reverse: bool, max_frames: int | None) -> Iterator[tuple[int, Tensor]]:
         """Upstream's propagation: `(frame, (M, 1, h, w) logits)`, objects in the order of the prompts."""
 
     def prompted(self, frame: int) -> Tensor:
-        """`(M, 1, h, w)` logits of the cohort on the frame of its prompts."""
+        """`(M, 1, h, w)` logits of the prompt batch on the frame of its prompts."""
 
     def scores(self, frame: int) -> Tensor:
         """`(M,)` logit of "the object is there" on a frame that was visited."""
@@ -72,18 +73,18 @@ class StockSession(PromptedSession):
         self, start: int, *, reverse: bool = False, max_frames: int | None = None
     ) -> Iterator[FramePrediction]:
         """See `PredictorSession.propagate`; the backward pass goes on with the state of the forward one before it."""
-        return self._propagate(self._book.cohort(start), start, reverse, max_frames)
+        return self._propagate(self._book.first_prompted_on(start), start, reverse, max_frames)
 
     def _propagate(
-        self, cohort: list[int], start: int, reverse: bool, max_frames: int | None
+        self, objects: list[int], start: int, reverse: bool, max_frames: int | None
     ) -> Iterator[FramePrediction]:
-        ids = np.array(cohort, np.int64)
-        state = self._state(cohort, fresh=not reverse)
+        ids = np.array(objects, np.int64)
+        state = self._state(objects, fresh=not reverse)
         if reverse and start == 0:  # upstream yields nothing here
             yield self._predict(0, ids, state, state.prompted(0))
             return
         steps = state.run(start, reverse, max_frames)
-        for frame in walk(start, self._length, reverse, max_frames):
+        for frame in frame_range(start, self._length, reverse, max_frames):
             found = self._guarded(lambda: next(steps, None))
             if found is None or found[0] != frame:
                 raise PredictorError(f"{self._model.name}: upstream did not come to frame {frame}")
@@ -103,14 +104,14 @@ class StockSession(PromptedSession):
         """See `PredictorSession.close`."""
         self._hook.remove()
         self._pixels, self._current = [], None
-        super().reset()
+        super().close()
 
-    def _state(self, cohort: list[int], *, fresh: bool) -> StockPass:
-        if fresh or self._current is None or self._current[0] != cohort:
+    def _state(self, objects: list[int], *, fresh: bool) -> StockPass:
+        if fresh or self._current is None or self._current[0] != objects:
             if not self._pixels:
                 self._pixels = [self._model.pixels(self._frames[k])[0] for k in range(self._length)]
-            prompts = {obj_id: self._book.prompts(obj_id) for obj_id in cohort}
-            self._current = (cohort, self._guarded(lambda: self._open(self._pixels, self._size, prompts)))
+            prompts = {obj_id: self._book.prompts(obj_id) for obj_id in objects}
+            self._current = (objects, self._guarded(lambda: self._open(self._pixels, self._size, prompts)))
         return self._current[1]
 
     def _guarded(self, action: Callable[[], Out]) -> Out:
@@ -128,7 +129,7 @@ class StockSession(PromptedSession):
         self, frame: int, ids: np.ndarray[tuple[int], np.dtype[np.int64]], state: StockPass, logits: Tensor
     ) -> FramePrediction:
         scores = torch.sigmoid(state.scores(frame).float()).cpu().numpy()
-        return FramePrediction(frame, ids, pack_logits(logits, *self._size), scores.astype(np.float32))
+        return FramePrediction(LocalIndex(frame), ids, pack_logits(logits, *self._size), scores.astype(np.float32))
 
     def _count(self, *_: object) -> None:
         self._passes += 1

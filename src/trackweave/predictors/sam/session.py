@@ -1,10 +1,10 @@
-"""`SamSession`: cohorts of objects moved through one video by a model of the SAM 2 family.
+"""`SamSession`: prompt batches moved through one video by a model of the SAM 2 family.
 
 How it works
-1. A frame's features are computed when the first cohort visits it and kept in the `FeatureStore`: every level, every
-   prompt frame and both directions share them.
-2. The objects of a cohort that are prompted on the same frames form *batches* of bounded size. A batch has one memory
-   and goes through the model together; batches of one cohort do not know each other.
+1. A frame's features are computed when the first prompt batch visits it and kept in the `FeatureStore`: every level,
+   every prompt frame and both directions share them.
+2. The objects of a prompt batch that are prompted on the same frames go through the model in *batches* of bounded size.
+   Each has one memory; batches of one prompt batch do not know each other.
 3. After each frame, memories are pruned to what the model will look at: their size does not depend on the length of the
    video. A forward pass leaves its first frames for the backward pass from the same start, which looks at them.
 4. When the device's memory runs out, features move off it; then the batch is halved, which is remembered and told.
@@ -27,8 +27,9 @@ from torch.nn import functional
 
 from trackweave.errors import PredictorError, PredictorOutOfMemory
 from trackweave.frames.source import FrameSource
+from trackweave.ids import LocalIndex
 from trackweave.masks.packed import PackedMasks, packed_length
-from trackweave.predictors.base import FramePrediction, Prompt, PromptedSession, walk
+from trackweave.predictors.base import FramePrediction, Prompt, PromptedSession, frame_range
 from trackweave.predictors.sam.feature_store import DiskTier, FeatureStore, MemoryTier, Tier
 from trackweave.predictors.sam.loading import DTYPES, autocast_dtype, free_cache, inference, is_out_of_memory
 from trackweave.predictors.sam.model import (
@@ -80,16 +81,16 @@ def pack_there(masks: Tensor) -> Tensor:
 
 Out = TypeVar("Out")
 Signature = list[tuple[int, tuple[int, ...]]]
-"""A cohort: ids in order, and the frames on which each is prompted."""
+"""A prompt batch: ids in order, and the frames on which each is prompted."""
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Objects of a cohort that are prompted on the same frames and go through the model together.
+    """Objects of a prompt batch that are prompted on the same frames and go through the model together.
 
     Attributes:
         ids: the objects.
-        rows: `(n,)` their places in the cohort.
+        rows: `(n,)` their places in the prompt batch.
         prompted: what the model made of their prompts, by frame; B ≥ n objects, those beyond n are padding.
         side: entries of the first frames after the start, for the backward pass.
     """
@@ -136,7 +137,7 @@ class _TooMuch(Exception):
 
 
 class SamSession(PromptedSession):
-    """See `PredictorSession`. Owns the features of frames and the memories of cohorts under way.
+    """See `PredictorSession`. Owns the features of frames and the memories of the objects under way.
 
     A backward pass that follows a forward one from the same start looks at the first frames after the start, as the
     stock predictors do; without a forward pass before it, it starts from the prompts alone.
@@ -152,21 +153,10 @@ class SamSession(PromptedSession):
         self._forward_done: dict[int, tuple[Signature, list[_Group]]] = {}
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="trackweave-frames")
         self._ahead: tuple[int, Future[Tensor]] | None = None
-        self._remarks: dict[str, RunWarning] = {}
+        self._warnings: dict[str, RunWarning] = {}
         self._counts = {"encoder_passes": 0, "object_frames": 0, "model_calls": 0}
-        self._closed = False
 
     # --- protocol ------------------------------------------------------------------------------------------------
-
-    def add_mask(self, frame: int, obj_id: int, mask: NDArray[np.bool_]) -> None:
-        """See `PredictorSession.add_mask`."""
-        self._check_open()
-        super().add_mask(frame, obj_id, mask)
-
-    def add_box(self, frame: int, obj_id: int, box: NDArray[np.float32]) -> None:
-        """See `PredictorSession.add_box`."""
-        self._check_open()
-        super().add_box(frame, obj_id, box)
 
     def propagate(
         self, start: int, *, reverse: bool = False, max_frames: int | None = None
@@ -178,16 +168,17 @@ class SamSession(PromptedSession):
             PredictorError: the session was closed meanwhile, or the model failed.
         """
         self._check_open()
-        return self._propagate(self._book.cohort(start), walk(start, self._length, reverse, max_frames), reverse)
+        path = frame_range(start, self._length, reverse, max_frames)
+        return self._propagate(self._book.first_prompted_on(start), path, reverse)
 
-    def finish(self, start: int) -> None:
-        """See `PredictorSession.finish`; features stay."""
-        super().finish(start)
+    def forget_objects(self, start: int) -> None:
+        """See `PredictorSession.forget_objects`; features stay."""
+        super().forget_objects(start)
         self._forward_done.pop(start, None)
 
-    def retire(self, before: int) -> None:
-        """See `PredictorSession.retire`."""
-        self._store.retire(before)
+    def release_frames_before(self, frame: int) -> None:
+        """See `PredictorSession.release_frames_before`."""
+        self._store.release_before(frame)
 
     def reset(self) -> None:
         """See `PredictorSession.reset`; features stay."""
@@ -195,9 +186,9 @@ class SamSession(PromptedSession):
         self._forward_done.clear()
 
     @property
-    def remarks(self) -> Sequence[RunWarning]:
-        """See `PredictorSession.remarks`."""
-        return list(self._remarks.values())
+    def warnings(self) -> Sequence[RunWarning]:
+        """See `PredictorSession.warnings`."""
+        return list(self._warnings.values())
 
     @property
     def counters(self) -> Mapping[str, float]:
@@ -207,23 +198,18 @@ class SamSession(PromptedSession):
 
     def close(self) -> None:
         """See `PredictorSession.close`."""
-        self._closed = True
+        super().close()
         self._reader.shutdown(wait=True, cancel_futures=True)
         self._ahead = None
         self._forward_done.clear()
         self._store.close()
-        super().reset()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise PredictorError("the session is closed: open another one")
 
     # --- a pass --------------------------------------------------------------------------------------------------
 
-    def _propagate(self, cohort: list[int], path: range, reverse: bool) -> Iterator[FramePrediction]:
-        start, ids = path[0], np.array(cohort, np.int64)
-        signature = [(obj_id, tuple(self._book.prompts(obj_id))) for obj_id in cohort]
-        batches = self._enlist(signature, start, reverse)
+    def _propagate(self, objects: list[int], path: range, reverse: bool) -> Iterator[FramePrediction]:
+        start, ids = path[0], np.array(objects, np.int64)
+        signature = [(obj_id, tuple(self._book.prompts(obj_id))) for obj_id in objects]
+        batches = self._batches_of(signature, start, reverse)
         for frame in path:
             self._check_open()
             moved = [pair for batch in batches for pair in self._move(batch, frame, reverse)]
@@ -240,8 +226,8 @@ class SamSession(PromptedSession):
         if reverse:
             self._forward_done.pop(start, None)
 
-    def _enlist(self, signature: Signature, start: int, reverse: bool) -> list[_Batch]:
-        """The cohort's batches at the start of a pass; a backward pass goes on with what the forward one left."""
+    def _batches_of(self, signature: Signature, start: int, reverse: bool) -> list[_Batch]:
+        """The prompt batch's batches at the start of a pass; a backward pass goes on with what the forward one left."""
         known = self._forward_done.get(start)
         if reverse and known is not None and known[0] == signature:
             return [_Batch.of(group, self._model, group.side) for group in known[1]]
@@ -298,7 +284,7 @@ class SamSession(PromptedSession):
         shrunk = mask_to_input(mask, self._model.image_size, device=self._model.device)
         if shrunk.any():
             return shrunk
-        self._remark("prompt-thickened", f"a mask prompt on frame {frame} is thinner than a pixel of the model's input")
+        self._warn("prompt-thickened", f"a mask prompt on frame {frame} is thinner than a pixel of the model's input")
         return mask_to_input(mask, self._model.image_size, threshold=1e-6, device=self._model.device)
 
     def _move(self, batch: _Batch, frame: int, reverse: bool) -> list[tuple[_Batch, Outcome]]:
@@ -323,7 +309,7 @@ class SamSession(PromptedSession):
         return [(batch, outcome)]
 
     def _predict(self, frame: int, ids: NDArray[np.int64], moved: Sequence[tuple[_Batch, Outcome]]) -> FramePrediction:
-        """Masks and scores of the cohort; notes who is absent."""
+        """Masks and scores of the prompt batch; notes who is absent."""
         masks = PackedMasks.empty(*self._size, len(ids))
         scores = np.zeros(len(ids), np.float32)
         for batch, outcome in moved:
@@ -337,7 +323,7 @@ class SamSession(PromptedSession):
                 batch.absent = np.where(there & (found.areas > 0), 0, batch.absent + 1)
                 if self._settings.stop_after_absent:
                     batch.ended |= batch.absent >= self._settings.stop_after_absent
-        return FramePrediction(frame, ids, masks, scores)
+        return FramePrediction(LocalIndex(frame), ids, masks, scores)
 
     def _without_ended(self, batches: Sequence[_Batch]) -> list[_Batch]:
         """Batches without the objects that have ended, where that makes them smaller."""
@@ -358,7 +344,7 @@ class SamSession(PromptedSession):
         if kept is not None:
             return kept
         if frame in self._store.forgotten:
-            self._remark(
+            self._warn(
                 "features-forgotten",
                 "frames went through the image encoder again, because the feature store is too small: "
                 "raise host_bytes or disk_bytes, or limit --max-propagate",
@@ -411,7 +397,7 @@ class SamSession(PromptedSession):
             free_cache(self._model.device)
             if not self._store.spare_device():
                 raise _TooMuch
-            self._remark(
+            self._warn(
                 "features-moved", f"memory of {self._model.device} was short: features of frames moved to main memory"
             )
 
@@ -427,7 +413,7 @@ class SamSession(PromptedSession):
                 "take a smaller model or another --device"
             )
         self._batch_limit = max(1, count // 2)
-        self._remark(
+        self._warn(
             "batch-halved",
             f"memory of {self._model.device} was short: {self._batch_limit} objects at a time instead of {count}",
             batch=self._batch_limit,
@@ -438,8 +424,8 @@ class SamSession(PromptedSession):
         """Size of a batch of so many objects: a power of two up to the limit, so that compiled code is used again."""
         return count if not self._pads else max(count, min(self._batch_limit, 1 << (count - 1).bit_length()))
 
-    def _remark(self, code: str, message: str, **details: Any) -> None:
-        self._remarks[code] = RunWarning("predictor", None, code, message, details)
+    def _warn(self, code: str, message: str, **details: Any) -> None:
+        self._warnings[code] = RunWarning("predictor", None, code, message, details)
 
 
 def _tiers(device: torch.device, settings: SamSettings) -> list[Tier]:

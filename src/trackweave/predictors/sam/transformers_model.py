@@ -1,9 +1,9 @@
 """`TransformersModel`: the video models of the SAM 2 family in `transformers`, B objects at a time.
 
 The stock `forward` runs one object after the other: fed with several, its mask head pairs every object with every other
-one's best mask. Here the model's own modules are called with the objects of a cohort on the batch axis. The memory and
-the encoders are upstream's code, the mask head's choice among masks is written out below. For one object every step is
-bit-equal to upstream's.
+one's best mask. Here the model's own modules are called with all objects of a prompt batch on the batch axis. The
+memory and the encoders are upstream's code, the mask head's choice among masks is written out below. For one object
+every step is bit-equal to upstream's.
 """
 
 from __future__ import annotations
