@@ -14,6 +14,7 @@ from trackweave.errors import ArtifactError, InputError, SettingError
 from trackweave.pipelines.boxes import track_boxes
 from trackweave.pipelines.masks import track_masks
 from trackweave.pipelines.run import open_run
+from trackweave.report.page import write_report
 from trackweave.structures.run_summary import BoxSummary, MaskSummary
 
 SCENE = CROSSING
@@ -53,7 +54,9 @@ def test_a_mask_run(mask_run: Path) -> None:
     with pytest.raises(ArtifactError, match="level 6"):
         run.tracks(6)
     assert repr(run) == f"Run({str(mask_run)!r}: masks, level 2 4, {run.summary.track_count} tracks)"
-    assert "report.html" in run._repr_html_()
+    assert "report" not in run._repr_html_()
+    write_report(mask_run)
+    assert run.paths.report.as_uri() in run._repr_html_()
 
 
 def test_a_box_run(box_run: Path) -> None:
