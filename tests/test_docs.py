@@ -56,6 +56,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_say_how_an_extra_is_installed_from_a_checkout(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert "pip install -e '.[" in text or "pip install 'trackweave[" not in text
+
+
 def test_messages_that_the_page_about_weights_explains_exist() -> None:
     """A message in the table is a piece of one in the code, but for what is filled in where it says `…`."""
     text = (ROOT / "docs" / "sam2.md").read_text(encoding="utf-8")
