@@ -23,8 +23,7 @@ import numpy as np
 from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.evaluation.evaluate import evaluate
 from trackweave.evaluation.settings import EvaluationSettings
-from trackweave.formats.mot import write_mot
-from trackweave.formats.motchallenge import read_ground_truth
+from trackweave.formats.mot import read_ground_truth, write_mot
 from trackweave.mot.settings import preset
 from trackweave.mot.state import AssociationScorer, FrameContext
 from trackweave.mot.tracker import ByteTracker

@@ -31,7 +31,9 @@ from numpy.typing import NDArray
 from trackweave.association.labels import gt_track_ids
 from trackweave.boxes import box_iou
 from trackweave.formats.detections import read_detections
-from trackweave.formats.motchallenge import GroundTruth, MotSequence, read_gmc, read_ground_truth, read_sequence
+from trackweave.formats.mot import read_ground_truth
+from trackweave.formats.motchallenge import MotSequence, read_gmc, read_sequence
+from trackweave.formats.tables import GroundTruth
 from trackweave.mot.state import FrameContext
 from trackweave.mot.tracker import ByteTracker
 from trackweave.pipelines.samples import crowds

@@ -26,7 +26,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trackweave.formats.motchallenge import GroundTruth, MotSequence, read_ground_truth
+from trackweave.formats.mot import read_ground_truth
+from trackweave.formats.motchallenge import MotSequence
+from trackweave.formats.tables import GroundTruth
 from trackweave.mot.id_switches import SwitchCause, SwitchEvent
 from trackweave.mot.settings import TrackerSettings, preset
 from trackweave.structures.detections import Detections

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from trackweave.association.labels import gt_track_ids
 from trackweave.boxes import box_iou
-from trackweave.formats.motchallenge import GroundTruth
+from trackweave.formats.tables import GroundTruth
 
 
 def truth(boxes: object, ids: list[int], counts: list[bool] | None = None) -> GroundTruth:

@@ -234,7 +234,7 @@ def test_sequences_missing_on_one_side(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("13,1,1,1,2,2,1", "line 1: a frame beyond the 12 frames"),
-        ("1,-1,1,1,2,2,1", "line 1: track id below 0: these are detections"),
+        ("1,-1,1,1,2,2,1", "line 1: track id -1: these are detections"),
     ],
 )
 def test_bad_results(tmp_path: Path, line: str, message: str) -> None:

@@ -437,3 +437,10 @@ def test_broken_parquet_and_no_pyarrow(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(builtins, "__import__", no_pyarrow)
     with pytest.raises(MissingExtraError, match=r"trackweave\[tables\]"):
         read_detections(tmp_path / "d.parquet")
+
+
+def test_an_index_gives_a_table_of_the_same_sequence(tmp_path: Path) -> None:
+    lines = [f"{frame},-1,1,1,5,6,0.{frame}" for frame in (1, 2, 3)]
+    table = read_detections(write(tmp_path / "d.txt", "\n".join(lines)), length=9)
+    part = table[table.score > 0.15]
+    assert (part.frame.tolist(), part.length, part.source) == ([1, 2], 9, table.source)

@@ -51,6 +51,17 @@ def test_text_is_one_based_and_short(tmp_path: Path) -> None:
     assert (tmp_path / "t.txt").read_text() == "1,3,1,1,10,20,1,-1,1\n12,3,2.1,3.25,3.25,6.25,0.9,2,1\n"
 
 
+def test_the_level_of_a_mask_run_is_in_the_class_column(tmp_path: Path) -> None:
+    write_mot(tmp_path / "t.txt", Tracks.from_columns([0], [3], [[0, 0, 10, 20]], level=[4]))
+    assert (tmp_path / "t.txt").read_text() == "1,3,1,1,10,20,1,4,1\n"
+
+
+def test_ids_that_float64_cannot_hold_are_read_exactly(tmp_path: Path) -> None:
+    tracks = Tracks.from_columns([5, 2**60 + 1], [2**61 + 3, 1], [[0, 0, 1, 1]] * 2)
+    write_mot(tmp_path / "t.txt", tracks)
+    assert same(read_mot(tmp_path / "t.txt"), tracks)
+
+
 def test_lines_of_other_tools_are_read(tmp_path: Path) -> None:
     path = tmp_path / "gt.txt"
     path.write_text("﻿2, 7, 11, 21, 5, 6\r\n\r\n1 7 11 21 5 6 0.5\n1,8.0,1,1,2,2,1,3,0.4\n1,9,1,1,2,2,1,-1,-1,-1\n")

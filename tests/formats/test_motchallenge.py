@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from trackweave.errors import InputError
-from trackweave.formats.motchallenge import is_sequence, read_gmc, read_ground_truth, read_sequence
+from trackweave.formats.mot import read_ground_truth
+from trackweave.formats.motchallenge import is_sequence, read_gmc, read_sequence
 
 MOT17 = Path(__file__).parents[3] / "shared" / "data" / "mot" / "MOT17"
 INFO = "[Sequence]\nname=Toy\nimDir=img1\nframeRate=25\nseqLength=3\nimWidth=640\nimHeight=480\nimExt=.png\n"
@@ -209,7 +210,7 @@ def test_ground_truth_of_other_benchmarks(tmp_path: Path) -> None:
         ("1,2,nan,1,2,2,1", "not finite"),
         ("0,2,1,1,2,2,1", "frames count from 1"),
         ("1,2.5,1,1,2,2,1", "not a whole number"),
-        ("1,2,1,1,-2,2,1", "negative"),
+        ("1,2,1,1,-2,2,1", "a box of -2 × 2 pixels"),
         ("1,1,9,9,2,2,1", "identity 1 is on frame 1 already in line 2"),
     ],
 )

@@ -8,7 +8,8 @@ import pytest
 
 from tests.box_worlds import box_of, make_sequence, mot_line, write_lines
 from trackweave.errors import InputError
-from trackweave.formats.motchallenge import class_column_of, find_sequences, read_ground_truth
+from trackweave.formats.mot import read_ground_truth
+from trackweave.formats.motchallenge import class_column_of, find_sequences
 
 
 def test_sequences_and_folders_of_them(tmp_path: Path) -> None:

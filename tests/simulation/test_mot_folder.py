@@ -10,7 +10,8 @@ import pytest
 from tests.simulation.worlds import crowd
 from trackweave.errors import RunFolderError
 from trackweave.formats.detections import read_detections
-from trackweave.formats.motchallenge import read_gmc, read_ground_truth, read_sequence
+from trackweave.formats.mot import read_ground_truth
+from trackweave.formats.motchallenge import read_gmc, read_sequence
 from trackweave.simulation.camera import CameraSettings
 from trackweave.simulation.motions_traffic import CrowdSettings
 from trackweave.simulation.sequence import simulate, write_mot_folder

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from trackweave.boxes import box_iou
-from trackweave.formats.motchallenge import GroundTruth
+from trackweave.formats.tables import GroundTruth
 from trackweave.structures.detections import MIN_IOU
 
 UNMATCHED = -1

@@ -133,7 +133,7 @@ class TableSide:
         self.table = table
         self.source, self.length, self.size = table.source, table.length, table.size
         self.origin, self.frame_names, self.class_names = table.origin, table.frame_names, table.class_names
-        self.has_masks = table.segmentations is not None
+        self.has_masks = table.segmentation is not None
 
     @property
     def last(self) -> int:

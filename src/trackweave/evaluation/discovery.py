@@ -15,8 +15,9 @@ from trackweave.evaluation.annotations import ArchiveSide, LabelFolderSide, Segm
 from trackweave.evaluation.settings import Format, Matching
 from trackweave.formats.davis import frame_stem
 from trackweave.formats.kitti import is_kitti_line, read_kitti_annotations
-from trackweave.formats.mot import read_mot_annotations, read_text
+from trackweave.formats.mot import read_mot_annotations
 from trackweave.formats.motchallenge import is_sequence, read_sequence
+from trackweave.formats.tables import read_text
 from trackweave.formats.ytvis import VideoJson
 from trackweave.ids import PROMPTED_LEVEL, Level
 from trackweave.storage.mask_archive import VideoSegments

@@ -5,19 +5,17 @@ Format: https://cocodataset.org/#format-results. Coordinates are 0-based there a
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from trackweave.errors import InputError
-from trackweave.formats.mot import read_text
-from trackweave.formats.tables import DetectionTable, Rows, Skipped, build_table
+from trackweave.formats.tables import DetectionTable, EncodedMask, RawDetections, build_table, read_json
 from trackweave.masks.codecs import decode_rle
-from trackweave.structures.run_log import OnBadItem, RunWarning
+from trackweave.structures.run_log import OnBadItem, RunLog, RunWarning
 
 
 def read_coco_detections(
@@ -44,44 +42,44 @@ def read_coco_detections(
         InputError: a file cannot be read or is not COCO, or an item is bad; the message names it by position.
     """
     path = Path(path)
-    items = _json(path)
+    items = read_json(path)
     if not isinstance(items, list):
         raise InputError(f"{path}: COCO results are a list of detections, not {type(items).__name__}")
     frame_of, names = _read_images(Path(images)) if images is not None else (None, None)
     if length is None and frame_of is not None:
         length = len(frame_of)
-    skipped = Skipped(str(path), on_bad_item)
+    log = RunLog(on_bad_item, None)
     columns: list[tuple[float, ...]] = []
-    masks: list[Mapping[str, Any] | None] = []
-    places: list[int] = []
+    masks: list[EncodedMask | None] = []
+    positions: list[int] = []
     for position, item in enumerate(items):
         try:
             row, mask = _parse(item, frame_of)
         except ValueError as error:
-            skipped.add("item", f"item {position}: {error}")
+            log.skip("item", f"{path}, item {position}: {error}", stage="detections")
             continue
         columns.append(row)
         masks.append(mask)
-        places.append(position)
+        positions.append(position)
     numbers = np.array(columns, np.float64).reshape(-1, 7)
     with_mask = [mask for mask in masks if mask is not None]
-    rows = Rows(
+    rows = RawDetections(
         numbers[:, 0],
         numbers[:, 1:5],
         numbers[:, 5],
         numbers[:, 6],
         with_mask if with_mask and len(with_mask) == len(masks) else None,
-        place=lambda n: f"item {places[n]}",
+        locate=lambda n: f"item {positions[n]}",
     )
-    table = build_table(rows, skipped, length=length, class_names=names)
+    table = build_table(rows, str(path), log, length=length, class_names=names)
     if not with_mask or rows.segmentation is not None:
         return table
     message = f"{path}: masks left out: only {len(with_mask)} of {len(masks)} detections have one"
     warning = RunWarning("detections", None, "masks-left-out", message, {"count": len(with_mask)})
-    return DetectionTable(**{**table.__dict__, "warnings": (*table.warnings, warning)})
+    return replace(table, warnings=(*table.warnings, warning))
 
 
-def _parse(item: Any, frame_of: Mapping[int, int] | None) -> tuple[tuple[float, ...], Mapping[str, Any] | None]:
+def _parse(item: Any, frame_of: Mapping[int, int] | None) -> tuple[tuple[float, ...], EncodedMask | None]:
     """Frame, xyxy, score, class; and the mask. `ValueError` says what is wrong."""
     if not isinstance(item, Mapping):
         raise ValueError(f"an object is expected, not {item!r:.40}")
@@ -128,7 +126,7 @@ def _number(item: Mapping[str, Any], key: str) -> float:
 
 def _read_images(path: Path) -> tuple[dict[int, int], dict[int, str] | None]:
     """`image_id` → frame, and the names of categories."""
-    document = _json(path)
+    document = read_json(path)
     try:
         images = list(document["images"])
         ordered = all("frame_id" in image for image in images)
@@ -144,10 +142,3 @@ def _read_images(path: Path) -> tuple[dict[int, int], dict[int, str] | None]:
     if len(frame_of) < len(images):
         raise InputError(f"{path}: an image id occurs twice")
     return frame_of, categories or None
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(read_text(path), parse_constant=lambda name: math.nan)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON: {error}") from error

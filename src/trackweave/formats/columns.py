@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import InputError, MissingExtraError
-from trackweave.formats.mot import read_text
-from trackweave.formats.tables import DetectionTable, Rows, Skipped, build_table
-from trackweave.structures.run_log import OnBadItem
+from trackweave.formats.tables import DetectionTable, RawDetections, build_table, read_text
+from trackweave.structures.run_log import OnBadItem, RunLog
 
 NAMES = {
     "frame": ("frame", "frame_idx", "frame_index"),
@@ -46,16 +45,19 @@ def read_csv_detections(
         InputError: the file cannot be read, a column is missing, or a row is bad; the message names the line.
     """
     path = Path(path)
-    text = read_text(path)
-    skipped = Skipped(str(path), on_bad_item)
+    text, log = read_text(path), RunLog(on_bad_item, None)
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     header = next(csv.reader([first.strip()], delimiter=delimiter), [])
-    wanted = _chosen(header, str(path))
-    at = [header.index(there) for there in wanted.values()]
-    numbers, lines = _parse(text, delimiter, at, skipped)
-    columns = dict(zip(wanted, numbers.T, strict=True))
-    return build_table(_rows(columns, lambda n: f"line {lines[n]}"), skipped, length=length)
+    chosen = _chosen_columns(header, str(path))
+    positions = [header.index(name) for name in chosen.values()]
+    numbers, lines = _read_numbers(text, delimiter, positions, lambda cause: _skip(log, path, cause))
+    rows = _raw_detections(dict(zip(chosen, numbers.T, strict=True)), lambda n: f"line {lines[n]}")
+    return build_table(rows, str(path), log, length=length)
+
+
+def _skip(log: RunLog, path: Path, cause: str) -> None:
+    log.skip("not-a-number", f"{path}, {cause}", stage="detections")
 
 
 def read_parquet_detections(
@@ -88,31 +90,31 @@ def detections_from_columns(
     Raises:
         InputError: a column is missing or not of numbers, or a row is bad.
     """
-    wanted = _chosen(list(columns), source)
-    found: dict[str, NDArray[np.float64]] = {}
-    for name, there in wanted.items():
+    numbers: dict[str, NDArray[np.float64]] = {}
+    for ours, name in _chosen_columns(list(columns), source).items():
         try:
-            found[name] = np.asarray(columns[there]).astype(np.float64)
+            numbers[ours] = np.asarray(columns[name]).astype(np.float64)
         except (TypeError, ValueError) as error:
-            raise InputError(f"{source}: column {there} is not of numbers: {error}") from error
-    return build_table(_rows(found, "row {}".format), Skipped(source, on_bad_item), length=length)
+            raise InputError(f"{source}: column {name} is not of numbers: {error}") from error
+    rows = _raw_detections(numbers, "row {}".format)
+    return build_table(rows, source, RunLog(on_bad_item, None), length=length)
 
 
-def _chosen(header: Sequence[str], source: str) -> dict[str, str]:
+def _chosen_columns(header: Sequence[str], source: str) -> dict[str, str]:
     """Our name → the file's name of every column to read."""
     clean = {str(name).strip().lower(): name for name in header}
-    known = {ours: next((clean[n] for n in names if n in clean), None) for ours, names in NAMES.items()}
-    box = CORNERS if all(known[name] is not None for name in CORNERS) else SIZED
-    missing = [name for name in ("frame", *box) if known[name] is None]
+    present = {ours: next((clean[n] for n in names if n in clean), None) for ours, names in NAMES.items()}
+    box = CORNERS if all(present[name] is not None for name in CORNERS) else SIZED
+    missing = [name for name in ("frame", *box) if present[name] is None]
     if missing:
         raise InputError(
             f"{source}: no column {', '.join(missing)} among {', '.join(map(str, header)) or 'none'}; "
             f"needed are frame and {','.join(CORNERS)} or {','.join(SIZED)}"
         )
-    return {name: there for name in ("frame", *box, *OPTIONAL) if (there := known[name]) is not None}
+    return {ours: name for ours in ("frame", *box, *OPTIONAL) if (name := present[ours]) is not None}
 
 
-def _rows(columns: dict[str, NDArray[np.float64]], place: Any) -> Rows:
+def _raw_detections(columns: Mapping[str, NDArray[np.float64]], locate: Callable[[int], str]) -> RawDetections:
     n = len(columns["frame"])
     if "x1" in columns:
         box = np.column_stack([columns[name] for name in CORNERS])
@@ -120,27 +122,29 @@ def _rows(columns: dict[str, NDArray[np.float64]], place: Any) -> Rows:
         x, y, w, h = (columns[name] for name in SIZED)
         box = np.column_stack([x, y, x + w, y + h])
     score, class_id = columns.get("score", np.ones(n)), columns.get("class_id", np.full(n, -1.0))
-    return Rows(columns["frame"], box, score, class_id, place=place)
+    return RawDetections(columns["frame"], box, score, class_id, locate=locate)
 
 
-def _parse(
-    text: str, delimiter: str, at: list[int], skipped: Skipped
-) -> tuple[NDArray[np.float64], Sequence[int] | NDArray[np.int64]]:
-    """`(N, len(at))` values of the columns `at`, and the line of each row."""
+def _read_numbers(
+    text: str, delimiter: str, positions: list[int], bad: Callable[[str], None]
+) -> tuple[NDArray[np.float64], Sequence[int]]:
+    """`(N, columns)` values of the columns at these positions, and the line of each row."""
     body = text.partition("\n")[2]
     if not body.strip():
-        return np.zeros((0, len(at))), []
+        return np.zeros((0, len(positions))), []
     try:
         values = np.loadtxt(
-            io.StringIO(body), np.float64, delimiter=delimiter, usecols=at, ndmin=2, comments=None, quotechar='"'
+            io.StringIO(body), np.float64, delimiter=delimiter, usecols=positions, ndmin=2, comments=None, quotechar='"'
         )
     except ValueError:
-        return _parse_by_line(text, delimiter, at, skipped)
-    filled = [n for n, line in enumerate(body.splitlines(), start=2) if line.strip()]
-    return values, filled
+        return _read_numbers_by_line(text, delimiter, positions, bad)
+    return values, [n for n, line in enumerate(body.splitlines(), start=2) if line.strip()]
 
 
-def _parse_by_line(text: str, delimiter: str, at: list[int], skipped: Skipped) -> tuple[NDArray[np.float64], list[int]]:
+def _read_numbers_by_line(
+    text: str, delimiter: str, positions: list[int], bad: Callable[[str], None]
+) -> tuple[NDArray[np.float64], list[int]]:
+    """The same line by line, so that a bad one can be named."""
     reader = csv.reader(io.StringIO(text), delimiter=delimiter)
     next(reader)
     rows: list[list[float]] = []
@@ -149,11 +153,11 @@ def _parse_by_line(text: str, delimiter: str, at: list[int], skipped: Skipped) -
         if not any(field.strip() for field in fields):
             continue
         try:
-            row = [float(fields[column]) for column in at]
+            row = [float(fields[column]) for column in positions]
         except (ValueError, IndexError) as error:
             cause = f"{len(fields)} fields" if isinstance(error, IndexError) else str(error)
-            skipped.add("not-a-number", f"line {reader.line_num}: {cause}")
+            bad(f"line {reader.line_num}: {cause}")
             continue
         rows.append(row)
         lines.append(reader.line_num)
-    return np.array(rows, np.float64).reshape(-1, len(at)), lines
+    return np.array(rows, np.float64).reshape(-1, len(positions)), lines

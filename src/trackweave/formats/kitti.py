@@ -12,8 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trackweave.errors import InputError
-from trackweave.formats.mot import read_text
-from trackweave.formats.tables import AnnotationTable, in_frame_order, repeated
+from trackweave.formats.tables import AnnotationTable, in_frame_order, read_text, repeated
 
 KITTI_CLASSES: Mapping[int, str] = dict(
     enumerate(("car", "van", "truck", "pedestrian", "person", "cyclist", "tram", "misc", "dontcare"), start=1)

@@ -2,25 +2,20 @@
 
 Frames and pixel coordinates are 1-based there (the benchmark was made with MATLAB): the top left pixel of the first
 frame is `1,…,1,1`. Inside trackweave both are 0-based, so reading subtracts one and writing adds one. Many trackers
-leave out the shift of the coordinates; their boxes then lie one pixel to the upper left.
+leave out the shift of the coordinates; their boxes then lie one pixel to the upper left. Detections have an id of −1.
+Commas or blanks separate; empty lines are skipped; columns after the sixth may be missing.
 Format: https://motchallenge.net/instructions/ and Milan et al., "MOT16", arXiv 1603.00831, table 3.
-
-MOT text with every number as the file has it: ground truth and results for evaluation.
-
-`mot.py` and `motchallenge.py` read the same files into the project's own conventions (0-based pixels, float32).
-
-Detections as MOTChallenge text: `frame,-1,x,y,w,h,score,class,…`, 1-based like the tracks of `formats/mot.py`.
 """
 
 from __future__ import annotations
 
 import io
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,32 +24,39 @@ from trackweave.errors import InputError
 from trackweave.formats.tables import (
     AnnotationTable,
     DetectionTable,
-    Rows,
-    Skipped,
+    GroundTruth,
+    RawDetections,
     build_table,
     in_frame_order,
+    read_text,
     repeated,
 )
 from trackweave.storage.files import replacing
-from trackweave.structures.run_log import OnBadItem
+from trackweave.structures.run_log import OnBadItem, RunLog
 from trackweave.structures.tracks import Tracks
 
-LARGEST = 2**62
+CLASS_COLUMN = 8
+"""1-based column of the class."""
+FEWEST_COLUMNS = 6
+MOST_COLUMNS = 10
+"""Of tracks and ground truth; MOT15 has three world coordinates at the end."""
+MOST_DETECTION_COLUMNS = 32
+"""Of detections, to which trackers append features."""
+READ_COLUMNS = 9
+"""Of tracks and ground truth; what stands in the tenth need not be a number."""
+MISSING = (1.0, -1.0)
+"""What a line without a score has as its score, and what one without a later column has there."""
+LARGEST_EXACT = 2**53
+"""Up to here float64 holds every whole number."""
+LARGEST_ID = 2**62
 DECIMALS = (0, 1, 2, 3, 4, 6, 8, 12)
-
-
-class _Line(NamedTuple):
-    frame: int
-    track_id: int
-    xyxy: tuple[float, float, float, float]
-    score: float
-    class_id: int
 
 
 def write_mot(path: Path | str, tracks: Tracks) -> None:
     """Writes tracks as MOTChallenge text, whole or not at all.
 
-    Numbers have the fewest decimals that `read_mot` turns into the same float32; visibility is written as 1.
+    Numbers have the fewest decimals that `read_mot` turns into the same float32; visibility is written as 1. Tracks of
+    a mask run, which have a level and no class, have the level in the class column.
 
     Args:
         path: the file to write; folders above it are made.
@@ -116,119 +118,109 @@ def _lines(tracks: Tracks) -> Iterator[str]:
     start = np.array(corner, np.float64).reshape(-1, 2) - 1  # as the reader will see it
     extent = _shortest(boxes[:, 2:] - start, lambda text: start + text, tracks.xyxy[:, 2:])
     score = _shortest(tracks.score.astype(np.float64), lambda text: text, tracks.score)
-    # MOT text has no column for a level of granularity: where there is no class, the level stands in its place.
-    classes = tracks.class_id if tracks.level is None else np.where(tracks.class_id < 0, tracks.level, tracks.class_id)
+    classes = tracks.class_id if tracks.level is None else tracks.level
     columns = (tracks.frame + 1, tracks.track_id, corner, extent, score, classes)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     for frame, track_id, (x, y), (w, h), conf, class_id in rows:
         yield f"{frame},{track_id},{x},{y},{w},{h},{conf},{class_id},1\n"
 
 
-def read_mot(path: Path | str) -> Tracks:
-    """Reads MOTChallenge text of tracks: results, or ground truth.
+def _shortest(
+    values: NDArray[np.float64],
+    read: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    wanted: NDArray[np.float32],
+) -> NDArray[np.str_]:
+    """Values as text with the fewest decimals for which `read` of the text gives `wanted` again as float32."""
+    texts = np.empty(values.shape, object)
+    is_open = np.ones(values.shape, np.bool_)
+    for decimals in DECIMALS:
+        fits = is_open & (read(np.round(values, decimals)).astype(np.float32) == wanted)
+        texts[fits] = [f"{v:.{decimals}f}" for v in values[fits].tolist()]
+        is_open &= ~fits
+    texts[is_open] = [repr(v) for v in values[is_open].tolist()]
+    return texts
 
-    Columns after the sixth may be missing: score is then 1, class −1. Visibility is not kept. Commas or blanks
-    separate; empty lines are skipped.
+
+def read_mot(path: Path | str) -> Tracks:
+    """Reads tracks: results, or ground truth.
+
+    Columns after the sixth may be missing: score is then 1, class −1. Visibility is not kept.
 
     Raises:
         InputError: the file or one of its lines cannot be read, or names one track twice on a frame; the message
             names the line.
     """
+    rows = _checked_rows(Path(path))
+    rows.refuse(rows.track_id < 0, lambda n: f"track id {rows.track_id[n]}: these are detections, not tracks")
+    rows.refuse_fractions(CLASS_COLUMN - 1, "class")
+    score, classes = rows.values[:, 6], rows.values[:, CLASS_COLUMN - 1]
+    return Tracks.from_columns(rows.frame, rows.track_id, rows.xyxy(origin=0), score, classes)
+
+
+def read_mot_annotations(path: Path | str, *, length: int | None = None, is_truth: bool = False) -> AnnotationTable:
+    """Reads ground truth or results for evaluation: boxes stay in the file's own pixels.
+
+    Args:
+        path: the file.
+        length: frames of the video, when known.
+        is_truth: ids below 0 are regions without identity; in results they are an error.
+
+    Raises:
+        InputError: as `read_mot`, or a frame beyond `length`.
+    """
+    rows = _checked_rows(Path(path))
+    if not is_truth:
+        rows.refuse(rows.track_id < 0, lambda n: f"track id {rows.track_id[n]}: these are detections, not tracks")
+    if length is not None:
+        rows.refuse(rows.frame >= length, lambda n: f"a frame beyond the {length} frames of the sequence")
+    score, classes = rows.values[:, 6], rows.values[:, CLASS_COLUMN - 1]
+    # MOT15 has world coordinates where later years have the class.
+    is_class = bool((classes % 1 == 0).all())
+    n = len(score)
+    return AnnotationTable(
+        source=str(path),
+        frame=rows.frame,
+        track_id=rows.track_id,
+        xyxy=rows.xyxy(origin=1),
+        score=score,
+        class_id=classes.astype(np.int64) if is_class else np.full(n, -1, np.int64),
+        # TrackEval takes the whole part: 0.5 does not count.
+        counts=score.astype(np.int64) != 0,
+        is_hard=np.zeros(n, np.bool_),
+        origin=1,
+        length=length,
+    )
+
+
+def read_ground_truth(path: Path | str, *, class_column: bool = True) -> GroundTruth:
+    """Reads `gt/gt.txt` of a sequence folder, or such a file: `frame,id,x,y,w,h,conf,class,visibility`.
+
+    Args:
+        path: a sequence folder or the file.
+        class_column: whether the eighth column is a class; False: every class is −1.
+
+    Raises:
+        InputError: as `read_mot`, but for ids below 0.
+    """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as MOT text: {getattr(error, 'strerror', None) or error}") from error
-    seen: dict[tuple[int, int], int] = {}
-    lines: list[_Line] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        fields = line.replace(",", " ").split()
-        if not fields:
-            continue
-        try:
-            parsed = _parse(fields)
-        except ValueError as error:
-            raise InputError(f"{path}, line {number}: {error}") from error
-        first = seen.setdefault((parsed.frame, parsed.track_id), number)
-        if first != number:
-            raise InputError(
-                f"{path}, line {number}: track {parsed.track_id} is on frame {parsed.frame + 1} already in line {first}"
-            )
-        lines.append(parsed)
-    if not lines:
-        return Tracks.empty()
-    frame, track_id, xyxy, score, class_id = zip(*lines, strict=True)
-    return Tracks.from_columns(frame, track_id, xyxy, score, class_id)
-
-
-def _parse(fields: list[str]) -> _Line:
-    """One line's fields in our own conventions; `ValueError` says what is wrong with them."""
-    if not 6 <= len(fields) <= 10:
-        raise ValueError(f"{len(fields)} fields, expected frame,id,x,y,w,h and up to four more")
-    try:
-        values = [float(field) for field in fields]
-    except ValueError:
-        bad = next(field for field in fields if not _is_number(field))
-        raise ValueError(f"{bad!r} is not a number") from None
-    if not all(math.isfinite(value) for value in values):
-        raise ValueError("a value is not finite")
-    frame, track_id = _whole(fields[0], "frame"), _whole(fields[1], "track id")
-    if frame < 1:
-        raise ValueError(f"frame {frame}: frames count from 1")
-    if track_id < 0:
-        raise ValueError(f"track id {track_id}: these are detections, not tracks")
-    x, y, w, h = values[2:6]
-    if w < 0 or h < 0:
-        raise ValueError(f"a box of {fields[4]} × {fields[5]} pixels")
-    score = values[6] if len(values) > 6 else 1.0
-    class_id = _whole(fields[7], "class") if len(fields) > 7 else -1
-    return _Line(frame - 1, track_id, (x - 1, y - 1, x - 1 + w, y - 1 + h), score, class_id)
-
-
-def _whole(field: str, name: str) -> int:
-    """A whole number, also one written as `3.0`."""
-    try:
-        value = int(field)
-    except ValueError:
-        if float(field) % 1:
-            raise ValueError(f"{name} {field} is not a whole number") from None
-        value = int(float(field))
-    if abs(value) > LARGEST:
-        raise ValueError(f"{name} {field} is out of range")
-    return value
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _shortest(values: NDArray[np.float64], read: Any, wanted: NDArray[np.float32]) -> NDArray[np.str_]:
-    """Values as text with the fewest decimals for which `read` of the text gives `wanted` again as float32."""
-    texts = np.empty(values.shape, object)
-    open_ones = np.ones(values.shape, np.bool_)
-    for decimals in DECIMALS:
-        fits = open_ones & (read(np.round(values, decimals)).astype(np.float32) == wanted)
-        texts[fits] = [f"{v:.{decimals}f}" for v in values[fits].tolist()]
-        open_ones &= ~fits
-    texts[open_ones] = [repr(v) for v in values[open_ones].tolist()]
-    return texts
-
-
-FEWEST_COLUMNS = 6
-MOST_COLUMNS = 32
+    rows = _checked_rows(path / "gt" / "gt.txt" if path.is_dir() else path)
+    classes, visibility = rows.values[:, CLASS_COLUMN - 1], rows.values[:, 8]
+    return GroundTruth(
+        rows.frame,
+        rows.track_id,
+        rows.xyxy(origin=0).astype(np.float32),
+        rows.values[:, 6] != 0,
+        classes.astype(np.int64) if class_column else np.full(len(classes), -1, np.int64),
+        np.where(visibility < 0, 1, np.minimum(visibility, 1)).astype(np.float32),
+    )
 
 
 def read_mot_detections(
     path: Path | str, *, class_column: int | None = None, length: int | None = None, on_bad_item: OnBadItem = "error"
 ) -> DetectionTable:
-    """Reads MOTChallenge detections; frames and pixel coordinates become 0-based, the id column is ignored.
+    """Reads detections: the id column is ignored, a missing score is 1.
 
-    Commas or blanks separate; a missing score is 1. Boxes are computed as `read_mot` does, so that `write_mot` of
-    them gives the file's numbers again.
+    Boxes are computed as `read_mot` does, so that `write_mot` of them gives the file's numbers again.
 
     Args:
         path: the file.
@@ -239,53 +231,148 @@ def read_mot_detections(
     Raises:
         InputError: the file cannot be read, or a row is bad; the message names the line.
     """
-    if class_column is not None and not 7 <= class_column <= MOST_COLUMNS:
-        raise InputError(f"class column {class_column}: the columns after the box are 7 to {MOST_COLUMNS}")
-    path = Path(path)
-    text = read_text(path)
-    skipped = Skipped(str(path), on_bad_item)
-    numbers = numbers_at_once(text)
-    lines: NDArray[np.int64] | None = None
-    if numbers is None:
-        numbers, lines = _parse_by_line(text, skipped)
-    if class_column is not None and len(numbers) and numbers.shape[1] < class_column:
-        raise InputError(f"{path}: class column {class_column}, but the lines have {numbers.shape[1]} fields")
+    if class_column is not None and not 7 <= class_column <= MOST_DETECTION_COLUMNS:
+        raise InputError(f"class column {class_column}: the columns after the box are 7 to {MOST_DETECTION_COLUMNS}")
+    path, log = Path(path), RunLog(on_bad_item, None)
+    rows = _read_rows(
+        path,
+        MOST_DETECTION_COLUMNS,
+        MOST_DETECTION_COLUMNS,
+        lambda code, message: log.skip(code, message, stage="detections"),
+    )
+    n, width = rows.values.shape
+    if class_column is not None and n and width < class_column:
+        raise InputError(f"{path}: class column {class_column}, but the lines have {width} fields")
+    raw = RawDetections(
+        rows.values[:, 0] - 1,
+        rows.xyxy(origin=0),
+        rows.values[:, 6] if width > 6 else np.ones(n),
+        rows.values[:, class_column - 1] if class_column is not None and n else np.full(n, -1.0),
+        first_frame=1,
+        locate=rows.locate,
+    )
+    return build_table(raw, str(path), log, length=length)
 
-    def place(row: int) -> str:
-        known = lines if lines is not None else line_numbers(text)
-        return f"line {known[row]}"
 
-    return build_table(_rows(numbers, class_column, place), skipped, length=length)
+class _Rows:
+    """The numbers of a file, one row per line that could be read.
+
+    Attributes:
+        path: the file.
+        values: `(N, columns)` float64, as in the file.
+    """
+
+    def __init__(self, path: Path, text: str, values: NDArray[np.float64], lines: list[int] | None = None) -> None:
+        self.path, self.values = path, values
+        self._text, self._known_lines = text, lines
+
+    @cached_property
+    def lines(self) -> NDArray[np.int64]:
+        """`(N,)` int64, 1-based number of each row's line; worked out when a message or an order needs it."""
+        lines = self._known_lines
+        if lines is None:
+            lines = [n for n, line in enumerate(self._text.splitlines(), start=1) if line.strip()]
+        return np.array(lines, np.int64)
+
+    @cached_property
+    def frame(self) -> NDArray[np.int64]:
+        """`(N,)` int64, 0-based."""
+        return self._integers(0) - 1
+
+    @cached_property
+    def track_id(self) -> NDArray[np.int64]:
+        """`(N,)` int64."""
+        return self._integers(1)
+
+    def _integers(self, column: int) -> NDArray[np.int64]:
+        values = self.values[:, column]
+        if (np.abs(values) <= LARGEST_EXACT).all():
+            return values.astype(np.int64)
+        lines = self._text.splitlines()
+        fields = [lines[number - 1].replace(",", " ").split()[column] for number in self.lines]
+        return np.array([_integer(field) for field in fields], np.int64)
+
+    def xyxy(self, *, origin: int) -> NDArray[np.float64]:
+        """`(N, 4)` float64 where the top left pixel is at `origin`, 0 or 1; right and bottom exclusive."""
+        corner = self.values[:, 2:4] - (1 - origin)
+        return np.concatenate([corner, corner + self.values[:, 4:6]], axis=1)
+
+    def locate(self, row: int) -> str:
+        """Names a row in messages."""
+        return f"line {self.lines[row]}"
+
+    def refuse(self, bad: NDArray[np.bool_] | np.bool_, message: Callable[[int], str]) -> None:
+        """Names the first bad row of the file.
+
+        Raises:
+            InputError: there is one.
+        """
+        rows = np.flatnonzero(bad)
+        if len(rows):
+            first = int(rows[np.argmin(self.lines[rows])])
+            raise InputError(f"{self.path}, {self.locate(first)}: {message(first)}")
+
+    def refuse_fractions(self, column: int, name: str) -> None:
+        """Names the first row whose value is not a whole number that int64 holds."""
+        values = self.values[:, column]
+        self.refuse(values % 1 != 0, lambda n: f"{name} {values[n]:g} is not a whole number")
+        self.refuse(np.abs(values) > LARGEST_ID, lambda n: f"{name} {values[n]:g} is out of range")
+
+    def in_frame_order(self) -> _Rows:
+        """The same rows ordered by frame."""
+        order = in_frame_order(self.frame)
+        ordered = _Rows(self.path, self._text, self.values[order], self.lines[order].tolist())
+        ordered.frame, ordered.track_id = self.frame[order], self.track_id[order]
+        return ordered
 
 
-def read_text(path: Path) -> str:
-    """A file's text without byte order mark.
+def _checked_rows(path: Path) -> _Rows:
+    """Rows `(N, 9)` of tracks or of ground truth, ordered by frame.
 
     Raises:
-        InputError: it cannot be read, or is not UTF-8.
+        InputError: missing or unreadable, a line that is not such numbers, a frame below 1, a negative size, or one
+            identity twice on a frame.
     """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text: {getattr(error, 'strerror', None) or error}") from error
+
+    def refuse(code: str, message: str) -> NoReturn:
+        raise InputError(message)
+
+    rows = _read_rows(path, MOST_COLUMNS, READ_COLUMNS, refuse)
+    rows.values = values = _filled(rows.values, READ_COLUMNS)
+    rows.refuse(~np.isfinite(values).all(axis=1), lambda n: "a value is not finite")
+    rows.refuse_fractions(0, "frame")
+    rows.refuse_fractions(1, "track id")
+    rows.refuse(rows.frame < 0, lambda n: f"frame {rows.frame[n] + 1}: frames count from 1")
+    rows.refuse((values[:, 4:6] < 0).any(1), lambda n: f"a box of {values[n, 4]:g} × {values[n, 5]:g} pixels")
+    rows = rows.in_frame_order()
+    twice = repeated(rows.frame, rows.track_id)
+    if twice is not None:
+        first, second = twice
+        text = f"identity {rows.track_id[first]} is on frame {rows.frame[first] + 1} already in {rows.locate(first)}"
+        raise InputError(f"{path}, {rows.locate(second)}: {text}")
+    return rows
 
 
-def _rows(numbers: NDArray[np.float64], class_column: int | None, place: object) -> Rows:
-    if not len(numbers):
-        numbers = np.zeros((0, 7))
-    n, width = numbers.shape
-    corner = numbers[:, 2:4] - 1
-    return Rows(
-        numbers[:, 0] - 1,
-        np.concatenate([corner, corner + numbers[:, 4:6]], axis=1),
-        numbers[:, 6] if width > 6 else np.ones(n),
-        np.full(n, -1.0) if class_column is None else numbers[:, class_column - 1],
-        first_frame=1,
-        place=place,  # type: ignore[arg-type]
-    )
+def _read_rows(path: Path, widest: int, kept: int, bad: Callable[[str, str], None]) -> _Rows:
+    """Every line as numbers.
+
+    Args:
+        path: the file.
+        widest: columns that a line may have.
+        kept: columns that are read; those after it need not be numbers.
+        bad: is given the code and the message of each line that cannot be read.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    text = read_text(path)
+    numbers, lines = _numbers_at_once(text), None
+    if numbers is None or numbers.shape[1] > widest:
+        numbers, lines = _numbers_by_line(path, text, widest, kept, bad)
+    return _Rows(path, text, numbers[:, :kept], lines)
 
 
-def numbers_at_once(text: str) -> NDArray[np.float64] | None:
+def _numbers_at_once(text: str) -> NDArray[np.float64] | None:
     """`(N, columns)` by numpy's C parser; None when a line is not like the others, or too short."""
     if not text.strip():
         return np.zeros((0, FEWEST_COLUMNS))
@@ -294,136 +381,52 @@ def numbers_at_once(text: str) -> NDArray[np.float64] | None:
         numbers = np.loadtxt(io.StringIO(text), np.float64, delimiter=delimiter, ndmin=2, comments=None)
     except ValueError:
         return None
-    return numbers if FEWEST_COLUMNS <= numbers.shape[1] <= MOST_COLUMNS else None
+    return numbers if numbers.shape[1] >= FEWEST_COLUMNS else None
 
 
-def _parse_by_line(text: str, skipped: Skipped) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _numbers_by_line(
+    path: Path, text: str, widest: int, kept: int, bad: Callable[[str, str], None]
+) -> tuple[NDArray[np.float64], list[int]]:
     """The same line by line, so that a bad one can be named; also for lines of different widths.
 
-    A line without score gets 1, one without some later column −1.
+    A line is filled up to the widest one's columns, see `MISSING`.
     """
-    found: list[list[float]] = []
-    numbers: list[int] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        fields = line.replace(",", " ").split()
-        if not fields:
-            continue
-        if not FEWEST_COLUMNS <= len(fields) <= MOST_COLUMNS:
-            skipped.add("width", f"line {number}: {len(fields)} fields, expected frame,id,x,y,w,h,score and more")
-            continue
-        try:
-            found.append([float(field) for field in fields])
-        except ValueError as error:
-            skipped.add("not-a-number", f"line {number}: {error}")
-            continue
-        numbers.append(number)
-    width = max((len(row) for row in found), default=FEWEST_COLUMNS)
-    missing = [-1.0] * width
-    missing[FEWEST_COLUMNS : FEWEST_COLUMNS + 1] = [1.0][: width - FEWEST_COLUMNS]
-    rows = [row + missing[len(row) :] for row in found]
-    return np.array(rows, np.float64).reshape(-1, width), np.array(numbers, np.int64)
-
-
-def line_numbers(text: str) -> NDArray[np.int64]:
-    """`(N,)` 1-based numbers of the lines that are not empty."""
-    return np.array([n for n, line in enumerate(text.splitlines(), start=1) if line.strip()], np.int64)
-
-
-NARROWEST, KEPT, WIDEST = 6, 9, 10
-"""Columns that a line has at least, that are read, and that it may have."""
-DEFAULTS = (1.0, -1.0, -1.0)
-"""Confidence, class and visibility of a line that leaves them out."""
-
-
-def read_mot_annotations(path: Path | str, *, length: int | None = None, is_truth: bool = False) -> AnnotationTable:
-    """Reads `frame,id,x,y,w,h,conf,class,…`; commas or blanks separate, columns after the sixth may be missing.
-
-    Args:
-        path: the file.
-        length: frames of the video, when known.
-        is_truth: ids below 0 are regions without identity; in results they are an error.
-
-    Raises:
-        InputError: missing or unreadable, a line that is not such numbers, a frame below 1 or beyond `length`, a
-            negative size, an id below 0 in results, or one identity twice on a frame.
-    """
-    path = Path(path)
-    rows, lines = checked_rows(path)
-    if not is_truth:
-        _refuse(path, lines, rows[:, 1] < 0, "track id below 0: these are detections, not tracks")
-    if length is not None:
-        _refuse(path, lines, rows[:, 0] > length, f"a frame beyond the {length} frames of the sequence")
-    corner, classes = rows[:, 2:4], rows[:, 7]
-    # MOT15 has world coordinates where later years have the class.
-    is_class = bool((classes % 1 == 0).all())
-    n = len(rows)
-    return AnnotationTable(
-        source=str(path),
-        frame=rows[:, 0].astype(np.int64) - 1,
-        track_id=rows[:, 1].astype(np.int64),
-        xyxy=np.concatenate([corner, corner + rows[:, 4:6]], axis=1),
-        score=rows[:, 6],
-        class_id=classes.astype(np.int64) if is_class else np.full(n, -1, np.int64),
-        # TrackEval takes the whole part: 0.5 does not count.
-        counts=rows[:, 6].astype(np.int64) != 0,
-        is_hard=np.zeros(n, np.bool_),
-        origin=1,
-        length=length,
-    )
-
-
-def checked_rows(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """`(N, 9)` values ordered by frame, and each row's line; missing values as `DEFAULTS`.
-
-    Raises:
-        InputError: as `read_mot_annotations`, but for ids below 0 and lengths.
-    """
-    rows, lines = _number_lines(path)
-    _refuse(path, lines, ~np.isfinite(rows).all(1), "a value is not finite")
-    whole = (rows[:, :2] % 1 == 0).all(1) & (np.abs(rows[:, :2]) <= 2**53).all(1)
-    _refuse(path, lines, ~whole, "frame or id is not a whole number")
-    _refuse(path, lines, rows[:, 0] < 1, "frames count from 1")
-    _refuse(path, lines, (rows[:, 4:6] < 0).any(1), "a negative width or height")
-    order = in_frame_order(rows[:, 0].astype(np.int64))
-    rows, lines = rows[order], lines[order]
-    twice = repeated(rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64))
-    if twice is not None:
-        frame, identity = (int(value) for value in rows[twice[0], :2])
-        raise InputError(
-            f"{path}, line {lines[twice[1]]}: identity {identity} is on frame {frame} already in line {lines[twice[0]]}"
-        )
-    return rows, lines
-
-
-def _refuse(path: Path, lines: NDArray[np.int64], bad: Any, message: str) -> None:
-    if bad.any():
-        raise InputError(f"{path}, line {lines[int(np.flatnonzero(bad)[0])]}: {message}")
-
-
-def _number_lines(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    text = read_text(path)
-    numbers = numbers_at_once(text)
-    if numbers is None or numbers.shape[1] > WIDEST:
-        return _line_by_line(path, text)
-    missing = DEFAULTS[numbers.shape[1] - NARROWEST :]
-    rows = np.concatenate([numbers[:, :KEPT], np.tile(missing, (len(numbers), 1))], axis=1)
-    return rows, line_numbers(text)
-
-
-def _line_by_line(path: Path, text: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The same for lines of different widths, and to name the bad one."""
     rows: list[list[float]] = []
     lines: list[int] = []
     for number, line in enumerate(text.splitlines(), start=1):
         fields = line.replace(",", " ").split()
         if not fields:
             continue
-        if not NARROWEST <= len(fields) <= WIDEST:
-            raise InputError(f"{path}, line {number}: {len(fields)} fields, expected frame,id,x,y,w,h,conf,class,…")
+        if not FEWEST_COLUMNS <= len(fields) <= widest:
+            bad("width", f"{path}, line {number}: {len(fields)} fields, expected frame,id,x,y,w,h,score and more")
+            continue
         try:
-            values = [float(field) for field in fields[:KEPT]]
+            rows.append([float(field) for field in fields[:kept]])
         except ValueError as error:
-            raise InputError(f"{path}, line {number}: {error}") from error
-        rows.append([*values, *DEFAULTS[len(values) - NARROWEST :]])
+            field = str(error).rpartition(": ")[2]
+            bad("not-a-number", f"{path}, line {number}: {field} is not a number")
+            continue
         lines.append(number)
-    return np.array(rows, np.float64).reshape(-1, KEPT), np.array(lines, np.int64)
+    width = max(map(len, rows), default=FEWEST_COLUMNS)
+    filled = [row + _missing(len(row), width) for row in rows]
+    return np.array(filled, np.float64).reshape(-1, width), lines
+
+
+def _filled(numbers: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """The rows with so many columns."""
+    missing = _missing(numbers.shape[1], width)
+    return np.concatenate([numbers, np.tile(missing, (len(numbers), 1))], axis=1) if missing else numbers
+
+
+def _missing(present: int, width: int) -> list[float]:
+    """The values of the columns that are missing."""
+    score, later = MISSING
+    return [score if column == FEWEST_COLUMNS else later for column in range(present, width)]
+
+
+def _integer(field: str) -> int:
+    """A whole number, exactly, also one written as `3.0`."""
+    try:
+        return int(field)
+    except ValueError:
+        return int(float(field))

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import InputError
-from trackweave.formats.mot import checked_rows, read_text
+from trackweave.formats.mot import CLASS_COLUMN
+from trackweave.formats.tables import GroundTruth, read_text
 
 INFO = "seqinfo.ini"
 NUMBER = re.compile(r"\d+")
@@ -238,65 +239,6 @@ def _parse_motion(fields: list[str]) -> tuple[int, NDArray[np.float64]]:
     return int(values[0]), values[1:].reshape(2, 3)
 
 
-@dataclass(frozen=True, eq=False)
-class GroundTruth:
-    """N true boxes as columns ordered by frame, then as in the file.
-
-    Attributes:
-        frame: `(N,)` int64, 0-based.
-        track_id: `(N,)` int64; −1 = a region without identity (KITTI's DontCare).
-        xyxy: `(N, 4)` float32, right and bottom exclusive, 0-based.
-        counts: `(N,)` bool: the benchmark scores it (column 7 is not 0).
-        class_id: `(N,)` int64; −1 = not said.
-        visibility: `(N,)` float32 in [0, 1]; 1 where not said.
-    """
-
-    frame: NDArray[np.int64]
-    track_id: NDArray[np.int64]
-    xyxy: NDArray[np.float32]
-    counts: NDArray[np.bool_]
-    class_id: NDArray[np.int64]
-    visibility: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.frame)
-
-    def __getitem__(self, index: slice | NDArray[np.bool_] | NDArray[np.intp]) -> GroundTruth:
-        return GroundTruth(*(column[index] for column in self.__dict__.values()))
-
-    def at(self, frame: int) -> GroundTruth:
-        """The boxes of one frame."""
-        start, stop = np.searchsorted(self.frame, (frame, frame + 1))
-        return self[int(start) : int(stop)]
-
-
-def read_ground_truth(path: Path | str, *, class_column: bool = True) -> GroundTruth:
-    """Reads `gt/gt.txt` of a sequence folder, or such a file: `frame,id,x,y,w,h,conf,class,visibility`.
-
-    Args:
-        path: a sequence folder or the file.
-        class_column: whether the eighth column is a class; False: every class is −1.
-
-    Raises:
-        InputError: missing or unreadable, a line that is not such numbers, a frame below 1, a negative size, or one
-            identity twice on a frame.
-    """
-    path = Path(path)
-    rows, _ = checked_rows(path / "gt" / "gt.txt" if path.is_dir() else path)
-    corner = rows[:, 2:4] - 1
-    visibility = rows[:, 8]
-    return GroundTruth(
-        rows[:, 0].astype(np.int64) - 1,
-        rows[:, 1].astype(np.int64),
-        np.concatenate([corner, corner + rows[:, 4:6]], axis=1).astype(np.float32),
-        rows[:, 6] != 0,
-        rows[:, 7].astype(np.int64) if class_column else np.full(len(rows), -1, np.int64),
-        np.where(visibility < 0, 1, np.minimum(visibility, 1)).astype(np.float32),
-    )
-
-
-CLASS_COLUMN = 8
-"""1-based column of the class in MOT text."""
 DEEPEST = 4
 """Folders between a data set's folder and its sequences, such as `train/`."""
 CLIP = re.compile(r"(?P<video>.+?)(_c\d+|-(DPM|FRCNN|SDP))")

@@ -1,13 +1,15 @@
-"""`DetectionTable`: the detections of a whole sequence, by frame; and the checks that every reader's rows pass.
+"""Boxes of a whole sequence as columns ordered by frame: detections, annotations, ground truth.
 
-Objects with identities as a file has them: what evaluation compares, of truth and of results alike.
+Every reader of a file of detections hands its rows to `build_table`, which checks them once for all formats.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +17,36 @@ from numpy.typing import NDArray
 from trackweave.errors import InputError
 from trackweave.masks.codecs import decode_rle
 from trackweave.masks.packed import PackedMasks
+from trackweave.structures.columns import Columns
 from trackweave.structures.detections import Detections
-from trackweave.structures.run_log import OnBadItem, RunWarning
+from trackweave.structures.run_log import RunLog, RunWarning
 
 LARGEST_FRAME = 2**31
 LARGEST_CLASS = 2**53
 
+EncodedMask = Mapping[str, Any]
+"""A mask as COCO run lengths: `size` `(H, W)` and `counts`."""
+
+
+class FrameTable(Columns):
+    """Base of the tables: rows are ordered by frame; within a frame as in the file."""
+
+    frame: NDArray[np.int64]
+
+    @property
+    def frames(self) -> NDArray[np.int64]:
+        """`(F,)` int64, the frames that have a row, ascending."""
+        return np.unique(self.frame)
+
+    def rows(self, frame: int) -> slice:
+        """Where a frame's rows lie."""
+        start, stop = np.searchsorted(self.frame, (frame, frame + 1))
+        return slice(int(start), int(stop))
+
 
 @dataclass(frozen=True, eq=False)
-class DetectionTable:
-    """N detections of one sequence as columns ordered by frame; within a frame in the order of the file.
+class DetectionTable(FrameTable):
+    """N detections of one sequence.
 
     Attributes:
         frame: `(N,)` int64, 0-based, ascending.
@@ -32,29 +54,23 @@ class DetectionTable:
         score: `(N,)` float32 as the file says, of any range.
         class_id: `(N,)` int64; −1 = no class.
         class_names: names by class id, or None.
-        segmentation: N COCO RLE mappings, decoded when a frame is asked for; or None.
-        length: frames of the sequence, or None when nobody said.
+        segmentation: N encoded masks, decoded when a frame is asked for; or None.
+        length: frames of the sequence, or None when the file does not tell.
         source: what messages call the table.
         warnings: what was left out, one record per reason.
     """
+
+    SHARED: ClassVar[tuple[str, ...]] = ("class_names", "length", "source", "warnings")
 
     frame: NDArray[np.int64]
     xyxy: NDArray[np.float32]
     score: NDArray[np.float32]
     class_id: NDArray[np.int64]
     class_names: Mapping[int, str] | None = None
-    segmentation: Sequence[Mapping[str, Any]] | None = None
+    segmentation: Sequence[EncodedMask] | None = None
     length: int | None = None
     source: str = "detections"
     warnings: tuple[RunWarning, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.frame)
-
-    @property
-    def frames(self) -> NDArray[np.int64]:
-        """`(F,)` int64, the frames that have a detection, ascending."""
-        return np.unique(self.frame)
 
     @property
     def frame_count(self) -> int:
@@ -69,19 +85,104 @@ class DetectionTable:
         Raises:
             InputError: a mask of the frame cannot be decoded.
         """
-        start, stop = np.searchsorted(self.frame, (frame, frame + 1))
-        rows = slice(int(start), int(stop))
+        rows = self.rows(frame)
         masks = None
-        if self.segmentation is not None and stop > start:
-            try:
-                masks = decode_rle(self.segmentation[rows])
-            except ValueError as error:
-                raise InputError(f"{self.source}, frame {frame}: {error}") from error
+        if self.segmentation is not None and rows.stop > rows.start:
+            masks = _decoded(self.segmentation[rows], f"{self.source}, frame {frame}")
         return Detections(self.xyxy[rows], self.score[rows], self.class_id[rows], masks)
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class AnnotationTable(FrameTable):
+    """N objects of one video with their identities, of ground truth or of results, as a file has them.
+
+    Boxes are float64 in the file's own pixels and never shifted: overlaps are then those that other tools compute
+    from the same file, to the last bit.
+
+    Attributes:
+        source: what messages call it.
+        frame: `(N,)` int64, 0-based.
+        track_id: `(N,)` int64; −1 = a region without identity.
+        xyxy: `(N, 4)` float64, right and bottom exclusive.
+        score: `(N,)` float64.
+        class_id: `(N,)` int64; −1 = not said.
+        counts: `(N,)` bool: the file wants it scored (MOT: column 7 is not 0; COCO: no crowd; KITTI: not DontCare).
+        is_hard: `(N,)` bool: too hidden or cut off for KITTI to score.
+        origin: coordinate of the top left pixel, 1 in MOT text, else 0.
+        class_names: what the classes are called, as far as the file says.
+        length: frames of the video, or None.
+        size: `(H, W)` of the frames, or None.
+        frame_names: file name of each frame, or None.
+        segmentation: encoded mask of each row, None where it has none; None = the file has no masks.
+    """
+
+    SHARED: ClassVar[tuple[str, ...]] = ("source", "origin", "class_names", "length", "size", "frame_names")
+
+    source: str
+    frame: NDArray[np.int64]
+    track_id: NDArray[np.int64]
+    xyxy: NDArray[np.float64]
+    score: NDArray[np.float64]
+    class_id: NDArray[np.int64]
+    counts: NDArray[np.bool_]
+    is_hard: NDArray[np.bool_]
+    origin: int = 0
+    class_names: Mapping[int, str] = field(default_factory=dict)
+    length: int | None = None
+    size: tuple[int, int] | None = None
+    frame_names: Sequence[str] | None = None
+    segmentation: Sequence[EncodedMask | None] | None = None
+
+    def masks(self, rows: slice) -> PackedMasks | None:
+        """Masks of some rows of one frame, decoded now; None when the file has none, or the rows are empty.
+
+        Raises:
+            InputError: a row has no mask, or a damaged one.
+        """
+        if self.segmentation is None or rows.start == rows.stop:
+            return None
+        entries = self.segmentation[rows]
+        where = f"{self.source}, frame {int(self.frame[rows.start])}"
+        missing = [n for n, entry in enumerate(entries) if entry is None]
+        if missing:
+            raise InputError(f"{where}: object {int(self.track_id[rows][missing[0]])} has a box and no segmentation")
+        return _decoded([entry for entry in entries if entry is not None], where)
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth(FrameTable):
+    """N true boxes in the project's own conventions, with how much of each is visible.
+
+    Attributes:
+        frame: `(N,)` int64, 0-based.
+        track_id: `(N,)` int64; −1 = a region without identity (KITTI's DontCare).
+        xyxy: `(N, 4)` float32, right and bottom exclusive, 0-based.
+        counts: `(N,)` bool: the benchmark scores it (column 7 is not 0).
+        class_id: `(N,)` int64; −1 = not said.
+        visibility: `(N,)` float32 in [0, 1]; 1 where not said.
+    """
+
+    frame: NDArray[np.int64]
+    track_id: NDArray[np.int64]
+    xyxy: NDArray[np.float32]
+    counts: NDArray[np.bool_]
+    class_id: NDArray[np.int64]
+    visibility: NDArray[np.float32]
+
+    def at(self, frame: int) -> GroundTruth:
+        """The boxes of one frame."""
+        return self[self.rows(frame)]
+
+
+def _decoded(entries: Sequence[EncodedMask], where: str) -> PackedMasks:
+    try:
+        return decode_rle(entries)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class RawDetections:
     """What a reader took from its file, unchecked.
 
     Attributes:
@@ -89,91 +190,52 @@ class Rows:
         xyxy: `(N, 4)` float64.
         score: `(N,)` float64.
         class_id: `(N,)` float64.
-        segmentation: N COCO RLE mappings, or None.
+        segmentation: N encoded masks, or None.
         first_frame: what the file calls frame 0, for messages.
-        place: names a row in messages, such as `line 3`.
+        locate: names a row in messages, such as `line 3`.
     """
 
     frame: NDArray[np.float64]
     xyxy: NDArray[np.float64]
     score: NDArray[np.float64]
     class_id: NDArray[np.float64]
-    segmentation: Sequence[Mapping[str, Any]] | None = None
+    segmentation: Sequence[EncodedMask] | None = None
     first_frame: int = 0
-    place: Callable[[int], str] = "row {}".format
-
-
-@dataclass
-class Skipped:
-    """Rows that were left out, counted by reason; or the first one as an error.
-
-    Attributes:
-        source: the file.
-        on_bad_item: `error` raises at the first, `skip` counts.
-        counts: reason → rows.
-        examples: reason → the first one's message.
-    """
-
-    source: str
-    on_bad_item: OnBadItem
-    counts: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.on_bad_item not in ("error", "skip"):
-            raise ValueError(f"on_bad_item is 'error' or 'skip', not {self.on_bad_item!r}")
-
-    def add(self, reason: str, message: str, count: int = 1, *, harmless: bool = False) -> None:
-        """Counts bad rows.
-
-        Args:
-            reason: kebab-case kind.
-            message: place and cause of the first of them.
-            count: how many.
-            harmless: nothing is lost without them (a row that says again what another said): never an error.
-
-        Raises:
-            InputError: when bad items are errors.
-        """
-        if self.on_bad_item == "error" and not harmless:
-            raise InputError(f"{self.source}, {message}; --on-bad-item skip leaves such rows out")
-        self.counts[reason] = self.counts.get(reason, 0) + count
-        self.examples.setdefault(reason, message)
-
-    def warnings(self) -> tuple[RunWarning, ...]:
-        """One record per reason."""
-        return tuple(
-            RunWarning(
-                "detections",
-                None,
-                "detections-skipped",
-                f"{self.source}: {count} detection{'s'[: count > 1]} left out, first at {self.examples[reason]}",
-                {"reason": reason, "count": count},
-            )
-            for reason, count in self.counts.items()
-        )
+    locate: Callable[[int], str] = "row {}".format
 
 
 def build_table(
-    rows: Rows, skipped: Skipped, *, length: int | None = None, class_names: Mapping[int, str] | None = None
+    rows: RawDetections,
+    source: str,
+    log: RunLog,
+    *,
+    length: int | None = None,
+    class_names: Mapping[int, str] | None = None,
 ) -> DetectionTable:
     """Checks rows and orders them by frame.
+
+    Args:
+        rows: what was read.
+        source: the file, for messages.
+        log: what the reader left out already, of this file alone; the rest is added.
+        length: frames of the video; rows beyond are bad.
+        class_names: names by class id, or None.
 
     Raises:
         InputError: a bad row, when bad items are errors.
     """
     kept = np.ones(len(rows.frame), np.bool_)
-    for reason, is_bad, message in _checks(rows, length):
+    for code, is_bad, message in _checks(rows, length):
         bad = np.flatnonzero(kept & is_bad)
         if len(bad):
             first = int(bad[0])
-            skipped.add(reason, f"{rows.place(first)}: {message(first)}", len(bad), harmless=reason == "zero-size")
+            text = f"{source}, {rows.locate(first)}: {message(first)}"
+            log.skip(code, text, len(bad), stage="detections", harmless=code == "zero-size")
             kept[bad] = False
     bad, original = _duplicates(rows, kept)
     if len(bad):
-        first = int(bad[0])
-        repeats = f"{rows.place(first)}: the same as {rows.place(original)}"
-        skipped.add("duplicate", repeats, len(bad), harmless=True)
+        text = f"{source}, {rows.locate(int(bad[0]))}: the same as {rows.locate(original)}"
+        log.skip("duplicate", text, len(bad), stage="detections", harmless=True)
         kept[bad] = False
     chosen = np.flatnonzero(kept)
     chosen = chosen[np.argsort(rows.frame[chosen], kind="stable")]
@@ -185,15 +247,31 @@ def build_table(
         class_names,
         None if rows.segmentation is None else [rows.segmentation[n] for n in chosen.tolist()],
         length,
-        skipped.source,
-        skipped.warnings(),
+        source,
+        _omissions(source, log),
+    )
+
+
+def _omissions(source: str, log: RunLog) -> tuple[RunWarning, ...]:
+    """One warning per reason, with how many rows it took; the log of a file has one for the first row of each."""
+    return tuple(
+        RunWarning(
+            "detections",
+            None,
+            "detections-skipped",
+            f"{source}: {count} detection{'s'[: count > 1]} left out, "
+            f"first at {first.message.removeprefix(f'{source}, ')}",
+            {"reason": first.code, "count": count},
+        )
+        for first in log.warnings
+        for count in [log.skipped[first.code]]
     )
 
 
 Check = tuple[str, NDArray[np.bool_], Callable[[int], str]]
 
 
-def _checks(rows: Rows, length: int | None) -> list[Check]:
+def _checks(rows: RawDetections, length: int | None) -> list[Check]:
     """Reason, `(N,)` bool of the rows it applies to, and its message for a row; the first that applies counts."""
     frame, box, score, class_id = rows.frame, rows.xyxy, rows.score, rows.class_id
     finite = np.isfinite(frame) & np.isfinite(box).all(1) & np.isfinite(score) & np.isfinite(class_id)
@@ -221,83 +299,17 @@ def _checks(rows: Rows, length: int | None) -> list[Check]:
     ]
 
 
-def _duplicates(rows: Rows, kept: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:
+def _duplicates(rows: RawDetections, kept: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:
     """Rows that repeat an earlier kept one in every column, ascending; and the row that the first of them repeats."""
     chosen = np.flatnonzero(kept)
     columns = np.column_stack([rows.frame, rows.class_id, rows.score, rows.xyxy])[chosen]
     order = np.lexsort(columns.T)  # stable: equal rows stay in the order of the file
     same = np.all(columns[order[1:]] == columns[order[:-1]], axis=1)
-    repeated = np.sort(chosen[order[1:][same]])
-    if not len(repeated):
-        return repeated, -1
-    alike = np.all(columns == columns[np.searchsorted(chosen, repeated[0])], axis=1)
-    return repeated, int(chosen[np.flatnonzero(alike)[0]])
-
-
-@dataclass(frozen=True, eq=False)
-class AnnotationTable:
-    """N objects of one video as columns, ordered by frame, then as in the file.
-
-    Boxes are float64 in the file's own pixels and never shifted: overlaps are then those that other tools compute
-    from the same file, to the last bit.
-
-    Attributes:
-        source: what messages call it.
-        frame: `(N,)` int64, 0-based.
-        track_id: `(N,)` int64; −1 = a region without identity.
-        xyxy: `(N, 4)` float64, right and bottom exclusive.
-        score: `(N,)` float64.
-        class_id: `(N,)` int64; −1 = not said.
-        counts: `(N,)` bool: the file wants it scored (MOT: column 7 is not 0; COCO: no crowd; KITTI: not DontCare).
-        is_hard: `(N,)` bool: too hidden or cut off for KITTI to score.
-        origin: coordinate of the top left pixel, 1 in MOT text, else 0.
-        class_names: what the classes are called, as far as the file says.
-        length: frames of the video, or None.
-        size: `(H, W)` of the frames, or None.
-        frame_names: file name of each frame, or None.
-        segmentations: COCO RLE of each row, None where it has none; None = the file has no masks.
-    """
-
-    source: str
-    frame: NDArray[np.int64]
-    track_id: NDArray[np.int64]
-    xyxy: NDArray[np.float64]
-    score: NDArray[np.float64]
-    class_id: NDArray[np.int64]
-    counts: NDArray[np.bool_]
-    is_hard: NDArray[np.bool_]
-    origin: int = 0
-    class_names: Mapping[int, str] = field(default_factory=dict)
-    length: int | None = None
-    size: tuple[int, int] | None = None
-    frame_names: Sequence[str] | None = None
-    segmentations: Sequence[Mapping[str, Any] | None] | None = None
-
-    def __len__(self) -> int:
-        return len(self.frame)
-
-    def rows(self, frame: int) -> slice:
-        """Where a frame's rows lie."""
-        start, stop = np.searchsorted(self.frame, (frame, frame + 1))
-        return slice(int(start), int(stop))
-
-    def masks(self, rows: slice) -> PackedMasks | None:
-        """Masks of some rows of one frame, decoded now; None when the file has none, or the rows are empty.
-
-        Raises:
-            InputError: a row has no mask, or a damaged one.
-        """
-        if self.segmentations is None or rows.start == rows.stop:
-            return None
-        entries = self.segmentations[rows]
-        where = f"{self.source}, frame {int(self.frame[rows.start])}"
-        missing = [n for n, entry in enumerate(entries) if entry is None]
-        if missing:
-            raise InputError(f"{where}: object {int(self.track_id[rows][missing[0]])} has a box and no segmentation")
-        try:
-            return decode_rle([entry for entry in entries if entry is not None])
-        except ValueError as error:
-            raise InputError(f"{where}: {error}") from error
+    duplicates = np.sort(chosen[order[1:][same]])
+    if not len(duplicates):
+        return duplicates, -1
+    alike = np.all(columns == columns[np.searchsorted(chosen, duplicates[0])], axis=1)
+    return duplicates, int(chosen[np.flatnonzero(alike)[0]])
 
 
 def in_frame_order(frame: NDArray[np.int64]) -> NDArray[np.intp]:
@@ -306,7 +318,7 @@ def in_frame_order(frame: NDArray[np.int64]) -> NDArray[np.intp]:
 
 
 def repeated(frame: NDArray[np.int64], track_id: NDArray[np.int64]) -> tuple[int, int] | None:
-    """Positions of the first two rows that show one identity on one frame; −1 is nobody. None when there are none.
+    """Positions of the first two rows that show one identity on one frame, or None; −1 is no identity.
 
     >>> repeated(np.array([0, 1, 1, 1]), np.array([5, 5, -1, 5]))
     (1, 3)
@@ -315,3 +327,27 @@ def repeated(frame: NDArray[np.int64], track_id: NDArray[np.int64]) -> tuple[int
     order = named[np.lexsort((track_id[named], frame[named]))]
     again = np.flatnonzero((frame[order[1:]] == frame[order[:-1]]) & (track_id[order[1:]] == track_id[order[:-1]]))
     return (int(order[again[0]]), int(order[again[0] + 1])) if len(again) else None
+
+
+def read_text(path: Path) -> str:
+    """A file's text without byte order mark.
+
+    Raises:
+        InputError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text: {getattr(error, 'strerror', None) or error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """A file's JSON, whatever it holds.
+
+    Raises:
+        InputError: it cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON: {error}") from error

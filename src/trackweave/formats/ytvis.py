@@ -13,7 +13,6 @@ Frames are the order of `file_names`, or of the images by `frame_id`. Pixels cou
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trackweave.errors import InputError
-from trackweave.formats.mot import read_text
-from trackweave.formats.tables import AnnotationTable, in_frame_order, repeated
+from trackweave.formats.tables import AnnotationTable, EncodedMask, in_frame_order, read_json, repeated
 
 
 class VideoJsonKind(StrEnum):
@@ -61,7 +59,7 @@ class _Row(NamedTuple):
     score: float
     class_id: int
     counts: bool
-    segmentation: Mapping[str, Any] | None
+    segmentation: EncodedMask | None
 
 
 NO_BOX = (math.nan,) * 4
@@ -84,7 +82,7 @@ class VideoJson:
 
     def __init__(self, path: Path | str, truth: VideoJson | None = None) -> None:
         self.path = Path(path)
-        document = _json(self.path)
+        document = read_json(self.path)
         items = document if isinstance(document, list) else None
         try:
             if items is None:
@@ -156,7 +154,7 @@ class VideoJson:
         twice = repeated(frame, track_id)
         if twice is not None:
             raise InputError(f"{where}: identity {track_id[twice[0]]} is twice on frame {frame[twice[0]]}")
-        segmentations = [row.segmentation for row in rows]
+        masks = [row.segmentation for row in rows]
         return AnnotationTable(
             source=where,
             frame=frame,
@@ -170,7 +168,7 @@ class VideoJson:
             length=len(video.frame_names),
             size=video.size,
             frame_names=video.frame_names,
-            segmentations=segmentations if any(entry is not None for entry in segmentations) else None,
+            segmentation=masks if any(entry is not None for entry in masks) else None,
         )
 
 
@@ -262,7 +260,7 @@ def _corners(box: Sequence[Any]) -> tuple[float, ...]:
     return x, y, x + w, y + h
 
 
-def _rle(mask: Any, size: tuple[int, int] | None) -> Mapping[str, Any] | None:
+def _rle(mask: Any, size: tuple[int, int] | None) -> EncodedMask | None:
     """RLE as it is, polygons filled as the COCO API does; None for none."""
     if not mask:
         return None
@@ -275,16 +273,9 @@ def _rle(mask: Any, size: tuple[int, int] | None) -> Mapping[str, Any] | None:
     polygons = [[float(value) for value in polygon] for polygon in mask]
     if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
         raise ValueError("a polygon is x, y, x, y, … of at least three corners")
-    merged: Mapping[str, Any] = coco.merge(coco.frPyObjects(polygons, *size))
+    merged: EncodedMask = coco.merge(coco.frPyObjects(polygons, *size))
     return merged
 
 
 def _categories(entries: Iterable[Mapping[str, Any]]) -> dict[int, str]:
     return {int(entry["id"]): str(entry["name"]) for entry in entries}
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON: {error}") from error

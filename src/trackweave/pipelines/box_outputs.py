@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from trackweave.association.labels import NOBODY, gt_track_ids
 from trackweave.errors import FrameError
 from trackweave.formats.mot import MotWriter
-from trackweave.formats.motchallenge import GroundTruth
+from trackweave.formats.tables import GroundTruth
 from trackweave.frames.source import RGBFrame
 from trackweave.mot.postprocess import RefinedTracks, refine
 from trackweave.mot.settings import RefinementSettings

@@ -21,16 +21,9 @@ from trackweave.association.settings import DEFAULT_EMBED_DIM, LogSettings
 from trackweave.association.track_memory import ASSUMED_RATE
 from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.errors import ArtifactError, InputError, SettingError
-from trackweave.formats.motchallenge import (
-    GroundTruth,
-    class_column_of,
-    find_sequences,
-    read_gmc,
-    read_ground_truth,
-    read_sequence,
-    video_of,
-)
-from trackweave.formats.tables import DetectionTable
+from trackweave.formats.mot import read_ground_truth
+from trackweave.formats.motchallenge import class_column_of, find_sequences, read_gmc, read_sequence, video_of
+from trackweave.formats.tables import DetectionTable, GroundTruth
 from trackweave.mot.settings import TrackerSettings, preset
 from trackweave.mot.state import FrameContext
 from trackweave.mot.tracker import ByteTracker

@@ -16,8 +16,9 @@ from scipy.special import expit, logit
 from trackweave.boxes import box_iou
 from trackweave.errors import InputError
 from trackweave.formats.detections import read_detections
-from trackweave.formats.motchallenge import GroundTruth, class_column_of, read_ground_truth, read_sequence
-from trackweave.formats.tables import DetectionTable
+from trackweave.formats.mot import read_ground_truth
+from trackweave.formats.motchallenge import class_column_of, read_sequence
+from trackweave.formats.tables import DetectionTable, GroundTruth
 from trackweave.simulation.detector import SIZE_SOFTNESS
 from trackweave.simulation.occlusion import sightings
 from trackweave.simulation.settings import DetectorNoise
@@ -199,11 +200,7 @@ def fit_sequence(folder: Path | str, *, detections: str | None = None, class_id:
     if class_id is not None:
         truth = replace(truth, counts=truth.counts & (truth.class_id == class_id))
         rows = (table.class_id == class_id) | (table.class_id < 0)
-        table = replace(
-            table,
-            segmentation=None,
-            **{name: getattr(table, name)[rows] for name in ("frame", "xyxy", "score", "class_id")},
-        )
+        table = replace(table, segmentation=None)[rows]
     return fit_detector(table, truth, fps=sequence.known_frame_rate(), length=length)
 
 

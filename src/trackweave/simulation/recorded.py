@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from trackweave.errors import ArtifactError
-from trackweave.formats.motchallenge import GroundTruth
-from trackweave.formats.tables import DetectionTable
+from trackweave.formats.tables import DetectionTable, GroundTruth
 from trackweave.simulation.detector import detect
 from trackweave.simulation.occlusion import sightings
 from trackweave.simulation.presets import varied

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import RunFolderError, SettingError
-from trackweave.formats.motchallenge import GroundTruth
+from trackweave.formats.tables import GroundTruth
 from trackweave.simulation.camera import NEAREST, CameraPath
 from trackweave.simulation.detector import Reports, detect, embed
 from trackweave.simulation.motions_traffic import CrowdSettings

@@ -62,13 +62,13 @@ class RunLog:
 
     Attributes:
         on_bad_item: `error` raises at the first item that cannot be used, `skip` leaves it out.
-        package: whose logger speaks.
+        package: whose logger speaks; None = nobody's, where another log takes the warnings over.
         warnings: in the order they came.
         skipped: how many items were left out, by code.
     """
 
     on_bad_item: OnBadItem = "error"
-    package: str = "pipelines"
+    package: str | None = "pipelines"
     warnings: list[RunWarning] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
 
@@ -123,7 +123,8 @@ class RunLog:
 
     def _add(self, warning: RunWarning) -> None:
         self.warnings.append(warning)
-        logging.getLogger(f"trackweave.{self.package}").warning("%s", warning.message)
+        if self.package is not None:
+            logging.getLogger(f"trackweave.{self.package}").warning("%s", warning.message)
 
 
 @dataclass

@@ -41,11 +41,11 @@ def test_world_coordinates_are_no_classes(tmp_path: Path) -> None:
         ("1,-1,1,1,2,2", "detections, not tracks"),
         ("9,1,1,1,2,2", "beyond the 5 frames"),
         ("0,1,1,1,2,2", "frames count from 1"),
-        ("1,1,1,1,-2,2", "negative width"),
+        ("1,1,1,1,-2,2", "a box of -2 × 2 pixels"),
         ("1,1.5,1,1,2,2", "not a whole number"),
         ("1,1,inf,1,2,2", "not finite"),
         ("1,1,1", "3 fields"),
-        ("1,1,a,1,2,2", "could not convert"),
+        ("1,1,a,1,2,2", "'a' is not a number"),
     ],
 )
 def test_bad_lines_are_named(tmp_path: Path, line: str, message: str) -> None:
