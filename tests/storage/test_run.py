@@ -8,9 +8,12 @@ import pytest
 
 from trackweave.errors import ArtifactError, ArtifactVersionError, RunFolderError
 from trackweave.ids import FrameIndex
+from trackweave.storage.files import PARTIAL_SUFFIX, read_json_object
 from trackweave.storage.run import (
+    Fingerprint,
     FrameList,
     LevelRecord,
+    RunFolder,
     RunManifest,
     RunPaths,
     ensure_writable,
@@ -18,6 +21,7 @@ from trackweave.storage.run import (
     scaled_npz_path,
 )
 from trackweave.structures.run_log import RunWarning
+from trackweave.structures.run_summary import MaskSummary
 
 
 @pytest.mark.parametrize(
@@ -210,3 +214,57 @@ class TestJournal:
         with pytest.raises(kind) as caught:
             self.read(tmp_path)
         assert str(caught.value).startswith(f"{path}: ")
+
+
+class TestRunFolder:
+    def test_a_new_folder_is_claimed_and_finished(self, tmp_path: Path) -> None:
+        folder = RunFolder(tmp_path / "new" / "run")
+        manifest = folder.claim("abc")
+        manifest.merge({"fingerprint": "abc"})
+        manifest.write()
+        summary = MaskSummary("masks", totals={"objects": 3}, durations={"open": 0.5}, peak_rss_mb=80.0)
+        folder.finish(summary, {"kind": "masks"}, warnings=[RunWarning("predictor", None, "slow", "slow")])
+        done = RunManifest.load(folder.paths.manifest)
+        assert (done.fingerprint, done.data["kind"]) == ("abc", "masks")
+        assert done.data["derived"]["peak_rss_mb"] == 80.0
+        assert [warning["code"] for warning in done.data["warnings"]] == ["slow"]
+        assert read_json_object(folder.paths.summary, "summary")["totals"]["objects"] == 3
+
+    @pytest.mark.parametrize(
+        ("data", "fingerprint", "resume", "message"),
+        [
+            ({"fingerprint": "abc"}, None, False, "already holds a run"),
+            ({"artifacts": {"2": {}}}, None, False, "already holds a run"),
+            ({"artifacts": {"2": {}}}, "abc", True, "holds another run"),
+            ({"fingerprint": "xyz"}, "abc", True, "other input or settings"),
+            ({"fingerprint": "abc"}, "abc", False, "add --resume"),
+        ],
+    )
+    def test_a_folder_that_holds_a_run_is_refused(
+        self, tmp_path: Path, data: dict[str, object], fingerprint: str | None, resume: bool, message: str
+    ) -> None:
+        RunManifest(tmp_path / "manifest.json", data).write()
+        with pytest.raises(RunFolderError, match=message):
+            RunFolder(tmp_path).claim(fingerprint, resume=resume)
+
+    def test_the_same_run_is_resumed_and_leftovers_are_cleared(self, tmp_path: Path) -> None:
+        RunManifest(tmp_path / "manifest.json", {"fingerprint": "abc"}).write()
+        leftover = tmp_path / f".tracks.npz{PARTIAL_SUFFIX}"
+        leftover.write_bytes(b"half")
+        assert RunFolder(tmp_path).claim("abc", resume=True).fingerprint == "abc"
+        assert not leftover.exists()
+
+    def test_a_file_is_no_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "run").write_text("")
+        with pytest.raises(RunFolderError, match="is a file"):
+            RunFolder(tmp_path / "run").claim()
+
+
+def test_where_one_part_of_a_fingerprint_ends_counts() -> None:
+    def of(*parts: bytes) -> str:
+        fingerprint = Fingerprint()
+        fingerprint.add_bytes(*parts)
+        return fingerprint.hexdigest()
+
+    assert of(b"ab", b"c") != of(b"a", b"bc")
+    assert of(b"ab", b"c") == of(b"ab", b"c")

@@ -1,16 +1,17 @@
-"""The run folder: where everything lies, its manifest, its frame list and its journal."""
+"""The run folder: where everything lies, its manifest, frame list and journal; how it is claimed and finished."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trackweave.errors import ArtifactError, RunFolderError, SettingError
+from trackweave.errors import ArtifactError, InputError, RunFolderError, SettingError
 from trackweave.ids import FrameIndex, Level
-from trackweave.storage.files import check_version, read_json_object, write_json
+from trackweave.storage.files import check_version, read_json_object, remove_partials, write_json
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import BoxSummary, MaskSummary, RunSummary
 
@@ -362,3 +363,98 @@ class LevelRecord:
         """Are the level's files still there, as long as they were?"""
         files = [(run_root / name, size) for name, size in self.files.items()]
         return all(file.is_file() and file.stat().st_size == size for file, size in files)
+
+
+class Fingerprint:
+    """What a run was made of, as one hash: its input, and every setting that its results depend on."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add_bytes(self, *parts: bytes) -> None:
+        """Adds parts; where one ends and the next begins counts."""
+        for part in parts:
+            self._hash.update(len(part).to_bytes(8, "little"))
+            self._hash.update(part)
+
+    def add_file(self, path: Path) -> None:
+        """Adds a file's content.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        try:
+            self.add_bytes(path.read_bytes())
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+    def hexdigest(self) -> str:
+        """32 hexadecimal digits."""
+        return self._hash.hexdigest()[:32]
+
+
+class RunFolder:
+    """A run folder while its run is made: claimed before the first result, finished after the last.
+
+    Args:
+        root: the folder; made when it is not there.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+        self.paths = RunPaths(self.root)
+
+    def claim(self, fingerprint: str | None = None, *, resume: bool = False) -> RunManifest:
+        """Proves that the folder can take the run, and clears what a killed one left half-written.
+
+        Args:
+            fingerprint: of the run that is to be made; None when it is only known at its end.
+            resume: the folder may hold that very run.
+
+        Returns:
+            The manifest as it is; whoever claims the folder for good writes its fingerprint into it.
+
+        Raises:
+            RunFolderError: the folder holds another run, or this one and it is not to be resumed, or cannot be
+                written.
+        """
+        if self.root.exists() and not self.root.is_dir():
+            raise RunFolderError(f"{self.root}: is a file, not a run folder")
+        ensure_writable(self.root)
+        manifest = RunManifest.load(self.paths.manifest)
+        if fingerprint is None and (manifest.fingerprint is not None or manifest.data.get("artifacts")):
+            raise RunFolderError(f"{self.root}: already holds a run: choose another -o, or remove it first")
+        if manifest.fingerprint is None and manifest.data.get("artifacts"):
+            raise RunFolderError(f"{self.root}: holds another run: choose another -o")
+        if manifest.fingerprint not in (None, fingerprint):
+            text = "holds a run of other input or settings: choose another -o, or remove it first"
+            raise RunFolderError(f"{self.root}: {text}")
+        if manifest.fingerprint is not None and not resume:
+            raise RunFolderError(f"{self.root}: already holds this run: add --resume to finish or reuse it")
+        remove_partials(self.root)
+        return manifest
+
+    def finish(
+        self,
+        summary: RunSummary,
+        values: Mapping[str, object] | None = None,
+        *,
+        warnings: Iterable[RunWarning] = (),
+        stages: Iterable[str] = (),
+    ) -> None:
+        """Writes the summary and then the manifest, which says that the folder holds a finished run.
+
+        Args:
+            summary: the run in numbers.
+            values: top-level keys of the manifest to set.
+            warnings: those of the whole run that the manifest has not got yet.
+            stages: whose earlier warnings they replace.
+        """
+        record = summary.to_json()
+        manifest = RunManifest.load(self.paths.manifest)
+        if values is not None:
+            manifest.merge(values)
+        manifest.replace_warnings(warnings, stages=stages, level=None)
+        manifest.set_totals({key: record[key] for key in ("totals", "durations", "peak_rss_mb")})
+        write_json(self.paths.summary, record)
+        manifest.write()
