@@ -214,5 +214,5 @@ def _pictures(video: VideoSegments, source: FrameSource, positions: list[int]) -
         if ratio < 1:
             image = np.asarray(cv2.resize(image, (cols, rows), interpolation=cv2.INTER_AREA), np.uint8)
         objects = video.frame(FrameIndex(int(source.indices[local])))
-        boxes = scale_boxes(objects.boxes, cols / width, rows / height)
-        yield draw_objects(image, objects.ids, objects.masks, boxes, boxes_on=False)
+        boxes = scale_boxes(objects.xyxy, cols / width, rows / height)
+        yield draw_objects(image, objects.track_id, objects.masks, boxes, boxes_on=False)

@@ -139,7 +139,7 @@ def test_label_255(shell: Shell, frames: Path, tmp_path: Path, second: int, ids:
     assert done.code == 0, done.err
     assert [w["code"] for w in json.loads((run / "manifest.json").read_text())["warnings"]] == [code]
     with VideoSegments(run / "level_0" / "tracking" / "video_segments.npz") as video:
-        assert video.frame(0).ids.tolist() == ids
+        assert video.frame(0).track_id.tolist() == ids
 
 
 def test_prompts_on_several_frames(shell: Shell, frames: Path, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_prompts_on_several_frames(shell: Shell, frames: Path, tmp_path: Path) -
     )  # fmt: skip
     assert done.code == 0, done.err
     with VideoSegments(run / "level_0" / "tracking" / "video_segments.npz") as video:
-        assert [f.ids.tolist() for f in video] == [[1, 2]] * 4
+        assert [f.track_id.tolist() for f in video] == [[1, 2]] * 4
         assert np.array_equal(video.frame(3).masks.to_bool()[1], SCENE.mask(2, "b"))
 
 

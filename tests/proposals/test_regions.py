@@ -37,19 +37,19 @@ def test_plain_objects_are_found_at_every_level_and_the_ground_is_not(level: int
     image, truth = scene()
     found = RegionProposals().propose(image, level)
     assert mask_iou(truth, found.masks).max(axis=1).min() > 0.9
-    assert found.areas.max() < 0.5 * image.shape[0] * image.shape[1]
+    assert found.area.max() < 0.5 * image.shape[0] * image.shape[1]
 
 
 def test_columns_describe_the_masks() -> None:
     image, _ = scene()
     found = RegionProposals().propose(image, 4)
     assert found.size == image.shape[:2]
-    assert np.array_equal(found.areas, found.masks.areas)
-    assert np.array_equal(found.boxes, found.masks.boxes)
-    assert len(set(found.ids.tolist())) == len(found)
+    assert np.array_equal(found.area, found.masks.areas)
+    assert np.array_equal(found.xyxy, found.masks.boxes)
+    assert len(set(found.id.tolist())) == len(found)
     assert found.has_mask.all()
-    assert ((found.scores >= 0) & (found.scores <= 1)).all()
-    assert (np.diff(found.scores) <= 0).all()
+    assert ((found.score >= 0) & (found.score <= 1)).all()
+    assert (np.diff(found.score) <= 0).all()
 
 
 def textured(height: int = 240, width: int = 320) -> NDArray[np.uint8]:
@@ -73,13 +73,13 @@ def test_one_level_is_what_several_levels_give() -> None:
     image, proposals = textured(), RegionProposals()
     alone, together = proposals.propose(image, 4), proposals.propose_levels(image, [6, 4])[4]
     assert alone.masks == together.masks
-    assert np.array_equal(alone.scores, together.scores)
+    assert np.array_equal(alone.score, together.score)
 
 
 def test_same_image_same_candidates() -> None:
     a, b = (RegionProposals().propose(textured(), 6) for _ in range(2))
     assert a.masks == b.masks
-    assert np.array_equal(a.scores, b.scores)
+    assert np.array_equal(a.score, b.score)
 
 
 def test_large_images_are_worked_on_small_and_masks_come_full_size() -> None:
@@ -103,7 +103,7 @@ def test_nothing_is_proposed_on_a_plain_picture() -> None:
 def test_settings_bound_number_and_area() -> None:
     found = RegionProposals(RegionSettings(max_count=5, min_area=0.01)).propose(textured(), 6)
     assert len(found) <= 5
-    assert found.areas.min() > 0.007 * 240 * 320
+    assert found.area.min() > 0.007 * 240 * 320
 
 
 def test_own_levels() -> None:

@@ -71,11 +71,11 @@ def read(path: Path, bad: BadItems | None = None, frame_size: tuple[int, int] = 
 
 
 def assert_both(found: Candidates) -> None:
-    assert found.ids.tolist() == [5, 9]
+    assert found.id.tolist() == [5, 9]
     np.testing.assert_array_equal(found.masks.to_bool(), [LEFT, RIGHT])
-    assert found.areas.tolist() == [9, 12]
-    assert found.boxes.tolist() == [[0, 1, 3, 4], [7, 2, 10, 6]]
-    np.testing.assert_allclose(found.scores, [0.55, 0.59], rtol=1e-6)
+    assert found.area.tolist() == [9, 12]
+    assert found.xyxy.tolist() == [[0, 1, 3, 4], [7, 2, 10, 6]]
+    np.testing.assert_allclose(found.score, [0.55, 0.59], rtol=1e-6)
 
 
 def with_stack(folder: Path) -> Path:
@@ -117,8 +117,8 @@ class TestLayouts:
         found = read(save(tmp_path, manifest_of(rows)), frame_size=(60, 100))[0]
         assert found.has_mask.tolist() == [False, False]
         assert found.size == (60, 100)
-        assert found.areas.tolist() == [9, 10]
-        assert found.boxes.tolist() == [[0, 1, 3, 4], [0.5, 1, 3, 5]]
+        assert found.area.tolist() == [9, 10]
+        assert found.xyxy.tolist() == [[0, 1, 3, 4], [0.5, 1, 3, 5]]
 
     def test_some_with_masks_and_some_without(self, tmp_path: Path) -> None:
         found = read(save(tmp_path, manifest_of([packed_item(5, LEFT), item(9, RIGHT)])), frame_size=(60, 100))[0]
@@ -128,20 +128,20 @@ class TestLayouts:
     @pytest.mark.parametrize("box", [None, [3, 1, 0, 4]])
     def test_a_box_that_says_nothing_is_taken_from_the_mask(self, tmp_path: Path, box: Any) -> None:
         path = save(tmp_path, manifest_of([{**packed_item(9, RIGHT), "bbox": box}]))
-        assert read(path)[0].boxes.tolist() == [[7, 2, 10, 6]]
+        assert read(path)[0].xyxy.tolist() == [[7, 2, 10, 6]]
 
     def test_a_mask_that_was_stored_smaller_comes_back_to_the_size_of_its_box(self, tmp_path: Path) -> None:
         small = encode_entry(make_entry(PackedMasks.from_bool(RIGHT), (12, 20)))
         path = save(tmp_path, manifest_of([item(9, RIGHT, mask=small, bbox=[14, 4, 6, 8])]))
         found = read(path)[0]
-        assert (found.size, found.areas.tolist()) == ((12, 20), [48])
-        assert found.boxes.tolist() == found.masks.boxes.tolist() == [[14, 4, 20, 12]]
+        assert (found.size, found.area.tolist()) == ((12, 20), [48])
+        assert found.xyxy.tolist() == found.masks.boxes.tolist() == [[14, 4, 20, 12]]
 
     def test_masks_of_two_sizes_get_the_larger(self, tmp_path: Path) -> None:
         large = np.kron(LEFT, np.ones((2, 2), np.bool_))
         found = read(save(tmp_path, manifest_of([packed_item(5, large), packed_item(9, RIGHT)])))[0]
         assert found.size == (12, 20)
-        assert found.areas.tolist() == [36, 48]
+        assert found.area.tolist() == [36, 48]
 
     def test_frames_without_items_and_in_any_order(self, tmp_path: Path) -> None:
         manifest = manifest_of([packed_item(5, LEFT)], [])
@@ -210,9 +210,9 @@ class TestBadItems:
         bad = BadItems("skip", level=4)
         for _ in range(2):  # checked, then tracked
             found = read(path, bad)
-        assert found[1].ids.tolist() == [5]
+        assert found[1].id.tolist() == [5]
         assert found[1].masks == PackedMasks.from_bool(LEFT)
-        assert found[0].ids.tolist() == [5]
+        assert found[0].id.tolist() == [5]
         (warning,) = bad.warnings
         assert (warning.stage, warning.level, warning.code) == ("candidates", 4, "candidate-skipped")
         assert warning.message.startswith(f"left out: {path}: frame 1, item 1")
@@ -253,7 +253,7 @@ class TestBadItems:
         np.save(path.parent / "seg_frame_00000.npy", np.stack([LEFT, np.zeros(SIZE, np.bool_)]))
         with pytest.raises(CandidateError, match=r"frame 0, item 1 \(id 9\): its mask is empty"):
             read(path)
-        assert read(path, BadItems("skip"))[0].ids.tolist() == [5]
+        assert read(path, BadItems("skip"))[0].id.tolist() == [5]
 
 
 BAD_STACKS: list[tuple[Any, str]] = [
@@ -317,7 +317,7 @@ class TestBadFrames:
         assert "\n" not in str(caught.value)
         bad = BadItems("skip")
         for _ in range(2):
-            assert {frame: found.ids.tolist() for frame, found in read(path, bad).items()} == {0: [5], 2: [9]}
+            assert {frame: found.id.tolist() for frame, found in read(path, bad).items()} == {0: [5], 2: [9]}
         assert len(bad.warnings) == 1
 
 
@@ -375,7 +375,7 @@ class TestWriting:
         assert manifest.min_area == 20
         found = read_candidates(manifest, manifest.frames[0], (60, 100), BadItems())
         assert found.masks == masks
-        for column in ("ids", "boxes", "scores", "areas"):
+        for column in ("id", "xyxy", "score", "area"):
             np.testing.assert_array_equal(getattr(found, column), getattr(written, column))
         assert len(read_candidates(manifest, manifest.frames[1], SIZE, BadItems())) == 0
 

@@ -52,11 +52,11 @@ def write(path: Path, frames: Sequence[FrameObjects]) -> int:
 
 def write_objects(path: Path, frames: Sequence[FrameObjects]) -> int:
     def references() -> Iterator[tuple[TrackId, Any]]:
-        for track in sorted({int(track) for frame in frames for track in frame.ids}):
+        for track in sorted({int(track) for frame in frames for track in frame.track_id}):
             rows = [
-                (frame.frame, row, frame.scores[row], frame.areas[row], frame.boxes[row])
+                (frame.frame, row, frame.score[row], frame.area[row], frame.xyxy[row])
                 for frame in frames
-                for row in np.flatnonzero(frame.ids == track)
+                for row in np.flatnonzero(frame.track_id == track)
             ]
             yield TrackId(track), np.array(rows, REFERENCE_DTYPE)
 
@@ -73,7 +73,7 @@ def write_objects(path: Path, frames: Sequence[FrameObjects]) -> int:
 def assert_same(found: FrameObjects, expected: FrameObjects) -> None:
     assert (found.frame, found.name) == (expected.frame, expected.name)
     assert found.masks == expected.masks
-    for column in ("ids", "boxes", "areas", "scores"):
+    for column in ("track_id", "xyxy", "area", "score"):
         np.testing.assert_array_equal(getattr(found, column), getattr(expected, column))
         assert getattr(found, column).dtype == getattr(expected, column).dtype
 
@@ -93,7 +93,7 @@ def test_both_archives_come_back(tmp_path_factory: pytest.TempPathFactory, drawn
             assert_same(found, expected)
             assert_same(video.frame(expected.frame), expected)
         for track in by_object.ids:
-            seen = [frame[frame.ids == track] for frame in visible if track in frame.ids]
+            seen = [frame[frame.track_id == track] for frame in visible if track in frame.track_id]
             assert by_object.counts[track] == len(seen)
             for found, expected in zip(by_object.over_time(track, video), seen, strict=True):
                 assert_same(found, expected)
@@ -129,7 +129,7 @@ def test_numpy_opens_both(archives: tuple[Path, Path]) -> None:
 def test_a_frame_without_objects_and_an_object_that_is_not_there(archives: tuple[Path, Path]) -> None:
     with VideoSegments(archives[0]) as video, ObjectSegments(archives[1]) as by_object:
         nothing = video.frame(5)
-        assert (len(nothing), nothing.masks.size, nothing.boxes.shape) == (0, SIZE, (0, 4))
+        assert (len(nothing), nothing.masks.size, nothing.xyxy.shape) == (0, SIZE, (0, 4))
         assert len(video.boxes(5)) == 0
         with pytest.raises(KeyError, match="no object 3"):
             by_object.references(3)

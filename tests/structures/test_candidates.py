@@ -26,10 +26,10 @@ def three() -> Candidates:
 def test_an_index_picks_the_same_rows_of_every_column(index: Any) -> None:
     chosen = three()[index]
     rows = np.arange(3)[index] if not isinstance(index, list) or index else np.zeros(0, np.int64)
-    assert chosen.ids.tolist() == [(7, 3, 5)[row] for row in rows]
-    assert chosen.areas.tolist() == [(4, 6, 4)[row] for row in rows]
-    np.testing.assert_array_equal(chosen.boxes, three().boxes[rows])
-    np.testing.assert_array_equal(chosen.scores, three().scores[rows])
+    assert chosen.id.tolist() == [(7, 3, 5)[row] for row in rows]
+    assert chosen.area.tolist() == [(4, 6, 4)[row] for row in rows]
+    np.testing.assert_array_equal(chosen.xyxy, three().xyxy[rows])
+    np.testing.assert_array_equal(chosen.score, three().score[rows])
     assert chosen.masks == three().masks[rows]
 
 
@@ -38,11 +38,11 @@ def test_a_candidate_without_a_mask_is_known_by_its_empty_one() -> None:
     assert three().size == (4, 6)
 
 
-@pytest.mark.parametrize("column", ["ids", "boxes", "scores", "areas", "masks"])
+@pytest.mark.parametrize("column", ["id", "xyxy", "score", "area", "masks"])
 def test_columns_of_different_lengths(column: str) -> None:
-    columns = {name: getattr(three(), name) for name in ("ids", "boxes", "scores", "areas", "masks")}
+    columns = {name: getattr(three(), name) for name in ("id", "xyxy", "score", "area", "masks")}
     columns[column] = columns[column][:2]
-    with pytest.raises(ValueError, match=r"different lengths: \[2, 3\]"):
+    with pytest.raises(ValueError, match="columns of different lengths"):
         Candidates(**columns)
 
 

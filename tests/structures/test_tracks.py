@@ -132,9 +132,9 @@ def test_from_frames_of_an_archive() -> None:
 def test_objects_of_a_frame_by_index() -> None:
     objects = frame_objects(4, [1, 5, 9])
     chosen = objects[[2, 0]]
-    assert (chosen.frame, chosen.name, chosen.ids.tolist(), len(chosen.masks)) == (4, "4.png", [9, 1], 2)
+    assert (chosen.frame, chosen.name, chosen.track_id.tolist(), len(chosen.masks)) == (4, "4.png", [9, 1], 2)
     assert len(objects[[]]) == 0
-    assert objects[np.array([False, True, False])].ids.tolist() == [5]
+    assert objects[np.array([False, True, False])].track_id.tolist() == [5]
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])

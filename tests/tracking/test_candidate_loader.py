@@ -49,7 +49,7 @@ def test_batches_carry_both_indices_and_skip_empty_frames(tmp_path: Path) -> Non
                                    video_length=3)  # fmt: skip
     batches = list(iter_candidate_batches(ready.manifest, ready.schedule, frames))
     assert [(b.local_index, b.abs_index, len(b)) for b in batches] == [(0, 0, 1)]
-    assert batches[0].candidates.ids.tolist() == [3]
+    assert batches[0].candidates.id.tolist() == [3]
     assert [w.code for w in ready.notes] == ["frame-not-sampled"]
 
 
@@ -70,8 +70,8 @@ def test_candidates_are_rescaled_on_request(tmp_path: Path) -> None:
     plain = _load_frame_candidates(ready.manifest, entry, local, ready.frames, BadItems())
     doubled = _load_frame_candidates(ready.manifest, entry, local, ready.frames, BadItems(), target_size=(16, 32))
     assert doubled.candidates.size == (16, 32)
-    assert doubled.candidates.areas.tolist() == (plain.candidates.areas * 4).tolist()
-    assert np.allclose(doubled.candidates.boxes, plain.candidates.boxes * 2)
+    assert doubled.candidates.area.tolist() == (plain.candidates.area * 4).tolist()
+    assert np.allclose(doubled.candidates.xyxy, plain.candidates.xyxy * 2)
     assert rescale_candidates(plain.candidates, plain.candidates.size) is plain.candidates
 
 

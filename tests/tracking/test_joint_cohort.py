@@ -161,7 +161,7 @@ def test_numbers_in_the_session_are_told_apart(tmp_path: Path, stores: list[Fram
     assert (list(second.kinds), second.shift, second.last_number) == ([2, 3], 7, 10)
     assert session._book.first_prompted_on(1) == [7, 8, 9, 10]
     move_cohort([first, second], SessionWatch(session), SCENE.frames, SETTINGS)
-    assert [list(next(store.iter_frames()).ids) for store in stores] == [[7, 8], [2, 3]]
+    assert [list(next(store.iter_frames()).track_id) for store in stores] == [[7, 8], [2, 3]]
     third = high.begin(session, predictor, batch, TimingAggregator(), above=3)  # all seen: nothing to tell apart
     assert (third.kinds, third.last_number) == ({}, 0)
     assert high.result().prompt_kinds == {TrackId(7): "mask", TrackId(8): "mask"}

@@ -278,10 +278,10 @@ def test_candidates_of_one_frame_compete_best_first() -> None:
     prepared = _prepare_prompt_candidates(candidates(bar(10), bar(12), bar(14), scores=[0.8, 0.9, 0.8]), (10, 20))
     stats = DedupStats()
     kept = _filter_new_candidates(prepared, DedupStore(), 0, 0.6, stats)
-    assert kept.candidates.ids.tolist() == [1]
+    assert kept.candidates.id.tolist() == [1]
     assert stats.duplicates_in_frame == 2
     equal = _prepare_prompt_candidates(candidates(bar(10), bar(12)), (10, 20))
-    assert _filter_new_candidates(equal, DedupStore(), 0, 0.6).candidates.ids.tolist() == [1]
+    assert _filter_new_candidates(equal, DedupStore(), 0, 0.6).candidates.id.tolist() == [1]
 
 
 def test_the_threshold_itself_is_new() -> None:

@@ -90,15 +90,15 @@ def test_frames_come_back_in_order_with_sorted_ids_and_without_empty_masks() -> 
         store.update(3, "three", {1: entry(square(4))})
         store.update(9, "nine", {2: entry(square(8))})
         frames = list(store.iter_frames())
-        assert [(f.frame, f.name, f.ids.tolist()) for f in frames] == [(3, "three", [1]), (9, "nine", [2, 4])]
+        assert [(f.frame, f.name, f.track_id.tolist()) for f in frames] == [(3, "three", [1]), (9, "nine", [2, 4])]
         assert frames[1].masks == PackedMasks.from_bool(np.stack([square(8), square(0)]))
-        assert frames[1].boxes.tolist() == [[8, 0, 12, 4], [0, 0, 4, 4]]
+        assert frames[1].xyxy.tolist() == [[8, 0, 12, 4], [0, 0, 4, 4]]
 
 
 def test_entries_at_a_scale_have_boxes_in_frame_pixels() -> None:
     with FrameResultStore() as store:
         store.update(0, "f", {1: make_entry(entry(square(4)), full_resolution_shape=(32, 48))})
-        assert next(store.iter_frames()).boxes.tolist() == [[12, 0, 24, 8]]
+        assert next(store.iter_frames()).xyxy.tolist() == [[12, 0, 24, 8]]
         assert store.full_resolution_shape == (32, 48)
 
 
@@ -137,8 +137,8 @@ def test_references_point_to_where_the_masks_are(pairs: list[tuple[int, int]], b
         for track, references in store.object_references():
             for reference in references:
                 objects = frames[int(reference["frame"])]
-                assert objects.ids[reference["row"]] == track
-                assert objects.boxes[reference["row"]].tolist() == reference["box"].tolist()
+                assert objects.track_id[reference["row"]] == track
+                assert objects.xyxy[reference["row"]].tolist() == reference["box"].tolist()
                 seen.append((int(reference["frame"]), int(track)))
         assert sorted(seen) == sorted(pairs)
         assert seen == sorted(seen, key=lambda pair: (pair[1], pair[0]))
@@ -158,7 +158,7 @@ def test_a_journal_gives_back_what_was_committed_and_only_once(tmp_path: Path) -
         assert store.finished == 1
         assert store.recall(names) == [{"n": 1}]
         assert store.recall(names) == []
-        assert [(f.frame, f.name, f.ids.tolist()) for f in store.iter_frames()] == [(3, "c", [7])]
+        assert [(f.frame, f.name, f.track_id.tolist()) for f in store.iter_frames()] == [(3, "c", [7])]
         store.commit({"n": 2})
         assert store.finished == 2
         store.discard()
@@ -178,7 +178,7 @@ def test_renumbering_shifts_every_id_that_is_read() -> None:
         preview = PreviewSegment(2, (0.0, 0.0, 1.0, 1.0), 1, 0.9, True)
         store.update(0, "a", {1: np.ones((2, 2), bool), 2: np.ones((2, 2), bool)}, [preview])
         store.renumber(11)
-        assert [f.ids.tolist() for f in store.iter_frames()] == [[11, 12]]
+        assert [f.track_id.tolist() for f in store.iter_frames()] == [[11, 12]]
         assert list(store.object_references().counts()) == [11, 12]
         assert [track_id for track_id, _ in store.object_references()] == [11, 12]
         assert [s.id for frame in store.iter_preview_segments() for s in frame.segments] == [12]

@@ -241,8 +241,8 @@ class SegmentsSide:
             return FrameItems.of(np.zeros(0, np.int64), PackedMasks.empty(*self.size), is_missing=True)
         found: FrameObjects = self._video.frame(index)
         if not with_masks:
-            return FrameItems.of(found.ids, found.masks, boxes=found.boxes)
-        return FrameItems.of(found.ids, rescale_masks(found.masks, *self.size), boxes=found.boxes)
+            return FrameItems.of(found.track_id, found.masks, boxes=found.xyxy)
+        return FrameItems.of(found.track_id, rescale_masks(found.masks, *self.size), boxes=found.xyxy)
 
     def close(self) -> None:
         """Closes the archive."""

@@ -104,7 +104,7 @@ class _Overlaps:
             self.object_frames[label] += 1
         if objects is None or not len(objects):
             return
-        ids = objects.ids.tolist()
+        ids = objects.track_id.tolist()
         for track_id in ids:
             self.track_frames[track_id] += 1
         if not present:

@@ -91,7 +91,7 @@ def flatten_labels(objects: FrameObjects, size: tuple[int, int]) -> NDArray[np.u
     Raises:
         ArtifactError: an id that eight bits cannot hold (255 means void).
     """
-    beyond = objects.ids[(objects.ids < 1) | (objects.ids >= VOID)]
+    beyond = objects.track_id[(objects.track_id < 1) | (objects.track_id >= VOID)]
     if len(beyond):
         some = ", ".join(str(int(track_id)) for track_id in beyond[:5])
         raise ArtifactError(
@@ -99,10 +99,10 @@ def flatten_labels(objects: FrameObjects, size: tuple[int, int]) -> NDArray[np.u
             "export one level, or one with fewer objects"
         )
     labels = np.zeros(size, np.uint8)
-    for n in np.argsort(-objects.areas, kind="stable"):
+    for n in np.argsort(-objects.area, kind="stable"):
         crop = crop_at(objects.masks, int(n), size)
         if crop is not None:
-            labels[crop.window][crop.inside.view(np.bool_)] = objects.ids[n]
+            labels[crop.window][crop.inside.view(np.bool_)] = objects.track_id[n]
     return labels
 
 

@@ -106,10 +106,10 @@ class RegionProposals:
         visible = masks.areas > 0  # smoothing may leave nothing of a hair
         masks = masks[visible]
         return Candidates(
-            ids=np.arange(len(masks), dtype=np.int64),
-            boxes=masks.boxes.astype(np.float32),
-            scores=scores[chosen][visible].astype(np.float32),
-            areas=masks.areas,
+            id=np.arange(len(masks), dtype=np.int64),
+            xyxy=masks.boxes.astype(np.float32),
+            score=scores[chosen][visible].astype(np.float32),
+            area=masks.areas,
             masks=masks,
         )
 

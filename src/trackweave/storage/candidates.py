@@ -298,7 +298,7 @@ def write_filtered(
     """
     entries = []
     for index, name, candidates in frames:
-        boxes = xyxy_to_xywh(candidates.boxes)
+        boxes = xyxy_to_xywh(candidates.xyxy)
         has_mask = candidates.has_mask
         segmentations = encode_rle(candidates.masks)
         items: list[dict[str, Any]] = []
@@ -307,10 +307,10 @@ def write_filtered(
                 "frame_idx": index,
                 "frame_name": name,
                 "bbox": [round(float(value), 3) for value in boxes[n]],
-                "area": int(candidates.areas[n]),
-                "stability_score": round(float(candidates.scores[n]), 6),
+                "area": int(candidates.area[n]),
+                "stability_score": round(float(candidates.score[n]), 6),
                 "level": level,
-                "id": int(candidates.ids[n]),
+                "id": int(candidates.id[n]),
             }
             if has_mask[n]:
                 item["segmentation"] = segmentations[n]

@@ -102,8 +102,8 @@ class SegmentsInfo:
 def object_rows(objects: FrameObjects) -> NDArray[Any]:
     """`(M,)` OBJECT_DTYPE of one frame."""
     rows = np.zeros(len(objects), OBJECT_DTYPE)
-    rows["id"], rows["score"] = objects.ids, objects.scores
-    rows["area"], rows["box"] = objects.areas, objects.boxes
+    rows["id"], rows["score"] = objects.track_id, objects.score
+    rows["area"], rows["box"] = objects.area, objects.xyxy
     return rows
 
 
@@ -129,7 +129,7 @@ def write_video_segments(
                 continue
             if listed and objects.frame <= listed[-1][0]:
                 raise ValueError(f"frame {objects.frame} comes after frame {listed[-1][0]}")
-            if np.any(objects.ids[1:] <= objects.ids[:-1]):
+            if np.any(objects.track_id[1:] <= objects.track_id[:-1]):
                 raise ValueError(f"frame {objects.frame}: ids must be strictly increasing")
             if mask_shape is not None and objects.masks.size != mask_shape:
                 raise ValueError(f"frame {objects.frame}: masks of {objects.masks.size} after {mask_shape}")
@@ -300,6 +300,6 @@ class ObjectSegments(_Segments):
         for reference in self.references(track_id):
             objects = video.frame(int(reference["frame"]))
             row = int(reference["row"])
-            if row >= len(objects) or objects.ids[row] != track_id:
+            if row >= len(objects) or objects.track_id[row] != track_id:
                 raise ArtifactError(f"{self.path}: object {track_id} is not at row {row} of {video.path}")
             yield objects[row : row + 1]

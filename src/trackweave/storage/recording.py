@@ -137,7 +137,7 @@ class ArchiveRecording:
         """Their masks; empty for an object that is not on the frame."""
         recorded = self._video.frame(frame)
         out = PackedMasks.empty(*self._size, len(objects))
-        rows = {int(track): row for row, track in enumerate(recorded.ids)}
+        rows = {int(track): row for row, track in enumerate(recorded.track_id)}
         for n, obj in enumerate(objects):
             if obj in rows:
                 out.bits[n] = recorded.masks.bits[rows[obj]]

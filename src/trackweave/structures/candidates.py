@@ -2,50 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.ids import FrameIndex
-from trackweave.masks.packed import PackedMasks, as_rows
+from trackweave.masks.packed import PackedMasks
+from trackweave.structures.columns import Columns
 
-Index = slice | NDArray[np.bool_] | NDArray[np.integer[Any]] | Sequence[int]
 
-
-@dataclass(frozen=True)
-class Candidates:
+@dataclass(frozen=True, eq=False)
+class Candidates(Columns):
     """N candidates of one frame as columns of one length; indexing gives `Candidates`.
 
     Attributes:
-        ids: `(N,)` int64, the generator's own ids, unique within the frame.
-        boxes: `(N, 4)` float32 xyxy in pixels of the candidate image.
-        scores: `(N,)` float32, the generator's stability score.
-        areas: `(N,)` int64, pixels of the candidate image.
+        id: `(N,)` int64, the generator's own ids, unique within the frame.
+        xyxy: `(N, 4)` float32 in pixels of the candidate image, right and bottom exclusive.
+        score: `(N,)` float32, the generator's stability score.
+        area: `(N,)` int64, pixels of the candidate image.
         masks: N masks of the candidate image; the mask of a candidate that has none is empty.
     """
 
-    ids: NDArray[np.int64]
-    boxes: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    areas: NDArray[np.int64]
+    id: NDArray[np.int64]
+    xyxy: NDArray[np.float32]
+    score: NDArray[np.float32]
+    area: NDArray[np.int64]
     masks: PackedMasks
-
-    def __post_init__(self) -> None:
-        lengths = {len(self.ids), len(self.boxes), len(self.scores), len(self.areas), len(self.masks)}
-        if len(lengths) > 1:
-            raise ValueError(f"columns of different lengths: {sorted(lengths)}")
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: Index) -> Candidates:
-        chosen = as_rows(index)
-        return Candidates(
-            self.ids[chosen], self.boxes[chosen], self.scores[chosen], self.areas[chosen], self.masks[chosen]
-        )
 
     @property
     def has_mask(self) -> NDArray[np.bool_]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trackweave.errors import MissingExtraError
 from trackweave.ids import FrameIndex, TrackId
 from trackweave.masks.codecs import decode_rle, encode_rle
-from trackweave.masks.packed import PackedMasks, as_rows
+from trackweave.masks.packed import PackedMasks
 from trackweave.structures.columns import Columns
 
 if TYPE_CHECKING:
@@ -22,48 +22,33 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-Index = slice | NDArray[np.bool_] | NDArray[np.integer[Any]] | Sequence[int]
-
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 MASK_SIDES = ("mask_height", "mask_width")
 
 
-@dataclass(frozen=True)
-class FrameObjects:
+@dataclass(frozen=True, eq=False)
+class FrameObjects(Columns):
     """The M objects that are visible on one frame; what archives store and read back.
 
     Attributes:
-        frame: absolute frame index.
+        frame: index of the frame in the original video.
         name: the frame's file name or label.
-        ids: `(M,)` int64, strictly increasing.
+        track_id: `(M,)` int64, strictly increasing.
         masks: M non-empty masks at the stored scale.
-        boxes: `(M, 4)` float32 xyxy in pixels of the full-size frame.
-        areas: `(M,)` int64, pixels of the stored mask.
-        scores: `(M,)` float32, objectness in [0, 1].
+        xyxy: `(M, 4)` float32 in pixels of the full-size frame, right and bottom exclusive.
+        area: `(M,)` int64, pixels of the stored mask.
+        score: `(M,)` float32, objectness in [0, 1].
     """
+
+    SHARED = ("frame", "name")
 
     frame: FrameIndex
     name: str
-    ids: NDArray[np.int64]
+    track_id: NDArray[np.int64]
     masks: PackedMasks
-    boxes: NDArray[np.float32]
-    areas: NDArray[np.int64]
-    scores: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: Index) -> FrameObjects:
-        chosen = as_rows(index)
-        return FrameObjects(
-            self.frame,
-            self.name,
-            self.ids[chosen],
-            self.masks[chosen],
-            self.boxes[chosen],
-            self.areas[chosen],
-            self.scores[chosen],
-        )
+    xyxy: NDArray[np.float32]
+    area: NDArray[np.int64]
+    score: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -143,9 +128,9 @@ class Tracks(Columns):
         parts = [
             cls.from_columns(
                 np.full(len(objects), objects.frame),
-                objects.ids,
-                objects.boxes,
-                objects.scores,
+                objects.track_id,
+                objects.xyxy,
+                objects.score,
                 masks=objects.masks if with_masks else None,
                 level=None if level is None else np.full(len(objects), level),
             )

@@ -86,11 +86,11 @@ def rescale_candidates(candidates: Candidates, size: tuple[int, int]) -> Candida
     (height, width), (rows, cols) = candidates.size, size
     factor = (rows * cols) / (height * width)
     masks = rescale_masks(candidates.masks, rows, cols, method="nearest")
-    estimated = np.maximum(np.round(candidates.areas * factor), 1).astype(np.int64)
+    estimated = np.maximum(np.round(candidates.area * factor), 1).astype(np.int64)
     return Candidates(
-        candidates.ids,
-        scale_boxes(candidates.boxes, cols / width, rows / height),
-        candidates.scores,
+        candidates.id,
+        scale_boxes(candidates.xyxy, cols / width, rows / height),
+        candidates.score,
         np.where(masks.areas > 0, masks.areas, estimated),
         masks,
     )
@@ -109,12 +109,12 @@ def _build_preview_stub(candidates: Candidates, row: int, segment_id: int | None
 
 
 def _preview(candidates: Candidates, row: int, segment_id: int | None, *, has_mask: bool) -> PreviewSegment:
-    x1, y1, x2, y2 = (float(value) for value in candidates.boxes[row])
+    x1, y1, x2, y2 = (float(value) for value in candidates.xyxy[row])
     return PreviewSegment(
-        int(candidates.ids[row]) if segment_id is None else segment_id,
+        int(candidates.id[row]) if segment_id is None else segment_id,
         (x1, y1, x2, y2),
-        int(candidates.areas[row]),
-        float(candidates.scores[row]),
+        int(candidates.area[row]),
+        float(candidates.score[row]),
         has_mask,
     )
 

@@ -102,10 +102,10 @@ def _prepare_prompt_candidates(
     if prompt_mode == "box":
         by_box = np.ones(len(candidates), np.bool_)
     elif prompt_mode == "auto":
-        by_box = by_box | (candidates.areas <= long_tail_area)
+        by_box = by_box | (candidates.area <= long_tail_area)
     return PromptBatch(
         candidates,
-        scale_boxes(candidates.boxes, width / cols, height / rows),
+        scale_boxes(candidates.xyxy, width / cols, height / rows),
         rescale_masks(candidates.masks, *scaled_size(height, width, mask_scale_ratio), method="nearest"),
         by_box,
         frame_size,
@@ -129,7 +129,7 @@ def _filter_new_candidates(
     fresh = best <= iou_threshold
     among = _similarity(prepared, boxed)
     accepted: list[int] = []
-    for row in np.lexsort((-prepared.candidates.areas, -prepared.candidates.scores)):
+    for row in np.lexsort((-prepared.candidates.area, -prepared.candidates.score)):
         if not fresh[row]:
             continue
         if accepted and among[row, accepted].max() > iou_threshold:
@@ -408,8 +408,8 @@ class CohortPart:
     def own(self, record: FrameObjects) -> FrameObjects:
         """What a prediction of the whole cohort says of these objects, under their own ids."""
         numbers = np.fromiter(self.kinds, np.int64, len(self.kinds)) + self.shift
-        own = record[np.flatnonzero(np.isin(record.ids, numbers))]
-        return replace(own, ids=own.ids - self.shift)
+        own = record[np.flatnonzero(np.isin(record.track_id, numbers))]
+        return replace(own, track_id=own.track_id - self.shift)
 
 
 class LevelTracker:

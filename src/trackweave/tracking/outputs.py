@@ -318,7 +318,7 @@ def _matching_track_ids(batch: CandidateFrame, objects: FrameObjects) -> NDArray
     iou = mask_iou(rescale_masks(candidates.masks, *objects.masks.size, method="nearest"), objects.masks)
     best = iou.argmax(axis=1)
     good = iou[np.arange(len(batch)), best] >= MATCHED_IOU
-    found[good] = objects.ids[best[good]]
+    found[good] = objects.track_id[best[good]]
     return found
 
 
@@ -338,10 +338,12 @@ def _compare_picture(
         canvas,
         colours,
         candidates.masks,
-        scale_boxes(candidates.boxes, cols / candidates.size[1], rows / candidates.size[0]),
+        scale_boxes(candidates.xyxy, cols / candidates.size[1], rows / candidates.size[0]),
         labels=False,
     )
-    right = draw_objects(canvas, objects.ids, objects.masks, scale_boxes(objects.boxes, cols / width, rows / height))
+    right = draw_objects(
+        canvas, objects.track_id, objects.masks, scale_boxes(objects.xyxy, cols / width, rows / height)
+    )
     return contact_sheet(
         [left, right],
         2,
@@ -355,11 +357,11 @@ def _compare_picture(
 def _listing(image: str, batch: CandidateFrame, colours: NDArray[np.int64], objects: FrameObjects) -> dict[str, Any]:
     tracks = [
         {
-            "id": int(objects.ids[row]),
-            "colour": css(track_colour(int(objects.ids[row]))),
-            "box": [round(float(value), 2) for value in objects.boxes[row]],
-            "area": int(objects.areas[row]),
-            "score": round(float(objects.scores[row]), 4),
+            "id": int(objects.track_id[row]),
+            "colour": css(track_colour(int(objects.track_id[row]))),
+            "box": [round(float(value), 2) for value in objects.xyxy[row]],
+            "area": int(objects.area[row]),
+            "score": round(float(objects.score[row]), 4),
         }
         for row in range(len(objects))
     ]

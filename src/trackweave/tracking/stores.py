@@ -204,7 +204,7 @@ class FrameResultStore:
         self._names.setdefault(int(abs_idx), frame_name)
         if preview is not None:
             self._previews.setdefault(int(abs_idx), []).extend(preview)
-        visible = np.flatnonzero(objects.areas > 0)
+        visible = np.flatnonzero(objects.area > 0)
         if len(visible) < len(objects):
             objects = objects[visible]
         self._spool.append(int(abs_idx), object_rows(objects), objects.masks)
