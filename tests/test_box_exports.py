@@ -10,13 +10,13 @@ import pytest
 
 from tests.box_worlds import HEIGHT, WIDTH, detection_lines, make_clip, make_sequence, write_lines
 from trackweave.errors import ArtifactError, SettingError
-from trackweave.export import export_mot_run, export_mp4_run, is_box_run, open_level
+from trackweave.exporters import export_mot_run, export_mp4_run, is_box_run, open_level
 from trackweave.frames.open import open_frames
 from trackweave.mot.settings import preset
 from trackweave.pipelines.boxes import track_boxes
 from trackweave.pipelines.settings import InputSettings
-from trackweave.report.page import render_report, write_report
-from trackweave.report.run_summary import read_run
+from trackweave.reports.page import render_report, write_report
+from trackweave.reports.run_summary import read_run
 
 EASY = preset("adaptive", instant_score=0.5)
 

@@ -123,7 +123,7 @@ def export(
     fps: Annotated[float, typer.Option(help="frames per second of an mp4 whose source has no times")] = 10.0,
 ) -> None:
     """Write a run's tracks in another format."""
-    from trackweave.export import export_davis_run, export_mot_run, export_mp4_run
+    from trackweave.exporters import export_davis_run, export_mot_run, export_mp4_run
 
     if to is ExportFormat.davis:
         files = export_davis_run(run, output, level)
@@ -137,7 +137,7 @@ def export(
 @app.command()
 def report(run: Run) -> None:
     """Write the static page `RUN/report.html` again."""
-    from trackweave.report.page import write_report
+    from trackweave.reports.page import write_report
 
     typer.echo(f"report: {write_report(run)}")
 

@@ -10,12 +10,12 @@ import typer
 
 from trackweave.errors import MissingExtraError, RunFolderError
 from trackweave.evaluation.identity import best_track_per_object
-from trackweave.export import export_mp4_run, write_contact_sheet
+from trackweave.exporters import export_mp4_run, write_contact_sheet
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
 from trackweave.pipelines.masks import ALL_LEVELS, RunResult, track_masks
 from trackweave.progress import ProgressPrinter
-from trackweave.report.page import write_report
+from trackweave.reports.page import write_report
 from trackweave.simulation.video import SyntheticScene
 from trackweave.tracking.settings import TrackingSettings
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from trackweave.report.run_summary import LevelFacts, RunFacts, draw_timeline, read_run
+from trackweave.reports.run_summary import LevelFacts, RunFacts, draw_timeline, read_run
 from trackweave.storage.files import replacing
 from trackweave.storage.run import RunPaths
 from trackweave.visualization.palette import css, ink_on, track_colour
@@ -49,7 +49,7 @@ def render_report(facts: RunFacts) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("trackweave.report"),
+        loader=PackageLoader("trackweave.reports"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

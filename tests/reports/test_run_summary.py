@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from trackweave.report.run_summary import WIDTH, TrackLife, draw_timeline
+from trackweave.reports.run_summary import WIDTH, TrackLife, draw_timeline
 
 
 def life(track_id: int, *spans: tuple[int, int]) -> TrackLife:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.worlds import CROSSING, candidates_of
 from trackweave.errors import ArtifactError, SettingError
-from trackweave.export import export_davis_run, export_mp4_run, open_level, write_contact_sheet
+from trackweave.exporters import export_davis_run, export_mp4_run, open_level, write_contact_sheet
 from trackweave.frames.open import open_frames
 from trackweave.pipelines.masks import track_masks
 from trackweave.visualization.video import Mp4Writer

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.mock_run import make_run, write_json
+from tests.reports.mock_run import make_run, write_json
 from trackweave.errors import ArtifactError, ArtifactVersionError, RunFolderError
-from trackweave.report.page import format_duration, write_report
+from trackweave.reports.page import format_duration, write_report
 from trackweave.visualization.palette import css, track_colour
 
 
@@ -166,6 +166,6 @@ def test_durations_read_well() -> None:
 
 def test_import_is_light() -> None:
     heavy = "{'torch', 'matplotlib', 'av', 'cv2', 'jinja2'}"
-    code = f"import sys, trackweave.report.page; print({heavy} & set(sys.modules))"
+    code = f"import sys, trackweave.reports.page; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
