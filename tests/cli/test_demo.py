@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.metadata
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from tests.cli.shell import Shell
 from tests.worlds import CROSSING
 from trackweave.cli import demo
+from trackweave.frames.open import open_frames
 from trackweave.simulation.video import SyntheticScene
 from trackweave.visualization.video import Mp4Writer
 
@@ -40,17 +40,23 @@ def test_demo_does_not_clear_a_folder_that_it_did_not_make(shell: Shell, clip: P
     assert (tmp_path / "mine" / "thesis.tex").exists()
 
 
-def test_demo_without_its_clip_says_what_else_can_be_done(
-    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def absent(name: str) -> None:
-        raise importlib.metadata.PackageNotFoundError(name)
+def test_the_packaged_clip_is_small_can_be_read_and_names_its_author() -> None:
+    clip = demo.packaged_clip()
+    assert clip.stat().st_size <= 500_000
+    with open_frames(clip) as frames:
+        assert len(frames) == 43
+        assert frames.size == (360, 640)
+        assert len(np.unique(frames[42])) > 200
+    assert "CC BY 4.0" in (clip.parent / "README.md").read_text(encoding="utf-8")
 
-    monkeypatch.setattr(importlib.metadata, "files", absent)
+
+def test_demo_runs_on_the_packaged_clip(
+    shell: Shell, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "packaged_clip", lambda: clip)
     done = shell("demo", "-o", tmp_path / "demo")
-    assert done.code == 1
-    assert "trackweave[demo]" in done.err
-    assert "--synthetic" in done.err
+    assert done.code == 0, done.err
+    assert f"clip.mp4: {len(CROSSING.frames)} frames" in done.out
 
 
 def test_synthetic_demo_prints_scores(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

