@@ -203,7 +203,7 @@ def run(predictor: SamPredictor, job: Job, chosen: Sequence[int]) -> Figures:
     _wait(device)
     seconds = time.perf_counter() - began
     counted = dict(session.counters)
-    peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_rss_mb()
+    peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_rss_mb() or float("nan")
     session.close()
     return Figures(seconds, watch.close(), counted["encoder_passes"], object_frames, peak)
 

@@ -102,7 +102,9 @@ def one_run(length: int) -> None:
         )
         seconds = time.process_time() - started
         totals = result.summary["totals"]
-        print(f"{length} {seconds:.1f} {peak_rss_mb():.0f} {totals['objects']} {totals['object_frames']}")
+        print(
+            f"{length} {seconds:.1f} {peak_rss_mb() or float('nan'):.0f} {totals['objects']} {totals['object_frames']}"
+        )
 
 
 def main() -> None:

@@ -209,9 +209,11 @@ def format_duration_precise(seconds: float) -> str:
     return f"{hours}h {tail}" if hours else tail.lstrip("0") if minutes else f"0m {rest / 100:05.2f}s"
 
 
-def peak_rss_mb() -> float:
-    """Largest resident set of this process so far, in MB (10⁶ bytes)."""
-    import resource  # not on Windows
-
+def peak_rss_mb() -> float | None:
+    """Largest resident set of this process so far, in MB (10⁶ bytes, one decimal); None on Windows."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)

@@ -560,7 +560,7 @@ class _Job:
             "levels": {str(level): dict(stats) for level, stats in levels.items()},
             "totals": summarise_tracking_stats(levels),
             "durations": {stage: round(seconds, 4) for stage, seconds in total.items()},
-            "peak_rss_mb": round(peak_rss_mb(), 1),
+            "peak_rss_mb": peak_rss_mb(),
             "warnings": [warning.to_json() for warning in warnings],
         }
         write_json(self.run.summary, summary)

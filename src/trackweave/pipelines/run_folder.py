@@ -200,7 +200,7 @@ def _summary(made: _Made, config: Mapping[str, Any]) -> dict[str, Any]:
         "log": made.log,
         "association_fps": round(made.boxes.frames / seconds, 1) if seconds else None,
         "durations": {stage: round(taken, 4) for stage, taken in made.timer.items()},
-        "peak_rss_mb": round(peak_rss_mb(), 1),
+        "peak_rss_mb": peak_rss_mb(),
         "warnings": [warning.to_json() for warning in made.remarks.warnings],
     }
 

@@ -42,6 +42,28 @@ def remove_partials(folder: Path) -> None:
             leftover.unlink()
 
 
+def lock_file(file: int, *, wait: bool = False) -> bool:
+    """Takes an exclusive lock on an open file; it ends when the file is closed or the process dies.
+
+    Returns:
+        False where there are no such locks: on Windows, and on some network file systems. Nothing is held then.
+
+    Raises:
+        BlockingIOError: another process holds the lock and `wait` is False.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # a file system without locks
+        return False
+    return True
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON, whole or not at all."""
     with replacing(path) as temporary:

@@ -21,7 +21,6 @@ from __future__ import annotations
 import json
 import os
 import struct
-import sys
 import tempfile
 import time
 from array import array
@@ -37,7 +36,7 @@ from numpy.typing import NDArray
 
 from trackweave.errors import ArtifactError, RunFolderError
 from trackweave.masks.packed import PackedMasks, packed_length
-from trackweave.storage.files import check_version
+from trackweave.storage.files import check_version, lock_file
 from trackweave.storage.mask_archive import OBJECT_DTYPE
 from trackweave.storage.npz import COMPRESSION_LEVEL
 
@@ -259,16 +258,10 @@ class CohortJournal(ResultSpool):
 
     def _lock(self) -> None:
         """Holds the file until it is closed; on systems without locks nothing is held."""
-        if sys.platform == "win32":
-            return
-        import fcntl
-
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(self._file.fileno())
         except BlockingIOError:
             raise RunFolderError(f"{self.path}: another process is working on this run: wait for it") from None
-        except OSError:
-            return  # a file system without locks
 
     def _recall(self, key: str, most: int | None = None) -> bool:
         """Takes over what was committed, at most so many cohorts; False when the file is of another run, or of none."""

@@ -24,7 +24,6 @@ import errno
 import json
 import os
 import secrets
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from trackweave.errors import ArtifactError
+from trackweave.storage.files import lock_file
 from trackweave.storage.samples import AssociationSample, encode_sample, read_sample, sample_name, sample_number
 from trackweave.structures.run_log import RunWarning
 
@@ -382,12 +382,7 @@ def _try_lock(file: int, wait: bool = False) -> bool:
 
     Without locks two starts at once may list an orphan twice, which readers take for one, and nothing is cleaned up.
     """
-    if sys.platform == "win32":
-        return False
-    import fcntl
-
     try:
-        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        return lock_file(file, wait=wait)
+    except BlockingIOError:
         return False
-    return True
