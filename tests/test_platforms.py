@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import trackweave
-from tests.storage.test_sample_folder import make_sample
+from tests.association.worlds import make_sample
 from trackweave.progress import peak_rss_mb
 from trackweave.storage.files import lock_file
 from trackweave.storage.result_log import CohortJournal
