@@ -11,7 +11,7 @@ import numpy as np
 
 NEEDED = (
     "trackweave/py.typed",
-    "trackweave/report/templates/report.html.j2",
+    "trackweave/reports/templates/report.html.j2",
     "trackweave/association/weights/default.onnx",
     "trackweave/association/weights/default.pt",
 )
