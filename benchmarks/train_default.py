@@ -1,14 +1,14 @@
-"""Trains the model of association that comes with the package, on simulated crowds alone.
+"""Trains the model of association that comes with the package, on simulated scenes alone.
 
     python benchmarks/train_default.py --output DIR [--frames 15000 30000 45000 60000 90000] [--epochs 5 4 4 4 4]
         [--stream 22] [--seed 0] [--processes 2] [--ship]
 
-First a round per number of frames, after Ross et al., "DAgger" (AISTATS 2011): the first model learns from what the
-tracker meets by its classical cost inside the wide gates of the preset `learned`, the next ones from what it meets with
-the model before in the loop, its mistakes included, and from the rounds before but the first. Then `--stream` rounds of
-40,000 frames, each learned from in its own round alone. Much fresh video and few epochs: a model that sees frames more
-often learns them by heart. In a share of the videos detections have embeddings, of many qualities. Nothing is read but
-the simulator's settings. `--ship` puts the result into the package: an exported model, a checkpoint, a report.
+First a round per number of frames (`training.rounds`): the first model learns from what the tracker meets by its
+classical cost inside the wide gates of the preset `learned`, the next ones from what it meets with the model before in
+the loop, its mistakes included, and from the rounds before but the first. Then `--stream` rounds of 40,000 frames, each
+learned from in its own round alone. Much fresh video and few epochs: a model that sees frames more often learns them by
+heart. In a share of the videos detections have embeddings, of many qualities. Nothing is read but the simulator's
+settings. `--ship` puts the result into the package: an exported model and a checkpoint.
 """
 
 from __future__ import annotations
@@ -23,14 +23,21 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from trackweave.association.dataset import SceneStore, Shown, join_stores, store_of
+from trackweave.association.dataset import DataMetadata, LabelledFrame, TrainingSet
 from trackweave.association.scorer import LearnedScorer
 from trackweave.association.training.loop import BEST
+from trackweave.association.training.rounds import (
+    LOOP_THRESHOLD,
+    MODEL,
+    StateRecorder,
+    train_in_rounds,
+    train_on_stream,
+)
 from trackweave.association.training.settings import TrainSettings
+from trackweave.association.training.train_assoc import epoch_line
 from trackweave.boxes import box_iou
 from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.mot.settings import preset
@@ -39,39 +46,35 @@ from trackweave.mot.tracker import ByteTracker
 from trackweave.pipelines.samples import SEQUENCE_FRAMES, crowd
 from trackweave.simulation.detector import EmbeddingSettings
 from trackweave.simulation.presets import MIXED
-from trackweave.structures.detections import GT_COLUMN, Detections
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the sibling is found when this is started as a file
-
-from benchmarks.training_rounds import MODEL, THRESHOLD, Watcher, train_in_rounds, train_on_stream
+from trackweave.structures.detections import Detections
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "src" / "trackweave" / "association" / "weights"
 SUPPRESSED_SHARE = 0.4
-"""Of the videos, whose detector loses overlapping boxes at random."""
-OVERLAPPED = 0.5
+"""Share of the videos whose detector loses overlapping boxes at random."""
+OVERLAP_IOU = 0.5
 EMBEDDED_SHARE = 0.3
-"""Of the videos, whose detections have embeddings."""
+"""Share of the videos whose detections have embeddings."""
 FRAMES, EPOCHS = (15_000, 30_000, 45_000, 60_000, 90_000), (5, 4, 4, 4, 4)
 """By round."""
 STREAM, STREAM_FRAMES, STREAM_SEED = 22, 40_000, 1000
 """Rounds of the stream, frames of each, and what is added to its seed."""
-PART = 20
-"""Videos that a process makes at a time."""
+CHUNK = 20
+"""Videos that a process simulates at a time."""
 
 
-def suppressed(found: Detections, share: float, rng: np.random.Generator) -> Detections:
-    """Detections without some of those that overlap another by more than half: whichever of the two a detector's
-    suppression of doubles hits, in front or behind, anew on every frame."""
-    if not share or len(found) < 2:
-        return found
-    overlap = box_iou(found.xyxy, found.xyxy)
+def suppressed(detections: Detections, share: float, rng: np.random.Generator) -> Detections:
+    """Detections without a share of those that overlap another by more than half, in front or behind, drawn anew on
+    every frame: as if non-maximum suppression had hit them."""
+    if not share or len(detections) < 2:
+        return detections
+    overlap = box_iou(detections.xyxy, detections.xyxy)
     np.fill_diagonal(overlap, 0)
-    gone = (overlap.max(axis=1) > OVERLAPPED) & (rng.random(len(found)) < share)
-    return found if gone.all() else found[~gone]
+    removed = (overlap.max(axis=1) > OVERLAP_IOU) & (rng.random(len(detections)) < share)
+    return detections if removed.all() else detections[~removed]
 
 
-def appearance(rng: np.random.Generator) -> EmbeddingSettings | None:
-    """A descriptor of some quality, in some videos."""
+def random_appearance(rng: np.random.Generator) -> EmbeddingSettings | None:
+    """Embeddings of some quality, in a share of the videos."""
     if rng.random() >= EMBEDDED_SHARE:
         return None
     impostor = rng.uniform(0.1, 0.6)
@@ -86,13 +89,13 @@ def appearance(rng: np.random.Generator) -> EmbeddingSettings | None:
     )
 
 
-def simulated_states(numbers: Sequence[int], seed: int, regime: str, model: Path | None) -> Iterator[Shown]:
-    """What the tracker meets in some videos."""
-    scorer = None if model is None else LearnedScorer(model, threshold=THRESHOLD)
+def simulated_frames(numbers: Sequence[int], seed: int, regime: str, model: Path | None) -> Iterator[LabelledFrame]:
+    """What the tracker meets in some videos, with a model in its loop where there is one."""
+    scorer = None if model is None else LearnedScorer(model, threshold=LOOP_THRESHOLD)
     for number in numbers:
-        sequence = crowd(number, seed=seed, regime=regime, looks=appearance)
-        eyes = VisibilityEstimator("occlusion", min_occluder_score=0.1)
-        watcher = Watcher()
+        sequence = crowd(number, seed=seed, regime=regime, looks=random_appearance)
+        visibility = VisibilityEstimator("occlusion", min_occluder_score=0.1)
+        recorder = StateRecorder()
         if scorer is not None:
             scorer.reset()
         tracker = ByteTracker(
@@ -100,35 +103,34 @@ def simulated_states(numbers: Sequence[int], seed: int, regime: str, model: Path
             frame_rate=sequence.fps,
             size=sequence.size,
             scorer=scorer,
-            observer=watcher,
+            observer=recorder,
         )
         rng = np.random.default_rng([seed, len(sequence), sequence.seed])
-        lost = float(rng.uniform(0.2, 0.7)) if rng.random() < SUPPRESSED_SHARE else 0.0
-        for frame, moment, camera, every in sequence:
-            detections = suppressed(every, lost, rng)
-            seen = eyes.estimate(detections, size=sequence.size).visibility
-            tracker.update(FrameContext(frame, moment, camera), replace(detections, visibility=seen))
-        for state in watcher.states:
-            yield sequence.name, state, state.detections.data[GT_COLUMN]
+        share = float(rng.uniform(0.2, 0.7)) if rng.random() < SUPPRESSED_SHARE else 0.0
+        for frame, seconds, camera, every in sequence:
+            detections = suppressed(every, share, rng)
+            visible = visibility.estimate(detections, size=sequence.size).visibility
+            tracker.update(FrameContext(frame, seconds, camera), replace(detections, visibility=visible))
+        yield from recorder.labelled(sequence.name)
 
 
-def part(numbers: Sequence[int], seed: int, regime: str, model: Path | None) -> SceneStore:
-    """The same as a store. Models see cosines only, so the width of the embeddings is not theirs to check."""
-    facts: dict[str, Any] = {
+def collect_chunk(numbers: Sequence[int], seed: int, regime: str, model: Path | None) -> TrainingSet:
+    """The same as a training set. Models see cosines only, so the width of the embeddings does not matter to them."""
+    metadata: DataMetadata = {
         "fingerprint": f"simulated-{regime}-{seed}",
         "label_sources": ["simulated"],
         "labels": "truth",
         "embed_dim": None,
     }
-    return store_of(simulated_states(numbers, seed, regime, model), facts)
+    return TrainingSet.from_frames(simulated_frames(numbers, seed, regime, model), metadata)
 
 
-def gather(frames: int, seed: int, regime: str, model: Path | None, processes: int) -> SceneStore:
+def collect(frames: int, seed: int, regime: str, model: Path | None, processes: int) -> TrainingSet:
     """So many frames of simulated video."""
     videos = list(range(max(2, frames // SEQUENCE_FRAMES)))
-    parts = [videos[begin : begin + PART] for begin in range(0, len(videos), PART)]
+    chunks = [videos[begin : begin + CHUNK] for begin in range(0, len(videos), CHUNK)]
     with ProcessPoolExecutor(processes, get_context("forkserver")) as pool:  # a fork would copy the training's threads
-        return join_stores(list(pool.map(partial(part, seed=seed, regime=regime, model=model), parts)))
+        return TrainingSet.concat(list(pool.map(partial(collect_chunk, seed=seed, regime=regime, model=model), chunks)))
 
 
 def main() -> None:
@@ -145,32 +147,42 @@ def main() -> None:
     parser.add_argument("--regime", default=MIXED)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2, help="that simulate")
-    parser.add_argument("--ship", action="store_true", help="put the model and its report into the package")
-    given = parser.parse_args()
-    if len(given.frames) != len(given.epochs):
+    parser.add_argument("--ship", action="store_true", help="put the model into the package")
+    args = parser.parse_args()
+    if len(args.frames) != len(args.epochs):
         parser.error("as many --frames as --epochs")
     started = time.perf_counter()
 
-    def meet(number: int, model: Path | None) -> SceneStore:
-        return gather(given.frames[number], given.seed + number, given.regime, model, given.processes)
+    def collect_round(number: int, model: Path | None) -> TrainingSet:
+        return collect(args.frames[number], args.seed + number, args.regime, model, args.processes)
 
-    def meet_fresh(number: int, model: Path) -> SceneStore:
-        return gather(given.stream_frames, given.seed + STREAM_SEED + number, given.regime, model, 1)
+    def collect_fresh(number: int, model: Path) -> TrainingSet:
+        return collect(args.stream_frames, args.seed + STREAM_SEED + number, args.regime, model, 1)
 
-    plain = TrainSettings(seed=given.seed, val_split=0.08)
-    found = train_in_rounds(
-        meet, given.output, [plain.model_copy(update={"epochs": epochs}) for epochs in given.epochs]
+    settings = TrainSettings(seed=args.seed, val_split=0.08)
+    folder = train_in_rounds(
+        collect_round,
+        args.output,
+        [settings.model_copy(update={"epochs": epochs}) for epochs in args.epochs],
+        log=partial(print, flush=True),
+        on_epoch_end=lambda number, record: print(epoch_line(number, record), file=sys.stderr, flush=True),
     )
-    if given.stream:
-        how = TrainSettings(epochs=2, lr=1.5e-3, weight_decay=1e-3, warmup=200, average=0.9995, seed=given.seed)
-        found = train_on_stream(meet_fresh, given.output / "stream", found / BEST, rounds=given.stream, how=how)
-    model = found / MODEL
+    if args.stream:
+        settings = TrainSettings(epochs=2, lr=1.5e-3, weight_decay=1e-3, warmup=200, average=0.9995, seed=args.seed)
+        folder = train_on_stream(
+            collect_fresh,
+            args.output / "stream",
+            folder / BEST,
+            rounds=args.stream,
+            settings=settings,
+            log=partial(print, flush=True),
+        )
+    model = folder / MODEL
     print(f"{model}: {model.stat().st_size / 1e3:.0f} kB after {(time.perf_counter() - started) / 60:.1f} minutes")
-    if given.ship:
+    if args.ship:
         WEIGHTS.mkdir(exist_ok=True)
         shutil.copyfile(model, WEIGHTS / "default.onnx")
-        shutil.copyfile(found / BEST, WEIGHTS / "default.pt")
-        shutil.copyfile(found / "report.html", WEIGHTS / "default-report.html")
+        shutil.copyfile(folder / BEST, WEIGHTS / "default.pt")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@
         [--regimes dancetrack sportsmot …] [--sequences 50] [--epochs 4 4] [--average 0.999] [--forwards]
         [--hold dancetrack0065 …] [--processes 2] [--without history|pairs|unmatched|augmentation|return]
 
-MOT_ROOT and the simulated detections are those of `mot_sequences`. Round by round (`training_rounds`) the tracker runs
+MOT_ROOT and the simulated detections are those of `mot_sequences`. Round by round (`training.rounds`) the tracker runs
 over every training sequence, forwards and, unless `--forwards` is given, backwards, in the gates of the preset
 `learned`, and the model learns from what it meets. Without `--start` (the checkpoint of a simulated training, for
-instance that of `train_default`) it begins from nothing. Sequences of `--hold` are kept for validation. Models trained
-here are under the terms of the data sets: research only.
+instance that of `train_default`) it starts from random weights. Sequences of `--hold` are held out for validation.
+Models trained here are under the terms of the data sets: research only.
 """
 
 from __future__ import annotations
@@ -19,49 +19,51 @@ import shutil
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
-from unittest.mock import patch
 
-from trackweave.association import labels
-from trackweave.association.dataset import SceneStore, Shown, join_stores, store_of
+from trackweave.association.dataset import DataMetadata, TrainingSet
+from trackweave.association.labels import RETURN_MARGIN
 from trackweave.association.scorer import LearnedScorer
+from trackweave.association.training.rounds import LOOP_THRESHOLD, MODEL, StateRecorder, train_in_rounds
 from trackweave.association.training.settings import AugmentSettings, TrainSettings
+from trackweave.association.training.train_assoc import epoch_line
 from trackweave.errors import ArtifactError
 from trackweave.formats.motchallenge import MotSequence
 from trackweave.mot.settings import preset
-from trackweave.structures.detections import GT_COLUMN
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the siblings are found when this is started as a file
 
 from benchmarks.mot_sequences import REGIMES, inputs, tracked_frames
-from benchmarks.training_rounds import MODEL, THRESHOLD, Watcher, train_in_rounds
 
 PARTS = ("history", "pairs", "unmatched", "augmentation", "return")
-"""What a training can leave out; `return`: labels that let a track go back to whom it was given before."""
+"""What a training can leave out; `return`: labels that let a track return to an identity that it had before."""
 BACKWARDS = "-backwards"
-FACTS = {"fingerprint": "public-training", "label_sources": ["ground_truth"], "labels": "truth", "embed_dim": None}
+METADATA: DataMetadata = {
+    "fingerprint": "public-training",
+    "label_sources": ["ground_truth"],
+    "labels": "truth",
+    "embed_dim": None,
+}
 
 
-def met(job: tuple[str, MotSequence, Path], model: Path | None, backwards: bool, margin: float) -> SceneStore | None:
-    """What the tracker meets in a sequence; None: nothing."""
+def collect(
+    job: tuple[str, MotSequence, Path], model: Path | None, backwards: bool, return_margin: float
+) -> TrainingSet | None:
+    """What the tracker meets in a sequence; None: no frame with tracks and detections."""
     regime, sequence, detections = job
-    watcher = Watcher()
-    scorer = None if model is None else LearnedScorer(model, threshold=THRESHOLD)
-    tracked_frames(sequence, detections, preset("learned"), regime == "kitti", scorer, watcher, True, backwards)
+    recorder = StateRecorder()
+    scorer = None if model is None else LearnedScorer(model, threshold=LOOP_THRESHOLD)
+    tracked_frames(sequence, detections, preset("learned"), regime == "kitti", scorer, recorder, True, backwards)
     name = f"{regime}-{sequence.path.name}{BACKWARDS if backwards else ''}"
-    states: list[Shown] = [(name, state, state.detections.data[GT_COLUMN]) for state in watcher.states]
-    with patch.object(labels, "MARGIN", margin):
-        try:
-            return store_of(states, FACTS)
-        except ArtifactError:  # no frame has both tracks and detections
-            return None
+    try:
+        return TrainingSet.from_frames(recorder.labelled(name), METADATA, return_margin=return_margin)
+    except ArtifactError:
+        return None
 
 
-def main(arguments: Sequence[str] | None = None) -> Path:
-    """Trains and exports; returns the exported model."""
-    import torch
-
-    torch.set_num_threads(1)
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="MOT_ROOT")
     parser.add_argument("--simulated", type=Path, metavar="DIR", help="simulated detections of SportsMOT")
@@ -77,41 +79,57 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     parser.add_argument("--without", choices=PARTS, help="for the ablation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1, help="that track")
-    given = parser.parse_args(arguments)
-    margin = math.inf if given.without == "return" else labels.MARGIN
-    chosen = [
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Trains and exports; returns the exported model."""
+    import torch
+
+    torch.set_num_threads(1)
+    args = parse(arguments)
+    jobs = [
         (regime, *pair)
-        for regime in given.regimes
-        for pair in list(inputs(given.data, "training", regime, given.simulated))[: given.sequences]
+        for regime in args.regimes
+        for pair in list(inputs(args.data, "training", regime, args.simulated))[: args.sequences]
     ]
-    ways = [False] if given.forwards else [False, True]
 
-    def meet(number: int, model: Path | None) -> SceneStore:
-        jobs = [(one, model, backwards, margin) for backwards in ways for one in chosen]
-        with ProcessPoolExecutor(given.processes) as pool:
-            found = list(pool.map(met, *zip(*jobs, strict=True)))
-        return join_stores([store for store in found if store is not None])
+    def collect_round(number: int, model: Path | None) -> TrainingSet:
+        margin = math.inf if args.without == "return" else RETURN_MARGIN
+        directions = [False] if args.forwards else [False, True]
+        calls = [(job, model, backwards, margin) for backwards in directions for job in jobs]
+        with ProcessPoolExecutor(args.processes) as pool:
+            parts = list(pool.map(collect, *zip(*calls, strict=True)))
+        return TrainingSet.concat([part for part in parts if part is not None])
 
-    def held(store: SceneStore) -> tuple[str, ...]:
-        return tuple(name for name in store.sequences if name.removesuffix(BACKWARDS).endswith(tuple(given.hold)))
+    def held_out(data: TrainingSet) -> tuple[str, ...]:
+        return tuple(name for name in data.sequences if name.removesuffix(BACKWARDS).endswith(tuple(args.hold)))
 
     rounds = [
         TrainSettings(
             epochs=epochs,
             patience=epochs,
-            lr=given.lr,
-            average=given.average,
+            lr=args.lr,
+            average=args.average,
             weight_decay=0.01,
-            seed=given.seed,
-            use_history=given.without != "history",
-            use_pairs=given.without != "pairs",
-            use_unmatched=given.without != "unmatched",
-            augment=AugmentSettings.none() if given.without == "augmentation" else AugmentSettings(),
+            seed=args.seed,
+            use_history=args.without != "history",
+            use_pairs=args.without != "pairs",
+            use_unmatched=args.without != "unmatched",
+            augment=AugmentSettings.none() if args.without == "augmentation" else AugmentSettings(),
         )
-        for epochs in given.epochs
+        for epochs in args.epochs
     ]
-    found = train_in_rounds(meet, given.output, rounds, start=given.start, validation=held)
-    model = Path(shutil.copyfile(found / MODEL, given.output / MODEL))
+    folder = train_in_rounds(
+        collect_round,
+        args.output,
+        rounds,
+        start=args.start,
+        validation=held_out,
+        log=partial(print, flush=True),
+        on_epoch_end=lambda number, record: print(epoch_line(number, record), file=sys.stderr, flush=True),
+    )
+    model = Path(shutil.copyfile(folder / MODEL, args.output / MODEL))
     print(model, file=sys.stderr)
     return model
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import trackweave
-from tests.association.worlds import make_sample
+from tests.association.toy import toy_sample
 from trackweave.progress import peak_rss_mb
 from trackweave.storage.files import lock_file
 from trackweave.storage.result_log import CohortJournal
@@ -75,7 +75,7 @@ def test_without_locks_files_are_written_all_the_same(tmp_path: Path) -> None:
     with (tmp_path / "file").open("w") as file:
         assert not lock_file(file.fileno())
     with CohortJournal(tmp_path / "journal", "k"), SampleFolder(tmp_path / "log") as folder:
-        folder.write(make_sample())
+        folder.write(toy_sample())
     assert len(list((tmp_path / "log").glob("sample_*.npz"))) == 1
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.association.worlds import make_state
+from tests.association.toy import toy_state
 from trackweave.association.data_collection import SampleLogger
-from trackweave.association.sample_features import frame_features
+from trackweave.association.sample_features import sample_features
 from trackweave.errors import ArtifactError, SettingError
 from trackweave.masks.packed import PackedMasks
 from trackweave.mot.state import AssignmentObserver
@@ -32,9 +32,9 @@ def log(folder: Path, *states: Any, **settings: Any) -> tuple[list[AssociationSa
 
 
 def test_a_sample_holds_the_frame(tmp_path: Path) -> None:
-    state = make_state(4, est_id_switches=2, suspect_tracks=np.array([11, 12]), allowed=np.eye(3, 4, dtype=np.bool_))
+    state = toy_state(4, est_id_switches=2, suspect_tracks=np.array([11, 12]), allowed=np.eye(3, 4, dtype=np.bool_))
     (sample,), logger = log(tmp_path, state, fps=25, label_source="learned")
-    features = frame_features(state, (100, 200), 5)
+    features = sample_features(state, (100, 200), 5)
     assert sample.frame_idx == 4
     np.testing.assert_array_equal(sample.track_ids, state.track_ids)
     np.testing.assert_array_equal(sample.track_features, features.tracks)
@@ -60,40 +60,40 @@ def test_a_sample_holds_the_frame(tmp_path: Path) -> None:
 
 
 def test_frames_without_tracks_or_detections_are_passed_over(tmp_path: Path) -> None:
-    samples, logger = log(tmp_path, make_state(0, tracks=0), make_state(1), make_state(2, detections=0), make_state(3))
+    samples, logger = log(tmp_path, toy_state(0, tracks=0), toy_state(1), toy_state(2, detections=0), toy_state(3))
     assert [sample.frame_idx for sample in samples] == [1, 3]
     assert logger.observed == 2
 
 
 def test_more_frames_than_the_queue_holds_all_arrive_in_order(tmp_path: Path) -> None:
-    samples, _ = log(tmp_path, *(make_state(frame) for frame in range(60)), queue_size=2)
+    samples, _ = log(tmp_path, *(toy_state(frame) for frame in range(60)), queue_size=2)
     assert [sample.frame_idx for sample in samples] == list(range(60))
     lines = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
     assert [line["frame_idx"] for line in lines] == list(range(60))
 
 
 def test_true_identities_are_logged_when_the_detections_have_them(tmp_path: Path) -> None:
-    (sample,), _ = log(tmp_path, make_state(det={"data": {"gt_track_id": np.array([4, -1, 7, 8])}}))
+    (sample,), _ = log(tmp_path, toy_state(det={"data": {"gt_track_id": np.array([4, -1, 7, 8])}}))
     assert sample.gt_track_ids is not None
     assert sample.gt_track_ids.tolist() == [4, -1, 7, 8]
 
 
 def test_true_identities_that_are_no_integers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="gt_track_id is a column of float64"):
-        log(tmp_path, make_state(det={"data": {"gt_track_id": np.zeros(4)}}))
+        log(tmp_path, toy_state(det={"data": {"gt_track_id": np.zeros(4)}}))
 
 
 def test_without_a_size_the_first_frame_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"frame 3: .*--size"):
-        log(tmp_path, make_state(3, size=None))
-    (sample,), _ = log(tmp_path / "b", make_state(size=None), size=(480, 640))
+        log(tmp_path, toy_state(3, size=None))
+    (sample,), _ = log(tmp_path / "b", toy_state(size=None), size=(480, 640))
     assert (sample.metadata.width, sample.metadata.height) == (640, 480)
-    (sample,), _ = log(tmp_path / "c", make_state(), size=(480, 640))
+    (sample,), _ = log(tmp_path / "c", toy_state(), size=(480, 640))
     assert (sample.metadata.width, sample.metadata.height) == (200, 100)
 
 
 def test_wide_embeddings_are_cut_with_one_warning(tmp_path: Path) -> None:
-    samples, logger = log(tmp_path, *(make_state(frame, width=9) for frame in range(3)))
+    samples, logger = log(tmp_path, *(toy_state(frame, width=9) for frame in range(3)))
     assert all(sample.metadata.embedding_truncated for sample in samples)
     assert [warning.code for warning in logger.warnings] == ["embedding-truncated"]
     assert "width 9 are cut to 5" in logger.warnings[0].message
@@ -102,7 +102,7 @@ def test_wide_embeddings_are_cut_with_one_warning(tmp_path: Path) -> None:
 
 def test_embeddings_that_change_their_width_are_fitted_with_one_warning(tmp_path: Path) -> None:
     widths = (4, 4, 3, 4, None, 3)
-    samples, logger = log(tmp_path, *(make_state(frame, width=width) for frame, width in enumerate(widths)))
+    samples, logger = log(tmp_path, *(toy_state(frame, width=width) for frame, width in enumerate(widths)))
     assert {sample.track_embeddings.shape for sample in samples} == {(3, 5)}
     assert not any(sample.metadata.embedding_truncated for sample in samples)
     assert [warning.code for warning in logger.warnings] == ["embedding-width-changed"]
@@ -110,7 +110,7 @@ def test_embeddings_that_change_their_width_are_fitted_with_one_warning(tmp_path
 
 
 def test_values_that_are_not_finite_are_told_once(tmp_path: Path) -> None:
-    states = [make_state(frame) for frame in range(3)]
+    states = [toy_state(frame) for frame in range(3)]
     for state in states[1:]:
         state.track_velocity[0, 0] = np.nan
     samples, logger = log(tmp_path, *states)
@@ -124,14 +124,14 @@ def test_masks_do_not_wait_in_the_queue(tmp_path: Path, monkeypatch: pytest.Monk
         "trackweave.association.data_collection._Writer.put", lambda self, state: seen.append(state.detections)
     )
     masks = PackedMasks.from_bool(np.ones((4, 8, 8), np.bool_))
-    log(tmp_path, make_state(det={"masks": masks}), make_state())
+    log(tmp_path, toy_state(det={"masks": masks}), toy_state())
     assert [detections.masks for detections in seen] == [None, None]
     assert [len(detections) for detections in seen] == [4, 4]
 
 
 def test_a_second_logger_continues(tmp_path: Path) -> None:
-    log(tmp_path, make_state(0), make_state(1))
-    samples, logger = log(tmp_path, make_state(0), sequence="other")
+    log(tmp_path, toy_state(0), toy_state(1))
+    samples, logger = log(tmp_path, toy_state(0), sequence="other")
     assert [sample.metadata.sequence for sample in samples] == ["toy", "toy", "other"]
     assert samples[0].metadata.run == samples[1].metadata.run != samples[2].metadata.run
     assert logger.warnings == []
@@ -173,7 +173,7 @@ def test_a_closed_logger_takes_nothing(tmp_path: Path) -> None:
     _, logger = log(tmp_path)
     logger.close()
     with pytest.raises(ValueError, match="closed"):
-        logger.observe(make_state())
+        logger.observe(toy_state())
 
 
 class Disk:
@@ -197,14 +197,14 @@ def test_a_full_disk_is_told_on_the_next_frame_and_on_close(tmp_path: Path, monk
     disk = Disk(monkeypatch, room=2)
     logger = SampleLogger(tmp_path, sequence="toy", embed_dim=5, queue_size=100)
     for frame in range(5):
-        logger.observe(make_state(frame))
+        logger.observe(toy_state(frame))
     disk.full.set()
     logger._writer._thread.join()
     expected = rf"{tmp_path.name}: cannot be written: No space left on device \(2 samples are written, {{}} are lost\)"
     with pytest.raises(ArtifactError, match=expected.format(4)):
-        logger.observe(make_state(5))
+        logger.observe(toy_state(5))
     with pytest.raises(ArtifactError, match=expected.format(5)):
-        logger.observe(make_state(6))
+        logger.observe(toy_state(6))
     with pytest.raises(ArtifactError, match=expected.format(5)):
         logger.close()
     assert len(list(tmp_path.glob("sample_*"))) == 2
@@ -218,7 +218,7 @@ def test_a_tracker_that_waits_for_a_dead_writer_is_freed(tmp_path: Path, monkeyp
 
     def track() -> None:
         for frame in range(5):
-            logger.observe(make_state(frame))
+            logger.observe(toy_state(frame))
 
     with pytest.raises(ArtifactError, match=r"No space .*\(0 samples are written, \d are lost\)"):
         track()
@@ -229,13 +229,13 @@ def test_a_tracker_that_waits_for_a_dead_writer_is_freed(tmp_path: Path, monkeyp
 def test_leaving_the_block_tells_what_nobody_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Disk(monkeypatch, room=0).full.set()
     with pytest.raises(ArtifactError, match="1 are lost"), SampleLogger(tmp_path, sequence="toy") as logger:
-        logger.observe(make_state())
+        logger.observe(toy_state())
 
 
 def test_another_error_in_the_block_is_not_hidden(tmp_path: Path) -> None:
     def track() -> None:
         with SampleLogger(tmp_path, sequence="toy") as logger:
-            logger.observe(make_state())
+            logger.observe(toy_state())
             raise KeyError("the tracker's own")
 
     with pytest.raises(KeyError):
@@ -248,12 +248,12 @@ def test_a_state_that_breaks_the_schema_is_told(tmp_path: Path) -> None:
         r"a sample could not be made: ValueError: cost_matrix is of shape \(2, 4\), not \(3, 4\) \(1 samples .* 1 "
     )
     with pytest.raises(ArtifactError, match=message):
-        log(tmp_path, make_state(), make_state(cost=np.zeros((2, 4), np.float32)))
+        log(tmp_path, toy_state(), toy_state(cost=np.zeros((2, 4), np.float32)))
 
 
 def test_a_forgotten_logger_writes_what_it_has(tmp_path: Path) -> None:
     logger = SampleLogger(tmp_path, sequence="toy")
-    logger.observe(make_state())
+    logger.observe(toy_state())
     del logger
     gc.collect()
     assert len(list(tmp_path.glob("sample_*"))) == 1
@@ -261,10 +261,10 @@ def test_a_forgotten_logger_writes_what_it_has(tmp_path: Path) -> None:
 
 def test_a_program_that_ends_without_closing_writes_what_it_has(tmp_path: Path) -> None:
     script = (
-        "import sys; from tests.association.worlds import make_state;"
+        "import sys; from tests.association.toy import toy_state;"
         "from trackweave.association.data_collection import SampleLogger;"
         "logger = SampleLogger(sys.argv[1], sequence='toy');"
-        "[logger.observe(make_state(frame)) for frame in range(50)]"
+        "[logger.observe(toy_state(frame)) for frame in range(50)]"
     )
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, cwd=root, timeout=60)

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.association.learning import sample_folder, store
-from tests.association.worlds import make_sample
-from trackweave.association.dataset import BLENDED, SceneStore, iterate_batches, join_stores, load_samples
+from tests.association.small_training import sample_folder, training_set
+from tests.association.toy import toy_sample
+from trackweave.association.dataset import BLENDED, TrainingSet, load_samples
 from trackweave.association.labels import UNKNOWN
 from trackweave.association.settings import DataSettings
+from trackweave.association.training.batches import iterate_batches
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
 from trackweave.storage.samples import SampleMetadata, encode_sample, read_sample
 
@@ -32,63 +33,63 @@ def rewrite(path: Path, **metadata: object) -> None:
 
 
 def test_samples_become_frames_of_videos() -> None:
-    found = store()
-    assert len(found.sequences) == 4
-    assert len(found) == found.facts["samples"] > 100
-    assert found.matched_pairs > 200
-    assert found.facts["label_sources"] == ["simulated"]
-    assert sum(len(found.of_sequences([name])) for name in found.sequences) == len(found)
+    data = training_set()
+    assert len(data.sequences) == 4
+    assert len(data) == data.metadata["samples"] > 100
+    assert data.matched_pairs > 200
+    assert data.metadata["label_sources"] == ["simulated"]
+    assert sum(len(data.frames_of([name])) for name in data.sequences) == len(data)
 
 
 @given(seed=st.integers(0, 100), count=st.integers(1, 9))
 @settings(max_examples=15, deadline=None)
-def test_a_batch_is_its_frames_one_after_another(seed: int, count: int) -> None:
-    found = store()
-    frames = np.random.default_rng(seed).choice(len(found), count, replace=False)
-    scene, targets = found.take(frames)
+def test_a_batch_concatenates_its_frames(seed: int, count: int) -> None:
+    data = training_set()
+    frames = np.random.default_rng(seed).choice(len(data), count, replace=False)
+    batch, targets = data.take(frames)
     row = pair = det = 0
     for number, frame in enumerate(frames.tolist()):
-        alone, right = found.take(np.array([frame]))
+        alone, right = data.take(np.array([frame]))
         rows, dets, pairs = (
             slice(row, row + len(alone.counts)),
             slice(det, det + len(alone.det_scores)),
             slice(pair, pair + len(alone.pairs)),
         )
-        np.testing.assert_array_equal(scene.boxes[rows], alone.boxes)
-        np.testing.assert_array_equal(scene.det_boxes[dets], alone.det_boxes)
-        np.testing.assert_array_equal(scene.pairs[pairs], alone.pairs + np.array([row, det]))
-        assert (scene.track_frame[rows] == number).all()
-        moved = np.where(right.tracks >= 0, right.tracks + pair, right.tracks)
-        np.testing.assert_array_equal(targets.tracks[rows], moved)
+        np.testing.assert_array_equal(batch.boxes[rows], alone.boxes)
+        np.testing.assert_array_equal(batch.det_boxes[dets], alone.det_boxes)
+        np.testing.assert_array_equal(batch.pairs[pairs], alone.pairs + np.array([row, det]))
+        assert (batch.track_frame[rows] == number).all()
+        shifted = np.where(right.tracks >= 0, right.tracks + pair, right.tracks)
+        np.testing.assert_array_equal(targets.tracks[rows], shifted)
         row, det, pair = rows.stop, dets.stop, pairs.stop
-    assert (row, det, pair) == (len(scene.counts), len(scene.det_scores), len(scene.pairs))
+    assert (row, det, pair) == (len(batch.counts), len(batch.det_scores), len(batch.pairs))
 
 
-def test_targets_are_pairs_of_their_own_rows() -> None:
-    found = store()
-    scene, targets = found.take(np.arange(len(found)))
+def test_targets_are_rows_of_the_own_pairs() -> None:
+    data = training_set()
+    batch, targets = data.take(np.arange(len(data)))
     tracks = np.flatnonzero(targets.tracks >= 0)
     dets = np.flatnonzero(targets.detections >= 0)
-    np.testing.assert_array_equal(scene.pairs[targets.tracks[tracks], 0], tracks)
-    np.testing.assert_array_equal(scene.pairs[targets.detections[dets], 1], dets)
+    np.testing.assert_array_equal(batch.pairs[targets.tracks[tracks], 0], tracks)
+    np.testing.assert_array_equal(batch.pairs[targets.detections[dets], 1], dets)
 
 
-def test_stores_are_joined_and_videos_of_one_name_are_one() -> None:
-    one = store()
-    both = join_stores([one, one])
+def test_concatenated_videos_of_one_name_are_one() -> None:
+    one = training_set()
+    both = TrainingSet.concat([one, one])
     assert both.sequences == one.sequences
     assert len(both) == 2 * len(one)
-    assert len(both.of_sequences([one.sequences[1]])) == 2 * len(one.of_sequences([one.sequences[1]]))
+    assert len(both.frames_of([one.sequences[1]])) == 2 * len(one.frames_of([one.sequences[1]]))
     frames = np.array([3, 17])
-    (scene, targets), (again, right) = one.take(frames), both.take(frames + len(one))
-    for name, array in scene.arrays().items():
+    (batch, targets), (again, right) = one.take(frames), both.take(frames + len(one))
+    for name, array in batch.arrays().items():
         np.testing.assert_array_equal(array, getattr(again, name))
     np.testing.assert_array_equal(targets.tracks, right.tracks)
-    with pytest.raises(ValueError, match="no stores"):
-        join_stores([])
+    with pytest.raises(ValueError, match="no training sets"):
+        TrainingSet.concat([])
 
 
-def test_batches_hold_every_frame_once() -> None:
+def test_an_epoch_has_every_frame_once() -> None:
     sizes = np.random.default_rng(0).integers(2, 50, 500)
     frames = np.arange(100, 500)
     drawn = list(iterate_batches(frames, sizes, 16, np.random.default_rng(1)))
@@ -98,36 +99,36 @@ def test_batches_hold_every_frame_once() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(drawn, again, strict=True))
 
 
-def test_a_cache_comes_back_whole(tmp_path: Path) -> None:
-    store().save(tmp_path / "cache.npz")
-    again = SceneStore.load(tmp_path / "cache.npz")
-    assert again.facts == store().facts
-    for name, array in store().scenes.arrays().items():
-        np.testing.assert_array_equal(array, getattr(again.scenes, name))
+def test_a_saved_training_set_is_loaded_unchanged(tmp_path: Path) -> None:
+    training_set().save(tmp_path / "cache.npz")
+    again = TrainingSet.load(tmp_path / "cache.npz")
+    assert again.metadata == training_set().metadata
+    for name, array in training_set().frames.arrays().items():
+        np.testing.assert_array_equal(array, getattr(again.frames, name))
 
 
 def test_a_cache_of_other_features_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store().save(tmp_path / "cache.npz")
+    training_set().save(tmp_path / "cache.npz")
     monkeypatch.setattr("trackweave.association.dataset.INPUT_VERSION", 99)
     with pytest.raises(ArtifactVersionError, match="make it again"):
-        SceneStore.load(tmp_path / "cache.npz")
+        TrainingSet.load(tmp_path / "cache.npz")
     (tmp_path / "bad.npz").write_bytes(b"nothing")
     with pytest.raises(ArtifactError, match="not a readable training cache"):
-        SceneStore.load(tmp_path / "bad.npz")
+        TrainingSet.load(tmp_path / "bad.npz")
 
 
-def test_the_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_the_content_alone(tmp_path: Path) -> None:
     whole = load_samples([sample_folder()])
     copy = tmp_path / "copy"
     shutil.copytree(sample_folder(), copy)
-    assert load_samples([copy]).facts["fingerprint"] == whole.facts["fingerprint"]
+    assert load_samples([copy]).metadata["fingerprint"] == whole.metadata["fingerprint"]
     victim = sorted(copy.glob("sample_*.npz"))[5]
     sample = read_sample(victim)
     victim.write_bytes(encode_sample(replace(sample, cost_matrix=sample.cost_matrix + 1)))
-    assert load_samples([copy]).facts["fingerprint"] != whole.facts["fingerprint"]
+    assert load_samples([copy]).metadata["fingerprint"] != whole.metadata["fingerprint"]
 
 
-def test_too_little_says_how_much_is_missing(tmp_path: Path) -> None:
+def test_too_little_data_says_how_much_is_missing(tmp_path: Path) -> None:
     first_samples(tmp_path, 5)
     with pytest.raises(ArtifactError, match=r"matched pairs are too few .* \d+ more are the least"):
         load_samples([tmp_path])
@@ -145,16 +146,16 @@ def test_one_video_cannot_be_split(tmp_path: Path) -> None:
         load_samples([tmp_path])
 
 
-def test_a_corrupt_sample_is_named_and_left_out_only_on_request(tmp_path: Path) -> None:
+def test_a_corrupt_sample_is_named_and_skipped_on_request(tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(sample_folder(), folder)
     victim = sorted(folder.glob("sample_*.npz"))[7]
     victim.write_bytes(victim.read_bytes()[:300])
     with pytest.raises(ArtifactError, match=rf"{victim.name}.*--skip-corrupt"):
         load_samples([folder])
-    found = load_samples([folder], DataSettings(skip_corrupt=True))
-    assert found.facts["skipped"] == [str(victim)]
-    assert len(found) == len(store()) - 1
+    data = load_samples([folder], DataSettings(skip_corrupt=True))
+    assert data.metadata["skipped"] == [str(victim)]
+    assert len(data) == len(training_set()) - 1
 
 
 def test_mixed_feature_versions_are_refused(tmp_path: Path) -> None:
@@ -168,21 +169,21 @@ def test_mixed_feature_versions_are_refused(tmp_path: Path) -> None:
         load_samples([tmp_path])
 
 
-def test_blended_decisions_are_no_labels(tmp_path: Path) -> None:
+def test_blended_assignments_are_refused_as_labels(tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(sample_folder(), folder)
     for path in folder.glob("sample_*.npz"):
         rewrite(path, label_source=BLENDED)
     with pytest.raises(SettingError, match="would learn from itself"):
         load_samples([folder], DataSettings(labels="tracker"))
-    assert len(load_samples([folder], DataSettings(labels="tracker", allow_blended=True))) == len(store())
-    assert len(load_samples([folder])) == len(store())  # their truth is none of the scorer's
+    assert len(load_samples([folder], DataSettings(labels="tracker", allow_blended=True))) == len(training_set())
+    assert len(load_samples([folder])) == len(training_set())  # true identities do not come from the scorer
 
 
 def test_label_sources_and_weights(tmp_path: Path) -> None:
     by_tracker = load_samples([sample_folder()], DataSettings(labels="tracker"))
     assert (by_tracker.weight == 1).all()
-    assert not np.array_equal(by_tracker.targets.tracks, store().targets.tracks)
+    assert not np.array_equal(by_tracker.targets.tracks, training_set().targets.tracks)
     folder = tmp_path / "copy"
     shutil.copytree(sample_folder(), folder)
     names = set()
@@ -200,15 +201,15 @@ def test_label_sources_and_weights(tmp_path: Path) -> None:
         load_samples([folder], DataSettings(labels="truth"))
 
 
-def test_filters_leave_detections_out() -> None:
-    found = load_samples([sample_folder()], DataSettings(min_score=0.8, min_visibility=0.5))
-    hidden = (found.scenes.det_scores < 0.8) | (found.scenes.det_visibility < 0.5)
-    assert hidden.any()
-    assert (found.targets.detections[hidden] == UNKNOWN).all()
-    assert found.matched_pairs < store().matched_pairs
+def test_filtered_detections_have_unknown_targets() -> None:
+    data = load_samples([sample_folder()], DataSettings(min_score=0.8, min_visibility=0.5))
+    ignored = (data.frames.det_scores < 0.8) | (data.frames.det_visibility < 0.5)
+    assert ignored.any()
+    assert (data.targets.detections[ignored] == UNKNOWN).all()
+    assert data.matched_pairs < training_set().matched_pairs
 
 
-def test_suspected_switches_are_left_out_of_the_trackers_labels(tmp_path: Path) -> None:
+def test_suspected_switches_have_unknown_targets(tmp_path: Path) -> None:
     from trackweave.storage.samples import SampleDiagnostics
 
     folder = tmp_path / "copy"
@@ -216,8 +217,8 @@ def test_suspected_switches_are_left_out_of_the_trackers_labels(tmp_path: Path) 
     path = sorted(folder.glob("sample_*.npz"))[20]
     sample = read_sample(path)
     rewrite(path, diagnostics=SampleDiagnostics(1, (int(sample.track_ids[0]),)))
-    how = DataSettings(labels="tracker", suspect_frames=2)
-    plain, careful = load_samples([sample_folder()], how), load_samples([folder], how)
+    tracker_labels = DataSettings(labels="tracker", suspect_frames=2)
+    plain, careful = load_samples([sample_folder()], tracker_labels), load_samples([folder], tracker_labels)
     gone = (careful.targets.tracks == UNKNOWN) & (plain.targets.tracks != UNKNOWN)
     assert 1 <= gone.sum() <= 5
 
@@ -225,11 +226,11 @@ def test_suspected_switches_are_left_out_of_the_trackers_labels(tmp_path: Path) 
 def test_samples_of_the_plain_schema_are_read(tmp_path: Path) -> None:
     """Without metadata: no history before the first sample, no size, no rate, no truth."""
     for number in range(120):
-        sample = make_sample(number % 60, tracks=4, detections=5, metadata=SampleMetadata())
+        sample = toy_sample(number % 60, tracks=4, detections=5, metadata=SampleMetadata())
         folder = tmp_path / ("one" if number < 60 else "other")
         folder.mkdir(exist_ok=True)
         (folder / f"sample_{number:07d}.npz").write_bytes(encode_sample(sample))
-    found = load_samples([tmp_path])
-    assert found.sequences == ("one", "other")
-    assert found.matched_pairs > 400
-    assert np.isfinite(found.scenes.boxes).all()
+    data = load_samples([tmp_path])
+    assert data.sequences == ("one", "other")
+    assert data.matched_pairs > 400
+    assert np.isfinite(data.frames.boxes).all()

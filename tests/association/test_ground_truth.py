@@ -25,19 +25,19 @@ def truth(boxes: object, ids: list[int], counts: list[bool] | None = None) -> Gr
     )
 
 
-def test_each_identity_once() -> None:
-    """Two detections of one object: the better one shows it, the other nobody."""
-    found = gt_track_ids(np.array([[0, 1, 10, 20], [0, 0, 10, 20]]), truth([[0, 0, 10, 20]], [5]))
-    assert found.tolist() == [-1, 5]
+def test_each_identity_is_matched_once() -> None:
+    """Two detections of one object: the better one has the identity, the other none."""
+    identities = gt_track_ids(np.array([[0, 1, 10, 20], [0, 0, 10, 20]]), truth([[0, 0, 10, 20]], [5]))
+    assert identities.tolist() == [-1, 5]
 
 
-def test_half_an_overlap_is_enough() -> None:
+def test_the_least_overlap_is_one_half() -> None:
     one = truth([[0, 0, 10, 10]], [5])
     assert gt_track_ids(np.array([[0, 0, 10, 20]]), one).tolist() == [5]
     assert gt_track_ids(np.array([[0, 0, 10, 20.1]]), one).tolist() == [-1]
 
 
-def test_what_does_not_count_takes_its_detection_away() -> None:
+def test_boxes_that_do_not_count_still_match() -> None:
     """A passenger in a car stands behind a walker: the detection of the passenger is not the walker."""
     boxes, ids = [[0, 0, 10, 20], [3, 0, 13, 20]], [1, 2]
     detection = np.array([[3, 0, 13, 20]])
@@ -45,12 +45,12 @@ def test_what_does_not_count_takes_its_detection_away() -> None:
     assert gt_track_ids(detection, truth(boxes[:1], ids[:1])).tolist() == [1]
 
 
-def test_regions_without_identity() -> None:
+def test_regions_without_identity_give_none() -> None:
     assert gt_track_ids(np.array([[0, 0, 10, 20]]), truth([[0, 0, 10, 20]], [-1])).tolist() == [-1]
 
 
 @pytest.mark.parametrize("detections", [0, 2])
-def test_empty_sides(detections: int) -> None:
+def test_empty_inputs(detections: int) -> None:
     boxes = np.tile([[0.0, 0, 4, 4]], (detections, 1))
     assert gt_track_ids(boxes, truth([], [])).tolist() == [-1] * detections
     assert gt_track_ids(boxes[:0], truth([[0, 0, 4, 4]], [1])).shape == (0,)
@@ -63,21 +63,21 @@ def boxes_near(seed: int, count: int) -> NDArray[np.float64]:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 4))
-def test_no_other_assignment_overlaps_more(seed: int, n: int, m: int) -> None:
+def test_the_matching_has_the_largest_overlap(seed: int, n: int, m: int) -> None:
     detections, true = boxes_near(seed, n), boxes_near(seed + 1, m)
-    found = gt_track_ids(detections, truth(true, list(range(10, 10 + m))))
+    identities = gt_track_ids(detections, truth(true, list(range(10, 10 + m))))
     overlap = box_iou(detections, true)
     overlap[overlap < 0.5] = 0
-    matched = np.flatnonzero(found >= 0)
-    assert len(np.unique(found[matched])) == len(matched)
-    assert (overlap[matched, found[matched] - 10] >= 0.5).all()
+    matched = np.flatnonzero(identities >= 0)
+    assert len(np.unique(identities[matched])) == len(matched)
+    assert (overlap[matched, identities[matched] - 10] >= 0.5).all()
     square = np.zeros((max(n, m),) * 2)
     square[:n, :m] = overlap
     best = max(square[np.arange(len(square)), list(order)].sum() for order in permutations(range(len(square))))
-    assert overlap[matched, found[matched] - 10].sum() == pytest.approx(best)
+    assert overlap[matched, identities[matched] - 10].sum() == pytest.approx(best)
 
 
-def test_another_class_shows_nobody_that_was_asked_for() -> None:
+def test_a_detection_of_another_class_has_no_identity() -> None:
     boxes = np.array([[0, 0, 4, 8], [20, 0, 24, 8], [40, 0, 44, 8]], np.float32)
     truth = GroundTruth(
         np.zeros(3, np.int64),

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.association.worlds import make_sample, make_state
+from tests.association.toy import toy_sample, toy_state
 from trackweave.association.data_collection import SampleLogger
 from trackweave.association.inspection import InspectionReport, inspect_samples, render_text
-from trackweave.association.inspection_plots import Thinned
+from trackweave.association.inspection_plots import ThinnedRows
 from trackweave.errors import ArtifactError, SettingError
 from trackweave.storage.sample_folder import SampleFolder
 from trackweave.storage.samples import SampleDiagnostics, SampleMetadata, encode_sample, sample_name
@@ -32,7 +32,7 @@ def inspect(folder: Path, *samples: Any) -> InspectionReport:
     return inspect_samples(fill(folder, *samples))
 
 
-def test_the_sums(tmp_path: Path) -> None:
+def test_sums_over_samples(tmp_path: Path) -> None:
     mask = np.zeros((3, 4), np.float32)
     mask[0] = 1
     described = np.zeros((4, 5), np.float32)
@@ -42,12 +42,12 @@ def test_the_sums(tmp_path: Path) -> None:
     det[:, 5] = [1, 1, 1, 0.5]
     report = inspect(
         tmp_path,
-        make_sample(0, mask_matrix=mask, assigned_track_ids=np.array([10, 99, -1, -1]), metadata=meta("a", 1)),
-        make_sample(1, det_embeddings=described, det_features=det, metadata=meta("a", 4)),
-        make_sample(0, metadata=meta("b", 2, label_source="ground-truth", embedding_truncated=True)),
+        toy_sample(0, mask_matrix=mask, assigned_track_ids=np.array([10, 99, -1, -1]), metadata=meta("a", 1)),
+        toy_sample(1, det_embeddings=described, det_features=det, metadata=meta("a", 4)),
+        toy_sample(0, metadata=meta("b", 2, label_source="ground-truth", embedding_truncated=True)),
     )
     assert (report.samples, report.frames, report.tracks, report.detections) == (3, 3, 9, 12)
-    assert (report.matched_pairs, report.born, report.unmatched) == (1 + 3 + 3, 1, 2 + 1 + 1)
+    assert (report.matched_pairs, report.new_tracks, report.unmatched) == (1 + 3 + 3, 1, 2 + 1 + 1)
     assert report.unmatched_share == 4 / 12
     assert (report.pairs, report.allowed_pairs) == (36, 4 + 12 + 12)
     assert report.gate_density == 28 / 36
@@ -70,7 +70,7 @@ def test_the_sums(tmp_path: Path) -> None:
 
 def test_runs_of_one_sequence_are_told_apart(tmp_path: Path) -> None:
     def sample(frame: int, estimated: int, run: str | None) -> Any:
-        return make_sample(frame, metadata=meta("a", estimated, run))
+        return toy_sample(frame, metadata=meta("a", estimated, run))
 
     interleaved = inspect(tmp_path / "a", *(sample(frame, frame, run) for frame in range(3) for run in "pq"))
     assert [(s.samples, s.frames, s.runs, s.est_id_switches) for s in interleaved.sequences] == [(6, 3, 2, 4)]
@@ -82,7 +82,7 @@ def test_runs_of_one_sequence_are_told_apart(tmp_path: Path) -> None:
 
 def test_suspicions_are_held_against_the_truth(tmp_path: Path) -> None:
     def state(frame: int, truth: list[int], estimated: int) -> Any:
-        return make_state(frame, det={"data": {"gt_track_id": np.array(truth)}}, est_id_switches=estimated)
+        return toy_state(frame, det={"data": {"gt_track_id": np.array(truth)}}, est_id_switches=estimated)
 
     with SampleLogger(tmp_path, sequence="toy", label_source="ground-truth") as logger:
         for frame, truth, estimated in ((0, [1, 2, 3, -1], 0), (1, [2, 1, 3, -1], 1), (40, [2, 1, 3, -1], 2)):
@@ -95,12 +95,12 @@ def test_suspicions_are_held_against_the_truth(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_is_named(tmp_path: Path) -> None:
-    fill(tmp_path, *(make_sample(frame) for frame in range(4)))
+    fill(tmp_path, *(toy_sample(frame) for frame in range(4)))
     broken, gone = tmp_path / sample_name(1), tmp_path / sample_name(2)
     broken.write_bytes(broken.read_bytes()[:-40])
     gone.unlink()
     unlisted = tmp_path / sample_name(9)
-    unlisted.write_bytes(encode_sample(make_sample(9)))
+    unlisted.write_bytes(encode_sample(toy_sample(9)))
     (tmp_path / "sample_x.npz").write_text("foreign")
     with (tmp_path / "manifest.jsonl").open("a") as manifest:
         manifest.write('broken\n{"npz": "sa')
@@ -111,7 +111,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     assert str(broken) not in report.corrupt[str(broken)]
     assert report.missing == (str(gone),)
     assert report.unlisted == (str(unlisted),)
-    assert len(report.remarks) == 2
+    assert len(report.notes) == 2
     assert not report.usable
     text = render_text(report)
     for name in (broken, gone, unlisted):
@@ -120,7 +120,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
 
 
 def test_unlisted_samples_alone_are_usable(tmp_path: Path) -> None:
-    (tmp_path / sample_name(0)).write_bytes(encode_sample(make_sample()))
+    (tmp_path / sample_name(0)).write_bytes(encode_sample(toy_sample()))
     assert inspect_samples(tmp_path).usable
 
 
@@ -129,7 +129,7 @@ def test_an_empty_folder_is_not_usable(tmp_path: Path) -> None:
     assert not report.usable
     assert (report.unmatched_share, report.gate_density, report.det_embeddings.zero_share) == (0, 0, 1)
     assert "no sample can be read" in render_text(report)
-    report.write_picture(tmp_path / "empty.svg")
+    report.write_figure(tmp_path / "empty.svg")
 
 
 def test_folders_that_are_none(tmp_path: Path) -> None:
@@ -137,18 +137,18 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
         inspect_samples(tmp_path / "absent")
 
 
-def test_mixed_widths_are_remarked(tmp_path: Path) -> None:
-    report = inspect(tmp_path, make_sample(0, width=5), make_sample(1, width=7))
+def test_mixed_widths_are_noted(tmp_path: Path) -> None:
+    report = inspect(tmp_path, toy_sample(0, width=5), toy_sample(1, width=7))
     assert report.embedding_widths == {5: 1, 7: 1}
-    assert report.remarks == ("embeddings of different widths: 5, 7",)
+    assert report.notes == ("embeddings of different widths: 5, 7",)
 
 
 @pytest.mark.parametrize(
     ("pairs", "advice"), [(4_999, "too few"), (5_000, "enough for a first"), (9_999, "10,000"), (10_000, "enough to t")]
 )
-def test_the_advice(tmp_path: Path, pairs: int, advice: str) -> None:
+def test_the_advice_depends_on_matched_pairs(tmp_path: Path, pairs: int, advice: str) -> None:
     tracks = -(-pairs // 10)
-    samples = [make_sample(i, tracks=tracks, detections=min(tracks, pairs - i * tracks), width=1) for i in range(10)]
+    samples = [toy_sample(i, tracks=tracks, detections=min(tracks, pairs - i * tracks), width=1) for i in range(10)]
     report = inspect(tmp_path, *samples)
     assert report.matched_pairs == pairs
     assert advice in report.advice
@@ -156,7 +156,7 @@ def test_the_advice(tmp_path: Path, pairs: int, advice: str) -> None:
 
 
 def test_samples_of_other_trackers(tmp_path: Path) -> None:
-    content = {key: value for key, value in make_sample().arrays().items() if key != "metadata"}
+    content = {key: value for key, value in toy_sample().arrays().items() if key != "metadata"}
     np.savez_compressed(tmp_path / "sample_0000000.npz", **content)
     (tmp_path / "manifest.jsonl").write_text('{"npz": "sample_0000000.npz"}\n')
     report = inspect_samples(tmp_path)
@@ -165,20 +165,20 @@ def test_samples_of_other_trackers(tmp_path: Path) -> None:
     assert "(unknown)" in render_text(report)
 
 
-def test_json_holds_everything_and_is_json(tmp_path: Path) -> None:
-    report = inspect(tmp_path, make_sample(gt_track_ids=np.arange(4)))
+def test_the_json_has_every_field(tmp_path: Path) -> None:
+    report = inspect(tmp_path, toy_sample(gt_track_ids=np.arange(4)))
     value = json.loads(json.dumps(report.to_json(), allow_nan=False))
     for name in vars(report).keys() - {"_distributions", "agreement", "truncated"}:
-        assert name in value
+        assert {"new_tracks": "born", "notes": "remarks"}.get(name, name) in value
     assert value["usable"] is True
     assert value["sequences"][0]["true_id_switches"] == 0
     assert value["switch_agreement"][0]["precision"] is None
     assert len(value["score"]["edges"]) == len(value["score"]["counts"]) + 1 == 11
 
 
-def test_the_picture_shows_every_feature(tmp_path: Path) -> None:
-    report = inspect(tmp_path, *(make_sample(frame, metadata=meta("<a & b>")) for frame in range(3)))
-    report.write_picture(tmp_path / "p.svg")
+def test_the_figure_shows_every_feature(tmp_path: Path) -> None:
+    report = inspect(tmp_path, *(toy_sample(frame, metadata=meta("<a & b>")) for frame in range(3)))
+    report.write_figure(tmp_path / "p.svg")
     root = ElementTree.parse(tmp_path / "p.svg").getroot()
     texts = ["".join(element.itertext()) for element in root.iter("{http://www.w3.org/2000/svg}text")]
     for title in ("vx / width per frame", "since update / 50 frames", "displacement y / height", "cost of pairs"):
@@ -192,20 +192,20 @@ def test_the_picture_shows_every_feature(tmp_path: Path) -> None:
 
 
 def test_constant_features_can_be_drawn(tmp_path: Path) -> None:
-    flat = make_sample(cost_matrix=np.full((3, 4), 0.3, np.float32), track_features=np.zeros((3, 10), np.float32))
+    flat = toy_sample(cost_matrix=np.full((3, 4), 0.3, np.float32), track_features=np.zeros((3, 10), np.float32))
     report = inspect(tmp_path, flat)
-    report.write_picture(tmp_path / "p.svg")
+    report.write_figure(tmp_path / "p.svg")
     assert "nan" not in (tmp_path / "p.svg").read_text()
 
 
-def test_the_picture_is_an_svg(tmp_path: Path) -> None:
-    report = inspect(tmp_path, make_sample())
+def test_the_figure_is_an_svg(tmp_path: Path) -> None:
+    report = inspect(tmp_path, toy_sample())
     with pytest.raises(SettingError, match=r"p\.png: the picture is an SVG, name it p\.svg"):
-        report.write_picture(tmp_path / "p.png")
+        report.write_figure(tmp_path / "p.png")
 
 
 def test_thinning_keeps_an_even_share() -> None:
-    thinned = Thinned(1, capacity=100)
+    thinned = ThinnedRows(1, capacity=100)
     values = np.arange(5000.0)[:, None]
     for part in np.array_split(values, 37):
         thinned.add(part)

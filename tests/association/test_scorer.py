@@ -13,18 +13,18 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from tests.association.worlds import make_state
-from trackweave.association.model_inputs import INPUT_VERSION, scene_of
+from tests.association.toy import toy_state
+from trackweave.association.model_inputs import INPUT_VERSION, frame_batch
 from trackweave.association.scorer import (
-    FOUNDING_SCORE,
     HEADER,
     KEEP_ODDS,
+    MAX_COST,
+    MIN_NEW_TRACK_SCORE,
     SCALE,
-    WORST,
     LearnedScorer,
     default_weights,
 )
-from trackweave.association.track_memory import TrackHistory
+from trackweave.association.track_memory import TrackMemory
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
 from trackweave.mot.settings import preset
 from trackweave.mot.tracker import ByteTracker
@@ -40,46 +40,45 @@ def changed(path: Path, **header: object) -> Path:
     return path
 
 
-def test_the_package_has_a_model_of_its_own_from_simulation_only() -> None:
+def test_the_package_model_was_trained_on_simulation_only() -> None:
     scorer = LearnedScorer()
-    assert scorer.header.facts["label_sources"] == ["simulated"]
-    assert scorer.header.facts["parameters"] <= 120_000
-    assert scorer.header.facts["fingerprint"].startswith("simulated-")
+    assert scorer.header.metadata["label_sources"] == ["simulated"]
+    assert scorer.header.metadata["parameters"] <= 120_000
+    assert scorer.header.metadata["fingerprint"].startswith("simulated-")
     assert default_weights().stat().st_size < 1_000_000
-    assert default_weights().with_name("default-report.html").is_file()
 
 
-def test_costs_are_of_allowed_pairs_and_sensible() -> None:
+def test_allowed_pairs_have_costs_in_range_others_nan() -> None:
     allowed = np.ones((3, 4), np.bool_)
     allowed[1] = False
-    state = make_state(5, width=None, allowed=allowed)
+    state = toy_state(5, width=None, allowed=allowed)
     cost = LearnedScorer().cost(state)
     assert cost.shape == (3, 4)
     assert cost.dtype == np.float32
     assert np.isnan(cost[1]).all()
-    assert ((cost[[0, 2]] >= 0) & (cost[[0, 2]] <= WORST)).all()
+    assert ((cost[[0, 2]] >= 0) & (cost[[0, 2]] <= MAX_COST)).all()
 
 
-def test_a_straight_path_is_preferred_to_a_jump() -> None:
+def test_a_straight_path_keeps_its_identity() -> None:
     scorer = LearnedScorer()
     tracker = ByteTracker(preset("learned"), frame_rate=25, size=(400, 600), scorer=scorer)
     for frame in range(12):
         x = 100 + 8 * frame
-        found = tracker.update(frame, Detections.of([[x, 100, x + 40, 200], [400, 100, 440, 200]], [0.9, 0.9]))
-        assert found.track_id is not None
-        assert found.track_id.tolist() == [1, 2]
+        tracked = tracker.update(frame, Detections.of([[x, 100, x + 40, 200], [400, 100, 440, 200]], [0.9, 0.9]))
+        assert tracked.track_id is not None
+        assert tracked.track_id.tolist() == [1, 2]
 
 
 def test_crossing_walkers_keep_their_identities() -> None:
     tracker = ByteTracker(preset("learned"), frame_rate=25, size=(400, 800), scorer=LearnedScorer())
     for frame in range(60):
         a, b = 100 + 8 * frame, 580 - 8 * frame
-        found = tracker.update(frame, Detections.of([[a, 100, a + 40, 200], [b, 104, b + 40, 204]], [0.9, 0.9]))
-    assert found.track_id is not None
-    assert found.track_id.tolist() == [1, 2]
+        tracked = tracker.update(frame, Detections.of([[a, 100, a + 40, 200], [b, 104, b + 40, 204]], [0.9, 0.9]))
+    assert tracked.track_id is not None
+    assert tracked.track_id.tolist() == [1, 2]
 
 
-def test_reset_forgets_and_the_same_video_gives_the_same() -> None:
+def test_after_reset_the_same_video_gives_the_same_tracks() -> None:
     scorer = LearnedScorer()
     tracker = ByteTracker(preset("learned"), frame_rate=25, size=(100, 200), scorer=scorer)
     rng = np.random.default_rng(0)
@@ -88,17 +87,17 @@ def test_reset_forgets_and_the_same_video_gives_the_same() -> None:
     runs = []
     for _ in range(2):
         ids = [tracker.update(frame, Detections.of(boxes[frame], np.full(6, 0.9))).track_id for frame in range(30)]
-        runs.append([None if found is None else found.tolist() for found in ids])
+        runs.append([None if track_ids is None else track_ids.tolist() for track_ids in ids])
         tracker.reset()
     assert runs[0] == runs[1]
 
 
-def test_without_deciding_a_scorer_ranks_and_never_vetoes() -> None:
+def test_a_scorer_that_only_ranks_never_rejects_a_pair() -> None:
     """`scorer_decides` off: whatever the scorer says, a pair inside the gates stays better than no match."""
 
-    class Hater:
+    class RejectsEverything:
         def cost(self, state: object) -> np.ndarray:
-            return np.full(state.cost.shape, WORST, np.float32)  # type: ignore[attr-defined]
+            return np.full(state.cost.shape, MAX_COST, np.float32)  # type: ignore[attr-defined]
 
         def observe(self, state: object) -> None:
             pass
@@ -107,12 +106,12 @@ def test_without_deciding_a_scorer_ranks_and_never_vetoes() -> None:
             pass
 
     for decides, expected in ((False, [1]), (True, [2])):
-        how = preset("adaptive", scorer_decides=decides, scorer_weight=1.0)
-        tracker = ByteTracker(how, frame_rate=25, size=(100, 200), scorer=Hater())
+        settings = preset("adaptive", scorer_decides=decides, scorer_weight=1.0)
+        tracker = ByteTracker(settings, frame_rate=25, size=(100, 200), scorer=RejectsEverything())
         for frame in range(2):
-            found = tracker.update(frame, Detections.of([[10, 10, 40, 90]], [0.9]))
-        assert found.track_id is not None
-        assert found.track_id.tolist() == expected
+            tracked = tracker.update(frame, Detections.of([[10, 10, 40, 90]], [0.9]))
+        assert tracked.track_id is not None
+        assert tracked.track_id.tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -128,7 +127,7 @@ def test_a_model_of_another_version_is_refused(tmp_path: Path, header: dict[str,
         LearnedScorer(changed(tmp_path / "model.onnx", **header))
 
 
-def test_a_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_no_models_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not a model of association"):
         LearnedScorer(changed(tmp_path / "model.onnx", format="something"))
     (tmp_path / "text.onnx").write_text("nothing")
@@ -138,20 +137,20 @@ def test_a_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
         LearnedScorer(tmp_path / "missing.onnx")
 
 
-def test_widths_that_disagree_are_refused(tmp_path: Path) -> None:
+def test_other_embedding_widths_and_thresholds_are_refused(tmp_path: Path) -> None:
     model = changed(tmp_path / "model.onnx", embed_dim=4)
     with pytest.raises(SettingError, match="width 4, not 8"):
         LearnedScorer(model, embed_dim=8)
     with pytest.raises(SettingError, match="embeddings are 5 wide, the model was trained with 4"):
-        LearnedScorer(model).cost(make_state(3))
+        LearnedScorer(model).cost(toy_state(3))
     with pytest.raises(SettingError, match="not between 0 and 1"):
         LearnedScorer(threshold=1.0)
 
 
 def test_a_frame_of_unknown_size_is_refused() -> None:
     with pytest.raises(SettingError, match="--size WxH"):
-        LearnedScorer().cost(make_state(3, size=None))
-    assert LearnedScorer(size=(100, 200)).cost(make_state(3, size=None, width=None)).shape == (3, 4)
+        LearnedScorer().cost(toy_state(3, size=None))
+    assert LearnedScorer(size=(100, 200)).cost(toy_state(3, size=None, width=None)).shape == (3, 4)
 
 
 def test_running_needs_no_torch() -> None:
@@ -163,66 +162,66 @@ def test_running_needs_no_torch() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_frame_is_judged_fast_enough() -> None:
+def test_a_frame_is_scored_fast_enough() -> None:
     """Far above the measured time, so that only a loss of an order of magnitude fails; see the speed benchmark."""
-    state = make_state(5, tracks=30, detections=30, width=None)
+    state = toy_state(5, tracks=30, detections=30, width=None)
     scorer = LearnedScorer()
     scorer.cost(state)
-    began = time.process_time()
+    started = time.process_time()
     for _ in range(5):
         scorer.cost(state)
-    assert (time.process_time() - began) / 5 < 0.1
-    assert len(scene_of(state, TrackHistory(), (100, 200)).pairs) == 900
+    assert (time.process_time() - started) / 5 < 0.1
+    assert len(frame_batch(state, TrackMemory(), (100, 200)).pairs) == 900
 
 
-def test_a_track_just_seen_is_kept_on_more_readily_than_a_lost_one_is_taken_back() -> None:
-    """The same pair costs more when its track was lost, by `KEEP_ODDS` in units of the gain."""
-    scorer, sure = LearnedScorer(), {"score": np.full(4, 0.9)}
-    scorer.observe(make_state(1, width=None))
-    seen = make_state(2, width=None, track_gap=np.array([1, 1, 2]), det=dict(sure))
-    cost = scorer.cost(seen)
+def test_a_lost_track_needs_larger_odds_than_one_just_matched() -> None:
+    """The same pair costs more when its track was lost, by `KEEP_ODDS` in units of the logit margin."""
+    scorer, confident = LearnedScorer(), {"score": np.full(4, 0.9)}
+    scorer.observe(toy_state(1, width=None))
+    state = toy_state(2, width=None, track_gap=np.array([1, 1, 2]), det=dict(confident))
+    cost = scorer.cost(state)
     scorer.reset()
-    scorer.observe(make_state(1, width=None))
-    again = scorer.cost(make_state(2, width=None, track_gap=np.array([1, 1, 1]), det=dict(sure)))
+    scorer.observe(toy_state(1, width=None))
+    matched_cost = scorer.cost(toy_state(2, width=None, track_gap=np.array([1, 1, 1]), det=dict(confident)))
     step = np.log(KEEP_ODDS) / SCALE
-    np.testing.assert_allclose(cost[:2], again[:2], atol=1e-6)
-    inside = (cost[2] > 0) & (cost[2] < WORST) & (again[2] > 0)
+    np.testing.assert_allclose(cost[:2], matched_cost[:2], atol=1e-6)
+    inside = (cost[2] > 0) & (cost[2] < MAX_COST) & (matched_cost[2] > 0)
     assert inside.any()
-    np.testing.assert_allclose(cost[2][inside], again[2][inside] + step, atol=1e-5)
+    np.testing.assert_allclose(cost[2][inside], matched_cost[2][inside] + step, atol=1e-5)
 
 
-def test_a_lost_track_is_given_a_doubtful_detection_only_when_the_model_is_surer() -> None:
-    """The threshold moves, on top of what the model makes of the score; it does not for a track that was just seen."""
+def test_a_lost_track_needs_larger_odds_for_a_detection_of_low_score() -> None:
+    """The threshold moves, on top of the model's own view of the score; not for a track that was just matched."""
     scorer = LearnedScorer()
-    gains = np.array([[1.0, 1.0], [1.0, 1.0]], np.float32)
+    margins = np.array([[1.0, 1.0], [1.0, 1.0]], np.float32)
 
     class Fixed:
         def get_inputs(self) -> list[object]:
             return []
 
         def run(self, names: list[str], feed: dict[str, object]) -> list[NDArray[np.float32]]:
-            return [gains.ravel()]
+            return [margins.ravel()]
 
     scorer._session = Fixed()
     boxes = [[10, 10, 50, 90], [100, 10, 140, 90]]
-    state = make_state(
+    state = toy_state(
         0,
         tracks=2,
         detections=2,
         width=None,
         track_gap=np.array([1, 9]),
         allowed=np.ones((2, 2), np.bool_),
-        det={"xyxy": boxes, "score": [FOUNDING_SCORE + 0.01, FOUNDING_SCORE - 0.01]},
+        det={"xyxy": boxes, "score": [MIN_NEW_TRACK_SCORE + 0.01, MIN_NEW_TRACK_SCORE - 0.01]},
     )
     cost = scorer.cost(state)
     step = np.log(KEEP_ODDS) / SCALE
-    (sure_kept, low_kept), (sure_lost, low_lost) = cost.tolist()
-    assert sure_kept == low_kept
-    np.testing.assert_allclose([sure_lost - sure_kept, low_lost - sure_lost], [step, step], atol=1e-5)
+    (high_matched, low_matched), (high_lost, low_lost) = cost.tolist()
+    assert high_matched == low_matched
+    np.testing.assert_allclose([high_lost - high_matched, low_lost - high_lost], [step, step], atol=1e-5)
 
 
-def test_two_tracks_that_claim_one_detection_do_not_make_a_third_begin() -> None:
-    """A detection that continues something is no newcomer, whoever gets it; plain probabilities halve with a rival."""
+def test_two_tracks_of_one_detection_do_not_start_a_third() -> None:
+    """The margin of a pair does not depend on rivals, whereas plain probabilities halve with each rival."""
     rng = np.random.default_rng(1)
     tracker = ByteTracker(preset("learned"), frame_rate=25, size=(400, 600), scorer=LearnedScorer())
     one, two = np.array([100.0, 100, 140, 200]), np.array([104.0, 100, 144, 200])
@@ -235,7 +234,7 @@ def test_two_tracks_that_claim_one_detection_do_not_make_a_third_begin() -> None
     assert tracker.summary.tracks <= 2
 
 
-def test_a_scorer_that_decides_has_one_round_for_high_and_low_scores() -> None:
+def test_a_deciding_scorer_assigns_high_and_low_scores_in_one_round() -> None:
     """It prefers the low score; in two rounds the high one would have been given the track before."""
 
     class PrefersTheSecond:
@@ -250,7 +249,7 @@ def test_a_scorer_that_decides_has_one_round_for_high_and_low_scores() -> None:
 
     tracker = ByteTracker(preset("learned"), frame_rate=25, size=(400, 600), scorer=PrefersTheSecond())
     tracker.update(0, Detections.of([[100, 100, 140, 200]], [0.9]))
-    found = tracker.update(1, Detections.of([[102, 100, 142, 200], [98, 100, 138, 200]], [0.9, 0.3]))
-    assert found.track_id is not None
-    assert found.index is not None
-    assert dict(zip(found.track_id.tolist(), found.index.tolist(), strict=True))[1] == 1
+    tracked = tracker.update(1, Detections.of([[102, 100, 142, 200], [98, 100, 138, 200]], [0.9, 0.3]))
+    assert tracked.track_id is not None
+    assert tracked.index is not None
+    assert dict(zip(tracked.track_id.tolist(), tracked.index.tolist(), strict=True))[1] == 1

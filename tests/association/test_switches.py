@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from tests.association.worlds import make_sample
+from tests.association.toy import toy_sample
 from trackweave.association.inspection import RunSwitches
 from trackweave.storage.samples import SampleDiagnostics, SampleMetadata
 
 
 def frame(index: int, tracks: list[int], truth: list[int] | None, estimated: int = 0, *suspects: int) -> Any:
-    return make_sample(
+    return toy_sample(
         index,
         detections=len(tracks),
         assigned_track_ids=np.array(tracks),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.association.replay import assignment_cost, reassign
+from tests.association.reassignment import assignment_cost, reassign
 from tests.mot.worlds import crowd, together, walk
 from trackweave.association.data_collection import SampleLogger
 from trackweave.mot.matching import UNMATCHED
@@ -101,10 +101,10 @@ def test_stage_and_price_are_what_makes_them_agree(tmp_path: Path) -> None:
 
 
 def test_a_price_leaves_dear_pairs_out() -> None:
-    from tests.association.worlds import make_sample
+    from tests.association.toy import toy_sample
 
     cost = np.array([[0.1, 0.6], [0.6, 1.2]], np.float32)
-    sample = make_sample(tracks=2, detections=2, cost_matrix=cost, mask_matrix=np.ones((2, 2), np.float32))
+    sample = toy_sample(tracks=2, detections=2, cost_matrix=cost, mask_matrix=np.ones((2, 2), np.float32))
     assert reassign(sample).tolist() == [11, 10]
     assert reassign(sample, unmatched_cost=1.0).tolist() == [10, -1]
     assert reassign(sample, unmatched_cost=2.0).tolist() == [11, 10]

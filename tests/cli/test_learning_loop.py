@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.association.learning import sample_folder, trained
+from tests.association.small_training import sample_folder, trained_model
 from tests.cli.shell import Shell
 
 
@@ -91,7 +91,7 @@ def test_bad_input_is_told_in_one_line(shell: Shell, tmp_path: Path) -> None:
 
 def test_evaluate_measures_a_checkpoint_on_samples(shell: Shell, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    done = shell("assoc", "evaluate", trained().best, "--data", sample_folder(), "--json", "--report", page)
+    done = shell("assoc", "evaluate", trained_model().best, "--data", sample_folder(), "--json", "--report", page)
     assert done.code == 0, done.err
     assert json.loads(done.out)["precision"] > 0.8
     assert page.is_file()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.association.worlds import make_state
+from tests.association.toy import toy_state
 from trackweave.boxes import box_iou
 from trackweave.errors import ArtifactError
 from trackweave.simulation.presets import sample_settings
@@ -37,7 +37,7 @@ def logged(tracks: dict[int, list[int]]) -> list[AssignmentState]:
         here = [track for track, frames in tracks.items() if frame in frames]
         boxes = np.array([[100 * track + 3 * frame, 50, 100 * track + 3 * frame + 40, 150] for track in here])
         found = Detections.of(boxes.reshape(-1, 4), [0.9] * len(here))
-        state: AssignmentState = make_state(frame, size=(480, 1280))
+        state: AssignmentState = toy_state(frame, size=(480, 1280))
         states.append(replace(state, detections=found, assigned_track_ids=np.array(here, np.int64)))
     return states
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.association.worlds import make_sample
+from tests.association.toy import toy_sample
 from trackweave.errors import ArtifactError
 from trackweave.storage import sample_folder
 from trackweave.storage.sample_folder import SampleFolder
@@ -50,7 +50,7 @@ def run(script: str, *arguments: object) -> subprocess.Popen[str]:
 
 def test_samples_are_numbered_and_listed(tmp_path: Path) -> None:
     with SampleFolder(tmp_path / "a" / "b") as folder:
-        names = [folder.write(make_sample(frame)) for frame in range(3)]
+        names = [folder.write(toy_sample(frame)) for frame in range(3)]
         assert folder.stored == 3
         assert folder.warnings == []
     assert names == [sample_name(i) for i in range(3)] == listed(folder.directory) == present(folder.directory)
@@ -60,17 +60,17 @@ def test_samples_are_numbered_and_listed(tmp_path: Path) -> None:
 
 def test_numbering_continues_behind_what_is_there_and_what_is_listed(tmp_path: Path) -> None:
     with SampleFolder(tmp_path) as folder:
-        folder.write(make_sample())
-    (tmp_path / sample_name(41)).write_bytes(encode_sample(make_sample(41)))
+        folder.write(toy_sample())
+    (tmp_path / sample_name(41)).write_bytes(encode_sample(toy_sample(41)))
     with SampleFolder(tmp_path) as folder:
-        assert folder.write(make_sample()) == sample_name(42)
+        assert folder.write(toy_sample()) == sample_name(42)
     (tmp_path / sample_name(42)).unlink()
     with SampleFolder(tmp_path) as folder:
-        assert folder.write(make_sample()) == sample_name(43)
+        assert folder.write(toy_sample()) == sample_name(43)
 
 
 def test_samples_that_are_not_listed_are_adopted_once(tmp_path: Path) -> None:
-    (tmp_path / sample_name(0)).write_bytes(encode_sample(make_sample(6)))
+    (tmp_path / sample_name(0)).write_bytes(encode_sample(toy_sample(6)))
     with SampleFolder(tmp_path) as folder:
         assert codes(folder) == {"sample-adopted": [sample_name(0)]}
     line = json.loads((tmp_path / "manifest.jsonl").read_text())
@@ -81,7 +81,7 @@ def test_samples_that_are_not_listed_are_adopted_once(tmp_path: Path) -> None:
 
 
 def test_truncated_and_foreign_files_are_named_and_left_alone(tmp_path: Path) -> None:
-    content = encode_sample(make_sample())
+    content = encode_sample(toy_sample())
     files = {
         sample_name(3): content[: len(content) // 2],
         sample_name(4): b"",
@@ -97,7 +97,7 @@ def test_truncated_and_foreign_files_are_named_and_left_alone(tmp_path: Path) ->
             "sample-foreign": ["sample_0000001 (1).npz", "sample_9.npz"],
         }
         assert all(str(tmp_path) in warning.message and "2 " in warning.message for warning in folder.warnings)
-        assert folder.write(make_sample()) == sample_name(5)
+        assert folder.write(toy_sample()) == sample_name(5)
     assert {name: (tmp_path / name).read_bytes() for name in files} == files
     assert listed(tmp_path) == [sample_name(5)]
 
@@ -105,24 +105,24 @@ def test_truncated_and_foreign_files_are_named_and_left_alone(tmp_path: Path) ->
 def test_an_unfinished_line_is_cut_off_and_its_sample_adopted(tmp_path: Path) -> None:
     with SampleFolder(tmp_path) as folder:
         for frame in range(2):
-            folder.write(make_sample(frame))
+            folder.write(toy_sample(frame))
     manifest = tmp_path / "manifest.jsonl"
     manifest.write_bytes(manifest.read_bytes()[:-20])
     with SampleFolder(tmp_path) as folder:
         assert codes(folder) == {"manifest-repaired": [], "sample-adopted": [sample_name(1)]}
-        folder.write(make_sample(2))
+        folder.write(toy_sample(2))
     assert listed(tmp_path) == [sample_name(i) for i in range(3)]
 
 
 def test_beside_a_live_writer_an_unfinished_line_is_ended(tmp_path: Path) -> None:
     with SampleFolder(tmp_path) as live:
-        live.write(make_sample(0))
+        live.write(toy_sample(0))
         with (tmp_path / "manifest.jsonl").open("ab") as manifest:
             manifest.write(b'{"npz": "sam')
         with SampleFolder(tmp_path) as second:
             assert codes(second) == {"manifest-repaired": []}
-            assert second.write(make_sample(1)) == sample_name(1)
-        live.write(make_sample(2))
+            assert second.write(toy_sample(1)) == sample_name(1)
+        live.write(toy_sample(2))
     lines = (tmp_path / "manifest.jsonl").read_text().splitlines()
     assert lines[1] == '{"npz": "sam'
     assert [json.loads(lines[i])["npz"] for i in (0, 2, 3)] == [sample_name(i) for i in range(3)]
@@ -148,11 +148,11 @@ def test_what_dead_writers_left_aside_is_removed_and_what_live_ones_did_is_not(t
 def test_a_sample_that_a_live_writer_has_yet_to_list_is_not_adopted(tmp_path: Path) -> None:
     with SampleFolder(tmp_path) as live:
         aside = tmp_path / f".logger-{live.run}.partial"
-        aside.write_bytes(encode_sample(make_sample()))
+        aside.write_bytes(encode_sample(toy_sample()))
         os.link(aside, tmp_path / sample_name(0))
         with SampleFolder(tmp_path) as second:
             assert second.warnings == []
-            assert second.write(make_sample(1)) == sample_name(1)
+            assert second.write(toy_sample(1)) == sample_name(1)
         assert listed(tmp_path) == [sample_name(1)]
     aside.with_suffix(".lock").touch()  # as if it had been killed there
     with SampleFolder(tmp_path) as third:
@@ -163,7 +163,7 @@ def test_a_sample_that_a_live_writer_has_yet_to_list_is_not_adopted(tmp_path: Pa
 
 def test_a_taken_number_is_never_written_over(tmp_path: Path) -> None:
     with SampleFolder(tmp_path) as first, SampleFolder(tmp_path) as second:
-        names = [folder.write(make_sample(i)) for i in range(3) for folder in (first, second, second)]
+        names = [folder.write(toy_sample(i)) for i in range(3) for folder in (first, second, second)]
     assert names == [sample_name(i) for i in range(9)] == listed(tmp_path)
 
 
@@ -173,7 +173,7 @@ def test_without_links_the_name_is_claimed_first(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(os, "link", refuse)
     with SampleFolder(tmp_path) as first, SampleFolder(tmp_path) as second:
-        names = [folder.write(make_sample(i)) for i in range(3) for folder in (first, second)]
+        names = [folder.write(toy_sample(i)) for i in range(3) for folder in (first, second)]
     assert names == [sample_name(i) for i in range(6)] == listed(tmp_path)
     assert [read_sample(tmp_path / name).frame_idx for name in names] == [0, 0, 1, 1, 2, 2]
     assert len(list(tmp_path.iterdir())) == 8
@@ -186,7 +186,7 @@ def test_without_locks_nobody_is_taken_for_dead(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("fcntl.flock", refuse)
     aside = leave_dead(tmp_path)
     with SampleFolder(tmp_path) as folder:
-        assert folder.write(make_sample()) == sample_name(0)
+        assert folder.write(toy_sample()) == sample_name(0)
     assert aside.exists()
 
 
@@ -208,15 +208,15 @@ class FullDisk:
 
 @pytest.mark.parametrize("room", [0, 4000, 4300])
 def test_a_full_disk_leaves_no_half_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-    content = encode_sample(make_sample())
+    content = encode_sample(toy_sample())
     room += len(content) - 4000 if room else 0
     with SampleFolder(tmp_path) as folder, monkeypatch.context() as patch:
         FullDisk(patch, room)
         with pytest.raises(ArtifactError, match=rf"{tmp_path.name}: cannot be written: No space"):
-            [folder.write(make_sample()) for _ in range(2)]
+            [folder.write(toy_sample()) for _ in range(2)]
     assert not list(tmp_path.glob(".logger-*"))
     with SampleFolder(tmp_path) as again:  # there is room again
-        again.write(make_sample(5))
+        again.write(toy_sample(5))
     assert listed(tmp_path) == present(tmp_path)
     assert all(read_sample(tmp_path / name) for name in present(tmp_path))
 
@@ -250,16 +250,16 @@ def test_a_failed_start_leaves_no_lock(tmp_path: Path) -> None:
 
 def test_a_removed_folder_is_named(tmp_path: Path) -> None:
     with SampleFolder(tmp_path / "gone") as folder:
-        folder.write(make_sample())
+        folder.write(toy_sample())
         shutil.rmtree(tmp_path / "gone")
         with pytest.raises(ArtifactError, match="gone: cannot be written: No such file"):
-            folder.write(make_sample())
+            folder.write(toy_sample())
 
 
 TWO = """
 import sys, time
 from pathlib import Path
-from tests.association.worlds import make_sample
+from tests.association.toy import toy_sample
 from trackweave.storage.sample_folder import SampleFolder
 directory, start, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 print("ready", flush=True)
@@ -267,7 +267,7 @@ while not (Path(directory) / "go").exists():
     time.sleep(0.001)
 with SampleFolder(directory) as folder:
     for frame in range(start, start + count):
-        folder.write(make_sample(frame, width=300))
+        folder.write(toy_sample(frame, width=300))
 """
 
 
@@ -293,10 +293,10 @@ def test_two_processes_share_a_folder(tmp_path: Path) -> None:
 KILLS = """
 import hashlib, os, random, signal, sys, time
 from pathlib import Path
-from tests.association.worlds import make_state
+from tests.association.toy import toy_state
 from trackweave.association.data_collection import SampleLogger
 directory = Path(sys.argv[1])
-states = [make_state(frame, width=300) for frame in range(40)]
+states = [toy_state(frame, width=300) for frame in range(40)]
 dice = random.Random(0)
 before = {}
 for kill in range(20):
@@ -326,7 +326,7 @@ def test_killed_twenty_times_while_logging(tmp_path: Path) -> None:
     assert sum(count > 0 for count in written) > 10  # it did die while logging, not before
     with SampleFolder(tmp_path) as folder:
         assert set(codes(folder)) <= {"sample-adopted", "manifest-repaired"}
-        next_one = folder.write(make_sample())
+        next_one = folder.write(toy_sample())
     names = present(tmp_path)
     assert names == [sample_name(i) for i in range(sum(written) + 1)]
     assert names[-1] == next_one

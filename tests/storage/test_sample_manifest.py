@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.association.worlds import make_sample
+from tests.association.toy import toy_sample
 from trackweave.errors import ArtifactError
 from trackweave.storage.sample_folder import ManifestEntry, read_sample_manifest
 
 
 def test_a_line_says_what_the_sample_holds() -> None:
-    line = ManifestEntry.of("sample_0000000.npz", make_sample(8, assigned_track_ids=np.array([10, 99, -1, 12]))).line()
+    line = ManifestEntry.of("sample_0000000.npz", toy_sample(8, assigned_track_ids=np.array([10, 99, -1, 12]))).line()
     assert line.endswith(b"}\n")
     assert json.loads(line) == {
         "npz": "sample_0000000.npz",
@@ -29,7 +29,7 @@ def test_a_line_says_what_the_sample_holds() -> None:
 
 def test_an_unfinished_last_line_does_not_count(tmp_path: Path) -> None:
     path = tmp_path / "manifest.jsonl"
-    lines = [ManifestEntry.of(f"sample_000000{i}.npz", make_sample(i)).line() for i in range(2)]
+    lines = [ManifestEntry.of(f"sample_000000{i}.npz", toy_sample(i)).line() for i in range(2)]
     for cut in range(1, len(lines[1])):
         path.write_bytes(lines[0] + lines[1][:cut])
         manifest = read_sample_manifest(path)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from tests.association.worlds import make_sample
+from tests.association.toy import toy_sample
 from trackweave.errors import ArtifactError, ArtifactVersionError
 from trackweave.storage.samples import (
     AssociationSample,
@@ -53,7 +53,7 @@ def write(path: Path, sample: AssociationSample) -> Path:
 
 def savez(path: Path, **changes: Any) -> Path:
     """The sample as numpy writes it, with keys replaced, or left out when None."""
-    content = {**make_sample(metadata=METADATA, gt_track_ids=np.arange(4)).arrays(), **changes}
+    content = {**toy_sample(metadata=METADATA, gt_track_ids=np.arange(4)).arrays(), **changes}
     np.savez_compressed(path, **{key: value for key, value in content.items() if value is not None})
     return path
 
@@ -69,7 +69,7 @@ def assert_same(a: AssociationSample, b: AssociationSample) -> None:
 
 
 def test_the_schema_is_the_specified_one(tmp_path: Path) -> None:
-    path = write(tmp_path / "s.npz", make_sample(7, gt_track_ids=np.arange(4), metadata=METADATA))
+    path = write(tmp_path / "s.npz", toy_sample(7, gt_track_ids=np.arange(4), metadata=METADATA))
     with np.load(path, allow_pickle=False) as loaded:
         assert {key: (loaded[key].dtype.str, loaded[key].shape) for key in loaded.files if key != "metadata"} == SCHEMA
         assert loaded["frame_idx"] == 7
@@ -90,7 +90,7 @@ def test_the_schema_is_the_specified_one(tmp_path: Path) -> None:
 
 
 def test_without_ground_truth_there_is_no_key_for_it(tmp_path: Path) -> None:
-    with np.load(write(tmp_path / "s.npz", make_sample())) as loaded:
+    with np.load(write(tmp_path / "s.npz", toy_sample())) as loaded:
         assert set(SCHEMA) - set(loaded.files) == {"gt_track_ids"}
 
 
@@ -169,7 +169,7 @@ def test_what_shrinks_is_deflated_and_what_does_not_is_stored() -> None:
 
 
 def test_equal_content_gives_equal_bytes() -> None:
-    assert encode_sample(make_sample(5)) == encode_sample(make_sample(5))
+    assert encode_sample(toy_sample(5)) == encode_sample(toy_sample(5))
 
 
 def test_objects_are_not_written() -> None:
@@ -182,7 +182,7 @@ def test_samples_of_other_trackers_are_read(tmp_path: Path) -> None:
     assert sample.metadata == SampleMetadata()
     assert (sample.metadata.sequence, sample.metadata.label_source) == (None, "tracker")
     assert sample.gt_track_ids is None
-    np.testing.assert_array_equal(sample.cost_matrix, make_sample().cost_matrix)
+    np.testing.assert_array_equal(sample.cost_matrix, toy_sample().cost_matrix)
 
 
 def test_unknown_keys_and_fields_are_left_out(tmp_path: Path) -> None:
@@ -196,14 +196,14 @@ def test_arrays_of_a_sample_can_be_written_to(tmp_path: Path) -> None:
 
 
 def test_fortran_order_is_read(tmp_path: Path) -> None:
-    cost = make_sample().cost_matrix
+    cost = toy_sample().cost_matrix
     np.testing.assert_array_equal(
         read_sample(savez(tmp_path / "s.npz", cost_matrix=np.asfortranarray(cost))).cost_matrix, cost
     )
 
 
 def with_nan(key: str, value: float = np.nan) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = getattr(make_sample(), key).copy()
+    array: NDArray[np.float32] = getattr(toy_sample(), key).copy()
     array[1, 1] = value
     return array
 
@@ -254,14 +254,14 @@ def test_other_versions(tmp_path: Path, value: object) -> None:
 
 def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     path = tmp_path / "s.npz"
-    content = {**make_sample().arrays(), "track_ids": np.array([1, "a", {}], object)}
+    content = {**toy_sample().arrays(), "track_ids": np.array([1, "a", {}], object)}
     np.savez(path, **content)
     with pytest.raises(ArtifactError, match="track_ids is object, not int64"):
         read_sample(path)
 
 
 def test_every_truncation_is_one_line(tmp_path: Path) -> None:
-    content = encode_sample(make_sample())
+    content = encode_sample(toy_sample())
     short = tmp_path / "short.npz"
     for length in range(0, len(content), 29):
         short.write_bytes(content[:length])
@@ -272,13 +272,13 @@ def test_every_truncation_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
 def test_a_damaged_byte_is_one_line_or_harmless(tmp_path: Path, flip: int) -> None:
-    content = encode_sample(make_sample())
+    content = encode_sample(toy_sample())
     path = tmp_path / "s.npz"
     refused = []
     for position in range(0, len(content), 17):
         path.write_bytes(content[:position] + bytes([content[position] ^ flip]) + content[position + 1 :])
         try:
-            assert_same(read_sample(path), make_sample())
+            assert_same(read_sample(path), toy_sample())
         except ArtifactError as error:
             refused.append(str(error))
     assert len(refused) > len(content) // 17 // 2
@@ -287,7 +287,7 @@ def test_a_damaged_byte_is_one_line_or_harmless(tmp_path: Path, flip: int) -> No
 
 def test_headers_that_claim_too_much_allocate_nothing(tmp_path: Path) -> None:
     path = tmp_path / "s.npz"
-    arrays = make_sample().arrays()
+    arrays = toy_sample().arrays()
     content = encode_npz({**arrays, "track_ids": np.zeros(3, np.int64)})
     with zipfile.ZipFile(path, "w") as archive:
         (tmp_path / "source.npz").write_bytes(content)
@@ -324,18 +324,18 @@ def test_files_that_are_no_samples(tmp_path: Path) -> None:
 )
 def test_what_breaks_the_schema_is_not_written(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        encode_sample(replace(make_sample(), **changes))
+        encode_sample(replace(toy_sample(), **changes))
 
 
 def test_huge_but_finite_values_are_allowed(tmp_path: Path) -> None:
-    sample = make_sample(cost_matrix=np.full((3, 4), 3e38, np.float32))
+    sample = toy_sample(cost_matrix=np.full((3, 4), 3e38, np.float32))
     assert_same(read_sample(write(tmp_path / "s.npz", sample)), sample)
 
 
 def test_matched_are_those_of_active_tracks() -> None:
-    sample = make_sample(assigned_track_ids=np.array([11, -1, 99, 10]))
+    sample = toy_sample(assigned_track_ids=np.array([11, -1, 99, 10]))
     assert sample.matched.tolist() == [True, False, False, True]
-    assert make_sample(tracks=0, assigned_track_ids=np.full(4, -1)).matched.tolist() == [False] * 4
+    assert toy_sample(tracks=0, assigned_track_ids=np.full(4, -1)).matched.tolist() == [False] * 4
 
 
 def test_names() -> None:

@@ -5,11 +5,11 @@ from dataclasses import FrozenInstanceError, replace
 import numpy as np
 import pytest
 
-from tests.association.worlds import make_state
+from tests.association.toy import toy_state
 
 
 def test_states_cannot_be_changed_but_replaced() -> None:
-    state = make_state(3)
+    state = toy_state(3)
     with pytest.raises(FrozenInstanceError):
         state.cost = np.zeros((3, 4))
     other = replace(state, assigned_track_ids=np.array([-1, -1, 10, -1]))
@@ -19,12 +19,12 @@ def test_states_cannot_be_changed_but_replaced() -> None:
 
 
 def test_nothing_is_suspected_unless_told() -> None:
-    state = make_state(3)
+    state = toy_state(3)
     assert state.est_id_switches == 0
     assert state.suspect_tracks is None
 
 
 def test_states_are_told_apart_by_identity() -> None:
     """Arrays have no single truth: comparing two states must not try."""
-    assert make_state(3) != make_state(3)
-    assert len({make_state(3), make_state(3)}) == 2
+    assert toy_state(3) != toy_state(3)
+    assert len({toy_state(3), toy_state(3)}) == 2

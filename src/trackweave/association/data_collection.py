@@ -1,8 +1,8 @@
-"""`SampleLogger`: looks on while a tracker decides, and writes every decision down as a training sample.
+"""`SampleLogger`: observes a tracker and writes each frame's assignment as a training sample.
 
-The tracker's thread only puts the frame into a queue; features are made and files are written by a thread behind it.
-Nothing is dropped: when the queue is full, the tracker waits until half of it is written. What is in the queue is lost
-when the process is killed; what was written is not (see `storage.sample_folder`).
+The tracker's thread only puts the frame into a queue; a second thread computes features and writes files. Nothing is
+dropped: when the queue is full, the tracker waits until half of it is written. What is in the queue is lost when the
+process is killed; what was written is not (see `storage.sample_folder`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import threading
 import weakref
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.association.sample_features import FEATURE_VERSION, frame_features
+from trackweave.association.sample_features import FEATURE_VERSION, SampleFeatures, sample_features
 from trackweave.association.settings import DEFAULT_EMBED_DIM
 from trackweave.errors import ArtifactError, SettingError, TrackweaveError
 from trackweave.storage.sample_folder import SampleFolder
@@ -35,13 +36,13 @@ class SampleOrigin:
     Attributes:
         sequence: id of the video.
         fps: frames per second, None = unknown.
-        size: `(H, W)` in pixels for states that do not tell, None = they all do.
+        size: `(H, W)` in pixels of frames whose states have no size, None = every state has one.
         embed_dim: width of the logged embeddings.
-        label_source: who decides `assigned_track_ids`: `tracker` unless something else helped.
+        label_source: who decides `assigned_track_ids`: `tracker` unless something else takes part.
         run: unique name of the logger.
 
     Raises:
-        SettingError: a value that cannot be.
+        SettingError: a value out of range.
     """
 
     sequence: str
@@ -67,7 +68,7 @@ class SampleOrigin:
         """`(H, W)` of a frame.
 
         Raises:
-            SettingError: nobody said.
+            SettingError: neither the state nor the logger knows it.
         """
         size = state.size or self.size
         if size is None:
@@ -83,17 +84,17 @@ class SampleLogger:
     Use it as a context manager, or `close` it. One that is forgotten is closed when it is collected, or at exit.
 
     Args:
-        directory: folder of the samples; made when missing, continued when not, shared with other processes.
+        directory: folder of the samples; created or continued, and shared with other processes.
         sequence: id of the video.
         fps: frames per second, None = unknown.
-        size: `(H, W)` in pixels for states that do not tell.
+        size: `(H, W)` in pixels of frames whose states have no size.
         embed_dim: width of the logged embeddings: narrower ones are padded, wider ones cut (with a warning).
         label_source: who decides `assigned_track_ids`.
         queue_size: frames that may wait for the writer; then the tracker waits.
 
     Raises:
-        ArtifactError: the folder cannot be made or written.
-        SettingError: a value that cannot be.
+        ArtifactError: the folder cannot be created or written.
+        SettingError: a value out of range.
     """
 
     def __init__(
@@ -122,8 +123,8 @@ class SampleLogger:
 
     @property
     def observed(self) -> int:
-        """Frames taken over so far."""
-        return self._writer.taken
+        """Frames queued so far."""
+        return self._writer.queued
 
     @property
     def written(self) -> int:
@@ -132,11 +133,11 @@ class SampleLogger:
 
     @property
     def warnings(self) -> list[RunWarning]:
-        """What was found on opening the folder, and what was done to samples; each kind once."""
+        """Warnings of the folder when it was opened, and of what was changed in samples; each code once."""
         return [*self._writer.folder.warnings, *self._writer.warnings.values()]
 
     def observe(self, state: AssignmentState) -> None:
-        """Takes one frame over; one without tracks or without detections is passed over.
+        """Queues one frame; one without tracks or without detections gives no sample.
 
         Raises:
             SettingError: the frame's size is not known.
@@ -146,7 +147,7 @@ class SampleLogger:
         if len(state.track_ids) == 0 or len(state.detections) == 0:
             return
         self._origin.size_of(state)
-        self._writer.put(_slim(state))
+        self._writer.put(_without_masks(state))
 
     def close(self) -> None:
         """Waits until everything is written.
@@ -165,20 +166,20 @@ class SampleLogger:
         try:
             self.close()
         except ArtifactError:
-            if not isinstance(error, ArtifactError):  # else the same failure is on its way already
+            if not isinstance(error, ArtifactError):  # else the same failure is being raised already
                 raise
 
 
 def make_sample(state: AssignmentState, origin: SampleOrigin) -> tuple[AssociationSample, tuple[RunWarning, ...]]:
-    """A frame as a sample, and what had to be done to its values.
+    """A frame as a sample, and warnings about values that had to be changed.
 
     Raises:
         SettingError: the frame's size is not known.
         ValueError: the state's columns do not fit each other.
     """
     size = origin.size_of(state)
-    features = frame_features(state, size, origin.embed_dim)
-    truncated = features.width is not None and features.width > origin.embed_dim
+    features = sample_features(state, size, origin.embed_dim)
+    truncated = features.embedding_width is not None and features.embedding_width > origin.embed_dim
     suspects = () if state.suspect_tracks is None else tuple(state.suspect_tracks.tolist())
     metadata = SampleMetadata(
         int(size[1]),
@@ -206,7 +207,7 @@ def make_sample(state: AssignmentState, origin: SampleOrigin) -> tuple[Associati
         metadata,
         _true_ids(state),
     )
-    return sample, tuple(_remarks(state, origin, features.width, features.mended))
+    return sample, tuple(_warnings(state, origin, features))
 
 
 def _true_ids(state: AssignmentState) -> NDArray[np.int64] | None:
@@ -218,24 +219,20 @@ def _true_ids(state: AssignmentState) -> NDArray[np.int64] | None:
     return column.astype(np.int64)
 
 
-def _remarks(
-    state: AssignmentState, origin: SampleOrigin, width: int | None, mended: tuple[str, ...]
-) -> list[RunWarning]:
-    found: list[RunWarning] = []
+def _warnings(state: AssignmentState, origin: SampleOrigin, features: SampleFeatures) -> Iterator[RunWarning]:
+    width = features.embedding_width
     if width is not None and width > origin.embed_dim:
         message = f"frame {state.frame}: embeddings of width {width} are cut to {origin.embed_dim} for the samples"
-        details = {"frame": state.frame, "width": width, "embed_dim": origin.embed_dim}
-        found.append(RunWarning("log", None, "embedding-truncated", message, details))
-    if mended:
-        message = f"frame {state.frame}: values that are not finite are logged as 0 in {', '.join(mended)}"
-        found.append(
-            RunWarning("log", None, "value-not-finite", message, {"frame": state.frame, "matrices": [*mended]})
-        )
-    return found
+        details: dict[str, object] = {"frame": state.frame, "width": width, "embed_dim": origin.embed_dim}
+        yield RunWarning("log", None, "embedding-truncated", message, details)
+    if features.sanitised:
+        message = f"frame {state.frame}: values that are not finite are logged as 0 in {', '.join(features.sanitised)}"
+        details = {"frame": state.frame, "matrices": [*features.sanitised]}
+        yield RunWarning("log", None, "value-not-finite", message, details)
 
 
-def _slim(state: AssignmentState) -> AssignmentState:
-    """The state without masks: a queue of them would fill the memory, and samples do not hold them."""
+def _without_masks(state: AssignmentState) -> AssignmentState:
+    """The state without its masks: samples do not hold them, and a queue of them would fill the memory."""
     if state.detections.masks is None:
         return state
     return replace(state, detections=replace(state.detections, masks=None))
@@ -246,7 +243,7 @@ class _Writer:
 
     def __init__(self, folder: SampleFolder, origin: SampleOrigin, queue_size: int) -> None:
         self.folder = folder
-        self.taken = 0
+        self.queued = 0
         self.warnings: dict[str, RunWarning] = {}
         self._origin = origin
         self._queue_size = queue_size
@@ -265,19 +262,19 @@ class _Writer:
             if self._closing:
                 raise ValueError("the logger is closed")
             if len(self._queue) >= self._queue_size:
-                # Not for one place but until half of them are free: two threads that take turns for the interpreter
-                # at every frame lose more time than both need.
+                # Not until one place is free but until half of the queue is: two threads that take turns for the
+                # interpreter at every frame lose more time than both need.
                 while len(self._queue) > self._queue_size // 2 and self._failure is None:
                     self._changed.wait()
-            self.taken += 1
+            self.queued += 1
             if self._failure is not None:
                 raise self._error() from self._failure
             self._queue.append(state)
-            if len(self._queue) == 1:  # else the thread is at work, and waking it would only disturb the tracker
+            if len(self._queue) == 1:  # else the thread is busy, and waking it would only slow the tracker down
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Waits for the thread to write the rest, and lets go of the folder."""
+        """Waits for the thread to write the rest, and releases the folder."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -287,7 +284,7 @@ class _Writer:
             raise self._error() from self._failure
 
     def _error(self) -> ArtifactError:
-        lost = self.taken - self.folder.stored
+        lost = self.queued - self.folder.stored
         reason = str(self._failure)
         if not isinstance(self._failure, TrackweaveError):
             reason = f"{self.folder.directory}: a sample could not be made: {type(self._failure).__name__}: {reason}"
@@ -297,7 +294,7 @@ class _Writer:
         try:
             while (state := self._next()) is not None:
                 self._write(state)
-        except BaseException as failure:  # noqa: BLE001 - whatever it is, the tracker's thread raises it
+        except BaseException as failure:  # noqa: BLE001 - the tracker's thread raises it
             with self._changed:
                 self._failure = failure
                 self._queue.clear()
@@ -311,18 +308,18 @@ class _Writer:
                 return None
             state = self._queue.popleft()
             if len(self._queue) == self._queue_size // 2:
-                self._changed.notify_all()  # the tracker may be waiting for room
+                self._changed.notify_all()  # the tracker may be waiting for a place
             return state
 
     def _write(self, state: AssignmentState) -> None:
-        sample, remarks = make_sample(state, self._origin)
-        self._note_width(state)
-        for remark in remarks:
-            self.warnings.setdefault(remark.code, remark)
+        sample, warnings = make_sample(state, self._origin)
+        self._check_width(state)
+        for warning in warnings:
+            self.warnings.setdefault(warning.code, warning)
         self.folder.write(sample)
 
-    def _note_width(self, state: AssignmentState) -> None:
-        """Warns once when embeddings change their width."""
+    def _check_width(self, state: AssignmentState) -> None:
+        """Warns once when the width of the embeddings changes."""
         for rows in (state.track_embeddings, state.detections.embedding):
             if rows is None:
                 continue

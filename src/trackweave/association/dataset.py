@@ -1,8 +1,8 @@
-"""`SceneStore`: logged samples as one compact set of arrays that a training draws batches from.
+"""`TrainingSet`: logged samples as one compact set of arrays that a training draws batches from.
 
-Samples are read once, run by run, with the history that a scorer would have had; after that an epoch only gathers rows.
-
-Logged samples as the frames that a tracker showed: what was logged is judged and learned from by the same code.
+Samples are read once, run by run, and turned back into the states that the tracker showed to its observers; so the code
+that computes a scorer's inputs computes those of the training, with the history that a scorer would have had. After
+that an epoch only gathers rows.
 """
 
 from __future__ import annotations
@@ -12,16 +12,23 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.association.labels import UNKNOWN, Targets, TrueIdentities, decided_targets, true_targets
-from trackweave.association.model_inputs import INPUT_VERSION, Scenes, concat, scene_of
+from trackweave.association.labels import (
+    RETURN_MARGIN,
+    UNKNOWN,
+    Targets,
+    TrueIdentities,
+    assigned_targets,
+    true_targets,
+)
+from trackweave.association.model_inputs import INPUT_VERSION, FrameBatch, frame_batch
 from trackweave.association.sample_features import AGE_UNIT, FEATURE_VERSION, GAP_UNIT
 from trackweave.association.settings import DataSettings
-from trackweave.association.track_memory import ASSUMED_RATE, TrackHistory
+from trackweave.association.track_memory import DEFAULT_FPS, TrackMemory
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
 from trackweave.ids import FrameIndex
 from trackweave.storage.files import replacing
@@ -31,7 +38,45 @@ from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections
 
 UNIT_SIZE = (1000, 1000)
-"""`(H, W)` of frames whose samples do not tell: boxes are shares of the frame there, and only ratios count."""
+"""`(H, W)` of frames of unknown size: boxes of samples are shares of the frame, and only ratios matter to a model."""
+BLENDED = "tracker+scorer"
+"""`label_source` of samples whose assignment a learned scorer took part in: no labels for another training."""
+STORE_VERSION = 1
+MIN_SEQUENCES, MIN_PAIRS = 2, 200
+"""Fewer videos cannot be split, fewer matched pairs not learned from."""
+
+
+class DataMetadata(TypedDict, total=False):
+    """JSON values about where training data comes from; they travel with the model.
+
+    Attributes:
+        fingerprint: hash of the samples' content.
+        samples: how many.
+        label_sources: who decided the labels.
+        labels: as in `DataSettings`.
+        feature_version: of the samples.
+        embed_dim: width of the samples' embeddings; None: there were none.
+        skipped: corrupt files that were left out.
+        directories: names of the folders.
+    """
+
+    fingerprint: str
+    samples: int
+    label_sources: list[str]
+    labels: str
+    feature_version: int
+    embed_dim: int | None
+    skipped: list[str]
+    directories: list[str]
+
+
+class RunKey(NamedTuple):
+    """What tells runs apart: folder, video, logger, and a number where samples do not name their logger."""
+
+    folder: str
+    sequence: str
+    logger: str | None
+    part: int
 
 
 @dataclass
@@ -39,11 +84,11 @@ class SampleListing:
     """What folders of samples hold.
 
     Attributes:
-        runs: samples with their files, by folder, sequence, logger and part; each run in the order of writing.
+        runs: samples with their files; each run in the order of writing.
         corrupt: file → what is wrong with it.
     """
 
-    runs: dict[tuple[str, str, str | None, int], list[tuple[Path, AssociationSample]]]
+    runs: dict[RunKey, list[tuple[Path, AssociationSample]]]
     corrupt: dict[str, str]
 
     @property
@@ -51,81 +96,78 @@ class SampleListing:
         """Samples that could be read."""
         return sum(map(len, self.runs.values()))
 
+    def samples(self) -> Iterator[tuple[Path, AssociationSample]]:
+        """Every sample with its file, run by run."""
+        for run in self.runs.values():
+            yield from run
+
 
 def read_samples(directories: Sequence[Path | str], *, skip_corrupt: bool = False) -> SampleListing:
     """Reads every sample of several folders, by run.
 
     Args:
-        directories: folders of samples; folders of such folders are looked through as well.
+        directories: folders of samples; folders of such folders are searched as well.
         skip_corrupt: leave files out that cannot be used, instead of stopping at the first.
 
     Raises:
-        ArtifactError: a folder is not there, holds no samples, or a sample cannot be used; samples of several versions
-            of features.
+        ArtifactError: a folder is missing or holds no samples, a sample cannot be used, or samples have several
+            versions of features.
     """
-    runs: dict[tuple[str, str, str | None, int], list[tuple[Path, AssociationSample]]] = {}
-    corrupt: dict[str, str] = {}
+    listing = SampleListing({}, {})
     versions: dict[int, Path] = {}
     parts: dict[tuple[str, str, str | None], int] = {}
-    last: dict[tuple[str, str, str | None], int] = {}
-    for path in _files(directories):
+    last_frame: dict[tuple[str, str, str | None], int] = {}
+    for path in _sample_files(directories):
         try:
             sample = read_sample(path)
         except ArtifactError as error:
             if not skip_corrupt:
                 raise ArtifactError(f"{error} (--skip-corrupt leaves such samples out)") from error
-            corrupt[str(path)] = str(error)
+            listing.corrupt[str(path)] = str(error)
             continue
         versions.setdefault(sample.metadata.feature_version, path)
-        name = sample.metadata.sequence or path.parent.name
-        key = (str(path.parent), name, sample.metadata.run)
-        if key in last and sample.frame_idx <= last[key]:  # samples that do not name their run: another one began
+        key = (str(path.parent), sample.metadata.sequence or path.parent.name, sample.metadata.run)
+        if key in last_frame and sample.frame_idx <= last_frame[key]:  # frame numbers start again: another run
             parts[key] = parts.get(key, 0) + 1
-        last[key] = sample.frame_idx
-        runs.setdefault((*key, parts.get(key, 0)), []).append((path, sample))
+        last_frame[key] = sample.frame_idx
+        listing.runs.setdefault(RunKey(*key, parts.get(key, 0)), []).append((path, sample))
     _check_versions(versions)
-    return SampleListing(runs, corrupt)
+    return listing
 
 
-def _files(directories: Sequence[Path | str]) -> Iterator[Path]:
+def _sample_files(directories: Sequence[Path | str]) -> Iterator[Path]:
     if not directories:
         raise ArtifactError("no folder of samples is given")
     for directory in map(Path, directories):
         if not directory.is_dir():
             raise ArtifactError(f"{directory}: there is no such folder of samples")
-        found = [path for path in directory.rglob("sample_*.npz") if sample_number(path.name) is not None]
-        if not found:
+        files = [path for path in directory.rglob("sample_*.npz") if sample_number(path.name) is not None]
+        if not files:
             raise ArtifactError(f"{directory}: holds no samples (sample_0000000.npz, …)")
-        yield from sorted(found, key=lambda path: (str(path.parent), sample_number(path.name) or 0))
+        yield from sorted(files, key=lambda path: (str(path.parent), sample_number(path.name) or 0))
 
 
 def _check_versions(versions: Mapping[int, Path]) -> None:
-    wrong = {version: path for version, path in versions.items() if version != FEATURE_VERSION}
     if len(versions) > 1:
         named = ", ".join(f"{version} ({path})" for version, path in sorted(versions.items()))
         raise ArtifactError(f"samples of several feature versions cannot be mixed: {named}")
-    for version, path in wrong.items():
-        raise ArtifactError(f"{path}: features of version {version}; this version reads {FEATURE_VERSION}: log again")
+    for version, path in versions.items():
+        if version != FEATURE_VERSION:
+            raise ArtifactError(
+                f"{path}: features of version {version}; this version reads {FEATURE_VERSION}: log again"
+            )
 
 
-def state_of(sample: AssociationSample) -> AssignmentState:
-    """A sample as the frame it was made of; its boxes come back to the accuracy of float32."""
-    told = sample.metadata
-    size = UNIT_SIZE if told.height is None or told.width is None else (told.height, told.width)
+def assignment_state(sample: AssociationSample) -> AssignmentState:
+    """The state that a sample was made of; its boxes come back to the accuracy of float32."""
+    metadata = sample.metadata
+    size = UNIT_SIZE if metadata.height is None or metadata.width is None else (metadata.height, metadata.width)
     extents = np.array([size[1], size[0]] * 2, np.float32)
-    tracks, found = sample.track_features, sample.det_features
-    embedded = bool(sample.track_embeddings.any()) or bool(sample.det_embeddings.any())
-    camera = None if told.camera is None else np.array(told.camera, np.float64).reshape(2, 3)
-    detections = Detections(
-        found[:, :4] * extents,
-        found[:, 4],
-        np.zeros(len(found), np.int64),
-        embedding=sample.det_embeddings if embedded else None,
-        visibility=found[:, 5],
-    )
+    tracks, detections = sample.track_features, sample.det_features
+    has_embeddings = bool(sample.track_embeddings.any()) or bool(sample.det_embeddings.any())
     return AssignmentState(
         frame=FrameIndex(sample.frame_idx),
-        time=told.time if told.time is not None else sample.frame_idx / (told.fps or ASSUMED_RATE),
+        time=metadata.time if metadata.time is not None else sample.frame_idx / (metadata.fps or DEFAULT_FPS),
         size=size,
         track_ids=sample.track_ids,
         track_boxes=tracks[:, :4] * extents,
@@ -135,61 +177,120 @@ def state_of(sample: AssociationSample) -> AssignmentState:
         track_score=tracks[:, 8],
         track_visibility=tracks[:, 9],
         track_class=np.zeros(len(tracks), np.int64),
-        track_embeddings=sample.track_embeddings if embedded else None,
-        detections=detections,
-        det_displacement=found[:, 6:8] * extents[:2],
+        track_embeddings=sample.track_embeddings if has_embeddings else None,
+        detections=Detections(
+            detections[:, :4] * extents,
+            detections[:, 4],
+            np.zeros(len(detections), np.int64),
+            embedding=sample.det_embeddings if has_embeddings else None,
+            visibility=detections[:, 5],
+        ),
+        det_displacement=detections[:, 6:8] * extents[:2],
         cost=sample.cost_matrix,
         allowed=sample.mask_matrix > 0,
         assigned_track_ids=sample.assigned_track_ids,
-        suspect_tracks=np.array(told.diagnostics.suspect_tracks, np.int64),
-        camera=camera,
+        suspect_tracks=np.array(metadata.diagnostics.suspect_tracks, np.int64),
+        camera=None if metadata.camera is None else np.array(metadata.camera, np.float64).reshape(2, 3),
     )
 
 
-BLENDED = "tracker+scorer"
-"""`label_source` of samples whose decisions a learned scorer took part in: no labels for another training."""
-STORE_VERSION = 1
-LEAST_SEQUENCES, LEAST_PAIRS = 2, 200
-"""Less than this cannot be split and learned from."""
+class LabelledFrame(NamedTuple):
+    """A frame as a tracker showed it, with its truth.
 
-_TRACKS = frozenset(
-    ("track_frame", "boxes", "ages", "scores", "visibility", "counts", "predicted", "velocity", "lifetime", "usual")
-) | {"track_crowd", "track_size"}
-_DETS = frozenset(("det_frame", "det_boxes", "det_scores", "det_visibility", "det_crowd", "det_size"))
+    Attributes:
+        sequence: name of the video.
+        state: the frame.
+        true_ids: `(D,)` int64 true identities of the detections; None: the tracker's assignment is the label.
+    """
+
+    sequence: str
+    state: AssignmentState
+    true_ids: NDArray[np.int64] | None
+
+
+_TRACK_ARRAYS = frozenset(
+    ("track_frame", "boxes", "ages", "scores", "visibility", "counts", "predicted", "velocity", "lifetime")
+) | {"reference_size", "track_overlap", "track_size"}
+_DET_ARRAYS = frozenset(("det_frame", "det_boxes", "det_scores", "det_visibility", "det_overlap", "det_size"))
+_FILE_KEYS = {"reference_size": "usual", "track_overlap": "track_crowd", "det_overlap": "det_crowd"}
+"""Arrays of `FrameBatch` that a cache file holds under another name."""
 
 
 @dataclass(frozen=True, eq=False)
-class SceneStore:
-    """Frames of many videos.
+class TrainingSet:
+    """F labelled frames of many videos.
 
     Attributes:
-        scenes: all frames, one after another.
+        frames: all frames, one after another.
         targets: of all frames; rows of pairs count from each frame's first pair.
         weight: `(F,)` float32 of each frame in the loss.
-        sequence: `(F,)` int64 row of `sequences`.
+        sequence: `(F,)` int64 position of its video in `sequences`.
         frame_idx: `(F,)` int64 frame index in its video.
         sequences: names of the videos.
-        facts: JSON values about where this comes from: fingerprint, label sources, embedding width, counts.
+        metadata: where the data comes from.
     """
 
-    scenes: Scenes
+    frames: FrameBatch
     targets: Targets
     weight: NDArray[np.float32]
     sequence: NDArray[np.int64]
     frame_idx: NDArray[np.int64]
     sequences: tuple[str, ...]
-    facts: dict[str, Any]
+    metadata: DataMetadata
     _starts: dict[str, NDArray[np.int64]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        frames = len(self.weight)
-        each = {
-            "track": np.bincount(self.scenes.track_frame, minlength=frames),
-            "det": np.bincount(self.scenes.det_frame, minlength=frames),
+        counts = {
+            "track": np.bincount(self.frames.track_frame, minlength=len(self)),
+            "det": np.bincount(self.frames.det_frame, minlength=len(self)),
+            "pair": np.bincount(self.frames.track_frame[self.frames.pairs[:, 0]], minlength=len(self)),
         }
-        each["pair"] = np.bincount(self.scenes.track_frame[self.scenes.pairs[:, 0]], minlength=frames)
-        starts = {name: np.concatenate([[0], np.cumsum(count)]) for name, count in each.items()}
+        starts = {name: np.concatenate([[0], np.cumsum(count)]) for name, count in counts.items()}
         object.__setattr__(self, "_starts", starts)
+
+    @classmethod
+    def from_frames(
+        cls, frames: Iterable[LabelledFrame], metadata: DataMetadata, *, return_margin: float = RETURN_MARGIN
+    ) -> TrainingSet:
+        """A training set from frames as a tracker shows them, without files between.
+
+        Args:
+            frames: those of one video follow each other; a new name begins another video.
+            metadata: where they come from.
+            return_margin: see `labels.RETURN_MARGIN`.
+
+        Raises:
+            ArtifactError: there are no frames.
+        """
+        builder = _TrainingSetBuilder(DataSettings(), return_margin)
+        sequence: str | None = None
+        for frame in frames:
+            if frame.sequence != sequence:
+                sequence = frame.sequence
+                builder.begin_run(sequence)
+            builder.add(frame.state, frame.true_ids)
+        return builder.build(metadata)
+
+    @classmethod
+    def concat(cls, parts: Sequence[TrainingSet]) -> TrainingSet:
+        """Training sets one after another; videos of one name are one video. Metadata is that of the first.
+
+        Raises:
+            ValueError: no parts.
+        """
+        if not parts:
+            raise ValueError("no training sets to concatenate")
+        names = tuple(dict.fromkeys(name for part in parts for name in part.sequences))
+        numbers = {name: number for number, name in enumerate(names)}
+        return cls(
+            FrameBatch.concat([part.frames for part in parts]),
+            _concat_targets([part.targets for part in parts]),
+            np.concatenate([part.weight for part in parts]),
+            np.concatenate([np.array([numbers[name] for name in part.sequences])[part.sequence] for part in parts]),
+            np.concatenate([part.frame_idx for part in parts]),
+            names,
+            parts[0].metadata,
+        )
 
     def __len__(self) -> int:
         return len(self.weight)
@@ -199,36 +300,34 @@ class SceneStore:
         """Pairs that the labels call right."""
         return int(np.count_nonzero(self.targets.tracks >= 0))
 
-    def sizes(self) -> NDArray[np.int64]:
+    def frame_sizes(self) -> NDArray[np.int64]:
         """`(F,)` tracks and detections of each frame together."""
         return np.diff(self._starts["track"]) + np.diff(self._starts["det"])
 
-    def take(self, frames: NDArray[np.int64]) -> tuple[Scenes, Targets]:
+    def take(self, frames: NDArray[np.int64]) -> tuple[FrameBatch, Targets]:
         """Some frames as a batch; targets are rows of the batch's pairs."""
-        rows = {name: _ranges(starts, frames) for name, starts in self._starts.items()}
-        each = {name: starts[frames + 1] - starts[frames] for name, starts in self._starts.items()}
-        before = {name: np.cumsum(count) - count for name, count in each.items()}
-        found: dict[str, NDArray[Any]] = {}
-        for name, array in self.scenes.arrays().items():
-            kind = "track" if name in _TRACKS else "det" if name in _DETS else "pair"
-            found[name] = array[rows[kind]]
+        rows = {name: _row_ranges(starts, frames) for name, starts in self._starts.items()}
+        counts = {name: starts[frames + 1] - starts[frames] for name, starts in self._starts.items()}
+        offsets = {name: np.cumsum(count) - count for name, count in counts.items()}
+        arrays: dict[str, NDArray[Any]] = {}
+        for name, array in self.frames.arrays().items():
+            kind = "track" if name in _TRACK_ARRAYS else "det" if name in _DET_ARRAYS else "pair"
+            arrays[name] = array[rows[kind]]
         number = np.arange(len(frames))
-        found["track_frame"] = np.repeat(number, each["track"])
-        found["det_frame"] = np.repeat(number, each["det"])
-        moved = [before[name] - self._starts[name][frames] for name in ("track", "det")]
-        found["pairs"] = found["pairs"] + np.stack([np.repeat(move, each["pair"]) for move in moved], axis=1)
-        targets = [
-            np.where(part >= 0, part + np.repeat(before["pair"], each[name]), part)
-            for name, part in (
-                ("track", self.targets.tracks[rows["track"]]),
-                ("det", self.targets.detections[rows["det"]]),
-            )
-        ]
-        return Scenes(**found), Targets(*targets)
+        arrays["track_frame"] = np.repeat(number, counts["track"])
+        arrays["det_frame"] = np.repeat(number, counts["det"])
+        shifts = [offsets[name] - self._starts[name][frames] for name in ("track", "det")]
+        arrays["pairs"] = arrays["pairs"] + np.stack([np.repeat(shift, counts["pair"]) for shift in shifts], axis=1)
 
-    def of_sequences(self, wanted: Iterable[str]) -> NDArray[np.int64]:
-        """Frames of some videos."""
-        numbers = [self.sequences.index(name) for name in wanted]
+        def shifted(targets: NDArray[np.int64], name: str) -> NDArray[np.int64]:
+            return np.where(targets >= 0, targets + np.repeat(offsets["pair"], counts[name]), targets)
+
+        tracks, detections = self.targets.tracks[rows["track"]], self.targets.detections[rows["det"]]
+        return FrameBatch(**arrays), Targets(shifted(tracks, "track"), shifted(detections, "det"))
+
+    def frames_of(self, sequences: Iterable[str]) -> NDArray[np.int64]:
+        """Positions of the frames of some videos."""
+        numbers = [self.sequences.index(name) for name in sequences]
         return np.flatnonzero(np.isin(self.sequence, numbers))
 
     def save(self, path: Path | str) -> None:
@@ -238,23 +337,23 @@ class SceneStore:
             ArtifactError: it cannot be written.
         """
         path = Path(path)
-        told = {
+        manifest = {
             "store_version": STORE_VERSION,
             "input_version": INPUT_VERSION,
             "sequences": list(self.sequences),
-            "facts": self.facts,
+            "facts": self.metadata,
         }
-        arrays = {f"scene_{name}": array for name, array in self.scenes.arrays().items()}
+        arrays = {f"scene_{_FILE_KEYS.get(name, name)}": array for name, array in self.frames.arrays().items()}
         arrays |= {"tracks": self.targets.tracks, "detections": self.targets.detections}
         arrays |= {name: getattr(self, name) for name in ("weight", "sequence", "frame_idx")}
         try:
             with replacing(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, allow_pickle=False, manifest=np.array(json.dumps(told)), **arrays)
+                np.savez(file, allow_pickle=False, manifest=np.array(json.dumps(manifest)), **arrays)
         except OSError as error:
             raise ArtifactError(f"{path}: cannot be written: {error.strerror or error}") from error
 
     @classmethod
-    def load(cls, path: Path | str) -> SceneStore:
+    def load(cls, path: Path | str) -> TrainingSet:
         """Reads what `save` wrote.
 
         Raises:
@@ -264,113 +363,70 @@ class SceneStore:
         path = Path(path)
         try:
             with np.load(path, allow_pickle=False) as file:
-                told = json.loads(str(file["manifest"]))
+                manifest = json.loads(str(file["manifest"]))
                 arrays = {name: file[name] for name in file.files if name != "manifest"}
         except FileNotFoundError:
             raise ArtifactError(f"{path}: there is no training cache here") from None
         except (*ZIP_ERRORS, ValueError, KeyError) as error:
             raise ArtifactError(f"{path}: not a readable training cache: {error}: make it again") from None
-        versions = (told.get("store_version"), told.get("input_version"))
+        versions = (manifest.get("store_version"), manifest.get("input_version"))
         if versions != (STORE_VERSION, INPUT_VERSION):
             raise ArtifactVersionError(
                 f"{path}: a training cache of versions {versions}, not {(STORE_VERSION, INPUT_VERSION)}: "
                 "make it again from the samples"
             )
-        scenes = Scenes(**{name.removeprefix("scene_"): arrays[name] for name in arrays if name.startswith("scene_")})
+        names = {f"scene_{key}": name for name, key in _FILE_KEYS.items()}
         return cls(
-            scenes,
+            FrameBatch(
+                **{
+                    names.get(key, key.removeprefix("scene_")): array
+                    for key, array in arrays.items()
+                    if key.startswith("scene_")
+                }
+            ),
             Targets(arrays["tracks"], arrays["detections"]),
             arrays["weight"],
             arrays["sequence"],
             arrays["frame_idx"],
-            tuple(told["sequences"]),
-            told["facts"],
+            tuple(manifest["sequences"]),
+            manifest["facts"],
         )
 
 
 def load_samples(
-    directories: Sequence[Path | str],
-    settings: DataSettings | None = None,
-    *,
-    least_sequences: int = LEAST_SEQUENCES,
-) -> SceneStore:
+    directories: Sequence[Path | str], settings: DataSettings | None = None, *, min_sequences: int = MIN_SEQUENCES
+) -> TrainingSet:
     """Reads folders of samples for training.
 
     Args:
         directories: of samples, or of such folders.
-        settings: which samples, and what is taken for right.
-        least_sequences: videos that there must be.
+        settings: which samples, and which labels are taken for right.
+        min_sequences: videos that there must be.
 
     Raises:
         ArtifactError: a folder or a sample cannot be used, versions are mixed, or there is too little.
         SettingError: the labels that are asked for are not there, or come from a learned scorer.
     """
-    how = settings or DataSettings()
-    listing = read_samples(directories, skip_corrupt=how.skip_corrupt)
-    _check_labels(listing, how)
-    gathered = _Gathered()
-    for (_, sequence, _, _), samples in listing.runs.items():
-        _gather_run(sequence, [sample for _, sample in samples], how, gathered)
-    facts = {
-        "fingerprint": fingerprint(sample for run in listing.runs.values() for _, sample in run),
-        "samples": listing.count,
-        "label_sources": sorted({one.metadata.label_source for run in listing.runs.values() for _, one in run}),
-        "labels": how.labels,
-        "feature_version": FEATURE_VERSION,
-        "embed_dim": gathered.width,
-        "skipped": sorted(listing.corrupt),
-        "directories": [Path(directory).name for directory in directories],
-    }
-    store = gathered.store(facts)
-    check_enough(store, least_sequences)
-    return store
-
-
-Shown = tuple[str, AssignmentState, NDArray[np.int64] | None]
-"""Name of the video, frame, and `(D,)` true identities; None: the tracker's decisions count."""
-
-
-def store_of(states: Iterable[Shown], facts: dict[str, Any]) -> SceneStore:
-    """A store from frames as a tracker shows them, without files between.
-
-    Args:
-        states: frames of one video follow each other; a new name begins another.
-        facts: as in `SceneStore`.
-
-    Raises:
-        ArtifactError: there are no frames.
-    """
-    gathered = _Gathered()
-    name: str | None = None
-    for sequence, state, truth in states:
-        if sequence != name:
-            name, history, identities = sequence, TrackHistory(), TrueIdentities()
-        _gather(sequence, state, truth, DataSettings(), history, identities, gathered)
-    return gathered.store(facts)
-
-
-def join_stores(stores: Sequence[SceneStore]) -> SceneStore:
-    """Stores one after another; videos of one name are one video. Facts are those of the first.
-
-    Raises:
-        ValueError: nothing to put together.
-    """
-    if not stores:
-        raise ValueError("no stores to put together")
-    names = tuple(dict.fromkeys(name for store in stores for name in store.sequences))
-    numbers = {name: number for number, name in enumerate(names)}
-    return SceneStore(
-        concat([store.scenes for store in stores]),
-        Targets(
-            np.concatenate([store.targets.tracks for store in stores]),
-            np.concatenate([store.targets.detections for store in stores]),
-        ),
-        np.concatenate([store.weight for store in stores]),
-        np.concatenate([np.array([numbers[name] for name in store.sequences])[store.sequence] for store in stores]),
-        np.concatenate([store.frame_idx for store in stores]),
-        names,
-        stores[0].facts,
+    settings = settings or DataSettings()
+    listing = read_samples(directories, skip_corrupt=settings.skip_corrupt)
+    _check_labels(listing, settings)
+    builder = _TrainingSetBuilder(settings)
+    for run, samples in listing.runs.items():
+        builder.add_run(run.sequence, [sample for _, sample in samples])
+    training_set = builder.build(
+        {
+            "fingerprint": fingerprint(sample for _, sample in listing.samples()),
+            "samples": listing.count,
+            "label_sources": sorted({sample.metadata.label_source for _, sample in listing.samples()}),
+            "labels": settings.labels,
+            "feature_version": FEATURE_VERSION,
+            "embed_dim": builder.embedding_width,
+            "skipped": sorted(listing.corrupt),
+            "directories": [Path(directory).name for directory in directories],
+        }
     )
+    require_enough_data(training_set, min_sequences)
+    return training_set
 
 
 def fingerprint(samples: Iterable[AssociationSample]) -> str:
@@ -384,30 +440,30 @@ def fingerprint(samples: Iterable[AssociationSample]) -> str:
     return f"{total:032x}"
 
 
-def check_enough(store: SceneStore, least_sequences: int = LEAST_SEQUENCES) -> None:
-    """Refuses what cannot be learned from.
+def require_enough_data(training_set: TrainingSet, min_sequences: int = MIN_SEQUENCES) -> None:
+    """Refuses a training set that is too small to learn from.
 
     Raises:
         ArtifactError: too few videos or matched pairs; says how many are missing.
     """
-    matched, videos = store.matched_pairs, len(store.sequences)
-    if matched < LEAST_PAIRS:
+    matched, videos = training_set.matched_pairs, len(training_set.sequences)
+    if matched < MIN_PAIRS:
         raise ArtifactError(
-            f"{matched} matched pairs are too few to learn from: {LEAST_PAIRS - matched} more are the least, "
+            f"{matched} matched pairs are too few to learn from: {MIN_PAIRS - matched} more are the least, "
             "5,000 to 10,000 are a first training run: log more video"
         )
-    if videos < least_sequences:
+    if videos < min_sequences:
         raise ArtifactError(
             "all samples are of one video, and training and validation are split by video: log at least one more "
             "(--sequence names it)"
         )
 
 
-def refuse_blended(path: Path, sample: AssociationSample) -> None:
-    """A model that learned from decisions that a model took part in would learn from itself.
+def reject_blended(path: Path, sample: AssociationSample) -> None:
+    """Refuses labels that a learned scorer took part in: a model would learn from itself.
 
     Raises:
-        SettingError: the sample holds such.
+        SettingError: the sample holds such labels.
     """
     if sample.metadata.label_source == BLENDED:
         raise SettingError(
@@ -416,102 +472,120 @@ def refuse_blended(path: Path, sample: AssociationSample) -> None:
         )
 
 
-def _check_labels(listing: SampleListing, how: DataSettings) -> None:
-    for run in listing.runs.values():
-        for path, sample in run:
-            known = sample.gt_track_ids is not None
-            if how.labels == "truth" and not known:
-                continue
-            learned = how.labels == "tracker" or not known
-            if learned and not how.allow_blended:
-                refuse_blended(path, sample)
-    if how.labels == "truth" and not any(
-        one.gt_track_ids is not None for run in listing.runs.values() for _, one in run
-    ):
+def _check_labels(listing: SampleListing, settings: DataSettings) -> None:
+    for path, sample in listing.samples():
+        has_truth = sample.gt_track_ids is not None
+        if settings.labels == "truth" and not has_truth:
+            continue
+        by_tracker = settings.labels == "tracker" or not has_truth
+        if by_tracker and not settings.allow_blended:
+            reject_blended(path, sample)
+    if settings.labels == "truth" and all(sample.gt_track_ids is None for _, sample in listing.samples()):
         raise SettingError("labels truth: no sample has true identities: use --labels tracker, or log with truth")
 
 
-class _Gathered:
-    """Frames on their way into a store."""
+class _TrainingSetBuilder:
+    """Collects frames run by run; track memory and identities begin anew with each run.
 
-    def __init__(self) -> None:
-        self.scenes: list[Scenes] = []
-        self.targets: list[Targets] = []
-        self.weights: list[float] = []
-        self.names: list[str] = []
-        self.frames: list[int] = []
-        self.width: int | None = None
+    Attributes:
+        embedding_width: of the samples that were added last; None: they had no embeddings.
+    """
 
-    def store(self, facts: dict[str, Any]) -> SceneStore:
-        if not self.scenes:
-            raise ArtifactError("no frame can be learned from: there are no samples with the labels that are asked for")
-        names = tuple(dict.fromkeys(self.names))
-        numbers = {name: number for number, name in enumerate(names)}
-        return SceneStore(
-            concat(self.scenes),
-            Targets(
-                np.concatenate([one.tracks for one in self.targets]),
-                np.concatenate([one.detections for one in self.targets]),
-            ),
-            np.array(self.weights, np.float32),
-            np.array([numbers[name] for name in self.names], np.int64),
-            np.array(self.frames, np.int64),
-            names,
-            facts,
-        )
+    def __init__(self, settings: DataSettings, return_margin: float = RETURN_MARGIN) -> None:
+        self.embedding_width: int | None = None
+        self._settings = settings
+        self._return_margin = return_margin
+        self._frames: list[FrameBatch] = []
+        self._targets: list[Targets] = []
+        self._weights: list[float] = []
+        self._sequences: list[str] = []
+        self._indices: list[int] = []
 
+    def begin_run(self, sequence: str) -> None:
+        """Begins a run of a video."""
+        self._sequence = sequence
+        self._memory, self._identities = TrackMemory(), TrueIdentities(self._return_margin)
 
-def _gather_run(sequence: str, samples: list[AssociationSample], how: DataSettings, gathered: _Gathered) -> None:
-    history, identities = TrackHistory(), TrueIdentities()
-    near = _near_suspects(samples, how.suspect_frames)
-    for sample in samples:
-        truth = sample.gt_track_ids if how.labels != "tracker" else None
-        if truth is None and how.labels == "truth":
-            history.learn(state_of(sample))
-            continue
-        state = state_of(sample)
-        if state.track_embeddings is not None:
-            gathered.width = state.track_embeddings.shape[1]
-        _gather(sequence, state, truth, how, history, identities, gathered, near.get(sample.frame_idx))
+    def add_run(self, sequence: str, samples: list[AssociationSample]) -> None:
+        """Adds the samples of one run that have the labels that are asked for; the others only feed the memory."""
+        self.begin_run(sequence)
+        suspects = _tracks_near_suspicions(samples, self._settings.suspect_frames)
+        for sample in samples:
+            state = assignment_state(sample)
+            truth = sample.gt_track_ids if self._settings.labels != "tracker" else None
+            if truth is None and self._settings.labels == "truth":
+                self._memory.update(state)
+                continue
+            if state.track_embeddings is not None:
+                self.embedding_width = state.track_embeddings.shape[1]
+            self.add(state, truth, suspects.get(sample.frame_idx))
 
+    def add(self, state: AssignmentState, truth: NDArray[np.int64] | None, suspects: set[int] | None = None) -> None:
+        """Adds one frame, then its assignment to memory and identities.
 
-def _gather(
-    sequence: str,
-    state: AssignmentState,
-    truth: NDArray[np.int64] | None,
-    how: DataSettings,
-    history: TrackHistory,
-    identities: TrueIdentities,
-    gathered: _Gathered,
-    suspects: set[int] | None = None,
-) -> None:
-    """Adds one frame, and follows its decisions."""
-    if len(state.track_ids) and len(state.detections):
-        scene = scene_of(state, history, state.size or (1, 1))
+        Args:
+            state: the frame.
+            truth: `(D,)` true identities; None: the tracker's assignment is the label.
+            suspects: tracks whose assignment is not learned from.
+        """
+        if len(state.track_ids) and len(state.detections):
+            frame = frame_batch(state, self._memory, state.size or (1, 1))
+            targets = self._frame_targets(frame, state, truth, suspects)
+            by_tracker = truth is None and self._settings.labels != "tracker"
+            self._frames.append(frame)
+            self._targets.append(targets)
+            self._weights.append(self._settings.tracker_weight if by_tracker else 1.0)
+            self._sequences.append(self._sequence)
+            self._indices.append(int(state.frame))
+        self._memory.update(state)
         if truth is not None:
-            identity, claim = identities.of(int(state.frame), state.track_ids)
-            targets = true_targets(scene.pairs, identity, truth, claim)
+            self._identities.update(int(state.frame), state.assigned_track_ids, truth)
+
+    def _frame_targets(
+        self, frame: FrameBatch, state: AssignmentState, truth: NDArray[np.int64] | None, suspects: set[int] | None
+    ) -> Targets:
+        if truth is not None:
+            identities, support = self._identities.at(int(state.frame), state.track_ids)
+            targets = true_targets(frame.pairs, identities, truth, support)
         else:
-            targets = decided_targets(scene.pairs, state.track_ids, state.assigned_track_ids)
+            targets = assigned_targets(frame.pairs, state.track_ids, state.assigned_track_ids)
             if suspects:
                 targets.tracks[np.isin(state.track_ids, list(suspects))] = UNKNOWN
                 targets.detections[np.isin(state.assigned_track_ids, list(suspects))] = UNKNOWN
-        hidden = (scene.det_scores < how.min_score) | (scene.det_visibility < how.min_visibility)
-        targets.detections[hidden] = UNKNOWN
-        partner = scene.pairs[np.maximum(targets.tracks, 0), 1] if len(scene.pairs) else np.zeros(0, np.int64)
-        if len(scene.pairs):
-            targets.tracks[(targets.tracks >= 0) & hidden[partner]] = UNKNOWN
-        gathered.scenes.append(scene)
-        gathered.targets.append(targets)
-        gathered.weights.append(1.0 if truth is not None or how.labels == "tracker" else how.tracker_weight)
-        gathered.names.append(sequence)
-        gathered.frames.append(int(state.frame))
-    history.learn(state)
-    if truth is not None:
-        identities.learn(int(state.frame), state.assigned_track_ids, truth)
+        settings = self._settings
+        ignored = (frame.det_scores < settings.min_score) | (frame.det_visibility < settings.min_visibility)
+        targets.detections[ignored] = UNKNOWN
+        if len(frame.pairs):
+            partner = frame.pairs[np.maximum(targets.tracks, 0), 1]
+            targets.tracks[(targets.tracks >= 0) & ignored[partner]] = UNKNOWN
+        return targets
+
+    def build(self, metadata: DataMetadata) -> TrainingSet:
+        """All frames that were added.
+
+        Raises:
+            ArtifactError: there are none.
+        """
+        if not self._frames:
+            raise ArtifactError("no frame can be learned from: there are no samples with the labels that are asked for")
+        names = tuple(dict.fromkeys(self._sequences))
+        numbers = {name: number for number, name in enumerate(names)}
+        return TrainingSet(
+            FrameBatch.concat(self._frames),
+            _concat_targets(self._targets),
+            np.array(self._weights, np.float32),
+            np.array([numbers[name] for name in self._sequences], np.int64),
+            np.array(self._indices, np.int64),
+            names,
+            metadata,
+        )
 
 
-def _near_suspects(samples: list[AssociationSample], reach: int) -> dict[int, set[int]]:
+def _concat_targets(parts: Sequence[Targets]) -> Targets:
+    return Targets(np.concatenate([part.tracks for part in parts]), np.concatenate([part.detections for part in parts]))
+
+
+def _tracks_near_suspicions(samples: list[AssociationSample], reach: int) -> dict[int, set[int]]:
     """Frame → tracks that are suspected of a switch within `reach` frames."""
     near: dict[int, set[int]] = {}
     for sample in samples:
@@ -521,32 +595,9 @@ def _near_suspects(samples: list[AssociationSample], reach: int) -> dict[int, se
     return near
 
 
-def _ranges(starts: NDArray[np.int64], frames: NDArray[np.int64]) -> NDArray[np.int64]:
+def _row_ranges(starts: NDArray[np.int64], frames: NDArray[np.int64]) -> NDArray[np.int64]:
     """The rows `starts[f] … starts[f + 1] − 1` of each frame, one frame after another."""
     first, count = starts[frames], starts[frames + 1] - starts[frames]
     ends = np.cumsum(count)
     rows = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(first - (ends - count), count)
     return np.asarray(rows, np.int64)
-
-
-def iterate_batches(
-    frames: NDArray[np.int64], sizes: NDArray[np.int64], batch: int, rng: np.random.Generator
-) -> Iterator[NDArray[np.int64]]:
-    """Random batches of frames of similar size: joint attention pads to the largest frame of a batch.
-
-    Args:
-        frames: which.
-        sizes: `(F,)` of all frames of the store.
-        batch: frames per batch.
-        rng: the only source of chance.
-    """
-    order = rng.permutation(frames)
-    pool = 16 * batch
-    chunks = [order[start : start + pool] for start in range(0, len(order), pool)]
-    batches = [
-        part
-        for chunk in chunks
-        for part in np.array_split(chunk[np.argsort(sizes[chunk], kind="stable")], max(1, round(len(chunk) / batch)))
-    ]
-    for number in rng.permutation(len(batches)):
-        yield batches[number]

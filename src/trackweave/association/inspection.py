@@ -1,8 +1,7 @@
-"""`inspect_samples`: is what was logged fit to train on? Streams over the samples, without torch.
+"""`inspect_samples`: whether logged samples are fit to train on, as a report, its text and its figure; without torch.
 
-An inspection report as text for the terminal.
-
-Identity switches of logged runs: what the tracker suspected against what the ground truth says.
+Samples are read one by one. With ground truth, the identity switches that the tracker suspected are compared with the
+true ones.
 """
 
 from __future__ import annotations
@@ -22,8 +21,14 @@ from trackweave.storage.files import replacing
 from trackweave.storage.sample_folder import MANIFEST_NAME, read_sample_manifest
 from trackweave.storage.samples import AssociationSample, read_sample, sample_number
 
-WINDOWS = (0, 10)
-"""Frames by which a suspicion may miss the true switch and still count as seen."""
+SWITCH_WINDOWS = (0, 10)
+"""Frames by which a suspicion may miss the true switch and still count."""
+ENOUGH_TO_START, ENOUGH = 5_000, 10_000
+"""Matched pairs for a first training run (specification of association data collection, section 2)."""
+BINS = 10
+UNKNOWN_SEQUENCE = "(unknown)"
+_MAX_NAMES = 20
+_BAR_WIDTH = 40
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,12 @@ class SwitchAgreement:
 
     @property
     def precision(self) -> float | None:
-        """Share of the suspicions that were right; None when there were none."""
+        """Share of the suspicions that were right; None without suspicions."""
         return self.suspected_right / self.suspected if self.suspected else None
 
     @property
     def recall(self) -> float | None:
-        """Share of the true switches that were suspected; None when there were none."""
+        """Share of the true switches that were suspected; None without true switches."""
         return self.true_found / self.true if self.true else None
 
     def __add__(self, other: SwitchAgreement) -> SwitchAgreement:
@@ -66,10 +71,10 @@ class SwitchAgreement:
 
 @dataclass
 class RunSwitches:
-    """Follows the samples of one run in their order; memory grows with identities and switches, not with frames.
+    """Switches of one run, sample by sample; memory grows with identities and switches, not with frames.
 
     A true switch is counted as CLEAR MOT does: a true identity is tracked under another id than the last time it was
-    tracked (Bernardin and Stiefelhagen 2008). Frames that were not logged are not seen.
+    tracked (Bernardin and Stiefelhagen 2008). Frames that were not logged are not counted.
 
     Attributes:
         last_frame: of the samples so far, −1 before the first.
@@ -87,7 +92,7 @@ class RunSwitches:
     _last_track: dict[int, int] = field(default_factory=dict)
 
     def add(self, sample: AssociationSample) -> None:
-        """Takes the next sample."""
+        """Adds the next sample."""
         diagnostics = sample.metadata.diagnostics
         if diagnostics.suspect_tracks or diagnostics.est_id_switches > self.estimated:
             self._suspect_frames.append(sample.frame_idx)
@@ -121,16 +126,9 @@ class RunSwitches:
 
 def _near(frames: list[int], others: list[int], window: int) -> int:
     """How many frames have one of the others within the window."""
-    at, there = np.array(frames, np.int64), np.array(others, np.int64)
-    first, behind = np.searchsorted(there, at - window, "left"), np.searchsorted(there, at + window, "right")
-    return int((behind > first).sum())
-
-
-ENOUGH_TO_START, ENOUGH = 5_000, 10_000
-"""Matched pairs for a first training run (specification of association data collection, section 2)."""
-
-BINS = 10
-UNKNOWN = "(unknown)"
+    a, b = np.array(frames, np.int64), np.array(others, np.int64)
+    first, last = np.searchsorted(b, a - window, "left"), np.searchsorted(b, a + window, "right")
+    return int((last > first).sum())
 
 
 @dataclass(frozen=True)
@@ -138,11 +136,11 @@ class SequenceReport:
     """One video.
 
     Attributes:
-        sequence: its id; `(unknown)` where samples do not tell.
+        sequence: its id; `(unknown)` where samples do not name it.
         samples: samples of it.
         frames: different frames among them.
         runs: runs of a tracker over it.
-        matched_pairs: detections that went to a track which was there before.
+        matched_pairs: detections assigned to an existing track.
         est_id_switches: suspected by the tracker, all runs together.
         true_id_switches: by ground truth, None without.
     """
@@ -158,7 +156,7 @@ class SequenceReport:
 
 @dataclass(frozen=True)
 class EmbeddingReport:
-    """Embeddings of tracks or of detections: how many rows, and how many of them are zeros (not described)."""
+    """Embeddings of tracks or of detections: how many rows, and how many of them are zeros (no descriptor)."""
 
     rows: int
     zero_rows: int
@@ -179,8 +177,8 @@ class InspectionReport:
         sequences: by name.
         tracks: rows of tracks.
         detections: rows of detections.
-        matched_pairs: detections that went to a track which was there before.
-        born: detections that founded a track.
+        matched_pairs: detections assigned to an existing track.
+        new_tracks: detections that began a track.
         unmatched: detections without a track.
         pairs: pairs of a track and a detection.
         allowed_pairs: those that the gates let through.
@@ -189,14 +187,14 @@ class InspectionReport:
         det_embeddings: of detections.
         score: detections by score, ten bins from 0 to 1.
         visibility: the same by visibility.
-        label_sources: samples by who decided.
+        label_sources: samples by who decided the assignment.
         feature_versions: samples by version of the features.
         truncated: samples whose embeddings were cut.
         agreement: suspected against true switches, by window; empty without ground truth.
         corrupt: files that cannot be used, with the reason.
-        missing: listed, but not there.
+        missing: listed in the manifest, but not there.
         unlisted: there and readable, but not in the manifest.
-        remarks: further things worth knowing, one line each.
+        notes: further findings, one line each.
     """
 
     directories: tuple[str, ...]
@@ -205,7 +203,7 @@ class InspectionReport:
     tracks: int
     detections: int
     matched_pairs: int
-    born: int
+    new_tracks: int
     unmatched: int
     pairs: int
     allowed_pairs: int
@@ -221,12 +219,12 @@ class InspectionReport:
     corrupt: dict[str, str]
     missing: tuple[str, ...]
     unlisted: tuple[str, ...]
-    remarks: tuple[str, ...]
+    notes: tuple[str, ...]
     _distributions: Distributions = field(repr=False, compare=False)
 
     @property
     def usable(self) -> bool:
-        """There are samples, and nothing is corrupt or missing."""
+        """Whether there are samples, and none is corrupt or missing."""
         return self.samples > 0 and not self.corrupt and not self.missing
 
     @property
@@ -246,7 +244,7 @@ class InspectionReport:
 
     @property
     def advice(self) -> str:
-        """Whether the matched pairs are enough, in words."""
+        """Whether there are enough matched pairs, as text."""
         if self.matched_pairs >= ENOUGH:
             return "enough to train on"
         if self.matched_pairs >= ENOUGH_TO_START:
@@ -266,7 +264,7 @@ class InspectionReport:
             "detections": self.detections,
             "matched_pairs": self.matched_pairs,
             "matched_pairs_advice": self.advice,
-            "born": self.born,
+            "born": self.new_tracks,
             "unmatched": self.unmatched,
             "unmatched_share": self.unmatched_share,
             "pairs": self.pairs,
@@ -288,10 +286,10 @@ class InspectionReport:
             "corrupt": self.corrupt,
             "missing": list(self.missing),
             "unlisted": list(self.unlisted),
-            "remarks": list(self.remarks),
+            "remarks": list(self.notes),
         }
 
-    def write_picture(self, path: Path | str) -> None:
+    def write_figure(self, path: Path | str) -> None:
         """Writes the distributions of all features and of the cost as one SVG.
 
         Raises:
@@ -315,20 +313,20 @@ def inspect_samples(*directories: Path | str) -> InspectionReport:
     Raises:
         ArtifactError: a folder is not there or cannot be read.
     """
-    counts = _Counts()
+    counts = _SampleCounts()
     corrupt: dict[str, str] = {}
     missing: list[str] = []
     unlisted: list[str] = []
-    remarks: list[str] = []
+    notes: list[str] = []
     for directory in map(Path, directories):
-        present = _present(directory)
+        present = _sample_names(directory)
         manifest = read_sample_manifest(directory / MANIFEST_NAME)
         missing += [str(directory / name) for name in manifest.entries if name not in present]
         if manifest.unfinished:
-            remarks.append(f"{directory / MANIFEST_NAME}: the last line is unfinished and does not count")
+            notes.append(f"{directory / MANIFEST_NAME}: the last line is unfinished and does not count")
         if manifest.damaged:
             lines = ", ".join(map(str, manifest.damaged[:BINS]))
-            remarks.append(f"{directory / MANIFEST_NAME}: {len(manifest.damaged)} lines are not entries: line {lines}")
+            notes.append(f"{directory / MANIFEST_NAME}: {len(manifest.damaged)} lines are not entries: line {lines}")
         for name in present:
             try:
                 sample = read_sample(directory / name)
@@ -338,11 +336,11 @@ def inspect_samples(*directories: Path | str) -> InspectionReport:
             if name not in manifest.entries:
                 unlisted.append(str(directory / name))
             counts.add(sample, str(directory))
-    return counts.report(tuple(map(str, directories)), corrupt, missing, unlisted, remarks)
+    return counts.report(tuple(map(str, directories)), corrupt, missing, unlisted, notes)
 
 
-def _present(directory: Path) -> dict[str, None]:
-    """Names of the files that are, or claim to be, samples, in the order of writing."""
+def _sample_names(directory: Path) -> dict[str, None]:
+    """Names of the files that are samples or named like samples, in the order of writing."""
     try:
         names = [path.name for path in directory.iterdir() if path.name.startswith("sample_")]
     except OSError as error:
@@ -351,14 +349,14 @@ def _present(directory: Path) -> dict[str, None]:
 
 
 @dataclass
-class _Sequence:
+class _SequenceCounts:
     samples: int = 0
     matched_pairs: int = 0
     frames: set[int] = field(default_factory=set)
 
 
-class _Counts:
-    """Sums over the samples; holds no sample."""
+class _SampleCounts:
+    """Sums over the samples; keeps no sample."""
 
     def __init__(self) -> None:
         self._totals: Counter[str] = Counter()
@@ -367,12 +365,12 @@ class _Counts:
         self._versions: Counter[int] = Counter()
         self._score = np.zeros(BINS, np.int64)
         self._visibility = np.zeros(BINS, np.int64)
-        self._sequences: dict[str, _Sequence] = {}
+        self._sequences: dict[str, _SequenceCounts] = {}
         self._runs: dict[tuple[str, str, str | None], list[RunSwitches]] = {}
         self._distributions = Distributions()
 
     def add(self, sample: AssociationSample, directory: str) -> None:
-        """Takes the next sample of a folder."""
+        """Adds the next sample of a folder."""
         self._add_sums(sample)
         self._distributions.add(sample)
         self._widths[sample.track_embeddings.shape[1]] += 1
@@ -380,13 +378,13 @@ class _Counts:
         self._versions[sample.metadata.feature_version] += 1
         self._score += _tenths(sample.det_features[:, 4])
         self._visibility += _tenths(sample.det_features[:, 5])
-        name = sample.metadata.sequence or UNKNOWN
-        sequence = self._sequences.setdefault(name, _Sequence())
+        name = sample.metadata.sequence or UNKNOWN_SEQUENCE
+        sequence = self._sequences.setdefault(name, _SequenceCounts())
         sequence.samples += 1
         sequence.matched_pairs += int(sample.matched.sum())
         sequence.frames.add(sample.frame_idx)
         runs = self._runs.setdefault((name, directory, sample.metadata.run), [RunSwitches()])
-        if sample.frame_idx <= runs[-1].last_frame:  # samples that do not name their run: another one began
+        if sample.frame_idx <= runs[-1].last_frame:  # frame numbers start again: another run
             runs.append(RunSwitches())
         runs[-1].add(sample)
 
@@ -399,7 +397,7 @@ class _Counts:
             detections=sample.detection_count,
             matched_pairs=matched,
             unmatched=unmatched,
-            born=sample.detection_count - matched - unmatched,
+            new_tracks=sample.detection_count - matched - unmatched,
             pairs=sample.mask_matrix.size,
             allowed_pairs=int(np.count_nonzero(sample.mask_matrix)),
             truncated=int(sample.metadata.embedding_truncated),
@@ -413,13 +411,13 @@ class _Counts:
         corrupt: dict[str, str],
         missing: list[str],
         unlisted: list[str],
-        remarks: list[str],
+        notes: list[str],
     ) -> InspectionReport:
         """The sums as a report."""
         if len(self._widths) > 1:
-            remarks.append(f"embeddings of different widths: {', '.join(map(str, sorted(self._widths)))}")
+            notes.append(f"embeddings of different widths: {', '.join(map(str, sorted(self._widths)))}")
         if len(self._versions) > 1:
-            remarks.append(f"features of different versions: {', '.join(map(str, sorted(self._versions)))}")
+            notes.append(f"features of different versions: {', '.join(map(str, sorted(self._versions)))}")
         totals = self._totals
         return InspectionReport(
             directories,
@@ -428,7 +426,7 @@ class _Counts:
             totals["tracks"],
             totals["detections"],
             totals["matched_pairs"],
-            totals["born"],
+            totals["new_tracks"],
             totals["unmatched"],
             totals["pairs"],
             totals["allowed_pairs"],
@@ -444,7 +442,7 @@ class _Counts:
             corrupt,
             tuple(missing),
             tuple(unlisted),
-            tuple(remarks),
+            tuple(notes),
             self._distributions,
         )
 
@@ -463,49 +461,47 @@ class _Counts:
             )
 
     def _agreement(self) -> tuple[SwitchAgreement, ...]:
-        known = [run for parts in self._runs.values() for run in parts if run.has_truth]
-        if not known:
+        with_truth = [run for parts in self._runs.values() for run in parts if run.has_truth]
+        if not with_truth:
             return ()
-        return tuple(sum((run.agreement(window) for run in known), SwitchAgreement(window)) for window in WINDOWS)
+        return tuple(
+            sum((run.agreement(window) for run in with_truth), SwitchAgreement(window)) for window in SWITCH_WINDOWS
+        )
 
 
 def _tenths(values: NDArray[np.float32]) -> NDArray[np.int64]:
-    """How many values lie in each tenth of [0, 1]; what lies outside counts with the nearest."""
+    """How many values lie in each tenth of [0, 1]; values outside count in the nearest one."""
     return np.bincount(np.clip(values * BINS, 0, BINS - 1).astype(np.int64), minlength=BINS)
-
-
-_NAMES = 20
-_BAR = 40
 
 
 def render_text(report: InspectionReport) -> str:
     """The report in lines of text, without a last line end."""
-    return "\n".join(_lines(report))
+    return "\n".join(_report_lines(report))
 
 
-def _lines(report: InspectionReport) -> Iterator[str]:
+def _report_lines(report: InspectionReport) -> Iterator[str]:
     yield f"samples          {report.samples:,} in {', '.join(report.directories)}"
     if report.samples:
-        yield from _counts(report)
-        yield from _sequences(report)
-        yield from _agreement(report.agreement)
-        yield from _histogram("detection score", report.score)
-        yield from _histogram("detection visibility", report.visibility)
-    yield from _names("corrupt", [f"{name}: {reason}" for name, reason in report.corrupt.items()])
-    yield from _names("missing (listed in the manifest, not there)", report.missing)
-    yield from _names("not in the manifest (the next logger lists them)", report.unlisted)
-    yield from _names("remarks", report.remarks)
+        yield from _count_lines(report)
+        yield from _sequence_lines(report)
+        yield from _agreement_lines(report.agreement)
+        yield from _histogram_lines("detection score", report.score)
+        yield from _histogram_lines("detection visibility", report.visibility)
+    yield from _name_lines("corrupt", [f"{name}: {reason}" for name, reason in report.corrupt.items()])
+    yield from _name_lines("missing (listed in the manifest, not there)", report.missing)
+    yield from _name_lines("not in the manifest (the next logger lists them)", report.unlisted)
+    yield from _name_lines("remarks", report.notes)
     yield ""
     yield "usable" if report.usable else "NOT USABLE as it is: " + _reason(report)
 
 
-def _counts(report: InspectionReport) -> Iterator[str]:
+def _count_lines(report: InspectionReport) -> Iterator[str]:
     yield f"sequences        {len(report.sequences):,}"
     yield f"frames           {report.frames:,}"
     yield f"matched pairs    {report.matched_pairs:,}: {report.advice}"
     yield (
         f"detections       {report.detections:,}: {_share(report.unmatched, report.detections)} unmatched, "
-        f"{_share(report.born, report.detections)} founded a track"
+        f"{_share(report.new_tracks, report.detections)} founded a track"
     )
     yield f"gate density     {_share(report.allowed_pairs, report.pairs)} of {report.pairs:,} pairs allowed"
     widths = ", ".join(f"{width}" for width in report.embedding_widths)
@@ -519,7 +515,7 @@ def _counts(report: InspectionReport) -> Iterator[str]:
     yield f"labels           by {sources}; features of version {versions}"
 
 
-def _sequences(report: InspectionReport) -> Iterator[str]:
+def _sequence_lines(report: InspectionReport) -> Iterator[str]:
     width = max(8, *(len(sequence.sequence) for sequence in report.sequences))
     yield ""
     yield f"{'sequence':<{width}}  samples   frames  runs  matched  suspected switches  true switches"
@@ -531,33 +527,33 @@ def _sequences(report: InspectionReport) -> Iterator[str]:
         )
 
 
-def _agreement(agreements: Sequence[SwitchAgreement]) -> Iterator[str]:
+def _agreement_lines(agreements: Sequence[SwitchAgreement]) -> Iterator[str]:
     for agreement in agreements:
-        where = "same frame" if agreement.window == 0 else f"within {agreement.window} frames"
+        distance = "same frame" if agreement.window == 0 else f"within {agreement.window} frames"
         yield (
-            f"suspected against true switches, {where}: precision {_rate(agreement.precision)} "
+            f"suspected against true switches, {distance}: precision {_rate(agreement.precision)} "
             f"({agreement.suspected_right} of {agreement.suspected} frames), recall {_rate(agreement.recall)} "
             f"({agreement.true_found} of {agreement.true} frames)"
         )
 
 
-def _histogram(title: str, counts: Sequence[int]) -> Iterator[str]:
+def _histogram_lines(title: str, counts: Sequence[int]) -> Iterator[str]:
     yield ""
     yield f"{title} ({sum(counts):,})"
     highest = max(*counts, 1)
     for i, count in enumerate(counts):
-        bar = "█" * round(_BAR * count / highest) or ("▏" if count else "")
-        yield f"  {i / len(counts):.1f}–{(i + 1) / len(counts):.1f}  {bar:<{_BAR}}  {count:,}".rstrip()
+        bar = "█" * round(_BAR_WIDTH * count / highest) or ("▏" if count else "")
+        yield f"  {i / len(counts):.1f}–{(i + 1) / len(counts):.1f}  {bar:<{_BAR_WIDTH}}  {count:,}".rstrip()
 
 
-def _names(title: str, names: Sequence[str]) -> Iterator[str]:
+def _name_lines(title: str, names: Sequence[str]) -> Iterator[str]:
     if not names:
         return
     yield ""
     yield f"{title}: {len(names):,}"
-    yield from (f"  {name}" for name in names[:_NAMES])
-    if len(names) > _NAMES:
-        yield f"  … and {len(names) - _NAMES:,} more (all of them with --json)"
+    yield from (f"  {name}" for name in names[:_MAX_NAMES])
+    if len(names) > _MAX_NAMES:
+        yield f"  … and {len(names) - _MAX_NAMES:,} more (all of them with --json)"
 
 
 def _reason(report: InspectionReport) -> str:

@@ -1,6 +1,6 @@
-"""The distributions of logged samples as one SVG: every feature, and the cost of the pairs that won and lost.
+"""The distributions of logged samples as one SVG: every feature, and the cost of matched and of unmatched pairs.
 
-Distributions of streams that do not fit into memory: thinned to a bounded number of rows.
+Streams that do not fit into memory are thinned to a bounded number of rows.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.storage.samples import DET_COLUMNS, TRACK_COLUMNS, AssociationSample
+from trackweave.storage.samples import AssociationSample, SampleColumns
 
 CAPACITY = 1 << 15
-"""Rows that a distribution keeps; enough for a histogram whose bars are right to a few per cent."""
+"""Rows that a distribution keeps; enough for a histogram whose bars are accurate to a few per cent."""
 
 
-class Thinned:
+class ThinnedRows:
     """Every k-th row of a stream, k doubled whenever too many are kept: the same rows on every run.
 
-    >>> thinned = Thinned(1, capacity=4)
-    >>> thinned.add(np.arange(10.0)[:, None])
-    >>> thinned.count, thinned.rows[:, 0].tolist()
+    >>> rows = ThinnedRows(1, capacity=4)
+    >>> rows.add(np.arange(10.0)[:, None])
+    >>> rows.count, rows.rows[:, 0].tolist()
     (10, [0.0, 4.0, 8.0])
     """
 
@@ -55,7 +55,7 @@ class Thinned:
 
 @dataclass
 class Distributions:
-    """What `inspect_samples` collects for the picture.
+    """What `inspect_samples` collects for the figure.
 
     Attributes:
         tracks: rows of `track_features`.
@@ -65,11 +65,11 @@ class Distributions:
         other_cost: cost of the pairs that the gates allowed, but were not matched.
     """
 
-    tracks: Thinned = field(default_factory=lambda: Thinned(len(TRACK_COLUMNS)))
-    detections: Thinned = field(default_factory=lambda: Thinned(len(DET_COLUMNS) + 1))
+    tracks: ThinnedRows = field(default_factory=lambda: ThinnedRows(len(SampleColumns.TRACKS)))
+    detections: ThinnedRows = field(default_factory=lambda: ThinnedRows(len(SampleColumns.DETECTIONS) + 1))
     matched_detections: int = 0
-    matched_cost: Thinned = field(default_factory=lambda: Thinned(1))
-    other_cost: Thinned = field(default_factory=lambda: Thinned(1))
+    matched_cost: ThinnedRows = field(default_factory=lambda: ThinnedRows(1))
+    other_cost: ThinnedRows = field(default_factory=lambda: ThinnedRows(1))
 
     def add(self, sample: AssociationSample) -> None:
         """Takes the next sample."""
@@ -85,8 +85,12 @@ class Distributions:
 _BINS = 32
 _TRIM = 0.5  # per cent at either end that the axis leaves out: one outlier must not squeeze the rest
 _WIDTH, _MARGIN, _GAP = 1200.0, 40.0, 28.0
-_HEAD, _PLOT, _ROW = 34.0, 88.0, 170.0  # above the bars, the bars, from one row of panels to the next
-_INK, _SOFT, _LINE, _PAPER = "#1f2328", "#656d76", "#d8dee4", "#ffffff"
+_HEADER_HEIGHT, _PLOT_HEIGHT, _ROW_HEIGHT = (
+    34.0,
+    88.0,
+    170.0,
+)  # above the bars, the bars, from one row of panels to the next
+_FOREGROUND, _MUTED, _GRID, _BACKGROUND = "#1f2328", "#656d76", "#d8dee4", "#ffffff"
 _BLUE, _ORANGE = "#2f6fd0", "#e07b39"
 _FONT = "font-family='system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif'"
 
@@ -105,7 +109,7 @@ _DET_TITLES = {**_UNITS, "vx": "displacement x / width", "vy": "displacement y /
 
 
 @dataclass(frozen=True)
-class _Series:
+class _Histogram:
     name: str
     colour: str
     values: NDArray[np.float32]
@@ -115,92 +119,95 @@ class _Series:
 @dataclass(frozen=True)
 class _Panel:
     title: str
-    series: Sequence[_Series]
+    series: Sequence[_Histogram]
     unit_range: bool = False
 
 
-def distributions_svg(found: Distributions, title: str, caption: str) -> str:
-    """The picture; histograms show shares of each series, the counts beside them are those of the whole stream.
+def distributions_svg(distributions: Distributions, title: str, caption: str) -> str:
+    """The figure; histograms show shares of each series, the counts beside them are those of the whole stream.
 
     Args:
-        found: the distributions.
+        distributions: what is drawn.
         title: heading.
         caption: line below it.
     """
     sections = (
-        ("Tracks", 5, _feature_panels(found.tracks, TRACK_COLUMNS, _TRACK_TITLES)),
-        ("Detections", 4, _feature_panels(found.detections, DET_COLUMNS, _DET_TITLES)),
-        ("What won and what lost", 3, _split_panels(found)),
+        ("Tracks", 5, _feature_panels(distributions.tracks, SampleColumns.TRACKS, _TRACK_TITLES)),
+        ("Detections", 4, _feature_panels(distributions.detections, SampleColumns.DETECTIONS, _DET_TITLES)),
+        ("What won and what lost", 3, _matched_panels(distributions)),
     )
-    parts = [_text(_MARGIN, 46, title, 20, _INK, weight=600), _text(_MARGIN, 68, caption, 13, _SOFT)]
+    parts = [_text(_MARGIN, 46, title, 20, _FOREGROUND, weight=600), _text(_MARGIN, 68, caption, 13, _MUTED)]
     y = 92.0
     for heading, columns, panels in sections:
-        parts.append(f"<line x1='{_MARGIN:g}' x2='{_WIDTH - _MARGIN:g}' y1='{y:g}' y2='{y:g}' stroke='{_LINE}'/>")
-        parts.append(_text(_MARGIN, y + 26, heading, 15, _INK, weight=600))
+        parts.append(f"<line x1='{_MARGIN:g}' x2='{_WIDTH - _MARGIN:g}' y1='{y:g}' y2='{y:g}' stroke='{_GRID}'/>")
+        parts.append(_text(_MARGIN, y + 26, heading, 15, _FOREGROUND, weight=600))
         y += 52
         panel_width = (_WIDTH - 2 * _MARGIN - (columns - 1) * _GAP) / columns
         for i, panel in enumerate(panels):
             row, column = divmod(i, columns)
-            parts += _draw(panel, _MARGIN + column * (panel_width + _GAP), y + row * _ROW, panel_width)
-        y += -(-len(panels) // columns) * _ROW
+            parts += _draw(panel, _MARGIN + column * (panel_width + _GAP), y + row * _ROW_HEIGHT, panel_width)
+        y += -(-len(panels) // columns) * _ROW_HEIGHT
     height = y + 12
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {_WIDTH:g} {height:g}' width='{_WIDTH:g}' "
         f"height='{height:g}' {_FONT} role='img'>\n<title>{escape(title)}</title>\n"
-        f"<rect width='100%' height='100%' fill='{_PAPER}'/>\n" + "\n".join(parts) + "\n</svg>\n"
+        f"<rect width='100%' height='100%' fill='{_BACKGROUND}'/>\n" + "\n".join(parts) + "\n</svg>\n"
     )
 
 
-def _feature_panels(found: Thinned, names: Sequence[str], titles: Mapping[str, str]) -> list[_Panel]:
-    rows = found.rows
+def _feature_panels(thinned: ThinnedRows, names: Sequence[str], titles: Mapping[str, str]) -> list[_Panel]:
+    rows = thinned.rows
     return [
-        _Panel(titles[name], [_Series("", _BLUE, rows[:, i], found.count)], name in ("score", "visibility"))
+        _Panel(titles[name], [_Histogram("", _BLUE, rows[:, i], thinned.count)], name in ("score", "visibility"))
         for i, name in enumerate(names)
     ]
 
 
-def _split_panels(found: Distributions) -> list[_Panel]:
-    won, lost = found.matched_cost, found.other_cost
+def _matched_panels(distributions: Distributions) -> list[_Panel]:
+    """Cost, score and visibility, of matched against unmatched."""
+    matched_cost, other_cost = distributions.matched_cost, distributions.other_cost
     costs = [
-        _Series("matched", _BLUE, won.rows[:, 0], won.count),
-        _Series("allowed, not matched", _ORANGE, lost.rows[:, 0], lost.count),
+        _Histogram("matched", _BLUE, matched_cost.rows[:, 0], matched_cost.count),
+        _Histogram("allowed, not matched", _ORANGE, other_cost.rows[:, 0], other_cost.count),
     ]
-    rows = found.detections.rows
+    rows = distributions.detections.rows
     matched = rows[:, -1] > 0
+    matched_count = distributions.matched_detections
+    other_count = distributions.detections.count - matched_count
 
-    def split(name: str) -> _Panel:
-        column = rows[:, DET_COLUMNS.index(name)]
+    def panel(name: str) -> _Panel:
+        column = rows[:, SampleColumns.DETECTIONS.index(name)]
         series = [
-            _Series("matched", _BLUE, column[matched], found.matched_detections),
-            _Series("not matched", _ORANGE, column[~matched], found.detections.count - found.matched_detections),
+            _Histogram("matched", _BLUE, column[matched], matched_count),
+            _Histogram("not matched", _ORANGE, column[~matched], other_count),
         ]
         return _Panel(f"{name} of detections", series, unit_range=True)
 
-    return [_Panel("cost of pairs", costs), split("score"), split("visibility")]
+    return [_Panel("cost of pairs", costs), panel("score"), panel("visibility")]
 
 
 def _draw(panel: _Panel, x: float, y: float, width: float) -> Iterator[str]:
     """Title and legend, bars, axis with its two ends; `(x, y)` is the top left corner."""
-    yield _text(x, y, panel.title, 12, _INK, weight=600)
-    top, base = y + _HEAD - 12, y + _HEAD - 12 + _PLOT
-    known = [series for series in panel.series if len(series.values)]
+    yield _text(x, y, panel.title, 12, _FOREGROUND, weight=600)
+    top, base = y + _HEADER_HEIGHT - 12, y + _HEADER_HEIGHT - 12 + _PLOT_HEIGHT
+    nonempty = [series for series in panel.series if len(series.values)]
     yield _legend(panel.series, x, y + 15)
-    yield f"<line x1='{x:g}' x2='{x + width:g}' y1='{base:g}' y2='{base:g}' stroke='{_LINE}'/>"
-    if not known:
-        yield _text(x + width / 2, base - _PLOT / 2, "nothing", 11, _SOFT, anchor="middle")
+    yield f"<line x1='{x:g}' x2='{x + width:g}' y1='{base:g}' y2='{base:g}' stroke='{_GRID}'/>"
+    if not nonempty:
+        yield _text(x + width / 2, base - _PLOT_HEIGHT / 2, "nothing", 11, _MUTED, anchor="middle")
         return
     low, high = _range(panel)
-    shares = [np.histogram(series.values, _BINS, (low, high))[0] / len(series.values) for series in known]
+    shares = [np.histogram(series.values, _BINS, (low, high))[0] / len(series.values) for series in nonempty]
     highest = max(float(share.max()) for share in shares) or 1.0
-    for series, share in zip(known, shares, strict=True):
-        yield _bars(share / highest, series.colour, x, top, width, filled=series is known[0])
+    for series, share in zip(nonempty, shares, strict=True):
+        yield _bars(share / highest, series.colour, x, top, width, filled=series is nonempty[0])
     for value in _ticks(low, high):
         at = x + width * (value - low) / (high - low)
-        yield f"<line x1='{at:.1f}' x2='{at:.1f}' y1='{base:g}' y2='{base + 4:g}' stroke='{_LINE}'/>"
-        yield _text(at, base + 15, f"{value:.6g}", 10, _SOFT, anchor="middle")
+        yield f"<line x1='{at:.1f}' x2='{at:.1f}' y1='{base:g}' y2='{base + 4:g}' stroke='{_GRID}'/>"
+        yield _text(at, base + 15, f"{value:.6g}", 10, _MUTED, anchor="middle")
     outside = sum(1 - float(share.sum()) for share in shares) / len(shares)
     if outside > 1e-6:
-        yield _text(x + width, y + 15, f"{outside:.1%} outside", 10, _SOFT, anchor="end")
+        yield _text(x + width, y + 15, f"{outside:.1%} outside", 10, _MUTED, anchor="end")
 
 
 def _range(panel: _Panel) -> tuple[float, float]:
@@ -223,26 +230,27 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _bars(heights: NDArray[np.float64], colour: str, x: float, top: float, width: float, *, filled: bool) -> str:
-    """The first series as bars, a second as the outline of its own over them."""
+    """The first series as bars, a second one as an outline over them."""
     step = width / len(heights)
-    edges = [(x + i * step, top + _PLOT * (1 - float(h))) for i, h in enumerate(heights)]
-    base = f"V{top + _PLOT:.1f}"
+    edges = [(x + i * step, top + _PLOT_HEIGHT * (1 - float(h))) for i, h in enumerate(heights)]
+    base = f"V{top + _PLOT_HEIGHT:.1f}"
     if filled:
-        bars = "".join(f"M{left + 0.5:.1f} {top + _PLOT:.1f}V{y:.1f}h{step - 1:.1f}{base}z" for left, y in edges)
+        bars = "".join(f"M{left + 0.5:.1f} {top + _PLOT_HEIGHT:.1f}V{y:.1f}h{step - 1:.1f}{base}z" for left, y in edges)
         return f"<path d='{bars}' fill='{colour}' fill-opacity='0.85'/>"
     line = "".join(f"V{y:.1f}h{step:.1f}" for _, y in edges)
     style = f"fill='{colour}' fill-opacity='0.15' stroke='{colour}' stroke-width='1.8'"
-    return f"<path d='M{x:.1f} {top + _PLOT:.1f}{line}{base}' {style}/>"
+    return f"<path d='M{x:.1f} {top + _PLOT_HEIGHT:.1f}{line}{base}' {style}/>"
 
 
-def _legend(series: Sequence[_Series], x: float, y: float) -> str:
+def _legend(series: Sequence[_Histogram], x: float, y: float) -> str:
     """Counts; with names and colours when there is more than one series."""
     if len(series) == 1:
-        return _text(x, y, f"n = {series[0].count:,}", 10, _SOFT)
+        return _text(x, y, f"n = {series[0].count:,}", 10, _MUTED)
     spans = "".join(
-        f"<tspan fill='{one.colour}'>■</tspan> {escape(one.name)} ({one.count:,})&#160;&#160; " for one in series
+        f"<tspan fill='{entry.colour}'>■</tspan> {escape(entry.name)} ({entry.count:,})&#160;&#160; "
+        for entry in series
     )
-    return f"<text x='{x:g}' y='{y:g}' font-size='10' fill='{_SOFT}'>{spans}</text>"
+    return f"<text x='{x:g}' y='{y:g}' font-size='10' fill='{_MUTED}'>{spans}</text>"
 
 
 def _text(x: float, y: float, text: str, size: int, colour: str, *, weight: int = 400, anchor: str = "start") -> str:

@@ -1,6 +1,7 @@
-"""`Targets`: what a model should have answered on a frame, from the truth or from the tracker's own decisions.
+"""`Targets`: the right answer of a model on a frame, from true identities or from the tracker's own assignment.
 
-Which true identity each detection shows: honest labels for samples of videos whose truth is known.
+`gt_track_ids` matches detections with ground truth; `TrueIdentities` follows from these matches which true identity
+each track stands for.
 """
 
 from __future__ import annotations
@@ -17,15 +18,25 @@ from trackweave.formats.tables import GroundTruth
 from trackweave.structures.detections import MIN_IOU
 
 UNMATCHED = -1
-"""Nothing continues this one."""
+"""Target of a track or a detection that has no partner."""
 UNKNOWN = -2
-"""Nobody knows: not learned from."""
-NOBODY = -1
+"""Target of a track or a detection whose partner is not known: it does not count in the loss."""
+NO_IDENTITY = -1
+"""Identity of a detection that shows no true object, and of a track without one."""
+
+SUPPORT_DECAY = 0.97
+"""Share of an identity's support that is left after a frame: a match 23 frames ago weighs half."""
+RETURN_MARGIN = 2.0
+"""How much more support an older identity needs than the newest one for a track to return to it. Without a margin two
+tracks that were mixed up would exchange their objects on every frame, each time to correct the last exchange."""
+SENIORITY = 3.0
+"""How much more the support of a track weighs than that of a younger track of the same identity. Two tracks of one
+object would otherwise take turns, because each match evens out their supports."""
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """The right partner of every track and detection of a frame.
+    """The right partner of every track and detection of a frame, or of a batch of frames.
 
     Attributes:
         tracks: `(T,)` int64 row of the pair that continues the track, `UNMATCHED` or `UNKNOWN`.
@@ -36,99 +47,95 @@ class Targets:
     detections: NDArray[np.int64]
 
 
-KEPT = 0.97
-"""Share of a claim that is left after a frame: what a track showed 23 frames ago weighs half."""
-MARGIN = 2.0
-"""How much stronger an older identity's claim must be than the newest one's for a track to return to it. Without a
-margin two tracks that were mixed up exchange their objects on every frame, each time to put the last one right."""
-
-SENIORITY = 3.0
-"""How much more a track's claim weighs than an equal one of a younger track. Two tracks of one object would otherwise
-take turns: what they are given evens their claims out."""
-
-
 class TrueIdentities:
-    """Which true identity each track shows: the one that it was given last, or one that it was given much more of late.
+    """The true identity of each track: that of its last match, or one that most of its recent matches had.
 
-    A track that was given a neighbour's detection for a few frames still counts as its own person's, so that a model
-    learns to put a mistake right; only when it lasts, the track has changed hands.
+    A track that took a neighbour's detection for a few frames keeps its own identity, so that a model learns to correct
+    such a mistake; a track that stays with the neighbour changes its identity.
+
+    Args:
+        return_margin: see `RETURN_MARGIN`; infinity: the last match alone decides.
     """
 
-    def __init__(self) -> None:
-        self._shown: dict[int, _Shown] = {}
+    def __init__(self, return_margin: float = RETURN_MARGIN) -> None:
+        self._return_margin = return_margin
+        self._tracks: dict[int, _IdentitySupport] = {}
 
-    def of(self, frame: int, track_ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """`(T,)` int64 identities, `NOBODY` where it is not known, and `(T,)` float64 how strong each track's claim to
-        it is: it grows with every match, fades with every frame, and weighs more than that of a younger track."""
-        identity, claim = np.full(len(track_ids), NOBODY, np.int64), np.zeros(len(track_ids))
-        holders: dict[int, list[tuple[int, int]]] = {}
-        for row, track in enumerate(track_ids.tolist()):
-            shown = self._shown.get(track)
-            if shown is not None:
-                identity[row] = most = shown.identity
-                claim[row] = shown.claims[most] * KEPT ** (frame - shown.since)
-                holders.setdefault(most, []).append((shown.begun, row))
-        for rivals in holders.values():
-            youngest_first = [row for _, row in sorted(rivals, key=lambda rival: rival[0], reverse=True)]
-            claim[youngest_first] *= SENIORITY ** np.arange(len(rivals))
-        return identity, claim
+    def at(self, frame: int, track_ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """`(T,)` int64 identities, `NO_IDENTITY` where unknown, and `(T,)` float64 support of each track's identity.
 
-    def learn(self, frame: int, assigned: NDArray[np.int64], true_ids: NDArray[np.int64]) -> None:
-        """Takes in a frame's decisions, both `(D,)`."""
-        for track, identity in zip(assigned.tolist(), true_ids.tolist(), strict=True):
-            if track >= 0 and identity >= 0:
-                self._shown.setdefault(track, _Shown(begun=frame, since=frame)).give(frame, identity)
+        Support grows with every match, decays with every frame, and weighs more than that of a younger track of the
+        same identity.
+        """
+        identities, support = np.full(len(track_ids), NO_IDENTITY, np.int64), np.zeros(len(track_ids))
+        rivals: dict[int, list[tuple[int, int]]] = {}
+        for row, track_id in enumerate(track_ids.tolist()):
+            track = self._tracks.get(track_id)
+            if track is not None:
+                identities[row] = identity = track.identity(self._return_margin)
+                support[row] = track.support[identity] * SUPPORT_DECAY ** (frame - track.last_frame)
+                rivals.setdefault(identity, []).append((track.first_frame, row))
+        for tracks in rivals.values():
+            youngest_first = [row for _, row in sorted(tracks, key=lambda rival: rival[0], reverse=True)]
+            support[youngest_first] *= SENIORITY ** np.arange(len(tracks))
+        return identities, support
+
+    def update(self, frame: int, assigned: NDArray[np.int64], true_ids: NDArray[np.int64]) -> None:
+        """Adds a frame's assignment: track ids and true identities of its detections, both `(D,)`."""
+        for track_id, identity in zip(assigned.tolist(), true_ids.tolist(), strict=True):
+            if track_id >= 0 and identity >= 0:
+                support = self._tracks.setdefault(track_id, _IdentitySupport(frame, frame))
+                support.add(frame, identity)
 
 
 @dataclass
-class _Shown:
-    """What one track was given: claims to identities as they were at its last match, and that match's identity."""
+class _IdentitySupport:
+    """Support of the identities that one track was matched with, as of its last match."""
 
-    begun: int
-    since: int
-    last: int = NOBODY
-    claims: dict[int, float] = field(default_factory=dict)
+    first_frame: int
+    last_frame: int
+    last_identity: int = NO_IDENTITY
+    support: dict[int, float] = field(default_factory=dict)
 
-    def give(self, frame: int, identity: int) -> None:
-        faded = KEPT ** (frame - self.since)
-        self.claims = {other: claim * faded for other, claim in self.claims.items()}
-        self.claims[identity] = self.claims.get(identity, 0.0) + 1.0
-        self.since, self.last = frame, identity
+    def add(self, frame: int, identity: int) -> None:
+        decay = SUPPORT_DECAY ** (frame - self.last_frame)
+        self.support = {other: support * decay for other, support in self.support.items()}
+        self.support[identity] = self.support.get(identity, 0.0) + 1.0
+        self.last_frame, self.last_identity = frame, identity
 
-    @property
-    def identity(self) -> int:
-        most = max(self.claims, key=self.claims.__getitem__)
-        return most if self.claims[most] >= MARGIN * self.claims[self.last] else self.last
+    def identity(self, return_margin: float) -> int:
+        most = max(self.support, key=self.support.__getitem__)
+        return most if self.support[most] >= return_margin * self.support[self.last_identity] else self.last_identity
 
 
 def true_targets(
     pairs: NDArray[np.int64],
     track_identity: NDArray[np.int64],
     det_identity: NDArray[np.int64],
-    claim: NDArray[np.floating],
+    support: NDArray[np.floating],
 ) -> Targets:
-    """By the truth: of several tracks that show one identity, the one with the strongest claim goes on.
+    """Targets by true identities: of several tracks of one identity, the one with the most support continues.
 
     Args:
-        pairs: `(P, 2)` int64 that the gates let through.
-        track_identity: `(T,)`, `NOBODY` = unknown.
-        det_identity: `(D,)`, `NOBODY` = unknown: it may be a false one, or an object that the truth leaves out.
-        claim: `(T,)` of the tracks to their identities.
+        pairs: `(P, 2)` int64 rows of tracks and detections that the gates let through.
+        track_identity: `(T,)`, `NO_IDENTITY` = unknown.
+        det_identity: `(D,)`, `NO_IDENTITY` = unknown: a false positive, or an object that the truth leaves out.
+        support: `(T,)` of the tracks' identities.
     """
     t, d = pairs[:, 0], pairs[:, 1]
-    same = (track_identity[t] == det_identity[d]) & (track_identity[t] != NOBODY)
-    tracks = np.where(track_identity == NOBODY, UNKNOWN, UNMATCHED).astype(np.int64)
-    detections = np.where(det_identity == NOBODY, UNKNOWN, UNMATCHED).astype(np.int64)
+    same = (track_identity[t] == det_identity[d]) & (track_identity[t] != NO_IDENTITY)
+    tracks = np.where(track_identity == NO_IDENTITY, UNKNOWN, UNMATCHED).astype(np.int64)
+    detections = np.where(det_identity == NO_IDENTITY, UNKNOWN, UNMATCHED).astype(np.int64)
     rows = np.flatnonzero(same)
-    rows = rows[np.argsort(-claim[t[rows]], kind="stable")]
+    rows = rows[np.argsort(-support[t[rows]], kind="stable")]
     for row in rows.tolist():  # few: one per object at most, and duplicates
         if tracks[t[row]] == UNMATCHED and detections[d[row]] == UNMATCHED:
             tracks[t[row]] = detections[d[row]] = row
     return Targets(tracks, detections)
 
 
-def decided_targets(pairs: NDArray[np.int64], track_ids: NDArray[np.int64], assigned: NDArray[np.int64]) -> Targets:
-    """By the tracker's own decisions, right or wrong."""
+def assigned_targets(pairs: NDArray[np.int64], track_ids: NDArray[np.int64], assigned: NDArray[np.int64]) -> Targets:
+    """Targets by the tracker's own assignment, right or wrong."""
     t, d = pairs[:, 0], pairs[:, 1]
     rows = np.flatnonzero((track_ids[t] == assigned[d]) & (assigned[d] >= 0))
     tracks, detections = np.full(len(track_ids), UNMATCHED), np.full(len(assigned), UNMATCHED)
@@ -140,7 +147,7 @@ def decided_targets(pairs: NDArray[np.int64], track_ids: NDArray[np.int64], assi
 def gt_track_ids(
     xyxy: NDArray[Any], truth: GroundTruth, *, class_id: NDArray[Any] | None = None, min_iou: float = MIN_IOU
 ) -> NDArray[np.int64]:
-    """The identity that each detection of one frame shows.
+    """The true identity of each detection of one frame.
 
     Detections and true boxes are matched one to one with the largest sum of IoU, as TrackEval does. Boxes that the
     benchmark does not score (ignore regions, distractors, other classes) take part, so that a detection of a
@@ -149,8 +156,8 @@ def gt_track_ids(
     Args:
         xyxy: `(D, 4)` detections, pixels.
         truth: the true boxes of the same frame.
-        class_id: `(D,)` classes as the truth numbers them: a detection of another class than its box's shows nobody
-            that was asked for. −1 on either side = not said. None: classes are not compared.
+        class_id: `(D,)` classes as the truth numbers them: a detection that matches a box of another class has no
+            identity. −1 on either side = unknown class. None: classes are not compared.
         min_iou: least overlap of a pair, above 0.
 
     Returns:
@@ -161,14 +168,14 @@ def gt_track_ids(
     >>> gt_track_ids(np.array([[20, 0, 24, 8], [0, 1, 4, 8]]), truth).tolist()
     [-1, 7]
     """
-    found = np.full(len(xyxy), NOBODY, np.int64)
+    identities = np.full(len(xyxy), NO_IDENTITY, np.int64)
     if not len(xyxy) or not len(truth):
-        return found
+        return identities
     overlap = box_iou(xyxy, truth.xyxy)
     rows, columns = linear_sum_assignment(np.where(overlap >= min_iou, overlap, 0.0), maximize=True)
-    good = (overlap[rows, columns] >= min_iou) & truth.counts[columns] & (truth.track_id[columns] >= 0)
+    valid = (overlap[rows, columns] >= min_iou) & truth.counts[columns] & (truth.track_id[columns] >= 0)
     if class_id is not None:
-        said, true = np.asarray(class_id)[rows], truth.class_id[columns]
-        good &= (said == true) | (said < 0) | (true < 0)
-    found[rows[good]] = truth.track_id[columns[good]]
-    return found
+        detected, true = np.asarray(class_id)[rows], truth.class_id[columns]
+        valid &= (detected == true) | (detected < 0) | (true < 0)
+    identities[rows[valid]] = truth.track_id[columns[valid]]
+    return identities

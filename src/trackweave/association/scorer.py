@@ -1,7 +1,7 @@
-"""`LearnedScorer`: a trained model judges the pairs of a running tracker; onnxruntime only, no torch.
+"""`LearnedScorer`: a trained model scores the pairs of a running tracker; onnxruntime only, no torch.
 
-It follows the tracker by its observer's protocol and keeps each track's history itself, by the same code that made the
-training data.
+It follows the tracker through the observer's protocol and keeps each track's history itself, with the code that also
+made the training data.
 """
 
 from __future__ import annotations
@@ -15,43 +15,45 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.association.model_inputs import INPUT_VERSION, model_inputs, scene_of
+from trackweave.association.model_inputs import INPUT_VERSION, frame_batch, model_inputs
 from trackweave.association.sample_features import FEATURE_VERSION
-from trackweave.association.track_memory import TrackHistory
+from trackweave.association.track_memory import TrackMemory
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
 from trackweave.structures.assignment import AssignmentState
 
 HEADER = "trackweave"
+"""Key of the header in the ONNX file's metadata."""
 INPUTS = ("history", "tracks", "detections", "pairs", "pair_features")
+"""Names of the ONNX model's inputs, those of `ModelInputs`."""
 OUTPUT = "gain"
+"""Name of the ONNX model's output: `AssociationOutput.logit_margin`."""
 FORMAT, FORMAT_VERSION = "trackweave-associator", 2
 SCALE = 24.0
-"""Gains, in units of the logarithm of odds, lie between − and + this."""
+"""Logit margins lie between −SCALE and SCALE."""
 KEEP_ODDS = 5.0
-"""A track that was matched on the frame before is kept on at odds so many times smaller than a lost one is taken back.
-To leave it out begins a second track of the same object beside it; to take back the wrong one joins two objects."""
-FOUNDING_SCORE = 0.5
-"""A detection below this score begins no track when it is left alone, so there is no second track to be feared: a lost
-track is given it only at odds `KEEP_ODDS` times larger. Among boxes that a detector doubts false ones abound."""
-WORST = 2.0
-"""Largest cost: a pair that is sure to be wrong; 1 is the price of no match."""
+"""A track that was matched on the frame before is continued at odds this many times smaller than a lost one. Leaving it
+out begins a second track of the same object beside it; matching a lost track wrongly joins two objects."""
+MIN_NEW_TRACK_SCORE = 0.5
+"""A detection below this score begins no track when it is left unmatched, so leaving it costs no second track: a lost
+track takes it only at odds `KEEP_ODDS` times larger. Among boxes with low scores false positives abound."""
+MAX_COST = 2.0
+"""Largest cost, of a pair that is certainly wrong; 1 is the cost of no match."""
 DEFAULT = "default"
 
 
 @dataclass(frozen=True)
 class ScorerHeader:
-    """What an exported model tells about itself.
+    """The header of an exported model.
 
     Attributes:
-        threshold: probability from which a pair is better than no match, if there were only these two; see
-            `LearnedScorer`.
+        threshold: probability, of a match against no match, from which a pair is matched; see `LearnedScorer`.
         embed_dim: width of the embeddings that it was trained with; None: it was trained without appearance.
-        facts: where it comes from.
+        metadata: where it comes from, see `checkpoint.ModelMetadata`.
     """
 
     threshold: float
     embed_dim: int | None
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 class LearnedScorer:
@@ -59,12 +61,12 @@ class LearnedScorer:
 
     Args:
         weights: an exported model (`trackweave assoc export`); None = the one that comes with the package, trained on
-            simulated crowds only.
-        size: `(H, W)` of frames whose states do not tell.
+            simulated scenes only.
+        size: `(H, W)` of frames whose states have no size.
         embed_dim: the width of embeddings that is expected; None: whatever the model was trained with.
-        threshold: probability from which a lost track is taken back rather than left alone; None = the model's own.
-            Tracks that were matched on the frame before have a lower one, see `KEEP_ODDS`, and doubtful detections a
-            higher one, see `FOUNDING_SCORE`.
+        threshold: probability from which a lost track is matched rather than left unmatched; None = the model's own.
+            Tracks that were matched on the frame before have a lower one, see `KEEP_ODDS`, and detections of low score
+            a higher one, see `MIN_NEW_TRACK_SCORE`.
 
     Raises:
         ArtifactError: not a model of association, or damaged.
@@ -91,11 +93,11 @@ class LearnedScorer:
         if not 0 < self.threshold < 1:
             raise SettingError(f"threshold: {self.threshold} is not between 0 and 1")
         self._size = size
-        self._history = TrackHistory()
+        self._memory = TrackMemory()
 
     def cost(self, state: AssignmentState) -> NDArray[np.float32]:
-        """`(T, D)` float32 in [0, `WORST`]: 1 at the threshold, lower for better matches; NaN for pairs outside the
-        gates. It falls with the gain (see `Judgement.gain`), so the cheapest assignment is the likeliest one.
+        """`(T, D)` float32 in [0, `MAX_COST`]: 1 at the threshold, lower for better matches; NaN for pairs outside the
+        gates. It falls with the logit margin (see `AssociationOutput`), so the cheapest assignment is the likeliest.
 
         Raises:
             SettingError: the frame's size is not known, or embeddings are of another width than the model's.
@@ -105,26 +107,26 @@ class LearnedScorer:
             raise SettingError(f"frame {state.frame}: the learned scorer needs the frames' size: give --size WxH")
         self._check_width(state)
         cost = np.full(state.cost.shape, np.nan, np.float32)
-        scene = scene_of(state, self._history, size)
-        if not len(scene.pairs):
+        batch = frame_batch(state, self._memory, size)
+        if not len(batch.pairs):
             return cost
-        given = model_inputs(scene)
-        (gain,) = self._session.run([OUTPUT], {name: getattr(given, name) for name in input_names(self._session)})
-        tracks, detections = scene.pairs.T
-        kept_on = (state.track_gap <= self._history.frames)[tracks]
-        doubtful = scene.det_scores[detections] < FOUNDING_SCORE
-        harder = np.where(kept_on, -1.0, doubtful)
-        least = np.log(self.threshold / (1 - self.threshold)) + np.log(KEEP_ODDS) * harder
-        cost[tracks, detections] = np.clip(1 - (gain - least) / SCALE, 0, WORST)
+        inputs = model_inputs(batch)
+        (margin,) = self._session.run([OUTPUT], {name: getattr(inputs, name) for name in input_names(self._session)})
+        tracks, detections = batch.pairs.T
+        just_matched = (state.track_gap <= self._memory.frame_step)[tracks]
+        low_score = batch.det_scores[detections] < MIN_NEW_TRACK_SCORE
+        odds_shift = np.where(just_matched, -1.0, low_score)
+        min_margin = np.log(self.threshold / (1 - self.threshold)) + np.log(KEEP_ODDS) * odds_shift
+        cost[tracks, detections] = np.clip(1 - (margin - min_margin) / SCALE, 0, MAX_COST)
         return cost
 
     def observe(self, state: AssignmentState) -> None:
-        """Takes in the frame's decisions."""
-        self._history.learn(state)
+        """Adds the frame's assignment to the tracks' history."""
+        self._memory.update(state)
 
     def reset(self) -> None:
         """Forgets every track."""
-        self._history.reset()
+        self._memory.reset()
 
     def _check_width(self, state: AssignmentState) -> None:
         expected, rows = self.header.embed_dim, state.detections.embedding
@@ -167,12 +169,12 @@ def open_session(path: Path | str) -> Any:
 
 
 def input_names(session: Any) -> list[str]:
-    """Names of a model's inputs: a model without history or features of pairs does not ask for them."""
-    return [one.name for one in session.get_inputs()]
+    """Names of a model's inputs; a model without history or without features of pairs lacks these."""
+    return [entry.name for entry in session.get_inputs()]
 
 
-def read_header(session: Any, where: object) -> ScorerHeader:
-    """What the model tells about itself.
+def read_header(session: Any, path: object) -> ScorerHeader:
+    """Reads a model's header.
 
     Raises:
         ArtifactError: not a model of association that trackweave exported.
@@ -180,22 +182,22 @@ def read_header(session: Any, where: object) -> ScorerHeader:
     """
     text = session.get_modelmeta().custom_metadata_map.get(HEADER)
     try:
-        told = json.loads(text or "")
-        if told["format"] != FORMAT:
-            raise ValueError(told["format"])
-        versions = {name: told[name] for name in ("version", "input_version", "feature_version")}
-        header = ScorerHeader(float(told["threshold"]), told["embed_dim"], dict(told["facts"]))
+        values = json.loads(text or "")
+        if values["format"] != FORMAT:
+            raise ValueError(values["format"])
+        versions = {name: values[name] for name in ("version", "input_version", "feature_version")}
+        header = ScorerHeader(float(values["threshold"]), values["embed_dim"], dict(values["facts"]))
     except (ValueError, KeyError, TypeError):
         raise ArtifactError(
-            f"{where}: not a model of association that trackweave exported (trackweave assoc export makes one)"
+            f"{path}: not a model of association that trackweave exported (trackweave assoc export makes one)"
         ) from None
     expected = {"version": FORMAT_VERSION, "input_version": INPUT_VERSION, "feature_version": FEATURE_VERSION}
     for name, value in expected.items():
         if versions[name] != value:
             raise ArtifactVersionError(
-                f"{where}: {name} {versions[name]}, this trackweave has {value}: export it again with this version, "
+                f"{path}: {name} {versions[name]}, this trackweave has {value}: export it again with this version, "
                 "or train again"
             )
     if not set(input_names(session)) <= set(INPUTS):
-        raise ArtifactError(f"{where}: the model's inputs are not those that its header promises")
+        raise ArtifactError(f"{path}: the model's inputs are not those that its header promises")
     return header

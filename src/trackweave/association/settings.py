@@ -10,6 +10,7 @@ from pydantic import Field
 from trackweave.settings import Settings
 
 DEFAULT_EMBED_DIM = 256
+"""Width of logged embeddings."""
 
 
 class LogSettings(Settings):
@@ -17,7 +18,7 @@ class LogSettings(Settings):
 
     dir: Path | None = Field(
         default=None,
-        description="folder of the samples; made when missing, continued when not",
+        description="folder of the samples; created or continued",
         json_schema_extra={"metavar": "DIR"},
     )
     embed_dim: int = Field(default=DEFAULT_EMBED_DIM, ge=1, description="width of the logged embeddings")
@@ -27,9 +28,9 @@ class LogSettings(Settings):
 
 
 class ScorerSettings(Settings):
-    """Whether a learned scorer judges pairs, and which one; without `enabled`, overlap and motion alone decide."""
+    """Whether a learned scorer scores pairs, and which one; without `enabled`, the classical cost decides alone."""
 
-    enabled: bool = Field(default=False, description="a learned scorer judges pairs")
+    enabled: bool = Field(default=False, description="a learned scorer scores pairs")
     weights: Path | None = Field(
         default=None,
         description="exported model; null: the one that comes with the package",
@@ -39,12 +40,12 @@ class ScorerSettings(Settings):
         default=None, ge=1, description="width of embeddings that the model must have been trained with"
     )
     threshold: float | None = Field(
-        default=None, gt=0, lt=1, description="probability from which a lost track is taken back; null: the model's own"
+        default=None, gt=0, lt=1, description="probability from which a lost track is matched; null: the model's own"
     )
 
 
 class DataSettings(Settings):
-    """Which samples are learned from, and what is taken for right."""
+    """Which samples are learned from, and which labels are taken for right."""
 
     labels: Literal["truth", "tracker", "both"] = Field(
         default="both",

@@ -1,7 +1,7 @@
-"""`TrackHistory`: the last observations of every live track, as a learned scorer remembers them.
+"""`TrackMemory`: the last observations of every live track, from which a learned scorer computes the model's inputs.
 
-The tracker itself keeps only a motion state. What it matched is seen by every observer, so the history is built beside
-it, frame by frame, and in the same way from logged samples.
+The tracker itself keeps only a motion state. Every observer is told what it matched, so the memory is built beside the
+tracker, frame by frame, and in the same way from logged samples.
 """
 
 from __future__ import annotations
@@ -12,39 +12,39 @@ from numpy.typing import NDArray
 from trackweave.structures.assignment import AssignmentState
 
 SLOTS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 17, 22, 28, 35, 44, 55)
-"""Which of a track's observations a model is shown, counted back from the newest: every one of the last few, fewer of
-those before, so that what a track was before a long occlusion is not forgotten in it."""
-HISTORY = len(SLOTS)
-"""Observations that a model is shown per track."""
-REMEMBERED = SLOTS[-1] + 1
-"""Observations that are remembered per track, the newest first."""
-CLEAR = 0.8
-"""Visibility from which an observation tells a track's usual size."""
-USUAL_LENGTH = 50.0
-"""Clear observations after which the usual size forgets older ones."""
-ASSUMED_RATE = 30.0
-"""Frames per second where a state does not tell its time."""
+"""Which of a track's observations the model is given, counted back from the newest: all of the last few and fewer of
+those before, so that a long occlusion does not push out what the track was before it."""
+HISTORY_LENGTH = len(SLOTS)
+"""Observations that the model is given per track."""
+MEMORY_LENGTH = SLOTS[-1] + 1
+"""Observations that are kept per track, the newest first."""
+CLEAR_VISIBILITY = 0.8
+"""Visibility from which an observation counts towards a track's reference size."""
+REFERENCE_WINDOW = 50.0
+"""Unoccluded observations after which the reference size forgets older ones."""
+DEFAULT_FPS = 30.0
+"""Frames per second of states without a time."""
 
 
-class TrackHistory:
-    """Rows are tracks, in the order of the state that was shown last.
+class TrackMemory:
+    """Rows are tracks, in the order of the state that was entered last.
 
-    `enter` a state before its tracks are judged, `learn` it when its decisions are known.
+    Call `enter` with a state before its tracks are scored, and `update` when its assignment is known.
 
     Attributes:
         ids: `(T,)` int64.
-        boxes: `(T, REMEMBERED, 4)` float32 centre x, centre y, width, height in pixels of the current frame: the
-            camera's motion is applied where the tracker applied it. Places that were never filled repeat the oldest
+        boxes: `(T, MEMORY_LENGTH, 4)` float32 centre x, centre y, width, height in pixels of the current frame: the
+            camera's motion is applied where the tracker applied it. Entries beyond `counts` repeat the oldest
             observation.
-        times: `(T, REMEMBERED)` float64 seconds.
-        scores: `(T, REMEMBERED)` float32.
-        visibility: `(T, REMEMBERED)` float32.
-        counts: `(T,)` int64 observations, at most `REMEMBERED`.
-        usual: `(T, 3)` float32 logarithms of width and height as they are when nothing hides the track, and how many
-            observations say so, at most `USUAL_LENGTH`; without one, the newest box's.
-        now: time of the frame that was entered last, None before the first one.
-        step: seconds between two frames, by the two that were entered last.
-        frames: frames from the one before to the one that was entered last.
+        times: `(T, MEMORY_LENGTH)` float64 seconds.
+        scores: `(T, MEMORY_LENGTH)` float32.
+        visibility: `(T, MEMORY_LENGTH)` float32.
+        counts: `(T,)` int64 observations, at most `MEMORY_LENGTH`.
+        reference_size: `(T, 3)` float32 logarithms of the track's width and height where nothing occludes it, and how
+            many observations they are the mean of, at most `REFERENCE_WINDOW`; with 0, those of the newest box.
+        time: seconds of the frame that was entered last, None before the first one.
+        frame_interval: seconds between two consecutive frames, from the two that were entered last.
+        frame_step: frames from the one before to the one that was entered last; 1 before there are two.
     """
 
     def __init__(self) -> None:
@@ -52,125 +52,132 @@ class TrackHistory:
 
     def reset(self) -> None:
         """Forgets everything."""
-        self.now: float | None = None
-        self.step = 1.0 / ASSUMED_RATE
-        self.frames = 1
+        self.time: float | None = None
+        self.frame_interval = 1.0 / DEFAULT_FPS
+        self.frame_step = 1
         self._frame: int | None = None
-        self._fill(0)
+        self._allocate(0)
 
-    def _fill(self, rows: int) -> None:
+    def _allocate(self, rows: int) -> None:
         self.ids = np.zeros(rows, np.int64)
-        self.boxes = np.zeros((rows, REMEMBERED, 4), np.float32)
-        self.times = np.zeros((rows, REMEMBERED))
-        self.scores = np.zeros((rows, REMEMBERED), np.float32)
-        self.visibility = np.ones((rows, REMEMBERED), np.float32)
+        self.boxes = np.zeros((rows, MEMORY_LENGTH, 4), np.float32)
+        self.times = np.zeros((rows, MEMORY_LENGTH))
+        self.scores = np.zeros((rows, MEMORY_LENGTH), np.float32)
+        self.visibility = np.ones((rows, MEMORY_LENGTH), np.float32)
         self.counts = np.zeros(rows, np.int64)
-        self.usual = np.zeros((rows, 3), np.float32)
+        self.reference_size = np.zeros((rows, 3), np.float32)
 
     def enter(self, state: AssignmentState) -> None:
-        """Brings the rows into the state's order; tracks that are gone are forgotten.
+        """Brings the rows into the state's order; tracks that it does not have are forgotten.
 
-        A track that was never seen here (the log began later, or left a frame out) gets one observation, worked out
-        from its motion: its box at the last match. Entering a frame twice changes nothing.
+        A track without a row (the log began later, or left a frame out) gets one observation, extrapolated from its
+        motion: its box at the last match. Entering a frame twice changes nothing.
         """
         if self._frame == int(state.frame):
             return
         time = state_time(state)
-        if self._frame is not None and self.now is not None and int(state.frame) > self._frame and time > self.now:
-            self.step = (time - self.now) / (int(state.frame) - self._frame)
-        self.frames = 1 if self._frame is None else int(state.frame) - self._frame
-        self._frame, self.now = int(state.frame), time
+        if self._frame is not None and self.time is not None and int(state.frame) > self._frame and time > self.time:
+            self.frame_interval = (time - self.time) / (int(state.frame) - self._frame)
+        self.frame_step = 1 if self._frame is None else int(state.frame) - self._frame
+        self._frame, self.time = int(state.frame), time
         if state.camera is not None and len(self.ids):
-            self._follow(np.asarray(state.camera, np.float64))
+            self._apply_camera_motion(np.asarray(state.camera, np.float64))
         if np.array_equal(self.ids, state.track_ids):
             return
-        order, known = _rows_of(self.ids, state.track_ids)
-        taken = np.where(known, order, 0)
+        rows, has_row = _rows_of(self.ids, state.track_ids)
+        rows = np.where(has_row, rows, 0)
         if len(self.ids):
-            for name in ("boxes", "times", "scores", "visibility", "counts", "usual"):
-                setattr(self, name, getattr(self, name)[taken])
+            for name in ("boxes", "times", "scores", "visibility", "counts", "reference_size"):
+                setattr(self, name, getattr(self, name)[rows])
         else:
-            self._fill(len(state.track_ids))
+            self._allocate(len(state.track_ids))
         self.ids = state.track_ids.copy()
-        if not known.all():
-            self._work_out(state, np.flatnonzero(~known))
+        if not has_row.all():
+            self._extrapolate(state, np.flatnonzero(~has_row))
 
-    def learn(self, state: AssignmentState) -> None:
-        """Takes in the frame's decisions: matched tracks get an observation, new tracks a row."""
+    def update(self, state: AssignmentState) -> None:
+        """Adds the frame's assignment: matched tracks get an observation, new tracks a row."""
         self.enter(state)
         assigned = state.assigned_track_ids
         if not len(assigned):
             return
-        seen = state.detections
-        boxes = centred(seen.xyxy)
-        visible = np.ones(len(seen), np.float32) if seen.visibility is None else seen.visibility
-        rows, known = _rows_of(self.ids, assigned)
-        old, columns = rows[known], np.flatnonzero(known)
-        values = ((self.boxes, boxes), (self.scores, seen.score), (self.visibility, visible))
-        for array, found in values:
-            array[old, 1:] = array[old, :-1]
-            array[old, 0] = found[columns]
-        self.times[old, 1:] = self.times[old, :-1]
-        self.times[old, 0] = self.now
-        self.counts[old] = np.minimum(self.counts[old] + 1, REMEMBERED)
-        self.usual[old] = _usual(self.usual[old], boxes[columns], visible[columns])
-        born = np.flatnonzero(~known & (assigned >= 0))
-        if len(born):
-            self._append(assigned[born], boxes[born], seen.score[born], visible[born])
+        detections = state.detections
+        boxes = centred(detections.xyxy)
+        visibility = np.ones(len(detections), np.float32) if detections.visibility is None else detections.visibility
+        rows, has_row = _rows_of(self.ids, assigned)
+        matched, columns = rows[has_row], np.flatnonzero(has_row)
+        values = ((self.boxes, boxes), (self.scores, detections.score), (self.visibility, visibility))
+        for array, observed in values:
+            array[matched, 1:] = array[matched, :-1]
+            array[matched, 0] = observed[columns]
+        self.times[matched, 1:] = self.times[matched, :-1]
+        self.times[matched, 0] = self.time
+        self.counts[matched] = np.minimum(self.counts[matched] + 1, MEMORY_LENGTH)
+        self.reference_size[matched] = _updated_reference_size(
+            self.reference_size[matched], boxes[columns], visibility[columns]
+        )
+        new = np.flatnonzero(~has_row & (assigned >= 0))
+        if len(new):
+            self._append(assigned[new], boxes[new], detections.score[new], visibility[new])
 
-    def _follow(self, camera: NDArray[np.float64]) -> None:
-        """Moves every remembered box as the camera moved the picture."""
+    def _apply_camera_motion(self, camera: NDArray[np.float64]) -> None:
+        """Moves every box as the camera moved the image."""
         matrix = camera[:, :2]
         zoom = float(np.sqrt(abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0])))
         self.boxes[..., :2] = self.boxes[..., :2] @ matrix.T + camera[:, 2]
         self.boxes[..., 2:] *= zoom
-        self.usual[:, :2] += np.float32(np.log(zoom))
+        self.reference_size[:, :2] += np.float32(np.log(zoom))
 
-    def _work_out(self, state: AssignmentState, rows: NDArray[np.int64]) -> None:
+    def _extrapolate(self, state: AssignmentState, rows: NDArray[np.int64]) -> None:
+        """Fills rows with one observation each: the track's box at its last match, from the predicted one."""
         gap = state.track_gap[rows].astype(np.float64)
         boxes = centred(state.track_boxes[rows])
         boxes[:, :2] -= (state.track_velocity[rows] * gap[:, None]).astype(np.float32)
         self.boxes[rows] = boxes[:, None]
-        assert self.now is not None
-        self.times[rows] = (self.now - gap * self.step)[:, None]
+        assert self.time is not None
+        self.times[rows] = (self.time - gap * self.frame_interval)[:, None]
         self.scores[rows] = state.track_score[rows, None]
         self.visibility[rows] = state.track_visibility[rows, None]
         self.counts[rows] = 1
-        self.usual[rows] = _usual(np.zeros((len(rows), 3), np.float32), boxes, state.track_visibility[rows])
+        self.reference_size[rows] = _updated_reference_size(
+            np.zeros((len(rows), 3), np.float32), boxes, state.track_visibility[rows]
+        )
 
     def _append(
         self,
         ids: NDArray[np.int64],
         boxes: NDArray[np.float32],
         scores: NDArray[np.float32],
-        visible: NDArray[np.float32],
+        visibility: NDArray[np.float32],
     ) -> None:
-        def spread(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-            return np.repeat(rows[:, None].astype(np.float32), REMEMBERED, 1)
+        def repeated(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.repeat(rows[:, None].astype(np.float32), MEMORY_LENGTH, 1)
 
         self.ids = np.concatenate([self.ids, ids])
-        self.boxes = np.concatenate([self.boxes, spread(boxes)])
-        self.times = np.concatenate([self.times, np.full((len(ids), REMEMBERED), self.now)])
-        self.scores = np.concatenate([self.scores, spread(scores)])
-        self.visibility = np.concatenate([self.visibility, spread(visible)])
+        self.boxes = np.concatenate([self.boxes, repeated(boxes)])
+        self.times = np.concatenate([self.times, np.full((len(ids), MEMORY_LENGTH), self.time)])
+        self.scores = np.concatenate([self.scores, repeated(scores)])
+        self.visibility = np.concatenate([self.visibility, repeated(visibility)])
         self.counts = np.concatenate([self.counts, np.ones(len(ids), np.int64)])
-        self.usual = np.concatenate([self.usual, _usual(np.zeros((len(ids), 3), np.float32), boxes, visible)])
+        self.reference_size = np.concatenate(
+            [self.reference_size, _updated_reference_size(np.zeros((len(ids), 3), np.float32), boxes, visibility)]
+        )
 
 
-def _usual(
-    before: NDArray[np.float32], boxes: NDArray[np.float32], visible: NDArray[np.floating]
+def _updated_reference_size(
+    current: NDArray[np.float32], boxes: NDArray[np.float32], visibility: NDArray[np.floating]
 ) -> NDArray[np.float32]:
-    """The usual sizes after one more observation of each track."""
-    clear = np.asarray(visible) >= CLEAR
-    count = np.minimum(before[:, 2] + clear, USUAL_LENGTH)
-    share = np.where(before[:, 2] == 0, 1.0, clear / np.maximum(count, 1))
-    size = before[:, :2] + share[:, None] * (np.log(boxes[:, 2:]) - before[:, :2])
+    """`(N, 3)` reference sizes after one more observation of each track: running means over the unoccluded ones."""
+    clear = np.asarray(visibility) >= CLEAR_VISIBILITY
+    count = np.minimum(current[:, 2] + clear, REFERENCE_WINDOW)
+    weight = np.where(current[:, 2] == 0, 1.0, clear / np.maximum(count, 1))
+    size = current[:, :2] + weight[:, None] * (np.log(boxes[:, 2:]) - current[:, :2])
     return np.concatenate([size, count[:, None]], axis=1).astype(np.float32)
 
 
 def state_time(state: AssignmentState) -> float:
-    """Seconds at which a frame was taken; by its index at 30 frames per second where nobody tells."""
-    return int(state.frame) / ASSUMED_RATE if state.time is None else float(state.time)
+    """Seconds at which a frame was taken; its index at `DEFAULT_FPS` where the state has no time."""
+    return int(state.frame) / DEFAULT_FPS if state.time is None else float(state.time)
 
 
 def centred(xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -180,10 +187,10 @@ def centred(xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _rows_of(ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Where each wanted id is among `ids`, and whether it is."""
+    """Rows of the wanted ids in `ids`, and whether each is there; the row of one that is not is arbitrary."""
     if not len(ids):
         return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), np.bool_)
     order = np.argsort(ids, kind="stable")
-    place = np.minimum(np.searchsorted(ids[order], wanted), len(ids) - 1)
-    rows = order[place]
+    position = np.minimum(np.searchsorted(ids[order], wanted), len(ids) - 1)
+    rows = order[position]
     return rows, ids[rows] == wanted

@@ -60,7 +60,7 @@ def inspect(
 
     report = inspect_samples(*directories)
     if picture is not None:
-        report.write_picture(picture)
+        report.write_figure(picture)
     typer.echo(json.dumps(report.to_json(), indent=1) if as_json else render_text(report))
     if not report.usable:
         raise typer.Exit(1)
@@ -291,8 +291,8 @@ def export(
 ) -> None:
     """Write a trained model as ONNX, which the tracker runs without torch; both must answer alike."""
     with _needs_torch():
-        from trackweave.association.training.checkpoint import export as export_model
-    typer.echo(f"model: {export_model(checkpoint, output)}")
+        from trackweave.association.training.checkpoint import export_onnx
+    typer.echo(f"model: {export_onnx(checkpoint, output)}")
 
 
 @assoc.command()

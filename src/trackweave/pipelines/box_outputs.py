@@ -20,7 +20,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.association.labels import NOBODY, gt_track_ids
+from trackweave.association.labels import NO_IDENTITY, gt_track_ids
 from trackweave.errors import FrameError
 from trackweave.formats.mot import MotWriter
 from trackweave.formats.tables import GroundTruth
@@ -359,5 +359,5 @@ class _Names:
         classes = found.class_id if self._with_classes else None
         true = gt_track_ids(found.xyxy, self._truth.at(index), class_id=classes)
         self.seen += len(true)
-        self.identified += int(np.count_nonzero(true != NOBODY))
+        self.identified += int(np.count_nonzero(true != NO_IDENTITY))
         return replace(found, data={**found.data, GT_COLUMN: true})

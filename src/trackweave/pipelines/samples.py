@@ -15,10 +15,10 @@ from typing import Any, Literal
 import numpy as np
 
 from trackweave.association.data_collection import SampleLogger
-from trackweave.association.dataset import read_samples, refuse_blended, state_of
+from trackweave.association.dataset import assignment_state, read_samples, reject_blended
 from trackweave.association.scorer import LearnedScorer
 from trackweave.association.settings import DEFAULT_EMBED_DIM, LogSettings
-from trackweave.association.track_memory import ASSUMED_RATE
+from trackweave.association.track_memory import DEFAULT_FPS
 from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.errors import ArtifactError, InputError, SettingError
 from trackweave.formats.mot import read_ground_truth
@@ -309,8 +309,10 @@ def recorded_people(
         for run in read_samples(logs, skip_corrupt=skip_corrupt).runs.values():
             path, first = run[0]
             if not allow_blended:
-                refuse_blended(path, first)
-            people = People.of_log([state_of(sample) for _, sample in run], fps=first.metadata.fps or ASSUMED_RATE)
+                reject_blended(path, first)
+            people = People.of_log(
+                [assignment_state(sample) for _, sample in run], fps=first.metadata.fps or DEFAULT_FPS
+            )
             found += [] if people is None else [people]
     rest = [source for source in map(Path, sources) if source not in logs]
     try:

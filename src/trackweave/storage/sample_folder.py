@@ -1,21 +1,19 @@
-"""`SampleFolder`: the writer of a folder of samples, which several processes may share.
+"""`SampleFolder`: the writer of a folder of samples, which several processes may share, and `manifest.jsonl` in it.
 
-What keeps the folder whole:
+The manifest holds one JSON object per line, in the order of writing. What keeps the folder consistent:
 
-- A sample is written aside and then *linked* to its name. A link never replaces a file, so a number belongs to whoever
-  links it first, and a sample is there whole or not at all.
-- Its manifest line follows in one appending write; only then the name aside is removed. A sample with a second name is
-  therefore one whose writer has yet to list it, and a sample with one name that is not listed is an orphan of a crash:
-  the next start lists it.
+- A sample is written to a temporary file and then *linked* to its name. A link never replaces a file, so a number
+  belongs to whoever links it first, and a sample is there completely or not at all.
+- Its manifest line follows in one appending write; only then the temporary name is removed. A sample with a second
+  name is therefore one whose writer has yet to list it, and a sample with one name that is not listed is an orphan of a
+  crash: the next start lists it.
 - Every writer holds a lock on a file of its own as long as it lives. The system drops the lock when the process dies,
-  so what a dead writer left aside is told from what a live one is about to link, without guessing by age or process
-  number.
+  so the temporary file of a dead writer is told from what a live one is about to link, without guessing by age or
+  process number.
 
 Nothing is flushed to the disk sample by sample: what was written survives the death of the process (it is in the
 system's hands), but a power cut may cost the last seconds, and leave samples that are cut off. Readers name those. A
 training set can be logged again, and a flush would cost a hundred times the write.
-
-`manifest.jsonl` of a folder of samples: one JSON object per line, in the order of writing.
 """
 
 from __future__ import annotations
@@ -50,7 +48,7 @@ class ManifestEntry:
         tracks: T.
         detections: D.
         matches: detections that went to a track which was there before the frame.
-        label_source: who decided.
+        label_source: who decided `assigned_track_ids`.
         est_id_switches: suspected identity switches of the run so far.
     """
 
@@ -132,15 +130,15 @@ def read_sample_manifest(path: Path) -> SampleManifest:
 
 def _parse(line: bytes) -> ManifestEntry | None:
     try:
-        given = json.loads(line)
+        record = json.loads(line)
     except ValueError:
         return None
-    name = given.get("npz") if isinstance(given, dict) else None
+    name = record.get("npz") if isinstance(record, dict) else None
     if not isinstance(name, str) or not name or "/" in name or "\\" in name:
         return None
 
     def typed(key: str, kind: type) -> Any:
-        value = given.get(key)
+        value = record.get(key)
         return value if isinstance(value, kind) and not isinstance(value, bool) else None
 
     return ManifestEntry(
@@ -157,10 +155,10 @@ def _parse(line: bytes) -> ManifestEntry | None:
 
 
 START_LOCK = ".start.lock"
-_LOCK, _ASIDE = ".lock", ".partial"
-_OWN = ".logger-"
+_LOCK, _PARTIAL = ".lock", ".partial"
+_WRITER = ".logger-"
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-_NAMES_SHOWN = 10
+_MAX_NAMES = 10
 _WRITE = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
 
@@ -182,15 +180,15 @@ class SampleFolder:
         self.run = f"{os.getpid()}-{secrets.token_hex(4)}"
         self.stored = 0
         self.warnings: list[RunWarning] = []
-        self._aside = self.directory / f"{_OWN}{self.run}{_ASIDE}"
-        self._own_lock = self.directory / f"{_OWN}{self.run}{_LOCK}"
+        self._partial = self.directory / f"{_WRITER}{self.run}{_PARTIAL}"
+        self._writer_lock = self.directory / f"{_WRITER}{self.run}{_LOCK}"
         self._prefix = str(self.directory) + os.sep
         self._manifest = -1
         self._lock = -1
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             with _starting(self.directory):
-                self._lock = os.open(self._own_lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+                self._lock = os.open(self._writer_lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
                 _try_lock(self._lock)
                 self._open()
         except OSError as error:
@@ -201,9 +199,9 @@ class SampleFolder:
             raise
 
     def _open(self) -> None:
-        """Takes over a folder as it is found; nobody else starts meanwhile, but others may be writing."""
+        """Reads the folder's state and repairs the manifest; no other writer starts meanwhile, but others may write."""
         alone = _remove_dead(self.directory, self.run)
-        # The folder before the manifest: whatever has lost its second name by now is listed by then.
+        # The folder is read before the manifest: a sample that has lost its second name by now is in the manifest then.
         present, settled, foreign = _scan(self.directory, alone)
         path = self.directory / MANIFEST_NAME
         self._manifest = os.open(path, _WRITE | os.O_APPEND, 0o666)
@@ -212,7 +210,7 @@ class SampleFolder:
             if alone:
                 os.ftruncate(self._manifest, manifest.finished_bytes)
             else:
-                os.write(self._manifest, b"\n")  # others append behind it: the line stays, and is skipped
+                os.write(self._manifest, b"\n")  # others append after it: the line stays, and readers skip it
             self._warn("manifest-repaired", "its last line was unfinished", [])
         if manifest.damaged:
             self._warn("manifest-lines-skipped", "lines that are not entries", [str(n) for n in manifest.damaged])
@@ -238,9 +236,9 @@ class SampleFolder:
         if unreadable:
             self._warn("sample-unreadable", "left alone, cannot be read", unreadable)
 
-    def _warn(self, code: str, what: str, names: list[str]) -> None:
-        shown = ", ".join(names[:_NAMES_SHOWN]) + (", …" if len(names) > _NAMES_SHOWN else "")
-        message = f"{self.directory}: {len(names)} {what}: {shown}" if names else f"{self.directory}: {what}"
+    def _warn(self, code: str, problem: str, names: list[str]) -> None:
+        listed = ", ".join(names[:_MAX_NAMES]) + (", …" if len(names) > _MAX_NAMES else "")
+        message = f"{self.directory}: {len(names)} {problem}: {listed}" if names else f"{self.directory}: {problem}"
         self.warnings.append(RunWarning("log", None, code, message, {"count": len(names), "names": names}))
 
     def write(self, sample: AssociationSample) -> str:
@@ -255,17 +253,17 @@ class SampleFolder:
             name = self._store(content)
             self.stored += 1
             _write_all(self._manifest, ManifestEntry.of(name, sample).line())
-            self._aside.unlink(missing_ok=True)  # it was renamed where there are no links
+            self._partial.unlink(missing_ok=True)  # it was renamed where there are no links
         except OSError as error:
             with suppress(OSError):
-                self._aside.unlink()
+                self._partial.unlink()
             raise ArtifactError(f"{self.directory}: cannot be written: {error.strerror or error}") from error
         return name
 
     def _store(self, content: bytes) -> str:
-        """Writes aside and links to the first free number."""
-        # Never into a file that is there: it may be a sample's second name.
-        file = os.open(self._aside, _WRITE | os.O_EXCL, 0o666)
+        """Writes the temporary file and links it to the first free number."""
+        # O_EXCL: an existing temporary file may be a sample's second name, and writing into it would change the sample.
+        file = os.open(self._partial, _WRITE | os.O_EXCL, 0o666)
         try:
             _write_all(file, content)
         finally:
@@ -274,20 +272,20 @@ class SampleFolder:
             name = sample_name(self._next)
             self._next += 1
             try:
-                _claim(self._aside, self._prefix + name)
+                _claim(self._partial, self._prefix + name)
             except FileExistsError:
                 continue
             return name
 
     def close(self) -> None:
-        """Lets go of the folder; the samples are there already."""
+        """Releases the folder; the samples are complete already."""
         for name in ("_manifest", "_lock"):
             if getattr(self, name) >= 0:
                 with suppress(OSError):
                     os.close(getattr(self, name))
                 if name == "_lock":
                     with suppress(OSError):
-                        self._own_lock.unlink()
+                        self._writer_lock.unlink()
                 setattr(self, name, -1)
 
     def __enter__(self) -> SampleFolder:
@@ -297,16 +295,16 @@ class SampleFolder:
         self.close()
 
 
-def _claim(aside: Path, name: str) -> None:
+def _claim(partial: Path, name: str) -> None:
     """Gives the file its final name; `FileExistsError` when it is taken."""
     try:
-        os.link(aside, name)
+        os.link(partial, name)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
         # A file system without links (FAT, some network shares): the name is claimed empty, then filled at once.
         os.close(os.open(name, _WRITE | os.O_EXCL, 0o666))
-        aside.replace(name)
+        partial.replace(name)
 
 
 def _write_all(file: int, content: bytes) -> None:
@@ -317,9 +315,7 @@ def _write_all(file: int, content: bytes) -> None:
 
 
 def _scan(directory: Path, alone: bool) -> tuple[list[str], list[str], list[str]]:
-    """Names of samples, of those among them that no live writer has yet to list, and of files that only resemble
-    samples.
-    """
+    """Names of all samples, of those that no live writer has yet to list, and of files only named like samples."""
     present, settled, foreign = [], [], []
     with os.scandir(directory) as entries:
         for entry in entries:
@@ -346,25 +342,25 @@ def _starting(directory: Path) -> Iterator[None]:
 
 
 def _remove_dead(directory: Path, own: str) -> bool:
-    """Removes what dead writers left aside; returns whether no other writer is alive, as far as can be told."""
+    """Removes temporary files of dead writers; returns whether no other writer is known to be alive."""
     alone = True
-    for lock in sorted(directory.glob(f"{_OWN}*{_LOCK}")):
-        writer = lock.name.removeprefix(_OWN).removesuffix(_LOCK)
+    for lock in sorted(directory.glob(f"{_WRITER}*{_LOCK}")):
+        writer = lock.name.removeprefix(_WRITER).removesuffix(_LOCK)
         if writer == own:
             continue
         if _is_dead(lock):
-            (directory / f"{_OWN}{writer}{_ASIDE}").unlink(missing_ok=True)
+            (directory / f"{_WRITER}{writer}{_PARTIAL}").unlink(missing_ok=True)
             lock.unlink(missing_ok=True)
         else:
             alone = False
-    for aside in directory.glob(f"{_OWN}*{_ASIDE}"):
-        if not aside.with_suffix(_LOCK).exists():
-            aside.unlink(missing_ok=True)
+    for partial in directory.glob(f"{_WRITER}*{_PARTIAL}"):
+        if not partial.with_suffix(_LOCK).exists():
+            partial.unlink(missing_ok=True)
     return alone
 
 
 def _is_dead(lock: Path) -> bool:
-    """Whether nobody holds this lock; where the file system has no locks nobody is known to be dead."""
+    """Whether no process holds this lock; False where the file system has no locks, as it cannot be known."""
     try:
         file = os.open(lock, os.O_RDWR)
     except FileNotFoundError:

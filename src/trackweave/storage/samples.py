@@ -1,15 +1,13 @@
-"""`AssociationSample`: one frame's question to the tracker with its answer, as learned association trains on it.
+"""`AssociationSample`: one frame's assignment problem with the tracker's answer; what learned association trains on.
 
 A sample is one `sample_0000000.npz`, a true NPZ of a dozen arrays. Keys, shapes and types follow the specification of
 association data collection, section 3; `AssociationSample` has them under the same names. Samples that lack the
 optional parts (`metadata`, `gt_track_ids`), as other trackers write them, are read as well.
 
-One small NPZ archive as bytes, made in one go: what `numpy.savez_compressed` writes, at a tenth of its cost.
-
-A sample of box tracking is a dozen small arrays, written for every frame beside a tracker that shares the interpreter
-with the writer. `zipfile` spends most of its time there on bookkeeping per entry, so the few records of the format are
-packed here directly. Arrays that deflate cannot shrink (dense float32) are stored, as zip allows; the others are
-deflated by isal. Time stamps are fixed: equal content gives equal bytes.
+A sample is written for every frame beside a tracker that shares the interpreter with the writer, and `zipfile` spends
+most of its time on bookkeeping per entry. So `encode_npz` packs the few records of the format directly: what
+`numpy.savez_compressed` writes, at a tenth of its cost. Arrays that deflate cannot shrink (dense float32) are stored,
+as zip allows; the others are deflated by isal. Time stamps are fixed: equal content gives equal bytes.
 
 Formats: PKWARE APPNOTE 6.3.10, sections 4.3 and 4.4; `numpy.lib.format`.
 """
@@ -36,108 +34,29 @@ from trackweave.errors import ArtifactError
 from trackweave.storage.files import check_version
 from trackweave.storage.npz import ZIP_ERRORS
 
-_LOCAL = struct.Struct("<4s5H3L2H")
-_CENTRAL = struct.Struct("<4s6H3L5H2L")
-_END = struct.Struct("<4s4H2LH")
-_VERSION, _DATE = 20, 0x21  # zip 2.0; 1 January 1980
-_STORED, _DEFLATED = 0, 8
-_WORTH_DEFLATING = 2048  # bytes: below, starting the compressor costs more than the disk's smallest block
-_PROBE = 512
-_LARGEST = 1 << 31
-
-
-def encode_npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """The archive that `numpy.load(..., allow_pickle=False)` reads these arrays from, under their names.
-
-    Raises:
-        ValueError: an array of objects, or more than 2 GiB.
-    """
-    parts: list[bytes] = []
-    directory: list[bytes] = []
-    offset = 0
-    for key, array in arrays.items():
-        name = f"{key}.npy".encode()
-        content = npy_bytes(array)
-        method, packed = _pack(content)
-        crc = isal_zlib.crc32(content)
-        sizes = (crc, len(packed), len(content), len(name))
-        parts += (_LOCAL.pack(b"PK\3\4", _VERSION, 0, method, 0, _DATE, *sizes, 0), name, packed)
-        record = _CENTRAL.pack(b"PK\1\2", _VERSION, _VERSION, 0, method, 0, _DATE, *sizes, 0, 0, 0, 0, 0, offset)
-        directory += (record, name)
-        offset += _LOCAL.size + len(name) + len(packed)
-        if offset >= _LARGEST:
-            raise ValueError("arrays of more than 2 GiB do not belong in one sample")
-    records = b"".join(directory)
-    count = len(arrays)
-    end = _END.pack(b"PK\5\6", 0, 0, count, count, len(records), offset, 0)
-    return b"".join((*parts, records, end))
-
-
-def npy_bytes(array: NDArray[Any]) -> bytes:
-    """One array as the content of a `.npy` file."""
-    if array.dtype.hasobject:
-        raise ValueError("object arrays need pickling and are never written")
-    return _npy_header(array.dtype, array.shape) + array.tobytes()
-
-
-@lru_cache(maxsize=1024)
-def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    stream = io.BytesIO()
-    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, described)
-    return stream.getvalue()
-
-
-def _pack(content: bytes) -> tuple[int, bytes]:
-    """Deflates what shrinks; a quick try on its middle tells."""
-    if len(content) < _WORTH_DEFLATING:
-        return _STORED, content
-    middle = len(content) // 2
-    if len(_deflate(content[middle : middle + _PROBE], 0)) >= _PROBE:
-        return _STORED, content
-    packed = _deflate(content, 1)
-    return (_DEFLATED, packed) if len(packed) < len(content) else (_STORED, content)
-
-
-def _deflate(content: bytes, level: int) -> bytes:
-    return igzip_lib.compress(content, level, igzip_lib.COMP_DEFLATE)
-
-
-def decode_npy(content: bytes, what: str) -> tuple[np.dtype[Any], tuple[int, ...], NDArray[Any] | None]:
-    """Data type, shape and array of a `.npy` file's content; the array is None when `content` is not long enough.
-
-    Nothing is allocated for what a header only claims, and objects are never unpickled.
-
-    Raises:
-        ValueError: not `.npy`.
-    """
-    stream = io.BytesIO(content)
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"{what} is of .npy version {version}")
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read_header(stream)
-    count = 1
-    for length in shape:
-        count *= length
-    start = stream.tell()
-    if dtype.hasobject or min(shape, default=0) < 0 or len(content) - start != count * dtype.itemsize:
-        return dtype, shape, None
-    flat = np.frombuffer(content, dtype, count, start) if count else np.empty(0, dtype)
-    return dtype, shape, flat.reshape(shape, order="F" if fortran else "C").copy(order="C")
-
-
 SCHEMA_VERSION = 1
-TRACK_COLUMNS = ("x1", "y1", "x2", "y2", "vx", "vy", "age", "gap", "score", "visibility")
-DET_COLUMNS = ("x1", "y1", "x2", "y2", "score", "visibility", "vx", "vy")
+
+
+class SampleColumns:
+    """Columns of a sample's feature matrices, in order; what the model is given is `model_inputs.ModelColumns`.
+
+    Attributes:
+        TRACKS: of `track_features`: predicted box, velocity per frame, age, frames since the last match, score and
+            visibility of the last matched detection.
+        DETECTIONS: of `det_features`: box, score, visibility, displacement from the best overlapping track.
+    """
+
+    TRACKS = ("x1", "y1", "x2", "y2", "vx", "vy", "age", "gap", "score", "visibility")
+    DETECTIONS = ("x1", "y1", "x2", "y2", "score", "visibility", "vx", "vy")
+
 
 _NAME = re.compile(r"sample_(\d{7,})\.npz")
 _INT, _FLOAT = np.dtype("<i8"), np.dtype("<f4")
 _LAYOUT: dict[str, tuple[np.dtype[Any], tuple[str | int, ...]]] = {
     "frame_idx": (_INT, ()),
     "track_ids": (_INT, ("T",)),
-    "track_features": (_FLOAT, ("T", len(TRACK_COLUMNS))),
-    "det_features": (_FLOAT, ("D", len(DET_COLUMNS))),
+    "track_features": (_FLOAT, ("T", len(SampleColumns.TRACKS))),
+    "det_features": (_FLOAT, ("D", len(SampleColumns.DETECTIONS))),
     "track_embeddings": (_FLOAT, ("T", "E")),
     "det_embeddings": (_FLOAT, ("D", "E")),
     "cost_matrix": (_FLOAT, ("T", "D")),
@@ -223,15 +142,16 @@ class AssociationSample:
     Attributes:
         frame_idx: frame index.
         track_ids: `(T,)` int64, active tracks before the assignment.
-        track_features: `(T, 10)` float32, columns `TRACK_COLUMNS`: predicted box and velocity per frame in shares of
-            the frame's size, age/100, frames since the last match/50, score, visibility.
-        det_features: `(D, 8)` float32, columns `DET_COLUMNS`: box in shares of the frame's size, score, visibility,
-            camera-compensated displacement from the best overlapping track in shares of the frame's size.
+        track_features: `(T, 10)` float32, columns `SampleColumns.TRACKS`: predicted box and velocity per frame in
+            shares of the frame's size, age/100, frames since the last match/50, score, visibility.
+        det_features: `(D, 8)` float32, columns `SampleColumns.DETECTIONS`: box in shares of the frame's size, score,
+            visibility, camera-compensated displacement from the best overlapping track in shares of the frame's size.
         track_embeddings: `(T, E)` float32, rows of length 1, or 0 where there is none.
         det_embeddings: `(D, E)` float32, the same.
         cost_matrix: `(T, D)` float32, classical cost, lower is better.
         mask_matrix: `(T, D)` float32, 1 = allowed by the gates, 0 = masked.
-        assigned_track_ids: `(D,)` int64, the final decision, −1 = unmatched; a born track's id counts as its own.
+        assigned_track_ids: `(D,)` int64, the final assignment, −1 = unmatched. A detection that begins a track has the
+            new track's id.
         metadata: where it comes from.
         gt_track_ids: `(D,)` int64 true identities, −1 = none; None when the run had no ground truth.
     """
@@ -264,7 +184,7 @@ class AssociationSample:
         Raises:
             ValueError: a shape, a type or a value that the schema does not have; names the key.
         """
-        found: dict[str, NDArray[Any]] = {
+        arrays: dict[str, NDArray[Any]] = {
             "frame_idx": np.array(self.frame_idx, np.int64),
             "track_ids": self.track_ids,
             "track_features": self.track_features,
@@ -276,14 +196,14 @@ class AssociationSample:
             "assigned_track_ids": self.assigned_track_ids,
         }
         if self.gt_track_ids is not None:
-            found["gt_track_ids"] = self.gt_track_ids
+            arrays["gt_track_ids"] = self.gt_track_ids
         # A key that may not be missing comes last: damage that hides the end of an archive cannot pass for an old one.
-        found["metadata"] = np.array(json.dumps(self.metadata.to_json(), allow_nan=False))
-        found["detection_count"] = np.array([self.detection_count], np.int64)
-        checked = {key: array for key, array in found.items() if key != "metadata"}
+        arrays["metadata"] = np.array(json.dumps(self.metadata.to_json(), allow_nan=False))
+        arrays["detection_count"] = np.array([self.detection_count], np.int64)
+        checked = {key: array for key, array in arrays.items() if key != "metadata"}
         _check_layout({key: (array.dtype, array.shape) for key, array in checked.items()})
         _check_values(checked)
-        return found
+        return arrays
 
 
 def sample_name(number: int) -> str:
@@ -366,37 +286,37 @@ def _read_entries(path: Path) -> dict[str, bytes]:
 
 def _decode(contents: Mapping[str, bytes]) -> dict[str, NDArray[Any]]:
     """Arrays of the layout; `ValueError` names the key."""
-    found: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, NDArray[Any]] = {}
     layout: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
     for key, content in contents.items():
         try:
-            dtype, shape, array = decode_npy(content, key)
+            dtype, shape, array = _decode_npy(content, key)
         except (ValueError, EOFError, SyntaxError) as error:
             raise ValueError(f"{key} is not an array: {error}") from None
         layout[key] = (dtype, shape)
         if array is not None:
-            found[key] = array
+            arrays[key] = array
     _check_layout(layout)
     for key in layout:
-        if key not in found:
+        if key not in arrays:
             raise ValueError(f"{key} is cut off")
-    return found
+    return arrays
 
 
-def _check_layout(found: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
+def _check_layout(layout: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
     """Types and shapes, T, D and E the same everywhere; `ValueError` names the key."""
     try:
-        T, E = found["track_embeddings"][1]
-        D = found["assigned_track_ids"][1][0]
+        T, E = layout["track_embeddings"][1]
+        D = layout["assigned_track_ids"][1][0]
     except (KeyError, IndexError, ValueError):
         T = E = D = -1
-    if found != _layout_of(T, D, E, "gt_track_ids" in found):
-        _explain_layout(found)
+    if layout != _expected_layout(T, D, E, "gt_track_ids" in layout):
+        _raise_layout_error(layout)
 
 
 @lru_cache(maxsize=1024)
-def _layout_of(T: int, D: int, E: int, truth: bool) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
-    """The layout with its sizes filled in: logged frame by frame, comparing with it is what is fast."""
+def _expected_layout(T: int, D: int, E: int, truth: bool) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    """The layout with its sizes filled in; cached, because comparing with a whole layout is the fastest check."""
     sizes = {"T": T, "D": D, "E": E}
     return {
         key: (dtype, tuple(n if isinstance(n, int) else sizes[n] for n in shape))
@@ -405,25 +325,25 @@ def _layout_of(T: int, D: int, E: int, truth: bool) -> dict[str, tuple[np.dtype[
     }
 
 
-def _explain_layout(found: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
+def _raise_layout_error(layout: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
     """Raises `ValueError` for the first key that breaks the layout."""
     sizes: dict[str | int, int] = {}
     for key, (dtype, shape) in _LAYOUT.items():
-        if key not in found:
+        if key not in layout:
             if key in _OPTIONAL:
                 continue
             raise ValueError(f"{key} is missing")
-        its_dtype, its_shape = found[key]
-        if its_dtype != dtype:
-            raise ValueError(f"{key} is {its_dtype}, not {dtype}")
-        if len(its_shape) == len(shape):
-            wanted = tuple(
-                n if isinstance(n, int) else sizes.setdefault(n, k) for n, k in zip(shape, its_shape, strict=True)
+        actual_dtype, actual_shape = layout[key]
+        if actual_dtype != dtype:
+            raise ValueError(f"{key} is {actual_dtype}, not {dtype}")
+        if len(actual_shape) == len(shape):
+            expected = tuple(
+                n if isinstance(n, int) else sizes.setdefault(n, k) for n, k in zip(shape, actual_shape, strict=True)
             )
-            if its_shape == wanted:
+            if actual_shape == expected:
                 continue
         names = ", ".join(str(sizes.get(n, n)) for n in shape)
-        raise ValueError(f"{key} is of shape {its_shape}, not ({names})")
+        raise ValueError(f"{key} is of shape {actual_shape}, not ({names})")
 
 
 def _check_values(arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -442,7 +362,7 @@ def _check_values(arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _is_finite(array: NDArray[Any]) -> bool:
-    """The sum of squares tells in most cases, at a third of the time."""
+    """Whether all values are finite; a finite sum of squares settles most arrays in a third of the time."""
     return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
 
 
@@ -451,49 +371,140 @@ def _metadata(content: bytes | None, path: Path) -> SampleMetadata:
     if content is None:
         return SampleMetadata()
     try:
-        _, _, array = decode_npy(content, "metadata")
+        _, _, array = _decode_npy(content, "metadata")
         if array is None or array.shape != () or array.dtype.kind != "U":
             raise ValueError("not one text")
-        given = json.loads(str(array))
+        record = json.loads(str(array))
     except (ValueError, EOFError, SyntaxError, UnicodeError) as error:
         raise ValueError(f"metadata is not JSON: {error}") from None
-    if not isinstance(given, dict):
+    if not isinstance(record, dict):
         raise ValueError("metadata is not a JSON object")
-    version = given.get("schema_version", SCHEMA_VERSION)
+    version = record.get("schema_version", SCHEMA_VERSION)
     check_version(version, SCHEMA_VERSION, path)
-    diagnostics = _typed(given, "diagnostics", dict) or {}
+    diagnostics = _typed(record, "diagnostics", dict) or {}
     suspects = _typed(diagnostics, "suspect_tracks", list) or []
     if not all(isinstance(track, int) for track in suspects):
         raise ValueError("metadata.suspect_tracks are not track ids")
-    camera = _typed(given, "camera", list)
+    camera = _typed(record, "camera", list)
     if camera is not None and (len(camera) != 6 or not all(_is_number(value) for value in camera)):
         raise ValueError("metadata.camera is not six numbers")
     default = SampleMetadata()
     return SampleMetadata(
-        width=_typed(given, "width", int),
-        height=_typed(given, "height", int),
-        fps=_typed(given, "fps", (int, float)),
-        sequence=_typed(given, "sequence", str),
-        run=_typed(given, "run", str),
+        width=_typed(record, "width", int),
+        height=_typed(record, "height", int),
+        fps=_typed(record, "fps", (int, float)),
+        sequence=_typed(record, "sequence", str),
+        run=_typed(record, "run", str),
         schema_version=version,
-        feature_version=_typed(given, "feature_version", int, default.feature_version),
-        label_source=_typed(given, "label_source", str, default.label_source),
-        embedding_truncated=_typed(given, "embedding_truncated", bool, default=False),
+        feature_version=_typed(record, "feature_version", int, default.feature_version),
+        label_source=_typed(record, "label_source", str, default.label_source),
+        embedding_truncated=_typed(record, "embedding_truncated", bool, default=False),
         diagnostics=SampleDiagnostics(_typed(diagnostics, "est_id_switches", int, 0), tuple(suspects)),
-        time=_typed(given, "time", (int, float)),
+        time=_typed(record, "time", (int, float)),
         camera=None if camera is None else tuple(map(float, camera)),
     )
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _typed(given: Mapping[str, Any], name: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
+def _typed(record: Mapping[str, object], name: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
     """A field of a JSON object, or the default when it is missing or null."""
-    value = given.get(name)
+    value = record.get(name)
     if value is None:
         return default
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"metadata.{name} is {value!r}")
     return value
+
+
+_LOCAL = struct.Struct("<4s5H3L2H")
+_CENTRAL = struct.Struct("<4s6H3L5H2L")
+_END = struct.Struct("<4s4H2LH")
+_VERSION, _DATE = 20, 0x21  # zip 2.0; 1 January 1980
+_STORED, _DEFLATED = 0, 8
+_WORTH_DEFLATING = 2048  # bytes: below, starting the compressor costs more than the disk's smallest block
+_PROBE = 512
+_LARGEST = 1 << 31
+
+
+def encode_npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """The archive that `numpy.load(..., allow_pickle=False)` reads these arrays from, under their names.
+
+    Raises:
+        ValueError: an array of objects, or more than 2 GiB.
+    """
+    parts: list[bytes] = []
+    directory: list[bytes] = []
+    offset = 0
+    for key, array in arrays.items():
+        name = f"{key}.npy".encode()
+        content = _npy_bytes(array)
+        method, packed = _pack(content)
+        crc = isal_zlib.crc32(content)
+        sizes = (crc, len(packed), len(content), len(name))
+        parts += (_LOCAL.pack(b"PK\3\4", _VERSION, 0, method, 0, _DATE, *sizes, 0), name, packed)
+        record = _CENTRAL.pack(b"PK\1\2", _VERSION, _VERSION, 0, method, 0, _DATE, *sizes, 0, 0, 0, 0, 0, offset)
+        directory += (record, name)
+        offset += _LOCAL.size + len(name) + len(packed)
+        if offset >= _LARGEST:
+            raise ValueError("arrays of more than 2 GiB do not belong in one sample")
+    records = b"".join(directory)
+    count = len(arrays)
+    end = _END.pack(b"PK\5\6", 0, 0, count, count, len(records), offset, 0)
+    return b"".join((*parts, records, end))
+
+
+def _npy_bytes(array: NDArray[Any]) -> bytes:
+    """One array as the content of a `.npy` file."""
+    if array.dtype.hasobject:
+        raise ValueError("object arrays need pickling and are never written")
+    return _npy_header(array.dtype, array.shape) + array.tobytes()
+
+
+@lru_cache(maxsize=1024)
+def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    stream = io.BytesIO()
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, described)
+    return stream.getvalue()
+
+
+def _pack(content: bytes) -> tuple[int, bytes]:
+    """Deflates what shrinks, judged by a quick try on its middle; zip method and content."""
+    if len(content) < _WORTH_DEFLATING:
+        return _STORED, content
+    middle = len(content) // 2
+    if len(_deflate(content[middle : middle + _PROBE], 0)) >= _PROBE:
+        return _STORED, content
+    packed = _deflate(content, 1)
+    return (_DEFLATED, packed) if len(packed) < len(content) else (_STORED, content)
+
+
+def _deflate(content: bytes, level: int) -> bytes:
+    return igzip_lib.compress(content, level, igzip_lib.COMP_DEFLATE)
+
+
+def _decode_npy(content: bytes, key: str) -> tuple[np.dtype[Any], tuple[int, ...], NDArray[Any] | None]:
+    """Data type, shape and array of a `.npy` file's content; the array is None when `content` is not long enough.
+
+    Nothing is allocated for what a header only claims, and objects are never unpickled.
+
+    Raises:
+        ValueError: not `.npy`.
+    """
+    stream = io.BytesIO(content)
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"{key} is of .npy version {version}")
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read_header(stream)
+    count = 1
+    for length in shape:
+        count *= length
+    start = stream.tell()
+    if dtype.hasobject or min(shape, default=0) < 0 or len(content) - start != count * dtype.itemsize:
+        return dtype, shape, None
+    flat = np.frombuffer(content, dtype, count, start) if count else np.empty(0, dtype)
+    return dtype, shape, flat.reshape(shape, order="F" if fortran else "C").copy(order="C")

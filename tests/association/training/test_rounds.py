@@ -5,61 +5,54 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from benchmarks.train_default import gather
-from benchmarks.training_rounds import MODEL, train_in_rounds, train_on_stream
 
-from tests.association.learning import QUICK, store, trained
-from trackweave.association.dataset import SceneStore
+from tests.association.small_training import QUICK, trained_model, training_set
+from trackweave.association.dataset import TrainingSet
 from trackweave.association.scorer import LearnedScorer
 from trackweave.association.training.checkpoint import load_checkpoint
 from trackweave.association.training.loop import BEST
+from trackweave.association.training.rounds import MODEL, train_in_rounds, train_on_stream
 
 ONCE = QUICK.model_copy(update={"epochs": 1})
 
 
 def test_rounds_follow_each_other_and_finished_ones_are_kept(tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    asked: list[tuple[int, Path | None]] = []
+    calls: list[tuple[int, Path | None]] = []
+    lines: list[str] = []
 
-    def meet(number: int, model: Path | None) -> SceneStore:
-        asked.append((number, model))
-        return store()
+    def collect(number: int, model: Path | None) -> TrainingSet:
+        calls.append((number, model))
+        return training_set()
 
-    last = train_in_rounds(meet, tmp_path, [ONCE, ONCE])
+    last = train_in_rounds(collect, tmp_path, [ONCE, ONCE], log=lines.append)
     assert last == tmp_path / "round-2"
-    assert asked == [(0, None), (1, tmp_path / "round-1" / MODEL)]
-    assert LearnedScorer(last / MODEL).header.facts["fingerprint"] == store().facts["fingerprint"]
+    assert calls == [(0, None), (1, tmp_path / "round-1" / MODEL)]
+    assert [line.split(":")[0] for line in lines] == ["round 1", "round 2"]
+    assert LearnedScorer(last / MODEL).header.metadata["fingerprint"] == training_set().metadata["fingerprint"]
     before = (last / MODEL).stat().st_mtime_ns
-    assert train_in_rounds(meet, tmp_path, [ONCE, ONCE, ONCE]) == tmp_path / "round-3"
+    assert train_in_rounds(collect, tmp_path, [ONCE, ONCE, ONCE]) == tmp_path / "round-3"
     assert (last / MODEL).stat().st_mtime_ns == before
-    assert len(asked) == 5
+    assert len(calls) == 5
 
 
-def test_a_stream_goes_on_from_a_model_and_meets_each_round_with_it(tmp_path: Path) -> None:
+def test_a_stream_continues_a_model_and_collects_each_round_with_it(tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    asked: list[Path] = []
+    models: list[Path] = []
 
-    def meet(number: int, model: Path) -> SceneStore:
-        assert number == len(asked)
-        asked.append(model)
-        return store()
+    def collect(number: int, model: Path) -> TrainingSet:
+        assert number == len(models)
+        models.append(model)
+        return training_set()
 
-    how = QUICK.model_copy(update={"epochs": 1, "average": 0.9})
-    folder = train_on_stream(meet, tmp_path / "stream", trained().best, rounds=3, how=how)
-    # The second round was met while the first one was learned from; no file changes under those who read it.
-    began = load_checkpoint(trained().best).facts["epoch"]
-    assert [LearnedScorer(model).header.facts["epoch"] for model in asked] == [began, began, 1]
-    facts = LearnedScorer(folder / MODEL).header.facts
-    assert facts["epoch"] == 3
-    assert facts["fingerprint"] == store().facts["fingerprint"]
+    settings = QUICK.model_copy(update={"epochs": 1, "average": 0.9})
+    folder = train_on_stream(collect, tmp_path / "stream", trained_model().best, rounds=3, settings=settings)
+    # The second round was collected while the first one was learned from; no file changes under those who read it.
+    start = load_checkpoint(trained_model().best).metadata["epoch"]
+    assert [LearnedScorer(model).header.metadata["epoch"] for model in models] == [start, start, 1]
+    metadata = LearnedScorer(folder / MODEL).header.metadata
+    assert metadata["epoch"] == 3
+    assert metadata["fingerprint"] == training_set().metadata["fingerprint"]
     assert "nan" not in (folder / "report.html").read_text().lower()
-    before, after = (load_checkpoint(path).model.state_dict() for path in (trained().best, folder / BEST))
+    before, after = (load_checkpoint(path).model.state_dict() for path in (trained_model().best, folder / BEST))
     assert not torch.equal(before["logit.weight"], after["logit.weight"])
-
-
-def test_what_the_default_model_learns_from_is_simulated_and_repeats() -> None:
-    one, other = (gather(600, 7, "dance", None, 1) for _ in range(2))
-    assert len(one.sequences) == 2
-    assert one.facts["label_sources"] == ["simulated"]
-    assert one.facts["embed_dim"] is None
-    assert (one.scenes.boxes == other.scenes.boxes).all()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.association.worlds import make_sample
+from tests.association.toy import toy_sample
 from trackweave.association.training.train_assoc import main
 from trackweave.storage.sample_folder import SampleFolder
 from trackweave.storage.samples import sample_name
@@ -17,7 +17,7 @@ from trackweave.storage.samples import sample_name
 def folder(tmp_path: Path) -> Path:
     with SampleFolder(tmp_path / "log") as opened:
         for frame in range(3):
-            opened.write(make_sample(frame))
+            opened.write(toy_sample(frame))
     return tmp_path / "log"
 
 
@@ -33,27 +33,27 @@ def test_json_of_several_folders(folder: Path, capsys: pytest.CaptureFixture[str
     assert json.loads(capsys.readouterr().out)["samples"] == 6
 
 
-def test_something_unusable_is_exit_code_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unusable_samples_give_exit_code_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / sample_name(1)).write_bytes(b"")
     assert main(["--data", str(folder), "--inspect"]) == 1
     assert f"{folder / sample_name(1)}: " in capsys.readouterr().out
 
 
-def test_the_picture(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_figure(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--data", str(folder), "--inspect", "--picture", str(tmp_path / "p.svg")]) == 0
     assert (tmp_path / "p.svg").read_text().startswith("<svg")
     assert main(["--data", str(folder), "--inspect", "--picture", str(tmp_path / "p.png")]) == 2
     assert "p.svg" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_folder_is_named_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--data", str(tmp_path / "absent"), "--inspect"]) == 1
     error = capsys.readouterr().err
     assert "absent: not a folder of samples" in error
     assert error.count("\n") == 1
 
 
-def test_training_needs_a_place(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_needs_an_output_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--data", str(folder)])
     assert caught.value.code == 2

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.association.learning import QUICK, sample_folder, store, trained
-from tests.association.worlds import make_state
+from tests.association.small_training import QUICK, sample_folder, trained_model, training_set
+from tests.association.toy import toy_state
 from trackweave.association.labels import UNKNOWN, UNMATCHED
 from trackweave.association.model_inputs import INPUT_VERSION
 from trackweave.association.models.associator import LOGIT_LIMIT, Associator, AssociatorShape
 from trackweave.association.scorer import SCALE, LearnedScorer, default_weights
-from trackweave.association.training.batches import augmented, make_batch, to_tensors, without
+from trackweave.association.training.batches import augmented, drop_detections, make_batch, to_tensors
 from trackweave.association.training.checkpoint import (
-    Checkpoint,
+    ModelCheckpoint,
     default_checkpoint,
-    export,
+    export_difference,
+    export_onnx,
     load_checkpoint,
-    parity,
     save_checkpoint,
 )
-from trackweave.association.training.loop import HISTORY, LAST, NAN, split_by_sequence, train
-from trackweave.association.training.metrics import association_loss
+from trackweave.association.training.loop import HISTORY, LAST, NAN_BATCH, split_by_sequence, train
+from trackweave.association.training.metrics import EpochRecord, association_loss
 from trackweave.association.training.report import evaluate_checkpoint
 from trackweave.association.training.settings import AugmentSettings, TrainSettings
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError, TrackweaveError
@@ -43,7 +44,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return load_checkpoint(path).model.state_dict()
 
 
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
@@ -54,41 +55,48 @@ def test_the_default_model_is_small() -> None:
     assert sum(part.numel() for part in Associator().parameters()) <= 120_000
 
 
-def test_a_batch_is_judged_like_its_frames_alone() -> None:
+def test_a_batch_has_the_outputs_of_its_frames() -> None:
     model = Associator(AssociatorShape(width=16)).eval()
     frames = np.array([3, 40, 77, 90])
-    batch, _ = make_batch(store(), frames, CPU)
+    batch, _ = make_batch(training_set(), frames, CPU)
     with torch.no_grad():
         together = model(*batch.inputs).probability
-        alone = [model(*make_batch(store(), np.array([frame]), CPU)[0].inputs[:5]).probability for frame in frames]
+        alone = [
+            model(*make_batch(training_set(), np.array([frame]), CPU)[0].inputs[:5]).probability for frame in frames
+        ]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-4)
 
 
 def test_probabilities_of_a_row_and_a_column_sum_to_one() -> None:
-    batch, scene = make_batch(store(), np.array([5, 60]), CPU)
+    tensors, batch = make_batch(training_set(), np.array([5, 60]), CPU)
     with torch.no_grad():
-        judged = Associator(AssociatorShape(width=16))(*batch.inputs)
-    row = np.bincount(scene.pairs[:, 0], judged.by_track.exp().numpy(), len(scene.counts))
-    column = np.bincount(scene.pairs[:, 1], judged.by_det.exp().numpy(), len(scene.det_scores))
-    np.testing.assert_allclose(row + judged.track_alone.exp().numpy(), 1, atol=1e-5)
-    np.testing.assert_allclose(column + judged.det_alone.exp().numpy(), 1, atol=1e-5)
+        output = Associator(AssociatorShape(width=16))(*tensors.inputs)
+    row = np.bincount(batch.pairs[:, 0], output.track_log_probabilities.exp().numpy(), len(batch.counts))
+    column = np.bincount(batch.pairs[:, 1], output.det_log_probabilities.exp().numpy(), len(batch.det_scores))
+    np.testing.assert_allclose(row + output.track_unmatched.exp().numpy(), 1, atol=1e-5)
+    np.testing.assert_allclose(column + output.det_unmatched.exp().numpy(), 1, atol=1e-5)
 
 
-def test_a_gain_is_what_a_match_is_likelier_than_none() -> None:
-    """The mean of both views' odds; rivals do not lower it."""
-    batch, scene = make_batch(store(), np.array([5, 60]), CPU)
+def test_the_logit_margin_is_the_log_odds_of_a_match_against_none() -> None:
+    """The mean of both views; rivals do not lower it."""
+    tensors, batch = make_batch(training_set(), np.array([5, 60]), CPU)
     with torch.no_grad():
-        judged = Associator(AssociatorShape(width=16))(*batch.inputs)
-    t, d = scene.pairs.T
-    odds = judged.by_track - judged.track_alone[t] + judged.by_det - judged.det_alone[d]
-    torch.testing.assert_close(judged.gain, odds / 2, atol=1e-4, rtol=1e-4)
-    assert SCALE == 2 * LOGIT_LIMIT  # a gain is the difference of two limited numbers
+        output = Associator(AssociatorShape(width=16))(*tensors.inputs)
+    t, d = batch.pairs.T
+    odds = (
+        output.track_log_probabilities
+        - output.track_unmatched[t]
+        + output.det_log_probabilities
+        - output.det_unmatched[d]
+    )
+    torch.testing.assert_close(output.logit_margin, odds / 2, atol=1e-4, rtol=1e-4)
+    assert SCALE == 2 * LOGIT_LIMIT  # a margin is the difference of two limited logits
 
 
 @pytest.mark.parametrize("part", ["use_history", "use_pairs", "use_unmatched"])
-def test_every_part_can_be_left_out(part: str) -> None:
+def test_every_part_of_the_model_is_optional(part: str) -> None:
     model = Associator(AssociatorShape(width=16, **{part: False}))
-    batch, _ = make_batch(store(), np.arange(4), CPU)
+    batch, _ = make_batch(training_set(), np.arange(4), CPU)
     loss = association_loss(model(*batch.inputs), batch)
     loss.backward()  # type: ignore[no-untyped-call]
     assert torch.isfinite(loss)
@@ -97,92 +105,92 @@ def test_every_part_can_be_left_out(part: str) -> None:
 # --- augmentation -----------------------------------------------------------------------------------------------------
 
 
-def test_without_any_augmentation_nothing_changes() -> None:
-    scene, targets = store().take(np.arange(20))
-    changed, right = augmented(scene, targets, AugmentSettings.none(), np.random.default_rng(0))
-    for name, array in scene.arrays().items():
+def test_no_augmentation_changes_nothing() -> None:
+    batch, targets = training_set().take(np.arange(20))
+    changed, labels = augmented(batch, targets, AugmentSettings.none(), np.random.default_rng(0))
+    for name, array in batch.arrays().items():
         np.testing.assert_allclose(array, getattr(changed, name), rtol=1e-6)
-    np.testing.assert_array_equal(right.tracks, targets.tracks)
+    np.testing.assert_array_equal(labels.tracks, targets.tracks)
 
 
 @pytest.mark.parametrize("name", list(AugmentSettings.model_fields))
-def test_each_augmentation_changes_something_and_keeps_the_rest_in_order(name: str) -> None:
-    scene, targets = store().take(np.arange(60))
-    scene.cosine[:] = 0.5
-    scene.visibility[:] = 0.7
-    how = AugmentSettings(**{**AugmentSettings.none().model_dump(), name: 0.3 if name == "jitter" else 1.0})
-    before = {key: array.copy() for key, array in scene.arrays().items()}
-    changed, right = augmented(scene, targets, how, np.random.default_rng(0))
+def test_each_augmentation_keeps_a_consistent_batch(name: str) -> None:
+    batch, targets = training_set().take(np.arange(60))
+    batch.cosine[:] = 0.5
+    batch.visibility[:] = 0.7
+    settings = AugmentSettings(**{**AugmentSettings.none().model_dump(), name: 0.3 if name == "jitter" else 1.0})
+    before = {key: array.copy() for key, array in batch.arrays().items()}
+    changed, labels = augmented(batch, targets, settings, np.random.default_rng(0))
     assert any(not np.array_equal(before[key], array) for key, array in changed.arrays().items())
-    assert all(np.array_equal(before[key], array) for key, array in scene.arrays().items())  # the store is untouched
-    batch = to_tensors(changed, right, np.ones(60, np.float32), CPU)
-    assert all(torch.isfinite(part).all() for part in batch.inputs[:3])
-    matched = np.flatnonzero(right.tracks >= 0)
-    np.testing.assert_array_equal(changed.pairs[right.tracks[matched], 0], matched)
+    assert all(np.array_equal(before[key], array) for key, array in batch.arrays().items())
+    tensors = to_tensors(changed, labels, np.ones(60, np.float32), CPU)
+    assert all(torch.isfinite(part).all() for part in tensors.inputs[:3])
+    matched = np.flatnonzero(labels.tracks >= 0)
+    np.testing.assert_array_equal(changed.pairs[labels.tracks[matched], 0], matched)
 
 
-def test_a_mirrored_frame_is_mirrored_back() -> None:
-    scene, targets = store().take(np.arange(10))
-    how = AugmentSettings(**{**AugmentSettings.none().model_dump(), "mirror": 1.0})
-    once, _ = augmented(scene, targets, how, np.random.default_rng(0))
-    twice, _ = augmented(once, targets, how, np.random.default_rng(0))
-    assert not np.allclose(once.det_boxes, scene.det_boxes)
-    np.testing.assert_allclose(twice.boxes, scene.boxes, atol=1e-3)
-    np.testing.assert_allclose(twice.velocity, scene.velocity)
+def test_mirroring_twice_restores_a_frame() -> None:
+    batch, targets = training_set().take(np.arange(10))
+    settings = AugmentSettings(**{**AugmentSettings.none().model_dump(), "mirror": 1.0})
+    once, _ = augmented(batch, targets, settings, np.random.default_rng(0))
+    twice, _ = augmented(once, targets, settings, np.random.default_rng(0))
+    assert not np.allclose(once.det_boxes, batch.det_boxes)
+    np.testing.assert_allclose(twice.boxes, batch.boxes, atol=1e-3)
+    np.testing.assert_allclose(twice.velocity, batch.velocity)
 
 
-def test_a_track_whose_detection_is_taken_away_has_no_partner() -> None:
-    scene, targets = store().take(np.arange(30))
-    gone = np.zeros(len(scene.det_scores), np.bool_)
-    partner = scene.pairs[targets.tracks, 1]  # of tracks that have one
-    not_last = scene.det_frame[np.minimum(partner + 1, len(gone) - 1)] == scene.det_frame[partner]
-    victim = int(np.flatnonzero((targets.tracks >= 0) & not_last & (partner + 1 < len(gone)))[0])
-    gone[partner[victim]] = True
-    changed, right = without(scene, targets, gone)
-    assert right.tracks[victim] == UNMATCHED
-    assert len(changed.det_scores) == len(gone) - 1
+def test_a_track_whose_detection_is_dropped_is_unmatched() -> None:
+    batch, targets = training_set().take(np.arange(30))
+    dropped = np.zeros(len(batch.det_scores), np.bool_)
+    partner = batch.pairs[targets.tracks, 1]  # of tracks that have one
+    not_last = batch.det_frame[np.minimum(partner + 1, len(dropped) - 1)] == batch.det_frame[partner]
+    victim = int(np.flatnonzero((targets.tracks >= 0) & not_last & (partner + 1 < len(dropped)))[0])
+    dropped[partner[victim]] = True
+    changed, labels = drop_detections(batch, targets, dropped)
+    assert labels.tracks[victim] == UNMATCHED
+    assert len(changed.det_scores) == len(dropped) - 1
     others = np.flatnonzero((targets.tracks >= 0) & (np.arange(len(targets.tracks)) != victim))
-    found = changed.det_boxes[changed.pairs[right.tracks[others], 1]]
-    np.testing.assert_array_equal(found, scene.det_boxes[partner[others]])
+    boxes = changed.det_boxes[changed.pairs[labels.tracks[others], 1]]
+    np.testing.assert_array_equal(boxes, batch.det_boxes[partner[others]])
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def test_training_learns_and_leaves_what_it_promises() -> None:
-    found = trained()
-    assert found.epochs[-1]["loss"] < 0.8 * found.epochs[0]["loss"]
-    assert found.measures.precision > 0.8
-    assert found.measures.recall > 0.8
-    page = (found.directory / "report.html").read_text(encoding="utf-8")
+def test_training_learns_and_leaves_its_files() -> None:
+    result = trained_model()
+    assert result.epochs[-1]["loss"] < 0.8 * result.epochs[0]["loss"]
+    assert result.metrics.precision > 0.8
+    assert result.metrics.recall > 0.8
+    page = (result.directory / "report.html").read_text(encoding="utf-8")
     for words in ("Loss by epoch", "Calibration", "Confusion by length of the gap", "<svg", "fingerprint"):
         assert words in page
-    assert json.loads((found.directory / HISTORY).read_text())[-1]["epoch"] == QUICK.epochs
-    facts = load_checkpoint(found.best).facts
-    assert facts["fingerprint"] == store().facts["fingerprint"]
-    assert facts["label_sources"] == ["simulated"]
-    assert set(facts["training_sequences"]).isdisjoint(facts["validation_sequences"])
-    total = sum(row["right"] + row["wrong"] + row["missed"] + row["rightly_unmatched"] for row in found.measures.gaps)
+    assert json.loads((result.directory / HISTORY).read_text())[-1]["epoch"] == QUICK.epochs
+    metadata = load_checkpoint(result.best).metadata
+    assert metadata["fingerprint"] == training_set().metadata["fingerprint"]
+    assert metadata["label_sources"] == ["simulated"]
+    assert set(metadata["training_sequences"]).isdisjoint(metadata["validation_sequences"])
+    total = sum(row["right"] + row["wrong"] + row["missed"] + row["rightly_unmatched"] for row in result.metrics.gaps)
     assert total > 100
 
 
 def test_the_model_is_the_mean_of_the_weights(tmp_path: Path) -> None:
     """Without, it is the newest ones; with, it lies between those and the older ones."""
     once = QUICK.model_copy(update={"epochs": 1, "average": 0.0})
-    plain = train(store(), tmp_path / "newest", once)
-    mean = train(store(), tmp_path / "mean", once.model_copy(update={"average": 0.9}))
+    plain = train(training_set(), tmp_path / "newest", once)
+    mean = train(training_set(), tmp_path / "mean", once.model_copy(update={"average": 0.9}))
     newest = load_checkpoint(mean.directory / LAST).progress
     assert newest is not None
     assert same(weights(plain.best), newest["newest"])  # the steps are the same
     assert not same(weights(mean.best), newest["newest"])
 
 
-def test_the_best_checkpoint_is_a_copy_of_its_own() -> None:
-    found = trained()
-    best = load_checkpoint(found.best)
-    losses = [row["val_loss"] for row in found.epochs]
-    assert best.facts["epoch"] == 1 + int(np.argmin(losses))
-    assert not found.best.is_symlink()
+def test_the_best_checkpoint_is_a_file_of_its_own() -> None:
+    result = trained_model()
+    best = load_checkpoint(result.best)
+    losses = [row["val_loss"] for row in result.epochs]
+    assert best.metadata["epoch"] == 1 + int(np.argmin(losses))
+    assert not result.best.is_symlink()
     assert best.progress is None
 
 
@@ -190,76 +198,76 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     class Stop(Exception):
         pass
 
-    def stop(epoch: int, row: dict[str, object]) -> None:
+    def stop(epoch: int, record: EpochRecord) -> None:
         if epoch == 1:
             raise Stop
 
     with pytest.raises(Stop):
-        train(store(), tmp_path, QUICK, told=stop)
+        train(training_set(), tmp_path, QUICK, on_epoch_end=stop)
     with pytest.raises(SettingError, match="--resume"):
-        train(store(), tmp_path, QUICK)
-    found = train(store(), tmp_path, QUICK, resume=True)
-    assert same(weights(found.best), weights(trained().best))
-    assert [row["loss"] for row in found.epochs] == [row["loss"] for row in trained().epochs]
+        train(training_set(), tmp_path, QUICK)
+    result = train(training_set(), tmp_path, QUICK, resume=True)
+    assert same(weights(result.best), weights(trained_model().best))
+    assert [row["loss"] for row in result.epochs] == [row["loss"] for row in trained_model().epochs]
 
 
 def test_resuming_refuses_other_settings_and_other_data(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no training to resume"):
-        train(store(), tmp_path, QUICK, resume=True)
+        train(training_set(), tmp_path, QUICK, resume=True)
     folder = tmp_path / "t"
-    shutil.copytree(trained().directory, folder)
+    shutil.copytree(trained_model().directory, folder)
     with pytest.raises(SettingError, match=r"other settings \(lr\)"):
-        train(store(), folder, QUICK.model_copy(update={"lr": 0.1}), resume=True)
-    found = load_checkpoint(folder / LAST)
-    found.facts["fingerprint"] = "another"
-    save_checkpoint(folder / LAST, found)
+        train(training_set(), folder, QUICK.model_copy(update={"lr": 0.1}), resume=True)
+    checkpoint = load_checkpoint(folder / LAST)
+    checkpoint.metadata["fingerprint"] = "another"
+    save_checkpoint(folder / LAST, checkpoint)
     with pytest.raises(SettingError, match="other samples"):
-        train(store(), folder, QUICK, resume=True)
+        train(training_set(), folder, QUICK, resume=True)
 
 
 def test_training_stops_early_and_seeds_differ(tmp_path: Path) -> None:
-    how = TrainSettings(epochs=30, batch_size=16, width=16, lr=1e-9, patience=1, seed=4, warmup=0)
-    found = train(store(), tmp_path, how)
-    assert len(found.epochs) < 30
-    assert not same(weights(found.best), weights(trained().best))
+    settings = TrainSettings(epochs=30, batch_size=16, width=16, lr=1e-9, patience=1, seed=4, warmup=0)
+    result = train(training_set(), tmp_path, settings)
+    assert len(result.epochs) < 30
+    assert not same(weights(result.best), weights(trained_model().best))
 
 
-def test_a_loss_that_is_no_number_stops_and_names_the_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(judged: object, batch: object) -> torch.Tensor:
+def test_a_nan_loss_stops_and_names_the_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(output: object, batch: object) -> torch.Tensor:
         return torch.tensor(float("nan"), requires_grad=True)
 
     monkeypatch.setattr("trackweave.association.training.loop.association_loss", broken)
     with pytest.raises(TrackweaveError, match=r"not a number.*nan_batch\.json"):
-        train(store(), tmp_path, QUICK)
-    named = json.loads((tmp_path / NAN).read_text())
-    assert named[0]["sequence"] in store().sequences
+        train(training_set(), tmp_path, QUICK)
+    named = json.loads((tmp_path / NAN_BATCH).read_text())
+    assert named[0]["sequence"] in training_set().sequences
     assert isinstance(named[0]["frame_idx"], int)
 
 
 def test_split_is_by_video() -> None:
-    training, validation = split_by_sequence(store(), 0.25, 0)
+    training, validation = split_by_sequence(training_set(), 0.25, 0)
     assert len(validation) == 1
-    assert set(training) | set(validation) == set(store().sequences)
+    assert set(training) | set(validation) == set(training_set().sequences)
 
 
-def test_cuda_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_missing_cuda_is_refused(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
     with pytest.raises(SettingError, match="no CUDA device"):
-        train(store(), tmp_path, QUICK.model_copy(update={"device": "cuda"}))
+        train(training_set(), tmp_path, QUICK.model_copy(update={"device": "cuda"}))
 
 
 # --- checkpoints, export, evaluation ----------------------------------------------------------------------------------
 
 
 def test_a_checkpoint_of_other_features_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copy(trained().best, tmp_path / "best.pt")
+    shutil.copy(trained_model().best, tmp_path / "best.pt")
     monkeypatch.setattr("trackweave.association.training.checkpoint.INPUT_VERSION", 99)
     with pytest.raises(ArtifactVersionError, match=f"input_version {INPUT_VERSION}, this trackweave has 99"):
         load_checkpoint(tmp_path / "best.pt")
 
 
-def test_what_is_not_ours_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(3)}, tmp_path / "other.pt")
     with pytest.raises(ArtifactError, match="not a model of association"):
         load_checkpoint(tmp_path / "other.pt")
@@ -268,7 +276,7 @@ def test_what_is_not_ours_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "text.pt")
     with pytest.raises(ArtifactError, match="no checkpoint here"):
         load_checkpoint(tmp_path / "missing.pt")
-    content = torch.load(trained().best, weights_only=True)
+    content = torch.load(trained_model().best, weights_only=True)
     content["shape"]["width"] = 32
     torch.save(content, tmp_path / "wrong.pt")
     with pytest.raises(ArtifactError, match="weights do not fit"):
@@ -276,47 +284,47 @@ def test_what_is_not_ours_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_exported_model_answers_like_the_checkpoint(tmp_path: Path) -> None:
-    model = export(trained().best, tmp_path / "model.onnx")
-    assert parity(load_checkpoint(trained().best), model) < 1e-5
+    model = export_onnx(trained_model().best, tmp_path / "model.onnx")
+    assert export_difference(load_checkpoint(trained_model().best), model) < 1e-5
     scorer = LearnedScorer(model)
-    assert scorer.threshold == trained().measures.threshold
-    assert scorer.header.facts["fingerprint"] == store().facts["fingerprint"]
+    assert scorer.threshold == trained_model().metrics.threshold
+    assert scorer.header.metadata["fingerprint"] == training_set().metadata["fingerprint"]
 
 
-def test_the_package_has_its_model_twice_alike() -> None:
+def test_the_package_model_and_its_checkpoint_agree() -> None:
     """As an exported model for the tracker, and as a checkpoint for trainings that begin with it."""
-    assert parity(load_checkpoint(default_checkpoint()), default_weights()) < 1e-4
+    assert export_difference(load_checkpoint(default_checkpoint()), default_weights()) < 1e-4
 
 
 @pytest.mark.parametrize("part", ["use_history", "use_pairs", "use_unmatched"])
 def test_a_model_without_a_part_is_exported_and_runs(tmp_path: Path, part: str) -> None:
-    checkpoint = Checkpoint(Associator(AssociatorShape(width=16, **{part: False})).eval(), 0.5)
-    scorer = LearnedScorer(export(checkpoint, tmp_path / "model.onnx"))
-    assert np.isfinite(scorer.cost(make_state(3, width=None))).all()
+    checkpoint = ModelCheckpoint(Associator(AssociatorShape(width=16, **{part: False})).eval(), 0.5)
+    scorer = LearnedScorer(export_onnx(checkpoint, tmp_path / "model.onnx"))
+    assert np.isfinite(scorer.cost(toy_state(3, width=None))).all()
 
 
-def test_an_export_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trackweave.association.training.checkpoint.parity", lambda *given: 0.5)
+def test_a_differing_export_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trackweave.association.training.checkpoint.export_difference", lambda *given: 0.5)
     with pytest.raises(ArtifactError, match="differs from the checkpoint"):
-        export(trained().best, tmp_path / "model.onnx")
+        export_onnx(trained_model().best, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
 
 
 def test_evaluation_measures_a_checkpoint(tmp_path: Path) -> None:
-    found = evaluate_checkpoint(trained().best, [sample_folder()], report=tmp_path / "page.html")
-    assert found.precision > 0.8
-    assert "since last match" in found.text()
+    metrics = evaluate_checkpoint(trained_model().best, [sample_folder()], report=tmp_path / "page.html")
+    assert metrics.precision > 0.8
+    assert "since last match" in metrics.text()
     assert (tmp_path / "page.html").exists()
-    with pytest.raises(SettingError, match="none of truth"):
-        evaluate_checkpoint(trained().best, [sample_folder()], labels="nonsense")
+    with pytest.raises(SettingError, match="labels: Input should be 'truth'"):
+        evaluate_checkpoint(trained_model().best, [sample_folder()], labels="nonsense")
 
 
-def test_unknown_ones_do_not_count() -> None:
-    batch, _ = make_batch(store(), np.arange(6), CPU)
+def test_unknown_targets_do_not_count() -> None:
+    batch, _ = make_batch(training_set(), np.arange(6), CPU)
     model = Associator(AssociatorShape(width=16)).eval()
-    judged = model(*batch.inputs)
+    output = model(*batch.inputs)
     silent = batch._replace(
         tracks=torch.full_like(batch.tracks, UNKNOWN), detections=torch.full_like(batch.detections, UNKNOWN)
     )
-    assert float(association_loss(judged, silent).detach()) == 0.0
-    assert isinstance(Checkpoint(model, 0.5).header()["shape"], dict)
+    assert float(association_loss(output, silent).detach()) == 0.0
+    assert isinstance(ModelCheckpoint(model, 0.5).header()["shape"], dict)

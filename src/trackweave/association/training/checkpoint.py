@@ -1,62 +1,119 @@
-"""A trained model on disk: weights, and everything that must agree before they are used.
-
-A checkpoint as an ONNX file that `LearnedScorer` runs without torch.
-"""
+"""`ModelCheckpoint`: a trained model on disk with everything that must agree before it is used, and its ONNX export."""
 
 from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trackweave.association.model_inputs import DET_COLUMNS, HISTORY_COLUMNS, INPUT_VERSION, PAIR_COLUMNS, TRACK_COLUMNS
+from trackweave.association.dataset import DataMetadata
+from trackweave.association.model_inputs import INPUT_VERSION, ModelColumns
 from trackweave.association.models.associator import Associator, AssociatorShape
 from trackweave.association.sample_features import FEATURE_VERSION
-from trackweave.association.scorer import FORMAT, FORMAT_VERSION, HEADER, INPUTS, OUTPUT
-from trackweave.association.track_memory import HISTORY
+from trackweave.association.scorer import FORMAT, FORMAT_VERSION, HEADER, INPUTS, OUTPUT, input_names, open_session
+from trackweave.association.track_memory import HISTORY_LENGTH
+from trackweave.association.training.metrics import EpochRecord
 from trackweave.errors import ArtifactError, ArtifactVersionError, MissingExtraError
 from trackweave.storage.files import replacing
 
+OPSET = 17
+MAX_DIFFERENCE = 1e-4
+"""Largest accepted difference between the logit margins of a checkpoint and of its export."""
+
+
+class ModelMetadata(DataMetadata, total=False):
+    """JSON values about a model: where its training data comes from, and how it was trained.
+
+    Attributes:
+        training_sequences, validation_sequences: names of the videos.
+        epoch: of the best validation loss, or the round of a stream.
+        measures: `AssociationMetrics` on the validation videos.
+        settings: `TrainSettings`.
+        parameters: how many the model has.
+    """
+
+    training_sequences: list[str]
+    validation_sequences: list[str]
+    epoch: int
+    measures: Mapping[str, object]
+    settings: Mapping[str, object]
+    parameters: int
+
+
+class ModelHeader(TypedDict):
+    """What must agree before a model is used, and what it says about itself; the same in checkpoint and export."""
+
+    format: str
+    version: int
+    input_version: int
+    feature_version: int
+    shape: Mapping[str, object]
+    threshold: float
+    embed_dim: int | None
+    facts: ModelMetadata
+
+
+class TrainingProgress(TypedDict):
+    """What a resumed training needs besides the mean of the weights.
+
+    Attributes:
+        newest: the newest weights.
+        optimizer: its state.
+        epoch, step: how many are done.
+        waited: epochs since the best one.
+        best_loss: validation loss of the best epoch.
+        epochs: a record of each.
+    """
+
+    newest: Mapping[str, Tensor]
+    optimizer: Mapping[str, Any]
+    epoch: int
+    step: int
+    waited: int
+    best_loss: float
+    epochs: list[EpochRecord]
+
 
 @dataclass
-class Checkpoint:
+class ModelCheckpoint:
     """A model and where it comes from.
 
     Attributes:
         model: the model.
-        threshold: probability from which a pair counts as a match.
-        facts: JSON values: fingerprint and label sources of the training data, embedding width, measures.
-        progress: what a resumed training needs besides the model; None in a checkpoint that is only used.
+        threshold: probability, of a match against no match, from which a pair is matched.
+        metadata: where it comes from; the key `facts` of the file.
+        progress: of a training that can be resumed; None in a checkpoint that is only used.
     """
 
     model: Associator
     threshold: float
-    facts: dict[str, Any] = field(default_factory=dict)
-    progress: dict[str, Any] | None = None
+    metadata: ModelMetadata = field(default_factory=ModelMetadata)
+    progress: TrainingProgress | None = None
 
-    def header(self) -> dict[str, Any]:
-        """What must agree, and what is told: JSON values, the same in a checkpoint and in an exported model."""
+    def header(self) -> ModelHeader:
+        """The header of the checkpoint and of an exported model."""
         return {
             "format": FORMAT,
             "version": FORMAT_VERSION,
             "input_version": INPUT_VERSION,
             "feature_version": FEATURE_VERSION,
-            "shape": self.model.shape.to_json(),
+            "shape": asdict(self.model.shape),
             "threshold": self.threshold,
-            "embed_dim": self.facts.get("embed_dim"),
-            "facts": self.facts,
+            "embed_dim": self.metadata.get("embed_dim"),
+            "facts": self.metadata,
         }
 
 
-def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint; what was there before stays until the new one is complete.
+def save_checkpoint(path: Path | str, checkpoint: ModelCheckpoint) -> None:
+    """Writes a checkpoint; an older one stays until the new one is complete.
 
     Raises:
         ArtifactError: it cannot be written.
@@ -74,7 +131,7 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
         raise ArtifactError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def load_checkpoint(path: Path | str, device: str | torch.device = "cpu") -> Checkpoint:
+def load_checkpoint(path: Path | str, device: str | torch.device = "cpu") -> ModelCheckpoint:
     """Reads a checkpoint; nothing is unpickled but tensors and plain values.
 
     Raises:
@@ -96,11 +153,10 @@ def load_checkpoint(path: Path | str, device: str | torch.device = "cpu") -> Che
     try:
         model = Associator(AssociatorShape(**content["shape"]))
         model.load_state_dict(content["weights"])
-        found = Checkpoint(model.to(device), float(content["threshold"]), dict(content["facts"]), content["progress"])
+        return ModelCheckpoint(model.to(device), float(content["threshold"]), content["facts"], content["progress"])
     except (TypeError, KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise ArtifactError(f"{path}: the weights do not fit the shape that it tells: {reason}") from None
-    return found
 
 
 def default_checkpoint() -> Path:
@@ -115,11 +171,11 @@ def default_checkpoint() -> Path:
     return path
 
 
-def check_header(header: dict[str, Any], where: object) -> None:
-    """Whether a model may be used with this version's features.
+def check_header(header: Mapping[str, object], path: object) -> None:
+    """Refuses a model of another version of the features.
 
     Raises:
-        ArtifactVersionError: it may not.
+        ArtifactVersionError: a version differs.
     """
     expected = {
         "version": FORMAT_VERSION,
@@ -129,105 +185,97 @@ def check_header(header: dict[str, Any], where: object) -> None:
     for name, value in expected.items():
         if header.get(name) != value:
             raise ArtifactVersionError(
-                f"{where}: {name} {header.get(name)}, this trackweave has {value}: train it again, or use the version "
+                f"{path}: {name} {header.get(name)}, this trackweave has {value}: train it again, or use the version "
                 "that it was trained with"
             )
 
 
-OPSET = 17
-PARITY = 1e-4
-"""Largest difference between the two models' gains."""
+class _LogitMargins(nn.Module):
+    """The model as the runtime uses it: one number per pair of one frame."""
 
-
-class _Gains(nn.Module):
-    """What the runtime asks for: one number per pair of one frame."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: ModelCheckpoint) -> None:
         super().__init__()
         self.model = checkpoint.model
 
     def forward(
         self, history: Tensor, tracks: Tensor, detections: Tensor, pairs: Tensor, pair_features: Tensor
     ) -> Tensor:
-        found: Tensor = self.model(history, tracks, detections, pairs, pair_features).gain
-        return found
+        margin: Tensor = self.model(history, tracks, detections, pairs, pair_features).logit_margin
+        return margin
 
 
-def export(checkpoint: Path | str | Checkpoint, output: Path | str) -> Path:
-    """Writes the ONNX file, header included, and proves that it answers like the checkpoint.
+def export_onnx(checkpoint: Path | str | ModelCheckpoint, output: Path | str) -> Path:
+    """Writes the ONNX file, header included, and checks that it answers like the checkpoint.
 
     Raises:
         ArtifactError: the checkpoint cannot be read, the file cannot be written, or the two differ.
         MissingExtraError: the package `onnx` is missing.
     """
-    found = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
+    source = checkpoint if isinstance(checkpoint, ModelCheckpoint) else load_checkpoint(checkpoint)
     try:
         import onnx
     except ModuleNotFoundError:
         raise MissingExtraError("onnx", "train") from None
     output = Path(output)
-    found.model.eval()
+    source.model.eval()
     with replacing(output) as temporary:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the exporter: it tells of its own successor, and of constants
-            torch.onnx.export(
-                _Gains(found).cpu(),
-                _example(7, 9, seed=0),
-                str(temporary),
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=list(INPUTS),
-                output_names=[OUTPUT],
-                dynamic_axes={
-                    "history": {0: "T"},
-                    "tracks": {0: "T"},
-                    "detections": {0: "D"},
-                    "pairs": {0: "P"},
-                    "pair_features": {0: "P"},
-                    OUTPUT: {0: "P"},
-                },
-            )
+        _write_graph(source, temporary)
         proto = onnx.load(str(temporary))
         entry = proto.metadata_props.add()
-        entry.key, entry.value = HEADER, json.dumps(found.header())
+        entry.key, entry.value = HEADER, json.dumps(source.header())
         onnx.save(proto, str(temporary))
-        difference = parity(found, temporary)
-    if difference > PARITY:
+        difference = export_difference(source, temporary)
+    if difference > MAX_DIFFERENCE:
         output.unlink()
         raise ArtifactError(f"{output}: the exported model differs from the checkpoint by {difference:.2g}")
     return output
 
 
-def parity(checkpoint: Checkpoint, exported: Path) -> float:
-    """Largest difference of gains on frames of several sizes, one without pairs among them."""
-    from trackweave.association.scorer import input_names, open_session
+def _write_graph(checkpoint: ModelCheckpoint, path: Path) -> None:
+    sizes = {"history": "T", "tracks": "T", "detections": "D", "pairs": "P", "pair_features": "P", OUTPUT: "P"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter: about its own successor, and about constants
+        torch.onnx.export(
+            _LogitMargins(checkpoint).cpu(),
+            _example(7, 9, seed=0),
+            str(path),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=list(INPUTS),
+            output_names=[OUTPUT],
+            dynamic_axes={name: {0: size} for name, size in sizes.items()},
+        )
 
+
+def export_difference(checkpoint: ModelCheckpoint, exported: Path) -> float:
+    """Largest difference of logit margins on frames of several sizes, one without pairs among them."""
     session = open_session(exported)
-    worst = 0.0
-    for number, (tracks, detections) in enumerate(((1, 1), (3, 8), (30, 25), (60, 1))):
-        given = _example(tracks, detections, seed=number)
+    largest = 0.0
+    for seed, (tracks, detections) in enumerate(((1, 1), (3, 8), (30, 25), (60, 1))):
+        inputs = _example(tracks, detections, seed=seed)
         with torch.no_grad():
-            ours = checkpoint.model(*given).gain.numpy()
-        asked = input_names(session)
-        feed = {name: part.numpy() for name, part in zip(INPUTS, given, strict=True) if name in asked}
-        (theirs,) = session.run([OUTPUT], feed)
-        worst = max(worst, float(np.abs(ours - theirs).max(initial=0.0)))
-    return worst
+            expected = checkpoint.model(*inputs).logit_margin.numpy()
+        names = input_names(session)
+        feed = {name: tensor.numpy() for name, tensor in zip(INPUTS, inputs, strict=True) if name in names}
+        (actual,) = session.run([OUTPUT], feed)
+        largest = max(largest, float(np.abs(expected - actual).max(initial=0.0)))
+    return largest
 
 
-def _example(tracks: int, detections: int, *, seed: int) -> tuple[Any, ...]:
+def _example(tracks: int, detections: int, *, seed: int) -> tuple[Tensor, ...]:
+    """Random inputs of one frame."""
     rng = np.random.default_rng(seed)
 
     def random(*shape: int) -> Tensor:
         return torch.from_numpy(rng.normal(size=shape).astype(np.float32))
 
     pairs = np.argwhere(rng.random((tracks, detections)) < 0.5)
-    history = random(tracks, HISTORY, HISTORY_COLUMNS)
-    history[..., -1] = torch.from_numpy((rng.random((tracks, HISTORY)) < 0.8).astype(np.float32))
+    history = random(tracks, HISTORY_LENGTH, len(ModelColumns.HISTORY))
+    history[..., -1] = torch.from_numpy((rng.random((tracks, HISTORY_LENGTH)) < 0.8).astype(np.float32))
     return (
         history,
-        random(tracks, TRACK_COLUMNS),
-        random(detections, DET_COLUMNS),
+        random(tracks, len(ModelColumns.TRACKS)),
+        random(detections, len(ModelColumns.DETECTIONS)),
         torch.from_numpy(pairs.astype(np.int64).reshape(-1, 2)),
-        random(len(pairs), PAIR_COLUMNS),
+        random(len(pairs), len(ModelColumns.PAIRS)),
     )

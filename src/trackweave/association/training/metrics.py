@@ -1,72 +1,117 @@
-"""What a model gets right on frames that it was not trained on.
-
-The loss: how surprised the model is by the right partner of every track and of every detection.
-"""
+"""The loss of training, and what a model gets right on frames that it was not trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trackweave.association.dataset import SceneStore
+from trackweave.association.dataset import TrainingSet
 from trackweave.association.labels import UNKNOWN
-from trackweave.association.models.associator import Associator, Judgement
-from trackweave.association.training.batches import Batch, make_batch
-
-
-def association_loss(judged: Judgement, batch: Batch) -> Tensor:
-    """Mean cross-entropy over rows (tracks) plus that over columns (detections); unknown ones do not count."""
-    return _side(judged.by_track, judged.track_alone, batch.tracks, batch.track_weight) + _side(
-        judged.by_det, judged.det_alone, batch.detections, batch.det_weight
-    )
-
-
-def _side(pair: Tensor, alone: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    known = (target != UNKNOWN).to(pair.dtype) * weight
-    likelihood = alone
-    if len(pair):
-        likelihood = torch.where(target >= 0, pair.index_select(0, target.clamp(min=0)), alone)
-    return -(likelihood * known).sum() / known.sum().clamp(min=1e-6)
-
+from trackweave.association.models.associator import AssociationOutput, Associator
+from trackweave.association.training.batches import TrainingBatch, make_batch
 
 GAPS: tuple[float, ...] = (0.06, 0.25, 0.5, 1.0, 2.0)
-"""Seconds without a match that part the confusion by gap length."""
+"""Seconds since the last match that separate the rows of the confusion table."""
 BINS = 10
-CANDIDATES = tuple(np.round(np.arange(0.05, 0.96, 0.05), 2).tolist())
-
-
+"""Bins of the calibration curve."""
+THRESHOLDS = tuple(np.round(np.arange(0.05, 0.96, 0.05), 2).tolist())
 BETA = 1.3
-"""A right match that is left out costs a tracker more than a wrong one: it ends a track."""
+"""Weight of recall in the F-score: a missed match costs a tracker more than a wrong one, because it ends a track."""
+
+
+class EpochRecord(TypedDict):
+    """One epoch of a training, or one round of a stream; JSON.
+
+    Attributes:
+        epoch: its number, from 1.
+        loss: mean of the training batches.
+        val_loss, precision, recall: on the validation frames.
+        threshold: the best one there.
+        lr: learning rate at the end of the epoch.
+        seconds, frames_per_second: how long it took.
+    """
+
+    epoch: int
+    loss: float
+    val_loss: float
+    precision: float
+    recall: float
+    threshold: NotRequired[float]
+    lr: NotRequired[float]
+    seconds: NotRequired[float]
+    frames_per_second: NotRequired[float]
+
+
+class GapConfusion(TypedDict):
+    """Confusion of the tracks whose last match is a certain time ago; JSON.
+
+    Attributes:
+        gap: the range of seconds, as text.
+        right, wrong: tracks matched with their right partner, or with another detection.
+        missed: tracks left unmatched though they have a partner.
+        rightly_unmatched: tracks left unmatched that have none.
+    """
+
+    gap: str
+    right: int
+    wrong: int
+    missed: int
+    rightly_unmatched: int
+
+
+def association_loss(output: AssociationOutput, batch: TrainingBatch) -> Tensor:
+    """Mean cross-entropy over rows (tracks) plus that over columns (detections); unknown targets do not count."""
+    by_track = _cross_entropy(output.track_log_probabilities, output.track_unmatched, batch.tracks, batch.track_weight)
+    by_det = _cross_entropy(output.det_log_probabilities, output.det_unmatched, batch.detections, batch.det_weight)
+    return by_track + by_det
+
+
+def target_log_probability(pairs: Tensor, unmatched: Tensor, targets: Tensor) -> Tensor:
+    """`(N,)` log-probability of each track's or detection's target; that of no match where the target is unknown.
+
+    Args:
+        pairs: `(P,)` log-probabilities of pairs.
+        unmatched: `(N,)` log-probabilities of no match.
+        targets: `(N,)` rows of pairs, `UNMATCHED` or `UNKNOWN`.
+    """
+    if not len(pairs):
+        return unmatched
+    return torch.where(targets >= 0, pairs.index_select(0, targets.clamp(min=0)), unmatched)
+
+
+def _cross_entropy(pairs: Tensor, unmatched: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    weights = (targets != UNKNOWN).to(pairs.dtype) * weights
+    return -(target_log_probability(pairs, unmatched, targets) * weights).sum() / weights.sum().clamp(min=1e-6)
 
 
 @dataclass(frozen=True)
-class Measures:
-    """On a validation set.
+class AssociationMetrics:
+    """A model on validation frames.
 
     Attributes:
         loss: mean over batches.
-        threshold: probability against none from which a pair counts as a match: the best F-score that weighs recall by
-            `BETA`.
+        threshold: probability, of a match against no match, from which a pair is matched: that of the best F-score
+            with `BETA`.
         precision: of matches at the threshold.
         recall: of matches at the threshold.
-        curve: threshold, precision and recall along `CANDIDATES`.
-        calibration: mean probability, share that is right and number of pairs, by tenths of probability.
-        gaps: by gap length: right, wrong, missed and rightly unmatched tracks.
+        curve: threshold, precision and recall along `THRESHOLDS`.
+        calibration: mean probability, share of right pairs and number of pairs, by bin of probability.
+        gaps: confusion by time since the last match.
     """
 
     loss: float
     threshold: float
     precision: float
     recall: float
-    curve: Sequence[tuple[float, float, float]] = field(default=())
-    calibration: Sequence[tuple[float, float, int]] = field(default=())
-    gaps: Sequence[dict[str, Any]] = field(default=())
+    curve: Sequence[tuple[float, float, float]] = ()
+    calibration: Sequence[tuple[float, float, int]] = ()
+    gaps: Sequence[GapConfusion] = ()
 
     @property
     def f1(self) -> float:
@@ -92,9 +137,9 @@ class Measures:
 
 
 @dataclass(frozen=True)
-class _Answers:
-    """Of every track whose right partner is known: the probability of its best pair against none, whether it is right,
-    whether there is a right one, and the gap."""
+class _TrackPredictions:
+    """Of every track whose target is known: probability of its best pair against no match, whether that pair is the
+    target, whether there is a target, and seconds since the last match."""
 
     best: NDArray[np.float32]
     right: NDArray[np.bool_]
@@ -102,40 +147,43 @@ class _Answers:
     gap: NDArray[np.float32]
 
 
-def measure(model: Associator, store: SceneStore, frames: NDArray[np.int64], batch_size: int = 64) -> Measures:
-    """Runs the model over frames."""
+def compute_metrics(
+    model: Associator, training_set: TrainingSet, frames: NDArray[np.int64], batch_size: int = 64
+) -> AssociationMetrics:
+    """Runs the model over frames of a training set and compares it with the targets."""
     device = next(model.parameters()).device
     model.eval()
     losses, sizes = [], []
-    answers: list[_Answers] = []
+    predictions: list[_TrackPredictions] = []
     pairs: list[tuple[NDArray[np.float32], NDArray[np.bool_]]] = []
     with torch.no_grad():
         for start in range(0, len(frames), batch_size):
             chosen = frames[start : start + batch_size]
-            batch, scene = make_batch(store, chosen, device)
-            judged = model(*batch.inputs)
-            losses.append(float(association_loss(judged, batch)))
+            tensors, batch = make_batch(training_set, chosen, device)
+            output = model(*tensors.inputs)
+            losses.append(float(association_loss(output, tensors)))
             sizes.append(len(chosen))
-            probability = judged.probability.cpu().numpy()
-            target = batch.tracks.cpu().numpy()
-            against_none = torch.sigmoid(judged.gain).cpu().numpy()
-            answers.append(_answers(against_none, scene.pairs[:, 0], target, scene.ages[:, 0]))
-            known = target[scene.pairs[:, 0]] != UNKNOWN
-            right = target[scene.pairs[:, 0]] == np.arange(len(probability))
-            pairs.append((probability[known], right[known]))
-    every = _Answers(*(np.concatenate([getattr(one, name) for one in answers]) for name in vars(answers[0])))
-    curve = [_precision_recall(every, threshold) for threshold in CANDIDATES]
-    scores = [_f_beta(p, r) for _, p, r in curve]
-    threshold, precision, recall = curve[int(np.argmax(scores))]
+            probability = output.probability.cpu().numpy()
+            targets = tensors.tracks.cpu().numpy()
+            against_none = torch.sigmoid(output.logit_margin).cpu().numpy()
+            predictions.append(_track_predictions(against_none, batch.pairs[:, 0], targets, batch.ages[:, 0]))
+            has_target = targets[batch.pairs[:, 0]] != UNKNOWN
+            right = targets[batch.pairs[:, 0]] == np.arange(len(probability))
+            pairs.append((probability[has_target], right[has_target]))
+    tracks = _TrackPredictions(
+        *(np.concatenate([getattr(part, name) for part in predictions]) for name in vars(predictions[0]))
+    )
+    curve = [_precision_recall(tracks, threshold) for threshold in THRESHOLDS]
+    threshold, precision, recall = curve[int(np.argmax([_f_beta(p, r) for _, p, r in curve]))]
     probability, right = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    return Measures(
+    return AssociationMetrics(
         float(np.average(losses, weights=sizes)),
         threshold,
         precision,
         recall,
         curve,
         _calibration(probability, right),
-        _by_gap(every, threshold),
+        _confusion_by_gap(tracks, threshold),
     )
 
 
@@ -144,52 +192,57 @@ def _f_beta(precision: float, recall: float) -> float:
     return (1 + BETA**2) * precision * recall / max(BETA**2 * precision + recall, 1e-9)
 
 
-def _answers(
-    probability: NDArray[np.float32], rows: NDArray[np.int64], target: NDArray[np.int64], gap: NDArray[np.float32]
-) -> _Answers:
-    best = np.zeros(len(target), np.float32)
+def _track_predictions(
+    probability: NDArray[np.float32], rows: NDArray[np.int64], targets: NDArray[np.int64], gap: NDArray[np.float32]
+) -> _TrackPredictions:
+    best = np.zeros(len(targets), np.float32)
     np.maximum.at(best, rows, probability)
-    choice = np.full(len(target), -1)
+    choice = np.full(len(targets), -1)
     top = np.flatnonzero(probability >= best[rows])
     choice[rows[top]] = top
-    known = target != UNKNOWN
-    return _Answers(best[known], (choice == target)[known] & (target >= 0)[known], (target >= 0)[known], gap[known])
+    has_target = targets != UNKNOWN
+    exists = targets >= 0
+    return _TrackPredictions(
+        best[has_target],
+        (choice == targets)[has_target] & exists[has_target],
+        exists[has_target],
+        gap[has_target],
+    )
 
 
-def _precision_recall(answers: _Answers, threshold: float) -> tuple[float, float, float]:
-    said = answers.best >= threshold
-    good = int(np.count_nonzero(said & answers.right))
+def _precision_recall(tracks: _TrackPredictions, threshold: float) -> tuple[float, float, float]:
+    matched = tracks.best >= threshold
+    right = int(np.count_nonzero(matched & tracks.right))
     return (
         float(threshold),
-        good / max(int(np.count_nonzero(said)), 1),
-        good / max(int(np.count_nonzero(answers.exists)), 1),
+        right / max(int(np.count_nonzero(matched)), 1),
+        right / max(int(np.count_nonzero(tracks.exists)), 1),
     )
 
 
 def _calibration(probability: NDArray[np.float32], right: NDArray[np.bool_]) -> list[tuple[float, float, int]]:
-    place = np.clip((probability * BINS).astype(int), 0, BINS - 1)
-    found = []
-    for tenth in range(BINS):
-        here = place == tenth
-        if here.any():
-            found.append((float(probability[here].mean()), float(right[here].mean()), int(here.sum())))
-    return found
+    bins = np.clip((probability * BINS).astype(int), 0, BINS - 1)
+    members = [bins == number for number in range(BINS)]
+    return [
+        (float(probability[member].mean()), float(right[member].mean()), int(member.sum()))
+        for member in members
+        if member.any()
+    ]
 
 
-def _by_gap(answers: _Answers, threshold: float) -> list[dict[str, Any]]:
-    said = answers.best >= threshold
-    place = np.searchsorted(GAPS, answers.gap)
-    rows = []
+def _confusion_by_gap(tracks: _TrackPredictions, threshold: float) -> list[GapConfusion]:
+    matched = tracks.best >= threshold
+    bins = np.searchsorted(GAPS, tracks.gap)
+    rows: list[GapConfusion] = []
     for number in range(len(GAPS) + 1):
-        here = place == number
-        name = f"≤ {GAPS[number]:g} s" if number < len(GAPS) else f"> {GAPS[-1]:g} s"
+        member = bins == number
         rows.append(
             {
-                "gap": name,
-                "right": int((here & said & answers.right).sum()),
-                "wrong": int((here & said & ~answers.right).sum()),
-                "missed": int((here & ~said & answers.exists).sum()),
-                "rightly_unmatched": int((here & ~said & ~answers.exists).sum()),
+                "gap": f"≤ {GAPS[number]:g} s" if number < len(GAPS) else f"> {GAPS[-1]:g} s",
+                "right": int((member & matched & tracks.right).sum()),
+                "wrong": int((member & matched & ~tracks.right).sum()),
+                "missed": int((member & ~matched & tracks.exists).sum()),
+                "rightly_unmatched": int((member & ~matched & ~tracks.exists).sum()),
             }
         )
     return rows

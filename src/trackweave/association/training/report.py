@@ -1,7 +1,4 @@
-"""The report of a training: one HTML page with its curves, that needs nothing but a browser.
-
-A checkpoint on samples that it was not trained on.
-"""
+"""The report of a training, one HTML page with its curves that needs only a browser; and `evaluate_checkpoint`."""
 
 from __future__ import annotations
 
@@ -9,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
 from trackweave.association.dataset import load_samples
 from trackweave.association.settings import DataSettings
-from trackweave.association.training.checkpoint import Checkpoint, load_checkpoint
-from trackweave.association.training.metrics import Measures, measure
+from trackweave.association.training.checkpoint import ModelCheckpoint, ModelMetadata, load_checkpoint
+from trackweave.association.training.metrics import AssociationMetrics, EpochRecord, compute_metrics
 from trackweave.storage.files import replacing
 
-BLUE, ORANGE, SOFT, LINE, INK = "#2f6fd0", "#e07b39", "#656d76", "#d8dee4", "#1f2328"
+BLUE, ORANGE, MUTED, GRID, FOREGROUND = "#2f6fd0", "#e07b39", "#656d76", "#d8dee4", "#1f2328"
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 460.0, 250.0, 46.0, 14.0, 34.0
 
 _PAGE = """<!doctype html>
@@ -39,13 +36,13 @@ td:first-child, th:first-child {{ text-align: left }} tr {{ border-bottom: 1px s
 <h2>Confusion by length of the gap</h2>
 <p class="soft">Tracks of the validation videos by the time since their last match, at the threshold.</p>
 {gaps}
-<h2>What it was made from</h2>{facts}
+<h2>What it was made from</h2>{metadata}
 </body></html>
 """
 
 
 @dataclass(frozen=True)
-class Series:
+class Curve:
     """A line of a plot.
 
     Attributes:
@@ -61,88 +58,88 @@ class Series:
     dots: bool = False
 
 
-def write_report(path: Path, best: Checkpoint, measures: Measures, epochs: Sequence[dict[str, Any]]) -> None:
+def write_report(path: Path, best: ModelCheckpoint, metrics: AssociationMetrics, epochs: Sequence[EpochRecord]) -> None:
     """Writes the page.
 
     Args:
         path: the file.
         best: the best checkpoint.
-        measures: its measures on the validation videos.
-        epochs: what happened in each epoch.
+        metrics: its metrics on the validation videos.
+        epochs: a record of each epoch.
     """
     page = _PAGE.format(
-        cards="".join(f"<span><b>{escape(value)}</b>{escape(name)}</span>" for name, value in _cards(best, measures)),
+        cards="".join(f"<span><b>{escape(value)}</b>{escape(name)}</span>" for name, value in _cards(best, metrics)),
         plots="".join(
-            f"<figure><figcaption>{title}</figcaption>{plot}</figure>" for title, plot in _plots(measures, epochs)
+            f"<figure><figcaption>{title}</figcaption>{plot}</figure>" for title, plot in _plots(metrics, epochs)
         ),
-        gaps=_gap_table(measures),
-        facts=_facts(best.facts),
+        gaps=_gap_table(metrics),
+        metadata=_metadata_table(best.metadata),
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
-def _cards(best: Checkpoint, measures: Measures) -> list[tuple[str, str]]:
+def _cards(best: ModelCheckpoint, metrics: AssociationMetrics) -> list[tuple[str, str]]:
     return [
-        ("precision of matches", f"{measures.precision:.1%}"),
-        ("recall of matches", f"{measures.recall:.1%}"),
+        ("precision of matches", f"{metrics.precision:.1%}"),
+        ("recall of matches", f"{metrics.recall:.1%}"),
         ("threshold of probability", f"{best.threshold:.2f}"),
-        ("validation loss", f"{measures.loss:.4f}"),
-        ("best epoch", str(best.facts.get("epoch", "?"))),
-        ("parameters", f"{best.facts.get('parameters', 0):,}"),
+        ("validation loss", f"{metrics.loss:.4f}"),
+        ("best epoch", str(best.metadata.get("epoch", "?"))),
+        ("parameters", f"{best.metadata.get('parameters', 0):,}"),
     ]
 
 
-def _plots(measures: Measures, epochs: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    def over_epochs(key: str) -> list[tuple[float, float]]:
+def _plots(metrics: AssociationMetrics, epochs: Sequence[EpochRecord]) -> list[tuple[str, str]]:
+    def over_epochs(key: Literal["loss", "val_loss", "precision", "recall"]) -> list[tuple[float, float]]:
         return [(row["epoch"], row[key]) for row in epochs]
 
-    losses = [Series("training", BLUE, over_epochs("loss")), Series("validation", ORANGE, over_epochs("val_loss"))]
-    matches = [Series("precision", BLUE, over_epochs("precision")), Series("recall", ORANGE, over_epochs("recall"))]
-    along = [
-        Series("precision", BLUE, [(t, p) for t, p, _ in measures.curve]),
-        Series("recall", ORANGE, [(t, r) for t, _, r in measures.curve]),
+    losses = [Curve("training", BLUE, over_epochs("loss")), Curve("validation", ORANGE, over_epochs("val_loss"))]
+    matches = [Curve("precision", BLUE, over_epochs("precision")), Curve("recall", ORANGE, over_epochs("recall"))]
+    by_threshold = [
+        Curve("precision", BLUE, [(t, p) for t, p, _ in metrics.curve]),
+        Curve("recall", ORANGE, [(t, r) for t, _, r in metrics.curve]),
     ]
     calibration = [
-        Series("perfect", LINE, [(0, 0), (1, 1)]),
-        Series("validation", BLUE, [(said, was) for said, was, _ in measures.calibration], dots=True),
+        Curve("perfect", GRID, [(0, 0), (1, 1)]),
+        Curve("validation", BLUE, [(predicted, actual) for predicted, actual, _ in metrics.calibration], dots=True),
     ]
     return [
         ("Loss by epoch", line_plot(losses, zero=True)),
         ("Matches by epoch", line_plot(matches)),
-        ("Matches by threshold", line_plot(along)),
+        ("Matches by threshold", line_plot(by_threshold)),
         ("Calibration: probability said, share that was right", line_plot(calibration, zero=True)),
     ]
 
 
-def line_plot(series: Sequence[Series], *, zero: bool = False) -> str:
-    """Lines as SVG, with a legend and two labelled axes; `zero` lets the vertical axis begin at 0."""
-    points = [point for one in series for point in one.points]
+def line_plot(curves: Sequence[Curve], *, zero: bool = False) -> str:
+    """Curves as SVG, with a legend and two labelled axes; with `zero` the vertical axis begins at 0."""
+    points = [point for curve in curves for point in curve.points]
     if not points:
         return "<p>nothing</p>"
     (low_x, high_x), (low_y, high_y) = (_span([point[axis] for point in points]) for axis in (0, 1))
     low_y = min(low_y, 0.0) if zero else low_y
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def to_pixels(x: float, y: float) -> tuple[float, float]:
         across = LEFT + (x - low_x) / (high_x - low_x) * (WIDTH - LEFT - 12)
         return across, HEIGHT - BOTTOM - (y - low_y) / (high_y - low_y) * (HEIGHT - TOP - BOTTOM)
 
-    parts = [f"<svg viewBox='0 0 {WIDTH:g} {HEIGHT:g}' width='100%' role='img' font-size='11' fill='{SOFT}'>"]
+    parts = [f"<svg viewBox='0 0 {WIDTH:g} {HEIGHT:g}' width='100%' role='img' font-size='11' fill='{MUTED}'>"]
     for step in range(5):
         x, y = low_x + step * (high_x - low_x) / 4, low_y + step * (high_y - low_y) / 4
-        right, up = place(x, low_y)[0], place(low_x, y)[1]
-        parts.append(f"<line x1='{LEFT:g}' x2='{WIDTH - 12:g}' y1='{up:.1f}' y2='{up:.1f}' stroke='{LINE}'/>")
+        right, up = to_pixels(x, low_y)[0], to_pixels(low_x, y)[1]
+        parts.append(f"<line x1='{LEFT:g}' x2='{WIDTH - 12:g}' y1='{up:.1f}' y2='{up:.1f}' stroke='{GRID}'/>")
         parts.append(f"<text x='{LEFT - 6:g}' y='{up + 4:.1f}' text-anchor='end'>{y:.3g}</text>")
         parts.append(f"<text x='{right:.1f}' y='{HEIGHT - 18:g}' text-anchor='middle'>{x:.3g}</text>")
-    for number, one in enumerate(series):
-        places = [place(x, y) for x, y in one.points]
-        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-        parts.append(f"<path d='M{path}' fill='none' stroke='{one.colour}' stroke-width='2'/>")
-        if one.dots or len(places) == 1:
-            parts += [f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3.5' fill='{one.colour}'/>" for x, y in places]
+    for number, curve in enumerate(curves):
+        pixels = [to_pixels(x, y) for x, y in curve.points]
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in pixels)
+        parts.append(f"<path d='M{path}' fill='none' stroke='{curve.colour}' stroke-width='2'/>")
+        if curve.dots or len(pixels) == 1:
+            parts += [f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3.5' fill='{curve.colour}'/>" for x, y in pixels]
         parts.append(
-            f"<text x='{LEFT + 4 + 100 * number:g}' y='{HEIGHT - 3:g}' fill='{INK}'>"
-            f"<tspan fill='{one.colour}'>■</tspan> {escape(one.name)}</text>"
+            f"<text x='{LEFT + 4 + 100 * number:g}' y='{HEIGHT - 3:g}' fill='{FOREGROUND}'>"
+            f"<tspan fill='{curve.colour}'>■</tspan> {escape(curve.name)}</text>"
         )
     return "".join(parts) + "</svg>"
 
@@ -152,10 +149,10 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
     return (low, high) if high - low > 1e-9 else (low - 0.5, high + 0.5)
 
 
-def _gap_table(measures: Measures) -> str:
+def _gap_table(metrics: AssociationMetrics) -> str:
     heads = ("since the last match", "right", "wrong", "missed", "rightly without", "right of all")
     rows = []
-    for row in measures.gaps:
+    for row in metrics.gaps:
         total = row["right"] + row["wrong"] + row["missed"] + row["rightly_unmatched"]
         share = f"{(row['right'] + row['rightly_unmatched']) / total:.1%}" if total else ""
         cells = (row["gap"], row["right"], row["wrong"], row["missed"], row["rightly_unmatched"], share)
@@ -164,8 +161,8 @@ def _gap_table(measures: Measures) -> str:
     return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{body}</table>"
 
 
-def _facts(facts: dict[str, Any]) -> str:
-    def shown(value: Any) -> str:
+def _metadata_table(metadata: ModelMetadata) -> str:
+    def as_text(value: object) -> str:
         if isinstance(value, list | tuple):
             return ", ".join(map(str, value[:12])) + (f" … ({len(value)})" if len(value) > 12 else "")
         if isinstance(value, dict):
@@ -173,8 +170,8 @@ def _facts(facts: dict[str, Any]) -> str:
         return str(value)
 
     rows = [
-        f"<tr><td>{escape(name.replace('_', ' '))}</td><td style='text-align:left'>{escape(shown(value))}</td></tr>"
-        for name, value in facts.items()
+        f"<tr><td>{escape(name.replace('_', ' '))}</td><td style='text-align:left'>{escape(as_text(value))}</td></tr>"
+        for name, value in metadata.items()
         if name != "measures"
     ]
     return f"<table>{''.join(rows)}</table>"
@@ -182,8 +179,8 @@ def _facts(facts: dict[str, Any]) -> str:
 
 def evaluate_checkpoint(
     checkpoint: Path | str, data: Sequence[Path], *, labels: str = "both", report: Path | None = None
-) -> Measures:
-    """Measures a trained model.
+) -> AssociationMetrics:
+    """Evaluates a trained model on samples, those of all videos.
 
     Args:
         checkpoint: `best.pt` of a training.
@@ -195,10 +192,10 @@ def evaluate_checkpoint(
         ArtifactError: the checkpoint or a sample cannot be used, or there is too little.
         SettingError: no such labels.
     """
-    found = load_checkpoint(checkpoint)
-    how = DataSettings.checked(labels=labels, allow_blended=labels != "tracker")
-    store = load_samples(data, how, least_sequences=1)
-    measures = measure(found.model, store, np.arange(len(store)))
+    model = load_checkpoint(checkpoint)
+    settings = DataSettings.checked(labels=labels, allow_blended=labels != "tracker")
+    samples = load_samples(data, settings, min_sequences=1)
+    metrics = compute_metrics(model.model, samples, np.arange(len(samples)))
     if report is not None:
-        write_report(report, found, measures, ())
-    return measures
+        write_report(report, model, metrics, ())
+    return metrics

@@ -12,10 +12,10 @@ from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections
 
 
-def make_state(frame: int = 0, tracks: int = 3, detections: int = 4, width: int | None = 5, **columns: Any) -> Any:
+def toy_state(frame: int = 0, tracks: int = 3, detections: int = 4, width: int | None = 5, **columns: Any) -> Any:
     """A frame whose numbers depend on its index; `columns` replace those of the state.
 
-    Detection k goes to track k, the last ones to nobody; `det` replaces arguments of `Detections.of`.
+    Detection k is assigned to track k, the last ones are unmatched; `det` replaces arguments of `Detections.of`.
     """
     rng = np.random.default_rng(frame)
     corner = rng.uniform(0, 50, (max(tracks, detections), 2))
@@ -30,7 +30,7 @@ def make_state(frame: int = 0, tracks: int = 3, detections: int = 4, width: int 
         "embedding": embedding,
         **columns.pop("det", {}),
     }
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "frame": FrameIndex(frame),
         "time": frame / 10,
         "size": (100, 200),
@@ -49,16 +49,16 @@ def make_state(frame: int = 0, tracks: int = 3, detections: int = 4, width: int 
         "allowed": np.ones((tracks, detections), np.bool_),
         "assigned_track_ids": assigned,
     }
-    return AssignmentState(**{**given, **columns})
+    return AssignmentState(**{**defaults, **columns})
 
 
-def make_sample(frame: int = 0, tracks: int = 3, detections: int = 4, width: int = 5, **columns: Any) -> Any:
+def toy_sample(frame: int = 0, tracks: int = 3, detections: int = 4, width: int = 5, **columns: Any) -> Any:
     """A sample of the schema; `columns` replace those of the sample."""
     rng = np.random.default_rng(frame)
     ids = 10 + np.arange(tracks, dtype=np.int64)
     assigned = np.full(detections, -1, np.int64)
     assigned[: min(tracks, detections)] = ids[:detections]
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "frame_idx": frame,
         "track_ids": ids,
         "track_features": rng.random((tracks, 10), np.float32),
@@ -70,4 +70,4 @@ def make_sample(frame: int = 0, tracks: int = 3, detections: int = 4, width: int
         "assigned_track_ids": assigned,
         "metadata": SampleMetadata(200, 100, 10.0, "toy"),
     }
-    return AssociationSample(**{**given, **columns})
+    return AssociationSample(**{**defaults, **columns})

@@ -1,4 +1,4 @@
-"""A small training set of simulated crowds, and a small model trained on it; made once for all tests."""
+"""A small training set of simulated scenes and a small model trained on it; made once for all tests."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
-from trackweave.association.dataset import SceneStore, load_samples
-from trackweave.association.training.loop import Trained, train
+from trackweave.association.dataset import TrainingSet, load_samples
+from trackweave.association.training.loop import TrainingResult, train
 from trackweave.association.training.settings import TrainSettings
 from trackweave.pipelines.samples import simulate_samples
 
@@ -23,12 +23,12 @@ def sample_folder() -> Path:
 
 
 @cache
-def store() -> SceneStore:
-    """The same as a store."""
+def training_set() -> TrainingSet:
+    """The samples of `sample_folder`."""
     return load_samples([sample_folder()])
 
 
 @cache
-def trained() -> Trained:
-    """A model that was trained on it for three epochs."""
-    return train(store(), Path(mkdtemp(prefix="trackweave-training-")), QUICK)
+def trained_model() -> TrainingResult:
+    """A model that was trained on them for three epochs."""
+    return train(training_set(), Path(mkdtemp(prefix="trackweave-training-")), QUICK)
