@@ -15,8 +15,9 @@ from trackweave.frames.open import open_frames
 from trackweave.mot.settings import preset
 from trackweave.pipelines.boxes import track_boxes
 from trackweave.pipelines.settings import InputSettings
-from trackweave.reports.page import render_report, write_report
-from trackweave.reports.run_summary import read_run
+from trackweave.reports.contents import read_contents
+from trackweave.reports.page import render_report
+from trackweave.reports.page import report as write_report
 
 EASY = preset("adaptive", instant_score=0.5)
 
@@ -32,13 +33,13 @@ def changed(path: Path, **values: Any) -> None:
 
 
 def test_the_page_of_a_run_of_boxes(run: Path) -> None:
-    facts = read_run(run)
-    (part,) = facts.levels
+    contents = read_contents(run)
+    (part,) = contents.levels
     assert (part.title, part.counts["tracks"], part.counts["boxes"]) == ("Tracks", 2, 24)
     assert [life.spans for life in part.tracks] == [[(0, 11)]] * 2
-    assert {"tracks.npz", "tracks.mot.txt", "overlay.mp4"} <= set(facts.files)
-    assert facts.size == (HEIGHT, WIDTH)
-    page = render_report(facts)
+    assert {"tracks.npz", "tracks.mot.txt", "overlay.mp4"} <= set(contents.files)
+    assert contents.size == (HEIGHT, WIDTH)
+    page = render_report(contents)
     for text in (
         "detections ",
         "det.txt",
@@ -58,9 +59,9 @@ def test_the_page_tells_what_was_left_out_and_suspected(run: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
     totals = summary["totals"] | {"tracks": 500, "est_id_switches": 2}
     changed(run / "summary.json", totals=totals, suspected_switches=[switch] * 60, skipped={"frame-unreadable": 3})
-    facts = read_run(run)
-    assert facts.levels[0].unlisted == 498
-    page = render_report(facts)
+    contents = read_contents(run)
+    assert contents.levels[0].unlisted == 498
+    page = render_report(contents)
     assert "frame-unreadable" in page
     assert "exchange, tracks 1, 2, confidence 0.81" in page
     assert "40 more in summary.json" in page
@@ -71,16 +72,16 @@ def test_the_page_tells_what_was_left_out_and_suspected(run: Path) -> None:
 def test_the_page_without_frames(tmp_path: Path) -> None:
     det = write_lines(tmp_path / "det.txt", detection_lines(6))
     track_boxes(None, tmp_path / "run", detections=det, tracker=EASY, video=InputSettings(size=(WIDTH, HEIGHT)))
-    facts = read_run(tmp_path / "run")
-    assert facts.size == (HEIGHT, WIDTH)
-    assert facts.video is None
-    assert "2</b><span>tracks" in render_report(facts)
+    contents = read_contents(tmp_path / "run")
+    assert contents.size == (HEIGHT, WIDTH)
+    assert contents.video is None
+    assert "2</b><span>tracks" in render_report(contents)
 
 
 def test_a_summary_that_is_damaged(run: Path) -> None:
     changed(run / "summary.json", totals=None)
     with pytest.raises(ArtifactError, match="the run summary is damaged"):
-        read_run(run)
+        read_contents(run)
 
 
 def test_mot_text(run: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from trackweave.errors import ArtifactError, InputError, SettingError
 from trackweave.pipelines.boxes import track_boxes
 from trackweave.pipelines.masks import track_masks
 from trackweave.pipelines.run import open_run
-from trackweave.reports.page import write_report
+from trackweave.reports.page import report as write_report
 from trackweave.structures.run_summary import BoxSummary, MaskSummary
 
 SCENE = CROSSING

@@ -10,7 +10,8 @@ import pytest
 
 from tests.reports.mock_run import make_run, write_json
 from trackweave.errors import ArtifactError, ArtifactVersionError, RunFolderError
-from trackweave.reports.page import format_duration, write_report
+from trackweave.reports.page import format_duration
+from trackweave.reports.page import report as write_report
 from trackweave.visualization.palette import css, track_colour
 
 

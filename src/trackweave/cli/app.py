@@ -137,7 +137,7 @@ def export(
 @app.command()
 def report(run: Run) -> None:
     """Write the static page `RUN/report.html` again."""
-    from trackweave.reports.page import write_report
+    from trackweave.reports.page import report as write_report
 
     typer.echo(f"report: {write_report(run)}")
 

@@ -159,7 +159,7 @@ def boxes(
         for row in settings.rows():
             typer.echo(f"setting {row.key} = {row.value} ({row.origin})", err=True)
     result = _run(source, output, settings, shows_progress=log_level in (LogLevel.debug, LogLevel.info))
-    from trackweave.reports.page import write_report
+    from trackweave.reports.page import report as write_report
 
     report = write_report(output)
     if log_level is not LogLevel.error:

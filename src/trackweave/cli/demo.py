@@ -15,7 +15,7 @@ from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
 from trackweave.pipelines.masks import ALL_LEVELS, RunResult, track_masks
 from trackweave.progress import ProgressPrinter
-from trackweave.reports.page import write_report
+from trackweave.reports.page import report as write_report
 from trackweave.simulation.video import SyntheticScene
 from trackweave.tracking.settings import TrackingSettings
 

@@ -155,7 +155,7 @@ def _run(
 ) -> None:
     from trackweave.pipelines.masks import parse_levels, track_masks
     from trackweave.progress import ProgressPrinter
-    from trackweave.reports.page import write_report
+    from trackweave.reports.page import report as write_report
 
     asked = settings.masks
     result = track_masks(

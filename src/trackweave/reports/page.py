@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-from trackweave.reports.run_summary import LevelFacts, RunFacts, draw_timeline, read_run
+from trackweave.reports.contents import LevelSection, PageContents, draw_timeline, read_contents
 from trackweave.storage.files import replacing
 from trackweave.storage.run import RunPaths
+from trackweave.structures.run_summary import BoxSummary, MaskSummary
 from trackweave.visualization.palette import css, ink_on, track_colour
 
 TEMPLATE = "report.html.j2"
@@ -23,11 +25,14 @@ COUNT_NAMES = {
 }
 
 
-def write_report(run_dir: Path | str) -> Path:
-    """Writes `RUN/report.html` from what the run left: summary, manifest, frame list, comparison pictures, video.
+def report(run: str | os.PathLike[str]) -> Path:
+    """Writes `RUN/report.html` from what the run left: summary, manifest, frame list, comparison images, video.
 
-    The page has its style inside and refers to pictures below the run folder by relative names: it works from the
+    The page has its style inside and refers to images below the run folder by relative names: it works from the
     disk, without a network, wherever the folder is moved.
+
+    Args:
+        run: a run, or its folder.
 
     Returns:
         the page.
@@ -36,15 +41,15 @@ def write_report(run_dir: Path | str) -> Path:
         ArtifactError: there is no run summary, it is damaged, or the page cannot be written.
         ArtifactVersionError: the summary is of a newer schema.
     """
-    run_dir = Path(run_dir)
-    text = render_report(read_run(run_dir))
+    run_dir = Path(run)
+    text = render_report(read_contents(run_dir))
     page = RunPaths(run_dir).report
     with replacing(page) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return page
 
 
-def render_report(facts: RunFacts) -> str:
+def render_report(contents: PageContents) -> str:
     """The page as text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -56,20 +61,22 @@ def render_report(facts: RunFacts) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        duration=format_duration, count=format_count, json=_pretty, colour=_css_of, ink=_ink_of, percent=_percent
+        duration=format_duration, count=format_count, json=_indented, colour=_css_of, ink=_ink_of, percent=_percent
     )
+    summary = contents.summary
+    boxes = summary if isinstance(summary, BoxSummary) else None
     return environment.get_template(TEMPLATE).render(
-        facts=facts,
-        predictor=_predictor(facts),
-        histogram=_length_histogram(facts),
-        switches=sorted(facts.summary.get("suspected_switches") or [], key=lambda event: -event["confidence"]),
-        skipped=facts.summary.get("skipped") or {},
-        work=_work(facts),
-        command=_command(facts),
-        recorded=_recorded(facts),
-        cards=_cards(facts),
-        timelines={level.level: draw_timeline(level.tracks, facts.frames) for level in facts.levels},
-        level_cards={level.level: _level_cards(level) for level in facts.levels},
+        run=contents,
+        predictor=_predictor(summary),
+        histogram=_length_histogram(boxes),
+        switches=sorted(boxes.suspected_switches, key=lambda event: -event["confidence"]) if boxes else [],
+        skipped=boxes.skipped if boxes else {},
+        counters=_counters(summary),
+        command=summary.command,
+        recorded=_recorded(contents),
+        cards=_cards(contents),
+        timelines={level.level: draw_timeline(level.tracks, contents.frames) for level in contents.levels},
+        level_cards={level.level: _level_cards(level) for level in contents.levels},
     )
 
 
@@ -87,7 +94,7 @@ def format_duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def format_count(value: Any) -> str:
+def format_count(value: object) -> str:
     """Whole numbers with a thin space between thousands; anything else as it is.
 
     >>> format_count(1234567), format_count(0.25)
@@ -98,67 +105,62 @@ def format_count(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _cards(facts: RunFacts) -> list[tuple[str, str]]:
-    """The figures at the top: value, caption."""
-    frames = len(facts.frames) or max((level.counts.get("frames", 0) for level in facts.levels), default=0)
+def _cards(contents: PageContents) -> list[tuple[str, str]]:
+    """The numbers at the top: value, caption."""
+    summary = contents.summary
+    frames = len(contents.frames) or max((level.counts.get("frames", 0) for level in contents.levels), default=0)
     cards = [(format_count(frames), "frames")]
-    if facts.size is not None:
-        cards.append((f"{facts.size[1]} × {facts.size[0]}", "pixels"))
-    tracks = sum(level.counts.get("objects", level.counts.get("tracks", 0)) for level in facts.levels)
-    cards.append((format_count(tracks), "tracks"))
-    masks = sum(level.counts.get("object_frames", 0) for level in facts.levels)
+    if contents.size is not None:
+        cards.append((f"{contents.size[1]} × {contents.size[0]}", "pixels"))
+    cards.append((format_count(summary.track_count), "tracks"))
+    masks = summary.mask_count if isinstance(summary, MaskSummary) else 0
     if masks:
         cards.append((format_count(masks), "masks"))
-    speed = facts.summary.get("association_fps")
-    if isinstance(speed, int | float):
-        cards.append((format_count(round(speed)), "frames/s association"))
-    seconds = sum(stage.seconds for stage in facts.stages if stage.depth == 0)
+    if isinstance(summary, BoxSummary) and summary.association_fps is not None:
+        cards.append((format_count(round(summary.association_fps)), "frames/s association"))
+    seconds = sum(stage.seconds for stage in contents.stages if stage.depth == 0)
     if seconds:
         cards.append((format_duration(seconds), "run time"))
-    memory = facts.summary.get("peak_rss_mb")
-    if isinstance(memory, int | float):
+    memory = summary.peak_rss_mb
+    if memory is not None:
         cards.append((f"{memory / 1024:.1f} GiB" if memory >= 1024 else f"{memory:.0f} MiB", "peak memory"))
     return cards
 
 
-def _level_cards(level: LevelFacts) -> list[tuple[str, str]]:
-    """A level's figures: those that every run has first, then what else it counted."""
-    counted = [(format_count(level.counts[key]), name) for key, name in COUNT_NAMES.items() if key in level.counts]
+def _level_cards(level: LevelSection) -> list[tuple[str, str]]:
+    """A level's counts: those that every run has first, then what else it counted."""
+    first = [(format_count(level.counts[key]), name) for key, name in COUNT_NAMES.items() if key in level.counts]
     others = [
         (format_count(value), key.replace("_", " ")) for key, value in level.counts.items() if key not in COUNT_NAMES
     ]
-    return counted + others
+    return first + others
 
 
-def _predictor(facts: RunFacts) -> str:
-    """`name (detail, detail): reason` of whatever the run recorded; for boxes, what saw them."""
-    seen_by = facts.summary.get("detections")
-    if isinstance(seen_by, dict):
-        if seen_by.get("kind") == "file":
-            return f"detections {seen_by.get('path', '')}"
-        return f"detector {seen_by.get('name', '')}: {seen_by.get('reason', '')}"
-    recorded = facts.summary.get("predictor")
-    if not isinstance(recorded, dict):
-        return str(recorded or "unknown predictor")
-    name = str(recorded.get("name", "unknown predictor"))
-    known = {key: value for key, value in recorded.items() if isinstance(value, str | int | float)}
-    details = ", ".join(f"{key} {value}" for key, value in known.items() if key not in ("name", "reason"))
-    reason = f": {known['reason']}" if "reason" in known else ""
-    return f"predictor {name}{f' ({details})' if details else ''}{reason}"
+def _predictor(summary: MaskSummary | BoxSummary) -> str:
+    """`name (detail, detail): reason` of the predictor; of a box run, where its detections came from."""
+    if isinstance(summary, BoxSummary):
+        detections = summary.detections
+        if detections.get("kind") == "file":
+            return f"detections {detections.get('path', '')}"
+        return f"detector {detections.get('name', '')}: {detections.get('reason', '')}"
+    predictor = summary.predictor
+    if predictor is None:
+        return "unknown predictor"
+    simple = {key: value for key, value in predictor.details.items() if isinstance(value, str | int | float)}
+    details = ", ".join(f"{key} {value}" for key, value in simple.items())
+    reason = "" if predictor.reason is None else f": {predictor.reason}"
+    return f"predictor {predictor.name}{f' ({details})' if details else ''}{reason}"
 
 
-def _work(facts: RunFacts) -> dict[str, Any]:
+def _counters(summary: MaskSummary | BoxSummary) -> Mapping[str, float]:
     """What the predictor counted: passes of the image encoder, masks moved by a frame; empty without any."""
-    recorded = facts.summary.get("predictor")
-    counters = recorded.get("counters") if isinstance(recorded, dict) else None
-    return {str(name).replace("_", " "): count for name, count in counters.items()} if counters else {}
+    predictor = summary.predictor if isinstance(summary, MaskSummary) else None
+    return {} if predictor is None else {name.replace("_", " "): n for name, n in predictor.counters.items()}
 
 
-def _length_histogram(facts: RunFacts) -> list[tuple[str, int, float]]:
+def _length_histogram(summary: BoxSummary | None) -> list[tuple[str, int, float]]:
     """Rows of how long tracks lived: `10 – 29`, tracks, share of the largest row; empty for runs without it."""
-    lengths = facts.summary.get("track_lengths")
-    if not isinstance(lengths, dict):
-        return []
+    lengths = summary.track_lengths if summary is not None else {}
     starts, counts = lengths.get("from", []), lengths.get("tracks", [])
     ends = [*(f"{start} – {end - 1}" if end - start > 1 else f"{start}" for start, end in pairwise(starts))]
     names = [*ends, f"{starts[-1]} and more"] if starts else []
@@ -166,26 +168,18 @@ def _length_histogram(facts: RunFacts) -> list[tuple[str, int, float]]:
     return [(name, count, count / largest) for name, count in zip(names, counts, strict=False)]
 
 
-def _command(facts: RunFacts) -> str:
-    """The command line, or the command's name."""
-    command = facts.summary.get("command") or ""
-    return " ".join(map(str, command)) if isinstance(command, list) else str(command)
-
-
-def _recorded(facts: RunFacts) -> list[tuple[str, Any]]:
+def _recorded(contents: PageContents) -> list[tuple[str, object]]:
     """What the run recorded about itself as it is, with titles."""
-    parts = [
-        ("Input", facts.manifest.get("input")),
-        ("Settings", facts.manifest.get("config")),
-        ("Predictor", facts.summary.get("predictor")),
-        ("Visibility", facts.summary.get("visibility")),
-        ("Camera", facts.summary.get("camera")),
-        ("Training samples", facts.summary.get("log")),
-    ]
+    manifest, summary = contents.manifest, contents.summary
+    parts: list[tuple[str, object]] = [("Input", manifest.get("input")), ("Settings", manifest.get("config"))]
+    if isinstance(summary, MaskSummary) and summary.predictor is not None:
+        parts.append(("Predictor", summary.predictor.to_json()))
+    if isinstance(summary, BoxSummary):
+        parts += [("Visibility", summary.visibility), ("Camera", summary.camera), ("Training samples", summary.log)]
     return [(title, value) for title, value in parts if value]
 
 
-def _pretty(value: Any) -> str:
+def _indented(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 

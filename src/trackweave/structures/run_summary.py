@@ -101,7 +101,7 @@ class LevelSummary:
     """
 
     counts: Mapping[str, int]
-    dedup: Mapping[str, int] = field(default_factory=dict)
+    dedup: Mapping[str, float] = field(default_factory=dict)
     durations: Mapping[str, float] = field(default_factory=dict)
     tracks: Sequence[TrackSummary] = ()
     extra: JsonRecord = field(default_factory=dict)
@@ -402,13 +402,13 @@ def _common(kind: type[RunSummary], record: JsonRecord, totals: Totals) -> JsonR
         "totals": totals,
         "durations": _seconds(record.get("durations") or {}),
         "peak_rss_mb": _optional(float, record.get("peak_rss_mb")),
-        "warnings": tuple(_warning(row) for row in record.get("warnings") or ()),
+        "warnings": tuple(read_warning(row) for row in record.get("warnings") or ()),
         "extra": {key: value for key, value in record.items() if key not in known},
     }
 
 
-def _warning(record: Any) -> RunWarning:
-    """A warning; of a damaged one, what there is."""
+def read_warning(record: object) -> RunWarning:
+    """A warning of a summary or manifest; of a damaged one, what there is."""
     if not isinstance(record, Mapping):
         return RunWarning("", None, "warning", str(record))
     return RunWarning.from_json({"stage": "", "level": None, "code": "warning", "message": "", **record})

@@ -1,7 +1,4 @@
-"""What a run folder says about itself, as records for the page: tolerant of parts that a run did not write.
-
-Geometry of the track timeline: which rectangle stands for which stretch of which track.
-"""
+"""What the page about a run shows, read from the run folder; a part that a run did not write is left out."""
 
 from __future__ import annotations
 
@@ -14,11 +11,15 @@ from urllib.parse import quote
 import numpy as np
 
 from trackweave.errors import ArtifactError
-from trackweave.storage.files import check_version, read_json_object
-from trackweave.storage.run import SCHEMA_VERSION, RunPaths
+from trackweave.storage.files import read_json_object
+from trackweave.storage.run import RunPaths, read_run_summary
+from trackweave.structures.run_log import RunWarning
+from trackweave.structures.run_summary import BoxSummary, LevelSummary, MaskSummary, TrackSummary, read_warning
 from trackweave.visualization.palette import css, track_colour
 
 LEVEL_NAMES = {0: "prompted objects", 2: "coarse", 4: "medium", 6: "fine"}
+BOX_COUNTS = ("frames", "detections", "tracks", "boxes", "suspected_switches")
+"""Counts of a box run that are shown also where they are 0."""
 
 
 @dataclass(frozen=True)
@@ -32,27 +33,8 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class TrackLife:
-    """When one track was visible.
-
-    Attributes:
-        track_id: its id.
-        spans: runs of absolute frame indices, both ends included.
-        prompt_frame: the frame on which it was prompted, or None.
-        mean_area: pixels, or None.
-        mean_score: objectness, or None.
-    """
-
-    track_id: int
-    spans: Sequence[tuple[int, int]]
-    prompt_frame: int | None = None
-    mean_area: float | None = None
-    mean_score: float | None = None
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One comparison render: where it lies below the run, and what it shows."""
+class ComparisonImage:
+    """One comparison image: where it lies below the run, and what it shows."""
 
     url: str
     frame_idx: int
@@ -62,26 +44,26 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class LevelFacts:
-    """One granularity level of the run; a run of boxes has one part that is none.
+class LevelSection:
+    """One granularity level of the run; a run of boxes has one section for all its tracks.
 
     Attributes:
         level: its number.
-        counts: figures by name.
-        dedup: what was found about duplicates.
+        counts: by name.
+        dedup: what was found about duplicates, by name.
         stages: durations.
-        tracks: when the tracks were visible, or the longest of them.
-        pictures: comparison renders.
-        unlisted: tracks that are not in `tracks`.
+        tracks: every track, or the longest of them.
+        images: comparison images.
+        unlisted: how many tracks are not in `tracks`.
         heading: what it is called, when that does not follow from the number.
     """
 
     level: int
     counts: Mapping[str, int]
-    dedup: Mapping[str, Any]
+    dedup: Mapping[str, float]
     stages: Sequence[Stage]
-    tracks: Sequence[TrackLife]
-    pictures: Sequence[Picture]
+    tracks: Sequence[TrackSummary]
+    images: Sequence[ComparisonImage]
     unlisted: int = 0
     heading: str | None = None
 
@@ -110,22 +92,35 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class RunFacts:
-    """Everything the page shows."""
+class PageContents:
+    """Everything that the page shows.
+
+    Attributes:
+        name: of the run folder.
+        summary: the numbers of the run.
+        manifest: its manifest; empty when it is missing or damaged.
+        frames: absolute indices of its frames, ascending; empty when they are not listed.
+        size: `(H, W)` of the frames, or None.
+        levels: a section each.
+        stages: durations of the whole run.
+        notices: warnings by kind.
+        video: name of the overlay video, or None.
+        files: further files, relative to the run folder.
+    """
 
     name: str
-    summary: Mapping[str, Any]
-    manifest: Mapping[str, Any]
+    summary: MaskSummary | BoxSummary
+    manifest: Mapping[str, object]
     frames: Sequence[int]
     size: tuple[int, int] | None
-    levels: Sequence[LevelFacts]
+    levels: Sequence[LevelSection]
     stages: Sequence[Stage]
     notices: Sequence[Notice]
     video: str | None
     files: Sequence[str] = field(default_factory=tuple)
 
 
-def read_run(run_dir: Path) -> RunFacts:
+def read_contents(run_dir: Path) -> PageContents:
     """Reads a run folder.
 
     `summary.json` has to be there; whatever else is missing is left out, and what is damaged becomes a notice.
@@ -137,32 +132,25 @@ def read_run(run_dir: Path) -> RunFacts:
     paths, damaged = RunPaths(run_dir), list[str]()
     if not run_dir.is_dir():
         raise ArtifactError(f"{run_dir}: there is no run folder here")
-    summary = read_json_object(paths.summary, "run summary")
-    check_version(summary.get("schema_version"), SCHEMA_VERSION, paths.summary)
+    summary = read_run_summary(paths.summary)
     manifest = _optional(paths.manifest, "run manifest", damaged)
     frame_list = _optional(paths.frames, "list of frames", damaged)
-    try:
-        levels = [
-            _level(paths, int(key), value, damaged)
-            for key, value in sorted(summary.get("levels", {}).items(), key=lambda item: int(item[0]))
-        ]
-        if summary.get("command") == "boxes":
-            levels.append(_boxes(summary))
-        stages = _stages(summary.get("durations", {}))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(f"{paths.summary}: the run summary is damaged: {error!r}") from error
-    told = summary.get("input")
-    sized = frame_list if frame_list or not isinstance(told, dict) else told
-    height, width = sized.get("height"), sized.get("width")
-    return RunFacts(
+    if isinstance(summary, BoxSummary):
+        levels = [_box_section(summary)]
+    else:
+        levels = [_section(paths, level, part, damaged) for level, part in sorted(summary.levels.items())]
+    height, width = frame_list.get("height"), frame_list.get("width")
+    listed_size = (int(height), int(width)) if height and width else None
+    warnings = summary.warnings or [read_warning(record) for record in manifest.get("warnings") or ()]
+    return PageContents(
         run_dir.resolve().name,
         summary,
         manifest,
         [int(row["index"]) for row in frame_list.get("frames", []) if isinstance(row, dict) and "index" in row],
-        (int(height), int(width)) if height and width else None,
+        listed_size if frame_list else summary.input.size,
         levels,
-        stages,
-        _notices(summary.get("warnings") or manifest.get("warnings") or [], damaged),
+        _stages(summary.durations),
+        _notices(warnings, damaged),
         paths.overlay.name if paths.overlay.is_file() else None,
         _files(paths, manifest),
     )
@@ -179,50 +167,26 @@ def _optional(path: Path, kind: str, damaged: list[str]) -> dict[str, Any]:
         return {}
 
 
-def _level(paths: RunPaths, level: int, stats: Mapping[str, Any], damaged: list[str]) -> LevelFacts:
-    counts = {key: value for key, value in stats.items() if isinstance(value, int) and not isinstance(value, bool)}
-    tracks = [_life(row) for row in stats.get("tracks") or stats.get("longest_tracks") or []]
-    return LevelFacts(
-        level,
-        counts,
-        dict(stats.get("dedup") or {}),
-        _stages(stats.get("durations") or {}),
-        tracks,
-        _pictures(paths, level, damaged),
-    )
+def _section(paths: RunPaths, level: int, part: LevelSummary, damaged: list[str]) -> LevelSection:
+    images = _comparison_images(paths, level, damaged)
+    return LevelSection(level, part.counts, part.dedup, _stages(part.durations), part.tracks, images)
 
 
-def _boxes(summary: Mapping[str, Any]) -> LevelFacts:
-    """What a run of boxes counted; figures that are nothing are left out unless they say that all went well."""
-    totals = {key: value for key, value in summary["totals"].items() if isinstance(value, int)}
+def _box_section(summary: BoxSummary) -> LevelSection:
+    """The counts of a run of boxes; zeros are left out unless they say that all went well."""
+    totals = {key: value for key, value in summary.totals.items() if isinstance(value, int)}
     if "est_id_switches" in totals:
         totals["suspected_switches"] = totals.pop("est_id_switches")
-    always = ("frames", "detections", "tracks", "boxes", "suspected_switches")
-    counts = {key: value for key, value in totals.items() if value or key in always}
-    lives = [_life(row) for row in summary["longest_tracks"]]
-    return LevelFacts(0, counts, {}, [], lives, [], totals["tracks"] - len(lives), "Tracks")
+    counts = {key: value for key, value in totals.items() if value or key in BOX_COUNTS}
+    tracks = summary.longest_tracks
+    return LevelSection(0, counts, {}, [], tracks, [], summary.track_count - len(tracks), "Tracks")
 
 
-def _life(row: Mapping[str, Any]) -> TrackLife:
-    """Spans are what runs write; first and last alone are taken as one span."""
-    spans = row.get("spans") or (row["frames"] if isinstance(row.get("frames"), list) else None)
-    if spans is None:
-        spans = [(row["first"], row["last"])]
-    prompt, area, score = row.get("prompt_frame"), row.get("mean_area"), row.get("mean_score")
-    return TrackLife(
-        int(row["id"]),
-        [(int(first), int(last)) for first, last in spans],
-        None if prompt is None else int(prompt),
-        None if area is None else float(area),
-        None if score is None else float(score),
-    )
-
-
-def _pictures(paths: RunPaths, level: int, damaged: list[str]) -> list[Picture]:
-    """The comparison renders whose files are there."""
+def _comparison_images(paths: RunPaths, level: int, damaged: list[str]) -> list[ComparisonImage]:
+    """The comparison images whose files are there."""
     folder = paths.level(level).compare
     compare = _optional(folder / "compare.json", "list of comparison pictures", damaged)
-    found = []
+    images = []
     try:
         for row in compare.get("frames", []):
             file = folder / Path(str(row["image"])).name  # a name only: nothing outside the folder is linked
@@ -230,43 +194,32 @@ def _pictures(paths: RunPaths, level: int, damaged: list[str]) -> list[Picture]:
                 url = quote(file.relative_to(paths.root).as_posix())
                 index = int(row["frame_idx"])
                 ids = [int(track["id"]) for track in row.get("tracks", [])]
-                found.append(Picture(url, index, str(row.get("frame_name", index)), row.get("candidates"), ids))
+                name = str(row.get("frame_name", index))
+                images.append(ComparisonImage(url, index, name, row.get("candidates"), ids))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         damaged.append(f"{folder / 'compare.json'}: the list of comparison pictures is damaged: {error!r}")
-    return found
+    return images
 
 
-def _stages(durations: Mapping[str, Any]) -> list[Stage]:
+def _stages(durations: Mapping[str, float]) -> list[Stage]:
     """Stages in the order they were recorded; `a.b` lies in `a`."""
-    flat = dict(_flatten(durations))
-    longest = max(flat.values(), default=0.0) or 1.0
+    longest = max(durations.values(), default=0.0) or 1.0
     return [
-        Stage(name, seconds, seconds / longest, sum(name.startswith(f"{other}.") for other in flat))
-        for name, seconds in flat.items()
+        Stage(name, seconds, seconds / longest, sum(name.startswith(f"{other}.") for other in durations))
+        for name, seconds in durations.items()
     ]
 
 
-def _flatten(durations: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    rows: list[tuple[str, float]] = []
-    for name, value in durations.items():
-        if isinstance(value, Mapping):
-            rows += _flatten(value, f"{prefix}{name}.")
-        else:
-            rows.append((f"{prefix}{name}", float(value)))
-    return rows
-
-
-def _notices(warnings: Sequence[Any], damaged: Sequence[str]) -> list[Notice]:
+def _notices(warnings: Sequence[RunWarning], damaged: Sequence[str]) -> list[Notice]:
     """Warnings by kind, the frequent kinds first."""
     kinds: dict[str, list[str]] = {"damaged-file": list(damaged)} if damaged else {}
-    for record in warnings:
-        row = record if isinstance(record, Mapping) else {"message": record}
-        where = f"level {row['level']}: " if row.get("level") is not None else ""
-        kinds.setdefault(str(row.get("code", "warning")), []).append(f"{where}{row.get('message', '')}")
+    for warning in warnings:
+        where = f"level {warning.level}: " if warning.level is not None else ""
+        kinds.setdefault(warning.code, []).append(f"{where}{warning.message}")
     return [Notice(code, lines) for code, lines in sorted(kinds.items(), key=lambda item: -len(item[1]))]
 
 
-def _files(paths: RunPaths, manifest: Mapping[str, Any]) -> list[str]:
+def _files(paths: RunPaths, manifest: Mapping[str, object]) -> list[str]:
     """Files worth a link, below the run folder."""
     named = [paths.summary, paths.manifest, paths.frames, paths.mot]
     artifacts = manifest.get("artifacts")
@@ -292,7 +245,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Row:
+class TimelineRow:
     """One track of the timeline; `prompt` is where its prompt frame lies, or None."""
 
     track_id: int
@@ -313,9 +266,9 @@ class Tick:
 
 @dataclass(frozen=True)
 class Timeline:
-    """A drawing of `width` × `height` units; `hidden` tracks are shorter than those shown."""
+    """A drawing of `width` × `height` units; `hidden` tracks are shorter than those drawn."""
 
-    rows: Sequence[Row]
+    rows: Sequence[TimelineRow]
     ticks: Sequence[Tick]
     hidden: int
     width: float = WIDTH
@@ -327,7 +280,7 @@ class Timeline:
         return self.row_height * len(self.rows)
 
 
-def draw_timeline(tracks: Sequence[TrackLife], frames: Sequence[int]) -> Timeline:
+def draw_timeline(tracks: Sequence[TrackSummary], frames: Sequence[int]) -> Timeline:
     """Lays out the longest tracks, in order of their first frame.
 
     Args:
@@ -337,12 +290,14 @@ def draw_timeline(tracks: Sequence[TrackLife], frames: Sequence[int]) -> Timelin
     """
     if not tracks:
         return Timeline([], [], 0)
-    axis = np.array(sorted(frames) or range(min(_first(t) for t in tracks), max(_last(t) for t in tracks) + 1))
+    axis = np.array(
+        sorted(frames) or range(min(track.first for track in tracks), max(track.last for track in tracks) + 1)
+    )
     unit = WIDTH / len(axis)
-    shown = sorted(tracks, key=lambda track: (-_length(track, axis), track.track_id))[:ROWS]
-    shown.sort(key=lambda track: (_first(track), track.track_id))
+    longest = sorted(tracks, key=lambda track: (-_length(track, axis), track.track_id))[:ROWS]
+    longest.sort(key=lambda track: (track.first, track.track_id))
     rows = [
-        Row(
+        TimelineRow(
             track.track_id,
             css(track_colour(track.track_id)),
             n * ROW_HEIGHT,
@@ -350,14 +305,14 @@ def draw_timeline(tracks: Sequence[TrackLife], frames: Sequence[int]) -> Timelin
             _prompt(track, axis, unit),
             _hint(track, axis),
         )
-        for n, track in enumerate(shown)
+        for n, track in enumerate(longest)
     ]
     marks = np.unique(np.linspace(0, len(axis) - 1, min(6, len(axis))).round().astype(int))
     ticks = [Tick(float((mark + 0.5) * unit), str(axis[mark])) for mark in marks]
-    return Timeline(rows, ticks, len(tracks) - len(shown))
+    return Timeline(rows, ticks, len(tracks) - len(longest))
 
 
-def _positions(track: TrackLife, axis: np.ndarray) -> list[tuple[int, int]]:
+def _positions(track: TrackSummary, axis: np.ndarray) -> list[tuple[int, int]]:
     """Spans as positions on the axis, end excluded; spans that touch are one."""
     spans = np.array(sorted(track.spans), np.int64).reshape(-1, 2)
     starts, stops = np.searchsorted(axis, spans[:, 0]), np.searchsorted(axis, spans[:, 1], side="right")
@@ -370,26 +325,18 @@ def _positions(track: TrackLife, axis: np.ndarray) -> list[tuple[int, int]]:
     return joined
 
 
-def _prompt(track: TrackLife, axis: np.ndarray, unit: float) -> float | None:
+def _prompt(track: TrackSummary, axis: np.ndarray, unit: float) -> float | None:
     if track.prompt_frame is None or track.prompt_frame not in axis:
         return None
     return float((np.searchsorted(axis, track.prompt_frame) + 0.5) * unit)
 
 
-def _length(track: TrackLife, axis: np.ndarray) -> int:
+def _length(track: TrackSummary, axis: np.ndarray) -> int:
     return sum(stop - start for start, stop in _positions(track, axis))
 
 
-def _first(track: TrackLife) -> int:
-    return min((first for first, _ in track.spans), default=0)
-
-
-def _last(track: TrackLife) -> int:
-    return max((last for _, last in track.spans), default=0)
-
-
-def _hint(track: TrackLife, axis: np.ndarray) -> str:
-    parts = [f"track {track.track_id}: {_length(track, axis)} frames, {_first(track)} – {_last(track)}"]
+def _hint(track: TrackSummary, axis: np.ndarray) -> str:
+    parts = [f"track {track.track_id}: {_length(track, axis)} frames, {track.first} – {track.last}"]
     if track.prompt_frame is not None:
         parts.append(f"prompted on {track.prompt_frame}")
     if track.mean_area is not None:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from trackweave.reports.run_summary import WIDTH, TrackLife, draw_timeline
+from trackweave.reports.contents import WIDTH, draw_timeline
+from trackweave.structures.run_summary import TrackSummary
 
 
-def life(track_id: int, *spans: tuple[int, int]) -> TrackLife:
-    return TrackLife(track_id, spans)
+def life(track_id: int, *spans: tuple[int, int]) -> TrackSummary:
+    return TrackSummary(track_id, spans)
 
 
 def test_spans_are_placed_by_position_among_the_runs_frames() -> None:
@@ -32,7 +33,7 @@ def test_axis_without_frame_list_covers_the_tracks() -> None:
 
 
 def test_prompt_frames_are_marked_in_the_middle_of_their_frame() -> None:
-    tracks = [TrackLife(1, [(0, 20)], prompt_frame=10), TrackLife(2, [(0, 20)], prompt_frame=11)]
+    tracks = [TrackSummary(1, [(0, 20)], prompt_frame=10), TrackSummary(2, [(0, 20)], prompt_frame=11)]
     assert [row.prompt for row in draw_timeline(tracks, [0, 10, 20]).rows] == [WIDTH / 2, None]
 
 
