@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import re
 import shlex
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +24,7 @@ from trackweave.visualization.video import Mp4Writer
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
+BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```$", re.M | re.S)
 SHELL = re.compile(r"^```(?:sh|bash)\n(.*?)^```$", re.M | re.S)
 LINK = re.compile(r"\[[^\]]*\]\((?!https?://|#)([^)#\s]+)")
 
@@ -37,17 +39,21 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def pages_with_code() -> list[Path]:
-    return [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
+def python_of(page: Path) -> list[str]:
+    """The Python blocks of a page; those of numbered lists are indented."""
+    return [textwrap.dedent(code) for _, code in BLOCK.findall(page.read_text(encoding="utf-8"))]
 
 
-@pytest.mark.parametrize("page", pages_with_code(), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if python_of(page)], ids=lambda page: page.name)
 def test_examples_run(page: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "clip.mp4").write_bytes(clip.read_bytes())
-    names: dict[str, object] = {"__name__": "example"}
-    for block in BLOCK.findall(page.read_text(encoding="utf-8")):
+    names: dict[str, Any] = {"__name__": "example"}
+    for block in python_of(page):
         exec(compile(block, str(page), "exec"), names)
+    for name, example in names.items():
+        if name.startswith("test_"):
+            example(**({"tmp_path": tmp_path} if "tmp_path" in inspect.signature(example).parameters else {}))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
