@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.box_worlds import HEIGHT, WIDTH, detection_lines, make_clip, make_sequence, write_lines
+from tests.box_worlds import HEIGHT, WIDTH, box_of, detection_lines, make_clip, make_sequence, write_lines
 from trackweave.errors import ArtifactError, SettingError
-from trackweave.exporters import export_mot_run, export_mp4_run, is_box_run, open_level
+from trackweave.exporters import export
+from trackweave.formats.davis import read_label_png
 from trackweave.frames.open import open_frames
+from trackweave.masks.codecs import encode_rle
+from trackweave.masks.packed import PackedMasks
 from trackweave.mot.settings import preset
 from trackweave.pipelines.boxes import track_boxes
 from trackweave.pipelines.settings import InputSettings
@@ -85,13 +89,12 @@ def test_a_summary_that_is_damaged(run: Path) -> None:
 
 
 def test_mot_text(run: Path, tmp_path: Path) -> None:
-    assert is_box_run(run)
-    export_mot_run(run, tmp_path / "t.txt")
+    export(run, "mot", tmp_path / "t.txt")
     assert (tmp_path / "t.txt").read_bytes() == (run / "tracks.mot.txt").read_bytes()
 
 
 def test_the_video_is_that_of_the_run(run: Path, tmp_path: Path) -> None:
-    export_mp4_run(run, tmp_path / "a.mp4")
+    export(run, "mp4", tmp_path / "a.mp4")
     assert (tmp_path / "a.mp4").read_bytes() == (run / "overlay.mp4").read_bytes()
 
 
@@ -99,7 +102,7 @@ def test_the_video_of_some_frames(tmp_path: Path) -> None:
     clip, run = make_clip(tmp_path / "clip.mp4", 10), tmp_path / "run"
     det = write_lines(tmp_path / "det.txt", detection_lines(10))
     track_boxes(clip, run, detections=det, tracker=EASY, overlay=False, video=InputSettings(frames="1::3"))
-    export_mp4_run(run, tmp_path / "a.mp4")
+    export(run, "mp4", tmp_path / "a.mp4")
     with open_frames(tmp_path / "a.mp4") as video:
         assert len(video) == 3
         assert video.times is not None
@@ -109,8 +112,8 @@ def test_the_video_of_some_frames(tmp_path: Path) -> None:
 def test_frames_that_moved_are_named(run: Path, tmp_path: Path) -> None:
     (tmp_path / "toy").rename(tmp_path / "moved")
     with pytest.raises(ArtifactError, match="are not there any more: name them with --frames"):
-        export_mp4_run(run, tmp_path / "a.mp4")
-    export_mp4_run(run, tmp_path / "a.mp4", frames=tmp_path / "moved" / "img1")
+        export(run, "mp4", tmp_path / "a.mp4")
+    export(run, "mp4", tmp_path / "a.mp4", frames=tmp_path / "moved" / "img1")
     assert (tmp_path / "a.mp4").stat().st_size > 0
 
 
@@ -118,22 +121,47 @@ def test_frames_that_are_not_the_runs(run: Path, tmp_path: Path) -> None:
     from trackweave.simulation.video import SyntheticScene
 
     with pytest.raises(ArtifactError, match="these are not the run's frames"):
-        export_mp4_run(run, tmp_path / "a.mp4", frames=SyntheticScene(length=12, height=48, width=64))
+        export(run, "mp4", tmp_path / "a.mp4", frames=SyntheticScene(length=12, height=48, width=64))
     assert not (tmp_path / "a.mp4").exists()
 
 
 def test_a_run_without_pictures(tmp_path: Path) -> None:
     track_boxes(make_sequence(tmp_path / "toy"), tmp_path / "run")
     with pytest.raises(ArtifactError, match="has no pictures to draw on"):
-        export_mp4_run(tmp_path / "run", tmp_path / "a.mp4")
+        export(tmp_path / "run", "mp4", tmp_path / "a.mp4")
 
 
 def test_there_are_no_levels(run: Path) -> None:
-    with pytest.raises(SettingError, match="is a run of boxes"):
-        open_level(run, None)
+    with pytest.raises(SettingError, match="is a run of boxes, which has no levels, so no level 2"):
+        export(run, "mot", run / "t.txt", level=2)
+    with pytest.raises(SettingError, match="is a run of boxes without masks"):
+        export(run, "davis", run / "davis")
+
+
+def test_masks_of_the_detections_become_label_images(tmp_path: Path) -> None:
+    masks = np.zeros((6, 2, HEIGHT, WIDTH), np.bool_)
+    for frame, track in np.ndindex(6, 2):
+        x1, y1, x2, y2 = box_of(track + 1, frame)
+        masks[frame, track, y1 + 2 : y2, x1:x2] = True
+    items = [
+        {"image_id": frame, "category_id": 1, "score": 0.9, "segmentation": entry}
+        for frame in range(6)
+        for entry in encode_rle(PackedMasks.from_bool(masks[frame]))
+    ]
+    (tmp_path / "dets.json").write_text(json.dumps(items))
+    for source, names in ((None, "frame_000000"), (make_sequence(tmp_path / "toy", frames=6, images=6), "000001")):
+        run = tmp_path / f"run-{names}"
+        track_boxes(source, run, detections=tmp_path / "dets.json", tracker=EASY)
+        files = export(run, "davis", tmp_path / names)
+        assert (len(files), files[0].stem) == (6, names)
+        labels = read_label_png(files[3])
+        for row in range(2):
+            (track_id,) = np.unique(labels[masks[3][row]])
+            assert track_id > 0
+            assert ((labels == track_id) == masks[3][row]).all()
 
 
 def test_a_manifest_that_is_damaged(run: Path, tmp_path: Path) -> None:
     changed(run / "manifest.json", config={})
     with pytest.raises(ArtifactError, match="lacks or misspells 'input'"):
-        export_mp4_run(run, tmp_path / "a.mp4")
+        export(run, "mp4", tmp_path / "a.mp4")

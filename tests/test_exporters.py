@@ -7,7 +7,7 @@ import pytest
 
 from tests.worlds import CROSSING, candidates_of
 from trackweave.errors import ArtifactError, SettingError
-from trackweave.exporters import export_davis_run, export_mp4_run, open_level, write_contact_sheet
+from trackweave.exporters import export, write_contact_sheet
 from trackweave.frames.open import open_frames
 from trackweave.pipelines.masks import track_masks
 from trackweave.visualization.video import Mp4Writer
@@ -32,13 +32,13 @@ def run(tmp_path: Path, clip: Path) -> Path:
 
 def test_a_source_that_was_given_stays_open(run: Path, clip: Path, tmp_path: Path) -> None:
     with open_frames(clip, sampling="0:4") as frames:
-        export_mp4_run(run, tmp_path / "a.mp4", frames=frames)
+        export(run, "mp4", tmp_path / "a.mp4", frames=frames)
         write_contact_sheet(run, tmp_path / "a.png", frames=frames)
         assert frames[2].shape == (8, 32, 3)
 
 
 def test_the_recorded_input_is_opened_again(run: Path, tmp_path: Path) -> None:
-    export_mp4_run(run, tmp_path / "a.mp4")
+    export(run, "mp4", tmp_path / "a.mp4")
     with open_frames(tmp_path / "a.mp4") as video:
         assert len(video) == 4
         assert video.times is not None
@@ -47,7 +47,7 @@ def test_the_recorded_input_is_opened_again(run: Path, tmp_path: Path) -> None:
 
 def test_other_frames_are_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="these are not the run's frames"):
-        export_mp4_run(run, tmp_path / "a.mp4", frames=SCENE.frames.select([0, 1]))
+        export(run, "mp4", tmp_path / "a.mp4", frames=SCENE.frames.select([0, 1]))
     assert not (tmp_path / "a.mp4").exists()
 
 
@@ -55,14 +55,25 @@ def test_levels_are_named_when_there_are_several(tmp_path: Path) -> None:
     candidates = candidates_of(SCENE, candidates_of(SCENE, tmp_path / "c", [0]), [0], level=4)
     track_masks(SCENE.frames, tmp_path / "run", candidates=candidates, predictor="static")
     with pytest.raises(SettingError, match="levels 2, 4: name one"):
-        open_level(tmp_path / "run", None)
-    assert len(export_davis_run(tmp_path / "run", tmp_path / "out", 4)) == 4
+        export(tmp_path / "run", "davis", tmp_path / "out")
+    assert len(export(tmp_path / "run", "davis", tmp_path / "out", level=4)) == 4
     with pytest.raises(ArtifactError, match="records no video_segments of level 6"):
-        open_level(tmp_path / "run", 6)
+        export(tmp_path / "run", "davis", tmp_path / "out", level=6)
     with pytest.raises(ArtifactError, match="its frames \\(memory\\)"):
-        export_mp4_run(tmp_path / "run", tmp_path / "a.mp4", 2)
+        export(tmp_path / "run", "mp4", tmp_path / "a.mp4", level=2)
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="is not a run folder"):
-        open_level(tmp_path, None)
+        export(tmp_path, "davis", tmp_path / "out")
+
+
+def test_a_format_that_is_none_names_those_there_are(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="a run is exported to davis, mot, mp4, not to 'gif'"):
+        export(run, "gif", tmp_path / "a.gif")
+
+
+def test_the_files_that_were_written(run: Path, tmp_path: Path) -> None:
+    assert export(run, "mot", str(tmp_path / "a.txt")) == [tmp_path / "a.txt"]
+    files = export(run, "davis", tmp_path / "out")
+    assert files == sorted((tmp_path / "out").glob("*.png"))

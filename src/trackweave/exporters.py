@@ -1,13 +1,12 @@
-"""A finished run in other formats: reads what the run wrote, one frame at a time.
-
-A finished run of boxes in other formats: reads its archive part by part.
-"""
+"""`export`: the tracks of a finished run in the formats of other tools, read a frame or a part at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from pydantic import ValidationError
@@ -17,7 +16,7 @@ from trackweave.errors import ArtifactError, SettingError
 from trackweave.formats.davis import export_davis
 from trackweave.formats.mot import MotWriter, write_mot_frames
 from trackweave.frames.open import open_frames
-from trackweave.frames.source import FrameSource
+from trackweave.frames.source import FrameSource, RGBFrame
 from trackweave.ids import FrameIndex, Level
 from trackweave.pipelines.box_inputs import VideoInput, open_input
 from trackweave.pipelines.box_outputs import BoxOverlay
@@ -26,174 +25,230 @@ from trackweave.storage.mask_archive import VideoSegments
 from trackweave.storage.run import FrameList, RunManifest, RunPaths
 from trackweave.storage.track_archive import TracksArchive
 from trackweave.structures.run_log import Remarks
-from trackweave.visualization.annotators import contact_sheet, draw_objects, write_png
+from trackweave.structures.tracks import FrameObjects
+from trackweave.visualization.annotators import contact_sheet, draw_objects, fit_width, write_png
 from trackweave.visualization.video import Mp4Writer
 
-BOXES = "boxes"
-
-
-def is_box_run(run_dir: Path) -> bool:
-    """Did `trackweave boxes` leave this folder?
-
-    Raises:
-        ArtifactError: its manifest is damaged.
-    """
-    return RunManifest.load(RunPaths(run_dir).manifest).data.get("kind") == BOXES
-
-
-def export_box_mot(run_dir: Path, path: Path) -> Path:
-    """Writes the boxes as MOTChallenge text.
-
-    Raises:
-        ArtifactError: the archive is missing or damaged.
-    """
-    with TracksArchive(RunPaths(run_dir).tracks) as archive, MotWriter(path) as writer:
-        for rows in archive.parts(with_masks=False):
-            writer.write(rows.tracks)
-    return path
-
-
-def export_box_mp4(run_dir: Path, path: Path, frames: str | Path | FrameSource | None = None) -> Path:
-    """Writes the tracks over the frames as H.264 video.
-
-    Args:
-        run_dir: the run.
-        path: the video to write.
-        frames: what to draw on; None = the input that the run recorded.
-
-    Raises:
-        ArtifactError: the archive is damaged, or the frames are not there or not the run's: give `frames`.
-    """
-    with TracksArchive(RunPaths(run_dir).tracks) as archive, _recorded_video(run_dir, frames) as video:
-        overlay = BoxOverlay(path, video, Remarks("error"), lambda stage: nullcontext())
-        if not overlay.is_on:
-            raise ArtifactError(f"{run_dir}: {video.path} has no pictures to draw on: name them with --frames")
-        with overlay:
-            for frame in video.frames():
-                overlay.draw(frame, archive.at(frame.index))
-    return path
-
-
-def _recorded_video(run_dir: Path, frames: str | Path | FrameSource | None) -> VideoInput:
-    manifest = RunPaths(run_dir).manifest
-    data = RunManifest.load(manifest).data
-    try:
-        recorded, settings = data["input"], InputSettings.model_validate(data["config"]["input"])
-        kind, source = str(recorded["kind"]), str(recorded["path"])
-        size = None if recorded["height"] is None else (int(recorded["height"]), int(recorded["width"]))
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        raise ArtifactError(f"{manifest}: the record of the input lacks or misspells {error}") from None
-    if frames is None and (kind not in ("sequence", "frames") or not Path(source).exists()):
-        raise ArtifactError(f"{run_dir}: its frames ({source}) are not there any more: name them with --frames")
-    video = open_input(frames if frames is not None else source, settings)
-    if video.has_images and size is not None and video.size != size:
-        video.close()
-        raise ArtifactError(f"{run_dir}: these are not the run's frames: they have another size")
-    return video
-
-
+FORMATS = ("davis", "mot", "mp4")
 MAX_VIDEO_WIDTH = 1280
 
-
-def open_level(run_dir: Path, level: int | None) -> tuple[VideoSegments, Level]:
-    """The frame-major archive of a level.
-
-    Args:
-        run_dir: the run.
-        level: which; None = the only one.
-
-    Raises:
-        ArtifactError: not a run, or a level it does not have.
-        SettingError: several levels and none named.
-    """
-    paths = RunPaths(run_dir)
-    if not paths.manifest.is_file():
-        raise ArtifactError(f"{run_dir}: is not a run folder (it has no manifest.json)")
-    if is_box_run(run_dir):
-        raise SettingError(f"{run_dir}: is a run of boxes, which has no levels of masks: give --to mot or --to mp4")
-    manifest = RunManifest.load(paths.manifest)
-    which = manifest.only_level(level)
-    return VideoSegments(manifest.artifact(which, "video_segments")), which
+RunFolder = str | os.PathLike[str]
+"""A run, or its folder."""
+FrameInput = str | Path | FrameSource
+"""What to draw on: a folder of images, a video file, or frames that are open."""
 
 
-def export_davis_run(run_dir: Path, out_dir: Path, level: int | None = None) -> list[Path]:
-    """Writes `OUT/<frame stem>.png` for every frame of the run, as indexed label images of the frame's size."""
-    video, _ = open_level(run_dir, level)
-    with video:
-        frames = FrameList.read(RunPaths(run_dir).frames)
-        return export_davis(video, out_dir, frames.size, frames.names)
-
-
-def export_mot_run(run_dir: Path, path: Path, level: int | None = None) -> Path:
-    """Writes the boxes of a box run, or of one level of a mask run, as MOTChallenge text."""
-    if is_box_run(run_dir):
-        return export_box_mot(run_dir, path)
-    video, which = open_level(run_dir, level)
-    with video:
-        write_mot_frames(path, (video.boxes(frame, int(which)) for frame in video.frames))
-    return path
-
-
-def export_mp4_run(
-    run_dir: Path, path: Path, level: int | None = None, frames: str | Path | FrameSource | None = None, fps: float = 10
-) -> Path:
-    """Writes the tracks over the frames as H.264 video.
+def export(
+    run: RunFolder,
+    to: str,
+    output: str | os.PathLike[str],
+    *,
+    level: int | None = None,
+    frames: FrameInput | None = None,
+    fps: float = 10,
+) -> list[Path]:
+    """Writes the tracks of a finished run of masks or of boxes in another format.
 
     Args:
-        run_dir: the run, of masks or of boxes.
-        path: the video to write.
-        level: which of a mask run; None = the only one.
-        frames: what to draw on; None = the input that the run recorded.
-        fps: used when the source knows no times.
+        run: a run, or its folder.
+        to: `davis`: an indexed label image `FRAME.png` of each frame, of the frame's size; `mot`: boxes as
+            MOTChallenge text; `mp4`: the tracks over the frames, as H.264 video.
+        output: file to write; for `davis` a folder.
+        level: which level of a mask run; None = the only one.
+        frames: what an `mp4` is drawn on; None = the input that the run recorded.
+        fps: frames per second of an `mp4` of a mask run whose source knows no times.
+
+    Returns:
+        the files that were written.
 
     Raises:
-        ArtifactError: the run's frames are in memory or gone: give `frames`.
+        SettingError: another format, several levels and none named, a level of a box run, or label images of a box
+            run without masks.
+        ArtifactError: not a run, a level that it does not have, a damaged file, or frames that are gone or are not
+            the run's: give `frames`.
     """
-    if is_box_run(run_dir):
-        return export_box_mp4(run_dir, path, frames)
-    video, _ = open_level(run_dir, level)
-    listed = FrameList.read(RunPaths(run_dir).frames)
-    with video, _source(run_dir, frames) as source:
-        position = {int(index): local for local, index in enumerate(source.indices)}
-        missing = [index for index in listed.indices if int(index) not in position]
-        if missing or source.size != listed.size:
-            raise ArtifactError(f"{run_dir}: these are not the run's frames (frame {next(iter(missing), 0)} differs)")
-        with Mp4Writer(path, _frame_rate(listed, fps)) as writer:
-            for picture in _pictures(video, source, [position[int(index)] for index in listed.indices]):
-                writer.write(picture)
-    return path
+    if to not in FORMATS:
+        raise SettingError(f"a run is exported to {', '.join(FORMATS)}, not to {to!r}")
+    target = Path(output)
+    with _open_tracks(Path(run), level) as tracks:
+        if to == "davis":
+            return tracks.write_davis(target)
+        if to == "mot":
+            tracks.write_mot(target)
+        else:
+            tracks.write_mp4(target, frames, fps)
+        return [target]
 
 
 def write_contact_sheet(
-    run_dir: Path, path: Path, level: int | None = None, frames: str | Path | FrameSource | None = None, count: int = 6
+    run: RunFolder, path: Path, *, level: int | None = None, frames: FrameInput | None = None, count: int = 6
 ) -> Path:
-    """Writes one picture of `count` frames, evenly spaced, with the tracks of a level on them."""
-    video, _ = open_level(run_dir, level)
-    listed = FrameList.read(RunPaths(run_dir).frames)
-    with video, _source(run_dir, frames) as source:
-        last = len(listed.indices) - 1
-        shown = [listed.indices[k * last // max(count - 1, 1)] for k in range(min(count, last + 1))]
-        position = {int(index): local for local, index in enumerate(source.indices)}
-        pictures = list(_pictures(video, source, [position[int(index)] for index in shown]))
-    write_png(path, contact_sheet(pictures, 3, [f"frame {index}" for index in shown]))
+    """Writes one image of `count` frames of a mask run, evenly spaced, with the tracks of a level on them.
+
+    Raises:
+        SettingError, ArtifactError: as `export`; also for a box run.
+    """
+    with _open_tracks(Path(run), level) as tracks:
+        if not isinstance(tracks, _MaskTracks):
+            raise SettingError(f"{run}: is a run of boxes: a contact sheet is drawn of masks")
+        indices = tracks.frames.indices
+        last = len(indices) - 1
+        sampled = [indices[k * last // max(count - 1, 1)] for k in range(min(count, last + 1))]
+        with tracks.video(frames) as source:
+            images = list(tracks.overlays(source, sampled))
+    write_png(path, contact_sheet(images, 3, [f"frame {index}" for index in sampled]))
     return path
 
 
-@contextmanager
-def _source(run_dir: Path, frames: str | Path | FrameSource | None) -> Iterator[FrameSource]:
-    """What to draw on; a source that the caller opened stays open."""
-    if isinstance(frames, FrameSource):
-        yield frames
-        return
-    with open_frames(frames if frames is not None else _recorded(run_dir)) as opened:
-        yield opened
+def _open_tracks(root: Path, level: int | None) -> _MaskTracks | _BoxTracks:
+    paths = RunPaths(root)
+    if not paths.manifest.is_file():
+        raise ArtifactError(f"{root}: is not a run folder (it has no manifest.json)")
+    manifest = RunManifest.load(paths.manifest)
+    if not manifest.is_box_run:
+        return _MaskTracks(paths, manifest, manifest.only_level(level))
+    if level is not None:
+        raise SettingError(f"{root}: is a run of boxes, which has no levels, so no level {level}")
+    return _BoxTracks(paths, manifest)
 
 
-def _recorded(run_dir: Path) -> str:
-    recorded = RunManifest.load(RunPaths(run_dir).manifest).data.get("input", {}).get("path", "memory")
-    if recorded == "memory" or not Path(recorded).exists():
-        raise ArtifactError(f"{run_dir}: its frames ({recorded}) are not there any more: name them with --frames")
-    return str(recorded)
+class _MaskTracks:
+    """One level of a mask run; use it in a `with` block."""
+
+    def __init__(self, paths: RunPaths, manifest: RunManifest, level: Level) -> None:
+        self._paths, self._manifest, self._level = paths, manifest, level
+        self._archive = VideoSegments(manifest.artifact(level, "video_segments"))
+
+    @property
+    def frames(self) -> FrameList:
+        """The frames that the run went over."""
+        return FrameList.read(self._paths.frames)
+
+    def write_davis(self, folder: Path) -> list[Path]:
+        frames = self.frames
+        return export_davis(self._archive, folder, frames.size, frames.names)
+
+    def write_mot(self, path: Path) -> None:
+        write_mot_frames(path, (self._archive.boxes(frame, int(self._level)) for frame in self._archive.frames))
+
+    def write_mp4(self, path: Path, frames: FrameInput | None, fps: float) -> None:
+        listed = self.frames
+        with self.video(frames) as source, Mp4Writer(path, _frame_rate(listed, fps)) as writer:
+            for image in self.overlays(source, listed.indices):
+                writer.write(image)
+
+    @contextmanager
+    def video(self, frames: FrameInput | None) -> Iterator[FrameSource]:
+        """What to draw on; a source that the caller opened stays open.
+
+        Raises:
+            ArtifactError: the recorded frames are gone, or these are not the run's.
+        """
+        with ExitStack() as stack:
+            if isinstance(frames, FrameSource):
+                source = frames
+            else:
+                source = stack.enter_context(open_frames(frames if frames is not None else self._recorded_input()))
+            listed, present = self.frames, set(map(int, source.indices))
+            missing = [index for index in listed.indices if int(index) not in present]
+            if missing or source.size != listed.size:
+                first = next(iter(missing), 0)
+                raise ArtifactError(f"{self._paths.root}: these are not the run's frames (frame {first} differs)")
+            yield source
+
+    def _recorded_input(self) -> str:
+        recorded = self._manifest.data.get("input", {}).get("path", "memory")
+        if recorded == "memory" or not Path(recorded).exists():
+            raise _gone(self._paths.root, recorded)
+        return str(recorded)
+
+    def overlays(self, source: FrameSource, indices: Sequence[FrameIndex]) -> Iterator[RGBFrame]:
+        """Frames, at most `MAX_VIDEO_WIDTH` wide, with the tracks on them."""
+        positions = {int(index): position for position, index in enumerate(source.indices)}
+        height, width = source.size
+        for index in indices:
+            image = fit_width(source[positions[int(index)]], MAX_VIDEO_WIDTH)
+            objects = self._archive.frame(index)
+            boxes = scale_boxes(objects.xyxy, image.shape[1] / width, image.shape[0] / height)
+            yield draw_objects(image, objects.track_id, objects.masks, boxes, boxes_on=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._archive.close()
+
+
+class _BoxTracks:
+    """The tracks of a box run; use it in a `with` block."""
+
+    def __init__(self, paths: RunPaths, manifest: RunManifest) -> None:
+        self._paths, self._manifest = paths, manifest
+        self._archive = TracksArchive(paths.tracks)
+
+    def write_davis(self, folder: Path) -> list[Path]:
+        size = self._archive.mask_size
+        if size is None:
+            raise SettingError(f"{self._paths.root}: is a run of boxes without masks: give --to mot or --to mp4")
+        if self._paths.frames.is_file():
+            listed = FrameList.read(self._paths.frames)
+            listed_names = zip(listed.indices, listed.names, strict=True)
+            names, size = {int(index): name for index, name in listed_names}, listed.size
+        else:
+            names = {frame: f"frame_{frame:06d}" for frame in range(self._archive.last + 1)}
+        return export_davis(self._objects(names), folder, size, list(names.values()))
+
+    def _objects(self, names: dict[int, str]) -> Iterator[FrameObjects]:
+        """What the detections' masks show, frame by frame."""
+        for frame, name in names.items():
+            tracks = self._archive.at(frame)
+            masks = tracks.masks
+            if masks is not None:
+                yield FrameObjects(
+                    FrameIndex(frame), name, tracks.track_id, masks, tracks.xyxy, masks.areas, tracks.score
+                )
+
+    def write_mot(self, path: Path) -> None:
+        with MotWriter(path) as writer:
+            for rows in self._archive.parts(with_masks=False):
+                writer.write(rows.tracks)
+
+    def write_mp4(self, path: Path, frames: FrameInput | None, fps: float) -> None:
+        with self._video(frames) as video:
+            overlay = BoxOverlay(path, video, Remarks("error"), lambda stage: nullcontext())
+            if not overlay.is_on:
+                raise ArtifactError(
+                    f"{self._paths.root}: {video.path} has no pictures to draw on: name them with --frames"
+                )
+            with overlay:
+                for frame in video.frames():
+                    overlay.draw(frame, self._archive.at(frame.index))
+
+    def _video(self, frames: FrameInput | None) -> VideoInput:
+        root, data = self._paths.root, self._manifest.data
+        try:
+            recorded, settings = data["input"], InputSettings.model_validate(data["config"]["input"])
+            kind, source = str(recorded["kind"]), str(recorded["path"])
+            size = None if recorded["height"] is None else (int(recorded["height"]), int(recorded["width"]))
+        except (KeyError, TypeError, ValueError, ValidationError) as error:
+            raise ArtifactError(f"{self._paths.manifest}: the record of the input lacks or misspells {error}") from None
+        if frames is None and (kind not in ("sequence", "frames") or not Path(source).exists()):
+            raise _gone(root, source)
+        video = open_input(frames if frames is not None else source, settings)
+        if video.has_images and size is not None and video.size != size:
+            video.close()
+            raise ArtifactError(f"{root}: these are not the run's frames: they have another size")
+        return video
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._archive.close()
+
+
+def _gone(root: Path, source: object) -> ArtifactError:
+    return ArtifactError(f"{root}: its frames ({source}) are not there any more: name them with --frames")
 
 
 def _frame_rate(listed: FrameList, fallback: float) -> float:
@@ -201,18 +256,3 @@ def _frame_rate(listed: FrameList, fallback: float) -> float:
     if times is None or len(times) < 2 or times[-1] <= times[0]:
         return fallback
     return float(np.clip((len(times) - 1) / (times[-1] - times[0]), 1, 120))
-
-
-def _pictures(video: VideoSegments, source: FrameSource, positions: list[int]) -> Iterator[np.ndarray]:
-    import cv2
-
-    height, width = source.size
-    ratio = min(1.0, MAX_VIDEO_WIDTH / width)
-    rows, cols = round(height * ratio), round(width * ratio)
-    for local in positions:
-        image = source[local]
-        if ratio < 1:
-            image = np.asarray(cv2.resize(image, (cols, rows), interpolation=cv2.INTER_AREA), np.uint8)
-        objects = video.frame(FrameIndex(int(source.indices[local])))
-        boxes = scale_boxes(objects.xyxy, cols / width, rows / height)
-        yield draw_objects(image, objects.track_id, objects.masks, boxes, boxes_on=False)

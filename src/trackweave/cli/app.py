@@ -123,15 +123,11 @@ def export(
     fps: Annotated[float, typer.Option(help="frames per second of an mp4 whose source has no times")] = 10.0,
 ) -> None:
     """Write a run's tracks in another format."""
-    from trackweave.exporters import export_davis_run, export_mot_run, export_mp4_run
+    from trackweave.exporters import export as export_run
 
-    if to is ExportFormat.davis:
-        files = export_davis_run(run, output, level)
-        typer.echo(f"{len(files)} label images: {output}")
-    elif to is ExportFormat.mot:
-        typer.echo(f"boxes: {export_mot_run(run, output, level)}")
-    else:
-        typer.echo(f"video: {export_mp4_run(run, output, level, frames, fps)}")
+    files = export_run(run, to.value, output, level=level, frames=frames, fps=fps)
+    what = {"davis": f"{len(files)} label images", "mot": "boxes", "mp4": "video"}[to.value]
+    typer.echo(f"{what}: {output}")
 
 
 @app.command()

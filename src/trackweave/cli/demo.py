@@ -10,7 +10,7 @@ import typer
 
 from trackweave.errors import RunFolderError
 from trackweave.evaluation.identity import best_track_per_object
-from trackweave.exporters import export_mp4_run, write_contact_sheet
+from trackweave.exporters import export, write_contact_sheet
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
 from trackweave.pipelines.masks import ALL_LEVELS, RunResult, track_masks
@@ -81,8 +81,9 @@ def _clear_earlier_demo(output: Path) -> None:
 
 
 def _show(result: RunResult, frames: FrameSource, overlay_level: int) -> None:
-    overlay = export_mp4_run(result.run.root, result.run.overlay, overlay_level, frames)
-    sheet = write_contact_sheet(result.run.root, result.run.root / "sheet.png", overlay_level, frames)
+    root = result.run.root
+    (overlay,) = export(root, "mp4", result.run.overlay, level=overlay_level, frames=frames)
+    sheet = write_contact_sheet(root, root / "sheet.png", level=overlay_level, frames=frames)
     report = write_report(result.run.root)
     for level, stats in result.levels.items():
         typer.echo(

@@ -216,6 +216,11 @@ class RunManifest:
         return str(value) if value is not None else None
 
     @property
+    def is_box_run(self) -> bool:
+        """Was it `trackweave boxes` that left this folder?"""
+        return self.data.get("kind") == "boxes"
+
+    @property
     def tracked_levels(self) -> list[Level]:
         """Levels with artifacts, ascending."""
         return sorted(Level(int(level)) for level in self.data.get("artifacts", {}))

@@ -17,7 +17,7 @@ and `manifest.json` lists the parts. The file opens with `numpy.load(path, allow
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -82,8 +82,7 @@ class TrackRows:
 def _with_masks(tracks: Tracks, size: tuple[int, int] | None) -> Tracks:
     if size is None or tracks.masks is not None:
         return tracks
-    empty = PackedMasks.empty(*size, count=len(tracks))
-    return Tracks(tracks.frame, tracks.track_id, tracks.xyxy, tracks.score, tracks.class_id, empty)
+    return replace(tracks, masks=PackedMasks.empty(*size, count=len(tracks)))
 
 
 class TracksArchiveWriter:
@@ -179,6 +178,11 @@ class TracksArchive:
     def last(self) -> int:
         """The last frame with an observation; −1 when there is none."""
         return self._parts[-1].last if self._parts else -1
+
+    @property
+    def mask_size(self) -> tuple[int, int] | None:
+        """`(H, W)` of the masks of the first part that has some; None without masks."""
+        return next((part.mask_shape for part in self._parts if part.mask_shape is not None), None)
 
     @property
     def has_masks(self) -> bool:

@@ -87,6 +87,23 @@ def draw_objects(
     return canvas
 
 
+def fit_width(image: Image, max_width: int) -> Image:
+    """An image of at most this width in pixels, of the same proportions; the image itself where it is narrower.
+
+    Args:
+        image: `(H, W, 3)` uint8 RGB.
+        max_width: at least 1.
+    """
+    import cv2
+
+    height, width = image.shape[:2]
+    ratio = min(1.0, max_width / width)
+    if ratio == 1:
+        return image
+    size = (round(width * ratio), round(height * ratio))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def contact_sheet(images: Sequence[Image], columns: int, captions: Sequence[str] | None = None) -> Image:
     """Pictures in rows of `columns`, each with a line of text under it; smaller pictures are centred in their cell.
 
@@ -250,13 +267,8 @@ class TrailPainter:
         Returns:
             `(h, w, 3)` uint8 RGB of at most `max_width`.
         """
-        import cv2
-
         height, width = image.shape[:2]
-        ratio = min(1.0, self._max_width / width)
-        if ratio < 1:
-            size = (round(width * ratio), round(height * ratio))
-            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        image = fit_width(image, self._max_width)
         scale = np.array([image.shape[1] / width, image.shape[0] / height])
         boxes = scale_boxes(tracks.xyxy, float(scale[0]), float(scale[1]))
         thickness = 2 if image.shape[1] >= WIDE else 1
