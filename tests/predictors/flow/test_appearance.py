@@ -1,4 +1,4 @@
-"""What makes an outline doubtful."""
+"""What makes a mask doubtful."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from trackweave.predictors.flow.appearance import objectness
 
 
-def test_an_outline_that_is_sure_in_place_and_alike_is_the_object() -> None:
+def test_a_certain_and_similar_mask_at_the_expected_position_is_the_object() -> None:
     assert objectness(0.99, 0.1, 1.0) > 0.9
 
 

@@ -20,8 +20,8 @@ def test_bounds_hold_and_values_survive(steps: list[tuple[bool, int]], memory: i
             value = np.full(50, key, np.uint8), np.full((2, 10), -key, np.int8)
             if put and store.get(key) is None:
                 store.put(key, value)
-            found = store.get(key)
-            assert found is None or all(np.array_equal(a, b) for a, b in zip(found, value, strict=True))
+            stored = store.get(key)
+            assert stored is None or all(np.array_equal(a, b) for a, b in zip(stored, value, strict=True))
             assert store.memory_used <= memory
             assert store.disk_used <= disk
     finally:
@@ -33,8 +33,8 @@ def test_nothing_is_lost_while_disk_holds_it() -> None:
     for key in range(20):
         store.put(key, (np.full(60, key, np.uint8),))
     for key in range(20):
-        found = store.get(key)
-        assert found is not None
-        assert (found[0] == key).all()
+        stored = store.get(key)
+        assert stored is not None
+        assert (stored[0] == key).all()
     store.close()
     assert store.get(0) is None

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trackweave.predictors.flow.appearance import OFFSETS, Appearance, colour_planes, features_of
-from trackweave.predictors.flow.motion import camera_homography, motion_between
-from trackweave.predictors.flow.redetection import signed_distance, warp
+from trackweave.predictors.flow.appearance import Appearance
+from trackweave.predictors.flow.frame_features import NEIGHBOUR_OFFSETS, colour_planes, compute_features
+from trackweave.predictors.flow.motion import camera_homography, motion_between, signed_distance, warp
+from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.flow.smoothing import smooth
-from trackweave.predictors.flow.windows import Window, WorkingSize
+from trackweave.predictors.flow.windows import PixelWindow, WorkingSize
 
 
 def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -33,49 +34,49 @@ def test_an_object_survives_the_way_to_working_size(height: int, width: int, sid
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(40, 130), st.integers(40, 130), st.integers(0, 20), st.integers(0, 20))
-def test_a_grown_crop_lies_inside_the_frame(height: int, width: int, top: int, left: int) -> None:
+def test_an_enlarged_crop_lies_inside_the_frame(height: int, width: int, top: int, left: int) -> None:
     working = WorkingSize.of((height, width), 40)
     rows, columns = min(12, working.size[0] - top), min(9, working.size[1] - left)
     if rows < 1 or columns < 1:
         return
-    crop, (y, x) = working.grow(np.ones((rows, columns), np.float32), top, left)
+    crop, (y, x) = working.enlarge(np.ones((rows, columns), np.float32), top, left)
     assert crop.all()
     assert min(y, x) >= 0
     assert y + crop.shape[0] <= height
     assert x + crop.shape[1] <= width
 
 
-def test_growing_undoes_shrinking() -> None:
+def test_enlarging_undoes_shrinking() -> None:
     working = WorkingSize.of((300, 400), 100)
     ys, xs = np.mgrid[:300, :400]
     mask = (ys - 150) ** 2 + (xs - 210) ** 2 < 80**2
     logits = np.where(working.shrink_mask(mask), 8, -8).astype(np.float32)
-    crop, (y, x) = working.grow(logits[20:90, 20:95], 20, 20)
-    grown = np.zeros_like(mask)
-    grown[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
-    assert np.count_nonzero(grown & mask) / np.count_nonzero(grown | mask) > 0.95
+    crop, (y, x) = working.enlarge(logits[20:90, 20:95], 20, 20)
+    enlarged = np.zeros_like(mask)
+    enlarged[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
+    assert np.count_nonzero(enlarged & mask) / np.count_nonzero(enlarged | mask) > 0.95
 
 
-def test_the_camera_is_told_from_what_moves_by_itself() -> None:
+def test_camera_motion_is_separated_from_object_motion() -> None:
     flow = np.full((96, 128, 2), (3.0, -2.0), np.float32)
     flow[40:60, 50:80] = (-6, 4)
     back = -flow
     motion = motion_between(flow, back, camera_homography(flow), camera_homography(back))
-    assert np.abs(motion.own[5, 5]).max() < 0.1
-    assert np.allclose(motion.own[50, 65], (9, -6), atol=0.1)
-    assert np.allclose(motion.camera_ahead[50, 65], (3, -2), atol=0.1)
+    assert np.abs(motion.residual[5, 5]).max() < 0.1
+    assert np.allclose(motion.residual[50, 65], (9, -6), atol=0.1)
+    assert np.allclose(motion.camera_forward[50, 65], (3, -2), atol=0.1)
     assert motion.agreement[20, 20] > 0.99
     assert motion.agreement[52, 76] < 0.01  # it fetches from the ground, which moves differently
-    assert motion.code[5, 5] != motion.code[50, 65]
+    assert motion.residual_bin[5, 5] != motion.residual_bin[50, 65]
 
 
-def test_a_mask_is_fetched_along_the_flow() -> None:
+def test_a_mask_is_warped_along_the_flow() -> None:
     mask = np.zeros((60, 80), np.bool_)
     mask[20:35, 30:50] = True
     flow = np.full((60, 80, 2), (7.0, 4.0), np.float32)
     motion = motion_between(flow, -flow, np.eye(3), np.eye(3))
-    origin = Window(15, 40, 25, 55)
-    warped = warp(mask[origin.slices].astype(np.float32), origin, motion, Window(0, 60, 0, 80))
+    origin = PixelWindow(15, 40, 25, 55)
+    warped = warp(mask[origin.slices].astype(np.float32), origin, motion, PixelWindow(0, 60, 0, 80))
     assert np.array_equal(warped, np.roll(mask, (4, 7), (0, 1)))
 
 
@@ -83,18 +84,18 @@ def test_a_mask_is_fetched_along_the_flow() -> None:
 @given(st.integers(0, 1000), st.integers(0, 10), st.integers(0, 10))
 def test_smoothing_agrees_with_the_plain_sum(seed: int, top: int, left: int) -> None:
     rng = np.random.default_rng(seed)
-    features = features_of(colour_planes(noise(40, 44, seed)), 14.0)
-    window = Window(top, top + 20, left, left + 24)
+    features = compute_features(colour_planes(noise(40, 44, seed)), 14.0)
+    window = PixelWindow(top, top + 20, left, left + 24)
     logits = rng.normal(0, 3, window.shape).astype(np.float32)
     out = smooth(logits, features, window, 0.8, 1)
-    weights = 1 / np.hypot(OFFSETS[:, 0], OFFSETS[:, 1])
+    weights = 1 / np.hypot(NEIGHBOUR_OFFSETS[:, 0], NEIGHBOUR_OFFSETS[:, 1])
     weights *= 0.8 * 4 / weights.sum()
     label = np.tanh(logits / 2)
     for y, x in rng.integers(0, (20, 24), (10, 2)):
         if abs(logits[y, x]) > 6:
             continue
         expected = float(logits[y, x])
-        for k, (dy, dx) in enumerate(OFFSETS):
+        for k, (dy, dx) in enumerate(NEIGHBOUR_OFFSETS):
             if y + dy < 20 and 0 <= x + dx < 24:
                 expected += weights[k] * features.affinity[k, top + y, left + x] * label[y + dy, x + dx]
             if y >= dy and 0 <= x - dx < 24:
@@ -105,27 +106,27 @@ def test_smoothing_agrees_with_the_plain_sum(seed: int, top: int, left: int) -> 
 def test_smoothing_fills_a_hole_of_one_colour_and_respects_an_edge() -> None:
     image = np.full((40, 40, 3), 60, np.uint8)
     image[:, 20:] = 200
-    features = features_of(colour_planes(image), 14.0)
+    features = compute_features(colour_planes(image), 14.0)
     logits = np.full((40, 40), -2, np.float32)
     logits[:, 20:] = 2
     logits[15:17, 30:32] = -0.5
-    out = smooth(logits, features, Window(0, 40, 0, 40), 0.8, 3)
+    out = smooth(logits, features, PixelWindow(0, 40, 0, 40), 0.8, 3)
     assert (out[:, 21:] > 0).all()
     assert (out[:, :19] < 0).all()
 
 
-def test_appearance_tells_object_from_ground_whatever_their_sizes() -> None:
+def test_appearance_separates_object_and_background_whatever_their_sizes() -> None:
     image = noise(80, 100) // 4 + 40
     image[30:36, 40:46] = (200, 40, 40)
-    features = features_of(colour_planes(image), 14.0)
+    features = compute_features(colour_planes(image), 14.0)
     mask = np.zeros((80, 100), np.bool_)
     mask[30:36, 40:46] = True
-    appearance = Appearance(0.5, 0.9, 1.0, 4.0)
+    appearance = Appearance(FlowSettings())
     appearance.learn_prompt(features, mask)
-    whole = Window(0, 80, 0, 100)
-    evidence = appearance.evidence(features, whole, Window.around(mask))
-    assert evidence[32, 43] > 1
-    assert np.mean(evidence[:20] < 0) > 0.9
+    whole = PixelWindow(0, 80, 0, 100)
+    log_odds = appearance.log_odds(features, whole, PixelWindow.around(mask))
+    assert log_odds[32, 43] > 1
+    assert np.mean(log_odds[:20] < 0) > 0.9
 
 
 def test_signed_distance() -> None:
@@ -139,7 +140,7 @@ def test_signed_distance() -> None:
 
 def test_planes_and_codes_are_a_function_of_the_frame() -> None:
     image = np.asarray(cv2.resize(noise(8, 8), (64, 48)), np.uint8)
-    one, other = features_of(colour_planes(image), 14.0), features_of(colour_planes(image.copy()), 14.0)
+    one, other = compute_features(colour_planes(image), 14.0), compute_features(colour_planes(image.copy()), 14.0)
     assert np.array_equal(one.codes, other.codes)
     assert np.array_equal(one.affinity, other.affinity)
     assert one.affinity.min() >= 0

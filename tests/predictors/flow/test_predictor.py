@@ -37,7 +37,7 @@ def same(one: list[FramePrediction], other: list[FramePrediction]) -> bool:
     )
 
 
-def test_each_pair_is_computed_once_for_all_cohorts_and_directions(scene: Scene) -> None:
+def test_each_pair_is_computed_once_for_all_batches_and_directions(scene: Scene) -> None:
     session = opened(scene)
     for frame in (0, 4, 8):
         prompt(session, scene, frame)

@@ -58,7 +58,7 @@ def test_objects_that_cross_keep_their_identity() -> None:
         assert overlap(masks[13][k], scene.truth[k, 13]) > 0.75
 
 
-def test_a_hidden_object_is_empty_and_comes_back() -> None:
+def test_a_hidden_object_is_empty_and_redetected() -> None:
     scene = draw([Disc(RED, 8, line((36, 15), (0, 4), 22))], post=(44, 66))
     hidden = [k for k in range(22) if not scene.truth[0, k].any()]
     session = prompted(scene)
@@ -184,7 +184,7 @@ def panned(discs: list[Disc], pan: int, height: int = HEIGHT, width: int = 96) -
     )
 
 
-def test_what_the_camera_has_left_behind_is_not_mistaken_for_its_double() -> None:
+def test_a_look_alike_is_not_mistaken_for_what_the_camera_has_left_behind() -> None:
     discs = [Disc(RED, 9, line((36, 14), (0, 0), 12)), Disc(RED, 9, line((36, 110), (0, 0), 12))]
     scene = panned(discs, 4)
     session = FlowPredictor(threads=1).open(scene.frames)
@@ -196,7 +196,7 @@ def test_what_the_camera_has_left_behind_is_not_mistaken_for_its_double() -> Non
     assert all(predictions[k].masks.areas[0] == 0 and predictions[k].score[0] == 0 for k in gone[1:])
 
 
-def test_a_find_in_an_unexpected_place_needs_a_high_objectness() -> None:
+def test_a_redetection_at_an_unexpected_position_needs_a_high_objectness() -> None:
     places = [*line((36, 20), (0, 0), 4), *[None] * 2, *line((36, 92), (0, 3), 4)]
     scene = draw([Disc(RED, 9, places)])
     strict, loose = (
@@ -209,7 +209,7 @@ def test_a_find_in_an_unexpected_place_needs_a_high_objectness() -> None:
     assert follow(loose, 0)[8].any()
 
 
-def test_a_doubtful_outline_is_followed_but_not_reported() -> None:
+def test_a_doubtful_mask_is_propagated_but_not_reported() -> None:
     scene = draw([Disc(RED, 8, line((36, 15), (0, 4), 22))], post=(44, 66))
     shown, silent = (
         FlowPredictor(FlowSettings(report_above=least), threads=1).open(scene.frames) for least in (0.0, 0.9)

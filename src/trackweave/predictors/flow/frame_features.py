@@ -1,6 +1,8 @@
-"""`FrameAnalysis`: everything that is computed per frame or frame pair, once, for all objects and both directions.
+"""What is computed once per frame or pair of frames, for all objects and both directions.
 
-`ArrayStore`: what is computed once per frame, kept in bounded memory and, beyond it, in temporary files.
+`FrameFeatureCache` gives the features of a frame (`FrameFeatures`: bins of the appearance histograms, affinities of
+neighbouring pixels) and the motion between neighbouring frames (`Motion`). It keeps compact forms of both in an
+`ArrayStore`, bounded in memory and on disk.
 """
 
 from __future__ import annotations
@@ -11,27 +13,117 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Hashable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from trackweave.frames.source import FrameSource
-from trackweave.predictors.flow.appearance import Features, colour_planes, features_of
 from trackweave.predictors.flow.motion import Motion, camera_homography, dense_flow, motion_between
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.flow.windows import WorkingSize
 
 Arrays = tuple[NDArray[Any], ...]
+Key = TypeVar("Key")
+View = TypeVar("View")
+
+_UNPACKED_VIEWS = 2
+"""Frames and pairs whose unpacked form is kept: the step in progress and the one that is prepared meanwhile."""
+
+
+class FrameFeatureCache:
+    """Features of frames and motion of neighbouring pairs, computed when they are first asked for.
+
+    Safe for threads. Flows are kept as float16 and colour planes as uint8, also for the first use: so results do not
+    depend on whether something was still in the store.
+
+    Attributes:
+        working: video and working size.
+        pairs_computed: optical flow pairs that were really computed.
+    """
+
+    def __init__(self, frames: FrameSource, settings: FlowSettings) -> None:
+        self.working = WorkingSize.of(frames.size, settings.working_side)
+        self.pairs_computed = 0
+        self._frames, self._settings = frames, settings
+        self._store = ArrayStore(settings.memory_bytes, settings.disk_bytes)
+        self._features: dict[int, FrameFeatures] = {}
+        self._motions: dict[tuple[int, int], Motion] = {}
+        self._lock = threading.RLock()
+
+    def close(self) -> None:
+        """Releases memory and temporary files."""
+        with self._lock:
+            self._features.clear()
+            self._motions.clear()
+            self._store.close()
+
+    def features(self, frame: int) -> FrameFeatures:
+        """Features of a frame, by its position among the session's frames."""
+        with self._lock:
+            if frame not in self._features:
+                _evict_oldest(self._features)
+                planes = self._planes(frame)[0]
+                self._features[frame] = compute_features(planes, self._settings.edge_contrast)
+            return self._features[frame]
+
+    def motion(self, source: int, target: int) -> Motion:
+        """The step from a frame to a neighbouring one, in either direction."""
+        with self._lock:
+            if (source, target) not in self._motions:
+                _evict_oldest(self._motions)
+                first = min(source, target)
+                forward, backward, homographies = self._pair(first)
+                flows = [forward.astype(np.float32), backward.astype(np.float32)]
+                if source != first:
+                    flows, homographies = flows[::-1], homographies[::-1]
+                self._motions[source, target] = motion_between(flows[0], flows[1], homographies[0], homographies[1])
+            return self._motions[source, target]
+
+    def working_frame(self, frame: int) -> NDArray[np.uint8]:
+        """The frame at working size, `(h, w, 3)` uint8 RGB."""
+        return self.working.shrink_frame(self._frames[frame])
+
+    def _planes(self, frame: int) -> Arrays:
+        """Colour planes and grey image of a frame."""
+        arrays = self._store.get(("planes", frame))
+        if arrays is None:
+            rgb = self.working_frame(frame)
+            arrays = (colour_planes(rgb), cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
+            self._store.put(("planes", frame), arrays)
+        return arrays
+
+    def _pair(self, first: int) -> Arrays:
+        """Flow from `first` to the next frame, flow back, and the camera's homographies `(2, 3, 3)` of both."""
+        arrays = self._store.get(("pair", first))
+        if arrays is None:
+            grey, next_grey = self._planes(first)[1], self._planes(first + 1)[1]
+            forward, backward = dense_flow(grey, next_grey), dense_flow(next_grey, grey)
+            homographies = np.stack([camera_homography(forward), camera_homography(backward)])
+            arrays = (forward.astype(np.float16), backward.astype(np.float16), homographies)
+            self._store.put(("pair", first), arrays)
+            self.pairs_computed += 1
+        return arrays
+
+
+def _evict_oldest(views: dict[Key, View]) -> None:
+    while len(views) >= _UNPACKED_VIEWS:
+        del views[next(iter(views))]
 
 
 class ArrayStore:
-    """Least recently used first: tuples of arrays move from memory to disk, and from there into oblivion.
+    """Tuples of arrays by key: the least recently used move from memory to temporary files, and then are dropped.
 
     Owns a temporary folder, made when the first file is needed and removed by `close`. Not safe for threads by
     itself; its owner holds a lock.
+
+    Attributes:
+        memory_used: bytes of arrays in memory.
+        disk_used: bytes of arrays in files.
     """
 
     def __init__(self, memory_bytes: int, disk_bytes: int) -> None:
@@ -45,7 +137,7 @@ class ArrayStore:
         self.disk_used = 0
 
     def get(self, key: Hashable) -> Arrays | None:
-        """What was put under `key`, if it is still there."""
+        """What was put under `key`, or None when it is not there any more."""
         if key in self._memory:
             self._memory.move_to_end(key)
             return self._memory[key]
@@ -54,35 +146,32 @@ class ArrayStore:
         self._files.move_to_end(key)
         with np.load(self._files[key][0], allow_pickle=False) as file:
             arrays = tuple(file[name] for name in file.files)
-        self._remember(key, arrays)
+        self.put(key, arrays)
         return arrays
 
     def put(self, key: Hashable, arrays: Arrays) -> None:
-        """Keeps arrays; they are not to be written to afterwards."""
-        self._remember(key, arrays)
+        """Keeps arrays; nobody may write to them afterwards, since they are not copied."""
+        self._memory[key] = arrays
+        self._memory.move_to_end(key)
+        self.memory_used += _bytes_of(arrays)
+        while self.memory_used > self._memory_limit and self._memory:
+            evicted_key, evicted = self._memory.popitem(last=False)
+            self.memory_used -= _bytes_of(evicted)
+            if evicted_key not in self._files:
+                self._write(evicted_key, evicted)
 
     def close(self) -> None:
-        """Forgets everything, removes the temporary folder, and keeps nothing from now on."""
+        """Drops everything, removes the temporary folder, and keeps nothing from now on."""
         self._memory.clear()
         self._files.clear()
         self.memory_used = self.disk_used = 0
-        self._memory_limit = self._disk_limit = 0  # a prefetch may still be on its way
+        self._memory_limit = self._disk_limit = 0  # a prefetch that is still running puts its result afterwards
         if self._cleaner is not None:
             self._cleaner()
         self._folder = None
 
-    def _remember(self, key: Hashable, arrays: Arrays) -> None:
-        self._memory[key] = arrays
-        self._memory.move_to_end(key)
-        self.memory_used += _size(arrays)
-        while self.memory_used > self._memory_limit and self._memory:
-            old, evicted = self._memory.popitem(last=False)
-            self.memory_used -= _size(evicted)
-            if old not in self._files:
-                self._write(old, evicted)
-
     def _write(self, key: Hashable, arrays: Arrays) -> None:
-        size = _size(arrays)
+        size = _bytes_of(arrays)
         if size > self._disk_limit:
             return
         while self.disk_used + size > self._disk_limit:
@@ -101,83 +190,116 @@ class ArrayStore:
         self.disk_used += size
 
 
-def _size(arrays: Arrays) -> int:
+def _bytes_of(arrays: Arrays) -> int:
     return sum(array.nbytes for array in arrays)
 
 
-_VIEWS = 2
-"""Steps whose unpacked form stays at hand: the one in progress and the one prepared meanwhile."""
+TABLES = 10
+"""Histograms of an appearance model: four of fine colour, four of coarse colour and texture, two of colour and
+position."""
+
+# numba's cache of compiled code notices a change of the file that holds a kernel, not of constants that it imports from
+# here: `appearance.py` has to be touched when these change.
+TABLE_BITS = 13
+TABLE_SIZE = 1 << TABLE_BITS
+
+NEIGHBOUR_OFFSETS: NDArray[np.int32] = np.array(
+    [(0, 1), (1, 0), (1, 1), (1, -1), (0, 3), (3, 0), (2, 2), (2, -2), (0, 6), (6, 0), (5, 5), (5, -5)], np.int32
+)
+"""Half of each pixel's neighbours, `(y, x)`, in three rings; the other half are its mirror image. `y` is never negative
+and (0, x) has x > 0, so that each pair of pixels occurs once."""
+
+# Averaged shifted histograms (Scott 1985): four grids, each shifted by a quarter of a bin in another order.
+_SHIFTS: NDArray[np.int32] = np.array(
+    [[0, 0, 0], [4, 8, 12], [8, 4, 8], [12, 12, 4], [0, 4, 8], [4, 12, 0], [8, 0, 12], [12, 8, 4]], np.int32
+)
+_FINE_SIGMA, _COARSE_SIGMA, _TEXTURE_WINDOW = 0.7, 3.0, 7  # working pixels
 
 
-class FrameAnalysis:
-    """Reads frames lazily and keeps, in bounded space, the planes of frames and the flows of neighbouring pairs.
+@dataclass(frozen=True, slots=True)
+class FrameFeatures:
+    """One frame at working size.
 
-    Flows are kept as half precision, planes as bytes; what objects work with (`Features`, `Motion`) is unpacked from
-    them per step. `pairs_computed` counts the flow pairs that were really computed.
+    Attributes:
+        codes: `(h, w, TABLES)` uint16, the bin of each pixel in each histogram; in the last two the position inside
+            the object is still missing.
+        affinity: `(len(NEIGHBOUR_OFFSETS), h, w)` float32 in [0, 1], colour similarity of a pixel and its neighbour at
+            each offset; 0 where the neighbour lies outside the frame.
     """
 
-    def __init__(self, frames: FrameSource, settings: FlowSettings) -> None:
-        self.working = WorkingSize.of(frames.size, settings.working_side)
-        self.pairs_computed = 0
-        self._frames, self._settings = frames, settings
-        self._store = ArrayStore(settings.memory_bytes, settings.disk_bytes)
-        self._features: dict[int, Features] = {}
-        self._motions: dict[tuple[int, int], Motion] = {}
-        self._lock = threading.RLock()
-
-    def close(self) -> None:
-        """Releases memory and temporary files."""
-        with self._lock:
-            self._features.clear()
-            self._motions.clear()
-            self._store.close()
-
-    def features(self, frame: int) -> Features:
-        """Appearance codes and edges of a frame."""
-        with self._lock:
-            if frame not in self._features:
-                _make_room(self._features)
-                planes = self._planes(frame)[0]
-                self._features[frame] = features_of(planes, self._settings.edge_contrast)
-            return self._features[frame]
-
-    def motion(self, here: int, there: int) -> Motion:
-        """The step between two neighbouring frames, in either direction."""
-        with self._lock:
-            if (here, there) not in self._motions:
-                _make_room(self._motions)
-                first = min(here, there)
-                forward, backward, planes = self._pair(first)
-                flows = [forward.astype(np.float32), backward.astype(np.float32)]
-                if here != first:
-                    flows, planes = flows[::-1], planes[::-1]
-                self._motions[here, there] = motion_between(flows[0], flows[1], planes[0], planes[1])
-            return self._motions[here, there]
-
-    def small_frame(self, frame: int) -> NDArray[np.uint8]:
-        """The frame at working size, `(h, w, 3)` uint8 RGB."""
-        return self.working.shrink_frame(self._frames[frame])
-
-    def _planes(self, frame: int) -> Arrays:
-        kept = self._store.get(("planes", frame))
-        if kept is None:
-            small = self.small_frame(frame)
-            kept = (colour_planes(small), cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
-            self._store.put(("planes", frame), kept)
-        return kept
-
-    def _pair(self, first: int) -> Arrays:
-        kept = self._store.get(("pair", first))
-        if kept is None:
-            one, two = self._planes(first)[1], self._planes(first + 1)[1]
-            forward, backward = dense_flow(one, two), dense_flow(two, one)
-            homographies = np.stack([camera_homography(forward), camera_homography(backward)])
-            kept = (forward.astype(np.float16), backward.astype(np.float16), homographies)
-            self._store.put(("pair", first), kept)
-            self.pairs_computed += 1
-        return kept
+    codes: NDArray[np.uint16]
+    affinity: NDArray[np.float32]
 
 
-def _make_room(views: dict) -> None:  # type: ignore[type-arg]
-    while len(views) >= _VIEWS:
-        del views[next(iter(views))]
+def colour_planes(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The seven planes that describe a frame.
+
+    Args:
+        rgb: `(h, w, 3)` uint8.
+
+    Returns:
+        `(h, w, 7)` uint8: L, a, b slightly smoothed; L, a, b strongly smoothed; texture in 0 … 7, the logarithm of
+        the local standard deviation of L.
+    """
+    lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)
+    fine = cv2.GaussianBlur(lab, (0, 0), _FINE_SIGMA)
+    coarse = cv2.GaussianBlur(lab, (0, 0), _COARSE_SIGMA)
+    lightness = lab[..., 0].astype(np.float32)
+    window = (_TEXTURE_WINDOW, _TEXTURE_WINDOW)
+    variance = cv2.blur(lightness * lightness, window) - cv2.blur(lightness, window) ** 2
+    texture = np.minimum(np.log2(1 + np.sqrt(np.maximum(variance, 0))) * 1.3, 7).astype(np.uint8)
+    return np.concatenate([fine, coarse, texture[..., None]], axis=2)
+
+
+def compute_features(planes: NDArray[np.uint8], edge_contrast: float) -> FrameFeatures:
+    """Histogram bins and affinities from `colour_planes`."""
+    height, width = planes.shape[:2]
+    codes = np.empty((height, width, TABLES), np.uint16)
+    _encode(planes, _SHIFTS, codes)
+    affinity = np.zeros((len(NEIGHBOUR_OFFSETS), height, width), np.float32)
+    # Squared distances count chroma three times: 8-bit Lab stretches L to 255 but leaves a and b as they are.
+    fall_off = np.exp(-8.0 * np.arange(1024) / (2 * edge_contrast**2)).astype(np.float32)
+    _compare_neighbours(planes, NEIGHBOUR_OFFSETS, fall_off, affinity)
+    return FrameFeatures(codes, affinity)
+
+
+@njit(cache=True, nogil=True)
+def _hash(value: int) -> int:  # Fibonacci hashing (Knuth, TAOCP 3, 6.4)
+    return int(((value * 2654435761) & 0xFFFFFFFF) >> (32 - TABLE_BITS))
+
+
+@njit(cache=True, nogil=True)
+def _encode(planes: NDArray[np.uint8], shifts: NDArray[np.int32], codes: NDArray[np.uint16]) -> None:
+    for y in range(planes.shape[0]):
+        for x in range(planes.shape[1]):
+            light, red, blue = np.int64(planes[y, x, 0]), np.int64(planes[y, x, 1]), np.int64(planes[y, x, 2])
+            for f in range(4):
+                s = shifts[f]
+                bins = ((light + s[0]) >> 4) * 4096 + ((red + (s[1] >> 1)) >> 3) * 64 + ((blue + (s[2] >> 1)) >> 3)
+                codes[y, x, f] = _hash(bins)
+            for f in range(2):
+                s = shifts[f]
+                bins = (light + s[0]) // 24 * 4096 + (red + s[1]) // 12 * 64 + (blue + s[2]) // 12
+                codes[y, x, 8 + f] = bins & 0xFFFF
+            light, red, blue = np.int64(planes[y, x, 3]), np.int64(planes[y, x, 4]), np.int64(planes[y, x, 5])
+            texture = np.int64(planes[y, x, 6])
+            for f in range(4, 8):
+                s = shifts[f]
+                bins = ((light + s[0]) >> 4) * 4096 + ((red + (s[1] >> 1)) >> 3) * 64 + ((blue + (s[2] >> 1)) >> 3)
+                codes[y, x, f] = _hash(bins * 8 + texture)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _compare_neighbours(
+    planes: NDArray[np.uint8], offsets: NDArray[np.int32], fall_off: NDArray[np.float32], out: NDArray[np.float32]
+) -> None:
+    height, width = planes.shape[:2]
+    for k in range(offsets.shape[0]):
+        dy, dx = offsets[k]
+        for y in range(height - dy):
+            for x in range(max(0, -dx), min(width, width - dx)):
+                light = np.int32(planes[y, x, 0]) - np.int32(planes[y + dy, x + dx, 0])
+                red = np.int32(planes[y, x, 1]) - np.int32(planes[y + dy, x + dx, 1])
+                blue = np.int32(planes[y, x, 2]) - np.int32(planes[y + dy, x + dx, 2])
+                difference = (light * light + 3 * (red * red + blue * blue)) >> 3
+                out[k, y, x] = fall_off[difference if difference < 1023 else 1023]

@@ -1,4 +1,9 @@
-"""How one frame moves into the next: dense flow both ways, where the two agree, and the camera's part of it."""
+"""Motion between neighbouring frames, and what it says about one object.
+
+For the frame pair (`Motion`): dense flow both ways, where the two agree, and the camera's share of it. For an object:
+its mask warped along the flow (`warp`), the log-odds that follow from the warped mask (`warped_mask_prior`) and those
+from motion that differs from the surroundings' (`motion_log_odds`).
+"""
 
 from __future__ import annotations
 
@@ -9,85 +14,174 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from trackweave.predictors.flow.settings import FlowSettings
+from trackweave.predictors.flow.windows import PixelWindow
+
 Flow = NDArray[np.float32]
 """`(h, w, 2)` float32: where a pixel goes, `(x, y)` in working pixels."""
 
 MOTION_BINS = 32
 _AGREEMENT_SIGMA = 1.5  # working pixels of forward/backward error
 _BIN_UNIT = 0.5  # working pixels: motions below it share a bin, larger ones are binned by their logarithm
-_CAMERA_STEP = 8  # one sample of the flow per so many pixels and axis
+_GRID_STEP = 8  # one sample of the flow per so many pixels and axis
 _PROBE_SCALE = 3  # halvings at which a rough flow tells how far apart two frames are …
-_PROBE_LEAST = 128  # … if their shorter side allows for them
-_WIDE = 1 / 32
-"""Median shift, as a share of the longer side, from which two frames are far apart."""
+_PROBE_MIN_SIDE = 128  # … if their shorter side allows for them
+_WIDE_BASELINE = 1 / 32
+"""Median shift, as a share of the longer side, from which two frames count as far apart."""
+
+_RARE_MOTION_SHARE = 2e-3
+"""Share of the object's or background's pixels below which a bin of motion says little."""
+
+_MIN_FLOW_TRUST = 0.3
+"""Share of the warped mask's log-odds that is left where the two flows disagree completely."""
 
 
 @dataclass(frozen=True, slots=True)
 class Motion:
-    """The step from one frame (*here*) to a neighbouring one (*there*), seen from there.
+    """The step from one frame (the source) to a neighbouring one (the target); arrays lie on the target's pixels
+    unless they are flows from the source.
 
     Attributes:
-        ahead: flow here → there.
-        back: flow there → here.
-        agreement: `(h, w)` float32 in [0, 1]: does `ahead` bring a pixel that went `back` home again?
-        camera_ahead: flow here → there of the static scene.
-        own: `(h, w, 2)` float32: `back` minus the static scene's flow back.
-        code: `(h, w)` uint16: `own` as one of `MOTION_BINS`² bins.
+        forward: flow source → target, on the source's pixels.
+        backward: flow target → source.
+        agreement: `(h, w)` float32 in [0, 1]: does `forward` bring a pixel that went `backward` home again?
+        camera_forward: flow source → target of the static scene, on the source's pixels.
+        residual: `(h, w, 2)` float32: `backward` minus the static scene's flow back.
+        residual_bin: `(h, w)` uint16: `residual` as one of `MOTION_BINS`² bins.
     """
 
-    ahead: Flow
-    back: Flow
+    forward: Flow
+    backward: Flow
     agreement: NDArray[np.float32]
-    camera_ahead: Flow
-    own: Flow
-    code: NDArray[np.uint16]
+    camera_forward: Flow
+    residual: Flow
+    residual_bin: NDArray[np.uint16]
 
 
 def dense_flow(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Flow:
     """Dense inverse search flow of grey frames `(h, w)` uint8 (Kroeger et al., ECCV 2016), by OpenCV.
 
-    Its fast preset, but down to the finest scale: at working size an outline is a few pixels from being lost. Frames
+    Its fast preset, but down to the finest scale: at working size a few pixels decide whether a mask is lost. Frames
     taken far apart are worth the denser patches and longer descent of its medium preset.
     """
-    far = min(first.shape) >= _PROBE_LEAST and _median_shift(first, second) > _WIDE * max(first.shape)
-    preset = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM if far else cv2.DISOPTICAL_FLOW_PRESET_FAST
+    is_wide = min(first.shape) >= _PROBE_MIN_SIDE and _median_shift(first, second) > _WIDE_BASELINE * max(first.shape)
+    preset = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM if is_wide else cv2.DISOPTICAL_FLOW_PRESET_FAST
     return _inverse_search(first, second, preset, 0)
 
 
-def _inverse_search(first: NDArray[np.uint8], second: NDArray[np.uint8], preset: int, finest: int) -> Flow:
+def _inverse_search(first: NDArray[np.uint8], second: NDArray[np.uint8], preset: int, finest_scale: int) -> Flow:
     engine = cv2.DISOpticalFlow.create(preset)
-    engine.setFinestScale(finest)
+    engine.setFinestScale(finest_scale)
     return np.asarray(engine.calc(first, second, None), np.float32)  # type: ignore[call-overload]
 
 
 def _median_shift(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """Roughly, in pixels, and in about a millisecond."""
+    """Roughly, in pixels; takes about a millisecond."""
     rough = _inverse_search(first, second, cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST, _PROBE_SCALE)
-    x, y = np.moveaxis(rough[::_CAMERA_STEP, ::_CAMERA_STEP], -1, 0)
+    x, y = np.moveaxis(rough[::_GRID_STEP, ::_GRID_STEP], -1, 0)
     return float(np.median(np.hypot(x, y)))
 
 
 def camera_homography(flow: Flow) -> NDArray[np.float64]:
     """The dominant plane motion of a flow, `(3, 3)`, by RANSAC over a grid of vectors; identity when there is none."""
     height, width = flow.shape[:2]
-    ys, xs = np.mgrid[_CAMERA_STEP // 2 : height : _CAMERA_STEP, _CAMERA_STEP // 2 : width : _CAMERA_STEP]
+    ys, xs = np.mgrid[_GRID_STEP // 2 : height : _GRID_STEP, _GRID_STEP // 2 : width : _GRID_STEP]
     points = np.stack([xs.ravel(), ys.ravel()], axis=1).astype(np.float32)
     if len(points) < 8:
         return np.eye(3)
-    found, _ = cv2.findHomography(points, points + flow[ys.ravel(), xs.ravel()], cv2.RANSAC, 1.0, maxIters=200)
-    return np.eye(3) if found is None else np.asarray(found, np.float64)
+    homography, _ = cv2.findHomography(points, points + flow[ys.ravel(), xs.ravel()], cv2.RANSAC, 1.0, maxIters=200)
+    return np.eye(3) if homography is None else np.asarray(homography, np.float64)
 
 
 def motion_between(
-    ahead: Flow, back: Flow, camera_ahead: NDArray[np.float64], camera_back: NDArray[np.float64]
+    forward: Flow, backward: Flow, camera_forward: NDArray[np.float64], camera_backward: NDArray[np.float64]
 ) -> Motion:
-    """Derives from two flows and two homographies what every object of the frame needs."""
-    height, width = ahead.shape[:2]
+    """Derives what all objects need from two flows and the camera's two homographies `(3, 3)`."""
+    height, width = forward.shape[:2]
     agreement = np.empty((height, width), np.float32)
-    scene_ahead, own = np.empty_like(ahead), np.empty_like(back)
-    code = np.empty((height, width), np.uint16)
-    _derive(ahead, back, camera_ahead, camera_back, agreement, scene_ahead, own, code)
-    return Motion(ahead, back, agreement, scene_ahead, own, code)
+    scene_forward, residual = np.empty_like(forward), np.empty_like(backward)
+    residual_bin = np.empty((height, width), np.uint16)
+    _derive(forward, backward, camera_forward, camera_backward, agreement, scene_forward, residual, residual_bin)
+    return Motion(forward, backward, agreement, scene_forward, residual, residual_bin)
+
+
+def warp(
+    probability: NDArray[np.float32], origin: PixelWindow, motion: Motion, window: PixelWindow
+) -> NDArray[np.bool_]:
+    """Warps an object into the target frame, along the backward flow.
+
+    Args:
+        probability: of the source frame, inside `origin`; zero elsewhere.
+        origin: window of `probability`.
+        motion: the step.
+        window: window of the result in the target frame.
+
+    Returns:
+        `(rows, columns)` bool: the object is more likely than not.
+    """
+    out = np.empty(window.shape, np.bool_)
+    _warp(probability, origin.top, origin.left, motion.backward, window.top, window.left, out)
+    return out
+
+
+def signed_distance(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Distance to the mask's boundary, positive inside, in pixels."""
+    inside = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 5)
+    outside = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 5)
+    return np.asarray(inside - outside, np.float32)
+
+
+def warped_mask_prior(
+    distance: NDArray[np.float32],
+    redetected: NDArray[np.bool_] | None,
+    motion: Motion,
+    window: PixelWindow,
+    settings: FlowSettings,
+) -> NDArray[np.float32]:
+    """Log-odds from the warped mask: undecided along its boundary, weak where the flows disagree, never far away.
+
+    Args:
+        distance: `signed_distance` of the warped mask.
+        redetected: pixels that were not warped but re-detected; their position is trusted.
+        motion: the step.
+        window: window of the arrays.
+        settings: band, weight and reach.
+    """
+    out = np.empty(window.shape, np.float32)
+    agreement = motion.agreement[window.slices]
+    if redetected is not None:
+        agreement = np.where(redetected, np.float32(1), agreement)
+    smooth_agreement = np.asarray(cv2.blur(agreement, (9, 9)), np.float32)
+    limits = np.array(
+        [
+            settings.boundary_width,
+            settings.boundary_slack,
+            settings.prior_weight,
+            settings.reach,
+            settings.reach_penalty,
+            _MIN_FLOW_TRUST,
+        ],
+        np.float32,
+    )
+    _prior(distance, agreement, smooth_agreement, limits, out)
+    return out
+
+
+def motion_log_odds(
+    distance: NDArray[np.float32], appearance: NDArray[np.float32], motion: Motion, window: PixelWindow, limit: float
+) -> NDArray[np.float32]:
+    """Log-odds that a pixel moves like the object rather than like its surroundings.
+
+    Both histograms of motion relative to the camera are taken on this very frame, from the inside and the outside of
+    the warped mask; where the two move alike the ratio is flat and nothing is said.
+    """
+    counts = np.zeros((2, MOTION_BINS * MOTION_BINS), np.float32)
+    agreement, bins = motion.agreement[window.slices], motion.residual_bin[window.slices]
+    _count_motion(distance, appearance, agreement, bins, counts)
+    smooth = [cv2.GaussianBlur(one.reshape(MOTION_BINS, MOTION_BINS), (0, 0), 0.8).ravel() for one in counts]
+    share = [one / (one.sum() + 1e-6) for one in smooth]
+    ratio = np.log((share[0] + _RARE_MOTION_SHARE) / (share[1] + _RARE_MOTION_SHARE))
+    return np.asarray(np.clip(ratio, -limit, limit).astype(np.float32)[bins] * agreement, np.float32)
 
 
 @njit(cache=True, nogil=True)
@@ -101,31 +195,112 @@ def _plane_flow(homography: NDArray[np.float64], x: int, y: int) -> tuple[float,
 
 @njit(cache=True, nogil=True)
 def _derive(
-    ahead: Flow,
-    back: Flow,
-    camera_ahead: NDArray[np.float64],
-    camera_back: NDArray[np.float64],
+    forward: Flow,
+    backward: Flow,
+    camera_forward: NDArray[np.float64],
+    camera_backward: NDArray[np.float64],
     agreement: NDArray[np.float32],
-    scene_ahead: Flow,
-    own: Flow,
-    code: NDArray[np.uint16],
+    scene_forward: Flow,
+    residual: Flow,
+    residual_bin: NDArray[np.uint16],
 ) -> None:
-    height, width = ahead.shape[:2]
+    height, width = forward.shape[:2]
     for y in range(height):
         for x in range(width):
-            scene_ahead[y, x, 0], scene_ahead[y, x, 1] = _plane_flow(camera_ahead, x, y)
-            plane_x, plane_y = _plane_flow(camera_back, x, y)
-            own[y, x, 0], own[y, x, 1] = back[y, x, 0] - plane_x, back[y, x, 1] - plane_y
-            bin_x = min(max(round(np.arcsinh(own[y, x, 0] / _BIN_UNIT) * 2) + MOTION_BINS // 2, 0), MOTION_BINS - 1)
-            bin_y = min(max(round(np.arcsinh(own[y, x, 1] / _BIN_UNIT) * 2) + MOTION_BINS // 2, 0), MOTION_BINS - 1)
-            code[y, x] = bin_y * MOTION_BINS + bin_x
-            source_x = min(max(x + back[y, x, 0], 0.0), width - 1.001)
-            source_y = min(max(y + back[y, x, 1], 0.0), height - 1.001)
+            scene_forward[y, x, 0], scene_forward[y, x, 1] = _plane_flow(camera_forward, x, y)
+            plane_x, plane_y = _plane_flow(camera_backward, x, y)
+            residual[y, x, 0], residual[y, x, 1] = backward[y, x, 0] - plane_x, backward[y, x, 1] - plane_y
+            bin_x = min(
+                max(round(np.arcsinh(residual[y, x, 0] / _BIN_UNIT) * 2) + MOTION_BINS // 2, 0), MOTION_BINS - 1
+            )
+            bin_y = min(
+                max(round(np.arcsinh(residual[y, x, 1] / _BIN_UNIT) * 2) + MOTION_BINS // 2, 0), MOTION_BINS - 1
+            )
+            residual_bin[y, x] = bin_y * MOTION_BINS + bin_x
+            source_x = min(max(x + backward[y, x, 0], 0.0), width - 1.001)
+            source_y = min(max(y + backward[y, x, 1], 0.0), height - 1.001)
             x0, y0 = int(source_x), int(source_y)
             u, v = source_x - x0, source_y - y0
             error = 0.0
             for c in range(2):
-                upper = (1 - u) * ahead[y0, x0, c] + u * ahead[y0, x0 + 1, c]
-                lower = (1 - u) * ahead[y0 + 1, x0, c] + u * ahead[y0 + 1, x0 + 1, c]
-                error += (back[y, x, c] + (1 - v) * upper + v * lower) ** 2
+                upper = (1 - u) * forward[y0, x0, c] + u * forward[y0, x0 + 1, c]
+                lower = (1 - u) * forward[y0 + 1, x0, c] + u * forward[y0 + 1, x0 + 1, c]
+                error += (backward[y, x, c] + (1 - v) * upper + v * lower) ** 2
             agreement[y, x] = np.exp(-error / (2 * _AGREEMENT_SIGMA**2))
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _warp(
+    probability: NDArray[np.float32],
+    from_top: int,
+    from_left: int,
+    backward: NDArray[np.float32],
+    top: int,
+    left: int,
+    out: NDArray[np.bool_],
+) -> None:
+    frame_height, frame_width = backward.shape[:2]
+    height, width = probability.shape
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            # Beyond the frame's edge the edge is repeated, so that objects enter and leave smoothly.
+            source_x = min(max(left + x + backward[top + y, left + x, 0], 0.0), frame_width - 1.0) - from_left
+            source_y = min(max(top + y + backward[top + y, left + x, 1], 0.0), frame_height - 1.0) - from_top
+            x0, y0 = int(np.floor(source_x)), int(np.floor(source_y))
+            u, v = source_x - x0, source_y - y0
+            value = 0.0
+            if 0 <= y0 < height - 1 and 0 <= x0 < width - 1:
+                upper = (1 - u) * probability[y0, x0] + u * probability[y0, x0 + 1]
+                lower = (1 - u) * probability[y0 + 1, x0] + u * probability[y0 + 1, x0 + 1]
+                value = (1 - v) * upper + v * lower
+            elif -1 <= y0 < height and -1 <= x0 < width:
+                value = _at_rim(probability, y0, x0, v, u)
+            out[y, x] = value > 0.5
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _at_rim(probability: NDArray[np.float32], y0: int, x0: int, v: float, u: float) -> float:
+    """Bilinear value where some of the four neighbours lie outside and count as zero."""
+    value = 0.0
+    for dy in range(2):
+        for dx in range(2):
+            y, x = y0 + dy, x0 + dx
+            if 0 <= y < probability.shape[0] and 0 <= x < probability.shape[1]:
+                value += probability[y, x] * (v if dy else 1 - v) * (u if dx else 1 - u)
+    return value
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _prior(
+    distance: NDArray[np.float32],
+    agreement: NDArray[np.float32],
+    smooth_agreement: NDArray[np.float32],
+    limits: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    width, slack, weight, reach, penalty, least = limits
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            depth = distance[y, x] / (width + slack * (1 - smooth_agreement[y, x]))
+            depth = min(max(depth, np.float32(-1)), np.float32(1))
+            value = depth * weight * (least + (1 - least) * agreement[y, x])
+            out[y, x] = value - max(-distance[y, x] - reach, np.float32(0)) * penalty
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _count_motion(
+    distance: NDArray[np.float32],
+    appearance: NDArray[np.float32],
+    agreement: NDArray[np.float32],
+    bins: NDArray[np.uint16],
+    counts: NDArray[np.float32],
+) -> None:
+    for y in range(distance.shape[0]):
+        for x in range(distance.shape[1]):
+            depth = distance[y, x]
+            if depth > 0:
+                if appearance[y, x] > -1:
+                    counts[0, bins[y, x]] += min(depth / 4, np.float32(1)) * agreement[y, x]
+            elif depth < -2:
+                near = 1 / (1 + (depth / 30) ** 2)
+                counts[1, bins[y, x]] += min(-depth / 4 - np.float32(0.5), np.float32(1)) * agreement[y, x] * near

@@ -1,7 +1,4 @@
-"""`FlowPredictor`: the default way to follow masks, without weights.
-
-`FlowSession`: prompt batches moved through one video.
-"""
+"""`FlowPredictor`: propagates masks without weights, and `FlowSession`, one run of it over one video."""
 
 from __future__ import annotations
 
@@ -20,36 +17,36 @@ from trackweave.ids import LocalIndex
 from trackweave.masks.packed import PackedMasks
 from trackweave.predictors.base import FramePrediction, Prompt, PromptedSession, frame_range
 from trackweave.predictors.flow.appearance import Appearance
-from trackweave.predictors.flow.frame_features import FrameAnalysis
+from trackweave.predictors.flow.frame_features import FrameFeatureCache
 from trackweave.predictors.flow.settings import FlowSettings
-from trackweave.predictors.flow.tracked_object import Target, mask_in_box
-from trackweave.predictors.flow.windows import Window
+from trackweave.predictors.flow.tracked_object import TrackedObject, mask_in_box
+from trackweave.predictors.flow.windows import PixelWindow
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
-    """One object of a prompt batch: its target, its prompts as given, and its prompts as masks of working size."""
+class _PromptedObject:
+    """One object of a prompt batch: its state, its prompts by frame, and the same prompts as masks of working size."""
 
-    target: Target
+    tracked: TrackedObject
     prompts: dict[int, Prompt]
     masks: dict[int, NDArray[np.bool_]]
 
 
 class FlowSession(PromptedSession):
-    """See `PredictorSession`. Owns the frame analysis, which outlives prompts, and nothing else that is large."""
+    """See `PredictorSession`. Owns the cache of frame features, which outlives prompts."""
 
     def __init__(self, frames: FrameSource, settings: FlowSettings, threads: int) -> None:
         super().__init__(len(frames), frames.size)
         self._settings, self._threads = settings, threads
-        self._analysis = FrameAnalysis(frames, settings)
+        self._cache = FrameFeatureCache(frames, settings)
 
     @property
     def pairs_computed(self) -> int:
         """Flow pairs computed so far: each pair of neighbours counts once, however many batches passed it."""
-        return self._analysis.pairs_computed
+        return self._cache.pairs_computed
 
     def propagate(
         self, start: int, *, reverse: bool = False, max_frames: int | None = None
@@ -67,72 +64,69 @@ class FlowSession(PromptedSession):
     def close(self) -> None:
         """See `PredictorSession.close`."""
         super().close()
-        self._analysis.close()
+        self._cache.close()
 
     def _propagate(self, objects: list[int], path: range) -> Iterator[FramePrediction]:
         ids = np.array(objects, np.int64)
         pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
         with pool or nullcontext():
-            members = _map(self._follow, objects, pool)
+            batch = _map(self._start_object, objects, pool)
             for frame in path:
                 if frame == path[0]:
-                    for member in members:
-                        member.target.anchor(member.masks[frame])
+                    for obj in batch:
+                        obj.tracked.anchor(obj.masks[frame])
                 else:
-                    self._step(members, here=frame - path.step, there=frame, pool=pool)
+                    self._step(batch, source=frame - path.step, target=frame, pool=pool)
                 if pool is not None and frame + path.step in path:
                     pool.submit(self._prepare, frame, frame + path.step)
-                yield self._predict(frame, ids, members)
+                yield self._predict(frame, ids, batch)
 
-    def _prepare(self, here: int, there: int) -> None:
-        self._analysis.motion(here, there)
-        self._analysis.features(there)
+    def _prepare(self, source: int, target: int) -> None:
+        self._cache.motion(source, target)
+        self._cache.features(target)
 
-    def _follow(self, obj_id: int) -> _Member:
-        """Makes the target of an object from all of its prompts."""
+    def _start_object(self, obj_id: int) -> _PromptedObject:
+        """The object's state with the appearance of all of its prompts; `anchor` places it."""
         settings, prompts = self._settings, dict(self._book.prompts(obj_id))
-        appearance = Appearance(
-            settings.background_share,
-            settings.background_decay,
-            settings.appearance_weight,
-            settings.appearance_limit,
-        )
+        appearance = Appearance(settings)
         masks = {}
         for frame, prompt in prompts.items():
             masks[frame] = self._working_mask(frame, prompt)
-            appearance.learn_prompt(self._analysis.features(frame), masks[frame])
-        return _Member(Target(appearance, settings), prompts, masks)
+            appearance.learn_prompt(self._cache.features(frame), masks[frame])
+        return _PromptedObject(TrackedObject(appearance, settings), prompts, masks)
 
     def _working_mask(self, frame: int, prompt: Prompt) -> NDArray[np.bool_]:
-        working = self._analysis.working
+        working = self._cache.working
         mask = working.shrink_mask(prompt.mask.to_bool()[0])
         if prompt.box is None:
             return mask
-        return mask_in_box(self._analysis.small_frame(frame), Window.around(mask))
+        return mask_in_box(self._cache.working_frame(frame), PixelWindow.around(mask))
 
-    def _step(self, members: Sequence[_Member], *, here: int, there: int, pool: ThreadPoolExecutor | None) -> None:
+    def _step(
+        self, batch: Sequence[_PromptedObject], *, source: int, target: int, pool: ThreadPoolExecutor | None
+    ) -> None:
         self._check_open()
-        motion, features = self._analysis.motion(here, there), self._analysis.features(there)
+        motion, features = self._cache.motion(source, target), self._cache.features(target)
 
-        def move(member: _Member) -> None:
-            if there in member.masks:
-                member.target.anchor(member.masks[there])
+        def move(obj: _PromptedObject) -> None:
+            if target in obj.masks:
+                obj.tracked.anchor(obj.masks[target])
             else:
-                member.target.step(motion, features)
+                obj.tracked.step(motion, features)
 
-        _map(move, members, pool)
+        _map(move, batch, pool)
 
-    def _predict(self, frame: int, ids: NDArray[np.int64], members: Sequence[_Member]) -> FramePrediction:
-        working = self._analysis.working
-        outlines = [member.target.outline for member in members]
-        grown = [working.grow(logits, window.top, window.left) for logits, window in outlines]
-        origins = np.array([origin for _, origin in grown], np.int64).reshape(-1, 2)
-        masks = PackedMasks.from_crops([crop for crop, _ in grown], origins, *self._size)
-        for n, member in enumerate(members):
-            given = member.prompts.get(frame)
-            if given is not None and given.box is None:
-                masks.bits[n] = given.mask.bits[0]
-        scores = np.array([member.target.score for member in members], np.float32)
+    def _predict(self, frame: int, ids: NDArray[np.int64], batch: Sequence[_PromptedObject]) -> FramePrediction:
+        working = self._cache.working
+        reported = [obj.tracked.reported_logits for obj in batch]
+        enlarged = [working.enlarge(logits, window.top, window.left) for logits, window in reported]
+        origins = np.array([origin for _, origin in enlarged], np.int64).reshape(-1, 2)
+        masks = PackedMasks.from_crops([crop for crop, _ in enlarged], origins, *self._size)
+        for n, obj in enumerate(batch):
+            prompt = obj.prompts.get(frame)
+            if prompt is not None and prompt.box is None:
+                masks.bits[n] = prompt.mask.bits[0]  # exactly the prompt, not its way through the working size
+        scores = np.array([obj.tracked.score for obj in batch], np.float32)
         scores[masks.areas == 0] = 0  # a working pixel may be too little for a frame pixel
         return FramePrediction(LocalIndex(frame), ids, masks, scores)
 
@@ -145,7 +139,7 @@ def _map(action: Callable[[In], Out], items: Sequence[In], pool: ThreadPoolExecu
 
 
 class FlowPredictor:
-    """Follows masks by optical flow, an appearance model per object and re-detection.
+    """Propagates masks by optical flow, an appearance model per object and re-detection.
 
     Args:
         settings: None for the defaults.

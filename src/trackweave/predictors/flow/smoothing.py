@@ -10,24 +10,24 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from trackweave.predictors.flow.appearance import OFFSETS, Features
-from trackweave.predictors.flow.windows import Window
+from trackweave.predictors.flow.frame_features import NEIGHBOUR_OFFSETS, FrameFeatures
+from trackweave.predictors.flow.windows import PixelWindow
 
-_RING_WEIGHTS = (1 / np.hypot(OFFSETS[:, 0], OFFSETS[:, 1])).astype(np.float32)
+_RING_WEIGHTS = (1 / np.hypot(NEIGHBOUR_OFFSETS[:, 0], NEIGHBOUR_OFFSETS[:, 1])).astype(np.float32)
 _RING_WEIGHTS /= _RING_WEIGHTS.sum() / 4
 
 
 def smooth(
-    logits: NDArray[np.float32], features: Features, window: Window, strength: float, rounds: int
+    logits: NDArray[np.float32], features: FrameFeatures, window: PixelWindow, strength: float, rounds: int
 ) -> NDArray[np.float32]:
     """Smooths log-odds along the image.
 
     Args:
         logits: `(rows, columns)` float32 of `window`.
         features: of the frame.
-        window: where the logits lie.
-        strength: how much all neighbours of the same colour weigh against a pixel's own evidence, over eight.
-        rounds: of mean field.
+        window: window of the logits.
+        strength: total weight of a pixel's neighbours, if all have its colour, over eight.
+        rounds: iterations of mean field.
 
     Returns:
         New log-odds of the same shape; pixels that no neighbourhood could turn over are left as they are.
@@ -35,13 +35,17 @@ def smooth(
     if not rounds or not strength:
         return logits
     weights = _RING_WEIGHTS * np.float32(strength)
-    spans = _open_spans(logits, 2 * float(weights.sum()))
-    messages = _mean_field(logits, features.affinity, OFFSETS, window.top, window.left, weights, rounds, spans)
+    # A message is at most the sum of all weights (affinities and labels are at most 1; each offset counts twice):
+    # beyond that bound the sign is certain, and the pixel is skipped.
+    spans = _undecided_spans(logits, 2 * float(weights.sum()))
+    messages = _mean_field(
+        logits, features.affinity, NEIGHBOUR_OFFSETS, window.top, window.left, weights, rounds, spans
+    )
     return logits + messages
 
 
 @njit(cache=True, nogil=True)
-def _open_spans(logits: NDArray[np.float32], bound: float) -> NDArray[np.int64]:
+def _undecided_spans(logits: NDArray[np.float32], bound: float) -> NDArray[np.int64]:
     """First and last-plus-one column per row whose sign smoothing may change."""
     height, width = logits.shape
     spans = np.zeros((height, 2), np.int64)
@@ -72,7 +76,7 @@ def _mean_field(
     messages = np.zeros_like(logits)
     for _ in range(rounds):
         for y in range(height):
-            _soften(logits[y], messages[y], label[y])
+            _half_tanh(logits[y], messages[y], label[y])
         for y in range(height):
             start, stop = spans[y]
             if start == stop:
@@ -91,8 +95,8 @@ def _mean_field(
 
 
 @njit(cache=True, nogil=True, fastmath=True, inline="always")
-def _soften(logits: NDArray[np.float32], messages: NDArray[np.float32], label: NDArray[np.float32]) -> None:
-    """tanh of half the log-odds, by its Padé approximant, which vector units can do."""
+def _half_tanh(logits: NDArray[np.float32], messages: NDArray[np.float32], label: NDArray[np.float32]) -> None:
+    """tanh of half the log-odds, by its Padé approximant, which vector units can do; exactly ±1 at the clipped ends."""
     for x in range(label.shape[0]):
         half = (logits[x] + messages[x]) * np.float32(0.5)
         half = min(max(half, np.float32(-3)), np.float32(3))

@@ -1,7 +1,4 @@
-"""`Target`: one object on its way through the video.
-
-From a box to a mask on one frame, at working size.
-"""
+"""`TrackedObject`: one object that is propagated frame by frame, and `mask_in_box`: from a box to a first mask."""
 
 from __future__ import annotations
 
@@ -9,53 +6,58 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.predictors.flow.appearance import Appearance, Features, objectness, training_window
-from trackweave.predictors.flow.motion import Motion
-from trackweave.predictors.flow.redetection import Quest, motion_evidence, prior, search, signed_distance, warp
+from trackweave.predictors.flow.appearance import Appearance, objectness, training_window
+from trackweave.predictors.flow.frame_features import FrameFeatures
+from trackweave.predictors.flow.motion import Motion, motion_log_odds, signed_distance, warp, warped_mask_prior
+from trackweave.predictors.flow.redetection import RedetectionQuery, redetect
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.flow.smoothing import smooth
-from trackweave.predictors.flow.windows import Window
+from trackweave.predictors.flow.windows import PixelWindow
 
-_CERTAIN = 8.0
-_MOVING = 1.5
+_MAX_LOG_ODDS = 8.0
+_MIN_LOG_ODDS = 0.05
+"""Least log-odds of a pixel that belongs to the mask; negated, the largest of one that does not."""
+
+_MOVING_SPEED = 1.5
 """Speed relative to the camera, pixels per frame, from which the object is known to move."""
 
-_DWINDLED = 0.15
+_LOST_AREA_SHARE = 0.15
 """Share of the expected area below which the whole frame is searched."""
 
-_STRANGE = 0.2
-"""Resemblance to the prompt, as a share of the prompt's own, below which a mask is held to be something else …"""
+_MIN_RESEMBLANCE = 0.2
+"""Resemblance to the prompt, as a share of the prompt's own, below which a mask counts as dissimilar."""
 
-_PATIENCE = 3
-"""… when it stays so for this many frames."""
+_MAX_DISSIMILAR_FRAMES = 3
+"""Consecutive dissimilar frames after which the mask is held to be something else, and the object to be lost."""
 
-_SHRINK = 0.99
-"""What the expected area keeps per frame: an object that recedes slowly is not one that hides."""
+_AREA_DECAY = 0.99
+"""Share of the expected area that is kept per frame: an object that recedes slowly is not one that hides."""
 
-_STRAY = 3.0
-"""Pixels per frame by which the place of an object becomes less certain while it is not wholly in sight."""
+_POSITION_DRIFT = 3.0
+"""Pixels per frame by which the object's position becomes less certain while it is not wholly visible."""
 
-_NOWHERE = np.full((1, 1), -_CERTAIN, np.float32), Window(0, 1, 0, 1)
+_NO_LOGITS = np.full((1, 1), -_MAX_LOG_ODDS, np.float32), PixelWindow(0, 1, 0, 1)
+"""Log-odds of an object that is nowhere, and their window. Shared: nobody writes to it."""
 
 
-class Target:
-    """State of one object on the last frame it was moved to, in working pixels.
+class TrackedObject:
+    """State of one object on the last frame that it was moved to, in working pixels.
 
     Attributes:
         logits: log-odds inside `window`, float32; positive exactly where the object is.
-        window: where they lie.
-        score: objectness in [0, 1]. Below `FlowSettings.report_above` the object is followed but not shown.
+        window: window of `logits`.
+        score: objectness in [0, 1]. Below `FlowSettings.report_above` the object is propagated but not reported.
     """
 
     def __init__(self, appearance: Appearance, settings: FlowSettings) -> None:
         self._settings, self._appearance = settings, appearance
         self._frames = 0
-        self._strange = 0
-        self._unseen = 0
+        self._dissimilar_frames = 0
+        self._frames_since_whole = 0
         self.logits = np.zeros((1, 1), np.float32)
-        self.window = Window(0, 1, 0, 1)
+        self.window = PixelWindow(0, 1, 0, 1)
         self.score = 0.0
-        self._tight: Window | None = None
+        self._tight: PixelWindow | None = None  # of the mask; None while the object is lost
         self._area = 0
         self._expected_area = 1.0
         self._centre = np.zeros(2)
@@ -63,11 +65,12 @@ class Target:
         self._velocity = np.zeros(2)
 
     @property
-    def outline(self) -> tuple[NDArray[np.float32], Window]:
-        """Log-odds cut to the object with a rim, and where they lie; nowhere positive while it is too doubtful."""
+    def reported_logits(self) -> tuple[NDArray[np.float32], PixelWindow]:
+        """Log-odds cut to the mask with a margin of two pixels, and their window; nowhere positive while the score is
+        too low."""
         if self._tight is None or self.score < self._settings.report_above:
-            return _NOWHERE
-        near = Window(
+            return _NO_LOGITS
+        near = PixelWindow(
             max(self._tight.top - 2, self.window.top),
             min(self._tight.bottom + 2, self.window.bottom),
             max(self._tight.left - 2, self.window.left),
@@ -78,74 +81,74 @@ class Target:
         return self.logits[rows, columns], near
 
     def anchor(self, mask: NDArray[np.bool_]) -> None:
-        """Puts the object where a prompt says it is; `mask` is `(h, w)` bool, not empty."""
-        self._tight = Window.around(mask)
+        """Sets the object to a prompt's mask, `(h, w)` bool, not empty."""
+        self._tight = PixelWindow.around(mask)
         self.window = self._tight.grow(2, mask.shape)
-        self.logits = np.where(mask[self.window.slices], _CERTAIN, -_CERTAIN).astype(np.float32)
+        self.logits = np.where(mask[self.window.slices], _MAX_LOG_ODDS, -_MAX_LOG_ODDS).astype(np.float32)
         self.score = 1.0
-        self._strange = self._unseen = 0
+        self._dissimilar_frames = self._frames_since_whole = 0
         self._area = int(mask.sum())
         self._expected_area = float(self._area)
         self._centre, self._half_size = np.array(self._tight.centre), np.array(self._tight.half_size)
 
-    def step(self, motion: Motion, features: Features) -> None:
-        """Moves on to the next frame, whose features these are."""
+    def step(self, motion: Motion, features: FrameFeatures) -> None:
+        """Moves the object to the next frame, whose features these are."""
         self._frames += 1
-        shift = self._predict(motion)
-        was_lost = self._dwindled
-        found = self._search(motion, features)
-        if found is not None and was_lost and np.count_nonzero(found) > 2 * self._area:
-            self._lose()  # what is left is more likely a leak than the object
-        if self._tight is None and found is None:
+        shift = self._predict_position(motion)
+        was_lost = self._is_mostly_lost
+        redetected = self._redetect(motion, features)
+        if redetected is not None and was_lost and np.count_nonzero(redetected) > 2 * self._area:
+            self._mark_lost()  # the remainder is more likely a leak into the background than the object
+        if self._tight is None and redetected is None:
             return
-        window = self._look_at(found, shift, motion.back.shape[:2])
+        window = self._step_window(redetected, shift, motion.backward.shape[:2])
         warped = warp(_probability(self.logits), self.window, motion, window)
-        if found is not None:
-            found = found[window.slices]
-            warped |= found
+        if redetected is not None:
+            redetected = redetected[window.slices]
+            warped |= redetected
         if not warped.any():
-            self._lose()
+            self._mark_lost()
             return
-        logits, appearance = self._decide(warped, found, motion, features, window)
-        mask = _keep_parts(logits > 0, warped)
-        mask = self._drop_static_parts(mask, motion.own[window.slices])
-        self._accept(logits, mask, window, features)
+        logits, appearance = self._segment(warped, redetected, motion, features, window)
+        mask = _keep_warped_parts(logits > 0, warped)
+        mask = self._drop_static_parts(mask, motion.residual[window.slices])
+        self._set_mask(logits, mask, window, features)
         if self._tight is not None:
-            self._judge(mask, appearance)
-        if found is not None and was_lost and self.score < self._settings.find_above:
-            self._lose()  # something alike where the object is not expected
+            self._update_score(mask, appearance)
+        if redetected is not None and was_lost and self.score < self._settings.find_above:
+            self._mark_lost()  # something similar where the object is not expected
 
-    def _predict(self, motion: Motion) -> float:
-        """Follows the object's centre, velocity relative to the camera, and largest shift in pixels."""
+    def _predict_position(self, motion: Motion) -> float:
+        """Updates the object's centre and its velocity relative to the camera; returns its largest shift in pixels."""
         shift = 0.0
-        height, width = motion.back.shape[:2]
+        height, width = motion.backward.shape[:2]
         if self._tight is not None:
             ys, xs = np.nonzero(self.logits > 0)
             every = len(ys) // 500 + 1
             ys, xs = ys[::every] + self.window.top, xs[::every] + self.window.left
-            ahead = motion.ahead[ys, xs]
-            shift = float(np.abs(np.median(ahead, axis=0)).max())
+            forward = motion.forward[ys, xs]
+            shift = float(np.abs(np.median(forward, axis=0)).max())
             if self._area > 0.3 * self._expected_area:
-                own = np.median(ahead - motion.camera_ahead[ys, xs], axis=0)
-                self._velocity = 0.6 * self._velocity + 0.4 * own
+                velocity = np.median(forward - motion.camera_forward[ys, xs], axis=0)
+                self._velocity = 0.6 * self._velocity + 0.4 * velocity
             if self._area > 0.7 * self._expected_area:
                 self._centre, self._half_size = np.array(self._tight.centre), np.array(self._tight.half_size)
-                self._unseen = 0
-        self._unseen += 1
+                self._frames_since_whole = 0
+        self._frames_since_whole += 1
         x, y = np.clip(self._centre, 0, [width - 1, height - 1]).astype(int)
-        self._centre = self._centre + self._velocity + motion.camera_ahead[y, x]
+        self._centre = self._centre + self._velocity + motion.camera_forward[y, x]
         return shift
 
     @property
-    def _dwindled(self) -> bool:
+    def _is_mostly_lost(self) -> bool:
         """Whether so little is left that the object may well be elsewhere."""
-        return self._area < _DWINDLED * self._expected_area
+        return self._area < _LOST_AREA_SHARE * self._expected_area
 
-    def _search(self, motion: Motion, features: Features) -> NDArray[np.bool_] | None:
+    def _redetect(self, motion: Motion, features: FrameFeatures) -> NDArray[np.bool_] | None:
         if self._area >= self._settings.search_below * self._expected_area:
             return None
-        quest = Quest(
-            None if self._dwindled else self._tight,
+        query = RedetectionQuery(
+            None if self._is_mostly_lost else self._tight,
             self._area,
             self._expected_area,
             self._centre,
@@ -154,42 +157,42 @@ class Target:
             _probability(self.logits),
             self.window,
         )
-        return search(quest, self._appearance, motion, features, self._settings)
+        return redetect(query, self._appearance, motion, features, self._settings)
 
-    def _look_at(self, found: NDArray[np.bool_] | None, shift: float, frame: tuple[int, int]) -> Window:
-        """The window of this step: around what there was and what was found, with a margin."""
+    def _step_window(self, redetected: NDArray[np.bool_] | None, shift: float, frame: tuple[int, int]) -> PixelWindow:
+        """The window of this step: around the previous mask and the re-detected patches, with a margin."""
         tight = self._tight
-        if found is not None:
-            fresh = Window.around(found)
-            tight = fresh if tight is None else tight.join(fresh)
+        if redetected is not None:
+            patches = PixelWindow.around(redetected)
+            tight = patches if tight is None else tight.join(patches)
         assert tight is not None
         return tight.grow(tight.margin() + int(shift), frame)
 
-    def _decide(
+    def _segment(
         self,
         warped: NDArray[np.bool_],
-        found: NDArray[np.bool_] | None,
+        redetected: NDArray[np.bool_] | None,
         motion: Motion,
-        features: Features,
-        window: Window,
+        features: FrameFeatures,
+        window: PixelWindow,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Adds up the evidence and smooths it; also tells the evidence of appearance by itself."""
+        """Sums the log-odds of all cues and smooths them; also returns the log-odds of appearance by itself."""
         settings = self._settings
         distance = signed_distance(warped)
-        place = Window.around(warped, window.top, window.left)
-        appearance = self._appearance.evidence(features, window, place)
-        logits = prior(distance, found, motion, window, settings) + appearance
+        expected = PixelWindow.around(warped, window.top, window.left)
+        appearance = self._appearance.log_odds(features, window, expected)
+        logits = warped_mask_prior(distance, redetected, motion, window, settings) + appearance
         if settings.motion_weight:
-            logits += settings.motion_weight * motion_evidence(
+            logits += settings.motion_weight * motion_log_odds(
                 distance, appearance, motion, window, settings.motion_limit
             )
         smoothed = smooth(logits, features, window, settings.smoothing, settings.smoothing_rounds)
         return smoothed, appearance
 
-    def _drop_static_parts(self, mask: NDArray[np.bool_], own: NDArray[np.float32]) -> NDArray[np.bool_]:
+    def _drop_static_parts(self, mask: NDArray[np.bool_], residual: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Drops detached small parts that stay with the scene while the object moves through it."""
         speed = float(np.hypot(*self._velocity))
-        if speed < _MOVING:
+        if speed < _MOVING_SPEED:
             return mask
         count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
         areas = stats[:, cv2.CC_STAT_AREA]
@@ -198,42 +201,44 @@ class Target:
             if areas[k] < 0.5 * areas[1:].max():
                 x, y, width, height = stats[k, :4]
                 inside = labels[y : y + height, x : x + width] == k
-                moves = -np.median(own[y : y + height, x : x + width][inside], axis=0)
-                keep[k] = moves @ self._velocity > 0.3 * speed**2
+                part_motion = -np.median(residual[y : y + height, x : x + width][inside], axis=0)
+                keep[k] = part_motion @ self._velocity > 0.3 * speed**2
         return mask if keep.all() else np.asarray(keep[labels] & mask, np.bool_)
 
-    def _accept(self, logits: NDArray[np.float32], mask: NDArray[np.bool_], window: Window, features: Features) -> None:
+    def _set_mask(
+        self, logits: NDArray[np.float32], mask: NDArray[np.bool_], window: PixelWindow, features: FrameFeatures
+    ) -> None:
+        """Takes over this frame's mask; the logits are clipped so that their sign says what the mask says."""
         if not mask.any():
-            self._lose()
+            self._mark_lost()
             return
-        sure = np.where(mask, np.clip(logits, 0.05, _CERTAIN), np.clip(logits, -_CERTAIN, -0.05)).astype(np.float32)
-        self.logits, self.window = sure, window
-        self._tight = Window.around(mask, window.top, window.left)
+        inside, outside = np.clip(logits, _MIN_LOG_ODDS, _MAX_LOG_ODDS), np.clip(logits, -_MAX_LOG_ODDS, -_MIN_LOG_ODDS)
+        self.logits, self.window = np.where(mask, inside, outside).astype(np.float32), window
+        self._tight = PixelWindow.around(mask, window.top, window.left)
         self._area = int(np.count_nonzero(mask))
-        self._expected_area = max(float(self._area), _SHRINK * self._expected_area)
+        self._expected_area = max(float(self._area), _AREA_DECAY * self._expected_area)
         if self._frames % self._settings.refresh_every == 0:
-            self._refresh(mask, features)
+            self._update_background(mask, features)
 
-    def _judge(self, mask: NDArray[np.bool_], appearance: NDArray[np.float32]) -> None:
-        """Scores how sure the outline is, how near to the expected place, and how much it resembles the prompt.
+    def _update_score(self, mask: NDArray[np.bool_], appearance: NDArray[np.float32]) -> None:
+        """Scores the mask by its certainty, its distance from the expected position and its resemblance to the prompt.
 
-        What has not resembled it for a while is not the object.
+        A mask that has been dissimilar for several frames is not the object.
         """
         assert self._tight is not None
         resemblance = float(appearance[mask].mean()) / self._appearance.reference
-        self._strange = self._strange + 1 if resemblance < _STRANGE else 0
-        if self._strange >= _PATIENCE:
-            self._lose()
+        self._dissimilar_frames = self._dissimilar_frames + 1 if resemblance < _MIN_RESEMBLANCE else 0
+        if self._dissimilar_frames >= _MAX_DISSIMILAR_FRAMES:
+            self._mark_lost()
             return
         certainty = 2 * float(_probability(self.logits)[mask].mean()) - 1
-        extent = np.hypot(*self._half_size) + _STRAY * (self._unseen - 1)
-        away = np.hypot(*(self._tight.centre - self._centre)) / extent
-        self.score = objectness(certainty, float(away), resemblance)
+        extent = np.hypot(*self._half_size) + _POSITION_DRIFT * (self._frames_since_whole - 1)
+        displacement = np.hypot(*(self._tight.centre - self._centre)) / extent
+        self.score = objectness(certainty, float(displacement), resemblance)
 
-    def _refresh(self, mask: NDArray[np.bool_], features: Features) -> None:
+    def _update_background(self, mask: NDArray[np.bool_], features: FrameFeatures) -> None:
         assert self._tight is not None
-        frame = features.codes.shape[:2]
-        train = training_window(self._tight, frame)
+        train = training_window(self._tight, features.codes.shape[:2])
         around = np.zeros(train.shape, np.bool_)
         inner = mask[
             self._tight.top - self.window.top : self._tight.bottom - self.window.top,
@@ -241,39 +246,41 @@ class Target:
         ]
         top, left = self._tight.top - train.top, self._tight.left - train.left
         around[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
-        self._appearance.refresh(features, around, self._tight, self._settings.refresh_every)
+        self._appearance.update_background(features, around, self._tight, self._settings.refresh_every)
 
-    def _lose(self) -> None:
-        self._tight, self._area, self.score, self._strange = None, 0, 0.0, 0
-        self.logits, self.window = _NOWHERE
+    def _mark_lost(self) -> None:
+        """Nothing is left of the mask. Expected area, position and velocity stay: re-detection needs them."""
+        self._tight, self._area, self.score, self._dissimilar_frames = None, 0, 0.0, 0
+        self.logits, self.window = _NO_LOGITS
 
 
 def _probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
 
 
-def _keep_parts(mask: NDArray[np.bool_], warped: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Drops specks, and parts that the warped mask does not vouch for; the best part stays."""
+def _keep_warped_parts(mask: NDArray[np.bool_], warped: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Drops specks, and parts of which the warped mask covers less than 30 %; the best covered part stays."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     if count <= 2:
         return mask
     areas = stats[:, cv2.CC_STAT_AREA]
-    vouched = np.bincount(labels[warped], minlength=count)
-    keep = (vouched > 0.3 * areas) & (areas >= min(0.02 * areas[1:].max(), 30))
-    keep[1 + int(np.argmax(vouched[1:]))] = True
+    covered = np.bincount(labels[warped], minlength=count)
+    keep = (covered > 0.3 * areas) & (areas >= min(0.02 * areas[1:].max(), 30))
+    keep[1 + int(np.argmax(covered[1:]))] = True
     keep[0] = False
     return np.asarray(keep[labels], np.bool_)
 
 
-_ROUNDS = 4
-_SMALLEST_SIDE = 6  # working pixels; below it there is nothing for colour models to learn from
-_LEAST, _MOST = 0.1, 0.98  # share of the box that a believable object covers
+_GRABCUT_ROUNDS = 4
+_MIN_GRABCUT_SIDE = 6  # working pixels; below it there is nothing for colour models to learn from
+_MIN_BOX_SHARE, _MAX_BOX_SHARE = 0.1, 0.98
+"""Share of the box that a plausible object covers."""
 
 
-def mask_in_box(rgb: NDArray[np.uint8], box: Window) -> NDArray[np.bool_]:
-    """Cuts an object out of its box by GrabCut (Rother, Kolmogorov, Blake, SIGGRAPH 2004).
+def mask_in_box(rgb: NDArray[np.uint8], box: PixelWindow) -> NDArray[np.bool_]:
+    """Segments the object in a box by GrabCut (Rother, Kolmogorov, Blake, SIGGRAPH 2004).
 
-    Where the cut is not believable, or the box is tiny, the ellipse inside the box is taken.
+    Where the result is not plausible, or the box is tiny, it is the ellipse inside the box.
 
     Args:
         rgb: `(h, w, 3)` uint8.
@@ -285,29 +292,31 @@ def mask_in_box(rgb: NDArray[np.uint8], box: Window) -> NDArray[np.bool_]:
     frame = rgb.shape[0], rgb.shape[1]
     out = np.zeros(frame, np.bool_)
     rows, columns = box.shape
-    if min(rows, columns) >= _SMALLEST_SIDE:
-        area = box.grow(max(8.0, 0.4 * max(rows, columns)), frame)
-        cut = _grab_cut(np.ascontiguousarray(rgb[area.slices]), box, area)
-        if _LEAST * rows * columns <= cut.sum() <= _MOST * rows * columns:
-            out[area.slices] = cut
+    if min(rows, columns) >= _MIN_GRABCUT_SIDE:
+        crop = box.grow(max(8.0, 0.4 * max(rows, columns)), frame)
+        mask = _grab_cut(np.ascontiguousarray(rgb[crop.slices]), box, crop)
+        if _MIN_BOX_SHARE * rows * columns <= mask.sum() <= _MAX_BOX_SHARE * rows * columns:
+            out[crop.slices] = mask
             return out
     out[box.slices] = _ellipse(rows, columns)
     return out
 
 
-def _grab_cut(crop: NDArray[np.uint8], box: Window, area: Window) -> NDArray[np.bool_]:
-    labels = np.full(crop.shape[:2], cv2.GC_BGD, np.uint8)
+def _grab_cut(rgb: NDArray[np.uint8], box: PixelWindow, crop: PixelWindow) -> NDArray[np.bool_]:
+    """`rgb` is the frame inside `crop`, which contains `box`."""
+    labels = np.full(rgb.shape[:2], cv2.GC_BGD, np.uint8)
     inner = (
-        slice(box.top - area.top, box.bottom - area.top),
-        slice(box.left - area.left, box.right - area.left),
+        slice(box.top - crop.top, box.bottom - crop.top),
+        slice(box.left - crop.left, box.right - crop.left),
     )
     labels[inner] = cv2.GC_PR_BGD
     labels[inner][_ellipse(*box.shape)] = cv2.GC_PR_FGD
     if np.all(labels != cv2.GC_BGD):  # the box is the whole frame: its rim has to stand for the background
         labels[[0, -1], :] = labels[:, [0, -1]] = cv2.GC_BGD
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.setRNGSeed(0)  # its k-means is seeded per thread
-    cv2.grabCut(crop, labels, None, models[0], models[1], _ROUNDS, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
+    background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
+    # GrabCut's k-means uses OpenCV's random generator of this thread: unseeded, masks depend on what ran before.
+    cv2.setRNGSeed(0)
+    cv2.grabCut(rgb, labels, None, background, foreground, _GRABCUT_ROUNDS, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
     return np.asarray((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD), np.bool_)
 
 

@@ -1,6 +1,5 @@
-"""`Window`: a rectangle of a working frame.
-
-`WorkingSize`: between the frames' own pixels and the smaller ones that are worked on.
+"""Coordinates of the flow predictor: `PixelWindow`, a rectangle of a working frame, and `WorkingSize`, the conversion
+between the video's own pixels and the working pixels, usually fewer, in which objects are propagated.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Window(NamedTuple):
+class PixelWindow(NamedTuple):
     """Rows `top … bottom`, columns `left … right`, ends exclusive, in working pixels."""
 
     top: int
@@ -22,7 +21,7 @@ class Window(NamedTuple):
     right: int
 
     @classmethod
-    def around(cls, mask: NDArray[np.bool_], top: int = 0, left: int = 0) -> Window:
+    def around(cls, mask: NDArray[np.bool_], top: int = 0, left: int = 0) -> PixelWindow:
         """The tight window of a mask that is not empty; `top` and `left` say where the mask's own corner lies."""
         x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
         return cls(top + y, top + y + height, left + x, left + x + width)
@@ -48,22 +47,22 @@ class Window(NamedTuple):
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
     def margin(self) -> int:
-        """How far around a mask with this window one looks: a share of its size, but never little."""
+        """Pixels around a mask with this window that a step considers: a fifth of its size, at least 20."""
         rows, columns = self.shape
         return int(max(20, 0.2 * np.sqrt(rows * columns)))
 
-    def grow(self, by: float, frame: tuple[int, int]) -> Window:
+    def grow(self, by: float, frame: tuple[int, int]) -> PixelWindow:
         """Larger by `by` on each side, within a frame `(h, w)`."""
-        return Window(
+        return PixelWindow(
             int(max(self.top - by, 0)),
             int(min(self.bottom + by, frame[0])),
             int(max(self.left - by, 0)),
             int(min(self.right + by, frame[1])),
         )
 
-    def join(self, other: Window) -> Window:
+    def join(self, other: PixelWindow) -> PixelWindow:
         """The smallest window around both."""
-        return Window(
+        return PixelWindow(
             min(self.top, other.top),
             max(self.bottom, other.bottom),
             min(self.left, other.left),
@@ -71,27 +70,27 @@ class Window(NamedTuple):
         )
 
 
-_SMALLEST = 16
-"""Shortest side that the optical flow accepts with room to spare."""
+_MIN_SIDE = 16
+"""Shortest side of a working frame, in pixels; OpenCV's DIS flow needs somewhat less."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkingSize:
-    """Frames of `frame` `(H, W)` pixels, worked on at `size` `(h, w)`."""
+    """The size `(H, W)` of a video's frames and the working size `(h, w)`."""
 
     frame: tuple[int, int]
     size: tuple[int, int]
 
     @classmethod
     def of(cls, frame: tuple[int, int], longer_side: int) -> WorkingSize:
-        """Keeps the aspect; never enlarges, except frames too small for the flow.
+        """The working size for a longer side: keeps the aspect and enlarges only frames too small for the flow.
 
         >>> WorkingSize.of((480, 854), 432).size
         (243, 432)
         """
         height, width = frame
         scale = min(1.0, longer_side / max(height, width))
-        return cls(frame, (max(_SMALLEST, round(height * scale)), max(_SMALLEST, round(width * scale))))
+        return cls(frame, (max(_MIN_SIDE, round(height * scale)), max(_MIN_SIDE, round(width * scale))))
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -111,7 +110,7 @@ class WorkingSize:
         share = cv2.resize(mask.astype(np.float32), self.size[::-1], interpolation=cv2.INTER_AREA)
         return np.asarray(share >= min(0.5, float(share.max())), np.bool_)
 
-    def grow(self, logits: NDArray[np.float32], top: int, left: int) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    def enlarge(self, logits: NDArray[np.float32], top: int, left: int) -> tuple[NDArray[np.bool_], tuple[int, int]]:
         """Enlarges a crop of log-odds to frame pixels and thresholds it at zero.
 
         Args:
@@ -135,11 +134,11 @@ class WorkingSize:
                 [0, 1 / scale_y, (y0 + 0.5) / scale_y - 0.5 - top],
             ]
         )
-        grown = cv2.warpAffine(
+        enlarged = cv2.warpAffine(
             logits,
             matrix,
             (max(x1 - x0, 1), max(y1 - y0, 1)),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        return np.asarray(grown > 0, np.bool_), (y0, x0)
+        return np.asarray(enlarged > 0, np.bool_), (y0, x0)
