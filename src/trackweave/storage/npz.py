@@ -72,6 +72,17 @@ class NpzWriter:
                 file.write(part)
 
 
+def archive_kind(path: Path) -> str | None:
+    """What an archive says it is, such as `tracks` or `video_segments`; None when it is no archive of ours."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            manifest = json.loads(archive.read(MANIFEST_NAME))
+    except (*ZIP_ERRORS, KeyError, ValueError):
+        return None
+    kind = manifest.get("kind") if isinstance(manifest, dict) else None
+    return kind if isinstance(kind, str) else None
+
+
 class NpzReader:
     """Reads single arrays of an archive; never unpickles.
 

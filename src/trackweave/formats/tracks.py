@@ -1,0 +1,127 @@
+"""`read_tracks`: tracks from a file, whatever its format."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from trackweave.errors import InputError
+from trackweave.formats.kitti import is_kitti_line, read_kitti_annotations
+from trackweave.formats.mot import read_mot
+from trackweave.formats.tables import AnnotationTable, read_text
+from trackweave.formats.ytvis import VideoJson
+from trackweave.masks.packed import PackedMasks
+from trackweave.storage import mask_archive, track_archive
+from trackweave.storage.npz import archive_kind
+from trackweave.structures.tracks import Tracks
+
+ZIP_START = b"PK"
+
+
+def read_tracks(
+    path: str | os.PathLike[str],
+    *,
+    sequence: str | None = None,
+    ground_truth: str | os.PathLike[str] | None = None,
+    with_masks: bool = True,
+) -> Tracks:
+    """Reads the tracks of one sequence.
+
+    The format shows in the content: our archives (`tracks.npz`, `video_segments.npz`), JSON of YouTube-VIS or
+    COCO-VID, KITTI tracking text by the type's name in its third column; everything else is MOTChallenge text. Of
+    KITTI, regions without identity (DontCare) are left out. Where only some rows of a JSON have a mask, the masks of
+    the others are empty.
+
+    Args:
+        path: the file.
+        sequence: which video of a JSON; None = the only one.
+        ground_truth: the JSON that lists the videos, for a JSON that is a list of results.
+        with_masks: False leaves the masks out, which keeps memory small.
+
+    Raises:
+        InputError: the file cannot be read or is none of these, or several videos and none named.
+        ArtifactError: a damaged archive.
+    """
+    path = Path(path)
+    start = _start(path)
+    if start.startswith(ZIP_START):
+        return _read_archive(path, with_masks)
+    text = start.decode("utf-8-sig", errors="replace").lstrip()
+    if text.startswith(("[", "{")):
+        table = _read_json(path, sequence, ground_truth)
+        return annotated_tracks(table, with_masks=with_masks)
+    first = next((line for line in read_text(path).splitlines() if line.strip()), "")
+    if is_kitti_line(first):
+        return annotated_tracks(read_kitti_annotations(path), with_masks=with_masks)
+    return read_mot(path)
+
+
+def _start(path: Path) -> bytes:
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; the tracks of a run are open_run(path).tracks()")
+    try:
+        with path.open("rb") as file:
+            return file.read(4096)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _read_archive(path: Path, with_masks: bool) -> Tracks:
+    kind = archive_kind(path)
+    if kind == track_archive.KIND:
+        with track_archive.TracksArchive(path) as tracks:
+            return tracks.tracks(with_masks=with_masks)
+    if kind == mask_archive.VIDEO_KIND:
+        with mask_archive.VideoSegments(path) as video:
+            level = video.info.metadata.get("level")
+            return Tracks.from_frames(video, level=level, with_masks=with_masks)
+    if kind == mask_archive.OBJECT_KIND:
+        raise InputError(f"{path}: its masks are in the video_segments.npz beside it: give that file")
+    raise InputError(f"{path}: holds no tracks; archives of tracks are tracks.npz and video_segments.npz")
+
+
+def _read_json(path: Path, sequence: str | None, ground_truth: str | os.PathLike[str] | None) -> AnnotationTable:
+    document = VideoJson(path, None if ground_truth is None else VideoJson(Path(ground_truth)))
+    names: Sequence[str] = list(document.videos)
+    if sequence is None and len(names) != 1:
+        raise InputError(f"{path}: has {len(names)} videos; name one as sequence: {', '.join(names) or 'none'}")
+    name = names[0] if sequence is None else sequence
+    if name not in document.videos:
+        raise InputError(f"{path}: has no video {name}; there: {', '.join(names)}")
+    return document.table(name)
+
+
+def annotated_tracks(table: AnnotationTable, *, with_masks: bool = True) -> Tracks:
+    """The rows of a table that have an identity, in the project's own conventions: pixels count from 0, float32.
+
+    Raises:
+        InputError: a mask cannot be decoded, or a row has neither box nor mask.
+    """
+    table = table[table.track_id >= 0]
+    has_gap = bool(np.isnan(table.xyxy).any())
+    masks = _masks(table) if with_masks or has_gap else None
+    xyxy = table.xyxy - table.origin
+    if has_gap and masks is not None:
+        xyxy = np.where(np.isnan(xyxy), masks.boxes, xyxy)
+    tracks = Tracks.from_columns(table.frame, table.track_id, xyxy, table.score, table.class_id, masks)
+    return tracks if with_masks else replace(tracks, masks=None)
+
+
+def _masks(table: AnnotationTable) -> PackedMasks | None:
+    """Masks of all rows; empty where a row has none."""
+    if table.segmentation is None:
+        return None
+    has_mask = np.array([entry is not None for entry in table.segmentation], np.bool_)
+    masked = table[has_mask]
+    parts = [masked.masks(masked.rows(frame)) for frame in masked.frames.tolist()]
+    try:
+        decoded = PackedMasks.concat([part for part in parts if part is not None])
+    except ValueError as error:
+        raise InputError(f"{table.source}: {error}") from error
+    masks = PackedMasks.empty(*decoded.size, len(table))
+    masks.bits[has_mask] = decoded.bits
+    return masks
