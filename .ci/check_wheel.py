@@ -9,12 +9,7 @@ from zipfile import ZipFile
 
 import numpy as np
 
-NEEDED = (
-    "trackweave/py.typed",
-    "trackweave/reports/templates/report.html.j2",
-    "trackweave/association/weights/default.onnx",
-    "trackweave/association/weights/default.pt",
-)
+SOURCE = Path(__file__).resolve().parents[1] / "src"
 ROWS = "".join(f"{t},-1,{10 + 4 * t},20,40,100,0.9\n" for t in range(1, 9))
 
 
@@ -27,8 +22,11 @@ def trackweave(*arguments: str) -> str:
 def main(folder: str) -> None:
     (wheel,) = Path(folder).glob("trackweave-*.whl")
     with ZipFile(wheel) as archive:
-        missing = set(NEEDED) - set(archive.namelist())
+        packed = set(archive.namelist())
+    written = {path.relative_to(SOURCE).as_posix() for path in SOURCE.glob("trackweave/**/*") if path.is_file()}
+    missing = {name for name in written - packed if not name.endswith(".pyc")}
     assert not missing, f"{wheel.name} lacks {sorted(missing)}"
+    assert any(name.endswith("/py.typed") for name in packed), "no py.typed"
     assert importlib.util.find_spec("torch") is None, "this environment has torch: it proves nothing"
 
     import trackweave as package

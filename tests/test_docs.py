@@ -7,6 +7,7 @@ import inspect
 import re
 import shlex
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -66,6 +67,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_pages_say_how_an_extra_is_installed_from_a_checkout(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert "pip install -e '.[" in text or "pip install 'trackweave[" not in text
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    named = {
+        name
+        for names in re.findall(r"pip install (?:-e )?'(?:\.|trackweave)\[([a-z0-9,-]+)\]'", text)
+        for name in names.split(",")
+    }
+    assert named <= extras.keys()
 
 
 def test_messages_that_the_page_about_weights_explains_exist() -> None:
