@@ -24,8 +24,24 @@ FETCHED = re.compile(
 )
 """What a browser would fetch from another host: fonts, scripts, pictures. The site works without a network."""
 
+PROTOCOLS = (
+    "trackweave.frames.source.FrameSource",
+    "trackweave.detectors.base.Detector",
+    "trackweave.detectors.embedders.Embedder",
+    "trackweave.predictors.base.VideoPredictor",
+    "trackweave.predictors.base.PredictorSession",
+    "trackweave.mot.state.AssociationScorer",
+    "trackweave.mot.state.AssignmentObserver",
+)
+"""What a user's class may satisfy; documented whether exported or not."""
+
 Rule = Callable[[str, str], bool]
 PAGES: dict[str, tuple[str, str, Rule]] = {
+    "plugs": (
+        "Plugs",
+        "What a class of your own has to offer to take the place of one of ours.",
+        lambda _, path: path in PROTOCOLS,
+    ),
     "settings": (
         "Settings",
         "Records that a person fills in. Their fields are options of the commands, too.",
@@ -36,11 +52,6 @@ PAGES: dict[str, tuple[str, str, Rule]] = {
         "Trackers",
         "Detections in, identities out, frame by frame; and what learns from them.",
         lambda _, path: path.startswith(("trackweave.mot.", "trackweave.association.")),
-    ),
-    "plugs": (
-        "Plugs",
-        "What a class of your own has to offer to take the place of one of ours.",
-        lambda _, path: ".base." in path or path.startswith("trackweave.frames.source."),
     ),
     "records": ("Records", "What the verbs take and give: columns of one length, and opened files.", lambda *_: True),
 }
@@ -66,7 +77,7 @@ def public_names() -> dict[str, str]:
 def reference() -> dict[str, str]:
     """Page of the site → its Markdown, for mkdocstrings to fill in."""
     members: dict[str, list[str]] = {page: [] for page in PAGES}
-    for name, path in public_names().items():
+    for name, path in {**{path.rpartition(".")[2]: path for path in PROTOCOLS}, **public_names()}.items():
         if not path.startswith("trackweave.errors."):  # their page shows the whole module
             members[next(page for page, (_, _, takes) in PAGES.items() if takes(name, path))].append(path)
     pages = {
