@@ -102,7 +102,7 @@ def commands() -> str:
 
 
 def _command_names(command: Any, prefix: str = "") -> Iterator[str]:
-    for name, child in command.commands.items():
+    for name, child in command.loaded().items():
         if hasattr(child, "commands"):
             yield from _command_names(child, f"{prefix}{name} ")
         else:

@@ -99,7 +99,10 @@ def shell_lines(page: Path) -> Iterator[list[str]]:
 
 
 def options_of(command: Any) -> set[str]:
-    return {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+    return {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)} | {
+        "--help",
+        "-h",
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -108,7 +111,7 @@ def test_commands_have_the_options_that_pages_use(page: Path) -> None:
         command: Any = typer.main.get_command(app)
         while words and hasattr(command, "commands") and not words[0].startswith("-"):
             assert words[0] in command.commands, f"{page.name}: trackweave {words[0]}"
-            command, words = command.commands[words[0]], words[1:]
+            command, words = command.loaded()[words[0]], words[1:]
         if not command.context_settings.get("ignore_unknown_options"):
             used = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
             assert used <= options_of(command), f"{page.name}: {command.name} has no {used - options_of(command)}"

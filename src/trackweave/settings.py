@@ -21,6 +21,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @classmethod
+    def presets(cls) -> Mapping[str, Self]:
+        """Named settings to start from, the defaults first; empty for most classes."""
+        return {}
+
+    @classmethod
     def checked(cls, values: Mapping[str, Any] | None = None, /, **more: Any) -> Self:
         """The settings with these values.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from PIL import Image
 import trackweave
 from tests.cli.shell import Shell
 from tests.worlds import CROSSING, candidates_of, item, write_candidates, write_frames
+from trackweave.cli.app import ASSOC, COMMANDS
+from trackweave.options.commands import LazyCommand
 from trackweave.storage.mask_archive import VideoSegments
 
 SCENE = CROSSING
@@ -51,6 +54,60 @@ def test_import_and_help_load_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "masks" in done.stdout
+
+
+@pytest.mark.parametrize("group", [COMMANDS, ASSOC], ids=["trackweave", "assoc"])
+def test_the_list_of_commands_says_what_the_commands_say(group: Mapping[str, LazyCommand]) -> None:
+    for name, command in group.items():
+        assert command.load(name).help.partition("\n\n")[0].replace("\n", " ") == command.summary
+
+
+HELP_OF_EVERY_COMMAND = """
+import sys
+from trackweave.cli.app import ASSOC, COMMANDS, main
+names = [*([name] for name in COMMANDS), *(["assoc", name] for name in ASSOC if name not in HEAVY)]
+for name in names:
+    sys.argv = ["trackweave", *name, "-h"]
+    try:
+        main()
+    except SystemExit as stop:
+        assert stop.code == 0, name
+    heavy = {'torch', 'cv2', 'numba', 'av', 'scipy', 'matplotlib'} & set(sys.modules)
+    assert not heavy, (name, heavy)
+"""
+
+
+def test_help_of_a_command_loads_settings_alone() -> None:
+    program = HELP_OF_EVERY_COMMAND.replace("HEAVY", "{'train'}")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_shell_completes_commands_flags_and_choices() -> None:
+    def completed(words: str) -> list[str]:
+        count = len(words.split(" ")) - 1
+        variables = {"_TRACKWEAVE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(count)}
+        program = "import sys; sys.argv = ['trackweave']; from trackweave.cli.app import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, **variables}, capture_output=True, text=True, check=True
+        )
+        return done.stdout.split()
+
+    assert completed("trackweave ex") == ["export"]
+    assert completed("trackweave assoc s") == ["simulate"]
+    assert completed("trackweave masks --max-p") == ["--max-propagate"]
+    assert completed("trackweave masks --prompt-mode ") == ["mask", "box", "auto"]
+    assert completed("trackweave boxes --tracker o") == ["ocsort"]
+
+
+def test_help_in_panels(shell: Shell) -> None:
+    short, long = shell("masks", "-h").out, shell("masks", "--help-all").out
+    assert shell("masks", "--help").out == short
+    assert "\ntracking: How candidates become tracks:\n" in short
+    assert "--prompt-mode mask|box|auto" in short
+    assert "--flow.working-side" not in short
+    assert "--flow.working-side N" in long
+    assert "--max-propagate, --tracking.max-propagate N" in long
 
 
 def test_python_m(tmp_path: Path) -> None:
@@ -193,7 +250,7 @@ def test_report_can_be_written_again(shell: Shell, frames: Path, candidates: Pat
         (["--max-propagate", "-1"], "max_propagate"),
         (["--prompt-mode", "points"], "--prompt-mode"),
         (["--generator", "magic"], "there is no generator 'magic'; known: regions"),
-        (["--candidate-stride", "0"], "candidate_stride is at least 1"),
+        (["--candidate-stride", "0"], "masks.candidate_stride: Input should be greater than or equal to 1, not 0"),
         (["--frames", "1:2:0"], "step"),
         (["--nonsense"], "nonsense"),
     ],

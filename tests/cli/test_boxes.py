@@ -19,7 +19,7 @@ from tests.box_worlds import box_of, detection_lines, make_clip, make_sequence, 
 from tests.cli.shell import Shell
 from tests.frames.test_live import MOTION_JPEG, serving
 from trackweave.association.dataset import BLENDED
-from trackweave.cli.config import ENVIRONMENT
+from trackweave.cli.boxes import BOXES
 from trackweave.formats.mot import read_mot
 from trackweave.frames.open import open_frames
 from trackweave.storage.samples import AssociationSample, read_sample
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ENVIRONMENT:
+    for name in BOXES.environment:
         monkeypatch.delenv(name, raising=False)
 
 

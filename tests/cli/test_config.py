@@ -1,4 +1,4 @@
-"""The layers of settings, and `trackweave config`."""
+"""Where settings of boxes come from, and `trackweave config`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,25 @@ from typing import Any
 import pytest
 
 from tests.cli.shell import Shell
-from trackweave.cli.config import ENVIRONMENT, FLAGS, MASKS, effective_settings, known_keys
+from tests.options.parsing import parsed
+from trackweave.association.settings import LogSettings, ScorerSettings
+from trackweave.cli.boxes import BOXES, ignored_settings
+from trackweave.cli.config import all_settings, markdown
 from trackweave.errors import InputError, SettingError
-from trackweave.mot.settings import PRESETS
+from trackweave.mot.settings import PRESETS, TrackerSettings
+from trackweave.options.schema import SECTIONS, section_class
+from trackweave.options.sources import ResolvedSettings, resolve
+from trackweave.pipelines.settings import PerceptionSettings
+from trackweave.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 ROW = re.compile(r"^\| `([A-Z_]+)` \| ([^|]+) \| ([^|]*)\| `([\w/.:]+)` \|$", re.M)
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in all_settings().environment:
+        monkeypatch.delenv(name, raising=False)
 
 
 def config_file(folder: Path, text: str) -> Path:
@@ -24,96 +37,102 @@ def config_file(folder: Path, text: str) -> Path:
     return path
 
 
-def test_defaults_are_the_rooms_own() -> None:
-    settings = effective_settings()
-    assert settings.tracker == PRESETS["adaptive"]
-    assert settings.log.embed_dim == 256
-    assert settings.log.dir is None
-    assert set(settings.origins.values()) == {"default"}
-    assert [row.key for row in settings.rows()] == known_keys()
+def of_variables(**variables: str) -> ResolvedSettings:
+    return resolve(BOXES, environment=variables)
 
 
-def test_later_layers_win(tmp_path: Path) -> None:
+def test_defaults_are_those_of_the_classes() -> None:
+    settings = resolve(BOXES)
+    assert settings[TrackerSettings] == PRESETS["adaptive"]
+    assert settings[LogSettings] == LogSettings()
+    assert {entry.origin for entry in settings.entries()} == {"default"}
+    assert [entry.key for entry in settings.entries()] == list(BOXES.fields)
+
+
+def test_later_sources_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = config_file(tmp_path, "tracker:\n  confidence_threshold: 0.2\n  diagnostics: true\nlog: {embed_dim: 64}\n")
     environment = {"CONFIDENCE_THRESHOLD": "0.3", "TRANSFORMER_LOG_EMBED_DIM": "32"}
-    flags = {"tracker.confidence_threshold": 0.4, "log.embed_dim": None}
-    settings = effective_settings(file=file, environment=environment, flags=flags)
-    assert settings.tracker.confidence_threshold == 0.4
-    assert settings.tracker.diagnostics
-    assert settings.log.embed_dim == 32
-    assert settings.origins["tracker.confidence_threshold"] == "flag --confidence"
-    assert settings.origins["log.embed_dim"] == "environment TRANSFORMER_LOG_EMBED_DIM"
-    assert settings.origins["tracker.diagnostics"] == f"file {file}"
-    assert settings.origins["tracker.lost_seconds"] == "default"
-    assert effective_settings(file=file, environment=environment).tracker.confidence_threshold == 0.3
-    assert effective_settings(file=file).tracker.confidence_threshold == 0.2
+    assert resolve(BOXES, file=file)[TrackerSettings].confidence_threshold == 0.2
+    assert resolve(BOXES, file=file, environment=environment)[TrackerSettings].confidence_threshold == 0.3
+    for name, text in environment.items():
+        monkeypatch.setenv(name, text)
+    settings = parsed(BOXES, "--config", file, "--set", "tracker.confidence_threshold=0.35", "--confidence", "0.4")
+    assert settings[TrackerSettings].confidence_threshold == 0.4
+    assert settings[TrackerSettings].diagnostics
+    assert settings[LogSettings].embed_dim == 32
+    assert settings.origin("tracker.confidence_threshold") == "flag --confidence"
+    assert settings.origin("log.embed_dim") == "environment TRANSFORMER_LOG_EMBED_DIM"
+    assert settings.origin("tracker.diagnostics") == f"file {file}"
+    assert settings.origin("tracker.lost_seconds") == "default"
 
 
 def test_a_preset_lies_below_single_settings(tmp_path: Path) -> None:
     file = config_file(tmp_path, "tracker.preset: sort\nlog.embed_dim: 8\n")
-    settings = effective_settings(file=file, environment={"CONFIDENCE_THRESHOLD": "0.35"})
-    assert settings.tracker == PRESETS["sort"].model_copy(update={"confidence_threshold": 0.35})
-    assert settings.origins["tracker.preset"] == f"file {file}"
-    assert settings.origins["tracker.confirm_hits"] == "preset sort"
-    assert settings.origins["tracker.confidence_threshold"] == "environment CONFIDENCE_THRESHOLD"
-    assert settings.log.embed_dim == 8
+    settings = resolve(BOXES, file=file, environment={"CONFIDENCE_THRESHOLD": "0.35"})
+    assert settings[TrackerSettings] == PRESETS["sort"].model_copy(update={"confidence_threshold": 0.35})
+    assert settings.origin("tracker.preset") == f"file {file}"
+    assert settings.origin("tracker.confirm_hits") == "preset sort"
+    assert settings.origin("tracker.confidence_threshold") == "environment CONFIDENCE_THRESHOLD"
+    assert settings[LogSettings].embed_dim == 8
 
 
 def test_any_setting_by_pairs() -> None:
-    settings = effective_settings(
-        pairs=["tracker.lost_seconds=2.5", "perception.detector_options={score_threshold: 0.3}", "log.dir=logs"]
-    )
-    assert settings.tracker.lost_seconds == 2.5
-    assert settings.perception.detector_options == {"score_threshold": 0.3}
-    assert settings.log.dir == Path("logs")
-    assert settings.origins["log.dir"] == "flag --set"
+    pairs = ["tracker.lost_seconds=2.5", "perception.detector_options={score_threshold: 0.3}", "log.dir=logs"]
+    settings = resolve(BOXES, pairs=pairs)
+    assert settings[TrackerSettings].lost_seconds == 2.5
+    assert settings[PerceptionSettings].detector_options == {"score_threshold": 0.3}
+    assert settings[LogSettings].dir == Path("logs")
+    assert settings.origin("log.dir") == "flag --set"
 
 
 @pytest.mark.parametrize("text", ["1", "true", "YES", "on", " True "])
 @pytest.mark.parametrize("name", ["APPEAR_MEMORY_ENABLE", "SEG_ENABLE", "DIAG"])
 def test_switches_that_are_on(name: str, text: str) -> None:
-    section, field = ENVIRONMENT[name].split(".")
-    assert getattr(getattr(effective_settings(environment={name: text}), section), field) is True
+    assert of_variables(**{name: text}).value(BOXES.environment[name]) is True
 
 
 @pytest.mark.parametrize("text", ["0", "false", "No", "off", ""])
 @pytest.mark.parametrize("name", ["APPEAR_MEMORY_ENABLE", "SEG_ENABLE", "DIAG", "TRANSFORMER_ASSOC_ENABLE"])
 def test_switches_that_are_off(name: str, text: str) -> None:
-    settings = effective_settings(environment={name: text})
-    switches = (settings.tracker.appearance_memory, settings.perception.segmentation, settings.tracker.diagnostics)
-    assert switches == (False, False, False)
+    assert of_variables(**{name: text}).value(BOXES.environment[name]) is False
 
 
 def test_the_weight_of_a_scorer() -> None:
-    settings = effective_settings(environment={"TRANSFORMER_ASSOC_WEIGHT": "0.25"})
-    assert settings.tracker.scorer_weight == 0.25
+    assert of_variables(TRANSFORMER_ASSOC_WEIGHT="0.25")[TrackerSettings].scorer_weight == 0.25
 
 
-def test_a_learned_scorer_brings_its_own_tracker() -> None:
-    settings = effective_settings(environment={"TRANSFORMER_ASSOC_ENABLE": "1", "TRANSFORMER_ASSOC_WEIGHTS": "a.onnx"})
-    assert settings.scorer.enabled
-    assert settings.scorer.weights == Path("a.onnx")
-    assert settings.preset == "learned"
-    assert settings.origins["tracker.preset"] == "scorer.enabled"
-    assert settings.tracker == PRESETS["learned"]
-    chosen = effective_settings(
-        environment={"TRANSFORMER_ASSOC_ENABLE": "1", "TRANSFORMER_ASSOC_WEIGHT": "0.4"},
-        flags={"tracker.preset": "bytetrack"},
-    )
-    assert chosen.tracker == PRESETS["bytetrack"].model_copy(update={"scorer_weight": 0.4})
-
-
-def test_settings_of_a_scorer_that_is_off_have_no_effect() -> None:
-    settings = effective_settings(
-        environment={"TRANSFORMER_ASSOC_WEIGHTS": "model.onnx", "TRANSFORMER_ASSOC_EMBED_DIM": "64"}
-    )
-    assert [warning.code for warning in settings.warnings] == ["setting-ignored"] * 2
-    assert "environment TRANSFORMER_ASSOC_WEIGHTS: model.onnx has no effect" in settings.warnings[0].message
-    assert settings.tracker == PRESETS["adaptive"]
+def test_a_learned_scorer_brings_its_own_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = of_variables(TRANSFORMER_ASSOC_ENABLE="1", TRANSFORMER_ASSOC_WEIGHTS="a.onnx")
+    assert settings[ScorerSettings].enabled
+    assert settings[ScorerSettings].weights == Path("a.onnx")
+    assert settings.presets["tracker"] == "learned"
+    assert settings.origin("tracker.preset") == "scorer.enabled"
+    assert settings[TrackerSettings] == PRESETS["learned"]
+    monkeypatch.setenv("TRANSFORMER_ASSOC_ENABLE", "1")
+    monkeypatch.setenv("TRANSFORMER_ASSOC_WEIGHT", "0.4")
+    chosen = parsed(BOXES, "--tracker", "bytetrack")
+    assert chosen[TrackerSettings] == PRESETS["bytetrack"].model_copy(update={"scorer_weight": 0.4})
 
 
 @pytest.mark.parametrize(
-    ("layers", "says"),
+    ("text", "expected"), [("iou", (False, None)), ("learned", (True, None)), ("learned=a.onnx", (True, "a.onnx"))]
+)
+def test_the_flag_for_the_scorer(text: str, expected: tuple[bool, str | None]) -> None:
+    settings = parsed(BOXES, "--scorer", text)
+    assert (settings.value("scorer.enabled"), settings.value("scorer.weights")) == expected
+    assert settings.origin("scorer.enabled") == "flag --scorer"
+
+
+def test_settings_of_a_scorer_that_is_off_have_no_effect() -> None:
+    settings = of_variables(TRANSFORMER_ASSOC_WEIGHTS="model.onnx", TRANSFORMER_ASSOC_EMBED_DIM="64")
+    warnings = ignored_settings(settings)
+    assert [warning.code for warning in warnings] == ["setting-ignored"] * 2
+    assert "environment TRANSFORMER_ASSOC_WEIGHTS: model.onnx has no effect" in warnings[0].message
+    assert settings[TrackerSettings] == PRESETS["adaptive"]
+
+
+@pytest.mark.parametrize(
+    ("sources", "says"),
     [
         ({"text": "tracker: {confidance_threshold: 1}"}, "tracker.confidance_threshold; did you mean tracker.confid"),
         ({"text": "confidence_threshold: 1"}, "no setting confidence_threshold; did you mean tracker.confidence_thr"),
@@ -124,51 +143,46 @@ def test_settings_of_a_scorer_that_is_off_have_no_effect() -> None:
         ({"text": "tracker: {diagnostics: maybe}"}, "settings.yaml: tracker.diagnostics: Input should be a valid bool"),
         ({"text": "tracker: {preset: bytetrak}"}, "no preset 'bytetrak'; did you mean bytetrack?"),
         ({"environment": {"CONFIDENCE_THRESHOLD": "high"}}, "environment CONFIDENCE_THRESHOLD: tracker.confidence_thr"),
-        ({"environment": {"CONFIDENCE_THRESHOLD": "1.5"}}, "less than or equal to 1, not '1.5'"),
+        ({"environment": {"CONFIDENCE_THRESHOLD": "1.5"}}, "less than or equal to 1, not 1.5"),
         ({"environment": {"DIAG": "perhaps"}}, "environment DIAG: tracker.diagnostics"),
         ({"environment": {"TRANSFORMER_LOG_EMBED_DIM": "0"}}, "environment TRANSFORMER_LOG_EMBED_DIM: log.embed_dim"),
         ({"environment": {"TRANSFORMER_ASSOC_ENABLE": "maybe"}}, "ASSOC_ENABLE: scorer.enabled: Input should be a"),
-        ({"flags": {"input.size": "wide"}}, "--size: input.size: a size is WxH in pixels, like 1920x1080, not 'wide'"),
-        ({"flags": {"refinement.smooth_window": 4}}, "flag --smooth: refinement.smooth_window: 4: give an odd number"),
-        ({"pairs": ["tracker.nonsense=1"]}, "flag --set: there is no setting tracker.nonsense"),
-        ({"pairs": ["tracker.diagnostics"]}, "is not KEY=VALUE"),
-        ({"pairs": ["log.embed_dim={"]}, "is not a value in YAML"),
+        ({"flags": ["--size", "wide"]}, "--size: input.size: a size is WxH in pixels, like 1920x1080, not 'wide'"),
+        ({"flags": ["--smooth", 4]}, "flag --smooth: refinement.smooth_window: 4: give an odd number"),
+        ({"flags": ["--set", "tracker.nonsense=1"]}, "flag --set: there is no setting tracker.nonsense"),
+        ({"flags": ["--set", "tracker.diagnostics"]}, "is not KEY=VALUE"),
+        ({"flags": ["--set", "log.embed_dim={"]}, "is not a value in YAML"),
     ],
 )  # fmt: skip
-def test_mistakes_name_where_they_are(tmp_path: Path, layers: dict[str, Any], says: str) -> None:
-    text = layers.pop("text", None)
-    if text is not None:
-        layers["file"] = config_file(tmp_path, text)
-    with pytest.raises(SettingError) as told:
-        effective_settings(**layers)
-    assert says in str(told.value)
-    assert "\n" not in str(told.value)
+def test_mistakes_name_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sources: dict[str, Any], says: str
+) -> None:
+    for name, text in sources.get("environment", {}).items():
+        monkeypatch.setenv(name, text)
+    file = ["--config", config_file(tmp_path, sources["text"])] if "text" in sources else []
+    with pytest.raises(SettingError) as refused:
+        parsed(BOXES, *file, *sources.get("flags", ()))
+    assert says in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
-        effective_settings(file=tmp_path / "none.yaml")
+        resolve(BOXES, file=tmp_path / "none.yaml")
     with pytest.raises(InputError, match="not YAML"):
-        effective_settings(file=config_file(tmp_path, "a: [1"))
-    assert effective_settings(file=config_file(tmp_path, "")).tracker == PRESETS["adaptive"]
-
-
-def test_tables_name_settings_that_exist() -> None:
-    known = set(known_keys())
-    assert set(FLAGS) <= known
-    assert set(ENVIRONMENT.values()) <= known
+        resolve(BOXES, file=config_file(tmp_path, "a: [1"))
+    assert resolve(BOXES, file=config_file(tmp_path, ""))[TrackerSettings] == PRESETS["adaptive"]
 
 
 def test_the_page_about_variables_tells_the_truth() -> None:
     """Every variable has a row with its setting, its flag and a test that is there."""
     text = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")
     rows = {name: (setting.strip("` "), flag.strip("` "), test) for name, setting, flag, test in ROW.findall(text)}
-    settings, flags = {**ENVIRONMENT, **MASKS.environment}, {**FLAGS, **MASKS.flags}
-    assert set(rows) == set(settings)
+    schema = all_settings()
+    assert set(rows) == set(schema.environment)
     for name, (setting, flag, test) in rows.items():
-        if name in settings:
-            assert setting == settings[name]
-            assert flag == flags.get(setting, "--set")
+        assert setting == schema.environment[name]
+        assert flag == schema.flag_names[setting]
         path, function = test.split("::")
         assert f"def {function}(" in (ROOT / path).read_text(encoding="utf-8")
 
@@ -196,3 +210,38 @@ def test_the_command_refuses_what_is_unknown(shell: Shell, tmp_path: Path) -> No
     done = shell("config", "--config", config_file(tmp_path, "log: {embeddim: 3}"))
     assert done.code == 2
     assert "did you mean log.embed_dim?" in done.err
+
+
+def test_every_setting_is_shown_by_config(shell: Shell) -> None:
+    listed = json.loads(shell("config", "--json").out)["settings"]
+    names = [f"{section}.{name}" for section in SECTIONS for name in fields(section_class(section))]
+    assert set(names) <= set(listed)
+    assert set(listed) - set(names) == {"tracker.preset"}
+    assert all(row["description"] and row["origin"] == "default" for row in listed.values())
+    assert listed["tracking.max_propagate"]["flag"] == "--max-propagate"
+    assert listed["flow.working_side"]["flag"] == "--flow.working-side"
+
+
+def fields(model: type[Settings]) -> list[str]:
+    names: list[str] = []
+    for name, info in model.model_fields.items():
+        inner = info.annotation
+        is_class = isinstance(inner, type) and issubclass(inner, Settings)
+        names += [f"{name}.{one}" for one in fields(inner)] if is_class else [name]  # type: ignore[arg-type]
+    return names
+
+
+def test_config_of_some_sections(shell: Shell) -> None:
+    done = shell("config", "flow", "log", "--flow.working-side", 256)
+    assert done.code == 0, done.err
+    sections = {line.split(".")[0] for line in done.out.splitlines()}
+    assert sections == {"flow", "log"}
+    assert done.out.splitlines()[0].split() == ["flow.working_side", "256", "flag", "--flow.working-side"]
+    done = shell("config", "flows")
+    assert (done.code, "there is no section 'flows'" in done.err) == (2, True)
+
+
+def test_the_page_of_settings_is_what_the_command_prints() -> None:
+    """Write it again: `trackweave config --markdown`, behind the line `<!-- settings -->`."""
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert page.partition("<!-- settings -->\n")[2] == "\n".join(markdown()) + "\n"

@@ -60,7 +60,8 @@ def test_demo_runs_on_the_packaged_clip(
 
 
 def test_synthetic_demo_prints_scores(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "SyntheticScene", lambda: SyntheticScene(length=6, height=96, width=128))
+    scene = SyntheticScene
+    monkeypatch.setattr("trackweave.simulation.video.SyntheticScene", lambda: scene(length=6, height=96, width=128))
     done = shell("demo", "--synthetic", "-o", tmp_path / "demo")
     assert done.code == 0, done.err
     scores = [line for line in done.out.splitlines() if "mean J of the best track per object" in line]

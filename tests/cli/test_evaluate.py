@@ -81,7 +81,11 @@ def test_compare(shell: Shell, tmp_path: Path) -> None:
         (("{pred}", "--gt", "{gt}", "--start-fraction", "x=0.5"), 2, "no result is called x"),
         (("{pred}", "--gt", "{gt}", "--protocol", "mot15", "--protocol", "mot17"), 2, "given twice"),
         (("{pred}", "--gt", "{gt}", "--start-fraction", "half"), 2, "start_fraction"),
-        (("{pred}", "--gt", "{gt}", "--confidence", "2"), 2, "--confidence is between 0 and 1"),
+        (
+            ("{pred}", "--gt", "{gt}", "--confidence", "2"),
+            2,
+            "--confidence: compare.confidence: Input should be less",
+        ),
         (("{pred}", "--gt", "{gt}", "--class", "car"), 2, "give car=NUMBER"),
     ],
 )

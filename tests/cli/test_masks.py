@@ -5,15 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.cli.shell import Outcome, Shell
+from tests.options.parsing import parsed
 from tests.predictors.sam.tiny import save_tiny, tiny_edgetam, tiny_sam2_hf
 from tests.worlds import CROSSING, candidates_of, write_frames
-from trackweave.cli.config import BOXES, MASKS, effective_mask_settings, effective_settings
+from trackweave.cli.boxes import BOXES
+from trackweave.cli.masks import MASKS
 from trackweave.errors import SettingError
+from trackweave.mot.settings import TrackerSettings
+from trackweave.options.schema import Schema
+from trackweave.options.sources import resolve
+from trackweave.pipelines.settings import MaskRunSettings
 from trackweave.predictors.sam.settings import SamSettings
 from trackweave.tracking.settings import TrackingSettings
 
@@ -29,74 +36,65 @@ def config_file(folder: Path, text: str) -> Path:
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
-def test_defaults_are_the_rooms_own() -> None:
-    settings = effective_mask_settings()
-    assert settings.tracking == TrackingSettings()
-    assert settings.predictor == SamSettings()
-    assert settings.masks.predictor == "auto"
-    assert set(settings.origins.values()) == {"default"}
-    assert [row.key for row in settings.rows()] == MASKS.keys
-    assert all(row.description for row in settings.rows())
+def test_defaults_are_those_of_the_classes() -> None:
+    settings = resolve(MASKS)
+    assert settings[TrackingSettings] == TrackingSettings()
+    assert settings[SamSettings] == SamSettings()
+    assert settings[MaskRunSettings].predictor == "auto"
+    assert {entry.origin for entry in settings.entries()} == {"default"}
+    assert [entry.key for entry in settings.entries()] == list(MASKS.fields)
 
 
-def test_later_layers_win(tmp_path: Path) -> None:
+def test_later_sources_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = config_file(tmp_path, "predictor: {device: cuda, batch: 8}\nmasks.predictor: edgetam\n")
-    environment = {"TRACKWEAVE_DEVICE": "mps", "TRACKWEAVE_PREDICTOR": " "}
-    layers: list[dict[str, Any]] = [
-        {"file": file},
-        {"environment": environment},
-        {"flags": {"predictor.device": "cpu"}},
-    ]
-    given: dict[str, Any] = {}
-    devices = []
-    for layer in layers:
-        given.update(layer)
-        devices.append(effective_mask_settings(**given).predictor.device)
-    assert devices == ["cuda", "mps", "cpu"]
-    settings = effective_mask_settings(**given)
-    assert settings.masks.predictor == "edgetam"
-    assert settings.predictor.batch == 8
-    assert settings.origins["predictor.device"] == "flag --device"
-    assert settings.origins["masks.predictor"] == f"file {file}"
+    devices = [parsed(MASKS, "--config", file)[SamSettings].device]
+    monkeypatch.setenv("TRACKWEAVE_DEVICE", "mps")
+    monkeypatch.setenv("TRACKWEAVE_PREDICTOR", " ")
+    devices.append(parsed(MASKS, "--config", file)[SamSettings].device)
+    settings = parsed(MASKS, "--config", file, "--device", "cpu")
+    assert [*devices, settings[SamSettings].device] == ["cuda", "mps", "cpu"]
+    assert settings[MaskRunSettings].predictor == "edgetam"
+    assert settings[SamSettings].batch == 8
+    assert settings.origin("predictor.device") == "flag --device"
+    assert settings.origin("masks.predictor") == f"file {file}"
 
 
 def test_the_variable_for_the_predictor() -> None:
-    settings = effective_mask_settings(environment={"TRACKWEAVE_PREDICTOR": "sam2-hf=weights"})
-    assert settings.masks.predictor == "sam2-hf=weights"
-    assert settings.origins["masks.predictor"] == "environment TRACKWEAVE_PREDICTOR"
+    settings = resolve(MASKS, environment={"TRACKWEAVE_PREDICTOR": "sam2-hf=weights"})
+    assert settings[MaskRunSettings].predictor == "sam2-hf=weights"
+    assert settings.origin("masks.predictor") == "environment TRACKWEAVE_PREDICTOR"
 
 
 def test_the_variable_for_the_device() -> None:
-    assert effective_mask_settings(environment={"TRACKWEAVE_DEVICE": "cuda:1"}).predictor.device == "cuda:1"
+    assert resolve(MASKS, environment={"TRACKWEAVE_DEVICE": "cuda:1"})[SamSettings].device == "cuda:1"
 
 
 @pytest.mark.parametrize("pair", ["batch=8", "predictor.batch=8", " batch = 8"])
 def test_a_predictor_s_setting_needs_no_section(pair: str) -> None:
-    assert effective_mask_settings(pairs=[pair]).predictor.batch == 8
+    assert resolve(MASKS, pairs=[pair])[SamSettings].batch == 8
 
 
 @pytest.mark.parametrize("text", ["on", "off"])
 def test_yaml_reads_on_and_off_as_truth_values(text: str, tmp_path: Path) -> None:
-    assert effective_mask_settings(pairs=[f"compile={text}"]).predictor.compile == text
-    assert (
-        effective_mask_settings(file=config_file(tmp_path, f"predictor: {{compile: {text}}}")).predictor.compile == text
-    )
-    assert effective_mask_settings(pairs=["autocast=off"]).predictor.autocast == "off"
+    assert resolve(MASKS, pairs=[f"compile={text}"])[SamSettings].compile == text
+    file = config_file(tmp_path, f"predictor: {{compile: {text}}}")
+    assert resolve(MASKS, file=file)[SamSettings].compile == text
+    assert resolve(MASKS, pairs=["autocast=off"])[SamSettings].autocast == "off"
 
 
 def test_one_file_serves_boxes_and_masks(tmp_path: Path) -> None:
     file = config_file(tmp_path, "tracker: {diagnostics: true}\npredictor: {batch: 4}\ntracking.iou_threshold: 0.7\n")
-    assert effective_settings(file=file).tracker.diagnostics
-    settings = effective_mask_settings(file=file)
-    assert (settings.predictor.batch, settings.tracking.iou_threshold) == (4, 0.7)
+    assert resolve(BOXES, file=file)[TrackerSettings].diagnostics
+    settings = resolve(MASKS, file=file)
+    assert (settings[SamSettings].batch, settings[TrackingSettings].iou_threshold) == (4, 0.7)
 
 
-@pytest.mark.parametrize("read", [effective_settings, effective_mask_settings])
-def test_one_file_s_mistakes_are_told_by_both(read: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("schema", [BOXES, MASKS], ids=["boxes", "masks"])
+def test_one_file_s_mistakes_are_reported_by_both(schema: Schema, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"no setting predictor\.bach; did you mean predictor\.batch"):
-        read(file=config_file(tmp_path, "predictor: {bach: 4}"))
+        resolve(schema, file=config_file(tmp_path, "predictor: {bach: 4}"))
     with pytest.raises(SettingError, match=r"no setting tracker\.diagnostic; did you mean tracker\.diagnostics"):
-        read(file=config_file(tmp_path, "predictor: {batch: 4}\ntracker: {diagnostic: true}"))
+        resolve(schema, file=config_file(tmp_path, "predictor: {batch: 4}\ntracker: {diagnostic: true}"))
 
 
 @pytest.mark.parametrize(
@@ -109,15 +107,16 @@ def test_one_file_s_mistakes_are_told_by_both(read: Any, tmp_path: Path) -> None
     ],
 )
 def test_mistakes_name_where_they_are(pairs: list[str], says: str) -> None:
-    with pytest.raises(SettingError) as told:
-        effective_mask_settings(pairs=pairs)
-    assert says in str(told.value)
+    with pytest.raises(SettingError) as refused:
+        resolve(MASKS, pairs=pairs)
+    assert says in str(refused.value)
 
 
-def test_tables_name_settings_that_exist_and_belong_to_one_command() -> None:
-    assert set(MASKS.flags) <= set(MASKS.keys)
-    assert set(MASKS.environment.values()) <= set(MASKS.keys)
-    assert not set(MASKS.sections) & set(BOXES.sections)
+@pytest.mark.parametrize(("levels", "expected"), [("2,4", [2, 4]), ("[2, 4]", [2, 4]), ("4", [4]), ("null", None)])
+def test_levels(levels: str, expected: list[int] | None, tmp_path: Path) -> None:
+    file = config_file(tmp_path, f"masks: {{levels: {levels if ',' not in levels or '[' in levels else repr(levels)}}}")
+    for settings in (parsed(MASKS, "--levels", levels), resolve(MASKS, file=file)):
+        assert settings.value("masks.levels") == expected
 
 
 def test_config_shows_both_commands(shell: Shell) -> None:
@@ -140,6 +139,47 @@ def frames(tmp_path: Path) -> Path:
 @pytest.fixture
 def candidates(tmp_path: Path) -> Path:
     return candidates_of(CROSSING, tmp_path / "candidates", range(4))
+
+
+def test_settings_of_flow_reach_it(shell: Shell, frames: Path, candidates: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = ["masks", frames, "-o", run, "--candidates", candidates, "--no-viz", "--predictor", "flow"]
+    done = shell(*arguments, "--flow.report-above", "1", "--set", "flow.memory_bytes=1000000", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["totals"]["object_frames"] <= 2 * 4  # where they were prompted at most
+    record = json.loads((run / "manifest.json").read_text())
+    assert record["predictor"]["settings"] == {"memory_bytes": 1000000, "report_above": 1.0}
+    assert record["config"]["predictor_identity"] == {"settings": {"report_above": 1.0}}
+    done = shell(*arguments, "--resume")
+    assert (done.code, "holds a run of other input or settings" in done.err) == (1, True)
+    assert shell(*arguments, "--flow.report-above", "1", "--resume").code == 0  # memory changes no result
+
+
+def test_settings_of_the_generator_reach_it(shell: Shell, tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    image = np.full((96, 128, 3), 40, np.uint8)
+    image[10:40, 10:50], image[50:90, 70:120] = (200, 60, 60), (60, 200, 60)
+    for number in range(3):
+        Image.fromarray(image).save(frames / f"{number:05d}.png")
+
+    def count(folder: Path) -> int:
+        return sum(len(frame["items"]) for frame in json.loads(filtered(folder).read_text())["frames"])
+
+    def filtered(folder: Path) -> Path:
+        return folder / "level_4" / "filtered" / "filtered.json"
+
+    arguments = ["--levels", "4", "--candidate-stride", 2]
+    few = ["--regions.max-count", 1]
+    shell("propose", frames, "-o", tmp_path / "many", *arguments)
+    shell("propose", frames, "-o", tmp_path / "few", *arguments, *few)
+    assert count(tmp_path / "few") == 2 < count(tmp_path / "many")
+    run = tmp_path / "run"
+    done = shell("masks", frames, "-o", run, *arguments, *few, "--predictor", "static")
+    assert done.code == 0, done.err
+    assert filtered(run).read_bytes() == filtered(tmp_path / "few").read_bytes()
+    prompts = json.loads((run / "manifest.json").read_text())["config"]["prompts"]
+    assert prompts == {"kind": "generator", "name": "regions", "stride": 2, "settings": {"max_count": 1}}
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -12,29 +11,36 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trackweave.cli.boxes import (
-    Appearance,
-    AsJson,
-    BadItems,
-    CameraName,
-    ClassColumn,
-    Confidence,
-    Config,
-    DetectorName,
-    Diagnostics,
-    Embedder,
-    EmbedDim,
-    Pairs,
-    Segmentation,
-    TrackerName,
+from trackweave.association.settings import LogSettings
+from trackweave.cli.boxes import BOXES, AsJson
+from trackweave.mot.settings import TrackerSettings
+from trackweave.options.flags import with_settings
+from trackweave.options.schema import Schema, short_flags_of
+from trackweave.options.sources import ResolvedSettings
+from trackweave.pipelines.settings import (
+    DETECTOR_HELP,
+    DETECTOR_METAVAR,
+    BoxRunSettings,
+    InputSettings,
+    PerceptionSettings,
+    RemixSettings,
+    SimulateSettings,
 )
 
 if TYPE_CHECKING:
     from trackweave.pipelines.samples import BuiltSamples
-    from trackweave.structures.run_log import RunWarning
 
-
-DETECTOR_HELP = "strong, weak, everything, driving, shaky, perfect or what `assoc fit-detector` wrote"
+INPUTS = BOXES.narrowed(
+    "tracker",
+    "input",
+    "perception",
+    "log",
+    "run",
+    without=("log.dir", "log.sequence", "run.overlay", "input.fps", "input.size"),
+)
+TRACKED = BOXES.narrowed("tracker", "log", without=("log.dir", "log.sequence"))
+SIMULATE = TRACKED + Schema(("simulate",), short_flags_of("simulate"))
+REMIX = TRACKED.narrowed("log") + Schema(("remix",), short_flags_of("remix"))
 
 
 class Grouping(StrEnum):
@@ -44,10 +50,10 @@ class Grouping(StrEnum):
     video = "video"
 
 
-assoc = typer.Typer(name="assoc", help="Training samples of association.", no_args_is_help=True, rich_markup_mode=None)
+Figure = Annotated[Path | None, typer.Option("--picture", metavar="FILE.png", help="draw the first sequences")]
+Samples = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="folder of the samples")]
 
 
-@assoc.command()
 def inspect(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="folders of samples")],
     picture: Annotated[
@@ -66,7 +72,7 @@ def inspect(
         raise typer.Exit(1)
 
 
-@assoc.command()
+@with_settings(INPUTS)
 def build(
     sequences: Annotated[
         list[Path],
@@ -75,7 +81,8 @@ def build(
             help="MOTChallenge folders with gt/gt.txt, or folders of them (MOT17, DanceTrack, SportsMOT, KITTI)",
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="folder of the samples")],
+    output: Samples,
+    settings: ResolvedSettings,
     gt: Annotated[
         Path | None, typer.Option("--gt", metavar="FILE", help="true boxes of the one sequence [default: gt/gt.txt]")
     ] = None,
@@ -83,124 +90,72 @@ def build(
     by: Annotated[
         Grouping | None, typer.Option("--by", help="a folder below DIR per sequence, or per video they were cut from")
     ] = None,
-    detections: Annotated[
-        str | None, typer.Option(metavar="FILE|NAME", help="detections, such as det_yolox [default: det/det.txt]")
-    ] = None,
-    detector: DetectorName = None,
     simulate_detector: Annotated[
-        str | None, typer.Option(metavar="PRESET|FILE.json", help="simulate detections on the truth; " + DETECTOR_HELP)
+        str | None,
+        typer.Option(metavar=DETECTOR_METAVAR, help=f"simulate detections on the truth: {DETECTOR_HELP}"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of simulated detections")] = 0,
-    tracker: TrackerName = None,
-    class_column: ClassColumn = None,
-    confidence: Confidence = None,
-    embedder: Embedder = None,
-    appearance: Appearance = None,
-    segmentation: Segmentation = None,
-    diagnostics: Diagnostics = None,
-    camera: CameraName = None,
-    log_embed_dim: EmbedDim = None,
-    on_bad_item: BadItems = None,
-    config: Config = None,
-    pairs: Pairs = None,
     as_json: AsJson = False,
 ) -> None:
     """Track sequences whose truth is known, and log every frame with the true identity of each detection."""
-    from trackweave.cli.config import effective_settings
     from trackweave.pipelines.samples import build_samples
     from trackweave.progress import ProgressPrinter
     from trackweave.simulation.settings import detector_noise
 
-    settings = effective_settings(
-        file=config,
-        environment=os.environ,
-        flags={
-            "run.detections": detections,
-            "perception.detector": detector,
-            "perception.embedder": embedder,
-            "perception.segmentation": segmentation,
-            "perception.camera": camera,
-            "tracker.preset": tracker,
-            "tracker.confidence_threshold": confidence,
-            "tracker.appearance_memory": appearance,
-            "tracker.diagnostics": diagnostics,
-            "tracker.on_bad_item": on_bad_item,
-            "input.on_bad_item": on_bad_item,
-            "input.class_column": class_column,
-            "log.embed_dim": log_embed_dim,
-        },
-        pairs=pairs or (),
-    )
     built = build_samples(
         sequences,
         output,
         truth=gt,
         separate=separate,
         by=None if by is None else by.value,
-        detections=settings.run.detections,
+        detections=settings[BoxRunSettings].detections,
         simulated=None if simulate_detector is None else detector_noise(simulate_detector),
         seed=seed,
-        tracker=settings.tracker,
-        video=settings.input,
-        perception=settings.perception,
-        embed_dim=settings.log.embed_dim,
+        tracker=settings[TrackerSettings],
+        video=settings[InputSettings],
+        perception=settings[PerceptionSettings],
+        embed_dim=settings[LogSettings].embed_dim,
         progress=lambda label, total: ProgressPrinter(total, label),
     )
-    _tell(built, settings.warnings, as_json=as_json)
+    _print_built(built, as_json=as_json)
 
 
-@assoc.command()
+@with_settings(SIMULATE)
 def simulate(
-    frames: Annotated[int, typer.Option(metavar="N", min=1, help="of all sequences together")] = 3000,
-    seed: Annotated[int, typer.Option(min=0, help="the same seed makes the same samples")] = 0,
+    settings: ResolvedSettings,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="DIR", help="folder of the samples")] = None,
-    regime: Annotated[str, typer.Option(help="mixed, dance, sport, street or traffic")] = "mixed",
-    detector: Annotated[
-        str | None, typer.Option(metavar="PRESET|FILE.json", help=DETECTOR_HELP + " [default: as suits the regime]")
-    ] = None,
-    sequence_frames: Annotated[int, typer.Option(metavar="N", min=1, help="frames of one sequence")] = 300,
     mot: Annotated[
         Path | None, typer.Option("--mot", metavar="DIR", help="write MOTChallenge folders (det, gt, gmc.txt) there")
     ] = None,
-    picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="draw the first sequences")] = None,
-    tracker: TrackerName = None,
-    log_embed_dim: EmbedDim = None,
-    config: Config = None,
-    pairs: Pairs = None,
+    picture: Figure = None,
     as_json: AsJson = False,
 ) -> None:
     """Track simulated crowds, and log every frame with the true identity of each detection.
 
     Needs no data: dancers, players, pedestrians or traffic before a camera, seen by a detector that errs.
     """
-    from trackweave.cli.config import effective_settings
     from trackweave.pipelines.samples import simulate_samples
     from trackweave.progress import ProgressPrinter
     from trackweave.simulation.settings import detector_noise
 
-    settings = effective_settings(
-        file=config,
-        environment=os.environ,
-        flags={"tracker.preset": tracker, "log.embed_dim": log_embed_dim},
-        pairs=pairs or (),
-    )
+    asked = settings[SimulateSettings]
     built = simulate_samples(
         output,
-        frames=frames,
-        seed=seed,
-        regime=regime,
-        detector=None if detector is None else detector_noise(detector),
-        sequence_frames=sequence_frames,
-        tracker=settings.tracker,
-        embed_dim=settings.log.embed_dim,
+        frames=asked.frames,
+        seed=asked.seed,
+        regime=asked.regime,
+        detector=None if asked.detector is None else detector_noise(asked.detector),
+        sequence_frames=asked.sequence_frames,
+        tracker=settings[TrackerSettings],
+        embed_dim=settings[LogSettings].embed_dim,
         mot=mot,
         picture=picture,
         progress=lambda label, total: ProgressPrinter(total, label),
     )
-    _tell(built, settings.warnings, as_json=as_json)
+    _print_built(built, as_json=as_json)
 
 
-@assoc.command()
+@with_settings(REMIX)
 def remix(
     sources: Annotated[
         list[Path],
@@ -208,21 +163,17 @@ def remix(
             metavar="LOG|SEQUENCE...", help="samples that a tracker logged, or MOTChallenge folders with gt/gt.txt"
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="folder of the samples")],
-    frames: Annotated[int, typer.Option(metavar="N", min=1, help="frames of all scenes together")] = 30_000,
-    seed: Annotated[int, typer.Option(min=0, help="of everything that is random")] = 0,
+    output: Samples,
+    settings: ResolvedSettings,
     weights: Annotated[
         Path | None,
         typer.Option("--scorer", metavar="MODEL.onnx", help="judges pairs meanwhile [default: the package's model]"),
     ] = None,
-    detector: Annotated[str | None, typer.Option(metavar="PRESET|FILE.json", help=DETECTOR_HELP)] = None,
-    scene_frames: Annotated[int, typer.Option(metavar="N", min=1, help="frames of one scene")] = 400,
-    picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="draw the first scenes")] = None,
+    picture: Figure = None,
     allow_blended: Annotated[
         bool, typer.Option("--allow-blended", help="take tracks that a learned scorer decided about, too")
     ] = False,
     skip_corrupt: Annotated[bool, typer.Option("--skip-corrupt", help="leave out samples that cannot be read")] = False,
-    log_embed_dim: EmbedDim = None,
     as_json: AsJson = False,
 ) -> None:
     """Put people of recorded videos together in new scenes, track them, and log with the true identities.
@@ -231,28 +182,27 @@ def remix(
     then `assoc train --data DIR --labels truth --start default --epochs 2`.
     """
     from trackweave.association.scorer import LearnedScorer
-    from trackweave.association.settings import DEFAULT_EMBED_DIM
     from trackweave.pipelines.samples import recorded_people, remix_samples
     from trackweave.progress import ProgressPrinter
     from trackweave.simulation.settings import detector_noise
 
+    asked = settings[RemixSettings]
     built = remix_samples(
         recorded_people(sources, allow_blended=allow_blended, skip_corrupt=skip_corrupt),
         output,
-        frames=frames,
-        seed=seed,
-        detector=None if detector is None else detector_noise(detector),
-        scene_frames=scene_frames,
+        frames=asked.frames,
+        seed=asked.seed,
+        detector=None if asked.detector is None else detector_noise(asked.detector),
+        scene_frames=asked.scene_frames,
         scorer=LearnedScorer(weights),
-        embed_dim=DEFAULT_EMBED_DIM if log_embed_dim is None else log_embed_dim,
+        embed_dim=settings[LogSettings].embed_dim,
         picture=picture,
         progress=lambda label, total: ProgressPrinter(total, label),
     )
-    _tell(built, (), as_json=as_json)
+    _print_built(built, as_json=as_json)
 
 
-@assoc.command("fit-detector")
-def fit_detector_command(
+def fit_detector(
     sequence: Annotated[Path, typer.Argument(metavar="SEQUENCE", help="MOTChallenge folder with det and gt/gt.txt")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.json", help="the detector's errors")],
     detections: Annotated[str | None, typer.Option(metavar="NAME", help="such as det_yolox [default: det]")] = None,
@@ -271,8 +221,10 @@ def fit_detector_command(
     )
 
 
-@assoc.command(
-    "train",
+train = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@train.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     add_help_option=False,
     help="Train a model on samples: --data DIR… --output TRAINING; --help lists every flag.",
@@ -284,7 +236,6 @@ def train_command(context: typer.Context) -> None:
     raise typer.Exit(main(context.args, prog="trackweave assoc train"))
 
 
-@assoc.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="best.pt of a training")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL.onnx", help="for --scorer learned=MODEL")],
@@ -295,7 +246,6 @@ def export(
     typer.echo(f"model: {export_onnx(checkpoint, output)}")
 
 
-@assoc.command()
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="best.pt of a training")],
     data: Annotated[list[Path], typer.Option("--data", metavar="DIR", help="folder of samples; repeatable")],
@@ -323,8 +273,8 @@ def _needs_torch() -> Iterator[None]:
         raise MissingExtraError("torch", "train") from None
 
 
-def _tell(built: list[BuiltSamples], warnings: Sequence[RunWarning], *, as_json: bool) -> None:
-    for warning in [*warnings, *(warning for one in built for warning in one.warnings)]:
+def _print_built(built: list[BuiltSamples], *, as_json: bool) -> None:
+    for warning in [warning for one in built for warning in one.warnings]:
         typer.echo(f"warning: {warning.message}", err=True)
     if as_json:
         typer.echo(json.dumps([one.to_json() for one in built]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,11 +13,85 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trackweave.association.settings import LogSettings, ScorerSettings
 from trackweave.errors import SettingError, TrackweaveError
+from trackweave.mot.settings import RefinementSettings, TrackerSettings
+from trackweave.options.flags import with_settings
+from trackweave.options.schema import Schema, ShortFlag, short
+from trackweave.options.sources import ResolvedSettings
+from trackweave.pipelines.settings import BoxRunSettings, InputSettings, PerceptionSettings
+from trackweave.structures.run_log import RunWarning
 
 if TYPE_CHECKING:
-    from trackweave.cli.config import BoxSettings
     from trackweave.pipelines.run_folder import BoxRunResult
+
+
+def scorer_settings(text: str) -> dict[str, object]:
+    """The settings that `--scorer` stands for.
+
+    Raises:
+        SettingError: none of its values.
+    """
+    kind, equals, path = text.partition("=")
+    if text == "iou":
+        return {"scorer.enabled": False}
+    if kind != "learned" or (equals and not path):
+        raise SettingError(f"flag --scorer: {text!r} is none of iou, learned, learned=MODEL.onnx")
+    return {"scorer.enabled": True, **({"scorer.weights": path} if path else {})}
+
+
+BOXES = Schema(
+    ("tracker", "input", "perception", "refinement", "log", "scorer", "run"),
+    flags=(
+        short("--detections", "run.detections"),
+        short("--viz", "run.overlay"),
+        short("--detector", "perception.detector"),
+        short("--embedder", "perception.embedder"),
+        short("--segmentation", "perception.segmentation"),
+        short("--camera", "perception.camera"),
+        short("--tracker", "tracker.preset"),
+        ShortFlag(
+            "--scorer",
+            ("scorer.enabled", "scorer.weights"),
+            scorer_settings,
+            "iou|learned|learned=MODEL.onnx",
+            "what judges pairs: overlap and motion, or a learned scorer, the package's own or a trained one",
+        ),
+        short("--confidence", "tracker.confidence_threshold"),
+        short("--appearance", "tracker.appearance_memory"),
+        short("--diagnostics", "tracker.diagnostics"),
+        short("--output-boxes", "tracker.output_boxes"),
+        short("--fps", "input.fps"),
+        short("--size", "input.size"),
+        short("--class-column", "input.class_column"),
+        short("--max-frames", "input.max_frames"),
+        short("--frames", "input.frames"),
+        ShortFlag(
+            "--on-bad-item",
+            ("input.on_bad_item", "tracker.on_bad_item"),
+            description="what cannot be used stops the run, or is left out; for single detections the default is skip",
+        ),
+        short("--interpolate", "refinement.interpolate_max_gap"),
+        short("--min-length", "refinement.min_track_length"),
+        short("--smooth", "refinement.smooth_window"),
+        short("--log-dir", "log.dir"),
+        short("--log-embed-dim", "log.embed_dim"),
+        short("--sequence", "log.sequence"),
+    ),
+    environment={
+        "TRANSFORMER_LOG_DIR": "log.dir",
+        "TRANSFORMER_LOG_EMBED_DIM": "log.embed_dim",
+        "APPEAR_MEMORY_ENABLE": "tracker.appearance_memory",
+        "CONFIDENCE_THRESHOLD": "tracker.confidence_threshold",
+        "SEG_ENABLE": "perception.segmentation",
+        "DIAG": "tracker.diagnostics",
+        "TRANSFORMER_ASSOC_ENABLE": "scorer.enabled",
+        "TRANSFORMER_ASSOC_WEIGHTS": "scorer.weights",
+        "TRANSFORMER_ASSOC_WEIGHT": "tracker.scorer_weight",
+        "TRANSFORMER_ASSOC_EMBED_DIM": "scorer.embed_dim",
+    },
+    implied={"scorer.enabled": ("tracker.preset", "learned")},
+)
 
 
 class LogLevel(StrEnum):
@@ -30,55 +103,16 @@ class LogLevel(StrEnum):
     error = "error"
 
 
-Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="settings as YAML")]
-Pairs = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any setting of `trackweave config`; repeatable")
-]
-Detections = Annotated[
-    str | None, typer.Option(metavar="FILE", help="MOT text, COCO results, CSV or Parquet [default: det/det.txt]")
-]
-DetectorName = Annotated[
-    str | None, typer.Option("--detector", metavar="NAME|MODEL.onnx", help="motion, hog or a model [default: motion]")
-]
-TrackerName = Annotated[
-    str | None,
-    typer.Option("--tracker", help="adaptive, bytetrack, sort, ocsort, botsort, learned [default: adaptive]"),
-]
-Scorer = Annotated[
-    str | None,
-    typer.Option(
-        "--scorer",
-        metavar="iou|learned|learned=MODEL.onnx",
-        help="who judges pairs: overlap and motion, or a learned scorer, the package's own or a trained one "
-        "[default: iou]",
-    ),
-]
-Confidence = Annotated[float | None, typer.Option(help="detections below are not looked at")]
-Embedder = Annotated[str | None, typer.Option(help="none, layout or MODEL.onnx [default: layout with --appearance]")]
-Appearance = Annotated[bool | None, typer.Option("--appearance/--no-appearance", help="remember what tracks look like")]
-Segmentation = Annotated[
-    bool | None, typer.Option("--segmentation/--no-segmentation", help="visibility from masks and crops, not boxes")
-]
-Diagnostics = Annotated[bool | None, typer.Option("--diagnostics/--no-diagnostics", help="look for identity switches")]
-CameraName = Annotated[
-    str | None, typer.Option("--camera", help="given (gmc.txt), estimate, off or auto [default: auto]")
-]
-Fps = Annotated[float | None, typer.Option(help="frames per second, when the source does not say or is wrong")]
-Size = Annotated[str | None, typer.Option(metavar="WxH", help="size of the frames, when there are no pictures")]
-ClassColumn = Annotated[int | None, typer.Option(help="1-based column of the class in MOT text; 8 in KITTI's")]
-EmbedDim = Annotated[int | None, typer.Option("--log-embed-dim", help="width of the logged embeddings [default: 256]")]
-BadItems = Annotated[
-    str | None,
-    typer.Option(
-        "--on-bad-item",
-        help="error or skip [default: error for frames and rows of files, skip for single detections]",
-    ),
+LogLevelOption = Annotated[
+    LogLevel, typer.Option("--log-level", case_sensitive=False, help="how much to say on standard error")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 
 
+@with_settings(BOXES)
 def boxes(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="the run folder to write")],
+    settings: ResolvedSettings,
     source: Annotated[
         str | None,
         typer.Argument(
@@ -87,33 +121,7 @@ def boxes(
             "without it --detections alone is tracked",
         ),
     ] = None,
-    detections: Detections = None,
-    detector: DetectorName = None,
-    tracker: TrackerName = None,
-    scorer: Scorer = None,
-    fps: Fps = None,
-    size: Size = None,
-    class_column: ClassColumn = None,
-    confidence: Confidence = None,
-    embedder: Embedder = None,
-    appearance: Appearance = None,
-    segmentation: Segmentation = None,
-    diagnostics: Diagnostics = None,
-    camera: CameraName = None,
-    log_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="log training samples there")] = None,
-    log_embed_dim: EmbedDim = None,
-    sequence: Annotated[str | None, typer.Option(help="id of the video in the samples [default: its name]")] = None,
-    interpolate: Annotated[int | None, typer.Option(metavar="N", help="fill gaps of up to N frames at the end")] = None,
-    min_length: Annotated[int | None, typer.Option(metavar="N", help="remove tracks of fewer boxes at the end")] = None,
-    smooth: Annotated[int | None, typer.Option(metavar="W", help="smooth boxes over W frames (odd) at the end")] = None,
-    output_boxes: Annotated[str | None, typer.Option(help="detected or smoothed [default: detected]")] = None,
-    max_frames: Annotated[int | None, typer.Option(help="stop after so many frames")] = None,
-    frames: Annotated[str | None, typer.Option(metavar="START:END:STEP", help="which frames, as a slice")] = None,
-    on_bad_item: BadItems = None,
-    no_viz: Annotated[bool, typer.Option("--no-viz", help="no overlay video")] = False,
-    config: Config = None,
-    pairs: Pairs = None,
-    log_level: Annotated[LogLevel, typer.Option(help="how much to say on standard error")] = LogLevel.info,
+    log_level: LogLevelOption = LogLevel.info,
     as_json: AsJson = False,
 ) -> None:
     """Give the boxes of a video identities: tracks, an archive, an overlay video and a report.
@@ -121,46 +129,19 @@ def boxes(
     Without --detections and --detector, a sequence's own det/det.txt is taken, and for other sources whatever moves.
     Refinements (--interpolate, --min-length, --smooth) hold all tracks in memory. Nothing is downloaded.
     """
-    from trackweave.cli.config import effective_settings
+    run_boxes(source, output, settings, log_level, as_json=as_json)
 
-    settings = effective_settings(
-        file=config,
-        environment=os.environ,
-        flags={
-            "run.detections": detections,
-            "run.overlay": False if no_viz else None,
-            "perception.detector": detector,
-            "perception.embedder": embedder,
-            "perception.segmentation": segmentation,
-            "perception.camera": camera,
-            "tracker.preset": tracker,
-            "tracker.confidence_threshold": confidence,
-            "tracker.appearance_memory": appearance,
-            "tracker.diagnostics": diagnostics,
-            "tracker.output_boxes": output_boxes,
-            "tracker.on_bad_item": on_bad_item,
-            "input.on_bad_item": on_bad_item,
-            "input.fps": fps,
-            "input.size": size,
-            "input.class_column": class_column,
-            "input.max_frames": max_frames,
-            "input.frames": frames,
-            "refinement.interpolate_max_gap": interpolate,
-            "refinement.min_track_length": min_length,
-            "refinement.smooth_window": smooth,
-            "log.dir": log_dir,
-            "log.embed_dim": log_embed_dim,
-            "log.sequence": sequence,
-            **scorer_flags(scorer),
-        },
-        pairs=pairs or (),
-    )
-    if log_level is LogLevel.debug:
-        for row in settings.rows():
-            typer.echo(f"setting {row.key} = {row.value} ({row.origin})", err=True)
-    result = _run(source, output, settings, shows_progress=log_level in (LogLevel.debug, LogLevel.info))
+
+def run_boxes(
+    source: str | None, output: Path, settings: ResolvedSettings, log_level: LogLevel, *, as_json: bool = False
+) -> None:
+    """Tracks, writes the report, and prints what came of it."""
     from trackweave.reports.page import report as write_report
 
+    if log_level is LogLevel.debug:
+        for entry in settings.entries():
+            typer.echo(f"setting {entry.key} = {entry.value} ({entry.origin})", err=True)
+    result = _track(source, output, settings, shows_progress=log_level in (LogLevel.debug, LogLevel.info))
     report = write_report(output)
     if log_level is not LogLevel.error:
         for warning in result.warnings:
@@ -168,26 +149,10 @@ def boxes(
     if as_json:
         typer.echo(json.dumps(result.summary))
     else:
-        _tell(result, report)
+        _print_summary(result, report)
 
 
-def scorer_flags(text: str | None) -> dict[str, Any]:
-    """Settings that `--scorer` stands for.
-
-    Raises:
-        SettingError: none of its values.
-    """
-    if text is None:
-        return {}
-    kind, _, path = text.partition("=")
-    if text == "iou":
-        return {"scorer.enabled": False}
-    if kind != "learned" or (path == "" and "=" in text):
-        raise SettingError(f"flag --scorer: {text!r} is none of iou, learned, learned=MODEL.onnx")
-    return {"scorer.enabled": True, **({"scorer.weights": path} if path else {})}
-
-
-def _run(source: str | None, output: Path, settings: BoxSettings, *, shows_progress: bool) -> BoxRunResult:
+def _track(source: str | None, output: Path, settings: ResolvedSettings, *, shows_progress: bool) -> BoxRunResult:
     from trackweave.frames.live import is_live
     from trackweave.pipelines.boxes import track_boxes
     from trackweave.progress import ProgressPrinter
@@ -200,20 +165,37 @@ def _run(source: str | None, output: Path, settings: BoxSettings, *, shows_progr
             return track_boxes(
                 source,
                 output,
-                detections=settings.run.detections,
-                tracker=settings.tracker,
-                video=settings.input,
-                perception=settings.perception,
-                refinement=settings.refinement,
-                log=settings.log,
-                scorer=settings.scorer,
-                overlay=settings.run.overlay,
+                detections=settings[BoxRunSettings].detections,
+                tracker=settings[TrackerSettings],
+                video=settings[InputSettings],
+                perception=settings[PerceptionSettings],
+                refinement=settings[RefinementSettings],
+                log=settings[LogSettings],
+                scorer=settings[ScorerSettings],
+                overlay=settings[BoxRunSettings].overlay,
                 stop=stop,
-                warnings=settings.warnings,
+                warnings=ignored_settings(settings),
                 progress=(lambda label, total: ProgressPrinter(total, label)) if shows_progress else None,
             )
     except KeyboardInterrupt:
         raise TrackweaveError(f"interrupted: {output} holds no tracks of this run") from None
+
+
+def ignored_settings(settings: ResolvedSettings) -> tuple[RunWarning, ...]:
+    """Settings of a learned scorer that were given but have no effect, because it is off."""
+    if "scorer" not in settings.sections or settings[ScorerSettings].enabled:
+        return ()
+    ignored = [one for key, one in settings.provided.items() if key.startswith("scorer.") and key != "scorer.enabled"]
+    return tuple(
+        RunWarning(
+            "settings",
+            None,
+            "setting-ignored",
+            f"{one.origin}: {one.value} has no effect: the learned scorer is off (--scorer learned, "
+            "or TRANSFORMER_ASSOC_ENABLE=1)",
+        )
+        for one in ignored
+    )
 
 
 @contextmanager
@@ -236,13 +218,13 @@ def _stop_at_interrupt(*, active: bool) -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _tell(result: BoxRunResult, report: Path) -> None:
+def _print_summary(result: BoxRunResult, report: Path) -> None:
     summary = result.summary
-    totals, seen_by = summary["totals"], summary["detections"]
-    if seen_by["kind"] == "file":
-        typer.echo(f"detections: {seen_by['path']}")
+    totals, detections = summary["totals"], summary["detections"]
+    if detections["kind"] == "file":
+        typer.echo(f"detections: {detections['path']}")
     else:
-        typer.echo(f"detector: {seen_by['name']} ({seen_by['reason']})")
+        typer.echo(f"detector: {detections['name']} ({detections['reason']})")
     typer.echo(f"{totals['tracks']} tracks with {totals['boxes']} boxes on {totals['frames']} frames")
     if summary["association_fps"] is not None:
         typer.echo(f"association alone: {summary['association_fps']:.0f} frames per second")

@@ -5,25 +5,39 @@ from __future__ import annotations
 import shutil
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trackweave.errors import RunFolderError
-from trackweave.evaluation.identity import best_track_per_object
-from trackweave.exporters import export, write_contact_sheet
-from trackweave.frames.open import open_frames
-from trackweave.frames.source import FrameSource
-from trackweave.pipelines.masks import ALL_LEVELS, RunResult, track_masks
-from trackweave.progress import ProgressPrinter
-from trackweave.reports.page import report as write_report
-from trackweave.simulation.video import SyntheticScene
-from trackweave.tracking.settings import TrackingSettings
+
+if TYPE_CHECKING:
+    from trackweave.frames.source import FrameSource
+    from trackweave.pipelines.masks import RunResult
 
 MARKER = ".trackweave-demo"
 
 
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="where the results go")] = Path(
+        "runs/demo"
+    ),
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="a generated scene with known truth, and scores")
+    ] = False,
+    clip: Annotated[Path | None, typer.Option(help="another clip instead of the packaged one")] = None,
+) -> None:
+    """Run the main job on a real clip (or a generated scene): no weights, no network."""
+    if synthetic:
+        run_synthetic_demo(output)
+    else:
+        run_clip_demo(output, clip)
+
+
 def run_clip_demo(output: Path, clip: Path | None = None) -> None:
     """Finds candidates, tracks them, writes pictures, an overlay video and the report; prints where they are."""
+    from trackweave.frames.open import open_frames
+
     path = clip if clip is not None else packaged_clip()
     with open_frames(path) as frames:
         height, width = frames.size
@@ -34,6 +48,9 @@ def run_clip_demo(output: Path, clip: Path | None = None) -> None:
 
 def run_synthetic_demo(output: Path) -> None:
     """The same on a generated scene; prints how well its known objects were followed."""
+    from trackweave.evaluation.identity import best_track_per_object
+    from trackweave.simulation.video import SyntheticScene
+
     scene = SyntheticScene()
     height, width = scene.size
     typer.echo(f"generated scene: {len(scene)} frames of {width}×{height}, {len(scene.object_ids)} objects")
@@ -58,6 +75,10 @@ def packaged_clip() -> Path:
 
 
 def _run(frames: FrameSource, output: Path) -> RunResult:
+    from trackweave.pipelines.masks import ALL_LEVELS, track_masks
+    from trackweave.progress import ProgressPrinter
+    from trackweave.tracking.settings import TrackingSettings
+
     _clear_earlier_demo(output)
     result = track_masks(
         frames,
@@ -81,6 +102,9 @@ def _clear_earlier_demo(output: Path) -> None:
 
 
 def _show(result: RunResult, frames: FrameSource, overlay_level: int) -> None:
+    from trackweave.exporters import export, write_contact_sheet
+    from trackweave.reports.page import report as write_report
+
     root = result.run.root
     (overlay,) = export(root, "mp4", result.run.overlay, level=overlay_level, frames=frames)
     sheet = write_contact_sheet(root, root / "sheet.png", level=overlay_level, frames=frames)

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from trackweave.errors import SettingError
+from trackweave.evaluation.settings import CompareSettings, EvaluationSettings
+from trackweave.options.flags import with_settings
+from trackweave.options.schema import Schema, short
+from trackweave.options.sources import ResolvedSettings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,6 +32,27 @@ class _Named(NamedTuple):
     value: str
 
 
+EVALUATE = Schema(
+    ("evaluate", "compare"),
+    flags=(
+        short("--metrics", "evaluate.metrics"),
+        short("--format", "evaluate.format"),
+        short("--gt-format", "evaluate.gt_format"),
+        short("--class", "evaluate.classes"),
+        short("--class-agnostic", "evaluate.class_agnostic"),
+        short("--by", "evaluate.by"),
+        short("--matching", "evaluate.matching"),
+        short("--level", "evaluate.level"),
+        short("--sequences", "evaluate.sequences"),
+        short("--missing", "evaluate.missing"),
+        short("--resamples", "compare.resamples"),
+        short("--confidence", "compare.confidence"),
+        short("--seed", "compare.seed"),
+    ),
+)
+
+
+@with_settings(EVALUATE)
 def evaluate(
     results: Annotated[
         list[str],
@@ -40,77 +65,41 @@ def evaluate(
     gt: Annotated[
         list[str], typer.Option("--gt", metavar="[NAME=]PATH", help="ground truth; one for all, or one per result")
     ],
-    metrics: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="hota, clear, identity, jf [default: all that fit]")
-    ] = None,
-    result_format: Annotated[
-        str | None, typer.Option("--format", help="run, mot, kitti, ytvis, coco-vid, davis [default: found out]")
-    ] = None,
-    gt_format: Annotated[str | None, typer.Option("--gt-format", help="the same of the ground truth")] = None,
+    settings: ResolvedSettings,
     protocol: Annotated[
         list[str] | None,
         typer.Option(
             "--protocol",
             metavar="[NAME=]RULE",
-            help="mot15, mot17, mot20, kitti, kitti-simple, plain [default: by data]",
+            help="mot15, mot17, mot20, kitti, kitti-simple, plain; of one regime or all [default: by data]",
         ),
     ] = None,
-    classes: Annotated[
-        list[str] | None,
-        typer.Option("--class", metavar="CLASS", help="NAME, NUMBER or NAME=NUMBER; repeatable [default: all]"),
-    ] = None,
-    class_agnostic: Annotated[bool, typer.Option("--class-agnostic", help="all classes as one")] = False,
-    by: Annotated[str | None, typer.Option("--by", help="boxes or masks [default: masks where both have them]")] = None,
-    matching: Annotated[
-        str | None, typer.Option(help="J and F: ids (semi-supervised) or best (unsupervised) [default: by data]")
-    ] = None,
-    level: Annotated[int | None, typer.Option(help="which level of a mask run [default: the only one]")] = None,
-    sequences: Annotated[str | None, typer.Option(metavar="NAMES", help="only these, with commas between")] = None,
-    missing: Annotated[
-        str, typer.Option(help="a true sequence without a result: error, skip or empty (scored as no track)")
-    ] = "error",
     start_fraction: Annotated[
         list[str] | None,
-        typer.Option("--start-fraction", metavar="[NAME=]F", help="leave out the first part; 0.5 = MOT17's val half"),
+        typer.Option(
+            "--start-fraction",
+            metavar="[NAME=]F",
+            help="leave out the first part of one regime or all; 0.5 = MOT17's val half",
+        ),
     ] = None,
     compare: Annotated[bool, typer.Option("--compare", help="differences of two results, with intervals")] = False,
-    resamples: Annotated[int, typer.Option(min=1, help="draws of sequences for the intervals")] = 1000,
-    confidence: Annotated[float, typer.Option(help="of the intervals")] = 0.95,
-    seed: Annotated[int, typer.Option(min=0, help="of the draws")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Score results against ground truth: HOTA, CLEAR, identity (by `trackeval`), and J and F of masks."""
     from trackweave.evaluation.evaluate import Regime
-    from trackweave.evaluation.settings import EvaluationSettings
 
-    if not 0 < confidence < 1:
-        raise SettingError(f"--confidence is between 0 and 1, not {confidence}")
     pairs = _pairs(results, gt)
     names = [name for name, _, _ in pairs]
-    protocols, starts = _by_name(protocol, names, "--protocol"), _by_name(start_fraction, names, "--start-fraction")
-    shared = {
-        "metrics": metrics,
-        "format": result_format,
-        "gt_format": gt_format,
-        "classes": ",".join(classes or ()),
-        "class_agnostic": class_agnostic,
-        "by": by,
-        "matching": matching,
-        "level": level,
-        "sequences": sequences or (),
-        "missing": missing,
-    }
-    regimes = [
-        Regime(
-            path,
-            truth,
-            name,
-            EvaluationSettings.checked(shared, protocol=rule, start_fraction=start if start is not None else 0.0),
-        )
-        for (name, path, truth), rule, start in zip(pairs, protocols, starts, strict=True)
-    ]
+    protocols = _by_name(protocol, names, "--protocol")
+    starts = _by_name(start_fraction, names, "--start-fraction")
+    regimes = []
+    for (name, path, truth), rule, start in zip(pairs, protocols, starts, strict=True):
+        own = {"protocol": rule, "start_fraction": start}
+        given = {key: value for key, value in own.items() if value is not None}
+        values = settings[EvaluationSettings].model_dump() | given
+        regimes.append(Regime(path, truth, name, EvaluationSettings.checked(values)))
     if compare:
-        _compare(regimes, resamples, confidence, seed, as_json)
+        _compare(regimes, settings[CompareSettings], as_json)
     else:
         _score(regimes, as_json)
 
@@ -128,7 +117,7 @@ def _score(regimes: Sequence[Regime], as_json: bool) -> None:
     _say(note for regime in found.regimes for note in regime.notes)
 
 
-def _compare(regimes: Sequence[Regime], resamples: int, confidence: float, seed: int, as_json: bool) -> None:
+def _compare(regimes: Sequence[Regime], settings: CompareSettings, as_json: bool) -> None:
     from dataclasses import replace
 
     from trackweave.evaluation.compare import compare, comparison_tables
@@ -138,7 +127,7 @@ def _compare(regimes: Sequence[Regime], resamples: int, confidence: float, seed:
         raise SettingError(f"--compare: two results are compared, not {len(regimes)}")
     with _Progress() as progress:
         one, other = (evaluate_regimes([replace(regime, name="")], progress) for regime in regimes)
-        found = compare(one, other, resamples=resamples, confidence=confidence, seed=seed)
+        found = compare(one, other, **settings.model_dump())
     if as_json:
         typer.echo(json.dumps(found.to_json(), allow_nan=False))
     else:

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from trackweave.cli.masks import MASKS
+from trackweave.options.flags import with_settings
+from trackweave.options.sources import ResolvedSettings
+from trackweave.predictors.sam.settings import SamSettings
 
 if TYPE_CHECKING:
     from trackweave.predictors.registry import BackendEntry, Inventory
 
 
+@with_settings(MASKS.narrowed("predictor"))
 def models(
-    weights: Annotated[
-        Path | None, typer.Option(metavar="PATH|NAME", help="weights to look at instead of what is found")
-    ] = None,
-    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="settings as YAML")] = None,
+    settings: ResolvedSettings,
     as_json: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
 ) -> None:
     """List the predictors of `masks`: what can be used now, what is missing, where weights are looked for.
 
     Nothing is downloaded: fetch a repository of the name shown with your own tools, and put it where it is looked for.
     """
-    from trackweave.cli.config import effective_mask_settings
     from trackweave.predictors.registry import take_inventory
 
-    flags = {"predictor.weights": weights}
-    settings = effective_mask_settings(file=config, environment=os.environ, flags=flags)
-    inventory = take_inventory(settings.predictor)
+    inventory = take_inventory(settings[SamSettings])
     if as_json:
         typer.echo(json.dumps(inventory.to_json(), indent=1))
         return

@@ -132,6 +132,11 @@ class TrackerSettings(Settings):
         default="skip", description="a bad detection or time stamp stops the run, or is left out and counted"
     )
 
+    @classmethod
+    def presets(cls) -> Mapping[str, TrackerSettings]:
+        """`PRESETS`."""
+        return PRESETS
+
 
 def _published(*, high: float, birth: float, score_weight: float = 0.0, **others: Any) -> TrackerSettings:
     """A tracker as its paper has it: nothing adapts to the stream, and none of our own cues is used."""

@@ -29,10 +29,12 @@ from trackweave.frames.source import FrameSource, exclude_unreadable, sample_eve
 from trackweave.ids import PROMPTED_LEVEL, FrameIndex, Level, TrackId
 from trackweave.pipelines.run_folder import _Digest
 from trackweave.predictors.base import VideoPredictor
-from trackweave.predictors.registry import ChosenPredictor, choose_predictor
+from trackweave.predictors.flow.settings import FlowSettings
+from trackweave.predictors.registry import ChosenPredictor, PredictorSettings, choose_predictor
 from trackweave.predictors.sam.settings import SamSettings
 from trackweave.progress import ProgressPrinter, TimingAggregator, peak_rss_mb
 from trackweave.proposals.regions import RegionProposals
+from trackweave.proposals.settings import RegionSettings
 from trackweave.storage.candidates import filtered_path, write_filtered
 from trackweave.storage.files import read_json_object, remove_partials, write_json
 from trackweave.storage.mask_archive import VideoSegments
@@ -101,11 +103,11 @@ def track_masks(
     *,
     candidates: str | Path | None = None,
     prompts: Sequence[str | Path] | Mapping[int, NDArray[np.integer[Any]]] | None = None,
-    generator: str = "regions",
+    generator: str | RegionSettings = "regions",
     candidate_stride: int = 10,
     levels: Sequence[int] | None = None,
     predictor: str | VideoPredictor = "auto",
-    predictor_settings: SamSettings | None = None,
+    predictor_settings: PredictorSettings | SamSettings | FlowSettings | None = None,
     sampling: str | None = None,
     settings: TrackingSettings | None = None,
     resume: bool = False,
@@ -122,11 +124,11 @@ def track_masks(
         candidates: folder with `level_L/filtered/filtered.json`.
         prompts: label images (`LABEL.png` on the first frame, or `FRAME:LABEL.png`), or a mapping from absolute frame
             index to label map `(H, W)`; ids are the label values.
-        generator: name of the built-in candidate generator.
+        generator: name of a candidate generator, or the settings of `regions`.
         candidate_stride: frames between two on which the generator runs.
         levels: granularity levels (2 coarse, 4 medium, 6 fine); None = those of `candidates`, else 2.
         predictor: a name of `choose_predictor`, or a predictor.
-        predictor_settings: weights, device and more of the SAM 2 family, when `predictor` is a name.
+        predictor_settings: of the SAM 2 family (weights, device and more) or of `flow`, when `predictor` is a name.
         sampling: `start:end:step` over the frames.
         settings: how to track.
         resume: continue a run that was cut off; finished levels are kept.
@@ -156,7 +158,7 @@ def track_masks(
                 {local: (where, job.without_void(where, values)) for local, (where, values) in labels.items()}
             )
         if candidates is None:
-            if generator not in GENERATORS:
+            if isinstance(generator, str) and generator not in GENERATORS:
                 raise SettingError(f"there is no generator {generator!r}; known: {', '.join(GENERATORS)}")
             if candidate_stride < 1:
                 raise SettingError(f"candidate_stride is at least 1, not {candidate_stride}")
@@ -172,7 +174,7 @@ def propose_candidates(
     levels: Sequence[Level],
     *,
     stride: int = 10,
-    generator: str = "regions",
+    generator: str | RegionSettings = "regions",
     progress: ProgressPrinter | None = None,
 ) -> list[int]:
     """Finds candidates on every `stride`-th frame and writes them in the filtered layout below `root`.
@@ -180,7 +182,7 @@ def propose_candidates(
     Returns:
         The local positions that were looked at.
     """
-    proposer = GENERATORS[generator]()
+    proposer = GENERATORS[generator]() if isinstance(generator, str) else RegionProposals(generator)
     positions = sample_evenly(range(len(frames)), stride)
     found: dict[Level, list[tuple[int, str, Candidates]]] = {level: [] for level in levels}
     for done, local in enumerate(positions, start=1):
@@ -315,9 +317,12 @@ class _Job:
             digest.add_file(filtered_path(root / f"level_{level}"))
         return self._run_levels(root, levels, {"kind": "candidates", "root": str(root)}, digest)
 
-    def run_generated(self, levels: Sequence[Level], generator: str, stride: int) -> RunResult:
+    def run_generated(self, levels: Sequence[Level], generator: str | RegionSettings, stride: int) -> RunResult:
         """Finds candidates in the run folder, then tracks them."""
-        how = {"kind": "generator", "name": generator, "stride": stride}
+        name, changed = generator, {}
+        if isinstance(generator, RegionSettings):
+            name, changed = "regions", generator.model_dump(mode="json", exclude_defaults=True)
+        how = {"kind": "generator", "name": name, "stride": stride, **({"settings": changed} if changed else {})}
         fingerprint = self._prepare(how, _Digest())
         levels = sorted(set(levels))
         if not all(filtered_path(self.run.level(level).root).is_file() for level in levels) or not self.resume:

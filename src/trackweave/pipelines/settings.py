@@ -1,4 +1,4 @@
-"""Settings of box tracking that the tracker does not have: `InputSettings` and `PerceptionSettings`."""
+"""Settings of jobs that no single package has: what a run reads, computes and leaves, and how samples are simulated."""
 
 from __future__ import annotations
 
@@ -72,3 +72,83 @@ class PerceptionSettings(Settings):
         default="auto",
         description="camera motion: given (gmc.txt), estimated from the frames, or off; auto: given or off",
     )
+
+
+class BoxRunSettings(Settings):
+    """What is linked, and what a run of boxes leaves besides its tracks."""
+
+    detections: str | None = Field(
+        default=None,
+        description="MOT text, COCO results, CSV or Parquet, or the name of one of a sequence's; null: det/det.txt",
+        json_schema_extra={"metavar": "FILE|NAME"},
+    )
+    overlay: bool = Field(default=True, description="draw the tracks over the frames, where there are any")
+
+
+def _parsed_levels(value: Any) -> Any:
+    """`2,4,6` as numbers; a number alone is one level."""
+    if isinstance(value, str):
+        try:
+            value = tuple(int(part) for part in value.split(","))
+        except ValueError:
+            raise ValueError("levels are whole numbers with commas between, like 2,4,6") from None
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = (value,)
+    if isinstance(value, tuple | list) and any(isinstance(level, int) and level < 1 for level in value):
+        raise ValueError("levels start at 1")
+    return value
+
+
+class MaskRunSettings(Settings):
+    """What is tracked in a run of masks, and by which predictor."""
+
+    predictor: str = Field(
+        default="auto",
+        description="auto, sam2-hf, sam2, sam3-tracker, edgetam, flow, static or replay=PATH",
+        json_schema_extra={"metavar": "NAME[=WEIGHTS]"},
+    )
+    generator: str = Field(
+        default="regions", description="finds candidates when neither candidates nor prompts are given"
+    )
+    candidate_stride: int = Field(default=10, ge=1, description="frames between two on which the generator runs")
+    levels: Annotated[tuple[int, ...] | None, BeforeValidator(_parsed_levels)] = Field(
+        default=None,
+        description="coarse, medium, fine; null: those of the candidates, else 2",
+        json_schema_extra={"metavar": "2,4,6"},
+    )
+    frames: str | None = Field(
+        default=None, description="which frames, as a slice", json_schema_extra={"metavar": "START:END:STEP"}
+    )
+
+
+DETECTOR_METAVAR = "PRESET|FILE.json"
+DETECTOR_HELP = "strong, weak, everything, driving, shaky, perfect or what `assoc fit-detector` wrote"
+
+
+class SimulateSettings(Settings):
+    """What is simulated for samples of association."""
+
+    frames: int = Field(default=3000, ge=1, description="frames of all sequences together")
+    seed: int = Field(default=0, ge=0, description="the same seed makes the same samples")
+    regime: str = Field(
+        default="mixed", description="kind of scene", json_schema_extra={"metavar": "mixed|dance|sport|street|traffic"}
+    )
+    detector: str | None = Field(
+        default=None,
+        description=f"{DETECTOR_HELP}; null: as suits the regime",
+        json_schema_extra={"metavar": DETECTOR_METAVAR},
+    )
+    sequence_frames: int = Field(default=300, ge=1, description="frames of one sequence")
+
+
+class RemixSettings(Settings):
+    """What is put together from recorded tracks for samples of association."""
+
+    frames: int = Field(default=30_000, ge=1, description="frames of all scenes together")
+    seed: int = Field(default=0, ge=0, description="seed of everything that is random")
+    detector: str | None = Field(
+        default=None,
+        description=f"{DETECTOR_HELP}; null: good ones, varied",
+        json_schema_extra={"metavar": DETECTOR_METAVAR},
+    )
+    scene_frames: int = Field(default=400, ge=1, description="frames of one scene")

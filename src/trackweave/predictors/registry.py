@@ -17,6 +17,7 @@ from typing import Any
 from trackweave.errors import MissingExtraError, PredictorUnavailable, SettingError
 from trackweave.predictors.base import VideoPredictor
 from trackweave.predictors.catalog import BACKENDS, Backend, Device, checkpoints_of, rank
+from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.sam.settings import SamSettings
 from trackweave.predictors.weights import (
     FOLDER_VARIABLE,
@@ -35,8 +36,30 @@ WEIGHTS_FREE = ("flow", "static", "replay")
 OTHERWISE = "; or use --predictor flow, which needs no weights"
 VERSIONS = {"sam2-hf": "transformers", "edgetam": "transformers", "sam3-tracker": "transformers", "sam2": "sam2"}
 """Backend → the package whose version is recorded."""
-NO_EFFECT = frozenset({"weights", "device_bytes", "host_bytes", "disk_bytes", "prune"})
+NO_EFFECT = frozenset({"weights", "memory_bytes", "device_bytes", "host_bytes", "disk_bytes", "prune"})
 """Settings that change no result; weights count by their content."""
+
+
+@dataclass(frozen=True)
+class PredictorSettings:
+    """Settings of the predictors that have some; those of the one that is chosen count.
+
+    Attributes:
+        sam: of the SAM 2 family.
+        flow: of `flow`.
+    """
+
+    sam: SamSettings = field(default_factory=SamSettings)
+    flow: FlowSettings = field(default_factory=FlowSettings)
+
+    @classmethod
+    def of(cls, settings: PredictorSettings | SamSettings | FlowSettings | None) -> PredictorSettings:
+        """With the defaults of the predictors that are not meant."""
+        if isinstance(settings, SamSettings):
+            return cls(sam=settings)
+        if isinstance(settings, FlowSettings):
+            return cls(flow=settings)
+        return settings or cls()
 
 
 @dataclass(frozen=True)
@@ -60,20 +83,23 @@ class ChosenPredictor:
     warnings: Sequence[RunWarning] = ()
 
 
-def choose_predictor(asked: str, settings: SamSettings | None = None) -> ChosenPredictor:
+def choose_predictor(
+    asked: str, settings: PredictorSettings | SamSettings | FlowSettings | None = None
+) -> ChosenPredictor:
     """Makes the predictor that a name asks for.
 
     Args:
         asked: `auto`, `flow`, `static`, `replay=PATH`, or one of `checkpoints.BACKENDS`, alone or with the path or name
             of its weights, as in `sam2-hf=facebook/sam2.1-hiera-small`.
-        settings: of the SAM 2 family; the others have none.
+        settings: of the SAM 2 family, of `flow`, or of both.
 
     Raises:
         SettingError: an unknown name, or `replay` without a path.
         MissingExtraError: the backend's packages are not installed.
         PredictorUnavailable: its weights, its device or a recording are missing or of no use.
     """
-    how = settings or SamSettings()
+    every = PredictorSettings.of(settings)
+    how = every.sam
     name, _, argument = asked.partition("=")
     if argument and name in ("auto", "flow", "static"):
         raise SettingError(f"predictor {name} takes no argument, but got {asked!r}")
@@ -83,9 +109,9 @@ def choose_predictor(asked: str, settings: SamSettings | None = None) -> ChosenP
         _require_packages(BACKENDS[name])
         return _load(choose_weights(name, how.weights, device_kind(how)), asked, how, "asked for")
     if name == "auto":
-        return _automatic(how)
+        return _automatic(every)
     if name == "flow":
-        return _flow(asked, "asked for")
+        return _flow(asked, every.flow, "asked for")
     if name == "static":
         from trackweave.predictors.static import StaticPredictor
 
@@ -100,10 +126,13 @@ def choose_predictor(asked: str, settings: SamSettings | None = None) -> ChosenP
     raise SettingError(f"there is no predictor {name!r}; known: {known}")
 
 
-def _flow(asked: str, reason: str) -> ChosenPredictor:
+def _flow(asked: str, settings: FlowSettings, reason: str) -> ChosenPredictor:
     from trackweave.predictors.flow.predictor import FlowPredictor
 
-    return ChosenPredictor(FlowPredictor(), asked, reason)
+    changed = settings.model_dump(mode="json", exclude_defaults=True)
+    decisive = {name: value for name, value in changed.items() if name not in NO_EFFECT}
+    details, identity = ({"settings": part} if part else {} for part in (changed, decisive))
+    return ChosenPredictor(FlowPredictor(settings), asked, reason, details, identity)
 
 
 @dataclass(frozen=True)
@@ -148,11 +177,11 @@ def plan_automatic(settings: SamSettings) -> AutomaticChoice:
     return AutomaticChoice(best, f"auto: {why}")
 
 
-def _automatic(settings: SamSettings) -> ChosenPredictor:
-    choice = plan_automatic(settings)
+def _automatic(settings: PredictorSettings) -> ChosenPredictor:
+    choice = plan_automatic(settings.sam)
     if choice.weights is None:
-        return _flow("auto", choice.reason)
-    return _load(choice.weights, "auto", settings, choice.reason)
+        return _flow("auto", settings.flow, choice.reason)
+    return _load(choice.weights, "auto", settings.sam, choice.reason)
 
 
 def _why_nothing(usable: Sequence[Backend]) -> str:

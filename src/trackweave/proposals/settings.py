@@ -8,7 +8,7 @@ from trackweave.settings import Settings
 
 
 class RegionSettings(Settings):
-    """Settings of `RegionProposals`."""
+    """How the generator `regions` finds candidates."""
 
     long_side: int = Field(
         default=640, ge=16, description="longer side in pixels of the frames that are segmented; masks have full size"

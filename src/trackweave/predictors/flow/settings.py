@@ -8,7 +8,10 @@ from trackweave.settings import Settings
 
 
 class FlowSettings(Settings):
-    """Settings of `FlowPredictor`. Lengths are pixels of the working resolution, log-odds are natural logarithms."""
+    """How the predictor `flow` works.
+
+    Lengths are pixels of the working resolution, log-odds are natural logarithms.
+    """
 
     working_side: int = Field(
         default=432, ge=32, description="longer side of the frames that are worked on, pixels; smaller frames stay"

@@ -19,7 +19,10 @@ Toggle = Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch_word)]
 
 
 class SamSettings(Settings):
-    """Settings of `sam2`, `sam2-hf`, `edgetam` and `sam3-tracker`; `auto` depends on the device."""
+    """How a model of the SAM 2 family runs; `auto` depends on the device.
+
+    Settings of the predictors `sam2`, `sam2-hf`, `edgetam` and `sam3-tracker`.
+    """
 
     weights: Path | None = Field(
         default=None,
