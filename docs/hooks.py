@@ -109,11 +109,17 @@ def _command_names(command: Any, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
+def every_setting() -> str:
+    """The page of all settings, section by section."""
+    tables = importlib.import_module("trackweave.cli.config").markdown()
+    return "\n".join(["# Every setting", "", "Flags, files and origins: [Settings](../configuration.md).", *tables])
+
+
 def on_files(files: Any, config: Any) -> Any:
     """Adds the generated pages."""
     from mkdocs.structure.files import File
 
-    pages = reference() | {"reference/commands.md": commands()}
+    pages = reference() | {"reference/commands.md": commands(), "reference/every-setting.md": every_setting()}
     pages |= {page: (ROOT / source).read_text(encoding="utf-8") for page, source in FROM_REPOSITORY.items()}
     for page, text in pages.items():
         files.append(File.generated(config, page, content=text))

@@ -20,6 +20,7 @@ import yaml
 
 import trackweave
 from trackweave.cli.app import app
+from trackweave.cli.config import all_settings
 from trackweave.simulation.video import SyntheticScene
 from trackweave.visualization.video import Mp4Writer
 
@@ -143,6 +144,12 @@ def test_the_command_page_has_every_command(hooks: ModuleType) -> None:
     assert "--max-propagate" in page
 
 
+def test_the_page_of_settings_has_every_setting(hooks: ModuleType) -> None:
+    page = hooks.every_setting()
+    for key in all_settings().fields:
+        assert f"\n| `{key}` | " in page
+
+
 def test_the_site_has_every_page(hooks: ModuleType) -> None:
     def pages(entry: Any) -> Iterator[str]:
         if isinstance(entry, str):
@@ -151,7 +158,9 @@ def test_the_site_has_every_page(hooks: ModuleType) -> None:
             yield from pages(child)
 
     listed = set(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
-    generated = {*hooks.reference(), "reference/commands.md", *hooks.FROM_REPOSITORY}
+    generated = {
+        *hooks.reference(), "reference/commands.md", "reference/every-setting.md", *hooks.FROM_REPOSITORY,
+    }  # fmt: skip
     written = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     assert listed == written | generated
 

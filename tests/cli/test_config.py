@@ -13,7 +13,7 @@ from tests.cli.shell import Shell
 from tests.options.parsing import parsed
 from trackweave.association.settings import LogSettings, ScorerSettings
 from trackweave.cli.boxes import BOXES, ignored_settings
-from trackweave.cli.config import all_settings, markdown
+from trackweave.cli.config import all_settings
 from trackweave.errors import InputError, SettingError
 from trackweave.mot.settings import PRESETS, TrackerSettings
 from trackweave.options.schema import SECTIONS, section_class
@@ -239,9 +239,3 @@ def test_config_of_some_sections(shell: Shell) -> None:
     assert done.out.splitlines()[0].split() == ["flow.working_side", "256", "flag", "--flow.working-side"]
     done = shell("config", "flows")
     assert (done.code, "there is no section 'flows'" in done.err) == (2, True)
-
-
-def test_the_page_of_settings_is_what_the_command_prints() -> None:
-    """Write it again: `trackweave config --markdown`, behind the line `<!-- settings -->`."""
-    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert page.partition("<!-- settings -->\n")[2] == "\n".join(markdown()) + "\n"
