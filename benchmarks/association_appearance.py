@@ -26,7 +26,7 @@ from trackweave.evaluation.settings import EvaluationSettings
 from trackweave.formats.mot import read_ground_truth, write_mot
 from trackweave.mot.settings import preset
 from trackweave.mot.state import AssociationScorer, FrameContext
-from trackweave.mot.tracker import ByteTracker
+from trackweave.mot.tracker import Tracker
 from trackweave.pipelines.box_outputs import as_rows
 from trackweave.pipelines.samples import crowd
 from trackweave.simulation.detector import EmbeddingSettings
@@ -85,7 +85,7 @@ def quality(root: Path, network: Path) -> tuple[float, float, float]:
 def tracked(video: SimulatedSequence, scorer: AssociationScorer | None, looks: str) -> Tracks:
     """The tracker over a video: `own` embeddings, `none`, or `alike`: the same for every object of a frame."""
     how = preset("adaptive") if scorer is None else preset("learned", appearance_memory=True)
-    tracker = ByteTracker(how, frame_rate=video.fps, size=video.size, scorer=scorer)
+    tracker = Tracker(how, frame_rate=video.fps, size=video.size, scorer=scorer)
     if scorer is not None:
         scorer.reset()
     eyes = VisibilityEstimator("occlusion", min_occluder_score=how.confidence_threshold)
@@ -95,7 +95,7 @@ def tracked(video: SimulatedSequence, scorer: AssociationScorer | None, looks: s
         assert embedding is not None
         embedding = {"own": embedding, "none": None, "alike": embedding[:1].repeat(len(embedding), axis=0)}[looks]
         found = replace(found, embedding=embedding, visibility=eyes.estimate(found, size=video.size).visibility)
-        shown.append(as_rows(frame, None, tracker.update(FrameContext(frame, moment, camera), found)).tracks)
+        shown.append(as_rows(frame, None, tracker.update(found, FrameContext(frame, moment, camera))).tracks)
     return Tracks.concat(shown)
 
 

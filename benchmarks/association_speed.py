@@ -25,7 +25,7 @@ from trackweave.association.training.rounds import StateRecorder
 from trackweave.association.training.settings import AugmentSettings, TrainSettings
 from trackweave.mot.settings import preset
 from trackweave.mot.state import AssociationScorer
-from trackweave.mot.tracker import ByteTracker
+from trackweave.mot.tracker import Tracker
 from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections
 
@@ -53,11 +53,11 @@ def walkers(objects: int, frames: int) -> list[Detections]:
 def frame_time(frames: Sequence[Detections], scorer: AssociationScorer | None) -> tuple[float, list[AssignmentState]]:
     """Median milliseconds of a frame, and the tracker's states."""
     recorder = StateRecorder()
-    tracker = ByteTracker(preset("learned"), frame_rate=30, size=SIZE, scorer=scorer, observer=recorder)
+    tracker = Tracker(preset("learned"), frame_rate=30, size=SIZE, scorer=scorer, observer=recorder)
     seconds = []
     for frame, detections in enumerate(frames):
         started = time.thread_time()
-        tracker.update(frame, detections)
+        tracker.update(detections, frame)
         seconds.append(time.thread_time() - started)
     return 1e3 * float(np.median(seconds[WARM_UP:])), recorder.states
 

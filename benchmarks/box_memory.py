@@ -25,7 +25,7 @@ import psutil
 from numpy.typing import NDArray
 
 from trackweave.mot.settings import TrackerSettings, preset
-from trackweave.mot.tracker import ByteTracker
+from trackweave.mot.tracker import Tracker
 from trackweave.structures.detections import Detections
 
 SIZE = np.array([1920, 1080])
@@ -88,16 +88,16 @@ def described(rng: np.random.Generator, look: Column, seen: NDArray[np.bool_]) -
 def measure(settings: TrackerSettings, frames: int, objects: int, width: int) -> Measured:
     """One stream through a tracker."""
     process = psutil.Process()
-    warm_up = ByteTracker(settings, size=(1080, 1920))
+    warm_up = Tracker(settings, size=(1080, 1920))
     for frame, found in zip(range(WARM_UP), stream(objects, width, seed=1), strict=False):
-        warm_up.update(frame, found)
+        warm_up.update(found, frame)
     del warm_up
     gc.collect()
-    tracker = ByteTracker(settings, size=(1080, 1920))
+    tracker = Tracker(settings, size=(1080, 1920))
     base = peak = process.memory_info().rss
     empty, started = 0, time.process_time()
     for frame, found in zip(range(frames), stream(objects, width, seed=0), strict=False):
-        tracker.update(frame, found)
+        tracker.update(found, frame)
         empty += not len(found)
         if frame % LOOK_EVERY == 0:
             peak = max(peak, process.memory_info().rss)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from trackweave.mot.settings import preset
-from trackweave.mot.tracker import ByteTracker
+from trackweave.mot.tracker import Tracker
 from trackweave.structures.detections import Detections
 
 WIDTH, HEIGHT, WARM_UP = 1920, 1080, 50
@@ -33,7 +33,7 @@ WIDTH, HEIGHT, WARM_UP = 1920, 1080, 50
 Frame = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Boxes xyxy `(D, 4)` and scores `(D,)`."""
 Step = Callable[[Any], Any]
-Tracker = tuple[Callable[[Frame], Any], Step, Callable[[Any], tuple[NDArray[Any], NDArray[Any]]]]
+Contender = tuple[Callable[[Frame], Any], Step, Callable[[Any], tuple[NDArray[Any], NDArray[Any]]]]
 """Conversion of a frame (not timed), the update (timed), and (ids, boxes) of what it returned (not timed)."""
 
 
@@ -66,14 +66,14 @@ def world(objects: int, frames: int, seed: int = 0) -> tuple[list[Frame], list[N
     return seen, truth
 
 
-def trackweave(name: str) -> Callable[[], Tracker]:
+def trackweave(name: str) -> Callable[[], Contender]:
     """Our tracker with one of its presets."""
 
-    def make() -> Tracker:
-        tracker, frame = ByteTracker(preset(name)), iter(range(10**9))
+    def make() -> Contender:
+        tracker, frame = Tracker(preset(name)), iter(range(10**9))
         return (
             lambda seen: Detections.of(seen[0], seen[1]),
-            lambda found: tracker.update(next(frame), found),
+            lambda found: tracker.update(found, next(frame)),
             lambda out: (out.track_id, out.xyxy),
         )
 
@@ -89,18 +89,18 @@ def _last_is_id(out: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     return (rows[:, 4].astype(int), rows[:, :4]) if len(rows) else (np.zeros(0, int), np.zeros((0, 4)))
 
 
-def pyxtrackers() -> Tracker:
+def pyxtrackers() -> Contender:
     """A Cython port."""
     return _five, importlib.import_module("pyxtrackers").BYTETracker().update, _last_is_id
 
 
-def ioutrack() -> Tracker:
+def ioutrack() -> Contender:
     """Rust."""
     tracker = importlib.import_module("ioutrack").ByteTrack()
     return _five, lambda dets: tracker.update(dets, False), _last_is_id
 
 
-def visiontrack() -> Tracker:
+def visiontrack() -> Contender:
     """C++ with Eigen."""
     tracker = importlib.import_module("visiontrack_cpp").ByteTracker()
     return (
@@ -122,21 +122,21 @@ def _supervised(out: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.asarray(out.tracker_id)[known], out.xyxy[known]
 
 
-def roboflow(name: str) -> Callable[[], Tracker]:
+def roboflow(name: str) -> Callable[[], Contender]:
     """The package `trackers`."""
 
-    def make() -> Tracker:
+    def make() -> Contender:
         return _supervision, getattr(importlib.import_module("trackers"), name)().update, _supervised
 
     return make
 
 
-def supervision() -> Tracker:
+def supervision() -> Contender:
     """The tracker that supervision had until 0.26."""
     return _supervision, importlib.import_module("supervision").ByteTrack().update_with_detections, _supervised
 
 
-TRACKERS: dict[str, tuple[Callable[[], Tracker], str]] = {
+TRACKERS: dict[str, tuple[Callable[[], Contender], str]] = {
     "trackweave adaptive": (trackweave("adaptive"), "trackweave"),
     "trackweave bytetrack": (trackweave("bytetrack"), "trackweave"),
     "pyxtrackers BYTETracker": (pyxtrackers, "pyxtrackers"),
@@ -162,7 +162,7 @@ def idf1(truth: list[NDArray[np.float64]], found: list[tuple[NDArray[Any], NDArr
     return float(2 * overlaps[rows, columns].sum() / (frames * len(truth[0]) + sum(len(part[0]) for part in found)))
 
 
-def measure(make: Callable[[], Tracker], seen: list[Frame], limit_s: float) -> tuple[float, list[Any]]:
+def measure(make: Callable[[], Contender], seen: list[Frame], limit_s: float) -> tuple[float, list[Any]]:
     """Median CPU seconds of a frame, and what came out."""
     convert, step, result = make()
     given = [convert(frame) for frame in seen]

@@ -21,7 +21,7 @@ from trackweave.formats.mot import read_ground_truth
 from trackweave.formats.motchallenge import MotSequence, read_gmc, read_sequence
 from trackweave.mot.settings import TrackerSettings
 from trackweave.mot.state import AssignmentObserver, AssociationScorer, FrameContext
-from trackweave.mot.tracker import ByteTracker, TrackerSummary
+from trackweave.mot.tracker import Tracker, TrackerSummary
 from trackweave.structures.detections import GT_COLUMN, Detections
 
 IOU = 0.5
@@ -105,7 +105,7 @@ def tracked_frames(
     table = read_detections(detections, class_column=8 if has_class else None, length=length, on_bad_item="skip")
     motion = None if sequence.camera_motion is None else read_gmc(sequence.camera_motion)
     size = sequence.known_size()
-    tracker = ByteTracker(settings, frame_rate=sequence.known_frame_rate(), size=size, scorer=scorer, observer=observer)
+    tracker = Tracker(settings, frame_rate=sequence.known_frame_rate(), size=size, scorer=scorer, observer=observer)
     eyes = VisibilityEstimator("occlusion", min_occluder_score=settings.confidence_threshold)
     truth = read_ground_truth(sequence.path) if with_truth else None
     frames = []
@@ -120,7 +120,7 @@ def tracked_frames(
             found = replace(found, data={**found.data, GT_COLUMN: gt_track_ids(found.xyxy, truth.at(shown))})
         if scorer is not None or observer is not None:
             found = replace(found, visibility=eyes.estimate(found, size=size).visibility)
-        frames.append(tracker.update(FrameContext(frame, camera=camera), found))
+        frames.append(tracker.update(found, FrameContext(frame, camera=camera)))
     return frames, tracker.summary
 
 

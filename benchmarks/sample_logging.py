@@ -131,10 +131,10 @@ def run(
 def track(given: list[Detections], frames: int, rate: float | None, folder: str | None) -> tuple[Cost, Cost]:
     """The real tracker with appearance, logging or not: the whole of `update`, and what is not `observe`."""
     from trackweave.mot.settings import preset
-    from trackweave.mot.tracker import ByteTracker
+    from trackweave.mot.tracker import Tracker
 
     logger = None if folder is None else SampleLogger(folder, sequence="benchmark", fps=rate, size=(1080, 1920))
-    tracker = ByteTracker(preset("adaptive", appearance_memory=True), observer=logger)
+    tracker = Tracker(preset("adaptive", appearance_memory=True), observer=logger)
     cpu, wall = np.zeros(frames), np.zeros(frames)
     began = time.perf_counter()
     process = time.process_time()
@@ -142,7 +142,7 @@ def track(given: list[Detections], frames: int, rate: float | None, folder: str 
         if rate is not None:
             time.sleep(max(0.0, began + frame / rate - time.perf_counter()))
         t0, c0 = time.perf_counter(), time.thread_time()
-        tracker.update(frame, given[frame % len(given)])
+        tracker.update(given[frame % len(given)], frame)
         cpu[frame], wall[frame] = time.thread_time() - c0, time.perf_counter() - t0
     closing = time.perf_counter()
     written = frames

@@ -35,7 +35,7 @@ from trackweave.formats.mot import read_ground_truth
 from trackweave.formats.motchallenge import MotSequence, read_gmc, read_sequence
 from trackweave.formats.tables import GroundTruth
 from trackweave.mot.state import FrameContext
-from trackweave.mot.tracker import ByteTracker
+from trackweave.mot.tracker import Tracker
 from trackweave.pipelines.samples import crowds
 from trackweave.simulation.recorded import detect_truth
 from trackweave.simulation.settings import DETECTORS
@@ -154,12 +154,12 @@ def _measure_track(track: GroundTruth, fps: float, values: dict[str, list[NDArra
 
 def changes(crowd: Crowd) -> tuple[int, int, int]:
     """Matches with an identity, tracks that change their object, and objects that change their track."""
-    tracker = ByteTracker(frame_rate=crowd.fps, size=crowd.size)
+    tracker = Tracker(frame_rate=crowd.fps, size=crowd.size)
     shows: dict[int, int] = {}
     shown_by: dict[int, int] = {}
     matched = wrong = lost = 0
     for frame, time, camera, found, true in crowd.frames:
-        tracked = tracker.update(FrameContext(frame, time, camera), found)
+        tracked = tracker.update(found, FrameContext(frame, time, camera))
         assert tracked.track_id is not None
         assert tracked.index is not None
         for track, identity in zip(tracked.track_id.tolist(), true[tracked.index].tolist(), strict=True):

@@ -42,7 +42,7 @@ from trackweave.boxes import box_iou
 from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.mot.settings import preset
 from trackweave.mot.state import FrameContext
-from trackweave.mot.tracker import ByteTracker
+from trackweave.mot.tracker import Tracker
 from trackweave.pipelines.samples import SEQUENCE_FRAMES, crowd
 from trackweave.simulation.detector import EmbeddingSettings
 from trackweave.simulation.presets import MIXED
@@ -98,7 +98,7 @@ def simulated_frames(numbers: Sequence[int], seed: int, regime: str, model: Path
         recorder = StateRecorder()
         if scorer is not None:
             scorer.reset()
-        tracker = ByteTracker(
+        tracker = Tracker(
             preset("learned", appearance_memory=True),
             frame_rate=sequence.fps,
             size=sequence.size,
@@ -110,7 +110,7 @@ def simulated_frames(numbers: Sequence[int], seed: int, regime: str, model: Path
         for frame, seconds, camera, every in sequence:
             detections = suppressed(every, share, rng)
             visible = visibility.estimate(detections, size=sequence.size).visibility
-            tracker.update(FrameContext(frame, seconds, camera), replace(detections, visibility=visible))
+            tracker.update(replace(detections, visibility=visible), FrameContext(frame, seconds, camera))
         yield from recorder.labelled(sequence.name)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trackweave.masks.packed import PackedMasks
     from trackweave.mot.settings import TrackerSettings, preset
     from trackweave.mot.state import FrameContext
-    from trackweave.mot.tracker import ByteTracker
+    from trackweave.mot.tracker import ByteTracker, Tracker
     from trackweave.pipelines.boxes import track_boxes
     from trackweave.pipelines.masks import RunResult, track_masks
     from trackweave.pipelines.run_folder import BoxRunResult
@@ -44,6 +44,7 @@ _HOME = {
     "RunResult": "pipelines.masks",
     "SamSettings": "predictors.sam.settings",
     "SampleLogger": "association.data_collection",
+    "Tracker": "mot.tracker",
     "TrackerSettings": "mot.settings",
     "TrackingSettings": "tracking.settings",
     "Tracks": "structures.tracks",
@@ -65,6 +66,7 @@ __all__ = [
     "RunResult",
     "SamSettings",
     "SampleLogger",
+    "Tracker",
     "TrackerSettings",
     "TrackingSettings",
     "Tracks",

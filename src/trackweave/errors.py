@@ -5,6 +5,7 @@
     TrackweaveError
     ├── InputError                 what the user gave cannot be used
     │   ├── FrameError             a frame: unreadable, of another size, missing
+    │   ├── FrameOrderError        a frame that is not later than the one before
     │   ├── CandidateError         a candidate or its manifest
     │   └── PromptError            a prompt image or a prompt's object
     ├── ArtifactError              a file that trackweave writes and reads
@@ -33,6 +34,10 @@ class InputError(TrackweaveError):
 
 class FrameError(InputError):
     """A frame or a video: missing, unreadable, truncated or of another size."""
+
+
+class FrameOrderError(InputError):
+    """A frame that is not later than the one before, by its index or its time."""
 
 
 class CandidateError(InputError):

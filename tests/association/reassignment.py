@@ -21,7 +21,7 @@ def reassign(
     with the tracker's `assigned_track_ids` on the detections that went to an *active* track (`sample.matched`), as far
     as the tracker's decision is a pure assignment of this matrix:
 
-    - Trackers differ in their objective. `ByteTracker` scales its costs so that a pair left out costs 1: pass
+    - Trackers differ in their objective. `Tracker` scales its costs so that a pair left out costs 1: pass
       `unmatched_cost=1`.
     - A tracker of two stages serves confident detections first and gives the tracks that are left to the others: pass
       `stage`.

@@ -27,7 +27,7 @@ from trackweave.boxes import box_iou
 from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.mot.settings import preset
 from trackweave.mot.state import FrameContext
-from trackweave.mot.tracker import ByteTracker
+from trackweave.mot.tracker import Tracker
 from trackweave.pipelines.samples import crowds, simulate_samples
 from trackweave.structures.assignment import AssignmentState
 
@@ -139,11 +139,11 @@ def test_logged_samples_give_the_inputs_of_the_running_tracker(tmp_path: Path) -
     ((_, samples),) = listing.runs.items()
     (sequence,) = crowds(80, seed=11, regime="dance")
     recorder = InputRecorder()
-    tracker = ByteTracker(preset("adaptive"), frame_rate=sequence.fps, size=sequence.size, observer=recorder)
+    tracker = Tracker(preset("adaptive"), frame_rate=sequence.fps, size=sequence.size, observer=recorder)
     visibility = VisibilityEstimator("occlusion", min_occluder_score=0.1)
     for frame, time, camera, detections in sequence:
         estimate = visibility.estimate(detections, size=sequence.size).visibility
-        tracker.update(FrameContext(frame, time, camera), replace(detections, visibility=estimate))
+        tracker.update(replace(detections, visibility=estimate), FrameContext(frame, time, camera))
     memory = TrackMemory()
     for number, (_, sample) in enumerate(samples):
         state = assignment_state(sample)

@@ -27,7 +27,7 @@ from trackweave.association.scorer import (
 from trackweave.association.track_memory import TrackMemory
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
 from trackweave.mot.settings import preset
-from trackweave.mot.tracker import ByteTracker
+from trackweave.mot.tracker import Tracker
 from trackweave.structures.detections import Detections
 
 
@@ -61,32 +61,32 @@ def test_allowed_pairs_have_costs_in_range_others_nan() -> None:
 
 def test_a_straight_path_keeps_its_identity() -> None:
     scorer = LearnedScorer()
-    tracker = ByteTracker(preset("learned"), frame_rate=25, size=(400, 600), scorer=scorer)
+    tracker = Tracker(preset("learned"), frame_rate=25, size=(400, 600), scorer=scorer)
     for frame in range(12):
         x = 100 + 8 * frame
-        tracked = tracker.update(frame, Detections.of([[x, 100, x + 40, 200], [400, 100, 440, 200]], [0.9, 0.9]))
+        tracked = tracker.update(Detections.of([[x, 100, x + 40, 200], [400, 100, 440, 200]], [0.9, 0.9]), frame)
         assert tracked.track_id is not None
         assert tracked.track_id.tolist() == [1, 2]
 
 
 def test_crossing_walkers_keep_their_identities() -> None:
-    tracker = ByteTracker(preset("learned"), frame_rate=25, size=(400, 800), scorer=LearnedScorer())
+    tracker = Tracker(preset("learned"), frame_rate=25, size=(400, 800), scorer=LearnedScorer())
     for frame in range(60):
         a, b = 100 + 8 * frame, 580 - 8 * frame
-        tracked = tracker.update(frame, Detections.of([[a, 100, a + 40, 200], [b, 104, b + 40, 204]], [0.9, 0.9]))
+        tracked = tracker.update(Detections.of([[a, 100, a + 40, 200], [b, 104, b + 40, 204]], [0.9, 0.9]), frame)
     assert tracked.track_id is not None
     assert tracked.track_id.tolist() == [1, 2]
 
 
 def test_after_reset_the_same_video_gives_the_same_tracks() -> None:
     scorer = LearnedScorer()
-    tracker = ByteTracker(preset("learned"), frame_rate=25, size=(100, 200), scorer=scorer)
+    tracker = Tracker(preset("learned"), frame_rate=25, size=(100, 200), scorer=scorer)
     rng = np.random.default_rng(0)
     low = rng.uniform(0, 60, (30, 6, 2))
     boxes = np.concatenate([low, low + 30], axis=2)
     runs = []
     for _ in range(2):
-        ids = [tracker.update(frame, Detections.of(boxes[frame], np.full(6, 0.9))).track_id for frame in range(30)]
+        ids = [tracker.update(Detections.of(boxes[frame], np.full(6, 0.9)), frame).track_id for frame in range(30)]
         runs.append([None if track_ids is None else track_ids.tolist() for track_ids in ids])
         tracker.reset()
     assert runs[0] == runs[1]
@@ -107,9 +107,9 @@ def test_a_scorer_that_only_ranks_never_rejects_a_pair() -> None:
 
     for decides, expected in ((False, [1]), (True, [2])):
         settings = preset("adaptive", scorer_decides=decides, scorer_weight=1.0)
-        tracker = ByteTracker(settings, frame_rate=25, size=(100, 200), scorer=RejectsEverything())
+        tracker = Tracker(settings, frame_rate=25, size=(100, 200), scorer=RejectsEverything())
         for frame in range(2):
-            tracked = tracker.update(frame, Detections.of([[10, 10, 40, 90]], [0.9]))
+            tracked = tracker.update(Detections.of([[10, 10, 40, 90]], [0.9]), frame)
         assert tracked.track_id is not None
         assert tracked.track_id.tolist() == expected
 
@@ -223,14 +223,14 @@ def test_a_lost_track_needs_larger_odds_for_a_detection_of_low_score() -> None:
 def test_two_tracks_of_one_detection_do_not_start_a_third() -> None:
     """The margin of a pair does not depend on rivals, whereas plain probabilities halve with each rival."""
     rng = np.random.default_rng(1)
-    tracker = ByteTracker(preset("learned"), frame_rate=25, size=(400, 600), scorer=LearnedScorer())
+    tracker = Tracker(preset("learned"), frame_rate=25, size=(400, 600), scorer=LearnedScorer())
     one, two = np.array([100.0, 100, 140, 200]), np.array([104.0, 100, 144, 200])
     for frame in range(20):
         shift = np.array([2.0 * frame, 0] * 2) + rng.normal(0, 0.3, 4)
-        tracker.update(frame, Detections.of([one + shift, two + shift], [0.9, 0.9]))
+        tracker.update(Detections.of([one + shift, two + shift], [0.9, 0.9]), frame)
     for frame in range(20, 60):
         shift = np.array([2.0 * frame, 0] * 2) + rng.normal(0, 0.3, 4)
-        tracker.update(frame, Detections.of([one + shift], [0.9]))
+        tracker.update(Detections.of([one + shift], [0.9]), frame)
     assert tracker.summary.tracks <= 2
 
 
@@ -247,9 +247,9 @@ def test_a_deciding_scorer_assigns_high_and_low_scores_in_one_round() -> None:
         def reset(self) -> None:
             pass
 
-    tracker = ByteTracker(preset("learned"), frame_rate=25, size=(400, 600), scorer=PrefersTheSecond())
-    tracker.update(0, Detections.of([[100, 100, 140, 200]], [0.9]))
-    tracked = tracker.update(1, Detections.of([[102, 100, 142, 200], [98, 100, 138, 200]], [0.9, 0.3]))
+    tracker = Tracker(preset("learned"), frame_rate=25, size=(400, 600), scorer=PrefersTheSecond())
+    tracker.update(Detections.of([[100, 100, 140, 200]], [0.9]), 0)
+    tracked = tracker.update(Detections.of([[102, 100, 142, 200], [98, 100, 138, 200]], [0.9, 0.3]), 1)
     assert tracked.track_id is not None
     assert tracked.index is not None
     assert dict(zip(tracked.track_id.tolist(), tracked.index.tolist(), strict=True))[1] == 1

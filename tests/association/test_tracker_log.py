@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from tests.association.reassignment import assignment_cost, reassign
 from tests.mot.worlds import crowd, together, walk
 from trackweave.association.data_collection import SampleLogger
-from trackweave.mot.matching import UNMATCHED
+from trackweave.mot.matching import UNMATCHED_COST
 from trackweave.mot.settings import TrackerSettings, preset
-from trackweave.mot.tracker import ByteTracker
+from trackweave.mot.tracker import Tracker
 from trackweave.storage.samples import AssociationSample, read_sample
 from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections
@@ -31,7 +31,7 @@ class Log:
         self.states: list[AssignmentState] = []
         self.high: dict[int, float] = {}
         self.logger = SampleLogger(folder, sequence="toy")
-        self.tracker = ByteTracker(settings, size=SIZE, observer=self, **given)
+        self.tracker = Tracker(settings, size=SIZE, observer=self, **given)
 
     def observe(self, state: AssignmentState) -> None:
         self.states.append(state)
@@ -41,7 +41,7 @@ class Log:
     def run(self, frames: list[Detections]) -> list[AssociationSample]:
         with self.logger:
             for frame, found in enumerate(frames):
-                self.tracker.update(frame, found)
+                self.tracker.update(found, frame)
         return [read_sample(path) for path in sorted(self.folder.glob("sample_*.npz"))]
 
     def stage(self, sample: AssociationSample) -> NDArray[np.int64]:
@@ -74,7 +74,7 @@ def test_samples_decide_as_the_tracker_did(tmp_path: Path, settings: TrackerSett
     assert [sample.frame_idx for sample in samples] == list(range(1, 150))
     matches, contested = 0, 0
     for sample in samples:
-        found = reassign(sample, stage=log.stage(sample), unmatched_cost=UNMATCHED)
+        found = reassign(sample, stage=log.stage(sample), unmatched_cost=UNMATCHED_COST)
         if settings.appearance_memory and assignment_cost(sample, found) == assignment_cost(sample, old(sample)):
             # Appearance never makes a pair dearer than ALMOST_UNMATCHED: where several are that dear, any will do.
             found = np.where(np.isin(old(sample), found), old(sample), found)
@@ -95,9 +95,9 @@ def test_stage_and_price_are_what_makes_them_agree(tmp_path: Path) -> None:
         pairs = zip(samples, told, strict=True)
         return sum(not np.array_equal(reassign(sample, **one), old(sample)) for sample, one in pairs)
 
-    assert disagreements(stage=True, unmatched_cost=UNMATCHED) == 0
+    assert disagreements(stage=True, unmatched_cost=UNMATCHED_COST) == 0
     assert disagreements(stage=True) > 0
-    assert disagreements(unmatched_cost=UNMATCHED) > 0
+    assert disagreements(unmatched_cost=UNMATCHED_COST) > 0
 
 
 def test_a_price_leaves_dear_pairs_out() -> None:
@@ -180,4 +180,4 @@ def test_with_a_scorer_the_logged_cost_is_the_classical_one(tmp_path: Path) -> N
     np.testing.assert_array_equal(judged.mask_matrix, plain.mask_matrix)
     assert plain.assigned_track_ids.tolist() == [1, 2]
     assert judged.assigned_track_ids.tolist() == [2, 1]  # it decided by another cost
-    assert reassign(judged, unmatched_cost=UNMATCHED).tolist() == [1, 2]
+    assert reassign(judged, unmatched_cost=UNMATCHED_COST).tolist() == [1, 2]

@@ -352,15 +352,15 @@ def camera() -> Iterator[str]:
 SLOWLY = """
 import time
 from trackweave.cli.app import main
-from trackweave.mot.tracker import ByteTracker
+from trackweave.mot.tracker import Tracker
 
-update = ByteTracker.update
-def slowly(self, frame, found):
+update = Tracker.update
+def slowly(self, detections, frame):
     if frame.index == 10:
         print("ten", flush=True)
     time.sleep(0.05)
-    return update(self, frame, found)
-ByteTracker.update = slowly
+    return update(self, detections, frame)
+Tracker.update = slowly
 main()
 """
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.mot.worlds import HIGH, BoxWorld, Witness, distinct, follow, walk
-from trackweave.mot.appearance import LEARNING_RATE, SAME_LOOK, AppearanceMemory
+from trackweave.mot.appearance import LEARNING_RATE, SAME_APPEARANCE, AppearanceMemory
 from trackweave.mot.settings import preset
-from trackweave.mot.tracker import DOUBT_FRAMES, ByteTracker
+from trackweave.mot.tracker import DOUBT_FRAMES, Tracker
 from trackweave.structures.detections import Detections
 
 Array = NDArray[np.float32]
@@ -25,8 +25,8 @@ def unit(*values: float) -> Array:
 
 def memory(tracks: int = 1, prototypes: int = 3, width: int = 3) -> AppearanceMemory:
     made = AppearanceMemory(prototypes)
-    made.accept(width)
-    made.follow(np.full(tracks, -1))
+    made.set_width(width)
+    made.reorder(np.full(tracks, -1))
     return made
 
 
@@ -42,7 +42,7 @@ class PlainMemory:
         self.most = most
         self.tracks: list[dict[str, Any]] = []
 
-    def follow(self, source: list[int]) -> None:
+    def reorder(self, source: list[int]) -> None:
         fresh: list[dict[str, Any]] = []
         for row in source:
             old: dict[str, Any] = self.tracks[row] if row >= 0 else {"looks": [], "uses": [], "frozen": 0}
@@ -54,7 +54,7 @@ class PlainMemory:
         if track["frozen"]:
             return
         cosines = [float(one @ look) for one in track["looks"]]
-        if cosines and max(cosines) >= SAME_LOOK:
+        if cosines and max(cosines) >= SAME_APPEARANCE:
             k = int(np.argmax(cosines))
             mixed = (1 - LEARNING_RATE) * track["looks"][k] + LEARNING_RATE * look
             track["looks"][k] = mixed / np.linalg.norm(mixed)
@@ -69,16 +69,16 @@ class PlainMemory:
 
 @settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4))
-def test_births_and_deaths_as_with_lists(seed: int, most: int) -> None:
+def test_tracks_that_begin_and_end_as_with_lists(seed: int, most: int) -> None:
     rng = np.random.default_rng(seed)
     made, plain = AppearanceMemory(most), PlainMemory(most)
     for _ in range(40):
         n = len(plain.tracks)
         survivors = np.flatnonzero(rng.random(n) < 0.85)
         source = np.concatenate([survivors, np.full(rng.integers(0, 3), -1)]).astype(np.int64)
-        made.follow(source)
-        plain.follow(source.tolist())
-        made.accept(4)
+        made.reorder(source)
+        plain.reorder(source.tolist())
+        made.set_width(4)
         n = len(source)
         assert len(made) == n
         rows = rng.permutation(n)[: rng.integers(0, n + 1)]
@@ -103,7 +103,7 @@ def test_births_and_deaths_as_with_lists(seed: int, most: int) -> None:
         np.testing.assert_allclose(made.best(), best, atol=1e-5)
 
 
-def test_a_look_refines_its_like_or_becomes_one_of_its_own() -> None:
+def test_an_embedding_refines_its_nearest_prototype_or_becomes_one() -> None:
     made = memory()
     teach(made, E1, unit(1, 0.1, 0), E2)
     assert made._uses[0].tolist() == [2, 1, 0]
@@ -114,7 +114,7 @@ def test_a_look_refines_its_like_or_becomes_one_of_its_own() -> None:
     np.testing.assert_array_equal(made.best()[0], made._vectors[0, 0])
 
 
-def test_the_look_that_was_met_least_gives_way() -> None:
+def test_the_prototype_used_least_is_replaced() -> None:
     made = memory(prototypes=2)
     teach(made, E1, E1, E2, E3)
     assert made.cosine(np.stack([E1, E2, E3])).tolist() == [[1, 0, 1]]
@@ -127,7 +127,7 @@ def test_what_is_not_trusted_or_not_described_teaches_nothing() -> None:
     assert made.best().tolist() == [[0, 0, 0]] * 2
 
 
-def test_who_has_no_look_has_no_cosine() -> None:
+def test_without_an_embedding_there_is_no_cosine() -> None:
     made = memory(2)
     teach(made, E1)
     cosine = made.cosine(np.stack([E1, np.zeros(3, np.float32)]))
@@ -143,16 +143,16 @@ def test_a_frozen_track_learns_nothing_for_a_while() -> None:
     for _ in range(2):
         teach(made, E1)
         assert np.isnan(made.cosine(np.stack([E1]))).all()
-        made.follow(np.array([0]))
+        made.reorder(np.array([0]))
     teach(made, E1)
     assert made.cosine(np.stack([E1])).tolist() == [[1]]
 
 
 def test_the_width_is_set_once() -> None:
     made = memory(width=3)
-    made.accept(3)
+    made.set_width(3)
     with pytest.raises(ValueError, match="embeddings were 3 wide and are now 4"):
-        made.accept(4)
+        made.set_width(4)
 
 
 @given(st.lists(st.floats(-1, 1), max_size=5), st.lists(st.floats(-1, 1), max_size=5), st.floats(-1, 1))
@@ -184,7 +184,7 @@ def test_the_scale_follows_the_means() -> None:
 SETTINGS = preset("adaptive", appearance_memory=True)
 
 
-def looks_of(tracker: ByteTracker) -> Array:
+def looks_of(tracker: Tracker) -> Array:
     assert tracker._memory is not None
     return tracker._memory.best()
 
@@ -198,9 +198,9 @@ def one(look: Any, *, score: float = HIGH, visibility: float = 1.0, x: float = 0
     [({}, True), ({"score": 0.3}, False), ({"visibility": 0.5}, False), ({"visibility": 0.7}, True)],
 )
 def test_only_sure_and_visible_detections_teach(second: dict[str, float], learned: bool) -> None:
-    tracker = ByteTracker(SETTINGS)
-    tracker.update(0, one(E1))
-    tracker.update(1, one(E2, **second))
+    tracker = Tracker(SETTINGS)
+    tracker.update(one(E1), 0)
+    tracker.update(one(E2, **second), 1)
     assert tracker._memory is not None
     assert tracker._memory.cosine(E2[None]).tolist() == [[float(learned)]]
     assert tracker._memory.cosine(E1[None]).tolist() == [[1]]
@@ -209,10 +209,10 @@ def test_only_sure_and_visible_detections_teach(second: dict[str, float], learne
 @pytest.mark.parametrize(("gap", "learned"), [(1, False), (30, True)])
 def test_a_detection_that_another_wanted_teaches_nothing(gap: float, learned: bool) -> None:
     """Two detections `gap` pixels apart, on two tracks that stood as close."""
-    tracker = ByteTracker(preset("adaptive", appearance_memory=True, appearance_weight=0))
+    tracker = Tracker(preset("adaptive", appearance_memory=True, appearance_weight=0))
     boxes = [[0, 0, 40, 80], [gap, 0, gap + 40, 80]]
-    tracker.update(0, Detections.of(boxes, [0.9, 0.9], embedding=[E1, E2]))
-    tracker.update(1, Detections.of(boxes, [0.9, 0.9], embedding=[E3, E3]))
+    tracker.update(Detections.of(boxes, [0.9, 0.9], embedding=[E1, E2]), 0)
+    tracker.update(Detections.of(boxes, [0.9, 0.9], embedding=[E3, E3]), 1)
     assert tracker._memory is not None
     assert (tracker._memory.cosine(E3[None]) == 1).all() == learned
 
@@ -226,13 +226,13 @@ def suspected(witness: Witness) -> list[int]:
 def test_a_suspected_switch_stops_learning() -> None:
     """Two pass each other and have changed their looks: both are frozen, and forget nothing for it."""
     settings_ = preset("adaptive", appearance_memory=True, appearance_weight=0, diagnostics=True)
-    tracker, witness = ByteTracker(settings_), Witness()
+    tracker, witness = Tracker(settings_), Witness()
     tracker._observer = witness
     frames = 60
     for frame in range(frames):
         looks = (E1, E2) if frame < 20 else (E2, E1)
         boxes = [[4 * frame, 0, 4 * frame + 32, 64], [156 - 4 * frame, 0, 188 - 4 * frame, 64]]
-        tracker.update(frame, Detections.of(boxes, [0.9, 0.9], embedding=looks))
+        tracker.update(Detections.of(boxes, [0.9, 0.9], embedding=looks), frame)
         if suspected(witness):
             break
     assert suspected(witness) == [1, 2]
@@ -240,7 +240,7 @@ def test_a_suspected_switch_stops_learning() -> None:
     before = tracker._memory._uses.copy()
     for later in range(frame + 1, frame + 1 + DOUBT_FRAMES + 3):
         boxes = [[4 * later, 0, 4 * later + 32, 64], [156 - 4 * later, 0, 188 - 4 * later, 64]]
-        tracker.update(later, Detections.of(boxes, [0.9, 0.9], embedding=[E3, E3]))
+        tracker.update(Detections.of(boxes, [0.9, 0.9], embedding=[E3, E3]), later)
         changed = not np.array_equal(tracker._memory._uses, before)
         assert changed == (later - frame >= DOUBT_FRAMES)
         if changed:
@@ -250,18 +250,18 @@ def test_a_suspected_switch_stops_learning() -> None:
 
 
 def test_looks_are_forgotten_with_their_track() -> None:
-    tracker = ByteTracker(preset("adaptive", appearance_memory=True, lost_seconds=0.1))
+    tracker = Tracker(preset("adaptive", appearance_memory=True, lost_seconds=0.1))
     for frame in range(4):
         found = Detections.of([[0, 0, 40, 80], [200, 0, 240, 80], [400, 0, 440, 80]], embedding=[E1, E2, E3])
-        tracker.update(frame, found)
+        tracker.update(found, frame)
     assert looks_of(tracker).tolist() == [E1.tolist(), E2.tolist(), E3.tolist()]
     for frame in range(4, 15):
         found = Detections.of([[0, 0, 40, 80], [400, 0, 440, 80]], embedding=[E1, E3])
-        tracker.update(frame, found)
+        tracker.update(found, frame)
     assert looks_of(tracker).tolist() == [E1.tolist(), E3.tolist()]
     assert tracker._memory is not None
     assert tracker._memory.cosine(np.stack([E1, E2, E3])).tolist() == [[1, 0, 0], [0, 0, 1]]
-    tracker.update(15, Detections.of([[200, 0, 240, 80], [400, 0, 440, 80]], embedding=[E1, E3]))
+    tracker.update(Detections.of([[200, 0, 240, 80], [400, 0, 440, 80]], embedding=[E1, E3]), 15)
     tracker.reset()
     assert tracker._memory is not None
     assert len(tracker._memory) == 0
@@ -276,30 +276,30 @@ def meeting() -> BoxWorld:
 
 def test_looks_decide_where_motion_misleads() -> None:
     looks = {"A": (1.0, 0.1, 0.0), "B": (0.1, 1.0, 0.0)}
-    plain = follow(ByteTracker(), meeting(), looks=looks)
+    plain = follow(Tracker(), meeting(), looks=looks)
     assert distinct(plain["A"]) == [1, 2]
     assert distinct(plain["B"]) == [2, 1]
-    seen = follow(ByteTracker(SETTINGS), meeting(), looks=looks)
+    seen = follow(Tracker(SETTINGS), meeting(), looks=looks)
     assert distinct(seen["A"]) == [1]
     assert distinct(seen["B"]) == [2]
-    same = follow(ByteTracker(SETTINGS), meeting(), looks={"A": (1.0, 0, 0), "B": (1.0, 0, 0)})
+    same = follow(Tracker(SETTINGS), meeting(), looks={"A": (1.0, 0, 0), "B": (1.0, 0, 0)})
     assert distinct(same["A"]) == [1, 2]
 
 
 def test_a_look_never_vetoes() -> None:
     """Alone inside the gate: a match, however different."""
     for weight in (0.3, 1.0):
-        tracker = ByteTracker(preset("adaptive", appearance_memory=True, appearance_weight=weight))
+        tracker = Tracker(preset("adaptive", appearance_memory=True, appearance_weight=weight))
         for frame, look in enumerate((E1, E1, -E1, E2, -E2, E3)):
-            found = tracker.update(frame, one(look, x=3 * frame))
+            found = tracker.update(one(look, x=3 * frame), frame)
             assert found.track_id is not None
             assert found.track_id.tolist() == [1]
 
 
 def test_a_look_opens_no_gate() -> None:
-    tracker = ByteTracker(preset("adaptive", appearance_memory=True, appearance_weight=1.0))
-    tracker.update(0, one(E1))
-    found = tracker.update(1, one(E1, x=300))
+    tracker = Tracker(preset("adaptive", appearance_memory=True, appearance_weight=1.0))
+    tracker.update(one(E1), 0)
+    found = tracker.update(one(E1, x=300), 1)
     assert found.track_id is not None
     assert found.track_id.tolist() == [2]
 
@@ -307,16 +307,16 @@ def test_a_look_opens_no_gate() -> None:
 def test_without_looks_all_is_as_without_memory() -> None:
     scene = meeting()
     for looks in (None, {"A": (0.0, 0, 0), "B": (0.0, 0, 0)}):
-        assert follow(ByteTracker(SETTINGS), scene, looks=looks) == follow(ByteTracker(), scene)
+        assert follow(Tracker(SETTINGS), scene, looks=looks) == follow(Tracker(), scene)
 
 
 def test_observers_are_shown_the_best_look() -> None:
     witness = Witness()
-    tracker = ByteTracker(SETTINGS, observer=witness)
+    tracker = Tracker(SETTINGS, observer=witness)
     follow(tracker, walk(3), looks=None)
     assert witness.states[2].track_embeddings is None
     for frame, expected in ((3, [[0, 0, 0]]), (4, [E1.tolist()])):
-        tracker.update(frame, one(2 * E1, x=4 * frame))
+        tracker.update(one(2 * E1, x=4 * frame), frame)
         shown = witness.states[-1].track_embeddings
         assert shown is not None
         assert shown.tolist() == expected

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trackweave.mot.matching import UNMATCHED, assign
+from trackweave.mot.matching import UNMATCHED_COST, assign
 
 
 def solve(
@@ -30,7 +30,7 @@ def price(cost: NDArray[np.float32], match: NDArray[np.int64]) -> float:
     pairs = np.flatnonzero(match >= 0)
     paid: list[float] = cost[pairs, match[pairs]].tolist()
     left: int = min(cost.shape) - len(pairs)
-    return sum(paid) + UNMATCHED * left
+    return sum(paid) + UNMATCHED_COST * left
 
 
 def all_matchings(T: int, D: int) -> list[NDArray[np.int64]]:
@@ -52,7 +52,7 @@ def test_no_partial_matching_is_cheaper(T: int, D: int, seed: int, density: floa
     match = solve(cost, allowed)
     pairs = np.flatnonzero(match >= 0)
     assert allowed[pairs, match[pairs]].all()
-    assert (cost[pairs, match[pairs]] < UNMATCHED).all()
+    assert (cost[pairs, match[pairs]] < UNMATCHED_COST).all()
     assert len(set(match[pairs].tolist())) == len(pairs)
 
     def possible(other: NDArray[np.int64]) -> bool:

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trackweave.mot.kalman import MIN_SIDE, begin, correct, follow_camera, noise_size, predict, predict_one, retrace
+from trackweave.mot.kalman import (
+    MIN_SIDE,
+    compensate_camera,
+    correct,
+    initiate,
+    noise_size,
+    predict,
+    predict_one,
+    re_update,
+)
 from trackweave.mot.parameters import Parameters, kernel_parameters
 from trackweave.mot.settings import TrackerSettings
 from trackweave.mot.state import COVARIANCE, GAP, POSITION, RECENT, VAR_POSITION, VAR_VELOCITY, VELOCITY
@@ -56,7 +65,7 @@ class PlainFilter:
 
 def begun(box: Array, p: Parameters = DEFAULT) -> Array:
     state = np.zeros((4, 5))
-    begin(state, np.asarray(box, np.float64), p)
+    initiate(state, np.asarray(box, np.float64), p)
     return state
 
 
@@ -137,7 +146,7 @@ def test_retracing_a_straight_line_ends_on_it(start: Array, frames: int, dt: flo
     at_last_match = begun(start)
     at_last_match[:, VELOCITY] = velocity
     state, end = np.full((4, 5), 1e6), start + velocity * dt * frames
-    retrace(state, at_last_match, start, end, frames, dt, DEFAULT)
+    re_update(state, at_last_match, start, end, frames, dt, DEFAULT)
     np.testing.assert_allclose(state[:, POSITION], end, atol=1e-6)
     np.testing.assert_allclose(state[:, VELOCITY], velocity, atol=1e-6)
 
@@ -152,7 +161,7 @@ def test_retracing_forgets_what_was_gathered_blind() -> None:
         predict_one(blind, 1.0, DEFAULT)
     plain, retraced = blind.copy(), blind.copy()
     correct(plain, end, DEFAULT)
-    retrace(retraced, state, last, end, 10, 1.0, DEFAULT)
+    re_update(retraced, state, last, end, 10, 1.0, DEFAULT)
     # As sure as a track that was never lost, and nearer to what was seen.
     np.testing.assert_allclose(retraced[:, VAR_POSITION], state[:, VAR_POSITION], rtol=0.02)
     assert (plain[:2, VAR_POSITION] > 1.3 * retraced[:2, VAR_POSITION]).all()
@@ -167,7 +176,7 @@ def tracks(rng: np.random.Generator, n: int = 5) -> tuple[Array, Array, Array]:
 
 def test_a_camera_at_rest_changes_nothing() -> None:
     given_arrays, moved = tracks(np.random.default_rng(0)), tracks(np.random.default_rng(0))
-    follow_camera(moved[0], moved[1], moved[2], 5, np.eye(2, 3))
+    compensate_camera(moved[0], moved[1], moved[2], 5, np.eye(2, 3))
     for before, after in zip(given_arrays, moved, strict=True):
         np.testing.assert_array_equal(before, after)
 
@@ -182,7 +191,7 @@ def test_there_and_back_is_where_it_was(linear: tuple[float, ...], shift: tuple[
     back = np.column_stack([np.linalg.inv(turn), -np.linalg.inv(turn) @ shift])
     given_arrays, moved = tracks(np.random.default_rng(1)), tracks(np.random.default_rng(1))
     for camera in (there, np.ascontiguousarray(back)):
-        follow_camera(moved[0], moved[1], moved[2], 4, camera)
+        compensate_camera(moved[0], moved[1], moved[2], 4, camera)
     for before, after in zip(given_arrays, moved, strict=True):
         np.testing.assert_allclose(before, after, rtol=1e-6, atol=1e-6)
 
@@ -190,7 +199,7 @@ def test_there_and_back_is_where_it_was(linear: tuple[float, ...], shift: tuple[
 def test_a_zoom_moves_every_corner_and_speed() -> None:
     motion, matched, recent = tracks(np.random.default_rng(2))
     before = motion.copy(), matched.copy(), recent.copy()
-    follow_camera(motion, matched, recent, 4, np.array([[2.0, 0, 10], [0, 2, -20]]))
+    compensate_camera(motion, matched, recent, 4, np.array([[2.0, 0, 10], [0, 2, -20]]))
     shift = np.array([10, -20, 0, 0])
     for after, old in ((motion, before[0]), (matched, before[1])):
         np.testing.assert_allclose(after[:4, :, POSITION], 2 * old[:4, :, POSITION] + shift)
@@ -204,6 +213,6 @@ def test_a_quarter_turn_turns_velocities() -> None:
     motion, matched, recent = tracks(np.random.default_rng(3), 1)
     motion[0, :, VELOCITY] = [3, 0, 1, 1]
     sides = motion[0, 2:, POSITION].copy()
-    follow_camera(motion, matched, recent, 1, np.array([[0.0, -1, 0], [1, 0, 0]]))
+    compensate_camera(motion, matched, recent, 1, np.array([[0.0, -1, 0], [1, 0, 0]]))
     np.testing.assert_allclose(motion[0, :, VELOCITY], [0, 3, 1, 1], atol=1e-12)
     np.testing.assert_allclose(motion[0, 2:, POSITION], sides)

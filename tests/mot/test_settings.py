@@ -9,11 +9,11 @@ from tests.mot.worlds import distinct, follow, together, walk
 from trackweave.errors import SettingError
 from trackweave.mot.parameters import NEVER, Parameters, kernel_parameters
 from trackweave.mot.settings import PRESETS, TrackerSettings, preset
-from trackweave.mot.tracker import ByteTracker
+from trackweave.mot.tracker import Tracker
 
 
 def test_the_default_is_adaptive() -> None:
-    assert preset("adaptive") == TrackerSettings() == ByteTracker().settings
+    assert preset("adaptive") == TrackerSettings() == Tracker().settings
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -23,7 +23,7 @@ def test_every_preset_tracks_the_easy_world(name: str) -> None:
         walk(30, y=150, x=200, speed=-3, letter="B"),
         walk(30, y=300, speed=0, letter="C"),
     )
-    found = follow(ByteTracker(preset(name)), scene)
+    found = follow(Tracker(preset(name)), scene)
     assert {letter: distinct(ids) for letter, ids in found.items()} == {"A": [1], "B": [2], "C": [3]}
     assert all(0 not in ids[3:] for ids in found.values())
 

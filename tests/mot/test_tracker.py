@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.mot.worlds import HEIGHT, WIDTH, BoxWorld, Witness, crowd, distinct, follow, together, walk, world
-from trackweave.errors import InputError
+from trackweave.errors import FrameOrderError, InputError
 from trackweave.masks.packed import PackedMasks
 from trackweave.mot.id_switches import SwitchCause
 from trackweave.mot.settings import PRESETS, TrackerSettings, preset
 from trackweave.mot.state import FrameContext
-from trackweave.mot.tracker import ByteTracker
+from trackweave.mot.tracker import Tracker
 from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections
 
@@ -56,14 +56,14 @@ def rows(found: Detections) -> list[int]:
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_crossing_keeps_ids(name: str) -> None:
     # The walk before gives both a speed; a lane of their own would be no crossing.
-    found = follow(ByteTracker(preset(name)), CROSSING)
+    found = follow(Tracker(preset(name)), CROSSING)
     assert {letter: distinct(track) for letter, track in found.items()} == {"A": [1], "B": [2]}
 
 
 def test_without_motion_the_crossing_would_be_lost() -> None:
     """The world above is a crossing: whoever stays nearest to where it was is somebody else."""
     frozen = TrackerSettings(velocity_noise=1e-9, initial_velocity_noise=1e-9)
-    found = follow(ByteTracker(frozen), CROSSING)
+    found = follow(Tracker(frozen), CROSSING)
     assert distinct(found["A"]) != [1] or distinct(found["B"]) != [2]
 
 
@@ -74,14 +74,14 @@ def test_diagnostics_see_an_exchange() -> None:
         walk(40, x=156, speed=-4, letter="B"),
     )
     looks = {"A": (1.0, 0.0), "B": (0.0, 1.0)}
-    tracker = ByteTracker(TrackerSettings(diagnostics=True))
+    tracker = Tracker(TrackerSettings(diagnostics=True))
     for frame in range(40):
         turned = looks if frame < 20 else {"A": looks["B"], "B": looks["A"]}
-        tracker.update(frame, straight.detections(frame, turned))
+        tracker.update(straight.detections(frame, turned), frame)
     events = tracker.summary.suspected
     assert [(event.cause, sorted(event.tracks)) for event in events] == [(SwitchCause.EXCHANGE, [1, 2])]
     assert tracker.summary.est_id_switches == 2
-    calm = ByteTracker(TrackerSettings(diagnostics=True))
+    calm = Tracker(TrackerSettings(diagnostics=True))
     follow(calm, straight, looks=looks)
     assert calm.summary.est_id_switches == 0
     assert calm.summary.suspected == ()
@@ -98,7 +98,7 @@ def test_the_rate_does_not_matter(times: str) -> None:
     # 60 px/s of boxes 32 px wide.
     moving = tuple((("A", 60 * t, 0.0, 0.9), ("B", 300 - 60 * t, 100.0, 0.9)) for t in clock)
     witness = Witness()
-    tracker = ByteTracker(observer=witness)
+    tracker = Tracker(observer=witness)
     found = follow(tracker, BoxWorld(moving), context=lambda k: FrameContext(k, time=float(clock[k])))
     assert {letter: distinct(track) for letter, track in found.items()} == {"A": [1], "B": [2]}
     per_frame = clock[-1] - clock[-2]
@@ -108,21 +108,21 @@ def test_the_rate_does_not_matter(times: str) -> None:
 def test_a_frame_rate_is_as_good_as_times() -> None:
     scene = walk(30, speed=6, gaps=range(12, 18))
     by_rate, by_time = Witness(), Witness()
-    follow(ByteTracker(frame_rate=12, observer=by_rate), scene)
-    follow(ByteTracker(observer=by_time), scene, context=lambda k: FrameContext(k, time=k / 12))
+    follow(Tracker(frame_rate=12, observer=by_rate), scene)
+    follow(Tracker(observer=by_time), scene, context=lambda k: FrameContext(k, time=k / 12))
     for one, other in zip(by_rate.states[1:], by_time.states[1:], strict=True):
         np.testing.assert_allclose(one.track_boxes, other.track_boxes, atol=1e-4)
 
 
 def test_indices_may_jump() -> None:
     witness = Witness()
-    tracker = ByteTracker(observer=witness)
+    tracker = Tracker(observer=witness)
     for frame in range(0, 60, 3):
-        assert ids(tracker.update(frame, Detections.of([[4 * frame, 0, 4 * frame + 40, 80]], [0.9]))) == [1]
+        assert ids(tracker.update(Detections.of([[4 * frame, 0, 4 * frame + 40, 80]], [0.9]), frame)) == [1]
     assert (witness.states[-1].track_age.tolist(), witness.states[-1].track_gap.tolist()) == ([57], [3])
     np.testing.assert_allclose(witness.states[-1].track_velocity, [[4, 0]], atol=0.05)
-    tracker.update(62, Detections.empty())
-    assert ids(tracker.update(64, Detections.of([[256, 0, 296, 80]], [0.9]))) == [1]
+    tracker.update(Detections.empty(), 62)
+    assert ids(tracker.update(Detections.of([[256, 0, 296, 80]], [0.9]), 64)) == [1]
     assert (witness.states[-1].track_age.tolist(), witness.states[-1].track_gap.tolist()) == ([64], [7])
     np.testing.assert_allclose(witness.states[-1].track_velocity, [[4, 0]], atol=0.05)
 
@@ -142,7 +142,7 @@ def test_a_panning_camera_is_followed(how: str, expected: list[int] | None) -> N
 
     scene = BoxWorld(tuple((("A", 200 + (PAN if k % 2 else 0), 0.0, 0.9),) for k in range(20)))
     witness = Witness()
-    tracker = ByteTracker(TrackerSettings(camera_motion=how), observer=witness)  # type: ignore[arg-type]
+    tracker = Tracker(TrackerSettings(camera_motion=how), observer=witness)  # type: ignore[arg-type]
     found = distinct(follow(tracker, scene, context=look)["A"])
     if expected is None:
         assert len(found) > 1
@@ -158,9 +158,9 @@ def test_a_zooming_camera_is_followed() -> None:
     zoom = np.array([[scale, 0, 0], [0, scale, 0]])
     given_boxes = [np.array([100.0, 100, 140, 180]) * scale**k for k in range(6)]
     for camera, expected in ((zoom, {1}), (None, {1, 2, 3, 4, 5, 6})):
-        tracker = ByteTracker()
+        tracker = Tracker()
         found = [
-            ids(tracker.update(FrameContext(k, camera=camera), Detections.of([box], [0.9])))
+            ids(tracker.update(Detections.of([box], [0.9]), FrameContext(k, camera=camera)))
             for k, box in enumerate(given_boxes)
         ]
         assert {track for one in found for track in one} <= expected
@@ -173,9 +173,9 @@ TURN = walk(15, speed=5) + BoxWorld(((),) * 8) + BoxWorld(tuple((("A", 95.0, 10.
 def test_observation_centred_tracks_forget_the_gap() -> None:
     smoothed = {}
     for how in (False, True):
-        tracker = ByteTracker(TrackerSettings(observation_centred=how, output_boxes="smoothed", buffer_growth=0.03))
+        tracker = Tracker(TrackerSettings(observation_centred=how, output_boxes="smoothed", buffer_growth=0.03))
         for frame in range(len(TURN)):
-            found = tracker.update(frame, TURN.detections(frame))
+            found = tracker.update(TURN.detections(frame), frame)
             if frame in (14, 23):
                 assert ids(found) == [1]
                 smoothed[how, frame] = found.xyxy[0]
@@ -190,8 +190,8 @@ def test_boxes_come_back_as_detected_or_smoothed() -> None:
     straight = np.array([[[k, 0, k + 40.0, 100]] for k in range(40)])
     errors = {}
     for how in ("detected", "smoothed"):
-        tracker = ByteTracker(TrackerSettings(output_boxes=how))
-        shown = [tracker.update(k, Detections.of(straight[k] + jitter[k], [0.9])).xyxy for k in range(40)]
+        tracker = Tracker(TrackerSettings(output_boxes=how))
+        shown = [tracker.update(Detections.of(straight[k] + jitter[k], [0.9]), k).xyxy for k in range(40)]
         errors[how] = np.abs(np.stack(shown) - straight)[10:].mean()
         if how == "detected":
             np.testing.assert_array_equal(shown, (straight + jitter).astype(np.float32))
@@ -200,7 +200,7 @@ def test_boxes_come_back_as_detected_or_smoothed() -> None:
 
 def test_everything_that_came_with_a_detection_stays_with_it() -> None:
     rng = np.random.default_rng(0)
-    tracker = ByteTracker()
+    tracker = Tracker()
     for frame in range(4):
         boxes = np.array([[100 * k, 0, 100 * k + 40, 80.0] for k in range(5)])
         boxes[3] = np.nan  # one that is left out
@@ -215,7 +215,7 @@ def test_everything_that_came_with_a_detection_stays_with_it() -> None:
             visibility=rng.random(5),
             data={"name": np.array(["a", "b", "c", "d", "e"]), "pose": rng.random((5, 2))},
         )
-        found = tracker.update(frame, given_detections)
+        found = tracker.update(given_detections, frame)
         assert rows(found) == [0, 2, 4]
         assert ids(found) == [1, 2, 3]
         expected = given_detections[[0, 2, 4]]
@@ -230,9 +230,9 @@ def test_everything_that_came_with_a_detection_stays_with_it() -> None:
 def test_the_input_is_left_alone() -> None:
     given_detections = Detections.of(BOX * 2 + [[200, 0, 240, 80]], [0.9, 0.8, 0.7], [1, 1, 1])
     copies = [column.copy() for column in (given_detections.xyxy, given_detections.score, given_detections.class_id)]
-    tracker = ByteTracker(preset("adaptive", output_boxes="smoothed", classes="votes"))
+    tracker = Tracker(preset("adaptive", output_boxes="smoothed", classes="votes"))
     for frame in range(3):
-        tracker.update(frame, given_detections)
+        tracker.update(given_detections, frame)
     for column, copy in zip(
         (given_detections.xyxy, given_detections.score, given_detections.class_id), copies, strict=True
     ):
@@ -247,9 +247,9 @@ def test_arrays_that_may_only_be_read_are_tracked() -> None:
     boxes, score, class_id, embedding = columns
     seen = np.array([0.9], np.float32)
     seen.setflags(write=False)
-    tracker = ByteTracker(preset("botsort"))
+    tracker = Tracker(preset("botsort"))
     for frame in range(3):
-        found = tracker.update(frame, Detections(boxes, score, class_id, embedding=embedding, visibility=seen))
+        found = tracker.update(Detections(boxes, score, class_id, embedding=embedding, visibility=seen), frame)
         assert ids(found) == [1]
 
 
@@ -257,9 +257,9 @@ def test_slices_of_larger_arrays_are_tracked() -> None:
     table = np.zeros((2, 12), np.float32)
     table[:, 1:9:2] = [[10, 10, 50, 90], [110, 10, 150, 90]]
     table[:, 9] = 0.9
-    tracker = ByteTracker()
+    tracker = Tracker()
     for frame in range(3):
-        assert ids(tracker.update(frame, Detections.of(table[:, 1:9:2], table[:, 9]))) == [1, 2]
+        assert ids(tracker.update(Detections.of(table[:, 1:9:2], table[:, 9]), frame)) == [1, 2]
 
 
 # --- emptiness ----------------------------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ def test_empty_frames_are_normal(name: str) -> None:
 
     witness = Witness()
     settings = preset(name, diagnostics=True, appearance_memory=True, streak_to_show=1, confirm_hits=1, instant_score=0)
-    tracker = ByteTracker(settings, scorer=Scorer(), observer=witness)
+    tracker = Tracker(settings, scorer=Scorer(), observer=witness)
     empties = [
         Detections.empty(),
         Detections.of([], [], []),
@@ -287,7 +287,7 @@ def test_empty_frames_are_normal(name: str) -> None:
     ]
     full = Detections.of(BOX, [0.9], embedding=[[1, 2, 3, 4.0]])
     for frame, given_detections in enumerate([*empties, full, full, *empties, full, full]):
-        found = tracker.update(frame, given_detections)
+        found = tracker.update(given_detections, frame)
         assert ids(found) == [1] * len(given_detections)
         assert rows(found) == [0] * len(given_detections)
     assert [len(state.track_ids) for state in witness.states] == [0] * 6 + [1] * 8
@@ -298,8 +298,8 @@ def test_empty_frames_are_normal(name: str) -> None:
 
 
 def test_only_low_scores_is_as_good_as_empty() -> None:
-    tracker = ByteTracker()
-    assert ids(tracker.update(0, Detections.of(BOX, [0.01]))) == []
+    tracker = Tracker()
+    assert ids(tracker.update(Detections.of(BOX, [0.01]), 0)) == []
     assert tracker.summary.tracks == 0
 
 
@@ -307,24 +307,25 @@ def test_only_low_scores_is_as_good_as_empty() -> None:
 
 
 def test_ids_are_of_the_instance_and_restart() -> None:
-    tracker = ByteTracker()
+    tracker = Tracker()
     first = follow(tracker, CROSSING)
     assert tracker.summary.tracks == 2
     tracker.reset()
     summary = tracker.summary
     assert (summary.frames, summary.detections, summary.tracks, summary.reactivations) == (0, 0, 0, 0)
     assert follow(tracker, CROSSING) == first
-    assert follow(ByteTracker(), CROSSING) == first
+    assert follow(Tracker(), CROSSING) == first
 
 
 def test_a_reset_tracker_is_a_new_one() -> None:
-    noisy, fresh = ByteTracker(preset("adaptive", diagnostics=True)), ByteTracker(preset("adaptive", diagnostics=True))
+    noisy, fresh = Tracker(preset("adaptive", diagnostics=True)), Tracker(preset("adaptive", diagnostics=True))
     for frame, found in enumerate(crowd(60, 20, seed=1)):
-        noisy.update(frame, found)
-    noisy.update(5, Detections.of(BOX))  # and a mistake to forget
+        noisy.update(found, frame)
+    with pytest.raises(FrameOrderError):
+        noisy.update(Detections.of(BOX), 5)  # and a mistake to forget
     noisy.reset()
     for frame, found in enumerate(crowd(60, 20, seed=2)):
-        assert_same(noisy.update(frame, found), fresh.update(frame, found))
+        assert_same(noisy.update(found, frame), fresh.update(found, frame))
     assert noisy.summary == fresh.summary
 
 
@@ -338,40 +339,40 @@ def test_two_trackers_do_not_disturb_each_other() -> None:
     worlds = crowd(40, 15, seed=3), crowd(40, 15, seed=4)
     alone = []
     for frames in worlds:
-        tracker = ByteTracker()
-        alone.append([tracker.update(k, found) for k, found in enumerate(frames)])
-    trackers = ByteTracker(), ByteTracker()
+        tracker = Tracker()
+        alone.append([tracker.update(found, k) for k, found in enumerate(frames)])
+    trackers = Tracker(), Tracker()
     for k in range(40):
         for tracker, frames, expected in zip(trackers, worlds, alone, strict=True):
-            assert_same(tracker.update(k, frames[k]), expected[k])
+            assert_same(tracker.update(frames[k], k), expected[k])
 
 
 def test_the_same_again_gives_the_same() -> None:
     runs = []
     for _ in range(2):
-        tracker = ByteTracker(preset("botsort", observation_centred=True, output_boxes="smoothed"))
-        runs.append([tracker.update(k, found) for k, found in enumerate(crowd(60, 25, seed=5))])
+        tracker = Tracker(preset("botsort", observation_centred=True, output_boxes="smoothed"))
+        runs.append([tracker.update(found, k) for k, found in enumerate(crowd(60, 25, seed=5))])
     for one, other in zip(*runs, strict=True):
         assert_same(one, other)
 
 
 def test_watching_changes_nothing() -> None:
-    watched = ByteTracker(preset("adaptive", diagnostics=True), observer=Witness())
-    plain = ByteTracker()
+    watched = Tracker(preset("adaptive", diagnostics=True), observer=Witness())
+    plain = Tracker()
     for frame, found in enumerate(crowd(60, 20, seed=6)):
-        assert_same(watched.update(frame, found), plain.update(frame, found))
+        assert_same(watched.update(found, frame), plain.update(found, frame))
 
 
 # --- invariances --------------------------------------------------------------------------------------------------
 
 
-def partners(tracker: ByteTracker, frames: list[Detections], orders: list[NDArray[Any]] | None = None) -> list[Any]:
+def partners(tracker: Tracker, frames: list[Detections], orders: list[NDArray[Any]] | None = None) -> list[Any]:
     """Per frame which rows (of the unpermuted frame) continue whom; ids are renamed by their first appearance."""
     names: dict[int, tuple[int, int]] = {}
     told = []
     for k, found in enumerate(frames):
         order = np.arange(len(found)) if orders is None else orders[k]
-        shown = tracker.update(k, found[order])
+        shown = tracker.update(found[order], k)
         pairs = sorted(zip(order[rows(shown)].tolist(), ids(shown), strict=True))
         for row, track in pairs:
             names.setdefault(track, (k, row))
@@ -385,7 +386,7 @@ def test_the_order_of_detections_does_not_matter(seed: int, name: str) -> None:
     frames = crowd(30, 12, seed=seed)
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(len(found)) for found in frames]
-    plain, mixed = ByteTracker(preset(name)), ByteTracker(preset(name))
+    plain, mixed = Tracker(preset(name)), Tracker(preset(name))
     assert partners(mixed, frames, orders) == partners(plain, frames)
     assert plain.summary == mixed.summary
 
@@ -405,22 +406,22 @@ def placed(frames: list[Detections], scale: float, shift: tuple[float, float]) -
 )
 def test_neither_place_nor_scale_matters(seed: int, scale: float, shift: tuple[float, float], name: str) -> None:
     frames = crowd(30, 10, seed=seed)
-    plain, moved = ByteTracker(preset(name)), ByteTracker(preset(name))
+    plain, moved = Tracker(preset(name)), Tracker(preset(name))
     size = (round(720 * scale), round(1280 * scale)) if shift == (0.0, 0.0) else None
     expected = partners(plain, placed(frames, 1, (0, 0)))
     if size is not None:
-        plain_sized = ByteTracker(preset(name), size=(720, 1280))
-        moved = ByteTracker(preset(name), size=size)
+        plain_sized = Tracker(preset(name), size=(720, 1280))
+        moved = Tracker(preset(name), size=size)
         expected = partners(plain_sized, placed(frames, 1, (0, 0)))
     assert partners(moved, placed(frames, scale, shift)) == expected
 
 
 def test_a_crowd_is_tracked_well() -> None:
     """Nearly every object keeps one id through misses, low scores and false boxes."""
-    tracker = ByteTracker()
+    tracker = Tracker()
     followed: dict[int, list[int]] = {}
     for k, found in enumerate(crowd(200, 15, seed=7)):
-        shown = tracker.update(k, found)
+        shown = tracker.update(found, k)
         for truth, track in zip(shown.data["truth"].tolist(), ids(shown), strict=True):
             followed.setdefault(truth, []).append(track)
     kept = [max(np.bincount(track)) / len(track) for truth, track in followed.items() if truth >= 0]
@@ -441,19 +442,19 @@ BAD = {
 
 @pytest.mark.parametrize("reason", BAD)
 def test_a_bad_detection_is_named(reason: str) -> None:
-    strict = ByteTracker(TrackerSettings(on_bad_item="error"), size=(720, 1280))
-    strict.update(3, Detections.of(BOX, [0.9]))
+    strict = Tracker(TrackerSettings(on_bad_item="error"), size=(720, 1280))
+    strict.update(Detections.of(BOX, [0.9]), 3)
     with pytest.raises(InputError, match=rf"frame 4, detection 1 .*{reason}") as error:
-        strict.update(4, Detections.of([*BOX, BAD[reason]], [0.9, 0.8]))
+        strict.update(Detections.of([*BOX, BAD[reason]], [0.9, 0.8]), 4)
     assert "\n" not in str(error.value)
-    assert ids(strict.update(4, Detections.of(BOX, [0.9]))) == [1]  # and the tracker goes on where it was
+    assert ids(strict.update(Detections.of(BOX, [0.9]), 4)) == [1]  # and the tracker goes on where it was
 
 
 @pytest.mark.parametrize("reason", BAD)
 def test_a_bad_detection_is_counted_and_the_rest_tracked(reason: str) -> None:
-    tracker = ByteTracker(size=(720, 1280))
+    tracker = Tracker(size=(720, 1280))
     for frame in range(4):
-        found = tracker.update(frame, Detections.of([*BOX, BAD[reason], [200, 0, 240, 80]], [0.9, 0.8, 0.9]))
+        found = tracker.update(Detections.of([*BOX, BAD[reason], [200, 0, 240, 80]], [0.9, 0.8, 0.9]), frame)
         assert ids(found) == [1, 2]
         assert rows(found) == [0, 2]
     assert tracker.summary.skipped == {reason: 4}
@@ -464,16 +465,16 @@ def test_a_bad_detection_is_counted_and_the_rest_tracked(reason: str) -> None:
 
 
 def test_every_reason_has_its_own_count() -> None:
-    tracker = ByteTracker(size=(720, 1280))
-    tracker.update(0, Detections.of([*BOX, *BAD.values(), *BAD.values()], None))
+    tracker = Tracker(size=(720, 1280))
+    tracker.update(Detections.of([*BOX, *BAD.values(), *BAD.values()], None), 0)
     assert tracker.summary.skipped == dict.fromkeys(BAD, 2)
     assert tracker.summary.detections == 11
 
 
 def test_the_frame_may_tell_its_size() -> None:
-    tracker = ByteTracker(size=(720, 1280))
-    assert ids(tracker.update(FrameContext(0, size=(5, 5)), Detections.of(BOX, [0.9]))) == []
-    assert ids(tracker.update(1, Detections.of(BOX, [0.9]))) == [1] or tracker.summary.tracks == 1
+    tracker = Tracker(size=(720, 1280))
+    assert ids(tracker.update(Detections.of(BOX, [0.9]), FrameContext(0, size=(5, 5)))) == []
+    assert ids(tracker.update(Detections.of(BOX, [0.9]), 1)) == [1] or tracker.summary.tracks == 1
     assert tracker.summary.skipped == {"it lies outside the image": 1}
 
 
@@ -491,33 +492,27 @@ LATE = "the frame is not later than the last"
 )
 def test_time_does_not_run_backwards(second: FrameContext, message: str) -> None:
     first, found = FrameContext(5, time=1.0), Detections.of(BOX, [0.9])
-    strict = ByteTracker(TrackerSettings(on_bad_item="error"))
-    strict.update(first, found)
-    with pytest.raises(InputError, match=message):
-        strict.update(second, found)
     witness = Witness()
-    tracker = ByteTracker(observer=witness)
-    tracker.update(first, found)
-    nothing = tracker.update(second, found)
-    assert ids(nothing) == []
-    assert rows(nothing) == []
+    tracker = Tracker(observer=witness)
+    tracker.update(found, first)
+    with pytest.raises(FrameOrderError, match=message):
+        tracker.update(found, second)
     assert tracker.summary.skipped == {LATE: 1}
     assert (tracker.summary.frames, len(witness.states)) == (1, 1)
-    assert ids(tracker.update(FrameContext(7, time=2.0), found)) == [1]
+    assert ids(tracker.update(found, FrameContext(7, time=2.0))) == [1]
 
 
 @pytest.mark.parametrize("time", [math.nan, math.inf, -math.inf])
 def test_a_time_that_is_none_poisons_nothing(time: float) -> None:
     found = Detections.of(BOX, [0.9])
     for bad in (0, 2):
-        tracker, strict = ByteTracker(), ByteTracker(TrackerSettings(on_bad_item="error"))
-        tracked = []
+        tracker = Tracker()
         for frame in range(5):
             if frame == bad:
-                with pytest.raises(InputError, match=f"frame {frame}: its time .* finite"):
-                    strict.update(FrameContext(frame, time=time), found)
-            tracked.append(ids(tracker.update(FrameContext(frame, time=time if frame == bad else frame / 30), found)))
-        assert tracked == [[] if frame == bad else [1] for frame in range(5)]
+                with pytest.raises(FrameOrderError, match=f"frame {frame}: its time .* finite"):
+                    tracker.update(found, FrameContext(frame, time=time))
+            else:
+                assert ids(tracker.update(found, FrameContext(frame, time=frame / 30))) == [1]
         assert sum(tracker.summary.skipped.values()) == 1
 
 
@@ -533,34 +528,34 @@ def test_a_time_that_is_none_poisons_nothing(time: float) -> None:
 def test_a_camera_that_cannot_be_is_not_followed(camera: NDArray[np.float64]) -> None:
     reason = "the camera's motion is not a finite 2×3 matrix that keeps an area"
     found = Detections.of(BOX, [0.9])
-    strict = ByteTracker(TrackerSettings(on_bad_item="error"))
-    strict.update(0, found)
+    strict = Tracker(TrackerSettings(on_bad_item="error"))
+    strict.update(found, 0)
     with pytest.raises(InputError, match=f"frame 1: {reason}"):
-        strict.update(FrameContext(1, camera=camera), found)
-    tracker = ByteTracker()
-    assert [ids(tracker.update(FrameContext(k, camera=camera), found)) for k in range(4)] == [[1]] * 4
+        strict.update(found, FrameContext(1, camera=camera))
+    tracker = Tracker()
+    assert [ids(tracker.update(found, FrameContext(k, camera=camera))) for k in range(4)] == [[1]] * 4
     assert tracker.summary.skipped == {reason: 3}
-    off = ByteTracker(TrackerSettings(camera_motion="off", on_bad_item="error"))
-    assert [ids(off.update(FrameContext(k, camera=camera), found)) for k in range(4)] == [[1]] * 4
+    off = Tracker(TrackerSettings(camera_motion="off", on_bad_item="error"))
+    assert [ids(off.update(found, FrameContext(k, camera=camera))) for k in range(4)] == [[1]] * 4
 
 
 def test_embeddings_of_another_width_are_left_out() -> None:
     def seen(width: int) -> Detections:
         return Detections.of(BOX, [0.9], embedding=np.ones((1, width)))
 
-    strict = ByteTracker(preset("botsort", on_bad_item="error"))
-    strict.update(0, seen(4))
+    strict = Tracker(preset("botsort", on_bad_item="error"))
+    strict.update(seen(4), 0)
     with pytest.raises(InputError, match="frame 1: embeddings were 4 wide and are now 6"):
-        strict.update(1, seen(6))
-    tracker = ByteTracker(preset("botsort"))
-    assert [ids(tracker.update(k, seen(width))) for k, width in enumerate((4, 6, 4, 6))] == [[1]] * 4
+        strict.update(seen(6), 1)
+    tracker = Tracker(preset("botsort"))
+    assert [ids(tracker.update(seen(width), k)) for k, width in enumerate((4, 6, 4, 6))] == [[1]] * 4
     assert tracker.summary.skipped == {"embeddings of another width than before": 2}
 
 
 def test_embeddings_that_are_not_finite_are_none() -> None:
-    tracker = ByteTracker(preset("botsort"))
+    tracker = Tracker(preset("botsort"))
     for frame, value in enumerate((1, np.nan, np.inf, -np.inf, 1)):
-        assert ids(tracker.update(frame, Detections.of(BOX, [0.9], embedding=np.full((1, 4), value)))) == [1]
+        assert ids(tracker.update(Detections.of(BOX, [0.9], embedding=np.full((1, 4), value)), frame)) == [1]
     assert tracker._memory is not None
     np.testing.assert_allclose(tracker._memory.best(), 0.5)
 
@@ -568,16 +563,16 @@ def test_embeddings_that_are_not_finite_are_none() -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_visibility_that_is_no_number_is_full(value: float) -> None:
     witness = Witness()
-    tracker = ByteTracker(observer=witness)
+    tracker = Tracker(observer=witness)
     for frame in range(3):
-        tracker.update(frame, Detections.of([*BOX, [200, 0, 240, 80]], [0.9, 0.9], visibility=[value, 0.25]))
+        tracker.update(Detections.of([*BOX, [200, 0, 240, 80]], [0.9, 0.9], visibility=[value, 0.25]), frame)
     assert witness.states[-1].track_visibility.tolist() == [1, 0.25]
 
 
 @pytest.mark.parametrize("rate", [0, -1, math.nan, math.inf])
 def test_frame_rates_are_above_zero(rate: float) -> None:
     with pytest.raises(ValueError, match="a frame rate is above 0"):
-        ByteTracker(frame_rate=rate)
+        Tracker(frame_rate=rate)
 
 
 @pytest.mark.parametrize(
@@ -585,9 +580,9 @@ def test_frame_rates_are_above_zero(rate: float) -> None:
 )
 @pytest.mark.parametrize("name", PRESETS)
 def test_extreme_boxes_do_no_harm(box: list[float], name: str) -> None:
-    tracker = ByteTracker(preset(name))
+    tracker = Tracker(preset(name))
     for frame in range(6):
-        found = tracker.update(frame, Detections.of([*BOX, box], [0.9, 0.9]))
+        found = tracker.update(Detections.of([*BOX, box], [0.9, 0.9]), frame)
         assert 1 in ids(found) or name == "sort"
 
 
@@ -625,42 +620,40 @@ def swapped(state: AssignmentState) -> NDArray[np.float64]:
 
 def test_a_scorer_decides_inside_the_gates() -> None:
     for answer, expected in ((lambda state: 1 - np.eye(2), [1, 2]), (swapped, [2, 1])):
-        tracker = ByteTracker(scorer=Judge(answer))
-        tracker.update(0, TWO_TRACKS)
-        assert ids(tracker.update(1, BETWEEN)) == expected
-    plain = ByteTracker()
-    plain.update(0, TWO_TRACKS)
-    assert ids(plain.update(1, BETWEEN)) == [1, 2]
+        tracker = Tracker(scorer=Judge(answer))
+        tracker.update(TWO_TRACKS, 0)
+        assert ids(tracker.update(BETWEEN, 1)) == expected
+    plain = Tracker()
+    plain.update(TWO_TRACKS, 0)
+    assert ids(plain.update(BETWEEN, 1)) == [1, 2]
 
 
 def test_its_weight_is_the_settings() -> None:
-    tracker = ByteTracker(TrackerSettings(scorer_weight=0.0), scorer=Judge(swapped))
-    tracker.update(0, TWO_TRACKS)
-    assert ids(tracker.update(1, BETWEEN)) == [1, 2]
+    tracker = Tracker(TrackerSettings(scorer_weight=0.0), scorer=Judge(swapped))
+    tracker.update(TWO_TRACKS, 0)
+    assert ids(tracker.update(BETWEEN, 1)) == [1, 2]
 
 
 def test_a_scorer_never_lets_a_forbidden_pair_through() -> None:
-    tracker = ByteTracker(scorer=Judge(lambda state: np.full(state.cost.shape, -5.0)))
-    tracker.update(0, Detections.of(BOX, [0.9], [1]))
-    assert ids(tracker.update(1, Detections.of([[500, 0, 540, 80]], [0.9], [1]))) == [2]
-    assert ids(tracker.update(2, Detections.of(BOX, [0.9], [2]))) == [3]
+    tracker = Tracker(scorer=Judge(lambda state: np.full(state.cost.shape, -5.0)))
+    tracker.update(Detections.of(BOX, [0.9], [1]), 0)
+    assert ids(tracker.update(Detections.of([[500, 0, 540, 80]], [0.9], [1]), 1)) == [2]
+    assert ids(tracker.update(Detections.of(BOX, [0.9], [2]), 2)) == [3]
 
 
 def test_a_scorer_never_vetoes() -> None:
-    tracker = ByteTracker(
-        TrackerSettings(scorer_weight=1.0), scorer=Judge(lambda state: np.full(state.cost.shape, 9.0))
-    )
+    tracker = Tracker(TrackerSettings(scorer_weight=1.0), scorer=Judge(lambda state: np.full(state.cost.shape, 9.0)))
     assert distinct(follow(tracker, walk(10))["A"]) == [1]
 
 
 def test_a_scorer_may_have_no_opinion() -> None:
-    tracker = ByteTracker(TrackerSettings(scorer_weight=1.0), scorer=Judge(lambda s: np.full(s.cost.shape, np.nan)))
-    assert follow(tracker, CROSSING) == follow(ByteTracker(), CROSSING)
+    tracker = Tracker(TrackerSettings(scorer_weight=1.0), scorer=Judge(lambda s: np.full(s.cost.shape, np.nan)))
+    assert follow(tracker, CROSSING) == follow(Tracker(), CROSSING)
 
 
 def test_a_scorer_is_shown_states_before_and_after() -> None:
     judge, witness = Judge(lambda state: state.cost), Witness()
-    tracker = ByteTracker(scorer=judge, observer=witness)
+    tracker = Tracker(scorer=judge, observer=witness)
     scene = together(walk(3, letter="A"), walk(3, y=200, letter="B"))
     follow(tracker, scene)
     assert [int(state.frame) for state in judge.asked] == [1, 2]
@@ -675,8 +668,8 @@ def test_a_scorer_is_shown_states_before_and_after() -> None:
 
 def test_observers_get_the_classical_cost() -> None:
     judged, plain = Witness(), Witness()
-    follow(ByteTracker(scorer=Judge(lambda state: np.full(state.cost.shape, 0.7)), observer=judged), CROSSING)
-    follow(ByteTracker(observer=plain), CROSSING)
+    follow(Tracker(scorer=Judge(lambda state: np.full(state.cost.shape, 0.7)), observer=judged), CROSSING)
+    follow(Tracker(observer=plain), CROSSING)
     for one, other in zip(judged.states, plain.states, strict=True):
         np.testing.assert_array_equal(one.cost, other.cost)
         np.testing.assert_array_equal(one.allowed, other.allowed)
@@ -684,21 +677,21 @@ def test_observers_get_the_classical_cost() -> None:
 
 @pytest.mark.parametrize("answer", [np.zeros((1, 2)), np.zeros(4), np.zeros((2, 3)), np.float32(0)])
 def test_a_scorer_of_the_wrong_shape_is_an_error(answer: Any) -> None:
-    tracker = ByteTracker(scorer=Judge(answer))
-    tracker.update(0, TWO_TRACKS)
+    tracker = Tracker(scorer=Judge(answer))
+    tracker.update(TWO_TRACKS, 0)
     with pytest.raises(ValueError, match=r"\(2, 2\) pairs were asked about, the answer has \("):
-        tracker.update(1, BETWEEN)
+        tracker.update(BETWEEN, 1)
 
 
 def test_observers_keep_their_arrays() -> None:
     witness = Witness()
-    tracker = ByteTracker(preset("botsort", diagnostics=True), observer=witness)
+    tracker = Tracker(preset("botsort", diagnostics=True), observer=witness)
     copies = []
     names = [
         field.name for field in fields(AssignmentState) if field.name not in ("frame", "time", "size", "detections")
     ]
     for frame, found in enumerate(crowd(30, 10, seed=8)):
-        tracker.update(frame, replace(found, embedding=np.ones((len(found), 3), np.float32)))
+        tracker.update(replace(found, embedding=np.ones((len(found), 3), np.float32)), frame)
         state = witness.states[-1]
         copies.append({name: np.copy(getattr(state, name)) for name in names if getattr(state, name) is not None})
     for state, copy in zip(witness.states, copies, strict=True):
@@ -708,10 +701,10 @@ def test_observers_keep_their_arrays() -> None:
 
 def test_states_agree_with_what_was_returned() -> None:
     witness = Witness()
-    tracker = ByteTracker(observer=witness)
+    tracker = Tracker(observer=witness)
     known: set[int] = set()
     for frame, found in enumerate(crowd(60, 12, seed=9)):
-        shown = tracker.update(frame, found)
+        shown = tracker.update(found, frame)
         state = witness.states[-1]
         taking_part = np.flatnonzero(found.score >= tracker.settings.confidence_threshold)
         np.testing.assert_array_equal(state.detections.xyxy, found.xyxy[taking_part])
@@ -728,7 +721,7 @@ def test_states_agree_with_what_was_returned() -> None:
 # --- memory -------------------------------------------------------------------------------------------------------
 
 
-def held(tracker: ByteTracker) -> int:
+def held(tracker: Tracker) -> int:
     """Rows of the largest array that grows with tracks."""
     table = tracker._table
     arrays = (table.motion, table.matched, table.recent, table.counts, table.values, table.votes)
@@ -740,7 +733,7 @@ def held(tracker: ByteTracker) -> int:
 
 def test_memory_is_bounded_on_an_endless_stream() -> None:
     """Every 10 frames three objects come for 5 frames: 6000 tracks in all, never more than some dozens at once."""
-    tracker = ByteTracker(preset("adaptive", appearance_memory=True, instant_score=0.5))
+    tracker = Tracker(preset("adaptive", appearance_memory=True, instant_score=0.5))
     look = np.ones((3, 2), np.float32)
     largest = 0
     for frame in range(20_000):
@@ -750,24 +743,24 @@ def test_memory_is_bounded_on_an_endless_stream() -> None:
             found = Detections.of(boxes, [0.9] * 3, embedding=look)
         else:
             found = Detections.empty()
-        tracker.update(frame, found)
+        tracker.update(found, frame)
         largest = max(largest, held(tracker))
     assert tracker.summary.tracks == 6000
     assert largest <= 64
 
 
 def test_memory_is_given_back_when_a_crowd_has_gone() -> None:
-    tracker = ByteTracker()
+    tracker = Tracker()
     x, y = np.meshgrid(np.arange(40) * 50, np.arange(40) * 100)
     corner = np.stack([x.ravel(), y.ravel()], axis=1)
     many = Detections.of(np.concatenate([corner, corner + np.array([40, 80])], axis=1))
     for frame in range(5):
-        assert len(tracker.update(frame, many)) == 1600
+        assert len(tracker.update(many, frame)) == 1600
     assert held(tracker) >= 1600
     for frame in range(5, 60):
-        assert len(tracker.update(frame, many[:10])) == 10
+        assert len(tracker.update(many[:10], frame)) == 10
     assert held(tracker) <= 256
-    assert ids(tracker.update(60, many[:10])) == list(range(1, 11))
+    assert ids(tracker.update(many[:10], 60)) == list(range(1, 11))
 
 
 def test_the_shape_of_toy_objects() -> None:
@@ -780,19 +773,19 @@ def test_the_shape_of_toy_objects() -> None:
 @pytest.mark.parametrize("matrix", [np.zeros((2, 3)), [[1e300, 0, 0], [0, 1e300, 0]], [[1, 1, 0], [1, 1, 0]]])
 def test_a_camera_that_flattens_the_picture_is_a_bad_item(matrix: Any) -> None:
     """It would carry every track away without a word."""
-    tracker = ByteTracker()
+    tracker = Tracker()
     box = Detections.of([[10, 10, 50, 90]], [0.9])
-    tracker.update(0, box)
-    found = tracker.update(FrameContext(1, camera=np.array(matrix, np.float64)), box)
+    tracker.update(box, 0)
+    found = tracker.update(box, FrameContext(1, camera=np.array(matrix, np.float64)))
     assert found.track_id is not None
     assert found.track_id.tolist() == [1]
     assert sum(tracker.summary.skipped.values()) == 1
 
 
 def test_an_index_that_counts_nanoseconds_does_not_stall_the_re_update() -> None:
-    tracker = ByteTracker(preset("adaptive", observation_centred=True, lost_seconds=1e9))
+    tracker = Tracker(preset("adaptive", observation_centred=True, lost_seconds=1e9))
     boxes = [[10, 10, 50, 90]]
     for index in (0, 10**9, 3 * 10**9):
-        found = tracker.update(FrameContext(index, time=index / 1e9), Detections.of(boxes, [0.9]))
+        found = tracker.update(Detections.of(boxes, [0.9]), FrameContext(index, time=index / 1e9))
     assert found.track_id is not None
     assert found.track_id.tolist() == [1]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from trackweave.mot.state import FrameContext
-from trackweave.mot.tracker import ByteTracker
+from trackweave.mot.tracker import Tracker
 from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections
 
@@ -83,7 +83,7 @@ def together(*worlds: BoxWorld) -> BoxWorld:
 
 
 def follow(
-    tracker: ByteTracker,
+    tracker: Tracker,
     scene: BoxWorld,
     *,
     context: Callable[[int], FrameContext] = FrameContext,
@@ -92,7 +92,7 @@ def follow(
     """Runs the world and gives each letter its ids frame by frame, 0 where it was seen but not shown."""
     found: dict[str, list[int]] = {}
     for frame in range(len(scene)):
-        shown = tracker.update(context(frame), scene.detections(frame, **columns))
+        shown = tracker.update(scene.detections(frame, **columns), context(frame))
         assert shown.index is not None
         assert shown.track_id is not None
         ids = dict(zip(shown.index.tolist(), shown.track_id.tolist(), strict=True))

@@ -430,16 +430,16 @@ def test_an_overlay_that_cannot_be_written_leaves_no_tracks(tmp_path: Path, monk
 SLOW = """
 import sys, time
 from trackweave.formats.detections import read_detections
-from trackweave.mot.tracker import ByteTracker
+from trackweave.mot.tracker import Tracker
 from trackweave.pipelines.boxes import track_boxes
 
-update = ByteTracker.update
-def slowly(self, frame, detections):
+update = Tracker.update
+def slowly(self, detections, frame):
     if frame.index == 6:
         print("half way", flush=True)
         time.sleep(60)
-    return update(self, frame, detections)
-ByteTracker.update = slowly
+    return update(self, detections, frame)
+Tracker.update = slowly
 track_boxes(sys.argv[1], sys.argv[2])
 """
 

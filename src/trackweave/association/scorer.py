@@ -59,6 +59,9 @@ class ScorerHeader:
 class LearnedScorer:
     """Satisfies the tracker's scorer protocol.
 
+    It remembers the tracks of its tracker, and so serves one at a time; `reset` frees it for the next. It can be copied
+    and pickled: the copy opens the model's file again.
+
     Args:
         weights: an exported model (`trackweave assoc export`); None = the one that comes with the package, trained on
             simulated scenes only.
@@ -94,6 +97,26 @@ class LearnedScorer:
             raise SettingError(f"threshold: {self.threshold} is not between 0 and 1")
         self._size = size
         self._memory = TrackMemory()
+        self._is_attached = False
+
+    def attach(self) -> None:
+        """A tracker takes it.
+
+        Raises:
+            SettingError: another tracker has it.
+        """
+        if self._is_attached:
+            raise SettingError(
+                "this scorer serves another tracker, whose tracks it remembers: give each tracker a scorer of its own, "
+                "or call the scorer's reset() when the other one is done"
+            )
+        self._is_attached = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_session"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _session=open_session(state["path"]))
 
     def cost(self, state: AssignmentState) -> NDArray[np.float32]:
         """`(T, D)` float32 in [0, `MAX_COST`]: 1 at the threshold, lower for better matches; NaN for pairs outside the
@@ -125,8 +148,9 @@ class LearnedScorer:
         self._memory.update(state)
 
     def reset(self) -> None:
-        """Forgets every track."""
+        """Forgets every track; another tracker may take it."""
         self._memory.reset()
+        self._is_attached = False
 
     def _check_width(self, state: AssignmentState) -> None:
         expected, rows = self.header.embed_dim, state.detections.embedding

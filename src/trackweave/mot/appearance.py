@@ -1,4 +1,4 @@
-"""`AppearanceMemory`: what each track has looked like, as a few prototypes."""
+"""`AppearanceMemory`: the appearance of each track, as a few prototypes of its embeddings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numba import float32, int64, void
 from numpy.typing import NDArray
 
-SAME_LOOK = 0.85
+SAME_APPEARANCE = 0.85
 """Cosine from which an embedding refines its nearest prototype instead of becoming one of its own."""
 LEARNING_RATE = 0.1
 SCALE_RATE = 0.02
@@ -21,34 +21,34 @@ def _learn(
     uses: NDArray[np.int64],
     frozen: NDArray[np.int64],
     rows: NDArray[np.int64],
-    looks: NDArray[np.float32],
+    embeddings: NDArray[np.float32],
 ) -> None:
-    """Takes one unit look per row into its nearest prototype, a free place, or that of the look met least."""
+    """Takes one unit embedding per row into its nearest prototype, a free slot, or the slot used least."""
     for k in range(len(rows)):
-        row, look = rows[k], looks[k]
-        if frozen[row] > 0 or not np.any(look):
+        row, embedding = rows[k], embeddings[k]
+        if frozen[row] > 0 or not np.any(embedding):
             continue
-        nearest, alike, rarest = -1, -2.0, 0
+        nearest, similarity, rarest = -1, -2.0, 0
         for slot in range(uses.shape[1]):
             if uses[row, slot] < uses[row, rarest]:
                 rarest = slot
             if uses[row, slot] > 0:
                 cosine = 0.0
-                for e in range(len(look)):
-                    cosine += vectors[row, slot, e] * look[e]
-                if cosine > alike:
-                    nearest, alike = slot, cosine
-        if alike < SAME_LOOK:
-            vectors[row, rarest] = look
+                for e in range(len(embedding)):
+                    cosine += vectors[row, slot, e] * embedding[e]
+                if cosine > similarity:
+                    nearest, similarity = slot, cosine
+        if similarity < SAME_APPEARANCE:
+            vectors[row, rarest] = embedding
             uses[row, rarest] = 1
             continue
         length = 0.0
-        for e in range(len(look)):
-            mixed = (1.0 - LEARNING_RATE) * vectors[row, nearest, e] + LEARNING_RATE * look[e]
+        for e in range(len(embedding)):
+            mixed = (1.0 - LEARNING_RATE) * vectors[row, nearest, e] + LEARNING_RATE * embedding[e]
             vectors[row, nearest, e] = mixed
             length += mixed * mixed
         length = max(math.sqrt(length), 1e-9)
-        for e in range(len(look)):
+        for e in range(len(embedding)):
             vectors[row, nearest, e] /= length
         uses[row, nearest] += 1
 
@@ -56,7 +56,7 @@ def _learn(
 class AppearanceMemory:
     """Prototypes of T tracks in the row order of the tracker's table.
 
-    What two looks of one object, or of two objects, have as their cosine depends on the descriptor. The memory
+    The cosine of two embeddings of one object, or of two objects, depends on the descriptor. The memory
     therefore measures both on the stream, among matched pairs and among their rivals inside the gates, and gives
     costs in that scale.
 
@@ -67,7 +67,7 @@ class AppearanceMemory:
     """
 
     def __init__(self, prototypes: int) -> None:
-        self._most = prototypes
+        self._prototypes = prototypes
         self.width: int | None = None
         self.same, self.other = 0.9, 0.5
         self._vectors = np.zeros((0, prototypes, 0), np.float32)
@@ -77,7 +77,7 @@ class AppearanceMemory:
     def __len__(self) -> int:
         return len(self._vectors)
 
-    def accept(self, width: int) -> None:
+    def set_width(self, width: int) -> None:
         """Sets the width on first use.
 
         Raises:
@@ -85,15 +85,15 @@ class AppearanceMemory:
         """
         if self.width is None:
             self.width = width
-            self._vectors = np.zeros((len(self._frozen), self._most, width), np.float32)
+            self._vectors = np.zeros((len(self._frozen), self._prototypes, width), np.float32)
         elif self.width != width:
             raise ValueError(f"embeddings were {self.width} wide and are now {width}")
 
-    def follow(self, source: NDArray[np.int64]) -> None:
-        """Takes over the table's new row order: `source` `(T',)` old rows, −1 for a new track."""
+    def reorder(self, source: NDArray[np.int64]) -> None:
+        """Takes over the table's new order of rows: `source` `(T',)` old rows, −1 for a new track."""
         old = source >= 0
         vectors = np.zeros((len(source), *self._vectors.shape[1:]), np.float32)
-        uses = np.zeros((len(source), self._most), np.int64)
+        uses = np.zeros((len(source), self._prototypes), np.int64)
         frozen = np.zeros(len(source), np.int64)
         vectors[old], uses[old], frozen[old] = (part[source[old]] for part in (self._vectors, self._uses, self._frozen))
         self._vectors, self._uses, self._frozen = vectors, uses, np.maximum(frozen - 1, 0)
@@ -104,17 +104,18 @@ class AppearanceMemory:
 
     def cosine(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
         """`(T, D)` best cosine of any prototype with `(D, E)` unit rows; NaN where either side has none."""
-        tracks, known = len(self._vectors), self._uses > 0
+        tracks, is_used = len(self._vectors), self._uses > 0
         if not tracks or self.width is None:
             return np.full((tracks, len(embedding)), np.nan, np.float32)
-        each = (self._vectors.reshape(tracks * self._most, -1) @ embedding.T).reshape(tracks, self._most, -1)
-        best = np.where(known[:, :, None], each, -2).max(axis=1)
-        best[~known.any(axis=1)] = np.nan
+        cosines = self._vectors.reshape(tracks * self._prototypes, -1) @ embedding.T
+        cosines = cosines.reshape(tracks, self._prototypes, -1)
+        best = np.where(is_used[:, :, None], cosines, -2).max(axis=1)
+        best[~is_used.any(axis=1)] = np.nan
         best[:, ~embedding.any(axis=1)] = np.nan
         return np.asarray(best, np.float32)
 
     def cost(self, cosine: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Cosines in units of this stream: 0 as alike as matched pairs are, 1 as rivals are; NaN stays."""
+        """Cosines as costs on the scale of this stream: 0 = as matched pairs have, 1 = as rivals have; NaN stays."""
         return np.asarray(np.clip((self.same - cosine) / max(self.same - self.other, 0.05), 0, 1), np.float32)
 
     def learn(self, rows: NDArray[np.int64], embedding: NDArray[np.float32], trusted: NDArray[np.bool_]) -> None:
@@ -137,7 +138,7 @@ class AppearanceMemory:
 
     def best(self) -> NDArray[np.float32]:
         """`(T, E)` the most used prototype of each track; zeros where there is none."""
-        found = np.zeros((len(self._vectors), self._vectors.shape[2]), np.float32)
-        known = np.flatnonzero(self._uses.sum(axis=1) > 0)
-        found[known] = self._vectors[known, self._uses[known].argmax(axis=1)]
-        return found
+        best = np.zeros((len(self._vectors), self._vectors.shape[2]), np.float32)
+        rows = np.flatnonzero(self._uses.sum(axis=1) > 0)
+        best[rows] = self._vectors[rows, self._uses[rows].argmax(axis=1)]
+        return best

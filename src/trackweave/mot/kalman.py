@@ -68,9 +68,9 @@ def correct(state: NDArray[np.float64], box: NDArray[np.float64], p: Parameters)
         a, b, c = state[axis, VAR_POSITION], state[axis, COVARIANCE], state[axis, VAR_VELOCITY]
         variance = a + (p.measurement_noise * size) ** 2
         gain, velocity_gain = a / variance, b / variance
-        surprise = box[axis] - state[axis, POSITION]
-        state[axis, POSITION] += gain * surprise
-        state[axis, VELOCITY] += velocity_gain * surprise
+        innovation = box[axis] - state[axis, POSITION]
+        state[axis, POSITION] += gain * innovation
+        state[axis, VELOCITY] += velocity_gain * innovation
         state[axis, VAR_POSITION] = (1 - gain) * a
         state[axis, COVARIANCE] = (1 - gain) * b
         state[axis, VAR_VELOCITY] = c - velocity_gain * b
@@ -79,7 +79,7 @@ def correct(state: NDArray[np.float64], box: NDArray[np.float64], p: Parameters)
 
 
 @numba.njit(void(float64[:, ::1], float64[::1], PARAMETERS), cache=True)
-def begin(state: NDArray[np.float64], box: NDArray[np.float64], p: Parameters) -> None:
+def initiate(state: NDArray[np.float64], box: NDArray[np.float64], p: Parameters) -> None:
     """A new track's state: at rest, its velocity as good as unknown; sizes change more slowly than places."""
     width, height = max(box[2], MIN_SIDE), max(box[3], MIN_SIDE)
     for axis in range(4):
@@ -92,7 +92,7 @@ def begin(state: NDArray[np.float64], box: NDArray[np.float64], p: Parameters) -
 
 
 @numba.njit(void(float64[:, ::1], float64[:, ::1], float64[::1], float64[::1], int64, float64, PARAMETERS), cache=True)
-def retrace(
+def re_update(
     state: NDArray[np.float64],
     at_last_match: NDArray[np.float64],
     last_box: NDArray[np.float64],
@@ -117,7 +117,7 @@ def retrace(
 
 
 @numba.njit(void(float64[:, :, ::1], float64[:, :, ::1], float64[:, :, ::1], int64, float64[:, ::1]), cache=True)
-def follow_camera(motion: Motion, matched: Motion, recent: Motion, n: int, camera: NDArray[np.float64]) -> None:
+def compensate_camera(motion: Motion, matched: Motion, recent: Motion, n: int, camera: NDArray[np.float64]) -> None:
     """Carries the first `n` tracks from the pixels of the frame before into this one's by a `(2, 3)` matrix.
 
     Sizes and their velocities follow the matrix's scale; a rotation turns velocities, not boxes.

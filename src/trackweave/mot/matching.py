@@ -113,19 +113,19 @@ def pair_costs(
                 continue
             overlap = across * down
             similarity = overlap / (w1 * h1 + w2 * h2 - overlap)
-            likeness = 1.0
+            height_ratio = 1.0
             if p.height_power > 0.0:
                 taller = max(compared_height, boxes[d, 3])
-                likeness = (min(compared_height, boxes[d, 3]) / taller) ** power
-                similarity *= likeness
+                height_ratio = (min(compared_height, boxes[d, 3]) / taller) ** power
+                similarity *= height_ratio
             if p.distance_share > 0.0:
                 far = (dx * dx + dy * dy) / (p.distance_scale * p.distance_scale * width * height)
-                similarity += p.distance_share * (math.exp(-0.5 * far) * likeness - similarity)
-            judged = similarity * (1.0 - p.score_weight * (1.0 - scores[d]))
+                similarity += p.distance_share * (math.exp(-0.5 * far) * height_ratio - similarity)
+            weighted = similarity * (1.0 - p.score_weight * (1.0 - scores[d]))
             if p.direction_weight > 0.0:
                 turn = turning(recent[row], counts[row, SEEN], boxes[d, 0], boxes[d, 1])
-                judged -= p.direction_weight * turn * scores[d]
-            cost[row, d] = (1.0 - judged) / (1.0 - gate)
+                weighted -= p.direction_weight * turn * scores[d]
+            cost[row, d] = (1.0 - weighted) / (1.0 - gate)
             if similarity < gate or (p.separate_classes == 1.0 and classes[d] != counts[row, CLASS]):
                 continue
             if not high and (not p.low_scores or (lost and not p.low_scores_reactivate)):
@@ -166,7 +166,7 @@ def displacement(
             moved[d, axis] = 0.0 if best < 0 else boxes[d, axis] - recent[best, 0, axis]
 
 
-UNMATCHED = 1.0
+UNMATCHED_COST = 1.0
 """What it costs to leave a track and a detection without each other."""
 
 
@@ -196,7 +196,7 @@ def take_undisputed(
     column_place[:] = 0
     for k in range(len(pairs)):
         r, c = pairs[k] // width, pairs[k] % width
-        open_pairs[k] = rows[r] and columns[c] and cost[r, c] < UNMATCHED
+        open_pairs[k] = rows[r] and columns[c] and cost[r, c] < UNMATCHED_COST
         if open_pairs[k]:
             row_place[r] += 1
             column_place[c] += 1
@@ -235,7 +235,7 @@ def fill_prices(
     column_of: NDArray[np.int64],
 ) -> None:
     """The small matrix of the disputed rows and columns, and where they came from."""
-    price[:] = UNMATCHED
+    price[:] = UNMATCHED_COST
     width = cost.shape[1]
     for k in range(len(pairs)):
         if open_pairs[k]:
@@ -255,9 +255,9 @@ def assign(
 ) -> None:
     """Adds to `match` `(T,)` the best partners between the `rows` `(T,)` and `columns` `(D,)` that take part.
 
-    Minimises the sum of `cost` `(T, D)` over matched pairs plus `UNMATCHED` per pair left out; only `allowed` pairs
-    below `UNMATCHED` are matched. Most rows of real video have a single choice and are settled at once; what is left
-    goes to SciPy's solver (Crouse, IEEE TAES 2016).
+    Minimises the sum of `cost` `(T, D)` over matched pairs plus `UNMATCHED_COST` per pair left out; only `allowed`
+    pairs below `UNMATCHED_COST` are matched. Most rows of real video have a single choice and are settled at once;
+    what is left goes to SciPy's solver (Crouse, IEEE TAES 2016).
 
     `pairs` are the flat indices of the allowed pairs, where the caller has them already.
     """
@@ -274,7 +274,7 @@ def assign(
     row_of, column_of = np.empty(height, np.int64), np.empty(width, np.int64)
     fill_prices(cost, pairs, open_pairs, row_place, column_place, price, row_of, column_of)
     chosen_rows, chosen_columns = linear_sum_assignment(price)
-    settled = price[chosen_rows, chosen_columns] < UNMATCHED
+    settled = price[chosen_rows, chosen_columns] < UNMATCHED_COST
     match[row_of[chosen_rows[settled]]] = column_of[chosen_columns[settled]]
 
 
@@ -297,62 +297,85 @@ def _read(dtype: types.Type, dimensions: int) -> types.Array:
 
 
 @numba.njit(
-    int64(
-        _read(float32, 2), _read(float32, 1), _read(int64, 1), float64, float64, float64, float64[:, ::1], int64[::1]
+    types.UniTuple(int64, 2)(  # type: ignore[no-untyped-call]
+        _read(float32, 2),
+        _read(float32, 1),
+        _read(int64, 1),
+        float64,
+        float64,
+        float64,
+        int64[::1],
+        float64[:, ::1],
+        float64[::1],
+        int64[::1],
+        int64[::1],
     ),
     cache=True,
 )
-def usable(
+def validate_detections(
     xyxy: NDArray[np.float32],
-    scores: NDArray[np.float32],
-    classes: NDArray[np.int64],
+    score: NDArray[np.float32],
+    class_id: NDArray[np.int64],
     threshold: float,
     height: float,
     width: float,
+    rows: NDArray[np.int64],
     boxes: NDArray[np.float64],
-    verdict: NDArray[np.int64],
-) -> int:
-    """Writes boxes as centre x, centre y, width, height and a verdict each: 0 good, −1 below the threshold, else the
-    number of the fault in `FAULTS`; returns the number of faults.
+    scores: NDArray[np.float64],
+    classes: NDArray[np.int64],
+    status: NDArray[np.int64],
+) -> tuple[int, int]:
+    """Picks the detections that take part.
 
-    `height` and `width` of the image may be infinite.
+    Args:
+        xyxy, score, class_id: N detections.
+        threshold: of the score.
+        height, width: of the image; infinite where not known.
+        rows: `(N,)` out: which take part.
+        boxes: `(N, 4)` out: centre x, centre y, width and height of those.
+        scores, classes: `(N,)` out: of those.
+        status: `(N,)` out: of all: 0 takes part, −1 below the threshold, else the number of the fault in `FAULTS`.
+
+    Returns:
+        How many take part, and the number of faults.
     """
-    faults = 0
-    n = len(xyxy)
-    for d in range(n):
-        x1, y1, x2, y2, score = xyxy[d, 0], xyxy[d, 1], xyxy[d, 2], xyxy[d, 3], scores[d]
-        verdict[d] = 0
-        if not (np.isfinite(x1) and np.isfinite(y1) and np.isfinite(x2) and np.isfinite(y2) and np.isfinite(score)):
-            verdict[d] = 1
+    kept, faults = 0, 0
+    for d in range(len(xyxy)):
+        x1, y1, x2, y2 = xyxy[d, 0], xyxy[d, 1], xyxy[d, 2], xyxy[d, 3]
+        status[d] = 0
+        if not (np.isfinite(x1) and np.isfinite(y1) and np.isfinite(x2) and np.isfinite(y2) and np.isfinite(score[d])):
+            status[d] = 1
         elif x2 < x1 or y2 < y1:
-            verdict[d] = 2
+            status[d] = 2
         elif x2 == x1 or y2 == y1:
-            verdict[d] = 3
+            status[d] = 3
         elif x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
-            verdict[d] = 4
-        elif score < threshold:
-            verdict[d] = -1
-        if verdict[d] > 0:
-            faults += 1
-        boxes[d, 0], boxes[d, 1] = 0.5 * (float64(x1) + x2), 0.5 * (float64(y1) + y2)
-        boxes[d, 2], boxes[d, 3] = float64(x2) - x1, float64(y2) - y1
-    for d in range(n):
-        if verdict[d] != 0:
+            status[d] = 4
+        elif score[d] < threshold:
+            status[d] = -1
             continue
-        for e in range(d):
-            same = boxes[d, 0] == boxes[e, 0] and boxes[d, 1] == boxes[e, 1] and boxes[d, 2] == boxes[e, 2]
-            if same and verdict[e] == 0 and boxes[d, 3] == boxes[e, 3] and classes[d] == classes[e]:
-                verdict[d] = 5
-                faults += 1
-                break
-    return faults
+        else:
+            x, y = 0.5 * (float64(x1) + x2), 0.5 * (float64(y1) + y2)
+            w, h = float64(x2) - x1, float64(y2) - y1
+            for k in range(kept):
+                same = boxes[k, 0] == x and boxes[k, 1] == y and boxes[k, 2] == w and boxes[k, 3] == h
+                if same and classes[k] == class_id[d]:
+                    status[d] = 5
+                    break
+        if status[d] > 0:
+            faults += 1
+            continue
+        boxes[kept, 0], boxes[kept, 1], boxes[kept, 2], boxes[kept, 3] = x, y, w, h
+        rows[kept], scores[kept], classes[kept] = d, score[d], class_id[d]
+        kept += 1
+    return kept, faults
 
 
-def complain(frame: int, detections: Detections, verdict: NDArray[np.int64]) -> InputError:
+def fault_error(frame: int, detections: Detections, status: NDArray[np.int64]) -> InputError:
     """The error that names a frame's first fault."""
-    row = int(np.flatnonzero(verdict > 0)[0])
+    row = int(np.flatnonzero(status > 0)[0])
     box = ", ".join(f"{value:g}" for value in detections.xyxy[row])
-    reason = FAULTS[int(verdict[row])]
+    reason = FAULTS[int(status[row])]
     return InputError(
         f"frame {frame}, detection {row} ({box}; score {detections.score[row]:g}): {reason} "
         f"(on_bad_item='skip' leaves such detections out)"

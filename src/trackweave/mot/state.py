@@ -1,14 +1,13 @@
-"""`TrackTable`: every live track of a tracker as rows of a few arrays.
+"""What a box tracker holds and what it calls.
 
-`FrameContext`: what a tracker is told about a frame besides its detections.
-
-What a box tracker calls: protocols that other rooms satisfy without importing this one.
+`TrackTable` is every live track as rows of a few arrays, `FrameContext` a frame without its detections; scorer and
+observer are protocols, which other packages satisfy without importing this one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ POSITION, VELOCITY, VAR_POSITION, COVARIANCE, VAR_VELOCITY = range(5)
 
 @dataclass
 class TrackTable:
-    """T live tracks in rows `0 … count-1`; row order is the order of birth. Rows above are free.
+    """T live tracks in rows `0 … count-1`; row order is the order in which they began. Rows above are free.
 
     Attributes:
         count: T.
@@ -38,8 +37,8 @@ class TrackTable:
             step and their variances and covariance. The four do not depend on each other, see `kalman.py`.
         matched: `(capacity, 4, 5)` float64, the same right after the last match.
         recent: `(capacity, RECENT, 4)` float64, last matched boxes as centre x, centre y, width, height.
-        counts: `(capacity, 8)` int64: id, confirmed (0/1), frames since birth, frames since the last match, matches,
-            consecutive matches, class, boxes in `recent`.
+        counts: `(capacity, 8)` int64: id, confirmed (0/1), frames since it began, frames since the last match,
+            matches, consecutive matches, class, boxes in `recent`.
         values: `(capacity, 3)` float64: score and visibility of the last match, steps since it.
         votes: `(capacity, VOTES, 2)` float64: class and sum of its scores.
     """
@@ -85,7 +84,7 @@ class FrameContext:
         index: frame index, larger than that of the frame before.
         time: seconds, larger than before; None: the index over the frame rate.
         camera: `(2, 3)` float64 that maps pixels of the frame before to this one's; None: the camera stood still.
-        size: `(H, W)` in pixels; None: as told to the tracker.
+        size: `(H, W)` in pixels; None: the tracker's own.
     """
 
     index: int
@@ -94,6 +93,7 @@ class FrameContext:
     size: tuple[int, int] | None = None
 
 
+@runtime_checkable
 class AssociationScorer(Protocol):
     """Judges pairs of tracks and detections; its judgement is blended with the classical cost inside the gates."""
 
@@ -115,6 +115,20 @@ class AssociationScorer(Protocol):
         ...
 
 
+@runtime_checkable
+class ExclusiveScorer(AssociationScorer, Protocol):
+    """A scorer that remembers the tracks of one tracker, and would mix them with those of a second one."""
+
+    def attach(self) -> None:
+        """A tracker takes it, when it is made and after `reset`.
+
+        Raises:
+            SettingError: another tracker has it; `reset` frees it.
+        """
+        ...
+
+
+@runtime_checkable
 class AssignmentObserver(Protocol):
     """Looks on: is shown every frame's state after the decisions were made."""
 

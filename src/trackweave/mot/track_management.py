@@ -1,6 +1,6 @@
-"""What a frame's decisions do to the tracks: matched ones are updated, others age and end, new ones begin.
+"""Track management: matched tracks are updated, others age and end, new ones begin; and the adaptive thresholds.
 
-`Clutter` and `Unsteadiness`: what a tracker learns about its detector from the stream.
+`LowScoreRatio` and `BoxJitter` measure the detector on the stream, `adapted` moves the tracker's thresholds with them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import numpy as np
 from numba import boolean, float64, int64, types
 from numpy.typing import NDArray
 
-from trackweave.mot.kalman import begin, correct, retrace
+from trackweave.boxes import centred_iou
+from trackweave.mot.kalman import correct, initiate, re_update
 from trackweave.mot.parameters import PARAMETERS, Parameters
+from trackweave.mot.settings import TrackerSettings
 from trackweave.mot.state import (
     AGE,
     CLASS,
@@ -30,22 +32,26 @@ from trackweave.mot.state import (
     VOTES,
 )
 
-LITTLE, MUCH = 0.1, 0.3
+CLEAN_RATIO, CLUTTERED_RATIO = 0.1, 0.3
 """Shares of low scores between which a detector passes from clean to cluttered."""
-MEMORY = 2000.0
+MEMORY_DETECTIONS = 2000.0
 """Detections that are remembered: some seconds of a street, a minute of a lone walker."""
-MIDDLE = 0.5
+LOW_SCORE = 0.5
 """Scores below are low."""
+SMALL_JITTER, LARGE_JITTER = 0.02, 0.035
+"""Mean changes of height, as logarithms, between which boxes pass from steady to jittering."""
+MAX_CHANGE = 0.2
+"""A larger change of height, as a logarithm, counts as this much: it was a mistake or another object."""
+MAX_VIRTUAL_STEPS = 120
+"""A longer gap is re-updated in so many steps: frame indices may be anything, nanoseconds even."""
 
-STEADY, UNSTEADY = 0.02, 0.035
-"""Mean changes of height, as logarithms, between which boxes pass from steady to unsteady."""
-LARGE_CHANGE = 0.2
+Boxes = NDArray[np.float64]
 
 
-class Clutter:
-    """How much of what a detector reports are low scores.
+class LowScoreRatio:
+    """The share of low scores among a detector's detections, a running mean.
 
-    A detector whose file was cut at its own working point has few of them, and nearly all it reports is there. One
+    A detector whose file was cut at its own working point has few low scores, and nearly all it reports is there. One
     that reports everything down to a score of a few percent has false boxes among its middling scores too, and a
     track should not begin on those. On MOT17, half of YOLOX's boxes between 0.5 and 0.6 are false; of a KITTI
     detector that stops at 0.4, or of DanceTrack's, far fewer.
@@ -57,22 +63,22 @@ class Clutter:
     def observe(self, scores: NDArray[np.float64]) -> None:
         """Takes in the scores of a frame, `(D,)`, those below the tracker's own threshold left out."""
         n = len(scores)
-        kept = max(0.0, 1 - n / MEMORY)
-        self._low = kept * self._low + float(np.count_nonzero(scores < MIDDLE))
+        kept = max(0.0, 1 - n / MEMORY_DETECTIONS)
+        self._low = kept * self._low + float(np.count_nonzero(scores < LOW_SCORE))
         self._all = kept * self._all + n
 
     @property
     def level(self) -> float:
         """0: clean; 1: cluttered."""
-        share = self._low / self._all if self._all else 0.0
-        return min(1.0, max(0.0, (share - LITTLE) / (MUCH - LITTLE)))
+        ratio = self._low / self._all if self._all else 0.0
+        return min(1.0, max(0.0, (ratio - CLEAN_RATIO) / (CLUTTERED_RATIO - CLEAN_RATIO)))
 
 
-class Unsteadiness:
-    """How much a box's height changes from one frame to the next, on the mean over all tracks.
+class BoxJitter:
+    """How much the height of boxes changes from one frame to the next, a running mean over all tracks.
 
     Heights of detected boxes hardly change within a thirtieth of a second; what is seen is the detector's jitter, and
-    at low frame rates or from a moving car true change. Where it is large, overlaps say less and places say more.
+    at low frame rates or from a moving car true change. Where it is large, overlaps say less and distances say more.
     """
 
     def __init__(self) -> None:
@@ -80,7 +86,7 @@ class Unsteadiness:
 
     def observe(self, total: float, count: int) -> None:
         """Takes in a frame: the sum of absolute changes of the logarithm of the height, and of how many boxes."""
-        kept = max(0.0, 1 - count / MEMORY)
+        kept = max(0.0, 1 - count / MEMORY_DETECTIONS)
         self._sum = kept * self._sum + total
         self._all = kept * self._all + count
 
@@ -91,24 +97,33 @@ class Unsteadiness:
 
     @property
     def level(self) -> float:
-        """0: steady; 1: unsteady."""
-        return min(1.0, max(0.0, (self.mean - STEADY) / (UNSTEADY - STEADY)))
+        """0: steady; 1: jittering."""
+        return min(1.0, max(0.0, (self.mean - SMALL_JITTER) / (LARGE_JITTER - SMALL_JITTER)))
 
 
-Boxes = NDArray[np.float64]
-MOST_RETRACED = 120
-"""A longer gap is retraced in so many steps: frame indices may be anything, nanoseconds even."""
+def adapted(parameters: Parameters, settings: TrackerSettings, clutter: float, jitter: float) -> Parameters:
+    """The parameters that the stream asks for.
+
+    Args:
+        parameters: the tracker's present ones.
+        settings: each value lies between a setting and its counterpart for the other extreme.
+        clutter: level of low scores in [0, 1].
+        jitter: level of jitter in [0, 1].
+    """
+
+    def between(plain: float, extreme: float, level: float) -> float:
+        return plain + level * (extreme - plain)
+
+    return parameters._replace(
+        high_score=between(settings.high_score, settings.clutter_high_score, clutter),
+        birth_score=between(settings.birth_score, settings.clutter_birth_score, clutter),
+        score_weight=between(settings.score_weight, settings.clutter_score_weight, clutter),
+        lost_height_power=between(settings.lost_height_power, settings.clutter_lost_height_power, clutter),
+        distance_share=between(settings.distance_share, settings.unsteady_distance_share, jitter),
+    )
 
 
-@numba.njit(float64(float64[::1], float64[::1]), cache=True, inline="always")
-def overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """IoU of two boxes as centre x, centre y, width, height."""
-    across = min(a[2], b[2], 0.5 * (a[2] + b[2]) - abs(a[0] - b[0]))
-    down = min(a[3], b[3], 0.5 * (a[3] + b[3]) - abs(a[1] - b[1]))
-    if across <= 0.0 or down <= 0.0:
-        return 0.0
-    shared = across * down
-    return float(shared / (a[2] * a[3] + b[2] * b[3] - shared))
+_iou = numba.njit(inline="always")(centred_iou)
 
 
 @numba.njit(int64(float64[:, ::1], int64, float64), cache=True)
@@ -130,6 +145,121 @@ def vote(votes: NDArray[np.float64], class_id: int, score: float) -> int:
         if votes[k, 1] > votes[best, 1]:
             best = k
     return int(votes[best, 0])
+
+
+@numba.njit(inline="always")
+def begin_tracks(
+    motion: Boxes,
+    matched: Boxes,
+    recent: Boxes,
+    counts: NDArray[np.int64],
+    values: NDArray[np.float64],
+    votes: NDArray[np.float64],
+    n: int,
+    boxes: Boxes,
+    scores: NDArray[np.float64],
+    classes: NDArray[np.int64],
+    visibility: NDArray[np.float64],
+    opening: bool,
+    next_id: int,
+    p: Parameters,
+    assigned: NDArray[np.int64],
+    row_of: NDArray[np.int64],
+    shown: NDArray[np.bool_],
+    source: NDArray[np.int64],
+) -> tuple[int, int]:
+    """Begins a track on each detection that is sure and has none, below the `n` rows of the table that are taken.
+
+    Arguments as for `update_tracks`; returns T afterwards and the next free id.
+    """
+    kept = n
+    for d in range(len(boxes)):
+        if assigned[d] >= 0 or scores[d] < p.high_score or scores[d] < p.birth_score:
+            continue
+        is_duplicate = False
+        if p.duplicate_overlap <= 1.0:
+            for e in range(len(boxes)):
+                # Rows below `n` are old tracks: two new ones may well begin side by side.
+                if assigned[e] >= 0 and row_of[e] < n:
+                    dx, dy = boxes[d, 0] - boxes[e, 0], boxes[d, 1] - boxes[e, 1]
+                    iou = _iou(dx, dy, boxes[d, 2], boxes[d, 3], boxes[e, 2], boxes[e, 3])
+                    is_duplicate |= iou > p.duplicate_overlap
+        if is_duplicate:
+            continue
+        row = kept
+        kept += 1
+        initiate(motion[row], boxes[d], p)
+        matched[row] = motion[row]
+        recent[row, 0] = boxes[d]
+        counts[row] = 0
+        counts[row, ID] = next_id
+        next_id += 1
+        counts[row, HITS] = 1
+        counts[row, STREAK] = 1
+        counts[row, SEEN] = 1
+        counts[row, CLASS] = classes[d]
+        values[row, SCORE] = scores[d]
+        values[row, VISIBILITY] = visibility[d]
+        values[row, SINCE] = 0.0
+        votes[row] = 0.0
+        votes[row, 0, 0] = classes[d]
+        votes[row, 0, 1] = scores[d]
+        at_once = opening or scores[d] >= p.instant_score
+        counts[row, CONFIRMED] = 1 if at_once or p.confirm_hits <= 1.0 else 0
+        source[row] = -1
+        assigned[d] = counts[row, ID]
+        row_of[d] = row
+        shown[d] = counts[row, CONFIRMED] == 1
+    return kept, next_id
+
+
+@numba.njit(inline="always")  # a call would cost more than what it does
+def update_matched(
+    motion: Boxes,
+    matched: Boxes,
+    recent: Boxes,
+    counts: NDArray[np.int64],
+    values: NDArray[np.float64],
+    votes: NDArray[np.float64],
+    row: int,
+    box: NDArray[np.float64],
+    score: float,
+    class_id: int,
+    visibility: float,
+    frames: int,
+    p: Parameters,
+) -> tuple[bool, float]:
+    """Updates the track in `row` with its detection; other arguments as for `update_tracks`.
+
+    Returns:
+        Whether the track was confirmed and lost, and the absolute change of its height since the frame before as a
+        logarithm, −1 when it was not matched there.
+    """
+    gap = counts[row, GAP] + frames
+    if p.observation_centred == 1.0 and gap > 1:
+        elapsed = values[row, SINCE]
+        steps = min(gap, MAX_VIRTUAL_STEPS)
+        re_update(motion[row], matched[row], recent[row, 0], box, steps, elapsed / steps, p)
+    else:
+        correct(motion[row], box, p)
+    was_lost = counts[row, GAP] > 0 and counts[row, CONFIRMED] == 1
+    counts[row, STREAK] = counts[row, STREAK] + 1 if gap <= frames else 1
+    counts[row, HITS] += 1
+    counts[row, GAP] = 0
+    counts[row, SEEN] += 1
+    for k in range(RECENT - 1, 0, -1):
+        recent[row, k] = recent[row, k - 1]
+    change = min(MAX_CHANGE, abs(math.log(box[3] / recent[row, 0, 3]))) if gap <= frames else -1.0
+    recent[row, 0] = box
+    matched[row] = motion[row]
+    values[row, SCORE] = score
+    values[row, VISIBILITY] = visibility
+    values[row, SINCE] = 0.0
+    if p.class_votes == 1.0:
+        counts[row, CLASS] = vote(votes[row], class_id, score)
+    if counts[row, HITS] >= p.confirm_hits:
+        counts[row, CONFIRMED] = 1
+    return was_lost, change
 
 
 @numba.njit(
@@ -157,7 +287,7 @@ def vote(votes: NDArray[np.float64], class_id: int, score: float) -> int:
     ),
     cache=True,
 )
-def commit(
+def update_tracks(
     motion: Boxes,
     matched: Boxes,
     recent: Boxes,
@@ -202,40 +332,22 @@ def commit(
     assigned[:] = -1
     row_of[:] = -1
     shown[:] = False
-    found = 0
+    reactivated = 0
     kept = 0
-    steady = 0
+    continued = 0
     changes = 0.0
     for row in range(n):
         d = match[row]
         counts[row, AGE] += frames
         if d >= 0:
-            elapsed = values[row, SINCE]
-            gap = counts[row, GAP] + frames
-            if p.observation_centred == 1.0 and gap > 1:
-                steps = min(gap, MOST_RETRACED)
-                retrace(motion[row], matched[row], recent[row, 0], boxes[d], steps, elapsed / steps, p)
-            else:
-                correct(motion[row], boxes[d], p)
-            found += counts[row, GAP] > 0 and counts[row, CONFIRMED] == 1
-            counts[row, STREAK] = counts[row, STREAK] + 1 if gap <= frames else 1
-            counts[row, HITS] += 1
-            counts[row, GAP] = 0
-            counts[row, SEEN] += 1
-            for k in range(RECENT - 1, 0, -1):
-                recent[row, k] = recent[row, k - 1]
-            if gap <= frames:
-                steady += 1
-                changes += min(LARGE_CHANGE, abs(math.log(boxes[d, 3] / recent[row, 0, 3])))
-            recent[row, 0] = boxes[d]
-            matched[row] = motion[row]
-            values[row, SCORE] = scores[d]
-            values[row, VISIBILITY] = visibility[d]
-            values[row, SINCE] = 0.0
-            if p.class_votes == 1.0:
-                counts[row, CLASS] = vote(votes[row], classes[d], scores[d])
-            if counts[row, HITS] >= p.confirm_hits:
-                counts[row, CONFIRMED] = 1
+            was_lost, change = update_matched(
+                motion, matched, recent, counts, values, votes, row,
+                boxes[d], scores[d], classes[d], visibility[d], frames, p,
+            )  # fmt: skip
+            reactivated += was_lost
+            if change >= 0.0:
+                continued += 1
+                changes += change
             assigned[d] = counts[row, ID]
             row_of[d] = kept
             streak_needed = min(p.streak_to_show, float(counts[row, HITS]))
@@ -254,39 +366,8 @@ def commit(
             votes[kept] = votes[row]
         source[kept] = row
         kept += 1
-    for d in range(len(boxes)):
-        if assigned[d] >= 0 or scores[d] < p.high_score or scores[d] < p.birth_score:
-            continue
-        doubled = False
-        if p.duplicate_overlap <= 1.0:
-            for other in range(len(boxes)):
-                # Rows below `kept` are old tracks: two new ones may well begin side by side.
-                if assigned[other] >= 0 and source[row_of[other]] >= 0:
-                    doubled |= overlap(boxes[d], boxes[other]) > p.duplicate_overlap
-        if doubled:
-            continue
-        row = kept
-        kept += 1
-        begin(motion[row], boxes[d], p)
-        matched[row] = motion[row]
-        recent[row, 0] = boxes[d]
-        counts[row] = 0
-        counts[row, ID] = next_id
-        next_id += 1
-        counts[row, HITS] = 1
-        counts[row, STREAK] = 1
-        counts[row, SEEN] = 1
-        counts[row, CLASS] = classes[d]
-        values[row, SCORE] = scores[d]
-        values[row, VISIBILITY] = visibility[d]
-        values[row, SINCE] = 0.0
-        votes[row] = 0.0
-        votes[row, 0, 0] = classes[d]
-        votes[row, 0, 1] = scores[d]
-        at_once = opening or scores[d] >= p.instant_score
-        counts[row, CONFIRMED] = 1 if at_once or p.confirm_hits <= 1.0 else 0
-        source[row] = -1
-        assigned[d] = counts[row, ID]
-        row_of[d] = row
-        shown[d] = counts[row, CONFIRMED] == 1
-    return kept, next_id, found, steady, changes
+    kept, next_id = begin_tracks(
+        motion, matched, recent, counts, values, votes, kept, boxes, scores, classes, visibility, opening, next_id, p,
+        assigned, row_of, shown, source,
+    )  # fmt: skip
+    return kept, next_id, reactivated, continued, changes

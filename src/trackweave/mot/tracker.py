@@ -1,4 +1,4 @@
-"""`ByteTracker`: detections of one frame after another become tracks."""
+"""`Tracker`: detections of one frame after another become tracks."""
 
 from __future__ import annotations
 
@@ -6,18 +6,28 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import InputError
+from trackweave.errors import FrameOrderError, InputError, SettingError
 from trackweave.ids import FrameIndex
 from trackweave.mot.appearance import AppearanceMemory
 from trackweave.mot.id_switches import SwitchEvent, SwitchMonitor
-from trackweave.mot.kalman import follow_camera, predict
-from trackweave.mot.matching import FAULTS, UNMATCHED, assign, complain, displacement, pair_costs, usable
+from trackweave.mot.kalman import compensate_camera, predict
+from trackweave.mot.matching import (
+    FAULTS,
+    UNMATCHED_COST,
+    assign,
+    displacement,
+    fault_error,
+    pair_costs,
+    validate_detections,
+)
 from trackweave.mot.parameters import STEPS_PER_SECOND, kernel_parameters
-from trackweave.mot.settings import TrackerSettings
+from trackweave.mot.settings import TrackerSettings, preset
 from trackweave.mot.state import (
     AGE,
     CLASS,
@@ -29,15 +39,16 @@ from trackweave.mot.state import (
     VISIBILITY,
     AssignmentObserver,
     AssociationScorer,
+    ExclusiveScorer,
     FrameContext,
     TrackTable,
 )
-from trackweave.mot.track_management import Clutter, Unsteadiness, commit
+from trackweave.mot.track_management import BoxJitter, LowScoreRatio, adapted, update_tracks
 from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections
 from trackweave.structures.run_log import RunWarning
 
-ALMOST_UNMATCHED = np.float32(0.999 * UNMATCHED)
+ALMOST_UNMATCHED = np.float32(0.999 * UNMATCHED_COST)
 """Appearance and scorers rank inside the gates: however bad they find a pair, it stays better than none."""
 LARGEST_ZOOM = 100.0
 """A camera matrix that scales by more between two frames is a mistake."""
@@ -46,13 +57,14 @@ DOUBT_FRAMES = 15
 AMBIGUOUS_MARGIN = 0.1
 """A match whose detection another track would have taken at nearly the same cost teaches no appearance."""
 
+SCORERS: Mapping[str, str] = {"learned": "trackweave.association.scorer:LearnedScorer"}
+"""The scorer that belongs to a preset, as `module:class`; made, with the tracker's `size`, when a tracker is asked for
+by the preset's name and no scorer is given.
 
-def _is_camera(matrix: NDArray[np.float64]) -> bool:
-    """Whether an affine matrix is one: finite, and neither flattening nor blowing up the picture."""
-    if matrix.shape != (2, 3) or not np.isfinite(matrix).all():
-        return False
-    a, b, c, d = matrix[0, 0], matrix[0, 1], matrix[1, 0], matrix[1, 1]
-    return bool(np.abs(matrix[:, :2]).max() < LARGEST_ZOOM and abs(a * d - b * c) > LARGEST_ZOOM**-2)
+`mot` and `association` do not import each other: `mot` says what a scorer is, `association` has one. The name is
+therefore resolved when it is needed, like the entry point of an installed package: `Tracker("learned")` is complete
+wherever it is imported from, and a tracker without a scorer loads neither `association` nor onnxruntime.
+"""
 
 
 @dataclass(frozen=True)
@@ -80,56 +92,111 @@ class TrackerSummary:
     warnings: tuple[RunWarning, ...]
 
 
-class ByteTracker:
+class _Frame(NamedTuple):
+    """One frame as the steps of an update read it: D detections take part, the rows `rows` of those given.
+
+    Attributes:
+        context: the frame.
+        elapsed: frames since the one before.
+        size: `(H, W)`, or None.
+        detections: all that were given.
+        rows: `(D,)` int64.
+        boxes: `(D, 4)` float64 centre x, centre y, width, height.
+        scores: `(D,)` float64.
+        classes: `(D,)` int64.
+        visibility: `(D,)` float64, 1 where it is not known.
+        embedding: `(D, E)` float32 of unit length, zeros where one is not described; None without appearance.
+    """
+
+    context: FrameContext
+    elapsed: int
+    size: tuple[int, int] | None
+    detections: Detections
+    rows: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    classes: NDArray[np.int64]
+    visibility: NDArray[np.float64]
+    embedding: NDArray[np.float32] | None
+
+
+class _Pairs(NamedTuple):
+    """Every pair of track and detection of a frame, `(T, D)`.
+
+    Attributes:
+        cost: float32, classical and appearance, lower is better.
+        allowed: bool, the gates let it through.
+        cosine: float32 of the embeddings, NaN where a side has none; None without appearance.
+    """
+
+    cost: NDArray[np.float32]
+    allowed: NDArray[np.bool_]
+    cosine: NDArray[np.float32] | None
+
+
+class Tracker:
     """Links detections frame by frame: two rounds of assignment by score, after Zhang et al., ByteTrack (ECCV 2022).
 
     Tracks are rows of arrays and every step over them is compiled. Ids count from 1 in each tracker; memory is
-    bounded by the tracks alive.
+    bounded by the tracks alive. A tracker can be copied (`copy.deepcopy`) and pickled at any frame.
 
-    >>> tracker = ByteTracker(frame_rate=25)
+    >>> tracker = Tracker("bytetrack", frame_rate=25)
     >>> for frame in range(3):
-    ...     found = tracker.update(frame, Detections.of([[10 + 5 * frame, 20, 50 + 5 * frame, 120]], [0.9]))
-    >>> found.track_id.tolist(), found.index.tolist()
+    ...     tracked = tracker.update(Detections.of([[10 + 5 * frame, 20, 50 + 5 * frame, 120]], [0.9]))
+    >>> tracked.track_id.tolist(), tracked.index.tolist()
     ([1], [0])
+    >>> tracker.update(np.array([[25.0, 20, 65, 120, 0.9]])).tolist()  # rows of boxes come back with their track id
+    [[25.0, 20.0, 65.0, 120.0, 0.9, 1.0]]
 
     Args:
-        settings: how to link; None = the preset `adaptive`.
+        settings: how to link: the name of a preset (`adaptive`, `bytetrack`, `sort`, `ocsort`, `botsort`, `learned`)
+            or `TrackerSettings`. None: `adaptive`. `learned` by its name comes with the package's scorer.
         frame_rate: frames per second, where frames come without time stamps.
         size: `(H, W)` of the frames in pixels, where frames do not tell; None: boxes may lie
-            anywhere but left of it or above it.
-        scorer: a learned judge of pairs; blended into the cost by `settings.scorer_weight`.
+            anywhere but left of it or above it. A learned scorer needs it.
+        scorer: a learned judge of pairs; blended into the cost by `settings.scorer_weight`. One that remembers tracks
+            serves one tracker at a time.
         observer: is shown every frame's state and decisions; a sample logger is one.
+        overrides: single settings by their name, such as `lost_seconds=2.0`.
 
     Raises:
+        SettingError: an unknown preset or setting, a value out of range, or a scorer that serves another tracker.
         ValueError: a frame rate that is not above 0.
     """
 
     def __init__(
         self,
-        settings: TrackerSettings | None = None,
+        settings: TrackerSettings | str | None = None,
         *,
         frame_rate: float = 30.0,
         size: tuple[int, int] | None = None,
         scorer: AssociationScorer | None = None,
         observer: AssignmentObserver | None = None,
+        **overrides: Any,
     ) -> None:
         if not 0 < frame_rate < float("inf"):
             raise ValueError(f"a frame rate is above 0, not {frame_rate}")
-        self.settings = settings or TrackerSettings()
+        if scorer is None and isinstance(settings, str) and settings in SCORERS:
+            module, _, name = SCORERS[settings].partition(":")
+            scorer = getattr(import_module(module), name)(size=size)
+        self.settings = _settings(settings, overrides)
         self._frame_rate = frame_rate
         self._size = size
         self._scorer = scorer
         self._observer = observer
+        if isinstance(scorer, ExclusiveScorer):
+            scorer.attach()
         self._start()
 
     def _start(self) -> None:
         self._parameters = kernel_parameters(self.settings)
-        self._levels = (0.0, 0.0)
-        self._clutter = Clutter()
-        self._unsteadiness = Unsteadiness()
+        self._adaptation = (0.0, 0.0)
+        self._low_scores = LowScoreRatio()
+        self._jitter = BoxJitter()
         self._table = TrackTable()
         self._next_id = 1
         self._last: FrameContext | None = None
+        self._camera: NDArray[np.float64] | None = None
         self._memory = AppearanceMemory(self.settings.prototypes) if self.settings.appearance_memory else None
         self._monitor = SwitchMonitor(self._frame_rate) if self.settings.diagnostics else None
         self._frames = self._detections = self._reactivations = 0
@@ -140,89 +207,79 @@ class ByteTracker:
         self._start()
         if self._scorer is not None:
             self._scorer.reset()
+            if isinstance(self._scorer, ExclusiveScorer):
+                self._scorer.attach()
 
-    def update(self, frame: FrameContext | int, detections: Detections) -> Detections:
-        """Takes one frame's detections and returns those that belong to tracks which may be shown.
+    @overload
+    def update(
+        self, detections: Detections, frame: FrameContext | float | None = None, *, untracked: bool = False
+    ) -> Detections: ...
+
+    @overload
+    def update(self, detections: Any, frame: FrameContext | float | None = None, *, untracked: bool = False) -> Any: ...
+
+    def update(self, detections: Any, frame: FrameContext | float | None = None, *, untracked: bool = False) -> Any:
+        """Takes one frame's detections and returns those that belong to tracks which may be shown, in the same type.
 
         Args:
-            frame: what is known of the frame; a plain index when there is nothing else. Indices may jump: the time
-                between two frames counts, not their number.
-            detections: in any order; none is normal.
+            detections: in any order; none is normal. `Detections`, `supervision.Detections`, a result of Ultralytics,
+                or an array of rows x1, y1, x2, y2, score and perhaps the class, see `Detections.from_any`.
+            frame: which one. None: the next; an int: its index, which may jump: the time between two frames counts,
+                not their number; a float: its time in seconds; a `FrameContext`: whatever is known of it.
+            untracked: return all detections, in their order, those without a track with the id −1.
 
         Returns:
-            The tracked detections in their input order with `track_id`, and with `index`, their row in `detections`.
-            Masks, embeddings and user data stay with them; boxes are the detected ones unless the settings ask for
-            smoothed ones; `class_id` is the track's.
+            The tracked detections in their input order. For `Detections`: with `track_id`, and with `index`, their row
+            in `detections`; masks, embeddings and user data stay with them; boxes are the detected ones unless the
+            settings ask for smoothed ones; `class_id` is the track's. For other types see `Detections.as_type_of`: an
+            array comes back with the track id as a further last column.
 
         Raises:
-            InputError: with `on_bad_item="error"`: a detection that is not finite, inverted, without area, outside
-                the image or repeated; a frame or time stamp that is not later than the one before, or not finite; a
-                camera matrix that is not finite; embeddings whose width changes. With `"skip"` these are left out and
-                counted in `summary`.
+            InputError: not detections. With `on_bad_item="error"` also: a detection that is not finite, inverted,
+                without area, outside the image or repeated; a camera matrix that is not finite; embeddings whose
+                width changes. With `"skip"` these are left out and counted in `summary`.
+            FrameOrderError: a frame or time stamp that is not later than the one before, or a time that is not
+                finite. The tracker stays as it was, and counts the frame in `summary` as left out.
         """
-        context = frame if isinstance(frame, FrameContext) else FrameContext(int(frame))
+        context = self._context(frame)
+        own = Detections.from_any(detections, with_masks=self._observer is not None or self._scorer is not None)
+        tracked = self._link(context, own)
+        if untracked:
+            tracked = _with_untracked(own, tracked)
+        return tracked if own is detections else tracked.as_type_of(detections)
+
+    def _link(self, context: FrameContext, detections: Detections) -> Detections:
+        """One frame: predict, compare, assign, update."""
         self._detections += len(detections)
-        if not self._is_in_time(context):
-            nothing = np.zeros(0, np.int64)
-            return replace(detections[:0], track_id=nothing, index=nothing)
-        frames, dt = self._elapsed(context)
-        size = context.size or self._size
-        rows, boxes, scores, classes = self._usable(context.index, detections, size)
-        self._adapt(scores)
-        embedding = self._embedding(context.index, detections, rows)
-
-        n = self._table.count
+        self._check_order(context)
+        frame, dt = self._prepared(context, detections)
+        self._adapt(frame.scores)
         self._predict(context, dt)
-        cost = np.empty((n, len(rows)), np.float32)
-        allowed = np.empty((n, len(rows)), np.bool_)
-        match = np.full(n, -1, np.int64)
-        cosine: NDArray[np.float32] | None = None
-        if n and len(rows):
-            table = self._table
-            pair_costs(
-                table.motion, table.recent, table.counts, table.values, n, boxes, scores, classes, self._parameters,
-                cost, allowed,
-            )  # fmt: skip
-            if self._memory is not None and embedding is not None:
-                cosine = self._memory.cosine(embedding)
-                cost = self._blend(cost, allowed, self._memory.cost(cosine), self.settings.appearance_weight)
-        assigned = np.full(len(rows), -1)
-        state = self._state(context, frames, size, detections, rows, boxes, cost, allowed, assigned)
-        if n and len(rows):
-            decided = cost
-            if self._scorer is not None and state is not None:
-                judged = self._scorer.cost(replace(state, assigned_track_ids=assigned.copy()))
-                decided = self._blend(
-                    cost, allowed, judged, self.settings.scorer_weight, decides=self.settings.scorer_decides
-                )
-            if self._scorer is not None and self.settings.scorer_decides:
-                # Scores are part of what it judges by: one round for all.
-                assign(decided, allowed, np.ones(n, np.bool_), np.ones(len(rows), np.bool_), match)
-            else:
-                self._match(decided, allowed, scores, match)
+        pairs = self._pairs(frame)
+        assigned = np.full(len(frame.rows), -1)
+        state = self._state(frame, pairs, assigned)
+        match = self._match(frame, pairs, state)
 
-        seen = self._visibility(detections, rows)
-        table = self._table
-        table.reserve(n + len(rows))
-        row_of, source = np.empty(len(rows), np.int64), np.empty(n + len(rows), np.int64)
-        shown = np.empty(len(rows), np.bool_)
-        opening = self._last is None
-        table.count, self._next_id, found, changed, changes = commit(
+        table, n = self._table, self._table.count
+        table.reserve(n + len(frame.rows))
+        row_of, source = np.empty(len(frame.rows), np.int64), np.empty(n + len(frame.rows), np.int64)
+        shown = np.empty(len(frame.rows), np.bool_)
+        table.count, self._next_id, reactivated, changed, changes = update_tracks(
             table.motion, table.matched, table.recent, table.counts, table.values, table.votes, n,
-            match, boxes, scores, classes, seen, frames, opening, self._next_id, self._parameters,
-            assigned, row_of, shown, source,
+            match, frame.boxes, frame.scores, frame.classes, frame.visibility, frame.elapsed, self._last is None,
+            self._next_id, self._parameters, assigned, row_of, shown, source,
         )  # fmt: skip
-        self._unsteadiness.observe(changes, changed)
+        self._jitter.observe(changes, changed)
         self._frames += 1
-        self._reactivations += found
+        self._reactivations += reactivated
         self._last = context
         if self._memory is not None:
-            self._memory.follow(source[: self._table.count])
-            if embedding is not None:
-                self._learn(match, cost, allowed, cosine, row_of, scores, seen, embedding)
+            self._memory.reorder(source[: table.count])
+            if frame.embedding is not None:
+                self._learn(frame, pairs, match, row_of)
         if state is not None:
-            self._show(state)
-        return self._output(detections, rows, assigned, row_of, shown)
+            self._notify(state)
+        return self._output(frame, assigned, row_of, shown)
 
     @property
     def frames(self) -> int:
@@ -249,26 +306,42 @@ class ByteTracker:
 
     # --- the frame and its detections ----------------------------------------------------------------------------
 
-    def _bad(self, error: InputError, reason: str, count: int = 1) -> None:
-        if self.settings.on_bad_item == "error":
-            raise error
-        self._skipped[reason] += count
+    def _context(self, frame: Any) -> FrameContext:
+        """The frame that `update` was given, with its index."""
+        if isinstance(frame, FrameContext):
+            return frame
+        if isinstance(frame, int | np.integer):
+            return FrameContext(int(frame))
+        following = 0 if self._last is None else self._last.index + 1
+        if frame is None:
+            return FrameContext(following)
+        if isinstance(frame, float | np.floating):
+            return FrameContext(following, time=float(frame))
+        kind = type(frame).__name__
+        raise InputError(
+            f"a frame is an index, a time in seconds or a FrameContext, not {kind}: update(detections, frame)"
+        )
 
-    def _is_in_time(self, context: FrameContext) -> bool:
-        last, wrong, reason = self._last, None, "the frame is not later than the last"
+    def _check_order(self, context: FrameContext) -> None:
+        """Refuses a frame that is not later than the one before.
+
+        Raises:
+            FrameOrderError: the frame is counted as left out.
+        """
+        last, reason = self._last, "the frame is not later than the last"
         if context.time is not None and not math.isfinite(context.time):
             wrong = f"frame {context.index}: its time {context.time} is not a finite number"
             reason = "the frame's time is not a finite number"
         elif last is None:
-            return True
+            return
         elif context.index <= last.index:
             wrong = f"frame {context.index} comes after frame {last.index}"
         elif context.time is not None and last.time is not None and context.time <= last.time:
             wrong = f"frame {context.index}: its time {context.time:g} s is not after {last.time:g} s"
-        if wrong is None:
-            return True
-        self._bad(InputError(f"{wrong} (on_bad_item='skip' leaves it out)"), reason)
-        return False
+        else:
+            return
+        self._skipped[reason] += 1
+        raise FrameOrderError(wrong)
 
     def _elapsed(self, context: FrameContext) -> tuple[int, float]:
         """Frames and steps of 1/30 s since the frame before."""
@@ -280,50 +353,41 @@ class ByteTracker:
             return frames, (context.time - last.time) * STEPS_PER_SECOND
         return frames, frames * STEPS_PER_SECOND / self._frame_rate
 
-    def _usable(
+    def _leave_out(self, error: InputError, reason: str, count: int = 1) -> None:
+        """Counts what cannot be used, or raises, as the settings say."""
+        if self.settings.on_bad_item == "error":
+            raise error
+        self._skipped[reason] += count
+
+    def _prepared(self, context: FrameContext, detections: Detections) -> tuple[_Frame, float]:
+        """The detections that take part, and the steps of 1/30 s since the frame before."""
+        elapsed, dt = self._elapsed(context)
+        size = context.size or self._size
+        rows, boxes, scores, classes = self._valid(context.index, detections, size)
+        embedding = self._embedding(context.index, detections, rows)
+        visibility = _visibility(detections, rows)
+        return _Frame(context, elapsed, size, detections, rows, boxes, scores, classes, visibility, embedding), dt
+
+    def _valid(
         self, frame: int, detections: Detections, size: tuple[int, int] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
         """Rows of the detections that take part, their boxes as centre and size, scores and classes."""
         n = len(detections)
-        boxes, verdict = np.empty((n, 4)), np.empty(n, np.int64)
+        rows, boxes, scores = np.empty(n, np.int64), np.empty((n, 4)), np.empty(n)
+        classes, status = np.empty(n, np.int64), np.empty(n, np.int64)
         height, width = size or (np.inf, np.inf)
-        threshold = self.settings.confidence_threshold
-        xyxy, score = np.asarray(detections.xyxy, np.float32), np.asarray(detections.score, np.float32)
-        classes = np.array(detections.class_id, np.int64)  # a copy: kernels want it writable and contiguous
-        faults = usable(xyxy, score, classes, threshold, height, width, boxes, verdict)
+        kept, faults = validate_detections(
+            np.asarray(detections.xyxy, np.float32), np.asarray(detections.score, np.float32),
+            np.asarray(detections.class_id, np.int64), self.settings.confidence_threshold, height, width,
+            rows, boxes, scores, classes, status,
+        )  # fmt: skip
         if faults:
-            error = complain(frame, detections, verdict)
-            for number in np.unique(verdict[verdict > 0]):
-                self._bad(error, str(FAULTS[int(number)]), int((verdict == number).sum()))
+            error = fault_error(frame, detections, status)
+            for number in np.unique(status[status > 0]):
+                self._leave_out(error, str(FAULTS[int(number)]), int((status == number).sum()))
         if self.settings.classes == "ignored":
-            classes = np.full(n, -1)
-        rows = np.flatnonzero(verdict == 0)
-        if len(rows) == n:  # nothing to leave out: no copies
-            return rows, boxes, score.astype(np.float64), classes
-        return rows, boxes[rows], score[rows].astype(np.float64), classes[rows]
-
-    def _adapt(self, scores: NDArray[np.float64]) -> None:
-        """Moves the score thresholds with the detector's clutter, and the weight of places with its unsteadiness."""
-        self._clutter.observe(scores)
-        levels = self._clutter.level, self._unsteadiness.level
-        if levels != self._levels:
-            self._levels = levels
-            self._parameters = self._parameters._replace(**self._adapted(*levels))
-
-    def _adapted(self, clutter: float, unsteady: float) -> dict[str, float]:
-        """What the stream asks for: each value lies between a setting and its counterpart for the other extreme."""
-
-        def between(plain: float, extreme: float, level: float) -> float:
-            return plain + level * (extreme - plain)
-
-        how = self.settings
-        return {
-            "high_score": between(how.high_score, how.clutter_high_score, clutter),
-            "birth_score": between(how.birth_score, how.clutter_birth_score, clutter),
-            "score_weight": between(how.score_weight, how.clutter_score_weight, clutter),
-            "lost_height_power": between(how.lost_height_power, how.clutter_lost_height_power, clutter),
-            "distance_share": between(how.distance_share, how.unsteady_distance_share, unsteady),
-        }
+            classes[:] = -1
+        return rows[:kept], boxes[:kept], scores[:kept], classes[:kept]
 
     def _embedding(self, frame: int, detections: Detections, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
         """`(D, E)` unit rows of the detections that take part; zeros where one is not described."""
@@ -331,156 +395,143 @@ class ByteTracker:
             return None
         embedding = np.nan_to_num(detections.embedding[rows], posinf=0, neginf=0)
         try:
-            self._memory.accept(embedding.shape[1])
+            self._memory.set_width(embedding.shape[1])
         except ValueError as error:
-            self._bad(InputError(f"frame {frame}: {error}"), "embeddings of another width than before", len(rows))
+            self._leave_out(InputError(f"frame {frame}: {error}"), "embeddings of another width than before", len(rows))
             return None
         lengths = np.linalg.norm(embedding, axis=1, keepdims=True)
         return np.asarray(embedding / np.where(lengths > 0, lengths, 1), np.float32)
 
-    @staticmethod
-    def _visibility(detections: Detections, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        if detections.visibility is None:
-            return np.ones(len(rows))
-        seen = detections.visibility[rows].astype(np.float64)
-        return np.where(np.isfinite(seen), seen, 1.0)
-
     # --- one frame's decisions -----------------------------------------------------------------------------------
 
+    def _adapt(self, scores: NDArray[np.float64]) -> None:
+        """Moves the score thresholds with the share of low scores, and the weight of the distance with the jitter."""
+        self._low_scores.observe(scores)
+        levels = self._low_scores.level, self._jitter.level
+        if levels != self._adaptation:
+            self._adaptation = levels
+            self._parameters = adapted(self._parameters, self.settings, *levels)
+
     def _predict(self, context: FrameContext, dt: float) -> None:
+        """Moves every track on to this frame, and into its pixels where the camera moved."""
         table = self._table
-        self._camera: NDArray[np.float64] | None = None
+        self._camera = None
         if self._last is None or not table.count:
             return
         if context.camera is not None and self.settings.camera_motion == "given":
             camera = np.ascontiguousarray(context.camera, np.float64)
             if not _is_camera(camera):
                 reason = "the camera's motion is not a finite 2×3 matrix that keeps an area"
-                self._bad(InputError(f"frame {context.index}: {reason}"), reason)
+                self._leave_out(InputError(f"frame {context.index}: {reason}"), reason)
             else:
-                follow_camera(table.motion, table.matched, table.recent, table.count, camera)
+                compensate_camera(table.motion, table.matched, table.recent, table.count, camera)
                 self._camera = camera
         predict(table.motion, table.counts, table.count, dt, self._parameters)
         table.values[: table.count, SINCE] += dt
 
-    @staticmethod
-    def _blend(
-        cost: NDArray[np.float32],
-        allowed: NDArray[np.bool_],
-        other: NDArray[np.float32],
-        weight: float,
-        *,
-        decides: bool = False,
-    ) -> NDArray[np.float32]:
-        """Mixes a second opinion into the cost of allowed pairs, where it has one (not NaN).
+    def _pairs(self, frame: _Frame) -> _Pairs:
+        """Compares every predicted track with every detection."""
+        table = self._table
+        shape = table.count, len(frame.rows)
+        cost, allowed = np.empty(shape, np.float32), np.empty(shape, np.bool_)
+        cosine: NDArray[np.float32] | None = None
+        if cost.size:
+            pair_costs(
+                table.motion, table.recent, table.counts, table.values, table.count,
+                frame.boxes, frame.scores, frame.classes, self._parameters, cost, allowed,
+            )  # fmt: skip
+            if self._memory is not None and frame.embedding is not None:
+                cosine = self._memory.cosine(frame.embedding)
+                cost = _blended(cost, allowed, self._memory.cost(cosine), self.settings.appearance_weight)
+        return _Pairs(cost, allowed, cosine)
 
-        With `decides` the mixed cost may exceed that of no match, and may fall below it where the first did not.
-        """
-        if other.shape != cost.shape:
-            raise ValueError(f"{cost.shape} pairs were asked about, the answer has {other.shape}")
-        mixed = (1 - weight) * cost + weight * other
-        if decides:
-            return np.where(allowed & np.isfinite(other), mixed, cost).astype(np.float32)
-        mixed = np.minimum(mixed, ALMOST_UNMATCHED)
-        # A pair that already costs more than none is not brought back by an opinion either.
-        judged = allowed & np.isfinite(other) & (cost < UNMATCHED)
-        return np.where(judged, mixed, cost).astype(np.float32)
-
-    def _match(
-        self,
-        cost: NDArray[np.float32],
-        allowed: NDArray[np.bool_],
-        scores: NDArray[np.float64],
-        match: NDArray[np.int64],
-    ) -> None:
-        """The rounds: high scores first, low ones for what is left, tentative tracks where the settings say so."""
+    def _match(self, frame: _Frame, pairs: _Pairs, state: AssignmentState | None) -> NDArray[np.int64]:
+        """`(T,)` column of each track's detection, or −1."""
+        cost, allowed = pairs.cost, pairs.allowed
+        match = np.full(len(cost), -1, np.int64)
+        if not cost.size:
+            return match
         settings = self.settings
-        confirmed = self._table.counts[: len(match), CONFIRMED] == 1
-        high = scores >= self._parameters.high_score
-        pairs = np.flatnonzero(allowed)
-        assign(cost, allowed, confirmed | settings.tentative_first, high, match, pairs)
+        if self._scorer is not None and state is not None:
+            asked = replace(state, assigned_track_ids=state.assigned_track_ids.copy())
+            judged = self._scorer.cost(asked)
+            cost = _blended(cost, allowed, judged, settings.scorer_weight, decides=settings.scorer_decides)
+            if settings.scorer_decides:
+                # Scores are part of what it judges by: one round for all.
+                assign(cost, allowed, np.ones(len(cost), np.bool_), np.ones(len(frame.rows), np.bool_), match)
+                return match
+        # High scores first, low ones for what is left, tentative tracks where the settings say so.
+        tentative_first = settings.tentative_first
+        first = np.ones(len(match), np.bool_) if tentative_first else self._table.counts[: len(match), CONFIRMED] == 1
+        high = frame.scores >= self._parameters.high_score
+        indices = np.flatnonzero(allowed)
+        assign(cost, allowed, first, high, match, indices)
         if settings.low_scores and not high.all():
-            assign(cost, allowed, match < 0, ~high, match, pairs)
-        if not settings.tentative_first and not confirmed.all():
+            assign(cost, allowed, match < 0, ~high, match, indices)
+        if not tentative_first and not first.all():
             free = high.copy()
             free[match[match >= 0]] = False
-            assign(cost, allowed, ~confirmed & (match < 0), free, match, pairs)
+            assign(cost, allowed, ~first & (match < 0), free, match, indices)
+        return match
 
-    def _learn(
-        self,
-        match: NDArray[np.int64],
-        cost: NDArray[np.float32],
-        allowed: NDArray[np.bool_],
-        cosine: NDArray[np.float32] | None,
-        row_of: NDArray[np.int64],
-        scores: NDArray[np.float64],
-        seen: NDArray[np.float64],
-        embedding: NDArray[np.float32],
-    ) -> None:
+    def _learn(self, frame: _Frame, pairs: _Pairs, match: NDArray[np.int64], row_of: NDArray[np.int64]) -> None:
         """Appearance is taken from detections that are sure, well visible and that no other track wanted."""
         assert self._memory is not None
-        trusted = (scores >= self._parameters.high_score) & (seen >= self.settings.appearance_min_visibility)
-        pairs = np.flatnonzero(match >= 0)
-        if len(pairs):
-            rivals = np.where(allowed, cost, np.inf)
-            rivals[pairs, match[pairs]] = np.inf
-            margin = rivals[:, match[pairs]].min(axis=0) - cost[pairs, match[pairs]]
-            trusted[match[pairs]] &= margin > AMBIGUOUS_MARGIN
-            if cosine is not None:
-                known = np.isfinite(cosine)
-                same = cosine[pairs, match[pairs]][known[pairs, match[pairs]]]
-                known[pairs, match[pairs]] = False
-                self._memory.calibrate(same, cosine[known & allowed])
+        assert frame.embedding is not None
+        trusted = frame.scores >= self._parameters.high_score
+        trusted &= frame.visibility >= self.settings.appearance_min_visibility
+        tracks = np.flatnonzero(match >= 0)
+        if len(tracks):
+            partners = match[tracks]
+            rivals = np.where(pairs.allowed, pairs.cost, np.inf)
+            rivals[tracks, partners] = np.inf
+            margin = rivals[:, partners].min(axis=0) - pairs.cost[tracks, partners]
+            trusted[partners] &= margin > AMBIGUOUS_MARGIN
+            if pairs.cosine is not None:
+                compared = np.isfinite(pairs.cosine)
+                same = pairs.cosine[tracks, partners][compared[tracks, partners]]
+                compared[tracks, partners] = False
+                self._memory.calibrate(same, pairs.cosine[compared & pairs.allowed])
         owned = row_of >= 0
-        self._memory.learn(row_of[owned], embedding[owned], trusted[owned])
+        self._memory.learn(row_of[owned], frame.embedding[owned], trusted[owned])
 
-    # --- what others see -----------------------------------------------------------------------------------------
+    # --- what others are shown -----------------------------------------------------------------------------------
 
-    def _state(
-        self,
-        context: FrameContext,
-        frames: int,
-        size: tuple[int, int] | None,
-        detections: Detections,
-        rows: NDArray[np.int64],
-        boxes: NDArray[np.float64],
-        cost: NDArray[np.float32],
-        allowed: NDArray[np.bool_],
-        assigned: NDArray[np.int64],
-    ) -> AssignmentState | None:
-        """The question of this frame, for those who watch; None when nobody does.
+    def _state(self, frame: _Frame, pairs: _Pairs, assigned: NDArray[np.int64]) -> AssignmentState | None:
+        """The question of this frame, for scorer, observer and monitor; None when there are none.
 
         `assigned` is all −1 now; the decisions are written into it, so that the state need not be made twice.
         """
         if self._scorer is None and self._observer is None and self._monitor is None:
             return None
-        table = self._table
-        moved = np.empty((len(rows), 2), np.float32)
-        displacement(table.motion, table.recent, table.count, boxes, moved)
+        table, context = self._table, frame.context
+        moved = np.empty((len(frame.rows), 2), np.float32)
+        displacement(table.motion, table.recent, table.count, frame.boxes, moved)
         counts, values = table.counts[: table.count], table.values[: table.count]
-        per_frame = values[:, SINCE] / np.maximum(counts[:, GAP] + frames, 1)
+        per_frame = values[:, SINCE] / np.maximum(counts[:, GAP] + frame.elapsed, 1)
         return AssignmentState(
             frame=FrameIndex(context.index),
             time=context.index / self._frame_rate if context.time is None else context.time,
-            size=size,
+            size=frame.size,
             track_ids=table.ids,
             track_boxes=table.boxes,
             track_velocity=(table.motion[: table.count, :2, VELOCITY] * per_frame[:, None]).astype(np.float32),
-            track_age=counts[:, AGE] + frames,
-            track_gap=counts[:, GAP] + frames,
+            track_age=counts[:, AGE] + frame.elapsed,
+            track_gap=counts[:, GAP] + frame.elapsed,
             track_score=values[:, SCORE].astype(np.float32),
             track_visibility=values[:, VISIBILITY].astype(np.float32),
             track_class=counts[:, CLASS].copy(),
             track_embeddings=None if self._memory is None or self._memory.width is None else self._memory.best(),
-            detections=detections[rows],
+            detections=frame.detections[frame.rows],
             det_displacement=moved,
-            cost=cost,
-            allowed=allowed,
+            cost=pairs.cost,
+            allowed=pairs.allowed,
             assigned_track_ids=assigned,
             camera=self._camera,
         )
 
-    def _show(self, state: AssignmentState) -> None:
+    def _notify(self, state: AssignmentState) -> None:
+        """Shows the frame's decisions to the monitor, the scorer and the observer."""
         if self._monitor is not None:
             events = self._monitor.observe(state)
             suspects = np.unique(np.array([track for event in events for track in event.tracks], np.int64))
@@ -493,24 +544,82 @@ class ByteTracker:
             self._observer.observe(state)
 
     def _output(
-        self,
-        detections: Detections,
-        rows: NDArray[np.int64],
-        assigned: NDArray[np.int64],
-        row_of: NDArray[np.int64],
-        shown: NDArray[np.bool_],
+        self, frame: _Frame, assigned: NDArray[np.int64], row_of: NDArray[np.int64], shown: NDArray[np.bool_]
     ) -> Detections:
-        index = rows[shown]
-        given = detections if len(index) == len(detections) else detections[index]
+        """The detections whose tracks may be shown, with their identities."""
+        detections, index = frame.detections, frame.rows[shown]
+        chosen = detections if len(index) == len(detections) else detections[index]
         smoothed, votes = self.settings.output_boxes == "smoothed", self.settings.classes == "votes"
         return Detections(
-            self._table.boxes[row_of[shown]] if smoothed else given.xyxy,
-            given.score,
-            self._table.counts[row_of[shown], CLASS] if votes else given.class_id,
-            given.masks,
-            given.embedding,
-            given.visibility,
+            self._table.boxes[row_of[shown]] if smoothed else chosen.xyxy,
+            chosen.score,
+            self._table.counts[row_of[shown], CLASS] if votes else chosen.class_id,
+            chosen.masks,
+            chosen.embedding,
+            chosen.visibility,
             assigned[shown],
             index,
-            given.data,
+            chosen.data,
         )
+
+
+ByteTracker = Tracker
+"""The former name; `Tracker("bytetrack")` is ByteTrack as published, `Tracker()` is the preset `adaptive`."""
+
+
+def _settings(settings: Any, overrides: Mapping[str, Any]) -> TrackerSettings:
+    """The settings that a tracker was asked for."""
+    if settings is None or isinstance(settings, str):
+        return preset("adaptive" if settings is None else settings, **overrides)
+    if not isinstance(settings, TrackerSettings):
+        raise SettingError(f"a tracker is a preset's name or TrackerSettings, not {type(settings).__name__}")
+    return TrackerSettings.checked(settings.model_dump(), **overrides) if overrides else settings
+
+
+def _is_camera(matrix: NDArray[np.float64]) -> bool:
+    """Whether an affine matrix is one: finite, and neither flattening nor blowing up the image."""
+    if matrix.shape != (2, 3) or not np.isfinite(matrix).all():
+        return False
+    a, b, c, d = matrix[0, 0], matrix[0, 1], matrix[1, 0], matrix[1, 1]
+    return bool(np.abs(matrix[:, :2]).max() < LARGEST_ZOOM and abs(a * d - b * c) > LARGEST_ZOOM**-2)
+
+
+def _visibility(detections: Detections, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of the detections that take part; 1 where it is not known."""
+    if detections.visibility is None:
+        return np.ones(len(rows))
+    visibility = detections.visibility[rows].astype(np.float64)
+    return np.where(np.isfinite(visibility), visibility, 1.0)
+
+
+def _blended(
+    cost: NDArray[np.float32],
+    allowed: NDArray[np.bool_],
+    other: NDArray[np.float32],
+    weight: float,
+    *,
+    decides: bool = False,
+) -> NDArray[np.float32]:
+    """Mixes a second opinion into the cost of allowed pairs, where it has one (not NaN).
+
+    With `decides` the mixed cost may exceed that of no match, and may fall below it where the first did not.
+    """
+    if other.shape != cost.shape:
+        raise ValueError(f"{cost.shape} pairs were asked about, the answer has {other.shape}")
+    mixed = (1 - weight) * cost + weight * other
+    if decides:
+        return np.where(allowed & np.isfinite(other), mixed, cost).astype(np.float32)
+    mixed = np.minimum(mixed, ALMOST_UNMATCHED)
+    # A pair that already costs more than none is not brought back by an opinion either.
+    judged = allowed & np.isfinite(other) & (cost < UNMATCHED_COST)
+    return np.where(judged, mixed, cost).astype(np.float32)
+
+
+def _with_untracked(detections: Detections, tracked: Detections) -> Detections:
+    """All detections in their order, with the id −1 where they have no track."""
+    assert tracked.index is not None
+    assert tracked.track_id is not None
+    n, index = len(detections), tracked.index
+    track_id, xyxy, class_id = np.full(n, -1, np.int64), detections.xyxy.copy(), detections.class_id.copy()
+    track_id[index], xyxy[index], class_id[index] = tracked.track_id, tracked.xyxy, tracked.class_id
+    return replace(detections, xyxy=xyxy, class_id=class_id, track_id=track_id, index=np.arange(n))

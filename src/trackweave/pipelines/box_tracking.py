@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from trackweave.detectors.embedders import Embedder, make_embedder
 from trackweave.detectors.visibility import VisibilityEstimator
-from trackweave.errors import FrameError, InputError, SettingError
+from trackweave.errors import FrameError, FrameOrderError, InputError, SettingError
 from trackweave.formats.motchallenge import read_gmc
 from trackweave.frames.source import RGBFrame
 from trackweave.mot.camera_motion import CameraMotionEstimator, GivenCameraMotion, compose, identity
 from trackweave.mot.settings import TrackerSettings
 from trackweave.mot.state import AssignmentObserver, AssociationScorer, FrameContext
-from trackweave.mot.tracker import ByteTracker, TrackerSummary
+from trackweave.mot.tracker import Tracker, TrackerSummary
 from trackweave.pipelines.box_inputs import Given, InputFrame, Sight, VideoInput, open_sight
 from trackweave.pipelines.settings import PerceptionSettings
 from trackweave.structures.detections import Detections
@@ -232,7 +232,7 @@ class BoxPass:
             stage=stage,
             size=video.size,
         )
-        self._tracker: ByteTracker | None = None
+        self._tracker: Tracker | None = None
         self.detections = 0
 
     def tracked(
@@ -250,9 +250,7 @@ class BoxPass:
         """
         with self._stage("open"):
             rate = self._video.frame_rate or ASSUMED_RATE
-            tracker = ByteTracker(
-                self._how, frame_rate=rate, size=self._video.size, scorer=self._scorer, observer=observer
-            )
+            tracker = Tracker(self._how, frame_rate=rate, size=self._video.size, scorer=self._scorer, observer=observer)
         self._tracker = tracker
         wanted = self._video.has_images and (draws or self._eyes.needs_images or self._sight.looks)
         for frame in self._frames():
@@ -260,11 +258,13 @@ class BoxPass:
             if not readable and self._sight.looks:
                 continue
             context, found = self._eyes.look(frame, image)
-            before = tracker.frames
-            with self._stage("track"):
-                tracked = tracker.update(context, found)
-            if tracker.frames == before:  # it left the frame out, which is not later than the one before
-                continue
+            try:
+                with self._stage("track"):
+                    tracked = tracker.update(found, context)
+            except FrameOrderError as error:
+                if self._how.on_bad_item == "error":
+                    raise FrameOrderError(f"{error} (on_bad_item='skip' leaves it out)") from None
+                continue  # the tracker's summary counts it
             self.detections += len(found)
             yield frame, tracked
         self._note_ending()

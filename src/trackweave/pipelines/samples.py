@@ -26,7 +26,7 @@ from trackweave.formats.motchallenge import class_column_of, find_sequences, rea
 from trackweave.formats.tables import DetectionTable, GroundTruth
 from trackweave.mot.settings import TrackerSettings, preset
 from trackweave.mot.state import FrameContext
-from trackweave.mot.tracker import ByteTracker
+from trackweave.mot.tracker import Tracker
 from trackweave.pipelines.box_inputs import VideoInput, open_input
 from trackweave.pipelines.box_outputs import _Names
 from trackweave.pipelines.box_tracking import BoxPass, _opened_sight
@@ -435,10 +435,10 @@ def _logged(
     ) as logger:
         if scorer is not None:
             scorer.reset()
-        tracker = ByteTracker(how, frame_rate=sequence.fps, size=sequence.size, scorer=scorer, observer=logger)
+        tracker = Tracker(how, frame_rate=sequence.fps, size=sequence.size, scorer=scorer, observer=logger)
         for frame, time, camera, found in sequence:
             seen = replace(found, visibility=eyes.estimate(found, size=sequence.size).visibility)
-            tracker.update(FrameContext(frame, time, camera), seen)
+            tracker.update(seen, FrameContext(frame, time, camera))
     return BuiltSamples(
         sequence.name,
         directory,

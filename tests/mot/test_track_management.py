@@ -1,4 +1,4 @@
-"""The life of tracks: confirmation, loss, return and end; votes and overlaps."""
+"""Confirmation, loss, return and end of tracks, and their class by votes."""
 
 from __future__ import annotations
 
@@ -11,22 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.mot.worlds import HIGH, Witness, distinct, follow, together, walk, world
-from trackweave.boxes import box_iou
 from trackweave.mot.settings import PRESETS, TrackerSettings, preset
 from trackweave.mot.state import VOTES, FrameContext
-from trackweave.mot.track_management import overlap, vote
-from trackweave.mot.tracker import ByteTracker
+from trackweave.mot.track_management import vote
+from trackweave.mot.tracker import Tracker
 from trackweave.structures.detections import Detections
-
-boxes = st.tuples(st.floats(0, 50), st.floats(0, 50), st.floats(1, 50), st.floats(1, 50))
-
-
-@given(boxes, boxes)
-def test_overlap_is_the_iou(one: Any, other: Any) -> None:
-    a, b = np.array(one), np.array(other)
-    corners = [np.concatenate([c[:2] - c[2:] / 2, c[:2] + c[2:] / 2]) for c in (a, b)]
-    assert overlap(a, b) == pytest.approx(box_iou(*corners)[0, 0], abs=1e-9)
-    assert overlap(a, a) == pytest.approx(1)
 
 
 @given(st.lists(st.tuples(st.integers(-1, VOTES - 2), st.floats(0.1, 1)), min_size=1, max_size=30))
@@ -74,32 +63,32 @@ LATE = world(
     ],
 )
 def test_a_track_is_shown_once_confirmed(settings: dict[str, Any], expected: list[int]) -> None:
-    found = follow(ByteTracker(TrackerSettings(**settings)), LATE)
+    found = follow(Tracker(TrackerSettings(**settings)), LATE)
     assert found == {"A": expected, "B": [1] * 5}
 
 
 def test_tracks_of_the_first_frame_need_no_confirmation() -> None:
-    found = follow(ByteTracker(TrackerSettings(instant_score=None, confirm_hits=3)), LATE)
+    found = follow(Tracker(TrackerSettings(instant_score=None, confirm_hits=3)), LATE)
     assert found["B"] == [1] * 5
 
 
 def test_a_tentative_track_ends_with_its_first_miss() -> None:
     scene = walk(1, y=400, letter="B") + walk(6, speed=0, gaps=[1])
-    found = follow(ByteTracker(TrackerSettings(instant_score=None)), scene)
+    found = follow(Tracker(TrackerSettings(instant_score=None)), scene)
     assert found["A"] == [0, 0, 3, 3, 3]
 
 
 def test_a_hundred_hits_are_not_a_streak() -> None:
     settings = TrackerSettings(streak_to_show=3)
-    found = follow(ByteTracker(settings), walk(12, gaps=[5]))
+    found = follow(Tracker(settings), walk(12, gaps=[5]))
     # A new track is shown from its first match; after a miss three in a row are asked for.
     assert found["A"] == [1] * 5 + [0, 0] + [1] * 4
 
 
 @pytest.mark.parametrize(("score", "born"), [(0.49, False), (0.51, True)])
 def test_a_track_begins_from_the_birth_score_on(score: float, born: bool) -> None:
-    tracker = ByteTracker(TrackerSettings(high_score=0.3, birth_score=0.5))
-    assert len(tracker.update(0, Detections.of([[0, 0, 30, 60]], [score]))) == born
+    tracker = Tracker(TrackerSettings(high_score=0.3, birth_score=0.5))
+    assert len(tracker.update(Detections.of([[0, 0, 30, 60]], [score]), 0)) == born
     assert tracker.summary.tracks == born
 
 
@@ -113,8 +102,8 @@ def test_low_scores_keep_a_track_alive_and_start_none() -> None:
         ............A|.....b
         """
     )
-    assert follow(ByteTracker(), scene) == {"A": [1] * 13, "B": [0] * 5}
-    without = follow(ByteTracker(TrackerSettings(low_scores=False)), scene)
+    assert follow(Tracker(), scene) == {"A": [1] * 13, "B": [0] * 5}
+    without = follow(Tracker(TrackerSettings(low_scores=False)), scene)
     assert without["A"] == [1] * 9 + [0, 0, 0, 1]
 
 
@@ -128,15 +117,15 @@ def test_low_scores_find_a_lost_track_only_where_they_may() -> None:
         a....
         """
     )
-    assert follow(ByteTracker(), scene)["A"] == [1, 1, 0, 0]
-    assert follow(ByteTracker(TrackerSettings(low_scores_reactivate=True)), scene)["A"] == [1, 1, 1, 1]
+    assert follow(Tracker(), scene)["A"] == [1, 1, 0, 0]
+    assert follow(Tracker(TrackerSettings(low_scores_reactivate=True)), scene)["A"] == [1, 1, 1, 1]
 
 
-def doubled(**settings: Any) -> ByteTracker:
+def doubled(**settings: Any) -> Tracker:
     """A track, and on its second frame a detection beside its own that overlaps it by 0.8."""
-    tracker = ByteTracker(TrackerSettings(**settings))
-    tracker.update(0, Detections.of([[0, 0, 50, 100]], [0.9]))
-    tracker.update(1, Detections.of([[0, 0, 50, 100], [0, 0, 50, 80]], [0.9, 0.9]))
+    tracker = Tracker(TrackerSettings(**settings))
+    tracker.update(Detections.of([[0, 0, 50, 100]], [0.9]), 0)
+    tracker.update(Detections.of([[0, 0, 50, 100], [0, 0, 50, 80]], [0.9, 0.9]), 1)
     return tracker
 
 
@@ -147,9 +136,9 @@ def test_no_track_begins_on_one_that_is_served() -> None:
 
 
 def test_two_new_ones_may_begin_side_by_side() -> None:
-    tracker = ByteTracker()
-    tracker.update(0, Detections.empty())
-    assert len(tracker.update(1, Detections.of([[0, 0, 50, 100], [0, 0, 50, 80]], [0.9, 0.9]))) == 2
+    tracker = Tracker()
+    tracker.update(Detections.empty(), 0)
+    assert len(tracker.update(Detections.of([[0, 0, 50, 100], [0, 0, 50, 80]], [0.9, 0.9]), 1)) == 2
 
 
 # --- loss and return ----------------------------------------------------------------------------------------------
@@ -157,7 +146,7 @@ def test_two_new_ones_may_begin_side_by_side() -> None:
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name != "sort"])
 def test_a_gap_of_ten_frames_keeps_the_id(name: str) -> None:
-    tracker = ByteTracker(PRESETS[name])
+    tracker = Tracker(PRESETS[name])
     found = follow(tracker, walk(40, speed=3, gaps=range(15, 25)))
     assert distinct(found["A"]) == [1]
     assert tracker.summary.reactivations == 1
@@ -166,7 +155,7 @@ def test_a_gap_of_ten_frames_keeps_the_id(name: str) -> None:
 @pytest.mark.parametrize(("rate", "away", "ids"), [(30, 29, [1]), (30, 31, [1, 2]), (10, 9, [1]), (10, 11, [1, 2])])
 def test_who_returns_in_time_is_known(rate: float, away: int, ids: list[int]) -> None:
     scene = walk(away + 20, speed=0, gaps=range(10, 10 + away))
-    assert distinct(follow(ByteTracker(frame_rate=rate), scene)["A"]) == ids
+    assert distinct(follow(Tracker(frame_rate=rate), scene)["A"]) == ids
 
 
 @pytest.mark.parametrize(("lost", "ids"), [(0.3, [1, 2]), (0.5, [1])])
@@ -179,18 +168,18 @@ def test_lost_seconds_are_seconds_at_every_rate(rate: float, lost: float, ids: l
         return FrameContext(frame, time=frame / rate)
 
     settings = TrackerSettings(lost_seconds=lost)
-    assert distinct(follow(ByteTracker(settings, frame_rate=rate), scene)["A"]) == ids
-    assert distinct(follow(ByteTracker(settings, frame_rate=1), scene, context=clock)["A"]) == ids
+    assert distinct(follow(Tracker(settings, frame_rate=rate), scene)["A"]) == ids
+    assert distinct(follow(Tracker(settings, frame_rate=1), scene, context=clock)["A"]) == ids
 
 
 def test_a_stream_slower_than_lost_seconds_is_still_tracked() -> None:
     # The frame after a match always counts, however long it took to come.
-    assert follow(ByteTracker(frame_rate=0.5), walk(6, speed=0))["A"] == [1] * 6
+    assert follow(Tracker(frame_rate=0.5), walk(6, speed=0))["A"] == [1] * 6
 
 
 def test_a_lost_track_is_not_shown_but_told_to_observers() -> None:
     witness = Witness()
-    follow(ByteTracker(observer=witness), walk(8, gaps=[4, 5]))
+    follow(Tracker(observer=witness), walk(8, gaps=[4, 5]))
     assert [state.track_ids.tolist() for state in witness.states] == [[]] + [[1]] * 7
     assert [state.track_gap.tolist() for state in witness.states[1:]] == [[1], [1], [1], [1], [2], [3], [1]]
     assert [state.track_age.tolist() for state in witness.states[1:]] == [[k] for k in range(1, 8)]
@@ -202,14 +191,14 @@ def test_memory_of_the_dead_is_not_inherited(how: str) -> None:
     first = walk(60, y=0, letter="A", speed=0, gaps=range(5, 60))
     scene = together(first, walk(60, y=100, letter="B", speed=1), walk(60, y=200, letter="C", speed=2))
     witness = Witness()
-    tracker = ByteTracker(preset("adaptive", classes=how), observer=witness)
+    tracker = Tracker(preset("adaptive", classes=how), observer=witness)
     for frame in range(60):
         seen = scene.detections(frame)
         classes = np.array([" ABC".index(letter) for letter in scene.letters(frame)])
         scores = HIGH - classes / 100
         visibility = classes / 10
         columns = Detections.of(seen.xyxy, scores, classes, visibility=visibility)
-        tracker.update(frame, columns)
+        tracker.update(columns, frame)
     last = witness.states[-1]
     assert last.track_ids.tolist() == [2, 3]
     for state in witness.states:  # each id has its class, score and visibility, on every frame
@@ -226,10 +215,10 @@ def test_memory_of_the_dead_is_not_inherited(how: str) -> None:
 
 def classed(how: str, classes: list[int]) -> tuple[list[int], list[int]]:
     """Ids and classes of one box that stands still and changes its class."""
-    tracker = ByteTracker(preset("adaptive", classes=how))
+    tracker = Tracker(preset("adaptive", classes=how))
     ids, given_back = [], []
     for frame, class_id in enumerate(classes):
-        shown = tracker.update(frame, Detections.of([[0, 0, 30, 60]], [0.9], [class_id]))
+        shown = tracker.update(Detections.of([[0, 0, 30, 60]], [0.9], [class_id]), frame)
         assert shown.track_id is not None
         ids += shown.track_id.tolist()
         given_back += shown.class_id.tolist()
