@@ -63,12 +63,12 @@ def record_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["flow", "static"])
 def test_a_predictor_by_name(name: str) -> None:
     chosen = choose_predictor(name)
-    assert (chosen.predictor.name, chosen.asked, chosen.reason) == (name, name, "asked for")
+    assert (chosen.predictor.name, chosen.request, chosen.reason) == (name, name, "asked for")
 
 
 def test_auto_says_what_it_took_and_why() -> None:
     chosen = choose_predictor("auto")
-    assert (chosen.predictor.name, chosen.asked) == ("flow", "auto")
+    assert (chosen.predictor.name, chosen.request) == ("flow", "auto")
     assert "flow" in chosen.reason
 
 
@@ -77,10 +77,10 @@ def test_replay_takes_a_path_that_may_hold_an_equals_sign(tmp_path: Path) -> Non
     assert choose_predictor(f"replay={path}").predictor.name == "replay"
 
 
-@pytest.mark.parametrize("asked", ["replay", "replay="])
-def test_replay_without_a_path(asked: str) -> None:
+@pytest.mark.parametrize("request_text", ["replay", "replay="])
+def test_replay_without_a_path(request_text: str) -> None:
     with pytest.raises(SettingError, match="replay needs a recording: --predictor replay=PATH"):
-        choose_predictor(asked)
+        choose_predictor(request_text)
 
 
 def test_replay_of_nothing(tmp_path: Path) -> None:
@@ -91,10 +91,10 @@ def test_replay_of_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_backend_whose_packages_are_missing_names_its_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, *BACKENDS[name].packages)
-    with pytest.raises(MissingExtraError, match=r"pip install 'trackweave\[[\w-]+\]'.* use --predictor flow") as told:
+    with pytest.raises(MissingExtraError, match=r"pip install 'trackweave\[[\w-]+\]'.* use --predictor flow") as caught:
         choose_predictor(name)
-    assert told.value.extra in (extras := optional_dependencies())
-    assert any(told.value.library in requirement for requirement in extras[told.value.extra])
+    assert caught.value.extra in (extras := optional_dependencies())
+    assert any(caught.value.library in requirement for requirement in extras[caught.value.extra])
 
 
 def test_every_backend_s_extras_exist() -> None:
@@ -105,7 +105,7 @@ def test_every_backend_s_extras_exist() -> None:
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_a_backend_without_weights_says_where_to_put_them(name: str) -> None:
+def test_a_backend_without_weights_names_the_folder_to_put_them(name: str) -> None:
     with pytest.raises(PredictorUnavailable, match=r"no weights found .* put .* there"):
         choose_predictor(name)
 
@@ -151,9 +151,11 @@ def test_weights_of_another_model_name_what_differs(tmp_path: Path) -> None:
     config["memory_attention_num_layers"] = 2
     config["mask_decoder_config"]["iou_head_hidden_dim"] = 32
     (weights / "config.json").write_text(json.dumps(config))
-    with pytest.raises(PredictorUnavailable, match=r"missing \(memory_attention\.layers\.1\..*of other shape") as told:
+    with pytest.raises(
+        PredictorUnavailable, match=r"missing \(memory_attention\.layers\.1\..*of other shape"
+    ) as caught:
         choose_predictor(f"sam2-hf={weights}")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -172,10 +174,10 @@ def test_a_configuration_that_makes_no_model(edit: dict[str, Any], tmp_path: Pat
     if "vision_config" in edit:
         config["vision_config"]["backbone_feature_sizes"] = [[4, 4]]
     (weights / "config.json").write_text(json.dumps(config))
-    with pytest.raises(PredictorUnavailable) as told:
+    with pytest.raises(PredictorUnavailable) as caught:
         choose_predictor(f"sam2-hf={weights}")
-    assert str(weights) in str(told.value)
-    assert "\n" not in str(told.value)
+    assert str(weights) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_loading_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -326,12 +328,12 @@ def test_auto_and_weights_that_nothing_takes(tmp_path: Path) -> None:
         choose_predictor("auto", SamSettings(weights=tmp_path / "none"))
 
 
-def test_an_unknown_name_gets_the_known_ones() -> None:
+def test_an_unknown_name_is_refused_with_the_valid_names() -> None:
     with pytest.raises(SettingError, match=r"no predictor 'sma2'; known: auto, flow, static, replay, sam2-hf, sam2, "):
         choose_predictor("sma2")
 
 
-@pytest.mark.parametrize("asked", ["auto=x", "flow=fast", "static=1"])
-def test_an_argument_that_nothing_takes(asked: str) -> None:
+@pytest.mark.parametrize("request_text", ["auto=x", "flow=fast", "static=1"])
+def test_an_argument_that_nothing_takes(request_text: str) -> None:
     with pytest.raises(SettingError, match="takes no argument"):
-        choose_predictor(asked)
+        choose_predictor(request_text)

@@ -14,8 +14,15 @@ from huggingface_hub import constants
 
 from trackweave.errors import PredictorUnavailable
 from trackweave.predictors import weights
-from trackweave.predictors.catalog import BACKENDS, BY_DEVICE, CHECKPOINTS, Checkpoint, checkpoint_called, rank
-from trackweave.predictors.weights import FOLDER_VARIABLE, backend_of, choose_weights, weights_asked_for, weights_found
+from trackweave.predictors.catalog import (
+    BACKENDS,
+    CHECKPOINTS,
+    PREFERENCE_BY_DEVICE,
+    PublishedCheckpoint,
+    device_rank,
+    find_checkpoint,
+)
+from trackweave.predictors.weights import FOLDER_VARIABLE, backend_for, choose_weights, find_weights, resolve_weights
 
 TINY = "facebook/sam2.1-hiera-tiny"
 LARGE = "facebook/sam2.1-hiera-large"
@@ -69,18 +76,18 @@ def cached(hub: Path, name: str, revision: str = "abc123") -> Path:
 @pytest.mark.parametrize("backend", TYPES)
 def test_a_folder_by_path(tmp_path: Path, backend: str) -> None:
     path = folder(tmp_path / "mine", TYPES[backend])
-    found = choose_weights(backend, path)
-    assert (found.path, found.files, found.checkpoint) == (path, (path / "model.safetensors",), None)
+    local = choose_weights(backend, path)
+    assert (local.path, local.files, local.checkpoint) == (path, (path / "model.safetensors",), None)
     assert choose_weights(backend, path / "model.safetensors").path == path
-    assert backend_of(path) == backend
+    assert backend_for(path) == backend
 
 
 def test_a_file_of_metas_package_by_path(tmp_path: Path) -> None:
     path = meta_file(tmp_path / "sam2.1_hiera_small.pt")
-    found = choose_weights("sam2", path)
-    assert (found.path, found.files, found.name) == (path, (path,), "facebook/sam2.1-hiera-small")
+    local = choose_weights("sam2", path)
+    assert (local.path, local.files, local.name) == (path, (path,), "facebook/sam2.1-hiera-small")
     assert choose_weights("sam2", tmp_path).path == path
-    assert backend_of(path) == "sam2"
+    assert backend_for(path) == "sam2"
 
 
 def test_the_only_file_of_a_folder_may_be_called_anything(tmp_path: Path) -> None:
@@ -95,18 +102,18 @@ def test_the_only_file_of_a_folder_may_be_called_anything(tmp_path: Path) -> Non
 def test_a_folder_of_weights_is_searched(tmp_path: Path, inside: str) -> None:
     path = folder(tmp_path / inside)
     environment = {FOLDER_VARIABLE: str(tmp_path)}
-    (found,) = weights_found("sam2-hf", environment)
-    assert (found.path, found.origin, found.name) == (path, FOLDER_VARIABLE, TINY)
+    (local,) = find_weights("sam2-hf", environment)
+    assert (local.path, local.origin, local.name) == (path, FOLDER_VARIABLE, TINY)
     for name in (TINY, "sam2.1-hiera-tiny"):
         assert choose_weights("sam2-hf", Path(name), environment=environment).path == path
-    assert weights_found("edgetam", environment) == []
+    assert find_weights("edgetam", environment) == []
 
 
 def test_of_several_the_best_for_the_device_is_taken(tmp_path: Path) -> None:
     environment = {FOLDER_VARIABLE: str(tmp_path)}
     for name in ("aardvark", TINY, LARGE, "facebook/sam2-hiera-large"):
         folder(tmp_path / name)
-    assert len(weights_found("sam2-hf", environment)) == 4
+    assert len(find_weights("sam2-hf", environment)) == 4
     assert choose_weights("sam2-hf", None, "cuda", environment).name == LARGE
     assert choose_weights("sam2-hf", None, "mps", environment).name == TINY
     assert choose_weights("sam2-hf", None, "cpu", environment).name == TINY
@@ -117,24 +124,24 @@ def test_the_hub_s_cache_is_searched(hub: Path) -> None:
     snapshot = cached(hub, TINY)
     folder(snapshot)
     meta_file(snapshot / "sam2.1_hiera_tiny.pt")
-    (found,) = weights_found("sam2-hf", {})
-    assert (found.path, found.revision, found.origin, found.name) == (snapshot, "abc123", "Hugging Face cache", TINY)
-    (plain,) = weights_found("sam2", {})
+    (local,) = find_weights("sam2-hf", {})
+    assert (local.path, local.revision, local.origin, local.name) == (snapshot, "abc123", "Hugging Face cache", TINY)
+    (plain,) = find_weights("sam2", {})
     assert (plain.path, plain.revision) == (snapshot / "sam2.1_hiera_tiny.pt", "abc123")
     assert choose_weights("sam2-hf", Path(TINY), environment={}).path == snapshot
     assert choose_weights("sam2-hf", Path("sam2.1-hiera-tiny"), environment={}).path == snapshot
 
 
-def test_a_repository_of_somebody_else_is_found_by_its_name_only(hub: Path) -> None:
+def test_an_unpublished_repository_is_found_by_its_name_only(hub: Path) -> None:
     snapshot = folder(cached(hub, "someone/finetuned"))
-    assert weights_found("sam2-hf", {}) == []
+    assert find_weights("sam2-hf", {}) == []
     assert choose_weights("sam2-hf", Path("someone/finetuned"), environment={}).path == snapshot
 
 
 def test_half_a_download_does_not_count(hub: Path) -> None:
     snapshot = folder(cached(hub, TINY))
     (snapshot / "model.safetensors").unlink()
-    assert weights_found("sam2-hf", {}) == []
+    assert find_weights("sam2-hf", {}) == []
 
 
 def test_weights_in_several_files(tmp_path: Path) -> None:
@@ -152,24 +159,24 @@ def test_weights_in_several_files(tmp_path: Path) -> None:
 
 
 def refused(backend: str, path: Path | None, environment: dict[str, str] | None = None) -> str:
-    with pytest.raises(PredictorUnavailable) as told:
+    with pytest.raises(PredictorUnavailable) as caught:
         choose_weights(backend, path, environment=environment or {})
-    assert "\n" not in str(told.value)
-    return str(told.value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_nothing_found_tells_where_to_put_what(backend: str, tmp_path: Path) -> None:
-    said = refused(backend, None)
-    assert f"{FOLDER_VARIABLE} is not set" in said
-    assert "--weights PATH" in said
-    assert any(name.hub_name in said for name in CHECKPOINTS if backend in name.backends)
+def test_without_weights_the_message_names_folder_and_checkpoint(backend: str, tmp_path: Path) -> None:
+    message = refused(backend, None)
+    assert f"{FOLDER_VARIABLE} is not set" in message
+    assert "--weights PATH" in message
+    assert any(name.hub_name in message for name in CHECKPOINTS if backend in name.backends)
     assert str(tmp_path) in refused(backend, None, {FOLDER_VARIABLE: str(tmp_path)})
 
 
 def test_a_variable_that_names_no_folder(tmp_path: Path) -> None:
-    said = refused("sam2-hf", None, {FOLDER_VARIABLE: str(tmp_path / "none")})
-    assert said == f"environment {FOLDER_VARIABLE}: there is no folder {tmp_path / 'none'}"
+    message = refused("sam2-hf", None, {FOLDER_VARIABLE: str(tmp_path / "none")})
+    assert message == f"environment {FOLDER_VARIABLE}: there is no folder {tmp_path / 'none'}"
 
 
 def test_a_name_that_is_nowhere(tmp_path: Path) -> None:
@@ -185,9 +192,9 @@ def test_a_folder_of_another_family_names_the_right_backend(tmp_path: Path, back
     if backend == other:
         assert choose_weights(backend, path).path == path
         return
-    said = refused(backend, path)
-    assert f"model_type '{TYPES[other]}'" in said
-    assert f"use --predictor {other}={path}" in said
+    message = refused(backend, path)
+    assert f"model_type '{TYPES[other]}'" in message
+    assert f"use --predictor {other}={path}" in message
 
 
 def test_the_model_for_single_images(tmp_path: Path) -> None:
@@ -252,9 +259,9 @@ def test_bytes_that_are_no_weights(tmp_path: Path) -> None:
     ],
 )
 def test_a_configuration_changed_in_one_place(tmp_path: Path, config: dict[str, Any], says: str) -> None:
-    said = refused("sam2-hf", folder(tmp_path / "w", **config))
-    assert "weights for another image size" in said
-    assert says in said
+    message = refused("sam2-hf", folder(tmp_path / "w", **config))
+    assert "weights for another image size" in message
+    assert says in message
 
 
 def test_another_image_size_throughout_is_fine(tmp_path: Path) -> None:
@@ -285,7 +292,7 @@ def test_unreadable_neighbours_are_passed_by(tmp_path: Path) -> None:
     (tmp_path / "bad" / "config.json").write_text("{")
     (tmp_path / "empty").mkdir()
     shutil.copytree(good, tmp_path / ".hidden")
-    assert [one.path for one in weights_asked_for("sam2-hf", tmp_path, {})] == [good]
+    assert [one.path for one in resolve_weights("sam2-hf", tmp_path, {})] == [good]
 
 
 # --- the catalogue ----------------------------------------------------------------------------------------------------
@@ -293,16 +300,16 @@ def test_unreadable_neighbours_are_passed_by(tmp_path: Path) -> None:
 
 def test_every_device_has_an_order_of_all_checkpoints() -> None:
     names = {checkpoint.hub_name for checkpoint in CHECKPOINTS}
-    for device, order in BY_DEVICE.items():
+    for device, order in PREFERENCE_BY_DEVICE.items():
         assert set(order) == names
         assert len(order) == len(names)
-        assert rank(None, device) == len(names)
+        assert device_rank(None, device) == len(names)
 
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda checkpoint: checkpoint.short_name)
-def test_checkpoints_go_by_all_their_names(checkpoint: Checkpoint) -> None:
-    assert checkpoint_called(checkpoint.hub_name) is checkpoint
-    assert checkpoint_called(checkpoint.short_name) is checkpoint
-    assert checkpoint.file is None or checkpoint_called(checkpoint.file) is checkpoint
+def test_checkpoints_go_by_all_their_names(checkpoint: PublishedCheckpoint) -> None:
+    assert find_checkpoint(checkpoint.hub_name) is checkpoint
+    assert find_checkpoint(checkpoint.short_name) is checkpoint
+    assert checkpoint.file is None or find_checkpoint(checkpoint.file) is checkpoint
     assert set(checkpoint.backends) <= set(BACKENDS)
     assert ("sam2" in checkpoint.backends) == (checkpoint.file is not None)

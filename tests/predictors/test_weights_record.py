@@ -31,7 +31,7 @@ def test_a_checksum_is_that_of_the_content(tmp_path: Path) -> None:
     assert file.to_json() == {"file": str(path), "bytes": 7, "sha256": file.sha256}
 
 
-def test_a_known_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recorded_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = weights(tmp_path)
     first = record(tmp_path).check([path])
     monkeypatch.setattr(weights_record, "_sha256", None)  # reading it would fail
@@ -40,7 +40,7 @@ def test_a_known_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Monk
     assert again.warnings == []
 
 
-def test_a_file_that_changed_is_told_once(tmp_path: Path) -> None:
+def test_a_file_that_changed_is_warned_of_once(tmp_path: Path) -> None:
     path = weights(tmp_path)
     record(tmp_path).check([path])
     weights(tmp_path, b"others")
@@ -55,7 +55,7 @@ def test_a_file_that_changed_is_told_once(tmp_path: Path) -> None:
     assert third.warnings == []
 
 
-def test_a_file_that_was_only_touched_is_not_told(tmp_path: Path) -> None:
+def test_a_file_that_was_only_touched_is_not_warned_of(tmp_path: Path) -> None:
     path = weights(tmp_path)
     record(tmp_path).check([path])
     os.utime(path, ns=(1, 1))

@@ -14,7 +14,7 @@ from trackweave.options.sources import ResolvedSettings
 from trackweave.predictors.sam.settings import SamSettings
 
 if TYPE_CHECKING:
-    from trackweave.predictors.registry import BackendEntry, Inventory
+    from trackweave.predictors.registry import Availability, BackendAvailability
 
 
 @with_settings(MASKS.narrowed("predictor"))
@@ -26,38 +26,38 @@ def models(
 
     Nothing is downloaded: fetch a repository of the name shown with your own tools, and put it where it is looked for.
     """
-    from trackweave.predictors.registry import take_inventory
+    from trackweave.predictors.registry import check_availability
 
-    inventory = take_inventory(settings[SamSettings])
+    availability = check_availability(settings[SamSettings])
     if as_json:
-        typer.echo(json.dumps(inventory.to_json(), indent=1))
+        typer.echo(json.dumps(availability.to_json(), indent=1))
         return
-    for line in _lines(inventory):
+    for line in _lines(availability):
         typer.echo(line)
 
 
-def _lines(inventory: Inventory) -> Iterator[str]:
-    yield inventory.automatic
-    devices = ", ".join(f"{name} ({what})" for name, what in inventory.devices.items())
+def _lines(availability: Availability) -> Iterator[str]:
+    yield availability.automatic
+    devices = ", ".join(f"{name} ({what})" for name, what in availability.devices.items())
     yield f"devices: {devices or 'unknown without torch'}"
-    folder = inventory.folder or "not set"
-    yield f"weights are looked for in TRACKWEAVE_WEIGHTS ({folder}) and the Hugging Face cache ({inventory.cache})"
+    folder = availability.folder or "not set"
+    yield f"weights are looked for in TRACKWEAVE_WEIGHTS ({folder}) and the Hugging Face cache ({availability.cache})"
     yield ""
     for name, about in (("flow", "needs no weights"), ("static", "needs no weights; the floor for comparisons")):
         yield _row(name, "ready", about)
     yield _row("replay=PATH", "ready", "plays recorded masks")
-    for entry in inventory.backends:
+    for entry in availability.backends:
         yield from _backend_lines(entry)
 
 
-def _backend_lines(entry: BackendEntry) -> Iterator[str]:
+def _backend_lines(entry: BackendAvailability) -> Iterator[str]:
     versions = ", ".join(f"{package} {version}" for package, version in entry.versions.items())
     if entry.missing:
         yield _row(entry.name, entry.state, f"{', '.join(entry.missing)}: pip install 'trackweave[{entry.extra}]'")
     else:
         yield _row(entry.name, entry.state, versions)
     for weights in entry.weights:
-        yield _row("", "found", f"{weights.name}: {weights.size / 2**20:.0f} MiB, {weights.found}, {weights.path}")
+        yield _row("", "found", f"{weights.name}: {weights.size / 2**20:.0f} MiB, {weights.origin}, {weights.path}")
         if weights.problem is not None:
             yield _row("", "unusable", weights.problem)
     there = {weights.name for weights in entry.weights}

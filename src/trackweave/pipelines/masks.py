@@ -475,7 +475,7 @@ class _Job:
         height, width = self.frames.size
         config = {
             "settings": self.how.model_dump(mode="json"),
-            "predictor": self.chosen.asked,
+            "predictor": self.chosen.request,
             "prompts": dict(prompts_from),
             **({"predictor_identity": dict(self.chosen.identity)} if self.chosen.identity else {}),
         }

@@ -1,4 +1,4 @@
-"""Which backends of the SAM 2 family there are, and which published checkpoints each of them takes."""
+"""The model catalog: backends of the SAM 2 family, and the published checkpoints that each of them takes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Device = Literal["cuda", "mps", "cpu"]
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to run a model of the family.
+    """One implementation of a model of the family.
 
     Attributes:
         name: on the command line.
@@ -20,7 +20,7 @@ class Backend:
         packages: what has to be importable → the extra that brings it.
         model_types: `model_type` of the configurations that it takes; empty for Meta's package, which reads `.pt`.
         image_size: side of its square input in the published checkpoints, pixels.
-        stride: pixels of the input per place of its coarsest features.
+        stride: pixels of the input per cell of its coarsest features.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Backend:
 
     @property
     def extra(self) -> str:
-        """The extra that installs all of it."""
+        """The extra that installs all packages."""
         return list(self.packages.values())[-1]
 
 
@@ -80,7 +80,7 @@ BACKENDS: Mapping[str, Backend] = {
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class PublishedCheckpoint:
     """A published checkpoint.
 
     Attributes:
@@ -101,21 +101,21 @@ class Checkpoint:
         return self.hub_name.partition("/")[2]
 
 
-CHECKPOINTS: tuple[Checkpoint, ...] = (
-    Checkpoint("facebook/sam3", ("sam3-tracker",), 848),
-    Checkpoint("facebook/sam2.1-hiera-large", ("sam2-hf", "sam2"), 224.4, "sam2.1_hiera_large.pt"),
-    Checkpoint("facebook/sam2.1-hiera-base-plus", ("sam2-hf", "sam2"), 80.8, "sam2.1_hiera_base_plus.pt"),
-    Checkpoint("facebook/sam2.1-hiera-small", ("sam2-hf", "sam2"), 46, "sam2.1_hiera_small.pt"),
-    Checkpoint("facebook/sam2.1-hiera-tiny", ("sam2-hf", "sam2"), 38.9, "sam2.1_hiera_tiny.pt"),
-    Checkpoint("facebook/sam2-hiera-large", ("sam2-hf", "sam2"), 224.4, "sam2_hiera_large.pt"),
-    Checkpoint("facebook/sam2-hiera-base-plus", ("sam2-hf", "sam2"), 80.8, "sam2_hiera_base_plus.pt"),
-    Checkpoint("facebook/sam2-hiera-small", ("sam2-hf", "sam2"), 46, "sam2_hiera_small.pt"),
-    Checkpoint("facebook/sam2-hiera-tiny", ("sam2-hf", "sam2"), 38.9, "sam2_hiera_tiny.pt"),
-    Checkpoint("yonigozlan/EdgeTAM-hf", ("edgetam",), 13.9),
+CHECKPOINTS: tuple[PublishedCheckpoint, ...] = (
+    PublishedCheckpoint("facebook/sam3", ("sam3-tracker",), 848),
+    PublishedCheckpoint("facebook/sam2.1-hiera-large", ("sam2-hf", "sam2"), 224.4, "sam2.1_hiera_large.pt"),
+    PublishedCheckpoint("facebook/sam2.1-hiera-base-plus", ("sam2-hf", "sam2"), 80.8, "sam2.1_hiera_base_plus.pt"),
+    PublishedCheckpoint("facebook/sam2.1-hiera-small", ("sam2-hf", "sam2"), 46, "sam2.1_hiera_small.pt"),
+    PublishedCheckpoint("facebook/sam2.1-hiera-tiny", ("sam2-hf", "sam2"), 38.9, "sam2.1_hiera_tiny.pt"),
+    PublishedCheckpoint("facebook/sam2-hiera-large", ("sam2-hf", "sam2"), 224.4, "sam2_hiera_large.pt"),
+    PublishedCheckpoint("facebook/sam2-hiera-base-plus", ("sam2-hf", "sam2"), 80.8, "sam2_hiera_base_plus.pt"),
+    PublishedCheckpoint("facebook/sam2-hiera-small", ("sam2-hf", "sam2"), 46, "sam2_hiera_small.pt"),
+    PublishedCheckpoint("facebook/sam2-hiera-tiny", ("sam2-hf", "sam2"), 38.9, "sam2_hiera_tiny.pt"),
+    PublishedCheckpoint("yonigozlan/EdgeTAM-hf", ("edgetam",), 13.9),
 )
 """Best first, by the J&F on SA-V that their authors publish."""
 
-BY_DEVICE: Mapping[Device, tuple[str, ...]] = {
+PREFERENCE_BY_DEVICE: Mapping[Device, tuple[str, ...]] = {
     "cuda": tuple(checkpoint.hub_name for checkpoint in CHECKPOINTS),
     "mps": (
         "facebook/sam2.1-hiera-base-plus",
@@ -142,10 +142,11 @@ BY_DEVICE: Mapping[Device, tuple[str, ...]] = {
         "facebook/sam3",
     ),
 }
-"""What is taken when several are found: on CUDA the best, elsewhere the best of those that do not take minutes."""
+"""The order of preference when several are found: on CUDA by accuracy, elsewhere by accuracy among those that do not
+take minutes."""
 
 
-def checkpoint_called(name: str) -> Checkpoint | None:
+def find_checkpoint(name: str) -> PublishedCheckpoint | None:
     """A published checkpoint by its hub name, its short name or the name of Meta's file."""
     for checkpoint in CHECKPOINTS:
         if name in (checkpoint.hub_name, checkpoint.short_name, checkpoint.file):
@@ -153,12 +154,12 @@ def checkpoint_called(name: str) -> Checkpoint | None:
     return None
 
 
-def checkpoints_of(backend: str) -> list[Checkpoint]:
+def checkpoints_of(backend: str) -> list[PublishedCheckpoint]:
     """Published checkpoints that a backend takes, best first."""
     return [checkpoint for checkpoint in CHECKPOINTS if backend in checkpoint.backends]
 
 
-def rank(checkpoint: Checkpoint | None, device: Device) -> int:
-    """Place among what is taken on a device, 0 first; unknown checkpoints come last."""
-    order = BY_DEVICE[device]
+def device_rank(checkpoint: PublishedCheckpoint | None, device: Device) -> int:
+    """Position in the order of preference on a device, 0 first; unknown checkpoints come last."""
+    order = PREFERENCE_BY_DEVICE[device]
     return len(order) if checkpoint is None else order.index(checkpoint.hub_name)

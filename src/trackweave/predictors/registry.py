@@ -1,6 +1,7 @@
-"""From a name on the command line to a predictor; backends are imported only when chosen.
+"""From a name on the command line to a predictor (`choose_predictor`), and which predictors could run on this machine:
+packages, devices, weights, and what is missing for more (`check_availability`).
 
-What could be used here and now: packages, devices, weights, and what is missing for more. Loads no model.
+Backends are imported only when one of theirs is chosen.
 """
 
 from __future__ import annotations
@@ -16,28 +17,28 @@ from typing import Any
 
 from trackweave.errors import MissingExtraError, PredictorUnavailable, SettingError
 from trackweave.predictors.base import VideoPredictor
-from trackweave.predictors.catalog import BACKENDS, Backend, Device, checkpoints_of, rank
+from trackweave.predictors.catalog import BACKENDS, Backend, Device, checkpoints_of, device_rank
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.sam.settings import SamSettings
 from trackweave.predictors.weights import (
     FOLDER_VARIABLE,
-    FoundWeights,
+    LocalWeights,
     WeightsRecord,
-    backend_of,
+    backend_for,
     check_weights,
     choose_weights,
-    weights_asked_for,
+    find_weights,
+    resolve_weights,
     weights_folder,
-    weights_found,
 )
 from trackweave.structures.run_log import RunWarning
 
 WEIGHTS_FREE = ("flow", "static", "replay")
-OTHERWISE = "; or use --predictor flow, which needs no weights"
-VERSIONS = {"sam2-hf": "transformers", "edgetam": "transformers", "sam3-tracker": "transformers", "sam2": "sam2"}
-"""Backend → the package whose version is recorded."""
+FLOW_HINT = "; or use --predictor flow, which needs no weights"
+IMPLEMENTATIONS = {"sam2-hf": "transformers", "edgetam": "transformers", "sam3-tracker": "transformers", "sam2": "sam2"}
+"""Backend → the package that implements it, whose version is recorded."""
 NO_EFFECT = frozenset({"weights", "memory_bytes", "device_bytes", "host_bytes", "disk_bytes", "prune"})
-"""Settings that change no result; weights count by their content."""
+"""Settings that change no result: a run may be resumed with others. Weights count by their content."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +69,15 @@ class ChosenPredictor:
 
     Attributes:
         predictor: the recipe.
-        asked: what the user wrote.
+        request: the name that the user gave.
         reason: one line for the manifest and the terminal.
         details: for the manifest: weights with their checksums, versions, device; empty without weights.
-        identity: what of it decides the result: a run is only resumed with the same.
-        warnings: what was noticed while choosing.
+        identity: the part of the details that decides the result: a run is only resumed with the same.
+        warnings: problems that do not prevent its use, such as weights that changed.
     """
 
     predictor: VideoPredictor
-    asked: str
+    request: str
     reason: str
     details: Mapping[str, Any] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict)
@@ -84,12 +85,12 @@ class ChosenPredictor:
 
 
 def choose_predictor(
-    asked: str, settings: PredictorSettings | SamSettings | FlowSettings | None = None
+    request: str, settings: PredictorSettings | SamSettings | FlowSettings | None = None
 ) -> ChosenPredictor:
-    """Makes the predictor that a name asks for.
+    """The predictor of a name.
 
     Args:
-        asked: `auto`, `flow`, `static`, `replay=PATH`, or one of `checkpoints.BACKENDS`, alone or with the path or name
+        request: `auto`, `flow`, `static`, `replay=PATH`, or one of `catalog.BACKENDS`, alone or with the path or name
             of its weights, as in `sam2-hf=facebook/sam2.1-hiera-small`.
         settings: of the SAM 2 family, of `flow`, or of both.
 
@@ -98,100 +99,102 @@ def choose_predictor(
         MissingExtraError: the backend's packages are not installed.
         PredictorUnavailable: its weights, its device or a recording are missing or of no use.
     """
-    every = PredictorSettings.of(settings)
-    how = every.sam
-    name, _, argument = asked.partition("=")
+    all_settings = PredictorSettings.of(settings)
+    sam_settings = all_settings.sam
+    name, _, argument = request.partition("=")
     if argument and name in ("auto", "flow", "static"):
-        raise SettingError(f"predictor {name} takes no argument, but got {asked!r}")
+        raise SettingError(f"predictor {name} takes no argument, but got {request!r}")
     if name in BACKENDS:
         if argument:
-            how = how.model_copy(update={"weights": Path(argument)})
+            sam_settings = sam_settings.model_copy(update={"weights": Path(argument)})
         _require_packages(BACKENDS[name])
-        return _load(choose_weights(name, how.weights, device_kind(how)), asked, how, "asked for")
+        weights = choose_weights(name, sam_settings.weights, device_kind(sam_settings))
+        return _load(weights, request, sam_settings, "asked for")
     if name == "auto":
-        return _automatic(every)
+        return _choose_automatically(all_settings)
     if name == "flow":
-        return _flow(asked, every.flow, "asked for")
+        return _flow(request, all_settings.flow, "asked for")
     if name == "static":
         from trackweave.predictors.static import StaticPredictor
 
-        return ChosenPredictor(StaticPredictor(), asked, "asked for")
+        return ChosenPredictor(StaticPredictor(), request, "asked for")
     if name == "replay":
         from trackweave.predictors.replay import ReplayPredictor
 
         if not argument:
             raise SettingError("replay needs a recording: --predictor replay=PATH")
-        return ChosenPredictor(ReplayPredictor(Path(argument)), asked, "asked for")
-    known = ", ".join(("auto", *WEIGHTS_FREE, *BACKENDS))
-    raise SettingError(f"there is no predictor {name!r}; known: {known}")
+        return ChosenPredictor(ReplayPredictor(Path(argument)), request, "asked for")
+    names = ", ".join(("auto", *WEIGHTS_FREE, *BACKENDS))
+    raise SettingError(f"there is no predictor {name!r}; known: {names}")
 
 
-def _flow(asked: str, settings: FlowSettings, reason: str) -> ChosenPredictor:
+def _flow(request: str, settings: FlowSettings, reason: str) -> ChosenPredictor:
     from trackweave.predictors.flow.predictor import FlowPredictor
 
     changed = settings.model_dump(mode="json", exclude_defaults=True)
     decisive = {name: value for name, value in changed.items() if name not in NO_EFFECT}
     details, identity = ({"settings": part} if part else {} for part in (changed, decisive))
-    return ChosenPredictor(FlowPredictor(settings), asked, reason, details, identity)
+    return ChosenPredictor(FlowPredictor(settings), request, reason, details, identity)
 
 
 @dataclass(frozen=True)
 class AutomaticChoice:
-    """What `auto` comes to.
+    """What `auto` decides.
 
     Attributes:
-        weights: what a backend is to load; None = `flow`.
+        weights: the weights that a backend is to load; None = `flow`.
         reason: one line.
     """
 
-    weights: FoundWeights | None
+    weights: LocalWeights | None
     reason: str
 
 
 def plan_automatic(settings: SamSettings) -> AutomaticChoice:
     """The best backend whose weights are found, where there is a GPU; else `flow`. Loads no model.
 
-    Weights that somebody named are used on any device; torch is imported only when there are weights for it.
+    Weights that the settings name are used on any device; torch is imported only when there are weights for it.
 
     Raises:
         PredictorUnavailable: no backend takes the weights that were named, or no such device.
     """
     if settings.weights is not None:
-        backend = backend_of(settings.weights)
+        backend = backend_for(settings.weights)
         _require_packages(BACKENDS[backend])
         chosen = choose_weights(backend, settings.weights, device_kind(settings))
         return AutomaticChoice(chosen, f"auto: {backend} takes the weights that were named")
     usable = [backend for backend in BACKENDS.values() if not backend.missing]
-    found = [weights for backend in usable for weights in weights_found(backend.name)]
-    if not found:
-        return AutomaticChoice(None, f"auto: flow, because {_why_nothing(usable)}")
+    candidates = [weights for backend in usable for weights in find_weights(backend.name)]
+    if not candidates:
+        return AutomaticChoice(None, f"auto: flow, because {_why_no_weights(usable)}")
     device = device_kind(settings)
-    best = min(found, key=lambda weights: rank(weights.checkpoint, device))
+    best = min(candidates, key=lambda weights: device_rank(weights.checkpoint, device))
     if device == "cpu":
         return AutomaticChoice(
             None,
             f"auto: flow, because there is no GPU: {best.backend} with {best.name} is ready, but takes seconds per "
             f"frame and object on a processor; --predictor {best.backend} uses it all the same",
         )
-    why = f"the best of {len(found)} that were found" if len(found) > 1 else "the only one that was found"
-    return AutomaticChoice(best, f"auto: {why}")
+    reason = f"the best of {len(candidates)} that were found" if len(candidates) > 1 else "the only one that was found"
+    return AutomaticChoice(best, f"auto: {reason}")
 
 
-def _automatic(settings: PredictorSettings) -> ChosenPredictor:
+def _choose_automatically(settings: PredictorSettings) -> ChosenPredictor:
     choice = plan_automatic(settings.sam)
     if choice.weights is None:
         return _flow("auto", settings.flow, choice.reason)
     return _load(choice.weights, "auto", settings.sam, choice.reason)
 
 
-def _why_nothing(usable: Sequence[Backend]) -> str:
-    waiting = [
-        (backend, found[0])
+def _why_no_weights(usable: Sequence[Backend]) -> str:
+    """The end of a sentence: why no backend has weights; the first of them that only lacks its packages is named."""
+    without_packages = [
+        (backend, local[0])
         for backend in BACKENDS.values()
-        if backend.missing and (found := weights_found(backend.name))
+        if backend.missing and (local := find_weights(backend.name))
     ]
-    if waiting:
-        backend, weights = waiting[0]
+    if without_packages:
+        backend, weights = without_packages[0]
         return (
             f"{weights.name} is there but {', '.join(backend.missing)} is not installed: "
             f"pip install 'trackweave[{backend.extra}]'"
@@ -202,7 +205,7 @@ def _why_nothing(usable: Sequence[Backend]) -> str:
 
 
 def device_kind(settings: SamSettings) -> Device:
-    """The kind of device that the settings come to; needs torch.
+    """The kind of device that the settings lead to; needs torch.
 
     Raises:
         PredictorUnavailable: a device that is not there.
@@ -215,20 +218,20 @@ def device_kind(settings: SamSettings) -> Device:
 
 def _require_packages(backend: Backend) -> None:
     for package in backend.missing:
-        raise MissingExtraError(package, backend.packages[package], OTHERWISE)
+        raise MissingExtraError(package, backend.packages[package], FLOW_HINT)
 
 
-def _load(weights: FoundWeights, asked: str, settings: SamSettings, reason: str) -> ChosenPredictor:
-    """The predictor with its weights, and the record of both."""
+def _load(weights: LocalWeights, request: str, settings: SamSettings, reason: str) -> ChosenPredictor:
+    """The predictor with these weights, and the record of both."""
     backend = BACKENDS[weights.backend]
     check_weights(weights)
     record = WeightsRecord.of_user()
     files = [file.to_json() for file in record.check(weights.files)]
-    module, _, kind = backend.target.partition(":")
-    predictor = getattr(import_module(module), kind)(settings.model_copy(update={"weights": weights.path}))
+    module, _, class_name = backend.target.partition(":")
+    predictor = getattr(import_module(module), class_name)(settings.model_copy(update={"weights": weights.path}))
     details = {
         "backend": backend.name,
-        "versions": {package: installed_version(package) for package in ("torch", VERSIONS[backend.name])},
+        "versions": {package: installed_version(package) for package in ("torch", IMPLEMENTATIONS[backend.name])},
         "device": str(predictor.model.device),
         "weights": {"name": weights.name, "found": weights.origin, "revision": weights.revision, "files": files},
         "settings": settings.model_dump(mode="json"),
@@ -238,7 +241,7 @@ def _load(weights: FoundWeights, asked: str, settings: SamSettings, reason: str)
         "settings": settings.model_dump(mode="json", exclude=set(NO_EFFECT)),
     }
     text = f"{reason}: {weights.name} on {details['device']}"
-    return ChosenPredictor(predictor, asked, text, details, identity, tuple(record.warnings))
+    return ChosenPredictor(predictor, request, text, details, identity, tuple(record.warnings))
 
 
 def installed_version(package: str) -> str | None:
@@ -250,42 +253,42 @@ def installed_version(package: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class WeightsEntry:
-    """Weights that were found.
+class AvailableWeights:
+    """Weights on this machine.
 
     Attributes:
         name: hub name, else the path.
         path: what would be loaded.
-        found: where.
+        origin: where they were found: the variable, the cache, or `named`.
         size: bytes of the weight files.
-        problem: why they cannot be used; None = nothing is known against them.
+        problem: why they cannot be used; None = no reason is known.
     """
 
     name: str
     path: Path
-    found: str
+    origin: str
     size: int
     problem: str | None
 
 
 @dataclass(frozen=True)
-class BackendEntry:
-    """One backend.
+class BackendAvailability:
+    """One backend of the SAM 2 family.
 
     Attributes:
         name: on the command line.
-        versions: package → version, of what is installed.
-        missing: packages that are not.
-        extra: what installs them.
-        weights: what is there for it.
-        checkpoints: hub names of what it could run.
+        versions: installed package → its version.
+        missing: packages that are not installed.
+        extra: the extra that installs them.
+        weights: weights on this machine that it takes.
+        checkpoints: hub names of the published checkpoints that it takes.
     """
 
     name: str
     versions: Mapping[str, str]
     missing: list[str]
     extra: str
-    weights: list[WeightsEntry]
+    weights: list[AvailableWeights]
     checkpoints: list[str]
 
     @property
@@ -293,29 +296,29 @@ class BackendEntry:
         """`ready`, `no weights` or `not installed`."""
         if self.missing:
             return "not installed"
-        return "ready" if any(entry.problem is None for entry in self.weights) else "no weights"
+        return "ready" if any(weights.problem is None for weights in self.weights) else "no weights"
 
 
 @dataclass(frozen=True)
-class Inventory:
-    """Everything together.
+class Availability:
+    """Which predictors can run on this machine.
 
     Attributes:
-        automatic: what `--predictor auto` comes to, and why.
-        devices: kind of device → what it is, best first; empty without torch.
-        folder: of `TRACKWEAVE_WEIGHTS`.
-        cache: of the Hugging Face hub; None when its package is not installed.
-        backends: those of the SAM 2 family.
+        automatic: what `--predictor auto` decides, and why.
+        devices: device → its description, best first; empty without torch.
+        folder: the folder that `TRACKWEAVE_WEIGHTS` names.
+        cache: folder of the Hugging Face cache; None when its package is not installed.
+        backends: of the SAM 2 family.
     """
 
     automatic: str
     devices: Mapping[str, str]
     folder: Path | None
     cache: Path | None
-    backends: list[BackendEntry]
+    backends: list[BackendAvailability]
 
     def to_json(self) -> dict[str, Any]:
-        """For scripts."""
+        """The form for scripts."""
         return {
             "automatic": self.automatic,
             "devices": dict(self.devices),
@@ -325,57 +328,57 @@ class Inventory:
                     {"name": name, "state": "ready", "weights": [], "needs_weights": False}
                     for name in ("flow", "static")
                 ),
-                *(_backend_json(entry) for entry in self.backends),
+                *(_backend_json(backend) for backend in self.backends),
             ],
         }
 
 
-def take_inventory(settings: SamSettings, environment: Mapping[str, str] = os.environ) -> Inventory:
-    """Looks at packages, devices and weights.
+def check_availability(settings: SamSettings, environment: Mapping[str, str] = os.environ) -> Availability:
+    """Looks at packages, devices and weights; loads no model.
 
     Args:
-        settings: weights that somebody named count for the backends that take them.
+        settings: weights that they name count for the backends that take them.
         environment: variables by name.
 
     Raises:
         PredictorUnavailable: `TRACKWEAVE_WEIGHTS` names no folder, or a device that is not there.
     """
-    return Inventory(
+    return Availability(
         automatic=plan_automatic(settings).reason,
         devices=_devices() if find_spec("torch") is not None else {},
         folder=weights_folder(environment),
         cache=_hub_cache(),
-        backends=[_backend(name, settings, environment) for name in BACKENDS],
+        backends=[_backend_availability(name, settings, environment) for name in BACKENDS],
     )
 
 
-def _backend(name: str, settings: SamSettings, environment: Mapping[str, str]) -> BackendEntry:
+def _backend_availability(name: str, settings: SamSettings, environment: Mapping[str, str]) -> BackendAvailability:
     backend = BACKENDS[name]
-    found = weights_found(name, environment)
+    local = find_weights(name, environment)
     if settings.weights is not None:
         try:
-            found = weights_asked_for(name, settings.weights, environment)
+            local = resolve_weights(name, settings.weights, environment)
         except PredictorUnavailable:
-            found = []
-    installed = {package: installed_version(package) for package in dict.fromkeys(("torch", VERSIONS[name]))}
-    return BackendEntry(
+            local = []
+    installed = {package: installed_version(package) for package in dict.fromkeys(("torch", IMPLEMENTATIONS[name]))}
+    return BackendAvailability(
         name=name,
         versions={package: version for package, version in installed.items() if version is not None},
         missing=backend.missing,
         extra=backend.extra,
-        weights=[_weights(one) for one in found],
+        weights=[_checked(weights) for weights in local],
         checkpoints=[checkpoint.hub_name for checkpoint in checkpoints_of(name)],
     )
 
 
-def _weights(found: FoundWeights) -> WeightsEntry:
+def _checked(weights: LocalWeights) -> AvailableWeights:
     try:
-        check_weights(found)
+        check_weights(weights)
         problem = None
     except PredictorUnavailable as error:
         problem = str(error)
-    size = sum(file.stat().st_size for file in found.files)
-    return WeightsEntry(found.name, found.path, found.origin, size, problem)
+    size = sum(file.stat().st_size for file in weights.files)
+    return AvailableWeights(weights.name, weights.path, weights.origin, size, problem)
 
 
 def _devices() -> dict[str, str]:
@@ -383,15 +386,15 @@ def _devices() -> dict[str, str]:
 
     from trackweave.predictors.sam.loading import available_devices
 
-    found = {}
+    devices = {}
     for kind in available_devices():
         if kind == "cuda":
             for index in range(torch.cuda.device_count()):
                 card = torch.cuda.get_device_properties(index)
-                found[f"cuda:{index}"] = f"{card.name}, {card.total_memory / 2**30:.0f} GiB"
+                devices[f"cuda:{index}"] = f"{card.name}, {card.total_memory / 2**30:.0f} GiB"
         else:
-            found[kind] = "Apple GPU" if kind == "mps" else f"{os.cpu_count()} cores"
-    return found
+            devices[kind] = "Apple GPU" if kind == "mps" else f"{os.cpu_count()} cores"
+    return devices
 
 
 def _hub_cache() -> Path | None:
@@ -406,17 +409,17 @@ def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _backend_json(entry: BackendEntry) -> dict[str, Any]:
+def _backend_json(backend: BackendAvailability) -> dict[str, Any]:
     return {
-        "name": entry.name,
-        "state": entry.state,
+        "name": backend.name,
+        "state": backend.state,
         "needs_weights": True,
-        "versions": dict(entry.versions),
-        "missing_packages": entry.missing,
-        "install": f"pip install 'trackweave[{entry.extra}]'" if entry.missing else None,
+        "versions": dict(backend.versions),
+        "missing_packages": backend.missing,
+        "install": f"pip install 'trackweave[{backend.extra}]'" if backend.missing else None,
         "weights": [
-            {"name": one.name, "path": str(one.path), "found": one.found, "bytes": one.size, "problem": one.problem}
-            for one in entry.weights
+            {"name": one.name, "path": str(one.path), "found": one.origin, "bytes": one.size, "problem": one.problem}
+            for one in backend.weights
         ],
-        "checkpoints": entry.checkpoints,
+        "checkpoints": backend.checkpoints,
     }

@@ -1,4 +1,4 @@
-"""`replay`: plays back masks that were recorded before; the test double that ships.
+"""`replay`: plays back recorded masks; for tests and for comparisons with other systems.
 
 For each prompt it chooses the recorded object that best matches the prompt on that frame, then returns that object's
 recorded masks. A recording is an `.npz` with one entry `FFFFF_OOO` per object-frame (frame, object; `numpy.packbits` of
@@ -50,12 +50,12 @@ class ReplayPredictor:
             PredictorError: a recording that was made of frames of other proportions.
         """
         recordings = []
-        with ExitStack() as opened:
+        with ExitStack() as stack:
             for file in self._files:
                 recordings.append(open_recording(file))
-                opened.callback(recordings[-1].close)
+                stack.callback(recordings[-1].close)
             session = ReplaySession(recordings, frames)
-            opened.pop_all()  # all sound: the session closes them
+            stack.pop_all()  # nothing failed: the session closes them
         return session
 
 
@@ -66,7 +66,8 @@ class ReplaySession(PromptedSession):
         super().__init__(len(frames), frames.size)
         self._recordings = recordings
         self._frames = frames
-        self._shown: dict[Path, tuple[int, list[int], PackedMasks]] = {}  # the frame that prompts were last matched on
+        # Per recording the frame that prompts were last matched on: all prompts of a batch lie on one frame.
+        self._matched_frames: dict[Path, tuple[int, list[int], PackedMasks]] = {}
         height, width = frames.size
         for recording in recordings:
             rows, cols = recording.size
@@ -83,11 +84,11 @@ class ReplaySession(PromptedSession):
             for row, obj_id in enumerate(objects):
                 if (prompt := self._book.prompts(obj_id).get(frame)) is not None:
                     chosen[row] = self._match(frame, prompt)
-            masks = self._recorded(frame, chosen)
+            masks = self._masks_of(frame, chosen)
             score = (masks.areas > 0).astype(np.float32)
             yield FramePrediction(LocalIndex(frame), np.array(objects, np.int64), masks, score)
 
-    def _recorded(self, frame: int, chosen: Sequence[tuple[Recording, int] | None]) -> PackedMasks:
+    def _masks_of(self, frame: int, chosen: Sequence[tuple[Recording, int] | None]) -> PackedMasks:
         """Masks of the chosen objects; each recording is read once."""
         out = PackedMasks.empty(*self._frames.size, len(chosen))
         for recording in self._recordings:
@@ -98,10 +99,10 @@ class ReplaySession(PromptedSession):
         return out
 
     def _recorded_frame(self, recording: Recording, frame: int) -> tuple[list[int], PackedMasks]:
-        if recording.path not in self._shown or self._shown[recording.path][0] != frame:
+        if recording.path not in self._matched_frames or self._matched_frames[recording.path][0] != frame:
             ids = recording.objects(frame)
-            self._shown[recording.path] = (frame, ids, recording.masks(frame, ids))
-        return self._shown[recording.path][1:]
+            self._matched_frames[recording.path] = (frame, ids, recording.masks(frame, ids))
+        return self._matched_frames[recording.path][1:]
 
     def _match(self, frame: int, prompt: Prompt) -> tuple[Recording, int] | None:
         best: tuple[float, Recording, int] | None = None

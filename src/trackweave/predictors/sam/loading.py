@@ -96,9 +96,9 @@ def load_transformers(backend: str, kind: str, settings: SamSettings) -> Any:
 
     Raises:
         MissingExtraError: transformers is not installed.
-        PredictorUnavailable: see `weights.require_weights`, or a device that is not there.
+        PredictorUnavailable: see `weights.choose_weights`, or a device that is not there.
     """
-    from trackweave.predictors.weights import require_weights
+    from trackweave.predictors.weights import choose_weights
 
     try:
         import transformers
@@ -108,7 +108,7 @@ def load_transformers(backend: str, kind: str, settings: SamSettings) -> Any:
     if found is None:
         raise PredictorUnavailable(f"{backend}: transformers {transformers.__version__} has no {kind}: upgrade it")
     device = choose_device(settings.device)
-    folder = require_weights(backend, settings)
+    folder = choose_weights(backend, settings.weights).path
     try:
         with _no_progress_bars():
             model, report = found.from_pretrained(
@@ -182,16 +182,16 @@ def load_meta(settings: SamSettings) -> Any:
 
     Raises:
         MissingExtraError: the package is not installed.
-        PredictorUnavailable: see `weights.require_weights`; no such configuration; a device that is not there.
+        PredictorUnavailable: see `weights.choose_weights`; no such configuration; a device that is not there.
     """
-    from trackweave.predictors.weights import require_weights
+    from trackweave.predictors.weights import choose_weights
 
     try:
         import sam2  # noqa: F401 - is it there?
     except ImportError:
         raise MissingExtraError("sam2", "sam2-meta", OTHERWISE) from None
     device = choose_device(settings.device)
-    weights = require_weights("sam2", settings)
+    weights = choose_weights("sam2", settings.weights).path
     model = build_meta(meta_config(weights, settings.config))
     given = _meta_state(weights)
     wanted = model.state_dict()
