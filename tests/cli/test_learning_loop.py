@@ -82,7 +82,7 @@ def test_bad_input_is_told_in_one_line(shell: Shell, tmp_path: Path) -> None:
 
     assert told("train", "--data", tmp_path / "none", "--output", tmp_path / "t")[0] == 1
     code, text = told("train", "--data", sample_folder(), "--output", tmp_path / "t", "--epochs", "0")
-    assert (code, "--epochs: Input should be greater than or equal to 1" in text) == (2, True)
+    assert (code, "flag --epochs: train.epochs: Input should be greater than or equal to 1, not 0" in text) == (2, True)
     code, text = told("train", "--data", sample_folder(), "--output", tmp_path / "t", "--resume")
     assert (code, "no training to resume" in text) == (1, True)
     code, text = told("export", tmp_path / "none.pt", "-o", tmp_path / "m.onnx")

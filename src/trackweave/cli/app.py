@@ -70,8 +70,8 @@ ASSOC: Mapping[str, LazyCommand] = {
         "Measure how a detector errs on a sequence whose truth is known; for --detector and --simulate-detector.",
     ),
     "train": LazyCommand(
-        "trackweave.cli.assoc:train",
-        "Train a model on samples: --data DIR… --output TRAINING; --help lists every flag.",
+        "trackweave.association.training.train_assoc:train_command",
+        "Train a model on samples: --data DIR… --output TRAINING; or --inspect them first.",
     ),
     "export": LazyCommand(
         "trackweave.cli.assoc:export",

@@ -62,14 +62,9 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Report what logged samples hold; exit code 1 when something is not usable."""
-    from trackweave.association.inspection import inspect_samples, render_text
+    from trackweave.association.training.train_assoc import print_inspection
 
-    report = inspect_samples(*directories)
-    if picture is not None:
-        report.write_figure(picture)
-    typer.echo(json.dumps(report.to_json(), indent=1) if as_json else render_text(report))
-    if not report.usable:
-        raise typer.Exit(1)
+    print_inspection(directories, picture, as_json=as_json)
 
 
 @with_settings(INPUTS)
@@ -219,21 +214,6 @@ def fit_detector(
         f"{output}: recall {noise.recall:.0%}, jitter {noise.jitter:.1%} of a box, "
         f"{noise.false_rate:.2g} false boxes per frame"
     )
-
-
-train = typer.Typer(add_completion=False, rich_markup_mode=None)
-
-
-@train.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    add_help_option=False,
-    help="Train a model on samples: --data DIR… --output TRAINING; --help lists every flag.",
-)
-def train_command(context: typer.Context) -> None:
-    """Hands everything to `train_assoc`, which has the flags."""
-    from trackweave.association.training.train_assoc import main
-
-    raise typer.Exit(main(context.args, prog="trackweave assoc train"))
 
 
 def export(

@@ -12,15 +12,14 @@ import typer
 
 from trackweave.errors import SettingError
 from trackweave.options.flags import with_settings
-from trackweave.options.schema import SECTIONS, Schema, short_flags_of, shown
+from trackweave.options.schema import SECTIONS, Schema, shown
 from trackweave.options.sources import ResolvedSettings
-
-TRAIN = Schema(("train", "data"), (*short_flags_of("train"), *short_flags_of("data")))
 
 
 @cache
 def all_settings() -> Schema:
     """Every setting of every command, with their short flags."""
+    from trackweave.association.training.train_assoc import TRAIN
     from trackweave.cli.assoc import REMIX, SIMULATE
     from trackweave.cli.boxes import BOXES
     from trackweave.cli.evaluate import EVALUATE

@@ -44,8 +44,10 @@ def options_of(schema: Schema) -> Iterator[SettingOption]:
     for one in schema.flags:
         field = schema.fields[one.keys[0]]
         is_alias = len(one.keys) == 1 and one.expand is None and (field.is_switch or "/" not in one.name)
+        yield _option(
+            schema, field, one, [one.name, field.flag] if is_alias and field.key not in merged else [one.name]
+        )
         merged |= {field.key} if is_alias else set()
-        yield _option(schema, field, one, [one.name, field.flag] if is_alias else [one.name])
     for key, field in schema.fields.items():
         if key not in merged:
             yield _option(schema, field, ShortFlag(field.flag, (key,)), [field.flag], hidden=True)

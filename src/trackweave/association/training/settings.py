@@ -37,7 +37,7 @@ class AugmentSettings(Settings):
 
 
 class TrainSettings(Settings):
-    """One training."""
+    """How a model of association is trained."""
 
     epochs: int = Field(default=20, ge=1, description="passes over the training frames")
     batch_size: int = Field(default=32, ge=1, description="frames per step")

@@ -10,33 +10,39 @@ Exit codes: 0 success (inspection: usable), 1 failure, 2 bad usage. Inspection n
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Annotated, Self, TextIO
 
-from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import typer
 
-from trackweave.association.dataset import TrainingSet, load_samples
-from trackweave.association.inspection import inspect_samples, render_text
 from trackweave.association.settings import DataSettings
 from trackweave.association.training.settings import AugmentSettings, TrainSettings
-from trackweave.errors import MissingExtraError, SettingError, TrackweaveError
-from trackweave.settings import first_problem
+from trackweave.errors import MissingExtraError, SettingError
+from trackweave.options.commands import command_of, run_command
+from trackweave.options.flags import with_settings
+from trackweave.options.schema import Schema, short_flags_of
+from trackweave.options.sources import ResolvedSettings
 
 if TYPE_CHECKING:
+    from trackweave.association.dataset import TrainingSet
     from trackweave.association.training.metrics import EpochRecord
+
+TRAIN = Schema(("train", "data"), (*short_flags_of("train"), *short_flags_of("data")))
 
 DEFAULT = "default"
 """`--start` with the package's own model."""
 START_DEFAULTS = {"lr": 1.5e-3, "average": 0.999}
 """Settings, unless given, of a training that starts from a model."""
+START_HELP = (
+    f"a model to begin with, or `{DEFAULT}`: the one of the package; then "
+    + ", ".join(f"--{name} is {value:g}" for name, value in START_DEFAULTS.items())
+    + " unless given"
+)
 SHAPE_SETTINGS = ("width", "layers", "use_history", "use_pairs", "use_unmatched")
 """Settings that are, unless given, those of the model that a training starts from."""
 
@@ -61,62 +67,63 @@ class TrainingOptions:
     start: Path | None = None
     cache: Path | None = None
 
-    @classmethod
-    def from_arguments(cls, arguments: Mapping[str, object]) -> TrainingOptions:
-        """Options from parsed arguments by name; None = not given.
 
-        Raises:
-            SettingError: a value out of range; names the flag.
-        """
-        settings = _explicit(TrainSettings, arguments)
-        try:
-            augment = _explicit(AugmentSettings, arguments, "augment_")
-            return cls(
-                TrainSettings.model_validate(
-                    {**settings, "augment": AugmentSettings.none() if arguments.get("no_augment") else augment}
-                ),
-                DataSettings.model_validate(_explicit(DataSettings, arguments)),
-                frozenset(settings),
-                bool(arguments.get("resume")),
-                _path(arguments.get("start")),
-                _path(arguments.get("cache")),
-            )
-        except ValidationError as error:
-            problem = first_problem(error)
-            flag = problem.name.replace(".", "-").replace("_", "-")
-            raise SettingError(f"--{flag}: {problem.message}") from None
+@with_settings(TRAIN)
+def train_command(
+    data: Annotated[
+        list[Path], typer.Option("--data", metavar="DIR...", help="folders of samples, or one .npz cache; repeatable")
+    ],
+    settings: ResolvedSettings,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="DIR", help="folder of the training")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on where the training in --output was interrupted")
+    ] = False,
+    start: Annotated[Path | None, typer.Option("--start", metavar="CHECKPOINT|default", help=START_HELP)] = None,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", metavar="FILE.npz", help="keep what was read, for the next training")
+    ] = None,
+    no_augment: Annotated[bool, typer.Option("--no-augment", help="frames as they are")] = False,
+    inspect: Annotated[
+        bool, typer.Option("--inspect", help="report what the samples hold; exit 1 when not usable")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="the report of --inspect as JSON")] = False,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="with --inspect: draw distributions of features and cost")
+    ] = None,
+) -> None:
+    """Train a model on samples: --data DIR… --output TRAINING; or --inspect them first."""
+    if inspect:
+        print_inspection(data, picture, as_json=as_json)
+        return
+    if output is None:
+        raise SettingError("where to? give --output DIR, or --inspect to look at the samples only")
+    training = settings[TrainSettings]
+    if no_augment:
+        training = training.model_copy(update={"augment": AugmentSettings.none()})
+    explicit = frozenset(key.removeprefix("train.") for key in settings.provided if key.startswith("train."))
+    options = TrainingOptions(training, settings[DataSettings], explicit, resume, start, cache)
+    typer.echo(run_training(data, output, options))
 
 
-def _explicit(
-    model: type[TrainSettings | AugmentSettings | DataSettings], arguments: Mapping[str, object], prefix: str = ""
-) -> dict[str, object]:
-    """The values of a settings class that were given explicitly."""
-    names = {name: f"{prefix}{name}" for name in model.model_fields}
-    return {name: arguments[key] for name, key in names.items() if arguments.get(key) is not None}
+def print_inspection(data: Sequence[Path], picture: Path | None, *, as_json: bool) -> None:
+    """Prints what samples hold, and draws it.
 
+    Raises:
+        Exit: with code 1, when something is not usable.
+    """
+    from trackweave.association.inspection import inspect_samples, render_text
 
-def _path(value: object) -> Path | None:
-    return None if value is None else Path(str(value))
+    report = inspect_samples(*data)
+    if picture is not None:
+        report.write_figure(picture)
+    typer.echo(json.dumps(report.to_json(), indent=1) if as_json else render_text(report))
+    if not report.usable:
+        raise typer.Exit(1)
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str = "train_assoc") -> int:
     """Runs the command; returns the exit code."""
-    parser = _parser(prog)
-    args = parser.parse_args(arguments)
-    if not args.inspect and args.output is None:
-        parser.error("where to? give --output DIR, or --inspect to look at the samples only")
-    try:
-        if not args.inspect:
-            print(run_training(args.data, args.output, TrainingOptions.from_arguments(vars(args))))
-            return 0
-        report = inspect_samples(*args.data)
-        if args.picture is not None:
-            report.write_figure(args.picture)
-    except TrackweaveError as error:
-        print(f"{prog}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, SettingError) else 1
-    print(json.dumps(report.to_json(), indent=1) if args.json else render_text(report))
-    return 0 if report.usable else 1
+    return run_command(command_of(train_command), arguments, prog=prog)
 
 
 def run_training(data: Sequence[Path], output: Path, options: TrainingOptions) -> str:
@@ -165,6 +172,8 @@ def run_training(data: Sequence[Path], output: Path, options: TrainingOptions) -
 
 
 def _training_set(data: Sequence[Path], options: TrainingOptions) -> TrainingSet:
+    from trackweave.association.dataset import TrainingSet, load_samples
+
     cache = options.cache
     if len(data) == 1 and data[0].suffix == ".npz":
         return TrainingSet.load(data[0])
@@ -195,6 +204,9 @@ class TrainingDisplay:
     """
 
     def __init__(self, epochs: int, stream: TextIO | None = None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
         self._stream = stream or sys.stderr
         self._epochs = epochs
         self._done = 0
@@ -229,49 +241,6 @@ class TrainingDisplay:
             self._bar.console.print(line)
         else:
             print(line, file=self._stream, flush=True)
-
-
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description="Trains a model of association, or inspects.")
-    parser.add_argument(
-        "--data", nargs="+", type=Path, required=True, metavar="DIR", help="folders of samples, or one .npz cache"
-    )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the training")
-    parser.add_argument("--resume", action="store_true", help="go on where the training in --output was interrupted")
-    parser.add_argument(
-        "--start",
-        type=Path,
-        metavar="CHECKPOINT",
-        help=f"a model to begin with, or `{DEFAULT}`: the one of the package; then "
-        + ", ".join(f"--{name} is {value:g}" for name, value in START_DEFAULTS.items())
-        + " unless given",
-    )
-    parser.add_argument(
-        "--cache", type=Path, metavar="FILE.npz", help="keep what was read there, for the next training"
-    )
-    parser.add_argument("--no-augment", action="store_true", help="frames as they are")
-    parser.add_argument("--inspect", action="store_true", help="report what the samples hold; exit 1 when not usable")
-    parser.add_argument("--json", action="store_true", help="the report of --inspect as JSON")
-    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw the distributions of features and cost")
-    for model, prefix in ((TrainSettings, ""), (AugmentSettings, "augment_"), (DataSettings, "")):
-        _add_settings(parser, model, prefix)
-    return parser
-
-
-def _add_settings(
-    parser: argparse.ArgumentParser, model: type[TrainSettings | AugmentSettings | DataSettings], prefix: str
-) -> None:
-    """A flag per field of a settings class."""
-    for name, info in model.model_fields.items():
-        if name == "augment":
-            continue
-        flag, destination = f"--{prefix}{name}".replace("_", "-"), f"{prefix}{name}"
-        text = f"{info.description} [default: {info.default}]"
-        if info.annotation is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, dest=destination, help=text)
-        else:
-            kind: Any = info.annotation if info.annotation in (int, float) else str
-            parser.add_argument(flag, type=kind, dest=destination, metavar=name.upper(), help=text)
 
 
 if __name__ == "__main__":
