@@ -80,10 +80,15 @@ class MissingExtraError(TrackweaveError):
     """An optional library is needed.
 
     >>> str(MissingExtraError("pandas", "tables"))
-    "pandas is not installed: pip install 'trackweave[tables]'"
+    "pandas is not installed: pip install 'trackweave[tables]' (in a checkout: pip install -e '.[tables]')"
     """
 
     def __init__(self, library: str, extra: str, otherwise: str = "") -> None:
-        super().__init__(f"{library} is not installed: pip install 'trackweave[{extra}]'{otherwise}")
+        super().__init__(f"{library} is not installed: {how_to_install(extra)}{otherwise}")
         self.library = library
         self.extra = extra
+
+
+def how_to_install(extra: str) -> str:
+    """What installs an extra: of the released package, and from a checkout."""
+    return f"pip install 'trackweave[{extra}]' (in a checkout: pip install -e '.[{extra}]')"

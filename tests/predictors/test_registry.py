@@ -24,7 +24,7 @@ from tests.predictors.sam.tiny import (
     tiny_sam3_video,
 )
 from tests.worlds import world
-from trackweave.errors import MissingExtraError, PredictorUnavailable, SettingError
+from trackweave.errors import MissingExtraError, PredictorUnavailable, SettingError, how_to_install
 from trackweave.predictors import catalog as checkpoints
 from trackweave.predictors import registry
 from trackweave.predictors.catalog import BACKENDS
@@ -276,7 +276,7 @@ def test_auto_without_packages_takes_flow_and_names_the_extra(monkeypatch: pytes
     without(monkeypatch, "torch", "transformers", "sam2")
     chosen = choose_predictor("auto")
     assert chosen.predictor.name == "flow"
-    assert chosen.reason == ("auto: flow, because no backend with weights is installed: pip install 'trackweave[sam2]'")
+    assert chosen.reason == ("auto: flow, because no backend with weights is installed: " + how_to_install("sam2"))
 
 
 def test_auto_without_weights_takes_flow() -> None:
@@ -291,7 +291,7 @@ def test_auto_with_weights_but_without_their_package(folder_of_weights: Path, mo
     without(monkeypatch, "transformers")
     reason = choose_predictor("auto").reason
     assert reason == (
-        f"auto: flow, because {TINY} is there but transformers is not installed: pip install 'trackweave[sam2]'"
+        f"auto: flow, because {TINY} is there but transformers is not installed: " + how_to_install("sam2")
     )
 
 

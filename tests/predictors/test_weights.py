@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from trackweave.errors import PredictorUnavailable
+from trackweave.errors import PredictorUnavailable, how_to_install
 from trackweave.predictors import weights
 from trackweave.predictors.catalog import (
     BACKENDS,
@@ -274,7 +274,7 @@ def test_an_encoder_of_timm_s_needs_timm(tmp_path: Path, monkeypatch: pytest.Mon
     encoder = {"backbone_config": {"model_type": "timm_wrapper", "architecture": "repvit_m1"}}
     path = folder(tmp_path / "w", "edgetam_video", vision_config=encoder)
     monkeypatch.setattr(weights, "find_spec", lambda name: None)
-    assert refused("edgetam", path).endswith("one of timm's: pip install 'trackweave[edgetam]'")
+    assert refused("edgetam", path).endswith("one of timm's: " + how_to_install("edgetam"))
     monkeypatch.setattr(weights, "find_spec", lambda name: name)
     assert choose_weights("edgetam", path).path == path
 

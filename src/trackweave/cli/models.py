@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trackweave.cli.masks import MASKS
+from trackweave.errors import how_to_install
 from trackweave.options.flags import with_settings
 from trackweave.options.sources import ResolvedSettings
 from trackweave.predictors.sam.settings import SamSettings
@@ -53,7 +54,7 @@ def _lines(availability: Availability) -> Iterator[str]:
 def _backend_lines(entry: BackendAvailability) -> Iterator[str]:
     versions = ", ".join(f"{package} {version}" for package, version in entry.versions.items())
     if entry.missing:
-        yield _row(entry.name, entry.state, f"{', '.join(entry.missing)}: pip install 'trackweave[{entry.extra}]'")
+        yield _row(entry.name, entry.state, f"{', '.join(entry.missing)}: {how_to_install(entry.extra)}")
     else:
         yield _row(entry.name, entry.state, versions)
     for weights in entry.weights:

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from trackweave.errors import MissingExtraError, PredictorUnavailable, SettingError
+from trackweave.errors import MissingExtraError, PredictorUnavailable, SettingError, how_to_install
 from trackweave.predictors.base import VideoPredictor
 from trackweave.predictors.catalog import BACKENDS, Backend, Device, checkpoints_of, device_rank
 from trackweave.predictors.flow.settings import FlowSettings
@@ -197,10 +197,10 @@ def _why_no_weights(usable: Sequence[Backend]) -> str:
         backend, weights = without_packages[0]
         return (
             f"{weights.name} is there but {', '.join(backend.missing)} is not installed: "
-            f"pip install 'trackweave[{backend.extra}]'"
+            f"{how_to_install(backend.extra)}"
         )
     if not usable:
-        return "no backend with weights is installed: pip install 'trackweave[sam2]'"
+        return f"no backend with weights is installed: {how_to_install('sam2')}"
     return f"no weights were found for {', '.join(backend.name for backend in usable)} (see `trackweave models`)"
 
 
@@ -416,7 +416,7 @@ def _backend_json(backend: BackendAvailability) -> dict[str, Any]:
         "needs_weights": True,
         "versions": dict(backend.versions),
         "missing_packages": backend.missing,
-        "install": f"pip install 'trackweave[{backend.extra}]'" if backend.missing else None,
+        "install": how_to_install(backend.extra) if backend.missing else None,
         "weights": [
             {"name": one.name, "path": str(one.path), "found": one.origin, "bytes": one.size, "problem": one.problem}
             for one in backend.weights

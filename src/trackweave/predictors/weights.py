@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from trackweave.errors import ArtifactError, PredictorUnavailable
+from trackweave.errors import ArtifactError, PredictorUnavailable, how_to_install
 from trackweave.predictors.catalog import (
     BACKENDS,
     Backend,
@@ -186,7 +186,7 @@ def check_weights(weights: LocalWeights) -> None:
         _check_sizes(BACKENDS[weights.backend], weights.path)
         if TIMM_MODEL_TYPE in json.dumps(_read_config(weights.path)) and find_spec("timm") is None:
             raise PredictorUnavailable(
-                f"{weights.path}: its image encoder is one of timm's: pip install 'trackweave[edgetam]'"
+                f"{weights.path}: its image encoder is one of timm's: {how_to_install('edgetam')}"
             )
 
 
