@@ -9,7 +9,7 @@ import pytest
 from tests.box_worlds import write_lines
 from tests.evaluation.crowd import mot_lines, result, truth, write_crowd
 from trackweave.errors import InputError
-from trackweave.evaluation.compare import Comparison, compare
+from trackweave.evaluation.compare import ResultComparison, compare
 from trackweave.evaluation.evaluate import Regime, evaluate_regimes
 from trackweave.evaluation.metrics import TrackEval, combined, combiner
 from trackweave.evaluation.scores import Evaluation
@@ -73,7 +73,7 @@ def test_a_draw_is_paired(both: tuple[Evaluation, Evaluation]) -> None:
 
 
 def test_seeds(both: tuple[Evaluation, Evaluation]) -> None:
-    def interval(found: Comparison) -> tuple[float | None, float | None]:
+    def interval(found: ResultComparison) -> tuple[float | None, float | None]:
         return found.classes[0]["HOTA"].low, found.classes[0]["HOTA"].high
 
     first, again, other = (compare(*both, resamples=40, seed=seed) for seed in (1, 1, 2))

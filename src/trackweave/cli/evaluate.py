@@ -18,7 +18,7 @@ from trackweave.options.sources import ResolvedSettings
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from trackweave.evaluation.evaluate import Progress, Regime
+    from trackweave.evaluation.evaluate import OnSequence, Regime
 
 
 WIDE = 200
@@ -108,8 +108,8 @@ def _score(regimes: Sequence[Regime], as_json: bool) -> None:
     from trackweave.evaluation.compare import evaluation_tables
     from trackweave.evaluation.evaluate import evaluate_regimes
 
-    with _Progress() as progress:
-        found = evaluate_regimes(regimes, progress)
+    with _Progress() as on_sequence:
+        found = evaluate_regimes(regimes, on_sequence)
     if as_json:
         typer.echo(json.dumps(found.to_json(), allow_nan=False))
     else:
@@ -125,8 +125,8 @@ def _compare(regimes: Sequence[Regime], settings: CompareSettings, as_json: bool
 
     if len(regimes) != 2:
         raise SettingError(f"--compare: two results are compared, not {len(regimes)}")
-    with _Progress() as progress:
-        one, other = (evaluate_regimes([replace(regime, name="")], progress) for regime in regimes)
+    with _Progress() as on_sequence:
+        one, other = (evaluate_regimes([replace(regime, name="")], on_sequence) for regime in regimes)
         found = compare(one, other, **settings.model_dump())
     if as_json:
         typer.echo(json.dumps(found.to_json(), allow_nan=False))
@@ -189,7 +189,7 @@ def _by_name(texts: Sequence[str] | None, names: Sequence[str], flag: str) -> li
 class _Progress:
     """Tells on a terminal which sequence is being scored."""
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> OnSequence:
         from rich.console import Console
 
         self._status = Console(stderr=True).status("reading")

@@ -1,1 +1,1 @@
-"""Scores against ground truth: records in, numbers out."""
+"""Scores of results against ground truth."""

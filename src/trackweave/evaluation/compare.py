@@ -1,17 +1,14 @@
-"""Is one result better than another? Differences with bootstrap intervals over sequences.
+"""Differences of two results with bootstrap intervals over sequences; and tables of scores for people.
 
 Sequences are what a data set samples, so they are what is drawn again, with replacement, the same for both results
 (paired bootstrap; Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 16). Every draw's scores are
-recomputed from the counts of its sequences.
-
-Scores as tables for people: shares in percent with two decimals, counts whole.
+recomputed from the counts of its sequences. Tables show shares in percent with two decimals, counts whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -19,17 +16,17 @@ from rich.table import Table
 
 from trackweave.errors import InputError
 from trackweave.evaluation.metrics import TrackEval, combiner
-from trackweave.evaluation.scores import SCHEMA_VERSION, ClassScores, Evaluation, RegimeScores, Scores
+from trackweave.evaluation.scores import SCHEMA_VERSION, ClassScores, Evaluation, JsonRecord, RegimeScores, Scores
 
 COMPARED = ("HOTA", "DetA", "AssA", "MOTA", "IDF1", "IDSW", "Frag", "J&F", "J-Mean", "F-Mean")
 FEWEST = 5
-"""Sequences below which an interval says little."""
+"""Sequences below which an interval is too uncertain to rely on."""
 RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure of two results.
+    """One score of two results.
 
     Attributes:
         name: TrackEval's name of it.
@@ -52,7 +49,7 @@ class Difference:
         """Does the interval leave out 0?"""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonRecord:
         """The record for machines."""
         return {"one": self.one, "other": self.other, "difference": self.difference, "low": self.low, "high": self.high}
 
@@ -65,7 +62,7 @@ class ClassComparison:
         regime: its name.
         name: of the class.
         sequences: that both results have.
-        differences: by figure.
+        differences: by score.
     """
 
     regime: str
@@ -74,11 +71,11 @@ class ClassComparison:
     differences: Sequence[Difference]
 
     def __getitem__(self, name: str) -> Difference:
-        return next(found for found in self.differences if found.name == name)
+        return next(each for each in self.differences if each.name == name)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ResultComparison:
     """Two results side by side.
 
     Attributes:
@@ -95,7 +92,7 @@ class Comparison:
     seed: int
     notes: Sequence[str]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonRecord:
         """The record for machines."""
         return {
             "schema_version": SCHEMA_VERSION,
@@ -104,12 +101,12 @@ class Comparison:
             "seed": self.seed,
             "comparisons": [
                 {
-                    "regime": found.regime,
-                    "class": found.name,
-                    "sequences": list(found.sequences),
-                    "differences": {row.name: row.to_json() for row in found.differences},
+                    "regime": each.regime,
+                    "class": each.name,
+                    "sequences": list(each.sequences),
+                    "differences": {row.name: row.to_json() for row in each.differences},
                 }
-                for found in self.classes
+                for each in self.classes
             ],
             "notes": list(self.notes),
         }
@@ -122,7 +119,7 @@ def compare(
     resamples: int = RESAMPLES,
     confidence: float = 0.95,
     seed: int = 0,
-) -> Comparison:
+) -> ResultComparison:
     """Differences of two results that were scored alike.
 
     Args:
@@ -139,29 +136,29 @@ def compare(
     generator = np.random.default_rng(seed)
     classes, notes = [], []
     for regime, first, second in pairs:
-        found = _class_comparison(regime, first, second, generator, resamples, confidence)
-        classes.append(found)
-        if len(found.sequences) < FEWEST:
+        comparison = _class_comparison(regime, first, second, generator, resamples, confidence)
+        classes.append(comparison)
+        count = len(comparison.sequences)
+        if count < FEWEST:
             where = f"{regime.name} " if regime.name else ""
-            few = "1 sequence" if len(found.sequences) == 1 else f"{len(found.sequences)} sequences"
-            says = "there is no interval" if len(found.sequences) == 1 else "the interval says little"
-            notes.append(f"{where}{first.name}: {few}: {says}; {FEWEST} or more are needed")
-    return Comparison(classes, confidence, resamples, seed, notes)
+            consequence = "there is no interval" if count == 1 else "the interval says little"
+            notes.append(f"{where}{first.name}: {_sequences(count)}: {consequence}; {FEWEST} or more are needed")
+    return ResultComparison(classes, confidence, resamples, seed, notes)
 
 
 def _pairs(one: Evaluation, other: Evaluation) -> list[tuple[RegimeScores, ClassScores, ClassScores]]:
     _same("regimes", [regime.name for regime in one.regimes], [regime.name for regime in other.regimes])
-    found = []
+    pairs = []
     for regime, twin in zip(one.regimes, other.regimes, strict=True):
         if (regime.overlap, regime.protocol) != (twin.overlap, twin.protocol):
             raise InputError(
                 f"the two results are scored by {regime.overlap}, {regime.protocol} and {twin.overlap}, {twin.protocol}"
             )
-        _same("classes", [found.name for found in regime.classes], [found.name for found in twin.classes])
+        _same("classes", [each.name for each in regime.classes], [each.name for each in twin.classes])
         for first, second in zip(regime.classes, twin.classes, strict=True):
             _same("sequences", sorted(first.sequences), sorted(second.sequences))
-            found.append((regime, first, second))
-    return found
+            pairs.append((regime, first, second))
+    return pairs
 
 
 def _same(what: str, one: Sequence[str], other: Sequence[str]) -> None:
@@ -181,11 +178,11 @@ def _class_comparison(
     trackeval = TrackEval(regime.metrics)
     names = [name for name in COMPARED if name in one.combined and name in other.combined]
     sequences = list(one.sequences)
-    sides = [combiner(side.sequences, trackeval) for side in (one, other)]
+    combiners = [combiner(scores.sequences, trackeval) for scores in (one, other)]
     draws = np.zeros((resamples, len(names)))
     for n in range(resamples if len(sequences) > 1 else 0):
         drawn = [sequences[k] for k in generator.integers(0, len(sequences), len(sequences))]
-        first, second = (side(drawn) for side in sides)
+        first, second = (combine(drawn) for combine in combiners)
         draws[n] = [second[name] - first[name] for name in names]
     tail = (1 - confidence) / 2
     lows, highs = np.quantile(draws, [tail, 1 - tail], axis=0)
@@ -197,44 +194,44 @@ def _class_comparison(
     return ClassComparison(regime.name, one.name, sequences, differences)
 
 
-BOXES = ("HOTA", "DetA", "AssA", "IDF1", "MOTA", "IDSW", "Frag", "CLR_FP", "CLR_FN")
-MASKS = ("J&F", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
+BOX_FIELDS = ("HOTA", "DetA", "AssA", "IDF1", "MOTA", "IDSW", "Frag", "CLR_FP", "CLR_FN")
+MASK_FIELDS = ("J&F", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 COUNTS = ("IDSW", "Frag", "CLR_FP", "CLR_FN")
 COMBINED = "combined"
-Rows = Sequence[tuple[str, Scores]]
+NamedScores = Sequence[tuple[str, Scores]]
 
 
 def evaluation_tables(evaluation: Evaluation) -> Iterator[Table]:
     """A table per class; then classes, then regimes, where there are several."""
     for regime in evaluation.regimes:
-        for found in regime.classes:
-            rows = [*found.sequences.items(), (COMBINED, found.combined)]
-            yield from _tables(_title(regime, found.name), rows)
+        for each in regime.classes:
+            rows = [*each.sequences.items(), (COMBINED, each.combined)]
+            yield from _tables(_title(regime, each.name), rows)
         if regime.all_classes is not None and regime.mean_of_classes is not None:
-            classes: Rows = [(found.name, found.combined) for found in regime.classes]
+            classes: NamedScores = [(each.name, each.combined) for each in regime.classes]
             over = [("all classes", regime.all_classes), ("mean of classes", regime.mean_of_classes)]
             yield from _tables(_title(regime, "classes"), [*classes, *over], last=2)
     if len(evaluation.regimes) > 1:
         yield from _tables("regimes", list(_by_regime(evaluation)), last=0)
 
 
-def comparison_tables(comparison: Comparison) -> Iterator[Table]:
+def comparison_tables(comparison: ResultComparison) -> Iterator[Table]:
     """A table per class: both results, their difference, its interval; a star where the interval leaves out 0."""
     percent = f"{100 * comparison.confidence:g} %"
-    for found in comparison.classes:
-        table = _empty(_compared_title(found), ["first", "second", "difference", f"{percent} from", "to", ""])
-        for row in found.differences:
+    for each in comparison.classes:
+        table = _empty_table(_comparison_title(each), ["first", "second", "difference", f"{percent} from", "to", ""])
+        for row in each.differences:
             ends = ["–" if end is None else _signed(row.name, end) for end in (row.low, row.high)]
             star = "*" if row.is_clear else ""
-            both = (_shown(row.name, row.one), _shown(row.name, row.other))
+            both = (_formatted(row.name, row.one), _formatted(row.name, row.other))
             table.add_row(row.name, *both, _signed(row.name, row.difference), *ends, star)
         yield table
 
 
 def _by_regime(evaluation: Evaluation) -> Iterator[tuple[str, Scores]]:
     for regime in evaluation.regimes:
-        for found in regime.classes:
-            yield (regime.name if len(regime.classes) == 1 else f"{regime.name}, {found.name}"), found.combined
+        for each in regime.classes:
+            yield (regime.name if len(regime.classes) == 1 else f"{regime.name}, {each.name}"), each.combined
 
 
 def _title(regime: RegimeScores, what: str) -> str:
@@ -242,30 +239,33 @@ def _title(regime: RegimeScores, what: str) -> str:
     return f"{named}{what} ({regime.overlap}, {regime.protocol})"
 
 
-def _compared_title(found: ClassComparison) -> str:
-    named = f"{found.regime}: " if found.regime else ""
-    count = len(found.sequences)
-    return f"{named}{found.name}, {count} sequence{'' if count == 1 else 's'}"
+def _comparison_title(comparison: ClassComparison) -> str:
+    named = f"{comparison.regime}: " if comparison.regime else ""
+    return f"{named}{comparison.name}, {_sequences(len(comparison.sequences))}"
 
 
-def _tables(title: str, rows: Rows, last: int = 1) -> Iterator[Table]:
-    """One of J and F, one of the others; `last` rows at the end stand apart."""
-    for fields in (MASKS, BOXES):
+def _sequences(count: int) -> str:
+    return f"{count} sequence{'' if count == 1 else 's'}"
+
+
+def _tables(title: str, rows: NamedScores, last: int = 1) -> Iterator[Table]:
+    """A table of J and F, and one of the other scores; a line before the `last` rows at the end."""
+    for fields in (MASK_FIELDS, BOX_FIELDS):
         names = [name for name in fields if any(name in scores for _, scores in rows)]
         if names:
             yield _table(title, names, rows, last)
 
 
-def _table(title: str, names: Sequence[str], rows: Rows, last: int) -> Table:
-    table = _empty(title, names)
+def _table(title: str, names: Sequence[str], rows: NamedScores, last: int) -> Table:
+    table = _empty_table(title, names)
     for n, (label, scores) in enumerate(rows):
-        nothing = _has_nothing(scores)
-        cells = ["–" if nothing or name not in scores else _shown(name, scores[name]) for name in names]
+        is_empty = _is_empty(scores)
+        cells = ["–" if is_empty or name not in scores else _formatted(name, scores[name]) for name in names]
         table.add_row(label, *cells, end_section=bool(last) and n == len(rows) - last - 1)
     return table
 
 
-def _empty(title: str, columns: Sequence[str]) -> Table:
+def _empty_table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for name in columns:
@@ -273,14 +273,14 @@ def _empty(title: str, columns: Sequence[str]) -> Table:
     return table
 
 
-def _has_nothing(scores: Scores) -> bool:
-    """Neither side has an object: 0 is what the rules give, but nobody failed."""
+def _is_empty(scores: Scores) -> bool:
+    """Neither the truth nor the result has an object: the scores are 0 by definition, and mean nothing."""
     if "GT_Dets" in scores:
         return scores["GT_Dets"] + scores["Dets"] == 0
     return scores["num_gt_tracks"] == 0
 
 
-def _shown(name: str, value: float) -> str:
+def _formatted(name: str, value: float) -> str:
     return f"{value:.0f}" if name in COUNTS else f"{100 * value:.2f}"
 
 

@@ -1,17 +1,21 @@
-"""Finds the results of sequences: a run folder, a file, or a folder of them by the sequences' names.
-
-Finds the sequences of a ground truth: a file, a folder, or a folder of folders.
-"""
+"""What lies in a file or folder: the sequences of a ground truth, or the results of sequences, and how to open each."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from trackweave.errors import InputError
-from trackweave.evaluation.annotations import ArchiveSide, LabelFolderSide, SegmentsSide, Side, TableSide
+from trackweave.evaluation.annotations import (
+    AnnotationSource,
+    BoxRunAnnotations,
+    LabelFolderAnnotations,
+    MaskRunAnnotations,
+    TableAnnotations,
+)
 from trackweave.evaluation.settings import Format, Matching
 from trackweave.formats.davis import frame_stem
 from trackweave.formats.kitti import is_kitti_line, read_kitti_annotations
@@ -25,16 +29,16 @@ from trackweave.storage.run import FrameList, RunManifest, RunPaths
 from trackweave.storage.track_archive import TracksArchive
 
 IMAGE_FOLDERS = ("masks", "frames", "images", "img1")
-"""Folders inside that of a sequence: they do not give it its name."""
+"""Folders inside that of a sequence, which is named by its own."""
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruthSet:
     """A ground truth.
 
     Attributes:
-        path: where it lies.
-        format: what it is.
+        path: its file or folder.
+        format: of the annotations.
         sequences: how to open each, by name.
         has_masks: whether masks can be compared.
         document: the JSON it comes from, or None.
@@ -42,18 +46,22 @@ class Truth:
 
     path: Path
     format: Format
-    sequences: Mapping[str, Callable[[], Side]]
+    sequences: Mapping[str, Callable[[], AnnotationSource]]
     has_masks: bool
     document: VideoJson | None = None
 
 
-def find_truth(path: Path | str, kind: Format | None = None) -> Truth:
-    """Looks what a ground truth is, and which sequences it has.
+def find_ground_truth(path: str | os.PathLike[str], expected: Format | None = None) -> GroundTruthSet:
+    """Recognises the format of a ground truth, and lists its sequences.
 
     - MOT: `gt.txt`, a sequence folder with `gt/gt.txt`, or a folder of such folders or of `SEQUENCE.txt`;
     - KITTI: a file of labels, or a folder of them;
     - YouTube-VIS or COCO-VID: the JSON;
     - DAVIS: a folder of label images (also in `masks/`), or a folder of such folders.
+
+    Args:
+        path: a file or folder.
+        expected: the format that it should have; None: any.
 
     Raises:
         InputError: nothing is there, or nothing of that kind.
@@ -61,18 +69,18 @@ def find_truth(path: Path | str, kind: Format | None = None) -> Truth:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such ground truth")
-    found: Truth | None
+    truth: GroundTruthSet | None
     if path.is_file():
-        found = _truth_file(path)
+        truth = _truth_file(path)
     else:
-        found = _mot_folder(path) or _text_folder(path) or _label_folder(path)
-        if found is None:
+        truth = _mot_truth(path) or _text_truth(path) or _label_truth(path)
+        if truth is None:
             raise InputError(
                 f"{path}: no ground truth: neither SEQUENCE/gt/gt.txt, nor SEQUENCE.txt, nor label images (*.png)"
             )
-    if kind is not None and found.format is not kind:
-        raise InputError(f"{path}: is {found.format}, not {kind}")
-    return found
+    if expected is not None and truth.format is not expected:
+        raise InputError(f"{path}: is {truth.format}, not {expected}")
+    return truth
 
 
 def sequence_name(folder: Path) -> str:
@@ -82,16 +90,25 @@ def sequence_name(folder: Path) -> str:
 
 
 def folder_name(folder: Path) -> str:
-    """The name under which a folder was given, a link's own; of `.` that of where we are."""
+    """The name of a folder as it was written, a link's own; of `.` that of the working directory."""
     return folder.name if folder.name not in ("", "..") else folder.resolve().name
 
 
 def label_folder(folder: Path) -> Path | None:
-    """Where the label images of a sequence folder are, if anywhere."""
-    for place in (folder, folder / "masks"):
-        if next(place.glob("*.png"), None) is not None:
-            return place
+    """The folder of the label images of a sequence folder, or None."""
+    for candidate in (folder, folder / "masks"):
+        if next(candidate.glob("*.png"), None) is not None:
+            return candidate
     return None
+
+
+def label_folders(path: Path) -> Mapping[str, Path]:
+    """Folders of label images by the names of their sequences: this one, or else those of its subfolders."""
+    own = label_folder(path)
+    folders = (
+        [own] if own is not None else [label_folder(folder) for folder in sorted(path.iterdir()) if folder.is_dir()]
+    )
+    return {sequence_name(folder): folder for folder in folders if folder is not None}
 
 
 def text_format(path: Path) -> Format:
@@ -100,106 +117,100 @@ def text_format(path: Path) -> Format:
     return Format.kitti if is_kitti_line(first) else Format.mot
 
 
-def _truth_file(path: Path) -> Truth:
+def _truth_file(path: Path) -> GroundTruthSet:
     if path.suffix.lower() == ".json":
         document = VideoJson(path)
-        sequences = {name: partial(_video_side, document, name) for name in document.videos}
-        return Truth(path, Format(document.kind.value), sequences, bool(document.has_masks), document)
+        sequences = {name: partial(_open_video, document, name) for name in document.videos}
+        return GroundTruthSet(path, Format(document.kind.value), sequences, bool(document.has_masks), document)
     kind = text_format(path)
     folder = path.parent.parent
     is_gt = path.name == "gt.txt" and path.parent.name == "gt"
     name = folder_name(folder) if is_gt else path.stem
-    opener = partial(_kitti_side, path) if kind is Format.kitti else partial(_mot_side, path, folder if is_gt else None)
-    return Truth(path, kind, {name: opener}, False)
+    opener = (
+        partial(_open_kitti_truth, path)
+        if kind is Format.kitti
+        else partial(_open_mot_truth, path, folder if is_gt else None)
+    )
+    return GroundTruthSet(path, kind, {name: opener}, False)
 
 
-def _mot_folder(path: Path) -> Truth | None:
+def _mot_truth(path: Path) -> GroundTruthSet | None:
     folders = (
         [path] if (path / "gt" / "gt.txt").is_file() else sorted(file.parents[1] for file in path.glob("*/gt/gt.txt"))
     )
-    sequences = {folder_name(folder): partial(_mot_side, folder / "gt" / "gt.txt", folder) for folder in folders}
-    return Truth(path, Format.mot, sequences, False) if sequences else None
+    sequences = {folder_name(folder): partial(_open_mot_truth, folder / "gt" / "gt.txt", folder) for folder in folders}
+    return GroundTruthSet(path, Format.mot, sequences, False) if sequences else None
 
 
-def _text_folder(path: Path) -> Truth | None:
+def _text_truth(path: Path) -> GroundTruthSet | None:
     files = sorted(path.glob("*.txt"))
     if not files:
         return None
     kind = text_format(files[0])
     if kind is Format.kitti:
-        return Truth(path, kind, {file.stem: partial(_kitti_side, file) for file in files}, False)
-    return Truth(path, kind, {file.stem: partial(_mot_side, file, None) for file in files}, False)
+        return GroundTruthSet(path, kind, {file.stem: partial(_open_kitti_truth, file) for file in files}, False)
+    return GroundTruthSet(path, kind, {file.stem: partial(_open_mot_truth, file, None) for file in files}, False)
 
 
-def _label_folder(path: Path) -> Truth | None:
-    own = label_folder(path)
-    folders = (
-        [own] if own is not None else [label_folder(folder) for folder in sorted(path.iterdir()) if folder.is_dir()]
-    )
-    sequences = {sequence_name(folder): partial(_label_side, folder) for folder in folders if folder is not None}
-    return Truth(path, Format.davis, sequences, True) if sequences else None
+def _label_truth(path: Path) -> GroundTruthSet | None:
+    sequences = {name: partial(LabelFolderAnnotations, folder) for name, folder in label_folders(path).items()}
+    return GroundTruthSet(path, Format.davis, sequences, True) if sequences else None
 
 
-def _mot_side(file: Path, folder: Path | None) -> Side:
+def _open_mot_truth(file: Path, folder: Path | None) -> AnnotationSource:
     length = read_sequence(folder).length if folder is not None and is_sequence(folder) else None
-    return TableSide(read_mot_annotations(file, length=length, is_truth=True))
+    return TableAnnotations(read_mot_annotations(file, length=length, is_truth=True))
 
 
-def _kitti_side(file: Path) -> Side:
-    return TableSide(read_kitti_annotations(file))
+def _open_kitti_truth(file: Path) -> AnnotationSource:
+    return TableAnnotations(read_kitti_annotations(file))
 
 
-def _label_side(folder: Path) -> Side:
-    return LabelFolderSide(folder)
+def _open_video(document: VideoJson, name: str) -> AnnotationSource:
+    return TableAnnotations(document.table(name))
 
 
-def _video_side(document: VideoJson, name: str) -> Side:
-    return TableSide(document.table(name))
-
-
-BOXES = "boxes"
-"""How the manifest of a run of boxes calls itself."""
 TRACKEVAL_FOLDER = "data"
-"""TrackEval's layout has the files of a tracker in there."""
+"""In TrackEval's layout, the folder inside a tracker's that holds its files."""
 
-Opener = Callable[[Side], Side]
+ResultOpener = Callable[[AnnotationSource], AnnotationSource]
 """Opens a result, given its truth."""
 
 
 @dataclass(frozen=True)
-class Results:
+class ResultSet:
     """Results of one or several sequences.
 
     Attributes:
-        path: where they lie.
-        format: what they are.
+        path: their file or folder.
+        format: of the results.
         sequences: how to open each, by name.
-        has_masks: whether there are masks; None: there is nothing at all.
-        is_single: it is one sequence's, whatever its name.
-        matching: how J and F hold tracks against objects, unless the user says.
+        has_masks: whether there are masks; None: there is no object at all.
+        is_single: they are one sequence's, whatever its name.
+        matching: which track J and F compare with which object, unless the settings say.
     """
 
     path: Path
     format: Format
-    sequences: Mapping[str, Opener]
+    sequences: Mapping[str, ResultOpener]
     has_masks: bool | None
     is_single: bool
     matching: Matching = Matching.best
 
 
 def find_results(
-    path: Path | str,
-    truth: Truth,
-    kind: Format | None = None,
+    path: str | os.PathLike[str],
+    truth: GroundTruthSet,
+    expected: Format | None = None,
     level: int | None = None,
-) -> Results:
-    """Looks what results are, and which sequences they are of.
+) -> ResultSet:
+    """Recognises the format of results, and lists their sequences.
 
     Args:
         path: a run folder, a folder of run folders, MOT or KITTI text, a JSON of the truth's kind, label images, or a
             folder of one of these by the names of the sequences.
-        truth: what they are to be compared with.
-        kind: what they should be; None: whatever they are.
+        truth: the ground truth to compare them with.
+        expected: the format that they should have; None: any.
         level: which level of mask runs; None: the only one.
 
     Raises:
@@ -210,20 +221,20 @@ def find_results(
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such result")
-    found: Results | None
+    results: ResultSet | None
     if path.is_file():
-        found = _result_file(path, truth)
+        results = _result_file(path, truth)
     elif is_run(path):
-        found = _run(path, truth, level)
+        results = _run_result(path, truth, level)
     else:
-        found = _runs(path, truth, level) or _texts(path) or _labels(path)
-        if found is None:
+        results = _run_results(path, truth, level) or _text_results(path) or _label_results(path)
+        if results is None:
             raise InputError(
                 f"{path}: no results: neither a run folder, nor SEQUENCE.txt, nor label images (*.png) by sequence"
             )
-    if kind is not None and found.format is not kind:
-        raise InputError(f"{path}: is {found.format}, not {kind}")
-    return found
+    if expected is not None and results.format is not expected:
+        raise InputError(f"{path}: is {results.format}, not {expected}")
+    return results
 
 
 def is_run(path: Path) -> bool:
@@ -231,56 +242,57 @@ def is_run(path: Path) -> bool:
     manifest = RunPaths(path).manifest
     if not manifest.is_file():
         return False
-    data = RunManifest.load(manifest).data
-    return data.get("kind") == BOXES or bool(data.get("artifacts"))
+    run = RunManifest.load(manifest)
+    return run.is_box_run or bool(run.data.get("artifacts"))
 
 
-def _result_file(path: Path, truth: Truth) -> Results:
+def _result_file(path: Path, truth: GroundTruthSet) -> ResultSet:
     if path.suffix.lower() == ".json":
         document = VideoJson(path, truth.document)
-        sequences = {name: partial(_video, document, name) for name in document.videos}
-        return Results(path, Format(document.kind.value), sequences, document.has_masks, len(sequences) == 1)
+        sequences = {name: partial(_open_video_result, document, name) for name in document.videos}
+        return ResultSet(path, Format(document.kind.value), sequences, document.has_masks, len(sequences) == 1)
     kind = text_format(path)
-    return Results(path, kind, {path.stem: partial(_text, path, kind)}, False, True)
+    return ResultSet(path, kind, {path.stem: partial(_open_text, path, kind)}, False, True)
 
 
-def _texts(path: Path) -> Results | None:
+def _text_results(path: Path) -> ResultSet | None:
     files = sorted(path.glob("*.txt")) or sorted((path / TRACKEVAL_FOLDER).glob("*.txt"))
     if not files:
         return None
     kinds = [text_format(file) for file in files]
     kind = Format.kitti if Format.kitti in kinds else Format.mot
-    sequences = {file.stem: partial(_text, file, kind) for file in files}
-    return Results(path, kind, sequences, False, False)
+    sequences = {file.stem: partial(_open_text, file, kind) for file in files}
+    return ResultSet(path, kind, sequences, False, False)
 
 
-def _labels(path: Path) -> Results | None:
-    own = label_folder(path)
-    folders = (
-        [own] if own is not None else [label_folder(folder) for folder in sorted(path.iterdir()) if folder.is_dir()]
-    )
-    sequences = {sequence_name(folder): partial(_label, folder) for folder in folders if folder is not None}
-    return Results(path, Format.davis, sequences, True, own is not None, Matching.ids) if sequences else None
+def _label_results(path: Path) -> ResultSet | None:
+    sequences: dict[str, ResultOpener] = {
+        name: partial(_open_labels, folder) for name, folder in label_folders(path).items()
+    }
+    is_single = label_folder(path) is not None
+    return ResultSet(path, Format.davis, sequences, True, is_single, Matching.ids) if sequences else None
 
 
-def _run(path: Path, truth: Truth, level: int | None) -> Results:
+def _run_result(path: Path, truth: GroundTruthSet, level: int | None) -> ResultSet:
     manifest = RunManifest.load(RunPaths(path).manifest)
-    name = next((name for name in _names(path, manifest) if name in truth.sequences), folder_name(path))
-    if manifest.data.get("kind") == BOXES:
+    name = next((name for name in _possible_names(path, manifest) if name in truth.sequences), folder_name(path))
+    if manifest.is_box_run:
         with TracksArchive(RunPaths(path).tracks) as archive:
             has_masks = archive.has_masks
-        opener: Opener = partial(_archive if has_masks and truth.has_masks else _run_text, path)
-        return Results(path, Format.run, {name: opener}, has_masks, True)
-    chosen = manifest.only_level(level)
-    matching = Matching.ids if chosen == PROMPTED_LEVEL else Matching.best
-    return Results(path, Format.run, {name: partial(_segments, path, chosen)}, True, True, matching)
+        opener: ResultOpener = partial(_open_archive if has_masks and truth.has_masks else _open_run_text, path)
+        return ResultSet(path, Format.run, {name: opener}, has_masks, True)
+    only_level = manifest.only_level(level)
+    matching = Matching.ids if only_level == PROMPTED_LEVEL else Matching.best
+    return ResultSet(path, Format.run, {name: partial(_open_level, path, only_level)}, True, True, matching)
 
 
-def _runs(path: Path, truth: Truth, level: int | None) -> Results | None:
-    runs = [_run(folder, truth, level) for folder in sorted(path.iterdir()) if folder.is_dir() and is_run(folder)]
+def _run_results(path: Path, truth: GroundTruthSet, level: int | None) -> ResultSet | None:
+    runs = [
+        _run_result(folder, truth, level) for folder in sorted(path.iterdir()) if folder.is_dir() and is_run(folder)
+    ]
     if not runs:
         return None
-    sequences: dict[str, Opener] = {}
+    sequences: dict[str, ResultOpener] = {}
     for run in runs:
         name, opener = next(iter(run.sequences.items()))
         if name in sequences:
@@ -288,11 +300,11 @@ def _runs(path: Path, truth: Truth, level: int | None) -> Results | None:
         sequences[name] = opener
     has_masks = all(run.has_masks for run in runs)
     matching = Matching.ids if all(run.matching is Matching.ids for run in runs) else Matching.best
-    return Results(path, Format.run, sequences, has_masks, False, matching)
+    return ResultSet(path, Format.run, sequences, has_masks, False, matching)
 
 
-def _names(path: Path, manifest: RunManifest) -> Sequence[str]:
-    """What a run may call its sequence, the best guess first: the input's name and folder, then its own folder."""
+def _possible_names(path: Path, manifest: RunManifest) -> Sequence[str]:
+    """Names that the sequence of a run may have, the likeliest first: the input's, its folder's, the run folder's."""
     recorded = manifest.data.get("input")
     recorded = recorded if isinstance(recorded, dict) else {}
     source = Path(str(recorded.get("path", "")))
@@ -300,33 +312,33 @@ def _names(path: Path, manifest: RunManifest) -> Sequence[str]:
     return [*named, source.name, source.stem, source.parent.name, folder_name(path)]
 
 
-def _text(path: Path, kind: Format, truth: Side) -> Side:
+def _open_text(path: Path, kind: Format, truth: AnnotationSource) -> AnnotationSource:
     if kind is Format.kitti:
-        return TableSide(read_kitti_annotations(path, length=truth.length))
-    return TableSide(read_mot_annotations(path, length=truth.length))
+        return TableAnnotations(read_kitti_annotations(path, length=truth.length))
+    return TableAnnotations(read_mot_annotations(path, length=truth.length))
 
 
-def _video(document: VideoJson, name: str, truth: Side) -> Side:
-    return TableSide(document.table(name))
+def _open_video_result(document: VideoJson, name: str, truth: AnnotationSource) -> AnnotationSource:
+    return _open_video(document, name)
 
 
-def _label(folder: Path, truth: Side) -> Side:
-    side = LabelFolderSide(folder, truth.frame_names)
-    side.check()
-    return side
+def _open_labels(folder: Path, truth: AnnotationSource) -> AnnotationSource:
+    labels = LabelFolderAnnotations(folder, truth.frame_names)
+    labels.check()
+    return labels
 
 
-def _run_text(path: Path, truth: Side) -> Side:
-    return TableSide(read_mot_annotations(RunPaths(path).mot, length=truth.length))
+def _open_run_text(path: Path, truth: AnnotationSource) -> AnnotationSource:
+    return TableAnnotations(read_mot_annotations(RunPaths(path).mot, length=truth.length))
 
 
-def _archive(path: Path, truth: Side) -> Side:
-    return ArchiveSide(TracksArchive(RunPaths(path).tracks))
+def _open_archive(path: Path, truth: AnnotationSource) -> AnnotationSource:
+    return BoxRunAnnotations(TracksArchive(RunPaths(path).tracks))
 
 
-def _segments(path: Path, level: Level, truth: Side) -> Side:
+def _open_level(path: Path, level: Level, truth: AnnotationSource) -> AnnotationSource:
     manifest, listed = RunManifest.load(RunPaths(path).manifest), FrameList.read(RunPaths(path).frames)
-    places = {frame_stem(name): int(index) for name, index in zip(listed.names, listed.indices, strict=True)}
+    indices = {frame_stem(name): int(index) for name, index in zip(listed.names, listed.indices, strict=True)}
     stems = [frame_stem(name) for name in truth.frame_names or ()]
-    frames = [places.get(stem) for stem in stems] if places.keys() & set(stems) else None
-    return SegmentsSide(VideoSegments(manifest.artifact(level, "video_segments")), frames, listed.size)
+    frames = [indices.get(stem) for stem in stems] if indices.keys() & set(stems) else None
+    return MaskRunAnnotations(VideoSegments(manifest.artifact(level, "video_segments")), frames, listed.size)

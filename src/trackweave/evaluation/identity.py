@@ -1,4 +1,4 @@
-"""Do tracks follow objects? Class-agnostic scores of predicted tracks against ground-truth label maps."""
+"""How well tracks follow the objects of ground-truth label maps, whatever their classes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Labels = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class ObjectMatch:
-    """One object of the ground truth and the track that follows it best.
+    """One object of the ground truth and the track that is assigned to it.
 
     Attributes:
         label: the object's label in the ground truth.
-        track_id: the track assigned to it; None when no track overlaps it or others needed them more.
+        track_id: the track assigned to it; None when no track overlaps it, or those that do are assigned to others.
         j_mean: mean IoU of the two over the annotated frames where either is visible.
         recall: share of the object's frames where the IoU is above 0.5.
         fragments: how many tracks cover the object, in turns, with an IoU above 0.5: 1 is a whole identity.
@@ -63,30 +63,30 @@ def best_track_per_object(truth: Mapping[FrameIndex, Labels], predicted: Iterabl
 
     Args:
         truth: label map `(H, W)` per annotated frame; 0 is background, 255 void.
-        predicted: what was tracked, frame by frame, at any scale; frames without annotation are skipped. Masks may
+        predicted: tracked objects frame by frame, masks at any scale; frames without annotation are skipped. Masks may
             overlap.
     """
     from scipy.optimize import linear_sum_assignment
 
-    overlaps, waiting = _Overlaps(), dict(truth)
+    overlaps, remaining = _OverlapSums(), dict(truth)
     for frame in predicted:
-        labels = waiting.pop(frame.frame, None)
+        labels = remaining.pop(frame.frame, None)
         if labels is not None:
             overlaps.add(labels, frame)
-    for labels in waiting.values():  # annotated, but nothing was tracked there
+    for labels in remaining.values():  # annotated, but nothing was tracked there
         overlaps.add(labels, None)
     objects, tracks = sorted(overlaps.object_frames), sorted(overlaps.track_frames)
     means = np.array([[overlaps.j_mean(label, track_id) for track_id in tracks] for label in objects])
     rows, columns = linear_sum_assignment(means.reshape(len(objects), len(tracks)), maximize=True)
-    chosen = {
+    assigned = {
         objects[row]: tracks[column]
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
         if means[row, column] > 0
     }
-    return TrackScores(tuple(overlaps.match(label, chosen.get(label)) for label in objects))
+    return TrackScores(tuple(overlaps.match(label, assigned.get(label)) for label in objects))
 
 
-class _Overlaps:
+class _OverlapSums:
     """IoUs of objects and tracks, summed frame by frame; a pair is `(label, track_id)`."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class _Overlaps:
         self.best_tracks: dict[int, set[int]] = defaultdict(set)
 
     def add(self, labels: Labels, objects: FrameObjects | None) -> None:
-        """One annotated frame and what was tracked there."""
+        """One annotated frame and the objects that were tracked on it."""
         present = _labels_of(labels)
         for label in present:
             self.object_frames[label] += 1

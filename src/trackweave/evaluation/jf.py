@@ -1,11 +1,7 @@
-"""How well masks agree with ground truth: the DAVIS measures J and F.
+"""J and F, the DAVIS measures of masks: of two masks, of all pairs of two sets, and of the objects of a sequence.
 
 Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation", CVPR 2016;
 averaged per object as in Pont-Tuset et al., "The 2017 DAVIS Challenge", arXiv 1704.00675.
-
-J and F of every pair of two sets of masks, on packed words: what a matrix of overlaps is to boxes.
-
-J and F of the objects of one sequence, as the DAVIS challenges define them.
 """
 
 from __future__ import annotations
@@ -23,11 +19,15 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from trackweave.errors import InputError
-from trackweave.evaluation.annotations import LabelFolderSide, comparable, masks_of, place
+from trackweave.evaluation.annotations import LabelFolderAnnotations, align_masks, frame_label, masks_of
 from trackweave.masks.ops import mask_intersection, mask_iou
 from trackweave.masks.packed import PackedMasks
 
 Mask = NDArray[np.bool_]
+BOUND_TH = 0.008
+"""Radius within which boundaries agree, as a share of the image's diagonal."""
+ENDS = 2
+"""First and last frame, which the semi-supervised protocol leaves out."""
 
 
 class Statistics(NamedTuple):
@@ -65,7 +65,7 @@ def region_similarity(pred: Mask, gt: Mask) -> float:
     return 1.0 if union == 0 else float(np.count_nonzero(pred & gt) / union)
 
 
-def boundary_measure(pred: Mask, gt: Mask, bound_th: float = 0.008) -> float:
+def boundary_measure(pred: Mask, gt: Mask, bound_th: float = BOUND_TH) -> float:
     """F: harmonic mean of the precision and recall of a mask's boundary.
 
     A boundary pixel is matched when the other boundary passes within a disk around it (a dilation of both, in place
@@ -116,7 +116,7 @@ def statistics(scores: Sequence[float] | NDArray[np.float64]) -> Statistics:
 
 
 def boundary_radius(size: tuple[int, ...], bound_th: float) -> int:
-    """How far apart two boundaries still agree, in pixels: `bound_th` itself, or below 1 a share of the diagonal."""
+    """Distance up to which two boundaries agree, in pixels: `bound_th` itself, or below 1 a share of the diagonal."""
     return int(bound_th) if bound_th >= 1 else math.ceil(bound_th * math.hypot(*size))
 
 
@@ -137,9 +137,6 @@ def disk(radius: int) -> NDArray[np.uint8]:
 def _same_shape(pred: Mask, gt: Mask) -> None:
     if pred.shape != gt.shape or pred.ndim != 2 or pred.dtype != np.bool_ or gt.dtype != np.bool_:
         raise ValueError(f"masks are (H, W) bool of one size, not {pred.shape} {pred.dtype} and {gt.shape} {gt.dtype}")
-
-
-BOUND_TH = 0.008
 
 
 class Edges(NamedTuple):
@@ -170,18 +167,14 @@ def edges_of(masks: PackedMasks, bound_th: float = BOUND_TH) -> Edges:
     for n, (x1, y1, x2, y2) in enumerate(masks.boxes.tolist()):
         if x1 == x2:
             continue
-        # The boundary and all that is near lie in this window: nothing else is unpacked work.
+        # The boundary and everything near it lie in this window, which is wider than the mask except at the image's
+        # edge: no work is done outside of it.
         top, left = max(y1 - radius - 2, 0), max(x1 - radius - 2, 0)
         window = np.s_[top : y2 + radius + 2, left : x2 + radius + 2]
-        edge = _boundary_in(masks[n].to_bool()[0], window)
+        edge = boundary_of(np.ascontiguousarray(masks[n].to_bool()[0][window]))
         for target, crop in ((lines, edge), (near, cv2.dilate(edge.view(np.uint8), around).view(np.bool_))):
             target.bits[n] = PackedMasks.from_crops([crop], np.array([[top, left]]), *masks.size).bits[0]
     return Edges(lines, near)
-
-
-def _boundary_in(mask: NDArray[np.bool_], window: tuple[slice, slice]) -> NDArray[np.bool_]:
-    """The boundary inside a window that is wider than the mask, unless it ends with the image."""
-    return boundary_of(np.ascontiguousarray(mask[window]))
 
 
 def boundary_measures(one: Edges, other: Edges) -> NDArray[np.float64]:
@@ -194,12 +187,8 @@ def boundary_measures(one: Edges, other: Edges) -> NDArray[np.float64]:
     precision = mask_intersection(one.lines, other.near) / np.maximum(n_one, 1)
     recall = mask_intersection(one.near, other.lines) / np.maximum(n_other, 1)
     total = precision + recall
-    found = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
-    return np.where((n_one == 0) | (n_other == 0), (n_one == n_other).astype(np.float64), found)
-
-
-ENDS = 2
-"""First and last frame, which the semi-supervised protocol leaves out."""
+    harmonic_mean = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
+    return np.where((n_one == 0) | (n_other == 0), (n_one == n_other).astype(np.float64), harmonic_mean)
 
 
 class RegionFrames(ABC):
@@ -232,8 +221,8 @@ class RegionByIds(RegionFrames):
         """One frame; an object that is not there is an empty mask."""
         for label, series in self._series.items():
             one, other = (
-                masks[np.flatnonzero(known == label)] if label in known else PackedMasks.empty(*truth.size, 1)
-                for known, masks in ((track_ids, tracks), (ids, truth))
+                masks[np.flatnonzero(labels == label)] if label in labels else PackedMasks.empty(*truth.size, 1)
+                for labels, masks in ((track_ids, tracks), (ids, truth))
             )
             region = region_similarities(one, other)[0, 0]
             series.append((float(region), float(boundary_measures(edges_of(one), edges_of(other))[0, 0])))
@@ -260,27 +249,27 @@ class RegionByBest(RegionFrames):
         self._tracks.add(self._frames, track_ids, track_edges.lines.areas > 0)
         region, boundary = region_similarities(truth, tracks), boundary_measures(true_edges, track_edges)
         for row, column in zip(*(index.tolist() for index in np.nonzero(region + boundary)), strict=True):
-            found = (self._frames, float(region[row, column]), float(boundary[row, column]))
-            self._pairs[int(ids[row]), int(track_ids[column])].append(found)
+            scores = (self._frames, float(region[row, column]), float(boundary[row, column]))
+            self._pairs[int(ids[row]), int(track_ids[column])].append(scores)
         self._frames += 1
 
     def objects(self) -> Mapping[int, ObjectScores]:
         """The statistics of each object; one without a track has J and F of 0 throughout, as TrackEval has it."""
-        labels, track_ids = sorted(self._objects.seen), sorted(self._tracks.seen)
+        labels, track_ids = sorted(self._objects.frames), sorted(self._tracks.frames)
         mean = np.array([[self._series(label, track).mean() for track in track_ids] for label in labels])
         rows, columns = linear_sum_assignment(mean.reshape(len(labels), len(track_ids)), maximize=True)
         chosen = dict(zip(rows.tolist(), columns.tolist(), strict=True))
-        nothing = np.zeros((self._frames, 2))
+        zeros = np.zeros((self._frames, 2))
         return {
-            label: _statistics(self._series(label, track_ids[chosen[row]]) if row in chosen else nothing)
+            label: _statistics(self._series(label, track_ids[chosen[row]]) if row in chosen else zeros)
             for row, label in enumerate(labels)
         }
 
     def _series(self, label: int, track: int) -> NDArray[np.float64]:
-        """`(frames, 2)` J and F of a pair: 1 where neither has anything to show."""
+        """`(frames, 2)` J and F of a pair: 1 where both are empty."""
         series = np.ones((self._frames, 2))
-        series[self._objects.seen[label], 0] = series[self._tracks.seen[track], 0] = 0
-        series[self._objects.edged[label], 1] = series[self._tracks.edged[track], 1] = 0
+        series[self._objects.frames[label], 0] = series[self._tracks.frames[track], 0] = 0
+        series[self._objects.boundary_frames[label], 1] = series[self._tracks.boundary_frames[track], 1] = 0
         for frame, region, boundary in self._pairs.get((label, track), ()):
             series[frame] = region, boundary
         return series
@@ -290,14 +279,14 @@ class _Presence:
     """The frames on which each identity has pixels, and on which it has a boundary."""
 
     def __init__(self) -> None:
-        self.seen: dict[int, list[int]] = defaultdict(list)
-        self.edged: dict[int, list[int]] = defaultdict(list)
+        self.frames: dict[int, list[int]] = defaultdict(list)
+        self.boundary_frames: dict[int, list[int]] = defaultdict(list)
 
     def add(self, frame: int, ids: NDArray[np.int64], has_edge: NDArray[np.bool_]) -> None:
         for identity, edge in zip(ids.tolist(), has_edge.tolist(), strict=True):
-            self.seen[identity].append(frame)
+            self.frames[identity].append(frame)
             if edge:
-                self.edged[identity].append(frame)
+                self.boundary_frames[identity].append(frame)
 
 
 def _statistics(series: NDArray[np.float64]) -> ObjectScores:
@@ -306,7 +295,7 @@ def _statistics(series: NDArray[np.float64]) -> ObjectScores:
 
 @dataclass(frozen=True)
 class DavisScores:
-    """What `evaluate_davis` found.
+    """J and F of the objects of one folder of label images.
 
     Attributes:
         objects: scores per object id of the first annotated frame.
@@ -347,16 +336,16 @@ def evaluate_davis(gt_dir: Path | str, pred_dir: Path | str) -> DavisScores:
     Raises:
         InputError: fewer than 3 annotated frames, an unreadable image, or images of different sizes.
     """
-    truth = LabelFolderSide(Path(gt_dir))
+    truth = LabelFolderAnnotations(Path(gt_dir))
     if truth.last <= ENDS:
         raise InputError(f"{gt_dir}: needs at least 3 annotated frames (*.png), has {truth.last}")
-    tracks = LabelFolderSide(Path(pred_dir), truth.frame_names)
-    collected, missing = RegionByIds(truth.at(0, with_masks=True).ids.tolist()), 0
+    tracks = LabelFolderAnnotations(Path(pred_dir), truth.frame_names)
+    collected, missing = RegionByIds(truth.at(0, with_masks=True).track_id.tolist()), 0
     for frame in range(1, truth.last - 1):
-        true, found = truth.at(frame, with_masks=True), tracks.at(frame, with_masks=True)
-        missing += found.is_missing
-        true_masks, found = comparable(true, found, place(tracks, frame))
-        collected.add(true.ids, true_masks, found.ids, masks_of(found))
+        true, predicted = truth.at(frame, with_masks=True), tracks.at(frame, with_masks=True)
+        missing += predicted.is_missing
+        true_masks, predicted = align_masks(true, predicted, frame_label(tracks, frame))
+        collected.add(true.track_id, true_masks, predicted.track_id, masks_of(predicted))
     return DavisScores(collected.objects(), truth.last - ENDS, missing)
 
 

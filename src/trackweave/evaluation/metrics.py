@@ -2,8 +2,6 @@
 
 Luiten et al., "HOTA", IJCV 2021; Bernardin and Stiefelhagen, "CLEAR MOT", 2008; Ristani et al., "Performance Measures
 and a Data Set for Multi-Target, Multi-Camera Tracking", 2016.
-
-Several sequences, or several classes, as one.
 """
 
 from __future__ import annotations
@@ -17,16 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import MissingExtraError
-from trackweave.evaluation.scores import TRUE_TRACKS, Scores, combined_regions, joined, mean_of_regions
+from trackweave.evaluation.scores import TRUE_TRACKS, Scores, combined_regions, mean_of_regions, merge_scores
 from trackweave.evaluation.settings import Metric
 
 CLASSES = {Metric.hota: "HOTA", Metric.clear: "CLEAR", Metric.identity: "Identity"}
 COUNT = "Count"
-"""How many boxes and identities there were; always asked for."""
+"""Numbers of boxes and identities; always asked for."""
 INSTALL = " or, where it must not bring a second OpenCV: pip install --no-deps trackeval"
 
-Results = Mapping[str, Any]
-"""What a metric of trackeval returns: field → number, or 19 of them."""
+MetricFields = Mapping[str, Any]
+"""What a metric of trackeval takes or returns: field → number, or an array of 19."""
 
 
 class PairedFrames:
@@ -43,7 +41,7 @@ class PairedFrames:
         self._track_ids.append(track_ids)
         self._similarity.append(similarity)
 
-    def to_trackeval(self) -> dict[str, Any]:
+    def to_trackeval(self) -> MetricFields:
         """The dictionary that `eval_sequence` takes; identities become 0 … n − 1, ascending as before."""
         true_ids, n_true = _numbered(self._true_ids)
         track_ids, n_tracks = _numbered(self._track_ids)
@@ -60,30 +58,30 @@ class PairedFrames:
 
 
 def _numbered(frames: Sequence[NDArray[np.int64]]) -> tuple[list[NDArray[np.int64]], int]:
-    known, places = np.unique(np.concatenate([*frames, np.zeros(0, np.int64)]), return_inverse=True)
+    unique, positions = np.unique(np.concatenate([*frames, np.zeros(0, np.int64)]), return_inverse=True)
     ends = np.cumsum([len(ids) for ids in frames[:-1]], dtype=np.int64)
-    return list(np.split(places.reshape(-1), ends)) if frames else [], len(known)
+    return list(np.split(positions.reshape(-1), ends)) if frames else [], len(unique)
 
 
 class TrackEval:
     """The metrics that were asked for.
 
     Args:
-        metrics: `jf` is passed over: it is not trackeval's business here.
+        metrics: `jf` is passed over: trackeval does not compute it here.
 
     Raises:
         MissingExtraError: a metric is wanted and the package is missing.
     """
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
-        wanted = [CLASSES[metric] for metric in metrics if metric in CLASSES]
-        self._metrics = [_metric(name) for name in [*wanted, COUNT]] if wanted else []
+        names = [CLASSES[metric] for metric in metrics if metric in CLASSES]
+        self._metrics = [_metric(name) for name in [*names, COUNT]] if names else []
 
     def __bool__(self) -> bool:
         return bool(self._metrics)
 
     def sequence(self, frames: PairedFrames) -> Scores:
-        """The figures of one sequence."""
+        """The scores of one sequence."""
         data = frames.to_trackeval()
         return _scores([(metric, metric.eval_sequence(data)) for metric in self._metrics])
 
@@ -93,15 +91,13 @@ class TrackEval:
 
     def combiner(self, scores: Mapping[str, Scores]) -> Callable[[Sequence[str]], Scores]:
         """`combined` for many draws of the same sequences, by name, one perhaps several times."""
-        known = [
-            (metric, {name: _results(metric, found) for name, found in scores.items()}) for metric in self._metrics
-        ]
+        fields = [(metric, {name: _fields(metric, each) for name, each in scores.items()}) for metric in self._metrics]
 
         def combine(drawn: Sequence[str]) -> Scores:
             return _scores(
                 [
-                    (metric, metric.combine_sequences({n: by[name] for n, name in enumerate(drawn)}))
-                    for metric, by in known
+                    (metric, metric.combine_sequences({n: by_name[name] for n, name in enumerate(drawn)}))
+                    for metric, by_name in fields
                 ]
             )
 
@@ -112,14 +108,16 @@ class TrackEval:
         return self._join(scores, lambda metric, parts: metric.combine_classes_det_averaged(parts))
 
     def mean_of_classes(self, scores: Sequence[Scores]) -> Scores:
-        """Figures averaged over classes, counts summed; classes without any box are left out."""
-        some = [found for found in scores if found["GT_Dets"] + found["Dets"] > 0] if self else []
-        return self._join(some or scores, lambda metric, parts: metric.combine_classes_class_averaged(parts))
+        """Scores averaged over classes, counts summed; classes without any box are left out."""
+        occurring = [each for each in scores if each["GT_Dets"] + each["Dets"] > 0] if self else []
+        return self._join(occurring or scores, lambda metric, parts: metric.combine_classes_class_averaged(parts))
 
-    def _join(self, scores: Sequence[Scores], how: Callable[[Any, Mapping[int, Results]], Results]) -> Scores:
+    def _join(
+        self, scores: Sequence[Scores], combine: Callable[[Any, Mapping[int, MetricFields]], MetricFields]
+    ) -> Scores:
         return _scores(
             [
-                (metric, how(metric, {n: _results(metric, found) for n, found in enumerate(scores)}))
+                (metric, combine(metric, {n: _fields(metric, each) for n, each in enumerate(scores)}))
                 for metric in self._metrics
             ]
         )
@@ -127,20 +125,20 @@ class TrackEval:
 
 def _metric(name: str) -> Any:
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it tells of its own optional dependencies
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints which of its optional dependencies are missing
             import trackeval
     except ModuleNotFoundError as error:
         raise MissingExtraError("trackeval", "evaluate", INSTALL) from error
     return getattr(trackeval.metrics, name)({"PRINT_CONFIG": False})
 
 
-def _scores(found: Iterable[tuple[Any, Results]]) -> Scores:
-    """Fields in trackeval's order; those it computes beside are left out."""
+def _scores(results: Iterable[tuple[Any, MetricFields]]) -> Scores:
+    """Fields in trackeval's order; those that are no scores are left out."""
     values: dict[str, float] = {}
     curves: dict[str, tuple[float, ...]] = {}
-    for metric, results in found:
+    for metric, fields in results:
         for name in metric.fields:
-            value = np.asarray(results[name], np.float64)
+            value = np.asarray(fields[name], np.float64)
             if value.ndim:
                 curves[name] = tuple(value.tolist())
             else:
@@ -148,7 +146,7 @@ def _scores(found: Iterable[tuple[Any, Results]]) -> Scores:
     return Scores(values, curves)
 
 
-def _results(metric: Any, scores: Scores) -> Results:
+def _fields(metric: Any, scores: Scores) -> MetricFields:
     """The fields of one metric as trackeval has them."""
     return {
         name: np.array(scores.curves[name]) if name in scores.curves else scores.values[name] for name in metric.fields
@@ -157,24 +155,25 @@ def _results(metric: Any, scores: Scores) -> Results:
 
 def combined(scores: Sequence[Scores], trackeval: TrackEval) -> Scores:
     """Sequences as one: recomputed from their counts; J and F are means over all objects."""
-    return joined([*([trackeval.combined(scores)] if trackeval else []), *_regions(scores, combined_regions)])
+    return _merged(trackeval.combined(scores), scores, combined_regions)
 
 
 def combiner(scores: Mapping[str, Scores], trackeval: TrackEval) -> Callable[[Sequence[str]], Scores]:
     """`combined` for many draws of the same sequences, by name."""
     counted = trackeval.combiner(scores)
-    return lambda drawn: joined([counted(drawn), *_regions([scores[name] for name in drawn], combined_regions)])
+    return lambda drawn: _merged(counted(drawn), [scores[name] for name in drawn], combined_regions)
 
 
 def all_classes(scores: Sequence[Scores], trackeval: TrackEval) -> Scores:
     """Classes as one, by detections; J and F are means over all objects."""
-    return joined([*([trackeval.all_classes(scores)] if trackeval else []), *_regions(scores, combined_regions)])
+    return _merged(trackeval.all_classes(scores), scores, combined_regions)
 
 
 def mean_of_classes(scores: Sequence[Scores], trackeval: TrackEval) -> Scores:
-    """Figures averaged over the classes that occur."""
-    return joined([*([trackeval.mean_of_classes(scores)] if trackeval else []), *_regions(scores, mean_of_regions)])
+    """Scores averaged over the classes that occur."""
+    return _merged(trackeval.mean_of_classes(scores), scores, mean_of_regions)
 
 
-def _regions(scores: Sequence[Scores], how: Callable[[Sequence[Scores]], Scores]) -> list[Scores]:
-    return [how(scores)] if TRUE_TRACKS in scores[0] else []
+def _merged(counted: Scores, scores: Sequence[Scores], regions: Callable[[Sequence[Scores]], Scores]) -> Scores:
+    """Trackeval's scores, and J and F where there are some."""
+    return merge_scores([counted, regions(scores)] if TRUE_TRACKS in scores[0] else [counted])

@@ -1,7 +1,4 @@
-"""What an evaluation found, as records.
-
-J and F under TrackEval's field names, of a sequence and combined.
-"""
+"""Scores as records: of a sequence, a class, a regime, and all of them; J and F under TrackEval's field names."""
 
 from __future__ import annotations
 
@@ -15,11 +12,13 @@ from trackweave.evaluation.jf import ObjectScores
 from trackweave.evaluation.settings import Metric, Overlap
 
 SCHEMA_VERSION = 1
+JsonRecord = Mapping[str, Any]
+"""An object as `json.dumps` takes it."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The figures of a sequence, or combined, by TrackEval's names: shares as fractions.
+    """The scores of a sequence, or combined, by TrackEval's names: shares as fractions.
 
     `scores["HOTA"]` is what benchmarks report: a field with a value for each of 19 overlaps (0.05 … 0.95) is averaged.
 
@@ -46,15 +45,15 @@ class Scores:
         """Every field."""
         return (*self.curves, *self.values)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonRecord:
         """Every field as a number; the 19 values under `by_overlap`; objects under `objects`."""
-        record: dict[str, Any] = {name: self[name] for name in self.names}
+        record: dict[str, object] = {name: self[name] for name in self.names}
         if self.curves:
             record["by_overlap"] = {name: list(curve) for name, curve in self.curves.items()}
         if self.objects:
             record["objects"] = {
-                str(identity): {"J": found.region._asdict(), "F": found.boundary._asdict()}
-                for identity, found in self.objects.items()
+                str(identity): {"J": scores.region._asdict(), "F": scores.boundary._asdict()}
+                for identity, scores in self.objects.items()
             }
         return record
 
@@ -73,7 +72,7 @@ class ClassScores:
     sequences: Mapping[str, Scores]
     combined: Scores
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonRecord:
         """The record for machines."""
         sequences = {name: scores.to_json() for name, scores in self.sequences.items()}
         return {"sequences": sequences, "combined": self.combined.to_json()}
@@ -84,14 +83,14 @@ class RegimeScores:
     """Sequences of one kind, scored by one rule.
 
     Attributes:
-        name: of the regime; empty when there is only one and nobody named it.
+        name: of the regime; empty when there is only one without a name.
         overlap: of boxes or of masks.
-        protocol: how truth and tracks were prepared, see `Protocol`.
+        protocol: how truth and tracks were preprocessed, see `Protocol`.
         metrics: what was asked for.
         classes: in the order they were asked for.
         all_classes: combined over classes by detections (TrackEval's `cls_comb_det_av`); None with one class.
         mean_of_classes: averaged over classes (`cls_comb_cls_av`); None with one class.
-        notes: what a reader of the figures should know.
+        notes: what a reader of the scores should know.
     """
 
     name: str
@@ -104,16 +103,16 @@ class RegimeScores:
     notes: Sequence[str]
 
     def __getitem__(self, name: str) -> ClassScores:
-        return next(found for found in self.classes if found.name == name)
+        return next(each for each in self.classes if each.name == name)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonRecord:
         """The record for machines."""
         return {
             "name": self.name,
             "overlap": str(self.overlap),
             "protocol": self.protocol,
             "metrics": [str(metric) for metric in self.metrics],
-            "classes": {found.name: found.to_json() for found in self.classes},
+            "classes": {each.name: each.to_json() for each in self.classes},
             "all_classes": None if self.all_classes is None else self.all_classes.to_json(),
             "mean_of_classes": None if self.mean_of_classes is None else self.mean_of_classes.to_json(),
             "notes": list(self.notes),
@@ -122,14 +121,14 @@ class RegimeScores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything that one call found, by regime."""
+    """The scores of all regimes."""
 
     regimes: Sequence[RegimeScores]
 
     def __getitem__(self, name: str) -> RegimeScores:
-        return next(found for found in self.regimes if found.name == name)
+        return next(each for each in self.regimes if each.name == name)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonRecord:
         """The record for machines."""
         return {"schema_version": SCHEMA_VERSION, "regimes": [regime.to_json() for regime in self.regimes]}
 
@@ -140,15 +139,15 @@ MEANS = ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 
 def region_scores(objects: Mapping[int, ObjectScores]) -> Scores:
     """Means over the objects of a sequence; all 0 where there is none."""
-    table = np.array([[*found.region, *found.boundary] for found in objects.values()]).reshape(-1, len(MEANS))
+    table = np.array([[*scores.region, *scores.boundary] for scores in objects.values()]).reshape(-1, len(MEANS))
     means = table.mean(0) if len(table) else np.zeros(len(MEANS))
     return _named(means.tolist(), len(table), objects)
 
 
 def combined_regions(scores: Sequence[Scores]) -> Scores:
     """Means over the objects of all sequences, as DAVIS 2017 reports them."""
-    weights = np.array([found[TRUE_TRACKS] for found in scores])
-    table = np.array([[found[name] for name in MEANS] for found in scores]).reshape(-1, len(MEANS))
+    weights = np.array([each[TRUE_TRACKS] for each in scores])
+    table = np.array([[each[name] for name in MEANS] for each in scores]).reshape(-1, len(MEANS))
     total = weights.sum()
     means = weights @ table / total if total else np.zeros(len(MEANS))
     return _named(means.tolist(), int(total), {})
@@ -156,10 +155,10 @@ def combined_regions(scores: Sequence[Scores]) -> Scores:
 
 def mean_of_regions(scores: Sequence[Scores]) -> Scores:
     """Means over classes; classes without an object are left out."""
-    some = [found for found in scores if found[TRUE_TRACKS]]
-    table = np.array([[found[name] for name in MEANS] for found in some]).reshape(-1, len(MEANS))
+    occurring = [each for each in scores if each[TRUE_TRACKS]]
+    table = np.array([[each[name] for name in MEANS] for each in occurring]).reshape(-1, len(MEANS))
     means = table.mean(0) if len(table) else np.zeros(len(MEANS))
-    return _named(means.tolist(), sum(int(found[TRUE_TRACKS]) for found in scores), {})
+    return _named(means.tolist(), sum(int(each[TRUE_TRACKS]) for each in scores), {})
 
 
 def _named(means: Sequence[float], count: int, objects: Mapping[int, ObjectScores]) -> Scores:
@@ -167,10 +166,10 @@ def _named(means: Sequence[float], count: int, objects: Mapping[int, ObjectScore
     return Scores({"J&F": (values["J-Mean"] + values["F-Mean"]) / 2, **values, TRUE_TRACKS: float(count)}, {}, objects)
 
 
-def joined(parts: Sequence[Scores]) -> Scores:
+def merge_scores(parts: Sequence[Scores]) -> Scores:
     """The fields of several records in one."""
     return Scores(
         {name: value for part in parts for name, value in part.values.items()},
         {name: curve for part in parts for name, curve in part.curves.items()},
-        {identity: found for part in parts for identity, found in part.objects.items()},
+        {identity: scores for part in parts for identity, scores in part.objects.items()},
     )
