@@ -49,6 +49,7 @@ def test_import_and_help_load_nothing_heavy() -> None:
         "try: cli.main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'cv2', 'numba', 'av', 'scipy', 'numpy', 'matplotlib'} & set(sys.modules)\n"
+        "heavy |= {'pydantic', 'yaml'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

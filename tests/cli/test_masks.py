@@ -247,6 +247,24 @@ def test_predictors_without_weights_take_none(name: str, shell: Shell, frames: P
     assert (done.code, "has no weights: leave --weights out" in done.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--predictor", "static", "--flow.reach", 9), "flag --flow.reach: flow.reach has no effect with --predictor"),
+        (("--set", "regions.pieces=9", "--candidates", "c"), "flag --set: regions.pieces has no effect where"),
+        (("--regions.pieces", 9, "--prompts", "p.png"), "flag --regions.pieces: regions.pieces has no effect where"),
+    ],
+)
+def test_flags_without_effect_are_refused(
+    shell: Shell, frames: Path, tmp_path: Path, arguments: tuple[object, ...], says: str
+) -> None:
+    done = shell("masks", frames, "-o", tmp_path / "run", *arguments)
+    assert (done.code, says in done.err) == (2, True)
+    file = config_file(tmp_path, "flow: {reach: 9}\nregions: {pieces: 9}\n")  # other runs' settings are no mistake
+    done = shell("masks", frames, "-o", tmp_path / "run", "--config", file, "--predictor", "static")
+    assert done.code == 0, done.err
+
+
 def test_weights_of_another_family(shell: Shell, frames: Path, tmp_path: Path) -> None:
     folder = save_tiny(tiny_edgetam(), tmp_path / "w")
     done = shell("masks", frames, "-o", tmp_path / "run", "--predictor", f"sam2-hf={folder}")

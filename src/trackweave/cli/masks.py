@@ -92,16 +92,14 @@ def track(
     """Runs `track_masks` with the settings of a command line.
 
     Raises:
-        SettingError: weights for a predictor that has none.
+        SettingError: a flag that has no effect with this predictor or these prompts.
     """
     from trackweave.pipelines.masks import track_masks
     from trackweave.predictors.registry import PredictorSettings
     from trackweave.progress import ProgressPrinter
 
     run = settings[MaskRunSettings]
-    name = run.predictor.partition("=")[0]
-    if name in WEIGHTS_FREE and settings.origin("predictor.weights").startswith("flag"):
-        raise SettingError(f"predictor {name} has no weights: leave --weights out, or choose another --predictor")
+    _refuse_without_effect(settings, run, proposes=candidates is None and not prompts)
     return track_masks(
         frames,
         output,
@@ -117,6 +115,24 @@ def track(
         resume=resume,
         progress=lambda label, total: ProgressPrinter(total, label),
     )
+
+
+def _refuse_without_effect(settings: ResolvedSettings, run: MaskRunSettings, *, proposes: bool) -> None:
+    """A flag means something; a file may hold settings for other runs as well.
+
+    Raises:
+        SettingError: a flag that has no effect with this predictor or these prompts.
+    """
+    name = run.predictor.partition("=")[0]
+    for key, provided in settings.provided.items():
+        if not provided.origin.startswith("flag"):
+            continue
+        if key == "predictor.weights" and name in WEIGHTS_FREE:
+            raise SettingError(f"predictor {name} has no weights: leave --weights out, or choose another --predictor")
+        if key.startswith("flow.") and name not in ("flow", "auto"):
+            raise SettingError(f"{provided.origin}: {key} has no effect with --predictor {name}")
+        if key.startswith("regions.") and not (proposes and run.generator == "regions"):
+            raise SettingError(f"{provided.origin}: {key} has no effect where the generator `regions` is not used")
 
 
 def _print_summary(result: RunResult, report: Path) -> None:

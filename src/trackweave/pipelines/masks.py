@@ -618,20 +618,3 @@ def _min_area(root: Path) -> float | None:
         return None
     value = read_json_object(path, "manifest of the candidates").get("min_area")
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def parse_levels(text: str | None) -> list[int] | None:
-    """`2,4,6` as numbers; None stays None.
-
-    Raises:
-        SettingError: not a list of whole numbers.
-    """
-    if text is None:
-        return None
-    try:
-        levels = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise SettingError(f"levels are whole numbers with commas between, like 2,4,6, not {text!r}") from None
-    if min(levels) < 1:
-        raise SettingError(f"levels start at 1, not {min(levels)}")
-    return levels
