@@ -1,10 +1,10 @@
-"""What each part of the model buys: trainings that leave one out, on DanceTrack's training sequences.
+"""What each part of the model contributes: trainings without one of them, on DanceTrack's training sequences.
 
     python benchmarks/association_ablation.py --data MOT_ROOT --output DIR [--epochs 6 8] [--parts whole history …]
 
-Every variant is trained from nothing on the same sequences in the same rounds (`train_public`), and scored in the
-tracker on the seven evaluation sequences. The last rows change how the whole model is used, and leave it away: it ranks
-inside the gates of `adaptive` by half, and there is none.
+Every variant is trained from random weights on the same sequences in the same rounds (`train_public`), and evaluated in
+the tracker on the seven evaluation sequences. In the last rows the whole model only ranks, by half, inside the gates of
+`adaptive`, and there is no model.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from benchmarks.mot_sequences import inputs, tracked_frames
 VARIANTS = ("whole", *train_public.PARTS)
 
 
-def scored(root: Path, model: Path | None, how: TrackerSettings) -> Figures:
+def scored(root: Path, model: Path | None, settings: TrackerSettings) -> Figures:
     """The tracker over the evaluation sequences."""
-    given = list(inputs(root, "evaluation", "dancetrack", None))
+    sequences = list(inputs(root, "evaluation", "dancetrack", None))
     with tempfile.TemporaryDirectory() as folder:
-        for sequence, detections in given:
+        for sequence, detections in sequences:
             scorer = None if model is None else LearnedScorer(model)
-            frames, _ = tracked_frames(sequence, detections, how, has_class=False, scorer=scorer)
+            frames, _ = tracked_frames(sequence, detections, settings, has_class=False, scorer=scorer)
             tracks = Tracks.concat([as_rows(index, None, frame).tracks for index, frame in enumerate(frames)])
             write_mot(Path(folder) / f"{sequence.path.name}.txt", tracks)
-        return dict(score(given, Path(folder), "dancetrack"))["dancetrack"]
+        return dict(score(sequences, Path(folder), "dancetrack"))["dancetrack"]
 
 
 def main() -> None:
@@ -48,20 +48,20 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--epochs", type=int, nargs="+", default=[6, 8], help="by round")
     parser.add_argument("--parts", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="which rows")
-    given = parser.parse_args()
+    args = parser.parse_args()
     print("| | HOTA/AssA/DetA/IDF1/IDSW |\n|---|---|", flush=True)
-    for variant in given.parts:
-        output = given.output / variant
+    for variant in args.parts:
+        output = args.output / variant
         if not (output / "model.onnx").exists():
-            words = ["--data", given.data, "--output", output, "--regimes", "dancetrack", "--forwards", "--lr", 2e-3]
-            words += ["--epochs", *given.epochs] + ([] if variant == "whole" else ["--without", variant])
-            train_public.main([str(word) for word in words])
-        found = scored(given.data, output / "model.onnx", preset("learned"))
-        print(f"| {variant if variant == 'whole' else f'without {variant}'} | {found} |", flush=True)
-    whole = given.output / "whole" / "model.onnx"
+            options = ["--data", args.data, "--output", output, "--regimes", "dancetrack", "--forwards", "--lr", 2e-3]
+            options += ["--epochs", *args.epochs] + ([] if variant == "whole" else ["--without", variant])
+            train_public.main([str(option) for option in options])
+        figures = scored(args.data, output / "model.onnx", preset("learned"))
+        print(f"| {variant if variant == 'whole' else f'without {variant}'} | {figures} |", flush=True)
+    whole = args.output / "whole" / "model.onnx"
     if whole.exists():
-        print(f"| whole, ranks only, by half | {scored(given.data, whole, preset('adaptive'))} |")
-    print(f"| no model | {scored(given.data, None, preset('adaptive'))} |")
+        print(f"| whole, ranks only, by half | {scored(args.data, whole, preset('adaptive'))} |")
+    print(f"| no model | {scored(args.data, None, preset('adaptive'))} |")
 
 
 if __name__ == "__main__":

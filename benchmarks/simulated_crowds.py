@@ -1,9 +1,9 @@
-"""Simulated crowds beside real ones: quantiles of motion, size, crowding and occlusion, and how hard tracking them is.
+"""Simulated scenes beside real ones: quantiles of motion, size, crowding and occlusion, and how hard tracking them is.
 
     python benchmarks/simulated_crowds.py --data MOT_ROOT [--regimes dance sport street traffic] [--sequences 12]
 
-MOT_ROOT is that of `mot_sequences`; its training sequences alone are looked at. SportsMOT has no detections: the
-simulated detector `shaky` looks at its truth. Rows, per true box unless said otherwise:
+MOT_ROOT is that of `mot_sequences`; only its training sequences are used. SportsMOT has no detections: they are
+simulated on its truth with the detector `shaky`. Rows, per true box unless said otherwise:
 
 - iou: of an object's boxes on consecutive frames; speed, turn: of its centre in box heights per second, and the change
   of that (of a quarter of a second) from one quarter of a second to the next.
@@ -36,8 +36,9 @@ from trackweave.formats.motchallenge import MotSequence, read_gmc, read_sequence
 from trackweave.formats.tables import GroundTruth
 from trackweave.mot.state import FrameContext
 from trackweave.mot.tracker import Tracker
-from trackweave.pipelines.samples import crowds
-from trackweave.simulation.recorded import detect_truth
+from trackweave.pipelines.samples import simulated_sequences
+from trackweave.pipelines.settings import SimulateSettings
+from trackweave.simulation.recorded import simulate_detections
 from trackweave.simulation.settings import DETECTORS
 from trackweave.structures.detections import Detections
 
@@ -51,14 +52,14 @@ REAL: Mapping[str, tuple[str, int | None]] = {
     "street": ("mot17-frcnn", 1),
     "traffic": ("kitti", 3),
 }
-"""Regime → kind of real sequences, and the class whose boxes are compared."""
+"""Scene preset → kind of real sequences, and the class whose boxes are compared."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 SPORTS_STEP = 4
-"""Of SportsMOT's sequences, every how many is looked at."""
+"""One of so many of SportsMOT's sequences is used."""
 
 
 @dataclass(frozen=True)
-class Crowd:
+class MeasuredSequence:
     """A sequence, real or simulated; `frames` gives index, time, camera, detections and their true identities."""
 
     truth: GroundTruth
@@ -67,23 +68,24 @@ class Crowd:
     frames: Sequence[tuple[int, float | None, NDArray[np.float64] | None, Detections, NDArray[np.int64]]]
 
 
-def simulated(regime: str, count: int, frames: int) -> Iterator[Crowd]:
-    """Crowds of a regime."""
-    for made in crowds(count * frames, regime=regime, sequence_frames=frames, seed=5):
-        rows = [(f, t, camera, found, found.data["gt_track_id"]) for f, t, camera, found in made]
-        yield Crowd(made.truth, made.size, made.fps, rows)
+def simulated(preset: str, count: int, frames: int) -> Iterator[MeasuredSequence]:
+    """Simulated sequences of a preset."""
+    settings = SimulateSettings(frames=count * frames, seed=5, regime=preset, sequence_frames=frames)
+    for sequence in simulated_sequences(settings):
+        rows = [(f, t, camera, detections, detections.data["gt_track_id"]) for f, t, camera, detections in sequence]
+        yield MeasuredSequence(sequence.truth, sequence.size, sequence.fps, rows)
 
 
-def real(root: Path, kind: str) -> Iterator[Crowd]:
+def real(root: Path, kind: str) -> Iterator[MeasuredSequence]:
     """Training sequences of a kind."""
     if kind != "sportsmot":
         for sequence, detections in inputs(root, "training", kind, None):
             table = read_detections(detections, class_column=8 if kind == "kitti" else None, on_bad_item="skip")
-            yield _crowd(sequence, table.at)
+            yield _measured(sequence, table.at)
         return
     for path in sorted((root / "SportsMOT" / SEQUENCES["training"]["SportsMOT"]).iterdir())[::SPORTS_STEP]:
         sequence = read_sequence(path)
-        found = detect_truth(
+        table = simulate_detections(
             read_ground_truth(path),
             DETECTORS["shaky"],
             size=sequence.known_size(),
@@ -92,41 +94,41 @@ def real(root: Path, kind: str) -> Iterator[Crowd]:
             seed=0,
             name=sequence.name,
         )
-        yield _crowd(sequence, found.at)
+        yield _measured(sequence, table.at)
 
 
-def _crowd(sequence: MotSequence, at: Callable[[int], Detections]) -> Crowd:
+def _measured(sequence: MotSequence, at: Callable[[int], Detections]) -> MeasuredSequence:
     truth = read_ground_truth(sequence.path)
     motion = None if sequence.camera_motion is None else read_gmc(sequence.camera_motion)
     rows = []
     for frame in range(sequence.known_length()):
-        found = at(frame)
+        detections = at(frame)
         camera = motion[frame] if motion is not None and frame < len(motion) else None
-        rows.append((frame, None, camera, found, gt_track_ids(found.xyxy, truth.at(frame))))
-    return Crowd(truth, sequence.known_size(), sequence.known_frame_rate(), rows)
+        rows.append((frame, None, camera, detections, gt_track_ids(detections.xyxy, truth.at(frame))))
+    return MeasuredSequence(truth, sequence.known_size(), sequence.known_frame_rate(), rows)
 
 
-def measure(crowd: Crowd, class_id: int | None, values: dict[str, list[NDArray[np.float64]]]) -> None:
-    """Appends what is measured on a crowd."""
-    truth = crowd.truth[crowd.truth.counts & (crowd.truth.track_id >= 0)]
+def measure(sequence: MeasuredSequence, class_id: int | None, values: dict[str, list[NDArray[np.float64]]]) -> None:
+    """Appends what is measured on a sequence."""
+    truth = sequence.truth[sequence.truth.counts & (sequence.truth.track_id >= 0)]
     truth = truth if class_id is None else truth[truth.class_id == class_id]
     side = truth.xyxy[:, 2:] - truth.xyxy[:, :2]
     values["aspect"].append(side[:, 0] / side[:, 1])
-    values["height"].append(side[:, 1] / crowd.size[0])
-    values["score"].append(np.concatenate([found.score for *_, found, _ in crowd.frames]))
+    values["height"].append(side[:, 1] / sequence.size[0])
+    values["score"].append(np.concatenate([detections.score for *_, detections, _ in sequence.frames]))
     for track in np.unique(truth.track_id):
-        _measure_track(truth[truth.track_id == track], crowd.fps, values)
-    met: dict[tuple[int, int], int] = {}
+        _measure_track(truth[truth.track_id == track], sequence.fps, values)
+    last_crossing: dict[tuple[int, int], int] = {}
     for frame in np.unique(truth.frame).tolist():
-        here = truth.at(frame)
-        overlap = np.triu(box_iou(here.xyxy, here.xyxy), 1)
-        values["crowd"].append(np.array([len(here)]))
+        boxes = truth.at(frame)
+        overlap = np.triu(box_iou(boxes.xyxy, boxes.xyxy), 1)
+        values["crowd"].append(np.array([len(boxes)]))
         values["overlapped"].append((overlap + overlap.T > 0.3).sum(axis=1))
         for one, other in np.argwhere(overlap > 0.5).tolist():
-            pair = (int(here.track_id[one]), int(here.track_id[other]))
-            if pair in met and frame - met[pair] > 1:
-                values["between crossings"].append(np.array([(frame - met[pair]) / crowd.fps]))
-            met[pair] = frame
+            pair = (int(boxes.track_id[one]), int(boxes.track_id[other]))
+            if pair in last_crossing and frame - last_crossing[pair] > 1:
+                values["between crossings"].append(np.array([(frame - last_crossing[pair]) / sequence.fps]))
+            last_crossing[pair] = frame
 
 
 def _measure_track(track: GroundTruth, fps: float, values: dict[str, list[NDArray[np.float64]]]) -> None:
@@ -152,23 +154,23 @@ def _measure_track(track: GroundTruth, fps: float, values: dict[str, list[NDArra
         values["turn"].append(np.linalg.norm(velocity[wide:] - velocity[:-wide], axis=1))
 
 
-def changes(crowd: Crowd) -> tuple[int, int, int]:
+def changes(sequence: MeasuredSequence) -> tuple[int, int, int]:
     """Matches with an identity, tracks that change their object, and objects that change their track."""
-    tracker = Tracker(frame_rate=crowd.fps, size=crowd.size)
-    shows: dict[int, int] = {}
-    shown_by: dict[int, int] = {}
+    tracker = Tracker(frame_rate=sequence.fps, size=sequence.size)
+    object_of: dict[int, int] = {}
+    track_of: dict[int, int] = {}
     matched = wrong = lost = 0
-    for frame, time, camera, found, true in crowd.frames:
-        tracked = tracker.update(found, FrameContext(frame, time, camera))
+    for frame, time, camera, detections, true in sequence.frames:
+        tracked = tracker.update(detections, FrameContext(frame, time, camera))
         assert tracked.track_id is not None
         assert tracked.index is not None
         for track, identity in zip(tracked.track_id.tolist(), true[tracked.index].tolist(), strict=True):
             if identity < 0:
                 continue
             matched += 1
-            wrong += shows.get(track, identity) != identity
-            lost += shown_by.get(identity, track) != track
-            shows[track], shown_by[identity] = identity, track
+            wrong += object_of.get(track, identity) != identity
+            lost += track_of.get(identity, track) != track
+            object_of[track], track_of[identity] = identity, track
     return matched, wrong, lost
 
 
@@ -178,8 +180,8 @@ def table(columns: Mapping[str, Mapping[str, list[NDArray[np.float64]]]]) -> Ite
     yield "|---|---|" + "--:|" * len(QUANTILES)
     for name in next(iter(columns.values())):
         for column, values in columns.items():
-            found = np.concatenate(values[name]) if values[name] else np.zeros(0)
-            numbers = np.quantile(found, QUANTILES) if len(found) else np.full(len(QUANTILES), np.nan)
+            data = np.concatenate(values[name]) if values[name] else np.zeros(0)
+            numbers = np.quantile(data, QUANTILES) if len(data) else np.full(len(QUANTILES), np.nan)
             yield f"| {name:18} | {column:9} | " + " | ".join(f"{number:7.3f}" for number in numbers) + " |"
 
 
@@ -188,20 +190,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="MOT_ROOT")
     parser.add_argument("--regimes", nargs="+", choices=tuple(REAL), default=list(REAL))
-    parser.add_argument("--sequences", type=int, default=12, help="simulated ones per regime")
+    parser.add_argument("--sequences", type=int, default=12, help="simulated ones per preset")
     parser.add_argument("--frames", type=int, default=600, help="of each")
-    given = parser.parse_args()
-    for regime in given.regimes:
-        kind, class_id = REAL[regime]
+    args = parser.parse_args()
+    for preset in args.regimes:
+        kind, class_id = REAL[preset]
         columns: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
         counts: dict[str, NDArray[np.int64]] = {}
-        crowds_of = {"simulated": simulated(regime, given.sequences, given.frames), "real": real(given.data, kind)}
-        for column, found in crowds_of.items():
+        sources = {"simulated": simulated(preset, args.sequences, args.frames), "real": real(args.data, kind)}
+        for column, sequences in sources.items():
             columns[column], counts[column] = defaultdict(list), np.zeros(3, np.int64)
-            for crowd in found:
-                measure(crowd, class_id if regime == "traffic" or column == "real" else None, columns[column])
-                counts[column] += changes(crowd)
-        print(f"\n## {regime}: simulated and real ({FOLDERS.get(kind, ('SportsMOT',))[0]})\n")
+            for sequence in sequences:
+                measure(sequence, class_id if preset == "traffic" or column == "real" else None, columns[column])
+                counts[column] += changes(sequence)
+        print(f"\n## {preset}: simulated and real ({FOLDERS.get(kind, ('SportsMOT',))[0]})\n")
         print("\n".join(table(columns)))
         for column, (matched, wrong, lost) in counts.items():
             print(

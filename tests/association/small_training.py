@@ -10,6 +10,7 @@ from trackweave.association.dataset import TrainingSet, load_samples
 from trackweave.association.training.loop import TrainingResult, train
 from trackweave.association.training.settings import TrainSettings
 from trackweave.pipelines.samples import simulate_samples
+from trackweave.pipelines.settings import SimulateSettings
 
 QUICK = TrainSettings(epochs=3, batch_size=16, width=16, warmup=5, val_split=0.25, lr=5e-3)
 
@@ -18,7 +19,8 @@ QUICK = TrainSettings(epochs=3, batch_size=16, width=16, warmup=5, val_split=0.2
 def sample_folder() -> Path:
     """160 frames of four videos; embeddings of width 1 (none)."""
     folder = Path(mkdtemp(prefix="trackweave-samples-"))
-    simulate_samples(folder, frames=160, sequence_frames=40, seed=3, regime="dance", embed_dim=1)
+    scenes = SimulateSettings(frames=160, seed=3, regime="dance", sequence_frames=40)
+    simulate_samples(scenes, folder, embed_dim=1)
     return folder
 
 

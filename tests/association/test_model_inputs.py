@@ -28,7 +28,8 @@ from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.mot.settings import preset
 from trackweave.mot.state import FrameContext
 from trackweave.mot.tracker import Tracker
-from trackweave.pipelines.samples import crowds, simulate_samples
+from trackweave.pipelines.samples import simulate_samples, simulated_sequences
+from trackweave.pipelines.settings import SimulateSettings
 from trackweave.structures.assignment import AssignmentState
 
 SIZE = (100, 200)
@@ -133,11 +134,12 @@ class InputRecorder:
 
 def test_logged_samples_give_the_inputs_of_the_running_tracker(tmp_path: Path) -> None:
     """From the tracker's states, and from the samples that were logged of them; camera motion included."""
-    simulate_samples(tmp_path, frames=80, seed=11, regime="dance", embed_dim=1)
+    scenes = SimulateSettings(frames=80, seed=11, regime="dance")
+    simulate_samples(scenes, tmp_path, embed_dim=1)
     listing = read_samples([tmp_path])
     assert listing.count > 40
     ((_, samples),) = listing.runs.items()
-    (sequence,) = crowds(80, seed=11, regime="dance")
+    (sequence,) = simulated_sequences(scenes)
     recorder = InputRecorder()
     tracker = Tracker(preset("adaptive"), frame_rate=sequence.fps, size=sequence.size, observer=recorder)
     visibility = VisibilityEstimator("occlusion", min_occluder_score=0.1)

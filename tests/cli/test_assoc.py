@@ -61,6 +61,9 @@ def test_what_cannot_be_built(shell: Shell, sequences: list[Path], tmp_path: Pat
     assert (done.code, "gt.txt" in done.err) == (1, True)
     done = shell("assoc", "build", *sequences, "-o", tmp_path / "log", "--simulate-detector", "keen")
     assert (done.code, "no simulated detector 'keen'" in done.err) == (2, True)
+    options = ("--simulate-detector", "shaky", "--detections", "det")
+    done = shell("assoc", "build", *sequences, "-o", tmp_path / "log", *options)
+    assert (done.code, "and a simulated detector are given" in done.err) == (2, True)
     assert not (tmp_path / "log").exists()
 
 

@@ -281,7 +281,7 @@ def test_samples_with_their_truth(tmp_path: Path) -> None:
 
 def test_a_folder_per_sequence_and_another_truth(tmp_path: Path) -> None:
     first, second = (make_sequence(tmp_path / name, name=name) for name in ("one", "two"))
-    build_samples([first, second], tmp_path / "log", separate=True, tracker=EASY)
+    build_samples([first, second], tmp_path / "log", by="sequence", tracker=EASY)
     assert names(tmp_path / "log") == ["one", "two"]
     truth = write_lines(tmp_path / "gt.txt", [mot_line(k, 77, box_of(1, k), 1, 1, 1) for k in range(12)])
     (built,) = build_samples([first], tmp_path / "other", truth=truth, tracker=EASY)

@@ -1,4 +1,4 @@
-"""Random crowds cover what they should cover."""
+"""Random settings cover what they should cover."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trackweave.errors import SettingError
-from trackweave.simulation.presets import MIXED, REGIMES, sample_settings, varied
+from trackweave.simulation.presets import MIXED, SCENE_PRESETS, random_settings, varied_detector
 from trackweave.simulation.settings import DETECTORS
 
 
-def test_mixed_draws_every_kind() -> None:
-    drawn = [sample_settings(np.random.default_rng(seed)) for seed in range(80)]
+def test_mixed_draws_every_preset() -> None:
+    drawn = [random_settings(np.random.default_rng(seed)) for seed in range(80)]
     assert {one.motion.kind for one in drawn} == {"dance", "sport", "stream", "traffic"}
     assert {one.camera.matrices for one in drawn} == {"given", "withheld"}
     assert min(one.fps for one in drawn) <= 10
@@ -21,21 +21,21 @@ def test_mixed_draws_every_kind() -> None:
     assert len({one.detector.to_json() for one in drawn}) == len(drawn)
 
 
-@given(st.integers(0, 2**32), st.sampled_from([MIXED, *REGIMES]))
-def test_the_same_numbers_draw_the_same_crowd(seed: int, regime: str) -> None:
-    one, other = (sample_settings(np.random.default_rng(seed), regime) for _ in range(2))
+@given(st.integers(0, 2**32), st.sampled_from([MIXED, *SCENE_PRESETS]))
+def test_the_same_seed_draws_the_same_settings(seed: int, preset: str) -> None:
+    one, other = (random_settings(np.random.default_rng(seed), preset) for _ in range(2))
     assert one == other
 
 
 @given(st.integers(0, 2**32), st.sampled_from(sorted(DETECTORS)))
-def test_varied_detectors_are_detectors(seed: int, name: str) -> None:
-    assert varied(np.random.default_rng(seed), DETECTORS[name]).floor == DETECTORS[name].floor
+def test_varied_detectors_are_valid(seed: int, name: str) -> None:
+    assert varied_detector(np.random.default_rng(seed), DETECTORS[name]).floor == DETECTORS[name].floor
 
 
-def test_a_given_detector_is_taken() -> None:
-    assert sample_settings(np.random.default_rng(0), "dance", detector=DETECTORS["weak"]).detector == DETECTORS["weak"]
+def test_an_explicit_detector_is_used() -> None:
+    assert random_settings(np.random.default_rng(0), "dance", detector=DETECTORS["weak"]).detector == DETECTORS["weak"]
 
 
-def test_an_unknown_regime() -> None:
+def test_an_unknown_preset_is_refused() -> None:
     with pytest.raises(SettingError, match="no regime 'chess'; known: mixed, dance, sport, street, traffic"):
-        sample_settings(np.random.default_rng(0), "chess")
+        random_settings(np.random.default_rng(0), "chess")

@@ -59,11 +59,11 @@ ASSOC: Mapping[str, LazyCommand] = {
     ),
     "simulate": LazyCommand(
         "trackweave.cli.assoc:simulate",
-        "Track simulated crowds, and log every frame with the true identity of each detection.",
+        "Track simulated scenes, and log every frame with the true identity of each detection.",
     ),
     "remix": LazyCommand(
         "trackweave.cli.assoc:remix",
-        "Put people of recorded videos together in new scenes, track them, and log with the true identities.",
+        "Re-simulate on recorded trajectories: track them in new scenes, and log with the true identities.",
     ),
     "fit-detector": LazyCommand(
         "trackweave.cli.assoc:fit_detector",

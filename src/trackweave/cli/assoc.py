@@ -93,24 +93,27 @@ def build(
     as_json: AsJson = False,
 ) -> None:
     """Track sequences whose truth is known, and log every frame with the true identity of each detection."""
-    from trackweave.pipelines.samples import build_samples
-    from trackweave.progress import ProgressPrinter
+    from trackweave.errors import SettingError
+    from trackweave.pipelines.samples import SimulatedDetector, build_samples
     from trackweave.simulation.settings import detector_noise
 
+    detections: str | Path | SimulatedDetector | None = settings[BoxRunSettings].detections
+    if simulate_detector is not None:
+        if detections is not None:
+            raise SettingError(f"both detections ({detections}) and a simulated detector are given: leave one out")
+        detections = SimulatedDetector(detector_noise(simulate_detector), seed)
+    grouping = Grouping.sequence if separate else by
     built = build_samples(
         sequences,
         output,
         truth=gt,
-        separate=separate,
-        by=None if by is None else by.value,
-        detections=settings[BoxRunSettings].detections,
-        simulated=None if simulate_detector is None else detector_noise(simulate_detector),
-        seed=seed,
+        by=None if grouping is None else grouping.value,
+        detections=detections,
         tracker=settings[TrackerSettings],
         video=settings[InputSettings],
         perception=settings[PerceptionSettings],
         embed_dim=settings[LogSettings].embed_dim,
-        progress=lambda label, total: ProgressPrinter(total, label),
+        progress=True,
     )
     _print_built(built, as_json=as_json)
 
@@ -125,27 +128,20 @@ def simulate(
     picture: Figure = None,
     as_json: AsJson = False,
 ) -> None:
-    """Track simulated crowds, and log every frame with the true identity of each detection.
+    """Track simulated scenes, and log every frame with the true identity of each detection.
 
     Needs no data: dancers, players, pedestrians or traffic before a camera, seen by a detector that errs.
     """
     from trackweave.pipelines.samples import simulate_samples
-    from trackweave.progress import ProgressPrinter
-    from trackweave.simulation.settings import detector_noise
 
-    asked = settings[SimulateSettings]
     built = simulate_samples(
+        settings[SimulateSettings],
         output,
-        frames=asked.frames,
-        seed=asked.seed,
-        regime=asked.regime,
-        detector=None if asked.detector is None else detector_noise(asked.detector),
-        sequence_frames=asked.sequence_frames,
         tracker=settings[TrackerSettings],
         embed_dim=settings[LogSettings].embed_dim,
         mot=mot,
-        picture=picture,
-        progress=lambda label, total: ProgressPrinter(total, label),
+        preview=picture,
+        progress=True,
     )
     _print_built(built, as_json=as_json)
 
@@ -162,7 +158,7 @@ def remix(
     settings: ResolvedSettings,
     weights: Annotated[
         Path | None,
-        typer.Option("--scorer", metavar="MODEL.onnx", help="judges pairs meanwhile [default: the package's model]"),
+        typer.Option("--scorer", metavar="MODEL.onnx", help="scores pairs meanwhile [default: the package's model]"),
     ] = None,
     picture: Figure = None,
     allow_blended: Annotated[
@@ -171,28 +167,22 @@ def remix(
     skip_corrupt: Annotated[bool, typer.Option("--skip-corrupt", help="leave out samples that cannot be read")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put people of recorded videos together in new scenes, track them, and log with the true identities.
+    """Re-simulate on recorded trajectories: track them in new scenes, and log with the true identities.
 
-    How people move before one's own camera can be learned from a tracker's log without truth:
+    How objects move before one's own camera can be learned from a tracker's log without truth:
     then `assoc train --data DIR --labels truth --start default --epochs 2`.
     """
     from trackweave.association.scorer import LearnedScorer
-    from trackweave.pipelines.samples import recorded_people, remix_samples
-    from trackweave.progress import ProgressPrinter
-    from trackweave.simulation.settings import detector_noise
+    from trackweave.pipelines.samples import read_trajectories, resimulate_samples
 
-    asked = settings[RemixSettings]
-    built = remix_samples(
-        recorded_people(sources, allow_blended=allow_blended, skip_corrupt=skip_corrupt),
+    built = resimulate_samples(
+        read_trajectories(sources, allow_blended=allow_blended, skip_corrupt=skip_corrupt),
+        settings[RemixSettings],
         output,
-        frames=asked.frames,
-        seed=asked.seed,
-        detector=None if asked.detector is None else detector_noise(asked.detector),
-        scene_frames=asked.scene_frames,
         scorer=LearnedScorer(weights),
         embed_dim=settings[LogSettings].embed_dim,
-        picture=picture,
-        progress=lambda label, total: ProgressPrinter(total, label),
+        preview=picture,
+        progress=True,
     )
     _print_built(built, as_json=as_json)
 
@@ -236,8 +226,8 @@ def evaluate(
     """Measure a trained model on samples that it has not seen: matches, calibration, confusion by gap length."""
     with _needs_torch():
         from trackweave.association.training.report import evaluate_checkpoint
-    found = evaluate_checkpoint(checkpoint, data, labels=labels, report=report)
-    typer.echo(json.dumps(found.to_json(), indent=1) if as_json else found.text())
+    metrics = evaluate_checkpoint(checkpoint, data, labels=labels, report=report)
+    typer.echo(json.dumps(metrics.to_json(), indent=1) if as_json else metrics.text())
 
 
 @contextmanager

@@ -1,6 +1,8 @@
-"""The composition root of simulated samples: a crowd, the box tracker that follows it, the logger that looks on.
+"""Training samples with true identities: of sequences with ground truth, of simulated scenes, of recorded trajectories.
 
-Crowds are simulated whole (`simulate_samples`), or put together from people of recorded videos (`remix_samples`).
+Each way composes frames and detections, the box tracker, and the logger that observes it. `build_samples` tracks
+sequences whose truth is known; `simulate_samples` tracks simulated scenes; `resimulate_samples` tracks new scenes of
+recorded trajectories (`assoc remix` on the command line).
 """
 
 from __future__ import annotations
@@ -30,16 +32,21 @@ from trackweave.mot.tracker import Tracker
 from trackweave.pipelines.box_inputs import VideoInput, open_input
 from trackweave.pipelines.box_outputs import _Names
 from trackweave.pipelines.box_tracking import BoxPass, _opened_sight
-from trackweave.pipelines.run_folder import Progress, _check_log, _closed, _display, _logger
-from trackweave.pipelines.settings import InputSettings, PerceptionSettings
-from trackweave.progress import ProgressPrinter, TimingAggregator
+from trackweave.pipelines.run_folder import _check_log, _closed, _logger
+from trackweave.pipelines.settings import InputSettings, PerceptionSettings, RemixSettings, SimulateSettings
+from trackweave.progress import Progress, TimingAggregator, open_progress
 from trackweave.simulation.detector import EmbeddingSettings
-from trackweave.simulation.presets import MIXED, sample_settings
-from trackweave.simulation.preview import write_overview
-from trackweave.simulation.recorded import SCENE_FRAMES, People, detect_truth, remix
+from trackweave.simulation.presets import random_settings
+from trackweave.simulation.preview import write_preview
+from trackweave.simulation.recorded import Trajectories, resimulate, simulate_detections
 from trackweave.simulation.sequence import SimulatedSequence, simulate, write_mot_folder
-from trackweave.simulation.settings import DetectorNoise
+from trackweave.simulation.settings import DetectorNoise, detector_noise
 from trackweave.structures.run_log import Remarks, RunWarning
+
+LABEL_SOURCE = "simulated"
+"""`label_source` of samples of simulated sequences."""
+PREVIEW_SEQUENCES = 9
+"""Sequences in a preview."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class BuiltSamples:
         frames: frames that were tracked.
         samples: samples written.
         detections: detections of all frames.
-        identified: those of them that show a known identity.
+        identified: those of them with a true identity.
         warnings: everything that was done differently from what was asked.
     """
 
@@ -71,35 +78,42 @@ class BuiltSamples:
         return {**plain, "directory": str(self.directory), "warnings": warnings}
 
 
+@dataclass(frozen=True)
+class SimulatedDetector:
+    """Detections simulated on the truth, for data sets that come without detections.
+
+    Attributes:
+        noise: errors of the detector.
+        seed: of the random numbers.
+    """
+
+    noise: DetectorNoise
+    seed: int = 0
+
+
 def build_samples(
     sequences: Sequence[str | Path],
     directory: str | Path,
     *,
     truth: str | Path | None = None,
-    separate: bool = False,
     by: Literal["sequence", "video"] | None = None,
-    detections: str | Path | None = None,
-    simulated: DetectorNoise | None = None,
-    seed: int = 0,
+    detections: str | Path | SimulatedDetector | None = None,
     tracker: str | TrackerSettings = "adaptive",
     video: InputSettings | None = None,
     perception: PerceptionSettings | None = None,
     embed_dim: int = DEFAULT_EMBED_DIM,
-    progress: Progress | None = None,
+    progress: Progress = None,
 ) -> list[BuiltSamples]:
-    """Logs sequences whose truth is known, with `gt_track_ids` beside the tracker's own decisions.
+    """Logs sequences whose truth is known, with `gt_track_ids` beside the tracker's own assignment.
 
     Args:
         sequences: MOTChallenge sequence folders, and folders of them: data sets in the layouts of
-            `formats.sequence_layouts`.
-        directory: folder of the samples; made when missing, continued when not.
+            `formats.motchallenge`.
+        directory: folder of the samples; created or continued.
         truth: file of true boxes instead of the sequence's `gt/gt.txt`, for a single sequence.
-        separate: the same as `by="sequence"`.
         by: a folder below `directory` for each sequence, or for each video that sequences were cut from, named like it;
             None: all samples in one folder.
-        detections: as for `track_boxes`.
-        simulated: a detector to simulate on the truth, for data sets that come without detections.
-        seed: of the simulated detections.
+        detections: as for `track_boxes`, or simulated ones.
         tracker: as for `track_boxes`.
         video: as for `track_boxes`.
         perception: as for `track_boxes`.
@@ -109,151 +123,157 @@ def build_samples(
     Raises:
         InputError: a sequence cannot be used.
         ArtifactError: samples cannot be logged.
-        SettingError: a setting is wrong, one `truth` for several sequences, or real and simulated detections at once.
+        SettingError: a setting is wrong, or one `truth` for several sequences.
     """
     sequences = find_sequences(sequences)
-    if simulated is not None and detections is not None:
-        raise SettingError(f"both detections ({detections}) and a simulated detector are given: leave one out")
     if truth is not None and len(sequences) != 1:
         raise SettingError(f"one file of true boxes is for one sequence, not {len(sequences)}: leave --gt out")
-    how = tracker if isinstance(tracker, TrackerSettings) else preset(tracker)
-    looks, video = perception or PerceptionSettings(), video or InputSettings()
-    known = {path: read_ground_truth(truth if truth is not None else path) for path in map(Path, sequences)}
-    built = []
-    for path, boxes in known.items():
-        remarks, timer = Remarks(video.on_bad_item), TimingAggregator()
+    builder = _SampleBuilder(
+        Path(directory),
+        by,
+        detections,
+        tracker if isinstance(tracker, TrackerSettings) else preset(tracker),
+        video or InputSettings(),
+        perception or PerceptionSettings(),
+        embed_dim,
+        progress,
+    )
+    truths = {path: read_ground_truth(truth if truth is not None else path) for path in map(Path, sequences)}
+    return [builder.build(path, boxes) for path, boxes in truths.items()]
+
+
+@dataclass(frozen=True)
+class _SampleBuilder:
+    """Tracks and logs one sequence after another; attributes as arguments of `build_samples`."""
+
+    directory: Path
+    by: Literal["sequence", "video"] | None
+    detections: str | Path | SimulatedDetector | None
+    tracker: TrackerSettings
+    video: InputSettings
+    perception: PerceptionSettings
+    embed_dim: int
+    progress: Progress
+
+    def build(self, path: Path, truth: GroundTruth) -> BuiltSamples:
+        remarks, timer = Remarks(self.video.on_bad_item), TimingAggregator()
         with ExitStack() as stack:
-            opened = stack.enter_context(open_input(path, _with_class_column(video, path, boxes, detections)))
-            names = _Names(boxes, with_classes=opened.settings.class_column is not None)
-            seen = detections if simulated is None else _simulated(boxes, simulated, opened, seed)
-            sight = stack.enter_context(_opened_sight(seen, opened, looks, remarks))
+            opened = stack.enter_context(open_input(path, self._input_settings(path, truth)))
+            names = _Names(truth, with_classes=opened.settings.class_column is not None)
+            source = self.detections
+            table = _simulated_table(truth, source, opened) if isinstance(source, SimulatedDetector) else source
+            sight = stack.enter_context(_opened_sight(table, opened, self.perception, remarks))
             work = BoxPass(
-                opened, sight, how, looks, remarks, timer.track, annotate=names.annotate, reads_visibility=True
+                opened,
+                sight,
+                self.tracker,
+                self.perception,
+                remarks,
+                timer.track,
+                annotate=names.annotate,
+                reads_visibility=True,
             )
-            folder = Path(directory) / _folder_name(opened.name, "sequence" if separate else by)
-            log = LogSettings(dir=folder, embed_dim=embed_dim, sequence=opened.name)
+            folder = self.directory / _folder_name(opened.name, self.by)
+            log = LogSettings(dir=folder, embed_dim=self.embed_dim, sequence=opened.name)
             _check_log(log, opened)
-            display = _display(progress, opened.name, opened, stack)
+            frames = None if opened.positions is None else len(opened.positions)
+            display = None
+            if frames is not None:
+                display = stack.enter_context(open_progress(self.progress, frames, opened.name))
             logger = stack.enter_context(_logger(log, opened, "ground_truth"))
             for frame, _ in stack.enter_context(closing(work.tracked(logger))):
                 if display is not None:
                     display.update(work.frames, frame.index)
             samples = _closed(logger, remarks)
         remarks.warnings += work.summary.warnings
-        built.append(
-            BuiltSamples(
-                opened.name, folder, work.frames, samples, names.seen, names.identified, tuple(remarks.warnings)
-            )
+        return BuiltSamples(
+            opened.name, folder, work.frames, samples, names.seen, names.identified, tuple(remarks.warnings)
         )
-    return built
+
+    def _input_settings(self, path: Path, truth: GroundTruth) -> InputSettings:
+        """The input's settings, with the class column of the sequence's own detections where none is set."""
+        file = None if isinstance(self.detections, SimulatedDetector) else self.detections
+        files = read_sequence(path).detection_files
+        name = "det" if file is None else Path(file).stem
+        if self.video.class_column is not None or name not in files or Path(file or "").parent != Path():
+            return self.video
+        return self.video.model_copy(update={"class_column": class_column_of(truth, files[name])})
 
 
 def _folder_name(sequence: str, by: Literal["sequence", "video"] | None) -> str:
     return "" if by is None else sequence if by == "sequence" else video_of(sequence)
 
 
-def _with_class_column(
-    video: InputSettings, path: Path, truth: GroundTruth, detections: str | Path | None
-) -> InputSettings:
-    """Settings with the column of the class where nobody said it and the sequence's own detections have one."""
-    files = read_sequence(path).detection_files
-    stem = "det" if detections is None else Path(detections).stem
-    if video.class_column is not None or stem not in files or Path(detections or "").parent != Path():
-        return video
-    return video.model_copy(update={"class_column": class_column_of(truth, files[stem])})
-
-
-def _simulated(truth: GroundTruth, noise: DetectorNoise, video: VideoInput, seed: int) -> DetectionTable:
-    """What a simulated detector reports of a sequence.
+def _simulated_table(truth: GroundTruth, detector: SimulatedDetector, video: VideoInput) -> DetectionTable:
+    """Detections of a sequence by a simulated detector.
 
     Raises:
-        InputError: the sequence's size or rate is not known.
+        InputError: the sequence's size, rate or length is not known.
     """
     if video.size is None or video.frame_rate is None or video.length is None:
         raise InputError(f"{video.path}: simulated detections need the frames' size, rate and number: see seqinfo.ini")
-    motion = None if video.sequence is None or video.sequence.camera_motion is None else video.sequence.camera_motion
-    return detect_truth(
+    motion = None if video.sequence is None else video.sequence.camera_motion
+    return simulate_detections(
         truth,
-        noise,
+        detector.noise,
         size=video.size,
         fps=video.frame_rate,
         length=video.length,
-        seed=seed,
+        seed=detector.seed,
         name=video.name,
         camera=None if motion is None else read_gmc(motion),
     )
 
 
-SEQUENCE_FRAMES = 300
-"""Frames of one simulated sequence, when nobody says."""
-LABEL_SOURCE = "simulated"
-SHOWN = 9
-"""Sequences in a picture."""
-
-
-def crowds(
-    frames: int,
-    *,
-    seed: int = 0,
-    regime: str = MIXED,
-    detector: DetectorNoise | None = None,
-    sequence_frames: int = SEQUENCE_FRAMES,
-) -> Iterator[SimulatedSequence]:
-    """Simulated sequences of random settings, `frames` frames together; the same seed gives the same ones.
+def simulated_sequences(settings: SimulateSettings) -> Iterator[SimulatedSequence]:
+    """Simulated sequences of random settings; the same settings give the same ones.
 
     A sequence does not depend on how many follow it.
 
     Raises:
-        SettingError: an unknown regime, or a number that cannot be.
+        SettingError: an unknown regime or detector.
 
-    >>> [len(sequence) for sequence in crowds(90, sequence_frames=60)]
+    >>> [len(sequence) for sequence in simulated_sequences(SimulateSettings(frames=90, sequence_frames=60))]
     [60, 30]
     """
-    for name, value, least in (("frames", frames, 1), ("sequence_frames", sequence_frames, 1), ("seed", seed, 0)):
-        if value < least:
-            raise SettingError(f"{name}: {value}, at least {least}")
-    for number, begin in enumerate(range(0, frames, sequence_frames)):
-        yield crowd(number, seed=seed, regime=regime, detector=detector, frames=min(sequence_frames, frames - begin))
+    for number, begin in enumerate(range(0, settings.frames, settings.sequence_frames)):
+        yield simulated_sequence(settings, number, frames=min(settings.sequence_frames, settings.frames - begin))
 
 
-def crowd(
+def simulated_sequence(
+    settings: SimulateSettings,
     number: int,
     *,
-    seed: int = 0,
-    regime: str = MIXED,
-    detector: DetectorNoise | None = None,
-    frames: int = SEQUENCE_FRAMES,
-    looks: Callable[[np.random.Generator], EmbeddingSettings | None] | None = None,
+    frames: int | None = None,
+    embedding: Callable[[np.random.Generator], EmbeddingSettings | None] | None = None,
 ) -> SimulatedSequence:
-    """The sequence of that number among those of `crowds`.
+    """The simulated sequence of a number.
 
     Args:
-        number: which.
-        seed, regime, detector: as for `crowds`.
-        frames: its length.
-        looks: draws how appearance tells objects apart; None, or what gives None: not at all.
+        settings: of all sequences.
+        number: which, from 0.
+        frames: its length; None: `settings.sequence_frames`.
+        embedding: draws settings of its appearance; None, or a result of None: no embeddings.
     """
-    rng = np.random.default_rng([seed, number])
-    settings = sample_settings(rng, regime, frames=frames, detector=detector)
-    if looks is not None:
-        settings = settings.model_copy(update={"embedding": looks(rng)})
-    made = simulate(settings, int(rng.integers(2**31)))
-    return replace(made, name=f"{settings.motion.kind}-{seed}-{number:05d}")
+    rng = np.random.default_rng([settings.seed, number])
+    length = settings.sequence_frames if frames is None else frames
+    noise = None if settings.detector is None else detector_noise(settings.detector)
+    scene = random_settings(rng, settings.regime, frames=length, detector=noise)
+    if embedding is not None:
+        scene = scene.model_copy(update={"embedding": embedding(rng)})
+    sequence = simulate(scene, int(rng.integers(2**31)))
+    return replace(sequence, name=f"{scene.motion.kind}-{settings.seed}-{number:05d}")
 
 
 def simulate_samples(
-    directory: str | Path | None,
+    settings: SimulateSettings,
+    directory: str | Path | None = None,
     *,
-    frames: int,
-    seed: int = 0,
-    regime: str = MIXED,
-    detector: DetectorNoise | None = None,
-    sequence_frames: int = SEQUENCE_FRAMES,
     tracker: str | TrackerSettings = "adaptive",
     embed_dim: int = DEFAULT_EMBED_DIM,
     mot: str | Path | None = None,
-    picture: str | Path | None = None,
-    progress: Progress | None = None,
+    preview: str | Path | None = None,
+    progress: Progress = None,
 ) -> list[BuiltSamples]:
     """Tracks simulated sequences and logs every frame with the true identity of each detection.
 
@@ -261,190 +281,197 @@ def simulate_samples(
     the tracker is used. Their label source is `simulated`.
 
     Args:
-        directory: folder of the samples; made when missing, continued when not; None: none are logged.
-        frames: of all sequences together.
-        seed: of the random numbers.
-        regime: `mixed`, `dance`, `sport`, `street` or `traffic`.
-        detector: how the detector errs; None: as suits each regime, varied.
-        sequence_frames: frames of one sequence.
+        settings: which sequences.
+        directory: folder of the samples, created or continued; None: none are logged.
         tracker: as for `track_boxes`.
         embed_dim: width of the logged embeddings.
         mot: a folder that gets a MOTChallenge folder per sequence.
-        picture: a PNG that shows the first sequences.
-        progress: makes a progress display from a label and a number of steps.
+        preview: a PNG of the first sequences.
+        progress: as for `track_boxes`.
 
     Raises:
         SettingError: a setting is wrong, or there is nothing to write.
         ArtifactError: samples or files cannot be written.
     """
-    if directory is None and mot is None and picture is None:
+    if directory is None and mot is None and preview is None:
         raise SettingError("nothing is asked for: give a folder for samples (-o), --mot or --picture")
-    _check_picture(picture)
-    how = tracker if isinstance(tracker, TrackerSettings) else preset(tracker)
-    made = crowds(frames, seed=seed, regime=regime, detector=detector, sequence_frames=sequence_frames)
-    display = None if progress is None else progress("simulating", frames)
-    folder = None if directory is None else Path(directory)
-    return _written(made, folder, how, embed_dim, frames=frames, mot=mot, picture=picture, display=display)
+    outputs = _SequenceOutputs.create(directory, tracker, embed_dim, mot=mot, preview=preview)
+    return outputs.write(simulated_sequences(settings), settings.frames, progress, "simulating")
 
 
-def recorded_people(
+def read_trajectories(
     sources: Sequence[str | Path], *, allow_blended: bool = False, skip_corrupt: bool = False
-) -> list[People]:
-    """Everybody in recorded videos.
+) -> list[Trajectories]:
+    """Trajectories of recorded videos.
 
     Args:
-        sources: folders of samples that a tracker logged, whose tracks are taken for people; and MOTChallenge sequence
-            folders or data sets of them, whose truth tells.
+        sources: folders of samples that a tracker logged, whose tracks are taken as they are; and MOTChallenge sequence
+            folders or data sets of them, whose truth is taken.
         allow_blended: take tracks that a learned scorer decided about as well.
         skip_corrupt: leave out samples that cannot be read.
 
     Raises:
-        ArtifactError: samples cannot be read, or nobody is in any video.
+        ArtifactError: samples cannot be read, or there are no trajectories in any video.
         InputError: a sequence cannot be read.
-        SettingError: a learned scorer took part in a log's decisions.
+        SettingError: a learned scorer took part in a log's assignments.
     """
     logs = [source for source in map(Path, sources) if source.is_dir() and any(source.rglob("sample_*.npz"))]
-    found: list[People] = []
+    videos: list[Trajectories] = []
     if logs:
         for run in read_samples(logs, skip_corrupt=skip_corrupt).runs.values():
             path, first = run[0]
             if not allow_blended:
                 reject_blended(path, first)
-            people = People.of_log(
-                [assignment_state(sample) for _, sample in run], fps=first.metadata.fps or DEFAULT_FPS
-            )
-            found += [] if people is None else [people]
-    rest = [source for source in map(Path, sources) if source not in logs]
+            states = [assignment_state(sample) for _, sample in run]
+            trajectories = Trajectories.from_states(states, fps=first.metadata.fps or DEFAULT_FPS)
+            videos += [] if trajectories is None else [trajectories]
+    others = [source for source in map(Path, sources) if source not in logs]
     try:
-        folders = find_sequences(rest) if rest else []
+        folders = find_sequences(others) if others else []
     except InputError as error:
         raise InputError(f"{error}, nor one of samples that a tracker logged") from None
     for folder in folders:
         sequence = read_sequence(folder)
-        size, rate, length = sequence.known_size(), sequence.known_frame_rate(), sequence.known_length()
-        motion = None if sequence.camera_motion is None else read_gmc(sequence.camera_motion)
-        found.append(People.of_truth(read_ground_truth(folder), size=size, fps=rate, length=length, camera=motion))
-    if not any(people.there.any() for people in found):
+        size, fps, length = sequence.known_size(), sequence.known_frame_rate(), sequence.known_length()
+        camera = None if sequence.camera_motion is None else read_gmc(sequence.camera_motion)
+        truth = read_ground_truth(folder)
+        videos.append(Trajectories.from_truth(truth, size=size, fps=fps, length=length, camera=camera))
+    if not any(video.present.any() for video in videos):
         raise ArtifactError(
             "nobody is in these videos (in a log, for two seconds at least): there is nothing to put together"
         )
-    return found
+    return videos
 
 
-def remix_samples(
-    people: Sequence[People],
+def resimulate_samples(
+    videos: Sequence[Trajectories],
+    settings: RemixSettings,
     directory: str | Path,
     *,
-    frames: int,
-    seed: int = 0,
-    detector: DetectorNoise | None = None,
-    scene_frames: int = SCENE_FRAMES,
     tracker: str | TrackerSettings = "learned",
     scorer: LearnedScorer | None = None,
     embed_dim: int = DEFAULT_EMBED_DIM,
-    picture: str | Path | None = None,
-    progress: Progress | None = None,
+    preview: str | Path | None = None,
+    progress: Progress = None,
 ) -> list[BuiltSamples]:
-    """Tracks scenes that are put together from recorded people, and logs every frame with the true identities.
+    """Tracks new scenes of recorded trajectories and logs every frame with the true identity of each detection.
 
-    For learning how the people of one's own camera move, without their truth: see `remix`.
+    With it a model learns how objects move before one's own camera, without their truth: see `resimulate`.
 
     Args:
-        people: of recorded videos, see `recorded_people`.
-        directory: folder of the samples; made when missing, continued when not.
-        frames: about so many of all scenes together.
-        seed: of the random numbers.
-        detector: how the simulated detector errs; None: as good ones do, varied.
-        scene_frames: frames of a scene.
+        videos: trajectories, see `read_trajectories`.
+        settings: which scenes; frames of all scenes together may be a few more.
+        directory: folder of the samples; created or continued.
         tracker: as for `track_boxes`.
-        scorer: judges pairs, so that samples hold what a tracker meets with it; None: the package's model, where the
+        scorer: scores pairs, so that samples hold what a tracker meets with it; None: the package's model, where the
             tracker leaves decisions to one.
         embed_dim: width of the logged embeddings; there are none.
-        picture: a PNG that shows the first scenes.
-        progress: makes a progress display from a label and a number of steps.
+        preview: a PNG of the first scenes.
+        progress: as for `track_boxes`.
 
     Raises:
-        ArtifactError: samples cannot be written, or nobody is in the videos.
-        SettingError: the picture is not to be a PNG.
+        ArtifactError: samples cannot be written, or there are no trajectories.
+        SettingError: the preview is not named as a PNG.
     """
-    _check_picture(picture)
-    how = tracker if isinstance(tracker, TrackerSettings) else preset(tracker)
-    judge = LearnedScorer() if scorer is None and how.scorer_decides else scorer
-    scenes = (remix(people, number, seed=seed, frames=scene_frames, detector=detector) for number in count())
-    display = None if progress is None else progress("remixing", frames)
-    return _written(
-        scenes, Path(directory), how, embed_dim, frames=frames, picture=picture, display=display, scorer=judge
+    outputs = _SequenceOutputs.create(directory, tracker, embed_dim, preview=preview)
+    if scorer is None and outputs.tracker.scorer_decides:
+        scorer = LearnedScorer()
+    noise = None if settings.detector is None else detector_noise(settings.detector)
+    scenes = (
+        resimulate(videos, number, seed=settings.seed, frames=settings.scene_frames, detector=noise)
+        for number in count()
     )
+    return replace(outputs, scorer=scorer).write(scenes, settings.frames, progress, "remixing")
 
 
-def _written(
-    sequences: Iterable[SimulatedSequence],
-    directory: Path | None,
-    how: TrackerSettings,
-    embed_dim: int,
-    *,
-    frames: int,
-    mot: str | Path | None = None,
-    picture: str | Path | None = None,
-    display: ProgressPrinter | None = None,
-    scorer: LearnedScorer | None = None,
-) -> list[BuiltSamples]:
-    """Tracks and writes sequences until they have so many frames together."""
-    built: list[BuiltSamples] = []
-    shown: list[SimulatedSequence] = []
-    done = 0
-    for sequence in sequences:
-        if mot is not None:
-            write_mot_folder(sequence, mot)
-        if directory is not None:
-            built.append(_logged(sequence, directory, how, embed_dim, scorer))
-        if picture is not None and len(shown) < SHOWN:
-            shown.append(sequence)
-        done += sequence.settings.frames
-        if display is not None:
-            display.update(min(done, frames), done)
-        if done >= frames:
-            break
-    if display is not None:
-        display.close()
-    if picture is not None:
-        write_overview(Path(picture), shown)
-    return built
+@dataclass(frozen=True)
+class _SequenceOutputs:
+    """Where simulated sequences are written, and how they are tracked for it.
 
+    Attributes:
+        directory: folder of the samples; None: none are logged.
+        tracker: settings of the tracker.
+        embed_dim: width of the logged embeddings.
+        mot: folder of MOTChallenge folders, or None.
+        preview: PNG of the first sequences, or None.
+        scorer: scores pairs, or None.
+    """
 
-def _check_picture(picture: str | Path | None) -> None:
-    if picture is not None and Path(picture).suffix.lower() != ".png":
-        raise SettingError(f"{picture}: pictures are PNG files, such as overview.png")
+    directory: Path | None
+    tracker: TrackerSettings
+    embed_dim: int
+    mot: Path | None
+    preview: Path | None
+    scorer: LearnedScorer | None = None
 
+    @classmethod
+    def create(
+        cls,
+        directory: str | Path | None,
+        tracker: str | TrackerSettings,
+        embed_dim: int,
+        *,
+        mot: str | Path | None = None,
+        preview: str | Path | None = None,
+    ) -> _SequenceOutputs:
+        """Checks and casts the arguments of the public functions."""
+        if preview is not None and Path(preview).suffix.lower() != ".png":
+            raise SettingError(f"{preview}: pictures are PNG files, such as preview.png")
+        return cls(
+            None if directory is None else Path(directory),
+            tracker if isinstance(tracker, TrackerSettings) else preset(tracker),
+            embed_dim,
+            None if mot is None else Path(mot),
+            None if preview is None else Path(preview),
+        )
 
-def _logged(
-    sequence: SimulatedSequence,
-    directory: Path,
-    how: TrackerSettings,
-    embed_dim: int,
-    scorer: LearnedScorer | None,
-) -> BuiltSamples:
-    eyes = VisibilityEstimator("occlusion", min_occluder_score=how.confidence_threshold)
-    with SampleLogger(
-        directory,
-        sequence=sequence.name,
-        fps=sequence.fps,
-        size=sequence.size,
-        embed_dim=embed_dim,
-        label_source=LABEL_SOURCE,
-    ) as logger:
-        if scorer is not None:
-            scorer.reset()
-        tracker = Tracker(how, frame_rate=sequence.fps, size=sequence.size, scorer=scorer, observer=logger)
-        for frame, time, camera, found in sequence:
-            seen = replace(found, visibility=eyes.estimate(found, size=sequence.size).visibility)
-            tracker.update(seen, FrameContext(frame, time, camera))
-    return BuiltSamples(
-        sequence.name,
-        directory,
-        len(sequence),
-        logger.written,
-        len(sequence.frame),
-        int(np.count_nonzero(sequence.gt_track_ids >= 0)),
-        tuple(logger.warnings) + tuple(tracker.summary.warnings),
-    )
+    def write(
+        self, sequences: Iterable[SimulatedSequence], frames: int, progress: Progress, label: str
+    ) -> list[BuiltSamples]:
+        """Tracks and writes sequences until they have so many frames together."""
+        built: list[BuiltSamples] = []
+        previewed: list[SimulatedSequence] = []
+        done = 0
+        with open_progress(progress, frames, label) as display:
+            for sequence in sequences:
+                if self.mot is not None:
+                    write_mot_folder(sequence, self.mot)
+                if self.directory is not None:
+                    built.append(self._log(sequence, self.directory))
+                if self.preview is not None and len(previewed) < PREVIEW_SEQUENCES:
+                    previewed.append(sequence)
+                done += sequence.settings.frames
+                display.update(min(done, frames), done)
+                if done >= frames:
+                    break
+        if self.preview is not None:
+            write_preview(self.preview, previewed)
+        return built
+
+    def _log(self, sequence: SimulatedSequence, directory: Path) -> BuiltSamples:
+        visibility = VisibilityEstimator("occlusion", min_occluder_score=self.tracker.confidence_threshold)
+        with SampleLogger(
+            directory,
+            sequence=sequence.name,
+            fps=sequence.fps,
+            size=sequence.size,
+            embed_dim=self.embed_dim,
+            label_source=LABEL_SOURCE,
+        ) as logger:
+            if self.scorer is not None:
+                self.scorer.reset()
+            tracker = Tracker(
+                self.tracker, frame_rate=sequence.fps, size=sequence.size, scorer=self.scorer, observer=logger
+            )
+            for frame, time, camera, detections in sequence:
+                visible = visibility.estimate(detections, size=sequence.size).visibility
+                tracker.update(replace(detections, visibility=visible), FrameContext(frame, time, camera))
+        return BuiltSamples(
+            sequence.name,
+            directory,
+            len(sequence),
+            logger.written,
+            len(sequence.frame),
+            int(np.count_nonzero(sequence.gt_track_ids >= 0)),
+            tuple(logger.warnings) + tuple(tracker.summary.warnings),
+        )

@@ -131,7 +131,7 @@ class SimulateSettings(Settings):
     frames: int = Field(default=3000, ge=1, description="frames of all sequences together")
     seed: int = Field(default=0, ge=0, description="the same seed makes the same samples")
     regime: str = Field(
-        default="mixed", description="kind of scene", json_schema_extra={"metavar": "mixed|dance|sport|street|traffic"}
+        default="mixed", description="scene preset", json_schema_extra={"metavar": "mixed|dance|sport|street|traffic"}
     )
     detector: str | None = Field(
         default=None,
@@ -142,7 +142,7 @@ class SimulateSettings(Settings):
 
 
 class RemixSettings(Settings):
-    """What is put together from recorded tracks for samples of association."""
+    """What is re-simulated on recorded trajectories for samples of association."""
 
     frames: int = Field(default=30_000, ge=1, description="frames of all scenes together")
     seed: int = Field(default=0, ge=0, description="seed of everything that is random")

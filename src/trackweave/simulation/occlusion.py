@@ -1,4 +1,4 @@
-"""What can be seen of each object: those that are nearer hide those behind them."""
+"""`occlusion`: what is visible of each object behind those that are nearer to the camera."""
 
 from __future__ import annotations
 
@@ -9,60 +9,60 @@ import numpy as np
 from numba import boolean, float32, float64, int64, void
 from numpy.typing import NDArray
 
-ACROSS, DOWN = 10, 14
-"""Points of each box that are looked at."""
+COLUMNS, ROWS = 10, 14
+"""Grid of points of each box whose visibility is tested."""
 BODY = 0.8
-"""Breadth of a body that hides others, share of its box: between its limbs one sees through."""
+"""Width of an occluding body, share of its box: the background shows between its limbs."""
 
 
 @dataclass(frozen=True, eq=False)
-class Sightings:
-    """What is left of N objects at T moments.
+class Occlusion:
+    """What is visible of N objects at T moments.
 
     Attributes:
-        visible: `(T, N)` float32, the share of the box that is in the picture and not hidden.
-        inside: `(T, N)` float32, the share that is in the picture.
+        visible: `(T, N)` float32, the share of the box that is inside the image and not occluded.
+        inside: `(T, N)` float32, the share that is inside the image.
         extent: `(T, N, 4)` float64 xyxy around what is visible; the whole box where nothing is.
-        hider: `(T, N)` int64, the object that hides most, −1 = none.
+        occluder: `(T, N)` int64, the object that occludes most, −1 = none.
     """
 
     visible: NDArray[np.float32]
     inside: NDArray[np.float32]
     extent: NDArray[np.float64]
-    hider: NDArray[np.int64]
+    occluder: NDArray[np.int64]
 
 
-def sightings(
+def occlusion(
     boxes: NDArray[np.float64],
     depth: NDArray[np.float64],
     present: NDArray[np.bool_],
     solid: NDArray[np.bool_],
     size: tuple[int, int],
-) -> Sightings:
-    """Looks at a grid of points of every box.
+) -> Occlusion:
+    """Tests the visibility of a grid of points of every box.
 
     Args:
         boxes: `(T, N, 4)` xyxy pixels.
-        depth: `(T, N)` metres; the nearer hides the further.
-        present: `(T, N)`; the others neither hide nor are hidden.
-        solid: `(N,)`: hides over its whole breadth.
+        depth: `(T, N)` metres; the nearer object occludes the further one.
+        present: `(T, N)`; the others neither occlude nor are occluded.
+        solid: `(N,)`: occludes over the whole width of its box.
         size: `(H, W)` pixels.
     """
     shape = depth.shape
     visible, inside = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    extent, hider = boxes.copy(), np.full(shape, -1, np.int64)
+    extent, occluder = boxes.copy(), np.full(shape, -1, np.int64)
     if not depth.size:
-        return Sightings(visible, inside, extent, hider)
-    _look(
+        return Occlusion(visible, inside, extent, occluder)
+    _test_grids(
         np.ascontiguousarray(boxes), np.ascontiguousarray(depth), np.ascontiguousarray(present), solid,
-        float(size[0]), float(size[1]), visible, inside, extent, hider,
+        float(size[0]), float(size[1]), visible, inside, extent, occluder,
     )  # fmt: skip
-    return Sightings(visible, inside, extent, hider)
+    return Occlusion(visible, inside, extent, occluder)
 
 
 @numba.njit(cache=True)
 def _measure(
-    seen: NDArray[np.bool_],
+    is_visible: NDArray[np.bool_],
     t: int,
     i: int,
     boxes: NDArray[np.float64],
@@ -71,15 +71,15 @@ def _measure(
     visible: NDArray[np.float32],
     extent: NDArray[np.float64],
 ) -> None:
-    """The share of points that are seen, and the box around them."""
-    count, first_row, last_row, first_column, last_column = 0, DOWN, -1, ACROSS, -1
-    for row in range(DOWN):
-        for column in range(ACROSS):
-            if seen[row, column]:
+    """The share of visible points, and the box around them."""
+    count, first_row, last_row, first_column, last_column = 0, ROWS, -1, COLUMNS, -1
+    for row in range(ROWS):
+        for column in range(COLUMNS):
+            if is_visible[row, column]:
                 count += 1
                 first_row, last_row = min(first_row, row), max(last_row, row)
                 first_column, last_column = min(first_column, column), max(last_column, column)
-    visible[t, i] = count / (ACROSS * DOWN)
+    visible[t, i] = count / (COLUMNS * ROWS)
     if count:
         left, top = boxes[t, i, 0], boxes[t, i, 1]
         extent[t, i, 0], extent[t, i, 2] = left + first_column * step_x, left + (last_column + 1) * step_x
@@ -93,34 +93,34 @@ def _measure(
     ),
     cache=True,
 )  # fmt: skip
-def _look(
+def _test_grids(
     boxes: NDArray[np.float64],
     depth: NDArray[np.float64],
     present: NDArray[np.bool_],
     solid: NDArray[np.bool_],
-    high: float,
-    wide: float,
+    height: float,
+    width: float,
     visible: NDArray[np.float32],
     inside: NDArray[np.float32],
     extent: NDArray[np.float64],
-    hider: NDArray[np.int64],
+    occluder: NDArray[np.int64],
 ) -> None:
     steps, n = depth.shape
-    seen = np.empty((DOWN, ACROSS), np.bool_)
+    is_visible = np.empty((ROWS, COLUMNS), np.bool_)
     for t in range(steps):
         for i in range(n):
             if not present[t, i]:
                 continue
             left, top, right, bottom = boxes[t, i, 0], boxes[t, i, 1], boxes[t, i, 2], boxes[t, i, 3]
-            step_x, step_y = (right - left) / ACROSS, (bottom - top) / DOWN
+            step_x, step_y = (right - left) / COLUMNS, (bottom - top) / ROWS
             count = 0
-            for row in range(DOWN):
+            for row in range(ROWS):
                 y = top + (row + 0.5) * step_y
-                for column in range(ACROSS):
+                for column in range(COLUMNS):
                     x = left + (column + 0.5) * step_x
-                    seen[row, column] = 0 <= x < wide and 0 <= y < high
-                    count += seen[row, column]
-            inside[t, i] = count / (ACROSS * DOWN)
+                    is_visible[row, column] = 0 <= x < width and 0 <= y < height
+                    count += is_visible[row, column]
+            inside[t, i] = count / (COLUMNS * ROWS)
             most = 0
             for j in range(n):
                 if j == i or not present[t, j] or depth[t, j] >= depth[t, i]:
@@ -130,17 +130,17 @@ def _look(
                 low_y, high_y = boxes[t, j, 1], boxes[t, j, 3]
                 if low_x >= right or high_x <= left or low_y >= bottom or high_y <= top:
                     continue
-                taken = 0
-                for row in range(DOWN):
+                hidden = 0
+                for row in range(ROWS):
                     y = top + (row + 0.5) * step_y
                     if y < low_y or y >= high_y:
                         continue
-                    for column in range(ACROSS):
+                    for column in range(COLUMNS):
                         x = left + (column + 0.5) * step_x
-                        if seen[row, column] and low_x <= x < high_x:
-                            seen[row, column] = False
-                            taken += 1
-                if taken > most:
-                    most = taken
-                    hider[t, i] = j
-            _measure(seen, t, i, boxes, step_x, step_y, visible, extent)
+                        if is_visible[row, column] and low_x <= x < high_x:
+                            is_visible[row, column] = False
+                            hidden += 1
+                if hidden > most:
+                    most = hidden
+                    occluder[t, i] = j
+            _measure(is_visible, t, i, boxes, step_x, step_y, visible, extent)

@@ -1,4 +1,4 @@
-"""A picture of simulated sequences: one frame of each with true boxes and trails, and what the detector reported."""
+"""A preview of simulated sequences: sequence frame of each with true boxes and trails, and detected boxes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from trackweave.simulation.sequence import SimulatedSequence
 from trackweave.structures.tracks import Tracks
 from trackweave.visualization.annotators import TrailPainter, contact_sheet, write_png
 
-WIDE = 640
+PANEL_WIDTH = 640
 """Pixels of a panel."""
 TRAIL = 60
 """Frames that trails reach back."""
-PAPER = 28
-FOUND = (235, 235, 235)
-"""Colour of detected boxes."""
+BACKGROUND = 28
+"""Grey level of a panel."""
+DETECTION_COLOUR = (235, 235, 235)
 
 
-def write_overview(path: Path, sequences: Sequence[SimulatedSequence]) -> None:
+def write_preview(path: Path, sequences: Sequence[SimulatedSequence]) -> None:
     """Draws every sequence in the middle of its time.
 
     Raises:
@@ -29,10 +29,10 @@ def write_overview(path: Path, sequences: Sequence[SimulatedSequence]) -> None:
     """
     panels = [_panel(sequence) for sequence in sequences]
     captions = [
-        f"{one.name}: {one.fps:g} fps, {len(np.unique(one.truth.track_id))} objects, "
-        f"{np.mean(one.gt_track_ids < 0) if len(one.gt_track_ids) else 0:.0%} false, camera "
-        f"{'withheld' if one.camera is None else 'told'}"
-        for one in sequences
+        f"{sequence.name}: {sequence.fps:g} fps, {len(np.unique(sequence.truth.track_id))} objects, "
+        f"{np.mean(sequence.gt_track_ids < 0) if len(sequence.gt_track_ids) else 0:.0%} false, camera "
+        f"{'withheld' if sequence.camera is None else 'told'}"
+        for sequence in sequences
     ]
     write_png(path, contact_sheet(panels, min(3, len(panels)), captions))
 
@@ -40,13 +40,13 @@ def write_overview(path: Path, sequences: Sequence[SimulatedSequence]) -> None:
 def _panel(sequence: SimulatedSequence) -> NDArray[np.uint8]:
     """One frame: trails and true boxes in colours, detected boxes in white."""
     height, width = sequence.size
-    scale = WIDE / width
-    image = np.full((max(1, round(height * scale)), WIDE, 3), PAPER, np.uint8)
-    painter = TrailPainter(TRAIL, WIDE)
+    scale = PANEL_WIDTH / width
+    image = np.full((max(1, round(height * scale)), PANEL_WIDTH, 3), BACKGROUND, np.uint8)
+    painter = TrailPainter(TRAIL, PANEL_WIDTH)
     middle = len(sequence) // 2
-    shown = sequence.frames[max(0, middle - TRAIL) : middle + 1].tolist()
+    frames = sequence.frames[max(0, middle - TRAIL) : middle + 1].tolist()
     tracks = Tracks.empty()
-    for frame in shown:
+    for frame in frames:
         truth = sequence.truth.at(frame)
         tracks = Tracks.from_columns(
             truth.frame, truth.track_id, np.clip(truth.xyxy, -width, 2 * width) * np.float32(scale)
@@ -56,7 +56,7 @@ def _panel(sequence: SimulatedSequence) -> NDArray[np.uint8]:
     import cv2
 
     for x1, y1, x2, y2 in (
-        (np.clip(sequence.at(shown[-1]).xyxy, -width, 2 * width) * scale).round().astype(int).tolist()
+        (np.clip(sequence.at(frames[-1]).xyxy, -width, 2 * width) * scale).round().astype(int).tolist()
     ):
-        cv2.rectangle(image, (x1, y1), (x2, y2), FOUND, 1)
+        cv2.rectangle(image, (x1, y1), (x2, y2), DETECTION_COLOUR, 1)
     return image

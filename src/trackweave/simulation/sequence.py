@@ -1,8 +1,6 @@
-"""`SimulatedSequence`: the frames of one simulated video: detections, and the truth behind them.
+"""`simulate`: from settings and a seed to a `SimulatedSequence`, the detections of a video and their truth.
 
-`simulate`: from settings and a seed to a sequence with truth.
-
-Simulated sequences as MOTChallenge folders, which any tracker and any evaluation reads.
+`write_mot_folder` writes a sequence as a MOTChallenge folder, which any tracker and any evaluation reads.
 """
 
 from __future__ import annotations
@@ -10,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +16,19 @@ from numpy.typing import NDArray
 from trackweave.errors import RunFolderError, SettingError
 from trackweave.formats.tables import GroundTruth
 from trackweave.simulation.camera import NEAREST, CameraPath
-from trackweave.simulation.detector import Reports, detect, embed
-from trackweave.simulation.motions_traffic import CrowdSettings
-from trackweave.simulation.occlusion import sightings
+from trackweave.simulation.detector import SimulatedDetections, detect, embed
+from trackweave.simulation.occlusion import occlusion
+from trackweave.simulation.presets import SceneSettings
 from trackweave.simulation.scene import Actors, Scene
 from trackweave.simulation.settings import SequenceSettings
 from trackweave.storage.files import replacing
 from trackweave.structures.detections import GT_COLUMN, Detections
+
+Motion = TypeVar("Motion", Actors, CameraPath)
+AHEAD_SECONDS = 4.0
+"""How far ahead of a moving camera the background is from which its motion would be estimated."""
+MAX_SIDE = 4.0
+"""Sides of the image beyond which a box does not count: the object brushes past the lens."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,19 +38,19 @@ class SimulatedSequence:
     Attributes:
         name: unique by settings and seed.
         settings: what it was made from.
-        seed: and from which random numbers.
+        seed: of its random numbers.
         size: `(H, W)` pixels.
         fps: frames per second.
         frames: `(F,)` int64, indices of the frames that were not skipped, ascending.
         times: `(F,)` float64 seconds.
-        camera: `(F, 2, 3)` float64, pixels of the frame before → of this one; None = withheld.
+        camera: `(F, 2, 3)` float64, pixels of the frame before → of this one, as the tracker knows it; None = unknown.
         frame: `(D,)` int64 index of each detection's frame, ascending; within a frame scores fall.
         xyxy: `(D, 4)` float32 pixels.
         score: `(D,)` float32.
         class_id: `(D,)` int64: 1 person, 3 car, 4 cyclist.
         visibility: `(D,)` float32, the truly visible share of the object; 1 where there is none.
         embedding: `(D, E)` float32, or None.
-        gt_track_ids: `(D,)` int64, the object that a detection shows; −1 = a false positive.
+        gt_track_ids: `(D,)` int64 true identity of each detection; −1 = a false positive.
         truth: the true boxes.
     """
 
@@ -71,7 +75,7 @@ class SimulatedSequence:
         return len(self.frames)
 
     def rows(self, frame: int) -> slice:
-        """Where the detections of a frame are in the columns."""
+        """Rows of a frame's detections."""
         start, stop = np.searchsorted(self.frame, (frame, frame + 1))
         return slice(int(start), int(stop))
 
@@ -89,8 +93,8 @@ class SimulatedSequence:
 
     def __iter__(self) -> Iterator[tuple[int, float, NDArray[np.float64] | None, Detections]]:
         """Frame index, seconds, camera matrix and detections, frame by frame."""
-        for place, (frame, time) in enumerate(zip(self.frames.tolist(), self.times.tolist(), strict=True)):
-            yield frame, time, None if self.camera is None else self.camera[place], self.at(frame)
+        for position, (frame, time) in enumerate(zip(self.frames.tolist(), self.times.tolist(), strict=True)):
+            yield frame, time, None if self.camera is None else self.camera[position], self.at(frame)
 
     def head(self, count: int) -> SimulatedSequence:
         """The first `count` frames."""
@@ -109,181 +113,186 @@ class SimulatedSequence:
         )
 
 
-def sequence_of(
-    scene: Scene,
-    found: Reports,
-    *,
-    settings: SequenceSettings,
-    seed: int,
-    name: str,
-    fps: float,
-    frames: NDArray[np.int64],
-    times: NDArray[np.float64],
-    camera: NDArray[np.float64] | None,
-    embedding: NDArray[np.float32] | None = None,
-    clips: bool,
-) -> SimulatedSequence:
-    """A scene and what a detector reported of it, with the columns of `SimulatedSequence`.
+class FrameTiming(NamedTuple):
+    """Which frames a sequence has.
 
-    Args:
-        scene: the truth.
-        found: the reports; `embedding` has a row for each.
-        settings, seed, name, fps, frames, times, camera, embedding: as in `SimulatedSequence`.
-        clips: whether detected boxes end at the picture's edges.
+    Attributes:
+        fps: frames per second.
+        frames: `(F,)` int64 indices, ascending.
+        times: `(F,)` float64 seconds.
     """
-    row, column = np.nonzero(scene.there)
-    truth = GroundTruth(
-        frames[row],
-        scene.track_id[column],
-        scene.boxes[row, column].astype(np.float32),
-        np.ones(len(row), np.bool_),
-        scene.class_id[column],
-        scene.seen.visible[row, column],
-    )
-    boxes = found.boxes
-    if clips:
-        high, wide = scene.size
-        boxes = np.clip(boxes, 0, np.array([wide, high, wide, high], np.float64))
-    boxes32 = boxes.astype(np.float32)
-    kept = (boxes32[:, 2:] > boxes32[:, :2]).all(axis=1)
-    owner = np.where(found.owner >= 0, scene.track_id[np.maximum(found.owner, 0)] if len(scene.track_id) else -1, -1)
-    return SimulatedSequence(
-        name,
-        settings,
-        seed,
-        scene.size,
-        fps,
-        frames,
-        times,
-        camera,
-        frames[found.frame][kept],
-        boxes32[kept],
-        found.score.astype(np.float32)[kept],
-        found.class_id[kept],
-        found.visible.astype(np.float32)[kept],
-        None if embedding is None else embedding[kept],
-        owner.astype(np.int64)[kept],
-        truth,
-    )
+
+    fps: float
+    frames: NDArray[np.int64]
+    times: NDArray[np.float64]
 
 
-Known = TypeVar("Known", Actors, CameraPath)
-AHEAD_SECONDS = 4.0
-"""How far ahead of a moving camera the background is that its motion is told by."""
-LARGEST = 4.0
-"""Sides of the picture beyond which a box is one of something that brushes past the lens, and does not count."""
-
-
-def simulate(settings: CrowdSettings, seed: int) -> SimulatedSequence:
-    """Makes a sequence; the same settings and seed give the same bytes.
+def simulate(settings: SceneSettings, seed: int) -> SimulatedSequence:
+    """Simulates a sequence; the same settings and seed give the same bytes.
 
     Raises:
         SettingError: a seed below 0.
 
-    >>> sequence = simulate(CrowdSettings(frames=50), seed=1)
+    >>> sequence = simulate(SceneSettings(frames=50), seed=1)
     >>> len(sequence), bool(sequence.gt_track_ids.max() > 0)
     (50, True)
     """
     if seed < 0:
         raise SettingError(f"seed: {seed}, a seed is 0 or above")
-    world, eye, extra = (np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(3))
-    dt = 1 / settings.fps
-    actors, path = settings.motion.enact(world, settings.camera, (settings.height, settings.width), settings.frames, dt)
-    frames, times = _moments(settings, extra)
-    scene = view(settings, _at(actors, times * settings.fps), _at(path, times * settings.fps), float(times[-1]))
-    found = detect(scene, settings.detector, eye)
-    embedding = None if settings.embedding is None else embed(scene, found, settings.embedding, extra)
-    return sequence_of(
+    scene_rng, detector_rng, other_rng = (np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(3))
+    size, steps, dt = (settings.height, settings.width), settings.frames, 1 / settings.fps
+    actors, path = settings.motion.simulate(scene_rng, settings.camera, size, steps, dt)
+    timing = _timing(settings, other_rng)
+    rows = timing.times * settings.fps
+    scene = _scene(settings, _interpolated(actors, rows), _interpolated(path, rows), float(timing.times[-1]))
+    detections = detect(scene, settings.detector, detector_rng)
+    if settings.embedding is not None:
+        detections = embed(scene, detections, settings.embedding, other_rng)
+    return sequence_from_scene(
         scene,
-        found,
+        detections,
+        timing,
         settings=settings,
         seed=seed,
         name=f"{settings.motion.kind}-{seed:08d}",
-        fps=settings.fps,
-        frames=frames,
-        times=times,
-        camera=_told(settings, scene, extra),
-        embedding=embedding,
+        camera=_known_camera(settings, scene, other_rng),
         clips=settings.clips,
     )
 
 
-def view(settings: CrowdSettings, actors: Actors, path: CameraPath, seconds: float) -> Scene:
-    """What the camera sees of the actors."""
+def sequence_from_scene(
+    scene: Scene,
+    detections: SimulatedDetections,
+    timing: FrameTiming,
+    *,
+    settings: SequenceSettings,
+    seed: int,
+    name: str,
+    camera: NDArray[np.float64] | None,
+    clips: bool,
+) -> SimulatedSequence:
+    """A scene and its detections as a sequence.
+
+    Args:
+        scene: the truth.
+        detections: of the scene.
+        timing: which frames the scene has.
+        settings, seed, name, camera: as in `SimulatedSequence`.
+        clips: whether detected boxes end at the image's edges.
+    """
+    row, column = np.nonzero(scene.present)
+    truth = GroundTruth(
+        timing.frames[row],
+        scene.track_id[column],
+        scene.boxes[row, column].astype(np.float32),
+        np.ones(len(row), np.bool_),
+        scene.class_id[column],
+        scene.occlusion.visible[row, column],
+    )
+    boxes = detections.boxes
+    if clips:
+        high, wide = scene.size
+        boxes = np.clip(boxes, 0, np.array([wide, high, wide, high], np.float64))
+    xyxy = boxes.astype(np.float32)
+    kept = (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)
+    identity = np.full(len(detections), -1, np.int64)
+    is_object = detections.object_index >= 0
+    identity[is_object] = scene.track_id[detections.object_index[is_object]]
+    return SimulatedSequence(
+        name,
+        settings,
+        seed,
+        scene.size,
+        timing.fps,
+        timing.frames,
+        timing.times,
+        camera,
+        timing.frames[detections.frame][kept],
+        xyxy[kept],
+        detections.score.astype(np.float32)[kept],
+        detections.class_id[kept],
+        detections.visible.astype(np.float32)[kept],
+        None if detections.embedding is None else detections.embedding[kept],
+        identity[kept],
+        truth,
+    )
+
+
+def _scene(settings: SceneSettings, actors: Actors, path: CameraPath, seconds: float) -> Scene:
+    """The actors as the camera sees them."""
     steps = len(path.x)
     boxes, depth = path.boxes(actors)
     high, wide = path.size
     side = boxes[..., 2:] - boxes[..., :2]
-    lies = (boxes[..., 2] > 0) & (boxes[..., 0] < wide) & (boxes[..., 3] > 0) & (boxes[..., 1] < high)
-    usual = (side[..., 1] >= settings.smallest) & (side[..., 1] < LARGEST * high) & (side[..., 0] < LARGEST * wide)
-    present = actors.present & (depth > 2 * NEAREST) & lies & usual
-    solid = actors.class_id < 0
-    seen = sightings(boxes, depth, present, solid, path.size)
-    there = present & ~solid & (seen.inside >= settings.inside)
+    touches = (boxes[..., 2] > 0) & (boxes[..., 0] < wide) & (boxes[..., 3] > 0) & (boxes[..., 1] < high)
+    counts = (side[..., 1] >= settings.smallest) & (side[..., 1] < MAX_SIDE * high) & (side[..., 0] < MAX_SIDE * wide)
+    present = actors.present & (depth > 2 * NEAREST) & touches & counts
+    is_obstacle = actors.class_id < 0
+    hidden = occlusion(boxes, depth, present, is_obstacle, path.size)
+    present = present & ~is_obstacle & (hidden.inside >= settings.inside)
     if settings.clips:
-        limit = np.array([wide, high, wide, high], np.float64)
-        boxes = np.clip(boxes, 0, limit)
-    ever = there.any(axis=0)
+        boxes = np.clip(boxes, 0, np.array([wide, high, wide, high], np.float64))
+    ever = present.any(axis=0)
     track_id = np.where(ever, np.cumsum(ever), 0)
     return Scene(
         path.size,
         seconds / max(steps - 1, 1) or 1 / settings.fps,
         boxes,
-        there,
-        seen,
+        present,
+        hidden,
         track_id.astype(np.int64),
         actors.class_id,
         path.motion(settings.camera.distance + AHEAD_SECONDS * settings.camera.speed),
     )
 
 
-def _moments(settings: CrowdSettings, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Indices and times of the frames that are taken."""
+def _timing(settings: SceneSettings, rng: np.random.Generator) -> FrameTiming:
+    """The frames that are not skipped, at irregular times where the settings say so."""
     n = settings.frames
     kept = rng.random(n) >= settings.skips
     kept[0] = True
-    frames = np.flatnonzero(kept)
+    frames = np.flatnonzero(kept).astype(np.int64)
     shift = settings.time_jitter * rng.uniform(-1, 1, n) if settings.time_jitter else np.zeros(n)
-    return frames.astype(np.int64), np.clip(frames + shift[frames], 0, n - 1) / settings.fps
+    return FrameTiming(settings.fps, frames, np.clip(frames + shift[frames], 0, n - 1) / settings.fps)
 
 
-def _at(known: Known, rows: NDArray[np.float64]) -> Known:
+def _interpolated(motion: Motion, rows: NDArray[np.float64]) -> Motion:
     """Columns over time at fractional rows."""
-    low = np.minimum(rows.astype(np.int64), len(known.x) - 1)
-    if np.array_equal(low, np.arange(len(known.x))) and np.allclose(rows, low):
-        return known
-    high, part = np.minimum(low + 1, len(known.x) - 1), rows - low
+    low = np.minimum(rows.astype(np.int64), len(motion.x) - 1)
+    if np.array_equal(low, np.arange(len(motion.x))) and np.allclose(rows, low):
+        return motion
+    high, part = np.minimum(low + 1, len(motion.x) - 1), rows - low
 
     def between(column: Any) -> Any:
         share = part if column.ndim == 1 else part[:, None]
         return (1 - share) * column[low] + share * column[high]
 
-    moved: dict[str, Any] = {
+    columns: dict[str, Any] = {
         name: between(value)
-        for name, value in known.__dict__.items()
+        for name, value in motion.__dict__.items()
         if isinstance(value, np.ndarray) and value.dtype == np.float64
     }
-    if isinstance(known, Actors):
-        moved["present"] = known.present[low]
-    return replace(known, **moved)
+    if isinstance(motion, Actors):
+        columns["present"] = motion.present[low]
+    return replace(motion, **columns)
 
 
-def _told(settings: CrowdSettings, scene: Scene, rng: np.random.Generator) -> NDArray[np.float64] | None:
-    """The camera's motion as an estimate of it would be: with errors; None when it is withheld."""
+def _known_camera(settings: SceneSettings, scene: Scene, rng: np.random.Generator) -> NDArray[np.float64] | None:
+    """The camera's motion with the errors of an estimate; None when it is withheld from the tracker."""
     if settings.camera.matrices == "withheld":
         return None
-    told = scene.camera.copy()
-    error = settings.camera.matrix_noise * rng.standard_normal((len(told), 2))
-    error[np.abs(scene.camera - np.eye(2, 3)).max(axis=(1, 2)) == 0] = 0  # of a picture that stands it is known
-    told[:, :, 2] += error
-    return told
+    camera = scene.camera.copy()
+    error = settings.camera.matrix_noise * rng.standard_normal((len(camera), 2))
+    error[np.abs(scene.camera - np.eye(2, 3)).max(axis=(1, 2)) == 0] = 0  # a camera that stands still is known to
+    camera[:, :, 2] += error
+    return camera
 
 
 def write_mot_folder(sequence: SimulatedSequence, parent: Path | str) -> Path:
-    """Writes `seqinfo.ini`, `det/det.txt`, `gt/gt.txt`, `settings.json`, and `gmc.txt` when camera motion is told.
+    """Writes `seqinfo.ini`, `det/det.txt`, `gt/gt.txt`, `settings.json`, and `gmc.txt` where camera motion is known.
 
     Frames and pixels count from 1 in `det.txt` and `gt.txt`, the class is the eighth column; skipped frames are empty.
-    `seqinfo.ini` comes last: a folder without it is not finished.
+    `seqinfo.ini` is written last: a folder without it is not finished.
 
     Returns:
         The folder, `parent/NAME`.
@@ -295,15 +304,15 @@ def write_mot_folder(sequence: SimulatedSequence, parent: Path | str) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunFolderError(f"{folder}: exists already: choose another folder or seed, or remove it")
     truth = sequence.truth
-    boxes = zip(
+    detections = zip(
         sequence.frame.tolist(),
         sequence.xyxy.tolist(),
         sequence.score.tolist(),
         sequence.class_id.tolist(),
         strict=True,
     )
-    _write(folder / "det" / "det.txt", (f"{f + 1},-1,{_xywh(box)},{s:.4f},{c},-1,-1" for f, box, s, c in boxes))
-    known = zip(
+    _write(folder / "det" / "det.txt", (f"{f + 1},-1,{_xywh(box)},{s:.4f},{c},-1,-1" for f, box, s, c in detections))
+    objects = zip(
         truth.frame.tolist(),
         truth.track_id.tolist(),
         truth.xyxy.tolist(),
@@ -311,15 +320,15 @@ def write_mot_folder(sequence: SimulatedSequence, parent: Path | str) -> Path:
         truth.visibility.tolist(),
         strict=True,
     )
-    _write(folder / "gt" / "gt.txt", (f"{f + 1},{i},{_xywh(box)},1,{c},{v:.3f}" for f, i, box, c, v in known))
+    _write(folder / "gt" / "gt.txt", (f"{f + 1},{i},{_xywh(box)},1,{c},{v:.3f}" for f, i, box, c, v in objects))
     if sequence.camera is not None:
-        _write(folder / "gmc.txt", _motion(sequence))
+        _write(folder / "gmc.txt", _camera_lines(sequence))
     _write(folder / "settings.json", [sequence.settings.to_json().rstrip()])
     _write(folder / "seqinfo.ini", _info(sequence))
     return folder
 
 
-def _motion(sequence: SimulatedSequence) -> Iterable[str]:
+def _camera_lines(sequence: SimulatedSequence) -> Iterable[str]:
     """Lines of camera motion; that of a frame after skipped ones covers the whole gap."""
     assert sequence.camera is not None
     for frame, matrix in zip(sequence.frames.tolist(), sequence.camera, strict=True):
