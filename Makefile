@@ -63,7 +63,7 @@ bench: $(STAMP)  ## the figures of docs/benchmarks.md that need no data
 	$(BIN)/python benchmarks/box_memory.py
 	$(BIN)/python benchmarks/sample_logging.py
 
-bench-sam2: $(STAMP)  ## the SAM 2 engine against the stock predictor: real sizes on a GPU, a tiny model without one
+bench-sam2: $(STAMP)  ## the SAM 2 engine against the upstream predictor: real sizes on a GPU, a tiny model without one
 	$(BIN)/python benchmarks/gpu_sam2.py $$($(BIN)/python -c "import torch; print('' if torch.cuda.is_available() else \
 	  '--models toy --frames 24 --candidates 12 --objects 96 --levels 2 --size 80x48 --threads 1')")
 

@@ -1,4 +1,4 @@
-"""The SAM 2 engine against the stock predictor that is reset for every prompt frame; random weights, real sizes.
+"""The SAM 2 engine against the upstream predictor that is reset for every prompt frame; random weights, real sizes.
 
     python benchmarks/gpu_sam2.py                                    # a GPU: about 8 minutes, four models
     python benchmarks/gpu_sam2.py --models toy --frames 24 --candidates 12 --objects 96 --levels 2 --size 80x48
@@ -6,7 +6,7 @@
 
 The job is that of `trackweave masks`: on K candidate frames, and for each of L levels, objects are prompted by masks
 and moved P frames forward and backward. Both ways run the same weights on the same frames in the same process. The
-engine moves the objects of all levels of a candidate frame together; the stock predictor is reset for each level and
+engine moves the objects of all levels of a candidate frame together; the upstream predictor is reset for each level and
 candidate frame. It is run on some of the candidate frames, evenly spread, and its time is scaled to all of them: its
 cost is a sum over candidate frames. "wall / kernels" is wall time over the time that kernels were running, as the
 profiler sums it up over a part of the run: 1 means that the device is never idle.
@@ -34,8 +34,8 @@ from trackweave.frames.source import FrameSource, sample_evenly
 from trackweave.ids import LocalIndex
 from trackweave.predictors.base import PredictorSession
 from trackweave.predictors.sam.backends import EdgeTamPredictor, Sam2HfPredictor
-from trackweave.predictors.sam.loading import choose_device, ready
-from trackweave.predictors.sam.predictor import SamPredictor, StockSession
+from trackweave.predictors.sam.loading import choose_device, prepare_model
+from trackweave.predictors.sam.predictor import SamPredictor, UpstreamSession
 from trackweave.predictors.sam.settings import SamSettings
 from trackweave.progress import peak_rss_mb
 
@@ -131,7 +131,7 @@ def make_predictor(name: str, device: torch.device, **how: Any) -> SamPredictor:
         sys.path.insert(0, str(Path(__file__).parents[1]))
         from tests.predictors.sam.tiny import tiny_sam2_hf
 
-        return Sam2HfPredictor(settings, model=ready(tiny_sam2_hf(), device, settings))
+        return Sam2HfPredictor(settings, model=prepare_model(tiny_sam2_hf(), device, settings))
     if name == "edgetam":
         backbone = transformers.TimmWrapperConfig(
             architecture="repvit_m1",
@@ -140,7 +140,7 @@ def make_predictor(name: str, device: torch.device, **how: Any) -> SamPredictor:
         )
         small = transformers.EdgeTamVideoConfig(vision_config={"backbone_config": backbone})
         model: Any = transformers.EdgeTamVideoModel(small)
-        return EdgeTamPredictor(settings, model=ready(_present(model), device, settings))
+        return EdgeTamPredictor(settings, model=prepare_model(_present(model), device, settings))
     sizes = HIERA[name]
     widths = sizes.get("embed_dim_per_stage", [96, 192, 384, 768])
     vision = transformers.Sam2VisionConfig(
@@ -153,7 +153,9 @@ def make_predictor(name: str, device: torch.device, **how: Any) -> SamPredictor:
         enable_occlusion_spatial_embedding=True,
         enable_temporal_pos_encoding_for_object_pointers=True,
     )
-    return Sam2HfPredictor(settings, model=ready(_present(transformers.Sam2VideoModel(config)), device, settings))
+    return Sam2HfPredictor(
+        settings, model=prepare_model(_present(transformers.Sam2VideoModel(config)), device, settings)
+    )
 
 
 def _present(model: Any) -> Any:
@@ -212,7 +214,7 @@ def _candidate(session: PredictorSession, job: Job, k: int) -> int:
     """One candidate frame at every level; returns masks that were predicted."""
     start = job.candidates[k]
     session.release_frames_before(LocalIndex(start - job.reach if job.reach is not None else 0))
-    if isinstance(session, StockSession):
+    if isinstance(session, UpstreamSession):
         return sum(_both_ways(session, start, masks, job.reach) for masks in job.masks[k])
     return _both_ways(session, start, [mask for masks in job.masks[k] for mask in masks], job.reach)
 
@@ -263,7 +265,7 @@ def _free(device: torch.device) -> None:
 
 
 def compare(
-    name: str, job: Job, device: torch.device, stock_candidates: int, tell: Callable[[str], None]
+    name: str, job: Job, device: torch.device, upstream_candidates: int, tell: Callable[[str], None]
 ) -> dict[str, Any]:
     """Both ways for one model."""
     every = range(len(job.candidates))
@@ -272,19 +274,19 @@ def compare(
     tell(f"{name}: engine")
     mine = run(ours, job, every)
     floor = busy_share(ours, job)
-    stock = SamPredictor(
+    upstream = SamPredictor(
         ours.model, ours._encoder, ours._open_pass, SamSettings(device=str(device), feature_store=False)
     )
-    part = sample_evenly(every, 1, stock_candidates)
-    tell(f"{name}: stock predictor on {len(part)} of {len(job.candidates)} candidate frames")
-    its = run(stock, job, part)
+    part = sample_evenly(every, 1, upstream_candidates)
+    tell(f"{name}: upstream predictor on {len(part)} of {len(job.candidates)} candidate frames")
+    its = run(upstream, job, part)
     share = its.object_frames / mine.object_frames
     return {
         "model": name,
         "engine": asdict(mine),
-        "stock": asdict(its),
-        "stock_share": share,
-        "stock_seconds_scaled": its.seconds / share,
+        "upstream": asdict(its),
+        "upstream_share": share,
+        "upstream_seconds_scaled": its.seconds / share,
         "ratio": its.seconds / share / mine.seconds,
         "floor_ratio": floor,
     }
@@ -294,16 +296,16 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """For `docs/benchmarks.md`."""
     lines = [
         "| model | engine, s | encoder share | encoder passes | object-frames/s | peak, MB | wall / kernels | "
-        "stock, s | stock peak, MB | ratio |",
+        "upstream, s | upstream peak, MB | ratio |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        mine, its, floor = row["engine"], row["stock"], row["floor_ratio"]
+        mine, its, floor = row["engine"], row["upstream"], row["floor_ratio"]
         lines.append(
             f"| {row['model']} | {mine['seconds']:.1f} | {mine['encoder_seconds'] / mine['seconds']:.0%} "
             f"| {mine['encoder_passes']:.0f} | {mine['object_frames'] / mine['seconds']:.0f} | {mine['peak_mb']:.0f} "
-            f"| {'–' if floor is None else f'{floor:.2f}'} | {row['stock_seconds_scaled']:.1f} "
-            f"(measured {row['stock_share']:.0%}) | {its['peak_mb']:.0f} | **{row['ratio']:.1f}×** |"
+            f"| {'–' if floor is None else f'{floor:.2f}'} | {row['upstream_seconds_scaled']:.1f} "
+            f"(measured {row['upstream_share']:.0%}) | {its['peak_mb']:.0f} | **{row['ratio']:.1f}×** |"
         )
     return "\n".join(lines)
 
@@ -333,7 +335,9 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=150, help="per level, spread over the candidate frames")
     parser.add_argument("--levels", type=int, default=1)
     parser.add_argument("--reach", type=int, help="frames each way [default: 30 for models of real size, all for toy]")
-    parser.add_argument("--stock-candidates", type=int, default=6, help="candidate frames that the stock way runs")
+    parser.add_argument(
+        "--upstream-candidates", type=int, default=6, help="candidate frames that the upstream way runs"
+    )
     parser.add_argument("--size", default="1024x1024", help="of the frames, WxH")
     parser.add_argument("--threads", type=int, help="of torch on the processor")
     parser.add_argument("--lengths", type=int, nargs="+", help="only: peak memory of the engine for these lengths")
@@ -357,7 +361,7 @@ def main() -> None:
     job = make_job(options)
     rows = []
     for name in options.models:
-        rows.append(compare(name, job, device, options.stock_candidates, lambda text: print(text, file=sys.stderr)))
+        rows.append(compare(name, job, device, options.upstream_candidates, lambda text: print(text, file=sys.stderr)))
         print(table(rows[-1:]) if len(rows) == 1 else table(rows[-1:]).splitlines()[-1], flush=True)
         if options.json:
             options.json.write_text(json.dumps({"device": where, "rows": rows}, indent=1))

@@ -31,7 +31,7 @@ SMALL = [
 
 def test_it_compares_both_ways_and_writes_the_table(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
-    options = ["--objects", "5", "--levels", "2", "--reach", "2", "--stock-candidates", "2", "--json", str(figures)]
+    options = ["--objects", "5", "--levels", "2", "--reach", "2", "--upstream-candidates", "2", "--json", str(figures)]
     done = subprocess.run([sys.executable, SCRIPT, *SMALL, *options], capture_output=True, text=True, check=True)
     assert "| toy |" in done.stdout
     (row,) = json.loads(figures.read_text())["rows"]
@@ -39,9 +39,9 @@ def test_it_compares_both_ways_and_writes_the_table(tmp_path: Path) -> None:
     spans = [2, 4, 2]  # frames that the candidates on 0, 2 and 5 are moved over: 2, 2 + 2, 2
     counts = [2 * ((k + 1) * 5 // 3 - k * 5 // 3) for k in range(3)]
     assert row["engine"]["object_frames"] == sum(span * count for span, count in zip(spans, counts, strict=True))
-    assert 0 < row["stock_share"] < 1
-    assert row["stock"]["encoder_passes"] > 2 * 2 * 2
-    assert row["ratio"] == pytest.approx(row["stock"]["seconds"] / row["stock_share"] / row["engine"]["seconds"])
+    assert 0 < row["upstream_share"] < 1
+    assert row["upstream"]["encoder_passes"] > 2 * 2 * 2
+    assert row["ratio"] == pytest.approx(row["upstream"]["seconds"] / row["upstream_share"] / row["engine"]["seconds"])
 
 
 def test_memory_by_length() -> None:

@@ -226,18 +226,18 @@ def test_weights_that_changed_do_not_resume_a_run(
     assert (done.code, "holds a run of other input or settings" in done.err) == (1, True)
 
 
-def test_the_stock_predictor_finds_the_same_masks(
+def test_the_upstream_predictor_finds_the_same_masks(
     shell: Shell, frames: Path, candidates: Path, weights: Path, tmp_path: Path
 ) -> None:
     arguments = ["masks", frames, "--candidates", candidates, "--no-viz", "--json", "--device", "cpu"]
     arguments += ["--predictor", f"sam2-hf={weights}"]
     ours = json.loads(shell(*arguments, "-o", tmp_path / "ours").out)
-    stock = json.loads(shell(*arguments, "-o", tmp_path / "stock", "--no-feature-store").out)
-    assert ours["totals"]["object_frames"] == stock["totals"]["object_frames"] > 0
+    upstream = json.loads(shell(*arguments, "-o", tmp_path / "upstream", "--no-feature-store").out)
+    assert ours["totals"]["object_frames"] == upstream["totals"]["object_frames"] > 0
     assert (
         ours["predictor"]["counters"]["encoder_passes"]
         <= len(CROSSING.labels)
-        < stock["predictor"]["counters"]["encoder_passes"]
+        < upstream["predictor"]["counters"]["encoder_passes"]
     )
 
 

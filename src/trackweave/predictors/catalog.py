@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from typing import Literal
 
 Device = Literal["cuda", "mps", "cpu"]
+FLOW_HINT = "; or use --predictor flow, which needs no weights"
+"""The end of the message of a `MissingExtraError`."""
 
 
 @dataclass(frozen=True)

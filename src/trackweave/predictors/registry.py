@@ -17,7 +17,7 @@ from typing import Any
 
 from trackweave.errors import MissingExtraError, PredictorUnavailable, SettingError, how_to_install
 from trackweave.predictors.base import VideoPredictor
-from trackweave.predictors.catalog import BACKENDS, Backend, Device, checkpoints_of, device_rank
+from trackweave.predictors.catalog import BACKENDS, FLOW_HINT, Backend, Device, checkpoints_of, device_rank
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.sam.settings import SamSettings
 from trackweave.predictors.weights import (
@@ -34,7 +34,6 @@ from trackweave.predictors.weights import (
 from trackweave.structures.run_log import RunWarning
 
 WEIGHTS_FREE = ("flow", "static", "replay")
-FLOW_HINT = "; or use --predictor flow, which needs no weights"
 IMPLEMENTATIONS = {"sam2-hf": "transformers", "edgetam": "transformers", "sam3-tracker": "transformers", "sam2": "sam2"}
 """Backend → the package that implements it, whose version is recorded."""
 NO_EFFECT = frozenset({"weights", "memory_bytes", "device_bytes", "host_bytes", "disk_bytes", "prune"})

@@ -35,12 +35,12 @@ def model(name: str) -> Any:
     return BACKENDS[name][2]()
 
 
-def predictor(name: str, **how: Any) -> SamPredictor:
+def predictor(name: str, **settings: Any) -> SamPredictor:
     """A backend around its tiny model."""
-    module, kind, _ = BACKENDS[name]
-    made = getattr(import_module(f"trackweave.predictors.{module}"), kind)
-    found: SamPredictor = made(SamSettings(**how), model=model(name))
-    return found
+    module, class_name, _ = BACKENDS[name]
+    predictor_class = getattr(import_module(f"trackweave.predictors.{module}"), class_name)
+    backend: SamPredictor = predictor_class(SamSettings(**settings), model=model(name))
+    return backend
 
 
 def video(length: int) -> FrameSource:
@@ -52,9 +52,9 @@ def video(length: int) -> FrameSource:
 
 def mask(k: int) -> NDArray[np.bool_]:
     """A rectangle of its own for each of up to five objects."""
-    found = np.zeros(SIZE, np.bool_)
-    found[4 + 6 * k : 16 + 6 * k, 5 + 12 * k : 25 + 12 * k] = True
-    return found
+    rectangle = np.zeros(SIZE, np.bool_)
+    rectangle[4 + 6 * k : 16 + 6 * k, 5 + 12 * k : 25 + 12 * k] = True
+    return rectangle
 
 
 def box(k: int) -> NDArray[np.float32]:
@@ -69,8 +69,8 @@ def both_ways(session: PredictorSession, start: int, reach: int | None = None) -
     ]
 
 
-def add(session: PredictorSession, start: int, k: int, how: str) -> None:
-    if how == "box":
+def add(session: PredictorSession, start: int, k: int, kind: str) -> None:
+    if kind == "box":
         session.add_box(LocalIndex(start), k, box(k))
     else:
         session.add_mask(LocalIndex(start), k, mask(k))
@@ -86,35 +86,35 @@ def run(
     **settings: Any,
 ) -> list[FramePrediction]:
     session = predictor(name, **settings).open(video(length))
-    for k, how in objects.items():
-        add(session, start, k, how)
-    found = both_ways(session, start, reach)
+    for k, kind in objects.items():
+        add(session, start, k, kind)
+    predictions = both_ways(session, start, reach)
     session.close()
-    return found
+    return predictions
 
 
 class Logits:
     """Records the logits that sessions turn into masks."""
 
     def __init__(self, monkeypatch: Any) -> None:
-        self.seen: list[torch.Tensor] = []
+        self.recorded: list[torch.Tensor] = []
         for module in ("session", "predictor"):
             place = import_module(f"trackweave.predictors.sam.{module}")
             monkeypatch.setattr(place, "pack_logits", self._spy(place.pack_logits))
 
     def _spy(self, pack: Callable[..., Any]) -> Callable[..., Any]:
         def spy(logits: torch.Tensor, height: int, width: int) -> Any:
-            self.seen.append(logits.clone())
+            self.recorded.append(logits.clone())
             return pack(logits, height, width)
 
         return spy
 
     def take(self) -> list[torch.Tensor]:
-        """What was seen since, enlarged to the size of frames."""
-        taken, self.seen = self.seen, []
+        """What was recorded since, enlarged to the size of frames."""
+        logits, self.recorded = self.recorded, []
         return [
             torch.nn.functional.interpolate(one.float(), size=SIZE, mode="bilinear", align_corners=False)
             if one.shape[-2:] != SIZE
             else one
-            for one in taken
+            for one in logits
         ]

@@ -1,8 +1,8 @@
-"""`FakeModel`: a small deterministic `SamModel` whose answers depend on everything that a real one looks at.
+"""`FakeModel`: a small deterministic `SamModel` whose outputs depend on everything that a real one attends to.
 
-An object's value on a frame is computed from the frame's picture, from the whole entries of the frames it remembers and
+An object's value on a frame is computed from the frame's image, from the whole entries of the frames in its memory and
 from their pointers. So a memory that is pruned too far, a row that gets to another object or a frame that is read twice
-changes masks, or is seen by the counters.
+changes masks or counters.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trackweave.predictors.sam.model import Features, MemoryView, Outcome
+from trackweave.predictors.sam.model import Features, MemoryView, SamOutput
 
 LOW = 4
 
@@ -23,8 +23,8 @@ class FakeModel:
     """See `SamModel`.
 
     Args:
-        largest: objects at once from which on memory is short; None = never.
-        absent: frame → places in the order of prompts of those who are not there.
+        largest: number of objects at once that memory is enough for; None = never.
+        absent: frame → positions, in the order of prompts, of the objects that are not visible.
     """
 
     name = "fake"
@@ -51,47 +51,50 @@ class FakeModel:
         self.encoded[int(pixels[0, 0].round())] += 1  # the first channel of `video` is the frame's number
         return (pixels[None] / 255,)
 
-    def prompt_masks(self, features: Features, masks: Tensor) -> Outcome:
-        self._room(len(masks))
-        return self._outcome(features, masks.flatten(1).mean(dim=1) + 0.3 * features[0].sum())
+    def prompt_masks(self, features: Features, masks: Tensor) -> SamOutput:
+        self._check_memory(len(masks))
+        return self._output(features, masks.flatten(1).mean(dim=1) + 0.3 * features[0].sum())
 
-    def prompt_boxes(self, features: Features, boxes: Tensor) -> Outcome:
-        self._room(len(boxes))
-        return self._outcome(features, boxes.sum(dim=1) / 64 + 0.3 * features[0].sum())
+    def prompt_boxes(self, features: Features, boxes: Tensor) -> SamOutput:
+        self._check_memory(len(boxes))
+        return self._output(features, boxes.sum(dim=1) / 64 + 0.3 * features[0].sum())
 
-    def track(self, features: Features, memory: MemoryView, frame: int, length: int, reverse: bool) -> Outcome:
-        ahead = 1 if reverse else -1
+    def track(self, features: Features, memory: MemoryView, frame: int, length: int, reverse: bool) -> SamOutput:
+        direction = 1 if reverse else -1
         count = len(next(iter(memory.conditioning.values()))["pointer"])
-        self._room(count)
+        self._check_memory(count)
         self.batches.append(count)
         value = features[0].sum().expand(count).clone()
-        for known, entry in sorted(memory.conditioning.items()):
-            value = value + entry["spatial"][0] * 0.7 + entry["pointer"][:, 0] / (1 + abs(frame - known))
+        for prompted, entry in sorted(memory.conditioning.items()):
+            value = value + entry["spatial"][0] * 0.7 + entry["pointer"][:, 0] / (1 + abs(frame - prompted))
         for back in range(1, self.pointer_frames + 1):
-            found = memory.tracked.get(frame + ahead * back)
-            if found is None:
+            past = memory.tracked.get(frame + direction * back)
+            if past is None:
                 continue
-            value = value + found["pointer"][:, 0] * 0.1 / back
+            value = value + past["pointer"][:, 0] * 0.1 / back
             if back <= self.memory_frames:
-                value = value + found["spatial"][0] * 0.2 / back
-        return self._outcome(features, value, frame, next(iter(memory.conditioning.values()))["pointer"][:, 1])
+                value = value + past["spatial"][0] * 0.2 / back
+        return self._output(features, value, frame, next(iter(memory.conditioning.values()))["pointer"][:, 1])
 
     def axis(self, key: str) -> int:
         return {"spatial": 1, "pointer": 0}[key]
 
-    def _outcome(
+    def _output(
         self, features: Features, value: Tensor, frame: int | None = None, names: Tensor | None = None
-    ) -> Outcome:
+    ) -> SamOutput:
         value = torch.sin(3 * value)
         names = torch.arange(len(value), dtype=torch.float32) if names is None else names
         ramp = torch.linspace(-1, 1, LOW * LOW).reshape(1, 1, LOW, LOW)
         logits, scores = ramp + value[:, None, None, None], 2 + value
         if frame in self.absent:
-            gone = torch.tensor([int(name) in self.absent[frame] for name in names])
-            scores, logits = torch.where(gone, -1.0, scores), torch.where(gone[:, None, None, None], -9.0, logits)
+            is_absent = torch.tensor([int(name) in self.absent[frame] for name in names])
+            scores, logits = (
+                torch.where(is_absent, -1.0, scores),
+                torch.where(is_absent[:, None, None, None], -9.0, logits),
+            )
         pointer = torch.stack([torch.cos(value), names], dim=1)
-        return Outcome(logits, scores, {"spatial": value[None].clone(), "pointer": pointer})
+        return SamOutput(logits, scores, {"spatial": value[None].clone(), "pointer": pointer})
 
-    def _room(self, count: int) -> None:
+    def _check_memory(self, count: int) -> None:
         if self.largest is not None and count > self.largest:
             raise torch.OutOfMemoryError(f"no room for {count}")

@@ -14,41 +14,43 @@ from trackweave.predictors.sam.session import SamSession
 
 
 @pytest.mark.parametrize(
-    ("start", "how", "reach"), [(3, "mask", None), (3, "box", 4), (0, "mask", 3), (8, "box", None)]
+    ("start", "kind", "reach"), [(3, "mask", None), (3, "box", 4), (0, "mask", 3), (8, "box", None)]
 )
-def test_one_object_is_the_stock_predictor_s_to_the_last_bit(
-    name: str, start: int, how: str, reach: int | None, logits: Logits
+def test_one_object_equals_the_upstream_predictor_s_to_the_last_bit(
+    name: str, start: int, kind: str, reach: int | None, logits: Logits
 ) -> None:
-    expected = run(name, start, {1: how}, reach=reach, feature_store=False)
+    expected = run(name, start, {1: kind}, reach=reach, feature_store=False)
     its = logits.take()
-    found = run(name, start, {1: how}, reach=reach)
-    assert_same(found, expected)
+    predictions = run(name, start, {1: kind}, reach=reach)
+    assert_same(predictions, expected)
     mine = logits.take()
     assert all(torch.equal(one, other) for one, other in zip(mine, its, strict=True))
     assert len({float(one.sum()) for one in mine}) > 2, "the model says the same on every frame: nothing is compared"
 
 
-def test_objects_together_are_what_they_are_alone(name: str, monkeypatch: pytest.MonkeyPatch, logits: Logits) -> None:
+def test_objects_in_a_batch_equal_objects_alone(name: str, monkeypatch: pytest.MonkeyPatch, logits: Logits) -> None:
     """Memories are kept in bfloat16, whose rounding makes a last bit a large one: kept in full here, the last bits that
     batching changes stay last bits."""
     monkeypatch.setattr(torch, "bfloat16", torch.float32)
     objects = {0: "mask", 1: "box", 2: "mask", 3: "box"}
     run(name, 3, objects)
     together = logits.take()
-    for k, how in objects.items():
-        run(name, 3, {k: how})
+    for k, kind in objects.items():
+        run(name, 3, {k: kind})
         for one, other in zip(together, logits.take(), strict=True):
             torch.testing.assert_close(one[[k]], other, rtol=0, atol=1e-5)
 
 
-def test_several_objects_are_the_stock_predictor_s(name: str, monkeypatch: pytest.MonkeyPatch, logits: Logits) -> None:
+def test_several_objects_equal_the_upstream_predictor_s(
+    name: str, monkeypatch: pytest.MonkeyPatch, logits: Logits
+) -> None:
     monkeypatch.setattr(torch, "bfloat16", torch.float32)
     objects = {0: "mask", 1: "mask", 2: "mask"}
     expected = run(name, 3, objects, feature_store=False)
     its = logits.take()
     for batch in (1, 8):
-        found = run(name, 3, objects, batch=batch)
-        assert [p.frame for p in found] == [p.frame for p in expected]
+        predictions = run(name, 3, objects, batch=batch)
+        assert [p.frame for p in predictions] == [p.frame for p in expected]
         mine = logits.take()
         per_frame = [torch.cat(mine[k : k + len(mine) // len(its)]) for k in range(0, len(mine), len(mine) // len(its))]
         for one, other in zip(per_frame, its, strict=True):
@@ -67,16 +69,18 @@ def test_pruning_changes_no_bit(name: str, start: int, objects: dict[int, str], 
 
 
 def test_a_second_prompt_re_anchors_as_upstream_does(name: str, logits: Logits) -> None:
-    found = []
+    passes = []
     for store in (False, True):
         session = predictor(name, feature_store=store).open(video(LENGTH))
         session.add_mask(LocalIndex(2), 1, mask(1))
         session.add_mask(LocalIndex(6), 1, mask(3))
-        found.append(both_ways(session, 2))
+        passes.append(both_ways(session, 2))
         session.close()
-    assert_same(found[1], found[0])
-    seen = logits.take()
-    assert all(torch.equal(a, b) for a, b in zip(seen[: len(seen) // 2], seen[len(seen) // 2 :], strict=True))
+    assert_same(passes[1], passes[0])
+    recorded = logits.take()
+    assert all(
+        torch.equal(a, b) for a, b in zip(recorded[: len(recorded) // 2], recorded[len(recorded) // 2 :], strict=True)
+    )
 
 
 def test_an_object_added_in_the_middle_changes_nothing_for_the_others(name: str) -> None:
@@ -84,17 +88,17 @@ def test_an_object_added_in_the_middle_changes_nothing_for_the_others(name: str)
     session = one.open(video(LENGTH))
     session.add_mask(LocalIndex(2), 1, mask(1))
     steps = session.propagate(LocalIndex(2))
-    found = [next(steps), next(steps)]
+    predictions = [next(steps), next(steps)]
     session.add_box(LocalIndex(5), 2, box(2))
     later = both_ways(session, 5)
-    found += [*steps, *session.propagate(LocalIndex(2), reverse=True)]
-    assert_same(found, run(name, 2, {1: "mask"}))
+    predictions += [*steps, *session.propagate(LocalIndex(2), reverse=True)]
+    assert_same(predictions, run(name, 2, {1: "mask"}))
     assert_same(later, run(name, 5, {2: "box"}))
     assert session.counters["encoder_passes"] == LENGTH
     assert session.counters["object_frames"] == 2 * (LENGTH - 1)
 
 
-def test_cohorts_share_features_and_the_stock_predictor_does_not(name: str) -> None:
+def test_prompt_batches_share_features_and_the_upstream_predictor_does_not(name: str) -> None:
     reach, starts = 3, (1, 3, 5, 7)
     passes = {}
     for store in (True, False):
@@ -117,14 +121,14 @@ def test_state_per_object_is_the_same_for_any_length(name: str, monkeypatch: pyt
         assert isinstance(session, SamSession)
         session.add_mask(0, 1, mask(1))
         held: list[int] = []
-        move = session._move
+        step = session._step
 
-        def watched(batch, frame, reverse, move=move, held=held):  # type: ignore[no-untyped-def]
-            found = move(batch, frame, reverse)
-            held.append(found[0][0].memory.nbytes)
-            return found
+        def watched(batch, frame, reverse, step=step, held=held):  # type: ignore[no-untyped-def]
+            outputs = step(batch, frame, reverse)
+            held.append(outputs[0][0].memory.nbytes)
+            return outputs
 
-        monkeypatch.setattr(session, "_move", watched)
+        monkeypatch.setattr(session, "_step", watched)
         list(session.propagate(0))
         sizes[frames] = held[-1]
         session.close()
@@ -140,7 +144,7 @@ def test_it_is_a_predictor(name: str) -> None:
     session.close()
 
 
-def test_what_is_drawn_elsewhere_does_not_matter(name: str) -> None:
+def test_the_state_of_torch_s_generator_does_not_matter(name: str) -> None:
     torch.manual_seed(1)
     before = run(name, 1, {1: "mask"}, length=4)
     torch.manual_seed(2)

@@ -12,7 +12,7 @@ from torch import Tensor
 from tests.predictors.conformance import PredictorConformance
 from trackweave.frames.source import FrameSource
 from trackweave.predictors.base import PredictorSession, VideoPredictor
-from trackweave.predictors.sam.model import Features, MemoryView, Outcome
+from trackweave.predictors.sam.model import Features, MemoryView, SamOutput
 from trackweave.predictors.sam.session import SamSession
 from trackweave.predictors.sam.settings import SamSettings
 
@@ -38,10 +38,10 @@ class StillModel:
     def encode(self, pixels: Tensor) -> Features:
         return (pixels,)
 
-    def prompt_masks(self, features: Features, masks: Tensor) -> Outcome:
+    def prompt_masks(self, features: Features, masks: Tensor) -> SamOutput:
         return self._outcome(20 * masks - 10)
 
-    def prompt_boxes(self, features: Features, boxes: Tensor) -> Outcome:
+    def prompt_boxes(self, features: Features, boxes: Tensor) -> SamOutput:
         places = torch.arange(self.image_size) + 0.5
         inside = [
             ((places >= low[:, None]) & (places < high[:, None])).float()
@@ -49,16 +49,16 @@ class StillModel:
         ]
         return self._outcome(20 * inside[1][:, None, :, None] * inside[0][:, None, None, :] - 10)
 
-    def track(self, features: Features, memory: MemoryView, frame: int, length: int, reverse: bool) -> Outcome:
-        behind = [known for known in memory.conditioning if (known > frame if reverse else known < frame)]
-        nearest = min(behind, key=lambda known: abs(known - frame))
+    def track(self, features: Features, memory: MemoryView, frame: int, length: int, reverse: bool) -> SamOutput:
+        behind = [past for past in memory.conditioning if (past > frame if reverse else past < frame)]
+        nearest = min(behind, key=lambda past: abs(past - frame))
         return self._outcome(memory.conditioning[nearest]["spatial"])
 
     def axis(self, key: str) -> int:
         return 0
 
-    def _outcome(self, logits: Tensor) -> Outcome:
-        return Outcome(logits, torch.ones(len(logits)), {"spatial": logits, "pointer": logits[:, 0, :1]})
+    def _outcome(self, logits: Tensor) -> SamOutput:
+        return SamOutput(logits, torch.ones(len(logits)), {"spatial": logits, "pointer": logits[:, 0, :1]})
 
 
 class StillPredictor:

@@ -25,21 +25,21 @@ def store(*frames_per_tier: int, disk: int = 0, dtype: torch.dtype | None = None
 
 
 def holds(kept: FeatureStore, frame: int) -> bool:
-    found = kept.get(frame)
-    return found is not None and all(torch.equal(a, b) for a, b in zip(found, of(frame), strict=True))
+    features = kept.get(frame)
+    return features is not None and all(torch.equal(a, b) for a, b in zip(features, of(frame), strict=True))
 
 
 def test_a_frame_is_what_this_file_says() -> None:
     assert size_of(of(0)) == BYTES
 
 
-def test_oldest_first_sink_from_tier_to_tier_and_into_oblivion() -> None:
+def test_the_oldest_move_from_tier_to_tier_and_are_dropped_by_the_last() -> None:
     kept = store(2, 2)
     for frame in range(5):
         kept.put(frame, of(frame))
     assert kept.used == [2 * BYTES, 2 * BYTES]
     assert kept.frames == [1, 2, 3, 4]
-    assert kept.forgotten == {0}
+    assert kept.evicted == {0}
     assert kept.get(0) is None
     assert holds(kept, 1)  # rises to the first tier, so 3 sinks
     kept.put(5, of(5))  # 4 sinks: the second tier holds 2, 3, 4 for a moment, and the oldest goes
@@ -51,7 +51,7 @@ def test_oldest_first_sink_from_tier_to_tier_and_into_oblivion() -> None:
     actions=st.lists(st.tuples(st.sampled_from(["put", "get", "release"]), st.integers(0, 7)), max_size=40),
     limits=st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 2)),
 )
-def test_what_is_there_is_right_and_bounded(actions: list[tuple[str, int]], limits: tuple[int, int, int]) -> None:
+def test_stored_features_are_right_and_bounded(actions: list[tuple[str, int]], limits: tuple[int, int, int]) -> None:
     kept = store(*limits[:2], disk=limits[2])
     order: list[int] = []  # least recently used first
     for action, frame in actions:
@@ -65,7 +65,7 @@ def test_what_is_there_is_right_and_bounded(actions: list[tuple[str, int]], limi
                 order.append(frame)
         elif action == "release":
             kept.release_before(frame)
-            order = [known for known in order if known >= frame]
+            order = [past for past in order if past >= frame]
         order = order[max(0, len(order) - sum(limits)) :] if sum(limits) else []
         assert kept.frames == sorted(order)
         assert all(used <= limit * BYTES for used, limit in zip(kept.used, limits, strict=False))
@@ -89,7 +89,7 @@ def test_nothing_is_kept_without_room() -> None:
     kept = store(0)
     assert torch.equal(kept.put(3, of(3))[0], of(3)[0])
     assert kept.get(3) is None
-    assert kept.forgotten == {3}
+    assert kept.evicted == {3}
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -103,23 +103,23 @@ def test_rounding_is_the_same_for_the_first_visit_and_later_ones(dtype: torch.dt
     assert not torch.equal(first, features[0])
 
 
-def test_sparing_the_device_halves_it_for_good() -> None:
+def test_the_device_tier_is_halved_for_good() -> None:
     kept = store(4, 9)
     for frame in range(4):
         kept.put(frame, of(frame))
-    assert kept.spare_device()
+    assert kept.shrink_device_tier()
     assert kept.used == [2 * BYTES, 2 * BYTES]
     kept.put(9, of(9))
     assert kept.used[0] == 2 * BYTES
     assert kept.frames == [0, 1, 2, 3, 9]
-    assert kept.spare_device()
-    assert kept.spare_device()
-    assert not kept.spare_device()
+    assert kept.shrink_device_tier()
+    assert kept.shrink_device_tier()
+    assert not kept.shrink_device_tier()
     assert kept.used[0] == 0
     assert holds(kept, 9)
 
 
-def test_one_tier_cannot_be_spared() -> None:
+def test_a_single_tier_is_not_halved() -> None:
     kept = store(2)
     kept.put(0, of(0))
-    assert not kept.spare_device()
+    assert not kept.shrink_device_tier()

@@ -18,7 +18,7 @@ from trackweave.predictors.sam.loading import (
     compile_parts,
     inference,
     is_out_of_memory,
-    ready,
+    prepare_model,
 )
 from trackweave.predictors.sam.settings import SamSettings
 
@@ -28,10 +28,10 @@ def test_auto_is_the_best_that_is_here() -> None:
     assert choose_device("cpu").type == "cpu"
 
 
-@pytest.mark.parametrize("asked", ["cuda:99", "quantum", "xpu"])
-def test_devices_that_are_not_here(asked: str) -> None:
-    with pytest.raises(PredictorUnavailable, match=re.escape(asked)):
-        choose_device(asked)
+@pytest.mark.parametrize("request_text", ["cuda:99", "quantum", "xpu"])
+def test_devices_that_are_not_here(request_text: str) -> None:
+    with pytest.raises(PredictorUnavailable, match=re.escape(request_text)):
+        choose_device(request_text)
 
 
 def test_arithmetic() -> None:
@@ -63,7 +63,7 @@ def test_a_device_that_does_not_hold_the_model(monkeypatch: pytest.MonkeyPatch) 
     model = torch.nn.Linear(2, 2)
     monkeypatch.setattr(model, "to", full)
     with pytest.raises(PredictorOutOfMemory, match="cpu does not hold the model: take a smaller one"):
-        ready(model, torch.device("cpu"), SamSettings())
+        prepare_model(model, torch.device("cpu"), SamSettings())
 
 
 def test_compiled_code_is_used_again_while_memories_grow() -> None:
@@ -77,7 +77,7 @@ def test_compiled_code_is_used_again_while_memories_grow() -> None:
     session = Sam2HfPredictor(SamSettings(batch=4, pad_batches="on"), model=model).open(video(7))
     for k in range(3):
         session.add_mask(LocalIndex(0), k, mask(k))
-    found = list(session.propagate(LocalIndex(0)))
+    predictions = list(session.propagate(LocalIndex(0)))
     graphs = counters["stats"]["unique_graphs"]
     session.add_mask(LocalIndex(6), 9, mask(3))
     session.add_mask(LocalIndex(6), 8, mask(2))
@@ -88,7 +88,7 @@ def test_compiled_code_is_used_again_while_memories_grow() -> None:
     plain = Sam2HfPredictor(SamSettings(), model=tiny_sam2_hf()).open(video(7))
     for k in range(3):
         plain.add_mask(LocalIndex(0), k, mask(k))
-    for one, other in zip(found, plain.propagate(LocalIndex(0)), strict=True):
+    for one, other in zip(predictions, plain.propagate(LocalIndex(0)), strict=True):
         np.testing.assert_allclose(one.score, other.score, atol=1e-4)
 
 

@@ -14,7 +14,7 @@ from trackweave.predictors.sam import session as packing
 
 @given(hnp.arrays(np.bool_, st.tuples(st.integers(1, 4), st.integers(1, 70))))
 def test_packing_on_a_device_is_numpy_s(masks: np.ndarray) -> None:
-    np.testing.assert_array_equal(packing.pack_there(torch.from_numpy(masks)).numpy(), np.packbits(masks, axis=1))
+    np.testing.assert_array_equal(packing.pack_on_device(torch.from_numpy(masks)).numpy(), np.packbits(masks, axis=1))
 
 
 @given(
@@ -36,5 +36,5 @@ def test_masks_are_what_lies_above_zero_after_enlarging(logits: np.ndarray, size
 def test_many_large_masks_are_enlarged_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.randn(7, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     whole = packing.pack_logits(logits, 30, 40)
-    monkeypatch.setattr(packing, "PIXELS_AT_ONCE", 30 * 40 * 2)
+    monkeypatch.setattr(packing, "MAX_ENLARGED_PIXELS", 30 * 40 * 2)
     assert packing.pack_logits(logits, 30, 40) == whole

@@ -58,7 +58,7 @@ def settings(reach: int | None) -> TrackingSettings:
     return TrackingSettings(iou_threshold=1.0, max_propagate=reach, render_viz=False)
 
 
-def stock_passes(length: int, starts: Mapping[int, Sequence[int]], reach: int) -> int:
+def upstream_passes(length: int, starts: Mapping[int, Sequence[int]], reach: int) -> int:
     """What a predictor that is reset for every level and candidate frame needs: every frame that it comes to."""
     ways = [len(frame_range(start, length, way, reach)) - 1 for own in starts.values() for start in own for way in WAYS]
     return sum(ways) + sum(map(len, starts.values()))
@@ -103,11 +103,13 @@ def test_passes_are_as_many_as_frames_whatever_the_levels_and_spans(tmp_path: Pa
     assert counters["encoder_passes"] == length
     assert set(predictor.model.encoded.values()) == {1}
     assert result.summary["totals"]["prompts"] == 3 * 20
-    assert counters["model_calls"] == stock_passes(length, {0: range(length)}, reach) - length  # levels together
-    assert stock_passes(length, starts, reach) == 912  # that they are so many is shown below, on the models themselves
+    assert counters["model_calls"] == upstream_passes(length, {0: range(length)}, reach) - length  # levels together
+    assert (
+        upstream_passes(length, starts, reach) == 912
+    )  # that they are so many is shown below, on the models themselves
 
 
-def test_room_for_less_is_seen(tmp_path: Path) -> None:
+def test_a_store_that_is_too_small_shows_in_the_counters(tmp_path: Path) -> None:
     """The measure can fail, and the run says what to do."""
     world = scene(20)
     root = candidates_at(world, tmp_path / "candidates", dict.fromkeys(LEVELS, range(0, 20, 2)))
@@ -117,7 +119,7 @@ def test_room_for_less_is_seen(tmp_path: Path) -> None:
     assert "raise host_bytes" in " ".join(warning.message for warning in result.warnings)
 
 
-def test_a_batch_that_is_too_large_is_halved_and_told(tmp_path: Path) -> None:
+def test_a_batch_that_is_too_large_is_halved_with_a_warning(tmp_path: Path) -> None:
     """Three levels on one frame are three objects at once, until there is no room for more than two."""
     world = scene(8)
     root = candidates_at(world, tmp_path / "candidates", dict.fromkeys(LEVELS, (1, 5)))
@@ -158,12 +160,12 @@ def archive(folder: Path, level: int) -> dict[str, np.ndarray[Any, Any]]:
 
 def assert_same_masks(folder: Path, other: Path, level: int) -> None:
     """Masks, boxes, areas and scores to the last bit; ids counted from the level's first."""
-    found, expected = archive(folder, level), archive(other, level)
-    assert list(found) == list(expected) != []
+    produced, expected = archive(folder, level), archive(other, level)
+    assert list(produced) == list(expected) != []
     first, its_first = (
-        min(part[name]["id"].min() for name in part if "/objects" in name) for part in (found, expected)
+        min(part[name]["id"].min() for name in part if "/objects" in name) for part in (produced, expected)
     )
-    for name, values in found.items():
+    for name, values in produced.items():
         if values.dtype.names:
             values["id"] -= first - its_first
         assert np.array_equal(values, expected[name]), name
@@ -176,7 +178,7 @@ def bounded(name: str, **how: Any) -> SamPredictor:
     return tiny(name, device="cpu", device_bytes=0, host_bytes=(2 * REACH + 1) * size_of(features), **how)
 
 
-def test_every_frame_once_and_the_masks_of_the_stock_predictor(
+def test_every_frame_once_and_the_masks_of_the_upstream_predictor(
     name: str, run: Callable[..., RunResult], tmp_path: Path
 ) -> None:
     """One object at a time is upstream's to the last bit, though all levels share the frames; upstream gets each level
@@ -186,11 +188,11 @@ def test_every_frame_once_and_the_masks_of_the_stock_predictor(
     assert result.warnings == []
     passes = 0
     for level in LEVELS:
-        stock = run(tmp_path / f"stock{level}", levels=[level], predictor=tiny(name, feature_store=False))
-        passes += stock.summary["predictor"]["counters"]["encoder_passes"]
-        assert stock.levels[Level(level)]["prompts"] == len(STARTS[level])
-        assert_same_masks(tmp_path / "engine", tmp_path / f"stock{level}", level)
-    assert passes == stock_passes(LENGTH, STARTS, REACH)
+        upstream = run(tmp_path / f"upstream{level}", levels=[level], predictor=tiny(name, feature_store=False))
+        passes += upstream.summary["predictor"]["counters"]["encoder_passes"]
+        assert upstream.levels[Level(level)]["prompts"] == len(STARTS[level])
+        assert_same_masks(tmp_path / "engine", tmp_path / f"upstream{level}", level)
+    assert passes == upstream_passes(LENGTH, STARTS, REACH)
     assert passes == 32
 
 
@@ -246,7 +248,7 @@ def test_a_kill_anywhere(run: Callable[..., RunResult], tmp_path: Path, monkeypa
         assert_same_run(cut, tmp_path / "whole")
 
 
-def test_memory_that_runs_out_leaves_finished_cohorts(
+def test_memory_that_runs_out_leaves_finished_batches(
     run: Callable[..., RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(tmp_path / "whole", predictor=tiny("sam2-hf"))

@@ -56,8 +56,8 @@ def ours(name: str) -> NDArray[np.float32]:
     if kind == "box":
         return box_to_input(np.array(BOX, np.float32), (height, width), SIZE).numpy()
     mean, std = HALVES if kind == "sam3" else IMAGENET
-    how: Any = "pil-bicubic" if kind == "meta" else "torch-bilinear"
-    return image_to_pixels(made_image(height, width), SIZE, mean, std, how=how).numpy()
+    resize: Any = "pil-bicubic" if kind == "meta" else "torch-bilinear"
+    return image_to_pixels(made_image(height, width), SIZE, mean, std, resize=resize).numpy()
 
 
 def has_byte_kernel() -> bool:
@@ -96,14 +96,16 @@ def test_nothing_else_is_stored(stored: dict[str, NDArray[Any]]) -> None:
 def test_the_two_ways_of_resizing_differ() -> None:
     # Or the parity tests above could not tell one from the other.
     image = made_image(*FRAMES[0])
-    one, other = (image_to_pixels(image, SIZE, *IMAGENET, how=how) for how in ("pil-bicubic", "torch-bilinear"))
+    one, other = (
+        image_to_pixels(image, SIZE, *IMAGENET, resize=resize) for resize in ("pil-bicubic", "torch-bilinear")
+    )
     assert (one - other).abs().max() > 0.05
 
 
-@pytest.mark.parametrize("how", ["pil-bicubic", "torch-bilinear"])
-def test_a_frame_of_the_input_s_own_size_is_only_normalised(how: Any) -> None:
+@pytest.mark.parametrize("resize", ["pil-bicubic", "torch-bilinear"])
+def test_a_frame_of_the_input_s_own_size_is_only_normalised(resize: Any) -> None:
     image = made_image(SIZE, SIZE)
-    pixels = image_to_pixels(image, SIZE, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), how=how)
+    pixels = image_to_pixels(image, SIZE, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), resize=resize)
     np.testing.assert_array_equal(pixels[0].mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy(), image)
 
 
@@ -111,7 +113,7 @@ def test_every_byte_divides_as_in_double_precision() -> None:
     # Meta's loader divides in float64 and rounds to float32: the shorter way gives the same.
     values = np.arange(256, dtype=np.uint8)
     pixels = image_to_pixels(
-        np.repeat(values[:, None, None], 256, 1).repeat(3, 2), 256, (0.0,) * 3, (1.0,) * 3, how="pil-bicubic"
+        np.repeat(values[:, None, None], 256, 1).repeat(3, 2), 256, (0.0,) * 3, (1.0,) * 3, resize="pil-bicubic"
     )
     np.testing.assert_array_equal(pixels[0, 0, :, 0].numpy(), (values / 255.0).astype(np.float32))
 
@@ -119,21 +121,21 @@ def test_every_byte_divides_as_in_double_precision() -> None:
 def test_rows_that_lie_apart_in_memory_are_read_right() -> None:
     image = made_image(60, 80)
     strided = np.ascontiguousarray(image[:, ::-1])[:, ::-1]
-    for how in ("pil-bicubic", "torch-bilinear"):
-        expected = image_to_pixels(image, SIZE, *IMAGENET, how=how)
-        assert torch.equal(image_to_pixels(strided, SIZE, *IMAGENET, how=how), expected)
+    for resize in ("pil-bicubic", "torch-bilinear"):
+        expected = image_to_pixels(image, SIZE, *IMAGENET, resize=resize)
+        assert torch.equal(image_to_pixels(strided, SIZE, *IMAGENET, resize=resize), expected)
 
 
 def test_the_frame_itself_stays_as_it_is() -> None:
-    for how in ("pil-bicubic", "torch-bilinear"):
+    for resize in ("pil-bicubic", "torch-bilinear"):
         image = made_image(SIZE, SIZE)
         before = image.copy()
-        image_to_pixels(image, SIZE, *IMAGENET, how=how)
+        image_to_pixels(image, SIZE, *IMAGENET, resize=resize)
         np.testing.assert_array_equal(image, before)
 
 
 def test_pixels_come_in_the_dtype_asked_for() -> None:
-    pixels = image_to_pixels(made_image(20, 30), SIZE, *IMAGENET, how="torch-bilinear", dtype=torch.bfloat16)
+    pixels = image_to_pixels(made_image(20, 30), SIZE, *IMAGENET, resize="torch-bilinear", dtype=torch.bfloat16)
     assert pixels.dtype == torch.bfloat16
     assert pixels.shape == (1, 3, SIZE, SIZE)
 

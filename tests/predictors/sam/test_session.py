@@ -34,9 +34,9 @@ def video(length: int) -> FrameSource:
 
 
 def mask(k: int) -> np.ndarray:
-    found = np.zeros(SIZE, np.bool_)
-    found[2 + k % 5 : 9 + k % 7, 3 * (k % 9) : 3 * (k % 9) + 8 + k % 4] = True
-    return found
+    rectangle = np.zeros(SIZE, np.bool_)
+    rectangle[2 + k % 5 : 9 + k % 7, 3 * (k % 9) : 3 * (k % 9) + 8 + k % 4] = True
+    return rectangle
 
 
 def box(k: int) -> np.ndarray:
@@ -66,18 +66,18 @@ def prompt(one: PredictorSession, start: int, k: int) -> None:
 
 
 def rows(predictions: Sequence[FramePrediction], k: int) -> list[FramePrediction]:
-    """What was predicted for one object."""
-    found = []
+    """The predictions of one object."""
+    own = []
     for p in predictions:
         row = p.object_ids.tolist().index(k)
-        found.append(FramePrediction(p.frame, p.object_ids[[row]], p.masks[[row]], p.score[[row]]))
-    return found
+        own.append(FramePrediction(p.frame, p.object_ids[[row]], p.masks[[row]], p.score[[row]]))
+    return own
 
 
-def assert_alike(found: list[FramePrediction], expected: list[FramePrediction]) -> None:
+def assert_alike(predictions: list[FramePrediction], expected: list[FramePrediction]) -> None:
     """Equal but for rounding in another order of additions."""
-    assert [p.frame for p in found] == [p.frame for p in expected]
-    for one, other in zip(found, expected, strict=True):
+    assert [p.frame for p in predictions] == [p.frame for p in expected]
+    for one, other in zip(predictions, expected, strict=True):
         np.testing.assert_allclose(one.score, other.score, atol=1e-5)
         assert one.masks == other.masks
 
@@ -92,16 +92,16 @@ def assert_alike(found: list[FramePrediction], expected: list[FramePrediction]) 
     prune=st.booleans(),
     largest=st.one_of(st.none(), st.integers(1, 4)),
 )
-def test_an_object_does_not_feel_the_others(
+def test_an_object_does_not_depend_on_the_others(
     start: int, objects: int, batch: int, reach: int | None, pads: bool, prune: bool, largest: int | None
 ) -> None:
     """Whatever the batches, the padding and the shortage of memory: each object gets what it would get alone."""
     one = session(FakeModel(largest), batch=batch, pad_batches="on" if pads else "off", prune=prune)
     for k in range(objects):
         prompt(one, start, k)
-    found = both_ways(one, start, reach)
+    predictions = both_ways(one, start, reach)
     for k in range(objects):
-        assert_alike(rows(found, k), alone(k, start, reach))
+        assert_alike(rows(predictions, k), alone(k, start, reach))
 
 
 def test_the_backward_pass_remembers_the_first_frames_of_the_forward_one() -> None:
@@ -137,23 +137,23 @@ def test_memory_does_not_grow_with_the_video(monkeypatch: pytest.MonkeyPatch) ->
             both_ways(one, start)
             largest.append(max(sizes))
             sizes.clear()
-            assert not one._forward_done
+            assert not one._forward_passes
         assert largest[0] == largest[1]
 
 
-def test_a_finished_cohort_leaves_nothing() -> None:
+def test_forgotten_objects_leave_nothing() -> None:
     one = session()
     one.add_mask(9, 1, mask(1))
     list(one.propagate(9))
     one.forget_objects(9)
-    assert not one._forward_done
+    assert not one._forward_passes
     one.add_mask(9, 1, mask(4))
     other = session()
     other.add_mask(9, 1, mask(4))
     assert_same(list(one.propagate(9, reverse=True)), list(other.propagate(9, reverse=True)))
 
 
-def test_each_frame_is_encoded_once_for_all_cohorts_and_directions() -> None:
+def test_each_frame_is_encoded_once_for_all_batches_and_directions() -> None:
     model = FakeModel()
     one = session(model, length=40)
     for start in range(0, 40, 2):
@@ -163,7 +163,7 @@ def test_each_frame_is_encoded_once_for_all_cohorts_and_directions() -> None:
     assert set(model.encoded.values()) == {1}
 
 
-def test_a_window_of_frames_is_enough_when_the_past_is_retired() -> None:
+def test_a_window_of_frames_is_enough_when_past_frames_are_released() -> None:
     model = FakeModel()
     frame_bytes = 3 * 4
     one = session(model, length=40, device_bytes=17 * frame_bytes, host_bytes=0)
@@ -175,7 +175,7 @@ def test_a_window_of_frames_is_enough_when_the_past_is_retired() -> None:
     assert not one.warnings
 
 
-def test_a_store_that_is_too_small_is_told_once() -> None:
+def test_a_store_that_is_too_small_is_warned_of_once() -> None:
     one = session(length=20, device_bytes=0, host_bytes=3 * 12)
     one.add_mask(10, 1, mask(1))
     expected = session(length=20)
@@ -184,10 +184,10 @@ def test_a_store_that_is_too_small_is_told_once() -> None:
     one.add_mask(0, 2, mask(2))
     list(one.propagate(0))
     assert one.counters["encoder_passes"] > 20
-    assert [warning.code for warning in one.warnings] == ["features-forgotten"]
+    assert [warning.code for warning in one.warnings] == ["features-evicted"]
 
 
-def test_shortage_of_memory_halves_batches_and_is_told() -> None:
+def test_shortage_of_memory_halves_batches_with_a_warning() -> None:
     model = FakeModel(largest=3)
     one = session(model)
     for k in range(8):
@@ -203,15 +203,15 @@ def test_shortage_in_the_middle_of_a_pass() -> None:
     one = session(model)
     for k in range(7):
         one.add_mask(4, k, mask(k))
-    found = []
+    predictions = []
     for p in one.propagate(4):
-        found.append(p)
+        predictions.append(p)
         model.largest = 2 if p.frame == 11 else model.largest
-    found += list(one.propagate(4, reverse=True))
+    predictions += list(one.propagate(4, reverse=True))
     for k in range(7):
         other = session()
         other.add_mask(4, k, mask(k))
-        assert_alike(rows(found, k), both_ways(other, 4))
+        assert_alike(rows(predictions, k), both_ways(other, 4))
 
 
 def test_one_object_too_much_is_an_error_and_what_came_before_stays() -> None:
@@ -258,18 +258,18 @@ class TestStop:
             one.add_mask(2, k, mask(k))
         return one, model, list(one.propagate(2))
 
-    def test_off_is_the_stock_behaviour(self) -> None:
-        _, model, found = self.run(0)
-        assert [p.frame for p in found] == list(range(2, 40))
+    def test_off_is_the_upstream_behaviour(self) -> None:
+        _, model, predictions = self.run(0)
+        assert [p.frame for p in predictions] == list(range(2, 40))
         assert set(model.batches) == {3}
 
     def test_a_direction_ends_when_everybody_has_been_absent(self) -> None:
-        one, model, found = self.run(4)
-        assert [p.frame for p in found] == list(range(2, 24))
+        one, model, predictions = self.run(4)
+        assert [p.frame for p in predictions] == list(range(2, 24))
         assert model.batches[:13] == [3] * 13  # frames 3 to 15: the fourth absence of object 1 is on 15
         assert model.batches[13:] == [2] * 8
-        _, _, stock = self.run(0)
-        for mine, its in zip(found, stock, strict=False):
+        _, _, upstream = self.run(0)
+        for mine, its in zip(predictions, upstream, strict=False):
             there = mine.frame < 16
             assert mine.masks[[0, 2]] == its.masks[[0, 2]] or not there
             assert mine.masks.areas[1] == 0 or mine.frame < 12
@@ -297,19 +297,19 @@ def test_padding_fills_up_to_powers_of_two() -> None:
     assert one.counters["object_frames"] == 13
 
 
-def test_objects_with_prompts_on_several_frames_travel_with_their_like() -> None:
+def test_objects_with_prompts_on_several_frames_form_batches_of_their_own() -> None:
     model = FakeModel()
     one = session(model)
     for k in range(4):
         one.add_mask(4, k, mask(k))
     for k in (1, 3):
         one.add_box(8, k, box(k))
-    found = list(one.propagate(4))
+    predictions = list(one.propagate(4))
     assert set(model.batches) == {2}
     other = session()
     other.add_mask(4, 3, mask(3))
     other.add_box(8, 3, box(3))
-    assert_alike(rows(found, 3), list(other.propagate(4)))
+    assert_alike(rows(predictions, 3), list(other.propagate(4)))
 
 
 def test_a_mask_thinner_than_a_pixel_of_the_model_is_not_lost() -> None:
@@ -321,13 +321,13 @@ def test_a_mask_thinner_than_a_pixel_of_the_model_is_not_lost() -> None:
     assert [warning.code for warning in one.warnings] == ["prompt-thickened"]
 
 
-def test_prompts_added_after_the_forward_pass_are_seen_by_the_backward_one() -> None:
+def test_prompts_added_after_the_forward_pass_reach_the_backward_one() -> None:
     one = session()
     one.add_mask(9, 1, mask(1))
     list(one.propagate(9))
     one.add_mask(5, 1, mask(4))
-    found = list(one.propagate(9, reverse=True))
+    predictions = list(one.propagate(9, reverse=True))
     other = session()
     other.add_mask(9, 1, mask(1))
     other.add_mask(5, 1, mask(4))
-    assert_same(found, list(other.propagate(9, reverse=True)))
+    assert_same(predictions, list(other.propagate(9, reverse=True)))

@@ -1,4 +1,4 @@
-"""Faults that the upstream predictors are known for, and that the engine must not have. One test each."""
+"""Reported faults of the upstream predictors that the engine must not have. One test each."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def test_masks_are_two_dimensional(name: str) -> None:
     """A predictor's `(1, H, W)` has broken pipelines at their default scale."""
     session = predictor(name).open(video(2))
     session.add_mask(LocalIndex(0), 1, mask(1))
-    for found in session.propagate(LocalIndex(0)):
-        assert found.masks.size == SIZE
-        assert found.masks.to_bool().shape == (1, *SIZE)
+    for prediction in session.propagate(LocalIndex(0)):
+        assert prediction.masks.size == SIZE
+        assert prediction.masks.to_bool().shape == (1, *SIZE)
     with pytest.raises(PredictorError, match=r"a mask of \(1, 48, 80\) for frames of \(48, 80\)"):
         session.add_mask(LocalIndex(0), 2, mask(2)[None])
 
@@ -82,9 +82,9 @@ def test_a_correction_of_one_object_does_not_touch_another(name: str, logits: Lo
 
 def test_masks_and_boxes_of_one_frame_go_together(name: str) -> None:
     """EdgeTAM in transformers gives scores of two shapes, and fails to join them."""
-    found = run(name, 2, {0: "mask", 1: "box", 2: "mask"}, length=LENGTH)
-    for k, how in ((0, "mask"), (1, "box"), (2, "mask")):
-        for together, alone in zip(found, run(name, 2, {k: how}, length=LENGTH), strict=True):
+    predictions = run(name, 2, {0: "mask", 1: "box", 2: "mask"}, length=LENGTH)
+    for k, kind in ((0, "mask"), (1, "box"), (2, "mask")):
+        for together, alone in zip(predictions, run(name, 2, {k: kind}, length=LENGTH), strict=True):
             np.testing.assert_allclose(together.score[k], alone.score[0], atol=1e-4)
 
 
@@ -94,9 +94,11 @@ def test_large_masks_are_not_kept(name: str) -> None:
     assert isinstance(session, SamSession)
     session.add_mask(2, 1, mask(1))
     list(session.propagate(2))
-    ((_, (group,)),) = session._forward_done.values()
+    ((_, (group,)),) = session._forward_passes.values()
     side = session._model.image_size
-    kept = [entry for outcome in group.prompted.values() for entry in [outcome.entry]] + list(group.side.values())
+    kept = [entry for outcome in group.prompted.values() for entry in [outcome.entry]] + list(
+        group.for_backward.values()
+    )
     assert all(value.numel() < side * side for entry in kept for value in entry.values() if value.ndim == 4)
     assert all("high" not in key and "pred" not in key for entry in kept for key in entry)
 
@@ -106,8 +108,8 @@ def test_a_walk_backward_from_the_first_frame_shows_that_frame(name: str) -> Non
     for store in (True, False):
         session = predictor(name, feature_store=store).open(video(2))
         session.add_box(LocalIndex(0), 1, box(1))
-        (found,) = session.propagate(LocalIndex(0), reverse=True)
-        assert found.frame == 0
+        (prediction,) = session.propagate(LocalIndex(0), reverse=True)
+        assert prediction.frame == 0
         session.close()
 
 

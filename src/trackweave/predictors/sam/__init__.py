@@ -1,4 +1,4 @@
-"""The engine of the SAM 2 family: one feature store, prompt batches, memories of bounded size.
+"""The engine of the SAM 2 family: one feature store per run, objects in batches, memories of bounded size.
 
-The backends (`sam2`, `sam2_hf`, `edgetam`, `sam3_tracker`) beside this package load a model and say how it is called.
+`backends.py` (through transformers) and `meta.py` (Meta's own package) load a model and say how it is called.
 """

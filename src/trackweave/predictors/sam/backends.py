@@ -21,7 +21,7 @@ class TransformersPredictor(SamPredictor):
 
     Args:
         backend: a key of `ARCHITECTURES`.
-        settings: how to run it, and where its weights are.
+        settings: of the sessions; weights, device, compilation.
         model: a model of the backend's class that is loaded already; None = loaded as the settings say.
 
     Raises:

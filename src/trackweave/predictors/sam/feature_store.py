@@ -1,7 +1,7 @@
 """`FeatureStore`: each frame's features once per run, in tiers of bounded size.
 
-Least recently used first, entries sink from the device to main memory, from there to temporary files, and from the last
-tier into oblivion. A hit in a lower tier rises to the first one.
+The least recently used features move from the device to main memory, from there to temporary files, and are dropped by
+the last tier. What is found in a lower tier moves back to the first one.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from trackweave.predictors.sam.model import Features
 
 
 class Tier(Protocol):
-    """One place for features, with a limit in bytes."""
+    """One kind of memory for features, with a limit in bytes."""
 
     limit: int
     used: int
 
     def put(self, frame: int, features: Features) -> list[tuple[int, Features]]:
-        """Keeps features; returns what no longer fits, oldest first (that may be the new ones themselves)."""
+        """Keeps features; returns what does not fit any more, oldest first (that may be the new ones themselves)."""
 
-    def take(self, frame: int) -> Features | None:
-        """Removes and returns what is kept of a frame."""
+    def pop(self, frame: int) -> Features | None:
+        """Removes and returns the features of a frame, or None."""
 
     def frames(self) -> list[int]:
-        """Frames that are kept, oldest first."""
+        """Frames in this tier, oldest first."""
 
     def close(self) -> None:
-        """Forgets everything."""
+        """Drops everything."""
 
 
 class MemoryTier:
@@ -49,7 +49,7 @@ class MemoryTier:
 
     def __init__(self, device: torch.device, limit: int) -> None:
         self.device, self.limit, self.used = device, limit, 0
-        self._kept: OrderedDict[int, Features] = OrderedDict()
+        self._features: OrderedDict[int, Features] = OrderedDict()
 
     def put(self, frame: int, features: Features) -> list[tuple[int, Features]]:
         """See `Tier`."""
@@ -58,27 +58,27 @@ class MemoryTier:
             return [(frame, features)]
         evicted = []
         while self.used + size > self.limit:
-            old, gone = self._kept.popitem(last=False)
-            self.used -= size_of(gone)
-            evicted.append((old, gone))
-        self._kept[frame] = tuple(feature.to(self.device) for feature in features)
+            oldest, oldest_features = self._features.popitem(last=False)
+            self.used -= size_of(oldest_features)
+            evicted.append((oldest, oldest_features))
+        self._features[frame] = tuple(feature.to(self.device) for feature in features)
         self.used += size
         return evicted
 
-    def take(self, frame: int) -> Features | None:
+    def pop(self, frame: int) -> Features | None:
         """See `Tier`."""
-        features = self._kept.pop(frame, None)
+        features = self._features.pop(frame, None)
         if features is not None:
             self.used -= size_of(features)
         return features
 
     def frames(self) -> list[int]:
         """See `Tier`."""
-        return list(self._kept)
+        return list(self._features)
 
     def close(self) -> None:
         """See `Tier`."""
-        self._kept.clear()
+        self._features.clear()
         self.used = 0
 
 
@@ -93,7 +93,7 @@ class DiskTier:
         self._cleaner: weakref.finalize[..., DiskTier] | None = None
 
     def put(self, frame: int, features: Features) -> list[tuple[int, Features]]:
-        """See `Tier`; what no longer fits is not read back, so its features are missing from the answer."""
+        """See `Tier`; files that do not fit any more are removed unread: their features are not in the result."""
         size = size_of(features)
         if size > self.limit:
             return [(frame, features)]
@@ -108,7 +108,7 @@ class DiskTier:
         self.used += size
         return []
 
-    def take(self, frame: int) -> Features | None:
+    def pop(self, frame: int) -> Features | None:
         """See `Tier`."""
         if frame not in self._sizes:
             return None
@@ -146,46 +146,46 @@ class FeatureStore:
         dtype: how features are kept; None = as they come.
 
     Attributes:
-        forgotten: frames that fell out of the last tier and were not released, most recent kept until put again.
+        evicted: frames that the last tier dropped and that may be visited again, until they are put again.
     """
 
     def __init__(self, device: torch.device, tiers: Sequence[Tier], dtype: torch.dtype | None = None) -> None:
         self._device, self._tiers, self._dtype = device, list(tiers), dtype
-        self._made_as: torch.dtype | None = None
-        self.forgotten: set[int] = set()
+        self._original_dtype: torch.dtype | None = None
+        self.evicted: set[int] = set()
 
     def get(self, frame: int) -> Features | None:
-        """What was put for a frame, on the device; None when it is not there (any more)."""
+        """The features of a frame, on the device; None when they are not there (any more)."""
         for tier in self._tiers:
-            kept = tier.take(frame)
-            if kept is not None:
-                ready = tuple(feature.to(self._device, non_blocking=True) for feature in kept)
-                self._sink(frame, ready)
-                return tuple(feature.to(self._made_as) for feature in ready)
+            stored = tier.pop(frame)
+            if stored is not None:
+                features = tuple(feature.to(self._device, non_blocking=True) for feature in stored)
+                self._insert(frame, features)
+                return tuple(feature.to(self._original_dtype) for feature in features)
         return None
 
     def put(self, frame: int, features: Features) -> Features:
         """Keeps a frame's features; returns them as `get` will return them.
 
-        With a narrower `dtype` both are rounded, so that it makes no difference whether a frame was kept.
+        With a narrower `dtype` both are rounded, so that results do not depend on whether a frame was kept.
         """
-        self._made_as = features[0].dtype
-        kept = features if self._dtype is None else tuple(feature.to(self._dtype) for feature in features)
-        self.forgotten.discard(frame)
-        self._sink(frame, kept)
-        return tuple(feature.to(self._made_as) for feature in kept)
+        self._original_dtype = features[0].dtype
+        stored = features if self._dtype is None else tuple(feature.to(self._dtype) for feature in features)
+        self.evicted.discard(frame)
+        self._insert(frame, stored)
+        return tuple(feature.to(self._original_dtype) for feature in stored)
 
     def release_before(self, before: int) -> None:
         """Drops every frame below `before`."""
         for tier in self._tiers:
             for frame in tier.frames():
                 if frame < before:
-                    tier.take(frame)
-        self.forgotten = {frame for frame in self.forgotten if frame >= before}
+                    tier.pop(frame)
+        self.evicted = {frame for frame in self.evicted if frame >= before}
 
-    def spare_device(self) -> bool:
-        """Halves the first tier for good, when there is a second that can take what falls out of it: the device needs
-        the room for something else. False when there is nothing to move."""
+    def shrink_device_tier(self) -> bool:
+        """Halves the first tier for good, since the device needs the memory for something else, and moves what does not
+        fit any more to the second tier. False when there is no second tier or nothing to move."""
         if len(self._tiers) < 2 or not self._tiers[0].used:
             return False
         first = self._tiers[0]
@@ -193,9 +193,9 @@ class FeatureStore:
         for frame in first.frames():
             if first.used <= first.limit:
                 break
-            kept = first.take(frame)
-            if kept is not None:
-                self._sink(frame, kept, first=1)
+            features = first.pop(frame)
+            if features is not None:
+                self._insert(frame, features, tier=1)
         return True
 
     def __contains__(self, frame: int) -> bool:
@@ -203,7 +203,7 @@ class FeatureStore:
 
     @property
     def frames(self) -> list[int]:
-        """Frames that are kept in any tier, ascending."""
+        """Frames in any tier, ascending."""
         return sorted(frame for tier in self._tiers for frame in tier.frames())
 
     @property
@@ -212,15 +212,16 @@ class FeatureStore:
         return [tier.used for tier in self._tiers]
 
     def close(self) -> None:
-        """Forgets everything, removes temporary files."""
+        """Drops everything, removes temporary files."""
         for tier in self._tiers:
             tier.close()
 
-    def _sink(self, frame: int, features: Features, first: int = 0) -> None:
-        falling = [(frame, features)]
-        for tier in self._tiers[first:]:
-            falling = [pair for one in falling for pair in tier.put(*one)]
-        self.forgotten.update(frame for frame, _ in falling)
+    def _insert(self, frame: int, features: Features, tier: int = 0) -> None:
+        """Puts features into a tier, what it evicts into the next one, and so on."""
+        evicted = [(frame, features)]
+        for lower in self._tiers[tier:]:
+            evicted = [pair for one in evicted for pair in lower.put(*one)]
+        self.evicted.update(frame for frame, _ in evicted)
 
 
 def size_of(features: Features) -> int:

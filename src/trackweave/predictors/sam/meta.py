@@ -1,8 +1,8 @@
-"""`sam2`: Meta's own package.
+"""`sam2`: SAM 2 and 2.1 through Meta's own package.
 
-Its `track_step` takes several objects at once; the package's video predictor calls it with one. What the predictor adds
-around it is kept: bfloat16 memories, holes filled where its compiled part is installed, and the memory of a prompt,
-which is encoded from the low-resolution mask.
+Its `track_step` takes several objects at once, though the package's video predictor calls it with one. What that
+predictor does around it is done here too: memories in bfloat16, holes filled where its compiled part is installed, and
+the memory of a prompt, which is encoded from the low-resolution mask.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from trackweave.predictors.sam.loading import load_meta
-from trackweave.predictors.sam.model import Entry, Features, MemoryView, Outcome
+from trackweave.predictors.sam.model import Features, MemoryEntry, MemoryView, SamOutput
 from trackweave.predictors.sam.predictor import Prompts, SamPredictor
 from trackweave.predictors.sam.preprocessing import image_to_pixels
 from trackweave.predictors.sam.settings import SamSettings
+
+UpstreamEntry = dict[str, Any]
+"""One frame of B objects as the package keeps it: tensors and lists of tensors by name."""
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -31,7 +34,7 @@ class Sam2Predictor(SamPredictor):
     """See `VideoPredictor`.
 
     Args:
-        settings: how to run it, and where its weights and its configuration are.
+        settings: of the sessions; weights and configuration.
         model: a `SAM2VideoPredictor` that is loaded already; None = loaded as the settings say.
 
     Raises:
@@ -40,13 +43,13 @@ class Sam2Predictor(SamPredictor):
     """
 
     def __init__(self, settings: SamSettings | None = None, *, model: Any = None) -> None:
-        how = settings or SamSettings()
-        loaded = load_meta(how) if model is None else model
+        settings = settings or SamSettings()
+        loaded = load_meta(settings) if model is None else model
         super().__init__(
             MetaModel(loaded),
             loaded.image_encoder,
             lambda frames, size, prompts: MetaPass(loaded, frames, size, prompts),
-            how,
+            settings,
         )
 
 
@@ -75,7 +78,7 @@ class MetaModel:
     def pixels(self, image: NDArray[np.uint8]) -> Tensor:
         """See `SamModel`."""
         return image_to_pixels(
-            image, self.image_size, MEAN, STD, how="pil-bicubic", device=self.device, dtype=self.dtype
+            image, self.image_size, MEAN, STD, resize="pil-bicubic", device=self.device, dtype=self.dtype
         )
 
     def box_input(self, box: NDArray[np.float32], frame_size: tuple[int, int]) -> Tensor:
@@ -89,60 +92,60 @@ class MetaModel:
         self._image_positions, self._sizes = positions, sizes
         return tuple(maps)
 
-    def prompt_masks(self, features: Features, masks: Tensor) -> Outcome:
+    def prompt_masks(self, features: Features, masks: Tensor) -> SamOutput:
         """See `SamModel`."""
         return self._prompt(features, len(masks), mask_inputs=masks.float())
 
-    def prompt_boxes(self, features: Features, boxes: Tensor) -> Outcome:
+    def prompt_boxes(self, features: Features, boxes: Tensor) -> SamOutput:
         """See `SamModel`."""
         labels = torch.tensor([2, 3], dtype=torch.int32, device=self.device).expand(len(boxes), 2)
         corners = {"point_coords": boxes.reshape(-1, 2, 2).to(self.device), "point_labels": labels}
         return self._prompt(features, len(boxes), point_inputs=corners)
 
-    def track(self, features: Features, memory: MemoryView, frame: int, length: int, reverse: bool) -> Outcome:
+    def track(self, features: Features, memory: MemoryView, frame: int, length: int, reverse: bool) -> SamOutput:
         """See `SamModel`."""
         count = len(next(iter(memory.conditioning.values()))["obj_ptr"])
         outputs = {
             "cond_frame_outputs": self._with_positions(memory.conditioning),
             "non_cond_frame_outputs": self._with_positions(memory.tracked),
         }
-        found = self._call(features, count, frame, outputs, length=length, reverse=reverse, first=False)
-        return self._outcome(found, found["maskmem_features"], found["maskmem_pos_enc"])
+        step = self._track_step(features, count, frame, outputs, length=length, reverse=reverse, first=False)
+        return self._output(step, step["maskmem_features"], step["maskmem_pos_enc"])
 
     def axis(self, key: str) -> int:
         """See `SamModel`: everything is batch first."""
         return 0
 
-    def _prompt(self, features: Features, count: int, **inputs: Any) -> Outcome:
-        """Objects on the frame of their prompt; the memory is made of the mask as it is given out."""
-        found = self._call(features, count, 0, {}, length=1, reverse=False, first=True, **inputs)
-        found["pred_masks"] = self._filled(found["pred_masks"])
+    def _prompt(self, features: Features, count: int, **inputs: Any) -> SamOutput:
+        """Objects on the frame of their prompt; their memory is encoded from the low-resolution mask of the output."""
+        step = self._track_step(features, count, 0, {}, length=1, reverse=False, first=True, **inputs)
+        step["pred_masks"] = self._filled(step["pred_masks"])
         size = (self.image_size, self.image_size)
         spatial, position = self.predictor._encode_new_memory(
             current_vision_feats=[flat.expand(-1, count, -1) for flat in features],
             feat_sizes=self._sizes,
             pred_masks_high_res=functional.interpolate(
-                found["pred_masks"], size=size, mode="bilinear", align_corners=False
+                step["pred_masks"], size=size, mode="bilinear", align_corners=False
             ),
-            object_score_logits=found["object_score_logits"],
+            object_score_logits=step["object_score_logits"],
             is_mask_from_pts=True,
         )
-        return self._outcome(found, spatial, position)
+        return self._output(step, spatial, position)
 
-    def _call(
+    def _track_step(
         self,
         features: Features,
         count: int,
         frame: int,
-        outputs: dict[str, dict[int, Entry]],
+        outputs: dict[str, dict[int, UpstreamEntry]],
         *,
         length: int,
         reverse: bool,
         first: bool,
         point_inputs: Any = None,
         mask_inputs: Tensor | None = None,
-    ) -> dict[str, Any]:
-        found: dict[str, Any] = self.predictor.track_step(
+    ) -> UpstreamEntry:
+        step: UpstreamEntry = self.predictor.track_step(
             frame_idx=frame,
             is_init_cond_frame=first,
             current_vision_feats=[flat.expand(-1, count, -1) for flat in features],
@@ -155,13 +158,13 @@ class MetaModel:
             track_in_reverse=reverse,
             run_mem_encoder=not first,
         )
-        return found
+        return step
 
-    def _outcome(self, found: dict[str, Any], spatial: Tensor, positions: list[Tensor]) -> Outcome:
+    def _output(self, step: UpstreamEntry, spatial: Tensor, positions: list[Tensor]) -> SamOutput:
         if self._memory_position is None:
             self._memory_position = positions[-1][:1].clone()
-        entry = {"maskmem_features": spatial.to(torch.bfloat16), "obj_ptr": found["obj_ptr"]}
-        return Outcome(self._filled(found["pred_masks"]), found["object_score_logits"][:, 0].float(), entry)
+        entry = {"maskmem_features": spatial.to(torch.bfloat16), "obj_ptr": step["obj_ptr"]}
+        return SamOutput(self._filled(step["pred_masks"]), step["object_score_logits"][:, 0].float(), entry)
 
     def _filled(self, masks: Tensor) -> Tensor:
         if self.predictor.fill_hole_area <= 0:
@@ -171,8 +174,8 @@ class MetaModel:
         filled: Tensor = fill_holes_in_mask_scores(masks, self.predictor.fill_hole_area)
         return filled
 
-    def _with_positions(self, entries: dict[int, Entry]) -> dict[int, Entry]:
-        """The entries as upstream keeps them."""
+    def _with_positions(self, entries: dict[int, MemoryEntry]) -> dict[int, UpstreamEntry]:
+        """The entries in upstream's form, with the position encoding that we keep once for all of them."""
         assert self._memory_position is not None
         position = self._memory_position
         return {
@@ -182,7 +185,7 @@ class MetaModel:
 
 
 class MetaPass:
-    """See `StockPass`: an inference state of upstream, filled through its public methods.
+    """See `UpstreamPass`: an inference state of upstream, filled through its public methods.
 
     Args:
         predictor: the upstream predictor.
@@ -194,38 +197,38 @@ class MetaPass:
     def __init__(self, predictor: Any, frames: list[Tensor], size: tuple[int, int], prompts: Prompts) -> None:
         self._predictor = predictor
         self._state = _empty_state(predictor, frames, size)
-        for obj_id, own in prompts.items():
-            for frame, prompt in own.items():
+        for obj_id, by_frame in prompts.items():
+            for frame, prompt in by_frame.items():
                 if prompt.box is None:
                     predictor.add_new_mask(self._state, frame, obj_id, prompt.mask.to_bool()[0])
                 else:
                     predictor.add_new_points_or_box(self._state, frame, obj_id, box=prompt.box)
 
     def run(self, start: int, reverse: bool, max_frames: int | None) -> Iterator[tuple[int, Tensor]]:
-        """See `StockPass`."""
+        """See `UpstreamPass`."""
         for frame, _, logits in self._predictor.propagate_in_video(
             self._state, start_frame_idx=start, max_frame_num_to_track=max_frames, reverse=reverse
         ):
             yield frame, logits
 
     def prompted(self, frame: int) -> Tensor:
-        """See `StockPass`."""
+        """See `UpstreamPass`."""
         self._predictor.propagate_in_video_preflight(self._state)
-        return torch.cat([self._output(index, frame)["pred_masks"] for index in range(len(self._state["obj_ids"]))])
+        return torch.cat([self._entry(index, frame)["pred_masks"] for index in range(len(self._state["obj_ids"]))])
 
     def scores(self, frame: int) -> Tensor:
-        """See `StockPass`."""
+        """See `UpstreamPass`."""
         count = len(self._state["obj_ids"])
-        return torch.cat([self._output(index, frame)["object_score_logits"].reshape(1) for index in range(count)])
+        return torch.cat([self._entry(index, frame)["object_score_logits"].reshape(1) for index in range(count)])
 
-    def _output(self, index: int, frame: int) -> Entry:
+    def _entry(self, index: int, frame: int) -> UpstreamEntry:
         outputs = self._state["output_dict_per_obj"][index]
-        found: Entry = outputs["cond_frame_outputs"].get(frame) or outputs["non_cond_frame_outputs"][frame]
-        return found
+        entry: UpstreamEntry = outputs["cond_frame_outputs"].get(frame) or outputs["non_cond_frame_outputs"][frame]
+        return entry
 
 
-def _empty_state(predictor: Any, frames: list[Tensor], size: tuple[int, int]) -> dict[str, Any]:
-    """What `init_state` makes of a folder of JPEG files, from frames in memory."""
+def _empty_state(predictor: Any, frames: list[Tensor], size: tuple[int, int]) -> UpstreamEntry:
+    """The state that upstream's `init_state` makes of a folder of JPEG files, made of frames in memory."""
     return {
         "images": frames,
         "num_frames": len(frames),

@@ -1,13 +1,12 @@
-"""`SamModel`: what the engine asks of a model of the SAM 2 family, one batch of objects at a time.
-
-`ObjectMemory`: what a batch of objects remembers, pruned exactly.
+"""`SamModel`: the interface of a model of the SAM 2 family to the engine, for one batch of objects at a time, and
+`ObjectMemory`: the memory bank of a batch of objects, of bounded size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,50 +14,50 @@ from numpy.typing import NDArray
 from torch import Tensor, device, dtype
 
 Features = tuple[Tensor, ...]
-"""One frame's feature maps, high resolution first, as the model's decoder wants them; without position encodings."""
+"""One frame's feature maps, high resolution first, in the layout of the model's decoder; without position encodings."""
 
-Entry = dict[str, Any]
-"""What a model remembers of B objects on one frame. Tensors have the objects on the axis that `SamModel.axis` tells."""
+MemoryEntry = dict[str, Tensor]
+"""The memory of B objects on one frame, under upstream's keys. `SamModel.axis` says which axis the objects are on."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One frame's result for B objects.
+class SamOutput:
+    """A model's output for B objects on one frame.
 
     Attributes:
         logits: `(B, 1, h, w)` float, mask logits at the model's low resolution (a quarter of its image size).
-        scores: `(B,)` float32, logit of "the object is there".
-        entry: what is to be remembered of the frame.
+        scores: `(B,)` float32, logit of "the object is visible".
+        entry: the memory of the frame.
     """
 
     logits: Tensor
     scores: Tensor
-    entry: Entry
+    entry: MemoryEntry
 
 
 class MemoryView(Protocol):
-    """What a model looks back at: entries of B objects by frame."""
+    """The memory that a model attends to: entries of B objects by frame."""
 
     @property
-    def conditioning(self) -> dict[int, Entry]:
+    def conditioning(self) -> dict[int, MemoryEntry]:
         """Entries of prompted frames."""
 
     @property
-    def tracked(self) -> dict[int, Entry]:
+    def tracked(self) -> dict[int, MemoryEntry]:
         """Entries of other frames."""
 
 
 class SamModel(Protocol):
-    """A loaded model. Stateless: everything that it remembers lies in the entries that it hands out.
+    """A loaded model. It has no state of its own: everything that it remembers lies in the entries that it returns.
 
     Attributes:
         name: for messages.
         image_size: side S of its square input, in pixels.
         mean, std: `(3,)` per RGB channel of pixels in [0, 1].
-        device, dtype: where it lies and what its weights are.
-        memory_frames: tracked frames before the current one whose whole entry it looks at.
-        pointer_frames: tracked frames before the current one whose pointer it looks at.
-        pointer_keys: keys of an entry that belong to the pointer; the others are the spatial memory.
+        device, dtype: of its weights.
+        memory_frames: number of tracked frames before the current one whose whole entry it attends to.
+        pointer_frames: number of tracked frames before the current one whose object pointer it attends to.
+        pointer_keys: keys of an entry that belong to the object pointer; the others are the spatial memory.
     """
 
     name: str
@@ -76,57 +75,64 @@ class SamModel(Protocol):
         """`(4,)` xyxy in pixels of a frame `(H, W)` → `(4,)` xyxy in pixels of the input, rounded as upstream does."""
 
     def encode(self, pixels: Tensor) -> Features:
-        """The image encoder: the one expensive step per frame."""
+        """The image encoder: the one step per frame that is expensive whatever the number of objects."""
 
-    def prompt_masks(self, features: Features, masks: Tensor) -> Outcome:
-        """Objects given by masks `(B, 1, S, S)` in {0, 1} on this frame."""
+    def prompt_masks(self, features: Features, masks: Tensor) -> SamOutput:
+        """B objects that are prompted on this frame by masks `(B, 1, S, S)` in {0, 1}."""
 
-    def prompt_boxes(self, features: Features, boxes: Tensor) -> Outcome:
-        """Objects given by boxes `(B, 4)` xyxy in pixels of the S×S input on this frame."""
+    def prompt_boxes(self, features: Features, boxes: Tensor) -> SamOutput:
+        """B objects that are prompted on this frame by boxes `(B, 4)` xyxy in pixels of the S×S input."""
 
-    def track(self, features: Features, memory: MemoryView, frame: int, length: int, reverse: bool) -> Outcome:
-        """B objects on a frame, from what is remembered of other frames."""
+    def track(self, features: Features, memory: MemoryView, frame: int, length: int, reverse: bool) -> SamOutput:
+        """B objects on a frame, from their memory of other frames."""
 
     def axis(self, key: str) -> int:
         """Axis of an entry's tensor `key` along which objects lie."""
 
 
 class ObjectMemory:
-    """Entries of B objects that are moved together; see `MemoryView`.
+    """The memory bank of B objects that are propagated together; see `MemoryView`.
 
-    A model looks back at the whole entry of its last `memory_frames` tracked frames, at the pointer of its last
-    `pointer_frames`, and at every prompted frame. `prune` forgets the rest, which changes no result. A backward pass
-    that starts where a forward one did also looks at the first frames after the start: `side` keeps those.
+    A model attends to the whole entry of its last `memory_frames` tracked frames, to the object pointer of its last
+    `pointer_frames`, and to every prompted frame. `prune` drops the rest, which changes no bit of the result.
+
+    Attributes:
+        conditioning: entries of prompted frames.
+        tracked: entries of other frames.
+        for_backward: entries of the first frames after the start of a forward pass: the backward pass from the same
+            start attends to them.
     """
 
-    def __init__(self, model: SamModel, conditioning: Mapping[int, Entry], side: Mapping[int, Entry] | None = None):
+    def __init__(
+        self, model: SamModel, conditioning: Mapping[int, MemoryEntry], tracked: Mapping[int, MemoryEntry] | None = None
+    ):
         self._model = model
         self.conditioning = dict(conditioning)
-        self.tracked = dict(side or {})
-        self.side: dict[int, Entry] = {}
+        self.tracked = dict(tracked or {})
+        self.for_backward: dict[int, MemoryEntry] = {}
 
-    def remember(self, frame: int, entry: Entry) -> None:
-        """Takes a tracked frame's entry."""
+    def remember(self, frame: int, entry: MemoryEntry) -> None:
+        """Adds a tracked frame's entry."""
         self.tracked[frame] = entry
 
-    def keep_side(self, start: int, frame: int) -> None:
-        """Notes a forward pass's entry for the backward pass from the same start, if there is anything behind it."""
-        ahead = frame - start if start > 0 else 0
-        # The backward pass first stands at start − 1, one frame further away.
+    def keep_for_backward(self, start: int, frame: int) -> None:
+        """Keeps a forward pass's entry of `frame` for the backward pass from the same start, if one may follow."""
+        ahead = frame - start if start > 0 else 0  # nothing lies before frame 0
+        # Strictly less: the backward pass first visits start - 1, which is one frame further away than the start.
         if 0 < ahead < self._model.memory_frames:
-            self.side[frame] = self.tracked[frame]
+            self.for_backward[frame] = self.tracked[frame]
         elif 0 < ahead < self._model.pointer_frames:
-            self.side[frame] = self._pointer(self.tracked[frame])
+            self.for_backward[frame] = self._pointer(self.tracked[frame])
 
     def prune(self, frame: int, reverse: bool) -> None:
-        """Forgets what no frame after `frame` (before it, with `reverse`) will look at."""
-        for known in list(self.tracked):
-            # Steps from the next frame back to the known one.
-            back = known - frame + 1 if reverse else frame + 1 - known
-            if back > self._model.pointer_frames:
-                del self.tracked[known]
-            elif back > self._model.memory_frames:
-                self.tracked[known] = self._pointer(self.tracked[known])
+        """Drops what no frame after `frame` (before it, with `reverse`) will attend to."""
+        for past in list(self.tracked):
+            # Counted from the next frame, which is the first that would still need the entry.
+            distance = past - frame + 1 if reverse else frame + 1 - past
+            if distance > self._model.pointer_frames:
+                del self.tracked[past]
+            elif distance > self._model.memory_frames:
+                self.tracked[past] = self._pointer(self.tracked[past])
 
     def select(self, rows: Tensor) -> ObjectMemory:
         """The memory of some of the objects.
@@ -134,31 +140,31 @@ class ObjectMemory:
         Args:
             rows: `(b,)` int64 on the model's device.
         """
-        chosen = ObjectMemory(self._model, self._each(self.conditioning, rows), self._each(self.tracked, rows))
-        chosen.side = self._each(self.side, rows)
-        return chosen
+        selected = ObjectMemory(self._model, self._select(self.conditioning, rows), self._select(self.tracked, rows))
+        selected.for_backward = self._select(self.for_backward, rows)
+        return selected
 
     @property
     def nbytes(self) -> int:
-        """Bytes of every tensor that is held; shared ones count once."""
-        entries = [*self.conditioning.values(), *self.tracked.values(), *self.side.values()]
-        held = {tensor.data_ptr(): tensor.nbytes for entry in entries for tensor in entry.values()}
-        return sum(held.values())
+        """Bytes of all tensors; shared ones count once."""
+        entries = [*self.conditioning.values(), *self.tracked.values(), *self.for_backward.values()]
+        sizes = {tensor.data_ptr(): tensor.nbytes for entry in entries for tensor in entry.values()}
+        return sum(sizes.values())
 
-    def _pointer(self, entry: Entry) -> Entry:
+    def _pointer(self, entry: MemoryEntry) -> MemoryEntry:
         return {key: value for key, value in entry.items() if key in self._model.pointer_keys}
 
-    def _each(self, entries: Mapping[int, Entry], rows: Tensor) -> dict[int, Entry]:
+    def _select(self, entries: Mapping[int, MemoryEntry], rows: Tensor) -> dict[int, MemoryEntry]:
         return {frame: select_objects(entry, rows, self._model.axis) for frame, entry in entries.items()}
 
 
-def select_objects(entry: Entry, rows: Tensor, axis: Callable[[str], int]) -> Entry:
+def select_objects(entry: MemoryEntry, rows: Tensor, axis: Callable[[str], int]) -> MemoryEntry:
     """Some objects of an entry, in the order of `rows`."""
     return {key: value.index_select(axis(key), rows) for key, value in entry.items()}
 
 
-def join_objects(entries: Sequence[Entry], axis: Callable[[str], int]) -> Entry:
-    """One entry of the objects of several."""
+def join_objects(entries: Sequence[MemoryEntry], axis: Callable[[str], int]) -> MemoryEntry:
+    """One entry with the objects of several."""
     if len(entries) == 1:
         return entries[0]
     return {key: torch.cat([entry[key] for entry in entries], dim=axis(key)) for key in entries[0]}

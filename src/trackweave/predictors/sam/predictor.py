@@ -1,9 +1,8 @@
-"""`SamPredictor`: a loaded model and its settings, as the recipe that opens sessions.
+"""`SamPredictor`: a loaded model and its settings, which open sessions.
 
-`StockSession`: the upstream predictor as it is, reset for every prompt frame; the reference of tests and benchmarks.
-
-Every pass over a prompt batch begins with an empty state, so each frame goes through the image encoder once per prompt
-frame and direction. This is how pipelines around the stock predictors work; `SamSession` is measured against it.
+With `feature_store=False` it opens an `UpstreamSession`: the upstream predictor as it is, reset for every prompt frame,
+the reference of tests and benchmarks. Every pass over a prompt batch begins with an empty state, so each frame goes
+through the image encoder once per prompt frame and direction, as in pipelines around the upstream predictors.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ Prompts = Mapping[int, Mapping[int, Prompt]]
 """Object → frame → prompt."""
 
 
-class StockPass(Protocol):
-    """One upstream state with a prompt batch's prompts in it."""
+class UpstreamPass(Protocol):
+    """An inference state of the upstream predictor, with the prompts of one prompt batch."""
 
     def run(self, start: int, reverse: bool, max_frames: int | None) -> Iterator[tuple[int, Tensor]]:
         """Upstream's propagation: `(frame, (M, 1, h, w) logits)`, objects in the order of the prompts."""
@@ -39,40 +38,40 @@ class StockPass(Protocol):
         """`(M, 1, h, w)` logits of the prompt batch on the frame of its prompts."""
 
     def scores(self, frame: int) -> Tensor:
-        """`(M,)` logit of "the object is there" on a frame that was visited."""
+        """`(M,)` logit of "the object is visible" on a frame that was visited."""
 
 
-class StockSession(PromptedSession):
+class UpstreamSession(PromptedSession):
     """See `PredictorSession`.
 
     Args:
-        model: for its encoder, its frames and its device.
+        model: for preprocessing, device and name.
         encoder: the image encoder, whose calls are counted.
-        open_pass: makes an upstream state from preprocessed frames and prompts.
+        open_pass: makes an upstream state from preprocessed frames, the video's size `(H, W)` and prompts.
         frames: the video; all of its frames are held in memory, as upstream does.
-        settings: the arithmetic counts.
+        settings: of them only `autocast` matters.
     """
 
     def __init__(
         self,
         model: SamModel,
         encoder: torch.nn.Module,
-        open_pass: Callable[[list[Tensor], tuple[int, int], Prompts], StockPass],
+        open_pass: Callable[[list[Tensor], tuple[int, int], Prompts], UpstreamPass],
         frames: FrameSource,
         settings: SamSettings,
     ) -> None:
         super().__init__(len(frames), frames.size)
         self._model, self._open, self._frames = model, open_pass, frames
-        self._arithmetic = autocast_dtype(settings, model.device)
+        self._autocast_dtype = autocast_dtype(settings, model.device)
         self._pixels: list[Tensor] = []
-        self._current: tuple[list[int], StockPass] | None = None
+        self._current: tuple[list[int], UpstreamPass] | None = None
         self._passes = 0
         self._hook = encoder.register_forward_hook(self._count)
 
     def propagate(
         self, start: int, *, reverse: bool = False, max_frames: int | None = None
     ) -> Iterator[FramePrediction]:
-        """See `PredictorSession.propagate`; the backward pass goes on with the state of the forward one before it."""
+        """See `PredictorSession.propagate`; a backward pass continues with the state of the forward one before it."""
         return self._propagate(self._book.first_prompted_on(start), start, reverse, max_frames)
 
     def _propagate(
@@ -85,10 +84,10 @@ class StockSession(PromptedSession):
             return
         steps = state.run(start, reverse, max_frames)
         for frame in frame_range(start, self._length, reverse, max_frames):
-            found = self._guarded(lambda: next(steps, None))
-            if found is None or found[0] != frame:
+            step = self._guarded(lambda: next(steps, None))
+            if step is None or step[0] != frame:
                 raise PredictorError(f"{self._model.name}: upstream did not come to frame {frame}")
-            yield self._predict(frame, ids, state, found[1])
+            yield self._predict(frame, ids, state, step[1])
 
     @property
     def counters(self) -> Mapping[str, float]:
@@ -106,7 +105,7 @@ class StockSession(PromptedSession):
         self._pixels, self._current = [], None
         super().close()
 
-    def _state(self, objects: list[int], *, fresh: bool) -> StockPass:
+    def _state(self, objects: list[int], *, fresh: bool) -> UpstreamPass:
         if fresh or self._current is None or self._current[0] != objects:
             if not self._pixels:
                 self._pixels = [self._model.pixels(self._frames[k])[0] for k in range(self._length)]
@@ -116,17 +115,17 @@ class StockSession(PromptedSession):
 
     def _guarded(self, action: Callable[[], Out]) -> Out:
         try:
-            with inference(self._model.device, self._arithmetic):
+            with inference(self._model.device, self._autocast_dtype):
                 return action()
         except RuntimeError as error:
             reason = str(error).strip().split("\n")[0]
             if is_out_of_memory(error):
-                text = f"{self._model.name}: the stock predictor ran out of memory: {reason}"
+                text = f"{self._model.name}: the upstream predictor ran out of memory: {reason}"
                 raise PredictorOutOfMemory(text) from error
             raise PredictorError(f"{self._model.name} failed: {reason}") from error
 
     def _predict(
-        self, frame: int, ids: np.ndarray[tuple[int], np.dtype[np.int64]], state: StockPass, logits: Tensor
+        self, frame: int, ids: np.ndarray[tuple[int], np.dtype[np.int64]], state: UpstreamPass, logits: Tensor
     ) -> FramePrediction:
         scores = torch.sigmoid(state.scores(frame).float()).cpu().numpy()
         return FramePrediction(LocalIndex(frame), ids, pack_logits(logits, *self._size), scores.astype(np.float32))
@@ -139,17 +138,17 @@ class SamPredictor:
     """See `VideoPredictor`; the backends of the family derive from it and load the model.
 
     Args:
-        model: how the engine calls the model.
-        encoder: its image encoder, whose calls the stock session counts.
-        open_pass: upstream's own way, for `feature_store=False`.
-        settings: how to run it.
+        model: the model's adapter for the engine.
+        encoder: its image encoder, whose calls an `UpstreamSession` counts.
+        open_pass: makes an upstream state, for `feature_store=False`.
+        settings: of the session.
     """
 
     def __init__(
         self,
         model: SamModel,
         encoder: nn.Module,
-        open_pass: Callable[[list[Tensor], tuple[int, int], Prompts], StockPass],
+        open_pass: Callable[[list[Tensor], tuple[int, int], Prompts], UpstreamPass],
         settings: SamSettings,
     ) -> None:
         self.name = model.name
@@ -160,4 +159,4 @@ class SamPredictor:
         """Starts a run over these frames; reads none yet."""
         if self.settings.feature_store:
             return SamSession(self.model, frames, self.settings)
-        return StockSession(self.model, self._encoder, self._open_pass, frames, self.settings)
+        return UpstreamSession(self.model, self._encoder, self._open_pass, frames, self.settings)

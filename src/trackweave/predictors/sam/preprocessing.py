@@ -1,4 +1,4 @@
-"""What upstream does to frames and prompts before its models see them, without torchvision.
+"""Preprocessing of frames and prompts, equal to upstream's but without torchvision.
 
 Sources: `sam2/utils/misc.py` and `sam2/sam2_video_predictor.py` of Meta's package 1.1; `Sam2VideoVideoProcessor`,
 `Sam2VideoProcessor` and `Sam3TrackerVideoProcessor` of transformers 5.24. The tests hold this file against both.
@@ -24,7 +24,7 @@ def image_to_pixels(
     size: int,
     mean: Triple,
     std: Triple,
-    how: Resize,
+    resize: Resize,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
@@ -39,17 +39,17 @@ def image_to_pixels(
         size: side S of the model's input, pixels.
         mean: per RGB channel of pixels in [0, 1].
         std: per RGB channel of pixels in [0, 1].
-        how: `pil-bicubic` as Meta's package loads frames, `torch-bilinear` as the processors of transformers do.
-        device: where the result is wanted.
+        resize: `pil-bicubic` as Meta's package loads frames, `torch-bilinear` as the processors of transformers do.
+        device: of the result.
         dtype: of the result; the arithmetic is float32.
 
     Returns:
         `(1, 3, S, S)`.
     """
-    resized = _resized_by_pil(image, size) if how == "pil-bicubic" else _resized_by_torch(image, size)
+    resized = _resized_by_pil(image, size) if resize == "pil-bicubic" else _resized_by_torch(image, size)
     pixels = resized.to(device).float()
     mean_of, std_of = (torch.tensor(triple, device=device).view(3, 1, 1) for triple in (mean, std))
-    if how == "pil-bicubic":
+    if resize == "pil-bicubic":
         pixels = pixels.div_(255).sub_(mean_of).div_(std_of)
     else:  # transformers folds the division by 255 into the two others
         pixels = pixels.sub_(mean_of * 255.0).div_(std_of * 255.0)

@@ -3,13 +3,11 @@
 How it works
 1. A frame's features are computed when the first prompt batch visits it and kept in the `FeatureStore`: every level,
    every prompt frame and both directions share them.
-2. The objects of a prompt batch that are prompted on the same frames go through the model in *batches* of bounded size.
-   Each has one memory; batches of one prompt batch do not know each other.
-3. After each frame, memories are pruned to what the model will look at: their size does not depend on the length of the
-   video. A forward pass leaves its first frames for the backward pass from the same start, which looks at them.
-4. When the device's memory runs out, features move off it; then the batch is halved, which is remembered and told.
-
-From mask logits to packed bits, where the logits are.
+2. The objects of a prompt batch that are prompted on the same frames go through the model in *batches* of bounded size,
+   each with a memory bank of its own.
+3. After each frame, memories are pruned to what the model will attend to: their size does not depend on the length of
+   the video. A forward pass keeps its first frames for the backward pass from the same start, which attends to them.
+4. When the device's memory is short, features move off it; then batches are halved, for good and with a warning.
 """
 
 from __future__ import annotations
@@ -33,11 +31,11 @@ from trackweave.predictors.base import FramePrediction, Prompt, PromptedSession,
 from trackweave.predictors.sam.feature_store import DiskTier, FeatureStore, MemoryTier, Tier
 from trackweave.predictors.sam.loading import DTYPES, autocast_dtype, free_cache, inference, is_out_of_memory
 from trackweave.predictors.sam.model import (
-    Entry,
     Features,
+    MemoryEntry,
     ObjectMemory,
-    Outcome,
     SamModel,
+    SamOutput,
     join_objects,
     select_objects,
 )
@@ -45,8 +43,8 @@ from trackweave.predictors.sam.preprocessing import mask_to_input
 from trackweave.predictors.sam.settings import SamSettings
 from trackweave.structures.run_log import RunWarning
 
-PIXELS_AT_ONCE = 1 << 24
-"""Pixels that are enlarged together: 64 MiB of float32."""
+MAX_ENLARGED_PIXELS = 1 << 24
+"""Pixels of masks that are enlarged at the same time: 64 MiB of float32."""
 
 
 def pack_logits(logits: Tensor, height: int, width: int) -> PackedMasks:
@@ -57,7 +55,7 @@ def pack_logits(logits: Tensor, height: int, width: int) -> PackedMasks:
         height: of the frame, pixels.
         width: of the frame, pixels.
     """
-    step = max(1, PIXELS_AT_ONCE // (height * width))
+    step = max(1, MAX_ENLARGED_PIXELS // (height * width))
     packed = np.empty((len(logits), packed_length(height, width)), np.uint8)
     for first in range(0, len(logits), step):
         part = logits[first : first + step].float()
@@ -69,11 +67,11 @@ def pack_logits(logits: Tensor, height: int, width: int) -> PackedMasks:
 
 def _pack(masks: Tensor) -> NDArray[np.uint8]:
     """`(B, n)` bool → `(B, ceil(n/8))` uint8, first pixel in the highest bit as `numpy.packbits` has it."""
-    return np.packbits(masks.numpy(), axis=1) if masks.device.type == "cpu" else pack_there(masks).cpu().numpy()
+    return np.packbits(masks.numpy(), axis=1) if masks.device.type == "cpu" else pack_on_device(masks).cpu().numpy()
 
 
-def pack_there(masks: Tensor) -> Tensor:
-    """The same on the device where the masks are: an eighth of them crosses the bus."""
+def pack_on_device(masks: Tensor) -> Tensor:
+    """The same on the device where the masks are, so that only an eighth of the bytes has to be copied from it."""
     padded = functional.pad(masks.to(torch.uint8), (0, -masks.shape[1] % 8))
     weights = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=masks.device)
     return (padded.view(len(masks), -1, 8) * weights).sum(dim=2, dtype=torch.uint8)
@@ -81,78 +79,80 @@ def pack_there(masks: Tensor) -> Tensor:
 
 Out = TypeVar("Out")
 Signature = list[tuple[int, tuple[int, ...]]]
-"""A prompt batch: ids in order, and the frames on which each is prompted."""
+"""Identifies a prompt batch: its object ids in order, and the frames on which each is prompted."""
 
 
 @dataclass(frozen=True)
-class _Group:
+class _ObjectGroup:
     """Objects of a prompt batch that are prompted on the same frames and go through the model together.
 
     Attributes:
-        ids: the objects.
-        rows: `(n,)` their places in the prompt batch.
-        prompted: what the model made of their prompts, by frame; B ≥ n objects, those beyond n are padding.
-        side: entries of the first frames after the start, for the backward pass.
+        ids: the n objects.
+        rows: `(n,)` their rows in the prompt batch.
+        prompted: the model's output for their prompts, by frame; of B ≥ n objects, those beyond n are padding.
+        for_backward: memory of the first frames after the start, for the backward pass.
     """
 
     ids: list[int]
     rows: NDArray[np.int64]
-    prompted: dict[int, Outcome]
-    side: dict[int, Entry] = field(default_factory=dict)
+    prompted: dict[int, SamOutput]
+    for_backward: dict[int, MemoryEntry] = field(default_factory=dict)
 
 
 @dataclass
-class _Batch:
-    """A group on its way through the video.
+class _ObjectBatch:
+    """A group of objects during a pass over the video.
 
     Attributes:
-        group: its objects.
-        memory: what they remember in this pass.
-        absent: `(n,)` frames in a row on which each was absent.
-        ended: `(n,)` bool, absent for so long that this pass is over for it.
+        group: the objects.
+        memory: their memory bank in this pass.
+        absent: `(n,)` number of frames in a row on which each was absent.
+        ended: `(n,)` bool, absent for so long that the pass is over for it.
     """
 
-    group: _Group
+    group: _ObjectGroup
     memory: ObjectMemory
     absent: NDArray[np.int64]
     ended: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, group: _Group, model: SamModel, side: Mapping[int, Entry] | None = None) -> _Batch:
-        """A group at the start of a pass."""
-        entries = {frame: outcome.entry for frame, outcome in group.prompted.items()}
+    def of(cls, group: _ObjectGroup, model: SamModel, tracked: Mapping[int, MemoryEntry] | None = None) -> _ObjectBatch:
+        """A group at the start of a pass, with the memory of frames tracked before."""
+        entries = {frame: output.entry for frame, output in group.prompted.items()}
         count = len(group.ids)
-        return cls(group, ObjectMemory(model, entries, side), np.zeros(count, np.int64), np.zeros(count, np.bool_))
+        return cls(group, ObjectMemory(model, entries, tracked), np.zeros(count, np.int64), np.zeros(count, np.bool_))
 
-    def part(self, chosen: NDArray[np.int64], size: int, model: SamModel) -> _Batch:
-        """Some of the objects and all that belongs to them; the last is repeated up to `size`."""
+    def subset(self, chosen: NDArray[np.int64], size: int, model: SamModel) -> _ObjectBatch:
+        """Some of the objects with their memory; the last one is repeated up to `size`."""
         rows = torch.from_numpy(np.pad(chosen, (0, size - len(chosen)), mode="edge")).to(model.device)
         prompted = {frame: _select(one, rows, model) for frame, one in self.group.prompted.items()}
-        group = _Group([self.group.ids[k] for k in chosen], self.group.rows[chosen], prompted)
-        return _Batch(group, self.memory.select(rows), self.absent[chosen], self.ended[chosen])
+        group = _ObjectGroup([self.group.ids[k] for k in chosen], self.group.rows[chosen], prompted)
+        return _ObjectBatch(group, self.memory.select(rows), self.absent[chosen], self.ended[chosen])
 
 
-class _TooMuch(Exception):
-    """The device's memory is short even without stored features."""
+class _DeviceMemoryShort(Exception):
+    """The device's memory is short although no stored features are left on it."""
 
 
 class SamSession(PromptedSession):
-    """See `PredictorSession`. Owns the features of frames and the memories of the objects under way.
+    """See `PredictorSession`. Owns the features of frames and the memory banks of the objects that are propagated.
 
-    A backward pass that follows a forward one from the same start looks at the first frames after the start, as the
-    stock predictors do; without a forward pass before it, it starts from the prompts alone.
+    A backward pass that follows a forward one from the same start attends to the first frames after the start, as the
+    upstream predictors do; without a forward pass before it, it starts from the prompts alone.
     """
 
     def __init__(self, model: SamModel, frames: FrameSource, settings: SamSettings) -> None:
         super().__init__(len(frames), frames.size)
         self._model, self._frames, self._settings = model, frames, settings
-        self._arithmetic = autocast_dtype(settings, model.device)
+        self._autocast_dtype = autocast_dtype(settings, model.device)
         self._store = FeatureStore(model.device, _tiers(model.device, settings), DTYPES.get(settings.store_dtype))
         self._batch_limit = settings.batch
-        self._pads = settings.pad_batches == "on" or (settings.pad_batches == "auto" and settings.compile == "on")
-        self._forward_done: dict[int, tuple[Signature, list[_Group]]] = {}
+        self._pads_batches = settings.pad_batches == "on" or (
+            settings.pad_batches == "auto" and settings.compile == "on"
+        )
+        self._forward_passes: dict[int, tuple[Signature, list[_ObjectGroup]]] = {}
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="trackweave-frames")
-        self._ahead: tuple[int, Future[Tensor]] | None = None
+        self._next_frame: tuple[int, Future[Tensor]] | None = None
         self._warnings: dict[str, RunWarning] = {}
         self._counts = {"encoder_passes": 0, "object_frames": 0, "model_calls": 0}
 
@@ -174,7 +174,7 @@ class SamSession(PromptedSession):
     def forget_objects(self, start: int) -> None:
         """See `PredictorSession.forget_objects`; features stay."""
         super().forget_objects(start)
-        self._forward_done.pop(start, None)
+        self._forward_passes.pop(start, None)
 
     def release_frames_before(self, frame: int) -> None:
         """See `PredictorSession.release_frames_before`."""
@@ -183,7 +183,7 @@ class SamSession(PromptedSession):
     def reset(self) -> None:
         """See `PredictorSession.reset`; features stay."""
         super().reset()
-        self._forward_done.clear()
+        self._forward_passes.clear()
 
     @property
     def warnings(self) -> Sequence[RunWarning]:
@@ -200,8 +200,8 @@ class SamSession(PromptedSession):
         """See `PredictorSession.close`."""
         super().close()
         self._reader.shutdown(wait=True, cancel_futures=True)
-        self._ahead = None
-        self._forward_done.clear()
+        self._next_frame = None
+        self._forward_passes.clear()
         self._store.close()
 
     # --- a pass --------------------------------------------------------------------------------------------------
@@ -212,56 +212,60 @@ class SamSession(PromptedSession):
         batches = self._batches_of(signature, start, reverse)
         for frame in path:
             self._check_open()
-            moved = [pair for batch in batches for pair in self._move(batch, frame, reverse)]
+            outputs = [pair for batch in batches for pair in self._step(batch, frame, reverse)]
             self._read_ahead(frame + path.step, path)
-            yield self._predict(frame, ids, moved)
-            batches = [batch for batch, _ in moved]
+            yield self._predict(frame, ids, outputs)
+            batches = [batch for batch, _ in outputs]
+            # Written again on every early frame: a caller may stop at any of them and go backward then. Batches are not
+            # thinned out as long as they may be needed for that.
             if not reverse and frame - start <= self._model.pointer_frames:
-                groups = [replace(batch.group, side=batch.memory.side) for batch in batches]
-                self._forward_done[start] = (signature, groups)
+                groups = [replace(batch.group, for_backward=batch.memory.for_backward) for batch in batches]
+                self._forward_passes[start] = (signature, groups)
             elif self._settings.stop_after_absent:
-                batches = self._without_ended(batches)
+                batches = self._drop_ended(batches)
             if self._settings.stop_after_absent and all(batch.ended.all() for batch in batches):
                 break
         if reverse:
-            self._forward_done.pop(start, None)
+            self._forward_passes.pop(start, None)
 
-    def _batches_of(self, signature: Signature, start: int, reverse: bool) -> list[_Batch]:
-        """The prompt batch's batches at the start of a pass; a backward pass goes on with what the forward one left."""
-        known = self._forward_done.get(start)
-        if reverse and known is not None and known[0] == signature:
-            return [_Batch.of(group, self._model, group.side) for group in known[1]]
+    def _batches_of(self, signature: Signature, start: int, reverse: bool) -> list[_ObjectBatch]:
+        """The prompt batch's batches at the start of a pass; a backward pass continues from the forward one, if the
+        prompts are still the same."""
+        forward = self._forward_passes.get(start)
+        if reverse and forward is not None and forward[0] == signature:
+            return [_ObjectBatch.of(group, self._model, group.for_backward) for group in forward[1]]
         batches = []
         for frames in dict.fromkeys(frames for _, frames in signature):
             rows = np.array([row for row, (_, own) in enumerate(signature) if own == frames], np.int64)
             first = 0
             while first < len(rows):
-                taken = rows[first : first + self._batch_limit]
-                batches += self._prompt([signature[row][0] for row in taken], taken, frames)
-                first += len(taken)
+                # The limit may shrink on the way: `_prompt` halves it when memory is short.
+                chunk = rows[first : first + self._batch_limit]
+                batches += self._prompt([signature[row][0] for row in chunk], chunk, frames)
+                first += len(chunk)
         return batches
 
-    def _prompt(self, ids: list[int], rows: NDArray[np.int64], frames: Sequence[int]) -> list[_Batch]:
+    def _prompt(self, ids: list[int], rows: NDArray[np.int64], frames: Sequence[int]) -> list[_ObjectBatch]:
         """Batches of objects that are prompted on the same frames: one, or several when memory is short."""
         try:
             prompted = {frame: self._prompt_on(frame, ids) for frame in frames}
-        except _TooMuch:
+        except _DeviceMemoryShort:
             half = self._halve(len(ids), ids[0])
             return [
                 batch
-                for part in (slice(half), slice(half, None))
-                for batch in self._prompt(ids[part], rows[part], frames)
+                for side in (slice(half), slice(half, None))
+                for batch in self._prompt(ids[side], rows[side], frames)
             ]
-        batch = _Batch.of(_Group(ids, rows, prompted), self._model)
+        batch = _ObjectBatch.of(_ObjectGroup(ids, rows, prompted), self._model)
         size = self._padded(len(ids))
-        return [batch if size == len(ids) else batch.part(np.arange(len(ids)), size, self._model)]
+        return [batch if size == len(ids) else batch.subset(np.arange(len(ids)), size, self._model)]
 
-    def _prompt_on(self, frame: int, ids: list[int]) -> Outcome:
-        """Objects that all have a prompt on a frame; masks and boxes go through the model apart."""
+    def _prompt_on(self, frame: int, ids: list[int]) -> SamOutput:
+        """Objects that all have a prompt on a frame; masks and boxes go through the model separately."""
         features = self._features(frame)
         prompts = [self._book.prompts(obj_id)[frame] for obj_id in ids]
         boxed = np.array([prompt.box is not None for prompt in prompts])
-        parts: list[Outcome] = []
+        parts: list[SamOutput] = []
         if not boxed.all():
             masks = torch.cat([self._mask_input(p, frame) for p in prompts if p.box is None])
             parts.append(self._run(self._model.prompt_masks, features, masks.to(self._model.device)))
@@ -270,8 +274,9 @@ class SamSession(PromptedSession):
             parts.append(self._run(self._model.prompt_boxes, features, torch.stack(boxes).to(self._model.device)))
         if len(parts) == 1:
             return parts[0]
-        order = np.argsort(np.argsort(boxed, kind="stable"), kind="stable")  # masks came first
-        joined = Outcome(
+        # The parts hold masks first, then boxes: the rank of each object in that order restores the objects' own.
+        order = np.argsort(np.argsort(boxed, kind="stable"), kind="stable")
+        joined = SamOutput(
             torch.cat([part.logits for part in parts]),
             torch.cat([part.scores for part in parts]),
             join_objects([part.entry for part in parts], self._model.axis),
@@ -279,7 +284,7 @@ class SamSession(PromptedSession):
         return _select(joined, torch.from_numpy(order).to(self._model.device), self._model)
 
     def _mask_input(self, prompt: Prompt, frame: int) -> Tensor:
-        """A mask prompt as the model takes it; one that the model's raster loses keeps every pixel that it touches."""
+        """A mask prompt at the model's resolution; one that is lost there keeps every pixel that it touches."""
         mask = prompt.mask.to_bool()[0]
         shrunk = mask_to_input(mask, self._model.image_size, device=self._model.device)
         if shrunk.any():
@@ -287,72 +292,77 @@ class SamSession(PromptedSession):
         self._warn("prompt-thickened", f"a mask prompt on frame {frame} is thinner than a pixel of the model's input")
         return mask_to_input(mask, self._model.image_size, threshold=1e-6, device=self._model.device)
 
-    def _move(self, batch: _Batch, frame: int, reverse: bool) -> list[tuple[_Batch, Outcome]]:
-        """A batch's outcome on a frame; it may have to be halved for it."""
-        given = batch.group.prompted.get(frame)
-        if given is not None:
-            return [(batch, given)]
+    def _step(self, batch: _ObjectBatch, frame: int, reverse: bool) -> list[tuple[_ObjectBatch, SamOutput]]:
+        """A batch's output on a frame; several parts of the batch where it had to be halved."""
+        prompted = batch.group.prompted.get(frame)
+        if prompted is not None:
+            return [(batch, prompted)]
         try:
-            outcome = self._run(self._model.track, self._features(frame), batch.memory, frame, self._length, reverse)
-        except _TooMuch:
+            output = self._run(self._model.track, self._features(frame), batch.memory, frame, self._length, reverse)
+        except _DeviceMemoryShort:
             half = self._halve(len(batch.group.ids), batch.group.ids[0])
-            every = np.arange(len(batch.group.ids))
-            parts = [batch.part(rows, self._padded(len(rows)), self._model) for rows in (every[:half], every[half:])]
-            return [pair for part in parts for pair in self._move(part, frame, reverse)]
-        batch.memory.remember(frame, outcome.entry)
+            indices = np.arange(len(batch.group.ids))
+            halves = (indices[:half], indices[half:])
+            parts = [batch.subset(rows, self._padded(len(rows)), self._model) for rows in halves]
+            return [pair for part in parts for pair in self._step(part, frame, reverse)]
+        batch.memory.remember(frame, output.entry)
         if not reverse:
-            batch.memory.keep_side(next(iter(batch.group.prompted)), frame)  # the first prompt is where the pass began
+            batch.memory.keep_for_backward(
+                next(iter(batch.group.prompted)), frame
+            )  # a batch starts on its first prompt
         if self._settings.prune:
             batch.memory.prune(frame, reverse)
         self._counts["object_frames"] += len(batch.group.ids)
         self._counts["model_calls"] += 1
-        return [(batch, outcome)]
+        return [(batch, output)]
 
-    def _predict(self, frame: int, ids: NDArray[np.int64], moved: Sequence[tuple[_Batch, Outcome]]) -> FramePrediction:
-        """Masks and scores of the prompt batch; notes who is absent."""
+    def _predict(
+        self, frame: int, ids: NDArray[np.int64], outputs: Sequence[tuple[_ObjectBatch, SamOutput]]
+    ) -> FramePrediction:
+        """Masks and scores of the prompt batch; counts the frames on which objects are absent."""
         masks = PackedMasks.empty(*self._size, len(ids))
         scores = np.zeros(len(ids), np.float32)
-        for batch, outcome in moved:
+        for batch, output in outputs:
             count, rows = len(batch.group.ids), batch.group.rows
-            found = pack_logits(outcome.logits[:count], *self._size)
-            logits = outcome.scores[:count].float()
-            there = logits.cpu().numpy() > 0
-            masks.bits[rows] = np.where((there & ~batch.ended)[:, None], found.bits, 0)
+            packed = pack_logits(output.logits[:count], *self._size)
+            logits = output.scores[:count].float()
+            is_visible = logits.cpu().numpy() > 0
+            masks.bits[rows] = np.where((is_visible & ~batch.ended)[:, None], packed.bits, 0)
             scores[rows] = np.where(batch.ended, 0, torch.sigmoid(logits).cpu().numpy())
             if frame not in batch.group.prompted:
-                batch.absent = np.where(there & (found.areas > 0), 0, batch.absent + 1)
+                batch.absent = np.where(is_visible & (packed.areas > 0), 0, batch.absent + 1)
                 if self._settings.stop_after_absent:
                     batch.ended |= batch.absent >= self._settings.stop_after_absent
         return FramePrediction(LocalIndex(frame), ids, masks, scores)
 
-    def _without_ended(self, batches: Sequence[_Batch]) -> list[_Batch]:
+    def _drop_ended(self, batches: Sequence[_ObjectBatch]) -> list[_ObjectBatch]:
         """Batches without the objects that have ended, where that makes them smaller."""
-        going = []
+        remaining = []
         for batch in batches:
-            alive = np.flatnonzero(~batch.ended)
-            if not len(alive):
+            rows = np.flatnonzero(~batch.ended)
+            if not len(rows):
                 continue
-            size = self._padded(len(alive))
-            going.append(batch if size == self._padded(len(batch.ended)) else batch.part(alive, size, self._model))
-        return going
+            size = self._padded(len(rows))
+            remaining.append(batch if size == self._padded(len(batch.ended)) else batch.subset(rows, size, self._model))
+        return remaining
 
     # --- frames --------------------------------------------------------------------------------------------------
 
     def _features(self, frame: int) -> Features:
         """A frame's features: from the store, or from the image encoder."""
-        kept = self._store.get(frame)
-        if kept is not None:
-            return kept
-        if frame in self._store.forgotten:
+        stored = self._store.get(frame)
+        if stored is not None:
+            return stored
+        if frame in self._store.evicted:
             self._warn(
-                "features-forgotten",
+                "features-evicted",
                 "frames went through the image encoder again, because the feature store is too small: "
                 "raise host_bytes or disk_bytes, or limit --max-propagate",
             )
         pixels = self._pixels(frame)
         try:
             features = self._run(self._model.encode, pixels)
-        except _TooMuch:
+        except _DeviceMemoryShort:
             raise PredictorOutOfMemory(
                 f"{self._model.name}: the image encoder alone does not fit on {self._model.device}: "
                 "take a smaller model or another --device"
@@ -361,16 +371,16 @@ class SamSession(PromptedSession):
         return self._store.put(frame, features)
 
     def _pixels(self, frame: int) -> Tensor:
-        """A frame as the encoder takes it. Frames are read by one thread only, which may be ahead by one."""
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead[0] == frame:
-            return ahead[1].result()
+        """A frame as the encoder takes it. Frames are read by one thread only, which may be one frame ahead."""
+        prefetched, self._next_frame = self._next_frame, None
+        if prefetched is not None and prefetched[0] == frame:
+            return prefetched[1].result()
         return self._reader.submit(self._read, frame).result()
 
     def _read_ahead(self, frame: int, path: range) -> None:
         """Starts reading a frame that will be encoded next, while the model is busy or the caller is."""
-        if frame in path and frame not in self._store and (self._ahead is None or self._ahead[0] != frame):
-            self._ahead = (frame, self._reader.submit(self._read, frame))
+        if frame in path and frame not in self._store and (self._next_frame is None or self._next_frame[0] != frame):
+            self._next_frame = (frame, self._reader.submit(self._read, frame))
 
     def _read(self, frame: int) -> Tensor:
         with inference(self._model.device, None):
@@ -379,30 +389,30 @@ class SamSession(PromptedSession):
     # --- memory of the device ------------------------------------------------------------------------------------
 
     def _run(self, action: Callable[..., Out], *arguments: Any) -> Out:
-        """Calls the model; makes room when the device's memory is short, and tells of it.
+        """Calls the model; moves features off the device and tries again when its memory is short.
 
         Raises:
-            _TooMuch: there is nothing left to move away.
+            _DeviceMemoryShort: there is nothing left to move.
             PredictorError: the model failed otherwise.
         """
         while True:
             try:
-                with inference(self._model.device, self._arithmetic):
+                with inference(self._model.device, self._autocast_dtype):
                     return action(*arguments)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     reason = str(error).strip().split("\n")[0]
                     raise PredictorError(f"{self._model.name} failed: {reason}") from error
-            # Outside of the handler, which would keep the failed call's tensors alive.
+            # Outside of the handler: inside, the traceback keeps the failed call's tensors alive.
             free_cache(self._model.device)
-            if not self._store.spare_device():
-                raise _TooMuch
+            if not self._store.shrink_device_tier():
+                raise _DeviceMemoryShort
             self._warn(
                 "features-moved", f"memory of {self._model.device} was short: features of frames moved to main memory"
             )
 
     def _halve(self, count: int, obj_id: int) -> int:
-        """Half of a batch that is too large; larger ones are not tried again.
+        """Half of a batch that is too large; the limit stays there for the rest of the session.
 
         Raises:
             PredictorOutOfMemory: it is a single object.
@@ -421,15 +431,15 @@ class SamSession(PromptedSession):
         return self._batch_limit
 
     def _padded(self, count: int) -> int:
-        """Size of a batch of so many objects: a power of two up to the limit, so that compiled code is used again."""
-        return count if not self._pads else max(count, min(self._batch_limit, 1 << (count - 1).bit_length()))
+        """Padded size of a batch of `count`: a power of two up to the limit, so that compiled code is reused."""
+        return count if not self._pads_batches else max(count, min(self._batch_limit, 1 << (count - 1).bit_length()))
 
     def _warn(self, code: str, message: str, **details: Any) -> None:
         self._warnings[code] = RunWarning("predictor", None, code, message, details)
 
 
 def _tiers(device: torch.device, settings: SamSettings) -> list[Tier]:
-    """Where features are kept; on the processor, the device's memory is main memory."""
+    """The tiers of the feature store; on the processor, the device's memory is main memory."""
     tiers: list[Tier] = []
     host = settings.host_bytes
     if device.type == "cpu":
@@ -442,10 +452,10 @@ def _tiers(device: torch.device, settings: SamSettings) -> list[Tier]:
     return tiers
 
 
-def _select(outcome: Outcome, rows: Tensor, model: SamModel) -> Outcome:
-    """Some objects of an outcome, in the order of `rows`."""
-    return Outcome(
-        outcome.logits.index_select(0, rows),
-        outcome.scores.index_select(0, rows),
-        select_objects(outcome.entry, rows, model.axis),
+def _select(output: SamOutput, rows: Tensor, model: SamModel) -> SamOutput:
+    """Some objects of an output, in the order of `rows`."""
+    return SamOutput(
+        output.logits.index_select(0, rows),
+        output.scores.index_select(0, rows),
+        select_objects(output.entry, rows, model.axis),
     )

@@ -1,8 +1,8 @@
 """`TransformersModel`: the video models of the SAM 2 family in `transformers`, B objects at a time.
 
-The stock `forward` runs one object after the other: fed with several, its mask head pairs every object with every other
-one's best mask. Here the model's own modules are called with all objects of a prompt batch on the batch axis. The
-memory and the encoders are upstream's code, the mask head's choice among masks is written out below. For one object
+Upstream's `forward` runs one object after the other: fed with several, its mask head pairs every object with every
+other one's best mask. Here the model's own modules are called with all objects of a prompt batch on the batch axis. The
+memory and the encoders are upstream's code; the mask head's choice among masks is written out below. For one object
 every step is bit-equal to upstream's.
 """
 
@@ -19,15 +19,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from trackweave.predictors.base import Prompt
-from trackweave.predictors.sam.model import Entry, Features, MemoryView, Outcome
+from trackweave.predictors.sam.model import Features, MemoryEntry, MemoryView, SamOutput
 from trackweave.predictors.sam.predictor import Prompts
 from trackweave.predictors.sam.preprocessing import box_to_input, image_to_pixels, mask_to_input
 
 ABSENT = -1024.0
-"""Mask logit everywhere of an object that is not there, as upstream has it."""
+"""Mask logit, at every pixel, of an object that is not visible; upstream's value."""
 
 BOX_LABELS = (2, 3)
-"""How the prompt encoder knows the corners of a box."""
+"""Labels of a box's two corners for the prompt encoder."""
 
 
 class TransformersModel:
@@ -68,7 +68,7 @@ class TransformersModel:
             self.image_size,
             self.mean,
             self.std,
-            how="torch-bilinear",
+            resize="torch-bilinear",
             device=self.device,
             dtype=self.dtype,
         )
@@ -79,25 +79,25 @@ class TransformersModel:
 
     def encode(self, pixels: Tensor) -> Features:
         """See `SamModel`; maps are `(h·w, 1, C)`, the first two already projected for the mask head."""
-        found = self.model.get_image_features(pixels, return_dict=True)
-        self._image_position = found.fpn_position_encoding[-1]  # the same for every frame: one copy is enough
-        return tuple(found.fpn_hidden_states)
+        encoded = self.model.get_image_features(pixels, return_dict=True)
+        self._image_position = encoded.fpn_position_encoding[-1]  # the same for every frame: one copy is enough
+        return tuple(encoded.fpn_hidden_states)
 
     # --- prompts -------------------------------------------------------------------------------------------------
 
-    def prompt_masks(self, features: Features, masks: Tensor) -> Outcome:
-        """See `SamModel`. The mask itself is the answer; the mask head only makes the pointer, object by object."""
+    def prompt_masks(self, features: Features, masks: Tensor) -> SamOutput:
+        """See `SamModel`. The mask itself is the output; the mask head makes the pointers, one object at a time."""
         fine, coarse = self._maps(features, 1)
-        one = [self.model._use_mask_as_output(coarse, fine, mask[None].to(self.dtype)) for mask in masks]
+        outputs = [self.model._use_mask_as_output(coarse, fine, mask[None].to(self.dtype)) for mask in masks]
         return self._prompted(
             features,
-            torch.cat([given.pred_masks for given in one]),
-            torch.cat([given.high_res_masks for given in one]),
-            torch.cat([given.object_pointer for given in one]),
-            torch.cat([given.object_score_logits.reshape(1, 1) for given in one]),
+            torch.cat([output.pred_masks for output in outputs]),
+            torch.cat([output.high_res_masks for output in outputs]),
+            torch.cat([output.object_pointer for output in outputs]),
+            torch.cat([output.object_score_logits.reshape(1, 1) for output in outputs]),
         )
 
-    def prompt_boxes(self, features: Features, boxes: Tensor) -> Outcome:
+    def prompt_boxes(self, features: Features, boxes: Tensor) -> SamOutput:
         """See `SamModel`."""
         fine, coarse = self._maps(features, len(boxes))
         no_memory = self.model.no_memory_embedding.reshape(1, -1, 1, 1)
@@ -105,12 +105,12 @@ class TransformersModel:
         labels = torch.tensor(BOX_LABELS, dtype=torch.int32, device=self.device).expand(len(boxes), 1, 2)
         return self._prompted(features, *self._head(fine, coarse + no_memory, points, labels))
 
-    def _prompted(self, features: Features, low: Tensor, high: Tensor, pointer: Tensor, score: Tensor) -> Outcome:
-        return self._outcome(features, low, high, pointer, score, prompted=True)
+    def _prompted(self, features: Features, low: Tensor, high: Tensor, pointer: Tensor, score: Tensor) -> SamOutput:
+        return self._output(features, low, high, pointer, score, prompted=True)
 
     # --- tracking ------------------------------------------------------------------------------------------------
 
-    def track(self, features: Features, memory: MemoryView, frame: int, length: int, reverse: bool) -> Outcome:
+    def track(self, features: Features, memory: MemoryView, frame: int, length: int, reverse: bool) -> SamOutput:
         """See `SamModel`."""
         count = _count(memory.conditioning)
         fine, _ = self._maps(features, count)
@@ -125,7 +125,7 @@ class TransformersModel:
             num_total_frames=length,
             track_in_reverse_time=reverse,
         )
-        return self._outcome(features, *self._head(fine, conditioned, None, None), prompted=False)
+        return self._output(features, *self._head(fine, conditioned, None, None), prompted=False)
 
     def axis(self, key: str) -> int:
         """See `SamModel`: spatial memory is `(h·w, B, C)`, a pointer `(B, 1, C)`."""
@@ -146,7 +146,7 @@ class TransformersModel:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The mask head: low and high resolution logits, pointers `(B, 1, C)`, scores `(B, 1)`.
 
-        Several masks are predicted where the model was trained so; the one that it believes in most is taken.
+        Where the model predicts several masks, the one with the highest predicted IoU is taken.
         """
         model, count = self.model, len(coarse)
         several = model._use_multimask(points is not None, None if labels is None else {"point_labels": labels})
@@ -158,7 +158,7 @@ class TransformersModel:
         )
         if self._decoder_position is None:
             self._decoder_position = model.get_image_wide_positional_embeddings()
-        masks, beliefs, tokens, scores = model.mask_decoder(
+        masks, predicted_ious, tokens, scores = model.mask_decoder(
             image_embeddings=coarse,
             image_positional_embeddings=self._decoder_position.repeat(count, 1, 1, 1),
             sparse_prompt_embeddings=sparse,
@@ -166,31 +166,36 @@ class TransformersModel:
             multimask_output=several,
             high_resolution_features=fine,
         )
-        best = beliefs[:, 0].argmax(dim=-1) if several else torch.zeros(count, dtype=torch.int64, device=coarse.device)
+        best = (
+            predicted_ious[:, 0].argmax(dim=-1)
+            if several
+            else torch.zeros(count, dtype=torch.int64, device=coarse.device)
+        )
         rows = torch.arange(count, device=coarse.device)
-        there = scores.reshape(count, 1) > 0
-        low = torch.where(there[..., None, None], masks[rows, 0, best][:, None], ABSENT)
+        is_visible = scores.reshape(count, 1) > 0
+        low = torch.where(is_visible[..., None, None], masks[rows, 0, best][:, None], ABSENT)
         token = tokens[rows, 0, best if tokens.shape[2] > 1 else 0][:, None]
-        pointer = self._pointer(token, there[..., None])
+        pointer = self._pointer(token, is_visible[..., None])
         return low, self._enlarge(low), pointer, scores.reshape(count, 1)
 
-    def _pointer(self, token: Tensor, there: Tensor) -> Tensor:
+    def _pointer(self, token: Tensor, is_visible: Tensor) -> Tensor:
         pointer = self.model.object_pointer_proj(token)
-        seen = there.to(pointer.dtype)
-        soft: Tensor = seen * pointer + (1 - seen) * self.model.no_object_pointer
-        return soft
+        weight = is_visible.to(pointer.dtype)
+        # Upstream's arithmetic, for bit-equality.
+        mixed: Tensor = weight * pointer + (1 - weight) * self.model.no_object_pointer
+        return mixed
 
     def _enlarge(self, low: Tensor) -> Tensor:
         size = (self.image_size, self.image_size)
         return functional.interpolate(low.float(), size=size, mode="bilinear", align_corners=False).to(low.dtype)
 
-    def _outcome(
+    def _output(
         self, features: Features, low: Tensor, high: Tensor, pointer: Tensor, score: Tensor, *, prompted: bool
-    ) -> Outcome:
+    ) -> SamOutput:
         entry = {**self._remember(features, high, score, prompted), "object_pointer": pointer}
-        return Outcome(low, score[:, 0].float(), entry)
+        return SamOutput(low, score[:, 0].float(), entry)
 
-    def _remember(self, features: Features, high: Tensor, score: Tensor, prompted: bool) -> Entry:
+    def _remember(self, features: Features, high: Tensor, score: Tensor, prompted: bool) -> MemoryEntry:
         """Runs the memory encoder; keeps one copy of its position encoding, which is a constant."""
         spatial, position = self.model._encode_new_memory(
             current_vision_feats=features[-1].expand(-1, len(high), -1),
@@ -202,12 +207,12 @@ class TransformersModel:
             self._memory_position = position.narrow(self.axis("maskmem_features"), 0, 1).clone()
         return {"maskmem_features": spatial}
 
-    def _with_positions(self, memory: MemoryView) -> dict[str, dict[int, Entry]]:
-        """The entries as upstream keeps them."""
+    def _with_positions(self, memory: MemoryView) -> dict[str, dict[int, MemoryEntry]]:
+        """The entries in upstream's form, with the position encoding that we keep once for all of them."""
         assert self._memory_position is not None
         axis, position = self.axis("maskmem_features"), self._memory_position
 
-        def whole(entry: Entry) -> Entry:
+        def with_position(entry: MemoryEntry) -> MemoryEntry:
             spatial = entry.get("maskmem_features")
             if spatial is None:
                 return entry
@@ -216,31 +221,31 @@ class TransformersModel:
             return {**entry, "maskmem_pos_enc": position.expand(shape)}
 
         return {
-            "cond_frame_outputs": {frame: whole(entry) for frame, entry in memory.conditioning.items()},
-            "non_cond_frame_outputs": {frame: whole(entry) for frame, entry in memory.tracked.items()},
+            "cond_frame_outputs": {frame: with_position(entry) for frame, entry in memory.conditioning.items()},
+            "non_cond_frame_outputs": {frame: with_position(entry) for frame, entry in memory.tracked.items()},
         }
 
 
 def _objects_first(_module: Any, _arguments: Any, attended: Tensor) -> Tensor:
-    """The memory attention answers with `(1, B, h·w, C)`, which upstream views as `(B, C, h, w)`: right for one object
-    only. Objects first and channels before places, the same view is right for several."""
+    """The memory attention returns `(1, B, h·w, C)`, which upstream views as `(B, C, h, w)`: right for one object only.
+    With the objects first and the channels before the places in memory, the same view is right for several."""
     return attended.transpose(0, 1).transpose(-1, -2).contiguous().transpose(-1, -2)
 
 
 class _Session:
-    """What upstream's memory code reads of an inference session, with the whole batch as its only object."""
+    """The part of an inference session that upstream's memory code reads, with the whole batch as its only object."""
 
-    def __init__(self, outputs: dict[str, dict[int, Entry]], dtype: torch.dtype) -> None:
+    def __init__(self, outputs: dict[str, dict[int, MemoryEntry]], dtype: torch.dtype) -> None:
         self.output_dict_per_obj = {0: outputs}
         self.dtype = dtype
 
 
-def _count(entries: Mapping[int, Entry]) -> int:
+def _count(entries: Mapping[int, MemoryEntry]) -> int:
     return len(next(iter(entries.values()))["object_pointer"])
 
 
 class TransformersPass:
-    """See `StockPass`: an inference session of upstream.
+    """See `UpstreamPass`: an inference session of upstream.
 
     Args:
         model: the upstream model.
@@ -252,8 +257,8 @@ class TransformersPass:
     def __init__(self, model: Any, frames: list[Tensor], size: tuple[int, int], prompts: Prompts) -> None:
         self._model, self._ids = model, list(prompts)
         module = import_module(type(model).__module__)
-        kind = getattr(module, type(model).__name__.removesuffix("Model") + "InferenceSession")
-        self._session = kind(
+        session_class = getattr(module, type(model).__name__.removesuffix("Model") + "InferenceSession")
+        self._session = session_class(
             video_height=size[0],
             video_width=size[1],
             inference_device=model.device,
@@ -261,11 +266,12 @@ class TransformersPass:
             dtype=model.dtype,  # its default is a string, which fails later
         )
         self._session.processed_frames = dict(enumerate(frames))
-        for frame in dict.fromkeys(frame for own in prompts.values() for frame in own):
-            self._prompt(frame, {obj_id: own[frame] for obj_id, own in prompts.items() if frame in own}, size)
+        for frame in dict.fromkeys(frame for by_frame in prompts.values() for frame in by_frame):
+            on_frame = {obj_id: by_frame[frame] for obj_id, by_frame in prompts.items() if frame in by_frame}
+            self._prompt(frame, on_frame, size)
 
     def _prompt(self, frame: int, prompts: Mapping[int, Prompt], size: tuple[int, int]) -> None:
-        """All prompts of a frame at once, and run at once: upstream loses earlier ones that are pending."""
+        """Adds all prompts of a frame and runs them: upstream loses those that are pending when others are added."""
         session, side = self._session, self._model.image_size
         for obj_id, prompt in prompts.items():
             index = session.obj_id_to_idx(obj_id)
@@ -277,30 +283,29 @@ class TransformersPass:
                 session.add_point_inputs(index, frame, {"point_coords": corners, "point_labels": labels})
         session.obj_with_new_inputs = list(prompts)  # a list of its own: upstream empties it
         self._model(session, frame_idx=frame)
-        for obj_id in self._ids:  # upstream has tracked the others there, before their time
+        for obj_id in self._ids:  # upstream has tracked the others there, before they were prompted
             if obj_id not in prompts and obj_id in session.obj_ids:
                 index = session.obj_id_to_idx(obj_id)
                 session.output_dict_per_obj[index]["non_cond_frame_outputs"].pop(frame, None)
                 session.frames_tracked_per_obj[index].pop(frame, None)
 
     def run(self, start: int, reverse: bool, max_frames: int | None) -> Iterator[tuple[int, Tensor]]:
-        """See `StockPass`."""
+        """See `UpstreamPass`."""
         steps = self._model.propagate_in_video_iterator(
             self._session, start_frame_idx=start, max_frame_num_to_track=max_frames, reverse=reverse
         )
-        for found in steps:
-            yield found.frame_idx, found.pred_masks
+        for step in steps:
+            yield step.frame_idx, step.pred_masks
 
     def prompted(self, frame: int) -> Tensor:
-        """See `StockPass`."""
-        return torch.cat([self._output(index, frame)["pred_masks"] for index in range(len(self._ids))])
+        """See `UpstreamPass`."""
+        return torch.cat([self._entry(index, frame)["pred_masks"] for index in range(len(self._ids))])
 
     def scores(self, frame: int) -> Tensor:
-        """See `StockPass`."""
-        every = [self._output(index, frame)["object_score_logits"].reshape(1) for index in range(len(self._ids))]
-        return torch.cat(every)
+        """See `UpstreamPass`."""
+        return torch.cat([self._entry(k, frame)["object_score_logits"].reshape(1) for k in range(len(self._ids))])
 
-    def _output(self, index: int, frame: int) -> Entry:
+    def _entry(self, index: int, frame: int) -> MemoryEntry:
         outputs = self._session.output_dict_per_obj[index]
-        found: Entry = outputs["cond_frame_outputs"].get(frame) or outputs["non_cond_frame_outputs"][frame]
-        return found
+        entry: MemoryEntry = outputs["cond_frame_outputs"].get(frame) or outputs["non_cond_frame_outputs"][frame]
+        return entry
