@@ -14,6 +14,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from trackweave.ids import FrameIndex
 from trackweave.masks.packed import PackedMasks
 from trackweave.tracking.stores import DedupStore
 
@@ -57,7 +58,7 @@ def exhaustive(candidates: NDArray[np.bool_], stored: NDArray[np.bool_]) -> NDAr
 def packed(candidates: PackedMasks, store: DedupStore) -> NDArray[np.bool_]:
     """What trackweave does; areas and boxes are computed anew, as for masks just read."""
     fresh = PackedMasks(candidates.bits, HEIGHT, WIDTH)
-    return np.asarray(store.coverage(0, fresh).iou > THRESHOLD)
+    return np.asarray(store.coverage(FrameIndex(0), fresh).iou > THRESHOLD)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import trackweave
 from tests.association.toy import toy_sample
 from trackweave.progress import peak_rss_mb
 from trackweave.storage.files import lock_file
-from trackweave.storage.result_log import CohortJournal
+from trackweave.storage.result_log import ResultJournal
 from trackweave.storage.sample_folder import SampleFolder
 
 POSIX_MODULES = {"curses", "fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
@@ -74,7 +74,7 @@ def test_peak_memory_is_unknown_where_nobody_tells_it() -> None:
 def test_without_locks_files_are_written_all_the_same(tmp_path: Path) -> None:
     with (tmp_path / "file").open("w") as file:
         assert not lock_file(file.fileno())
-    with CohortJournal(tmp_path / "journal", "k"), SampleFolder(tmp_path / "log") as folder:
+    with ResultJournal(tmp_path / "journal", "k"), SampleFolder(tmp_path / "log") as folder:
         folder.write(toy_sample())
     assert len(list((tmp_path / "log").glob("sample_*.npz"))) == 1
 

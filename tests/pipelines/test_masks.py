@@ -24,7 +24,9 @@ from trackweave.predictors.replay import ReplayPredictor
 from trackweave.predictors.static import StaticPredictor, StaticSession
 from trackweave.storage.files import PARTIAL_SUFFIX
 from trackweave.track_from_candidates import main
-from trackweave.tracking.level_runner import LevelRunResult, ScheduledLevel
+from trackweave.tracking.level_runner import LevelRunResult, finish_level
+from trackweave.tracking.mask_tracker import TrackedLevel
+from trackweave.tracking.pipeline_context import LevelContext
 from trackweave.tracking.settings import TrackingSettings
 
 SCENE = CROSSING
@@ -125,14 +127,13 @@ def test_resume_keeps_finished_levels_and_ends_with_the_same_archives(
 ) -> None:
     whole = track_masks(SCENE.frames, tmp_path / "whole", candidates=candidates, predictor=StaticPredictor())
     run = tmp_path / "cut"
-    finish = ScheduledLevel.finish
 
-    def cut(self: ScheduledLevel, first_id: int) -> LevelRunResult:
-        if self.context.level == 4:
+    def cut(context: LevelContext, tracked: TrackedLevel) -> LevelRunResult:
+        if context.level == 4:
             raise KeyboardInterrupt
-        return finish(self, first_id)
+        return finish_level(context, tracked)
 
-    monkeypatch.setattr(ScheduledLevel, "finish", cut)
+    monkeypatch.setattr("trackweave.pipelines.masks.finish_level", cut)
     with pytest.raises(KeyboardInterrupt):
         track_masks(SCENE.frames, run, candidates=candidates, predictor=StaticPredictor())
     monkeypatch.undo()

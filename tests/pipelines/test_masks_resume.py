@@ -26,7 +26,7 @@ from trackweave.pipelines.masks import RunResult, track_masks
 from trackweave.predictors.base import FramePrediction, VideoPredictor
 from trackweave.predictors.flow.predictor import FlowPredictor
 from trackweave.predictors.registry import ChosenPredictor
-from trackweave.storage.result_log import CohortJournal, read_records
+from trackweave.storage.result_log import ResultJournal, read_records
 from trackweave.structures.run_log import RunWarning
 from trackweave.tracking.settings import TrackingSettings
 
@@ -48,13 +48,13 @@ SCENE = world(
     bb......
     """,
 )
-"""A copy of a mask covers nothing on another frame: every candidate is new. A cohort makes five predictions."""
+"""A copy of a mask covers nothing on another frame: every candidate is new. A prompt batch makes five predictions."""
 
-COHORTS = 3  # frame 0: levels 2 and 4; frame 1: level 2; frame 2: both again
+BATCHES = 3  # frame 0: levels 2 and 4; frame 1: level 2; frame 2: both again
 COMMITTED = [0, 2, 3, 5]
-"""Frames that the levels have committed after so many cohorts."""
+"""Frames that the levels have committed after so many prompt batches."""
 LABELS = {0: SCENE.labels[0] * (SCENE.labels[0] == 1), 1: SCENE.labels[1], 3: SCENE.labels[3] * 3}
-"""Prompts of a person: object 1 is marked twice. Three cohorts."""
+"""Prompts of a person: object 1 is marked twice. Three prompt batches."""
 
 
 def write_inputs(root: Path) -> Path:
@@ -118,19 +118,19 @@ def test_a_kill_on_any_frame(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("predictor", [BoundedPredictor, Rounding, FlowPredictor])
-def test_a_kill_between_the_commits_of_a_joint_cohort(
+def test_a_kill_between_the_commits_of_a_shared_batch(
     candidates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, predictor: Callable[[], VideoPredictor]
 ) -> None:
-    """The level that has its record drops it: a cohort moves as a whole, whoever it belongs to."""
+    """The level that has its record drops it: a prompt batch moves as a whole, whoever it belongs to."""
     snapshots: list[Path] = []
-    commit = CohortJournal.commit
+    commit = ResultJournal.commit
 
-    def keep(journal: CohortJournal, cohort: Mapping[str, Any]) -> None:
-        commit(journal, cohort)
+    def keep(journal: ResultJournal, batch: Mapping[str, Any]) -> None:
+        commit(journal, batch)
         snapshots.append(tmp_path / f"cut{len(snapshots)}")
         shutil.copytree(tmp_path / "whole", snapshots[-1])
 
-    monkeypatch.setattr(CohortJournal, "commit", keep)
+    monkeypatch.setattr(ResultJournal, "commit", keep)
     track_masks(SCENE.frames, tmp_path / "whole", candidates=candidates, predictor=predictor())
     monkeypatch.undo()
     assert [committed(snapshot) for snapshot in snapshots] == [1, 2, 3, 4, 5]
@@ -147,7 +147,7 @@ def test_a_kill_between_the_commits_of_a_joint_cohort(
 
 @pytest.fixture(scope="module")
 def tracked(candidates: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A whole run, and the same run just before its last cohort was committed."""
+    """A whole run, and the same run just before its last prompt batch was committed."""
     root = tmp_path_factory.mktemp("tracked")
     last: dict[str, Path] = {}
 
@@ -174,7 +174,7 @@ def test_a_kill_in_the_middle_of_a_write(
     assert_same_run(folder, whole)
 
 
-def test_levels_that_are_not_asked_for_again_split_no_cohort(candidates: Path, tmp_path: Path) -> None:
+def test_levels_that_are_not_asked_for_again_split_no_batch(candidates: Path, tmp_path: Path) -> None:
     """Nor do those that are asked for later: what is finished is kept."""
     how: dict[str, Any] = {"candidate_stride": 1}
     frames = np.stack(list(SCENE.frames)).repeat(8, axis=1).repeat(8, axis=2)
@@ -195,7 +195,7 @@ def test_levels_that_are_not_asked_for_again_split_no_cohort(candidates: Path, t
 
 
 @pytest.mark.parametrize("kind", [PredictorError, PredictorOutOfMemory, KeyboardInterrupt])
-def test_an_error_leaves_finished_cohorts_and_says_how_to_go_on(
+def test_an_error_leaves_finished_batches_and_says_how_to_go_on(
     run: Run, tmp_path: Path, kind: type[BaseException]
 ) -> None:
     run(tmp_path / "whole")
@@ -227,8 +227,8 @@ class Disk:
         self.room = self.left = room
 
     def attach(self, patch: pytest.MonkeyPatch) -> None:
-        take = CohortJournal._take
-        patch.setattr(CohortJournal, "_take", lambda journal, file, where: take(journal, _OnDisk(file, self), where))
+        take = ResultJournal._attach
+        patch.setattr(ResultJournal, "_attach", lambda journal, file, where: take(journal, _OnDisk(file, self), where))
 
 
 class _OnDisk:
@@ -326,7 +326,7 @@ def test_a_record_that_makes_no_sense_names_the_file(candidates: Path, tmp_path:
     path = tmp_path / "journal" / "level_2.cohorts"
     with path.open("rb") as file:
         key = json.loads(next(read_records(file)).body)["key"]
-    with CohortJournal(path, key) as journal:
+    with ResultJournal(path, key) as journal:
         journal.commit({"local": 0})
     with pytest.raises(ArtifactError, match=r"level_2\.cohorts: the journal lacks or misspells .*; remove it"):
         track_masks(SCENE.frames, tmp_path, candidates=candidates, predictor=BoundedPredictor(), resume=True)
@@ -375,7 +375,7 @@ def test_a_level_that_is_made_again_keeps_its_ids(candidates: Path, tmp_path: Pa
 
 
 class Remarking(BoundedPredictor):
-    """Says something when it is opened, and something that changes after each cohort."""
+    """Says something when it is opened, and something that changes after each prompt batch."""
 
     def open(self, frames: FrameSource) -> BoundedSession:
         session = super().open(frames)
@@ -398,7 +398,7 @@ def predictor_warnings(folder: Path) -> list[str]:
 
 
 def test_remarks_are_warnings_of_the_run_once(candidates: Path, tmp_path: Path) -> None:
-    expected = ["no device was found", f"halved {COHORTS} times"]
+    expected = ["no device was found", f"halved {BATCHES} times"]
     result = track_masks(SCENE.frames, tmp_path, candidates=candidates, predictor=Remarking())
     assert predictor_warnings(tmp_path) == expected
     assert [warning.message for warning in result.warnings] == expected

@@ -15,14 +15,15 @@ from trackweave.errors import ArtifactError, ArtifactVersionError, CandidateErro
 from trackweave.masks.codecs import encode_entry, encode_rle, make_entry
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.candidates import (
-    BadItems,
+    check_candidates,
     filtered_path,
+    leave_out,
     read_candidates,
     read_filtered,
     write_filtered,
 )
 from trackweave.structures.candidates import Candidates
-from trackweave.structures.run_log import OnBadItem
+from trackweave.structures.run_log import OnBadItem, RunLog
 
 SIZE = (6, 10)
 LEFT, RIGHT, MIDDLE = np.zeros((3, *SIZE), np.bool_)
@@ -63,11 +64,18 @@ def save(folder: Path, manifest: Any) -> Path:
     return path
 
 
-def read(path: Path, bad: BadItems | None = None, frame_size: tuple[int, int] = SIZE) -> dict[int, Candidates]:
-    """Every frame's candidates, as a run reads them."""
-    policy = bad or BadItems()
-    manifest = read_filtered(path, policy)
-    return {entry.frame_idx: read_candidates(manifest, entry, frame_size, policy) for entry in manifest.frames}
+def read(path: Path, log: RunLog | None = None, frame_size: tuple[int, int] = SIZE) -> dict[int, Candidates]:
+    """Every frame's candidates as a run reads them: checked first. The check finds what reading finds, in its words."""
+    log = log or RunLog()
+    manifest = read_filtered(path)
+    leave_out(manifest.problems, log, 4)
+    candidates: dict[int, Candidates] = {}
+    for entry in manifest.frames:
+        leave_out(check_candidates(manifest, entry), log, 4)
+        candidates[entry.frame_idx], problems = read_candidates(manifest, entry, frame_size)
+        assert problems == check_candidates(manifest, entry)
+        leave_out(problems, log, 4)
+    return candidates
 
 
 def assert_both(found: Candidates) -> None:
@@ -155,11 +163,11 @@ class TestLayouts:
     def test_what_else_the_manifest_says(self, tmp_path: Path) -> None:
         manifest = {**manifest_of([packed_item(5, LEFT)], []), "min_area": 500, "schema_version": 1}
         manifest["frames"][1]["frame_name"] = "named.jpg"
-        found = read_filtered(save(tmp_path, manifest), BadItems())
+        found = read_filtered(save(tmp_path, manifest))
         assert found.min_area == 500.0
         assert [frame.frame_name for frame in found.frames] == ["00000.jpg", "named.jpg"]
         del manifest["min_area"]
-        assert read_filtered(save(tmp_path, manifest), BadItems()).min_area is None
+        assert read_filtered(save(tmp_path, manifest)).min_area is None
 
 
 def drop(key: str) -> Change:
@@ -207,13 +215,13 @@ class TestBadItems:
     @pytest.mark.parametrize(("change", "message"), BAD_ITEMS)
     def test_skipping_leaves_it_out_and_records_it_once(self, tmp_path: Path, change: Change, message: str) -> None:
         path = save(tmp_path, self.manifest(change))
-        bad = BadItems("skip", level=4)
+        log = RunLog("skip")
         for _ in range(2):  # checked, then tracked
-            found = read(path, bad)
+            found = read(path, log)
         assert found[1].id.tolist() == [5]
         assert found[1].masks == PackedMasks.from_bool(LEFT)
         assert found[0].id.tolist() == [5]
-        (warning,) = bad.warnings
+        (warning,) = log.warnings
         assert (warning.stage, warning.level, warning.code) == ("candidates", 4, "candidate-skipped")
         assert warning.message.startswith(f"left out: {path}: frame 1, item 1")
 
@@ -238,13 +246,13 @@ class TestBadItems:
     def test_items_without_a_packed_mask(
         self, tmp_path: Path, policy: OnBadItem, row: dict[str, Any], message: str
     ) -> None:
-        path, bad = save(tmp_path, manifest_of([row])), BadItems(policy)
+        path, log = save(tmp_path, manifest_of([row])), RunLog(policy)
         if policy == "skip":
-            found = read(path, bad)[0]
-            assert (len(found), found.size, len(bad.warnings)) == (0, SIZE, 1)
+            found = read(path, log)[0]
+            assert (len(found), found.size, len(log.warnings)) == (0, SIZE, 1)
             return
         with pytest.raises(CandidateError, match=message) as caught:
-            read(path, bad)
+            read(path, log)
         assert str(caught.value).startswith(f"{path}: frame 0, item 0")
         assert "\n" not in str(caught.value)
 
@@ -253,7 +261,7 @@ class TestBadItems:
         np.save(path.parent / "seg_frame_00000.npy", np.stack([LEFT, np.zeros(SIZE, np.bool_)]))
         with pytest.raises(CandidateError, match=r"frame 0, item 1 \(id 9\): its mask is empty"):
             read(path)
-        assert read(path, BadItems("skip"))[0].id.tolist() == [5]
+        assert read(path, RunLog("skip"))[0].id.tolist() == [5]
 
 
 BAD_STACKS: list[tuple[Any, str]] = [
@@ -261,6 +269,7 @@ BAD_STACKS: list[tuple[Any, str]] = [
     (np.stack([LEFT, RIGHT, LEFT]), "has 2 items"),
     (LEFT, "has 2 items"),
     (np.stack([LEFT, RIGHT]).astype(np.float32), "float32, but"),
+    (np.zeros((2, 0, 4), np.uint8), r"is \(2, 0, 4\) uint8, but"),
     (np.array([[[{}]], [[{}]]], object), "not a readable mask stack"),
     (b"not an array", "not a readable mask stack"),
     (b"", "not a readable mask stack"),
@@ -273,7 +282,7 @@ class TestBadFrames:
     def test_a_stack_that_does_not_belong_to_the_items(
         self, tmp_path: Path, policy: OnBadItem, content: Any, message: str
     ) -> None:
-        path, bad = with_stack(tmp_path), BadItems(policy)
+        path, log = with_stack(tmp_path), RunLog(policy)
         stack = path.parent / "seg_frame_00000.npy"
         stack.unlink()
         if isinstance(content, bytes):
@@ -281,11 +290,11 @@ class TestBadFrames:
         else:
             np.save(stack, content, allow_pickle=True)
         if policy == "skip":
-            assert len(read(path, bad)[0]) == len(read(path, bad)[0]) == 0
-            assert [warning.message.startswith(f"left out: {stack}: ") for warning in bad.warnings] == [True]
+            assert len(read(path, log)[0]) == len(read(path, log)[0]) == 0
+            assert [warning.message.startswith(f"left out: {stack}: ") for warning in log.warnings] == [True]
             return
         with pytest.raises(CandidateError, match=message) as caught:
-            read(path, bad)
+            read(path, log)
         assert str(caught.value).startswith(f"{stack}: ")
         assert "\n" not in str(caught.value)
 
@@ -315,13 +324,12 @@ class TestBadFrames:
             read(path)
         assert str(caught.value).startswith(f"{path}: ")
         assert "\n" not in str(caught.value)
-        bad = BadItems("skip")
+        log = RunLog("skip")
         for _ in range(2):
-            assert {frame: found.id.tolist() for frame, found in read(path, bad).items()} == {0: [5], 2: [9]}
-        assert len(bad.warnings) == 1
+            assert {frame: found.id.tolist() for frame, found in read(path, log).items()} == {0: [5], 2: [9]}
+        assert len(log.warnings) == 1
 
 
-@pytest.mark.parametrize("policy", ["error", "skip"])
 @pytest.mark.parametrize(
     ("manifest", "kind", "message"),
     [
@@ -335,11 +343,11 @@ class TestBadFrames:
     ],
 )
 def test_a_manifest_that_cannot_be_used_at_all(
-    tmp_path: Path, policy: OnBadItem, manifest: Any, kind: type[Exception], message: str
+    tmp_path: Path, manifest: Any, kind: type[Exception], message: str
 ) -> None:
     path = filtered_path(tmp_path) if manifest is None else save(tmp_path, manifest)
     with pytest.raises(kind, match=message) as caught:
-        read_filtered(path, BadItems(policy))
+        read_filtered(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
 
@@ -359,8 +367,27 @@ def test_whatever_an_item_holds_is_read_or_refused(
 ) -> None:
     manifest = manifest_of([{**packed_item(5, LEFT), key: value}])
     path = save(tmp_path_factory.getbasetemp() / "any", manifest)
-    bad = BadItems("skip")
-    assert sum(map(len, read(path, bad).values())) + len(bad.warnings) == 1
+    log = RunLog("skip")
+    assert sum(map(len, read(path, log).values())) + len(log.warnings) == 1
+
+
+class TestCheck:
+    """What a check costs: masks are looked at, never built."""
+
+    @pytest.mark.parametrize("layout", ["rle", "stack"])
+    def test_no_mask_is_decoded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str) -> None:
+        if layout == "stack":
+            path = with_stack(tmp_path)
+        else:
+            codes = {number: encode_rle(PackedMasks.from_bool(mask))[0] for number, mask in MASKS.items()}
+            path = save(tmp_path, manifest_of([item(k, MASKS[k], segmentation=codes[k]) for k in MASKS]))
+        manifest = read_filtered(path)
+
+        def built(*_: Any, **__: Any) -> None:
+            raise AssertionError("a mask was built")
+
+        monkeypatch.setattr(PackedMasks, "__post_init__", built)
+        assert check_candidates(manifest, manifest.frames[0]) == []
 
 
 class TestWriting:
@@ -370,14 +397,14 @@ class TestWriting:
         written = Candidates(np.array([5, 9]), boxes, np.array([0.5, 0.123456], np.float32), np.array([9, 31]), masks)
         path = write_filtered(tmp_path, 4, iter([(3, "c.jpg", written), (8, "d.jpg", written[:0])]), min_area=20)
         assert path == tmp_path / "filtered" / "filtered.json"
-        manifest = read_filtered(path, BadItems())
+        manifest = read_filtered(path)
         assert [(frame.frame_idx, frame.frame_name) for frame in manifest.frames] == [(3, "c.jpg"), (8, "d.jpg")]
         assert manifest.min_area == 20
-        found = read_candidates(manifest, manifest.frames[0], (60, 100), BadItems())
+        found, _ = read_candidates(manifest, manifest.frames[0], (60, 100))
         assert found.masks == masks
         for column in ("id", "xyxy", "score", "area"):
             np.testing.assert_array_equal(getattr(found, column), getattr(written, column))
-        assert len(read_candidates(manifest, manifest.frames[1], SIZE, BadItems())) == 0
+        assert len(read_candidates(manifest, manifest.frames[1], SIZE)[0]) == 0
 
     def test_items_have_the_documented_keys(self, tmp_path: Path) -> None:
         one = read(save(tmp_path / "in", manifest_of([packed_item(5, LEFT)])))[0]

@@ -21,7 +21,7 @@ from trackweave.storage.run import (
     scaled_npz_path,
 )
 from trackweave.structures.run_log import RunWarning
-from trackweave.structures.run_summary import MaskSummary
+from trackweave.structures.run_summary import LevelSummary, MaskSummary
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ class TestJournal:
             4,
             9,
             {"level_2/v.npz": 5},
-            {"objects": 3},
+            LevelSummary({"objects": 3}, tracks=[]),
             [warning("track", 2, "w")],
             [warning("predictor", None, "r")],
             {"encoder_passes": 7},
@@ -190,7 +190,7 @@ class TestJournal:
 
     def test_levels_with_an_entry(self, tmp_path: Path, record: LevelRecord) -> None:
         record.write(RunPaths(tmp_path).journal(10))
-        RunPaths(tmp_path).cohorts(4).touch()
+        RunPaths(tmp_path).finished_batches(4).touch()
         assert RunPaths(tmp_path).journalled_levels == [2, 10]
         assert RunPaths(tmp_path / "empty").journalled_levels == []
 

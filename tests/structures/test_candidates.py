@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trackweave.ids import FrameIndex
+from trackweave.ids import FrameIndex, LocalIndex
 from trackweave.masks.packed import PackedMasks
 from trackweave.structures.candidates import CandidateFrame, Candidates
 
@@ -47,4 +47,4 @@ def test_columns_of_different_lengths(column: str) -> None:
 
 
 def test_a_frame_is_as_long_as_its_candidates() -> None:
-    assert len(CandidateFrame(0, FrameIndex(4), "frame", three())) == 3
+    assert len(CandidateFrame(LocalIndex(0), FrameIndex(4), "frame", three())) == 3

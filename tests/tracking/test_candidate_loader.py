@@ -7,8 +7,7 @@ import pytest
 
 from tests.worlds import candidates_of, item, world, write_candidates
 from trackweave.errors import CandidateError
-from trackweave.ids import Level
-from trackweave.storage.candidates import BadItems
+from trackweave.ids import Level, LocalIndex
 from trackweave.storage.run import RunPaths
 from trackweave.tracking.candidate_loader import (
     _build_preview_segment,
@@ -48,7 +47,7 @@ def test_batches_carry_both_indices_and_skip_empty_frames(tmp_path: Path) -> Non
     ready = build_pipeline_context(tmp_path, Level(2), frames, RunPaths(tmp_path / "r"), TrackingSettings(),
                                    video_length=3)  # fmt: skip
     batches = list(iter_candidate_batches(ready.manifest, ready.schedule, frames))
-    assert [(b.local_index, b.abs_index, len(b)) for b in batches] == [(0, 0, 1)]
+    assert [(b.local, b.frame, len(b)) for b in batches] == [(0, 0, 1)]
     assert batches[0].candidates.id.tolist() == [3]
     assert [w.code for w in ready.notes] == ["frame-not-sampled"]
 
@@ -57,18 +56,18 @@ def test_absolute_index_of_a_sampled_frame(tmp_path: Path) -> None:
     candidates_of(SCENE, tmp_path, [2])
     frames = SCENE.frames.select([0, 2])
     ready = build_pipeline_context(tmp_path, Level(2), frames, RunPaths(tmp_path / "r"), TrackingSettings())
-    batch = load_filtered_frame_by_index(ready.manifest, ready.schedule, frames, 1)
-    assert (batch.local_index, batch.abs_index, batch.frame_name) == (1, 2, "frame_000002")
+    batch = load_filtered_frame_by_index(ready.manifest, ready.schedule, frames, LocalIndex(1))
+    assert (batch.local, batch.frame, batch.name) == (1, 2, "frame_000002")
     with pytest.raises(CandidateError, match="no candidates for local frame 0"):
-        load_filtered_frame_by_index(ready.manifest, ready.schedule, frames, 0)
+        load_filtered_frame_by_index(ready.manifest, ready.schedule, frames, LocalIndex(0))
 
 
 def test_candidates_are_rescaled_on_request(tmp_path: Path) -> None:
     candidates_of(SCENE, tmp_path, [0])
     ready = context(tmp_path, tmp_path / "r")
     local, entry = ready.schedule[0]
-    plain = _load_frame_candidates(ready.manifest, entry, local, ready.frames, BadItems())
-    doubled = _load_frame_candidates(ready.manifest, entry, local, ready.frames, BadItems(), target_size=(16, 32))
+    plain = _load_frame_candidates(ready.manifest, entry, local, ready.frames)
+    doubled = _load_frame_candidates(ready.manifest, entry, local, ready.frames, target_size=(16, 32))
     assert doubled.candidates.size == (16, 32)
     assert doubled.candidates.area.tolist() == (plain.candidates.area * 4).tolist()
     assert np.allclose(doubled.candidates.xyxy, plain.candidates.xyxy * 2)
@@ -79,7 +78,7 @@ def test_previews_tell_masks_from_stubs(tmp_path: Path) -> None:
     rows = [item(0, SCENE.mask(0, "a"), frame=0), item(1, SCENE.mask(0, "b"), frame=0, with_mask=False)]
     write_candidates(tmp_path, {0: rows})
     ready = context(tmp_path, tmp_path / "r")
-    candidates = load_filtered_frame_by_index(ready.manifest, ready.schedule, ready.frames, 0).candidates
+    candidates = load_filtered_frame_by_index(ready.manifest, ready.schedule, ready.frames, LocalIndex(0)).candidates
     whole, stub = (_build_preview_segment(candidates, row, 40 + row) for row in (0, 1))
     assert (whole.id, whole.area, whole.has_mask, round(whole.score, 4)) == (40, 16, True, 0.95)
     assert (stub.id, stub.area, stub.has_mask) == (41, 32, False)

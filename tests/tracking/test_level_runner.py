@@ -46,12 +46,13 @@ def test_a_level_from_manifest_to_pictures(tmp_path: Path) -> None:
     }
     assert all((run.root / name).is_file() for name in result.files.values())
     stats = result.stats
-    assert (stats["candidates"], stats["prompts"], stats["objects"], stats["object_frames"]) == (4, 2, 2, 5)
-    assert stats["dedup"]["duplicates"] == 2
-    by_id = {track["id"]: track for track in stats["tracks"]}
+    counted = [stats.counts[name] for name in ("candidates", "prompts", "objects", "object_frames")]
+    assert counted == [4, 2, 2, 5]
+    assert stats.dedup["duplicates"] == 2
+    by_id = {track.track_id: track for track in stats.tracks}
     assert set(by_id) == {11, 12}
-    assert sorted(track["spans"] for track in by_id.values()) == [[[0, 0], [2, 2]], [[0, 2]]]
-    assert {"track.predictor", "persist.video_segments", "compare"} <= set(stats["durations"])
+    assert sorted(list(track.spans) for track in by_id.values()) == [[(0, 0), (2, 2)], [(0, 2)]]
+    assert {"track.load", "track.predictor", "persist.video_segments", "compare"} <= set(stats.durations)
     assert result.comparison is not None
     assert len(result.comparison.images) == 2
     manifest = json.loads(run.manifest.read_text())
@@ -75,9 +76,9 @@ def test_pictures_can_be_left_out(tmp_path: Path) -> None:
     assert result.comparison is None
     assert "compare" not in result.files
     context = build_pipeline_context(candidates, Level(2), SCENE.frames, run, TrackingSettings())
-    assert _build_level_stats(context, result.artifacts, [], result.timer)["candidate_frames"] == 1
+    assert _build_level_stats(context, result.artifacts, [], result.timer).counts["candidate_frames"] == 1
 
 
 def test_spans() -> None:
     assert spans([]) == []
-    assert spans([4]) == [[4, 4]]
+    assert spans([4]) == [(4, 4)]

@@ -17,6 +17,7 @@ from trackweave.masks.codecs import make_entry
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.mask_archive import REFERENCE_DTYPE, ObjectSegments, VideoSegments
 from trackweave.storage.run import RunPaths
+from trackweave.structures.tracks import Tracks
 from trackweave.tracking.outputs import (
     _apply_sampling_to_frames,
     _downsample_evenly,
@@ -28,7 +29,6 @@ from trackweave.tracking.outputs import (
     build_video_segments_archive,
     decode_packed_mask_from_json,
     encode_packed_mask_for_json,
-    load_video_segments,
     save_comparison_proposals,
 )
 from trackweave.tracking.pipeline_context import PipelineContext, build_pipeline_context
@@ -131,7 +131,8 @@ def test_archives_are_true_npz(tmp_path: Path) -> None:
 
 def test_archives_read_back_whole_by_frame_by_object_and_as_a_stream(tmp_path: Path) -> None:
     video_path, objects_path = archives(tmp_path)
-    whole = load_video_segments(video_path, level=2)
+    with VideoSegments(video_path) as video:
+        whole = Tracks.from_frames(video, level=2)
     assert whole.track_id.tolist() == [2, 5, 2, 5, 5]
     assert whole.level is not None
     assert set(whole.level) == {2}

@@ -11,6 +11,7 @@ from trackweave.frames.open import open_frames
 from trackweave.ids import Level
 from trackweave.storage.run import RunManifest, RunPaths
 from trackweave.structures.run_log import RunWarning
+from trackweave.structures.run_summary import LevelSummary
 from trackweave.tracking.pipeline_context import (
     PipelineContext,
     build_pipeline_context,
@@ -46,7 +47,7 @@ def test_a_frame_beyond_the_video_is_an_error_or_a_warning(tmp_path: Path) -> No
         build(tmp_path)
     ready = build(tmp_path, on_bad_item="skip")
     assert [local for local, _ in ready.schedule] == [0]
-    assert [(w.code, w.level) for w in ready.notes] == [("candidate-skipped", 2)]
+    assert [(w.code, w.level) for w in ready.warnings] == [("candidate-skipped", 2)]
 
 
 def test_no_candidate_frame_among_the_sampled_ones(tmp_path: Path) -> None:
@@ -135,10 +136,9 @@ def test_manifest_merge_replaces_the_levels_old_warnings(tmp_path: Path) -> None
 
 
 def test_totals_over_levels() -> None:
-    one = {"candidates": 5, "prompts": 3, "objects": 3, "object_frames": 30, "candidate_frames": 2,
-           "dedup": {"duplicates": 2}, "durations": {"track": 1.5}}  # fmt: skip
+    counts = {"candidates": 5, "prompts": 3, "objects": 3, "object_frames": 30, "candidate_frames": 2}
+    one = LevelSummary(counts, {"duplicates": 2}, {"track": 1.5})
     totals = summarise_tracking_stats({Level(2): one, Level(4): one})
     assert totals["objects"] == 6
     assert totals["duplicates"] == 4
-    assert totals["levels"] == [2, 4]
     assert totals["seconds"] == 3.0

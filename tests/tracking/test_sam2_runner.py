@@ -11,7 +11,7 @@ import pytest
 from tests.worlds import CROSSING, World, candidates_of, item, world, write_candidates
 from trackweave.errors import PredictorError
 from trackweave.frames.source import FrameSource
-from trackweave.ids import IdAllocator, Level, TrackId
+from trackweave.ids import FrameIndex, IdAllocator, Level, LocalIndex
 from trackweave.masks.packed import PackedMasks
 from trackweave.predictors.base import FramePrediction, PredictorSession
 from trackweave.predictors.replay import ReplayPredictor
@@ -20,14 +20,14 @@ from trackweave.storage.run import RunPaths
 from trackweave.structures.candidates import Candidates
 from trackweave.structures.tracks import Tracks
 from trackweave.tracking.candidate_loader import iter_candidate_batches
-from trackweave.tracking.mask_tracker import (
+from trackweave.tracking.pipeline_context import build_pipeline_context
+from trackweave.tracking.sam2_runner import (
     _add_prompts_to_predictor,
     _filter_new_candidates,
     _prepare_prompt_candidates,
     _propagate_frame_predictions,
+    sam2_tracking,
 )
-from trackweave.tracking.pipeline_context import build_pipeline_context
-from trackweave.tracking.sam2_runner import prompt_tracking, sam2_tracking
 from trackweave.tracking.settings import TrackingSettings
 from trackweave.tracking.stores import DedupStats, DedupStore, FrameResultStore, TrackingArtifacts
 
@@ -36,10 +36,10 @@ def track(
     scene: World, candidates: Path, tmp_path: Path, frames: FrameSource | None = None, **settings: object
 ) -> tuple[Tracks, TrackingArtifacts]:
     """Runs a toy world with the oracle; returns what came out."""
-    how = TrackingSettings.model_validate(settings)
+    chosen = TrackingSettings.model_validate(settings)
     source = frames or scene.frames
     ready = build_pipeline_context(
-        candidates, Level(2), source, RunPaths(tmp_path / "run"), how, video_length=len(scene.labels)
+        candidates, Level(2), source, RunPaths(tmp_path / "run"), chosen, video_length=len(scene.labels)
     )
     predictor = ReplayPredictor(scene.record(tmp_path / "truth.npz"))
     with FrameResultStore() as store:
@@ -47,7 +47,7 @@ def track(
             source,
             predictor,
             iter_candidate_batches(ready.manifest, ready.schedule, source),
-            settings=how,
+            settings=chosen,
             frame_store=store,
             long_tail_area=ready.long_tail_area,
         )
@@ -251,7 +251,7 @@ def test_prompt_modes(tmp_path: Path, mode: str, expected: set[tuple[str, int]])
             long_tail_area=ready.long_tail_area,
         )
     assert set(spy.prompts) == expected
-    kinds = [artifacts.prompt_kinds[track_id] for track_id in artifacts.objects]
+    kinds = [artifacts.prompt_types[track_id] for track_id in artifacts.objects]
     assert sorted(kinds) == sorted(kind for kind, _ in expected)
 
 
@@ -277,19 +277,19 @@ def test_candidates_of_one_frame_compete_best_first() -> None:
     """10/12 and 12/14 overlap above 0.6; the best score wins, and of equal scores the larger."""
     prepared = _prepare_prompt_candidates(candidates(bar(10), bar(12), bar(14), scores=[0.8, 0.9, 0.8]), (10, 20))
     stats = DedupStats()
-    kept = _filter_new_candidates(prepared, DedupStore(), 0, 0.6, stats)
-    assert kept.candidates.id.tolist() == [1]
+    kept = _filter_new_candidates(prepared, DedupStore(), FrameIndex(0), 0.6, stats)
+    assert kept.id.tolist() == [1]
     assert stats.duplicates_in_frame == 2
     equal = _prepare_prompt_candidates(candidates(bar(10), bar(12)), (10, 20))
-    assert _filter_new_candidates(equal, DedupStore(), 0, 0.6).candidates.id.tolist() == [1]
+    assert _filter_new_candidates(equal, DedupStore(), FrameIndex(0), 0.6).id.tolist() == [1]
 
 
 def test_the_threshold_itself_is_new() -> None:
     store = DedupStore()
     store.add_packed(0, 1, bar(10))
     prepared = _prepare_prompt_candidates(candidates(bar(6)), (10, 20))  # IoU exactly 0.6
-    assert len(_filter_new_candidates(prepared, store, 0, 0.6)) == 1
-    assert len(_filter_new_candidates(prepared, store, 0, 0.59)) == 0
+    assert len(_filter_new_candidates(prepared, store, FrameIndex(0), 0.6)) == 1
+    assert len(_filter_new_candidates(prepared, store, FrameIndex(0), 0.59)) == 0
 
 
 def test_a_box_only_candidate_is_covered_by_a_mask_with_that_box() -> None:
@@ -304,16 +304,16 @@ def test_a_box_only_candidate_is_covered_by_a_mask_with_that_box() -> None:
     store.add_packed(0, 1, bar(10))
     prepared = _prepare_prompt_candidates(boxed, (10, 20))
     assert prepared.by_box.tolist() == [True]
-    assert len(_filter_new_candidates(prepared, store, 0, 0.6)) == 0
-    assert len(_filter_new_candidates(prepared, store, 1, 0.6)) == 1
+    assert len(_filter_new_candidates(prepared, store, FrameIndex(0), 0.6)) == 0
+    assert len(_filter_new_candidates(prepared, store, FrameIndex(1), 0.6)) == 1
 
 
 def test_ids_are_given_in_order_of_acceptance_and_shared_by_levels() -> None:
     prepared = _prepare_prompt_candidates(candidates(bar(4), bar(16), scores=[0.5, 0.9]), (10, 20))
-    kept = _filter_new_candidates(prepared, DedupStore(), 0, 0.6)
+    kept = _filter_new_candidates(prepared, DedupStore(), FrameIndex(0), 0.6)
     ids = IdAllocator(7)
     state = StaticSession(3, (10, 20))
-    kinds = _add_prompts_to_predictor(StaticPredictor(), state, kept, "mask", frame=1, ids=ids.take(2))
+    kinds = _add_prompts_to_predictor(StaticPredictor(), state, kept, "mask", frame=LocalIndex(1), ids=ids.take(2))
     assert kinds == {7: "mask", 8: "mask"}
     first = next(state.propagate(1))
     assert first.masks.areas.tolist() == [160, 40]
@@ -323,7 +323,7 @@ def test_ids_are_given_in_order_of_acceptance_and_shared_by_levels() -> None:
 def test_the_prompt_frame_is_yielded_once() -> None:
     state = StaticSession(5, (10, 20))
     state.add_mask(2, 1, bar(4))
-    frames = [record.frame for record in _propagate_frame_predictions(state, 2, CROSSING_5)]
+    frames = [record.frame for record in _propagate_frame_predictions(state, LocalIndex(2), CROSSING_5)]
     assert frames == [2, 3, 4, 1, 0]
 
 
@@ -337,7 +337,7 @@ CROSSING_5: FrameSource = _Five()  # type: ignore[assignment]
 
 
 class Breaking(StaticPredictor):
-    """Fails on the third frame of the second cohort."""
+    """Fails on the third frame of the second prompt batch."""
 
     def open(self, frames: FrameSource) -> StaticSession:
         session = super().open(frames)
@@ -382,20 +382,3 @@ def test_a_session_that_was_given_stays_open(tmp_path: Path) -> None:
     with FrameResultStore() as store:
         sam2_tracking(CROSSING.frames, StaticPredictor(), batches, frame_store=store, session=session)
     assert not closed
-
-
-def test_prompts_of_a_person_keep_their_ids_and_are_re_anchored(tmp_path: Path) -> None:
-    prompts = {
-        0: {TrackId(7): CROSSING.mask(0, "a")},
-        2: {TrackId(7): CROSSING.mask(2, "a"), TrackId(3): CROSSING.mask(2, "b")},
-    }
-    with FrameResultStore() as store:
-        artifacts = prompt_tracking(
-            CROSSING.frames, StaticPredictor(), prompts, settings=TrackingSettings(), frame_store=store
-        )
-        tracks = Tracks.from_frames(store.iter_frames())
-    assert artifacts.objects == [3, 7]
-    assert tracks.of(7).frame.tolist() == [0, 1, 2, 3]
-    assert follows(tracks, CROSSING, "a", 0) == 7
-    assert follows(tracks, CROSSING, "a", 2) == 7  # the second prompt, not a copy of the first
-    assert artifacts.prompt_frames == {7: 0, 3: 2}

@@ -1,17 +1,30 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trackweave.errors import ArtifactError
+from trackweave.ids import FrameIndex, LocalIndex, TrackId
 from trackweave.masks.codecs import make_entry
 from trackweave.masks.packed import PackedMasks
-from trackweave.storage.result_log import CohortJournal
+from trackweave.storage.result_log import ResultJournal
 from trackweave.structures.candidates import PreviewSegment
-from trackweave.tracking.stores import DedupStats, DedupStore, FrameResultStore, _frame_entry_name
+from trackweave.structures.run_log import RunWarning
+from trackweave.tracking.stores import (
+    BatchRecord,
+    DedupStats,
+    DedupStore,
+    FrameResultStore,
+    _frame_entry_name,
+    add_counters,
+    latest_warnings,
+)
 
 
 def square(x: int, y: int = 0, size: int = 4, canvas: int = 16) -> np.ndarray:
@@ -69,7 +82,7 @@ def test_masks_of_another_size_are_compared_at_the_stored_size() -> None:
 def test_containment_is_told_beside_iou() -> None:
     store = DedupStore()
     store.add_packed(0, 1, entry(square(0, size=8)))
-    covered = store.coverage(0, entry(square(0, size=4)))
+    covered = store.coverage(FrameIndex(0), entry(square(0, size=4)))
     assert covered.iou[0] == pytest.approx(0.25)
     assert covered.containment[0] == 1.0
 
@@ -103,12 +116,12 @@ def test_entries_at_a_scale_have_boxes_in_frame_pixels() -> None:
 
 
 def test_nothing_written_is_rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Results of a frame that many cohorts reach are appended; the bytes before them stay as they are."""
+    """Results of a frame that many prompt batches reach are appended; the bytes before them stay as they are."""
     with FrameResultStore(tmp_path) as store:
         ends = []
-        for cohort in range(20):
-            store.update(1, "one", {cohort + 1: entry(square(cohort % 8))})
-            ends.append(store._spool._end)
+        for batch in range(20):
+            store.update(1, "one", {batch + 1: entry(square(batch % 8))})
+            ends.append(store._log._end)
         grown = np.diff([0, *ends])
         assert (grown > 0).all()
         assert grown.max() < 2 * grown.min() + 64  # each update costs the same: no O(n²)
@@ -145,39 +158,66 @@ def test_references_point_to_where_the_masks_are(pairs: list[tuple[int, int]], b
 
 
 def journalled(path: Path) -> FrameResultStore:
-    return FrameResultStore(journal=CohortJournal(path / "level_2.cohorts", "k"))
+    return FrameResultStore(journal=ResultJournal(path / "level_2.cohorts", "k"))
 
 
-def test_a_journal_gives_back_what_was_committed_and_only_once(tmp_path: Path) -> None:
+def batch(local: int) -> BatchRecord:
+    return BatchRecord(LocalIndex(local), FrameIndex(local), "abcd"[local], DedupStats())
+
+
+NAMES = {FrameIndex(frame): name for frame, name in enumerate("abcd")}
+
+
+def test_a_journal_gives_back_what_was_committed(tmp_path: Path) -> None:
     with journalled(tmp_path) as store:
-        store.update(3, "c", {7: np.ones((2, 2), bool)})
-        store.commit({"n": 1})
-        store.update(4, "d", {7: np.ones((2, 2), bool)})
-    names = {3: "c", 4: "d"}
+        store.update(2, "c", {7: np.ones((2, 2), bool)})
+        store.commit(batch(2))
+        store.update(3, "d", {7: np.ones((2, 2), bool)})
     with journalled(tmp_path) as store:
         assert store.finished == 1
-        assert store.recall(names) == [{"n": 1}]
-        assert store.recall(names) == []
-        assert [(f.frame, f.name, f.track_id.tolist()) for f in store.iter_frames()] == [(3, "c", [7])]
-        store.commit({"n": 2})
+        assert [record.local for record in store.committed] == [2]
+        store.take_over(1, NAMES)
+        assert [(f.frame, f.name, f.track_id.tolist()) for f in store.iter_frames()] == [(2, "c", [7])]
+        store.commit(batch(3))
         assert store.finished == 2
         store.discard()
     assert not list(tmp_path.iterdir())
 
 
-def test_without_a_journal_there_is_nothing_to_recall(tmp_path: Path) -> None:
+def test_what_is_not_taken_over_is_forgotten(tmp_path: Path) -> None:
+    with journalled(tmp_path) as store:
+        for local in (0, 1, 2):
+            store.update(local, NAMES[FrameIndex(local)], {local + 1: np.ones((2, 2), bool)})
+            store.commit(batch(local))
+    with journalled(tmp_path) as store:
+        store.take_over(1, NAMES)
+        assert store.finished == 1
+        assert [f.frame for f in store.iter_frames()] == [0]
+    with journalled(tmp_path) as store:
+        assert [record.local for record in store.committed] == [0]
+
+
+def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:
+    with ResultJournal(tmp_path / "level_2.cohorts", "k") as journal:
+        journal.commit({"local": 0})
+    with journalled(tmp_path) as store, pytest.raises(ArtifactError, match=r"level_2\.cohorts: the journal lacks or"):
+        store.committed  # noqa: B018
+
+
+def test_without_a_journal_nothing_was_committed_before(tmp_path: Path) -> None:
     with FrameResultStore(tmp_path) as store:
-        store.commit({"n": 1})
-        assert (store.finished, store.recall({}), store.where) == (1, [], "the scratch file")
+        store.take_over(0, {})
+        store.commit(batch(0))
+        assert (store.finished, store.committed) == (1, [])
         store.discard()
     assert not list(tmp_path.iterdir())
 
 
-def test_renumbering_shifts_every_id_that_is_read() -> None:
+def test_an_offset_shifts_every_id_that_is_read() -> None:
     with FrameResultStore() as store:
         preview = PreviewSegment(2, (0.0, 0.0, 1.0, 1.0), 1, 0.9, True)
         store.update(0, "a", {1: np.ones((2, 2), bool), 2: np.ones((2, 2), bool)}, [preview])
-        store.renumber(11)
+        store.id_offset = 10
         assert [f.track_id.tolist() for f in store.iter_frames()] == [[11, 12]]
         assert list(store.object_references().counts()) == [11, 12]
         assert [track_id for track_id, _ in store.object_references()] == [11, 12]
@@ -188,3 +228,78 @@ def test_statistics_of_frames_add_up() -> None:
     total = DedupStats(5, 2, 1, 1, {0: (5, 2)})
     total.add(DedupStats(4, 1, 0, 2, {3: (4, 3)}))
     assert total == DedupStats(9, 3, 1, 3, {0: (5, 2), 3: (4, 3)})
+
+
+# --- records ---------------------------------------------------------------------------------------------------------
+
+COUNT = st.integers(0, 1 << 40)
+AMOUNT = st.floats(allow_nan=False, allow_infinity=False)
+PREVIEW = st.builds(PreviewSegment, COUNT, st.tuples(AMOUNT, AMOUNT, AMOUNT, AMOUNT), COUNT, AMOUNT, st.booleans())
+WARNING = st.builds(
+    RunWarning,
+    st.text(),
+    st.none() | st.integers(0, 9),
+    st.text(),
+    st.text(),
+    st.dictionaries(st.sampled_from(["frame", "batch", "ids"]), COUNT | st.text() | st.lists(COUNT)),
+)
+RECORD = st.builds(
+    BatchRecord,
+    COUNT.map(LocalIndex),
+    COUNT.map(FrameIndex),
+    st.text(),
+    st.builds(DedupStats, COUNT, COUNT, COUNT, COUNT, st.dictionaries(COUNT, st.tuples(COUNT, COUNT), max_size=2)),
+    st.dictionaries(COUNT.map(TrackId), st.sampled_from(["mask", "box"])),
+    st.lists(PREVIEW, max_size=3),
+    st.dictionaries(st.text(), AMOUNT, max_size=3),
+    st.dictionaries(st.text(), COUNT | AMOUNT, max_size=3),
+    st.lists(WARNING, max_size=2),
+    st.lists(WARNING, max_size=2),
+    COUNT,
+)
+
+
+@given(RECORD)
+def test_a_record_goes_there_and_back_through_json(record: BatchRecord) -> None:
+    """To the last bit of each float, and in the same order."""
+    back = BatchRecord.from_json(json.loads(json.dumps(record.to_json(), allow_nan=False)))
+    assert back == record
+    assert list(back.prompt_types) == list(record.prompt_types)
+    assert list(back.seconds) == list(record.seconds)
+
+
+def test_records_keep_the_keys_that_journals_on_disk_have() -> None:
+    record = BatchRecord(LocalIndex(3), FrameIndex(6), "f", DedupStats(), {TrackId(1): "box"}, batch_size=2)
+    assert record.to_json() == {
+        "local": 3, "frame": 6, "name": "f", "kinds": [[1, "box"]], "previews": [], "seconds": {}, "work": {},
+        "remarks": [], "omissions": [], "together": 2,
+        "dedup": {"candidates": 0, "covered_by_tracks": 0, "duplicates_in_frame": 0, "parts": 0, "frames": {}},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("change", [{"dedup": {"frames": {}, "unknown": 1}}, {"kinds": [[1]]}, {"local": "x"}])
+def test_what_is_no_record_is_refused(change: dict[str, Any]) -> None:
+    sound = BatchRecord(LocalIndex(3), FrameIndex(6), "f", DedupStats()).to_json()
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        BatchRecord.from_json({**sound, **change})
+    del sound["name"]
+    with pytest.raises(KeyError):
+        BatchRecord.from_json(sound)
+
+
+def warning(code: str, message: str) -> RunWarning:
+    return RunWarning("predictor", None, code, message)
+
+
+def test_a_later_snapshot_of_warnings_replaces_what_it_says_anew() -> None:
+    first = [warning("slow", "no device"), warning("halved", "to 8")]
+    second = [warning("halved", "to 4"), warning("halved", "to 2"), warning("moved", "features")]
+    assert latest_warnings([]) == []
+    assert latest_warnings([first, first]) == first
+    assert latest_warnings([first, (), second]) == [first[0], *second]
+
+
+def test_counters_add_up_by_name() -> None:
+    total: dict[str, float] = {"a": 1}
+    add_counters(total, {"a": 2, "b": 0.5})
+    assert total == {"a": 3, "b": 0.5}

@@ -75,8 +75,8 @@ def packaged_clip() -> Path:
 
 
 def _run(frames: FrameSource, output: Path) -> RunResult:
-    from trackweave.pipelines.masks import ALL_LEVELS, track_masks
-    from trackweave.progress import ProgressPrinter
+    from trackweave.pipelines.mask_inputs import ALL_LEVELS
+    from trackweave.pipelines.masks import track_masks
     from trackweave.tracking.settings import TrackingSettings
 
     _clear_earlier_demo(output)
@@ -86,7 +86,7 @@ def _run(frames: FrameSource, output: Path) -> RunResult:
         settings=TrackingSettings(preview_max=6),
         candidate_stride=20,
         levels=ALL_LEVELS,
-        progress=lambda label, total: ProgressPrinter(total, label),
+        progress=True,
     )
     (output / MARKER).touch()
     return result

@@ -96,7 +96,6 @@ def track(
     """
     from trackweave.pipelines.masks import track_masks
     from trackweave.predictors.registry import PredictorSettings
-    from trackweave.progress import ProgressPrinter
 
     run = settings[MaskRunSettings]
     _refuse_without_effect(settings, run, proposes=candidates is None and not prompts)
@@ -113,7 +112,7 @@ def track(
         sampling=run.frames,
         settings=settings[TrackingSettings],
         resume=resume,
-        progress=lambda label, total: ProgressPrinter(total, label),
+        progress=True,
     )
 
 
@@ -158,15 +157,14 @@ def propose(
 ) -> None:
     """Find candidates with the built-in generator and write them for `masks --candidates`."""
     from trackweave.frames.open import open_frames
-    from trackweave.frames.source import sample_evenly
     from trackweave.ids import Level
-    from trackweave.pipelines.masks import ALL_LEVELS, propose_candidates
+    from trackweave.pipelines.mask_inputs import ALL_LEVELS, proposal_positions, propose_candidates
     from trackweave.progress import ProgressPrinter
 
     run = settings[MaskRunSettings]
     levels = [Level(level) for level in run.levels or ALL_LEVELS]
     with open_frames(frames, sampling=run.frames) as source:
-        steps = len(sample_evenly(range(len(source)), run.candidate_stride))
+        steps = len(proposal_positions(source, run.candidate_stride))
         with ProgressPrinter(steps, "finding candidates") as display:
             propose_candidates(
                 source,

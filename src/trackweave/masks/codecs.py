@@ -74,7 +74,11 @@ def full_shape(mask: MaskLike) -> tuple[int, int] | None:
 
 
 def encode_entry(mask: MaskLike) -> dict[str, Any]:
-    """JSON form of a mask, with `full_resolution_shape` when it carries one."""
+    """JSON form of a mask, with `full_resolution_shape` when it carries one.
+
+    >>> encode_entry(np.array([[True, False], [True, True]]))
+    {'packed_bits_b64': 'sA==', 'shape': [2, 2]}
+    """
     packed = as_packed(mask)
     payload: dict[str, Any] = {
         "packed_bits_b64": base64.b64encode(packed.bits[0].tobytes()).decode("ascii"),
@@ -165,12 +169,22 @@ def decode_rle(entries: Sequence[Mapping[str, Any]]) -> PackedMasks:
     for n, entry in enumerate(entries):
         if _size(entry) != (height, width):
             raise ValueError(f"RLE entries of one size are expected, not {_size(entry)} after {(height, width)}")
-        runs = _runs(entry)
-        if sum(runs) != height * width or min(runs) < 0:
-            raise ValueError(f"RLE entry {n} covers {sum(runs)} pixels, its size {height}×{width} has {height * width}")
+        runs = _checked_runs(entry, n)
         inside = np.arange(len(runs)) % 2 == 1
         out.bits[n] = np.packbits(np.repeat(inside, runs).reshape(width, height).T)
     return out
+
+
+def rle_area(entry: Mapping[str, Any]) -> int:
+    """Pixels inside one RLE entry, from its runs alone.
+
+    >>> rle_area({"size": [2, 2], "counts": [1, 3]})
+    3
+
+    Raises:
+        ValueError: what `decode_rle` raises.
+    """
+    return sum(_checked_runs(entry)[1::2])
 
 
 def _size(entry: Mapping[str, Any]) -> tuple[int, int]:
@@ -178,7 +192,18 @@ def _size(entry: Mapping[str, Any]) -> tuple[int, int]:
         height, width = (int(value) for value in entry["size"])
     except (KeyError, TypeError, ValueError):
         raise ValueError("an RLE entry needs `size`: [H, W]") from None
+    if height < 1 or width < 1:
+        raise ValueError(f"a mask has at least one pixel, not {height}×{width}")
     return height, width
+
+
+def _checked_runs(entry: Mapping[str, Any], n: int = 0) -> list[int]:
+    """Run lengths that fill the size of entry number `n`, background first."""
+    height, width = _size(entry)
+    runs = _runs(entry)
+    if sum(runs) != height * width or min(runs) < 0:
+        raise ValueError(f"RLE entry {n} covers {sum(runs)} pixels, its size {height}×{width} has {height * width}")
+    return runs
 
 
 def _runs(entry: Mapping[str, Any]) -> list[int]:

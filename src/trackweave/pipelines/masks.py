@@ -1,12 +1,11 @@
-"""TODO pipelines/masks."""
+"""`track_masks`: follows the masks of a video's objects through time, and leaves a run folder."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -14,61 +13,47 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import (
-    CandidateError,
-    FrameError,
-    PromptError,
-    RunFolderError,
-    SettingError,
-    TrackweaveError,
-)
-from trackweave.formats.davis import read_label_png
+from trackweave.errors import SettingError, TrackweaveError
 from trackweave.formats.mot import write_mot_frames
-from trackweave.frames.open import open_frames
-from trackweave.frames.source import FrameSource, exclude_unreadable, sample_evenly
-from trackweave.ids import PROMPTED_LEVEL, FrameIndex, Level, TrackId
-from trackweave.pipelines.run_folder import _Digest
+from trackweave.frames.source import FrameSource
+from trackweave.ids import PROMPTED_LEVEL, FrameIndex, Level, LocalIndex
+from trackweave.pipelines.mask_inputs import (
+    GENERATED_LEVELS,
+    GENERATORS,
+    LabelImage,
+    LabelImages,
+    MaskFrames,
+    candidate_levels,
+    candidates_min_area,
+    open_mask_frames,
+    proposal_positions,
+    propose_candidates,
+    read_label_images,
+)
 from trackweave.predictors.base import VideoPredictor
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.registry import ChosenPredictor, PredictorSettings, choose_predictor
 from trackweave.predictors.sam.settings import SamSettings
-from trackweave.progress import ProgressPrinter, TimingAggregator, peak_rss_mb
-from trackweave.proposals.regions import RegionProposals
+from trackweave.progress import Progress, TimingAggregator, open_progress, peak_rss_mb
 from trackweave.proposals.settings import RegionSettings
-from trackweave.storage.candidates import filtered_path, write_filtered
-from trackweave.storage.files import read_json_object, remove_partials, write_json
+from trackweave.storage.candidates import filtered_path
 from trackweave.storage.mask_archive import VideoSegments
-from trackweave.storage.result_log import CohortJournal
-from trackweave.storage.run import FrameList, LevelRecord, RunManifest, RunPaths, ensure_writable
-from trackweave.structures.candidates import Candidates
-from trackweave.structures.run_log import RunWarning
+from trackweave.storage.result_log import ResultJournal
+from trackweave.storage.run import Fingerprint, FrameList, LevelRecord, RunFolder, RunManifest, RunPaths
+from trackweave.structures.run_log import RunLog, RunWarning
+from trackweave.structures.run_summary import InputSummary, MaskSummary, PredictorSummary
 from trackweave.structures.tracks import Tracks
-from trackweave.tracking.level_runner import (
-    ScheduledLevel,
-    describe_tracks,
-    level_stats,
-    manifest_stats,
-    persist_level_outputs,
-    track_side_by_side,
-)
-from trackweave.tracking.mask_tracker import add_work, fold_remarks
+from trackweave.tracking.level_runner import LevelRunResult, finish_level, prompts_of
+from trackweave.tracking.mask_tracker import MaskTracker, TrackedLevel
 from trackweave.tracking.pipeline_context import (
+    LabelContext,
+    LevelContext,
     PipelineContext,
     build_pipeline_context,
     summarise_tracking_stats,
-    update_tracking_manifest,
 )
-from trackweave.tracking.sam2_runner import prompt_tracking
 from trackweave.tracking.settings import TrackingSettings
-from trackweave.tracking.stores import FrameResultStore
-
-ALL_LEVELS = (Level(2), Level(4), Level(6))
-GENERATED_LEVELS = (Level(2),)
-"""What is tracked when candidates are generated and nobody said which levels: finer ones take many times as long."""
-SUMMARY_VERSION = 1
-VOID_LABEL = 255
-Progress = Callable[[str, int], ProgressPrinter]
-GENERATORS = {"regions": RegionProposals}
+from trackweave.tracking.stores import FrameResultStore, add_counters, latest_warnings
 
 
 @dataclass(frozen=True)
@@ -102,7 +87,7 @@ def track_masks(
     output: str | Path,
     *,
     candidates: str | Path | None = None,
-    prompts: Sequence[str | Path] | Mapping[int, NDArray[np.integer[Any]]] | None = None,
+    prompts: LabelImages | None = None,
     generator: str | RegionSettings = "regions",
     candidate_stride: int = 10,
     levels: Sequence[int] | None = None,
@@ -111,7 +96,7 @@ def track_masks(
     sampling: str | None = None,
     settings: TrackingSettings | None = None,
     resume: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = None,
 ) -> RunResult:
     """Follows every object of a video through time and leaves a run folder.
 
@@ -122,8 +107,8 @@ def track_masks(
         frames: a folder of images, a video file, an array `(N, H, W, 3)` uint8 RGB, or a source.
         output: the run folder; made when it is not there.
         candidates: folder with `level_L/filtered/filtered.json`.
-        prompts: label images (`LABEL.png` on the first frame, or `FRAME:LABEL.png`), or a mapping from absolute frame
-            index to label map `(H, W)`; ids are the label values.
+        prompts: label images (`LABEL.png` on the first frame, or `FRAME:LABEL.png`), or a mapping from the index of a
+            frame in the video to a label map `(H, W)`; ids are the label values.
         generator: name of a candidate generator, or the settings of `regions`.
         candidate_stride: frames between two on which the generator runs.
         levels: granularity levels (2 coarse, 4 medium, 6 fine); None = those of `candidates`, else 2.
@@ -132,7 +117,7 @@ def track_masks(
         sampling: `start:end:step` over the frames.
         settings: how to track.
         resume: continue a run that was cut off; finished levels are kept.
-        progress: makes a progress display from a label and a number of steps.
+        progress: see `trackweave.progress.Progress`.
 
     Raises:
         InputError: frames, candidates or prompts cannot be used; one line that names the file and the item.
@@ -141,7 +126,7 @@ def track_masks(
         MissingExtraError: the predictor's packages are not installed.
         SettingError: a setting is wrong.
     """
-    how = settings or TrackingSettings()
+    chosen_settings = settings or TrackingSettings()
     if candidates is not None and prompts is not None:
         raise SettingError("give candidates or prompts, not both")
     chosen = (
@@ -149,438 +134,257 @@ def track_masks(
         if isinstance(predictor, str)
         else ChosenPredictor(predictor, predictor.name, "given by the caller")
     )
-    job = _Job(RunPaths(Path(output)), how, chosen, resume=resume, progress=progress, warnings=[*chosen.warnings])
+    log, timer = RunLog(chosen_settings.on_bad_item), TimingAggregator()
+    log.merge(chosen.warnings)
     with ExitStack() as stack:
-        job.open_frames(frames, sampling, stack)
+        with timer.track("open"):
+            opened = open_mask_frames(frames, sampling, log, stack)
+        run = _MaskRun(RunFolder(output), opened, chosen_settings, chosen, resume, progress, log, timer)
         if prompts is not None:
-            labels = _label_maps(prompts, job.frames, job.video_length)
-            return job.run_prompts(
-                {local: (where, job.without_void(where, values)) for local, (where, values) in labels.items()}
-            )
-        if candidates is None:
-            if isinstance(generator, str) and generator not in GENERATORS:
-                raise SettingError(f"there is no generator {generator!r}; known: {', '.join(GENERATORS)}")
-            if candidate_stride < 1:
-                raise SettingError(f"candidate_stride is at least 1, not {candidate_stride}")
-            asked = [Level(level) for level in levels] if levels else list(GENERATED_LEVELS)
-            return job.run_generated(asked, generator, candidate_stride)
-        root = Path(candidates)
-        return job.run_candidates(root, _asked_levels(root, levels))
+            return run.track_labels(read_label_images(prompts, opened, log))
+        if candidates is not None:
+            root = Path(candidates)
+            return run.track_candidates(root, candidate_levels(root, levels))
+        if isinstance(generator, str) and generator not in GENERATORS:
+            raise SettingError(f"there is no generator {generator!r}; known: {', '.join(GENERATORS)}")
+        if candidate_stride < 1:
+            raise SettingError(f"candidate_stride is at least 1, not {candidate_stride}")
+        wanted = sorted({Level(level) for level in levels}) if levels else list(GENERATED_LEVELS)
+        return run.track_generated(wanted, generator, candidate_stride)
 
 
-def propose_candidates(
-    frames: FrameSource,
-    root: Path,
-    levels: Sequence[Level],
-    *,
-    stride: int = 10,
-    generator: str | RegionSettings = "regions",
-    progress: ProgressPrinter | None = None,
-) -> list[int]:
-    """Finds candidates on every `stride`-th frame and writes them in the filtered layout below `root`.
+@dataclass(frozen=True)
+class _MaskRun:
+    """One run: what was asked for, and the log and timer of what happens.
 
-    Returns:
-        The local positions that were looked at.
+    Attributes:
+        folder: where results go.
+        input: the frames.
+        settings: how to track.
+        chosen: what moves masks, and why.
+        resume: continue a run that was cut off.
+        progress: how progress is shown.
+        log: warnings of the run as a whole; those of single levels are in their records.
+        timer: durations of what no level takes alone.
     """
-    proposer = GENERATORS[generator]() if isinstance(generator, str) else RegionProposals(generator)
-    positions = sample_evenly(range(len(frames)), stride)
-    found: dict[Level, list[tuple[int, str, Candidates]]] = {level: [] for level in levels}
-    for done, local in enumerate(positions, start=1):
-        by_level = proposer.propose_levels(frames[local], [int(level) for level in levels])
-        for level in levels:
-            found[level].append((int(frames.indices[local]), frames.names[local], by_level[int(level)]))
-        if progress is not None:
-            progress.update(done, frames.indices[local])
-    for level in levels:
-        write_filtered(root / f"level_{level}", int(level), iter(found[level]))
-    return positions
 
-
-def _asked_levels(root: Path, levels: Sequence[int] | None) -> list[Level]:
-    if not root.is_dir():
-        raise CandidateError(f"{root}: there is no such folder of candidates")
-    found = sorted(Level(int(p.parents[1].name[6:])) for p in root.glob("level_[0-9]*/filtered/filtered.json"))
-    if levels is None:
-        if not found:
-            raise CandidateError(f"{root}: has no level_L/filtered/filtered.json")
-        return found
-    if not levels:
-        raise SettingError("no level was asked for")
-    asked = sorted({Level(int(level)) for level in levels})
-    missing = [level for level in asked if level not in found]
-    if missing:
-        there = ", ".join(map(str, found)) or "none"
-        raise CandidateError(f"{root}: has no candidates of level {missing[0]}; levels there: {there}")
-    return asked
-
-
-def _label_maps(
-    prompts: Sequence[str | Path] | Mapping[int, NDArray[np.integer[Any]]], frames: FrameSource, video_length: int
-) -> dict[int, tuple[str, NDArray[np.int64]]]:
-    """Prompts by local position: `(where from, labels)`."""
-    local_of = {int(index): local for local, index in enumerate(frames.indices)}
-    given: list[tuple[int, str, NDArray[Any]]] = []
-    if isinstance(prompts, Mapping):
-        given = [(int(frame), f"prompt on frame {frame}", np.asarray(labels)) for frame, labels in prompts.items()]
-    else:
-        for text in prompts:
-            frame, path = _prompt_path(str(text), int(frames.indices[0]))
-            given.append((frame, str(path), read_label_png(path)))
-    if not given:
-        raise PromptError("no prompt was given")
-    found: dict[int, tuple[str, NDArray[np.int64]]] = {}
-    for frame, where, labels in given:
-        if not 0 <= frame < video_length:
-            raise PromptError(f"{where}: frame {frame} does not exist: the video has frames 0 … {video_length - 1}")
-        if frame not in local_of:
-            raise PromptError(f"{where}: frame {frame} is not among the sampled frames")
-        if labels.shape != frames.size:
-            height, width = frames.size
-            raise PromptError(f"{where}: is {labels.shape[1]}×{labels.shape[0]}, the frames are {width}×{height}")
-        if not (labels > 0).any():
-            raise PromptError(f"{where}: marks no object (every pixel is 0)")
-        if local_of[frame] in found:
-            raise PromptError(f"{where}: frame {frame} has two prompt images")
-        found[local_of[frame]] = (where, labels.astype(np.int64))
-    return found
-
-
-def _prompt_path(text: str, first: int) -> tuple[int, Path]:
-    """`FRAME:LABEL.png` or `LABEL.png`; a file whose own name holds a colon is taken as it is."""
-    head, colon, tail = text.partition(":")
-    if colon and head.isdigit() and not Path(text).exists():
-        return int(head), Path(tail)
-    return first, Path(text)
-
-
-@dataclass
-class _Job:
-    """One run: what it was asked, what it found out, what it has done so far."""
-
-    run: RunPaths
-    how: TrackingSettings
+    folder: RunFolder
+    input: MaskFrames
+    settings: TrackingSettings
     chosen: ChosenPredictor
     resume: bool
-    progress: Progress | None
+    progress: Progress
+    log: RunLog
     timer: TimingAggregator = field(default_factory=TimingAggregator)
-    warnings: list[RunWarning] = field(default_factory=list)
-    frames: FrameSource = field(init=False)
-    video_length: int = field(init=False)
-    source: str = field(init=False)
-
-    def open_frames(self, given: Any, sampling: str | None, stack: ExitStack) -> None:
-        """Opens the frames; with `on_bad_item="skip"` leaves out those that cannot be read."""
-        with self.timer.track("open"):
-            whole = open_frames(given)
-            if whole is not given:
-                stack.enter_context(whole)
-            self.source = str(whole.path) if whole.path is not None else "memory"
-            self.video_length = int(whole.indices[-1]) + 1
-            self._check_damage(whole)
-            frames = open_frames(whole, sampling=sampling) if sampling else whole
-            if self.how.on_bad_item == "skip":
-                frames, excluded = exclude_unreadable(frames)
-                self.warnings += [
-                    RunWarning("frames", None, "frame-skipped", f"left out frame {index} ({name}): {reason}")
-                    for index, name, reason in excluded
-                ]
-            self.frames = frames
-
-    def _check_damage(self, whole: FrameSource) -> None:
-        """A video that was cut off still has frames; whether they will do is the user's choice."""
-        damage = getattr(whole, "damage", None)
-        if damage is None:
-            return
-        if self.how.on_bad_item == "error":
-            raise FrameError(f"{damage} (--on-bad-item skip tracks the {len(whole)} frames that are there)")
-        self.warnings.append(RunWarning("frames", None, "video-damaged", str(damage)))
-
-    def without_void(self, where: str, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Label 255 means "void" in indexed images, but "object" in a black and white one."""
-        void = labels == VOID_LABEL
-        if not void.any():
-            return labels
-        if np.all(void | (labels == 0)):
-            text = f"{where}: a black and white mask: its object got id 1"
-            self.warnings.append(RunWarning("prompts", None, "binary-prompt", text))
-            return np.asarray(void, np.int64)
-        text = f"{where}: label {VOID_LABEL} means void and was not tracked"
-        self.warnings.append(RunWarning("prompts", None, "void-label", text))
-        return np.where(void, 0, labels)
 
     # --- the three ways in ---------------------------------------------------------------------------------------
 
-    def run_candidates(self, root: Path, levels: Sequence[Level]) -> RunResult:
-        """Tracks candidates that lie on disk."""
-        digest = _Digest()
+    def track_candidates(self, root: Path, levels: Sequence[Level]) -> RunResult:
+        """Tracks candidates that lie on disk; all are checked before the folder is touched."""
+        fingerprint = Fingerprint()
         for level in levels:
-            digest.add_file(filtered_path(root / f"level_{level}"))
-        return self._run_levels(root, levels, {"kind": "candidates", "root": str(root)}, digest)
+            fingerprint.add_file(filtered_path(root / f"level_{level}"))
+        contexts = self._checked(root, levels)
+        return self._track(contexts, self._claim({"kind": "candidates", "root": str(root)}, fingerprint))
 
-    def run_generated(self, levels: Sequence[Level], generator: str | RegionSettings, stride: int) -> RunResult:
+    def track_generated(self, levels: Sequence[Level], generator: str | RegionSettings, stride: int) -> RunResult:
         """Finds candidates in the run folder, then tracks them."""
         name, changed = generator, {}
         if isinstance(generator, RegionSettings):
             name, changed = "regions", generator.model_dump(mode="json", exclude_defaults=True)
-        how = {"kind": "generator", "name": name, "stride": stride, **({"settings": changed} if changed else {})}
-        fingerprint = self._prepare(how, _Digest())
-        levels = sorted(set(levels))
-        if not all(filtered_path(self.run.level(level).root).is_file() for level in levels) or not self.resume:
-            with self.timer.track("propose"):
-                display = self._display("finding candidates", len(sample_evenly(range(len(self.frames)), stride)))
-                try:
-                    propose_candidates(
-                        self.frames, self.run.root, levels, stride=stride, generator=generator, progress=display
-                    )
-                finally:
-                    if display is not None:
-                        display.close()
-        return self._track_levels(self.run.root, levels, fingerprint)
+        prompts_from = {"kind": "generator", "name": name, "stride": stride}
+        key = self._claim(prompts_from | ({"settings": changed} if changed else {}), Fingerprint())
+        root = self.folder.root
+        if not self.resume or not all(filtered_path(root / f"level_{level}").is_file() for level in levels):
+            frames = self.input.frames
+            count = len(proposal_positions(frames, stride))
+            with self.timer.track("propose"), open_progress(self.progress, count, "finding candidates") as display:
+                propose_candidates(frames, root, levels, stride=stride, generator=generator, progress=display)
+        return self._track(self._checked(root, levels), key)
 
-    def run_prompts(self, labels: Mapping[int, tuple[str, NDArray[np.int64]]]) -> RunResult:
-        """Tracks the objects of a person's label images."""
-        digest = _Digest()
-        for local, (_, values) in sorted(labels.items()):
-            digest.add_bytes(f"{local}".encode(), np.ascontiguousarray(values).tobytes())
-        where = [f"{self.frames.indices[local]}:{name}" for local, (name, _) in sorted(labels.items())]
-        fingerprint = self._prepare({"kind": "prompts", "images": where}, digest)
-        records = self._records(fingerprint)
-        if not self._is_finished(PROMPTED_LEVEL, records):
-            prompts = {
-                local: {TrackId(int(k)): values == k for k in np.unique(values) if k > 0}
-                for local, (_, values) in sorted(labels.items())
-            }
-            records[PROMPTED_LEVEL] = self._track_prompts(prompts, fingerprint)
-        return self._finish([PROMPTED_LEVEL], records)
+    def track_labels(self, images: Mapping[LocalIndex, LabelImage]) -> RunResult:
+        """Tracks the objects of a user's label images."""
+        frames, fingerprint = self.input.frames, Fingerprint()
+        for local, image in sorted(images.items()):
+            fingerprint.add_bytes(f"{local}".encode(), np.ascontiguousarray(image.labels).tobytes())
+        where = [f"{frames.indices[local]}:{image.where}" for local, image in sorted(images.items())]
+        key = self._claim({"kind": "prompts", "images": where}, fingerprint)
+        labels = {local: image.labels for local, image in images.items()}
+        run = self.folder.paths
+        return self._track([LabelContext(PROMPTED_LEVEL, run, frames, self.settings, len(labels), labels)], key)
 
-    # --- steps ---------------------------------------------------------------------------------------------------
-
-    def _track_prompts(
-        self, prompts: Mapping[int, Mapping[TrackId, NDArray[np.bool_]]], fingerprint: str
-    ) -> LevelRecord:
-        timer = TimingAggregator()
-        paths = self.run.level(PROMPTED_LEVEL)
-        journal = CohortJournal(self.run.cohorts(PROMPTED_LEVEL), self._journal_key(fingerprint), resume=self.resume)
-        with FrameResultStore(journal=journal) as store, _telling_what_stays([store]):
-            display = self._display("tracking prompts", len(prompts))
-            try:
-                artifacts = prompt_tracking(
-                    self.frames,
-                    self.chosen.predictor,
-                    prompts,
-                    settings=self.how,
-                    frame_store=store,
-                    timer=timer,
-                    progress=display,
-                )
-            finally:
-                if display is not None:
-                    display.close()
-            files = persist_level_outputs(paths, self.run, PROMPTED_LEVEL, store, artifacts, self.how, timer)
-            stats = level_stats(
-                frames=len(self.frames),
-                candidate_frames=len(prompts),
-                artifacts=artifacts,
-                tracks=describe_tracks(artifacts),
-                timer=timer,
-            )
-            update_tracking_manifest(
-                self.run, level=PROMPTED_LEVEL, artifacts=files, stats=manifest_stats(stats), warnings=[]
-            )
-            remarks = fold_remarks(snapshot for _, snapshot in artifacts.remarks)
-            record = LevelRecord(fingerprint, 1, 1, self._sizes(files), stats, (), remarks, artifacts.work)
-            record.write(self.run.journal(PROMPTED_LEVEL))
-            store.discard()
-        return record
-
-    def _run_levels(
-        self, root: Path, levels: Sequence[Level], prompts_from: Mapping[str, Any], digest: _Digest
-    ) -> RunResult:
-        contexts = self._contexts(root, levels)
-        fingerprint = self._prepare(prompts_from, digest)
-        return self._track_levels(root, levels, fingerprint, contexts)
-
-    def _contexts(self, root: Path, levels: Sequence[Level]) -> dict[Level, PipelineContext]:
-        """Checks every level before the first is tracked."""
+    def _checked(self, root: Path, levels: Sequence[Level]) -> list[PipelineContext]:
+        """Every level of a folder of candidates, checked before the first is tracked."""
         with self.timer.track("check"):
-            return {
-                level: build_pipeline_context(
+            return [
+                build_pipeline_context(
                     root,
                     level,
-                    self.frames,
-                    self.run,
-                    self.how,
-                    video_length=self.video_length,
-                    min_area=_min_area(root),
+                    self.input.frames,
+                    self.folder.paths,
+                    self.settings,
+                    video_length=self.input.video_length,
+                    min_area=candidates_min_area(root),
                 )
                 for level in levels
-            }
-
-    def _track_levels(
-        self,
-        root: Path,
-        levels: Sequence[Level],
-        fingerprint: str,
-        contexts: dict[Level, PipelineContext] | None = None,
-    ) -> RunResult:
-        ready = contexts or self._contexts(root, levels)
-        records = self._records(fingerprint)
-        due = [level for level in levels if not self._is_finished(level, records)]
-        with ExitStack() as stack:
-            opened = [
-                stack.enter_context(
-                    ScheduledLevel(ready[level], key=self._journal_key(fingerprint), resume=self.resume)
-                )
-                for level in due
             ]
-            with _telling_what_stays([level.store for level in opened]):
-                label = f"level{'s' if len(due) > 1 else ''} {', '.join(map(str, due))}"
-                track_side_by_side(
-                    opened,
-                    self.chosen.predictor,
-                    self.frames,
-                    settings=self.how,
-                    progress=partial(self.progress, label) if self.progress is not None else None,
-                )
-                self._finish_levels(opened, fingerprint, records)
-        return self._finish(levels, records)
 
-    def _finish_levels(
-        self, levels: Sequence[ScheduledLevel], fingerprint: str, records: dict[Level, LevelRecord]
-    ) -> None:
-        """Writes the files of tracked levels, one after the other; from then on a resumed run keeps them."""
-        made = {scheduled.context.level for scheduled in levels}
-        before = [record.remarks for level, record in records.items() if level not in made]
-        said = sorted((step for level in levels for step in level.remarks), key=itemgetter(0))
-        remarks = fold_remarks([*before, *(snapshot for _, snapshot in said)])
-        for scheduled in levels:
-            level = scheduled.context.level
-            first = _first_id(level, scheduled.prompts, records)
-            result = scheduled.finish(first)
-            records[level] = LevelRecord(
-                fingerprint,
-                first,
-                first + scheduled.prompts,
-                self._sizes(result.files),
-                result.stats,
-                result.warnings,
-                remarks,
-                result.artifacts.work,
-            )
-            records[level].write(self.run.journal(level))
-            scheduled.store.discard()
-
-    def _prepare(self, prompts_from: Mapping[str, Any], digest: _Digest) -> str:
-        """Claims the run folder: refuses one that holds another run, clears what a killed run left."""
-        height, width = self.frames.size
+    def _claim(self, prompts_from: Mapping[str, object], fingerprint: Fingerprint) -> str:
+        """Claims the run folder for this run; returns the fingerprint of all that its results depend on."""
+        frames, run = self.input.frames, self.folder.paths
+        height, width = frames.size
         config = {
-            "settings": self.how.model_dump(mode="json"),
+            "settings": self.settings.model_dump(mode="json"),
             "predictor": self.chosen.request,
             "prompts": dict(prompts_from),
             **({"predictor_identity": dict(self.chosen.identity)} if self.chosen.identity else {}),
         }
-        names = [[int(i), name] for i, name in zip(self.frames.indices, self.frames.names, strict=True)]
-        identity = {"source": self.source, "frames": names, "size": [height, width], "config": config}
-        digest.add_bytes(json.dumps(identity, sort_keys=True).encode())
-        fingerprint = digest.hexdigest()
-        root = self.run.root
-        if root.exists() and not root.is_dir():
-            raise RunFolderError(f"{root}: is a file, not a run folder")
-        ensure_writable(root)
-        manifest = RunManifest.load(self.run.manifest)
-        if manifest.fingerprint is not None:
-            if manifest.fingerprint != fingerprint:
-                raise RunFolderError(
-                    f"{root}: holds a run of other input or settings: choose another -o, or remove it first"
-                )
-            if not self.resume:
-                raise RunFolderError(f"{root}: already holds this run: add --resume to finish or reuse it")
-        elif manifest.data.get("artifacts"):
-            raise RunFolderError(f"{root}: holds another run: choose another -o")
-        remove_partials(root)
+        names = [[int(index), name] for index, name in zip(frames.indices, frames.names, strict=True)]
+        identity = {"source": self.input.source, "frames": names, "size": [height, width], "config": config}
+        fingerprint.add_bytes(json.dumps(identity, sort_keys=True).encode())
+        key = fingerprint.hexdigest()
+        manifest = self.folder.claim(key, resume=self.resume)
         manifest.merge(
             {
-                "fingerprint": fingerprint,
-                "input": {"path": self.source, "frames": len(self.frames), "height": height, "width": width},
+                "fingerprint": key,
+                "input": {"path": self.input.source, "frames": len(frames), "height": height, "width": width},
                 "config": config,
                 "predictor": {
                     "name": self.chosen.predictor.name,
                     "reason": self.chosen.reason,
                     **self.chosen.details,
                 },
-                "frame_list": self.run.frames.name,
+                "frame_list": run.frames.name,
             }
         )
-        manifest.replace_warnings(self.warnings, stages=("frames", "prompts", "weights"), level=None)
-        FrameList(self.frames.indices, self.frames.names, self.frames.times, self.frames.size).write(self.run.frames)
+        manifest.replace_warnings(self.log.warnings, stages=("frames", "prompts", "weights"), level=None)
+        FrameList(frames.indices, frames.names, frames.times, frames.size).write(run.frames)
         manifest.write()
-        return fingerprint
+        return key
 
-    def _records(self, fingerprint: str) -> dict[Level, LevelRecord]:
+    # --- levels --------------------------------------------------------------------------------------------------
+
+    def _track(self, contexts: Sequence[LevelContext], fingerprint: str) -> RunResult:
+        """Tracks the levels that no earlier process has finished, all together; then finishes the run."""
+        records = self._finished_levels(fingerprint)
+        due = [context for context in contexts if not self._is_finished(context.level, records)]
+        with ExitStack() as stack:
+            levels = []
+            for context in due:
+                path = self.folder.paths.finished_batches(context.level)
+                # Batches of another predictor are not gone on with: `auto` may choose anew.
+                key = f"{fingerprint} {self.chosen.predictor.name}"
+                journal = ResultJournal(path, key, resume=self.resume)
+                store = stack.enter_context(FrameResultStore(journal=journal))
+                levels.append(TrackedLevel(prompts_of(context, store), store))
+            with _resume_hint([level.store for level in levels]):
+                tracker = MaskTracker(self.chosen.predictor, self.input.frames, levels, self.settings)
+                tracker.run(lambda total: open_progress(self.progress, total, _progress_label(due)))
+                self._finish_levels(due, levels, fingerprint, records)
+        return self._finish([context.level for context in contexts], records)
+
+    def _finished_levels(self, fingerprint: str) -> dict[Level, LevelRecord]:
         """Every level that this run has finished before."""
-        found: dict[Level, LevelRecord] = {}
-        for level in self.run.journalled_levels if self.resume else ():
-            record = LevelRecord.read(self.run.journal(level), fingerprint)
-            if record is not None:
-                found[level] = record
-        return found
+        run = self.folder.paths
+        records = {
+            level: LevelRecord.read(run.journal(level), fingerprint)
+            for level in (run.journalled_levels if self.resume else ())
+        }
+        return {level: record for level, record in records.items() if record is not None}
 
     def _is_finished(self, level: Level, records: Mapping[Level, LevelRecord]) -> bool:
-        if level not in records or not records[level].is_whole(self.run.root):
+        if level not in records or not records[level].is_whole(self.folder.root):
             return False
-        self.run.cohorts(level).unlink(missing_ok=True)  # a kill just before it was removed
+        # A kill may have come just before it was removed.
+        self.folder.paths.finished_batches(level).unlink(missing_ok=True)
         return True
 
-    def _journal_key(self, fingerprint: str) -> str:
-        """What cohorts in a journal must be of: this run, and moved by the same predictor (`auto` may choose anew)."""
-        return f"{fingerprint} {self.chosen.predictor.name}"
+    def _finish_levels(
+        self,
+        contexts: Sequence[LevelContext],
+        levels: Sequence[TrackedLevel],
+        fingerprint: str,
+        records: dict[Level, LevelRecord],
+    ) -> None:
+        """Writes the files of tracked levels, one after the other; from then on a resumed run keeps them."""
+        tracked = {context.level for context in contexts}
+        before = [record.predictor_warnings for level, record in records.items() if level not in tracked]
+        batches = [(record.local, record.warnings) for level in levels for record in level.records]
+        warnings = latest_warnings([*before, *(snapshot for _, snapshot in sorted(batches, key=itemgetter(0)))])
+        for context, level in zip(contexts, levels, strict=True):
+            first = _first_id(context.level, level.object_count, records)
+            count = 0 if context.level == PROMPTED_LEVEL else level.object_count
+            # Ids were counted from 1 in every level; in the run they follow those of the levels before.
+            level.store.id_offset = first - 1
+            result = finish_level(context, level)
+            record = self._level_record(fingerprint, range(first, first + count), result, warnings)
+            record.write(self.folder.paths.journal(context.level))
+            records[context.level] = record
+            # The journal goes last: until the record is there, a resumed run needs it.
+            level.store.discard()
 
-    def _sizes(self, files: Mapping[str, str]) -> dict[str, int]:
-        return {name: (self.run.root / name).stat().st_size for name in files.values()}
+    def _level_record(
+        self, fingerprint: str, ids: range, result: LevelRunResult, predictor_warnings: Sequence[RunWarning]
+    ) -> LevelRecord:
+        sizes = {name: (self.folder.root / name).stat().st_size for name in result.files.values()}
+        return LevelRecord(
+            fingerprint,
+            ids.start,
+            ids.stop,
+            sizes,
+            result.stats,
+            result.warnings,
+            predictor_warnings,
+            result.artifacts.counters,
+        )
 
-    def _finish(self, asked: Sequence[Level], records: Mapping[Level, LevelRecord]) -> RunResult:
+    # --- the whole run -------------------------------------------------------------------------------------------
+
+    def _finish(self, levels: Sequence[Level], records: Mapping[Level, LevelRecord]) -> RunResult:
         """Writes what spans levels: boxes of all of them and the summary."""
-        levels = {level: records[level].summary for level in asked}
-        remarks = fold_remarks(records[level].remarks for level in asked)
-        warnings = [*self.warnings, *(w for level in asked for w in records[level].warnings), *remarks]
-        work: dict[str, float] = {}
-        for level in asked:
-            add_work(work, records[level].work)
         with self.timer.track("persist.boxes"):
-            write_mot_frames(self.run.mot, _boxes_by_frame(self.run, list(levels)))
-        total = TimingAggregator()
-        total.merge(self.timer)
-        for stats in levels.values():
-            for stage, seconds in stats["durations"].items():
-                total.add(stage, float(seconds))
-        summary = {
-            "schema_version": SUMMARY_VERSION,
-            "command": "masks",
-            "input": {"path": self.source, "frames": len(self.frames), "size": list(self.frames.size)},
-            "predictor": {
-                "name": self.chosen.predictor.name,
-                "reason": self.chosen.reason,
-                **({"counters": {name: round(count, 4) for name, count in work.items()}} if work else {}),
-            },
-            "levels": {str(level): dict(stats) for level, stats in levels.items()},
-            "totals": summarise_tracking_stats(levels),
-            "durations": {stage: round(seconds, 4) for stage, seconds in total.items()},
-            "peak_rss_mb": peak_rss_mb(),
-            "warnings": [warning.to_json() for warning in warnings],
-        }
-        write_json(self.run.summary, summary)
-        manifest = RunManifest.load(self.run.manifest)
-        manifest.set_totals({key: summary[key] for key in ("totals", "durations", "peak_rss_mb")})
-        manifest.replace_warnings(remarks, stages=("predictor",), level=None)
-        manifest.write()
-        return RunResult(self.run, levels, list(warnings), summary)
+            write_mot_frames(self.folder.paths.mot, _boxes_by_frame(self.folder.paths, levels))
+        predictor_warnings = latest_warnings(records[level].predictor_warnings for level in levels)
+        summary = self._summary({level: records[level] for level in levels}, predictor_warnings)
+        self.folder.finish(summary, warnings=predictor_warnings, stages=("predictor",))
+        parts = {level: part.to_json() for level, part in summary.levels.items()}
+        return RunResult(self.folder.paths, parts, list(summary.warnings), summary.to_json())
 
-    def _display(self, label: str, total: int) -> ProgressPrinter | None:
-        return self.progress(label, total) if self.progress is not None else None
+    def _summary(self, records: Mapping[Level, LevelRecord], predictor_warnings: Sequence[RunWarning]) -> MaskSummary:
+        levels = {level: record.summary for level, record in records.items()}
+        counters: dict[str, float] = {}
+        durations = TimingAggregator()
+        durations.merge(self.timer)
+        for record in records.values():
+            add_counters(counters, record.counters)
+            for stage, seconds in record.summary.durations.items():
+                durations.add(stage, seconds)
+        level_warnings = [warning for record in records.values() for warning in record.warnings]
+        return MaskSummary(
+            "masks",
+            InputSummary(self.input.source, len(self.input.frames), self.input.frames.size),
+            summarise_tracking_stats(levels),
+            {stage: round(seconds, 4) for stage, seconds in durations.items()},
+            peak_rss_mb(),
+            [*self.log.warnings, *level_warnings, *predictor_warnings],
+            predictor=PredictorSummary(
+                self.chosen.predictor.name,
+                self.chosen.reason,
+                {name: round(count, 4) for name, count in counters.items()},
+            ),
+            levels=levels,
+        )
+
+
+def _progress_label(contexts: Sequence[LevelContext]) -> str:
+    """What is being done: `levels 2, 4`."""
+    if any(isinstance(context, LabelContext) for context in contexts):
+        return "tracking prompts"
+    return f"level{'s' if len(contexts) > 1 else ''} {', '.join(str(context.level) for context in contexts)}"
 
 
 @contextmanager
-def _telling_what_stays(stores: Sequence[FrameResultStore]) -> Iterator[None]:
+def _resume_hint(stores: Sequence[FrameResultStore]) -> Iterator[None]:
     """Adds to the line of an error how much is kept, and how to go on."""
     try:
         yield
@@ -593,7 +397,12 @@ def _telling_what_stays(stores: Sequence[FrameResultStore]) -> Iterator[None]:
 
 
 def _first_id(level: Level, count: int, records: Mapping[Level, LevelRecord]) -> int:
-    """First track id of a level with `count` objects: the one it had before, else the first behind all others'."""
+    """First track id of a level with `count` objects: the one it had before, else the first behind all others'.
+
+    The ids of a user's objects are the user's: they are not shifted.
+    """
+    if level == PROMPTED_LEVEL:
+        return 1
     own = records.get(level)
     if own is not None and own.next_id - own.first_id == count:
         return own.first_id
@@ -609,12 +418,3 @@ def _boxes_by_frame(run: RunPaths, levels: Sequence[Level]) -> Iterator[Tracks]:
         }
         for frame in sorted({frame for video in videos.values() for frame in video.frames}):
             yield Tracks.concat([video.boxes(FrameIndex(frame), int(level)) for level, video in videos.items()])
-
-
-def _min_area(root: Path) -> float | None:
-    """The generator's smallest area, when the candidates' folder has a manifest that tells."""
-    path = root / "manifest.json"
-    if not path.is_file():
-        return None
-    value = read_json_object(path, "manifest of the candidates").get("min_area")
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -4,30 +4,33 @@
 "stability_score", "level", "id"}]}]}`. Masks come as `seg_frame_NNNNN.npy` `(N, H, W)` beside it, or in each item: as
 `mask` (packed bits in base64) or `segmentation` (COCO RLE). An item may have only a box.
 
-A whole manifest is checked before anything is tracked, so that a run does not die of its last frame.
+A whole manifest is checked before anything is tracked (`check_candidates`), so that a run does not die of its last
+frame; masks are decoded one frame at a time, when the frame is tracked (`read_candidates`). What cannot be used is a
+*problem*: one line with the file, the frame and the item. The caller decides whether it ends the run (`leave_out`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.boxes import xywh_to_xyxy, xyxy_to_xywh
 from trackweave.errors import CandidateError
-from trackweave.masks.codecs import as_packed, decode_entry, decode_rle, encode_rle
+from trackweave.masks.codecs import as_packed, decode_entry, decode_rle, encode_rle, rle_area
 from trackweave.masks.ops import rescale_masks
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.files import check_version, read_json_object, write_json
 from trackweave.structures.candidates import Candidates
-from trackweave.structures.run_log import OnBadItem, RunWarning
+from trackweave.structures.run_log import RunLog, RunWarning
 
 SCHEMA_VERSION = 1
 _LARGEST = 2**53  # what JSON numbers hold exactly; excludes inf and NaN as well
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,36 +58,29 @@ class FilteredManifest:
         path: the file.
         frames: its entries, ascending by `frame_idx`.
         min_area: smallest area that the filter let through, when the manifest says so.
+        problems: entries that cannot be used, one line each.
     """
 
     path: Path
     frames: Sequence[FilteredFrame]
     min_area: float | None
+    problems: Sequence[str] = ()
 
 
-class BadItems:
-    """Decides what a bad candidate does: stop the run, or be left out and remembered.
+def leave_out(problems: Iterable[str], log: RunLog, level: int | None) -> None:
+    """Records what cannot be used, each problem once, however often its file is read.
 
-    A manifest is read more than once (checked, tracked, rendered); a candidate is remembered once.
+    Raises:
+        CandidateError: the first problem, where the log's policy is `error`.
     """
+    for problem in problems:
+        message = problem if log.on_bad_item == "error" else omission(problem, level).message
+        log.skip("candidate-skipped", message, stage="candidates", level=level, error=CandidateError, each=True)
 
-    def __init__(self, policy: OnBadItem = "error", level: int | None = None) -> None:
-        self.policy = policy
-        self.level = level
-        self._warnings: dict[str, RunWarning] = {}
 
-    def report(self, message: str) -> None:
-        """Raises `CandidateError`, or records the omission."""
-        if self.policy == "error":
-            raise CandidateError(f"{message} (--on-bad-item skip leaves it out)")
-        self._warnings.setdefault(
-            message, RunWarning("candidates", self.level, "candidate-skipped", f"left out: {message}")
-        )
-
-    @property
-    def warnings(self) -> list[RunWarning]:
-        """One record per omission."""
-        return list(self._warnings.values())
+def omission(problem: str, level: int | None) -> RunWarning:
+    """The warning that a log holds of a problem that was left out."""
+    return RunWarning("candidates", level, "candidate-skipped", f"left out: {problem}")
 
 
 def filtered_path(level_root: Path) -> Path:
@@ -92,13 +88,13 @@ def filtered_path(level_root: Path) -> Path:
     return level_root / "filtered" / "filtered.json"
 
 
-def read_filtered(path: Path, bad: BadItems) -> FilteredManifest:
-    """Reads a manifest and checks its structure; masks are read later, frame by frame.
+def read_filtered(path: Path) -> FilteredManifest:
+    """Reads a manifest and checks its structure; items are checked and masks are read later, frame by frame.
 
     Raises:
         ArtifactError: missing or not JSON.
         ArtifactVersionError: of a newer schema.
-        CandidateError: a key is missing or of the wrong kind; names the frame. Unless `bad` leaves such frames out.
+        CandidateError: it has no list of frames.
     """
     data = read_json_object(path, "manifest of candidates")
     if "schema_version" in data:
@@ -107,18 +103,19 @@ def read_filtered(path: Path, bad: BadItems) -> FilteredManifest:
     if not isinstance(entries, list):
         raise CandidateError(f"{path}: `frames` is missing or not a list")
     frames: dict[int, FilteredFrame] = {}
+    problems: list[str] = []
     for position, entry in enumerate(entries):
         try:
             frame = _read_entry(path, position, entry)
             if frame.frame_idx in frames:
                 raise CandidateError(f"{path}: frames[{position}]: frame_idx {frame.frame_idx} occurs twice")
         except CandidateError as error:
-            bad.report(str(error))
+            problems.append(str(error))
             continue
         frames[frame.frame_idx] = frame
     min_area = data.get("min_area")
     ordered = [frames[index] for index in sorted(frames)]
-    return FilteredManifest(path, ordered, float(min_area) if _is_number(min_area) else None)
+    return FilteredManifest(path, ordered, float(min_area) if _is_number(min_area) else None, problems)
 
 
 def _read_entry(path: Path, position: int, entry: Any) -> FilteredFrame:
@@ -143,54 +140,80 @@ def _read_entry(path: Path, position: int, entry: Any) -> FilteredFrame:
     return FilteredFrame(int(index), name, items, mask_file if mask_file.is_file() else None)
 
 
+def check_candidates(manifest: FilteredManifest, entry: FilteredFrame) -> list[str]:
+    """What `read_candidates` would find wrong on one frame, in its words, without building a mask."""
+    problems: list[str] = []
+    for _ in _usable(manifest, entry, _check_item, problems):
+        pass
+    return problems
+
+
 def read_candidates(
-    manifest: FilteredManifest, entry: FilteredFrame, frame_size: tuple[int, int], bad: BadItems
-) -> Candidates:
-    """One frame's candidates with their masks.
+    manifest: FilteredManifest, entry: FilteredFrame, frame_size: tuple[int, int]
+) -> tuple[Candidates, list[str]]:
+    """One frame's candidates with their masks, and the problems of those that are left out.
 
     Args:
         manifest: the level's manifest.
         entry: one of its frames.
         frame_size: `(H, W)` of the video; the candidate image is assumed to have it when only boxes are there.
-        bad: what to do with a bad item.
 
-    Raises:
-        CandidateError: names the file, the frame and the item. Unless `bad` leaves it out: the item, or the whole frame
-            when its mask stack cannot be trusted.
+    Returns:
+        the candidates, and a line per item that cannot be used; one line for all of them when the frame's mask stack
+        cannot be trusted.
     """
+    problems: list[str] = []
+    items = list(_usable(manifest, entry, _read_item, problems))
+    size = _common_size([item.mask for item in items if item.mask is not None], frame_size)
+    masks = [
+        PackedMasks.empty(*size, 1) if item.mask is None else rescale_masks(item.mask, *size, method="nearest")
+        for item in items
+    ]
+    packed = PackedMasks.concat(masks) if masks else PackedMasks.empty(*size)
+    candidates = Candidates(
+        np.array([item.id for item in items], np.int64),
+        np.array([item.xyxy for item in items], np.float32).reshape(-1, 4),
+        np.array([item.score for item in items], np.float32),
+        np.where(packed.areas > 0, packed.areas, np.array([_area(item) for item in items], np.int64)),
+        packed,
+    )
+    return candidates, problems
+
+
+class _Item(NamedTuple):
+    """One item as read."""
+
+    id: int
+    xyxy: NDArray[np.float32]
+    score: float
+    area: int
+    mask: PackedMasks | None
+
+
+def _usable(
+    manifest: FilteredManifest,
+    entry: FilteredFrame,
+    parse: Callable[[int, Any, _MaskStack], T],
+    problems: list[str],
+) -> Iterator[T]:
+    """What `parse` makes of every item that can be used; adds a problem for each of the others."""
     where = f"{manifest.path}: frame {entry.frame_idx}"
     try:
         stack = _MaskStack(entry, where)
     except CandidateError as error:
-        bad.report(str(error))
-        return _no_candidates(frame_size)
-    kept: list[tuple[int, NDArray[np.float32], float, int | None, PackedMasks | None]] = []
-    seen: set[int] = set()
+        problems.append(str(error))
+        return
+    ids: set[int] = set()
     for position, item in enumerate(entry.items):
         try:
-            parsed = _read_item(position, item, stack)
-            if parsed[0] in seen:
-                raise CandidateError(f"item {position}: id {parsed[0]} occurs twice on the frame")
+            parsed = parse(position, item, stack)
+            if item["id"] in ids:
+                raise CandidateError(f"item {position}: id {item['id']} occurs twice on the frame")
         except CandidateError as error:
-            bad.report(f"{where}, {error}")
+            problems.append(f"{where}, {error}")
             continue
-        seen.add(parsed[0])
-        kept.append(parsed)
-    size = _common_size([mask for *_, mask in kept if mask is not None], frame_size)
-    masks = [
-        PackedMasks.empty(*size, 1) if mask is None else rescale_masks(mask, *size, method="nearest")
-        for *_, mask in kept
-    ]
-    packed = PackedMasks.concat(masks) if masks else PackedMasks.empty(*size)
-    boxes = np.array([box for _, box, *_ in kept], np.float32).reshape(-1, 4)
-    areas = [_area(area, box) for _, box, _, area, _ in kept]
-    return Candidates(
-        np.array([row[0] for row in kept], np.int64),
-        boxes,
-        np.array([row[2] for row in kept], np.float32),
-        np.where(packed.areas > 0, packed.areas, np.array(areas, np.int64)),
-        packed,
-    )
+        ids.add(item["id"])
+        yield parsed
 
 
 class _MaskStack:
@@ -205,7 +228,7 @@ class _MaskStack:
         except (OSError, ValueError, EOFError) as error:
             reason = " ".join(str(error).split())
             raise CandidateError(f"{entry.mask_file}: not a readable mask stack: {reason}") from None
-        if array.ndim != 3 or len(array) != len(entry.items) or array.dtype.kind not in "bui":
+        if array.ndim != 3 or len(array) != len(entry.items) or 0 in array.shape[1:] or array.dtype.kind not in "bui":
             raise CandidateError(
                 f"{entry.mask_file}: is {array.shape} {array.dtype}, but {where} has {len(entry.items)} items: "
                 f"({len(entry.items)}, H, W) of 0 and 1 is expected"
@@ -215,10 +238,34 @@ class _MaskStack:
     def mask(self, position: int) -> PackedMasks | None:
         return None if self._array is None else PackedMasks.from_bool(np.asarray(self._array[position]))
 
+    def has_pixels(self, position: int) -> bool | None:
+        return None if self._array is None else bool(self._array[position].any())
 
-def _read_item(
-    position: int, item: Any, stack: _MaskStack
-) -> tuple[int, NDArray[np.float32], float, int | None, PackedMasks | None]:
+
+def _check_item(position: int, item: Any, stack: _MaskStack) -> None:
+    """Raises what `_read_item` raises; cheaper, since a mask is only looked at."""
+    where = _check_numbers(position, item)
+    has_pixels = _mask_has_pixels(where, item, position, stack)
+    if has_pixels is False:
+        raise CandidateError(f"{where}: its mask is empty")
+    _box_is_usable(where, item, has_mask=has_pixels is not None)
+
+
+def _read_item(position: int, item: Any, stack: _MaskStack) -> _Item:
+    where = _check_numbers(position, item)
+    mask = _item_mask(where, item, position, stack)
+    if mask is not None and not mask.areas[0]:
+        raise CandidateError(f"{where}: its mask is empty")
+    if _box_is_usable(where, item, has_mask=mask is not None):
+        xyxy = np.asarray(xywh_to_xyxy([item["bbox"]])[0])
+    else:
+        assert mask is not None
+        xyxy = np.asarray(mask.boxes[0], np.float32)
+    return _Item(int(item["id"]), xyxy, float(item["stability_score"]), int(item["area"]), mask)
+
+
+def _check_numbers(position: int, item: Any) -> str:
+    """Checks id, area and score; returns what to call the item in a message."""
     where = f"item {position}"
     if not isinstance(item, dict):
         raise CandidateError(f"{where} is not an object")
@@ -228,39 +275,58 @@ def _read_item(
     for key in ("area", "stability_score"):
         if not _is_number(item.get(key)):
             raise CandidateError(f"{where}: `{key}` is missing or not a number")
-    mask = _item_mask(where, item, lambda: stack.mask(position))
-    if mask is not None and not mask.areas[0]:
-        raise CandidateError(f"{where}: its mask is empty")
-    box = _item_box(where, item, mask)
-    return int(item["id"]), box, float(item["stability_score"]), int(item["area"]), mask
+    return where
 
 
-def _item_mask(where: str, item: dict[str, Any], from_stack: Callable[[], PackedMasks | None]) -> PackedMasks | None:
+def _item_mask(where: str, item: dict[str, Any], position: int, stack: _MaskStack) -> PackedMasks | None:
+    """The mask, whichever of the three forms it has; None without one."""
+    if item.get("mask") is not None:
+        return _decoded(where, lambda: _packed_entry(item["mask"]))
+    if item.get("segmentation") is not None:
+        return _decoded(where, lambda: decode_rle([item["segmentation"]]))
+    return stack.mask(position)
+
+
+def _mask_has_pixels(where: str, item: dict[str, Any], position: int, stack: _MaskStack) -> bool | None:
+    """Whether the mask has a pixel; None without a mask. Runs are added up instead of drawn."""
+    if item.get("mask") is not None:
+        return _decoded(where, lambda: bool(_packed_entry(item["mask"]).areas[0]))
+    if item.get("segmentation") is not None:
+        return _decoded(where, lambda: rle_area(item["segmentation"]) > 0)
+    return stack.has_pixels(position)
+
+
+def _packed_entry(payload: Any) -> PackedMasks:
+    entry = decode_entry(payload)
+    # The box is in pixels of the full size; a mask that was stored smaller is brought up to it.
+    return rescale_masks(as_packed(entry), *entry.get("full_resolution_shape", entry["shape"]), "nearest")
+
+
+def _decoded(where: str, decode: Callable[[], T]) -> T:
     try:
-        if item.get("mask") is not None:
-            entry = decode_entry(item["mask"])
-            # The box is in pixels of the full size; a mask that was stored smaller is brought up to it.
-            return rescale_masks(as_packed(entry), *entry.get("full_resolution_shape", entry["shape"]), "nearest")
-        if item.get("segmentation") is not None:
-            return decode_rle([item["segmentation"]])
+        return decode()
     except (ValueError, TypeError, OverflowError) as error:
         raise CandidateError(f"{where}: its mask cannot be decoded: {error}") from None
-    return from_stack()
 
 
-def _item_box(where: str, item: dict[str, Any], mask: PackedMasks | None) -> NDArray[np.float32]:
+def _box_is_usable(where: str, item: dict[str, Any], *, has_mask: bool) -> bool:
+    """Whether `bbox` is a box; False where the mask's own box has to stand for it.
+
+    Raises:
+        CandidateError: neither will do.
+    """
     box = item.get("bbox")
     if box is None:
-        if mask is None:
+        if not has_mask:
             raise CandidateError(f"{where}: has neither a mask nor a `bbox`")
-        return np.asarray(mask.boxes[0], np.float32)
+        return False
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
         raise CandidateError(f"{where}: `bbox` is [x, y, width, height], not {box!r:.60}")
     if box[2] <= 0 or box[3] <= 0:
-        if mask is None:
+        if not has_mask:
             raise CandidateError(f"{where}: its box {box} is empty and it has no mask")
-        return np.asarray(mask.boxes[0], np.float32)  # Semantic-SAM gives width 0 to masks one pixel wide
-    return np.asarray(xywh_to_xyxy([box])[0])
+        return False  # Semantic-SAM gives width 0 to masks one pixel wide
+    return True
 
 
 def _common_size(masks: Sequence[PackedMasks], fallback: tuple[int, int]) -> tuple[int, int]:
@@ -268,13 +334,9 @@ def _common_size(masks: Sequence[PackedMasks], fallback: tuple[int, int]) -> tup
     return max((mask.size for mask in masks), key=lambda size: size[0] * size[1], default=fallback)
 
 
-def _no_candidates(size: tuple[int, int]) -> Candidates:
-    none = np.zeros(0, np.int64)
-    return Candidates(none, np.zeros((0, 4), np.float32), np.zeros(0, np.float32), none, PackedMasks.empty(*size))
-
-
-def _area(area: int | None, box: NDArray[np.float32]) -> int:
-    return int(area) if area else int((box[2] - box[0]) * (box[3] - box[1]))
+def _area(item: _Item) -> int:
+    x1, y1, x2, y2 = item.xyxy
+    return item.area or int((x2 - x1) * (y2 - y1))
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

@@ -1,19 +1,18 @@
-"""`ResultSpool`: append-only scratch file of tracking results, so that memory does not grow with the video.
+"""`ResultLog`: append-only file of tracking results, so that memory does not grow with the video.
 
-Cohorts reach a frame at different times; archives want each frame once. Results are appended as they come and read
-back by frame at the end. Only `(frame → places in the file)` stays in memory. Nothing written is ever rewritten.
+Prompt batches reach a frame at different times; archives want each frame once. Results are appended as they come and
+read back by frame at the end. Only `(frame → places in the file)` stays in memory. Nothing written is ever rewritten.
 
 The file is a row of records, each framed by its length and a checksum (as in write-ahead logs, e.g. LevelDB's), so that
-whoever reads it after a kill can tell where the last whole one ends. `storage.journal` gives the file a name.
+whoever reads it after a kill can tell where the last whole one ends.
 
-`CohortJournal`: a level's results with a name on disk, cohort by cohort, so that a run that was cut off goes on.
-
-The file is a `ResultSpool` whose first record says what run it belongs to. When a cohort (the objects of one candidate
-frame) is finished, a *commit* record follows its results; it holds what else is needed to go on, as JSON. Whatever
-comes after the last whole commit belongs to a cohort that was cut off, and is cut off too when the file is opened.
+`ResultJournal` is such a file with a name, so that a run that was cut off goes on. Its first record says what run it
+belongs to. When a prompt batch is finished, a *commit* record follows its results; it holds what else is needed to go
+on, as JSON. The order is what makes a kill harmless: a commit vouches for everything before it, and whatever comes
+after the last whole commit belongs to a batch that was cut off, and is cut off too when the file is opened.
 
 A killed process loses nothing that was committed. When the machine itself goes down, the commits of the last
-`SYNC_SECONDS` may be lost, never more: asking the disk after every cohort would cost more than tracking some of them.
+`SYNC_SECONDS` may be lost, never more: asking the disk after every batch would cost more than tracking some of them.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ _NO_ROWS: NDArray[Any] = np.zeros(0, OBJECT_DTYPE)
 
 
 @dataclass(frozen=True, slots=True)
-class SpoolRecord:
+class LogRecord:
     """One record of the file.
 
     Attributes:
@@ -72,7 +71,7 @@ class SpoolRecord:
         return self.offset + len(self.body)
 
 
-def read_records(file: BinaryIO) -> Iterator[SpoolRecord]:
+def read_records(file: BinaryIO) -> Iterator[LogRecord]:
     """The records of a file up to its end, or up to the first that is torn or damaged."""
     size = file.seek(0, 2)
     offset = file.seek(0)
@@ -87,7 +86,7 @@ def read_records(file: BinaryIO) -> Iterator[SpoolRecord]:
         body = file.read(length)
         if _checksum(head[: _HEAD.size], body) != _CRC.unpack_from(head, _HEAD.size)[0]:
             return
-        yield SpoolRecord(kind, rows, frame, offset, body)
+        yield LogRecord(kind, rows, frame, offset, body)
         offset = file.seek(offset + length)  # the consumer may have read elsewhere
 
 
@@ -98,7 +97,7 @@ def _checksum(*parts: Any) -> int:
     return crc
 
 
-class ResultSpool:
+class ResultLog:
     """Rows and packed masks by frame, on disk until closed.
 
     Args:
@@ -109,19 +108,19 @@ class ResultSpool:
         try:
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
-            file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115 - lives as long as the spool
+            file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115 - lives as long as the log
         except OSError as error:
             raise RunFolderError(f"{folder}: no scratch file can be made here: {error.strerror or error}") from error
-        self._take(file, folder or Path(tempfile.gettempdir()))
+        self._attach(file, folder or Path(tempfile.gettempdir()))
 
-    def _take(self, file: Any, where: Path) -> None:
+    def _attach(self, file: Any, where: Path) -> None:
         self._file = file
         self._where = where
         self._places: dict[int, array[int]] = {}  # frame → offset, rows, compressed length, …
         self._end = 0
         self.size: tuple[int, int] | None = None
         self.id_offset = 0
-        """Is added to every id that is read: levels that were tracked side by side are numbered afterwards."""
+        """Is added to every id that is read: levels that are tracked together get their run's ids afterwards."""
 
     @property
     def frames(self) -> list[int]:
@@ -219,7 +218,7 @@ SCHEMA_VERSION = 1
 SYNC_SECONDS = 5.0
 
 
-class CohortJournal(ResultSpool):
+class ResultJournal(ResultLog):
     """Rows and packed masks by frame in a named file that outlives the process.
 
     Args:
@@ -241,14 +240,14 @@ class CohortJournal(ResultSpool):
             file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
         except OSError as error:
             raise RunFolderError(f"{path}: cannot be written: {error.strerror or error}") from error
-        self._take(file, path)
+        self._attach(file, path)
         self.path = path
         self.committed: list[Mapping[str, Any]] = []
         self._safe_end = 0  # behind the last commit
         self._synced = time.monotonic()
         try:
             self._lock()
-            if not (resume and self._recall(key)):
+            if not (resume and self._load(key)):
                 self._start(key)
             self._key = key
             self._file.truncate(self._end)
@@ -263,8 +262,8 @@ class CohortJournal(ResultSpool):
         except BlockingIOError:
             raise RunFolderError(f"{self.path}: another process is working on this run: wait for it") from None
 
-    def _recall(self, key: str, most: int | None = None) -> bool:
-        """Takes over what was committed, at most so many cohorts; False when the file is of another run, or of none."""
+    def _load(self, key: str, most: int | None = None) -> bool:
+        """Takes over what was committed, at most so many batches; False when the file is of another run, or of none."""
         records = read_records(self._file)
         header = next(records, None)
         if header is None or header.kind != b"H":
@@ -288,15 +287,15 @@ class CohortJournal(ResultSpool):
         self._safe_end = self._end
         return True
 
-    def rewind(self, count: int) -> None:
-        """Forgets all but the first `count` of the cohorts that earlier processes committed, before any is added.
+    def truncate(self, count: int) -> None:
+        """Forgets all but the first `count` of the batches that earlier processes committed, before any is added.
 
         Raises:
             RunFolderError: the file cannot be cut.
         """
         self._places.clear()
         self.committed, self.size = [], None
-        self._recall(self._key, count)
+        self._load(self._key, count)
         try:
             self._file.truncate(self._end)
         except OSError as error:
@@ -315,16 +314,16 @@ class CohortJournal(ResultSpool):
         self._write(b"H", json.dumps({"schema_version": SCHEMA_VERSION, "key": key}).encode())
         self._safe_end = self._end
 
-    def commit(self, cohort: Mapping[str, Any]) -> None:
+    def commit(self, batch: Mapping[str, Any]) -> None:
         """Marks everything appended so far as finished.
 
         Args:
-            cohort: what else is needed to go on, as JSON values.
+            batch: what else is needed to go on, as JSON values.
 
         Raises:
             RunFolderError: the disk is full.
         """
-        content = {"mask_size": self.size, "cohort": cohort}
+        content = {"mask_size": self.size, "cohort": batch}
         self._write(b"C", json.dumps(content, ensure_ascii=True, allow_nan=False).encode())
         self._safe_end = self._end
         if time.monotonic() - self._synced >= SYNC_SECONDS:

@@ -13,7 +13,7 @@ from trackweave.errors import ArtifactError, InputError, RunFolderError, Setting
 from trackweave.ids import FrameIndex, Level
 from trackweave.storage.files import check_version, read_json_object, remove_partials, write_json
 from trackweave.structures.run_log import RunWarning
-from trackweave.structures.run_summary import BoxSummary, MaskSummary, RunSummary
+from trackweave.structures.run_summary import BoxSummary, LevelSummary, MaskSummary, RunSummary
 
 SCHEMA_VERSION = 1
 
@@ -116,8 +116,8 @@ class RunPaths:
         """Levels that have an entry in the journal, ascending."""
         return sorted(Level(int(path.stem[6:])) for path in self.root.glob("journal/level_[0-9]*.json"))
 
-    def cohorts(self, level: Level | int) -> Path:
-        """A level's finished cohorts while it is not whole; see `storage.journal`."""
+    def finished_batches(self, level: Level | int) -> Path:
+        """A level's finished prompt batches while it is not whole; see `storage.result_log`."""
         return self.root / "journal" / f"level_{level}.cohorts"
 
 
@@ -306,18 +306,18 @@ class LevelRecord:
         files: path below the run folder → size in bytes.
         summary: the level's part of `summary.json`.
         warnings: its warnings.
-        remarks: what the predictor said of itself until then.
-        work: what the predictor counted for this level.
+        predictor_warnings: what the predictor warned of until then.
+        counters: what the predictor counted for this level.
     """
 
     fingerprint: str
     first_id: int
     next_id: int
     files: Mapping[str, int]
-    summary: Mapping[str, Any]
+    summary: LevelSummary
     warnings: Sequence[RunWarning] = ()
-    remarks: Sequence[RunWarning] = ()
-    work: Mapping[str, float] = field(default_factory=dict)
+    predictor_warnings: Sequence[RunWarning] = ()
+    counters: Mapping[str, float] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Writes the entry."""
@@ -329,10 +329,10 @@ class LevelRecord:
                 "first_id": self.first_id,
                 "next_id": self.next_id,
                 "files": dict(self.files),
-                "summary": dict(self.summary),
+                "summary": self.summary.to_json(),
                 "warnings": [warning.to_json() for warning in self.warnings],
-                "remarks": [warning.to_json() for warning in self.remarks],
-                "work": dict(self.work),
+                "remarks": [warning.to_json() for warning in self.predictor_warnings],
+                "work": dict(self.counters),
             },
         )
 
@@ -356,7 +356,7 @@ class LevelRecord:
                 int(data["first_id"]),
                 int(data["next_id"]),
                 {str(name): int(size) for name, size in data["files"].items()},
-                dict(data["summary"]),
+                LevelSummary.from_json(data["summary"]),
                 [RunWarning.from_json(record) for record in data["warnings"]],
                 [RunWarning.from_json(record) for record in data["remarks"]],
                 dict(data["work"]),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.ids import FrameIndex
+from trackweave.ids import FrameIndex, LocalIndex
 from trackweave.masks.packed import PackedMasks
 from trackweave.structures.columns import Columns
 
@@ -46,16 +47,18 @@ class CandidateFrame:
     """One frame's candidates and where that frame lies.
 
     Attributes:
-        local_index: position in the sampled frames that tracking runs over.
-        abs_index: index in the original video.
-        frame_name: file name or label of the frame.
+        local: position among the sampled frames that tracking runs over.
+        frame: index in the original video.
+        name: file name or label of the frame.
         candidates: what was proposed there.
+        problems: a line for each candidate that cannot be used and is left out.
     """
 
-    local_index: int
-    abs_index: FrameIndex
-    frame_name: str
+    local: LocalIndex
+    frame: FrameIndex
+    name: str
     candidates: Candidates
+    problems: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.candidates)

@@ -1,8 +1,8 @@
 """Mask tracking: candidates become prompts, prompts become tracks.
 
-In order of execution: `candidate_loader` → `stores` → `pipeline_context` → `sam2_runner` → `level_runner` → `outputs`;
-`level_schedule` takes several levels through them side by side.
-Re-exported here is what `track_from_candidates` composes. Names load on first use, so that importing the room is cheap.
+`pipeline_context` checks a level, `candidate_loader` turns its candidates into prompts, `mask_tracker` is the engine
+that tracks all levels together, `stores` keep what it finds, `level_runner` and `outputs` write it. `sam2_runner` and
+`helpers` hold further names of the guide that the package follows. Names load on first use: importing is cheap.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _HOME = {
     "decode_packed_mask_from_json": "outputs",
     "encode_packed_mask_for_json": "outputs",
     "save_comparison_proposals": "outputs",
-    "TrackingSettings": "pipeline_context",
+    "TrackingSettings": "settings",
     "sam2_tracking": "sam2_runner",
 }
 

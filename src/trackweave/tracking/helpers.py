@@ -1,4 +1,4 @@
-"""Small tools of the tracking room: progress, timing, and the scale and shape of masks."""
+"""The guide's helpers: scale, shape and IoU of masks in any form; progress, timing, boxes and names of files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.boxes import Boxes, scale_boxes, xywh_to_xyxy
-from trackweave.frames.source import sample_evenly
+from trackweave.boxes import scale_boxes, xywh_to_xyxy
 from trackweave.masks.codecs import MaskLike, as_packed, full_shape
 from trackweave.masks.ops import mask_iou, rescale_masks
 from trackweave.masks.packed import PackedMasks
@@ -26,7 +25,6 @@ __all__ = [
     "format_scale_suffix",
     "infer_relative_scale",
     "resize_mask_to_shape",
-    "sample_evenly",
     "scaled_npz_path",
 ]
 
@@ -59,16 +57,6 @@ def infer_relative_scale(mask_entry: MaskLike) -> float:
     return height / full[0] if full[0] >= full[1] else width / full[1]
 
 
-def bbox_transform_xywh_to_xyxy(bboxes: Any) -> Boxes:
-    """`(N, 4)` x, y, width, height → `(N, 4)` float32 xyxy."""
-    return xywh_to_xyxy(bboxes)
-
-
-def bbox_scalar_fit(bboxes: Any, scalar_x: float, scalar_y: float) -> Boxes:
-    """Boxes times `(scalar_x, scalar_y)`, float32 and unrounded."""
-    return scale_boxes(bboxes, scalar_x, scalar_y)
-
-
 def compute_iou(mask1: MaskLike, mask2: MaskLike) -> float:
     """IoU of two masks; the smaller image is brought to the larger one's shape first. 0 when both are empty.
 
@@ -78,3 +66,8 @@ def compute_iou(mask1: MaskLike, mask2: MaskLike) -> float:
     first, second = as_packed(mask1), as_packed(mask2)
     target = max(first.size, second.size, key=lambda size: size[0] * size[1])
     return float(mask_iou(rescale_masks(first, *target, "nearest"), rescale_masks(second, *target, "nearest"))[0, 0])
+
+
+# Names of the guide.
+bbox_transform_xywh_to_xyxy = xywh_to_xyxy
+bbox_scalar_fit = scale_boxes

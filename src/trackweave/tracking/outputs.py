@@ -1,4 +1,4 @@
-"""Encodes results, writes and reads the two archives, and draws candidates beside tracks."""
+"""Writes and reads the two archives of a level, and draws candidates beside tracks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from trackweave.boxes import scale_boxes
 from trackweave.errors import FrameError, InputError, SettingError
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource, sample_evenly
-from trackweave.ids import Level, TrackId
-from trackweave.masks.codecs import MaskLike, PackedMaskEntry, decode_entry, encode_entry
+from trackweave.ids import FrameIndex, Level, LocalIndex, TrackId
+from trackweave.masks.codecs import decode_entry, encode_entry
 from trackweave.masks.ops import mask_iou, rescale_masks
 from trackweave.storage.files import write_json
 from trackweave.storage.mask_archive import (
-    ObjectSegments,
     VideoSegments,
     frame_entry_name,
     write_object_segments,
@@ -28,60 +27,25 @@ from trackweave.storage.mask_archive import (
 from trackweave.storage.run import scaled_npz_path
 from trackweave.structures.candidates import CandidateFrame
 from trackweave.structures.run_log import RunWarning
-from trackweave.structures.tracks import FrameObjects, Tracks
-from trackweave.tracking.candidate_loader import load_filtered_frame_by_index
-from trackweave.tracking.pipeline_context import PipelineContext
+from trackweave.structures.tracks import FrameObjects
+from trackweave.tracking.candidate_loader import load_scheduled_frame
+from trackweave.tracking.pipeline_context import PipelineContext, frame_at, local_positions
 from trackweave.visualization.annotators import contact_sheet, draw_objects, write_png
 from trackweave.visualization.palette import css, track_colour
-
-__all__ = [
-    "Comparison",
-    "ObjectSegments",
-    "VideoSegments",
-    "build_object_segments_archive",
-    "build_video_segments_archive",
-    "decode_packed_mask_from_json",
-    "encode_packed_mask_for_json",
-    "load_video_segments",
-    "save_comparison_proposals",
-]
 
 T = TypeVar("T")
 
 COMPARE_VERSION = 1
 MATCHED_IOU = 0.5
 UNMATCHED_COLOUR_ID = 0
-PICTURE_WIDTH = 960
-"""Each half of a comparison is drawn at most so wide: pictures are for looking at, archives for measuring."""
-
-
-def encode_packed_mask_for_json(mask_entry: MaskLike) -> dict[str, Any]:
-    """A mask as JSON: `packed_bits_b64`, `shape`, and `full_resolution_shape` when it carries one.
-
-    >>> encode_packed_mask_for_json(np.array([[True, False], [True, True]]))
-    {'packed_bits_b64': 'sA==', 'shape': [2, 2]}
-    """
-    return encode_entry(mask_entry)
-
-
-def decode_packed_mask_from_json(payload: Mapping[str, Any]) -> PackedMaskEntry:
-    """Inverse of `encode_packed_mask_for_json`.
-
-    Raises:
-        ValueError: a key is missing, the text is not base64, or its length does not fit `shape`.
-    """
-    return decode_entry(payload)
+IMAGE_WIDTH = 960
+"""Each half of a comparison is at most so wide: images are for looking at, archives for measuring."""
 
 
 def _ensure_frames_dir(path: Path) -> Path:
     """Makes the folder that an archive lies in; returns the archive's path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def _frame_entry_name(frame_idx: int) -> str:
-    """Name of a frame's entries, as the stores name them."""
-    return frame_entry_name(frame_idx)
 
 
 def _normalize_stride(value: Any) -> int:
@@ -196,18 +160,12 @@ def build_object_segments_archive(
     return target
 
 
-def load_video_segments(path: str | Path, *, level: int | None = None) -> Tracks:
-    """A whole frame-major archive in memory; `VideoSegments` reads it frame by frame instead."""
-    with VideoSegments(Path(path)) as video:
-        return Tracks.from_frames(video, level=level)
-
-
 @dataclass(frozen=True)
 class Comparison:
-    """What `save_comparison_proposals` made.
+    """What `save_comparison_proposals` wrote.
 
     Attributes:
-        folder: where the pictures lie.
+        folder: where the images lie.
         images: one per rendered frame.
         warnings: each fallback that was used.
     """
@@ -241,23 +199,24 @@ def save_comparison_proposals(
         max_samples: likewise, a cap.
 
     Raises:
-        RunFolderError: a picture cannot be written.
+        RunFolderError: an image cannot be written.
     """
-    chosen = _apply_sampling_to_frames(list(context.preview_local_indices), sample_stride, max_samples)
+    chosen = set(_apply_sampling_to_frames(list(context.preview_local_indices), sample_stride, max_samples))
     base = _BaseImages(base_frames_dir, context.frames, context.level)
     images: list[Path] = []
     listed: list[dict[str, Any]] = []
     with VideoSegments(video_segments) as video:
-        for local in chosen:
-            batch = load_filtered_frame_by_index(context.manifest, context.schedule, context.frames, local, context.bad)
-            objects = video.frame(batch.abs_index)
-            image = base.image(local)
-            colours = _matching_track_ids(batch, objects)
-            picture = _compare_picture(image, batch, colours, objects)
-            path = viz_dir / f"{_frame_entry_name(batch.abs_index)}.png"
-            write_png(path, picture)
+        for scheduled in context.schedule:
+            if scheduled.local not in chosen:
+                continue
+            # Read again: the masks of a few preview frames are not worth keeping until the level is tracked.
+            shown = load_scheduled_frame(context, scheduled)
+            objects = video.frame(shown.frame)
+            matches = _matching_track_ids(shown, objects)
+            path = viz_dir / f"{frame_entry_name(shown.frame)}.png"
+            write_png(path, _comparison_image(base.image(shown.local), shown, matches, objects))
             images.append(path)
-            listed.append(_listing(path.name, batch, colours, objects))
+            listed.append(_listing(path.name, shown, matches, objects))
     height, width = context.frames.size
     write_json(
         viz_dir / "compare.json",
@@ -272,7 +231,7 @@ def save_comparison_proposals(
 
 
 class _BaseImages:
-    """Finds the picture to draw on: original frame, else sampled frame, else an empty canvas."""
+    """Finds the image to draw on: original frame, else sampled frame, else an empty canvas."""
 
     def __init__(self, base: Path | FrameSource | None, subset: FrameSource, level: Level) -> None:
         self._subset = subset
@@ -286,57 +245,57 @@ class _BaseImages:
                 self._base = open_frames(base)
             except InputError as error:
                 self._warn("base-frames-missing", f"sampled frames are drawn instead: {error}")
-        self._position = {int(index): k for k, index in enumerate(self._base.indices)} if self._base else {}
+        self._position: dict[FrameIndex, LocalIndex] = local_positions(self._base) if self._base else {}
 
-    def image(self, local: int) -> NDArray[np.uint8]:
-        index = int(self._subset.indices[local])
+    def image(self, local: LocalIndex) -> NDArray[np.uint8]:
+        frame, _ = frame_at(self._subset, local)
         if self._base is not None:
             try:
-                return self._base[self._position[index]]
+                return self._base[self._position[frame]]
             except KeyError:
                 self._warn(
-                    "base-image-missing", f"frame {index} is not among the base frames: the sampled one is drawn"
+                    "base-image-missing", f"frame {frame} is not among the base frames: the sampled one is drawn"
                 )
             except FrameError as error:
-                self._warn("base-image-unreadable", f"frame {index}: the sampled one is drawn: {error}")
+                self._warn("base-image-unreadable", f"frame {frame}: the sampled one is drawn: {error}")
         try:
             return self._subset[local]
         except FrameError as error:
-            self._warn("frame-unreadable", f"frame {index}: drawn on an empty canvas: {error}")
+            self._warn("frame-unreadable", f"frame {frame}: drawn on an empty canvas: {error}")
             return np.full((*self._subset.size, 3), 64, np.uint8)
 
     def _warn(self, code: str, message: str) -> None:
         self.warnings.append(RunWarning("compare", int(self._level), code, message))
 
 
-def _matching_track_ids(batch: CandidateFrame, objects: FrameObjects) -> NDArray[np.int64]:
+def _matching_track_ids(shown: CandidateFrame, objects: FrameObjects) -> NDArray[np.int64]:
     """For each candidate the track that covers it best on the frame; 0 where none reaches half its union."""
-    found = np.full(len(batch), UNMATCHED_COLOUR_ID, np.int64)
-    if not len(batch) or not len(objects):
-        return found
-    candidates = batch.candidates
+    matches = np.full(len(shown), UNMATCHED_COLOUR_ID, np.int64)
+    if not len(shown) or not len(objects):
+        return matches
+    candidates = shown.candidates
     iou = mask_iou(rescale_masks(candidates.masks, *objects.masks.size, method="nearest"), objects.masks)
     best = iou.argmax(axis=1)
-    good = iou[np.arange(len(batch)), best] >= MATCHED_IOU
-    found[good] = objects.track_id[best[good]]
-    return found
+    good = iou[np.arange(len(shown)), best] >= MATCHED_IOU
+    matches[good] = objects.track_id[best[good]]
+    return matches
 
 
-def _compare_picture(
-    image: NDArray[np.uint8], batch: CandidateFrame, colours: NDArray[np.int64], objects: FrameObjects
+def _comparison_image(
+    image: NDArray[np.uint8], shown: CandidateFrame, matches: NDArray[np.int64], objects: FrameObjects
 ) -> NDArray[np.uint8]:
     import cv2
 
     height, width = image.shape[:2]
-    ratio = min(1.0, PICTURE_WIDTH / width)
+    ratio = min(1.0, IMAGE_WIDTH / width)
     canvas = np.asarray(
         cv2.resize(image, (round(width * ratio), round(height * ratio)), interpolation=cv2.INTER_AREA), np.uint8
     )
     rows, cols = canvas.shape[:2]
-    candidates = batch.candidates
+    candidates = shown.candidates
     left = draw_objects(
         canvas,
-        colours,
+        matches,
         candidates.masks,
         scale_boxes(candidates.xyxy, cols / candidates.size[1], rows / candidates.size[0]),
         labels=False,
@@ -348,13 +307,13 @@ def _compare_picture(
         [left, right],
         2,
         [
-            f"candidates: {len(batch)}  frame {batch.abs_index}  {batch.frame_name}",
+            f"candidates: {len(shown)}  frame {shown.frame}  {shown.name}",
             f"tracks: {len(objects)}",
         ],
     )
 
 
-def _listing(image: str, batch: CandidateFrame, colours: NDArray[np.int64], objects: FrameObjects) -> dict[str, Any]:
+def _listing(image: str, shown: CandidateFrame, matches: NDArray[np.int64], objects: FrameObjects) -> dict[str, Any]:
     tracks = [
         {
             "id": int(objects.track_id[row]),
@@ -366,10 +325,16 @@ def _listing(image: str, batch: CandidateFrame, colours: NDArray[np.int64], obje
         for row in range(len(objects))
     ]
     return {
-        "frame_idx": int(batch.abs_index),
-        "frame_name": batch.frame_name,
+        "frame_idx": int(shown.frame),
+        "frame_name": shown.name,
         "image": image,
-        "candidates": len(batch),
-        "candidate_tracks": [int(track_id) or None for track_id in colours],
+        "candidates": len(shown),
+        "candidate_tracks": [int(track_id) or None for track_id in matches],
         "tracks": tracks,
     }
+
+
+# Names of the guide.
+encode_packed_mask_for_json = encode_entry
+decode_packed_mask_from_json = decode_entry
+_frame_entry_name = frame_entry_name

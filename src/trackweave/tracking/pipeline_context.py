@@ -3,70 +3,90 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from trackweave.errors import CandidateError
 from trackweave.frames.source import FrameSource, sample_evenly
-from trackweave.ids import FrameIndex, Level
-from trackweave.masks.ops import scaled_size
+from trackweave.ids import FrameIndex, Level, LocalIndex
 from trackweave.storage.candidates import (
-    BadItems,
     FilteredFrame,
     FilteredManifest,
+    check_candidates,
     filtered_path,
-    read_candidates,
+    leave_out,
     read_filtered,
 )
 from trackweave.storage.run import LevelPaths, RunManifest, RunPaths
-from trackweave.structures.run_log import RunWarning
+from trackweave.structures.run_log import RunLog, RunWarning
+from trackweave.structures.run_summary import LevelSummary
 from trackweave.tracking.settings import TrackingSettings
 
 LONG_TAIL_FACTOR = 3
 LONG_TAIL_AREA = 1500.0
+Position = TypeVar("Position", bound=int)
+
+
+class ScheduledFrame(NamedTuple):
+    """A candidate frame among the sampled frames: its position and its entry in the manifest."""
+
+    local: LocalIndex
+    entry: FilteredFrame
 
 
 @dataclass(frozen=True)
-class PipelineContext:
-    """One level, ready to be tracked.
+class LevelContext:
+    """One level of a run: what is tracked, and where its results go.
 
     Attributes:
         level: granularity level.
         run: paths of the run folder.
-        candidates_root: `CANDIDATES/level_L`, where the manifest came from.
-        manifest: the level's filtered candidates.
         frames: the sampled frames.
-        schedule: `(local position, manifest entry)` of every candidate frame among them, ascending.
         settings: how to track.
-        min_area: smallest area that the filter let through, in candidate pixels, if known.
-        preview_local_indices: local positions that comparison pictures show.
-        bad: what happens to bad candidates.
-        notes: warnings found while preparing.
+        prompt_frames: number of frames that have prompts.
     """
 
     level: Level
     run: RunPaths
-    candidates_root: Path
-    manifest: FilteredManifest
     frames: FrameSource
-    schedule: Sequence[tuple[int, FilteredFrame]]
     settings: TrackingSettings
-    min_area: float | None
-    preview_local_indices: Sequence[int]
-    bad: BadItems
-    notes: Sequence[RunWarning]
+    prompt_frames: int
 
     @property
     def paths(self) -> LevelPaths:
         """The level's folder in the run."""
         return self.run.level(self.level)
 
+
+@dataclass(frozen=True)
+class PipelineContext(LevelContext):
+    """A level of candidates, checked and ready to be tracked.
+
+    Attributes:
+        manifest: the level's filtered candidates.
+        schedule: every candidate frame among the sampled frames, ascending.
+        min_area: smallest area that the filter let through, in candidate pixels, if known.
+        preview_local_indices: positions among the sampled frames that comparison images show.
+        notes: what was noticed while placing the candidate frames.
+        log: candidates that were left out.
+    """
+
+    manifest: FilteredManifest
+    schedule: Sequence[ScheduledFrame]
+    min_area: float | None
+    preview_local_indices: Sequence[LocalIndex]
+    notes: Sequence[RunWarning]
+    log: RunLog
+
     @property
-    def stored_size(self) -> tuple[int, int]:
-        """`(H, W)` at which masks are stored."""
-        return scaled_size(*self.frames.size, self.settings.mask_scale_ratio)
+    def warnings(self) -> list[RunWarning]:
+        """Everything that was noticed so far."""
+        return [*self.notes, *self.log.warnings]
 
     @property
     def long_tail_area(self) -> float:
@@ -74,6 +94,17 @@ class PipelineContext:
         if self.settings.long_tail_area is not None:
             return self.settings.long_tail_area
         return LONG_TAIL_AREA if self.min_area is None else LONG_TAIL_FACTOR * self.min_area
+
+
+@dataclass(frozen=True)
+class LabelContext(LevelContext):
+    """A level of a user's label images, ready to be tracked.
+
+    Attributes:
+        labels: position among the sampled frames → label image `(H, W)`; 0 is background.
+    """
+
+    labels: Mapping[LocalIndex, NDArray[np.int64]]
 
 
 def build_pipeline_context(
@@ -101,75 +132,96 @@ def build_pipeline_context(
         CandidateError: names the file, the frame and the item, and says what is expected.
         ArtifactError: no manifest for this level, or not JSON.
     """
-    root = candidates_root / f"level_{level}"
-    path = filtered_path(root)
+    path = filtered_path(candidates_root / f"level_{level}")
     if not path.is_file():
         raise CandidateError(f"{path}: level {level} has no candidates here; levels found: {_levels(candidates_root)}")
-    bad = BadItems(settings.on_bad_item, level)
-    manifest = read_filtered(path, bad)
-    schedule, notes = _schedule(manifest, frames, video_length, bad)
-    for _, entry in schedule:
-        read_candidates(manifest, entry, frames.size, bad)
+    log = RunLog(settings.on_bad_item, "tracking")
+    manifest = read_filtered(path)
+    leave_out(manifest.problems, log, level)
+    length = video_length if video_length is not None else int(frames.indices[-1]) + 1
+    schedule, notes = _schedule(manifest, frames, length, log, level)
+    leave_out(validate_candidates(manifest, schedule), log, level)
     previews = select_preview_indices(
         [local for local, _ in schedule], stride=settings.preview_stride, max_samples=settings.preview_max
     )
     smallest = manifest.min_area if manifest.min_area is not None else min_area
     return PipelineContext(
-        level, run, root, manifest, frames, schedule, settings, smallest, previews, bad, [*notes, *bad.warnings]
+        level, run, frames, settings, len(schedule), manifest, schedule, smallest, previews, notes, log
     )
 
 
+def validate_candidates(manifest: FilteredManifest, schedule: Sequence[ScheduledFrame]) -> Iterator[str]:
+    """What is wrong with a level's candidates, a line each, in order of time. No mask is decoded."""
+    for _, entry in schedule:
+        yield from check_candidates(manifest, entry)
+
+
 def _levels(candidates_root: Path) -> str:
-    found = sorted(int(p.parents[1].name[6:]) for p in candidates_root.glob("level_[0-9]*/filtered/filtered.json"))
-    return ", ".join(map(str, found)) or "none"
+    levels = sorted(int(p.parents[1].name[6:]) for p in candidates_root.glob("level_[0-9]*/filtered/filtered.json"))
+    return ", ".join(map(str, levels)) or "none"
 
 
 def _schedule(
-    manifest: FilteredManifest, frames: FrameSource, video_length: int | None, bad: BadItems
-) -> tuple[list[tuple[int, FilteredFrame]], list[RunWarning]]:
+    manifest: FilteredManifest, frames: FrameSource, video_length: int, log: RunLog, level: Level
+) -> tuple[list[ScheduledFrame], list[RunWarning]]:
     """Places each candidate frame among the sampled frames.
 
     By name when the video has a frame of each name (the extension may differ), else by index.
     """
-    local_of_name: dict[str, int] = {}
-    for local, name in enumerate(frames.names):
-        local_of_name.setdefault(Path(name).stem, local)
-    named = [Path(entry.frame_name).stem for entry in manifest.frames if entry.frame_name]
-    repeated = [stem for stem, count in Counter(named).items() if count > 1]
-    if repeated:
-        raise CandidateError(f"{manifest.path}: two of its frames are named {repeated[0]}")
-    by_name = bool(named) and all(stem in local_of_name for stem in named)
-    local_of_index = {int(index): local for local, index in enumerate(frames.indices)}
-    length = video_length if video_length is not None else int(frames.indices[-1]) + 1
-    placed: list[tuple[int, FilteredFrame]] = []
+    local_of_name = _positions_by_name(manifest, frames)
+    local_of_frame = local_positions(frames)
+    placed: list[ScheduledFrame] = []
     unsampled: list[int] = []
     for entry in manifest.frames:
-        if by_name and entry.frame_name:
-            placed.append((local_of_name[Path(entry.frame_name).stem], entry))
-        elif entry.frame_idx in local_of_index:
-            placed.append((local_of_index[entry.frame_idx], entry))
-        elif entry.frame_idx < length:
+        if local_of_name and entry.frame_name:
+            placed.append(ScheduledFrame(local_of_name[Path(entry.frame_name).stem], entry))
+        elif FrameIndex(entry.frame_idx) in local_of_frame:
+            placed.append(ScheduledFrame(local_of_frame[FrameIndex(entry.frame_idx)], entry))
+        elif entry.frame_idx < video_length:
             unsampled.append(entry.frame_idx)
         else:
-            bad.report(
+            problem = (
                 f"{manifest.path}: frame {entry.frame_idx} ({entry.frame_name}) does not exist: "
-                f"the video has frames 0 … {length - 1}"
+                f"the video has frames 0 … {video_length - 1}"
             )
+            leave_out([problem], log, level)
     notes = []
     if unsampled:
         text = f"{len(unsampled)} candidate frames are not among the sampled frames and were not used"
-        notes.append(RunWarning("candidates", bad.level, "frame-not-sampled", text, {"frames": unsampled[:20]}))
+        notes.append(RunWarning("candidates", level, "frame-not-sampled", text, {"frames": unsampled[:20]}))
     if not placed:
         raise CandidateError(f"{manifest.path}: none of its {len(manifest.frames)} frames is among the sampled frames")
     twice = [local for local, count in Counter(local for local, _ in placed).items() if count > 1]
     if twice:
         raise CandidateError(f"{manifest.path}: two of its frames are frame {frames.indices[twice[0]]} of the video")
-    return sorted(placed, key=lambda pair: pair[0]), notes
+    return sorted(placed, key=lambda scheduled: scheduled.local), notes
+
+
+def _positions_by_name(manifest: FilteredManifest, frames: FrameSource) -> dict[str, LocalIndex]:
+    """Position of each sampled frame by its name without extension; empty unless every candidate frame is there."""
+    named = [Path(entry.frame_name).stem for entry in manifest.frames if entry.frame_name]
+    repeated = [stem for stem, count in Counter(named).items() if count > 1]
+    if repeated:
+        raise CandidateError(f"{manifest.path}: two of its frames are named {repeated[0]}")
+    local_of_name: dict[str, LocalIndex] = {}
+    for local, name in enumerate(frames.names):
+        local_of_name.setdefault(Path(name).stem, LocalIndex(local))
+    return local_of_name if named and all(stem in local_of_name for stem in named) else {}
+
+
+def frame_at(frames: FrameSource, local: LocalIndex) -> tuple[FrameIndex, str]:
+    """Index in the video and name of the frame at a position among the sampled frames; see `local_positions`."""
+    return frames.indices[local], frames.names[local]
+
+
+def local_positions(frames: FrameSource) -> dict[FrameIndex, LocalIndex]:
+    """Where each frame of the video lies among the sampled frames; with `frame_at` the one place of conversion."""
+    return {index: LocalIndex(local) for local, index in enumerate(frames.indices)}
 
 
 def select_preview_indices(
-    local_indices: Sequence[int], *, stride: int = 1, max_samples: int | None = None
-) -> list[int]:
+    local_indices: Sequence[Position], *, stride: int = 1, max_samples: int | None = None
+) -> list[Position]:
     """Which frames the comparison shows: first and last always, every `stride`-th, then at most `max_samples`, evenly.
 
     >>> select_preview_indices([0, 5, 10, 15, 20], stride=2)
@@ -183,7 +235,7 @@ def update_tracking_manifest(
     *,
     level: Level,
     artifacts: Mapping[str, str],
-    stats: Mapping[str, Any],
+    stats: Mapping[str, object],
     warnings: Sequence[RunWarning],
     stages: Sequence[str] = ("candidates", "track", "persist", "compare"),
 ) -> None:
@@ -195,20 +247,10 @@ def update_tracking_manifest(
     manifest.write()
 
 
-def summarise_tracking_stats(levels: Mapping[Level, Mapping[str, Any]]) -> dict[str, Any]:
-    """Totals over the levels of a run, for the workflow's summary.
-
-    Args:
-        levels: what `level_runner` reports of each level.
-    """
+def summarise_tracking_stats(levels: Mapping[Level, LevelSummary]) -> dict[str, float]:
+    """Totals over the levels of a run, by name."""
     counted = ("candidate_frames", "candidates", "prompts", "objects", "object_frames")
-    totals: dict[str, Any] = {key: sum(int(stats.get(key, 0)) for stats in levels.values()) for key in counted}
-    totals["levels"] = [int(level) for level in levels]
-    totals["seconds"] = round(sum(sum(stats.get("durations", {}).values()) for stats in levels.values()), 3)
-    totals["duplicates"] = sum(int(stats.get("dedup", {}).get("duplicates", 0)) for stats in levels.values())
+    totals: dict[str, float] = {key: sum(level.counts.get(key, 0) for level in levels.values()) for key in counted}
+    totals["seconds"] = round(sum(sum(level.durations.values()) for level in levels.values()), 3)
+    totals["duplicates"] = sum(level.dedup.get("duplicates", 0) for level in levels.values())
     return totals
-
-
-def frame_at(frames: FrameSource, local: int) -> tuple[FrameIndex, str]:
-    """Absolute index and name of a local position."""
-    return frames.indices[local], frames.names[local]

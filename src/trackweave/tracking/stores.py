@@ -1,46 +1,45 @@
-"""What tracking keeps while it runs: results on disk, and the question whether a mask was seen before.
+"""What tracking keeps while it runs: results on disk, what each finished batch added, and which masks are known.
 
-Results go into an append-only scratch file as they come, so memory does not grow with the video, and nothing that was
-written is written again. `DedupStore` reads the same file instead of keeping a second copy.
+Results go into an append-only file as they come, so memory does not grow with the video, and nothing that was written
+is written again. `DedupStore` reads the same file instead of keeping a second copy.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.boxes import box_iou, scale_boxes
-from trackweave.ids import FrameIndex, TrackId
+from trackweave.errors import ArtifactError
+from trackweave.ids import FrameIndex, LocalIndex, TrackId
 from trackweave.masks.codecs import MaskLike, as_packed, full_shape
 from trackweave.masks.ops import overlap, rescale_masks
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.mask_archive import REFERENCE_DTYPE, frame_entry_name, object_rows
-from trackweave.storage.result_log import CohortJournal, ResultSpool
+from trackweave.storage.result_log import ResultJournal, ResultLog
 from trackweave.structures.candidates import PreviewSegment
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.tracks import FrameObjects
 
 REFERENCE_BATCH_BYTES = 8 << 20
+PromptType = Literal["mask", "box"]
 
-
-def _frame_entry_name(frame_idx: int) -> str:
-    """Name of a frame's entries in an archive."""
-    return frame_entry_name(frame_idx)
+# --- deduplication ---------------------------------------------------------------------------------------------------
 
 
 class EmittedMasks(Protocol):
     """Where the masks that tracking has emitted can be read back."""
 
-    def masks_at(self, abs_idx: int) -> PackedMasks | None:
+    def masks_at(self, frame: FrameIndex) -> PackedMasks | None:
         """Every mask emitted on a frame so far; None when there is none."""
 
-    def emitted_frames(self) -> Sequence[int]:
+    def emitted_frames(self) -> Sequence[FrameIndex]:
         """Frames with an emitted mask."""
 
 
@@ -58,7 +57,10 @@ class Coverage:
 
 
 class DedupStore:
-    """Every mask already emitted, by absolute frame, forward or backward.
+    """Every mask already emitted, by frame, whether a track came to it forward or backward.
+
+    The engine asks `coverage` and `box_coverage`; `add_packed`, `objects_at`, `seen_packed` and `seen` are the guide's,
+    for callers that keep their masks themselves.
 
     Args:
         emitted: a store whose masks count as seen without being added here; None = only what is added.
@@ -66,52 +68,52 @@ class DedupStore:
 
     def __init__(self, emitted: EmittedMasks | None = None) -> None:
         self._emitted = emitted
-        self._added: dict[int, list[PackedMasks]] = {}
-        self._objects: dict[int, list[int]] = {}
+        self._added: dict[FrameIndex, list[PackedMasks]] = {}
+        self._objects: dict[FrameIndex, list[int]] = {}
 
-    def add_packed(self, abs_idx: int, obj_id: int, mask_entry: MaskLike) -> None:
-        """Registers a mask on a frame. All masks of one frame have one size; an empty mask covers nothing."""
-        packed = as_packed(mask_entry)
-        known = self._added.setdefault(int(abs_idx), [])
-        if known and known[0].size != packed.size:
-            packed = rescale_masks(packed, *known[0].size, method="nearest")
-        known.append(packed)
-        self._objects.setdefault(int(abs_idx), []).append(int(obj_id))
-
-    def objects_at(self, abs_idx: int) -> list[int]:
-        """Ids added on a frame, in the order of adding."""
-        return list(self._objects.get(int(abs_idx), ()))
-
-    def masks_at(self, abs_idx: int) -> PackedMasks | None:
+    def masks_at(self, frame: FrameIndex) -> PackedMasks | None:
         """Every mask known on a frame."""
-        emitted = self._emitted.masks_at(abs_idx) if self._emitted is not None else None
-        added = self._added.get(int(abs_idx), [])
+        emitted = self._emitted.masks_at(frame) if self._emitted is not None else None
+        added = self._added.get(frame, [])
         parts = ([emitted] if emitted is not None else []) + added
         if not parts:
             return None
         size = parts[0].size
         return PackedMasks.concat([rescale_masks(part, *size, method="nearest") for part in parts])
 
-    def frames(self) -> list[int]:
+    def frames(self) -> list[FrameIndex]:
         """Frames with a known mask, ascending."""
         emitted = self._emitted.emitted_frames() if self._emitted is not None else ()
         return sorted({*self._added, *emitted})
 
-    def coverage(self, abs_idx: int, masks: PackedMasks) -> Coverage:
+    def coverage(self, frame: FrameIndex, masks: PackedMasks) -> Coverage:
         """How each of N masks is covered on a frame, exact, at the size of the known masks."""
-        known = self.masks_at(abs_idx)
+        known = self.masks_at(frame)
         if known is None or not len(known):
             return Coverage(np.zeros(len(masks)), np.zeros(len(masks)))
         iou, contained = overlap(rescale_masks(masks, *known.size, method="nearest"), known)
         return Coverage(iou.max(axis=1), contained.max(axis=1))
 
-    def box_coverage(self, abs_idx: int, boxes: Any, size: tuple[int, int]) -> NDArray[np.float64]:
+    def box_coverage(self, frame: FrameIndex, boxes: Any, size: tuple[int, int]) -> NDArray[np.float64]:
         """Best IoU of each of N boxes (xyxy in an image of `size`) with the boxes of the known masks, `(N,)`."""
-        known = self.masks_at(abs_idx)
+        known = self.masks_at(frame)
         if known is None or not len(known):
             return np.zeros(len(boxes))
         scaled = scale_boxes(boxes, known.width / size[1], known.height / size[0])
         return np.asarray(box_iou(scaled, known.boxes).max(axis=1))
+
+    def add_packed(self, abs_idx: int, obj_id: int, mask_entry: MaskLike) -> None:
+        """Registers a mask on a frame. All masks of one frame have one size; an empty mask covers nothing."""
+        packed = as_packed(mask_entry)
+        known = self._added.setdefault(FrameIndex(int(abs_idx)), [])
+        if known and known[0].size != packed.size:
+            packed = rescale_masks(packed, *known[0].size, method="nearest")
+        known.append(packed)
+        self._objects.setdefault(FrameIndex(int(abs_idx)), []).append(int(obj_id))
+
+    def objects_at(self, frame: int) -> list[int]:
+        """Ids added on a frame, in the order of adding."""
+        return list(self._objects.get(FrameIndex(int(frame)), ()))
 
     def seen_packed(self, mask_entry: MaskLike, iou_threshold: float, frame_idx: int | None = None) -> bool:
         """Is a mask covered (IoU above the threshold) on a frame?
@@ -119,10 +121,11 @@ class DedupStore:
         Args:
             mask_entry: the mask; a mapping may carry its own `frame_idx`.
             iou_threshold: at or below it a mask is new.
-            frame_idx: absolute frame; None = the one the entry carries, or any frame.
+            frame_idx: index of the frame in the video; None = the one the entry carries, or any frame.
         """
         packed = as_packed(mask_entry)
-        return any(self.coverage(frame, packed).iou[0] > iou_threshold for frame in self._asked(mask_entry, frame_idx))
+        frames = self._frames_to_search(mask_entry, frame_idx)
+        return any(self.coverage(frame, packed).iou[0] > iou_threshold for frame in frames)
 
     def seen(self, box: Any, mask_entry: MaskLike | None, iou_threshold: float, frame_idx: int | None = None) -> bool:
         """The same question when only a raw mask, or only a box, is at hand.
@@ -131,29 +134,144 @@ class DedupStore:
             box: xyxy in pixels of the known masks; used when `mask_entry` is None or empty.
             mask_entry: a raw `(H, W)` array, an entry, or None.
             iou_threshold: at or below it a box or mask is new.
-            frame_idx: absolute frame; None = the one the entry carries, or any frame.
+            frame_idx: index of the frame in the video; None = the one the entry carries, or any frame.
 
         Raises:
             ValueError: neither a box nor a mask.
         """
-        if mask_entry is not None:
-            packed = as_packed(mask_entry)
-            if packed.areas[0] or box is None:
-                return any(
-                    self.coverage(frame, packed).iou[0] > iou_threshold for frame in self._asked(mask_entry, frame_idx)
-                )
+        if mask_entry is not None and (box is None or as_packed(mask_entry).areas[0]):
+            return self.seen_packed(mask_entry, iou_threshold, frame_idx)
         if box is None:
             raise ValueError("neither a box nor a mask to look for")
-        for frame in self._asked(None, frame_idx):
+        for frame in self._frames_to_search(None, frame_idx):
             known = self.masks_at(frame)
             if known is not None and self.box_coverage(frame, [box], known.size)[0] > iou_threshold:
                 return True
         return False
 
-    def _asked(self, mask_entry: MaskLike | None, frame_idx: int | None) -> list[int]:
+    def _frames_to_search(self, mask_entry: MaskLike | None, frame_idx: int | None) -> list[FrameIndex]:
         if frame_idx is None and isinstance(mask_entry, Mapping):
             frame_idx = mask_entry.get("frame_idx")
-        return self.frames() if frame_idx is None else [int(frame_idx)]
+        return self.frames() if frame_idx is None else [FrameIndex(int(frame_idx))]
+
+
+@dataclass
+class DedupStats:
+    """How many candidates became prompts, and why the others did not.
+
+    Attributes:
+        candidates: all that were compared.
+        covered_by_tracks: IoU with a mask already tracked there was above the threshold.
+        duplicates_in_frame: IoU with a better candidate of the same frame was above the threshold.
+        parts: prompts that lie almost wholly inside a known mask (or hold one) without being a duplicate.
+        frames: index of the frame → `(candidates, prompts)`.
+    """
+
+    candidates: int = 0
+    covered_by_tracks: int = 0
+    duplicates_in_frame: int = 0
+    parts: int = 0
+    frames: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, other: DedupStats) -> None:
+        """Adds what was counted on other frames."""
+        self.candidates += other.candidates
+        self.covered_by_tracks += other.covered_by_tracks
+        self.duplicates_in_frame += other.duplicates_in_frame
+        self.parts += other.parts
+        self.frames.update(other.frames)
+
+    @property
+    def prompts(self) -> int:
+        """Candidates that were new."""
+        return self.candidates - self.covered_by_tracks - self.duplicates_in_frame
+
+    def to_json(self) -> dict[str, int]:
+        """For the summary."""
+        return {
+            "candidates": self.candidates,
+            "prompts": self.prompts,
+            "duplicates": self.covered_by_tracks + self.duplicates_in_frame,
+            "covered_by_tracks": self.covered_by_tracks,
+            "duplicates_in_frame": self.duplicates_in_frame,
+            "parts": self.parts,
+        }
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BatchRecord:
+    """What one finished prompt batch added to a level; the level's journal holds one per prompt frame.
+
+    Masks and boxes are not in it: they lie in the journal before it. Whatever a level knows of its past is the list of
+    its records, so a level that goes on after a kill stands where it would stand had it never stopped.
+
+    Attributes:
+        local: position of the prompt frame among the sampled frames.
+        frame: its index in the video.
+        name: its name.
+        dedup: statistics of the filter on this frame alone.
+        prompt_types: id of each object that was prompted → `mask` or `box`.
+        previews: preview material, if the frame is a preview frame and an object was prompted.
+        seconds: durations by stage.
+        counters: what the predictor counted meanwhile.
+        warnings: everything that the predictor has warned of so far, if that has changed.
+        skipped: candidates of the frame that were left out.
+        batch_size: objects of the prompt batch, of all levels.
+    """
+
+    local: LocalIndex
+    frame: FrameIndex
+    name: str
+    dedup: DedupStats
+    prompt_types: Mapping[TrackId, PromptType] = field(default_factory=dict)
+    previews: Sequence[PreviewSegment] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    counters: Mapping[str, float] = field(default_factory=dict)
+    warnings: Sequence[RunWarning] = ()
+    skipped: Sequence[RunWarning] = ()
+    batch_size: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, under the keys that journals on disk have."""
+        return {
+            "local": self.local,
+            "frame": int(self.frame),
+            "name": self.name,
+            "dedup": asdict(self.dedup),
+            "kinds": [[int(track_id), prompt_type] for track_id, prompt_type in self.prompt_types.items()],
+            "previews": [asdict(segment) for segment in self.previews],
+            "seconds": dict(self.seconds),
+            "work": dict(self.counters),
+            "remarks": [warning.to_json() for warning in self.warnings],
+            "omissions": [warning.to_json() for warning in self.skipped],
+            "together": self.batch_size,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> BatchRecord:
+        """The record back.
+
+        Raises:
+            KeyError, TypeError, ValueError: not what `to_json` gave.
+        """
+        dedup = dict(data["dedup"])
+        dedup["frames"] = {int(frame): (int(pair[0]), int(pair[1])) for frame, pair in dedup["frames"].items()}
+        return cls(
+            LocalIndex(int(data["local"])),
+            FrameIndex(int(data["frame"])),
+            str(data["name"]),
+            DedupStats(**dedup),
+            {TrackId(int(track_id)): prompt_type for track_id, prompt_type in data["kinds"]},
+            [PreviewSegment(**{**segment, "box": tuple(segment["box"])}) for segment in data["previews"]],
+            dict(data["seconds"]),
+            dict(data["work"]),
+            [RunWarning.from_json(warning) for warning in data["remarks"]],
+            [RunWarning.from_json(warning) for warning in data["omissions"]],
+            int(data["together"]),
+        )
 
 
 @dataclass(frozen=True)
@@ -166,7 +284,7 @@ class PreviewFrame:
 
 
 class FrameResultStore:
-    """Tracking results by absolute frame, on disk; a frame may be given results many times.
+    """Tracking results by frame, on disk; a frame may be given results many times.
 
     Args:
         folder: where the nameless scratch file lies; None = the system's temporary folder.
@@ -174,12 +292,12 @@ class FrameResultStore:
 
     Attributes:
         full_resolution_shape: `(H, W)` of the frames, once known.
-        finished: cohorts that were committed, by earlier processes too.
+        finished: prompt batches that were committed, by earlier processes too.
     """
 
-    def __init__(self, folder: Path | None = None, *, journal: CohortJournal | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, journal: ResultJournal | None = None) -> None:
         self._journal = journal
-        self._spool: ResultSpool = journal if journal is not None else ResultSpool(folder)
+        self._log: ResultLog = journal if journal is not None else ResultLog(folder)
         self.finished = len(journal.committed) if journal is not None else 0
         self._names: dict[int, str] = {}
         self._previews: dict[int, list[PreviewSegment]] = {}
@@ -195,7 +313,7 @@ class FrameResultStore:
         """Adds objects to a frame; empty masks are left out.
 
         Args:
-            abs_idx: absolute frame index.
+            abs_idx: index of the frame in the video.
             frame_name: its name.
             packed_masks: `{object id: mask}`, or a whole record.
             preview: what a preview of this frame shows.
@@ -207,7 +325,7 @@ class FrameResultStore:
         visible = np.flatnonzero(objects.area > 0)
         if len(visible) < len(objects):
             objects = objects[visible]
-        self._spool.append(int(abs_idx), object_rows(objects), objects.masks)
+        self._log.append(int(abs_idx), object_rows(objects), objects.masks)
 
     def _as_record(
         self, abs_idx: int, frame_name: str, packed_masks: Mapping[int, MaskLike] | FrameObjects
@@ -219,7 +337,7 @@ class FrameResultStore:
                 FrameIndex(int(abs_idx)),
                 frame_name,
                 np.zeros(0, np.int64),
-                PackedMasks.empty(*(self._spool.size or (1, 1))),
+                PackedMasks.empty(*(self._log.size or (1, 1))),
                 np.zeros((0, 4), np.float32),
                 np.zeros(0, np.int64),
                 np.zeros(0, np.float32),
@@ -238,69 +356,67 @@ class FrameResultStore:
         )
 
     @property
-    def where(self) -> str:
-        """What to call it in a message."""
-        return str(self._journal.path) if self._journal is not None else "the scratch file"
+    def committed(self) -> list[BatchRecord]:
+        """Prompt batches that earlier processes finished, in order; none without a journal.
 
-    @property
-    def committed(self) -> Sequence[Mapping[str, Any]]:
-        """What earlier processes committed and `recall` has not handed out yet."""
-        return self._journal.committed if self._journal is not None else []
-
-    def rewind(self, count: int) -> None:
-        """Forgets all but the first `count` of what earlier processes committed, before it is recalled."""
-        if self._journal is not None:
-            self._journal.rewind(count)
-        self.finished = count
-
-    def recall(self, names: Mapping[int, str]) -> list[Mapping[str, Any]]:
-        """What earlier processes committed, in order; nothing without a journal, nor the second time.
-
-        Args:
-            names: absolute frame → name, for the frames that have results already.
+        Raises:
+            ArtifactError: the journal holds something else than records.
         """
         if self._journal is None:
             return []
-        self._names.update({frame: names[frame] for frame in self._spool.frames})
-        committed, self._journal.committed = self._journal.committed, []
-        return committed
+        try:
+            return [BatchRecord.from_json(data) for data in self._journal.committed]
+        except (KeyError, TypeError, ValueError) as error:
+            text = f"{self._journal.path}: the journal lacks or misspells {error}; remove it"
+            raise ArtifactError(text) from None
 
-    def commit(self, cohort: Mapping[str, Any]) -> None:
-        """Makes a finished cohort durable, when there is a journal.
+    def take_over(self, count: int, names: Mapping[FrameIndex, str]) -> None:
+        """Goes on behind the first `count` of the committed batches; the others are forgotten.
 
         Args:
-            cohort: what is needed to go on after it, as JSON values.
+            count: how many are kept.
+            names: name of each frame that may have results already.
+
+        Raises:
+            RunFolderError: the journal cannot be cut.
         """
+        if self._journal is not None and count < len(self._journal.committed):
+            self._journal.truncate(count)
+        self.finished = count
+        self._names.update({frame: names[FrameIndex(frame)] for frame in self._log.frames})
+
+    def commit(self, record: BatchRecord) -> None:
+        """Makes a finished prompt batch durable, when there is a journal; all of its results were stored before."""
         self.finished += 1
         if self._journal is not None:
-            self._journal.commit(cohort)
-
-    def renumber(self, first_id: int) -> None:
-        """Object 1 reads as `first_id` from now on, 2 as the next; what is stored stays as it is."""
-        self._spool.id_offset = first_id - 1
+            self._journal.commit(record.to_json())
 
     @property
     def id_offset(self) -> int:
-        """What `renumber` adds to every id."""
-        return self._spool.id_offset
+        """Is added to every id that is read from now on; what is stored stays as it is."""
+        return self._log.id_offset
 
-    def masks_at(self, abs_idx: int) -> PackedMasks | None:
+    @id_offset.setter
+    def id_offset(self, offset: int) -> None:
+        self._log.id_offset = offset
+
+    def masks_at(self, frame: FrameIndex) -> PackedMasks | None:
         """Every mask on a frame so far; None when there is none."""
-        return self._spool.read(int(abs_idx))[1] if self._spool.count(int(abs_idx)) else None
+        return self._log.read(frame)[1] if self._log.count(frame) else None
 
     @property
     def mask_shape(self) -> tuple[int, int] | None:
         """`(H, W)` of the stored masks; None before the first."""
-        return self._spool.size
+        return self._log.size
 
-    def emitted_frames(self) -> Sequence[int]:
+    def emitted_frames(self) -> Sequence[FrameIndex]:
         """Frames with a mask, ascending."""
-        return self._spool.frames
+        return [FrameIndex(frame) for frame in self._log.frames]
 
     def iter_frames(self) -> Iterator[FrameObjects]:
         """Frames with objects in order of time, each complete, ids ascending."""
         for frame, name in self._iter_sorted(self._names):
-            rows, masks = self._spool.read(frame)
+            rows, masks = self._log.read(frame)
             if not len(rows):
                 continue
             if np.any(rows["id"][1:] <= rows["id"][:-1]):
@@ -324,16 +440,16 @@ class FrameResultStore:
 
     def object_references(self) -> ObjectReferences:
         """Where each object was seen."""
-        return ObjectReferences(self._spool)
+        return ObjectReferences(self._log)
 
     @staticmethod
     def _iter_sorted(items: Mapping[int, Any]) -> Iterator[tuple[int, Any]]:
-        """By frame, so that two runs write the same bytes whatever the order of their cohorts."""
+        """By frame, so that two runs write the same bytes whatever the order of their prompt batches."""
         return iter(sorted(items.items(), key=lambda item: item[0]))
 
     def close(self) -> None:
         """Closes the file; a nameless one is gone then, a journal stays."""
-        self._spool.close()
+        self._log.close()
 
     def discard(self) -> None:
         """Closes and removes the file."""
@@ -350,20 +466,20 @@ class FrameResultStore:
 
 
 class ObjectReferences:
-    """For each object the frames it was seen on, read from the scratch file in batches of bounded size.
+    """For each object the frames it was seen on, read from the results' file in parts of bounded size.
 
     Iterating gives `(track id, (F,) REFERENCE_DTYPE)`, ids ascending; `row` is the object's position in the frame's
     arrays as the frame-major archive stores them.
     """
 
-    def __init__(self, spool: ResultSpool) -> None:
-        self._spool = spool
+    def __init__(self, log: ResultLog) -> None:
+        self._log = log
 
     def counts(self) -> dict[int, int]:
         """Frames per object, ids ascending."""
         total: Counter[int] = Counter()
-        for frame in self._spool.frames:
-            total.update(self._spool.read_rows(frame)["id"].tolist())
+        for frame in self._log.frames:
+            total.update(self._log.read_rows(frame)["id"].tolist())
         return dict(sorted(total.items()))
 
     def __iter__(self) -> Iterator[tuple[TrackId, NDArray[Any]]]:
@@ -381,7 +497,7 @@ class ObjectReferences:
         if not ids:
             return
         # Ids ascend over batches, so a range test selects a batch's objects.
-        parts = [self._frame_references(frame, ids[0], ids[-1]) for frame in self._spool.frames]
+        parts = [self._frame_references(frame, ids[0], ids[-1]) for frame in self._log.frames]
         owners = np.concatenate([owner for owner, _ in parts])
         references = np.concatenate([reference for _, reference in parts])
         order = np.argsort(owners, kind="stable")
@@ -390,7 +506,7 @@ class ObjectReferences:
             yield TrackId(track_id), references[where]
 
     def _frame_references(self, frame: int, low: int, high: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        rows = self._spool.read_rows(frame)
+        rows = self._log.read_rows(frame)
         rows = rows[np.argsort(rows["id"], kind="stable")]
         chosen = np.flatnonzero((rows["id"] >= low) & (rows["id"] <= high))
         references = np.zeros(len(chosen), REFERENCE_DTYPE)
@@ -398,49 +514,6 @@ class ObjectReferences:
         for column in ("score", "area", "box"):
             references[column] = rows[column][chosen]
         return rows["id"][chosen], references
-
-
-@dataclass
-class DedupStats:
-    """How many candidates became prompts, and why the others did not.
-
-    Attributes:
-        candidates: all that were looked at.
-        covered_by_tracks: IoU with a mask already tracked there was above the threshold.
-        duplicates_in_frame: IoU with a better candidate of the same frame was above the threshold.
-        parts: prompts that lie almost wholly inside a known mask (or hold one) without being a duplicate.
-        frames: absolute frame → `[candidates, prompts]`.
-    """
-
-    candidates: int = 0
-    covered_by_tracks: int = 0
-    duplicates_in_frame: int = 0
-    parts: int = 0
-    frames: dict[int, tuple[int, int]] = field(default_factory=dict)
-
-    def add(self, other: DedupStats) -> None:
-        """Adds what was counted on other frames."""
-        self.candidates += other.candidates
-        self.covered_by_tracks += other.covered_by_tracks
-        self.duplicates_in_frame += other.duplicates_in_frame
-        self.parts += other.parts
-        self.frames.update(other.frames)
-
-    @property
-    def prompts(self) -> int:
-        """Candidates that were new."""
-        return self.candidates - self.covered_by_tracks - self.duplicates_in_frame
-
-    def to_json(self) -> dict[str, Any]:
-        """For the summary."""
-        return {
-            "candidates": self.candidates,
-            "prompts": self.prompts,
-            "duplicates": self.covered_by_tracks + self.duplicates_in_frame,
-            "covered_by_tracks": self.covered_by_tracks,
-            "duplicates_in_frame": self.duplicates_in_frame,
-            "parts": self.parts,
-        }
 
 
 @dataclass(frozen=True)
@@ -451,12 +524,12 @@ class TrackingArtifacts:
         object_refs: each object's frames.
         preview_segments: what the preview frames were prompted with.
         dedup: statistics of the filter.
-        objects: ids of all objects that were prompted, in order.
-        prompt_frames: track id → absolute frame of its prompt.
-        prompt_kinds: track id → `mask` or `box`.
-        work: what the predictor counted for it.
-        remarks: `(local position, all that the predictor had said of itself by then)`, wherever that changed.
-        omissions: candidates that were only found to be bad when they were loaded.
+        objects: ids of all objects that were prompted, ascending.
+        prompt_frames: track id → frame of its first prompt.
+        prompt_types: track id → `mask` or `box`.
+        counters: what the predictor counted for it.
+        warnings: `(local position, all that the predictor had warned of by then)`, wherever that changed.
+        skipped: candidates that were left out on the frames that were tracked.
     """
 
     object_refs: ObjectReferences
@@ -464,7 +537,52 @@ class TrackingArtifacts:
     dedup: DedupStats
     objects: Sequence[TrackId]
     prompt_frames: Mapping[TrackId, FrameIndex]
-    prompt_kinds: Mapping[TrackId, str]
-    work: Mapping[str, float] = field(default_factory=dict)
-    remarks: Sequence[tuple[int, Sequence[RunWarning]]] = ()
-    omissions: Sequence[RunWarning] = ()
+    prompt_types: Mapping[TrackId, PromptType]
+    counters: Mapping[str, float] = field(default_factory=dict)
+    warnings: Sequence[tuple[LocalIndex, Sequence[RunWarning]]] = ()
+    skipped: Sequence[RunWarning] = ()
+
+
+def build_tracking_result(frame_store: FrameResultStore, records: Sequence[BatchRecord]) -> TrackingArtifacts:
+    """Fuses what the batches added up to, the records by frame and the previews; ids as the store numbers them."""
+    dedup, counters = DedupStats(), dict[str, float]()
+    frames, types = {}, {}
+    for record in records:
+        dedup.add(record.dedup)
+        add_counters(counters, record.counters)
+        for track_id, prompt_type in record.prompt_types.items():
+            frames[TrackId(track_id + frame_store.id_offset)] = record.frame
+            types[TrackId(track_id + frame_store.id_offset)] = prompt_type
+    return TrackingArtifacts(
+        frame_store.object_references(),
+        list(frame_store.iter_preview_segments()),
+        dedup,
+        sorted(types),
+        frames,
+        types,
+        counters,
+        [(record.local, record.warnings) for record in records if record.warnings],
+        [warning for record in records for warning in record.skipped],
+    )
+
+
+def add_counters(total: dict[str, float], counters: Mapping[str, float]) -> None:
+    """Adds counters to a total, name by name."""
+    for name, value in counters.items():
+        total[name] = total.get(name, 0) + value
+
+
+def latest_warnings(snapshots: Iterable[Sequence[RunWarning]]) -> list[RunWarning]:
+    """One list of what a predictor warned of, from what it had said at several times, in one process or more.
+
+    A later snapshot replaces what an earlier one says under the same code: sessions word their warnings anew.
+    """
+    latest: list[RunWarning] = []
+    for snapshot in snapshots:
+        codes = {warning.code for warning in snapshot}
+        latest = [warning for warning in latest if warning.code not in codes] + list(snapshot)
+    return latest
+
+
+# Names of the guide.
+_frame_entry_name = frame_entry_name

@@ -27,9 +27,9 @@ from trackweave.predictors.sam.feature_store import size_of
 from trackweave.predictors.sam.predictor import SamPredictor
 from trackweave.predictors.sam.session import SamSession
 from trackweave.predictors.sam.settings import SamSettings
-from trackweave.storage.result_log import CohortJournal
-from trackweave.tracking.mask_tracker import LevelTracker
+from trackweave.storage.result_log import ResultJournal
 from trackweave.tracking.settings import TrackingSettings
+from trackweave.tracking.stores import FrameResultStore
 
 LEVELS = (2, 4, 6)
 WAYS = (False, True)
@@ -216,7 +216,7 @@ def test_levels_in_one_batch(run: Callable[..., RunResult], tmp_path: Path, monk
 
 
 def test_a_kill_anywhere(run: Callable[..., RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the middle of passes, and between commits of levels that share a cohort."""
+    """In the middle of passes, and between commits of levels that share a prompt batch."""
     snapshots: list[Path] = []
 
     def snapshot() -> None:
@@ -224,20 +224,20 @@ def test_a_kill_anywhere(run: Callable[..., RunResult], tmp_path: Path, monkeypa
         shutil.copytree(tmp_path / "whole", snapshots[-1])
 
     calls: list[int] = []
-    commit, store = CohortJournal.commit, LevelTracker.store
+    commit, update = ResultJournal.commit, FrameResultStore.update
 
-    def committing(journal: CohortJournal, cohort: Any) -> None:
-        commit(journal, cohort)
+    def committing(journal: ResultJournal, batch: Any) -> None:
+        commit(journal, batch)
         snapshot()
 
-    def storing(tracker: LevelTracker, record: Any) -> None:
-        store(tracker, record)
+    def updating(store: FrameResultStore, *arguments: Any) -> None:
+        update(store, *arguments)
         calls.append(len(calls))
         if len(calls) % 9 == 0:
             snapshot()
 
-    monkeypatch.setattr(CohortJournal, "commit", committing)
-    monkeypatch.setattr(LevelTracker, "store", storing)
+    monkeypatch.setattr(ResultJournal, "commit", committing)
+    monkeypatch.setattr(FrameResultStore, "update", updating)
     run(tmp_path / "whole", predictor=tiny("sam2-hf"))
     monkeypatch.undo()
     kept = [committed(cut) for cut in snapshots]

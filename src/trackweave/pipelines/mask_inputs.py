@@ -1,0 +1,230 @@
+"""What a mask run is made of: frames, and where its prompts come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.errors import CandidateError, FrameError, PromptError, SettingError
+from trackweave.formats.davis import read_label_png
+from trackweave.frames.open import open_frames
+from trackweave.frames.source import FrameSource, exclude_unreadable, sample_evenly
+from trackweave.ids import FrameIndex, Level, LocalIndex
+from trackweave.progress import ProgressDisplay
+from trackweave.proposals.regions import RegionProposals
+from trackweave.proposals.settings import RegionSettings
+from trackweave.storage.candidates import write_filtered
+from trackweave.storage.files import read_json_object
+from trackweave.structures.candidates import Candidates
+from trackweave.structures.run_log import RunLog
+from trackweave.tracking.pipeline_context import local_positions
+
+ALL_LEVELS = (Level(2), Level(4), Level(6))
+GENERATED_LEVELS = (Level(2),)
+"""What is tracked when candidates are generated and nobody said which levels: finer ones take many times as long."""
+VOID_LABEL = 255
+GENERATORS = {"regions": RegionProposals}
+
+LabelImages = Sequence[str | Path] | Mapping[int, NDArray[np.integer[Any]]]
+"""`LABEL.png` or `FRAME:LABEL.png`, or index of the frame in the video → label map `(H, W)`."""
+
+
+@dataclass(frozen=True)
+class MaskFrames:
+    """The frames that a run goes over.
+
+    Attributes:
+        frames: the sampled frames, those left out that cannot be read.
+        video_length: number of frames before sampling.
+        source: where they come from, or `memory`.
+    """
+
+    frames: FrameSource
+    video_length: int
+    source: str
+
+
+def open_mask_frames(
+    frames: str | Path | NDArray[np.uint8] | FrameSource, sampling: str | None, log: RunLog, stack: ExitStack
+) -> MaskFrames:
+    """Opens the frames; where the log's policy is `skip`, leaves out those that cannot be read.
+
+    Args:
+        frames: a folder of images, a video file, an array `(N, H, W, 3)` uint8 RGB, or a source.
+        sampling: `start:end:step`.
+        log: takes the warnings.
+        stack: closes what is opened here.
+
+    Raises:
+        FrameError: the frames cannot be read, or the video is damaged and the policy is `error`.
+    """
+    whole = open_frames(frames)
+    if whole is not frames:
+        stack.enter_context(whole)
+    # A video that was cut off still has frames; whether they will do is the user's choice.
+    damage = getattr(whole, "damage", None)
+    if damage is not None:
+        if log.on_bad_item == "error":
+            raise FrameError(f"{damage} (--on-bad-item skip tracks the {len(whole)} frames that are there)")
+        log.warn("frames", "video-damaged", str(damage))
+    sampled = open_frames(whole, sampling=sampling) if sampling else whole
+    if log.on_bad_item == "skip":
+        sampled, excluded = exclude_unreadable(sampled)
+        for frame, name, reason in excluded:
+            log.skip("frame-skipped", f"left out frame {frame} ({name}): {reason}", each=True)
+    source = str(whole.path) if whole.path is not None else "memory"
+    return MaskFrames(sampled, int(whole.indices[-1]) + 1, source)
+
+
+# --- label images ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LabelImage:
+    """One label image of a user.
+
+    Attributes:
+        where: what to call it in a message.
+        labels: `(H, W)` int64; 0 is background.
+    """
+
+    where: str
+    labels: NDArray[np.int64]
+
+
+def read_label_images(prompts: LabelImages, opened: MaskFrames, log: RunLog) -> dict[LocalIndex, LabelImage]:
+    """A user's prompts by position among the sampled frames.
+
+    Raises:
+        PromptError: one that cannot be used; says which and why.
+    """
+    images: dict[LocalIndex, LabelImage] = {}
+    positions = local_positions(opened.frames)
+    for frame, where, labels in _label_arrays(prompts, opened.frames.indices[0]):
+        if not 0 <= frame < opened.video_length:
+            last = opened.video_length - 1
+            raise PromptError(f"{where}: frame {frame} does not exist: the video has frames 0 … {last}")
+        if frame not in positions:
+            raise PromptError(f"{where}: frame {frame} is not among the sampled frames")
+        if labels.shape != opened.frames.size:
+            height, width = opened.frames.size
+            raise PromptError(f"{where}: is {labels.shape[1]}×{labels.shape[0]}, the frames are {width}×{height}")
+        if not (labels > 0).any():
+            raise PromptError(f"{where}: marks no object (every pixel is 0)")
+        if positions[frame] in images:
+            raise PromptError(f"{where}: frame {frame} has two prompt images")
+        images[positions[frame]] = LabelImage(where, labels.astype(np.int64))
+    if not images:
+        raise PromptError("no prompt was given")
+    return {
+        local: LabelImage(image.where, _without_void(image.where, image.labels, log)) for local, image in images.items()
+    }
+
+
+def _label_arrays(prompts: LabelImages, first: FrameIndex) -> list[tuple[FrameIndex, str, NDArray[Any]]]:
+    """Frame, name in messages, and labels of each prompt."""
+    if isinstance(prompts, Mapping):
+        return [
+            (FrameIndex(int(frame)), f"prompt on frame {frame}", np.asarray(labels))
+            for frame, labels in prompts.items()
+        ]
+    arrays = []
+    for text in prompts:
+        frame, path = _frame_and_path(str(text), first)
+        arrays.append((frame, str(path), read_label_png(path)))
+    return arrays
+
+
+def _frame_and_path(text: str, first: FrameIndex) -> tuple[FrameIndex, Path]:
+    """`FRAME:LABEL.png` or `LABEL.png`; a file whose own name holds a colon is taken as it is."""
+    head, colon, tail = text.partition(":")
+    if colon and head.isdigit() and not Path(text).exists():
+        return FrameIndex(int(head)), Path(tail)
+    return first, Path(text)
+
+
+def _without_void(where: str, labels: NDArray[np.int64], log: RunLog) -> NDArray[np.int64]:
+    """Label 255 means "void" in indexed images, but "object" in a black and white one."""
+    void = labels == VOID_LABEL
+    if not void.any():
+        return labels
+    if np.all(void | (labels == 0)):
+        log.warn("prompts", "binary-prompt", f"{where}: a black and white mask: its object got id 1")
+        return np.asarray(void, np.int64)
+    log.warn("prompts", "void-label", f"{where}: label {VOID_LABEL} means void and was not tracked")
+    return np.where(void, 0, labels)
+
+
+# --- candidates ------------------------------------------------------------------------------------------------------
+
+
+def candidate_levels(root: Path, levels: Sequence[int] | None) -> list[Level]:
+    """Which of the levels of a folder of candidates are tracked, ascending; None = all of them.
+
+    Raises:
+        CandidateError: there is no such folder, or it lacks a level.
+        SettingError: an empty choice.
+    """
+    if not root.is_dir():
+        raise CandidateError(f"{root}: there is no such folder of candidates")
+    existing = sorted(Level(int(p.parents[1].name[6:])) for p in root.glob("level_[0-9]*/filtered/filtered.json"))
+    if levels is None:
+        if not existing:
+            raise CandidateError(f"{root}: has no level_L/filtered/filtered.json")
+        return existing
+    if not levels:
+        raise SettingError("no level was asked for")
+    wanted = sorted({Level(int(level)) for level in levels})
+    missing = [level for level in wanted if level not in existing]
+    if missing:
+        there = ", ".join(map(str, existing)) or "none"
+        raise CandidateError(f"{root}: has no candidates of level {missing[0]}; levels there: {there}")
+    return wanted
+
+
+def candidates_min_area(root: Path) -> float | None:
+    """The generator's smallest area, when the candidates' folder has a manifest that tells."""
+    path = root / "manifest.json"
+    if not path.is_file():
+        return None
+    value = read_json_object(path, "manifest of the candidates").get("min_area")
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def propose_candidates(
+    frames: FrameSource,
+    root: Path,
+    levels: Sequence[Level],
+    *,
+    stride: int = 10,
+    generator: str | RegionSettings = "regions",
+    progress: ProgressDisplay | None = None,
+) -> list[LocalIndex]:
+    """Finds candidates on every `stride`-th frame and writes them in the filtered layout below `root`.
+
+    Returns:
+        The positions of the frames on which candidates were looked for.
+    """
+    proposer = GENERATORS[generator]() if isinstance(generator, str) else RegionProposals(generator)
+    positions = proposal_positions(frames, stride)
+    proposed: dict[Level, list[tuple[int, str, Candidates]]] = {level: [] for level in levels}
+    for done, local in enumerate(positions, start=1):
+        by_level = proposer.propose_levels(frames[local], [int(level) for level in levels])
+        for level in levels:
+            proposed[level].append((int(frames.indices[local]), frames.names[local], by_level[int(level)]))
+        if progress is not None:
+            progress.update(done, frames.indices[local])
+    for level in levels:
+        write_filtered(root / f"level_{level}", int(level), iter(proposed[level]))
+    return positions
+
+
+def proposal_positions(frames: FrameSource, stride: int) -> list[LocalIndex]:
+    """Positions of the frames on which the generator runs: every `stride`-th, and the last."""
+    return sample_evenly([LocalIndex(local) for local in range(len(frames))], stride)
