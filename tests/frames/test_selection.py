@@ -54,3 +54,11 @@ def test_closing_a_selection_closes_its_source() -> None:
     with Closing(np.zeros((4, 2, 3, 3), np.uint8)).select([0, 2]) as sample:
         assert len(sample) == 2
     assert closed == [True]
+
+
+def test_the_frame_rate_is_that_of_the_median_step() -> None:
+    scene = SyntheticScene(height=32, width=40, length=10, fps=10)
+    assert scene.frame_rate == pytest.approx(10)
+    assert scene.select([0, 2, 4, 9]).frame_rate == pytest.approx(5)
+    assert scene.select([3]).frame_rate is None
+    assert frames(3).frame_rate is None

@@ -155,7 +155,7 @@ class _FakePacket(bytes):
     ],
 )
 def test_packets_that_show_nothing_are_no_frames(packet: _FakePacket, shown: bool) -> None:
-    assert (video_index._facts(packet) is not None) is shown
+    assert (video_index._packet(packet) is not None) is shown
 
 
 class TestRotation:

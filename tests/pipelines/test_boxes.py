@@ -34,7 +34,7 @@ from trackweave.association.settings import LogSettings
 from trackweave.errors import ArtifactError, FrameError, InputError, RunFolderError, SettingError
 from trackweave.formats.detections import read_detections
 from trackweave.formats.mot import read_mot
-from trackweave.frames.live import LiveFrames, Refusal
+from trackweave.frames.live import LiveFrames, StreamFailure
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import RGBFrame, WholeVideo
 from trackweave.masks.packed import PackedMasks
@@ -475,7 +475,7 @@ class Camera:
 
     def read(self) -> tuple[float, RGBFrame] | None:
         if self._next == self._fails_at:
-            raise Refusal("cable out")
+            raise StreamFailure("cable out")
         if self._next == self._count:
             return None
         self._next += 1

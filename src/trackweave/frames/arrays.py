@@ -1,4 +1,4 @@
-"""`ArrayFrames` and `IteratorFrames`: frames that are, or pass through, memory."""
+"""`ArrayFrames` and `IteratorFrames`: frames of an array in memory, or of an iterator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def as_rgb(values: Any, what: str) -> RGBFrame:
 
     Args:
         values: `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)` uint8, RGB order; left as it is.
-        what: what the frame is called in an error.
+        what: name of the frame in an error.
 
     Raises:
         FrameError: another shape or dtype.
@@ -192,18 +192,18 @@ class IteratorFrames(WholeVideo):
         self._spooled += 1
 
 
-def array_source(given: Any) -> FrameSource:
+def array_source(frames: Any) -> FrameSource:
     """The source for something in memory: an array, a sequence of arrays, or an iterable of frames.
 
     Raises:
         InputError: none of these.
     """
-    if isinstance(given, Sequence) and given and isinstance(given[0], str | Path):
+    if isinstance(frames, Sequence) and frames and isinstance(frames[0], str | Path):
         raise InputError("a list of paths is no source of frames: give the folder that holds the images")
-    if isinstance(given, np.ndarray | Sequence):
-        return ArrayFrames(given)
-    if hasattr(given, "__array__"):
-        return ArrayFrames(np.asarray(given))
-    if isinstance(given, Iterable):
-        return IteratorFrames(given)
-    raise InputError(f"{type(given).__name__} is not a path, an array or an iterable of frames")
+    if isinstance(frames, np.ndarray | Sequence):
+        return ArrayFrames(frames)
+    if hasattr(frames, "__array__"):
+        return ArrayFrames(np.asarray(frames))
+    if isinstance(frames, Iterable):
+        return IteratorFrames(frames)
+    raise InputError(f"{type(frames).__name__} is not a path, an array or an iterable of frames")

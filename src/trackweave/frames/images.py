@@ -1,6 +1,6 @@
 """`ImageFolder` and `TiffPages`: frames that are image files, or the pages of one TIFF.
 
-From an opened image to `(H, W, 3)` uint8 RGB: orientation, palettes, alpha, and depths beyond 8 bits.
+Images become `(H, W, 3)` uint8 RGB, whatever their orientation, palette, alpha channel or depth.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _PERCENTILES = (0.1, 99.9)
 _WINDOW_PIXELS = 250_000
 
 
-class Window(NamedTuple):
-    """The values shown as 0 and 255; those outside are clipped."""
+class IntensityWindow(NamedTuple):
+    """Grey values that become 0 and 255; those outside are clipped."""
 
     low: float
     high: float
 
 
-def pixels(image: Image.Image) -> NDArray[Any]:
+def decoded_image(image: Image.Image) -> NDArray[Any]:
     """Decodes an image, upright by its EXIF orientation.
 
     Returns:
         `(H, W, 3)` uint8 RGB for images of up to 8 bits per channel and for deeper colour (high byte kept), and
-        `(H, W)` in the image's own depth for deeper grey, which needs a `Window`.
+        `(H, W)` in the image's own depth for deeper grey, which needs an `IntensityWindow`.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
@@ -52,7 +52,7 @@ def pixels(image: Image.Image) -> NDArray[Any]:
     return np.array(image.convert("RGB"))
 
 
-def window_of(images: Iterable[NDArray[Any]]) -> Window:
+def intensity_window(images: Iterable[NDArray[Any]]) -> IntensityWindow:
     """The window from the 0.1 to the 99.9 percentile of the finite grey values of all images together.
 
     Colour images do not count; of large images, evenly spread pixels do.
@@ -61,15 +61,15 @@ def window_of(images: Iterable[NDArray[Any]]) -> Window:
     values = np.concatenate([np.empty(0), *samples])
     values = values[np.isfinite(values)]
     if not values.size:
-        return Window(0.0, 1.0)
+        return IntensityWindow(0.0, 1.0)
     low, high = np.percentile(values, _PERCENTILES)
-    return Window(float(low), float(high))
+    return IntensityWindow(float(low), float(high))
 
 
-def to_rgb(values: NDArray[Any], window: Window | None) -> RGBFrame:
+def to_rgb(values: NDArray[Any], window: IntensityWindow | None) -> RGBFrame:
     """`(H, W, 3)` uint8 as it is; `(H, W)` grey of any depth through its window, one value for all three channels.
 
-    >>> to_rgb(np.array([[0, 500, 1000, 4000]], np.uint16), Window(0, 1000))[0, :, 0].tolist()
+    >>> to_rgb(np.array([[0, 500, 1000, 4000]], np.uint16), IntensityWindow(0, 1000))[0, :, 0].tolist()
     [0, 128, 255, 255]
     """
     if window is None:
@@ -105,7 +105,7 @@ def image_files(folder: Path) -> list[Path]:
 class _StillFrames(WholeVideo):
     """Base of the sources made of still images: caching, the common size, and the window of deep images.
 
-    Subclasses say how to open still number k and what to call it in an error.
+    Subclasses open still number k, and name it in an error.
     """
 
     def __init__(self, path: Path, names: Sequence[str], cache_bytes: int) -> None:
@@ -113,7 +113,7 @@ class _StillFrames(WholeVideo):
         self.cache = FrameCache(cache_bytes)
         self._names = tuple(names)
         self._size: tuple[int, int] | None = None
-        self._window: Window | None = None
+        self._window: IntensityWindow | None = None
         self._lock = RLock()
 
     @abstractmethod
@@ -155,16 +155,16 @@ class _StillFrames(WholeVideo):
 
     def _values(self, position: int) -> NDArray[Any]:
         try:
-            return pixels(self._load(position))
+            return decoded_image(self._load(position))
         except DECODE_ERRORS as error:
             what = self._describe(position)
             raise FrameError(f"{what} cannot be read as an image ({error}): restore the file or leave it out") from None
 
     def _check_size(self, position: int, frame: RGBFrame) -> None:
-        found, expected = frame.shape[:2], self.size
-        if found != expected:
+        size, expected = frame.shape[:2], self.size
+        if size != expected:
             raise FrameError(
-                f"{self._describe(position)} is {size_text(found)}, but the first frame is {size_text(expected)}: "
+                f"{self._describe(position)} is {size_text(size)}, but the first frame is {size_text(expected)}: "
                 "all frames need one size"
             )
 
@@ -185,11 +185,11 @@ class _StillFrames(WholeVideo):
         except FrameError as error:
             return error
 
-    def _deep_window(self) -> Window:
+    def _deep_window(self) -> IntensityWindow:
         # One window for the whole source, never one per frame: the same tissue must look the same in every frame.
         with self._lock:
             if self._window is None:
-                self._window = window_of(self._sampled_values())
+                self._window = intensity_window(self._sampled_values())
             return self._window
 
     def _sampled_values(self) -> Iterator[NDArray[Any]]:
@@ -220,7 +220,7 @@ class ImageFolder(_StillFrames):
             raise FrameError(f"{folder} cannot be listed ({error.strerror}): is it a folder you may read?") from None
         if not self._files:
             raise FrameError(_no_images(folder))
-        _refuse_twins(folder, self._files)
+        _refuse_equal_stems(folder, self._files)
         super().__init__(folder, [file.name for file in self._files], cache_bytes)
 
     def _load(self, position: int) -> Image.Image:
@@ -269,9 +269,9 @@ def _no_images(folder: Path) -> str:
     return f"{folder} has no images ({kinds}){hint}"
 
 
-def _refuse_twins(folder: Path, files: list[Path]) -> None:
+def _refuse_equal_stems(folder: Path, files: list[Path]) -> None:
     # 0001.jpg beside 0001.png is mostly a mask beside its image: as frames they would alternate.
     stem, count = Counter(file.stem for file in files).most_common(1)[0]
     if count > 1:
-        twins = " and ".join(file.name for file in files if file.stem == stem)
-        raise FrameError(f"{folder} holds {twins}: keep one image per frame, and masks in a folder of their own")
+        names = " and ".join(file.name for file in files if file.stem == stem)
+        raise FrameError(f"{folder} holds {names}: keep one image per frame, and masks in a folder of their own")

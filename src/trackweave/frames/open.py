@@ -1,7 +1,8 @@
-"""`open_frames`: one door for everything that has frames."""
+"""`open_frames`: every kind of video as a lazy sequence of frames."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from trackweave.errors import FrameError
 from trackweave.frames.source import FrameSource, sampled_positions
 
-# The decoders are imported where they are used: this module is on the way of every command, they are not.
+# The decoders are imported where they are used: every command imports this module, and few need a decoder.
 
 
 def open_frames(
@@ -48,14 +49,14 @@ def open_frames(
         raise
 
 
-def _open(given: Any) -> FrameSource:
-    if isinstance(given, FrameSource):
-        return given
-    if isinstance(given, str | Path):
-        return _open_path(Path(given))
+def _open(source: Any) -> FrameSource:
+    if isinstance(source, FrameSource):
+        return source
+    if isinstance(source, str | os.PathLike):
+        return _open_path(Path(source))
     from trackweave.frames.arrays import array_source
 
-    return array_source(given)
+    return array_source(source)
 
 
 def _open_path(path: Path) -> FrameSource:

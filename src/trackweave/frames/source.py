@@ -1,10 +1,7 @@
-"""`FrameSource`: a video as a lazy, random-access sequence of RGB frames.
+"""`FrameSource`: a video as a lazy, random-access sequence of RGB frames; and what all sources share.
 
-Frame sampling, `start:end:step` in Python slice syntax.
-
-What all sources share: positions that are checked, and `Selection`, a sample of another source.
-
-Finding the frames of a source that cannot be used.
+Sampling as `start:end:step` in Python slice syntax; `Selection`, a sample of another source; the frames of a source
+that cannot be decoded.
 """
 
 from __future__ import annotations
@@ -23,6 +20,8 @@ from trackweave.errors import FrameError, SettingError
 from trackweave.ids import FrameIndex
 
 RGBFrame = NDArray[np.uint8]
+SHORTEST_STEP = 1e-3
+"""Seconds between two frames below which time stamps are not believed."""
 _Source = TypeVar("_Source", bound="FrameSource")
 
 
@@ -30,7 +29,7 @@ class FrameSource(ABC):
     """A video's frames, read when asked for and never all held.
 
     *Local* positions `0 … len-1` address this source; `indices[local]` is the *absolute* index of that frame in the
-    original video. `select` samples without copying, so a subset of a subset still knows its absolute indices.
+    original video. `select` samples without copying, so a subset of a subset still has its absolute indices.
     Reading the same position twice gives equal arrays; sources are safe to read from several threads.
     """
 
@@ -67,7 +66,16 @@ class FrameSource(ABC):
     @property
     @abstractmethod
     def times(self) -> Sequence[float] | None:
-        """Presentation time in seconds per local position; None where the source knows none."""
+        """Presentation time in seconds per local position; None where the source has none."""
+
+    @property
+    def frame_rate(self) -> float | None:
+        """Frames per second by the median step of `times`; None without times, or with steps below a millisecond."""
+        times = self.times
+        if times is None or len(times) < 2:
+            return None
+        step = float(np.median(np.diff(np.asarray(times, np.float64))))
+        return 1 / step if step > SHORTEST_STEP else None
 
     @abstractmethod
     def select(self, positions: Sequence[int]) -> FrameSource:

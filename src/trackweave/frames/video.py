@@ -1,8 +1,7 @@
 """`VideoFile`: the frames of a video file, each exactly addressable.
 
-`VideoDecoder`: one open video that decodes forward from any keyframe.
-
-`VideoIndex`: which frames a video file has, when they are shown, and from where each can be decoded.
+`VideoIndex` lists which frames the file has, when each is displayed, and from where it can be decoded; `VideoDecoder`
+decodes forward from any keyframe.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from trackweave.frames.source import RGBFrame, WholeVideo, numbered_names, size_
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """The frames of one video in the order in which they are shown.
+    """The frames of one video in the order of display.
 
     Attributes:
         pts: `(N,)` int64, presentation timestamps in units of `time_base`, strictly increasing; None when the file
@@ -58,9 +57,9 @@ class VideoIndex:
         return position if position < self.count and self.pts[position] == pts else None
 
     def seek_point_before(self, position: int) -> int:
-        """The last keyframe that is not shown after `position`.
+        """The last keyframe that is not displayed after `position`.
 
-        Frames that follow a keyframe in the file but are shown before it (an open group of pictures) need the
+        Frames that follow a keyframe in the file but are displayed before it (an open group of pictures) need the
         group before; going by the order of display gives them that one.
         """
         return int(self.seek_points[np.searchsorted(self.seek_points, position, side="right") - 1])
@@ -116,28 +115,28 @@ def index_video(path: Path) -> VideoIndex:
         time_base = stream.time_base or Fraction(1, 1000)
     if promised > len(packets) and damage is None:
         damage = f"{path} is cut off: its header promises {promised} frames, {len(packets)} are there"
-    shown = [packet for packet in packets if packet is not None]
-    index = _by_timestamp(shown, time_base, damage) or _by_counting(path, time_base, damage)
+    displayed = [packet for packet in packets if packet is not None]
+    index = _by_timestamp(displayed, time_base, damage) or _by_counting(path, time_base, damage)
     if not index.count:
         raise FrameError(f"{path} holds no frame that can be decoded: is the file complete?")
     return index
 
 
 def _demux(container: Any, stream: Any) -> tuple[list[_Packet | None], str | None]:
-    """What each packet says, None for packets that show nothing, and the damage that ended the reading early."""
+    """Each packet's record, None for packets that are not displayed, and the damage that ended the reading early."""
     packets: list[_Packet | None] = []
     try:
         # `extend` keeps what it has taken when the iterator fails.
-        packets.extend(_facts(packet) for packet in container.demux(stream) if packet.size)
+        packets.extend(_packet(packet) for packet in container.demux(stream) if packet.size)
     except FFmpegError as error:
         return packets, f"{container.name} is damaged after {len(packets)} frames ({error.strerror})"
     return packets, None
 
 
-def _facts(packet: Any) -> _Packet | None:
+def _packet(packet: Any) -> _Packet | None:
     if packet.is_discard:  # cut away by the file's edit list; the decoder drops it too
         return None
-    # VP8 keeps reference pictures that are never shown in packets of their own; bit 4 of the header tells.
+    # VP8 keeps reference frames that are never displayed in packets of their own: bit 4 of the header is 0.
     if packet.stream.codec_context.name == "vp8" and not memoryview(packet)[0] & 0x10:
         return None
     return _Packet(packet.pts, packet.size, packet.is_keyframe, packet.is_corrupt)
@@ -151,7 +150,7 @@ def _by_timestamp(packets: list[_Packet], time_base: Fraction, damage: str | Non
     pts = np.array(stamps, np.int64)
     order = np.argsort(pts)
     is_keyframe = np.array([packet.is_keyframe for packet in packets])[order]
-    # What is shown before the first keyframe refers to frames that the file does not have.
+    # What is displayed before the first keyframe refers to frames that the file does not have.
     first = int(np.argmax(is_keyframe))
     order, is_keyframe = order[first:], is_keyframe[first:]
     return VideoIndex(
@@ -192,7 +191,7 @@ def decoded(packet: Any) -> tuple[list[Any], str | None]:
 
 
 class VideoDecoder:
-    """Decodes one file; knows where it stands. Not safe to use from several threads.
+    """Decodes one file forward from a keyframe. Not safe to use from several threads.
 
     Attributes:
         next_position: the earliest position that can still come out without going back.
@@ -219,9 +218,9 @@ class VideoDecoder:
 
     def read(self) -> tuple[int, Any] | None:
         """The next frame and its position, in the order of display; None at the end."""
-        found = next(self._frames, None)
-        self.next_position = self._index.count if found is None else found[0] + 1
-        return found
+        decoded_frame = next(self._frames, None)
+        self.next_position = self._index.count if decoded_frame is None else decoded_frame[0] + 1
+        return decoded_frame
 
     def close(self) -> None:
         """Closes the file."""
@@ -280,7 +279,7 @@ class VideoDecoder:
         for packet in packets:
             position = index.position_of(packet.pts)
             if position == seek_point:
-                # MPEG program streams stamp other packets after a seek than when read through: the size tells.
+                # MPEG program streams stamp other packets after a seek than when read through: their sizes differ.
                 return _chain(packet, packets) if packet.size == size else None
             if position is not None and index.rank[position] > index.rank[seek_point]:
                 return None
@@ -363,8 +362,8 @@ class VideoFile(WholeVideo):
         with self._lock:
             if self._closed:
                 raise FrameError(f"{self.path} is closed: open it again")
-            found = self.cache.get(position)  # another thread may have decoded it while this one waited
-            frame = self._decode(position) if found is None else found
+            cached = self.cache.get(position)  # another thread may have decoded it while this one waited
+            frame = self._decode(position) if cached is None else cached
             if frame.shape[:2] != self.size:
                 raise FrameError(
                     f"{self.path} frame {position} is {size_text(frame.shape)}, but the video began with "
@@ -381,10 +380,10 @@ class VideoFile(WholeVideo):
         if not seek_point <= self._decoder.next_position <= position:
             self._decoder.start(seek_point)
         while self._decoder.next_position <= position:
-            found = self._decoder.read()
-            if found is None:
+            decoded_frame = self._decoder.read()
+            if decoded_frame is None:
                 break
-            here, coded = found
+            here, coded = decoded_frame
             if here == position:
                 return self.cache.put(position, upright(coded))
             if here > position or (backward and self._worth_keeping(coded, position - here)):
@@ -407,7 +406,7 @@ class VideoFile(WholeVideo):
 
 
 def upright(coded: Any) -> RGBFrame:
-    """A decoded picture as `(H, W, 3)` RGB uint8, turned by its display matrix when it has one."""
+    """A decoded frame as `(H, W, 3)` RGB uint8, turned by its display matrix when it has one."""
     frame: RGBFrame = coded.to_ndarray(format="rgb24")
     data = coded.side_data.get("DISPLAYMATRIX")
     if data is not None:
@@ -416,7 +415,7 @@ def upright(coded: Any) -> RGBFrame:
 
 
 def turned(frame: RGBFrame, matrix: NDArray[np.int32]) -> RGBFrame:
-    """The frame as it is to be shown, by the nearest right angle.
+    """The frame as it is to be displayed, by the nearest right angle.
 
     Args:
         frame: `(H, W, 3)` uint8 as stored.

@@ -34,8 +34,6 @@ from trackweave.structures.detections import Detections
 from trackweave.structures.run_log import Remarks, RunWarning
 
 Kind = Literal["sequence", "frames", "live", "detections"]
-FASTEST = 1000.0
-"""Frames per second above which time stamps are not believed."""
 
 
 @dataclass
@@ -234,7 +232,7 @@ def open_input(
         name,
         "memory" if path is None else str(path),
         "frames",
-        settings.fps or _rate_of(images.times),
+        settings.fps or images.frame_rate,
         images.size,
         int(images.indices[-1]) + 1,
         settings,
@@ -292,14 +290,6 @@ def _number(name: str) -> int:
     """0-based frame of an image `000001.jpg`; −1 for other names."""
     stem = Path(name).stem
     return int(stem) - 1 if stem.isdecimal() else -1
-
-
-def _rate_of(times: Sequence[float] | None) -> float | None:
-    """Frames per second of time stamps by the median of their steps; None without any."""
-    if times is None or len(times) < 2:
-        return None
-    step = float(np.median(np.diff(np.asarray(times, np.float64))))
-    return 1 / step if step > 1 / FASTEST else None
 
 
 DEFAULT_DETECTOR = "motion"
