@@ -1,4 +1,4 @@
-"""`trackweave assoc`: training samples of association: look through them, and log videos whose truth is known."""
+"""`trackweave assoc`: samples of association, from truth or simulated, and models that learn from them."""
 
 from __future__ import annotations
 

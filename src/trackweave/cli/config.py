@@ -12,7 +12,7 @@ import typer
 
 from trackweave.errors import SettingError
 from trackweave.options.flags import with_settings
-from trackweave.options.schema import SECTIONS, Schema, shown
+from trackweave.options.schema import SECTIONS, Schema, as_text
 from trackweave.options.sources import ResolvedSettings
 
 
@@ -58,7 +58,7 @@ def config(
         listed = {entry.key: {k: v for k, v in entry._asdict().items() if k != "key"} for entry in entries}
         typer.echo(json.dumps({"settings": listed, "warnings": [w.to_json() for w in warnings]}, indent=1))
         return
-    lines = [(entry.key, shown(entry.value), entry.origin) for entry in entries]
+    lines = [(entry.key, as_text(entry.value), entry.origin) for entry in entries]
     widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
     for key, value, origin in lines:
         typer.echo(f"{key:<{widths[0]}}  {value:<{widths[1]}}  {origin}")

@@ -95,8 +95,8 @@ def evaluate(
     regimes = []
     for (name, path, truth), rule, start in zip(pairs, protocols, starts, strict=True):
         own = {"protocol": rule, "start_fraction": start}
-        given = {key: value for key, value in own.items() if value is not None}
-        values = settings[EvaluationSettings].model_dump() | given
+        values = settings[EvaluationSettings].model_dump()
+        values |= {key: value for key, value in own.items() if value is not None}
         regimes.append(Regime(path, truth, name, EvaluationSettings.checked(values)))
     if compare:
         _compare(regimes, settings[CompareSettings], as_json)
@@ -109,12 +109,12 @@ def _score(regimes: Sequence[Regime], as_json: bool) -> None:
     from trackweave.evaluation.evaluate import evaluate_regimes
 
     with _Progress() as on_sequence:
-        found = evaluate_regimes(regimes, on_sequence)
+        evaluation = evaluate_regimes(regimes, on_sequence)
     if as_json:
-        typer.echo(json.dumps(found.to_json(), allow_nan=False))
+        typer.echo(json.dumps(evaluation.to_json(), allow_nan=False))
     else:
-        _show(evaluation_tables(found))
-    _say(note for regime in found.regimes for note in regime.notes)
+        _print_tables(evaluation_tables(evaluation))
+    _print_notes(note for regime in evaluation.regimes for note in regime.notes)
 
 
 def _compare(regimes: Sequence[Regime], settings: CompareSettings, as_json: bool) -> None:
@@ -127,14 +127,14 @@ def _compare(regimes: Sequence[Regime], settings: CompareSettings, as_json: bool
         raise SettingError(f"--compare: two results are compared, not {len(regimes)}")
     with _Progress() as on_sequence:
         one, other = (evaluate_regimes([replace(regime, name="")], on_sequence) for regime in regimes)
-        found = compare(one, other, **settings.model_dump())
+        comparison = compare(one, other, **settings.model_dump())
     if as_json:
-        typer.echo(json.dumps(found.to_json(), allow_nan=False))
+        typer.echo(json.dumps(comparison.to_json(), allow_nan=False))
     else:
         typer.echo(f"first:  {regimes[0].results}\nsecond: {regimes[1].results}")
-        _show(comparison_tables(found))
-    _say(note for part in (one, other) for regime in part.regimes for note in regime.notes)
-    _say(found.notes)
+        _print_tables(comparison_tables(comparison))
+    _print_notes(note for part in (one, other) for regime in part.regimes for note in regime.notes)
+    _print_notes(comparison.notes)
 
 
 def _pairs(results: Sequence[str], gt: Sequence[str]) -> list[tuple[str, Path, Path]]:
@@ -143,25 +143,29 @@ def _pairs(results: Sequence[str], gt: Sequence[str]) -> list[tuple[str, Path, P
     Raises:
         SettingError: numbers or names of results and truths do not fit.
     """
-    found, truths = [_named(text) for text in results], [_named(text) for text in gt]
-    if len(truths) not in (1, len(found)):
-        raise SettingError(f"{len(found)} results and {len(truths)} times --gt: give one for all, or one per result")
-    names = [name or ("" if len(found) == 1 else Path(path).name) for name, path in found]
+    predictions, truths = [_named(text) for text in results], [_named(text) for text in gt]
+    if len(truths) not in (1, len(predictions)):
+        raise SettingError(
+            f"{len(predictions)} results and {len(truths)} times --gt: give one for all, or one per result"
+        )
+    names = [name or ("" if len(predictions) == 1 else Path(path).name) for name, path in predictions]
     if len(set(names)) < len(names) and len(truths) > 1:
         raise SettingError(f"two results are called alike: {', '.join(names)}; give NAME=PATH")
     if len(truths) == 1:
-        truths *= len(found)
+        truths *= len(predictions)
     elif all(name is not None for name, _ in truths):
         by_name = {name: truth for truth in truths for name in [truth.name]}
-        strange = sorted(set(names) ^ {str(name) for name in by_name})
-        if strange:
-            raise SettingError(f"names of --gt and of results differ: {', '.join(strange)}")
+        unmatched = sorted(set(names) ^ {str(name) for name in by_name})
+        if unmatched:
+            raise SettingError(f"names of --gt and of results differ: {', '.join(unmatched)}")
         truths = [by_name[name] for name in names]
-    return [(n, Path(f.value), Path(t.value)) for n, f, t in zip(names, found, truths, strict=True)]
+    return [
+        (name, Path(one.value), Path(truth.value)) for name, one, truth in zip(names, predictions, truths, strict=True)
+    ]
 
 
 def _named(text: str) -> _Named:
-    """What exists is a path, whatever signs it has."""
+    """Splits `NAME=PATH`; a text that is the path of something is not split."""
     name, equals, value = text.partition("=")
     if not equals or not name or "/" in name or Path(text).exists():
         return _Named(None, text)
@@ -174,20 +178,20 @@ def _by_name(texts: Sequence[str] | None, names: Sequence[str], flag: str) -> li
     Raises:
         SettingError: a name that no regime has, or a value given twice.
     """
-    given: dict[str | None, str] = {}
+    values: dict[str | None, str] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
         key = name if equals else None
         if key is not None and key not in names:
             raise SettingError(f"{flag} {text}: no result is called {name}")
-        if key in given:
+        if key in values:
             raise SettingError(f"{flag} {text}: given twice")
-        given[key] = value if equals else text
-    return [given.get(name, given.get(None)) for name in names]
+        values[key] = value if equals else text
+    return [values.get(name, values.get(None)) for name in names]
 
 
 class _Progress:
-    """Tells on a terminal which sequence is being scored."""
+    """Shows on a terminal which sequence is being scored."""
 
     def __enter__(self) -> OnSequence:
         from rich.console import Console
@@ -200,7 +204,7 @@ class _Progress:
         self._status.stop()
 
 
-def _show(tables: Iterable[Table]) -> None:
+def _print_tables(tables: Iterable[Table]) -> None:
     from rich.console import Console
 
     console = Console(width=WIDE, highlight=False)
@@ -208,6 +212,6 @@ def _show(tables: Iterable[Table]) -> None:
         console.print(table)
 
 
-def _say(notes: Iterable[str]) -> None:
+def _print_notes(notes: Iterable[str]) -> None:
     for note in dict.fromkeys(notes):
         typer.echo(f"note: {note}", err=True)

@@ -44,7 +44,7 @@ def _lines(availability: Availability) -> Iterator[str]:
     folder = availability.folder or "not set"
     yield f"weights are looked for in TRACKWEAVE_WEIGHTS ({folder}) and the Hugging Face cache ({availability.cache})"
     yield ""
-    for name, about in (("flow", "needs no weights"), ("static", "needs no weights; the floor for comparisons")):
+    for name, about in (("flow", "needs no weights"), ("static", "needs no weights; the baseline for comparisons")):
         yield _row(name, "ready", about)
     yield _row("replay=PATH", "ready", "plays recorded masks")
     for entry in availability.backends:
@@ -61,10 +61,10 @@ def _backend_lines(entry: BackendAvailability) -> Iterator[str]:
         yield _row("", "found", f"{weights.name}: {weights.size / 2**20:.0f} MiB, {weights.origin}, {weights.path}")
         if weights.problem is not None:
             yield _row("", "unusable", weights.problem)
-    there = {weights.name for weights in entry.weights}
-    wanted = [name for name in entry.checkpoints if name not in there]
-    if wanted:
-        yield _row("", "would run", ", ".join(wanted))
+    found = {weights.name for weights in entry.weights}
+    missing = [name for name in entry.checkpoints if name not in found]
+    if missing:
+        yield _row("", "would run", ", ".join(missing))
 
 
 def _row(name: str, state: str, about: str) -> str:

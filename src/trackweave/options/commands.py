@@ -36,13 +36,13 @@ class SettingsCommand(TyperCommand):
         """Writes the panels, in the order in which they first occur, the common options last."""
         panels: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
-            shown = copy(param)
+            listed = copy(param)
             if ctx.meta.get(HELP_ALL):
-                shown.hidden = False  # type: ignore[attr-defined]
+                listed.hidden = False  # type: ignore[attr-defined]
             else:
-                shown.opts = [name for name in param.opts if "." not in name] or param.opts
-                shown.secondary_opts = [name for name in param.secondary_opts if "." not in name]
-            record = shown.get_help_record(ctx)
+                listed.opts = [name for name in param.opts if "." not in name] or param.opts
+                listed.secondary_opts = [name for name in param.secondary_opts if "." not in name]
+            record = listed.get_help_record(ctx)
             if record is None:
                 continue
             if param.param_type_name == "argument":
@@ -124,8 +124,8 @@ class LazyCommand(NamedTuple):
     def load(self, name: str) -> Any:
         """The command itself."""
         module, _, attribute = self.target.partition(":")
-        found = getattr(import_module(module), attribute)
-        return typer.main.get_command(found) if isinstance(found, typer.Typer) else command_of(found, name)
+        target = getattr(import_module(module), attribute)
+        return typer.main.get_command(target) if isinstance(target, typer.Typer) else command_of(target, name)
 
 
 class _Summary(TyperCommand):

@@ -129,8 +129,8 @@ class SettingField(NamedTuple):
 
     @property
     def default(self) -> str:
-        """The default as `shown`."""
-        return shown(self.info.get_default(call_default_factory=True))
+        """The default as `as_text` has it."""
+        return as_text(self.info.get_default(call_default_factory=True))
 
     def parsed(self, text: str) -> Any:
         """A value from a text, such as a flag's; whether it fits is for the class to say.
@@ -155,7 +155,7 @@ class SettingField(NamedTuple):
         return text
 
 
-def shown(value: object) -> str:
+def as_text(value: object) -> str:
     """A setting's value on one line, as YAML would have it."""
     if isinstance(value, str | Path):
         return str(value)
