@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 from itertools import combinations
 
-from trackweave.visualization.palette import css, ink_on, track_colour
+from trackweave.visualization.palette import contrasting, css, track_colour
 
 
 def test_colours_do_not_change_between_versions() -> None:
@@ -21,5 +21,5 @@ def test_any_id_has_a_colour() -> None:
 
 
 def test_ink_contrasts() -> None:
-    assert ink_on((255, 255, 0)) == (0, 0, 0)
-    assert ink_on((30, 20, 160)) == (255, 255, 255)
+    assert contrasting((255, 255, 0)) == (0, 0, 0)
+    assert contrasting((30, 20, 160)) == (255, 255, 255)

@@ -12,7 +12,7 @@ from trackweave.reports.contents import LevelSection, PageContents, draw_timelin
 from trackweave.storage.files import replacing
 from trackweave.storage.run import RunPaths
 from trackweave.structures.run_summary import BoxSummary, MaskSummary
-from trackweave.visualization.palette import css, ink_on, track_colour
+from trackweave.visualization.palette import contrasting, css, track_colour
 
 TEMPLATE = "report.html.j2"
 COUNT_NAMES = {
@@ -192,4 +192,4 @@ def _css_of(track_id: int) -> str:
 
 
 def _ink_of(track_id: int) -> str:
-    return css(ink_on(track_colour(track_id)))
+    return css(contrasting(track_colour(track_id)))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from trackweave.simulation.sequence import SimulatedSequence
 from trackweave.structures.tracks import Tracks
-from trackweave.visualization.annotators import TrailPainter, contact_sheet, write_png
+from trackweave.visualization.annotators import TrailPainter, contact_sheet, draw_boxes, write_png
 
 PANEL_WIDTH = 640
 """Pixels of a panel."""
@@ -53,10 +53,6 @@ def _panel(sequence: SimulatedSequence) -> NDArray[np.uint8]:
         )
         painter.follow(frame, tracks)
     image = painter.paint(image, tracks)
-    import cv2
-
-    for x1, y1, x2, y2 in (
-        (np.clip(sequence.at(frames[-1]).xyxy, -width, 2 * width) * scale).round().astype(int).tolist()
-    ):
-        cv2.rectangle(image, (x1, y1), (x2, y2), DETECTION_COLOUR, 1)
+    detected = np.clip(sequence.at(frames[-1]).xyxy, -width, 2 * width) * scale
+    draw_boxes(image, detected.round().astype(np.int64), DETECTION_COLOUR)
     return image

@@ -30,7 +30,7 @@ from trackweave.structures.run_log import RunWarning
 from trackweave.structures.tracks import FrameObjects
 from trackweave.tracking.candidate_loader import load_scheduled_frame
 from trackweave.tracking.pipeline_context import PipelineContext, frame_at, local_positions
-from trackweave.visualization.annotators import contact_sheet, draw_objects, write_png
+from trackweave.visualization.annotators import contact_sheet, draw_objects, fit_width, write_png
 from trackweave.visualization.palette import css, track_colour
 
 T = TypeVar("T")
@@ -284,13 +284,8 @@ def _matching_track_ids(shown: CandidateFrame, objects: FrameObjects) -> NDArray
 def _comparison_image(
     image: NDArray[np.uint8], shown: CandidateFrame, matches: NDArray[np.int64], objects: FrameObjects
 ) -> NDArray[np.uint8]:
-    import cv2
-
     height, width = image.shape[:2]
-    ratio = min(1.0, IMAGE_WIDTH / width)
-    canvas = np.asarray(
-        cv2.resize(image, (round(width * ratio), round(height * ratio)), interpolation=cv2.INTER_AREA), np.uint8
-    )
+    canvas = fit_width(image, IMAGE_WIDTH)
     rows, cols = canvas.shape[:2]
     candidates = shown.candidates
     left = draw_objects(

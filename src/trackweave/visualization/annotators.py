@@ -1,9 +1,4 @@
-"""Pictures of tracked objects: masks, boxes and ids drawn over frames, and sheets of such pictures.
-
-`TrailPainter`: tracked boxes over a video, each with the way it came.
-
-PNG pictures, written whole or not at all.
-"""
+"""Images of tracked objects: masks, boxes, ids and trails drawn over frames; contact sheets; PNG files."""
 
 from __future__ import annotations
 
@@ -20,15 +15,15 @@ from trackweave.masks.ops import Crop, crop_at
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.files import replacing
 from trackweave.structures.tracks import Tracks
-from trackweave.visualization.palette import Colour, ink_on, track_colour
+from trackweave.visualization.palette import Colour, contrasting, track_colour
 
 Image = NDArray[np.uint8]
 
 FONT_SCALE = 0.4
 MARGIN = 8
 CAPTION_HEIGHT = 22
-PAPER: Colour = (24, 26, 30)
-CAPTION_INK: Colour = (225, 228, 232)
+BACKGROUND: Colour = (24, 26, 30)
+CAPTION_COLOUR: Colour = (225, 228, 232)
 
 
 def draw_objects(
@@ -64,9 +59,9 @@ def draw_objects(
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"the image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
-    given = {len(ids)} | {len(column) for column in (masks, boxes) if column is not None}
-    if len(given) > 1:
-        raise ValueError(f"ids, masks and boxes differ in number: {sorted(given)}")
+    lengths = {len(ids)} | {len(column) for column in (masks, boxes) if column is not None}
+    if len(lengths) > 1:
+        raise ValueError(f"ids, masks and boxes differ in number: {sorted(lengths)}")
     canvas = image.copy()
     corners = _corners(masks, boxes, len(ids), canvas.shape[:2])
     colours = [track_colour(int(track_id)) for track_id in ids]
@@ -81,10 +76,18 @@ def draw_objects(
                     anchors[int(n)] = _middle(crop)
     for n in order:
         if boxes_on:
-            _frame(canvas, corners[n], colours[n], thickness)
+            draw_boxes(canvas, corners[n : n + 1], colours[n], thickness)
         if labels:
             _label(canvas, anchors[int(n)], str(int(ids[n])), colours[n])
     return canvas
+
+
+def draw_boxes(canvas: Image, corners: NDArray[np.int64], colour: Colour, thickness: int = 1) -> None:
+    """Draws `(N, 4)` int64 boxes x1, y1, x2, y2 in one colour on the canvas itself; right and bottom are inclusive."""
+    import cv2
+
+    for x1, y1, x2, y2 in corners.tolist():
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, thickness)
 
 
 def fit_width(image: Image, max_width: int) -> Image:
@@ -105,7 +108,7 @@ def fit_width(image: Image, max_width: int) -> Image:
 
 
 def contact_sheet(images: Sequence[Image], columns: int, captions: Sequence[str] | None = None) -> Image:
-    """Pictures in rows of `columns`, each with a line of text under it; smaller pictures are centred in their cell.
+    """Images in rows of `columns`, each with a line of text under it; smaller images are centred in their cell.
 
     Args:
         images: `(h, w, 3)` uint8 RGB each, sizes may differ.
@@ -130,7 +133,7 @@ def contact_sheet(images: Sequence[Image], columns: int, captions: Sequence[str]
     step_y = cell_height + MARGIN + (CAPTION_HEIGHT if captions is not None else 0)
     step_x = cell_width + MARGIN
     rows = -(-len(images) // columns)
-    sheet: Image = np.full((rows * step_y + MARGIN, columns * step_x + MARGIN, 3), PAPER, np.uint8)
+    sheet: Image = np.full((rows * step_y + MARGIN, columns * step_x + MARGIN, 3), BACKGROUND, np.uint8)
     for n, image in enumerate(images):
         top, left = MARGIN + n // columns * step_y, MARGIN + n % columns * step_x
         height, width = image.shape[:2]
@@ -139,9 +142,9 @@ def contact_sheet(images: Sequence[Image], columns: int, captions: Sequence[str]
         if captions is not None:
             text = captions[n].encode("ascii", "replace").decode("ascii")
             strip = sheet[top + cell_height : top + cell_height + CAPTION_HEIGHT, left : left + cell_width]
-            written = np.ascontiguousarray(strip)
-            cv2.putText(written, text, (2, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, CAPTION_INK, 1, cv2.LINE_AA)
-            strip[:] = written  # written on the strip alone: a long caption ends at its cell
+            line = np.ascontiguousarray(strip)
+            cv2.putText(line, text, (2, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, CAPTION_COLOUR, 1, cv2.LINE_AA)
+            strip[:] = line  # drawn on the strip alone: a long caption ends at its cell
     return sheet
 
 
@@ -150,13 +153,13 @@ def _corners(
 ) -> NDArray[np.int64]:
     """`(M, 4)` int64 xyxy of the pixels to draw, right and bottom inclusive and inside the image."""
     if boxes is not None:
-        found = np.asarray(boxes, np.float64)
+        xyxy = np.asarray(boxes, np.float64)
     elif masks is not None:
         scale = np.array([size[1] / masks.width, size[0] / masks.height])
-        found = masks.boxes * np.tile(scale, 2)
+        xyxy = masks.boxes * np.tile(scale, 2)
     else:
-        found = np.zeros((count, 4))
-    corners = np.rint(found).astype(np.int64).reshape(-1, 4)
+        xyxy = np.zeros((count, 4))
+    corners = np.rint(xyxy).astype(np.int64).reshape(-1, 4)
     corners[:, 2:] = np.maximum(corners[:, 2:] - 1, corners[:, :2])
     return np.clip(corners, 0, [size[1] - 1, size[0] - 1] * 2)
 
@@ -205,15 +208,8 @@ def _middle(crop: Crop) -> tuple[int, int]:
     return crop.left + int(columns[len(columns) // 2]), crop.top + row
 
 
-def _frame(canvas: Image, corners: NDArray[np.int64], colour: Colour, thickness: int) -> None:
-    import cv2
-
-    x1, y1, x2, y2 = (int(v) for v in corners)
-    cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, thickness)
-
-
 def _label(canvas: Image, anchor: tuple[int, int], text: str, colour: Colour) -> None:
-    """An id on a plate of its object's colour, above the anchor, or below it where the image has no room above."""
+    """An id on a rectangle of its object's colour, above the anchor, or below it at the upper edge of the image."""
     import cv2
 
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, FONT_SCALE, 1)
@@ -221,24 +217,24 @@ def _label(canvas: Image, anchor: tuple[int, int], text: str, colour: Colour) ->
     bottom = anchor[1] if anchor[1] >= height + 5 else min(anchor[1] + height + 5, canvas.shape[0] - 1)
     cv2.rectangle(canvas, (left, bottom - height - 4), (left + width + 3, bottom), colour, cv2.FILLED)
     cv2.putText(
-        canvas, text, (left + 2, bottom - 2), cv2.FONT_HERSHEY_SIMPLEX, FONT_SCALE, ink_on(colour), 1, cv2.LINE_AA
+        canvas, text, (left + 2, bottom - 2), cv2.FONT_HERSHEY_SIMPLEX, FONT_SCALE, contrasting(colour), 1, cv2.LINE_AA
     )
 
 
 WIDE = 960
-"""Pictures of this width, in pixels, and more get thicker lines."""
+"""Width in pixels from which on images get thicker lines."""
 FRACTION_BITS = 4
 """OpenCV takes line ends as whole numbers of 1/16 pixel."""
 
 
 class TrailPainter:
-    """Draws boxes, ids, masks where there are any, and where each box stood on the frames before.
+    """Draws boxes, ids, masks where there are any, and the trail of each box over the frames before.
 
-    Frames come in order; memory holds the last `length` frames of the tracks that were seen on them.
+    Frames come in order; memory holds the last `length` frames of the tracks that are on them.
 
     Args:
         length: frames that a trail reaches back.
-        max_width: wider pictures are made smaller to this width, in pixels.
+        max_width: wider images are made smaller to this width, in pixels.
     """
 
     def __init__(self, length: int = 45, max_width: int = 1280) -> None:
@@ -246,7 +242,7 @@ class TrailPainter:
         self._trails: dict[int, deque[tuple[int, float, float]]] = {}
 
     def follow(self, frame: int, tracks: Tracks) -> None:
-        """Takes the tracks of the next frame into the trails; call it also for frames that are not drawn."""
+        """Adds the tracks of the next frame to the trails; call it also for frames that are not drawn."""
         feet = np.stack([(tracks.xyxy[:, 0] + tracks.xyxy[:, 2]) / 2, tracks.xyxy[:, 3]], axis=1)
         for track_id, (x, y) in zip(tracks.track_id.tolist(), feet.tolist(), strict=True):
             self._trails.setdefault(track_id, deque()).append((frame, x, y))

@@ -26,7 +26,7 @@ def track_colour(track_id: int) -> Colour:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def ink_on(colour: Colour) -> Colour:
+def contrasting(colour: Colour) -> Colour:
     """Black or white, whichever reads better on `colour` (Rec. 709 luma)."""
     red, green, blue = colour
     return (0, 0, 0) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 120 else (255, 255, 255)

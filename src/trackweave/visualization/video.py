@@ -65,9 +65,9 @@ class Mp4Writer:
             if self._container is None:
                 self._open(padded.shape[0], padded.shape[1])
             self._size = (height, width)
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
-            picture.pts = self.written
-            self._container.mux(self._stream.encode(picture))
+            coded = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
+            coded.pts = self.written
+            self._container.mux(self._stream.encode(coded))
         except (OSError, av.FFmpegError) as error:
             raise self._failure(error) from error
         self.written += 1
