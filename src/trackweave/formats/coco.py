@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from trackweave.errors import InputError
-from trackweave.formats.tables import DetectionTable, EncodedMask, RawDetections, build_table, read_json
+from trackweave.formats.tables import DetectionTable, EncodedMask, JsonObject, RawDetections, build_table, read_json
 from trackweave.masks.codecs import decode_rle
 from trackweave.structures.run_log import OnBadItem, RunLog, RunWarning
 
@@ -45,16 +45,16 @@ def read_coco_detections(
     items = read_json(path)
     if not isinstance(items, list):
         raise InputError(f"{path}: COCO results are a list of detections, not {type(items).__name__}")
-    frame_of, names = _read_images(Path(images)) if images is not None else (None, None)
-    if length is None and frame_of is not None:
-        length = len(frame_of)
+    frame_of_image, names = _read_images(Path(images)) if images is not None else (None, None)
+    if length is None and frame_of_image is not None:
+        length = len(frame_of_image)
     log = RunLog(on_bad_item, None)
     columns: list[tuple[float, ...]] = []
     masks: list[EncodedMask | None] = []
     positions: list[int] = []
     for position, item in enumerate(items):
         try:
-            row, mask = _parse(item, frame_of)
+            row, mask = _parse(item, frame_of_image)
         except ValueError as error:
             log.skip("item", f"{path}, item {position}: {error}", stage="detections")
             continue
@@ -79,15 +79,15 @@ def read_coco_detections(
     return replace(table, warnings=(*table.warnings, warning))
 
 
-def _parse(item: Any, frame_of: Mapping[int, int] | None) -> tuple[tuple[float, ...], EncodedMask | None]:
+def _parse(item: Any, frame_of_image: Mapping[int, int] | None) -> tuple[tuple[float, ...], EncodedMask | None]:
     """Frame, xyxy, score, class; and the mask. `ValueError` says what is wrong."""
     if not isinstance(item, Mapping):
         raise ValueError(f"an object is expected, not {item!r:.40}")
     frame = _number(item, "image_id")
-    if frame_of is not None:
-        if frame not in frame_of:
+    if frame_of_image is not None:
+        if frame not in frame_of_image:
             raise ValueError(f"image_id {item['image_id']} is not among the images")
-        frame = float(frame_of[int(frame)])
+        frame = float(frame_of_image[int(frame)])
     mask = item.get("segmentation")
     if isinstance(mask, list):
         raise ValueError("segmentation is a polygon; results have RLE: {size, counts}")
@@ -115,7 +115,7 @@ def _box(value: Any) -> list[float]:
     return box
 
 
-def _number(item: Mapping[str, Any], key: str) -> float:
+def _number(item: JsonObject, key: str) -> float:
     try:
         return float(item[key])
     except KeyError:
@@ -133,12 +133,12 @@ def _read_images(path: Path) -> tuple[dict[int, int], dict[int, str] | None]:
         videos = {image.get("video_id") for image in images}
         key = "frame_id" if ordered else "file_name"
         images.sort(key=lambda image: image[key])
-        frame_of = {int(image["id"]): frame for frame, image in enumerate(images)}
+        frame_of_image = {int(image["id"]): frame for frame, image in enumerate(images)}
         categories = {int(entry["id"]): str(entry["name"]) for entry in document.get("categories", ())}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: not a COCO file with `images` of id and file_name: {error!r}") from error
     if len(videos) > 1:
         raise InputError(f"{path}: images of {len(videos)} videos; give one video's at a time")
-    if len(frame_of) < len(images):
+    if len(frame_of_image) < len(images):
         raise InputError(f"{path}: an image id occurs twice")
-    return frame_of, categories or None
+    return frame_of_image, categories or None

@@ -24,7 +24,7 @@ MAX_TRUNCATION = 0
 MAX_OCCLUSION = 2
 
 
-class _Line(NamedTuple):
+class _KittiRow(NamedTuple):
     frame: int
     track_id: int
     class_id: int
@@ -55,8 +55,8 @@ def read_kitti_annotations(path: Path | str, *, length: int | None = None) -> An
     """
     path = Path(path)
     numbers = {name: number for number, name in KITTI_CLASSES.items()}
-    parsed: list[_Line] = []
-    places: list[int] = []
+    parsed: list[_KittiRow] = []
+    lines: list[int] = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         fields = line.split()
         if not fields:
@@ -65,14 +65,14 @@ def read_kitti_annotations(path: Path | str, *, length: int | None = None) -> An
             parsed.append(_parse(fields, numbers, length))
         except ValueError as error:
             raise InputError(f"{path}, line {number}: {error}") from error
-        places.append(number)
+        lines.append(number)
     frame = np.array([line.frame for line in parsed], np.int64)
     order = in_frame_order(frame)
     rows = [parsed[n] for n in order.tolist()]
     frame, track_id = frame[order], np.array([line.track_id for line in rows], np.int64)
     twice = repeated(frame, track_id)
     if twice is not None:
-        first, second = (places[order[n]] for n in twice)
+        first, second = (lines[order[n]] for n in twice)
         raise InputError(
             f"{path}, line {second}: id {track_id[twice[0]]} is on frame {frame[twice[0]]} already in line {first}"
         )
@@ -91,7 +91,7 @@ def read_kitti_annotations(path: Path | str, *, length: int | None = None) -> An
     )
 
 
-def _parse(fields: list[str], numbers: Mapping[str, int], length: int | None) -> _Line:
+def _parse(fields: list[str], numbers: Mapping[str, int], length: int | None) -> _KittiRow:
     """One line; `ValueError` says what is wrong with it."""
     if not 10 <= len(fields) <= 18:
         raise ValueError(f"{len(fields)} fields, expected frame id type truncated occluded alpha x1 y1 x2 y2 …")
@@ -112,4 +112,4 @@ def _parse(fields: list[str], numbers: Mapping[str, int], length: int | None) ->
     if track_id < 0 and name != DONT_CARE:
         raise ValueError(f"id {track_id} of a {fields[2]}: only DontCare has none")
     is_hard = truncation > MAX_TRUNCATION or occlusion > MAX_OCCLUSION
-    return _Line(frame, track_id, class_id, box, score, is_hard)
+    return _KittiRow(frame, track_id, class_id, box, score, is_hard)

@@ -128,13 +128,13 @@ def _lines(tracks: Tracks) -> Iterator[str]:
 def _shortest(
     values: NDArray[np.float64],
     read: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    wanted: NDArray[np.float32],
+    expected: NDArray[np.float32],
 ) -> NDArray[np.str_]:
-    """Values as text with the fewest decimals for which `read` of the text gives `wanted` again as float32."""
+    """Values as text with the fewest decimals for which `read` of the text gives `expected` again as float32."""
     texts = np.empty(values.shape, object)
     is_open = np.ones(values.shape, np.bool_)
     for decimals in DECIMALS:
-        fits = is_open & (read(np.round(values, decimals)).astype(np.float32) == wanted)
+        fits = is_open & (read(np.round(values, decimals)).astype(np.float32) == expected)
         texts[fits] = [f"{v:.{decimals}f}" for v in values[fits].tolist()]
         is_open &= ~fits
     texts[is_open] = [repr(v) for v in values[is_open].tolist()]

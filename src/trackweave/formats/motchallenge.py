@@ -1,8 +1,7 @@
-"""A MOTChallenge sequence folder as it is: `seqinfo.ini`, `det/`, `gt/`, `img1/`, `gmc.txt`.
+"""MOTChallenge sequence folders: `seqinfo.ini`, `det/`, `gt/`, `img1/`, `gmc.txt`.
 
 Layout: https://motchallenge.net/instructions/. `gmc.txt` (camera motion) is an addition of BoT-SORT, arXiv 2206.14651.
-
-How public data sets lay out their sequences: MOT17, DanceTrack, SportsMOT, and KITTI as MOTChallenge folders.
+Other data sets use the same layout: DanceTrack, SportsMOT, and KITTI when it is converted.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from trackweave.formats.tables import GroundTruth, read_text
 
 INFO = "seqinfo.ini"
 NUMBER = re.compile(r"\d+")
-Known = TypeVar("Known")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class MotSequence:
-    """What a sequence folder holds.
+    """The files of a sequence folder, and what `seqinfo.ini` says.
 
     Attributes:
         path: the folder.
@@ -36,7 +35,7 @@ class MotSequence:
         frame_rate: frames per second, or None.
         length: frames, or None.
         size: `(H, W)` in pixels, or None.
-        image_folder: where the images are, whether or not there is one.
+        image_folder: the folder of the images, also when it does not exist.
         image_extension: such as `.jpg`.
         image_frames: 0-based frames that have an image, ascending.
         detection_files: by name without suffix (`det`, `det_yolox`), those of `det/*.txt`.
@@ -68,10 +67,10 @@ class MotSequence:
         Raises:
             InputError: the frame has none.
         """
-        found = _numbered_images(self.image_folder, self.image_extension).get(frame)
-        if found is None:
+        path = _numbered_images(self.image_folder, self.image_extension).get(frame)
+        if path is None:
             raise InputError(f"{self.image_folder}: no image of frame {frame + 1}")
-        return found
+        return path
 
     def detections(self, name: str | None = None) -> Path:
         """A detection file by name; None: `det`, or the only one there is.
@@ -83,10 +82,10 @@ class MotSequence:
         if name is None:
             name = "det" if "det" in files or len(files) != 1 else next(iter(files))
         stem = name.removesuffix(".txt")
-        found = files.get(stem)
-        if found is None:
+        path = files.get(stem)
+        if path is None:
             raise InputError(f"{self.path / 'det'}: no {stem}.txt; there: {', '.join(files) or 'no detections'}")
-        return found
+        return path
 
     def known_length(self) -> int:
         """Frames of the sequence.
@@ -112,7 +111,7 @@ class MotSequence:
         """
         return self._known(self.size, "imWidth and imHeight")
 
-    def _known(self, value: Known | None, key: str) -> Known:
+    def _known(self, value: T | None, key: str) -> T:
         if value is None:
             raise InputError(f"{self.path / INFO}: {key} is missing; add it under [Sequence]")
         return value
@@ -124,10 +123,9 @@ def is_sequence(path: Path | str) -> bool:
 
 
 def read_sequence(folder: Path | str) -> MotSequence:
-    """Reads `seqinfo.ini` and looks what else is there; no detections, no images.
+    """Reads `seqinfo.ini` and lists the other files; reads no detections and no images.
 
-    A missing key is None until somebody needs it. When `seqLength` is missing and images are there, it is their
-    number.
+    A missing key is None; what needs it raises. When `seqLength` is missing and there are images, it is their number.
 
     Raises:
         InputError: no sequence folder, or a value of `seqinfo.ini` that is not a number above zero.
@@ -245,22 +243,22 @@ CLIP = re.compile(r"(?P<video>.+?)(_c\d+|-(DPM|FRCNN|SDP))")
 
 
 def find_sequences(paths: Iterable[Path | str]) -> list[Path]:
-    """Sequence folders: those given, and those with truth below folders that are given, by name; each once.
+    """Sequence folders: the paths themselves, and those with ground truth below other folders, by name; each once.
 
     Raises:
         InputError: a folder that holds none.
     """
-    found: dict[Path, None] = {}
+    unique: dict[Path, None] = {}
     for path in map(Path, paths):
         if is_sequence(path):
-            found[path] = None
+            unique[path] = None
             continue
         below = [one for depth in range(1, DEEPEST) for one in sorted(path.glob("/".join(["*"] * depth + [INFO])))]
         sequences = [one.parent for one in below if (one.parent / "gt" / "gt.txt").is_file()]
         if not sequences:
             raise InputError(f"{path}: neither a sequence nor a folder of sequences with {INFO} and gt/gt.txt")
-        found.update(dict.fromkeys(sequences))
-    return list(found)
+        unique.update(dict.fromkeys(sequences))
+    return list(unique)
 
 
 def video_of(name: str) -> str:
@@ -278,7 +276,7 @@ def video_of(name: str) -> str:
 def class_column_of(truth: GroundTruth, detections: Path) -> int | None:
     """The column of the class in MOT text where detections have one and the truth has several classes; else None.
 
-    So it is in KITTI's: several classes count, or there are regions that show nobody (DontCare).
+    So it is in KITTI's: several classes count, or there are regions without identity (DontCare).
     """
     counted = truth.class_id[truth.counts & (truth.track_id >= 0)]
     if not len(np.unique(counted)) > 1 and not (truth.track_id < 0).any():

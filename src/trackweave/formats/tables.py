@@ -24,6 +24,8 @@ from trackweave.structures.run_log import RunLog, RunWarning
 LARGEST_FRAME = 2**31
 LARGEST_CLASS = 2**53
 
+JsonObject = Mapping[str, Any]
+"""An object of a JSON file, unchecked."""
 EncodedMask = Mapping[str, Any]
 """A mask as COCO run lengths: `size` `(H, W)` and `counts`."""
 

@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trackweave.errors import InputError
-from trackweave.formats.tables import AnnotationTable, EncodedMask, in_frame_order, read_json, repeated
+from trackweave.formats.tables import AnnotationTable, EncodedMask, JsonObject, in_frame_order, read_json, repeated
 
 
 class VideoJsonKind(StrEnum):
-    """The two layouts."""
+    """The layout of a document."""
 
     ytvis = "ytvis"
     coco_vid = "coco-vid"
@@ -52,7 +52,7 @@ class VideoEntry:
     frame_of_image: Mapping[int, int]
 
 
-class _Row(NamedTuple):
+class _ObjectRow(NamedTuple):
     frame: int
     track_id: int
     xyxy: tuple[float, ...]
@@ -63,7 +63,7 @@ class _Row(NamedTuple):
 
 
 NO_BOX = (math.nan,) * 4
-"""A box that is not given; its mask has one."""
+"""Stands for a box that the file does not have; it is taken from the mask."""
 
 
 class VideoJson:
@@ -77,7 +77,7 @@ class VideoJson:
 
     Raises:
         InputError: unreadable, no JSON, neither layout, a list of results without the document that names its videos,
-            or an item of a video or image that nobody lists.
+            or an item of a video or image that is not listed.
     """
 
     def __init__(self, path: Path | str, truth: VideoJson | None = None) -> None:
@@ -118,7 +118,7 @@ class VideoJson:
             InputError: an item is bad (named by its position in the file), or an identity is twice on a frame.
         """
         video = self.videos[name]
-        rows: list[_Row] = []
+        rows: list[_ObjectRow] = []
         for position, item in self._items[video.id]:
             try:
                 if self.kind is VideoJsonKind.ytvis:
@@ -132,7 +132,7 @@ class VideoJson:
 
     def _by_video(self, items: Sequence[Any]) -> dict[int, list[tuple[int, Any]]]:
         video_of_image = {image: video.id for video in self.videos.values() for image in video.frame_of_image}
-        found: dict[int, list[tuple[int, Any]]] = {video.id: [] for video in self.videos.values()}
+        items_of: dict[int, list[tuple[int, Any]]] = {video.id: [] for video in self.videos.values()}
         for position, item in enumerate(items):
             key = "video_id" if self.kind is VideoJsonKind.ytvis else "image_id"
             try:
@@ -140,12 +140,12 @@ class VideoJson:
             except (KeyError, TypeError, ValueError):
                 raise InputError(f"{self.path}, item {position}: an object with {key} is expected") from None
             video = number if self.kind is VideoJsonKind.ytvis else video_of_image.get(number)
-            if video is None or video not in found:
+            if video is None or video not in items_of:
                 raise InputError(f"{self.path}, item {position}: {key} {number} is not in the list of the ground truth")
-            found[video].append((position, item))
-        return found
+            items_of[video].append((position, item))
+        return items_of
 
-    def _table(self, video: VideoEntry, rows: list[_Row]) -> AnnotationTable:
+    def _table(self, video: VideoEntry, rows: list[_ObjectRow]) -> AnnotationTable:
         where = f"{self.path}, video {video.name}"
         frame = np.array([row.frame for row in rows], np.int64)
         order = in_frame_order(frame)
@@ -172,7 +172,7 @@ class VideoJson:
         )
 
 
-def _videos(document: Mapping[str, Any], path: Path) -> tuple[VideoJsonKind, dict[str, VideoEntry]]:
+def _videos(document: JsonObject, path: Path) -> tuple[VideoJsonKind, dict[str, VideoEntry]]:
     """The layout, and the videos by name."""
     if "images" in document:
         kind, entries = VideoJsonKind.coco_vid, _coco_videos(document, path)
@@ -184,14 +184,14 @@ def _videos(document: Mapping[str, Any], path: Path) -> tuple[VideoJsonKind, dic
     return kind, videos
 
 
-def _ytvis_video(video: Mapping[str, Any]) -> VideoEntry:
+def _ytvis_video(video: JsonObject) -> VideoEntry:
     names = [str(name) for name in video["file_names"]]
     return VideoEntry(int(video["id"]), _video_name(video, names), names, _size(video), {})
 
 
-def _coco_videos(document: Mapping[str, Any], path: Path) -> list[VideoEntry]:
+def _coco_videos(document: JsonObject, path: Path) -> list[VideoEntry]:
     """Without a list of videos, the images are those of one."""
-    images: dict[int, list[Mapping[str, Any]]] = {}
+    images: dict[int, list[JsonObject]] = {}
     for image in document["images"]:
         images.setdefault(int(image.get("video_id", 0)), []).append(image)
     listed = {int(video["id"]): video for video in document.get("videos", ())}
@@ -200,24 +200,24 @@ def _coco_videos(document: Mapping[str, Any], path: Path) -> list[VideoEntry]:
         key = "frame_id" if all("frame_id" in image for image in own) else "file_name"
         own.sort(key=lambda image, key=key: image[key])  # type: ignore[misc]
         names = [str(image.get("file_name", image["id"])) for image in own]
-        known = listed.get(number) or ({"name": path.stem} if len(images) == 1 else {"id": number})
+        described = listed.get(number) or ({"name": path.stem} if len(images) == 1 else {"id": number})
         frame_of_image = {int(image["id"]): frame for frame, image in enumerate(own)}
-        entries.append(VideoEntry(number, _video_name(known, names), names, _size(own[0]), frame_of_image))
+        entries.append(VideoEntry(number, _video_name(described, names), names, _size(own[0]), frame_of_image))
     return entries
 
 
-def _video_name(video: Mapping[str, Any], files: Sequence[str]) -> str:
+def _video_name(video: JsonObject, files: Sequence[str]) -> str:
     if "name" in video:
         return str(video["name"])
     folder = Path(files[0]).parent.name if files else ""
     return folder or str(video["id"])
 
 
-def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+def _size(entry: JsonObject) -> tuple[int, int] | None:
     return (int(entry["height"]), int(entry["width"])) if {"height", "width"} <= entry.keys() else None
 
 
-def _ytvis_rows(item: Mapping[str, Any], position: int, video: VideoEntry) -> Iterable[_Row]:
+def _ytvis_rows(item: JsonObject, position: int, video: VideoEntry) -> Iterable[_ObjectRow]:
     """A track's rows; one without `id`, as results are, is named by its position."""
     masks, boxes = item.get("segmentations"), item.get("bboxes")
     length = len(video.frame_names)
@@ -232,17 +232,17 @@ def _ytvis_rows(item: Mapping[str, Any], position: int, video: VideoEntry) -> It
         mask = _rle(masks[frame], video.size) if masks is not None else None
         box = boxes[frame] if boxes is not None else None
         if mask is not None or box:
-            yield _Row(frame, track_id, _corners(box) if box else NO_BOX, score, class_id, counts, mask)
+            yield _ObjectRow(frame, track_id, _corners(box) if box else NO_BOX, score, class_id, counts, mask)
 
 
-def _coco_row(item: Mapping[str, Any], video: VideoEntry) -> _Row:
+def _coco_row(item: JsonObject, video: VideoEntry) -> _ObjectRow:
     key = next((key for key in ("track_id", "instance_id") if key in item), None)
     if key is None:
         raise ValueError("neither track_id nor instance_id")
     mask = _rle(item.get("segmentation"), video.size)
     if mask is None and not item.get("bbox"):
         raise ValueError("neither bbox nor segmentation")
-    return _Row(
+    return _ObjectRow(
         video.frame_of_image[int(item["image_id"])],
         int(item[key]),
         _corners(item["bbox"]) if item.get("bbox") else NO_BOX,
@@ -277,5 +277,5 @@ def _rle(mask: Any, size: tuple[int, int] | None) -> EncodedMask | None:
     return merged
 
 
-def _categories(entries: Iterable[Mapping[str, Any]]) -> dict[int, str]:
+def _categories(entries: Iterable[JsonObject]) -> dict[int, str]:
     return {int(entry["id"]): str(entry["name"]) for entry in entries}

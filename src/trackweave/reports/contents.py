@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -14,7 +13,14 @@ from trackweave.errors import ArtifactError
 from trackweave.storage.files import read_json_object
 from trackweave.storage.run import RunPaths, read_run_summary
 from trackweave.structures.run_log import RunWarning
-from trackweave.structures.run_summary import BoxSummary, LevelSummary, MaskSummary, TrackSummary, read_warning
+from trackweave.structures.run_summary import (
+    BoxSummary,
+    JsonRecord,
+    LevelSummary,
+    MaskSummary,
+    TrackSummary,
+    read_warning,
+)
 from trackweave.visualization.palette import css, track_colour
 
 LEVEL_NAMES = {0: "prompted objects", 2: "coarse", 4: "medium", 6: "fine"}
@@ -156,7 +162,7 @@ def read_contents(run_dir: Path) -> PageContents:
     )
 
 
-def _optional(path: Path, kind: str, damaged: list[str]) -> dict[str, Any]:
+def _optional(path: Path, kind: str, damaged: list[str]) -> JsonRecord:
     """A JSON object that may be missing; a damaged one is noted."""
     if not path.exists():
         return {}

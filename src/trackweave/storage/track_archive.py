@@ -93,7 +93,7 @@ class TracksArchiveWriter:
         metadata: further JSON values for its manifest.
     """
 
-    def __init__(self, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, path: Path, metadata: Mapping[str, object] | None = None) -> None:
         self._archive = NpzWriter(path)
         self._metadata = dict(metadata or {})
         self._parts: list[dict[str, Any]] = []
@@ -152,7 +152,7 @@ class TracksArchive:
     """Reader of `tracks.npz`: whole, part by part, or one frame at a time; holds one part.
 
     Attributes:
-        metadata: what the writer was given besides.
+        metadata: further JSON values that the writer was given.
 
     Raises:
         ArtifactError: not such an archive, or damaged.
@@ -163,7 +163,7 @@ class TracksArchive:
         self.path = Path(path)
         self._archive = NpzReader(self.path, KIND, SCHEMA_VERSION)
         try:
-            self.metadata: Mapping[str, Any] = dict(self._archive.manifest.get("metadata", {}))
+            self.metadata: Mapping[str, object] = dict(self._archive.manifest.get("metadata", {}))
             self._parts = [_part(n, record) for n, record in enumerate(self._archive.manifest["parts"])]
         except (KeyError, TypeError, ValueError, IndexError) as error:
             self.close()
@@ -245,7 +245,7 @@ def _part_name(number: int) -> str:
     return f"part_{number:06d}"
 
 
-def _part(number: int, record: Mapping[str, Any]) -> _Part:
+def _part(number: int, record: Any) -> _Part:
     shape = record["mask_shape"]
     return _Part(
         _part_name(number),
