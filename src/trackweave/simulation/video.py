@@ -1,11 +1,8 @@
-"""`SyntheticScene`: a video that is computed, with the exact truth about its objects.
+"""`SyntheticScene`: a computed video with the exact masks of its objects.
 
-Who moves where in the synthetic scene: closed forms of time, so that any frame can be asked for first.
-
-Places are in *view units*: the unmoved camera sees x in [-0.5, 0.5]·aspect and y in [-0.5, 0.5], so 1 is the height of
-the view; y points down. Time `u` runs from 0 at the first to 1 at the last frame.
-
-Textures and outlines of the synthetic scene, drawn once from a random generator.
+Positions are in *view units*: the unmoved camera sees x in [-0.5, 0.5]·aspect and y in [-0.5, 0.5], so 1 is the height
+of the view; y points down. Time `u` runs from 0 at the first to 1 at the last frame. Motions are closed forms of time,
+so that frames can be drawn in any order; textures and shapes are drawn once from a random generator.
 """
 
 from __future__ import annotations
@@ -22,306 +19,44 @@ from numpy.typing import NDArray
 
 from trackweave.frames.source import RGBFrame, WholeVideo, checked_position
 
-
-class Pose(NamedTuple):
-    """Place of a centre in view units, turn in radians, and size relative to the object's own."""
-
-    x: float
-    y: float
-    turn: float = 0.0
-    scale: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """One object's part.
-
-    Attributes:
-        role: what it does: "crossing", "hiding", "leaving", "arriving", "turning" or "wandering".
-        kind: outline, see `synthetic_textures.OUTLINES`.
-        diameter: in view units.
-        depth: larger is nearer to the camera; nearer objects cover farther ones, the post covers all.
-        at: pose at time u.
-    """
-
-    role: str
-    kind: str
-    diameter: float
-    depth: int
-    at: Callable[[float], Pose]
-
-
-POST_X = 0.16
-"""Where the post stands, as a part of the view's width."""
-POST_WIDTH = 0.15
-"""In view units; the hiding object is narrower."""
-
-
-def camera_at(u: float) -> Pose:
-    """The camera: a slow pan with a sway, a slight zoom and a slight turn."""
-    return Pose(0.05 * sin(2 * pi * u), 0.03 * sin(3 * pi * u), 0.035 * sin(2 * pi * u + 0.6), 1 + 0.05 * sin(pi * u))
-
-
-def cast_of(rng: np.random.Generator, count: int, aspect: float) -> list[Actor]:
-    """The actors of objects 1 … count; the first six have the parts that a tracker finds hard."""
-    leads = [_crossing_far, _crossing_near, _hiding, _leaving, _arriving, _turning]
-    return [leads[k](rng, aspect) if k < len(leads) else _wandering(rng, aspect, k) for k in range(count)]
-
-
-def _crossing_far(rng: np.random.Generator, aspect: float) -> Actor:
-    spin, bob = rng.uniform(-0.6, 0.6), rng.uniform(0.02, 0.04)
-    return Actor(
-        "crossing",
-        "ellipse",
-        0.24,
-        3,
-        lambda u: Pose(aspect * (0.64 * u - 0.4), -0.22 + bob * sin(4 * pi * u), spin * u),
-    )
-
-
-def _crossing_near(rng: np.random.Generator, aspect: float) -> Actor:
-    spin, rise = rng.uniform(0.8, 1.6), rng.uniform(-0.04, 0.04)
-    return Actor(
-        "crossing",
-        "polygon",
-        0.2,
-        5,
-        lambda u: Pose(aspect * (0.24 - 0.64 * u), -0.2 + rise * (u - 0.5), spin * u, 1 + 0.15 * sin(pi * u)),
-    )
-
-
-def _hiding(rng: np.random.Generator, aspect: float) -> Actor:
-    drift = rng.uniform(-0.03, 0.03)
-
-    def at(u: float) -> Pose:
-        t = 2 * u - 1  # slows down behind the post, which it reaches at half time
-        return Pose(aspect * (POST_X + 0.22 * (0.55 * t + 0.45 * t**3)), 0.12 + drift * t, 1.2 * t)
-
-    return Actor("hiding", "polygon", 0.105, 4, at)
-
-
-def _leaving(rng: np.random.Generator, aspect: float) -> Actor:
-    start = rng.uniform(-0.1, 0.0)
-    return Actor(
-        "leaving",
-        "star",
-        0.2,
-        2,
-        lambda u: Pose(aspect * (start - 0.3 * u), 0.28 + 0.75 * u**2, 2.5 * u, 1 + 0.2 * u),
-    )
-
-
-def _arriving(rng: np.random.Generator, aspect: float) -> Actor:
-    height = rng.uniform(-0.06, 0.02)
-    return Actor(
-        "arriving",
-        "crescent",
-        0.22,
-        6,
-        lambda u: Pose(aspect * (0.45 * u - 0.5) - 0.7 * (1 - u), height + 0.05 * sin(5 * u), 0.8 - u),
-    )
-
-
-def _turning(rng: np.random.Generator, aspect: float) -> Actor:
-    phase = rng.uniform(0, 2 * pi)
-    return Actor(
-        "turning",
-        "ring",
-        0.42,
-        1,
-        lambda u: Pose(
-            aspect * (0.27 + 0.03 * sin(3 * u)), 0.2 - 0.06 * u, phase + 1.4 * u, 1 - 0.15 * sin(2 * pi * u)
-        ),
-    )
-
-
-def _wandering(rng: np.random.Generator, aspect: float, number: int) -> Actor:
-    x, y = rng.uniform(-0.4, 0.4), rng.uniform(-0.38, 0.38)
-    reach, speed, phase = rng.uniform(0.04, 0.16), rng.uniform(0.5, 1.3), rng.uniform(0, 2 * pi)
-    spin, size = rng.uniform(-2, 2), rng.uniform(0.06, 0.16)
-    kind = ("polygon", "ellipse", "star", "crescent")[number % 4]
-
-    def at(u: float) -> Pose:
-        turn = 2 * pi * speed * u + phase
-        return Pose(aspect * (x + reach * cos(turn)), y + reach * sin(turn), spin * u, 1 + 0.1 * sin(turn))
-
-    return Actor("wandering", kind, size, number + 1, at)
-
-
 Generator = np.random.Generator
 Colour = NDArray[np.float32]
 """`(3,)` float32 RGB, 0 … 255."""
+Labels = NDArray[np.uint8] | NDArray[np.uint16]
+Pattern = Callable[[Generator, NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+"""Draws a pattern in [0, 1] on a grid of x and y."""
 
 PALETTE = np.array(
     [(206, 74, 58), (58, 116, 196), (232, 178, 60), (92, 62, 140), (238, 226, 206), (40, 128, 120), (214, 112, 160)],
     np.float32,
 )
-OUTLINES = ("ellipse", "polygon", "star", "ring", "crescent")
-
-
-def value_noise(rng: Generator, height: int, width: int, cell: float, octaves: int = 4) -> NDArray[np.float32]:
-    """Smooth `(H, W)` float32 noise in about [-1, 1]: random grids of ever finer cells, each half as strong.
-
-    Args:
-        cell: size of the coarsest cell in pixels.
-    """
-    total = np.zeros((height, width), np.float32)
-    for octave in range(octaves):
-        step = max(cell / 2**octave, 1.0)
-        grid = rng.uniform(-1, 1, (int(height / step) + 3, int(width / step) + 3)).astype(np.float32)
-        full = cv2.resize(grid, None, fx=step, fy=step, interpolation=cv2.INTER_CUBIC)
-        total += full[:height, :width] * np.float32(0.5**octave)
-    return total / np.float32(1.5)
-
-
-def ground(rng: Generator, height: int, width: int, unit: float) -> NDArray[np.uint8]:
-    """A lawn with a paved path and scattered stones, seen from above: `(H, W, 3)` uint8.
-
-    Args:
-        unit: pixels per 1/240 of the view's shorter side, so that all sizes of scene look alike.
-    """
-    rough = value_noise(rng, height, width, 60 * unit)[..., None]
-    fine = value_noise(rng, height, width, 7 * unit, 3)[..., None]
-    grass = np.array([96, 124, 70], np.float32) + rough * np.array([26, 18, 16], np.float32) + fine * 20
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    bend = y - height * 0.62 - 0.06 * height * np.sin(x * (4.5 / width) + rng.uniform(0, 6))
-    path = np.clip(0.5 + (0.13 * height - np.abs(bend)) / (3 * unit), 0, 1)[..., None]
-    joint = (np.mod(x + (np.floor(bend / (18 * unit)) % 2) * 13 * unit, 26 * unit) < 1.6 * unit) | (
-        np.mod(bend, 18 * unit) < 1.6 * unit
-    )
-    paving = np.array([158, 148, 134], np.float32) + rough * 10 + fine * 16 - joint[..., None] * np.float32(38)
-    return _stones(rng, grass * (1 - path) + paving * path, unit)
-
-
-def _stones(rng: Generator, image: NDArray[np.float32], unit: float) -> NDArray[np.uint8]:
-    height, width = image.shape[:2]
-    canvas = np.clip(image, 0, 255).astype(np.uint8)
-    for _ in range(60):
-        centre = (int(rng.integers(width)), int(rng.integers(height)))
-        axes = (int(rng.uniform(2, 6) * unit) + 1, int(rng.uniform(2, 5) * unit) + 1)
-        grey, tilt = rng.uniform(70, 200), float(rng.uniform(0, 180))
-        shade = (centre[0] + axes[0] // 2, centre[1] + axes[1] // 2)
-        cv2.ellipse(canvas, shade, axes, tilt, 0, 360, (58, 58, 50), -1, cv2.LINE_AA)
-        cv2.ellipse(canvas, centre, axes, tilt, 0, 360, (grey, grey * 0.96, grey * 0.9), -1, cv2.LINE_AA)
-    return canvas
-
-
-def outline(rng: Generator, kind: str, side: int) -> NDArray[np.uint8]:
-    """Coverage of a shape, `(side, side)` uint8, 0 outside to 255 inside with a smooth edge; nearly fills the square.
-
-    Args:
-        kind: one of `OUTLINES`; "ring" has a hole, "star" and "crescent" are concave.
-    """
-    scale, canvas = 4, np.zeros((side * 4, side * 4), np.uint8)  # drawn large, then averaged: a smooth edge
-    centre, radius = (side * scale // 2, side * scale // 2), side * scale * 0.46
-    if kind == "polygon":
-        _fill_polar(canvas, centre, radius * rng.uniform(0.72, 1.0, 7))
-    elif kind == "star":
-        points = 2 * int(rng.integers(4, 7))
-        _fill_polar(canvas, centre, radius * np.where(np.arange(points) % 2, 0.52, 1.0))
-    else:
-        squash = 1.0 if kind == "ring" else float(rng.uniform(0.62, 0.85))
-        cv2.ellipse(canvas, centre, (int(radius), int(radius * squash)), 0, 0, 360, 255, -1)
-    if kind == "ring":
-        cv2.circle(canvas, centre, int(radius * 0.5), 0, -1)
-    if kind == "crescent":
-        bite = (centre[0] + int(radius * 0.5), centre[1] - int(radius * 0.25))
-        cv2.circle(canvas, bite, int(radius * 0.55), 0, -1)
-    return cv2.resize(canvas, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8)
-
-
-def _fill_polar(canvas: NDArray[np.uint8], centre: tuple[int, int], radii: NDArray[np.float64]) -> None:
-    angles = np.arange(len(radii)) * (2 * np.pi / len(radii))
-    corners = np.stack([np.cos(angles), np.sin(angles)], 1) * radii[:, None] + centre
-    cv2.fillPoly(canvas, [corners.round().astype(np.int32)], 255)
-
-
-def skin(rng: Generator, side: int, colour: Colour) -> NDArray[np.uint8]:
-    """An object's surface, `(side, side, 3)` uint8: a pattern in two shades of a colour, wear, and light from above."""
-    y, x = np.mgrid[:side, :side].astype(np.float32) / side
-    pattern = _PATTERNS[int(rng.integers(len(_PATTERNS)))](rng, x, y)
-    dark = colour * np.float32(rng.uniform(0.35, 0.55))
-    wear = value_noise(rng, side, side, side / 3, 4)[..., None] * np.float32(26)
-    light = 1.14 - 0.34 * ((x - 0.35) ** 2 + (y - 0.3) ** 2)[..., None]
-    mixed = (colour * (1 - pattern[..., None]) + dark * pattern[..., None] + wear) * light
-    painted: NDArray[np.uint8] = np.clip(mixed, 0, 255).astype(np.uint8)
-    return painted
-
-
-def _stripes(rng: Generator, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
-    angle, waves = rng.uniform(0, np.pi), rng.uniform(4, 7)
-    return _edge(np.sin((x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi * waves))
-
-
-def _checks(rng: Generator, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
-    waves = rng.uniform(2, 4)
-    return _edge(np.sin(x * 2 * np.pi * waves) * np.sin(y * 2 * np.pi * waves) * 3)
-
-
-def _dots(rng: Generator, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
-    waves = rng.uniform(3, 5)
-    return _edge(np.cos(x * 2 * np.pi * waves) + np.cos(y * 2 * np.pi * waves) - 0.7)
-
-
-def _patches(rng: Generator, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
-    side = len(x)
-    return _edge(value_noise(rng, side, side, side / 3, 2) * 4)
-
-
-def _edge(wave: NDArray[np.float32]) -> NDArray[np.float32]:
-    sharp: NDArray[np.float32] = np.clip(wave * 2 + 0.5, 0, 1).astype(np.float32)
-    return sharp
-
-
-_PATTERNS: tuple[Callable[[Generator, NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]], ...] = (
-    _stripes,
-    _checks,
-    _dots,
-    _patches,
-)
-
-
-def post(rng: Generator, height: int, width: int) -> NDArray[np.uint8]:
-    """A round wooden post from the side, upright: `(H, W, 3)` uint8."""
-    grain = cv2.resize(value_noise(rng, max(height // 8, 1), width, width / 4, 3), (width, height))
-    round_ = np.cos(np.linspace(-1.25, 1.25, width, dtype=np.float32))[None, :, None]
-    wood = np.array([134, 98, 66], np.float32) + grain[..., None] * np.float32(34)
-    return np.clip(wood * (0.35 + 0.75 * round_), 0, 255).astype(np.uint8)
-
-
-Labels = NDArray[np.uint8] | NDArray[np.uint16]
-
-_MARGIN = 1.5
-"""The ground is this much larger than the view, so that the camera never sees its end."""
-_SHADOW = 0.018
-"""How far shadows fall, in view units."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Sprite:
-    """Something flat with a surface: `(h, w, 3)` uint8 colours, `(h, w)` uint8 coverage, drawn around its centre."""
-
-    colours: NDArray[np.uint8]
-    coverage: NDArray[np.uint8]
+POST_X = 0.16
+"""Position of the post, as a share of the view's width."""
+POST_WIDTH = 0.15
+"""In view units; the hiding object is narrower."""
+GROUND_MARGIN = 1.5
+"""Size of the ground relative to the view, so that the camera never sees its edge."""
+SHADOW_OFFSET = 0.018
+"""Offset of shadows in view units."""
 
 
 class SyntheticScene(WholeVideo):
-    """Textured objects over a textured ground, with known masks; any frame is drawn when asked for, always alike.
+    """Textured objects over a textured ground, with known masks; frames are drawn on demand, always the same.
 
     The camera pans, zooms and turns slightly. With six objects or more, whatever the seed:
 
     - 1 and 2 cross each other, 2 in front;
     - 3 passes behind a wooden post, is fully hidden at half time, and returns;
     - 4 leaves the view for good; 5 comes into it late;
-    - 6 is a large ring that turns and changes its size, behind the others: through its hole one sees the ground;
-    - 7 and more wander about.
+    - 6 is a large ring that turns and changes its size, behind the others: the ground shows through its hole;
+    - 7 and further ones wander about.
 
-    Shapes are convex and concave, large and small; the post covers all of them. The motion spans the whole length, so
+    Shapes are convex and concave, large and small; the post occludes all of them. The motion spans the whole length, so
     fewer frames mean faster objects (60 frames of 320×240: up to 6 pixels per frame). A sample of the scene (`select`)
     has frames only: ask the scene itself for `labels(sample.indices[k])`.
 
     Args:
-        seed: of all that is drawn by chance: textures, shapes, noise, details of the paths.
+        seed: of all random numbers: textures, shapes, noise, details of the paths.
         height, width: of the view in pixels, at least 32.
         length: number of frames, at least 1.
         objects: number of objects, ids 1 … objects.
@@ -354,11 +89,11 @@ class SyntheticScene(WholeVideo):
         self._size, self._length = (height, width), length
         self._times = tuple(local / fps for local in range(length))
         rng = np.random.default_rng([seed, 0])
-        self.actors: tuple[Actor, ...] = tuple(cast_of(rng, objects, width / height))
-        self._sprites = [_sprite(rng, actor, k, height) for k, actor in enumerate(self.actors)]
-        self._far_to_near = sorted(range(objects), key=lambda k: self.actors[k].depth)
-        self._ground = ground(rng, round(height * _MARGIN), round(width * _MARGIN), height / 240)
-        self._post = _post(rng, height)
+        self.moving: tuple[MovingObject, ...] = tuple(moving_objects(rng, objects, width / height))
+        self._sprites = [_object_sprite(rng, moving, k, height) for k, moving in enumerate(self.moving)]
+        self._far_to_near = sorted(range(objects), key=lambda k: self.moving[k].depth)
+        self._ground = ground_texture(rng, round(height * GROUND_MARGIN), round(width * GROUND_MARGIN), height / 240)
+        self._post = _post_sprite(rng, height)
 
     def __len__(self) -> int:
         return self._length
@@ -374,7 +109,7 @@ class SyntheticScene(WholeVideo):
     @property
     def object_ids(self) -> list[int]:
         """All ids, 1 … objects, whether visible or not."""
-        return list(range(1, len(self.actors) + 1))
+        return list(range(1, len(self.moving) + 1))
 
     def labels(self, local: int) -> Labels:
         """Visible objects of a frame: `(H, W)`, 0 = ground or post, k = object k; uint16 above 255 objects.
@@ -385,10 +120,10 @@ class SyntheticScene(WholeVideo):
             IndexError: no such frame.
         """
         u = self._time(local)
-        labels = np.zeros(self._size, np.uint8 if len(self.actors) < 256 else np.uint16)
+        labels = np.zeros(self._size, np.uint8 if len(self.moving) < 256 else np.uint16)
         for k in self._far_to_near:
-            self._stamp(labels, self._sprites[k], self._view_of(self.actors[k].at(u), u), k + 1)
-        self._stamp(labels, self._post, self._view_of(self._post_pose(), u), 0)
+            self._stamp(labels, self._sprites[k], self._to_view(self.moving[k].pose(u), u), k + 1)
+        self._stamp(labels, self._post, self._to_view(self._post_pose(), u), 0)
         return labels
 
     def masks(self, local: int) -> dict[int, NDArray[np.bool_]]:
@@ -403,8 +138,8 @@ class SyntheticScene(WholeVideo):
         u = self._time(position)
         canvas = self._draw_ground(u)
         for k in self._far_to_near:
-            self._paint(canvas, self._sprites[k], self._view_of(self.actors[k].at(u), u), shadow=True)
-        self._paint(canvas, self._post, self._view_of(self._post_pose(), u), shadow=True)
+            self._paint(canvas, self._sprites[k], self._to_view(self.moving[k].pose(u), u), shadow=True)
+        self._paint(canvas, self._post, self._to_view(self._post_pose(), u), shadow=True)
         frame = self._expose(canvas, position, u)
         frame.flags.writeable = False
         return frame
@@ -412,10 +147,10 @@ class SyntheticScene(WholeVideo):
     def _post_pose(self) -> Pose:
         return Pose(POST_X * self._size[1] / self._size[0], 0.0)
 
-    def _view_of(self, pose: Pose, u: float) -> NDArray[np.float64]:
+    def _to_view(self, pose: Pose, u: float) -> NDArray[np.float64]:
         """`(2, 3)` matrix from pixels around a sprite's centre to pixels of the view."""
         height, width = self._size
-        camera = camera_at(u) if self.camera else Pose(0.0, 0.0)
+        camera = camera_pose(u) if self.camera else Pose(0.0, 0.0)
         x, y = pose.x - camera.x, pose.y - camera.y
         c, s = camera.scale * cos(camera.turn), camera.scale * sin(camera.turn)
         size, turn = pose.scale * camera.scale, pose.turn + camera.turn
@@ -426,13 +161,13 @@ class SyntheticScene(WholeVideo):
 
     def _draw_ground(self, u: float) -> NDArray[np.uint8]:
         height, width = self._size
-        matrix = _around_centre(self._view_of(Pose(0.0, 0.0), u), self._ground.shape)
+        matrix = _around_centre(self._to_view(Pose(0.0, 0.0), u), self._ground.shape)
         return cv2.warpAffine(self._ground, matrix, (width, height), borderMode=cv2.BORDER_REFLECT).astype(np.uint8)
 
     def _paint(self, canvas: NDArray[np.uint8], sprite: _Sprite, matrix: NDArray[np.float64], *, shadow: bool) -> None:
         if shadow:
             fall = matrix.copy()
-            fall[:, 2] += _SHADOW * self._size[0]
+            fall[:, 2] += SHADOW_OFFSET * self._size[0]
             self._blend(canvas, sprite, fall, dark=True)
         self._blend(canvas, sprite, matrix, dark=False)
 
@@ -455,7 +190,7 @@ class SyntheticScene(WholeVideo):
     def _cover(
         self, sprite: _Sprite, matrix: NDArray[np.float64]
     ) -> tuple[tuple[slice, slice], NDArray[np.uint8] | None, NDArray[np.float64]]:
-        """The part of the view that a sprite touches, how far it covers it (None: not in view), and the way there."""
+        """Window of the view that a sprite touches, its coverage there (None: not in view), and the matrix to it."""
         local = _around_centre(matrix, sprite.coverage.shape)
         h, w = sprite.coverage.shape
         corners = local @ np.array([[-1, w, -1, w], [-1, -1, h, h], [1, 1, 1, 1]])
@@ -469,7 +204,7 @@ class SyntheticScene(WholeVideo):
         return window, coverage.astype(np.uint8), local
 
     def _expose(self, canvas: NDArray[np.uint8], position: int, u: float) -> NDArray[np.uint8]:
-        """What the sensor makes of it: brightness, then noise of its own for every frame."""
+        """Brightness and sensor noise, drawn anew for every frame."""
         gain = 1 + 0.08 * sin(2.4 * u + self.seed) * self.lighting
         values: NDArray[np.float32] = canvas * np.float32(gain)
         if self.noise:
@@ -487,12 +222,264 @@ def _around_centre(matrix: NDArray[np.float64], shape: tuple[int, ...]) -> NDArr
     return moved
 
 
-def _sprite(rng: np.random.Generator, actor: Actor, number: int, height: int) -> _Sprite:
-    side = max(round(actor.diameter * height), 6)
+@dataclass(frozen=True, slots=True)
+class _Sprite:
+    """An image with transparency, drawn around its centre: `(h, w, 3)` uint8 colours, `(h, w)` uint8 coverage."""
+
+    colours: NDArray[np.uint8]
+    coverage: NDArray[np.uint8]
+
+
+def _object_sprite(rng: Generator, moving: MovingObject, number: int, height: int) -> _Sprite:
+    side = max(round(moving.diameter * height), 6)
     colour = PALETTE[number % len(PALETTE)] + rng.uniform(-14, 14, 3).astype(np.float32)
-    return _Sprite(skin(rng, side, colour), outline(rng, actor.kind, side))
+    return _Sprite(surface_texture(rng, side, colour), shape_mask(rng, moving.shape, side))
 
 
-def _post(rng: np.random.Generator, height: int) -> _Sprite:
-    tall, wide = round(height * _MARGIN), max(round(POST_WIDTH * height), 8)
-    return _Sprite(post(rng, tall, wide), np.full((tall, wide), 255, np.uint8))
+def _post_sprite(rng: Generator, height: int) -> _Sprite:
+    tall, wide = round(height * GROUND_MARGIN), max(round(POST_WIDTH * height), 8)
+    return _Sprite(post_texture(rng, tall, wide), np.full((tall, wide), 255, np.uint8))
+
+
+class Pose(NamedTuple):
+    """Position of a centre in view units, rotation in radians, and size relative to the object's own."""
+
+    x: float
+    y: float
+    turn: float = 0.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class MovingObject:
+    """One object of the scene.
+
+    Attributes:
+        motion: "crossing", "hiding", "leaving", "arriving", "turning" or "wandering".
+        shape: "ellipse", "polygon", "star", "ring" or "crescent".
+        diameter: in view units.
+        depth: larger is nearer to the camera; nearer objects occlude further ones, the post occludes all.
+        pose: at time u.
+    """
+
+    motion: str
+    shape: str
+    diameter: float
+    depth: int
+    pose: Callable[[float], Pose]
+
+
+def camera_pose(u: float) -> Pose:
+    """The camera: a slow pan with a sway, a slight zoom and a slight turn."""
+    return Pose(0.05 * sin(2 * pi * u), 0.03 * sin(3 * pi * u), 0.035 * sin(2 * pi * u + 0.6), 1 + 0.05 * sin(pi * u))
+
+
+def moving_objects(rng: np.random.Generator, count: int, aspect: float) -> list[MovingObject]:
+    """Objects 1 … count; the first six have the motions that are hard for a tracker."""
+    first = [_crossing_far, _crossing_near, _hiding, _leaving, _arriving, _turning]
+    return [first[k](rng, aspect) if k < len(first) else _wandering(rng, aspect, k) for k in range(count)]
+
+
+def _crossing_far(rng: np.random.Generator, aspect: float) -> MovingObject:
+    spin, bob = rng.uniform(-0.6, 0.6), rng.uniform(0.02, 0.04)
+    return MovingObject(
+        "crossing",
+        "ellipse",
+        0.24,
+        3,
+        lambda u: Pose(aspect * (0.64 * u - 0.4), -0.22 + bob * sin(4 * pi * u), spin * u),
+    )
+
+
+def _crossing_near(rng: np.random.Generator, aspect: float) -> MovingObject:
+    spin, rise = rng.uniform(0.8, 1.6), rng.uniform(-0.04, 0.04)
+    return MovingObject(
+        "crossing",
+        "polygon",
+        0.2,
+        5,
+        lambda u: Pose(aspect * (0.24 - 0.64 * u), -0.2 + rise * (u - 0.5), spin * u, 1 + 0.15 * sin(pi * u)),
+    )
+
+
+def _hiding(rng: np.random.Generator, aspect: float) -> MovingObject:
+    drift = rng.uniform(-0.03, 0.03)
+
+    def pose(u: float) -> Pose:
+        t = 2 * u - 1  # slows down behind the post, which it reaches at half time
+        return Pose(aspect * (POST_X + 0.22 * (0.55 * t + 0.45 * t**3)), 0.12 + drift * t, 1.2 * t)
+
+    return MovingObject("hiding", "polygon", 0.105, 4, pose)
+
+
+def _leaving(rng: np.random.Generator, aspect: float) -> MovingObject:
+    start = rng.uniform(-0.1, 0.0)
+    return MovingObject(
+        "leaving",
+        "star",
+        0.2,
+        2,
+        lambda u: Pose(aspect * (start - 0.3 * u), 0.28 + 0.75 * u**2, 2.5 * u, 1 + 0.2 * u),
+    )
+
+
+def _arriving(rng: np.random.Generator, aspect: float) -> MovingObject:
+    height = rng.uniform(-0.06, 0.02)
+    return MovingObject(
+        "arriving",
+        "crescent",
+        0.22,
+        6,
+        lambda u: Pose(aspect * (0.45 * u - 0.5) - 0.7 * (1 - u), height + 0.05 * sin(5 * u), 0.8 - u),
+    )
+
+
+def _turning(rng: np.random.Generator, aspect: float) -> MovingObject:
+    phase = rng.uniform(0, 2 * pi)
+    return MovingObject(
+        "turning",
+        "ring",
+        0.42,
+        1,
+        lambda u: Pose(
+            aspect * (0.27 + 0.03 * sin(3 * u)), 0.2 - 0.06 * u, phase + 1.4 * u, 1 - 0.15 * sin(2 * pi * u)
+        ),
+    )
+
+
+def _wandering(rng: np.random.Generator, aspect: float, number: int) -> MovingObject:
+    x, y = rng.uniform(-0.4, 0.4), rng.uniform(-0.38, 0.38)
+    reach, speed, phase = rng.uniform(0.04, 0.16), rng.uniform(0.5, 1.3), rng.uniform(0, 2 * pi)
+    spin, size = rng.uniform(-2, 2), rng.uniform(0.06, 0.16)
+    shape = ("polygon", "ellipse", "star", "crescent")[number % 4]
+
+    def pose(u: float) -> Pose:
+        turn = 2 * pi * speed * u + phase
+        return Pose(aspect * (x + reach * cos(turn)), y + reach * sin(turn), spin * u, 1 + 0.1 * sin(turn))
+
+    return MovingObject("wandering", shape, size, number + 1, pose)
+
+
+def value_noise(rng: Generator, height: int, width: int, cell: float, octaves: int = 4) -> NDArray[np.float32]:
+    """Smooth `(H, W)` float32 noise in about [-1, 1]: random grids of ever finer cells, each half as strong.
+
+    Args:
+        cell: size of the coarsest cell in pixels.
+    """
+    total = np.zeros((height, width), np.float32)
+    for octave in range(octaves):
+        step = max(cell / 2**octave, 1.0)
+        grid = rng.uniform(-1, 1, (int(height / step) + 3, int(width / step) + 3)).astype(np.float32)
+        full = cv2.resize(grid, None, fx=step, fy=step, interpolation=cv2.INTER_CUBIC)
+        total += full[:height, :width] * np.float32(0.5**octave)
+    return total / np.float32(1.5)
+
+
+def ground_texture(rng: Generator, height: int, width: int, unit: float) -> NDArray[np.uint8]:
+    """A lawn with a paved path and scattered stones, seen from above: `(H, W, 3)` uint8.
+
+    Args:
+        unit: pixels per 1/240 of the view's height, so that scenes of all sizes look alike.
+    """
+    rough = value_noise(rng, height, width, 60 * unit)[..., None]
+    fine = value_noise(rng, height, width, 7 * unit, 3)[..., None]
+    grass = np.array([96, 124, 70], np.float32) + rough * np.array([26, 18, 16], np.float32) + fine * 20
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    bend = y - height * 0.62 - 0.06 * height * np.sin(x * (4.5 / width) + rng.uniform(0, 6))
+    path = np.clip(0.5 + (0.13 * height - np.abs(bend)) / (3 * unit), 0, 1)[..., None]
+    joint = (np.mod(x + (np.floor(bend / (18 * unit)) % 2) * 13 * unit, 26 * unit) < 1.6 * unit) | (
+        np.mod(bend, 18 * unit) < 1.6 * unit
+    )
+    paving = np.array([158, 148, 134], np.float32) + rough * 10 + fine * 16 - joint[..., None] * np.float32(38)
+    return _stones(rng, grass * (1 - path) + paving * path, unit)
+
+
+def _stones(rng: Generator, image: NDArray[np.float32], unit: float) -> NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    canvas = np.clip(image, 0, 255).astype(np.uint8)
+    for _ in range(60):
+        centre = (int(rng.integers(width)), int(rng.integers(height)))
+        axes = (int(rng.uniform(2, 6) * unit) + 1, int(rng.uniform(2, 5) * unit) + 1)
+        grey, tilt = rng.uniform(70, 200), float(rng.uniform(0, 180))
+        shade = (centre[0] + axes[0] // 2, centre[1] + axes[1] // 2)
+        cv2.ellipse(canvas, shade, axes, tilt, 0, 360, (58, 58, 50), -1, cv2.LINE_AA)
+        cv2.ellipse(canvas, centre, axes, tilt, 0, 360, (grey, grey * 0.96, grey * 0.9), -1, cv2.LINE_AA)
+    return canvas
+
+
+def shape_mask(rng: Generator, shape: str, side: int) -> NDArray[np.uint8]:
+    """Coverage of a shape, `(side, side)` uint8, 0 outside to 255 inside with a smooth edge; nearly fills the square.
+
+    Args:
+        shape: as in `MovingObject`; "ring" has a hole, "star" and "crescent" are concave.
+    """
+    scale, canvas = 4, np.zeros((side * 4, side * 4), np.uint8)  # drawn large, then averaged: a smooth edge
+    centre, radius = (side * scale // 2, side * scale // 2), side * scale * 0.46
+    if shape == "polygon":
+        _fill_polar(canvas, centre, radius * rng.uniform(0.72, 1.0, 7))
+    elif shape == "star":
+        points = 2 * int(rng.integers(4, 7))
+        _fill_polar(canvas, centre, radius * np.where(np.arange(points) % 2, 0.52, 1.0))
+    else:
+        squash = 1.0 if shape == "ring" else float(rng.uniform(0.62, 0.85))
+        cv2.ellipse(canvas, centre, (int(radius), int(radius * squash)), 0, 0, 360, 255, -1)
+    if shape == "ring":
+        cv2.circle(canvas, centre, int(radius * 0.5), 0, -1)
+    if shape == "crescent":
+        bite = (centre[0] + int(radius * 0.5), centre[1] - int(radius * 0.25))
+        cv2.circle(canvas, bite, int(radius * 0.55), 0, -1)
+    return cv2.resize(canvas, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def _fill_polar(canvas: NDArray[np.uint8], centre: tuple[int, int], radii: NDArray[np.float64]) -> None:
+    angles = np.arange(len(radii)) * (2 * np.pi / len(radii))
+    corners = np.stack([np.cos(angles), np.sin(angles)], 1) * radii[:, None] + centre
+    cv2.fillPoly(canvas, [corners.round().astype(np.int32)], 255)
+
+
+def surface_texture(rng: Generator, side: int, colour: Colour) -> NDArray[np.uint8]:
+    """An object's surface, `(side, side, 3)` uint8: a pattern in two shades of a colour, wear, and light from above."""
+    y, x = np.mgrid[:side, :side].astype(np.float32) / side
+    pattern = _PATTERNS[int(rng.integers(len(_PATTERNS)))](rng, x, y)
+    dark = colour * np.float32(rng.uniform(0.35, 0.55))
+    wear = value_noise(rng, side, side, side / 3, 4)[..., None] * np.float32(26)
+    light = 1.14 - 0.34 * ((x - 0.35) ** 2 + (y - 0.3) ** 2)[..., None]
+    mixed = (colour * (1 - pattern[..., None]) + dark * pattern[..., None] + wear) * light
+    texture: NDArray[np.uint8] = np.clip(mixed, 0, 255).astype(np.uint8)
+    return texture
+
+
+def _stripes(rng: Generator, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+    angle, waves = rng.uniform(0, np.pi), rng.uniform(4, 7)
+    return _sharpened(np.sin((x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi * waves))
+
+
+def _checks(rng: Generator, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+    waves = rng.uniform(2, 4)
+    return _sharpened(np.sin(x * 2 * np.pi * waves) * np.sin(y * 2 * np.pi * waves) * 3)
+
+
+def _dots(rng: Generator, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+    waves = rng.uniform(3, 5)
+    return _sharpened(np.cos(x * 2 * np.pi * waves) + np.cos(y * 2 * np.pi * waves) - 0.7)
+
+
+def _patches(rng: Generator, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+    side = len(x)
+    return _sharpened(value_noise(rng, side, side, side / 3, 2) * 4)
+
+
+def _sharpened(wave: NDArray[np.float32]) -> NDArray[np.float32]:
+    sharp: NDArray[np.float32] = np.clip(wave * 2 + 0.5, 0, 1).astype(np.float32)
+    return sharp
+
+
+_PATTERNS: tuple[Pattern, ...] = (_stripes, _checks, _dots, _patches)
+
+
+def post_texture(rng: Generator, height: int, width: int) -> NDArray[np.uint8]:
+    """A round wooden post from the side, upright: `(H, W, 3)` uint8."""
+    grain = cv2.resize(value_noise(rng, max(height // 8, 1), width, width / 4, 3), (width, height))
+    shading = np.cos(np.linspace(-1.25, 1.25, width, dtype=np.float32))[None, :, None]
+    wood = np.array([134, 98, 66], np.float32) + grain[..., None] * np.float32(34)
+    return np.clip(wood * (0.35 + 0.75 * shading), 0, 255).astype(np.uint8)
