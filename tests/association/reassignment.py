@@ -1,4 +1,4 @@
-"""Assigning a logged sample again: what its stored costs and gates alone decide."""
+"""Reassignment of a logged sample: the assignment that its stored costs and gates alone give."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def reassign(
     - A tracker of two stages serves confident detections first and gives the tracks that are left to the others: pass
       `stage`.
     - The matrix is the classical cost; with a learned blend the tracker decided by another one.
-    - A detection that founded a track is −1 here: the track is not among `track_ids`.
+    - A detection that began a track is −1 here: the track is not among `track_ids`.
     - Where two assignments cost the same, either is right: compare `assignment_cost`.
 
     Args:
@@ -39,8 +39,8 @@ def reassign(
     if stage is None:
         stage = np.zeros(sample.detection_count, np.int64)
     free = np.arange(len(sample.track_ids))
-    for wanted in np.unique(stage):
-        columns = np.flatnonzero(stage == wanted)
+    for number in np.unique(stage):
+        columns = np.flatnonzero(stage == number)
         block = np.ix_(free, columns)
         rows, chosen = _assign(sample.cost_matrix[block], sample.mask_matrix[block] > 0, unmatched_cost)
         assigned[columns[chosen]] = sample.track_ids[free[rows]]

@@ -59,31 +59,31 @@ def test_a_sample_holds_the_frame(tmp_path: Path) -> None:
     assert (logger.observed, logger.written, logger.warnings) == (1, 1, [])
 
 
-def test_frames_without_tracks_or_detections_are_passed_over(tmp_path: Path) -> None:
+def test_frames_without_tracks_or_detections_give_no_sample(tmp_path: Path) -> None:
     samples, logger = log(tmp_path, toy_state(0, tracks=0), toy_state(1), toy_state(2, detections=0), toy_state(3))
     assert [sample.frame_idx for sample in samples] == [1, 3]
     assert logger.observed == 2
 
 
-def test_more_frames_than_the_queue_holds_all_arrive_in_order(tmp_path: Path) -> None:
+def test_a_full_queue_keeps_all_frames_in_order(tmp_path: Path) -> None:
     samples, _ = log(tmp_path, *(toy_state(frame) for frame in range(60)), queue_size=2)
     assert [sample.frame_idx for sample in samples] == list(range(60))
     lines = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
     assert [line["frame_idx"] for line in lines] == list(range(60))
 
 
-def test_true_identities_are_logged_when_the_detections_have_them(tmp_path: Path) -> None:
+def test_true_identities_of_detections_are_logged(tmp_path: Path) -> None:
     (sample,), _ = log(tmp_path, toy_state(det={"data": {"gt_track_id": np.array([4, -1, 7, 8])}}))
     assert sample.gt_track_ids is not None
     assert sample.gt_track_ids.tolist() == [4, -1, 7, 8]
 
 
-def test_true_identities_that_are_no_integers_are_refused(tmp_path: Path) -> None:
+def test_true_identities_must_be_integers(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="gt_track_id is a column of float64"):
         log(tmp_path, toy_state(det={"data": {"gt_track_id": np.zeros(4)}}))
 
 
-def test_without_a_size_the_first_frame_says_what_to_give(tmp_path: Path) -> None:
+def test_an_unknown_size_is_refused_on_the_first_frame(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"frame 3: .*--size"):
         log(tmp_path, toy_state(3, size=None))
     (sample,), _ = log(tmp_path / "b", toy_state(size=None), size=(480, 640))
@@ -100,7 +100,7 @@ def test_wide_embeddings_are_cut_with_one_warning(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.linalg.norm(samples[0].det_embeddings, axis=1), 1, rtol=1e-6)
 
 
-def test_embeddings_that_change_their_width_are_fitted_with_one_warning(tmp_path: Path) -> None:
+def test_a_changed_embedding_width_is_warned_of_once(tmp_path: Path) -> None:
     widths = (4, 4, 3, 4, None, 3)
     samples, logger = log(tmp_path, *(toy_state(frame, width=width) for frame, width in enumerate(widths)))
     assert {sample.track_embeddings.shape for sample in samples} == {(3, 5)}
@@ -109,7 +109,7 @@ def test_embeddings_that_change_their_width_are_fitted_with_one_warning(tmp_path
     assert logger.warnings[0].details == {"frame": 2, "width": 3, "before": 4}
 
 
-def test_values_that_are_not_finite_are_told_once(tmp_path: Path) -> None:
+def test_values_that_are_not_finite_are_warned_of_once(tmp_path: Path) -> None:
     states = [toy_state(frame) for frame in range(3)]
     for state in states[1:]:
         state.track_velocity[0, 0] = np.nan
@@ -118,15 +118,15 @@ def test_values_that_are_not_finite_are_told_once(tmp_path: Path) -> None:
     assert [(warning.code, warning.details["frame"]) for warning in logger.warnings] == [("value-not-finite", 1)]
 
 
-def test_masks_do_not_wait_in_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Any] = []
+def test_masks_are_not_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queued: list[Any] = []
     monkeypatch.setattr(
-        "trackweave.association.data_collection._Writer.put", lambda self, state: seen.append(state.detections)
+        "trackweave.association.data_collection._Writer.put", lambda self, state: queued.append(state.detections)
     )
     masks = PackedMasks.from_bool(np.ones((4, 8, 8), np.bool_))
     log(tmp_path, toy_state(det={"masks": masks}), toy_state())
-    assert [detections.masks for detections in seen] == [None, None]
-    assert [len(detections) for detections in seen] == [4, 4]
+    assert [detections.masks for detections in queued] == [None, None]
+    assert [len(detections) for detections in queued] == [4, 4]
 
 
 def test_a_second_logger_continues(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_second_logger_continues(tmp_path: Path) -> None:
     assert logger.warnings == []
 
 
-def test_what_opening_found_is_among_the_warnings(tmp_path: Path) -> None:
+def test_warnings_of_the_folder_are_included(tmp_path: Path) -> None:
     (tmp_path / sample_name(0)).write_bytes(b"cut off")
     with SampleLogger(tmp_path, sequence="toy") as logger:
         assert [warning.code for warning in logger.warnings] == ["sample-unreadable"]
@@ -169,7 +169,7 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> N
         SampleLogger(tmp_path / "file", sequence="toy")
 
 
-def test_a_closed_logger_takes_nothing(tmp_path: Path) -> None:
+def test_a_closed_logger_refuses_frames(tmp_path: Path) -> None:
     _, logger = log(tmp_path)
     logger.close()
     with pytest.raises(ValueError, match="closed"):
@@ -179,22 +179,22 @@ def test_a_closed_logger_takes_nothing(tmp_path: Path) -> None:
 class Disk:
     """Lets so many samples through, then waits for `full`, then has no space left."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capacity: int) -> None:
         self.full = threading.Event()
-        self._room = 2 * room  # a sample and its line
+        self._capacity = 2 * capacity  # a sample and its line
         self._write = sample_folder._write_all
         monkeypatch.setattr(sample_folder, "_write_all", self.write)
 
     def write(self, file: int, content: bytes) -> None:
-        if self._room == 0:
+        if self._capacity == 0:
             self.full.wait()
             raise OSError(errno.ENOSPC, "No space left on device")
-        self._room -= 1
+        self._capacity -= 1
         self._write(file, content)
 
 
-def test_a_full_disk_is_told_on_the_next_frame_and_on_close(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = Disk(monkeypatch, room=2)
+def test_a_full_disk_is_raised_on_the_next_frame_and_on_close(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(monkeypatch, capacity=2)
     logger = SampleLogger(tmp_path, sequence="toy", embed_dim=5, queue_size=100)
     for frame in range(5):
         logger.observe(toy_state(frame))
@@ -211,8 +211,8 @@ def test_a_full_disk_is_told_on_the_next_frame_and_on_close(tmp_path: Path, monk
     assert not list(tmp_path.glob(".logger-*"))
 
 
-def test_a_tracker_that_waits_for_a_dead_writer_is_freed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = Disk(monkeypatch, room=0)
+def test_a_waiting_tracker_is_released_when_the_writer_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(monkeypatch, capacity=0)
     logger = SampleLogger(tmp_path, sequence="toy", embed_dim=5, queue_size=1)
     threading.Timer(0.1, disk.full.set).start()
 
@@ -226,8 +226,8 @@ def test_a_tracker_that_waits_for_a_dead_writer_is_freed(tmp_path: Path, monkeyp
         logger.close()
 
 
-def test_leaving_the_block_tells_what_nobody_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Disk(monkeypatch, room=0).full.set()
+def test_leaving_the_block_raises_a_pending_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Disk(monkeypatch, capacity=0).full.set()
     with pytest.raises(ArtifactError, match="1 are lost"), SampleLogger(tmp_path, sequence="toy") as logger:
         logger.observe(toy_state())
 
@@ -243,7 +243,7 @@ def test_another_error_in_the_block_is_not_hidden(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("sample_*"))) == 1
 
 
-def test_a_state_that_breaks_the_schema_is_told(tmp_path: Path) -> None:
+def test_a_state_that_breaks_the_schema_is_refused(tmp_path: Path) -> None:
     message = (
         r"a sample could not be made: ValueError: cost_matrix is of shape \(2, 4\), not \(3, 4\) \(1 samples .* 1 "
     )
@@ -251,7 +251,7 @@ def test_a_state_that_breaks_the_schema_is_told(tmp_path: Path) -> None:
         log(tmp_path, toy_state(), toy_state(cost=np.zeros((2, 4), np.float32)))
 
 
-def test_a_forgotten_logger_writes_what_it_has(tmp_path: Path) -> None:
+def test_a_collected_logger_writes_its_queue(tmp_path: Path) -> None:
     logger = SampleLogger(tmp_path, sequence="toy")
     logger.observe(toy_state())
     del logger
@@ -259,7 +259,7 @@ def test_a_forgotten_logger_writes_what_it_has(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("sample_*"))) == 1
 
 
-def test_a_program_that_ends_without_closing_writes_what_it_has(tmp_path: Path) -> None:
+def test_a_program_that_ends_without_closing_writes_its_queue(tmp_path: Path) -> None:
     script = (
         "import sys; from tests.association.toy import toy_state;"
         "from trackweave.association.data_collection import SampleLogger;"

@@ -68,7 +68,7 @@ def test_sums_over_samples(tmp_path: Path) -> None:
     assert report.agreement == ()
 
 
-def test_runs_of_one_sequence_are_told_apart(tmp_path: Path) -> None:
+def test_runs_of_one_sequence_are_counted_apart(tmp_path: Path) -> None:
     def sample(frame: int, estimated: int, run: str | None) -> Any:
         return toy_sample(frame, metadata=meta("a", estimated, run))
 
@@ -80,7 +80,7 @@ def test_runs_of_one_sequence_are_told_apart(tmp_path: Path) -> None:
     assert [(s.samples, s.runs, s.est_id_switches) for s in both.sequences] == [(11, 4, 14)]
 
 
-def test_suspicions_are_held_against_the_truth(tmp_path: Path) -> None:
+def test_suspected_switches_are_compared_with_true_ones(tmp_path: Path) -> None:
     def state(frame: int, truth: list[int], estimated: int) -> Any:
         return toy_state(frame, det={"data": {"gt_track_id": np.array(truth)}}, est_id_switches=estimated)
 
@@ -94,11 +94,11 @@ def test_suspicions_are_held_against_the_truth(tmp_path: Path) -> None:
     assert "same frame: precision 0.50 (1 of 2 frames), recall 1.00 (1 of 1 frames)" in text
 
 
-def test_what_is_wrong_is_named(tmp_path: Path) -> None:
+def test_problems_are_named(tmp_path: Path) -> None:
     fill(tmp_path, *(toy_sample(frame) for frame in range(4)))
-    broken, gone = tmp_path / sample_name(1), tmp_path / sample_name(2)
+    broken, removed = tmp_path / sample_name(1), tmp_path / sample_name(2)
     broken.write_bytes(broken.read_bytes()[:-40])
-    gone.unlink()
+    removed.unlink()
     unlisted = tmp_path / sample_name(9)
     unlisted.write_bytes(encode_sample(toy_sample(9)))
     (tmp_path / "sample_x.npz").write_text("foreign")
@@ -109,12 +109,12 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     assert set(report.corrupt) == {str(broken), str(tmp_path / "sample_x.npz")}
     assert "truncated" in report.corrupt[str(broken)]
     assert str(broken) not in report.corrupt[str(broken)]
-    assert report.missing == (str(gone),)
+    assert report.missing == (str(removed),)
     assert report.unlisted == (str(unlisted),)
     assert len(report.notes) == 2
     assert not report.usable
     text = render_text(report)
-    for name in (broken, gone, unlisted):
+    for name in (broken, removed, unlisted):
         assert str(name) in text
     assert "NOT USABLE as it is: 2 files are corrupt: remove them; 1 listed samples are missing" in text
 
@@ -132,7 +132,7 @@ def test_an_empty_folder_is_not_usable(tmp_path: Path) -> None:
     report.write_figure(tmp_path / "empty.svg")
 
 
-def test_folders_that_are_none(tmp_path: Path) -> None:
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="absent: not a folder of samples: No such file"):
         inspect_samples(tmp_path / "absent")
 
@@ -205,12 +205,12 @@ def test_the_figure_is_an_svg(tmp_path: Path) -> None:
 
 
 def test_thinning_keeps_an_even_share() -> None:
-    thinned = ThinnedRows(1, capacity=100)
+    rows = ThinnedRows(1, capacity=100)
     values = np.arange(5000.0)[:, None]
     for part in np.array_split(values, 37):
-        thinned.add(part)
-    kept = thinned.rows[:, 0]
-    assert thinned.count == 5000
+        rows.add(part)
+    kept = rows.rows[:, 0]
+    assert rows.count == 5000
     assert 50 < len(kept) <= 100
     assert len(set(np.diff(kept))) == 1
     assert kept[0] == 0

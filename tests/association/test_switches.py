@@ -26,7 +26,7 @@ def follow(*samples: Any) -> RunSwitches:
     return run
 
 
-def test_switches_of_a_toy_world() -> None:
+def test_switches_of_a_toy_sequence() -> None:
     """Identities 1 and 2 by frame::
 
     frame  0  1  2  3  4  5
@@ -58,7 +58,7 @@ def test_detections_without_identity_or_track_do_not_count() -> None:
     assert run.true == 0
 
 
-def test_without_ground_truth_there_is_no_rate() -> None:
+def test_without_ground_truth_recall_is_none() -> None:
     run = follow(frame(0, [10], None, 1))
     assert not run.has_truth
     agreement = run.agreement(10)

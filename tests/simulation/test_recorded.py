@@ -97,7 +97,7 @@ def test_added_objects_are_scaled_to_the_scene() -> None:
 
 def test_videos_without_objects_are_refused() -> None:
     empty = walkers()
-    with pytest.raises(ArtifactError, match="nobody is in these videos"):
+    with pytest.raises(ArtifactError, match="there are no objects in these videos"):
         resimulate([replace(empty, present=np.zeros_like(empty.present))], 0)
 
 

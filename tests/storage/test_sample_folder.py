@@ -35,11 +35,11 @@ def codes(folder: SampleFolder) -> dict[str, list[str]]:
 
 
 def leave_dead(folder: Path, name: str = "1-dead") -> Path:
-    """What a killed writer leaves: its lock file, which nobody holds, and a file aside."""
+    """What a killed writer leaves: its lock file, which nobody holds, and a temporary file."""
     (folder / f".logger-{name}.lock").touch()
-    aside = folder / f".logger-{name}.partial"
-    aside.write_bytes(b"half")
-    return aside
+    partial = folder / f".logger-{name}.partial"
+    partial.write_bytes(b"half")
+    return partial
 
 
 def run(script: str, *arguments: object) -> subprocess.Popen[str]:
@@ -130,38 +130,38 @@ def test_beside_a_live_writer_an_unfinished_line_is_ended(tmp_path: Path) -> Non
         assert codes(third) == {"manifest-lines-skipped": ["2"]}
 
 
-def test_what_dead_writers_left_aside_is_removed_and_what_live_ones_did_is_not(tmp_path: Path) -> None:
+def test_temporary_files_of_dead_writers_are_removed_and_of_live_ones_kept(tmp_path: Path) -> None:
     with SampleFolder(tmp_path) as live:
         dead = leave_dead(tmp_path)
         orphan = tmp_path / ".logger-2-gone.partial"
         orphan.touch()
-        live_aside = tmp_path / f".logger-{live.run}.partial"
-        live_aside.touch()
+        live_partial = tmp_path / f".logger-{live.run}.partial"
+        live_partial.touch()
         with SampleFolder(tmp_path):
-            assert live_aside.exists()
+            assert live_partial.exists()
         assert not dead.exists()
         assert not dead.with_suffix(".lock").exists()
         assert not orphan.exists()
-        assert live_aside.with_suffix(".lock").exists()
+        assert live_partial.with_suffix(".lock").exists()
 
 
 def test_a_sample_that_a_live_writer_has_yet_to_list_is_not_adopted(tmp_path: Path) -> None:
     with SampleFolder(tmp_path) as live:
-        aside = tmp_path / f".logger-{live.run}.partial"
-        aside.write_bytes(encode_sample(toy_sample()))
-        os.link(aside, tmp_path / sample_name(0))
+        partial = tmp_path / f".logger-{live.run}.partial"
+        partial.write_bytes(encode_sample(toy_sample()))
+        os.link(partial, tmp_path / sample_name(0))
         with SampleFolder(tmp_path) as second:
             assert second.warnings == []
             assert second.write(toy_sample(1)) == sample_name(1)
         assert listed(tmp_path) == [sample_name(1)]
-    aside.with_suffix(".lock").touch()  # as if it had been killed there
+    partial.with_suffix(".lock").touch()  # as if it had been killed there
     with SampleFolder(tmp_path) as third:
         assert codes(third) == {"sample-adopted": [sample_name(0)]}
-    assert not aside.exists()
+    assert not partial.exists()
     assert listed(tmp_path) == [sample_name(1), sample_name(0)]
 
 
-def test_a_taken_number_is_never_written_over(tmp_path: Path) -> None:
+def test_a_used_number_is_never_overwritten(tmp_path: Path) -> None:
     with SampleFolder(tmp_path) as first, SampleFolder(tmp_path) as second:
         names = [folder.write(toy_sample(i)) for i in range(3) for folder in (first, second, second)]
     assert names == [sample_name(i) for i in range(9)] == listed(tmp_path)
@@ -179,49 +179,49 @@ def test_without_links_the_name_is_claimed_first(tmp_path: Path, monkeypatch: py
     assert len(list(tmp_path.iterdir())) == 8
 
 
-def test_without_locks_nobody_is_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_locks_no_writer_counts_as_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise OSError(errno.ENOSYS, "no locks here")
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    aside = leave_dead(tmp_path)
+    partial = leave_dead(tmp_path)
     with SampleFolder(tmp_path) as folder:
         assert folder.write(toy_sample()) == sample_name(0)
-    assert aside.exists()
+    assert partial.exists()
 
 
 class FullDisk:
     """Writes half of what does not fit, then fails, as a file system does."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-        self.room = room
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capacity: int) -> None:
+        self.capacity = capacity
         self._write = os.write
         monkeypatch.setattr(sample_folder, "_write_all", self.write)
 
     def write(self, file: int, content: bytes) -> None:
-        if len(content) > self.room:
+        if len(content) > self.capacity:
             self._write(file, content[: len(content) // 2])
             raise OSError(errno.ENOSPC, "No space left on device")
-        self.room -= len(content)
+        self.capacity -= len(content)
         self._write(file, content)
 
 
-@pytest.mark.parametrize("room", [0, 4000, 4300])
-def test_a_full_disk_leaves_no_half_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+@pytest.mark.parametrize("capacity", [0, 4000, 4300])
+def test_a_full_disk_leaves_no_half_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capacity: int) -> None:
     content = encode_sample(toy_sample())
-    room += len(content) - 4000 if room else 0
+    capacity += len(content) - 4000 if capacity else 0
     with SampleFolder(tmp_path) as folder, monkeypatch.context() as patch:
-        FullDisk(patch, room)
+        FullDisk(patch, capacity)
         with pytest.raises(ArtifactError, match=rf"{tmp_path.name}: cannot be written: No space"):
             [folder.write(toy_sample()) for _ in range(2)]
     assert not list(tmp_path.glob(".logger-*"))
-    with SampleFolder(tmp_path) as again:  # there is room again
+    with SampleFolder(tmp_path) as again:  # there is space again
         again.write(toy_sample(5))
     assert listed(tmp_path) == present(tmp_path)
     assert all(read_sample(tmp_path / name) for name in present(tmp_path))
 
 
-def test_folders_that_cannot_be_logged_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_that_cannot_be_written_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ArtifactError, match="file: cannot be logged to: File exists"):
         SampleFolder(tmp_path / "file")

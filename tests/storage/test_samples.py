@@ -162,7 +162,7 @@ def test_numpy_and_zip_tools_read_what_is_encoded(
             assert (loaded[key].dtype, loaded[key].shape) == (array.dtype, array.shape)
 
 
-def test_what_shrinks_is_deflated_and_what_does_not_is_stored() -> None:
+def test_compressible_arrays_are_deflated_others_stored() -> None:
     noise = np.random.default_rng(0).standard_normal((30, 256)).astype(np.float32)
     assert len(encode_npz({"x": np.zeros((30, 256), np.float32)})) < 500
     assert len(encode_npz({"x": noise})) < noise.nbytes + 400
@@ -238,7 +238,7 @@ WRONG: list[tuple[Mapping[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "message"), WRONG)
-def test_what_breaks_the_schema_is_named(tmp_path: Path, changes: Mapping[str, Any], message: str) -> None:
+def test_a_broken_schema_is_refused_with_the_key(tmp_path: Path, changes: Mapping[str, Any], message: str) -> None:
     path = savez(tmp_path / "s.npz", **changes)
     with pytest.raises(ArtifactError, match=rf"s\.npz: .*{message}") as caught:
         read_sample(path)
@@ -246,7 +246,7 @@ def test_what_breaks_the_schema_is_named(tmp_path: Path, changes: Mapping[str, A
 
 
 @pytest.mark.parametrize("value", [2, 0, "1", None])
-def test_other_versions(tmp_path: Path, value: object) -> None:
+def test_other_schema_versions_are_refused(tmp_path: Path, value: object) -> None:
     path = savez(tmp_path / "s.npz", metadata=np.array(json.dumps({"schema_version": value})), cost_matrix=None)
     with pytest.raises(ArtifactVersionError, match=rf"s\.npz: .*{value!r}"):
         read_sample(path)
@@ -260,7 +260,7 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
         read_sample(path)
 
 
-def test_every_truncation_is_one_line(tmp_path: Path) -> None:
+def test_every_truncation_is_refused_in_one_line(tmp_path: Path) -> None:
     content = encode_sample(toy_sample())
     short = tmp_path / "short.npz"
     for length in range(0, len(content), 29):
@@ -271,7 +271,7 @@ def test_every_truncation_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
-def test_a_damaged_byte_is_one_line_or_harmless(tmp_path: Path, flip: int) -> None:
+def test_a_damaged_byte_is_refused_in_one_line_or_harmless(tmp_path: Path, flip: int) -> None:
     content = encode_sample(toy_sample())
     path = tmp_path / "s.npz"
     refused = []
@@ -301,7 +301,7 @@ def test_headers_that_claim_too_much_allocate_nothing(tmp_path: Path) -> None:
         read_sample(path)
 
 
-def test_files_that_are_no_samples(tmp_path: Path) -> None:
+def test_files_that_are_no_samples_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("hello")
     np.save(tmp_path / "one.npy", np.ones(3))
     for path, message in (
@@ -322,7 +322,7 @@ def test_files_that_are_no_samples(tmp_path: Path) -> None:
         ({"track_ids": np.arange(3, dtype=np.int32)}, "track_ids is int32"),
     ],
 )
-def test_what_breaks_the_schema_is_not_written(changes: dict[str, Any], message: str) -> None:
+def test_a_broken_schema_is_not_written(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         encode_sample(replace(toy_sample(), **changes))
 
@@ -332,7 +332,7 @@ def test_huge_but_finite_values_are_allowed(tmp_path: Path) -> None:
     assert_same(read_sample(write(tmp_path / "s.npz", sample)), sample)
 
 
-def test_matched_are_those_of_active_tracks() -> None:
+def test_matched_detections_are_those_of_active_tracks() -> None:
     sample = toy_sample(assigned_track_ids=np.array([11, -1, 99, 10]))
     assert sample.matched.tolist() == [True, False, False, True]
     assert toy_sample(tracks=0, assigned_track_ids=np.full(4, -1)).matched.tolist() == [False] * 4

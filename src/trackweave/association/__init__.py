@@ -1,1 +1,1 @@
-"""Learned association: the samples it learns from, and what is made of them."""
+"""Learned association: logged samples, the model that learns from them, and the scorer that runs it."""

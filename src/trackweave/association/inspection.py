@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -251,7 +250,7 @@ class InspectionReport:
             return f"enough for a first training run, {ENOUGH:,} are better"
         return f"too few: aim for at least {ENOUGH_TO_START:,} to {ENOUGH:,} before the first training run"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The report as JSON values."""
         edges = np.linspace(0, 1, BINS + 1).round(3).tolist()
         return {
@@ -501,7 +500,7 @@ def _count_lines(report: InspectionReport) -> Iterator[str]:
     yield f"matched pairs    {report.matched_pairs:,}: {report.advice}"
     yield (
         f"detections       {report.detections:,}: {_share(report.unmatched, report.detections)} unmatched, "
-        f"{_share(report.new_tracks, report.detections)} founded a track"
+        f"{_share(report.new_tracks, report.detections)} began a track"
     )
     yield f"gate density     {_share(report.allowed_pairs, report.pairs)} of {report.pairs:,} pairs allowed"
     widths = ", ".join(f"{width}" for width in report.embedding_widths)

@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -71,7 +71,7 @@ class BuiltSamples:
     identified: int
     warnings: Sequence[RunWarning]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The record as JSON values."""
         plain = {name: getattr(self, name) for name in ("sequence", "frames", "samples", "detections", "identified")}
         warnings = [warning.to_json() for warning in self.warnings]
@@ -338,7 +338,8 @@ def read_trajectories(
         videos.append(Trajectories.from_truth(truth, size=size, fps=fps, length=length, camera=camera))
     if not any(video.present.any() for video in videos):
         raise ArtifactError(
-            "nobody is in these videos (in a log, for two seconds at least): there is nothing to put together"
+            "there are no objects in these videos (in a log: no tracks of at least two seconds): nothing can be "
+            "re-simulated"
         )
     return videos
 

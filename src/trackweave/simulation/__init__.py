@@ -1,1 +1,1 @@
-"""Simulated videos with exact truth: scenes, motions, cameras, occlusion, and what a detector reports of them."""
+"""Simulated videos with exact truth: scenes, motions, cameras, occlusion, and a detector with errors."""

@@ -31,7 +31,7 @@ def write_preview(path: Path, sequences: Sequence[SimulatedSequence]) -> None:
     captions = [
         f"{sequence.name}: {sequence.fps:g} fps, {len(np.unique(sequence.truth.track_id))} objects, "
         f"{np.mean(sequence.gt_track_ids < 0) if len(sequence.gt_track_ids) else 0:.0%} false, camera "
-        f"{'withheld' if sequence.camera is None else 'told'}"
+        f"motion {'unknown' if sequence.camera is None else 'known'}"
         for sequence in sequences
     ]
     write_png(path, contact_sheet(panels, min(3, len(panels)), captions))

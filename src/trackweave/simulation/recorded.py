@@ -192,7 +192,7 @@ def resimulate(
     """
     videos = [video for video in videos if video.present.any()]
     if not videos:
-        raise ArtifactError("nobody is in these videos: there is nothing to put together")
+        raise ArtifactError("there are no objects in these videos: nothing can be re-simulated")
     rng = np.random.default_rng([seed, number])
     scene = _random_part(videos[int(rng.integers(len(videos)))], rng, frames)
     if rng.random() >= UNCHANGED_SHARE:

@@ -283,7 +283,7 @@ def _known_camera(settings: SceneSettings, scene: Scene, rng: np.random.Generato
         return None
     camera = scene.camera.copy()
     error = settings.camera.matrix_noise * rng.standard_normal((len(camera), 2))
-    error[np.abs(scene.camera - np.eye(2, 3)).max(axis=(1, 2)) == 0] = 0  # a camera that stands still is known to
+    error[np.abs(scene.camera - np.eye(2, 3)).max(axis=(1, 2)) == 0] = 0  # standing still is known exactly
     camera[:, :, 2] += error
     return camera
 

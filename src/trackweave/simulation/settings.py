@@ -1,4 +1,4 @@
-"""`DetectorNoise`: how a simulated detector errs, as a handful of numbers, and detectors by name; settings as JSON."""
+"""`DetectorNoise`: the errors of a simulated detector as numbers, detectors by name, and settings as JSON."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class SampleMetadata:
     time: float | None = None
     camera: tuple[float, ...] | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The record as the sample holds it."""
         return {
             "width": self.width,

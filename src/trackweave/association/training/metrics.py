@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -119,7 +119,7 @@ class AssociationMetrics:
         both = self.precision + self.recall
         return 2 * self.precision * self.recall / both if both else 0.0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The record as JSON values."""
         return {**vars(self), "f1": self.f1}
 
@@ -128,10 +128,10 @@ class AssociationMetrics:
         lines = [
             f"loss {self.loss:.4f}; at the probability {self.threshold:.2f}: precision {self.precision:.3f}, "
             f"recall {self.recall:.3f}",
-            f"{'since last match':<18}{'right':>9}{'wrong':>9}{'missed':>9}{'rightly without':>17}",
+            f"{'since last match':<18}{'right':>9}{'wrong':>9}{'missed':>9}{'rightly unmatched':>19}",
         ]
         for row in self.gaps:
-            counts = f"{row['right']:>9,}{row['wrong']:>9,}{row['missed']:>9,}{row['rightly_unmatched']:>17,}"
+            counts = f"{row['right']:>9,}{row['wrong']:>9,}{row['missed']:>9,}{row['rightly_unmatched']:>19,}"
             lines.append(f"{row['gap']:<18}{counts}")
         return "\n".join(lines)
 

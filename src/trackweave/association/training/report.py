@@ -32,11 +32,11 @@ td:first-child, th:first-child {{ text-align: left }} tr {{ border-bottom: 1px s
 </style></head><body>
 <h1>Training of association</h1>
 <div class="cards">{cards}</div>
-<h2>How it went</h2><div class="plots">{plots}</div>
+<h2>Training and validation</h2><div class="plots">{plots}</div>
 <h2>Confusion by length of the gap</h2>
 <p class="soft">Tracks of the validation videos by the time since their last match, at the threshold.</p>
 {gaps}
-<h2>What it was made from</h2>{metadata}
+<h2>Data and settings</h2>{metadata}
 </body></html>
 """
 
@@ -108,7 +108,7 @@ def _plots(metrics: AssociationMetrics, epochs: Sequence[EpochRecord]) -> list[t
         ("Loss by epoch", line_plot(losses, zero=True)),
         ("Matches by epoch", line_plot(matches)),
         ("Matches by threshold", line_plot(by_threshold)),
-        ("Calibration: probability said, share that was right", line_plot(calibration, zero=True)),
+        ("Calibration: predicted probability, share that is right", line_plot(calibration, zero=True)),
     ]
 
 
@@ -150,7 +150,7 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _gap_table(metrics: AssociationMetrics) -> str:
-    heads = ("since the last match", "right", "wrong", "missed", "rightly without", "right of all")
+    heads = ("since the last match", "right", "wrong", "missed", "rightly unmatched", "right of all")
     rows = []
     for row in metrics.gaps:
         total = row["right"] + row["wrong"] + row["missed"] + row["rightly_unmatched"]

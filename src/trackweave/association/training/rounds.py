@@ -24,7 +24,12 @@ from trackweave.association.models.associator import Associator
 from trackweave.association.training.batches import iterate_batches, make_batch
 from trackweave.association.training.checkpoint import ModelCheckpoint, export_onnx, load_checkpoint, save_checkpoint
 from trackweave.association.training.loop import BEST, REPORT, EpochCallback, Learner, model_metadata, train
-from trackweave.association.training.metrics import EpochRecord, compute_metrics, target_log_probability
+from trackweave.association.training.metrics import (
+    AssociationMetrics,
+    EpochRecord,
+    compute_metrics,
+    target_log_probability,
+)
 from trackweave.association.training.report import write_report
 from trackweave.association.training.settings import TrainSettings
 from trackweave.errors import TrackweaveError
@@ -169,10 +174,10 @@ def train_on_stream(
     validation: TrainingSet | None = None,
     log: Callable[[str], None] | None = None,
 ) -> Path:
-    """Trains one model through many small rounds, each frame in one of them alone.
+    """Trains one model through many small rounds, each frame in one of them alone; always from the first round.
 
     While a round is learned from, the frames of the next one are collected with the model of the round before. The
-    learning rate falls along one cosine over all rounds. A stream always starts anew, also where rounds are finished.
+    learning rate falls along one cosine over all rounds.
 
     Args:
         collect: runs the tracker and returns its frames, by the round's number from 0 and the exported model in the
@@ -200,15 +205,7 @@ def train_on_stream(
             loss, used = _learn_round(learner, frames, number, rounds)
             judged = frames if validation is None else validation
             metrics = compute_metrics(learner.mean, judged, np.arange(0, len(judged), MEASURE_STRIDE))
-            epochs.append(
-                {
-                    "epoch": number + 1,
-                    "loss": loss,
-                    "val_loss": metrics.loss,
-                    "precision": metrics.precision,
-                    "recall": metrics.recall,
-                }
-            )
+            epochs.append(_round_record(number + 1, loss, metrics))
             metadata = model_metadata(learner, frames, number + 1, metrics)
             checkpoint = ModelCheckpoint(learner.mean, metrics.threshold, metadata)
             save_checkpoint(output / BEST, checkpoint)
@@ -221,6 +218,16 @@ def train_on_stream(
     shutil.copyfile(model, output / MODEL)
     write_report(output / REPORT, checkpoint, metrics, epochs)
     return output
+
+
+def _round_record(epoch: int, loss: float, metrics: AssociationMetrics) -> EpochRecord:
+    return {
+        "epoch": epoch,
+        "loss": loss,
+        "val_loss": metrics.loss,
+        "precision": metrics.precision,
+        "recall": metrics.recall,
+    }
 
 
 def _learn_round(learner: Learner, frames: TrainingSet, number: int, rounds: int) -> tuple[float, int]:
