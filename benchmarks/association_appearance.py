@@ -32,7 +32,7 @@ from trackweave.pipelines.box_outputs import as_rows
 from trackweave.pipelines.samples import simulated_sequence
 from trackweave.pipelines.settings import SimulateSettings
 from trackweave.simulation.detector import EmbeddingSettings
-from trackweave.simulation.presets import SCENE_PRESETS
+from trackweave.simulation.presets import REGIMES
 from trackweave.simulation.sequence import SimulatedSequence, write_mot_folder
 from trackweave.structures.tracks import Tracks
 
@@ -115,8 +115,8 @@ def tracked(video: SimulatedSequence, scorer: AssociationScorer | None, embeddin
 def main() -> None:
     """Prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=int, default=24, help="of each preset")
-    parser.add_argument("--regimes", nargs="+", choices=tuple(SCENE_PRESETS), default=["dance", "sport", "street"])
+    parser.add_argument("--videos", type=int, default=24, help="of each regime")
+    parser.add_argument("--regimes", nargs="+", choices=tuple(REGIMES), default=["dance", "sport", "street"])
     parser.add_argument("--scorer", default="learned", metavar="learned|learned=FILE")
     parser.add_argument("--data", type=Path, metavar="MOT_ROOT")
     parser.add_argument("--reid", type=Path, metavar="MODEL.onnx")
@@ -136,8 +136,8 @@ def main() -> None:
     print("| HOTA/AssA/DetA/IDF1/IDSW | " + " | ".join(args.regimes) + " |")
     print("|---" * (1 + len(args.regimes)) + "|")
     cells: dict[str, list[str]] = {name: [] for name in rows}
-    for scene_preset in args.regimes:
-        scenes = SimulateSettings(seed=SEED, regime=scene_preset)
+    for regime in args.regimes:
+        scenes = SimulateSettings(seed=SEED, regime=regime)
         videos = [simulated_sequence(scenes, number, embedding=lambda _: appearance) for number in range(args.videos)]
         with tempfile.TemporaryDirectory() as folder:
             truth = Path(folder) / "truth"

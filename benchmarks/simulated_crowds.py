@@ -52,7 +52,7 @@ REAL: Mapping[str, tuple[str, int | None]] = {
     "street": ("mot17-frcnn", 1),
     "traffic": ("kitti", 3),
 }
-"""Scene preset → kind of real sequences, and the class whose boxes are compared."""
+"""Regime → kind of real sequences, and the class whose boxes are compared."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 SPORTS_STEP = 4
 """One of so many of SportsMOT's sequences is used."""
@@ -68,9 +68,9 @@ class MeasuredSequence:
     frames: Sequence[tuple[int, float | None, NDArray[np.float64] | None, Detections, NDArray[np.int64]]]
 
 
-def simulated(preset: str, count: int, frames: int) -> Iterator[MeasuredSequence]:
-    """Simulated sequences of a preset."""
-    settings = SimulateSettings(frames=count * frames, seed=5, regime=preset, sequence_frames=frames)
+def simulated(regime: str, count: int, frames: int) -> Iterator[MeasuredSequence]:
+    """Simulated sequences of a regime."""
+    settings = SimulateSettings(frames=count * frames, seed=5, regime=regime, sequence_frames=frames)
     for sequence in simulated_sequences(settings):
         rows = [(f, t, camera, detections, detections.data["gt_track_id"]) for f, t, camera, detections in sequence]
         yield MeasuredSequence(sequence.truth, sequence.size, sequence.fps, rows)
@@ -190,20 +190,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="MOT_ROOT")
     parser.add_argument("--regimes", nargs="+", choices=tuple(REAL), default=list(REAL))
-    parser.add_argument("--sequences", type=int, default=12, help="simulated ones per preset")
+    parser.add_argument("--sequences", type=int, default=12, help="simulated ones per regime")
     parser.add_argument("--frames", type=int, default=600, help="of each")
     args = parser.parse_args()
-    for preset in args.regimes:
-        kind, class_id = REAL[preset]
+    for regime in args.regimes:
+        kind, class_id = REAL[regime]
         columns: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
         counts: dict[str, NDArray[np.int64]] = {}
-        sources = {"simulated": simulated(preset, args.sequences, args.frames), "real": real(args.data, kind)}
+        sources = {"simulated": simulated(regime, args.sequences, args.frames), "real": real(args.data, kind)}
         for column, sequences in sources.items():
             columns[column], counts[column] = defaultdict(list), np.zeros(3, np.int64)
             for sequence in sequences:
-                measure(sequence, class_id if preset == "traffic" or column == "real" else None, columns[column])
+                measure(sequence, class_id if regime == "traffic" or column == "real" else None, columns[column])
                 counts[column] += changes(sequence)
-        print(f"\n## {preset}: simulated and real ({FOLDERS.get(kind, ('SportsMOT',))[0]})\n")
+        print(f"\n## {regime}: simulated and real ({FOLDERS.get(kind, ('SportsMOT',))[0]})\n")
         print("\n".join(table(columns)))
         for column, (matched, wrong, lost) in counts.items():
             print(

@@ -90,12 +90,10 @@ def random_appearance(rng: np.random.Generator) -> EmbeddingSettings | None:
     )
 
 
-def simulated_frames(
-    numbers: Sequence[int], seed: int, scene_preset: str, model: Path | None
-) -> Iterator[LabelledFrame]:
+def simulated_frames(numbers: Sequence[int], seed: int, regime: str, model: Path | None) -> Iterator[LabelledFrame]:
     """What the tracker meets in some videos, with a model in its loop where there is one."""
     scorer = None if model is None else LearnedScorer(model, threshold=LOOP_THRESHOLD)
-    settings = SimulateSettings(seed=seed, regime=scene_preset)
+    settings = SimulateSettings(seed=seed, regime=regime)
     for number in numbers:
         sequence = simulated_sequence(settings, number, embedding=random_appearance)
         visibility = VisibilityEstimator("occlusion", min_occluder_score=0.1)
@@ -118,25 +116,23 @@ def simulated_frames(
         yield from recorder.labelled(sequence.name)
 
 
-def collect_chunk(numbers: Sequence[int], seed: int, scene_preset: str, model: Path | None) -> TrainingSet:
+def collect_chunk(numbers: Sequence[int], seed: int, regime: str, model: Path | None) -> TrainingSet:
     """The same as a training set. Models see cosines only, so the width of the embeddings does not matter to them."""
     metadata: DataMetadata = {
-        "fingerprint": f"simulated-{scene_preset}-{seed}",
+        "fingerprint": f"simulated-{regime}-{seed}",
         "label_sources": ["simulated"],
         "labels": "truth",
         "embed_dim": None,
     }
-    return TrainingSet.from_frames(simulated_frames(numbers, seed, scene_preset, model), metadata)
+    return TrainingSet.from_frames(simulated_frames(numbers, seed, regime, model), metadata)
 
 
-def collect(frames: int, seed: int, scene_preset: str, model: Path | None, processes: int) -> TrainingSet:
+def collect(frames: int, seed: int, regime: str, model: Path | None, processes: int) -> TrainingSet:
     """So many frames of simulated video."""
     videos = list(range(max(2, frames // SimulateSettings().sequence_frames)))
     chunks = [videos[begin : begin + CHUNK] for begin in range(0, len(videos), CHUNK)]
     with ProcessPoolExecutor(processes, get_context("forkserver")) as pool:  # a fork would copy the training's threads
-        return TrainingSet.concat(
-            list(pool.map(partial(collect_chunk, seed=seed, scene_preset=scene_preset, model=model), chunks))
-        )
+        return TrainingSet.concat(list(pool.map(partial(collect_chunk, seed=seed, regime=regime, model=model), chunks)))
 
 
 def main() -> None:
@@ -150,7 +146,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, nargs="+", default=EPOCHS, help="by round")
     parser.add_argument("--stream", type=int, default=STREAM, metavar="ROUNDS", help="of fresh video after that")
     parser.add_argument("--stream-frames", type=int, default=STREAM_FRAMES, help="of video, in each of them")
-    parser.add_argument("--regime", dest="scene_preset", default=MIXED)
+    parser.add_argument("--regime", default=MIXED)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2, help="that simulate")
     parser.add_argument("--ship", action="store_true", help="put the model into the package")
@@ -160,10 +156,10 @@ def main() -> None:
     started = time.perf_counter()
 
     def collect_round(number: int, model: Path | None) -> TrainingSet:
-        return collect(args.frames[number], args.seed + number, args.scene_preset, model, args.processes)
+        return collect(args.frames[number], args.seed + number, args.regime, model, args.processes)
 
     def collect_fresh(number: int, model: Path) -> TrainingSet:
-        return collect(args.stream_frames, args.seed + STREAM_SEED + number, args.scene_preset, model, 1)
+        return collect(args.stream_frames, args.seed + STREAM_SEED + number, args.regime, model, 1)
 
     settings = TrainSettings(seed=args.seed, val_split=0.08)
     folder = train_in_rounds(

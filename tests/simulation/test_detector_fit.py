@@ -17,8 +17,8 @@ from trackweave.simulation.sequence import SimulatedSequence, simulate, write_mo
 from trackweave.simulation.settings import DETECTORS, DetectorNoise
 
 
-def detected_by(detector: str, preset: str, frames: int = 900) -> SimulatedSequence:
-    settings = random_settings(np.random.default_rng(3), preset, frames=frames, detector=DETECTORS[detector])
+def detected_by(detector: str, regime: str, frames: int = 900) -> SimulatedSequence:
+    settings = random_settings(np.random.default_rng(3), regime, frames=frames, detector=DETECTORS[detector])
     return simulate(settings.model_copy(update={"skips": 0.0, "time_jitter": 0.0}), 3)
 
 
@@ -32,10 +32,10 @@ def fitted(video: SimulatedSequence) -> DetectorNoise:
     return fit_detector(table, video.truth, fps=video.fps, length=len(video))
 
 
-@pytest.mark.parametrize(("detector", "preset"), [("strong", "dance"), ("weak", "street"), ("shaky", "sport")])
-def test_the_errors_of_a_detector_are_estimated(detector: str, preset: str) -> None:
+@pytest.mark.parametrize(("detector", "regime"), [("strong", "dance"), ("weak", "street"), ("shaky", "sport")])
+def test_the_errors_of_a_detector_are_estimated(detector: str, regime: str) -> None:
     expected = DETECTORS[detector]
-    estimated = fitted(detected_by(detector, preset))
+    estimated = fitted(detected_by(detector, regime))
     assert estimated.recall == pytest.approx(expected.recall, abs=0.05)
     for visible in (
         0.4,
@@ -52,9 +52,9 @@ def test_the_errors_of_a_detector_are_estimated(detector: str, preset: str) -> N
     assert estimated.false_rate == pytest.approx(expected.false_rate, rel=0.6)
 
 
-@pytest.mark.parametrize(("detector", "preset"), [("strong", "dance"), ("weak", "street")])
-def test_a_fitted_detector_gives_similar_detections(detector: str, preset: str) -> None:
-    one = detected_by(detector, preset)
+@pytest.mark.parametrize(("detector", "regime"), [("strong", "dance"), ("weak", "street")])
+def test_a_fitted_detector_gives_similar_detections(detector: str, regime: str) -> None:
+    one = detected_by(detector, regime)
     assert isinstance(one.settings, SceneSettings)
     other = simulate(one.settings.model_copy(update={"detector": fitted(one)}), 3)
     assert np.array_equal(one.truth.xyxy, other.truth.xyxy)

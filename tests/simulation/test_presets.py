@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trackweave.errors import SettingError
-from trackweave.simulation.presets import MIXED, SCENE_PRESETS, random_settings, varied_detector
+from trackweave.simulation.presets import MIXED, REGIMES, random_settings, varied_detector
 from trackweave.simulation.settings import DETECTORS
 
 
-def test_mixed_draws_every_preset() -> None:
+def test_mixed_draws_every_regime() -> None:
     drawn = [random_settings(np.random.default_rng(seed)) for seed in range(80)]
     assert {one.motion.kind for one in drawn} == {"dance", "sport", "stream", "traffic"}
     assert {one.camera.matrices for one in drawn} == {"given", "withheld"}
@@ -21,9 +21,9 @@ def test_mixed_draws_every_preset() -> None:
     assert len({one.detector.to_json() for one in drawn}) == len(drawn)
 
 
-@given(st.integers(0, 2**32), st.sampled_from([MIXED, *SCENE_PRESETS]))
-def test_the_same_seed_draws_the_same_settings(seed: int, preset: str) -> None:
-    one, other = (random_settings(np.random.default_rng(seed), preset) for _ in range(2))
+@given(st.integers(0, 2**32), st.sampled_from([MIXED, *REGIMES]))
+def test_the_same_seed_draws_the_same_settings(seed: int, regime: str) -> None:
+    one, other = (random_settings(np.random.default_rng(seed), regime) for _ in range(2))
     assert one == other
 
 
@@ -36,6 +36,6 @@ def test_an_explicit_detector_is_used() -> None:
     assert random_settings(np.random.default_rng(0), "dance", detector=DETECTORS["weak"]).detector == DETECTORS["weak"]
 
 
-def test_an_unknown_preset_is_refused() -> None:
+def test_an_unknown_regime_is_refused() -> None:
     with pytest.raises(SettingError, match="no regime 'chess'; known: mixed, dance, sport, street, traffic"):
         random_settings(np.random.default_rng(0), "chess")

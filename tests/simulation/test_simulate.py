@@ -13,7 +13,7 @@ from trackweave.simulation.camera import CameraSettings
 from trackweave.simulation.detector import EmbeddingSettings
 from trackweave.simulation.motions_people import DanceMotion, SportMotion
 from trackweave.simulation.motions_traffic import StreamMotion
-from trackweave.simulation.presets import SCENE_PRESETS, SceneSettings, random_settings
+from trackweave.simulation.presets import REGIMES, SceneSettings, random_settings
 from trackweave.simulation.sequence import SimulatedSequence, simulate
 from trackweave.structures.detections import GT_COLUMN
 
@@ -29,10 +29,10 @@ def same(one: SimulatedSequence, other: SimulatedSequence) -> bool:
     return cameras and all(np.array_equal(a, b) for a, b in [*columns, *truths])
 
 
-@given(st.sampled_from(sorted(SCENE_PRESETS)), st.integers(0, 2**31), st.integers(1, 60))
+@given(st.sampled_from(sorted(REGIMES)), st.integers(0, 2**31), st.integers(1, 60))
 @settings(max_examples=40)
-def test_every_sequence_is_consistent(preset: str, seed: int, frames: int) -> None:
-    settings = random_settings(np.random.default_rng(seed), preset, frames=frames)
+def test_every_sequence_is_consistent(regime: str, seed: int, frames: int) -> None:
+    settings = random_settings(np.random.default_rng(seed), regime, frames=frames)
     video = simulate(settings, seed)
     assert same(video, simulate(settings, seed))
     assert SceneSettings.from_json(settings.to_json()) == settings
@@ -61,9 +61,9 @@ def test_every_sequence_is_consistent(preset: str, seed: int, frames: int) -> No
         assert np.isfinite(video.camera).all()
 
 
-@pytest.mark.parametrize("preset", sorted(SCENE_PRESETS))
-def test_frames_have_the_values_of_the_columns(preset: str) -> None:
-    settings = random_settings(np.random.default_rng(5), preset, frames=50)
+@pytest.mark.parametrize("regime", sorted(REGIMES))
+def test_frames_have_the_values_of_the_columns(regime: str) -> None:
+    settings = random_settings(np.random.default_rng(5), regime, frames=50)
     video = simulate(settings.model_copy(update={"embedding": EmbeddingSettings(width=8)}), 5)
     frames = [detections for _, _, _, detections in video]
     assert len(frames) == len(video)

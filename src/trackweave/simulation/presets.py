@@ -1,6 +1,6 @@
-"""`SceneSettings`: settings of a simulated scene, and `random_settings`: random ones by preset.
+"""`SceneSettings`: settings of a simulated scene, and `random_settings`: random ones by regime (a scene preset).
 
-A model that learns from many different scenes should generalise to real ones; so presets are wide ranges of values.
+A model that learns from many different scenes should generalise to real ones; so regimes are wide ranges of values.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trackweave.simulation.motions_traffic import StreamMotion, TrafficMotion
 from trackweave.simulation.settings import DETECTORS, DetectorNoise, SequenceSettings
 
 MIXED = "mixed"
-"""Name of the preset that is any of the others."""
+"""Name of the regime that is any of the others."""
 Motion = Annotated[DanceMotion | SportMotion | StreamMotion | TrafficMotion, Field(discriminator="kind")]
 T = TypeVar("T")
 
@@ -47,31 +47,31 @@ class SceneSettings(SequenceSettings):
 
 def random_settings(
     rng: np.random.Generator,
-    preset: str = MIXED,
+    regime: str = MIXED,
     *,
     frames: int = 300,
     detector: DetectorNoise | None = None,
 ) -> SceneSettings:
-    """Draws settings of a preset.
+    """Draws settings of a scene.
 
     Args:
         rng: draws them.
-        preset: `dance`, `sport`, `street`, `traffic`, or `mixed` for any of them.
+        regime: which scene preset: `dance`, `sport`, `street`, `traffic`, or `mixed` for any of them.
         frames: length of the sequence.
-        detector: a detector to use; None: one that suits the preset, with its numbers varied.
+        detector: a detector to use; None: one that suits the regime, with its numbers varied.
 
     Raises:
-        SettingError: an unknown preset.
+        SettingError: an unknown regime.
 
     >>> random_settings(np.random.default_rng(0), "dance").motion.kind
     'dance'
     """
-    if preset != MIXED and preset not in SCENE_PRESETS:
-        raise SettingError(f"there is no regime {preset!r}; known: {MIXED}, {', '.join(SCENE_PRESETS)}")
+    if regime != MIXED and regime not in REGIMES:
+        raise SettingError(f"there is no regime {regime!r}; known: {MIXED}, {', '.join(REGIMES)}")
     draw = _Draw(rng)
-    if preset == MIXED:
-        preset = draw.one_of(*SCENE_PRESETS, weights=(0.35, 0.25, 0.25, 0.15))
-    scene = SCENE_PRESETS[preset](draw)
+    if regime == MIXED:
+        regime = draw.one_of(*REGIMES, weights=(0.35, 0.25, 0.25, 0.15))
+    scene = REGIMES[regime](draw)
     noise = varied_detector(rng, DETECTORS[scene.detector]) if detector is None else detector
     width, height = scene.size
     return SceneSettings(
@@ -132,8 +132,8 @@ class _Draw:
 
 
 @dataclass(frozen=True)
-class _PresetDraw:
-    """Values that a preset draws.
+class _RegimeDraw:
+    """Values that a regime draws.
 
     Attributes:
         motion, camera, fps, clips, smallest: as in `SceneSettings`.
@@ -173,11 +173,11 @@ def _handheld(
     }
 
 
-def _dance(draw: _Draw) -> _PresetDraw:
+def _dance(draw: _Draw) -> _RegimeDraw:
     people = draw.count(3, 16)
     spread = draw.scale(0.5, 1.3) * people**0.6
     distance = spread + draw.scale(3, 12)
-    return _PresetDraw(
+    return _RegimeDraw(
         motion=DanceMotion(
             people=people,
             spread=spread,
@@ -210,7 +210,7 @@ def _dance(draw: _Draw) -> _PresetDraw:
     )
 
 
-def _sport(draw: _Draw) -> _PresetDraw:
+def _sport(draw: _Draw) -> _RegimeDraw:
     court = draw.one_of("hall", "pitch", "net", weights=(0.45, 0.35, 0.2))
     length, width, players = {
         "hall": (28.0, 15.0, draw.count(8, 14)),
@@ -218,7 +218,7 @@ def _sport(draw: _Draw) -> _PresetDraw:
         "net": (22.0, 14.0, draw.count(6, 14)),
     }[court]
     distance = {"hall": draw.scale(14, 35), "pitch": draw.scale(45, 100), "net": draw.scale(12, 30)}[court]
-    return _PresetDraw(
+    return _RegimeDraw(
         motion=SportMotion(
             players=players,
             field_length=length,
@@ -247,11 +247,11 @@ def _sport(draw: _Draw) -> _PresetDraw:
     )
 
 
-def _street(draw: _Draw) -> _PresetDraw:
+def _street(draw: _Draw) -> _RegimeDraw:
     near = draw.scale(2.5, 12)
     far = near * draw.scale(2.5, 10)
     moves = draw.chance(0.45)
-    return _PresetDraw(
+    return _RegimeDraw(
         motion=StreamMotion(
             people=draw.scale(4, 35),
             near=near,
@@ -284,9 +284,9 @@ def _street(draw: _Draw) -> _PresetDraw:
     )
 
 
-def _traffic(draw: _Draw) -> _PresetDraw:
+def _traffic(draw: _Draw) -> _RegimeDraw:
     drives = draw.chance(0.85)
-    return _PresetDraw(
+    return _RegimeDraw(
         motion=TrafficMotion(
             vehicles=draw.scale(1.0, 8),
             parked=draw.between(0.1, 0.95),
@@ -318,7 +318,7 @@ def _traffic(draw: _Draw) -> _PresetDraw:
     )
 
 
-SCENE_PRESETS: Mapping[str, Callable[[_Draw], _PresetDraw]] = MappingProxyType(
+REGIMES: Mapping[str, Callable[[_Draw], _RegimeDraw]] = MappingProxyType(
     {"dance": _dance, "sport": _sport, "street": _street, "traffic": _traffic}
 )
-"""What draws the values of each preset, by its name."""
+"""Functions that draw the values of a scene, by regime."""
