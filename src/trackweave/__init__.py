@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from trackweave.mot.settings import TrackerSettings, preset
     from trackweave.mot.state import FrameContext
     from trackweave.mot.tracker import ByteTracker, Tracker
-    from trackweave.pipelines.boxes import track_boxes
+    from trackweave.pipelines.boxes import BoxRunResult, track_boxes
     from trackweave.pipelines.masks import RunResult, track_masks
-    from trackweave.pipelines.run_folder import BoxRunResult
     from trackweave.predictors.sam.settings import SamSettings
     from trackweave.storage.mask_archive import ObjectSegments, VideoSegments
     from trackweave.structures.detections import Detections
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
 __version__: str
 _HOME = {
-    "BoxRunResult": "pipelines.run_folder",
+    "BoxRunResult": "pipelines.boxes",
     "ByteTracker": "mot.tracker",
     "Detections": "structures.detections",
     "FrameContext": "mot.state",

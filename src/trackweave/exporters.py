@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -24,7 +24,7 @@ from trackweave.pipelines.settings import InputSettings
 from trackweave.storage.mask_archive import VideoSegments
 from trackweave.storage.run import FrameList, RunManifest, RunPaths
 from trackweave.storage.track_archive import TracksArchive
-from trackweave.structures.run_log import Remarks
+from trackweave.structures.run_log import RunLog
 from trackweave.structures.tracks import FrameObjects
 from trackweave.visualization.annotators import contact_sheet, draw_objects, fit_width, write_png
 from trackweave.visualization.video import Mp4Writer
@@ -215,7 +215,7 @@ class _BoxTracks:
 
     def write_mp4(self, path: Path, frames: FrameInput | None, fps: float) -> None:
         with self._video(frames) as video:
-            overlay = BoxOverlay(path, video, Remarks("error"), lambda stage: nullcontext())
+            overlay = BoxOverlay(path, video, RunLog("error"))
             if not overlay.is_on:
                 raise ArtifactError(
                     f"{self._paths.root}: {video.path} has no pictures to draw on: name them with --frames"

@@ -18,7 +18,6 @@ from trackweave.mot.camera_motion import (
     Unreliable,
     compose,
     identity,
-    warp_boxes,
 )
 
 HEIGHT, WIDTH = 540, 960
@@ -187,6 +186,13 @@ def test_given_motion() -> None:
     np.testing.assert_array_equal(given_motion.at(1), matrices[1])
 
 
+def test_given_motion_between_frames_that_are_apart() -> None:
+    shifts = np.tile(identity(), (6, 1, 1))
+    shifts[:, 0, 2] = [0, 1, 2, 4, 8, 16]
+    motion = GivenCameraMotion(shifts)
+    assert [motion.between(first, last)[0, 2] for first, last in ((0, 1), (1, 2), (2, 5), (3, 3))] == [1, 2, 28, 0]
+
+
 def test_given_motion_that_is_none() -> None:
     with pytest.raises(InputError, match=r"\(frames, 2, 3\)"):
         GivenCameraMotion(np.zeros((5, 6)))
@@ -203,28 +209,9 @@ BOXES = st.lists(st.tuples(*[st.floats(-200, 2000)] * 2, *[st.floats(0.5, 800)] 
 AFFINES = st.lists(st.floats(-3, 3), min_size=6, max_size=6).map(lambda v: np.array(v).reshape(2, 3))
 
 
-def test_a_box_moves_with_the_camera() -> None:
-    box = np.array([[10, 20, 30, 60]])
-    assert warp_boxes(box, np.array([[1, 0, 5], [0, 1, -5]])).tolist() == [[15, 15, 35, 55]]
-    assert warp_boxes(box, np.array([[2, 0, 0], [0, 3, 0]])).tolist() == [[20, 60, 60, 180]]
-    assert warp_boxes(box, np.array([[0, -2, 0], [3, 0, 0]])).tolist() == [[-110, 20, -50, 100]]
-    turned = warp_boxes(box, np.array([[0.0, -1, 0], [1, 0, 0]]))
-    np.testing.assert_allclose(turned, [[-50, 0, -30, 40]])  # the middle is turned, the box stays upright
-    assert warp_boxes(np.zeros((0, 4)), identity()).shape == (0, 4)
-
-
-@given(BOXES, SIMILARITIES, SIMILARITIES)
-def test_boxes_by_two_motions_are_boxes_by_their_composition(
-    boxes: NDArray[np.float64], first: Affine, second: Affine
-) -> None:
-    step_by_step = warp_boxes(warp_boxes(boxes, first), second)
-    np.testing.assert_allclose(warp_boxes(boxes, compose(first, second)), step_by_step, atol=1e-6 * 1e4)
-
-
-@given(BOXES, SIMILARITIES)
-def test_there_and_back(boxes: NDArray[np.float64], motion: Affine) -> None:
+@given(SIMILARITIES)
+def test_there_and_back(motion: Affine) -> None:
     back = np.asarray(cv2.invertAffineTransform(motion), np.float64)
-    np.testing.assert_allclose(warp_boxes(warp_boxes(boxes, motion), back), boxes, atol=1e-6)
     np.testing.assert_allclose(compose(motion, back), identity(), atol=1e-8)
 
 

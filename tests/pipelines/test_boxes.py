@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -39,11 +40,11 @@ from trackweave.frames.open import open_frames
 from trackweave.frames.source import RGBFrame, WholeVideo
 from trackweave.masks.packed import PackedMasks
 from trackweave.mot.settings import RefinementSettings, preset
-from trackweave.pipelines import box_inputs as video_input
-from trackweave.pipelines.box_inputs import Given
+from trackweave.pipelines import box_inputs
+from trackweave.pipelines.box_inputs import DetectionsArgument
 from trackweave.pipelines.boxes import track_boxes
 from trackweave.pipelines.masks import track_masks
-from trackweave.pipelines.run_folder import BoxRunResult
+from trackweave.pipelines.run import Run
 from trackweave.pipelines.samples import build_samples
 from trackweave.pipelines.settings import InputSettings, PerceptionSettings
 from trackweave.storage.samples import read_sample
@@ -87,8 +88,14 @@ def assert_two_objects(tracks: Tracks, frames: Sequence[int]) -> None:
         np.testing.assert_allclose(mine.xyxy, [box_of(track, k) for k in frames], atol=2)
 
 
-def codes(result: BoxRunResult) -> list[str]:
-    return [warning.code for warning in result.warnings]
+def codes(run: Run) -> list[str]:
+    return [warning.code for warning in run.warnings]
+
+
+def record(run: Run) -> dict[str, Any]:
+    """What `summary.json` holds."""
+    content: dict[str, Any] = json.loads(run.paths.summary.read_text())
+    return content
 
 
 # --- sources ----------------------------------------------------------------------------------------------------------
@@ -128,9 +135,9 @@ def test_a_sequence_folder_as_it_is(tmp_path: Path) -> None:
 def test_only_some_pictures(tmp_path: Path) -> None:
     result = track_boxes(make_sequence(tmp_path / "toy", images=3), tmp_path / "run", tracker=EASY)
     assert_two_objects(result.tracks(), range(12))
-    with open_frames(result.run.overlay) as video:
+    with open_frames(result.paths.overlay) as video:
         assert len(video) == 3
-    assert not result.run.frames.exists()
+    assert not result.paths.frames.exists()
 
 
 def test_no_pictures_at_all(tmp_path: Path) -> None:
@@ -140,7 +147,7 @@ def test_no_pictures_at_all(tmp_path: Path) -> None:
     )
     assert_two_objects(result.tracks(), range(12))
     assert names(tmp_path / "run") == ["manifest.json", "summary.json", "tracks.mot.txt", "tracks.npz"]
-    assert (result.summary["input"]["height"], result.summary["input"]["kind"]) == (96, "detections")
+    assert (record(result)["input"]["height"], record(result)["input"]["kind"]) == (96, "detections")
     with result.archive() as archive:
         assert archive.rows().time[:4].tolist() == pytest.approx([0, 0, 0.1, 0.1])
 
@@ -152,16 +159,16 @@ def test_a_clip_with_a_detector(tmp_path: Path) -> None:
     assert_two_objects(tracks, range(8))
     assert tracks.masks is not None
     assert (np.abs(tracks.masks.areas - 20 * 36) < 80).all()
-    assert result.summary["detections"] == {"kind": "detector", "name": "colour", "reason": "given by the caller"}
+    assert record(result)["detections"] == {"kind": "detector", "name": "colour", "reason": "given by the caller"}
     with open_frames(clip) as frames:
         again = track_boxes(frames, tmp_path / "again", detections=ColourDetector(), tracker=EASY)
-    assert again.run.mot.read_bytes() == result.run.mot.read_bytes()
+    assert again.paths.mot.read_bytes() == result.paths.mot.read_bytes()
 
 
 def test_a_clip_alone_shows_what_moves(tmp_path: Path) -> None:
     result = track_boxes(make_clip(tmp_path / "clip.mp4", 20), tmp_path / "run")
-    assert result.summary["detections"]["name"] == "motion"
-    assert result.summary["totals"]["detections"] > 0
+    assert record(result)["detections"]["name"] == "motion"
+    assert record(result)["totals"]["detections"] > 0
 
 
 def test_some_of_the_frames(tmp_path: Path) -> None:
@@ -169,8 +176,8 @@ def test_some_of_the_frames(tmp_path: Path) -> None:
     folder = make_sequence(tmp_path / "toy", images=12)
     result = track_boxes(folder, tmp_path / "run", tracker=EASY, video=InputSettings(frames="2::2", max_frames=4))
     assert_two_objects(result.tracks(), [2, 4, 6, 8])
-    assert result.summary["longest_tracks"][0]["spans"] == [[2, 8]]
-    frames = json.loads(result.run.frames.read_text())["frames"]
+    assert record(result)["longest_tracks"][0]["spans"] == [[2, 8]]
+    frames = json.loads(result.paths.frames.read_text())["frames"]
     assert [row["index"] for row in frames] == [2, 4, 6, 8]
     assert [row["time"] for row in frames] == pytest.approx([0.2, 0.4, 0.6, 0.8])
 
@@ -186,12 +193,12 @@ def test_given_camera_motion_is_used(tmp_path: Path) -> None:
             lines.append(mot_line(k, -1, (x1 + jump[k], y1, x2 + jump[k], y2), 0.9))
     write_lines(folder / "det" / "det.txt", lines)
     without = track_boxes(folder, tmp_path / "without", tracker=EASY)
-    assert without.summary["camera"] is None
-    assert without.summary["totals"]["tracks"] == 4
+    assert record(without)["camera"] is None
+    assert record(without)["totals"]["tracks"] == 4
     write_lines(folder / "gmc.txt", [f"{k} 1 0 {40 if k == 4 else 0} 0 1 0" for k in range(8)])
     result = track_boxes(folder, tmp_path / "run", tracker=EASY)
-    assert result.summary["camera"] == {"kind": "given", "missing": 0}
-    assert result.summary["totals"]["tracks"] == 2
+    assert record(result)["camera"] == {"kind": "given", "missing": 0}
+    assert record(result)["totals"]["tracks"] == 2
 
 
 MOT17 = Path(__file__).parents[2] / "shared" / "data" / "mot" / "MOT17" / "MOT17-09-FRCNN"
@@ -201,13 +208,13 @@ MOT17 = Path(__file__).parents[2] / "shared" / "data" / "mot" / "MOT17" / "MOT17
 def test_a_real_sequence(tmp_path: Path) -> None:
     """525 frames of a street, of which four have their picture."""
     result = track_boxes(MOT17, tmp_path / "run", log=LogSettings(dir=tmp_path / "log"))
-    totals = result.summary["totals"]
+    totals = record(result)["totals"]
     assert totals["frames"] == 525
     assert 20 < totals["tracks"] < 60  # 26 people are annotated
     assert totals["boxes"] > 0.9 * totals["detections"]
-    assert result.summary["camera"] == {"kind": "given", "missing": 0}
-    assert result.summary["log"]["logged"] == inspect_samples(tmp_path / "log").samples == 524
-    with open_frames(result.run.overlay) as video:
+    assert record(result)["camera"] == {"kind": "given", "missing": 0}
+    assert record(result)["log"]["logged"] == inspect_samples(tmp_path / "log").samples == 524
+    with open_frames(result.paths.overlay) as video:
         assert (len(video), video.size) == (4, (720, 1280))
 
 
@@ -219,12 +226,12 @@ def test_refinement_after_the_pass(tmp_path: Path) -> None:
     lines = [line for line in detection_lines(12) if not line.startswith(("5,-1,27,", "6,-1,31,"))]
     write_lines(folder / "det" / "det.txt", [*lines, mot_line(7, -1, (2, 2, 8, 9), 0.95)])
     plain = track_boxes(folder, tmp_path / "plain", tracker=EASY)
-    assert (plain.summary["totals"]["tracks"], plain.summary["totals"]["boxes"]) == (3, 23)
+    assert (record(plain)["totals"]["tracks"], record(plain)["totals"]["boxes"]) == (3, 23)
     settings = RefinementSettings(interpolate_max_gap=5, min_track_length=3)
     result = track_boxes(folder, tmp_path / "run", tracker=EASY, refinement=settings)
     assert_two_objects(result.tracks(), range(12))
-    assert (result.summary["totals"]["interpolated"], result.summary["totals"]["removed"]) == (2, 1)
-    with open_frames(result.run.overlay) as video:
+    assert (record(result)["totals"]["interpolated"], record(result)["totals"]["removed"]) == (2, 1)
+    with open_frames(result.paths.overlay) as video:
         assert len(video) == 12
 
 
@@ -234,7 +241,7 @@ def test_refinement_after_the_pass(tmp_path: Path) -> None:
 def test_samples_are_logged(tmp_path: Path) -> None:
     folder, log = make_sequence(tmp_path / "toy"), tmp_path / "a" / "log"
     result = track_boxes(folder, tmp_path / "run", tracker=EASY, log=LogSettings(dir=log, embed_dim=8))
-    assert result.summary["log"] == {"directory": str(log), "sequence": "toy", "logged": 11, "dropped": 0}
+    assert record(result)["log"] == {"directory": str(log), "sequence": "toy", "logged": 11, "dropped": 0}
     report = inspect_samples(log)
     assert report.usable
     assert (report.samples, report.sequences[0].sequence) == (11, "toy")
@@ -304,8 +311,8 @@ def test_appearance_and_segmentation_reach_the_samples(tmp_path: Path) -> None:
         perception=PerceptionSettings(segmentation=True),
         log=LogSettings(dir=log),
     )
-    assert result.summary["embedder"] == {"name": "layout", "width": 192}
-    assert result.summary["visibility"]["mask"] == 12
+    assert record(result)["embedder"] == {"name": "layout", "width": 192}
+    assert record(result)["visibility"]["mask"] == 12
     assert np.linalg.norm(read_sample(log / "sample_0000000.npz").det_embeddings, axis=1) == pytest.approx(1, abs=1e-3)
 
 
@@ -353,7 +360,7 @@ class Broken(WholeVideo):
 @pytest.mark.parametrize("seen_by", ["detector", "file"])
 def test_a_frame_that_cannot_be_read(tmp_path: Path, seen_by: str) -> None:
     det = read_detections(write_lines(tmp_path / "det.txt", detection_lines(8)))
-    detections: Given = ColourDetector() if seen_by == "detector" else det
+    detections: DetectionsArgument = ColourDetector() if seen_by == "detector" else det
     with pytest.raises(FrameError, match="frame 3 is damaged"):
         track_boxes(Broken(8, [3]), tmp_path / "run", detections=detections)
     assert names(tmp_path / "run") == []
@@ -361,7 +368,7 @@ def test_a_frame_that_cannot_be_read(tmp_path: Path, seen_by: str) -> None:
     result = track_boxes(Broken(8, [3, 4]), tmp_path / "run", detections=detections, tracker=EASY, video=video)
     # A detector sees nothing there; the file's boxes are still good.
     assert_two_objects(result.tracks(), [0, 1, 2, 5, 6, 7] if seen_by == "detector" else range(8))
-    assert result.summary["skipped"]["frame-unreadable"] == 2
+    assert record(result)["skipped"]["frame-unreadable"] == 2
     assert codes(result).count("frame-unreadable") == 1
 
 
@@ -373,8 +380,8 @@ def test_times_that_run_backwards(tmp_path: Path) -> None:
         track_boxes(Broken(6, times=times), tmp_path / "run", detections=det, tracker=strict, overlay=False)
     assert names(tmp_path / "run") == []
     result = track_boxes(Broken(6, times=times), tmp_path / "run", detections=det, tracker=EASY, overlay=False)
-    assert sum(result.summary["skipped"].values()) == 1
-    assert result.summary["totals"]["frames"] == 5
+    assert sum(record(result)["skipped"].values()) == 1
+    assert record(result)["totals"]["frames"] == 5
     assert_two_objects(result.tracks(), [0, 1, 2, 4, 5])
 
 
@@ -404,7 +411,7 @@ def test_embeddings_that_change_their_width(tmp_path: Path) -> None:
     lenient = preset("adaptive", instant_score=0.5, appearance_memory=True)
     result = track_boxes(clip, tmp_path / "run", detections=Moody(), tracker=lenient, perception=looks)
     assert_two_objects(result.tracks(), range(8))
-    assert sum(result.summary["skipped"].values()) == 8
+    assert sum(record(result)["skipped"].values()) == 8
 
 
 def test_bad_rows_of_a_file_are_counted(tmp_path: Path) -> None:
@@ -413,7 +420,7 @@ def test_bad_rows_of_a_file_are_counted(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"det\.txt, line 25"):
         track_boxes(folder, tmp_path / "run")
     result = track_boxes(folder, tmp_path / "run", tracker=EASY, video=InputSettings(on_bad_item="skip"))
-    assert sum(result.summary["skipped"].values()) == 2
+    assert sum(record(result)["skipped"].values()) == 2
     assert_two_objects(result.tracks(), range(12))
 
 
@@ -493,7 +500,7 @@ def camera(monkeypatch: pytest.MonkeyPatch) -> dict[str, Camera]:
     def opened(source: int | str, *, max_frames: int | None = None) -> LiveFrames:
         return LiveFrames(cameras[str(source)], max_frames=max_frames)
 
-    monkeypatch.setattr(video_input, "open_live", opened)
+    monkeypatch.setattr(box_inputs, "open_live", opened)
     return cameras
 
 
@@ -508,13 +515,13 @@ def test_a_webcam(tmp_path: Path, camera: dict[str, Camera]) -> None:
         log=LogSettings(dir=tmp_path / "log"),
     )
     assert_two_objects(result.tracks(), range(6))
-    assert result.summary["log"]["logged"] == 5
+    assert record(result)["log"]["logged"] == 5
     assert read_sample(tmp_path / "log" / "sample_0000000.npz").metadata.sequence == "webcam-0"
-    assert (result.summary["input"]["kind"], result.summary["input"]["name"]) == ("live", "webcam-0")
-    assert (result.summary["input"]["height"], result.summary["input"]["width"]) == (HEIGHT, WIDTH)
-    assert result.summary["skipped"] == {"picture-dropped": 2}
+    assert (record(result)["input"]["kind"], record(result)["input"]["name"]) == ("live", "webcam-0")
+    assert (record(result)["input"]["height"], record(result)["input"]["width"]) == (HEIGHT, WIDTH)
+    assert record(result)["skipped"] == {"picture-dropped": 2}
     assert "frames.json" not in names(tmp_path / "run")
-    with open_frames(result.run.overlay) as video:
+    with open_frames(result.paths.overlay) as video:
         assert len(video) == 6
 
 
@@ -535,15 +542,15 @@ def test_somebody_says_stop(tmp_path: Path, camera: dict[str, Camera]) -> None:
     started = time.monotonic()
     result = track_boxes(0, tmp_path / "run", detections=ColourDetector(), overlay=False, stop=stop, tracker=EASY)
     assert time.monotonic() - started < 60
-    assert 0 < result.summary["totals"]["frames"] < 100_000
-    assert result.run.manifest.is_file()
+    assert 0 < record(result)["totals"]["frames"] < 100_000
+    assert result.paths.manifest.is_file()
 
 
 def test_the_same_run_gives_the_same_tracks(tmp_path: Path) -> None:
     folder = make_sequence(tmp_path / "toy")
     one, two = (track_boxes(folder, tmp_path / name, tracker=EASY) for name in ("one", "two"))
-    assert one.run.mot.read_bytes() == two.run.mot.read_bytes()
-    assert one.run.tracks.read_bytes() == two.run.tracks.read_bytes()
+    assert one.paths.mot.read_bytes() == two.paths.mot.read_bytes()
+    assert one.paths.tracks.read_bytes() == two.paths.tracks.read_bytes()
 
 
 def test_detections_of_class_columns(tmp_path: Path) -> None:
@@ -558,5 +565,5 @@ def test_pictures_of_another_size_are_not_drawn_on(tmp_path: Path) -> None:
     for name in ("000001.png", "000002.png"):
         cv2.imwrite(str(folder / "img1" / name), np.zeros((10, 10, 3), np.uint8))
     result = track_boxes(folder, tmp_path / "run")
-    assert not result.run.overlay.exists()
-    assert result.summary["skipped"] == {"picture-size": 2}
+    assert not result.paths.overlay.exists()
+    assert record(result)["skipped"] == {"picture-size": 2}

@@ -23,7 +23,7 @@ from trackweave.pipelines.settings import BoxRunSettings, InputSettings, Percept
 from trackweave.structures.run_log import RunWarning
 
 if TYPE_CHECKING:
-    from trackweave.pipelines.run_folder import BoxRunResult
+    from trackweave.pipelines.run import Run
 
 
 def scorer_settings(text: str) -> dict[str, object]:
@@ -147,15 +147,14 @@ def run_boxes(
         for warning in result.warnings:
             typer.echo(f"warning: {warning.message}", err=True)
     if as_json:
-        typer.echo(json.dumps(result.summary))
+        typer.echo(json.dumps(result.summary.to_json()))
     else:
         _print_summary(result, report)
 
 
-def _track(source: str | None, output: Path, settings: ResolvedSettings, *, shows_progress: bool) -> BoxRunResult:
+def _track(source: str | None, output: Path, settings: ResolvedSettings, *, shows_progress: bool) -> Run:
     from trackweave.frames.live import is_live
     from trackweave.pipelines.boxes import track_boxes
-    from trackweave.progress import ProgressPrinter
 
     live = source is not None and is_live(source)
     if live and shows_progress:
@@ -175,7 +174,7 @@ def _track(source: str | None, output: Path, settings: ResolvedSettings, *, show
                 overlay=settings[BoxRunSettings].overlay,
                 stop=stop,
                 warnings=ignored_settings(settings),
-                progress=(lambda label, total: ProgressPrinter(total, label)) if shows_progress else None,
+                progress=shows_progress,
             )
     except KeyboardInterrupt:
         raise TrackweaveError(f"interrupted: {output} holds no tracks of this run") from None
@@ -218,22 +217,25 @@ def _stop_at_interrupt(*, active: bool) -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _print_summary(result: BoxRunResult, report: Path) -> None:
+def _print_summary(result: Run, report: Path) -> None:
+    from trackweave.structures.run_summary import BoxSummary
+
     summary = result.summary
-    totals, detections = summary["totals"], summary["detections"]
+    assert isinstance(summary, BoxSummary)
+    totals, detections = summary.totals, summary.detections
     if detections["kind"] == "file":
         typer.echo(f"detections: {detections['path']}")
     else:
         typer.echo(f"detector: {detections['name']} ({detections['reason']})")
     typer.echo(f"{totals['tracks']} tracks with {totals['boxes']} boxes on {totals['frames']} frames")
-    if summary["association_fps"] is not None:
-        typer.echo(f"association alone: {summary['association_fps']:.0f} frames per second")
+    if summary.association_fps is not None:
+        typer.echo(f"association alone: {summary.association_fps:.0f} frames per second")
     if totals["est_id_switches"] is not None:
         typer.echo(f"suspected identity switches: {totals['est_id_switches']}")
-    for reason, count in summary["skipped"].items():
+    for reason, count in summary.skipped.items():
         typer.echo(f"left out: {count} × {reason}")
-    if summary["log"] is not None:
-        typer.echo(f"samples: {summary['log']['logged']} in {summary['log']['directory']}")
-    if result.run.overlay.is_file():
-        typer.echo(f"video: {result.run.overlay}")
+    if summary.log is not None:
+        typer.echo(f"samples: {summary.log['logged']} in {summary.log['directory']}")
+    if result.paths.overlay.is_file():
+        typer.echo(f"video: {result.paths.overlay}")
     typer.echo(f"report: {report}")

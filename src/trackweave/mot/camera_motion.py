@@ -138,13 +138,13 @@ class GivenCameraMotion:
     """
 
     def __init__(self, matrices: NDArray[Any]) -> None:
-        given: NDArray[np.float64] = np.array(matrices, np.float64)
-        if given.ndim != 3 or given.shape[1:] != (2, 3):
-            raise InputError(f"camera motion is (frames, 2, 3), not {given.shape}")
-        bad = np.flatnonzero(~np.isfinite(given).all(axis=(1, 2)))
+        maps: NDArray[np.float64] = np.array(matrices, np.float64)
+        if maps.ndim != 3 or maps.shape[1:] != (2, 3):
+            raise InputError(f"camera motion is (frames, 2, 3), not {maps.shape}")
+        bad = np.flatnonzero(~np.isfinite(maps).all(axis=(1, 2)))
         if len(bad):
             raise InputError(f"camera motion of frame {bad[0]} is not finite")
-        self._matrices = given
+        self._matrices = maps
         self.missing = 0
 
     def __len__(self) -> int:
@@ -156,6 +156,13 @@ class GivenCameraMotion:
             return np.array(self._matrices[frame])
         self.missing += 1
         return identity()
+
+    def between(self, first: int, last: int) -> Affine:
+        """`(2, 3)` float64 from one frame to a later one: frames between them moved the camera as well."""
+        motion = identity()
+        for frame in range(first + 1, last + 1):
+            motion = compose(motion, self.at(frame))
+        return motion
 
 
 def identity() -> Affine:
@@ -176,29 +183,6 @@ def compose(first: Affine, second: Affine) -> Affine:
     """
     linear = second[:, :2]
     return np.concatenate([linear @ first[:, :2], (linear @ first[:, 2] + second[:, 2])[:, None]], axis=1)
-
-
-def warp_boxes(xyxy: NDArray[Any], matrix: Affine) -> NDArray[np.float64]:
-    """Boxes as the camera's motion moves them.
-
-    The centre is mapped; the width grows as the length of a horizontal unit vector does, the height as that of a
-    vertical one. Under a turn the box so stays upright and keeps its size: things stand upright before and after it,
-    and the box around the turned corners would grow with every frame.
-
-    Args:
-        xyxy: `(N, 4)`, pixels of the previous frame.
-        matrix: `(2, 3)`.
-
-    Returns:
-        `(N, 4)` float64, pixels of this frame.
-
-    >>> warp_boxes(np.array([[0, 0, 2, 4]]), np.array([[2.0, 0, 10], [0, 2, 0]])).tolist()
-    [[10.0, 0.0, 14.0, 8.0]]
-    """
-    boxes = np.asarray(xyxy, np.float64).reshape(-1, 4)
-    centre = 0.5 * (boxes[:, :2] + boxes[:, 2:]) @ matrix[:, :2].T + matrix[:, 2]
-    half = 0.5 * (boxes[:, 2:] - boxes[:, :2]) * np.linalg.norm(matrix[:, :2], axis=0)
-    return np.concatenate([centre - half, centre + half], axis=1)
 
 
 def _outside(boxes: NDArray[Any] | None, shape: tuple[int, ...], scale: NDArray[np.float64]) -> NDArray[np.uint8]:

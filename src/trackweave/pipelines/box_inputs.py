@@ -1,16 +1,14 @@
-"""`VideoInput`: what box tracking runs over, as one stream of frames.
+"""What box tracking runs over: the frames of a video (`VideoInput`) and the detections of each (`DetectionSource`).
 
-A MOTChallenge sequence folder, a folder of images, a video, a live source, or no pictures at all: then only the
-number of frames, their rate and their size are known.
-
-`Sight`: where the detections of a run come from: a file, a table, or a detector that looks at the pictures.
+A video is a MOTChallenge sequence folder, a folder of images, a video file, a live source, or no images at all: then
+only the number of frames, their rate and their size are known. Detections come from a file, a table or a detector.
 """
 
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -29,40 +27,47 @@ from trackweave.formats.tables import DetectionTable
 from trackweave.frames.live import LiveFrames, is_live, open_live, without_password
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource, RGBFrame, sampled_positions
+from trackweave.mot.state import FrameContext
 from trackweave.pipelines.settings import InputSettings
+from trackweave.progress import TimingAggregator
 from trackweave.structures.detections import Detections
-from trackweave.structures.run_log import Remarks, RunWarning
+from trackweave.structures.run_log import RunLog, RunWarning
 
-Kind = Literal["sequence", "frames", "live", "detections"]
+SourceKind = Literal["sequence", "frames", "live", "detections"]
+DetectionsArgument = str | Path | DetectionTable | Detector
+"""Where detections come from: a file or a detector by its name or path, a table, or a detector."""
+
+DEFAULT_DETECTOR = "motion"
+"""What detects when neither a file nor a detector is named: whatever moves before a still camera; needs no weights."""
 
 
 @dataclass
 class InputFrame:
-    """One frame of a video, its picture read when asked for.
+    """One frame of a video, its image read when asked for.
 
     Attributes:
         index: absolute, 0-based.
         time: seconds, or None.
         name: file name or label.
-        is_sample: only some frames of the video have a picture, and they are not used for tracking.
+        is_preview: only some frames of the video have an image; those are drawn on, and not used for tracking.
     """
 
     index: int
     time: float | None
     name: str
-    is_sample: bool = False
+    is_preview: bool = False
     _load: Callable[[], RGBFrame] | None = field(default=None, repr=False)
     _image: RGBFrame | None = field(default=None, repr=False)
 
     def image(self) -> RGBFrame | None:
-        """`(H, W, 3)` uint8 RGB to track on, read once; None where not every frame has a picture.
+        """`(H, W, 3)` uint8 RGB to track on, read once; None where not every frame has an image.
 
         Raises:
             FrameError: it cannot be read.
         """
-        return None if self.is_sample else self.picture()
+        return None if self.is_preview else self.display_image()
 
-    def picture(self) -> RGBFrame | None:
+    def display_image(self) -> RGBFrame | None:
         """`(H, W, 3)` uint8 RGB to draw on, read once; None where there is none.
 
         Raises:
@@ -80,28 +85,29 @@ class VideoInput:
     Attributes:
         name: of the sequence, file, folder or stream.
         path: what messages and manifests call it.
-        kind: `sequence`, `frames`, `live`, or `detections` when there are no pictures.
+        kind: `sequence`, `frames`, `live`, or `detections` when there are no images.
         frame_rate: frames per second, or None.
         size: `(H, W)`, or None.
         length: frames of the whole video; None for live sources, and until `set_length` where only detections tell.
-        images: every frame's picture, or None.
-        samples: the pictures of some frames, when not all have one; by position in `samples` as `sampled` says.
-        sampled: frame → position in `samples`.
+        settings: what the source does not say.
+        images: every frame's image, or None.
+        preview_images: the images of some frames, when not all have one.
+        preview_positions: frame → position in `preview_images`.
         sequence: the MOTChallenge folder, or None.
-        live: the stream, or None.
         warnings: what was done differently.
+        live: the stream, or None.
     """
 
     name: str
     path: str
-    kind: Kind
+    kind: SourceKind
     frame_rate: float | None
     size: tuple[int, int] | None
     length: int | None
     settings: InputSettings
     images: FrameSource | None = None
-    samples: FrameSource | None = None
-    sampled: Mapping[int, int] = field(default_factory=dict)
+    preview_images: FrameSource | None = None
+    preview_positions: Mapping[int, int] = field(default_factory=dict)
     sequence: MotSequence | None = None
     warnings: list[RunWarning] = field(default_factory=list)
     live: LiveFrames | None = None
@@ -109,34 +115,34 @@ class VideoInput:
 
     @property
     def has_images(self) -> bool:
-        """Does every frame have a picture?"""
+        """Does every frame have an image?"""
         return self.images is not None or self.live is not None
 
     @property
     def positions(self) -> Sequence[int] | None:
-        """Which frames are taken, as positions in the source; None for a live source.
+        """The chosen frames as positions in the source; None for a live source.
 
         Raises:
-            SettingError: a sampling that takes none.
-            InputError: nobody knows how many frames there are.
+            SettingError: a sampling that chooses none.
+            InputError: the number of frames is not known.
         """
         if self.live is not None:
             return None
         if self.length is None:
             raise InputError(f"{self.path}: the number of frames is not known")
         count = self.length if self.images is None else len(self.images)
-        taken = sampled_positions(self.settings.frames, count) if count else range(0)
-        return taken[: self.settings.max_frames]
+        chosen = sampled_positions(self.settings.frames, count) if count else range(0)
+        return chosen[: self.settings.max_frames]
 
     @property
     def step(self) -> int:
-        """Distance of neighbouring frames that are taken."""
-        taken = self.positions
-        return taken.step if isinstance(taken, range) else 1
+        """Distance of neighbouring chosen frames."""
+        chosen = self.positions
+        return chosen.step if isinstance(chosen, range) else 1
 
     @property
     def times(self) -> Sequence[float] | None:
-        """Seconds by absolute index, where the source knows them for every frame of the video and they rise."""
+        """Seconds by absolute index, where the source has them for every frame of the video and they rise."""
         images = self.images
         if images is None or images.times is None or self.settings.fps is not None or len(images) != self.length:
             return None
@@ -146,14 +152,37 @@ class VideoInput:
         """Seconds of frames by their absolute indices: the source's own, else by the frame rate, else None."""
         images = self.images
         if self.settings.fps is None and images is not None and images.times is not None:
-            known = dict(zip(map(int, images.indices), images.times, strict=True))
-            return [known[int(index)] for index in indices]
+            time_of = dict(zip(map(int, images.indices), images.times, strict=True))
+            return [time_of[int(index)] for index in indices]
         return None if self.frame_rate is None else [int(index) / self.frame_rate for index in indices]
 
     def set_length(self, length: int) -> None:
         """Says how many frames there are, when the source does not."""
         if self.length is None and self.live is None:
             self.length = length
+
+    def report(self, log: RunLog) -> None:
+        """Tells the log what was done differently when the source was opened.
+
+        Raises:
+            FrameError: a video that is cut off, and the log's policy is `error`.
+        """
+        log.merge(self.warnings)
+        damage = getattr(self.images, "damage", None)
+        if damage is not None:  # a video that was cut off still has frames; whether they will do is the user's choice
+            if log.on_bad_item == "error":
+                raise FrameError(f"{damage} (--on-bad-item skip tracks the frames that are there)")
+            log.warn("frames", "video-damaged", str(damage))
+
+    def report_ending(self, log: RunLog) -> None:
+        """Tells the log how a live source ended, and what it lost."""
+        if self.live is None:
+            return
+        if self.live.ending is not None:
+            log.warn("frames", "stream-ended", f"{self.path}: {self.live.ending}")
+        if self.live.dropped:
+            text = f"{self.path}: {self.live.dropped} pictures could not be decoded and are missing"
+            log.skip("picture-dropped", text, self.live.dropped, harmless=True)
 
     def frames(self) -> Iterator[InputFrame]:
         """The frames in order; may be asked for again unless the source is live."""
@@ -162,26 +191,27 @@ class VideoInput:
         return self._recorded_frames(self.positions or ())
 
     def source(self) -> FrameSource | None:
-        """The frames that are taken, as a source; None where not every frame has a picture."""
+        """The chosen frames as a source; None where not every frame has an image."""
         return None if self.images is None else self.images.select(list(self.positions or ()))
 
-    def _time(self, local: int, index: int) -> float | None:
+    def _time(self, position: int, index: int) -> float | None:
         """Seconds of a frame of a source that is not live."""
         if self.settings.fps is None and self.images is not None and self.images.times is not None:
-            return float(self.images.times[local])
+            return float(self.images.times[position])
         return None if self.frame_rate is None else index / self.frame_rate
 
     def _recorded_frames(self, positions: Sequence[int]) -> Iterator[InputFrame]:
-        for local in positions:
+        for position in positions:
             if self.images is not None:
-                index, load = int(self.images.indices[local]), partial(self.images.__getitem__, local)
-                yield InputFrame(index, self._time(local, index), self.images.names[local], _load=load)
-            elif self.samples is not None and local in self.sampled:
-                at = self.sampled[local]
-                load = partial(self.samples.__getitem__, at)
-                yield InputFrame(local, self._time(local, local), self.samples.names[at], True, _load=load)
+                index, load = int(self.images.indices[position]), partial(self.images.__getitem__, position)
+                yield InputFrame(index, self._time(position, index), self.images.names[position], _load=load)
+            elif self.preview_images is not None and position in self.preview_positions:
+                at = self.preview_positions[position]
+                load = partial(self.preview_images.__getitem__, at)
+                time = self._time(position, position)
+                yield InputFrame(position, time, self.preview_images.names[at], is_preview=True, _load=load)
             else:
-                yield InputFrame(local, self._time(local, local), f"frame_{local:06d}")
+                yield InputFrame(position, self._time(position, position), f"frame_{position:06d}")
 
     def _live_frames(self, live: LiveFrames) -> Iterator[InputFrame]:
         for index, time, image in islice(live, self.settings.max_frames):
@@ -192,7 +222,7 @@ class VideoInput:
         """Releases decoders and streams; a source that the caller opened stays open."""
         if self.live is not None:
             self.live.close()
-        for source in (self.images, self.samples):
+        for source in (self.images, self.preview_images):
             if source is not None and self._owned:
                 source.close()
 
@@ -218,17 +248,17 @@ def open_input(
         SettingError: a sampling of a live source.
     """
     settings = settings or InputSettings()
-    given_size = None if settings.size is None else (settings.size[1], settings.size[0])
+    size = None if settings.size is None else (settings.size[1], settings.size[0])
     if source is None:
-        return VideoInput("detections", "none", "detections", settings.fps, given_size, None, settings)
+        return VideoInput("detections", "none", "detections", settings.fps, size, None, settings)
     if isinstance(source, int) or (isinstance(source, str) and is_live(source)):
         return _open_live(source, settings)
     if isinstance(source, str | Path) and is_sequence(source):
-        return _open_sequence(Path(source), settings, given_size)
+        return _open_sequence(Path(source), settings, size)
     images = open_frames(source)
     path = images.path
     name = "frames" if path is None else path.resolve().name if path.is_dir() else path.stem
-    opened = VideoInput(
+    video = VideoInput(
         name,
         "memory" if path is None else str(path),
         "frames",
@@ -239,9 +269,9 @@ def open_input(
         images,
         _owned=images is not source,
     )
-    if opened.frame_rate is None:
-        opened.warnings.append(_assumed_rate(opened.path))
-    return opened
+    if video.frame_rate is None:
+        video.warnings.append(_assumed_rate(video.path))
+    return video
 
 
 def _assumed_rate(path: str) -> RunWarning:
@@ -260,57 +290,150 @@ def _open_live(source: int | str, settings: InputSettings) -> VideoInput:
     )
 
 
-def _open_sequence(folder: Path, settings: InputSettings, given_size: tuple[int, int] | None) -> VideoInput:
+def _open_sequence(folder: Path, settings: InputSettings, size: tuple[int, int] | None) -> VideoInput:
     sequence = read_sequence(folder)
-    pictures = open_frames(sequence.image_folder) if sequence.image_frames else None
-    images = pictures if sequence.images is not None else None
-    if images is not None and len(images) != sequence.length:
+    images = open_frames(sequence.image_folder) if sequence.image_frames else None
+    is_complete = sequence.images is not None
+    if images is not None and is_complete and len(images) != sequence.length:
         images.close()
         raise FrameError(f"{sequence.images}: {len(images)} images for a sequence of {sequence.length} frames")
-    samples = pictures if images is None else None
-    opened = VideoInput(
+    video = VideoInput(
         sequence.name,
         str(folder),
         "sequence",
         settings.fps or sequence.frame_rate,
-        images.size if images is not None else given_size or sequence.size,
+        images.size if images is not None and is_complete else size or sequence.size,
         sequence.length,
         settings,
-        images,
-        samples,
-        {} if samples is None else {_number(name): at for at, name in enumerate(samples.names)},
-        sequence,
+        sequence=sequence,
     )
-    if opened.frame_rate is None:
-        opened.warnings.append(_assumed_rate(opened.path))
-    return opened
+    if images is not None and is_complete:
+        video.images = images
+    elif images is not None:
+        video.preview_images = images
+        video.preview_positions = {_frame_of(name): position for position, name in enumerate(images.names)}
+    if video.frame_rate is None:
+        video.warnings.append(_assumed_rate(video.path))
+    return video
 
 
-def _number(name: str) -> int:
+def _frame_of(name: str) -> int:
     """0-based frame of an image `000001.jpg`; −1 for other names."""
     stem = Path(name).stem
     return int(stem) - 1 if stem.isdecimal() else -1
 
 
-DEFAULT_DETECTOR = "motion"
-"""What sees objects when nobody said what does: anything that moves before a camera that does not; needs no weights."""
-Given = str | Path | DetectionTable | Detector
-
-
 @dataclass(frozen=True)
-class Sight:
-    """Use it in a `with` block: a detector that was made here is closed at its end.
+class DetectedFrame:
+    """A frame with its detections, on its way through the loop of box tracking.
 
     Attributes:
-        detect: the detections of a frame.
-        looks: whether it needs the frame's picture.
-        record: for the manifest: a file and its rows, or a detector and why it was taken.
+        source: the frame of the video.
+        image: `(H, W, 3)` uint8 RGB that it is tracked on; None when there is none, or nothing needs it.
+        detections: what was detected on it.
+        context: what else the tracker is told about it.
     """
 
-    detect: Callable[[InputFrame], Detections]
-    looks: bool
-    record: Mapping[str, Any]
-    _stack: ExitStack
+    source: InputFrame
+    image: RGBFrame | None
+    detections: Detections
+    context: FrameContext
+
+    @property
+    def index(self) -> int:
+        """Absolute, 0-based."""
+        return self.source.index
+
+    @property
+    def time(self) -> float | None:
+        """Seconds, or None."""
+        return self.source.time
+
+
+class DetectionSource:
+    """The frames of a video with their detections, in order.
+
+    Use it in a `with` block: a detector that was made for it is closed at its end.
+
+    Args:
+        video: the frames.
+        detect: the detections of a frame by its index and image.
+        log: where frames that cannot be read are counted.
+        timer: takes the time of reading and detecting.
+        owned: a detector that is closed with the source.
+
+    Attributes:
+        needs_images: whether detecting needs the image of a frame.
+        record: for the manifest: a file and its rows, or a detector and why it was chosen.
+    """
+
+    def __init__(
+        self,
+        video: VideoInput,
+        detect: Callable[[int, RGBFrame | None], Detections],
+        log: RunLog,
+        timer: TimingAggregator,
+        *,
+        needs_images: bool,
+        record: Mapping[str, object],
+        owned: Detector | None = None,
+    ) -> None:
+        self._video, self._detect, self._log, self._timer = video, detect, log, timer
+        self._owned = owned
+        self.needs_images = needs_images
+        self.record = record
+
+    def frames(self, *, images: bool = False, stop: threading.Event | None = None) -> Iterator[DetectedFrame]:
+        """One frame after another.
+
+        Args:
+            images: whether others need the images as well: then those that cannot be read are found here.
+            stop: ends the frames when it is set; meant for live sources.
+
+        Raises:
+            InputError: a frame cannot be read, or the detector failed on it.
+        """
+        reads = self._video.has_images and (images or self.needs_images)
+        video_size = self._video.size
+        for frame in self._input_frames(stop):
+            image, is_readable = self._image(frame) if reads else (None, True)
+            if not is_readable and self.needs_images:
+                continue
+            with self._timer.track("detect"):
+                detections = self._detect(frame.index, image)
+            size = video_size if image is None else (image.shape[0], image.shape[1])
+            yield DetectedFrame(frame, image, detections, FrameContext(frame.index, frame.time, size=size))
+        self._video.report_ending(self._log)
+
+    def _input_frames(self, stop: threading.Event | None) -> Iterator[InputFrame]:
+        """The video's frames until it ends, breaks off, or `stop` is set."""
+        frames, count = self._video.frames(), 0
+        while stop is None or not stop.is_set():
+            try:
+                with self._timer.track("read"):
+                    frame = next(frames, None)
+            except FrameError as error:
+                # What a live source has shown cannot be had again: a break ends the run, it does not undo it.
+                if self._video.kind != "live" or not count:
+                    raise
+                if stop is None or not stop.is_set():
+                    self._log.warn("frames", "stream-broke-off", str(error))
+                return
+            if frame is None:
+                return
+            count += 1
+            yield frame
+
+    def _image(self, frame: InputFrame) -> tuple[RGBFrame | None, bool]:
+        """The frame's image, and whether it could be read."""
+        try:
+            with self._timer.track("read"):
+                return frame.image(), True
+        except FrameError as error:
+            if self._log.on_bad_item == "error":
+                raise
+            self._log.skip("frame-unreadable", str(error))
+            return None, False
 
     def __enter__(self) -> Self:
         return self
@@ -318,86 +441,103 @@ class Sight:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        if self._owned is not None:
+            self._owned.close()
 
 
-def open_sight(
-    given: Given | None,
+def open_detections(
+    detections: DetectionsArgument | None,
     video: VideoInput,
-    remarks: Remarks,
+    log: RunLog,
+    timer: TimingAggregator | None = None,
     *,
     detector: str | None = None,
     options: Mapping[str, Any] | None = None,
-) -> Sight:
+) -> DetectionSource:
     """Opens the file of detections, or the detector; tells the video its length where only detections know it.
 
     Args:
-        given: a file, a table, a detector, or a detector's name. None: `detector`, the sequence's own `det/det.txt`,
-            else `motion`.
-        video: what it looks at.
-        remarks: where bad rows are counted.
+        detections: a file, a table, a detector, or a detector's name. None: `detector`, the sequence's own
+            `det/det.txt`, else `motion`.
+        video: what is detected on.
+        log: where bad rows and frames are counted.
+        timer: takes the time of reading and detecting.
         detector: name of a detector, or path of an `.onnx` file.
         options: settings of a detector that is named.
 
     Raises:
-        InputError: it cannot be used, or a detector has no pictures to look at.
-        SettingError: a file and a detector at once, nothing to see with, or an unknown detector or option.
+        InputError: it cannot be used, or a detector has no images.
+        SettingError: a file and a detector at once, neither detections nor images, or an unknown detector or option.
     """
-    if given is not None and detector is not None:
-        raise SettingError(f"both detections ({given}) and a detector ({detector}) are given: leave one out")
-    asked = detector if given is None else given
+    if detections is not None and detector is not None:
+        raise SettingError(f"both detections ({detections}) and a detector ({detector}) are given: leave one out")
+    opener = _Opener(video, log, TimingAggregator() if timer is None else timer, options or {})
+    asked = detector if detections is None else detections
     if isinstance(asked, Detector):
-        return _detector_sight(asked, "given by the caller", video, ExitStack())
+        return opener.detector(asked, "given by the caller")
     if isinstance(asked, DetectionTable):
-        return _table_sight(asked, video, remarks)
+        return opener.table(asked)
     if asked is not None and (str(asked) in WEIGHTS_FREE or str(asked).lower().endswith(".onnx") or asked is detector):
-        return _made_sight(str(asked), "asked for", video, options)
+        return opener.named_detector(str(asked), "asked for")
     if asked is not None:
-        return _table_sight(_read(Path(asked), video, remarks), video, remarks)
+        return opener.file(Path(asked))
     if video.sequence is not None and (video.sequence.detection_files or not video.has_images):
-        return _table_sight(_read(video.sequence.detections(), video, remarks), video, remarks)
+        return opener.file(video.sequence.detections())
     if not video.has_images:
         raise SettingError("without frames there must be detections: give --detections FILE")
-    return _made_sight(DEFAULT_DETECTOR, "neither detections nor a detector were given", video, options)
+    return opener.named_detector(DEFAULT_DETECTOR, "neither detections nor a detector were given")
 
 
-def _made_sight(name: str, reason: str, video: VideoInput, options: Mapping[str, Any] | None) -> Sight:
-    with ExitStack() as stack:
-        detector = make_detector(name, **(options or {}))
-        stack.callback(detector.close)
-        return _detector_sight(detector, reason, video, stack.pop_all())
+@dataclass(frozen=True)
+class _Opener:
+    """Makes the source of each kind of detections; attributes as in `open_detections`."""
 
+    video: VideoInput
+    log: RunLog
+    timer: TimingAggregator
+    options: Mapping[str, Any]
 
-def _detector_sight(detector: Detector, reason: str, video: VideoInput, stack: ExitStack) -> Sight:
-    if not video.has_images:
-        stack.close()
-        raise InputError(f"{video.path}: detector {detector.name} needs a picture of every frame")
-    detector.reset()
+    def named_detector(self, name: str, reason: str) -> DetectionSource:
+        detector = make_detector(name, **self.options)
+        try:
+            return self.detector(detector, reason, owned=detector)
+        except BaseException:
+            detector.close()
+            raise
 
-    def detect(frame: InputFrame) -> Detections:
-        image = frame.image()
-        return Detections.empty() if image is None else detector.detect(image)
+    def detector(self, detector: Detector, reason: str, *, owned: Detector | None = None) -> DetectionSource:
+        if not self.video.has_images:
+            raise InputError(f"{self.video.path}: detector {detector.name} needs a picture of every frame")
+        detector.reset()
 
-    return Sight(detect, True, {"kind": "detector", "name": detector.name, "reason": reason}, stack)
+        def detect(index: int, image: RGBFrame | None) -> Detections:
+            return Detections.empty() if image is None else detector.detect(image)
 
+        record = {"kind": "detector", "name": detector.name, "reason": reason}
+        return DetectionSource(self.video, detect, self.log, self.timer, needs_images=True, record=record, owned=owned)
 
-def _read(path: Path, video: VideoInput, remarks: Remarks) -> DetectionTable:
-    """A file, or by its name one of the sequence's own."""
-    if not path.exists() and video.sequence is not None and path.name == str(path):
-        path = video.sequence.detections(path.name)
-    return read_detections(
-        path, class_column=video.settings.class_column, length=video.length, on_bad_item=remarks.on_bad_item
-    )
+    def file(self, path: Path) -> DetectionSource:
+        """A file, or by its name one of the sequence's own."""
+        video = self.video
+        if not path.exists() and video.sequence is not None and path.name == str(path):
+            path = video.sequence.detections(path.name)
+        column, length = video.settings.class_column, video.length
+        return self.table(read_detections(path, class_column=column, length=length, on_bad_item=self.log.on_bad_item))
 
+    def table(self, table: DetectionTable) -> DetectionSource:
+        video, log = self.video, self.log
+        log.merge(table.warnings)
+        beyond = 0 if video.length is None else int(np.count_nonzero(table.frame >= video.length))
+        if beyond:
+            text = f"{table.source}: {beyond} detections lie beyond the {video.length} frames of {video.path}"
+            if log.on_bad_item == "error":
+                first = table.frame[-beyond]
+                raise InputError(f"{text}, the first on frame {first}; --on-bad-item skip leaves them out")
+            log.skip("frame-beyond-video", text, beyond)
+        video.set_length(table.frame_count)
+        record = {"kind": "file", "path": table.source, "rows": len(table) - beyond}
 
-def _table_sight(table: DetectionTable, video: VideoInput, remarks: Remarks) -> Sight:
-    remarks.take(table.warnings)
-    beyond = 0 if video.length is None else int(np.count_nonzero(table.frame >= video.length))
-    if beyond:
-        text = f"{table.source}: {beyond} detections lie beyond the {video.length} frames of {video.path}"
-        if remarks.on_bad_item == "error":
-            raise InputError(f"{text}, the first on frame {table.frame[-beyond]}; --on-bad-item skip leaves them out")
-        remarks.skip("frame-beyond-video", text, beyond)
-    video.set_length(table.frame_count)
-    record = {"kind": "file", "path": table.source, "rows": len(table) - beyond}
-    return Sight(lambda frame: table.at(frame.index), False, record, ExitStack())
+        def detect(index: int, image: RGBFrame | None) -> Detections:
+            return table.at(index)
+
+        return DetectionSource(video, detect, log, self.timer, needs_images=False, record=record)

@@ -1,47 +1,59 @@
-"""`TrackWriter`: takes a tracker's answers frame by frame and leaves them as MOT text and as an archive.
-
-`TrackCensus`: how many tracks there were, how long they lived and when; in bounded memory.
-
-`BoxOverlay`: the tracks of a run over its frames, as a video that grows with the run.
-"""
+"""What a box run leaves: tracks as MOT text and as an archive, an overlay video, training samples, and its numbers."""
 
 from __future__ import annotations
 
+import hashlib
 import heapq
+import json
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.association.labels import NO_IDENTITY, gt_track_ids
-from trackweave.errors import FrameError
+from trackweave.association.data_collection import SampleLogger
+from trackweave.association.settings import LogSettings
+from trackweave.errors import FrameError, SettingError
 from trackweave.formats.mot import MotWriter
-from trackweave.formats.tables import GroundTruth
 from trackweave.frames.source import RGBFrame
 from trackweave.mot.postprocess import RefinedTracks, refine
 from trackweave.mot.settings import RefinementSettings
-from trackweave.pipelines.box_inputs import InputFrame, VideoInput
-from trackweave.storage.run import RunPaths
+from trackweave.mot.tracker import TrackerSummary
+from trackweave.pipelines.box_inputs import DetectedFrame, InputFrame, VideoInput
+from trackweave.pipelines.box_tracking import FeatureRecord
+from trackweave.pipelines.run import Run
+from trackweave.progress import TimingAggregator, peak_rss_mb
+from trackweave.storage.run import FrameList, RunFolder, RunPaths
 from trackweave.storage.track_archive import TrackRows, TracksArchiveWriter
-from trackweave.structures.detections import GT_COLUMN, Detections
-from trackweave.structures.run_log import Remarks
+from trackweave.structures.detections import Detections
+from trackweave.structures.run_log import RunLog
+from trackweave.structures.run_summary import BoxSummary, InputSummary, TrackSummary
 from trackweave.structures.tracks import Tracks
 from trackweave.visualization.annotators import TrailPainter
 from trackweave.visualization.video import Mp4Writer
 
 LENGTH_EDGES = (1, 2, 5, 10, 30, 100, 300, 1000)
 """A track of n observations is counted in the last bin whose edge is at most n."""
+ROWS_PER_PART = 16_384
+MASK_BYTES_PER_PART = 32 * 2**20
+PREVIEW_RATE = 2.0
+"""Frames per second of the overlay of a sequence that has only some of its images."""
+DEFAULT_RATE = 25.0
+"""Frames per second of the overlay where the frame rate is not known."""
+
+
+# --- track statistics -------------------------------------------------------------------------------------------------
 
 
 @dataclass
-class _Life:
+class _OpenTrack:
     """One track so far; spans are runs of frames with both ends, frames closer than a gap joined."""
 
     track_id: int
@@ -50,24 +62,39 @@ class _Life:
     observations: int = 0
     score_sum: float = 0.0
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "id": self.track_id,
-            "class_id": self.class_id,
-            "frames": self.observations,
-            "first": self.spans[0][0],
-            "last": self.spans[-1][1],
-            "spans": self.spans,
-            "mean_score": round(self.score_sum / self.observations, 4),
-        }
+    def summary(self) -> TrackSummary:
+        """The track in numbers."""
+        return TrackSummary(
+            self.track_id,
+            [(first, last) for first, last in self.spans],
+            self.observations,
+            self.class_id,
+            mean_score=round(self.score_sum / self.observations, 4),
+        )
 
 
-class TrackCensus:
-    """Counts tracks from their observations, which come in parts in the order of frames.
+class TrackCounts(NamedTuple):
+    """The tracks of a run in numbers.
+
+    Attributes:
+        tracks: how many.
+        boxes: observations of all.
+        lengths: histogram: tracks by the number of their boxes, `from` this number on.
+        longest: the longest tracks one by one, the longest first.
+    """
+
+    tracks: int
+    boxes: int
+    lengths: Mapping[str, Sequence[int]]
+    longest: Sequence[TrackSummary]
+
+
+class TrackStatistics:
+    """Counts tracks from their observations, which come in parts in the order of frames; memory is bounded.
 
     Args:
         step: distance of neighbouring frames of the run.
-        keep: a track that was not seen for so many frames is over.
+        keep: a track without an observation for so many frames is over.
         longest: how many tracks are described one by one.
 
     Attributes:
@@ -75,12 +102,12 @@ class TrackCensus:
     """
 
     def __init__(self, *, step: int = 1, keep: int = 10_000, longest: int = 200) -> None:
-        self._step, self._keep, self._most = step, keep, longest
+        self._step, self._keep, self._longest_count = step, keep, longest
         self.observations = 0
-        self._open: dict[int, _Life] = {}
-        self._over = 0
-        self._lengths = np.zeros(len(LENGTH_EDGES), np.int64)
-        self._longest: list[tuple[int, int, _Life]] = []
+        self._open: dict[int, _OpenTrack] = {}
+        self._closed = 0
+        self._lengths: NDArray[np.int64] = np.zeros(len(LENGTH_EDGES), np.int64)
+        self._longest: list[tuple[int, int, _OpenTrack]] = []
 
     def add(self, tracks: Tracks) -> None:
         """Takes the next part."""
@@ -92,54 +119,53 @@ class TrackCensus:
         is_new = np.r_[True, ids[1:] != ids[:-1]]
         breaks = np.flatnonzero(is_new | np.r_[True, np.diff(frames) > self._step])
         for start, stop in pairwise([*breaks.tolist(), len(ids)]):
-            life = self._open.setdefault(int(ids[start]), _Life(int(ids[start])))
-            life.observations += stop - start
-            life.score_sum += float(tracks.score[order[start:stop]].sum(dtype=np.float64))
-            life.class_id = int(tracks.class_id[order[stop - 1]])
+            track = self._open.setdefault(int(ids[start]), _OpenTrack(int(ids[start])))
+            track.observations += stop - start
+            track.score_sum += float(tracks.score[order[start:stop]].sum(dtype=np.float64))
+            track.class_id = int(tracks.class_id[order[stop - 1]])
             first, last = int(frames[start]), int(frames[stop - 1])
-            if life.spans and first - life.spans[-1][1] <= self._step:
-                life.spans[-1][1] = last
+            if track.spans and first - track.spans[-1][1] <= self._step:
+                track.spans[-1][1] = last
             else:
-                life.spans.append([first, last])
+                track.spans.append([first, last])
         self._close_before(int(tracks.frame[-1]) - self._keep)
 
     def _close_before(self, frame: int) -> None:
-        for life in [life for life in self._open.values() if life.spans[-1][1] < frame]:
-            del self._open[life.track_id]
-            self._over += 1
-            self._count(life, self._lengths, self._longest)
+        for track in [track for track in self._open.values() if track.spans[-1][1] < frame]:
+            del self._open[track.track_id]
+            self._closed += 1
+            self._count(track, self._lengths, self._longest)
 
-    def _count(self, life: _Life, lengths: Any, longest: list[tuple[int, int, _Life]]) -> None:
-        lengths[np.searchsorted(LENGTH_EDGES, life.observations, side="right") - 1] += 1
-        push = heapq.heappush if len(longest) < self._most else heapq.heappushpop
-        push(longest, (life.observations, -life.track_id, life))
+    def _count(self, track: _OpenTrack, lengths: NDArray[np.int64], longest: list[tuple[int, int, _OpenTrack]]) -> None:
+        lengths[np.searchsorted(LENGTH_EDGES, track.observations, side="right") - 1] += 1
+        push = heapq.heappush if len(longest) < self._longest_count else heapq.heappushpop
+        push(longest, (track.observations, -track.track_id, track))
 
-    def summary(self) -> dict[str, Any]:
-        """JSON values: `tracks` and `boxes` as counts, `lengths` by bins, and the `longest_tracks` one by one."""
+    def counts(self) -> TrackCounts:
+        """The numbers so far."""
         lengths, longest = self._lengths.copy(), list(self._longest)
-        for life in self._open.values():
-            self._count(life, lengths, longest)
-        return {
-            "tracks": self._over + len(self._open),
-            "boxes": self.observations,
-            "lengths": {"from": list(LENGTH_EDGES), "tracks": lengths.tolist()},
-            "longest_tracks": [life.to_json() for *_, life in sorted(longest, key=lambda item: (-item[0], -item[1]))],
-        }
+        for track in self._open.values():
+            self._count(track, lengths, longest)
+        return TrackCounts(
+            self._closed + len(self._open),
+            self.observations,
+            {"from": list(LENGTH_EDGES), "tracks": lengths.tolist()},
+            [track.summary() for *_, track in sorted(longest, key=lambda item: (-item[0], -item[1]))],
+        )
 
 
-ROWS_PER_PART = 16_384
-MASK_BYTES_PER_PART = 32 * 2**20
+# --- tracks -----------------------------------------------------------------------------------------------------------
 
 
 class TrackWriter:
     """Both files appear when the `with` block ends well. Memory holds one part of some thousand observations.
 
     With a refinement everything is held instead and written at `finish`: gaps are filled and short tracks removed
-    only when the whole video was seen.
+    only when the whole video is tracked.
 
     Args:
         run: where to.
-        census: counts what is written.
+        statistics: counts what is written.
         refinement: how to refine; None writes as it comes.
         metadata: for the archive's manifest.
 
@@ -147,14 +173,16 @@ class TrackWriter:
         refined: what the refinement did, after `finish`; None without one.
     """
 
+    stage = "write"
+
     def __init__(
         self,
         run: RunPaths,
-        census: TrackCensus,
+        statistics: TrackStatistics,
         refinement: RefinementSettings | None = None,
-        metadata: dict[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        self._census, self._refinement = census, refinement
+        self._statistics, self._refinement = statistics, refinement
         self._mot, self._archive = MotWriter(run.mot), TracksArchiveWriter(run.tracks, metadata)
         self._stack = ExitStack()
         self._open: list[TrackRows] = []
@@ -168,28 +196,19 @@ class TrackWriter:
             self._stack = stack.pop_all()
         return self
 
-    def write(self, index: int, time: float | None, tracked: Detections) -> Tracks:
-        """Takes a frame; frames come in order.
-
-        Args:
-            index: of the frame.
-            time: seconds, or None.
-            tracked: the tracker's answer.
-
-        Returns:
-            The same as tracks.
-        """
-        rows = as_rows(index, time, tracked)
-        if len(rows):
-            masks = rows.tracks.masks
-            if masks is not None and self._refinement is None and self._other_size(masks.size):
-                self._flush()
-            self._open.append(rows)
-            self._rows += len(rows)
-            self._bytes += 0 if masks is None else masks.bits.nbytes
-            if self._refinement is None and (self._rows >= ROWS_PER_PART or self._bytes >= MASK_BYTES_PER_PART):
-                self._flush()
-        return rows.tracks
+    def write(self, frame: DetectedFrame, tracked: Detections) -> None:
+        """Takes the tracker's answer for a frame; frames come in order."""
+        rows = as_rows(frame.index, frame.time, tracked)
+        if not len(rows):
+            return
+        masks = rows.tracks.masks
+        if masks is not None and self._refinement is None and self._is_other_size(masks.size):
+            self._flush()
+        self._open.append(rows)
+        self._rows += len(rows)
+        self._bytes += 0 if masks is None else masks.bits.nbytes
+        if self._refinement is None and (self._rows >= ROWS_PER_PART or self._bytes >= MASK_BYTES_PER_PART):
+            self._flush()
 
     def finish(self, times: Sequence[float] | None = None) -> None:
         """Writes what is still held, refined if asked for.
@@ -213,22 +232,22 @@ class TrackWriter:
         while start < len(refined):
             last = frames[min(start + ROWS_PER_PART, len(refined)) - 1]
             stop = int(np.searchsorted(frames, last, side="right"))
-            self._hand_on(
+            self._write_part(
                 TrackRows(refined.tracks[start:stop], refined.detection[start:stop], refined.time[start:stop])
             )
             start = stop
 
-    def _other_size(self, size: tuple[int, int]) -> bool:
+    def _is_other_size(self, size: tuple[int, int]) -> bool:
         return any(part.tracks.masks is not None and part.tracks.masks.size != size for part in self._open)
 
     def _flush(self) -> None:
-        self._hand_on(TrackRows.concat(self._open))
+        self._write_part(TrackRows.concat(self._open))
         self._open, self._rows, self._bytes = [], 0, 0
 
-    def _hand_on(self, rows: TrackRows) -> None:
+    def _write_part(self, rows: TrackRows) -> None:
         self._mot.write(rows.tracks)
         self._archive.write(rows)
-        self._census.add(rows.tracks)
+        self._statistics.add(rows.tracks)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -263,9 +282,9 @@ def _with_origin(tracks: Tracks, before: TrackRows) -> TrackRows:
     detection = np.full(len(tracks), -1, np.int64)
     time: NDArray[np.float64] = np.full(len(tracks), math.nan)
     if len(tracks):
-        known = np.isfinite(before.time)
-        if known.any():
-            time = np.interp(tracks.frame, before.tracks.frame[known], before.time[known])
+        has_time = np.isfinite(before.time)
+        if has_time.any():
+            time = np.interp(tracks.frame, before.tracks.frame[has_time], before.time[has_time])
         base = max(int(tracks.track_id.max()), int(before.tracks.track_id.max())) + 1
         keys = before.tracks.frame * base + before.tracks.track_id  # ascending, as rows are ordered by both
         wanted = tracks.frame * base + tracks.track_id
@@ -275,39 +294,29 @@ def _with_origin(tracks: Tracks, before: TrackRows) -> TrackRows:
     return TrackRows(tracks, detection, time)
 
 
-SAMPLES_PER_SECOND = 2.0
-"""Speed of the overlay of a sequence that has only some of its pictures."""
-LIVE_RATE = 25.0
-"""Speed where the frame rate is not known."""
+# --- overlay ----------------------------------------------------------------------------------------------------------
 
 
 class BoxOverlay:
-    """The file appears when the `with` block ends well and a frame was drawn.
+    """The tracks over the frames, as a video. It appears when the `with` block ends well and a frame was drawn.
 
     Args:
         path: the video.
         video: what is drawn on.
-        remarks: where pictures that cannot be drawn on are counted.
-        stage: a `with` block that takes the time of a stage.
+        log: where images that cannot be drawn on are counted.
         wanted: False draws nothing.
 
     Attributes:
-        is_on: it is wanted, and there are pictures.
+        is_on: it is wanted, and there are images.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        video: VideoInput,
-        remarks: Remarks,
-        stage: Callable[[str], AbstractContextManager[Any]],
-        *,
-        wanted: bool = True,
-    ) -> None:
-        self.is_on = wanted and (video.has_images or video.samples is not None)
-        self._video, self._remarks, self._stage = video, remarks, stage
-        rate = (video.frame_rate or LIVE_RATE) / video.step
-        rate = SAMPLES_PER_SECOND if video.samples is not None else rate
+    stage = "overlay"
+
+    def __init__(self, path: Path, video: VideoInput, log: RunLog, *, wanted: bool = True) -> None:
+        self.is_on = wanted and (video.has_images or video.preview_images is not None)
+        self._video, self._log = video, log
+        rate = (video.frame_rate or DEFAULT_RATE) / video.step
+        rate = PREVIEW_RATE if video.preview_images is not None else rate
         self._writer = Mp4Writer(path, float(np.clip(rate, 1, 120)))
         self._painter = TrailPainter()
 
@@ -320,44 +329,163 @@ class BoxOverlay:
     ) -> None:
         self._writer.__exit__(kind, error, trace)
 
-    def draw(self, frame: InputFrame, tracks: Tracks) -> None:
-        """Appends the next frame, when it has a picture."""
-        if not self.is_on:
-            return
-        with self._stage("overlay"):
-            self._painter.follow(frame.index, tracks)
-            picture = self._picture(frame)
-            if picture is not None:
-                self._writer.write(self._painter.paint(picture, tracks))
+    def write(self, frame: DetectedFrame, tracked: Detections) -> None:
+        """Appends the next frame with the tracker's answer, when it has an image."""
+        self.draw(frame.source, as_rows(frame.index, frame.time, tracked).tracks)
 
-    def _picture(self, frame: InputFrame) -> RGBFrame | None:
+    def draw(self, frame: InputFrame, tracks: Tracks) -> None:
+        """Appends the next frame, when it has an image."""
+        self._painter.follow(frame.index, tracks)
+        image = self._image(frame)
+        if image is not None:
+            self._writer.write(self._painter.paint(image, tracks))
+
+    def _image(self, frame: InputFrame) -> RGBFrame | None:
         try:
-            picture = frame.picture()
+            image = frame.display_image()
         except FrameError as error:
-            if self._remarks.on_bad_item == "error" and not frame.is_sample:
+            if self._log.on_bad_item == "error" and not frame.is_preview:
                 raise
-            self._remarks.skip("picture-unreadable", str(error))
+            self._log.skip("picture-unreadable", str(error), harmless=True)
             return None
         size = self._video.size
-        if picture is not None and size is not None and picture.shape[:2] != size:
-            text = f"{frame.name}: {picture.shape[1]}×{picture.shape[0]} pixels, the video has {size[1]}×{size[0]}"
-            self._remarks.skip("picture-size", text)
+        if image is not None and size is not None and image.shape[:2] != size:
+            text = f"{frame.name}: {image.shape[1]}×{image.shape[0]} pixels, the video has {size[1]}×{size[0]}"
+            self._log.skip("picture-size", text, harmless=True)
             return None
-        return picture
+        return image
 
 
-class _Names:
-    """Writes the true identity of each detection beside it, and counts."""
+# --- training samples -------------------------------------------------------------------------------------------------
 
-    def __init__(self, truth: GroundTruth, *, with_classes: bool = False) -> None:
-        self._truth, self._with_classes = truth, with_classes
-        self.seen = 0
-        self.identified = 0
 
-    def annotate(self, index: int, found: Detections) -> Detections:
-        """A frame's detections with their identities."""
-        classes = found.class_id if self._with_classes else None
-        true = gt_track_ids(found.xyxy, self._truth.at(index), class_id=classes)
-        self.seen += len(true)
-        self.identified += int(np.count_nonzero(true != NO_IDENTITY))
-        return replace(found, data={**found.data, GT_COLUMN: true})
+@contextmanager
+def open_logger(settings: LogSettings, video: VideoInput, label_source: str) -> Iterator[SampleLogger | None]:
+    """The logger that the settings ask for; inside its `with` block None when they ask for none."""
+    if settings.dir is None:
+        yield None
+        return
+    with SampleLogger(
+        settings.dir,
+        sequence=settings.sequence or video.name,
+        fps=video.frame_rate,
+        size=video.size,
+        embed_dim=settings.embed_dim,
+        label_source=label_source,
+    ) as logger:
+        yield logger
+
+
+def check_log(settings: LogSettings, video: VideoInput) -> None:
+    """Refuses to log samples of frames of unknown size.
+
+    Raises:
+        SettingError: the size is not known.
+    """
+    if settings.dir is not None and video.size is None and video.kind != "live":
+        raise SettingError(f"{video.path}: samples need the frames' size, which is not known: give --size WxH")
+
+
+def close_logger(logger: SampleLogger | None, log: RunLog) -> int:
+    """Waits until all samples are written; their number."""
+    if logger is None:
+        return 0
+    logger.close()
+    log.merge(logger.warnings)
+    return logger.written
+
+
+# --- the run ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BoxRunRecord:
+    """What is known of a box run when its tracks are written.
+
+    Attributes:
+        video: the frames.
+        detections: for the manifest: where they came from.
+        detection_count: detections on the frames that were tracked.
+        config: settings by section, as JSON values.
+        tracker: what the tracker did.
+        features: which were computed.
+        tracks: the tracks in numbers.
+        refined: what the refinement did; None without one.
+        samples: how many were logged.
+    """
+
+    video: VideoInput
+    detections: Mapping[str, object]
+    detection_count: int
+    config: Mapping[str, Any]
+    tracker: TrackerSummary
+    features: FeatureRecord
+    tracks: TrackCounts
+    refined: RefinedTracks | None
+    samples: int
+
+    def finish(self, folder: RunFolder, log: RunLog, timer: TimingAggregator) -> Run:
+        """Writes what describes the whole run; the manifest last, as it claims the folder."""
+        source = self.video.source()
+        if source is not None:
+            times = self.video.times_of(source.indices)
+            FrameList(source.indices, source.names, times, source.size).write(folder.paths.frames)
+        for warning in self.tracker.warnings:
+            log.warn(warning.stage, warning.code, warning.message, **warning.details)
+        summary = self.summary(log, timer)
+        record = summary.to_json()
+        identity = {"input": record["input"], "detections": record["detections"], "config": self.config}
+        paths = folder.paths
+        files = {"archive": paths.tracks, "mot": paths.mot, "overlay": paths.overlay, "frames": paths.frames}
+        values = {
+            "kind": "boxes",
+            "fingerprint": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32],
+            **identity,
+            "tracks": {name: path.name for name, path in files.items() if path.is_file()},
+        }
+        folder.finish(summary, values, warnings=log.warnings)
+        return Run(folder.root)
+
+    def summary(self, log: RunLog, timer: TimingAggregator) -> BoxSummary:
+        """The run in numbers."""
+        video, tracker, refined = self.video, self.tracker, self.refined
+        seconds = timer.total("track")
+        return BoxSummary(
+            command="boxes",
+            input=InputSummary(
+                video.path, tracker.frames, video.size, kind=video.kind, name=video.name, frame_rate=video.frame_rate
+            ),
+            totals={
+                "frames": tracker.frames,
+                "detections": self.detection_count,
+                "tracks": self.tracks.tracks,
+                "boxes": self.tracks.boxes,
+                "births": tracker.tracks,
+                "reactivations": tracker.reactivations,
+                "est_id_switches": tracker.est_id_switches if self.config["tracker"]["diagnostics"] else None,
+                "interpolated": 0 if refined is None else refined.interpolated,
+                "removed": 0 if refined is None else refined.removed,
+            },
+            durations={stage: round(duration, 4) for stage, duration in timer.items()},
+            peak_rss_mb=peak_rss_mb(),
+            warnings=tuple(log.warnings),
+            detections=self.detections,
+            tracker=self.config["tracker"],
+            skipped=dict(log.skipped + Counter(tracker.skipped)),
+            suspected_switches=[event.to_json() for event in tracker.suspected],
+            track_lengths=self.tracks.lengths,
+            longest_tracks=self.tracks.longest,
+            visibility=self.features.visibility,
+            embedder=self.features.embedder,
+            camera=self.features.camera,
+            log=self._log_record(),
+            association_fps=round(tracker.frames / seconds, 1) if seconds else None,
+        )
+
+    def _log_record(self) -> Mapping[str, object] | None:
+        settings = LogSettings.model_validate(self.config["log"])
+        if settings.dir is None:
+            return None
+        sequence = settings.sequence or self.video.name
+        # The logger lets the tracker wait rather than drop a sample.
+        return {"directory": str(settings.dir), "sequence": sequence, "logged": self.samples, "dropped": 0}

@@ -1,17 +1,13 @@
-"""The composition root of box tracking: opens the inputs, introduces the rooms to each other, leaves a run folder.
-
-`track_boxes` follows what a detector or a file of detections says; `build_samples` logs sequences whose truth is known.
-"""
+"""`track_boxes`: links what a detector or a file of detections says over time, and leaves a run folder."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 from trackweave.association.dataset import BLENDED
 from trackweave.association.scorer import LearnedScorer
@@ -19,44 +15,64 @@ from trackweave.association.settings import LogSettings, ScorerSettings
 from trackweave.errors import SettingError
 from trackweave.frames.source import FrameSource
 from trackweave.mot.settings import RefinementSettings, TrackerSettings, preset
-from trackweave.pipelines.box_inputs import Given, VideoInput, open_input
-from trackweave.pipelines.box_outputs import BoxOverlay, TrackCensus, TrackWriter
-from trackweave.pipelines.box_tracking import BoxPass, _opened_sight
-from trackweave.pipelines.run_folder import (
-    BoxRunResult,
-    Progress,
-    _check_log,
-    _claim,
-    _closed,
-    _display,
-    _finish,
-    _log_record,
-    _logger,
-    _Made,
+from trackweave.pipelines.box_inputs import (
+    DetectionsArgument,
+    DetectionSource,
+    VideoInput,
+    open_detections,
+    open_input,
 )
+from trackweave.pipelines.box_outputs import (
+    BoxOverlay,
+    BoxRunRecord,
+    TrackStatistics,
+    TrackWriter,
+    check_log,
+    close_logger,
+    open_logger,
+)
+from trackweave.pipelines.box_tracking import (
+    FrameFeatures,
+    FrameSink,
+    make_tracker,
+    open_display,
+    open_features,
+    track_frames,
+)
+from trackweave.pipelines.run import Run
 from trackweave.pipelines.settings import InputSettings, PerceptionSettings
-from trackweave.progress import TimingAggregator
-from trackweave.storage.run import RunPaths
-from trackweave.structures.run_log import Remarks, RunWarning
+from trackweave.progress import Progress, TimingAggregator
+from trackweave.settings import Settings
+from trackweave.storage.run import RunFolder
+from trackweave.structures.run_log import RunLog, RunWarning
 from trackweave.structures.tracks import Tracks
+
+BoxRunResult = Run
+"""The former name of what `track_boxes` returns."""
+
+
+class BoxOptions(TypedDict, total=False):
+    """What `track_boxes` takes by keyword besides its own arguments; see there."""
+
+    video: InputSettings | None
+    perception: PerceptionSettings | None
+    refinement: RefinementSettings | None
+    log: LogSettings | None
+    scorer: ScorerSettings | None
+    overlay: bool
 
 
 def track_boxes(
     source: int | str | Path | FrameSource | Any | None,
     output: str | Path,
     *,
-    detections: Given | None = None,
+    detections: DetectionsArgument | None = None,
     tracker: str | TrackerSettings = "adaptive",
-    video: InputSettings | None = None,
-    perception: PerceptionSettings | None = None,
-    refinement: RefinementSettings | None = None,
-    log: LogSettings | None = None,
-    scorer: ScorerSettings | None = None,
-    overlay: bool = True,
     stop: threading.Event | None = None,
     warnings: Iterable[RunWarning] = (),
-    progress: Progress | None = None,
-) -> BoxRunResult:
+    progress: Progress = None,
+    **options: Unpack[BoxOptions],
+) -> Run:
     """Links detections over time and leaves a run folder.
 
     Frames are read one at a time and results are streamed, so memory does not grow with the video; of a file of
@@ -70,15 +86,15 @@ def track_boxes(
         detections: a file or table of detections, or a detector: its name, an `.onnx` file, or the object. None: that
             of `perception`, the sequence's own `det/det.txt`, else `motion`.
         tracker: a preset's name, or settings.
+        stop: when set, the run ends after the current frame with what is there; meant for live sources.
+        warnings: of the caller, that belong to the run.
+        progress: see `trackweave.progress.Progress`.
         video: what the source does not say (rate, size), which frames are taken, and what becomes of bad ones.
-        perception: which signals are computed from the pictures.
-        refinement: gaps to fill, tracks to remove, smoothing, after the whole video was seen.
+        perception: which signals are computed from the images.
+        refinement: gaps to fill, tracks to remove, smoothing, after the whole video is tracked.
         log: where to log training samples; with a scorer they are marked as decided by it.
         scorer: whether a learned scorer judges pairs, and which; best with the tracker `learned`.
         overlay: draw the tracks over the frames, where there are any.
-        stop: when set, the run ends after the current frame with what is there; meant for live sources.
-        warnings: remarks of the caller that belong to the run.
-        progress: makes a progress display from a label and a number of steps.
 
     Raises:
         InputError: source, detections or model cannot be used; one line that names the file and the item.
@@ -86,60 +102,124 @@ def track_boxes(
         ArtifactError: samples cannot be logged.
         SettingError: a setting is wrong.
     """
-    how = tracker if isinstance(tracker, TrackerSettings) else preset(tracker)
-    judging = scorer or ScorerSettings()
-    looks, video, log = perception or PerceptionSettings(), video or InputSettings(), log or LogSettings()
-    refinement = None if refinement == RefinementSettings() else refinement
-    remarks = Remarks(video.on_bad_item, [*warnings])
-    run, timer = RunPaths(Path(output)), TimingAggregator()
+    settings = _BoxSettings.of(tracker, options)
+    log = RunLog(settings.video.on_bad_item, warnings=[*warnings])
+    folder, timer = RunFolder(output), TimingAggregator()
     with ExitStack() as stack:
         with timer.track("open"):
-            opened = stack.enter_context(open_input(source, video))
-            sight = stack.enter_context(_opened_sight(detections, opened, looks, remarks))
-            boxes = BoxPass(
-                opened,
-                sight,
-                how,
-                looks,
-                remarks,
-                timer.track,
-                scorer=make_scorer(judging, how, opened),
-                reads_visibility=log.dir is not None,
-                stop=stop,
-            )
-        _check_log(log, opened)
-        census = TrackCensus(step=opened.step)
-        writer = TrackWriter(run, census, refinement, {"source": opened.path})
-        drawing = BoxOverlay(run.overlay, opened, remarks, timer.track, wanted=overlay and refinement is None)
-        _claim(run)
-        display = _display(progress, "tracking", opened, stack)
-        logger = stack.enter_context(_logger(log, opened, BLENDED if judging.enabled else "tracker"))
-        with writer, drawing, closing(boxes.tracked(logger, draws=drawing.is_on)) as stream:
-            for frame, tracked in stream:
-                with timer.track("write"):
-                    tracks = writer.write(frame.index, frame.time, tracked)
-                drawing.draw(frame, tracks)
-                if display is not None:
-                    display.update(boxes.frames, frame.index)
+            inputs = _open_inputs(stack, source, detections, settings, log, timer)
+        video, refinement = inputs.video, settings.refinement
+        check_log(settings.log, video)
+        statistics = TrackStatistics(step=video.step)
+        writer = TrackWriter(folder.paths, statistics, refinement, {"source": video.path})
+        overlay = BoxOverlay(folder.paths.overlay, video, log, wanted=settings.overlay and refinement is None)
+        folder.claim()
+        display = stack.enter_context(open_display(progress, "tracking", video))
+        label_source = BLENDED if settings.scorer.enabled else "tracker"
+        logger = stack.enter_context(open_logger(settings.log, video, label_source))
+        linker = make_tracker(settings.tracker, video, scorer=inputs.scorer, observer=logger)
+        with writer, overlay:
+            frames = inputs.detections.frames(images=overlay.is_on or inputs.features.needs_images, stop=stop)
+            sinks: list[FrameSink] = [writer, overlay] if overlay.is_on else [writer]
+            count = track_frames(frames, inputs.features, linker, sinks, timer, display)
             with timer.track("write"):
-                writer.finish(opened.times)
-                samples = _closed(logger, remarks)
-        if overlay and writer.refined is not None:
-            _draw_refined(run, opened, remarks, timer, writer.refined.tracks)
-        config: dict[str, BaseModel | None] = {
-            "tracker": how,
-            "input": video,
-            "perception": looks,
-            "refinement": refinement,
-            "log": log,
+                writer.finish(video.times)
+                samples = close_logger(logger, log)
+        if settings.overlay and writer.refined is not None:
+            _draw_refined(folder.paths.overlay, video, log, timer, writer.refined.tracks)
+        record = BoxRunRecord(
+            video,
+            inputs.detections.record,
+            count,
+            settings.to_json(),
+            linker.summary,
+            inputs.features.record(),
+            statistics.counts(),
+            writer.refined,
+            samples,
+        )
+        return record.finish(folder, log, timer)
+
+
+@dataclass(frozen=True)
+class _BoxSettings:
+    """The settings of a run by section; sections as arguments of `track_boxes`."""
+
+    tracker: TrackerSettings
+    video: InputSettings
+    perception: PerceptionSettings
+    refinement: RefinementSettings | None
+    log: LogSettings
+    scorer: ScorerSettings
+    overlay: bool
+
+    @classmethod
+    def of(cls, tracker: str | TrackerSettings, options: BoxOptions) -> _BoxSettings:
+        """The sections that were given, and the defaults of the others.
+
+        Raises:
+            SettingError: no such preset.
+            TypeError: no such section.
+        """
+        unknown = set(options) - set(BoxOptions.__annotations__)
+        if unknown:
+            raise TypeError(f"track_boxes() got an unexpected keyword argument {min(unknown)!r}")
+        refinement = options.get("refinement")
+        return cls(
+            tracker if isinstance(tracker, TrackerSettings) else preset(tracker),
+            options.get("video") or InputSettings(),
+            options.get("perception") or PerceptionSettings(),
+            None if refinement == RefinementSettings() else refinement,
+            options.get("log") or LogSettings(),
+            options.get("scorer") or ScorerSettings(),
+            options.get("overlay", True),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """For the manifest, by the names of sections on disk; a part that is off is left out."""
+        sections: dict[str, Settings | None] = {
+            "tracker": self.tracker,
+            "input": self.video,
+            "perception": self.perception,
+            "refinement": self.refinement,
+            "log": self.log,
+            "scorer": self.scorer if self.scorer.enabled else None,
         }
-        if judging.enabled:
-            config["scorer"] = judging
-        made = _Made(opened, boxes, sight, census, writer.refined, remarks, timer, _log_record(log, opened, samples))
-        return _finish(run, made, {name: part.model_dump(mode="json") for name, part in config.items() if part})
+        return {name: part.model_dump(mode="json") for name, part in sections.items() if part is not None}
 
 
-def make_scorer(settings: ScorerSettings, how: TrackerSettings, video: VideoInput) -> LearnedScorer | None:
+class _Inputs(NamedTuple):
+    """What a run reads and computes, open."""
+
+    video: VideoInput
+    detections: DetectionSource
+    features: FrameFeatures
+    scorer: LearnedScorer | None
+
+
+def _open_inputs(
+    stack: ExitStack,
+    source: Any,
+    detections: DetectionsArgument | None,
+    settings: _BoxSettings,
+    log: RunLog,
+    timer: TimingAggregator,
+) -> _Inputs:
+    """Opens everything before anything is written, so that mistakes show first; `stack` closes it."""
+    video = stack.enter_context(open_input(source, settings.video))
+    video.report(log)
+    perception = settings.perception
+    opened = open_detections(
+        detections, video, log, timer, detector=perception.detector, options=perception.detector_options
+    )
+    stack.enter_context(opened)
+    scorer = make_scorer(settings.scorer, settings.tracker, video)
+    needs_visibility = settings.log.dir is not None or scorer is not None
+    features = open_features(perception, settings.tracker, video, log, timer, needs_visibility=needs_visibility)
+    return _Inputs(video, opened, features, scorer)
+
+
+def make_scorer(settings: ScorerSettings, tracker: TrackerSettings, video: VideoInput) -> LearnedScorer | None:
     """The scorer that the settings ask for; None when they ask for none.
 
     Raises:
@@ -150,18 +230,19 @@ def make_scorer(settings: ScorerSettings, how: TrackerSettings, video: VideoInpu
         return LearnedScorer(
             settings.weights, size=video.size, embed_dim=settings.embed_dim, threshold=settings.threshold
         )
-    if how.scorer_decides:
+    if tracker.scorer_decides:
         raise SettingError("tracker learned leaves decisions to a learned scorer: add --scorer learned")
     return None
 
 
-def _draw_refined(run: RunPaths, video: VideoInput, remarks: Remarks, timer: TimingAggregator, tracks: Tracks) -> None:
-    """The overlay of tracks that were refined after the pass: the frames are read a second time."""
+def _draw_refined(path: Path, video: VideoInput, log: RunLog, timer: TimingAggregator, tracks: Tracks) -> None:
+    """The overlay of tracks that were refined at the end: the frames are read a second time."""
     if video.kind == "live":
         text = f"{video.path}: no overlay: refined tracks are known at the end, and live pictures are gone by then"
-        remarks.warn("overlay", "overlay-unavailable", text)
+        log.warn("overlay", "overlay-unavailable", text)
         return
-    with BoxOverlay(run.overlay, video, remarks, timer.track) as drawing:
-        if drawing.is_on:
+    with BoxOverlay(path, video, log) as overlay:
+        if overlay.is_on:
             for frame in video.frames():
-                drawing.draw(frame, tracks.at(frame.index))
+                with timer.track(overlay.stage):
+                    overlay.draw(frame, tracks.at(frame.index))

@@ -8,7 +8,7 @@ recorded trajectories (`assoc remix` on the command line).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 
 from trackweave.association.data_collection import SampleLogger
 from trackweave.association.dataset import assignment_state, read_samples, reject_blended
+from trackweave.association.labels import NO_IDENTITY, gt_track_ids
 from trackweave.association.scorer import LearnedScorer
 from trackweave.association.settings import DEFAULT_EMBED_DIM, LogSettings
 from trackweave.association.track_memory import DEFAULT_FPS
@@ -29,10 +30,9 @@ from trackweave.formats.tables import DetectionTable, GroundTruth
 from trackweave.mot.settings import TrackerSettings, preset
 from trackweave.mot.state import FrameContext
 from trackweave.mot.tracker import Tracker
-from trackweave.pipelines.box_inputs import VideoInput, open_input
-from trackweave.pipelines.box_outputs import _Names
-from trackweave.pipelines.box_tracking import BoxPass, _opened_sight
-from trackweave.pipelines.run_folder import _check_log, _closed, _logger
+from trackweave.pipelines.box_inputs import DetectedFrame, VideoInput, open_detections, open_input
+from trackweave.pipelines.box_outputs import check_log, close_logger, open_logger
+from trackweave.pipelines.box_tracking import make_tracker, open_display, open_features, track_frames
 from trackweave.pipelines.settings import InputSettings, PerceptionSettings, RemixSettings, SimulateSettings
 from trackweave.progress import Progress, TimingAggregator, open_progress
 from trackweave.simulation.detector import EmbeddingSettings
@@ -41,7 +41,8 @@ from trackweave.simulation.preview import write_preview
 from trackweave.simulation.recorded import Trajectories, resimulate, simulate_detections
 from trackweave.simulation.sequence import SimulatedSequence, simulate, write_mot_folder
 from trackweave.simulation.settings import DetectorNoise, detector_noise
-from trackweave.structures.run_log import Remarks, RunWarning
+from trackweave.structures.detections import GT_COLUMN
+from trackweave.structures.run_log import RunLog, RunWarning
 
 LABEL_SOURCE = "simulated"
 """`label_source` of samples of simulated sequences."""
@@ -156,38 +157,31 @@ class _SampleBuilder:
     progress: Progress
 
     def build(self, path: Path, truth: GroundTruth) -> BuiltSamples:
-        remarks, timer = Remarks(self.video.on_bad_item), TimingAggregator()
+        log, timer = RunLog(self.video.on_bad_item), TimingAggregator()
         with ExitStack() as stack:
-            opened = stack.enter_context(open_input(path, self._input_settings(path, truth)))
-            names = _Names(truth, with_classes=opened.settings.class_column is not None)
+            video = stack.enter_context(open_input(path, self._input_settings(path, truth)))
+            video.report(log)
+            identities = _TrueIdentities(truth, with_classes=video.settings.class_column is not None)
             source = self.detections
-            table = _simulated_table(truth, source, opened) if isinstance(source, SimulatedDetector) else source
-            sight = stack.enter_context(_opened_sight(table, opened, self.perception, remarks))
-            work = BoxPass(
-                opened,
-                sight,
-                self.tracker,
-                self.perception,
-                remarks,
-                timer.track,
-                annotate=names.annotate,
-                reads_visibility=True,
+            table = _simulated_table(truth, source, video) if isinstance(source, SimulatedDetector) else source
+            perception = self.perception
+            detections = open_detections(
+                table, video, log, timer, detector=perception.detector, options=perception.detector_options
             )
-            folder = self.directory / _folder_name(opened.name, self.by)
-            log = LogSettings(dir=folder, embed_dim=self.embed_dim, sequence=opened.name)
-            _check_log(log, opened)
-            frames = None if opened.positions is None else len(opened.positions)
-            display = None
-            if frames is not None:
-                display = stack.enter_context(open_progress(self.progress, frames, opened.name))
-            logger = stack.enter_context(_logger(log, opened, "ground_truth"))
-            for frame, _ in stack.enter_context(closing(work.tracked(logger))):
-                if display is not None:
-                    display.update(work.frames, frame.index)
-            samples = _closed(logger, remarks)
-        remarks.warnings += work.summary.warnings
+            stack.enter_context(detections)
+            features = open_features(perception, self.tracker, video, log, timer, needs_visibility=True)
+            folder = self.directory / _folder_name(video.name, self.by)
+            log_settings = LogSettings(dir=folder, embed_dim=self.embed_dim, sequence=video.name)
+            check_log(log_settings, video)
+            display = stack.enter_context(open_display(self.progress, video.name, video))
+            logger = stack.enter_context(open_logger(log_settings, video, "ground_truth"))
+            tracker = make_tracker(self.tracker, video, observer=logger)
+            frames = identities.added(detections.frames(images=features.needs_images))
+            track_frames(frames, features, tracker, [], timer, display)
+            samples = close_logger(logger, log)
+        warnings = (*log.warnings, *tracker.summary.warnings)
         return BuiltSamples(
-            opened.name, folder, work.frames, samples, names.seen, names.identified, tuple(remarks.warnings)
+            video.name, folder, tracker.frames, samples, identities.detections, identities.identified, warnings
         )
 
     def _input_settings(self, path: Path, truth: GroundTruth) -> InputSettings:
@@ -198,6 +192,34 @@ class _SampleBuilder:
         if self.video.class_column is not None or name not in files or Path(file or "").parent != Path():
             return self.video
         return self.video.model_copy(update={"class_column": class_column_of(truth, files[name])})
+
+
+class _TrueIdentities:
+    """Adds to each detection the identity of the true object that it shows, as the column `GT_COLUMN`.
+
+    Args:
+        truth: the true boxes of the sequence.
+        with_classes: whether a detection shows an object of its own class only.
+
+    Attributes:
+        detections: how many there were so far.
+        identified: how many of them show an object.
+    """
+
+    def __init__(self, truth: GroundTruth, *, with_classes: bool) -> None:
+        self._truth, self._with_classes = truth, with_classes
+        self.detections = 0
+        self.identified = 0
+
+    def added(self, frames: Iterable[DetectedFrame]) -> Iterator[DetectedFrame]:
+        """The frames, their detections with the column."""
+        for frame in frames:
+            detections = frame.detections
+            classes = detections.class_id if self._with_classes else None
+            identities = gt_track_ids(detections.xyxy, self._truth.at(frame.index), class_id=classes)
+            self.detections += len(identities)
+            self.identified += int(np.count_nonzero(identities != NO_IDENTITY))
+            yield replace(frame, detections=replace(detections, data={**detections.data, GT_COLUMN: identities}))
 
 
 def _folder_name(sequence: str, by: Literal["sequence", "video"] | None) -> str:

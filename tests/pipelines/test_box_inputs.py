@@ -13,7 +13,7 @@ from trackweave.pipelines.box_inputs import open_input
 from trackweave.pipelines.settings import InputSettings
 
 
-def test_a_sequence_with_all_its_pictures(tmp_path: Path) -> None:
+def test_a_sequence_with_all_its_images(tmp_path: Path) -> None:
     with open_input(make_sequence(tmp_path / "toy", frames=4, images=4)) as video:
         assert (video.kind, video.name, video.frame_rate, video.size) == ("sequence", "toy", FPS, (HEIGHT, WIDTH))
         assert video.has_images
@@ -26,13 +26,13 @@ def test_a_sequence_with_all_its_pictures(tmp_path: Path) -> None:
         assert frames[2].image() is image
 
 
-def test_pictures_of_some_frames_are_for_looking_at_only(tmp_path: Path) -> None:
+def test_images_of_some_frames_are_drawn_on_only(tmp_path: Path) -> None:
     with open_input(make_sequence(tmp_path / "toy", frames=4, images=2)) as video:
         assert not video.has_images
         frames = list(video.frames())
         assert [frame.image() is None for frame in frames] == [True] * 4
-        assert [frame.picture() is None for frame in frames] == [False, False, True, True]
-        assert frames[1].is_sample
+        assert [frame.display_image() is None for frame in frames] == [False, False, True, True]
+        assert frames[1].is_preview
         assert video.source() is None
 
 
@@ -60,13 +60,13 @@ def test_a_choice_of_frames_keeps_their_indices(tmp_path: Path) -> None:
         assert video.length == 10
 
 
-def test_no_pictures_at_all() -> None:
+def test_no_images_at_all() -> None:
     with open_input(None, InputSettings.model_validate({"fps": 4, "size": "64x48"})) as video:
         assert video.size == (48, 64)
         with pytest.raises(InputError, match="number of frames is not known"):
             video.frames()
         video.set_length(3)
-        assert [(frame.index, frame.time, frame.picture()) for frame in video.frames()] == [
+        assert [(frame.index, frame.time, frame.display_image()) for frame in video.frames()] == [
             (0, 0.0, None),
             (1, 0.25, None),
             (2, 0.5, None),

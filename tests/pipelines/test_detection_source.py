@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from tests.box_worlds import box_of, detection_lines, make_clip, make_sequence, write_lines
 from trackweave.errors import InputError, SettingError
 from trackweave.formats.detections import read_detections
-from trackweave.pipelines.box_inputs import VideoInput, open_input, open_sight
+from trackweave.pipelines.box_inputs import VideoInput, open_detections, open_input
 from trackweave.pipelines.settings import InputSettings
 from trackweave.structures.detections import Detections
-from trackweave.structures.run_log import Remarks
+from trackweave.structures.run_log import RunLog
 
 
 class Recorder:
@@ -41,27 +41,27 @@ def video_of(path: Path, **settings: object) -> VideoInput:
 
 
 def test_a_sequences_own_detections(tmp_path: Path) -> None:
-    with video_of(make_sequence(tmp_path / "toy")) as video, open_sight(None, video, Remarks()) as sight:
-        frame = list(video.frames())[3]
-        assert sight.detect(frame).xyxy.tolist() == [list(map(float, box_of(track, 3))) for track in (1, 2)]
-        assert not sight.looks
-        assert sight.record["rows"] == 24
+    with video_of(make_sequence(tmp_path / "toy")) as video, open_detections(None, video, RunLog()) as source:
+        frame = list(source.frames())[3]
+        assert frame.detections.xyxy.tolist() == [list(map(float, box_of(track, 3))) for track in (1, 2)]
+        assert not source.needs_images
+        assert source.record["rows"] == 24
 
 
 def test_other_detections_of_the_sequence_by_name(tmp_path: Path) -> None:
     folder = make_sequence(tmp_path / "toy")
     write_lines(folder / "det" / "det_better.txt", detection_lines(1))
     with video_of(folder) as video:
-        assert open_sight("det_better", video, Remarks()).record["rows"] == 2
+        assert open_detections("det_better", video, RunLog()).record["rows"] == 2
         with pytest.raises(InputError, match=r"no worse\.txt; there: det, det_better"):
-            open_sight("worse", video, Remarks())
+            open_detections("worse", video, RunLog())
         with pytest.raises(InputError, match=r"none/det\.txt: cannot be read"):
-            open_sight(tmp_path / "none" / "det.txt", video, Remarks())
+            open_detections(tmp_path / "none" / "det.txt", video, RunLog())
 
 
-def test_whatever_moves_when_nobody_says_what(tmp_path: Path) -> None:
-    with video_of(make_clip(tmp_path / "clip.mp4", 3)) as video, open_sight(None, video, Remarks()) as sight:
-        assert sight.record == {
+def test_without_detections_or_detector_motion_is_detected(tmp_path: Path) -> None:
+    with video_of(make_clip(tmp_path / "clip.mp4", 3)) as video, open_detections(None, video, RunLog()) as source:
+        assert source.record == {
             "kind": "detector",
             "name": "motion",
             "reason": "neither detections nor a detector were given",
@@ -70,14 +70,14 @@ def test_whatever_moves_when_nobody_says_what(tmp_path: Path) -> None:
 
 def test_a_detector_by_name_with_its_settings(tmp_path: Path) -> None:
     with video_of(make_clip(tmp_path / "clip.mp4", 3)) as video:
-        sight = open_sight(None, video, Remarks(), detector="motion", options={"warm_up": 1})
-        assert sight.record["reason"] == "asked for"
+        source = open_detections(None, video, RunLog(), detector="motion", options={"warm_up": 1})
+        assert source.record["reason"] == "asked for"
         with pytest.raises(SettingError, match="no setting 'warmup'"):
-            open_sight(None, video, Remarks(), detector="motion", options={"warmup": 1})
+            open_detections(None, video, RunLog(), detector="motion", options={"warmup": 1})
         with pytest.raises(SettingError, match="there is no detector 'yolo'"):
-            open_sight(None, video, Remarks(), detector="yolo")
+            open_detections(None, video, RunLog(), detector="yolo")
         with pytest.raises(SettingError, match="leave one out"):
-            open_sight("det.txt", video, Remarks(), detector="motion")
+            open_detections("det.txt", video, RunLog(), detector="motion")
 
 
 def test_a_model_that_is_none(tmp_path: Path) -> None:
@@ -85,49 +85,49 @@ def test_a_model_that_is_none(tmp_path: Path) -> None:
     broken.write_bytes(b"no model")
     with (
         video_of(make_clip(tmp_path / "clip.mp4", 3)) as video,
-        pytest.raises(InputError, match=r"broken\.onnx") as told,
+        pytest.raises(InputError, match=r"broken\.onnx") as raised,
     ):
-        open_sight(broken, video, Remarks())
-    assert "\n" not in str(told.value)
+        open_detections(broken, video, RunLog())
+    assert "\n" not in str(raised.value)
 
 
 def test_the_callers_detector_starts_anew_and_stays_open(tmp_path: Path) -> None:
-    seen_by = Recorder()
-    with video_of(make_clip(tmp_path / "clip.mp4", 3)) as video, open_sight(seen_by, video, Remarks()) as sight:
-        assert len(sight.detect(next(video.frames()))) == 1
-        assert sight.looks
-    assert seen_by.calls == ["reset", "detect (96, 160, 3)"]
+    detector = Recorder()
+    with video_of(make_clip(tmp_path / "clip.mp4", 3)) as video, open_detections(detector, video, RunLog()) as source:
+        assert len(next(source.frames()).detections) == 1
+        assert source.needs_images
+    assert detector.calls == ["reset", "detect (96, 160, 3)"]
 
 
-def test_a_detector_without_pictures(tmp_path: Path) -> None:
+def test_a_detector_without_images(tmp_path: Path) -> None:
     with (
         video_of(make_sequence(tmp_path / "toy", images=2)) as video,
         pytest.raises(InputError, match="detector motion needs a picture of every frame"),
     ):
-        open_sight("motion", video, Remarks())
+        open_detections("motion", video, RunLog())
     with pytest.raises(SettingError, match="give --detections FILE"):
-        open_sight(None, open_input(None), Remarks())
+        open_detections(None, open_input(None), RunLog())
 
 
 def test_rows_beyond_the_video(tmp_path: Path) -> None:
     det = write_lines(tmp_path / "det.txt", detection_lines(5))
     with video_of(make_clip(tmp_path / "clip.mp4", 3)) as video:
         with pytest.raises(InputError, match=r"det\.txt, line 7: frame 4 "):
-            open_sight(det, video, Remarks())
-        remarks = Remarks("skip")
-        assert open_sight(det, video, remarks).record["rows"] == 6
-        assert sum(remarks.skipped.values()) == 4
+            open_detections(det, video, RunLog())
+        log = RunLog("skip")
+        assert open_detections(det, video, log).record["rows"] == 6
+        assert sum(log.skipped.values()) == 4
         table = read_detections(det)  # one that did not know the video when it was read
         with pytest.raises(InputError, match=r"4 detections lie beyond the 3 frames of .*, the first on frame 3"):
-            open_sight(table, video, Remarks())
-        remarks = Remarks("skip")
-        assert open_sight(table, video, remarks).record["rows"] == 6
-        assert remarks.skipped == {"frame-beyond-video": 4}
-        assert [warning.code for warning in remarks.warnings] == ["frame-beyond-video"]
+            open_detections(table, video, RunLog())
+        log = RunLog("skip")
+        assert open_detections(table, video, log).record["rows"] == 6
+        assert log.skipped == {"frame-beyond-video": 4}
+        assert [warning.code for warning in log.warnings] == ["frame-beyond-video"]
 
 
-def test_detections_tell_the_length_where_nothing_else_does(tmp_path: Path) -> None:
+def test_the_length_comes_from_the_detections_when_there_are_no_images(tmp_path: Path) -> None:
     det = write_lines(tmp_path / "det.txt", detection_lines(5))
     video = open_input(None)
-    open_sight(det, video, Remarks())
+    open_detections(det, video, RunLog())
     assert video.length == 5
