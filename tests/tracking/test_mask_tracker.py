@@ -312,10 +312,10 @@ def test_one_level_after_the_other_would_encode_most_frames_again(drifting_candi
     session = predictor.open(DRIFTING.frames)
     run, ids = RunPaths(tmp_path / "run"), IdAllocator()
     counted = 0.0
-    for ready in contexts(drifting_candidates, run.root):
+    for level in CANDIDATE_FRAMES:
         alone = run_level_tracking(
-            ready.level, predictor, candidates_root=drifting_candidates, frames=DRIFTING.frames, run=run,
-            context=ready, session=session, ids=ids,
+            Level(level), predictor, candidates_root=drifting_candidates, frames=DRIFTING.frames, run=run,
+            settings=NEAR, session=session, ids=ids,
         )  # fmt: skip
         counted += alone.artifacts.counters["encoder_passes"]
     assert len(session.encoded) > 2 * LENGTH
@@ -326,11 +326,11 @@ def test_results_are_those_of_one_level_after_the_other(drifting_candidates: Pat
     """Ids too: each level's follow the level before."""
     track_drifting(drifting_candidates, tmp_path / "run", BoundedPredictor())
     run, ids = RunPaths(tmp_path / "apart"), IdAllocator()
-    for ready in contexts(drifting_candidates, run.root):
+    for level in CANDIDATE_FRAMES:
         first = ids.next_id
         alone = run_level_tracking(
-            ready.level, BoundedPredictor(), candidates_root=drifting_candidates, frames=DRIFTING.frames, run=run,
-            context=ready, ids=ids,
+            Level(level), BoundedPredictor(), candidates_root=drifting_candidates, frames=DRIFTING.frames, run=run,
+            settings=NEAR, ids=ids,
         )  # fmt: skip
         assert min(alone.artifacts.objects) == first
         for name in alone.files.values():
@@ -379,13 +379,12 @@ def test_without_a_reach_nothing_is_released(drifting_candidates: Path, tmp_path
 
 
 def test_a_level_alone_releases_frames_of_its_own_session_only(drifting_candidates: Path, tmp_path: Path) -> None:
-    ready = contexts(drifting_candidates, tmp_path / "run")[0]
     predictor = BoundedPredictor(room=2 * REACH + 1)
     shared = predictor.open(DRIFTING.frames)
     for session in (None, shared):
         run_level_tracking(
-            ready.level, predictor, candidates_root=drifting_candidates, frames=DRIFTING.frames, run=ready.run,
-            context=ready, session=session,
+            Level(2), predictor, candidates_root=drifting_candidates, frames=DRIFTING.frames,
+            run=RunPaths(tmp_path / "run"), settings=NEAR, session=session,
         )  # fmt: skip
     own = predictor.sessions[1]
     assert own.encoded == list(range(LENGTH))

@@ -49,7 +49,6 @@ def track(
             iter_candidate_batches(ready.manifest, ready.schedule, source),
             settings=chosen,
             frame_store=store,
-            long_tail_area=ready.long_tail_area,
         )
         return Tracks.from_frames(store.iter_frames()), artifacts
 
@@ -248,7 +247,6 @@ def test_prompt_modes(tmp_path: Path, mode: str, expected: set[tuple[str, int]])
             iter_candidate_batches(ready.manifest, ready.schedule, MIXED.frames),
             frame_store=store,
             settings=how,
-            long_tail_area=ready.long_tail_area,
         )
     assert set(spy.prompts) == expected
     kinds = [artifacts.prompt_types[track_id] for track_id in artifacts.objects]

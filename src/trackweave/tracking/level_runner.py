@@ -62,7 +62,6 @@ def run_level_tracking(
     frames: FrameSource,
     run: RunPaths,
     settings: TrackingSettings | None = None,
-    context: PipelineContext | None = None,
     session: PredictorSession | None = None,
     ids: IdAllocator | None = None,
     base_frames: Path | FrameSource | None = None,
@@ -77,7 +76,6 @@ def run_level_tracking(
         frames: the sampled frames.
         run: where results go.
         settings: how to track.
-        context: the checked level, when the caller has built it already.
         session: an open session over the same frames, shared by levels.
         ids: hands out track ids, shared by levels.
         base_frames: what comparison images are drawn on; None = `frames`.
@@ -88,12 +86,11 @@ def run_level_tracking(
     """
     timer = TimingAggregator()
     with timer.track("prepare"):
-        ready = context or build_pipeline_context(candidates_root, level, frames, run, settings or TrackingSettings())
+        context = build_pipeline_context(candidates_root, level, frames, run, settings or TrackingSettings())
     with FrameResultStore(run.root / "journal") as store:
-        tracked = TrackedLevel(prompts_of(ready, store), store, ids=ids, timer=timer)
-        tracker = MaskTracker(predictor, frames, [tracked], ready.settings, session=session)
-        tracker.run(progress)
-        return finish_level(ready, tracked, base_frames=base_frames)
+        tracked = TrackedLevel(prompts_of(context, store), store, ids=ids, timer=timer)
+        MaskTracker(predictor, frames, [tracked], context.settings, session=session).run(progress)
+        return finish_level(context, tracked, base_frames=base_frames)
 
 
 def prompts_of(context: LevelContext, store: FrameResultStore) -> PromptSource[Any]:

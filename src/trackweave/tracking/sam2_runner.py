@@ -14,7 +14,7 @@ import numpy as np
 
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
-from trackweave.ids import IdAllocator, LocalIndex, TrackId
+from trackweave.ids import LocalIndex, TrackId
 from trackweave.predictors.base import PredictorSession, VideoPredictor
 from trackweave.progress import ProgressDisplay, TimingAggregator
 from trackweave.structures.candidates import CandidateFrame
@@ -46,8 +46,6 @@ def sam2_tracking(
     settings: TrackingSettings | None = None,
     dedup_store: DedupStore | None = None,
     session: PredictorSession | None = None,
-    ids: IdAllocator | None = None,
-    long_tail_area: float = LONG_TAIL_AREA,
     preview_local_indices: Sequence[LocalIndex] = (),
     timer: TimingAggregator | None = None,
     progress: ProgressDisplay | None = None,
@@ -59,11 +57,9 @@ def sam2_tracking(
         predictor: what moves masks.
         candidate_iter: candidate frames in order of time, loaded one by one.
         frame_store: takes the results; candidate frames that its journal holds are not tracked again.
-        settings: how to track.
+        settings: how to track; without `long_tail_area`, that of candidates of which nothing is known.
         dedup_store: what counts as known; None = what `frame_store` holds.
         session: see `MaskTracker`.
-        ids: hands out track ids; None = from 1.
-        long_tail_area: see `prepare_candidates`.
         preview_local_indices: positions to keep preview material of.
         timer: takes the durations.
         progress: is told of each finished candidate frame, and closed in the end.
@@ -79,10 +75,10 @@ def sam2_tracking(
             dedup_store if dedup_store is not None else DedupStore(frame_store),
             chosen,
             frames.size,
-            long_tail_area=long_tail_area,
+            long_tail_area=LONG_TAIL_AREA if chosen.long_tail_area is None else chosen.long_tail_area,
             preview_positions=preview_local_indices,
         )
-        level = TrackedLevel(source, frame_store, ids=ids, timer=clock)
+        level = TrackedLevel(source, frame_store, timer=clock)
         MaskTracker(predictor, frames, [level], chosen, session=session).run(
             None if progress is None else lambda _: progress
         )
