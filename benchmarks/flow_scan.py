@@ -30,26 +30,26 @@ FIRST_AREA, PRESENT_AREA = 2000, 500
 def measure(predictor: VideoPredictor, frames_path: Path, recording_path: Path) -> str:
     """One Markdown row."""
     frames, recording = open_frames(frames_path), open_recording(recording_path)
-    cohorts: dict[int, list[int]] = defaultdict(list)
-    known: set[int] = set()
-    for frame in range(len(frames)):
+    batches: dict[LocalIndex, list[int]] = defaultdict(list)
+    prompted: set[int] = set()
+    for local, frame in enumerate(frames.indices):
         for obj in recording.objects(frame):
-            if obj not in known and recording.masks(frame, [obj]).areas[0] >= FIRST_AREA:
-                known.add(obj)
-                cohorts[frame].append(obj)
+            if obj not in prompted and recording.masks(frame, [obj]).areas[0] >= FIRST_AREA:
+                prompted.add(obj)
+                batches[LocalIndex(local)].append(obj)
     session = predictor.open(frames)
     ious: list[float] = []
     missed: list[bool] = []
     false: list[bool] = []
     started, steps = time.process_time(), 0
-    for start, objects in cohorts.items():
+    for start, objects in batches.items():
         for obj in objects:
-            session.add_mask(LocalIndex(start), obj, recording.masks(start, [obj]).to_bool()[0])
-        for prediction in session.propagate(LocalIndex(start)):
+            session.add_mask(start, obj, recording.masks(frames.indices[start], [obj]))
+        for prediction in session.propagate(start):
             if prediction.frame == start:
                 continue
             steps += len(objects)
-            reference = recording.masks(prediction.frame, objects)
+            reference = recording.masks(frames.indices[prediction.frame], objects)
             reported = prediction.masks.areas > PRESENT_AREA
             for row, present in enumerate(reference.areas > PRESENT_AREA):
                 if present:
@@ -62,7 +62,7 @@ def measure(predictor: VideoPredictor, frames_path: Path, recording_path: Path) 
     recording.close()
     good = np.mean(np.array(ious) > 0.5)
     return (
-        f"| {recording_path.stem} | {predictor.name} | {len(known)} | {np.mean(ious):.3f} | {good:.3f} | "
+        f"| {recording_path.stem} | {predictor.name} | {len(prompted)} | {np.mean(ious):.3f} | {good:.3f} | "
         f"{np.mean(missed):.3f} | {np.mean(false):.3f} of {len(false)} | {seconds / steps * 1e3:.1f} |"
     )
 

@@ -48,16 +48,16 @@ def test_both_forms_play_the_same(tmp_path: Path, record: Callable[[Path], Path]
     recording = open_recording(record(tmp_path / "r.npz"))
     assert isinstance(recording, kind)
     assert recording.size == (5, 7)
-    assert [recording.objects(frame) for frame in (0, 2, 4)] == [[], [1, 7], [7]]
-    np.testing.assert_array_equal(recording.masks(2, [7, 9, 1]).to_bool(), [B, np.zeros_like(A), A])
-    assert recording.masks(0, [1]).areas.tolist() == [0]
-    assert len(recording.masks(2, [])) == 0
+    assert [recording.objects(FrameIndex(frame)) for frame in (0, 2, 4)] == [[], [1, 7], [7]]
+    np.testing.assert_array_equal(recording.masks(FrameIndex(2), [7, 9, 1]).to_bool(), [B, np.zeros_like(A), A])
+    assert recording.masks(FrameIndex(0), [1]).areas.tolist() == [0]
+    assert len(recording.masks(FrameIndex(2), [])) == 0
     recording.close()
 
 
 def test_bits_beyond_the_mask_are_dropped(tmp_path: Path) -> None:
     recording = open_recording(record_entries(tmp_path / "r.npz", **{"00002_001": np.full(5, 255, np.uint8)}))
-    assert recording.masks(2, [1]).boxes.tolist() == [[0, 0, 7, 5]]
+    assert recording.masks(FrameIndex(2), [1]).boxes.tolist() == [[0, 0, 7, 5]]
     recording.close()
 
 
@@ -85,7 +85,7 @@ def test_a_recording_that_cannot_be_opened(tmp_path: Path, change: dict[str, Any
 def test_bits_that_are_no_mask_of_the_shape(tmp_path: Path, bits: Any) -> None:
     recording = open_recording(record_entries(tmp_path / "r.npz", **{"00002_001": bits}))
     with pytest.raises(ArtifactError, match="entry 00002_001 is not a packed mask of 5×7"):
-        recording.masks(2, [1, 7])
+        recording.masks(FrameIndex(2), [1, 7])
     recording.close()
 
 
@@ -111,7 +111,7 @@ def test_damage_is_one_line(tmp_path: Path, record: Callable[[Path], Path]) -> N
             refused.append(str(error))
             continue
         try:
-            recording.masks(2, recording.objects(2))
+            recording.masks(FrameIndex(2), recording.objects(FrameIndex(2)))
         except ArtifactError as error:
             refused.append(str(error))
         finally:

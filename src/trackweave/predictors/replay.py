@@ -16,7 +16,7 @@ import numpy as np
 from trackweave.boxes import box_iou
 from trackweave.errors import PredictorError, PredictorUnavailable
 from trackweave.frames.source import FrameSource
-from trackweave.ids import LocalIndex
+from trackweave.ids import FrameIndex, LocalIndex
 from trackweave.masks.ops import mask_iou, rescale_masks
 from trackweave.masks.packed import PackedMasks
 from trackweave.predictors.base import FramePrediction, Prompt, PromptedSession, frame_range
@@ -67,7 +67,7 @@ class ReplaySession(PromptedSession):
         self._recordings = recordings
         self._frames = frames
         # Per recording the frame that prompts were last matched on: all prompts of a batch lie on one frame.
-        self._matched_frames: dict[Path, tuple[int, list[int], PackedMasks]] = {}
+        self._matched_frames: dict[Path, tuple[FrameIndex, list[int], PackedMasks]] = {}
         height, width = frames.size
         for recording in recordings:
             rows, cols = recording.size
@@ -94,11 +94,11 @@ class ReplaySession(PromptedSession):
         for recording in self._recordings:
             rows = {row: match[1] for row, match in enumerate(chosen) if match is not None and match[0] is recording}
             if rows:
-                masks = recording.masks(int(self._frames.indices[frame]), list(rows.values()))
+                masks = recording.masks(self._frames.indices[frame], list(rows.values()))
                 out.bits[list(rows)] = rescale_masks(masks, *self._frames.size, method="nearest").bits
         return out
 
-    def _recorded_frame(self, recording: Recording, frame: int) -> tuple[list[int], PackedMasks]:
+    def _recorded_frame(self, recording: Recording, frame: FrameIndex) -> tuple[list[int], PackedMasks]:
         if recording.path not in self._matched_frames or self._matched_frames[recording.path][0] != frame:
             ids = recording.objects(frame)
             self._matched_frames[recording.path] = (frame, ids, recording.masks(frame, ids))
@@ -106,9 +106,9 @@ class ReplaySession(PromptedSession):
 
     def _match(self, frame: int, prompt: Prompt) -> tuple[Recording, int] | None:
         best: tuple[float, Recording, int] | None = None
-        absolute = int(self._frames.indices[frame])
+        recorded_frame = self._frames.indices[frame]
         for recording in self._recordings:
-            ids, recorded = self._recorded_frame(recording, absolute)
+            ids, recorded = self._recorded_frame(recording, recorded_frame)
             if not ids:
                 continue
             if prompt.box is None:

@@ -113,7 +113,7 @@ def write_video_segments(
     *,
     mask_scale_ratio: float,
     full_resolution_shape: tuple[int, int] | None,
-    metadata: Mapping[str, Any],
+    metadata: Mapping[str, object],
 ) -> int:
     """Writes the frame-major archive from a stream of frames; returns the number of object-frames.
 
@@ -242,7 +242,7 @@ def write_object_segments(
     mask_shape: tuple[int, int] | None,
     mask_scale_ratio: float,
     full_resolution_shape: tuple[int, int] | None,
-    metadata: Mapping[str, Any],
+    metadata: Mapping[str, object],
 ) -> int:
     """Writes the object-major archive from a stream of `(id, (F,) REFERENCE_DTYPE)`; returns the number of objects.
 

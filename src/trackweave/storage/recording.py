@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import ArtifactError
+from trackweave.ids import FrameIndex
 from trackweave.masks.codecs import as_packed
 from trackweave.masks.packed import PackedMasks, packed_length
 from trackweave.storage.mask_archive import VideoSegments
@@ -30,10 +31,10 @@ class Recording(Protocol):
     def size(self) -> tuple[int, int]:
         """`(H, W)` of the masks."""
 
-    def objects(self, frame: int) -> list[int]:
+    def objects(self, frame: FrameIndex) -> list[int]:
         """Objects recorded on a frame, ascending."""
 
-    def masks(self, frame: int, objects: Sequence[int]) -> PackedMasks:
+    def masks(self, frame: FrameIndex, objects: Sequence[int]) -> PackedMasks:
         """Their masks; empty for an object that is not on the frame."""
 
     def close(self) -> None:
@@ -63,30 +64,30 @@ class EntryRecording:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._names: dict[int, dict[int, str]] = {}
+        self._names: dict[FrameIndex, dict[int, str]] = {}
         with ExitStack() as stack:
             self._archive = stack.enter_context(np.load(path, allow_pickle=False))
             for name in self._archive.files:
-                if found := _ENTRY.match(name):
-                    self._names.setdefault(int(found[1]), {})[int(found[2])] = name
+                if match := _ENTRY.match(name):
+                    self._names.setdefault(FrameIndex(int(match[1])), {})[int(match[2])] = name
             if not self._names:
                 raise ArtifactError(f"{path}: a recording has entries named FFFFF_OOO (frame, object); there are none")
             shape = self._entry("shape")
             if shape.shape != (2,) or shape.dtype.kind not in "ui" or shape.min() < 1:
                 raise ArtifactError(f"{path}: entry shape is (H, W) of at least one pixel, not {shape.tolist()!r:.60}")
             self._size = (int(shape[0]), int(shape[1]))
-            stack.pop_all()  # sound: stays open
+            stack.pop_all()  # it can be read: stays open
 
     @property
     def size(self) -> tuple[int, int]:
         """`(H, W)` of the masks."""
         return self._size
 
-    def objects(self, frame: int) -> list[int]:
+    def objects(self, frame: FrameIndex) -> list[int]:
         """Objects recorded on a frame, ascending."""
         return sorted(self._names.get(frame, ()))
 
-    def masks(self, frame: int, objects: Sequence[int]) -> PackedMasks:
+    def masks(self, frame: FrameIndex, objects: Sequence[int]) -> PackedMasks:
         """Their masks; empty for an object that is not on the frame."""
         height, width = self._size
         out = PackedMasks.empty(height, width, len(objects))
@@ -129,11 +130,11 @@ class ArchiveRecording:
         """`(H, W)` of the masks."""
         return self._size
 
-    def objects(self, frame: int) -> list[int]:
+    def objects(self, frame: FrameIndex) -> list[int]:
         """Objects recorded on a frame, ascending."""
         return [int(track) for track in self._video.boxes(frame).track_id]
 
-    def masks(self, frame: int, objects: Sequence[int]) -> PackedMasks:
+    def masks(self, frame: FrameIndex, objects: Sequence[int]) -> PackedMasks:
         """Their masks; empty for an object that is not on the frame."""
         recorded = self._video.frame(frame)
         out = PackedMasks.empty(*self._size, len(objects))

@@ -232,12 +232,12 @@ class RunManifest:
             ArtifactError: no level is finished.
             SettingError: several levels and none named.
         """
-        known = self.tracked_levels
-        if not known:
+        levels = self.tracked_levels
+        if not levels:
             raise ArtifactError(f"{self.path}: records no tracked level: the run has not finished one")
-        if level is None and len(known) > 1:
-            raise SettingError(f"the run has levels {', '.join(map(str, known))}: name one with --level")
-        return known[0] if level is None else Level(level)
+        if level is None and len(levels) > 1:
+            raise SettingError(f"the run has levels {', '.join(map(str, levels))}: name one with --level")
+        return levels[0] if level is None else Level(level)
 
     def artifact(self, level: Level | int, name: str) -> Path:
         """Where an artifact lies.
@@ -250,18 +250,17 @@ class RunManifest:
         except KeyError:
             raise ArtifactError(f"{self.path}: records no {name} of level {level}") from None
 
-    def merge(self, values: Mapping[str, Any]) -> None:
+    def merge(self, values: Mapping[str, object]) -> None:
         """Sets top-level keys."""
         self.data.update({"schema_version": SCHEMA_VERSION, **values})
 
-    def set_level(self, level: Level | int, artifacts: Mapping[str, str], stats: Mapping[str, Any]) -> None:
+    def set_level(self, level: Level | int, artifacts: Mapping[str, str], stats: Mapping[str, object]) -> None:
         """Records a finished level."""
         self.data.setdefault("artifacts", {})[str(level)] = dict(artifacts)
         self.data.setdefault("derived", {}).setdefault("levels", {})[str(level)] = dict(stats)
-        levels = {int(known) for known in self.data.get("levels", [])} | {int(level)}
-        self.data["levels"] = sorted(levels)
+        self.data["levels"] = sorted({int(level), *map(int, self.data.get("levels", []))})
 
-    def set_totals(self, totals: Mapping[str, Any]) -> None:
+    def set_totals(self, totals: Mapping[str, object]) -> None:
         """Records what spans the levels of a finished run: totals, durations by stage, peak memory."""
         self.data.setdefault("derived", {}).update(totals)
 

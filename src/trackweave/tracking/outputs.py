@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from trackweave.boxes import scale_boxes
 from trackweave.errors import FrameError, InputError, SettingError
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource, sample_evenly
-from trackweave.ids import FrameIndex, Level, LocalIndex, TrackId
+from trackweave.ids import LocalIndex, TrackId
 from trackweave.masks.codecs import decode_entry, encode_entry
 from trackweave.masks.ops import mask_iou, rescale_masks
 from trackweave.storage.files import write_json
@@ -26,7 +27,7 @@ from trackweave.storage.mask_archive import (
 )
 from trackweave.storage.run import scaled_npz_path
 from trackweave.structures.candidates import CandidateFrame
-from trackweave.structures.run_log import RunWarning
+from trackweave.structures.run_log import RunLog, RunWarning
 from trackweave.structures.tracks import FrameObjects
 from trackweave.tracking.candidate_loader import load_scheduled_frame
 from trackweave.tracking.pipeline_context import PipelineContext, frame_at, local_positions
@@ -98,7 +99,7 @@ def build_video_segments_archive(
     frames: Iterable[FrameObjects],
     path: str | Path,
     mask_scale_ratio: float = 1.0,
-    metadata: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, object] | None = None,
     *,
     full_resolution_shape: tuple[int, int] | None = None,
 ) -> Path:
@@ -129,7 +130,7 @@ def build_object_segments_archive(
     object_manifest: Iterable[tuple[TrackId, NDArray[Any]]] | Mapping[TrackId, NDArray[Any]],
     path: str | Path,
     mask_scale_ratio: float = 1.0,
-    metadata: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, object] | None = None,
     *,
     mask_shape: tuple[int, int] | None = None,
     full_resolution_shape: tuple[int, int] | None = None,
@@ -184,7 +185,7 @@ def save_comparison_proposals(
     sample_stride: Any = None,
     max_samples: Any = None,
 ) -> Comparison:
-    """Draws candidates (left) beside tracks (right) on the preview frames, with a JSON that lists what is shown.
+    """Draws candidates (left) beside tracks (right) on the preview frames, with a JSON that lists what they show.
 
     A candidate takes the colour of the track that covers it on that frame, so that pairs can be seen; one without a
     track is grey.
@@ -202,21 +203,21 @@ def save_comparison_proposals(
         RunFolderError: an image cannot be written.
     """
     chosen = set(_apply_sampling_to_frames(list(context.preview_local_indices), sample_stride, max_samples))
-    base = _BaseImages(base_frames_dir, context.frames, context.level)
+    log = RunLog(package="tracking")
     images: list[Path] = []
-    listed: list[dict[str, Any]] = []
-    with VideoSegments(video_segments) as video:
+    listed: list[dict[str, object]] = []
+    with VideoSegments(video_segments) as video, _BaseImages(base_frames_dir, context, log) as base:
         for scheduled in context.schedule:
             if scheduled.local not in chosen:
                 continue
             # Read again: the masks of a few preview frames are not worth keeping until the level is tracked.
-            shown = load_scheduled_frame(context, scheduled)
-            objects = video.frame(shown.frame)
-            matches = _matching_track_ids(shown, objects)
-            path = viz_dir / f"{frame_entry_name(shown.frame)}.png"
-            write_png(path, _comparison_image(base.image(shown.local), shown, matches, objects))
+            loaded = load_scheduled_frame(context, scheduled)
+            objects = video.frame(loaded.frame)
+            matches = _matching_track_ids(loaded, objects)
+            path = viz_dir / f"{frame_entry_name(loaded.frame)}.png"
+            write_png(path, _comparison_image(base.image(loaded.local), loaded, matches, objects))
             images.append(path)
-            listed.append(_listing(path.name, shown, matches, objects))
+            listed.append(_listing(path.name, loaded, matches, objects))
     height, width = context.frames.size
     write_json(
         viz_dir / "compare.json",
@@ -227,31 +228,29 @@ def save_comparison_proposals(
             "frames": listed,
         },
     )
-    return Comparison(viz_dir, images, tuple(base.warnings))
+    return Comparison(viz_dir, images, tuple(log.warnings))
 
 
 class _BaseImages:
     """Finds the image to draw on: original frame, else sampled frame, else an empty canvas."""
 
-    def __init__(self, base: Path | FrameSource | None, subset: FrameSource, level: Level) -> None:
-        self._subset = subset
-        self._level = level
-        self.warnings: list[RunWarning] = []
-        self._base: FrameSource | None = None
-        if isinstance(base, FrameSource):
-            self._base = base
-        elif base is not None:
+    def __init__(self, base: Path | FrameSource | None, context: PipelineContext, log: RunLog) -> None:
+        self._sampled, self._level, self._log = context.frames, context.level, log
+        self._opened = ExitStack()
+        self._base = base if isinstance(base, FrameSource) else None
+        if base is not None and self._base is None:
             try:
-                self._base = open_frames(base)
+                self._base = self._opened.enter_context(open_frames(base))
             except InputError as error:
                 self._warn("base-frames-missing", f"sampled frames are drawn instead: {error}")
-        self._position: dict[FrameIndex, LocalIndex] = local_positions(self._base) if self._base else {}
+        self._positions = local_positions(self._base) if self._base is not None else {}
 
     def image(self, local: LocalIndex) -> NDArray[np.uint8]:
-        frame, _ = frame_at(self._subset, local)
+        """The image for a position among the sampled frames, `(H, W, 3)` uint8 RGB."""
+        frame, _ = frame_at(self._sampled, local)
         if self._base is not None:
             try:
-                return self._base[self._position[frame]]
+                return self._base[self._positions[frame]]
             except KeyError:
                 self._warn(
                     "base-image-missing", f"frame {frame} is not among the base frames: the sampled one is drawn"
@@ -259,35 +258,41 @@ class _BaseImages:
             except FrameError as error:
                 self._warn("base-image-unreadable", f"frame {frame}: the sampled one is drawn: {error}")
         try:
-            return self._subset[local]
+            return self._sampled[local]
         except FrameError as error:
             self._warn("frame-unreadable", f"frame {frame}: drawn on an empty canvas: {error}")
-            return np.full((*self._subset.size, 3), 64, np.uint8)
+            return np.full((*self._sampled.size, 3), 64, np.uint8)
 
     def _warn(self, code: str, message: str) -> None:
-        self.warnings.append(RunWarning("compare", int(self._level), code, message))
+        self._log.warn("compare", code, message, level=int(self._level))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._opened.close()
 
 
-def _matching_track_ids(shown: CandidateFrame, objects: FrameObjects) -> NDArray[np.int64]:
+def _matching_track_ids(proposed: CandidateFrame, objects: FrameObjects) -> NDArray[np.int64]:
     """For each candidate the track that covers it best on the frame; 0 where none reaches half its union."""
-    matches = np.full(len(shown), UNMATCHED_COLOUR_ID, np.int64)
-    if not len(shown) or not len(objects):
+    matches = np.full(len(proposed), UNMATCHED_COLOUR_ID, np.int64)
+    if not len(proposed) or not len(objects):
         return matches
-    candidates = shown.candidates
+    candidates = proposed.candidates
     iou = mask_iou(rescale_masks(candidates.masks, *objects.masks.size, method="nearest"), objects.masks)
     best = iou.argmax(axis=1)
-    good = iou[np.arange(len(shown)), best] >= MATCHED_IOU
+    good = iou[np.arange(len(proposed)), best] >= MATCHED_IOU
     matches[good] = objects.track_id[best[good]]
     return matches
 
 
 def _comparison_image(
-    image: NDArray[np.uint8], shown: CandidateFrame, matches: NDArray[np.int64], objects: FrameObjects
+    image: NDArray[np.uint8], proposed: CandidateFrame, matches: NDArray[np.int64], objects: FrameObjects
 ) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     canvas = fit_width(image, IMAGE_WIDTH)
     rows, cols = canvas.shape[:2]
-    candidates = shown.candidates
+    candidates = proposed.candidates
     left = draw_objects(
         canvas,
         matches,
@@ -302,13 +307,15 @@ def _comparison_image(
         [left, right],
         2,
         [
-            f"candidates: {len(shown)}  frame {shown.frame}  {shown.name}",
+            f"candidates: {len(proposed)}  frame {proposed.frame}  {proposed.name}",
             f"tracks: {len(objects)}",
         ],
     )
 
 
-def _listing(image: str, shown: CandidateFrame, matches: NDArray[np.int64], objects: FrameObjects) -> dict[str, Any]:
+def _listing(
+    image: str, proposed: CandidateFrame, matches: NDArray[np.int64], objects: FrameObjects
+) -> dict[str, object]:
     tracks = [
         {
             "id": int(objects.track_id[row]),
@@ -320,10 +327,10 @@ def _listing(image: str, shown: CandidateFrame, matches: NDArray[np.int64], obje
         for row in range(len(objects))
     ]
     return {
-        "frame_idx": int(shown.frame),
-        "frame_name": shown.name,
+        "frame_idx": int(proposed.frame),
+        "frame_name": proposed.name,
         "image": image,
-        "candidates": len(shown),
+        "candidates": len(proposed),
         "candidate_tracks": [int(track_id) or None for track_id in matches],
         "tracks": tracks,
     }

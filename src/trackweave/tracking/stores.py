@@ -74,8 +74,7 @@ class DedupStore:
     def masks_at(self, frame: FrameIndex) -> PackedMasks | None:
         """Every mask known on a frame."""
         emitted = self._emitted.masks_at(frame) if self._emitted is not None else None
-        added = self._added.get(frame, [])
-        parts = ([emitted] if emitted is not None else []) + added
+        parts = ([emitted] if emitted is not None else []) + self._added.get(frame, [])
         if not parts:
             return None
         size = parts[0].size
