@@ -79,6 +79,8 @@ def first_problem(error: ValidationError, known: Iterable[str] = ()) -> Problem:
         near = nearest(name, known)
         return Problem(name, f"there is no setting {name}" + (f"; did you mean {near}?" if near else ""), True)
     reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("json_invalid", "missing"):  # the input is the whole text or mapping
+        return Problem(name, reason, False)
     return Problem(name, f"{reason}, not {first['input']!r}", False)
 
 

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from trackweave.settings import Settings
 from trackweave.simulation.random_processes import Signal, low_pass, on_off, ornstein_uhlenbeck, smooth_noise
 from trackweave.simulation.scene import Actors
 
@@ -18,10 +19,8 @@ PERSON_METRES = 1.7
 """Height of the person that `CameraSettings.person_height` speaks of."""
 
 
-class CameraSettings(BaseModel):
+class CameraSettings(Settings):
     """Where a camera stands and how it moves."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     height: float = Field(default=2.0, gt=0, le=100, description="metres above the ground")
     distance: float = Field(default=12.0, gt=0, le=500, description="metres to the middle of the scene")

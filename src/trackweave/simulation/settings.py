@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import AliasChoices, Field, ValidationError
 
 from trackweave.errors import InputError, SettingError
-from trackweave.settings import Settings
+from trackweave.settings import Settings, first_problem
 
 
 class JsonSettings(Settings):
@@ -37,9 +37,8 @@ class JsonSettings(Settings):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"]))
-            raise InputError(f"{source or cls.noun}: {f'{field}: ' if field else ''}{first['msg']}") from None
+            name, message, _ = first_problem(error, cls.model_fields)
+            raise InputError(f"{source or cls.noun}: {f'{name}: ' if name else ''}{message}") from None
 
 
 class SequenceSettings(JsonSettings):
