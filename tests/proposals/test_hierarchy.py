@@ -15,7 +15,7 @@ def chain(colours: list[float], areas: list[float] | None = None) -> RegionGraph
     return RegionGraph(area, colour, np.zeros((count, 1)), border, np.zeros((count, count)))
 
 
-def test_alike_neighbours_merge_first() -> None:
+def test_similar_neighbours_merge_first() -> None:
     tree = merge_regions(chain([0, 2, 50, 51]))
     halves = tree.cut(float(tree.heights[1]))
     assert halves.tolist() == [0, 0, 1, 1]
@@ -25,7 +25,7 @@ def test_alike_neighbours_merge_first() -> None:
 
 def test_specks_vanish_before_larger_regions_of_the_same_contrast() -> None:
     tree = merge_regions(chain([0, 20, 0, 20], [1000, 5, 1000, 1000]))
-    assert 1 in (tree.kept[0], tree.gone[0])
+    assert 1 in (tree.survivor[0], tree.absorbed[0])
     assert tree.heights[-1] > 5 * tree.heights[0]
 
 

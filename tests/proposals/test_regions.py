@@ -35,25 +35,25 @@ def scene(height: int = 120, width: int = 160) -> tuple[NDArray[np.uint8], Packe
 @pytest.mark.parametrize("level", [2, 4, 6])
 def test_plain_objects_are_found_at_every_level_and_the_ground_is_not(level: int) -> None:
     image, truth = scene()
-    found = RegionProposals().propose(image, level)
-    assert mask_iou(truth, found.masks).max(axis=1).min() > 0.9
-    assert found.area.max() < 0.5 * image.shape[0] * image.shape[1]
+    candidates = RegionProposals().propose(image, level)
+    assert mask_iou(truth, candidates.masks).max(axis=1).min() > 0.9
+    assert candidates.area.max() < 0.5 * image.shape[0] * image.shape[1]
 
 
 def test_columns_describe_the_masks() -> None:
     image, _ = scene()
-    found = RegionProposals().propose(image, 4)
-    assert found.size == image.shape[:2]
-    assert np.array_equal(found.area, found.masks.areas)
-    assert np.array_equal(found.xyxy, found.masks.boxes)
-    assert len(set(found.id.tolist())) == len(found)
-    assert found.has_mask.all()
-    assert ((found.score >= 0) & (found.score <= 1)).all()
-    assert (np.diff(found.score) <= 0).all()
+    candidates = RegionProposals().propose(image, 4)
+    assert candidates.size == image.shape[:2]
+    assert np.array_equal(candidates.area, candidates.masks.areas)
+    assert np.array_equal(candidates.xyxy, candidates.masks.boxes)
+    assert len(set(candidates.id.tolist())) == len(candidates)
+    assert candidates.has_mask.all()
+    assert ((candidates.score >= 0) & (candidates.score <= 1)).all()
+    assert (np.diff(candidates.score) <= 0).all()
 
 
 def textured(height: int = 240, width: int = 320) -> NDArray[np.uint8]:
-    """Colour noise at several scales: something to find at every level."""
+    """Colour noise at several scales: regions at every level."""
     rng = np.random.default_rng(3)
     image = np.zeros((height, width, 3))
     for cells in (4, 10, 24):
@@ -84,26 +84,26 @@ def test_same_image_same_candidates() -> None:
 
 def test_large_images_are_worked_on_small_and_masks_come_full_size() -> None:
     image, truth = scene(600, 801)
-    found = RegionProposals(RegionSettings(long_side=160)).propose(image, 2)
-    assert found.size == (600, 801)
-    assert mask_iou(truth, found.masks).max(axis=1).min() > 0.85
+    candidates = RegionProposals(RegionSettings(long_side=160)).propose(image, 2)
+    assert candidates.size == (600, 801)
+    assert mask_iou(truth, candidates.masks).max(axis=1).min() > 0.85
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 3), (17, 5), (700, 1)])
 def test_any_size_works(size: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 255, (*size, 3)).astype(np.uint8)
-    for found in RegionProposals().propose_levels(image, [2, 4, 6]).values():
-        assert found.size == size
+    for candidates in RegionProposals().propose_levels(image, [2, 4, 6]).values():
+        assert candidates.size == size
 
 
-def test_nothing_is_proposed_on_a_plain_picture() -> None:
+def test_nothing_is_proposed_on_a_plain_image() -> None:
     assert len(RegionProposals().propose(np.full((60, 80, 3), 90, np.uint8), 6)) == 0
 
 
 def test_settings_bound_number_and_area() -> None:
-    found = RegionProposals(RegionSettings(max_count=5, min_area=0.01)).propose(textured(), 6)
-    assert len(found) <= 5
-    assert found.area.min() > 0.007 * 240 * 320
+    candidates = RegionProposals(RegionSettings(max_count=5, min_area=0.01)).propose(textured(), 6)
+    assert len(candidates) <= 5
+    assert candidates.area.min() > 0.007 * 240 * 320
 
 
 def test_own_levels() -> None:
@@ -132,6 +132,6 @@ def test_real_frames_give_regions_that_match_objects() -> None:
         frame = next(iter(sorted((DAVIS / name / "frames").iterdir())))
         truth = PackedMasks.from_bool(np.array(Image.open(DAVIS / name / "masks" / f"{frame.stem}.png")) > 0)
         levels = RegionProposals().propose_levels(np.array(Image.open(frame).convert("RGB")), [2, 4])
-        assert all(3 <= len(found) <= 60 for found in levels.values())
-        best.append(max(mask_iou(truth, found.masks).max() for found in levels.values()))
+        assert all(3 <= len(candidates) <= 60 for candidates in levels.values())
+        best.append(max(mask_iou(truth, candidates.masks).max() for candidates in levels.values()))
     assert np.mean(best) > 0.5

@@ -1,10 +1,10 @@
-"""Hierarchical merging of regions: the two neighbours that differ least become one, until nothing touches.
+"""Hierarchical region merging: the two neighbours with the least contrast become one, until no regions touch.
 
-The difference of two regions is what an eye would call contrast: the edge along their common border, the distance of
-their mean colours and of their colour histograms. It is weighted with the area of the smaller region, so that specks
-vanish first and a height of the hierarchy is a granularity: the larger a region, the less contrast it needs to stand.
-Kin: Arbelaez et al., "Contour Detection and Hierarchical Image Segmentation", TPAMI 2011 (edges along borders);
-Uijlings et al., "Selective Search", IJCV 2013 (histograms, small regions first).
+The contrast of two regions is the strength of the edge along their common border, plus the distances of their mean
+colours and of their colour histograms. It is weighted with the area of the smaller region, so that specks merge first
+and a height of the hierarchy is a granularity: the larger a region, the less contrast it needs to remain. Related:
+Arbelaez et al., "Contour Detection and Hierarchical Image Segmentation", TPAMI 2011 (edges along borders); Uijlings et
+al., "Selective Search", IJCV 2013 (histograms, small regions first).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ AREA_POWER = 0.4
 
 @dataclass(frozen=True)
 class RegionGraph:
-    """R regions of an image and how they touch. Sums, not means, so that merging is addition.
+    """R regions of an image and their common borders. Sums, not means, so that merging is addition.
 
     Attributes:
         area: `(R,)` pixels.
         colour: `(R, 3)` sum of CIELAB values.
         histogram: `(R, B)` pixels per colour bin, all channels one after the other.
-        border: `(R, R)` pixel pairs on either side of a common border, symmetric; 0 = no neighbours.
+        border: `(R, R)` number of pixel pairs across a common border, symmetric; 0 = no neighbours.
         edge: `(R, R)` sum of the edge strength over those pairs.
     """
 
@@ -48,24 +48,26 @@ class Hierarchy:
     """The order in which R regions merged.
 
     Attributes:
-        kept: `(K,)` int64, the region that lives on in merge k under its number.
-        gone: `(K,)` int64, the region that it absorbed.
+        survivor: `(K,)` int64, the region of merge k that keeps its number.
+        absorbed: `(K,)` int64, the region that it absorbs.
         heights: `(K,)` float64, never falling.
         regions: R.
     """
 
-    kept: NDArray[np.int64]
-    gone: NDArray[np.int64]
+    survivor: NDArray[np.int64]
+    absorbed: NDArray[np.int64]
     heights: Floats
     regions: int
 
     def cut(self, height: float) -> NDArray[np.int64]:
-        """The partition just above `height`: `(R,)` int64, which part each region belongs to, 0 … P-1."""
+        """The partition just above `height`: `(R,)` int64, the part of each region, 0 … P-1."""
         last = int(np.searchsorted(self.heights, height, side="right"))
         owner = np.arange(self.regions)
         # Latest merge first, so that an owner is final before it is passed on.
-        for kept, gone in zip(self.kept[:last][::-1].tolist(), self.gone[:last][::-1].tolist(), strict=True):
-            owner[gone] = owner[kept]
+        for survivor, absorbed in zip(
+            self.survivor[:last][::-1].tolist(), self.absorbed[:last][::-1].tolist(), strict=True
+        ):
+            owner[absorbed] = owner[survivor]
         return np.asarray(np.unique(owner, return_inverse=True)[1], np.int64)
 
 
@@ -80,11 +82,11 @@ def merge_regions(graph: RegionGraph) -> Hierarchy:
 
 @njit(cache=True, nogil=True)
 def _merge(area: Floats, colour: Floats, histogram: Floats, border: Floats, edge: Floats) -> Floats:
-    """Merges as rows `(kept, gone, height)`; the arguments are overwritten."""
+    """Merges as rows `(survivor, absorbed, height)`; the arguments are overwritten."""
     count = area.shape[0]
     total = area.sum()
     cost = np.full((count, count), np.inf)
-    nearest = np.zeros(count, np.int64)  # of each row of `cost`
+    nearest = np.zeros(count, np.int64)  # column of each row's smallest cost
     for i in range(count):
         for j in range(count):
             if border[i, j] > 0:
@@ -100,7 +102,8 @@ def _merge(area: Floats, colour: Floats, histogram: Floats, border: Floats, edge
         j = nearest[i]
         if cost[i, j] == np.inf:
             return merges[:k]
-        # A merge may bring a pair closer than the last height: a hierarchy's heights do not fall.
+        # A merge may make a pair cheaper than the last height; the heights of a hierarchy must not fall, or cuts
+        # would not nest.
         height = max(height, cost[i, j])
         if area[j] > area[i]:
             i, j = j, i
@@ -110,6 +113,8 @@ def _merge(area: Floats, colour: Floats, histogram: Floats, border: Floats, edge
             if border[i, r] > 0:
                 cost[i, r] = _contrast(area, colour, histogram, border, edge, i, r, total)
                 cost[r, i] = cost[i, r]
+        # `nearest` must stay the argmin of every row: rows that pointed at i or j are searched again, in others only
+        # column i can have become cheaper.
         for r in range(count):
             if r == i or nearest[r] == i or nearest[r] == j:
                 nearest[r] = np.argmin(cost[r])
@@ -132,12 +137,16 @@ def _contrast(
     squared = 0.0
     for c in range(colour.shape[1]):
         squared += (colour[i, c] / area[i] - colour[j, c] / area[j]) ** 2
-    apart = 0.0
+    histogram_distance = 0.0
     for b in range(histogram.shape[1]):
-        apart += abs(histogram[i, b] / area[i] - histogram[j, b] / area[j])
-    apart /= colour.shape[1]
-    seen = EDGE_WEIGHT * edge[i, j] / border[i, j] + COLOUR_WEIGHT * np.sqrt(squared) + HISTOGRAM_WEIGHT * apart
-    weighted: float = seen * (min(area[i], area[j]) / total) ** AREA_POWER
+        histogram_distance += abs(histogram[i, b] / area[i] - histogram[j, b] / area[j])
+    histogram_distance /= colour.shape[1]
+    contrast = (
+        EDGE_WEIGHT * edge[i, j] / border[i, j]
+        + COLOUR_WEIGHT * np.sqrt(squared)
+        + HISTOGRAM_WEIGHT * histogram_distance
+    )
+    weighted: float = contrast * (min(area[i], area[j]) / total) ** AREA_POWER
     return weighted
 
 
@@ -145,7 +154,7 @@ def _contrast(
 def _absorb(
     area: Floats, colour: Floats, histogram: Floats, border: Floats, edge: Floats, cost: Floats, i: int, j: int
 ) -> None:
-    """Adds region `j` to region `i`; `j` touches nothing from then on."""
+    """Adds region `j` to region `i`; `j` has no neighbours from then on."""
     area[i] += area[j]
     colour[i] += colour[j]
     histogram[i] += histogram[j]

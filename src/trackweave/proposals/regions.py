@@ -1,7 +1,7 @@
-"""The built-in candidate generator: regions of colour and texture at three granularities; no weights, no network.
+"""The built-in candidate generator: regions of colour and texture at several granularities, without learned weights.
 
-A frame is cut into some hundred small regions (watershed of a two-scale colour gradient), which are merged into one
-hierarchy; each level of granularity is a cut of it, so that levels share nearly all the work and nest.
+A frame is cut into some hundred superpixels (watershed of a two-scale colour gradient), which are merged into one
+hierarchy; each level of granularity is a cut of it, so that levels nest and share nearly all the work.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ Image = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
 BINS = 16
-EDGE_SCALES = (1.3, 3.25)  # pixels; the wider one quietens texture
+EDGE_SCALES = (1.3, 3.25)  # pixels; the wider one suppresses texture
 REFERENCE_PIXELS = 640 * 360
-SMOOTHING = 1.2  # pixels of the working image
-MARGIN = 4
+MASK_BLUR = 1.2  # sigma in pixels of the working image
+MASK_MARGIN = 4  # the same; wider than the blur reaches
 NEIGHBOURS = ((np.s_[:-1, :], np.s_[1:, :]), (np.s_[:, :-1], np.s_[:, 1:]))
 """Index pairs: each pixel and the one below it, each pixel and the one to its right."""
 
 
-class _Analysis(NamedTuple):
-    """What all levels of one image share: small regions and edges at working size `(H, W)`, and the hierarchy."""
+class _Segmentation(NamedTuple):
+    """What all levels of one image share: superpixels and edges at working size `(H, W)`, and the hierarchy."""
 
-    pieces: Labels
+    superpixels: Labels
     gradient: NDArray[np.float32]
     hierarchy: Hierarchy
 
 
 class RegionProposals:
-    """Proposes the regions of an image at a level of granularity. Same image and settings, same candidates.
+    """Proposes the regions of an image at a level of granularity, deterministically.
 
     Args:
-        settings: the defaults when left out.
+        settings: None for the defaults.
     """
 
     def __init__(self, settings: RegionSettings | None = None) -> None:
@@ -51,7 +51,7 @@ class RegionProposals:
 
     @property
     def levels(self) -> list[int]:
-        """The levels it knows, coarse to fine."""
+        """The levels of the settings, coarse to fine."""
         return sorted(self.settings.heights)
 
     def propose(self, image: Image, level: int) -> Candidates:
@@ -67,35 +67,34 @@ class RegionProposals:
 
         Returns:
             per level the candidates, best score first, masks `(H, W)`. A score in [0, 1] compares the edges around a
-            region with those inside it: 1 has none inside. Nothing is proposed on a picture without contrast.
+            region with those inside it: 1 has none inside. An image without contrast has no candidates.
 
         Raises:
             SettingError: an unknown level.
             ValueError: not an RGB image.
         """
-        wanted = list(levels)
-        for level in wanted:
+        requested = list(levels)
+        for level in requested:
             if level not in self.settings.heights:
-                known = ", ".join(map(str, self.levels))
-                raise SettingError(f"level {level}: the built-in proposals have levels {known}")
+                valid = ", ".join(map(str, self.levels))
+                raise SettingError(f"level {level}: the built-in proposals have levels {valid}")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"an image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
-        analysis = self._analyse(image)
+        segmentation = self._segment(image)
         size = (image.shape[0], image.shape[1])
-        return {level: self._cut(analysis, self.settings.heights[level], size) for level in wanted}
+        return {level: self._cut(segmentation, self.settings.heights[level], size) for level in requested}
 
-    def _analyse(self, image: Image) -> _Analysis:
-        """The work that levels share."""
+    def _segment(self, image: Image) -> _Segmentation:
         lab = _smooth_lab(image, self.settings.long_side)
         gradient = _edge_strength(lab)
         count = max(1, round(self.settings.pieces * gradient.size / REFERENCE_PIXELS))
-        pieces = watershed(gradient, count) - 1
-        return _Analysis(pieces, gradient, merge_regions(_graph(pieces, lab, gradient)))
+        superpixels = watershed(gradient, count) - 1
+        return _Segmentation(superpixels, gradient, merge_regions(_graph(superpixels, lab, gradient)))
 
-    def _cut(self, analysis: _Analysis, height: float, size: tuple[int, int]) -> Candidates:
-        """One level: parts that are neither specks nor background, smoothed and at the image's size."""
-        labels = analysis.hierarchy.cut(height)[analysis.pieces]
-        scores = _scores(labels, analysis.gradient)
+    def _cut(self, segmentation: _Segmentation, height: float, size: tuple[int, int]) -> Candidates:
+        """One level: regions that are neither specks nor background, smoothed and at the image's size."""
+        labels = segmentation.hierarchy.cut(height)[segmentation.superpixels]
+        scores = _scores(labels, segmentation.gradient)
         areas = np.bincount(labels.ravel(), minlength=len(scores)) / labels.size
         background = (areas > self.settings.background_area) & (
             _border_share(labels, len(scores)) > self.settings.background_border
@@ -103,12 +102,12 @@ class RegionProposals:
         chosen = np.flatnonzero((areas >= self.settings.min_area) & ~background)
         chosen = chosen[np.lexsort((-areas[chosen], -scores[chosen]))][: self.settings.max_count]
         masks = _masks(labels, chosen, size)
-        visible = masks.areas > 0  # smoothing may leave nothing of a hair
-        masks = masks[visible]
+        remaining = masks.areas > 0  # smoothing may leave nothing of a thin region
+        masks = masks[remaining]
         return Candidates(
             id=np.arange(len(masks), dtype=np.int64),
             xyxy=masks.boxes.astype(np.float32),
-            score=scores[chosen][visible].astype(np.float32),
+            score=scores[chosen][remaining].astype(np.float32),
             area=masks.areas,
             masks=masks,
         )
@@ -138,19 +137,19 @@ def _edge_strength(lab: NDArray[np.float32]) -> NDArray[np.float32]:
     return strength
 
 
-def _graph(pieces: Labels, lab: NDArray[np.float32], gradient: NDArray[np.float32]) -> RegionGraph:
-    """The small regions' colours, and the edges along their common borders."""
-    count, flat = int(pieces.max()) + 1, pieces.ravel()
+def _graph(superpixels: Labels, lab: NDArray[np.float32], gradient: NDArray[np.float32]) -> RegionGraph:
+    """The superpixels' colours, and the edges along their common borders."""
+    count, flat = int(superpixels.max()) + 1, superpixels.ravel()
     sums = [np.bincount(flat, lab[..., c].ravel(), count) for c in range(3)]
     colour = np.stack(sums, axis=1).astype(np.float64)
-    # L runs over 0 … 100; a and b of photographs hardly leave ±40.
+    # L is in 0 … 100; a and b of photographs are hardly ever beyond ±40.
     bins = np.stack([lab[..., 0] * (BINS / 100), *((lab[..., c] + 40) * (BINS / 80) for c in (1, 2))])
     bins = np.clip(bins, 0, BINS - 1).astype(np.int64)
     histogram = [np.bincount(flat * BINS + b.ravel(), minlength=count * BINS).reshape(count, BINS) for b in bins]
     border, edge = np.zeros(count * count), np.zeros(count * count)
     for here, there in NEIGHBOURS:
-        crossing = pieces[here] != pieces[there]
-        pairs = pieces[here][crossing] * count + pieces[there][crossing]
+        crossing = superpixels[here] != superpixels[there]
+        pairs = superpixels[here][crossing] * count + superpixels[there][crossing]
         strength = np.maximum(gradient[here], gradient[there])[crossing]
         border += np.bincount(pairs, minlength=count * count)
         edge += np.bincount(pairs, strength, count * count)
@@ -161,10 +160,10 @@ def _graph(pieces: Labels, lab: NDArray[np.float32], gradient: NDArray[np.float3
 
 
 def _scores(labels: Labels, gradient: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Per part, mean edge strength on its border B and inside I as B / (B + I), `(P,)`; 0 without a border.
+    """Per region, mean edge strength on its border B and inside I as B / (B + I), `(P,)`; 0 without a border.
 
-    Of several such measures this one told parts that match an object best from others, on DAVIS 2016 and an indoor
-    scan.
+    Of several such measures this one separated regions that match an object best from others, on DAVIS 2016 and an
+    indoor scan.
     """
     on_border = np.zeros(labels.shape, np.bool_)
     for here, there in NEIGHBOURS:
@@ -181,42 +180,37 @@ def _scores(labels: Labels, gradient: NDArray[np.float32]) -> NDArray[np.float64
 
 
 def _border_share(labels: Labels, count: int) -> NDArray[np.float64]:
-    """Which share of the picture's outermost pixels each part has, `(P,)`."""
+    """Share of the image's outermost pixels that each region has, `(P,)`."""
     rim = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     return np.asarray(np.bincount(rim, minlength=count) / len(rim))
 
 
 def _masks(labels: Labels, chosen: NDArray[np.integer[Any]], size: tuple[int, int]) -> PackedMasks:
-    """The chosen parts as masks of the image's size, their outlines rounded."""
+    """The chosen regions as masks of the image's size, their boundaries smoothed."""
     if not len(chosen):
         return PackedMasks.empty(*size)
+    from scipy.ndimage import find_objects
+
     crops, origins = [], []
-    windows = _windows(labels, int(labels.max()) + 1)
-    for part in chosen.tolist():
-        crop, origin = _outline(labels, part, windows[part], size)
+    bounds = find_objects(labels + 1, int(labels.max()) + 1)
+    for region in chosen.tolist():
+        crop, origin = _smooth_mask(labels, region, bounds[region], size)
         crops.append(crop)
         origins.append(origin)
     return PackedMasks.from_crops(crops, np.array(origins), *size)
 
 
-def _windows(labels: Labels, count: int) -> list[tuple[slice, slice]]:
-    """Rows and columns that each part spans."""
-    from scipy.ndimage import find_objects
-
-    return list(find_objects(labels + 1, count))
-
-
-def _outline(
-    labels: Labels, part: int, window: tuple[slice, slice], size: tuple[int, int]
+def _smooth_mask(
+    labels: Labels, region: int, window: tuple[slice, slice], size: tuple[int, int]
 ) -> tuple[NDArray[np.bool_], tuple[int, int]]:
-    """One part, blurred and brought to the image's scale, cut at one half: a crop and the `(y, x)` of its corner."""
+    """One region, blurred, resized to the image's scale and thresholded at one half: a crop and its corner `(y, x)`."""
     import cv2
 
-    top, bottom = max(window[0].start - MARGIN, 0), min(window[0].stop + MARGIN, labels.shape[0])
-    left, right = max(window[1].start - MARGIN, 0), min(window[1].stop + MARGIN, labels.shape[1])
-    inside = (labels[top:bottom, left:right] == part).astype(np.float32)
-    # Beyond the picture's edge a part goes on: replicate. Elsewhere the margin is wider than the blur.
-    soft = cv2.GaussianBlur(inside, (0, 0), SMOOTHING, borderType=cv2.BORDER_REPLICATE)
+    top, bottom = max(window[0].start - MASK_MARGIN, 0), min(window[0].stop + MASK_MARGIN, labels.shape[0])
+    left, right = max(window[1].start - MASK_MARGIN, 0), min(window[1].stop + MASK_MARGIN, labels.shape[1])
+    inside = (labels[top:bottom, left:right] == region).astype(np.float32)
+    # A region continues beyond the image's border: replicate. Elsewhere the margin is wider than the blur.
+    soft = cv2.GaussianBlur(inside, (0, 0), MASK_BLUR, borderType=cv2.BORDER_REPLICATE)
     step_y, step_x = size[0] / labels.shape[0], size[1] / labels.shape[1]
     y0, y1, x0, x1 = round(top * step_y), round(bottom * step_y), round(left * step_x), round(right * step_x)
     if (y1 - y0, x1 - x0) != soft.shape:
