@@ -101,7 +101,7 @@ def one_run(length: int) -> None:
             settings=TrackingSettings(render_viz=False),
         )
         seconds = time.process_time() - started
-        totals = result.summary["totals"]
+        totals = result.summary.totals
         print(
             f"{length} {seconds:.1f} {peak_rss_mb() or float('nan'):.0f} {totals['objects']} {totals['object_frames']}"
         )

@@ -37,7 +37,10 @@ def test_replay_finishes_with_the_counts(candidates: Path, tmp_path: Path) -> No
         predictor=f"replay={SCENE / 'recorded'}",
         settings=TrackingSettings(render_viz=False, mask_scale_ratio=0.3),
     )
-    counts = {int(level): (stats["candidates"], stats["prompts"]) for level, stats in result.levels.items()}
+    counts = {
+        int(level): (stats.counts["candidates"], stats.counts["prompts"])
+        for level, stats in result.summary.levels.items()
+    }
     assert {level: candidates for level, (candidates, _) in counts.items()} == {2: 142, 4: 353}
     # The recording was made by prompting 32 and 150 of them; where duplicates begin depends on a few borderline IoUs.
     assert counts[2][1] == pytest.approx(32, abs=3)
@@ -80,8 +83,10 @@ def test_a_tiny_model_goes_through_the_whole_pipeline(candidates: Path, tmp_path
         predictor=predictor("sam2-hf", device="cpu"),
         settings=TrackingSettings(mask_scale_ratio=0.3, max_propagate=reach, iou_threshold=1.0),
     )
-    assert {int(level): stats["prompts"] for level, stats in result.levels.items()} == dict.fromkeys((2, 4, 6), 8)
-    counters = result.summary["predictor"]["counters"]
+    assert {int(level): stats.counts["prompts"] for level, stats in result.summary.levels.items()} == dict.fromkeys(
+        (2, 4, 6), 8
+    )
+    counters = result.summary.counters
     assert counters["encoder_passes"] == 6  # frames 0 to 5
     assert counters["model_calls"] == 2 + 4  # forward and backward, once for all levels
     assert counters["object_frames"] == 3 * count * counters["model_calls"]

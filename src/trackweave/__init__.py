@@ -5,10 +5,11 @@ The verbs of the command line, in Python::
     import trackweave
 
     run = trackweave.track_masks("clip.mp4", "runs/clip")
-    tracks = run.tracks(level=2)
+    tracks = run.tracks()
     print(tracks.track_ids, tracks.at(10).xyxy)
 
-Names load on first use: `import trackweave` itself is cheap and loads neither torch nor cv2.
+Everything that a user may call is listed here. Names load on first use: `import trackweave` itself is cheap and loads
+neither numpy nor torch nor cv2.
 """
 
 from __future__ import annotations
@@ -18,62 +19,220 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trackweave.association.data_collection import SampleLogger
+    from trackweave.association.scorer import LearnedScorer
+    from trackweave.association.settings import LogSettings, ScorerSettings
+    from trackweave.detectors.base import Detector
+    from trackweave.detectors.embedders import Embedder, make_embedder
+    from trackweave.detectors.registry import make_detector
+    from trackweave.errors import (
+        ArtifactError,
+        ArtifactVersionError,
+        CandidateError,
+        FrameError,
+        InputError,
+        MissingExtraError,
+        PredictorError,
+        PredictorOutOfMemory,
+        PredictorUnavailable,
+        PromptError,
+        RunFolderError,
+        SettingError,
+        TrackweaveError,
+    )
+    from trackweave.evaluation.evaluate import evaluate
+    from trackweave.evaluation.settings import EvaluationSettings
+    from trackweave.exporters import export
     from trackweave.formats.detections import read_detections
+    from trackweave.formats.tables import DetectionTable
+    from trackweave.formats.tracks import read_tracks
     from trackweave.frames.open import open_frames
+    from trackweave.frames.source import FrameSource
     from trackweave.masks.packed import PackedMasks
-    from trackweave.mot.settings import TrackerSettings, preset
-    from trackweave.mot.state import FrameContext
+    from trackweave.mot.settings import RefinementSettings, TrackerSettings, preset
+    from trackweave.mot.state import AssignmentObserver, AssociationScorer, FrameContext
     from trackweave.mot.tracker import ByteTracker, Tracker
-    from trackweave.pipelines.boxes import BoxRunResult, track_boxes
-    from trackweave.pipelines.masks import RunResult, track_masks
+    from trackweave.pipelines.boxes import track_boxes
+    from trackweave.pipelines.detect import detect
+    from trackweave.pipelines.masks import track_masks
+    from trackweave.pipelines.run import Run, open_run
+    from trackweave.pipelines.settings import InputSettings, PerceptionSettings
+    from trackweave.predictors.base import PredictorSession, VideoPredictor
+    from trackweave.predictors.flow.predictor import FlowPredictor
+    from trackweave.predictors.flow.settings import FlowSettings
+    from trackweave.predictors.registry import choose_predictor
     from trackweave.predictors.sam.settings import SamSettings
+    from trackweave.proposals.settings import RegionSettings
+    from trackweave.reports.page import report
     from trackweave.storage.mask_archive import ObjectSegments, VideoSegments
+    from trackweave.structures.assignment import AssignmentState
+    from trackweave.structures.candidates import Candidates
     from trackweave.structures.detections import Detections
+    from trackweave.structures.run_log import RunLog, RunWarning
+    from trackweave.structures.run_summary import BoxSummary, MaskSummary, RunSummary
     from trackweave.structures.tracks import Tracks
     from trackweave.tracking.settings import TrackingSettings
 
-__version__: str
-_HOME = {
-    "BoxRunResult": "pipelines.boxes",
-    "ByteTracker": "mot.tracker",
-    "Detections": "structures.detections",
-    "FrameContext": "mot.state",
-    "ObjectSegments": "storage.mask_archive",
-    "PackedMasks": "masks.packed",
-    "RunResult": "pipelines.masks",
-    "SamSettings": "predictors.sam.settings",
-    "SampleLogger": "association.data_collection",
-    "Tracker": "mot.tracker",
-    "TrackerSettings": "mot.settings",
-    "TrackingSettings": "tracking.settings",
-    "Tracks": "structures.tracks",
-    "VideoSegments": "storage.mask_archive",
-    "open_frames": "frames.open",
-    "preset": "mot.settings",
-    "read_detections": "formats.detections",
-    "track_boxes": "pipelines.boxes",
-    "track_masks": "pipelines.masks",
+    __version__: str
+
+_EXPORTS = {
+    "association.data_collection": ("SampleLogger",),
+    "association.scorer": ("LearnedScorer",),
+    "association.settings": (
+        "LogSettings",
+        "ScorerSettings",
+    ),
+    "detectors.base": ("Detector",),
+    "detectors.embedders": (
+        "Embedder",
+        "make_embedder",
+    ),
+    "detectors.registry": ("make_detector",),
+    "errors": (
+        "ArtifactError",
+        "ArtifactVersionError",
+        "CandidateError",
+        "FrameError",
+        "InputError",
+        "MissingExtraError",
+        "PredictorError",
+        "PredictorOutOfMemory",
+        "PredictorUnavailable",
+        "PromptError",
+        "RunFolderError",
+        "SettingError",
+        "TrackweaveError",
+    ),
+    "evaluation.evaluate": ("evaluate",),
+    "evaluation.settings": ("EvaluationSettings",),
+    "exporters": ("export",),
+    "formats.detections": ("read_detections",),
+    "formats.tables": ("DetectionTable",),
+    "formats.tracks": ("read_tracks",),
+    "frames.open": ("open_frames",),
+    "frames.source": ("FrameSource",),
+    "masks.packed": ("PackedMasks",),
+    "mot.settings": (
+        "RefinementSettings",
+        "TrackerSettings",
+        "preset",
+    ),
+    "mot.state": (
+        "AssignmentObserver",
+        "AssociationScorer",
+        "FrameContext",
+    ),
+    "mot.tracker": (
+        "ByteTracker",
+        "Tracker",
+    ),
+    "pipelines.boxes": ("track_boxes",),
+    "pipelines.detect": ("detect",),
+    "pipelines.masks": ("track_masks",),
+    "pipelines.run": (
+        "Run",
+        "open_run",
+    ),
+    "pipelines.settings": (
+        "InputSettings",
+        "PerceptionSettings",
+    ),
+    "predictors.base": (
+        "PredictorSession",
+        "VideoPredictor",
+    ),
+    "predictors.flow.predictor": ("FlowPredictor",),
+    "predictors.flow.settings": ("FlowSettings",),
+    "predictors.registry": ("choose_predictor",),
+    "predictors.sam.settings": ("SamSettings",),
+    "proposals.settings": ("RegionSettings",),
+    "reports.page": ("report",),
+    "storage.mask_archive": (
+        "ObjectSegments",
+        "VideoSegments",
+    ),
+    "structures.assignment": ("AssignmentState",),
+    "structures.candidates": ("Candidates",),
+    "structures.detections": ("Detections",),
+    "structures.run_log": (
+        "RunLog",
+        "RunWarning",
+    ),
+    "structures.run_summary": (
+        "BoxSummary",
+        "MaskSummary",
+        "RunSummary",
+    ),
+    "structures.tracks": ("Tracks",),
+    "tracking.settings": ("TrackingSettings",),
 }
+"""Module → names. For type checkers the same stands above; a test holds the two together."""
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 
 __all__ = [
-    "BoxRunResult",
+    "ArtifactError",
+    "ArtifactVersionError",
+    "AssignmentObserver",
+    "AssignmentState",
+    "AssociationScorer",
+    "BoxSummary",
     "ByteTracker",
+    "CandidateError",
+    "Candidates",
+    "DetectionTable",
     "Detections",
+    "Detector",
+    "Embedder",
+    "EvaluationSettings",
+    "FlowPredictor",
+    "FlowSettings",
     "FrameContext",
+    "FrameError",
+    "FrameSource",
+    "InputError",
+    "InputSettings",
+    "LearnedScorer",
+    "LogSettings",
+    "MaskSummary",
+    "MissingExtraError",
     "ObjectSegments",
     "PackedMasks",
-    "RunResult",
+    "PerceptionSettings",
+    "PredictorError",
+    "PredictorOutOfMemory",
+    "PredictorSession",
+    "PredictorUnavailable",
+    "PromptError",
+    "RefinementSettings",
+    "RegionSettings",
+    "Run",
+    "RunFolderError",
+    "RunLog",
+    "RunSummary",
+    "RunWarning",
     "SamSettings",
     "SampleLogger",
+    "ScorerSettings",
+    "SettingError",
     "Tracker",
     "TrackerSettings",
     "TrackingSettings",
     "Tracks",
+    "TrackweaveError",
+    "VideoPredictor",
     "VideoSegments",
     "__version__",
+    "choose_predictor",
+    "detect",
+    "evaluate",
+    "export",
+    "make_detector",
+    "make_embedder",
     "open_frames",
+    "open_run",
     "preset",
     "read_detections",
+    "read_tracks",
+    "report",
     "track_boxes",
     "track_masks",
 ]
@@ -82,9 +241,15 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value  # the next access finds it without this function
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def _version() -> str:

@@ -36,7 +36,7 @@ def track_from_candidates(
 ) -> None:
     """Track filtered candidates; prints the run folder."""
     result = track(data_path, output, settings, candidates=candidates_root, resume=resume)
-    typer.echo(result.run.root)
+    typer.echo(result.root)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -395,7 +395,7 @@ def test_runs_of_boxes(tmp_path: Path) -> None:
 def test_runs_of_masks(tmp_path: Path) -> None:
     gt = write_labels(tmp_path / "gt" / "crossing", LABELS)
     replay = f"replay={CROSSING.record(tmp_path / 'record.npz')}"
-    run = track_masks(CROSSING.frames, tmp_path / "run", prompts={0: CROSSING.labels[0]}, predictor=replay).run.root
+    run = track_masks(CROSSING.frames, tmp_path / "run", prompts={0: CROSSING.labels[0]}, predictor=replay).root
     found = evaluate(run, gt)
     assert found.overlap is Overlap.masks
     assert found["object"].combined["J&F"] == found["object"].combined["HOTA"] == 1
@@ -414,7 +414,7 @@ def test_small_masks_of_a_run_grow(tmp_path: Path) -> None:
         prompts={0: CROSSING.labels[0]},
         predictor=f"replay={CROSSING.record(tmp_path / 'record.npz')}",
         settings=TrackingSettings(mask_scale_ratio=0.5),
-    ).run.root
+    ).root
     assert evaluate(run, gt)["object"].combined["J-Mean"] == 1
 
 

@@ -70,9 +70,9 @@ def test_the_python_call_gives_tracks(candidates: Path, tmp_path: Path) -> None:
     tracks = result.tracks(2)
     assert tracks.masks is not None
     assert tracks.at(1).xyxy.tolist() == [[8, 0, 16, 8], [16, 0, 24, 8]]
-    with result.video_segments(2) as video:
+    with result.masks(2) as video:
         assert np.array_equal(video.frame(0).masks.to_bool()[0], SCENE.mask(0, "a"))
-    assert result.summary["input"]["path"] == "memory"
+    assert result.summary.input.path == "memory"
 
 
 def test_prompts_in_memory(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_resume_keeps_finished_levels_and_ends_with_the_same_archives(
     assert finished.stat().st_mtime_ns == stamp
     assert archives(run) == archives(tmp_path / "whole")
     assert (run / "tracks.mot.txt").read_bytes() == (tmp_path / "whole" / "tracks.mot.txt").read_bytes()
-    assert resumed.summary["totals"]["objects"] == whole.summary["totals"]["objects"]
+    assert resumed.summary.totals["objects"] == whole.summary.totals["objects"]
 
 
 def test_resume_redoes_a_level_whose_archive_was_cut(candidates: Path, tmp_path: Path) -> None:

@@ -22,12 +22,15 @@ from tests.run_folders import assert_same_run, committed
 from tests.worlds import candidates_of, item, world, write_candidates
 from trackweave.errors import ArtifactError, PredictorError, PredictorOutOfMemory, RunFolderError
 from trackweave.frames.source import FrameSource
-from trackweave.pipelines.masks import RunResult, track_masks
+from trackweave.ids import Level
+from trackweave.pipelines.masks import track_masks
+from trackweave.pipelines.run import Run
 from trackweave.predictors.base import FramePrediction, VideoPredictor
 from trackweave.predictors.flow.predictor import FlowPredictor
 from trackweave.predictors.registry import ChosenPredictor
 from trackweave.storage.result_log import ResultJournal, read_records
 from trackweave.structures.run_log import RunWarning
+from trackweave.structures.run_summary import MaskSummary
 from trackweave.tracking.settings import TrackingSettings
 
 SCENE = world(
@@ -82,21 +85,21 @@ class Rounding(BoundedPredictor):
         return session
 
 
-Run = Callable[..., RunResult]
+Track = Callable[..., Run[MaskSummary]]
 
 
 @pytest.fixture(params=["candidates", "prompts"])
-def run(request: pytest.FixtureRequest, candidates: Path) -> Run:
+def run(request: pytest.FixtureRequest, candidates: Path) -> Track:
     """Tracks into a folder, from candidates or from a person's prompts."""
     given: Mapping[str, Any] = {"candidates": candidates} if request.param == "candidates" else {"prompts": LABELS}
 
-    def track(folder: Path, predictor: BoundedPredictor | None = None, *, resume: bool = False) -> RunResult:
+    def track(folder: Path, predictor: BoundedPredictor | None = None, *, resume: bool = False) -> Run[MaskSummary]:
         return track_masks(SCENE.frames, folder, predictor=predictor or BoundedPredictor(), resume=resume, **given)
 
     return track
 
 
-def test_a_kill_on_any_frame(run: Run, tmp_path: Path) -> None:
+def test_a_kill_on_any_frame(run: Track, tmp_path: Path) -> None:
     """Each snapshot is what `kill -9` would leave: the folder as it is while the predictor works."""
     snapshots: list[Path] = []
 
@@ -196,7 +199,7 @@ def test_levels_that_are_not_asked_for_again_split_no_batch(candidates: Path, tm
 
 @pytest.mark.parametrize("kind", [PredictorError, PredictorOutOfMemory, KeyboardInterrupt])
 def test_an_error_leaves_finished_batches_and_says_how_to_go_on(
-    run: Run, tmp_path: Path, kind: type[BaseException]
+    run: Track, tmp_path: Path, kind: type[BaseException]
 ) -> None:
     run(tmp_path / "whole")
     seen: list[int] = []
@@ -248,7 +251,7 @@ class _OnDisk:
 
 @pytest.mark.parametrize("share", [0.01, 0.45, 0.6, 0.9])
 def test_a_disk_that_fills_up_while_tracking(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+    run: Track, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
     large = Disk(1 << 30)
     large.attach(monkeypatch)
@@ -264,7 +267,7 @@ def test_a_disk_that_fills_up_while_tracking(
     assert_same_run(tmp_path / "cut", tmp_path / "whole")
 
 
-def test_twice_cut_off(run: Run, tmp_path: Path) -> None:
+def test_twice_cut_off(run: Track, tmp_path: Path) -> None:
     run(tmp_path / "whole")
     for limit in (7, 7):
         seen: list[int] = []
@@ -280,7 +283,7 @@ def test_twice_cut_off(run: Run, tmp_path: Path) -> None:
     assert_same_run(tmp_path / "cut", tmp_path / "whole")
 
 
-def test_a_finished_run_keeps_no_scratch_and_is_not_tracked_again(run: Run, tmp_path: Path) -> None:
+def test_a_finished_run_keeps_no_scratch_and_is_not_tracked_again(run: Track, tmp_path: Path) -> None:
     run(tmp_path / "whole")
     assert {path.suffix for path in (tmp_path / "whole" / "journal").iterdir()} == {".json"}
     predictor = BoundedPredictor()
@@ -348,7 +351,7 @@ def test_a_second_process_is_refused(candidates: Path, tmp_path: Path) -> None:
 # --- ids -------------------------------------------------------------------------------------------------------------
 
 
-def ids_by_level(result: RunResult) -> dict[int, set[int]]:
+def ids_by_level(result: Run[MaskSummary]) -> dict[int, set[int]]:
     return {int(level): set(result.tracks(level).track_ids.tolist()) for level in result.levels}
 
 
@@ -405,7 +408,7 @@ def test_remarks_are_warnings_of_the_run_once(candidates: Path, tmp_path: Path) 
     assert json.loads((tmp_path / "summary.json").read_text())["warnings"][0]["device"] == "cpu"
     again = track_masks(SCENE.frames, tmp_path, candidates=candidates, predictor=Remarking(), resume=True)
     assert predictor_warnings(tmp_path) == expected  # not twice, and not lost
-    assert again.summary["warnings"] == result.summary["warnings"]
+    assert again.summary.warnings == result.summary.warnings
 
 
 def test_a_rerun_replaces_what_was_said_before(candidates: Path, tmp_path: Path) -> None:
@@ -432,10 +435,10 @@ def test_remarks_of_the_process_that_was_cut_off_are_kept(candidates: Path, tmp_
     assert predictor_warnings(tmp_path) == ["no device was found", "halved 2 times"]
 
 
-def test_counters_add_up_over_levels_and_processes(run: Run, tmp_path: Path) -> None:
+def test_counters_add_up_over_levels_and_processes(run: Track, tmp_path: Path) -> None:
     predictor = BoundedPredictor()
     whole = run(tmp_path / "whole", predictor)
-    assert whole.summary["predictor"]["counters"] == predictor.session.counts
+    assert whole.summary.counters == predictor.session.counts
     seen: list[int] = []
 
     def fail(done: int) -> None:
@@ -445,15 +448,15 @@ def test_counters_add_up_over_levels_and_processes(run: Run, tmp_path: Path) -> 
 
     with pytest.raises(PredictorError):
         run(tmp_path / "cut", BoundedPredictor(on_visit=fail))
-    resumed = run(tmp_path / "cut", resume=True).summary["predictor"]["counters"]
-    assert resumed["object_frames"] == whole.summary["predictor"]["counters"]["object_frames"]
+    resumed = run(tmp_path / "cut", resume=True).summary.counters
+    assert resumed["object_frames"] == whole.summary.counters["object_frames"]
     assert resumed["encoder_passes"] == 2 * len(SCENE.labels)  # both processes had to see every frame
     assert json.loads((tmp_path / "cut" / "summary.json").read_text())["predictor"]["counters"] == resumed
 
 
 def test_a_predictor_that_counts_nothing_has_no_counters(candidates: Path, tmp_path: Path) -> None:
     result = track_masks(SCENE.frames, tmp_path, candidates=candidates, predictor="static")
-    assert "counters" not in result.summary["predictor"]
+    assert result.summary.counters == {}
 
 
 # --- candidates that go bad -------------------------------------------------------------------------------------------
@@ -481,5 +484,5 @@ def test_an_omission_found_while_tracking_is_not_lost(tmp_path: Path) -> None:
     with pytest.raises(PredictorError, match="out of luck"):
         track_masks(SCENE.frames, tmp_path / "run", predictor=predictor, **how)
     result = track_masks(SCENE.frames, tmp_path / "run", predictor=BoundedPredictor(), resume=True, **how)
-    assert result.summary["levels"]["2"]["candidates"] == 2 + 1 + 2
+    assert result.summary.levels[Level(2)].counts["candidates"] == 2 + 1 + 2
     assert [warning.code for warning in result.warnings] == ["candidate-skipped"]

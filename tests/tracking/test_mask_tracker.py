@@ -19,10 +19,12 @@ from trackweave.errors import PredictorError
 from trackweave.frames.source import FrameSource
 from trackweave.ids import IdAllocator, Level, LocalIndex, TrackId
 from trackweave.masks.packed import PackedMasks
-from trackweave.pipelines.masks import RunResult, track_masks
+from trackweave.pipelines.masks import track_masks
+from trackweave.pipelines.run import Run
 from trackweave.storage.result_log import ResultJournal
 from trackweave.storage.run import LevelRecord, RunManifest, RunPaths
 from trackweave.structures.run_log import RunWarning
+from trackweave.structures.run_summary import MaskSummary
 from trackweave.structures.tracks import Tracks
 from trackweave.tracking.candidate_loader import CandidatePrompts
 from trackweave.tracking.level_runner import run_level_tracking
@@ -72,7 +74,7 @@ def candidates(tmp_path: Path) -> Path:
 
 def track(
     candidates: Path, run: Path, predictor: BoundedPredictor | None = None, levels: list[int] | None = None
-) -> RunResult:
+) -> Run[MaskSummary]:
     chosen = predictor or BoundedPredictor()
     return track_masks(STILL.frames, run, candidates=candidates, levels=levels, predictor=chosen, settings=PLAIN)
 
@@ -132,7 +134,7 @@ def test_a_frame_on_which_a_level_found_nothing(tmp_path: Path) -> None:
     predictor = BoundedPredictor()
     result = track(root, tmp_path / "run", predictor)
     assert predictor.session.objects_moved == [2, 1]
-    assert [level["candidate_frames"] for level in result.summary["levels"].values()] == [1, 2]
+    assert [level.counts["candidate_frames"] for level in result.summary.levels.values()] == [1, 2]
 
 
 def test_levels_go_through_the_frames_once(candidates: Path, tmp_path: Path) -> None:
@@ -173,20 +175,20 @@ def test_counters_and_time_are_divided_and_nothing_is_lost(
     ticks = count()
     monkeypatch.setattr("trackweave.progress.time.perf_counter", lambda: float(next(ticks)))
     result = track(candidates, tmp_path / "run")
-    fingerprint = RunManifest.load(result.run.manifest).fingerprint
+    fingerprint = RunManifest.load(result.paths.manifest).fingerprint
     assert fingerprint is not None
-    records = {level: LevelRecord.read(result.run.journal(level), fingerprint) for level in result.levels}
+    records = {level: LevelRecord.read(result.paths.journal(level), fingerprint) for level in result.levels}
     visits = len(STILL.labels) + 1  # the prompt frame is visited both ways
     assert {level: dict(record.counters) for level, record in records.items() if record is not None} == {
         2: {"encoder_passes": 5, "object_frames": 3 * visits},
         4: {"encoder_passes": 0, "object_frames": 2 * visits},
         6: {"encoder_passes": 0, "object_frames": visits},
     }
-    assert result.summary["predictor"]["counters"] == {"encoder_passes": 5, "object_frames": 6 * visits}
-    seconds = {level: stats["durations"]["track.predictor"] for level, stats in result.levels.items()}
+    assert result.summary.counters == {"encoder_passes": 5, "object_frames": 6 * visits}
+    seconds = {level: stats.durations["track.predictor"] for level, stats in result.summary.levels.items()}
     asked = visits + 2  # each direction is asked once more to learn that it is over
     assert seconds == {2: pytest.approx(asked * 3 / 5), 4: pytest.approx(asked * 2 / 5), 6: pytest.approx(asked)}
-    packed = {level: stats["durations"]["track.pack"] for level, stats in result.levels.items()}
+    packed = {level: stats.durations["track.pack"] for level, stats in result.summary.levels.items()}
     assert packed == {2: pytest.approx(3.0), 4: pytest.approx(2.0), 6: pytest.approx(5.0)}
 
 
@@ -293,7 +295,7 @@ def drifting_candidates(tmp_path: Path) -> Path:
 
 def track_drifting(
     candidates: Path, run: Path, predictor: BoundedPredictor, settings: TrackingSettings = NEAR
-) -> RunResult:
+) -> Run[MaskSummary]:
     return track_masks(DRIFTING.frames, run, candidates=candidates, predictor=predictor, settings=settings)
 
 
@@ -302,8 +304,8 @@ def test_every_frame_is_encoded_once_with_room_for_one_window(drifting_candidate
     predictor = BoundedPredictor(room=2 * REACH + 1)
     result = track_drifting(drifting_candidates, tmp_path / "run", predictor)
     assert predictor.session.encoded == list(range(LENGTH))
-    assert result.summary["predictor"]["counters"]["encoder_passes"] == LENGTH
-    assert result.summary["totals"]["prompts"] > 3 * 20  # every level goes on finding new objects
+    assert result.summary.counters["encoder_passes"] == LENGTH
+    assert (result.summary.totals["prompts"] or 0) > 3 * 20  # every level goes on finding new objects
 
 
 def test_one_level_after_the_other_would_encode_most_frames_again(drifting_candidates: Path, tmp_path: Path) -> None:
@@ -395,7 +397,7 @@ def test_a_level_alone_releases_frames_of_its_own_session_only(drifting_candidat
 def test_levels_do_not_see_each_others_masks(drifting_candidates: Path, tmp_path: Path) -> None:
     """Levels 2 and 6 have the same candidates: each tracks them all."""
     result = track_drifting(drifting_candidates, tmp_path / "run", BoundedPredictor())
-    counts = {int(level): stats["prompts"] for level, stats in result.levels.items()}
+    counts = {int(level): stats.counts["prompts"] for level, stats in result.summary.levels.items()}
     assert counts[2] == counts[6] > 0
 
 

@@ -24,6 +24,7 @@ from trackweave.structures.run_log import RunWarning
 
 if TYPE_CHECKING:
     from trackweave.pipelines.run import Run
+    from trackweave.structures.run_summary import BoxSummary
 
 
 def scorer_settings(text: str) -> dict[str, object]:
@@ -152,7 +153,7 @@ def run_boxes(
         _print_summary(result, report)
 
 
-def _track(source: str | None, output: Path, settings: ResolvedSettings, *, shows_progress: bool) -> Run:
+def _track(source: str | None, output: Path, settings: ResolvedSettings, *, shows_progress: bool) -> Run[BoxSummary]:
     from trackweave.frames.live import is_live
     from trackweave.pipelines.boxes import track_boxes
 
@@ -217,11 +218,8 @@ def _stop_at_interrupt(*, active: bool) -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _print_summary(result: Run, report: Path) -> None:
-    from trackweave.structures.run_summary import BoxSummary
-
+def _print_summary(result: Run[BoxSummary], report: Path) -> None:
     summary = result.summary
-    assert isinstance(summary, BoxSummary)
     totals, detections = summary.totals, summary.detections
     if detections["kind"] == "file":
         typer.echo(f"detections: {detections['path']}")

@@ -13,7 +13,8 @@ from trackweave.errors import RunFolderError
 
 if TYPE_CHECKING:
     from trackweave.frames.source import FrameSource
-    from trackweave.pipelines.masks import RunResult
+    from trackweave.pipelines.run import Run
+    from trackweave.structures.run_summary import MaskSummary
 
 MARKER = ".trackweave-demo"
 
@@ -57,7 +58,7 @@ def run_synthetic_demo(output: Path) -> None:
     result = _run(scene, output)
     _show(result, scene, overlay_level=2)
     for level in result.levels:
-        with result.video_segments(level) as video:
+        with result.masks(level) as video:
             scores = best_track_per_object({scene.indices[k]: scene.labels(k) for k in range(len(scene))}, video)
         followed = sum(match.j_mean > 0.5 for match in scores.objects)
         typer.echo(
@@ -74,7 +75,7 @@ def packaged_clip() -> Path:
     return Path(str(files("trackweave.cli") / "clips" / "motorbike.mp4"))
 
 
-def _run(frames: FrameSource, output: Path) -> RunResult:
+def _run(frames: FrameSource, output: Path) -> Run[MaskSummary]:
     from trackweave.pipelines.mask_inputs import ALL_LEVELS
     from trackweave.pipelines.masks import track_masks
     from trackweave.tracking.settings import TrackingSettings
@@ -101,22 +102,21 @@ def _clear_earlier_demo(output: Path) -> None:
     shutil.rmtree(output)
 
 
-def _show(result: RunResult, frames: FrameSource, overlay_level: int) -> None:
+def _show(result: Run[MaskSummary], frames: FrameSource, overlay_level: int) -> None:
     from trackweave.exporters import export, write_contact_sheet
     from trackweave.reports.page import report as write_report
 
-    root = result.run.root
-    (overlay,) = export(root, "mp4", result.run.overlay, level=overlay_level, frames=frames)
-    sheet = write_contact_sheet(root, root / "sheet.png", level=overlay_level, frames=frames)
-    report = write_report(result.run.root)
-    for level, stats in result.levels.items():
+    (overlay,) = export(result, "mp4", result.paths.overlay, level=overlay_level, frames=frames)
+    sheet = write_contact_sheet(result.root, result.root / "sheet.png", level=overlay_level, frames=frames)
+    report = write_report(result)
+    for level, part in result.summary.levels.items():
         typer.echo(
-            f"level {level}: {stats['candidates']} candidates, {stats['prompts']} new, "
-            f"{stats['objects']} tracks on {stats['object_frames']} object-frames"
+            f"level {level}: {part.counts['candidates']} candidates, {part.counts['prompts']} new, "
+            f"{part.counts['objects']} tracks on {part.counts['object_frames']} object-frames"
         )
     for name, path in (
         ("sheet", sheet),
-        ("pictures", result.run.level(overlay_level).compare),
+        ("pictures", result.paths.level(overlay_level).compare),
         ("video", overlay),
         ("report", report),
     ):

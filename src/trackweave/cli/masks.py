@@ -19,7 +19,8 @@ from trackweave.proposals.settings import RegionSettings
 from trackweave.tracking.settings import TrackingSettings
 
 if TYPE_CHECKING:
-    from trackweave.pipelines.masks import RunResult
+    from trackweave.pipelines.run import Run
+    from trackweave.structures.run_summary import MaskSummary
 
 WEIGHTS_FREE = ("flow", "static", "replay")
 
@@ -75,7 +76,7 @@ def masks(
     result = track(frames, output, settings, candidates=candidates, prompts=prompts, resume=resume)
     report = write_report(output)
     if as_json:
-        typer.echo(json.dumps(result.summary))
+        typer.echo(json.dumps(result.summary.to_json()))
     else:
         _print_summary(result, report)
 
@@ -88,7 +89,7 @@ def track(
     candidates: Path | None = None,
     prompts: list[str] | None = None,
     resume: bool = False,
-) -> RunResult:
+) -> Run[MaskSummary]:
     """Runs `track_masks` with the settings of a command line.
 
     Raises:
@@ -134,17 +135,18 @@ def _refuse_without_effect(settings: ResolvedSettings, run: MaskRunSettings, *, 
             raise SettingError(f"{provided.origin}: {key} has no effect where the generator `regions` is not used")
 
 
-def _print_summary(result: RunResult, report: Path) -> None:
-    totals, predictor = result.summary["totals"], result.summary["predictor"]
-    levels = ", ".join(map(str, totals["levels"]))
+def _print_summary(result: Run[MaskSummary], report: Path) -> None:
+    totals, predictor = result.summary.totals, result.summary.predictor
+    levels = ", ".join(map(str, result.summary.levels))
     for warning in result.warnings:
         typer.echo(f"warning: {warning.message}", err=True)
-    typer.echo(f"predictor: {predictor['name']} ({predictor['reason']})")
+    if predictor is not None:
+        typer.echo(f"predictor: {predictor.name} ({predictor.reason})")
     typer.echo(
         f"{totals['objects']} objects on {totals['object_frames']} object-frames in "
-        f"level{'s' if len(totals['levels']) > 1 else ''} {levels}"
+        f"level{'s' if len(result.summary.levels) > 1 else ''} {levels}"
     )
-    if totals["candidates"] > totals["prompts"]:
+    if (totals["candidates"] or 0) > (totals["prompts"] or 0):
         typer.echo(f"{totals['duplicates']} of {totals['candidates']} candidates were already tracked or duplicates")
     typer.echo(f"report: {report}")
 

@@ -219,6 +219,10 @@ scorer, and needs one."""
 def preset(name: str, **overrides: Any) -> TrackerSettings:
     """A preset with some settings replaced.
 
+    Args:
+        name: `adaptive`, `bytetrack`, `sort`, `ocsort`, `botsort` or `learned`.
+        overrides: settings of `TrackerSettings` by name.
+
     >>> preset("bytetrack", birth_score=0.6).birth_score
     0.6
 

@@ -424,7 +424,7 @@ class BoxRunRecord:
     refined: RefinedTracks | None
     samples: int
 
-    def finish(self, folder: RunFolder, log: RunLog, timer: TimingAggregator) -> Run:
+    def finish(self, folder: RunFolder, log: RunLog, timer: TimingAggregator) -> Run[BoxSummary]:
         """Writes what describes the whole run; the manifest last, as it claims the folder."""
         source = self.video.source()
         if source is not None:

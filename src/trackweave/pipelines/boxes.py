@@ -45,10 +45,8 @@ from trackweave.progress import Progress, TimingAggregator
 from trackweave.settings import Settings
 from trackweave.storage.run import RunFolder
 from trackweave.structures.run_log import RunLog, RunWarning
+from trackweave.structures.run_summary import BoxSummary
 from trackweave.structures.tracks import Tracks
-
-BoxRunResult = Run
-"""The former name of what `track_boxes` returns."""
 
 
 class BoxOptions(TypedDict, total=False):
@@ -72,7 +70,7 @@ def track_boxes(
     warnings: Iterable[RunWarning] = (),
     progress: Progress = None,
     **options: Unpack[BoxOptions],
-) -> Run:
+) -> Run[BoxSummary]:
     """Links detections over time and leaves a run folder.
 
     Frames are read one at a time and results are streamed, so memory does not grow with the video; of a file of
@@ -88,7 +86,8 @@ def track_boxes(
         tracker: a preset's name, or settings.
         stop: when set, the run ends after the current frame with what is there; meant for live sources.
         warnings: of the caller, that belong to the run.
-        progress: see `trackweave.progress.Progress`.
+        progress: None = shown by itself in a terminal or a notebook; or a function of `(done, total, label)`.
+        options: the following, by keyword.
         video: what the source does not say (rate, size), which frames are taken, and what becomes of bad ones.
         perception: which signals are computed from the images.
         refinement: gaps to fill, tracks to remove, smoothing, after the whole video is tracked.

@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ from trackweave.pipelines.mask_inputs import (
     propose_candidates,
     read_label_images,
 )
-from trackweave.pipelines.settings import CANDIDATE_STRIDE
+from trackweave.pipelines.run import Run
 from trackweave.predictors.base import VideoPredictor
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.registry import ChosenPredictor, PredictorSettings, choose_predictor
@@ -57,32 +56,6 @@ from trackweave.tracking.settings import TrackingSettings
 from trackweave.tracking.stores import FrameResultStore, add_counters, latest_warnings
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """Where a run's results lie and what they are in numbers.
-
-    Attributes:
-        run: paths of the run folder.
-        levels: level → its part of the summary.
-        warnings: everything that was done differently from what was asked.
-        summary: the content of `summary.json`.
-    """
-
-    run: RunPaths
-    levels: Mapping[Level, Mapping[str, Any]]
-    warnings: Sequence[RunWarning]
-    summary: Mapping[str, Any]
-
-    def video_segments(self, level: Level | int) -> VideoSegments:
-        """Opens a level's masks by frame."""
-        return VideoSegments(RunManifest.load(self.run.manifest).artifact(level, "video_segments"))
-
-    def tracks(self, level: Level | int, *, with_masks: bool = True) -> Tracks:
-        """A level's tracks in memory."""
-        with self.video_segments(level) as video:
-            return Tracks.from_frames(video, level=int(level), with_masks=with_masks)
-
-
 def track_masks(
     frames: str | Path | NDArray[np.uint8] | FrameSource,
     output: str | Path,
@@ -90,7 +63,7 @@ def track_masks(
     candidates: str | Path | None = None,
     prompts: LabelImages | None = None,
     generator: str | RegionSettings = "regions",
-    candidate_stride: int = CANDIDATE_STRIDE,
+    candidate_stride: int = 10,
     levels: Sequence[int] | None = None,
     predictor: str | VideoPredictor = "auto",
     predictor_settings: PredictorSettings | SamSettings | FlowSettings | None = None,
@@ -98,7 +71,7 @@ def track_masks(
     settings: TrackingSettings | None = None,
     resume: bool = False,
     progress: Progress = None,
-) -> RunResult:
+) -> Run[MaskSummary]:
     """Follows every object of a video through time and leaves a run folder.
 
     What is followed comes from one of three places: filtered `candidates` on disk, `prompts` of a person, or, when
@@ -180,7 +153,7 @@ class _MaskRun:
 
     # --- the three ways in ---------------------------------------------------------------------------------------
 
-    def track_candidates(self, root: Path, levels: Sequence[Level]) -> RunResult:
+    def track_candidates(self, root: Path, levels: Sequence[Level]) -> Run[MaskSummary]:
         """Tracks candidates that lie on disk; all are checked before the folder is touched."""
         fingerprint = Fingerprint()
         for level in levels:
@@ -188,7 +161,9 @@ class _MaskRun:
         contexts = self._checked(root, levels)
         return self._track(contexts, self._claim({"kind": "candidates", "root": str(root)}, fingerprint))
 
-    def track_generated(self, levels: Sequence[Level], generator: str | RegionSettings, stride: int) -> RunResult:
+    def track_generated(
+        self, levels: Sequence[Level], generator: str | RegionSettings, stride: int
+    ) -> Run[MaskSummary]:
         """Finds candidates in the run folder, then tracks them."""
         name, changed = generator, {}
         if isinstance(generator, RegionSettings):
@@ -203,7 +178,7 @@ class _MaskRun:
                 propose_candidates(frames, root, levels, stride=stride, generator=generator, progress=display)
         return self._track(self._checked(root, levels), key)
 
-    def track_labels(self, images: Mapping[LocalIndex, LabelImage]) -> RunResult:
+    def track_labels(self, images: Mapping[LocalIndex, LabelImage]) -> Run[MaskSummary]:
         """Tracks the objects of a user's label images."""
         frames, fingerprint = self.input.frames, Fingerprint()
         for local, image in sorted(images.items()):
@@ -265,7 +240,7 @@ class _MaskRun:
 
     # --- levels --------------------------------------------------------------------------------------------------
 
-    def _track(self, contexts: Sequence[LevelContext], fingerprint: str) -> RunResult:
+    def _track(self, contexts: Sequence[LevelContext], fingerprint: str) -> Run[MaskSummary]:
         """Tracks the levels that no earlier process has finished, all together; then finishes the run."""
         records = self._finished_levels(fingerprint)
         due = [context for context in contexts if not self._is_finished(context.level, records)]
@@ -341,15 +316,14 @@ class _MaskRun:
 
     # --- the whole run -------------------------------------------------------------------------------------------
 
-    def _finish(self, levels: Sequence[Level], records: Mapping[Level, LevelRecord]) -> RunResult:
+    def _finish(self, levels: Sequence[Level], records: Mapping[Level, LevelRecord]) -> Run[MaskSummary]:
         """Writes what spans levels: boxes of all of them and the summary."""
         with self.timer.track("persist.boxes"):
             write_mot_frames(self.folder.paths.mot, _boxes_by_frame(self.folder.paths, levels))
         predictor_warnings = latest_warnings(records[level].predictor_warnings for level in levels)
         summary = self._summary({level: records[level] for level in levels}, predictor_warnings)
         self.folder.finish(summary, warnings=predictor_warnings, stages=("predictor",))
-        parts = {level: part.to_json() for level, part in summary.levels.items()}
-        return RunResult(self.folder.paths, parts, list(summary.warnings), summary.to_json())
+        return Run(self.folder.root)
 
     def _summary(self, records: Mapping[Level, LevelRecord], predictor_warnings: Sequence[RunWarning]) -> MaskSummary:
         levels = {level: record.summary for level, record in records.items()}

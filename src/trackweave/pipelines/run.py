@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Generic, cast
 
 from trackweave.errors import ArtifactError, InputError, SettingError
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
 from trackweave.ids import Level
+from trackweave.storage.files import read_json_object
 from trackweave.storage.mask_archive import ObjectSegments, VideoSegments
-from trackweave.storage.run import FrameList, RunManifest, RunPaths, read_run_summary
+from trackweave.storage.run import FrameList, RunManifest, RunPaths
 from trackweave.storage.track_archive import TracksArchive
 from trackweave.structures.run_log import RunWarning
-from trackweave.structures.run_summary import BoxSummary, MaskSummary
+from trackweave.structures.run_summary import RunSummary
 from trackweave.structures.tracks import Tracks
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    SummaryT_co = TypeVar("SummaryT_co", bound=RunSummary, covariant=True, default=RunSummary)
+else:
+    from typing import TypeVar
+
+    SummaryT_co = TypeVar("SummaryT_co", bound=RunSummary, covariant=True)
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:
     """Opens a finished run of masks or of boxes.
+
+    Args:
+        path: the run folder.
 
     Raises:
         ArtifactError: no run folder, or the run in it is not finished.
@@ -28,7 +41,7 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     return Run(path)
 
 
-class Run:
+class Run(Generic[SummaryT_co]):
     """A finished run of masks or of boxes. Files are read when they are asked for.
 
     It stands for its folder wherever a path is taken: `evaluate(run, gt)`, `export(run, …)`.
@@ -74,18 +87,22 @@ class Run:
         return self._manifest.tracked_levels
 
     @cached_property
-    def summary(self) -> MaskSummary | BoxSummary:
-        """The run in numbers.
+    def summary(self) -> SummaryT_co:
+        """The run in numbers: a `MaskSummary` or a `BoxSummary`.
 
         Raises:
             ArtifactError: `summary.json` is damaged.
         """
-        return read_run_summary(self.paths.summary)
+        record = read_json_object(self.paths.summary, "summary")
+        try:
+            return cast("SummaryT_co", RunSummary.from_json(record))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArtifactError(f"{self.paths.summary}: lacks or misspells {error}") from None
 
     @property
-    def warnings(self) -> Sequence[RunWarning]:
+    def warnings(self) -> list[RunWarning]:
         """Everything that was done differently from what was asked."""
-        return self.summary.warnings
+        return list(self.summary.warnings)
 
     @cached_property
     def frames(self) -> FrameList:

@@ -299,6 +299,11 @@ class MaskSummary(RunSummary):
         return sum(level.counts.get("objects", level.counts.get("tracks", 0)) for level in self.levels.values())
 
     @property
+    def counters(self) -> Mapping[str, float]:
+        """What the predictor counted, such as passes of the image encoder; empty where it counts nothing."""
+        return {} if self.predictor is None else self.predictor.counters
+
+    @property
     def mask_count(self) -> int:
         """Masks of all tracks."""
         return sum(level.counts.get("object_frames", 0) for level in self.levels.values())

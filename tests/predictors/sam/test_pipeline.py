@@ -21,13 +21,15 @@ from trackweave.errors import PredictorOutOfMemory
 from trackweave.frames.arrays import ArrayFrames
 from trackweave.frames.source import FrameSource
 from trackweave.ids import Level
-from trackweave.pipelines.masks import RunResult, track_masks
+from trackweave.pipelines.masks import track_masks
+from trackweave.pipelines.run import Run
 from trackweave.predictors.base import VideoPredictor, frame_range
 from trackweave.predictors.sam.feature_store import size_of
 from trackweave.predictors.sam.predictor import SamPredictor
 from trackweave.predictors.sam.session import SamSession
 from trackweave.predictors.sam.settings import SamSettings
 from trackweave.storage.result_log import ResultJournal
+from trackweave.structures.run_summary import MaskSummary
 from trackweave.tracking.settings import TrackingSettings
 from trackweave.tracking.stores import FrameResultStore
 
@@ -99,10 +101,10 @@ def test_passes_are_as_many_as_frames_whatever_the_levels_and_spans(tmp_path: Pa
     result = track_masks(
         numbered(world), tmp_path / "run", candidates=root, predictor=predictor, settings=settings(reach)
     )
-    counters = result.summary["predictor"]["counters"]
+    counters = result.summary.counters
     assert counters["encoder_passes"] == length
     assert set(predictor.model.encoded.values()) == {1}
-    assert result.summary["totals"]["prompts"] == 3 * 20
+    assert result.summary.totals["prompts"] == 3 * 20
     assert counters["model_calls"] == upstream_passes(length, {0: range(length)}, reach) - length  # levels together
     assert (
         upstream_passes(length, starts, reach) == 912
@@ -115,7 +117,7 @@ def test_a_store_that_is_too_small_shows_in_the_counters(tmp_path: Path) -> None
     root = candidates_at(world, tmp_path / "candidates", dict.fromkeys(LEVELS, range(0, 20, 2)))
     predictor = FakePredictor(room=5)
     result = track_masks(numbered(world), tmp_path / "run", candidates=root, predictor=predictor, settings=settings(4))
-    assert result.summary["predictor"]["counters"]["encoder_passes"] > 20
+    assert result.summary.counters["encoder_passes"] > 20
     assert "raise host_bytes" in " ".join(warning.message for warning in result.warnings)
 
 
@@ -148,7 +150,7 @@ def candidates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(candidates: Path) -> Callable[..., RunResult]:
+def run(candidates: Path) -> Callable[..., Run[MaskSummary]]:
     return partial(track_masks, WORLD.frames, candidates=candidates, settings=settings(REACH))
 
 
@@ -179,30 +181,32 @@ def bounded(name: str, **how: Any) -> SamPredictor:
 
 
 def test_every_frame_once_and_the_masks_of_the_upstream_predictor(
-    name: str, run: Callable[..., RunResult], tmp_path: Path
+    name: str, run: Callable[..., Run[MaskSummary]], tmp_path: Path
 ) -> None:
     """One object at a time is upstream's to the last bit, though all levels share the frames; upstream gets each level
     for itself and is reset for every candidate frame."""
     result = run(tmp_path / "engine", predictor=bounded(name, batch=1))
-    assert result.summary["predictor"]["counters"]["encoder_passes"] == LENGTH
+    assert result.summary.counters["encoder_passes"] == LENGTH
     assert result.warnings == []
-    passes = 0
+    passes = 0.0
     for level in LEVELS:
         upstream = run(tmp_path / f"upstream{level}", levels=[level], predictor=tiny(name, feature_store=False))
-        passes += upstream.summary["predictor"]["counters"]["encoder_passes"]
-        assert upstream.levels[Level(level)]["prompts"] == len(STARTS[level])
+        passes += upstream.summary.counters["encoder_passes"]
+        assert upstream.summary.levels[Level(level)].counts["prompts"] == len(STARTS[level])
         assert_same_masks(tmp_path / "engine", tmp_path / f"upstream{level}", level)
     assert passes == upstream_passes(LENGTH, STARTS, REACH)
     assert passes == 32
 
 
-def test_levels_in_one_batch(run: Callable[..., RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_levels_in_one_batch(
+    run: Callable[..., Run[MaskSummary]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Memories in full precision, as in `test_adapters`: bfloat16 makes last bits large."""
     monkeypatch.setattr(torch, "bfloat16", torch.float32)
     both = {}
     for batch in (1, 32):
         result = run(tmp_path / f"{batch}", predictor=tiny("sam2-hf", batch=batch))
-        both[batch] = result.summary["predictor"]["counters"]
+        both[batch] = result.summary.counters
     assert both[1]["object_frames"] == both[32]["object_frames"]
     assert both[1]["model_calls"] == both[1]["object_frames"] > both[32]["model_calls"]
     for level in LEVELS:
@@ -215,7 +219,7 @@ def test_levels_in_one_batch(run: Callable[..., RunResult], tmp_path: Path, monk
 # --- cut off ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_kill_anywhere(run: Callable[..., RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_anywhere(run: Callable[..., Run[MaskSummary]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the middle of passes, and between commits of levels that share a prompt batch."""
     snapshots: list[Path] = []
 
@@ -249,7 +253,7 @@ def test_a_kill_anywhere(run: Callable[..., RunResult], tmp_path: Path, monkeypa
 
 
 def test_memory_that_runs_out_leaves_finished_batches(
-    run: Callable[..., RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Run[MaskSummary]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(tmp_path / "whole", predictor=tiny("sam2-hf"))
     predictor: VideoPredictor = tiny("sam2-hf")
