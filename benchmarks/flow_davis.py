@@ -1,4 +1,4 @@
-"""J, F and frames per second of `flow` over a folder of annotated sequences, next to two floors.
+"""J, F and frames per second of `flow` over a folder of annotated sequences, beside two simple methods.
 
     python benchmarks/flow_davis.py --root DIR [--seqs a b …] [--objects 10] [--reverse] [--out DIR]
         [--settings '{"motion_weight": 0}']

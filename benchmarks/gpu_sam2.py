@@ -121,11 +121,11 @@ def _rectangle(rng: np.random.Generator, height: int, width: int) -> NDArray[np.
     return mask
 
 
-def make_predictor(name: str, device: torch.device, **how: Any) -> SamPredictor:
+def make_predictor(name: str, device: torch.device, **options: Any) -> SamPredictor:
     """A model of real size with random weights; `toy` is the tests' tiny one."""
     import transformers
 
-    settings = SamSettings(device=str(device), **how)
+    settings = SamSettings(device=str(device), **options)
     torch.manual_seed(0)
     if name == "toy":
         sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -273,7 +273,7 @@ def compare(
     run(ours, job, [0])  # what is compiled or chosen at the first use is not counted
     tell(f"{name}: engine")
     mine = run(ours, job, every)
-    floor = busy_share(ours, job)
+    wall_to_kernels = busy_share(ours, job)
     upstream = SamPredictor(
         ours.model, ours._encoder, ours._open_pass, SamSettings(device=str(device), feature_store=False)
     )
@@ -288,7 +288,7 @@ def compare(
         "upstream_share": share,
         "upstream_seconds_scaled": its.seconds / share,
         "ratio": its.seconds / share / mine.seconds,
-        "floor_ratio": floor,
+        "wall_to_kernels": wall_to_kernels,
     }
 
 
@@ -300,11 +300,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        mine, its, floor = row["engine"], row["upstream"], row["floor_ratio"]
+        mine, its, ratio = row["engine"], row["upstream"], row["wall_to_kernels"]
         lines.append(
             f"| {row['model']} | {mine['seconds']:.1f} | {mine['encoder_seconds'] / mine['seconds']:.0%} "
             f"| {mine['encoder_passes']:.0f} | {mine['object_frames'] / mine['seconds']:.0f} | {mine['peak_mb']:.0f} "
-            f"| {'–' if floor is None else f'{floor:.2f}'} | {row['upstream_seconds_scaled']:.1f} "
+            f"| {'–' if ratio is None else f'{ratio:.2f}'} | {row['upstream_seconds_scaled']:.1f} "
             f"(measured {row['upstream_share']:.0%}) | {its['peak_mb']:.0f} | **{row['ratio']:.1f}×** |"
         )
     return "\n".join(lines)

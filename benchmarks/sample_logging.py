@@ -162,13 +162,13 @@ def real_tracker(frames: int, rates: tuple[float | None, ...], repeats: int, par
     """Prints what logging adds to the real tracker, 30 objects that drift and are seen on every frame."""
     rng = np.random.default_rng(1)
     corner = rng.uniform(0, [1700, 900], (TRACKS, 2))
-    looks = rng.standard_normal((TRACKS, WIDTH))
+    appearance = rng.standard_normal((TRACKS, WIDTH))
     given = []
     for frame in range(64):
         moved = corner + 2 * min(frame, 64 - frame) + rng.normal(0, 1, corner.shape)
         boxes = np.hstack([moved, moved + np.array([50, 120])])
-        seen = looks + rng.normal(0, 0.3, looks.shape)
-        given.append(Detections.of(boxes, np.full(TRACKS, 0.9), embedding=seen, visibility=np.ones(TRACKS)))
+        embedding = appearance + rng.normal(0, 0.3, appearance.shape)
+        given.append(Detections.of(boxes, np.full(TRACKS, 0.9), embedding=embedding, visibility=np.ones(TRACKS)))
     print("\nThe real tracker with appearance memory: milliseconds per frame on its thread, and of all threads")
     print(
         "| rate | CPU alone | CPU logging | added | wall alone | wall logging | added | all CPU added | close | lost |"

@@ -1,4 +1,4 @@
-"""The accuracy tables of the docs are what was measured, not what somebody typed."""
+"""The accuracy tables of the docs are what was measured, not typed by hand."""
 
 from __future__ import annotations
 
