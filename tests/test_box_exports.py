@@ -58,7 +58,7 @@ def test_the_page_of_a_run_of_boxes(run: Path) -> None:
     assert write_report(run) == run / "report.html"
 
 
-def test_the_page_tells_what_was_left_out_and_suspected(run: Path) -> None:
+def test_the_page_lists_what_was_left_out_and_suspected(run: Path) -> None:
     switch = {"frame": 7, "tracks": [1, 2], "cause": "exchange", "confidence": 0.81}
     summary = json.loads((run / "summary.json").read_text())
     totals = summary["totals"] | {"tracks": 500, "est_id_switches": 2}
@@ -125,7 +125,7 @@ def test_frames_that_are_not_the_runs(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "a.mp4").exists()
 
 
-def test_a_run_without_pictures(tmp_path: Path) -> None:
+def test_a_run_without_images(tmp_path: Path) -> None:
     track_boxes(make_sequence(tmp_path / "toy"), tmp_path / "run")
     with pytest.raises(ArtifactError, match="has no pictures to draw on"):
         export(tmp_path / "run", "mp4", tmp_path / "a.mp4")

@@ -129,7 +129,7 @@ def test_names_and_classes_choose_the_protocol(tmp_path: Path) -> None:
     assert agnostic["object"].combined["GT_Dets"] == sum(c.combined["GT_Dets"] for c in found.classes)
 
 
-def test_a_class_that_nobody_has_is_told(tmp_path: Path) -> None:
+def test_a_note_names_a_class_without_objects(tmp_path: Path) -> None:
     gt, pred = write_crowd(tmp_path, "street", 1)
     found = evaluate(pred, gt, EvaluationSettings(classes=("bus=5",)))
     assert found.notes == ["class bus: the ground truth has no object of it, nor has the result"]
@@ -214,7 +214,7 @@ def test_one_sequence_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest
     assert len(tables) == 3
 
 
-def test_sequences_missing_on_one_side(tmp_path: Path) -> None:
+def test_missing_sequences(tmp_path: Path) -> None:
     pred, gt = perfect(tmp_path, ("one", "two", "three"))
     (pred / "two.txt").unlink()
     with pytest.raises(InputError, match="no result of 1 of 3 sequences: two; --missing skip"):
@@ -299,7 +299,7 @@ def test_other_ids_are_found_by_the_best_match(tmp_path: Path) -> None:
     assert best["object"].combined["J&F"] == best["object"].combined["HOTA"] == 1
 
 
-def test_void_is_nobodys_business(tmp_path: Path) -> None:
+def test_void_pixels_are_not_scored(tmp_path: Path) -> None:
     truth, spilled = LABELS.copy(), LABELS.copy()
     truth[:, 0], spilled[:, 0] = 255, 1
     found = evaluate(write_labels(tmp_path / "pred", spilled), write_labels(tmp_path / "gt", truth))

@@ -24,7 +24,7 @@ MOTION_JPEG = "multipart/x-mixed-replace; boundary=next"
 
 @contextmanager
 def serving(
-    *parts: bytes, kind: str = "video/mp2t", then_wait: threading.Event | None = None, tells_length: bool = False
+    *parts: bytes, kind: str = "video/mp2t", then_wait: threading.Event | None = None, has_length: bool = False
 ) -> Iterator[str]:
     """An HTTP server on this machine that sends the parts, and holds the line until the event if there is one."""
 
@@ -32,7 +32,7 @@ def serving(
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", kind)
-            if tells_length:
+            if has_length:
                 self.send_header("Content-Length", str(sum(map(len, parts))))
             self.end_headers()
             try:
@@ -67,9 +67,9 @@ def clip(tmp_path: Path) -> Path:
     )
 
 
-@pytest.mark.parametrize("tells_length", [True, False])
-def test_pictures_of_a_stream_in_order_with_their_times(clip: Path, tells_length: bool) -> None:
-    with serving(clip.read_bytes(), tells_length=tells_length) as url, open_live(url) as frames:
+@pytest.mark.parametrize("has_length", [True, False])
+def test_frames_of_a_stream_in_order_with_their_times(clip: Path, has_length: bool) -> None:
+    with serving(clip.read_bytes(), has_length=has_length) as url, open_live(url) as frames:
         found = list(frames)
     wanted = decoded_in_order(clip)
     assert [one.frame for one in found] == list(range(20))
@@ -78,7 +78,7 @@ def test_pictures_of_a_stream_in_order_with_their_times(clip: Path, tells_length
         np.testing.assert_array_equal(one.image, image)
         assert one.image.flags.c_contiguous
     assert (frames.dropped, frames.restamped) == (0, 0)
-    assert frames.ending == (None if tells_length else "the server closed the connection")
+    assert frames.ending == (None if has_length else "the server closed the connection")
     assert not frames._thread.is_alive()
 
 
@@ -131,7 +131,7 @@ def test_motion_jpeg_has_the_times_of_the_clock() -> None:
     assert np.abs(found[3].image[20].astype(int) - picture(3)[20, :, ::-1]).mean() < 12
 
 
-def test_nobody_listens() -> None:
+def test_no_server_listens() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but not listening: no one else gets it either
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -167,7 +167,7 @@ def test_a_source_that_never_answers() -> None:
         assert time.monotonic() - start < 20
 
 
-def test_pictures_that_cannot_be_decoded_are_counted() -> None:
+def test_frames_that_cannot_be_decoded_are_counted() -> None:
     pictures = [jpeg(k) for k in range(8)]
     pictures[3] = pictures[3][:60] + b"\r\n"  # the head of a picture without its body
     with serving(*pictures, kind=MOTION_JPEG) as url, open_live(url) as frames:
@@ -246,7 +246,7 @@ def test_opencv_is_the_second_way(monkeypatch: pytest.MonkeyPatch) -> None:
     assert camera.releases == 1
 
 
-def test_only_a_few_pictures_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_few_frames_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     camera = FakeCapture([picture(k) for k in range(100)])
     plug_in(monkeypatch, camera)
     with open_live(0) as frames:
@@ -256,7 +256,7 @@ def test_only_a_few_pictures_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     assert camera.releases == 1
 
 
-def test_a_picture_of_another_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frame_of_another_size(monkeypatch: pytest.MonkeyPatch) -> None:
     plug_in(monkeypatch, FakeCapture([picture(0), picture(1)[:-2]]))
     frames = open_live(0)
     next(frames)

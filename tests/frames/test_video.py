@@ -58,7 +58,7 @@ class TestExactFrames:
                 np.testing.assert_array_equal(source[k], expected[k], err_msg=f"frame {k}")
                 assert source.cache.nbytes <= cache_bytes
 
-    def test_the_pictures_are_the_encoded_ones(self, video: Path) -> None:
+    def test_the_frames_are_the_encoded_ones(self, video: Path) -> None:
         with VideoFile(video) as source:
             bar = [int((source[k][30, :, 1] > 130).sum()) for k in range(30)]
         np.testing.assert_allclose(bar, [2 * k + 1 for k in range(30)], atol=2)

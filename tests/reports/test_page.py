@@ -51,7 +51,7 @@ def test_page_shows_the_work_of_the_predictor_where_it_was_counted(run: Path) ->
         assert "Work of the predictor" not in write_report(run).read_text(encoding="utf-8")
 
 
-def test_pictures_and_files_are_linked_relatively_and_nothing_from_elsewhere(run: Path) -> None:
+def test_images_and_files_are_linked_relatively_and_nothing_from_elsewhere(run: Path) -> None:
     text = write_report(run).read_text(encoding="utf-8")
     links = re.findall(r'(?:src|href)="([^"#]+)"', text)
     assert "level_2/viz/compare/frame_00020.png" in links
@@ -92,7 +92,7 @@ def test_bare_summary_is_enough(tmp_path: Path) -> None:
     assert "The run has no level" in write_report(tmp_path).read_text(encoding="utf-8")
 
 
-def test_level_without_tracks_or_pictures(tmp_path: Path) -> None:
+def test_level_without_tracks_or_images(tmp_path: Path) -> None:
     write_json(tmp_path / "summary.json", {"schema_version": 1, "levels": {"6": {"frames": 3, "objects": 0}}})
     text = write_report(tmp_path).read_text(encoding="utf-8")
     assert "Level 6 · fine" in text
@@ -105,7 +105,7 @@ def test_first_and_last_stand_in_for_spans(tmp_path: Path) -> None:
     assert "track 5: 8 frames, 2 – 9" in write_report(tmp_path).read_text(encoding="utf-8")
 
 
-def test_a_picture_outside_the_run_is_not_linked(run: Path) -> None:
+def test_an_image_outside_the_run_is_not_linked(run: Path) -> None:
     (run / "secret.png").write_bytes(b"")
     path = run / "level_2" / "viz" / "compare" / "compare.json"
     compare = json.loads(path.read_text())
@@ -117,7 +117,7 @@ def test_a_picture_outside_the_run_is_not_linked(run: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", '{"frames": [{"image": "frame_00000.png"}]}', '{"frames": 3}'])
-def test_damaged_picture_list_becomes_a_notice(run: Path, content: str) -> None:
+def test_damaged_image_list_becomes_a_notice(run: Path, content: str) -> None:
     (run / "level_2" / "viz" / "compare" / "compare.json").write_text(content)
     text = write_report(run).read_text(encoding="utf-8")
     assert "damaged-file" in text

@@ -6,7 +6,8 @@ import pytest
 from tests.formats.worlds import discs
 from trackweave.masks.ops import rescale_masks
 from trackweave.masks.packed import PackedMasks
-from trackweave.visualization.annotators import contact_sheet, draw_objects
+from trackweave.structures.tracks import Tracks
+from trackweave.visualization.annotators import TrailPainter, contact_sheet, draw_objects
 from trackweave.visualization.palette import track_colour
 
 GREY = np.full((60, 80, 3), 100, np.uint8)
@@ -100,7 +101,7 @@ def test_wrong_input_is_refused() -> None:
         draw_objects(GREY.astype(np.float32), [], None)
 
 
-def test_contact_sheet_places_pictures_in_rows() -> None:
+def test_contact_sheet_places_images_in_rows() -> None:
     pictures = [np.full((20, 30, 3), 50 * k, np.uint8) for k in range(1, 5)]
     sheet = contact_sheet(pictures, 3, ["a", "b", "ü", "d" * 99])
     assert sheet.shape == (2 * (20 + 8 + 22) + 8, 3 * (30 + 8) + 8, 3)
@@ -108,10 +109,61 @@ def test_contact_sheet_places_pictures_in_rows() -> None:
     assert sheet[8 + 50, 8].tolist() == [200] * 3
 
 
-def test_contact_sheet_takes_other_sizes_and_fewer_pictures_than_columns() -> None:
+def test_contact_sheet_takes_other_sizes_and_fewer_images_than_columns() -> None:
     sheet = contact_sheet([np.zeros((5, 7, 3), np.uint8), np.zeros((9, 3, 3), np.uint8)], 5)
     assert sheet.shape == (9 + 16, 2 * (7 + 8) + 8, 3)
     with pytest.raises(ValueError, match="needs images"):
         contact_sheet([], 2)
     with pytest.raises(ValueError, match="1 captions for 2"):
         contact_sheet([GREY, GREY], 2, ["a"])
+
+
+GREY_VIDEO = np.full((120, 200, 3), 100, np.uint8)
+
+
+def walk(frame: int, ids: tuple[int, ...] = (1,), masks: PackedMasks | None = None) -> Tracks:
+    """Every track moves 10 pixels right per frame, on its own line."""
+    boxes = [[10 * frame, 30 * k, 10 * frame + 12, 30 * k + 20] for k in range(1, len(ids) + 1)]
+    return Tracks.from_columns([frame] * len(ids), ids, boxes, masks=masks)
+
+
+def painted(picture: np.ndarray, track_id: int) -> np.ndarray:
+    return np.asarray(np.all(picture == track_colour(track_id), axis=2))
+
+
+def test_a_track_leaves_a_trail_where_it_stood() -> None:
+    painter = TrailPainter()
+    for frame in range(8):
+        painter.follow(frame, walk(frame))
+    found = painter.paint(GREY_VIDEO, walk(7))
+    trail = painted(found, 1)[48:52]  # around the feet, at y = 50
+    assert trail[:, 10:70].any(axis=0).all()
+    assert not trail[:, 90:].any()
+    assert painted(found, 1)[30, 70:82].all()  # the box
+    assert GREY_VIDEO.max() == 100  # a copy was drawn on
+
+
+def test_trails_are_forgotten() -> None:
+    painter = TrailPainter(length=3)
+    for frame in range(8):
+        painter.follow(frame, walk(frame))
+    assert not painted(painter.paint(GREY_VIDEO, walk(7)), 1)[48:52, :50].any()
+    for frame in range(8, 12):
+        painter.follow(frame, Tracks.empty())
+    assert painter._trails == {}
+    np.testing.assert_array_equal(painter.paint(GREY_VIDEO, Tracks.empty()), GREY_VIDEO)
+
+
+def test_large_images_are_made_smaller_with_their_boxes() -> None:
+    painter = TrailPainter(max_width=100)
+    painter.follow(7, walk(7))
+    found = painter.paint(GREY_VIDEO, walk(7))
+    assert found.shape == (60, 100, 3)
+    assert painted(found, 1)[15, 35:41].all()
+
+
+def test_masks_are_drawn_at_any_scale() -> None:
+    masks = PackedMasks.from_bool(np.ones((1, 60, 100), np.bool_))
+    painter = TrailPainter()
+    painter.follow(0, walk(0, masks=masks))
+    assert (painter.paint(GREY_VIDEO, walk(0, masks=masks)) != GREY_VIDEO).any(axis=2).mean() > 0.9
