@@ -62,7 +62,7 @@ class SampleOrigin:
         if self.embed_dim < 1:
             raise SettingError(f"embed_dim: {self.embed_dim}, embeddings are at least 1 wide")
         if not self.label_source:
-            raise SettingError("label_source: who decides must be said")
+            raise SettingError("label_source: samples need a name of who decides")
 
     def size_of(self, state: AssignmentState) -> tuple[int, int]:
         """`(H, W)` of a frame.

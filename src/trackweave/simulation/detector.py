@@ -73,7 +73,7 @@ class EmbeddingSettings(Settings):
     @model_validator(mode="after")
     def _is_ordered(self) -> EmbeddingSettings:
         if not self.impostor <= self.teammates <= self.genuine:
-            raise ValueError("impostor ≤ teammates ≤ genuine, or likeness would not tell objects apart")
+            raise ValueError("impostor ≤ teammates ≤ genuine, or similarity would not distinguish objects")
         return self
 
 

@@ -472,7 +472,7 @@ def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 
 def _pack(content: bytes) -> tuple[int, bytes]:
-    """Deflates what shrinks, judged by a quick try on its middle; zip method and content."""
+    """Deflates content that shrinks, estimated from its middle; zip method and content."""
     if len(content) < _WORTH_DEFLATING:
         return _STORED, content
     middle = len(content) // 2

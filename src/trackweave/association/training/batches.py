@@ -194,8 +194,8 @@ def _jitter(batch: FrameBatch, strength: NDArray[np.float64], rng: np.random.Gen
 def _switch_identities(batch: FrameBatch, share: float, rng: np.random.Generator) -> None:
     """Two overlapping tracks exchange some of their newest observations: the tracker has recently mixed them up.
 
-    Either they exchange all of the newest few, and the older ones tell the right identity; or they exchange any but
-    the newest, and this one tells it. A model that learned from the first kind only would exchange two tracks again on
+    Either they exchange all of the newest few, and the older ones show the right identity; or they exchange any but
+    the newest, and this one shows it. A model that learned from the first kind only would exchange two tracks again on
     every frame once they were mixed up.
     """
     rows = np.flatnonzero((rng.random(len(batch.counts)) < share) & (batch.track_overlap > SWITCH_IOU))

@@ -156,7 +156,7 @@ def load_checkpoint(path: Path | str, device: str | torch.device = "cpu") -> Mod
         return ModelCheckpoint(model.to(device), float(content["threshold"]), content["facts"], content["progress"])
     except (TypeError, KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise ArtifactError(f"{path}: the weights do not fit the shape that it tells: {reason}") from None
+        raise ArtifactError(f"{path}: the weights do not fit the shape in its header: {reason}") from None
 
 
 def default_checkpoint() -> Path:

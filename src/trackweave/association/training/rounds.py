@@ -203,8 +203,8 @@ def train_on_stream(
             if number + 1 < rounds:
                 upcoming = background.submit(collect, number + 1, model)
             loss, used = _learn_round(learner, frames, number, rounds)
-            judged = frames if validation is None else validation
-            metrics = compute_metrics(learner.mean, judged, np.arange(0, len(judged), MEASURE_STRIDE))
+            evaluated = frames if validation is None else validation
+            metrics = compute_metrics(learner.mean, evaluated, np.arange(0, len(evaluated), MEASURE_STRIDE))
             epochs.append(_round_record(number + 1, loss, metrics))
             metadata = model_metadata(learner, frames, number + 1, metrics)
             checkpoint = ModelCheckpoint(learner.mean, metrics.threshold, metadata)
