@@ -1,10 +1,8 @@
-"""The mapping form of one packed mask, in memory and in JSON.
+"""Masks in the forms that other code and files hold: mappings of packed bits, and COCO's run-length encoding.
 
-In memory `{"packed_bits": uint8 array, "shape": (H, W)}`, in JSON `{"packed_bits_b64": str, "shape": [H, W]}`; both may
-carry `full_resolution_shape`, the `(H, W)` of the frame when the mask is stored smaller. Functions of the tracking room
-that take a mask take this mapping, a `PackedMasks` of one mask, or a plain `(H, W)` array.
-
-COCO run-length encoding, both ways.
+A mask as a mapping is `{"packed_bits": uint8 array, "shape": (H, W)}` in memory and `{"packed_bits_b64": str,
+"shape": [H, W]}` in JSON; both may carry `full_resolution_shape`, the `(H, W)` of the frame when the mask is stored
+smaller. The guide's functions take a mask as this mapping, as a `PackedMasks` of one mask, or as a `(H, W)` array.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""How much masks overlap: intersection, IoU and containment of every pair, on packed words.
+"""Operations on packed masks: overlap of every pair, rescaling, and crops at an image's size.
 
-Rescaling of masks, packed to packed.
-
-Masks as crops at an image's size: what drawing and label maps need, without whole unpacked masks.
+None of them unpacks more than one mask at a time; overlap is counted on words of 64 pixels.
 """
 
 from __future__ import annotations

@@ -36,10 +36,7 @@ from trackweave.predictors.base import PredictorSession, VideoPredictor
 from trackweave.progress import ProgressDisplay, TimingAggregator
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.tracks import FrameObjects
-from trackweave.tracking.pipeline_context import (
-    frame_at,
-    local_positions,
-)
+from trackweave.tracking.pipeline_context import frame_at, local_positions
 from trackweave.tracking.settings import TrackingSettings
 from trackweave.tracking.stores import (
     BatchRecord,
@@ -64,21 +61,21 @@ class PromptFrame(Protocol):
         """Its position among the sampled frames."""
 
 
-Frame = TypeVar("Frame", bound=PromptFrame)
+FrameT = TypeVar("FrameT", bound=PromptFrame)
 
 
-class PromptSource(Protocol[Frame]):
+class PromptSource(Protocol[FrameT]):
     """Where a level's prompts come from."""
 
     @property
     def positions(self) -> Sequence[LocalIndex]:
         """Positions of the prompt frames; empty where they are not known beforehand."""
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Iterator[FrameT]:
         """The prompt frames in order of time; one is asked for when the batch of the one before is finished."""
 
     def prompt(
-        self, frame: Frame, session: PredictorSession, ids: IdAllocator, above: int, timer: TimingAggregator
+        self, frame: FrameT, session: PredictorSession, ids: IdAllocator, above: int, timer: TimingAggregator
     ) -> tuple[BatchRecord, int]:
         """Prompts what is new on a frame.
 
@@ -246,7 +243,7 @@ class _Share(NamedTuple):
 class MaskTracker:
     """Tracks every prompt frame of every level that is still to come, on one session.
 
-    Making it takes over what the levels' journals hold; then `pending_count` frames are due, and `run` tracks them.
+    A new one has already taken over what the levels' journals hold; `pending_count` frames are due, `run` tracks them.
 
     Args:
         predictor: what moves masks; opened only if there is anything to do.

@@ -87,27 +87,27 @@ class DedupStore:
 
     def coverage(self, frame: FrameIndex, masks: PackedMasks) -> Coverage:
         """How each of N masks is covered on a frame, exact, at the size of the known masks."""
-        known = self.masks_at(frame)
-        if known is None or not len(known):
+        existing = self.masks_at(frame)
+        if existing is None or not len(existing):
             return Coverage(np.zeros(len(masks)), np.zeros(len(masks)))
-        iou, contained = overlap(rescale_masks(masks, *known.size, method="nearest"), known)
+        iou, contained = overlap(rescale_masks(masks, *existing.size, method="nearest"), existing)
         return Coverage(iou.max(axis=1), contained.max(axis=1))
 
     def box_coverage(self, frame: FrameIndex, boxes: Any, size: tuple[int, int]) -> NDArray[np.float64]:
         """Best IoU of each of N boxes (xyxy in an image of `size`) with the boxes of the known masks, `(N,)`."""
-        known = self.masks_at(frame)
-        if known is None or not len(known):
+        existing = self.masks_at(frame)
+        if existing is None or not len(existing):
             return np.zeros(len(boxes))
-        scaled = scale_boxes(boxes, known.width / size[1], known.height / size[0])
-        return np.asarray(box_iou(scaled, known.boxes).max(axis=1))
+        scaled = scale_boxes(boxes, existing.width / size[1], existing.height / size[0])
+        return np.asarray(box_iou(scaled, existing.boxes).max(axis=1))
 
     def add_packed(self, abs_idx: int, obj_id: int, mask_entry: MaskLike) -> None:
         """Registers a mask on a frame. All masks of one frame have one size; an empty mask covers nothing."""
         packed = as_packed(mask_entry)
-        known = self._added.setdefault(FrameIndex(int(abs_idx)), [])
-        if known and known[0].size != packed.size:
-            packed = rescale_masks(packed, *known[0].size, method="nearest")
-        known.append(packed)
+        existing = self._added.setdefault(FrameIndex(int(abs_idx)), [])
+        if existing and existing[0].size != packed.size:
+            packed = rescale_masks(packed, *existing[0].size, method="nearest")
+        existing.append(packed)
         self._objects.setdefault(FrameIndex(int(abs_idx)), []).append(int(obj_id))
 
     def objects_at(self, frame: int) -> list[int]:
@@ -143,8 +143,8 @@ class DedupStore:
         if box is None:
             raise ValueError("neither a box nor a mask to look for")
         for frame in self._frames_to_search(None, frame_idx):
-            known = self.masks_at(frame)
-            if known is not None and self.box_coverage(frame, [box], known.size)[0] > iou_threshold:
+            existing = self.masks_at(frame)
+            if existing is not None and self.box_coverage(frame, [box], existing.size)[0] > iou_threshold:
                 return True
         return False
 
