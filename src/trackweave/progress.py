@@ -14,7 +14,7 @@ or a function that is called with `(done, total, label)` after each step."""
 
 
 class ProgressDisplay(Protocol):
-    """What a job tells of its progress; see `open_progress`."""
+    """What a job reports its progress to; see `open_progress`."""
 
     def update(self, index: int, abs_frame: int) -> None:
         """Step `index` (1-based) is done; it was absolute frame `abs_frame`."""
@@ -33,8 +33,8 @@ def open_progress(progress: Progress, total: int, label: str) -> ProgressDisplay
     """The display that `progress` asks for, over `total` steps; close it, or use it in a `with` block."""
     if callable(progress):
         return _CallbackDisplay(progress, total, label)
-    shown = progress if progress is not None else sys.stderr.isatty() or _in_notebook()
-    return ProgressPrinter(total, label) if shown else _CallbackDisplay(None, total, label)
+    is_shown = progress if progress is not None else sys.stderr.isatty() or _in_notebook()
+    return ProgressPrinter(total, label) if is_shown else _CallbackDisplay(None, total, label)
 
 
 def _in_notebook() -> bool:
@@ -108,7 +108,7 @@ class ProgressPrinter(_Closing):
             self._bar.update(self._task, completed=self._done, where=f"frame {abs_frame}")
 
     def close(self) -> None:
-        """Ends the line, so that what is printed next starts on its own. A second call does nothing."""
+        """Ends the line, so that the next output starts on its own. A second call does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -175,7 +175,7 @@ class TimingAggregator:
         return iter(self._seconds.items())
 
     def merge(self, other: TimingAggregator) -> None:
-        """Adds another's seconds; its new stages come after those already known."""
+        """Adds another's seconds; its new stages come last."""
         for stage, seconds in other.items():
             self.add(stage, seconds)
 

@@ -252,29 +252,29 @@ class VideoDecoder:
         Containers seek by decoding time, by presentation time, or by bytes, and so may come out behind the keyframe;
         then an earlier hint is tried, and in the end the file is read, not decoded, from its beginning.
         """
-        place = int(self._index.seek_points.searchsorted(seek_point))
-        for hint in range(place, max(place - 3, -1), -1):
-            packets = self._seek(hint, place)
+        keyframe = int(self._index.seek_points.searchsorted(seek_point))
+        for hint in range(keyframe, max(keyframe - 3, -1), -1):
+            packets = self._seek(hint, keyframe)
             if packets is not None:
                 return packets
         self._reopen()
-        return self._skip_to(place) or iter(())
+        return self._skip_to(keyframe) or iter(())
 
-    def _seek(self, hint: int, place: int) -> Iterator[Any] | None:
-        """Packets from keyframe number `place` on, after seeking to keyframe number `hint`; None when that fails."""
+    def _seek(self, hint: int, keyframe: int) -> Iterator[Any] | None:
+        """Packets from that keyframe on, after seeking to keyframe `hint`; None when that fails."""
         if self._index.pts is None:
             return None
         try:
             pts = int(self._index.pts[self._index.seek_points[hint]])
             self._container.seek(pts, stream=self._stream, backward=True)
-            return self._skip_to(place)
+            return self._skip_to(keyframe)
         except FFmpegError:
             return None
 
-    def _skip_to(self, place: int) -> Iterator[Any] | None:
-        """Packets from keyframe number `place` on; None when the container stands behind it."""
+    def _skip_to(self, keyframe: int) -> Iterator[Any] | None:
+        """Packets from that keyframe on; None when the container is behind it."""
         index = self._index
-        seek_point, size = int(index.seek_points[place]), int(index.seek_sizes[place])
+        seek_point, size = int(index.seek_points[keyframe]), int(index.seek_sizes[keyframe])
         packets = self._container.demux(self._stream)
         for packet in packets:
             position = index.position_of(packet.pts)

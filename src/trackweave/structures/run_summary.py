@@ -124,13 +124,13 @@ class LevelSummary:
             KeyError, TypeError, ValueError, AttributeError: it is damaged.
         """
         counts = {key: value for key, value in record.items() if _is_count(value)}
-        known = {*counts, "dedup", "durations", "tracks", "longest_tracks"}
+        parts = {*counts, "dedup", "durations", "tracks", "longest_tracks"}
         return cls(
             counts,
             dict(record.get("dedup") or {}),
             _seconds(record.get("durations") or {}),
             [TrackSummary.from_json(row) for row in record.get("tracks") or record.get("longest_tracks") or ()],
-            {key: value for key, value in record.items() if key not in known},
+            {key: value for key, value in record.items() if key not in parts},
         )
 
 
@@ -400,7 +400,7 @@ class BoxSummary(RunSummary):
 def _common(kind: type[RunSummary], record: JsonRecord, totals: Totals) -> JsonRecord:
     """The attributes that every run has."""
     command = record.get("command") or ""
-    known = {"schema_version", *(one.name for one in fields(kind))}
+    own = {"schema_version", *(one.name for one in fields(kind))}
     return {
         "command": " ".join(map(str, command)) if isinstance(command, list) else str(command),
         "input": InputSummary.from_json(record.get("input")),
@@ -408,7 +408,7 @@ def _common(kind: type[RunSummary], record: JsonRecord, totals: Totals) -> JsonR
         "durations": _seconds(record.get("durations") or {}),
         "peak_rss_mb": _optional(float, record.get("peak_rss_mb")),
         "warnings": tuple(read_warning(row) for row in record.get("warnings") or ()),
-        "extra": {key: value for key, value in record.items() if key not in known},
+        "extra": {key: value for key, value in record.items() if key not in own},
     }
 
 
