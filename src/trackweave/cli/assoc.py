@@ -55,7 +55,7 @@ Samples = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="fo
 
 
 def inspect(
-    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="folders of samples")],
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR", help="folders of samples")],
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE.svg", help="draw the distributions of features and cost")
     ] = None,
@@ -72,7 +72,7 @@ def build(
     sequences: Annotated[
         list[Path],
         typer.Argument(
-            metavar="SEQUENCE|DATASET...",
+            metavar="SEQUENCE|DATASET",
             help="MOTChallenge folders with gt/gt.txt, or folders of them (MOT17, DanceTrack, SportsMOT, KITTI)",
         ),
     ],
@@ -89,7 +89,7 @@ def build(
         str | None,
         typer.Option(metavar=DETECTOR_METAVAR, help=f"simulate detections on the truth: {DETECTOR_HELP}"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="of simulated detections")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="of simulated detections")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Track sequences whose truth is known, and log every frame with the true identity of each detection."""
@@ -151,7 +151,7 @@ def remix(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            metavar="LOG|SEQUENCE...", help="samples that a tracker logged, or MOTChallenge folders with gt/gt.txt"
+            metavar="LOG|SEQUENCE", help="samples that a tracker logged, or MOTChallenge folders with gt/gt.txt"
         ),
     ],
     output: Samples,

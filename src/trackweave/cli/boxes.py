@@ -56,7 +56,8 @@ BOXES = Schema(
             ("scorer.enabled", "scorer.weights"),
             scorer_settings,
             "iou|learned|learned=MODEL.onnx",
-            "what judges pairs: overlap and motion, or a learned scorer, the package's own or a trained one",
+            "what scores pairs: overlap and motion, or a learned scorer, the package's own or a trained one",
+            "iou",
         ),
         short("--confidence", "tracker.confidence_threshold"),
         short("--appearance", "tracker.appearance_memory"),
@@ -117,7 +118,7 @@ def boxes(
     source: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SEQUENCE|VIDEO|FRAMES|CAMERA]",
+            metavar="SEQUENCE|VIDEO|FRAMES|CAMERA",
             help="a MOTChallenge folder, a video, a folder of images, a webcam's number or a stream's address; "
             "without it --detections alone is tracked",
         ),

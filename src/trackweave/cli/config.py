@@ -33,7 +33,7 @@ def all_settings() -> Schema:
 def config(
     settings: ResolvedSettings,
     sections: Annotated[
-        list[str] | None, typer.Argument(metavar="[SECTION...]", help="only these sections, such as tracker")
+        list[str] | None, typer.Argument(metavar="SECTION", help="only these sections, such as tracker")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print as JSON, with descriptions")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="print a reference of all settings")] = False,

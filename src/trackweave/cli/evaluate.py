@@ -57,7 +57,7 @@ def evaluate(
     results: Annotated[
         list[str],
         typer.Argument(
-            metavar="RESULT...",
+            metavar="RESULT",
             help="a run folder, MOT or KITTI text, YouTube-VIS or COCO-VID JSON, label images, or a folder of them by "
             "sequence; several, as [NAME=]PATH, are regimes",
         ),

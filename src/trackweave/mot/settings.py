@@ -13,7 +13,7 @@ from trackweave.settings import Settings
 
 
 class TrackerSettings(Settings):
-    """One tracker's settings; the defaults are the preset `adaptive`.
+    """How a box tracker links detections; the defaults are the preset `adaptive`.
 
     Similarities are in [0, 1]. Noise is a share of the box's size at 30 frames per second; other frame rates are
     reached through the time step, so no setting depends on them.

@@ -21,6 +21,8 @@ Function = Callable[..., None]
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 HELP_ALL = "trackweave.help-all"
 """In a context: help lists every setting."""
+PANELS = {"Arguments": 0, "Options": 1, "Settings": 3}
+"""Place of a panel in help; sections of settings stand at 2."""
 INTERRUPTED = 130
 """What typer exits with after Ctrl-C."""
 
@@ -33,7 +35,7 @@ class SettingsCommand(TyperCommand):
     """
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Writes the panels, in the order in which they first occur, the common options last."""
+        """Writes the panels; those of sections of settings in the order in which they first occur."""
         panels: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             listed = copy(param)
@@ -50,7 +52,7 @@ class SettingsCommand(TyperCommand):
             else:
                 title = getattr(param, "rich_help_panel", None) or "Options"
             panels.setdefault(title, []).append(record)
-        for title in sorted(panels, key=lambda title: title == "Settings"):
+        for title in sorted(panels, key=lambda title: PANELS.get(title, 2)):
             with formatter.section(title):
                 formatter.write_dl(panels[title])
 

@@ -61,7 +61,7 @@ def _option(
     is_switch, choices = "/" in names[0], field.choices
     flag = names[0].partition("/")[0]
     variable = next((name for name, key in schema.environment.items() if key == field.key), None)
-    notes = [*([f"env: {variable}"] if variable else []), f"default: {field.default}"]
+    notes = [*([f"env: {variable}"] if variable else []), f"default: {declared.default or field.default}"]
     described = typer.Option(
         *dict.fromkeys(names),
         help=f"{declared.description or field.info.description} [{'; '.join(notes)}]",
@@ -79,7 +79,7 @@ def _option(
 def _panel(field: SettingField) -> str:
     section = field.key.partition(".")[0]
     about = inspect.getdoc(section_class(section)) or ""
-    return f"{section}: {about.splitlines()[0].rstrip('.')}"
+    return f"{section}: {about.splitlines()[0].rstrip('.').partition(';')[0]}"
 
 
 def provided_by(

@@ -190,6 +190,7 @@ class ShortFlag:
         expand: values by key from its text.
         metavar: what stands for its value in help; None: as for the setting.
         description: None: the setting's.
+        default: None: the setting's.
     """
 
     name: str
@@ -197,6 +198,7 @@ class ShortFlag:
     expand: Callable[[str], Mapping[str, object]] | None = None
     metavar: str | None = None
     description: str | None = None
+    default: str | None = None
 
 
 def short(name: str, *keys: str) -> ShortFlag:
