@@ -53,17 +53,17 @@ Record = dict[str, dict[str, dict[str, Any]]]
 """Table → row → column → figures."""
 
 
-def measured_boxes(given: argparse.Namespace) -> Mapping[str, Mapping[str, Figures]]:
+def measured_boxes(args: argparse.Namespace) -> Mapping[str, Mapping[str, Figures]]:
     """Rows of the tracker's presets and of learned scorers."""
-    corpus = Corpus(given.data, given.simulated, given.split)
-    wanted = list(rows_of(given.tracker, given.scorer))
-    first, others = wanted[:1], wanted[1:]
-    found = dict(measure(corpus, first, given.regimes, refined=given.refine))
-    return found | measure(corpus, others, given.regimes)
+    corpus = Corpus(args.data, args.simulated, args.split)
+    trackers = list(rows_of(args.tracker, args.scorer))
+    first, others = trackers[:1], trackers[1:]
+    boxes = dict(measure(corpus, first, args.regimes, refined=args.refine))
+    return boxes | measure(corpus, others, args.regimes)
 
 
 def measured_masks(root: Path) -> Mapping[str, Mapping[str, float]]:
-    """J and F of each sequence, the first label image given."""
+    """J and F of each sequence, the first label image args."""
     names = sorted(folder.parent.name for folder in root.glob("*/masks"))
     with tempfile.TemporaryDirectory() as runs:
         for name in names:
@@ -75,8 +75,8 @@ def measured_masks(root: Path) -> Mapping[str, Mapping[str, float]]:
                 settings=TrackingSettings(render_viz=False),
             )
         settings = EvaluationSettings(metrics=(Metric.jf,))
-        (found,) = evaluate(Path(runs), root, settings).classes
-    rows = {**found.sequences, "mean": found.combined}
+        (scores,) = evaluate(Path(runs), root, settings).classes
+    rows = {**scores.sequences, "mean": scores.combined}
     return {name: {field: scores[field] for field in MASK_FIELDS} for name, scores in rows.items()}
 
 
@@ -160,17 +160,17 @@ def main() -> None:
     parser.add_argument("--regimes", nargs="+", choices=regimes, default=list(regimes))
     parser.add_argument("--no-refine", dest="refine", action="store_false", help="no row with gaps filled")
     parser.add_argument("--render", action="store_true", help="write the tables again, measure nothing")
-    given = parser.parse_args()
+    args = parser.parse_args()
     record: Record = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
-    if not given.render:
-        if given.data is None and given.davis is None:
+    if not args.render:
+        if args.data is None and args.davis is None:
             parser.error("give --data, --davis, or --render")
-        if given.data is not None:
-            found = measured_boxes(given)
-            rows = {name: {column: asdict(cell) for column, cell in row.items()} for name, row in found.items()}
-            merged(record, f"boxes, {given.split}", rows)
-        if given.davis is not None:
-            merged(record, "masks", measured_masks(given.davis))
+        if args.data is not None:
+            boxes = measured_boxes(args)
+            rows = {name: {column: asdict(cell) for column, cell in row.items()} for name, row in boxes.items()}
+            merged(record, f"boxes, {args.split}", rows)
+        if args.davis is not None:
+            merged(record, "masks", measured_masks(args.davis))
         RECORD.write_text(json.dumps(record, indent=1) + "\n")
     PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), rendered(record)), encoding="utf-8")
     for name, table in rendered(record).items():

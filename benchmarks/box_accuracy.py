@@ -83,10 +83,10 @@ class Figures:
 
 
 def write_tracks(
-    given: Sequence[tuple[MotSequence, Path]], regime: str, tracker: str, scorer: str, folders: Sequence[Path]
+    sequences: Sequence[tuple[MotSequence, Path]], regime: str, tracker: str, scorer: str, folders: Sequence[Path]
 ) -> None:
     """Tracks every sequence and writes the result into the first folder, refined into the second if there is one."""
-    for sequence, detections in given:
+    for sequence, detections in sequences:
         frames, _ = tracked_frames(
             sequence, detections, preset(tracker), has_class=regime == "kitti", scorer=scorer_named(scorer)
         )
@@ -101,10 +101,10 @@ def write_tracks(
 # --- the figures -----------------------------------------------------------------------------------------------------
 
 
-def figures(found: ClassScores) -> Figures:
+def figures(scores: ClassScores) -> Figures:
     """The figures of one class, combined over sequences."""
-    percent = {name: 100 * found.combined[field] for name, field in SHARES.items()}
-    return Figures(**percent, idsw=int(found.combined["IDSW"]), sequences=len(found.sequences))
+    percent = {name: 100 * scores.combined[field] for name, field in SHARES.items()}
+    return Figures(**percent, idsw=int(scores.combined["IDSW"]), sequences=len(scores.sequences))
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def measure(
         refined: a second row of each with short gaps filled.
         output: where the tracks are kept; None: nowhere.
     """
-    found: dict[str, dict[str, Figures]] = {}
+    scored: dict[str, dict[str, Figures]] = {}
     with contextlib.ExitStack() as stack:
         root = output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for tracker, scorer in rows:
@@ -146,8 +146,8 @@ def measure(
                 folders = [root / re.sub(r"[^\w.]+", "-", name) / regime for name in names]
                 write_tracks(sequences, regime, tracker, scorer, folders)
                 for name, folder in zip(names, folders, strict=True):
-                    found.setdefault(name, {}).update(score(sequences, folder, regime))
-    return found
+                    scored.setdefault(name, {}).update(score(sequences, folder, regime))
+    return scored
 
 
 def row_name(tracker: str, scorer: str) -> str:
@@ -160,14 +160,14 @@ def row_name(tracker: str, scorer: str) -> str:
     return named if tracker == LEARNED else f"{tracker} ranked by {named}"
 
 
-def score(given: Sequence[tuple[MotSequence, Path]], results: Path, regime: str) -> Iterator[tuple[str, Figures]]:
+def score(sequences: Sequence[tuple[MotSequence, Path]], results: Path, regime: str) -> Iterator[tuple[str, Figures]]:
     """Figures of a regime by column; KITTI has two."""
     settings = EvaluationSettings(
-        sequences=tuple(sequence.path.name for sequence, _ in given),
+        sequences=tuple(sequence.path.name for sequence, _ in sequences),
         start_fraction=SECOND_HALF if regime == "mot17-yolox" else 0.0,
     )
-    for found in evaluate(results, given[0][0].path.parent, settings).classes:
-        yield (f"kitti {found.name}" if regime == "kitti" else regime), figures(found)
+    for scores in evaluate(results, sequences[0][0].path.parent, settings).classes:
+        yield (f"kitti {scores.name}" if regime == "kitti" else regime), figures(scores)
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -207,17 +207,17 @@ def main() -> None:
     parser.add_argument("--refine", action="store_true", help="a second row with short gaps filled")
     parser.add_argument("--output", type=Path, metavar="DIR", help="keep the tracks there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
-    given = parser.parse_args()
-    TrackEval([Metric.hota])  # a missing package is told before the tracker works for nothing
-    corpus = Corpus(given.data, given.simulated, given.split)
-    wanted = rows_of(given.tracker, given.scorer, rank=given.rank)
-    rows = measure(corpus, wanted, given.regimes, refined=given.refine, output=given.output)
+    args = parser.parse_args()
+    TrackEval([Metric.hota])  # a missing package is reported before the trackers run
+    corpus = Corpus(args.data, args.simulated, args.split)
+    trackers = rows_of(args.tracker, args.scorer, rank=args.rank)
+    rows = measure(corpus, trackers, args.regimes, refined=args.refine, output=args.output)
     if not rows:
         parser.error("no sequence to run over: SportsMOT needs --simulated, TUD is in the evaluation split only")
-    print(markdown(rows, given.split))
-    if given.json is not None:
-        figures_of = {name: {column: asdict(found) for column, found in row.items()} for name, row in rows.items()}
-        given.json.write_text(json.dumps({"split": given.split, "trackers": figures_of}, indent=1) + "\n")
+    print(markdown(rows, args.split))
+    if args.json is not None:
+        figures_of = {name: {column: asdict(cell) for column, cell in row.items()} for name, row in rows.items()}
+        args.json.write_text(json.dumps({"split": args.split, "trackers": figures_of}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

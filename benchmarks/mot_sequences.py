@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from trackweave.association.labels import gt_track_ids
+from trackweave.boxes import box_areas, box_iou, box_overlap
 from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.formats.detections import read_detections
 from trackweave.formats.mot import read_ground_truth
@@ -106,31 +107,27 @@ def tracked_frames(
     motion = None if sequence.camera_motion is None else read_gmc(sequence.camera_motion)
     size = sequence.known_size()
     tracker = Tracker(settings, frame_rate=sequence.known_frame_rate(), size=size, scorer=scorer, observer=observer)
-    eyes = VisibilityEstimator("occlusion", min_occluder_score=settings.confidence_threshold)
+    visibility = VisibilityEstimator("occlusion", min_occluder_score=settings.confidence_threshold)
     truth = read_ground_truth(sequence.path) if with_truth else None
     frames = []
     for frame in range(length):
-        shown = length - 1 - frame if backwards else frame
-        moved = shown + 1 if backwards else shown  # the motion from the frame before, the other way round
+        index = length - 1 - frame if backwards else frame
+        moved = index + 1 if backwards else index  # the motion from the frame before, the other way round
         camera = motion[moved] if motion is not None and moved < len(motion) else None
         if backwards and camera is not None:
             camera = np.linalg.inv(np.vstack([camera, (0, 0, 1)]))[:2]
-        found = table.at(shown)
+        current = table.at(index)
         if truth is not None:
-            found = replace(found, data={**found.data, GT_COLUMN: gt_track_ids(found.xyxy, truth.at(shown))})
+            current = replace(current, data={**current.data, GT_COLUMN: gt_track_ids(current.xyxy, truth.at(index))})
         if scorer is not None or observer is not None:
-            found = replace(found, visibility=eyes.estimate(found, size=size).visibility)
-        frames.append(tracker.update(found, FrameContext(frame, camera=camera)))
+            current = replace(current, visibility=visibility.estimate(current, size=size).visibility)
+        frames.append(tracker.update(current, FrameContext(frame, camera=camera)))
     return frames, tracker.summary
 
 
 def overlaps(one: NDArray[np.floating], other: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """`(N, M)` IoU of boxes xyxy, and the share of each first box that is inside each second."""
-    a, b = one.astype(np.float64), other.astype(np.float64)
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    both = np.clip(high - low, 0, None).prod(-1)
-    area_a, area_b = (a[:, 2:] - a[:, :2]).prod(-1)[:, None], (b[:, 2:] - b[:, :2]).prod(-1)[None]
-    return both / np.maximum(area_a + area_b - both, 1e-9), both / np.maximum(area_a, 1e-9)
+    return box_iou(one, other), box_overlap(one, other) / np.maximum(box_areas(one)[:, None], 1e-9)
 
 
 def matches(weight: NDArray[np.float64]) -> list[tuple[int, int]]:

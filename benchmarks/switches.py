@@ -83,7 +83,7 @@ class Score:
         )
 
 
-def only_fair(tracked: Detections, truth: GroundTruth, class_id: int | None) -> tuple[Detections, GroundTruth]:
+def scored_boxes(tracked: Detections, truth: GroundTruth, class_id: int | None) -> tuple[Detections, GroundTruth]:
     """A frame's tracks and true boxes without what the benchmark does not score; `class_id` None = pedestrians."""
     if class_id is None:
         iou, _ = overlaps(truth.xyxy, tracked.xyxy)
@@ -102,11 +102,11 @@ def only_fair(tracked: Detections, truth: GroundTruth, class_id: int | None) -> 
 
 def true_switches(frames: Sequence[Detections], truth: GroundTruth, class_id: int | None, start: int) -> list[Switch]:
     """CLEAR MOT's identity switches from frame `start` on."""
-    found: list[Switch] = []
+    switches: list[Switch] = []
     last: dict[int, int] = {}
     before: dict[int, int] = {}
     for frame in range(start, len(frames)):
-        tracked, counted = only_fair(frames[frame], truth.at(frame), class_id)
+        tracked, counted = scored_boxes(frames[frame], truth.at(frame), class_id)
         ids = np.zeros(0, np.int64) if tracked.track_id is None else tracked.track_id
         iou, _ = overlaps(counted.xyxy, tracked.xyxy)
         kept = np.array([before.get(identity, -1) for identity in counted.track_id.tolist()], np.int64)
@@ -114,9 +114,9 @@ def true_switches(frames: Sequence[Detections], truth: GroundTruth, class_id: in
         before = {int(counted.track_id[row]): int(ids[column]) for row, column in pairs}
         for identity, track in before.items():
             if last.get(identity, track) != track:
-                found.append(Switch(frame, last[identity], track))
+                switches.append(Switch(frame, last[identity], track))
             last[identity] = track
-    return found
+    return switches
 
 
 def agreement(events: Sequence[SwitchEvent], switches: Sequence[Switch]) -> tuple[set[int], set[int]]:

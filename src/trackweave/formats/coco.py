@@ -5,10 +5,10 @@ Format: https://cocodataset.org/#format-results. Coordinates are 0-based there a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -49,34 +49,43 @@ def read_coco_detections(
     if length is None and frame_of_image is not None:
         length = len(frame_of_image)
     log = RunLog(on_bad_item, None)
-    columns: list[tuple[float, ...]] = []
-    masks: list[EncodedMask | None] = []
-    positions: list[int] = []
-    for position, item in enumerate(items):
-        try:
-            row, mask = _parse(item, frame_of_image)
-        except ValueError as error:
-            log.skip("item", f"{path}, item {position}: {error}", stage="detections")
-            continue
-        columns.append(row)
-        masks.append(mask)
-        positions.append(position)
-    numbers = np.array(columns, np.float64).reshape(-1, 7)
-    with_mask = [mask for mask in masks if mask is not None]
+    parsed = _parsed_items(path, items, frame_of_image, log)
+    masks = [item.mask for item in parsed if item.mask is not None]
+    numbers = np.array([item.numbers for item in parsed], np.float64).reshape(-1, 7)
     rows = RawDetections(
         numbers[:, 0],
         numbers[:, 1:5],
         numbers[:, 5],
         numbers[:, 6],
-        with_mask if with_mask and len(with_mask) == len(masks) else None,
-        locate=lambda n: f"item {positions[n]}",
+        masks if masks and len(masks) == len(parsed) else None,
+        locate=lambda n: f"item {parsed[n].position}",
     )
     table = build_table(rows, str(path), log, length=length, class_names=names)
-    if not with_mask or rows.segmentation is not None:
+    if not masks or rows.segmentation is not None:
         return table
-    message = f"{path}: masks left out: only {len(with_mask)} of {len(masks)} detections have one"
-    warning = RunWarning("detections", None, "masks-left-out", message, {"count": len(with_mask)})
+    message = f"{path}: masks left out: only {len(masks)} of {len(parsed)} detections have one"
+    warning = RunWarning("detections", None, "masks-left-out", message, {"count": len(masks)})
     return replace(table, warnings=(*table.warnings, warning))
+
+
+class _CocoItem(NamedTuple):
+    """One detection: its position in the file; frame, xyxy, score, class; and its mask."""
+
+    position: int
+    numbers: tuple[float, ...]
+    mask: EncodedMask | None
+
+
+def _parsed_items(
+    path: Path, items: Sequence[object], frame_of_image: Mapping[int, int] | None, log: RunLog
+) -> list[_CocoItem]:
+    parsed = []
+    for position, item in enumerate(items):
+        try:
+            parsed.append(_CocoItem(position, *_parse(item, frame_of_image)))
+        except ValueError as error:
+            log.skip("item", f"{path}, item {position}: {error}", stage="detections")
+    return parsed
 
 
 def _parse(item: Any, frame_of_image: Mapping[int, int] | None) -> tuple[tuple[float, ...], EncodedMask | None]:
