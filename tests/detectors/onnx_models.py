@@ -299,7 +299,7 @@ LAYOUTS: dict[str, tuple[str, Build]] = {
 """Name of the layout → family, and what builds the model."""
 
 
-def picture(height: int, width: int, xyxy: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+def draw(height: int, width: int, xyxy: tuple[int, int, int, int]) -> NDArray[np.uint8]:
     """A dark frame with one red rectangle."""
     image = np.full((height, width, 3), 20, np.uint8)
     left, top, right, bottom = xyxy

@@ -42,11 +42,11 @@ def street(*people: Image) -> tuple[Image, NDArray[np.float32]]:
 
 
 def cosines(image: Image, boxes: NDArray[np.float32], masks: PackedMasks | None = None) -> NDArray[np.float32]:
-    found = LayoutDescriptor().embed(image, boxes, masks)
-    return found @ found.T
+    embeddings = LayoutDescriptor().embed(image, boxes, masks)
+    return embeddings @ embeddings.T
 
 
-def test_the_same_clothes_are_alike_and_others_are_not() -> None:
+def test_the_same_clothes_are_similar_and_others_are_not() -> None:
     image, boxes = street(person("red", "blue", 1), person("red", "blue", 2), person("white", "black", 3))
     alike = cosines(image, boxes)
     assert alike[0, 1] > 0.95
@@ -54,7 +54,7 @@ def test_the_same_clothes_are_alike_and_others_are_not() -> None:
     assert alike[1, 2] < 0.5
 
 
-def test_where_a_colour_is_matters() -> None:
+def test_the_position_of_a_colour_matters() -> None:
     image, boxes = street(person("red", "blue"), person("blue", "red"))
     assert cosines(image, boxes)[0, 1] < 0.6
 
@@ -127,9 +127,9 @@ STRANGE = np.array(
 @pytest.mark.parametrize("box", STRANGE.tolist())
 def test_a_box_without_pixels_gives_zeros(box: list[float]) -> None:
     image, boxes = street(person("red", "blue"))
-    found = LayoutDescriptor().embed(image, np.array([box, *boxes.tolist()], np.float32))
-    assert not found[0].any()
-    np.testing.assert_array_equal(found[1:], LayoutDescriptor().embed(image, boxes))
+    embeddings = LayoutDescriptor().embed(image, np.array([box, *boxes.tolist()], np.float32))
+    assert not embeddings[0].any()
+    np.testing.assert_array_equal(embeddings[1:], LayoutDescriptor().embed(image, boxes))
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -138,17 +138,17 @@ def test_rows_have_length_one(seed: int) -> None:
     image = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
     corner = rng.uniform(-20, 80, (8, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(0, 60, (8, 2))], axis=1).astype(np.float32)
-    found = LayoutDescriptor().embed(image, boxes)
-    assert found.shape == (8, LayoutDescriptor.width)
-    assert found.dtype == np.float32
+    embeddings = LayoutDescriptor().embed(image, boxes)
+    assert embeddings.shape == (8, LayoutDescriptor.width)
+    assert embeddings.dtype == np.float32
     there = pixel_boxes(boxes, 60, 80)[:, 2] > 0
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), there, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), there, atol=1e-5)
 
 
 def test_a_uniform_crop_has_a_descriptor() -> None:
     image = np.full((40, 40, 3), 128, np.uint8)
-    found = LayoutDescriptor().embed(image, np.array([[0, 0, 40, 40], [3, 3, 4, 4]], np.float32))
-    assert np.linalg.norm(found, axis=1) == pytest.approx([1, 1])
+    embeddings = LayoutDescriptor().embed(image, np.array([[0, 0, 40, 40], [3, 3, 4, 4]], np.float32))
+    assert np.linalg.norm(embeddings, axis=1) == pytest.approx([1, 1])
     assert LayoutDescriptor().embed(image, np.zeros((0, 4), np.float32)).shape == (0, 192)
 
 
@@ -182,21 +182,21 @@ def test_embedders_by_name() -> None:
 
 
 @pytest.mark.skipif(not MOT17.is_dir(), reason="the MOT17 sequences are not beside the project")
-def test_real_people_are_told_apart() -> None:
+def test_real_people_are_distinguished() -> None:
     """Each person's crops are more alike than those of two people, nearly always."""
     same, different = [], []
     for sequence in ("MOT17-02-FRCNN", "MOT17-09-FRCNN"):
         truth = np.loadtxt(MOT17 / sequence / "gt" / "gt.txt", delimiter=",")
-        found, identity = [], []
+        embeddings, identity = [], []
         for path in sorted((MOT17 / sequence / "img1").glob("*.jpg")):
             rows = truth[(truth[:, 0] == int(path.stem)) & (truth[:, 7] == 1) & (truth[:, 8] > 0.5)]
             stored = cv2.imread(str(path))
             assert stored is not None
             image = np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), np.uint8)
             boxes = np.concatenate([rows[:, 2:4], rows[:, 2:4] + rows[:, 4:6]], axis=1).astype(np.float32)
-            found.append(LayoutDescriptor().embed(image, boxes))
+            embeddings.append(LayoutDescriptor().embed(image, boxes))
             identity.append(rows[:, 1])
-        vectors, ids = np.concatenate(found), np.concatenate(identity)
+        vectors, ids = np.concatenate(embeddings), np.concatenate(identity)
         upper = np.triu(np.ones((len(ids), len(ids)), np.bool_), 1)
         is_same = ids[:, None] == ids
         same.append((vectors @ vectors.T)[is_same & upper])

@@ -61,27 +61,27 @@ def test_batches_of_every_kind_give_each_crop_its_own_vector(tmp_path: Path, bat
     image, boxes, wanted = patchwork(count)
     if not count:
         image = np.zeros((5, 5, 3), np.uint8)
-    found = embedder.embed(image, boxes.reshape(-1, 4))
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, wanted.reshape(-1, 3), atol=1e-5)
+    embeddings = embedder.embed(image, boxes.reshape(-1, 4))
+    assert embeddings.dtype == np.float32
+    np.testing.assert_allclose(embeddings, wanted.reshape(-1, 3), atol=1e-5)
 
 
 def test_boxes_outside_give_zeros(tmp_path: Path) -> None:
     embedder = OnnxEmbedder(write_model(tmp_path / "reid.onnx"), **PLAIN)
     image, boxes, wanted = patchwork(3)
     strange = [[-9, -9, -1, -1], [np.nan, 0, 1, 1], [5, 5, 5, 9], [2, 2, 1, 1]]
-    found = embedder.embed(image, np.array([strange[0], boxes[1], *strange[1:], boxes[2]], np.float32))
-    assert not found[[0, 2, 3, 4]].any()
-    np.testing.assert_allclose(found[[1, 5]], wanted[1:], atol=1e-5)
+    embeddings = embedder.embed(image, np.array([strange[0], boxes[1], *strange[1:], boxes[2]], np.float32))
+    assert not embeddings[[0, 2, 3, 4]].any()
+    np.testing.assert_allclose(embeddings[[1, 5]], wanted[1:], atol=1e-5)
 
 
 def test_mean_and_spread_are_taken_out(tmp_path: Path) -> None:
     path = write_model(tmp_path / "reid.onnx")
     image = np.full((20, 10, 3), (255, 51, 102), np.uint8)
-    found = OnnxEmbedder(path, mean=(0.5, 0.1, 0.0), std=(0.5, 0.1, 0.4)).embed(
+    embeddings = OnnxEmbedder(path, mean=(0.5, 0.1, 0.0), std=(0.5, 0.1, 0.4)).embed(
         image, np.array([[0, 0, 10, 20]], np.float32)
     )
-    np.testing.assert_allclose(found, [[1 / np.sqrt(3)] * 3], atol=1e-5)
+    np.testing.assert_allclose(embeddings, [[1 / np.sqrt(3)] * 3], atol=1e-5)
 
 
 def test_an_open_size_and_a_pooled_output(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_half_precision(tmp_path: Path) -> None:
     np.testing.assert_allclose(OnnxEmbedder(path, **PLAIN).embed(image, boxes), wanted, atol=5e-3)
 
 
-def test_one_line_says_what_was_found(tmp_path: Path) -> None:
+def test_one_line_lists_inputs_and_outputs(tmp_path: Path) -> None:
     helper = onnx.helper
     two_outputs = write_model(
         tmp_path / "two.onnx",
@@ -116,8 +116,8 @@ def test_one_line_says_what_was_found(tmp_path: Path) -> None:
     )
     picture = write_model(
         tmp_path / "picture.onnx",
-        outputs={"picture": ["batch", 3, 8, 4]},
-        nodes=[helper.make_node("Relu", ["images"], ["picture"])],
+        outputs={"image": ["batch", 3, 8, 4]},
+        nodes=[helper.make_node("Relu", ["images"], ["image"])],
     )
     grey = write_model(tmp_path / "grey.onnx", inputs={"images": ["batch", 1, 8, 4]}, outputs={"vector": ["batch", 1]})
     flat = write_model(
@@ -127,7 +127,7 @@ def test_one_line_says_what_was_found(tmp_path: Path) -> None:
     )
     for path, message in (
         (two_outputs, r"expected one output .* found inputs images .*; outputs a .*, b "),
-        (picture, r"expected one output .* outputs picture \(\?, 3, 8, 4\) float"),
+        (picture, r"expected one output .* outputs image \(\?, 3, 8, 4\) float"),
         (grey, r"expected one image input .* found inputs images \(\?, 1, 8, 4\)"),
         (flat, r"expected one image input .* found inputs x \(\?, 3\)"),
     ):
@@ -182,6 +182,6 @@ def test_a_real_network() -> None:
     image = rng.integers(0, 256, (200, 300, 3), dtype=np.uint8)
     boxes = np.array([[10, 10, 74, 138], [10, 10, 74, 138], [150, 20, 214, 148], [400, 0, 410, 9]], np.float32)
     image[:, 140:] //= 4
-    found = embedder.embed(image, boxes)
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), [1, 1, 1, 0], atol=1e-5)
-    assert found[0] @ found[1] > 0.999 > found[0] @ found[2]
+    embeddings = embedder.embed(image, boxes)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), [1, 1, 1, 0], atol=1e-5)
+    assert embeddings[0] @ embeddings[1] > 0.999 > embeddings[0] @ embeddings[2]

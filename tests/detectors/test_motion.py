@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from trackweave.boxes import box_iou
 from trackweave.detectors.base import Detector
 from trackweave.detectors.motion import MotionDetector
+from trackweave.detectors.registry import make_detector
+from trackweave.detectors.settings import MotionSettings
 from trackweave.errors import InputError, SettingError
 from trackweave.masks.packed import PackedMasks
 from trackweave.structures.detections import Detections
@@ -36,57 +38,57 @@ def watch(detector: MotionDetector, start: int, stop: int) -> list[Detections]:
 
 @pytest.mark.parametrize("model", ["mog2", "knn"])
 @pytest.mark.parametrize("working_side", [640, 160])
-def test_a_thing_that_crosses_is_boxed_on_every_frame(model: Literal["mog2", "knn"], working_side: int) -> None:
-    detector = MotionDetector(model=model, working_side=working_side)
+def test_a_moving_object_is_detected_on_every_frame(model: Literal["mog2", "knn"], working_side: int) -> None:
+    detector = MotionDetector(MotionSettings(model=model, working_side=working_side))
     for step in range(8):
         assert len(detector.detect(frame(step))) == 0
-    for step, found in enumerate(watch(detector, 8, 40), start=8):
-        assert len(found) == 1
-        assert box_iou([walk(step)], found.xyxy)[0, 0] > 0.8
-        assert found.score[0] > 0.8
-        assert found.class_id.tolist() == [-1]
+    for step, detections in enumerate(watch(detector, 8, 40), start=8):
+        assert len(detections) == 1
+        assert box_iou([walk(step)], detections.xyxy)[0, 0] > 0.8
+        assert detections.score[0] > 0.8
+        assert detections.class_id.tolist() == [-1]
     assert detector.scene_changes == 0
 
 
 def test_masks_lie_in_their_boxes() -> None:
-    detector = MotionDetector(working_side=160)
+    detector = MotionDetector(MotionSettings(working_side=160))
     for step in range(8):
         detector.detect(frame(step))
-    found = detector.detect(frame(9, (30, 40, 90, 100), (200, 150, 260, 200)))
-    assert isinstance(found.masks, PackedMasks)
-    assert found.masks.size == (240, 320)
-    np.testing.assert_array_equal(found.masks.boxes, found.xyxy)
-    assert (found.masks.areas > 0.8 * np.array([3000, 3000])).all()
-    assert sorted(found.xyxy[:, 0] > 150) == [False, True]
+    detections = detector.detect(frame(9, (30, 40, 90, 100), (200, 150, 260, 200)))
+    assert isinstance(detections.masks, PackedMasks)
+    assert detections.masks.size == (240, 320)
+    np.testing.assert_array_equal(detections.masks.boxes, detections.xyxy)
+    assert (detections.masks.areas > 0.8 * np.array([3000, 3000])).all()
+    assert sorted(detections.xyxy[:, 0] > 150) == [False, True]
 
 
-def test_the_score_tells_faint_from_clear() -> None:
+def test_faint_regions_score_lower() -> None:
     detector = MotionDetector()
     for step in range(8):
         detector.detect(frame(step))
     image = frame(8, (30, 40, 90, 100))
     image[150:210, 200:260] += 45
-    found = detector.detect(image)
-    assert len(found) == 2
-    assert found.xyxy[0, 0] < 100
-    assert found.score[0] > found.score[1] + 0.1
-    assert (found.score <= 1).all()
+    detections = detector.detect(image)
+    assert len(detections) == 2
+    assert detections.xyxy[0, 0] < 100
+    assert detections.score[0] > detections.score[1] + 0.1
+    assert (detections.score <= 1).all()
 
 
-def test_shadows_are_not_things_and_gaps_do_not_split_them() -> None:
+def test_shadows_are_not_objects_and_gaps_do_not_split_them() -> None:
     detector = MotionDetector()
     for step in range(8):
         detector.detect(frame(step))
     image = frame(8, (30, 40, 90, 68), (30, 71, 90, 100))  # three rows of wall shine through
     image[120:220, 150:300] = (0.7 * image[120:220, 150:300]).astype(np.uint8)
-    found = detector.detect(image)
-    assert len(found) == 1
-    np.testing.assert_allclose(found.xyxy[0], [30, 40, 90, 100], atol=2)
+    detections = detector.detect(image)
+    assert len(detections) == 1
+    np.testing.assert_allclose(detections.xyxy[0], [30, 40, 90, 100], atol=2)
 
 
-def test_warm_up_and_small_things_say_nothing() -> None:
-    detector = MotionDetector(warm_up=6, min_area=0.01)
-    assert [len(found) for found in watch(detector, 0, 6)] == [0] * 6
+def test_warm_up_and_small_regions_give_no_detections() -> None:
+    detector = MotionDetector(MotionSettings(warm_up=6, min_area=0.01))
+    assert [len(detections) for detections in watch(detector, 0, 6)] == [0] * 6
     detector.reset()
     for step in range(10):
         assert len(detector.detect(frame(step))) == 0
@@ -95,8 +97,8 @@ def test_warm_up_and_small_things_say_nothing() -> None:
 
 
 @pytest.mark.parametrize("other", [255 - WALL, WALL + 70], ids=["cut", "light"])
-def test_a_change_of_the_whole_scene_is_counted_and_learnt(other: NDArray[np.uint8]) -> None:
-    detector = MotionDetector(warm_up=4)
+def test_a_change_of_the_whole_scene_is_counted_and_learned(other: NDArray[np.uint8]) -> None:
+    detector = MotionDetector(MotionSettings(warm_up=4))
     for step in range(10):
         detector.detect(frame(step))
     assert [len(detector.detect(other + NOISE[step])) for step in range(6)] == [0] * 6
@@ -120,7 +122,7 @@ def test_reset_forgets_the_video() -> None:
 
 
 def test_a_frame_of_another_size_starts_anew() -> None:
-    detector = MotionDetector(warm_up=2)
+    detector = MotionDetector(MotionSettings(warm_up=2))
     for step in range(6):
         detector.detect(frame(step))
     assert len(detector.detect(frame(6)[:200])) == 0
@@ -133,4 +135,4 @@ def test_what_cannot_be_used_is_refused() -> None:
         MotionDetector().detect(np.zeros((9, 9), np.uint8))
     for settings in ({"model": "gmg"}, {"min_area": -1.0}, {"max_change": 0.0}, {"warm_up": 0}, {"working_side": 2}):
         with pytest.raises(SettingError, match="motion: "):
-            MotionDetector(**settings)
+            make_detector("motion", **settings)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from trackweave.boxes import box_iou
-from trackweave.detectors.onnx import suppress
+from trackweave.detectors.base import non_maximum_suppression as nms
 
 BOXES = st.lists(
     st.tuples(
@@ -36,27 +36,30 @@ def plain(boxes: NDArray[Any], score: NDArray[Any], class_id: NDArray[Any], thre
 
 
 @given(BOXES, st.sampled_from([0.0, 0.317, 0.514, 0.777, 1.0]))
-def test_it_does_what_the_definition_says(rows: list[tuple[int, ...]], threshold: float) -> None:
+def test_it_agrees_with_the_definition(rows: list[tuple[int, ...]], threshold: float) -> None:
     boxes, score, class_id = columns(rows)
-    assert suppress(boxes, score, class_id, threshold).tolist() == plain(boxes, score, class_id, threshold)
+    assert nms(boxes, score, class_id, threshold).tolist() == plain(boxes, score, class_id, threshold)
 
 
 @given(BOXES)
-def test_what_stays_is_sorted_and_stays_again(rows: list[tuple[int, ...]]) -> None:
+def test_kept_boxes_are_sorted_and_kept_again(rows: list[tuple[int, ...]]) -> None:
     boxes, score, class_id = columns(rows)
-    kept = suppress(boxes, score, class_id, 0.5)
+    kept = nms(boxes, score, class_id, 0.5)
     assert (np.diff(score[kept]) <= 0).all()
-    again = suppress(boxes[kept], score[kept], class_id[kept], 0.5)
+    again = nms(boxes[kept], score[kept], class_id[kept], 0.5)
     assert again.tolist() == list(range(len(kept)))
 
 
 def test_only_the_best_take_part() -> None:
     boxes = np.array([[0, 0, 4, 4], [10, 0, 14, 4], [20, 0, 24, 4]], np.float32)
-    assert suppress(boxes, np.array([0.1, 0.9, 0.5], np.float32), np.zeros(3, np.int64), 0.5, most=2).tolist() == [1, 2]
+    assert nms(boxes, np.array([0.1, 0.9, 0.5], np.float32), np.zeros(3, np.int64), 0.5, max_compared=2).tolist() == [
+        1,
+        2,
+    ]
 
 
 def test_far_classes_do_not_disturb_each_other() -> None:
     """Class ids as large as those of open vocabularies, which would lose digits as an offset of coordinates."""
     boxes = np.tile(np.array([[0, 0, 40, 40]], np.float32), (3, 1))
-    kept = suppress(boxes, np.array([0.9, 0.8, 0.7], np.float32), np.array([0, 2**40, 2**41]), 0.5)
+    kept = nms(boxes, np.array([0.9, 0.8, 0.7], np.float32), np.array([0, 2**40, 2**41]), 0.5)
     assert kept.tolist() == [0, 1, 2]

@@ -8,10 +8,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests.detectors import onnx_models
-from tests.detectors.onnx_models import LAYOUTS, NAMES, SCORE, WANTED, Graph, image_info, picture
+from tests.detectors.onnx_models import LAYOUTS, NAMES, SCORE, WANTED, Graph, draw, image_info
 from trackweave.detectors.base import Detector
 from trackweave.detectors.onnx import OnnxDetector
-from trackweave.detectors.onnx_session import IMAGENET
+from trackweave.detectors.registry import make_detector
+from trackweave.detectors.settings import IMAGENET, OnnxSettings
 from trackweave.errors import InputError, SettingError
 
 
@@ -24,27 +25,27 @@ from trackweave.errors import InputError, SettingError
         (64, 96, (5, 7, 60, 33)),  # as it is
     ],
 )
-def test_every_layout_finds_the_rectangle_where_it_is(
+def test_every_layout_detects_the_rectangle(
     tmp_path: Path, layout: str, height: int, width: int, box: tuple[int, int, int, int]
 ) -> None:
     family, build = LAYOUTS[layout]
     detector = OnnxDetector(build(tmp_path / "m.onnx"))
     assert detector.family == family
-    found = detector.detect(picture(height, width, box))
-    assert len(found) == 1
+    detections = detector.detect(draw(height, width, box))
+    assert len(detections) == 1
     # Halved edges at even places are exact; where the frame is stretched they may be off by half an input pixel.
     scale = max(height / 64, width / 96)
-    np.testing.assert_allclose(found.xyxy[0], box, atol=1e-3 if detector._resize != "stretch" else scale)
-    assert found.score[0] == pytest.approx(SCORE, abs=1e-3)
-    assert found.class_id.tolist() == [WANTED]
+    np.testing.assert_allclose(detections.xyxy[0], box, atol=1e-3 if detector._resize != "stretch" else scale)
+    assert detections.score[0] == pytest.approx(SCORE, abs=1e-3)
+    assert detections.class_id.tolist() == [WANTED]
 
 
 @pytest.mark.parametrize("layout", ["rt-detr", "rf-detr", "torchvision", "rt-detr of ultralytics"])
 def test_stretched_frames_are_exact_where_the_ratio_is_whole(tmp_path: Path, layout: str) -> None:
     detector = OnnxDetector(LAYOUTS[layout][1](tmp_path / "m.onnx"))
     box = (30, 40, 93, 78)
-    found = detector.detect(picture(2 * 64, 3 * 96, box))
-    np.testing.assert_allclose(found.xyxy[0], box, atol=1e-3)
+    detections = detector.detect(draw(2 * 64, 3 * 96, box))
+    np.testing.assert_allclose(detections.xyxy[0], box, atol=1e-3)
 
 
 def test_a_detector_is_one(tmp_path: Path) -> None:
@@ -54,19 +55,19 @@ def test_a_detector_is_one(tmp_path: Path) -> None:
 
 def test_names_and_classes_come_from_the_metadata(tmp_path: Path) -> None:
     path = onnx_models.yolov8_transposed(tmp_path / "m.onnx")
-    image = picture(64, 96, (5, 7, 60, 33))
+    image = draw(64, 96, (5, 7, 60, 33))
     assert OnnxDetector(path).class_names == {0: "cat", 1: "dog", 2: "owl"}
-    assert len(OnnxDetector(path, classes=["owl"]).detect(image)) == 1
-    assert len(OnnxDetector(path, classes=[0, "dog"]).detect(image)) == 0
+    assert len(OnnxDetector(path, OnnxSettings(classes=("owl",))).detect(image)) == 1
+    assert len(OnnxDetector(path, OnnxSettings(classes=(0, "dog"))).detect(image)) == 0
     with pytest.raises(SettingError, match="no class 'cow'; known: cat, dog, owl"):
-        OnnxDetector(path, classes=["cow"])
+        OnnxDetector(path, OnnxSettings(classes=("cow",)))
 
 
 def test_the_score_threshold_is_the_lowest_score_kept(tmp_path: Path) -> None:
     path = onnx_models.end_to_end(tmp_path / "m.onnx")
-    image = picture(64, 96, (5, 7, 60, 33))
-    assert len(OnnxDetector(path, score_threshold=SCORE).detect(image)) == 1
-    assert len(OnnxDetector(path, score_threshold=SCORE + 0.01).detect(image)) == 0
+    image = draw(64, 96, (5, 7, 60, 33))
+    assert len(OnnxDetector(path, OnnxSettings(score_threshold=SCORE)).detect(image)) == 1
+    assert len(OnnxDetector(path, OnnxSettings(score_threshold=SCORE + 0.01)).detect(image)) == 0
 
 
 def test_duplicates_go_only_where_a_family_leaves_them(tmp_path: Path) -> None:
@@ -80,11 +81,11 @@ def test_duplicates_go_only_where_a_family_leaves_them(tmp_path: Path) -> None:
             rows[0, :, :4], rows[0, :3, 4] = (10, 10, 30, 30), (0.5, 0.9, 0.7)
         return g.save(path, [image_info()], {"out": g.constant(rows)})
 
-    image = picture(64, 96, (0, 0, 1, 1))
+    image = draw(64, 96, (0, 0, 1, 1))
     assert OnnxDetector(model(tmp_path / "a.onnx", True)).detect(image).score.tolist() == pytest.approx([0.9])
     kept = OnnxDetector(model(tmp_path / "b.onnx", False)).detect(image)
     assert kept.score.tolist() == pytest.approx([0.9, 0.7, 0.5])
-    few = OnnxDetector(tmp_path / "b.onnx", max_detections=2).detect(image)
+    few = OnnxDetector(tmp_path / "b.onnx", OnnxSettings(max_detections=2)).detect(image)
     assert few.score.tolist() == pytest.approx([0.9, 0.7])
 
 
@@ -94,8 +95,8 @@ def test_boxes_are_clipped_and_those_outside_or_endless_are_left_out(tmp_path: P
     rows[0, :4, :4] = np.array([[-5, -5, 500, 500], [0, 0, 96, 3], [np.nan, 0, 9, 9], [0, 0, np.inf, 9]])
     g = Graph()
     detector = OnnxDetector(g.save(tmp_path / "m.onnx", [image_info()], {"out": g.constant(rows)}))
-    found = detector.detect(picture(100, 192, (0, 0, 1, 1)))  # 7 rows of padding above: the second box is all padding
-    assert found.xyxy.tolist() == [[0, 0, 192, 100]]
+    detections = detector.detect(draw(100, 192, (0, 0, 1, 1)))  # 7 rows of padding above: the second box is all padding
+    assert detections.xyxy.tolist() == [[0, 0, 192, 100]]
 
 
 @pytest.mark.parametrize(
@@ -113,8 +114,8 @@ def test_padding_lies_where_the_family_puts_it(tmp_path: Path, family: str, outp
     g = Graph()
     detector = OnnxDetector(g.save(tmp_path / "m.onnx", [image_info()], {output: g.constant(table)}))
     assert detector.family == family
-    found = detector.detect(picture(100, 192, (0, 0, 1, 1)))
-    np.testing.assert_allclose(found.xyxy, [[0, 0, 192, 100]], atol=1e-3)
+    detections = detector.detect(draw(100, 192, (0, 0, 1, 1)))
+    np.testing.assert_allclose(detections.xyxy, [[0, 0, 192, 100]], atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["channels last", "half", "bytes", "open size", "open batch", "batch of two"])
@@ -140,9 +141,9 @@ def test_inputs_of_every_kind(tmp_path: Path, kind: str) -> None:
     if kind == "half":
         rows = g.node("Cast", rows, to=TensorProto.FLOAT16)
     path = g.save(tmp_path / "m.onnx", [image_info(shape, dtype)], {"output0": rows})
-    detector = OnnxDetector(path, input_size=(64, 96) if kind == "open size" else None)
-    found = detector.detect(picture(100, 192, (30, 40, 90, 78)))
-    np.testing.assert_allclose(found.xyxy, [[30, 40, 90, 78]], atol=0.1)
+    detector = OnnxDetector(path, OnnxSettings(input_size=(64, 96) if kind == "open size" else None))
+    detections = detector.detect(draw(100, 192, (30, 40, 90, 78)))
+    np.testing.assert_allclose(detections.xyxy, [[30, 40, 90, 78]], atol=0.1)
     assert detector.input_size == (64, 96)
 
 
@@ -158,7 +159,7 @@ def test_a_batch_gives_every_frame_its_own_boxes(tmp_path: Path, batch: int | st
     shape: tuple[int | str, ...] = (batch, 3, 64, 96)
     detector = OnnxDetector(g.save(tmp_path / "m.onnx", [image_info(shape)], {"output0": rows}))
     images = [np.full((64 * n, 96 * n, 3), value, np.uint8) for n, value in ((1, 51), (2, 102), (1, 153))]
-    edges = [found.xyxy[0, 2] for found in detector.detect_batch(images)]
+    edges = [detections.xyxy[0, 2] for detections in detector.detect_batch(images)]
     np.testing.assert_allclose(edges, [20, 2 * 40, 60], rtol=1e-4)
     assert detector.detect_batch([]) == []
 
@@ -172,8 +173,8 @@ def test_outputs_without_a_batch_are_asked_for_one_by_one(tmp_path: Path) -> Non
     }
     detector = OnnxDetector(g.save(tmp_path / "m.onnx", [image_info(("batch", 3, 64, 96))], outputs))
     boxes = [(5, 7, 60, 33), (50, 20, 90, 60)]
-    found = detector.detect_batch([picture(64, 96, box) for box in boxes])
-    assert [tuple(each.xyxy[0].tolist()) for each in found] == boxes
+    detections = detector.detect_batch([draw(64, 96, box) for box in boxes])
+    assert [tuple(each.xyxy[0].tolist()) for each in detections] == boxes
 
 
 def test_the_size_of_an_open_input_comes_from_the_metadata(tmp_path: Path) -> None:
@@ -187,24 +188,27 @@ def test_the_size_of_an_open_input_comes_from_the_metadata(tmp_path: Path) -> No
 
     assert OnnxDetector(model({})).input_size == (640, 640)
     assert OnnxDetector(model({"imgsz": "[32, 64]"})).input_size == (32, 64)
-    assert OnnxDetector(model({"imgsz": "[32, 64]"}), input_size=96).input_size == (96, 96)
+    assert OnnxDetector(model({"imgsz": "[32, 64]"}), OnnxSettings(input_size=96)).input_size == (96, 96)
     assert OnnxDetector(model({"imgsz": "__import__('os')"})).input_size == (640, 640)
     with pytest.raises(InputError, match="takes images of 64×96 only"):
-        OnnxDetector(onnx_models.yolov8(tmp_path / "fixed.onnx"), input_size=640)
+        OnnxDetector(onnx_models.yolov8(tmp_path / "fixed.onnx"), OnnxSettings(input_size=640))
 
 
-def test_normalisation_and_resizing_can_be_given(tmp_path: Path) -> None:
+def test_normalisation_and_resizing_can_be_set(tmp_path: Path) -> None:
     path = onnx_models.yolov8(tmp_path / "m.onnx")
-    image = picture(100, 192, (30, 40, 90, 78))
+    image = draw(100, 192, (30, 40, 90, 78))
     image[image == 255] = 170  # below 0.7 as it is, above when normalised: (0.667 − 0.485) / 0.229 = 0.79
-    usual, normalised = OnnxDetector(path).detect(image), OnnxDetector(path, pixels=IMAGENET).detect(image)
+    usual, normalised = (
+        OnnxDetector(path).detect(image),
+        OnnxDetector(path, OnnxSettings(pixels=IMAGENET)).detect(image),
+    )
     assert usual.xyxy.tolist() == [[0, 0, 192, 100]]  # nothing is bright: the model says "everywhere"
     np.testing.assert_allclose(normalised.xyxy, [[30, 40, 90, 78]], atol=1e-3)
-    stretched = OnnxDetector(path, resize="stretch").detect(picture(100, 192, (30, 40, 90, 78)))
+    stretched = OnnxDetector(path, OnnxSettings(resize="stretch")).detect(draw(100, 192, (30, 40, 90, 78)))
     np.testing.assert_allclose(stretched.xyxy, [[30, 40, 90, 78]], atol=1.6)
 
 
-def test_one_class_of_a_bytetrack_yolox_is_not_taken_for_finished_boxes(tmp_path: Path) -> None:
+def test_one_class_of_a_bytetrack_yolox_is_not_taken_for_decoded_boxes(tmp_path: Path) -> None:
     g = Graph()
     rows = np.zeros((1, 126, 6), np.float32)
     detector = OnnxDetector(g.save(tmp_path / "m.onnx", [image_info()], {"output": g.constant(rows)}))
@@ -213,14 +217,14 @@ def test_one_class_of_a_bytetrack_yolox_is_not_taken_for_finished_boxes(tmp_path
 
 def test_a_family_can_be_named(tmp_path: Path) -> None:
     path = onnx_models.rt_detr_raw(tmp_path / "m.onnx")
-    assert OnnxDetector(path, family="rf-detr").family == "rf-detr"
+    assert OnnxDetector(path, OnnxSettings(family="rf-detr")).family == "rf-detr"
     with pytest.raises(InputError, match=r"not outputs of family yolov8: logits \(1, 300, 3\) float32"):
-        OnnxDetector(path, family="yolov8")
+        OnnxDetector(path, OnnxSettings(family="yolov8"))
     with pytest.raises(SettingError, match="no family 'yolo9000'; known: auto, nms"):
-        OnnxDetector(path, family="yolo9000")
+        OnnxDetector(path, OnnxSettings(family="yolo9000"))
 
 
-def test_outputs_that_nothing_explains_are_listed(tmp_path: Path) -> None:
+def test_outputs_of_no_known_family_are_listed(tmp_path: Path) -> None:
     g = Graph()
     outputs = {"embedding": g.constant(np.zeros((1, 512))), "heat": g.constant(np.zeros((1, 4, 16, 24)))}
     path = g.save(tmp_path / "m.onnx", [image_info()], outputs)
@@ -261,7 +265,7 @@ def test_a_pixel_mask_is_fed(tmp_path: Path) -> None:
     mask = helper.make_tensor_value_info("pixel_mask", TensorProto.INT64, [1, 64, 96])
     detector = OnnxDetector(g.save(tmp_path / "m.onnx", [image_info(), mask], outputs))
     assert detector.family == "rf-detr"
-    assert detector.detect(picture(64, 96, (0, 0, 1, 1))).score[0] == pytest.approx(0.8808, abs=1e-3)
+    assert detector.detect(draw(64, 96, (0, 0, 1, 1))).score[0] == pytest.approx(0.8808, abs=1e-3)
 
 
 def test_files_that_are_no_models_are_named(tmp_path: Path) -> None:
@@ -290,11 +294,11 @@ def test_frames_and_settings_that_cannot_be_used(tmp_path: Path) -> None:
     ]
     for settings in wrong:
         with pytest.raises(SettingError):
-            OnnxDetector(path, **settings)
-    assert len(OnnxDetector(path, providers="auto", threads=1).detect(picture(64, 96, (5, 7, 60, 33)))) == 1
+            make_detector(path, **settings)
+    assert len(OnnxDetector(path, OnnxSettings(providers="auto", threads=1)).detect(draw(64, 96, (5, 7, 60, 33)))) == 1
     detector.close()
     with pytest.raises(InputError, match="closed"):
-        detector.detect(picture(64, 96, (0, 0, 1, 1)))
+        detector.detect(draw(64, 96, (0, 0, 1, 1)))
 
 
 def test_a_model_that_fails_on_a_frame_is_an_input_error(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def test_names_and_paths(tmp_path: Path) -> None:
     assert isinstance(make_detector(str(path), score_threshold=0.4), OnnxDetector)
 
 
-def test_unknown_names_and_settings_are_answered_with_the_known_ones(tmp_path: Path) -> None:
+def test_unknown_names_and_settings_are_refused_with_the_valid_ones(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"no detector 'yolo'; known: hog, motion, or a path of an \.onnx file"):
         make_detector("yolo")
     with pytest.raises(SettingError, match="detector motion has no setting 'iou_threshold'; known: model, min_area"):

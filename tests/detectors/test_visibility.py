@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from trackweave.detectors.visibility import (
-    LOWEST,
+    MIN_VISIBILITY,
     TypicalFill,
     VisibilityEstimator,
     VisibilityMethod,
@@ -41,12 +41,12 @@ def counted(boxes: NDArray[Any], size: tuple[int, int] | None, occluders: NDArra
     for i, (x1, y1, x2, y2) in enumerate((boxes + shift).tolist()):
         own = np.zeros((side, side), np.bool_)
         own[y1:y2, x1:x2] = True
-        seen = own & frame
+        visible = own & frame
         for j, (u1, v1, u2, v2) in enumerate((boxes + shift).tolist()):
             nearer = v2 > y2 or (v2 == y2 and (u2 - u1) * (v2 - v1) > (x2 - x1) * (y2 - y1))
             if i != j and nearer and occluders[j]:
-                seen[v1:v2, u1:u2] = False
-        shares.append(seen.sum() / own.sum())
+                visible[v1:v2, u1:u2] = False
+        shares.append(visible.sum() / own.sum())
     return shares
 
 
@@ -64,12 +64,12 @@ def test_occlusion_does_not_depend_on_scale_or_order(boxes: NDArray[Any], scale:
     np.testing.assert_allclose(visible_shares(boxes[rows]), shares[rows], atol=1e-12)
 
 
-def test_who_is_nearer() -> None:
+def test_which_box_is_nearer() -> None:
     """
     ::
 
         A A . .      B stands lower: it hides a quarter of A. C has B's bottom and is larger: it hides half of B.
-        A B B .      D and its double hide nobody, least of all each other.
+        A B B .      D and its copy occlude nothing, least of all each other.
         . B B .
     """
     a, b, c, d = [0, 0, 2, 2], [1, 1, 3, 3], [2, 0, 9, 3], [20, 0, 22, 5]
@@ -78,7 +78,7 @@ def test_who_is_nearer() -> None:
     assert np.argwhere(nearer_pairs(np.array([a, b, c, d, d]))).tolist() == [[0, 1], [1, 2]]
 
 
-def test_boxes_that_say_nothing() -> None:
+def test_boxes_without_area() -> None:
     strange = np.array([[np.nan, 0, 5, 5], [0, 0, np.inf, 9], [5, 5, 2, 9], [3, 3, 3, 9], [0, 0, 4, 4]])
     assert visible_shares(strange, (20, 20)).tolist() == [1, 1, 1, 1, 1]
     assert visible_shares(np.zeros((0, 4))).shape == (0,)
@@ -89,15 +89,15 @@ def test_boxes_that_say_nothing() -> None:
 
 def test_an_estimate_is_never_zero() -> None:
     hidden = Detections.of([[2, 2, 4, 4], [0, 0, 9, 9], [50, 50, 60, 60]])
-    visibility, how = VisibilityEstimator("occlusion").estimate(hidden, size=(20, 20))
-    assert visibility.tolist() == pytest.approx([LOWEST, 1, LOWEST])
+    visibility, method = VisibilityEstimator("occlusion").estimate(hidden, size=(20, 20))
+    assert visibility.tolist() == pytest.approx([MIN_VISIBILITY, 1, MIN_VISIBILITY])
     assert visibility.dtype == np.float32
-    assert how.tolist() == [OCCLUSION] * 3
+    assert method.tolist() == [OCCLUSION] * 3
     empty = VisibilityEstimator().estimate(Detections.empty(), np.zeros((9, 9, 3), np.uint8))
-    assert empty.visibility.shape == empty.how.shape == (0,)
+    assert empty.visibility.shape == empty.method.shape == (0,)
 
 
-def test_doubtful_detections_hide_nothing_when_asked() -> None:
+def test_doubtful_detections_do_not_occlude_when_excluded() -> None:
     pair = Detections.of([[0, 0, 4, 8], [0, 4, 4, 12]], [0.9, 0.2])
     assert VisibilityEstimator("occlusion").estimate(pair).visibility.tolist() == [0.5, 1]
     strict = VisibilityEstimator("occlusion", min_occluder_score=0.5)
@@ -115,21 +115,21 @@ def figure(box: list[int], rows: slice = slice(None), size: tuple[int, int] = (1
     return mask
 
 
-def test_masks_tell_the_visible_share() -> None:
+def test_masks_give_the_visible_share() -> None:
     """The left one is whole, the right one shows its upper half; what fills half a box is the first guess."""
     boxes = [[10, 10, 50, 90], [100, 10, 140, 90]]
     masks = PackedMasks.from_bool(np.stack([figure(boxes[0]), figure(boxes[1], slice(0, 40))]))
     estimator = VisibilityEstimator()
-    visibility, how = estimator.estimate(Detections.of(boxes, masks=masks), size=(100, 200))
+    visibility, method = estimator.estimate(Detections.of(boxes, masks=masks), size=(100, 200))
     assert visibility.tolist() == pytest.approx([1, 0.5], abs=0.03)
-    assert how.tolist() == [MASK, MASK]
+    assert method.tolist() == [MASK, MASK]
     assert estimator.counts == {MASK: 2, GRABCUT: 0, OCCLUSION: 0}
     half_size = PackedMasks.from_bool(masks.to_bool()[:, ::2, ::2])
     smaller = VisibilityEstimator().estimate(Detections.of(boxes, masks=half_size), size=(100, 200))
     assert smaller.visibility.tolist() == pytest.approx([1, 0.5], abs=0.03)
 
 
-def test_pixels_that_a_nearer_mask_claims_do_not_count() -> None:
+def test_pixels_that_a_nearer_mask_covers_do_not_count() -> None:
     """Both masks are whole figures, but the lower box is in front of a quarter of the upper one."""
     boxes = [[10, 10, 50, 70], [10, 55, 50, 95]]
     masks = PackedMasks.from_bool(np.stack([figure(box) for box in boxes]))
@@ -139,15 +139,17 @@ def test_pixels_that_a_nearer_mask_claims_do_not_count() -> None:
     assert alone.tolist() == pytest.approx([1], abs=0.03)
 
 
-def test_what_fills_a_box_is_learnt_per_class() -> None:
+def test_the_fill_of_a_box_is_learned_per_class() -> None:
     """Cars fill their boxes, and people do not: half a car's mask means half of it hidden."""
     estimator = VisibilityEstimator()
     car, rest = [10, 10, 50, 90], [100, 10, 140, 90]
     full = np.zeros((100, 200), np.bool_)
     full[10:90, 10:50] = True
-    seen = Detections.of([car, rest], class_id=[2, 0], masks=PackedMasks.from_bool(np.stack([full, figure(rest)])))
+    detections = Detections.of(
+        [car, rest], class_id=[2, 0], masks=PackedMasks.from_bool(np.stack([full, figure(rest)]))
+    )
     for _ in range(300):
-        estimator.estimate(seen)
+        estimator.estimate(detections)
     half = full.copy()
     half[50:] = False
     later = Detections.of([car, rest], class_id=[2, 0], masks=PackedMasks.from_bool(np.stack([half, figure(rest)])))
@@ -184,27 +186,27 @@ def patient(**settings: Any) -> VisibilityEstimator:
     return VisibilityEstimator(time_budget_ms=float("inf"), **settings)
 
 
-def test_grabcut_finds_what_no_detection_explains() -> None:
-    """The same box twice, once behind a wall; the estimator has seen whole walkers before."""
+def test_grabcut_detects_occluders_that_are_no_detections() -> None:
+    """The same box twice, once behind a wall; the estimator has estimated whole walkers before."""
     estimator = patient()
     for _ in range(200):
         estimator.estimate(WALKER, walker(wall=False))
-    visibility, how = estimator.estimate(WALKER, walker(wall=False))
-    assert how.tolist() == [GRABCUT]
+    visibility, method = estimator.estimate(WALKER, walker(wall=False))
+    assert method.tolist() == [GRABCUT]
     assert visibility[0] > 0.9
-    visibility, how = estimator.estimate(WALKER, walker(wall=True))
-    assert how.tolist() == [GRABCUT]
+    visibility, method = estimator.estimate(WALKER, walker(wall=True))
+    assert method.tolist() == [GRABCUT]
     assert visibility[0] == pytest.approx(0.5, abs=0.2)
     assert VisibilityEstimator("occlusion").estimate(WALKER, walker(wall=True)).visibility[0] == 1
 
 
-def test_grabcut_gives_the_same_answer_twice() -> None:
+def test_grabcut_is_deterministic() -> None:
     image = np.random.default_rng(3).integers(0, 256, (160, 200, 3), dtype=np.uint8)
     first, second = (patient().estimate(WALKER, image).visibility for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
-def test_grabcut_never_sees_more_than_boxes_leave() -> None:
+def test_grabcut_never_exceeds_what_boxes_leave() -> None:
     both = Detections.of([[60, 20, 100, 120], [50, 60, 110, 150]])
     image = walker(wall=False)
     by_boxes = VisibilityEstimator("occlusion").estimate(both, image).visibility
@@ -212,25 +214,25 @@ def test_grabcut_never_sees_more_than_boxes_leave() -> None:
     assert (visibility <= by_boxes).all()
 
 
-def test_a_hidden_middle_is_left_to_the_boxes() -> None:
+def test_a_hidden_middle_falls_back_to_boxes() -> None:
     """GrabCut has nothing sure to start from: the occlusion estimate stays, and says so."""
     both = Detections.of([[60, 20, 100, 120], [40, 10, 120, 150]])
-    visibility, how = patient().estimate(both, walker(wall=False))
-    assert how[0] == OCCLUSION
-    assert visibility[0] == pytest.approx(LOWEST)
+    visibility, method = patient().estimate(both, walker(wall=False))
+    assert method[0] == OCCLUSION
+    assert visibility[0] == pytest.approx(MIN_VISIBILITY)
     tiny = Detections.of([[60, 20, 62, 23]])
-    assert patient().estimate(tiny, walker(wall=False)).how.tolist() == [OCCLUSION]
+    assert patient().estimate(tiny, walker(wall=False)).method.tolist() == [OCCLUSION]
 
 
 def test_masks_come_before_grabcut_and_grabcut_before_boxes() -> None:
     boxes = [[60, 20, 100, 120], [120, 20, 160, 120]]
     masks = np.stack([figure(boxes[0], size=(160, 200)), np.zeros((160, 200), np.bool_)])  # the second has none
     detections = Detections.of(boxes, masks=PackedMasks.from_bool(masks))
-    assert patient().estimate(detections, walker(wall=False)).how.tolist() == [MASK, GRABCUT]
-    assert patient().estimate(detections, size=(160, 200)).how.tolist() == [MASK, OCCLUSION]
-    assert patient(mode="occlusion").estimate(detections, walker(wall=False)).how.tolist() == [OCCLUSION] * 2
+    assert patient().estimate(detections, walker(wall=False)).method.tolist() == [MASK, GRABCUT]
+    assert patient().estimate(detections, size=(160, 200)).method.tolist() == [MASK, OCCLUSION]
+    assert patient(mode="occlusion").estimate(detections, walker(wall=False)).method.tolist() == [OCCLUSION] * 2
     no_time = VisibilityEstimator(time_budget_ms=0).estimate(detections, walker(wall=False))
-    assert no_time.how.tolist() == [MASK, OCCLUSION]
+    assert no_time.method.tolist() == [MASK, OCCLUSION]
 
 
 def test_the_budget_goes_to_the_least_certain_first() -> None:
@@ -246,15 +248,15 @@ def test_the_budget_goes_to_the_least_certain_first() -> None:
         [80, 60, 110, 140],
     ]
     image = np.random.default_rng(0).integers(0, 256, (160, 200, 3), dtype=np.uint8)
-    how = estimator.estimate(Detections.of(boxes), image).how
-    assert how[2] == GRABCUT
-    assert how[0] == OCCLUSION
-    assert 1 <= np.count_nonzero(how == GRABCUT) <= 3
+    method = estimator.estimate(Detections.of(boxes), image).method
+    assert method[2] == GRABCUT
+    assert method[0] == OCCLUSION
+    assert 1 <= np.count_nonzero(method == GRABCUT) <= 3
     assert estimator.counts[GRABCUT] + estimator.counts[OCCLUSION] == 5
 
 
 @pytest.mark.parametrize("wrong", [{"mode": "sam"}, {"time_budget_ms": -1}, {"time_budget_ms": float("nan")}])
-def test_settings_that_cannot_be(wrong: dict[str, Any]) -> None:
+def test_invalid_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingError):
         VisibilityEstimator(**wrong)
 

@@ -1,6 +1,6 @@
-"""`LayoutDescriptor`: what a crop looks like, stripe by stripe, without any learnt weight.
+"""`LayoutDescriptor`: an appearance embedding of colours and gradients per horizontal stripe; no learned weights.
 
-Pieces of a frame under its boxes, and unit vectors: what every embedder does first and last.
+`pixel_boxes`, `mask_crop` and `unit_rows` are shared by all embedders: the pixels under a box, and vectors of length 1.
 """
 
 from __future__ import annotations
@@ -13,6 +13,61 @@ from numba import njit
 from numpy.typing import NDArray
 
 from trackweave.masks.packed import PackedMasks
+
+ROWS, COLS = 64, 32
+STRIPES = 6
+LIGHTNESS_BINS, CHROMA_BINS, ORIENTATIONS = 8, 8, 8
+BLOCK = LIGHTNESS_BINS + 2 * CHROMA_BINS + ORIENTATIONS
+CHROMA_SCALE = 8.0
+"""Assumed mean absolute a and b of a pixel, in Lab units: most pixels are nearly grey."""
+MIDDLE_LIGHTNESS, LIGHTNESS_SCALE = 90.0, 20.0
+"""Assumed middle and spread of 8-bit lightness (logistic): dark clothes are more common than light ones."""
+GRADIENT_WEIGHT = 1.5
+"""Orientations weigh more than colours: they are less distinctive, but what they have is not shared by all crops."""
+EDGE_FLOOR = 4.0
+"""Lightness difference (8-bit) below which a gradient is noise."""
+
+
+class LayoutDescriptor:
+    """Colour and gradient layout of a crop: 6 horizontal stripes × (8 lightness, 8 + 8 chroma, 8 orientation) bins.
+
+    The crop is brought to 64×32. Each stripe gets soft histograms of L, a and b (CIE Lab) and of gradient
+    orientations weighted by magnitude. A pixel weighs less the farther it lies from the vertical middle line, or as
+    much as the mask says where one is given. Parts of a box outside the frame weigh nothing.
+
+    Two people share most of a raw histogram, so a plain cosine tells little. Three things move unrelated crops towards
+    a cosine of 0: bins are narrow where pixels are common (equally likely under a plain distribution assumed for each
+    channel), a square root (Hellinger kernel; Arandjelović & Zisserman, "Three things everyone should know", CVPR 2012)
+    damps large bins, and each histogram's own mean is taken away. Lightness is measured relative to the crop's mean,
+    half of the way, so that a change of exposure moves few bins. Stripes: Farenzena et al., "SDALF", CVPR 2010;
+    gradients: Dalal & Triggs, CVPR 2005.
+    """
+
+    name = "layout"
+    width = STRIPES * BLOCK
+
+    def embed(
+        self, image: NDArray[np.uint8], xyxy: NDArray[np.float32], masks: PackedMasks | None = None
+    ) -> NDArray[np.float32]:
+        """Embeds N boxes of a frame.
+
+        Args:
+            image: `(H, W, 3)` uint8 RGB.
+            xyxy: `(N, 4)` float32, pixels, right and bottom exclusive; may reach outside the frame.
+            masks: N masks of the frame, at its size or another; an empty mask counts as none.
+
+        Returns:
+            `(N, 192)` float32 of length 1; zeros for a box without a pixel inside the frame.
+        """
+        height, width = image.shape[:2]
+        pixels = pixel_boxes(xyxy, height, width)
+        rows = np.zeros((len(pixels), self.width), np.float32)
+        for n, (box, inside) in enumerate(zip(xyxy.tolist(), pixels.tolist(), strict=True)):
+            if inside[2] == inside[0]:
+                continue
+            patch, weights = _canonical(image, box, inside, masks, n)
+            _describe(cv2.cvtColor(patch, cv2.COLOR_RGB2LAB), weights, rows[n])
+        return unit_rows(rows)
 
 
 def pixel_boxes(xyxy: NDArray[Any], height: int, width: int) -> NDArray[np.int64]:
@@ -57,74 +112,18 @@ def unit_rows(rows: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(np.divide(rows, length, out=np.zeros_like(rows), where=length > 1e-12))
 
 
-ROWS, COLS = 64, 32
-STRIPES = 6
-LIGHTNESS_BINS, CHROMA_BINS, ORIENTATIONS = 8, 8, 8
-BLOCK = LIGHTNESS_BINS + 2 * CHROMA_BINS + ORIENTATIONS
-CHROMA_SCALE = 8.0
-"""Assumed mean absolute a and b of a pixel, in Lab units: most of the world is nearly grey."""
-MIDDLE_LIGHTNESS, LIGHTNESS_SCALE = 90.0, 20.0
-"""Assumed middle and spread of 8-bit lightness (logistic): dark clothes are more common than light ones."""
-GRADIENT_WEIGHT = 1.5
-"""Orientations weigh more than colours: they tell little, but nothing that all crops share."""
-EDGE_FLOOR = 4.0
-"""Lightness difference (8-bit) below which a gradient is noise."""
-
-
-class LayoutDescriptor:
-    """Colour and gradient layout of a crop: 6 horizontal stripes × (8 lightness, 8 + 8 chroma, 8 orientation) bins.
-
-    The crop is brought to 64×32. Each stripe gets soft histograms of L, a and b (CIE Lab) and of gradient
-    orientations weighted by magnitude. A pixel weighs less the farther it lies from the vertical middle line, or as
-    much as the mask says where one is given. Parts of a box outside the frame weigh nothing.
-
-    Two people share most of a raw histogram, so a plain cosine tells little. Three things move unrelated crops towards
-    a cosine of 0: bins are narrow where pixels are common (equally likely under a plain distribution assumed for each
-    channel), a square root (Hellinger kernel; Arandjelović & Zisserman, "Three things everyone should know", CVPR 2012)
-    damps large bins, and each histogram's own mean is taken away. Lightness is measured relative to the crop's mean,
-    half of the way, so that a change of exposure moves few bins. Stripes: Farenzena et al., "SDALF", CVPR 2010;
-    gradients: Dalal & Triggs, CVPR 2005.
-    """
-
-    name = "layout"
-    width = STRIPES * BLOCK
-
-    def embed(
-        self, image: NDArray[np.uint8], xyxy: NDArray[np.float32], masks: PackedMasks | None = None
-    ) -> NDArray[np.float32]:
-        """Describes N boxes of a frame.
-
-        Args:
-            image: `(H, W, 3)` uint8 RGB.
-            xyxy: `(N, 4)` float32, pixels, right and bottom exclusive; may reach outside the frame.
-            masks: N masks of the frame, at its size or another; an empty mask counts as none.
-
-        Returns:
-            `(N, 192)` float32 of length 1; zeros for a box without a pixel inside the frame.
-        """
-        height, width = image.shape[:2]
-        pixels = pixel_boxes(xyxy, height, width)
-        rows = np.zeros((len(pixels), self.width), np.float32)
-        for n, (box, inside) in enumerate(zip(xyxy.tolist(), pixels.tolist(), strict=True)):
-            if inside[2] == inside[0]:
-                continue
-            patch, weights = _canonical(image, box, inside, masks, n)
-            _describe(cv2.cvtColor(patch, cv2.COLOR_RGB2LAB), weights, rows[n])
-        return unit_rows(rows)
-
-
 def _canonical(
     image: NDArray[np.uint8], box: list[float], inside: list[int], masks: PackedMasks | None, row: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The box as `(64, 32, 3)` uint8 and the weight of each pixel; the part inside the frame lies where it belongs."""
+    """The box resized to `(64, 32, 3)` uint8, and the weight of each pixel: 0 for the part outside the frame."""
     left, top, right, bottom = inside
-    place = _place(box, inside)
-    y, x = slice(place[1], place[3]), slice(place[0], place[2])
-    size = (place[2] - place[0], place[3] - place[1])
+    cells = _cells_inside(box, inside)
+    y, x = slice(cells[1], cells[3]), slice(cells[0], cells[2])
+    size = (cells[2] - cells[0], cells[3] - cells[1])
     patch = np.zeros((ROWS, COLS, 3), np.uint8)
     patch[y, x] = cv2.resize(image[top:bottom, left:right], size, interpolation=cv2.INTER_AREA)
     weights = np.zeros((ROWS, COLS), np.float32)
-    weights[y, x] = _MIDDLE[y, x]
+    weights[y, x] = _CENTRE_WEIGHTS[y, x]
     if masks is not None:
         silhouette = _silhouette(masks, row, inside, image.shape[:2], size)
         if silhouette.any():
@@ -132,8 +131,8 @@ def _canonical(
     return patch, weights
 
 
-def _place(box: list[float], inside: list[int]) -> tuple[int, int, int, int]:
-    """Where the part of a box inside the frame lies on the 64×32 grid, as xyxy of at least one pixel."""
+def _cells_inside(box: list[float], inside: list[int]) -> tuple[int, int, int, int]:
+    """The part of a box inside the frame on the 64×32 grid, as xyxy of at least one cell."""
     left, right = _span(box[0], box[2], inside[0], inside[2], COLS)
     top, bottom = _span(box[1], box[3], inside[1], inside[3], ROWS)
     return left, top, right, bottom
@@ -156,8 +155,8 @@ def _silhouette(
     return np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _middle() -> NDArray[np.float32]:
-    """Weights `(64, 32)` without a mask: people stand in the middle of their boxes."""
+def _centre_weights() -> NDArray[np.float32]:
+    """Weights `(64, 32)` without a mask: objects are in the middle of their boxes."""
     offset = (np.arange(COLS) + 0.5) / COLS - 0.5
     return np.asarray(np.tile(np.exp(-0.5 * (offset / 0.22) ** 2), (ROWS, 1)), np.float32)
 
@@ -176,9 +175,9 @@ def _lightness_bins() -> NDArray[np.float32]:
     return np.asarray(np.clip(quantile * LIGHTNESS_BINS - 0.5, 0, LIGHTNESS_BINS - 1), np.float32)
 
 
-_MIDDLE = _middle()
-_LIGHTNESS = _lightness_bins()
-_CHROMA = _chroma_bins()
+_CENTRE_WEIGHTS = _centre_weights()
+_LIGHTNESS_BIN_OF = _lightness_bins()
+_CHROMA_BIN_OF = _chroma_bins()
 
 
 @njit(cache=True, nogil=True)
@@ -253,5 +252,5 @@ def _finish(out: Any) -> None:
 
 def _describe(lab: Any, weights: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """Writes the descriptor of a patch `(64, 32, 3)` uint8 Lab with weights `(64, 32)` into zeros `(192,)`."""
-    _fill(lab, weights, _LIGHTNESS, _CHROMA, out)
+    _fill(lab, weights, _LIGHTNESS_BIN_OF, _CHROMA_BIN_OF, out)
     _finish(out)

@@ -1,7 +1,4 @@
-"""`Embedder`: an appearance vector per detection, so that a tracker knows an object again.
-
-`OnnxEmbedder`: a re-identification network in ONNX form.
-"""
+"""`Embedder`: an appearance embedding per detection, and `OnnxEmbedder`: a re-identification network in ONNX form."""
 
 from __future__ import annotations
 
@@ -13,28 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.detectors.descriptor import pixel_boxes, unit_rows
-from trackweave.detectors.onnx_session import DTYPES, OnnxModel, Tensor
+from trackweave.detectors.onnx_session import NUMPY_DTYPES, OnnxModel, TensorInfo
+from trackweave.detectors.settings import IMAGENET
 from trackweave.errors import InputError, SettingError
 from trackweave.masks.packed import PackedMasks
 
 
 class Embedder(Protocol):
-    """Turns boxes of a frame into vectors whose cosine is high for the same object."""
+    """Embeds boxes of a frame as vectors whose cosine similarity is high for the same object."""
 
     @property
     def name(self) -> str:
-        """What to write into a run's manifest."""
+        """The name in a run's manifest."""
         ...
 
     @property
     def width(self) -> int:
-        """E, numbers per vector; the same for the embedder's whole life."""
+        """E, the length of the vectors; it never changes."""
         ...
 
     def embed(
         self, image: NDArray[np.uint8], xyxy: NDArray[np.float32], masks: PackedMasks | None = None
     ) -> NDArray[np.float32]:
-        """Describes N boxes of a frame.
+        """Embeds N boxes of a frame.
 
         Args:
             image: `(H, W, 3)` uint8 RGB.
@@ -48,10 +46,10 @@ class Embedder(Protocol):
 
 
 def make_embedder(name: str | Path) -> Embedder | None:
-    """The embedder that a setting names.
+    """The embedder of a name.
 
     Args:
-        name: `none`; `layout` for the built-in descriptor without weights; or the path of an ONNX model.
+        name: `none`; `layout` for the built-in `LayoutDescriptor`, without weights; or the path of an ONNX model.
 
     Returns:
         None for `none`: `Detections.embedding` then stays None.
@@ -60,7 +58,7 @@ def make_embedder(name: str | Path) -> Embedder | None:
     (True, 192)
 
     Raises:
-        SettingError: neither of these.
+        SettingError: none of these.
         InputError: a model that cannot be used.
     """
     if str(name) == "none":
@@ -75,8 +73,6 @@ def make_embedder(name: str | Path) -> Embedder | None:
     return OnnxEmbedder(name)
 
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 PERSON_SIZE = (256, 128)
 """Height and width that most re-identification networks are trained at; used where the model leaves them open."""
 
@@ -112,8 +108,8 @@ class OnnxEmbedder:
         batch_size: int = 16,
         *,
         input_size: tuple[int, int] | None = None,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
+        mean: tuple[float, float, float] = IMAGENET.mean,
+        std: tuple[float, float, float] = IMAGENET.std,
         threads: int | None = None,
     ) -> None:
         self.path = Path(path)
@@ -122,9 +118,9 @@ class OnnxEmbedder:
         self._input = _image_input(self._model)
         batch, _, height, width = self._input.shape
         self._batch_size = batch or max(1, batch_size)
-        self._whole_batches = batch is not None
-        wanted = input_size or PERSON_SIZE
-        self._size = (height or wanted[0], width or wanted[1])
+        self._batch_is_fixed = batch is not None
+        open_size = input_size or PERSON_SIZE
+        self._size = (height or open_size[0], width or open_size[1])
         self._mean = 255 * np.array(mean, np.float32)
         self._inverse_std = 1 / (255 * np.array(std, np.float32))
         self._output = _vector_output(self._model)
@@ -133,7 +129,7 @@ class OnnxEmbedder:
     def embed(
         self, image: NDArray[np.uint8], xyxy: NDArray[np.float32], masks: PackedMasks | None = None
     ) -> NDArray[np.float32]:
-        """Describes N boxes of a frame.
+        """Embeds N boxes of a frame.
 
         Args:
             image: `(H, W, 3)` uint8 RGB.
@@ -144,14 +140,14 @@ class OnnxEmbedder:
             `(N, E)` float32 of length 1; zeros for a box without a pixel inside the frame.
 
         Raises:
-            InputError: the model fails on these crops, or answers with numbers that are not finite.
+            InputError: the model fails on these crops, or its outputs are not finite.
         """
         pixels = pixel_boxes(xyxy, image.shape[0], image.shape[1])
         rows = np.zeros((len(pixels), self.width), np.float32)
-        there = np.flatnonzero(pixels[:, 2] > pixels[:, 0])
-        for start in range(0, len(there), self._batch_size):
-            chosen = there[start : start + self._batch_size]
-            rows[chosen] = self._run(np.stack([self._crop(image, pixels[n]) for n in chosen]))
+        inside = np.flatnonzero(pixels[:, 2] > pixels[:, 0])
+        for start in range(0, len(inside), self._batch_size):
+            batch = inside[start : start + self._batch_size]
+            rows[batch] = self._run(np.stack([self._crop(image, pixels[n]) for n in batch]))
         if not np.isfinite(rows).all():
             raise InputError(
                 f"{self.path}: the model gives numbers that are not finite: is it whole, are mean and std?"
@@ -167,10 +163,10 @@ class OnnxEmbedder:
     def _run(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
         """`(n, H, W, 3)` normalised crops, at most a batch → `(n, E)`."""
         n = len(crops)
-        if self._whole_batches and n < self._batch_size:
+        if self._batch_is_fixed and n < self._batch_size:
             crops = np.concatenate([crops, np.zeros((self._batch_size - n, *crops.shape[1:]), np.float32)])
         batch: NDArray[Any] = np.ascontiguousarray(crops.transpose(0, 3, 1, 2)).astype(
-            DTYPES[self._input.dtype], copy=False
+            NUMPY_DTYPES[self._input.dtype], copy=False
         )
         vectors = np.asarray(self._model.run({self._input.name: batch})[self._output], np.float32)
         if vectors.ndim < 2 or len(vectors) != len(batch) or vectors.size != len(batch) * vectors.shape[1]:
@@ -181,16 +177,16 @@ class OnnxEmbedder:
         return vectors.reshape(len(batch), -1)[:n]
 
 
-def _image_input(model: OnnxModel) -> Tensor:
-    """The only input, when it is NCHW with three channels."""
-    only = model.inputs[0] if len(model.inputs) == 1 else None
-    if only is None or len(only.shape) != 4 or only.shape[1] not in (3, None) or only.dtype not in FLOATS:
+def _image_input(model: OnnxModel) -> TensorInfo:
+    """The model's input; it has to be the only one, NCHW with three channels."""
+    image = model.inputs[0] if len(model.inputs) == 1 else None
+    if image is None or len(image.shape) != 4 or image.shape[1] not in (3, None) or image.dtype not in FLOATS:
         raise InputError(f"{model.path}: expected one image input (N, 3, H, W) of floats, found {model.describe()}")
-    return only
+    return image
 
 
 def _vector_output(model: OnnxModel) -> str:
-    """Name of the only output that can be one vector per crop."""
+    """Name of the output with one vector per crop; it has to be the only one."""
     vectors = [output.name for output in model.outputs if _is_vector(output.shape)]
     if len(vectors) != 1:
         raise InputError(f"{model.path}: expected one output (N, E), found {model.describe()}")

@@ -1,8 +1,5 @@
-"""One ONNX model in onnxruntime, opened and run with errors that a person can use.
-
-How a model wants its pixels: layout, order of colours, normalisation.
-
-Fitting frames to a model's input, and the model's boxes back to the frame.
+"""One ONNX model in onnxruntime (`OnnxModel`), its image input (`ImageInput`), and the mapping between frames and that
+input (`fit`, `Placement`).
 """
 
 from __future__ import annotations
@@ -12,16 +9,17 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.boxes import clip_boxes
+from trackweave.detectors.settings import PixelRule, Resize
 from trackweave.errors import InputError, SettingError
 
-DTYPES: dict[str, type] = {
+NUMPY_DTYPES: dict[str, type] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
     "tensor(uint8)": np.uint8,
@@ -30,17 +28,17 @@ DTYPES: dict[str, type] = {
     "tensor(bool)": np.bool_,
 }
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-THREADS = 4
+MAX_THREADS = 4
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TensorInfo:
     """An input or output that a model declares.
 
     Attributes:
         name: of the tensor.
         shape: sizes; None where the model leaves an axis open.
-        dtype: in onnxruntime's words, such as `tensor(float)`.
+        dtype: onnxruntime's name, such as `tensor(float)`.
     """
 
     name: str
@@ -59,7 +57,7 @@ class OnnxModel:
         path: the `.onnx` file.
         providers: onnxruntime's names in order of preference; `auto` = CUDA when onnxruntime has it, else the
             processor; None = the processor.
-        threads: of one operation; None = at most four. More help little with detectors and starve everybody else.
+        threads: of one operation; None = at most four. More help little with detectors and slow down everything else.
 
     Raises:
         InputError: missing or not an ONNX model.
@@ -114,10 +112,12 @@ def _open(path: Path, providers: Sequence[str] | str | None, threads: int | None
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or min(THREADS, os.cpu_count() or 1)
+    options.intra_op_num_threads = threads or min(MAX_THREADS, os.cpu_count() or 1)
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the tracker the core
-    options.log_severity_level = 3  # its warnings would go past ours, straight to stderr
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "0"
+    )  # idle threads must not hold a core that the tracker needs
+    options.log_severity_level = 3  # errors only: its warnings go straight to stderr
     chosen = _providers(onnxruntime.get_available_providers(), providers)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=chosen)
@@ -125,45 +125,25 @@ def _open(path: Path, providers: Sequence[str] | str | None, threads: int | None
         raise InputError(f"{path}: cannot be opened as an ONNX model, is it whole? {first_line(error)}") from error
 
 
-def _providers(available: Sequence[str], asked: Sequence[str] | str | None) -> list[str]:
-    if asked is None:
+def _providers(available: Sequence[str], request: Sequence[str] | str | None) -> list[str]:
+    if request is None:
         return [CPU]
-    if asked == "auto":
+    if request == "auto":
         return [CUDA, CPU] if CUDA in available else [CPU]
-    wanted = [asked] if isinstance(asked, str) else list(asked)
-    unknown = [name for name in wanted if name not in available]
+    providers = [request] if isinstance(request, str) else list(request)
+    unknown = [name for name in providers if name not in available]
     if unknown:
         raise SettingError(f"onnxruntime has no provider {unknown[0]!r}; it has: {', '.join(available)}")
-    return wanted
+    return providers
 
 
-def _tensor(entry: Any) -> Tensor:
-    return Tensor(entry.name, tuple(side if isinstance(side, int) else None for side in entry.shape), entry.type)
+def _tensor(entry: Any) -> TensorInfo:
+    return TensorInfo(entry.name, tuple(side if isinstance(side, int) else None for side in entry.shape), entry.type)
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says, in one line."""
+    """The first line of an exception's message, at most 300 characters."""
     return str(error).strip().split("\n")[0][:300]
-
-
-@dataclass(frozen=True)
-class PixelRule:
-    """`(pixel / 255 − mean) / std` per channel.
-
-    Attributes:
-        mean: of red, green, blue, for pixels in [0, 1].
-        std: the same.
-        bgr: whether blue comes first.
-    """
-
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    bgr: bool = False
-
-
-UNIT = PixelRule()
-IMAGENET = PixelRule((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-RAW_BGR = PixelRule(std=(1 / 255, 1 / 255, 1 / 255), bgr=True)
 
 
 @dataclass(frozen=True)
@@ -217,23 +197,23 @@ def image_input(model: OnnxModel, size: int | tuple[int, int] | None) -> ImageIn
     Raises:
         InputError: no input, or several, that could be an image; or a size that the model does not take.
     """
-    found = [(tensor, last) for tensor in model.inputs if (last := _channels_last(tensor)) is not None]
-    if len(found) != 1:
+    images = [(tensor, last) for tensor in model.inputs if (last := _channels_last(tensor)) is not None]
+    if len(images) != 1:
         raise InputError(
             f"{model.path}: one image input, (N, 3, H, W) or (N, H, W, 3) of float or uint8, is expected; "
             f"found {model.describe()}"
         )
-    tensor, last = found[0]
+    tensor, last = images[0]
     height, width = tensor.shape[1:3] if last else tensor.shape[2:4]
-    wanted = _size(size) or _size(model.literal("imgsz")) or (640, 640)
-    actual = (wanted[0] if height is None else height, wanted[1] if width is None else width)
+    requested = _size(size) or _size(model.literal("imgsz")) or (640, 640)
+    actual = (requested[0] if height is None else height, requested[1] if width is None else width)
     if size is not None and actual != _size(size):
         raise InputError(f"{model.path}: takes images of {actual[0]}×{actual[1]} only, not {size}")
-    return ImageInput(tensor.name, DTYPES[tensor.dtype], last, tensor.shape[0], actual)
+    return ImageInput(tensor.name, NUMPY_DTYPES[tensor.dtype], last, tensor.shape[0], actual)
 
 
-def _channels_last(tensor: Tensor) -> bool | None:
-    """False for NCHW, True for NHWC, None for what is no image."""
+def _channels_last(tensor: TensorInfo) -> bool | None:
+    """False for NCHW, True for NHWC, None for a tensor that is no image."""
     shape = tensor.shape
     if len(shape) != 4 or tensor.dtype not in ("tensor(float)", "tensor(float16)", "tensor(uint8)"):
         return None
@@ -250,16 +230,13 @@ def _size(value: object) -> tuple[int, int] | None:
     return None
 
 
-Resize = Literal["letterbox", "corner", "stretch"]
-"""`letterbox`: aspect kept, centred; `corner`: aspect kept, in the top left corner; `stretch`: aspect not kept."""
-
-GREY = 114
-"""What the YOLO family pads with."""
+PADDING_GREY = 114
+"""Grey value that models of the YOLO family are trained to be padded with."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a frame lies in the model's input: `input = frame · scale + offset`, per axis.
+    """The position of a frame in the model's input: `input = frame · scale + offset`, per axis.
 
     Attributes:
         scale: `(x, y)`, input pixels per frame pixel, after rounding to whole pixels.
@@ -277,23 +254,23 @@ class Placement:
         return clip_boxes(boxes, *self.size)
 
 
-def fit(image: NDArray[np.uint8], size: tuple[int, int], how: Resize) -> tuple[NDArray[np.uint8], Placement]:
+def fit(image: NDArray[np.uint8], size: tuple[int, int], resize: Resize) -> tuple[NDArray[np.uint8], Placement]:
     """Resizes a frame to a model's input.
 
     Args:
         image: `(H, W, 3)` uint8.
         size: `(H, W)` of the input.
-        how: keeps the aspect and pads with grey, or stretches.
+        resize: keeps the aspect and pads with grey, or stretches.
 
     Returns:
-        `(*size, 3)` uint8, and where the frame lies in it.
+        `(*size, 3)` uint8, and the position of the frame in it.
     """
     (height, width), (frame_height, frame_width) = size, image.shape[:2]
     ratio = min(height / frame_height, width / frame_width)
     inner_height, inner_width = (max(1, round(side * ratio)) for side in (frame_height, frame_width))
-    if how == "stretch":
+    if resize == "stretch":
         inner_height, inner_width = height, width
-    top, left = ((height - inner_height) // 2, (width - inner_width) // 2) if how == "letterbox" else (0, 0)
+    top, left = ((height - inner_height) // 2, (width - inner_width) // 2) if resize == "letterbox" else (0, 0)
     placement = Placement(
         (inner_width / frame_width, inner_height / frame_height), (left, top), (frame_height, frame_width)
     )
@@ -302,6 +279,6 @@ def fit(image: NDArray[np.uint8], size: tuple[int, int], how: Resize) -> tuple[N
         inner = np.asarray(cv2.resize(image, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR), np.uint8)
     if (inner_height, inner_width) == (height, width):
         return inner, placement
-    padded = np.full((height, width, 3), GREY, np.uint8)
+    padded = np.full((height, width, 3), PADDING_GREY, np.uint8)
     padded[top : top + inner_height, left : left + inner_width] = inner
     return padded, placement

@@ -1,8 +1,7 @@
-"""`VisibilityEstimator`: which part of each detected object can be seen.
+"""`VisibilityEstimator`: the visible share of each detected object, from masks, GrabCut or boxes.
 
-How much of each box nearer boxes and the frame's border hide: geometry alone, exact.
-
-GrabCut on one detection's crop: how much of its box looks like the object and not like what is around it.
+`visible_shares` is the part that needs boxes alone: what nearer boxes and the frame's border hide, exactly.
+`foreground_share` is one round of GrabCut on one detection's crop.
 """
 
 from __future__ import annotations
@@ -21,101 +20,16 @@ from trackweave.errors import SettingError
 from trackweave.masks.packed import PackedMasks
 from trackweave.structures.detections import Detections
 
-
-def visible_shares(
-    xyxy: NDArray[Any], size: tuple[int, int] | None = None, occluders: NDArray[np.bool_] | None = None
-) -> NDArray[np.float64]:
-    """Share of each box that no nearer box covers and that lies inside the frame.
-
-    Nearer is the box whose bottom edge is lower: things stand on one ground and the camera looks slightly down. Of two
-    with one bottom the larger is nearer; of two alike neither is. Overlapping nearer boxes count once (exact union).
-    This is how MOTChallenge's ground truth defines visibility (Milan et al., "MOT16", arXiv 1603.00831).
-
-    Args:
-        xyxy: `(N, 4)`, pixels.
-        size: `(H, W)` of the frame; what lies outside is hidden. None: nothing is outside.
-        occluders: `(N,)` bool, the boxes that hide others; all when None.
-
-    Returns:
-        `(N,)` float64 in [0, 1]; 1 for a box without area or that is not finite, which says nothing.
-
-    >>> visible_shares(np.array([[0, 0, 4, 8], [2, 4, 6, 12]])).tolist()
-    [0.75, 1.0]
-    """
-    boxes, areas = finite_boxes(xyxy)
-    hides = (areas > 0) if occluders is None else occluders & (areas > 0)
-    low, high = np.array([-np.inf, -np.inf]), np.array([np.inf, np.inf])
-    if size is not None:
-        low, high = np.zeros(2), np.array([size[1], size[0]], np.float64)
-    inside = np.concatenate([np.maximum(boxes[:, :2], low), np.minimum(boxes[:, 2:], high)], axis=1)
-    shown = np.prod(np.maximum(inside[:, 2:] - inside[:, :2], 0.0), axis=1) - _covered(boxes, inside, areas, hides)
-    return np.asarray(np.clip(np.divide(shown, areas, out=np.ones_like(areas), where=areas > 0), 0.0, 1.0))
-
-
-def finite_boxes(xyxy: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Boxes `(N, 4)` float64, all zero where not finite, and their areas `(N,)`, 0 where inverted."""
-    boxes = np.array(xyxy, np.float64).reshape(-1, 4)
-    boxes[~np.isfinite(boxes).all(axis=1)] = 0.0
-    return boxes, np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0), axis=1)
-
-
-def nearer_pairs(xyxy: NDArray[Any]) -> NDArray[np.bool_]:
-    """`(N, N)` bool: box `j` (column) is nearer than box `i` (row) and overlaps it; the order of `visible_shares`."""
-    boxes, areas = finite_boxes(xyxy)
-    bottom = boxes[:, 3]
-    nearer = (bottom > bottom[:, None]) | ((bottom == bottom[:, None]) & (areas > areas[:, None]))
-    overlap = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    return np.asarray(nearer & (overlap > 0).all(axis=2))
-
-
-@njit(cache=True, nogil=True)
-def _covered(boxes: Any, inside: Any, areas: Any, hides: Any) -> Any:
-    """Area of the union of nearer boxes within each `inside` box, `(N,)`."""
-    n = len(boxes)
-    out = np.zeros(n)
-    parts = np.empty((n, 3))
-    edges = np.empty(2 * n)
-    for i in range(n):
-        count = 0
-        for j in range(n):
-            lower = boxes[j, 3] > boxes[i, 3] or (boxes[j, 3] == boxes[i, 3] and areas[j] > areas[i])
-            left, right = max(inside[i, 0], boxes[j, 0]), min(inside[i, 2], boxes[j, 2])
-            top = max(inside[i, 1], boxes[j, 1])
-            if lower and hides[j] and left < right and top < inside[i, 3]:
-                parts[count, 0], parts[count, 1], parts[count, 2] = left, top, right
-                edges[2 * count], edges[2 * count + 1] = left, right
-                count += 1
-        if count:
-            out[i] = _union(parts[:count], np.sort(edges[: 2 * count]), inside[i, 3])
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _union(parts: Any, edges: Any, bottom: float) -> float:
-    """Area of the union of boxes `(K, 3)` left, top, right that all end at `bottom`, as nearer boxes do.
-
-    Between two neighbouring vertical edges `(2 K,)`, sorted, the box with the highest top holds all others.
-    """
-    total = 0.0
-    for k in range(len(edges) - 1):
-        highest = bottom
-        for m in range(len(parts)):
-            if parts[m, 0] <= edges[k] and parts[m, 2] >= edges[k + 1]:
-                highest = min(highest, parts[m, 1])
-        total += (edges[k + 1] - edges[k]) * (bottom - highest)
-    return total
-
-
-LOWEST = 0.05
-"""What is detected can be seen a little: an estimate is never 0, which would read as "unknown" elsewhere."""
-ISOLATED = 0.98
-"""Visible share, by boxes, from which an object teaches how much of a box its class fills."""
-FIRST_CROP_MS = 3.0
-"""What a crop is expected to cost before the first was timed."""
+MIN_VISIBILITY = 0.05
+"""What is detected is a little visible: an estimate is never 0, which means "unknown" elsewhere."""
+UNOCCLUDED_SHARE = 0.98
+"""Visible share by boxes from which an object updates the share of a box that its class fills."""
+INITIAL_CROP_MS = 3.0
+"""Expected time of one crop, milliseconds, before the first is measured."""
 
 
 class VisibilityMethod(IntEnum):
-    """What an estimate rests on."""
+    """How a visibility was estimated."""
 
     OCCLUSION = 0
     GRABCUT = 1
@@ -127,26 +41,26 @@ class VisibilityEstimate(NamedTuple):
 
     Attributes:
         visibility: `(N,)` float32 in [0.05, 1].
-        how: `(N,)` int8, a `VisibilityMethod` each.
+        method: `(N,)` int8, a `VisibilityMethod` each.
     """
 
     visibility: NDArray[np.float32]
-    how: NDArray[np.int8]
+    method: NDArray[np.int8]
 
 
 class VisibilityEstimator:
     """Estimates visibility from masks, else from GrabCut, else from nearer boxes.
 
-    - *Mask*: pixels of the mask that no nearer mask claims, over the silhouette expected in this box: box area × the
-      share that wholly visible objects of the class fill. The share is learnt from detections that no box hides (a
+    - *Mask*: pixels of the mask that no nearer mask covers, over the silhouette expected in this box: box area × the
+      share that wholly visible objects of the class fill. That share is learned from detections that no box occludes (a
       running lower quartile, so that three of four of them count as wholly visible).
-    - *GrabCut*: the same with the foreground of the crop, but never more than boxes leave visible: it finds what hides
-      an object without being detected itself (a car, a pillar). A coarse cue: on 64 pixels it often loses legs, and an
-      object whose upper middle shows never gets less than half. Crops are taken while the frame's time budget lasts,
-      the least certain (half hidden by boxes) first.
+    - *GrabCut*: the same with the foreground of the crop, but never more than boxes leave visible: it detects occluders
+      that are not detections themselves (a car, a pillar). A coarse cue: on 64 pixels it often loses legs, and an
+      object whose upper middle is visible never gets less than half. Crops are taken while the frame's time budget
+      lasts, the least certain (half hidden by boxes) first.
     - *Occlusion*: what nearer boxes and the frame's border leave (`visible_shares`).
 
-    A missing or empty mask, a crop that GrabCut cannot start from, or a spent budget lead to the next way.
+    After a missing or empty mask, a crop that GrabCut cannot start from, or a spent budget the next method is used.
 
     Args:
         mode: `segment` for all three; `occlusion` for boxes alone, which needs no image.
@@ -181,11 +95,11 @@ class VisibilityEstimator:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets what was learnt and counted: another video begins."""
+        """Another video begins: forgets what was learned and counted."""
         self.counts = dict.fromkeys(VisibilityMethod, 0)
         self._mask_fill = TypicalFill(0.5)
         self._crop_fill = TypicalFill(0.25)
-        self._crop_ms = FIRST_CROP_MS
+        self._crop_ms = INITIAL_CROP_MS
 
     def estimate(
         self,
@@ -202,19 +116,19 @@ class VisibilityEstimator:
             size: `(H, W)` of the frame where there is no image; without both nothing counts as outside.
 
         Returns:
-            `(N,)` float32 in [0.05, 1] and the method of each; a box without area or that is not finite gets 1.
+            `(N,)` float32 in [0.05, 1] and the method of each; a box that has no area or is not finite gets 1.
         """
         frame = size if image is None else (image.shape[0], image.shape[1])
         by_boxes = visible_shares(detections.xyxy, frame, detections.score >= self.min_occluder_score)
         visibility = by_boxes.copy()
-        how = np.full(len(detections), VisibilityMethod.OCCLUSION, np.int8)
+        method = np.full(len(detections), VisibilityMethod.OCCLUSION, np.int8)
         if self.mode == "segment" and len(detections):
-            self._from_masks(detections, frame, by_boxes, visibility, how)
+            self._from_masks(detections, frame, by_boxes, visibility, method)
             if image is not None and self.time_budget_ms > 0:
-                self._from_crops(detections, image, by_boxes, visibility, how)
-        for method in VisibilityMethod:
-            self.counts[method] += int(np.count_nonzero(how == method))
-        return VisibilityEstimate(np.clip(visibility, LOWEST, 1.0).astype(np.float32), how)
+                self._from_crops(detections, image, by_boxes, visibility, method)
+        for kind in VisibilityMethod:
+            self.counts[kind] += int(np.count_nonzero(method == kind))
+        return VisibilityEstimate(np.clip(visibility, MIN_VISIBILITY, 1.0).astype(np.float32), method)
 
     def _from_masks(
         self,
@@ -222,19 +136,19 @@ class VisibilityEstimator:
         frame: tuple[int, int] | None,
         by_boxes: NDArray[np.float64],
         visibility: NDArray[np.float64],
-        how: NDArray[np.int8],
+        method: NDArray[np.int8],
     ) -> None:
-        """Fills the rows whose mask has a pixel."""
+        """Overwrites the rows whose mask is not empty."""
         if detections.masks is None:
             return
         masks = detections.masks
         pixel = 1.0 if frame is None else frame[0] * frame[1] / (masks.height * masks.width)
         areas = finite_boxes(detections.xyxy)[1]
         rows = np.flatnonzero((masks.areas > 0) & (areas > 0))
-        share = _unclaimed_areas(masks, nearer_pairs(detections.xyxy))[rows] * pixel / areas[rows]
+        share = _unoccluded_areas(masks, nearer_pairs(detections.xyxy))[rows] * pixel / areas[rows]
         self._mask_fill.learn(detections.class_id[rows], share, by_boxes[rows])
         visibility[rows] = share / self._mask_fill.of(detections.class_id[rows])
-        how[rows] = VisibilityMethod.MASK
+        method[rows] = VisibilityMethod.MASK
 
     def _from_crops(
         self,
@@ -242,81 +156,166 @@ class VisibilityEstimator:
         image: NDArray[np.uint8],
         by_boxes: NDArray[np.float64],
         visibility: NDArray[np.float64],
-        how: NDArray[np.int8],
+        method: NDArray[np.int8],
     ) -> None:
         """Lowers rows without a mask by GrabCut, the least certain first, until the budget is spent."""
-
         boxes, areas = finite_boxes(detections.xyxy)
-        open_rows = np.flatnonzero((how == VisibilityMethod.OCCLUSION) & (areas > 0))
+        remaining = np.flatnonzero((method == VisibilityMethod.OCCLUSION) & (areas > 0))
         nearer = nearer_pairs(boxes) & (detections.score >= self.min_occluder_score)
         uncertainty = by_boxes * (1 - by_boxes)
         start = self._clock()
-        done: list[int] = []
+        segmented: list[int] = []
         shares: list[float] = []
-        for row in open_rows[np.lexsort((-detections.score[open_rows], -uncertainty[open_rows]))].tolist():
+        for row in remaining[np.lexsort((-detections.score[remaining], -uncertainty[remaining]))].tolist():
             before = self._clock()
             if 1000 * (before - start) + self._crop_ms > self.time_budget_ms:
                 break
-            share = foreground_share(image, boxes[row], boxes[nearer[row]])
+            foreground = foreground_share(image, boxes[row], boxes[nearer[row]])
             self._crop_ms += 0.2 * (1000 * (self._clock() - before) - self._crop_ms)
-            if share is not None:
-                done.append(row)
-                shares.append(share)
-        if not done:
+            if foreground is not None:
+                segmented.append(row)
+                shares.append(foreground)
+        if not segmented:
             return
-        share_of, classes = np.array(shares), detections.class_id[done]
-        self._crop_fill.learn(classes, share_of, by_boxes[done])
-        visibility[done] = np.minimum(by_boxes[done], share_of / self._crop_fill.of(classes))
-        how[done] = VisibilityMethod.GRABCUT
+        share, classes = np.array(shares), detections.class_id[segmented]
+        self._crop_fill.learn(classes, share, by_boxes[segmented])
+        visibility[segmented] = np.minimum(by_boxes[segmented], share / self._crop_fill.of(classes))
+        method[segmented] = VisibilityMethod.GRABCUT
 
 
 class TypicalFill:
     """Share of its box that a wholly visible object covers, per class: a running lower quartile.
 
     Args:
-        first: the share before anything was seen.
+        initial: the share before the first observation.
     """
 
-    def __init__(self, first: float) -> None:
-        self._first = first
+    def __init__(self, initial: float) -> None:
+        self._initial = initial
         self._fill: dict[int, float] = {}
 
     def learn(self, class_id: NDArray[np.int64], share: NDArray[np.float64], by_boxes: NDArray[np.float64]) -> None:
-        """Takes the shares of detections that no box hides; a step down when below the quartile, a third of it up."""
-        for row in np.flatnonzero(by_boxes >= ISOLATED).tolist():
-            known = self._fill.get(int(class_id[row]), self._first)
-            step = 0.0025 if share[row] > known else -0.0075
-            self._fill[int(class_id[row])] = float(np.clip(known + step, 0.1, 1.0))
+        """Updates by detections that no box occludes: a step down when below the estimate, a third of that step up."""
+        for row in np.flatnonzero(by_boxes >= UNOCCLUDED_SHARE).tolist():
+            fill = self._fill.get(int(class_id[row]), self._initial)
+            # Steps of 1 : 3 balance where three of four shares lie above: at the lower quartile.
+            step = 0.0025 if share[row] > fill else -0.0075
+            self._fill[int(class_id[row])] = float(np.clip(fill + step, 0.1, 1.0))
 
     def of(self, class_id: NDArray[np.int64]) -> NDArray[np.float64]:
         """`(N,)` float64, the share per class."""
-        return np.array([self._fill.get(int(k), self._first) for k in class_id], np.float64)
+        return np.array([self._fill.get(int(k), self._initial) for k in class_id], np.float64)
 
 
-def _unclaimed_areas(masks: PackedMasks, nearer: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """`(N,)` float64: pixels of each mask that no mask of a nearer, overlapping box claims too."""
+def _unoccluded_areas(masks: PackedMasks, nearer: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """`(N,)` float64: pixels of each mask that no mask of a nearer, overlapping box covers."""
     areas = masks.areas.astype(np.float64)
     rows = np.flatnonzero(nearer.any(axis=1))
     if len(rows):
-        left = np.stack([masks.bits[i] & ~np.bitwise_or.reduce(masks.bits[nearer[i]], axis=0) for i in rows])
-        areas[rows] = PackedMasks(left, masks.height, masks.width).areas
+        visible = np.stack([masks.bits[i] & ~np.bitwise_or.reduce(masks.bits[nearer[i]], axis=0) for i in rows])
+        areas[rows] = PackedMasks(visible, masks.height, masks.width).areas
     return areas
 
 
-SIDE = 64
-"""Longer side, in pixels, of the crop that is segmented: 2 ms; twice that side costs four times as much for as much."""
+def visible_shares(
+    xyxy: NDArray[Any], size: tuple[int, int] | None = None, occluders: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Share of each box that no nearer box covers and that lies inside the frame.
 
-_AROUND = (0.2, 0.1)
-_BODY = (0.2, 0.02, 0.8, 0.98)
-_CORE = (0.38, 0.1, 0.62, 0.6)
+    Nearer is the box whose bottom edge is lower: things stand on one ground and the camera looks slightly down. Of two
+    with one bottom the larger is nearer; of two equal ones neither. Overlapping nearer boxes count once (exact union).
+    This is how MOTChallenge's ground truth defines visibility (Milan et al., "MOT16", arXiv 1603.00831).
+
+    Args:
+        xyxy: `(N, 4)`, pixels.
+        size: `(H, W)` of the frame; what lies outside is hidden. None: nothing is outside.
+        occluders: `(N,)` bool, the boxes that hide others; all when None.
+
+    Returns:
+        `(N,)` float64 in [0, 1]; 1 for a box that has no area or is not finite.
+
+    >>> visible_shares(np.array([[0, 0, 4, 8], [2, 4, 6, 12]])).tolist()
+    [0.75, 1.0]
+    """
+    boxes, areas = finite_boxes(xyxy)
+    occludes = (areas > 0) if occluders is None else occluders & (areas > 0)
+    low, high = np.array([-np.inf, -np.inf]), np.array([np.inf, np.inf])
+    if size is not None:
+        low, high = np.zeros(2), np.array([size[1], size[0]], np.float64)
+    inside = np.concatenate([np.maximum(boxes[:, :2], low), np.minimum(boxes[:, 2:], high)], axis=1)
+    visible = np.prod(np.maximum(inside[:, 2:] - inside[:, :2], 0.0), axis=1) - _covered(boxes, inside, areas, occludes)
+    return np.asarray(np.clip(np.divide(visible, areas, out=np.ones_like(areas), where=areas > 0), 0.0, 1.0))
+
+
+def finite_boxes(xyxy: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Boxes `(N, 4)` float64, all zero where not finite, and their areas `(N,)`, 0 where inverted."""
+    boxes = np.array(xyxy, np.float64).reshape(-1, 4)
+    boxes[~np.isfinite(boxes).all(axis=1)] = 0.0
+    return boxes, np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0), axis=1)
+
+
+def nearer_pairs(xyxy: NDArray[Any]) -> NDArray[np.bool_]:
+    """`(N, N)` bool: box `j` (column) is nearer than box `i` (row) and overlaps it; the order of `visible_shares`."""
+    boxes, areas = finite_boxes(xyxy)
+    bottom = boxes[:, 3]
+    nearer = (bottom > bottom[:, None]) | ((bottom == bottom[:, None]) & (areas > areas[:, None]))
+    overlap = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    return np.asarray(nearer & (overlap > 0).all(axis=2))
+
+
+@njit(cache=True, nogil=True)
+def _covered(boxes: Any, inside: Any, areas: Any, occludes: Any) -> Any:
+    """Area of the union of nearer boxes within each `inside` box, `(N,)`."""
+    n = len(boxes)
+    out = np.zeros(n)
+    parts = np.empty((n, 3))
+    edges = np.empty(2 * n)
+    for i in range(n):
+        count = 0
+        for j in range(n):
+            lower = boxes[j, 3] > boxes[i, 3] or (boxes[j, 3] == boxes[i, 3] and areas[j] > areas[i])
+            left, right = max(inside[i, 0], boxes[j, 0]), min(inside[i, 2], boxes[j, 2])
+            top = max(inside[i, 1], boxes[j, 1])
+            if lower and occludes[j] and left < right and top < inside[i, 3]:
+                parts[count, 0], parts[count, 1], parts[count, 2] = left, top, right
+                edges[2 * count], edges[2 * count + 1] = left, right
+                count += 1
+        if count:
+            out[i] = _union(parts[:count], np.sort(edges[: 2 * count]), inside[i, 3])
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _union(parts: Any, edges: Any, bottom: float) -> float:
+    """Area of the union of boxes `(K, 3)` left, top, right that all end at `bottom`, as nearer boxes do.
+
+    Between two neighbouring vertical edges `(2 K,)`, sorted, the box with the highest top holds all others.
+    """
+    total = 0.0
+    for k in range(len(edges) - 1):
+        highest = bottom
+        for m in range(len(parts)):
+            if parts[m, 0] <= edges[k] and parts[m, 2] >= edges[k + 1]:
+                highest = min(highest, parts[m, 1])
+        total += (edges[k + 1] - edges[k]) * (bottom - highest)
+    return total
+
+
+CROP_SIDE = 64
+"""Longer side, in pixels, of the crop that is segmented: 2 ms; twice the side is four times slower and no better."""
+
+# Shares of the box: x and y for the margin around it, xyxy for the parts inside.
+_MARGIN = (0.2, 0.1)
+_PROBABLE_FOREGROUND = (0.2, 0.02, 0.8, 0.98)
+_SURE_FOREGROUND = (0.38, 0.1, 0.62, 0.6)
 
 
 def foreground_share(image: NDArray[np.uint8], box: NDArray[np.float64], nearer: NDArray[np.float64]) -> float | None:
-    """Share of a box that one round of GrabCut takes for the object.
+    """Share of a box that one round of GrabCut labels as foreground.
 
     The middle column of the upper half is surely the object, the rest of the middle probably, the box's sides and what
-    nearer boxes cover probably not, the outside surely not. The same crop gives the same answer: OpenCV's
-    random numbers are seeded. Rother et al., "GrabCut", SIGGRAPH 2004.
+    nearer boxes cover probably not, the outside surely not. The same crop gives the same result: OpenCV's random
+    numbers are seeded. Rother et al., "GrabCut", SIGGRAPH 2004.
 
     Args:
         image: `(H, W, 3)` uint8.
@@ -324,18 +323,17 @@ def foreground_share(image: NDArray[np.uint8], box: NDArray[np.float64], nearer:
         nearer: `(K, 4)` xyxy, boxes in front of it.
 
     Returns:
-        Share of the whole box, also of its parts outside the frame; None when there is nothing to start from (the core
-        is hidden, the crop is tiny or all of one kind).
+        Share of the whole box, with its parts outside the frame; None when GrabCut cannot start (the middle is hidden,
+        the crop is tiny or has one label only).
     """
-    window = _window(image, box)
-    left, top, right, bottom = window
+    left, top, right, bottom = _crop_window(image, box)
     if right - left < 4 or bottom - top < 8:
         return None
-    scale = min(1.0, SIDE / max(right - left, bottom - top))
+    scale = min(1.0, CROP_SIDE / max(right - left, bottom - top))
     size = (max(4, round((right - left) * scale)), max(8, round((bottom - top) * scale)))
     crop = cv2.resize(image[top:bottom, left:right], size, interpolation=cv2.INTER_AREA)
     pixel = np.array([size[0] / (right - left), size[1] / (bottom - top)])
-    labels = _seeds(box, nearer, np.array(window[:2]), pixel, size)
+    labels = _initial_labels(box, nearer, np.array([left, top]), pixel, size)
     if not (labels == cv2.GC_FGD).any() or not (labels == cv2.GC_BGD).any():
         return None
     cv2.setRNGSeed(0)
@@ -345,22 +343,22 @@ def foreground_share(image: NDArray[np.uint8], box: NDArray[np.float64], nearer:
     return float(np.count_nonzero(labels & 1) / (extent[0] * extent[1]))  # both foreground labels are odd
 
 
-def _window(image: NDArray[np.uint8], box: NDArray[np.float64]) -> tuple[int, int, int, int]:
-    """The box and some of its surroundings, inside the frame."""
-    margin = np.array(_AROUND) * (box[2:] - box[:2])
+def _crop_window(image: NDArray[np.uint8], box: NDArray[np.float64]) -> tuple[int, int, int, int]:
+    """The box with a margin, inside the frame, as xyxy."""
+    margin = np.array(_MARGIN) * (box[2:] - box[:2])
     limits = [image.shape[1], image.shape[0]] * 2
     grown = np.clip(np.concatenate([box[:2] - margin, box[2:] + margin]), 0, limits).astype(int)
     return int(grown[0]), int(grown[1]), int(grown[2]), int(grown[3])
 
 
-def _seeds(
+def _initial_labels(
     box: NDArray[np.float64],
     nearer: NDArray[np.float64],
     corner: NDArray[np.int64],
     pixel: NDArray[np.float64],
     size: tuple[int, int],
 ) -> NDArray[np.uint8]:
-    """GrabCut's labels `(h, w)` uint8 to start from."""
+    """GrabCut's labels `(h, w)` uint8 to start from; `corner` `(x, y)` and `pixel` map frame to crop coordinates."""
     labels = np.full(size[::-1], cv2.GC_BGD, np.uint8)
 
     def under(target: NDArray[np.float64], part: tuple[float, ...]) -> NDArray[np.uint8]:
@@ -371,8 +369,8 @@ def _seeds(
         return labels[y1:y2, x1:x2]
 
     under(box, (0, 0, 1, 1))[:] = cv2.GC_PR_BGD
-    under(box, _BODY)[:] = cv2.GC_PR_FGD
-    under(box, _CORE)[:] = cv2.GC_FGD
+    under(box, _PROBABLE_FOREGROUND)[:] = cv2.GC_PR_FGD
+    under(box, _SURE_FOREGROUND)[:] = cv2.GC_FGD
     for front in nearer:
         covered = under(front, (0, 0, 1, 1))
         covered[covered != cv2.GC_BGD] = cv2.GC_PR_BGD
