@@ -119,6 +119,12 @@ def test_a_clip_with_motion_detector_report_and_exports(shell: Shell, tmp_path: 
     assert len(list((tmp_path / "davis").glob("*.png"))) == 20
 
 
+def test_label_images_need_masks(shell: Shell, sequence: Path, tmp_path: Path) -> None:
+    shell("boxes", sequence, "-o", tmp_path / "run", "--no-viz")
+    done = shell("export", tmp_path / "run", "--to", "davis", "-o", tmp_path / "davis")
+    assert (done.code, "is a run of boxes" in done.err) == (2, True)
+
+
 # --- environment ------------------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from trackweave.evaluation.compare import ResultComparison, compare
 from trackweave.evaluation.evaluate import Regime, evaluate_regimes
 from trackweave.evaluation.metrics import TrackEval, combined, combiner
 from trackweave.evaluation.scores import Evaluation
+from trackweave.evaluation.settings import CompareSettings
 
 pytest.importorskip("trackeval")
 
@@ -38,7 +39,7 @@ def only(evaluation: Evaluation, names: tuple[str, ...]) -> Evaluation:
 
 
 def test_a_clear_difference(both: tuple[Evaluation, Evaluation]) -> None:
-    found = compare(*both, resamples=200)
+    found = compare(*both, CompareSettings(resamples=200))
     (pedestrians,) = found.classes
     assert (list(pedestrians.sequences), found.notes) == (list(NAMES), [])
     hota = pedestrians["HOTA"]
@@ -51,7 +52,7 @@ def test_a_clear_difference(both: tuple[Evaluation, Evaluation]) -> None:
 
 def test_counts_are_summed_not_averaged(both: tuple[Evaluation, Evaluation]) -> None:
     """The differences are of the combined scores, and every draw is combined alike."""
-    (pedestrians,) = compare(*both, resamples=50).classes
+    (pedestrians,) = compare(*both, CompareSettings(resamples=50)).classes
     one, other = (side.regimes[0].classes[0] for side in both)
     assert pedestrians["MOTA"].one == one.combined["MOTA"]
     assert pedestrians["MOTA"].one != np.mean([scores["MOTA"] for scores in one.sequences.values()])
@@ -67,7 +68,7 @@ def test_a_draw_is_combined_like_any_sequences(both: tuple[Evaluation, Evaluatio
 
 def test_a_draw_is_paired(both: tuple[Evaluation, Evaluation]) -> None:
     """A result against itself never differs, whatever is drawn."""
-    (pedestrians,) = compare(both[0], both[0], resamples=50).classes
+    (pedestrians,) = compare(both[0], both[0], CompareSettings(resamples=50)).classes
     assert {(row.difference, row.low, row.high) for row in pedestrians.differences} == {(0, 0, 0)}
     assert not pedestrians["HOTA"].is_clear
 
@@ -76,16 +77,16 @@ def test_seeds(both: tuple[Evaluation, Evaluation]) -> None:
     def interval(found: ResultComparison) -> tuple[float | None, float | None]:
         return found.classes[0]["HOTA"].low, found.classes[0]["HOTA"].high
 
-    first, again, other = (compare(*both, resamples=40, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (compare(*both, CompareSettings(resamples=40, seed=seed)) for seed in (1, 1, 2))
     assert interval(first) == interval(again) != interval(other)
-    wide, narrow = (compare(*both, resamples=200, confidence=share) for share in (0.99, 0.5))
+    wide, narrow = (compare(*both, CompareSettings(resamples=200, confidence=share)) for share in (0.99, 0.5))
     assert interval(wide)[0] < interval(narrow)[0] < interval(narrow)[1] < interval(wide)[1]  # type: ignore[operator]
 
 
 def test_few_sequences(both: tuple[Evaluation, Evaluation]) -> None:
-    few = compare(*(only(side, ("a", "b")) for side in both), resamples=20)
+    few = compare(only(both[0], ("a", "b")), only(both[1], ("a", "b")), CompareSettings(resamples=20))
     assert few.notes == ["pedestrian: 2 sequences: the interval says little; 5 or more are needed"]
-    one = compare(*(only(side, ("a",)) for side in both), resamples=20)
+    one = compare(only(both[0], ("a",)), only(both[1], ("a",)), CompareSettings(resamples=20))
     assert one.notes == ["pedestrian: 1 sequence: there is no interval; 5 or more are needed"]
     assert (one.classes[0]["HOTA"].low, one.classes[0]["HOTA"].is_clear) == (None, False)
 
@@ -101,6 +102,6 @@ def test_results_that_cannot_be_compared(both: tuple[Evaluation, Evaluation], tm
 
 
 def test_json(both: tuple[Evaluation, Evaluation]) -> None:
-    record = compare(*both, resamples=20).to_json()
+    record = compare(*both, CompareSettings(resamples=20)).to_json()
     assert record["comparisons"][0]["sequences"] == list(NAMES)
     assert record["comparisons"][0]["differences"]["IDSW"].keys() == {"one", "other", "difference", "low", "high"}

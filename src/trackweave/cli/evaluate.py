@@ -127,7 +127,7 @@ def _compare(regimes: Sequence[Regime], settings: CompareSettings, as_json: bool
         raise SettingError(f"--compare: two results are compared, not {len(regimes)}")
     with _Progress() as on_sequence:
         one, other = (evaluate_regimes([replace(regime, name="")], on_sequence) for regime in regimes)
-        comparison = compare(one, other, **settings.model_dump())
+        comparison = compare(one, other, settings)
     if as_json:
         typer.echo(json.dumps(comparison.to_json(), allow_nan=False))
     else:

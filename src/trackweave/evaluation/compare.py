@@ -17,11 +17,11 @@ from rich.table import Table
 from trackweave.errors import InputError
 from trackweave.evaluation.metrics import TrackEval, combiner
 from trackweave.evaluation.scores import SCHEMA_VERSION, ClassScores, Evaluation, JsonRecord, RegimeScores, Scores
+from trackweave.evaluation.settings import CompareSettings
 
 COMPARED = ("HOTA", "DetA", "AssA", "MOTA", "IDF1", "IDSW", "Frag", "J&F", "J-Mean", "F-Mean")
 FEWEST = 5
 """Sequences below which an interval is too uncertain to rely on."""
-RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -115,35 +115,31 @@ class ResultComparison:
 def compare(
     one: Evaluation,
     other: Evaluation,
-    *,
-    resamples: int = RESAMPLES,
-    confidence: float = 0.95,
-    seed: int = 0,
+    settings: CompareSettings | None = None,
 ) -> ResultComparison:
     """Differences of two results that were scored alike.
 
     Args:
         one: the first, such as a baseline.
         other: the second; positive differences are in its favour, but for `IDSW` and `Frag`.
-        resamples: draws of sequences; more make the ends of the intervals steadier.
-        confidence: share of draws inside an interval; its ends are percentiles.
-        seed: of the draws.
+        settings: how intervals are made of draws of sequences; more draws make their ends steadier.
 
     Raises:
         InputError: the two have other regimes, classes or sequences.
     """
+    settings = settings or CompareSettings()
     pairs = list(_pairs(one, other))
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(settings.seed)
     classes, notes = [], []
     for regime, first, second in pairs:
-        comparison = _class_comparison(regime, first, second, generator, resamples, confidence)
+        comparison = _class_comparison(regime, first, second, generator, settings)
         classes.append(comparison)
         count = len(comparison.sequences)
         if count < FEWEST:
             where = f"{regime.name} " if regime.name else ""
             consequence = "there is no interval" if count == 1 else "the interval says little"
             notes.append(f"{where}{first.name}: {_sequences(count)}: {consequence}; {FEWEST} or more are needed")
-    return ResultComparison(classes, confidence, resamples, seed, notes)
+    return ResultComparison(classes, settings.confidence, settings.resamples, settings.seed, notes)
 
 
 def _pairs(one: Evaluation, other: Evaluation) -> list[tuple[RegimeScores, ClassScores, ClassScores]]:
@@ -172,19 +168,18 @@ def _class_comparison(
     one: ClassScores,
     other: ClassScores,
     generator: np.random.Generator,
-    resamples: int,
-    confidence: float,
+    settings: CompareSettings,
 ) -> ClassComparison:
     trackeval = TrackEval(regime.metrics)
     names = [name for name in COMPARED if name in one.combined and name in other.combined]
     sequences = list(one.sequences)
     combiners = [combiner(scores.sequences, trackeval) for scores in (one, other)]
-    draws = np.zeros((resamples, len(names)))
-    for n in range(resamples if len(sequences) > 1 else 0):
+    draws = np.zeros((settings.resamples, len(names)))
+    for n in range(settings.resamples if len(sequences) > 1 else 0):
         drawn = [sequences[k] for k in generator.integers(0, len(sequences), len(sequences))]
         first, second = (combine(drawn) for combine in combiners)
         draws[n] = [second[name] - first[name] for name in names]
-    tail = (1 - confidence) / 2
+    tail = (1 - settings.confidence) / 2
     lows, highs = np.quantile(draws, [tail, 1 - tail], axis=0)
     differences = []
     for k, name in enumerate(names):

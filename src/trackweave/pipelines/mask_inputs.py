@@ -16,6 +16,7 @@ from trackweave.formats.davis import read_label_png
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource, exclude_unreadable, sample_evenly
 from trackweave.ids import FrameIndex, Level, LocalIndex
+from trackweave.pipelines.settings import CANDIDATE_STRIDE
 from trackweave.progress import ProgressDisplay
 from trackweave.proposals.regions import RegionProposals
 from trackweave.proposals.settings import RegionSettings
@@ -202,7 +203,7 @@ def propose_candidates(
     root: Path,
     levels: Sequence[Level],
     *,
-    stride: int = 10,
+    stride: int = CANDIDATE_STRIDE,
     generator: str | RegionSettings = "regions",
     progress: ProgressDisplay | None = None,
 ) -> list[LocalIndex]:

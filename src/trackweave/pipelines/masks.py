@@ -30,6 +30,7 @@ from trackweave.pipelines.mask_inputs import (
     read_label_images,
 )
 from trackweave.pipelines.run import Run
+from trackweave.pipelines.settings import CANDIDATE_STRIDE
 from trackweave.predictors.base import VideoPredictor
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.registry import ChosenPredictor, PredictorSettings, choose_predictor
@@ -63,7 +64,7 @@ def track_masks(
     candidates: str | Path | None = None,
     prompts: LabelImages | None = None,
     generator: str | RegionSettings = "regions",
-    candidate_stride: int = 10,
+    candidate_stride: int = CANDIDATE_STRIDE,
     levels: Sequence[int] | None = None,
     predictor: str | VideoPredictor = "auto",
     predictor_settings: PredictorSettings | SamSettings | FlowSettings | None = None,

@@ -99,6 +99,10 @@ def _parsed_levels(value: Any) -> Any:
     return value
 
 
+CANDIDATE_STRIDE = 10
+"""Frames between two on which candidates are generated, by default."""
+
+
 class MaskRunSettings(Settings):
     """What is tracked in a run of masks, and by which predictor."""
 
@@ -110,7 +114,9 @@ class MaskRunSettings(Settings):
     generator: str = Field(
         default="regions", description="finds candidates when neither candidates nor prompts are given"
     )
-    candidate_stride: int = Field(default=10, ge=1, description="frames between two on which the generator runs")
+    candidate_stride: int = Field(
+        default=CANDIDATE_STRIDE, ge=1, description="frames between two on which the generator runs"
+    )
     levels: Annotated[tuple[int, ...] | None, BeforeValidator(_parsed_levels)] = Field(
         default=None,
         description="coarse, medium, fine; null: those of the candidates, else 2",
