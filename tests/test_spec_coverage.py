@@ -65,7 +65,7 @@ def test_rows_are_true(row: tuple[str, str, str, str]) -> None:
     assert test in named_tests(path)
 
 
-def test_the_room_re_exports_what_the_composition_root_uses() -> None:
+def test_the_package_re_exports_what_pipelines_use() -> None:
     for name in trackweave.tracking.__all__:
         assert getattr(trackweave.tracking, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):

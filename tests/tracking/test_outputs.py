@@ -64,7 +64,7 @@ def test_json_form_round_trips(mask: np.ndarray, with_full: bool) -> None:
     )
 
 
-def test_both_rooms_name_frames_alike() -> None:
+def test_tracking_and_storage_name_frames_alike() -> None:
     assert _frame_entry_name(12) == stores_entry_name(12) == "frame_000012"
 
 

@@ -1,1 +1,1 @@
-"""The records that rooms hand to each other."""
+"""The records that packages hand to each other."""
