@@ -11,9 +11,8 @@ from trackweave.errors import ArtifactError, InputError, SettingError
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
 from trackweave.ids import Level
-from trackweave.storage.files import read_json_object
 from trackweave.storage.mask_archive import ObjectSegments, VideoSegments
-from trackweave.storage.run import FrameList, RunManifest, RunPaths
+from trackweave.storage.run import FrameList, RunManifest, RunPaths, read_run_summary
 from trackweave.storage.track_archive import TracksArchive
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import RunSummary
@@ -93,11 +92,7 @@ class Run(Generic[SummaryT_co]):
         Raises:
             ArtifactError: `summary.json` is damaged.
         """
-        record = read_json_object(self.paths.summary, "summary")
-        try:
-            return cast("SummaryT_co", RunSummary.from_json(record))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ArtifactError(f"{self.paths.summary}: lacks or misspells {error}") from None
+        return cast("SummaryT_co", read_run_summary(self.paths.summary))
 
     @property
     def warnings(self) -> list[RunWarning]:
