@@ -118,6 +118,7 @@ def test_a_text_is_read_as_its_setting_needs_it() -> None:
     assert read["input.fps"]("12") == 12
     assert read["input.max_frames"]("null") is None
     assert read["input.size"]("[64, 48]") == [64, 48]
+    assert read["predictor.weights"]("[mine].pt") == "[mine].pt"
     assert read["perception.embedder"]("null") == "null"  # no setting that may be absent
     assert read["regions.heights"]("{2: 9}") == {2: 9}
     with pytest.raises(SettingError, match=r"regions\.heights: '\{2' is not a value in YAML"):

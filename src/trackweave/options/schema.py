@@ -141,7 +141,8 @@ class SettingField(NamedTuple):
         text = text.strip()
         if text in ("null", "~") and NoneType in self.types:
             return None
-        if self._is_mapping or text[:1] in ("[", "{"):
+        is_sequence = any(get_origin(kind) is tuple for kind in self.types)
+        if self._is_mapping or (is_sequence and text.startswith("[")):
             try:
                 return yaml.safe_load(text)
             except yaml.YAMLError:
