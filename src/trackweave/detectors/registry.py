@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,7 +42,7 @@ def make_detector(detector: str | Path, **options: Any) -> Detector:
     raise SettingError(f"there is no detector {name!r}; known: {', '.join(WEIGHTS_FREE)}, or a path of an .onnx file")
 
 
-def _settings(name: str, settings_class: type[S], options: dict[str, Any]) -> S:
+def _settings(name: str, settings_class: type[S], options: Mapping[str, object]) -> S:
     fields = settings_class.model_fields
     for option in options:
         if option not in fields:

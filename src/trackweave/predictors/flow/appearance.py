@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from trackweave.predictors.flow.frame_features import TABLE_SIZE, TABLES, FrameFeatures
+from trackweave.predictors.flow.frame_features import TABLE_SIZE, TABLES, PixelFeatures
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.flow.windows import PixelWindow
 
@@ -49,7 +49,7 @@ class Appearance:
     Attributes:
         reference: mean similarity of the object on its prompt frame, log-odds.
         confusion: similarity of the most similar other thing on the prompt frame, as a share of `reference`: an object
-            among look-alikes cannot be told by its appearance.
+            among look-alikes cannot be identified by its appearance.
     """
 
     def __init__(self, settings: FlowSettings) -> None:
@@ -65,7 +65,7 @@ class Appearance:
         self.reference = self._limit
         self.confusion = 0.0
 
-    def learn_prompt(self, features: FrameFeatures, mask: NDArray[np.bool_]) -> None:
+    def learn_prompt(self, features: PixelFeatures, mask: NDArray[np.bool_]) -> None:
         """Learns object and background from a prompt; several prompts count alike.
 
         Args:
@@ -85,7 +85,7 @@ class Appearance:
         self.confusion = max(self.confusion, _most_similar_other(similarity, mask) / self.reference)
 
     def update_background(
-        self, features: FrameFeatures, mask: NDArray[np.bool_], tight: PixelWindow, frames: int
+        self, features: PixelFeatures, mask: NDArray[np.bool_], tight: PixelWindow, frames: int
     ) -> None:
         """Learns the present background.
 
@@ -101,7 +101,7 @@ class Appearance:
         self._recent_background = _interpolate(previous, outside, share)
         self._update_log_ratio()
 
-    def log_odds(self, features: FrameFeatures, window: PixelWindow, expected: PixelWindow) -> NDArray[np.float32]:
+    def log_odds(self, features: PixelFeatures, window: PixelWindow, expected: PixelWindow) -> NDArray[np.float32]:
         """Log-odds that the pixels of `window` belong to the object, clipped, `(rows, columns)` float32.
 
         Args:
@@ -111,13 +111,13 @@ class Appearance:
         """
         return self._look_up(features, window, expected, self._weights)
 
-    def similarity(self, features: FrameFeatures, window: PixelWindow) -> NDArray[np.float32]:
+    def similarity(self, features: PixelFeatures, window: PixelWindow) -> NDArray[np.float32]:
         """Like `log_odds` but regardless of position, and averaged over 5×5 pixels."""
         log_odds = self._look_up(features, window, window, _WITHOUT_POSITION)
         return np.asarray(cv2.blur(log_odds, (5, 5)), np.float32)
 
     def _look_up(
-        self, features: FrameFeatures, window: PixelWindow, expected: PixelWindow, weights: NDArray[np.float32]
+        self, features: PixelFeatures, window: PixelWindow, expected: PixelWindow, weights: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         out = np.empty(window.shape, np.float32)
         rows, columns = _cells(window, expected)
@@ -162,7 +162,7 @@ def _cells(window: PixelWindow, expected: PixelWindow) -> tuple[NDArray[np.int64
 
 
 def _histograms(
-    features: FrameFeatures, mask: NDArray[np.bool_], tight: PixelWindow
+    features: PixelFeatures, mask: NDArray[np.bool_], tight: PixelWindow
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Shares of object and background per bin. `mask` covers the training window of `tight`."""
     window = training_window(tight, features.codes.shape[:2])
@@ -258,8 +258,8 @@ def _log_ratio(
 
 _UNCERTAINTY_WEIGHT, _DISPLACEMENT_WEIGHT, _RESEMBLANCE_WEIGHT, _BIAS = -1.34, -2.45, 2.63, -4.94
 """Logistic regression of "IoU with the truth of at least one half" on some 3000 masks of 200 objects, in videos of
-smooth motion and in a scan with wide baselines; held-out objects are told apart with an area under the curve of 0.86 on
-the latter. Area, flow agreement and the surroundings of the mask were tried as well and add nothing to these three."""
+smooth motion and in a scan with wide baselines, where the area under the curve of held-out objects is 0.86. Area, flow
+agreement and the surroundings of the mask were tried as well and add nothing to these three."""
 
 _MIN_UNCERTAINTY, _MAX_DISPLACEMENT = 1e-3, 3.0
 

@@ -1,6 +1,6 @@
 """What is computed once per frame or pair of frames, for all objects and both directions.
 
-`FrameFeatureCache` gives the features of a frame (`FrameFeatures`: bins of the appearance histograms, affinities of
+`FrameFeatureCache` gives the features of a frame (`PixelFeatures`: bins of the appearance histograms, affinities of
 neighbouring pixels) and the motion between neighbouring frames (`Motion`). It keeps compact forms of both in an
 `ArrayStore`, bounded in memory and on disk.
 """
@@ -51,7 +51,7 @@ class FrameFeatureCache:
         self.pairs_computed = 0
         self._frames, self._settings = frames, settings
         self._store = ArrayStore(settings.memory_bytes, settings.disk_bytes)
-        self._features: dict[int, FrameFeatures] = {}
+        self._features: dict[int, PixelFeatures] = {}
         self._motions: dict[tuple[int, int], Motion] = {}
         self._lock = threading.RLock()
 
@@ -62,7 +62,7 @@ class FrameFeatureCache:
             self._motions.clear()
             self._store.close()
 
-    def features(self, frame: int) -> FrameFeatures:
+    def features(self, frame: int) -> PixelFeatures:
         """Features of a frame, by its position among the session's frames."""
         with self._lock:
             if frame not in self._features:
@@ -217,8 +217,8 @@ _FINE_SIGMA, _COARSE_SIGMA, _TEXTURE_WINDOW = 0.7, 3.0, 7  # working pixels
 
 
 @dataclass(frozen=True, slots=True)
-class FrameFeatures:
-    """One frame at working size.
+class PixelFeatures:
+    """Features of the pixels of one frame at working size.
 
     Attributes:
         codes: `(h, w, TABLES)` uint16, the bin of each pixel in each histogram; in the last two the position inside
@@ -251,7 +251,7 @@ def colour_planes(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.concatenate([fine, coarse, texture[..., None]], axis=2)
 
 
-def compute_features(planes: NDArray[np.uint8], edge_contrast: float) -> FrameFeatures:
+def compute_features(planes: NDArray[np.uint8], edge_contrast: float) -> PixelFeatures:
     """Histogram bins and affinities from `colour_planes`."""
     height, width = planes.shape[:2]
     codes = np.empty((height, width, TABLES), np.uint16)
@@ -260,7 +260,7 @@ def compute_features(planes: NDArray[np.uint8], edge_contrast: float) -> FrameFe
     # Squared distances count chroma three times: 8-bit Lab stretches L to 255 but leaves a and b as they are.
     fall_off = np.exp(-8.0 * np.arange(1024) / (2 * edge_contrast**2)).astype(np.float32)
     _compare_neighbours(planes, NEIGHBOUR_OFFSETS, fall_off, affinity)
-    return FrameFeatures(codes, affinity)
+    return PixelFeatures(codes, affinity)
 
 
 @njit(cache=True, nogil=True)

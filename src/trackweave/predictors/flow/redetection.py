@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.predictors.flow.appearance import Appearance
-from trackweave.predictors.flow.frame_features import FrameFeatures
+from trackweave.predictors.flow.frame_features import PixelFeatures
 from trackweave.predictors.flow.motion import Motion, warp
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.flow.windows import PixelWindow
@@ -64,7 +64,7 @@ def redetect(
     query: RedetectionQuery,
     appearance: Appearance,
     motion: Motion,
-    features: FrameFeatures,
+    features: PixelFeatures,
     settings: FlowSettings,
 ) -> NDArray[np.bool_] | None:
     """Finds patches that are similar to the prompt.

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from trackweave.predictors.flow.frame_features import NEIGHBOUR_OFFSETS, FrameFeatures
+from trackweave.predictors.flow.frame_features import NEIGHBOUR_OFFSETS, PixelFeatures
 from trackweave.predictors.flow.windows import PixelWindow
 
 _RING_WEIGHTS = (1 / np.hypot(NEIGHBOUR_OFFSETS[:, 0], NEIGHBOUR_OFFSETS[:, 1])).astype(np.float32)
@@ -18,7 +18,7 @@ _RING_WEIGHTS /= _RING_WEIGHTS.sum() / 4
 
 
 def smooth(
-    logits: NDArray[np.float32], features: FrameFeatures, window: PixelWindow, strength: float, rounds: int
+    logits: NDArray[np.float32], features: PixelFeatures, window: PixelWindow, strength: float, rounds: int
 ) -> NDArray[np.float32]:
     """Smooths log-odds along the image.
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.predictors.flow.appearance import Appearance, objectness, training_window
-from trackweave.predictors.flow.frame_features import FrameFeatures
+from trackweave.predictors.flow.frame_features import PixelFeatures
 from trackweave.predictors.flow.motion import Motion, motion_log_odds, signed_distance, warp, warped_mask_prior
 from trackweave.predictors.flow.redetection import RedetectionQuery, redetect
 from trackweave.predictors.flow.settings import FlowSettings
@@ -91,7 +91,7 @@ class TrackedObject:
         self._expected_area = float(self._area)
         self._centre, self._half_size = np.array(self._tight.centre), np.array(self._tight.half_size)
 
-    def step(self, motion: Motion, features: FrameFeatures) -> None:
+    def step(self, motion: Motion, features: PixelFeatures) -> None:
         """Moves the object to the next frame, whose features these are."""
         self._frames += 1
         shift = self._predict_position(motion)
@@ -144,7 +144,7 @@ class TrackedObject:
         """Whether so little is left that the object may well be elsewhere."""
         return self._area < _LOST_AREA_SHARE * self._expected_area
 
-    def _redetect(self, motion: Motion, features: FrameFeatures) -> NDArray[np.bool_] | None:
+    def _redetect(self, motion: Motion, features: PixelFeatures) -> NDArray[np.bool_] | None:
         if self._area >= self._settings.search_below * self._expected_area:
             return None
         query = RedetectionQuery(
@@ -173,7 +173,7 @@ class TrackedObject:
         warped: NDArray[np.bool_],
         redetected: NDArray[np.bool_] | None,
         motion: Motion,
-        features: FrameFeatures,
+        features: PixelFeatures,
         window: PixelWindow,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Sums the log-odds of all cues and smooths them; also returns the log-odds of appearance by itself."""
@@ -206,7 +206,7 @@ class TrackedObject:
         return mask if keep.all() else np.asarray(keep[labels] & mask, np.bool_)
 
     def _set_mask(
-        self, logits: NDArray[np.float32], mask: NDArray[np.bool_], window: PixelWindow, features: FrameFeatures
+        self, logits: NDArray[np.float32], mask: NDArray[np.bool_], window: PixelWindow, features: PixelFeatures
     ) -> None:
         """Takes over this frame's mask; the logits are clipped so that their sign says what the mask says."""
         if not mask.any():
@@ -236,7 +236,7 @@ class TrackedObject:
         displacement = np.hypot(*(self._tight.centre - self._centre)) / extent
         self.score = objectness(certainty, float(displacement), resemblance)
 
-    def _update_background(self, mask: NDArray[np.bool_], features: FrameFeatures) -> None:
+    def _update_background(self, mask: NDArray[np.bool_], features: PixelFeatures) -> None:
         assert self._tight is not None
         train = training_window(self._tight, features.codes.shape[:2])
         around = np.zeros(train.shape, np.bool_)
