@@ -19,10 +19,10 @@ import torch
 from trackweave.association.dataset import LabelledFrame, TrainingSet
 from trackweave.association.models.associator import Associator
 from trackweave.association.scorer import LearnedScorer
+from trackweave.association.settings import AugmentSettings, TrainSettings
 from trackweave.association.training.batches import make_batch
 from trackweave.association.training.loop import Learner
 from trackweave.association.training.rounds import StateRecorder
-from trackweave.association.training.settings import AugmentSettings, TrainSettings
 from trackweave.mot.settings import preset
 from trackweave.mot.state import AssociationScorer
 from trackweave.mot.tracker import Tracker

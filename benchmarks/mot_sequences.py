@@ -17,9 +17,9 @@ from scipy.optimize import linear_sum_assignment
 from trackweave.association.labels import gt_track_ids
 from trackweave.boxes import box_areas, box_iou, box_overlap
 from trackweave.detectors.visibility import VisibilityEstimator
-from trackweave.formats.detections import read_detections
 from trackweave.formats.mot import read_ground_truth
 from trackweave.formats.motchallenge import MotSequence, read_gmc, read_sequence
+from trackweave.formats.readers import read_detections
 from trackweave.mot.settings import TrackerSettings
 from trackweave.mot.state import AssignmentObserver, AssociationScorer, FrameContext
 from trackweave.mot.tracker import Tracker, TrackerSummary

@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 
 from trackweave.association.labels import gt_track_ids
 from trackweave.boxes import box_iou
-from trackweave.formats.detections import read_detections
 from trackweave.formats.mot import read_ground_truth
 from trackweave.formats.motchallenge import MotSequence, read_gmc, read_sequence
+from trackweave.formats.readers import read_detections
 from trackweave.formats.tables import GroundTruth
 from trackweave.mot.state import FrameContext
 from trackweave.mot.tracker import Tracker

@@ -28,6 +28,7 @@ import numpy as np
 
 from trackweave.association.dataset import DataMetadata, LabelledFrame, TrainingSet
 from trackweave.association.scorer import LearnedScorer
+from trackweave.association.settings import TrainSettings
 from trackweave.association.training.loop import BEST
 from trackweave.association.training.rounds import (
     LOOP_THRESHOLD,
@@ -36,7 +37,6 @@ from trackweave.association.training.rounds import (
     train_in_rounds,
     train_on_stream,
 )
-from trackweave.association.training.settings import TrainSettings
 from trackweave.association.training.train_assoc import epoch_line
 from trackweave.boxes import box_iou
 from trackweave.detectors.visibility import VisibilityEstimator

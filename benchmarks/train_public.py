@@ -25,8 +25,8 @@ from pathlib import Path
 from trackweave.association.dataset import DataMetadata, TrainingSet
 from trackweave.association.labels import RETURN_MARGIN
 from trackweave.association.scorer import LearnedScorer
+from trackweave.association.settings import AugmentSettings, TrainSettings
 from trackweave.association.training.rounds import LOOP_THRESHOLD, MODEL, StateRecorder, train_in_rounds
-from trackweave.association.training.settings import AugmentSettings, TrainSettings
 from trackweave.association.training.train_assoc import epoch_line
 from trackweave.errors import ArtifactError
 from trackweave.formats.motchallenge import MotSequence

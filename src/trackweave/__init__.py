@@ -42,9 +42,8 @@ if TYPE_CHECKING:
     from trackweave.evaluation.evaluate import evaluate
     from trackweave.evaluation.settings import EvaluationSettings
     from trackweave.exporters import export
-    from trackweave.formats.detections import read_detections
+    from trackweave.formats.readers import read_detections, read_tracks
     from trackweave.formats.tables import DetectionTable
-    from trackweave.formats.tracks import read_tracks
     from trackweave.frames.open import open_frames
     from trackweave.frames.source import FrameSource
     from trackweave.masks.packed import PackedMasks
@@ -105,9 +104,8 @@ _EXPORTS = {
     "evaluation.evaluate": ("evaluate",),
     "evaluation.settings": ("EvaluationSettings",),
     "exporters": ("export",),
-    "formats.detections": ("read_detections",),
+    "formats.readers": ("read_detections", "read_tracks"),
     "formats.tables": ("DetectionTable",),
-    "formats.tracks": ("read_tracks",),
     "frames.open": ("open_frames",),
     "frames.source": ("FrameSource",),
     "masks.packed": ("PackedMasks",),

@@ -7,8 +7,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from trackweave.association.dataset import TrainingSet, load_samples
+from trackweave.association.settings import TrainSettings
 from trackweave.association.training.loop import TrainingResult, train
-from trackweave.association.training.settings import TrainSettings
 from trackweave.pipelines.samples import simulate_samples
 from trackweave.pipelines.settings import SimulateSettings
 

@@ -11,14 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from trackweave.errors import InputError, SettingError
-from trackweave.mot.camera_motion import (
-    Affine,
-    CameraMotionEstimator,
-    GivenCameraMotion,
-    Unreliable,
-    compose,
-    identity,
-)
+from trackweave.mot.camera_motion import Affine, CameraMotionEstimator, GivenCameraMotion, Unreliable, compose, identity
 
 HEIGHT, WIDTH = 540, 960
 MOT17 = Path(__file__).parents[3] / "shared" / "data" / "mot" / "MOT17"

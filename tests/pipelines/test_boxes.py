@@ -33,8 +33,8 @@ from tests.box_worlds import (
 from trackweave.association.inspection import inspect_samples
 from trackweave.association.settings import LogSettings
 from trackweave.errors import ArtifactError, FrameError, InputError, RunFolderError, SettingError
-from trackweave.formats.detections import read_detections
 from trackweave.formats.mot import read_mot
+from trackweave.formats.readers import read_detections
 from trackweave.frames.live import LiveFrames, StreamFailure
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import RGBFrame, WholeVideo

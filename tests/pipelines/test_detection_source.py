@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tests.box_worlds import box_of, detection_lines, make_clip, make_sequence, write_lines
 from trackweave.errors import InputError, SettingError
-from trackweave.formats.detections import read_detections
+from trackweave.formats.readers import read_detections
 from trackweave.pipelines.box_inputs import VideoInput, open_detections, open_input
 from trackweave.pipelines.settings import InputSettings
 from trackweave.structures.detections import Detections

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from trackweave.visualization.palette import track_colour
+from trackweave.visualization.annotators import track_colour
 
 
 def write_json(path: Path, value: Any) -> None:

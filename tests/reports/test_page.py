@@ -12,7 +12,7 @@ from tests.reports.mock_run import make_run, write_json
 from trackweave.errors import ArtifactError, ArtifactVersionError, RunFolderError
 from trackweave.reports.page import format_duration
 from trackweave.reports.page import report as write_report
-from trackweave.visualization.palette import css, track_colour
+from trackweave.visualization.annotators import css, track_colour
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 
 from tests.simulation.toy import toy_scene
 from trackweave.errors import RunFolderError
-from trackweave.formats.detections import read_detections
 from trackweave.formats.mot import read_ground_truth
 from trackweave.formats.motchallenge import read_gmc, read_sequence
+from trackweave.formats.readers import read_detections
 from trackweave.simulation.camera import CameraSettings
 from trackweave.simulation.presets import SceneSettings
 from trackweave.simulation.sequence import simulate, write_mot_folder

@@ -7,8 +7,7 @@ from tests.formats.worlds import discs
 from trackweave.masks.ops import rescale_masks
 from trackweave.masks.packed import PackedMasks
 from trackweave.structures.tracks import Tracks
-from trackweave.visualization.annotators import TrailPainter, contact_sheet, draw_objects
-from trackweave.visualization.palette import track_colour
+from trackweave.visualization.annotators import TrailPainter, contact_sheet, draw_objects, track_colour
 
 GREY = np.full((60, 80, 3), 100, np.uint8)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 from itertools import combinations
 
-from trackweave.visualization.palette import contrasting, css, track_colour
+from trackweave.visualization.annotators import contrasting, css, track_colour
 
 
 def test_colours_do_not_change_between_versions() -> None:

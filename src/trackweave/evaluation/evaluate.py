@@ -9,13 +9,7 @@ from dataclasses import dataclass, field
 
 from trackweave.errors import InputError, SettingError
 from trackweave.evaluation.annotations import EmptyAnnotations
-from trackweave.evaluation.discovery import (
-    GroundTruthSet,
-    ResultOpener,
-    ResultSet,
-    find_ground_truth,
-    find_results,
-)
+from trackweave.evaluation.discovery import GroundTruthSet, ResultOpener, ResultSet, find_ground_truth, find_results
 from trackweave.evaluation.matching import ScoringRules, SequenceScores, listing, score_sequence
 from trackweave.evaluation.metrics import TrackEval, all_classes, combined, mean_of_classes
 from trackweave.evaluation.protocols import check_classes, evaluated_classes, protocol_of

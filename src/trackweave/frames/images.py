@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from trackweave.errors import FrameError
-from trackweave.frames.cache import FrameCache
-from trackweave.frames.source import RGBFrame, WholeVideo, numbered_names, size_text
+from trackweave.frames.source import FrameCache, RGBFrame, WholeVideo, numbered_names, size_text
 
 DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError, struct.error, Image.DecompressionBombError)
 """What Pillow raises for files that it cannot read; SyntaxError and struct.error come from broken PNG and TIFF."""

@@ -20,8 +20,7 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from trackweave.errors import FrameError
-from trackweave.frames.cache import FrameCache
-from trackweave.frames.source import RGBFrame, WholeVideo, numbered_names, size_text
+from trackweave.frames.source import FrameCache, RGBFrame, WholeVideo, numbered_names, size_text
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ SECTIONS: Mapping[str, str] = {
     "compare": "trackweave.evaluation.settings:CompareSettings",
     "simulate": "trackweave.pipelines.settings:SimulateSettings",
     "remix": "trackweave.pipelines.settings:RemixSettings",
-    "train": "trackweave.association.training.settings:TrainSettings",
+    "train": "trackweave.association.settings:TrainSettings",
     "data": "trackweave.association.settings:DataSettings",
 }
 """Section → its class. By name only, so that a command loads the classes that it has and no others."""

@@ -21,8 +21,8 @@ import numpy as np
 from trackweave.detectors.base import Detector
 from trackweave.detectors.registry import WEIGHTS_FREE, make_detector
 from trackweave.errors import FrameError, InputError, SettingError
-from trackweave.formats.detections import read_detections
 from trackweave.formats.motchallenge import MotSequence, is_sequence, read_sequence
+from trackweave.formats.readers import read_detections
 from trackweave.formats.tables import DetectionTable
 from trackweave.frames.live import LiveFrames, is_live, open_live, without_password
 from trackweave.frames.open import open_frames

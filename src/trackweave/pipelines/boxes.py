@@ -15,13 +15,7 @@ from trackweave.association.settings import LogSettings, ScorerSettings
 from trackweave.errors import SettingError
 from trackweave.frames.source import FrameSource
 from trackweave.mot.settings import RefinementSettings, TrackerSettings, preset
-from trackweave.pipelines.box_inputs import (
-    DetectionsArgument,
-    DetectionSource,
-    VideoInput,
-    open_detections,
-    open_input,
-)
+from trackweave.pipelines.box_inputs import DetectionsArgument, DetectionSource, VideoInput, open_detections, open_input
 from trackweave.pipelines.box_outputs import (
     BoxOverlay,
     BoxRunRecord,

@@ -21,7 +21,7 @@ from trackweave.structures.run_summary import (
     TrackSummary,
     read_warning,
 )
-from trackweave.visualization.palette import css, track_colour
+from trackweave.visualization.annotators import css, track_colour
 
 LEVEL_NAMES = {0: "prompted objects", 2: "coarse", 4: "medium", 6: "fine"}
 BOX_COUNTS = ("frames", "detections", "tracks", "boxes", "suspected_switches")

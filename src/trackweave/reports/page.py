@@ -12,7 +12,7 @@ from trackweave.reports.contents import LevelSection, PageContents, draw_timelin
 from trackweave.storage.files import replacing
 from trackweave.storage.run import RunPaths
 from trackweave.structures.run_summary import BoxSummary, MaskSummary
-from trackweave.visualization.palette import contrasting, css, track_colour
+from trackweave.visualization.annotators import contrasting, css, track_colour
 
 TEMPLATE = "report.html.j2"
 COUNT_NAMES = {

@@ -12,9 +12,9 @@ from scipy.special import expit, logit
 
 from trackweave.boxes import box_iou
 from trackweave.errors import InputError
-from trackweave.formats.detections import read_detections
 from trackweave.formats.mot import read_ground_truth
 from trackweave.formats.motchallenge import class_column_of, read_sequence
+from trackweave.formats.readers import read_detections
 from trackweave.formats.tables import DetectionTable, GroundTruth
 from trackweave.simulation.detector import SIZE_SOFTNESS
 from trackweave.simulation.occlusion import occlusion

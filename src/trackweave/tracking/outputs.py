@@ -19,20 +19,14 @@ from trackweave.ids import LocalIndex, TrackId
 from trackweave.masks.codecs import decode_entry, encode_entry
 from trackweave.masks.ops import mask_iou, rescale_masks
 from trackweave.storage.files import write_json
-from trackweave.storage.mask_archive import (
-    VideoSegments,
-    frame_entry_name,
-    write_object_segments,
-    write_video_segments,
-)
+from trackweave.storage.mask_archive import VideoSegments, frame_entry_name, write_object_segments, write_video_segments
 from trackweave.storage.run import scaled_npz_path
 from trackweave.structures.candidates import CandidateFrame
 from trackweave.structures.run_log import RunLog, RunWarning
 from trackweave.structures.tracks import FrameObjects
 from trackweave.tracking.candidate_loader import load_scheduled_frame
 from trackweave.tracking.pipeline_context import PipelineContext, frame_at, local_positions
-from trackweave.visualization.annotators import contact_sheet, draw_objects, fit_width, write_png
-from trackweave.visualization.palette import css, track_colour
+from trackweave.visualization.annotators import contact_sheet, css, draw_objects, fit_width, track_colour, write_png
 
 T = TypeVar("T")
 

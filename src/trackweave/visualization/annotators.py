@@ -1,9 +1,11 @@
-"""Images of tracked objects: masks, boxes, ids and trails drawn over frames; contact sheets; PNG files."""
+"""Images of tracked objects: masks, boxes, ids and trails over frames, contact sheets, PNG files; a track's colour."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from colorsys import hsv_to_rgb
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,38 @@ from trackweave.masks.ops import Crop, crop_at
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.files import replacing
 from trackweave.structures.tracks import Tracks
-from trackweave.visualization.palette import Colour, contrasting, track_colour
+
+Colour = tuple[int, int, int]
+
+GOLDEN_RATIO = 0.6180339887498949
+# Saturation and value take turns, so that ids whose hues come close still differ.
+SHADES = ((0.78, 1.00), (0.92, 0.88), (0.55, 0.98), (0.85, 0.80), (0.66, 0.90))
+
+
+@cache
+def track_colour(track_id: int) -> Colour:
+    """Bright RGB of a track, 0 … 255; the same id has the same colour everywhere.
+
+    Steps of the golden ratio around the hue circle keep any run of consecutive ids apart.
+
+    >>> track_colour(1), track_colour(2)
+    ((255, 56, 118), (18, 143, 224))
+    """
+    saturation, value = SHADES[(track_id - 1) % len(SHADES)]
+    red, green, blue = hsv_to_rgb((0.33 + GOLDEN_RATIO * track_id) % 1.0, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def contrasting(colour: Colour) -> Colour:
+    """Black or white, whichever reads better on `colour` (Rec. 709 luma)."""
+    red, green, blue = colour
+    return (0, 0, 0) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 120 else (255, 255, 255)
+
+
+def css(colour: Colour) -> str:
+    """The colour as `#rrggbb`."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
 
 Image = NDArray[np.uint8]
 

@@ -17,6 +17,7 @@ from trackweave.association.labels import UNKNOWN, UNMATCHED
 from trackweave.association.model_inputs import INPUT_VERSION
 from trackweave.association.models.associator import LOGIT_LIMIT, Associator, AssociatorShape
 from trackweave.association.scorer import SCALE, LearnedScorer, default_weights
+from trackweave.association.settings import AugmentSettings, TrainSettings
 from trackweave.association.training.batches import augmented, drop_detections, make_batch, to_tensors
 from trackweave.association.training.checkpoint import (
     ModelCheckpoint,
@@ -29,7 +30,6 @@ from trackweave.association.training.checkpoint import (
 from trackweave.association.training.loop import HISTORY, LAST, NAN_BATCH, split_by_sequence, train
 from trackweave.association.training.metrics import EpochRecord, association_loss
 from trackweave.association.training.report import evaluate_checkpoint
-from trackweave.association.training.settings import AugmentSettings, TrainSettings
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError, TrackweaveError
 
 CPU = torch.device("cpu")

@@ -18,7 +18,7 @@ from torch import Tensor
 from trackweave.association.dataset import TrainingSet
 from trackweave.association.labels import UNMATCHED, Targets
 from trackweave.association.model_inputs import COSINE_UNKNOWN, FrameBatch, model_inputs, pair_iou
-from trackweave.association.training.settings import AugmentSettings
+from trackweave.association.settings import AugmentSettings
 
 POOL_BATCHES = 16
 """Batches whose frames are sorted by size together."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from trackweave.association.dataset import TrainingSet, require_enough_data
 from trackweave.association.models.associator import Associator, AssociatorShape
+from trackweave.association.settings import TrainSettings
 from trackweave.association.training.batches import TrainingBatch, iterate_batches, make_batch
 from trackweave.association.training.checkpoint import (
     ModelCheckpoint,
@@ -30,14 +31,8 @@ from trackweave.association.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from trackweave.association.training.metrics import (
-    AssociationMetrics,
-    EpochRecord,
-    association_loss,
-    compute_metrics,
-)
+from trackweave.association.training.metrics import AssociationMetrics, EpochRecord, association_loss, compute_metrics
 from trackweave.association.training.report import write_report
-from trackweave.association.training.settings import TrainSettings
 from trackweave.errors import ArtifactError, SettingError, TrackweaveError
 from trackweave.storage.files import write_json
 

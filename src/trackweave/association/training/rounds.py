@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from trackweave.association.dataset import LabelledFrame, TrainingSet
 from trackweave.association.labels import UNKNOWN
 from trackweave.association.models.associator import Associator
+from trackweave.association.settings import TrainSettings
 from trackweave.association.training.batches import iterate_batches, make_batch
 from trackweave.association.training.checkpoint import ModelCheckpoint, export_onnx, load_checkpoint, save_checkpoint
 from trackweave.association.training.loop import BEST, REPORT, EpochCallback, Learner, model_metadata, train
@@ -31,7 +32,6 @@ from trackweave.association.training.metrics import (
     target_log_probability,
 )
 from trackweave.association.training.report import write_report
-from trackweave.association.training.settings import TrainSettings
 from trackweave.errors import TrackweaveError
 from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import GT_COLUMN

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Self, TextIO
 
 import typer
 
-from trackweave.association.settings import DataSettings
-from trackweave.association.training.settings import AugmentSettings, TrainSettings
+from trackweave.association.settings import AugmentSettings, DataSettings, TrainSettings
 from trackweave.errors import MissingExtraError, SettingError
 from trackweave.options.commands import command_of, run_command
 from trackweave.options.flags import with_settings

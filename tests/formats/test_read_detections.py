@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from trackweave.errors import InputError, MissingExtraError
 from trackweave.formats.columns import detections_from_columns
-from trackweave.formats.detections import read_detections
 from trackweave.formats.mot import write_mot
+from trackweave.formats.readers import read_detections
 from trackweave.formats.tables import DetectionTable
 from trackweave.masks.codecs import encode_rle
 from trackweave.masks.packed import PackedMasks

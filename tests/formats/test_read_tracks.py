@@ -10,7 +10,7 @@ from tests.box_worlds import write_lines
 from tests.formats.test_ytvis import SIZE, box, coco_vid, track, write, ytvis
 from tests.formats.worlds import discs, objects
 from trackweave.errors import InputError
-from trackweave.formats.tracks import read_tracks
+from trackweave.formats.readers import read_tracks
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.mask_archive import write_video_segments
 from trackweave.storage.track_archive import TrackRows, TracksArchiveWriter
