@@ -181,6 +181,12 @@ def test_names_cannot_leave_the_folder(tmp_path: Path) -> None:
     assert [path.relative_to(tmp_path / "out").as_posix() for path in paths] == ["x.png", "b.png"]
 
 
+@pytest.mark.parametrize("name", ["a\0b.png", "", "..", "a/.."])
+def test_a_frame_whose_name_cannot_be_a_file_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ArtifactError, match="cannot be the name of a file"):
+        export_davis([], tmp_path / "out", (2, 2), [name])
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match="file"):

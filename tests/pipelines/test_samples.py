@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -67,6 +68,21 @@ def test_samples_are_built_from_written_folders(tmp_path: Path) -> None:
     built = build_samples([tmp_path / "mot"], tmp_path / "log", by="sequence", embed_dim=4)
     assert len(built) == 2
     assert {path.name for path in (tmp_path / "log").iterdir()} == {one.sequence for one in built}
+
+
+@pytest.mark.parametrize("by", ["sequence", "video"])
+@pytest.mark.parametrize("name", ["../../outside", "..", "{tmp}/outside", "a\0b", "../x_c001", "."])
+def test_a_sequence_whose_name_leads_out_of_the_folder_is_refused_before_anything_is_written(
+    tmp_path: Path, name: str, by: Literal["sequence", "video"]
+) -> None:
+    simulate_samples(SimulateSettings(frames=20, sequence_frames=10), mot=tmp_path / "mot")
+    folder = sorted((tmp_path / "mot").iterdir())[-1]
+    info = (folder / "seqinfo.ini").read_text().replace(folder.name, name.replace("{tmp}", str(tmp_path)))
+    (folder / "seqinfo.ini").write_text(info)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=r"seqinfo\.ini: name .* cannot be the name of a file or folder"):
+        build_samples([tmp_path / "mot"], tmp_path / "a" / "b" / "log", by=by, embed_dim=4)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_detections_are_simulated_on_the_truth(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from trackweave.errors import ArtifactError, ArtifactVersionError, RunFolderError
-from trackweave.storage.files import check_version, read_json_object, remove_partials, replacing, write_json
+from trackweave.errors import ArtifactError, ArtifactVersionError, InputError, RunFolderError
+from trackweave.storage.files import check_version, read_json_object, remove_partials, replacing, safe_name, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -130,3 +130,16 @@ def test_versions_that_are_read(found: int) -> None:
 def test_versions_that_are_refused(found: Any, message: str) -> None:
     with pytest.raises(ArtifactVersionError, match=message):
         check_version(found, 2, "x.json")
+
+
+@pytest.mark.parametrize("text", ["", ".", "..", "/", "a/b", "../a", "/abs", "a/", "./a", "a\0b", "x" * 3 + "/" * 500])
+def test_texts_that_are_no_file_names_are_refused_in_one_short_line(text: str) -> None:
+    with pytest.raises(InputError, match=r"seqinfo: name .* cannot be the name of a file or folder") as caught:
+        safe_name(text, "seqinfo: name")
+    assert "\0" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("text", ["a", "MOT17-02-FRCNN", "a b", "...", ".a", "~", "caf\udce9", "日本"])
+def test_other_texts_are_file_names_as_they_are(text: str) -> None:
+    assert safe_name(text, "x") == text

@@ -113,6 +113,12 @@ class TestManifest:
         with pytest.raises(ArtifactError, match="records no video_segments of level 6"):
             again.artifact(6, "video_segments")
 
+    @pytest.mark.parametrize("name", ["../other/v.npz", "/abs/v.npz", "level_1/../../v.npz", "a\0b", ""])
+    def test_an_artifact_outside_the_run_is_refused(self, tmp_path: Path, name: str) -> None:
+        manifest = RunManifest(tmp_path / "manifest.json", {"artifacts": {"1": {"video_segments": name}}})
+        with pytest.raises(ArtifactError, match=r"manifest\.json: video_segments of level 1: .* does not lie inside"):
+            manifest.artifact(1, "video_segments")
+
     def test_there_is_none_yet(self, tmp_path: Path) -> None:
         manifest = RunManifest.load(tmp_path / "manifest.json")
         assert (manifest.data, manifest.fingerprint, manifest.tracked_levels) == ({}, None, [])
@@ -187,6 +193,12 @@ class TestJournal:
         if content is not None:
             file.write_bytes(content)
         assert not record.is_whole(tmp_path)
+
+    def test_a_file_outside_the_run_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "v.npz").write_bytes(b"12345")
+        record = LevelRecord("f", 4, 9, {"../v.npz": 5}, LevelSummary({}, tracks=[]), [], [], {})
+        with pytest.raises(ArtifactError, match=r"'\.\./v\.npz' does not lie inside"):
+            record.is_whole(tmp_path / "run")
 
     def test_levels_with_an_entry(self, tmp_path: Path, record: LevelRecord) -> None:
         record.write(RunPaths(tmp_path).journal(10))

@@ -243,6 +243,11 @@ def test_folders_that_cannot_be_written_are_refused(tmp_path: Path, monkeypatch:
             SampleFolder(tmp_path)
 
 
+def test_a_folder_with_a_nul_in_its_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="cannot be logged to"):
+        SampleFolder(tmp_path / "a\0b")
+
+
 def test_a_failed_start_leaves_no_lock(tmp_path: Path) -> None:
     (tmp_path / "manifest.jsonl").mkdir()
     with pytest.raises(ArtifactError, match="cannot be logged to"):

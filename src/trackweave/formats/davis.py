@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trackweave.errors import ArtifactError, PromptError
 from trackweave.masks.ops import crop_at
-from trackweave.storage.files import replacing
+from trackweave.storage.files import replacing, safe_name
 from trackweave.structures.tracks import FrameObjects
 
 VOID = 255
@@ -123,21 +123,21 @@ def export_davis(
         the files, in the order of `names`, else of `frames`.
 
     Raises:
-        ArtifactError: ids above 254, two frames with one stem, a frame that `names` does not list, or a folder that
-            cannot be written.
+        ArtifactError: ids above 254, two frames with one stem, a frame whose name cannot be a file's or that `names`
+            does not list, or a folder that cannot be written.
     """
     out_dir = Path(out_dir)
-    listed = None if names is None else _unique_stems(names)
+    listed = None if names is None else _unique_stems(names, out_dir)
     written: list[str] = []
     staging = _staging_folder(out_dir)
     try:
         for objects in frames:
-            stem = frame_stem(objects.name)
+            stem = _file_stem(objects.name, out_dir)
             if listed is not None and stem not in listed:
                 raise ArtifactError(f"{out_dir}: frame {objects.name} is none of the {len(listed)} frames to export")
             write_label_png(staging / f"{stem}.png", flatten_labels(objects, size))
             written.append(objects.name)
-        stems = _unique_stems(written)
+        stems = _unique_stems(written, out_dir)
         for stem in (listed or {}).keys() - stems.keys():
             write_label_png(staging / f"{stem}.png", np.zeros(size, np.uint8))
         return [_publish(staging / f"{stem}.png", out_dir) for stem in (stems if listed is None else listed)]
@@ -169,11 +169,15 @@ def _read_pixels(path: Path) -> tuple[NDArray[Any], str | None]:
         raise PromptError(f"{path}: cannot be read as an image ({reason}); give an indexed PNG") from error
 
 
-def _unique_stems(names: Iterable[str]) -> dict[str, str]:
+def _file_stem(name: str, out_dir: Path) -> str:
+    return safe_name(frame_stem(name), f"{out_dir}: frame", ArtifactError)
+
+
+def _unique_stems(names: Iterable[str], out_dir: Path) -> dict[str, str]:
     """Each frame's file stem, in order, and the name it came from."""
     stems: dict[str, str] = {}
     for name in names:
-        stem = frame_stem(name)
+        stem = _file_stem(name, out_dir)
         if stem in stems:
             raise ArtifactError(f"frames {stems[stem]!r} and {name!r} would both be written to {stem}.png")
         stems[stem] = name

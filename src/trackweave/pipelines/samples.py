@@ -25,7 +25,7 @@ from trackweave.association.track_memory import DEFAULT_FPS
 from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.errors import ArtifactError, InputError, SettingError
 from trackweave.formats.mot import read_ground_truth
-from trackweave.formats.motchallenge import class_column_of, find_sequences, read_gmc, read_sequence, video_of
+from trackweave.formats.motchallenge import INFO, class_column_of, find_sequences, read_gmc, read_sequence, video_of
 from trackweave.formats.tables import DetectionTable, GroundTruth
 from trackweave.mot.settings import TrackerSettings, preset
 from trackweave.mot.state import FrameContext
@@ -41,6 +41,7 @@ from trackweave.simulation.preview import write_preview
 from trackweave.simulation.recorded import Trajectories, resimulate, simulate_detections
 from trackweave.simulation.sequence import SimulatedSequence, simulate, write_mot_folder
 from trackweave.simulation.settings import DetectorNoise, detector_noise
+from trackweave.storage.files import safe_name
 from trackweave.structures.detections import GT_COLUMN
 from trackweave.structures.run_log import RunLog, RunWarning
 
@@ -130,8 +131,6 @@ def build_samples(
     if truth is not None and len(sequences) != 1:
         raise SettingError(f"one file of true boxes is for one sequence, not {len(sequences)}: leave --gt out")
     builder = _SampleBuilder(
-        Path(directory),
-        by,
         detections,
         tracker if isinstance(tracker, TrackerSettings) else preset(tracker),
         video or InputSettings(),
@@ -139,16 +138,15 @@ def build_samples(
         embed_dim,
         progress,
     )
-    truths = {path: read_ground_truth(truth if truth is not None else path) for path in map(Path, sequences)}
-    return [builder.build(path, boxes) for path, boxes in truths.items()]
+    folders = {path: _folder_below(Path(directory), path, by) for path in map(Path, sequences)}
+    truths = {path: read_ground_truth(truth if truth is not None else path) for path in folders}
+    return [builder.build(path, boxes, folders[path]) for path, boxes in truths.items()]
 
 
 @dataclass(frozen=True)
 class _SampleBuilder:
     """Tracks and logs one sequence after another; attributes as arguments of `build_samples`."""
 
-    directory: Path
-    by: Literal["sequence", "video"] | None
     detections: str | Path | SimulatedDetector | None
     tracker: TrackerSettings
     video: InputSettings
@@ -156,7 +154,7 @@ class _SampleBuilder:
     embed_dim: int
     progress: Progress
 
-    def build(self, path: Path, truth: GroundTruth) -> BuiltSamples:
+    def build(self, path: Path, truth: GroundTruth, folder: Path) -> BuiltSamples:
         log, timer = RunLog(self.video.on_bad_item), TimingAggregator()
         with ExitStack() as stack:
             video = stack.enter_context(open_input(path, self._input_settings(path, truth)))
@@ -170,7 +168,6 @@ class _SampleBuilder:
             )
             stack.enter_context(detections)
             features = open_features(perception, self.tracker, video, log, timer, needs_visibility=True)
-            folder = self.directory / _folder_name(video.name, self.by)
             log_settings = LogSettings(dir=folder, embed_dim=self.embed_dim, sequence=video.name)
             check_log(log_settings, video)
             display = stack.enter_context(open_display(self.progress, video.name, video))
@@ -222,8 +219,17 @@ class _TrueIdentities:
             yield replace(frame, detections=replace(detections, data={**detections.data, GT_COLUMN: identities}))
 
 
-def _folder_name(sequence: str, by: Literal["sequence", "video"] | None) -> str:
-    return "" if by is None else sequence if by == "sequence" else video_of(sequence)
+def _folder_below(directory: Path, path: Path, by: Literal["sequence", "video"] | None) -> Path:
+    """The folder of a sequence's samples.
+
+    Raises:
+        InputError: the sequence's name cannot be a folder's.
+    """
+    if by is None:
+        return directory
+    name = read_sequence(path).name
+    text = name if by == "sequence" else video_of(name)
+    return directory / safe_name(text, f"{path / INFO}: name")
 
 
 def _simulated_table(truth: GroundTruth, detector: SimulatedDetector, video: VideoInput) -> DetectionTable:

@@ -29,7 +29,7 @@ from trackweave.predictors.catalog import (
     device_rank,
     find_checkpoint,
 )
-from trackweave.storage.files import check_version, read_json_object, write_json
+from trackweave.storage.files import check_version, path_inside, read_json_object, write_json
 from trackweave.structures.run_log import RunWarning
 
 FOLDER_VARIABLE = "TRACKWEAVE_WEIGHTS"
@@ -366,8 +366,8 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
         if (folder / name).is_file():
             try:
                 table = json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"]
-                parts = tuple(folder / part for part in sorted(set(table.values())))
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                parts = tuple(path_inside(folder, part, f"{folder / name}:") for part in sorted(set(table.values())))
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, ArtifactError):
                 return ()
             return parts if all(part.is_file() for part in parts) else ()
     return ()

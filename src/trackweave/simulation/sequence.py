@@ -21,7 +21,7 @@ from trackweave.simulation.occlusion import occlusion
 from trackweave.simulation.presets import SceneSettings
 from trackweave.simulation.scene import Actors, Scene
 from trackweave.simulation.settings import SequenceSettings
-from trackweave.storage.files import replacing
+from trackweave.storage.files import replacing, safe_name
 from trackweave.structures.detections import GT_COLUMN, Detections
 
 Motion = TypeVar("Motion", Actors, CameraPath)
@@ -298,9 +298,10 @@ def write_mot_folder(sequence: SimulatedSequence, parent: Path | str) -> Path:
         The folder, `parent/NAME`.
 
     Raises:
+        InputError: the sequence's name cannot be a folder's.
         RunFolderError: it exists and is not empty, or cannot be written.
     """
-    folder = Path(parent) / sequence.name
+    folder = Path(parent) / safe_name(sequence.name, "simulated sequence")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunFolderError(f"{folder}: exists already: choose another folder or seed, or remove it")
     truth = sequence.truth

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from trackweave.errors import ArtifactError, ArtifactVersionError, RunFolderError
+from trackweave.errors import ArtifactError, ArtifactVersionError, InputError, RunFolderError, TrackweaveError
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -40,6 +40,50 @@ def remove_partials(folder: Path) -> None:
     for leftover in folder.rglob(f".*{PARTIAL_SUFFIX}"):
         with suppress(OSError):
             leftover.unlink()
+
+
+def safe_name(text: str, where: str, error: type[TrackweaveError] = InputError) -> str:
+    """Text of an input file as the name of one file or folder; every path that such a text takes part in is built so.
+
+    Args:
+        text: the text.
+        where: file and item that it comes from, for the message.
+        error: what is raised.
+
+    Returns:
+        `text`.
+
+    Raises:
+        TrackweaveError: of the type `error`: it is empty, `.`, `..`, an absolute path or one with folders, or holds a
+            NUL character: it would lead out of the folder, or is no name.
+
+    >>> safe_name("dancetrack0001", "seqinfo.ini: name")
+    'dancetrack0001'
+    """
+    # `Path(text).name` is the text itself exactly where it has no folder, no drive and is not `.`.
+    if not text or text == ".." or "\0" in text or Path(text).name != text:
+        raise error(f"{where} {shortened(text)} cannot be the name of a file or folder: rename it, without / and ..")
+    return text
+
+
+def path_inside(folder: Path, text: str, where: str) -> Path:
+    """The file below `folder` that a file of ours names.
+
+    Raises:
+        ArtifactError: the name leads out of the folder; says `where` it comes from.
+    """
+    if not text or "\0" in text or Path(text).is_absolute() or Path(text).drive or ".." in Path(text).parts:
+        raise ArtifactError(f"{where} {shortened(text)} does not lie inside {folder}")
+    return folder / text
+
+
+def shortened(text: str, length: int = 80) -> str:
+    """Text of a file for a message: quoted, control characters escaped, the end of a long one left out.
+
+    >>> shortened("a\\n" + "b" * 200, 5)
+    "'a\\\\nbbb…'"
+    """
+    return repr(text if len(text) <= length else f"{text[:length]}…")
 
 
 def lock_file(file: int, *, wait: bool = False) -> bool:

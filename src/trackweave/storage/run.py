@@ -11,7 +11,7 @@ from typing import Any
 
 from trackweave.errors import ArtifactError, InputError, RunFolderError, SettingError
 from trackweave.ids import FrameIndex, Level
-from trackweave.storage.files import check_version, read_json_object, remove_partials, write_json
+from trackweave.storage.files import check_version, path_inside, read_json_object, remove_partials, write_json
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import BoxSummary, LevelSummary, MaskSummary, RunSummary
 
@@ -243,12 +243,13 @@ class RunManifest:
         """Where an artifact lies.
 
         Raises:
-            ArtifactError: the run has no such level or artifact.
+            ArtifactError: the run has no such level or artifact, or it does not lie inside the run's folder.
         """
         try:
-            return self.path.parent / str(self.data["artifacts"][str(level)][name])
-        except KeyError:
+            text = str(self.data["artifacts"][str(level)][name])
+        except (KeyError, TypeError):
             raise ArtifactError(f"{self.path}: records no {name} of level {level}") from None
+        return path_inside(self.path.parent, text, f"{self.path}: {name} of level {level}:")
 
     def merge(self, values: Mapping[str, object]) -> None:
         """Sets top-level keys."""
@@ -365,7 +366,7 @@ class LevelRecord:
 
     def is_whole(self, run_root: Path) -> bool:
         """Are the level's files still there, as long as they were?"""
-        files = [(run_root / name, size) for name, size in self.files.items()]
+        files = [(path_inside(run_root, name, "journal:"), size) for name, size in self.files.items()]
         return all(file.is_file() and file.stat().st_size == size for file, size in files)
 
 

@@ -191,9 +191,10 @@ class SampleFolder:
                 self._lock = os.open(self._writer_lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
                 _try_lock(self._lock)
                 self._open()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name with a NUL character
             self.close()
-            raise ArtifactError(f"{self.directory}: cannot be logged to: {error.strerror or error}") from error
+            reason = (isinstance(error, OSError) and error.strerror) or error
+            raise ArtifactError(f"{self.directory}: cannot be logged to: {reason}") from error
         except BaseException:
             self.close()
             raise
