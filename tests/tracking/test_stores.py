@@ -279,7 +279,7 @@ def test_records_keep_the_keys_that_journals_on_disk_have() -> None:
 
 @pytest.mark.parametrize("change", [{"dedup": {"frames": {}, "unknown": 1}}, {"kinds": [[1]]}, {"local": "x"}])
 def test_what_is_no_record_is_refused(change: dict[str, Any]) -> None:
-    sound = BatchRecord(LocalIndex(3), FrameIndex(6), "f", DedupStats()).to_json()
+    sound = dict(BatchRecord(LocalIndex(3), FrameIndex(6), "f", DedupStats()).to_json())
     with pytest.raises((KeyError, TypeError, ValueError)):
         BatchRecord.from_json({**sound, **change})
     del sound["name"]

@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.masks.packed import PackedMasks, packed_length
+
+
+class JsonMask(TypedDict, total=False):
+    """One packed mask as JSON; `packed_bits_b64` and `shape` are always there."""
+
+    packed_bits_b64: str
+    shape: list[int]
+    full_resolution_shape: list[int]
 
 
 class PackedMaskEntry(TypedDict, total=False):
@@ -26,7 +34,7 @@ class PackedMaskEntry(TypedDict, total=False):
     full_resolution_shape: tuple[int, int]
 
 
-MaskLike = PackedMasks | Mapping[str, Any] | NDArray[Any]
+MaskLike = PackedMasks | Mapping[str, object] | NDArray[Any]
 
 
 def make_entry(mask: PackedMasks, full_resolution_shape: tuple[int, int] | None = None) -> PackedMaskEntry:
@@ -71,14 +79,14 @@ def full_shape(mask: MaskLike) -> tuple[int, int] | None:
     return None if shape is None else _pair(shape, "full_resolution_shape")
 
 
-def encode_entry(mask: MaskLike) -> dict[str, Any]:
+def encode_entry(mask: MaskLike) -> JsonMask:
     """JSON form of a mask, with `full_resolution_shape` when it carries one.
 
     >>> encode_entry(np.array([[True, False], [True, True]]))
     {'packed_bits_b64': 'sA==', 'shape': [2, 2]}
     """
     packed = as_packed(mask)
-    payload: dict[str, Any] = {
+    payload: JsonMask = {
         "packed_bits_b64": base64.b64encode(packed.bits[0].tobytes()).decode("ascii"),
         "shape": list(packed.size),
     }
@@ -87,7 +95,7 @@ def encode_entry(mask: MaskLike) -> dict[str, Any]:
     return payload
 
 
-def decode_entry(payload: Mapping[str, Any]) -> PackedMaskEntry:
+def decode_entry(payload: Mapping[str, object]) -> PackedMaskEntry:
     """Inverse of `encode_entry`.
 
     Raises:
@@ -109,7 +117,7 @@ def _pair(shape: Any, key: str) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def _from_mapping(mask: Mapping[str, Any]) -> PackedMasks:
+def _from_mapping(mask: Mapping[str, object]) -> PackedMasks:
     if "shape" not in mask:
         raise ValueError("a packed mask needs `shape`")
     height, width = _pair(mask["shape"], "shape")
@@ -154,7 +162,7 @@ def encode_rle(masks: PackedMasks) -> list[CocoRLE]:
     return [{"size": [masks.height, masks.width], "counts": row["counts"].decode("ascii")} for row in rows]
 
 
-def decode_rle(entries: Sequence[Mapping[str, Any]]) -> PackedMasks:
+def decode_rle(entries: Sequence[Mapping[str, object]]) -> PackedMasks:
     """Packs RLE entries of one size; `counts` may be compressed (str, bytes) or a list of run lengths.
 
     Raises:
@@ -173,7 +181,7 @@ def decode_rle(entries: Sequence[Mapping[str, Any]]) -> PackedMasks:
     return out
 
 
-def rle_area(entry: Mapping[str, Any]) -> int:
+def rle_area(entry: Mapping[str, object]) -> int:
     """Pixels inside one RLE entry, from its runs alone.
 
     >>> rle_area({"size": [2, 2], "counts": [1, 3]})
@@ -185,9 +193,9 @@ def rle_area(entry: Mapping[str, Any]) -> int:
     return sum(_checked_runs(entry)[1::2])
 
 
-def _size(entry: Mapping[str, Any]) -> tuple[int, int]:
+def _size(entry: Mapping[str, object]) -> tuple[int, int]:
     try:
-        height, width = (int(value) for value in entry["size"])
+        height, width = map(int, cast("Sequence[int]", entry["size"]))
     except (KeyError, TypeError, ValueError):
         raise ValueError("an RLE entry needs `size`: [H, W]") from None
     if height < 1 or width < 1:
@@ -195,7 +203,7 @@ def _size(entry: Mapping[str, Any]) -> tuple[int, int]:
     return height, width
 
 
-def _checked_runs(entry: Mapping[str, Any], n: int = 0) -> list[int]:
+def _checked_runs(entry: Mapping[str, object], n: int = 0) -> list[int]:
     """Run lengths that fill the size of entry number `n`, background first."""
     height, width = _size(entry)
     runs = _runs(entry)
@@ -204,7 +212,7 @@ def _checked_runs(entry: Mapping[str, Any], n: int = 0) -> list[int]:
     return runs
 
 
-def _runs(entry: Mapping[str, Any]) -> list[int]:
+def _runs(entry: Mapping[str, object]) -> list[int]:
     """Run lengths of either form, background first.
 
     Decoded here because the COCO API's C decoder trusts its input: runs beyond the size would write past the mask.
@@ -214,7 +222,7 @@ def _runs(entry: Mapping[str, Any]) -> list[int]:
     counts = entry.get("counts")
     if not isinstance(counts, str | bytes):
         try:
-            return [int(run) for run in counts]  # type: ignore[union-attr]
+            return [int(run) for run in cast("Iterable[int]", counts)]
         except TypeError:
             raise ValueError("an RLE entry needs `counts`: a string, or a list of run lengths") from None
     text = counts.encode("ascii") if isinstance(counts, str) else counts

@@ -27,6 +27,7 @@ from trackweave.masks.packed import PackedMasks
 from trackweave.storage.files import check_version, read_json_object, write_json
 from trackweave.structures.candidates import Candidates
 from trackweave.structures.run_log import RunLog, RunWarning
+from trackweave.structures.run_summary import JsonRecord
 
 SCHEMA_VERSION = 1
 _LARGEST = 2**53  # what JSON numbers hold exactly; excludes inf and NaN as well
@@ -46,7 +47,7 @@ class FilteredFrame:
 
     frame_idx: int
     frame_name: str | None
-    items: Sequence[dict[str, Any]]
+    items: Sequence[JsonRecord]
     mask_file: Path | None
 
 
@@ -278,7 +279,7 @@ def _check_numbers(position: int, item: Any) -> str:
     return where
 
 
-def _item_mask(where: str, item: dict[str, Any], position: int, stack: _MaskStack) -> PackedMasks | None:
+def _item_mask(where: str, item: JsonRecord, position: int, stack: _MaskStack) -> PackedMasks | None:
     """The mask, whichever of the three forms it has; None without one."""
     if item.get("mask") is not None:
         return _decoded(where, lambda: _packed_entry(item["mask"]))
@@ -287,7 +288,7 @@ def _item_mask(where: str, item: dict[str, Any], position: int, stack: _MaskStac
     return stack.mask(position)
 
 
-def _mask_has_pixels(where: str, item: dict[str, Any], position: int, stack: _MaskStack) -> bool | None:
+def _mask_has_pixels(where: str, item: JsonRecord, position: int, stack: _MaskStack) -> bool | None:
     """Whether the mask has a pixel; None without a mask. Runs are added up instead of drawn."""
     if item.get("mask") is not None:
         return _decoded(where, lambda: bool(_packed_entry(item["mask"]).areas[0]))
@@ -309,7 +310,7 @@ def _decoded(where: str, decode: Callable[[], T]) -> T:
         raise CandidateError(f"{where}: its mask cannot be decoded: {error}") from None
 
 
-def _box_is_usable(where: str, item: dict[str, Any], *, has_mask: bool) -> bool:
+def _box_is_usable(where: str, item: JsonRecord, *, has_mask: bool) -> bool:
     """Whether `bbox` is a box; False where the mask's own box has to stand for it.
 
     Raises:

@@ -28,6 +28,7 @@ from trackweave.errors import ArtifactError
 from trackweave.ids import FrameIndex, TrackId
 from trackweave.masks.packed import PackedMasks, packed_length
 from trackweave.storage.npz import NpzReader, NpzWriter
+from trackweave.structures.run_summary import JsonRecord
 from trackweave.structures.tracks import FrameObjects, Tracks
 
 SCHEMA_VERSION = 1
@@ -71,10 +72,10 @@ class SegmentsInfo:
     mask_shape: tuple[int, int] | None
     full_resolution_shape: tuple[int, int] | None
     mask_scale_ratio: float
-    metadata: Mapping[str, Any]
+    metadata: JsonRecord
 
     @classmethod
-    def from_manifest(cls, manifest: Mapping[str, Any]) -> SegmentsInfo:
+    def from_manifest(cls, manifest: JsonRecord) -> SegmentsInfo:
         """Reads the keys back."""
 
         def pair(value: Any) -> tuple[int, int] | None:
@@ -87,7 +88,7 @@ class SegmentsInfo:
             manifest.get("metadata", {}),
         )
 
-    def to_manifest(self, kind: str) -> dict[str, Any]:
+    def to_manifest(self, kind: str) -> JsonRecord:
         """The keys that both archives share."""
         return {
             "kind": kind,
@@ -157,7 +158,7 @@ class _Segments(ABC):
             raise ArtifactError(f"{self._archive.path}: its manifest.json lacks or misspells {error}") from None
 
     @abstractmethod
-    def _read_listing(self, manifest: Mapping[str, Any]) -> None:
+    def _read_listing(self, manifest: JsonRecord) -> None:
         """Takes the list of frames or objects from the manifest."""
 
     def close(self) -> None:
@@ -182,7 +183,7 @@ class VideoSegments(_Segments):
     def __init__(self, path: str | Path) -> None:
         super().__init__(path, VIDEO_KIND)
 
-    def _read_listing(self, manifest: Mapping[str, Any]) -> None:
+    def _read_listing(self, manifest: JsonRecord) -> None:
         self._names = {FrameIndex(int(frame)): str(name) for frame, name, _ in manifest["frames"]}
 
     @property
@@ -277,7 +278,7 @@ class ObjectSegments(_Segments):
     def __init__(self, path: str | Path) -> None:
         super().__init__(path, OBJECT_KIND)
 
-    def _read_listing(self, manifest: Mapping[str, Any]) -> None:
+    def _read_listing(self, manifest: JsonRecord) -> None:
         self.counts = {TrackId(int(track)): int(count) for track, count in manifest["objects"]}
 
     @property

@@ -38,6 +38,7 @@ from trackweave.masks.packed import PackedMasks, packed_length
 from trackweave.storage.files import check_version, lock_file
 from trackweave.storage.mask_archive import OBJECT_DTYPE
 from trackweave.storage.npz import COMPRESSION_LEVEL
+from trackweave.structures.run_summary import JsonRecord
 
 RecordKind = Literal[b"H", b"R", b"C"]
 """Header, results, commit."""
@@ -242,7 +243,7 @@ class ResultJournal(ResultLog):
             raise RunFolderError(f"{path}: cannot be written: {error.strerror or error}") from error
         self._attach(file, path)
         self.path = path
-        self.committed: list[Mapping[str, Any]] = []
+        self.committed: list[JsonRecord] = []
         self._safe_end = 0  # behind the last commit
         self._synced = time.monotonic()
         try:
@@ -301,7 +302,7 @@ class ResultJournal(ResultLog):
         except OSError as error:
             raise RunFolderError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
-    def _accept(self, commit: Mapping[str, Any], pending: Sequence[tuple[int, int, int, int]]) -> None:
+    def _accept(self, commit: JsonRecord, pending: Sequence[tuple[int, int, int, int]]) -> None:
         for place in pending:
             self._place(*place)
         size = commit["mask_size"]
@@ -314,7 +315,7 @@ class ResultJournal(ResultLog):
         self._write(b"H", json.dumps({"schema_version": SCHEMA_VERSION, "key": key}).encode())
         self._safe_end = self._end
 
-    def commit(self, batch: Mapping[str, Any]) -> None:
+    def commit(self, batch: Mapping[str, object]) -> None:
         """Marks everything appended so far as finished.
 
         Args:

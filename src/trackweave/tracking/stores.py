@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from trackweave.storage.mask_archive import REFERENCE_DTYPE, frame_entry_name, o
 from trackweave.storage.result_log import ResultJournal, ResultLog
 from trackweave.structures.candidates import PreviewSegment
 from trackweave.structures.run_log import RunWarning
+from trackweave.structures.run_summary import JsonRecord
 from trackweave.structures.tracks import FrameObjects
 
 REFERENCE_BATCH_BYTES = 8 << 20
@@ -150,7 +151,7 @@ class DedupStore:
 
     def _frames_to_search(self, mask_entry: MaskLike | None, frame_idx: int | None) -> list[FrameIndex]:
         if frame_idx is None and isinstance(mask_entry, Mapping):
-            frame_idx = mask_entry.get("frame_idx")
+            frame_idx = cast("int | None", mask_entry.get("frame_idx"))
         return self.frames() if frame_idx is None else [FrameIndex(int(frame_idx))]
 
 
@@ -233,7 +234,7 @@ class BatchRecord:
     skipped: Sequence[RunWarning] = ()
     batch_size: int = 0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonRecord:
         """As JSON values, under the keys that journals on disk have."""
         return {
             "local": self.local,
@@ -250,7 +251,7 @@ class BatchRecord:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> BatchRecord:
+    def from_json(cls, data: JsonRecord) -> BatchRecord:
         """The record back.
 
         Raises:
