@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.box_worlds import HEIGHT, WIDTH, box_of, detection_lines, make_clip, make_sequence, write_lines
+from tests.toy_boxes import HEIGHT, WIDTH, box_of, detection_lines, make_clip, make_sequence, write_lines
 from trackweave.errors import ArtifactError, SettingError
 from trackweave.exporters import export
 from trackweave.formats.davis import read_label_png

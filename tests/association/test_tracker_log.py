@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.association.reassignment import assignment_cost, reassign
-from tests.mot.worlds import crowd, together, walk
+from tests.toy_boxes import combined, random_detections, walk
 from trackweave.association.data_collection import SampleLogger
 from trackweave.mot.matching import UNMATCHED_COST
 from trackweave.mot.settings import TrackerSettings, preset
@@ -68,7 +68,9 @@ def without_new_tracks(sample: AssociationSample) -> NDArray[np.int64]:
 def test_samples_give_the_trackers_assignment(tmp_path: Path, settings: TrackerSettings) -> None:
     rng = np.random.default_rng(0)
     appearance = rng.standard_normal((41, 8)).astype(np.float32)
-    frames = [replace(found, embedding=appearance[found.data["truth"]]) for found in crowd(150, 40, seed=11)]
+    frames = [
+        replace(found, embedding=appearance[found.data["truth"]]) for found in random_detections(150, 40, seed=11)
+    ]
     log = LoggedTracker(tmp_path, settings)
     samples = log.run(frames)
     assert [sample.frame_idx for sample in samples] == list(range(1, 150))
@@ -89,7 +91,7 @@ def test_samples_give_the_trackers_assignment(tmp_path: Path, settings: TrackerS
 def test_the_assignment_depends_on_stage_and_unmatched_cost(tmp_path: Path) -> None:
     """Either alone gives another assignment somewhere."""
     log = LoggedTracker(tmp_path, preset("ocsort", low_scores_reactivate=True))
-    samples = log.run(crowd(100, 120, seed=12))
+    samples = log.run(random_detections(100, 120, seed=12))
 
     def disagreements(**options: Any) -> int:
         calls = [{**options, "stage": log.stage(sample)} if "stage" in options else options for sample in samples]
@@ -113,7 +115,7 @@ def test_an_unmatched_cost_leaves_expensive_pairs_out() -> None:
 
 
 def test_new_tracks_are_logged_with_their_own_id(tmp_path: Path) -> None:
-    scene = together(walk(6, letter="A"), walk(6, y=200, letter="B", gaps=[0, 1, 2]))
+    scene = combined(walk(6, letter="A"), walk(6, y=200, letter="B", gaps=[0, 1, 2]))
     samples = LoggedTracker(tmp_path, TrackerSettings()).run([scene.detections(k) for k in range(6)])
     assert [sample.track_ids.tolist() for sample in samples] == [[1], [1], [1], [1, 2], [1, 2]]
     assert [sample.assigned_track_ids.tolist() for sample in samples] == [[1], [1], [1, 2], [1, 2], [1, 2]]
@@ -122,7 +124,7 @@ def test_new_tracks_are_logged_with_their_own_id(tmp_path: Path) -> None:
 def test_samples_agree_with_observed_states(tmp_path: Path) -> None:
     log = LoggedTracker(tmp_path, preset("adaptive", appearance_memory=True))
     rng = np.random.default_rng(1)
-    frames = [replace(f, embedding=rng.random((len(f), 4), np.float32)) for f in crowd(30, 10, seed=13)]
+    frames = [replace(f, embedding=rng.random((len(f), 4), np.float32)) for f in random_detections(30, 10, seed=13)]
     samples = log.run(frames)
     scale = np.array([SIZE[1], SIZE[0], SIZE[1], SIZE[0]], np.float32)
     for sample, state in zip(samples, log.states[1:], strict=True):
@@ -138,7 +140,7 @@ def test_samples_agree_with_observed_states(tmp_path: Path) -> None:
 
 
 def test_suspected_switches_are_in_the_metadata(tmp_path: Path) -> None:
-    straight = together(walk(40, letter="A"), walk(40, x=156, speed=-4, letter="B"))
+    straight = combined(walk(40, letter="A"), walk(40, x=156, speed=-4, letter="B"))
     appearance = {"A": (1.0, 0.0), "B": (0.0, 1.0)}
     turned = {"A": appearance["B"], "B": appearance["A"]}
     frames = [straight.detections(k, appearance if k < 20 else turned) for k in range(40)]

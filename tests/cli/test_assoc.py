@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.box_worlds import box_of, make_sequence, mot_line, write_lines
 from tests.cli.shell import Shell
+from tests.toy_boxes import box_of, make_sequence, mot_line, write_lines
 from trackweave.storage.samples import read_sample
 
 

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.box_worlds import box_of, detection_lines, make_clip, make_sequence, mot_line, picture, write_lines
 from tests.cli.shell import Shell
 from tests.frames.test_live import MOTION_JPEG, serving
+from tests.toy_boxes import box_of, detection_lines, image_of, make_clip, make_sequence, mot_line, write_lines
 from trackweave.association.dataset import BLENDED
 from trackweave.cli.boxes import BOXES
 from trackweave.formats.mot import read_mot
@@ -348,7 +348,7 @@ def camera() -> Iterator[str]:
     """A motion-JPEG stream of minutes."""
     parts = []
     for frame in range(12):
-        done, encoded = cv2.imencode(".jpg", picture(frame)[:, :, ::-1])
+        done, encoded = cv2.imencode(".jpg", image_of(frame)[:, :, ::-1])
         assert done
         parts.append(b"--next\r\nContent-Type: image/jpeg\r\n\r\n" + encoded.tobytes() + b"\r\n")
     with serving(*(400 * parts), kind=MOTION_JPEG) as url:

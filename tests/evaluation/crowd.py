@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tests.box_worlds import write_lines
+from tests.toy_boxes import write_lines
 
 SIZE = (400, 600)
 

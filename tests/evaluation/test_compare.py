@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.box_worlds import write_lines
 from tests.evaluation.crowd import mot_lines, result, truth, write_crowd
+from tests.toy_boxes import write_lines
 from trackweave.errors import InputError
 from trackweave.evaluation.compare import ResultComparison, compare
 from trackweave.evaluation.evaluate import Regime, evaluate_regimes

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.box_worlds import box_of, make_sequence, mot_line, write_lines
 from tests.evaluation.crowd import kitti_lines, mot_lines, truth, write_crowd
+from tests.toy_boxes import box_of, make_sequence, mot_line, write_lines
 from tests.worlds import CROSSING
 from trackweave.errors import InputError, MissingExtraError, SettingError
 from trackweave.evaluation.evaluate import Regime, evaluate, evaluate_regimes

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.box_worlds import write_lines
 from tests.evaluation.crowd import kitti_lines, result, truth, write_crowd
+from tests.toy_boxes import write_lines
 from trackweave.evaluation.evaluate import evaluate
 from trackweave.evaluation.scores import Scores
 from trackweave.evaluation.settings import EvaluationSettings, Protocol

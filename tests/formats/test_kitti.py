@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.box_worlds import write_lines
+from tests.toy_boxes import write_lines
 from trackweave.errors import InputError
 from trackweave.formats.kitti import KITTI_CLASSES, read_kitti_annotations
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.box_worlds import write_lines
 from tests.formats.worlds import break_renames
+from tests.toy_boxes import write_lines
 from trackweave.errors import ArtifactError, InputError
 from trackweave.formats.mot import read_mot, read_mot_annotations, write_mot
 from trackweave.structures.tracks import Tracks

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.box_worlds import box_of, make_sequence, mot_line, write_lines
+from tests.toy_boxes import box_of, make_sequence, mot_line, write_lines
 from trackweave.errors import InputError
 from trackweave.formats.mot import read_ground_truth
 from trackweave.formats.motchallenge import class_column_of, find_sequences, is_sequence, read_gmc, read_sequence

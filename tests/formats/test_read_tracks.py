@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.box_worlds import write_lines
 from tests.formats.test_ytvis import SIZE, box, coco_vid, track, write, ytvis
 from tests.formats.worlds import discs, objects
+from tests.toy_boxes import write_lines
 from trackweave.errors import InputError
 from trackweave.formats.readers import read_tracks
 from trackweave.masks.packed import PackedMasks

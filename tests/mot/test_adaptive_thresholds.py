@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.mot.worlds import walk
+from tests.toy_boxes import walk
 from trackweave.mot.settings import PRESETS, TrackerSettings
 from trackweave.mot.track_management import (
     CLEAN_RATIO,

@@ -34,14 +34,14 @@ def price(cost: NDArray[np.float32], match: NDArray[np.int64]) -> float:
 
 
 def all_matchings(T: int, D: int) -> list[NDArray[np.int64]]:
-    found = []
+    matchings = []
     for k in range(min(T, D) + 1):
         for chosen in combinations(range(T), k):
             for columns in permutations(range(D), k):
                 match = np.full(T, -1, np.int64)
                 match[list(chosen)] = columns
-                found.append(match)
-    return found
+                matchings.append(match)
+    return matchings
 
 
 @given(st.integers(0, 4), st.integers(0, 4), st.integers(0, 2**32 - 1), st.sampled_from([0.2, 0.5, 0.8, 1.0]))
@@ -82,7 +82,7 @@ def test_two_fair_pairs_beat_one_good_one() -> None:
     assert solve(cost, np.array([[True, False], [True, True]])).tolist() == [0, 1]
 
 
-def test_a_pair_is_not_taken_at_the_price_of_leaving_both() -> None:
+def test_a_pair_at_the_unmatched_cost_is_not_matched() -> None:
     assert solve(np.array([[1.0]], np.float32), np.ones((1, 1), np.bool_)).tolist() == [-1]
     assert solve(np.array([[0.999]], np.float32), np.ones((1, 1), np.bool_)).tolist() == [0]
     # Each would be well served by 0, but both together cost more with 1 than one of them left out.

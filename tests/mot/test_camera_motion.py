@@ -43,9 +43,9 @@ def moved(image: NDArray[np.uint8], matrix: Affine) -> NDArray[np.uint8]:
     return np.asarray(cv2.warpAffine(image, by_middle, size, borderMode=cv2.BORDER_REFLECT_101), np.uint8)
 
 
-def corner_error(found: Affine, wanted: Affine, height: int = HEIGHT, width: int = WIDTH) -> float:
+def corner_error(motion_found: Affine, wanted: Affine, height: int = HEIGHT, width: int = WIDTH) -> float:
     corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]], np.float64)
-    return float(np.linalg.norm(corners @ (found - wanted).T, axis=1).max())
+    return float(np.linalg.norm(corners @ (motion_found - wanted).T, axis=1).max())
 
 
 MOTIONS = [
@@ -59,15 +59,15 @@ MOTIONS = [
 
 @pytest.mark.parametrize("downscale", [None, 1, 2])
 @pytest.mark.parametrize("motion", MOTIONS)
-def test_a_known_motion_is_found(motion: Affine, downscale: float | None) -> None:
+def test_a_synthetic_motion_is_estimated(motion: Affine, downscale: float | None) -> None:
     still = texture(0)
     estimator = CameraMotionEstimator(downscale)
     estimator.estimate(still)
-    found = estimator.estimate(moved(still, motion))
+    motion_found = estimator.estimate(moved(still, motion))
     assert estimator.reliable
     assert estimator.reason is None
-    assert found.shape == (2, 3)
-    assert corner_error(found, motion) < 0.5
+    assert motion_found.shape == (2, 3)
+    assert corner_error(motion_found, motion) < 0.5
 
 
 def with_actors(image: NDArray[np.uint8], boxes: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -86,9 +86,9 @@ def test_things_that_move_by_themselves_are_left_out() -> None:
     estimator = CameraMotionEstimator()
     estimator.estimate(with_actors(background, boxes), boxes)
     later = boxes + np.array([12, 0, 12, 0])
-    found = estimator.estimate(with_actors(moved(background, motion), later), later)
+    motion_found = estimator.estimate(with_actors(moved(background, motion), later), later)
     assert estimator.reliable
-    assert corner_error(found, motion) < 0.5
+    assert corner_error(motion_found, motion) < 0.5
 
 
 def test_boxes_over_nearly_all_leave_their_motion_out_too() -> None:
@@ -104,17 +104,17 @@ def test_boxes_over_nearly_all_leave_their_motion_out_too() -> None:
     assert corner_error(uninformed.estimate(frames[1]), identity()) > 5
     late = CameraMotionEstimator()
     late.estimate(frames[0])
-    found = late.estimate(frames[1], later)  # the boxes came too late to choose corners, not to judge them
-    assert corner_error(found, identity()) < 0.5
+    motion_found = late.estimate(frames[1], later)  # the boxes came too late to choose corners, not to judge them
+    assert corner_error(motion_found, identity()) < 0.5
 
 
 def reason_of(*frames: NDArray[np.uint8], boxes: NDArray[Any] | None = None) -> Unreliable | None:
     estimator = CameraMotionEstimator()
     for frame in frames:
-        found = estimator.estimate(frame, boxes)
+        motion_found = estimator.estimate(frame, boxes)
     assert estimator.reliable == (estimator.reason is None)
     if estimator.reason is not None:
-        np.testing.assert_array_equal(found, identity())
+        np.testing.assert_array_equal(motion_found, identity())
         assert estimator.failures[estimator.reason] == 1
     return estimator.reason
 
@@ -155,7 +155,7 @@ def test_strange_boxes_do_no_harm() -> None:
 
 
 @pytest.mark.parametrize("frame", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
-def test_frames_that_are_none(frame: NDArray[Any]) -> None:
+def test_frames_that_are_no_images(frame: NDArray[Any]) -> None:
     with pytest.raises(InputError, match=r"a frame is \(H, W, 3\) uint8"):
         CameraMotionEstimator().estimate(frame)
 
@@ -186,7 +186,7 @@ def test_given_motion_between_frames_that_are_apart() -> None:
     assert [motion.between(first, last)[0, 2] for first, last in ((0, 1), (1, 2), (2, 5), (3, 3))] == [1, 2, 28, 0]
 
 
-def test_given_motion_that_is_none() -> None:
+def test_given_motion_that_cannot_be() -> None:
     with pytest.raises(InputError, match=r"\(frames, 2, 3\)"):
         GivenCameraMotion(np.zeros((5, 6)))
     broken = np.tile(identity(), (4, 1, 1))
@@ -234,9 +234,9 @@ def test_motion_of_real_cameras(sequence: str) -> None:
         image = np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), np.uint8)
         height, width = image.shape[:2]
         boxes = detected[detected[:, 0] == k + 1, 2:6]
-        found = estimator.estimate(image, np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1))
+        motion_found = estimator.estimate(image, np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1))
         if k:
             assert estimator.reliable
             middle = np.array([width / 2, height / 2, 1])
-            assert np.linalg.norm((found - published[k]) @ middle) < 2
-            assert corner_error(found, published[k], height, width) < 8
+            assert np.linalg.norm((motion_found - published[k]) @ middle) < 2
+            assert corner_error(motion_found, published[k], height, width) < 8

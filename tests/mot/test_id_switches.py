@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from trackweave.ids import FrameIndex
-from trackweave.mot.id_switches import APART, SwitchCause, SwitchEvent, SwitchMonitor
+from trackweave.mot.id_switches import MIN_FRAMES_APART, SwitchCause, SwitchEvent, SwitchMonitor
 from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections
 
@@ -31,7 +31,7 @@ class Walker:
     path: Path
     width: float = 40.0
     height: float = 100.0
-    look: Sequence[float] | None = None
+    embedding: Sequence[float] | None = None
 
     def box(self, frame: int) -> NDArray[np.float32]:
         (x, y), wide, high = self.path(frame), self.width / 2, self.height / 2
@@ -52,49 +52,49 @@ def play(*walkers: Walker, pan: float = 0.0, lost: int = 60) -> Iterator[Assignm
     boxes: dict[int, NDArray[np.float64]] = {}
     speed: dict[int, NDArray[np.float64]] = {}
     last: dict[int, int] = {}
-    born: dict[int, int] = {}
+    first: dict[int, int] = {}
     shift = np.array([pan, 0, pan, 0])
     for frame in range(FRAMES_PER_LETTER * max(len(walker.tracks) for walker in walkers)):
-        seen = [walker for walker in walkers if walker.track(frame)]
-        found = np.array([walker.box(frame) - frame * shift for walker in seen], np.float32).reshape(-1, 4)
-        assigned = np.array([walker.track(frame) for walker in seen], np.int64)
-        known = [track for track in boxes if frame - last[track] <= lost]
+        visible = [walker for walker in walkers if walker.track(frame)]
+        boxes_now = np.array([walker.box(frame) - frame * shift for walker in visible], np.float32).reshape(-1, 4)
+        assigned = np.array([walker.track(frame) for walker in visible], np.int64)
+        existing = [track for track in boxes if frame - last[track] <= lost]
         predicted = {
-            track: boxes[track] + (frame - last[track]) * (np.tile(speed[track], 2) - shift) for track in known
+            track: boxes[track] + (frame - last[track]) * (np.tile(speed[track], 2) - shift) for track in existing
         }
-        displacement = np.zeros((len(seen), 2), np.float32)
-        for row, (box, track) in enumerate(zip(found.astype(np.float64), assigned.tolist(), strict=True)):
-            if track in known:
+        displacement = np.zeros((len(visible), 2), np.float32)
+        for row, (box, track) in enumerate(zip(boxes_now.astype(np.float64), assigned.tolist(), strict=True)):
+            if track in existing:
                 moved = (box - boxes[track])[:2] + (frame - last[track]) * shift[:2]
                 displacement[row] = moved
                 speed[track] = speed[track] + 0.3 * (moved / (frame - last[track]) - speed[track])
             else:
-                speed[track], born[track] = np.zeros(2), frame
-        looks = [walker.look for walker in seen]
+                speed[track], first[track] = np.zeros(2), frame
+        embeddings = [walker.embedding for walker in visible]
         yield AssignmentState(
             frame=FrameIndex(frame),
             time=None,
             size=SIZE,
-            track_ids=np.array(known, np.int64),
-            track_boxes=np.array([predicted[track] for track in known], np.float32).reshape(-1, 4),
-            track_velocity=np.array([speed[track] for track in known], np.float32).reshape(-1, 2),
-            track_age=np.array([frame - born[track] for track in known], np.int64),
-            track_gap=np.array([frame - last[track] for track in known], np.int64),
-            track_score=np.ones(len(known), np.float32),
-            track_visibility=np.ones(len(known), np.float32),
-            track_class=np.full(len(known), -1, np.int64),
+            track_ids=np.array(existing, np.int64),
+            track_boxes=np.array([predicted[track] for track in existing], np.float32).reshape(-1, 4),
+            track_velocity=np.array([speed[track] for track in existing], np.float32).reshape(-1, 2),
+            track_age=np.array([frame - first[track] for track in existing], np.int64),
+            track_gap=np.array([frame - last[track] for track in existing], np.int64),
+            track_score=np.ones(len(existing), np.float32),
+            track_visibility=np.ones(len(existing), np.float32),
+            track_class=np.full(len(existing), -1, np.int64),
             track_embeddings=None,
             detections=Detections.of(
-                found,
-                np.full(len(seen), 0.9),
-                embedding=None if None in looks or not looks else np.array(looks, np.float32),
+                boxes_now,
+                np.full(len(visible), 0.9),
+                embedding=None if None in embeddings or not embeddings else np.array(embeddings, np.float32),
             ),
             det_displacement=displacement,
-            cost=np.zeros((len(known), len(seen)), np.float32),
-            allowed=np.ones((len(known), len(seen)), np.bool_),
+            cost=np.zeros((len(existing), len(visible)), np.float32),
+            allowed=np.ones((len(existing), len(visible)), np.bool_),
             assigned_track_ids=assigned,
         )
-        for box, track in zip(found.astype(np.float64), assigned.tolist(), strict=True):
+        for box, track in zip(boxes_now.astype(np.float64), assigned.tolist(), strict=True):
             boxes[track], last[track] = box, frame
 
 
@@ -107,15 +107,15 @@ CROSSING = 40
 """Frame on which the walkers of the crossing worlds meet."""
 
 
-def crossing(one: str, other: str, *looks: Sequence[float] | None) -> tuple[Walker, Walker]:
+def crossing(one: str, other: str, *embeddings: Sequence[float] | None) -> tuple[Walker, Walker]:
     """A tall one from the left, a small one from the right."""
-    left = Walker(one, straight(160, 240, 4), 48, 130, looks[0] if looks else None)
-    right = Walker(other, straight(480, 240, -4), 40, 100, looks[1] if looks else None)
+    left = Walker(one, straight(160, 240, 4), 48, 130, embeddings[0] if embeddings else None)
+    right = Walker(other, straight(480, 240, -4), 40, 100, embeddings[1] if embeddings else None)
     return left, right
 
 
 class TestFragmentation:
-    def test_a_birth_where_a_track_was_lost(self) -> None:
+    def test_a_new_track_where_one_was_lost_is_a_fragmentation(self) -> None:
         # behind a post for ten frames
         (event,) = watch(play(Walker("11111111111111.....222222222222", straight(200, 240, 3))))
         assert event.cause is SwitchCause.FRAGMENTATION
@@ -124,18 +124,18 @@ class TestFragmentation:
         assert event.switches == 1
         assert event.confidence > 0.5
 
-    def test_the_same_track_again_is_none(self) -> None:
+    def test_the_same_track_again_is_no_switch(self) -> None:
         assert not watch(play(Walker("11111111111111.....111111111111", straight(200, 240, 3))))
 
-    def test_it_is_seen_while_the_camera_pans(self) -> None:
+    def test_a_switch_is_suspected_while_the_camera_pans(self) -> None:
         (event,) = watch(play(Walker("11111111111111.....222222222222", straight(200, 240, 3)), pan=9))
         assert event.tracks == (1, 2)
 
-    def test_it_is_seen_at_a_low_frame_rate(self) -> None:
+    def test_a_switch_is_suspected_at_a_low_frame_rate(self) -> None:
         (event,) = watch(play(Walker("1111111111.2222222", straight(200, 240, 5))), SwitchMonitor(10.0))
         assert event.tracks == (1, 2)
 
-    def test_the_old_track_may_have_gone_off_with_another_object(self) -> None:
+    def test_the_prior_track_may_have_another_object(self) -> None:
         #  b hides; track 1 jumps from a to b's place next to it, and a gets a new track
         a = Walker("1111111111111112222222222222", straight(200, 240, 0.5))
         b = Walker("...............1111111111111", straight(238, 240, 4), height=112)
@@ -151,10 +151,10 @@ class TestFragmentation:
             ),
         ],
     )
-    def test_another_person_is_none(self, other: Walker) -> None:
+    def test_another_object_is_no_switch(self, other: Walker) -> None:
         assert not watch(play(Walker("11111111111111", straight(200, 240, 3)), other))
 
-    def test_an_exit_and_an_entry_at_the_border_are_none(self) -> None:
+    def test_an_exit_and_an_entry_at_the_border_are_no_switch(self) -> None:
         #  1 leaves to the right; a second later another one comes in there
         leaver = Walker("1111111111111111", straight(560, 240, 3))
         comer = Walker(
@@ -162,12 +162,12 @@ class TestFragmentation:
         )
         assert not watch(play(leaver, comer))
 
-    def test_a_second_box_on_a_living_track_is_none(self) -> None:
+    def test_a_second_box_on_a_matched_track_is_no_switch(self) -> None:
         body = Walker("111111111111111111111111111111", straight(200, 240, 3))
         double = Walker("...............222222222222222", straight(203, 244, 3))
         assert not watch(play(body, double))
 
-    def test_a_flicker_of_one_box_is_none(self) -> None:
+    def test_a_missing_box_is_no_switch(self) -> None:
         states = list(play(Walker("11111111111111.....2..........", straight(200, 240, 3))))
         assert not watch(state for state in states if state.frame != 39)
 
@@ -182,13 +182,13 @@ class TestEncounters:
         assert abs(event.frame - CROSSING) <= 10
         assert monitor.total == event.switches == 2
 
-    def test_a_clean_crossing_is_none(self) -> None:
+    def test_a_clean_crossing_is_no_switch(self) -> None:
         assert not watch(play(*crossing("1" * 38, "2" * 38)))
 
-    def test_a_clean_crossing_behind_an_occluder_is_none(self) -> None:
+    def test_a_clean_crossing_behind_an_occluder_is_no_switch(self) -> None:
         assert not watch(play(*crossing("1" * 38, "2" * 17 + "." * 6 + "2" * 15)))
 
-    def test_standing_together_is_none(self) -> None:
+    def test_standing_together_is_no_switch(self) -> None:
         assert not watch(play(Walker("1" * 90, straight(200, 240)), Walker("2" * 90, straight(215, 240), 44, 110)))
 
     def test_one_track_takes_the_others_object(self) -> None:
@@ -207,15 +207,15 @@ class TestEncounters:
 
         red, blue = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
         early, late = "1" * 20 + "." * 18, "." * 20 + "1" * 18
-        left = [Walker(early, bounce(-1), look=red), Walker(late, bounce(-1), look=blue if swapped else red)]
+        left = [Walker(early, bounce(-1), embedding=red), Walker(late, bounce(-1), embedding=blue if swapped else red)]
         early, late = early.replace("1", "2"), late.replace("1", "2")
-        right = [Walker(early, bounce(1), look=blue), Walker(late, bounce(1), look=red if swapped else blue)]
+        right = [Walker(early, bounce(1), embedding=blue), Walker(late, bounce(1), embedding=red if swapped else blue)]
         events = watch(play(*left, *right))
         assert [event.cause for event in events] == [SwitchCause.EXCHANGE] * expected
 
 
 class TestMonitor:
-    def world(self) -> Iterator[AssignmentState]:
+    def scene_of(self) -> Iterator[AssignmentState]:
         """Two fragmentations and an exchange."""
         lane = Walker("11111111111111.....3333333.....44444444", straight(100, 400, 3))
         one, other = crossing("55555555555555555555222222222222222222", "22222222222222222222555555555555555555")
@@ -223,28 +223,28 @@ class TestMonitor:
 
     def test_total_counts_and_events_are_kept(self) -> None:
         monitor = SwitchMonitor()
-        events = watch(self.world(), monitor)
+        events = watch(self.scene_of(), monitor)
         assert len(events) == 3
         assert list(monitor.events) == events
         assert monitor.total == 4
 
     def test_events_are_bounded_and_the_total_is_exact(self) -> None:
         monitor = SwitchMonitor(keep=1)
-        events = watch(self.world(), monitor)
+        events = watch(self.scene_of(), monitor)
         assert list(monitor.events) == events[-1:]
         assert monitor.total == 4
 
     def test_confidence_filters(self) -> None:
-        strongest = max(event.confidence for event in watch(self.world()))
-        assert len(watch(self.world(), SwitchMonitor(min_confidence=strongest))) < 3
+        strongest = max(event.confidence for event in watch(self.scene_of()))
+        assert len(watch(self.scene_of(), SwitchMonitor(min_confidence=strongest))) < 3
 
     def test_reset_forgets(self) -> None:
         monitor = SwitchMonitor()
-        first = watch(self.world(), monitor)
+        first = watch(self.scene_of(), monitor)
         monitor.reset()
         assert monitor.total == 0
         assert not monitor.events
-        assert watch(self.world(), monitor) == first
+        assert watch(self.scene_of(), monitor) == first
 
     def test_without_reset_another_video_would_be_mixed_up(self) -> None:
         monitor = SwitchMonitor()
@@ -270,7 +270,7 @@ class TestMonitor:
                     assigned_track_ids=np.concatenate([[-1], state.assigned_track_ids]),
                 )
 
-        assert watch(with_noise(self.world())) == watch(self.world())
+        assert watch(with_noise(self.scene_of())) == watch(self.scene_of())
 
     def test_memory_is_bounded(self) -> None:
         monitor = SwitchMonitor(30.0, keep=5)
@@ -291,8 +291,8 @@ class TestMonitor:
             )
             if frame in (1001, 5999):
                 history = monitor._history
-                known = (len(history), len(history.rings), len(history._looks))
-                sizes.append((*known, len(monitor._arrivals) < 50, len(monitor._encounters) < 50))
+                existing = (len(history), len(history.rings), len(history._appearance))
+                sizes.append((*existing, len(monitor._starts) < 50, len(monitor._encounters) < 50))
                 assert len(monitor._reported) < 2000
         assert sizes[0][1] == sizes[1][1] <= 128
         assert sizes[0][0] <= 80
@@ -345,4 +345,4 @@ class TestMonitor:
                 reported.append((frozenset(event.tracks), event.frame))
             assert monitor.total == total
         for (pair, frame), (pair_after, after) in pairwise(reported):
-            assert pair != pair_after or abs(after - frame) > APART
+            assert pair != pair_after or abs(after - frame) > MIN_FRAMES_APART

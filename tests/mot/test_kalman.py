@@ -49,11 +49,11 @@ class PlainFilter:
         self.covariance = step @ self.covariance @ step.T + np.diag(noise)
 
     def correct(self, box: Array) -> None:
-        seen = np.eye(4, 8)
+        observation = np.eye(4, 8)
         noise = np.diag((self.p.measurement_noise * self.sizes(self.mean[:4])) ** 2)
-        gain = self.covariance @ seen.T @ np.linalg.inv(seen @ self.covariance @ seen.T + noise)
-        self.mean = self.mean + gain @ (box - seen @ self.mean)
-        self.covariance = (np.eye(8) - gain @ seen) @ self.covariance
+        gain = self.covariance @ observation.T @ np.linalg.inv(observation @ self.covariance @ observation.T + noise)
+        self.mean = self.mean + gain @ (box - observation @ self.mean)
+        self.covariance = (np.eye(8) - gain @ observation) @ self.covariance
 
     def decoupled(self) -> Array:
         """As `(4, 5)`; asserts that nothing was lost by leaving the rest out."""
@@ -141,7 +141,9 @@ def test_sides_stay_above_zero() -> None:
 
 
 @given(boxes, st.integers(1, 60), st.floats(0.2, 4), st.tuples(*[st.floats(-3, 3)] * 2))
-def test_retracing_a_straight_line_ends_on_it(start: Array, frames: int, dt: float, speed: tuple[float, float]) -> None:
+def test_a_re_update_along_a_straight_line_ends_on_it(
+    start: Array, frames: int, dt: float, speed: tuple[float, float]
+) -> None:
     velocity = np.array([*speed, 0.0, 0.0])
     at_last_match = begun(start)
     at_last_match[:, VELOCITY] = velocity
@@ -151,7 +153,7 @@ def test_retracing_a_straight_line_ends_on_it(start: Array, frames: int, dt: flo
     np.testing.assert_allclose(state[:, VELOCITY], velocity, atol=1e-6)
 
 
-def test_retracing_forgets_what_was_gathered_blind() -> None:
+def test_a_re_update_forgets_the_error_of_the_gap() -> None:
     state = begun(np.array([0.0, 0, 40, 80]))
     for k in range(1, 21):
         predict_one(state, 1.0, DEFAULT)
@@ -159,13 +161,13 @@ def test_retracing_forgets_what_was_gathered_blind() -> None:
     blind, last, end = state.copy(), np.array([100.0, 0, 40, 80]), np.array([100.0, 60, 40, 80])
     for _ in range(10):  # it walked to the right, and turned down while nobody saw
         predict_one(blind, 1.0, DEFAULT)
-    plain, retraced = blind.copy(), blind.copy()
+    plain, updated = blind.copy(), blind.copy()
     correct(plain, end, DEFAULT)
-    re_update(retraced, state, last, end, 10, 1.0, DEFAULT)
+    re_update(updated, state, last, end, 10, 1.0, DEFAULT)
     # As sure as a track that was never lost, and nearer to what was seen.
-    np.testing.assert_allclose(retraced[:, VAR_POSITION], state[:, VAR_POSITION], rtol=0.02)
-    assert (plain[:2, VAR_POSITION] > 1.3 * retraced[:2, VAR_POSITION]).all()
-    errors = np.abs(np.stack([plain, retraced])[:, :2, POSITION] - end[:2]).sum(axis=1)
+    np.testing.assert_allclose(updated[:, VAR_POSITION], state[:, VAR_POSITION], rtol=0.02)
+    assert (plain[:2, VAR_POSITION] > 1.3 * updated[:2, VAR_POSITION]).all()
+    errors = np.abs(np.stack([plain, updated])[:, :2, POSITION] - end[:2]).sum(axis=1)
     assert errors[1] < 0.75 * errors[0]
 
 
@@ -201,10 +203,10 @@ def test_a_zoom_moves_every_corner_and_speed() -> None:
     before = motion.copy(), matched.copy(), recent.copy()
     compensate_camera(motion, matched, recent, 4, np.array([[2.0, 0, 10], [0, 2, -20]]))
     shift = np.array([10, -20, 0, 0])
-    for after, old in ((motion, before[0]), (matched, before[1])):
-        np.testing.assert_allclose(after[:4, :, POSITION], 2 * old[:4, :, POSITION] + shift)
-        np.testing.assert_allclose(after[:4, :, VELOCITY], 2 * old[:4, :, VELOCITY])
-        np.testing.assert_array_equal(after[4], old[4])
+    for after, earlier in ((motion, before[0]), (matched, before[1])):
+        np.testing.assert_allclose(after[:4, :, POSITION], 2 * earlier[:4, :, POSITION] + shift)
+        np.testing.assert_allclose(after[:4, :, VELOCITY], 2 * earlier[:4, :, VELOCITY])
+        np.testing.assert_array_equal(after[4], earlier[4])
     np.testing.assert_allclose(recent[:4], 2 * before[2][:4] + shift)
     np.testing.assert_array_equal(recent[4], before[2][4])
 

@@ -33,9 +33,9 @@ sides = st.floats(1, 100)
 boxes = st.tuples(st.floats(0, 100), st.floats(0, 100), sides, sides)
 
 
-def judge(
+def costs_of(
     tracks: Any,
-    found: Any,
+    detections: Any,
     *,
     scores: Any = None,
     det_classes: Any = None,
@@ -48,8 +48,8 @@ def judge(
     **settings: Any,
 ) -> tuple[Array, Array]:
     """Costs and permissions of boxes `(centre x, centre y, width, height)`."""
-    tracks, found = np.array(tracks, np.float64).reshape(-1, 4), np.array(found, np.float64).reshape(-1, 4)
-    n, D = len(tracks), len(found)
+    tracks, detections = np.array(tracks, np.float64).reshape(-1, 4), np.array(detections, np.float64).reshape(-1, 4)
+    n, D = len(tracks), len(detections)
     motion, recent = np.zeros((n, 4, 5)), np.zeros((n, RECENT, 4))
     motion[:, :, POSITION], motion[:, :, VAR_POSITION] = tracks, variance
     recent[:, 0] = tracks
@@ -60,7 +60,7 @@ def judge(
     values[:, SINCE] = since
     cost, allowed = np.full((n, D), np.nan, np.float32), np.zeros((n, D), np.bool_)
     pair_costs(
-        motion, recent, counts, values, n, found,
+        motion, recent, counts, values, n, detections,
         np.full(D, 0.9) if scores is None else np.array(scores, np.float64),
         np.full(D, -1) if det_classes is None else np.array(det_classes),
         kernel_parameters(TrackerSettings(**settings)), cost, allowed,
@@ -74,9 +74,9 @@ def xyxy(box: Any) -> Array:
 
 
 @given(st.lists(boxes, max_size=4), st.lists(boxes, min_size=1, max_size=4))
-def test_with_everything_off_it_is_the_overlap(tracks: list[Any], found: list[Any]) -> None:
-    cost, allowed = judge(tracks, found, **NOTHING)
-    iou = box_iou(xyxy(tracks), xyxy(found))
+def test_with_everything_off_it_is_the_overlap(tracks: list[Any], detections: list[Any]) -> None:
+    cost, allowed = costs_of(tracks, detections, **NOTHING)
+    iou = box_iou(xyxy(tracks), xyxy(detections))
     np.testing.assert_allclose(cost, 1 - iou, atol=1e-6)
     clear = (iou == 0) | (iou > 1e-9)
     np.testing.assert_array_equal(allowed[clear], (iou > 0)[clear])
@@ -85,7 +85,7 @@ def test_with_everything_off_it_is_the_overlap(tracks: list[Any], found: list[An
 @given(boxes, boxes, st.floats(0, 3), st.floats(0, 1))
 def test_track_and_detection_may_change_places(one: Any, other: Any, power: float, widen: float) -> None:
     settings = {**NOTHING, "height_power": power, "buffer": widen}
-    there, back = judge(one, other, **settings), judge(other, one, **settings)
+    there, back = costs_of(one, other, **settings), costs_of(other, one, **settings)
     np.testing.assert_allclose(there[0], back[0], atol=1e-6)
     assert there[1] == back[1] or there[0][0, 0] > 0.999
 
@@ -107,12 +107,12 @@ def test_track_and_detection_may_change_places(one: Any, other: Any, power: floa
     st.booleans(),
 )
 def test_allowed_pairs_cost_at_most_one(
-    tracks: list[Any], found: list[Any], settings: dict[str, Any], confirmed: bool, tentative_first: bool
+    tracks: list[Any], detections: list[Any], settings: dict[str, Any], confirmed: bool, tentative_first: bool
 ) -> None:
-    cost, allowed = judge(
+    cost, allowed = costs_of(
         tracks,
-        [box for box, _ in found],
-        scores=[score for _, score in found],
+        [box for box, _ in detections],
+        scores=[score for _, score in detections],
         confirmed=confirmed,
         tentative_first=tentative_first,
         **settings,
@@ -139,7 +139,7 @@ NEAR = (55.0, 50, 20, 40)  # IoU 0.6
 )
 def test_each_round_has_its_gate(score: float, confirmed: bool, first: bool, gate: str) -> None:
     def run(**gates: float) -> tuple[Array, Array]:
-        return judge(HERE, NEAR, scores=[score], confirmed=confirmed, tentative_first=first, **{**NOTHING, **gates})
+        return costs_of(HERE, NEAR, scores=[score], confirmed=confirmed, tentative_first=first, **{**NOTHING, **gates})
 
     for name in ("min_similarity", "min_similarity_low", "min_similarity_tentative"):
         cost, allowed = run(**{name: 0.61})
@@ -152,26 +152,26 @@ def test_each_round_has_its_gate(score: float, confirmed: bool, first: bool, gat
 
 def test_only_overlapping_boxes_are_allowed() -> None:
     beside = (70.0, 50, 20, 40)
-    cost, allowed = judge(HERE, beside, **{**NOTHING, "distance_share": 0.9, "distance_scale": 5})
+    cost, allowed = costs_of(HERE, beside, **{**NOTHING, "distance_share": 0.9, "distance_scale": 5})
     assert not allowed[0, 0]
     assert cost[0, 0] == 1
     below = (50.0, 90, 20, 40)
-    assert not judge(HERE, below, **NOTHING)[1][0, 0]
-    assert judge(HERE, beside, **{**NOTHING, "buffer": 0.1})[1][0, 0]
-    assert judge(HERE, below, **{**NOTHING, "buffer": 0.1})[1][0, 0]
+    assert not costs_of(HERE, below, **NOTHING)[1][0, 0]
+    assert costs_of(HERE, beside, **{**NOTHING, "buffer": 0.1})[1][0, 0]
+    assert costs_of(HERE, below, **{**NOTHING, "buffer": 0.1})[1][0, 0]
 
 
 def test_boxes_grow_with_the_time_without_a_match_up_to_a_limit() -> None:
     far = (95.0, 50, 20, 40)
     growing = {**NOTHING, "buffer_growth": 0.1, "buffer_limit": 2.0}
-    assert not judge(HERE, far, since=5, **growing)[1][0, 0]
-    assert judge(HERE, far, since=15, **growing)[1][0, 0]
-    assert not judge(HERE, far, since=15, **{**growing, "buffer_limit": 0.5})[1][0, 0]
+    assert not costs_of(HERE, far, since=5, **growing)[1][0, 0]
+    assert costs_of(HERE, far, since=15, **growing)[1][0, 0]
+    assert not costs_of(HERE, far, since=15, **{**growing, "buffer_limit": 0.5})[1][0, 0]
 
 
-@pytest.mark.parametrize(("how", "other"), [("separate", False), ("votes", True), ("ignored", True)])
-def test_classes_gate_only_when_separate(how: str, other: bool) -> None:
-    allowed = judge(HERE, [NEAR, NEAR], det_classes=[2, 3], track_class=2, classes=how, **NOTHING)[1]
+@pytest.mark.parametrize(("mode", "other"), [("separate", False), ("votes", True), ("ignored", True)])
+def test_classes_gate_only_when_separate(mode: str, other: bool) -> None:
+    allowed = costs_of(HERE, [NEAR, NEAR], det_classes=[2, 3], track_class=2, classes=mode, **NOTHING)[1]
     assert allowed.tolist() == [[True, other]]
 
 
@@ -179,9 +179,9 @@ def test_distance_gate_counts_in_box_sizes() -> None:
     size = math.sqrt(20 * 40)
     for step, expected in ((0.19, True), (0.21, False)):
         moved = (50 + step * size, 50.0, 20, 40)
-        assert judge(HERE, moved, **NOTHING, max_distance=0.2)[1][0, 0] == expected
+        assert costs_of(HERE, moved, **NOTHING, max_distance=0.2)[1][0, 0] == expected
         moved = (50.0, 50 + step * size, 20, 40)
-        assert judge(HERE, moved, **NOTHING, max_distance=0.2)[1][0, 0] == expected
+        assert costs_of(HERE, moved, **NOTHING, max_distance=0.2)[1][0, 0] == expected
 
 
 def test_mahalanobis_gate_counts_in_standard_deviations() -> None:
@@ -189,9 +189,9 @@ def test_mahalanobis_gate_counts_in_standard_deviations() -> None:
     deviation = math.sqrt(9 + noise)
     for step, expected in ((2.9, True), (3.1, False)):
         for moved in ((50 + step * deviation, 50.0, 20, 40), (50.0, 50 + step * deviation, 20, 40)):
-            assert judge(HERE, moved, variance=9, **NOTHING, max_mahalanobis=9)[1][0, 0] == expected
+            assert costs_of(HERE, moved, variance=9, **NOTHING, max_mahalanobis=9)[1][0, 0] == expected
     both = (50 + 2.5 * deviation, 50 + 2.5 * deviation, 20, 40)
-    assert not judge(HERE, both, variance=9, **NOTHING, max_mahalanobis=9)[1][0, 0]
+    assert not costs_of(HERE, both, variance=9, **NOTHING, max_mahalanobis=9)[1][0, 0]
 
 
 @pytest.mark.parametrize(
@@ -207,18 +207,18 @@ def test_mahalanobis_gate_counts_in_standard_deviations() -> None:
     ],
 )
 def test_low_scores_have_rules_of_their_own(settings: dict[str, Any], track: dict[str, Any], expected: bool) -> None:
-    assert judge(HERE, NEAR, scores=[0.49], **track, **settings, **NOTHING)[1][0, 0] == expected
-    assert judge(HERE, NEAR, scores=[0.5], **track, **settings, **NOTHING)[1][0, 0]
+    assert costs_of(HERE, NEAR, scores=[0.49], **track, **settings, **NOTHING)[1][0, 0] == expected
+    assert costs_of(HERE, NEAR, scores=[0.5], **track, **settings, **NOTHING)[1][0, 0]
 
 
 def test_heights_that_differ_lower_the_similarity() -> None:
     taller = (50.0, 50, 20, 80)
-    assert judge(HERE, taller, **NOTHING)[0][0, 0] == pytest.approx(0.5)
-    assert judge(HERE, taller, **{**NOTHING, "height_power": 2})[0][0, 0] == pytest.approx(1 - 0.5 / 4)
+    assert costs_of(HERE, taller, **NOTHING)[0][0, 0] == pytest.approx(0.5)
+    assert costs_of(HERE, taller, **{**NOTHING, "height_power": 2})[0][0, 0] == pytest.approx(1 - 0.5 / 4)
     # The height last seen, or the one that is predicted.
-    seen = {**NOTHING, "height_power": 2}
-    assert judge(HERE, taller, heights=80, **seen)[0][0, 0] == pytest.approx(0.5)
-    assert judge(HERE, taller, heights=80, observed_height=False, **seen)[0][0, 0] == pytest.approx(1 - 0.5 / 4)
+    settings_ = {**NOTHING, "height_power": 2}
+    assert costs_of(HERE, taller, heights=80, **settings_)[0][0, 0] == pytest.approx(0.5)
+    assert costs_of(HERE, taller, heights=80, observed_height=False, **settings_)[0][0, 0] == pytest.approx(1 - 0.5 / 4)
 
 
 def test_a_share_of_the_centre_distance_is_mixed_in() -> None:
@@ -226,23 +226,23 @@ def test_a_share_of_the_centre_distance_is_mixed_in() -> None:
     moved = (50.0, 50 + 0.5 * size, 20, 40)
     iou = box_iou(xyxy(HERE), xyxy(moved))[0, 0]
     mixed = {**NOTHING, "distance_share": 0.25, "distance_scale": 0.5}
-    assert judge(HERE, moved, **mixed)[0][0, 0] == pytest.approx(1 - (0.75 * iou + 0.25 * math.exp(-0.5)))
+    assert costs_of(HERE, moved, **mixed)[0][0, 0] == pytest.approx(1 - (0.75 * iou + 0.25 * math.exp(-0.5)))
 
 
-def test_a_low_score_makes_a_pair_dear_but_not_forbidden() -> None:
+def test_a_low_score_raises_the_cost_but_forbids_nothing() -> None:
     weighed = {**NOTHING, "score_weight": 1.0, "min_similarity": 0.5}
-    cost, allowed = judge(HERE, [NEAR, NEAR], scores=[1.0, 0.5], **weighed)
+    cost, allowed = costs_of(HERE, [NEAR, NEAR], scores=[1.0, 0.5], **weighed)
     np.testing.assert_allclose(cost, [[0.4 / 0.5, 0.7 / 0.5]], rtol=1e-6)
     assert allowed.all()
 
 
-@pytest.mark.parametrize(("seen", "expected"), [(1, 0), (2, -0.5), (4, -0.5), (9, -0.5)])
-def test_straight_on_is_best(seen: int, expected: float) -> None:
+@pytest.mark.parametrize(("count", "expected"), [(1, 0), (2, -0.5), (4, -0.5), (9, -0.5)])
+def test_straight_on_is_best(count: int, expected: float) -> None:
     recent = np.array([[30.0, 0, 1, 1], [20, 0, 1, 1], [10, 0, 1, 1], [0, 0, 1, 1]])
-    assert turning(recent, seen, 40.0, 0.0) == pytest.approx(expected)
-    assert turning(recent, seen, 20.0, 0.0) == pytest.approx(-expected)
-    assert turning(recent, seen, 30.0, 5.0) == pytest.approx(0)
-    assert turning(recent, seen, 30.0, 0.0) == 0
+    assert turning(recent, count, 40.0, 0.0) == pytest.approx(expected)
+    assert turning(recent, count, 20.0, 0.0) == pytest.approx(-expected)
+    assert turning(recent, count, 30.0, 5.0) == pytest.approx(0)
+    assert turning(recent, count, 30.0, 0.0) == 0
 
 
 def test_turning_back_costs() -> None:

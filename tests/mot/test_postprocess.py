@@ -40,13 +40,13 @@ def rows(given_tracks: Tracks, chosen: NDArray[np.bool_]) -> dict[str, NDArray[A
 
 def missing_frames(keys: list[tuple[int, int]], max_gap: int) -> set[tuple[int, int]]:
     """Frames of gaps of at most `max_gap`, track by track and gap by gap."""
-    found = set()
+    missing = set()
     for track in {t for _, t in keys}:
-        seen = sorted(f for f, t in keys if t == track)
-        for low, high in pairwise(seen):
+        frames = sorted(f for f, t in keys if t == track)
+        for low, high in pairwise(frames):
             if high - low - 1 <= max_gap:
-                found |= {(f, track) for f in range(low + 1, high)}
-    return found
+                missing |= {(f, track) for f in range(low + 1, high)}
+    return missing
 
 
 @given(KEYS, st.integers(0, 12), st.booleans())

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tests.mot.worlds import distinct, follow, together, walk
+from tests.toy_boxes import combined, distinct, track_scene, walk
 from trackweave.errors import SettingError
 from trackweave.mot.parameters import NEVER, Parameters, kernel_parameters
 from trackweave.mot.settings import PRESETS, TrackerSettings, preset
@@ -18,14 +18,14 @@ def test_the_default_is_adaptive() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_tracks_the_easy_world(name: str) -> None:
-    scene = together(
+    scene = combined(
         walk(30, speed=5, letter="A"),
         walk(30, y=150, x=200, speed=-3, letter="B"),
         walk(30, y=300, speed=0, letter="C"),
     )
-    found = follow(Tracker(preset(name)), scene)
-    assert {letter: distinct(ids) for letter, ids in found.items()} == {"A": [1], "B": [2], "C": [3]}
-    assert all(0 not in ids[3:] for ids in found.values())
+    track_ids = track_scene(Tracker(preset(name)), scene)
+    assert {letter: distinct(ids) for letter, ids in track_ids.items()} == {"A": [1], "B": [2], "C": [3]}
+    assert all(0 not in ids[3:] for ids in track_ids.values())
 
 
 def test_presets_differ() -> None:
@@ -34,12 +34,12 @@ def test_presets_differ() -> None:
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name not in ("adaptive", "learned")])
 def test_published_trackers_do_not_adapt(name: str) -> None:
-    how = PRESETS[name]
-    assert (how.high_score, how.birth_score, how.score_weight, how.distance_share) == (
-        how.clutter_high_score,
-        how.clutter_birth_score,
-        how.clutter_score_weight,
-        how.unsteady_distance_share,
+    settings = PRESETS[name]
+    assert (settings.high_score, settings.birth_score, settings.score_weight, settings.distance_share) == (
+        settings.clutter_high_score,
+        settings.clutter_birth_score,
+        settings.clutter_score_weight,
+        settings.unsteady_distance_share,
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.mot.worlds import HIGH, Witness, distinct, follow, together, walk, world
+from tests.toy_boxes import HIGH, StateRecorder, combined, distinct, scene_of, track_scene, walk
 from trackweave.mot.settings import PRESETS, TrackerSettings, preset
 from trackweave.mot.state import VOTES, FrameContext
 from trackweave.mot.track_management import vote
@@ -40,7 +40,7 @@ def test_a_new_class_takes_the_place_of_the_weakest() -> None:
 
 # --- births -------------------------------------------------------------------------------------------------------
 
-LATE = world(
+LATE = scene_of(
     """
     B.....
     B.....
@@ -62,38 +62,38 @@ LATE = world(
         ({"tentative_first": False, "instant_score": None}, [0, 2, 2]),
     ],
 )
-def test_a_track_is_shown_once_confirmed(settings: dict[str, Any], expected: list[int]) -> None:
-    found = follow(Tracker(TrackerSettings(**settings)), LATE)
-    assert found == {"A": expected, "B": [1] * 5}
+def test_a_track_is_returned_once_confirmed(settings: dict[str, Any], expected: list[int]) -> None:
+    track_ids = track_scene(Tracker(TrackerSettings(**settings)), LATE)
+    assert track_ids == {"A": expected, "B": [1] * 5}
 
 
 def test_tracks_of_the_first_frame_need_no_confirmation() -> None:
-    found = follow(Tracker(TrackerSettings(instant_score=None, confirm_hits=3)), LATE)
-    assert found["B"] == [1] * 5
+    track_ids = track_scene(Tracker(TrackerSettings(instant_score=None, confirm_hits=3)), LATE)
+    assert track_ids["B"] == [1] * 5
 
 
 def test_a_tentative_track_ends_with_its_first_miss() -> None:
     scene = walk(1, y=400, letter="B") + walk(6, speed=0, gaps=[1])
-    found = follow(Tracker(TrackerSettings(instant_score=None)), scene)
-    assert found["A"] == [0, 0, 3, 3, 3]
+    track_ids = track_scene(Tracker(TrackerSettings(instant_score=None)), scene)
+    assert track_ids["A"] == [0, 0, 3, 3, 3]
 
 
 def test_a_hundred_hits_are_not_a_streak() -> None:
     settings = TrackerSettings(streak_to_show=3)
-    found = follow(Tracker(settings), walk(12, gaps=[5]))
+    track_ids = track_scene(Tracker(settings), walk(12, gaps=[5]))
     # A new track is shown from its first match; after a miss three in a row are asked for.
-    assert found["A"] == [1] * 5 + [0, 0] + [1] * 4
+    assert track_ids["A"] == [1] * 5 + [0, 0] + [1] * 4
 
 
-@pytest.mark.parametrize(("score", "born"), [(0.49, False), (0.51, True)])
-def test_a_track_begins_from_the_birth_score_on(score: float, born: bool) -> None:
+@pytest.mark.parametrize(("score", "begins"), [(0.49, False), (0.51, True)])
+def test_a_track_begins_from_the_birth_score_on(score: float, begins: bool) -> None:
     tracker = Tracker(TrackerSettings(high_score=0.3, birth_score=0.5))
-    assert len(tracker.update(Detections.of([[0, 0, 30, 60]], [score]), 0)) == born
-    assert tracker.summary.tracks == born
+    assert len(tracker.update(Detections.of([[0, 0, 30, 60]], [score]), 0)) == begins
+    assert tracker.summary.tracks == begins
 
 
 def test_low_scores_keep_a_track_alive_and_start_none() -> None:
-    scene = walk(8, speed=8) + world(
+    scene = walk(8, speed=8) + scene_of(
         """
         ........A....|.b
         .........a...|..b
@@ -102,13 +102,13 @@ def test_low_scores_keep_a_track_alive_and_start_none() -> None:
         ............A|.....b
         """
     )
-    assert follow(Tracker(), scene) == {"A": [1] * 13, "B": [0] * 5}
-    without = follow(Tracker(TrackerSettings(low_scores=False)), scene)
+    assert track_scene(Tracker(), scene) == {"A": [1] * 13, "B": [0] * 5}
+    without = track_scene(Tracker(TrackerSettings(low_scores=False)), scene)
     assert without["A"] == [1] * 9 + [0, 0, 0, 1]
 
 
 def test_low_scores_find_a_lost_track_only_where_they_may() -> None:
-    scene = world(
+    scene = scene_of(
         """
         A....
         A....
@@ -117,8 +117,8 @@ def test_low_scores_find_a_lost_track_only_where_they_may() -> None:
         a....
         """
     )
-    assert follow(Tracker(), scene)["A"] == [1, 1, 0, 0]
-    assert follow(Tracker(TrackerSettings(low_scores_reactivate=True)), scene)["A"] == [1, 1, 1, 1]
+    assert track_scene(Tracker(), scene)["A"] == [1, 1, 0, 0]
+    assert track_scene(Tracker(TrackerSettings(low_scores_reactivate=True)), scene)["A"] == [1, 1, 1, 1]
 
 
 def doubled(**settings: Any) -> Tracker:
@@ -129,13 +129,13 @@ def doubled(**settings: Any) -> Tracker:
     return tracker
 
 
-def test_no_track_begins_on_one_that_is_served() -> None:
+def test_no_track_begins_on_a_duplicate() -> None:
     assert doubled().summary.tracks == 1
     assert doubled(duplicate_overlap=0.85).summary.tracks == 2
     assert doubled(duplicate_overlap=None).summary.tracks == 2
 
 
-def test_two_new_ones_may_begin_side_by_side() -> None:
+def test_two_new_tracks_may_begin_side_by_side() -> None:
     tracker = Tracker()
     tracker.update(Detections.empty(), 0)
     assert len(tracker.update(Detections.of([[0, 0, 50, 100], [0, 0, 50, 80]], [0.9, 0.9]), 1)) == 2
@@ -147,15 +147,15 @@ def test_two_new_ones_may_begin_side_by_side() -> None:
 @pytest.mark.parametrize("name", [name for name in PRESETS if name != "sort"])
 def test_a_gap_of_ten_frames_keeps_the_id(name: str) -> None:
     tracker = Tracker(PRESETS[name])
-    found = follow(tracker, walk(40, speed=3, gaps=range(15, 25)))
-    assert distinct(found["A"]) == [1]
+    track_ids = track_scene(tracker, walk(40, speed=3, gaps=range(15, 25)))
+    assert distinct(track_ids["A"]) == [1]
     assert tracker.summary.reactivations == 1
 
 
 @pytest.mark.parametrize(("rate", "away", "ids"), [(30, 29, [1]), (30, 31, [1, 2]), (10, 9, [1]), (10, 11, [1, 2])])
-def test_who_returns_in_time_is_known(rate: float, away: int, ids: list[int]) -> None:
+def test_a_track_that_returns_in_time_has_its_history(rate: float, away: int, ids: list[int]) -> None:
     scene = walk(away + 20, speed=0, gaps=range(10, 10 + away))
-    assert distinct(follow(Tracker(frame_rate=rate), scene)["A"]) == ids
+    assert distinct(track_scene(Tracker(frame_rate=rate), scene)["A"]) == ids
 
 
 @pytest.mark.parametrize(("lost", "ids"), [(0.3, [1, 2]), (0.5, [1])])
@@ -168,40 +168,40 @@ def test_lost_seconds_are_seconds_at_every_rate(rate: float, lost: float, ids: l
         return FrameContext(frame, time=frame / rate)
 
     settings = TrackerSettings(lost_seconds=lost)
-    assert distinct(follow(Tracker(settings, frame_rate=rate), scene)["A"]) == ids
-    assert distinct(follow(Tracker(settings, frame_rate=1), scene, context=clock)["A"]) == ids
+    assert distinct(track_scene(Tracker(settings, frame_rate=rate), scene)["A"]) == ids
+    assert distinct(track_scene(Tracker(settings, frame_rate=1), scene, context=clock)["A"]) == ids
 
 
 def test_a_stream_slower_than_lost_seconds_is_still_tracked() -> None:
     # The frame after a match always counts, however long it took to come.
-    assert follow(Tracker(frame_rate=0.5), walk(6, speed=0))["A"] == [1] * 6
+    assert track_scene(Tracker(frame_rate=0.5), walk(6, speed=0))["A"] == [1] * 6
 
 
-def test_a_lost_track_is_not_shown_but_told_to_observers() -> None:
-    witness = Witness()
-    follow(Tracker(observer=witness), walk(8, gaps=[4, 5]))
-    assert [state.track_ids.tolist() for state in witness.states] == [[]] + [[1]] * 7
-    assert [state.track_gap.tolist() for state in witness.states[1:]] == [[1], [1], [1], [1], [2], [3], [1]]
-    assert [state.track_age.tolist() for state in witness.states[1:]] == [[k] for k in range(1, 8)]
+def test_a_lost_track_is_not_returned_but_in_the_states() -> None:
+    recorder = StateRecorder()
+    track_scene(Tracker(observer=recorder), walk(8, gaps=[4, 5]))
+    assert [state.track_ids.tolist() for state in recorder.states] == [[]] + [[1]] * 7
+    assert [state.track_gap.tolist() for state in recorder.states[1:]] == [[1], [1], [1], [1], [2], [3], [1]]
+    assert [state.track_age.tolist() for state in recorder.states[1:]] == [[k] for k in range(1, 8)]
 
 
-@pytest.mark.parametrize("how", ["separate", "votes"])
-def test_memory_of_the_dead_is_not_inherited(how: str) -> None:
+@pytest.mark.parametrize("mode", ["separate", "votes"])
+def test_a_new_track_inherits_nothing_of_an_ended_one(mode: str) -> None:
     """Rows move up when an earlier track ends: each keeps its own boxes, score and class."""
     first = walk(60, y=0, letter="A", speed=0, gaps=range(5, 60))
-    scene = together(first, walk(60, y=100, letter="B", speed=1), walk(60, y=200, letter="C", speed=2))
-    witness = Witness()
-    tracker = Tracker(preset("adaptive", classes=how), observer=witness)
+    scene = combined(first, walk(60, y=100, letter="B", speed=1), walk(60, y=200, letter="C", speed=2))
+    recorder = StateRecorder()
+    tracker = Tracker(preset("adaptive", classes=mode), observer=recorder)
     for frame in range(60):
-        seen = scene.detections(frame)
+        detections = scene.detections(frame)
         classes = np.array([" ABC".index(letter) for letter in scene.letters(frame)])
         scores = HIGH - classes / 100
         visibility = classes / 10
-        columns = Detections.of(seen.xyxy, scores, classes, visibility=visibility)
+        columns = Detections.of(detections.xyxy, scores, classes, visibility=visibility)
         tracker.update(columns, frame)
-    last = witness.states[-1]
+    last = recorder.states[-1]
     assert last.track_ids.tolist() == [2, 3]
-    for state in witness.states:  # each id has its class, score and visibility, on every frame
+    for state in recorder.states:  # each id has its class, score and visibility, on every frame
         np.testing.assert_array_equal(state.track_class, state.track_ids)
         np.testing.assert_allclose(state.track_score, HIGH - state.track_ids / 100, atol=1e-6)
         np.testing.assert_allclose(state.track_visibility, state.track_ids / 10, atol=1e-6)
@@ -213,16 +213,16 @@ def test_memory_of_the_dead_is_not_inherited(how: str) -> None:
 # --- classes ------------------------------------------------------------------------------------------------------
 
 
-def classed(how: str, classes: list[int]) -> tuple[list[int], list[int]]:
+def classed(mode: str, classes: list[int]) -> tuple[list[int], list[int]]:
     """Ids and classes of one box that stands still and changes its class."""
-    tracker = Tracker(preset("adaptive", classes=how))
-    ids, given_back = [], []
+    tracker = Tracker(preset("adaptive", classes=mode))
+    ids, class_ids = [], []
     for frame, class_id in enumerate(classes):
-        shown = tracker.update(Detections.of([[0, 0, 30, 60]], [0.9], [class_id]), frame)
-        assert shown.track_id is not None
-        ids += shown.track_id.tolist()
-        given_back += shown.class_id.tolist()
-    return ids, given_back
+        tracked = tracker.update(Detections.of([[0, 0, 30, 60]], [0.9], [class_id]), frame)
+        assert tracked.track_id is not None
+        ids += tracked.track_id.tolist()
+        class_ids += tracked.class_id.tolist()
+    return ids, class_ids
 
 
 def test_separate_classes_do_not_mix() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.mot.worlds import Witness, crowd
+from tests.toy_boxes import StateRecorder, random_detections
 from trackweave import ByteTracker as PublicAlias
 from trackweave import Tracker as PublicTracker
 from trackweave.association.data_collection import SampleLogger
@@ -69,7 +69,7 @@ def test_learned_by_its_name_has_the_packaged_scorer() -> None:
     given = Tracker(preset("learned"), size=SIZE, scorer=LearnedScorer(size=SIZE))
     without = Tracker(preset("learned"), size=SIZE)
     differs = False
-    for detections in crowd(60, 20, seed=4):
+    for detections in random_detections(60, 20, seed=4):
         expected = given.update(detections)
         assert by_name.update(detections).track_id.tolist() == expected.track_id.tolist()  # type: ignore[union-attr]
         differs |= without.update(detections).track_id.tolist() != expected.track_id.tolist()  # type: ignore[union-attr]
@@ -119,7 +119,7 @@ def rows_of(detections: Detections, *, with_class: bool, dtype: Any = np.float64
 
 def test_every_type_is_tracked_alike_and_comes_back_as_it_was() -> None:
     plain, wrapped, five, six, result = (Tracker(size=SIZE) for _ in range(5))
-    for frame in crowd(40, 15, seed=3):
+    for frame in random_detections(40, 15, seed=3):
         detections = replace(frame, class_id=np.full(len(frame), 2))
         expected = plain.update(detections)
         assert isinstance(expected, Detections)
@@ -184,11 +184,11 @@ def test_what_is_no_detection_leaves_the_tracker_as_it_was(wrong: Any) -> None:
 
 
 def test_observers_see_the_masks_of_every_type() -> None:
-    witness = Witness()
+    recorder = StateRecorder()
     masks = np.ones((1, 4, 6), np.bool_)
     detections = SupervisionLike(np.array([BOX]), masks, np.array([0.9]), np.array([0]))
-    Tracker(observer=witness).update(detections)
-    assert witness.states[0].detections.masks == PackedMasks.from_bool(masks)
+    Tracker(observer=recorder).update(detections)
+    assert recorder.states[0].detections.masks == PackedMasks.from_bool(masks)
     tracked = Tracker().update(detections)
     np.testing.assert_array_equal(tracked.mask, masks)
 
@@ -198,7 +198,7 @@ def test_observers_see_the_masks_of_every_type() -> None:
 
 def test_untracked_rows_come_back_in_their_place() -> None:
     some, every, table = Tracker(), Tracker(), Tracker()
-    for frame in crowd(30, 12, seed=6):
+    for frame in random_detections(30, 12, seed=6):
         expected = some.update(frame)
         found = every.update(frame, untracked=True)
         assert expected.index is not None
@@ -222,18 +222,18 @@ def test_untracked_rows_of_bad_detections() -> None:
 
 
 def test_frames_count_by_themselves() -> None:
-    witness = Witness()
-    tracker = Tracker(observer=witness, frame_rate=10)
+    recorder = StateRecorder()
+    tracker = Tracker(observer=recorder, frame_rate=10)
     detections = Detections.of([BOX], [0.9])
     for frame in (None, None, 5, None, 0.9, np.int64(12), np.float32(2.0), FrameContext(20), None):
         tracker.update(detections, frame)  # type: ignore[arg-type]
-    assert [int(state.frame) for state in witness.states] == [0, 1, 5, 6, 7, 12, 13, 20, 21]
-    times = [state.time for state in witness.states]
+    assert [int(state.frame) for state in recorder.states] == [0, 1, 5, 6, 7, 12, 13, 20, 21]
+    times = [state.time for state in recorder.states]
     assert times == pytest.approx([0, 0.1, 0.5, 0.6, 0.9, 1.2, 2.0, 2.0, 2.1])
 
 
 def test_time_stamps_are_the_time_between_frames() -> None:
-    by_stamp, by_context = Witness(), Witness()
+    by_stamp, by_context = StateRecorder(), StateRecorder()
     stamped, told = Tracker(observer=by_stamp), Tracker(observer=by_context)
     for k, time in enumerate([0.0, 0.1, 0.15, 0.4]):
         detections = Detections.of([[10 + 100 * time, 10, 50 + 100 * time, 90]], [0.9])
@@ -290,7 +290,9 @@ def test_a_scorer_with_a_memory_serves_one_tracker() -> None:
 )
 def test_a_copy_goes_on_as_the_tracker_does(copied: Any, settings: Any) -> None:
     rng = np.random.default_rng(0)
-    frames = [replace(frame, embedding=rng.random((len(frame), 4), np.float32)) for frame in crowd(60, 15, seed=7)]
+    frames = [
+        replace(frame, embedding=rng.random((len(frame), 4), np.float32)) for frame in random_detections(60, 15, seed=7)
+    ]
     tracker = Tracker(settings, size=SIZE)
     for frame in frames[:30]:
         tracker.update(frame)

@@ -82,7 +82,7 @@ def test_each_fault_is_named(box: tuple[float, ...], fault: Fault | None) -> Non
     assert statuses([GOOD, box] if fault else [box])[-1] == fault
 
 
-def test_boxes_may_lie_anywhere_where_nobody_knows_the_size() -> None:
+def test_boxes_may_lie_anywhere_when_the_size_is_not_known() -> None:
     assert statuses([(5000, 5000, 5010, 5010)], size=(INF, INF)) == [None]
 
 
@@ -114,7 +114,7 @@ def test_boxes_come_as_centre_and_size(quarters: list[tuple[int, ...]]) -> None:
     assert len(valid.rows) == len(set(corners))
 
 
-def test_the_complaint_names_the_first() -> None:
+def test_the_error_names_the_first_fault() -> None:
     detections = Detections.of([GOOD, (30, 10, 10, 50), (0, 0, 0, 0)], [0.5, 0.25, 1])
     error = fault_error(7, detections, np.array([0, 2, 3]))
     assert isinstance(error, InputError)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from tests.box_worlds import FPS, HEIGHT, WIDTH, make_clip, make_sequence, picture
+from tests.toy_boxes import FPS, HEIGHT, WIDTH, image_of, make_clip, make_sequence
 from trackweave.errors import FrameError, InputError, SettingError
 from trackweave.frames.open import open_frames
 from trackweave.pipelines.box_inputs import open_input
@@ -22,7 +22,7 @@ def test_a_sequence_with_all_its_images(tmp_path: Path) -> None:
         assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3])
         image = frames[2].image()
         assert image is not None
-        np.testing.assert_array_equal(image, picture(2))
+        np.testing.assert_array_equal(image, image_of(2))
         assert frames[2].image() is image
 
 
@@ -99,6 +99,6 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", ["64", "0x48", "64x48x3", "wide", [64, 0], "-1x4"])
-def test_sizes_that_are_none(size: object) -> None:
+def test_sizes_that_cannot_be(size: object) -> None:
     with pytest.raises(ValidationError, match=r"size"):
         InputSettings.model_validate({"size": size})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.box_worlds import box_of, make_clip, make_sequence, picture, write_lines
+from tests.toy_boxes import box_of, image_of, make_clip, make_sequence, write_lines
 from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.errors import FrameOrderError, InputError, SettingError
 from trackweave.masks.packed import PackedMasks
@@ -42,9 +42,9 @@ class BoxCounter:
 
 
 def frame(index: int, *, with_image: bool = False, scores: tuple[float, float] = (0.9, 0.05)) -> DetectedFrame:
-    """Both objects of `box_worlds`."""
+    """Both objects of `toy_boxes`."""
     detections = Detections.of([box_of(1, index), box_of(2, index)], scores)
-    image = picture(index) if with_image else None
+    image = image_of(index) if with_image else None
     context = FrameContext(index, index / 10, size=(96, 160))
     return DetectedFrame(InputFrame(index, index / 10, f"{index}"), image, detections, context)
 

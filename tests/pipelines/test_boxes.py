@@ -17,17 +17,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.box_worlds import (
+from tests.toy_boxes import (
     COLOURS,
     FPS,
     HEIGHT,
     WIDTH,
     box_of,
     detection_lines,
+    image_of,
     make_clip,
     make_sequence,
     mot_line,
-    picture,
     write_lines,
 )
 from trackweave.association.inspection import inspect_samples
@@ -129,10 +129,10 @@ def test_a_sequence_folder_as_it_is(tmp_path: Path) -> None:
         assert (len(video), video.size) == (12, (HEIGHT, WIDTH))
         assert video.times is not None
         assert video.times[1] == pytest.approx(1 / FPS)
-        assert np.abs(video[11].astype(int) - picture(11)).max() > 60  # something is drawn
+        assert np.abs(video[11].astype(int) - image_of(11)).max() > 60  # something is drawn
 
 
-def test_only_some_pictures(tmp_path: Path) -> None:
+def test_images_of_some_frames(tmp_path: Path) -> None:
     result = track_boxes(make_sequence(tmp_path / "toy", images=3), tmp_path / "run", tracker=EASY)
     assert_two_objects(result.tracks(), range(12))
     with open_frames(result.paths.overlay) as video:
@@ -140,7 +140,7 @@ def test_only_some_pictures(tmp_path: Path) -> None:
     assert not result.paths.frames.exists()
 
 
-def test_no_pictures_at_all(tmp_path: Path) -> None:
+def test_no_images_at_all(tmp_path: Path) -> None:
     det = write_lines(tmp_path / "det.txt", detection_lines(12))
     result = track_boxes(
         None, tmp_path / "run", detections=det, tracker=EASY, video=InputSettings(fps=10, size=(160, 96))
@@ -165,7 +165,7 @@ def test_a_clip_with_a_detector(tmp_path: Path) -> None:
     assert again.paths.mot.read_bytes() == result.paths.mot.read_bytes()
 
 
-def test_a_clip_alone_shows_what_moves(tmp_path: Path) -> None:
+def test_a_clip_alone_is_tracked_with_the_motion_detector(tmp_path: Path) -> None:
     result = track_boxes(make_clip(tmp_path / "clip.mp4", 20), tmp_path / "run")
     assert record(result)["detections"]["name"] == "motion"
     assert record(result)["totals"]["detections"] > 0
@@ -354,7 +354,7 @@ class Broken(WholeVideo):
     def _read(self, position: int) -> RGBFrame:
         if position in self._bad:
             raise FrameError(f"frame {position} is damaged")
-        return picture(position)
+        return image_of(position)
 
 
 @pytest.mark.parametrize("seen_by", ["detector", "file"])
@@ -486,7 +486,7 @@ class Camera:
         if self._next == self._count:
             return None
         self._next += 1
-        return (self._next - 1) / FPS, picture(self._next - 1)
+        return (self._next - 1) / FPS, image_of(self._next - 1)
 
     def close(self) -> None:
         return
@@ -536,7 +536,7 @@ def test_a_stream_that_breaks_off_keeps_what_it_showed(tmp_path: Path, camera: d
     assert names(tmp_path / "other") == []
 
 
-def test_somebody_says_stop(tmp_path: Path, camera: dict[str, Camera]) -> None:
+def test_a_stop_event_ends_the_run(tmp_path: Path, camera: dict[str, Camera]) -> None:
     camera["0"], stop = Camera(100_000), threading.Event()
     threading.Timer(0.5, stop.set).start()
     started = time.monotonic()
@@ -560,7 +560,7 @@ def test_detections_of_class_columns(tmp_path: Path) -> None:
     assert set(result.tracks().class_id.tolist()) == {5, 6}
 
 
-def test_pictures_of_another_size_are_not_drawn_on(tmp_path: Path) -> None:
+def test_images_of_another_size_are_not_drawn_on(tmp_path: Path) -> None:
     folder = make_sequence(tmp_path / "toy", images=2)
     for name in ("000001.png", "000002.png"):
         cv2.imwrite(str(folder / "img1" / name), np.zeros((10, 10, 3), np.uint8))

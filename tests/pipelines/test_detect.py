@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.box_worlds import make_clip
+from tests.toy_boxes import make_clip
 from trackweave.errors import FrameError, SettingError
 from trackweave.masks.packed import PackedMasks
 from trackweave.pipelines.boxes import track_boxes

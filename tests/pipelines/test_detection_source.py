@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.box_worlds import box_of, detection_lines, make_clip, make_sequence, write_lines
+from tests.toy_boxes import box_of, detection_lines, make_clip, make_sequence, write_lines
 from trackweave.errors import InputError, SettingError
 from trackweave.formats.readers import read_detections
 from trackweave.pipelines.box_inputs import VideoInput, open_detections, open_input
@@ -80,7 +80,7 @@ def test_a_detector_by_name_with_its_settings(tmp_path: Path) -> None:
             open_detections("det.txt", video, RunLog(), detector="motion")
 
 
-def test_a_model_that_is_none(tmp_path: Path) -> None:
+def test_a_file_that_is_no_model(tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
     with (

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.box_worlds import make_sequence
+from tests.toy_boxes import make_sequence
 from tests.worlds import CROSSING, candidates_of, write_frames
 from trackweave.errors import ArtifactError, InputError, SettingError
 from trackweave.pipelines.boxes import track_boxes

@@ -276,7 +276,7 @@ def test_masks_of_an_ultralytics_result_are_those_of_the_frame() -> None:
     assert found.masks.areas.tolist() == [1080 * 1920]
 
 
-def test_detections_show_themselves_in_one_line() -> None:
+def test_detections_are_printed_in_one_line() -> None:
     assert repr(Detections.empty()) == "Detections(0)"
     assert repr(Detections.of([[0, 0, 1, 1]], [0.5])) == "Detections(1: score 0.50)"
     shown = repr(full(12))

@@ -94,22 +94,22 @@ class CameraMotionEstimator:
         size = (image.shape[0], image.shape[1])
         grey, scale = self._reduced(image)
         free = _outside(boxes, grey.shape, scale)
-        found: Affine | Unreliable
+        motion: Affine | Unreliable
         if self._grey is None:
-            found = Unreliable.FIRST_FRAME
+            motion = Unreliable.FIRST_FRAME
         elif size != self._size:
-            found = Unreliable.SIZE_CHANGED
+            motion = Unreliable.SIZE_CHANGED
         else:
-            found = _common_motion(self._grey, grey, self._corners, free, scale)
+            motion = _common_motion(self._grey, grey, self._corners, free, scale)
         corners = cv2.goodFeaturesToTrack(grey, mask=free, **_CORNERS)  # type: ignore[call-overload]
         self._corners = np.zeros((0, 1, 2), np.float32) if corners is None else corners
         self._grey, self._size = grey, size
-        self.reason = found if isinstance(found, Unreliable) else None
+        self.reason = motion if isinstance(motion, Unreliable) else None
         self.reliable = self.reason is None
-        if isinstance(found, Unreliable):
-            self.failures[found] += 1
+        if isinstance(motion, Unreliable):
+            self.failures[motion] += 1
             return identity()
-        return found
+        return motion
 
     def _reduced(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """The frame in grey at working size, and working pixels per frame pixel `(x, y)`."""
@@ -211,10 +211,12 @@ def _common_motion(
         return Unreliable.FEW_FEATURES
     import cv2
 
-    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, now, corners, None, **_FLOW)  # type: ignore[call-overload]
+    moved, followed, _ = cv2.calcOpticalFlowPyrLK(before, now, corners, None, **_FLOW)  # type: ignore[call-overload]
     back, returned, _ = cv2.calcOpticalFlowPyrLK(now, before, moved, None, **_FLOW)  # type: ignore[call-overload]
     gap = np.abs(back - corners).reshape(-1, 2).max(axis=1)
-    good = (found.ravel() == 1) & (returned.ravel() == 1) & (gap < _MAX_RETURN) & _free_at(moved.reshape(-1, 2), free)
+    good = (
+        (followed.ravel() == 1) & (returned.ravel() == 1) & (gap < _MAX_RETURN) & _free_at(moved.reshape(-1, 2), free)
+    )
     if np.count_nonzero(good) < max(_MIN_POINTS, _MIN_SUPPORT * len(corners)):
         return Unreliable.NO_COMMON_MOTION
     # OpenCV's coordinates count from the middle of the first pixel, those of boxes from its edge.

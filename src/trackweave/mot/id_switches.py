@@ -1,10 +1,10 @@
 """Identity switches that a tracker suspects of itself, without ground truth.
 
-Three kinds are seen. *Fragmentation*: a track is born on the object of another one, which was lost or went off with
+There are three kinds. *Fragmentation*: a new track begins on the object of another one, which was lost or went on with
 something else. *Takeover*: a track that existed goes on with another one's object, after a gap or after the two
-overlapped. *Exchange*: two tracks overlap and come out in each other's places. Each is a comparison of straight
-lines and sizes before and after (and of appearance, where the detections have embeddings), so it is decided some
-frames after it happened. How well this agrees with true switches is measured by `benchmarks/switches.py`.
+overlapped. *Exchange*: two tracks overlap and leave in each other's places. Each is a comparison of straight segments
+and sizes before and after (and of appearance, where the detections have embeddings), so it is decided some frames
+after it happened. How well this agrees with true switches is measured by `benchmarks/switches.py`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.ids import FrameIndex
-from trackweave.mot.switch_evidence import MIN_BOXES_TOGETHER as MIN_BOXES
-from trackweave.mot.switch_evidence import Arrival, Encounter, arrival, close_pairs, judge_arrival, judge_encounter
+from trackweave.mot.switch_evidence import (
+    MIN_SEGMENT_BOXES,
+    Encounter,
+    TrackStart,
+    close_pairs,
+    encounter_outcome,
+    takeover_at_start,
+    track_start,
+)
 from trackweave.mot.track_history import TrackHistory
 from trackweave.structures.assignment import AssignmentState
 
-SPAN_SECONDS = 0.3  # of a line before or after
-MEMORY_SECONDS = 2.0  # an object that was away for longer is nobody's
-LOST_SECONDS = 1.0  # a track that is lost for longer meets nobody: its prediction means little by then
-ENCOUNTER_SECONDS = 1.0  # longer ones are judged in pieces: lines do not reach farther
-APART = 5  # frames between two switches of one pair
-TIDY_EVERY = 16  # frames
+SPAN_SECONDS = 0.3  # of a segment before or after
+MEMORY_SECONDS = 2.0  # a track that is lost for longer is prior to none
+LOST_SECONDS = 1.0  # a track that is lost for longer has no encounters: its prediction means little by then
+ENCOUNTER_SECONDS = 1.0  # longer ones are scored in pieces: segments do not reach farther
+MIN_FRAMES_APART = 5  # between two switches of one pair
+FORGET_EVERY = 16  # frames
 
 
 class SwitchCause(StrEnum):
@@ -104,93 +111,93 @@ class SwitchMonitor:
         self.total = 0
         self.events: deque[SwitchEvent] = deque(maxlen=self._keep)
         self._history = TrackHistory(4 * self._span, self._memory)
-        self._arrivals: deque[Arrival] = deque()
+        self._starts: deque[TrackStart] = deque()
         self._encounters: dict[tuple[int, int], Encounter] = {}
         self._reported: dict[tuple[int, int], int] = {}
-        self._untidy = 0
+        self._since_forgetting = 0
 
     def observe(self, state: AssignmentState) -> tuple[SwitchEvent, ...]:
         """Takes a frame with its decisions; returns the switches that are suspected now, with their earlier frames.
 
         To be called once per frame, in order; frames may be left out. Time is the frame over the frame rate.
         """
+        frame = int(state.frame)
         matched = np.flatnonzero(state.assigned_track_ids >= 0)
-        self._note_arrivals(state, matched)
-        self._note_encounters(state, matched)
-        found = [*self._judge_arrivals(int(state.frame)), *self._judge_encounters(int(state.frame))]
-        self._untidy += 1
-        if self._untidy >= TIDY_EVERY:
-            self._untidy = 0
-            self._tidy(int(state.frame))
-        return tuple(event for event in found if self._report(event))
+        self._add_starts(state, matched)
+        self._add_encounters(state, matched)
+        events = [*self._events_of_starts(frame), *self._events_of_encounters(frame)]
+        self._since_forgetting += 1
+        if self._since_forgetting >= FORGET_EVERY:
+            self._since_forgetting = 0
+            self._forget(frame)
+        return tuple(event for event in events if self._report(event))
 
-    def _note_arrivals(self, state: AssignmentState, matched: NDArray[np.int64]) -> None:
-        away = dict(zip(state.track_ids.tolist(), state.track_gap.tolist(), strict=True))
+    def _add_starts(self, state: AssignmentState, matched: NDArray[np.int64]) -> None:
+        gap_of = dict(zip(state.track_ids.tolist(), state.track_gap.tolist(), strict=True))
         self._history.add(state, matched)
         for row, track in zip(matched.tolist(), state.assigned_track_ids[matched].tolist(), strict=True):
-            gap = away.get(track, 0)
-            if gap != 1:  # born, or back
-                noted = arrival(state, row, self._history, self._span, self._memory, gap)
-                if noted is not None:
-                    self._arrivals.append(noted)
+            gap = gap_of.get(track, 0)
+            if gap != 1:  # new, or back
+                start = track_start(state, row, self._history, self._span, self._memory, gap)
+                if start is not None:
+                    self._starts.append(start)
 
-    def _note_encounters(self, state: AssignmentState, matched: NDArray[np.int64]) -> None:
+    def _add_encounters(self, state: AssignmentState, matched: NDArray[np.int64]) -> None:
         frame = int(state.frame)
         for one, other, overlap, margin, jump in close_pairs(state, matched, self._lost):
             tracks = (one, other) if one < other else (other, one)
-            met = self._encounters.get(tracks)
-            if met is None:
-                met = self._begin(tracks, frame)
-                if met is None:
-                    continue
-            met.see(frame, overlap, margin, jump)
+            encounter = self._encounters.get(tracks) or self._new_encounter(tracks, frame)
+            if encounter is not None:
+                encounter.update(frame, overlap, margin, jump)
 
-    def _begin(self, tracks: tuple[int, int], frame: int) -> Encounter | None:
-        """An encounter, unless one of the tracks is too young to have a line."""
+    def _new_encounter(self, tracks: tuple[int, int], frame: int) -> Encounter | None:
+        """An encounter, unless one of the tracks is too young to have a segment."""
         one, other = (self._history.recent(track, frame, self._span, self._memory) for track in tracks)
-        if one is None or other is None or min(one.boxes, other.boxes) < MIN_BOXES:
+        if one is None or other is None or min(one.boxes, other.boxes) < MIN_SEGMENT_BOXES:
             return None
-        met = self._encounters[tracks] = Encounter(tracks, frame, (one, other))
-        return met
+        encounter = self._encounters[tracks] = Encounter(tracks, frame, (one, other))
+        return encounter
 
-    def _judge_arrivals(self, frame: int) -> list[SwitchEvent]:
-        found = []
-        while self._arrivals and self._arrivals[0].frame <= frame - self._span:
-            one = self._arrivals.popleft()
-            taken = judge_arrival(one, frame, self._history, self._span, self._frame_rate)
-            if taken is not None:
-                cause = SwitchCause.TAKEOVER if one.returned else SwitchCause.FRAGMENTATION
-                found.append(SwitchEvent(FrameIndex(one.frame), (taken.owner, one.track), cause, taken.confidence))
-        return found
+    def _events_of_starts(self, frame: int) -> list[SwitchEvent]:
+        events = []
+        while self._starts and self._starts[0].frame <= frame - self._span:
+            start = self._starts.popleft()
+            takeover = takeover_at_start(start, frame, self._history, self._span, self._frame_rate)
+            if takeover is not None:
+                cause = SwitchCause.TAKEOVER if start.returned else SwitchCause.FRAGMENTATION
+                tracks = takeover.prior, start.track
+                events.append(SwitchEvent(FrameIndex(start.frame), tracks, cause, takeover.confidence))
+        return events
 
-    def _judge_encounters(self, frame: int) -> list[SwitchEvent]:
-        over = [
-            met
-            for met in self._encounters.values()
-            if met.last_close <= frame - self._span or met.start <= frame - self._longest
+    def _events_of_encounters(self, frame: int) -> list[SwitchEvent]:
+        finished = [
+            encounter
+            for encounter in self._encounters.values()
+            if encounter.last_close <= frame - self._span or encounter.start <= frame - self._longest
         ]
-        found = []
-        for met in over:
-            del self._encounters[met.tracks]
-            outcome = judge_encounter(met, frame, self._history, self._span, self._frame_rate)
+        events = []
+        for encounter in finished:
+            del self._encounters[encounter.tracks]
+            outcome = encounter_outcome(encounter, frame, self._history, self._span, self._frame_rate)
             if outcome is not None:
                 cause = SwitchCause.EXCHANGE if outcome.exchanged else SwitchCause.TAKEOVER
-                found.append(SwitchEvent(FrameIndex(met.overlap_frame), outcome.tracks, cause, outcome.confidence))
-        return found
+                at = FrameIndex(encounter.overlap_frame)
+                events.append(SwitchEvent(at, outcome.tracks, cause, outcome.confidence))
+        return events
 
     def _report(self, event: SwitchEvent) -> bool:
         """Counts an event, unless it is too weak or the same pair was reported close by: one switch has two sides."""
         if event.confidence < self._min_confidence:
             return False
         pair = (min(event.tracks), max(event.tracks))
-        if abs(self._reported.get(pair, -APART - 1) - event.frame) <= APART:
+        if abs(self._reported.get(pair, -MIN_FRAMES_APART - 1) - event.frame) <= MIN_FRAMES_APART:
             return False
         self._reported[pair] = int(event.frame)
         self.events.append(event)
         self.total += event.switches
         return True
 
-    def _tidy(self, frame: int) -> None:
+    def _forget(self, frame: int) -> None:
         self._history.forget(frame)
-        oldest = frame - self._memory - APART
+        oldest = frame - self._memory - MIN_FRAMES_APART
         self._reported = {pair: when for pair, when in self._reported.items() if when >= oldest}

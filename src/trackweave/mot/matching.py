@@ -1,9 +1,4 @@
-"""Similarity and cost of every pair of track and detection, as one compiled kernel.
-
-One-to-one assignment of tracks to detections at least total cost.
-
-Which of a frame's detections a tracker can use, and why not the others.
-"""
+"""Which detections take part, the cost of every pair of track and detection, and their one-to-one assignment."""
 
 from __future__ import annotations
 
@@ -15,16 +10,19 @@ import numpy as np
 from numba import boolean, float32, float64, int64, types, void
 from numpy.typing import NDArray
 
+from trackweave.boxes import centred_iou
 from trackweave.errors import InputError
 from trackweave.mot.parameters import PARAMETERS, Parameters
 from trackweave.mot.state import CLASS, CONFIRMED, GAP, POSITION, SEEN, SINCE, VAR_POSITION
 from trackweave.structures.detections import Detections
 
+_iou = numba.njit(inline="always")(centred_iou)
+
 
 @numba.njit(float64(float64[:, ::1], int64, float64, float64), cache=True, inline="always")
-def turning(recent: NDArray[np.float64], seen: int, x: float, y: float) -> float:
-    """How far a move to (x, y) turns from the direction of travel: −0.5 straight on, 0.5 back; 0 when unknown."""
-    oldest = min(seen, recent.shape[0]) - 1
+def turning(recent: NDArray[np.float64], count: int, x: float, y: float) -> float:
+    """How far a move to (x, y) turns from the direction of travel: −0.5 straight on, 0.5 back; 0 without one."""
+    oldest = min(count, recent.shape[0]) - 1
     if oldest < 1:
         return 0.0
     ax, ay = recent[0, 0] - recent[oldest, 0], recent[0, 1] - recent[oldest, 1]
@@ -72,7 +70,7 @@ def pair_costs(
     most 1 (more only where a low score or a turn speaks against them), and one assignment may hold pairs of different
     gates.
     """
-    # Boxes are visited in the order of their centres: those out of a track's reach are never looked at.
+    # Boxes are visited in the order of their centres: those out of a track's reach are never compared.
     order = np.argsort(boxes[:, 0])
     centres = boxes[order, 0]
     widest = boxes[:, 2].max()
@@ -105,14 +103,9 @@ def pair_costs(
             gate = (p.min_similarity if first else p.min_similarity_tentative) if high else p.min_similarity_low
             w2, h2 = boxes[d, 2] * widen, boxes[d, 3] * widen
             dx, dy = boxes[d, 0] - x, boxes[d, 1] - y
-            across = min(w1, w2, 0.5 * (w1 + w2) - abs(dx))
-            if across <= 0.0:
+            similarity = _iou(dx, dy, w1, h1, w2, h2)
+            if similarity <= 0.0:
                 continue
-            down = min(h1, h2, 0.5 * (h1 + h2) - abs(dy))
-            if down <= 0.0:
-                continue
-            overlap = across * down
-            similarity = overlap / (w1 * h1 + w2 * h2 - overlap)
             height_ratio = 1.0
             if p.height_power > 0.0:
                 taller = max(compared_height, boxes[d, 3])
@@ -153,15 +146,11 @@ def displacement(
     for d in range(len(boxes)):
         best, most = -1, 0.0
         for row in range(n):
+            dx, dy = boxes[d, 0] - motion[row, 0, POSITION], boxes[d, 1] - motion[row, 1, POSITION]
             w, h = motion[row, 2, POSITION], motion[row, 3, POSITION]
-            apart = abs(boxes[d, 0] - motion[row, 0, POSITION])
-            across = min(w, boxes[d, 2], 0.5 * (w + boxes[d, 2]) - apart)
-            down = min(h, boxes[d, 3], 0.5 * (h + boxes[d, 3]) - abs(boxes[d, 1] - motion[row, 1, POSITION]))
-            if across > 0.0 and down > 0.0:
-                shared = across * down
-                overlap = shared / (w * h + boxes[d, 2] * boxes[d, 3] - shared)
-                if overlap > most:
-                    best, most = row, overlap
+            iou = _iou(dx, dy, w, h, boxes[d, 2], boxes[d, 3])
+            if iou > most:
+                best, most = row, iou
         for axis in range(2):
             moved[d, axis] = 0.0 if best < 0 else boxes[d, axis] - recent[best, 0, axis]
 

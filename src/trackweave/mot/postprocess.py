@@ -1,4 +1,4 @@
-"""Offline refinement of finished tracks: what is only possible when the whole video has been seen.
+"""Offline refinement of finished tracks: what is only possible when the whole video is tracked.
 
 Three steps, each optional: short tracks out, gaps filled, boxes smoothed. None of them changes an identity.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trackweave.errors import InputError, SettingError
 from trackweave.masks.packed import PackedMasks
-from trackweave.mot.settings import _DEGREE, RefinementSettings, _fault_of_window
+from trackweave.mot.settings import SMOOTHING_DEGREE, RefinementSettings, window_fault
 from trackweave.structures.tracks import Tracks
 
 SCORE_DECAY = 0.9
@@ -155,11 +155,11 @@ def smooth_tracks(tracks: Tracks, window: int) -> Tracks:
 def _smoothed(piece: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     """One unbroken piece `(n, 4)` of twice the centre, width and height."""
     window = min(window, len(piece) - 1 + len(piece) % 2)
-    if window <= _DEGREE + 1:
+    if window <= SMOOTHING_DEGREE + 1:
         return piece
     from scipy.signal import savgol_filter  # slow to import, rarely used
 
-    smooth: NDArray[np.float64] = savgol_filter(piece, window, _DEGREE, axis=0, mode="interp")
+    smooth: NDArray[np.float64] = savgol_filter(piece, window, SMOOTHING_DEGREE, axis=0, mode="interp")
     smooth[:, 2:] = np.maximum(smooth[:, 2:], piece[:, 2:].min(axis=0))
     return smooth
 
@@ -211,6 +211,6 @@ def _joined(tracks: Tracks, added: Tracks) -> tuple[Tracks, NDArray[np.bool_]]:
 
 
 def _check_window(window: int) -> None:
-    fault = _fault_of_window(window)
+    fault = window_fault(window)
     if fault is not None:
         raise SettingError(f"smooth_window {fault}")

@@ -234,7 +234,8 @@ def preset(name: str, **overrides: Any) -> TrackerSettings:
     return TrackerSettings.checked(PRESETS[name].model_dump(), **overrides)
 
 
-_DEGREE = 2
+SMOOTHING_DEGREE = 2
+"""Of the polynomials that smooth boxes."""
 
 
 class RefinementSettings(Settings):
@@ -252,13 +253,14 @@ class RefinementSettings(Settings):
     @field_validator("smooth_window")
     @classmethod
     def _is_odd(cls, window: int) -> int:
-        fault = _fault_of_window(window)
+        fault = window_fault(window)
         if fault is not None:
             raise ValueError(fault)
         return window
 
 
-def _fault_of_window(window: int) -> str | None:
-    if window == 0 or (window >= _DEGREE + 3 and window % 2 == 1):
+def window_fault(window: int) -> str | None:
+    """Why a number of frames is no window for smoothing; None when it is one."""
+    if window == 0 or (window >= SMOOTHING_DEGREE + 3 and window % 2 == 1):
         return None
-    return f"{window}: give an odd number of frames from {_DEGREE + 3}, or 0 for none"
+    return f"{window}: give an odd number of frames from {SMOOTHING_DEGREE + 3}, or 0 for none"

@@ -52,16 +52,16 @@ class TrackTable:
     votes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((64, VOTES, 2)))
 
     def reserve(self, rows: int) -> None:
-        """Makes room for `rows` tracks, or gives memory back when a crowd has gone."""
+        """Makes room for `rows` tracks, or frees memory when many tracks have ended."""
         capacity = len(self.counts)
         if self.count <= rows <= capacity and capacity <= max(256, 8 * rows):
             return
-        fresh = max(64, 2 * rows)
+        new_capacity = max(64, 2 * rows)
         for name in ("motion", "matched", "recent", "counts", "values", "votes"):
-            old = getattr(self, name)
-            new = np.zeros((fresh, *old.shape[1:]), old.dtype)
-            new[: self.count] = old[: self.count]
-            setattr(self, name, new)
+            column = getattr(self, name)
+            resized = np.zeros((new_capacity, *column.shape[1:]), column.dtype)
+            resized[: self.count] = column[: self.count]
+            setattr(self, name, resized)
 
     @property
     def ids(self) -> NDArray[np.int64]:
@@ -95,7 +95,7 @@ class FrameContext:
 
 @runtime_checkable
 class AssociationScorer(Protocol):
-    """Judges pairs of tracks and detections; its judgement is blended with the classical cost inside the gates."""
+    """Scores pairs of tracks and detections; its cost is blended with the classical one inside the gates."""
 
     def cost(self, state: AssignmentState) -> NDArray[np.float32]:
         """`(T, D)` float32, lower is better, 1 as bad as no match; NaN: no opinion. Entries that `state.allowed` rules
@@ -106,8 +106,7 @@ class AssociationScorer(Protocol):
         ...
 
     def observe(self, state: AssignmentState) -> None:
-        """The frame's decisions, so that a scorer with a memory can follow; called on every frame, also on those
-        that had nothing to judge."""
+        """The frame's decisions, for scorers with a memory; called on every frame, also on those without pairs."""
         ...
 
     def reset(self) -> None:
@@ -120,7 +119,7 @@ class ExclusiveScorer(AssociationScorer, Protocol):
     """A scorer that remembers the tracks of one tracker, and would mix them with those of a second one."""
 
     def attach(self) -> None:
-        """A tracker takes it, when it is made and after `reset`.
+        """Called by a tracker when it is made and after its `reset`.
 
         Raises:
             SettingError: another tracker has it; `reset` frees it.
@@ -130,8 +129,8 @@ class ExclusiveScorer(AssociationScorer, Protocol):
 
 @runtime_checkable
 class AssignmentObserver(Protocol):
-    """Looks on: is shown every frame's state after the decisions were made."""
+    """Gets every frame's state after the decisions."""
 
     def observe(self, state: AssignmentState) -> None:
-        """Takes one frame; the arrays are its to keep. Must not be slow: the tracker waits."""
+        """Takes one frame; it may keep the arrays. Must not be slow: the tracker waits."""
         ...

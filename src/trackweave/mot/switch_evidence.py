@@ -1,8 +1,8 @@
-"""Tracks that arrive, newly born or back from a gap, where another track was: did they take over its object?
+"""Evidence that an identity changed tracks: around a track's start, and around an encounter of two tracks.
 
-Pairs of tracks that overlap for a while: did they come out as they went in?
-
-How likely an identity changed tracks: evidence from the lines of tracks before and after, and logistic scores.
+A *start* is a track's first box, or its first one after a gap, where another track (the prior one) had been: did it
+take over the object? An *encounter* is a time during which two tracks overlap: did each go on with its own object?
+Both compare straight segments of tracks before and after, and give a logistic score.
 
 The weights were fitted to the true switches of the adaptive tracker on training sequences of MOT17 (02, 05, 13; two
 detectors), DanceTrack (eleven), KITTI (0000 to 0010) and SportsMOT (a third of them, simulated detections); those of
@@ -21,14 +21,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from trackweave.boxes import pair_iou
 from trackweave.mot.track_history import Segment, TrackHistory
 from trackweave.structures.assignment import AssignmentState
 
-LOOK_WEIGHT = 8.0  # logits per half the cosine distance
-SAME_LOOK = 0.12  # half the cosine distance at which appearance speaks neither for nor against
+APPEARANCE_WEIGHT = 8.0  # logits per half the cosine distance
+NEUTRAL_APPEARANCE = 0.12  # half the cosine distance at which appearance speaks neither for nor against
 
 # Standardised evidence was fitted; the weights here are per unit.
-BORN: Mapping[str, float] = {
+NEW_PRIOR_LOST: Mapping[str, float] = {
     "bias": -2.06,
     "position_squared": -4.14,
     "height": -1.97,
@@ -36,11 +37,11 @@ BORN: Mapping[str, float] = {
     "log_boxes_before": 0.83,
     "border": -0.86,
     "score": 2.01,
-    "appearance": LOOK_WEIGHT,
+    "appearance": APPEARANCE_WEIGHT,
 }
-"""A track was born where another one, gone by now, had been."""
+"""A new track began where another one, lost by now, had been."""
 
-BORN_OWNER_LIVES: Mapping[str, float] = {
+NEW_PRIOR_MATCHED: Mapping[str, float] = {
     "bias": -1.43,
     "own_position": 2.82,
     "position_at_arrival": -5.22,
@@ -48,22 +49,22 @@ BORN_OWNER_LIVES: Mapping[str, float] = {
     "gain_width": 0.76,
     "log_gap": -1.17,
     "log_boxes_before": -0.61,
-    "appearance": LOOK_WEIGHT,
+    "appearance": APPEARANCE_WEIGHT,
 }
-"""A track was born where another one had been that is matched elsewhere now."""
+"""A new track began where another one had been that is matched elsewhere now."""
 
-RETURNED: Mapping[str, float] = {
+RETURNED_PRIOR_LOST: Mapping[str, float] = {
     "bias": -0.10,
     "position_squared": -6.18,
     "height": -0.81,
     "width": -1.29,
     "log_gap": -0.72,
     "score": 1.35,
-    "appearance": LOOK_WEIGHT,
+    "appearance": APPEARANCE_WEIGHT,
 }
-"""A lost track came back where another one, gone by now, had been meanwhile."""
+"""A lost track came back where another one, lost by now, had been meanwhile."""
 
-RETURNED_OWNER_LIVES: Mapping[str, float] = {
+RETURNED_PRIOR_MATCHED: Mapping[str, float] = {
     "bias": 5.36,
     "position_at_arrival": -5.02,
     "gain_position": 2.24,
@@ -72,7 +73,7 @@ RETURNED_OWNER_LIVES: Mapping[str, float] = {
     "gain_width": 0.60,
     "log_boxes_before": -1.12,
     "log_boxes_after": -0.94,
-    "appearance": LOOK_WEIGHT,
+    "appearance": APPEARANCE_WEIGHT,
 }
 """A lost track came back where another one had been that is matched elsewhere now."""
 
@@ -88,7 +89,7 @@ EXCHANGE: Mapping[str, float] = {
     "margin": -1.14,
     "log_doubt": 1.40,
     "apart": -2.22,
-    "appearance": LOOK_WEIGHT,
+    "appearance": APPEARANCE_WEIGHT,
 }
 """Two tracks overlapped and both went on."""
 
@@ -102,21 +103,21 @@ TAKEOVER: Mapping[str, float] = {
     "log_frames": -0.35,
     "jump": 1.06,
     "margin": -3.69,
-    "appearance": LOOK_WEIGHT,
+    "appearance": APPEARANCE_WEIGHT,
 }
 """Two tracks overlapped and one of them went on."""
 
 
 class Misfit(NamedTuple):
-    """How badly one line continues another.
+    """How badly one segment continues another.
 
     Each number is in [0, 1) and saturates, so that one outlier cannot outvote the rest.
 
     Attributes:
-        position: distance of the two lines in the middle of the gap, over size and time; ½ at half a size after 0.7 s.
+        position: distance of the two in the middle of the gap, over size and time; ½ at half a size after 0.7 s.
         velocity: change of velocity; ½ at one size per second.
         height, width: change of the logarithm; ½ at 0.1 and 0.2.
-        appearance: half the cosine distance, `SAME_LOOK` when one side has none.
+        appearance: half the cosine distance, `NEUTRAL_APPEARANCE` when one side has none.
     """
 
     position: float
@@ -127,7 +128,7 @@ class Misfit(NamedTuple):
 
 
 def misfit(before: Segment, after: Segment, frame_rate: float) -> Misfit:
-    """Compares two pieces of tracks, the earlier one first."""
+    """Compares two segments, the earlier one first."""
     middle = (before.last + after.first) / 2
     x0, y0 = before.at(middle)
     x1, y1 = after.at(middle)
@@ -138,7 +139,7 @@ def misfit(before: Segment, after: Segment, frame_rate: float) -> Misfit:
         _saturated(math.hypot(after.vx - before.vx, after.vy - before.vy) * frame_rate / size, 1.0),
         _saturated(abs(after.height - before.height), 0.1),
         _saturated(abs(after.width - before.width), 0.2),
-        _look(before, after),
+        _appearance_distance(before, after),
     )
 
 
@@ -146,10 +147,10 @@ def _saturated(value: float, scale: float) -> float:
     return value / (value + scale)
 
 
-def _look(before: Segment, after: Segment) -> float:
+def _appearance_distance(before: Segment, after: Segment) -> float:
     one, other = before.appearance, after.appearance
     if one is None or other is None or len(one) != len(other):
-        return SAME_LOOK
+        return NEUTRAL_APPEARANCE
     return min(1.0, max(0.0, 0.5 - 0.5 * float(one @ other)))
 
 
@@ -163,38 +164,40 @@ def probability(weights: Mapping[str, float], evidence: Mapping[str, float]) -> 
     return 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, logit))))
 
 
-REACH = 2.0  # sizes between an arrival and the last box of a track that it may have replaced
-REACH_LIVING = 1.0  # the same for a track that is still matched
-OWNERS = 4  # earlier owners looked at per arrival
-INSIDE = 1.0  # box widths or heights from the border: farther inside says nothing more
+# --- starts -----------------------------------------------------------------------------------------------------------
+
+REACH = 2.0  # sizes between a start and the last box of a track that it may have replaced
+REACH_MATCHED = 1.0  # the same for a track that is still matched
+MAX_PRIOR = 4  # prior tracks that are compared with a start
+MAX_BORDER = 1.0  # box widths or heights from the border: farther inside says nothing more
 AT_BORDER = 0.1  # box widths or heights from the border: an ordinary entry
-SECOND_BOX = 0.7  # IoU with a living track from which an arrival is a second box of its object
-MIN_BOXES = 2  # an arrival with fewer boxes was noise
+SECOND_BOX = 0.7  # IoU with a matched track from which a start is a second box of its object
+MIN_BOXES = 2  # a start with fewer boxes was noise
 
 
-class Owner(NamedTuple):
-    """A track that was there before an arrival.
+class PriorTrack(NamedTuple):
+    """A track that was there before a start.
 
     Attributes:
         track: its id.
-        line: its last boxes before.
+        segment: its last boxes before.
     """
 
     track: int
-    line: Segment
+    segment: Segment
 
 
 @dataclass(frozen=True)
-class Arrival:
+class TrackStart:
     """A track's first box, or its first after a gap.
 
     Attributes:
         track: its id.
         frame: of that box.
-        returned: whether the track was known before.
-        border: distance of the box to the nearest border of the image in box widths or heights, at most `INSIDE`.
+        returned: whether it is the first box after a gap.
+        border: distance of the box to the nearest border of the image in box widths or heights, at most `MAX_BORDER`.
         score: of the detection.
-        owners: the tracks that were there before.
+        prior: the tracks that were there before.
     """
 
     track: int
@@ -202,123 +205,127 @@ class Arrival:
     returned: bool
     border: float
     score: float
-    owners: tuple[Owner, ...]
+    prior: tuple[PriorTrack, ...]
 
 
 class Takeover(NamedTuple):
-    """The earlier owner of an arrival's object, and how likely it is that."""
+    """The track that a start's object had before, and how likely it is that."""
 
-    owner: int
+    prior: int
     confidence: float
 
 
-def arrival(
-    state: AssignmentState, row: int, history: TrackHistory, span: int, depth: int, away: int = 0
-) -> Arrival | None:
-    """What is to be remembered of an arrival until it is judged; None when no other track was near.
+def track_start(
+    state: AssignmentState, row: int, history: TrackHistory, span: int, max_age: int, gap: int = 0
+) -> TrackStart | None:
+    """A start with the tracks that were there before; None when there was none.
 
     Args:
         state: the frame.
         row: of the detection.
         history: with this frame added.
-        span: frames of a line.
-        depth: frames for which an owner may be gone.
-        away: of a track that returns, frames since its last box: only tracks seen since then can be its owners.
+        span: frames of a segment.
+        max_age: frames for which a prior track may be lost.
+        gap: of a track that returns, frames since its last box: only tracks matched since then can be prior.
     """
     frame, track = int(state.frame), int(state.assigned_track_ids[row])
     x1, y1, x2, y2 = state.detections.xyxy[row].tolist()
     width, height = max(x2 - x1, 1e-3), max(y2 - y1, 1e-3)
     size = math.sqrt(width * height)
-    depth = min(depth, away - 1) if away else depth
-    border = INSIDE
+    max_age = min(max_age, gap - 1) if gap else max_age
+    border = MAX_BORDER
     if state.size is not None:
-        border = min(INSIDE, x1 / width, y1 / height, (state.size[1] - x2) / width, (state.size[0] - y2) / height)
-    owners: list[Owner] = []
-    for distance, owner in history.near((x1 + x2) / 2, (y1 + y2) / 2, frame, depth, REACH * size):
-        if owner == track:
+        border = min(MAX_BORDER, x1 / width, y1 / height, (state.size[1] - x2) / width, (state.size[0] - y2) / height)
+    prior: list[PriorTrack] = []
+    for distance, other in history.near((x1 + x2) / 2, (y1 + y2) / 2, frame, max_age, REACH * size):
+        if other == track:
             continue
-        if history.last_frame(owner) == frame and (distance > REACH_LIVING * size or _covers(owner, track, history)):
+        is_matched = history.last_frame(other) == frame
+        if is_matched and (distance > REACH_MATCHED * size or _covers(other, track, history)):
             continue
-        line = history.recent(owner, frame, span, depth)
-        if line is None or (border < AT_BORDER and _is_outside(history.in_frame(*line.at(frame)), state.size)):
+        segment = history.recent(other, frame, span, max_age)
+        if segment is None or (border < AT_BORDER and _is_outside(history.in_frame(*segment.at(frame)), state.size)):
             continue  # one went out, another one came in
-        owners.append(Owner(owner, line))
-        if len(owners) == OWNERS:
+        prior.append(PriorTrack(other, segment))
+        if len(prior) == MAX_PRIOR:
             break
-    if not owners:
+    if not prior:
         return None
-    return Arrival(track, frame, away > 0, max(0.0, border), float(state.detections.score[row]), tuple(owners))
+    return TrackStart(track, frame, gap > 0, max(0.0, border), float(state.detections.score[row]), tuple(prior))
 
 
 def _is_outside(point: tuple[float, float], size: tuple[int, int] | None) -> bool:
     return size is not None and not (0 <= point[0] < size[1] and 0 <= point[1] < size[0])
 
 
-def _covers(owner: int, track: int, history: TrackHistory) -> bool:
+def _covers(other: int, track: int, history: TrackHistory) -> bool:
     """Whether two tracks have nearly the same box now."""
     frame = history.last_frame(track)
-    one, other = history.segment(owner, frame, frame + 1), history.segment(track, frame, frame + 1)
-    return one is not None and other is not None and one.overlap(other) > SECOND_BOX
+    first, second = history.segment(other, frame, frame + 1), history.segment(track, frame, frame + 1)
+    return first is not None and second is not None and first.overlap(second) > SECOND_BOX
 
 
-def judge_arrival(given: Arrival, frame: int, history: TrackHistory, span: int, frame_rate: float) -> Takeover | None:
-    """The likeliest takeover, judged `span` frames after the arrival; None when the arrival was noise."""
-    after = history.segment(given.track, given.frame, given.frame + span + 1)
+def takeover_at_start(
+    start: TrackStart, frame: int, history: TrackHistory, span: int, frame_rate: float
+) -> Takeover | None:
+    """The likeliest takeover, `span` frames after the start; None when the start was noise."""
+    after = history.segment(start.track, start.frame, start.frame + span + 1)
     if after is None or after.boxes < MIN_BOXES:
         return None
-    found = []
-    for owner in given.owners:
-        gone_on = history.segment(owner.track, given.frame, frame + 1)
-        if gone_on is None:
-            weights = RETURNED if given.returned else BORN
-            evidence = _owner_gone(given, owner, after, frame_rate)
+    takeovers = []
+    for track, segment in start.prior:
+        continuation = history.segment(track, start.frame, frame + 1)
+        if continuation is None:
+            weights = RETURNED_PRIOR_LOST if start.returned else NEW_PRIOR_LOST
+            evidence = _evidence_of_lost(start, segment, after, frame_rate)
         else:
-            weights = RETURNED_OWNER_LIVES if given.returned else BORN_OWNER_LIVES
-            earlier = history.recent(owner.track, given.frame - span, span, 2 * span) or owner.line
-            earlier = earlier._replace(appearance=owner.line.appearance)
-            evidence = _owner_lives(given, owner.line, earlier, gone_on, after, frame_rate)
-        found.append(Takeover(owner.track, probability(weights, evidence)))
-    return max(found, key=lambda one: one.confidence)
+            weights = RETURNED_PRIOR_MATCHED if start.returned else NEW_PRIOR_MATCHED
+            earlier = history.recent(track, start.frame - span, span, 2 * span) or segment
+            earlier = earlier._replace(appearance=segment.appearance)
+            evidence = _evidence_of_matched(start, segment, earlier, continuation, after, frame_rate)
+        takeovers.append(Takeover(track, probability(weights, evidence)))
+    return max(takeovers, key=lambda takeover: takeover.confidence)
 
 
-def _owner_gone(given: Arrival, owner: Owner, after: Segment, frame_rate: float) -> dict[str, float]:
-    """Does the arrival go on where the owner ended?"""
-    line = owner.line
-    fit = misfit(line, after, frame_rate)
+def _evidence_of_lost(start: TrackStart, prior: Segment, after: Segment, frame_rate: float) -> dict[str, float]:
+    """Does the start go on where the prior track ended?"""
+    fit = misfit(prior, after, frame_rate)
     return {
         "position_squared": fit.position**2,
         "height": fit.height,
         "width": fit.width,
-        "log_gap": math.log((given.frame - line.last) / frame_rate),
-        "log_boxes_before": math.log(line.boxes),
-        "border": given.border,
-        "score": given.score,
-        "appearance": SAME_LOOK - fit.appearance,
+        "log_gap": math.log((start.frame - prior.last) / frame_rate),
+        "log_boxes_before": math.log(prior.boxes),
+        "border": start.border,
+        "score": start.score,
+        "appearance": NEUTRAL_APPEARANCE - fit.appearance,
     }
 
 
-def _owner_lives(
-    given: Arrival, line: Segment, earlier: Segment, gone_on: Segment, after: Segment, frame_rate: float
+def _evidence_of_matched(
+    start: TrackStart, prior: Segment, earlier: Segment, continuation: Segment, after: Segment, frame_rate: float
 ) -> dict[str, float]:
-    """Does the arrival continue the owner's line better than the owner itself does?"""
-    arrived, own = misfit(earlier, after, frame_rate), misfit(earlier, gone_on, frame_rate)
+    """Does the start continue the prior track better than the prior track itself does?"""
+    arrived, own = misfit(earlier, after, frame_rate), misfit(earlier, continuation, frame_rate)
     return {
         "own_position": own.position,
-        "position_at_arrival": misfit(line, after, frame_rate).position,
+        "position_at_arrival": misfit(prior, after, frame_rate).position,
         "gain_position": own.position - arrived.position,
         "gain_velocity": own.velocity - arrived.velocity,
         "gain_height": own.height - arrived.height,
         "gain_width": own.width - arrived.width,
-        "log_gap": math.log((given.frame - line.last) / frame_rate),
-        "log_boxes_before": math.log(line.boxes),
+        "log_gap": math.log((start.frame - prior.last) / frame_rate),
+        "log_boxes_before": math.log(prior.boxes),
         "log_boxes_after": math.log(after.boxes),
         "appearance": own.appearance - arrived.appearance,
     }
 
 
+# --- encounters -------------------------------------------------------------------------------------------------------
+
 CLOSE = 0.3  # IoU
-MIN_BOXES_TOGETHER = 3  # of a line before or after
-CERTAIN = 0.5  # summed IoU by which the pairing as decided beats the other one: no doubt from there on
+MIN_SEGMENT_BOXES = 3  # of a segment before or after an encounter
+CLEAR_MARGIN = 0.5  # summed IoU by which the assignment beats the swapped one: no doubt from there on
 
 
 @dataclass
@@ -328,14 +335,14 @@ class Encounter:
     Attributes:
         tracks: their ids, ascending.
         start: first frame.
-        before: their lines up to then.
+        before: their segments up to then.
         last_close: last frame on which they were close.
         frames: number of such frames.
         overlap: largest IoU.
         overlap_frame: frame of that: where a switch is suspected.
         jump: largest distance of a matched box from its track's prediction, in sizes.
-        margin: smallest IoU by which the pairing as decided fitted the predictions better than the other one.
-        doubt: sum over the frames of what the margin lacked to `CERTAIN`.
+        margin: smallest IoU by which the assignment fitted the predictions better than the swapped one.
+        doubt: sum over the frames of what the margin lacked to `CLEAR_MARGIN`.
     """
 
     tracks: tuple[int, int]
@@ -349,18 +356,18 @@ class Encounter:
     margin: float = 2.0
     doubt: float = 0.0
 
-    def see(self, frame: int, overlap: float, margin: float, jump: float) -> None:
+    def update(self, frame: int, overlap: float, margin: float, jump: float) -> None:
         """Takes a frame on which they are close."""
         self.last_close = frame
         self.frames += 1
         self.jump = max(self.jump, jump)
         self.margin = min(self.margin, margin)
-        self.doubt += max(0.0, CERTAIN - margin)
+        self.doubt += max(0.0, CLEAR_MARGIN - margin)
         if overlap > self.overlap:
             self.overlap, self.overlap_frame = overlap, frame
 
 
-class Outcome(NamedTuple):
+class EncounterOutcome(NamedTuple):
     """How an encounter probably ended: tracks (for a takeover the object's old and new one), and how likely."""
 
     exchanged: bool
@@ -368,8 +375,8 @@ class Outcome(NamedTuple):
     confidence: float
 
 
-class Close(NamedTuple):
-    """A close pair of one frame: two ids, and what `Encounter.see` takes."""
+class ClosePair(NamedTuple):
+    """A close pair of one frame: two ids, and what `Encounter.update` takes."""
 
     one: int
     other: int
@@ -378,18 +385,18 @@ class Close(NamedTuple):
     jump: float
 
 
-def close_pairs(state: AssignmentState, matched: NDArray[np.int64], depth: int) -> list[Close]:
+def close_pairs(state: AssignmentState, matched: NDArray[np.int64], max_age: int) -> list[ClosePair]:
     """Pairs of tracks that overlap on a frame, at least one of them matched; a lost one counts where it is predicted.
 
     Args:
         state: the frame.
         matched: rows of the matched detections.
-        depth: frames for which a track may be lost.
+        max_age: frames for which a track may be lost.
     """
     live = state.assigned_track_ids[matched]
     row_of = {track: row for row, track in enumerate(state.track_ids.tolist())}
     rows = np.array([row_of.get(track, -1) for track in live.tolist()], np.int64)
-    is_lost = state.track_gap <= depth
+    is_lost = state.track_gap <= max_age
     is_lost[rows[rows >= 0]] = False
     lost = np.flatnonzero(is_lost)
     pairs, numbers = _overlaps(state.detections.xyxy[matched], rows, state.track_boxes, lost, CLOSE)
@@ -397,69 +404,64 @@ def close_pairs(state: AssignmentState, matched: NDArray[np.int64], depth: int) 
         return []
     ids = np.concatenate([live, state.track_ids[lost]])[pairs].tolist()
     return [
-        Close(one, other, overlap, margin, jump)
+        ClosePair(one, other, overlap, margin, jump)
         for (one, other), (overlap, margin, jump) in zip(ids, numbers.tolist(), strict=True)
     ]
 
 
-def judge_encounter(met: Encounter, frame: int, history: TrackHistory, span: int, frame_rate: float) -> Outcome | None:
-    """Compares the lines after with those before, straight and swapped; None when neither went on."""
-    end = met.last_close + 1 if met.last_close <= frame - span else frame - span
-    after = [history.segment(track, end, frame + 1) for track in met.tracks]
-    went_on = [k for k, line in enumerate(after) if line is not None and line.boxes >= MIN_BOXES_TOGETHER]
-    if not went_on:
-        return None
-    gains = np.zeros(5)
-    for k in went_on:
-        line = after[k]
-        assert line is not None
-        straight = misfit(met.before[k], line, frame_rate)
-        swapped = misfit(met.before[1 - k], line, frame_rate)
+def encounter_outcome(
+    encounter: Encounter, frame: int, history: TrackHistory, span: int, frame_rate: float
+) -> EncounterOutcome | None:
+    """Compares the segments after with those before, straight and swapped; None when neither track went on."""
+    end = encounter.last_close + 1 if encounter.last_close <= frame - span else frame - span
+    after = [history.segment(track, end, frame + 1) for track in encounter.tracks]
+    gains, continued = np.zeros(5), []
+    for k, segment in enumerate(after):
+        if segment is None or segment.boxes < MIN_SEGMENT_BOXES:
+            continue
+        continued.append(k)
+        straight = misfit(encounter.before[k], segment, frame_rate)
+        swapped = misfit(encounter.before[1 - k], segment, frame_rate)
         gains += np.subtract(straight, swapped)
-    evidence = _evidence(met, gains.tolist(), frame_rate)
-    if len(went_on) == 2:
-        return Outcome(True, met.tracks, probability(EXCHANGE, evidence))
-    new = went_on[0]
-    return Outcome(False, (met.tracks[1 - new], met.tracks[new]), probability(TAKEOVER, evidence))
+    if not continued:
+        return None
+    evidence = _evidence_of_encounter(encounter, gains.tolist(), frame_rate)
+    if len(continued) == 2:
+        return EncounterOutcome(True, encounter.tracks, probability(EXCHANGE, evidence))
+    new = continued[0]
+    tracks = encounter.tracks[1 - new], encounter.tracks[new]
+    return EncounterOutcome(False, tracks, probability(TAKEOVER, evidence))
 
 
-def _evidence(met: Encounter, gains: list[float], frame_rate: float) -> dict[str, float]:
-    alike = misfit(*met.before, frame_rate)
+def _evidence_of_encounter(encounter: Encounter, gains: list[float], frame_rate: float) -> dict[str, float]:
+    between = misfit(*encounter.before, frame_rate)
     return {
         **dict(zip(("gain_position", "gain_velocity", "gain_height", "gain_width", "appearance"), gains, strict=True)),
-        "overlap": met.overlap,
-        "log_frames": math.log(met.frames),
-        "jump": min(2.0, met.jump),
-        "margin": met.margin,
-        "log_doubt": math.log1p(met.doubt),
-        "apart": alike.position,
+        "overlap": encounter.overlap,
+        "log_frames": math.log(encounter.frames),
+        "jump": min(2.0, encounter.jump),
+        "margin": encounter.margin,
+        "log_doubt": math.log1p(encounter.doubt),
+        "apart": between.position,
     }
 
 
-@njit(cache=True, nogil=True)
-def _iou(a: Any, b: Any) -> Any:
-    """IoU of two boxes xyxy."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    both = width * height
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+_iou = njit(inline="always")(pair_iou)
 
 
 @njit(cache=True, nogil=True)
 def _overlaps(boxes: Any, rows: Any, predicted: Any, lost: Any, close: Any) -> Any:
     """Pairs `(P, 2)` of positions in matched + lost, and their overlap, margin and jump `(P, 3)`.
 
-    `rows` are the rows of `predicted` that belong to the matched boxes, −1 for a newborn track.
+    `rows` are the rows of `predicted` that belong to the matched boxes, −1 for a new track.
     """
     n, m = len(boxes), len(boxes) + len(lost)
-    everyone = np.concatenate((boxes, predicted[lost]))
+    all_boxes = np.concatenate((boxes, predicted[lost]))
     near = np.zeros((n, m), np.bool_)
     count = 0
     for i in range(n):
         for j in range(i + 1, m):
-            if _iou(everyone[i], everyone[j]) > close:
+            if _iou(all_boxes[i], all_boxes[j]) > close:
                 near[i, j] = True
                 count += 1
     pairs, numbers = np.empty((count, 2), np.int64), np.empty((count, 3))
@@ -468,7 +470,7 @@ def _overlaps(boxes: Any, rows: Any, predicted: Any, lost: Any, close: Any) -> A
         for j in range(i + 1, m):
             if not near[i, j]:
                 continue
-            box_i, box_j = everyone[i], everyone[j]
+            box_i, box_j = all_boxes[i], all_boxes[j]
             before_i = predicted[rows[i]] if rows[i] >= 0 else box_i
             before_j = predicted[rows[j]] if j < n and rows[j] >= 0 else box_j
             margin = _iou(before_i, box_i) - _iou(before_j, box_i)

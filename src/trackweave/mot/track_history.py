@@ -1,4 +1,4 @@
-"""What the switch monitor remembers of each track: its last matched boxes, summed up as short straight lines."""
+"""`TrackHistory`: the last matched boxes of every track, and straight `Segment`s fitted to them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from trackweave.boxes import centred_iou
 from trackweave.structures.assignment import AssignmentState
 
 COLUMNS = 5  # frame, centre x, centre y, width, height
@@ -17,7 +18,7 @@ NEVER = -(2**40)
 
 
 class Segment(NamedTuple):
-    """A piece of a track as a straight line: fitted to the boxes that it was matched with.
+    """A piece of a track as a straight line, fitted to the boxes that it was matched with.
 
     Positions are pixels with the camera's motion taken out, velocities pixels per frame.
 
@@ -50,11 +51,9 @@ class Segment(NamedTuple):
     def overlap(self, other: Segment) -> float:
         """IoU of the mean boxes."""
         width, height = math.exp(self.width), math.exp(self.height)
-        wide, high = math.exp(other.width), math.exp(other.height)
-        across = min(width, wide, (width + wide) / 2 - abs(self.x - other.x))
-        along = min(height, high, (height + high) / 2 - abs(self.y - other.y))
-        both = max(0.0, across) * max(0.0, along)
-        return both / (width * height + wide * high - both)
+        return centred_iou(
+            self.x - other.x, self.y - other.y, width, height, math.exp(other.width), math.exp(other.height)
+        )
 
     @property
     def size(self) -> float:
@@ -63,7 +62,7 @@ class Segment(NamedTuple):
 
 
 class TrackHistory:
-    """Ring buffers of the last matched boxes of every known track; a track that is not seen is forgotten in time.
+    """Ring buffers of the last matched boxes of every track; one that is not matched any more is forgotten in time.
 
     Memory: `length` boxes per track that was matched within the last `keep` frames.
 
@@ -85,7 +84,7 @@ class TrackHistory:
         self.count: NDArray[np.int64] = np.zeros(16, np.int64)
         self.rings: NDArray[np.float64] = np.zeros((16, self.length, COLUMNS))
         self._free = list(range(16))
-        self._looks: NDArray[np.float32] = np.zeros((16, 0), np.float32)
+        self._appearance: NDArray[np.float32] = np.zeros((16, 0), np.float32)
         self._camera = np.zeros(2)
 
     def __len__(self) -> int:
@@ -105,7 +104,7 @@ class TrackHistory:
         boxes, moved = detections.xyxy[matched], state.det_displacement[matched]
         _record(self.rings, self.count, self.last, self._camera, slots, boxes, moved, int(state.frame))
         if detections.embedding is not None and len(slots):
-            self._add_looks(slots, np.ascontiguousarray(detections.embedding[matched], np.float32))
+            self._add_appearance(slots, np.ascontiguousarray(detections.embedding[matched], np.float32))
 
     def _take_slot(self, track: int) -> None:
         if not self._free:
@@ -119,14 +118,14 @@ class TrackHistory:
         self.slot_of[track] = slot
         self.ids[slot], self.last[slot], self.count[slot] = track, NEVER, 0
 
-    def _add_looks(self, slots: NDArray[np.int64], embeddings: NDArray[np.float32]) -> None:
+    def _add_appearance(self, slots: NDArray[np.int64], embeddings: NDArray[np.float32]) -> None:
         """Running means of the normalised rows; a row of zeros says nothing, another width begins anew."""
-        if self._looks.shape != (len(self.ids), embeddings.shape[1]):
+        if self._appearance.shape != (len(self.ids), embeddings.shape[1]):
             grown = np.zeros((len(self.ids), embeddings.shape[1]), np.float32)
-            if self._looks.shape[1] == grown.shape[1]:
-                grown[: len(self._looks)] = self._looks
-            self._looks = grown
-        _blend(self._looks, slots, embeddings)
+            if self._appearance.shape[1] == grown.shape[1]:
+                grown[: len(self._appearance)] = self._appearance
+            self._appearance = grown
+        _blend(self._appearance, slots, embeddings)
 
     def forget(self, frame: int) -> list[int]:
         """Drops tracks that were not matched for `keep` frames; returns their ids."""
@@ -136,7 +135,7 @@ class TrackHistory:
             del self.slot_of[track]
             self._free.append(slot)
         self.ids[slots] = -1
-        self._looks[slots[slots < len(self._looks)]] = 0
+        self._appearance[slots[slots < len(self._appearance)]] = 0
         return gone
 
     def in_frame(self, x: float, y: float) -> tuple[float, float]:
@@ -155,11 +154,11 @@ class TrackHistory:
         fitted = Segment(*_fit(self.rings[slot], self.count[slot], begin, end))
         if not fitted.boxes:
             return None
-        if slot >= len(self._looks) or not self._looks.shape[1]:
+        if slot >= len(self._appearance) or not self._appearance.shape[1]:
             return fitted
-        look = self._looks[slot]
-        norm = math.sqrt(float(look @ look))
-        return fitted._replace(appearance=look / np.float32(norm)) if norm > 0 else fitted
+        appearance = self._appearance[slot]
+        norm = math.sqrt(float(appearance @ appearance))
+        return fitted._replace(appearance=appearance / np.float32(norm)) if norm > 0 else fitted
 
     def recent(self, track: int, before: int, span: int, depth: int) -> Segment | None:
         """The newest boxes before a frame, those of `span` frames; None when the last is older than `depth` frames."""
@@ -195,7 +194,7 @@ def _median(values: Any, n: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _record(rings: Any, count: Any, last: Any, camera: Any, slots: Any, boxes: Any, moved: Any, frame: Any) -> Any:
-    """Writes one frame; `camera` is the sum of the camera's shifts, found from the compensated displacements.
+    """Writes one frame; `camera` is the sum of the camera's shifts, which follow from the compensated displacements.
 
     A box's plain displacement minus its compensated one is the camera's shift there: the median over the boxes counts.
     """
@@ -225,7 +224,7 @@ def _record(rings: Any, count: Any, last: Any, camera: Any, slots: Any, boxes: A
 
 
 @njit(cache=True, nogil=True)
-def _blend(looks: Any, slots: Any, rows: Any) -> Any:
+def _blend(means: Any, slots: Any, rows: Any) -> Any:
     """Moves the means of the slots towards the rows, normalised; the first row is taken as it is."""
     for k in range(len(slots)):
         norm = 0.0
@@ -234,7 +233,7 @@ def _blend(looks: Any, slots: Any, rows: Any) -> Any:
         if not norm > 0:
             continue
         scale = 1.0 / np.sqrt(norm)
-        mean = looks[slots[k]]
+        mean = means[slots[k]]
         rate = APPEARANCE_RATE if mean.any() else 1.0
         for e in range(rows.shape[1]):
             mean[e] += rate * (rows[k, e] * scale - mean[e])

@@ -1,4 +1,4 @@
-"""`Detections`: what a detector saw on one frame, and what a tracker made of it; from and to the types of others."""
+"""`Detections`: the detections of one frame, before and after tracking; conversion from and to other types."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Detections(Columns):
         """No detection."""
         return cls.of(np.zeros((0, 4)))
 
-    # --- the types of others ---------------------------------------------------------------------------------------
+    # --- other types -----------------------------------------------------------------------------------------------
 
     @classmethod
     def from_any(cls, detections: Any, *, with_masks: bool = True) -> Detections:
@@ -285,7 +285,7 @@ class Detections(Columns):
             rows[:, 5] = self.class_id
         return rows
 
-    # --- how they show themselves ----------------------------------------------------------------------------------
+    # --- printing --------------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
         if not len(self):
@@ -340,7 +340,7 @@ def as_numpy(values: Any) -> NDArray[Any]:
 def _unletterboxed(masks: NDArray[Any], size: tuple[int, int] | None) -> PackedMasks:
     """Masks `(N, h, w)` of a model's input as masks of the frame of `size` `(H, W)`.
 
-    The model was shown the frame shrunk by one factor and centred in a border.
+    The model's input is the frame scaled by one factor and centred in a border.
     """
     if masks.ndim != 3:
         raise ValueError(f"masks are (N, H, W), not {masks.shape}")
