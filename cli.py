@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "src"))
 
-from trackweave.cli.video import main
+from trackweave.cli.boxes import main
 
 if __name__ == "__main__":
     main()

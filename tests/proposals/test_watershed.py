@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trackweave.proposals.watershed import seed_grid, watershed
+from trackweave.proposals.hierarchy import seed_grid, watershed
 
 SIZES = ((1, 1), (1, 9), (17, 5), (40, 61), (64, 48))
 STEPS = ((-1, 0), (0, -1), (0, 1), (1, 0))

@@ -1,11 +1,12 @@
-"""`trackweave boxes`: from detections, or a detector, to identities."""
+"""`trackweave boxes`, and `python -m cli --video V`, the same under the name that the guide to samples gives it."""
 
 from __future__ import annotations
 
 import json
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +17,7 @@ import typer
 from trackweave.association.settings import LogSettings, ScorerSettings
 from trackweave.errors import SettingError, TrackweaveError
 from trackweave.mot.settings import RefinementSettings, TrackerSettings
+from trackweave.options.commands import command_of, run_command
 from trackweave.options.flags import with_settings
 from trackweave.options.schema import Schema, ShortFlag, short
 from trackweave.options.sources import ResolvedSettings
@@ -238,3 +240,26 @@ def _print_summary(result: Run[BoxSummary], report: Path) -> None:
     if result.paths.overlay.is_file():
         typer.echo(f"video: {result.paths.overlay}")
     typer.echo(f"report: {report}")
+
+
+@with_settings(BOXES)
+def video(
+    video: Annotated[str, typer.Option(metavar="V", help="a video, a folder, a webcam's number or a stream's address")],
+    settings: ResolvedSettings,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="RUN", help="the run folder [default: runs/NAME]")
+    ] = None,
+    log_level: LogLevelOption = LogLevel.info,
+    as_json: AsJson = False,
+) -> None:
+    """Track a video and, with TRANSFORMER_LOG_DIR, log training samples; options are those of `trackweave boxes`.
+
+    Without --detector and --detections a MOTChallenge folder's own detections are taken, and of other videos whatever
+    moves (--detector motion).
+    """
+    run_boxes(video, output or Path("runs") / (Path(video).stem or "video"), settings, log_level, as_json=as_json)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point."""
+    sys.exit(run_command(command_of(video), arguments, prog="cli"))

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from trackweave.errors import SettingError
 from trackweave.masks.packed import PackedMasks
-from trackweave.proposals.hierarchy import Hierarchy, RegionGraph, merge_regions
+from trackweave.proposals.hierarchy import Hierarchy, RegionGraph, merge_regions, watershed
 from trackweave.proposals.settings import RegionSettings
-from trackweave.proposals.watershed import watershed
 from trackweave.structures.candidates import Candidates
 
 Image = NDArray[np.uint8]
