@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
@@ -12,7 +13,16 @@ import pytest
 from av.video.stream import VideoStream
 from PIL import Image
 
-from tests.frames.videos import HEIGHT, WIDTH, decoded_in_order, write_video
+from tests.frames.videos import (
+    HEIGHT,
+    WIDTH,
+    counted_by_ffprobe,
+    decoded_in_order,
+    ffmpeg,
+    frames_of_ffmpeg,
+    set_edit_list,
+    write_video,
+)
 from trackweave.errors import FrameError
 from trackweave.frames import video as video_index
 from trackweave.frames.source import exclude_unreadable
@@ -78,6 +88,89 @@ class TestExactFrames:
         with VideoFile(video, cache_bytes=3 * FRAME_BYTES) as source, ThreadPoolExecutor(4) as pool:
             for k, frame in zip(order, pool.map(source.__getitem__, order), strict=True):
                 np.testing.assert_array_equal(frame, expected[k])
+
+
+def pictures_in(source: VideoFile) -> list[int]:
+    """Which `picture(k)` each frame is, by the length of its bar."""
+    return [round((int((frame[30, :, 1] > 130).sum()) - 1) / 2) for frame in source]
+
+
+TRIMMED: dict[str, dict[str, Any]] = {
+    "h264": {"bf": "3", "g": "8"},
+    "open-gop": {"bf": "3", "g": "10", "x264-params": "open-gop=1"},
+    "one-gop": {"bf": "3", "g": "250"},
+    "hevc": {"codec": "libx265", "x265-params": "bframes=3:keyint=8:open-gop=1:log-level=none"},
+    "mpeg4": {"codec": "mpeg4", "g": "8", "bf": "2"},
+}
+STEP = 512
+"""Units of media time from one frame to the next in the files of `write_video`."""
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+@pytest.mark.parametrize("codec", TRIMMED)
+class TestTrimmedVideos:
+    """Videos cut without encoding anew: packets outside the cut are decoded for the others, and not displayed."""
+
+    @pytest.mark.parametrize(
+        ("edits", "expected"),
+        [
+            ([(600, 5)], range(5, 20)),  # cut at both ends, between keyframes
+            ([(800, 0)], range(20)),  # at the end
+            ([(200, -1), (400, 11)], range(11, 21)),  # begins later than the sound
+        ],
+    )
+    def test_the_frames_of_the_edit_list(
+        self, tmp_path: Path, suffix: str, codec: str, edits: list[tuple[int, int]], expected: range
+    ) -> None:
+        path = write_video(tmp_path / f"v.{suffix}", **TRIMMED[codec])
+        delay = 1024 if TRIMMED[codec].get("codec") != "mpeg4" else STEP
+        set_edit_list(path, [(shown, start if start < 0 else delay + start * STEP) for shown, start in edits])
+        in_order = decoded_in_order(path)
+        with VideoFile(path, cache_bytes=0) as source:
+            assert source.times is not None
+            np.testing.assert_allclose(source.times, np.arange(len(expected)) / 25, atol=1e-6)
+            assert source.frame_rate == pytest.approx(25)
+            np.testing.assert_allclose(pictures_in(source), expected, atol=1)
+            assert len(source) == len(in_order) == len(expected)
+            for k in (len(source) - 1, 0, 7, 3, 8):
+                np.testing.assert_array_equal(source[k], in_order[k])
+
+    def test_parts_joined_by_the_edit_list(self, tmp_path: Path, suffix: str, codec: str) -> None:
+        path = write_video(tmp_path / f"v.{suffix}", **TRIMMED[codec])
+        set_edit_list(path, [(400, 1024 + 13 * STEP), (400, 1024 + 3 * STEP)])
+        in_order = decoded_in_order(path)
+        with VideoFile(path, cache_bytes=0) as source:
+            assert len(source) == len(in_order)
+            for k in (*range(len(source)), 12, 2, 15):
+                np.testing.assert_array_equal(source[k], in_order[k])
+
+    @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+    @pytest.mark.parametrize("cut", [("-ss", "0.55"), ("-ss", "0.55", "-to", "0.9"), ("-to", "0.7")])
+    def test_as_ffmpeg_shows_them(self, tmp_path: Path, suffix: str, codec: str, cut: tuple[str, ...]) -> None:
+        whole = write_video(tmp_path / f"whole.{suffix}", **TRIMMED[codec])
+        path = tmp_path / f"v.{suffix}"
+        ffmpeg(*cut, "-i", whole, "-c", "copy", path)
+        expected = frames_of_ffmpeg(path)
+        with VideoFile(path, cache_bytes=0) as source:
+            assert len(source) == len(expected) == counted_by_ffprobe(path)
+            assert source.frame_rate == pytest.approx(25, rel=1e-3)
+            for k in (*range(len(source)), *random.Random(0).choices(range(len(source)), k=8)):
+                # Versions of FFmpeg round colours differently.
+                assert np.abs(source[k].astype(int) - expected[k]).mean() < 0.5
+
+
+def test_a_trimmed_matroska_keeps_its_times(tmp_path: Path) -> None:
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed")
+    whole = write_video(tmp_path / "whole.mp4", **TRIMMED["open-gop"])
+    ffmpeg("-ss", "0.55", "-i", whole, "-c", "copy", tmp_path / "v.mkv")  # what came before has no timestamps there
+    in_order = decoded_in_order(tmp_path / "v.mkv")
+    with VideoFile(tmp_path / "v.mkv", cache_bytes=0) as source:
+        assert source.times is not None
+        np.testing.assert_allclose(np.diff(source.times), 0.04, atol=0.002)
+        assert len(source) == len(in_order)
+        for k in (9, 0, 13, 4):
+            np.testing.assert_array_equal(source[k], in_order[k])
 
 
 def test_an_animation_whose_frames_build_on_each_other(tmp_path: Path) -> None:
@@ -155,7 +248,7 @@ class _FakePacket(bytes):
     ],
 )
 def test_packets_that_show_nothing_are_no_frames(packet: _FakePacket, shown: bool) -> None:
-    assert (video_index._packet(packet) is not None) is shown
+    assert video_index._packet(packet, 0).is_displayed is shown
 
 
 class TestRotation:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import subprocess
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -53,3 +55,43 @@ def decoded_in_order(path: Path) -> list[NDArray[Any]]:
     """All frames by one pass of the plain decoder, as stored (not turned upright)."""
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def set_edit_list(path: Path, edits: Sequence[tuple[int, int]]) -> Path:
+    """Gives an MP4 or MOV another edit list, as cutting without encoding anew does; its index has to be at the end.
+
+    Args:
+        path: a file of `write_video`.
+        edits: `(milliseconds shown, media time)` of each part, the media time in the stream's time units, −1 for
+            nothing.
+    """
+    data = bytearray(path.read_bytes())
+    entries = b"".join(struct.pack(">Iihh", shown, start, 1, 0) for shown, start in edits)
+    box = struct.pack(">I4sII", 16 + len(entries), b"elst", 0, len(edits)) + entries
+    old = data.index(b"elst") - 4
+    grown = len(box) - int.from_bytes(data[old : old + 4], "big")
+    data[old : old + int.from_bytes(data[old : old + 4], "big")] = box
+    for name in (b"moov", b"trak", b"edts"):
+        start = data.index(name, data.index(b"moov")) - 4
+        data[start : start + 4] = (int.from_bytes(data[start : start + 4], "big") + grown).to_bytes(4, "big")
+    path.write_bytes(data)
+    return path
+
+
+def ffmpeg(*arguments: str | Path) -> bytes:
+    """What the installed ffmpeg writes to its standard output."""
+    command = ["ffmpeg", "-loglevel", "error", "-y", *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+def frames_of_ffmpeg(path: Path) -> NDArray[np.uint8]:
+    """`(N, H, W, 3)` uint8 RGB: the frames that the installed ffmpeg shows."""
+    options = ["-map", "0:v:0", "-vsync", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    return np.frombuffer(ffmpeg("-i", path, *options), np.uint8).reshape(-1, HEIGHT, WIDTH, 3)
+
+
+def counted_by_ffprobe(path: Path) -> int:
+    """How many frames the installed ffprobe counts."""
+    command = ["ffprobe", "-v", "error", "-count_frames", "-select_streams", "v:0"]
+    command += ["-show_entries", "stream=nb_read_frames", "-of", "default=nokey=1:noprint_wrappers=1", str(path)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0])

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -23,6 +24,30 @@ from trackweave.errors import FrameError
 from trackweave.frames.source import FrameCache, RGBFrame, WholeVideo, numbered_names, size_text
 
 
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One packet of the file's video stream.
+
+    Attributes:
+        rank: its place in the file, the order in which decoders want packets.
+        pts: presentation timestamp; None where the file gives none.
+        size: bytes of its data.
+        is_keyframe: whether decoding can begin here.
+        is_displayed: False for packets that are only decoded, because others refer to them: the part before and after
+            a cut that was made without encoding anew (the file's edit list), and VP8's hidden reference frames.
+        is_discarded: hidden by the edit list; decoders drop its frame.
+        is_corrupt: its data is incomplete.
+    """
+
+    rank: int
+    pts: int | None
+    size: int
+    is_keyframe: bool
+    is_displayed: bool
+    is_discarded: bool
+    is_corrupt: bool
+
+
 @dataclass(frozen=True)
 class VideoIndex:
     """The frames of one video in the order of display.
@@ -31,8 +56,8 @@ class VideoIndex:
         pts: `(N,)` int64, presentation timestamps in units of `time_base`, strictly increasing; None when the file
             does not stamp its frames one by one. Such a video is addressed by counting decoded frames.
         rank: `(N,)` int64, place of each frame in the order in which the file stores (and decoders want) them.
-        seek_points: `(K,)` int64, positions of the keyframes, increasing; the first is 0.
-        seek_sizes: `(K,)` int64, bytes of each keyframe's packet.
+        keyframes: where decoding can begin, in the order of the file; also keyframes that are not displayed.
+        keyframe: `(N,)` int64, which of `keyframes` each frame is decoded from.
         corrupt: positions of frames whose data is incomplete.
         time_base: seconds per timestamp unit.
         count: N.
@@ -41,8 +66,8 @@ class VideoIndex:
 
     pts: NDArray[np.int64] | None
     rank: NDArray[np.int64]
-    seek_points: NDArray[np.int64]
-    seek_sizes: NDArray[np.int64]
+    keyframes: tuple[Packet, ...]
+    keyframe: NDArray[np.int64]
     corrupt: frozenset[int]
     time_base: Fraction
     count: int
@@ -55,13 +80,9 @@ class VideoIndex:
         position = int(np.searchsorted(self.pts, pts))
         return position if position < self.count and self.pts[position] == pts else None
 
-    def seek_point_before(self, position: int) -> int:
-        """The last keyframe that is not displayed after `position`.
-
-        Frames that follow a keyframe in the file but are displayed before it (an open group of pictures) need the
-        group before; going by the order of display gives them that one.
-        """
-        return int(self.seek_points[np.searchsorted(self.seek_points, position, side="right") - 1])
+    def first_from(self, keyframe: int) -> int:
+        """Position of the first frame that is decoded from a keyframe."""
+        return int(np.searchsorted(self.keyframe, keyframe))
 
     @property
     def times(self) -> tuple[float, ...] | None:
@@ -69,14 +90,6 @@ class VideoIndex:
         if self.pts is None:
             return None
         return tuple(float((int(pts) - int(self.pts[0])) * self.time_base) for pts in self.pts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Packet:
-    pts: int | None
-    size: int
-    is_keyframe: bool
-    is_corrupt: bool
 
 
 def open_container(path: Path) -> tuple[Any, Any]:
@@ -114,62 +127,110 @@ def index_video(path: Path) -> VideoIndex:
         time_base = stream.time_base or Fraction(1, 1000)
     if promised > len(packets) and damage is None:
         damage = f"{path} is cut off: its header promises {promised} frames, {len(packets)} are there"
-    displayed = [packet for packet in packets if packet is not None]
-    index = _by_timestamp(displayed, time_base, damage) or _by_counting(path, time_base, damage)
+    index = _by_packets(packets, time_base, damage) or _by_decoding(path, packets, time_base, damage)
     if not index.count:
         raise FrameError(f"{path} holds no frame that can be decoded: is the file complete?")
     return index
 
 
-def _demux(container: Any, stream: Any) -> tuple[list[_Packet | None], str | None]:
-    """Each packet's record, None for packets that are not displayed, and the damage that ended the reading early."""
-    packets: list[_Packet | None] = []
+def _demux(container: Any, stream: Any) -> tuple[list[Packet], str | None]:
+    """All packets of the stream in the order of the file, and the damage that ended the reading early."""
+    packets: list[Packet] = []
     try:
-        # `extend` keeps what it has taken when the iterator fails.
-        packets.extend(_packet(packet) for packet in container.demux(stream) if packet.size)
+        for packet in container.demux(stream):
+            if packet.size:
+                packets.append(_packet(packet, len(packets)))
     except FFmpegError as error:
         return packets, f"{container.name} is damaged after {len(packets)} frames ({error.strerror})"
     return packets, None
 
 
-def _packet(packet: Any) -> _Packet | None:
-    if packet.is_discard:  # cut away by the file's edit list; the decoder drops it too
-        return None
+def _packet(packet: Any, rank: int) -> Packet:
     # VP8 keeps reference frames that are never displayed in packets of their own: bit 4 of the header is 0.
-    if packet.stream.codec_context.name == "vp8" and not memoryview(packet)[0] & 0x10:
-        return None
-    return _Packet(packet.pts, packet.size, packet.is_keyframe, packet.is_corrupt)
+    hidden = packet.stream.codec_context.name == "vp8" and not memoryview(packet)[0] & 0x10
+    return Packet(
+        rank=rank,
+        pts=packet.pts,
+        size=packet.size,
+        is_keyframe=packet.is_keyframe and not hidden,
+        is_displayed=not (packet.is_discard or hidden),
+        is_discarded=bool(packet.is_discard),
+        is_corrupt=packet.is_corrupt,
+    )
 
 
-def _by_timestamp(packets: list[_Packet], time_base: Fraction, damage: str | None) -> VideoIndex | None:
-    """None when a timestamp is missing or comes twice, or nothing is marked as a keyframe."""
-    stamps = [packet.pts for packet in packets if packet.pts is not None]
-    if len(set(stamps)) < len(packets) or not any(packet.is_keyframe for packet in packets):
+def _by_packets(packets: list[Packet], time_base: Fraction, damage: str | None) -> VideoIndex | None:
+    """None when the packets alone do not tell which frames are displayed, or nothing is marked as a keyframe.
+
+    That is where a displayed packet has no timestamp or that of another, and where an edit list joins several parts:
+    what refers back over the seam is lost in some decoders.
+    """
+    frames = [packet for packet in packets if packet.is_displayed]
+    stamps = {packet.pts for packet in frames if packet.pts is not None}
+    if not frames or len(stamps) < len(frames):
         return None
-    pts = np.array(stamps, np.int64)
-    order = np.argsort(pts)
-    is_keyframe = np.array([packet.is_keyframe for packet in packets])[order]
+    inner = packets[frames[0].rank : frames[-1].rank]
+    if any(packet.is_keyframe and packet.is_discarded for packet in inner):
+        return None
+    return _by_timestamp(frames, packets, time_base, damage)
+
+
+def _by_timestamp(
+    frames: list[Packet], packets: list[Packet], time_base: Fraction, damage: str | None
+) -> VideoIndex | None:
+    """The index of packets that are displayed, each at a time of its own; None when there is no keyframe."""
+    keyframes = tuple(packet for packet in packets if packet.is_keyframe and packet.pts is not None)
+    if not keyframes or not frames:
+        return None
+    frames = sorted(frames, key=lambda packet: packet.pts or 0)
+    pts = np.array([packet.pts for packet in frames], np.int64)
+    rank = np.array([packet.rank for packet in frames], np.int64)
+    keyframe = _decoded_from(pts, rank, keyframes)
     # What is displayed before the first keyframe refers to frames that the file does not have.
-    first = int(np.argmax(is_keyframe))
-    order, is_keyframe = order[first:], is_keyframe[first:]
+    decodable = keyframe >= 0
+    corrupt = np.array([packet.is_corrupt for packet in frames])[decodable]
     return VideoIndex(
-        pts=pts[order],
-        rank=order.astype(np.int64),
-        seek_points=np.flatnonzero(is_keyframe).astype(np.int64),
-        seek_sizes=np.array([packets[k].size for k in order[is_keyframe].tolist()], np.int64),
-        corrupt=frozenset(position for position, k in enumerate(order.tolist()) if packets[k].is_corrupt),
+        pts=pts[decodable],
+        rank=rank[decodable],
+        keyframes=keyframes,
+        # Increasing, so that the frames decoded from one keyframe are neighbours; an earlier keyframe does as well.
+        keyframe=np.minimum.accumulate(keyframe[decodable][::-1])[::-1],
+        corrupt=frozenset(np.flatnonzero(corrupt).tolist()),
         time_base=time_base,
-        count=len(order),
+        count=int(decodable.sum()),
         damage=damage,
     )
 
 
-def _by_counting(path: Path, time_base: Fraction, damage: str | None) -> VideoIndex:
+def _decoded_from(pts: NDArray[np.int64], rank: NDArray[np.int64], keyframes: tuple[Packet, ...]) -> NDArray[np.int64]:
+    """For each frame the last keyframe before it in the file that is not displayed after it; −1 where there is none.
+
+    Frames that follow a keyframe in the file but are displayed before it (an open group of pictures) need the group
+    before. After a cut in the file's edit list a keyframe may have an earlier time than frames that lie before it.
+    """
+    key_pts = np.array([packet.pts for packet in keyframes], np.int64)
+    key_rank = np.array([packet.rank for packet in keyframes], np.int64)
+    keyframe = np.searchsorted(key_rank, rank, side="right") - 1
+    while True:
+        late = (keyframe >= 0) & (key_pts[keyframe] > pts)
+        if not late.any():
+            return keyframe.astype(np.int64)
+        keyframe[late] -= 1
+
+
+def _by_decoding(path: Path, packets: list[Packet], time_base: Fraction, damage: str | None) -> VideoIndex:
+    """The frames that come out when the file is decoded once; addressed by counting where the decoder has no times."""
     container, stream = open_container(path)
     with container:
-        count = sum(1 for _ in decoded_in_order(container, stream))
-    rank = np.arange(count, dtype=np.int64)
-    return VideoIndex(None, rank, rank[:1], rank[:0], frozenset(), time_base, count, damage)
+        stamps = [frame.pts for frame in decoded_in_order(container, stream)]
+    by_pts = {packet.pts: packet for packet in packets if packet.is_displayed and packet.pts is not None}
+    frames = [by_pts[pts] for pts in stamps if pts in by_pts]
+    if len(frames) == len(stamps) and all(a < b for a, b in pairwise(stamps)):
+        index = _by_timestamp(frames, packets, time_base, damage)
+        if index is not None and index.count == len(stamps):
+            return index
+    rank = np.arange(len(stamps), dtype=np.int64)
+    return VideoIndex(None, rank, (), np.zeros_like(rank), frozenset(), time_base, len(stamps), damage)
 
 
 def decoded_in_order(container: Any, stream: Any) -> Iterator[Any]:
@@ -205,15 +266,15 @@ class VideoDecoder:
         self.next_position = index.count  # nothing comes out before the first `start`
         self.refusal: str | None = None
 
-    def start(self, seek_point: int) -> None:
-        """Goes to a keyframe; the next frame to come out is its own."""
+    def start(self, keyframe: int) -> None:
+        """Goes to a keyframe; the next frame to come out is the first one decoded from it."""
         self.refusal = None
-        self.next_position = seek_point
+        self.next_position = self._index.first_from(keyframe)
         if self._index.pts is None:
             self._reopen()
             self._frames = self._counted()
         else:
-            self._frames = self._stamped(self._packets_from(seek_point), seek_point)
+            self._frames = self._stamped(self._packets_from(keyframe), self.next_position)
 
     def read(self) -> tuple[int, Any] | None:
         """The next frame and its position, in the order of display; None at the end."""
@@ -226,11 +287,11 @@ class VideoDecoder:
         self._frames = iter(())
         self._container.close()
 
-    def _stamped(self, packets: Iterator[Any], seek_point: int) -> Iterator[tuple[int, Any]]:
+    def _stamped(self, packets: Iterator[Any], first: int) -> Iterator[tuple[int, Any]]:
         for frame in self._decode(packets):
             position = self._index.position_of(frame.pts)
             # Before the keyframe come frames whose references we skipped: they are not what they should be.
-            if position is not None and position >= seek_point:
+            if position is not None and position >= first:
                 yield position, frame
 
     def _counted(self) -> Iterator[tuple[int, Any]]:
@@ -245,13 +306,12 @@ class VideoDecoder:
         except FFmpegError as error:  # the file breaks off here; what is missing is reported when it is asked for
             self.refusal = str(error.strerror)
 
-    def _packets_from(self, seek_point: int) -> Iterator[Any]:
+    def _packets_from(self, keyframe: int) -> Iterator[Any]:
         """Packets from that keyframe on.
 
         Containers seek by decoding time, by presentation time, or by bytes, and so may come out behind the keyframe;
         then an earlier hint is tried, and in the end the file is read, not decoded, from its beginning.
         """
-        keyframe = int(self._index.seek_points.searchsorted(seek_point))
         for hint in range(keyframe, max(keyframe - 3, -1), -1):
             packets = self._seek(hint, keyframe)
             if packets is not None:
@@ -261,11 +321,8 @@ class VideoDecoder:
 
     def _seek(self, hint: int, keyframe: int) -> Iterator[Any] | None:
         """Packets from that keyframe on, after seeking to keyframe `hint`; None when that fails."""
-        if self._index.pts is None:
-            return None
         try:
-            pts = int(self._index.pts[self._index.seek_points[hint]])
-            self._container.seek(pts, stream=self._stream, backward=True)
+            self._container.seek(self._index.keyframes[hint].pts, stream=self._stream, backward=True)
             return self._skip_to(keyframe)
         except FFmpegError:
             return None
@@ -273,14 +330,15 @@ class VideoDecoder:
     def _skip_to(self, keyframe: int) -> Iterator[Any] | None:
         """Packets from that keyframe on; None when the container is behind it."""
         index = self._index
-        seek_point, size = int(index.seek_points[keyframe]), int(index.seek_sizes[keyframe])
+        wanted = index.keyframes[keyframe]
         packets = self._container.demux(self._stream)
         for packet in packets:
-            position = index.position_of(packet.pts)
-            if position == seek_point:
+            if packet.pts == wanted.pts and bool(packet.is_discard) == wanted.is_discarded:
                 # MPEG program streams stamp other packets after a seek than when read through: their sizes differ.
-                return _chain(packet, packets) if packet.size == size else None
-            if position is not None and index.rank[position] > index.rank[seek_point]:
+                return _chain(packet, packets) if packet.size == wanted.size else None
+            # A packet that is not displayed may have the time of one that is, in another part of the edit list.
+            position = None if packet.is_discard else index.position_of(packet.pts)
+            if position is not None and index.rank[position] > wanted.rank:
                 return None
         return None
 
@@ -375,9 +433,9 @@ class VideoFile(WholeVideo):
         if position in self._index.corrupt:
             raise self._missing(position, "its data is incomplete")
         backward, self._asked = position < self._asked, position
-        seek_point = self._index.seek_point_before(position)
-        if not seek_point <= self._decoder.next_position <= position:
-            self._decoder.start(seek_point)
+        keyframe = int(self._index.keyframe[position])
+        if not self._index.first_from(keyframe) <= self._decoder.next_position <= position:
+            self._decoder.start(keyframe)
         while self._decoder.next_position <= position:
             decoded_frame = self._decoder.read()
             if decoded_frame is None:
