@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from trackweave.mot.settings import RefinementSettings, TrackerSettings, preset
     from trackweave.mot.state import AssignmentObserver, AssociationScorer, FrameContext
     from trackweave.mot.tracker import ByteTracker, Tracker
+    from trackweave.pipelines.box_inputs import detect
     from trackweave.pipelines.boxes import track_boxes
-    from trackweave.pipelines.detect import detect
     from trackweave.pipelines.masks import track_masks
     from trackweave.pipelines.run import Run, open_run
     from trackweave.pipelines.settings import InputSettings, PerceptionSettings

@@ -16,9 +16,18 @@ from trackweave.mot.kalman import (
     predict_one,
     re_update,
 )
-from trackweave.mot.parameters import Parameters, kernel_parameters
 from trackweave.mot.settings import TrackerSettings
-from trackweave.mot.state import COVARIANCE, GAP, POSITION, RECENT, VAR_POSITION, VAR_VELOCITY, VELOCITY
+from trackweave.mot.state import (
+    COVARIANCE,
+    GAP,
+    POSITION,
+    RECENT,
+    VAR_POSITION,
+    VAR_VELOCITY,
+    VELOCITY,
+    Parameters,
+    kernel_parameters,
+)
 
 DEFAULT = kernel_parameters(TrackerSettings())
 Array = NDArray[np.float64]

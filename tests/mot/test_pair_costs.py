@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from trackweave.boxes import box_iou
 from trackweave.mot.matching import pair_costs, turning
-from trackweave.mot.parameters import kernel_parameters
 from trackweave.mot.settings import TrackerSettings
-from trackweave.mot.state import CLASS, CONFIRMED, GAP, POSITION, RECENT, SEEN, SINCE, VAR_POSITION
+from trackweave.mot.state import CLASS, CONFIRMED, GAP, POSITION, RECENT, SEEN, SINCE, VAR_POSITION, kernel_parameters
 
 NOTHING: dict[str, Any] = {
     "height_power": 0.0,

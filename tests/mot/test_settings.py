@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from tests.toy_boxes import combined, distinct, track_scene, walk
 from trackweave.errors import SettingError
-from trackweave.mot.parameters import NEVER, Parameters, kernel_parameters
 from trackweave.mot.settings import PRESETS, TrackerSettings, preset
+from trackweave.mot.state import NEVER, Parameters, kernel_parameters
 from trackweave.mot.tracker import Tracker
 
 

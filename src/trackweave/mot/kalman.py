@@ -14,8 +14,7 @@ import numpy as np
 from numba import float64, int64, void
 from numpy.typing import NDArray
 
-from trackweave.mot.parameters import PARAMETERS, Parameters
-from trackweave.mot.state import COVARIANCE, GAP, POSITION, VAR_POSITION, VAR_VELOCITY, VELOCITY
+from trackweave.mot.state import COVARIANCE, GAP, PARAMETERS, POSITION, VAR_POSITION, VAR_VELOCITY, VELOCITY, Parameters
 
 MIN_SIDE = 1e-3
 """Width and height never fall below, in pixels."""

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from trackweave.boxes import centred_iou
 from trackweave.errors import InputError
-from trackweave.mot.parameters import PARAMETERS, Parameters
-from trackweave.mot.state import CLASS, CONFIRMED, GAP, POSITION, SEEN, SINCE, VAR_POSITION
+from trackweave.mot.state import CLASS, CONFIRMED, GAP, PARAMETERS, POSITION, SEEN, SINCE, VAR_POSITION, Parameters
 from trackweave.structures.detections import Detections
 
 _iou = numba.njit(inline="always")(centred_iou)

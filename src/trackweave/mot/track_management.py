@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from trackweave.boxes import centred_iou
 from trackweave.mot.kalman import correct, initiate, re_update
-from trackweave.mot.parameters import PARAMETERS, Parameters
 from trackweave.mot.settings import TrackerSettings
 from trackweave.mot.state import (
     AGE,
@@ -23,6 +22,7 @@ from trackweave.mot.state import (
     GAP,
     HITS,
     ID,
+    PARAMETERS,
     RECENT,
     SCORE,
     SEEN,
@@ -30,6 +30,7 @@ from trackweave.mot.state import (
     STREAK,
     VISIBILITY,
     VOTES,
+    Parameters,
 )
 
 CLEAN_RATIO, CLUTTERED_RATIO = 0.1, 0.3

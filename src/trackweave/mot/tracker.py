@@ -26,7 +26,6 @@ from trackweave.mot.matching import (
     pair_costs,
     validate_detections,
 )
-from trackweave.mot.parameters import STEPS_PER_SECOND, kernel_parameters
 from trackweave.mot.settings import TrackerSettings, preset
 from trackweave.mot.state import (
     AGE,
@@ -35,6 +34,7 @@ from trackweave.mot.state import (
     GAP,
     SCORE,
     SINCE,
+    STEPS_PER_SECOND,
     VELOCITY,
     VISIBILITY,
     AssignmentObserver,
@@ -42,6 +42,7 @@ from trackweave.mot.state import (
     ExclusiveScorer,
     FrameContext,
     TrackTable,
+    kernel_parameters,
 )
 from trackweave.mot.track_management import BoxJitter, LowScoreRatio, adapted, update_tracks
 from trackweave.structures.assignment import AssignmentState

@@ -37,9 +37,8 @@ from trackweave.pipelines.settings import InputSettings, PerceptionSettings, Rem
 from trackweave.progress import Progress, TimingAggregator, open_progress
 from trackweave.simulation.detector import EmbeddingSettings
 from trackweave.simulation.presets import random_settings
-from trackweave.simulation.preview import write_preview
 from trackweave.simulation.recorded import Trajectories, resimulate, simulate_detections
-from trackweave.simulation.sequence import SimulatedSequence, simulate, write_mot_folder
+from trackweave.simulation.sequence import SimulatedSequence, simulate, write_mot_folder, write_preview
 from trackweave.simulation.settings import DetectorNoise, detector_noise
 from trackweave.storage.files import safe_name
 from trackweave.structures.detections import GT_COLUMN
