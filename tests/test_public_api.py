@@ -35,7 +35,7 @@ EvaluationSettings FlowSettings InputSettings LogSettings PerceptionSettings Ref
 SamSettings ScorerSettings TrackerSettings TrackingSettings
 """.split()  # noqa: SIM905
 ERRORS = """
-ArtifactError ArtifactVersionError CandidateError FrameError InputError MissingExtraError PredictorError
+ArtifactError ArtifactVersionError CandidateError FrameError FrameOrderError InputError MissingExtraError PredictorError
 PredictorOutOfMemory PredictorUnavailable PromptError RunFolderError SettingError TrackweaveError
 """.split()  # noqa: SIM905
 PUBLIC = sorted([*VERBS, *TRACKERS, *RECORDS, *PLUGS, *SETTINGS, *ERRORS, "__version__"])

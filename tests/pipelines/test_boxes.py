@@ -436,7 +436,6 @@ def test_an_overlay_that_cannot_be_written_leaves_no_tracks(tmp_path: Path, monk
 
 SLOW = """
 import sys, time
-from trackweave.formats.detections import read_detections
 from trackweave.mot.tracker import Tracker
 from trackweave.pipelines.boxes import track_boxes
 

@@ -97,40 +97,13 @@ def track_boxes(
     """
     settings = _BoxSettings.of(tracker, options)
     log = RunLog(settings.video.on_bad_item, warnings=[*warnings])
-    folder, timer = RunFolder(output), TimingAggregator()
+    timer = TimingAggregator()
     with ExitStack() as stack:
         with timer.track("open"):
             inputs = _open_inputs(stack, source, detections, settings, log, timer)
-        video, refinement = inputs.video, settings.refinement
-        check_log(settings.log, video)
-        statistics = TrackStatistics(step=video.step)
-        writer = TrackWriter(folder.paths, statistics, refinement, {"source": video.path})
-        overlay = BoxOverlay(folder.paths.overlay, video, log, wanted=settings.overlay and refinement is None)
-        folder.claim()
-        display = stack.enter_context(open_display(progress, "tracking", video))
-        label_source = BLENDED if settings.scorer.enabled else "tracker"
-        logger = stack.enter_context(open_logger(settings.log, video, label_source))
-        linker = make_tracker(settings.tracker, video, scorer=inputs.scorer, observer=logger)
-        with writer, overlay:
-            frames = inputs.detections.frames(images=overlay.is_on or inputs.features.needs_images, stop=stop)
-            sinks: list[FrameSink] = [writer, overlay] if overlay.is_on else [writer]
-            count = track_frames(frames, inputs.features, linker, sinks, timer, display)
-            with timer.track("write"):
-                writer.finish(video.times)
-                samples = close_logger(logger, log)
-        if settings.overlay and writer.refined is not None:
-            _draw_refined(folder.paths.overlay, video, log, timer, writer.refined.tracks)
-        record = BoxRunRecord(
-            video,
-            inputs.detections.record,
-            count,
-            settings.to_json(),
-            linker.summary,
-            inputs.features.record(),
-            statistics.counts(),
-            writer.refined,
-            samples,
-        )
+        check_log(settings.log, inputs.video)
+        folder = RunFolder(output)
+        record = _track(inputs, folder, settings, log, timer, progress, stop)
         return record.finish(folder, log, timer)
 
 
@@ -210,6 +183,46 @@ def _open_inputs(
     needs_visibility = settings.log.dir is not None or scorer is not None
     features = open_features(perception, settings.tracker, video, log, timer, needs_visibility=needs_visibility)
     return _Inputs(video, opened, features, scorer)
+
+
+def _track(
+    inputs: _Inputs,
+    folder: RunFolder,
+    settings: _BoxSettings,
+    log: RunLog,
+    timer: TimingAggregator,
+    progress: Progress,
+    stop: threading.Event | None,
+) -> BoxRunRecord:
+    """Tracks the frames and writes the tracks, the overlay and the samples."""
+    video, features, refinement = inputs.video, inputs.features, settings.refinement
+    statistics = TrackStatistics(step=video.step)
+    writer = TrackWriter(folder.paths, statistics, refinement, {"source": video.path})
+    overlay = BoxOverlay(folder.paths.overlay, video, log, wanted=settings.overlay and refinement is None)
+    folder.claim()
+    label_source = BLENDED if settings.scorer.enabled else "tracker"
+    with open_display(progress, "tracking", video) as display, open_logger(settings.log, video, label_source) as logger:
+        tracker = make_tracker(settings.tracker, video, scorer=inputs.scorer, observer=logger)
+        with writer, overlay:
+            frames = inputs.detections.frames(images=overlay.is_on or features.needs_images, stop=stop)
+            sinks: list[FrameSink] = [writer, overlay] if overlay.is_on else [writer]
+            count = track_frames(frames, features, tracker, sinks, timer, display)
+            with timer.track("write"):
+                writer.finish(video.times)
+                samples = close_logger(logger, log)
+        if settings.overlay and writer.refined is not None:
+            _draw_refined(folder.paths.overlay, video, log, timer, writer.refined.tracks)
+    return BoxRunRecord(
+        video,
+        inputs.detections.record,
+        count,
+        settings.to_json(),
+        tracker.summary,
+        features.record(),
+        statistics.counts(),
+        writer.refined,
+        samples,
+    )
 
 
 def make_scorer(settings: ScorerSettings, tracker: TrackerSettings, video: VideoInput) -> LearnedScorer | None:
