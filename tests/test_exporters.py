@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.worlds import CROSSING, candidates_of
+from tests.toy_scenes import CROSSING, candidates_of
 from trackweave.errors import ArtifactError, SettingError
 from trackweave.exporters import export, write_contact_sheet
 from trackweave.frames.open import open_frames

@@ -19,7 +19,7 @@ from PIL import Image
 
 import trackweave
 from tests.cli.shell import Shell
-from tests.worlds import CROSSING, candidates_of, item, write_candidates, write_frames
+from tests.toy_scenes import CROSSING, candidates_of, item, write_candidates, write_frames
 from trackweave.cli.app import ASSOC, COMMANDS
 from trackweave.options.commands import LazyCommand
 from trackweave.storage.mask_archive import VideoSegments

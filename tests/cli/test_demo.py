@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.cli.shell import Shell
-from tests.worlds import CROSSING
+from tests.toy_scenes import CROSSING
 from trackweave.cli import demo
 from trackweave.frames.open import open_frames
 from trackweave.simulation.video import SyntheticScene

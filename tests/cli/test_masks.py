@@ -13,7 +13,7 @@ from PIL import Image
 from tests.cli.shell import Outcome, Shell
 from tests.options.parsing import parsed
 from tests.predictors.sam.tiny import save_tiny, tiny_edgetam, tiny_sam2_hf
-from tests.worlds import CROSSING, candidates_of, write_frames
+from tests.toy_scenes import CROSSING, candidates_of, write_frames
 from trackweave.cli.boxes import BOXES
 from trackweave.cli.masks import MASKS
 from trackweave.errors import SettingError

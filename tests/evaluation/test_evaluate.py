@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tests.evaluation.crowd import kitti_lines, mot_lines, truth, write_crowd
 from tests.toy_boxes import box_of, make_sequence, mot_line, write_lines
-from tests.worlds import CROSSING
+from tests.toy_scenes import CROSSING
 from trackweave.errors import InputError, MissingExtraError, SettingError
 from trackweave.evaluation.evaluate import Regime, evaluate, evaluate_regimes
 from trackweave.evaluation.settings import EvaluationSettings, Format, Matching, Metric, OnMissing, Overlap, Protocol

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import trackweave
-from tests.worlds import CROSSING, candidates_of
+from tests.toy_scenes import CROSSING, candidates_of
 from trackweave.errors import RunFolderError
 from trackweave.frames.source import FrameSource
 from trackweave.pipelines.masks import track_masks

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from tests.bounded_predictor import BoundedPredictor, BoundedSession
 from tests.run_folders import assert_same_run, committed
-from tests.worlds import candidates_of, item, world, write_candidates
+from tests.toy_scenes import candidates_of, item, toy_scene, write_candidates
 from trackweave.errors import ArtifactError, PredictorError, PredictorOutOfMemory, RunFolderError
 from trackweave.frames.source import FrameSource
 from trackweave.ids import Level
@@ -33,7 +33,7 @@ from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import MaskSummary
 from trackweave.tracking.settings import TrackingSettings
 
-SCENE = world(
+SCENE = toy_scene(
     """
     aa......
     ......bb

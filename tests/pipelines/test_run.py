@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.toy_boxes import make_sequence
-from tests.worlds import CROSSING, candidates_of, write_frames
+from tests.toy_scenes import CROSSING, candidates_of, write_frames
 from trackweave.errors import ArtifactError, InputError, SettingError
 from trackweave.pipelines.boxes import track_boxes
 from trackweave.pipelines.masks import track_masks

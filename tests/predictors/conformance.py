@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.worlds import world
+from tests.toy_scenes import toy_scene
 from trackweave.errors import PredictorError
 from trackweave.ids import LocalIndex
 from trackweave.masks.ops import mask_iou
 from trackweave.masks.packed import PackedMasks
 from trackweave.predictors.base import FramePrediction, MaskPrompt, PredictorSession, VideoPredictor
 
-STILL = world(
+STILL = toy_scene(
     *[
         """
         ................

@@ -23,7 +23,7 @@ from tests.predictors.sam.tiny import (
     tiny_sam3_tracker,
     tiny_sam3_video,
 )
-from tests.worlds import world
+from tests.toy_scenes import toy_scene
 from trackweave.errors import MissingExtraError, PredictorUnavailable, SettingError, how_to_install
 from trackweave.predictors import catalog as checkpoints
 from trackweave.predictors import registry
@@ -73,7 +73,7 @@ def test_auto_says_what_it_took_and_why() -> None:
 
 
 def test_replay_takes_a_path_that_may_hold_an_equals_sign(tmp_path: Path) -> None:
-    path = world("a.").record(tmp_path / "a=b.npz")
+    path = toy_scene("a.").record(tmp_path / "a=b.npz")
     assert choose_predictor(f"replay={path}").predictor.name == "replay"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.worlds import CELL, World, world
+from tests.toy_scenes import CELL, ToyScene, toy_scene
 from trackweave.errors import ArtifactError, PredictorError, PredictorUnavailable
 from trackweave.frames.arrays import ArrayFrames
 from trackweave.ids import FrameIndex, LocalIndex
@@ -16,7 +16,7 @@ from trackweave.storage.mask_archive import write_video_segments
 from trackweave.storage.recording import EntryRecording
 from trackweave.structures.tracks import FrameObjects
 
-SCENE = world(
+SCENE = toy_scene(
     """
     aa....
     ...bb.
@@ -34,7 +34,7 @@ SCENE = world(
     .bb...
     """,
 )
-FINE = world(*["cc....\n......"] * 4)
+FINE = toy_scene(*["cc....\n......"] * 4)
 """What another recording holds: an object that fits where `a` lay on frame 0, and stays."""
 
 
@@ -42,7 +42,7 @@ def masks_of(session: PredictorSession, start: int = 0, *, reverse: bool = False
     return [prediction.masks.to_bool().tolist() for prediction in session.propagate(LocalIndex(start), reverse=reverse)]
 
 
-def truth(scene: World, letters: str, frames: range) -> list[list[list[list[bool]]]]:
+def truth(scene: ToyScene, letters: str, frames: range) -> list[list[list[list[bool]]]]:
     return [[scene.mask(frame, letter).tolist() for letter in letters] for frame in frames]
 
 
@@ -91,7 +91,7 @@ def test_a_prompt_that_overlaps_nothing_stays_empty(recording: Path) -> None:
 
 
 def test_a_frame_on_which_nothing_was_recorded(tmp_path: Path) -> None:
-    session = ReplayPredictor(world("a.", "..").record(tmp_path / "r.npz")).open(world("a.", "..").frames)
+    session = ReplayPredictor(toy_scene("a.", "..").record(tmp_path / "r.npz")).open(toy_scene("a.", "..").frames)
     session.add_mask(1, 1, np.ones((CELL, 2 * CELL), np.bool_))
     assert [prediction.masks.areas.tolist() for prediction in session.propagate(1)] == [[0]]
     session.close()

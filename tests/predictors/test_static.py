@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.worlds import world
+from tests.toy_scenes import toy_scene
 from trackweave.predictors.static import StaticPredictor
 
-SCENE = world("a..", ".a.", "..a", "...")
+SCENE = toy_scene("a..", ".a.", "..a", "...")
 
 
 def test_the_prompt_is_copied_whatever_happens() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.worlds import candidates_of, item, world, write_candidates
+from tests.toy_scenes import candidates_of, item, toy_scene, write_candidates
 from trackweave.errors import CandidateError
 from trackweave.ids import Level, LocalIndex
 from trackweave.storage.run import RunPaths
@@ -21,7 +21,7 @@ from trackweave.tracking.candidate_loader import (
 from trackweave.tracking.pipeline_context import PipelineContext, build_pipeline_context
 from trackweave.tracking.settings import TrackingSettings
 
-SCENE = world(
+SCENE = toy_scene(
     """
     a...
     ..bb

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.worlds import candidates_of, world
+from tests.toy_scenes import candidates_of, toy_scene
 from trackweave.ids import IdAllocator, Level
 from trackweave.predictors.replay import ReplayPredictor
 from trackweave.storage.run import RunPaths
@@ -11,7 +11,7 @@ from trackweave.tracking.level_runner import _build_level_stats, run_level_track
 from trackweave.tracking.pipeline_context import build_pipeline_context
 from trackweave.tracking.settings import TrackingSettings
 
-SCENE = world(
+SCENE = toy_scene(
     """
     aa....
     aa..bb

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.bounded_predictor import BoundedPredictor, BoundedSession
-from tests.worlds import World, candidates_of, item, world, write_candidates
+from tests.toy_scenes import ToyScene, candidates_of, item, toy_scene, write_candidates
 from trackweave.errors import PredictorError
 from trackweave.frames.source import FrameSource
 from trackweave.ids import IdAllocator, Level, LocalIndex, TrackId
@@ -33,7 +33,7 @@ from trackweave.tracking.pipeline_context import PipelineContext, build_pipeline
 from trackweave.tracking.settings import TrackingSettings
 from trackweave.tracking.stores import DedupStore, FrameResultStore, TrackingArtifacts
 
-STILL = world(*["aa..bb..cc\n..........\ndd........"] * 5)
+STILL = toy_scene(*["aa..bb..cc\n..........\ndd........"] * 5)
 """Four objects that stay where they are."""
 
 PLAIN = TrackingSettings(render_viz=False)
@@ -42,20 +42,20 @@ NEAR = TrackingSettings(max_propagate=REACH, render_viz=False)
 CANDIDATE_FRAMES = {2: range(0, LENGTH, 2), 4: range(1, LENGTH, 2), 6: range(0, LENGTH, 2)}
 
 
-def drifting() -> World:
+def drifting() -> ToyScene:
     """Four squares that drift apart, so that copies of old masks stop covering them after a few frames."""
     labels = np.zeros((LENGTH, 24, 64), np.int64)
     for frame in range(LENGTH):
         for k in range(4):
             left = (k * 16 + frame * (k + 1) // 2) % 56
             labels[frame, 6 * k : 6 * k + 5, left : left + 8] = k + 1
-    return World(labels, "abcd")
+    return ToyScene(labels, "abcd")
 
 
 DRIFTING = drifting()
 
 
-def propose(root: Path, level: int, letters: dict[int, str], scene: World = STILL) -> None:
+def propose(root: Path, level: int, letters: dict[int, str], scene: ToyScene = STILL) -> None:
     """Candidates of a level: some of the objects, by frame."""
     items = {
         frame: [item(n, scene.mask(frame, letter), frame=frame) for n, letter in enumerate(found)]
@@ -88,7 +88,7 @@ class Engine:
         levels: Iterable[int],
         predictor: BoundedPredictor,
         *,
-        scene: World = STILL,
+        scene: ToyScene = STILL,
         settings: TrackingSettings = PLAIN,
         ids: Sequence[IdAllocator] = (),
     ) -> None:
@@ -117,7 +117,7 @@ class Engine:
 def contexts(
     root: Path,
     run: Path,
-    scene: World = DRIFTING,
+    scene: ToyScene = DRIFTING,
     levels: Iterable[int] = CANDIDATE_FRAMES,
     settings: TrackingSettings = NEAR,
 ) -> list[PipelineContext]:
@@ -461,7 +461,7 @@ def track_labels(
     labels: dict[int, NDArray[np.int64]],
     store: FrameResultStore,
     predictor: BoundedPredictor,
-    scene: World,
+    scene: ToyScene,
     settings: TrackingSettings,
 ) -> TrackingArtifacts:
     source = LabelPrompts({LocalIndex(local): values for local, values in labels.items()}, scene.frames)

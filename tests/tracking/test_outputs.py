@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests.worlds import candidates_of, world
+from tests.toy_scenes import candidates_of, toy_scene
 from trackweave.errors import SettingError
 from trackweave.ids import Level, TrackId
 from trackweave.masks.codecs import make_entry
@@ -36,7 +36,7 @@ from trackweave.tracking.settings import TrackingSettings
 from trackweave.tracking.stores import FrameResultStore
 from trackweave.tracking.stores import _frame_entry_name as stores_entry_name
 
-SCENE = world(
+SCENE = toy_scene(
     """
     aa..
     aa.b

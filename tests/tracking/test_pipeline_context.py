@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worlds import candidates_of, item, world, write_candidates
+from tests.toy_scenes import candidates_of, item, toy_scene, write_candidates
 from trackweave.errors import CandidateError
 from trackweave.frames.open import open_frames
 from trackweave.ids import Level
@@ -21,7 +21,7 @@ from trackweave.tracking.pipeline_context import (
 )
 from trackweave.tracking.settings import TrackingSettings
 
-SCENE = world("a.\n..", ".a\n..", "..\n.a", "..\na.")
+SCENE = toy_scene("a.\n..", ".a\n..", "..\n.a", "..\na.")
 
 
 def build(root: Path, **settings: object) -> PipelineContext:

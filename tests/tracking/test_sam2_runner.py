@@ -1,4 +1,4 @@
-"""Behaviour in toy worlds. `replay` plays the truth, so what is tested is the pipeline, not a predictor."""
+"""Behaviour in toy scenes. `replay` plays the truth, so what is tested is the pipeline, not a predictor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.worlds import CROSSING, World, candidates_of, item, world, write_candidates
+from tests.toy_scenes import CROSSING, ToyScene, candidates_of, item, toy_scene, write_candidates
 from trackweave.errors import PredictorError
 from trackweave.frames.source import FrameSource
 from trackweave.ids import FrameIndex, IdAllocator, Level, LocalIndex
@@ -33,9 +33,9 @@ from trackweave.tracking.stores import DedupStats, DedupStore, FrameResultStore,
 
 
 def track(
-    scene: World, candidates: Path, tmp_path: Path, frames: FrameSource | None = None, **settings: object
+    scene: ToyScene, candidates: Path, tmp_path: Path, frames: FrameSource | None = None, **settings: object
 ) -> tuple[Tracks, TrackingArtifacts]:
-    """Runs a toy world with the oracle; returns what came out."""
+    """Tracks a toy scene with the truth as predictor; returns tracks and artifacts."""
     chosen = TrackingSettings.model_validate(settings)
     source = frames or scene.frames
     ready = build_pipeline_context(
@@ -53,7 +53,7 @@ def track(
         return Tracks.from_frames(store.iter_frames()), artifacts
 
 
-def follows(tracks: Tracks, scene: World, letter: str, frame: int) -> int:
+def follows(tracks: Tracks, scene: ToyScene, letter: str, frame: int) -> int:
     """The id whose mask is exactly this object on this frame; 0 when there is none."""
     there = tracks.at(frame)
     if there.masks is None:
@@ -72,7 +72,7 @@ def test_crossing_objects_keep_their_identities(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-OCCLUSION = world(
+OCCLUSION = toy_scene(
     """
     .aa.
     bbbb
@@ -96,7 +96,7 @@ def test_an_occluded_object_is_stored_on_no_frame_where_it_is_hidden_and_returns
     assert len(artifacts.objects) == 2
 
 
-SPLIT = world(
+SPLIT = toy_scene(
     """
     aabb
     aabb
@@ -127,7 +127,7 @@ def test_parts_of_a_tracked_whole_are_new_objects(tmp_path: Path) -> None:
         assert [len(f) for f in store.iter_frames()] == [3, 3]
 
 
-RETURN = world(
+RETURN = toy_scene(
     """
     ..a
     b..
@@ -215,7 +215,7 @@ class Spy(StaticPredictor):
         return session
 
 
-MIXED = world(
+MIXED = toy_scene(
     """
     abbbb
     .bbbb

@@ -16,7 +16,7 @@ import torch
 from tests.predictors.sam.adapters import predictor as tiny
 from tests.predictors.sam.fake import FakeModel
 from tests.run_folders import assert_same_run, committed
-from tests.worlds import World, item, write_candidates
+from tests.toy_scenes import ToyScene, item, write_candidates
 from trackweave.errors import PredictorOutOfMemory
 from trackweave.frames.arrays import ArrayFrames
 from trackweave.frames.source import FrameSource
@@ -37,20 +37,20 @@ LEVELS = (2, 4, 6)
 WAYS = (False, True)
 
 
-def scene(length: int) -> World:
+def three_squares(length: int) -> ToyScene:
     """Three squares that drift, one for each level."""
     labels = np.zeros((length, 48, 80), np.int64)
     for frame in range(length):
         for k in range(3):
             left = 4 + 26 * k + frame * 18 // length
             labels[frame, 6 + 8 * k : 20 + 8 * k, left : left + 14] = k + 1
-    return World(labels, "abc")
+    return ToyScene(labels, "abc")
 
 
-def candidates_at(world: World, root: Path, starts: Mapping[int, Sequence[int]]) -> Path:
+def candidates_at(toy: ToyScene, root: Path, starts: Mapping[int, Sequence[int]]) -> Path:
     """Each level has its own object as a candidate on its frames."""
     for letter, (level, frames) in zip("abc", starts.items(), strict=True):
-        items = {frame: [item(0, world.mask(frame, letter), frame=frame, level=level)] for frame in frames}
+        items = {frame: [item(0, toy.mask(frame, letter), frame=frame, level=level)] for frame in frames}
         write_candidates(root, items, level)
     return root
 
@@ -66,7 +66,7 @@ def upstream_passes(length: int, starts: Mapping[int, Sequence[int]], reach: int
     return sum(ways) + sum(map(len, starts.values()))
 
 
-# --- the issue's figures, on a model that only counts ----------------------------------------------------------------
+# --- figures, on a model that only counts ----------------------------------------------------------------
 
 
 class FakePredictor:
@@ -84,9 +84,9 @@ class FakePredictor:
         return SamSession(self.model, frames, self._how)
 
 
-def numbered(world: World) -> FrameSource:
+def numbered(toy: ToyScene) -> FrameSource:
     """Frames whose first channel is their number, as `FakeModel` wants them."""
-    frames = np.array(list(world.frames))
+    frames = np.array(list(toy.frames))
     frames[..., 0] = np.arange(len(frames))[:, None, None]
     return ArrayFrames(frames)
 
@@ -94,12 +94,12 @@ def numbered(world: World) -> FrameSource:
 def test_passes_are_as_many_as_frames_whatever_the_levels_and_spans(tmp_path: Path) -> None:
     """N=40, K=20, P=8, L=3, room for 2P+1 frames."""
     length, reach = 40, 8
-    world = scene(length)
+    toy = three_squares(length)
     starts = {2: range(0, length, 2), 4: range(1, length, 2), 6: range(0, length, 2)}
-    root = candidates_at(world, tmp_path / "candidates", starts)
+    root = candidates_at(toy, tmp_path / "candidates", starts)
     predictor = FakePredictor(room=2 * reach + 1)
     result = track_masks(
-        numbered(world), tmp_path / "run", candidates=root, predictor=predictor, settings=settings(reach)
+        numbered(toy), tmp_path / "run", candidates=root, predictor=predictor, settings=settings(reach)
     )
     counters = result.summary.counters
     assert counters["encoder_passes"] == length
@@ -113,19 +113,19 @@ def test_passes_are_as_many_as_frames_whatever_the_levels_and_spans(tmp_path: Pa
 
 def test_a_store_that_is_too_small_shows_in_the_counters(tmp_path: Path) -> None:
     """The measure can fail, and the run says what to do."""
-    world = scene(20)
-    root = candidates_at(world, tmp_path / "candidates", dict.fromkeys(LEVELS, range(0, 20, 2)))
+    toy = three_squares(20)
+    root = candidates_at(toy, tmp_path / "candidates", dict.fromkeys(LEVELS, range(0, 20, 2)))
     predictor = FakePredictor(room=5)
-    result = track_masks(numbered(world), tmp_path / "run", candidates=root, predictor=predictor, settings=settings(4))
+    result = track_masks(numbered(toy), tmp_path / "run", candidates=root, predictor=predictor, settings=settings(4))
     assert result.summary.counters["encoder_passes"] > 20
     assert "raise host_bytes" in " ".join(warning.message for warning in result.warnings)
 
 
 def test_a_batch_that_is_too_large_is_halved_with_a_warning(tmp_path: Path) -> None:
     """Three levels on one frame are three objects at once, until there is no room for more than two."""
-    world = scene(8)
-    root = candidates_at(world, tmp_path / "candidates", dict.fromkeys(LEVELS, (1, 5)))
-    run = partial(track_masks, numbered(world), candidates=root, settings=settings(3))
+    toy = three_squares(8)
+    root = candidates_at(toy, tmp_path / "candidates", dict.fromkeys(LEVELS, (1, 5)))
+    run = partial(track_masks, numbered(toy), candidates=root, settings=settings(3))
     plain = FakePredictor(room=8)
     run(tmp_path / "plain", predictor=plain)
     assert set(plain.model.batches) == {3}
@@ -141,17 +141,17 @@ def test_a_batch_that_is_too_large_is_halved_with_a_warning(tmp_path: Path) -> N
 
 LENGTH, REACH = 10, 2
 STARTS = {2: (1, 4, 7), 4: (1, 7), 6: (4, 8)}
-WORLD = scene(LENGTH)
+SCENE = three_squares(LENGTH)
 
 
 @pytest.fixture(scope="module")
 def candidates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return candidates_at(WORLD, tmp_path_factory.mktemp("inputs") / "candidates", STARTS)
+    return candidates_at(SCENE, tmp_path_factory.mktemp("inputs") / "candidates", STARTS)
 
 
 @pytest.fixture
 def run(candidates: Path) -> Callable[..., Run[MaskSummary]]:
-    return partial(track_masks, WORLD.frames, candidates=candidates, settings=settings(REACH))
+    return partial(track_masks, SCENE.frames, candidates=candidates, settings=settings(REACH))
 
 
 def archive(folder: Path, level: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -176,7 +176,7 @@ def assert_same_masks(folder: Path, other: Path, level: int) -> None:
 def bounded(name: str, **how: Any) -> SamPredictor:
     """A tiny model with room for the features of 2P+1 frames."""
     probe = tiny(name)
-    features = probe.model.encode(probe.model.pixels(WORLD.frames[0]))
+    features = probe.model.encode(probe.model.pixels(SCENE.frames[0]))
     return tiny(name, device="cpu", device_bytes=0, host_bytes=(2 * REACH + 1) * size_of(features), **how)
 
 

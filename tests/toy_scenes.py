@@ -1,6 +1,6 @@
-"""Toy worlds drawn in ASCII: each frame is a picture, each character an object; `.` is background.
+"""Toy scenes drawn in ASCII: each frame is a drawing, each character an object; `.` is background.
 
-A world is at once the truth (label maps), a video (each object a flat colour), a recording for the `replay` predictor,
+A scene is at once the truth (label maps), a video (each object a flat colour), a recording for the `replay` predictor,
 and, where asked, filtered candidates on disk.
 """
 
@@ -25,7 +25,7 @@ CELL = 4
 
 
 @dataclass(frozen=True)
-class World:
+class ToyScene:
     """Frames of characters as label maps `(N, H, W)`; object k is the k-th character in order of appearance."""
 
     labels: NDArray[np.int64]
@@ -54,7 +54,7 @@ class World:
         return path
 
 
-def write_frames(scene: World, folder: Path) -> Path:
+def write_frames(scene: ToyScene, folder: Path) -> Path:
     """The video as a folder of PNG files."""
     folder.mkdir(parents=True)
     for n, image in enumerate(scene.frames):
@@ -62,13 +62,13 @@ def write_frames(scene: World, folder: Path) -> Path:
     return folder
 
 
-def world(*pictures: str) -> World:
-    """A world from pictures of equal size, one per frame."""
-    rows = [[line.strip() for line in picture.strip().splitlines()] for picture in pictures]
-    letters = "".join(dict.fromkeys(c for picture in rows for line in picture for c in line if c != "."))
+def toy_scene(*drawings: str) -> ToyScene:
+    """A scene from drawings of equal size, one per frame."""
+    rows = [[line.strip() for line in drawing.strip().splitlines()] for drawing in drawings]
+    letters = "".join(dict.fromkeys(c for drawing in rows for line in drawing for c in line if c != "."))
     number = {".": 0, **{letter: k for k, letter in enumerate(letters, start=1)}}
-    cells = np.array([[[number[c] for c in line] for line in picture] for picture in rows])
-    return World(cells.repeat(CELL, axis=1).repeat(CELL, axis=2), letters)
+    cells = np.array([[[number[c] for c in line] for line in drawing] for drawing in rows])
+    return ToyScene(cells.repeat(CELL, axis=1).repeat(CELL, axis=2), letters)
 
 
 def item(
@@ -101,20 +101,20 @@ def write_candidates(root: Path, items: Mapping[int, Sequence[dict[str, Any]]], 
 
 
 def candidates_of(
-    scene: World, root: Path, frames: Iterable[int], *, level: int = 2, zoom: int = 1, with_mask: bool = True
+    scene: ToyScene, root: Path, frames: Iterable[int], *, level: int = 2, zoom: int = 1, with_mask: bool = True
 ) -> Path:
     """Every visible object of the chosen frames as a candidate; `zoom` > 1 shrinks the candidate image."""
-    found: dict[int, list[dict[str, Any]]] = {}
+    items: dict[int, list[dict[str, Any]]] = {}
     for frame in frames:
         labels = scene.labels[frame][zoom // 2 :: zoom, zoom // 2 :: zoom]
         present = [k for k in range(1, len(scene.letters) + 1) if (labels == k).any()]
-        found[frame] = [
+        items[frame] = [
             item(n, labels == k, frame=frame, level=level, with_mask=with_mask) for n, k in enumerate(present)
         ]
-    return write_candidates(root, found, level)
+    return write_candidates(root, items, level)
 
 
-CROSSING = world(
+CROSSING = toy_scene(
     """
     aa....bb
     aa....bb
