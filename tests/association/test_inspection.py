@@ -96,6 +96,22 @@ def test_suspected_switches_are_compared_with_true_ones(tmp_path: Path) -> None:
     assert "same frame: precision 0.50 (1 of 2 frames), recall 1.00 (1 of 1 frames)" in text
 
 
+def test_what_was_not_measured_is_null_and_takes_no_part(tmp_path: Path) -> None:
+    """Two true switches, and a tracker that did not look for any: neither 0 suspicions nor a recall of 0."""
+
+    def unmeasured(frame: int, assigned: list[int]) -> Any:
+        columns: Any = {"assigned_track_ids": np.array(assigned), "gt_track_ids": np.array([1, 2, -1, -1])}
+        return toy_sample(frame, metadata=SampleMetadata(sequence="off", run="r"), **columns)
+
+    report = inspect(tmp_path, unmeasured(0, [10, 11, -1, -1]), unmeasured(1, [11, 10, -1, -1]))
+    assert report.sequences[0].est_id_switches is None
+    assert report.sequences[0].true_id_switches == 2
+    assert report.agreement == ()
+    assert report.to_json()["est_id_switches"] is None
+    (line,) = (line for line in render_text(report).splitlines() if line.startswith("off "))
+    assert line.split()[-2:] == ["-", "2"]
+
+
 def test_problems_are_named(tmp_path: Path) -> None:
     fill(tmp_path, *(toy_sample(frame) for frame in range(4)))
     broken, removed = tmp_path / sample_name(1), tmp_path / sample_name(2)
@@ -168,7 +184,7 @@ def test_samples_of_other_trackers(tmp_path: Path) -> None:
 
 
 def test_the_json_has_every_field(tmp_path: Path) -> None:
-    report = inspect(tmp_path, toy_sample(gt_track_ids=np.arange(4)))
+    report = inspect(tmp_path, toy_sample(gt_track_ids=np.arange(4), metadata=meta()))
     value = json.loads(json.dumps(report.to_json(), allow_nan=False))
     for name in vars(report).keys() - {"_distributions", "agreement", "truncated"}:
         assert {"new_tracks": "born", "notes": "remarks"}.get(name, name) in value

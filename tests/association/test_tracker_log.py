@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from trackweave.association.data_collection import SampleLogger
 from trackweave.mot.matching import UNMATCHED_COST
 from trackweave.mot.settings import TrackerSettings, preset
 from trackweave.mot.tracker import Tracker
-from trackweave.storage.samples import AssociationSample, read_sample
+from trackweave.storage.samples import AssociationSample, SampleDiagnostics, read_sample
 from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections
 
@@ -147,7 +148,9 @@ def test_suspected_switches_are_in_the_metadata(tmp_path: Path) -> None:
     log = LoggedTracker(tmp_path / "on", TrackerSettings(diagnostics=True))
     samples = log.run(frames)
     diagnostics = [sample.metadata.diagnostics for sample in samples]
-    assert [one.est_id_switches for one in diagnostics] == sorted(one.est_id_switches for one in diagnostics)
+    totals = np.array([one.est_id_switches for one in diagnostics])
+    assert totals.tolist() == sorted(totals.tolist())
+    assert [one.est_id_switches_frame for one in diagnostics] == np.diff(totals, prepend=0).tolist()
     assert (diagnostics[0].est_id_switches, diagnostics[-1].est_id_switches) == (0, 2)
     pairs = list(zip(samples, diagnostics, strict=True))
     suspected = [(sample.frame_idx, one.suspect_tracks) for sample, one in pairs if one.suspect_tracks]
@@ -155,9 +158,13 @@ def test_suspected_switches_are_in_the_metadata(tmp_path: Path) -> None:
     first = next(sample.frame_idx for sample, one in pairs if one.est_id_switches)
     assert first == suspected[0][0]
     without = LoggedTracker(tmp_path / "off", TrackerSettings()).run(frames)
-    assert {(one.metadata.diagnostics.est_id_switches, one.metadata.diagnostics.suspect_tracks) for one in without} == {
-        (0, ())
-    }
+    assert {one.metadata.diagnostics for one in without} == {SampleDiagnostics(None, (), None)}
+    lines = [json.loads(line) for line in (tmp_path / "off" / "manifest.jsonl").read_text().splitlines()]
+    assert {(line["est_id_switches"], line["est_id_switches_frame"]) for line in lines} == {(None, None)}
+    lines = [json.loads(line) for line in (tmp_path / "on" / "manifest.jsonl").read_text().splitlines()]
+    assert [(line["est_id_switches"], line["est_id_switches_frame"]) for line in lines] == [
+        (one.est_id_switches, one.est_id_switches_frame) for one in diagnostics
+    ]
 
 
 class InvertedScorer:

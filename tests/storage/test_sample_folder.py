@@ -357,7 +357,8 @@ def test_a_line_says_what_the_sample_holds() -> None:
         "detections": 4,
         "matches": 2,
         "label_source": "tracker",
-        "est_id_switches": 0,
+        "est_id_switches": None,
+        "est_id_switches_frame": None,
     }
 
 

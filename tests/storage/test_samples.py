@@ -85,7 +85,7 @@ def test_the_schema_is_the_specified_one(tmp_path: Path) -> None:
             "feature_version": 1,
             "label_source": "ground-truth",
             "embedding_truncated": True,
-            "diagnostics": {"est_id_switches": 3, "suspect_tracks": [4, 9]},
+            "diagnostics": {"est_id_switches": 3, "est_id_switches_frame": None, "suspect_tracks": [4, 9]},
         }
 
 

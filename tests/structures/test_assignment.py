@@ -18,9 +18,9 @@ def test_states_cannot_be_changed_but_replaced() -> None:
     assert other.cost is state.cost
 
 
-def test_nothing_is_suspected_unless_told() -> None:
+def test_nothing_is_measured_unless_told() -> None:
     state = toy_state(3)
-    assert state.est_id_switches == 0
+    assert (state.est_id_switches, state.est_id_switches_frame) == (None, None)
     assert state.suspect_tracks is None
 
 

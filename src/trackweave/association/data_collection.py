@@ -190,7 +190,7 @@ def make_sample(state: AssignmentState, origin: SampleOrigin) -> tuple[Associati
         feature_version=FEATURE_VERSION,
         label_source=origin.label_source,
         embedding_truncated=truncated,
-        diagnostics=SampleDiagnostics(int(state.est_id_switches), suspects),
+        diagnostics=SampleDiagnostics(state.est_id_switches, suspects, state.est_id_switches_frame),
         time=None if state.time is None else float(state.time),
         camera=None if state.camera is None else tuple(float(value) for value in np.ravel(state.camera)),
     )

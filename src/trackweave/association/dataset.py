@@ -27,7 +27,7 @@ from trackweave.association.labels import (
 )
 from trackweave.association.model_inputs import INPUT_VERSION, FrameBatch, frame_batch
 from trackweave.association.sample_features import AGE_UNIT, FEATURE_VERSION, GAP_UNIT
-from trackweave.association.settings import DataSettings
+from trackweave.association.settings import MIN_SEQUENCES, DataSettings, data_obstacles
 from trackweave.association.track_memory import DEFAULT_FPS, TrackMemory
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
 from trackweave.ids import FrameIndex
@@ -42,8 +42,6 @@ UNIT_SIZE = (1000, 1000)
 BLENDED = "tracker+scorer"
 """`label_source` of samples whose assignment a learned scorer took part in: no labels for another training."""
 STORE_VERSION = 1
-MIN_SEQUENCES, MIN_PAIRS = 2, 200
-"""Fewer videos cannot be split, fewer matched pairs not learned from."""
 
 
 class DataMetadata(TypedDict, total=False):
@@ -446,17 +444,9 @@ def require_enough_data(training_set: TrainingSet, min_sequences: int = MIN_SEQU
     Raises:
         ArtifactError: too few videos or matched pairs; says how many are missing.
     """
-    matched, videos = training_set.matched_pairs, len(training_set.sequences)
-    if matched < MIN_PAIRS:
-        raise ArtifactError(
-            f"{matched} matched pairs are too few to learn from: {MIN_PAIRS - matched} more are the least, "
-            "5,000 to 10,000 are a first training run: log more video"
-        )
-    if videos < min_sequences:
-        raise ArtifactError(
-            "all samples are of one video, and training and validation are split by video: log at least one more "
-            "(--sequence names it)"
-        )
+    obstacles = data_obstacles(training_set.matched_pairs, len(training_set.sequences), min_sequences)
+    if obstacles:
+        raise ArtifactError("; ".join(obstacles))
 
 
 def reject_blended(path: Path, sample: AssociationSample) -> None:

@@ -7,7 +7,7 @@ true ones.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.association.inspection_plots import Distributions, distributions_svg
+from trackweave.association.sample_features import FEATURE_VERSION
+from trackweave.association.settings import data_obstacles, pairs_advice
 from trackweave.errors import ArtifactError, SettingError
 from trackweave.storage.files import replacing
 from trackweave.storage.sample_folder import MANIFEST_NAME, read_sample_manifest
@@ -22,8 +24,6 @@ from trackweave.storage.samples import AssociationSample, read_sample, sample_nu
 
 SWITCH_WINDOWS = (0, 10)
 """Frames by which a suspicion may miss the true switch and still count."""
-ENOUGH_TO_START, ENOUGH = 5_000, 10_000
-"""Matched pairs for a first training run (specification of association data collection, section 2)."""
 BINS = 10
 UNKNOWN_SEQUENCE = "(unknown)"
 _MAX_NAMES = 20
@@ -77,13 +77,13 @@ class RunSwitches:
 
     Attributes:
         last_frame: of the samples so far, −1 before the first.
-        estimated: `est_id_switches` of the last sample.
+        estimated: `est_id_switches` of the last sample that has it; None: no sample has.
         true: true switches so far.
         has_truth: whether samples had ground truth.
     """
 
     last_frame: int = -1
-    estimated: int = 0
+    estimated: int | None = None
     true: int = 0
     has_truth: bool = False
     _suspect_frames: list[int] = field(default_factory=list)
@@ -93,9 +93,10 @@ class RunSwitches:
     def add(self, sample: AssociationSample) -> None:
         """Adds the next sample."""
         diagnostics = sample.metadata.diagnostics
-        if diagnostics.suspect_tracks or diagnostics.est_id_switches > self.estimated:
+        if diagnostics.suspect_tracks or (diagnostics.est_id_switches or 0) > (self.estimated or 0):
             self._suspect_frames.append(sample.frame_idx)
-        self.estimated = diagnostics.est_id_switches
+        if diagnostics.est_id_switches is not None:
+            self.estimated = diagnostics.est_id_switches
         self.last_frame = sample.frame_idx
         if sample.gt_track_ids is not None:
             self.has_truth = True
@@ -140,7 +141,7 @@ class SequenceReport:
         frames: different frames among them.
         runs: runs of a tracker over it.
         matched_pairs: detections assigned to an existing track.
-        est_id_switches: suspected by the tracker, all runs together.
+        est_id_switches: suspected by the tracker, all runs together that measured them; None: no run did.
         true_id_switches: by ground truth, None without.
     """
 
@@ -149,7 +150,7 @@ class SequenceReport:
     frames: int
     runs: int
     matched_pairs: int
-    est_id_switches: int
+    est_id_switches: int | None
     true_id_switches: int | None
 
 
@@ -189,11 +190,13 @@ class InspectionReport:
         label_sources: samples by who decided the assignment.
         feature_versions: samples by version of the features.
         truncated: samples whose embeddings were cut.
-        agreement: suspected against true switches, by window; empty without ground truth.
+        agreement: suspected against true switches, by window; empty without runs that have ground truth and measured
+            suspicions.
         corrupt: files that cannot be used, with the reason.
         missing: listed in the manifest, but not there.
         unlisted: there and readable, but not in the manifest.
         notes: further findings, one line each.
+        videos: what a training takes for different videos: those without a name are told apart by their folders.
     """
 
     directories: tuple[str, ...]
@@ -219,6 +222,7 @@ class InspectionReport:
     missing: tuple[str, ...]
     unlisted: tuple[str, ...]
     notes: tuple[str, ...]
+    videos: int
     _distributions: Distributions = field(repr=False, compare=False)
 
     @property
@@ -244,11 +248,16 @@ class InspectionReport:
     @property
     def advice(self) -> str:
         """Whether there are enough matched pairs, as text."""
-        if self.matched_pairs >= ENOUGH:
-            return "enough to train on"
-        if self.matched_pairs >= ENOUGH_TO_START:
-            return f"enough for a first training run, {ENOUGH:,} are better"
-        return f"too few: aim for at least {ENOUGH_TO_START:,} to {ENOUGH:,} before the first training run"
+        return pairs_advice(self.matched_pairs)
+
+    @property
+    def obstacles(self) -> tuple[str, ...]:
+        """Why a training would refuse these samples; empty when it would take them."""
+        reasons = list(data_obstacles(self.matched_pairs, self.videos)) if self.samples else []
+        if len(self.feature_versions) > 1 or not self.feature_versions.keys() <= {FEATURE_VERSION}:
+            versions = ", ".join(map(str, sorted(self.feature_versions)))
+            reasons.append(f"features of version {versions}, this trackweave trains on {FEATURE_VERSION} alone")
+        return tuple(reasons)
 
     def to_json(self) -> dict[str, object]:
         """The report as JSON values."""
@@ -263,6 +272,8 @@ class InspectionReport:
             "detections": self.detections,
             "matched_pairs": self.matched_pairs,
             "matched_pairs_advice": self.advice,
+            "videos": self.videos,
+            "training_obstacles": list(self.obstacles),
             "born": self.new_tracks,
             "unmatched": self.unmatched,
             "unmatched_share": self.unmatched_share,
@@ -277,7 +288,7 @@ class InspectionReport:
             "visibility": {"edges": edges, "counts": list(self.visibility)},
             "label_sources": self.label_sources,
             "feature_versions": {str(version): count for version, count in self.feature_versions.items()},
-            "est_id_switches": sum(sequence.est_id_switches for sequence in self.sequences),
+            "est_id_switches": _sum_known(sequence.est_id_switches for sequence in self.sequences),
             "switch_agreement": [
                 {**vars(agreement), "precision": agreement.precision, "recall": agreement.recall}
                 for agreement in self.agreement
@@ -305,7 +316,7 @@ class InspectionReport:
 
 
 def inspect_samples(*directories: Path | str) -> InspectionReport:
-    """Reads every sample of one or more folders.
+    """Reads every sample of one or more folders, and of folders below them, as a training does.
 
     Files that cannot be used are named in the report and do not end the inspection.
 
@@ -317,7 +328,7 @@ def inspect_samples(*directories: Path | str) -> InspectionReport:
     missing: list[str] = []
     unlisted: list[str] = []
     notes: list[str] = []
-    for directory in map(Path, directories):
+    for directory in _sample_folders(map(Path, directories)):
         present = _sample_names(directory)
         manifest = read_sample_manifest(directory / MANIFEST_NAME)
         missing += [str(directory / name) for name in manifest.entries if name not in present]
@@ -336,6 +347,14 @@ def inspect_samples(*directories: Path | str) -> InspectionReport:
                 unlisted.append(str(directory / name))
             counts.add(sample, str(directory))
     return counts.report(tuple(map(str, directories)), corrupt, missing, unlisted, notes)
+
+
+def _sample_folders(directories: Iterable[Path]) -> Iterator[Path]:
+    """The folders, each followed by those below it that hold samples or a manifest."""
+    for directory in directories:
+        yield directory
+        files = [*directory.rglob("sample_*.npz"), *directory.rglob(MANIFEST_NAME)]
+        yield from sorted({file.parent for file in files} - {directory})
 
 
 def _sample_names(directory: Path) -> dict[str, None]:
@@ -442,6 +461,7 @@ class _SampleCounts:
             tuple(missing),
             tuple(unlisted),
             tuple(notes),
+            len({directory if name == UNKNOWN_SEQUENCE else name for name, directory, _ in self._runs}),
             self._distributions,
         )
 
@@ -455,17 +475,21 @@ class _SampleCounts:
                 len(sequence.frames),
                 len(runs),
                 sequence.matched_pairs,
-                sum(run.estimated for run in runs),
+                _sum_known(run.estimated for run in runs),
                 sum(true) if true else None,
             )
 
     def _agreement(self) -> tuple[SwitchAgreement, ...]:
-        with_truth = [run for parts in self._runs.values() for run in parts if run.has_truth]
-        if not with_truth:
+        runs = [run for parts in self._runs.values() for run in parts if run.has_truth and run.estimated is not None]
+        if not runs:
             return ()
-        return tuple(
-            sum((run.agreement(window) for run in with_truth), SwitchAgreement(window)) for window in SWITCH_WINDOWS
-        )
+        return tuple(sum((run.agreement(window) for run in runs), SwitchAgreement(window)) for window in SWITCH_WINDOWS)
+
+
+def _sum_known(counts: Iterable[int | None]) -> int | None:
+    """The sum of the counts that were measured; None when none was."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
 
 
 def _tenths(values: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -498,6 +522,8 @@ def _count_lines(report: InspectionReport) -> Iterator[str]:
     yield f"sequences        {len(report.sequences):,}"
     yield f"frames           {report.frames:,}"
     yield f"matched pairs    {report.matched_pairs:,}: {report.advice}"
+    if report.obstacles:
+        yield f"training         refuses these samples: {'; '.join(report.obstacles)}"
     yield (
         f"detections       {report.detections:,}: {_share(report.unmatched, report.detections)} unmatched, "
         f"{_share(report.new_tracks, report.detections)} began a track"
@@ -519,10 +545,12 @@ def _sequence_lines(report: InspectionReport) -> Iterator[str]:
     yield ""
     yield f"{'sequence':<{width}}  samples   frames  runs  matched  suspected switches  true switches"
     for sequence in report.sequences:
-        true = "-" if sequence.true_id_switches is None else f"{sequence.true_id_switches:,}"
+        true, suspected = (
+            "-" if count is None else f"{count:,}" for count in (sequence.true_id_switches, sequence.est_id_switches)
+        )
         yield (
             f"{sequence.sequence:<{width}} {sequence.samples:>8,} {sequence.frames:>8,} {sequence.runs:>5,} "
-            f"{sequence.matched_pairs:>8,} {sequence.est_id_switches:>19,} {true:>14}"
+            f"{sequence.matched_pairs:>8,} {suspected:>19} {true:>14}"
         )
 
 

@@ -13,6 +13,38 @@ DEFAULT_EMBED_DIM = 256
 """Width of logged embeddings."""
 
 
+MIN_SEQUENCES, MIN_PAIRS = 2, 200
+"""Fewer videos cannot be split, fewer matched pairs not learned from."""
+ENOUGH_TO_START, ENOUGH = 5_000, 10_000
+"""Matched pairs for a first training run (specification of association data collection, section 2)."""
+
+
+def pairs_advice(matched_pairs: int) -> str:
+    """Whether matched pairs are enough to train on, as text; inspection and training both say this."""
+    if matched_pairs >= ENOUGH:
+        return "enough to train on"
+    if matched_pairs >= ENOUGH_TO_START:
+        return f"enough for a first training run, {ENOUGH:,} are better"
+    aim = f"aim for at least {ENOUGH_TO_START:,} to {ENOUGH:,} before the first training run"
+    return f"too few: {aim}" if matched_pairs < MIN_PAIRS else f"too few, although a training takes them: {aim}"
+
+
+def data_obstacles(matched_pairs: int, videos: int, min_sequences: int = MIN_SEQUENCES) -> tuple[str, ...]:
+    """Why a training refuses data of this amount, with the remedy; inspection and training both say this."""
+    obstacles: list[str] = []
+    if matched_pairs < MIN_PAIRS:
+        obstacles.append(
+            f"{matched_pairs} matched pairs are too few to learn from: {MIN_PAIRS - matched_pairs} more are the least, "
+            f"{ENOUGH_TO_START:,} to {ENOUGH:,} are a first training run: log more video"
+        )
+    if videos < min_sequences:
+        obstacles.append(
+            "all samples are of one video, and training and validation are split by video: log at least one more "
+            "(--sequence names it)"
+        )
+    return tuple(obstacles)
+
+
 class LogSettings(Settings):
     """Whether and where a tracker's decisions are logged as training samples; they are when `dir` is set."""
 

@@ -55,7 +55,9 @@ Samples = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="fo
 
 
 def inspect(
-    directories: Annotated[list[Path], typer.Argument(metavar="DIR", help="folders of samples")],
+    directories: Annotated[
+        list[Path] | None, typer.Argument(metavar="DIR", help="folders of samples [default: $TRANSFORMER_LOG_DIR]")
+    ] = None,
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE.svg", help="draw the distributions of features and cost")
     ] = None,
@@ -64,7 +66,7 @@ def inspect(
     """Report what logged samples hold; exit code 1 when something is not usable."""
     from trackweave.association.training.train_assoc import print_inspection
 
-    print_inspection(directories, picture, as_json=as_json)
+    print_inspection(directories or (), picture, as_json=as_json)
 
 
 @with_settings(INPUTS)

@@ -78,7 +78,7 @@ class TrackerSummary:
         tracks: tracks begun, tentative ones included.
         reactivations: confirmed tracks found again after at least one frame without them.
         skipped: reason → how many detections or frames were left out.
-        est_id_switches: identity switches suspected; 0 without diagnostics.
+        est_id_switches: identity switches suspected; None without diagnostics.
         suspected: the newest of them.
         warnings: what was done differently from what was asked.
     """
@@ -88,7 +88,7 @@ class TrackerSummary:
     tracks: int
     reactivations: int
     skipped: Mapping[str, int]
-    est_id_switches: int
+    est_id_switches: int | None
     suspected: tuple[SwitchEvent, ...]
     warnings: tuple[RunWarning, ...]
 
@@ -297,7 +297,7 @@ class Tracker:
             tracks=self._next_id - 1,
             reactivations=self._reactivations,
             skipped=dict(self._skipped),
-            est_id_switches=monitor.total if monitor else 0,
+            est_id_switches=monitor.total if monitor else None,
             suspected=tuple(monitor.events) if monitor else (),
             warnings=tuple(
                 RunWarning("track", None, "detections-skipped", f"left out {count}: {reason}", {"count": count})
@@ -534,9 +534,11 @@ class Tracker:
     def _notify(self, state: AssignmentState) -> None:
         """Shows the frame's decisions to the monitor, the scorer and the observer."""
         if self._monitor is not None:
+            before = self._monitor.total
             events = self._monitor.observe(state)
             suspects = np.unique(np.array([track for event in events for track in event.tracks], np.int64))
-            state = replace(state, est_id_switches=self._monitor.total, suspect_tracks=suspects)
+            total = self._monitor.total
+            state = replace(state, est_id_switches=total, est_id_switches_frame=total - before, suspect_tracks=suspects)
             if self._memory is not None and len(suspects):
                 self._memory.freeze(np.flatnonzero(np.isin(self._table.ids, suspects)), DOUBT_FRAMES)
         if self._scorer is not None:

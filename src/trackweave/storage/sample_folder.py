@@ -49,7 +49,8 @@ class ManifestEntry:
         detections: D.
         matches: detections that went to a track which was there before the frame.
         label_source: who decided `assigned_track_ids`.
-        est_id_switches: suspected identity switches of the run so far.
+        est_id_switches: suspected identity switches of the run up to and including this frame; None: not measured.
+        est_id_switches_frame: those of them that were suspected on this frame; None likewise.
     """
 
     npz: str
@@ -61,6 +62,7 @@ class ManifestEntry:
     matches: int | None = None
     label_source: str | None = None
     est_id_switches: int | None = None
+    est_id_switches_frame: int | None = None
 
     @classmethod
     def of(cls, name: str, sample: AssociationSample) -> ManifestEntry:
@@ -75,6 +77,7 @@ class ManifestEntry:
             int(sample.matched.sum()),
             sample.metadata.label_source,
             sample.metadata.diagnostics.est_id_switches,
+            sample.metadata.diagnostics.est_id_switches_frame,
         )
 
     def line(self) -> bytes:
@@ -151,6 +154,7 @@ def _parse(line: bytes) -> ManifestEntry | None:
         typed("matches", int),
         typed("label_source", str),
         typed("est_id_switches", int),
+        typed("est_id_switches_frame", int),
     )
 
 

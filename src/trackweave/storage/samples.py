@@ -73,12 +73,15 @@ class SampleDiagnostics:
     """What the tracker suspected.
 
     Attributes:
-        est_id_switches: suspected identity switches of the run so far.
+        est_id_switches: suspected identity switches of the run up to and including this frame; None: not measured.
         suspect_tracks: tracks that take part in a switch suspected on this frame.
+        est_id_switches_frame: those of `est_id_switches` that were suspected on this frame; None: not measured, or
+            written by a version that did not count them.
     """
 
-    est_id_switches: int = 0
+    est_id_switches: int | None = None
     suspect_tracks: tuple[int, ...] = ()
+    est_id_switches_frame: int | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ class SampleMetadata:
             **({} if self.camera is None else {"camera": list(self.camera)}),
             "diagnostics": {
                 "est_id_switches": self.diagnostics.est_id_switches,
+                "est_id_switches_frame": self.diagnostics.est_id_switches_frame,
                 "suspect_tracks": list(self.diagnostics.suspect_tracks),
             },
         }
@@ -399,7 +403,11 @@ def _metadata(content: bytes | None, path: Path) -> SampleMetadata:
         feature_version=_typed(record, "feature_version", int, default.feature_version),
         label_source=_typed(record, "label_source", str, default.label_source),
         embedding_truncated=_typed(record, "embedding_truncated", bool, default=False),
-        diagnostics=SampleDiagnostics(_typed(diagnostics, "est_id_switches", int, 0), tuple(suspects)),
+        diagnostics=SampleDiagnostics(
+            _typed(diagnostics, "est_id_switches", int),
+            tuple(suspects),
+            _typed(diagnostics, "est_id_switches_frame", int),
+        ),
         time=_typed(record, "time", (int, float)),
         camera=None if camera is None else tuple(map(float, camera)),
     )

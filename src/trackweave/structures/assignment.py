@@ -40,7 +40,9 @@ class AssignmentState:
         allowed: `(T, D)` bool, True where the gates let the pair through.
         assigned_track_ids: `(D,)` int64, the final decision; −1 = unmatched. The id of a track that begins on the
             detection counts as its own.
-        est_id_switches: identity switches that the tracker suspects up to and including this frame.
+        est_id_switches: identity switches that the tracker suspects up to and including this frame; None: it does not
+            look for them.
+        est_id_switches_frame: those of them that it suspects since the frame before; None likewise.
         suspect_tracks: `(S,)` int64, ids of tracks that take part in a switch suspected on this very frame.
         camera: `(2, 3)` float64 that maps pixels of the frame before to this one's, as the tracker applied it; None:
             it applied none.
@@ -63,6 +65,7 @@ class AssignmentState:
     cost: NDArray[np.float32]
     allowed: NDArray[np.bool_]
     assigned_track_ids: NDArray[np.int64]
-    est_id_switches: int = 0
+    est_id_switches: int | None = None
+    est_id_switches_frame: int | None = None
     suspect_tracks: NDArray[np.int64] | None = None
     camera: NDArray[np.float64] | None = None

@@ -67,3 +67,40 @@ def test_the_module_runs_without_torch(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "usable" in done.stdout
+
+
+def test_inspect_reads_the_log_folder_of_the_environment(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRANSFORMER_LOG_DIR", raising=False)
+    assert main(["--inspect"]) == 2
+    assert "name their folder, or set TRANSFORMER_LOG_DIR" in capsys.readouterr().err
+    monkeypatch.setenv("TRANSFORMER_LOG_DIR", str(folder))
+    assert main(["--inspect"]) == 0
+    assert f"3 in {folder}" in capsys.readouterr().out
+    assert main(["--output", str(folder.parent / "t")]) == 2
+    assert "which samples? give --data DIR" in capsys.readouterr().err
+
+
+def test_the_file_of_the_checkout_runs(folder: Path) -> None:
+    file = Path(__file__).parents[3] / "training" / "train_assoc.py"
+    done = subprocess.run(
+        [sys.executable, str(file), "--data", str(folder), "--inspect"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("usable\n")
+
+
+def test_inspection_and_training_agree_on_what_is_enough(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three samples of one video: what the training refuses, the inspection names in the same words."""
+    assert main(["--data", str(folder), "--output", str(folder.parent / "t")]) == 1
+    refusal = capsys.readouterr().err.removeprefix("error: ").strip()
+    assert "9 matched pairs are too few to learn from" in refusal
+    assert "all samples are of one video" in refusal
+    assert main(["--data", str(folder), "--inspect"]) == 0
+    assert f"training         refuses these samples: {refusal}" in capsys.readouterr().out
+
+
+def test_folders_below_are_inspected_as_they_are_trained_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--data", str(folder.parent), "--inspect", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"] == 3

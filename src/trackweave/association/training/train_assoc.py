@@ -1,9 +1,12 @@
 """Trains a model of association on logged samples, or inspects them first.
 
-    python -m trackweave.association.training.train_assoc --data DIR [DIR …] --inspect [--json] [--picture FILE.svg]
+    python -m trackweave.association.training.train_assoc [--data DIR [DIR …]] --inspect [--json] [--picture FILE.svg]
     python -m trackweave.association.training.train_assoc --data DIR [DIR …] --output TRAINING
         [--epochs 20] [--batch-size 32] [--lr 0.002] [--val-split 0.2] [--device auto] [--seed 0] [--resume]
         [--start CHECKPOINT|default] …
+
+In a checkout `training/train_assoc.py` is the same. Without `--data`, `--inspect` reads the folder that
+`TRANSFORMER_LOG_DIR` names.
 
 Exit codes: 0 success (inspection: usable), 1 failure, 2 bad usage. Inspection needs no torch.
 """
@@ -11,6 +14,7 @@ Exit codes: 0 success (inspection: usable), 1 failure, 2 bad usage. Inspection n
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Self, TextIO
 
 import typer
 
-from trackweave.association.settings import AugmentSettings, DataSettings, TrainSettings
+from trackweave.association.settings import ENOUGH_TO_START, AugmentSettings, DataSettings, TrainSettings, pairs_advice
 from trackweave.errors import MissingExtraError, SettingError
 from trackweave.options.commands import command_of, run_command
 from trackweave.options.flags import with_settings
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
 
 TRAIN = Schema(("train", "data"), (*short_flags_of("train"), *short_flags_of("data")))
 
+LOG_DIR_VARIABLE = "TRANSFORMER_LOG_DIR"
+"""Where the tracker logs samples: what `--inspect` reads when no folder is named."""
 DEFAULT = "default"
 """`--start` with the package's own model."""
 START_DEFAULTS = {"lr": 1.5e-3, "average": 0.999}
@@ -69,10 +75,15 @@ class TrainingOptions:
 
 @with_settings(TRAIN)
 def train_command(
-    data: Annotated[
-        list[Path], typer.Option("--data", metavar="DIR...", help="folders of samples, or one .npz cache; repeatable")
-    ],
     settings: ResolvedSettings,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--data",
+            metavar="DIR...",
+            help=f"folders of samples, or one .npz cache; repeatable [--inspect without it: ${LOG_DIR_VARIABLE}]",
+        ),
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="DIR", help="folder of the training")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="go on where the training in --output was interrupted")
@@ -92,8 +103,10 @@ def train_command(
 ) -> None:
     """Train a model on samples: --data DIR… --output TRAINING; or --inspect them first."""
     if inspect:
-        print_inspection(data, picture, as_json=as_json)
+        print_inspection(data or (), picture, as_json=as_json)
         return
+    if not data:
+        raise SettingError("which samples? give --data DIR, or --inspect to look at the samples only")
     if output is None:
         raise SettingError("where to? give --output DIR, or --inspect to look at the samples only")
     training = settings[TrainSettings]
@@ -107,12 +120,22 @@ def train_command(
 def print_inspection(data: Sequence[Path], picture: Path | None, *, as_json: bool) -> None:
     """Prints what samples hold, and draws it.
 
+    Args:
+        data: folders of samples; none: the folder that `TRANSFORMER_LOG_DIR` names, where the tracker logged them.
+        picture: an SVG of the distributions.
+        as_json: the report as JSON.
+
     Raises:
         Exit: with code 1, when something is not usable.
+        SettingError: no folder is named.
     """
     from trackweave.association.inspection import inspect_samples, render_text
 
-    report = inspect_samples(*data)
+    logged = os.environ.get(LOG_DIR_VARIABLE)
+    folders = data or ([Path(logged)] if logged else [])
+    if not folders:
+        raise SettingError(f"which samples? name their folder, or set {LOG_DIR_VARIABLE}")
+    report = inspect_samples(*folders)
     if picture is not None:
         report.write_figure(picture)
     typer.echo(json.dumps(report.to_json(), indent=1) if as_json else render_text(report))
@@ -152,6 +175,9 @@ def run_training(data: Sequence[Path], output: Path, options: TrainingOptions) -
         defaults = {name: value for name, value in START_DEFAULTS.items() if name not in options.explicit}
         settings = settings.model_copy(update={**shape, **defaults})
     training_set = _training_set(data, options)
+    if training_set.matched_pairs < ENOUGH_TO_START:
+        matched = training_set.matched_pairs
+        typer.echo(f"warning: {matched:,} matched pairs are {pairs_advice(matched)}", err=True)
     with TrainingDisplay(settings.epochs) as display:
         result = train(
             training_set,
