@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from trackweave.errors import FrameError
+from trackweave.errors import FrameError, PromptError
+from trackweave.formats.davis import read_label_png
 from trackweave.frames.images import ImageFolder, TiffPages, natural_key
 
 ORIENTATION = 0x0112
@@ -128,6 +130,48 @@ class TestDeepGrey:
         assert source[0].max() == 255
         with pytest.raises(FrameError, match=r"2\.png"):
             source[1]
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 112 72\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+@pytest.fixture
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Is there once Ghostscript has been started."""
+    program = tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path / 'started'}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # looked for anew
+    return tmp_path / "started"
+
+
+class TestOtherKinds:
+    """A file that is called an image is opened only as one of the kinds that are read."""
+
+    @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp", "bmp"])
+    def test_postscript_starts_no_program(self, tmp_path: Path, started: Path, suffix: str) -> None:
+        path = tmp_path / "clip" / f"0.{suffix}"
+        path.parent.mkdir()
+        path.write_bytes(POSTSCRIPT)
+        with pytest.raises(FrameError, match=rf"0\.{suffix} cannot be read as an image \(not a PNG, .* or BMP file\)"):
+            ImageFolder(path.parent)[0]
+        with pytest.raises(FrameError, match="not a TIFF file"):
+            TiffPages(path)
+        with pytest.raises(PromptError, match=r"not a PNG, .* file"):
+            read_label_png(path)
+        assert not started.exists()
+
+    @pytest.mark.parametrize("kind", ["GIF", "PPM", "TGA", "ICO", "PCX", "SGI", "AVIF", "JPEG2000", "DDS", "PDF"])
+    def test_others_are_refused_in_one_line(self, tmp_path: Path, kind: str) -> None:
+        Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "0.png", format=kind)
+        with pytest.raises(FrameError, match=r"0\.png cannot be read as an image \(not a PNG, .*restore the file"):
+            ImageFolder(tmp_path)[0]
+
+    def test_a_wrong_name_for_a_kind_that_is_read(self, tmp_path: Path) -> None:
+        save(tmp_path / "0.png", np.full((4, 6, 3), 7, np.uint8), format="BMP")
+        assert (ImageFolder(tmp_path)[0] == 7).all()
 
 
 class TestFaults:

@@ -334,6 +334,45 @@ class TestFaults:
         with pytest.raises(FrameError, match=r"v\.txt has no video stream"):
             VideoFile(tmp_path / "v.txt")
 
+    @pytest.mark.parametrize("suffix", ["avi", "mp4", "mkv"])
+    def test_a_title_that_is_not_unicode(self, tmp_path: Path, suffix: str) -> None:
+        path = write_video(tmp_path / f"v.{suffix}", 5, codec="mpeg4", title="caf?")
+        path.write_bytes(path.read_bytes().replace(b"caf?", b"caf\xe9"))
+        assert b"caf\xe9" in path.read_bytes()
+        with VideoFile(path) as source:
+            assert len(source) == 5
+            assert source[4].shape == (HEIGHT, WIDTH, 3)
+
+    def test_an_unknown_codec(self, tmp_path: Path) -> None:
+        path = write_video(tmp_path / "v.mp4", 5)
+        path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+        with pytest.raises(FrameError, match=r"v\.mp4: its codec is none that FFmpeg knows: convert it"):
+            VideoFile(path)
+
+    @pytest.mark.parametrize("suffix", ["mp4", "avi", "txt", "m3u8", "mpd", "sdp", "ffconcat"])
+    @pytest.mark.parametrize("kind", ["concat", "HLS playlist", "DASH manifest", "SDP description"])
+    def test_lists_of_other_files_are_no_videos(self, tmp_path: Path, kind: str, suffix: str) -> None:
+        video = write_video(tmp_path / "v.ts", 5)
+        (tmp_path / f"list.{suffix}").write_text(
+            {
+                "concat": "ffconcat version 1.0\nfile v.ts\n",
+                "HLS playlist": f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile://{video}\n#EXT-X-ENDLIST\n",
+                "DASH manifest": '<?xml version="1.0"?>\n<MPD type="static" xmlns="urn:mpeg:dash:schema:mpd:2011">'
+                f"<Period><AdaptationSet mimeType='video/mp4'><Representation id='1'><BaseURL>file://{video}</BaseURL>"
+                "</Representation></AdaptationSet></Period></MPD>",
+                "SDP description": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+                "m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+            }[kind]
+        )
+        with pytest.raises(FrameError, match=rf"list\.{suffix} is a {kind} that names other files: give the video"):
+            VideoFile(tmp_path / f"list.{suffix}")
+
+    def test_a_pattern_of_names_is_no_video(self, tmp_path: Path) -> None:
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "01.png")
+        for name in ("%02d.png", "01.png", "concat:01.png|01.png", "lavfi:testsrc"):
+            with pytest.raises(FrameError, match="cannot be opened as a video"):
+                VideoFile(tmp_path / name)
+
     def test_noise(self, tmp_path: Path) -> None:
         (tmp_path / "v.mp4").write_bytes(random.Random(0).randbytes(5000))
         with pytest.raises(FrameError, match="is it complete, and is it a video"):

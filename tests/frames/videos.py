@@ -32,12 +32,15 @@ def write_video(
     milliseconds: Sequence[int] | None = None,
     rotation: float | None = None,
     container_options: dict[str, str] | None = None,
+    title: str | None = None,
     **options: str,
 ) -> Path:
     """Encodes `picture(0 … count-1)`; 25 frames per second unless `milliseconds` stamps each frame."""
     rate = 25 if milliseconds is None else 1000
     stamps = range(count) if milliseconds is None else milliseconds
     with av.open(str(path), "w", options=container_options or {}) as container:
+        if title is not None:
+            container.metadata["title"] = title
         stream: Any = container.add_stream(codec, rate=25, options=options or {"bf": "3", "g": "8"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.time_base = Fraction(1, rate)

@@ -19,7 +19,9 @@ from trackweave.structures.tracks import FrameObjects
 VOID = 255
 """The label of pixels that evaluation ignores: no object can have it."""
 
-LOSSY = {"JPEG", "JPEG2000", "WEBP", "AVIF"}
+LABEL_KINDS = ("PNG", "TIFF", "BMP", "GIF", "PPM", "JPEG", "WEBP")
+"""Pillow's names of the formats that label images are looked for in."""
+LOSSY = {"JPEG", "MPO", "WEBP"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif"}
 
 
@@ -157,14 +159,14 @@ def frame_stem(name: str) -> str:
 
 def _read_pixels(path: Path) -> tuple[NDArray[Any], str | None]:
     """Raw pixel values and the file's format."""
-    from PIL import Image
+    from trackweave.frames.images import DECODE_ERRORS, open_image
 
     if not path.is_file():
         raise PromptError(f"{path}: no such file; give an indexed PNG whose value k is object k")
     try:
-        with Image.open(path) as image:
+        with open_image(path, LABEL_KINDS) as image:
             return np.array(image), image.format
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except DECODE_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PromptError(f"{path}: cannot be read as an image ({reason}); give an indexed PNG") from error
 

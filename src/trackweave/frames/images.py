@@ -17,13 +17,33 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trackweave.errors import FrameError
 from trackweave.frames.source import FrameCache, RGBFrame, WholeVideo, numbered_names, size_text
 
 DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError, struct.error, Image.DecompressionBombError)
 """What Pillow raises for files that it cannot read; SyntaxError and struct.error come from broken PNG and TIFF."""
+
+IMAGE_KINDS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
+"""Pillow's names of the formats of frames."""
+
+
+def open_image(file: Path, kinds: tuple[str, ...] = IMAGE_KINDS) -> Image.Image:
+    """Opens an image of one of the kinds, whatever its name says; nothing is decoded yet.
+
+    The only place that opens pictures: Pillow left to itself takes the decoder that the content asks for, which for
+    PostScript starts another program.
+
+    Raises:
+        OSError, or another of `DECODE_ERRORS`: it cannot be read, or is of another kind.
+    """
+    try:
+        return Image.open(file, formats=kinds)
+    except UnidentifiedImageError:
+        names = " or ".join((", ".join(kinds[:-1]), kinds[-1]) if len(kinds) > 1 else kinds)
+        raise UnidentifiedImageError(f"not a {names} file") from None
+
 
 _PERCENTILES = (0.1, 99.9)
 _WINDOW_PIXELS = 250_000
@@ -223,7 +243,7 @@ class ImageFolder(_StillFrames):
         super().__init__(folder, [file.name for file in self._files], cache_bytes)
 
     def _load(self, position: int) -> Image.Image:
-        with Image.open(self._files[position]) as image:
+        with open_image(self._files[position]) as image:
             image.load()
             return image
 
@@ -241,7 +261,7 @@ class TiffPages(_StillFrames):
     def __init__(self, path: str | Path, *, cache_bytes: int = CACHE_BYTES) -> None:
         path = Path(path)
         try:
-            self._image = Image.open(path)
+            self._image = open_image(path, ("TIFF",))
             pages = int(getattr(self._image, "n_frames", 1))
         except DECODE_ERRORS as error:
             raise FrameError(f"{path} cannot be read as a TIFF ({error}): restore the file") from None

@@ -24,6 +24,8 @@ TIMEOUT_S = 10.0
 HELD = 3
 """Frames that wait for the reader at most; a source that is faster waits, or drops by itself."""
 _POLL_S = 0.1
+_PROTOCOLS = "http,https,httpproxy,tls,tcp,udp,rtp,srtp,rtmp,rtmps,rtmpt,rtmpts,rtmpe,ffrtmphttp,ffrtmpcrypt,crypto"
+"""What a stream may use; never `file`, which a playlist on a server could name."""
 _UNSTAMPED = ("mpjpeg", "image2", "h264", "hevc")
 """Formats whose frames carry no time; FFmpeg makes up 25 per second."""
 _MAX_MISSES = 10
@@ -287,18 +289,21 @@ class PyAVStream:
         self.ending: str | None = None
         self._clock = _Clock()
         # UDP loses packets, and each loss smears the frame until the next keyframe.
-        options = {"rtsp_transport": "tcp"} if url.lower().startswith("rtsp") else {}
+        options = {"protocol_whitelist": _PROTOCOLS}
+        if url.lower().startswith("rtsp"):
+            options["rtsp_transport"] = "tcp"
         try:
-            self._container: Any = av.open(url, timeout=timeout_s, options=options)
+            self._container: Any = av.open(url, timeout=timeout_s, options=options, metadata_errors="replace")
         except (av.FFmpegError, OSError) as error:
             raise StreamFailure(_reason(error, timeout_s)) from error
-        if not self._container.streams.video:
+        streams = [stream for stream in self._container.streams.video if stream.codec_context is not None]
+        if not streams:
             self._container.close()
-            raise StreamFailure("no video stream")
+            raise StreamFailure("no video stream that FFmpeg can decode")
         self._timeout_s = timeout_s
         # FFmpeg calls every end of an HTTP stream of unknown length an input/output error.
         self._is_http = url.lower().startswith("http")
-        self._stream = self._container.streams.video[0]
+        self._stream = streams[0]
         self._stream.thread_type = "AUTO"
         self._is_stamped = not set(self._container.format.name.split(",")) & set(_UNSTAMPED)
         self._frames = self._decode()

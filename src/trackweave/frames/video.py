@@ -92,25 +92,52 @@ class VideoIndex:
         return tuple(float((int(pts) - int(self.pts[0])) * self.time_base) for pts in self.pts)
 
 
+VIDEO_KINDS = (
+    "mov,mp4,m4a,3gp,3g2,mj2|matroska,webm|avi|mpegts|mpegtsraw|mpeg|mpegvideo|flv|live_flv|asf|asf_o|ogg|mxf|gif|apng|"
+    "h261|h263|h264|hevc|vvc|av1|obu|ivf|evc|m4v|vc1|vc1test|cavsvideo|avs2|avs3|dirac|dnxhd|mjpeg|mjpeg_2000|smjpeg|"
+    "yuv4mpegpipe|rm|rl2|dv|wtv|nut|nsv|ea|gxf|lxf|mtv|mv|mvi|pva|ty|vivo|film_cpk|xmv|bink|smk|flic|roq|swf|r3d|avs|"
+    "cine|ser|dhav|tty"  # "tty" is how FFmpeg reads plain text
+).replace("|", ",")
+"""Formats that hold their own frames; not lists of other files (HLS, DASH, concat, SDP, image2)."""
+
+_OPTIONS = {"format_whitelist": VIDEO_KINDS, "protocol_whitelist": "file"}
+_LISTS = {b"ffconcat": "concat", b"#EXTM3U": "HLS playlist", b"<MPD": "DASH manifest", b"v=0": "SDP description"}
+
+
 def open_container(path: Path) -> tuple[Any, Any]:
     """The file's container and its main video stream, which decodes with as many threads as it likes.
 
+    A file is only read itself: what names other files or addresses is refused, and no network is used.
+
     Raises:
-        FrameError: missing, damaged beyond opening, or without a video stream.
+        FrameError: missing, damaged beyond opening, without a video stream, or of an unknown codec.
     """
     try:
-        container = av.open(str(path.resolve()))
-    except (FFmpegError, OSError) as error:
+        container = av.open(str(path.resolve()), options=dict(_OPTIONS), metadata_errors="replace")
+    except (FFmpegError, OSError, ValueError) as error:
+        _refuse_list(path)
         reason = getattr(error, "strerror", None) or error
         raise FrameError(f"{path} cannot be opened as a video ({reason}): is it complete, and is it a video?") from None
-    # Cover art of an audio file counts as a video stream; "tty" is how FFmpeg reads plain text.
+    # Cover art of an audio file counts as a video stream.
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams or container.format.name == "tty":
         container.close()
+        _refuse_list(path)
         raise FrameError(f"{path} has no video stream: give a video file, or a folder of images")
     stream = streams[0]
+    if getattr(stream, "codec_context", None) is None:  # PyAV types it as always there
+        container.close()
+        raise FrameError(f"{path}: its codec is none that FFmpeg knows: convert it, for instance to H.264 in MP4")
     stream.thread_type = "AUTO"
     return container, stream
+
+
+def _refuse_list(path: Path) -> None:
+    with suppress(OSError), path.open("rb") as file:
+        head = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip()
+        for mark, kind in _LISTS.items():
+            if head.startswith(mark) or (mark == b"<MPD" and head.startswith(b"<?xml") and mark in head):
+                raise FrameError(f"{path} is a {kind} that names other files: give the video itself")
 
 
 def index_video(path: Path) -> VideoIndex:
