@@ -96,9 +96,9 @@ def _person_crops(path: Path) -> tuple[list[tuple[int, str]], list[NDArray[np.fl
 def tracked(video: SimulatedSequence, scorer: AssociationScorer | None, embeddings: str) -> Tracks:
     """The tracker over a video with its `own` embeddings, `none`, or `alike`: the same for every object of a frame."""
     settings = preset("adaptive") if scorer is None else preset("learned", appearance_memory=True)
-    tracker = Tracker(settings, frame_rate=video.fps, size=video.size, scorer=scorer)
     if scorer is not None:
-        scorer.reset()
+        scorer.reset()  # another tracker takes it
+    tracker = Tracker(settings, frame_rate=video.fps, size=video.size, scorer=scorer)
     visibility = VisibilityEstimator("occlusion", min_occluder_score=settings.confidence_threshold)
     tracks = []
     for frame, seconds, camera, detections in video:

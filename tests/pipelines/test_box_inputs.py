@@ -26,7 +26,7 @@ def test_a_sequence_with_all_its_images(tmp_path: Path) -> None:
         assert frames[2].image() is image
 
 
-def test_images_of_some_frames_are_drawn_on_only(tmp_path: Path) -> None:
+def test_images_of_some_source_are_drawn_on_only(tmp_path: Path) -> None:
     with open_input(make_sequence(tmp_path / "toy", frames=4, images=2)) as video:
         assert not video.has_images
         frames = list(video.frames())
@@ -47,7 +47,7 @@ def test_a_clip_has_its_own_times(tmp_path: Path) -> None:
         assert video.times is None
 
 
-def test_a_choice_of_frames_keeps_their_indices(tmp_path: Path) -> None:
+def test_a_choice_of_source_keeps_their_indices(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", 10)
     with open_input(clip, InputSettings(frames="2::3", max_frames=2)) as video:
         assert [frame.index for frame in video.frames()] == [2, 5]
@@ -55,7 +55,7 @@ def test_a_choice_of_frames_keeps_their_indices(tmp_path: Path) -> None:
         source = video.source()
         assert source is not None
         assert list(source.indices) == [2, 5]
-    with open_frames(clip, sampling="1::4") as given, open_input(given) as video:
+    with open_frames(clip, sampling="1::4") as source_, open_input(source_) as video:
         assert [frame.index for frame in video.frames()] == [1, 5, 9]
         assert video.length == 10
 
@@ -82,15 +82,15 @@ def test_images_without_a_rate_say_so(tmp_path: Path) -> None:
         assert video.warnings == []
 
 
-def test_live_sources_have_no_frames_to_choose_from() -> None:
+def test_live_sources_have_no_source_to_choose_from() -> None:
     with pytest.raises(SettingError, match="no frames to choose from"):
         open_input("rtsp://camera/main", InputSettings(frames="1:2"))
 
 
 def test_the_callers_source_stays_open(tmp_path: Path) -> None:
-    with open_frames(make_clip(tmp_path / "clip.mp4", 3)) as given:
-        open_input(given).close()
-        assert given[1].shape == (HEIGHT, WIDTH, 3)
+    with open_frames(make_clip(tmp_path / "clip.mp4", 3)) as source_:
+        open_input(source_).close()
+        assert source_[1].shape == (HEIGHT, WIDTH, 3)
 
 
 def test_nothing_there(tmp_path: Path) -> None:

@@ -205,9 +205,9 @@ def test_visibility_is_computed_when_something_reads_it() -> None:
         (preset("adaptive", diagnostics=True), False),
         (preset("adaptive", appearance_memory=True), False),
     ):
-        found = open_visibility(settings, moving, needed=needed)
-        assert found is not None
-        assert found.mode == "occlusion"
-    found = open_visibility(PerceptionSettings(segmentation=True), plain, needed=False)
-    assert found is not None
-    assert found.mode == "segment"
+        estimator = open_visibility(settings, moving, needed=needed)
+        assert estimator is not None
+        assert estimator.mode == "occlusion"
+    estimator = open_visibility(PerceptionSettings(segmentation=True), plain, needed=False)
+    assert estimator is not None
+    assert estimator.mode == "segment"

@@ -62,8 +62,8 @@ class ColourDetector:
     class_names: Mapping[int, str] | None = None
 
     def detect(self, image: NDArray[np.uint8]) -> Detections:
-        found = [np.abs(image.astype(int) - colour).max(axis=2) < 40 for colour in COLOURS.values()]
-        masks = PackedMasks.from_bool(np.stack(found))
+        insides = [np.abs(image.astype(int) - colour).max(axis=2) < 40 for colour in COLOURS.values()]
+        masks = PackedMasks.from_bool(np.stack(insides))
         masks = masks[np.flatnonzero(masks.areas)]
         return Detections.of(masks.boxes, np.full(len(masks), 0.9), masks=masks)
 
@@ -357,17 +357,17 @@ class Broken(WholeVideo):
         return image_of(position)
 
 
-@pytest.mark.parametrize("seen_by", ["detector", "file"])
-def test_a_frame_that_cannot_be_read(tmp_path: Path, seen_by: str) -> None:
+@pytest.mark.parametrize("source", ["detector", "file"])
+def test_a_frame_that_cannot_be_read(tmp_path: Path, source: str) -> None:
     det = read_detections(write_lines(tmp_path / "det.txt", detection_lines(8)))
-    detections: DetectionsArgument = ColourDetector() if seen_by == "detector" else det
+    detections: DetectionsArgument = ColourDetector() if source == "detector" else det
     with pytest.raises(FrameError, match="frame 3 is damaged"):
         track_boxes(Broken(8, [3]), tmp_path / "run", detections=detections)
     assert names(tmp_path / "run") == []
     video = InputSettings(on_bad_item="skip")
     result = track_boxes(Broken(8, [3, 4]), tmp_path / "run", detections=detections, tracker=EASY, video=video)
     # A detector sees nothing there; the file's boxes are still good.
-    assert_two_objects(result.tracks(), [0, 1, 2, 5, 6, 7] if seen_by == "detector" else range(8))
+    assert_two_objects(result.tracks(), [0, 1, 2, 5, 6, 7] if source == "detector" else range(8))
     assert record(result)["skipped"]["frame-unreadable"] == 2
     assert codes(result).count("frame-unreadable") == 1
 
@@ -385,31 +385,35 @@ def test_times_that_run_backwards(tmp_path: Path) -> None:
     assert_two_objects(result.tracks(), [0, 1, 2, 4, 5])
 
 
-class Moody(ColourDetector):
-    """Describes what it sees; from frame 4 on in other words."""
+class ChangingEmbeddings(ColourDetector):
+    """Describes what it sees; from frame 4 on of another width."""
 
     def __init__(self) -> None:
-        self._seen = 0
+        self._calls = 0
 
     def detect(self, image: NDArray[np.uint8]) -> Detections:
-        found = super().detect(image)
-        width, self._seen = (8 if self._seen < 4 else 6), self._seen + 1
-        return replace(found, embedding=np.ones((len(found), width), np.float32))
+        detections = super().detect(image)
+        width, self._calls = (8 if self._calls < 4 else 6), self._calls + 1
+        return replace(detections, embedding=np.ones((len(detections), width), np.float32))
 
 
 def test_embeddings_that_change_their_width(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", 8)
     strict = preset("adaptive", appearance_memory=True, on_bad_item="error")
     log = LogSettings(dir=tmp_path / "log")
-    looks = PerceptionSettings(embedder="none")
+    perception = PerceptionSettings(embedder="none")
     with pytest.raises(InputError, match="frame 4"):
-        track_boxes(clip, tmp_path / "run", detections=Moody(), tracker=strict, perception=looks, log=log)
+        track_boxes(
+            clip, tmp_path / "run", detections=ChangingEmbeddings(), tracker=strict, perception=perception, log=log
+        )
     assert names(tmp_path / "run") == []
     report = inspect_samples(tmp_path / "log")  # what was seen before is safe
     assert report.usable
     assert report.samples == 3
     lenient = preset("adaptive", instant_score=0.5, appearance_memory=True)
-    result = track_boxes(clip, tmp_path / "run", detections=Moody(), tracker=lenient, perception=looks)
+    result = track_boxes(
+        clip, tmp_path / "run", detections=ChangingEmbeddings(), tracker=lenient, perception=perception
+    )
     assert_two_objects(result.tracks(), range(8))
     assert sum(record(result)["skipped"].values()) == 8
 

@@ -91,11 +91,13 @@ class AppearanceMemory:
 
     def reorder(self, source: NDArray[np.int64]) -> None:
         """Takes over the table's new order of rows: `source` `(T',)` old rows, −1 for a new track."""
-        old = source >= 0
+        continued = source >= 0
         vectors = np.zeros((len(source), *self._vectors.shape[1:]), np.float32)
         uses = np.zeros((len(source), self._prototypes), np.int64)
         frozen = np.zeros(len(source), np.int64)
-        vectors[old], uses[old], frozen[old] = (part[source[old]] for part in (self._vectors, self._uses, self._frozen))
+        vectors[continued], uses[continued], frozen[continued] = (
+            part[source[continued]] for part in (self._vectors, self._uses, self._frozen)
+        )
         self._vectors, self._uses, self._frozen = vectors, uses, np.maximum(frozen - 1, 0)
 
     def freeze(self, rows: NDArray[np.int64], frames: int) -> None:

@@ -211,16 +211,16 @@ def _common_motion(
         return Unreliable.FEW_FEATURES
     import cv2
 
-    moved, followed, _ = cv2.calcOpticalFlowPyrLK(before, now, corners, None, **_FLOW)  # type: ignore[call-overload]
-    back, returned, _ = cv2.calcOpticalFlowPyrLK(now, before, moved, None, **_FLOW)  # type: ignore[call-overload]
+    points, followed, _ = cv2.calcOpticalFlowPyrLK(before, now, corners, None, **_FLOW)  # type: ignore[call-overload]
+    back, returned, _ = cv2.calcOpticalFlowPyrLK(now, before, points, None, **_FLOW)  # type: ignore[call-overload]
     gap = np.abs(back - corners).reshape(-1, 2).max(axis=1)
     good = (
-        (followed.ravel() == 1) & (returned.ravel() == 1) & (gap < _MAX_RETURN) & _free_at(moved.reshape(-1, 2), free)
+        (followed.ravel() == 1) & (returned.ravel() == 1) & (gap < _MAX_RETURN) & _free_at(points.reshape(-1, 2), free)
     )
     if np.count_nonzero(good) < max(_MIN_POINTS, _MIN_SUPPORT * len(corners)):
         return Unreliable.NO_COMMON_MOTION
     # OpenCV's coordinates count from the middle of the first pixel, those of boxes from its edge.
-    origin, target = ((points.reshape(-1, 2)[good] + 0.5) / scale for points in (corners, moved))
+    origin, target = ((points.reshape(-1, 2)[good] + 0.5) / scale for points in (corners, points))
     matrix, support = cv2.estimateAffinePartial2D(
         origin, target, method=cv2.RANSAC, ransacReprojThreshold=_MAX_MISFIT / float(scale.max()), confidence=0.995
     )

@@ -166,7 +166,7 @@ def begin_tracks(
     p: Parameters,
     assigned: NDArray[np.int64],
     row_of: NDArray[np.int64],
-    shown: NDArray[np.bool_],
+    reported: NDArray[np.bool_],
     source: NDArray[np.int64],
 ) -> tuple[int, int]:
     """Begins a track on each detection that is sure and has none, below the `n` rows of the table that are taken.
@@ -210,7 +210,7 @@ def begin_tracks(
         source[row] = -1
         assigned[d] = counts[row, ID]
         row_of[d] = row
-        shown[d] = counts[row, CONFIRMED] == 1
+        reported[d] = counts[row, CONFIRMED] == 1
     return kept, next_id
 
 
@@ -307,7 +307,7 @@ def update_tracks(
     p: Parameters,
     assigned: NDArray[np.int64],
     row_of: NDArray[np.int64],
-    shown: NDArray[np.bool_],
+    reported: NDArray[np.bool_],
     source: NDArray[np.int64],
 ) -> tuple[int, int, int, int, float]:
     """Updates the table in place.
@@ -323,7 +323,7 @@ def update_tracks(
         p: parameters.
         assigned: `(D,)` out: id of each detection's track, or −1.
         row_of: `(D,)` out: its row in the table afterwards, or −1.
-        shown: `(D,)` out: whether the track may be shown on this frame.
+        reported: `(D,)` out: whether the track is returned on this frame.
         source: `(n + D,)` out: the row that each row of the table came from; −1 for a new track.
 
     Returns:
@@ -332,7 +332,7 @@ def update_tracks(
     """
     assigned[:] = -1
     row_of[:] = -1
-    shown[:] = False
+    reported[:] = False
     reactivated = 0
     kept = 0
     continued = 0
@@ -352,7 +352,7 @@ def update_tracks(
             assigned[d] = counts[row, ID]
             row_of[d] = kept
             streak_needed = min(p.streak_to_show, float(counts[row, HITS]))
-            shown[d] = counts[row, CONFIRMED] == 1 and counts[row, STREAK] >= streak_needed
+            reported[d] = counts[row, CONFIRMED] == 1 and counts[row, STREAK] >= streak_needed
         else:
             counts[row, GAP] += frames
             counts[row, STREAK] = 0
@@ -369,6 +369,6 @@ def update_tracks(
         kept += 1
     kept, next_id = begin_tracks(
         motion, matched, recent, counts, values, votes, kept, boxes, scores, classes, visibility, opening, next_id, p,
-        assigned, row_of, shown, source,
+        assigned, row_of, reported, source,
     )  # fmt: skip
     return kept, next_id, reactivated, continued, changes

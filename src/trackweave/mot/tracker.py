@@ -157,7 +157,7 @@ class Tracker:
             anywhere but left of it or above it. A learned scorer needs it.
         scorer: a learned judge of pairs; blended into the cost by `settings.scorer_weight`. One that remembers tracks
             serves one tracker at a time.
-        observer: is shown every frame's state and decisions; a sample logger is one.
+        observer: gets every frame's state and decisions; a sample logger is one.
         overrides: single settings by their name, such as `lost_seconds=2.0`.
 
     Raises:
@@ -220,7 +220,7 @@ class Tracker:
     def update(self, detections: Any, frame: FrameContext | float | None = None, *, untracked: bool = False) -> Any: ...
 
     def update(self, detections: Any, frame: FrameContext | float | None = None, *, untracked: bool = False) -> Any:
-        """Takes one frame's detections and returns those that belong to tracks which may be shown, in the same type.
+        """Takes one frame's detections and returns those of confirmed tracks, in the same type.
 
         Args:
             detections: in any order; none is normal. `Detections`, `supervision.Detections`, a result of Ultralytics,
@@ -264,11 +264,11 @@ class Tracker:
         table, n = self._table, self._table.count
         table.reserve(n + len(frame.rows))
         row_of, source = np.empty(len(frame.rows), np.int64), np.empty(n + len(frame.rows), np.int64)
-        shown = np.empty(len(frame.rows), np.bool_)
+        reported = np.empty(len(frame.rows), np.bool_)
         table.count, self._next_id, reactivated, changed, changes = update_tracks(
             table.motion, table.matched, table.recent, table.counts, table.values, table.votes, n,
             match, frame.boxes, frame.scores, frame.classes, frame.visibility, frame.elapsed, self._last is None,
-            self._next_id, self._parameters, assigned, row_of, shown, source,
+            self._next_id, self._parameters, assigned, row_of, reported, source,
         )  # fmt: skip
         self._jitter.observe(changes, changed)
         self._frames += 1
@@ -280,7 +280,7 @@ class Tracker:
                 self._learn(frame, pairs, match, row_of)
         if state is not None:
             self._notify(state)
-        return self._output(frame, assigned, row_of, shown)
+        return self._output(frame, assigned, row_of, reported)
 
     @property
     def frames(self) -> int:
@@ -454,9 +454,9 @@ class Tracker:
             return match
         settings = self.settings
         if self._scorer is not None and state is not None:
-            asked = replace(state, assigned_track_ids=state.assigned_track_ids.copy())
-            judged = self._scorer.cost(asked)
-            cost = _blended(cost, allowed, judged, settings.scorer_weight, decides=settings.scorer_decides)
+            unassigned = replace(state, assigned_track_ids=state.assigned_track_ids.copy())
+            scored = self._scorer.cost(unassigned)
+            cost = _blended(cost, allowed, scored, settings.scorer_weight, decides=settings.scorer_decides)
             if settings.scorer_decides:
                 # Scores are part of what it judges by: one round for all.
                 assign(cost, allowed, np.ones(len(cost), np.bool_), np.ones(len(frame.rows), np.bool_), match)
@@ -496,7 +496,7 @@ class Tracker:
         owned = row_of >= 0
         self._memory.learn(row_of[owned], frame.embedding[owned], trusted[owned])
 
-    # --- what others are shown -----------------------------------------------------------------------------------
+    # --- scorer, observer and output -----------------------------------------------------------------------------
 
     def _state(self, frame: _Frame, pairs: _Pairs, assigned: NDArray[np.int64]) -> AssignmentState | None:
         """The question of this frame, for scorer, observer and monitor; None when there are none.
@@ -506,8 +506,8 @@ class Tracker:
         if self._scorer is None and self._observer is None and self._monitor is None:
             return None
         table, context = self._table, frame.context
-        moved = np.empty((len(frame.rows), 2), np.float32)
-        displacement(table.motion, table.recent, table.count, frame.boxes, moved)
+        displaced = np.empty((len(frame.rows), 2), np.float32)
+        displacement(table.motion, table.recent, table.count, frame.boxes, displaced)
         counts, values = table.counts[: table.count], table.values[: table.count]
         per_frame = values[:, SINCE] / np.maximum(counts[:, GAP] + frame.elapsed, 1)
         return AssignmentState(
@@ -524,7 +524,7 @@ class Tracker:
             track_class=counts[:, CLASS].copy(),
             track_embeddings=None if self._memory is None or self._memory.width is None else self._memory.best(),
             detections=frame.detections[frame.rows],
-            det_displacement=moved,
+            det_displacement=displaced,
             cost=pairs.cost,
             allowed=pairs.allowed,
             assigned_track_ids=assigned,
@@ -547,20 +547,20 @@ class Tracker:
             self._observer.observe(state)
 
     def _output(
-        self, frame: _Frame, assigned: NDArray[np.int64], row_of: NDArray[np.int64], shown: NDArray[np.bool_]
+        self, frame: _Frame, assigned: NDArray[np.int64], row_of: NDArray[np.int64], reported: NDArray[np.bool_]
     ) -> Detections:
-        """The detections whose tracks may be shown, with their identities."""
-        detections, index = frame.detections, frame.rows[shown]
+        """The detections whose tracks are confirmed, with their identities."""
+        detections, index = frame.detections, frame.rows[reported]
         chosen = detections if len(index) == len(detections) else detections[index]
         smoothed, votes = self.settings.output_boxes == "smoothed", self.settings.classes == "votes"
         return Detections(
-            self._table.boxes[row_of[shown]] if smoothed else chosen.xyxy,
+            self._table.boxes[row_of[reported]] if smoothed else chosen.xyxy,
             chosen.score,
-            self._table.counts[row_of[shown], CLASS] if votes else chosen.class_id,
+            self._table.counts[row_of[reported], CLASS] if votes else chosen.class_id,
             chosen.masks,
             chosen.embedding,
             chosen.visibility,
-            assigned[shown],
+            assigned[reported],
             index,
             chosen.data,
         )
@@ -614,8 +614,8 @@ def _blended(
         return np.where(allowed & np.isfinite(other), mixed, cost).astype(np.float32)
     mixed = np.minimum(mixed, ALMOST_UNMATCHED)
     # A pair that already costs more than none is not brought back by an opinion either.
-    judged = allowed & np.isfinite(other) & (cost < UNMATCHED_COST)
-    return np.where(judged, mixed, cost).astype(np.float32)
+    has_opinion = allowed & np.isfinite(other) & (cost < UNMATCHED_COST)
+    return np.where(has_opinion, mixed, cost).astype(np.float32)
 
 
 def _with_untracked(detections: Detections, tracked: Detections) -> Detections:

@@ -474,15 +474,17 @@ def open_detections(
     if detections is not None and detector is not None:
         raise SettingError(f"both detections ({detections}) and a detector ({detector}) are given: leave one out")
     opener = _Opener(video, log, TimingAggregator() if timer is None else timer, options or {})
-    asked = detector if detections is None else detections
-    if isinstance(asked, Detector):
-        return opener.detector(asked, "given by the caller")
-    if isinstance(asked, DetectionTable):
-        return opener.table(asked)
-    if asked is not None and (str(asked) in WEIGHTS_FREE or str(asked).lower().endswith(".onnx") or asked is detector):
-        return opener.named_detector(str(asked), "asked for")
-    if asked is not None:
-        return opener.file(Path(asked))
+    argument = detector if detections is None else detections
+    if isinstance(argument, Detector):
+        return opener.detector(argument, "given by the caller")
+    if isinstance(argument, DetectionTable):
+        return opener.table(argument)
+    if argument is not None and (
+        str(argument) in WEIGHTS_FREE or str(argument).lower().endswith(".onnx") or argument is detector
+    ):
+        return opener.named_detector(str(argument), "asked for")
+    if argument is not None:
+        return opener.file(Path(argument))
     if video.sequence is not None and (video.sequence.detection_files or not video.has_images):
         return opener.file(video.sequence.detections())
     if not video.has_images:

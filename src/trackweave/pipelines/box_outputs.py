@@ -287,9 +287,9 @@ def _with_origin(tracks: Tracks, before: TrackRows) -> TrackRows:
             time = np.interp(tracks.frame, before.tracks.frame[has_time], before.time[has_time])
         base = max(int(tracks.track_id.max()), int(before.tracks.track_id.max())) + 1
         keys = before.tracks.frame * base + before.tracks.track_id  # ascending, as rows are ordered by both
-        wanted = tracks.frame * base + tracks.track_id
-        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        observed = keys[at] == wanted
+        refined_keys = tracks.frame * base + tracks.track_id
+        at = np.minimum(np.searchsorted(keys, refined_keys), len(keys) - 1)
+        observed = keys[at] == refined_keys
         detection[observed] = before.detection[at[observed]]
     return TrackRows(tracks, detection, time)
 
@@ -304,16 +304,16 @@ class BoxOverlay:
         path: the video.
         video: what is drawn on.
         log: where images that cannot be drawn on are counted.
-        wanted: False draws nothing.
+        enabled: False draws nothing.
 
     Attributes:
-        is_on: it is wanted, and there are images.
+        is_on: it is enabled, and there are images.
     """
 
     stage = "overlay"
 
-    def __init__(self, path: Path, video: VideoInput, log: RunLog, *, wanted: bool = True) -> None:
-        self.is_on = wanted and (video.has_images or video.preview_images is not None)
+    def __init__(self, path: Path, video: VideoInput, log: RunLog, *, enabled: bool = True) -> None:
+        self.is_on = enabled and (video.has_images or video.preview_images is not None)
         self._video, self._log = video, log
         rate = (video.frame_rate or DEFAULT_RATE) / video.step
         rate = PREVIEW_RATE if video.preview_images is not None else rate

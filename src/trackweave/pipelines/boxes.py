@@ -198,7 +198,7 @@ def _track(
     video, features, refinement = inputs.video, inputs.features, settings.refinement
     statistics = TrackStatistics(step=video.step)
     writer = TrackWriter(folder.paths, statistics, refinement, {"source": video.path})
-    overlay = BoxOverlay(folder.paths.overlay, video, log, wanted=settings.overlay and refinement is None)
+    overlay = BoxOverlay(folder.paths.overlay, video, log, enabled=settings.overlay and refinement is None)
     folder.claim()
     label_source = BLENDED if settings.scorer.enabled else "tracker"
     with open_display(progress, "tracking", video) as display, open_logger(settings.log, video, label_source) as logger:

@@ -301,10 +301,10 @@ class Detections(Columns):
 
     def _repr_html_(self) -> str:
         """A table for notebooks, of the first rows."""
-        shown = self[:_HTML_ROWS]
-        columns = {"track_id": shown.track_id, "class_id": shown.class_id, "score": np.round(shown.score, 3)}
-        columns |= {name: np.round(shown.xyxy[:, k], 1) for k, name in enumerate(("x1", "y1", "x2", "y2"))}
-        columns |= {"visibility": None if shown.visibility is None else np.round(shown.visibility, 2)}
+        first = self[:_HTML_ROWS]
+        columns = {"track_id": first.track_id, "class_id": first.class_id, "score": np.round(first.score, 3)}
+        columns |= {name: np.round(first.xyxy[:, k], 1) for k, name in enumerate(("x1", "y1", "x2", "y2"))}
+        columns |= {"visibility": None if first.visibility is None else np.round(first.visibility, 2)}
         columns = {name: column for name, column in columns.items() if column is not None}
         head = "".join(f"<th>{name}</th>" for name in columns)
         rows = zip(*(column.tolist() for column in columns.values() if column is not None), strict=True)
