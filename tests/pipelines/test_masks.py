@@ -170,8 +170,8 @@ class Slow(StaticPredictor):
     def open(self, frames):
         session = super().open(frames)
         propagate = session.propagate
-        def slowly(start, **how):
-            for prediction in propagate(start, **how):
+        def slowly(start, **options):
+            for prediction in propagate(start, **options):
                 time.sleep(0.02)
                 yield prediction
         session.propagate = slowly

@@ -77,8 +77,8 @@ class Rounding(BoundedPredictor):
         session = super().open(frames)
         propagate = session.propagate
 
-        def rounded(start: int, **how: Any) -> Iterator[FramePrediction]:
-            for found in propagate(start, **how):
+        def rounded(start: int, **options: Any) -> Iterator[FramePrediction]:
+            for found in propagate(start, **options):
                 yield replace(found, score=(found.score - 1e-6 * len(found)).astype(np.float32))
 
         session.propagate = rounded  # type: ignore[method-assign]
@@ -179,7 +179,7 @@ def test_a_kill_in_the_middle_of_a_write(
 
 def test_levels_that_are_not_asked_for_again_split_no_batch(candidates: Path, tmp_path: Path) -> None:
     """Nor do those that are asked for later: what is finished is kept."""
-    how: dict[str, Any] = {"candidate_stride": 1}
+    options: dict[str, Any] = {"candidate_stride": 1}
     frames = np.stack(list(SCENE.frames)).repeat(8, axis=1).repeat(8, axis=2)
     seen: list[int] = []
 
@@ -189,11 +189,11 @@ def test_levels_that_are_not_asked_for_again_split_no_batch(candidates: Path, tm
             raise PredictorError("out of luck")
 
     with pytest.raises(PredictorError):
-        track_masks(frames, tmp_path, levels=[2, 4], predictor=BoundedPredictor(on_visit=fail), **how)
+        track_masks(frames, tmp_path, levels=[2, 4], predictor=BoundedPredictor(on_visit=fail), **options)
     assert committed(tmp_path) == 2
     for levels in ([2], [2, 4]):
         predictor = BoundedPredictor()
-        track_masks(frames, tmp_path, levels=levels, predictor=predictor, resume=True, **how)
+        track_masks(frames, tmp_path, levels=levels, predictor=predictor, resume=True, **options)
         assert 0 not in {start for call, start in predictor.session.calls if call == "forward"}
 
 
@@ -357,10 +357,10 @@ def ids_by_level(result: Run[MaskSummary]) -> dict[int, set[int]]:
 
 def test_levels_asked_for_later_get_ids_of_their_own(tmp_path: Path) -> None:
     """Of generated candidates a run may be asked for further levels."""
-    how: dict[str, Any] = {"candidate_stride": 2, "predictor": "static"}
+    options: dict[str, Any] = {"candidate_stride": 2, "predictor": "static"}
     frames = np.stack(list(SCENE.frames)).repeat(8, axis=1).repeat(8, axis=2)
-    alone = ids_by_level(track_masks(frames, tmp_path, levels=[4], **how))
-    both = ids_by_level(track_masks(frames, tmp_path, levels=[2, 4], resume=True, **how))
+    alone = ids_by_level(track_masks(frames, tmp_path, levels=[4], **options))
+    both = ids_by_level(track_masks(frames, tmp_path, levels=[2, 4], resume=True, **options))
     assert both[4] == alone[4]
     assert both[2].isdisjoint(both[4])
     assert min(both[4]) == 1
@@ -480,9 +480,9 @@ def test_an_omission_found_while_tracking_is_not_lost(tmp_path: Path) -> None:
             raise PredictorError("out of luck")
 
     predictor = BoundedPredictor(on_visit=meddle)
-    how: dict[str, Any] = {"candidates": root, "settings": TrackingSettings(on_bad_item="skip", render_viz=False)}
+    options: dict[str, Any] = {"candidates": root, "settings": TrackingSettings(on_bad_item="skip", render_viz=False)}
     with pytest.raises(PredictorError, match="out of luck"):
-        track_masks(SCENE.frames, tmp_path / "run", predictor=predictor, **how)
-    result = track_masks(SCENE.frames, tmp_path / "run", predictor=BoundedPredictor(), resume=True, **how)
+        track_masks(SCENE.frames, tmp_path / "run", predictor=predictor, **options)
+    result = track_masks(SCENE.frames, tmp_path / "run", predictor=BoundedPredictor(), resume=True, **options)
     assert result.summary.levels[Level(2)].counts["candidates"] == 2 + 1 + 2
     assert [warning.code for warning in result.warnings] == ["candidate-skipped"]

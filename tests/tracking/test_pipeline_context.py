@@ -25,8 +25,8 @@ SCENE = toy_scene("a.\n..", ".a\n..", "..\n.a", "..\na.")
 
 
 def build(root: Path, **settings: object) -> PipelineContext:
-    how = TrackingSettings.model_validate(settings)
-    return build_pipeline_context(root, Level(2), SCENE.frames, RunPaths(root / "run"), how)
+    chosen = TrackingSettings.model_validate(settings)
+    return build_pipeline_context(root, Level(2), SCENE.frames, RunPaths(root / "run"), chosen)
 
 
 def test_preview_keeps_first_and_last() -> None:

@@ -114,8 +114,8 @@ def test_parts_of_a_tracked_whole_are_new_objects(tmp_path: Path) -> None:
     parts = [whole, SPLIT.mask(0, "a"), SPLIT.mask(0, "b")]
     rows = {f: [item(n, mask, frame=f, score=0.99 - n / 10) for n, mask in enumerate(parts)] for f in (0, 1)}
     root = write_candidates(tmp_path, {0: rows[0][:1], 1: rows[1]})
-    how = TrackingSettings()
-    ready = build_pipeline_context(root, Level(2), SPLIT.frames, RunPaths(tmp_path / "run"), how)
+    chosen = TrackingSettings()
+    ready = build_pipeline_context(root, Level(2), SPLIT.frames, RunPaths(tmp_path / "run"), chosen)
     with FrameResultStore() as store:
         artifacts = sam2_tracking(
             SPLIT.frames,
@@ -237,8 +237,8 @@ def test_prompt_modes(tmp_path: Path, mode: str, expected: set[tuple[str, int]])
     """`c` has only a box; `a` is small; `auto` prompts small ones by box."""
     rows = [item(k, MIXED.mask(0, letter), frame=0, with_mask=letter != "c") for k, letter in enumerate("abc")]
     root = write_candidates(tmp_path, {0: rows})
-    how = TrackingSettings.model_validate({"prompt_mode": mode, "long_tail_area": 20})
-    ready = build_pipeline_context(root, Level(2), MIXED.frames, RunPaths(tmp_path / "run"), how)
+    chosen = TrackingSettings.model_validate({"prompt_mode": mode, "long_tail_area": 20})
+    ready = build_pipeline_context(root, Level(2), MIXED.frames, RunPaths(tmp_path / "run"), chosen)
     spy = Spy()
     with FrameResultStore() as store:
         artifacts = sam2_tracking(
@@ -246,7 +246,7 @@ def test_prompt_modes(tmp_path: Path, mode: str, expected: set[tuple[str, int]])
             spy,
             iter_candidate_batches(ready.manifest, ready.schedule, MIXED.frames),
             frame_store=store,
-            settings=how,
+            settings=chosen,
         )
     assert set(spy.prompts) == expected
     kinds = [artifacts.prompt_types[track_id] for track_id in artifacts.objects]

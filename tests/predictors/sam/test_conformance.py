@@ -64,8 +64,8 @@ class StillModel:
 class StillPredictor:
     name = "still"
 
-    def __init__(self, **how: Any) -> None:
-        self.settings = SamSettings(**how)
+    def __init__(self, **settings: Any) -> None:
+        self.settings = SamSettings(**settings)
 
     def open(self, frames: FrameSource) -> PredictorSession:
         return SamSession(StillModel(), frames, self.settings)

@@ -173,11 +173,11 @@ def assert_same_masks(folder: Path, other: Path, level: int) -> None:
         assert np.array_equal(values, expected[name]), name
 
 
-def bounded(name: str, **how: Any) -> SamPredictor:
+def bounded(name: str, **settings: Any) -> SamPredictor:
     """A tiny model with room for the features of 2P+1 frames."""
     probe = tiny(name)
     features = probe.model.encode(probe.model.pixels(SCENE.frames[0]))
-    return tiny(name, device="cpu", device_bytes=0, host_bytes=(2 * REACH + 1) * size_of(features), **how)
+    return tiny(name, device="cpu", device_bytes=0, host_bytes=(2 * REACH + 1) * size_of(features), **settings)
 
 
 def test_every_frame_once_and_the_masks_of_the_upstream_predictor(

@@ -43,17 +43,17 @@ def box(k: int) -> np.ndarray:
     return np.array([k, k + 1, k + 9, k + 11], np.float32)
 
 
-def session(model: FakeModel | None = None, length: int = 30, **how: Any) -> SamSession:
-    return SamSession(model or FakeModel(), video(length), SamSettings(**how))
+def session(model: FakeModel | None = None, length: int = 30, **settings: Any) -> SamSession:
+    return SamSession(model or FakeModel(), video(length), SamSettings(**settings))
 
 
 def both_ways(one: PredictorSession, start: int, reach: int | None = None) -> list[FramePrediction]:
     return [p for reverse in (False, True) for p in one.propagate(LocalIndex(start), reverse=reverse, max_frames=reach)]
 
 
-def alone(k: int, start: int, reach: int | None = None, **how: Any) -> list[FramePrediction]:
+def alone(k: int, start: int, reach: int | None = None, **settings: Any) -> list[FramePrediction]:
     """Object k in a session of its own."""
-    one = session(**how)
+    one = session(**settings)
     prompt(one, start, k)
     return both_ways(one, start, reach)
 
@@ -251,9 +251,9 @@ def test_a_session_that_is_closed_meanwhile() -> None:
 class TestStop:
     GONE = {frame: {1} for frame in range(12, 20)} | {frame: {0, 1, 2} for frame in range(20, 40)}
 
-    def run(self, stop: int, **how: Any) -> tuple[SamSession, FakeModel, list[FramePrediction]]:
+    def run(self, stop: int, **settings: Any) -> tuple[SamSession, FakeModel, list[FramePrediction]]:
         model = FakeModel(absent=self.GONE)
-        one = session(model, length=40, stop_after_absent=stop, **how)
+        one = session(model, length=40, stop_after_absent=stop, **settings)
         for k in (0, 1, 3):
             one.add_mask(2, k, mask(k))
         return one, model, list(one.propagate(2))
