@@ -19,7 +19,7 @@ import trackweave
 ROOT = Path(__file__).parents[1]
 
 VERBS = """
-detect evaluate export open_frames open_run read_detections read_tracks report track_boxes track_masks
+detect evaluate export open_frames open_run propose read_detections read_tracks report track_boxes track_masks
 """.split()  # noqa: SIM905 - a table, not a list
 TRACKERS = "ByteTracker FrameContext LearnedScorer SampleLogger Tracker preset".split()  # noqa: SIM905
 RECORDS = """

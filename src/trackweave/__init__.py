@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from trackweave.mot.tracker import ByteTracker, Tracker
     from trackweave.pipelines.box_inputs import detect
     from trackweave.pipelines.boxes import track_boxes
+    from trackweave.pipelines.mask_inputs import propose
     from trackweave.pipelines.masks import track_masks
     from trackweave.pipelines.run import Run, open_run
     from trackweave.pipelines.settings import InputSettings, PerceptionSettings
@@ -126,7 +127,8 @@ _EXPORTS = {
         "Tracker",
     ),
     "pipelines.boxes": ("track_boxes",),
-    "pipelines.detect": ("detect",),
+    "pipelines.box_inputs": ("detect",),
+    "pipelines.mask_inputs": ("propose",),
     "pipelines.masks": ("track_masks",),
     "pipelines.run": (
         "Run",
@@ -231,6 +233,7 @@ __all__ = [
     "open_frames",
     "open_run",
     "preset",
+    "propose",
     "read_detections",
     "read_tracks",
     "report",

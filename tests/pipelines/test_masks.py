@@ -17,7 +17,7 @@ import pytest
 
 import trackweave
 from tests.toy_scenes import CROSSING, candidates_of
-from trackweave.errors import RunFolderError
+from trackweave.errors import RunFolderError, SettingError
 from trackweave.frames.source import FrameSource
 from trackweave.pipelines.masks import track_masks
 from trackweave.predictors.replay import ReplayPredictor
@@ -251,3 +251,16 @@ def test_a_disk_that_fills_up_keeps_the_finished_level(
     readable(run / "level_2" / "tracking" / "video_segments.npz")
     assert not list(run.rglob(f"*{PARTIAL_SUFFIX}"))
     assert not (run / "level_4" / "tracking" / "video_segments.npz").exists()
+
+
+def test_proposed_candidates_are_tracked(tmp_path: Path) -> None:
+    frames = trackweave.open_frames(np.asarray(SCENE.frames))
+    root = trackweave.propose(frames, tmp_path / "candidates", levels=[2], candidate_stride=2)
+    run = track_masks(frames, tmp_path / "run", candidates=root, predictor="static")
+    assert run.levels == [2]
+    with pytest.raises(SettingError, match="no generator 'everything'; known: regions"):
+        trackweave.propose(frames, tmp_path / "more", generator="everything")
+    with pytest.raises(SettingError, match="at least 1, not 0"):
+        track_masks(frames, tmp_path / "none", candidate_stride=0)
+    with pytest.raises(TypeError, match="stride"):
+        track_masks(frames, tmp_path / "none", stride=2)  # type: ignore[call-arg]

@@ -158,22 +158,17 @@ def propose(
     settings: ResolvedSettings,
 ) -> None:
     """Find candidates with the built-in generator and write them for `masks --candidates`."""
-    from trackweave.frames.open import open_frames
-    from trackweave.ids import Level
-    from trackweave.pipelines.mask_inputs import ALL_LEVELS, proposal_positions, propose_candidates
-    from trackweave.progress import ProgressPrinter
+    from trackweave.pipelines.mask_inputs import ALL_LEVELS
+    from trackweave.pipelines.mask_inputs import propose as propose_for
 
     run = settings[MaskRunSettings]
-    levels = [Level(level) for level in run.levels or ALL_LEVELS]
-    with open_frames(frames, sampling=run.frames) as source:
-        steps = len(proposal_positions(source, run.candidate_stride))
-        with ProgressPrinter(steps, "finding candidates") as display:
-            propose_candidates(
-                source,
-                output,
-                levels,
-                stride=run.candidate_stride,
-                generator=settings[RegionSettings],
-                progress=display,
-            )
+    propose_for(
+        frames,
+        output,
+        levels=run.levels or ALL_LEVELS,
+        generator=settings[RegionSettings],
+        candidate_stride=run.candidate_stride,
+        sampling=run.frames,
+        progress=True,
+    )
     typer.echo(f"candidates: {output}")

@@ -17,7 +17,7 @@ from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource, exclude_unreadable, sample_evenly
 from trackweave.ids import FrameIndex, Level, LocalIndex
 from trackweave.pipelines.settings import CANDIDATE_STRIDE
-from trackweave.progress import ProgressDisplay
+from trackweave.progress import Progress, ProgressDisplay, open_progress
 from trackweave.proposals.regions import RegionProposals
 from trackweave.proposals.settings import RegionSettings
 from trackweave.storage.candidates import write_filtered
@@ -196,6 +196,65 @@ def candidates_min_area(root: Path) -> float | None:
         return None
     value = read_json_object(path, "manifest of the candidates").get("min_area")
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def propose(
+    frames: str | Path | NDArray[np.uint8] | FrameSource,
+    output: str | Path,
+    *,
+    levels: Sequence[int] = ALL_LEVELS,
+    generator: str | RegionSettings = "regions",
+    candidate_stride: int = CANDIDATE_STRIDE,
+    sampling: str | None = None,
+    progress: Progress = None,
+) -> Path:
+    """Finds candidates and writes them for `track_masks(frames, run, candidates=output)`.
+
+    Args:
+        frames: a folder of images, a video file, an array `(N, H, W, 3)` uint8 RGB, or a source.
+        output: the folder that gets `level_L/filtered/filtered.json`.
+        levels: granularity levels (2 coarse, 4 medium, 6 fine).
+        generator: name of a candidate generator, or the settings of `regions`.
+        candidate_stride: frames between two on which the generator runs.
+        sampling: `start:end:step` over the frames.
+        progress: None = shown by itself in a terminal or a notebook; or a function of `(done, total, label)`.
+
+    Returns:
+        `output`.
+
+    Raises:
+        FrameError: the frames cannot be read.
+        SettingError: a setting is wrong.
+    """
+    check_generator(generator, candidate_stride)
+    source = open_frames(frames, sampling=sampling)
+    try:
+        steps = len(proposal_positions(source, candidate_stride))
+        with open_progress(progress, steps, "finding candidates") as display:
+            propose_candidates(
+                source,
+                Path(output),
+                [Level(level) for level in levels],
+                stride=candidate_stride,
+                generator=generator,
+                progress=display,
+            )
+    finally:
+        if source is not frames:
+            source.close()
+    return Path(output)
+
+
+def check_generator(generator: str | RegionSettings, stride: int) -> None:
+    """Refuses an unknown generator or a stride below 1.
+
+    Raises:
+        SettingError: one of them.
+    """
+    if isinstance(generator, str) and generator not in GENERATORS:
+        raise SettingError(f"there is no generator {generator!r}; known: {', '.join(GENERATORS)}")
+    if stride < 1:
+        raise SettingError(f"candidate_stride is at least 1, not {stride}")
 
 
 def propose_candidates(

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +19,12 @@ from trackweave.frames.source import FrameSource
 from trackweave.ids import PROMPTED_LEVEL, FrameIndex, Level, LocalIndex
 from trackweave.pipelines.mask_inputs import (
     GENERATED_LEVELS,
-    GENERATORS,
     LabelImage,
     LabelImages,
     MaskFrames,
     candidate_levels,
     candidates_min_area,
+    check_generator,
     open_mask_frames,
     proposal_positions,
     propose_candidates,
@@ -57,21 +58,27 @@ from trackweave.tracking.settings import TrackingSettings
 from trackweave.tracking.stores import FrameResultStore, add_counters, latest_warnings
 
 
+class MaskOptions(TypedDict, total=False):
+    """What `track_masks` takes by keyword besides its own arguments; see there."""
+
+    sampling: str | None
+    predictor_settings: PredictorSettings | SamSettings | FlowSettings | None
+    generator: str | RegionSettings
+    candidate_stride: int
+
+
 def track_masks(
     frames: str | Path | NDArray[np.uint8] | FrameSource,
     output: str | Path,
     *,
     candidates: str | Path | None = None,
     prompts: LabelImages | None = None,
-    generator: str | RegionSettings = "regions",
-    candidate_stride: int = CANDIDATE_STRIDE,
     levels: Sequence[int] | None = None,
     predictor: str | VideoPredictor = "auto",
-    predictor_settings: PredictorSettings | SamSettings | FlowSettings | None = None,
-    sampling: str | None = None,
     settings: TrackingSettings | None = None,
     resume: bool = False,
     progress: Progress = None,
+    **options: Unpack[MaskOptions],
 ) -> Run[MaskSummary]:
     """Follows every object of a video through time and leaves a run folder.
 
@@ -84,15 +91,16 @@ def track_masks(
         candidates: folder with `level_L/filtered/filtered.json`.
         prompts: label images (`LABEL.png` on the first frame, or `FRAME:LABEL.png`), or a mapping from the index of a
             frame in the video to a label map `(H, W)`; ids are the label values.
-        generator: name of a candidate generator, or the settings of `regions`.
-        candidate_stride: frames between two on which the generator runs.
         levels: granularity levels (2 coarse, 4 medium, 6 fine); None = those of `candidates`, else 2.
         predictor: a name of `choose_predictor`, or a predictor.
-        predictor_settings: of the SAM 2 family (weights, device and more) or of `flow`, when `predictor` is a name.
-        sampling: `start:end:step` over the frames.
         settings: how to track.
         resume: continue a run that was cut off; finished levels are kept.
-        progress: see `trackweave.progress.Progress`.
+        progress: None = shown by itself in a terminal or a notebook; or a function of `(done, total, label)`.
+        options: the following, by keyword.
+        sampling: `start:end:step` over the frames.
+        predictor_settings: of the SAM 2 family (weights, device and more) or of `flow`, when `predictor` is a name.
+        generator: name of a candidate generator, or the settings of `regions`.
+        candidate_stride: frames between two on which the generator runs.
 
     Raises:
         InputError: frames, candidates or prompts cannot be used; one line that names the file and the item.
@@ -101,11 +109,11 @@ def track_masks(
         MissingExtraError: the predictor's packages are not installed.
         SettingError: a setting is wrong.
     """
-    chosen_settings = settings or TrackingSettings()
+    chosen_settings, more = settings or TrackingSettings(), _MaskOptions(**options)
     if candidates is not None and prompts is not None:
         raise SettingError("give candidates or prompts, not both")
     chosen = (
-        choose_predictor(predictor, predictor_settings)
+        choose_predictor(predictor, more.predictor_settings)
         if isinstance(predictor, str)
         else ChosenPredictor(predictor, predictor.name, "given by the caller")
     )
@@ -113,19 +121,26 @@ def track_masks(
     log.merge(chosen.warnings)
     with ExitStack() as stack:
         with timer.track("open"):
-            opened = open_mask_frames(frames, sampling, log, stack)
+            opened = open_mask_frames(frames, more.sampling, log, stack)
         run = _MaskRun(RunFolder(output), opened, chosen_settings, chosen, resume, progress, log, timer)
         if prompts is not None:
             return run.track_labels(read_label_images(prompts, opened, log))
         if candidates is not None:
             root = Path(candidates)
             return run.track_candidates(root, candidate_levels(root, levels))
-        if isinstance(generator, str) and generator not in GENERATORS:
-            raise SettingError(f"there is no generator {generator!r}; known: {', '.join(GENERATORS)}")
-        if candidate_stride < 1:
-            raise SettingError(f"candidate_stride is at least 1, not {candidate_stride}")
+        check_generator(more.generator, more.candidate_stride)
         wanted = sorted({Level(level) for level in levels}) if levels else list(GENERATED_LEVELS)
-        return run.track_generated(wanted, generator, candidate_stride)
+        return run.track_generated(wanted, more.generator, more.candidate_stride)
+
+
+@dataclass(frozen=True)
+class _MaskOptions:
+    """The values of `MaskOptions`."""
+
+    sampling: str | None = None
+    predictor_settings: PredictorSettings | SamSettings | FlowSettings | None = None
+    generator: str | RegionSettings = "regions"
+    candidate_stride: int = CANDIDATE_STRIDE
 
 
 @dataclass(frozen=True)
