@@ -549,6 +549,18 @@ def test_a_stop_event_ends_the_run(tmp_path: Path, camera: dict[str, Camera]) ->
     assert result.paths.manifest.is_file()
 
 
+def test_an_argument_that_there_is_not(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'trackers'"):
+        track_boxes(tmp_path, tmp_path / "run", trackers="sort")  # type: ignore[call-arg]
+
+
+def test_the_summary_is_what_the_file_says(tmp_path: Path) -> None:
+    run = track_boxes(make_sequence(tmp_path / "toy"), tmp_path / "run", tracker=EASY)
+    assert run.summary.to_json() == record(run)
+    assert run.summary.totals["frames"] == 12
+    assert [track.spans for track in run.summary.longest_tracks] == [[(0, 11)], [(0, 11)]]
+
+
 def test_the_same_run_gives_the_same_tracks(tmp_path: Path) -> None:
     folder = make_sequence(tmp_path / "toy")
     one, two = (track_boxes(folder, tmp_path / name, tracker=EASY) for name in ("one", "two"))

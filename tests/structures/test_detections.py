@@ -291,3 +291,8 @@ def test_detections_are_printed_in_one_line() -> None:
 
 def test_a_single_row_is_a_record() -> None:
     assert_rows(full()[2], full(), [2])
+
+
+def test_only_tracked_detections_go_back_to_another_type() -> None:
+    with pytest.raises(ValueError, match="not tracked"):
+        Detections.of([[0, 0, 1, 1]]).as_type_of(np.zeros((1, 5)))

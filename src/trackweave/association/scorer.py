@@ -127,7 +127,10 @@ class LearnedScorer:
         """
         size = state.size or self._size
         if size is None:
-            raise SettingError(f"frame {state.frame}: the learned scorer needs the frames' size: give --size WxH")
+            raise SettingError(
+                f"frame {state.frame}: the learned scorer needs the frames' size: give --size WxH, "
+                "or size=(H, W) to the tracker"
+            )
         self._check_width(state)
         cost = np.full(state.cost.shape, np.nan, np.float32)
         batch = frame_batch(state, self._memory, size)

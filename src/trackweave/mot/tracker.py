@@ -139,7 +139,8 @@ class Tracker:
     """Links detections frame by frame: two rounds of assignment by score, after Zhang et al., ByteTrack (ECCV 2022).
 
     Tracks are rows of arrays and every step over them is compiled. Ids count from 1 in each tracker; memory is
-    bounded by the tracks alive. A tracker can be copied (`copy.deepcopy`) and pickled at any frame.
+    bounded by the tracks alive. A tracker can be copied (`copy.deepcopy`) and pickled at any frame, if its observer
+    can: one that writes files cannot.
 
     >>> tracker = Tracker("bytetrack", frame_rate=25)
     >>> for frame in range(3):
