@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trackweave.frames.arrays import ArrayFrames
-from trackweave.masks.codecs import encode_entry
+from trackweave.masks.codecs import encode_mask
 from trackweave.masks.packed import PackedMasks
 
 CELL = 4
@@ -87,7 +87,7 @@ def item(
         "id": candidate,
     }
     if with_mask:
-        entry["mask"] = encode_entry(packed)
+        entry["mask"] = encode_mask(packed)
     return entry
 
 

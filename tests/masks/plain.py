@@ -77,10 +77,10 @@ def nearest(masks: Stack, height: int, width: int) -> Stack:
     return masks[:, rows][:, :, cols]
 
 
-def picture(*rows: str) -> Stack:
+def drawing(*rows: str) -> Stack:
     """A mask drawn with `#`.
 
-    >>> picture("#.", ".#").tolist()
+    >>> drawing("#.", ".#").tolist()
     [[True, False], [False, True]]
     """
     lines: Sequence[str] = rows

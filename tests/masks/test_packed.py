@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.masks.plain import Stack, boxes, picture, stacks
+from tests.masks.plain import Stack, boxes, drawing, stacks
 from trackweave.masks.packed import PackedMasks, packed_length
 
 
@@ -110,7 +110,7 @@ def test_crops_land_where_they_are_put(crops: Stack, top: int, left: int, below:
 @pytest.mark.parametrize("origin", [(-1, 0), (0, -1), (2, 0), (0, 3)])
 def test_a_crop_may_not_leave_the_mask(origin: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=r"crop 0 of \(2, 2\) .* leaves 3×4"):
-        PackedMasks.from_crops([picture("##", "##")], np.array([origin]), 3, 4)
+        PackedMasks.from_crops([drawing("##", "##")], np.array([origin]), 3, 4)
 
 
 def test_what_cannot_be_joined() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from trackweave.errors import ArtifactError, ArtifactVersionError, CandidateError
-from trackweave.masks.codecs import encode_entry, encode_rle, make_entry
+from trackweave.masks.codecs import encode_mask, encode_rle, mask_mapping
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.candidates import (
     check_candidates,
@@ -50,7 +50,7 @@ def item(number: int, mask: NDArray[np.bool_], /, *, frame: int = 0, **more: Any
 
 
 def packed_item(number: int, mask: NDArray[np.bool_], *, frame: int = 0) -> dict[str, Any]:
-    return item(number, mask, frame=frame, mask=encode_entry(mask))
+    return item(number, mask, frame=frame, mask=encode_mask(mask))
 
 
 def manifest_of(*frames: list[dict[str, Any]]) -> dict[str, Any]:
@@ -103,8 +103,8 @@ class TestLayouts:
     @pytest.mark.parametrize(
         "form",
         [
-            lambda mask: {"mask": encode_entry(mask)},
-            lambda mask: {"mask": {**encode_entry(mask), "shape": [1, *SIZE]}},
+            lambda mask: {"mask": encode_mask(mask)},
+            lambda mask: {"mask": {**encode_mask(mask), "shape": [1, *SIZE]}},
             lambda mask: {"segmentation": encode_rle(PackedMasks.from_bool(mask))[0]},
             lambda mask: {"segmentation": uncompressed(mask)},
             lambda mask: {"mask": None, "segmentation": uncompressed(mask)},
@@ -139,7 +139,7 @@ class TestLayouts:
         assert read(path)[0].xyxy.tolist() == [[7, 2, 10, 6]]
 
     def test_a_mask_that_was_stored_smaller_comes_back_to_the_size_of_its_box(self, tmp_path: Path) -> None:
-        small = encode_entry(make_entry(PackedMasks.from_bool(RIGHT), (12, 20)))
+        small = encode_mask(mask_mapping(PackedMasks.from_bool(RIGHT), (12, 20)))
         path = save(tmp_path, manifest_of([item(9, RIGHT, mask=small, bbox=[14, 4, 6, 8])]))
         found = read(path)[0]
         assert (found.size, found.area.tolist()) == ((12, 20), [48])
@@ -193,9 +193,9 @@ BAD_ITEMS: list[tuple[Change, str]] = [
     (put("bbox", [1, 2, 3]), r"item 1 \(id 9\): `bbox` is \[x, y, width, height\], not \[1, 2, 3\]"),
     (put("bbox", "box"), r"item 1 \(id 9\): `bbox` is \[x, y, width, height\]"),
     (put("bbox", [0, 0, float("inf"), 1]), r"item 1 \(id 9\): `bbox` is \[x, y, width, height\]"),
-    (put("mask", encode_entry(np.zeros(SIZE, np.bool_))), r"item 1 \(id 9\): its mask is empty"),
-    (put("mask", {**encode_entry(RIGHT), "shape": [60, 10]}), r"item 1 \(id 9\): its mask .* 8 packed bytes for"),
-    (put("mask", {**encode_entry(RIGHT), "packed_bits_b64": "?"}), r"item 1 \(id 9\): its mask .* not base64"),
+    (put("mask", encode_mask(np.zeros(SIZE, np.bool_))), r"item 1 \(id 9\): its mask is empty"),
+    (put("mask", {**encode_mask(RIGHT), "shape": [60, 10]}), r"item 1 \(id 9\): its mask .* 8 packed bytes for"),
+    (put("mask", {**encode_mask(RIGHT), "packed_bits_b64": "?"}), r"item 1 \(id 9\): its mask .* not base64"),
     (put("mask", {"shape": list(SIZE)}), r"item 1 \(id 9\): its mask .* needs `packed_bits`"),
     (put("mask", 7), r"item 1 \(id 9\): its mask cannot be decoded"),
 ]

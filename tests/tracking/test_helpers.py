@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trackweave.frames.source import sample_evenly
-from trackweave.masks.codecs import make_entry
+from trackweave.masks.codecs import mask_mapping
 from trackweave.masks.packed import PackedMasks
 from trackweave.progress import ProgressPrinter, TimingAggregator, format_duration_precise
 from trackweave.storage.run import format_scale_suffix, scaled_npz_path
@@ -97,12 +97,12 @@ def test_scaled_names() -> None:
 
 def test_mask_shape_and_scale_come_from_the_entry() -> None:
     mask = PackedMasks.from_bool(np.ones((432, 576), bool))
-    entry = make_entry(mask, full_resolution_shape=(1440, 1920))
+    entry = mask_mapping(mask, full_resolution_shape=(1440, 1920))
     assert infer_relative_scale(entry) == pytest.approx(0.3)
     assert determine_mask_shape(entry, (5, 5)) == (1440, 1920)
-    assert determine_mask_shape(make_entry(mask), (5, 5)) == (5, 5)
+    assert determine_mask_shape(mask_mapping(mask), (5, 5)) == (5, 5)
     assert determine_mask_shape(mask) == (432, 576)
-    assert infer_relative_scale(make_entry(mask)) == 1.0
+    assert infer_relative_scale(mask_mapping(mask)) == 1.0
 
 
 def test_resize_is_nearest_and_keeps_bool() -> None:
@@ -119,7 +119,7 @@ def test_iou_upsamples_the_smaller_mask() -> None:
     large = np.zeros((8, 8), bool)
     large[:4, :4] = True
     assert compute_iou(small, large) == 1.0
-    assert compute_iou(make_entry(PackedMasks.from_bool(small)), large) == 1.0
+    assert compute_iou(mask_mapping(PackedMasks.from_bool(small)), large) == 1.0
     assert compute_iou(np.zeros((2, 2), bool), np.zeros((2, 2), bool)) == 0.0
 
 

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from tests.toy_scenes import candidates_of, toy_scene
 from trackweave.errors import SettingError
 from trackweave.ids import Level, TrackId
-from trackweave.masks.codecs import make_entry
+from trackweave.masks.codecs import mask_mapping
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.mask_archive import REFERENCE_DTYPE, ObjectSegments, VideoSegments
 from trackweave.storage.run import RunPaths
@@ -55,7 +55,7 @@ SCENE = toy_scene(
 @given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40)), st.booleans())
 def test_json_form_round_trips(mask: np.ndarray, with_full: bool) -> None:
     full = (mask.shape[0] * 3, mask.shape[1] * 3) if with_full else None
-    payload = json.loads(json.dumps(encode_packed_mask_for_json(make_entry(PackedMasks.from_bool(mask), full))))
+    payload = json.loads(json.dumps(encode_packed_mask_for_json(mask_mapping(PackedMasks.from_bool(mask), full))))
     assert set(payload) == {"packed_bits_b64", "shape"} | ({"full_resolution_shape"} if with_full else set())
     entry = decode_packed_mask_from_json(payload)
     assert entry.get("full_resolution_shape") == full

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from trackweave.errors import ArtifactError
 from trackweave.ids import FrameIndex, LocalIndex, TrackId
-from trackweave.masks.codecs import make_entry
+from trackweave.masks.codecs import mask_mapping
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.result_log import ResultJournal
 from trackweave.structures.candidates import PreviewSegment
@@ -43,7 +43,7 @@ def test_frame_entries_sort_as_text() -> None:
 
 def test_a_mask_is_seen_only_on_its_frame_and_above_the_threshold() -> None:
     store = DedupStore()
-    store.add_packed(7, 1, make_entry(entry(square(0))))
+    store.add_packed(7, 1, mask_mapping(entry(square(0))))
     half = square(2)  # IoU 8 / 24
     assert store.seen_packed(entry(square(0)), 0.6, frame_idx=7)
     assert not store.seen_packed(entry(square(0)), 0.6, frame_idx=8)
@@ -56,7 +56,7 @@ def test_a_mask_is_seen_only_on_its_frame_and_above_the_threshold() -> None:
 def test_the_entry_may_carry_its_frame() -> None:
     store = DedupStore()
     store.add_packed(3, 1, entry(square(0)))
-    asked = {**make_entry(entry(square(0))), "frame_idx": 4}
+    asked = {**mask_mapping(entry(square(0))), "frame_idx": 4}
     assert not store.seen_packed(asked, 0.5)
     assert store.seen_packed({**asked, "frame_idx": 3}, 0.5)
 
@@ -110,7 +110,7 @@ def test_frames_come_back_in_order_with_sorted_ids_and_without_empty_masks() -> 
 
 def test_entries_at_a_scale_have_boxes_in_frame_pixels() -> None:
     with FrameResultStore() as store:
-        store.update(0, "f", {1: make_entry(entry(square(4)), full_resolution_shape=(32, 48))})
+        store.update(0, "f", {1: mask_mapping(entry(square(4)), full_resolution_shape=(32, 48))})
         assert next(store.iter_frames()).xyxy.tolist() == [[12, 0, 24, 8]]
         assert store.full_resolution_shape == (32, 48)
 

@@ -26,7 +26,7 @@ class JsonMask(TypedDict, total=False):
     full_resolution_shape: list[int]
 
 
-class PackedMaskEntry(TypedDict, total=False):
+class MaskMapping(TypedDict, total=False):
     """One packed mask as a mapping; `packed_bits` and `shape` are always there."""
 
     packed_bits: NDArray[np.uint8]
@@ -37,7 +37,7 @@ class PackedMaskEntry(TypedDict, total=False):
 MaskLike = PackedMasks | Mapping[str, object] | NDArray[Any]
 
 
-def make_entry(mask: PackedMasks, full_resolution_shape: tuple[int, int] | None = None) -> PackedMaskEntry:
+def mask_mapping(mask: PackedMasks, full_resolution_shape: tuple[int, int] | None = None) -> MaskMapping:
     """The mapping form of a single mask.
 
     Raises:
@@ -45,10 +45,10 @@ def make_entry(mask: PackedMasks, full_resolution_shape: tuple[int, int] | None 
     """
     if len(mask) != 1:
         raise ValueError(f"an entry holds one mask, not {len(mask)}")
-    entry: PackedMaskEntry = {"packed_bits": mask.bits[0], "shape": mask.size}
+    mapping: MaskMapping = {"packed_bits": mask.bits[0], "shape": mask.size}
     if full_resolution_shape is not None:
-        entry["full_resolution_shape"] = full_resolution_shape
-    return entry
+        mapping["full_resolution_shape"] = full_resolution_shape
+    return mapping
 
 
 def as_packed(mask: MaskLike) -> PackedMasks:
@@ -79,10 +79,10 @@ def full_shape(mask: MaskLike) -> tuple[int, int] | None:
     return None if shape is None else _pair(shape, "full_resolution_shape")
 
 
-def encode_entry(mask: MaskLike) -> JsonMask:
+def encode_mask(mask: MaskLike) -> JsonMask:
     """JSON form of a mask, with `full_resolution_shape` when it carries one.
 
-    >>> encode_entry(np.array([[True, False], [True, True]]))
+    >>> encode_mask(np.array([[True, False], [True, True]]))
     {'packed_bits_b64': 'sA==', 'shape': [2, 2]}
     """
     packed = as_packed(mask)
@@ -95,13 +95,13 @@ def encode_entry(mask: MaskLike) -> JsonMask:
     return payload
 
 
-def decode_entry(payload: Mapping[str, object]) -> PackedMaskEntry:
-    """Inverse of `encode_entry`.
+def decode_mask(payload: Mapping[str, object]) -> MaskMapping:
+    """Inverse of `encode_mask`.
 
     Raises:
         ValueError: a key is missing, the text is not base64, or its length does not fit `shape`.
     """
-    return make_entry(_from_mapping(payload), full_shape(payload))
+    return mask_mapping(_from_mapping(payload), full_shape(payload))
 
 
 def _pair(shape: Any, key: str) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from trackweave.boxes import xywh_to_xyxy, xyxy_to_xywh
 from trackweave.errors import CandidateError
-from trackweave.masks.codecs import as_packed, decode_entry, decode_rle, encode_rle, rle_area
+from trackweave.masks.codecs import as_packed, decode_mask, decode_rle, encode_rle, rle_area
 from trackweave.masks.ops import rescale_masks
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.files import check_version, read_json_object, write_json
@@ -298,7 +298,7 @@ def _mask_has_pixels(where: str, item: JsonRecord, position: int, stack: _MaskSt
 
 
 def _packed_entry(payload: Any) -> PackedMasks:
-    entry = decode_entry(payload)
+    entry = decode_mask(payload)
     # The box is in pixels of the full size; a mask that was stored smaller is brought up to it.
     return rescale_masks(as_packed(entry), *entry.get("full_resolution_shape", entry["shape"]), "nearest")
 

@@ -16,7 +16,7 @@ from trackweave.errors import FrameError, InputError, SettingError
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource, sample_evenly
 from trackweave.ids import LocalIndex, TrackId
-from trackweave.masks.codecs import decode_entry, encode_entry
+from trackweave.masks.codecs import decode_mask, encode_mask
 from trackweave.masks.ops import mask_iou, rescale_masks
 from trackweave.storage.files import write_json
 from trackweave.storage.mask_archive import VideoSegments, frame_entry_name, write_object_segments, write_video_segments
@@ -331,6 +331,6 @@ def _listing(
 
 
 # Names of the guide.
-encode_packed_mask_for_json = encode_entry
-decode_packed_mask_from_json = decode_entry
+encode_packed_mask_for_json = encode_mask
+decode_packed_mask_from_json = decode_mask
 _frame_entry_name = frame_entry_name
