@@ -18,14 +18,14 @@ class BoundedPredictor(StaticPredictor):
     """Opens `BoundedSession`s.
 
     Args:
-        room: features of so many frames are kept, the least recently used go first; None = of all.
+        capacity: features of so many frames are kept, the least recently used go first; None = of all.
         on_visit: is called before each prediction with the number of predictions so far.
     """
 
     name = "bounded"
 
-    def __init__(self, room: int | None = None, on_visit: Callable[[int], None] | None = None) -> None:
-        self.room = room
+    def __init__(self, capacity: int | None = None, on_visit: Callable[[int], None] | None = None) -> None:
+        self.capacity = capacity
         self.on_visit = on_visit
         self.sessions: list[BoundedSession] = []
 
@@ -75,7 +75,7 @@ class BoundedSession(StaticSession):
             self.counts["encoder_passes"] += 1
         self._kept[frame] = None
         self._kept.move_to_end(frame)
-        if self._owner.room is not None and len(self._kept) > self._owner.room:
+        if self._owner.capacity is not None and len(self._kept) > self._owner.capacity:
             self._kept.popitem(last=False)
 
     def release_frames_before(self, frame: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 from trackweave.progress import ProgressPrinter, open_progress
 
 
-def test_a_callback_is_told_every_step() -> None:
+def test_a_callback_is_called_every_step() -> None:
     steps: list[tuple[int, int, str]] = []
     with open_progress(lambda done, total, label: steps.append((done, total, label)), 2, "tracking") as display:
         display.update(1, 10)

@@ -138,13 +138,13 @@ def random_detections(
     rng = np.random.default_rng(seed)
     height, width = size
     sides = np.stack([rng.uniform(30, 60, objects), rng.uniform(60, 120, objects)], axis=1)
-    room = np.array([width, height]) - sides
-    place, speed = rng.uniform(0, 1, (objects, 2)) * room, rng.normal(0, 4, (objects, 2))
+    extent = np.array([width, height]) - sides
+    place, speed = rng.uniform(0, 1, (objects, 2)) * extent, rng.normal(0, 4, (objects, 2))
     detections = []
     for _ in range(frames):
         place = place + speed
-        speed = np.where((place < 0) | (place > room), -speed, speed)
-        place = np.clip(place, 0, room)
+        speed = np.where((place < 0) | (place > extent), -speed, speed)
+        place = np.clip(place, 0, extent)
         visible = np.flatnonzero(rng.random(objects) > 0.1)
         jitter = rng.normal(0, 0.02, (len(visible), 4)) * np.tile(sides[visible], 2)
         boxes = np.concatenate([place[visible], place[visible] + sides[visible]], axis=1) + jitter

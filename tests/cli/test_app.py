@@ -361,36 +361,36 @@ def test_levels_that_are_not_there(shell: Shell, frames: Path, candidates: Path,
     assert "has no candidates of level 4; levels there: 2" in done.err
 
 
-def break_frames(frames: Path, how: str) -> str:
-    if how == "missing":
+def break_frames(frames: Path, fault: str) -> str:
+    if fault == "missing":
         return "does not exist"
     bad = frames / "00002.png"
-    if how == "empty":
+    if fault == "empty":
         for file in frames.iterdir():
             file.unlink()
         return "no image"
-    if how == "size":
+    if fault == "size":
         cv2.imwrite(str(bad), np.zeros((5, 7, 3), np.uint8))
     else:
         bad.write_bytes(bad.read_bytes()[: bad.stat().st_size // 2])
     return "00002.png"
 
 
-@pytest.mark.parametrize("how", ["missing", "empty", "size", "truncated"])
-def test_bad_frames(shell: Shell, frames: Path, candidates: Path, tmp_path: Path, how: str) -> None:
-    says = break_frames(frames, how)
-    given = tmp_path / "nowhere" if how == "missing" else frames
+@pytest.mark.parametrize("fault", ["missing", "empty", "size", "truncated"])
+def test_bad_frames(shell: Shell, frames: Path, candidates: Path, tmp_path: Path, fault: str) -> None:
+    says = break_frames(frames, fault)
+    given = tmp_path / "nowhere" if fault == "missing" else frames
     done = shell("masks", given, "-o", tmp_path / "run", "--predictor", "static", "--candidate-stride", 1)
     assert done.code == 1
     assert says in done.err
     assert done.err.strip().splitlines()[-1].startswith("error: ")
 
 
-@pytest.mark.parametrize("how", ["size", "truncated"])
+@pytest.mark.parametrize("fault", ["size", "truncated"])
 def test_bad_frames_can_be_skipped(
-    shell: Shell, frames: Path, candidates: Path, truth: str, tmp_path: Path, how: str
+    shell: Shell, frames: Path, candidates: Path, truth: str, tmp_path: Path, fault: str
 ) -> None:
-    break_frames(frames, how)
+    break_frames(frames, fault)
     run = tmp_path / "run"
     edited(candidates, lambda c: c["frames"].pop(2))
     done = shell("masks", frames, "-o", run, "--candidates", candidates, "--predictor", truth, "--on-bad-item", "skip")

@@ -31,8 +31,19 @@ def test_log_inspect_train_export_run_evaluate(shell: Shell, tmp_path: Path) -> 
         assert done.code == 0, done.err
     assert shell("assoc", "inspect", log).code == 0
 
-    how = ("--labels", "tracker", "--epochs", "2", "--width", "16", "--batch-size", "16", "--cache", tmp_path / "c.npz")
-    done = shell("assoc", "train", "--data", log, "--output", tmp_path / "training", *how)
+    options = (
+        "--labels",
+        "tracker",
+        "--epochs",
+        "2",
+        "--width",
+        "16",
+        "--batch-size",
+        "16",
+        "--cache",
+        tmp_path / "c.npz",
+    )
+    done = shell("assoc", "train", "--data", log, "--output", tmp_path / "training", *options)
     assert done.code == 0, done.err
     assert "checkpoint: " in done.out
     assert "epoch 2 of 2: loss" in done.err
@@ -57,8 +68,8 @@ def test_a_log_without_truth_improves_the_package_model(shell: Shell, tmp_path: 
     done = shell("assoc", "remix", log, "-o", scenes, "--frames", "150", "--scene-frames", "50", "--log-embed-dim", "1")
     assert done.code == 0, done.err
     assert "remix-0-00000: " in done.out
-    how = ("--labels", "truth", "--start", "default", "--epochs", "1")
-    done = shell("assoc", "train", "--data", scenes, "--output", training, *how)
+    options = ("--labels", "truth", "--start", "default", "--epochs", "1")
+    done = shell("assoc", "train", "--data", scenes, "--output", training, *options)
     assert done.code == 0, done.err
     history = json.loads((training / "history.json").read_text())
     assert history[0]["val_loss"] < 2  # a model from nothing has more than 4 after so few steps
@@ -74,18 +85,18 @@ def test_a_log_without_truth_improves_the_package_model(shell: Shell, tmp_path: 
     assert "no checkpoint here" in done.err
 
 
-def test_bad_input_is_told_in_one_line(shell: Shell, tmp_path: Path) -> None:
-    def told(*arguments: object) -> tuple[int, str]:
+def test_bad_input_is_one_line(shell: Shell, tmp_path: Path) -> None:
+    def attempt(*arguments: object) -> tuple[int, str]:
         done = shell("assoc", *arguments)
         assert done.err.strip().count("\n") == 0, done.err
         return done.code, done.err
 
-    assert told("train", "--data", tmp_path / "none", "--output", tmp_path / "t")[0] == 1
-    code, text = told("train", "--data", sample_folder(), "--output", tmp_path / "t", "--epochs", "0")
+    assert attempt("train", "--data", tmp_path / "none", "--output", tmp_path / "t")[0] == 1
+    code, text = attempt("train", "--data", sample_folder(), "--output", tmp_path / "t", "--epochs", "0")
     assert (code, "flag --epochs: train.epochs: Input should be greater than or equal to 1, not 0" in text) == (2, True)
-    code, text = told("train", "--data", sample_folder(), "--output", tmp_path / "t", "--resume")
+    code, text = attempt("train", "--data", sample_folder(), "--output", tmp_path / "t", "--resume")
     assert (code, "no training to resume" in text) == (1, True)
-    code, text = told("export", tmp_path / "none.pt", "-o", tmp_path / "m.onnx")
+    code, text = attempt("export", tmp_path / "none.pt", "-o", tmp_path / "m.onnx")
     assert (code, "no checkpoint here" in text) == (1, True)
 
 

@@ -196,12 +196,12 @@ def test_a_run_with_weights_by_path(
     done = shell(*arguments, "--predictor", f"sam2-hf={weights}", "--set", "batch=2", "--stop-after-absent", 2)
     assert done.code == 0, done.err
     assert f"predictor: sam2-hf (asked for: {TINY} on cpu)" in done.out
-    told = json.loads((run / "manifest.json").read_text())["predictor"]
+    predictor = json.loads((run / "manifest.json").read_text())["predictor"]
     digest = hashlib.sha256((weights / "model.safetensors").read_bytes()).hexdigest()
-    assert [file["sha256"] for file in told["weights"]["files"]] == [digest]
-    assert told["settings"]["batch"] == 2
-    assert told["settings"]["stop_after_absent"] == 2
-    assert told["versions"]["transformers"]
+    assert [file["sha256"] for file in predictor["weights"]["files"]] == [digest]
+    assert predictor["settings"]["batch"] == 2
+    assert predictor["settings"]["stop_after_absent"] == 2
+    assert predictor["versions"]["transformers"]
 
     again = shell(*arguments, "--predictor", "sam2-hf", "--weights", weights, "--resume")
     assert "holds a run of other input or settings" in again.err  # of other settings, to begin with
@@ -220,8 +220,8 @@ def test_weights_that_changed_do_not_resume_a_run(
     done = track("other")
     assert done.code == 0
     assert "these weights are not those of earlier runs" in done.err
-    told = json.loads((tmp_path / "other" / "manifest.json").read_text())["warnings"]
-    assert [warning["code"] for warning in told] == ["weights-changed"]
+    warnings = json.loads((tmp_path / "other" / "manifest.json").read_text())["warnings"]
+    assert [warning["code"] for warning in warnings] == ["weights-changed"]
     done = track("run", "--resume")
     assert (done.code, "holds a run of other input or settings" in done.err) == (1, True)
 
@@ -295,15 +295,15 @@ def test_models_with_weights(shell: Shell, weights: Path, monkeypatch: pytest.Mo
     done = shell("models")
     assert "auto: flow, because there is no GPU" in done.out
     assert f"found          {TINY}: " in done.out
-    told = json.loads(shell("models", "--json").out)
-    by_name = {entry["name"]: entry for entry in told["predictors"]}
+    report = json.loads(shell("models", "--json").out)
+    by_name = {entry["name"]: entry for entry in report["predictors"]}
     assert by_name["flow"]["state"] == by_name["sam2-hf"]["state"] == "ready"
     assert by_name["edgetam"]["state"] == "no weights"
     (found,) = by_name["sam2-hf"]["weights"]
     assert found["path"] == str(weights)
     assert found["bytes"] == (weights / "model.safetensors").stat().st_size
     assert found["problem"] is None
-    assert told["looked_in"]["TRACKWEAVE_WEIGHTS"] == str(weights.parent)
+    assert report["looked_in"]["TRACKWEAVE_WEIGHTS"] == str(weights.parent)
 
 
 def test_models_tells_what_is_wrong_with_weights(shell: Shell, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -424,11 +424,11 @@ def test_small_masks_of_a_run_grow(tmp_path: Path) -> None:
 def test_regimes(tmp_path: Path) -> None:
     pred, gt = perfect(tmp_path / "a")
     crowd_gt, crowd_pred = write_crowd(tmp_path / "b", "KITTI-0001", 3, classes=(1, 3))
-    told: list[str] = []
-    found = evaluate_regimes([Regime(pred, gt, "easy"), Regime(crowd_pred, crowd_gt, "crowd")], told.append)
+    sequences: list[str] = []
+    found = evaluate_regimes([Regime(pred, gt, "easy"), Regime(crowd_pred, crowd_gt, "crowd")], sequences.append)
     assert [regime.name for regime in found.regimes] == ["easy", "crowd"]
     assert found["crowd"].protocol == "kitti-simple"
-    assert told == ["one", "two", "KITTI-0001"]
+    assert sequences == ["one", "two", "KITTI-0001"]
     record = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert record["regimes"][0]["classes"]["pedestrian"]["combined"]["HOTA"] == 1
     assert len(record["regimes"][0]["classes"]["pedestrian"]["sequences"]["one"]["by_overlap"]["HOTA_TP"]) == 19

@@ -100,7 +100,7 @@ def test_neither_path_nor_frames() -> None:
         open_frames(3)  # type: ignore[arg-type]
 
 
-def test_importing_the_door_loads_no_decoder() -> None:
+def test_importing_open_frames_loads_no_decoder() -> None:
     code = "import sys, trackweave.frames; print(sorted({'av', 'cv2', 'PIL'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -280,7 +280,7 @@ class TestRotation:
 
 
 class TestWork:
-    """How much is decoded, counted at the decoder's door."""
+    """How much is decoded, counted where the decoder is called."""
 
     @pytest.fixture
     def decodes(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -72,7 +72,7 @@ def test_a_crossing_keeps_ids(name: str) -> None:
 
 
 def test_without_motion_the_crossing_would_be_lost() -> None:
-    """The world above is a crossing: whoever stays nearest to where it was is somebody else."""
+    """The world above is a crossing: whoever stays nearest to where it was is another person."""
     frozen = TrackerSettings(velocity_noise=1e-9, initial_velocity_noise=1e-9)
     trajectories = track_scene(Tracker(frozen), CROSSING)
     assert distinct(trajectories["A"]) != [1] or distinct(trajectories["B"]) != [2]
@@ -601,7 +601,7 @@ def test_extreme_boxes_do_no_harm(box: list[float], name: str) -> None:
 
 
 class ScorerStub:
-    """A scorer that answers what it is told to, and keeps what it was shown."""
+    """A scorer whose answers are set, and that keeps the states it is given."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer

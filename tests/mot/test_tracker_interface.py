@@ -234,11 +234,11 @@ def test_frames_count_by_themselves() -> None:
 
 def test_time_stamps_are_the_time_between_frames() -> None:
     by_stamp, by_context = StateRecorder(), StateRecorder()
-    stamped, told = Tracker(observer=by_stamp), Tracker(observer=by_context)
+    stamped, with_context = Tracker(observer=by_stamp), Tracker(observer=by_context)
     for k, time in enumerate([0.0, 0.1, 0.15, 0.4]):
         detections = Detections.of([[10 + 100 * time, 10, 50 + 100 * time, 90]], [0.9])
         stamped.update(detections, time)
-        told.update(detections, FrameContext(k, time=time))
+        with_context.update(detections, FrameContext(k, time=time))
     for one, other in zip(by_stamp.states, by_context.states, strict=True):
         np.testing.assert_array_equal(one.track_boxes, other.track_boxes)
 

@@ -226,8 +226,8 @@ def test_an_error_leaves_finished_batches_and_says_how_to_go_on(
 class Disk:
     """Gives journals so many bytes, then it is full."""
 
-    def __init__(self, room: int) -> None:
-        self.room = self.left = room
+    def __init__(self, capacity: int) -> None:
+        self.capacity = self.left = capacity
 
     def attach(self, patch: pytest.MonkeyPatch) -> None:
         take = ResultJournal._attach
@@ -257,7 +257,7 @@ def test_a_disk_that_fills_up_while_tracking(
     large.attach(monkeypatch)
     run(tmp_path / "whole")
     monkeypatch.undo()
-    Disk(int(share * (large.room - large.left))).attach(monkeypatch)
+    Disk(int(share * (large.capacity - large.left))).attach(monkeypatch)
     with pytest.raises(RunFolderError) as caught:
         run(tmp_path / "cut")
     monkeypatch.undo()
@@ -377,7 +377,7 @@ def test_a_level_that_is_made_again_keeps_its_ids(candidates: Path, tmp_path: Pa
 # --- what the predictor says of itself -------------------------------------------------------------------------------
 
 
-class Remarking(BoundedPredictor):
+class WarningPredictor(BoundedPredictor):
     """Says something when it is opened, and something that changes after each prompt batch."""
 
     def open(self, frames: FrameSource) -> BoundedSession:
@@ -385,12 +385,12 @@ class Remarking(BoundedPredictor):
         session.said = [RunWarning("predictor", None, "slow", "no device was found", {"device": "cpu"})]
         forget = session.forget_objects
 
-        def remark(start: int) -> None:
+        def forget_and_warn(start: int) -> None:
             forget(start)
             count = sum(call == "forget_objects" for call, _ in session.calls)
             session.said = [session.said[0], RunWarning("predictor", None, "halved", f"halved {count} times")]
 
-        session.forget_objects = remark  # type: ignore[method-assign]
+        session.forget_objects = forget_and_warn  # type: ignore[method-assign]
         return session
 
 
@@ -400,19 +400,19 @@ def predictor_warnings(folder: Path) -> list[str]:
     return [record["message"] for record in records if record["stage"] == "predictor"]
 
 
-def test_remarks_are_warnings_of_the_run_once(candidates: Path, tmp_path: Path) -> None:
+def test_predictor_warnings_are_those_of_the_run_once(candidates: Path, tmp_path: Path) -> None:
     expected = ["no device was found", f"halved {BATCHES} times"]
-    result = track_masks(SCENE.frames, tmp_path, candidates=candidates, predictor=Remarking())
+    result = track_masks(SCENE.frames, tmp_path, candidates=candidates, predictor=WarningPredictor())
     assert predictor_warnings(tmp_path) == expected
     assert [warning.message for warning in result.warnings] == expected
     assert json.loads((tmp_path / "summary.json").read_text())["warnings"][0]["device"] == "cpu"
-    again = track_masks(SCENE.frames, tmp_path, candidates=candidates, predictor=Remarking(), resume=True)
+    again = track_masks(SCENE.frames, tmp_path, candidates=candidates, predictor=WarningPredictor(), resume=True)
     assert predictor_warnings(tmp_path) == expected  # not twice, and not lost
     assert again.summary.warnings == result.summary.warnings
 
 
 def test_a_rerun_replaces_what_was_said_before(candidates: Path, tmp_path: Path) -> None:
-    track_masks(SCENE.frames, tmp_path, candidates=candidates, predictor=Remarking())
+    track_masks(SCENE.frames, tmp_path, candidates=candidates, predictor=WarningPredictor())
     redo = partial(track_masks, SCENE.frames, tmp_path, candidates=candidates, resume=True)
     (tmp_path / "level_4" / "tracking" / "video_segments.npz").unlink()
     redo(predictor=BoundedPredictor())
@@ -424,13 +424,13 @@ def test_a_rerun_replaces_what_was_said_before(candidates: Path, tmp_path: Path)
     assert list(result.warnings) == []
 
 
-def test_remarks_of_the_process_that_was_cut_off_are_kept(candidates: Path, tmp_path: Path) -> None:
+def test_predictor_warnings_of_an_interrupted_process_are_kept(candidates: Path, tmp_path: Path) -> None:
     def fail(done: int) -> None:
         if done >= 30:  # five predictions of four objects, and five of two
             raise PredictorError("out of luck")
 
     with pytest.raises(PredictorError):
-        track_masks(SCENE.frames, tmp_path, candidates=candidates, predictor=Remarking(on_visit=fail))
+        track_masks(SCENE.frames, tmp_path, candidates=candidates, predictor=WarningPredictor(on_visit=fail))
     track_masks(SCENE.frames, tmp_path, candidates=candidates, predictor=BoundedPredictor(), resume=True)
     assert predictor_warnings(tmp_path) == ["no device was found", "halved 2 times"]
 

@@ -147,7 +147,7 @@ def test_detectors_by_name_and_from_a_file(tmp_path: Any) -> None:
         detector_noise(path)
 
 
-def test_duplicates_are_named_doubles_in_files() -> None:
+def test_duplicates_have_another_name_in_files() -> None:
     noise = DetectorNoise.from_json('{"doubles": 0.3, "double_jitter": 0.2}')
     assert (noise.duplicates, noise.duplicate_jitter) == (0.3, 0.2)
     assert '"doubles": 0.3' in noise.to_json()

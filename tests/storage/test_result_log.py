@@ -185,7 +185,7 @@ def test_a_byte_that_changed_is_noticed(tmp_path_factory: pytest.TempPathFactory
         assert len(journal.committed) == sum(end <= where for end in ends)
 
 
-def test_what_was_not_committed_is_gone_and_gives_its_room_back(tmp_path: Path) -> None:
+def test_what_was_not_committed_is_gone_and_frees_its_disk_space(tmp_path: Path) -> None:
     path = tmp_path / "a" / "level_2.cohorts"
     with ResultJournal(path, "k") as journal:
         put(journal, 0, [1])
@@ -253,29 +253,29 @@ def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
 class Filling:
     """A file on a disk that takes so many more bytes."""
 
-    def __init__(self, file: Any, room: int) -> None:
-        self._file, self._room = file, room
+    def __init__(self, file: Any, capacity: int) -> None:
+        self._file, self._capacity = file, capacity
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
     def write(self, data: Any) -> int:
-        if not self._room:
+        if not self._capacity:
             raise OSError(errno.ENOSPC, "No space left on device")
-        taken = min(len(data), self._room)
-        self._room -= taken
+        taken = min(len(data), self._capacity)
+        self._capacity -= taken
         return int(self._file.write(data[:taken]))
 
 
-@pytest.mark.parametrize("room", [0, 1, 30, 90, 120])
-def test_a_full_disk_leaves_what_was_committed(tmp_path: Path, room: int) -> None:
+@pytest.mark.parametrize("capacity", [0, 1, 30, 90, 120])
+def test_a_full_disk_leaves_what_was_committed(tmp_path: Path, capacity: int) -> None:
     path = tmp_path / "level_2.cohorts"
 
     def fill() -> None:
         with ResultJournal(path, "k") as journal:
             put(journal, 0, [1])
             journal.commit({"n": 0})
-            journal._file = Filling(journal._file, room)
+            journal._file = Filling(journal._file, capacity)
             put(journal, 1, [2])
             journal.commit({"n": 1})
             pytest.fail("the disk was not full")

@@ -18,13 +18,13 @@ def test_states_cannot_be_changed_but_replaced() -> None:
     assert other.cost is state.cost
 
 
-def test_nothing_is_measured_unless_told() -> None:
+def test_nothing_is_measured_by_default() -> None:
     state = toy_state(3)
     assert (state.est_id_switches, state.est_id_switches_frame) == (None, None)
     assert state.suspect_tracks is None
 
 
-def test_states_are_told_apart_by_identity() -> None:
+def test_states_compare_by_identity() -> None:
     """Arrays have no single truth: comparing two states must not try."""
     assert toy_state(3) != toy_state(3)
     assert len({toy_state(3), toy_state(3)}) == 2

@@ -171,7 +171,7 @@ def test_files_are_those_of_levels_alone(candidates: Path, tmp_path: Path) -> No
 def test_counters_and_time_are_divided_and_nothing_is_lost(
     candidates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a clock that is one second further whenever somebody looks."""
+    """By a clock that is one second further at each call."""
     ticks = count()
     monkeypatch.setattr("trackweave.progress.time.perf_counter", lambda: float(next(ticks)))
     result = track(candidates, tmp_path / "run")
@@ -226,14 +226,14 @@ class Prompted(BoundedPredictor):
         return session
 
 
-def test_object_ids_in_the_session_are_told_apart(tmp_path: Path) -> None:
+def test_object_ids_in_the_session_are_unique(tmp_path: Path) -> None:
     """A level on its own keeps its ids there; one that comes after others counts above them, and no further."""
     propose(tmp_path, 2, {1: "ab", 3: "ab"})
     propose(tmp_path, 4, {1: "ab", 3: "abd"})
     predictor = Prompted()
     with Engine(tmp_path, [2, 4], predictor, ids=[IdAllocator(7), IdAllocator(2)]) as engine:
         high, low = engine.run()
-        assert predictor.object_ids == {1: [7, 8, 9, 10], 3: [4]}  # on frame 3 nothing of level 2 is to be told apart
+        assert predictor.object_ids == {1: [7, 8, 9, 10], 3: [4]}  # on frame 3 nothing of level 2 needs an offset
         assert [list(next(store.iter_frames()).track_id) for store in engine.stores] == [[7, 8], [2, 3, 4]]
     assert high.prompt_types == {TrackId(7): "mask", TrackId(8): "mask"}
     assert low.objects == [2, 3, 4]
@@ -299,9 +299,9 @@ def track_drifting(
     return track_masks(DRIFTING.frames, run, candidates=candidates, predictor=predictor, settings=settings)
 
 
-def test_every_frame_is_encoded_once_with_room_for_one_window(drifting_candidates: Path, tmp_path: Path) -> None:
-    """N=40, K=20, L=3, P=8, room for 2P+1 = 17 frames."""
-    predictor = BoundedPredictor(room=2 * REACH + 1)
+def test_every_frame_is_encoded_once_with_capacity_for_one_window(drifting_candidates: Path, tmp_path: Path) -> None:
+    """N=40, K=20, L=3, P=8, capacity for 2P+1 = 17 frames."""
+    predictor = BoundedPredictor(capacity=2 * REACH + 1)
     result = track_drifting(drifting_candidates, tmp_path / "run", predictor)
     assert predictor.session.encoded == list(range(LENGTH))
     assert result.summary.counters["encoder_passes"] == LENGTH
@@ -310,7 +310,7 @@ def test_every_frame_is_encoded_once_with_room_for_one_window(drifting_candidate
 
 def test_one_level_after_the_other_would_encode_most_frames_again(drifting_candidates: Path, tmp_path: Path) -> None:
     """The measure can fail: why the levels advance together."""
-    predictor = BoundedPredictor(room=2 * REACH + 1)
+    predictor = BoundedPredictor(capacity=2 * REACH + 1)
     session = predictor.open(DRIFTING.frames)
     run, ids = RunPaths(tmp_path / "run"), IdAllocator()
     counted = 0.0
@@ -381,7 +381,7 @@ def test_without_a_reach_nothing_is_released(drifting_candidates: Path, tmp_path
 
 
 def test_a_level_alone_releases_frames_of_its_own_session_only(drifting_candidates: Path, tmp_path: Path) -> None:
-    predictor = BoundedPredictor(room=2 * REACH + 1)
+    predictor = BoundedPredictor(capacity=2 * REACH + 1)
     shared = predictor.open(DRIFTING.frames)
     for session in (None, shared):
         run_level_tracking(
@@ -439,7 +439,7 @@ def test_a_session_is_closed_when_a_batch_fails(drifting_candidates: Path, tmp_p
     assert closed == [True]
 
 
-def test_the_display_is_told_of_every_frame_of_every_level(candidates: Path, tmp_path: Path) -> None:
+def test_the_display_counts_every_frame_of_every_level(candidates: Path, tmp_path: Path) -> None:
     shown: list[tuple[int, int, str]] = []
     track_masks(
         STILL.frames, tmp_path / "run", candidates=candidates, predictor=BoundedPredictor(), settings=PLAIN,
@@ -473,7 +473,7 @@ def track_labels(
 def test_label_images_go_the_same_way(store: FrameResultStore) -> None:
     """Object 1 is marked again on frame 20; object 2 is first marked there."""
     a, both = DRIFTING.mask(0, "a"), DRIFTING.labels[20] * (DRIFTING.labels[20] <= 2)
-    predictor = BoundedPredictor(room=2 * REACH + 1)
+    predictor = BoundedPredictor(capacity=2 * REACH + 1)
     artifacts = track_labels({20: both, 0: a * 1, 30: a * 3}, store, predictor, DRIFTING, NEAR)
     assert artifacts.prompt_frames == {1: 0, 2: 20, 3: 30}
     assert artifacts.prompt_types == dict.fromkeys([1, 2, 3], "mask")
@@ -501,7 +501,7 @@ def test_marked_objects_keep_their_ids_and_are_re_anchored(store: FrameResultSto
 
 
 def test_labels_and_candidates_may_share_a_session(tmp_path: Path) -> None:
-    """Levels of either kind are told apart by the same offset."""
+    """Levels of either kind have the same offset."""
     propose(tmp_path, 2, {1: "ab"})
     predictor = Prompted()
     with Engine(tmp_path, [2], predictor) as engine, FrameResultStore() as store:

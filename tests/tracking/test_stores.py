@@ -79,7 +79,7 @@ def test_masks_of_another_size_are_compared_at_the_stored_size() -> None:
     assert store.seen_packed(entry(square(0, size=8, canvas=32)), 0.99, 0)
 
 
-def test_containment_is_told_beside_iou() -> None:
+def test_containment_comes_with_iou() -> None:
     store = DedupStore()
     store.add_packed(0, 1, entry(square(0, size=8)))
     covered = store.coverage(FrameIndex(0), entry(square(0, size=4)))

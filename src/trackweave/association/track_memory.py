@@ -1,6 +1,6 @@
 """`TrackMemory`: the last observations of every live track, from which a learned scorer computes the model's inputs.
 
-The tracker itself keeps only a motion state. Every observer is told what it matched, so the memory is built beside the
+The tracker itself keeps only a motion state. Every observer learns what it matched, so the memory is built beside the
 tracker, frame by frame, and in the same way from logged samples.
 """
 

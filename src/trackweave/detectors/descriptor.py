@@ -24,7 +24,7 @@ MIDDLE_LIGHTNESS, LIGHTNESS_SCALE = 90.0, 20.0
 """Assumed middle and spread of 8-bit lightness (logistic): dark clothes are more common than light ones."""
 GRADIENT_WEIGHT = 1.5
 """Orientations weigh more than colours: they are less distinctive, but what they have is not shared by all crops."""
-EDGE_FLOOR = 4.0
+MIN_EDGE_STRENGTH = 4.0
 """Lightness difference (8-bit) below which a gradient is noise."""
 
 
@@ -231,7 +231,7 @@ def _fill(lab: Any, weights: Any, lightness: Any, chroma: Any, out: Any) -> None
                 dx = np.float64(lab[y, x + 1, 0]) - lab[y, x - 1, 0]
                 dy = np.float64(lab[y + 1, x, 0]) - lab[y - 1, x, 0]
                 strength = np.sqrt(dx * dx + dy * dy)
-                if w > 0.0 and strength > EDGE_FLOOR:
+                if w > 0.0 and strength > MIN_EDGE_STRENGTH:
                     turn = (np.arctan2(dy, dx) / np.pi % 1.0) * ORIENTATIONS
                     low = int(turn) % ORIENTATIONS
                     share = turn - int(turn)

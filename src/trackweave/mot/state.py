@@ -55,7 +55,7 @@ class TrackTable:
     votes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((64, VOTES, 2)))
 
     def reserve(self, rows: int) -> None:
-        """Makes room for `rows` tracks, or frees memory when many tracks have ended."""
+        """Allocates `rows` tracks, or frees memory when many tracks have ended."""
         capacity = len(self.counts)
         if self.count <= rows <= capacity and capacity <= max(256, 8 * rows):
             return

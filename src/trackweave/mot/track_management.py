@@ -313,7 +313,7 @@ def update_tracks(
     """Updates the table in place.
 
     Args:
-        motion … votes: the arrays of a `TrackTable` with room for `n + D` rows, predicted for this frame.
+        motion … votes: the arrays of a `TrackTable` with at least `n + D` rows, predicted for this frame.
         n: T, live tracks.
         match: `(T,)` column of each track's detection, or −1.
         boxes, scores, classes, visibility: the D detections; boxes as centre x, centre y, width, height.

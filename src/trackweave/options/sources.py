@@ -23,7 +23,7 @@ S = TypeVar("S", bound=Settings)
 
 
 class ProvidedValue(NamedTuple):
-    """A value that somebody gave, and where: `file c.yaml`, `environment DIAG`, `flag --size`."""
+    """A value that was given, and where: `file c.yaml`, `environment DIAG`, `flag --size`."""
 
     value: Any
     origin: str
@@ -57,7 +57,7 @@ class ResolvedSettings:
         schema: which settings there are.
         sections: section → its settings.
         presets: section → the name of its preset, where its class has presets.
-        provided: key → the value that somebody gave.
+        provided: key → the value that was given.
     """
 
     schema: Schema

@@ -333,7 +333,7 @@ class DetectedFrame:
         source: the frame of the video.
         image: `(H, W, 3)` uint8 RGB that it is tracked on; None when there is none, or nothing needs it.
         detections: what was detected on it.
-        context: what else the tracker is told about it.
+        context: what else the tracker knows of it.
     """
 
     source: InputFrame

@@ -246,7 +246,7 @@ def open_camera(kind: str, video: VideoInput, tracker: TrackerSettings) -> Camer
 
     Raises:
         InputError: no `gmc.txt`, a bad one, or no images to estimate from.
-        SettingError: the tracker is told not to use it.
+        SettingError: the tracker's settings switch it off.
     """
     file = None if video.sequence is None else video.sequence.camera_motion
     if kind in ("given", "estimate") and tracker.camera_motion == "off":

@@ -1,4 +1,4 @@
-"""`static`: copies the prompt to every frame; the floor that every other predictor is compared with."""
+"""`static`: copies the prompt to every frame; what every other predictor is compared with."""
 
 from __future__ import annotations
 

@@ -65,7 +65,9 @@ class StreamMotion(Settings):
     far: float = Field(default=30.0, gt=0, le=500, description="metres from the camera to the furthest")
     speed: float = Field(default=1.3, gt=0, le=10, description="of walking, metres per second")
     ways: int = Field(default=2, ge=1, le=20, description="streams of different directions")
-    depth_share: float = Field(default=0.5, ge=0, le=1, description="settings far streams run along the line of sight")
+    depth_share: float = Field(
+        default=0.5, ge=0, le=1, description="settings far streams run towards the camera or away from it"
+    )
     straying: float = Field(default=0.3, ge=0, le=3, description="radians by which people leave their stream")
     standing: float = Field(default=0.2, ge=0, le=1, description="people who stay where they are")
     stops: float = Field(default=0.1, ge=0, le=1, description="share of time that the others stand still")
@@ -76,7 +78,7 @@ class StreamMotion(Settings):
     @model_validator(mode="after")
     def _is_a_range(self) -> StreamMotion:
         if self.near > self.far:
-            raise ValueError("near ≤ far, or there is no room for people")
+            raise ValueError("near ≤ far, or there is no place for people")
         return self
 
     def simulate(

@@ -49,7 +49,7 @@ class SyntheticScene(WholeVideo):
     - 3 passes behind a wooden post, is fully hidden at half time, and returns;
     - 4 leaves the view for good; 5 comes into it late;
     - 6 is a large ring that turns and changes its size, behind the others: the ground shows through its hole;
-    - 7 and further ones wander about.
+    - 7 and further ones walk at random.
 
     Shapes are convex and concave, large and small; the post occludes all of them. The motion spans the whole length, so
     fewer frames mean faster objects (60 frames of 320×240: up to 6 pixels per frame). A sample of the scene (`select`)

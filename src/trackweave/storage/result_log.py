@@ -338,7 +338,7 @@ class ResultJournal(ResultLog):
         self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Closes the file, which stays; what was not committed is cut off and its room on the disk given back."""
+        """Closes the file, which stays; what was not committed is cut off."""
         if not self._file.closed:
             with suppress(OSError, RunFolderError):  # whoever opens the file next cuts it off as well
                 self._file.truncate(self._safe_end)

@@ -8,7 +8,7 @@ The manifest holds one JSON object per line, in the order of writing. What keeps
   name is therefore one whose writer has yet to list it, and a sample with one name that is not listed is an orphan of a
   crash: the next start lists it.
 - Every writer holds a lock on a file of its own as long as it lives. The system drops the lock when the process dies,
-  so the temporary file of a dead writer is told from what a live one is about to link, without guessing by age or
+  so the temporary file of a dead writer is known from what a live one is about to link, without guessing by age or
   process number.
 
 Nothing is flushed to the disk sample by sample: what was written survives the death of the process (it is in the

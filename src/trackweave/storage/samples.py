@@ -93,7 +93,7 @@ class SampleMetadata:
         height: of the frame in pixels, None = unknown.
         fps: frames per second, None = unknown.
         sequence: id of the video; samples are split by it, never by frame.
-        run: the logger that wrote the sample: two runs over one sequence are told apart by it.
+        run: the logger that wrote the sample: it distinguishes two runs over one sequence.
         schema_version: of the file.
         feature_version: of the columns of the feature matrices.
         label_source: who decided `assigned_track_ids`: `tracker`, …

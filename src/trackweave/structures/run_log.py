@@ -58,7 +58,7 @@ OnBadItem = Literal["error", "skip"]
 class RunLog:
     """Warnings and omissions of a run, as they come; its summary and its manifest hold them in the end.
 
-    Each warning is also told to the standard `logging`, as `trackweave.PACKAGE`.
+    Each warning also goes to the standard `logging`, as `trackweave.PACKAGE`.
 
     Attributes:
         on_bad_item: `error` raises at the first item that cannot be used, `skip` leaves it out.
@@ -115,7 +115,7 @@ class RunLog:
         self.skipped[code] += count
 
     def merge(self, warnings: Iterable[RunWarning]) -> None:
-        """Adds the warnings of somebody else; those that count what was left out are counted."""
+        """Adds the warnings of another log; those that count what was left out are counted."""
         for warning in warnings:
             self._add(warning)
             if "count" in warning.details:

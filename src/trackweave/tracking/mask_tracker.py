@@ -12,7 +12,7 @@ What holds throughout:
   few frames at the same time, and a model is called once with all objects, which is what a GPU wants.
 - Objects do not influence each other, so a level's results are those of the level alone, whatever other levels do. So
   are its ids: each level counts its objects from 1 in the order in which they were prompted, however the prompt frames
-  of other levels lie between. Only inside the session are they told apart, by an offset per level and batch.
+  of other levels lie between. Only inside the session do they differ, by an offset per level and batch.
 - Whatever a batch adds to a level goes through its record, fresh or out of the journal. So a level that goes on after a
   kill stands where it would stand had it never stopped.
 """
@@ -250,7 +250,7 @@ class MaskTracker:
         frames: the sampled frames.
         levels: what to track. On a frame that several have prompts on, they prompt in this order.
         settings: `max_propagate` and `mask_scale_ratio` count; the same for all levels.
-        session: an open session over the same frames, shared with somebody else: it is left open, and its frames are
+        session: an open session over the same frames, shared with others: it is left open, and its frames are
             not released. None = a new one.
 
     Raises:

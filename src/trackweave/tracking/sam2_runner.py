@@ -62,7 +62,7 @@ def sam2_tracking(
         session: see `MaskTracker`.
         preview_local_indices: positions to keep preview material of.
         timer: takes the durations.
-        progress: is told of each finished candidate frame, and closed in the end.
+        progress: is updated after each finished candidate frame, and closed in the end.
 
     Raises:
         PredictorError: the predictor failed; what was stored before stays in `frame_store`.

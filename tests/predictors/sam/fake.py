@@ -97,4 +97,4 @@ class FakeModel:
 
     def _check_memory(self, count: int) -> None:
         if self.largest is not None and count > self.largest:
-            raise torch.OutOfMemoryError(f"no room for {count}")
+            raise torch.OutOfMemoryError(f"not enough memory for {count}")

@@ -85,7 +85,7 @@ def test_files_are_removed(tmp_path: Path) -> None:
     assert kept.frames == []
 
 
-def test_nothing_is_kept_without_room() -> None:
+def test_nothing_is_kept_without_memory() -> None:
     kept = store(0)
     assert torch.equal(kept.put(3, of(3))[0], of(3)[0])
     assert kept.get(3) is None

@@ -70,18 +70,18 @@ def upstream_passes(length: int, starts: Mapping[int, Sequence[int]], reach: int
 
 
 class FakePredictor:
-    """Sessions of the engine around a `FakeModel`, with room for the features of so many frames."""
+    """Sessions of the engine around a `FakeModel`, with memory for the features of so many frames."""
 
     name = "fake"
 
-    def __init__(self, room: int, **model: Any) -> None:
+    def __init__(self, frames_kept: int, **model: Any) -> None:
         self.model = FakeModel(**model)
         feature = size_of(self.model.encode(torch.zeros(1, 3)))
         self.model.encoded.clear()
-        self._how = SamSettings(device="cpu", device_bytes=0, host_bytes=room * feature)
+        self._settings = SamSettings(device="cpu", device_bytes=0, host_bytes=frames_kept * feature)
 
     def open(self, frames: FrameSource) -> SamSession:
-        return SamSession(self.model, frames, self._how)
+        return SamSession(self.model, frames, self._settings)
 
 
 def numbered(toy: ToyScene) -> FrameSource:
@@ -92,12 +92,12 @@ def numbered(toy: ToyScene) -> FrameSource:
 
 
 def test_passes_are_as_many_as_frames_whatever_the_levels_and_spans(tmp_path: Path) -> None:
-    """N=40, K=20, P=8, L=3, room for 2P+1 frames."""
+    """N=40, K=20, P=8, L=3, memory for 2P+1 frames."""
     length, reach = 40, 8
     toy = three_squares(length)
     starts = {2: range(0, length, 2), 4: range(1, length, 2), 6: range(0, length, 2)}
     root = candidates_at(toy, tmp_path / "candidates", starts)
-    predictor = FakePredictor(room=2 * reach + 1)
+    predictor = FakePredictor(frames_kept=2 * reach + 1)
     result = track_masks(
         numbered(toy), tmp_path / "run", candidates=root, predictor=predictor, settings=settings(reach)
     )
@@ -115,21 +115,21 @@ def test_a_store_that_is_too_small_shows_in_the_counters(tmp_path: Path) -> None
     """The measure can fail, and the run says what to do."""
     toy = three_squares(20)
     root = candidates_at(toy, tmp_path / "candidates", dict.fromkeys(LEVELS, range(0, 20, 2)))
-    predictor = FakePredictor(room=5)
+    predictor = FakePredictor(frames_kept=5)
     result = track_masks(numbered(toy), tmp_path / "run", candidates=root, predictor=predictor, settings=settings(4))
     assert result.summary.counters["encoder_passes"] > 20
     assert "raise host_bytes" in " ".join(warning.message for warning in result.warnings)
 
 
 def test_a_batch_that_is_too_large_is_halved_with_a_warning(tmp_path: Path) -> None:
-    """Three levels on one frame are three objects at once, until there is no room for more than two."""
+    """Three levels on one frame are three objects at once, until memory holds no more than two."""
     toy = three_squares(8)
     root = candidates_at(toy, tmp_path / "candidates", dict.fromkeys(LEVELS, (1, 5)))
     run = partial(track_masks, numbered(toy), candidates=root, settings=settings(3))
-    plain = FakePredictor(room=8)
+    plain = FakePredictor(frames_kept=8)
     run(tmp_path / "plain", predictor=plain)
     assert set(plain.model.batches) == {3}
-    small = FakePredictor(room=8, largest=2)
+    small = FakePredictor(frames_kept=8, largest=2)
     result = run(tmp_path / "small", predictor=small)
     assert max(small.model.batches) == 2
     assert [warning.code for warning in result.warnings] == ["batch-halved"]
@@ -263,7 +263,7 @@ def test_memory_that_runs_out_leaves_finished_batches(
     def full(*arguments: Any) -> Any:
         calls.append(1)
         if len(calls) > 9:
-            raise torch.OutOfMemoryError("no room")
+            raise torch.OutOfMemoryError("not enough memory")
         return track(*arguments)
 
     monkeypatch.setattr(predictor.model, "track", full)  # type: ignore[attr-defined]
