@@ -43,7 +43,7 @@ def kept_frames(log: Path) -> tuple[list[int], list[int]]:
     return calm, [line["frame_idx"] for line in lines if sums[line["frame_idx"] // 100] <= 3]
 
 
-def test_segments_with_many_suspected_switches_are_told_apart_by_the_count_of_each_frame(log: Path) -> None:
+def test_segments_with_many_suspected_switches_differ_by_the_count_of_each_frame(log: Path) -> None:
     calm, segments = kept_frames(log)
     assert not set(calm) & set(SWITCHES)
     assert {frame // 100 for frame in segments} == {1}

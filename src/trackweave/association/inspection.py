@@ -196,7 +196,7 @@ class InspectionReport:
         missing: listed in the manifest, but not there.
         unlisted: there and readable, but not in the manifest.
         notes: further findings, one line each.
-        videos: what a training takes for different videos: those without a name are told apart by their folders.
+        videos: what a training takes for different videos: those without a name are distinguished by their folders.
     """
 
     directories: tuple[str, ...]

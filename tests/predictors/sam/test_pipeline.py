@@ -174,7 +174,7 @@ def assert_same_masks(folder: Path, other: Path, level: int) -> None:
 
 
 def bounded(name: str, **settings: Any) -> SamPredictor:
-    """A tiny model with room for the features of 2P+1 frames."""
+    """A tiny model with memory for the features of 2P+1 frames."""
     probe = tiny(name)
     features = probe.model.encode(probe.model.pixels(SCENE.frames[0]))
     return tiny(name, device="cpu", device_bytes=0, host_bytes=(2 * REACH + 1) * size_of(features), **settings)
