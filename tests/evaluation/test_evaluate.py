@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import sys
 import weakref
 from pathlib import Path
@@ -70,7 +71,14 @@ def test_nothing_found_scores_nothing(tmp_path: Path) -> None:
     assert [empty[name] for name in ("HOTA", "MOTA", "IDF1", "CLR_TP")] == [0] * 4
     assert (empty["CLR_FN"], combined["CLR_FN"], combined["CLR_TP"]) == (24, 24, 24)
     (gt / "one" / "gt" / "gt.txt").write_text("")
-    assert evaluate(pred, gt)["pedestrian"].sequences["one"]["HOTA"] == 0
+    regime = evaluate(pred, gt)
+    assert math.isnan(regime["pedestrian"].sequences["one"]["HOTA"])
+    assert regime["pedestrian"].sequences["one"].to_json()["HOTA"] is None
+    assert regime["pedestrian"].combined["HOTA"] == 1
+    assert regime.notes == [
+        "the ground truth has no object on the scored frames of one: there is nothing to score",
+        "the result has no object on the scored frames of one",
+    ]
 
 
 def test_files_and_single_sequences(tmp_path: Path) -> None:
@@ -133,7 +141,7 @@ def test_a_note_names_a_class_without_objects(tmp_path: Path) -> None:
     gt, pred = write_crowd(tmp_path, "street", 1)
     found = evaluate(pred, gt, EvaluationSettings(classes=("bus=5",)))
     assert found.notes == ["class bus: the ground truth has no object of it, nor has the result"]
-    assert found["bus"].combined["HOTA"] == 0
+    assert math.isnan(found["bus"].combined["HOTA"])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import InputError
-from trackweave.formats.davis import VOID, frame_stem, read_label_png
+from trackweave.formats.davis import LabelImage, frame_stem, read_label_image
 from trackweave.formats.tables import AnnotationTable
 from trackweave.masks.ops import rescale_masks
 from trackweave.masks.packed import PackedMasks
@@ -78,6 +79,7 @@ class AnnotationSource(ABC):
         frame_names: file name of each frame, or None.
         class_names: names of the classes by number; empty where the source has none.
         has_masks: whether there are masks.
+        is_black_and_white: its label images hold 0 and 255 alone, which is one object of id 1.
     """
 
     source: str
@@ -87,6 +89,15 @@ class AnnotationSource(ABC):
     frame_names: Sequence[str] | None = None
     class_names: Mapping[int, str] = {}
     has_masks: bool = True
+
+    @property
+    def is_black_and_white(self) -> bool:
+        return False
+
+    @property
+    def occupied(self) -> NDArray[np.int64] | None:
+        """The frames that can have an object, ascending; None: any up to `last`."""
+        return None
 
     @property
     @abstractmethod
@@ -119,6 +130,10 @@ class TableAnnotations(AnnotationSource):
     def last(self) -> int:
         return int(self.table.frame[-1]) + 1 if len(self.table) else 0
 
+    @property
+    def occupied(self) -> NDArray[np.int64]:
+        return self.table.frames
+
     def at(self, frame: int, *, with_masks: bool) -> FrameAnnotations:
         """The objects of a frame; a row without box gets that of its mask."""
         table, rows = self.table, self.table.rows(frame)
@@ -134,6 +149,9 @@ class TableAnnotations(AnnotationSource):
 class LabelFolderAnnotations(AnnotationSource):
     """A folder of label images, one per frame, as DAVIS has them.
 
+    Label 255 is void in images of 8 bits, and an id in those of more. Where no image of the folder has another label
+    than 0 and 255 (16 bits: 65535), as in DAVIS 2016, they are black and white masks of one object, id 1.
+
     Args:
         folder: the images.
         names: names of the frames to look for; None: those of the folder, in order. A frame without a file is empty.
@@ -141,7 +159,7 @@ class LabelFolderAnnotations(AnnotationSource):
 
     def __init__(self, folder: Path, names: Sequence[str] | None = None) -> None:
         self.source = str(folder)
-        self._files = {path.stem: path for path in sorted(folder.glob("*.png"))}
+        self._files = {path.stem: path for path in label_images(folder)}
         self._stems = list(self._files) if names is None else [frame_stem(name) for name in names]
         self.frame_names = self._stems
         self.length = len(self._stems)
@@ -165,18 +183,37 @@ class LabelFolderAnnotations(AnnotationSource):
             )
 
     def at(self, frame: int, *, with_masks: bool) -> FrameAnnotations:
-        """The labels of one image; pixels of label 255 are void."""
+        """The labels of one image, without its void pixels."""
         path = self._files.get(self._stems[frame]) if frame < len(self._stems) else None
         if path is None:
             return _missing(NO_SIZE)
-        labels = read_label_png(path)
-        ids = np.array([label for label in np.unique(labels) if label not in (0, VOID)], np.int64)
+        image = read_label_image(path)
+        if self.is_black_and_white:
+            image = LabelImage((image.labels == image.white).astype(np.int32), image.is_eight_bit)
+        void = image.void
+        labels = np.where(void, 0, image.labels)
+        ids = np.unique(labels[labels > 0]).astype(np.int64)
         height, width = labels.shape
         masks = PackedMasks.empty(height, width, len(ids))
         for row, label in enumerate(ids):  # one unpacked mask at a time
             masks.bits[row] = np.packbits(labels == label)
-        void = PackedMasks.from_bool(labels == VOID) if (labels == VOID).any() else None
-        return FrameAnnotations.of(ids, masks, void=void)
+        return FrameAnnotations.of(ids, masks, void=PackedMasks.from_bool(void) if void.any() else None)
+
+    @cached_property
+    def is_black_and_white(self) -> bool:
+        has_white = False
+        for path in self._files.values():
+            image = read_label_image(path)
+            other = image.labels != image.white
+            if image.labels[other].any():
+                return False
+            has_white |= not other.all()
+        return has_white
+
+
+def label_images(folder: Path) -> list[Path]:
+    """The label images of a folder, by name; hidden files, such as the `._` of macOS, are none."""
+    return sorted(path for path in folder.glob("*.png") if not path.name.startswith("."))
 
 
 class MaskRunAnnotations(AnnotationSource):
@@ -198,6 +235,10 @@ class MaskRunAnnotations(AnnotationSource):
         if self._frames is not None:
             return len(self._frames)
         return int(self._video.frames[-1]) + 1 if len(self._video) else 0
+
+    @property
+    def occupied(self) -> NDArray[np.int64] | None:
+        return None if self._frames is not None else np.asarray(self._video.frames, np.int64)
 
     def at(self, frame: int, *, with_masks: bool) -> FrameAnnotations:
         """The objects of a frame; masks at the frame's size, whatever they are stored at."""
@@ -227,6 +268,11 @@ class BoxRunAnnotations(AnnotationSource):
     def last(self) -> int:
         return self._archive.last + 1
 
+    @property
+    def occupied(self) -> NDArray[np.int64]:
+        parts = [rows.tracks.frame for rows in self._archive.parts(with_masks=False)]
+        return np.unique(np.concatenate([*parts, np.zeros(0, np.int64)]))
+
     def at(self, frame: int, *, with_masks: bool) -> FrameAnnotations:
         tracks = self._archive.at(frame)
         n, boxes = len(tracks), tracks.xyxy.astype(np.float64)
@@ -245,6 +291,7 @@ class EmptyAnnotations(AnnotationSource):
     """
 
     last = 0
+    occupied = np.zeros(0, np.int64)
 
     def __init__(self, name: str) -> None:
         self.source = f"no result of {name}"

@@ -7,6 +7,7 @@ recomputed from the counts of its sequences. Tables show shares in percent with 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,7 @@ FEWEST = 5
 
 @dataclass(frozen=True)
 class Difference:
-    """One score of two results.
+    """One score of two results; NaN, and null in JSON, where there is no true object to score.
 
     Attributes:
         name: TrackEval's name of it.
@@ -51,7 +52,14 @@ class Difference:
 
     def to_json(self) -> JsonRecord:
         """The record for machines."""
-        return {"one": self.one, "other": self.other, "difference": self.difference, "low": self.low, "high": self.high}
+        fields = {
+            "one": self.one,
+            "other": self.other,
+            "difference": self.difference,
+            "low": self.low,
+            "high": self.high,
+        }
+        return {name: None if value is None or math.isnan(value) else value for name, value in fields.items()}
 
 
 @dataclass(frozen=True)
@@ -269,15 +277,19 @@ def _empty_table(title: str, columns: Sequence[str]) -> Table:
 
 
 def _is_empty(scores: Scores) -> bool:
-    """Neither the truth nor the result has an object: the scores are 0 by definition, and mean nothing."""
+    """Neither the truth nor the result has an object: counts are 0 and mean nothing, and there are no shares."""
     if "GT_Dets" in scores:
         return scores["GT_Dets"] + scores["Dets"] == 0
     return scores["num_gt_tracks"] == 0
 
 
 def _formatted(name: str, value: float) -> str:
+    if math.isnan(value):
+        return "–"
     return f"{value:.0f}" if name in COUNTS else f"{100 * value:.2f}"
 
 
 def _signed(name: str, value: float) -> str:
+    if math.isnan(value):
+        return "–"
     return f"{value:+.0f}" if name in COUNTS else f"{100 * value:+.2f}"

@@ -15,6 +15,7 @@ from trackweave.evaluation.annotations import (
     LabelFolderAnnotations,
     MaskRunAnnotations,
     TableAnnotations,
+    label_images,
 )
 from trackweave.evaluation.settings import Format, Matching
 from trackweave.formats.davis import frame_stem
@@ -30,6 +31,11 @@ from trackweave.storage.track_archive import TracksArchive
 
 IMAGE_FOLDERS = ("masks", "frames", "images", "img1")
 """Folders inside that of a sequence, which is named by its own."""
+ANNOTATION_FOLDERS = (
+    *("480p", "Annotations/480p", "Annotations_unsupervised/480p", "1080p", "Annotations/1080p"),
+    *("Full-Resolution", "Annotations/Full-Resolution", "Annotations"),
+)
+"""Where the sequences' folders lie in DAVIS and YouTube-VOS as they are downloaded."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class GroundTruthSet:
         sequences: how to open each, by name.
         has_masks: whether masks can be compared.
         document: the JSON it comes from, or None.
+        is_youtube_vos: label images beside YouTube-VOS's `meta.json`, which says when objects appear.
     """
 
     path: Path
@@ -49,6 +56,7 @@ class GroundTruthSet:
     sequences: Mapping[str, Callable[[], AnnotationSource]]
     has_masks: bool
     document: VideoJson | None = None
+    is_youtube_vos: bool = False
 
 
 def find_ground_truth(path: str | os.PathLike[str], expected: Format | None = None) -> GroundTruthSet:
@@ -57,7 +65,8 @@ def find_ground_truth(path: str | os.PathLike[str], expected: Format | None = No
     - MOT: `gt.txt`, a sequence folder with `gt/gt.txt`, or a folder of such folders or of `SEQUENCE.txt`;
     - KITTI: a file of labels, or a folder of them;
     - YouTube-VIS or COCO-VID: the JSON;
-    - DAVIS: a folder of label images (also in `masks/`), or a folder of such folders.
+    - DAVIS: a folder of label images (also in `masks/`), or a folder of such folders; also in `Annotations/480p/` or
+      `Annotations/`, as DAVIS 2016, DAVIS 2017 and YouTube-VOS are downloaded.
 
     Args:
         path: a file or folder.
@@ -97,13 +106,24 @@ def folder_name(folder: Path) -> str:
 def label_folder(folder: Path) -> Path | None:
     """The folder of the label images of a sequence folder, or None."""
     for candidate in (folder, folder / "masks"):
-        if next(candidate.glob("*.png"), None) is not None:
+        if candidate.is_dir() and label_images(candidate):
             return candidate
     return None
 
 
 def label_folders(path: Path) -> Mapping[str, Path]:
-    """Folders of label images by the names of their sequences: this one, or else those of its subfolders."""
+    """Folders of label images by the names of their sequences: this one, or else those of its subfolders.
+
+    Where there are none, those of the first of `ANNOTATION_FOLDERS` that has some.
+    """
+    for root in (path, *(path / inner for inner in ANNOTATION_FOLDERS)):
+        folders = _label_folders(root) if root.is_dir() else {}
+        if folders:
+            return folders
+    return {}
+
+
+def _label_folders(path: Path) -> Mapping[str, Path]:
     own = label_folder(path)
     folders = (
         [own] if own is not None else [label_folder(folder) for folder in sorted(path.iterdir()) if folder.is_dir()]
@@ -154,7 +174,10 @@ def _text_truth(path: Path) -> GroundTruthSet | None:
 
 def _label_truth(path: Path) -> GroundTruthSet | None:
     sequences = {name: partial(LabelFolderAnnotations, folder) for name, folder in label_folders(path).items()}
-    return GroundTruthSet(path, Format.davis, sequences, True) if sequences else None
+    if not sequences:
+        return None
+    is_youtube_vos = any((folder / "meta.json").is_file() for folder in (path, path.parent))
+    return GroundTruthSet(path, Format.davis, sequences, True, is_youtube_vos=is_youtube_vos)
 
 
 def _open_mot_truth(file: Path, folder: Path | None) -> AnnotationSource:

@@ -90,7 +90,14 @@ def evaluate_regime(regime: Regime, on_sequence: OnSequence | None = None) -> Re
         classes=classes,
         all_classes=all_classes(whole, trackeval) if len(whole) > 1 else None,
         mean_of_classes=mean_of_classes(whole, trackeval) if len(whole) > 1 else None,
-        notes=[*notes, *(note for each in sequences.values() for note in each.notes), *_empty_classes(classes)],
+        notes=_unique(
+            [
+                *notes,
+                *(note for each in sequences.values() for note in each.notes),
+                *_empty_classes(classes),
+                *_empty_sequences(sequences, {name for name, opener in pairs.items() if opener is None}),
+            ]
+        ),
     )
 
 
@@ -153,8 +160,14 @@ def _scoring_rules(
         raise SettingError("--metrics jf: J and F need masks on both sides; boxes have hota, clear and identity")
     protocol = protocol_of(truth, names, settings)
     classes = evaluated_classes(truth, protocol, settings)
-    matching = settings.matching or (results.matching if truth.format is Format.davis else Matching.best)
+    matching = settings.matching or _matching(truth, results)
     return ScoringRules(metrics, overlap, protocol, classes, matching, settings.start_fraction)
+
+
+def _matching(truth: GroundTruthSet, results: ResultSet) -> Matching:
+    if truth.format is not Format.davis or results.matching is Matching.best:
+        return Matching.best
+    return Matching.first_appearance if truth.is_youtube_vos else Matching.ids
 
 
 def _score(
@@ -178,3 +191,19 @@ def _empty_classes(classes: Sequence[ClassScores]) -> Iterator[str]:
         if "GT_Dets" in whole and not whole["GT_Dets"]:
             also = "" if whole["Dets"] else ", nor has the result"
             yield f"class {each.name}: the ground truth has no object of it{also}"
+        elif "Dets" in whole and not whole["Dets"]:
+            yield f"class {each.name}: the result has no object of it"
+
+
+def _empty_sequences(sequences: Mapping[str, SequenceScores], missing: set[str]) -> Iterator[str]:
+    """Notes on sequences without an object in the ground truth or in the result; those without a result have one."""
+    no_truth = [name for name, scores in sequences.items() if not scores.has_truth]
+    no_tracks = [name for name, scores in sequences.items() if not scores.has_tracks and name not in missing]
+    if no_truth:
+        yield f"the ground truth has no object on the scored frames of {listing(no_truth)}: there is nothing to score"
+    if no_tracks:
+        yield f"the result has no object on the scored frames of {listing(no_tracks)}"
+
+
+def _unique(notes: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(notes))

@@ -201,6 +201,10 @@ class RegionFrames(ABC):
         """One frame: its true objects and its tracks, masks of one size."""
 
     @abstractmethod
+    def skip(self, count: int) -> None:
+        """Frames without a true object and without a track: where both are empty, J and F are 1."""
+
+    @abstractmethod
     def objects(self) -> Mapping[int, ObjectScores]:
         """The statistics of each object, by its identity."""
 
@@ -227,9 +231,30 @@ class RegionByIds(RegionFrames):
             region = region_similarities(one, other)[0, 0]
             series.append((float(region), float(boundary_measures(edges_of(one), edges_of(other))[0, 0])))
 
+    def skip(self, count: int) -> None:
+        """Frames without any object."""
+        for series in self._series.values():
+            series.extend([(1.0, 1.0)] * count)
+
     def objects(self) -> Mapping[int, ObjectScores]:
         """The statistics of each object."""
         return {label: _statistics(np.array(series).reshape(-1, 2)) for label, series in self._series.items()}
+
+
+class RegionFromAppearance(RegionByIds):
+    """The track of the same number, from the frame after the one on which the object appears, as YouTube-VOS has it."""
+
+    def add(
+        self, ids: NDArray[np.int64], truth: PackedMasks, track_ids: NDArray[np.int64], tracks: PackedMasks
+    ) -> None:
+        """One frame; objects that are new on it are scored from the next on."""
+        super().add(ids, truth, track_ids, tracks)
+        for label in ids.tolist():
+            self._series.setdefault(label, [])
+
+    def objects(self) -> Mapping[int, ObjectScores]:
+        """The statistics of each object; without those that appear on the last frame."""
+        return {label: scores for label, scores in super().objects().items() if self._series[label]}
 
 
 class RegionByBest(RegionFrames):
@@ -252,6 +277,10 @@ class RegionByBest(RegionFrames):
             scores = (self._frames, float(region[row, column]), float(boundary[row, column]))
             self._pairs[int(ids[row]), int(track_ids[column])].append(scores)
         self._frames += 1
+
+    def skip(self, count: int) -> None:
+        """Frames without any object."""
+        self._frames += count
 
     def objects(self) -> Mapping[int, ObjectScores]:
         """The statistics of each object; one without a track has J and F of 0 throughout, as TrackEval has it."""
@@ -301,11 +330,13 @@ class DavisScores:
         objects: scores per object id of the first annotated frame.
         frames: frames that were scored.
         missing: how many of them had no prediction, and counted as empty.
+        late: ids of objects that enter after the first annotated frame, which are not scored.
     """
 
     objects: Mapping[int, ObjectScores]
     frames: int
     missing: int
+    late: Sequence[int] = ()
 
     @property
     def j_mean(self) -> float:
@@ -327,7 +358,8 @@ def evaluate_davis(gt_dir: Path | str, pred_dir: Path | str) -> DavisScores:
     """Scores a folder of label images against ground truth, by the semi-supervised DAVIS protocol.
 
     Images are paired by name. The first annotated frame (it is given to the method) and the last are left out;
-    objects are those of the first; label 255 is void and ignored in both images; a missing prediction is empty.
+    objects are those of the first; void pixels are ignored in both images, see `LabelFolderAnnotations`; a missing
+    prediction is empty.
 
     Args:
         gt_dir: indexed PNGs, one per annotated frame.
@@ -340,13 +372,15 @@ def evaluate_davis(gt_dir: Path | str, pred_dir: Path | str) -> DavisScores:
     if truth.last <= ENDS:
         raise InputError(f"{gt_dir}: needs at least 3 annotated frames (*.png), has {truth.last}")
     tracks = LabelFolderAnnotations(Path(pred_dir), truth.frame_names)
-    collected, missing = RegionByIds(truth.at(0, with_masks=True).track_id.tolist()), 0
+    objects: list[int] = truth.at(0, with_masks=True).track_id.tolist()
+    collected, missing, late = RegionByIds(objects), 0, set[int]()
     for frame in range(1, truth.last - 1):
         true, predicted = truth.at(frame, with_masks=True), tracks.at(frame, with_masks=True)
         missing += predicted.is_missing
+        late.update(set(true.track_id.tolist()) - set(objects))
         true_masks, predicted = align_masks(true, predicted, frame_label(tracks, frame))
         collected.add(true.track_id, true_masks, predicted.track_id, masks_of(predicted))
-    return DavisScores(collected.objects(), truth.last - ENDS, missing)
+    return DavisScores(collected.objects(), truth.last - ENDS, missing, sorted(late))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,15 @@ from numpy.typing import NDArray
 
 from trackweave.boxes import box_areas, box_iou, box_overlap
 from trackweave.errors import InputError
-from trackweave.evaluation.annotations import AnnotationSource, FrameAnnotations, align_masks, frame_label, masks_of
-from trackweave.evaluation.jf import ENDS, RegionByBest, RegionByIds, RegionFrames
+from trackweave.evaluation.annotations import (
+    AnnotationSource,
+    EmptyAnnotations,
+    FrameAnnotations,
+    align_masks,
+    frame_label,
+    masks_of,
+)
+from trackweave.evaluation.jf import ENDS, RegionByBest, RegionByIds, RegionFrames, RegionFromAppearance
 from trackweave.evaluation.metrics import PairedFrames, TrackEval
 from trackweave.evaluation.protocols import EvaluatedClass, PreprocessingFlags, preprocessing_flags, scored_tracks
 from trackweave.evaluation.scores import Scores, merge_scores, region_scores
@@ -24,6 +31,8 @@ UNKNOWN_CLASS = -3
 """The number that the result gives a class is not known."""
 NO_CLASS = -2
 """A number that no track has: the result does not have the class."""
+MOST_FRAMES = 10_000_000
+"""Frames of a sequence that J and F are measured on at most: each is a number per object."""
 MAX_LISTED = 5
 """Names that a message lists at most."""
 
@@ -52,10 +61,19 @@ class ScoringRules:
 
 @dataclass(frozen=True)
 class SequenceScores:
-    """Scores of a sequence by class, and what should be known about them."""
+    """Scores of a sequence by class, and what should be known about them.
+
+    Attributes:
+        classes: by name.
+        notes: for the reader.
+        has_truth: whether the ground truth has an object on the scored frames.
+        has_tracks: whether the result has one there.
+    """
 
     classes: Mapping[str, Scores]
     notes: Sequence[str]
+    has_truth: bool
+    has_tracks: bool
 
 
 def score_sequence(
@@ -67,17 +85,21 @@ def score_sequence(
         InputError: the two do not fit each other: other frames, masks of another size, no classes, negative ids.
     """
     length = common_length(name, truth, tracks)
-    matcher = _SequenceMatcher(name, truth, tracks, rules, first_objects(truth, rules))
     frames = scored_frames(name, length, rules)
-    for frame in frames:
-        matcher.add(frame)
+    matcher = _SequenceMatcher(name, truth, tracks, rules, given_objects(truth, rules, frames))
+    position = frames.start
+    for frame in occupied_frames(truth, tracks, frames):
+        matcher.skip(int(frame) - position)
+        matcher.add(int(frame))
+        position = int(frame) + 1
+    matcher.skip(frames.stop - position)
     scores = {}
     for evaluated, matches in zip(rules.classes, matcher.matches, strict=True):
         parts = [trackeval.sequence(matches.pairs)] if trackeval else []
         if matches.regions is not None:
             parts.append(region_scores(matches.regions.objects()))
         scores[evaluated.name] = merge_scores(parts)
-    return SequenceScores(scores, matcher.notes(len(frames)))
+    return SequenceScores(scores, matcher.notes(len(frames)), matcher.has_truth, matcher.has_tracks)
 
 
 def common_length(name: str, truth: AnnotationSource, tracks: AnnotationSource) -> int:
@@ -97,24 +119,45 @@ def scored_frames(name: str, length: int, rules: ScoringRules) -> range:
     """The frames that count.
 
     Raises:
-        InputError: none is left.
+        InputError: none is left, or too many for J and F.
     """
+    if Metric.jf in rules.metrics and length > MOST_FRAMES:
+        raise InputError(
+            f"{name}: {length} frames, but J and F are measured on at most {MOST_FRAMES}: is a frame number wrong?"
+        )
     start, stop = (int(length * rules.start_fraction) + 1 if rules.start_fraction > 0 else 0), length
     if _is_semi_supervised(rules):
-        start, stop = max(start, 1), length - 1
+        start = max(start, 1)
+        stop = length if rules.matching is Matching.first_appearance else length - 1
     if start >= stop:
-        least = f", and J and F leave out {ENDS} of them" if _is_semi_supervised(rules) else ""
+        left_out = ENDS if rules.matching is Matching.ids else 1
+        least = f", and J and F leave out {left_out} of them" if _is_semi_supervised(rules) else ""
         raise InputError(f"{name}: no frame to score: it has {length}{least}")
     return range(start, stop)
 
 
-def first_objects(truth: AnnotationSource, rules: ScoringRules) -> Sequence[int]:
-    """The objects of the first frame, which a semi-supervised method is given."""
-    return truth.at(0, with_masks=True).track_id.tolist() if _is_semi_supervised(rules) else []
+def occupied_frames(truth: AnnotationSource, tracks: AnnotationSource, frames: range) -> Iterable[int]:
+    """Those of the frames that can have an object in one of the two, ascending; the others are not looked at."""
+    if truth.occupied is None or tracks.occupied is None:
+        return frames
+    either = np.union1d(truth.occupied, tracks.occupied)
+    scored: list[int] = either[(either >= frames.start) & (either < frames.stop)].tolist()
+    return scored
+
+
+def given_objects(truth: AnnotationSource, rules: ScoringRules, frames: range) -> Sequence[int]:
+    """The objects that a semi-supervised method is given before the first scored frame, by their ids.
+
+    Those of the first frame; where every object is scored from its first appearance, of all frames up to there.
+    """
+    if not _is_semi_supervised(rules):
+        return []
+    before = range(frames.start if rules.matching is Matching.first_appearance else 1)
+    return sorted({identity for frame in before for identity in truth.at(frame, with_masks=True).track_id.tolist()})
 
 
 def _is_semi_supervised(rules: ScoringRules) -> bool:
-    return Metric.jf in rules.metrics and rules.matching is Matching.ids
+    return Metric.jf in rules.metrics and rules.matching.is_by_ids
 
 
 class _ClassMatches:
@@ -136,12 +179,26 @@ class _SequenceMatcher:
         self._numbers = [track_class(each, truth, tracks, rules.protocol) for each in rules.classes]
         self.matches = [_ClassMatches(self._regions()) for _ in rules.classes]
         self._missing = 0
-        self._unknown: set[int] = set()
+        self._true_ids: set[int] = set()
+        self._track_ids: set[int] = set()
+        self.has_truth = self.has_tracks = False
 
     def _regions(self) -> RegionFrames | None:
         if Metric.jf not in self._rules.metrics:
             return None
-        return RegionByIds(self._objects) if self._rules.matching is Matching.ids else RegionByBest()
+        if self._rules.matching is Matching.best:
+            return RegionByBest()
+        by_ids = RegionByIds if self._rules.matching is Matching.ids else RegionFromAppearance
+        return by_ids(self._objects)
+
+    def skip(self, count: int) -> None:
+        """Frames on which neither source has an object."""
+        if isinstance(self._tracks, EmptyAnnotations):
+            self._missing += count
+        for matches in self.matches:
+            matches.pairs.skip(count)
+            if matches.regions is not None:
+                matches.regions.skip(count)
 
     def add(self, frame: int) -> None:
         """One frame of both sources."""
@@ -160,7 +217,10 @@ class _SequenceMatcher:
             true_masks = None
             overlaps = _BoxOverlaps(truth.xyxy, tracks.xyxy + self._shift)
         if _is_semi_supervised(self._rules):
-            self._unknown.update(set(tracks.track_id.tolist()) - set(self._objects))
+            self._true_ids.update(truth.track_id.tolist())
+            self._track_ids.update(tracks.track_id.tolist())
+        self.has_truth |= bool(truth.counts.any())
+        self.has_tracks |= len(tracks) > 0
         for evaluated, number, matches in zip(self._rules.classes, self._numbers, self.matches, strict=True):
             mine = np.flatnonzero(self._of_class(tracks, number, where))
             flags = preprocessing_flags(self._rules.protocol, truth, evaluated)
@@ -205,9 +265,30 @@ class _SequenceMatcher:
         notes = []
         if self._missing:
             notes.append(f"{self._name}: {self._missing} of {frames} frames have no result and count as empty")
-        if self._unknown:
-            ids = listing([str(identity) for identity in sorted(self._unknown)])
-            notes.append(f"{self._name}: J and F ignore ids {ids}, which the first frame of the truth has not")
+        for source, whose in ((self._truth, "the ground truth"), (self._tracks, "the result")):
+            if source.is_black_and_white:
+                notes.append(f"{whose} holds black and white masks (0 and 255): one object, id 1")
+        return notes + self._notes_on_ids()
+
+    def _notes_on_ids(self) -> list[str]:
+        """Objects and tracks that a comparison by ids leaves out."""
+        if not _is_semi_supervised(self._rules):
+            return []
+        notes, objects = [], set(self._objects)
+        late = sorted(self._true_ids - objects)
+        if self._rules.matching is Matching.first_appearance:
+            objects |= self._true_ids
+        elif late:
+            notes.append(
+                f"{self._name}: J and F leave out objects {listing(late)}, which enter after the first frame; "
+                "--matching first-appearance scores them, as YouTube-VOS does"
+            )
+        unknown = sorted(self._track_ids - objects - set(late))
+        if unknown:
+            whose = "the truth" if self._rules.matching is Matching.first_appearance else "the first frame of the truth"
+            notes.append(f"{self._name}: J and F ignore ids {listing(unknown)}, which {whose} has not")
+        if not objects:
+            notes.append(f"{self._name}: J and F have nothing to score: the first frame of the truth has no object")
         return notes
 
 
@@ -226,9 +307,9 @@ def track_class(
     return by_name.get(evaluated.name.lower(), NO_CLASS)
 
 
-def listing(names: Sequence[str]) -> str:
-    """Names for a message: the first of many, and how many more there are."""
-    text = ", ".join(names[:MAX_LISTED])
+def listing(names: Sequence[str] | Sequence[int]) -> str:
+    """Names or numbers for a message: the first of many, and how many more there are."""
+    text = ", ".join(str(name) for name in names[:MAX_LISTED])
     return text if len(names) <= MAX_LISTED else f"{text} and {len(names) - MAX_LISTED} more"
 
 

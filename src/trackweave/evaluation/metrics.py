@@ -34,6 +34,11 @@ class PairedFrames:
         self._true_ids: list[NDArray[np.int64]] = []
         self._track_ids: list[NDArray[np.int64]] = []
         self._similarity: list[NDArray[np.float64]] = []
+        self._skipped = 0
+
+    def skip(self, count: int) -> None:
+        """Frames without a true object and without a track: they count as frames, and change no other score."""
+        self._skipped += count
 
     def add(self, true_ids: NDArray[np.int64], track_ids: NDArray[np.int64], similarity: NDArray[np.float64]) -> None:
         """One frame: `(N,)`, `(M,)` identities and their `(N, M)` overlaps."""
@@ -46,7 +51,7 @@ class PairedFrames:
         true_ids, n_true = _numbered(self._true_ids)
         track_ids, n_tracks = _numbered(self._track_ids)
         return {
-            "num_timesteps": len(true_ids),
+            "num_timesteps": len(true_ids) + self._skipped,
             "num_gt_ids": n_true,
             "num_tracker_ids": n_tracks,
             "num_gt_dets": sum(map(len, true_ids)),

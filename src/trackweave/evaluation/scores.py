@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from trackweave.evaluation.jf import ObjectScores
+from trackweave.evaluation.jf import ObjectScores, Statistics
 from trackweave.evaluation.settings import Metric, Overlap
 
 SCHEMA_VERSION = 1
 JsonRecord = Mapping[str, Any]
 """An object as `json.dumps` takes it."""
+TRUE_TRACKS = "num_gt_tracks"
+MEANS = ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
+SHARES = frozenset(
+    (
+        *("HOTA", "DetA", "AssA", "DetRe", "DetPr", "AssRe", "AssPr", "LocA", "OWTA", "HOTA(0)", "LocA(0)"),
+        *("HOTALocA(0)", "MOTA", "MOTP", "MODA", "CLR_Re", "CLR_Pr", "MTR", "PTR", "MLR", "sMOTA", "CLR_F1"),
+        *("MOTAL", "IDF1", "IDR", "IDP", "J&F", *MEANS),
+    )
+)
+"""Fields that are shares of the true objects or of the tracks, not counts."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +32,8 @@ class Scores:
     """The scores of a sequence, or combined, by TrackEval's names: shares as fractions.
 
     `scores["HOTA"]` is what benchmarks report: a field with a value for each of 19 overlaps (0.05 … 0.95) is averaged.
+    A share of nothing does not exist: without a true object shares are NaN, and null in JSON; `values` and `curves`
+    keep TrackEval's numbers, from which sequences are combined.
 
     Attributes:
         values: fields with one value, such as `MOTA`, `IDF1`, `IDSW`, `HOTA(0)`, `J&F`.
@@ -33,9 +46,16 @@ class Scores:
     objects: Mapping[int, ObjectScores] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> float:
+        if name in SHARES and not self.has_truth:
+            return math.nan
         if name in self.curves:
             return float(np.mean(self.curves[name]))
         return self.values[name]
+
+    @property
+    def has_truth(self) -> bool:
+        """Has the ground truth an object?"""
+        return any(self.values.get(name, 0) > 0 for name in ("GT_Dets", TRUE_TRACKS))
 
     def __contains__(self, name: object) -> bool:
         return name in self.curves or name in self.values
@@ -47,15 +67,26 @@ class Scores:
 
     def to_json(self) -> JsonRecord:
         """Every field as a number; the 19 values under `by_overlap`; objects under `objects`."""
-        record: dict[str, object] = {name: self[name] for name in self.names}
+        record: dict[str, object] = {name: _json_number(self[name]) for name in self.names}
         if self.curves:
-            record["by_overlap"] = {name: list(curve) for name, curve in self.curves.items()}
+            record["by_overlap"] = {
+                name: None if name in SHARES and not self.has_truth else list(curve)
+                for name, curve in self.curves.items()
+            }
         if self.objects:
             record["objects"] = {
-                str(identity): {"J": scores.region._asdict(), "F": scores.boundary._asdict()}
+                str(identity): {"J": _json_statistics(scores.region), "F": _json_statistics(scores.boundary)}
                 for identity, scores in self.objects.items()
             }
         return record
+
+
+def _json_number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _json_statistics(scores: Statistics) -> JsonRecord:
+    return {name: _json_number(value) for name, value in scores._asdict().items()}
 
 
 @dataclass(frozen=True)
@@ -133,23 +164,20 @@ class Evaluation:
         return {"schema_version": SCHEMA_VERSION, "regimes": [regime.to_json() for regime in self.regimes]}
 
 
-TRUE_TRACKS = "num_gt_tracks"
-MEANS = ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
-
-
 def region_scores(objects: Mapping[int, ObjectScores]) -> Scores:
-    """Means over the objects of a sequence; all 0 where there is none."""
+    """Means over the objects of a sequence; NaN where there is none."""
     table = np.array([[*scores.region, *scores.boundary] for scores in objects.values()]).reshape(-1, len(MEANS))
-    means = table.mean(0) if len(table) else np.zeros(len(MEANS))
+    means = table.mean(0) if len(table) else np.full(len(MEANS), math.nan)
     return _named(means.tolist(), len(table), objects)
 
 
 def combined_regions(scores: Sequence[Scores]) -> Scores:
     """Means over the objects of all sequences, as DAVIS 2017 reports them."""
-    weights = np.array([each[TRUE_TRACKS] for each in scores])
-    table = np.array([[each[name] for name in MEANS] for each in scores]).reshape(-1, len(MEANS))
+    scored = [each for each in scores if each[TRUE_TRACKS]]
+    weights = np.array([each[TRUE_TRACKS] for each in scored])
+    table = np.array([[each[name] for name in MEANS] for each in scored]).reshape(-1, len(MEANS))
     total = weights.sum()
-    means = weights @ table / total if total else np.zeros(len(MEANS))
+    means = weights @ table / total if total else np.full(len(MEANS), math.nan)
     return _named(means.tolist(), int(total), {})
 
 
@@ -157,7 +185,7 @@ def mean_of_regions(scores: Sequence[Scores]) -> Scores:
     """Means over classes; classes without an object are left out."""
     occurring = [each for each in scores if each[TRUE_TRACKS]]
     table = np.array([[each[name] for name in MEANS] for each in occurring]).reshape(-1, len(MEANS))
-    means = table.mean(0) if len(table) else np.zeros(len(MEANS))
+    means = table.mean(0) if len(table) else np.full(len(MEANS), math.nan)
     return _named(means.tolist(), sum(int(each[TRUE_TRACKS]) for each in scores), {})
 
 

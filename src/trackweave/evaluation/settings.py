@@ -50,10 +50,17 @@ class Matching(StrEnum):
 
     - `ids`: the track of the same number (semi-supervised: the objects of the first frame were given).
     - `best`: one track each, so that the mean of J and F is largest (unsupervised).
+    - `first-appearance`: the track of the same number, from the frame after the object's first (YouTube-VOS).
     """
 
     ids = "ids"
     best = "best"
+    first_appearance = "first-appearance"
+
+    @property
+    def is_by_ids(self) -> bool:
+        """Is the track of the same number compared with an object?"""
+        return self is not Matching.best
 
 
 class Protocol(StrEnum):
@@ -109,7 +116,8 @@ class EvaluationSettings(Settings):
     class_agnostic: bool = Field(default=False, description="all classes as one")
     by: Overlap | None = Field(default=None, description="overlap of boxes or masks; null: masks where both have them")
     matching: Matching | None = Field(
-        default=None, description="J and F: ids (semi-supervised) or best (unsupervised); null: by data"
+        default=None,
+        description="J and F: ids (semi-supervised), first-appearance (YouTube-VOS) or best; null: by data",
     )
     level: int | None = Field(default=None, description="level of a mask run; null: the only one")
     sequences: Annotated[tuple[str, ...], Names] = Field(default=(), description="only these sequences; empty: all")

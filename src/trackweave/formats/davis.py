@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,36 @@ def davis_palette() -> NDArray[np.uint8]:
     return palette
 
 
+@dataclass(frozen=True)
+class LabelImage:
+    """A label image.
+
+    Attributes:
+        labels: `(H, W)` int32, palette indices or grey values.
+        is_eight_bit: a pixel has 8 bits or fewer; only then does 255 mean void.
+    """
+
+    labels: NDArray[np.int32]
+    is_eight_bit: bool
+
+    @property
+    def white(self) -> int:
+        """The largest value of a pixel: the object in a black and white mask."""
+        return 255 if self.is_eight_bit else 65535
+
+    @property
+    def void(self) -> NDArray[np.bool_]:
+        """`(H, W)` bool, the pixels that evaluation ignores."""
+        return np.asarray(self.labels == VOID if self.is_eight_bit else np.zeros(self.labels.shape, np.bool_))
+
+
 def read_label_png(path: Path | str) -> NDArray[np.int32]:
-    """A label image as `(H, W)` int32: palette indices, or grey values of 8 or 16 bits.
+    """The labels of `read_label_image`, `(H, W)` int32."""
+    return read_label_image(path).labels
+
+
+def read_label_image(path: Path | str) -> LabelImage:
+    """A label image: palette indices, or grey values of 8 or 16 bits.
 
     Raises:
         PromptError: missing, not an image, stored with loss, or a colour image.
@@ -55,7 +84,7 @@ def read_label_png(path: Path | str) -> NDArray[np.int32]:
                 f"{path}: a colour image, not labels; save it as an indexed or grey PNG whose value k is object k"
             )
         pixels = colours[..., 0]
-    return pixels.astype(np.int32)
+    return LabelImage(pixels.astype(np.int32), pixels.dtype.itemsize == 1)
 
 
 def write_label_png(path: Path | str, labels: NDArray[np.uint8], palette: NDArray[np.uint8] | None = None) -> None:
