@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def two_squares() -> NDArray[np.uint8]:
     return labels
 
 
-def write_grey(folder: Path, labels: NDArray[np.integer], suffix: str = ".png") -> Path:
+def write_grey(folder: Path, labels: NDArray[Any], suffix: str = ".png") -> Path:
     """Grey images without a palette, of the bits of the labels."""
     folder.mkdir(parents=True)
     for frame, image in enumerate(labels):
