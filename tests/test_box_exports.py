@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.toy_boxes import HEIGHT, WIDTH, box_of, detection_lines, make_clip, make_sequence, write_lines
-from trackweave.errors import ArtifactError, SettingError
+from trackweave.errors import ArtifactError, InputError, SettingError
 from trackweave.exporters import export
 from trackweave.formats.davis import read_label_png
 from trackweave.frames.open import open_frames
@@ -165,3 +165,12 @@ def test_a_manifest_that_is_damaged(run: Path, tmp_path: Path) -> None:
     changed(run / "manifest.json", config={})
     with pytest.raises(ArtifactError, match="lacks or misspells 'input'"):
         export(run, "mp4", tmp_path / "a.mp4")
+
+
+def test_an_export_does_not_go_over_the_images_of_a_sequence(tmp_path: Path) -> None:
+    sequence = make_sequence(tmp_path / "toy", images=12)
+    root = track_boxes(sequence, tmp_path / "run", tracker=EASY).root
+    with pytest.raises(InputError, match="export to another place"):
+        export(root, "davis", sequence / "img1")
+    with pytest.raises(InputError, match="export to another place"):
+        export(root, "mot", sequence / "det" / "det.txt")

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from tests.toy_scenes import CROSSING, candidates_of
-from trackweave.errors import ArtifactError, SettingError
+from trackweave.errors import ArtifactError, InputError, SettingError
 from trackweave.exporters import export, write_contact_sheet
+from trackweave.formats.davis import read_label_png, write_label_png
 from trackweave.frames.open import open_frames
 from trackweave.pipelines.masks import track_masks
+from trackweave.visualization.annotators import write_png
 from trackweave.visualization.video import Mp4Writer
 
 SCENE = CROSSING
@@ -61,6 +63,61 @@ def test_levels_are_named_when_there_are_several(tmp_path: Path) -> None:
         export(tmp_path / "run", "davis", tmp_path / "out", level=6)
     with pytest.raises(ArtifactError, match="its frames \\(memory\\)"):
         export(tmp_path / "run", "mp4", tmp_path / "a.mp4", level=2)
+
+
+def test_numbers_of_the_level(tmp_path: Path) -> None:
+    candidates = candidates_of(SCENE, candidates_of(SCENE, tmp_path / "c", [0]), [0], level=4)
+    track_masks(SCENE.frames, tmp_path / "run", candidates=candidates, predictor="static")
+    out = tmp_path / "out"
+    ids = np.unique([read_label_png(path) for path in export(tmp_path / "run", "davis", out, level=4)]).tolist()[1:]
+    assert ids[0] > 1
+    files = export(tmp_path / "run", "davis", out, level=4, ids="level")
+    assert files[-1] == out / "ids.csv"
+    labels = np.unique([read_label_png(path) for path in files[:-1]]).tolist()
+    assert labels == [0, *range(1, len(ids) + 1)]
+    rows = [f"{label},{track_id}" for label, track_id in zip(labels[1:], ids, strict=True)]
+    assert files[-1].read_text().splitlines() == ["label,id", *rows]
+    export(tmp_path / "run", "davis", out, level=4)
+    assert not files[-1].exists()  # it is not the table of these images
+    files[-1].write_text("mine")
+    export(tmp_path / "run", "davis", out, level=4)
+    assert files[-1].read_text() == "mine"
+
+
+def test_wrong_bits_and_ids_are_settings(run: Path, tmp_path: Path) -> None:
+    for arguments in ({"bits": 12}, {"ids": "frame"}):
+        with pytest.raises(SettingError, match="8 or 16 bits"):
+            export(run, "davis", tmp_path / "out", **arguments)
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_an_export_never_goes_over_the_inputs_of_its_run(tmp_path: Path) -> None:
+    for k, image in enumerate(SCENE.frames):
+        write_png(tmp_path / "frames" / f"{k:05d}.png", np.asarray(image))
+    write_label_png(tmp_path / "gt" / "00000.png", np.asarray(SCENE.labels[0], np.uint8))
+    run = tmp_path / "run"
+    track_masks(tmp_path / "frames", run, prompts=[tmp_path / "gt" / "00000.png"], predictor="static")
+    (tmp_path / "link").symlink_to(tmp_path / "frames", target_is_directory=True)
+    before = snapshot(tmp_path)
+    for folder in ("frames", "link", "gt", "run"):
+        with pytest.raises(InputError, match="export to another place"):
+            export(run, "davis", tmp_path / folder)
+    for form in ("mot", "mp4"):
+        for file in (tmp_path / "frames" / "00001.png", run / "manifest.json", run / "tracks.mot.txt"):
+            with pytest.raises(InputError, match="export to another place"):
+                export(run, form, file)
+    assert snapshot(tmp_path) == before
+    assert len(export(run, "davis", tmp_path / "frames" / "labels")) == len(SCENE.frames)
+
+
+def test_an_export_never_goes_over_its_video(run: Path, clip: Path) -> None:
+    before = clip.read_bytes()
+    with pytest.raises(InputError, match=r"clip\.mp4: is an input of the run"):
+        export(run, "mp4", clip)
+    assert clip.read_bytes() == before
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -12,15 +12,17 @@ import numpy as np
 from pydantic import ValidationError
 
 from trackweave.boxes import scale_boxes
-from trackweave.errors import ArtifactError, SettingError
+from trackweave.errors import ArtifactError, InputError, SettingError
 from trackweave.formats.davis import export_davis
 from trackweave.formats.mot import MotWriter, write_mot_frames
+from trackweave.formats.motchallenge import is_sequence, read_sequence
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource, RGBFrame
 from trackweave.ids import FrameIndex, Level
 from trackweave.pipelines.box_inputs import VideoInput, open_input
 from trackweave.pipelines.box_outputs import BoxOverlay
 from trackweave.pipelines.settings import InputSettings
+from trackweave.storage.files import replacing
 from trackweave.storage.mask_archive import VideoSegments
 from trackweave.storage.run import FrameList, RunManifest, RunPaths
 from trackweave.storage.track_archive import TracksArchive
@@ -30,6 +32,11 @@ from trackweave.visualization.annotators import contact_sheet, draw_objects, fit
 from trackweave.visualization.video import Mp4Writer
 
 FORMATS = ("davis", "mot", "mp4")
+ID_CHOICES = ("run", "level")
+ID_TABLE = "ids.csv"
+ID_HEADER = "label,id"
+RUN_SUFFIXES = (".json", ".npz", ".html")
+"""Of what a run folder holds besides its text and its video."""
 MAX_VIDEO_WIDTH = 1280
 
 RunFolder = str | os.PathLike[str]
@@ -46,6 +53,9 @@ def export(
     level: int | None = None,
     frames: FrameInput | None = None,
     fps: float = 10,
+    ids: str = "run",
+    bits: int | None = None,
+    log: RunLog | None = None,
 ) -> list[Path]:
     """Writes the tracks of a finished run of masks or of boxes in another format.
 
@@ -57,11 +67,16 @@ def export(
         level: which level of a mask run; None = the only one.
         frames: what an `mp4` is drawn on; None = the input that the run recorded.
         fps: frames per second of an `mp4` of a mask run whose source knows no times.
+        ids: labels of `davis`: `run`, the ids of the run; `level`, numbers from 1 on in the order of the ids that are
+            exported, and a table of both, `ids.csv`.
+        bits: of a label image, 8 or 16; None = 16 where labels are above 254.
+        log: takes the warnings.
 
     Returns:
         the files that were written.
 
     Raises:
+        InputError: the output would go over an input of the run, or over the run's own files.
         SettingError: another format, several levels and none named, a level of a box run, or label images of a box
             run without masks.
         ArtifactError: not a run, a level that it does not have, a damaged file, or frames that are gone or are not
@@ -69,15 +84,90 @@ def export(
     """
     if to not in FORMATS:
         raise SettingError(f"a run is exported to {', '.join(FORMATS)}, not to {to!r}")
+    if ids not in ID_CHOICES or bits not in (None, 8, 16):
+        raise SettingError(
+            f"label images have ids of the {' or '.join(ID_CHOICES)} and 8 or 16 bits, not {ids}, {bits}"
+        )
     target = Path(output)
     with _open_tracks(Path(run), level) as tracks:
+        _check_output(Path(run), target)
         if to == "davis":
-            return tracks.write_davis(target)
+            return _write_davis(tracks, target, ids, bits, log or RunLog(package="exporters"))
         if to == "mot":
             tracks.write_mot(target)
         else:
             tracks.write_mp4(target, frames, fps)
         return [target]
+
+
+def _write_davis(tracks: _MaskTracks | _BoxTracks, folder: Path, ids: str, bits: int | None, log: RunLog) -> list[Path]:
+    table = folder / ID_TABLE
+    if ids == "run":
+        files = tracks.write_davis(folder, None, bits, log)
+        if _is_id_table(table):  # of an earlier export: it would be taken for these images'
+            table.unlink()
+        return files
+    numbers = {track_id: number for number, track_id in enumerate(tracks.ids(), start=1)}
+    files = tracks.write_davis(folder, numbers, bits, log)
+    with replacing(table) as temporary:
+        rows = [ID_HEADER, *(f"{number},{track_id}" for track_id, number in numbers.items())]
+        temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return [*files, table]
+
+
+def _is_id_table(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(ID_HEADER) + 1) == f"{ID_HEADER}\n".encode()
+    except OSError:
+        return False
+
+
+def _check_output(root: Path, target: Path) -> None:
+    """An export goes neither over what the run was made of, nor over the run itself.
+
+    Raises:
+        InputError: it would.
+    """
+    paths = RunPaths(root)
+    inputs = list(_inputs(RunManifest.load(paths.manifest).data))
+    if any(_is_same(path, target) for path in (*inputs, root)):
+        raise InputError(f"{target}: is an input of the run {root}, or the run: export to another place")
+    if target.is_dir():
+        labels = [path for path in inputs if path.suffix.lower() == ".png" and _is_same(path.parent, target)]
+        if labels:
+            raise InputError(f"{target}: holds {labels[0].name}, an input of the run {root}: export to another place")
+    elif target.exists():
+        is_own = target.suffix in RUN_SUFFIXES and target.resolve().is_relative_to(root.resolve())
+        if is_own or any(_is_same(path, target) for path in (paths.mot, paths.overlay)):
+            raise InputError(f"{target}: is a file of the run {root}: export to another place")
+        if any(_is_same(path, target.parent) for path in inputs):
+            raise InputError(f"{target}: belongs to the input of the run {root}: export to another place")
+
+
+def _inputs(manifest: Mapping[str, object]) -> Iterator[Path]:
+    """Files and folders that a run was made of, as far as its manifest names them."""
+    config = manifest.get("config")
+    prompts = config.get("prompts") if isinstance(config, dict) else None
+    for record in (manifest.get("input"), manifest.get("detections"), prompts):
+        if not isinstance(record, dict):
+            continue
+        images = record.get("images")
+        for text in (record.get("path"), record.get("root"), *(images if isinstance(images, list) else ())):
+            if isinstance(text, str):
+                yield Path(text)
+                if ":" in text:  # a label image is FRAME:PATH
+                    yield Path(text.partition(":")[2])
+                if is_sequence(text):
+                    with suppress(InputError):
+                        yield read_sequence(text).image_folder
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):  # one is not there, or its name cannot be a file's
+        return False
 
 
 def write_contact_sheet(
@@ -124,9 +214,13 @@ class _MaskTracks:
         """The frames that the run went over."""
         return FrameList.read(self._paths.frames)
 
-    def write_davis(self, folder: Path) -> list[Path]:
+    def ids(self) -> list[int]:
+        """The ids of the level, ascending."""
+        return sorted({i for frame in self._archive.frames for i in self._archive.boxes(frame).track_id.tolist()})
+
+    def write_davis(self, folder: Path, numbers: Mapping[int, int] | None, bits: int | None, log: RunLog) -> list[Path]:
         frames = self.frames
-        return export_davis(self._archive, folder, frames.size, frames.names)
+        return export_davis(self._archive, folder, frames.size, frames.names, numbers=numbers, bits=bits, log=log)
 
     def write_mot(self, path: Path) -> None:
         write_mot_frames(path, (self._archive.boxes(frame, int(self._level)) for frame in self._archive.frames))
@@ -186,7 +280,11 @@ class _BoxTracks:
         self._paths, self._manifest = paths, manifest
         self._archive = TracksArchive(paths.tracks)
 
-    def write_davis(self, folder: Path) -> list[Path]:
+    def ids(self) -> list[int]:
+        """The ids of the run, ascending."""
+        return sorted({i for rows in self._archive.parts(with_masks=False) for i in rows.tracks.track_id.tolist()})
+
+    def write_davis(self, folder: Path, numbers: Mapping[int, int] | None, bits: int | None, log: RunLog) -> list[Path]:
         size = self._archive.mask_size
         if size is None:
             raise SettingError(f"{self._paths.root}: is a run of boxes without masks: give --to mot or --to mp4")
@@ -196,7 +294,8 @@ class _BoxTracks:
             names, size = {int(index): name for index, name in listed_names}, listed.size
         else:
             names = {frame: f"frame_{frame:06d}" for frame in range(self._archive.last + 1)}
-        return export_davis(self._objects(names), folder, size, list(names.values()))
+        objects, listing = self._objects(names), list(names.values())
+        return export_davis(objects, folder, size, listing, numbers=numbers, bits=bits, log=log)
 
     def _objects(self, names: dict[int, str]) -> Iterator[FrameObjects]:
         """What the detections' masks show, frame by frame."""

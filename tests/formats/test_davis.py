@@ -15,6 +15,7 @@ from tests.formats.worlds import break_renames, objects
 from trackweave.errors import ArtifactError, PromptError
 from trackweave.formats.davis import davis_palette, export_davis, flatten_labels, read_label_png, write_label_png
 from trackweave.masks.packed import PackedMasks
+from trackweave.structures.run_log import RunLog
 from trackweave.structures.tracks import FrameObjects
 
 LABELS = np.arange(12, dtype=np.uint8).reshape(3, 4)
@@ -122,10 +123,47 @@ def test_no_objects_give_background() -> None:
     assert not flatten_labels(objects([], np.zeros((0, 5, 7), np.bool_)), (5, 7)).any()
 
 
-def test_ids_beyond_eight_bits_are_refused_with_advice() -> None:
+def test_ids_beyond_eight_bits_take_sixteen() -> None:
+    many = objects([1, 255, 256, 65535], np.eye(4, dtype=np.bool_).reshape(4, 2, 2))
+    labels = flatten_labels(many, (2, 2))
+    assert labels.dtype == np.uint16
+    assert labels.tolist() == [[1, 255], [256, 65535]]
+    assert flatten_labels(many, (2, 2), numbers={1: 3, 255: 2, 256: 1, 65535: 254}).tolist() == [[3, 2], [1, 254]]
+
+
+def test_ids_that_do_not_fit_are_refused_with_advice() -> None:
     many = objects([1, 255, 256, 900], np.ones((4, 2, 2), np.bool_))
-    with pytest.raises(ArtifactError, match=r"3 object ids.*255, 256, 900.*one level"):
-        flatten_labels(many, (2, 2))
+    with pytest.raises(ArtifactError, match=r"3 object ids.*8 bits.*255, 256, 900.*--bits 16 holds 65535.*--ids level"):
+        flatten_labels(many, (2, 2), bits=8)
+    with pytest.raises(ArtifactError, match=r"1 object ids.*16 bits .1 … 65535.*65536; --ids level"):
+        flatten_labels(objects([1, 65536], np.ones((2, 2, 2), np.bool_)), (2, 2))
+
+
+def test_all_images_of_an_export_have_the_same_bits(tmp_path: Path) -> None:
+    late, log = objects([65535], np.ones((1, 6, 6), np.bool_), name="00001.jpg"), RunLog(package=None)
+    paths = export_davis([nested(), late], tmp_path, (6, 6), ["00000.jpg", "00001.jpg", "00002.jpg"], log=log)
+    for path in paths:
+        with Image.open(path) as image:
+            assert image.mode.startswith("I")
+    assert np.array_equal(read_label_png(paths[0]), flatten_labels(nested(), (6, 6)))
+    assert np.unique(read_label_png(paths[1])).tolist() == [65535]
+    assert [warning.code for warning in log.warnings] == ["wide-labels"]
+    wide = export_davis([nested()], tmp_path / "wide", (6, 6), bits=16, log=log)
+    with Image.open(wide[0]) as image:
+        assert image.mode.startswith("I")
+    assert len(log.warnings) == 1
+
+
+def test_label_images_of_other_frames_are_named_and_stay(tmp_path: Path) -> None:
+    log = RunLog(package=None)
+    export_davis([], tmp_path, (2, 2), [f"{k}.jpg" for k in range(6)], log=log)
+    assert log.warnings == []
+    export_davis([], tmp_path, (2, 2), ["0.jpg", "1.jpg"], log=log)
+    assert [warning.message for warning in log.warnings] == [
+        f"{tmp_path}: 4 PNG files of other frames were there and stay: 2.png, 3.png, 4.png …; "
+        "remove them, or export to an empty folder"
+    ]
+    assert len(list(tmp_path.glob("*.png"))) == 6
 
 
 @settings(deadline=None, max_examples=40)
@@ -170,7 +208,7 @@ def test_frames_that_would_share_a_file_or_are_not_listed_are_refused(tmp_path: 
 
 def test_failure_on_a_late_frame_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "00000.png").write_bytes(b"old")
-    late = objects([300], np.ones((1, 6, 6), np.bool_), name="00001.jpg")
+    late = objects([70000], np.ones((1, 6, 6), np.bool_), name="00001.jpg")
     with pytest.raises(ArtifactError, match=r"00001\.jpg"):
         export_davis([nested(), late], tmp_path, (6, 6))
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("00000.png", b"old")]

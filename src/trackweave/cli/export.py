@@ -17,6 +17,13 @@ class ExportFormat(StrEnum):
     mp4 = "mp4"
 
 
+class LabelIds(StrEnum):
+    """Values of --ids."""
+
+    run = "run"
+    level = "level"
+
+
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 
 
@@ -27,13 +34,24 @@ def export(
     level: Annotated[int | None, typer.Option(help="which level [default: the only one]")] = None,
     frames: Annotated[str | None, typer.Option(help="frames or video to draw on, when the run's have moved")] = None,
     fps: Annotated[float, typer.Option(help="frames per second of an mp4 whose source has no times")] = 10.0,
+    ids: Annotated[
+        LabelIds, typer.Option("--ids", help="labels of davis: the run's ids, or 1, 2, … of the level, with ids.csv")
+    ] = LabelIds.run,
+    bits: Annotated[
+        int | None, typer.Option(help="8 or 16 of a davis label [default: 16 where ids are above 254]")
+    ] = None,
 ) -> None:
     """Write a run's tracks in another format."""
     from trackweave.exporters import export as export_run
+    from trackweave.structures.run_log import RunLog
 
-    files = export_run(run, to.value, output, level=level, frames=frames, fps=fps)
-    what = {"davis": f"{len(files)} label images", "mot": "boxes", "mp4": "video"}[to.value]
+    log = RunLog(package=None)
+    files = export_run(run, to.value, output, level=level, frames=frames, fps=fps, ids=ids.value, bits=bits, log=log)
+    count = sum(file.suffix == ".png" for file in files)
+    what = {"davis": f"{count} label images", "mot": "boxes", "mp4": "video"}[to.value]
     typer.echo(f"{what}: {output}")
+    for warning in log.warnings:
+        typer.echo(f"note: {warning.message}", err=True)
 
 
 def report(run: Run) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import InputError
-from trackweave.formats.davis import LabelImage, frame_stem, read_label_image
+from trackweave.formats.davis import LabelPixels, frame_stem, read_label_pixels
 from trackweave.formats.tables import AnnotationTable
 from trackweave.masks.ops import rescale_masks
 from trackweave.masks.packed import PackedMasks
@@ -187,9 +187,9 @@ class LabelFolderAnnotations(AnnotationSource):
         path = self._files.get(self._stems[frame]) if frame < len(self._stems) else None
         if path is None:
             return _missing(NO_SIZE)
-        image = read_label_image(path)
+        image = read_label_pixels(path)
         if self.is_black_and_white:
-            image = LabelImage((image.labels == image.white).astype(np.int32), image.is_eight_bit)
+            image = LabelPixels((image.labels == image.white).astype(np.int32), image.is_eight_bit)
         void = image.void
         labels = np.where(void, 0, image.labels)
         ids = np.unique(labels[labels > 0]).astype(np.int64)
@@ -203,7 +203,7 @@ class LabelFolderAnnotations(AnnotationSource):
     def is_black_and_white(self) -> bool:
         has_white = False
         for path in self._files.values():
-            image = read_label_image(path)
+            image = read_label_pixels(path)
             other = image.labels != image.white
             if image.labels[other].any():
                 return False
