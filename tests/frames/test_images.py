@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +16,8 @@ from PIL import Image
 from trackweave.errors import FrameError, PromptError
 from trackweave.formats.davis import read_label_png
 from trackweave.frames.images import ImageFolder, TiffPages, natural_key
+from trackweave.frames.source import report_source
+from trackweave.structures.run_log import RunLog
 
 ORIENTATION = 0x0112
 
@@ -42,6 +46,22 @@ class TestOrder:
     def test_unpadded_numbers_sort_by_value(self, numbers: list[int], prefix: str) -> None:
         names = [f"{prefix}{number}.png" for number in numbers]
         assert sorted(names, key=natural_key) == [f"{prefix}{number}.png" for number in sorted(numbers)]
+
+    @pytest.mark.parametrize(
+        "stems",
+        [
+            ["1403636579.76", "1403636579.8", "1403636579.845", "1403636580", "1403636580.05"],  # TUM, EuRoC
+            ["frame_1403636579.76", "frame_1403636579.8", "frame_1403636580.0"],
+            ["-2", "-1", "0", "1"],
+            ["-1.5", "-0.25", "0", "0.5", "10.25"],
+            ["1.8", "1.9", "1.10", "1.11", "1.80"],  # shot and frame: 1.8 and 1.80 are two
+            ["shot1.8", "shot1.9", "shot1.10"],
+        ],
+    )
+    def test_decimal_numbers_sort_by_value(self, tmp_path: Path, stems: list[str]) -> None:
+        for stem in reversed(stems):
+            save(tmp_path / f"{stem}.png")
+        assert list(ImageFolder(tmp_path).names) == [f"{stem}.png" for stem in stems]
 
     @given(st.data())
     def test_any_names_have_one_order(self, data: st.DataObject) -> None:
@@ -103,6 +123,133 @@ class TestPixels:
         assert frame.shape == (32, 16, 3)
         assert frame[:6, -6:].min() > 200
         assert frame[:6, :6].max() < 50
+
+
+class TestOtherFiles:
+    """What is in the folder and cannot be a frame of this video."""
+
+    @pytest.mark.parametrize("suffix", ["HEIC", "ppm", "pgm", "gif", "avif", "jp2", "exr", "dng", "jxl", "tga"])
+    def test_kinds_that_are_not_read_are_named(self, tmp_path: Path, suffix: str) -> None:
+        for k in (1, 2, 4):
+            save(tmp_path / f"IMG_000{k}.jpg")
+        (tmp_path / f"IMG_0003.{suffix}").write_bytes(b"x")
+        (tmp_path / "notes.txt").write_text("x")
+        source = ImageFolder(tmp_path)
+        assert len(source) == 3
+        assert source.select([0]).notes == source.notes
+        (note,) = source.notes
+        assert (note.code, note.left_out) == ("image-not-read", 1)
+        assert f"IMG_0003.{suffix}: its kind is not read: convert" in note.message
+
+    def test_a_run_refuses_them_or_leaves_them_out(self, tmp_path: Path) -> None:
+        save(tmp_path / "1.png")
+        (tmp_path / "2.heic").write_bytes(b"x")
+        source = ImageFolder(tmp_path)
+        with pytest.raises(FrameError, match=r"2\.heic: its kind is not read.*\(--on-bad-item skip leaves it out\)"):
+            report_source(source, RunLog("error"))
+        log = RunLog("skip")
+        report_source(source, log)
+        assert [warning.code for warning in log.warnings] == ["image-not-read"]
+
+    @pytest.mark.parametrize(
+        ("first", "second"),
+        [
+            ("frame-{:06d}.color.png", "frame-{:06d}.depth.png"),
+            ("{:05d}_left.png", "{:05d}_right.png"),
+            ("left{:04d}.jpg", "right{:04d}.jpg"),
+            ("{:04d}L.png", "{:04d}R.png"),
+            ("cam0_{:04d}.png", "cam1_{:04d}.png"),
+            ("{:05d}.jpg", "{:05d}_mask.png"),
+            ("IMG_{:04d}.jpg", "IMG_{:04d} copy.jpg"),
+        ],
+    )
+    @pytest.mark.parametrize("count", [1, 8])
+    def test_two_series_are_refused(self, tmp_path: Path, first: str, second: str, count: int) -> None:
+        for k in range(8):
+            save(tmp_path / first.format(k))
+        for k in range(count):
+            save(tmp_path / second.format(k))
+        with pytest.raises(FrameError, match=r"holds .* and .*, two series of images: give each a folder of its own"):
+            ImageFolder(tmp_path)
+
+    def test_an_image_without_a_number_among_numbered_frames(self, tmp_path: Path) -> None:
+        for name in ("0001.png", "0002.png", "mask.png"):
+            save(tmp_path / name)
+        with pytest.raises(FrameError, match=r"holds mask\.png among numbered frames such as 0001\.png: move"):
+            ImageFolder(tmp_path)
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ["a.png", "b.png", "c.png"],
+            ["IMG_0001.jpg", "IMG_0002-edited.jpg", "DSC_0003.jpg"],
+            ["2024-01-01_12-59-59.png", "2024-01-01_13-00-00.png", "2024-01-02_13-00-00.png"],
+            ["3fa9c1.png", "a91b.png", "77d0e.png", "c0ffee1.png", "9b1.png"],
+            ["clip1_0001.png", "clip2_0001.png"],
+            ["Frame1.png", "frame2.png"],
+        ],
+    )
+    def test_one_series(self, tmp_path: Path, names: list[str]) -> None:
+        for name in names:
+            save(tmp_path / name)
+        assert sorted(ImageFolder(tmp_path).names) == sorted(names)
+
+
+class TestDeepColour:
+    """16-bit colour gets one window for the folder, as deep grey does."""
+
+    @staticmethod
+    def colours() -> NDArray[np.uint16]:
+        return np.random.default_rng(0).integers(0, 4096, (16, 32, 3)).astype(np.uint16)
+
+    @pytest.mark.parametrize("suffix", ["png", "tif"])
+    @pytest.mark.parametrize("channels", [3, 4])
+    def test_12_bits_keep_their_steps(self, tmp_path: Path, suffix: str, channels: int) -> None:
+        values = self.colours()
+        stored = values if channels == 3 else np.dstack([values, np.full((16, 32), 65535, np.uint16)])
+        for k in range(3):
+            cv2.imwrite(str(tmp_path / f"{k}.{suffix}"), stored[..., [2, 1, 0, 3][:channels]])
+        source = ImageFolder(tmp_path)
+        np.testing.assert_allclose(source[1], values / 4095 * 255, atol=1.5)
+        assert source[1].dtype == np.uint8
+        (note,) = source.notes
+        assert (note.code, note.left_out) == ("deep-range", 0)
+        assert f"the brightest value of its 16-bit images is {values.max()} of 65535" in note.message
+
+    def test_the_full_range_is_nothing_to_speak_of(self, tmp_path: Path) -> None:
+        values = self.colours() * 16
+        cv2.imwrite(str(tmp_path / "0.png"), values[..., ::-1])
+        source = ImageFolder(tmp_path)
+        np.testing.assert_allclose(source[0], values / 65535 * 255, atol=1.5)
+        assert source.notes == ()
+
+    def test_pages_of_a_stack(self, tmp_path: Path) -> None:
+        values = self.colours()
+        cv2.imwritemulti(str(tmp_path / "s.tif"), [values[..., ::-1], values[::-1, :, ::-1]])
+        with TiffPages(tmp_path / "s.tif") as source:
+            np.testing.assert_allclose(source[1], values[::-1] / 4095 * 255, atol=1.5)
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("suffix", ["png", "tif"])
+    def test_turned_by_its_orientation(self, tmp_path: Path, orientation: int, suffix: str) -> None:
+        values = self.colours()
+        (tmp_path / "8").mkdir()
+        (tmp_path / "16").mkdir()
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        shallow = (values >> 4).astype(np.uint8)
+        Image.fromarray(shallow).save(tmp_path / "8" / f"0.{suffix}", exif=exif)
+        deep = tmp_path / "16" / f"0.{suffix}"
+        if suffix == "png":
+            cv2.imwrite(str(deep), values[..., ::-1])
+            data, mark = deep.read_bytes(), exif.tobytes()[6:]
+            chunk = b"eXIf" + mark
+            size, check = len(mark).to_bytes(4, "big"), zlib.crc32(chunk).to_bytes(4, "big")
+            deep.write_bytes(data[:33] + size + chunk + check + data[33:])
+        else:
+            tifffile = pytest.importorskip("tifffile")
+            tifffile.imwrite(deep, values, photometric="rgb", extratags=[(ORIENTATION, "H", 1, orientation, True)])
+        assert np.abs(ImageFolder(deep.parent)[0].astype(int) - ImageFolder(tmp_path / "8")[0]).max() <= 2
 
 
 class TestDeepGrey:

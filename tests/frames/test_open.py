@@ -27,7 +27,9 @@ def folder_of(tmp_path: Path) -> Path:
 def test_each_kind_of_input(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     np.save(tmp_path / "clip.npy", FRAMES)
-    Image.fromarray(FRAMES[0]).save(tmp_path / "stack.tiff")
+    stack = tmp_path / "stack" / "stack.tiff"
+    stack.parent.mkdir()
+    Image.fromarray(FRAMES[0]).save(stack)
     video = write_video(tmp_path / "clip.mp4", 2)
     for given, kind in (
         (FRAMES, ArrayFrames),
@@ -35,7 +37,7 @@ def test_each_kind_of_input(tmp_path: Path) -> None:
         (iter(FRAMES), IteratorFrames),
         (tmp_path / "clip.npy", ArrayFrames),
         (str(folder), ImageFolder),
-        (tmp_path / "stack.tiff", TiffPages),
+        (stack, TiffPages),
         (video, VideoFile),
     ):
         with open_frames(given) as source:

@@ -9,8 +9,9 @@ import re
 import struct
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 from threading import RLock
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trackweave.errors import FrameError
-from trackweave.frames.source import FrameCache, RGBFrame, WholeVideo, numbered_names, size_text
+from trackweave.frames.source import FrameCache, RGBFrame, SourceNote, WholeVideo, numbered_names, size_text
 
 DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError, struct.error, Image.DecompressionBombError)
 """What Pillow raises for files that it cannot read; SyntaxError and struct.error come from broken PNG and TIFF."""
@@ -47,6 +48,8 @@ def open_image(file: Path, kinds: tuple[str, ...] = IMAGE_KINDS) -> Image.Image:
 
 _PERCENTILES = (0.1, 99.9)
 _WINDOW_PIXELS = 250_000
+_DEEPEST = 65535
+_TIFF_BITS, _ORIENTATION = 258, 0x0112
 
 
 class IntensityWindow(NamedTuple):
@@ -56,12 +59,33 @@ class IntensityWindow(NamedTuple):
     high: float
 
 
+class Still(NamedTuple):
+    """An image of a source, decoded by Pillow.
+
+    Attributes:
+        image: what Pillow has made of it.
+        is_deep_colour: whether the file has more than 8 bits per channel of colour, of which Pillow keeps 8.
+    """
+
+    image: Image.Image
+    is_deep_colour: bool
+
+
+def loaded_still(image: Image.Image) -> Still:
+    """Decodes an opened image; raises one of `DECODE_ERRORS`."""
+    bits: Any = getattr(image, "tag_v2", {}).get(_TIFF_BITS, ()) if image.format == "TIFF" else ()
+    modes = [str(tile[3]) for tile in getattr(image, "tile", ())] if image.format == "PNG" else []
+    is_deep = any(";16" in mode for mode in modes) or max((*np.atleast_1d(bits), 0)) > 8
+    image.load()
+    return Still(image, is_deep and image.mode in ("RGB", "RGBA", "RGBX", "LA"))
+
+
 def decoded_image(image: Image.Image) -> NDArray[Any]:
-    """Decodes an image, upright by its EXIF orientation.
+    """The values of an image, upright by its EXIF orientation.
 
     Returns:
-        `(H, W, 3)` uint8 RGB for images of up to 8 bits per channel and for deeper colour (high byte kept), and
-        `(H, W)` in the image's own depth for deeper grey, which needs an `IntensityWindow`.
+        `(H, W, 3)` uint8 RGB for images of up to 8 bits per channel, and `(H, W)` in the image's own depth for deeper
+        grey, which needs an `IntensityWindow`.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
@@ -71,12 +95,31 @@ def decoded_image(image: Image.Image) -> NDArray[Any]:
     return np.array(image.convert("RGB"))
 
 
-def intensity_window(images: Iterable[NDArray[Any]]) -> IntensityWindow:
-    """The window from the 0.1 to the 99.9 percentile of the finite grey values of all images together.
+def deep_colour(stored: NDArray[Any] | None, image: Image.Image) -> NDArray[np.uint16]:
+    """`(H, W, 3)` uint16 RGB, upright by the image's EXIF orientation.
 
-    Colour images do not count; of large images, evenly spread pixels do.
+    Args:
+        stored: what OpenCV has read, BGR; None where it cannot.
+        image: the same by Pillow, which has only the high bytes.
     """
-    samples = [values.ravel()[:: max(1, values.size // _WINDOW_PIXELS)] for values in images if values.ndim == 2]
+    if stored is None or stored.dtype != np.uint16 or stored.shape[:2] != (image.height, image.width):
+        return decoded_image(image).astype(np.uint16) * 257
+    colour = stored[..., 2::-1] if stored.ndim == 3 else np.repeat(stored[..., None], 3, axis=2)
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    if orientation in (5, 6, 7, 8):
+        colour = colour.swapaxes(0, 1)
+    down = -1 if orientation in (3, 4, 7, 8) else 1
+    right = -1 if orientation in (2, 3, 6, 7) else 1
+    return np.ascontiguousarray(colour[::down, ::right])
+
+
+def intensity_window(images: Iterable[NDArray[Any]]) -> IntensityWindow:
+    """The window from the 0.1 to the 99.9 percentile of the finite values of all deep images together.
+
+    All channels of colour count alike, 8-bit images not at all; of large images, evenly spread values do.
+    """
+    deep = (values.ravel() for values in images if is_deep(values))
+    samples = [values[:: max(1, values.size // _WINDOW_PIXELS)] for values in deep]
     values = np.concatenate([np.empty(0), *samples])
     values = values[np.isfinite(values)]
     if not values.size:
@@ -85,8 +128,13 @@ def intensity_window(images: Iterable[NDArray[Any]]) -> IntensityWindow:
     return IntensityWindow(float(low), float(high))
 
 
+def is_deep(values: NDArray[Any]) -> bool:
+    """Whether an image needs an `IntensityWindow` to become a frame."""
+    return values.ndim == 2 or values.dtype != np.uint8
+
+
 def to_rgb(values: NDArray[Any], window: IntensityWindow | None) -> RGBFrame:
-    """`(H, W, 3)` uint8 as it is; `(H, W)` grey of any depth through its window, one value for all three channels.
+    """`(H, W, 3)` uint8 as it is; deeper colour, and `(H, W)` grey of any depth, through its window.
 
     >>> to_rgb(np.array([[0, 500, 1000, 4000]], np.uint16), IntensityWindow(0, 1000))[0, :, 0].tolist()
     [0, 128, 255, 255]
@@ -95,12 +143,18 @@ def to_rgb(values: NDArray[Any], window: IntensityWindow | None) -> RGBFrame:
         return values
     span = window.high - window.low
     scaled = (values.astype(np.float64) - window.low) * (255 / span if span > 0 else 0.0)
-    grey = np.clip(np.nan_to_num(scaled, nan=0.0), 0, 255).round().astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(grey[..., None], (*grey.shape, 3)))
+    byte = np.clip(np.nan_to_num(scaled, nan=0.0), 0, 255).round().astype(np.uint8)
+    return byte if byte.ndim == 3 else np.ascontiguousarray(np.broadcast_to(byte[..., None], (*byte.shape, 3)))
 
 
 TIFF_SUFFIXES = (".tif", ".tiff")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", *TIFF_SUFFIXES)
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", *TIFF_SUFFIXES)
+OTHER_IMAGES = re.compile(
+    r"\.(heic|heif|hif|avif|jxl|gif|apng|ppm|pgm|pbm|pnm|pam|pfm|jp2|j2k|jpf|jpx|jpm|j2c|exr|hdr|dpx|cin|tga|dds|pcx|"
+    r"sgi|rgb|ras|xbm|xpm|qoi|psd|eps|fits?|dcm|jls|jps|mpo|wdp|jxr|dng|cr2|cr3|crw|nef|nrw|arw|raf|orf|rw2|pef|srw)",
+    re.IGNORECASE,
+)
+"""Suffixes of images that are not read."""
 CACHE_BYTES = 128 * 2**20
 WINDOW_SAMPLES = 8
 
@@ -115,10 +169,39 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     return [int(part) if odd % 2 else part for odd, part in enumerate(parts)], name
 
 
+def in_order(files: Iterable[Path]) -> list[Path]:
+    """Files in the order of their names: by value where each name is one decimal number, else naturally.
+
+    Digits behind a point are a fraction there, as in time stamps of different length; a prefix that all share does
+    not matter before numbers of six digits and more. Where two would have one value (shot 1.1 and 1.10) the parts
+    are numbers of their own.
+
+    >>> [path.name for path in in_order(map(Path, ["12.8.png", "12.76.png", "-1.5.png"]))]
+    ['-1.5.png', '12.76.png', '12.8.png']
+    """
+    files = sorted(files, key=lambda file: natural_key(file.name))
+    matches = [re.fullmatch(r"(|\D*[^\d.+-])([+-]?)(\d+)(\.\d+)?", file.stem, re.ASCII) for file in files]
+    numbers = [match for match in matches if match is not None]
+    prefixes = {match[1] for match in numbers}
+    if len(numbers) < len(files) or len(prefixes) > 1:
+        return files
+    if prefixes != {""} and any(len(match[3]) < 6 or match[2] for match in numbers):
+        return files
+    values = [Decimal(f"{match[2]}{match[3]}{match[4] or ''}") for match in numbers]
+    if len(set(values)) < len(values) and any(match[4] for match in numbers):
+        return files
+    return [file for _, file in sorted(zip(values, files, strict=True), key=lambda pair: pair[0])]
+
+
 def image_files(folder: Path) -> list[Path]:
-    """The folder's images in natural order; hidden files (such as macOS's `._name.jpg`) and subfolders do not count."""
-    files = (f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith("."))
-    return sorted((f for f in files if f.is_file()), key=lambda f: natural_key(f.name))
+    """The folder's images in order; hidden files (such as macOS's `._name.jpg`) and subfolders do not count."""
+    return in_order(_files(folder, lambda suffix: suffix.lower() in IMAGE_SUFFIXES))
+
+
+def _files(folder: Path, is_wanted: Callable[[str], object]) -> list[Path]:
+    """The folder's visible files whose suffix is wanted."""
+    files = [file for file in folder.iterdir() if is_wanted(file.suffix) and not file.name.startswith(".")]
+    return [file for file in files if file.is_file()]
 
 
 class _StillFrames(WholeVideo):
@@ -136,8 +219,12 @@ class _StillFrames(WholeVideo):
         self._lock = RLock()
 
     @abstractmethod
-    def _load(self, position: int) -> Image.Image:
+    def _load(self, position: int) -> Still:
         """Opens one still; raises one of `DECODE_ERRORS`."""
+
+    @abstractmethod
+    def _load_deep(self, position: int) -> NDArray[Any] | None:
+        """The same by OpenCV, at its own depth, BGR; None when that cannot read it."""
 
     @abstractmethod
     def _describe(self, position: int) -> str:
@@ -170,11 +257,14 @@ class _StillFrames(WholeVideo):
 
     def _decode(self, position: int) -> RGBFrame:
         values = self._values(position)
-        return to_rgb(values, None if values.ndim == 3 else self._deep_window())
+        return to_rgb(values, self._deep_window() if is_deep(values) else None)
 
     def _values(self, position: int) -> NDArray[Any]:
         try:
-            return decoded_image(self._load(position))
+            still = self._load(position)
+            if still.is_deep_colour:
+                return deep_colour(self._load_deep(position), still.image)
+            return decoded_image(still.image)
         except DECODE_ERRORS as error:
             what = self._describe(position)
             raise FrameError(f"{what} cannot be read as an image ({error}): restore the file or leave it out") from None
@@ -217,22 +307,46 @@ class _StillFrames(WholeVideo):
             with suppress(FrameError):  # reading that frame reports it
                 yield self._values(position)
 
+    @property
+    def notes(self) -> Sequence[SourceNote]:
+        note = self._note_of_dark_colour()
+        return () if note is None else (note,)
+
+    def _note_of_dark_colour(self) -> SourceNote | None:
+        """Deep colour whose brightest sample lies in the lower half of the range, as 10 and 12 bits in 16 do."""
+        try:
+            if not self._load(0).is_deep_colour:
+                return None
+        except DECODE_ERRORS:
+            return None
+        samples = [values for values in self._sampled_values() if values.dtype == np.uint16]
+        brightest = max((int(values.max()) for values in samples), default=_DEEPEST)
+        if brightest > _DEEPEST // 2:
+            return None
+        window = self._deep_window()
+        text = f"{self.path}: the brightest value of its 16-bit images is {brightest} of {_DEEPEST}"
+        scaled = f"{window.low:g} … {window.high:g} became 0 … 255 in all frames"
+        return SourceNote("deep-range", f"{text}: {scaled}; save them at 8 bits to choose otherwise", 0)
+
 
 class ImageFolder(_StillFrames):
     """The images of one folder as frames, in numeric-aware order of their names.
 
     JPEG, PNG, TIFF (its first page), WebP and BMP. EXIF rotation is applied, alpha is dropped, palettes and grey become
-    RGB. Grey images deeper than 8 bits (16-bit, 32-bit, float) are scaled to 8 linearly by *one* window for the whole
-    folder: the 0.1 and 99.9 percentiles of up to eight files spread over it. Of 16-bit colour the high byte is kept.
+    RGB. Images deeper than 8 bits (16-bit grey and colour, 32-bit and float grey) are scaled to 8 linearly by *one*
+    window for the whole folder: the 0.1 and 99.9 percentiles of up to eight files spread over it. `notes` tell of
+    images of other kinds, which are not frames.
 
     The frame size is that of the first readable file. The last frames used stay decoded, up to `cache_bytes`.
 
     Raises:
-        FrameError: no image in the folder, or two images of the same stem (`0001.jpg` beside `0001.png`).
+        FrameError: no image in the folder, two images of the same stem (`0001.jpg` beside `0001.png`), or two series
+            in one folder (`0001_left.png` beside `0001_right.png`).
     """
 
     def __init__(self, folder: str | Path, *, cache_bytes: int = CACHE_BYTES) -> None:
         folder = Path(folder)
+        self._folder = folder
         try:
             self._files = image_files(folder)
         except OSError as error:
@@ -240,12 +354,27 @@ class ImageFolder(_StillFrames):
         if not self._files:
             raise FrameError(_no_images(folder))
         _refuse_equal_stems(folder, self._files)
+        _refuse_two_series(folder, self._files)
         super().__init__(folder, [file.name for file in self._files], cache_bytes)
 
-    def _load(self, position: int) -> Image.Image:
+    @property
+    def notes(self) -> Sequence[SourceNote]:
+        others = sorted(file.name for file in _files(self._folder, OTHER_IMAGES.fullmatch))
+        if not others:
+            return super().notes
+        named = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+        kinds = "its kind is" if len(others) == 1 else "their kinds are"
+        text = f"{self._folder}: {named}: {kinds} not read: convert to PNG or JPEG, or move away what is no frame"
+        return (SourceNote("image-not-read", text, len(others)), *super().notes)
+
+    def _load(self, position: int) -> Still:
         with open_image(self._files[position]) as image:
-            image.load()
-            return image
+            return loaded_still(image)
+
+    def _load_deep(self, position: int) -> NDArray[Any] | None:
+        import cv2
+
+        return cv2.imdecode(np.fromfile(self._files[position], np.uint8), cv2.IMREAD_UNCHANGED)
 
     def _describe(self, position: int) -> str:
         return str(self._files[position])
@@ -267,10 +396,17 @@ class TiffPages(_StillFrames):
             raise FrameError(f"{path} cannot be read as a TIFF ({error}): restore the file") from None
         super().__init__(path, numbered_names(pages), cache_bytes)
 
-    def _load(self, position: int) -> Image.Image:
+    def _load(self, position: int) -> Still:
         with self._lock:
             self._image.seek(position)
-            return self._image.copy()
+            still = loaded_still(self._image)
+            return still._replace(image=self._image.copy())
+
+    def _load_deep(self, position: int) -> NDArray[Any] | None:
+        import cv2
+
+        pages = cv2.imreadmulti(str(self.path), position, 1, flags=cv2.IMREAD_UNCHANGED)[1]
+        return pages[0] if pages else None
 
     def _describe(self, position: int) -> str:
         return f"{self.path} page {position}"
@@ -294,3 +430,37 @@ def _refuse_equal_stems(folder: Path, files: list[Path]) -> None:
     if count > 1:
         names = " and ".join(file.name for file in files if file.stem == stem)
         raise FrameError(f"{folder} holds {names}: keep one image per frame, and masks in a folder of their own")
+
+
+def _refuse_two_series(folder: Path, files: list[Path]) -> None:
+    # Colour beside depth, left beside right, masks beside images: as frames they would alternate.
+    parts = {file: _words_and_numbers(file.stem) for file in files}
+    if all(re.fullmatch(r"[+-]?\d+(\.\d+)?", file.stem) for file in files):
+        return
+    words, count = Counter(word for word, _ in parts.values()).most_common(1)[0]
+    series = {numbers: file for file, (word, numbers) in parts.items() if word == words}
+    if 4 * count < len(files) or () in series:  # names without a system
+        return
+    for file, (word, numbers) in parts.items():
+        if word != words and numbers in series:
+            raise FrameError(
+                f"{folder} holds {series[numbers].name} and {file.name}, two series of images: "
+                "give each a folder of its own"
+            )
+    unnumbered = [file for file, (_, numbers) in parts.items() if not numbers]
+    if unnumbered and count > 1:
+        raise FrameError(
+            f"{folder} holds {unnumbered[0].name} among numbered frames such as {min(series.values()).name}: "
+            "move what is no frame to a folder of its own"
+        )
+
+
+def _words_and_numbers(stem: str) -> tuple[str, tuple[int, ...]]:
+    """A name with `#` for its numbers, and these; the number of a camera belongs to the words.
+
+    >>> _words_and_numbers("cam2_0017.depth")
+    ('cam2_#.depth', (17,))
+    """
+    number = r"(?<!cam)(?<!cam[_-])(?<!camera)(?<!camera[_-])(?<!view)(?<!view[_-])(?<![0-9])[0-9]+"
+    name = stem.casefold()
+    return re.sub(number, "#", name), tuple(int(text) for text in re.findall(number, name))

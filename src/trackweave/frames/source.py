@@ -13,18 +13,33 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import FrameError, SettingError
 from trackweave.ids import FrameIndex
+from trackweave.structures.run_log import RunLog
 
 RGBFrame = NDArray[np.uint8]
 SHORTEST_STEP = 1e-3
 """Seconds between two frames below which time stamps are not believed."""
 _Source = TypeVar("_Source", bound="FrameSource")
+
+
+class SourceNote(NamedTuple):
+    """What somebody should know about a source although its frames can be read.
+
+    Attributes:
+        code: machine-readable kind, kebab-case.
+        message: one line with the remedy.
+        left_out: how many images are there but not among the frames; 0 where nothing is missing.
+    """
+
+    code: str
+    message: str
+    left_out: int
 
 
 class FrameSource(ABC):
@@ -78,6 +93,11 @@ class FrameSource(ABC):
             return None
         step = float(np.median(np.diff(np.asarray(times, np.float64))))
         return 1 / step if step > SHORTEST_STEP else None
+
+    @property
+    def notes(self) -> Sequence[SourceNote]:
+        """What was noticed about the files; empty when there is nothing to say."""
+        return ()
 
     @abstractmethod
     def select(self, positions: Sequence[int]) -> FrameSource:
@@ -265,6 +285,10 @@ class Selection(FrameSource):
     def times(self) -> Sequence[float] | None:
         return self._times
 
+    @property
+    def notes(self) -> Sequence[SourceNote]:
+        return self._source.notes
+
     def select(self, positions: Sequence[int]) -> FrameSource:
         # Composed here rather than stacked, so that reading costs one step however often one samples.
         chosen = _increasing(positions, len(self))
@@ -279,6 +303,24 @@ def _increasing(positions: Sequence[int], count: int) -> tuple[int, ...]:
     if np.any(np.diff(chosen) <= 0):
         raise ValueError("positions of a selection increase strictly: each frame once, in the order of time")
     return chosen
+
+
+def report_source(source: FrameSource, log: RunLog) -> None:
+    """Tells the log what a source lacks and what was noticed about its files.
+
+    Raises:
+        FrameError: it lacks frames, and the log's policy is `error`.
+    """
+    damage = getattr(source, "damage", None)
+    if damage is not None:  # a video that was cut off still has frames; whether they will do is the user's choice
+        if log.on_bad_item == "error":
+            raise FrameError(f"{damage} (--on-bad-item skip tracks the {len(source)} frames that are there)")
+        log.warn("frames", "video-damaged", str(damage))
+    for note in source.notes:
+        if note.left_out:
+            log.skip(note.code, note.message, note.left_out, error=FrameError, each=True)
+        else:
+            log.warn("frames", note.code, note.message)
 
 
 def exclude_unreadable(source: FrameSource) -> tuple[FrameSource, list[tuple[FrameIndex, str, str]]]:

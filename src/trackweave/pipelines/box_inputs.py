@@ -27,7 +27,7 @@ from trackweave.formats.readers import read_detections
 from trackweave.formats.tables import DetectionTable
 from trackweave.frames.live import LiveFrames, is_live, open_live, without_password
 from trackweave.frames.open import open_frames
-from trackweave.frames.source import FrameSource, RGBFrame, sampled_positions
+from trackweave.frames.source import FrameSource, RGBFrame, report_source, sampled_positions
 from trackweave.masks.codecs import encode_rle
 from trackweave.mot.state import FrameContext
 from trackweave.pipelines.settings import InputSettings
@@ -170,11 +170,8 @@ class VideoInput:
             FrameError: a video that is cut off, and the log's policy is `error`.
         """
         log.merge(self.warnings)
-        damage = getattr(self.images, "damage", None)
-        if damage is not None:  # a video that was cut off still has frames; whether they will do is the user's choice
-            if log.on_bad_item == "error":
-                raise FrameError(f"{damage} (--on-bad-item skip tracks the frames that are there)")
-            log.warn("frames", "video-damaged", str(damage))
+        if self.images is not None:
+            report_source(self.images, log)
 
     def report_ending(self, log: RunLog) -> None:
         """Tells the log how a live source ended, and what it lost."""

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import CandidateError, FrameError, PromptError, SettingError
+from trackweave.errors import CandidateError, PromptError, SettingError
 from trackweave.formats.davis import read_label_png
 from trackweave.frames.open import open_frames
-from trackweave.frames.source import FrameSource, exclude_unreadable, sample_evenly
+from trackweave.frames.source import FrameSource, exclude_unreadable, report_source, sample_evenly
 from trackweave.ids import FrameIndex, Level, LocalIndex
 from trackweave.pipelines.settings import CANDIDATE_STRIDE
 from trackweave.progress import Progress, ProgressDisplay, open_progress
@@ -68,12 +68,7 @@ def open_mask_frames(
     whole = open_frames(frames)
     if whole is not frames:
         stack.enter_context(whole)
-    # A video that was cut off still has frames; whether they will do is the user's choice.
-    damage = getattr(whole, "damage", None)
-    if damage is not None:
-        if log.on_bad_item == "error":
-            raise FrameError(f"{damage} (--on-bad-item skip tracks the {len(whole)} frames that are there)")
-        log.warn("frames", "video-damaged", str(damage))
+    report_source(whole, log)
     sampled = open_frames(whole, sampling=sampling) if sampling else whole
     if log.on_bad_item == "skip":
         sampled, excluded = exclude_unreadable(sampled)
