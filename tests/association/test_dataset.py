@@ -117,6 +117,43 @@ def test_a_cache_of_other_features_is_refused(tmp_path: Path, monkeypatch: pytes
         TrainingSet.load(tmp_path / "bad.npz")
 
 
+def odd_cache(path: Path, name: str, value: object) -> Path:
+    """A cache with one entry changed; None: without it."""
+    training_set().save(path)
+    with np.load(path) as file:
+        arrays = {**file}
+    arrays[name] = np.asarray(value)
+    if value is None:
+        del arrays[name]
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            (name, None)
+            for name in ("tracks", "detections", "weight", "sequence", "scene_boxes", "scene_pairs", "manifest")
+        ),
+        ("tracks", [10**9]),
+        ("weight", [[1.0]]),
+        ("weight", ["a"]),
+        ("sequence", [-1]),
+        ("scene_pairs", [1, 2, 3]),
+        ("scene_boxes", 3.0),
+        ("scene_surplus", [1.0]),
+        ("manifest", "[" * 100_000),
+        ("manifest", "[]"),
+        ("manifest", "{}"),
+        ("manifest", 3),
+    ],
+)
+def test_a_cache_with_one_odd_entry_is_refused(tmp_path: Path, name: str, value: object) -> None:
+    with pytest.raises(ArtifactError, match=r"c\.npz: .*training cache"):
+        TrainingSet.load(odd_cache(tmp_path / "c.npz", name, value))
+
+
 def test_the_fingerprint_depends_on_the_content_alone(tmp_path: Path) -> None:
     whole = load_samples([sample_folder()])
     copy = tmp_path / "copy"

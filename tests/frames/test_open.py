@@ -97,6 +97,21 @@ def test_unsupported_file(tmp_path: Path, name: str, content: bytes) -> None:
         open_frames(tmp_path / name)
 
 
+HEADERS = [
+    "('<i8', ",
+    "('|S0', 'fortran_order': False, 'shape': (-1,), }",
+    "'|O', 'fortran_order': False, 'shape': (2,), }",
+]
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_an_array_file_with_a_damaged_header_is_refused(tmp_path: Path, header: str) -> None:
+    body = f"{{'descr': {header}\n".encode()
+    (tmp_path / "clip.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body + bytes(64))
+    with pytest.raises(FrameError, match=r"clip\.npy cannot be read as an array"):
+        open_frames(tmp_path / "clip.npy")
+
+
 def test_neither_path_nor_frames() -> None:
     with pytest.raises(InputError, match="int is not a path, an array or an iterable of frames"):
         open_frames(3)  # type: ignore[arg-type]

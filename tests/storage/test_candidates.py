@@ -426,3 +426,26 @@ class TestWriting:
             write_filtered(tmp_path, 2, failing())
         assert list(read(path)) == [0]
         assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["('<i8', ", "'|S0', 'fortran_order': False, 'shape': (-1,), }", "'|u1', 'fortran_order': False, 'shape': (1"],
+)
+def test_a_mask_stack_with_a_damaged_header_is_named(tmp_path: Path, header: str) -> None:
+    path = save(tmp_path, manifest_of([item(5, LEFT)]))
+    body = f"{{'descr': {header}\n".encode()
+    stack = path.parent / "seg_frame_00000.npy"
+    stack.write_bytes(b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body + bytes(64))
+    manifest = read_filtered(path)
+    (problem,) = check_candidates(manifest, manifest.frames[0])
+    assert problem.startswith(f"{stack}: not a readable mask stack: ")
+
+
+@pytest.mark.parametrize("value", ["1e400", "NaN", "9" * 400])
+def test_a_number_that_is_none_costs_its_item_only(tmp_path: Path, value: str) -> None:
+    path = save(tmp_path, manifest_of([packed_item(5, LEFT), packed_item(9, RIGHT)]))
+    path.write_text(path.read_text().replace('"stability_score": 0.55', f'"stability_score": {value}'))
+    manifest = read_filtered(path)
+    (problem,) = check_candidates(manifest, manifest.frames[0])
+    assert "item 0 (id 5): `stability_score` is missing or not a number" in problem

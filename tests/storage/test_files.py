@@ -1,13 +1,22 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trackweave.errors import ArtifactError, ArtifactVersionError, InputError, RunFolderError
-from trackweave.storage.files import check_version, read_json_object, remove_partials, replacing, safe_name, write_json
+from trackweave.storage.files import (
+    check_version,
+    parse_json,
+    read_json_object,
+    remove_partials,
+    replacing,
+    safe_name,
+    write_json,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -143,3 +152,33 @@ def test_texts_that_are_no_file_names_are_refused_in_one_short_line(text: str) -
 @pytest.mark.parametrize("text", ["a", "MOT17-02-FRCNN", "a b", "...", ".a", "~", "caf\udce9", "日本"])
 def test_other_texts_are_file_names_as_they_are(text: str) -> None:
     assert safe_name(text, "x") == text
+
+
+OUT_OF_RANGE = ["1e400", "-1e999", "NaN", "Infinity", "-Infinity", "1" * 30, "-" + "9" * 19, "9" * 5000, str(2**63)]
+
+
+@pytest.mark.parametrize("number", OUT_OF_RANGE)
+def test_numbers_out_of_range_are_refused_in_files_of_ours_and_not_a_number_in_others(
+    tmp_path: Path, number: str
+) -> None:
+    (tmp_path / "x.json").write_text(f'{{"a": [1, {number}]}}')
+    with pytest.raises(ArtifactError, match=r"x\.json: the list is not JSON: the number .* is out of range") as caught:
+        read_json_object(tmp_path / "x.json", "list")
+    assert len(str(caught.value)) < 200 + len(str(tmp_path))
+    (first, second) = read_json_object(tmp_path / "x.json", "list", finite=False)["a"]
+    assert first == 1
+    assert math.isnan(second)
+
+
+@pytest.mark.parametrize("number", ["1e308", "-1.5e-400", str(2**63 - 1), str(-(2**63)), "0.1234567890123456789"])
+def test_numbers_at_the_end_of_the_range_are_read(number: str) -> None:
+    assert parse_json(f"[{number}]") == json.loads(f"[{number}]")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
+def test_deep_nesting_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ArtifactError, match="not JSON: it is nested too deeply"):
+        read_json_object(tmp_path / "x.json", "list")
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_json(text.encode())

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from trackweave.errors import ArtifactError, ArtifactVersionError
-from trackweave.storage.npz import NpzReader, NpzWriter
+from trackweave.storage.npz import ZIP_ERRORS, NpzReader, NpzWriter, archive_kind, decode_npy, map_npy, read_member
 
 MANIFEST = {"kind": "toy", "schema_version": 1, "note": "ü"}
 ROWS = np.array([(1, [2.0, 3.0])], np.dtype([("id", "<i8"), ("box", "<f4", (2,))]))
@@ -159,3 +161,101 @@ def test_files_that_are_no_archive(tmp_path: Path) -> None:
     np.savez(foreign, x=np.ones(2))
     with pytest.raises(ArtifactError, match=r"has no entry manifest\.json"):
         NpzReader(foreign, "toy", 1)
+
+
+def npy(header: str, content: bytes = b"", version: bytes = b"\x01\x00") -> bytes:
+    """A `.npy` file of any header."""
+    body = header.encode() + b"\n"
+    return b"\x93NUMPY" + version + len(body).to_bytes(2, "little") + body + content
+
+
+BAD_NPY = {
+    "no end": npy("{'descr': ('<i8', "),
+    "no text": npy("{'descr': '<i8', 'fortran_order': False, 'shape': (2,), \0"),
+    "deep": npy("(" * 5000),
+    "huge number": npy("{'descr': '<i8', 'fortran_order': False, 'shape': (" + "9" * 400 + ",), }"),
+    "objects": npy("{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", b"x" * 16),
+    "no bytes": npy("{'descr': '|S0', 'fortran_order': False, 'shape': (-1,), }"),
+    "no bytes of many": npy("{'descr': '|S0', 'fortran_order': False, 'shape': (3,), }"),
+    "negative": npy("{'descr': '<i8', 'fortran_order': False, 'shape': (-1,), }", bytes(64)),
+    "eight exbibytes": npy("{'descr': '<i8', 'fortran_order': False, 'shape': (1152921504606846976,), }", bytes(64)),
+    "cut off": npy("{'descr': '<i8', 'fortran_order': False, 'shape': (9,), }", bytes(64)),
+    "no type": npy("{'descr': [()], 'fortran_order': False, 'shape': (9,), }", bytes(64)),
+    "other keys": npy("{'descr': '<i8'}", bytes(64)),
+    "another version": npy("{'descr': '<i8', 'fortran_order': False, 'shape': (1,), }", bytes(8), b"\x09\x00"),
+    "not at all": b"hello",
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("content", BAD_NPY.values(), ids=BAD_NPY)
+def test_damaged_arrays_are_value_errors_of_one_short_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.npy").write_bytes(content)
+    readers: tuple[Callable[[], object], ...] = (lambda: decode_npy(content), lambda: map_npy(tmp_path / "x.npy"))
+    for read in readers:
+        with pytest.raises(ValueError) as caught:
+            read()
+        assert len(str(caught.value)) < 250
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["u1", ">i4", "f8", "U3", "?", [("a", "i4"), ("b", "f4", (2,))]])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0, 4), (2, 0)])
+def test_arrays_are_read_as_numpy_reads_them(tmp_path: Path, shape: Any, dtype: Any, order: Any) -> None:
+    array = np.zeros(shape, dtype, order)
+    np.save(tmp_path / "x.npy", array)
+    for read in (decode_npy((tmp_path / "x.npy").read_bytes()), map_npy(tmp_path / "x.npy")):
+        np.testing.assert_array_equal(read, array)
+        assert (read.dtype, read.flags.f_contiguous) == (array.dtype, array.flags.f_contiguous)
+
+
+@pytest.mark.parametrize("content", BAD_NPY.values(), ids=BAD_NPY)
+def test_a_damaged_array_of_an_archive_is_named(tmp_path: Path, content: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("manifest.json", '{"kind": "toy", "schema_version": 1}')
+        archive.writestr("a.npy", content)
+    with (
+        NpzReader(tmp_path / "x.npz", "toy", 1) as reader,
+        pytest.raises(ArtifactError, match=r"entry a\.npy is damaged"),
+    ):
+        reader.array("a")
+
+
+def test_a_member_that_inflates_a_thousandfold_is_not_inflated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trackweave.storage.npz.MEMBER_BYTES", 1 << 20)
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("manifest.json", '{"kind": "toy", "schema_version": 1}')
+        archive.writestr(
+            "a.npy", npy("{'descr': '|u1', 'fortran_order': False, 'shape': (4194304,), }", bytes(4 << 20))
+        )
+    with (
+        NpzReader(tmp_path / "x.npz", "toy", 1) as reader,
+        pytest.raises(ArtifactError, match=r"more than .* are not read"),
+    ):
+        reader.array("a")
+
+
+def test_a_member_gives_no_more_than_it_declares(tmp_path: Path) -> None:
+    """The declared size is changed to 10 bytes in both places: the stream behind it holds 64 MiB."""
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", bytes(64 << 20))
+    size = (64 << 20).to_bytes(4, "little")
+    path.write_bytes(path.read_bytes().replace(size, (10).to_bytes(4, "little")))
+    with zipfile.ZipFile(path) as archive:
+        tracemalloc.start()
+        with pytest.raises(ZIP_ERRORS):
+            read_member(archive, "a.npy", 1 << 30)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"kind": 1e999}', '{"kind": "toy", "schema_version": NaN}'])
+def test_a_manifest_that_python_cannot_hold_is_refused(tmp_path: Path, text: str) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("manifest.json", text)
+    with pytest.raises(ArtifactError, match=r"its manifest\.json is not JSON"):
+        NpzReader(tmp_path / "x.npz", "toy", 1)
+    assert archive_kind(tmp_path / "x.npz") is None

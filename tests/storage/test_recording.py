@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,3 +126,14 @@ def test_an_archive_without_masks(tmp_path: Path) -> None:
     write_video_segments(path, [], mask_scale_ratio=1.0, full_resolution_shape=None, metadata={})
     with pytest.raises(ArtifactError, match="holds no mask to replay"):
         open_recording(path)
+
+
+def test_an_entry_with_a_damaged_header_is_named(tmp_path: Path) -> None:
+    path = record_entries(tmp_path / "r.npz")
+    body = b"{'descr': ('|u1', "
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("00009_001.npy", b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body)
+    recording = open_recording(path)
+    with pytest.raises(ArtifactError, match="entry 00009_001 is damaged"):
+        recording.masks(FrameIndex(9), [1])
+    recording.close()

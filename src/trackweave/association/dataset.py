@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,8 @@ from trackweave.association.settings import MIN_SEQUENCES, DataSettings, data_ob
 from trackweave.association.track_memory import DEFAULT_FPS, TrackMemory
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
 from trackweave.ids import FrameIndex
-from trackweave.storage.files import replacing
-from trackweave.storage.npz import ZIP_ERRORS
+from trackweave.storage.files import parse_json, replacing, shortened_line
+from trackweave.storage.npz import ZIP_ERRORS, decode_npy, member_limit, read_member
 from trackweave.storage.samples import AssociationSample, read_sample, sample_number
 from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections
@@ -309,8 +310,7 @@ class TrainingSet:
         offsets = {name: np.cumsum(count) - count for name, count in counts.items()}
         arrays: dict[str, NDArray[Any]] = {}
         for name, array in self.frames.arrays().items():
-            kind = "track" if name in _TRACK_ARRAYS else "det" if name in _DET_ARRAYS else "pair"
-            arrays[name] = array[rows[kind]]
+            arrays[name] = array[rows[_kind_of(name)]]
         number = np.arange(len(frames))
         arrays["track_frame"] = np.repeat(number, counts["track"])
         arrays["det_frame"] = np.repeat(number, counts["det"])
@@ -360,35 +360,79 @@ class TrainingSet:
         """
         path = Path(path)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                manifest = json.loads(str(file["manifest"]))
-                arrays = {name: file[name] for name in file.files if name != "manifest"}
+            with zipfile.ZipFile(path) as file:
+                limit = member_limit(path)
+                arrays = {
+                    name.removesuffix(".npy"): decode_npy(read_member(file, name, limit)) for name in file.namelist()
+                }
+            manifest = parse_json(str(arrays.pop("manifest")))
+            versions = (manifest.get("store_version"), manifest.get("input_version"))
         except FileNotFoundError:
             raise ArtifactError(f"{path}: there is no training cache here") from None
-        except (*ZIP_ERRORS, ValueError, KeyError) as error:
-            raise ArtifactError(f"{path}: not a readable training cache: {error}: make it again") from None
-        versions = (manifest.get("store_version"), manifest.get("input_version"))
+        except (*ZIP_ERRORS, KeyError, AttributeError) as error:
+            raise _damaged_cache(path, error) from None
         if versions != (STORE_VERSION, INPUT_VERSION):
             raise ArtifactVersionError(
                 f"{path}: a training cache of versions {versions}, not {(STORE_VERSION, INPUT_VERSION)}: "
                 "make it again from the samples"
             )
-        names = {f"scene_{key}": name for name, key in _FILE_KEYS.items()}
-        return cls(
-            FrameBatch(
-                **{
-                    names.get(key, key.removeprefix("scene_")): array
-                    for key, array in arrays.items()
-                    if key.startswith("scene_")
-                }
-            ),
-            Targets(arrays["tracks"], arrays["detections"]),
-            arrays["weight"],
-            arrays["sequence"],
-            arrays["frame_idx"],
-            tuple(manifest["sequences"]),
-            manifest["facts"],
-        )
+        try:
+            return _cached_set(arrays, manifest)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+            raise _damaged_cache(path, error) from None
+
+
+def _damaged_cache(path: Path, error: Exception) -> ArtifactError:
+    reason = f"it has no {error}" if isinstance(error, KeyError) else shortened_line(str(error))
+    return ArtifactError(f"{path}: not a readable training cache: {reason}: make it again")
+
+
+def _cached_set(arrays: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]) -> TrainingSet:
+    """The training set of a cache's arrays; any exception says that they do not fit together."""
+    names = {f"scene_{key}": name for name, key in _FILE_KEYS.items()}
+    frames = {
+        names.get(key, key.removeprefix("scene_")): array for key, array in arrays.items() if key.startswith("scene_")
+    }
+    lengths = {"frame": len(arrays["weight"]), "track": len(frames["track_frame"]), "det": len(frames["det_frame"])}
+    lengths["pair"] = len(frames["pairs"])
+    for name, array in frames.items():
+        kind = _kind_of(name)
+        if len(array) != lengths[kind] or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+            raise ValueError(f"{name} is {array.dtype} of shape {array.shape}, or not finite")
+    sequences = tuple(map(str, manifest["sequences"]))
+    for name, rows, stop in (
+        ("scene_track_frame", "track", lengths["frame"]),
+        ("scene_det_frame", "det", lengths["frame"]),
+        ("tracks", "track", lengths["pair"]),
+        ("detections", "det", lengths["pair"]),
+        ("sequence", "frame", len(sequences)),
+        ("frame_idx", "frame", None),
+    ):
+        column = arrays[name]
+        least = UNKNOWN if name in ("tracks", "detections") else 0
+        fits = column.shape == (lengths[rows],) and column.dtype.kind == "i"
+        if not fits or (len(column) and (column.min() < least or (stop is not None and column.max() >= stop))):
+            raise ValueError(f"{name} does not fit the other arrays")
+    pairs = frames["pairs"]
+    ends = np.array([lengths["track"], lengths["det"]])
+    if pairs.dtype.kind != "i" or pairs.shape != (lengths["pair"], 2) or (pairs < 0).any() or (pairs >= ends).any():
+        raise ValueError("pairs do not fit the other arrays")
+    if arrays["weight"].dtype.kind != "f" or arrays["weight"].ndim != 1 or not np.isfinite(arrays["weight"]).all():
+        raise ValueError("weight is not a column of numbers")
+    return TrainingSet(
+        FrameBatch(**frames),
+        Targets(arrays["tracks"], arrays["detections"]),
+        arrays["weight"],
+        arrays["sequence"],
+        arrays["frame_idx"],
+        sequences,
+        cast(DataMetadata, dict(manifest["facts"])),
+    )
+
+
+def _kind_of(name: str) -> Literal["track", "det", "pair"]:
+    """What the rows of an array of a `FrameBatch` belong to."""
+    return "track" if name in _TRACK_ARRAYS else "det" if name in _DET_ARRAYS else "pair"
 
 
 def load_samples(

@@ -6,7 +6,6 @@ made the training data.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +18,7 @@ from trackweave.association.model_inputs import INPUT_VERSION, frame_batch, mode
 from trackweave.association.sample_features import FEATURE_VERSION
 from trackweave.association.track_memory import TrackMemory
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
+from trackweave.storage.files import parse_json
 from trackweave.structures.assignment import AssignmentState
 
 HEADER = "trackweave"
@@ -209,7 +209,7 @@ def read_header(session: Any, path: object) -> ScorerHeader:
     """
     text = session.get_modelmeta().custom_metadata_map.get(HEADER)
     try:
-        values = json.loads(text or "")
+        values = parse_json(text or "")
         if values["format"] != FORMAT:
             raise ValueError(values["format"])
         versions = {name: values[name] for name in ("version", "input_version", "feature_version")}

@@ -5,7 +5,6 @@ Every reader of a file of detections hands its rows to `build_table`, which chec
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from trackweave.errors import InputError
 from trackweave.masks.codecs import decode_rle
 from trackweave.masks.packed import PackedMasks
+from trackweave.storage.files import parse_json
 from trackweave.structures.columns import Columns
 from trackweave.structures.detections import Detections
 from trackweave.structures.run_log import RunLog, RunWarning
@@ -344,12 +344,12 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """A file's JSON, whatever it holds.
+    """A file's JSON, whatever it holds; numbers that are not finite, or beyond float64 and int64, are NaN.
 
     Raises:
         InputError: it cannot be read, or is not JSON.
     """
     try:
-        return json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
+        return parse_json(read_text(path), finite=False)
+    except ValueError as error:
         raise InputError(f"{path}: not JSON: {error}") from error

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from trackweave.errors import FrameError
 from trackweave.frames.source import FrameSource, sampled_positions
+from trackweave.storage.npz import map_npy
 
 # The decoders are imported where they are used: every command imports this module, and few need a decoder.
 
@@ -83,6 +84,6 @@ def _open_npy(path: Path) -> FrameSource:
     from trackweave.frames.arrays import ArrayFrames
 
     try:
-        return ArrayFrames(np.load(path, mmap_mode="r", allow_pickle=False), path=path)
-    except (ValueError, EOFError, OSError) as error:
+        return ArrayFrames(map_npy(path), path=path)
+    except (ValueError, OSError) as error:
         raise FrameError(f"{path} cannot be read as an array ({error}): save it with numpy.save") from None

@@ -29,7 +29,7 @@ from trackweave.predictors.catalog import (
     device_rank,
     find_checkpoint,
 )
-from trackweave.storage.files import check_version, path_inside, read_json_object, write_json
+from trackweave.storage.files import check_version, parse_json, path_inside, read_json_object, write_json
 from trackweave.structures.run_log import RunWarning
 
 FOLDER_VARIABLE = "TRACKWEAVE_WEIGHTS"
@@ -212,7 +212,7 @@ def _check_safetensors(path: Path, head: bytes, size: int, handle: BinaryIO) -> 
         raise PredictorUnavailable(f"{path}: not a safetensors file, or cut off: copy it again")
     handle.seek(8)
     try:
-        table = json.loads(handle.read(length))
+        table = parse_json(handle.read(length))
         ends = [entry["data_offsets"][1] for name, entry in table.items() if name != "__metadata__"]
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise PredictorUnavailable(f"{path}: not a safetensors file, or damaged: copy it again") from None
@@ -365,7 +365,7 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
     for name in SHARD_INDEXES:
         if (folder / name).is_file():
             try:
-                table = json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"]
+                table = parse_json((folder / name).read_text(encoding="utf-8"))["weight_map"]
                 parts = tuple(path_inside(folder, part, f"{folder / name}:") for part in sorted(set(table.values())))
             except (OSError, ValueError, KeyError, TypeError, AttributeError, ArtifactError):
                 return ()
@@ -375,7 +375,7 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = parse_json((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PredictorUnavailable(f"{folder / CONFIG}: cannot be read as JSON: {error}") from error
     if not isinstance(config, dict):

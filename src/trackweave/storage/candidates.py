@@ -24,7 +24,8 @@ from trackweave.errors import CandidateError
 from trackweave.masks.codecs import as_packed, decode_mask, decode_rle, encode_rle, rle_area
 from trackweave.masks.ops import rescale_masks
 from trackweave.masks.packed import PackedMasks
-from trackweave.storage.files import check_version, read_json_object, write_json
+from trackweave.storage.files import check_version, read_json_object, shortened_line, write_json
+from trackweave.storage.npz import map_npy
 from trackweave.structures.candidates import Candidates
 from trackweave.structures.run_log import RunLog, RunWarning
 from trackweave.structures.run_summary import JsonRecord
@@ -97,7 +98,7 @@ def read_filtered(path: Path) -> FilteredManifest:
         ArtifactVersionError: of a newer schema.
         CandidateError: it has no list of frames.
     """
-    data = read_json_object(path, "manifest of candidates")
+    data = read_json_object(path, "manifest of candidates", finite=False)
     if "schema_version" in data:
         check_version(data["schema_version"], SCHEMA_VERSION, path)
     entries = data.get("frames")
@@ -225,9 +226,9 @@ class _MaskStack:
         if entry.mask_file is None:
             return
         try:
-            array = np.lib.format.open_memmap(entry.mask_file, mode="r")
-        except (OSError, ValueError, EOFError) as error:
-            reason = " ".join(str(error).split())
+            array = map_npy(entry.mask_file)
+        except (OSError, ValueError) as error:
+            reason = (isinstance(error, OSError) and error.strerror) or shortened_line(str(error))
             raise CandidateError(f"{entry.mask_file}: not a readable mask stack: {reason}") from None
         if array.ndim != 3 or len(array) != len(entry.items) or 0 in array.shape[1:] or array.dtype.kind not in "bui":
             raise CandidateError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -86,6 +88,12 @@ def shortened(text: str, length: int = 80) -> str:
     return repr(text if len(text) <= length else f"{text[:length]}…")
 
 
+def shortened_line(text: str, length: int = 160) -> str:
+    """A message of a library for a message of ours: one line, the end of a long one left out."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[:length]}…"
+
+
 def lock_file(file: int, *, wait: bool = False) -> bool:
     """Takes an exclusive lock on an open file; it ends when the file is closed or the process dies.
 
@@ -116,18 +124,65 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def read_json_object(path: Path, kind: str) -> dict[str, Any]:
+_SUSPECT_NUMBER = re.compile(r"[eE]\+?\d{3}|\d{19}")
+"""What every number that float64 or int64 cannot hold looks like, and a few others."""
+
+
+def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
+    """What a JSON text holds; every reader of JSON parses with this.
+
+    Args:
+        text: the text, bytes in UTF-8.
+        finite: NaN, infinity, and numbers beyond float64 or int64 are errors; otherwise they become NaN, which the
+            checks of single items refuse, so that one bad item does not cost the others.
+
+    Raises:
+        ValueError: not JSON, nested too deeply, or numbers out of range; in one short line.
+
+    >>> parse_json('{"a": [1, 2.5]}'), parse_json("[1e999]", finite=False)
+    ({'a': [1, 2.5]}, [nan])
+    """
+    text = text.decode("utf-8") if isinstance(text, bytes) else text
+
+    def out_of_range(number: str) -> float:
+        if finite:
+            raise ValueError(f"the number {shortened(number, 20)} is out of range")
+        return math.nan
+
+    def parse_float(number: str) -> float:
+        value = float(number)
+        return value if math.isfinite(value) else out_of_range(number)
+
+    def parse_int(number: str) -> float:
+        value = int(number) if len(number) <= 20 else 1 << 64
+        return value if -(1 << 63) <= value < 1 << 63 else out_of_range(number)
+
+    # Functions of our own for every number would halve the speed on large files: they serve where they may be needed.
+    is_suspect = _SUSPECT_NUMBER.search(text) is not None
+    try:
+        return json.loads(
+            text,
+            parse_constant=out_of_range,
+            parse_float=parse_float if is_suspect else None,
+            parse_int=parse_int if is_suspect else None,
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_json_object(path: Path, kind: str, *, finite: bool = True) -> dict[str, Any]:
     """Reads a JSON object.
 
     Args:
         path: the file.
         kind: what it should be, for the message.
+        finite: as for `parse_json`.
 
     Raises:
         ArtifactError: missing, unreadable, not JSON, or not an object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"), finite=finite)
     except FileNotFoundError:
         raise ArtifactError(f"{path}: there is no {kind} here") from None
     except OSError as error:

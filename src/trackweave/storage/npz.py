@@ -8,25 +8,138 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import os
 import zipfile
 import zlib
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
 from trackweave.errors import ArtifactError
-from trackweave.storage.files import check_version, replacing
+from trackweave.storage.files import check_version, parse_json, replacing, shortened_line
 
 MANIFEST_NAME = "manifest.json"
 COMPRESSION_LEVEL = 2  # of isal's 0 … 3: level 3 takes ten times as long on packed masks and gains nothing
 
-ZIP_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError)
+ZIP_ERRORS = (
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error),
+    *(NotImplementedError, RuntimeError, ValueError, OverflowError),
+)
 """What `zipfile` raises of a damaged archive: flags and method numbers are damaged as easily as bytes."""
+
+
+MEMBER_BYTES, MEMBER_RATIO = 512 << 20, 100
+"""A member may inflate to so many bytes, or to so many times the archive's own size where that is more."""
+
+
+class NpyHeader(NamedTuple):
+    """What the header of a `.npy` file says.
+
+    Attributes:
+        dtype: data type; never of size 0.
+        shape: no length below 0 or beyond int64.
+        order: `C` or `F`.
+        start: bytes before the first element.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    order: Literal["C", "F"]
+    start: int
+
+    @property
+    def end(self) -> int:
+        """Bytes of the whole file that the header promises."""
+        return self.start + math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_npy_header(stream: IO[bytes]) -> NpyHeader:
+    """The header of a `.npy` file; every reader of arrays goes through this. Nothing is allocated for what it claims.
+
+    Raises:
+        ValueError: not a header of format 1.0 or 2.0, or of elements without bytes (numpy divides by their size), or
+            of a length that no array has.
+    """
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"version {version[0]}.{version[1]} of the format is not read")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except Exception as error:  # noqa: BLE001 - TokenError, SyntaxError, RecursionError …: whatever Python's parser raises
+        reason = str(error) if type(error) is ValueError else "its header is damaged"
+        raise ValueError(shortened_line(reason)) from None
+    if dtype.itemsize == 0 or any(isinstance(length, bool) or not 0 <= length < 1 << 63 for length in shape):
+        raise ValueError(shortened_line(f"{dtype} of shape {shape} is no array"))
+    return NpyHeader(dtype, shape, "F" if fortran else "C", stream.tell())
+
+
+def _check_content(header: NpyHeader, size: int) -> None:
+    """Raises `ValueError` for an array of objects, and for one that `size` bytes do not hold."""
+    if header.dtype.hasobject:
+        raise ValueError("it holds Python objects, which are never read")
+    if header.end > size:
+        raise ValueError(shortened_line(f"has {size} of {header.end} bytes: it was cut off"))
+
+
+def decode_npy(content: bytes) -> NDArray[Any]:
+    """The array of a `.npy` file's content.
+
+    Raises:
+        ValueError: as `read_npy_header`; objects, which would be unpickled; fewer bytes than the header promises.
+    """
+    header = read_npy_header(io.BytesIO(content))
+    _check_content(header, len(content))
+    count = math.prod(header.shape)
+    flat = np.frombuffer(content, header.dtype, count, header.start) if count else np.empty(0, header.dtype)
+    return flat.reshape(header.shape, order=header.order).copy(order=header.order)
+
+
+def map_npy(path: Path) -> NDArray[Any]:
+    """The array of a `.npy` file, left on the disk until it is read.
+
+    Raises:
+        ValueError: as `decode_npy`.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        header = read_npy_header(file)
+        _check_content(header, os.fstat(file.fileno()).st_size)
+    if math.prod(header.shape) == 0:
+        return np.empty(header.shape, header.dtype)
+    return np.memmap(path, header.dtype, "r", header.start, header.shape, header.order)
+
+
+def member_limit(path: Path, most: int | None = None) -> int:
+    """Bytes that a member of an archive may inflate to: `most` (None: `MEMBER_BYTES`), or 100 times the archive."""
+    return max(MEMBER_BYTES if most is None else most, MEMBER_RATIO * path.stat().st_size)
+
+
+def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    """A member of an archive; reads no more than its declared size, and nothing of one that declares too much.
+
+    Raises:
+        KeyError: there is none of this name.
+        ValueError: it is larger than the limit, or not stored or deflated.
+        Exception: one of `ZIP_ERRORS`, of a damaged one.
+    """
+    entry = archive.getinfo(name)
+    if entry.file_size > limit:
+        raise ValueError(f"it would take {entry.file_size} bytes, more than {limit} are not read")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"compression of type {entry.compress_type} is not read")
+    with archive.open(entry) as file:
+        # With a size: without one `zipfile` inflates the whole stream, whatever size is declared.
+        content = file.read(entry.file_size)
+    if len(content) != entry.file_size:
+        raise EOFError(f"has {len(content)} of {entry.file_size} bytes")
+    return content
 
 
 class NpzWriter:
@@ -76,7 +189,7 @@ def archive_kind(path: Path) -> str | None:
     """What an archive says it is, such as `tracks` or `video_segments`; None when it is no archive of ours."""
     try:
         with zipfile.ZipFile(path) as archive:
-            manifest = json.loads(archive.read(MANIFEST_NAME))
+            manifest = parse_json(read_member(archive, MANIFEST_NAME, member_limit(path)))
     except (*ZIP_ERRORS, KeyError, ValueError):
         return None
     kind = manifest.get("kind") if isinstance(manifest, dict) else None
@@ -95,6 +208,7 @@ class NpzReader:
         self.path = path
         try:
             self._zip = zipfile.ZipFile(path)
+            self._limit = member_limit(path)
         except FileNotFoundError:
             raise ArtifactError(f"{path}: there is no {kind} archive here") from None
         except ZIP_ERRORS as error:
@@ -107,9 +221,9 @@ class NpzReader:
 
     def _read_manifest(self, kind: str, schema_version: int) -> dict[str, Any]:
         try:
-            manifest = json.loads(self._bytes(MANIFEST_NAME))
-        except ValueError:
-            raise ArtifactError(f"{self.path}: its manifest.json is not JSON") from None
+            manifest = parse_json(self._bytes(MANIFEST_NAME))
+        except ValueError as error:
+            raise ArtifactError(f"{self.path}: its manifest.json is not JSON: {error}") from None
         if not isinstance(manifest, dict) or manifest.get("kind") != kind:
             found = manifest.get("kind") if isinstance(manifest, dict) else None
             raise ArtifactError(f"{self.path}: holds {found!r}, not {kind!r}")
@@ -120,13 +234,13 @@ class NpzReader:
         """The array written under this name."""
         content = self._bytes(f"{name}.npy")
         try:
-            return np.asarray(np.lib.format.read_array(io.BytesIO(content), allow_pickle=False))
+            return decode_npy(content)
         except ValueError as error:
             raise ArtifactError(f"{self.path}: entry {name}.npy is damaged: {error}") from None
 
     def _bytes(self, name: str) -> bytes:
         try:
-            return self._zip.read(name)
+            return read_member(self._zip, name, self._limit)
         except KeyError:
             raise ArtifactError(f"{self.path}: has no entry {name}") from None
         except ZIP_ERRORS as error:

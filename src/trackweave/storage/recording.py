@@ -17,7 +17,7 @@ from trackweave.ids import FrameIndex
 from trackweave.masks.codecs import as_packed
 from trackweave.masks.packed import PackedMasks, packed_length
 from trackweave.storage.mask_archive import VideoSegments
-from trackweave.storage.npz import MANIFEST_NAME, ZIP_ERRORS
+from trackweave.storage.npz import MANIFEST_NAME, ZIP_ERRORS, decode_npy, member_limit, read_member
 
 _ENTRY = re.compile(r"(\d+)_(\d+)$")
 
@@ -66,8 +66,10 @@ class EntryRecording:
         self.path = path
         self._names: dict[FrameIndex, dict[int, str]] = {}
         with ExitStack() as stack:
-            self._archive = stack.enter_context(np.load(path, allow_pickle=False))
-            for name in self._archive.files:
+            self._archive = stack.enter_context(zipfile.ZipFile(path))
+            self._limit = member_limit(path)
+            for member in self._archive.namelist():
+                name = member.removesuffix(".npy")
                 if match := _ENTRY.match(name):
                     self._names.setdefault(FrameIndex(int(match[1])), {})[int(match[2])] = name
             if not self._names:
@@ -103,7 +105,7 @@ class EntryRecording:
 
     def _entry(self, name: str) -> NDArray[Any]:
         try:
-            return np.asarray(self._archive[name])
+            return decode_npy(read_member(self._archive, f"{name}.npy", self._limit))
         except KeyError:
             raise ArtifactError(f"{self.path}: a recording needs an entry `{name}`") from None
         except ZIP_ERRORS as error:

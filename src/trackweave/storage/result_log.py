@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from trackweave.errors import ArtifactError, RunFolderError
 from trackweave.masks.packed import PackedMasks, packed_length
-from trackweave.storage.files import check_version, lock_file
+from trackweave.storage.files import check_version, lock_file, parse_json, shortened_line
 from trackweave.storage.mask_archive import OBJECT_DTYPE
 from trackweave.storage.npz import COMPRESSION_LEVEL
 from trackweave.structures.run_summary import JsonRecord
@@ -264,12 +264,25 @@ class ResultJournal(ResultLog):
             raise RunFolderError(f"{self.path}: another process is working on this run: wait for it") from None
 
     def _load(self, key: str, most: int | None = None) -> bool:
-        """Takes over what was committed, at most so many batches; False when the file is of another run, or of none."""
+        """Takes over what was committed, at most so many batches; False when the file is of another run, or of none.
+
+        Raises:
+            ArtifactError: its records are whole and hold something else than was written.
+        """
+        try:
+            return self._take_over(key, most)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+            reason = shortened_line(f"{type(error).__name__}: {error}")
+            raise ArtifactError(
+                f"{self.path}: damaged ({reason}): remove it, and what it holds is done again"
+            ) from None
+
+    def _take_over(self, key: str, most: int | None) -> bool:
         records = read_records(self._file)
         header = next(records, None)
         if header is None or header.kind != b"H":
             return False
-        content = json.loads(header.body)
+        content = parse_json(header.body)
         check_version(content.get("schema_version"), SCHEMA_VERSION, self.path)
         if content.get("key") != key:
             return False
@@ -282,7 +295,7 @@ class ResultJournal(ResultLog):
                 masks = len(record.body) - record.rows * OBJECT_DTYPE.itemsize
                 pending.append((record.frame, record.offset, record.rows, masks))
             elif record.kind == b"C":
-                self._accept(json.loads(record.body), pending)
+                self._accept(parse_json(record.body), pending)
                 pending.clear()
                 self._end = record.end
         self._safe_end = self._end

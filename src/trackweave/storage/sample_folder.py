@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from trackweave.errors import ArtifactError
-from trackweave.storage.files import lock_file
+from trackweave.storage.files import lock_file, parse_json
 from trackweave.storage.samples import AssociationSample, encode_sample, read_sample, sample_name, sample_number
 from trackweave.structures.run_log import RunWarning
 
@@ -133,7 +133,7 @@ def read_sample_manifest(path: Path) -> SampleManifest:
 
 def _parse(line: bytes) -> ManifestEntry | None:
     try:
-        record = json.loads(line)
+        record = parse_json(line)
     except ValueError:
         return None
     name = record.get("npz") if isinstance(record, dict) else None

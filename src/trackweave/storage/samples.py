@@ -31,10 +31,12 @@ from isal import igzip_lib, isal_zlib
 from numpy.typing import NDArray
 
 from trackweave.errors import ArtifactError
-from trackweave.storage.files import check_version
-from trackweave.storage.npz import ZIP_ERRORS
+from trackweave.storage.files import check_version, parse_json
+from trackweave.storage.npz import ZIP_ERRORS, decode_npy, member_limit, read_member, read_npy_header
 
 SCHEMA_VERSION = 1
+SAMPLE_BYTES = 64 << 20
+"""The arrays of a sample may inflate to so many bytes, or to 100 times the file where that is more."""
 
 
 class SampleColumns:
@@ -273,10 +275,12 @@ def _read_entries(path: Path) -> dict[str, bytes]:
     entries: dict[str, bytes] = {}
     try:
         with zipfile.ZipFile(path) as archive:
+            limit = member_limit(path, SAMPLE_BYTES)
             for name in archive.namelist():
                 key = name.removesuffix(".npy")
                 try:
-                    content = archive.read(name)
+                    content = read_member(archive, name, limit)
+                    limit -= len(content)
                 except ZIP_ERRORS as error:
                     raise ArtifactError(f"{path}: {key} is damaged: {error}") from None
                 if key in _LAYOUT or key == "metadata":
@@ -294,8 +298,8 @@ def _decode(contents: Mapping[str, bytes]) -> dict[str, NDArray[Any]]:
     layout: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
     for key, content in contents.items():
         try:
-            dtype, shape, array = _decode_npy(content, key)
-        except (ValueError, EOFError, SyntaxError) as error:
+            dtype, shape, array = _decode_npy(content)
+        except ValueError as error:
             raise ValueError(f"{key} is not an array: {error}") from None
         layout[key] = (dtype, shape)
         if array is not None:
@@ -375,11 +379,11 @@ def _metadata(content: bytes | None, path: Path) -> SampleMetadata:
     if content is None:
         return SampleMetadata()
     try:
-        _, _, array = _decode_npy(content, "metadata")
+        _, _, array = _decode_npy(content)
         if array is None or array.shape != () or array.dtype.kind != "U":
             raise ValueError("not one text")
-        record = json.loads(str(array))
-    except (ValueError, EOFError, SyntaxError, UnicodeError) as error:
+        record = parse_json(str(array))
+    except ValueError as error:
         raise ValueError(f"metadata is not JSON: {error}") from None
     if not isinstance(record, dict):
         raise ValueError("metadata is not a JSON object")
@@ -494,7 +498,7 @@ def _deflate(content: bytes, level: int) -> bytes:
     return igzip_lib.compress(content, level, igzip_lib.COMP_DEFLATE)
 
 
-def _decode_npy(content: bytes, key: str) -> tuple[np.dtype[Any], tuple[int, ...], NDArray[Any] | None]:
+def _decode_npy(content: bytes) -> tuple[np.dtype[Any], tuple[int, ...], NDArray[Any] | None]:
     """Data type, shape and array of a `.npy` file's content; the array is None when `content` is not long enough.
 
     Nothing is allocated for what a header only claims, and objects are never unpickled.
@@ -502,17 +506,7 @@ def _decode_npy(content: bytes, key: str) -> tuple[np.dtype[Any], tuple[int, ...
     Raises:
         ValueError: not `.npy`.
     """
-    stream = io.BytesIO(content)
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"{key} is of .npy version {version}")
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read_header(stream)
-    count = 1
-    for length in shape:
-        count *= length
-    start = stream.tell()
-    if dtype.hasobject or min(shape, default=0) < 0 or len(content) - start != count * dtype.itemsize:
-        return dtype, shape, None
-    flat = np.frombuffer(content, dtype, count, start) if count else np.empty(0, dtype)
-    return dtype, shape, flat.reshape(shape, order="F" if fortran else "C").copy(order="C")
+    header = read_npy_header(io.BytesIO(content))
+    if header.dtype.hasobject or header.end != len(content):
+        return header.dtype, header.shape, None
+    return header.dtype, header.shape, np.asarray(decode_npy(content), order="C")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -209,6 +211,56 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     result = train(training_set(), tmp_path, QUICK, resume=True)
     assert same(weights(result.best), weights(trained_model().best))
     assert [row["loss"] for row in result.epochs] == [row["loss"] for row in trained_model().epochs]
+
+
+def test_the_history_is_whole_after_a_kill_behind_the_last_epoch(tmp_path: Path) -> None:
+    """The last checkpoint was written, the history with its epoch was not."""
+    folder = Path(shutil.copytree(trained_model().directory, tmp_path / "training"))
+    whole = (folder / HISTORY).read_bytes()
+    (folder / HISTORY).write_text(json.dumps(json.loads(whole)[:-1]))
+    train(training_set(), folder, QUICK, resume=True)
+    assert (folder / HISTORY).read_bytes() == whole
+
+
+ODD_VALUES: tuple[object, ...] = ("x", -7, float("nan"), [], {}, [1])
+ODD_GROUPS: tuple[object, ...] = ([], [{}], {}, None)
+ODD_STATES: list[tuple[str, object]] = [
+    *((key, None) for key in ("optimizer", "epoch", "step", "waited", "best_loss", "epochs")),
+    *((key, value) for key in ("newest", "optimizer", "epoch", "step", "waited", "epochs") for value in ODD_VALUES),
+    *(("best_loss", value) for value in ODD_VALUES if value != -7),
+    *(("optimizer", {"state": {}, "param_groups": groups}) for groups in ODD_GROUPS),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), ODD_STATES)
+def test_a_training_with_one_odd_value_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    folder = Path(shutil.copytree(trained_model().directory, tmp_path / "training"))
+    checkpoint = load_checkpoint(folder / LAST)
+    progress: Any = dict(checkpoint.progress or {})
+    progress[key] = value
+    if value is None:
+        del progress[key]
+    save_checkpoint(folder / LAST, replace(checkpoint, progress=progress))
+    with pytest.raises(ArtifactError, match=r"last\.pt: the training's state is damaged"):
+        train(training_set(), folder, QUICK, resume=True)
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+
+    checkpoint = load_checkpoint(trained_model().best)
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(ArtifactError, match=r"x\.pt: cannot be written: .*is the disk full\?") as caught:
+        save_checkpoint(tmp_path / "x.pt", checkpoint)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match=r"file.t: cannot be made: Not a directory"):
+        train(training_set(), tmp_path / "file" / "t", QUICK)
 
 
 def test_resuming_refuses_other_settings_and_other_data(tmp_path: Path) -> None:

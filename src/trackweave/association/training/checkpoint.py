@@ -22,7 +22,7 @@ from trackweave.association.scorer import FORMAT, FORMAT_VERSION, HEADER, INPUTS
 from trackweave.association.track_memory import HISTORY_LENGTH
 from trackweave.association.training.metrics import EpochRecord
 from trackweave.errors import ArtifactError, ArtifactVersionError, MissingExtraError
-from trackweave.storage.files import replacing
+from trackweave.storage.files import replacing, shortened_line
 
 OPSET = 17
 MAX_DIFFERENCE = 1e-4
@@ -127,8 +127,10 @@ def save_checkpoint(path: Path | str, checkpoint: ModelCheckpoint) -> None:
     try:
         with replacing(path) as temporary:
             torch.save(content, temporary)
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be written: {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: what torch makes of a full disk
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else shortened_line(str(error))
+        hint = "" if isinstance(error, OSError) else " (is the disk full?)"
+        raise ArtifactError(f"{path}: cannot be written: {reason}{hint}") from error
 
 
 def load_checkpoint(path: Path | str, device: str | torch.device = "cpu") -> ModelCheckpoint:

@@ -11,10 +11,10 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -33,8 +33,8 @@ from trackweave.association.training.checkpoint import (
 )
 from trackweave.association.training.metrics import AssociationMetrics, EpochRecord, association_loss, compute_metrics
 from trackweave.association.training.report import write_report
-from trackweave.errors import ArtifactError, SettingError, TrackweaveError
-from trackweave.storage.files import write_json
+from trackweave.errors import ArtifactError, RunFolderError, SettingError, TrackweaveError
+from trackweave.storage.files import shortened, shortened_line, write_json
 
 BEST, LAST, HISTORY, REPORT, NAN_BATCH = "best.pt", "last.pt", "history.json", "report.html", "nan_batch.json"
 AVERAGE_WARMUP = 10
@@ -102,14 +102,18 @@ def train(
         on_step: called after every step.
 
     Raises:
-        ArtifactError: too little data, or nothing to resume.
+        ArtifactError: too little data, nothing to resume, a damaged training, or a folder that cannot be written.
         SettingError: no such device, a start model of another shape, or other settings than those of the training that
             is resumed.
         TrackweaveError: the loss is not a number; the batch's frames are in `nan_batch.json`.
     """
     settings = settings or TrainSettings()
     output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise RunFolderError(f"{output}: cannot be made: {reason}") from error
     training = _Training(training_set, output, settings, validation, start_from)
     if frames is not None:
         training.frames = np.intersect1d(training.frames, frames)
@@ -319,7 +323,16 @@ class _Training:
             raise ArtifactError(f"{path}: not the checkpoint of a training under way")
         if checkpoint.metadata.get("fingerprint") != self._set.metadata.get("fingerprint"):
             raise SettingError(f"{path}: was trained on other samples; choose another folder")
-        settings = TrainSettings.model_validate(checkpoint.metadata["settings"])
+        try:
+            self._check_settings(path, TrainSettings.model_validate(checkpoint.metadata["settings"]))
+            self._restore(checkpoint.model.state_dict(), progress)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
+            reason = shortened_line(f"{type(error).__name__}: {error}")
+            raise ArtifactError(
+                f"{path}: the training's state is damaged ({reason}): begin in another folder"
+            ) from None
+
+    def _check_settings(self, path: Path, settings: TrainSettings) -> None:
         changed = [
             name
             for name in TrainSettings.model_fields
@@ -327,20 +340,56 @@ class _Training:
         ]
         if changed:
             raise SettingError(f"{path}: was trained with other settings ({', '.join(changed)}); choose another folder")
-        learner, mean = self._learner, checkpoint.model.state_dict()
+
+    def _restore(self, mean: Mapping[str, torch.Tensor], progress: TrainingProgress) -> None:
+        """Takes over a training's state; any exception says that it is damaged."""
+        learner = self._learner
         learner.mean.load_state_dict(mean)
         learner.model.load_state_dict(progress.get("newest", mean))
+        _check_optimizer(learner.optimizer, progress["optimizer"])
         learner.optimizer.load_state_dict(dict(progress["optimizer"]))
-        self.epoch, learner.steps = int(progress["epoch"]), int(progress["step"])
-        self.waited, self._best_loss = int(progress["waited"]), float(progress["best_loss"])
-        self.epochs = list(progress["epochs"])
+        epochs = [cast(EpochRecord, dict(record)) for record in progress["epochs"]]
+        numbers = [int(progress["epoch"]), int(progress["step"]), int(progress["waited"])]
+        if min(numbers) < 0 or numbers[0] != len(epochs):
+            raise ValueError(f"{len(epochs)} epochs are recorded, and {numbers[0]} were done")
+        for record in epochs:
+            for name in EpochRecord.__annotations__:
+                if not math.isfinite(record[name]):  # type: ignore[literal-required]
+                    raise ValueError(f"{name} of an epoch is not finite")
+        best_loss = float(progress["best_loss"])
+        if math.isnan(best_loss):
+            raise ValueError("the best loss is not a number")
+        self.epoch, learner.steps, self.waited = numbers
+        self._best_loss, self.epochs = best_loss, epochs
 
     def finish(self) -> TrainingResult:
-        """Measures the best epoch once more and writes the report."""
+        """Measures the best epoch once more, and writes the report and the history.
+
+        The history again: a training that was killed right after its last epoch was saved has one without that epoch.
+        """
+        write_json(self._output / HISTORY, self.epochs)
         best = load_checkpoint(self._output / BEST, self._device)
         metrics = compute_metrics(best.model, self._set, self._val_frames)
         write_report(self._output / REPORT, best, metrics, self.epochs)
         return TrainingResult(self._output, self._output / BEST, metrics, self.epochs)
+
+
+def _check_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Raises `ValueError` where a saved optimizer is not of this model: torch finds out in the middle of a step."""
+    groups, fresh = state["param_groups"], optimizer.state_dict()["param_groups"]
+    if [set(group) for group in groups] != [set(group) for group in fresh]:
+        raise ValueError("the optimizer's groups are others")
+    for group, expected in zip(groups, fresh, strict=True):
+        for name, value in expected.items():
+            if type(group[name]) is not type(value) and not isinstance(value, int | float):
+                raise ValueError(f"the optimizer's {name} is {shortened(str(group[name]))}")
+            if isinstance(value, float) and not math.isfinite(group[name]):
+                raise ValueError(f"the optimizer's {name} is {shortened(str(group[name]))}")
+    parameters = [part for group in optimizer.param_groups for part in group["params"]]
+    for number, moments in state["state"].items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            if moments[name].shape != parameters[number].shape:
+                raise ValueError(f"{name} of the optimizer is of another shape")
 
 
 def _new_model(settings: TrainSettings, start_from: Associator | None) -> Associator:
