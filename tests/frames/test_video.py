@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
@@ -406,6 +407,23 @@ class TestFaults:
             assert 10 < len(source) < 60
             kept, _ = exclude_unreadable(source)
             assert len(kept) >= len(source) - 2
+
+    @pytest.mark.parametrize("kind", ["v.mkv", "v.webm", "v.avi"])
+    def test_a_cut_file_says_so(self, tmp_path: Path, kind: str) -> None:
+        codec = {"v.mkv": "libx264", "v.webm": "libvpx", "v.avi": "mpeg4"}[kind]
+        path = write_video(tmp_path / kind, 60, codec=codec, g="8")
+        with VideoFile(path) as source:
+            assert source.damage is None
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 8 // 10])
+        with VideoFile(path) as source:
+            assert 5 < len(source) < 60
+            assert source.damage is not None
+            assert re.search(rf"{kind} is (cut off|damaged) after \d+ frames", source.damage)
+
+    def test_a_recording_without_a_size_says_nothing(self, tmp_path: Path) -> None:
+        path = write_video(tmp_path / "v.mkv", 20, container_options={"live": "1"})
+        with VideoFile(path) as source:
+            assert (len(source), source.damage) == (20, None)
 
     def test_damage_in_the_middle_costs_frames_not_the_video(self, tmp_path: Path) -> None:
         path = write_video(tmp_path / "v.mp4", 60)

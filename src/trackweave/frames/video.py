@@ -6,6 +6,7 @@ decodes forward from any keyframe.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class VideoIndex:
         corrupt: positions of frames whose data is incomplete.
         time_base: seconds per timestamp unit.
         count: N.
-        damage: one line when the file holds fewer frames than its header promises, else None.
+        damage: one line when the file holds less than its header promises, else None.
     """
 
     pts: NDArray[np.int64] | None
@@ -101,6 +102,9 @@ VIDEO_KINDS = (
 """Formats that hold their own frames; not lists of other files (HLS, DASH, concat, SDP, image2)."""
 
 _OPTIONS = {"format_whitelist": VIDEO_KINDS, "protocol_whitelist": "file"}
+_EBML, _SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
+_UNCOUNTED_BYTES = 16
+"""Some writers count the padding at the end of a file, and leave it out."""
 _LISTS = {b"ffconcat": "concat", b"#EXTM3U": "HLS playlist", b"<MPD": "DASH manifest", b"v=0": "SDP description"}
 
 
@@ -154,10 +158,41 @@ def index_video(path: Path) -> VideoIndex:
         time_base = stream.time_base or Fraction(1, 1000)
     if promised > len(packets) and damage is None:
         damage = f"{path} is cut off: its header promises {promised} frames, {len(packets)} are there"
+    missing = _missing_bytes(path)
+    if missing and damage is None:
+        damage = f"{path} is cut off after {len(packets)} frames: by its header, {missing} bytes are missing"
     index = _by_packets(packets, time_base, damage) or _by_decoding(path, packets, time_base, damage)
     if not index.count:
         raise FrameError(f"{path} holds no frame that can be decoded: is the file complete?")
     return index
+
+
+def _missing_bytes(path: Path) -> int:
+    """Bytes that a Matroska, WebM or AVI file promises in its header and does not have; 0 where nothing is missing.
+
+    Other containers do not tell, nor do recordings whose size was not filled in.
+    """
+    with path.open("rb") as file:
+        head = file.read(4096)
+        length = file.seek(0, os.SEEK_END)
+    promised = 0
+    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
+        promised = 8 + int.from_bytes(head[4:8], "little")
+    elif head.startswith(_EBML):
+        size, start = _ebml_size(head, len(_EBML))
+        segment = start + size
+        if head[segment : segment + 4] == _SEGMENT:
+            size, start = _ebml_size(head, segment + 4)
+            promised = start + size
+    return promised - length if promised - length > _UNCOUNTED_BYTES else 0
+
+
+def _ebml_size(head: bytes, position: int) -> tuple[int, int]:
+    """The size of a Matroska element, and where its content begins; 0 for a size that was not filled in."""
+    first = int.from_bytes(head[position : position + 1], "big")
+    width = 9 - first.bit_length() if first else 8
+    size = int.from_bytes(head[position : position + width], "big") & ((1 << 7 * width) - 1)
+    return (0 if size == (1 << 7 * width) - 1 else size), position + width
 
 
 def _demux(container: Any, stream: Any) -> tuple[list[Packet], str | None]:
