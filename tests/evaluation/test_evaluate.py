@@ -440,3 +440,35 @@ def test_regimes(tmp_path: Path) -> None:
     record = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert record["regimes"][0]["classes"]["pedestrian"]["combined"]["HOTA"] == 1
     assert len(record["regimes"][0]["classes"]["pedestrian"]["sequences"]["one"]["by_overlap"]["HOTA_TP"]) == 19
+
+
+def test_a_far_frame_number_costs_nothing(tmp_path: Path) -> None:
+    lines = ["1,1,10,10,20,40,1,1,1", "2147483647,1,10,10,20,40,1,1,1", "5,2,10,10,20,40,1,1,1"]
+    file = tmp_path / "gt.txt"
+    file.write_text("\n".join(lines) + "\n")
+    scores = evaluate(file, file)["pedestrian"].combined
+    assert (scores["HOTA"], scores["MOTA"], scores["CLR_Frames"], scores["CLR_TP"]) == (1, 1, 2**31 - 1, 3)
+    empty = write_lines(tmp_path / "empty.txt", ["2000000000,1,10,10,20,40,1,1,1"])
+    assert evaluate(empty, file, EvaluationSettings(start_fraction=0.5))["pedestrian"].combined["CLR_FP"] == 1
+
+
+def test_frames_without_objects_change_nothing(tmp_path: Path) -> None:
+    """Of masks, too: J and F are 1 where both are empty, as if every frame were gone over."""
+    labels = np.concatenate([LABELS, LABELS[:3] * np.uint8(0), LABELS])
+    video = video_json(tmp_path / "gt.json")
+    document = json.loads(video.read_text())
+    document["videos"][0]["file_names"] = [f"crossing/{k:05d}.jpg" for k in range(len(labels))]
+    for track in document["annotations"]:
+        track["segmentations"] = track["segmentations"] + [None] * 3 + track["segmentations"]
+    video.write_text(json.dumps(document))
+    predicted = np.roll(labels, 1, axis=2)
+    folder = evaluate(write_labels(tmp_path / "crossing", predicted), video)["cat"].combined
+    results = []
+    for label in (1, 2):
+        masks: list[Any] = list(encode_rle(PackedMasks.from_bool(predicted == label)))
+        masks[len(LABELS) : len(LABELS) + 3] = [None] * 3
+        results.append({"video_id": 1, "category_id": 1, "score": 0.5, "segmentations": masks})
+    (tmp_path / "r.json").write_text(json.dumps(results))
+    tables = evaluate(tmp_path / "r.json", video)["cat"].combined
+    assert tables.values == folder.values
+    assert 0 < tables["J&F"] < 1

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.formats.worlds import break_renames
 from tests.toy_boxes import write_lines
 from trackweave.errors import ArtifactError, InputError
-from trackweave.formats.mot import read_mot, read_mot_annotations, write_mot
+from trackweave.formats.mot import read_ground_truth, read_mot, read_mot_annotations, write_mot
 from trackweave.structures.tracks import Tracks
 
 PIXELS = st.floats(-3000, 9000, width=32).filter(lambda v: v == 0 or abs(v) > 1e-6)
@@ -210,3 +210,21 @@ def test_both_ways_of_reading_agree(
     assert len(slow) == n + 2
     for name in ("frame", "track_id", "xyxy", "score", "class_id", "counts"):
         assert getattr(fast, name).tolist() == getattr(slow, name)[:n].tolist()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1,1,1e39,10,20,40,1,1,1", r"1e\+39 is more than a 32-bit float holds"),
+        ("1,1,3e38,10,3e38,40,1,1,1", r"6e\+38 is more than a 32-bit float holds"),
+        ("1,1,1e308,10,1.7e308,40,1,1,1", "inf is more than a 32-bit float holds"),
+        ("1,1,10,10,20,40,1e39,1,1", r"1e\+39 is more than a 32-bit float holds"),
+        ("1,1,10,10,20,40,1,1e30,1", r"class 1e\+30 is out of range"),
+    ],
+)
+def test_numbers_that_float32_cannot_hold_are_refused(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(f"1,2,10,10,20,40,1,1,1\n{line}\n")
+    for read in (read_mot, read_ground_truth, read_mot_annotations):
+        with pytest.raises(InputError, match=f"line 2: {message}"):
+            read(path)

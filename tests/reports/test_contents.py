@@ -37,6 +37,10 @@ def test_prompt_frames_are_marked_in_the_middle_of_their_frame() -> None:
     assert [row.prompt for row in draw_timeline(tracks, [0, 10, 20]).rows] == [WIDTH / 2, None]
 
 
+def test_a_far_frame_number_does_not_fill_the_memory() -> None:
+    assert len(draw_timeline([life(1, (0, 1), (2**31, 2**31))], []).rows) == 1
+
+
 def test_nothing_to_draw() -> None:
     timeline = draw_timeline([], [0, 1])
     assert (timeline.rows, timeline.hidden, timeline.height) == ([], 0, 0)

@@ -170,3 +170,34 @@ def test_import_is_light() -> None:
     code = f"import sys, trackweave.reports.page; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        {"frames": [{"index": "x"}]},
+        {"frames": 3},
+        {"frames": [{"index": 1e400}]},
+        {"frames": [], "height": "x", "width": 3},
+        {"frames": [{"index": None}]},
+    ],
+)
+def test_a_damaged_list_of_frames_becomes_a_notice(run: Path, listed: dict[str, object]) -> None:
+    (run / "frames.json").write_text(json.dumps(listed))
+    assert "the list of frames is damaged" in write_report(run).read_text()
+
+
+def test_odd_warnings_of_a_manifest_are_shown_or_left_out(run: Path) -> None:
+    summary, manifest = (json.loads((run / name).read_text()) for name in ("summary.json", "manifest.json"))
+    summary["warnings"] = []
+    (run / "summary.json").write_text(json.dumps(summary))
+    for warnings in (3, [7], [{"code": ["a"], "message": "odd"}]):
+        (run / "manifest.json").write_text(json.dumps(manifest | {"warnings": warnings}))
+        write_report(run)
+
+
+def test_names_that_are_not_utf8_are_shown_escaped(run: Path) -> None:
+    summary = json.loads((run / "summary.json").read_text())
+    summary["command"] = ["trackweave", "masks", "caf\udce9"]
+    (run / "summary.json").write_text(json.dumps(summary))
+    assert "caf\\udce9" in write_report(run).read_text(encoding="utf-8")

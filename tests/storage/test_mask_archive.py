@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -252,3 +253,36 @@ def test_an_object_archive_beside_another_video(archives: tuple[Path, Path]) -> 
         pytest.raises(ArtifactError, match="object 2 is not at row 1 of"),
     ):
         list(by_object.over_time(2, video))
+
+
+def with_array(source: Path, path: Path, name: str, array: np.ndarray[Any, Any]) -> Path:
+    """A copy of an archive in which one array is another."""
+    content = io.BytesIO()
+    np.save(content, array)
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w") as new:
+        for entry in old.namelist():
+            new.writestr(entry, content.getvalue() if entry == name else old.read(entry))
+    return path
+
+
+def test_arrays_of_another_shape_are_one_line(tmp_path: Path) -> None:
+    frames = [objects(0, [1, 2]), objects(1, [2])]
+    write(tmp_path / "v.npz", frames)
+    write_objects(tmp_path / "o.npz", frames)
+    rows = object_rows(frames[0])
+    cases = {"zero": np.zeros((), rows.dtype), "two": rows.reshape(1, 2), "twice": rows[[0, 0]]}
+    for name, array in cases.items():
+        path = with_array(tmp_path / "v.npz", tmp_path / f"{name}.npz", "frame_000000/objects.npy", array)
+        with VideoSegments(path) as video:
+            for read in (video.frame, video.boxes):
+                with pytest.raises(ArtifactError, match=r"frame 0: an (array|object occurs twice)"):
+                    read(0)
+    plain = np.zeros(2, [("row", np.int64)])
+    for name, array in {"dtype": plain, "scalar": np.zeros((), REFERENCE_DTYPE)}.items():
+        path = with_array(tmp_path / "o.npz", tmp_path / f"{name}.npz", "object_000002/frames.npy", array)
+        with (
+            ObjectSegments(path) as references,
+            VideoSegments(tmp_path / "v.npz") as video,
+            pytest.raises(ArtifactError, match="object 2: an array"),
+        ):
+            list(references.over_time(2, video))

@@ -280,3 +280,10 @@ def test_where_one_part_of_a_fingerprint_ends_counts() -> None:
 
     assert of(b"ab", b"c") != of(b"a", b"bc")
     assert of(b"ab", b"c") == of(b"ab", b"c")
+
+
+def test_a_damaged_list_of_artifacts_is_one_line(tmp_path: Path) -> None:
+    cases: tuple[object, ...] = ({"x": {}}, 3, [[1]])
+    for artifacts in cases:
+        with pytest.raises(ArtifactError, match="its list of artifacts is damaged"):
+            _ = RunManifest(tmp_path / "manifest.json", {"artifacts": artifacts}).tracked_levels

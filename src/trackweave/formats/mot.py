@@ -48,6 +48,7 @@ MISSING = (1.0, -1.0)
 """What a line without a score has as its score, and what one without a later column has there."""
 LARGEST_EXACT = 2**53
 """Up to here float64 holds every whole number."""
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
 LARGEST_ID = 2**62
 DECIMALS = (0, 1, 2, 3, 4, 6, 8, 12)
 
@@ -185,7 +186,7 @@ def read_mot_annotations(path: Path | str, *, length: int | None = None, is_trut
         score=score,
         class_id=classes.astype(np.int64) if is_class else np.full(n, -1, np.int64),
         # TrackEval takes the whole part: 0.5 does not count.
-        counts=score.astype(np.int64) != 0,
+        counts=np.abs(score) >= 1,
         is_hard=np.zeros(n, np.bool_),
         origin=1,
         length=length,
@@ -342,6 +343,11 @@ def _checked_rows(path: Path) -> _Rows:
     rows.refuse(~np.isfinite(values).all(axis=1), lambda n: "a value is not finite")
     rows.refuse_fractions(0, "frame")
     rows.refuse_fractions(1, "track id")
+    with np.errstate(over="ignore"):
+        sides = np.abs(np.concatenate([values[:, 2:], values[:, 2:4] + values[:, 4:6]], axis=1))
+    rows.refuse((sides > LARGEST_FLOAT).any(1), lambda n: f"{sides[n].max():g} is more than a 32-bit float holds")
+    classes = values[:, CLASS_COLUMN - 1]
+    rows.refuse(np.abs(classes) > LARGEST_EXACT, lambda n: f"class {classes[n]:g} is out of range")
     rows.refuse(rows.frame < 0, lambda n: f"frame {rows.frame[n] + 1}: frames count from 1")
     rows.refuse((values[:, 4:6] < 0).any(1), lambda n: f"a box of {values[n, 4]:g} × {values[n, 5]:g} pixels")
     rows = rows.in_frame_order()

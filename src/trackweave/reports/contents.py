@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,14 +146,14 @@ def read_contents(run_dir: Path) -> PageContents:
         levels = [_box_section(summary)]
     else:
         levels = [_section(paths, level, part, damaged) for level, part in sorted(summary.levels.items())]
-    height, width = frame_list.get("height"), frame_list.get("width")
-    listed_size = (int(height), int(width)) if height and width else None
-    warnings = summary.warnings or [read_warning(record) for record in manifest.get("warnings") or ()]
+    indices, listed_size = _listed_frames(paths, frame_list, damaged)
+    recorded = manifest.get("warnings")
+    warnings = summary.warnings or [read_warning(each) for each in (recorded if isinstance(recorded, list) else ())]
     return PageContents(
         run_dir.resolve().name,
         summary,
         manifest,
-        [int(row["index"]) for row in frame_list.get("frames", []) if isinstance(row, dict) and "index" in row],
+        indices,
         listed_size if frame_list else summary.input.size,
         levels,
         _stages(summary.durations),
@@ -171,6 +172,20 @@ def _optional(path: Path, kind: str, damaged: list[str]) -> JsonRecord:
     except ArtifactError as error:
         damaged.append(str(error))
         return {}
+
+
+def _listed_frames(
+    paths: RunPaths, frame_list: JsonRecord, damaged: list[str]
+) -> tuple[list[int], tuple[int, int] | None]:
+    """Indices and size of the frames; nothing of a damaged list, which is noted."""
+    try:
+        height, width = frame_list.get("height"), frame_list.get("width")
+        rows = frame_list.get("frames", [])
+        indices = [int(row["index"]) for row in rows if isinstance(row, dict) and "index" in row]
+        return indices, (int(height), int(width)) if height and width else None
+    except (TypeError, ValueError, OverflowError) as error:
+        damaged.append(f"{paths.frames}: the list of frames is damaged: {error}")
+        return [], None
 
 
 def _section(paths: RunPaths, level: int, part: LevelSummary, damaged: list[str]) -> LevelSection:
@@ -197,12 +212,12 @@ def _comparison_images(paths: RunPaths, level: int, damaged: list[str]) -> list[
         for row in compare.get("frames", []):
             file = folder / Path(str(row["image"])).name  # a name only: nothing outside the folder is linked
             if file.is_file():
-                url = quote(file.relative_to(paths.root).as_posix())
+                url = quote(os.fsencode(file.relative_to(paths.root).as_posix()))
                 index = int(row["frame_idx"])
                 ids = [int(track["id"]) for track in row.get("tracks", [])]
                 name = str(row.get("frame_name", index))
                 images.append(ComparisonImage(url, index, name, row.get("candidates"), ids))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         damaged.append(f"{folder / 'compare.json'}: the list of comparison pictures is damaged: {error!r}")
     return images
 
@@ -221,7 +236,7 @@ def _notices(warnings: Sequence[RunWarning], damaged: Sequence[str]) -> list[Not
     kinds: dict[str, list[str]] = {"damaged-file": list(damaged)} if damaged else {}
     for warning in warnings:
         where = f"level {warning.level}: " if warning.level is not None else ""
-        kinds.setdefault(warning.code, []).append(f"{where}{warning.message}")
+        kinds.setdefault(str(warning.code), []).append(f"{where}{warning.message}")
     return [Notice(code, lines) for code, lines in sorted(kinds.items(), key=lambda item: -len(item[1]))]
 
 
@@ -240,6 +255,8 @@ def _files(paths: RunPaths, manifest: Mapping[str, object]) -> list[str]:
 ROWS = 40
 WIDTH = 1000.0
 ROW_HEIGHT = 15.0
+MOST_TICKS = 10_000_000
+"""Frames of an axis at most where the run does not list them: one damaged number is no reason to hold 2³¹."""
 
 
 @dataclass(frozen=True)
@@ -292,13 +309,12 @@ def draw_timeline(tracks: Sequence[TrackSummary], frames: Sequence[int]) -> Time
     Args:
         tracks: when each was visible.
         frames: absolute indices of the run's frames, ascending; without them every index between the tracks' first
-            and last counts as a frame.
+            and last counts as a frame, up to `MOST_TICKS` of them.
     """
     if not tracks:
         return Timeline([], [], 0)
-    axis = np.array(
-        sorted(frames) or range(min(track.first for track in tracks), max(track.last for track in tracks) + 1)
-    )
+    first, last = min(track.first for track in tracks), max(track.last for track in tracks)
+    axis = np.array(sorted(frames)) if frames else np.arange(first, min(last + 1, first + MOST_TICKS))
     unit = WIDTH / len(axis)
     longest = sorted(tracks, key=lambda track: (-_length(track, axis), track.track_id))[:ROWS]
     longest.sort(key=lambda track: (track.first, track.track_id))

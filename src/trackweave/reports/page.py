@@ -45,7 +45,8 @@ def report(run: str | os.PathLike[str]) -> Path:
     text = render_report(read_contents(run_dir))
     page = RunPaths(run_dir).report
     with replacing(page) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # A name that is not UTF-8 holds lone surrogates: the page shows them as `\\udcXX`, as the JSON files do.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     return page
 
 

@@ -153,7 +153,7 @@ class _Segments(ABC):
         try:
             self.info = SegmentsInfo.from_manifest(self._archive.manifest)
             self._read_listing(self._archive.manifest)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
             self.close()
             raise ArtifactError(f"{self._archive.path}: its manifest.json lacks or misspells {error}") from None
 
@@ -225,8 +225,12 @@ class VideoSegments(_Segments):
 
     def _rows(self, index: FrameIndex) -> NDArray[Any]:
         rows = self._archive.array(f"{frame_entry_name(index)}/objects")
-        if rows.dtype != OBJECT_DTYPE:
-            raise ArtifactError(f"{self.path}: frame {index}: rows of {rows.dtype}, not {OBJECT_DTYPE}")
+        if rows.dtype != OBJECT_DTYPE or rows.ndim != 1:
+            raise ArtifactError(
+                f"{self.path}: frame {index}: an array {rows.shape} of {rows.dtype}, not rows of {OBJECT_DTYPE}"
+            )
+        if len(np.unique(rows["id"])) < len(rows):
+            raise ArtifactError(f"{self.path}: frame {index}: an object occurs twice")
         return rows
 
     def __iter__(self) -> Iterator[FrameObjects]:
@@ -291,16 +295,23 @@ class ObjectSegments(_Segments):
 
         Raises:
             KeyError: no such object.
+            ArtifactError: they are damaged.
         """
         if track_id not in self.counts:
             raise KeyError(f"{self.path}: no object {track_id}")
-        return self._archive.array(f"{object_entry_name(track_id)}/frames")
+        references = self._archive.array(f"{object_entry_name(track_id)}/frames")
+        if references.dtype != REFERENCE_DTYPE or references.ndim != 1:
+            raise ArtifactError(
+                f"{self.path}: object {track_id}: an array {references.shape} of {references.dtype}, "
+                f"not rows of {REFERENCE_DTYPE}"
+            )
+        return references
 
     def over_time(self, track_id: TrackId | int, video: VideoSegments) -> Iterator[FrameObjects]:
         """One object's masks, frame after frame, each as a record of one row."""
         for reference in self.references(track_id):
             objects = video.frame(int(reference["frame"]))
             row = int(reference["row"])
-            if row >= len(objects) or objects.track_id[row] != track_id:
+            if not 0 <= row < len(objects) or objects.track_id[row] != track_id:
                 raise ArtifactError(f"{self.path}: object {track_id} is not at row {row} of {video.path}")
             yield objects[row : row + 1]

@@ -180,7 +180,7 @@ class FrameList:
                 None if any(time is None for time in times) else [float(time) for time in times],
                 (int(data["height"]), int(data["width"])),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ArtifactError(f"{path}: the list of frames lacks or misspells {error}") from None
 
 
@@ -222,8 +222,15 @@ class RunManifest:
 
     @property
     def tracked_levels(self) -> list[Level]:
-        """Levels with artifacts, ascending."""
-        return sorted(Level(int(level)) for level in self.data.get("artifacts", {}))
+        """Levels with artifacts, ascending.
+
+        Raises:
+            ArtifactError: a damaged list of them.
+        """
+        try:
+            return sorted(Level(int(level)) for level in self.data.get("artifacts", {}))
+        except (TypeError, ValueError) as error:
+            raise ArtifactError(f"{self.path}: its list of artifacts is damaged: {error}") from None
 
     def only_level(self, level: int | None) -> Level:
         """The level that is meant: `level`, or when it is None the only one.

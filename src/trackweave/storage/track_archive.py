@@ -165,7 +165,7 @@ class TracksArchive:
         try:
             self.metadata: Mapping[str, object] = dict(self._archive.manifest.get("metadata", {}))
             self._parts = [_part(n, record) for n, record in enumerate(self._archive.manifest["parts"])]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
             self.close()
             raise ArtifactError(f"{self.path}: its manifest.json lacks or misspells {error}") from None
         self._held: tuple[int, TrackRows] | None = None
