@@ -12,12 +12,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import trackweave
 from tests.toy_scenes import CROSSING, candidates_of
-from trackweave.errors import RunFolderError, SettingError
+from trackweave.errors import PromptError, RunFolderError, SettingError
+from trackweave.formats.davis import write_label_png
 from trackweave.frames.source import FrameSource
 from trackweave.pipelines.masks import track_masks
 from trackweave.predictors.replay import ReplayPredictor
@@ -264,3 +267,67 @@ def test_proposed_candidates_are_tracked(tmp_path: Path) -> None:
         track_masks(frames, tmp_path / "none", candidate_stride=0)
     with pytest.raises(TypeError, match="stride"):
         track_masks(frames, tmp_path / "none", stride=2)  # type: ignore[call-arg]
+
+
+class TestLabelImagesByName:
+    """Frames 00000, 00005, 00010 …, as YouTube-VOS numbers them."""
+
+    @pytest.fixture
+    def frames(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "frames"
+        folder.mkdir()
+        for k, image in enumerate(SCENE.frames):
+            Image.fromarray(image).save(folder / f"{5 * k:05d}.png")
+        return folder
+
+    def label(self, path: Path, frame: int) -> str:
+        write_label_png(path, SCENE.labels[frame].astype(np.uint8))
+        return str(path)
+
+    def prompted(self, frames: Path, run: Path, *prompts: str, **options: Any) -> list[str]:
+        result = track_masks(
+            frames, run, prompts=prompts, predictor="static", settings=TrackingSettings(max_propagate=0), **options
+        )
+        return [result.frames.names[k] for k in result.tracks().frames]
+
+    def test_a_label_image_belongs_to_the_frame_of_its_name(self, frames: Path, tmp_path: Path) -> None:
+        label = self.label(tmp_path / "00005.png", 1)
+        assert self.prompted(frames, tmp_path / "named", label) == ["00005.png"]
+        assert self.prompted(frames, tmp_path / "said", f"1:{label}") == ["00005.png"]
+        free = self.label(tmp_path / "first.png", 0)
+        assert self.prompted(frames, tmp_path / "first", free) == ["00000.png"]
+
+    def test_a_number_that_contradicts_the_name_is_refused(self, frames: Path, tmp_path: Path) -> None:
+        label = self.label(tmp_path / "00005.png", 1)
+        with pytest.raises(PromptError, match=r"frame 0 was asked for, but the frame of this name is frame 1.*give 1:"):
+            self.prompted(frames, tmp_path / "run", f"0:{label}")
+        with pytest.raises(PromptError, match=r"no frame is named 00007: say which one is meant, as FRAME:"):
+            self.prompted(frames, tmp_path / "run", self.label(tmp_path / "00007.png", 1))
+
+    def test_a_first_frame_that_cannot_be_read_does_not_move_the_prompt(self, frames: Path, tmp_path: Path) -> None:
+        (frames / "00000.png").write_bytes(b"x")
+        with pytest.raises(PromptError, match="frame 0 is not among the frames that are tracked"):
+            track_masks(
+                frames,
+                tmp_path / "run",
+                prompts=[self.label(tmp_path / "first.png", 0)],
+                predictor="static",
+                settings=TrackingSettings(on_bad_item="skip"),
+            )
+
+
+def test_a_mask_with_soft_edges_is_no_label_image(tmp_path: Path) -> None:
+    hard = np.zeros((96, 128), np.uint8)
+    hard[20:70, 30:90] = 255
+    soft = cv2.GaussianBlur(hard, (9, 9), 2)
+    Image.fromarray(soft).save(tmp_path / "soft.png")
+    frames = np.zeros((2, 96, 128, 3), np.uint8)
+    with pytest.raises(PromptError, match=r"soft.png: \d+ grey values lie along the outline of one object"):
+        track_masks(frames, tmp_path / "run", prompts=[tmp_path / "soft.png"], predictor="static")
+    parts = np.zeros((96, 128), np.uint8)  # many small objects beside a large one are a label image
+    parts[20:70, 30:90] = 20
+    for k in range(12):
+        parts[2 + 7 * k : 6 + 7 * k, 2:6] = k + 1
+    Image.fromarray(parts).save(tmp_path / "parts.png")
+    result = track_masks(frames, tmp_path / "parts", prompts=[tmp_path / "parts.png"], predictor="static")
+    assert len(result.tracks().track_ids) == 13

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.toy_scenes import candidates_of, item, toy_scene, write_candidates
+from tests.toy_scenes import candidates_of, item, toy_scene, write_candidates, write_frames
 from trackweave.errors import CandidateError
 from trackweave.frames.open import open_frames
-from trackweave.ids import Level
+from trackweave.ids import FrameIndex, Level
 from trackweave.storage.run import RunManifest, RunPaths
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import LevelSummary
 from trackweave.tracking.pipeline_context import (
     PipelineContext,
+    WholeVideo,
     build_pipeline_context,
     select_preview_indices,
     summarise_tracking_stats,
@@ -43,7 +44,7 @@ def test_a_level_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
 
 def test_a_frame_beyond_the_video_is_an_error_or_a_warning(tmp_path: Path) -> None:
     write_candidates(tmp_path, {f: [item(0, SCENE.mask(0, "a"), frame=f)] for f in (0, 9)})
-    with pytest.raises(CandidateError, match=r"frame 9 .*does not exist: the video has frames 0 … 3"):
+    with pytest.raises(CandidateError, match=r"frame 9 .*does not exist: the video has no frame of this name"):
         build(tmp_path)
     ready = build(tmp_path, on_bad_item="skip")
     assert [local for local, _ in ready.schedule] == [0]
@@ -59,7 +60,7 @@ def test_no_candidate_frame_among_the_sampled_ones(tmp_path: Path) -> None:
             SCENE.frames.select([0, 1]),
             RunPaths(tmp_path / "run"),
             TrackingSettings(),
-            video_length=4,
+            video=WholeVideo(4, {}),
         )
 
 
@@ -142,3 +143,36 @@ def test_totals_over_levels() -> None:
     assert totals["objects"] == 6
     assert totals["duplicates"] == 4
     assert totals["seconds"] == 3.0
+
+
+def test_a_name_that_the_video_has_not_is_reported_and_moves_nothing_else(tmp_path: Path) -> None:
+    """Frame 1's image was deleted after the candidates were made: those of the others stay where they belong."""
+    named = {k: {**item(1, SCENE.mask(k, "a"), frame=k), "frame_name": f"{k:05d}.jpg"} for k in (0, 1, 2)}
+    write_candidates(tmp_path, {k: [entry] for k, entry in named.items()})
+    folder = write_frames(SCENE, tmp_path / "frames")
+    (folder / "00001.png").unlink()
+    frames = open_frames(folder)
+
+    def placed(settings: TrackingSettings) -> list[tuple[int, str | None]]:
+        ready = build_pipeline_context(tmp_path, Level(2), frames, RunPaths(tmp_path / "run"), settings)
+        return [(local, entry.frame_name) for local, entry in ready.schedule]
+
+    with pytest.raises(
+        CandidateError, match=r"frame 1 \(00001.jpg\) does not exist: the video has no frame of this name"
+    ):
+        placed(TrackingSettings())
+    assert placed(TrackingSettings(on_bad_item="skip")) == [(0, "00000.jpg"), (1, "00002.jpg")]
+
+
+def test_a_sample_of_the_video_does_not_move_candidates(tmp_path: Path) -> None:
+    """The generator numbered its frames 0, 1 and 2, but they are the images 0, 2 and 4 of six."""
+    names = ["00000.png", "00002.png", "00004.png"]
+    entries = {k: [{**item(1, SCENE.mask(0, "a"), frame=k), "frame_name": name}] for k, name in enumerate(names)}
+    write_candidates(tmp_path, entries)
+    whole = open_frames([SCENE.frames[0]] * 6)
+    video = WholeVideo(6, {f"{k:05d}": FrameIndex(k) for k in range(6)})
+    ready = build_pipeline_context(
+        tmp_path, Level(2), whole.select([0, 1, 2]), RunPaths(tmp_path / "run"), TrackingSettings(), video=video
+    )
+    assert [(int(local), entry.frame_name) for local, entry in ready.schedule] == [(0, names[0]), (2, names[1])]
+    assert [note.code for note in ready.notes] == ["frame-not-sampled"]

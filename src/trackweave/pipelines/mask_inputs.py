@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import CandidateError, PromptError, SettingError
-from trackweave.formats.davis import read_label_png
+from trackweave.formats.davis import frame_stem, read_label_png
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource, exclude_unreadable, report_source, sample_evenly
 from trackweave.ids import FrameIndex, Level, LocalIndex
@@ -24,12 +24,18 @@ from trackweave.storage.candidates import write_filtered
 from trackweave.storage.files import read_json_object
 from trackweave.structures.candidates import Candidates
 from trackweave.structures.run_log import RunLog
-from trackweave.tracking.pipeline_context import local_positions
+from trackweave.tracking.pipeline_context import WholeVideo, local_positions
 
 ALL_LEVELS = (Level(2), Level(4), Level(6))
 GENERATED_LEVELS = (Level(2),)
 """What is tracked when candidates are generated and nobody said which levels: finer ones take many times as long."""
 VOID_LABEL = 255
+SOFT_LABELS = 8
+"""From more labels than this on, a label image may be a mask with soft edges …"""
+SOFT_RIM = 16
+"""… whose grey values lie within so many pixels of its body …"""
+SOFT_FILL = 0.2
+"""… and fill less than this share of their boxes."""
 GENERATORS = {"regions": RegionProposals}
 
 LabelImages = Sequence[str | Path] | Mapping[int, NDArray[np.integer[Any]]]
@@ -42,12 +48,14 @@ class MaskFrames:
 
     Attributes:
         frames: the sampled frames, those left out that cannot be read.
-        video_length: number of frames before sampling.
+        video: the frames before sampling.
+        first: index of the first sampled frame, whether or not it can be read.
         source: where they come from, or `memory`.
     """
 
     frames: FrameSource
-    video_length: int
+    video: WholeVideo
+    first: FrameIndex
     source: str
 
 
@@ -70,12 +78,13 @@ def open_mask_frames(
         stack.enter_context(whole)
     report_source(whole, log)
     sampled = open_frames(whole, sampling=sampling) if sampling else whole
+    first = sampled.indices[0]
     if log.on_bad_item == "skip":
         sampled, excluded = exclude_unreadable(sampled)
         for frame, name, reason in excluded:
             log.skip("frame-skipped", f"left out frame {frame} ({name}): {reason}", each=True)
     source = str(whole.path) if whole.path is not None else "memory"
-    return MaskFrames(sampled, int(whole.indices[-1]) + 1, source)
+    return MaskFrames(sampled, WholeVideo.of(whole), first, source)
 
 
 # --- label images ----------------------------------------------------------------------------------------------------
@@ -102,15 +111,19 @@ def read_label_images(prompts: LabelImages, opened: MaskFrames, log: RunLog) -> 
     """
     images: dict[LocalIndex, LabelImage] = {}
     positions = local_positions(opened.frames)
-    for frame, where, labels in _label_arrays(prompts, opened.frames.indices[0]):
-        if not 0 <= frame < opened.video_length:
-            last = opened.video_length - 1
+    for frame, where, labels in _label_arrays(prompts, opened):
+        if not 0 <= frame < opened.video.length:
+            last = opened.video.length - 1
             raise PromptError(f"{where}: frame {frame} does not exist: the video has frames 0 … {last}")
         if frame not in positions:
-            raise PromptError(f"{where}: frame {frame} is not among the sampled frames")
+            raise PromptError(
+                f"{where}: frame {frame} is not among the frames that are tracked: left out or not sampled"
+            )
         if labels.shape != opened.frames.size:
             height, width = opened.frames.size
-            raise PromptError(f"{where}: is {labels.shape[1]}×{labels.shape[0]}, the frames are {width}×{height}")
+            text = f"is {labels.shape[1]}×{labels.shape[0]}, the frames are {width}×{height}"
+            turned = ": made without the rotation that the images' EXIF asks for?"
+            raise PromptError(f"{where}: {text}{turned if labels.shape == (width, height) != (height, width) else ''}")
         if not (labels > 0).any():
             raise PromptError(f"{where}: marks no object (every pixel is 0)")
         if positions[frame] in images:
@@ -123,7 +136,7 @@ def read_label_images(prompts: LabelImages, opened: MaskFrames, log: RunLog) -> 
     }
 
 
-def _label_arrays(prompts: LabelImages, first: FrameIndex) -> list[tuple[FrameIndex, str, NDArray[Any]]]:
+def _label_arrays(prompts: LabelImages, opened: MaskFrames) -> list[tuple[FrameIndex, str, NDArray[Any]]]:
     """Frame, name in messages, and labels of each prompt."""
     if isinstance(prompts, Mapping):
         return [
@@ -132,17 +145,65 @@ def _label_arrays(prompts: LabelImages, first: FrameIndex) -> list[tuple[FrameIn
         ]
     arrays = []
     for text in prompts:
-        frame, path = _frame_and_path(str(text), first)
-        arrays.append((frame, str(path), read_label_png(path)))
+        frame, path = _frame_and_path(str(text), opened)
+        labels = read_label_png(path)
+        _refuse_soft_edges(path, labels)
+        arrays.append((frame, str(path), labels))
     return arrays
 
 
-def _frame_and_path(text: str, first: FrameIndex) -> tuple[FrameIndex, Path]:
-    """`FRAME:LABEL.png` or `LABEL.png`; a file whose own name holds a colon is taken as it is."""
+def _frame_and_path(text: str, opened: MaskFrames) -> tuple[FrameIndex, Path]:
+    """`FRAME:LABEL.png` or `LABEL.png`; a file whose own name holds a colon is taken as it is.
+
+    A label image that is named like a frame belongs to that frame; any other one without FRAME to the first.
+
+    Raises:
+        PromptError: FRAME, or a number that is the image's name, says another frame than the name does.
+    """
     head, colon, tail = text.partition(":")
-    if colon and head.isdigit() and not Path(text).exists():
-        return FrameIndex(int(head)), Path(tail)
-    return first, Path(text)
+    said = colon and head.isdigit() and not Path(text).exists()
+    path = Path(tail if said else text)
+    named = opened.video.index_of_name.get(frame_stem(path.name))
+    if said:
+        if named is not None and named != int(head):
+            problem = f"frame {int(head)} was asked for, but the frame of this name is frame {named}"
+            raise PromptError(
+                f"{path}: {problem} (FRAME counts from 0): give {named}:{path}, or rename the label image"
+            )
+        return FrameIndex(int(head)), path
+    if named is not None:
+        return named, path
+    stem = frame_stem(path.name)
+    if stem.isdigit() and int(stem) != opened.first:
+        raise PromptError(f"{path}: no frame is named {stem}: say which one is meant, as FRAME:{path} (from 0)")
+    return opened.first, path
+
+
+def _refuse_soft_edges(path: Path, labels: NDArray[np.integer[Any]]) -> None:
+    """A mask that was smoothed or resized with interpolation: grey values along the rim are no objects.
+
+    Raises:
+        PromptError: the largest label is one body, and many other labels lie only along its rim.
+    """
+    import cv2
+
+    values, counts = np.unique(labels[labels > 0], return_counts=True)
+    if len(values) <= SOFT_LABELS or values[np.argmax(counts)] != values[-1]:
+        return
+    body = (labels == values[-1]).astype(np.uint8)
+    near = cv2.dilate(body, np.ones((2 * SOFT_RIM + 1, 2 * SOFT_RIM + 1), np.uint8))
+    rim = (labels > 0) & (body == 0)
+    along = np.count_nonzero(rim & (near > 0)) >= 0.9 * np.count_nonzero(rim)
+    # An object fills a good part of its box; a grey value of an outline is strewn around the whole body.
+    if along and np.median([_filled(labels == value) for value in values[:-1]]) < SOFT_FILL:
+        text = f"{len(values) - 1} grey values lie along the outline of one object: a mask with soft edges"
+        raise PromptError(f"{path}: {text}; save it without smoothing (nearest neighbour), as 0 and 255")
+
+
+def _filled(mask: NDArray[np.bool_]) -> float:
+    """Share of its bounding box that a mask fills."""
+    rows, columns = np.nonzero(mask)
+    return len(rows) / (float(np.ptp(rows) + 1) * float(np.ptp(columns) + 1))
 
 
 def _without_void(where: str, labels: NDArray[np.int64], log: RunLog) -> NDArray[np.int64]:

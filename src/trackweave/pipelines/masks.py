@@ -215,7 +215,7 @@ class _MaskRun:
                     self.input.frames,
                     self.folder.paths,
                     self.settings,
-                    video_length=self.input.video_length,
+                    video=self.input.video,
                     min_area=candidates_min_area(root),
                 )
                 for level in levels

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import CandidateError
+from trackweave.formats.davis import frame_stem
 from trackweave.frames.source import FrameSource, sample_evenly
 from trackweave.ids import FrameIndex, Level, LocalIndex
 from trackweave.storage.candidates import (
@@ -114,7 +115,7 @@ def build_pipeline_context(
     run: RunPaths,
     settings: TrackingSettings,
     *,
-    video_length: int | None = None,
+    video: WholeVideo | None = None,
     min_area: float | None = None,
 ) -> PipelineContext:
     """Checks everything that a level's candidates can be wrong in, before a single frame is tracked.
@@ -125,7 +126,7 @@ def build_pipeline_context(
         frames: the sampled frames.
         run: where results go.
         settings: how to track.
-        video_length: number of frames before sampling; None = as many as the last sampled index tells.
+        video: the frames before sampling; None = what the sampled ones tell.
         min_area: the generator's smallest area, from the candidates' run manifest.
 
     Raises:
@@ -138,8 +139,7 @@ def build_pipeline_context(
     log = RunLog(settings.on_bad_item, "tracking")
     manifest = read_filtered(path)
     leave_out(manifest.problems, log, level)
-    length = video_length if video_length is not None else int(frames.indices[-1]) + 1
-    schedule, notes = _schedule(manifest, frames, length, log, level)
+    schedule, notes = _schedule(manifest, frames, video or WholeVideo.of(frames), log, level)
     leave_out(validate_candidates(manifest, schedule), log, level)
     previews = select_preview_indices(
         [local for local, _ in schedule], stride=settings.preview_stride, max_samples=settings.preview_max
@@ -162,29 +162,28 @@ def _levels(candidates_root: Path) -> str:
 
 
 def _schedule(
-    manifest: FilteredManifest, frames: FrameSource, video_length: int, log: RunLog, level: Level
+    manifest: FilteredManifest, frames: FrameSource, video: WholeVideo, log: RunLog, level: Level
 ) -> tuple[list[ScheduledFrame], list[RunWarning]]:
     """Places each candidate frame among the sampled frames.
 
-    By name when the video has a frame of each name (the extension may differ), else by index.
+    A candidate frame belongs to the frame that carries its name (the extension may differ). The index serves only where
+    no name can match: candidates without names, and videos, whose frames have names of our own making.
     """
-    local_of_name = _positions_by_name(manifest, frames)
-    local_of_frame = local_positions(frames)
+    index_of_name = _indices_by_name(manifest, video)
+    positions = local_positions(frames)
     placed: list[ScheduledFrame] = []
     unsampled: list[int] = []
     for entry in manifest.frames:
-        if local_of_name and entry.frame_name:
-            placed.append(ScheduledFrame(local_of_name[Path(entry.frame_name).stem], entry))
-        elif FrameIndex(entry.frame_idx) in local_of_frame:
-            placed.append(ScheduledFrame(local_of_frame[FrameIndex(entry.frame_idx)], entry))
-        elif entry.frame_idx < video_length:
-            unsampled.append(entry.frame_idx)
+        by_name = bool(index_of_name and entry.frame_name)
+        index = index_of_name.get(frame_stem(entry.frame_name or "")) if by_name else FrameIndex(entry.frame_idx)
+        if index is None or index >= video.length:
+            there = "no frame of this name" if by_name else f"frames 0 … {video.length - 1}"
+            name = f"frame {entry.frame_idx} ({entry.frame_name})"
+            leave_out([f"{manifest.path}: {name} does not exist: the video has {there}"], log, level)
+        elif index in positions:
+            placed.append(ScheduledFrame(positions[index], entry))
         else:
-            problem = (
-                f"{manifest.path}: frame {entry.frame_idx} ({entry.frame_name}) does not exist: "
-                f"the video has frames 0 … {video_length - 1}"
-            )
-            leave_out([problem], log, level)
+            unsampled.append(entry.frame_idx)
     notes = []
     if unsampled:
         text = f"{len(unsampled)} candidate frames are not among the sampled frames and were not used"
@@ -197,16 +196,34 @@ def _schedule(
     return sorted(placed, key=lambda scheduled: scheduled.local), notes
 
 
-def _positions_by_name(manifest: FilteredManifest, frames: FrameSource) -> dict[str, LocalIndex]:
-    """Position of each sampled frame by its name without extension; empty unless every candidate frame is there."""
-    named = [Path(entry.frame_name).stem for entry in manifest.frames if entry.frame_name]
+def _indices_by_name(manifest: FilteredManifest, video: WholeVideo) -> Mapping[str, FrameIndex]:
+    """Index of each frame of the video by its name without extension; empty where no candidate has such a name."""
+    named = [frame_stem(entry.frame_name) for entry in manifest.frames if entry.frame_name]
     repeated = [stem for stem, count in Counter(named).items() if count > 1]
     if repeated:
         raise CandidateError(f"{manifest.path}: two of its frames are named {repeated[0]}")
-    local_of_name: dict[str, LocalIndex] = {}
-    for local, name in enumerate(frames.names):
-        local_of_name.setdefault(Path(name).stem, LocalIndex(local))
-    return local_of_name if named and all(stem in local_of_name for stem in named) else {}
+    return video.index_of_name if any(stem in video.index_of_name for stem in named) else {}
+
+
+@dataclass(frozen=True)
+class WholeVideo:
+    """What is known of a video before it is sampled, and before frames that cannot be read are left out.
+
+    Attributes:
+        length: number of frames.
+        index_of_name: index of each frame by its name without extension; of frames of one name the first.
+    """
+
+    length: int
+    index_of_name: Mapping[str, FrameIndex]
+
+    @classmethod
+    def of(cls, frames: FrameSource) -> WholeVideo:
+        """Of a video that is not sampled; of sampled frames, what they tell."""
+        index_of_name: dict[str, FrameIndex] = {}
+        for index, name in zip(frames.indices, frames.names, strict=True):
+            index_of_name.setdefault(frame_stem(name), index)
+        return cls(int(frames.indices[-1]) + 1, index_of_name)
 
 
 def frame_at(frames: FrameSource, local: LocalIndex) -> tuple[FrameIndex, str]:
