@@ -229,6 +229,21 @@ def test_a_file_that_was_cut_off(tmp_path: Path, cut: int) -> None:
     assert "copy it again" in refused("sam2-hf", path)
 
 
+@pytest.mark.parametrize(
+    "table", ['{"a": {"data_offsets": [0, []]}}', '{"a": {"data_offsets": [0, null]}}', "[" * 100_000]
+)
+def test_a_damaged_table_of_tensors(tmp_path: Path, table: str) -> None:
+    path = folder(tmp_path / "w")
+    content = len(table).to_bytes(8, "little") + table.encode() + bytes(8)
+    (path / "model.safetensors").write_bytes(content)
+    assert "not a safetensors file, or damaged: copy it again" in refused("sam2-hf", path)
+
+
+@pytest.mark.parametrize("vision", ["x", 3, [[]], {"backbone_feature_sizes": 3}, {"backbone_feature_sizes": {"a": 1}}])
+def test_a_configuration_that_is_none(tmp_path: Path, vision: object) -> None:
+    assert "vision_config is not a configuration" in refused("sam2-hf", folder(tmp_path / "w", vision_config=vision))
+
+
 def test_a_checkpoint_that_was_cut_off(tmp_path: Path) -> None:
     path = meta_file(tmp_path / "sam2.1_hiera_tiny.pt")
     path.write_bytes(path.read_bytes()[:-30])

@@ -113,6 +113,14 @@ class TestManifest:
         with pytest.raises(ArtifactError, match="records no video_segments of level 6"):
             again.artifact(6, "video_segments")
 
+    @pytest.mark.parametrize("artifacts", ["x", None, 3, [[]], {"x": {}}, {"1": 3}, {"9" * 5000: {}}, {"-1": {}}])
+    def test_artifacts_that_are_no_files_by_level_are_refused(self, tmp_path: Path, artifacts: Any) -> None:
+        (tmp_path / "manifest.json").write_text(json.dumps({"schema_version": 1, "artifacts": artifacts}))
+        with pytest.raises(
+            ArtifactError, match=r"manifest\.json: the run manifest's `artifacts` are not files by level"
+        ):
+            RunManifest.load(tmp_path / "manifest.json")
+
     @pytest.mark.parametrize("name", ["../other/v.npz", "/abs/v.npz", "level_1/../../v.npz", "a\0b", ""])
     def test_an_artifact_outside_the_run_is_refused(self, tmp_path: Path, name: str) -> None:
         manifest = RunManifest(tmp_path / "manifest.json", {"artifacts": {"1": {"video_segments": name}}})

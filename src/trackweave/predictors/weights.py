@@ -213,7 +213,7 @@ def _check_safetensors(path: Path, head: bytes, size: int, handle: BinaryIO) -> 
     handle.seek(8)
     try:
         table = parse_json(handle.read(length))
-        ends = [entry["data_offsets"][1] for name, entry in table.items() if name != "__metadata__"]
+        ends = [int(entry["data_offsets"][1]) for name, entry in table.items() if name != "__metadata__"]
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise PredictorUnavailable(f"{path}: not a safetensors file, or damaged: copy it again") from None
     expected = 8 + length + max(ends, default=0)
@@ -228,10 +228,14 @@ def _check_sizes(backend: Backend, folder: Path) -> None:
         return
     size = _square(config.get("image_size", backend.image_size))
     vision = config.get("vision_config") or {}
+    backbone_sizes = vision.get("backbone_feature_sizes") if isinstance(vision, dict) else "not an object"
+    backbone_sizes = backbone_sizes or [backend.image_size // backend.stride]
+    if not isinstance(backbone_sizes, list):
+        raise PredictorUnavailable(f"{folder / CONFIG}: vision_config is not a configuration of transformers")
     nominal = backend.image_size // backend.stride
     feature_sizes = {
         "memory_attention_rope_feat_sizes": config.get("memory_attention_rope_feat_sizes", nominal),
-        "vision_config.backbone_feature_sizes": (vision.get("backbone_feature_sizes") or [nominal])[-1],
+        "vision_config.backbone_feature_sizes": backbone_sizes[-1],
     }
     for name, side in feature_sizes.items():
         if size is None or _square(side) != size // backend.stride:

@@ -184,6 +184,11 @@ class FrameList:
             raise ArtifactError(f"{path}: the list of frames lacks or misspells {error}") from None
 
 
+def _is_level(entry: tuple[str, object]) -> bool:
+    level, files = entry
+    return level.isdecimal() and len(level) < 18 and isinstance(files, dict)
+
+
 class RunManifest:
     """`manifest.json` of a run: read, merged into, written back whole.
 
@@ -207,6 +212,9 @@ class RunManifest:
         data = read_json_object(path, "run manifest")
         if "schema_version" in data:
             check_version(data["schema_version"], SCHEMA_VERSION, path)
+        artifacts = data.get("artifacts", {})
+        if not isinstance(artifacts, dict) or not all(map(_is_level, artifacts.items())):
+            raise ArtifactError(f"{path}: the run manifest's `artifacts` are not files by level")
         return cls(path, data)
 
     @property
