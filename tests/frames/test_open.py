@@ -121,3 +121,35 @@ def test_importing_open_frames_loads_no_decoder() -> None:
     code = "import sys, trackweave.frames; print(sorted({'av', 'cv2', 'PIL'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def animation(path: Path, count: int = 4) -> Path:
+    first, *rest = (Image.fromarray(np.full((8, 12, 3), 40 * k, np.uint8)) for k in range(count))
+    first.save(path, save_all=True, append_images=rest, duration=50)
+    return path
+
+
+def test_an_animated_png_is_a_video(tmp_path: Path) -> None:
+    with open_frames(animation(tmp_path / "a.png")) as source:
+        assert [int(frame[0, 0, 0]) for frame in source] == [0, 40, 80, 120]
+        assert source.frame_rate == pytest.approx(20)
+
+
+def test_an_animated_webp_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(FrameError, match=r"a\.webp is an animated WebP, which is not read as a video: convert it"):
+        open_frames(animation(tmp_path / "a.webp"))
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png", "webp"])
+def test_a_folder_with_a_stack_says_that_only_its_first_picture_counts(tmp_path: Path, suffix: str) -> None:
+    animation(tmp_path / f"a.{suffix}")
+    (note,) = open_frames(tmp_path).notes
+    assert note.left_out == 3
+    remedy = "save them as files of their own" if suffix == "webp" else "give that file itself, not its folder"
+    assert f"a.{suffix} holds 4 pictures, of which the first alone is a frame: {remedy}" in note.message
+
+
+def test_thumbnails_behind_an_image_are_no_frames(tmp_path: Path) -> None:
+    image = Image.fromarray(np.zeros((8, 12, 3), np.uint8))
+    image.save(tmp_path / "a.tif", save_all=True, append_images=[image.resize((6, 4))])
+    assert open_frames(tmp_path).notes == ()

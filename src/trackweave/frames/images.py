@@ -59,6 +59,22 @@ class IntensityWindow(NamedTuple):
     high: float
 
 
+def picture_count(file: Path) -> int:
+    """Pictures in one file, such as pages of a TIFF or of an animation; 1 for a file that cannot be read.
+
+    Pages of another size (thumbnails, pyramids) and the second views of JPEG files do not count.
+    """
+    try:
+        with open_image(file) as image:
+            count = int(getattr(image, "n_frames", 1)) if image.format in ("PNG", "TIFF", "WEBP") else 1
+            size = image.size
+            if count > 1:
+                image.seek(1)
+            return count if image.size == size else 1
+    except DECODE_ERRORS:
+        return 1
+
+
 class Still(NamedTuple):
     """An image of a source, decoded by Pillow.
 
@@ -359,13 +375,26 @@ class ImageFolder(_StillFrames):
 
     @property
     def notes(self) -> Sequence[SourceNote]:
+        return (*self._notes_of_other_kinds(), *self._notes_of_stacks(), *super().notes)
+
+    def _notes_of_stacks(self) -> tuple[SourceNote, ...]:
+        file = self._files[0]
+        count = picture_count(file)  # of the first alone: opening every file of a long video takes long
+        if count == 1:
+            return ()
+        is_alone = len(self._files) == 1 and file.suffix.lower() != ".webp"
+        remedy = "give that file itself, not its folder" if is_alone else "save them as files of their own"
+        text = f"{file} holds {count} pictures, of which the first alone is a frame: {remedy}"
+        return (SourceNote("pictures-not-read", text, count - 1),)
+
+    def _notes_of_other_kinds(self) -> tuple[SourceNote, ...]:
         others = sorted(file.name for file in _files(self._folder, OTHER_IMAGES.fullmatch))
         if not others:
-            return super().notes
+            return ()
         named = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
         kinds = "its kind is" if len(others) == 1 else "their kinds are"
         text = f"{self._folder}: {named}: {kinds} not read: convert to PNG or JPEG, or move away what is no frame"
-        return (SourceNote("image-not-read", text, len(others)), *super().notes)
+        return (SourceNote("image-not-read", text, len(others)),)
 
     def _load(self, position: int) -> Still:
         with open_image(self._files[position]) as image:

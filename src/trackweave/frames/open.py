@@ -69,12 +69,15 @@ def _open_path(path: Path) -> FrameSource:
         raise FrameError(f"{path} does not exist: give a folder of images or a video file")
     if path.suffix.lower() == ".npy":
         return _open_npy(path)
-    from trackweave.frames.images import IMAGE_SUFFIXES, TIFF_SUFFIXES, TiffPages
+    from trackweave.frames.images import IMAGE_SUFFIXES, TIFF_SUFFIXES, TiffPages, picture_count
 
     if path.suffix.lower() in TIFF_SUFFIXES:
         return TiffPages(path)
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        raise FrameError(f"{path} is a single image: give the folder that holds the frames")
+        if picture_count(path) == 1:
+            raise FrameError(f"{path} is a single image: give the folder that holds the frames")
+        if path.suffix.lower() == ".webp":
+            raise FrameError(f"{path} is an animated WebP, which is not read as a video: convert it to MP4 or images")
     from trackweave.frames.video import VideoFile
 
     return VideoFile(path)
