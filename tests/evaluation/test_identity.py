@@ -105,3 +105,14 @@ def test_nothing_tracked_and_nothing_to_track() -> None:
     assert nothing.objects == ()
     assert math.isnan(nothing.j_mean)
     assert math.isnan(nothing.recall)
+
+
+def test_255_is_an_id_where_labels_are_larger() -> None:
+    truth = {FrameIndex(0): np.array([[0, 254, 255]], np.int64), FrameIndex(1): np.array([[256, 255, 255]], np.int64)}
+    assert [(match.label, match.frames) for match in best_track_per_object(truth, []).objects] == [
+        (254, 1),
+        (255, 2),
+        (256, 1),
+    ]
+    truth[FrameIndex(1)][0, 0] = 0
+    assert [match.label for match in best_track_per_object(truth, []).objects] == [254]

@@ -266,3 +266,10 @@ def test_detections_without_a_class(tmp_path: Path) -> None:
     for text in ("1,-1,5,5,9,9,0.9,-1,-1,-1", "1,-1,5,5,9,9,0.9", "frame,x,y,w,h,a,b,class", ""):
         path = write_lines(tmp_path / "det.txt", [text])
         assert class_column_of(truth, path) is None
+
+
+def test_a_far_frame_of_camera_motion_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "gmc.txt"
+    path.write_text("0 1 0 0 0 1 0\n2147483647 1 0 0 0 1 0\n")
+    with pytest.raises(InputError, match=r"gmc.txt: 2147483648 frames of camera motion, of which 2 have a line"):
+        read_gmc(path)

@@ -62,13 +62,14 @@ def best_track_per_object(truth: Mapping[FrameIndex, Labels], predicted: Iterabl
     """Assigns at most one track to each object, so that the sum of their mean IoUs is largest (Hungarian method).
 
     Args:
-        truth: label map `(H, W)` per annotated frame; 0 is background, 255 void.
+        truth: label map `(H, W)` per annotated frame; 0 is background, 255 void unless a label of any frame is larger.
         predicted: tracked objects frame by frame, masks at any scale; frames without annotation are skipped. Masks may
             overlap.
     """
     from scipy.optimize import linear_sum_assignment
 
-    overlaps, remaining = _OverlapSums(), dict(truth)
+    has_void = all(labels.max(initial=0) <= VOID for labels in truth.values())
+    overlaps, remaining = _OverlapSums((0, VOID) if has_void else (0,)), dict(truth)
     for frame in predicted:
         labels = remaining.pop(frame.frame, None)
         if labels is not None:
@@ -87,9 +88,14 @@ def best_track_per_object(truth: Mapping[FrameIndex, Labels], predicted: Iterabl
 
 
 class _OverlapSums:
-    """IoUs of objects and tracks, summed frame by frame; a pair is `(label, track_id)`."""
+    """IoUs of objects and tracks, summed frame by frame; a pair is `(label, track_id)`.
 
-    def __init__(self) -> None:
+    Args:
+        no_objects: labels that are no object.
+    """
+
+    def __init__(self, no_objects: tuple[int, ...]) -> None:
+        self._no_objects = no_objects
         self.object_frames: dict[int, int] = defaultdict(int)
         self.track_frames: dict[int, int] = defaultdict(int)
         self.shared_frames: dict[tuple[int, int], int] = defaultdict(int)
@@ -99,7 +105,7 @@ class _OverlapSums:
 
     def add(self, labels: Labels, objects: FrameObjects | None) -> None:
         """One annotated frame and the objects that were tracked on it."""
-        present = _labels_of(labels)
+        present = [int(label) for label in np.unique(labels) if label not in self._no_objects]
         for label in present:
             self.object_frames[label] += 1
         if objects is None or not len(objects):
@@ -131,7 +137,3 @@ class _OverlapSums:
             return ObjectMatch(label, None, 0.0, 0.0, fragments, frames)
         recall = self.hits[label, track_id] / frames
         return ObjectMatch(label, track_id, self.j_mean(label, track_id), recall, fragments, frames)
-
-
-def _labels_of(labels: Labels) -> list[int]:
-    return [int(label) for label in np.unique(labels) if label not in (0, VOID)]

@@ -189,6 +189,10 @@ def _numbered_images(folder: Path, extension: str) -> dict[int, Path]:
     return {int(path.stem) - 1: path for path in files if NUMBER.fullmatch(path.stem) and int(path.stem) > 0}
 
 
+MOST_MOTIONS = 10_000_000
+"""Frames of camera motion that are held at most: each is 48 bytes, line or not."""
+
+
 def read_gmc(path: Path | str, length: int | None = None) -> NDArray[np.float64]:
     """Reads camera motion: lines `frame a b tx c d ty`, frames from 0, blanks or commas between.
 
@@ -220,6 +224,10 @@ def read_gmc(path: Path | str, length: int | None = None) -> NDArray[np.float64]
             raise InputError(f"{path}, line {number}: frame {frame} is beyond the {length} frames of the video")
         rows[frame] = matrix
     count = length if length is not None else max(rows, default=-1) + 1
+    if count > MOST_MOTIONS:
+        raise InputError(
+            f"{path}: {count} frames of camera motion, of which {len(rows)} have a line: more than are read"
+        )
     motion = np.tile(np.eye(2, 3), (count, 1, 1))
     for frame, matrix in rows.items():
         motion[frame] = matrix
