@@ -18,7 +18,7 @@ from trackweave.tracking.candidate_loader import (
     load_filtered_manifest,
     rescale_candidates,
 )
-from trackweave.tracking.pipeline_context import PipelineContext, WholeVideo, build_pipeline_context
+from trackweave.tracking.pipeline_context import PipelineContext, UnsampledVideo, build_pipeline_context
 from trackweave.tracking.settings import TrackingSettings
 
 SCENE = toy_scene(
@@ -45,7 +45,7 @@ def test_batches_carry_both_indices_and_skip_empty_frames(tmp_path: Path) -> Non
     write_candidates(tmp_path, {0: [item(3, SCENE.mask(0, "a"), frame=0)], 1: []})
     frames = SCENE.frames.select([0, 2])
     ready = build_pipeline_context(tmp_path, Level(2), frames, RunPaths(tmp_path / "r"), TrackingSettings(),
-                                   video=WholeVideo(3, {}))  # fmt: skip
+                                   video=UnsampledVideo(3, {}))  # fmt: skip
     batches = list(iter_candidate_batches(ready.manifest, ready.schedule, frames))
     assert [(b.local, b.frame, len(b)) for b in batches] == [(0, 0, 1)]
     assert batches[0].candidates.id.tolist() == [3]

@@ -14,7 +14,7 @@ from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import LevelSummary
 from trackweave.tracking.pipeline_context import (
     PipelineContext,
-    WholeVideo,
+    UnsampledVideo,
     build_pipeline_context,
     select_preview_indices,
     summarise_tracking_stats,
@@ -60,7 +60,7 @@ def test_no_candidate_frame_among_the_sampled_ones(tmp_path: Path) -> None:
             SCENE.frames.select([0, 1]),
             RunPaths(tmp_path / "run"),
             TrackingSettings(),
-            video=WholeVideo(4, {}),
+            video=UnsampledVideo(4, {}),
         )
 
 
@@ -170,7 +170,7 @@ def test_a_sample_of_the_video_does_not_move_candidates(tmp_path: Path) -> None:
     entries = {k: [{**item(1, SCENE.mask(0, "a"), frame=k), "frame_name": name}] for k, name in enumerate(names)}
     write_candidates(tmp_path, entries)
     whole = open_frames([SCENE.frames[0]] * 6)
-    video = WholeVideo(6, {f"{k:05d}": FrameIndex(k) for k in range(6)})
+    video = UnsampledVideo(6, {f"{k:05d}": FrameIndex(k) for k in range(6)})
     ready = build_pipeline_context(
         tmp_path, Level(2), whole.select([0, 1, 2]), RunPaths(tmp_path / "run"), TrackingSettings(), video=video
     )

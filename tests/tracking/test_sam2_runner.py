@@ -20,7 +20,7 @@ from trackweave.storage.run import RunPaths
 from trackweave.structures.candidates import Candidates
 from trackweave.structures.tracks import Tracks
 from trackweave.tracking.candidate_loader import iter_candidate_batches
-from trackweave.tracking.pipeline_context import WholeVideo, build_pipeline_context
+from trackweave.tracking.pipeline_context import UnsampledVideo, build_pipeline_context
 from trackweave.tracking.sam2_runner import (
     _add_prompts_to_predictor,
     _filter_new_candidates,
@@ -39,7 +39,7 @@ def track(
     chosen = TrackingSettings.model_validate(settings)
     source = frames or scene.frames
     ready = build_pipeline_context(
-        candidates, Level(2), source, RunPaths(tmp_path / "run"), chosen, video=WholeVideo(len(scene.labels), {})
+        candidates, Level(2), source, RunPaths(tmp_path / "run"), chosen, video=UnsampledVideo(len(scene.labels), {})
     )
     predictor = ReplayPredictor(scene.record(tmp_path / "truth.npz"))
     with FrameResultStore() as store:

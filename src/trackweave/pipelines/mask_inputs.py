@@ -24,7 +24,7 @@ from trackweave.storage.candidates import write_filtered
 from trackweave.storage.files import read_json_object
 from trackweave.structures.candidates import Candidates
 from trackweave.structures.run_log import RunLog
-from trackweave.tracking.pipeline_context import WholeVideo, local_positions
+from trackweave.tracking.pipeline_context import UnsampledVideo, local_positions
 
 ALL_LEVELS = (Level(2), Level(4), Level(6))
 GENERATED_LEVELS = (Level(2),)
@@ -54,7 +54,7 @@ class MaskFrames:
     """
 
     frames: FrameSource
-    video: WholeVideo
+    video: UnsampledVideo
     first: FrameIndex
     source: str
 
@@ -84,7 +84,7 @@ def open_mask_frames(
         for frame, name, reason in excluded:
             log.skip("frame-skipped", f"left out frame {frame} ({name}): {reason}", each=True)
     source = str(whole.path) if whole.path is not None else "memory"
-    return MaskFrames(sampled, WholeVideo.of(whole), first, source)
+    return MaskFrames(sampled, UnsampledVideo.of(whole), first, source)
 
 
 # --- label images ----------------------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ def build_pipeline_context(
     run: RunPaths,
     settings: TrackingSettings,
     *,
-    video: WholeVideo | None = None,
+    video: UnsampledVideo | None = None,
     min_area: float | None = None,
 ) -> PipelineContext:
     """Checks everything that a level's candidates can be wrong in, before a single frame is tracked.
@@ -139,7 +139,7 @@ def build_pipeline_context(
     log = RunLog(settings.on_bad_item, "tracking")
     manifest = read_filtered(path)
     leave_out(manifest.problems, log, level)
-    schedule, notes = _schedule(manifest, frames, video or WholeVideo.of(frames), log, level)
+    schedule, notes = _schedule(manifest, frames, video or UnsampledVideo.of(frames), log, level)
     leave_out(validate_candidates(manifest, schedule), log, level)
     previews = select_preview_indices(
         [local for local, _ in schedule], stride=settings.preview_stride, max_samples=settings.preview_max
@@ -162,7 +162,7 @@ def _levels(candidates_root: Path) -> str:
 
 
 def _schedule(
-    manifest: FilteredManifest, frames: FrameSource, video: WholeVideo, log: RunLog, level: Level
+    manifest: FilteredManifest, frames: FrameSource, video: UnsampledVideo, log: RunLog, level: Level
 ) -> tuple[list[ScheduledFrame], list[RunWarning]]:
     """Places each candidate frame among the sampled frames.
 
@@ -196,7 +196,7 @@ def _schedule(
     return sorted(placed, key=lambda scheduled: scheduled.local), notes
 
 
-def _indices_by_name(manifest: FilteredManifest, video: WholeVideo) -> Mapping[str, FrameIndex]:
+def _indices_by_name(manifest: FilteredManifest, video: UnsampledVideo) -> Mapping[str, FrameIndex]:
     """Index of each frame of the video by its name without extension; empty where no candidate has such a name."""
     named = [frame_stem(entry.frame_name) for entry in manifest.frames if entry.frame_name]
     repeated = [stem for stem, count in Counter(named).items() if count > 1]
@@ -206,7 +206,7 @@ def _indices_by_name(manifest: FilteredManifest, video: WholeVideo) -> Mapping[s
 
 
 @dataclass(frozen=True)
-class WholeVideo:
+class UnsampledVideo:
     """What is known of a video before it is sampled, and before frames that cannot be read are left out.
 
     Attributes:
@@ -218,7 +218,7 @@ class WholeVideo:
     index_of_name: Mapping[str, FrameIndex]
 
     @classmethod
-    def of(cls, frames: FrameSource) -> WholeVideo:
+    def of(cls, frames: FrameSource) -> UnsampledVideo:
         """Of a video that is not sampled; of sampled frames, what they tell."""
         index_of_name: dict[str, FrameIndex] = {}
         for index, name in zip(frames.indices, frames.names, strict=True):
