@@ -394,3 +394,13 @@ def test_no_manifest_lists_nothing_and_a_folder_is_none(tmp_path: Path) -> None:
     assert read_sample_manifest(tmp_path / "manifest.jsonl").entries == {}
     with pytest.raises(ArtifactError, match="manifest cannot be read"):
         read_sample_manifest(tmp_path)
+
+
+def test_a_line_nested_too_deeply_is_a_damaged_line(tmp_path: Path) -> None:
+    with SampleFolder(tmp_path) as folder:
+        folder.write(toy_sample())
+    with (tmp_path / "manifest.jsonl").open("a") as manifest:
+        manifest.write("[" * 100_000 + "\n")
+    assert read_sample_manifest(tmp_path / "manifest.jsonl").damaged == (2,)
+    with SampleFolder(tmp_path) as folder:
+        assert codes(folder) == {"manifest-lines-skipped": ["2"]}

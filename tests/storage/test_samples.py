@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+import tracemalloc
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -343,3 +345,43 @@ def test_names() -> None:
     assert sample_number(sample_name(12_345_678)) == 12_345_678
     for name in ("sample_3.npz", "sample_0000003.npz.partial", "sample_00000003.npz", "x_sample_0000003.npz"):
         assert sample_number(name) is None
+
+
+def with_entry(path: Path, name: str, content: bytes) -> Path:
+    """A sample with the content of one entry changed, whole as an archive."""
+    write(path, toy_sample())
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry: archive.read(entry) for entry in archive.namelist()}
+    entries[name] = content
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry, data in entries.items():
+            archive.writestr(entry, data)
+    return path
+
+
+@pytest.mark.parametrize(
+    "header", ["{'descr': ('<i8', ", "(" * 5000, "{'descr': '|S0', 'fortran_order': False, 'shape': (-1,)}"]
+)
+def test_a_damaged_header_names_file_and_key(tmp_path: Path, header: str) -> None:
+    content = b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header.encode() + b"\n"
+    with pytest.raises(ArtifactError, match=r"s\.npz: track_ids is not an array: "):
+        read_sample(with_entry(tmp_path / "s.npz", "track_ids.npy", content))
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, '{"width": 1e999}', '{"fps": NaN}', '{"width": ' + "9" * 400 + "}"])
+def test_metadata_that_python_cannot_hold_is_named(tmp_path: Path, text: str) -> None:
+    file = io.BytesIO()
+    np.save(file, np.array(text))
+    with pytest.raises(ArtifactError, match=r"s\.npz: metadata is not JSON: ") as caught:
+        read_sample(with_entry(tmp_path / "s.npz", "metadata.npy", file.getvalue()))
+    assert len(str(caught.value)) < 200 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["track_features.npy", "unknown.npy"])
+def test_a_sample_that_inflates_a_thousandfold_is_refused(tmp_path: Path, name: str) -> None:
+    path = with_entry(tmp_path / "s.npz", name, bytes(96 << 20))
+    tracemalloc.start()
+    with pytest.raises(ArtifactError, match=r"is damaged: it would take 100663296 bytes, more than"):
+        read_sample(path)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
