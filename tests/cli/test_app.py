@@ -186,6 +186,33 @@ def test_prompts_in_davis_out(shell: Shell, frames: Path, truth: str, tmp_path: 
         assert np.array_equal(np.array(image), expected)
 
 
+def test_wide_ids_numbers_and_the_truth_of_davis_2016(shell: Shell, frames: Path, tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "results"
+    wide = tmp_path / "wide.png"
+    Image.fromarray(np.where(SCENE.labels[0] == 1, 300, 0).astype(np.uint16)).save(wide)
+    done = shell("masks", frames, "-o", run, "--prompts", wide, "--predictor", "static")
+    assert done.code == 0, done.err
+    done = shell("export", run, "--to", "davis", "-o", out)
+    assert done.code == 0, done.err
+    assert "4 label images" in done.out
+    assert "note: " in done.err
+    assert "16 bits" in done.err
+    assert set(np.unique(np.array(Image.open(out / "00000.png")))) == {0, 300}
+    refused = shell("export", run, "--to", "davis", "-o", out, "--bits", "8")
+    assert (refused.code, "--ids level" in refused.err) == (1, True)
+    assert shell("export", run, "--to", "davis", "-o", out, "--bits", "12").code == 2
+    done = shell("export", run, "--to", "davis", "-o", out, "--ids", "level")
+    assert "4 label images" in done.out
+    assert (out / "ids.csv").read_text() == "label,id\n1,300\n"
+    for n, labels in enumerate(SCENE.labels):  # black and white
+        (tmp_path / "gt").mkdir(exist_ok=True)
+        Image.fromarray(np.where(labels == 1, 255, 0).astype(np.uint8)).save(tmp_path / "gt" / f"{n:05d}.png")
+    done = shell("evaluate", out, "--gt", tmp_path / "gt", "--metrics", "jf", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["regimes"][0]["classes"]["object"]["combined"]["J&F"] > 0
+    assert "note: the ground truth holds black and white masks (0 and 255): one object, id 1" in done.err
+
+
 @pytest.mark.parametrize(("second", "ids", "code"), [(255, [1], "binary-prompt"), (4, [4], "void-label")])
 def test_label_255(shell: Shell, frames: Path, tmp_path: Path, second: int, ids: list[int], code: str) -> None:
     """DAVIS 2016 draws its one object with 255; in indexed images 255 is void."""
