@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -82,3 +83,10 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path) -> None:
         detect(lamp(2), "motion", score=0.3)
     with pytest.raises(SettingError, match="score: settings are for detectors asked for by name"):
         detect(lamp(2), Bright(), score=0.3)
+
+
+def test_what_the_frames_lack_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((32, 32, 3), np.uint8))
+    (tmp_path / "1.heic").write_bytes(b"x")
+    detect(tmp_path, "motion")
+    assert "1.heic: its kind is not read" in caplog.text

@@ -477,7 +477,7 @@ def _refuse_two_series(folder: Path, files: list[Path]) -> None:
                 "give each a folder of its own"
             )
     unnumbered = [file for file, (_, numbers) in parts.items() if not numbers]
-    if unnumbered and count > 1:
+    if unnumbered and count > 1 and 2 * count >= len(files):
         raise FrameError(
             f"{folder} holds {unnumbered[0].name} among numbered frames such as {min(series.values()).name}: "
             "move what is no frame to a folder of its own"

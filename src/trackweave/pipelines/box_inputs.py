@@ -576,6 +576,7 @@ def detect(
     source = open_frames(frames, sampling=sampling)
     parts: list[tuple[int, Detections]] = []
     try:
+        report_source(source, RunLog("skip"))
         model.reset()
         with open_progress(progress, len(source), f"detecting with {model.name}") as display:
             for position, image in enumerate(source):

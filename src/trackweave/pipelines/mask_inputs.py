@@ -285,6 +285,7 @@ def propose(
     check_generator(generator, candidate_stride)
     source = open_frames(frames, sampling=sampling)
     try:
+        report_source(source, RunLog("skip"))
         steps = len(proposal_positions(source, candidate_stride))
         with open_progress(progress, steps, "finding candidates") as display:
             propose_candidates(
