@@ -151,7 +151,8 @@ def test_settings_of_a_scorer_that_is_off_have_no_effect() -> None:
         ({"flags": ["--smooth", 4]}, "flag --smooth: refinement.smooth_window: 4: give an odd number"),
         ({"flags": ["--set", "tracker.nonsense=1"]}, "flag --set: there is no setting tracker.nonsense"),
         ({"flags": ["--set", "tracker.diagnostics"]}, "is not KEY=VALUE"),
-        ({"flags": ["--set", "log.embed_dim={"]}, "is not a value in YAML"),
+        ({"flags": ["--set", "perception.detector_options={"]}, "is not a value in YAML"),
+        ({"flags": ["--set", "log.embed_dim={"]}, "log.embed_dim: Input should be a valid integer"),
     ],
 )  # fmt: skip
 def test_mistakes_name_where_they_are(

@@ -158,7 +158,7 @@ class _SampleBuilder:
         with ExitStack() as stack:
             video = stack.enter_context(open_input(path, self._input_settings(path, truth)))
             video.report(log)
-            identities = _TrueIdentities(truth, with_classes=video.settings.class_column is not None)
+            identities = _IdentityColumn(truth, with_classes=video.settings.class_column is not None)
             source = self.detections
             table = _simulated_table(truth, source, video) if isinstance(source, SimulatedDetector) else source
             perception = self.perception
@@ -190,7 +190,7 @@ class _SampleBuilder:
         return self.video.model_copy(update={"class_column": class_column_of(truth, files[name])})
 
 
-class _TrueIdentities:
+class _IdentityColumn:
     """Adds to each detection the identity of the true object that it shows, as the column `GT_COLUMN`.
 
     Args:
