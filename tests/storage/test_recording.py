@@ -137,3 +137,11 @@ def test_an_entry_with_a_damaged_header_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="entry 00009_001 is damaged"):
         recording.masks(FrameIndex(9), [1])
     recording.close()
+
+
+@pytest.mark.parametrize("shape", [(2**40, 7), (2**62, 2**62), (2**31, 2**31)])
+def test_a_size_that_no_mask_holds_is_refused_before_anything_is_allocated(
+    tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    with pytest.raises(ArtifactError, match=r"r\.npz: entry shape is .*, more than any mask holds"):
+        open_recording(record_entries(tmp_path / "r.npz", shape=np.array(shape)))

@@ -78,6 +78,10 @@ class EntryRecording:
             if shape.shape != (2,) or shape.dtype.kind not in "ui" or shape.min() < 1:
                 raise ArtifactError(f"{path}: entry shape is (H, W) of at least one pixel, not {shape.tolist()!r:.60}")
             self._size = (int(shape[0]), int(shape[1]))
+            # Before rows of this size are made: a mask is at most as large as the largest entry.
+            largest = max(entry.file_size for entry in self._archive.infolist())
+            if packed_length(*self._size) > largest:
+                raise ArtifactError(f"{path}: entry shape is {self._size[0]}×{self._size[1]}, more than any mask holds")
             stack.pop_all()  # it can be read: stays open
 
     @property
