@@ -177,7 +177,7 @@ def test_import_is_light() -> None:
     [
         {"frames": [{"index": "x"}]},
         {"frames": 3},
-        {"frames": [{"index": 1e400}]},
+        {"frames": [{"index": [1]}]},
         {"frames": [], "height": "x", "width": 3},
         {"frames": [{"index": None}]},
     ],
@@ -185,6 +185,13 @@ def test_import_is_light() -> None:
 def test_a_damaged_list_of_frames_becomes_a_notice(run: Path, listed: dict[str, object]) -> None:
     (run / "frames.json").write_text(json.dumps(listed))
     assert "the list of frames is damaged" in write_report(run).read_text()
+
+
+def test_a_list_of_frames_that_is_no_json_becomes_a_notice(run: Path) -> None:
+    (run / "frames.json").write_text('{"frames": [{"index": Infinity}]}')
+    page = write_report(run).read_text()
+    assert "frames.json" in page
+    assert "Infinity" in page
 
 
 def test_odd_warnings_of_a_manifest_are_shown_or_left_out(run: Path) -> None:
