@@ -29,7 +29,7 @@ _Source = TypeVar("_Source", bound="FrameSource")
 
 
 class SourceNote(NamedTuple):
-    """What somebody should know about a source although its frames can be read.
+    """What a caller should know about a source although its frames can be read.
 
     Attributes:
         code: machine-readable kind, kebab-case.
