@@ -331,3 +331,25 @@ def test_a_mask_with_soft_edges_is_no_label_image(tmp_path: Path) -> None:
     Image.fromarray(parts).save(tmp_path / "parts.png")
     result = track_masks(frames, tmp_path / "parts", prompts=[tmp_path / "parts.png"], predictor="static")
     assert len(result.tracks().track_ids) == 13
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "ids"),
+    [
+        (np.uint8, (7, 255), [7]),  # 255 of 8 bits is void …
+        (np.uint16, (7, 255), [7, 255]),  # … and an id where there are more
+        (np.uint8, (255, 255), [1]),
+        (np.uint16, (65535, 65535), [1]),
+    ],
+)
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_what_255_means_in_a_prompt(
+    tmp_path: Path, dtype: Any, values: tuple[int, int], ids: list[int], in_memory: bool
+) -> None:
+    labels = np.zeros((24, 32), dtype)
+    labels[2:8, 2:8], labels[12:20, 12:20] = values
+    Image.fromarray(labels).save(tmp_path / "label.png")
+    frames = np.zeros((2, 24, 32, 3), np.uint8)
+    prompts: Any = {0: labels} if in_memory else [tmp_path / "label.png"]
+    run = track_masks(frames, tmp_path / "run", prompts=prompts, predictor="static")
+    assert run.tracks().track_ids.tolist() == ids

@@ -49,11 +49,11 @@ class LabelPixels:
     """A label image.
 
     Attributes:
-        labels: `(H, W)` int32, palette indices or grey values.
+        labels: `(H, W)` integers, palette indices or grey values; int32 when read from a file.
         is_eight_bit: a pixel has 8 bits or fewer; only then does 255 mean void.
     """
 
-    labels: NDArray[np.int32]
+    labels: NDArray[np.integer[Any]]
     is_eight_bit: bool
 
     @property
@@ -69,7 +69,7 @@ class LabelPixels:
 
 def read_label_png(path: Path | str) -> NDArray[np.int32]:
     """The labels of `read_label_pixels`, `(H, W)` int32."""
-    return read_label_pixels(path).labels
+    return np.asarray(read_label_pixels(path).labels, np.int32)
 
 
 def read_label_pixels(path: Path | str) -> LabelPixels:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import CandidateError, PromptError, SettingError
-from trackweave.formats.davis import frame_stem, read_label_png
+from trackweave.formats.davis import VOID, LabelPixels, frame_stem, read_label_pixels
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource, exclude_unreadable, report_source, sample_evenly
 from trackweave.ids import FrameIndex, Level, LocalIndex
@@ -29,7 +29,6 @@ from trackweave.tracking.pipeline_context import UnsampledVideo, local_positions
 ALL_LEVELS = (Level(2), Level(4), Level(6))
 GENERATED_LEVELS = (Level(2),)
 """What is tracked when candidates are generated and nobody said which levels: finer ones take many times as long."""
-VOID_LABEL = 255
 SOFT_LABELS = 8
 """From more labels than this on, a label image may be a mask with soft edges …"""
 SOFT_RIM = 16
@@ -111,7 +110,8 @@ def read_label_images(prompts: LabelImages, opened: MaskFrames, log: RunLog) -> 
     """
     images: dict[LocalIndex, LabelImage] = {}
     positions = local_positions(opened.frames)
-    for frame, where, labels in _label_arrays(prompts, opened):
+    for frame, where, pixels in _label_arrays(prompts, opened):
+        labels = pixels.labels
         if not 0 <= frame < opened.video.length:
             last = opened.video.length - 1
             raise PromptError(f"{where}: frame {frame} does not exist: the video has frames 0 … {last}")
@@ -128,27 +128,25 @@ def read_label_images(prompts: LabelImages, opened: MaskFrames, log: RunLog) -> 
             raise PromptError(f"{where}: marks no object (every pixel is 0)")
         if positions[frame] in images:
             raise PromptError(f"{where}: frame {frame} has two prompt images")
-        images[positions[frame]] = LabelImage(where, labels.astype(np.int64))
+        images[positions[frame]] = LabelImage(where, _without_void(where, pixels, log))
     if not images:
         raise PromptError("no prompt was given")
-    return {
-        local: LabelImage(image.where, _without_void(image.where, image.labels, log)) for local, image in images.items()
-    }
+    return images
 
 
-def _label_arrays(prompts: LabelImages, opened: MaskFrames) -> list[tuple[FrameIndex, str, NDArray[Any]]]:
+def _label_arrays(prompts: LabelImages, opened: MaskFrames) -> list[tuple[FrameIndex, str, LabelPixels]]:
     """Frame, name in messages, and labels of each prompt."""
     if isinstance(prompts, Mapping):
         return [
-            (FrameIndex(int(frame)), f"prompt on frame {frame}", np.asarray(labels))
-            for frame, labels in prompts.items()
+            (FrameIndex(int(frame)), f"prompt on frame {frame}", LabelPixels(labels, labels.dtype.itemsize == 1))
+            for frame, labels in ((frame, np.asarray(labels)) for frame, labels in prompts.items())
         ]
     arrays = []
     for text in prompts:
         frame, path = _frame_and_path(str(text), opened)
-        labels = read_label_png(path)
-        _refuse_soft_edges(path, labels)
-        arrays.append((frame, str(path), labels))
+        pixels = read_label_pixels(path)
+        _refuse_soft_edges(path, pixels.labels)
+        arrays.append((frame, str(path), pixels))
     return arrays
 
 
@@ -206,16 +204,16 @@ def _filled(mask: NDArray[np.bool_]) -> float:
     return len(rows) / (float(np.ptp(rows) + 1) * float(np.ptp(columns) + 1))
 
 
-def _without_void(where: str, labels: NDArray[np.int64], log: RunLog) -> NDArray[np.int64]:
-    """Label 255 means "void" in indexed images, but "object" in a black and white one."""
-    void = labels == VOID_LABEL
-    if not void.any():
-        return labels
-    if np.all(void | (labels == 0)):
+def _without_void(where: str, pixels: LabelPixels, log: RunLog) -> NDArray[np.int64]:
+    """Label 255 of 8 bits means "void"; the only label of a black and white mask, the largest value, its object."""
+    labels = pixels.labels.astype(np.int64)
+    white = labels == pixels.white
+    if white.any() and np.all(white | (labels == 0)):
         log.warn("prompts", "binary-prompt", f"{where}: a black and white mask: its object got id 1")
-        return np.asarray(void, np.int64)
-    log.warn("prompts", "void-label", f"{where}: label {VOID_LABEL} means void and was not tracked")
-    return np.where(void, 0, labels)
+        return np.asarray(white, np.int64)
+    if pixels.void.any():
+        log.warn("prompts", "void-label", f"{where}: label {VOID} means void and was not tracked")
+    return np.where(pixels.void, 0, labels)
 
 
 # --- candidates ------------------------------------------------------------------------------------------------------
