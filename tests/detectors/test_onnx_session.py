@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackweave.detectors.onnx_session import PADDING_GREY, Placement, fit
-from trackweave.detectors.settings import Resize
+from tests.detectors.onnx_models import Graph, image_info, yolov8_transposed
+from trackweave.association.scorer import open_session, read_header
+from trackweave.detectors.embedders import OnnxEmbedder
+from trackweave.detectors.onnx import OnnxDetector
+from trackweave.detectors.onnx_session import PADDING_GREY, OnnxModel, Placement, fit
+from trackweave.detectors.settings import OnnxSettings, Resize
+from trackweave.errors import ArtifactError, InputError
 
 SIDES = st.integers(1, 90)
 
@@ -52,3 +59,43 @@ def test_a_frame_of_the_input_size_stays_as_it_is(resize: Resize) -> None:
     fitted, placement = fit(image, (8, 12), resize)
     np.testing.assert_array_equal(fitted, image)
     assert placement == Placement((1, 1), (0, 0), (8, 12))
+
+
+@pytest.mark.parametrize("text", [b"owl", b"names", b"images"])
+def test_text_that_is_not_utf8_is_refused_by_file(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "m.onnx"
+    whole = yolov8_transposed(path).read_bytes()
+    path.write_bytes(whole.replace(text, b"\xe9" * len(text)))
+    with pytest.raises(InputError, match=r"m\.onnx: ") as caught:
+        OnnxModel(path)
+    assert "\n" not in str(caught.value)
+    if text != b"images":  # the scorer opens such a file, and only then reads its metadata
+        with pytest.raises(ArtifactError, match="not a model of association"):
+            read_header(open_session(path), path)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 3, 400_000, 400_000), (1, 400_000, 400_000, 3), (2**31 - 1, 3, 64, 96), (1, 3, 0, 96), (0, 3, 64, 96)],
+)
+def test_absurd_inputs_are_refused_before_memory_is_taken(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    g = Graph()
+    path = g.save(tmp_path / "m.onnx", [image_info(shape)], {"o": g.constant(np.zeros((1, 20, 6)))})
+    with pytest.raises(InputError, match=r"m\.onnx: input images .* GiB; .*is the file damaged"):
+        OnnxDetector(path)
+    g = Graph()
+    path = g.save(tmp_path / "e.onnx", [image_info(shape)], {"o": g.constant(np.zeros((1, 20)))})
+    with pytest.raises(InputError, match=r"e\.onnx: (input images .* GiB|expected one image input|the model fails)"):
+        OnnxEmbedder(path)
+
+
+def test_an_absurd_size_of_an_open_input_is_refused(tmp_path: Path) -> None:
+    g = Graph()
+    outputs = {"o": g.constant(np.zeros((1, 20, 6)))}
+    metadata = {"imgsz": "[1000000, 1000000]"}
+    path = g.save(tmp_path / "m.onnx", [image_info((1, 3, "h", "w"))], outputs, metadata)
+    with pytest.raises(InputError, match=r"1 image\(s\) of 1000000×1000000.*imgsz or input_size"):
+        OnnxDetector(path)
+    with pytest.raises(InputError, match="of 10000000×10000000"):
+        OnnxDetector(path, OnnxSettings(input_size=10_000_000))
+    assert OnnxDetector(path, OnnxSettings(input_size=64)).input_size == (64, 64)

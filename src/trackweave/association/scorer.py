@@ -207,8 +207,8 @@ def read_header(session: Any, path: object) -> ScorerHeader:
         ArtifactError: not a model of association that trackweave exported.
         ArtifactVersionError: of another version of the features.
     """
-    text = session.get_modelmeta().custom_metadata_map.get(HEADER)
     try:
+        text = session.get_modelmeta().custom_metadata_map.get(HEADER)
         values = parse_json(text or "")
         if values["format"] != FORMAT:
             raise ValueError(values["format"])

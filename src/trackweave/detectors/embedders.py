@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.detectors.descriptor import pixel_boxes, unit_rows
-from trackweave.detectors.onnx_session import NUMPY_DTYPES, OnnxModel, TensorInfo
+from trackweave.detectors.onnx_session import NUMPY_DTYPES, OnnxModel, TensorInfo, check_input_size
 from trackweave.detectors.settings import IMAGENET
 from trackweave.errors import InputError, SettingError
 from trackweave.masks.packed import PackedMasks
@@ -121,6 +121,7 @@ class OnnxEmbedder:
         self._batch_is_fixed = batch is not None
         open_size = input_size or PERSON_SIZE
         self._size = (height or open_size[0], width or open_size[1])
+        check_input_size(self.path, self._input, (self._batch_size, *self._size))
         self._mean = 255 * np.array(mean, np.float32)
         self._inverse_std = 1 / (255 * np.array(std, np.float32))
         self._output = _vector_output(self._model)

@@ -29,6 +29,8 @@ NUMPY_DTYPES: dict[str, type] = {
 }
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 MAX_THREADS = 4
+MAX_INPUT_BYTES = 2**30
+"""The largest input that is made for a model: some 9000×9000 pixels of three floats."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class OnnxModel:
         threads: of one operation; None = at most four. More help little with detectors and slow down everything else.
 
     Raises:
-        InputError: missing or not an ONNX model.
+        InputError: missing, not an ONNX model, or one whose metadata are not UTF-8.
         SettingError: a provider that this onnxruntime does not have.
     """
 
@@ -69,9 +71,15 @@ class OnnxModel:
     ) -> None:
         self.path = Path(path)
         self._session = _open(self.path, providers, threads)
-        self.inputs = tuple(_tensor(entry) for entry in self._session.get_inputs())
-        self.outputs = tuple(_tensor(entry) for entry in self._session.get_outputs())
-        self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        try:
+            self.inputs = tuple(_tensor(entry) for entry in self._session.get_inputs())
+            self.outputs = tuple(_tensor(entry) for entry in self._session.get_outputs())
+            self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{self.path}: its metadata or names of tensors are not UTF-8 text ({error.reason}): the file is "
+                "damaged, or whoever wrote its metadata used another encoding; export it again"
+            ) from None
 
     def run(self, feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Outputs by name, half precision as float32.
@@ -209,7 +217,28 @@ def image_input(model: OnnxModel, size: int | tuple[int, int] | None) -> ImageIn
     actual = (requested[0] if height is None else height, requested[1] if width is None else width)
     if size is not None and actual != _size(size):
         raise InputError(f"{model.path}: takes images of {actual[0]}×{actual[1]} only, not {size}")
+    check_input_size(model.path, tensor, (1 if tensor.shape[0] is None else tensor.shape[0], *actual))
     return ImageInput(tensor.name, NUMPY_DTYPES[tensor.dtype], last, tensor.shape[0], actual)
+
+
+def check_input_size(path: Path, tensor: TensorInfo, sides: tuple[int, int, int]) -> None:
+    """Refuses images that nobody means, before memory is taken for them.
+
+    Args:
+        path: of the model, for the message.
+        tensor: the image input.
+        sides: images per run, H, W.
+
+    Raises:
+        InputError: a side below 1, or an input of more than `MAX_INPUT_BYTES`.
+    """
+    batch, height, width = sides
+    size = batch * height * width * 3 * np.dtype(NUMPY_DTYPES[tensor.dtype]).itemsize
+    if min(sides) < 1 or size > MAX_INPUT_BYTES:
+        raise InputError(
+            f"{path}: input {tensor} would be {batch} image(s) of {height}×{width}, {size / 2**30:.3g} GiB; 1×1 to "
+            f"{MAX_INPUT_BYTES // 2**30} GiB can be fed: is the file damaged, or its imgsz or input_size wrong?"
+        )
 
 
 def _channels_last(tensor: TensorInfo) -> bool | None:
