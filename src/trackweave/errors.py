@@ -18,10 +18,13 @@
     └── MissingExtraError          an optional library is needed: names the extra to install
 
 A message is one line: it names the file, the frame or the field, and says what to do.
-The command line prints it and exits with 1 (2 for `SettingError`).
+The command line prints it and exits with 1 (2 for `SettingError`). What it quotes of a foreign file goes through
+`shortened`, `shortened_line` or `listed`, so that a message is short and no control character reaches a terminal.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class TrackweaveError(Exception):
@@ -92,3 +95,42 @@ class MissingExtraError(TrackweaveError):
 def how_to_install(extra: str) -> str:
     """What installs an extra: of the released package, and from a checkout."""
     return f"pip install 'trackweave[{extra}]' (in a checkout: pip install -e '.[{extra}]')"
+
+
+def shortened(value: object, length: int = 80) -> str:
+    """A value of a file for a message: as `repr` has it, control characters escaped, the end of a long one left out.
+
+    >>> shortened("a\\n" + "b" * 200, 5)
+    "'a\\\\nbbb…'"
+    >>> shortened([1] * 1000, 8)
+    '[1, 1, 1…'
+    """
+    if isinstance(value, str):
+        return repr(value if len(value) <= length else f"{value[:length]}…")
+    return shortened_line(repr(value), length)
+
+
+def shortened_line(text: str, length: int = 160) -> str:
+    """A text for a message: one line, control characters escaped, the end of a long one left out.
+
+    >>> shortened_line("two \\n lines, \\x1b[31mred")
+    'two lines, \\\\x1b[31mred'
+    """
+    start = text[: 4 * length]
+    line = " ".join(start.split())
+    if len(line) > length or len(start) < len(text):
+        line = f"{line[:length]}…"
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
+
+
+def listed(names: Iterable[object], most: int = 8) -> str:
+    """Names from a file for a message: the first of them, and how many more there are.
+
+    >>> listed(["a", "b"]), listed(range(100), 3), listed([])
+    ('a, b', '0, 1, 2 and 97 more', 'none')
+    """
+    texts = [shortened_line(str(name), 40) for name in names]
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more if texts else "none"

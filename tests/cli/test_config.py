@@ -172,6 +172,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         resolve(BOXES, file=tmp_path / "none.yaml")
     with pytest.raises(InputError, match="not YAML"):
         resolve(BOXES, file=config_file(tmp_path, "a: [1"))
+    with pytest.raises(InputError, match="/dev/zero: is no file"):
+        resolve(BOXES, file=Path("/dev/zero"))
     assert resolve(BOXES, file=config_file(tmp_path, ""))[TrackerSettings] == PRESETS["adaptive"]
 
 

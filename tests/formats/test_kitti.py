@@ -43,7 +43,13 @@ def test_an_empty_file(tmp_path: Path) -> None:
         (CAR.replace("0 2 Car", "-1 2 Car"), "frames count from 0"),
         (CAR.replace("0 2 Car", "9 2 Car"), "frame 9: frames count from 0 to 4"),
         (CAR.replace("0 2 Car", "0 -1 Car"), "only DontCare has none"),
-        (CAR.replace("0 2 Car", "x 2 Car"), "invalid literal"),
+        (CAR.replace("Car 0 0", "Car inf 0"), "truncation is not finite"),
+        (CAR.replace("Car 0 0", "Car 0 1e999"), "occlusion is not finite"),
+        (CAR.replace("0 2 Car", f"{10**30} 2 Car"), "frame '1000.*' is not a whole number in range"),
+        (CAR.replace("0 2 Car", f"0 {10**30} Car"), "id '1000.*' is not a whole number in range"),
+        (CAR.replace("654", "1e39"), r"a side of the box 1e\+39 is out of range"),
+        (CAR.replace("Car", "C\x1b_" + "x" * 9000), r"type 'C\\x1b_x{27}…' is none of KITTI's"),
+        (CAR.replace("0 2 Car", "x 2 Car"), "frame 'x' is not a number"),
     ],
 )
 def test_bad_lines_are_named(tmp_path: Path, line: str, message: str) -> None:

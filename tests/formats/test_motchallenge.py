@@ -93,12 +93,15 @@ def test_the_only_detections_and_the_number_of_images_are_taken(tmp_path: Path) 
         ("[Other]\n", "no section"),
         ("frameRate=3\n", "not an INI file"),
         ("[Sequence]\na=1\na=2\n", "not an INI file"),
+        ("[Sequence]\nframeRate=\x1b[31m" + "9" * 9000, r"frameRate '\\x1b\[31m9{35}…'"),
+        ("x" * 9000, "not an INI file"),
     ],
 )
 def test_bad_info_is_named(tmp_path: Path, info: str, message: str) -> None:
     with pytest.raises(InputError, match=rf"seqinfo\.ini: .*{message}") as caught:
         read_sequence(folder(tmp_path / "toy", info))
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
 def test_other_folders_are_no_sequences(tmp_path: Path) -> None:
@@ -133,6 +136,8 @@ def test_camera_motion(tmp_path: Path) -> None:
         ("-1 1 0 0 0 1 0", "frame -1: frames count from 0"),
         ("0 1 0 0 0 1 0", "frame 0 occurs twice"),
         ("7 1 0 0 0 1 0", "frame 7 is beyond the 5 frames"),
+        ("1 1 0 " + "x" * 9000 + " 0 1 0", "a value 'x{40}…' is not a number"),
+        ("1 1 0 1e39 0 1 0", "out of range"),
     ],
 )
 def test_bad_camera_motion_is_named(tmp_path: Path, line: str, message: str) -> None:

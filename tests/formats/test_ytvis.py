@@ -109,6 +109,12 @@ def test_polygons(tmp_path: Path) -> None:
         (track(bboxes=[[0, 0, -1, 2], None, None]), "is not .x, y, w, h. of a box"),
         ({"id": 1}, "an object with video_id is expected"),
         (track(segmentations=[[[1, 2]], None, None]), "at least three corners"),
+        (track(segmentations=[[[1e300, 2, 3, 4, 5, 6]], None, None]), "corner 1e.300 is out of range"),
+        (track(id=1e300), "id 1e.300 is not a whole number"),
+        (track(category_id="9" * 40), "category_id '9+' is not a whole number"),
+        (track(score="high"), "score 'high' is not a number"),
+        (track(bboxes=[[0, 0, 1, 1e39], None, None]), "a side of bbox 1e.39 is out of range"),
+        ([], "an object with video_id is expected"),
     ],
 )
 def test_bad_tracks_are_named(tmp_path: Path, annotation: dict[str, Any], message: str) -> None:
@@ -148,6 +154,23 @@ def test_a_damaged_mask_names_its_frame(tmp_path: Path) -> None:
 def test_other_json(tmp_path: Path, value: Any) -> None:
     with pytest.raises(InputError, match="neither YouTube-VIS nor COCO-VID"):
         VideoJson(write(tmp_path / "gt.json", value))
+
+
+@pytest.mark.parametrize("size", [(10**6, 10**6), (30_000, 30_000), (2**62, 2**62)])
+def test_a_polygon_in_a_picture_of_absurd_size(tmp_path: Path, size: tuple[int, int]) -> None:
+    document = ytvis([track(segmentations=[[[0, 0, 4, 0, 4, 4]], None, None])])
+    for video in document["videos"]:
+        video["height"], video["width"] = size
+    with pytest.raises(InputError, match=r"gt\.json, item 0: a mask has more pixels than"):
+        VideoJson(write(tmp_path / "gt.json", document)).table("clip")
+
+
+@pytest.mark.parametrize(("height", "message"), [(0, "at least one pixel"), (1e300, "height 1e.300 is not a whole")])
+def test_a_size_that_is_none(tmp_path: Path, height: float, message: str) -> None:
+    document = ytvis([])
+    document["videos"][0]["height"] = height
+    with pytest.raises(InputError, match=rf"gt\.json: .*{message}"):
+        VideoJson(write(tmp_path / "gt.json", document))
 
 
 def test_results_alone(tmp_path: Path) -> None:

@@ -148,12 +148,34 @@ def test_no_masks() -> None:
         ({"size": [2, 2], "counts": "é"}, "ascii"),
         ({"size": [2, 2], "counts": "T"}, "in the middle of a number"),
         ({"size": [2, 2], "counts": "1"}, "covers 1 pixels"),
+        ({"size": [2, 2], "counts": [float("inf")]}, "needs `counts`"),
+        ({"size": [float("inf"), 2], "counts": [4]}, r"needs `size`: \[H, W\]"),
+        ({"size": [10**6, 10**6], "counts": [0, 5]}, "more pixels than"),
+        ({"size": [10**6, 10**6], "counts": [10**12]}, "more pixels than"),
+        ({"size": [30000, 30000], "counts": [900_000_000]}, "more pixels than"),
+        ({"size": [16384, 16384], "counts": [0, 5]}, "covers 5 pixels"),
+        ({"size": [10**400, 2], "counts": [4]}, "more pixels than"),
+        ({"size": [2, 2], "counts": [10**400, 4]}, "runs out of range"),
+        ({"size": [2, 2], "counts": "o" * 3_000_000}, "a run that is out of range"),
     ],
 )
 def test_entries_that_do_not_describe_a_mask(entry: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         decode_rle([entry])
     assert "\n" not in str(caught.value)
+
+
+def test_masks_that_take_more_memory_than_there_is() -> None:
+    entry = {"size": [16384, 16384], "counts": [2**28]}
+    with pytest.raises(ValueError, match="200 masks of 16384×16384 pixels at once"):
+        decode_rle([entry] * 200)
+
+
+def test_a_frame_of_odd_size() -> None:
+    mask = encode_mask(np.ones((2, 2), bool))
+    for shape, message in (([60000, 60000], "more pixels than"), ([float("inf"), 2], "`full_resolution_shape` is")):
+        with pytest.raises(ValueError, match=message):
+            decode_mask({**mask, "full_resolution_shape": shape})
 
 
 def test_entries_of_two_sizes() -> None:

@@ -25,6 +25,7 @@ def raising(error: BaseException) -> Callable[..., None]:
         (InputError("clip.mp4:\n  is empty"), 1, "error: clip.mp4: is empty\n"),
         (SettingError("flag --fps: too slow"), 2, "error: flag --fps: too slow\n"),
         (PermissionError(13, "Permission denied", "run"), 1, "error: [Errno 13] Permission denied: 'run'\n"),
+        (InputError("name\x1b[31m" + "x" * 9000), 1, "error: name\\x1b[31m" + "x" * 1991 + "…\n"),
         (KeyboardInterrupt(), 1, "error: interrupted; the same command with --resume goes on\n"),
         (typer.Exit(1), 1, ""),
     ],

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trackweave.errors import ArtifactError, ArtifactVersionError, InputError, RunFolderError
+from trackweave.formats.readers import read_detections, read_tracks
 from trackweave.storage.files import (
+    check_regular,
     check_version,
     parse_json,
     read_json_object,
@@ -46,6 +49,22 @@ def test_a_crash_in_the_middle_leaves_the_old_file(tmp_path: Path, failure: type
         write_and_fail()
     assert path.read_text() == "old"
     assert names(tmp_path) == ["file"]
+
+
+def test_pipes_and_devices_are_refused_before_they_are_opened(tmp_path: Path) -> None:
+    """A pipe that nobody writes to would wait for good, /dev/zero would fill the memory."""
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in ((tmp_path / "pipe", "pipe"), (Path("/dev/zero"), "device")):
+        with pytest.raises(InputError, match=f"{path}: is a {kind}, not a file"):
+            check_regular(path)
+        with pytest.raises(ArtifactError, match=f"{path}: is a {kind}, not a file"):
+            read_json_object(path, "list")
+        with pytest.raises(InputError, match=f"{path}: is "):
+            read_detections(path)
+        with pytest.raises(InputError, match=f"{path}: is "):
+            read_tracks(path)
+    check_regular(tmp_path)
+    check_regular(tmp_path / "absent")
 
 
 def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:

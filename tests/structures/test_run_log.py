@@ -17,6 +17,12 @@ def test_details_lie_beside_the_named_keys() -> None:
     }
 
 
+def test_a_message_is_one_short_line_without_control_characters() -> None:
+    warning = RunWarning("frames", None, "odd", "name\x1b[31m\nof a frame" + "x" * 90_000)
+    assert warning.message.startswith("name\\x1b[31m of a frame")
+    assert len(warning.message) < 1010
+
+
 def test_a_log_counts_what_is_left_out_and_warns_once_of_a_kind() -> None:
     log = RunLog("skip")
     log.skip("bad-row", "line 3: no box", 2)

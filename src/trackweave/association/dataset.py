@@ -30,9 +30,9 @@ from trackweave.association.model_inputs import INPUT_VERSION, FrameBatch, frame
 from trackweave.association.sample_features import AGE_UNIT, FEATURE_VERSION, GAP_UNIT
 from trackweave.association.settings import MIN_SEQUENCES, DataSettings, data_obstacles
 from trackweave.association.track_memory import DEFAULT_FPS, TrackMemory
-from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
+from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError, shortened_line
 from trackweave.ids import FrameIndex
-from trackweave.storage.files import parse_json, replacing, shortened_line
+from trackweave.storage.files import parse_json, replacing
 from trackweave.storage.npz import ZIP_ERRORS, decode_npy, member_limit, read_member
 from trackweave.storage.samples import AssociationSample, read_sample, sample_number
 from trackweave.structures.assignment import AssignmentState

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import ArtifactError, PromptError
+from trackweave.errors import ArtifactError, PromptError, shortened, shortened_line
 from trackweave.masks.ops import crop_at
 from trackweave.storage.files import replacing, safe_name
 from trackweave.structures.run_log import RunLog
@@ -254,7 +254,7 @@ def _read_pixels(path: Path) -> tuple[NDArray[Any], str | None]:
         with open_image(path, LABEL_KINDS) as image:
             return np.array(image), image.format
     except DECODE_ERRORS as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = shortened_line(str(error)) if str(error) else type(error).__name__
         raise PromptError(f"{path}: cannot be read as an image ({reason}); give an indexed PNG") from error
 
 
@@ -268,7 +268,9 @@ def _unique_stems(names: Iterable[str], out_dir: Path) -> dict[str, str]:
     for name in names:
         stem = _file_stem(name, out_dir)
         if stem in stems:
-            raise ArtifactError(f"frames {stems[stem]!r} and {name!r} would both be written to {stem}.png")
+            raise ArtifactError(
+                f"frames {shortened(stems[stem])} and {shortened(name)} would both be written to {stem}.png"
+            )
         stems[stem] = name
     return stems
 

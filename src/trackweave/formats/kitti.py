@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trackweave.errors import InputError
-from trackweave.formats.tables import AnnotationTable, in_frame_order, read_text, repeated
+from trackweave.errors import InputError, shortened
+from trackweave.formats.tables import AnnotationTable, finite_number, in_frame_order, read_text, repeated, whole_number
 
 KITTI_CLASSES: Mapping[int, str] = dict(
     enumerate(("car", "van", "truck", "pedestrian", "person", "cyclist", "tram", "misc", "dontcare"), start=1)
@@ -98,18 +98,17 @@ def _parse(fields: list[str], numbers: Mapping[str, int], length: int | None) ->
     name = fields[2].lower()
     class_id = numbers.get(_ALIASES.get(name, name))
     if class_id is None:
-        raise ValueError(f"type {fields[2]!r} is none of KITTI's: {', '.join(numbers)}")
-    frame, track_id = int(fields[0]), int(fields[1])
-    truncation, occlusion = (int(float(field)) for field in fields[3:5])
-    box = tuple(float(field) for field in fields[6:10])
-    score = float(fields[17]) if len(fields) == 18 else 1.0
-    if not np.isfinite([*box, score]).all():
-        raise ValueError("a value is not finite")
+        raise ValueError(f"type {shortened(fields[2], 30)} is none of KITTI's: {', '.join(numbers)}")
+    frame, track_id = whole_number(fields[0], "frame"), whole_number(fields[1], "id")
+    truncation = int(finite_number(fields[3], "truncation"))
+    occlusion = int(finite_number(fields[4], "occlusion"))
+    box = tuple(finite_number(field, "a side of the box") for field in fields[6:10])
+    score = finite_number(fields[17], "score") if len(fields) == 18 else 1.0
     if frame < 0 or (length is not None and frame >= length):
         raise ValueError(f"frame {frame}: frames count from 0" + ("" if length is None else f" to {length - 1}"))
     if box[2] < box[0] or box[3] < box[1]:
         raise ValueError("a box whose right or bottom lies before its left or top")
     if track_id < 0 and name != DONT_CARE:
-        raise ValueError(f"id {track_id} of a {fields[2]}: only DontCare has none")
+        raise ValueError(f"id {track_id} of a {name}: only DontCare has none")
     is_hard = truncation > MAX_TRUNCATION or occlusion > MAX_OCCLUSION
     return _KittiRow(frame, track_id, class_id, box, score, is_hard)

@@ -20,7 +20,7 @@ from typing import NoReturn, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import InputError
+from trackweave.errors import InputError, shortened_line
 from trackweave.formats.tables import (
     AnnotationTable,
     DetectionTable,
@@ -410,7 +410,7 @@ def _numbers_by_line(
             rows.append([float(field) for field in fields[:kept]])
         except ValueError as error:
             field = str(error).rpartition(": ")[2]
-            bad("not-a-number", f"{path}, line {number}: {field} is not a number")
+            bad("not-a-number", f"{path}, line {number}: {shortened_line(field, 40)} is not a number")
             continue
         lines.append(number)
     width = max(map(len, rows), default=FEWEST_COLUMNS)

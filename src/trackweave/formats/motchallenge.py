@@ -16,9 +16,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import InputError
+from trackweave.errors import InputError, listed, shortened, shortened_line
 from trackweave.formats.mot import CLASS_COLUMN
-from trackweave.formats.tables import GroundTruth, read_text
+from trackweave.formats.tables import GroundTruth, finite_number, read_text
 
 INFO = "seqinfo.ini"
 NUMBER = re.compile(r"\d+")
@@ -84,7 +84,8 @@ class MotSequence:
         stem = name.removesuffix(".txt")
         path = files.get(stem)
         if path is None:
-            raise InputError(f"{self.path / 'det'}: no {stem}.txt; there: {', '.join(files) or 'no detections'}")
+            there = listed(files) if files else "no detections"
+            raise InputError(f"{self.path / 'det'}: no {shortened_line(stem, 80)}.txt; there: {there}")
         return path
 
     def known_length(self) -> int:
@@ -162,7 +163,7 @@ def _read_info(path: Path) -> Mapping[str, str]:
     try:
         parser.read_string(read_text(path))
     except configparser.Error as error:
-        raise InputError(f"{path}: not an INI file: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path}: not an INI file: {shortened_line(str(error))}") from error
     if not parser.has_section("Sequence"):
         raise InputError(f"{path}: there is no section [Sequence]")
     return dict(parser["Sequence"])
@@ -177,7 +178,7 @@ def _positive(folder: Path, info: Mapping[str, str], key: str) -> float | None:
     except ValueError:
         value = 0.0
     if not 0 < value < 2**31 or (key != "frameRate" and value % 1):
-        raise InputError(f"{folder / INFO}: {key} {text!r} is not a number above zero")
+        raise InputError(f"{folder / INFO}: {key} {shortened(text, 40)} is not a number above zero")
     return value
 
 
@@ -237,11 +238,9 @@ def read_gmc(path: Path | str, length: int | None = None) -> NDArray[np.float64]
 def _parse_motion(fields: list[str]) -> tuple[int, NDArray[np.float64]]:
     if len(fields) != 7:
         raise ValueError(f"{len(fields)} fields, expected frame a b tx c d ty")
-    values = np.array([float(field) for field in fields])
-    if not np.isfinite(values).all():
-        raise ValueError("a value is not finite")
+    values = np.array([finite_number(field, "a value") for field in fields])
     if values[0] < 0 or values[0] % 1 or values[0] >= 2**31:
-        raise ValueError(f"frame {fields[0]}: frames count from 0")
+        raise ValueError(f"frame {shortened_line(fields[0], 30)}: frames count from 0")
     return int(values[0]), values[1:].reshape(2, 3)
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from trackweave.errors import InputError
+from trackweave.errors import InputError, listed, shortened_line
 from trackweave.formats.coco import read_coco_detections
 from trackweave.formats.columns import detections_from_columns, read_csv_detections, read_parquet_detections
 from trackweave.formats.kitti import is_kitti_line, read_kitti_annotations
 from trackweave.formats.mot import read_mot, read_mot_detections
-from trackweave.formats.tables import AnnotationTable, DetectionTable, read_text
+from trackweave.formats.tables import AnnotationTable, DetectionTable, read_start, read_text
 from trackweave.formats.ytvis import VideoJson
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage import mask_archive, track_archive
@@ -56,7 +56,7 @@ def read_detections(
         ValueError: `on_bad_item` is something else.
     """
     path = Path(path)
-    start = _start(path)
+    start = read_start(path)
     if start.startswith(PARQUET_START):
         return read_parquet_detections(path, length=length, on_bad_item=on_bad_item)
     text = start.decode("utf-8-sig", errors="replace").lstrip()
@@ -65,14 +65,6 @@ def read_detections(
     if _is_header(text.partition("\n")[0]):
         return read_csv_detections(path, length=length, on_bad_item=on_bad_item)
     return read_mot_detections(path, class_column=class_column, length=length, on_bad_item=on_bad_item)
-
-
-def _start(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(4096)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _is_header(line: str) -> bool:
@@ -109,7 +101,9 @@ def read_tracks(
         ArtifactError: a damaged archive.
     """
     path = Path(path)
-    start = _beginning(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; the tracks of a run are open_run(path).tracks()")
+    start = read_start(path)
     if start.startswith(ZIP_START):
         return _read_archive(path, with_masks)
     text = start.decode("utf-8-sig", errors="replace").lstrip()
@@ -120,16 +114,6 @@ def read_tracks(
     if is_kitti_line(first):
         return annotated_tracks(read_kitti_annotations(path), with_masks=with_masks)
     return read_mot(path)
-
-
-def _beginning(path: Path) -> bytes:
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; the tracks of a run are open_run(path).tracks()")
-    try:
-        with path.open("rb") as file:
-            return file.read(4096)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _read_archive(path: Path, with_masks: bool) -> Tracks:
@@ -150,10 +134,10 @@ def _read_json(path: Path, sequence: str | None, ground_truth: str | os.PathLike
     document = VideoJson(path, None if ground_truth is None else VideoJson(Path(ground_truth)))
     names: Sequence[str] = list(document.videos)
     if sequence is None and len(names) != 1:
-        raise InputError(f"{path}: has {len(names)} videos; name one as sequence: {', '.join(names) or 'none'}")
+        raise InputError(f"{path}: has {len(names)} videos; name one as sequence: {listed(names)}")
     name = names[0] if sequence is None else sequence
     if name not in document.videos:
-        raise InputError(f"{path}: has no video {name}; there: {', '.join(names)}")
+        raise InputError(f"{path}: has no video {shortened_line(name)}; there: {listed(names)}")
     return document.table(name)
 
 

@@ -5,6 +5,7 @@ Every reader of a file of detections hands its rows to `build_table`, which chec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,16 +14,18 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import InputError
+from trackweave.errors import InputError, shortened, shortened_line
 from trackweave.masks.codecs import decode_rle
 from trackweave.masks.packed import PackedMasks
-from trackweave.storage.files import parse_json
+from trackweave.storage.files import check_regular, parse_json
 from trackweave.structures.columns import Columns
 from trackweave.structures.detections import Detections
 from trackweave.structures.run_log import RunLog, RunWarning
 
 LARGEST_FRAME = 2**31
 LARGEST_CLASS = 2**53
+LARGEST_NUMBER = 1e30
+"""Of the sides of a box and of scores; float32 holds sums of them."""
 
 JsonObject = Mapping[str, Any]
 """An object of a JSON file, unchecked."""
@@ -335,12 +338,63 @@ def read_text(path: Path) -> str:
     """A file's text without byte order mark.
 
     Raises:
-        InputError: it cannot be read, or is not UTF-8.
+        InputError: it is no regular file, cannot be read, or is not UTF-8.
     """
+    check_regular(path)
     try:
         return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text: {getattr(error, 'strerror', None) or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: also a NUL character in the name
+        reason = getattr(error, "strerror", None) or shortened_line(str(error))
+        raise InputError(f"{path}: cannot be read as text: {reason}") from error
+
+
+def read_start(path: Path) -> bytes:
+    """The first bytes of a file, by which its format is recognised.
+
+    Raises:
+        InputError: it is no regular file, or cannot be read.
+    """
+    check_regular(path)
+    try:
+        with path.open("rb") as file:
+            return file.read(4096)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def whole_number(value: object, name: str) -> int:
+    """A whole number that int64 holds, from JSON or text.
+
+    Raises:
+        ValueError: it is none; the message has the name.
+
+    >>> whole_number(3.0, "id"), whole_number("7", "id")
+    (3, 7)
+    """
+    is_digits = isinstance(value, str) and value.strip().lstrip("+-").isdecimal()
+    try:
+        number: float = int(value) if is_digits or isinstance(value, int) else float(value)  # type: ignore[arg-type,call-overload]
+        whole = int(number)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} {shortened(value, 40)} is not a number") from None
+    if whole != number or not -(2**63) <= whole < 2**63:
+        raise ValueError(f"{name} {shortened(value, 40)} is not a whole number in range")
+    return whole
+
+
+def finite_number(value: object, name: str) -> float:
+    """A finite number from JSON or text; of a box or a score, so that float32 holds it and sums of it.
+
+    Raises:
+        ValueError: it is none; the message has the name.
+    """
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} {shortened(value, 40)} is not a number") from None
+    if not abs(number) <= LARGEST_NUMBER:
+        raise ValueError(f"{name} {number:g} is out of range" if math.isfinite(number) else f"{name} is not finite")
+    return number
 
 
 def read_json(path: Path) -> Any:

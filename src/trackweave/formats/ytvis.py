@@ -22,8 +22,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trackweave.errors import InputError
-from trackweave.formats.tables import AnnotationTable, EncodedMask, JsonObject, in_frame_order, read_json, repeated
+from trackweave.errors import InputError, shortened, shortened_line
+from trackweave.formats.tables import (
+    AnnotationTable,
+    EncodedMask,
+    JsonObject,
+    finite_number,
+    in_frame_order,
+    read_json,
+    repeated,
+    whole_number,
+)
+from trackweave.masks.codecs import check_pixels
 
 
 class VideoJsonKind(StrEnum):
@@ -94,7 +104,8 @@ class VideoJson:
             else:
                 self.kind, self.videos, self.categories = truth.kind, truth.videos, truth.categories
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{self.path}: neither YouTube-VIS nor COCO-VID: {error!r}") from error
+            reason = shortened_line(repr(error))
+            raise InputError(f"{self.path}: neither YouTube-VIS nor COCO-VID: {reason}") from error
         self._items = self._by_video(items)
 
     @property
@@ -108,8 +119,16 @@ class VideoJson:
 
     @property
     def used_categories(self) -> Sequence[int]:
-        """Numbers of the categories that items have, ascending."""
-        return sorted({int(item.get("category_id", -1)) for own in self._items.values() for _, item in own})
+        """Numbers of the categories that items have, ascending.
+
+        Raises:
+            InputError: one is no number.
+        """
+        items = [numbered for own in self._items.values() for numbered in own]
+        try:
+            return sorted({whole_number(item.get("category_id", -1), "category_id") for _, item in items})
+        except ValueError as error:
+            raise InputError(f"{self.path}: {error}") from error
 
     def table(self, name: str) -> AnnotationTable:
         """The objects of one video.
@@ -126,7 +145,7 @@ class VideoJson:
                 else:
                     rows.append(_coco_row(item, video))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
-                missing = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+                missing = shortened_line(f"{error} is missing" if isinstance(error, KeyError) else str(error))
                 raise InputError(f"{self.path}, item {position}: {missing}") from error
         return self._table(video, rows)
 
@@ -136,8 +155,9 @@ class VideoJson:
         for position, item in enumerate(items):
             key = "video_id" if self.kind is VideoJsonKind.ytvis else "image_id"
             try:
-                number = int(item[key])
-            except (KeyError, TypeError, ValueError):
+                number = whole_number(item[key], key)
+                item.get("category_id")
+            except (KeyError, TypeError, ValueError, AttributeError):
                 raise InputError(f"{self.path}, item {position}: an object with {key} is expected") from None
             video = number if self.kind is VideoJsonKind.ytvis else video_of_image.get(number)
             if video is None or video not in items_of:
@@ -186,22 +206,22 @@ def _videos(document: JsonObject, path: Path) -> tuple[VideoJsonKind, dict[str, 
 
 def _ytvis_video(video: JsonObject) -> VideoEntry:
     names = [str(name) for name in video["file_names"]]
-    return VideoEntry(int(video["id"]), _video_name(video, names), names, _size(video), {})
+    return VideoEntry(whole_number(video["id"], "a video's id"), _video_name(video, names), names, _size(video), {})
 
 
 def _coco_videos(document: JsonObject, path: Path) -> list[VideoEntry]:
     """Without a list of videos, the images are those of one."""
     images: dict[int, list[JsonObject]] = {}
     for image in document["images"]:
-        images.setdefault(int(image.get("video_id", 0)), []).append(image)
-    listed = {int(video["id"]): video for video in document.get("videos", ())}
+        images.setdefault(whole_number(image.get("video_id", 0), "video_id"), []).append(image)
+    listed = {whole_number(video["id"], "a video's id"): video for video in document.get("videos", ())}
     entries = []
     for number, own in images.items():
         key = "frame_id" if all("frame_id" in image for image in own) else "file_name"
         own.sort(key=lambda image, key=key: image[key])  # type: ignore[misc]
         names = [str(image.get("file_name", image["id"])) for image in own]
         described = listed.get(number) or ({"name": path.stem} if len(images) == 1 else {"id": number})
-        frame_of_image = {int(image["id"]): frame for frame, image in enumerate(own)}
+        frame_of_image = {whole_number(image["id"], "an image's id"): frame for frame, image in enumerate(own)}
         entries.append(VideoEntry(number, _video_name(described, names), names, _size(own[0]), frame_of_image))
     return entries
 
@@ -214,7 +234,13 @@ def _video_name(video: JsonObject, files: Sequence[str]) -> str:
 
 
 def _size(entry: JsonObject) -> tuple[int, int] | None:
-    return (int(entry["height"]), int(entry["width"])) if {"height", "width"} <= entry.keys() else None
+    """`(H, W)` of a video or an image, None where it does not say."""
+    if entry.get("height") is None or entry.get("width") is None:
+        return None
+    height, width = (whole_number(entry[key], key) for key in ("height", "width"))
+    if height < 1 or width < 1:
+        raise ValueError(f"a picture has at least one pixel, not {height}×{width}")
+    return height, width
 
 
 def _ytvis_rows(item: JsonObject, position: int, video: VideoEntry) -> Iterable[_ObjectRow]:
@@ -226,8 +252,8 @@ def _ytvis_rows(item: JsonObject, position: int, video: VideoEntry) -> Iterable[
             raise ValueError(f"{name} of {len(values)} frames, but video {video.name} has {length}")
     if masks is None and boxes is None:
         raise ValueError("neither segmentations nor bboxes")
-    track_id, score = int(item.get("id", position)), float(item.get("score", 1.0))
-    class_id, counts = int(item.get("category_id", -1)), not item.get("iscrowd", 0)
+    track_id, score = whole_number(item.get("id", position), "id"), finite_number(item.get("score", 1.0), "score")
+    class_id, counts = whole_number(item.get("category_id", -1), "category_id"), not item.get("iscrowd", 0)
     for frame in range(length):
         mask = _rle(masks[frame], video.size) if masks is not None else None
         box = boxes[frame] if boxes is not None else None
@@ -243,20 +269,21 @@ def _coco_row(item: JsonObject, video: VideoEntry) -> _ObjectRow:
     if mask is None and not item.get("bbox"):
         raise ValueError("neither bbox nor segmentation")
     return _ObjectRow(
-        video.frame_of_image[int(item["image_id"])],
-        int(item[key]),
+        video.frame_of_image[whole_number(item["image_id"], "image_id")],
+        whole_number(item[key], key),
         _corners(item["bbox"]) if item.get("bbox") else NO_BOX,
-        float(item.get("score", 1.0)),
-        int(item.get("category_id", -1)),
+        finite_number(item.get("score", 1.0), "score"),
+        whole_number(item.get("category_id", -1), "category_id"),
         not item.get("iscrowd", 0),
         mask,
     )
 
 
 def _corners(box: Sequence[Any]) -> tuple[float, ...]:
-    x, y, w, h = (float(side) for side in box)
-    if not all(math.isfinite(side) for side in (x, y, w, h)) or w < 0 or h < 0:
-        raise ValueError(f"bbox {box} is not [x, y, w, h] of a box")
+    sides = [finite_number(side, "a side of bbox") for side in box]
+    if len(sides) != 4 or sides[2] < 0 or sides[3] < 0:
+        raise ValueError(f"bbox {shortened(box)} is not [x, y, w, h] of a box")
+    x, y, w, h = sides
     return x, y, x + w, y + h
 
 
@@ -270,7 +297,8 @@ def _rle(mask: Any, size: tuple[int, int] | None) -> EncodedMask | None:
         raise ValueError("a polygon, and the video has no height and width")
     from faster_coco_eval.core import mask as coco
 
-    polygons = [[float(value) for value in polygon] for polygon in mask]
+    check_pixels(*size)  # the filler allocates what the size says
+    polygons = [[finite_number(value, "a polygon's corner") for value in polygon] for polygon in mask]
     if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
         raise ValueError("a polygon is x, y, x, y, … of at least three corners")
     merged: EncodedMask = coco.merge(coco.frPyObjects(polygons, *size))
@@ -278,4 +306,4 @@ def _rle(mask: Any, size: tuple[int, int] | None) -> EncodedMask | None:
 
 
 def _categories(entries: Iterable[JsonObject]) -> dict[int, str]:
-    return {int(entry["id"]): str(entry["name"]) for entry in entries}
+    return {whole_number(entry["id"], "a category's id"): str(entry["name"]) for entry in entries}

@@ -17,6 +17,11 @@ from numpy.typing import NDArray
 
 from trackweave.masks.packed import PackedMasks, packed_length
 
+MOST_PIXELS = 2**28
+"""Pixels of the largest mask that is read, 16384 × 16384: a size in a file says what is allocated."""
+MOST_BYTES = 2**32
+"""Packed bytes of the masks that are read at once, as many as one frame has."""
+
 
 class JsonMask(TypedDict, total=False):
     """One packed mask as JSON; `packed_bits_b64` and `shape` are always there."""
@@ -108,13 +113,24 @@ def _pair(shape: Any, key: str) -> tuple[int, int]:
     """`(H, W)` from JSON or memory."""
     try:
         sides = [int(side) for side in shape]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         sides = []
     if len(sides) == 3 and sides[0] == 1:  # (1, H, W), as some predictors' masks were stored
         sides = sides[1:]
     if len(sides) != 2 or min(sides) < 1:
         raise ValueError(f"`{key}` is (H, W) of at least one pixel, not {shape!r:.60}")
+    check_pixels(*sides)
     return sides[0], sides[1]
+
+
+def check_pixels(height: int, width: int) -> None:
+    """Refuses a size from a file before anything of that size is allocated.
+
+    Raises:
+        ValueError: more than `MOST_PIXELS`.
+    """
+    if height * width > MOST_PIXELS:
+        raise ValueError(f"a mask has more pixels than the {MOST_PIXELS} of the largest that is read")
 
 
 def _from_mapping(mask: Mapping[str, object]) -> PackedMasks:
@@ -142,6 +158,9 @@ def _from_mapping(mask: Mapping[str, object]) -> PackedMasks:
     return PackedMasks(bits[None], height, width)
 
 
+LONGEST_RUN_BITS = 60
+
+
 class CocoRLE(TypedDict):
     """COCO's compressed RLE: `size` is `[H, W]`, `counts` the ASCII string of column-major runs."""
 
@@ -166,16 +185,20 @@ def decode_rle(entries: Sequence[Mapping[str, object]]) -> PackedMasks:
     """Packs RLE entries of one size; `counts` may be compressed (str, bytes) or a list of run lengths.
 
     Raises:
-        ValueError: no entry, a missing key, entries of different sizes, or runs that do not fill the size.
+        ValueError: no entry, a missing key, entries of different sizes, runs that do not fill the size, or a size of
+            more than `MOST_PIXELS`.
     """
     if not entries:
         raise ValueError("no RLE entries: an empty result would have no size")
     height, width = _size(entries[0])
-    out = PackedMasks.empty(height, width, len(entries))
-    for n, entry in enumerate(entries):
+    for entry in entries:
         if _size(entry) != (height, width):
             raise ValueError(f"RLE entries of one size are expected, not {_size(entry)} after {(height, width)}")
-        runs = _checked_runs(entry, n)
+    runs_of = [_checked_runs(entry, n) for n, entry in enumerate(entries)]  # before anything of this size is made
+    if len(entries) * packed_length(height, width) > MOST_BYTES:
+        raise ValueError(f"{len(entries)} masks of {height}×{width} pixels at once are more than what is read")
+    out = PackedMasks.empty(height, width, len(entries))
+    for n, runs in enumerate(runs_of):
         inside = np.arange(len(runs)) % 2 == 1
         out.bits[n] = np.packbits(np.repeat(inside, runs).reshape(width, height).T)
     return out
@@ -196,10 +219,11 @@ def rle_area(entry: Mapping[str, object]) -> int:
 def _size(entry: Mapping[str, object]) -> tuple[int, int]:
     try:
         height, width = map(int, cast("Sequence[int]", entry["size"]))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise ValueError("an RLE entry needs `size`: [H, W]") from None
     if height < 1 or width < 1:
         raise ValueError(f"a mask has at least one pixel, not {height}×{width}")
+    check_pixels(height, width)
     return height, width
 
 
@@ -207,8 +231,9 @@ def _checked_runs(entry: Mapping[str, object], n: int = 0) -> list[int]:
     """Run lengths that fill the size of entry number `n`, background first."""
     height, width = _size(entry)
     runs = _runs(entry)
-    if sum(runs) != height * width or min(runs) < 0:
-        raise ValueError(f"RLE entry {n} covers {sum(runs)} pixels, its size {height}×{width} has {height * width}")
+    if min(runs, default=0) < 0 or max(runs, default=0) > height * width or sum(runs) != height * width:
+        covered = f"{sum(runs)} pixels" if all(abs(run) <= MOST_PIXELS for run in runs) else "runs out of range"
+        raise ValueError(f"RLE entry {n} covers {covered}, its size {height}×{width} has {height * width}")
     return runs
 
 
@@ -223,7 +248,7 @@ def _runs(entry: Mapping[str, object]) -> list[int]:
     if not isinstance(counts, str | bytes):
         try:
             return [int(run) for run in cast("Iterable[int]", counts)]
-        except TypeError:
+        except (TypeError, ValueError, OverflowError):
             raise ValueError("an RLE entry needs `counts`: a string, or a list of run lengths") from None
     text = counts.encode("ascii") if isinstance(counts, str) else counts
     runs: list[int] = []
@@ -235,6 +260,8 @@ def _runs(entry: Mapping[str, object]) -> list[int]:
         value |= (digit & 31) << shift
         shift += 5
         if digit & 32:
+            if shift > LONGEST_RUN_BITS:  # a number that grows with every character would take time without end
+                raise ValueError("RLE counts hold a run that is out of range")
             continue
         if digit & 16:
             value -= 1 << shift

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from trackweave.errors import SettingError, TrackweaveError
+from trackweave.errors import SettingError, TrackweaveError, shortened_line
 
 Function = Callable[..., None]
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
@@ -23,6 +23,8 @@ HELP_ALL = "trackweave.help-all"
 """In a context: help lists every setting."""
 PANELS = {"Arguments": 0, "Options": 1, "Settings": 3}
 """Place of a panel in help; sections of settings stand at 2."""
+LONGEST_REASON = 2000
+"""Characters of an error that are printed."""
 INTERRUPTED = 130
 """What typer exits with after Ctrl-C."""
 
@@ -108,7 +110,7 @@ def run_command(command: Any, arguments: Sequence[str] | None = None, *, prog: s
         pass
     except (TrackweaveError, OSError) as error:
         reason, code = error, 2 if isinstance(error, SettingError) else 1
-    print("error:", *str(reason).split(), file=sys.stderr)
+    print("error:", shortened_line(str(reason), LONGEST_REASON), file=sys.stderr)
     return code
 
 

@@ -150,6 +150,8 @@ def from_file(path: Path, schema: Schema) -> dict[str, ProvidedValue]:
         InputError: the file cannot be read.
         SettingError: not sections with values, or a setting that no command has.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is no file: a file with settings in YAML is expected")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.boxes import xywh_to_xyxy, xyxy_to_xywh
-from trackweave.errors import CandidateError
+from trackweave.errors import CandidateError, shortened_line
 from trackweave.masks.codecs import as_packed, decode_mask, decode_rle, encode_rle, rle_area
 from trackweave.masks.ops import rescale_masks
 from trackweave.masks.packed import PackedMasks
-from trackweave.storage.files import check_version, read_json_object, shortened_line, write_json
+from trackweave.storage.files import check_version, read_json_object, write_json
 from trackweave.storage.npz import map_npy
 from trackweave.structures.candidates import Candidates
 from trackweave.structures.run_log import RunLog, RunWarning

@@ -6,12 +6,20 @@ import json
 import math
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from trackweave.errors import ArtifactError, ArtifactVersionError, InputError, RunFolderError, TrackweaveError
+from trackweave.errors import (
+    ArtifactError,
+    ArtifactVersionError,
+    InputError,
+    RunFolderError,
+    TrackweaveError,
+    shortened,
+)
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -79,19 +87,20 @@ def path_inside(folder: Path, text: str, where: str) -> Path:
     return folder / text
 
 
-def shortened(text: str, length: int = 80) -> str:
-    """Text of a file for a message: quoted, control characters escaped, the end of a long one left out.
+def check_regular(path: Path, error: type[TrackweaveError] = InputError) -> None:
+    """Refuses what is no regular file before it is opened: a pipe gives its content once and waits for a writer, a
+    device may never end. What does not exist, or is a folder, is left to the one who opens it.
 
-    >>> shortened("a\\n" + "b" * 200, 5)
-    "'a\\\\nbbb…'"
+    Raises:
+        TrackweaveError: of the type `error`.
     """
-    return repr(text if len(text) <= length else f"{text[:length]}…")
-
-
-def shortened_line(text: str, length: int = 160) -> str:
-    """A message of a library for a message of ours: one line, the end of a long one left out."""
-    line = " ".join(text.split())
-    return line if len(line) <= length else f"{line[:length]}…"
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # ValueError: a NUL character in the name
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        kind = "pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+        raise error(f"{path}: is a {kind}, not a file: save its content to a file first")
 
 
 def lock_file(file: int, *, wait: bool = False) -> bool:
@@ -181,6 +190,7 @@ def read_json_object(path: Path, kind: str, *, finite: bool = True) -> dict[str,
     Raises:
         ArtifactError: missing, unreadable, not JSON, or not an object.
     """
+    check_regular(path, ArtifactError)
     try:
         value = parse_json(path.read_text(encoding="utf-8"), finite=finite)
     except FileNotFoundError:

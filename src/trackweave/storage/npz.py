@@ -21,8 +21,8 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from trackweave.errors import ArtifactError
-from trackweave.storage.files import check_version, parse_json, replacing, shortened_line
+from trackweave.errors import ArtifactError, shortened_line
+from trackweave.storage.files import check_version, parse_json, replacing
 
 MANIFEST_NAME = "manifest.json"
 COMPRESSION_LEVEL = 2  # of isal's 0 … 3: level 3 takes ten times as long on packed masks and gains nothing

@@ -33,9 +33,9 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from trackweave.errors import ArtifactError, RunFolderError
+from trackweave.errors import ArtifactError, RunFolderError, shortened_line
 from trackweave.masks.packed import PackedMasks, packed_length
-from trackweave.storage.files import check_version, lock_file, parse_json, shortened_line
+from trackweave.storage.files import check_version, lock_file, parse_json
 from trackweave.storage.mask_archive import OBJECT_DTYPE
 from trackweave.storage.npz import COMPRESSION_LEVEL
 from trackweave.structures.run_summary import JsonRecord

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from trackweave.errors import InputError, TrackweaveError
+from trackweave.errors import InputError, TrackweaveError, shortened_line
+
+LONGEST_MESSAGE = 1000
+"""Characters of a warning that are kept."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class RunWarning:
     code: str
     message: str
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", shortened_line(self.message, LONGEST_MESSAGE))
 
     def to_json(self) -> dict[str, Any]:
         """The record as the manifest holds it."""

@@ -21,8 +21,8 @@ from trackweave.association.sample_features import FEATURE_VERSION
 from trackweave.association.scorer import FORMAT, FORMAT_VERSION, HEADER, INPUTS, OUTPUT, input_names, open_session
 from trackweave.association.track_memory import HISTORY_LENGTH
 from trackweave.association.training.metrics import EpochRecord
-from trackweave.errors import ArtifactError, ArtifactVersionError, MissingExtraError
-from trackweave.storage.files import replacing, shortened_line
+from trackweave.errors import ArtifactError, ArtifactVersionError, MissingExtraError, shortened_line
+from trackweave.storage.files import replacing
 
 OPSET = 17
 MAX_DIFFERENCE = 1e-4

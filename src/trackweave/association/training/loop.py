@@ -33,8 +33,8 @@ from trackweave.association.training.checkpoint import (
 )
 from trackweave.association.training.metrics import AssociationMetrics, EpochRecord, association_loss, compute_metrics
 from trackweave.association.training.report import write_report
-from trackweave.errors import ArtifactError, RunFolderError, SettingError, TrackweaveError
-from trackweave.storage.files import shortened, shortened_line, write_json
+from trackweave.errors import ArtifactError, RunFolderError, SettingError, TrackweaveError, shortened, shortened_line
+from trackweave.storage.files import write_json
 
 BEST, LAST, HISTORY, REPORT, NAN_BATCH = "best.pt", "last.pt", "history.json", "report.html", "nan_batch.json"
 AVERAGE_WARMUP = 10
