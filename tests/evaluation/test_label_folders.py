@@ -7,11 +7,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from trackweave.errors import InputError
 from trackweave.evaluation.compare import compare
 from trackweave.evaluation.evaluate import evaluate
 from trackweave.evaluation.jf import evaluate_davis
@@ -87,6 +89,36 @@ def test_255_is_void_where_other_labels_are(tmp_path: Path) -> None:
     found = evaluate(late, late, EvaluationSettings(metrics=(Metric.jf,), matching=Matching.best))
     assert set(found["object"].sequences["gt"].objects) == {1, 2}
     assert found.notes == []
+
+
+def test_0_and_1_beside_0_and_255_are_one_object(tmp_path: Path) -> None:
+    result = one_square()
+    result[0] *= 255  # drawn by hand; the others are a program's
+    gt = write_palette(tmp_path / "gt", one_square())
+    found = evaluate(write_grey(tmp_path / "pred", result), gt, JF)
+    assert j_and_f(found) == 1
+    assert found.notes == [f"the result {BLACK_AND_WHITE}"]
+
+
+def test_255_of_grey_images_is_an_id_and_a_note_says_so(tmp_path: Path) -> None:
+    truth = np.array([0, 64, 255], np.uint8)[two_squares()]
+    gt = write_grey(tmp_path / "gt", truth)
+    found = evaluate(gt, gt, JF)
+    assert set(found["object"].sequences["gt"].objects) == {64, 255}
+    assert found.notes == [
+        f"{whose} has label 255 in grey images: an object there, void only in images with a palette"
+        for whose in ("the ground truth", "the result")
+    ]
+
+
+@pytest.mark.parametrize("soft_side", ["pred", "gt"])
+def test_masks_with_soft_edges_are_refused(tmp_path: Path, soft_side: str) -> None:
+    hard = one_square() * np.uint8(255)
+    soft = np.stack([cv2.GaussianBlur(image, (5, 5), 1) for image in hard])
+    for side in ("pred", "gt"):
+        write_grey(tmp_path / side, soft if side == soft_side else hard)
+    with pytest.raises(InputError, match=rf"{soft_side}/0000\d\.png: \d+ grey values lie along the outline"):
+        evaluate(tmp_path / "pred", tmp_path / "gt", JF)
 
 
 def test_255_is_an_id_in_images_of_16_bits(tmp_path: Path) -> None:

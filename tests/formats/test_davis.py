@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +14,14 @@ from PIL import Image
 
 from tests.formats.worlds import break_renames, objects
 from trackweave.errors import ArtifactError, PromptError
-from trackweave.formats.davis import davis_palette, export_davis, flatten_labels, read_label_png, write_label_png
+from trackweave.formats.davis import (
+    davis_palette,
+    export_davis,
+    flatten_labels,
+    read_label_pixels,
+    read_label_png,
+    write_label_png,
+)
 from trackweave.masks.packed import PackedMasks
 from trackweave.structures.run_log import RunLog
 from trackweave.structures.tracks import FrameObjects
@@ -69,6 +77,83 @@ def test_lossy_image_is_refused(tmp_path: Path) -> None:
     Image.fromarray(LABELS).save(tmp_path / "a.jpg")
     with pytest.raises(PromptError, match="JPEG blurs labels"):
         read_label_png(tmp_path / "a.jpg")
+
+
+def square(value: int = 255) -> NDArray[np.uint8]:
+    image = np.zeros((60, 80), np.uint8)
+    image[13:41, 17:51] = value
+    return image
+
+
+SOFT = {
+    "half_size": cv2.resize(square(), (45, 33), interpolation=cv2.INTER_AREA),
+    "twice_the_size": cv2.resize(square(), (160, 120)),
+    "smoothed": cv2.GaussianBlur(square(), (5, 5), 1),
+    "opacity": cv2.GaussianBlur(square(200), (5, 5), 1),
+    "one_shade": np.where(cv2.dilate(square(), np.ones((3, 3), np.uint8)) > square(), np.uint8(128), square()),
+    "three_objects": cv2.resize(square(3) + np.roll(square(2), 40, 1) * (np.arange(80) > 52), (119, 93)),
+    "two_bytes": cv2.GaussianBlur(square(), (5, 5), 1).astype(np.uint16) * 257,
+    "in_alpha": np.dstack([np.full((60, 80, 3), 255, np.uint8), cv2.GaussianBlur(square(), (5, 5), 1)]),
+}
+
+
+@pytest.mark.parametrize("kind", SOFT)
+def test_a_mask_with_soft_edges_is_refused(tmp_path: Path, kind: str) -> None:
+    Image.fromarray(SOFT[kind]).save(tmp_path / "soft.png")
+    with pytest.raises(PromptError, match=r"soft\.png: \d+ grey values lie along the outline of one object"):
+        read_label_pixels(tmp_path / "soft.png")
+
+
+def test_shades_without_a_body_are_refused(tmp_path: Path) -> None:
+    blurred = cv2.GaussianBlur(square(), (0, 0), 9)
+    Image.fromarray(blurred).save(tmp_path / "probability.png")
+    with pytest.raises(PromptError, match="grey values that run into each other: shades, not labels"):
+        read_label_pixels(tmp_path / "probability.png")
+
+
+@pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0), (200, 30, 30)])
+def test_a_mask_in_the_alpha_channel_is_read(tmp_path: Path, colour: tuple[int, int, int]) -> None:
+    image = np.dstack([np.full((60, 80, 3), colour, np.uint8), square()])
+    image[square() == 0, :3] = (9, 8, 7)  # what is not visible can have any colour
+    Image.fromarray(image).save(tmp_path / "alpha.png")
+    pixels = read_label_pixels(tmp_path / "alpha.png")
+    assert np.array_equal(pixels.labels, square())
+    assert (pixels.is_eight_bit, pixels.has_palette) == (True, False)
+
+
+def test_labels_on_a_transparent_background_are_read(tmp_path: Path) -> None:
+    labels = square(1) + np.roll(square(2), 40, 1) * (np.arange(80) > 52)
+    Image.fromarray(np.dstack([labels, (labels > 0) * np.uint8(255)])).save(tmp_path / "la.png")
+    assert np.array_equal(read_label_png(tmp_path / "la.png"), labels)
+
+
+def test_a_picture_with_an_alpha_channel_is_refused(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (60, 80, 3)).astype(np.uint8)
+    Image.fromarray(np.dstack([picture, square()])).save(tmp_path / "cutout.png")
+    with pytest.raises(PromptError, match=r"cutout\.png: a picture with an alpha channel.*save that alone"):
+        read_label_pixels(tmp_path / "cutout.png")
+
+
+def test_colour_of_16_bits_keeps_its_labels(tmp_path: Path) -> None:
+    labels = square(1).astype(np.uint16) * 300
+    cv2.imwrite(str(tmp_path / "deep.png"), np.dstack([labels] * 3))
+    pixels = read_label_pixels(tmp_path / "deep.png")
+    assert np.array_equal(pixels.labels, labels)
+    assert not pixels.is_eight_bit
+
+
+def test_float_images_hold_whole_labels_or_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(square(3).astype(np.float32)).save(tmp_path / "whole.tif")
+    assert np.array_equal(read_label_png(tmp_path / "whole.tif"), square(3))
+    Image.fromarray(square(1) * np.float32(0.99)).save(tmp_path / "shares.tif")
+    with pytest.raises(PromptError, match=r"shares\.tif: holds values such as 0\.99, not labels"):
+        read_label_png(tmp_path / "shares.tif")
+
+
+def test_a_palette_that_paints_the_background_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(square()).quantize(2).save(tmp_path / "small.png")  # white is 0, black is 1
+    with pytest.raises(PromptError, match=r"small\.png: index 0, the background, has the colour \(255, 255, 255\)"):
+        read_label_png(tmp_path / "small.png")
 
 
 def test_missing_and_broken_files_are_one_line(tmp_path: Path) -> None:

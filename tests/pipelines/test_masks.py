@@ -336,10 +336,12 @@ def test_a_mask_with_soft_edges_is_no_label_image(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dtype", "values", "ids"),
     [
-        (np.uint8, (7, 255), [7]),  # 255 of 8 bits is void …
-        (np.uint16, (7, 255), [7, 255]),  # … and an id where there are more
+        (np.uint8, (7, 255), [7, 255]),
+        (np.uint16, (7, 255), [7, 255]),
         (np.uint8, (255, 255), [1]),
         (np.uint16, (65535, 65535), [1]),
+        (np.bool_, (True, True), [1]),
+        (np.float32, (1, 1), [1]),
     ],
 )
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -348,8 +350,36 @@ def test_what_255_means_in_a_prompt(
 ) -> None:
     labels = np.zeros((24, 32), dtype)
     labels[2:8, 2:8], labels[12:20, 12:20] = values
-    Image.fromarray(labels).save(tmp_path / "label.png")
+    path = tmp_path / f"label.{'tif' if dtype == np.float32 else 'png'}"
+    Image.fromarray(labels).save(path)
     frames = np.zeros((2, 24, 32, 3), np.uint8)
-    prompts: Any = {0: labels} if in_memory else [tmp_path / "label.png"]
+    prompts: Any = {0: labels} if in_memory else [path]
     run = track_masks(frames, tmp_path / "run", prompts=prompts, predictor="static")
     assert run.tracks().track_ids.tolist() == ids
+    assert any("void only in images with a palette" in warning.message for warning in run.warnings) == (
+        dtype == np.uint8 and values == (7, 255)
+    )
+
+
+def test_255_of_a_palette_is_void(tmp_path: Path) -> None:
+    labels = np.zeros((24, 32), np.uint8)
+    labels[2:8, 2:8], labels[12:20, 12:20] = 7, 255
+    write_label_png(tmp_path / "label.png", labels)
+    frames = np.zeros((2, 24, 32, 3), np.uint8)
+    run = track_masks(frames, tmp_path / "run", prompts=[tmp_path / "label.png"], predictor="static")
+    assert run.tracks().track_ids.tolist() == [7]
+    assert [warning.code for warning in run.warnings] == ["void-label"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.full((24, 32), 0.5), r"prompt on frame 0: holds values such as 0\.5, not labels"),
+        (np.full((24, 32), np.nan), "holds values such as nan, not labels"),
+        (np.full((24, 32), -1), "holds -1: a label is 0 or more"),
+        (np.ones((24, 32, 1), np.uint8), r"is \(24, 32, 1\) uint8: a label map is \(H, W\) integers"),
+    ],
+)
+def test_a_prompt_in_memory_that_is_no_label_map(tmp_path: Path, labels: Any, message: str) -> None:
+    with pytest.raises(PromptError, match=message):
+        track_masks(np.zeros((2, 24, 32, 3), np.uint8), tmp_path / "run", prompts={0: labels}, predictor="static")

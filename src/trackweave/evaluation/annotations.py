@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import InputError
-from trackweave.formats.davis import LabelPixels, frame_stem, read_label_pixels
+from trackweave.formats.davis import VOID, LabelPixels, frame_stem, read_label_pixels
 from trackweave.formats.tables import AnnotationTable
 from trackweave.masks.ops import rescale_masks
 from trackweave.masks.packed import PackedMasks
@@ -79,7 +79,7 @@ class AnnotationSource(ABC):
         frame_names: file name of each frame, or None.
         class_names: names of the classes by number; empty where the source has none.
         has_masks: whether there are masks.
-        is_black_and_white: its label images hold 0 and 255 alone, which is one object of id 1.
+        notes: what a reader of the scores should know of it; each goes on after "the result" or "the ground truth".
     """
 
     source: str
@@ -91,8 +91,8 @@ class AnnotationSource(ABC):
     has_masks: bool = True
 
     @property
-    def is_black_and_white(self) -> bool:
-        return False
+    def notes(self) -> Sequence[str]:
+        return ()
 
     @property
     def occupied(self) -> NDArray[np.int64] | None:
@@ -149,8 +149,9 @@ class TableAnnotations(AnnotationSource):
 class LabelFolderAnnotations(AnnotationSource):
     """A folder of label images, one per frame, as DAVIS has them.
 
-    Label 255 is void in images of 8 bits, and an id in those of more. Where no image of the folder has another label
-    than 0 and 255 (16 bits: 65535), as in DAVIS 2016, they are black and white masks of one object, id 1.
+    Label 255 is void in images of 8 bits with a palette, and an id in all others. Where no image of the folder has
+    another label than 0 and 255 (16 bits: 65535), as in DAVIS 2016, they are black and white masks of one object, id 1;
+    without palettes, some images may hold 0 and 1 instead.
 
     Args:
         folder: the images.
@@ -163,6 +164,7 @@ class LabelFolderAnnotations(AnnotationSource):
         self._stems = list(self._files) if names is None else [frame_stem(name) for name in names]
         self.frame_names = self._stems
         self.length = len(self._stems)
+        self._has_grey_255 = False
 
     @property
     def last(self) -> int:
@@ -189,7 +191,8 @@ class LabelFolderAnnotations(AnnotationSource):
             return _missing(NO_SIZE)
         image = read_label_pixels(path)
         if self.is_black_and_white:
-            image = LabelPixels((image.labels == image.white).astype(np.int32), image.is_eight_bit)
+            image = LabelPixels((image.labels > 0).astype(np.int32), image.is_eight_bit)
+        self._has_grey_255 |= not image.has_palette and image.is_eight_bit and bool((image.labels == VOID).any())
         void = image.void
         labels = np.where(void, 0, image.labels)
         ids = np.unique(labels[labels > 0]).astype(np.int64)
@@ -201,14 +204,24 @@ class LabelFolderAnnotations(AnnotationSource):
 
     @cached_property
     def is_black_and_white(self) -> bool:
+        """All images are masks of one object, and at least one is black and white."""
         has_white = False
         for path in self._files.values():
             image = read_label_pixels(path)
-            other = image.labels != image.white
-            if image.labels[other].any():
+            white = image.labels == image.white
+            others = image.labels[~white & (image.labels > 0)]
+            if len(others) and (image.has_palette or white.any() or np.any(others != 1)):
                 return False
-            has_white |= not other.all()
+            has_white |= bool(white.any())
         return has_white
+
+    @property
+    def notes(self) -> Sequence[str]:
+        if self.is_black_and_white:
+            return ("holds black and white masks (0 and 255): one object, id 1",)
+        if self._has_grey_255:
+            return ("has label 255 in grey images: an object there, void only in images with a palette",)
+        return ()
 
 
 def label_images(folder: Path) -> list[Path]:

@@ -266,8 +266,7 @@ class _SequenceMatcher:
         if self._missing:
             notes.append(f"{self._name}: {self._missing} of {frames} frames have no result and count as empty")
         for source, whose in ((self._truth, "the ground truth"), (self._tracks, "the result")):
-            if source.is_black_and_white:
-                notes.append(f"{whose} holds black and white masks (0 and 255): one object, id 1")
+            notes += [f"{whose} {note}" for note in source.notes]
         return notes + self._notes_on_ids()
 
     def _notes_on_ids(self) -> list[str]:

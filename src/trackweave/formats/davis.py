@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,11 @@ from trackweave.storage.files import replacing, safe_name
 from trackweave.structures.run_log import RunLog
 from trackweave.structures.tracks import FrameObjects
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 VOID = 255
-"""The label of pixels that evaluation ignores, in images of 8 bits: no object can have it there."""
+"""The label of pixels that evaluation ignores, in images of 8 bits with a palette: no object can have it there."""
 LARGEST_LABEL = 65535
 """The largest label of a PNG."""
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -28,6 +31,16 @@ Labels = NDArray[np.uint8] | NDArray[np.uint16]
 LABEL_KINDS = ("PNG", "TIFF", "BMP", "GIF", "PPM", "JPEG", "WEBP")
 """Pillow's names of the formats that label images are looked for in."""
 LOSSY = {"JPEG", "MPO", "WEBP"}
+SOFT_OUTLINE = 0.5
+"""A mask has soft edges where thin shades lie along this share of the outline of …"""
+SOFT_BODY = 0.1
+"""… a body of at least this share of the labelled pixels. On label images of DAVIS, DEVA, Cutie and Xiph at most 0.11
+of an outline has them, on masks that were resized by area or linearly, or smoothed, 0.5 to 1."""
+SOFT_LABELS = 8
+"""Labels of an image with a palette from which on its edges are looked at; without a palette all are."""
+MOST_THIN = 16
+"""More labels than these in an image of which less than half is solid are shades."""
+SAVE_HARD = "save the mask without smoothing (nearest neighbour), as 0 and 255"
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif"}
 
 
@@ -50,11 +63,40 @@ class LabelPixels:
 
     Attributes:
         labels: `(H, W)` integers, palette indices or grey values; int32 when read from a file.
-        is_eight_bit: a pixel has 8 bits or fewer; only then does 255 mean void.
+        is_eight_bit: a pixel has 8 bits or fewer.
+        has_palette: a file with a palette, which is made for labels; 255 means void only there, and only in 8 bits.
     """
 
     labels: NDArray[np.integer[Any]]
     is_eight_bit: bool
+    has_palette: bool = False
+
+    @classmethod
+    def checked(cls, where: str, values: NDArray[Any], *, has_palette: bool = False) -> LabelPixels:
+        """The pixels of an image, or a label map, where they are labels.
+
+        Args:
+            where: what to call it in a message.
+            values: `(H, W)` bool, integers, or whole numbers of another type.
+            has_palette: they are palette indices.
+
+        Raises:
+            PromptError: of another shape; not whole numbers from 0 on; or shades of grey (a mask with soft edges).
+        """
+        if values.ndim != 2 or values.dtype.kind not in "buif":
+            raise PromptError(f"{where}: is {values.shape} {values.dtype}: a label map is (H, W) integers")
+        labels = values
+        if values.dtype.kind == "f":
+            is_whole = bool(np.all(np.isfinite(values)) and np.all(values == np.floor(values)))
+            if not is_whole or np.max(np.abs(values), initial=0) >= 2**31:
+                raise PromptError(f"{where}: holds values such as {_odd_value(values):g}, not labels; {SAVE_HARD}")
+            labels = values.astype(np.int32)
+        if labels.dtype.kind in "if" and labels.min(initial=0) < 0:
+            raise PromptError(f"{where}: holds {labels.min()}: a label is 0 or more")
+        if labels.dtype.kind == "b":
+            labels = labels.astype(np.uint8)  # Pillow has 255 for True
+        _refuse_shades(where, labels, has_palette)
+        return cls(labels, values.dtype.itemsize == 1, has_palette)
 
     @property
     def white(self) -> int:
@@ -64,7 +106,9 @@ class LabelPixels:
     @property
     def void(self) -> NDArray[np.bool_]:
         """`(H, W)` bool, the pixels that evaluation ignores."""
-        return np.asarray(self.labels == VOID if self.is_eight_bit else np.zeros(self.labels.shape, np.bool_))
+        if self.is_eight_bit and self.has_palette:
+            return np.asarray(self.labels == VOID)
+        return np.zeros(self.labels.shape, np.bool_)
 
 
 def read_label_png(path: Path | str) -> NDArray[np.int32]:
@@ -73,23 +117,14 @@ def read_label_png(path: Path | str) -> NDArray[np.int32]:
 
 
 def read_label_pixels(path: Path | str) -> LabelPixels:
-    """A label image: palette indices, or grey values of 8 or 16 bits.
+    """A label image: palette indices, or grey values of 8 or 16 bits; a mask of one colour by its alpha channel.
 
     Raises:
-        PromptError: missing, not an image, stored with loss, or a colour image.
+        PromptError: missing, not an image, stored with loss, a colour image, or shades of grey instead of labels.
     """
-    path = Path(path)
-    pixels, kind = _read_pixels(path)
-    if kind in LOSSY:
-        raise PromptError(f"{path}: {kind} blurs labels; save the label image as PNG")
-    if pixels.ndim == 3:
-        colours = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1]
-        if np.any(colours != colours[..., :1]):
-            raise PromptError(
-                f"{path}: a colour image, not labels; save it as an indexed or grey PNG whose value k is object k"
-            )
-        pixels = colours[..., 0]
-    return LabelPixels(pixels.astype(np.int32), pixels.dtype.itemsize == 1)
+    pixels = _read_pixels(Path(path))
+    checked = LabelPixels.checked(str(path), pixels.labels, has_palette=pixels.has_palette)
+    return replace(pixels, labels=checked.labels.astype(np.int32))
 
 
 def write_label_png(path: Path | str, labels: Labels, palette: NDArray[np.uint8] | None = None) -> None:
@@ -218,7 +253,7 @@ def export_davis(
 def _widen(folder: Path) -> None:
     """Writes the label images of a folder again, with 16 bits."""
     for path in folder.glob("*.png"):
-        write_label_png(path, read_label_png(path).astype(np.uint16))
+        write_label_png(path, _read_pixels(path).labels.astype(np.uint16))
 
 
 def _warn_of_others(out_dir: Path, files: Sequence[Path], log: RunLog) -> None:
@@ -244,18 +279,132 @@ def frame_stem(name: str) -> str:
     return base.stem if base.suffix.lower() in IMAGE_SUFFIXES else base.name
 
 
-def _read_pixels(path: Path) -> tuple[NDArray[Any], str | None]:
-    """Raw pixel values and the file's format."""
-    from trackweave.frames.images import DECODE_ERRORS, open_image
+def _read_pixels(path: Path) -> LabelPixels:
+    """The pixels of a label image, whatever they are."""
+    from trackweave.frames.images import DECODE_ERRORS, loaded_still, open_image
 
+    if path.is_dir():
+        some = path / "00000.png"
+        raise PromptError(f"{path}: is a folder; give label images (indexed PNG), such as {some}")
     if not path.is_file():
         raise PromptError(f"{path}: no such file; give an indexed PNG whose value k is object k")
     try:
         with open_image(path, LABEL_KINDS) as image:
-            return np.array(image), image.format
+            if image.format in LOSSY:
+                raise PromptError(f"{path}: {image.format} blurs labels; save the label image as PNG")
+            still = loaded_still(image)
+            _refuse_inverted_palette(path, image)
+            values = _all_bits(path, image) if still.is_deep_colour else np.array(image)
+            has_alpha = image.mode in ("LA", "RGBA", "PA")
     except DECODE_ERRORS as error:
         reason = shortened_line(str(error)) if str(error) else type(error).__name__
         raise PromptError(f"{path}: cannot be read as an image ({reason}); give an indexed PNG") from error
+    has_palette = image.mode in ("P", "PA")
+    return LabelPixels(_one_channel(path, values, has_alpha=has_alpha), values.dtype.itemsize == 1, has_palette)
+
+
+def _all_bits(path: Path, image: Image.Image) -> NDArray[np.uint16]:
+    """Colour of 16 bits, of which Pillow keeps 8: `(H, W, 3 or 4)`."""
+    import cv2
+
+    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.ndim != 3 or values.shape[1::-1] != image.size:
+        raise PromptError(f"{path}: colour of 16 bits cannot be read; save it as a grey PNG whose value k is object k")
+    return np.asarray(values, np.uint16)
+
+
+def _one_channel(path: Path, values: NDArray[Any], *, has_alpha: bool) -> NDArray[Any]:
+    """`(H, W)` labels of an image with colours, an alpha channel, or neither.
+
+    The alpha channel is the mask where all that is visible has one colour; a constant one says nothing.
+    """
+    if values.ndim == 2:
+        return values
+    colours, alpha = (values[..., :-1], values[..., -1]) if has_alpha else (values, values[..., :1] * 0)
+    is_grey = not np.any(colours != colours[..., :1])
+    labels = colours[..., 0]
+    if np.all(alpha == alpha.flat[0]):
+        if is_grey:
+            return labels
+        advice = "save it as an indexed or grey PNG whose value k is object k"
+        raise PromptError(f"{path}: a colour image, not labels; {advice}")
+    visible = colours[alpha > 0]
+    if np.all(visible == visible[0]):
+        return alpha
+    if is_grey and np.array_equal(labels > 0, alpha > 0) and len(np.unique(alpha)) == 2:
+        return labels  # the background is transparent
+    advice = "if the mask is the alpha channel, save that alone, as a grey PNG of 0 and 255"
+    raise PromptError(f"{path}: a picture with an alpha channel, not labels; {advice}")
+
+
+def _refuse_inverted_palette(path: Path, image: Image.Image) -> None:
+    """Programs that shrink PNG files number the colours as they like: black may be 1, and white 0."""
+    if image.mode != "P" or image.palette is None:
+        return
+    colours = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    used = [index for index, count in enumerate(image.histogram()[: len(colours)]) if count]
+    black = [index for index in used if not colours[index].any()]
+    if black and used[0] == 0 and 0 not in black:
+        colour = tuple(colours[0].tolist())
+        raise PromptError(
+            f"{path}: index 0, the background, has the colour {colour}, and index {black[0]} is black: "
+            "save it as a grey PNG whose value k is object k"
+        )
+
+
+def _refuse_shades(where: str, labels: NDArray[np.integer[Any]], has_palette: bool) -> None:
+    """Coverage and probability look like labels, one per shade: of a smoothed or resized mask along its outline.
+
+    Shades are thin: a pixel is *solid* where it lies in a block of 3 × 3 pixels of its label, and shades are not solid.
+
+    Raises:
+        PromptError: shades of lower values lie along the outline of a body, or there are hardly any bodies.
+    """
+    import cv2
+
+    is_wide = labels.max(initial=0) > LARGEST_LABEL
+    counts = np.unique(labels, return_counts=True)[1] if is_wide else np.bincount(labels.ravel(), minlength=1)
+    count = np.count_nonzero(counts) - bool((labels == 0).any())
+    if count <= (SOFT_LABELS if has_palette else 1):
+        return
+    values: NDArray[np.uint16 | np.float64] = labels.astype(np.float64 if is_wide else np.uint16)
+    block = np.ones((3, 3), np.uint8)
+    centre = (cv2.erode(values, block) == cv2.dilate(values, block)) & (labels > 0)
+    solid = cv2.dilate(centre.astype(np.uint8), block) > 0
+    if _lies_along_an_outline(labels, solid):
+        text = f"{count - 1} grey values lie along the outline of one object: a mask with soft edges"
+        raise PromptError(f"{where}: {text}; {SAVE_HARD}")
+    if not has_palette and count > MOST_THIN and np.count_nonzero(solid) < 0.5 * np.count_nonzero(labels):
+        raise PromptError(f"{where}: {count} grey values that run into each other: shades, not labels; {SAVE_HARD}")
+
+
+def _lies_along_an_outline(labels: NDArray[np.integer[Any]], solid: NDArray[np.bool_]) -> bool:
+    """Has a body, of a tenth of all labelled pixels at least, thin pixels of lower labels along half its outline?"""
+    bodies, areas = np.unique(labels[solid], return_counts=True)
+    bodies = bodies[areas >= SOFT_BODY * np.count_nonzero(labels)]
+    if not len(bodies):
+        return False
+    outline = np.zeros(len(bodies), np.int64)
+    soft = np.zeros(len(bodies), np.int64)
+    whole, before, after = slice(None), slice(None, -1), slice(1, None)
+    for rows, columns in (((before, after), (whole, whole)), ((whole, whole), (before, after))):
+        for one, other in ((0, 1), (1, 0)):
+            body, beside = (rows[one], columns[one]), (rows[other], columns[other])
+            inner, outer, is_thin = labels[body], labels[beside], ~solid[beside]
+            edge = solid[body] & (inner != outer)
+            inner, outer, is_thin = inner[edge], outer[edge], is_thin[edge]
+            place = np.searchsorted(bodies, inner)
+            place[place == len(bodies)] = 0
+            known = bodies[place] == inner
+            outline += np.bincount(place[known], minlength=len(bodies))
+            soft += np.bincount(place[known & is_thin & (outer > 0) & (outer < inner)], minlength=len(bodies))
+    return bool(np.any(soft >= np.maximum(SOFT_OUTLINE * outline, 1)))
+
+
+def _odd_value(values: NDArray[Any]) -> float:
+    """The first value that is no label."""
+    odd = values[~(np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < 2**31))]
+    return float(odd[0])
 
 
 def _file_stem(name: str, out_dir: Path) -> str:

@@ -29,12 +29,6 @@ from trackweave.tracking.pipeline_context import UnsampledVideo, local_positions
 ALL_LEVELS = (Level(2), Level(4), Level(6))
 GENERATED_LEVELS = (Level(2),)
 """What is tracked when candidates are generated and nobody said which levels: finer ones take many times as long."""
-SOFT_LABELS = 8
-"""From more labels than this on, a label image may be a mask with soft edges …"""
-SOFT_RIM = 16
-"""… whose grey values lie within so many pixels of its body …"""
-SOFT_FILL = 0.2
-"""… and fill less than this share of their boxes."""
 GENERATORS = {"regions": RegionProposals}
 
 LabelImages = Sequence[str | Path] | Mapping[int, NDArray[np.integer[Any]]]
@@ -138,15 +132,15 @@ def _label_arrays(prompts: LabelImages, opened: MaskFrames) -> list[tuple[FrameI
     """Frame, name in messages, and labels of each prompt."""
     if isinstance(prompts, Mapping):
         return [
-            (FrameIndex(int(frame)), f"prompt on frame {frame}", LabelPixels(labels, labels.dtype.itemsize == 1))
-            for frame, labels in ((frame, np.asarray(labels)) for frame, labels in prompts.items())
+            (FrameIndex(int(frame)), where, LabelPixels.checked(where, np.asarray(labels)))
+            for frame, where, labels in (
+                (frame, f"prompt on frame {frame}", labels) for frame, labels in prompts.items()
+            )
         ]
     arrays = []
     for text in prompts:
         frame, path = _frame_and_path(str(text), opened)
-        pixels = read_label_pixels(path)
-        _refuse_soft_edges(path, pixels.labels)
-        arrays.append((frame, str(path), pixels))
+        arrays.append((frame, str(path), read_label_pixels(path)))
     return arrays
 
 
@@ -177,35 +171,8 @@ def _frame_and_path(text: str, opened: MaskFrames) -> tuple[FrameIndex, Path]:
     return opened.first, path
 
 
-def _refuse_soft_edges(path: Path, labels: NDArray[np.integer[Any]]) -> None:
-    """A mask that was smoothed or resized with interpolation: grey values along the rim are no objects.
-
-    Raises:
-        PromptError: the largest label is one body, and many other labels lie only along its rim.
-    """
-    import cv2
-
-    values, counts = np.unique(labels[labels > 0], return_counts=True)
-    if len(values) <= SOFT_LABELS or values[np.argmax(counts)] != values[-1]:
-        return
-    body = (labels == values[-1]).astype(np.uint8)
-    near = cv2.dilate(body, np.ones((2 * SOFT_RIM + 1, 2 * SOFT_RIM + 1), np.uint8))
-    rim = (labels > 0) & (body == 0)
-    along = np.count_nonzero(rim & (near > 0)) >= 0.9 * np.count_nonzero(rim)
-    # An object fills a good part of its box; a grey value of an outline is strewn around the whole body.
-    if along and np.median([_filled(labels == value) for value in values[:-1]]) < SOFT_FILL:
-        text = f"{len(values) - 1} grey values lie along the outline of one object: a mask with soft edges"
-        raise PromptError(f"{path}: {text}; save it without smoothing (nearest neighbour), as 0 and 255")
-
-
-def _filled(mask: NDArray[np.bool_]) -> float:
-    """Share of its bounding box that a mask fills."""
-    rows, columns = np.nonzero(mask)
-    return len(rows) / (float(np.ptp(rows) + 1) * float(np.ptp(columns) + 1))
-
-
 def _without_void(where: str, pixels: LabelPixels, log: RunLog) -> NDArray[np.int64]:
-    """Label 255 of 8 bits means "void"; the only label of a black and white mask, the largest value, its object."""
+    """Label 255 of a palette means "void"; the only label of a black and white mask, the largest value, its object."""
     labels = pixels.labels.astype(np.int64)
     white = labels == pixels.white
     if white.any() and np.all(white | (labels == 0)):
@@ -213,6 +180,9 @@ def _without_void(where: str, pixels: LabelPixels, log: RunLog) -> NDArray[np.in
         return np.asarray(white, np.int64)
     if pixels.void.any():
         log.warn("prompts", "void-label", f"{where}: label {VOID} means void and was not tracked")
+    elif pixels.is_eight_bit and (labels == VOID).any():
+        text = f"{where}: label {VOID} is an object: it means void only in images with a palette"
+        log.warn("prompts", "grey-255", text)
     return np.where(pixels.void, 0, labels)
 
 
