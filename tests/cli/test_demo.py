@@ -28,8 +28,11 @@ def test_demo_on_a_clip_leaves_pictures_a_video_and_a_report(shell: Shell, clip:
     for name in ("sheet.png", "overlay.mp4", "report.html", "level_2/viz/compare/compare.json"):
         assert (out / name).stat().st_size > 0
         assert Path(name).name.split(".")[0] in done.out or name.startswith("level_2")
+    notes = out / "level_2" / "notes.txt"
+    notes.write_text("mine")
     again = shell("demo", "-o", out, "--clip", clip)
     assert again.code == 0, again.err
+    assert notes.read_text() == "mine"
 
 
 def test_demo_does_not_clear_a_folder_that_it_did_not_make(shell: Shell, clip: Path, tmp_path: Path) -> None:

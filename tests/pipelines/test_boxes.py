@@ -47,6 +47,7 @@ from trackweave.pipelines.masks import track_masks
 from trackweave.pipelines.run import Run
 from trackweave.pipelines.samples import build_samples
 from trackweave.pipelines.settings import InputSettings, PerceptionSettings
+from trackweave.storage.files import LOCK_NAME
 from trackweave.storage.samples import read_sample
 from trackweave.structures.detections import Detections
 from trackweave.structures.tracks import Tracks
@@ -96,6 +97,35 @@ def record(run: Run) -> dict[str, Any]:
     """What `summary.json` holds."""
     content: dict[str, Any] = json.loads(run.paths.summary.read_text())
     return content
+
+
+# --- folders ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_into_a_folder_is_refused_and_harms_nothing(tmp_path: Path) -> None:
+    sequence, run = make_sequence(tmp_path / "toy", images=12), tmp_path / "run"
+    refused: list[str] = []
+
+    def begin_another(done: int, total: int, label: str) -> None:
+        if done == 4:
+            with pytest.raises(RunFolderError) as caught:
+                track_boxes(sequence, run, tracker=EASY)
+            refused.append(str(caught.value))
+
+    result = track_boxes(sequence, run, tracker=EASY, progress=begin_another)
+    assert refused == [f"{run}: another job of this process is working in this folder: wait for it, or choose another"]
+    assert_two_objects(result.tracks(), range(12))
+    assert not [name for name in names(run) if name.startswith(".")]
+
+
+def test_hidden_files_of_somebody_else_stay(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    foreign = [run / ".download.zip.partial", run / "deep" / ".video.mkv.partial"]
+    for path in foreign:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    track_boxes(make_sequence(tmp_path / "toy"), run, tracker=EASY)
+    assert all(path.read_text() == "mine" for path in foreign)
 
 
 # --- sources ----------------------------------------------------------------------------------------------------------
@@ -463,7 +493,7 @@ def test_a_killed_run_leaves_temporaries_that_the_next_one_clears(tmp_path: Path
             assert process.stdout.readline() == "half way\n"
         finally:
             process.kill()
-    left = names(run)
+    left = [name for name in names(run) if name != LOCK_NAME]
     assert left
     assert all(name.endswith(".partial") for name in left)
     result = track_boxes(folder, run, tracker=EASY)

@@ -29,6 +29,7 @@ from trackweave.predictors.base import FramePrediction, VideoPredictor
 from trackweave.predictors.flow.predictor import FlowPredictor
 from trackweave.predictors.registry import ChosenPredictor
 from trackweave.storage.result_log import ResultJournal, read_records
+from trackweave.storage.run import RunFolder
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import MaskSummary
 from trackweave.tracking.settings import TrackingSettings
@@ -340,12 +341,32 @@ def test_a_second_process_is_refused(candidates: Path, tmp_path: Path) -> None:
 
     def meddle(done: int) -> None:
         if not refused:
-            with pytest.raises(RunFolderError, match="another process is working on this run") as caught:
+            with pytest.raises(RunFolderError, match="another job of this process is working in this folder") as caught:
                 track_masks(SCENE.frames, tmp_path, candidates=candidates, predictor=BoundedPredictor(), resume=True)
             refused.append(str(caught.value))
 
     track_masks(SCENE.frames, tmp_path, candidates=candidates, predictor=BoundedPredictor(on_visit=meddle))
     assert refused
+
+
+def test_a_second_process_is_refused_until_the_last_file_is_written(
+    candidates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Levels are whole by then, and their journals gone: what spans levels is still to be written."""
+    refused: list[str] = []
+    finish = RunFolder.finish
+
+    def meddle(self: RunFolder, *args: Any, **options: Any) -> None:
+        if not refused:
+            with pytest.raises(RunFolderError) as caught:
+                track_masks(SCENE.frames, tmp_path, candidates=candidates, predictor=BoundedPredictor(), resume=True)
+            refused.append(str(caught.value))
+        finish(self, *args, **options)
+
+    monkeypatch.setattr(RunFolder, "finish", meddle)
+    track_masks(SCENE.frames, tmp_path, candidates=candidates, predictor=BoundedPredictor())
+    assert "is working in this folder" in refused[0]
+    assert not list(tmp_path.rglob(".*"))
 
 
 # --- ids -------------------------------------------------------------------------------------------------------------

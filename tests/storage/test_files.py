@@ -3,6 +3,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
+import shutil
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +16,17 @@ import pytest
 from trackweave.errors import ArtifactError, ArtifactVersionError, InputError, RunFolderError
 from trackweave.formats.readers import read_detections, read_tracks
 from trackweave.storage.files import (
+    LOCK_NAME,
     check_regular,
     check_version,
+    locked_folder,
     parse_json,
     read_json_object,
-    remove_partials,
+    remove_leftovers,
     replacing,
     safe_name,
+    scratch_folder,
+    temporary_beside,
     write_json,
 )
 
@@ -87,14 +96,118 @@ def test_a_full_disk_is_reported_and_leaves_the_old_file(tmp_path: Path, monkeyp
     assert json.loads(path.read_text()) == {"old": 1}
 
 
-def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
-    left = tmp_path / "level_2" / ".video_segments.npz.partial"
-    kept = tmp_path / "level_2" / "video_segments.npz"
-    left.parent.mkdir()
-    left.write_text("")
-    kept.write_text("")
-    remove_partials(tmp_path)
-    assert names(tmp_path / "level_2") == [kept.name]
+def leftover(path: Path) -> Path:
+    """The temporary file of a process that was killed while it wrote `path`."""
+    writing = temporary_beside(path)
+    temporary = writing.__enter__()
+    dead = path.with_name(temporary.name.replace(str(os.getpid()), "4194303"))
+    os.link(temporary, dead)
+    writing.__exit__(None, None, None)
+    return dead
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    dead = leftover(tmp_path / "video_segments.npz")
+    foreign = [
+        tmp_path / name for name in (".download.zip.partial", ".x.12-abcdef01.partial.zip", "deep/.v.mkv.partial")
+    ]
+    for path in foreign:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    below = leftover(tmp_path / "deep" / "x")
+    with replacing(tmp_path / "tracks.npz") as live:
+        remove_leftovers([tmp_path])
+        assert not dead.exists()
+        assert live.exists()
+        assert below.exists()
+        assert all(path.read_text() == "mine" for path in foreign)
+
+
+def test_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    """Two processes, or two threads, that write one file: each writes its own, and the last one stays."""
+    path = tmp_path / "tracks.npz"
+    with replacing(path) as first, replacing(path) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"
+    assert names(tmp_path) == ["tracks.npz"]
+
+
+def test_a_link_under_the_temporary_name_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "00000000")
+    (tmp_path / f".x.txt.{os.getpid()}-00000000.partial").symlink_to(victim)
+    with pytest.raises(RunFolderError, match=r"x\.txt: cannot be written"), replacing(tmp_path / "x.txt") as temporary:
+        temporary.write_text("half")
+    (tmp_path / LOCK_NAME).symlink_to(victim)
+    with pytest.raises(RunFolderError, match="it is a link"), locked_folder(tmp_path):
+        pass
+    assert victim.read_text() == "precious"
+
+
+def test_a_long_name_is_written_too(tmp_path: Path) -> None:
+    path = tmp_path / ("ä" * 125)
+    write_json(path, 1)
+    assert names(tmp_path) == [path.name]
+
+
+class TestLockedFolder:
+    def test_a_second_job_is_refused_until_the_first_is_over(self, tmp_path: Path) -> None:
+        with locked_folder(tmp_path / "run"):
+            message = r"run: another job of this process is working in this folder"
+            with pytest.raises(RunFolderError, match=message), locked_folder(tmp_path / "run"):
+                pass
+        with locked_folder(tmp_path / "run"):
+            pass
+        assert names(tmp_path / "run") == []
+
+    def test_another_process_is_named_and_a_killed_one_is_not_waited_for(self, tmp_path: Path) -> None:
+        code = (
+            "import sys; from pathlib import Path; from trackweave.storage.files import locked_folder\n"
+            "with locked_folder(Path(sys.argv[1])): print('locked', flush=True); input()"
+        )
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "locked\n"
+            message = rf"another process \({other.pid}\) is working in this folder: wait for it, or choose another"
+            with pytest.raises(RunFolderError, match=message), locked_folder(tmp_path):
+                pass
+            other.kill()
+        assert names(tmp_path) == [LOCK_NAME]
+        with locked_folder(tmp_path):
+            pass
+        assert names(tmp_path) == []
+
+    def test_who_waits_goes_on_when_the_folder_is_free(self, tmp_path: Path) -> None:
+        order: list[str] = []
+
+        def wait() -> None:
+            with locked_folder(tmp_path, wait=True):
+                order.append("second")
+
+        thread = threading.Thread(target=wait)
+        with locked_folder(tmp_path):
+            thread.start()
+            thread.join(0.05)
+            order.append("first")
+        thread.join(5)
+        assert order == ["first", "second"]
+        assert names(tmp_path) == []
+
+
+def test_scratch_folders_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path, ".davis-") as folder:
+        dead = tmp_path / ".davis-4194303-00000000"
+        shutil.copytree(folder, dead)
+        mine = tmp_path / ".davis-mine"
+        mine.mkdir()
+        with scratch_folder(tmp_path, ".davis-"):
+            assert folder.exists()
+            assert not dead.exists()
+    assert names(tmp_path) == [mine.name]
 
 
 def test_json_keeps_every_text(tmp_path: Path) -> None:

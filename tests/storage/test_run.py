@@ -16,8 +16,8 @@ from trackweave.storage.run import (
     RunFolder,
     RunManifest,
     RunPaths,
-    ensure_writable,
     format_scale_suffix,
+    remove_run,
     scaled_npz_path,
 )
 from trackweave.structures.run_log import RunWarning
@@ -42,14 +42,6 @@ def test_where_everything_lies() -> None:
     assert run.journal(4) == Path("run/journal/level_4.json")
     names = [path.name for path in (run.manifest, run.frames, run.summary, run.report, run.mot)]
     assert names == ["manifest.json", "frames.json", "summary.json", "report.html", "tracks.mot.txt"]
-
-
-def test_a_folder_proves_that_it_takes_files(tmp_path: Path) -> None:
-    ensure_writable(tmp_path / "new" / "run")
-    assert list((tmp_path / "new" / "run").iterdir()) == []
-    (tmp_path / "taken").write_text("")
-    with pytest.raises(RunFolderError, match="taken: cannot be written"):
-        ensure_writable(tmp_path / "taken")
 
 
 class TestFrameList:
@@ -269,10 +261,35 @@ class TestRunFolder:
 
     def test_the_same_run_is_resumed_and_leftovers_are_cleared(self, tmp_path: Path) -> None:
         RunManifest(tmp_path / "manifest.json", {"fingerprint": "abc"}).write()
-        leftover = tmp_path / f".tracks.npz{PARTIAL_SUFFIX}"
-        leftover.write_bytes(b"half")
-        assert RunFolder(tmp_path).claim("abc", resume=True).fingerprint == "abc"
-        assert not leftover.exists()
+        names = ("", "journal/", "level_2/tracking/", "level_2/viz/compare/", "level_2/filtered/")
+        left = [tmp_path / f"{folder}.tracks.npz.4194303-0123abcd{PARTIAL_SUFFIX}" for folder in names]
+        foreign = [tmp_path / ".download.zip.partial", tmp_path / "deep" / f".x.1-0123abcd{PARTIAL_SUFFIX}"]
+        for path in (*left, *foreign):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"half")
+        with RunFolder(tmp_path) as folder:
+            assert folder.claim("abc", resume=True).fingerprint == "abc"
+        assert not any(path.exists() for path in left)
+        assert all(path.exists() for path in foreign)
+
+    def test_a_folder_is_claimed_once(self, tmp_path: Path) -> None:
+        with RunFolder(tmp_path) as folder:
+            folder.claim("abc")
+            with RunFolder(tmp_path) as other, pytest.raises(RunFolderError, match="is working in this folder"):
+                other.claim("abc", resume=True)
+        with RunFolder(tmp_path) as folder:
+            folder.claim("abc")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_only_what_a_run_wrote_is_removed(self, tmp_path: Path) -> None:
+        ours = ["manifest.json", "level_2/tracking/video_segments_scale0.3x.npz", "journal/level_2.json", "sheet.png"]
+        mine = ["notes.txt", "level_4/tracking/mine.npz", "other/manifest.json"]
+        for name in (*ours, *mine):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text("")
+        remove_run(tmp_path, "sheet.png")
+        assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(mine)
+        assert not (tmp_path / "level_2").exists()
 
     def test_a_file_is_no_folder(self, tmp_path: Path) -> None:
         (tmp_path / "run").write_text("")

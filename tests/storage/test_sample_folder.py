@@ -36,7 +36,7 @@ def codes(folder: SampleFolder) -> dict[str, list[str]]:
     return {warning.code: warning.details["names"] for warning in folder.warnings}
 
 
-def leave_dead(folder: Path, name: str = "1-dead") -> Path:
+def leave_dead(folder: Path, name: str = "1-0000dead") -> Path:
     """What a killed writer leaves: its lock file, which nobody holds, and a temporary file."""
     (folder / f".logger-{name}.lock").touch()
     partial = folder / f".logger-{name}.partial"
@@ -135,12 +135,15 @@ def test_beside_a_live_writer_an_unfinished_line_is_ended(tmp_path: Path) -> Non
 def test_temporary_files_of_dead_writers_are_removed_and_of_live_ones_kept(tmp_path: Path) -> None:
     with SampleFolder(tmp_path) as live:
         dead = leave_dead(tmp_path)
-        orphan = tmp_path / ".logger-2-gone.partial"
+        orphan = tmp_path / ".logger-2-00006042.partial"
         orphan.touch()
+        mine = tmp_path / ".logger-mine.partial"
+        mine.touch()
         live_partial = tmp_path / f".logger-{live.run}.partial"
         live_partial.touch()
         with SampleFolder(tmp_path):
             assert live_partial.exists()
+        assert mine.exists()
         assert not dead.exists()
         assert not dead.with_suffix(".lock").exists()
         assert not orphan.exists()

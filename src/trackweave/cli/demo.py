@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from trackweave.pipelines.run import Run
     from trackweave.structures.run_summary import MaskSummary
 
-MARKER = ".trackweave-demo"
+MARKER, SHEET = ".trackweave-demo", "sheet.png"
 
 
 def demo(
@@ -94,12 +93,14 @@ def _run(frames: FrameSource, output: Path) -> Run[MaskSummary]:
 
 
 def _clear_earlier_demo(output: Path) -> None:
-    """A demo may be run again; only a folder that a demo made is cleared."""
+    """A demo may be run again: what the one before wrote is removed, and nothing else."""
+    from trackweave.storage.run import remove_run
+
     if not output.exists() or not any(output.iterdir()):
         return
     if not (output / MARKER).is_file():
         raise RunFolderError(f"{output}: is not empty and no demo made it: choose another -o")
-    shutil.rmtree(output)
+    remove_run(output, SHEET, MARKER)
 
 
 def _show(result: Run[MaskSummary], frames: FrameSource, overlay_level: int) -> None:
@@ -107,7 +108,7 @@ def _show(result: Run[MaskSummary], frames: FrameSource, overlay_level: int) -> 
     from trackweave.reports.page import report as write_report
 
     (overlay,) = export(result, "mp4", result.paths.overlay, level=overlay_level, frames=frames)
-    sheet = write_contact_sheet(result.root, result.root / "sheet.png", level=overlay_level, frames=frames)
+    sheet = write_contact_sheet(result.root, result.root / SHEET, level=overlay_level, frames=frames)
     report = write_report(result)
     for level, part in result.summary.levels.items():
         typer.echo(

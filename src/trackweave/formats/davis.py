@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 
 from trackweave.errors import ArtifactError, PromptError, shortened, shortened_line
 from trackweave.masks.ops import crop_at
-from trackweave.storage.files import replacing, safe_name
+from trackweave.storage.files import replacing, safe_name, scratch_folder
 from trackweave.structures.run_log import RunLog
 from trackweave.structures.tracks import FrameObjects
 
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
 
 VOID = 255
 """The label of pixels that evaluation ignores, in images of 8 bits with a palette: no object can have it there."""
+STAGING_PREFIX = ".davis-"
 LARGEST_LABEL = 65535
 """The largest label of a PNG."""
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -224,8 +223,7 @@ def export_davis(
     listed = None if names is None else _unique_stems(names, out_dir)
     written: list[str] = []
     depth = bits or 8
-    staging = _staging_folder(out_dir)
-    try:
+    with scratch_folder(out_dir, STAGING_PREFIX) as staging:
         for objects in frames:
             stem = _file_stem(objects.name, out_dir)
             if listed is not None and stem not in listed:
@@ -244,8 +242,6 @@ def export_davis(
         for stem in (listed or {}).keys() - stems.keys():
             write_label_png(staging / f"{stem}.png", nothing)
         files = [_publish(staging / f"{stem}.png", out_dir) for stem in (stems if listed is None else listed)]
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     _warn_of_others(out_dir, files, log)
     return files
 
@@ -422,14 +418,6 @@ def _unique_stems(names: Iterable[str], out_dir: Path) -> dict[str, str]:
             )
         stems[stem] = name
     return stems
-
-
-def _staging_folder(out_dir: Path) -> Path:
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=".davis-", dir=out_dir))
-    except OSError as error:
-        raise ArtifactError(f"{out_dir}: cannot be written: {error.strerror or error}") from error
 
 
 def _publish(file: Path, out_dir: Path) -> Path:

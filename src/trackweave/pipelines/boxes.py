@@ -102,7 +102,7 @@ def track_boxes(
         with timer.track("open"):
             inputs = _open_inputs(stack, source, detections, settings, log, timer)
         check_log(settings.log, inputs.video)
-        folder = RunFolder(output)
+        folder = stack.enter_context(RunFolder(output))
         record = _track(inputs, folder, settings, log, timer, progress, stop)
         return record.finish(folder, log, timer)
 

@@ -21,7 +21,7 @@ from trackweave.progress import Progress, ProgressDisplay, open_progress
 from trackweave.proposals.regions import RegionProposals
 from trackweave.proposals.settings import RegionSettings
 from trackweave.storage.candidates import write_filtered
-from trackweave.storage.files import read_json_object
+from trackweave.storage.files import locked_folder, read_json_object
 from trackweave.structures.candidates import Candidates
 from trackweave.structures.run_log import RunLog
 from trackweave.tracking.pipeline_context import UnsampledVideo, local_positions
@@ -248,6 +248,7 @@ def propose(
 
     Raises:
         FrameError: the frames cannot be read.
+        RunFolderError: `output` cannot be written, or another process works in it.
         SettingError: a setting is wrong.
     """
     check_generator(generator, candidate_stride)
@@ -255,7 +256,10 @@ def propose(
     try:
         report_source(source, RunLog("skip"))
         steps = len(proposal_positions(source, candidate_stride))
-        with open_progress(progress, steps, "finding candidates") as display:
+        with (
+            locked_folder(Path(output)),
+            open_progress(progress, steps, "finding candidates") as display,
+        ):
             propose_candidates(
                 source,
                 Path(output),

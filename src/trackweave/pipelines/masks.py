@@ -122,7 +122,8 @@ def track_masks(
     with ExitStack() as stack:
         with timer.track("open"):
             opened = open_mask_frames(frames, more.sampling, log, stack)
-        run = _MaskRun(RunFolder(output), opened, chosen_settings, chosen, resume, progress, log, timer)
+        folder = stack.enter_context(RunFolder(output))
+        run = _MaskRun(folder, opened, chosen_settings, chosen, resume, progress, log, timer)
         if prompts is not None:
             return run.track_labels(read_label_images(prompts, opened, log))
         if candidates is not None:

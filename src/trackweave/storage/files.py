@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import re
+import secrets
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,11 @@ from trackweave.errors import (
 )
 
 PARTIAL_SUFFIX = ".partial"
+LOCK_NAME = ".trackweave.lock"
+_PARTIAL_NAME = re.compile(rf"\..+\.\d+-[0-9a-f]{{8}}{re.escape(PARTIAL_SUFFIX)}")
+_SCRATCH_NAME = re.compile(r"\d+-[0-9a-f]{8}")
+_LONGEST_NAME = 220
+"""Bytes of a file's name in its temporary name: most file systems take 255."""
 
 
 @contextmanager
@@ -31,25 +39,168 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         RunFolderError: the file system refused (read-only, full, no such folder).
     """
-    temporary = path.with_name(f".{path.name}{PARTIAL_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb+") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(path)
+        with temporary_beside(path) as temporary:
+            yield temporary
+            with temporary.open("rb+") as handle:
+                os.fsync(handle.fileno())
+            temporary.replace(path)
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """A new empty file `.NAME.PROCESS-RANDOM.partial` in the folder of `path`, removed at the end if it is still there.
+
+    It is locked until then, so that `remove_leftovers` knows it from the file of a process that was killed. A link that
+    somebody planted under this name is not followed.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    name = os.fsencode(path.name)
+    short = path.name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME].decode("utf-8", "ignore")
+    temporary = path.with_name(f".{short}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+    file = _open_locked(temporary, os.O_EXCL, wait=True)
+    try:
+        yield temporary
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if file is not None:
+            os.close(file)
 
 
-def remove_partials(folder: Path) -> None:
-    """Removes what a killed run left half-written below a folder."""
-    for leftover in folder.rglob(f".*{PARTIAL_SUFFIX}"):
+def remove_leftovers(folders: Iterable[Path]) -> None:
+    """Removes the temporary files of killed processes from these folders, and nothing else; not from folders below."""
+    for folder in folders:
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                is_ours = _PARTIAL_NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+                if is_ours and is_abandoned(Path(entry.path)):
+                    with suppress(OSError):
+                        Path(entry.path).unlink()
+
+
+@contextmanager
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A new folder in `parent` that is removed at the end; those that killed processes left there are removed too.
+
+    Args:
+        parent: where; made when it is not there.
+        prefix: what the names of such folders begin with.
+
+    Raises:
+        RunFolderError: the file system refused.
+    """
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for folder in parent.glob(f"{prefix}*"):
+            is_ours = _SCRATCH_NAME.fullmatch(folder.name.removeprefix(prefix)) and not folder.is_symlink()
+            if is_ours and (folder / LOCK_NAME).is_file() and is_abandoned(folder / LOCK_NAME):
+                shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        raise RunFolderError(f"{parent}: cannot be written: {error.strerror or error}") from error
+    folder = parent / f"{prefix}{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        with locked_folder(folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether the process that locked a file is dead; False where there are no locks, as it cannot be known."""
+    try:
+        file = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    try:
+        return lock_file(file)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def locked_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Keeps other processes, and other jobs of this one, from working in a folder until the block ends.
+
+    The lock is a hidden file with the number of the process; the system frees it when the process dies, whatever the
+    cause. Where there are no locks (Windows, some network file systems) nothing is held.
+
+    Args:
+        folder: the folder; made when it is not there.
+        wait: until the folder is free.
+
+    Raises:
+        RunFolderError: another process works in it and `wait` is False, or the folder cannot be written.
+    """
+    path = folder / LOCK_NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = _open_locked(path, 0, wait=wait)
+    except BlockingIOError:
+        holder = _read_holder(path)
+        is_own = holder == str(os.getpid())
+        who = "another job of this process" if is_own else f"another process{f' ({holder})' if holder else ''}"
+        raise RunFolderError(f"{folder}: {who} is working in this folder: wait for it, or choose another") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL character
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise RunFolderError(f"{folder}: cannot be written: {reason}") from error
+    try:
+        if file is not None:
+            with suppress(OSError):  # on a full disk the lock holds all the same
+                os.ftruncate(file, 0)
+                os.write(file, str(os.getpid()).encode())
+        yield
+    finally:
         with suppress(OSError):
-            leftover.unlink()
+            path.unlink()
+        if file is not None:
+            os.close(file)
+
+
+def _open_locked(path: Path, flags: int, *, wait: bool) -> int | None:
+    """Opens and locks a file; made anew when whoever held it before has removed it meanwhile.
+
+    Returns:
+        None where there are no locks: the file is closed then, since on Windows an open one can be neither renamed nor
+        removed.
+
+    Raises:
+        BlockingIOError: another process holds the lock and `wait` is False.
+        OSError: it cannot be made, or is a link.
+    """
+    while True:
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "it is a link")
+        file = os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o666)
+        keep = False
+        try:
+            if not lock_file(file, wait=wait):
+                return None
+            with suppress(FileNotFoundError):
+                keep = os.path.samestat(os.fstat(file), path.lstat())
+        finally:
+            if not keep:
+                os.close(file)
+        if keep:
+            return file
+
+
+def _read_holder(path: Path) -> str:
+    """The number of the process that holds a lock; empty when it is not known."""
+    try:
+        text = path.read_text(encoding="ascii", errors="replace")[:20]
+    except OSError:
+        return ""
+    return text if text.isdecimal() else ""
 
 
 def safe_name(text: str, where: str, error: type[TrackweaveError] = InputError) -> str:

@@ -5,13 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from trackweave.errors import ArtifactError, InputError, RunFolderError, SettingError
 from trackweave.ids import FrameIndex, Level
-from trackweave.storage.files import check_version, path_inside, read_json_object, remove_partials, write_json
+from trackweave.storage.files import (
+    check_version,
+    locked_folder,
+    path_inside,
+    read_json_object,
+    remove_leftovers,
+    write_json,
+)
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import BoxSummary, LevelSummary, MaskSummary, RunSummary
 
@@ -42,6 +50,11 @@ class LevelPaths:
     """One level of a run."""
 
     root: Path
+
+    @property
+    def filtered(self) -> Path:
+        """Folder of the candidates, where the run found them itself."""
+        return self.root / "filtered"
 
     @property
     def tracking(self) -> Path:
@@ -107,6 +120,13 @@ class RunPaths:
         """Video of the tracks over the frames."""
         return self.root / "overlay.mp4"
 
+    @property
+    def folders(self) -> list[Path]:
+        """The folders that trackweave writes to; others below the root are somebody else's."""
+        levels = [LevelPaths(path) for path in self.root.glob("level_[0-9]*")]
+        below = [folder for level in levels for folder in (level.filtered, level.tracking, level.compare)]
+        return [self.root, self.root / "journal", *below]
+
     def journal(self, level: Level | int) -> Path:
         """Written when a level is whole; what a resumed run trusts."""
         return self.root / "journal" / f"level_{level}.json"
@@ -119,21 +139,6 @@ class RunPaths:
     def finished_batches(self, level: Level | int) -> Path:
         """A level's finished prompt batches while it is not whole; see `storage.result_log`."""
         return self.root / "journal" / f"level_{level}.cohorts"
-
-
-def ensure_writable(folder: Path) -> None:
-    """Makes a folder and proves that it takes files.
-
-    Raises:
-        RunFolderError: it does not.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".write-test-{os.getpid()}"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise RunFolderError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True)
@@ -413,8 +418,44 @@ class Fingerprint:
         return self._hash.hexdigest()[:32]
 
 
+RUN_FILES = (
+    *("manifest.json", "frames.json", "summary.json", "report.html", "tracks.mot.txt", "tracks.npz", "overlay.mp4"),
+    *("journal/level_*.json", "journal/level_*.cohorts", "level_*/filtered/filtered.json"),
+    *("level_*/tracking/video_segments*.npz", "level_*/tracking/object_segments*.npz"),
+    *("level_*/viz/compare/frame_*.png", "level_*/viz/compare/compare.json"),
+)
+"""Every file of a run that found its candidates itself, as patterns below its root."""
+
+
+def remove_run(root: Path, *others: str) -> None:
+    """Removes the files that a run wrote, and the folders that are empty then; all else stays.
+
+    Args:
+        root: the run folder, of a run that found its candidates itself.
+        others: names of further files in it.
+
+    Raises:
+        RunFolderError: another process works in it, or a file cannot be removed.
+    """
+    with locked_folder(root):
+        remove_leftovers(RunPaths(root).folders)
+        for path in [path for pattern in (*RUN_FILES, *others) for path in root.glob(pattern)]:
+            try:
+                path.unlink()
+            except OSError as error:
+                raise RunFolderError(f"{path}: cannot be removed: {error.strerror or error}") from error
+        for folder in sorted(RunPaths(root).folders, reverse=True):
+            for empty in (folder, *folder.parents):
+                if empty == root or not empty.is_relative_to(root):
+                    break
+                with suppress(OSError):  # something is in it
+                    empty.rmdir()
+
+
 class RunFolder:
-    """A run folder while its run is made: claimed before the first result, finished after the last.
+    """A run folder while its run is made: claimed before the first result, finished after the last; a `with` block.
+
+    From the claim until the block ends no other process can claim it. A killed process frees it.
 
     Args:
         root: the folder; made when it is not there.
@@ -423,9 +464,16 @@ class RunFolder:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
         self.paths = RunPaths(self.root)
+        self._lock = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.close()
 
     def claim(self, fingerprint: str | None = None, *, resume: bool = False) -> RunManifest:
-        """Proves that the folder can take the run, and clears what a killed one left half-written.
+        """Proves that the folder can take the run, and clears what killed processes left half-written.
 
         Args:
             fingerprint: of the run that is to be made; None when it is only known at its end.
@@ -436,11 +484,11 @@ class RunFolder:
 
         Raises:
             RunFolderError: the folder holds another run, or this one and it is not to be resumed, or cannot be
-                written.
+                written, or another process works in it.
         """
         if self.root.exists() and not self.root.is_dir():
             raise RunFolderError(f"{self.root}: is a file, not a run folder")
-        ensure_writable(self.root)
+        self._lock.enter_context(locked_folder(self.root))
         manifest = RunManifest.load(self.paths.manifest)
         if fingerprint is None and (manifest.fingerprint is not None or manifest.data.get("artifacts")):
             raise RunFolderError(f"{self.root}: already holds a run: choose another -o, or remove it first")
@@ -451,7 +499,7 @@ class RunFolder:
             raise RunFolderError(f"{self.root}: {text}")
         if manifest.fingerprint is not None and not resume:
             raise RunFolderError(f"{self.root}: already holds this run: add --resume to finish or reuse it")
-        remove_partials(self.root)
+        remove_leftovers(self.paths.folders)
         return manifest
 
     def finish(

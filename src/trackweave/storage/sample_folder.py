@@ -21,6 +21,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from trackweave.errors import ArtifactError
-from trackweave.storage.files import lock_file, parse_json
+from trackweave.storage.files import is_abandoned, lock_file, parse_json
 from trackweave.storage.samples import AssociationSample, encode_sample, read_sample, sample_name, sample_number
 from trackweave.structures.run_log import RunWarning
 
@@ -161,6 +162,8 @@ def _parse(line: bytes) -> ManifestEntry | None:
 START_LOCK = ".start.lock"
 _LOCK, _PARTIAL = ".lock", ".partial"
 _WRITER = ".logger-"
+_RUN_NAME = re.compile(r"\d+-[0-9a-f]{8}")
+"""Of a writer: its process and a random number."""
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _MAX_NAMES = 10
 _WRITE = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
@@ -351,31 +354,18 @@ def _remove_dead(directory: Path, own: str) -> bool:
     alone = True
     for lock in sorted(directory.glob(f"{_WRITER}*{_LOCK}")):
         writer = lock.name.removeprefix(_WRITER).removesuffix(_LOCK)
-        if writer == own:
+        if writer == own or not _RUN_NAME.fullmatch(writer):
             continue
-        if _is_dead(lock):
+        if is_abandoned(lock):
             (directory / f"{_WRITER}{writer}{_PARTIAL}").unlink(missing_ok=True)
             lock.unlink(missing_ok=True)
         else:
             alone = False
     for partial in directory.glob(f"{_WRITER}*{_PARTIAL}"):
-        if not partial.with_suffix(_LOCK).exists():
+        writer = partial.name.removeprefix(_WRITER).removesuffix(_PARTIAL)
+        if _RUN_NAME.fullmatch(writer) and not partial.with_suffix(_LOCK).exists():
             partial.unlink(missing_ok=True)
     return alone
-
-
-def _is_dead(lock: Path) -> bool:
-    """Whether no process holds this lock; False where the file system has no locks, as it cannot be known."""
-    try:
-        file = os.open(lock, os.O_RDWR)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    try:
-        return _try_lock(file)
-    finally:
-        os.close(file)
 
 
 def _try_lock(file: int, wait: bool = False) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import ArtifactError
-from trackweave.storage.files import PARTIAL_SUFFIX
+from trackweave.storage.files import temporary_beside
 
 
 class Mp4Writer:
@@ -36,7 +37,8 @@ class Mp4Writer:
         self.written = 0
         """Frames written so far."""
         self._rate = Fraction(fps).limit_denominator(1001)
-        self._temporary = self.path.with_name(f".{self.path.name}{PARTIAL_SUFFIX}")
+        self._temporary: Path | None = None
+        self._stack = ExitStack()
         self._size: tuple[int, int] | None = None
         self._container: Any = None
         self._stream: Any = None
@@ -75,27 +77,29 @@ class Mp4Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._container is None:
-            return
         import av
 
+        if self._container is None:
+            self._stack.close()
+            return
         try:
             if kind is None:
                 self._container.mux(self._stream.encode())
             self._container.close()
-            if kind is None:
+            if kind is None and self._temporary is not None:
                 self._temporary.replace(self.path)
         except (OSError, av.FFmpegError) as failure:
             if kind is None:  # otherwise the first error is the one to see
                 raise self._failure(failure) from failure
         finally:
             self._container = None
-            self._temporary.unlink(missing_ok=True)
+            self._stack.close()
 
     def _open(self, height: int, width: int) -> None:
         import av
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._temporary = self._stack.enter_context(temporary_beside(self.path))
         # faststart moves the index to the front: a browser plays before it has the whole file.
         self._container = av.open(str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
         self._stream = self._container.add_stream("h264", rate=self._rate, options={"crf": "20", "preset": "veryfast"})

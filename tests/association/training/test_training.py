@@ -259,8 +259,22 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArtifactError, match=r"file.t: cannot be made: Not a directory"):
+    with pytest.raises(ArtifactError, match=r"file.t: cannot be written: Not a directory"):
         train(training_set(), tmp_path / "file" / "t", QUICK)
+
+
+def test_a_second_training_in_a_folder_is_refused(tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def begin_another(epoch: int, record: object) -> None:
+        if not refused:
+            with pytest.raises(ArtifactError, match="is working in this folder") as caught:
+                train(training_set(), tmp_path, QUICK, resume=True)
+            refused.append(str(caught.value))
+
+    train(training_set(), tmp_path, QUICK, on_epoch_end=begin_another)
+    assert refused
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_resuming_refuses_other_settings_and_other_data(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ from trackweave.association.training.checkpoint import (
 )
 from trackweave.association.training.metrics import AssociationMetrics, EpochRecord, association_loss, compute_metrics
 from trackweave.association.training.report import write_report
-from trackweave.errors import ArtifactError, RunFolderError, SettingError, TrackweaveError, shortened, shortened_line
-from trackweave.storage.files import write_json
+from trackweave.errors import ArtifactError, SettingError, TrackweaveError, shortened, shortened_line
+from trackweave.storage.files import locked_folder, remove_leftovers, write_json
 
 BEST, LAST, HISTORY, REPORT, NAN_BATCH = "best.pt", "last.pt", "history.json", "report.html", "nan_batch.json"
 AVERAGE_WARMUP = 10
@@ -102,30 +102,30 @@ def train(
         on_step: called after every step.
 
     Raises:
-        ArtifactError: too little data, nothing to resume, a damaged training, or a folder that cannot be written.
+        ArtifactError: too little data, nothing to resume, a damaged training, or a folder that cannot be written or
+            that another process trains in.
         SettingError: no such device, a start model of another shape, or other settings than those of the training that
             is resumed.
         TrackweaveError: the loss is not a number; the batch's frames are in `nan_batch.json`.
     """
     settings = settings or TrainSettings()
     output = Path(output)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or error
-        raise RunFolderError(f"{output}: cannot be made: {reason}") from error
-    training = _Training(training_set, output, settings, validation, start_from)
-    if frames is not None:
-        training.frames = np.intersect1d(training.frames, frames)
-    if resume:
-        training.resume()
-    elif (output / LAST).exists():
-        raise SettingError(f"{output}: holds a training already: --resume goes on with it, or choose another folder")
-    while training.epoch < settings.epochs and training.waited < settings.patience:
-        training.run_epoch(on_step)
-        if on_epoch_end is not None:
-            on_epoch_end(training.epoch, training.epochs[-1])
-    return training.finish()
+    with locked_folder(output):
+        training = _Training(training_set, output, settings, validation, start_from)
+        if frames is not None:
+            training.frames = np.intersect1d(training.frames, frames)
+        if resume:
+            training.resume()
+        elif (output / LAST).exists():
+            raise SettingError(
+                f"{output}: holds a training already: --resume goes on with it, or choose another folder"
+            )
+        remove_leftovers([output])
+        while training.epoch < settings.epochs and training.waited < settings.patience:
+            training.run_epoch(on_step)
+            if on_epoch_end is not None:
+                on_epoch_end(training.epoch, training.epochs[-1])
+        return training.finish()
 
 
 def pick_device(name: str) -> torch.device:
