@@ -118,7 +118,7 @@ def test_a_second_run_into_a_folder_is_refused_and_harms_nothing(tmp_path: Path)
     assert not [name for name in names(run) if name.startswith(".")]
 
 
-def test_hidden_files_of_somebody_else_stay(tmp_path: Path) -> None:
+def test_hidden_files_of_another_program_stay(tmp_path: Path) -> None:
     run = tmp_path / "run"
     foreign = [run / ".download.zip.partial", run / "deep" / ".video.mkv.partial"]
     for path in foreign:

@@ -55,7 +55,7 @@ def temporary_beside(path: Path) -> Iterator[Path]:
     """A new empty file `.NAME.PROCESS-RANDOM.partial` in the folder of `path`, removed at the end if it is still there.
 
     It is locked until then, so that `remove_leftovers` knows it from the file of a process that was killed. A link that
-    somebody planted under this name is not followed.
+    another program planted under this name is not followed.
 
     Raises:
         OSError: the file system refused.

@@ -122,7 +122,7 @@ class RunPaths:
 
     @property
     def folders(self) -> list[Path]:
-        """The folders that trackweave writes to; others below the root are somebody else's."""
+        """The folders that trackweave writes to; others below the root are another program else's."""
         levels = [LevelPaths(path) for path in self.root.glob("level_[0-9]*")]
         below = [folder for level in levels for folder in (level.filtered, level.tracking, level.compare)]
         return [self.root, self.root / "journal", *below]
