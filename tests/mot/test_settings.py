@@ -57,7 +57,7 @@ def test_presets_cannot_be_changed() -> None:
         ("sort", {"lost_second": 2}, "there is no setting lost_second; did you mean lost_seconds?"),
         ("sort", {"xyzzy": 2}, "there is no setting xyzzy"),
         ("sort", {"lost_seconds": -1}, "lost_seconds: Input should be greater than or equal to 0, not -1"),
-        ("sort", {"classes": "both"}, "classes: Input should be 'separate', 'votes' or 'ignored', not 'both'"),
+        ("sort", {"classes": "both"}, "classes: Input should be 'votes', 'separate' or 'ignored', not 'both'"),
     ],
 )
 def test_what_cannot_be_is_named(name: str, overrides: dict[str, Any], message: str) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.toy_boxes import HIGH, StateRecorder, combined, distinct, scene_of, track_scene, walk
+from trackweave.mot.matching import SECOND_CLASS
 from trackweave.mot.settings import PRESETS, TrackerSettings, preset
 from trackweave.mot.state import VOTES, FrameContext
 from trackweave.mot.track_management import vote
@@ -25,7 +26,8 @@ def test_the_class_with_most_score_leads(ballots: list[tuple[int, float]]) -> No
     for class_id, score in ballots:
         leader = vote(votes, class_id, score)
         sums[class_id] += score
-        assert sums[leader] == pytest.approx(max(sums.values()))
+        named = {key: total for key, total in sums.items() if key >= 0} or sums  # -1 is no class
+        assert named[leader] == pytest.approx(max(named.values()))
 
 
 def test_a_new_class_takes_the_place_of_the_weakest() -> None:
@@ -231,6 +233,74 @@ def test_separate_classes_do_not_mix() -> None:
 
 def test_the_majority_gives_the_class() -> None:
     assert classed("votes", [1, 1, 2, 1, 2, 2, 2]) == ([1] * 7, [1, 1, 1, 1, 1, 1, 2])
+
+
+def test_no_class_leads_only_where_there_is_no_other() -> None:
+    votes = np.zeros((VOTES, 2))
+    assert [vote(votes, class_id, 0.9) for class_id in (-1, -1, 3, -1, -1, 5, 5)] == [-1, -1, 3, 3, 3, 3, 5]
+
+
+CAR, TRUCK, WALKER = 2, 7, 0
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.3])
+def test_a_class_that_flickers_does_not_split_a_track(name: str, share: float) -> None:
+    rng = np.random.default_rng(3)
+    tracker = Tracker(name, size=(1080, 1920))
+    true_classes, owners = np.array([CAR, TRUCK, CAR]), set()
+    for frame in range(80):
+        corner = np.array([[100 + 6 * frame, 100], [1700 - 8 * frame, 400], [300, 600 + 2 * frame]])
+        boxes = np.hstack([corner, corner + np.array([120, 80])]) + rng.normal(0, 2, (3, 4))
+        flips = rng.random(3) < share
+        tracked = tracker.update(
+            Detections.of(boxes, [0.9] * 3, np.where(flips, 9 - true_classes, true_classes)), frame
+        )
+        assert tracked.track_id is not None
+        assert tracked.index is not None
+        owners |= set(zip(tracked.track_id.tolist(), tracked.index.tolist(), strict=True))
+    assert owners == {(1, 0), (2, 1), (3, 2)}
+    assert tracked.class_id.tolist() == true_classes.tolist()
+
+
+@pytest.mark.parametrize("mode", ["votes", "ignored"])
+def test_one_box_under_two_classes_is_one_track(mode: str) -> None:
+    tracker = Tracker(classes=mode)
+    for frame in range(12):
+        x = 100.0 + 5 * frame
+        boxes = [[x + 1, 100, x + 121, 181], [x, 100, x + 120, 180], [x + 60, 100, x + 180, 180]]
+        tracked = tracker.update(Detections.of(boxes, [0.6, 0.9, 0.8], [TRUCK, CAR, TRUCK]), frame)
+        assert tracked.track_id is not None
+        assert tracked.index is not None
+        assert list(zip(tracked.track_id.tolist(), tracked.index.tolist(), strict=True)) == [(1, 1), (2, 2)]
+    assert tracker.summary.skipped == {SECOND_CLASS: 12}
+
+
+def test_boxes_of_one_class_are_never_one_object() -> None:
+    boxes = Detections.of([[0, 0, 30, 60], [0, 0, 30, 61]], [0.9, 0.8], [CAR, CAR])
+    assert len(Tracker().update(boxes)) == 2
+
+
+@pytest.mark.parametrize("name", ["adaptive", "bytetrack"])
+def test_a_car_does_not_take_the_walker_that_it_hides(name: str) -> None:
+    tracker = Tracker(name)
+    walker, car = [200, 100, 230, 190], [150, 110, 290, 190]
+    for frame in range(5):
+        tracker.update(Detections.of([walker], [0.9], [WALKER]), frame)
+    for frame in range(5, 9):
+        tracked = tracker.update(Detections.of([car], [0.9], [CAR]), frame)
+    assert tracked.track_id is not None
+    assert (tracked.track_id.tolist(), tracked.class_id.tolist()) == ([2], [CAR])
+
+
+def test_of_two_that_fit_a_track_takes_that_of_its_class() -> None:
+    tracker = Tracker()
+    for frame in range(5):
+        tracker.update(Detections.of([[100, 100, 160, 160]], [0.9], [CAR]), frame)
+    boxes = [[95, 100, 155, 160], [107, 100, 167, 160]]
+    tracked = tracker.update(Detections.of(boxes, [0.9, 0.9], [TRUCK, CAR]), 5, untracked=True)
+    assert tracked.track_id is not None
+    assert tracked.track_id.tolist()[1] == 1
 
 
 def test_classes_may_be_ignored() -> None:

@@ -646,7 +646,7 @@ def test_the_weight_of_a_scorer_is_a_setting() -> None:
 
 
 def test_a_scorer_never_lets_a_forbidden_pair_through() -> None:
-    tracker = Tracker(scorer=ScorerStub(lambda state: np.full(state.cost.shape, -5.0)))
+    tracker = Tracker(classes="separate", scorer=ScorerStub(lambda state: np.full(state.cost.shape, -5.0)))
     tracker.update(Detections.of(BOX, [0.9], [1]), 0)
     assert ids(tracker.update(Detections.of([[500, 0, 540, 80]], [0.9], [1]), 1)) == [2]
     assert ids(tracker.update(Detections.of(BOX, [0.9], [2]), 2)) == [3]

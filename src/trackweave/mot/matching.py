@@ -32,6 +32,19 @@ def turning(recent: NDArray[np.float64], count: int, x: float, y: float) -> floa
     return math.acos(min(1.0, max(-1.0, (ax * bx + ay * by) / lengths))) / math.pi - 0.5
 
 
+CLASS_CHANGE = 0.1
+"""What a pair whose classes differ loses of its similarity, so that one of equal classes goes before it."""
+SAME_SHAPE, SAME_SHAPE_LOST = 0.6, 0.75
+"""IoU of a track's box and a detection laid on one centre from which they may be one object under two classes; of a
+lost track. A detector that changes its mind leaves the box as it was; a car that hides a walker does not."""
+
+
+@numba.njit(boolean(int64, int64), cache=True, inline="always")
+def changes_class(before: int, after: int) -> bool:
+    """Whether two classes differ; −1 is no class."""
+    return before != after and before >= 0 and after >= 0
+
+
 @numba.njit(
     void(
         float64[:, :, ::1],
@@ -88,6 +101,7 @@ def pair_costs(
         vx, vy = motion[row, 0, VAR_POSITION], motion[row, 1, VAR_POSITION]
         confirmed, lost = counts[row, CONFIRMED] == 1, counts[row, GAP] > 0
         power = p.lost_height_power if lost else p.height_power
+        same_shape = SAME_SHAPE_LOST if lost else SAME_SHAPE
         first = confirmed or p.tentative_first == 1.0
         high_price = first_price if first else tentative_price
         allowed[row] = False
@@ -117,6 +131,10 @@ def pair_costs(
             if p.direction_weight > 0.0:
                 turn = turning(recent[row], counts[row, SEEN], boxes[d, 0], boxes[d, 1])
                 weighted -= p.direction_weight * turn * scores[d]
+            if p.class_votes == 1.0 and changes_class(counts[row, CLASS], classes[d]):
+                weighted -= CLASS_CHANGE
+                is_alike = _iou(0.0, 0.0, width, height, boxes[d, 2], boxes[d, 3]) >= same_shape
+                similarity = min(similarity, weighted) if is_alike else -1.0
             cost[row, d] = (1.0 - weighted) / (1.0 - gate)
             if similarity < gate or (p.separate_classes == 1.0 and classes[d] != counts[row, CLASS]):
                 continue
@@ -357,6 +375,35 @@ def validate_detections(
         rows[kept], scores[kept], classes[kept] = d, score[d], class_id[d]
         kept += 1
     return kept, faults
+
+
+SAME_BOX = 0.8
+"""IoU above which two boxes of different classes are one object that the detector reported twice."""
+SECOND_CLASS = "it is the box of a better one under another class"
+
+
+@numba.njit(boolean[::1](float64[:, ::1], float64[::1], int64[::1]), cache=True)
+def best_of_classes(
+    boxes: NDArray[np.float64], scores: NDArray[np.float64], classes: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """`(D,)` which detections stay when one object is reported once, under its best class.
+
+    Non-maximum suppression between classes alone (class-agnostic NMS), for detectors whose own knows each class by
+    itself: of boxes of different classes that overlap by more than `SAME_BOX` the one of the highest score stays, of
+    equal scores the first. Boxes are centre x, centre y, width, height.
+    """
+    stays = np.ones(len(boxes), np.bool_)
+    order = np.argsort(-scores, kind="mergesort")
+    for k in range(len(order)):
+        d = order[k]
+        if not stays[d]:
+            continue
+        for e in order[k + 1 :]:
+            if classes[e] != classes[d]:
+                dx, dy = boxes[e, 0] - boxes[d, 0], boxes[e, 1] - boxes[d, 1]
+                if _iou(dx, dy, boxes[e, 2], boxes[e, 3], boxes[d, 2], boxes[d, 3]) > SAME_BOX:
+                    stays[e] = False
+    return stays
 
 
 def fault_error(frame: int, detections: Detections, status: NDArray[np.int64]) -> InputError:

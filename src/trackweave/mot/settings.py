@@ -80,8 +80,10 @@ class TrackerSettings(Settings):
         default=None, gt=0, description="gate: squared Mahalanobis distance of the centre, 2 degrees of freedom"
     )
     max_distance: float | None = Field(default=None, gt=0, description="gate: centre distance in box sizes")
-    classes: Literal["separate", "votes", "ignored"] = Field(
-        default="separate", description="separate: a track keeps its class; votes: it takes the majority; ignored: none"
+    classes: Literal["votes", "separate", "ignored"] = Field(
+        default="votes",
+        description="votes: a track takes the class of most of its boxes; separate: it keeps the first and takes no "
+        "other; ignored: boxes are linked as if they had none",
     )
     duplicate_overlap: float | None = Field(
         default=0.6, ge=0, le=1, description="no track begins on a detection that overlaps a matched one by more"

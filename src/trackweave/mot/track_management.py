@@ -129,7 +129,10 @@ _iou = numba.njit(inline="always")(centred_iou)
 
 @numba.njit(int64(float64[:, ::1], int64, float64), cache=True)
 def vote(votes: NDArray[np.float64], class_id: int, score: float) -> int:
-    """Adds a vote to one track's `(VOTES, 2)` and returns the class that leads; the weakest class gives way."""
+    """Adds a vote to one track's `(VOTES, 2)` and returns the class that leads; the weakest class gives way.
+
+    −1, no class, leads only where nothing else was voted for.
+    """
     slot, weakest = -1, 0
     for k in range(VOTES):
         if votes[k, 1] > 0.0 and votes[k, 0] == class_id:
@@ -141,9 +144,10 @@ def vote(votes: NDArray[np.float64], class_id: int, score: float) -> int:
         votes[slot, 0] = class_id
         votes[slot, 1] = 0.0
     votes[slot, 1] += score
-    best = 0
-    for k in range(VOTES):
-        if votes[k, 1] > votes[best, 1]:
+    best = slot
+    for k in range(VOTES - 1, -1, -1):  # of equal ones the first
+        known, leading = votes[k, 0] >= 0.0, votes[best, 0] >= 0.0
+        if votes[k, 1] > 0.0 and (known > leading or (known == leading and votes[k, 1] >= votes[best, 1])):
             best = k
     return int(votes[best, 0])
 

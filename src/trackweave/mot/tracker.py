@@ -19,8 +19,10 @@ from trackweave.mot.id_switches import SwitchEvent, SwitchMonitor
 from trackweave.mot.kalman import compensate_camera, predict
 from trackweave.mot.matching import (
     FAULTS,
+    SECOND_CLASS,
     UNMATCHED_COST,
     assign,
+    best_of_classes,
     displacement,
     fault_error,
     pair_costs,
@@ -387,9 +389,15 @@ class Tracker:
             error = fault_error(frame, detections, status)
             for number in np.unique(status[status > 0]):
                 self._leave_out(error, str(FAULTS[int(number)]), int((status == number).sum()))
+        rows, boxes, scores, classes = rows[:kept], boxes[:kept], scores[:kept], classes[:kept]
+        if self.settings.classes != "separate" and kept and (classes != classes[0]).any():
+            stays = best_of_classes(boxes, scores, classes)
+            if not stays.all():
+                self._skipped[SECOND_CLASS] += int(np.count_nonzero(~stays))
+                rows, boxes, scores, classes = rows[stays], boxes[stays], scores[stays], classes[stays]
         if self.settings.classes == "ignored":
             classes[:] = -1
-        return rows[:kept], boxes[:kept], scores[:kept], classes[:kept]
+        return rows, boxes, scores, classes
 
     def _embedding(self, frame: int, detections: Detections, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
         """`(D, E)` unit rows of the detections that take part; zeros where one is not described."""
