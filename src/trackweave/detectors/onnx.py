@@ -10,30 +10,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.detectors.base import check_image, non_maximum_suppression
+from trackweave.detectors.onnx_decoding import TrialRun, literal
 from trackweave.detectors.onnx_families import (
     FAMILIES,
     FAMILY_NAMES,
-    DecoderInput,
     Family,
-    TrialRun,
+    extra_columns,
     family_named,
+    prototypes_of,
     recognise,
 )
-from trackweave.detectors.onnx_session import PADDING_GREY, OnnxModel, Placement, fit, image_input
+from trackweave.detectors.onnx_masks import decode_masks
+from trackweave.detectors.onnx_reading import OutputReader, Picture, trial_picture
+from trackweave.detectors.onnx_session import OnnxModel, Placement, fit, image_input
 from trackweave.detectors.settings import OnnxSettings, PixelRule, Resize
 from trackweave.errors import InputError, SettingError
 from trackweave.structures.detections import Detections
 
 TARGET_SIZES, PIXEL_MASK = "orig_target_sizes", "pixel_mask"
-UNSUPPORTED_TASKS = ("classify", "obb", "semantic")
+TASKS = ("detect", "segment", "pose")
 
 
 class OnnxDetector:
     """A detector in ONNX form; its family follows from its inputs, outputs and metadata.
 
-    The model is run once on a grey image to see what its outputs look like; `onnx_families.py` lists the families that
-    are understood. Of models that also give masks or key points only the boxes are used. Boxes that are not finite or
-    have no area inside the frame are left out.
+    The model is run on a drawn picture to see what its outputs look like: `onnx_families.py` lists the families that
+    are understood, `onnx_reading.py` finds out by the values, there and on the first frames with detections, what the
+    numbers mean, and refuses what cannot be right. Masks of YOLO's segment models are decoded; of other models that
+    give masks or key points only the boxes are used. Boxes that are not finite or have no area inside the frame are
+    left out.
 
     Args:
         path: the `.onnx` file.
@@ -43,10 +48,12 @@ class OnnxDetector:
         name: `onnx:` and the file's stem.
         class_names: names by class id from the metadata, or None.
         family: the family's name.
+        layout: what the numbers of a box and of a score mean, in words.
         input_size: `(H, W)` of the model's input, pixels.
 
     Raises:
-        InputError: no ONNX model, or one of no known family; the message lists its inputs and outputs and the families.
+        InputError: no ONNX model, one of no known family, or with values that fit no reading of its family; the message
+            lists its inputs and outputs and what is understood.
         SettingError: an unknown family, class or provider.
     """
 
@@ -58,18 +65,30 @@ class OnnxDetector:
         self.name = f"onnx:{self._model.path.stem}"
         self._input = image_input(self._model, settings.input_size)
         self._check_other_inputs()
-        self.class_names = _class_names(self._model.literal("names"))
+        self.class_names = _class_names(literal(self._model.metadata.get("names")))
+        self._class_count = settings.class_count or _class_count(self.class_names)
+        self._is_open_ended = settings.class_count is not None
         self._kept_classes = _class_ids(settings.classes, self.class_names)
-        self._thresholds = settings.score_threshold, settings.iou_threshold
-        self._max_detections = settings.max_detections
-        self._family = self._find_family(settings.family)
+        self._iou_threshold, self._max_detections = settings.iou_threshold, settings.max_detections
+        trial = self._trial(PixelRule())
+        self._family = self._find_family(settings.family, trial)
         self._pixels = settings.pixels or self._family.pixels
         self._resize: Resize = settings.resize or self._family.resize
+        if self._pixels != PixelRule():
+            trial = self._trial(self._pixels)
+        self._reader = self._open_reader(settings, trial)
+        has_masks = settings.masks and self._family.has_coefficients and extra_columns(trial)
+        self._prototypes = prototypes_of(trial.outputs) if has_masks else None
 
     @property
     def family(self) -> str:
         """The name of the family that explains the model."""
         return self._family.name
+
+    @property
+    def layout(self) -> str:
+        """What the numbers mean, as far as it is known by now."""
+        return str(self._reader.reading)
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -83,7 +102,7 @@ class OnnxDetector:
             image: `(H, W, 3)` uint8 RGB.
 
         Raises:
-            InputError: not such an image, or the model fails.
+            InputError: not such an image, the model fails, or its values cannot be right.
         """
         return self.detect_batch([image])[0]
 
@@ -112,7 +131,7 @@ class OnnxDetector:
         fitted = [fit(image, self._input.size, self._resize) for image in images]
         placements = [placement for _, placement in fitted]
         outputs = self._run([image for image, _ in fitted], [placement.size for placement in placements], self._pixels)
-        return [self._postprocess(outputs, n, placement) for n, placement in enumerate(placements)]
+        return [self._postprocess(outputs, n, *fitted[n]) for n in range(len(fitted))]
 
     def _run(
         self, fitted: list[NDArray[np.uint8]], sizes: list[tuple[int, int]], rule: PixelRule
@@ -128,31 +147,40 @@ class OnnxDetector:
                 feed[tensor.name] = np.ones((len(blob), *self._input.size), _integer(tensor.dtype))
         return self._model.run(feed)
 
-    def _postprocess(self, outputs: Mapping[str, NDArray[Any]], image: int, placement: Placement) -> Detections:
-        score_threshold, iou_threshold = self._thresholds
-        count = len(self.class_names) if self.class_names else None
-        decoded = self._family.decode(DecoderInput(outputs, image, self._input.size, count, score_threshold))
-        rows = np.isfinite(decoded.xyxy).all(axis=1)
+    def _picture(
+        self, outputs: Mapping[str, NDArray[Any]], n: int, fitted: NDArray[np.uint8], frame: tuple[int, int]
+    ) -> Picture:
+        def mirrored() -> dict[str, NDArray[Any]]:
+            return self._run([np.ascontiguousarray(fitted[:, ::-1])], [frame], self._pixels)
+
+        return Picture(outputs, n, frame, mirrored)
+
+    def _postprocess(
+        self, outputs: Mapping[str, NDArray[Any]], n: int, fitted: NDArray[np.uint8], placement: Placement
+    ) -> Detections:
+        read = self._reader.read(self._picture(outputs, n, fitted, placement.size))
+        decoded = read.decoded
+        wanted = np.isfinite(read.xyxy).all(axis=1)
         if self._kept_classes is not None:
-            rows &= np.isin(decoded.class_id, self._kept_classes)
-        boxes = self._to_frame(decoded.xyxy[rows], placement)
-        score, class_id = decoded.score[rows], decoded.class_id[rows]
-        inside = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
-        boxes, score, class_id = boxes[inside], score[inside], class_id[inside]
+            wanted &= np.isin(decoded.class_id, self._kept_classes)
+        rows = np.flatnonzero(wanted)
+        whole = Placement((1.0, 1.0), (0, 0), placement.size)
+        boxes = (whole if read.reading.space == "frame" else placement).to_frame(read.xyxy[rows])
+        inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        rows, boxes = rows[inside], boxes[inside]
+        score = decoded.score[rows]
         if self._family.has_duplicates:
-            order = non_maximum_suppression(boxes, score, class_id, iou_threshold)
+            order = non_maximum_suppression(boxes, score, decoded.class_id[rows], self._iou_threshold)
         else:
             order = np.argsort(-score, kind="stable")
         order = order[: self._max_detections]
-        return Detections.of(boxes[order], score[order], class_id[order])
-
-    def _to_frame(self, boxes: NDArray[np.float32], placement: Placement) -> NDArray[np.float32]:
-        height, width = self._input.size
-        if self._family.space == "unit":
-            boxes = boxes * np.array([width, height, width, height], np.float32)
-        if self._family.space == "frame":
-            placement = Placement((1.0, 1.0), (0, 0), placement.size)
-        return placement.to_frame(boxes)
+        rows, boxes = rows[order], boxes[order]
+        masks = None
+        if self._prototypes is not None:
+            prototypes = np.asarray(outputs[self._prototypes][n], np.float32)
+            coefficients = decoded.extra[rows, : len(prototypes)]
+            masks = decode_masks(coefficients, prototypes, boxes, placement, self._input.size)
+        return Detections.of(boxes, decoded.score[rows], decoded.class_id[rows], masks=masks)
 
     def _check_other_inputs(self) -> None:
         fed = (self._input.name, TARGET_SIZES, PIXEL_MASK)
@@ -162,31 +190,42 @@ class OnnxDetector:
                 f"found {self._model.describe()}"
             )
 
-    def _find_family(self, name: str) -> Family:
-        """Runs the model on a grey image, and finds the family with such outputs."""
-        task = self._model.metadata.get("task", "detect")
-        if task in UNSUPPORTED_TASKS:
+    def _trial(self, pixels: PixelRule) -> TrialRun:
+        """Runs the model on a drawn picture."""
+        size = self._input.size
+        return TrialRun(
+            self._run([trial_picture(size)], [size], pixels),
+            tuple(tensor.name for tensor in self._model.inputs),
+            size,
+            self._class_count,
+            self._model.metadata,
+            self._input.channels_last,
+            self._is_open_ended,
+        )
+
+    def _find_family(self, name: str, trial: TrialRun) -> Family:
+        """The family that was named, or the one with such outputs."""
+        task, (height, width) = trial.metadata.get("task", "detect"), trial.size
+        if task not in TASKS:
             raise InputError(f"{self._model.path}: a model of task {task}; detect, segment and pose are understood")
-        height, width = self._input.size
-        grey = np.full((height, width, 3), PADDING_GREY, np.uint8)
-        outputs = self._run([grey], [(height, width)], PixelRule())
-        names = tuple(tensor.name for tensor in self._model.inputs)
-        count = len(self.class_names) if self.class_names else None
-        trial = TrialRun(outputs, names, (height, width), count, self._model.metadata)
         family = family_named(name) if name != "auto" else recognise(trial)
-        shapes = ", ".join(f"{output} {array.shape} {array.dtype}" for output, array in outputs.items())
         if family is None:
             understood = "; ".join(f"{known.name}: {known.layout}" for known in FAMILIES)
+            shapes = ", ".join(f"{output} {array.shape} {array.dtype}" for output, array in trial.outputs.items())
             raise InputError(
                 f"{self._model.path}: no family of detectors explains its outputs on a {height}×{width} image: "
                 f"{shapes} ({self._model.describe()}). Understood: {understood}. "
                 "If it is one of them, name it with family="
             )
-        try:
-            family.decode(DecoderInput(outputs, 0, (height, width), count, 0.0))
-        except (IndexError, ValueError) as error:
-            raise InputError(f"{self._model.path}: these are not outputs of family {family.name}: {shapes}") from error
         return family
+
+    def _open_reader(self, settings: OnnxSettings, trial: TrialRun) -> OutputReader:
+        """Reads the outputs of the trial, so that what cannot be right shows before the first frame."""
+        reader = OutputReader(self._model.path, self._family, settings, trial)
+        picture = self._picture(trial.outputs, 0, trial_picture(trial.size), trial.size)
+        reader.read(picture, is_trial=True)
+        reader.check_raw_scores(trial.outputs)
+        return reader
 
 
 def _class_names(names: Any) -> dict[int, str] | None:
@@ -196,6 +235,11 @@ def _class_names(names: Any) -> dict[int, str] | None:
     if not isinstance(names, dict) or not names or not all(isinstance(key, int) for key in names):
         return None
     return {key: str(name) for key, name in names.items()}
+
+
+def _class_count(names: Mapping[int, str] | None) -> int | None:
+    """How many there are, when they are numbered from 0 without gaps."""
+    return None if names is None or set(names) != set(range(len(names))) else len(names)
 
 
 def _class_ids(classes: Sequence[int | str] | None, names: Mapping[int, str] | None) -> NDArray[np.int64] | None:

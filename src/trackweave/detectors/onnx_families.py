@@ -2,179 +2,39 @@
 
 `FAMILIES` at the end is the table. Above it, per layout of outputs: `…_roles` finds the tensors by name and shape,
 `fits_…` says whether the outputs of a trial run have the layout, `decode_…` reads one image, and raises `ValueError`
-when the outputs are of another layout. All of them are pure functions.
+when the outputs are of another layout. All of them are pure functions. What the numbers of a box and of a score mean
+is a `Reading`; `onnx_reading.py` finds out by their values which of a family's readings holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
 
+from trackweave.detectors.onnx_decoding import (
+    Arrays,
+    DecodedBoxes,
+    DecoderInput,
+    Float,
+    Reading,
+    TrialRun,
+    anchors_per_cell,
+    decode_classes,
+    decode_grid,
+    decode_objectness,
+    decode_queries,
+    decode_rows,
+    literal,
+)
 from trackweave.detectors.settings import IMAGENET, RAW_BGR, UNIT, PixelRule, Resize
 
-Float = NDArray[np.float32]
-
-STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32))
-"""Strides of the common heads: standard, P6, P2, and the small ones with two levels."""
-
-
-@dataclass(frozen=True)
-class DecodedBoxes:
-    """K boxes before suppression.
-
-    Attributes:
-        xyxy: `(K, 4)` float32, in the coordinates of `Family.space`.
-        score: `(K,)` float32.
-        class_id: `(K,)` int64.
-    """
-
-    xyxy: Float
-    score: Float
-    class_id: NDArray[np.int64]
-
-
-def centre_to_corners(cxcywh: Float) -> Float:
-    """`(K, 4)` centre x, centre y, width, height → xyxy."""
-    half = cxcywh[:, 2:4] / 2
-    return np.concatenate([cxcywh[:, :2] - half, cxcywh[:, :2] + half], axis=1)
-
-
-def decode_classes(rows: Float, classes: int | None, threshold: float) -> DecodedBoxes:
-    """`(A, 4 + classes [+ more])` cxcywh and class scores.
-
-    Args:
-        rows: one row per anchor.
-        classes: number of class columns; None = all that follow.
-        threshold: lowest score.
-    """
-    scores = rows[:, 4:] if classes is None else rows[:, 4 : 4 + classes]
-    kept = np.flatnonzero(scores.max(axis=1) >= threshold)
-    chosen = scores[kept]
-    return DecodedBoxes(centre_to_corners(rows[kept, :4]), chosen.max(axis=1), chosen.argmax(axis=1))
-
-
-def decode_objectness(rows: Float, classes: int | None, threshold: float) -> DecodedBoxes:
-    """`(A, 5 + classes [+ more])` cxcywh, objectness and class scores: the score is their product."""
-    rows = rows[rows[:, 4] >= threshold]
-    scores = rows[:, 5:] if classes is None else rows[:, 5 : 5 + classes]
-    if not scores.shape[1]:
-        return DecodedBoxes(centre_to_corners(rows[:, :4]), rows[:, 4], np.zeros(len(rows), np.int64))
-    total = rows[:, 4] * scores.max(axis=1)
-    kept = np.flatnonzero(total >= threshold)
-    return DecodedBoxes(centre_to_corners(rows[kept, :4]), total[kept], scores[kept].argmax(axis=1))
-
-
-def decode_grid(rows: Float, size: tuple[int, int]) -> Float:
-    """YOLOX's raw boxes as pixels: cell offsets in units of the stride, logarithms of the extent.
-
-    Ge et al., "YOLOX", arXiv 2107.08430, section 2.1.
-
-    Args:
-        rows: `(A, 5 + classes)`.
-        size: `(H, W)` of the input.
-
-    Raises:
-        ValueError: A is not the number of cells of any common head.
-    """
-    strides = next((s for s in STRIDES if cell_count(size, s) == len(rows)), None)
-    if strides is None:
-        raise ValueError(f"{len(rows)} anchors are no grid of {size[0]}×{size[1]}")
-    cells, scale = [], []
-    for stride in strides:
-        y, x = np.mgrid[: size[0] // stride, : size[1] // stride]
-        cells.append(np.stack([x.ravel(), y.ravel()], axis=1))
-        scale.append(np.full((x.size, 1), stride))
-    grid, stride_of = np.concatenate(cells).astype(np.float32), np.concatenate(scale).astype(np.float32)
-    decoded = rows.copy()
-    decoded[:, :2] = (rows[:, :2] + grid) * stride_of
-    with np.errstate(over="ignore"):  # an unlikely anchor may overflow; boxes that are not finite are dropped later
-        decoded[:, 2:4] = np.exp(rows[:, 2:4]) * stride_of
-    return decoded
-
-
-def cell_count(size: tuple[int, int], strides: tuple[int, ...]) -> int:
-    """Cells of all levels of a head over an input `(H, W)`."""
-    return sum((size[0] // stride) * (size[1] // stride) for stride in strides)
-
-
-def anchors_per_cell(size: tuple[int, int], count: int) -> int | None:
-    """1 or 3 when `count` anchors fill the grids of a common head on an input `(H, W)`, else None."""
-    return next((n for n in (1, 3) if any(n * cell_count(size, s) == count for s in STRIDES)), None)
-
-
-def decode_rows(xyxy: Any, score: Any, class_id: Any, threshold: float) -> DecodedBoxes:
-    """Boxes that the model itself has decoded and filtered."""
-    score = np.asarray(score, np.float32).reshape(-1)
-    kept = np.flatnonzero(score >= threshold)
-    boxes = np.asarray(xyxy, np.float32).reshape(-1, 4)[kept]
-    # Classes come as floats from some exports; NaN there would make an arbitrary integer.
-    classes = np.nan_to_num(np.asarray(class_id).reshape(-1)[kept], nan=-1.0)
-    return DecodedBoxes(boxes, score[kept], classes.astype(np.int64))
-
-
-def decode_queries(logits: Float, cxcywh: Float, threshold: float, no_object: bool) -> DecodedBoxes:
-    """DETR's queries.
-
-    Args:
-        logits: `(Q, classes)`; with `no_object` one more, the last.
-        cxcywh: `(Q, 4)` in [0, 1] of the input.
-        threshold: lowest score.
-        no_object: softmax with a last class for "nothing here" (Carion et al., arXiv 2005.12872); else a sigmoid per
-            class.
-    """
-    scores = softmax(logits, axis=1)[:, :-1] if no_object else expit(logits)
-    best = scores.max(axis=1)
-    kept = np.flatnonzero(best >= threshold)
-    return DecodedBoxes(centre_to_corners(cxcywh[kept]), best[kept], scores[kept].argmax(axis=1))
-
-
-Arrays = Mapping[str, NDArray[Any]]
 T = TypeVar("T")
 COCO_CLASSES = 80
 DETR_QUERIES = 100
-
-
-@dataclass(frozen=True)
-class TrialRun:
-    """A model's outputs for a grey image, and its metadata.
-
-    Attributes:
-        outputs: by name, of one trial run.
-        inputs: names of all inputs.
-        size: `(H, W)` of the image input.
-        classes: number of classes, when the metadata name them.
-        metadata: of the model.
-    """
-
-    outputs: Arrays
-    inputs: tuple[str, ...]
-    size: tuple[int, int]
-    classes: int | None
-    metadata: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class DecoderInput:
-    """The outputs of a run, and which image of them to decode.
-
-    Attributes:
-        outputs: by name.
-        image: position in the batch.
-        size: `(H, W)` of the model's input.
-        classes: number of classes, when it is known.
-        threshold: lowest score.
-    """
-
-    outputs: Arrays
-    image: int
-    size: tuple[int, int]
-    classes: int | None
-    threshold: float
 
 
 def _require(value: T | None) -> T:
@@ -200,6 +60,16 @@ def _dense(outputs: Arrays) -> NDArray[Any] | None:
     return dense[0] if one_shape and all(array.ndim >= 3 for array in outputs.values()) else None
 
 
+def prototypes_of(outputs: Arrays) -> str | None:
+    """Name of YOLO's mask prototypes `(B, C, h, w)`, the only output of four dimensions beside the dense one."""
+    names = [name for name, array in outputs.items() if array.ndim == 4]
+    dense = _dense(outputs)
+    if len(names) != 1 or dense is None or dense.dtype.kind != "f":
+        return None
+    # The coefficients are columns of the dense output, behind the box and at least one score.
+    return names[0] if outputs[names[0]].shape[1] + 5 <= max(dense.shape[1:]) else None
+
+
 def _dense_rows(run: DecoderInput) -> NDArray[np.float32]:
     """One image's `(a, b)` of the dense output."""
     return np.asarray(_require(_dense(run.outputs))[run.image], np.float32)
@@ -209,6 +79,20 @@ def _shape(trial: TrialRun) -> tuple[int, int]:
     """The last two sides of the dense output; `(0, 0)` when there is none."""
     dense = _dense(trial.outputs)
     return (0, 0) if dense is None else (dense.shape[1], dense.shape[2])
+
+
+def extra_columns(trial: TrialRun) -> int | None:
+    """Columns behind the class scores: mask coefficients, or key points; None when their number is not known."""
+    name = prototypes_of(trial.outputs)
+    if name is not None:
+        count = int(trial.outputs[name].shape[1])
+        plain = trial.classes is not None and any(base + trial.classes in _shape(trial) for base in (4, 5))
+        return 0 if plain else count  # what looked like prototypes is something else
+    if trial.metadata.get("task") != "pose":
+        return None if trial.open_ended else 0
+    shape = literal(trial.metadata.get("kpt_shape"))
+    is_shape = isinstance(shape, list | tuple) and len(shape) == 2 and all(isinstance(side, int) for side in shape)
+    return shape[0] * shape[1] if is_shape else None
 
 
 # Finished boxes -----------------------------------------------------------------------------------------------------
@@ -227,22 +111,53 @@ def counted_roles(outputs: Arrays) -> tuple[str, str, str, str] | None:
     return count, boxes, scores, classes
 
 
-def decode_counted(run: DecoderInput) -> DecodedBoxes:
-    """The first `num_dets` rows."""
-    roles = _require(counted_roles(run.outputs))
+def _decode_first(run: DecoderInput, roles: tuple[str, str, str, str]) -> DecodedBoxes:
+    """The first rows, as many as the count says."""
     count, boxes, scores, classes = (run.outputs[name][run.image] for name in roles)
     n = int(np.asarray(count).reshape(-1)[0])
-    return decode_rows(boxes[:n], scores[:n], classes[:n], run.threshold)
+    return decode_rows(boxes[:n], scores[:n], classes[:n], run)
+
+
+def decode_counted(run: DecoderInput) -> DecodedBoxes:
+    """The first `num_dets` rows."""
+    return _decode_first(run, _require(counted_roles(run.outputs)))
+
+
+TENSORFLOW = ("num_detections", "detection_boxes", "detection_scores", "detection_classes")
+
+
+def tensorflow_roles(outputs: Arrays) -> tuple[str, str, str, str] | None:
+    """Names of count, boxes, scores and classes of TensorFlow's Object Detection API, which may have others beside."""
+    plain = {name.split(":")[0].split("/")[-1]: name for name in outputs}
+    if not all(name in plain for name in TENSORFLOW):
+        return None
+    count, boxes, scores, classes = (plain[name] for name in TENSORFLOW)
+    return count, boxes, scores, classes
+
+
+def fits_tensorflow(trial: TrialRun) -> bool:
+    """The names, and numbers of classes as floats or an image whose channels are last; EfficientNMS has neither."""
+    roles = tensorflow_roles(trial.outputs)
+    return roles is not None and (trial.channels_last or trial.outputs[roles[3]].dtype.kind == "f")
+
+
+def decode_tensorflow(run: DecoderInput) -> DecodedBoxes:
+    """The first `num_detections` rows."""
+    return _decode_first(run, _require(tensorflow_roles(run.outputs)))
 
 
 def labelled_roles(outputs: Arrays) -> tuple[str, str, str] | None:
-    """Names of labels, boxes `(…, N, 4)` and scores; None when the outputs are others."""
+    """Names of labels, boxes `(…, N, 4)` and scores; None when the outputs are others.
+
+    Masks and key points, as torchvision's Mask and Keypoint R-CNN have them, may be there.
+    """
+    outputs = {name: a for name, a in outputs.items() if not any(word in name.lower() for word in ("mask", "keypoint"))}
     labels, boxes, scores = (
         _output_named(outputs, "label", "class"),
         _output_named(outputs, "box"),
         _output_named(outputs, "score"),
     )
-    if len(outputs) != 3 or not (labels and boxes and scores) or outputs[boxes].shape[-1] != 4:
+    if len(outputs) != 3 or not (labels and boxes and scores) or outputs[boxes].shape[-1:] != (4,):
         return None
     return labels, boxes, scores
 
@@ -253,7 +168,7 @@ def decode_labelled(run: DecoderInput) -> DecodedBoxes:
     arrays = [run.outputs[name] for name in roles]
     batched = arrays[1].ndim == 3
     labels, boxes, scores = (array[run.image] if batched else array for array in arrays)
-    return decode_rows(boxes, scores, labels, run.threshold)
+    return decode_rows(boxes, scores, labels, run)
 
 
 def scored_roles(outputs: Arrays) -> tuple[str, str] | None:
@@ -267,22 +182,26 @@ def decode_scored(run: DecoderInput) -> DecodedBoxes:
     """Boxes with their score in the fifth column."""
     roles = _require(scored_roles(run.outputs))
     rows, labels = (run.outputs[name][run.image] for name in roles)
-    return decode_rows(rows[:, :4], rows[:, 4], labels, run.threshold)
+    return decode_rows(rows[:, :4], rows[:, 4], labels, run)
 
 
 def fits_end_to_end(trial: TrialRun) -> bool:
-    """`(B, N, 6)`, where N is no grid; key points and mask coefficients may follow when the metadata say end2end."""
+    """`(B, N, 6)`, where N is no grid; mask coefficients or key points may follow."""
     rows, columns = _shape(trial)
-    if trial.metadata.get("end2end", "").lower() == "true":
+    if trial.is_end_to_end:
         return columns >= 6
-    grid = anchors_per_cell(trial.size, rows) is not None  # then it is a one-class model with objectness
-    return columns == 6 and not grid and not is_ultralytics_detr(trial)
+    extra = extra_columns(trial)
+    width = columns >= 6 + 3 if extra is None else columns == 6 + extra
+    # A grid: a one-class model with objectness, or rows of a raw model that were transposed.
+    no_grid = anchors_per_cell(trial.size, rows) is None and anchors_per_cell(trial.size, columns) is None
+    return width and no_grid and not is_ultralytics_detr(trial)
 
 
 def decode_end_to_end(run: DecoderInput) -> DecodedBoxes:
-    """Rows of xyxy, score, class."""
+    """Rows of box, score, class, or of box, class, score; the rest follows."""
     rows = _dense_rows(run)
-    return decode_rows(rows[:, :4], rows[:, 4], rows[:, 5], run.threshold)
+    score, class_id = (5, 4) if run.reading.class_first else (4, 5)
+    return decode_rows(rows[:, :4], rows[:, score], rows[:, class_id], run, rows[:, 6:])
 
 
 def fits_batch_indexed(trial: TrialRun) -> bool:
@@ -292,10 +211,17 @@ def fits_batch_indexed(trial: TrialRun) -> bool:
 
 
 def decode_batch_indexed(run: DecoderInput) -> DecodedBoxes:
-    """Rows of image, xyxy, class, score."""
-    rows = next(iter(run.outputs.values()))
+    """Rows of image, box, class, score; or of image, box, score, class.
+
+    Raises:
+        ValueError: the first column holds no images.
+    """
+    rows = np.asarray(next(iter(run.outputs.values())), np.float32)
+    if not np.isin(rows[:, 0], np.arange(-1, max(1, len(rows)))).all():
+        raise ValueError("the first column is not the number of an image")
     rows = rows[rows[:, 0] == run.image]
-    return decode_rows(rows[:, 1:5], rows[:, 6], rows[:, 5], run.threshold)
+    score, class_id = (6, 5) if run.reading.class_first else (5, 6)
+    return decode_rows(rows[:, 1:5], rows[:, score], rows[:, class_id], run)
 
 
 # Queries ------------------------------------------------------------------------------------------------------------
@@ -316,7 +242,7 @@ def query_decoder(no_object: bool) -> Callable[[DecoderInput], DecodedBoxes]:
     def decode(run: DecoderInput) -> DecodedBoxes:
         roles = _require(query_roles(run.outputs))
         logits, boxes = (np.asarray(run.outputs[name][run.image], np.float32) for name in roles)
-        return decode_queries(logits, boxes, run.threshold, no_object)
+        return decode_queries(logits, boxes, run, no_object)
 
     return decode
 
@@ -347,47 +273,78 @@ def is_ultralytics_detr(trial: TrialRun) -> bool:
 def fits_classes(trial: TrialRun) -> bool:
     """Boxes and class scores without objectness, anchors first or last."""
     rows, columns = _shape(trial)
-    if rows < 5 or columns < 5:
+    extra = extra_columns(trial)
+    if min(rows, columns) < 5 + (extra or 0):
         return False
+    sides = ((rows, columns), (columns, rows))
     if trial.classes is not None:
-        extra = trial.metadata.get("task") in ("segment", "pose")  # mask coefficients, key points
-        widths = [rows, columns]
-        return any(width == 4 + trial.classes or (extra and width > 4 + trial.classes) for width in widths)
-    return rows < columns or (columns == 4 + COCO_CLASSES and anchors_per_cell(trial.size, rows) == 1)
+        if extra is None:  # key points of unknown number
+            width = 4 + trial.classes
+            return any(side > width and anchors_per_cell(trial.size, other) == 1 for side, other in sides)
+        return 4 + trial.classes + extra in (rows, columns)
+    if extra is None:
+        return False
+    return rows < columns or (columns == 4 + COCO_CLASSES + extra and anchors_per_cell(trial.size, rows) == 1)
+
+
+def _class_rows(run: DecoderInput) -> tuple[Float, int]:
+    """One image's `(anchors, channels)`, and the number of classes."""
+    rows = _dense_rows(run)
+    channels_first = rows.shape[0] < rows.shape[1]
+    if run.classes is not None and run.extra is not None and rows.shape[0] != rows.shape[1]:
+        channels = 4 + run.classes + run.extra
+        channels_first = rows.shape[0] == channels if channels in rows.shape else channels_first
+    rows = rows.T if channels_first else rows
+    return rows, rows.shape[1] - 4 - (run.extra or 0) if run.classes is None else run.classes
 
 
 def decode_class_rows(run: DecoderInput) -> DecodedBoxes:
     """Boxes and class scores, anchors first or last."""
-    rows = _dense_rows(run)
-    channels_first = rows.shape[0] < rows.shape[1]
-    if run.classes is not None and rows.shape[0] != rows.shape[1]:
-        channels = 4 + run.classes
-        channels_first = rows.shape[0] == channels if channels in rows.shape else channels_first
-    return decode_classes(rows.T if channels_first else rows, run.classes, run.threshold)
+    rows, classes = _class_rows(run)
+    return decode_classes(rows, classes, run)
+
+
+def class_scores(run: DecoderInput) -> Float:
+    """`(anchors, classes)` as the model gives them."""
+    rows, classes = _class_rows(run)
+    return rows[:, 4 : 4 + classes]
 
 
 def has_objectness(trial: TrialRun) -> bool:
     """`(B, anchors, 5 + classes)` of a common head's grid."""
     rows, columns = _shape(trial)
-    fits = columns == 5 + trial.classes if trial.classes is not None else columns >= 5
+    extra = extra_columns(trial)
+    if trial.classes is not None and extra is not None:
+        fits = columns == 5 + trial.classes + extra
+    else:
+        fits = columns >= 5 + (trial.classes or 0) + (extra or 0)
     return fits and anchors_per_cell(trial.size, rows) is not None
+
+
+def _object_classes(run: DecoderInput, rows: Float) -> int:
+    return rows.shape[1] - 5 - (run.extra or 0) if run.classes is None else run.classes
 
 
 def decode_objectness_rows(run: DecoderInput) -> DecodedBoxes:
     """Boxes in pixels, objectness, class scores."""
-    return decode_objectness(_dense_rows(run), run.classes, run.threshold)
+    rows = _dense_rows(run)
+    return decode_objectness(rows, _object_classes(run, rows), run)
 
 
 def decode_yolox(run: DecoderInput) -> DecodedBoxes:
     """The same with boxes in cells."""
     rows = _dense_rows(run)
-    return decode_objectness(decode_grid(rows, run.size), run.classes, run.threshold)
+    return decode_objectness(decode_grid(rows, run.size), _object_classes(run, rows), run)
 
 
 def _is_raw(trial: TrialRun) -> bool:
-    """Offsets within cells instead of pixels: centres of decoded boxes spread over the whole input."""
-    dense = _require(_dense(trial.outputs))
-    return bool(np.abs(dense[0, :, :2]).max() < min(trial.size) / 4)
+    """Offsets within cells instead of pixels: centres of decoded boxes spread over the whole input.
+
+    Shares of the input are small as well, but spread evenly from 0 to 1, and no extent is negative, as logarithms are.
+    """
+    boxes = _require(_dense(trial.outputs))[0, :, :4]
+    shares = boxes.min() >= 0 and boxes.max() <= 1.5 and bool((boxes[:, :2].std(axis=0) > 0.1).all())
+    return bool(np.abs(boxes[:, :2]).max() < min(trial.size) / 4) and not shares
 
 
 def fits_yolox(trial: TrialRun) -> bool:
@@ -401,7 +358,14 @@ def fits_yolox_decoded(trial: TrialRun) -> bool:
     return one and list(trial.outputs) == ["output"]  # YOLOv6, decoded and of the same shape, calls it `outputs`
 
 
-Space = Literal["input", "unit", "frame"]
+CORNERS = (Reading(), Reading(space="unit"))
+CENTRES = (Reading("cxcywh"), Reading("cxcywh", "unit"))
+QUERIES = (
+    Reading("cxcywh", "unit", "logits"),
+    Reading("cxcywh", "unit"),
+    Reading("cxcywh", "input", "logits"),
+    Reading("cxcywh"),
+)
 
 
 @dataclass(frozen=True)
@@ -414,30 +378,43 @@ class Family:
         fits: whether a trial run has the family's outputs. The first that fits in the order of `FAMILIES` is taken:
             layouts that contain a stricter one come after it.
         decode: boxes of one image.
-        space: of the boxes: pixels of the input, shares of the input in [0, 1], or pixels of the frame.
+        readings: what the numbers may mean, the usual first.
         resize: how frames are brought to the input's size.
         pixels: normalisation.
         has_duplicates: whether the outputs need non-maximum suppression.
         one_image_per_run: whether the outputs do not say which image of a batch they belong to.
+        has_coefficients: whether the rows of segment models end in mask coefficients.
+        scores_of: all class scores of one image, where a trial can judge them: those of raw heads.
     """
 
     name: str
     layout: str
     fits: Callable[[TrialRun], bool]
     decode: Callable[[DecoderInput], DecodedBoxes]
-    space: Space = "input"
+    readings: tuple[Reading, ...] = CORNERS
     resize: Resize = "letterbox"
     pixels: PixelRule = UNIT
     has_duplicates: bool = False
     one_image_per_run: bool = False
+    has_coefficients: bool = False
+    scores_of: Callable[[DecoderInput], Float] | None = None
 
 
 FAMILIES: tuple[Family, ...] = (
     Family(
         "nms",
         "num_dets (B, 1), boxes (B, N, 4) xyxy, scores (B, N), classes (B, N): YOLO with EfficientNMS",
-        lambda trial: counted_roles(trial.outputs) is not None,
+        lambda trial: counted_roles(trial.outputs) is not None and not fits_tensorflow(trial),
         decode_counted,
+    ),
+    Family(
+        "tf-od",
+        "num_detections (B), detection_boxes (B, N, 4) yxyx in [0, 1], detection_scores (B, N), detection_classes "
+        "(B, N): TensorFlow's Object Detection API",
+        fits_tensorflow,
+        decode_tensorflow,
+        (Reading("yxyx", "unit"), Reading()),
+        resize="stretch",
     ),
     Family(
         "rt-detr",
@@ -445,7 +422,7 @@ FAMILIES: tuple[Family, ...] = (
         "D-FINE, DEIM with their postprocessor",
         lambda trial: labelled_roles(trial.outputs) is not None and "orig_target_sizes" in trial.inputs,
         decode_labelled,
-        space="frame",
+        (Reading(space="frame"), Reading(space="unit")),
         resize="stretch",
     ),
     Family(
@@ -470,7 +447,7 @@ FAMILIES: tuple[Family, ...] = (
         "logits (B, 100, classes + 1), pred_boxes (B, 100, 4) cxcywh in [0, 1], softmax: DETR, YOLOS",
         fits_softmax_detr,
         query_decoder(no_object=True),
-        space="unit",
+        QUERIES,
         resize="stretch",
         pixels=IMAGENET,
     ),
@@ -480,7 +457,7 @@ FAMILIES: tuple[Family, ...] = (
         "DETR of transformers",
         fits_imagenet_detr,
         query_decoder(no_object=False),
-        space="unit",
+        QUERIES,
         resize="stretch",
         pixels=IMAGENET,
     ),
@@ -490,41 +467,50 @@ FAMILIES: tuple[Family, ...] = (
         "of transformers",
         lambda trial: query_roles(trial.outputs) is not None,
         query_decoder(no_object=False),
-        space="unit",
+        QUERIES,
         resize="stretch",
     ),
     Family(
         "yolo-end2end",
-        "(B, N, 6) xyxy, score, class: YOLOv10, YOLO26, Ultralytics with nms=True",
+        "(B, N, 6) xyxy, score, class, then mask coefficients or key points: YOLOv10, YOLO26, Ultralytics with "
+        "nms=True",
         fits_end_to_end,
         decode_end_to_end,
+        tuple(replace(corners, class_first=first) for corners in CORNERS for first in (False, True)),
+        has_coefficients=True,
     ),
     Family(
         "yolov7-end2end",
-        "(N, 7) image, xyxy, class, score: YOLOv7 with --end2end",
+        "(N, 7) image, xyxy, class, score: YOLOv7 with --end2end; or score, class: YOLO-NAS",
         fits_batch_indexed,
         decode_batch_indexed,
+        tuple(replace(corners, class_first=first) for corners in CORNERS for first in (True, False)),
     ),
     Family(
         "rt-detr-ultralytics",
         "(B, 300, 4 + classes) cxcywh in [0, 1] and scores: Ultralytics RT-DETR",
         is_ultralytics_detr,
         decode_class_rows,
-        space="unit",
+        CENTRES[::-1],
         resize="stretch",
     ),
     Family(
         "yolov8",
-        "(B, 4 + classes, anchors), or transposed, cxcywh and scores: YOLOv8, v9, 11, 12",
+        "(B, 4 + classes, anchors), or transposed, cxcywh and scores, then mask coefficients or key points: YOLOv8, "
+        "v9, 11, 12",
         fits_classes,
         decode_class_rows,
+        CENTRES,
         has_duplicates=True,
+        has_coefficients=True,
+        scores_of=class_scores,
     ),
     Family(
         "yolox",
         "(B, cells, 5 + classes) offsets, objectness, scores, not decoded: YOLOX",
         fits_yolox,
         decode_yolox,
+        CENTRES[:1],
         resize="corner",
         pixels=RAW_BGR,
         has_duplicates=True,
@@ -534,6 +520,7 @@ FAMILIES: tuple[Family, ...] = (
         "the same in pixels, output named `output`: YOLOX with --decode_in_inference",
         fits_yolox_decoded,
         decode_objectness_rows,
+        CENTRES,
         resize="corner",
         pixels=RAW_BGR,
         has_duplicates=True,
@@ -543,7 +530,9 @@ FAMILIES: tuple[Family, ...] = (
         "(B, anchors, 5 + classes) cxcywh, objectness, scores: YOLOv5, v6, v7",
         has_objectness,
         decode_objectness_rows,
+        CENTRES,
         has_duplicates=True,
+        has_coefficients=True,
     ),
 )
 FAMILY_NAMES = tuple(family.name for family in FAMILIES)

@@ -4,7 +4,6 @@ input (`fit`, `Placement`).
 
 from __future__ import annotations
 
-import ast
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.boxes import clip_boxes
+from trackweave.detectors.onnx_decoding import literal
 from trackweave.detectors.settings import PixelRule, Resize
 from trackweave.errors import InputError, SettingError
 
@@ -105,13 +105,6 @@ class OnnxModel:
         """Inputs and outputs in one line."""
         inputs, outputs = (", ".join(map(str, tensors)) for tensors in (self.inputs, self.outputs))
         return f"inputs {inputs or 'none'}; outputs {outputs or 'none'}"
-
-    def literal(self, key: str) -> Any:
-        """Metadata that is written as a Python literal, as Ultralytics does; None when absent or something else."""
-        try:
-            return ast.literal_eval(self.metadata[key])
-        except (KeyError, ValueError, SyntaxError, MemoryError, RecursionError):
-            return None
 
 
 def _open(path: Path, providers: Sequence[str] | str | None, threads: int | None) -> Any:
@@ -213,7 +206,7 @@ def image_input(model: OnnxModel, size: int | tuple[int, int] | None) -> ImageIn
         )
     tensor, last = images[0]
     height, width = tensor.shape[1:3] if last else tensor.shape[2:4]
-    requested = _size(size) or _size(model.literal("imgsz")) or (640, 640)
+    requested = _size(size) or _size(literal(model.metadata.get("imgsz"))) or (640, 640)
     actual = (requested[0] if height is None else height, requested[1] if width is None else width)
     if size is not None and actual != _size(size):
         raise InputError(f"{model.path}: takes images of {actual[0]}×{actual[1]} only, not {size}")

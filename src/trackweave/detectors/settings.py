@@ -12,6 +12,12 @@ from trackweave.settings import Settings
 Resize = Literal["letterbox", "corner", "stretch"]
 """`letterbox`: aspect kept, centred; `corner`: aspect kept, in the top left corner; `stretch`: aspect not kept."""
 
+BoxFormat = Literal["xyxy", "yxyx", "xywh", "cxcywh"]
+"""Order of a box's numbers: corners, corners with y first, corner and extent, centre and extent."""
+BoxSpace = Literal["input", "unit", "frame"]
+"""What a box is measured in: pixels of the model's input, shares of the input, pixels of the frame."""
+ScoreScale = Literal["unit", "percent", "logits"]
+
 Side = Annotated[int, Field(ge=1)]
 
 
@@ -91,6 +97,22 @@ class OnnxSettings(Settings):
     family: str = Field(
         default="auto", description="family of models, where outputs are ambiguous; auto: by inspection"
     )
+    box_format: BoxFormat | None = Field(default=None, description="order of a box's numbers; null: by inspection")
+    box_space: BoxSpace | None = Field(
+        default=None,
+        description="what boxes are measured in: pixels of the input, shares of it in [0, 1] (unit), or pixels of the "
+        "frame; null: by inspection",
+    )
+    scores: ScoreScale | None = Field(
+        default=None, description="scores are in [0, 1] (unit), in percent, or logits; null: the family's scale"
+    )
+    class_first: bool | None = Field(
+        default=None, description="the class stands before the score in a row; null: by inspection"
+    )
+    class_count: int | None = Field(
+        default=None, ge=1, description="number of classes; null: as many as the model names, else by the outputs"
+    )
+    masks: bool = Field(default=True, description="decode the masks of YOLO's segment models")
     providers: str | tuple[str, ...] | None = Field(
         default=None,
         description="onnxruntime's execution providers in order of preference; auto: CUDA where there is one; null: "
