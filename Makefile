@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO_OUT ?= runs/demo
 
 .PHONY: demo test check lint types contracts docs docs-serve wheel clean
-.PHONY: bench bench-sam2 bench-davis bench-accuracy bench-switches train-default
+.PHONY: fuzz bench bench-sam2 bench-davis bench-accuracy bench-switches train-default
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,6 +23,12 @@ demo: $(STAMP)  ## finds, tracks and shows the objects of a real clip
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n 2
+
+# Damaged inputs for every reader of a file that may come from a stranger; kills, full disks, missing rights. The tables
+# of docs/reliability.md; a short part of both is in `make test`. They need Linux.
+FUZZ ?= 100000
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.faults.fuzz --count $(FUZZ)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

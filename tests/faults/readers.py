@@ -1,0 +1,979 @@
+"""Every reader of a file that may come from a stranger: good inputs to damage, and the call that reads them.
+
+An input is a folder. What is read is looked at as well: numbers that are promised to be finite are.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import chdir, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from tests.association.toy import toy_sample, toy_state
+from tests.formats.test_ytvis import box as coco_box
+from tests.formats.test_ytvis import coco_vid, track, ytvis
+from tests.toy_boxes import box_of, detection_lines, make_clip, make_sequence, mot_line, write_lines
+from tests.toy_scenes import CROSSING, candidates_of, write_frames
+from trackweave.association.dataset import TrainingSet
+from trackweave.masks.packed import PackedMasks
+from trackweave.storage.mask_archive import OBJECT_DTYPE, ObjectSegments, VideoSegments
+from trackweave.structures.tracks import Tracks
+
+
+class NotFiniteError(Exception):
+    """A reader gave numbers that it promises not to give."""
+
+
+def finite(*arrays: Any) -> None:
+    """Raises where a number is not finite."""
+    for array in arrays:
+        if array is not None and not np.isfinite(np.asarray(array, np.float64)).all():
+            raise NotFiniteError("numbers that are not finite were accepted")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One reader.
+
+    Attributes:
+        name: of the row in the table.
+        make: writes its inputs into a folder: each subfolder is one.
+        read: reads a folder like these; writes below `folder.parent / "out"` only.
+        share: how many inputs it gets, against the others.
+    """
+
+    name: str
+    make: Callable[[Path], None]
+    read: Callable[[Path], object]
+    share: float = 1.0
+
+
+READERS: dict[str, Reader] = {}
+Make = Callable[[Path], None]
+
+
+def reader(make: Make, share: float = 1.0) -> Callable[[Callable[[Path], object]], Callable[[Path], object]]:
+    """Adds a function as a reader under its own name."""
+
+    def add(read: Callable[[Path], object]) -> Callable[[Path], object]:
+        name = read.__name__.replace("_", " ")
+        READERS[name] = Reader(name, make, read, share)
+        return read
+
+    return add
+
+
+def only(folder: Path) -> Path:
+    """The one file of an input."""
+    return next(path for path in sorted(folder.iterdir()))
+
+
+def out(folder: Path) -> Path:
+    """Where a reader may write; empty."""
+    path = folder.parent / "out"
+    shutil.rmtree(path, ignore_errors=True)
+    return path
+
+
+def texts(**files: str) -> Make:
+    """Inputs of one file each: `SUFFIX_NAME` → content."""
+
+    def make(root: Path) -> None:
+        for key, content in files.items():
+            suffix, _, name = key.partition("_")
+            (root / name).mkdir()
+            (root / name / f"{name}.{suffix}").write_text(content, encoding="utf-8")
+
+    return make
+
+
+# --- frames -----------------------------------------------------------------------------------------------------------
+
+
+def _pictures(root: Path) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for kind in ("png", "jpg", "tif", "webp", "bmp"):
+        (root / kind).mkdir()
+        for frame in range(3):
+            image = rng.integers(0, 256, (20, 32, 3)).astype(np.uint8)
+            Image.fromarray(image).save(root / kind / f"{frame:05d}.{kind}")
+    (root / "deep").mkdir()
+    for frame in range(3):
+        Image.fromarray(rng.integers(0, 4000, (20, 32)).astype(np.uint16)).save(root / "deep" / f"f{frame}.png")
+
+
+@reader(_pictures, 1.5)
+def image_folder(folder: Path) -> object:
+    """A folder of images, every frame."""
+    from trackweave.frames.open import open_frames
+
+    with open_frames(folder) as frames:
+        return [(frames[k].shape, frames.names[k]) for k in range(len(frames))]
+
+
+def _stacks(root: Path) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    (root / "pages").mkdir()
+    pages = [Image.fromarray(rng.integers(0, 60000, (20, 32)).astype(np.uint16)) for _ in range(3)]
+    pages[0].save(root / "pages" / "stack.tif", save_all=True, append_images=pages[1:])
+    (root / "array").mkdir()
+    np.save(root / "array" / "frames.npy", rng.integers(0, 256, (3, 20, 32, 3)).astype(np.uint8))
+    (root / "gif").mkdir()
+    images = [Image.fromarray(rng.integers(0, 256, (20, 32, 3)).astype(np.uint8)) for _ in range(3)]
+    images[0].save(root / "gif" / "clip.gif", save_all=True, append_images=images[1:])
+
+
+@reader(_stacks)
+def stacks_and_arrays(folder: Path) -> object:
+    """Pages of a TIFF, an array, an animated GIF."""
+    from trackweave.frames.open import open_frames
+
+    with open_frames(only(folder)) as frames:
+        return [frames[k].shape for k in range(len(frames))]
+
+
+def _videos(root: Path) -> None:
+    from tests.frames.videos import write_video
+
+    for suffix in ("mp4", "mkv", "avi", "mov", "ts"):
+        (root / suffix).mkdir()
+        write_video(root / suffix / f"clip.{suffix}", 12, codec="mpeg4" if suffix == "avi" else "libx264", g="8")
+    (root / "vp9").mkdir()
+    write_video(root / "vp9" / "clip.webm", 6, codec="libvpx-vp9")
+
+
+@reader(_videos, 2.0)
+def video_files(folder: Path) -> object:
+    """A video, from both ends."""
+    from trackweave.frames.open import open_frames
+
+    with open_frames(only(folder)) as frames:
+        positions = [*range(min(len(frames), 16)), len(frames) - 1, 0]
+        finite(frames.times)
+        return [frames[k].shape for k in positions]
+
+
+def _labels(root: Path) -> None:
+    from PIL import Image
+
+    labels = np.arange(20 * 32).reshape(20, 32) // 128
+    for name, image in {
+        "palette": Image.fromarray(labels.astype(np.uint8)).convert("P"),
+        "deep": Image.fromarray((labels * 300).astype(np.uint16)),
+        "white": Image.fromarray((labels > 2).astype(np.uint8) * 255),
+    }.items():
+        (root / name).mkdir()
+        image.save(root / name / "00000.png")
+
+
+@reader(_labels)
+def label_images(folder: Path) -> object:
+    """A label image."""
+    from trackweave.formats.davis import read_label_png
+
+    return read_label_png(only(folder)).max()
+
+
+# --- detections, tracks and truth of other tools ----------------------------------------------------------------------
+
+MOT = "".join(f"{line}\n" for line in detection_lines(5))
+CSV = "frame,x1,y1,x2,y2,score,class\n" + "".join(f"{k},{10 + k},20,{40 + k},80,0.9,{k % 2}\n" for k in range(6))
+COCO = json.dumps(
+    [{"image_id": k, "category_id": 1, "bbox": [10 + k, 20, 30, 40], "score": 0.9} for k in range(4)]
+    + [
+        {
+            "image_id": 4,
+            "category_id": 2,
+            "bbox": [1, 2, 3, 4],
+            "score": 0.5,
+            "segmentation": {"size": [6, 8], "counts": "0N00000001000"},
+        }
+    ]
+)
+TRUTH = "".join(f"{mot_line(k, t, box_of(t, k), 1, 1, 1)}\n" for k in range(5) for t in (1, 2))
+KITTI = "".join(
+    f"{k} {t} Car 0 0 -1.5 {10 + k} 20 {40 + k} 80 1.5 1.6 3.9 1 1 20 0.1 0.9\n" for k in range(4) for t in (1, 2)
+)
+GMC = "".join(f"{k} 1 0 {k} 0 1 -{k}\n" for k in range(6))
+
+
+def _detections(root: Path) -> None:
+    texts(txt_mot=MOT, csv_table=CSV, json_coco=COCO)(root)
+    import pandas as pd
+
+    (root / "parquet").mkdir()
+    pd.DataFrame({"frame": [0, 1], "x1": [1.0, 2], "y1": [1.0, 2], "x2": [5.0, 6], "y2": [7.0, 8]}).to_parquet(
+        root / "parquet" / "d.parquet"
+    )
+
+
+@reader(_detections, 2.0)
+def detections(folder: Path) -> object:
+    """Detections of any format, strictly and with bad rows left out."""
+    from trackweave.errors import InputError
+    from trackweave.formats.readers import read_detections
+
+    table = read_detections(only(folder), length=50, on_bad_item="skip")
+    finite(table.xyxy, table.score)
+    for frame in table.frames[:5].tolist():
+        table.at(frame)
+    with suppress(InputError):
+        read_detections(only(folder))
+    return len(table)
+
+
+def _coco(root: Path) -> None:
+    (root / "pair").mkdir()
+    images = {"images": [{"id": k, "file_name": f"v/{k:03d}.jpg", "height": 90, "width": 160} for k in range(5)]}
+    images["categories"] = [{"id": 1, "name": "cat"}]
+    (root / "pair" / "images.json").write_text(json.dumps(images))
+    (root / "pair" / "results.json").write_text(COCO)
+
+
+@reader(_coco)
+def coco_results_and_images(folder: Path) -> object:
+    """COCO results with the file that lists the images."""
+    from trackweave.formats.readers import read_detections
+
+    table = read_detections(folder / "results.json", images=folder / "images.json", on_bad_item="skip")
+    finite(table.xyxy, table.score)
+    return len(table)
+
+
+VIDEOS = json.dumps(ytvis([track(bboxes=[[0, 1, 2, 3], None, [1, 1, 3, 3]]), track(id=12)]))
+IMAGES = json.dumps(coco_vid([coco_box(), coco_box(image_id=30, track_id=6), coco_box(image_id=32, score=0.5)]))
+
+
+def check_tracks(tracks: Tracks) -> int:
+    """Boxes and scores are finite, masks can be looked at."""
+    finite(tracks.xyxy, tracks.score)
+    if tracks.masks is not None:
+        tracks.masks.areas.sum()
+    return len(tracks)
+
+
+@reader(texts(txt_mot=TRUTH, txt_kitti=KITTI, json_ytvis=VIDEOS, json_coco=IMAGES), 2.0)
+def tracks_of_other_tools(folder: Path) -> object:
+    """Tracks of any format."""
+    from trackweave.formats.readers import read_tracks
+
+    return check_tracks(read_tracks(only(folder), sequence="street" if "coco" in only(folder).name else None))
+
+
+@reader(texts(txt_mot=TRUTH, txt_kitti=KITTI))
+def truth_in_text(folder: Path) -> object:
+    """Truth as MOT and KITTI text."""
+    from trackweave.errors import InputError
+    from trackweave.formats.kitti import read_kitti_annotations
+    from trackweave.formats.mot import read_ground_truth, read_mot_annotations
+
+    path = only(folder)
+    if "kitti" in path.name:
+        return len(read_kitti_annotations(path))
+    with suppress(InputError):
+        finite(read_mot_annotations(path, is_truth=True).xyxy)
+    table = read_ground_truth(path)
+    finite(table.xyxy)
+    return len(table)
+
+
+@reader(texts(json_ytvis=VIDEOS, json_coco=IMAGES), 1.5)
+def video_json(folder: Path) -> object:
+    """YouTube-VIS and COCO-VID."""
+    from trackweave.formats.ytvis import VideoJson
+
+    document = VideoJson(only(folder))
+    rows = 0
+    for name in document.videos:
+        table = document.table(name)
+        for frame in table.frames.tolist()[:5]:
+            masks = table.masks(table.rows(frame))
+            rows += 0 if masks is None else int(masks.areas.sum())
+        rows += len(table) + len(document.used_categories) + bool(document.has_masks)
+    return rows
+
+
+@reader(texts(txt_gmc=GMC))
+def camera_motion(folder: Path) -> object:
+    """`gmc.txt`."""
+    from trackweave.formats.motchallenge import read_gmc
+
+    motion = read_gmc(only(folder))
+    finite(motion)
+    finite(read_gmc(only(folder), 8))
+    return len(motion)
+
+
+def _sequences(root: Path) -> None:
+    make_sequence(root / "toy", frames=5, images=5)
+    write_lines(root / "toy" / "gmc.txt", GMC.splitlines()[:5])
+
+
+@reader(_sequences)
+def sequence_folders(folder: Path) -> object:
+    """A MOTChallenge folder: description, detections, truth, camera motion, pictures."""
+    from trackweave.errors import InputError
+    from trackweave.formats.mot import read_ground_truth
+    from trackweave.formats.motchallenge import read_sequence
+    from trackweave.formats.readers import read_detections
+
+    sequence = read_sequence(folder)
+    for fact in (sequence.known_length, sequence.known_frame_rate, sequence.known_size):
+        with suppress(InputError):
+            fact()
+    with suppress(InputError):
+        read_detections(sequence.detections(), length=sequence.length)
+    return len(read_ground_truth(folder)), str(sequence.image(0)) if sequence.images else None
+
+
+# --- our own files ----------------------------------------------------------------------------------------------------
+
+
+def _candidates(root: Path) -> None:
+    for name, with_mask in (("masks", True), ("boxes", False)):
+        candidates_of(CROSSING, root / name, range(4), with_mask=with_mask)
+    from trackweave.masks.codecs import encode_rle
+
+    for name, compressed in (("rle", True), ("stack", False)):
+        folder = root / name / "level_2" / "filtered"
+        candidates_of(CROSSING, root / name, range(4), with_mask=compressed)
+        content = json.loads((folder / "filtered.json").read_text())
+        for entry in content["frames"]:
+            masks = np.stack([CROSSING.labels[entry["frame_idx"]] == k + 1 for k in range(len(entry["items"]))])
+            for item, mask in zip(entry["items"], masks, strict=True):
+                if compressed:
+                    del item["mask"]
+                    item["segmentation"] = encode_rle(PackedMasks.from_bool(mask[None]))[0]
+            if not compressed:
+                np.save(folder / f"seg_frame_{entry['frame_idx']:05d}.npy", masks.astype(np.uint8))
+        (folder / "filtered.json").write_text(json.dumps(content))
+
+
+@reader(_candidates, 2.0)
+def candidates(folder: Path) -> object:
+    """A level's candidates: the list, packed and compressed masks, mask stacks."""
+    from trackweave.storage.candidates import check_candidates, filtered_path, read_candidates, read_filtered
+
+    manifest = read_filtered(filtered_path(folder / "level_2"))
+    found = 0
+    for entry in manifest.frames:
+        problems = check_candidates(manifest, entry)
+        read, more = read_candidates(manifest, entry, CROSSING.labels.shape[1:])
+        if problems != more:
+            raise AssertionError(f"the check says {problems}, the reader {more}")
+        finite(read.xyxy, read.score)
+        found += len(read) + int(read.area.sum())
+    return found
+
+
+def _mask_run(folder: Path) -> Path:
+    from trackweave.pipelines.masks import track_masks
+    from trackweave.predictors.static import StaticPredictor
+
+    inputs = folder.parent / f"{folder.name}-inputs"
+    root = candidates_of(CROSSING, inputs, [0, 2])
+    track_masks(CROSSING.frames, folder, candidates=root, predictor=StaticPredictor(), progress=lambda *_: None)
+    shutil.rmtree(inputs)
+    return folder
+
+
+def _archives(root: Path) -> None:
+    run = _mask_run(root / "run")
+    for name in ("video_segments", "object_segments"):
+        (root / name).mkdir()
+        shutil.copy(next(run.rglob(f"{name}*.npz")), root / name / f"{name}.npz")
+    (root / "both").mkdir()
+    for name in ("video_segments", "object_segments"):
+        shutil.copy(next(run.rglob(f"{name}*.npz")), root / "both" / f"{name}.npz")
+    shutil.rmtree(run)
+
+
+@reader(_archives, 2.0)
+def mask_archives(folder: Path) -> object:
+    """`video_segments.npz`, `object_segments.npz`, and both together."""
+    seen = 0
+    video_path, objects_path = folder / "video_segments.npz", folder / "object_segments.npz"
+    if not objects_path.exists():
+        with VideoSegments(video_path) as video:
+            for frame in video.frames:
+                objects = video.frame(frame)
+                finite(objects.xyxy, objects.score)
+                seen += int(objects.masks.areas.sum()) + len(video.boxes(frame))
+            return seen + check_tracks(Tracks.from_frames(video, level=2, with_masks=True))
+    with ObjectSegments(objects_path) as archive:
+        for track_id in archive.ids:
+            seen += len(archive.references(track_id))
+            if video_path.exists():
+                with VideoSegments(video_path) as video:
+                    seen += sum(len(part) for part in archive.over_time(track_id, video))
+    return seen
+
+
+def _track_archives(root: Path) -> None:
+    from tests.storage.test_track_archive import rows, written
+
+    for name, masks in (("boxes", None), ("masks", (6, 7))):
+        (root / name).mkdir()
+        parts = [rows([0, 0, 1], [1, 2, 1], masks=masks), rows([2, 3], [1, 2], masks=masks)]
+        written(root / name / "tracks.npz", *parts)
+
+
+@reader(_track_archives, 2.0)
+def track_archives(folder: Path) -> object:
+    """`tracks.npz`."""
+    from trackweave.storage.track_archive import TracksArchive
+
+    with TracksArchive(only(folder)) as archive:
+        rows = archive.rows()
+        check_tracks(rows.tracks)
+        archive.rows(with_masks=False)
+        archive.at(archive.last)
+        return len(archive), archive.has_masks, archive.mask_size
+
+
+def _recordings(root: Path) -> None:
+    (root / "entries").mkdir()
+    CROSSING.record(root / "entries" / "recording.npz")
+    (root / "archive").mkdir()
+    run = _mask_run(root / "run")
+    shutil.copy(next(run.rglob("video_segments*.npz")), root / "archive" / "recording.npz")
+    shutil.rmtree(run)
+
+
+@reader(_recordings)
+def recordings(folder: Path) -> object:
+    """Recorded masks, which the predictor `replay` plays."""
+    from trackweave.ids import FrameIndex
+    from trackweave.storage.recording import open_recording
+
+    recording = open_recording(only(folder))
+    try:
+        seen = sum(recording.size)
+        for frame in map(FrameIndex, range(5)):
+            objects = recording.objects(frame)
+            seen += int(recording.masks(frame, objects).areas.sum())
+        return seen
+    finally:
+        recording.close()
+
+
+def _samples(root: Path) -> None:
+    from trackweave.storage.sample_folder import SampleFolder
+
+    with SampleFolder(root / "plain") as folder:
+        for frame in range(2):
+            folder.write(toy_sample(frame))
+    with SampleFolder(root / "truth") as folder:
+        for frame in range(2):
+            folder.write(toy_sample(frame, gt_track_ids=np.array([1, 2, -1, 3])))
+
+
+@reader(_samples, 2.0)
+def training_samples(folder: Path) -> object:
+    """A folder of samples and its list: read, inspected, and logged into once more."""
+    from trackweave.association.dataset import assignment_state, load_samples, read_samples
+    from trackweave.association.inspection import inspect_samples, render_text
+    from trackweave.association.settings import DataSettings
+    from trackweave.errors import ArtifactError
+    from trackweave.storage.sample_folder import SampleFolder
+
+    report = inspect_samples(folder)
+    json.dumps(report.to_json(), allow_nan=False)
+    render_text(report)
+    with SampleFolder(folder) as again:
+        again.write(toy_sample(7))
+    for _, sample in read_samples([folder], skip_corrupt=True).samples():
+        finite(sample.track_features, sample.det_features, sample.cost_matrix)
+        assignment_state(sample)
+    with suppress(ArtifactError):  # too few to train on
+        load_samples([folder], DataSettings(skip_corrupt=True))
+    return len(report.to_json())
+
+
+def _journals(root: Path) -> None:
+    from trackweave.storage.result_log import ResultJournal
+
+    (root / "journal").mkdir()
+    with ResultJournal(root / "journal" / "level_2.cohorts", "k") as journal:
+        for batch in range(3):
+            for frame in range(3):
+                rows = np.zeros(2, OBJECT_DTYPE)
+                rows["id"] = [batch * 2, batch * 2 + 1]
+                journal.append(frame, rows, PackedMasks.from_bool(np.ones((2, 6, 9), np.bool_)))
+            journal.commit({"batch": batch})
+
+
+@reader(_journals, 1.5)
+def result_journals(folder: Path) -> object:
+    """The journal of a run that was cut off."""
+    from trackweave.storage.result_log import ResultJournal
+
+    with ResultJournal(only(folder), "k") as journal:
+        seen = len(journal.committed)
+        for frame in journal.frames:
+            rows, masks = journal.read(frame)
+            seen += len(rows) + int(masks.areas.sum()) + len(journal.read_rows(frame))
+        journal.truncate(1)
+        return seen
+
+
+def _runs(root: Path) -> None:
+    from trackweave.pipelines.boxes import track_boxes
+    from trackweave.reports.page import report
+
+    run = _mask_run(root / "masks")
+    report(run)
+    sequence = make_sequence(root / "sequence", frames=6, images=6)
+    track_boxes(sequence, root / "boxes", overlay=False, progress=lambda *_: None)
+    shutil.rmtree(sequence)
+    for path in [*root.rglob("*.png"), *root.rglob("report.html")]:
+        path.unlink()
+
+
+@reader(_runs, 2.0)
+def run_folders(folder: Path) -> object:
+    """A finished run: opened, reported, exported."""
+    from trackweave.errors import TrackweaveError
+    from trackweave.exporters import export
+    from trackweave.pipelines.run import open_run
+    from trackweave.reports.page import report
+
+    run = open_run(folder)
+    seen = len(run.warnings) + len(repr(run)) + len(run._repr_html_())
+    target = out(folder)
+    failures = []
+    for action in (
+        lambda: check_tracks(run.tracks()),
+        lambda: len(run.frames.names),
+        lambda: report(folder),
+        lambda: export(folder, "mot", target / "t.txt"),
+        lambda: export(folder, "davis", target / "d", level=2) if run.kind == "masks" else None,
+    ):
+        try:
+            action()
+        except TrackweaveError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return seen
+
+
+class Cut(Exception):
+    """Ends a run or a training in its middle, as a kill does."""
+
+
+def _cut_runs(root: Path) -> None:
+    """A mask run that was cut off between two levels, and the inputs to go on with."""
+    from trackweave.pipelines.masks import track_masks
+    from trackweave.predictors.static import StaticPredictor
+    from trackweave.tracking.settings import TrackingSettings
+
+    folder = root / "run"
+    write_frames(CROSSING, folder / "frames")
+    candidates_of(CROSSING, folder / "candidates", [0, 2])
+    candidates_of(CROSSING, folder / "candidates", [0, 2], level=4)
+
+    def cut(done: int, total: int, label: str) -> None:
+        if "4" in label and done >= 1:
+            raise Cut
+
+    settings = TrackingSettings(on_bad_item="skip")
+    with suppress(Cut), chdir(folder):  # relative names: the run is gone on with from another place
+        track_masks(
+            "frames", "run", candidates="candidates", settings=settings, predictor=StaticPredictor(), progress=cut
+        )
+
+
+@reader(_cut_runs, 0.6)
+def resumed_runs(folder: Path) -> object:
+    """A mask run that goes on from what it left: frames, candidates, journals, manifest."""
+    from trackweave.pipelines.masks import track_masks
+    from trackweave.predictors.static import StaticPredictor
+    from trackweave.tracking.settings import TrackingSettings
+
+    options: Any = {"predictor": StaticPredictor(), "progress": lambda *_: None, "resume": True}
+    settings = TrackingSettings(on_bad_item="skip")
+    with chdir(folder):
+        run = track_masks("frames", "run", candidates="candidates", settings=settings, **options)
+        return check_tracks(run.tracks())
+
+
+# --- learned association ----------------------------------------------------------------------------------------------
+
+
+@cache
+def _training_set() -> TrainingSet:
+    """The same in every process: a logger's name, which is random, is part of what a training belongs to."""
+    from tests.association.small_training import training_set
+
+    with patch("secrets.token_hex", lambda size: "0"), patch("os.getpid", lambda: 1):
+        return training_set()
+
+
+def _trainings(root: Path) -> None:
+    from tests.association.small_training import QUICK
+    from trackweave.association.training.loop import train
+
+    def cut(number: int, record: object) -> None:
+        if number == QUICK.epochs - 1:
+            raise Cut
+
+    with suppress(Cut):
+        train(_training_set(), root / "training", QUICK, on_epoch_end=cut)
+
+
+def _training_sets(root: Path) -> None:
+    (root / "cache").mkdir()
+    _training_set().save(root / "cache" / "cache.npz")
+
+
+@reader(_training_sets, 0.7)
+def caches_of_training_sets(folder: Path) -> object:
+    """A training set as it is kept for the next training."""
+    from trackweave.association.dataset import TrainingSet
+
+    loaded = TrainingSet.load(only(folder))
+    frames = np.arange(min(8, len(loaded.frame_sizes())))
+    loaded.take(frames)
+    return loaded.matched_pairs
+
+
+@reader(_trainings, 0.5)
+def checkpoints(folder: Path) -> object:
+    """A trained model."""
+    from trackweave.association.training.checkpoint import load_checkpoint
+
+    return load_checkpoint(folder / "best.pt").threshold, load_checkpoint(folder / "last.pt").progress is None
+
+
+@reader(_trainings, 0.15)
+def resumed_trainings(folder: Path) -> object:
+    """A training that goes on."""
+    from tests.association.small_training import QUICK
+    from trackweave.association.training.loop import train
+
+    result = train(_training_set(), folder, QUICK, resume=True)
+    json.dumps(result.metrics.to_json(), allow_nan=False)
+    return len(result.epochs)
+
+
+def _scorers(root: Path) -> None:
+    from trackweave.association.scorer import default_weights
+
+    (root / "model").mkdir()
+    shutil.copy(default_weights(), root / "model" / "model.onnx")
+
+
+@reader(_scorers, 0.5)
+def scorers(folder: Path) -> object:
+    """A model of association, and what it says of one frame."""
+    from trackweave.association.scorer import LearnedScorer
+
+    cost = LearnedScorer(only(folder)).cost(toy_state(5, width=None))
+    finite(cost)
+    return cost.shape
+
+
+@reader(_sequences, 0.5)
+def trajectories(folder: Path) -> object:
+    """A sequence whose truth is simulated again."""
+    from trackweave.pipelines.samples import read_trajectories
+
+    return len(read_trajectories([folder]))
+
+
+@reader(_sequences, 0.3)
+def samples_of_sequences(folder: Path) -> object:
+    """A sequence that is tracked and logged with its truth, in a folder named after it."""
+    from trackweave.pipelines.samples import build_samples
+
+    return build_samples([folder], out(folder), by="sequence", progress=lambda *_: None)
+
+
+@reader(texts(json_noise="{}"), 0.5)
+def simulated_detectors(folder: Path) -> object:
+    """A simulated detector's errors, which `assoc fit-detector` writes."""
+    from trackweave.simulation.settings import detector_noise
+
+    return detector_noise(only(folder))
+
+
+def _noise(root: Path) -> None:
+    from trackweave.simulation.settings import DETECTORS
+
+    texts(json_noise=next(iter(DETECTORS.values())).to_json())(root)
+
+
+READERS["simulated detectors"] = Reader("simulated detectors", _noise, simulated_detectors, 0.5)
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+def _detectors(root: Path) -> None:
+    from tests.detectors import onnx_models
+
+    for name in ("yolov8_transposed", "end_to_end", "counted", "rt_detr", "labelled", "yolov8_segment"):
+        (root / name).mkdir()
+        getattr(onnx_models, name)(root / name / "model.onnx")
+
+
+@reader(_detectors, 1.5)
+def detector_models(folder: Path) -> object:
+    """An ONNX detector, and its boxes of one frame."""
+    from tests.detectors.onnx_models import draw
+    from trackweave.detectors.onnx import OnnxDetector
+
+    detector = OnnxDetector(only(folder))
+    try:
+        found = detector.detect(draw(64, 96, (20, 10, 60, 40)))
+        finite(found.xyxy, found.score)
+        return len(found)
+    finally:
+        detector.close()
+
+
+def _embedders(root: Path) -> None:
+    from tests.detectors.test_embedding_onnx import write_model
+
+    (root / "model").mkdir()
+    write_model(root / "model" / "reid.onnx")
+
+
+@reader(_embedders, 0.7)
+def embedder_models(folder: Path) -> object:
+    """An ONNX network of appearance, and its vectors of two boxes."""
+    from trackweave.detectors.embedders import OnnxEmbedder
+
+    embedder = OnnxEmbedder(only(folder))
+    image = np.arange(40 * 60 * 3, dtype=np.uint8).reshape(40, 60, 3)
+    vectors = embedder.embed(image, np.array([[0, 0, 20, 20], [10, 10, 50, 30]], np.float32))
+    finite(vectors)
+    return vectors.shape
+
+
+def _weights(root: Path) -> None:
+    from tests.predictors.test_weights import TYPES, folder, meta_file
+
+    for backend, kind in TYPES.items():
+        vision = {"backbone_feature_sizes": [[256, 256], [128, 128], [64, 64]]}
+        folder(root / backend, kind, image_size=1024, vision_config=vision)
+    folder(root / "parts")
+    shutil.move(root / "parts" / "model.safetensors", root / "parts" / "model-00001-of-00001.safetensors")
+    table = {"metadata": {}, "weight_map": {"a": "model-00001-of-00001.safetensors"}}
+    (root / "parts" / "model.safetensors.index.json").write_text(json.dumps(table))
+    meta_file(root / "meta" / "sam2.1_hiera_tiny.pt")
+
+
+@reader(_weights, 1.5)
+def weights_of_predictors(folder: Path) -> object:
+    """Folders and files of weights, checked before a model is built."""
+    from trackweave.errors import PredictorError, TrackweaveError
+    from trackweave.predictors.weights import backend_for, check_weights, resolve_weights
+
+    request = next(iter(folder.glob("*.pt")), folder)
+    failures: list[TrackweaveError] = []
+    with suppress(TrackweaveError):
+        backend_for(request, {})
+    for backend in ("sam2-hf", "edgetam", "sam3-tracker", "sam2"):
+        try:
+            for weights in resolve_weights(backend, request, {}):
+                check_weights(weights)
+        except PredictorError as error:
+            failures.append(error)
+    if len(failures) == 4:
+        raise failures[0]
+    return len(failures)
+
+
+def _records(root: Path) -> None:
+    from trackweave.predictors.weights import WeightsRecord
+
+    (root / "state").mkdir()
+    (root / "weights.bin").write_bytes(b"weights")
+    WeightsRecord(root / "state" / "weights.json").check([root / "weights.bin"])
+    (root / "weights.bin").unlink()
+
+
+@reader(_records, 0.5)
+def records_of_weights(folder: Path) -> object:
+    """Checksums of weights that were used before."""
+    from trackweave.predictors.weights import WeightsRecord
+
+    record = WeightsRecord(folder / "weights.json")
+    record.check([only(folder)])
+    return len(record.warnings)
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+YAML = """tracker:
+  preset: bytetrack
+  high_score: 0.5
+  classes: votes
+tracking:
+  max_propagate: 40
+log:
+  dir: samples
+  sequence: street
+  embed_dim: 64
+input:
+  fps: 25
+  size: 640x480
+perception:
+  detector_options: {threshold: 12}
+predictor:
+  device: cpu
+evaluate:
+  metrics: [hota, jf]
+"""
+
+
+@reader(texts(yaml_all=YAML), 2.0)
+def settings_files(folder: Path) -> object:
+    """A YAML file of settings, for every command."""
+    from trackweave.errors import TrackweaveError
+    from trackweave.options.schema import SECTIONS, Schema
+    from trackweave.options.sources import resolve
+
+    failures = []
+    for section in ("tracker", "log", "perception", "evaluate"):
+        try:
+            list(resolve(Schema((section,)), file=only(folder)).entries())
+        except TrackweaveError as error:
+            failures.append(error)
+    list(resolve(Schema(tuple(SECTIONS)), file=only(folder)).entries())
+    return failures
+
+
+PAIRS = "tracker.high_score=0.5\nlog.sequence=street\nlog.dir=samples\ninput.size=640x480\nevaluate.metrics=hota,jf\n"
+VARIABLES = "DIAG=1\nTRANSFORMER_LOG_DIR=samples\nEMBED_DIM=64\nCONFIDENCE_THRESHOLD=0.4\n"
+
+
+@reader(texts(txt_pairs=PAIRS, txt_variables=VARIABLES))
+def settings_in_text(folder: Path) -> object:
+    """`--set KEY=VALUE` and environment variables."""
+    from trackweave.options.schema import SECTIONS, Schema
+    from trackweave.options.sources import resolve
+
+    lines = only(folder).read_bytes().decode("utf-8", "surrogateescape").splitlines()
+    schema = Schema(tuple(SECTIONS))
+    if "pairs" in only(folder).name:
+        return list(resolve(schema, pairs=lines).entries())
+    return list(resolve(schema, environment=dict(line.partition("=")[::2] for line in lines)).entries())
+
+
+# --- whole jobs -------------------------------------------------------------------------------------------------------
+
+
+def _evaluations(root: Path) -> None:
+    write_lines(root / "mot" / "gt" / "toy.txt", TRUTH.splitlines())
+    write_lines(root / "mot" / "results" / "toy.txt", TRUTH.splitlines())
+    from PIL import Image
+
+    for side in ("gt", "results"):
+        folder = root / "davis" / side / "clip"
+        folder.mkdir(parents=True)
+        for frame, labels in enumerate(CROSSING.labels):
+            Image.fromarray(labels.astype(np.uint8)).convert("P").save(folder / f"{frame:05d}.png")
+        (root / "ytvis" / side).mkdir(parents=True)
+        (root / "ytvis" / side / "v.json").write_text(VIDEOS)
+
+
+@reader(_evaluations, 0.6)
+def evaluations(folder: Path) -> object:
+    """Results against truth, of three formats."""
+    from trackweave.evaluation.evaluate import evaluate
+
+    truth, results = folder / "gt", folder / "results"
+    if (truth / "v.json").exists():
+        truth, results = truth / "v.json", results / "v.json"
+    elif (truth / "toy.txt").exists():
+        truth, results = truth / "toy.txt", results / "toy.txt"
+    scores = evaluate(results, truth)
+    json.dumps(scores.to_json(), allow_nan=False)
+    return scores.notes
+
+
+@reader(_sequences, 0.4)
+def box_runs(folder: Path) -> object:
+    """`boxes` of a sequence folder, bad items left out."""
+    from trackweave.pipelines.boxes import track_boxes
+    from trackweave.pipelines.settings import InputSettings
+
+    video = InputSettings(on_bad_item="skip", fps=25)
+    run = track_boxes(folder, out(folder), video=video, overlay=False, progress=lambda *_: None)
+    return check_tracks(run.tracks())
+
+
+def _prompts(root: Path) -> None:
+    from PIL import Image
+
+    folder = root / "clip"
+    write_frames(CROSSING, folder / "frames")
+    Image.fromarray(CROSSING.labels[0].astype(np.uint8)).convert("P").save(folder / "00000.png")
+
+
+@reader(_prompts, 0.4)
+def mask_runs(folder: Path) -> object:
+    """`masks` of a folder of images from a label image."""
+    from trackweave.pipelines.masks import track_masks
+    from trackweave.predictors.static import StaticPredictor
+
+    options: Any = {"predictor": StaticPredictor(), "progress": lambda *_: None}
+    return check_tracks(track_masks(folder / "frames", out(folder), prompts=[folder / "00000.png"], **options).tracks())
+
+
+def _clips(root: Path) -> None:
+    (root / "clip").mkdir()
+    make_clip(root / "clip" / "clip.mp4", 6)
+
+
+@reader(_clips, 0.2)
+def box_runs_on_videos(folder: Path) -> object:
+    """`boxes` of a video, with the detector that needs no weights."""
+    from trackweave.pipelines.boxes import track_boxes
+
+    run = track_boxes(only(folder), out(folder), detections="motion", overlay=False, progress=lambda *_: None)
+    return check_tracks(run.tracks())
+
+
+def chosen(names: Iterable[str]) -> list[Reader]:
+    """Readers by name; all of them where none is named."""
+    wanted = list(names)
+    unknown = sorted(set(wanted) - set(READERS))
+    if unknown:
+        raise SystemExit(f"no such reader: {', '.join(unknown)}; there are {', '.join(READERS)}")
+    return [READERS[name] for name in wanted or READERS]
+
+
+def make_inputs(readers: Iterable[Reader], root: Path) -> None:
+    """Writes the good inputs of readers in a process of its own, so that the pool's own stays small."""
+    names = [reader.name for reader in readers]
+    code = (
+        "import sys; from pathlib import Path; from tests.faults.readers import write_inputs; "
+        "write_inputs(sys.argv[2:], Path(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(root), *names], check=True)
+
+
+def write_inputs(names: Iterable[str], root: Path) -> None:
+    """Writes `ROOT/READER/INPUT/…`."""
+    for each in chosen(names):
+        folder = root / each.name
+        folder.mkdir(parents=True)
+        each.make(folder)
