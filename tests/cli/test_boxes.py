@@ -77,11 +77,42 @@ def test_debug_tells_every_setting(shell: Shell, sequence: Path, tmp_path: Path)
 
 def test_no_frames(shell: Shell, tmp_path: Path) -> None:
     det = write_lines(tmp_path / "det.txt", detection_lines(6))
-    done = shell("boxes", "--detections", det, "-o", tmp_path / "run", "--fps", 10, "--size", "160x96")
+    done = shell("boxes", "--detections", det, "-o", tmp_path / "run", "--fps", "10", "--size", "160x96")
     assert done.code == 0, done.err
     summary = summary_of(tmp_path / "run")
     assert (summary["input"]["height"], summary["input"]["frame_rate"]) == (96, 10)
     assert "6 frames" in done.out
+
+
+def test_the_run_says_how_detections_were_read(shell: Shell, tmp_path: Path) -> None:
+    header = "frame,id,bb_left,bb_top,bb_width,bb_height,conf"
+    path = write_lines(tmp_path / "det.csv", [header, *detection_lines(12)])
+    done = shell("boxes", "--detections", path, "--fps", "10", "--size", "160x96", "-o", tmp_path / "run")
+    assert done.code == 0, done.err
+    columns = header.replace(",id", "").replace(",", ", ")
+    assert f"{path} (CSV: columns {columns}; frames count from 1, pixels count from 1)" in done.out
+    assert (tmp_path / "run" / "tracks.mot.txt").read_text().startswith("1,1,11,")
+    assert "frames count from 1" in summary_of(tmp_path / "run")["detections"]["reading"]
+    assert "frames count from 1" in (tmp_path / "run" / "manifest.json").read_text()
+
+
+def test_image_ids_from_one(shell: Shell, tmp_path: Path) -> None:
+    items = [{"image_id": n, "category_id": 1, "bbox": [100 + 4 * n, 50, 40, 80], "score": 0.9} for n in range(1, 11)]
+    (tmp_path / "c.json").write_text(json.dumps(items))
+    arguments = ("boxes", "--detections", tmp_path / "c.json", "--fps", "30", "--size", "1920x1080")
+    done = shell(*arguments, "-o", tmp_path / "run")
+    assert "1 tracks with 10 boxes on 10 frames" in done.out
+    assert "warning: " in done.err
+    assert "image ids 1…10 were taken as frames 0…9" in done.err
+    assert "image ids" not in shell(*arguments, "-o", tmp_path / "sure", "--frame-base", "1").err
+    items = [{**item, "image_id": 139 + 146 * n} for n, item in enumerate(items)]
+    (tmp_path / "c.json").write_text(json.dumps(items))
+    done = shell(*arguments, "-o", tmp_path / "sparse")
+    assert (done.code, "--images FILE.json lists its images" in done.err) == (1, True)
+    images = [{"id": item["image_id"], "file_name": f"{n}.jpg"} for n, item in enumerate(items)]
+    (tmp_path / "i.json").write_text(json.dumps({"images": images}))
+    done = shell(*arguments, "-o", tmp_path / "sparse", "--images", tmp_path / "i.json")
+    assert "1 tracks with 10 boxes on 10 frames" in done.out
 
 
 def test_refinement_flags(shell: Shell, sequence: Path, tmp_path: Path) -> None:

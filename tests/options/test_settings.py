@@ -17,7 +17,7 @@ from trackweave.options.schema import SECTIONS, Schema, SettingField, ShortFlag
 from trackweave.options.sources import resolve
 
 SCHEMA = all_settings()
-TEXTS = ("0.37", "0.2", "7", "32", "64", "64x48", "2,4", "hota", "{3: 2.5}", "{warm_up: 2}", "some/path", "cuda:1")
+TEXTS = ("0.37", "0.2", "7", "1", "32", "64", "64x48", "2,4", "hota", "{3: 2.5}", "{warm_up: 2}", "some/path", "cuda:1")
 """Values to try for a setting that names no choices."""
 
 

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.toy_boxes import box_of, detection_lines, make_clip, make_sequence, write_lines
+from tests.toy_boxes import HEIGHT, WIDTH, box_of, detection_lines, image_of, make_clip, make_sequence, write_lines
 from trackweave.errors import InputError, SettingError
 from trackweave.formats.readers import read_detections
-from trackweave.pipelines.box_inputs import VideoInput, open_detections, open_input
+from trackweave.pipelines.box_inputs import DetectionSource, VideoInput, open_detections, open_input
 from trackweave.pipelines.settings import InputSettings
 from trackweave.structures.detections import Detections
 from trackweave.structures.run_log import RunLog
@@ -131,3 +133,101 @@ def test_the_length_comes_from_the_detections_when_there_are_no_images(tmp_path:
     video = open_input(None)
     open_detections(det, video, RunLog())
     assert video.length == 5
+
+
+# --- COCO results and the frames that they are of ---------------------------------------------------------------------
+
+
+def coco_of(path: Path, ids: Sequence[int | str]) -> Path:
+    """The toy boxes of frame n under the id `ids[n]`."""
+    items = []
+    for n, image in enumerate(ids):
+        for x1, y1, x2, y2 in (box_of(1, n), box_of(2, n)):
+            items.append({"image_id": image, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": 0.9})
+    path.write_text(json.dumps(items))
+    return path
+
+
+def pictures(folder: Path, names: Sequence[str]) -> Path:
+    folder.mkdir()
+    for n, name in enumerate(names):
+        cv2.imwrite(str(folder / name), image_of(n)[..., ::-1])
+    return folder
+
+
+def first_boxes(source: DetectionSource) -> list[float]:
+    """Left sides of the first object's boxes, frame by frame."""
+    return [float(frame.detections.xyxy[0, 0]) if len(frame.detections) else -1 for frame in source.frames()]
+
+
+TOY = [float(box_of(1, n)[0]) for n in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        ([f"{n:06d}.png" for n in range(1, 5)], [1, 2, 3, 4]),
+        ([f"{n:06d}.png" for n in range(4)], [0, 1, 2, 3]),
+        (["100.png", "110.png", "120.png", "130.png"], [100, 110, 120, 130]),
+        ([f"shot_{n}.png" for n in (8, 9, 10, 11)], ["shot_8", "shot_9", "shot_10", "shot_11"]),
+        ([f"shot_{n}.png" for n in (8, 9, 10, 11)], [1, 2, 3, 4]),
+    ],
+)
+def test_image_ids_find_their_pictures(tmp_path: Path, names: list[str], ids: list[int | str]) -> None:
+    log = RunLog()
+    with video_of(pictures(tmp_path / "clip", names)) as video:
+        source = open_detections(coco_of(tmp_path / "r.json", ids), video, log)
+        assert first_boxes(source) == TOY
+        assert "image ids" in str(source.record["reading"])
+    assert [w.code for w in log.warnings if w.stage == "detections"] == []
+
+
+def test_a_list_of_images_from_the_settings(tmp_path: Path) -> None:
+    """The list's pictures are in another order than their ids; without pictures it gives length and size."""
+    ids = [139, 632, 285, 724]
+    images = [
+        {"id": one, "file_name": f"a/{n}.png", "width": WIDTH, "height": HEIGHT, "video_id": 3}
+        for n, one in enumerate(ids)
+    ]
+    images.append({"id": 1, "file_name": "b/0.png", "video_id": 4})
+    listed = tmp_path / "i.json"
+    listed.write_text(json.dumps({"images": images}))
+    path = coco_of(tmp_path / "r.json", ids)
+    with video_of(pictures(tmp_path / "clip", [f"{n}.png" for n in range(4)]), images=listed) as video:
+        assert first_boxes(open_detections(path, video, RunLog())) == TOY
+    with open_input(None, InputSettings(images=listed)) as video:
+        assert first_boxes(open_detections(path, video, RunLog())) == TOY
+        assert (video.length, video.size) == (4, (HEIGHT, WIDTH))
+    with open_input(None, InputSettings()) as video, pytest.raises(InputError, match="--images FILE"):
+        open_detections(path, video, RunLog())
+
+
+def test_boxes_of_pictures_of_another_size(tmp_path: Path) -> None:
+    listed = tmp_path / "i.json"
+    listed.write_text(json.dumps({"images": [{"id": 1, "file_name": "0.png", "width": 1280, "height": 720}]}))
+    path = coco_of(tmp_path / "r.json", [1])
+    with (
+        video_of(pictures(tmp_path / "clip", ["0.png"]), images=listed) as video,
+        pytest.raises(InputError, match=rf"r\.json: boxes on pictures of 1280×720, but .* have {WIDTH}×{HEIGHT}"),
+    ):
+        open_detections(path, video, RunLog())
+
+
+@pytest.mark.parametrize("settings", [{"images": "i.json"}, {"video_name": "a"}, {"frame_base": 1}])
+def test_settings_of_files_where_there_is_none(tmp_path: Path, settings: dict[str, object]) -> None:
+    with (
+        video_of(make_clip(tmp_path / "clip.mp4", 3), **settings) as video,
+        pytest.raises(SettingError, match="says how to read a file of detections"),
+    ):
+        open_detections(None, video, RunLog())
+
+
+def test_a_base_from_the_settings(tmp_path: Path) -> None:
+    folder = make_sequence(tmp_path / "toy")
+    text = (folder / "det" / "det.txt").read_text()
+    (folder / "det" / "det.txt").write_text("frame,id,x,y,w,h,score\n" + text)
+    for base, first in ((None, 0), (1, 0), (0, 1)):
+        with video_of(folder, frame_base=base) as video:
+            source = open_detections(None, video, RunLog("skip"))
+            assert next(frame.index for frame in source.frames() if len(frame.detections)) == first
+            assert f"frames count from {1 - first}" in str(source.record["reading"])

@@ -68,6 +68,9 @@ BOXES = Schema(
         short("--fps", "input.fps"),
         short("--size", "input.size"),
         short("--class-column", "input.class_column"),
+        short("--images", "input.images"),
+        short("--video-name", "input.video_name"),
+        short("--frame-base", "input.frame_base"),
         short("--max-frames", "input.max_frames"),
         short("--frames", "input.frames"),
         ShortFlag(
@@ -225,7 +228,8 @@ def _print_summary(result: Run[BoxSummary], report: Path) -> None:
     summary = result.summary
     totals, detections = summary.totals, summary.detections
     if detections["kind"] == "file":
-        typer.echo(f"detections: {detections['path']}")
+        reading = f" ({detections['reading']})" if detections.get("reading") else ""
+        typer.echo(f"detections: {detections['path']}{reading}")
     else:
         typer.echo(f"detector: {detections['name']} ({detections['reason']})")
     typer.echo(f"{totals['tracks']} tracks with {totals['boxes']} boxes on {totals['frames']} frames")

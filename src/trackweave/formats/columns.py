@@ -1,59 +1,195 @@
-"""Detections as tables: CSV and Parquet files, or columns in memory such as those of a pandas data frame."""
+"""Detections as tables: CSV and Parquet files, or columns in memory such as those of a pandas data frame.
+
+A name of a column is compared without case, blanks and punctuation, so that `x_min`, `xMin` and `<x min>` are one.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import InputError, MissingExtraError
-from trackweave.formats.tables import DetectionTable, RawDetections, build_table, read_text
-from trackweave.structures.run_log import OnBadItem, RunLog
+from trackweave.errors import InputError, MissingExtraError, listed, shortened, shortened_line
+from trackweave.formats.frame_ids import FrameBase, FrameHints, frame_base, frames_of_ids, stem_of
+from trackweave.formats.tables import DetectionTable, FileReading, RawDetections, build_table, read_text
+from trackweave.storage.files import check_regular
+from trackweave.structures.run_log import OnBadItem, RunLog, RunWarning
 
-NAMES = {
-    "frame": ("frame", "frame_idx", "frame_index"),
-    "x1": ("x1", "xmin", "left"),
-    "y1": ("y1", "ymin", "top"),
-    "x2": ("x2", "xmax", "right"),
-    "y2": ("y2", "ymax", "bottom"),
-    "x": ("x", "bb_left"),
-    "y": ("y", "bb_top"),
-    "w": ("w", "width", "bb_width"),
-    "h": ("h", "height", "bb_height"),
-    "score": ("score", "confidence", "conf"),
-    "class_id": ("class_id", "category_id", "class"),
+FRAME = ("frame", "frameindex", "frameidx", "frameid", "framenumber", "framenum", "frameno", "framenr", "imageid")
+FRAME_NAMES = ("filename", "imagename", "image", "imagepath", "filepath", "imagefile", "path")
+"""Columns that name the picture instead."""
+IDENTITY = ("id", "trackid", "trackerid", "targetid", "objectid", "tid", "identity")
+SCORE = ("score", "confidence", "conf", "probability", "prob", "detectionscore", "scores")
+CLASS = ("classid", "categoryid", "class", "cls", "objectcategory", "labelid", "category", "label", "classname")
+LAYOUTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "corners": (
+        ("x1", "xmin", "left", "boxx1", "bboxx1", "bboxxmin", "xtl"),
+        ("y1", "ymin", "top", "boxy1", "bboxy1", "bboxymin", "ytl"),
+        ("x2", "xmax", "right", "boxx2", "bboxx2", "bboxxmax", "xbr"),
+        ("y2", "ymax", "bottom", "boxy2", "bboxy2", "bboxymax", "ybr"),
+    ),
+    "corners from 0": (("x0",), ("y0",), ("x1",), ("y1",)),
+    "centre": (
+        ("cx", "xcenter", "xcentre", "centerx", "centrex", "xc", "bboxcx"),
+        ("cy", "ycenter", "ycentre", "centery", "centrey", "yc", "bboxcy"),
+        ("w", "width", "bboxw", "bboxwidth", "boxw"),
+        ("h", "height", "bboxh", "bboxheight", "boxh"),
+    ),
+    "size": (
+        ("x", "bbleft", "bboxleft", "left", "bbx", "bboxx", "boxx", "x1", "xmin"),
+        ("y", "bbtop", "bboxtop", "top", "bby", "bboxy", "boxy", "y1", "ymin"),
+        ("w", "width", "bbwidth", "bboxwidth", "bbw", "bboxw", "boxw"),
+        ("h", "height", "bbheight", "bboxheight", "bbh", "bboxh", "boxh"),
+    ),
 }
-"""Our name of a column → names that files give it."""
-CORNERS, SIZED = ("x1", "y1", "x2", "y2"), ("x", "y", "w", "h")
-OPTIONAL = ("score", "class_id")
+"""How four columns make a box → names of each; the first that a table has whole is taken."""
+MOT_NAMES = frozenset({"bbleft", "bbtop", "bbwidth", "bbheight"})
+"""Names of MOTChallenge text, whose frames and pixels count from 1."""
+NEEDED = "needed are frame and x1,y1,x2,y2 or x,y,w,h"
+SEPARATORS = ",;\t"
+
+
+class _Layout(NamedTuple):
+    """The columns that are read.
+
+    Attributes:
+        kind: a key of `LAYOUTS`.
+        frame, box, score, class_id, identity: positions in the header; None where there is none.
+        frame_is_name: the frame's column names pictures.
+        is_mot: the columns are MOTChallenge's by their names: frames and pixels count from 1.
+        may_be_mot: they are MOTChallenge's by their order alone.
+        names: of the columns that are read, as the file has them.
+    """
+
+    kind: str
+    frame: int
+    box: tuple[int, ...]
+    score: int | None
+    class_id: int | None
+    identity: int | None
+    frame_is_name: bool
+    is_mot: bool
+    may_be_mot: bool
+    names: tuple[str, ...]
+
+
+def canonical(name: object) -> str:
+    """A column's name for comparison.
+
+    >>> canonical("<bb_left> "), canonical("X Min")
+    ('bbleft', 'xmin')
+    """
+    return re.sub(r"[^a-z0-9]", "", str(name).lower())
+
+
+def find_columns(header: Sequence[object], source: str) -> _Layout:
+    """Which columns of a table are what.
+
+    Raises:
+        InputError: there is no frame or no box.
+    """
+    place = {name: n for n, name in reversed(list(enumerate(map(canonical, header))))}
+
+    def first(names: Sequence[str]) -> int | None:
+        return next((place[name] for name in names if name in place), None)
+
+    found = {kind: tuple(first(names) for names in layout) for kind, layout in LAYOUTS.items()}
+    kind = next((kind for kind, columns in found.items() if None not in columns), "")
+    frame, name = first(FRAME), first(FRAME_NAMES)
+    if not kind or (frame is None and name is None):
+        there = listed((shortened_line(str(one), 30) for one in header), 12)
+        lacks = ["frame"] if frame is None and name is None else []
+        near = max(found, key=lambda one: sum(column is not None for column in found[one]))
+        lacks += [] if kind else [LAYOUTS[near][n][0] for n, column in enumerate(found[near]) if column is None]
+        raise InputError(f"{source}: no column {', '.join(lacks)} among {there}; {NEEDED}")
+    box = tuple(column for column in found[kind] if column is not None)
+    score, class_id, identity = first(SCORE), first(CLASS), first(IDENTITY)
+    at = name if frame is None else frame
+    assert at is not None
+    read = [at, *box, *(column for column in (score, class_id) if column is not None)]
+    return _Layout(
+        kind,
+        at,
+        box,
+        score,
+        class_id,
+        identity,
+        frame is None,
+        kind == "size" and bool(MOT_NAMES & {canonical(header[column]) for column in box}),
+        kind == "size" and (at, identity, *box) == (0, 1, 2, 3, 4, 5),
+        tuple(shortened_line(str(header[column]), 40) for column in read),
+    )
+
+
+def is_header(line: str) -> bool:
+    """Is it a table's first line: with a letter that no number has, and not KITTI's?
+
+    >>> is_header("frame,x,y"), is_header("1,-1,nan,4e5,inf"), is_header("0 2 Car 0 0 1 2 3 4 5"), is_header("1,2,x")
+    (True, False, False, False)
+    """
+    fields = split_line(line)
+    names = {canonical(field) for field in fields}
+    if names & {*FRAME, *FRAME_NAMES}:
+        return True
+    # Without a name that is known: names alone are a header, a word among numbers is a line that cannot be read.
+    return len(fields) >= 4 and all(re.search(r"[^\W\d_]", field) and not _is_number(field) for field in fields)
+
+
+def split_line(line: str) -> list[str]:
+    """The fields of a line by the separator that it has most of, else by blanks."""
+    separator = _separator(line)
+    return line.split(separator) if separator else line.split()
+
+
+def _separator(line: str) -> str | None:
+    separator = max(SEPARATORS, key=line.count)
+    return separator if separator in line else None
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
 
 
 def read_csv_detections(
-    path: Path | str, *, length: int | None = None, on_bad_item: OnBadItem = "error"
+    path: Path | str, *, hints: FrameHints | None = None, on_bad_item: OnBadItem = "error"
 ) -> DetectionTable:
-    """Reads a table with a header; commas, semicolons or tabs separate.
+    """Reads a table with a header; commas, semicolons, tabs or blanks separate.
 
-    Columns: `frame` (0-based), `x1,y1,x2,y2` or `x,y,w,h` (0-based pixels, right and bottom exclusive), and if there
-    `score` and `class_id`; other columns are not read.
+    Columns: the frame, counted from 0 (`frame`, `frame_index`, `frame_id`, …) or the name of its picture (`file_name`,
+    …); the box as `x1,y1,x2,y2`, `x,y,w,h` or `cx,cy,w,h` under the names that supervision, pandas and YOLO give them,
+    in pixels from 0, right and bottom exclusive; and if there a score and a class, which may be a word. Columns of
+    MOTChallenge (`frame,id,bb_left,bb_top,bb_width,bb_height`) count from 1. Others are not read.
+
+    Args:
+        path: the file.
+        hints: what is known about the frames.
+        on_bad_item: `error`, or `skip` to leave bad rows out and count them in `warnings`.
 
     Raises:
         InputError: the file cannot be read, a column is missing, or a row is bad; the message names the line.
     """
-    path = Path(path)
-    text, log = read_text(path), RunLog(on_bad_item, None)
+    path, log = Path(path), RunLog(on_bad_item, None)
+    text = read_text(path)
     first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    header = next(csv.reader([first.strip()], delimiter=delimiter), [])
-    chosen = _chosen_columns(header, str(path))
-    positions = [header.index(name) for name in chosen.values()]
-    numbers, lines = _read_numbers(text, delimiter, positions, lambda cause: _skip(log, path, cause))
-    rows = _raw_detections(dict(zip(chosen, numbers.T, strict=True)), lambda n: f"line {lines[n]}")
-    return build_table(rows, str(path), log, length=length)
+    separator = _separator(first)
+    if separator is None:
+        separator, text = ",", "\n".join(",".join(line.split()) for line in text.splitlines())
+        first = text.partition("\n")[0]
+    header = next(csv.reader([first.strip()], delimiter=separator), [])
+    layout = find_columns(header, str(path))
+    table = _read_table(text, separator, layout, lambda cause: _skip(log, path, cause))
+    return _detections(table, layout, str(path), log, hints or FrameHints(), "CSV")
 
 
 def _skip(log: RunLog, path: Path, cause: str) -> None:
@@ -61,7 +197,7 @@ def _skip(log: RunLog, path: Path, cause: str) -> None:
 
 
 def read_parquet_detections(
-    path: Path | str, *, length: int | None = None, on_bad_item: OnBadItem = "error"
+    path: Path | str, *, hints: FrameHints | None = None, on_bad_item: OnBadItem = "error"
 ) -> DetectionTable:
     """Reads a Parquet file with the columns of `read_csv_detections`.
 
@@ -74,90 +210,178 @@ def read_parquet_detections(
         import pyarrow.parquet as pq
     except ImportError as error:
         raise MissingExtraError("pyarrow", "tables", ", or give the detections as CSV") from error
+    check_regular(Path(path))
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path}: cannot be read as Parquet: {shortened_line(str(error).splitlines()[0])}") from error
     columns = {name: table[name].to_numpy() for name in table.column_names}
-    return detections_from_columns(columns, length=length, on_bad_item=on_bad_item, source=str(path))
+    found = detections_from_columns(columns, hints=hints, on_bad_item=on_bad_item, source=str(path))
+    return replace(found, reading=None if found.reading is None else replace(found.reading, format="Parquet"))
 
 
 def detections_from_columns(
-    columns: Any, *, length: int | None = None, on_bad_item: OnBadItem = "error", source: str = "table"
+    columns: Any, *, hints: FrameHints | None = None, on_bad_item: OnBadItem = "error", source: str = "table"
 ) -> DetectionTable:
     """A pandas data frame, or a mapping of columns by name, with the columns of `read_csv_detections`.
 
     Raises:
         InputError: a column is missing or not of numbers, or a row is bad.
     """
-    numbers: dict[str, NDArray[np.float64]] = {}
-    for ours, name in _chosen_columns(list(columns), source).items():
+    header = list(columns)
+    layout = find_columns(header, source)
+    numbers: dict[int, NDArray[np.float64]] = {}
+    words: dict[int, list[str]] = {}
+    for column in _read_columns(layout):
+        values = np.asarray(columns[header[column]])
         try:
-            numbers[ours] = np.asarray(columns[name]).astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{source}: column {name} is not of numbers: {error}") from error
-    rows = _raw_detections(numbers, "row {}".format)
-    return build_table(rows, source, RunLog(on_bad_item, None), length=length)
+            numbers[column] = values.astype(np.float64)
+        except (TypeError, ValueError, OverflowError) as error:
+            if column not in (layout.frame, layout.class_id):
+                name = shortened_line(str(header[column]), 40)
+                raise InputError(f"{source}: column {name} is not of numbers: {shortened_line(str(error))}") from error
+            words[column] = [str(value) for value in values.tolist()]
+    table = _Table(numbers, words, "row {}".format)
+    return _detections(table, layout, source, RunLog(on_bad_item, None), hints or FrameHints(), "table")
 
 
-def _chosen_columns(header: Sequence[str], source: str) -> dict[str, str]:
-    """Our name → the file's name of every column to read."""
-    clean = {str(name).strip().lower(): name for name in header}
-    present = {ours: next((clean[n] for n in names if n in clean), None) for ours, names in NAMES.items()}
-    box = CORNERS if all(present[name] is not None for name in CORNERS) else SIZED
-    missing = [name for name in ("frame", *box) if present[name] is None]
-    if missing:
-        raise InputError(
-            f"{source}: no column {', '.join(missing)} among {', '.join(map(str, header)) or 'none'}; "
-            f"needed are frame and {','.join(CORNERS)} or {','.join(SIZED)}"
-        )
-    return {ours: name for ours in ("frame", *box, *OPTIONAL) if (name := present[ours]) is not None}
+# --- columns to detections --------------------------------------------------------------------------------------------
 
 
-def _raw_detections(columns: Mapping[str, NDArray[np.float64]], locate: Callable[[int], str]) -> RawDetections:
-    n = len(columns["frame"])
-    if "x1" in columns:
-        box = np.column_stack([columns[name] for name in CORNERS])
+@dataclass(frozen=True)
+class _Table:
+    """The values of the columns that are read, by position in the header; the frame and the class may be words."""
+
+    numbers: Mapping[int, NDArray[np.float64]]
+    words: Mapping[int, Sequence[str]]
+    locate: Callable[[int], str]
+
+
+def _read_columns(layout: _Layout) -> list[int]:
+    """Positions of the columns that are read, each once."""
+    wanted = (layout.frame, *layout.box, layout.score, layout.class_id, layout.identity)
+    return list(dict.fromkeys(column for column in wanted if column is not None))
+
+
+def _detections(
+    table: _Table, layout: _Layout, source: str, log: RunLog, hints: FrameHints, kind: str
+) -> DetectionTable:
+    numbers = table.numbers
+    if layout.frame in table.words:
+        frame, reading, base = _named_frames(table.words[layout.frame], hints, source, log, table.locate)
     else:
-        x, y, w, h = (columns[name] for name in SIZED)
-        box = np.column_stack([x, y, x + w, y + h])
-    score, class_id = columns.get("score", np.ones(n)), columns.get("class_id", np.full(n, -1.0))
-    return RawDetections(columns["frame"], box, score, class_id, locate=locate)
+        identity = None if layout.identity is None else numbers.get(layout.identity)
+        base = _base(numbers[layout.frame], layout, identity, hints)
+        frame, reading = numbers[layout.frame] - base.first, f"frames count from {base.first}"
+    n = len(frame)
+    pixels = 1 if (layout.is_mot or layout.may_be_mot) and base.first == 1 else 0
+    class_id, class_names = _classes(table, layout, n)
+    raw = RawDetections(
+        frame,
+        _boxes(layout.kind, [numbers[column] - pixels * (k < 2) for k, column in enumerate(layout.box)]),
+        np.ones(n) if layout.score is None else numbers.get(layout.score, np.ones(n)),
+        class_id,
+        first_frame=base.first,
+        locate=table.locate,
+    )
+    found = build_table(raw, source, log, length=hints.length, class_names=class_names)
+    warnings = found.warnings
+    if not base.is_sure and len(found):
+        low, high = int(found.frame[0]), int(found.frame[-1])
+        taken = f"{layout.names[0]} {low + base.first}…{high + base.first} was taken as frames {low}…{high}"
+        message = f"{source}: {taken} (counted from 0): --frame-base {1 - base.first} says otherwise"
+        warnings = (RunWarning("detections", None, "frame-base", message), *warnings)
+    return replace(found, warnings=warnings, reading=FileReading(kind, reading, pixels, layout.names))
 
 
-def _read_numbers(
-    text: str, delimiter: str, positions: list[int], bad: Callable[[str], None]
-) -> tuple[NDArray[np.float64], Sequence[int]]:
-    """`(N, columns)` values of the columns at these positions, and the line of each row."""
+def _base(
+    numbers: NDArray[np.float64], layout: _Layout, identity: NDArray[np.float64] | None, hints: FrameHints
+) -> FrameBase:
+    """From which number frames count; columns of MOTChallenge count from 1."""
+    if layout.is_mot:
+        return FrameBase(1 if hints.base is None else hints.base, True)
+    if layout.may_be_mot:
+        base = frame_base(numbers, hints, 1)
+        is_detections = identity is not None and len(identity) > 0 and bool((identity == -1).all())
+        return FrameBase(base.first, base.is_sure or is_detections)
+    return frame_base(numbers, hints, 0)
+
+
+def _named_frames(
+    names: Sequence[str], hints: FrameHints, source: str, log: RunLog, locate: Callable[[int], str]
+) -> tuple[NDArray[np.float64], str, FrameBase]:
+    """Frames by the names of pictures; NaN, and counted as bad, where there is none of the name."""
+    stems = [stem_of(name.strip()) for name in names]
+    found = frames_of_ids(stems, hints, source)
+    for n, stem in enumerate(stems):
+        if stem not in found.frame_of:
+            log.skip("image", f"{source}, {locate(n)}: no picture is called {shortened(stem, 40)}", stage="detections")
+    frame = np.array([found.frame_of.get(stem, np.nan) for stem in stems], np.float64)
+    return frame, found.reading.replace("image ids", "the names of images"), FrameBase(0, found.is_sure)
+
+
+def _classes(table: _Table, layout: _Layout, n: int) -> tuple[NDArray[np.float64], Mapping[int, str] | None]:
+    """`(N,)` numbers of classes, −1 without; words are numbered in the order of the alphabet."""
+    if layout.class_id is None or layout.class_id not in (table.words.keys() | table.numbers.keys()):
+        return np.full(n, -1.0), None
+    if layout.class_id in table.numbers:
+        return table.numbers[layout.class_id], None
+    words = [word.strip() for word in table.words[layout.class_id]]
+    numbers = {word: number for number, word in enumerate(sorted(set(words)))}
+    return np.array([numbers[word] for word in words], np.float64), {number: word for word, number in numbers.items()}
+
+
+def _boxes(kind: str, columns: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """`(N, 4)` xyxy from the four columns."""
+    a, b, c, d = columns
+    if kind == "centre":
+        return np.column_stack([a - c / 2, b - d / 2, a + c / 2, b + d / 2])
+    return np.column_stack([a, b, a + c, b + d] if kind == "size" else [a, b, c, d])
+
+
+# --- text to columns --------------------------------------------------------------------------------------------------
+
+
+def _read_table(text: str, separator: str, layout: _Layout, bad: Callable[[str], None]) -> _Table:
+    """The values of the columns that are read, and the line of each row."""
     body = text.partition("\n")[2]
+    columns = _read_columns(layout)
     if not body.strip():
-        return np.zeros((0, len(positions))), []
+        return _Table({column: np.zeros(0) for column in columns}, {}, "line {}".format)
     try:
         values = np.loadtxt(
-            io.StringIO(body), np.float64, delimiter=delimiter, usecols=positions, ndmin=2, comments=None, quotechar='"'
+            io.StringIO(body), np.float64, delimiter=separator, usecols=columns, ndmin=2, comments=None, quotechar='"'
         )
     except ValueError:
-        return _read_numbers_by_line(text, delimiter, positions, bad)
-    return values, [n for n, line in enumerate(body.splitlines(), start=2) if line.strip()]
+        return _read_by_line(text, separator, layout, bad)
+    lines = [n for n, line in enumerate(body.splitlines(), start=2) if line.strip()]
+    return _Table(dict(zip(columns, values.T, strict=True)), {}, lambda n: f"line {lines[n]}")
 
 
-def _read_numbers_by_line(
-    text: str, delimiter: str, positions: list[int], bad: Callable[[str], None]
-) -> tuple[NDArray[np.float64], list[int]]:
-    """The same line by line, so that a bad one can be named."""
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+def _read_by_line(text: str, separator: str, layout: _Layout, bad: Callable[[str], None]) -> _Table:
+    """The same line by line: a bad one is named, frames and classes may be words, columns may be empty throughout."""
+    reader = csv.reader(io.StringIO(text), delimiter=separator)
     next(reader)
-    rows: list[list[float]] = []
+    rows = [(reader.line_num, fields) for fields in reader if any(field.strip() for field in fields)]
+    whole = [fields for _, fields in rows if len(fields) > max(_read_columns(layout))]
+    optional = {column for column in (layout.score, layout.class_id, layout.identity) if column is not None}
+    empty = {column for column in optional if not any(fields[column].strip() for fields in whole)}
+    wordy = {column for column in (layout.frame, layout.class_id) if column is not None and column not in empty}
+    wordy = {column for column in wordy if whole and not any(_is_number(fields[column]) for fields in whole)}
+    numeric = [column for column in _read_columns(layout) if column not in empty | wordy]
+    kept: list[list[float]] = []
+    words: dict[int, list[str]] = {column: [] for column in wordy}
     lines: list[int] = []
-    for fields in reader:
-        if not any(field.strip() for field in fields):
-            continue
+    for number, fields in rows:
         try:
-            row = [float(fields[column]) for column in positions]
+            row = [float(fields[column]) for column in numeric]
+            for column in wordy:
+                words[column].append(fields[column])
         except (ValueError, IndexError) as error:
-            cause = f"{len(fields)} fields" if isinstance(error, IndexError) else str(error)
-            bad(f"line {reader.line_num}: {cause}")
+            cause = f"{len(fields)} fields" if isinstance(error, IndexError) else shortened_line(str(error), 80)
+            bad(f"line {number}: {cause}")
             continue
-        rows.append(row)
-        lines.append(reader.line_num)
-    return np.array(rows, np.float64).reshape(-1, len(positions)), lines
+        kept.append(row)
+        lines.append(number)
+    values = np.array(kept, np.float64).reshape(-1, len(numeric))
+    return _Table(dict(zip(numeric, values.T, strict=True)), words, lambda n: f"line {lines[n]}")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import InputError, shortened_line
+from trackweave.formats.frame_ids import FrameHints
 from trackweave.formats.tables import (
     AnnotationTable,
     DetectionTable,
+    FileReading,
     GroundTruth,
     RawDetections,
     build_table,
@@ -217,7 +220,11 @@ def read_ground_truth(path: Path | str, *, class_column: bool = True) -> GroundT
 
 
 def read_mot_detections(
-    path: Path | str, *, class_column: int | None = None, length: int | None = None, on_bad_item: OnBadItem = "error"
+    path: Path | str,
+    *,
+    class_column: int | None = None,
+    hints: FrameHints | None = None,
+    on_bad_item: OnBadItem = "error",
 ) -> DetectionTable:
     """Reads detections: the id column is ignored, a missing score is 1.
 
@@ -226,7 +233,8 @@ def read_mot_detections(
     Args:
         path: the file.
         class_column: 1-based column of the class (8 in KITTI's files); None = no class.
-        length: frames of the video; rows beyond are bad.
+        hints: what is known about the frames; rows beyond `length` are bad, and with the base 0 frames and pixels count
+            from 0.
         on_bad_item: `error`, or `skip` to leave bad rows out and count them in `warnings`.
 
     Raises:
@@ -244,15 +252,20 @@ def read_mot_detections(
     n, width = rows.values.shape
     if class_column is not None and n and width < class_column:
         raise InputError(f"{path}: class column {class_column}, but the lines have {width} fields")
+    hints = hints or FrameHints()
+    base = 1 if hints.base is None else hints.base
     raw = RawDetections(
-        rows.values[:, 0] - 1,
-        rows.xyxy(origin=0),
+        rows.values[:, 0] - base,
+        rows.xyxy(origin=1 - base),
         rows.values[:, 6] if width > 6 else np.ones(n),
         rows.values[:, class_column - 1] if class_column is not None and n else np.full(n, -1.0),
-        first_frame=1,
+        first_frame=base,
         locate=rows.locate,
     )
-    return build_table(raw, str(path), log, length=length)
+    table = build_table(raw, str(path), log, length=hints.length)
+    score, class_id = ("score",)[: width > 6], () if class_column is None else (f"class (column {class_column})",)
+    columns = ("frame", "x", "y", "w", "h", *score, *class_id)
+    return replace(table, reading=FileReading("MOT text", f"frames count from {base}", base, columns))
 
 
 class _Rows:

@@ -11,7 +11,13 @@ import numpy as np
 
 from trackweave.errors import InputError, listed, shortened_line
 from trackweave.formats.coco import read_coco_detections
-from trackweave.formats.columns import detections_from_columns, read_csv_detections, read_parquet_detections
+from trackweave.formats.columns import (
+    detections_from_columns,
+    is_header,
+    read_csv_detections,
+    read_parquet_detections,
+)
+from trackweave.formats.frame_ids import FrameHints
 from trackweave.formats.kitti import is_kitti_line, read_kitti_annotations
 from trackweave.formats.mot import read_mot, read_mot_detections
 from trackweave.formats.tables import AnnotationTable, DetectionTable, read_start, read_text
@@ -34,11 +40,14 @@ def read_detections(
     length: int | None = None,
     on_bad_item: OnBadItem = "error",
     images: Path | str | None = None,
+    frame_base: int | None = None,
+    hints: FrameHints | None = None,
 ) -> DetectionTable:
     """Reads detections of one sequence.
 
     The format shows in the content: Parquet by its first bytes, JSON (COCO results) by its bracket, a table by its
-    header; everything else is MOTChallenge text. An empty file has no detections.
+    header; everything else is MOTChallenge text. An empty file has no detections. `reading` of the result says how the
+    file was understood, `warnings` what of that is not sure.
 
     Args:
         path: the file.
@@ -49,28 +58,29 @@ def read_detections(
             Repeated rows and boxes without area are left out and counted in either case: published files hold them.
             Boxes outside the image are not bad.
         images: for COCO results, the COCO file that lists the video's images; see `read_coco_detections`.
+        frame_base: the number that the file gives the first frame, 0 or 1; None: as the format has it, or as the
+            numbers show.
+        hints: what else is known about the frames, such as the names of the pictures.
 
     Raises:
         InputError: the file cannot be read, or a row is bad; the message names the file and the line.
         MissingExtraError: a Parquet file without pyarrow.
-        ValueError: `on_bad_item` is something else.
+        ValueError: `on_bad_item` or `frame_base` is something else.
     """
-    path = Path(path)
+    path, hints = Path(path), hints or FrameHints()
+    length, base = hints.length if length is None else length, hints.base if frame_base is None else frame_base
+    hints = replace(hints, length=length, base=base)
     start = read_start(path)
     if start.startswith(PARQUET_START):
-        return read_parquet_detections(path, length=length, on_bad_item=on_bad_item)
+        return read_parquet_detections(path, hints=hints, on_bad_item=on_bad_item)
     text = start.decode("utf-8-sig", errors="replace").lstrip()
     if text.startswith(("[", "{")):
-        return read_coco_detections(path, images=images, length=length, on_bad_item=on_bad_item)
-    if _is_header(text.partition("\n")[0]):
-        return read_csv_detections(path, length=length, on_bad_item=on_bad_item)
-    return read_mot_detections(path, class_column=class_column, length=length, on_bad_item=on_bad_item)
-
-
-def _is_header(line: str) -> bool:
-    """Is it a table's first line: with a column named as one of frames?"""
-    names = {name.strip().strip('"').lower() for name in line.replace(";", ",").replace("\t", ",").split(",")}
-    return bool(names & {"frame", "frame_idx", "frame_index"})
+        return read_coco_detections(path, images=images, hints=hints, on_bad_item=on_bad_item)
+    if images is not None:
+        raise InputError(f"{path}: a list of images ({images}) belongs to COCO results, and this is another format")
+    if is_header(text.partition("\n")[0]):
+        return read_csv_detections(path, hints=hints, on_bad_item=on_bad_item)
+    return read_mot_detections(path, class_column=class_column, hints=hints, on_bad_item=on_bad_item)
 
 
 ZIP_START = b"PK"

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import InputError, shortened, shortened_line
+from trackweave.errors import InputError, listed, shortened, shortened_line
+from trackweave.formats.frame_ids import refuse_times
 from trackweave.masks.codecs import decode_rle
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.files import check_regular, parse_json
@@ -23,6 +24,8 @@ from trackweave.structures.detections import Detections
 from trackweave.structures.run_log import RunLog, RunWarning
 
 LARGEST_FRAME = 2**31
+RELATIVE_SLACK = 0.05
+"""Boxes in shares of the frame may reach so far out of it."""
 LARGEST_CLASS = 2**53
 LARGEST_NUMBER = 1e30
 """Of the sides of a box and of scores; float32 holds sums of them."""
@@ -49,6 +52,31 @@ class FrameTable(Columns):
         return slice(int(start), int(stop))
 
 
+@dataclass(frozen=True)
+class FileReading:
+    """How a file of detections was understood; the run says so.
+
+    Attributes:
+        format: `MOT text`, `CSV`, `COCO results`, …
+        frames: which numbers or names are which frames, one line.
+        pixels: the coordinate of the top left pixel.
+        columns: names of the columns that were read, as the file has them; empty where it has no names.
+    """
+
+    format: str
+    frames: str
+    pixels: int = 0
+    columns: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        columns = f"columns {listed(self.columns, 12)}; " if self.columns else ""
+        return f"{self.format}: {columns}{self.frames}, pixels count from {self.pixels}"
+
+    def to_json(self) -> dict[str, object]:
+        """For summary and manifest."""
+        return {"format": self.format, "frames": self.frames, "pixels": self.pixels, "columns": list(self.columns)}
+
+
 @dataclass(frozen=True, eq=False)
 class DetectionTable(FrameTable):
     """N detections of one sequence.
@@ -62,10 +90,12 @@ class DetectionTable(FrameTable):
         segmentation: N encoded masks, decoded when a frame is asked for; or None.
         length: frames of the sequence, or None when the file does not tell.
         source: what messages call the table.
-        warnings: what was left out, one record per reason.
+        warnings: what was left out, one record per reason, and what is not sure.
+        size: `(H, W)` of the frames, where the file says it.
+        reading: how the file was understood; None for tables that come from no file.
     """
 
-    SHARED: ClassVar[tuple[str, ...]] = ("class_names", "length", "source", "warnings")
+    SHARED: ClassVar[tuple[str, ...]] = ("class_names", "length", "source", "warnings", "size", "reading")
 
     frame: NDArray[np.int64]
     xyxy: NDArray[np.float32]
@@ -76,6 +106,8 @@ class DetectionTable(FrameTable):
     length: int | None = None
     source: str = "detections"
     warnings: tuple[RunWarning, ...] = ()
+    size: tuple[int, int] | None = None
+    reading: FileReading | None = None
 
     @property
     def frame_count(self) -> int:
@@ -198,6 +230,7 @@ class RawDetections:
         segmentation: N encoded masks, or None.
         first_frame: what the file calls frame 0, for messages.
         locate: names a row in messages, such as `line 3`.
+        advice: the end of messages about frames.
     """
 
     frame: NDArray[np.float64]
@@ -207,6 +240,7 @@ class RawDetections:
     segmentation: Sequence[EncodedMask] | None = None
     first_frame: int = 0
     locate: Callable[[int], str] = "row {}".format
+    advice: str = ""
 
 
 def build_table(
@@ -229,6 +263,9 @@ def build_table(
     Raises:
         InputError: a bad row, when bad items are errors.
     """
+    if length is None:
+        refuse_times(rows.frame + rows.first_frame, source)
+    _refuse_relative(rows, source)
     kept = np.ones(len(rows.frame), np.bool_)
     for code, is_bad, message in _checks(rows, length):
         bad = np.flatnonzero(kept & is_bad)
@@ -255,6 +292,19 @@ def build_table(
         source,
         _omissions(source, log),
     )
+
+
+def _refuse_relative(rows: RawDetections, source: str) -> None:
+    """Refuses boxes in shares of the frame: all between 0 and 1, with fractions.
+
+    Raises:
+        InputError: they are.
+    """
+    boxes = rows.xyxy[np.isfinite(rows.xyxy).all(1)]
+    if len(boxes) and boxes.min() >= -RELATIVE_SLACK and boxes.max() <= 1 + RELATIVE_SLACK and (boxes % 1 != 0).any():
+        raise InputError(
+            f"{source}: all boxes lie between 0 and 1, as shares of the frame: multiply them by its width and height"
+        )
 
 
 def _omissions(source: str, log: RunLog) -> tuple[RunWarning, ...]:
@@ -286,17 +336,18 @@ def _checks(rows: RawDetections, length: int | None) -> list[Check]:
         broken_frame, broken_class = frame % 1 != 0, (class_id % 1 != 0) | (np.abs(class_id) > LARGEST_CLASS)
 
     def named(n: int) -> str:
-        return f"{frame[n] + rows.first_frame:g}"
+        return f"{frame[n] + rows.first_frame:.15g}"
 
     def size(n: int) -> str:
         return f"{extent[n, 0]:g} × {extent[n, 1]:g} pixels"
 
     last = LARGEST_FRAME if length is None else length
-    end = "too large" if length is None else f"beyond the {length} frames of the video"
+    end = "too large: is it a time?" if length is None else f"beyond the {length} frames of the video{rows.advice}"
+    base = "" if rows.first_frame == 0 else " (--frame-base 0: from 0)"
     return [
         ("not-finite", ~finite, lambda n: "a value is not finite"),
-        ("frame", broken_frame, lambda n: f"frame {named(n)} is not a whole number"),
-        ("frame", frame < 0, lambda n: f"frame {named(n)}: frames count from {rows.first_frame}"),
+        ("frame", broken_frame, lambda n: f"frame {named(n)} is not a whole number: is it a time?"),
+        ("frame", frame < 0, lambda n: f"frame {named(n)}: frames count from {rows.first_frame}{base}"),
         ("frame-beyond", frame >= last, lambda n: f"frame {named(n)} is {end}"),
         ("inverted", (extent < 0).any(1), lambda n: f"a box of {size(n)}"),
         ("zero-size", (extent == 0).any(1), lambda n: f"a box of {size(n)}"),

@@ -206,7 +206,9 @@ def _videos(document: JsonObject, path: Path) -> tuple[VideoJsonKind, dict[str, 
 
 def _ytvis_video(video: JsonObject) -> VideoEntry:
     names = [str(name) for name in video["file_names"]]
-    return VideoEntry(whole_number(video["id"], "a video's id"), _video_name(video, names), names, _size(video), {})
+    return VideoEntry(
+        whole_number(video["id"], "a video's id"), _video_name(video, names), names, picture_size(video), {}
+    )
 
 
 def _coco_videos(document: JsonObject, path: Path) -> list[VideoEntry]:
@@ -222,7 +224,7 @@ def _coco_videos(document: JsonObject, path: Path) -> list[VideoEntry]:
         names = [str(image.get("file_name", image["id"])) for image in own]
         described = listed.get(number) or ({"name": path.stem} if len(images) == 1 else {"id": number})
         frame_of_image = {whole_number(image["id"], "an image's id"): frame for frame, image in enumerate(own)}
-        entries.append(VideoEntry(number, _video_name(described, names), names, _size(own[0]), frame_of_image))
+        entries.append(VideoEntry(number, _video_name(described, names), names, picture_size(own[0]), frame_of_image))
     return entries
 
 
@@ -233,7 +235,7 @@ def _video_name(video: JsonObject, files: Sequence[str]) -> str:
     return folder or str(video["id"])
 
 
-def _size(entry: JsonObject) -> tuple[int, int] | None:
+def picture_size(entry: JsonObject) -> tuple[int, int] | None:
     """`(H, W)` of a video or an image, None where it does not say."""
     if entry.get("height") is None or entry.get("width") is None:
         return None
@@ -255,7 +257,7 @@ def _ytvis_rows(item: JsonObject, position: int, video: VideoEntry) -> Iterable[
     track_id, score = whole_number(item.get("id", position), "id"), finite_number(item.get("score", 1.0), "score")
     class_id, counts = whole_number(item.get("category_id", -1), "category_id"), not item.get("iscrowd", 0)
     for frame in range(length):
-        mask = _rle(masks[frame], video.size) if masks is not None else None
+        mask = encoded_mask(masks[frame], video.size) if masks is not None else None
         box = boxes[frame] if boxes is not None else None
         if mask is not None or box:
             yield _ObjectRow(frame, track_id, _corners(box) if box else NO_BOX, score, class_id, counts, mask)
@@ -265,7 +267,7 @@ def _coco_row(item: JsonObject, video: VideoEntry) -> _ObjectRow:
     key = next((key for key in ("track_id", "instance_id") if key in item), None)
     if key is None:
         raise ValueError("neither track_id nor instance_id")
-    mask = _rle(item.get("segmentation"), video.size)
+    mask = encoded_mask(item.get("segmentation"), video.size)
     if mask is None and not item.get("bbox"):
         raise ValueError("neither bbox nor segmentation")
     return _ObjectRow(
@@ -287,8 +289,16 @@ def _corners(box: Sequence[Any]) -> tuple[float, ...]:
     return x, y, x + w, y + h
 
 
-def _rle(mask: Any, size: tuple[int, int] | None) -> EncodedMask | None:
-    """RLE as it is, polygons filled as the COCO API does; None for none."""
+def encoded_mask(mask: Any, size: tuple[int, int] | None) -> EncodedMask | None:
+    """RLE as it is, polygons filled as the COCO API does; None for none.
+
+    Args:
+        mask: what a file has as `segmentation`.
+        size: `(H, W)` of the picture, which polygons need.
+
+    Raises:
+        ValueError: a bad polygon, or one in a picture of unknown or absurd size.
+    """
     if not mask:
         return None
     if isinstance(mask, Mapping):

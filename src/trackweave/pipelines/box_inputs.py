@@ -22,6 +22,7 @@ import numpy as np
 from trackweave.detectors.base import Detector
 from trackweave.detectors.registry import WEIGHTS_FREE, make_detector
 from trackweave.errors import FrameError, InputError, SettingError
+from trackweave.formats.frame_ids import FrameHints, frames_by_name
 from trackweave.formats.motchallenge import MotSequence, is_sequence, read_sequence
 from trackweave.formats.readers import read_detections
 from trackweave.formats.tables import DetectionTable
@@ -157,6 +158,14 @@ class VideoInput:
             time_of = dict(zip(map(int, images.indices), images.times, strict=True))
             return [time_of[int(index)] for index in indices]
         return None if self.frame_rate is None else [int(index) / self.frame_rate for index in indices]
+
+    @property
+    def frame_names(self) -> Mapping[str, int]:
+        """Stem of each picture's file name → absolute frame; empty where frames are no files."""
+        images = self.images
+        if images is None or images.path is None or not images.path.is_dir():
+            return {}
+        return frames_by_name(images.names, map(int, images.indices))
 
     def set_length(self, length: int) -> None:
         """Says how many frames there are, when the source does not."""
@@ -472,6 +481,8 @@ def open_detections(
         raise SettingError(f"both detections ({detections}) and a detector ({detector}) are given: leave one out")
     opener = _Opener(video, log, TimingAggregator() if timer is None else timer, options or {})
     argument = detector if detections is None else detections
+    if not isinstance(detections, str | Path) and (video.sequence is None or argument is not None):
+        _refuse_settings_of_files(video.settings)
     if isinstance(argument, Detector):
         return opener.detector(argument, "given by the caller")
     if isinstance(argument, DetectionTable):
@@ -487,6 +498,18 @@ def open_detections(
     if not video.has_images:
         raise SettingError("without frames there must be detections: give --detections FILE")
     return opener.named_detector(DEFAULT_DETECTOR, "neither detections nor a detector were given")
+
+
+def _refuse_settings_of_files(settings: InputSettings) -> None:
+    """Settings that say how to read a file of detections, where there is none.
+
+    Raises:
+        SettingError: one is given.
+    """
+    for name in ("images", "video_name", "frame_base"):
+        if getattr(settings, name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise SettingError(f"{flag} says how to read a file of detections: give --detections FILE")
 
 
 @dataclass(frozen=True)
@@ -522,12 +545,28 @@ class _Opener:
         video = self.video
         if not path.exists() and video.sequence is not None and path.name == str(path):
             path = video.sequence.detections(path.name)
-        column, length = video.settings.class_column, video.length
-        return self.table(read_detections(path, class_column=column, length=length, on_bad_item=self.log.on_bad_item))
+        settings = video.settings
+        table = read_detections(
+            path,
+            class_column=settings.class_column,
+            on_bad_item=self.log.on_bad_item,
+            images=settings.images,
+            hints=FrameHints(
+                video.length, video.frame_names, video.size, settings.frame_base, settings.video_name, video.name
+            ),
+        )
+        return self.table(table)
 
     def table(self, table: DetectionTable) -> DetectionSource:
         video, log = self.video, self.log
         log.merge(table.warnings)
+        if table.size is not None and video.size not in (None, table.size):
+            (height, width), (own_height, own_width) = table.size, video.size
+            raise InputError(
+                f"{table.source}: boxes on pictures of {width}×{height}, but the frames of {video.path} have "
+                f"{own_width}×{own_height}: give the pictures that were detected on"
+            )
+        video.size = video.size or table.size
         beyond = 0 if video.length is None else int(np.count_nonzero(table.frame >= video.length))
         if beyond:
             text = f"{table.source}: {beyond} detections lie beyond the {video.length} frames of {video.path}"
@@ -536,7 +575,9 @@ class _Opener:
                 raise InputError(f"{text}, the first on frame {first}; --on-bad-item skip leaves them out")
             log.skip("frame-beyond-video", text, beyond)
         video.set_length(table.frame_count)
-        record = {"kind": "file", "path": table.source, "rows": len(table) - beyond}
+        record: dict[str, object] = {"kind": "file", "path": table.source, "rows": len(table) - beyond}
+        if table.reading is not None:
+            record["reading"] = str(table.reading)
 
         def detect(index: int, image: RGBFrame | None) -> Detections:
             return table.at(index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -43,6 +44,18 @@ class InputSettings(Settings):
     )
     class_column: int | None = Field(
         default=None, ge=7, description="1-based column of the class in MOT text; 8 in KITTI's"
+    )
+    images: Path | None = Field(
+        default=None,
+        description="COCO file whose images say which image id of COCO results is which frame",
+        json_schema_extra={"metavar": "FILE.json"},
+    )
+    video_name: str | None = Field(default=None, description="which of several videos in one file of COCO results")
+    frame_base: int | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="number of the first frame in a file of detections; null: as the format has it or the numbers show",
     )
 
 
