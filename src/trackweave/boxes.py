@@ -56,6 +56,21 @@ def scale_boxes(boxes: Any, scale_x: float, scale_y: float) -> Boxes:
     return scaled.astype(np.float32)
 
 
+def pixels_inside(box: Any, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """The pixels `left, top, right, bottom` that a box xyxy touches in an image `(H, W)`; None where it has none.
+
+    >>> pixels_inside([-3, 1.5, 2.5, 4], (10, 10)), pixels_inside([10, 1, 12, 4], (10, 10))
+    ((0, 1, 3, 4), None)
+    """
+    array = np.asarray(box, np.float32)
+    height, width = size
+    x1, y1, x2, y2 = np.clip(array, 0, [width, height, width, height])
+    left, top, right, bottom = int(np.floor(x1)), int(np.floor(y1)), int(np.ceil(x2)), int(np.ceil(y2))
+    if array[2] <= array[0] or array[3] <= array[1] or right <= left or bottom <= top:
+        return None
+    return left, top, right, bottom
+
+
 def clip_boxes(boxes: Any, height: int, width: int) -> Boxes:
     """Boxes xyxy cut to the frame; a box outside it gets zero area on the nearest edge."""
     limits = np.array([width, height, width, height])

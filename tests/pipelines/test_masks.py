@@ -304,6 +304,14 @@ class TestLabelImagesByName:
         with pytest.raises(PromptError, match=r"no frame is named 00007: say which one is meant, as FRAME:"):
             self.prompted(frames, tmp_path / "run", self.label(tmp_path / "00007.png", 1))
 
+    def test_the_number_of_another_frame_is_no_first_frame(self, frames: Path, tmp_path: Path) -> None:
+        label = self.label(tmp_path / "00005_mask.png", 1)
+        with pytest.raises(
+            PromptError, match=r"has no frame's name, but the number of frame 1: say which .* as 1:.* or 0:"
+        ):
+            self.prompted(frames, tmp_path / "run", label)
+        assert self.prompted(frames, tmp_path / "said", f"1:{label}") == ["00005.png"]
+
     def test_a_first_frame_that_cannot_be_read_does_not_move_the_prompt(self, frames: Path, tmp_path: Path) -> None:
         (frames / "00000.png").write_bytes(b"x")
         with pytest.raises(PromptError, match="frame 0 is not among the frames that are tracked"):

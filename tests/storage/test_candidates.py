@@ -18,6 +18,7 @@ from trackweave.storage.candidates import (
     check_candidates,
     filtered_path,
     leave_out,
+    other_shape,
     read_candidates,
     read_filtered,
     write_filtered,
@@ -71,9 +72,9 @@ def read(path: Path, log: RunLog | None = None, frame_size: tuple[int, int] = SI
     leave_out(manifest.problems, log, 4)
     candidates: dict[int, Candidates] = {}
     for entry in manifest.frames:
-        leave_out(check_candidates(manifest, entry), log, 4)
+        leave_out(check_candidates(manifest, entry, frame_size), log, 4)
         candidates[entry.frame_idx], problems = read_candidates(manifest, entry, frame_size)
-        assert problems == check_candidates(manifest, entry)
+        assert problems == check_candidates(manifest, entry, frame_size)
         leave_out(problems, log, 4)
     return candidates
 
@@ -238,7 +239,10 @@ class TestBadItems:
             (item(5, LEFT, bbox=None), "has neither a mask nor a `bbox`"),
             (item(5, LEFT, bbox=[1, 1, 0, 4]), r"its box \[1, 1, 0, 4\] is empty and it has no mask"),
             (item(5, LEFT, segmentation={"size": list(SIZE), "counts": [7]}), "covers 7 pixels"),
-            (item(5, LEFT, segmentation=[[0, 0, 3, 3]]), r"needs `size`: \[H, W\]"),
+            (item(5, LEFT, segmentation=[[0, 0, 3, 3]]), "of at least three corners"),
+            (item(5, LEFT, segmentation=[{"size": [6, 10]}]), r"is neither an RLE .* nor polygons"),
+            (item(5, LEFT, segmentation=[[0, 0, "3", 3, 3, 0]]), r"is neither an RLE .* nor polygons"),
+            (item(5, LEFT, segmentation="b'07'"), r"needs `size`: \[H, W\]"),
             (item(5, LEFT, segmentation={"size": [-2, -2], "counts": [4]}), "cannot be decoded"),
         ],
     )
@@ -262,6 +266,161 @@ class TestBadItems:
         with pytest.raises(CandidateError, match=r"frame 0, item 1 \(id 9\): its mask is empty"):
             read(path)
         assert read(path, RunLog("skip"))[0].id.tolist() == [5]
+
+
+OTHER_SHAPES = [
+    ((10, 6), r"6×10, the frames are 10×6: made without the images' EXIF rotation, or `size` given as \[W, H\]\?"),
+    ((10, 10), "10×10, the frames are 10×6: padded or squeezed to a square"),
+    ((6, 12), "12×6, the frames are 10×6, of another shape: made on other images"),
+]
+
+
+class TestGeometry:
+    @pytest.mark.parametrize(("shape", "message"), OTHER_SHAPES)
+    @pytest.mark.parametrize("layout", ["rle", "packed", "stack"])
+    def test_masks_of_another_shape_are_refused_with_the_likely_cause(
+        self, tmp_path: Path, layout: str, shape: tuple[int, int], message: str
+    ) -> None:
+        mask = np.ones(shape, np.bool_)
+        more: dict[str, dict[str, Any]] = {
+            "rle": {"segmentation": encode_rle(PackedMasks.from_bool(mask))[0]},
+            "packed": {"mask": encode_mask(mask)},
+        }
+        rows = [item(number, mask, **more.get(layout, {})) for number in (5, 9)]
+        path = save(tmp_path, manifest_of(rows, [packed_item(5, LEFT, frame=1)]))
+        if layout == "stack":
+            np.save(path.parent / "seg_frame_00000.npy", np.stack([mask, mask]))
+        with pytest.raises(CandidateError, match=f"frame 0: its 2 masks are {message}"):
+            read(path)
+        log = RunLog("skip")
+        assert [len(found) for found in read(path, log).values()] == [0, 1]
+        assert len(log.warnings) == 1
+
+    def test_one_mask_of_another_shape_is_an_item(self, tmp_path: Path) -> None:
+        path = save(tmp_path, manifest_of([packed_item(5, LEFT), packed_item(9, RIGHT.T)]))
+        with pytest.raises(
+            CandidateError, match=r"frame 0, item 1: its mask is 6×10, the frames are 10×6: made without"
+        ):
+            read(path)
+        assert read(path, RunLog("skip"))[0].id.tolist() == [5]
+
+    @pytest.mark.parametrize(
+        ("mask", "frame"), [((968, 1296), (480, 640)), ((480, 864), (480, 854)), ((3, 5), (96, 152)), ((1, 1), (2, 3))]
+    )
+    def test_rounded_sides_are_one_shape(self, mask: tuple[int, int], frame: tuple[int, int]) -> None:
+        assert other_shape(mask, frame) is None
+
+    def test_a_mask_too_large_for_the_frames_is_refused_before_it_is_drawn(self, tmp_path: Path) -> None:
+        huge = {"size": [12000, 20000], "counts": [12000 * 20000 - 1, 1]}
+        path = save(tmp_path, manifest_of([item(5, LEFT, segmentation=huge)]))
+        with pytest.raises(
+            CandidateError, match="its mask is 20000×12000, the frames are 10×6: too large to be of them"
+        ):
+            read(path)
+        small = {**encode_mask(LEFT), "full_resolution_shape": [12000, 20000]}
+        path = save(tmp_path, manifest_of([item(5, LEFT, mask=small)]))
+        with pytest.raises(CandidateError, match="too large to be of them"):
+            read(path)
+
+    @pytest.mark.parametrize(
+        ("box", "message"),
+        [
+            ([10, 1, 3, 3], r"its box \[10, 1, 3, 3\] lies outside the image of 10×6"),
+            ([-4, -3, 4, 3], "lies outside the image"),
+            ([130, 10, 20, 20], "lies outside the image"),
+            ([1, 6.5, 2, 2], "lies outside the image"),
+            ([0.1, 0.2, 0.3, 0.4], "is smaller than a pixel: shares of the image"),
+        ],
+    )
+    def test_a_box_without_a_mask_lies_inside_the_frame(self, tmp_path: Path, box: list[float], message: str) -> None:
+        path = save(tmp_path, manifest_of([packed_item(5, LEFT), item(9, RIGHT, bbox=box)]))
+        with pytest.raises(CandidateError, match=rf"frame 0, item 1 \(id 9\): .*{message}"):
+            read(path)
+        assert read(path, RunLog("skip"))[0].id.tolist() == [5]
+
+    def test_boxes_beyond_the_edge_are_used(self, tmp_path: Path) -> None:
+        path = save(tmp_path, manifest_of([item(5, LEFT, bbox=[-2, -1, 5, 3]), item(9, RIGHT, bbox=[9, 5, 40, 40])]))
+        assert len(read(path)[0]) == 2
+
+    @pytest.mark.parametrize("form", ["rle", "packed", "stack"])
+    def test_a_box_touches_its_mask(self, tmp_path: Path, form: str) -> None:
+        forms: list[tuple[str, dict[str, Any]]] = [
+            ("rle", {"segmentation": uncompressed(RIGHT)}),
+            ("packed", {"mask": encode_mask(RIGHT)}),
+            ("stack", {}),
+        ]
+        more = dict(forms)[form]
+        path = save(tmp_path, manifest_of([item(9, RIGHT, bbox=[0, 1, 3, 3], **more)]))
+        if form == "stack":
+            np.save(path.parent / "seg_frame_00000.npy", RIGHT[None])
+        message = r"item 0 \(id 9\): its box \[0, 1, 3, 3\] does not touch its mask, whose box is \[7, 2, 3, 4\]"
+        with pytest.raises(CandidateError, match=message):
+            read(path)
+
+    def test_corners_in_place_of_width_and_height_are_found(self, tmp_path: Path) -> None:
+        path = save(tmp_path, manifest_of([{**packed_item(9, RIGHT), "bbox": [7, 2, 10, 6]}]))
+        with pytest.raises(CandidateError, match=r"holds the corners of its mask: `bbox` is \[x, y, width, height\]"):
+            read(path)
+
+
+class TestPolygons:
+    SQUARE = (9, 14, 31, 14, 31, 36, 9, 36)
+
+    @pytest.mark.parametrize("outline", [[list(SQUARE)], list(SQUARE)])
+    def test_polygons_are_filled(self, tmp_path: Path, outline: Any) -> None:
+        mask = np.zeros((96, 128), np.bool_)
+        mask[14:36, 9:31] = True
+        path = save(tmp_path, manifest_of([item(1, mask, segmentation=outline)]))
+        found = read(path, frame_size=(96, 128))[0]
+        np.testing.assert_array_equal(found.masks.to_bool()[0], mask)
+
+    def test_several_are_one_mask(self, tmp_path: Path) -> None:
+        outlines = [[0, 0, 4, 0, 4, 4, 0, 4], [10, 10, 14, 10, 14, 14, 10, 14]]
+        path = save(tmp_path, manifest_of([item(1, np.ones((14, 14), np.bool_), segmentation=outlines)]))
+        assert read(path, frame_size=(20, 30))[0].area.tolist() == [32]
+
+    def test_they_are_in_pixels_of_the_other_masks(self, tmp_path: Path) -> None:
+        large = np.zeros((192, 256), np.bool_)
+        large[28:72, 18:62] = True
+        double = [[2 * value for value in self.SQUARE]]
+        rows = [packed_item(1, large), item(2, large, segmentation=double)]
+        found = read(save(tmp_path, manifest_of(rows)), frame_size=(96, 128))[0]
+        assert found.masks[0] == found.masks[1]
+
+    def test_made_on_a_larger_image_they_are_refused(self, tmp_path: Path) -> None:
+        path = save(tmp_path, manifest_of([item(1, LEFT, segmentation=[[500, 10, 900, 10, 900, 400]])]))
+        with pytest.raises(
+            CandidateError, match=r"polygons reach to \(900, 400\), the image is 10×6: made on an image of"
+        ):
+            read(path)
+
+    def test_an_empty_list_is_no_mask(self, tmp_path: Path) -> None:
+        manifest = read_filtered(save(tmp_path, manifest_of([item(5, LEFT, segmentation=[]), packed_item(9, RIGHT)])))
+        found, problems = read_candidates(manifest, manifest.frames[0], SIZE)
+        assert (found.has_mask.tolist(), problems) == ([False, True], [])
+        assert manifest.without_masks == (1, 2)
+
+
+class TestMaskFiles:
+    @pytest.mark.parametrize("name", ["seg_frame_0.npy", "seg_frame_000000.npy"])
+    def test_the_number_of_a_stack_counts(self, tmp_path: Path, name: str) -> None:
+        path = with_stack(tmp_path)
+        (path.parent / "seg_frame_00000.npy").rename(path.parent / name)
+        assert_both(read(path)[0])
+
+    def test_two_stacks_of_a_frame_are_refused(self, tmp_path: Path) -> None:
+        path = with_stack(tmp_path)
+        np.save(path.parent / "seg_frame_0.npy", np.stack([LEFT, RIGHT]))
+        with pytest.raises(CandidateError, match=r"has two mask stacks, seg_frame_0.npy and seg_frame_00000.npy"):
+            read(path)
+
+    def test_files_that_look_like_masks_and_are_not_used(self, tmp_path: Path) -> None:
+        path = with_stack(tmp_path)
+        np.savez(path.parent / "seg_frame_00000.npz", LEFT)
+        np.save(path.parent / "seg_frame_00007.npy", np.stack([LEFT, RIGHT]))
+        manifest = read_filtered(path)
+        assert manifest.unused == ["seg_frame_00000.npz", "seg_frame_00007.npy"]
+        assert manifest.without_masks == (0, 2)
 
 
 BAD_STACKS: list[tuple[Any, str]] = [
@@ -387,7 +546,7 @@ class TestCheck:
             raise AssertionError("a mask was built")
 
         monkeypatch.setattr(PackedMasks, "__post_init__", built)
-        assert check_candidates(manifest, manifest.frames[0]) == []
+        assert check_candidates(manifest, manifest.frames[0], SIZE) == []
 
 
 class TestWriting:
@@ -438,7 +597,7 @@ def test_a_mask_stack_with_a_damaged_header_is_named(tmp_path: Path, header: str
     stack = path.parent / "seg_frame_00000.npy"
     stack.write_bytes(b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body + bytes(64))
     manifest = read_filtered(path)
-    (problem,) = check_candidates(manifest, manifest.frames[0])
+    (problem,) = check_candidates(manifest, manifest.frames[0], SIZE)
     assert problem.startswith(f"{stack}: not a readable mask stack: ")
 
 
@@ -447,5 +606,5 @@ def test_a_number_that_is_none_costs_its_item_only(tmp_path: Path, value: str) -
     path = save(tmp_path, manifest_of([packed_item(5, LEFT), packed_item(9, RIGHT)]))
     path.write_text(path.read_text().replace('"stability_score": 0.55', f'"stability_score": {value}'))
     manifest = read_filtered(path)
-    (problem,) = check_candidates(manifest, manifest.frames[0])
+    (problem,) = check_candidates(manifest, manifest.frames[0], SIZE)
     assert "item 0 (id 5): `stability_score` is missing or not a number" in problem

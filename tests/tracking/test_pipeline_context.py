@@ -176,3 +176,17 @@ def test_a_sample_of_the_video_does_not_move_candidates(tmp_path: Path) -> None:
     )
     assert [(int(local), entry.frame_name) for local, entry in ready.schedule] == [(0, names[0]), (2, names[1])]
     assert [note.code for note in ready.notes] == ["frame-not-sampled"]
+
+
+def test_candidates_without_masks_are_noted(tmp_path: Path) -> None:
+    row = item(1, SCENE.mask(0, "a"), frame=0)
+    for key in ("mask", "segmentation"):
+        row.pop(key, None)
+    write_candidates(tmp_path, {0: [row]})
+    (next(tmp_path.rglob("filtered.json")).parent / "seg_frame_00000.npz").write_bytes(b"")
+    (note,) = build(tmp_path).notes
+    assert note.code == "prompted-by-box"
+    assert (
+        "1 of 1 candidates have no mask and are prompted by their boxes; not used: seg_frame_00000.npz" in note.message
+    )
+    assert build(tmp_path, prompt_mode="box").notes == []

@@ -33,7 +33,7 @@ from trackweave.formats.tables import (
     repeated,
     whole_number,
 )
-from trackweave.masks.codecs import check_pixels
+from trackweave.masks.codecs import fill_polygons
 
 
 class VideoJsonKind(StrEnum):
@@ -305,14 +305,8 @@ def encoded_mask(mask: Any, size: tuple[int, int] | None) -> EncodedMask | None:
         return mask
     if size is None:
         raise ValueError("a polygon, and the video has no height and width")
-    from faster_coco_eval.core import mask as coco
-
-    check_pixels(*size)  # the filler allocates what the size says
     polygons = [[finite_number(value, "a polygon's corner") for value in polygon] for polygon in mask]
-    if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
-        raise ValueError("a polygon is x, y, x, y, … of at least three corners")
-    merged: EncodedMask = coco.merge(coco.frPyObjects(polygons, *size))
-    return merged
+    return dict(fill_polygons(polygons, *size))
 
 
 def _categories(entries: Iterable[JsonObject]) -> dict[int, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypedDict, cast
 
 import numpy as np
@@ -181,12 +182,63 @@ def encode_rle(masks: PackedMasks) -> list[CocoRLE]:
     return [{"size": [masks.height, masks.width], "counts": row["counts"].decode("ascii")} for row in rows]
 
 
+@dataclass(frozen=True)
+class RunLengths:
+    """One RLE entry, checked, its mask not drawn.
+
+    Attributes:
+        height: of the mask.
+        width: of the mask.
+        runs: column-major, background first; they fill the size.
+    """
+
+    height: int
+    width: int
+    runs: Sequence[int]
+
+    @classmethod
+    def of(cls, entry: Mapping[str, object], n: int = 0) -> RunLengths:
+        """Reads an entry, number `n` of several.
+
+        Raises:
+            ValueError: a missing key, runs that do not fill the size, or a size of more than `MOST_PIXELS`.
+        """
+        height, width = _size(entry)
+        runs = _runs(entry)
+        if min(runs, default=0) < 0 or max(runs, default=0) > height * width or sum(runs) != height * width:
+            covered = f"{sum(runs)} pixels" if all(abs(run) <= MOST_PIXELS for run in runs) else "runs out of range"
+            raise ValueError(f"RLE entry {n} covers {covered}, its size {height}×{width} has {height * width}")
+        return cls(height, width, runs)
+
+    @property
+    def box(self) -> tuple[int, int, int, int] | None:
+        """xyxy of the pixels inside, right and bottom exclusive; None without any.
+
+        >>> RunLengths.of({"size": [2, 3], "counts": [2, 2, 2]}).box
+        (1, 0, 2, 2)
+        """
+        runs = np.array(self.runs, np.int64)
+        stops = np.cumsum(runs)
+        inside = (np.arange(len(runs)) % 2 == 1) & (runs > 0)
+        first, last = (stops - runs)[inside], stops[inside] - 1
+        if not len(first):
+            return None
+        left, right = int(first[0] // self.height), int(last[-1] // self.height) + 1
+        if np.any(first // self.height != last // self.height):  # from the bottom of a column to the top of the next
+            return left, 0, right, self.height
+        return left, int((first % self.height).min()), right, int((last % self.height).max()) + 1
+
+    def packed(self) -> PackedMasks:
+        """The mask."""
+        inside = np.repeat(np.arange(len(self.runs)) % 2 == 1, self.runs)
+        return PackedMasks(np.packbits(inside.reshape(self.width, self.height).T)[None], self.height, self.width)
+
+
 def decode_rle(entries: Sequence[Mapping[str, object]]) -> PackedMasks:
     """Packs RLE entries of one size; `counts` may be compressed (str, bytes) or a list of run lengths.
 
     Raises:
-        ValueError: no entry, a missing key, entries of different sizes, runs that do not fill the size, or a size of
-            more than `MOST_PIXELS`.
+        ValueError: no entry, entries of different sizes, or what `RunLengths.of` raises.
     """
     if not entries:
         raise ValueError("no RLE entries: an empty result would have no size")
@@ -194,26 +246,28 @@ def decode_rle(entries: Sequence[Mapping[str, object]]) -> PackedMasks:
     for entry in entries:
         if _size(entry) != (height, width):
             raise ValueError(f"RLE entries of one size are expected, not {_size(entry)} after {(height, width)}")
-    runs_of = [_checked_runs(entry, n) for n, entry in enumerate(entries)]  # before anything of this size is made
+    masks = [RunLengths.of(entry, n) for n, entry in enumerate(entries)]  # before anything of this size is made
     if len(entries) * packed_length(height, width) > MOST_BYTES:
         raise ValueError(f"{len(entries)} masks of {height}×{width} pixels at once are more than what is read")
     out = PackedMasks.empty(height, width, len(entries))
-    for n, runs in enumerate(runs_of):
-        inside = np.arange(len(runs)) % 2 == 1
-        out.bits[n] = np.packbits(np.repeat(inside, runs).reshape(width, height).T)
+    for n, mask in enumerate(masks):
+        out.bits[n] = mask.packed().bits[0]
     return out
 
 
-def rle_area(entry: Mapping[str, object]) -> int:
-    """Pixels inside one RLE entry, from its runs alone.
-
-    >>> rle_area({"size": [2, 2], "counts": [1, 3]})
-    3
+def fill_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> CocoRLE:
+    """Polygons `[x, y, x, y, …]` filled as the COCO API does, all of them one mask.
 
     Raises:
-        ValueError: what `decode_rle` raises.
+        ValueError: no polygon, one of less than three corners, or a size of more than `MOST_PIXELS`.
     """
-    return sum(_checked_runs(entry)[1::2])
+    from faster_coco_eval.core import mask as coco
+
+    if not polygons or any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
+        raise ValueError("a polygon is x, y, x, y, … of at least three corners")
+    check_pixels(height, width)  # the filler allocates what the size says
+    merged = coco.merge(coco.frPyObjects([list(polygon) for polygon in polygons], height, width))
+    return {"size": [height, width], "counts": merged["counts"].decode("ascii")}
 
 
 def _size(entry: Mapping[str, object]) -> tuple[int, int]:
@@ -225,16 +279,6 @@ def _size(entry: Mapping[str, object]) -> tuple[int, int]:
         raise ValueError(f"a mask has at least one pixel, not {height}×{width}")
     check_pixels(height, width)
     return height, width
-
-
-def _checked_runs(entry: Mapping[str, object], n: int = 0) -> list[int]:
-    """Run lengths that fill the size of entry number `n`, background first."""
-    height, width = _size(entry)
-    runs = _runs(entry)
-    if min(runs, default=0) < 0 or max(runs, default=0) > height * width or sum(runs) != height * width:
-        covered = f"{sum(runs)} pixels" if all(abs(run) <= MOST_PIXELS for run in runs) else "runs out of range"
-        raise ValueError(f"RLE entry {n} covers {covered}, its size {height}×{width} has {height * width}")
-    return runs
 
 
 def _runs(entry: Mapping[str, object]) -> list[int]:

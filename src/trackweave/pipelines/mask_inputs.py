@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +169,19 @@ def _frame_and_path(text: str, opened: MaskFrames) -> tuple[FrameIndex, Path]:
     stem = frame_stem(path.name)
     if stem.isdigit() and int(stem) != opened.first:
         raise PromptError(f"{path}: no frame is named {stem}: say which one is meant, as FRAME:{path} (from 0)")
+    other = next((index for index in _frames_numbered_as(stem, opened) if index != opened.first), None)
+    if other is not None:
+        text = f"has no frame's name, but the number of frame {other}"
+        raise PromptError(f"{path}: {text}: say which one is meant, as {other}:{path} or {opened.first}:{path}")
     return opened.first, path
+
+
+def _frames_numbered_as(stem: str, opened: MaskFrames) -> Iterator[FrameIndex]:
+    """The frames whose name ends in a number that a label image's name holds, written with as many digits."""
+    numbers = set(re.findall(r"\d{4,}", stem))
+    for name, index in opened.video.index_of_name.items() if numbers else ():
+        if not numbers.isdisjoint(re.findall(r"\d+$", name)):
+            yield index
 
 
 def _without_void(where: str, pixels: LabelPixels, log: RunLog) -> NDArray[np.int64]:

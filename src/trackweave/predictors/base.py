@@ -21,6 +21,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from trackweave.boxes import pixels_inside
 from trackweave.errors import PredictorError
 from trackweave.frames.source import FrameSource
 from trackweave.ids import LocalIndex
@@ -167,12 +168,12 @@ class PromptBook:
         if array.shape != (4,) or not np.all(np.isfinite(array)):
             raise PredictorError(f"object {obj_id}: a box is four finite numbers, not {array.tolist()}")
         height, width = self._size
-        x1, y1, x2, y2 = np.clip(array, 0, [width, height, width, height])
-        left, top, right, bottom = int(np.floor(x1)), int(np.floor(y1)), int(np.ceil(x2)), int(np.ceil(y2))
-        if array[2] <= array[0] or array[3] <= array[1] or right <= left or bottom <= top:
+        pixels = pixels_inside(array, self._size)
+        if pixels is None:
             raise PredictorError(
                 f"object {obj_id}: box {array.tolist()} is empty or outside the frame of {width}×{height}"
             )
+        left, top, right, bottom = pixels
         filled = PackedMasks.from_crops(
             [np.ones((bottom - top, right - left), np.bool_)], np.array([[top, left]]), height, width
         )

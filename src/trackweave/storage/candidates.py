@@ -2,7 +2,8 @@
 
 `filtered.json` is `{"frames": [{"frame_idx", "count", "items": [{"frame_idx", "frame_name", "bbox" (xywh), "area",
 "stability_score", "level", "id"}]}]}`. Masks come as `seg_frame_NNNNN.npy` `(N, H, W)` beside it, or in each item: as
-`mask` (packed bits in base64) or `segmentation` (COCO RLE). An item may have only a box.
+`mask` (packed bits in base64) or `segmentation` (COCO RLE, or polygons in pixels of the image). An item may have only a
+box.
 
 A whole manifest is checked before anything is tracked (`check_candidates`), so that a run does not die of its last
 frame; masks are decoded one frame at a time, when the frame is tracked (`read_candidates`). What cannot be used is a
@@ -11,26 +12,35 @@ frame; masks are decoded one frame at a time, when the frame is tracked (`read_c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.boxes import xywh_to_xyxy, xyxy_to_xywh
-from trackweave.errors import CandidateError, shortened_line
-from trackweave.masks.codecs import as_packed, decode_mask, decode_rle, encode_rle, rle_area
+from trackweave.boxes import box_iou, pixels_inside, xywh_to_xyxy, xyxy_to_xywh
+from trackweave.errors import CandidateError, shortened
+from trackweave.masks.codecs import encode_rle
 from trackweave.masks.ops import rescale_masks
 from trackweave.masks.packed import PackedMasks
+from trackweave.storage.candidate_masks import MaskStack, PixelBox, Size, StoredMask
 from trackweave.storage.files import check_version, read_json_object, write_json
-from trackweave.storage.npz import map_npy
 from trackweave.structures.candidates import Candidates
 from trackweave.structures.run_log import RunLog, RunWarning
 from trackweave.structures.run_summary import JsonRecord
 
 SCHEMA_VERSION = 1
+ASPECT_TOLERANCE = 0.05
+"""Share by which the aspect of masks may differ from that of the frames: sides rounded to a multiple of 32, or so."""
+LARGEST_MASK = 2**26
+"""Pixels of a mask, 8192 × 8192, that are read whatever the size of the frames …"""
+LARGEST_SCALE = 4
+"""… and from which on it has at most so many times the pixels of a frame."""
+MASK_FILE = re.compile(r"seg_frame_(\d{1,18})\.npy")
 _LARGEST = 2**53  # what JSON numbers hold exactly; excludes inf and NaN as well
 T = TypeVar("T")
 
@@ -43,7 +53,7 @@ class FilteredFrame:
         frame_idx: the index that the generator gave the frame.
         frame_name: its file name, or None when no item names it.
         items: the raw items.
-        mask_file: `seg_frame_NNNNN.npy`, when there is one.
+        mask_file: `seg_frame_NNNNN.npy`, when there is one; the number counts, however many digits it has.
     """
 
     frame_idx: int
@@ -61,12 +71,21 @@ class FilteredManifest:
         frames: its entries, ascending by `frame_idx`.
         min_area: smallest area that the filter let through, when the manifest says so.
         problems: entries that cannot be used, one line each.
+        unused: names of files beside it that look like masks of frames and belong to none of its entries.
     """
 
     path: Path
     frames: Sequence[FilteredFrame]
     min_area: float | None
     problems: Sequence[str] = ()
+    unused: Sequence[str] = ()
+
+    @property
+    def without_masks(self) -> tuple[int, int]:
+        """How many items have no mask, and how many there are."""
+        items = [(frame, item) for frame in self.frames for item in frame.items if isinstance(item, dict)]
+        lacking = [f.mask_file is None and not (item.get("mask") or item.get("segmentation")) for f, item in items]
+        return sum(lacking), len(items)
 
 
 def leave_out(problems: Iterable[str], log: RunLog, level: int | None) -> None:
@@ -106,9 +125,10 @@ def read_filtered(path: Path) -> FilteredManifest:
         raise CandidateError(f"{path}: `frames` is missing or not a list")
     frames: dict[int, FilteredFrame] = {}
     problems: list[str] = []
+    stacks, unused = _mask_files(path.parent)
     for position, entry in enumerate(entries):
         try:
-            frame = _read_entry(path, position, entry)
+            frame = _read_entry(path, position, entry, stacks)
             if frame.frame_idx in frames:
                 raise CandidateError(f"{path}: frames[{position}]: frame_idx {frame.frame_idx} occurs twice")
         except CandidateError as error:
@@ -117,10 +137,25 @@ def read_filtered(path: Path) -> FilteredManifest:
         frames[frame.frame_idx] = frame
     min_area = data.get("min_area")
     ordered = [frames[index] for index in sorted(frames)]
-    return FilteredManifest(path, ordered, float(min_area) if _is_number(min_area) else None, problems)
+    unused += [file.name for index, files in stacks.items() if index not in frames for file in files]
+    smallest = float(min_area) if _is_number(min_area) else None
+    return FilteredManifest(path, ordered, smallest, problems, sorted(unused))
 
 
-def _read_entry(path: Path, position: int, entry: Any) -> FilteredFrame:
+def _mask_files(folder: Path) -> tuple[dict[int, list[Path]], list[str]]:
+    """The mask stacks of a folder by the number of their frame, and names of other files that look like masks."""
+    stacks: dict[int, list[Path]] = {}
+    others: list[str] = []
+    for file in sorted(folder.glob("seg_frame*")):
+        match = MASK_FILE.fullmatch(file.name)
+        if match is None:
+            others.append(file.name)
+        else:
+            stacks.setdefault(int(match[1]), []).append(file)
+    return stacks, others
+
+
+def _read_entry(path: Path, position: int, entry: Any, stacks: Mapping[int, Sequence[Path]]) -> FilteredFrame:
     where = f"{path}: frames[{position}]"
     if not isinstance(entry, dict):
         raise CandidateError(f"{where} is not an object")
@@ -138,37 +173,37 @@ def _read_entry(path: Path, position: int, entry: Any) -> FilteredFrame:
     name = entry.get("frame_name") or (names[0] if names else None)
     if name is not None and not isinstance(name, str):
         raise CandidateError(f"{where}: `frame_name` is not a text")
-    mask_file = path.parent / f"seg_frame_{int(index):05d}.npy"
-    return FilteredFrame(int(index), name, items, mask_file if mask_file.is_file() else None)
+    files = stacks.get(int(index), ())
+    if len(files) > 1:
+        raise CandidateError(f"{where}: has two mask stacks, {files[0].name} and {files[1].name}: keep one of them")
+    return FilteredFrame(int(index), name, items, files[0] if files else None)
 
 
-def check_candidates(manifest: FilteredManifest, entry: FilteredFrame) -> list[str]:
-    """What `read_candidates` would find wrong on one frame, in its words, without building a mask."""
+def check_candidates(manifest: FilteredManifest, entry: FilteredFrame, frame_size: Size) -> list[str]:
+    """What `read_candidates` would find wrong on one frame, in its words, without drawing a mask."""
     problems: list[str] = []
-    for _ in _usable(manifest, entry, _check_item, problems):
-        pass
+    _usable(manifest, entry, frame_size, problems)
     return problems
 
 
-def read_candidates(
-    manifest: FilteredManifest, entry: FilteredFrame, frame_size: tuple[int, int]
-) -> tuple[Candidates, list[str]]:
+def read_candidates(manifest: FilteredManifest, entry: FilteredFrame, frame_size: Size) -> tuple[Candidates, list[str]]:
     """One frame's candidates with their masks, and the problems of those that are left out.
 
     Args:
         manifest: the level's manifest.
         entry: one of its frames.
-        frame_size: `(H, W)` of the video; the candidate image is assumed to have it when only boxes are there.
+        frame_size: `(H, W)` of the video; the candidate image is assumed to have it where no mask tells its size.
 
     Returns:
-        the candidates, and a line per item that cannot be used; one line for all of them when the frame's mask stack
+        the candidates, and a line per item that cannot be used; one line for all of them when the frame's masks
         cannot be trusted.
     """
     problems: list[str] = []
-    items = list(_usable(manifest, entry, _read_item, problems))
-    size = _common_size([item.mask for item in items if item.mask is not None], frame_size)
+    items, size = _usable(manifest, entry, frame_size, problems)
     masks = [
-        PackedMasks.empty(*size, 1) if item.mask is None else rescale_masks(item.mask, *size, method="nearest")
+        PackedMasks.empty(*size, 1)
+        if item.mask is None
+        else rescale_masks(item.mask.packed(size), *size, method="nearest")
         for item in items
     ]
     packed = PackedMasks.concat(masks) if masks else PackedMasks.empty(*size)
@@ -183,87 +218,136 @@ def read_candidates(
 
 
 class _Item(NamedTuple):
-    """One item as read."""
+    """One item as read; `xyxy` is in pixels of the candidate image."""
 
     id: int
     xyxy: NDArray[np.float32]
     score: float
     area: int
-    mask: PackedMasks | None
+    mask: StoredMask | None
 
 
 def _usable(
-    manifest: FilteredManifest,
-    entry: FilteredFrame,
-    parse: Callable[[int, Any, _MaskStack], T],
-    problems: list[str],
-) -> Iterator[T]:
-    """What `parse` makes of every item that can be used; adds a problem for each of the others."""
+    manifest: FilteredManifest, entry: FilteredFrame, frame_size: Size, problems: list[str]
+) -> tuple[list[_Item], Size]:
+    """The items of a frame that can be used, and `(H, W)` of the candidate image; adds the problems of the others."""
     where = f"{manifest.path}: frame {entry.frame_idx}"
+    masks: dict[int, StoredMask | None] = {}
+    faults: dict[int, str] = {}
     try:
-        stack = _MaskStack(entry, where)
+        stack = MaskStack(entry.mask_file, len(entry.items), where)
+        for position, item in enumerate(entry.items):
+            try:
+                named = _check_numbers(position, item)
+                masks[position] = _decoded(named, partial(stack.mask_of, item, position))
+            except CandidateError as error:
+                faults[position] = str(error)
+        _refuse_other_shapes(where, masks, frame_size, faults)
     except CandidateError as error:
+        problems += [f"{where}, {fault}" for fault in faults.values()]
         problems.append(str(error))
-        return
-    ids: set[int] = set()
-    for position, item in enumerate(entry.items):
-        try:
-            parsed = parse(position, item, stack)
-            if item["id"] in ids:
-                raise CandidateError(f"item {position}: id {item['id']} occurs twice on the frame")
-        except CandidateError as error:
-            problems.append(f"{where}, {error}")
+        return [], frame_size
+    sizes = [mask.size for position, mask in masks.items() if mask is not None and position not in faults]
+    image = max((size for size in sizes if size is not None), key=lambda size: size[0] * size[1], default=frame_size)
+    items: dict[int, _Item] = {}
+    for position, mask in masks.items():
+        if position in faults:
             continue
-        ids.add(item["id"])
-        yield parsed
-
-
-class _MaskStack:
-    """The `.npy` stack of one frame, opened lazily and checked against the manifest."""
-
-    def __init__(self, entry: FilteredFrame, where: str) -> None:
-        self._array: NDArray[Any] | None = None
-        if entry.mask_file is None:
-            return
         try:
-            array = map_npy(entry.mask_file)
-        except (OSError, ValueError) as error:
-            reason = (isinstance(error, OSError) and error.strerror) or shortened_line(str(error))
-            raise CandidateError(f"{entry.mask_file}: not a readable mask stack: {reason}") from None
-        if array.ndim != 3 or len(array) != len(entry.items) or 0 in array.shape[1:] or array.dtype.kind not in "bui":
-            raise CandidateError(
-                f"{entry.mask_file}: is {array.shape} {array.dtype}, but {where} has {len(entry.items)} items: "
-                f"({len(entry.items)}, H, W) of 0 and 1 is expected"
-            )
-        self._array = array
-
-    def mask(self, position: int) -> PackedMasks | None:
-        return None if self._array is None else PackedMasks.from_bool(np.asarray(self._array[position]))
-
-    def has_pixels(self, position: int) -> bool | None:
-        return None if self._array is None else bool(self._array[position].any())
+            read = _read_item(position, entry.items[position], mask, image)
+            if read.id in items:
+                raise CandidateError(f"item {position}: id {read.id} occurs twice on the frame")
+        except CandidateError as error:
+            faults[position] = str(error)
+            continue
+        items[read.id] = read
+    problems += [f"{where}, {faults[position]}" for position in sorted(faults)]
+    return list(items.values()), image
 
 
-def _check_item(position: int, item: Any, stack: _MaskStack) -> None:
-    """Raises what `_read_item` raises; cheaper, since a mask is only looked at."""
-    where = _check_numbers(position, item)
-    has_pixels = _mask_has_pixels(where, item, position, stack)
-    if has_pixels is False:
-        raise CandidateError(f"{where}: its mask is empty")
-    _box_is_usable(where, item, has_mask=has_pixels is not None)
+def _refuse_other_shapes(
+    where: str, masks: Mapping[int, StoredMask | None], frame_size: Size, faults: dict[int, str]
+) -> None:
+    """Finds masks that cannot be of the frame; adds a fault for each.
+
+    Raises:
+        CandidateError: all of the frame's masks have one such size.
+    """
+    sizes = {position: mask.size for position, mask in masks.items() if mask is not None and mask.size is not None}
+    if len(sizes) > 1 and len(set(sizes.values())) == 1:
+        other = other_shape(next(iter(sizes.values())), frame_size)
+        if other is not None:
+            raise CandidateError(f"{where}: its {len(sizes)} masks are {other}")
+    for position, size in sizes.items():
+        other = other_shape(size, frame_size)
+        if other is not None:
+            faults[position] = f"item {position}: its mask is {other}"
 
 
-def _read_item(position: int, item: Any, stack: _MaskStack) -> _Item:
-    where = _check_numbers(position, item)
-    mask = _item_mask(where, item, position, stack)
-    if mask is not None and not mask.areas[0]:
+def other_shape(mask: Size, frame: Size) -> str | None:
+    """How the shape `(H, W)` of a mask differs from the frame's, and why it may; None where one is the other scaled.
+
+    >>> other_shape((480, 640), (968, 1296))
+    >>> other_shape((96, 128), (128, 96))
+    "128×96, the frames are 96×128: made without the images' EXIF rotation, or `size` given as [W, H]?"
+    """
+    height, width = mask
+    differ = f"{width}×{height}, the frames are {frame[1]}×{frame[0]}"
+    if height * width > max(LARGEST_MASK, LARGEST_SCALE * frame[0] * frame[1]):
+        return f"{differ}: too large to be of them"
+    if _is_scaled(mask, frame):
+        return None
+    if _is_scaled((width, height), frame):
+        return f"{differ}: made without the images' EXIF rotation, or `size` given as [W, H]?"
+    if height == width:
+        return f"{differ}: padded or squeezed to a square? Cut the padding off, or scale back"
+    return f"{differ}, of another shape: made on other images?"
+
+
+def _is_scaled(mask: Size, frame: Size) -> bool:
+    """Have the two one shape, but for rounding of the sides and a few percent (1296×968 and 640×480)?"""
+    height, width = mask
+    exact = height * frame[1] / frame[0]
+    back = width * frame[0] / frame[1]
+    return abs(width - exact) <= max(ASPECT_TOLERANCE * exact, 1) or abs(height - back) <= 1
+
+
+def _read_item(position: int, item: JsonRecord, mask: StoredMask | None, image: Size) -> _Item:
+    """One item, its mask not drawn.
+
+    Raises:
+        CandidateError: an empty mask, or a box that is none or lies elsewhere.
+    """
+    where = f"item {position} (id {item['id']})"
+    inner = None if mask is None else _decoded(where, partial(mask.box, image))
+    if mask is not None and inner is None:
         raise CandidateError(f"{where}: its mask is empty")
     if _box_is_usable(where, item, has_mask=mask is not None):
         xyxy = np.asarray(xywh_to_xyxy([item["bbox"]])[0])
+        _check_place(where, item["bbox"], inner, image if mask is None else mask.size or image, image)
     else:
-        assert mask is not None
-        xyxy = np.asarray(mask.boxes[0], np.float32)
+        xyxy = np.asarray(inner, np.float32)
     return _Item(int(item["id"]), xyxy, float(item["stability_score"]), int(item["area"]), mask)
+
+
+def _check_place(where: str, box: Sequence[float], inner: PixelBox | None, own: Size, image: Size) -> None:
+    """Does a box lie in the image, and touch its mask, whose own box is `inner` in an image of size `own`?"""
+    x, y, width, height = box
+    text = f"{where}: its box {shortened(list(box))}"
+    if pixels_inside(xywh_to_xyxy([box])[0], image) is None:
+        raise CandidateError(f"{text} lies outside the image of {image[1]}×{image[0]}")
+    if inner is None:
+        if width < 1 and height < 1:
+            raise CandidateError(f"{text} is smaller than a pixel: shares of the image? Boxes are in pixels")
+        return
+    scale_x, scale_y = image[1] / own[1], image[0] / own[0]
+    scaled = [inner[0] * scale_x, inner[1] * scale_y, inner[2] * scale_x, inner[3] * scale_y]
+    if not any(box_iou([[x, y, x + width, y + height]], [each])[0, 0] > 0 for each in (inner, scaled)):
+        mask = [inner[0], inner[1], inner[2] - inner[0], inner[3] - inner[1]]
+        raise CandidateError(f"{text} does not touch its mask, whose box is {mask}")
+    as_xywh, as_xyxy = box_iou([[x, y, x + width, y + height], [x, y, width, height]], [inner])[:, 0].tolist()
+    if as_xywh < 0.5 and as_xyxy > 0.9:
+        raise CandidateError(f"{text} holds the corners of its mask: `bbox` is [x, y, width, height]")
 
 
 def _check_numbers(position: int, item: Any) -> str:
@@ -280,34 +364,10 @@ def _check_numbers(position: int, item: Any) -> str:
     return where
 
 
-def _item_mask(where: str, item: JsonRecord, position: int, stack: _MaskStack) -> PackedMasks | None:
-    """The mask, whichever of the three forms it has; None without one."""
-    if item.get("mask") is not None:
-        return _decoded(where, lambda: _packed_entry(item["mask"]))
-    if item.get("segmentation") is not None:
-        return _decoded(where, lambda: decode_rle([item["segmentation"]]))
-    return stack.mask(position)
-
-
-def _mask_has_pixels(where: str, item: JsonRecord, position: int, stack: _MaskStack) -> bool | None:
-    """Whether the mask has a pixel; None without a mask. Runs are added up instead of drawn."""
-    if item.get("mask") is not None:
-        return _decoded(where, lambda: bool(_packed_entry(item["mask"]).areas[0]))
-    if item.get("segmentation") is not None:
-        return _decoded(where, lambda: rle_area(item["segmentation"]) > 0)
-    return stack.has_pixels(position)
-
-
-def _packed_entry(payload: Any) -> PackedMasks:
-    entry = decode_mask(payload)
-    # The box is in pixels of the full size; a mask that was stored smaller is brought up to it.
-    return rescale_masks(as_packed(entry), *entry.get("full_resolution_shape", entry["shape"]), "nearest")
-
-
 def _decoded(where: str, decode: Callable[[], T]) -> T:
     try:
         return decode()
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError, AttributeError) as error:
         raise CandidateError(f"{where}: its mask cannot be decoded: {error}") from None
 
 
@@ -323,17 +383,12 @@ def _box_is_usable(where: str, item: JsonRecord, *, has_mask: bool) -> bool:
             raise CandidateError(f"{where}: has neither a mask nor a `bbox`")
         return False
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
-        raise CandidateError(f"{where}: `bbox` is [x, y, width, height], not {box!r:.60}")
+        raise CandidateError(f"{where}: `bbox` is [x, y, width, height], not {shortened(box, 60)}")
     if box[2] <= 0 or box[3] <= 0:
         if not has_mask:
             raise CandidateError(f"{where}: its box {box} is empty and it has no mask")
         return False  # Semantic-SAM gives width 0 to masks one pixel wide
     return True
-
-
-def _common_size(masks: Sequence[PackedMasks], fallback: tuple[int, int]) -> tuple[int, int]:
-    """The largest size: masks that were stored smaller are brought up to it."""
-    return max((mask.size for mask in masks), key=lambda size: size[0] * size[1], default=fallback)
 
 
 def _area(item: _Item) -> int:

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import CandidateError
+from trackweave.errors import CandidateError, listed, shortened_line
 from trackweave.formats.davis import frame_stem
 from trackweave.frames.source import FrameSource, sample_evenly
 from trackweave.ids import FrameIndex, Level, LocalIndex
@@ -140,7 +140,8 @@ def build_pipeline_context(
     manifest = read_filtered(path)
     leave_out(manifest.problems, log, level)
     schedule, notes = _schedule(manifest, frames, video or UnsampledVideo.of(frames), log, level)
-    leave_out(validate_candidates(manifest, schedule), log, level)
+    leave_out(validate_candidates(manifest, schedule, frames.size), log, level)
+    notes += _notes_on_masks(manifest, level, settings)
     previews = select_preview_indices(
         [local for local, _ in schedule], stride=settings.preview_stride, max_samples=settings.preview_max
     )
@@ -150,10 +151,23 @@ def build_pipeline_context(
     )
 
 
-def validate_candidates(manifest: FilteredManifest, schedule: Sequence[ScheduledFrame]) -> Iterator[str]:
-    """What is wrong with a level's candidates, a line each, in order of time. No mask is decoded."""
+def _notes_on_masks(manifest: FilteredManifest, level: Level, settings: TrackingSettings) -> list[RunWarning]:
+    """What is prompted by box because there is no mask: boxes give worse masks than masks do."""
+    lacking, count = manifest.without_masks
+    if not lacking or settings.prompt_mode == "box":
+        return []
+    text = f"{manifest.path}: {lacking} of {count} candidates have no mask and are prompted by their boxes"
+    if manifest.unused:
+        text += f"; not used: {listed(manifest.unused, 3)} (masks of frame 7 are seg_frame_00007.npy)"
+    return [RunWarning("candidates", level, "prompted-by-box", text)]
+
+
+def validate_candidates(
+    manifest: FilteredManifest, schedule: Sequence[ScheduledFrame], frame_size: tuple[int, int]
+) -> Iterator[str]:
+    """What is wrong with a level's candidates, a line each, in order of time. No mask is drawn."""
     for _, entry in schedule:
-        yield from check_candidates(manifest, entry)
+        yield from check_candidates(manifest, entry, frame_size)
 
 
 def _levels(candidates_root: Path) -> str:
@@ -167,7 +181,8 @@ def _schedule(
     """Places each candidate frame among the sampled frames.
 
     A candidate frame belongs to the frame that carries its name (the extension may differ). The index serves only where
-    no name can match: candidates without names, and videos, whose frames have names of our own making.
+    no name can match: candidates without names, videos, whose frames have names of our own making, and folders none of
+    whose names a candidate has.
     """
     index_of_name = _indices_by_name(manifest, video)
     positions = local_positions(frames)
@@ -176,11 +191,12 @@ def _schedule(
     for entry in manifest.frames:
         by_name = bool(index_of_name and entry.frame_name)
         index = index_of_name.get(frame_stem(entry.frame_name or "")) if by_name else FrameIndex(entry.frame_idx)
+        where = f"{manifest.path}: frame {entry.frame_idx} ({shortened_line(str(entry.frame_name), 80)})"
         if index is None or index >= video.length:
             there = "no frame of this name" if by_name else f"frames 0 … {video.length - 1}"
-            name = f"frame {entry.frame_idx} ({entry.frame_name})"
-            leave_out([f"{manifest.path}: {name} does not exist: the video has {there}"], log, level)
-        elif index in positions:
+            leave_out([f"{where} does not exist: the video has {there}"], log, level)
+            continue
+        if index in positions:
             placed.append(ScheduledFrame(positions[index], entry))
         else:
             unsampled.append(entry.frame_idx)
