@@ -369,10 +369,10 @@ def candidates(folder: Path) -> object:
     from trackweave.storage.candidates import check_candidates, filtered_path, read_candidates, read_filtered
 
     manifest = read_filtered(filtered_path(folder / "level_2"))
-    found = 0
+    found, size = 0, CROSSING.labels.shape[1:]
     for entry in manifest.frames:
-        problems = check_candidates(manifest, entry)
-        read, more = read_candidates(manifest, entry, CROSSING.labels.shape[1:])
+        problems = check_candidates(manifest, entry, size)
+        read, more = read_candidates(manifest, entry, size)
         if problems != more:
             raise AssertionError(f"the check says {problems}, the reader {more}")
         finite(read.xyxy, read.score)
