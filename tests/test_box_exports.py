@@ -36,6 +36,17 @@ def changed(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+def test_a_relative_input_is_found_from_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_sequence(tmp_path / "toy", images=12)
+    monkeypatch.chdir(tmp_path)
+    track_boxes("toy", "run", detections="toy/det/det.txt", tracker=EASY)
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path / "deep")
+    export("../run", "mp4", "a.mp4")
+    with pytest.raises(InputError, match="is an input of the run"):
+        export("../run", "mot", "../toy/det/det.txt")
+
+
 def test_the_page_of_a_run_of_boxes(run: Path) -> None:
     contents = read_contents(run)
     (part,) = contents.levels

@@ -47,6 +47,19 @@ def test_the_recorded_input_is_opened_again(run: Path, tmp_path: Path) -> None:
         assert video.times[1] == pytest.approx(0.1)  # the rate of the source
 
 
+def test_a_relative_input_is_found_from_every_folder(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidates = candidates_of(SCENE, tmp_path / "candidates", [0])
+    monkeypatch.chdir(tmp_path)
+    track_masks("clip.mp4", "run", candidates=candidates, predictor="static")
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path / "deep")
+    export("../run", "mp4", "a.mp4")
+    with pytest.raises(InputError, match="is an input of the run"):
+        export("../run", "mp4", "../clip.mp4")
+
+
 def test_other_frames_are_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="these are not the run's frames"):
         export(run, "mp4", tmp_path / "a.mp4", frames=SCENE.frames.select([0, 1]))

@@ -219,10 +219,13 @@ def readable(file: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written(candidates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Path, *args: Any, **kwargs: Any) -> None:
-        raise OSError(errno.EROFS, "Read-only file system")
+    def refuse(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return plain(path, flags, *args, **kwargs)
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    plain = os.open
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(RunFolderError, match=r"run: cannot be written: Read-only file system"):
         track_masks(SCENE.frames, tmp_path / "run", candidates=candidates, predictor="static")
 

@@ -33,6 +33,7 @@ from trackweave.storage.run import RunFolder
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import MaskSummary
 from trackweave.tracking.settings import TrackingSettings
+from trackweave.visualization.annotators import write_png
 
 SCENE = toy_scene(
     """
@@ -367,6 +368,84 @@ def test_a_second_process_is_refused_until_the_last_file_is_written(
     track_masks(SCENE.frames, tmp_path, candidates=candidates, predictor=BoundedPredictor())
     assert "is working in this folder" in refused[0]
     assert not list(tmp_path.rglob(".*"))
+
+
+# --- the input of a resumed run --------------------------------------------------------------------------------------
+
+
+def write_frames(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for index, image in enumerate(SCENE.frames):
+        write_png(folder / f"{index:05d}.png", np.asarray(image).repeat(8, axis=0).repeat(8, axis=1))
+    return folder
+
+
+def write_stacks(root: Path) -> Path:
+    """The candidates of frame 0 as a stack of masks."""
+    folder = candidates_of(SCENE, root, [0]) / "level_2" / "filtered"
+    masks = np.stack([SCENE.labels[0] == track for track in (1, 2)])
+    np.save(folder / "seg_frame_00000.npy", masks)
+    return root
+
+
+def test_a_run_goes_on_with_a_copy_of_its_input_and_however_it_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames, candidates = write_frames(tmp_path / "frames"), write_stacks(tmp_path / "candidates")
+    run = track_masks(frames, tmp_path / "run", candidates=candidates, predictor="static")
+    monkeypatch.chdir(tmp_path)
+    for root in ("frames", shutil.copytree(frames, tmp_path / "elsewhere" / "copy")):
+        again = track_masks(root, "run", candidates="candidates", predictor="static", resume=True)
+        assert_same_run(run.root, tmp_path / again.root)
+        assert json.loads(run.paths.manifest.read_text())["config"]["prompts"]["root"] == str(candidates)
+        assert json.loads(run.paths.manifest.read_text())["input"]["path"] == str(Path(root).absolute())
+
+
+def changed_frames(root: Path) -> str:
+    path = root / "frames" / "00001.png"
+    times = path.stat()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1  # the same length, names and times: only the content tells
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    return "other frames"
+
+
+def changed_stack(root: Path) -> str:
+    path = root / "candidates" / "level_2" / "filtered" / "seg_frame_00000.npy"
+    np.save(path, np.load(path)[::-1])
+    return "other candidates"
+
+
+def changed_recording(root: Path) -> str:
+    shutil.copy(root / "other.npz", root / "recording.npz")
+    return "other settings"
+
+
+@pytest.mark.parametrize("change", [changed_frames, changed_stack, changed_recording])
+def test_a_run_does_not_go_on_with_other_content(tmp_path: Path, change: Callable[[Path], str]) -> None:
+    frames, candidates = write_frames(tmp_path / "frames"), write_stacks(tmp_path / "candidates")
+    for name, tracks in (("recording", (1, 2)), ("other", (2, 1))):
+        masks = {f"00000_{k:03d}": np.packbits(SCENE.labels[0] == track) for k, track in enumerate(tracks)}
+        np.savez(tmp_path / f"{name}.npz", shape=SCENE.labels[0].shape, **masks)
+    options: dict[str, Any] = {"candidates": candidates, "predictor": f"replay={tmp_path / 'recording.npz'}"}
+    track_masks(frames, tmp_path / "run", **options)
+    part = change(tmp_path)
+    with pytest.raises(RunFolderError, match=rf"holds a run of other input or settings \({part}\)"):
+        track_masks(frames, tmp_path / "run", resume=True, **options)
+
+
+def test_frames_in_memory_are_compared_too(tmp_path: Path) -> None:
+    frames = np.stack(list(SCENE.frames)).repeat(8, axis=1).repeat(8, axis=2)
+    track_masks(frames, tmp_path, prompts={0: SCENE.labels[0].repeat(8, axis=0).repeat(8, axis=1)}, predictor="static")
+    with pytest.raises(RunFolderError, match="other frames"):
+        track_masks(
+            255 - frames,
+            tmp_path,
+            prompts={0: SCENE.labels[0].repeat(8, axis=0).repeat(8, axis=1)},
+            predictor="static",
+            resume=True,
+        )
 
 
 # --- ids -------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from trackweave.storage.files import (
     LOCK_NAME,
     check_regular,
     check_version,
+    content_digest,
     locked_folder,
     parse_json,
     read_json_object,
@@ -314,3 +315,31 @@ def test_deep_nesting_is_refused(tmp_path: Path, text: str) -> None:
         read_json_object(tmp_path / "x.json", "list")
     with pytest.raises(ValueError, match="nested too deeply"):
         parse_json(text.encode())
+
+
+def test_a_digest_is_of_the_content_alone(tmp_path: Path) -> None:
+    path, copy = tmp_path / "a", tmp_path / "b"
+    content = bytearray(os.urandom(5 << 20))
+    path.write_bytes(content)
+    copy.write_bytes(content)
+    assert content_digest(path) == content_digest(copy)
+    for position in (0, 3 << 20, len(content) - 1):
+        content[position] ^= 1
+        copy.write_bytes(content)
+        assert content_digest(path) != content_digest(copy)
+        content[position] ^= 1
+    copy.write_bytes(content + b"\0")
+    assert content_digest(path) != content_digest(copy)
+    with pytest.raises(InputError, match="missing: cannot be read: No such file"):
+        content_digest(tmp_path / "missing")
+
+
+def test_of_a_large_file_blocks_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trackweave.storage.files._WHOLE", 4 << 20)
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(20 << 20)
+        before = content_digest(path)
+        file.seek(-1, os.SEEK_END)
+        file.write(b"x")
+    assert content_digest(path) != before

@@ -228,16 +228,25 @@ class TestJournal:
         assert str(caught.value).startswith(f"{path}: ")
 
 
+def fingerprint_of(**parts: bytes) -> Fingerprint:
+    fingerprint = Fingerprint()
+    for part, content in parts.items():
+        fingerprint.add(part, content)
+    return fingerprint
+
+
+ABC = fingerprint_of(frames=b"abc", settings=b"abc")
+
+
 class TestRunFolder:
     def test_a_new_folder_is_claimed_and_finished(self, tmp_path: Path) -> None:
         folder = RunFolder(tmp_path / "new" / "run")
-        manifest = folder.claim("abc")
-        manifest.merge({"fingerprint": "abc"})
+        manifest = folder.claim(ABC)
         manifest.write()
         summary = MaskSummary("masks", totals={"objects": 3}, durations={"open": 0.5}, peak_rss_mb=80.0)
         folder.finish(summary, {"kind": "masks"}, warnings=[RunWarning("predictor", None, "slow", "slow")])
         done = RunManifest.load(folder.paths.manifest)
-        assert (done.fingerprint, done.data["kind"]) == ("abc", "masks")
+        assert (done.fingerprint, done.data["kind"]) == (ABC.hexdigest(), "masks")
         assert done.data["derived"]["peak_rss_mb"] == 80.0
         assert [warning["code"] for warning in done.data["warnings"]] == ["slow"]
         assert read_json_object(folder.paths.summary, "summary")["totals"]["objects"] == 3
@@ -245,22 +254,28 @@ class TestRunFolder:
     @pytest.mark.parametrize(
         ("data", "fingerprint", "resume", "message"),
         [
-            ({"fingerprint": "abc"}, None, False, "already holds a run"),
+            ({"fingerprint": ABC.hexdigest()}, None, False, "already holds a run"),
             ({"artifacts": {"2": {}}}, None, False, "already holds a run"),
-            ({"artifacts": {"2": {}}}, "abc", True, "holds another run"),
-            ({"fingerprint": "xyz"}, "abc", True, "other input or settings"),
-            ({"fingerprint": "abc"}, "abc", False, "add --resume"),
+            ({"artifacts": {"2": {}}}, ABC, True, "holds another run"),
+            ({"fingerprint": "xyz"}, ABC, True, "other input or settings: choose"),
+            (
+                {"fingerprint": "xyz", "fingerprints": fingerprint_of(frames=b"abc", settings=b"other").parts},
+                ABC,
+                True,
+                r"other input or settings \(other settings\): choose",
+            ),
+            ({"fingerprint": ABC.hexdigest()}, ABC, False, "add --resume"),
         ],
     )
     def test_a_folder_that_holds_a_run_is_refused(
-        self, tmp_path: Path, data: dict[str, object], fingerprint: str | None, resume: bool, message: str
+        self, tmp_path: Path, data: dict[str, object], fingerprint: Fingerprint | None, resume: bool, message: str
     ) -> None:
         RunManifest(tmp_path / "manifest.json", data).write()
         with pytest.raises(RunFolderError, match=message):
             RunFolder(tmp_path).claim(fingerprint, resume=resume)
 
     def test_the_same_run_is_resumed_and_leftovers_are_cleared(self, tmp_path: Path) -> None:
-        RunManifest(tmp_path / "manifest.json", {"fingerprint": "abc"}).write()
+        RunManifest(tmp_path / "manifest.json", {"fingerprint": ABC.hexdigest()}).write()
         names = ("", "journal/", "level_2/tracking/", "level_2/viz/compare/", "level_2/filtered/")
         left = [tmp_path / f"{folder}.tracks.npz.4194303-0123abcd{PARTIAL_SUFFIX}" for folder in names]
         foreign = [tmp_path / ".download.zip.partial", tmp_path / "deep" / f".x.1-0123abcd{PARTIAL_SUFFIX}"]
@@ -268,17 +283,17 @@ class TestRunFolder:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"half")
         with RunFolder(tmp_path) as folder:
-            assert folder.claim("abc", resume=True).fingerprint == "abc"
+            assert folder.claim(ABC, resume=True).fingerprint == ABC.hexdigest()
         assert not any(path.exists() for path in left)
         assert all(path.exists() for path in foreign)
 
     def test_a_folder_is_claimed_once(self, tmp_path: Path) -> None:
         with RunFolder(tmp_path) as folder:
-            folder.claim("abc")
+            folder.claim(ABC)
             with RunFolder(tmp_path) as other, pytest.raises(RunFolderError, match="is working in this folder"):
-                other.claim("abc", resume=True)
+                other.claim(ABC, resume=True)
         with RunFolder(tmp_path) as folder:
-            folder.claim("abc")
+            folder.claim(ABC)
         assert list(tmp_path.iterdir()) == []
 
     def test_only_what_a_run_wrote_is_removed(self, tmp_path: Path) -> None:
@@ -297,14 +312,15 @@ class TestRunFolder:
             RunFolder(tmp_path / "run").claim()
 
 
-def test_where_one_part_of_a_fingerprint_ends_counts() -> None:
-    def of(*parts: bytes) -> str:
+def test_where_one_piece_of_a_fingerprint_ends_counts() -> None:
+    def of(*pieces: bytes) -> str:
         fingerprint = Fingerprint()
-        fingerprint.add_bytes(*parts)
+        fingerprint.add("frames", *pieces)
         return fingerprint.hexdigest()
 
     assert of(b"ab", b"c") != of(b"a", b"bc")
     assert of(b"ab", b"c") == of(b"ab", b"c")
+    assert fingerprint_of(frames=b"a").hexdigest() != fingerprint_of(settings=b"a").hexdigest()
 
 
 def test_a_damaged_list_of_artifacts_is_one_line(tmp_path: Path) -> None:

@@ -374,6 +374,10 @@ class ImageFolder(_StillFrames):
         super().__init__(folder, [file.name for file in self._files], cache_bytes)
 
     @property
+    def files(self) -> Sequence[Path]:
+        return self._files
+
+    @property
     def notes(self) -> Sequence[SourceNote]:
         return (*self._notes_of_other_kinds(), *self._notes_of_stacks(), *super().notes)
 

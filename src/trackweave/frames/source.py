@@ -99,6 +99,11 @@ class FrameSource(ABC):
         """What was noticed about the files; empty when there is nothing to say."""
         return ()
 
+    @property
+    def files(self) -> Sequence[Path]:
+        """The files behind the frames: an image for each, or the video; empty where frames were in memory."""
+        return () if self.path is None else (self.path,)
+
     @abstractmethod
     def select(self, positions: Sequence[int]) -> FrameSource:
         """The same video, only these local positions (strictly increasing), still lazy."""
@@ -288,6 +293,11 @@ class Selection(FrameSource):
     @property
     def notes(self) -> Sequence[SourceNote]:
         return self._source.notes
+
+    @property
+    def files(self) -> Sequence[Path]:
+        files = self._source.files
+        return [files[k] for k in self._positions] if len(files) == len(self._source) else files
 
     def select(self, positions: Sequence[int]) -> FrameSource:
         # Composed here rather than stacked, so that reading costs one step however often one samples.

@@ -33,6 +33,7 @@ from trackweave.masks.codecs import encode_rle
 from trackweave.mot.state import FrameContext
 from trackweave.pipelines.settings import InputSettings
 from trackweave.progress import Progress, TimingAggregator, open_progress
+from trackweave.storage.files import recorded_path
 from trackweave.structures.detections import Detections
 from trackweave.structures.run_log import RunLog, RunWarning
 
@@ -575,7 +576,11 @@ class _Opener:
                 raise InputError(f"{text}, the first on frame {first}; --on-bad-item skip leaves them out")
             log.skip("frame-beyond-video", text, beyond)
         video.set_length(table.frame_count)
-        record: dict[str, object] = {"kind": "file", "path": table.source, "rows": len(table) - beyond}
+        record: dict[str, object] = {
+            "kind": "file",
+            "path": recorded_path(table.source),
+            "rows": len(table) - beyond,
+        }
         if table.reading is not None:
             record["reading"] = str(table.reading)
 

@@ -30,6 +30,7 @@ from trackweave.pipelines.box_inputs import DetectedFrame, InputFrame, VideoInpu
 from trackweave.pipelines.box_tracking import FeatureRecord
 from trackweave.pipelines.run import Run
 from trackweave.progress import TimingAggregator, peak_rss_mb
+from trackweave.storage.files import recorded_path
 from trackweave.storage.run import FrameList, RunFolder, RunPaths
 from trackweave.storage.track_archive import TrackRows, TracksArchiveWriter
 from trackweave.structures.detections import Detections
@@ -450,10 +451,11 @@ class BoxRunRecord:
         """The run in numbers."""
         video, tracker, refined = self.video, self.tracker, self.refined
         seconds = timer.total("track")
+        path = video.path if video.kind == "live" else recorded_path(video.path)
         return BoxSummary(
             command="boxes",
             input=InputSummary(
-                video.path, tracker.frames, video.size, kind=video.kind, name=video.name, frame_rate=video.frame_rate
+                path, tracker.frames, video.size, kind=video.kind, name=video.name, frame_rate=video.frame_rate
             ),
             totals={
                 "frames": tracker.frames,

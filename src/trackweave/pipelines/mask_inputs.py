@@ -22,7 +22,7 @@ from trackweave.progress import Progress, ProgressDisplay, open_progress
 from trackweave.proposals.regions import RegionProposals
 from trackweave.proposals.settings import RegionSettings
 from trackweave.storage.candidates import write_filtered
-from trackweave.storage.files import locked_folder, read_json_object
+from trackweave.storage.files import locked_folder, read_json_object, recorded_path
 from trackweave.structures.candidates import Candidates
 from trackweave.structures.run_log import RunLog
 from trackweave.tracking.pipeline_context import UnsampledVideo, local_positions
@@ -77,7 +77,7 @@ def open_mask_frames(
         sampled, excluded = exclude_unreadable(sampled)
         for frame, name, reason in excluded:
             log.skip("frame-skipped", f"left out frame {frame} ({name}): {reason}", each=True)
-    source = str(whole.path) if whole.path is not None else "memory"
+    source = recorded_path(whole.path) if whole.path is not None else "memory"
     return MaskFrames(sampled, UnsampledVideo.of(whole), first, source)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from trackweave.errors import SettingError, TrackweaveError
 from trackweave.formats.mot import write_mot_frames
-from trackweave.frames.source import FrameSource
+from trackweave.frames.source import FrameSource, sample_evenly
 from trackweave.ids import PROMPTED_LEVEL, FrameIndex, Level, LocalIndex
 from trackweave.pipelines.mask_inputs import (
     GENERATED_LEVELS,
@@ -39,6 +39,7 @@ from trackweave.predictors.sam.settings import SamSettings
 from trackweave.progress import Progress, TimingAggregator, open_progress, peak_rss_mb
 from trackweave.proposals.settings import RegionSettings
 from trackweave.storage.candidates import filtered_path
+from trackweave.storage.files import recorded_path
 from trackweave.storage.mask_archive import VideoSegments
 from trackweave.storage.result_log import ResultJournal
 from trackweave.storage.run import Fingerprint, FrameList, LevelRecord, RunFolder, RunManifest, RunPaths
@@ -172,11 +173,16 @@ class _MaskRun:
 
     def track_candidates(self, root: Path, levels: Sequence[Level]) -> Run[MaskSummary]:
         """Tracks candidates that lie on disk; all are checked before the folder is touched."""
-        fingerprint = Fingerprint()
-        for level in levels:
-            fingerprint.add_file(filtered_path(root / f"level_{level}"))
         contexts = self._checked(root, levels)
-        return self._track(contexts, self._claim({"kind": "candidates", "root": str(root)}, fingerprint))
+        fingerprint = Fingerprint()
+        with self.timer.track("check"):
+            fingerprint.add("candidates", f"{candidates_min_area(root)}".encode())
+            for level in levels:
+                manifest = filtered_path(root / f"level_{level}")
+                for path in (manifest, *sorted(manifest.parent.glob("seg_frame_*"))):
+                    fingerprint.add("candidates", f"{level}/{path.name}".encode())
+                    fingerprint.add_file("candidates", path)
+        return self._track(contexts, self._claim({"kind": "candidates", "root": recorded_path(root)}, fingerprint))
 
     def track_generated(
         self, levels: Sequence[Level], generator: str | RegionSettings, stride: int
@@ -199,8 +205,8 @@ class _MaskRun:
         """Tracks the objects of a user's label images."""
         frames, fingerprint = self.input.frames, Fingerprint()
         for local, image in sorted(images.items()):
-            fingerprint.add_bytes(f"{local}".encode(), np.ascontiguousarray(image.labels).tobytes())
-        where = [f"{frames.indices[local]}:{image.where}" for local, image in sorted(images.items())]
+            fingerprint.add("prompts", f"{local}".encode(), np.ascontiguousarray(image.labels).tobytes())
+        where = [f"{frames.indices[local]}:{recorded_path(image.where)}" for local, image in sorted(images.items())]
         key = self._claim({"kind": "prompts", "images": where}, fingerprint)
         labels = {local: image.labels for local, image in images.items()}
         run = self.folder.paths
@@ -232,14 +238,16 @@ class _MaskRun:
             "prompts": dict(prompts_from),
             **({"predictor_identity": dict(self.chosen.identity)} if self.chosen.identity else {}),
         }
-        names = [[int(index), name] for index, name in zip(frames.indices, frames.names, strict=True)]
-        identity = {"source": self.input.source, "frames": names, "size": [height, width], "config": config}
-        fingerprint.add_bytes(json.dumps(identity, sort_keys=True).encode())
-        key = fingerprint.hexdigest()
-        manifest = self.folder.claim(key, resume=self.resume)
+        with self.timer.track("check"):
+            _add_frames(fingerprint, frames)
+        # Of inputs the content counts, and not where it lies.
+        decisive = {key: value for key, value in prompts_from.items() if key not in ("root", "images")}
+        predictor = self.chosen.request.partition("=")[0]
+        identity = {**config, "predictor": predictor, "prompts": decisive}
+        fingerprint.add("settings", json.dumps(identity, sort_keys=True).encode())
+        manifest = self.folder.claim(fingerprint, resume=self.resume)
         manifest.merge(
             {
-                "fingerprint": key,
                 "input": {"path": self.input.source, "frames": len(frames), "height": height, "width": width},
                 "config": config,
                 "predictor": {
@@ -253,7 +261,7 @@ class _MaskRun:
         manifest.replace_warnings(self.log.warnings, stages=("frames", "prompts", "weights"), level=None)
         FrameList(frames.indices, frames.names, frames.times, frames.size).write(run.frames)
         manifest.write()
-        return key
+        return fingerprint.hexdigest()
 
     # --- levels --------------------------------------------------------------------------------------------------
 
@@ -366,6 +374,21 @@ class _MaskRun:
             ),
             levels=levels,
         )
+
+
+FRAMES_COMPARED = 64
+"""Frames in memory whose pixels tell a run from one of other frames; of files the whole content does."""
+
+
+def _add_frames(fingerprint: Fingerprint, frames: FrameSource) -> None:
+    """Adds names, indices, size and content of the frames."""
+    names = [[int(index), name] for index, name in zip(frames.indices, frames.names, strict=True)]
+    fingerprint.add("frames", json.dumps([names, list(frames.size)]).encode())
+    for file in frames.files:
+        fingerprint.add_file("frames", file)
+    if not frames.files:
+        for local in sample_evenly(range(len(frames)), cap=FRAMES_COMPARED):
+            fingerprint.add("frames", np.ascontiguousarray(frames[local]).tobytes())
 
 
 def _progress_label(contexts: Sequence[LevelContext]) -> str:

@@ -31,6 +31,7 @@ from trackweave.predictors.weights import (
     resolve_weights,
     weights_folder,
 )
+from trackweave.storage.files import content_digest
 from trackweave.structures.run_log import RunWarning
 
 WEIGHTS_FREE = ("flow", "static", "replay")
@@ -122,7 +123,9 @@ def choose_predictor(
 
         if not argument:
             raise SettingError("replay needs a recording: --predictor replay=PATH")
-        return ChosenPredictor(ReplayPredictor(Path(argument)), request, "asked for")
+        replay = ReplayPredictor(Path(argument))
+        content = [[file.name, content_digest(file).hex()] for file in replay.files]
+        return ChosenPredictor(replay, request, "asked for", identity={"recordings": content})
     names = ", ".join(("auto", *WEIGHTS_FREE, *BACKENDS))
     raise SettingError(f"there is no predictor {name!r}; known: {names}")
 

@@ -30,6 +30,9 @@ class ReplayPredictor:
         path: a recording, or a folder with one recording per level (`level_4_tracks.npz`, `level_2_tracks.npz` …):
             all of them are searched for the best match.
 
+    Attributes:
+        files: the recordings.
+
     Raises:
         PredictorUnavailable: no recording there.
     """
@@ -40,7 +43,7 @@ class ReplayPredictor:
         files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
         if not files or not files[0].is_file():
             raise PredictorUnavailable(f"{path}: no recording to replay (an .npz, or a folder of them)")
-        self._files = files
+        self.files = files
 
     def open(self, frames: FrameSource) -> ReplaySession:
         """Starts a run.
@@ -51,7 +54,7 @@ class ReplayPredictor:
         """
         recordings = []
         with ExitStack() as stack:
-            for file in self._files:
+            for file in self.files:
                 recordings.append(open_recording(file))
                 stack.callback(recordings[-1].close)
             session = ReplaySession(recordings, frames)

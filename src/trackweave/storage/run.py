@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -10,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from trackweave.errors import ArtifactError, InputError, RunFolderError, SettingError
+from trackweave.errors import ArtifactError, RunFolderError, SettingError
 from trackweave.ids import FrameIndex, Level
 from trackweave.storage.files import (
     check_version,
+    content_digest,
     locked_folder,
     path_inside,
     read_json_object,
@@ -122,7 +124,7 @@ class RunPaths:
 
     @property
     def folders(self) -> list[Path]:
-        """The folders that trackweave writes to; others below the root are another program else's."""
+        """The folders that trackweave writes to; other folders below the root belong to others."""
         levels = [LevelPaths(path) for path in self.root.glob("level_[0-9]*")]
         below = [folder for level in levels for folder in (level.filtered, level.tracking, level.compare)]
         return [self.root, self.root / "journal", *below]
@@ -391,31 +393,47 @@ class LevelRecord:
 
 
 class Fingerprint:
-    """What a run was made of, as one hash: its input, and every setting that its results depend on."""
+    """What a run is made of, as one hash: every input by its content, and every setting that its results depend on.
+
+    Where files lie does not count, so a run goes on with a copy of its input, or with the same folder spelled
+    otherwise.
+    """
 
     def __init__(self) -> None:
-        self._hash = hashlib.sha256()
+        self._parts: dict[str, Any] = {}
 
-    def add_bytes(self, *parts: bytes) -> None:
-        """Adds parts; where one ends and the next begins counts."""
-        for part in parts:
-            self._hash.update(len(part).to_bytes(8, "little"))
-            self._hash.update(part)
+    def add(self, part: str, *contents: bytes) -> None:
+        """Adds to a part that a message can name, such as `frames`; where one piece ends and the next begins counts."""
+        part_hash = self._parts.setdefault(part, hashlib.sha256())
+        for content in contents:
+            part_hash.update(len(content).to_bytes(8, "little"))
+            part_hash.update(content)
 
-    def add_file(self, path: Path) -> None:
+    def add_file(self, part: str, path: Path) -> None:
         """Adds a file's content.
 
         Raises:
             InputError: it cannot be read.
         """
-        try:
-            self.add_bytes(path.read_bytes())
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        self.add(part, content_digest(path))
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """By the name of the part, 16 hexadecimal digits."""
+        return {part: part_hash.hexdigest()[:16] for part, part_hash in sorted(self._parts.items())}
 
     def hexdigest(self) -> str:
-        """32 hexadecimal digits."""
-        return self._hash.hexdigest()[:32]
+        """Of the whole, 32 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(self.parts).encode()).hexdigest()[:32]
+
+
+def _difference(manifest: RunManifest, fingerprint: Fingerprint) -> str:
+    """Which parts of the run that a folder holds are others: ` (other frames)`; empty when it is not known."""
+    recorded = manifest.data.get("fingerprints")
+    if not isinstance(recorded, dict):
+        return ""
+    changed = [part for part, digest in fingerprint.parts.items() if recorded.get(part) != digest]
+    return f" (other {', '.join(changed)})" if changed else ""
 
 
 RUN_FILES = (
@@ -472,7 +490,7 @@ class RunFolder:
     def __exit__(self, *exc: object) -> None:
         self._lock.close()
 
-    def claim(self, fingerprint: str | None = None, *, resume: bool = False) -> RunManifest:
+    def claim(self, fingerprint: Fingerprint | None = None, *, resume: bool = False) -> RunManifest:
         """Proves that the folder can take the run, and clears what killed processes left half-written.
 
         Args:
@@ -480,7 +498,7 @@ class RunFolder:
             resume: the folder may hold that very run.
 
         Returns:
-            The manifest as it is; whoever claims the folder for good writes its fingerprint into it.
+            The manifest, with the fingerprint if there is one; whoever claims the folder for good writes it.
 
         Raises:
             RunFolderError: the folder holds another run, or this one and it is not to be resumed, or cannot be
@@ -494,11 +512,13 @@ class RunFolder:
             raise RunFolderError(f"{self.root}: already holds a run: choose another -o, or remove it first")
         if manifest.fingerprint is None and manifest.data.get("artifacts"):
             raise RunFolderError(f"{self.root}: holds another run: choose another -o")
-        if manifest.fingerprint not in (None, fingerprint):
-            text = "holds a run of other input or settings: choose another -o, or remove it first"
-            raise RunFolderError(f"{self.root}: {text}")
-        if manifest.fingerprint is not None and not resume:
-            raise RunFolderError(f"{self.root}: already holds this run: add --resume to finish or reuse it")
+        if fingerprint is not None:
+            if manifest.fingerprint not in (None, fingerprint.hexdigest()):
+                text = f"holds a run of other input or settings{_difference(manifest, fingerprint)}"
+                raise RunFolderError(f"{self.root}: {text}: choose another -o, or remove it first")
+            if manifest.fingerprint is not None and not resume:
+                raise RunFolderError(f"{self.root}: already holds this run: add --resume to finish or reuse it")
+            manifest.merge({"fingerprint": fingerprint.hexdigest(), "fingerprints": fingerprint.parts})
         remove_leftovers(self.paths.folders)
         return manifest
 
