@@ -426,7 +426,9 @@ def changed_recording(root: Path) -> str:
 def test_a_run_does_not_go_on_with_other_content(tmp_path: Path, change: Callable[[Path], str]) -> None:
     frames, candidates = write_frames(tmp_path / "frames"), write_stacks(tmp_path / "candidates")
     for name, tracks in (("recording", (1, 2)), ("other", (2, 1))):
-        masks = {f"00000_{k:03d}": np.packbits(SCENE.labels[0] == track) for k, track in enumerate(tracks)}
+        masks: dict[str, Any] = {
+            f"00000_{k:03d}": np.packbits(SCENE.labels[0] == track) for k, track in enumerate(tracks)
+        }
         np.savez(tmp_path / f"{name}.npz", shape=SCENE.labels[0].shape, **masks)
     options: dict[str, Any] = {"candidates": candidates, "predictor": f"replay={tmp_path / 'recording.npz'}"}
     track_masks(frames, tmp_path / "run", **options)
