@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 
 from tests.cli.shell import Shell
+from tests.detectors.onnx_models import Graph, draw, image_info, segment_model, switched
 from tests.frames.test_live import MOTION_JPEG, serving
 from tests.toy_boxes import box_of, detection_lines, image_of, make_clip, make_sequence, mot_line, write_lines
 from trackweave.association.dataset import BLENDED
 from trackweave.cli.boxes import BOXES
 from trackweave.formats.mot import read_mot
 from trackweave.frames.open import open_frames
+from trackweave.pipelines.run import open_run
 from trackweave.storage.samples import AssociationSample, read_sample
 from trackweave.storage.track_archive import TracksArchive
 
@@ -148,6 +150,50 @@ def test_a_clip_with_motion_detector_report_and_exports(shell: Shell, tmp_path: 
         assert len(video) == 20
     assert shell("export", run, "--to", "davis", "-o", tmp_path / "davis").code == 0  # the detector gives masks
     assert len(list((tmp_path / "davis").glob("*.png"))) == 20
+
+
+def test_masks_of_a_segment_model_are_logged_drawn_exported_and_evaluated(shell: Shell, tmp_path: Path) -> None:
+    frames, run, log = tmp_path / "frames", tmp_path / "run", tmp_path / "log"
+    frames.mkdir()
+    for k in range(6):
+        picture = draw(128, 192, (16 + 8 * k, 24, 56 + 8 * k, 80))
+        cv2.imwrite(str(frames / f"{k:05d}.png"), picture[..., ::-1])
+    model = segment_model(tmp_path / "seg.onnx", "nms")
+    options = ("--fps", 10, "--detector", model, "--log-dir", log, "--segmentation")
+    done = shell("boxes", frames, "-o", run, *options)
+    assert done.code == 0, done.err
+    assert "1 tracks with 6 boxes" in done.out
+    assert "detector: onnx:seg (asked for), read as yolo-end2end: xyxy in pixels" in done.out
+    masks = open_run(run).tracks().masks
+    assert masks is not None
+    assert masks.size == (128, 192)
+    assert masks.boxes[:, 0].tolist() == [16 + 8 * k for k in range(6)]
+    with TracksArchive(run / "tracks.npz") as archive:
+        assert archive.rows().detection.tolist() == [0] * 6
+    assert len(list(log.glob("sample_*.npz"))) == 5
+    assert shell("export", run, "--to", "davis", "-o", tmp_path / "davis").code == 0
+    done = shell("evaluate", run, "--gt", tmp_path / "davis", "--by", "masks")
+    assert done.code == 0, done.err
+    assert "J&F" in done.out
+
+
+def test_a_model_that_is_misread_is_refused_by_frame(shell: Shell, tmp_path: Path) -> None:
+    """Scores in percent, which only show where something is detected; an option of the detector says so."""
+    frames, run = tmp_path / "frames", tmp_path / "run"
+    frames.mkdir()
+    for k, value in enumerate((10, 10, 250, 250)):
+        cv2.imwrite(str(frames / f"{k:05d}.png"), np.full((64, 96, 3), value, np.uint8))
+    g = Graph()
+    model = g.save(tmp_path / "m.onnx", [image_info()], {"o": switched(g, [0] * 6, [10, 20, 50, 60, 87, 1])})
+    usual = ("boxes", frames, "--fps", 10, "--detector", model, "-o", run)
+    done = shell(*usual)
+    assert done.code == 1
+    assert "frame 2 (00002.png)" in done.err
+    assert "scores reach 87" in " ".join(done.err.split())
+    assert not (run / "manifest.json").exists()
+    done = shell(*usual, "--set", "perception.detector_options={scores: percent}")
+    assert done.code == 0, done.err
+    assert open_run(run).tracks().score.tolist() == pytest.approx([0.87] * 2)
 
 
 def test_label_images_need_masks(shell: Shell, sequence: Path, tmp_path: Path) -> None:

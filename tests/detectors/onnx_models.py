@@ -276,6 +276,41 @@ def rt_detr_ultralytics(path: Path) -> Path:
     return g.save(path, [image_info()], {"output0": rows}, NAMES)
 
 
+def segment_model(path: Path, kind: str) -> Path:
+    """The first prototype is how red the picture is; the mask of the red rectangle is all of it but its left third."""
+    g = Graph()
+    corners = g.rectangle("images", 0, 0.7)
+    red = g.node("Slice", "images", *(g.constant([n], np.int64) for n in (0, 1, 1)))
+    cells = g.node("Sub", g.node("AveragePool", red, kernel_shape=[4, 4], strides=[4, 4]), g.constant(0.5))
+    ramp = np.tile(np.linspace(-1, 1, WIDTH // 4, dtype=np.float32), (1, 1, HEIGHT // 4, 1))
+    others = np.concatenate([ramp, np.zeros((1, 6, HEIGHT // 4, WIDTH // 4), np.float32)], axis=1)
+    prototypes = g.node("Concat", cells, g.constant(others), axis=1)
+    coefficients = g.constant([[4.0, 0, 1, 2, -3, 1, 1, 1]])
+    score = g.constant([[SCORE, WANTED]])
+    if kind in ("nms", "end2end"):
+        row = g.row(corners, score, coefficients)
+        rows = g.among(row, 300, 0, np.zeros((300, 14), np.float32))
+        metadata = {"args": "{'nms': True}"} if kind == "nms" else {"end2end": "True"}
+    elif kind == "yolov5":
+        row = g.row(g.centred(corners), g.constant([[1, 0, 0, SCORE]]), coefficients)
+        rows = g.among(row, 378, 5, quiet(378, 16))
+        metadata = {}
+    else:
+        row = g.row(g.centred(corners), g.constant([[0, 0, SCORE]]), coefficients)
+        rows = g.node("Transpose", g.among(row, 126, 5, quiet(126, 15)), perm=[0, 2, 1])
+        metadata = {}
+    metadata |= NAMES if kind == "yolov5" else {**NAMES, "task": "segment"}
+    return g.save(path, [image_info()], {"output0": rows, "output1": prototypes}, metadata)
+
+
+def switched(g: Graph, quiet_row: list[float], row: list[float]) -> str:
+    """`(1, 300, 6)`: one row on dark pictures, the other on bright ones; drawn pictures are dark."""
+    mean = g.node("ReduceMean", "images", axes=[1, 2, 3], keepdims=1)
+    bright = g.node("Greater", g.node("Reshape", mean, g.constant([1, 1], np.int64)), g.constant([[0.8]]))
+    chosen = g.node("Where", bright, g.constant([row]), g.constant([quiet_row]))
+    return g.among(chosen, 300, 0, np.zeros((300, 6), np.float32))
+
+
 LAYOUTS: dict[str, tuple[str, Build]] = {
     "yolov8": ("yolov8", yolov8),
     "yolov8 transposed": ("yolov8", yolov8_transposed),

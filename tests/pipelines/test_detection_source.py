@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.detectors import onnx_models
 from tests.toy_boxes import HEIGHT, WIDTH, box_of, detection_lines, image_of, make_clip, make_sequence, write_lines
 from trackweave.errors import InputError, SettingError
 from trackweave.formats.readers import read_detections
-from trackweave.pipelines.box_inputs import DetectionSource, VideoInput, open_detections, open_input
+from trackweave.pipelines.box_inputs import DetectionSource, VideoInput, detect, open_detections, open_input
 from trackweave.pipelines.settings import InputSettings
 from trackweave.structures.detections import Detections
 from trackweave.structures.run_log import RunLog
@@ -231,3 +232,33 @@ def test_a_base_from_the_settings(tmp_path: Path) -> None:
             source = open_detections(None, video, RunLog("skip"))
             assert next(frame.index for frame in source.frames() if len(frame.detections)) == first
             assert f"frames count from {1 - first}" in str(source.record["reading"])
+
+
+class Fails(Recorder):
+    """Fails on its third frame."""
+
+    def detect(self, image: NDArray[np.uint8]) -> Detections:
+        found = super().detect(image)
+        if len(self.calls) == 4:  # one is the reset
+            raise InputError("m.onnx: scores reach 3")
+        return found
+
+
+def test_a_frame_on_which_the_detector_fails_is_named_or_left_out(tmp_path: Path) -> None:
+    message = r"frame 2 \(.*\): m\.onnx: scores reach 3"
+    with video_of(make_clip(tmp_path / "clip.mp4", 5)) as video:
+        with pytest.raises(InputError, match=message + ".*--on-bad-item skip"):
+            list(open_detections(Fails(), video, RunLog()).frames())
+        log = RunLog("skip")
+        assert [frame.index for frame in open_detections(Fails(), video, log).frames()] == [0, 1, 3, 4]
+        assert log.skipped == {"frame-undetected": 1}
+    with pytest.raises(InputError, match=message):
+        detect(tmp_path / "clip.mp4", Fails())
+
+
+def test_the_record_says_how_outputs_are_read(tmp_path: Path) -> None:
+    with video_of(make_clip(tmp_path / "clip.mp4", 2)) as video:
+        source = open_detections(str(onnx_models.end_to_end(tmp_path / "m.onnx")), video, RunLog())
+        list(source.frames())
+        assert source.record["reading"] == "yolo-end2end: xyxy in pixels of the input, scores in [0, 1]"
+        assert "reading" not in open_detections(Recorder(), video, RunLog()).record

@@ -231,7 +231,8 @@ def _print_summary(result: Run[BoxSummary], report: Path) -> None:
         reading = f" ({detections['reading']})" if detections.get("reading") else ""
         typer.echo(f"detections: {detections['path']}{reading}")
     else:
-        typer.echo(f"detector: {detections['name']} ({detections['reason']})")
+        reading = f", read as {detections['reading']}" if detections.get("reading") else ""
+        typer.echo(f"detector: {detections['name']} ({detections['reason']}){reading}")
     typer.echo(f"{totals['tracks']} tracks with {totals['boxes']} boxes on {totals['frames']} frames")
     if summary.association_fps is not None:
         typer.echo(f"association alone: {summary.association_fps:.0f} frames per second")

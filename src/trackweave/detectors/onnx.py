@@ -87,8 +87,8 @@ class OnnxDetector:
 
     @property
     def layout(self) -> str:
-        """What the numbers mean, as far as it is known by now."""
-        return str(self._reader.reading)
+        """The family, and what the numbers mean, as far as it is known by now."""
+        return f"{self._family.name}: {self._reader.reading}"
 
     @property
     def input_size(self) -> tuple[int, int]:

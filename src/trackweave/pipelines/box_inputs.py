@@ -369,11 +369,11 @@ class DetectionSource:
         detect: the detections of a frame by its index and image.
         log: where frames that cannot be read are counted.
         timer: takes the time of reading and detecting.
-        owned: a detector that is closed with the source.
+        detector: what detects, when it is no file.
+        owned: whether the detector is closed with the source.
 
     Attributes:
         needs_images: whether detecting needs the image of a frame.
-        record: for the manifest: a file and its rows, or a detector and why it was chosen.
     """
 
     def __init__(
@@ -385,12 +385,19 @@ class DetectionSource:
         *,
         needs_images: bool,
         record: Mapping[str, object],
-        owned: Detector | None = None,
+        detector: Detector | None = None,
+        owned: bool = False,
     ) -> None:
         self._video, self._detect, self._log, self._timer = video, detect, log, timer
-        self._owned = owned
+        self._detector, self._owned = detector, owned
         self.needs_images = needs_images
-        self.record = record
+        self._record = record
+
+    @property
+    def record(self) -> Mapping[str, object]:
+        """For the manifest: a file and its rows; or a detector, why it was chosen, and how its outputs are read."""
+        layout = getattr(self._detector, "layout", None)
+        return self._record if layout is None else {**self._record, "reading": layout}
 
     def frames(self, *, images: bool = False, stop: threading.Event | None = None) -> Iterator[DetectedFrame]:
         """One frame after another.
@@ -408,8 +415,12 @@ class DetectionSource:
             image, is_readable = self._image(frame) if reads else (None, True)
             if not is_readable and self.needs_images:
                 continue
-            with self._timer.track("detect"):
-                detections = self._detect(frame.index, image)
+            try:
+                with self._timer.track("detect"):
+                    detections = self._detect(frame.index, image)
+            except InputError as error:
+                self._log.skip("frame-undetected", f"frame {frame.index} ({frame.name}): {error}")
+                continue
             size = video_size if image is None else (image.shape[0], image.shape[1])
             yield DetectedFrame(frame, image, detections, FrameContext(frame.index, frame.time, size=size))
         self._video.report_ending(self._log)
@@ -450,8 +461,8 @@ class DetectionSource:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._owned is not None:
-            self._owned.close()
+        if self._owned and self._detector is not None:
+            self._detector.close()
 
 
 def open_detections(
@@ -525,12 +536,12 @@ class _Opener:
     def named_detector(self, name: str, reason: str) -> DetectionSource:
         detector = make_detector(name, **self.options)
         try:
-            return self.detector(detector, reason, owned=detector)
+            return self.detector(detector, reason, owned=True)
         except BaseException:
             detector.close()
             raise
 
-    def detector(self, detector: Detector, reason: str, *, owned: Detector | None = None) -> DetectionSource:
+    def detector(self, detector: Detector, reason: str, *, owned: bool = False) -> DetectionSource:
         if not self.video.has_images:
             raise InputError(f"{self.video.path}: detector {detector.name} needs a picture of every frame")
         detector.reset()
@@ -539,7 +550,9 @@ class _Opener:
             return Detections.empty() if image is None else detector.detect(image)
 
         record = {"kind": "detector", "name": detector.name, "reason": reason}
-        return DetectionSource(self.video, detect, self.log, self.timer, needs_images=True, record=record, owned=owned)
+        return DetectionSource(
+            self.video, detect, self.log, self.timer, needs_images=True, record=record, detector=detector, owned=owned
+        )
 
     def file(self, path: Path) -> DetectionSource:
         """A file, or by its name one of the sequence's own."""
@@ -627,7 +640,10 @@ def detect(
         with open_progress(progress, len(source), f"detecting with {model.name}") as display:
             for position, image in enumerate(source):
                 index = source.indices[position]
-                parts.append((int(index), model.detect(image)))
+                try:
+                    parts.append((int(index), model.detect(image)))
+                except InputError as error:
+                    raise InputError(f"frame {index} ({source.names[position]}): {error}") from error
                 display.update(position + 1, int(index))
         return _table(parts, model, int(source.indices[-1]) + 1)
     finally:
