@@ -2,23 +2,33 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CORE := $(VENV)/.core
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO_OUT ?= runs/demo
 
 .PHONY: demo test check lint types contracts docs docs-serve wheel clean
 .PHONY: fuzz bench bench-sam2 bench-davis bench-accuracy bench-switches train-default
 
-$(STAMP): pyproject.toml constraints.txt
+# What a user needs: the package and its core, no torch, no tools.
+$(CORE): pyproject.toml constraints.txt
+	@echo "make: the environment, in $(VENV)"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@echo "make: trackweave and its core packages, about 800 MB"
+	$(PIP) -c constraints.txt -e .
+	touch $(CORE)
+
+$(STAMP): $(CORE)
+	@echo "make: what tests and checks need: torch, transformers, tools; about 1.7 GB more"
+	$(PIP) -c constraints.txt -e ".[dev]"
 	# trackeval's dependencies would put a second OpenCV over the one that is there; what is used of it needs numpy and scipy.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "trackeval>=1.3"
+	$(PIP) --no-deps "trackeval>=1.3"
 	# Meta's package asks for torchvision and would build itself against another torch; neither is needed to test with it.
-	SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-	  "sam2==1.1.0"
+	SAM2_BUILD_CUDA=0 $(PIP) --no-deps --no-build-isolation "sam2==1.1.0"
 	touch $(STAMP)
 
-demo: $(STAMP)  ## finds, tracks and shows the objects of a real clip
+demo: $(CORE)  ## finds, tracks and shows the objects of a real clip
+	@echo "make: the demo"
 	$(BIN)/trackweave demo -o $(DEMO_OUT)
 
 test: $(STAMP)
@@ -43,7 +53,7 @@ contracts: $(STAMP)
 check: lint types contracts docs wheel test  ## everything that CI checks
 
 $(VENV)/.docs: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(PIP) -c constraints.txt -e ".[docs]"
 	touch $@
 
 docs: $(VENV)/.docs  ## the site, in build/site
