@@ -240,3 +240,10 @@ def test_motion_of_real_cameras(sequence: str) -> None:
             middle = np.array([width / 2, height / 2, 1])
             assert np.linalg.norm((motion_found - published[k]) @ middle) < 2
             assert corner_error(motion_found, published[k], height, width) < 8
+
+
+def test_far_frames_beyond_the_given_ones_cost_nothing() -> None:
+    given = GivenCameraMotion(np.array([[[1.0, 0, 5], [0, 1, 0]]] * 4))
+    assert given.between(1, 2**31).tolist() == [[1, 0, 10], [0, 1, 0]]
+    assert given.missing == 2**31 - 3
+    assert given.between(2**31, 2**32).tolist() == [[1, 0, 0], [0, 1, 0]]

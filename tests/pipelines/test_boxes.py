@@ -31,7 +31,7 @@ from tests.toy_boxes import (
     write_lines,
 )
 from trackweave.association.inspection import inspect_samples
-from trackweave.association.settings import LogSettings
+from trackweave.association.settings import LogSettings, ScorerSettings
 from trackweave.errors import ArtifactError, FrameError, InputError, RunFolderError, SettingError
 from trackweave.formats.mot import read_mot
 from trackweave.formats.readers import read_detections
@@ -40,6 +40,7 @@ from trackweave.frames.open import open_frames
 from trackweave.frames.source import RGBFrame, WholeVideo
 from trackweave.masks.packed import PackedMasks
 from trackweave.mot.settings import RefinementSettings, preset
+from trackweave.mot.tracker import Tracker
 from trackweave.pipelines import box_inputs
 from trackweave.pipelines.box_inputs import DetectionsArgument
 from trackweave.pipelines.boxes import track_boxes
@@ -47,6 +48,7 @@ from trackweave.pipelines.masks import track_masks
 from trackweave.pipelines.run import Run
 from trackweave.pipelines.samples import build_samples
 from trackweave.pipelines.settings import InputSettings, PerceptionSettings
+from trackweave.reports.page import report as write_report
 from trackweave.storage.files import LOCK_NAME
 from trackweave.storage.samples import read_sample
 from trackweave.structures.detections import Detections
@@ -612,3 +614,115 @@ def test_images_of_another_size_are_not_drawn_on(tmp_path: Path) -> None:
     result = track_boxes(folder, tmp_path / "run")
     assert not result.paths.overlay.exists()
     assert record(result)["skipped"] == {"picture-size": 2}
+
+
+# --- frames without detections ----------------------------------------------------------------------------------------
+
+
+def sparse_lines(seed: int) -> list[str]:
+    """Two objects on some frames of 400, with gaps of all lengths and low scores among them."""
+    rng = np.random.default_rng(seed)
+    lines = []
+    for track in (1, 2):
+        frame = int(rng.integers(0, 30))
+        while frame < 400:
+            for _ in range(int(rng.integers(1, 12))):
+                lines.append(mot_line(frame, -1, box_of(track, frame % 12), float(rng.choice([0.9, 0.6, 0.3]))))
+                frame += int(rng.choice([1, 1, 1, 2, 3]))
+            frame += int(rng.choice([2, 20, 40, 90]))
+    return lines
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", ["adaptive", "learned"])
+def test_frames_without_tracks_and_detections_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, seed: int
+) -> None:
+    """They are passed over where there are no images; the result is that of going through them."""
+    det = write_lines(tmp_path / "det.txt", sparse_lines(seed))
+    options: dict[str, Any] = {
+        "detections": det,
+        "tracker": preset(name, diagnostics=True, lost_seconds=0.5),
+        "video": InputSettings(fps=30, size=(WIDTH, HEIGHT)),
+        "scorer": ScorerSettings(enabled=name == "learned"),
+    }
+    visited: list[int] = []
+    update = Tracker.update
+
+    def counted(self: Tracker, detections: Any, frame: Any = None, **more: Any) -> Any:
+        visited.append(frame.index)
+        return update(self, detections, frame, **more)
+
+    monkeypatch.setattr(Tracker, "update", counted)
+    quick = track_boxes(None, tmp_path / "quick", log=LogSettings(dir=tmp_path / "a"), **options)
+    count = len(visited)
+    monkeypatch.setattr(Tracker, "is_idle", False)
+    slow = track_boxes(None, tmp_path / "slow", log=LogSettings(dir=tmp_path / "b"), **options)
+    assert len(visited) - count > count + 50
+    assert quick.paths.mot.read_bytes() == slow.paths.mot.read_bytes()
+    for key in ("input", "totals", "suspected_switches", "longest_tracks", "track_lengths", "skipped"):
+        assert record(quick)[key] == record(slow)[key], key
+    assert record(quick)["log"]["logged"] == record(slow)["log"]["logged"]
+    for sample in sorted((tmp_path / "a").glob("*.npz")):
+        one, other = read_sample(sample), read_sample(tmp_path / "b" / sample.name)
+        np.testing.assert_array_equal(one.cost_matrix, other.cost_matrix)
+        assert one.frame_idx == other.frame_idx
+
+
+@pytest.mark.parametrize("refinement", [None, RefinementSettings(interpolate_max_gap=5, smooth_window=5)])
+def test_a_far_frame_costs_nothing(tmp_path: Path, refinement: RefinementSettings | None) -> None:
+    lines = [*detection_lines(12), mot_line(2**31 - 2, -1, box_of(1, 3), 0.9)]
+    det = write_lines(tmp_path / "det.txt", lines)
+    run = track_boxes(
+        None, tmp_path / "run", detections=det, video=InputSettings(fps=30, size=(160, 96)), refinement=refinement
+    )
+    assert_two_objects(run.tracks()[run.tracks().frame < 12], range(12))
+    assert record(run)["totals"]["frames"] == 2**31 - 1
+    assert "frame-far" in codes(run)
+    write_report(run.root)
+    assert run.paths.report.is_file()
+
+
+def test_a_far_frame_of_a_sequence_with_some_pictures(tmp_path: Path) -> None:
+    """The pictures are drawn on, whatever lies between them."""
+    folder = make_sequence(tmp_path / "toy", images=3)
+    info = (folder / "seqinfo.ini").read_text()
+    (folder / "seqinfo.ini").write_text(info.replace("seqLength=12", "seqLength=2000000000"))
+    last = mot_line(1_999_999_999, -1, (1, 2, 30, 40), 0.9)
+    write_lines(folder / "det" / "det.txt", [*detection_lines(12)[:4], last])
+    run = track_boxes(folder, tmp_path / "run", tracker=EASY)
+    assert record(run)["totals"]["frames"] == 2_000_000_000
+    with open_frames(run.paths.overlay) as video:
+        assert len(video) == 3
+
+
+def test_milliseconds_as_frames(tmp_path: Path) -> None:
+    """At 1000 frames a second only those with detections are frames; else the user learns of it."""
+    times = [round(k * 1000 / 30) for k in range(12)]
+    lines = [mot_line(times[k], -1, box_of(track, k), 0.9) for k in range(12) for track in (1, 2)]
+    det = write_lines(tmp_path / "det.txt", lines)
+    ticks = InputSettings(fps=1000, size=(160, 96))
+    run = track_boxes(None, tmp_path / "run", detections=det, video=ticks)
+    assert (record(run)["totals"]["tracks"], record(run)["totals"]["boxes"]) == (2, 24)
+    assert record(run)["totals"]["frames"] == 12
+    assert "frames-are-times" in codes(run)
+    assert run.tracks().frame.tolist()[::2] == times
+    with pytest.raises(SettingError, match=r"det\.txt: its frames are taken as times"):
+        track_boxes(
+            None, tmp_path / "no", detections=det, video=ticks, refinement=RefinementSettings(interpolate_max_gap=5)
+        )
+    run = track_boxes(None, tmp_path / "warned", detections=det, video=InputSettings(fps=30, size=(160, 96)))
+    assert "frames-apart" in codes(run)
+    assert "if the numbers are times" in run.warnings[0].message
+
+
+def test_detections_of_every_tenth_frame(tmp_path: Path) -> None:
+    lines = [mot_line(10 * k, -1, box_of(track, k), 0.9) for k in range(12) for track in (1, 2)]
+    det = write_lines(tmp_path / "det.txt", lines)
+    video = InputSettings(fps=300, size=(160, 96))
+    run = track_boxes(None, tmp_path / "run", detections=det, video=video)
+    assert run.warnings[0].message.endswith("those between count as empty: --frames ::10 tracks only these")
+    every = video.model_copy(update={"frames": "::10"})
+    run = track_boxes(None, tmp_path / "every", detections=det, video=every)
+    assert (record(run)["totals"]["tracks"], record(run)["totals"]["boxes"]) == (2, 24)
+    assert codes(run) == []

@@ -160,8 +160,10 @@ class GivenCameraMotion:
     def between(self, first: int, last: int) -> Affine:
         """`(2, 3)` float64 from one frame to a later one: frames between them moved the camera as well."""
         motion = identity()
-        for frame in range(first + 1, last + 1):
+        known = min(last + 1, max(first + 1, len(self._matrices)))
+        for frame in range(first + 1, known):
             motion = compose(motion, self.at(frame))
+        self.missing += last + 1 - known
         return motion
 
 

@@ -291,6 +291,11 @@ class Tracker:
         return self._frames
 
     @property
+    def is_idle(self) -> bool:
+        """No track is alive since the last frame: further frames without detections would change nothing."""
+        return self._frames > 0 and self._table.count == 0
+
+    @property
     def summary(self) -> TrackerSummary:
         """Counts since the tracker was made or reset."""
         monitor = self._monitor

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +19,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trackweave.detectors.base import Detector
 from trackweave.detectors.registry import WEIGHTS_FREE, make_detector
@@ -41,6 +43,29 @@ SourceKind = Literal["sequence", "frames", "live", "detections"]
 DetectionsArgument = str | Path | DetectionTable | Detector
 """Where detections come from: a file or a detector by its name or path, a table, or a detector."""
 
+Following = Callable[[int], int]
+"""Given a frame, the first one at or after it that has to be visited; `NO_MORE` when there is none."""
+NO_MORE = 2**62
+
+
+def _first_from(frames: Sequence[int], frame: int) -> int:
+    """The first of some ascending frames that is not before `frame`."""
+    place = bisect_left(frames, frame)
+    return int(frames[place]) if place < len(frames) else NO_MORE
+
+
+def only_frames(frames: NDArray[np.int64]) -> Following:
+    """Visits these frames alone, `(N,)` ascending."""
+    return lambda frame: _first_from(frames, frame)  # type: ignore[arg-type]
+
+
+TICKS_RATE = 1000.0
+"""From so many frames a second on, frame numbers that never follow each other are times."""
+FAR_FRAMES = 1_000_000
+"""A gap of so many frames, nine hours at 30 a second, is reported."""
+FEWEST_STEPS = 5
+"""Steps between frames with detections that are enough to call them regular."""
+
 DEFAULT_DETECTOR = "motion"
 """What detects when neither a file nor a detector is named: whatever moves before a still camera; needs no weights."""
 
@@ -54,12 +79,14 @@ class InputFrame:
         time: seconds, or None.
         name: file name or label.
         is_preview: only some frames of the video have an image; those are drawn on, and not used for tracking.
+        number: how many of the chosen frames come up to this one, for the progress.
     """
 
     index: int
     time: float | None
     name: str
     is_preview: bool = False
+    number: int = 0
     _load: Callable[[], RGBFrame] | None = field(default=None, repr=False)
     _image: RGBFrame | None = field(default=None, repr=False)
 
@@ -100,6 +127,7 @@ class VideoInput:
         sequence: the MOTChallenge folder, or None.
         warnings: what was done differently.
         live: the stream, or None.
+        passed_over: chosen frames that the last iteration over `frames` did not visit.
     """
 
     name: str
@@ -115,6 +143,7 @@ class VideoInput:
     sequence: MotSequence | None = None
     warnings: list[RunWarning] = field(default_factory=list)
     live: LiveFrames | None = None
+    passed_over: int = 0
     _owned: bool = True
 
     @property
@@ -193,11 +222,15 @@ class VideoInput:
             text = f"{self.path}: {self.live.dropped} pictures could not be decoded and are missing"
             log.skip("picture-dropped", text, self.live.dropped, harmless=True)
 
-    def frames(self) -> Iterator[InputFrame]:
-        """The frames in order; may be asked for again unless the source is live."""
+    def frames(self, following: Following | None = None) -> Iterator[InputFrame]:
+        """The frames in order; may be asked for again unless the source is live.
+
+        Args:
+            following: asked before each frame where not every frame has an image: which frames may be passed over.
+        """
         if self.live is not None:
             return self._live_frames(self.live)
-        return self._recorded_frames(self.positions or ())
+        return self._recorded_frames(self.positions or (), following if self.images is None else None)
 
     def source(self) -> FrameSource | None:
         """The chosen frames as a source; None where not every frame has an image."""
@@ -209,23 +242,37 @@ class VideoInput:
             return float(self.images.times[position])
         return None if self.frame_rate is None else index / self.frame_rate
 
-    def _recorded_frames(self, positions: Sequence[int]) -> Iterator[InputFrame]:
-        for position in positions:
-            if self.images is not None:
-                index, load = int(self.images.indices[position]), partial(self.images.__getitem__, position)
-                yield InputFrame(index, self._time(position, index), self.images.names[position], _load=load)
-            elif self.preview_images is not None and position in self.preview_positions:
-                at = self.preview_positions[position]
-                load = partial(self.preview_images.__getitem__, at)
-                time = self._time(position, position)
-                yield InputFrame(position, time, self.preview_images.names[at], is_preview=True, _load=load)
-            else:
-                yield InputFrame(position, self._time(position, position), f"frame_{position:06d}")
+    def _recorded_frames(self, positions: Sequence[int], following: Following | None) -> Iterator[InputFrame]:
+        place, self.passed_over = 0, 0
+        previews = sorted(self.preview_positions)
+        while place < len(positions):
+            if following is not None:
+                wanted = min(_first_from(previews, positions[place]), following(positions[place]))
+                visited = bisect_left(positions, wanted, place)
+                self.passed_over += visited - place
+                place = visited
+                if place == len(positions):
+                    return
+            frame = self._recorded_frame(positions[place])
+            place += 1
+            frame.number = place
+            yield frame
+
+    def _recorded_frame(self, position: int) -> InputFrame:
+        if self.images is not None:
+            index, load = int(self.images.indices[position]), partial(self.images.__getitem__, position)
+            return InputFrame(index, self._time(position, index), self.images.names[position], _load=load)
+        if self.preview_images is not None and position in self.preview_positions:
+            at = self.preview_positions[position]
+            load = partial(self.preview_images.__getitem__, at)
+            time = self._time(position, position)
+            return InputFrame(position, time, self.preview_images.names[at], is_preview=True, _load=load)
+        return InputFrame(position, self._time(position, position), f"frame_{position:06d}")
 
     def _live_frames(self, live: LiveFrames) -> Iterator[InputFrame]:
-        for index, time, image in islice(live, self.settings.max_frames):
+        for number, (index, time, image) in enumerate(islice(live, self.settings.max_frames), start=1):
             self.size = (image.shape[0], image.shape[1])
-            yield InputFrame(int(index), time, f"frame_{index:06d}", _image=image)
+            yield InputFrame(int(index), time, f"frame_{index:06d}", number=number, _image=image)
 
     def close(self) -> None:
         """Releases decoders and streams; a source that the caller opened stays open."""
@@ -371,8 +418,10 @@ class DetectionSource:
         timer: takes the time of reading and detecting.
         detector: what detects, when it is no file.
         owned: whether the detector is closed with the source.
+        detected: `(N,)` the frames with detections, ascending, where they are known beforehand.
 
     Attributes:
+        has_times: frame numbers are times, and only those with detections are frames.
         needs_images: whether detecting needs the image of a frame.
     """
 
@@ -387,9 +436,12 @@ class DetectionSource:
         record: Mapping[str, object],
         detector: Detector | None = None,
         owned: bool = False,
+        detected: NDArray[np.int64] | None = None,
     ) -> None:
         self._video, self._detect, self._log, self._timer = video, detect, log, timer
         self._detector, self._owned = detector, owned
+        self._detected = detected
+        self.has_times = detected is not None and _are_times(detected, video)
         self.needs_images = needs_images
         self._record = record
 
@@ -399,19 +451,32 @@ class DetectionSource:
         layout = getattr(self._detector, "layout", None)
         return self._record if layout is None else {**self._record, "reading": layout}
 
-    def frames(self, *, images: bool = False, stop: threading.Event | None = None) -> Iterator[DetectedFrame]:
+    @property
+    def passed_over(self) -> int:
+        """Frames so far that were not visited, as nothing was detected and tracked there."""
+        return 0 if self.has_times else self._video.passed_over
+
+    def frames(
+        self,
+        *,
+        images: bool = False,
+        stop: threading.Event | None = None,
+        is_idle: Callable[[], bool] | None = None,
+    ) -> Iterator[DetectedFrame]:
         """One frame after another.
 
         Args:
             images: whether others need the images as well: then those that cannot be read are found here.
             stop: ends the frames when it is set; meant for live sources.
+            is_idle: whether the next frame would change nothing if nothing is detected on it; such frames are passed
+                over where they have no image, so that a far frame number costs nothing.
 
         Raises:
             InputError: a frame cannot be read, or the detector failed on it.
         """
         reads = self._video.has_images and (images or self.needs_images)
         video_size = self._video.size
-        for frame in self._input_frames(stop):
+        for frame in self._input_frames(stop, self._following(is_idle)):
             image, is_readable = self._image(frame) if reads else (None, True)
             if not is_readable and self.needs_images:
                 continue
@@ -425,9 +490,19 @@ class DetectionSource:
             yield DetectedFrame(frame, image, detections, FrameContext(frame.index, frame.time, size=size))
         self._video.report_ending(self._log)
 
-    def _input_frames(self, stop: threading.Event | None) -> Iterator[InputFrame]:
+    def _following(self, is_idle: Callable[[], bool] | None) -> Following | None:
+        """Which frames are visited; None: all."""
+        detected = self._detected
+        if detected is None or (is_idle is None and not self.has_times):
+            return None
+        with_detections = only_frames(detected)
+        if self.has_times or is_idle is None:
+            return with_detections
+        return lambda frame: with_detections(frame) if is_idle() else frame
+
+    def _input_frames(self, stop: threading.Event | None, following: Following | None) -> Iterator[InputFrame]:
         """The video's frames until it ends, breaks off, or `stop` is set."""
-        frames, count = self._video.frames(), 0
+        frames, count = self._video.frames(following), 0
         while stop is None or not stop.is_set():
             try:
                 with self._timer.track("read"):
@@ -463,6 +538,36 @@ class DetectionSource:
     ) -> None:
         if self._owned and self._detector is not None:
             self._detector.close()
+
+
+def _are_times(frames: NDArray[np.int64], video: VideoInput) -> bool:
+    """Are frame numbers times in fine ticks? So it is where the rate is that of ticks, and none follows another."""
+    rate = video.frame_rate
+    if rate is None or rate < TICKS_RATE or video.has_images or len(frames) < 2:
+        return False
+    return int(np.diff(frames).min()) > 1
+
+
+def _spacing_warning(frames: NDArray[np.int64], video: VideoInput, source: str) -> tuple[str, str] | None:
+    """Code and message for frames with detections that lie oddly: in ticks, far apart, or at regular distances."""
+    steps = np.diff(frames)
+    if _are_times(frames, video):
+        text = f"frames are taken as times, {video.frame_rate:g} a second: those without detections count as not there"
+        return "frames-are-times", f"{source}: {text}"
+    reached = np.diff(frames, prepend=0)
+    if len(frames) and reached.max() >= FAR_FRAMES and video.length is None:
+        far = int(frames[np.argmax(reached)])
+        gap = reached.max() - 1
+        return "frame-far", f"{source}: no detections on {gap} frames before frame {far}: is it a wrong number?"
+    if len(steps) < FEWEST_STEPS or steps.min() < 2 or video.settings.frames is not None:
+        return None
+    if np.median(steps) > 1.1 * steps.min():
+        return None
+    step = int(np.gcd.reduce(steps))
+    text = f"{source}: detections on frames {frames[0]}, {frames[1]}, {frames[2]}, … only; those between count as empty"
+    if step > 1:
+        return "frames-apart", f"{text}: --frames {frames[0] or ''}::{step} tracks only these"
+    return "frames-apart", f"{text}: if the numbers are times, give the ticks of a second as --fps, as --fps 1000"
 
 
 def open_detections(
@@ -588,6 +693,10 @@ class _Opener:
                 first = table.frame[-beyond]
                 raise InputError(f"{text}, the first on frame {first}; --on-bad-item skip leaves them out")
             log.skip("frame-beyond-video", text, beyond)
+        detected = table.frames
+        odd = _spacing_warning(detected, video, table.source)
+        if odd is not None:
+            log.warn("detections", *odd)
         video.set_length(table.frame_count)
         record: dict[str, object] = {
             "kind": "file",
@@ -600,7 +709,7 @@ class _Opener:
         def detect(index: int, image: RGBFrame | None) -> Detections:
             return table.at(index)
 
-        return DetectionSource(video, detect, log, self.timer, needs_images=False, record=record)
+        return DetectionSource(video, detect, log, self.timer, needs_images=False, record=record, detected=detected)
 
 
 def detect(

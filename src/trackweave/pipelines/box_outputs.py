@@ -407,6 +407,7 @@ class BoxRunRecord:
         video: the frames.
         detections: for the manifest: where they came from.
         detection_count: detections on the frames that were tracked.
+        passed_over: frames that were not visited, as nothing was detected and tracked there.
         config: settings by section, as JSON values.
         tracker: what the tracker did.
         features: which were computed.
@@ -418,6 +419,7 @@ class BoxRunRecord:
     video: VideoInput
     detections: Mapping[str, object]
     detection_count: int
+    passed_over: int
     config: Mapping[str, Any]
     tracker: TrackerSummary
     features: FeatureRecord
@@ -450,15 +452,13 @@ class BoxRunRecord:
     def summary(self, log: RunLog, timer: TimingAggregator) -> BoxSummary:
         """The run in numbers."""
         video, tracker, refined = self.video, self.tracker, self.refined
-        seconds = timer.total("track")
+        seconds, frames = timer.total("track"), tracker.frames + self.passed_over
         path = video.path if video.kind == "live" else recorded_path(video.path)
         return BoxSummary(
             command="boxes",
-            input=InputSummary(
-                path, tracker.frames, video.size, kind=video.kind, name=video.name, frame_rate=video.frame_rate
-            ),
+            input=InputSummary(path, frames, video.size, kind=video.kind, name=video.name, frame_rate=video.frame_rate),
             totals={
-                "frames": tracker.frames,
+                "frames": frames,
                 "detections": self.detection_count,
                 "tracks": self.tracks.tracks,
                 "boxes": self.tracks.boxes,

@@ -80,7 +80,7 @@ def track_frames(
         for sink in sinks:
             with timer.track(sink.stage):
                 sink.write(frame, tracked)
-        display.update(tracker.frames, frame.index)
+        display.update(frame.source.number, frame.index)
     return detections
 
 

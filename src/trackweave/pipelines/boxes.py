@@ -9,13 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, Unpack
 
+import numpy as np
+
 from trackweave.association.dataset import BLENDED
 from trackweave.association.scorer import LearnedScorer
 from trackweave.association.settings import LogSettings, ScorerSettings
 from trackweave.errors import SettingError
 from trackweave.frames.source import FrameSource
 from trackweave.mot.settings import RefinementSettings, TrackerSettings, preset
-from trackweave.pipelines.box_inputs import DetectionsArgument, DetectionSource, VideoInput, open_detections, open_input
+from trackweave.pipelines.box_inputs import (
+    DetectionsArgument,
+    DetectionSource,
+    VideoInput,
+    only_frames,
+    open_detections,
+    open_input,
+)
 from trackweave.pipelines.box_outputs import (
     BoxOverlay,
     BoxRunRecord,
@@ -179,6 +188,11 @@ def _open_inputs(
         detections, video, log, timer, detector=perception.detector, options=perception.detector_options
     )
     stack.enter_context(opened)
+    if opened.has_times and settings.refinement is not None:
+        raise SettingError(
+            f"{opened.record['path']}: its frames are taken as times, between which nothing can be filled or smoothed: "
+            "number the frames, or leave the refinement out"
+        )
     scorer = make_scorer(settings.scorer, settings.tracker, video)
     needs_visibility = settings.log.dir is not None or scorer is not None
     features = open_features(perception, settings.tracker, video, log, timer, needs_visibility=needs_visibility)
@@ -204,9 +218,11 @@ def _track(
     with open_display(progress, "tracking", video) as display, open_logger(settings.log, video, label_source) as logger:
         tracker = make_tracker(settings.tracker, video, scorer=inputs.scorer, observer=logger)
         with writer, overlay:
-            frames = inputs.detections.frames(images=overlay.is_on or features.needs_images, stop=stop)
+            reads = overlay.is_on or features.needs_images
+            frames = inputs.detections.frames(images=reads, stop=stop, is_idle=lambda: tracker.is_idle)
             sinks: list[FrameSink] = [writer, overlay] if overlay.is_on else [writer]
             count = track_frames(frames, features, tracker, sinks, timer, display)
+            passed_over = inputs.detections.passed_over  # the overlay of refined tracks reads the frames again
             with timer.track("write"):
                 writer.finish(video.times)
                 samples = close_logger(logger, log)
@@ -216,6 +232,7 @@ def _track(
         video,
         inputs.detections.record,
         count,
+        passed_over,
         settings.to_json(),
         tracker.summary,
         features.record(),
@@ -249,6 +266,6 @@ def _draw_refined(path: Path, video: VideoInput, log: RunLog, timer: TimingAggre
         return
     with BoxOverlay(path, video, log) as overlay:
         if overlay.is_on:
-            for frame in video.frames():
+            for frame in video.frames(only_frames(np.unique(tracks.frame))):
                 with timer.track(overlay.stage):
                     overlay.draw(frame, tracks.at(frame.index))

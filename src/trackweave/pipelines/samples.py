@@ -172,12 +172,14 @@ class _SampleBuilder:
             display = stack.enter_context(open_display(self.progress, video.name, video))
             logger = stack.enter_context(open_logger(log_settings, video, "ground_truth"))
             tracker = make_tracker(self.tracker, video, observer=logger)
-            frames = identities.added(detections.frames(images=features.needs_images))
+            found = detections.frames(images=features.needs_images, is_idle=lambda: tracker.is_idle)
+            frames = identities.added(found)
             track_frames(frames, features, tracker, [], timer, display)
             samples = close_logger(logger, log)
         warnings = (*log.warnings, *tracker.summary.warnings)
+        frame_count = tracker.frames + detections.passed_over
         return BuiltSamples(
-            video.name, folder, tracker.frames, samples, identities.detections, identities.identified, warnings
+            video.name, folder, frame_count, samples, identities.detections, identities.identified, warnings
         )
 
     def _input_settings(self, path: Path, truth: GroundTruth) -> InputSettings:
