@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from trackweave.errors import SettingError
+from trackweave.errors import SettingError, shortened, shortened_line
 
 
 class Settings(BaseModel):
@@ -46,6 +46,10 @@ class Settings(BaseModel):
             raise SettingError(first_problem(error, cls.model_fields).text()) from None
 
 
+LONGEST_NAME = 100
+"""Characters of a setting's name that are looked at, and shown, when there is no such setting."""
+
+
 class Problem(NamedTuple):
     """Why settings were refused.
 
@@ -63,7 +67,7 @@ class Problem(NamedTuple):
         """The line to show, with `prefix` before the setting's name."""
         if self.is_unknown or not self.name:
             return self.message
-        return f"{prefix}{self.name}: {self.message}"
+        return f"{prefix}{shortened_line(self.name, LONGEST_NAME)}: {self.message}"
 
 
 def first_problem(error: ValidationError, known: Iterable[str] = ()) -> Problem:
@@ -77,11 +81,12 @@ def first_problem(error: ValidationError, known: Iterable[str] = ()) -> Problem:
     name = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         near = nearest(name, known)
-        return Problem(name, f"there is no setting {name}" + (f"; did you mean {near}?" if near else ""), True)
+        shown = shortened_line(name, LONGEST_NAME)
+        return Problem(name, f"there is no setting {shown}" + (f"; did you mean {near}?" if near else ""), True)
     reason = first["msg"].removeprefix("Value error, ")
     if first["type"] in ("json_invalid", "missing"):  # the input is the whole text or mapping
-        return Problem(name, reason, False)
-    return Problem(name, f"{reason}, not {first['input']!r}", False)
+        return Problem(name, shortened_line(reason), False)
+    return Problem(name, f"{shortened_line(reason)}, not {shortened(first['input'])}", False)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -90,4 +95,4 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     >>> nearest("lost_second", ["lost_seconds", "min_length"])
     'lost_seconds'
     """
-    return next(iter(get_close_matches(name, list(known), n=1)), None)
+    return next(iter(get_close_matches(name[:LONGEST_NAME], list(known), n=1)), None)

@@ -16,11 +16,11 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
-import yaml
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from trackweave.errors import SettingError
+from trackweave.errors import SettingError, shortened
+from trackweave.options.yaml_values import parse_yaml
 from trackweave.settings import Settings
 
 SECTIONS: Mapping[str, str] = {
@@ -144,9 +144,11 @@ class SettingField(NamedTuple):
         is_sequence = any(get_origin(kind) is tuple for kind in self.types)
         if self._is_mapping or (is_sequence and text.startswith("[")):
             try:
-                return yaml.safe_load(text)
-            except yaml.YAMLError:
-                raise SettingError(f"{self.key}: {text!r} is not a value in YAML") from None
+                return parse_yaml(text)
+            except ValueError:
+                raise SettingError(f"{self.key}: {shortened(text)} is not a value in YAML") from None
+            except SettingError as error:
+                raise SettingError(f"{self.key}: {shortened(text)}: {error}") from None
         for number in (int, float):
             if number in self.types or float in self.types:
                 try:

@@ -12,14 +12,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
-from trackweave.errors import InputError, SettingError
+from trackweave.errors import InputError, SettingError, shortened, shortened_line
 from trackweave.options.schema import PRESET, SECTIONS, Schema, SettingField, section_class
-from trackweave.settings import Settings, first_problem
+from trackweave.options.yaml_values import parse_yaml
+from trackweave.settings import LONGEST_NAME, Settings, first_problem
 
 S = TypeVar("S", bound=Settings)
+MOST_BYTES = 1 << 20
+"""Bytes of a file of settings."""
 
 
 class ProvidedValue(NamedTuple):
@@ -153,11 +155,15 @@ def from_file(path: Path, schema: Schema) -> dict[str, ProvidedValue]:
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: is no file: a file with settings in YAML is expected")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path}: {path.stat().st_size} bytes: settings take at most {MOST_BYTES}")
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not YAML: {error}") from None
+    except SettingError as error:
+        raise SettingError(f"file {path}, {error}") from None
     if content is None:
         return {}
     origin = f"file {path}"
@@ -165,7 +171,7 @@ def from_file(path: Path, schema: Schema) -> dict[str, ProvidedValue]:
         raise SettingError(f"{origin}: settings are sections with values, not {type(content).__name__}")
     for name, value in content.items():
         if name in SECTIONS and not isinstance(value, dict):
-            raise SettingError(f"{origin}: {name} is a section with values, not {value!r}")
+            raise SettingError(f"{origin}: {name} is a section with values, not {shortened(value)}")
     values = {key: value for name, inner in content.items() for key, value in _flattened(str(name), inner)}
     known = schema
     if not values.keys() <= schema.fields.keys():  # perhaps another command's: load what all of them have
@@ -213,7 +219,7 @@ def from_pairs(pairs: Sequence[str], schema: Schema) -> dict[str, ProvidedValue]
     for pair in pairs:
         key, equals, text = (part.strip() for part in pair.partition("="))
         if not equals:
-            raise SettingError(f"flag --set: {pair!r} is not KEY=VALUE")
+            raise SettingError(f"flag --set: {shortened(pair)} is not KEY=VALUE")
         key = f"predictor.{key}" if f"predictor.{key}" in schema.fields else key
         _check_key(key, "flag --set", schema)
         provided[key] = from_text(schema.fields[key], text, "flag --set")
@@ -241,11 +247,12 @@ def _check_key(key: str, origin: str, schema: Schema) -> None:
     if key in schema.fields:
         return
     names = {name.split(".", 1)[1]: name for name in schema.fields}
-    near = get_close_matches(key, schema.fields, 1, 0.6) or [
-        names[name] for name in get_close_matches(key.rsplit(".", 1)[-1], names, 1, 0.6)
+    start = key[:LONGEST_NAME]  # a long one resembles none, and would take long to compare
+    near = get_close_matches(start, schema.fields, 1, 0.6) or [
+        names[name] for name in get_close_matches(start.rsplit(".", 1)[-1], names, 1, 0.6)
     ]
     hint = f"did you mean {near[0]}?" if near else f"sections are {', '.join(schema.sections)}"
-    raise SettingError(f"{origin}: there is no setting {key}; {hint}")
+    raise SettingError(f"{origin}: there is no setting {shortened_line(key, LONGEST_NAME)}; {hint}")
 
 
 def _validated(model: type[S], section: str, base: Mapping[str, Any], provided: Mapping[str, ProvidedValue]) -> S:
@@ -281,8 +288,8 @@ def _preset(model: type[Settings], section: str, provided: Mapping[str, Provided
     if key not in provided:
         return next(iter(presets))
     value, origin = provided[key]
-    if value in presets:
-        return str(value)
-    near = get_close_matches(str(value), presets, 1)
+    if isinstance(value, str) and value in presets:
+        return value
+    near = get_close_matches(str(value)[:LONGEST_NAME], presets, 1)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(presets)}"
-    raise SettingError(f"{origin}: {key}: there is no preset {value!r}; {hint}")
+    raise SettingError(f"{origin}: {key}: there is no preset {shortened(value)}; {hint}")
