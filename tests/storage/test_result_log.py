@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackweave.errors import ArtifactVersionError, RunFolderError
+from trackweave.errors import ArtifactError, ArtifactVersionError, RunFolderError
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage import result_log as journal_file
 from trackweave.storage.mask_archive import OBJECT_DTYPE
@@ -327,3 +328,37 @@ def test_the_commit_is_plain_json(tmp_path: Path) -> None:
         records = list(read_records(file))
     assert [record.kind for record in records] == [b"H", b"R", b"C"]
     assert json.loads(records[-1].body) == {"mask_size": list(SIZE), "cohort": {"number": 0}}
+
+
+def zipped(masks: int, size: tuple[int, int] = SIZE) -> bytes:
+    return zlib.compress(bytes(masks * ((size[0] * size[1] + 7) // 8)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "masks", "size"),
+    [
+        (1, b"no deflate data", list(SIZE)),
+        (1, zipped(1)[:-4], list(SIZE)),
+        (1, zipped(1)[:-1] + b"x", list(SIZE)),
+        (1, zipped(2), list(SIZE)),
+        (1, b"", list(SIZE)),
+        (1, zipped(1), [4000, 9000]),
+        (1, zipped(1), [1 << 20, 1 << 20]),
+        (1, zipped(1), [-4, -9]),
+        (1, zipped(1), [4]),
+        (1, zipped(1), 7),
+        (1 << 31, zipped(1), list(SIZE)),
+    ],
+)
+def test_whole_by_its_checksum_and_odd_by_its_content(tmp_path: Path, rows: int, masks: bytes, size: Any) -> None:
+    """Damage does not do that: its checksum is wrong, and it is cut off."""
+    path = tmp_path / "journal"
+    with ResultJournal(path, "k") as journal:
+        journal._write(b"R", np.zeros(1, OBJECT_DTYPE).tobytes(), masks, rows=rows, frame=3)
+        content = json.dumps({"mask_size": size, "cohort": {}}).encode()
+        journal._write(b"C", content)
+        journal._safe_end = journal._end
+    with pytest.raises(ArtifactError, match="damaged") as refused, ResultJournal(path, "k") as journal:
+        journal.read(3)
+    assert str(refused.value).startswith(f"{path}: ")
+    assert "\n" not in str(refused.value)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,6 +130,34 @@ def test_archives_that_cannot_be_read(tmp_path: Path) -> None:
         TracksArchive(manifest_with(path, schema_version=9))
     with pytest.raises(ArtifactError, match="holds 'other'"):
         TracksArchive(manifest_with(path, kind="other", schema_version=1))
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("frame", np.array(0)),  # no dimension at all
+        ("score", np.array(0.5, np.float32)),
+        ("xyxy", np.zeros((2, 3), np.float32)),
+        ("xyxy", np.full((2, 4), np.inf, np.float32)),
+        ("score", np.full(2, np.nan, np.float32)),
+        ("track_id", np.array(["a", "b"])),
+        ("detection", np.zeros(2, "V8")),
+        ("class_id", np.zeros(2, "M8[s]")),
+        ("time", np.zeros(3)),
+    ],
+)
+def test_columns_of_another_kind_are_named(tmp_path: Path, column: str, values: Any) -> None:
+    path = written(tmp_path / "tracks.npz", rows([0, 1], [1, 1]))
+    with zipfile.ZipFile(path) as old:
+        entries = {name: old.read(name) for name in old.namelist()}
+    stream = io.BytesIO()
+    np.save(stream, values)
+    entries[f"part_000000/{column}.npy"] = stream.getvalue()
+    with zipfile.ZipFile(path, "w") as new:
+        for name, content in entries.items():
+            new.writestr(name, content)
+    with TracksArchive(path) as archive, pytest.raises(ArtifactError, match=f"part_000000/{column} is damaged"):
+        archive.rows()
 
 
 def test_columns_of_one_length() -> None:

@@ -231,6 +231,8 @@ class VideoSegments(_Segments):
             )
         if len(np.unique(rows["id"])) < len(rows):
             raise ArtifactError(f"{self.path}: frame {index}: an object occurs twice")
+        if not (np.all(np.isfinite(rows["box"])) and np.all(np.isfinite(rows["score"]))):
+            raise ArtifactError(f"{self.path}: frame {index}: a box or a score is not finite")
         return rows
 
     def __iter__(self) -> Iterator[FrameObjects]:

@@ -73,7 +73,8 @@ def read_npy_header(stream: IO[bytes]) -> NpyHeader:
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(stream)
     except Exception as error:  # noqa: BLE001 - TokenError, SyntaxError, RecursionError …: whatever Python's parser raises
-        reason = str(error) if type(error) is ValueError else "its header is damaged"
+        # The parser's own words may hold the address of an object, which no two readings share.
+        reason = str(error) if type(error) is ValueError and " at 0x" not in str(error) else "its header is damaged"
         raise ValueError(shortened_line(reason)) from None
     if dtype.itemsize == 0 or any(isinstance(length, bool) or not 0 <= length < 1 << 63 for length in shape):
         raise ValueError(shortened_line(f"{dtype} of shape {shape} is no array"))

@@ -27,13 +27,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Self
+from typing import Any, BinaryIO, Literal, Self, cast
 
 import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
 from trackweave.errors import ArtifactError, RunFolderError, shortened_line
+from trackweave.masks.codecs import check_pixels
 from trackweave.masks.packed import PackedMasks, packed_length
 from trackweave.storage.files import check_version, lock_file, parse_json
 from trackweave.storage.mask_archive import OBJECT_DTYPE
@@ -45,6 +46,10 @@ RecordKind = Literal[b"H", b"R", b"C"]
 
 _HEAD = struct.Struct("<cIqQ")  # kind, rows, frame, bytes that follow
 _CRC = struct.Struct("<I")  # CRC-32 of the head and of what follows
+DAMAGED: tuple[type[Exception], ...] = (cast("type[Exception]", isal_zlib.error), ValueError)
+"""What comes of inflating something else than was compressed."""
+MOST_INFLATED = 1032
+"""Bytes that one byte of deflate data stands for at most."""
 _NO_ROWS: NDArray[Any] = np.zeros(0, OBJECT_DTYPE)
 
 
@@ -178,17 +183,33 @@ class ResultLog:
         """All rows of a frame in the order in which they came, with their masks."""
         height, width = self.size or (1, 1)
         length = packed_length(height, width)
+        places = self._places.get(frame, array("q"))
+        if self.count(frame) * length > MOST_INFLATED * (sum(places[2::3]) + 64):
+            raise ArtifactError(f"{self._where}: masks of frame {frame} are damaged: too few bytes for their size")
         rows = np.empty(self.count(frame), OBJECT_DTYPE)
         bits = np.empty((len(rows), length), np.uint8)
         filled = 0
         for chunk_rows, payload in self._chunks(frame, with_masks=True):
             following = filled + len(chunk_rows)
             rows[filled:following] = chunk_rows
-            unpacked = isal_zlib.decompress(payload, bufsize=len(chunk_rows) * length)
-            bits[filled:following] = np.frombuffer(unpacked, np.uint8).reshape(-1, length)
+            bits[filled:following] = self._unpacked(frame, payload, len(chunk_rows), length)
             filled = following
         rows["id"] += self.id_offset
         return rows, PackedMasks(bits, height, width)
+
+    def _unpacked(self, frame: int, payload: memoryview, count: int, length: int) -> NDArray[np.uint8]:
+        """Inflates masks.
+
+        Raises:
+            ArtifactError: they are not what was written, although their checksum is right.
+        """
+        try:
+            unpacked = isal_zlib.decompress(payload, bufsize=max(count * length, 1))
+            return np.frombuffer(unpacked, np.uint8).reshape(count, length)
+        except DAMAGED as error:
+            raise ArtifactError(
+                f"{self._where}: masks of frame {frame} are damaged ({shortened_line(str(error))})"
+            ) from None
 
     def _chunks(self, frame: int, *, with_masks: bool) -> Iterator[tuple[NDArray[Any], memoryview]]:
         places = self._places.get(frame, array("q"))
@@ -293,6 +314,8 @@ class ResultJournal(ResultLog):
                 break
             if record.kind == b"R":
                 masks = len(record.body) - record.rows * OBJECT_DTYPE.itemsize
+                if masks < 0:
+                    raise ValueError(f"{record.rows} rows in {len(record.body)} bytes")
                 pending.append((record.frame, record.offset, record.rows, masks))
             elif record.kind == b"C":
                 self._accept(parse_json(record.body), pending)
@@ -319,7 +342,12 @@ class ResultJournal(ResultLog):
         for place in pending:
             self._place(*place)
         size = commit["mask_size"]
-        self.size = None if size is None else (int(size[0]), int(size[1]))
+        if size is not None:
+            height, width = int(size[0]), int(size[1])
+            check_pixels(height, width)
+            if min(height, width) < 1 or self.size not in (None, (height, width)):
+                raise ValueError(f"masks of {height}×{width} pixels")
+            self.size = height, width
         self.committed.append(commit["cohort"])
 
     def _start(self, key: str) -> None:

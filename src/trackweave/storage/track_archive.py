@@ -220,8 +220,8 @@ class TracksArchive:
 
     def _read(self, number: int, with_masks: bool) -> TrackRows:
         part = self._parts[number]
-        columns = {column: self._archive.array(f"{part.name}/{column}") for column in _COLUMNS}
-        detection, time = (self._archive.array(f"{part.name}/{column}") for column in ("detection", "time"))
+        columns = {column: self._column(part, column) for column in _COLUMNS}
+        detection, time = (self._column(part, column) for column in ("detection", "time"))
         try:
             masks = None
             if with_masks and part.mask_shape is not None:
@@ -229,6 +229,21 @@ class TracksArchive:
             return TrackRows(Tracks(**columns, masks=masks), detection, time)
         except (TypeError, ValueError, IndexError) as error:
             raise ArtifactError(f"{self.path}: {part.name} is damaged: {error}") from None
+
+    def _column(self, part: _Part, column: str) -> NDArray[Any]:
+        """A column, of the shape, the kind and the values that it was written with.
+
+        Raises:
+            ArtifactError: of another one.
+        """
+        values = self._archive.array(f"{part.name}/{column}")
+        shape = (part.rows, 4) if column == "xyxy" else (part.rows,)
+        kinds = "f" if column in ("xyxy", "score", "time") else "iu"
+        if values.shape != shape or values.dtype.kind not in kinds:
+            raise ArtifactError(f"{self.path}: {part.name}/{column} is damaged: {values.shape} of {values.dtype}")
+        if column in ("xyxy", "score") and not np.all(np.isfinite(values)):
+            raise ArtifactError(f"{self.path}: {part.name}/{column} is damaged: it holds values that are not finite")
+        return values
 
     def close(self) -> None:
         """Closes the file."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.boxes import box_iou, scale_boxes
-from trackweave.errors import ArtifactError
+from trackweave.errors import ArtifactError, shortened_line
 from trackweave.ids import FrameIndex, LocalIndex, TrackId
 from trackweave.masks.codecs import MaskLike, as_packed, full_shape
 from trackweave.masks.ops import overlap, rescale_masks
@@ -366,8 +366,8 @@ class FrameResultStore:
             return []
         try:
             return [BatchRecord.from_json(data) for data in self._journal.committed]
-        except (KeyError, TypeError, ValueError) as error:
-            text = f"{self._journal.path}: the journal lacks or misspells {error}; remove it"
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+            text = f"{self._journal.path}: the journal lacks or misspells {shortened_line(str(error))}; remove it"
             raise ArtifactError(text) from None
 
     def take_over(self, count: int, names: Mapping[FrameIndex, str]) -> None:
@@ -379,10 +379,14 @@ class FrameResultStore:
 
         Raises:
             RunFolderError: the journal cannot be cut.
+            ArtifactError: it has results of frames that are not there.
         """
         if self._journal is not None and count < len(self._journal.committed):
             self._journal.truncate(count)
         self.finished = count
+        unknown = next((frame for frame in self._log.frames if FrameIndex(frame) not in names), None)
+        if unknown is not None and self._journal is not None:
+            raise ArtifactError(f"{self._journal.path}: the video has no frame {unknown}; remove the journal")
         self._names.update({frame: names[FrameIndex(frame)] for frame in self._log.frames})
 
     def commit(self, record: BatchRecord) -> None:
