@@ -26,8 +26,11 @@ class Settings(BaseModel):
         return {}
 
     @classmethod
-    def checked(cls, values: Mapping[str, Any] | None = None, /, **more: Any) -> Self:
+    def checked(cls, values: Mapping[str, Any] | Settings | None = None, /, **more: Any) -> Self:
         """The settings with these values.
+
+        What settings that are given as `values` took from a default or a preset counts as not set in the new ones
+        either: `model_fields_set` has only what was asked for.
 
         >>> class Blur(Settings):
         ...     radius: int = 3
@@ -41,9 +44,21 @@ class Settings(BaseModel):
             SettingError: an unknown name (the nearest known one is named), or a value that does not fit; one line.
         """
         try:
-            return cls.model_validate({**(values or {}), **more})
+            return (
+                cls.based_on(values, more) if isinstance(values, cls) else cls.model_validate(dict(values or {}) | more)
+            )
         except ValidationError as error:
             raise SettingError(first_problem(error, cls.model_fields).text()) from None
+
+    @classmethod
+    def based_on(cls, base: Settings, changes: Mapping[str, Any]) -> Self:
+        """Settings with some values changed; of the others `model_fields_set` has those that it has of `base`.
+
+        Raises:
+            ValidationError: a value that does not fit.
+        """
+        whole = cls.model_validate({**base.model_dump(), **changes})
+        return cls.model_construct(base.model_fields_set | set(changes), **dict(whole))
 
 
 LONGEST_NAME = 100

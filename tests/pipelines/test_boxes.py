@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,75 @@ def test_a_sequence_folder_as_it_is(tmp_path: Path) -> None:
         assert video.times is not None
         assert video.times[1] == pytest.approx(1 / FPS)
         assert np.abs(video[11].astype(int) - image_of(11)).max() > 60  # something is drawn
+
+
+def with_scores(folder: Path, score: Callable[[int], float]) -> Path:
+    """The sequence with other scores in its `det.txt`, by the row."""
+    path = folder / "det" / "det.txt"
+    fields = [line.split(",") for line in path.read_text().splitlines()]
+    write_lines(path, [",".join([*row[:6], f"{score(n):g}", *row[7:]]) for n, row in enumerate(fields)])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("score", "says"),
+    [
+        (lambda n: 90 + n % 9, "det.txt: scores reach 98: read as percent, divided by 100 (tracker.score_range=given"),
+        (lambda n: -1, "det.txt: all scores are -1: read as not given, every detection is a sure one"),
+        (lambda n: 0, "det.txt: all scores are 0: read as not given"),
+        (lambda n: 0.38 + n % 5 * 0.02, "det.txt: the best scores are about 0.46, where usual detectors reach 0.9"),
+    ],
+)
+@pytest.mark.parametrize("tracker", ["adaptive", "bytetrack"])
+def test_scores_of_any_scale(tmp_path: Path, tracker: str, score: Callable[[int], float], says: str) -> None:
+    folder = with_scores(make_sequence(tmp_path / "toy"), score)
+    result = track_boxes(folder, tmp_path / "run", tracker=tracker)
+    assert_two_objects(result.tracks(), range(12))
+    (warning,) = [warning for warning in result.warnings if warning.code == "score-scale"]
+    assert says in warning.message
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert set(manifest["detections"]["scores"]) == {"unit", "full", "stretch"}
+    assert 0 <= result.tracks().score.min() <= result.tracks().score.max() <= 1
+
+
+def test_logits(tmp_path: Path) -> None:
+    folder = with_scores(make_sequence(tmp_path / "toy"), lambda n: -0.5 if n == 23 else 1 + n % 3)
+    result = track_boxes(folder, tmp_path / "run")
+    assert_two_objects(result.tracks(), range(12))
+    assert "det.txt: scores from -0.5 to 3: read as logits, 1 / (1 + exp(−score))" in result.warnings[-1].message
+
+
+def test_usual_scores_are_not_touched(tmp_path: Path) -> None:
+    folder = with_scores(make_sequence(tmp_path / "toy"), lambda n: 0.9 if n % 3 else 0.55)
+    result = track_boxes(folder, tmp_path / "run")
+    assert "score-scale" not in codes(result)
+    assert "scores" not in json.loads((tmp_path / "run" / "manifest.json").read_text())["detections"]
+
+
+def test_no_tracks_say_why(tmp_path: Path) -> None:
+    folder = with_scores(make_sequence(tmp_path / "toy"), lambda n: 0.3 + n % 5 * 0.04)
+    given = preset("bytetrack", score_range="given")
+    assert [w.message for w in track_boxes(folder, tmp_path / "a", tracker=given).warnings if w.stage == "track"] == [
+        "no track on 12 frames: best score 0.46, tracks begin at 0.7: lower tracker.birth_score"
+    ]
+    strict = preset("bytetrack", confidence_threshold=0.9)
+    (why,) = [w for w in track_boxes(folder, tmp_path / "b", tracker=strict).warnings if w.stage == "track"]
+    assert "best score 0.46, lower ones than 0.9 are ignored: lower tracker.confidence_threshold" in why.message
+    removed = track_boxes(folder, tmp_path / "c", refinement=RefinementSettings(min_track_length=50))
+    (why,) = [w for w in removed.warnings if w.stage == "refine"]
+    assert why.message == "the refinement removed all 2 tracks: see refinement.min_track_length and min_mean_score"
+
+
+def test_samples_and_visibility_see_shares(tmp_path: Path) -> None:
+    folder = with_scores(make_sequence(tmp_path / "toy"), lambda n: 45 + n % 5)
+    track_boxes(folder, tmp_path / "run", log=LogSettings(dir=tmp_path / "logs"))
+    files = sorted((tmp_path / "logs").glob("sample_*.npz"))
+    assert files
+    assert all(read_sample(file).det_features[:, 4].min() > 0.85 for file in files)
+    build_samples([folder], tmp_path / "built")
+    built = [read_sample(file) for file in sorted((tmp_path / "built").glob("sample_*.npz"))]
+    assert built
+    assert all(sample.det_features[:, 4].min() > 0.85 for sample in built)
 
 
 def test_images_of_some_frames(tmp_path: Path) -> None:

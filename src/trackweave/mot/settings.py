@@ -4,32 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from trackweave.errors import SettingError
 from trackweave.settings import Settings
 
 
+def _at_most_one(score: Any) -> Any:
+    if isinstance(score, int | float) and score > 1:
+        raise ValueError("a threshold of scores, also of those in percent (0.5 is 50 %), is less than or equal to 1")
+    return score
+
+
+Share = Annotated[float, BeforeValidator(_at_most_one)]
+"""A threshold of scores, which are shares of 1 to the tracker whatever they are in a file."""
+
+
 class TrackerSettings(Settings):
     """How a box tracker links detections; the defaults are the preset `adaptive`.
+
+    Scores are shares of 1; those in percent, logits and the like are made so first (`score_range`). A threshold that
+    is set explicitly (in `model_fields_set`) means that; the others follow a detector that is never sure, too.
 
     Similarities are in [0, 1]. Noise is a share of the box's size at 30 frames per second; other frame rates are
     reached through the time step, so no setting depends on them.
     """
 
-    confidence_threshold: float = Field(default=0.1, ge=0, le=1, description="detections of a lower score are ignored")
-    high_score: float = Field(
+    score_range: Literal["auto", "given", "percent", "logits", "none"] = Field(
+        default="auto",
+        description="unit and height of scores; auto: found out; given: shares of 1, as they are; none: no scores",
+    )
+    confidence_threshold: Share = Field(default=0.1, ge=0, le=1, description="detections of a lower score are ignored")
+    high_score: Share = Field(
         default=0.5, ge=0, le=1, description="detections from here on take part in the first round"
     )
-    birth_score: float = Field(
+    birth_score: Share = Field(
         default=0.5, ge=0, le=1, description="score from which an unmatched detection begins a track"
     )
-    clutter_high_score: float = Field(
+    clutter_high_score: Share = Field(
         default=0.6, ge=0, le=1, description="high_score in a stream with many low scores"
     )
-    clutter_birth_score: float = Field(
+    clutter_birth_score: Share = Field(
         default=0.7, ge=0, le=1, description="birth_score in a stream with many low scores"
     )
     instant_score: float | None = Field(
@@ -139,6 +156,34 @@ class TrackerSettings(Settings):
         """`PRESETS`."""
         return PRESETS
 
+    def extreme(self, name: str) -> str:
+        """The setting that holds at the other extreme of the stream: the counterpart, or the setting itself where
+        it is set explicitly and its counterpart is not."""
+        counterpart = EXTREMES[name]
+        is_alone = name in self.model_fields_set and counterpart not in self.model_fields_set
+        return name if is_alone else counterpart
+
+
+EXTREMES: Mapping[str, str] = {
+    "high_score": "clutter_high_score",
+    "birth_score": "clutter_birth_score",
+    "score_weight": "clutter_score_weight",
+    "lost_height_power": "clutter_lost_height_power",
+    "distance_share": "unsteady_distance_share",
+}
+"""Settings between which and their counterparts the stream moves the tracker."""
+
+
+SCORE_THRESHOLDS = frozenset(
+    {"confidence_threshold", "high_score", "birth_score", "clutter_high_score", "clutter_birth_score", "instant_score"}
+)
+"""Settings that are compared with scores."""
+
+
+def _as_preset(settings: TrackerSettings) -> TrackerSettings:
+    """The same settings, of which none counts as set explicitly."""
+    return TrackerSettings.model_construct(set(), **dict(settings))
+
 
 def _published(*, high: float, birth: float, score_weight: float = 0.0, **others: Any) -> TrackerSettings:
     """A tracker as its paper has it: nothing adapts to the stream, and none of our own cues is used."""
@@ -161,7 +206,7 @@ def _published(*, high: float, birth: float, score_weight: float = 0.0, **others
         "duplicate_overlap": None,
         "camera_motion": "off",
     }
-    return TrackerSettings(**values | others)
+    return _as_preset(TrackerSettings(**values | others))
 
 
 PRESETS: Mapping[str, TrackerSettings] = MappingProxyType(
@@ -195,22 +240,24 @@ PRESETS: Mapping[str, TrackerSettings] = MappingProxyType(
         # Aharon et al., "BoT-SORT", arXiv 2206.14651.
         "botsort": _published(high=0.6, birth=0.7, score_weight=1.0, camera_motion="given", appearance_memory=True),
         # For a learned scorer: wide gates, and what passes them is the scorer's to decide.
-        "learned": TrackerSettings(
-            scorer_weight=1.0,
-            scorer_decides=True,
-            min_similarity=0.0,
-            min_similarity_low=0.0,
-            low_scores_reactivate=True,
-            buffer=0.3,
-            buffer_growth=0.01,
-            buffer_limit=0.8,
-            distance_share=1.0,
-            unsteady_distance_share=1.0,
-            distance_scale=1.2,
-            height_power=0.0,
-            lost_height_power=0.0,
-            clutter_lost_height_power=0.0,
-            lost_seconds=2.0,
+        "learned": _as_preset(
+            TrackerSettings(
+                scorer_weight=1.0,
+                scorer_decides=True,
+                min_similarity=0.0,
+                min_similarity_low=0.0,
+                low_scores_reactivate=True,
+                buffer=0.3,
+                buffer_growth=0.01,
+                buffer_limit=0.8,
+                distance_share=1.0,
+                unsteady_distance_share=1.0,
+                distance_scale=1.2,
+                height_power=0.0,
+                lost_height_power=0.0,
+                clutter_lost_height_power=0.0,
+                lost_seconds=2.0,
+            )
         ),
     }
 )
@@ -233,7 +280,7 @@ def preset(name: str, **overrides: Any) -> TrackerSettings:
     """
     if name not in PRESETS:
         raise SettingError(f"there is no tracker {name!r}; known: {', '.join(PRESETS)}")
-    return TrackerSettings.checked(PRESETS[name].model_dump(), **overrides)
+    return TrackerSettings.checked(PRESETS[name], **overrides)
 
 
 SMOOTHING_DEGREE = 2

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trackweave.boxes import centred_iou
 from trackweave.mot.kalman import correct, initiate, re_update
-from trackweave.mot.settings import TrackerSettings
+from trackweave.mot.settings import SCORE_THRESHOLDS, TrackerSettings
 from trackweave.mot.state import (
     AGE,
     CLASS,
@@ -22,6 +22,7 @@ from trackweave.mot.state import (
     GAP,
     HITS,
     ID,
+    NEVER,
     PARAMETERS,
     RECENT,
     SCORE,
@@ -102,7 +103,9 @@ class BoxJitter:
         return min(1.0, max(0.0, (self.mean - SMALL_JITTER) / (LARGE_JITTER - SMALL_JITTER)))
 
 
-def adapted(parameters: Parameters, settings: TrackerSettings, clutter: float, jitter: float) -> Parameters:
+def adapted(
+    parameters: Parameters, settings: TrackerSettings, clutter: float, jitter: float, stretch: float = 1.0
+) -> Parameters:
     """The parameters that the stream asks for.
 
     Args:
@@ -110,17 +113,32 @@ def adapted(parameters: Parameters, settings: TrackerSettings, clutter: float, j
         settings: each value lies between a setting and its counterpart for the other extreme.
         clutter: level of low scores in [0, 1].
         jitter: level of jitter in [0, 1].
+        stretch: by how much the scores of the stream are raised, see `ScoreScale`; thresholds that are set
+            explicitly are raised with them, and so mean the scores as they were.
     """
 
-    def between(plain: float, extreme: float, level: float) -> float:
-        return plain + level * (extreme - plain)
+    def value(name: str) -> float:
+        given: float = getattr(settings, name)
+        is_raised = name in SCORE_THRESHOLDS and name in settings.model_fields_set
+        return given * stretch if is_raised else given
 
+    def between(name: str, level: float) -> float:
+        plain = value(name)
+        return plain + level * (value(settings.extreme(name)) - plain)
+
+    high, birth = between("high_score", clutter), between("birth_score", clutter)
+    # Tracks begin on high scores; of the two settings one that is not set explicitly gives way.
+    if "birth_score" not in settings.model_fields_set:
+        birth = max(birth, high)
+    elif "high_score" not in settings.model_fields_set:
+        high = min(birth, high)
     return parameters._replace(
-        high_score=between(settings.high_score, settings.clutter_high_score, clutter),
-        birth_score=between(settings.birth_score, settings.clutter_birth_score, clutter),
-        score_weight=between(settings.score_weight, settings.clutter_score_weight, clutter),
-        lost_height_power=between(settings.lost_height_power, settings.clutter_lost_height_power, clutter),
-        distance_share=between(settings.distance_share, settings.unsteady_distance_share, jitter),
+        high_score=high,
+        birth_score=birth,
+        instant_score=NEVER if settings.instant_score is None else value("instant_score"),
+        score_weight=between("score_weight", clutter),
+        lost_height_power=between("lost_height_power", clutter),
+        distance_share=between("distance_share", jitter),
     )
 
 
@@ -179,7 +197,7 @@ def begin_tracks(
     """
     kept = n
     for d in range(len(boxes)):
-        if assigned[d] >= 0 or scores[d] < p.high_score or scores[d] < p.birth_score:
+        if assigned[d] >= 0 or scores[d] < p.birth_score:
             continue
         is_duplicate = False
         if p.duplicate_overlap <= 1.0:

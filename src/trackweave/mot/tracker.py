@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, NamedTuple, overload
@@ -43,6 +44,7 @@ from trackweave.mot.state import (
     AssociationScorer,
     ExclusiveScorer,
     FrameContext,
+    Parameters,
     TrackTable,
     kernel_parameters,
 )
@@ -50,6 +52,7 @@ from trackweave.mot.track_management import BoxJitter, LowScoreRatio, adapted, u
 from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections
 from trackweave.structures.run_log import RunWarning
+from trackweave.structures.score_scale import AS_GIVEN, LARGEST_SHARE, ScoreRange, ScoreScale, ScoreUnit
 
 ALMOST_UNMATCHED = np.float32(0.999 * UNMATCHED_COST)
 """Appearance and scorers rank inside the gates: however bad they find a pair, it stays better than none."""
@@ -59,6 +62,17 @@ DOUBT_FRAMES = 15
 """How long a track's appearance is not learned after a suspected identity switch."""
 AMBIGUOUS_MARGIN = 0.1
 """A match whose detection another track would have taken at nearly the same cost teaches no appearance."""
+
+NEARLY_EMPTY = 0.05
+"""Boxes reported per frame with detections up to which a result is nearly empty, and says why."""
+PATIENT_FRAMES = 30
+"""Frames with detections after which a tracker that has begun no track says so."""
+SCALE_CODE = "score-scale"
+"""Of the warning that scores are not taken as they are; a tracker also logs it at once."""
+MATCH_REMEDY = "where objects move far between frames, raise tracker.buffer"
+SCALE_REMEDY = "(tracker.score_range=given takes scores as they are)"
+
+LOGGER = logging.getLogger("trackweave.mot")
 
 SCORERS: Mapping[str, str] = {"learned": "trackweave.association.scorer:LearnedScorer"}
 """The scorer that belongs to a preset, as `module:class`; made, with the tracker's `size`, when a tracker is asked for
@@ -161,6 +175,7 @@ class Tracker:
         scorer: a learned judge of pairs; blended into the cost by `settings.scorer_weight`. One that remembers tracks
             serves one tracker at a time.
         observer: gets every frame's state and decisions; a sample logger is one.
+        score_scale: what the detector's scores are, where it is known; None: as `settings.score_range` says.
         overrides: single settings by their name, such as `lost_seconds=2.0`.
 
     Raises:
@@ -176,6 +191,7 @@ class Tracker:
         size: tuple[int, int] | None = None,
         scorer: AssociationScorer | None = None,
         observer: AssignmentObserver | None = None,
+        score_scale: ScoreScale | None = None,
         **overrides: Any,
     ) -> None:
         if not 0 < frame_rate < float("inf"):
@@ -188,13 +204,16 @@ class Tracker:
         self._size = size
         self._scorer = scorer
         self._observer = observer
+        self._known_scale = score_scale or known_scale(self.settings)
         if isinstance(scorer, ExclusiveScorer):
             scorer.attach()
         self._start()
 
     def _start(self) -> None:
-        self._parameters = kernel_parameters(self.settings)
+        self._score_range = ScoreRange(score_unit(self.settings))
+        self._scale = self._known_scale or self._score_range.scale
         self._adaptation = (0.0, 0.0)
+        self._parameters = self._adapted()
         self._low_scores = LowScoreRatio()
         self._jitter = BoxJitter()
         self._table = TrackTable()
@@ -203,7 +222,9 @@ class Tracker:
         self._camera: NDArray[np.float64] | None = None
         self._memory = AppearanceMemory(self.settings.prototypes) if self.settings.appearance_memory else None
         self._monitor = SwitchMonitor(self._frame_rate) if self.settings.diagnostics else None
-        self._frames = self._detections = self._reactivations = 0
+        self._frames = self._detections = self._reactivations = self._reported = self._frames_with_detections = 0
+        self._best_share = -math.inf
+        self._has_said_scale = self._has_said_empty = False
         self._skipped: Counter[str] = Counter()
 
     def reset(self) -> None:
@@ -275,6 +296,10 @@ class Tracker:
         )  # fmt: skip
         self._jitter.observe(changes, changed)
         self._frames += 1
+        self._reported += int(np.count_nonzero(reported))
+        if self._frames_with_detections == PATIENT_FRAMES and not self._has_said_empty and self._next_id == 1:
+            self._has_said_empty = True
+            LOGGER.warning("%s", self._emptiness())
         self._reactivations += reactivated
         self._last = context
         if self._memory is not None:
@@ -307,11 +332,18 @@ class Tracker:
             skipped=dict(self._skipped),
             est_id_switches=monitor.total if monitor else None,
             suspected=tuple(monitor.events) if monitor else (),
-            warnings=tuple(
-                RunWarning("track", None, "detections-skipped", f"left out {count}: {reason}", {"count": count})
-                for reason, count in self._skipped.items()
-            ),
+            warnings=tuple(self._warnings()),
         )
+
+    def _warnings(self) -> Iterator[RunWarning]:
+        for reason, count in self._skipped.items():
+            yield RunWarning("track", None, "detections-skipped", f"left out {count}: {reason}", {"count": count})
+        message = None if self._known_scale is not None else self._scale.message()
+        if message is not None:
+            yield RunWarning("track", None, SCALE_CODE, f"{message} {SCALE_REMEDY}")
+        emptiness = self._emptiness()
+        if emptiness is not None:
+            yield RunWarning("track", None, "nearly-no-tracks", emptiness)
 
     # --- the frame and its detections ----------------------------------------------------------------------------
 
@@ -372,6 +404,7 @@ class Tracker:
         """The detections that take part, and the steps of 1/30 s since the frame before."""
         elapsed, dt = self._elapsed(context)
         size = context.size or self._size
+        self._follow_scores(detections.score)
         rows, boxes, scores, classes = self._valid(context.index, detections, size)
         embedding = self._embedding(context.index, detections, rows)
         visibility = _visibility(detections, rows)
@@ -386,8 +419,8 @@ class Tracker:
         classes, status = np.empty(n, np.int64), np.empty(n, np.int64)
         height, width = size or (np.inf, np.inf)
         kept, faults = validate_detections(
-            np.asarray(detections.xyxy, np.float32), np.asarray(detections.score, np.float32),
-            np.asarray(detections.class_id, np.int64), self.settings.confidence_threshold, height, width,
+            np.asarray(detections.xyxy, np.float32), self._scale.shares(np.asarray(detections.score, np.float32)),
+            np.asarray(detections.class_id, np.int64), lowest_share(self.settings, self._scale), height, width,
             rows, boxes, scores, classes, status,
         )  # fmt: skip
         if faults:
@@ -402,6 +435,8 @@ class Tracker:
                 rows, boxes, scores, classes = rows[stays], boxes[stays], scores[stays], classes[stays]
         if self.settings.classes == "ignored":
             classes[:] = -1
+        if self._scale.stretch != 1:
+            scores *= self._scale.stretch
         return rows, boxes, scores, classes
 
     def _embedding(self, frame: int, detections: Detections, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
@@ -425,7 +460,61 @@ class Tracker:
         levels = self._low_scores.level, self._jitter.level
         if levels != self._adaptation:
             self._adaptation = levels
-            self._parameters = adapted(self._parameters, self.settings, *levels)
+            self._parameters = self._adapted()
+
+    def _adapted(self) -> Parameters:
+        return adapted(kernel_parameters(self.settings), self.settings, *self._adaptation, self._scale.stretch)
+
+    def _follow_scores(self, score: NDArray[np.float32]) -> None:
+        """Takes in a frame's scores as they were given; when their scale changes, what is low is counted anew."""
+        if not len(score):
+            return
+        self._frames_with_detections += 1
+        before = self._scale
+        if self._known_scale is None:
+            self._score_range.observe(score)
+            self._scale = self._score_range.scale
+        if self._is_nearly_empty:
+            self._best_share = max(self._best_share, float(np.fmax.reduce(self._scale.shares(score))))
+        if (self._scale.unit, self._scale.full, self._scale.stretch) == (before.unit, before.full, before.stretch):
+            return
+        self._low_scores = LowScoreRatio()
+        self._adaptation = 0.0, self._adaptation[1]
+        self._parameters = self._adapted()
+        self._say_scale()
+
+    def _say_scale(self) -> None:
+        """The user of a tracker that runs by itself sees at once that scores are not taken as they are."""
+        message = self._scale.message()
+        if message is not None and not self._has_said_scale:
+            self._has_said_scale = True
+            LOGGER.warning("frame %d: %s %s", self._frames, message, SCALE_REMEDY)
+
+    @property
+    def _is_nearly_empty(self) -> bool:
+        """Were hardly any boxes reported so far, for the frames that had detections?"""
+        return self._reported <= NEARLY_EMPTY * self._frames_with_detections
+
+    def _emptiness(self) -> str | None:
+        """Why there are (nearly) no tracks, and what to do; None: there are."""
+        if not self._frames or not self._is_nearly_empty:
+            return None
+        tracks, boxes = self._next_id - 1, self._reported
+        lowest = lowest_share(self.settings, self._scale)
+        best, birth = self._best_share, self._parameters.birth_score / self._scale.stretch
+        counted = f"only {boxes} box{'es'[: 2 * (boxes > 1)]}" if boxes else "no box" if tracks else "no track"
+        text = f"{counted} on {self._frames} frame{'s'[: self._frames > 1]}: "
+        if not self._detections:
+            return f"{text}nothing was detected"
+        if self._skipped.total() >= self._detections:
+            return f"{text}every detection was left out"
+        text += f"best score {best:.2g}, "
+        if best < lowest:
+            return f"{text}lower ones than {lowest:.2g} are ignored: lower tracker.confidence_threshold"
+        if best < birth or not tracks:
+            return f"{text}tracks begin at {birth:.2g}: lower tracker.birth_score"
+        matches = self.settings.confirm_hits
+        return f"{text}{tracks} begun at {birth:.2g} or more, shown after {matches} matches: {MATCH_REMEDY}"
 
     def _predict(self, context: FrameContext, dt: float) -> None:
         """Moves every track on to this frame, and into its pixels where the camera moved."""
@@ -533,17 +622,24 @@ class Tracker:
             track_velocity=(table.motion[: table.count, :2, VELOCITY] * per_frame[:, None]).astype(np.float32),
             track_age=counts[:, AGE] + frame.elapsed,
             track_gap=counts[:, GAP] + frame.elapsed,
-            track_score=values[:, SCORE].astype(np.float32),
+            track_score=np.minimum(values[:, SCORE], max(1.0, LARGEST_SHARE / self._scale.stretch)).astype(np.float32),
             track_visibility=values[:, VISIBILITY].astype(np.float32),
             track_class=counts[:, CLASS].copy(),
             track_embeddings=None if self._memory is None or self._memory.width is None else self._memory.best(),
-            detections=frame.detections[frame.rows],
+            detections=self._in_shares(frame),
             det_displacement=displaced,
             cost=pairs.cost,
             allowed=pairs.allowed,
             assigned_track_ids=assigned,
             camera=self._camera,
         )
+
+    def _in_shares(self, frame: _Frame) -> Detections:
+        """The detections that take part, their scores as those that scorers are trained on."""
+        detections = frame.detections[frame.rows]
+        if self._scale.is_usual:
+            return detections
+        return replace(detections, score=np.clip(frame.scores, 0, 1).astype(np.float32))
 
     def _notify(self, state: AssignmentState) -> None:
         """Shows the frame's decisions to the monitor, the scorer and the observer."""
@@ -591,6 +687,24 @@ def _settings(settings: Any, overrides: Mapping[str, Any]) -> TrackerSettings:
     if not isinstance(settings, TrackerSettings):
         raise SettingError(f"a tracker is a preset's name or TrackerSettings, not {type(settings).__name__}")
     return TrackerSettings.checked(settings.model_dump(), **overrides) if overrides else settings
+
+
+def score_unit(settings: TrackerSettings) -> ScoreUnit | None:
+    """What scores are, as far as the settings say; None: it is to be found out."""
+    if settings.score_range == "auto":
+        return None
+    return ScoreUnit.share if settings.score_range == "given" else ScoreUnit(settings.score_range)
+
+
+def known_scale(settings: TrackerSettings) -> ScoreScale | None:
+    """The scale where scores are to be taken as they are; None: it is to be found out how high they reach."""
+    return AS_GIVEN if settings.score_range == "given" else None
+
+
+def lowest_share(settings: TrackerSettings, scale: ScoreScale) -> float:
+    """Detections are ignored whose score, as a share of 1, is lower."""
+    threshold = settings.confidence_threshold
+    return threshold if "confidence_threshold" in settings.model_fields_set else threshold / scale.stretch
 
 
 def _is_camera(matrix: NDArray[np.float64]) -> bool:

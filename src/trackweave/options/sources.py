@@ -132,15 +132,15 @@ def resolve(
     provided.update(flags or {})
     for switch, (key, value) in schema.implied.items():
         section, _, name = switch.partition(".")
-        if key not in provided and getattr(_validated(schema.classes[section], section, {}, provided), name):
+        if key not in provided and getattr(_validated(schema.classes[section], section, None, provided), name):
             provided[key] = ProvidedValue(value, switch)
     sections: dict[str, Settings] = {}
     presets: dict[str, str] = {}
     for section, model in schema.classes.items():
-        base: Mapping[str, Any] = {}
+        base = None
         if model.presets():
             presets[section] = _preset(model, section, provided)
-            base = model.presets()[presets[section]].model_dump()
+            base = model.presets()[presets[section]]
         sections[section] = _validated(model, section, base, provided)
     return ResolvedSettings(schema, sections, presets, provided)
 
@@ -255,13 +255,13 @@ def _check_key(key: str, origin: str, schema: Schema) -> None:
     raise SettingError(f"{origin}: there is no setting {shortened_line(key, LONGEST_NAME)}; {hint}")
 
 
-def _validated(model: type[S], section: str, base: Mapping[str, Any], provided: Mapping[str, ProvidedValue]) -> S:
-    """A section's settings: what was provided over `base` over the defaults of its class.
+def _validated(model: type[S], section: str, base: S | None, provided: Mapping[str, ProvidedValue]) -> S:
+    """A section's settings: what was provided over `base`, or over the defaults of its class.
 
     Raises:
         SettingError: a value that does not fit; names its origin.
     """
-    values = dict(base)
+    values: dict[str, Any] = {}
     for key, (value, _) in provided.items():
         head, *names, last = key.split(".")
         if head == section and last != PRESET:
@@ -270,7 +270,7 @@ def _validated(model: type[S], section: str, base: Mapping[str, Any], provided: 
                 inner = inner.setdefault(name, {})
             inner[last] = value
     try:
-        return model.model_validate(values)
+        return model.model_validate(values) if base is None else model.based_on(base, values)
     except ValidationError as error:
         problem = first_problem(error)
         place = f"{section}.{problem.name}."

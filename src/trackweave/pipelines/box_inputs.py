@@ -11,7 +11,7 @@ import re
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -32,12 +32,15 @@ from trackweave.frames.live import LiveFrames, is_live, open_live, without_passw
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource, RGBFrame, report_source, sampled_positions
 from trackweave.masks.codecs import encode_rle
+from trackweave.mot.settings import TrackerSettings
 from trackweave.mot.state import FrameContext
+from trackweave.mot.tracker import SCALE_CODE, SCALE_REMEDY, known_scale, score_unit
 from trackweave.pipelines.settings import InputSettings
 from trackweave.progress import Progress, TimingAggregator, open_progress
 from trackweave.storage.files import recorded_path
 from trackweave.structures.detections import Detections
 from trackweave.structures.run_log import RunLog, RunWarning
+from trackweave.structures.score_scale import AS_GIVEN, ScoreScale, scale_of
 
 SourceKind = Literal["sequence", "frames", "live", "detections"]
 DetectionsArgument = str | Path | DetectionTable | Detector
@@ -419,10 +422,12 @@ class DetectionSource:
         detector: what detects, when it is no file.
         owned: whether the detector is closed with the source.
         detected: `(N,)` the frames with detections, ascending, where they are known beforehand.
+        score_scale: of its scores, where it is known beforehand.
 
     Attributes:
         has_times: frame numbers are times, and only those with detections are frames.
         needs_images: whether detecting needs the image of a frame.
+        score_scale: what is known of the scores before the first frame; None: nothing.
     """
 
     def __init__(
@@ -437,6 +442,7 @@ class DetectionSource:
         detector: Detector | None = None,
         owned: bool = False,
         detected: NDArray[np.int64] | None = None,
+        score_scale: ScoreScale | None = None,
     ) -> None:
         self._video, self._detect, self._log, self._timer = video, detect, log, timer
         self._detector, self._owned = detector, owned
@@ -444,6 +450,7 @@ class DetectionSource:
         self.has_times = detected is not None and _are_times(detected, video)
         self.needs_images = needs_images
         self._record = record
+        self.score_scale = score_scale
 
     @property
     def record(self) -> Mapping[str, object]:
@@ -578,6 +585,7 @@ def open_detections(
     *,
     detector: str | None = None,
     options: Mapping[str, Any] | None = None,
+    tracker: TrackerSettings | None = None,
 ) -> DetectionSource:
     """Opens the file of detections, or the detector; tells the video its length where only detections know it.
 
@@ -589,6 +597,7 @@ def open_detections(
         timer: takes the time of reading and detecting.
         detector: name of a detector, or path of an `.onnx` file.
         options: settings of a detector that is named.
+        tracker: whose `score_range` says what scores are; None: found out.
 
     Raises:
         InputError: it cannot be used, or a detector has no images.
@@ -596,7 +605,8 @@ def open_detections(
     """
     if detections is not None and detector is not None:
         raise SettingError(f"both detections ({detections}) and a detector ({detector}) are given: leave one out")
-    opener = _Opener(video, log, TimingAggregator() if timer is None else timer, options or {})
+    timer = TimingAggregator() if timer is None else timer
+    opener = _Opener(video, log, timer, options or {}, tracker or TrackerSettings())
     argument = detector if detections is None else detections
     if not isinstance(detections, str | Path) and (video.sequence is None or argument is not None):
         _refuse_settings_of_files(video.settings)
@@ -637,6 +647,7 @@ class _Opener:
     log: RunLog
     timer: TimingAggregator
     options: Mapping[str, Any]
+    tracker: TrackerSettings
 
     def named_detector(self, name: str, reason: str) -> DetectionSource:
         detector = make_detector(name, **self.options)
@@ -655,8 +666,18 @@ class _Opener:
             return Detections.empty() if image is None else detector.detect(image)
 
         record = {"kind": "detector", "name": detector.name, "reason": reason}
+        # The scores of those without weights mean the same in every video.
+        scale = AS_GIVEN if owned and detector.name in WEIGHTS_FREE else None
         return DetectionSource(
-            self.video, detect, self.log, self.timer, needs_images=True, record=record, detector=detector, owned=owned
+            self.video,
+            detect,
+            self.log,
+            self.timer,
+            needs_images=True,
+            record=record,
+            detector=detector,
+            owned=owned,
+            score_scale=scale,
         )
 
     def file(self, path: Path) -> DetectionSource:
@@ -705,11 +726,26 @@ class _Opener:
         }
         if table.reading is not None:
             record["reading"] = str(table.reading)
+        scale = self._scale(table)
+        message = scale.message()
+        if message is not None:
+            log.warn("detections", SCALE_CODE, f"{table.source}: {message} {SCALE_REMEDY}")
+        if not scale.is_usual:
+            record["scores"] = {"unit": str(scale.unit), "full": scale.full, "stretch": round(scale.stretch, 4)}
+            table = replace(table, score=scale.shares(table.score))
 
         def detect(index: int, image: RGBFrame | None) -> Detections:
             return table.at(index)
 
-        return DetectionSource(video, detect, log, self.timer, needs_images=False, record=record, detected=detected)
+        return DetectionSource(
+            video, detect, log, self.timer, needs_images=False, record=record, detected=detected,
+            score_scale=ScoreScale(stretch=scale.stretch),
+        )  # fmt: skip
+
+    def _scale(self, table: DetectionTable) -> ScoreScale:
+        """The scale of all scores of a table: what the tracker needs not find out frame by frame."""
+        known = known_scale(self.tracker)
+        return scale_of(table.frame, table.score, score_unit(self.tracker)) if known is None else known
 
 
 def detect(

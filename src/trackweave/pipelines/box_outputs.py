@@ -25,7 +25,7 @@ from trackweave.formats.mot import MotWriter
 from trackweave.frames.source import RGBFrame
 from trackweave.mot.postprocess import RefinedTracks, refine
 from trackweave.mot.settings import RefinementSettings
-from trackweave.mot.tracker import TrackerSummary
+from trackweave.mot.tracker import SCALE_CODE, TrackerSummary
 from trackweave.pipelines.box_inputs import DetectedFrame, InputFrame, VideoInput
 from trackweave.pipelines.box_tracking import FeatureRecord
 from trackweave.pipelines.run import Run
@@ -434,7 +434,13 @@ class BoxRunRecord:
             times = self.video.times_of(source.indices)
             FrameList(source.indices, source.names, times, source.size).write(folder.paths.frames)
         for warning in self.tracker.warnings:
-            log.warn(warning.stage, warning.code, warning.message, **warning.details)
+            if warning.code == SCALE_CODE:  # the tracker has logged it when it happened
+                log.warnings.append(warning)
+            else:
+                log.warn(warning.stage, warning.code, warning.message, **warning.details)
+        if self.refined is not None and self.refined.removed and not self.tracks.tracks:
+            text = f"the refinement removed all {self.refined.removed} tracks: see refinement.min_track_length and "
+            log.warn("refine", "nearly-no-tracks", f"{text}min_mean_score")
         summary = self.summary(log, timer)
         record = summary.to_json()
         identity = {"input": record["input"], "detections": record["detections"], "config": self.config}

@@ -17,12 +17,13 @@ from trackweave.frames.source import RGBFrame
 from trackweave.mot.camera_motion import Affine, CameraMotionEstimator, GivenCameraMotion
 from trackweave.mot.settings import TrackerSettings
 from trackweave.mot.state import AssignmentObserver, AssociationScorer
-from trackweave.mot.tracker import Tracker
+from trackweave.mot.tracker import Tracker, lowest_share
 from trackweave.pipelines.box_inputs import DetectedFrame, VideoInput
 from trackweave.pipelines.settings import PerceptionSettings
 from trackweave.progress import Progress, ProgressDisplay, TimingAggregator, open_progress
 from trackweave.structures.detections import Detections
 from trackweave.structures.run_log import RunLog
+from trackweave.structures.score_scale import AS_GIVEN, ScoreScale
 
 CameraMotion = GivenCameraMotion | CameraMotionEstimator
 
@@ -90,10 +91,13 @@ def make_tracker(
     *,
     scorer: AssociationScorer | None = None,
     observer: AssignmentObserver | None = None,
+    score_scale: ScoreScale | None = None,
 ) -> Tracker:
     """A tracker for the frames of a video."""
     rate = video.frame_rate or ASSUMED_RATE
-    return Tracker(settings, frame_rate=rate, size=video.size, scorer=scorer, observer=observer)
+    return Tracker(
+        settings, frame_rate=rate, size=video.size, scorer=scorer, observer=observer, score_scale=score_scale
+    )
 
 
 def open_display(progress: Progress, label: str, video: VideoInput) -> ProgressDisplay:
@@ -203,6 +207,7 @@ def open_features(
     timer: TimingAggregator,
     *,
     needs_visibility: bool,
+    score_scale: ScoreScale | None = None,
 ) -> FrameFeatures:
     """Opens what the settings ask for.
 
@@ -213,6 +218,7 @@ def open_features(
         log: where it is said that a feature cannot be computed.
         timer: takes the time of each part.
         needs_visibility: whether a sample logger or a scorer reads it.
+        score_scale: of the detections, where it is known.
 
     Raises:
         InputError: a model or `gmc.txt` cannot be used, or images are missing.
@@ -220,8 +226,11 @@ def open_features(
     """
     embedder = open_embedder(settings.embedder, video, tracker, log)
     camera = open_camera(settings.camera, video, tracker)
-    visibility = open_visibility(settings, tracker, needed=needs_visibility or embedder is not None)
-    return FrameFeatures(timer, visibility, embedder, camera, tracker.confidence_threshold)
+    min_score = lowest_share(tracker, score_scale or AS_GIVEN)
+    visibility = open_visibility(
+        settings, tracker, needed=needs_visibility or embedder is not None, min_score=min_score
+    )
+    return FrameFeatures(timer, visibility, embedder, camera, min_score)
 
 
 def open_embedder(name: str, video: VideoInput, tracker: TrackerSettings, log: RunLog) -> Embedder | None:
@@ -263,13 +272,16 @@ def open_camera(kind: str, video: VideoInput, tracker: TrackerSettings) -> Camer
 
 
 def open_visibility(
-    settings: PerceptionSettings, tracker: TrackerSettings, *, needed: bool
+    settings: PerceptionSettings, tracker: TrackerSettings, *, needed: bool, min_score: float | None = None
 ) -> VisibilityEstimator | None:
-    """From masks and crops with `segmentation`; else from boxes when `needed`, or when the tracker itself reads it."""
+    """From masks and crops with `segmentation`; else from boxes when `needed`, or when the tracker itself reads it.
+
+    Boxes of a lower score than `min_score` hide nothing; None: than the tracker's confidence threshold.
+    """
     if not (settings.segmentation or needed or tracker.diagnostics or tracker.appearance_memory):
         return None
     return VisibilityEstimator(
         "segment" if settings.segmentation else "occlusion",
         time_budget_ms=settings.segmentation_budget_ms,
-        min_occluder_score=tracker.confidence_threshold,
+        min_occluder_score=tracker.confidence_threshold if min_score is None else min_score,
     )

@@ -185,7 +185,13 @@ def _open_inputs(
     video.report(log)
     perception = settings.perception
     opened = open_detections(
-        detections, video, log, timer, detector=perception.detector, options=perception.detector_options
+        detections,
+        video,
+        log,
+        timer,
+        detector=perception.detector,
+        options=perception.detector_options,
+        tracker=settings.tracker,
     )
     stack.enter_context(opened)
     if opened.has_times and settings.refinement is not None:
@@ -195,7 +201,15 @@ def _open_inputs(
         )
     scorer = make_scorer(settings.scorer, settings.tracker, video)
     needs_visibility = settings.log.dir is not None or scorer is not None
-    features = open_features(perception, settings.tracker, video, log, timer, needs_visibility=needs_visibility)
+    features = open_features(
+        perception,
+        settings.tracker,
+        video,
+        log,
+        timer,
+        needs_visibility=needs_visibility,
+        score_scale=opened.score_scale,
+    )
     return _Inputs(video, opened, features, scorer)
 
 
@@ -216,7 +230,8 @@ def _track(
     folder.claim()
     label_source = BLENDED if settings.scorer.enabled else "tracker"
     with open_display(progress, "tracking", video) as display, open_logger(settings.log, video, label_source) as logger:
-        tracker = make_tracker(settings.tracker, video, scorer=inputs.scorer, observer=logger)
+        scale = inputs.detections.score_scale
+        tracker = make_tracker(settings.tracker, video, scorer=inputs.scorer, observer=logger, score_scale=scale)
         with writer, overlay:
             reads = overlay.is_on or features.needs_images
             frames = inputs.detections.frames(images=reads, stop=stop, is_idle=lambda: tracker.is_idle)

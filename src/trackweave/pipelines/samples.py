@@ -163,15 +163,23 @@ class _SampleBuilder:
             table = _simulated_table(truth, source, video) if isinstance(source, SimulatedDetector) else source
             perception = self.perception
             detections = open_detections(
-                table, video, log, timer, detector=perception.detector, options=perception.detector_options
+                table,
+                video,
+                log,
+                timer,
+                detector=perception.detector,
+                options=perception.detector_options,
+                tracker=self.tracker,
             )
             stack.enter_context(detections)
-            features = open_features(perception, self.tracker, video, log, timer, needs_visibility=True)
+            features = open_features(
+                perception, self.tracker, video, log, timer, needs_visibility=True, score_scale=detections.score_scale
+            )
             log_settings = LogSettings(dir=folder, embed_dim=self.embed_dim, sequence=video.name)
             check_log(log_settings, video)
             display = stack.enter_context(open_display(self.progress, video.name, video))
             logger = stack.enter_context(open_logger(log_settings, video, "ground_truth"))
-            tracker = make_tracker(self.tracker, video, observer=logger)
+            tracker = make_tracker(self.tracker, video, observer=logger, score_scale=detections.score_scale)
             found = detections.frames(images=features.needs_images, is_idle=lambda: tracker.is_idle)
             frames = identities.added(found)
             track_frames(frames, features, tracker, [], timer, display)
