@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def test_a_whole_sequence(tmp_path: Path) -> None:
         3,
         (480, 640),
     )
-    assert found.image_frames == (0, 1, 2)
+    assert (list(found.image_files), found.image_notes) == ([0, 1, 2], ())
     assert found.images == path / "img1"
     assert found.image(1) == path / "img1" / "000002.png"
     assert found.detections() == path / "det" / "det.txt"
@@ -51,7 +52,8 @@ def test_a_whole_sequence(tmp_path: Path) -> None:
 
 def test_a_folder_with_some_images_has_none_to_track_in(tmp_path: Path) -> None:
     found = read_sequence(folder(tmp_path / "toy", images=("000001.png", "000003.png")))
-    assert found.image_frames == (0, 2)
+    assert list(found.image_files) == [0, 2]
+    assert found.missing_images == f"{found.image_folder} has those of 2 of 3 frames, frame 2 has none"
     assert found.images is None
     with pytest.raises(InputError, match="no image of frame 2"):
         found.image(1)
@@ -109,6 +111,60 @@ def test_other_folders_are_no_sequences(tmp_path: Path) -> None:
     assert not is_sequence(tmp_path / "absent")
     with pytest.raises(InputError, match="not a MOTChallenge sequence"):
         read_sequence(tmp_path)
+
+
+# Pictures -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "frames", "notes"),
+    [
+        (["000001.png", "000002.png", "000003.png"], [0, 1, 2], []),
+        (["1.PNG", "2.png", "03.png"], [0, 1, 2], []),
+        (["000000.png", "000001.png", "000002.png"], [0, 1, 2], ["count from 0: '000000.png' is the first frame"]),
+        (["000000.png", "000002.png"], [0, 2], ["pictures count from 0"]),
+        (["000301.png", "000302.png", "000303.png"], [0, 1, 2], ["pictures count from 301"]),
+        (["000002.png", "000003.png"], [1, 2], []),
+        (["000001.jpg", "000002.jpg", "000003.jpg"], [0, 1, 2], [r"no pictures .png \(imExt\): those of .jpg are"]),
+        (["000001.png", "000002.png", "000003.png", "000001.jpg"], [0, 1, 2], []),
+        (["frame_000001.png", "frame_000002.png", "frame_000003.png"], [0, 1, 2], ["called 'frame_000001.png', …"]),
+        (["img0.jpeg", "img1.jpeg", "img2.jpeg"], [0, 1, 2], ["those of .jpg", "called 'img0.jpeg'", "count from 0"]),
+        (["000001.png", "000002.png", "000003.png", "poster.png", "mask_000001.png"], [0, 1, 2], []),
+        (["a.png", "b.png", "c.png"], [0, 1, 2], ["no pictures 000001.png, …: 3 others are taken in the order"]),
+        (["a.png", "b.png"], [], ["no picture is read: 000001.png, … were looked for, there are a.png, b.png"]),
+        (["l1.png", "r1.png", "l2.png", "r2.png"], [], ["no picture is read"]),
+        ([f"{n:06d}.png" for n in range(1, 6)], [0, 1, 2], [r"5 pictures for 3 frames \(seqLength\): those beyond"]),
+        (["1.png", "01.png", "2.png", "3.png"], [0, 1, 2], ["1 pictures have the number of another .*: 1.png"]),
+        (["notes.txt", "._000001.png"], [], []),
+    ],
+)
+def test_pictures_and_their_names(tmp_path: Path, names: list[str], frames: list[int], notes: list[str]) -> None:
+    found = read_sequence(folder(tmp_path / "toy", images=tuple(names)))
+    assert list(found.image_files) == frames
+    assert len(found.image_notes) == len(notes)
+    for note, message in zip(found.image_notes, notes, strict=True):
+        assert re.search(message, note), note
+        assert note.startswith(str(tmp_path / "toy" / "img1"))
+    assert (found.images is not None) == (frames == [0, 1, 2])
+
+
+@pytest.mark.parametrize("text", ["/etc", "../../elsewhere", "..", "img1/../../..", "a\0b", "../..", ""])
+def test_pictures_elsewhere_are_not_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "000001.png").touch()
+    (tmp_path / "a").mkdir()
+    found = read_sequence(folder(tmp_path / "a" / "toy", INFO.replace("imDir=img1", f"imDir={text}")))
+    assert not found.image_files
+    (note,) = found.image_notes
+    assert re.search(r"seqinfo\.ini: imDir '.*' lies neither in the sequence's folder nor beside it", note)
+
+
+def test_pictures_beside_the_sequence(tmp_path: Path) -> None:
+    path = folder(tmp_path / "toy", INFO.replace("imDir=img1", "imDir=../pictures/toy"))
+    (tmp_path / "pictures" / "toy").mkdir(parents=True)
+    for n in (1, 2, 3):
+        (tmp_path / "pictures" / "toy" / f"{n:06d}.png").touch()
+    assert list(read_sequence(path).image_files) == [0, 1, 2]
 
 
 # Camera motion ------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,9 @@ from pydantic import ValidationError
 from tests.toy_boxes import FPS, HEIGHT, WIDTH, image_of, make_clip, make_sequence
 from trackweave.errors import FrameError, InputError, SettingError
 from trackweave.frames.open import open_frames
-from trackweave.pipelines.box_inputs import open_input
+from trackweave.pipelines.box_inputs import open_detections, open_input
 from trackweave.pipelines.settings import InputSettings
+from trackweave.structures.run_log import RunLog
 
 
 def test_a_sequence_with_all_its_images(tmp_path: Path) -> None:
@@ -102,3 +105,42 @@ def test_nothing_there(tmp_path: Path) -> None:
 def test_sizes_that_cannot_be(size: object) -> None:
     with pytest.raises(ValidationError, match=r"size"):
         InputSettings.model_validate({"size": size})
+
+
+@pytest.mark.parametrize(
+    ("rename", "message"),
+    [
+        (lambda n: f"{n:06d}.png", "pictures count from 0: '000000.png' is the first frame"),
+        (lambda n: f"{n + 1:06d}.jpg", r"there are no pictures .png \(imExt\): those of .jpg are taken"),
+        (lambda n: f"frame_{n + 1}.png", "pictures are called 'frame_1.png', …"),
+        (lambda n: f"{chr(97 + n)}.png", "12 others are taken in the order of their names"),
+    ],
+)
+def test_pictures_of_a_sequence_under_other_names(tmp_path: Path, rename: Callable[[int], str], message: str) -> None:
+    folder = make_sequence(tmp_path / "toy", images=12)
+    for n, file in enumerate(sorted((folder / "img1").iterdir())):
+        file.rename(folder / "img1" / f"new_{n}")
+    for n in range(12):
+        (folder / "img1" / f"new_{n}").rename(folder / "img1" / rename(n))
+    with open_input(folder) as video:
+        assert (video.has_images, video.length) == (True, 12)
+        for frame in video.frames():
+            image = frame.image()
+            assert image is not None
+            assert np.abs(image.astype(int) - image_of(frame.index)).mean() < 20
+        assert [re.search(message, warning.message) is not None for warning in video.warnings] == [True]
+
+
+def test_a_detector_says_which_pictures_it_lacks(tmp_path: Path) -> None:
+    folder = make_sequence(tmp_path / "toy", images=12)
+    (folder / "img1" / "000003.png").unlink()
+    with open_input(folder) as video, pytest.raises(InputError, match="has those of 11 of 12 frames, frame 3 has none"):
+        open_detections("motion", video, RunLog())
+
+
+def test_pictures_of_another_size_than_the_sequence_says(tmp_path: Path) -> None:
+    folder = make_sequence(tmp_path / "toy", images=12)
+    info = (folder / "seqinfo.ini").read_text()
+    (folder / "seqinfo.ini").write_text(info.replace(f"imWidth={WIDTH}", "imWidth=1920"))
+    with open_input(folder) as video:
+        assert f"pictures of {WIDTH}×{HEIGHT}, but seqinfo.ini says 1920×{HEIGHT}" in video.warnings[0].message

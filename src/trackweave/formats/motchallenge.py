@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from trackweave.errors import InputError, listed, shortened, shortened_line
 from trackweave.formats.mot import CLASS_COLUMN
+from trackweave.formats.sequence_pictures import SequencePictures, find_pictures, picture_folder
 from trackweave.formats.tables import GroundTruth, finite_number, read_text
 
 INFO = "seqinfo.ini"
-NUMBER = re.compile(r"\d+")
 T = TypeVar("T")
 
 
@@ -35,9 +35,9 @@ class MotSequence:
         frame_rate: frames per second, or None.
         length: frames, or None.
         size: `(H, W)` in pixels, or None.
-        image_folder: the folder of the images, also when it does not exist.
-        image_extension: such as `.jpg`.
-        image_frames: 0-based frames that have an image, ascending.
+        image_folder: the folder of the images, also when it does not exist or is not read.
+        image_files: 0-based frame → image, ascending.
+        image_notes: what about the images is not as the layout says.
         detection_files: by name without suffix (`det`, `det_yolox`), those of `det/*.txt`.
         ground_truth: `gt/gt.txt`, or None.
         camera_motion: `gmc.txt`, or None.
@@ -49,8 +49,8 @@ class MotSequence:
     length: int | None
     size: tuple[int, int] | None
     image_folder: Path
-    image_extension: str
-    image_frames: tuple[int, ...]
+    image_files: Mapping[int, Path]
+    image_notes: tuple[str, ...]
     detection_files: Mapping[str, Path]
     ground_truth: Path | None
     camera_motion: Path | None
@@ -58,8 +58,19 @@ class MotSequence:
     @property
     def images(self) -> Path | None:
         """The folder of images when it holds every frame of the sequence, else None."""
-        complete = bool(self.image_frames) and self.image_frames == tuple(range(len(self.image_frames)))
-        return self.image_folder if complete and len(self.image_frames) == (self.length or -1) else None
+        is_complete = self.image_files and list(self.image_files) == list(range(len(self.image_files)))
+        return self.image_folder if is_complete and len(self.image_files) == self.length else None
+
+    @property
+    def missing_images(self) -> str:
+        """Which frames have no image, for messages; empty when each has one."""
+        if self.images is not None:
+            return ""
+        if not self.image_files:
+            return f"{self.image_folder} has none of them"
+        count = self.length or max(self.image_files) + 1
+        first = next(frame for frame in range(count + 1) if frame not in self.image_files)
+        return f"{self.image_folder} has those of {len(self.image_files)} of {count} frames, frame {first + 1} has none"
 
     def image(self, frame: int) -> Path:
         """The file of one frame's image.
@@ -67,7 +78,7 @@ class MotSequence:
         Raises:
             InputError: the frame has none.
         """
-        path = _numbered_images(self.image_folder, self.image_extension).get(frame)
+        path = self.image_files.get(frame)
         if path is None:
             raise InputError(f"{self.image_folder}: no image of frame {frame + 1}")
         return path
@@ -126,7 +137,7 @@ def is_sequence(path: Path | str) -> bool:
 def read_sequence(folder: Path | str) -> MotSequence:
     """Reads `seqinfo.ini` and lists the other files; reads no detections and no images.
 
-    A missing key is None; what needs it raises. When `seqLength` is missing and there are images, it is their number.
+    A missing key is None; what needs it raises. A missing `seqLength` is that of the last image.
 
     Raises:
         InputError: no sequence folder, or a value of `seqinfo.ini` that is not a number above zero.
@@ -135,10 +146,8 @@ def read_sequence(folder: Path | str) -> MotSequence:
     if not is_sequence(folder):
         raise InputError(f"{folder}: not a MOTChallenge sequence: there is no {INFO}")
     info = _read_info(folder / INFO)
-    image_folder = folder / info.get("imdir", "img1")
-    extension = info.get("imext", ".jpg")
-    image_frames = tuple(sorted(_numbered_images(image_folder, extension)))
     length = _positive(folder, info, "seqLength")
+    pictures = _pictures(folder, info, None if length is None else int(length))
     rate = _positive(folder, info, "frameRate")
     height, width = (_positive(folder, info, key) for key in ("imHeight", "imWidth"))
     ground_truth, camera_motion = folder / "gt" / "gt.txt", folder / "gmc.txt"
@@ -146,11 +155,11 @@ def read_sequence(folder: Path | str) -> MotSequence:
         folder,
         info.get("name") or folder.resolve().name,
         rate,
-        int(length) if length is not None else len(image_frames) or None,
+        int(length) if length is not None else max(pictures.files, default=-1) + 1 or None,
         None if height is None or width is None else (int(height), int(width)),
-        image_folder,
-        extension,
-        image_frames,
+        folder / info.get("imdir", "img1"),
+        pictures.files,
+        pictures.notes,
         {path.stem: path for path in sorted((folder / "det").glob("*.txt"))},
         ground_truth if ground_truth.is_file() else None,
         camera_motion if camera_motion.is_file() else None,
@@ -182,12 +191,14 @@ def _positive(folder: Path, info: Mapping[str, str], key: str) -> float | None:
     return value
 
 
-def _numbered_images(folder: Path, extension: str) -> dict[int, Path]:
-    """0-based frame → image, for files whose name is a number from 1."""
-    if not folder.is_dir():
-        return {}
-    files = (path for path in folder.iterdir() if path.suffix.lower() == extension.lower())
-    return {int(path.stem) - 1: path for path in files if NUMBER.fullmatch(path.stem) and int(path.stem) > 0}
+def _pictures(folder: Path, info: Mapping[str, str], length: int | None) -> SequencePictures:
+    """The pictures of a sequence; none where `imDir` leads elsewhere."""
+    text = info.get("imdir", "img1")
+    images = picture_folder(folder, text)
+    if images is None:
+        outside = f"imDir {shortened(text, 60)} lies neither in the sequence's folder nor beside it: no picture is read"
+        return SequencePictures({}, (f"{folder / INFO}: {outside}; put them into img1, or a link to them",))
+    return find_pictures(images, info.get("imext", ".jpg"), length)
 
 
 MOST_MOTIONS = 10_000_000

@@ -355,14 +355,26 @@ class ImageFolder(_StillFrames):
 
     The frame size is that of the first readable file. The last frames used stay decoded, up to `cache_bytes`.
 
+    Args:
+        folder: of the images.
+        cache_bytes: of decoded frames that are kept.
+        files: some of its images, in their order; the others are not looked at. None: all.
+
     Raises:
         FrameError: no image in the folder, two images of the same stem (`0001.jpg` beside `0001.png`), or two series
             in one folder (`0001_left.png` beside `0001_right.png`).
     """
 
-    def __init__(self, folder: str | Path, *, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self, folder: str | Path, *, cache_bytes: int = CACHE_BYTES, files: Sequence[Path] | None = None
+    ) -> None:
         folder = Path(folder)
         self._folder = folder
+        self._is_whole = files is None
+        if files is not None:
+            self._files = list(files)
+            super().__init__(folder, [file.name for file in self._files], cache_bytes)
+            return
         try:
             self._files = image_files(folder)
         except OSError as error:
@@ -392,7 +404,7 @@ class ImageFolder(_StillFrames):
         return (SourceNote("pictures-not-read", text, count - 1),)
 
     def _notes_of_other_kinds(self) -> tuple[SourceNote, ...]:
-        others = sorted(file.name for file in _files(self._folder, OTHER_IMAGES.fullmatch))
+        others = sorted(file.name for file in _files(self._folder, OTHER_IMAGES.fullmatch)) if self._is_whole else []
         if not others:
             return ()
         named = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")

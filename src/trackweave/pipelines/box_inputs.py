@@ -25,9 +25,10 @@ from trackweave.detectors.base import Detector
 from trackweave.detectors.registry import WEIGHTS_FREE, make_detector
 from trackweave.errors import FrameError, InputError, SettingError
 from trackweave.formats.frame_ids import FrameHints, frames_by_name
-from trackweave.formats.motchallenge import MotSequence, is_sequence, read_sequence
+from trackweave.formats.motchallenge import INFO, MotSequence, is_sequence, read_sequence
 from trackweave.formats.readers import read_detections
 from trackweave.formats.tables import DetectionTable
+from trackweave.frames.images import ImageFolder
 from trackweave.frames.live import LiveFrames, is_live, open_live, without_password
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource, RGBFrame, report_source, sampled_positions
@@ -82,7 +83,7 @@ class InputFrame:
         time: seconds, or None.
         name: file name or label.
         is_preview: only some frames of the video have an image; those are drawn on, and not used for tracking.
-        number: how many of the chosen frames come up to this one, for the progress.
+        number: how many of the chosen frames come up to this one, for the progress; 0 = not known.
     """
 
     index: int
@@ -153,6 +154,12 @@ class VideoInput:
     def has_images(self) -> bool:
         """Does every frame have an image?"""
         return self.images is not None or self.live is not None
+
+    @property
+    def needs_pictures(self) -> str:
+        """The end of messages about what cannot be done without a picture of every frame."""
+        missing = "" if self.sequence is None else self.sequence.missing_images
+        return f"needs a picture of every frame{missing and ': '}{missing}"
 
     @property
     def positions(self) -> Sequence[int] | None:
@@ -351,11 +358,9 @@ def _open_live(source: int | str, settings: InputSettings) -> VideoInput:
 
 def _open_sequence(folder: Path, settings: InputSettings, size: tuple[int, int] | None) -> VideoInput:
     sequence = read_sequence(folder)
-    images = open_frames(sequence.image_folder) if sequence.image_frames else None
+    files = sequence.image_files
+    images = ImageFolder(sequence.image_folder, files=list(files.values())) if files else None
     is_complete = sequence.images is not None
-    if images is not None and is_complete and len(images) != sequence.length:
-        images.close()
-        raise FrameError(f"{sequence.images}: {len(images)} images for a sequence of {sequence.length} frames")
     video = VideoInput(
         sequence.name,
         str(folder),
@@ -370,16 +375,18 @@ def _open_sequence(folder: Path, settings: InputSettings, size: tuple[int, int] 
         video.images = images
     elif images is not None:
         video.preview_images = images
-        video.preview_positions = {_frame_of(name): position for position, name in enumerate(images.names)}
+        video.preview_positions = {frame: position for position, frame in enumerate(files)}
+    notes = [*sequence.image_notes]
+    if video.images is not None and sequence.size not in (None, video.size):
+        (height, width), (said_height, said_width) = video.images.size, sequence.size
+        notes.append(
+            f"{sequence.image_folder}: pictures of {width}×{height}, but {INFO} says {said_width}×{said_height}: "
+            "are the detections those of these pictures?"
+        )
+    video.warnings += [RunWarning("frames", None, "sequence-pictures", note) for note in notes]
     if video.frame_rate is None:
         video.warnings.append(_assumed_rate(video.path))
     return video
-
-
-def _frame_of(name: str) -> int:
-    """0-based frame of an image `000001.jpg`; −1 for other names."""
-    stem = Path(name).stem
-    return int(stem) - 1 if stem.isdecimal() else -1
 
 
 @dataclass(frozen=True)
@@ -659,7 +666,7 @@ class _Opener:
 
     def detector(self, detector: Detector, reason: str, *, owned: bool = False) -> DetectionSource:
         if not self.video.has_images:
-            raise InputError(f"{self.video.path}: detector {detector.name} needs a picture of every frame")
+            raise InputError(f"{self.video.path}: detector {detector.name} {self.video.needs_pictures}")
         detector.reset()
 
         def detect(index: int, image: RGBFrame | None) -> Detections:

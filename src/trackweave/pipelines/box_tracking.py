@@ -81,7 +81,7 @@ def track_frames(
         for sink in sinks:
             with timer.track(sink.stage):
                 sink.write(frame, tracked)
-        display.update(frame.source.number, frame.index)
+        display.update(frame.source.number or tracker.frames, frame.index)
     return detections
 
 
@@ -246,7 +246,7 @@ def open_embedder(name: str, video: VideoInput, tracker: TrackerSettings, log: R
             log.warn("track", "appearance-unavailable", text)
         name = "layout" if tracker.appearance_memory and video.has_images else "none"
     if name != "none" and not video.has_images:
-        raise InputError(f"{video.path}: embedder {name} needs a picture of every frame")
+        raise InputError(f"{video.path}: embedder {name} {video.needs_pictures}")
     return make_embedder(name)
 
 
