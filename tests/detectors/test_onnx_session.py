@@ -99,3 +99,11 @@ def test_an_absurd_size_of_an_open_input_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="of 10000000×10000000"):
         OnnxDetector(path, OnnxSettings(input_size=10_000_000))
     assert OnnxDetector(path, OnnxSettings(input_size=64)).input_size == (64, 64)
+
+
+def test_outputs_that_are_no_numbers_are_named(tmp_path: Path) -> None:
+    g = Graph()
+    text = g.constant(np.array([b"owl"]), np.object_)
+    path = g.save(tmp_path / "m.onnx", [image_info()], {"names": text})
+    with pytest.raises(InputError, match=r"m\.onnx: output names is tensor\(string\), not a tensor of numbers"):
+        OnnxDetector(path)

@@ -180,7 +180,8 @@ class OnnxDetector:
             prototypes = np.asarray(outputs[self._prototypes][n], np.float32)
             coefficients = decoded.extra[rows, : len(prototypes)]
             masks = decode_masks(coefficients, prototypes, boxes, placement, self._input.size)
-        return Detections.of(boxes, decoded.score[rows], decoded.class_id[rows], masks=masks)
+        score = np.minimum(decoded.score[rows], 1)  # half precision may round above
+        return Detections.of(boxes, score, decoded.class_id[rows], masks=masks)
 
     def _check_other_inputs(self) -> None:
         fed = (self._input.name, TARGET_SIZES, PIXEL_MASK)

@@ -114,7 +114,7 @@ def counted_roles(outputs: Arrays) -> tuple[str, str, str, str] | None:
 def _decode_first(run: DecoderInput, roles: tuple[str, str, str, str]) -> DecodedBoxes:
     """The first rows, as many as the count says."""
     count, boxes, scores, classes = (run.outputs[name][run.image] for name in roles)
-    n = int(np.asarray(count).reshape(-1)[0])
+    n = max(0, int(np.asarray(count).reshape(-1)[0]))
     return decode_rows(boxes[:n], scores[:n], classes[:n], run)
 
 
@@ -248,9 +248,23 @@ def query_decoder(no_object: bool) -> Callable[[DecoderInput], DecodedBoxes]:
 
 
 def fits_softmax_detr(trial: TrialRun) -> bool:
-    """The 100 queries of the first DETR; its successors have 300 or more and a sigmoid."""
+    """The last class is "nothing here": most queries of a picture with little in it say so.
+
+    In models with a sigmoid per class most queries say no to every class. Where the values tell neither, the first DETR
+    and its kin have 100 queries, and its successors with a sigmoid 300 or more.
+    """
     roles = query_roles(trial.outputs)
-    return roles is not None and trial.outputs[roles[1]].shape[1] == DETR_QUERIES and "logit" in roles[0].lower()
+    if roles is None:
+        return False
+    logits = np.asarray(trial.outputs[roles[0]][0], np.float32)
+    if trial.classes is not None and logits.shape[1] - trial.classes in (0, 1):
+        return bool(logits.shape[1] == trial.classes + 1)
+    says_nothing = (logits.argmax(axis=1) == logits.shape[1] - 1) & (logits[:, -1] > 0)
+    if logits.shape[1] > 1 and says_nothing.mean() > 0.5:
+        return True
+    if (logits.max(axis=1) < 0).mean() > 0.5:
+        return False
+    return len(logits) == DETR_QUERIES and "logit" in roles[0].lower()
 
 
 def fits_imagenet_detr(trial: TrialRun) -> bool:
@@ -323,6 +337,12 @@ def has_objectness(trial: TrialRun) -> bool:
 
 def _object_classes(run: DecoderInput, rows: Float) -> int:
     return rows.shape[1] - 5 - (run.extra or 0) if run.classes is None else run.classes
+
+
+def object_class_scores(run: DecoderInput) -> Float:
+    """`(anchors, classes)` as the model gives them."""
+    rows = _dense_rows(run)
+    return rows[:, 5 : 5 + _object_classes(run, rows)]
 
 
 def decode_objectness_rows(run: DecoderInput) -> DecodedBoxes:
@@ -444,7 +464,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "detr",
-        "logits (B, 100, classes + 1), pred_boxes (B, 100, 4) cxcywh in [0, 1], softmax: DETR, YOLOS",
+        "logits (B, Q, classes + 1), pred_boxes (B, Q, 4) cxcywh in [0, 1], softmax: DETR, YOLOS, Table Transformer",
         fits_softmax_detr,
         query_decoder(no_object=True),
         QUERIES,
@@ -533,6 +553,7 @@ FAMILIES: tuple[Family, ...] = (
         CENTRES,
         has_duplicates=True,
         has_coefficients=True,
+        scores_of=object_class_scores,
     ),
 )
 FAMILY_NAMES = tuple(family.name for family in FAMILIES)

@@ -19,7 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.boxes import box_iou
-from trackweave.detectors.onnx_decoding import Arrays, DecodedBoxes, DecoderInput, Float, Reading, TrialRun, to_xyxy
+from trackweave.detectors.onnx_decoding import (
+    Arrays,
+    DecodedBoxes,
+    DecoderInput,
+    Float,
+    Reading,
+    TrialRun,
+    to_xyxy,
+    value_range,
+)
 from trackweave.detectors.onnx_families import Family, extra_columns, tensorflow_roles
 from trackweave.detectors.settings import BoxFormat, OnnxSettings
 from trackweave.errors import InputError
@@ -127,10 +136,13 @@ class OutputReader:
         if self._family.scores_of is None or self.reading.scores != "unit":
             return
         scores = self._family.scores_of(self._input(outputs, 0, self.reading, 0.0))
-        low, typical = float(scores.min()), np.median(scores, axis=0)
-        if low < -SLACK:
-            raise self._refusal(f"class scores go down to {low:.4g}", outputs)
-        if self._classes is None and typical.max() > TYPICAL_SCORE:
+        if not scores.size:
+            return
+        low, high = value_range(scores)
+        if low < -SLACK or high > 1 + SLACK:
+            raise self._refusal(f"class scores are {low:.4g} … {high:.4g}", outputs)
+        typical = np.median(scores, axis=0)
+        if self._classes is None and self._family.name == "yolov8" and typical.max() > TYPICAL_SCORE:
             column, value = 4 + int(typical.argmax()), typical.max()
             raise self._refusal(f"column {column} is {value:.3g} in half of all rows, as no class score is", outputs)
 
@@ -195,7 +207,7 @@ class OutputReader:
         outputs = picture.outputs
         try:
             decoded = self._family.decode(self._input(outputs, picture.image, reading, threshold))
-        except (IndexError, ValueError) as error:
+        except (IndexError, ValueError, OverflowError, TypeError) as error:
             shapes = ", ".join(f"{name} {array.shape} {array.dtype}" for name, array in outputs.items())
             text = f"{self._path}: these are not outputs of family {self._family.name}: {shapes} ({error})"
             raise InputError(text) from error
@@ -269,7 +281,7 @@ def _box_problem(xyxy: Float, size: tuple[int, int]) -> tuple[str | None, bool]:
     """What is wrong with the boxes `(K, 4)` of a picture `(H, W)`, and whether that is certain without others."""
     xyxy = xyxy[np.isfinite(xyxy).all(axis=1)]
     extent = xyxy[:, 2:] - xyxy[:, :2]
-    has_extent = (extent != 0).all(axis=1)
+    has_extent = (extent != 0).all(axis=1) | (extent < 0).any(axis=1)
     xyxy, extent = xyxy[has_extent], extent[has_extent]
     if not len(xyxy):
         return None, False
@@ -292,19 +304,23 @@ def _box_problem(xyxy: Float, size: tuple[int, int]) -> tuple[str | None, bool]:
 def _agreement(straight: ReadBoxes, flipped: ReadBoxes, width: int) -> float | None:
     """Mean IoU of the best boxes, mirrored in a picture of this width, with those of the mirrored picture.
 
+    A box that the mirrored picture shows where it was before agrees with nothing: the model ignores its picture.
     None when every box is its own mirror image.
     """
-    best = np.argsort(-straight.decoded.score, kind="stable")[:COMPARED]
+    order = np.argsort(-straight.decoded.score, kind="stable")
+    best = order[np.isfinite(straight.xyxy[order]).all(axis=1)][:COMPARED]
     boxes, class_id = straight.xyxy[best], straight.decoded.class_id[best]
+    seen = np.isfinite(flipped.xyxy).all(axis=1)
+    others, other_class = flipped.xyxy[seen], flipped.decoded.class_id[seen]
     expected = boxes[:, [2, 1, 0, 3]] * np.array([-1, 1, -1, 1]) + np.array([width, 0, width, 0])
-    moved = np.diagonal(box_iou(boxes, expected)) < MOVED
-    if not moved.any():
+    moves = np.diagonal(box_iou(boxes, expected)) < MOVED
+    if not moves.any():
         return None
-    if not len(flipped.xyxy):
+    if not len(others):
         return 0.0
-    overlap = box_iou(expected[moved], flipped.xyxy)
-    overlap[class_id[moved][:, None] != flipped.decoded.class_id[None]] = 0
-    return float(overlap.max(axis=1).mean())
+    same_class = class_id[moves][:, None] == other_class[None]
+    moved, stayed = ((box_iou(each[moves], others) * same_class).max(axis=1) for each in (expected, boxes))
+    return float(np.where(moved > stayed, moved, 0).mean())
 
 
 def _described(name: str, array: NDArray[np.generic]) -> str:

@@ -94,7 +94,11 @@ class OnnxModel:
         except Exception as error:
             shapes = ", ".join(f"{name} {value.shape}" for name, value in feed.items())
             raise InputError(f"{self.path}: the model fails on {shapes}: {first_line(error)}") from error
-        arrays = {tensor.name: np.asarray(value) for tensor, value in zip(self.outputs, values, strict=True)}
+        arrays: dict[str, NDArray[Any]] = {}
+        for tensor, value in zip(self.outputs, values, strict=True):
+            if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":  # text, sequences, maps
+                raise InputError(f"{self.path}: output {tensor.name} is {tensor.dtype}, not a tensor of numbers")
+            arrays[tensor.name] = value
         return {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in arrays.items()}
 
     def close(self) -> None:
