@@ -112,7 +112,7 @@ def test_image_ids_that_are_no_frames(tmp_path: Path, ids: Any, hints: FrameHint
         read_detections(results(tmp_path / "r.json", ids), hints=hints)
 
 
-@pytest.mark.parametrize("value", [None, True, [1], {}, float("nan"), float("inf"), 10**30])
+@pytest.mark.parametrize("value", [None, True, [1], {}, float("nan"), float("inf"), 10**30, 1e300])
 def test_an_image_id_that_is_none(tmp_path: Path, value: Any) -> None:
     path = results(tmp_path / "r.json", [0, value, 1])
     with pytest.raises(InputError, match=r"r\.json, item 1: image_id .* is not a number"):
@@ -359,6 +359,35 @@ def test_data_frames_have_the_same_names_and_bases() -> None:
     assert "columns frame, bb_left, bb_top, bb_width, bb_height; frames count from 1, pixels count from 1" in str(
         table.reading
     )
+
+
+@pytest.mark.parametrize("kind", ["csv", "frame", "coco"])
+def test_detections_of_several_videos_in_one_file(tmp_path: Path, kind: str) -> None:
+    """The one that is called as the frames are, or the one that is asked for; never all of them as one."""
+    frame = pd.DataFrame({"video": ["a.mp4", "b.mp4"] * 3, "frame": [0, 0, 1, 1, 2, 2], "x1": [0, 50, 1, 51, 2, 52]})
+    frame = frame.assign(y1=0, x2=90, y2=40)
+
+    def read(**hints: Any) -> DetectionTable:
+        if kind == "frame":
+            return detections_from_columns(frame, hints=FrameHints(**hints))
+        path = tmp_path / "d"
+        frame.to_csv(path, index=False)
+        if kind == "coco":
+            rows = frame.to_dict("records")
+            items = [{"image_id": r["frame"], "video_id": r["video"], "bbox": [r["x1"], 0, 9, 9]} for r in rows]
+            path.write_text(json.dumps(items))
+        return read_detections(path, hints=FrameHints(**hints))
+
+    with pytest.raises(InputError, match=r"detections of 2 videos \(a.mp4, b.mp4\): give one as --video-name"):
+        read()
+    with pytest.raises(InputError, match=r"has no video c; there: a\.mp4"):
+        read(video="c")
+    for hints in ({"video": "b.mp4"}, {"name": "b"}):
+        table = read(**hints)
+        assert (table.frame.tolist(), table.xyxy[:, 0].tolist()) == ([0, 1, 2], [50, 51, 52])
+        assert "3 detections of other videos than b.mp4 left out" in table.warnings[0].message
+    frame = frame.assign(video=range(6))
+    assert kind == "coco" or len(read()) == 6  # a number of each row
 
 
 # --- numbers that are no frames, boxes that are no pixels -------------------------------------------------------------

@@ -7,7 +7,7 @@ Format: https://cocodataset.org/#format-results. Coordinates are 0-based there a
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trackweave.errors import InputError, listed, shortened, shortened_line
-from trackweave.formats.frame_ids import FrameHints, ImageId, frames_of_ids, image_id, stem_of
+from trackweave.formats.frame_ids import FrameHints, ImageId, frames_of_ids, image_id, one_video, stem_of
 from trackweave.formats.tables import (
     DetectionTable,
     EncodedMask,
@@ -25,6 +25,7 @@ from trackweave.formats.tables import (
     RawDetections,
     build_table,
     finite_number,
+    left_out,
     read_json,
     whole_number,
 )
@@ -69,9 +70,8 @@ def read_coco_detections(
     listing = _image_list(path, document, images)
     parsed = _parsed_items(path, items, listing, log)
     chosen = _in_video(path, parsed, listing, hints) if listing is not None else _by_id(path, parsed, hints)
-    parsed = [item for item in parsed if item.image in chosen.kept] if chosen.kept is not None else parsed
-    known = [item for item in parsed if item.image in chosen.frame_of]
-    for item in parsed:
+    known = [item for item in chosen.items if item.image in chosen.frame_of]
+    for item in chosen.items:
         if item.image not in chosen.frame_of:
             text = f"image_id {shortened_line(str(item.image), 40)} is not among the images"
             log.skip("image", f"{path}, item {item.position}: {text}", stage="detections")
@@ -81,31 +81,36 @@ def read_coco_detections(
 
 
 class _Chosen(NamedTuple):
-    """What the items' images are.
+    """The items of the video, and what their images are.
 
     Attributes:
+        items: without those of other videos.
         frame_of: image → frame.
         reading: one line that says how they were taken.
         warnings: what is not sure, and what is left out.
         length: frames of the video, or None.
         size: `(H, W)` of the frames, or None.
-        kept: the images of the video; None = all are.
     """
 
+    items: Sequence[_CocoItem]
     frame_of: Mapping[ImageId, int]
     reading: str
     warnings: list[RunWarning]
     length: int | None
     size: tuple[int, int] | None = None
-    kept: Collection[ImageId] | None = None
 
 
 def _by_id(path: Path, items: Sequence[_CocoItem], hints: FrameHints) -> _Chosen:
-    """Without a list of images."""
+    """Without a list of images; results may name their video."""
+    video = one_video((item.video for item in items if item.video is not None), hints, str(path))
+    others = [item for item in items if item.video not in (None, video)]
+    items = [item for item in items if item.video in (None, video)]
     frame_of, reading, is_sure = frames_of_ids((item.image for item in items), hints, str(path))
     message = f"{path}: {reading}: --images FILE.json or --frame-base says otherwise"
     warnings = [] if is_sure else [RunWarning("detections", None, "frame-base", message)]
-    return _Chosen(frame_of, reading, warnings, hints.length)
+    if others:
+        warnings.append(left_out(path, len(others), str(video)))
+    return _Chosen(items, frame_of, reading, warnings, hints.length)
 
 
 def _in_video(path: Path, items: Sequence[_CocoItem], listing: ImageList, hints: FrameHints) -> _Chosen:
@@ -114,21 +119,20 @@ def _in_video(path: Path, items: Sequence[_CocoItem], listing: ImageList, hints:
     frame_of, reading, is_sure = video.frames(hints)
     warnings = [] if is_sure else [RunWarning("detections", None, "frame-base", f"{path}: {reading}")]
     foreign = listing.images.keys() - video.images.keys()
-    others = sum(item.image in foreign for item in items)
-    if others:
-        message = f"{path}: {others} detections of other videos than {video.name} left out"
-        warnings.append(RunWarning("detections", None, "other-videos", message))
-    kept = None if not others else {item.image for item in items} - foreign
-    return _Chosen(frame_of, reading, warnings, hints.length or video.length, video.size, kept)
+    kept = [item for item in items if item.image not in foreign]
+    if len(kept) < len(items):
+        warnings.append(left_out(path, len(items) - len(kept), video.name))
+    return _Chosen(kept, frame_of, reading, warnings, hints.length or video.length, video.size)
 
 
 class _CocoItem(NamedTuple):
-    """One detection: its position in the file, its image; xyxy, score, class; and its mask."""
+    """One detection: its position in the file, its image; xyxy, score, class; its mask; its video, where it says so."""
 
     position: int
     image: ImageId
     numbers: tuple[float, ...]
     mask: EncodedMask | None
+    video: str | None
 
 
 def _table(
@@ -162,7 +166,8 @@ def _parsed_items(path: Path, items: Sequence[object], listing: ImageList | None
     parsed, images = [], listing.images if listing is not None else {}
     for position, item in enumerate(items):
         try:
-            parsed.append(_CocoItem(position, *_parse(item, images)))
+            video = item.get("video_id") if isinstance(item, Mapping) else None
+            parsed.append(_CocoItem(position, *_parse(item, images), None if video is None else str(video)))
         except ValueError as error:
             log.skip("item", f"{path}, item {position}: {error}", stage="detections")
     return parsed
@@ -250,7 +255,7 @@ class ImageList:
         found = set(ids)
         having = [video for video in self.videos if found & video.images.keys()] or list(self.videos)
         if len(having) > 1:
-            called = [video for video in having if hints.name in (video.name, stem_of(video.name))]
+            called = [video for video in having if hints.name in (video.name, PurePosixPath(video.name).stem)]
             having = called if len(called) == 1 else having
         if len(having) != 1:
             names = listed(video.name for video in having)

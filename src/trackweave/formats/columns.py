@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import InputError, MissingExtraError, listed, shortened, shortened_line
-from trackweave.formats.frame_ids import FrameBase, FrameHints, frame_base, frames_of_ids, stem_of
-from trackweave.formats.tables import DetectionTable, FileReading, RawDetections, build_table, read_text
+from trackweave.formats.frame_ids import FrameBase, FrameHints, frame_base, frames_of_ids, one_video, stem_of
+from trackweave.formats.tables import DetectionTable, FileReading, RawDetections, build_table, left_out, read_text
 from trackweave.storage.files import check_regular
 from trackweave.structures.run_log import OnBadItem, RunLog, RunWarning
 
@@ -26,6 +26,7 @@ FRAME = ("frame", "frameindex", "frameidx", "frameid", "framenumber", "framenum"
 FRAME_NAMES = ("filename", "imagename", "image", "imagepath", "filepath", "imagefile", "path")
 """Columns that name the picture instead."""
 IDENTITY = ("id", "trackid", "trackerid", "targetid", "objectid", "tid", "identity")
+VIDEO = ("video", "videoid", "videoname", "sequence", "sequencename", "sequenceid", "seqname", "clipname")
 SCORE = ("score", "confidence", "conf", "probability", "prob", "detectionscore", "scores")
 CLASS = ("classid", "categoryid", "class", "cls", "objectcategory", "labelid", "category", "label", "classname")
 LAYOUTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
@@ -61,7 +62,7 @@ class _Layout(NamedTuple):
 
     Attributes:
         kind: a key of `LAYOUTS`.
-        frame, box, score, class_id, identity: positions in the header; None where there is none.
+        frame, box, score, class_id, identity, video: positions in the header; None where there is none.
         frame_is_name: the frame's column names pictures.
         is_mot: the columns are MOTChallenge's by their names: frames and pixels count from 1.
         may_be_mot: they are MOTChallenge's by their order alone.
@@ -74,6 +75,7 @@ class _Layout(NamedTuple):
     score: int | None
     class_id: int | None
     identity: int | None
+    video: int | None
     frame_is_name: bool
     is_mot: bool
     may_be_mot: bool
@@ -121,6 +123,7 @@ def find_columns(header: Sequence[object], source: str) -> _Layout:
         score,
         class_id,
         identity,
+        first(VIDEO),
         frame is None,
         kind == "size" and bool(MOT_NAMES & {canonical(header[column]) for column in box}),
         kind == "size" and (at, identity, *box) == (0, 1, 2, 3, 4, 5),
@@ -235,9 +238,11 @@ def detections_from_columns(
     for column in _read_columns(layout):
         values = np.asarray(columns[header[column]])
         try:
+            if column == layout.video:
+                raise ValueError("names, even where they are numbers")
             numbers[column] = values.astype(np.float64)
         except (TypeError, ValueError, OverflowError) as error:
-            if column not in (layout.frame, layout.class_id):
+            if column not in (layout.frame, layout.class_id, layout.video):
                 name = shortened_line(str(header[column]), 40)
                 raise InputError(f"{source}: column {name} is not of numbers: {shortened_line(str(error))}") from error
             words[column] = [str(value) for value in values.tolist()]
@@ -256,16 +261,23 @@ class _Table:
     words: Mapping[int, Sequence[str]]
     locate: Callable[[int], str]
 
+    def rows(self, chosen: NDArray[np.intp]) -> _Table:
+        """Some of the rows."""
+        numbers = {column: values[chosen] for column, values in self.numbers.items()}
+        words = {column: [values[n] for n in chosen.tolist()] for column, values in self.words.items()}
+        return _Table(numbers, words, lambda n: self.locate(int(chosen[n])))
+
 
 def _read_columns(layout: _Layout) -> list[int]:
     """Positions of the columns that are read, each once."""
-    wanted = (layout.frame, *layout.box, layout.score, layout.class_id, layout.identity)
+    wanted = (layout.frame, *layout.box, layout.score, layout.class_id, layout.identity, layout.video)
     return list(dict.fromkeys(column for column in wanted if column is not None))
 
 
 def _detections(
     table: _Table, layout: _Layout, source: str, log: RunLog, hints: FrameHints, kind: str
 ) -> DetectionTable:
+    table, warnings = _of_one_video(table, layout, source, hints)
     numbers = table.numbers
     if layout.frame in table.words:
         frame, reading, base = _named_frames(table.words[layout.frame], hints, source, log, table.locate)
@@ -285,13 +297,27 @@ def _detections(
         locate=table.locate,
     )
     found = build_table(raw, source, log, length=hints.length, class_names=class_names)
-    warnings = found.warnings
     if not base.is_sure and len(found):
         low, high = int(found.frame[0]), int(found.frame[-1])
         taken = f"{layout.names[0]} {low + base.first}…{high + base.first} was taken as frames {low}…{high}"
         message = f"{source}: {taken} (counted from 0): --frame-base {1 - base.first} says otherwise"
-        warnings = (RunWarning("detections", None, "frame-base", message), *warnings)
-    return replace(found, warnings=warnings, reading=FileReading(kind, reading, pixels, layout.names))
+        warnings.append(RunWarning("detections", None, "frame-base", message))
+    understood = FileReading(kind, reading, pixels, layout.names)
+    return replace(found, warnings=(*warnings, *found.warnings), reading=understood)
+
+
+def _of_one_video(table: _Table, layout: _Layout, source: str, hints: FrameHints) -> tuple[_Table, list[RunWarning]]:
+    """The rows of the video that is meant, where a column names videos."""
+    if layout.video is None or layout.video not in table.words:
+        return table, []
+    names = [name.strip() for name in table.words[layout.video]]
+    if hints.video is None and len(set(names)) == len(names):  # a number of each row is no video
+        return table, []
+    video = one_video(names, hints, source)
+    chosen = np.flatnonzero([name == video for name in names])
+    if len(chosen) == len(names):
+        return table, []
+    return table.rows(chosen), [left_out(source, len(names) - len(chosen), str(video))]
 
 
 def _base(
@@ -346,6 +372,8 @@ def _read_table(text: str, separator: str, layout: _Layout, bad: Callable[[str],
     """The values of the columns that are read, and the line of each row."""
     body = text.partition("\n")[2]
     columns = _read_columns(layout)
+    if body.strip() and layout.video is not None:
+        return _read_by_line(text, separator, layout, bad)
     if not body.strip():
         return _Table({column: np.zeros(0) for column in columns}, {}, "line {}".format)
     try:
@@ -368,6 +396,7 @@ def _read_by_line(text: str, separator: str, layout: _Layout, bad: Callable[[str
     empty = {column for column in optional if not any(fields[column].strip() for fields in whole)}
     wordy = {column for column in (layout.frame, layout.class_id) if column is not None and column not in empty}
     wordy = {column for column in wordy if whole and not any(_is_number(fields[column]) for fields in whole)}
+    wordy |= set() if layout.video is None else {layout.video}
     numeric = [column for column in _read_columns(layout) if column not in empty | wordy]
     kept: list[list[float]] = []
     words: dict[int, list[str]] = {column: [] for column in wordy}
@@ -375,13 +404,14 @@ def _read_by_line(text: str, separator: str, layout: _Layout, bad: Callable[[str
     for number, fields in rows:
         try:
             row = [float(fields[column]) for column in numeric]
-            for column in wordy:
-                words[column].append(fields[column])
+            texts = {column: fields[column] for column in wordy}
         except (ValueError, IndexError) as error:
             cause = f"{len(fields)} fields" if isinstance(error, IndexError) else shortened_line(str(error), 80)
             bad(f"line {number}: {cause}")
             continue
         kept.append(row)
         lines.append(number)
+        for column, text_of in texts.items():
+            words[column].append(text_of)
     values = np.array(kept, np.float64).reshape(-1, len(numeric))
     return _Table(dict(zip(numeric, values.T, strict=True)), words, lambda n: f"line {lines[n]}")

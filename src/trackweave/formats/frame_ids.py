@@ -16,10 +16,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import InputError, listed, shortened
+from trackweave.errors import InputError, listed, shortened, shortened_line
+from trackweave.formats.davis import frame_stem
 
 FIRST_TIME = 10**9
 """Unix time in seconds has been larger since 2001; a video of 30 frames a second reaches such a frame after a year."""
+LARGEST_ID = 2**62
 FEW_NUMBERS = 100
 """Below, numbers with gaps may well be frames, of which some have no detection."""
 LARGEST_GAP = 2
@@ -93,7 +95,7 @@ def frame_base(numbers: NDArray[np.float64], hints: FrameHints, custom: int) -> 
     named = sorted(number for name in hints.names or () if (number := _number(name)) is not None)
     if named and named[0] in (0, 1) and len(named) == len(hints.names or ()):
         return FrameBase(1 if named[0] == 1 else 0, True)
-    return FrameBase(custom, low > 1)
+    return FrameBase(custom, bool(low > 1))
 
 
 def refuse_times(numbers: NDArray[np.float64], source: str, what: str = "frame") -> None:
@@ -117,8 +119,7 @@ def stem_of(name: str) -> str:
     >>> stem_of("a/00012.jpg"), stem_of("clip.0012")
     ('00012', 'clip.0012')
     """
-    base = PurePosixPath(name.replace("\\", "/"))
-    return base.stem if re.fullmatch(r"\.[A-Za-z]{3,4}\d?", base.suffix) else base.name
+    return frame_stem(name.replace("\\", "/"))
 
 
 def frames_by_name(names: Iterable[str], indices: Iterable[int]) -> dict[str, int]:
@@ -148,10 +149,32 @@ def image_id(value: object) -> ImageId:
         ValueError: it is neither.
     """
     if isinstance(value, str):
-        return int(value) if value.strip().isdecimal() and value.strip() == str(int(value)) else stem_of(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        is_number = re.fullmatch(r"0|[1-9][0-9]{0,17}", value.strip()) is not None
+        return int(value) if is_number else stem_of(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST_ID:
         raise ValueError(f"image_id {shortened(value, 40)} is not a number")
     return int(value) if isinstance(value, int) or value.is_integer() else str(value)
+
+
+def one_video(videos: Iterable[str], hints: FrameHints, source: str) -> str | None:
+    """Which of the videos that a file names is meant; None when it names none.
+
+    Raises:
+        InputError: several, and neither the user nor the frames' own name says which; or not the one that is asked for.
+    """
+    distinct = list(dict.fromkeys(videos))
+    if hints.video is not None and distinct:
+        if hints.video not in distinct:
+            there = listed(distinct)
+            raise InputError(f"{source}: has no video {shortened_line(hints.video, 40)}; there: {there}")
+        return hints.video
+    if len(distinct) > 1:
+        called = [video for video in distinct if hints.name in (video, PurePosixPath(video).stem)]
+        if len(called) != 1:
+            names = listed(distinct)
+            raise InputError(f"{source}: detections of {len(distinct)} videos ({names}): give one as --video-name")
+        return called[0]
+    return distinct[0] if distinct else None
 
 
 class FramesOfIds(NamedTuple):

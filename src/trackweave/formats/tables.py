@@ -323,6 +323,13 @@ def _omissions(source: str, log: RunLog) -> tuple[RunWarning, ...]:
     )
 
 
+def left_out(source: object, count: int, video: str) -> RunWarning:
+    """The warning for detections of other videos than the one that is read."""
+    name = shortened_line(video, 40)
+    message = f"{source}: {count} detection{'s'[: count > 1]} of other videos than {name} left out"
+    return RunWarning("detections", None, "other-videos", message)
+
+
 Check = tuple[str, NDArray[np.bool_], Callable[[int], str]]
 
 

@@ -303,6 +303,8 @@ def encoded_mask(mask: Any, size: tuple[int, int] | None) -> EncodedMask | None:
         return None
     if isinstance(mask, Mapping):
         return mask
+    if not isinstance(mask, list) or not all(isinstance(polygon, list) for polygon in mask):
+        raise ValueError(f"a segmentation is RLE or a list of polygons, not {shortened(mask, 40)}")
     if size is None:
         raise ValueError("a polygon, and the video has no height and width")
     polygons = [[finite_number(value, "a polygon's corner") for value in polygon] for polygon in mask]
