@@ -287,6 +287,18 @@ def test_the_base_of_a_table(tmp_path: Path, frames: Any, hints: FrameHints, exp
     assert codes(table) == ([] if sure else ["frame-base"])
 
 
+def test_frames_of_a_table_by_the_numbers_of_pictures(tmp_path: Path) -> None:
+    """Pictures 100 … 109: as places in the video these numbers would lie beyond it."""
+    names = frames_by_name([f"{n}.jpg" for n in range(100, 110)], range(10))
+    path = lines(tmp_path / "a.csv", "frame,x1,y1,x2,y2", (100, 103, 109), "{f},{x},50,90,130")
+    table = read_detections(path, hints=FrameHints(10, names))
+    assert (table.frame.tolist(), table.warnings) == ([0, 3, 9], ())
+    assert "frames are the numbers of the pictures" in str(table.reading)
+    path = lines(tmp_path / "a.csv", "frame,x1,y1,x2,y2", (100, 103, 110), "{f},{x},50,90,130")
+    with pytest.raises(InputError, match="frame 100 is beyond the 10 frames"):
+        read_detections(path, hints=FrameHints(10, names))
+
+
 SUPERVISION = "x_min,y_min,x_max,y_max,class_id,confidence,tracker_id,frame_index"
 
 

@@ -106,6 +106,11 @@ def test_bad_info_is_named(tmp_path: Path, info: str, message: str) -> None:
     assert len(str(caught.value)) < 500
 
 
+def test_a_name_with_control_characters(tmp_path: Path) -> None:
+    found = read_sequence(folder(tmp_path / "toy", INFO.replace("name=Toy", "name=\x1b[31mToy")))
+    assert found.name == "\\x1b[31mToy"
+
+
 def test_other_folders_are_no_sequences(tmp_path: Path) -> None:
     assert not is_sequence(tmp_path)
     assert not is_sequence(tmp_path / "absent")

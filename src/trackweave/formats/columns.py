@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import InputError, MissingExtraError, listed, shortened, shortened_line
-from trackweave.formats.frame_ids import FrameBase, FrameHints, frame_base, frames_of_ids, one_video, stem_of
+from trackweave.formats.frame_ids import (
+    FrameBase,
+    FrameHints,
+    frame_base,
+    frames_of_ids,
+    one_video,
+    picture_numbers,
+    stem_of,
+)
 from trackweave.formats.tables import DetectionTable, FileReading, RawDetections, build_table, left_out, read_text
 from trackweave.storage.files import check_regular
 from trackweave.structures.run_log import OnBadItem, RunLog, RunWarning
@@ -283,8 +291,12 @@ def _detections(
         frame, reading, base = _named_frames(table.words[layout.frame], hints, source, log, table.locate)
     else:
         identity = None if layout.identity is None else numbers.get(layout.identity)
-        base = _base(numbers[layout.frame], layout, identity, hints)
-        frame, reading = numbers[layout.frame] - base.first, f"frames count from {base.first}"
+        by_name = picture_numbers(numbers[layout.frame], hints)
+        if by_name is not None:
+            frame, reading, base = by_name, "frames are the numbers of the pictures", FrameBase(0, True)
+        else:
+            base = _base(numbers[layout.frame], layout, identity, hints)
+            frame, reading = numbers[layout.frame] - base.first, f"frames count from {base.first}"
     n = len(frame)
     pixels = 1 if (layout.is_mot or layout.may_be_mot) and base.first == 1 else 0
     class_id, class_names = _classes(table, layout, n)

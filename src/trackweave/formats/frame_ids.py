@@ -139,6 +139,17 @@ def _by_number(names: Mapping[str, int]) -> Mapping[int, int]:
     return numbers if len(numbers) == len(names) else {}
 
 
+def picture_numbers(numbers: NDArray[np.float64], hints: FrameHints) -> NDArray[np.float64] | None:
+    """Frames by the numbers in the names of the pictures, where as places in the video they would lie beyond it."""
+    by_number = _by_number(hints.names or {})
+    known = numbers[np.isfinite(numbers)]
+    if not by_number or hints.base is not None or not len(known) or known.max() <= len(by_number):
+        return None
+    if not all(number in by_number for number in np.unique(known).tolist()):
+        return None
+    return np.array([by_number.get(int(n), -1) if np.isfinite(n) else np.nan for n in numbers.tolist()], np.float64)
+
+
 ImageId = int | str
 
 

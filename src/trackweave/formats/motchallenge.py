@@ -22,6 +22,8 @@ from trackweave.formats.sequence_pictures import SequencePictures, find_pictures
 from trackweave.formats.tables import GroundTruth, finite_number, read_text
 
 INFO = "seqinfo.ini"
+LONGEST_NAME = 200
+"""Characters of a sequence's own name."""
 T = TypeVar("T")
 
 
@@ -153,7 +155,7 @@ def read_sequence(folder: Path | str) -> MotSequence:
     ground_truth, camera_motion = folder / "gt" / "gt.txt", folder / "gmc.txt"
     return MotSequence(
         folder,
-        info.get("name") or folder.resolve().name,
+        shortened_line(info.get("name", ""), LONGEST_NAME) or folder.resolve().name,
         rate,
         int(length) if length is not None else max(pictures.files, default=-1) + 1 or None,
         None if height is None or width is None else (int(height), int(width)),

@@ -72,6 +72,8 @@ class _ObjectRow(NamedTuple):
     segmentation: EncodedMask | None
 
 
+LONGEST_NAME = 200
+"""Characters of a video's name."""
 NO_BOX = (math.nan,) * 4
 """Stands for a box that the file does not have; it is taken from the mask."""
 
@@ -230,8 +232,8 @@ def _coco_videos(document: JsonObject, path: Path) -> list[VideoEntry]:
 
 def _video_name(video: JsonObject, files: Sequence[str]) -> str:
     if "name" in video:
-        return str(video["name"])
-    folder = Path(files[0]).parent.name if files else ""
+        return shortened_line(str(video["name"]), LONGEST_NAME)
+    folder = shortened_line(Path(files[0]).parent.name, LONGEST_NAME) if files else ""
     return folder or str(video["id"])
 
 

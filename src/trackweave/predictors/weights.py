@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from trackweave.errors import ArtifactError, PredictorUnavailable, how_to_install
+from trackweave.errors import ArtifactError, PredictorUnavailable, how_to_install, shortened
 from trackweave.predictors.catalog import (
     BACKENDS,
     Backend,
@@ -322,7 +322,7 @@ def _from_folder(backend: Backend, folder: Path, origin: str) -> LocalWeights:
     model_type = _model_type(folder)
     if model_type not in backend.model_types:
         raise PredictorUnavailable(
-            f"{folder}: its {CONFIG} says model_type {model_type!r}, but {backend.name} takes "
+            f"{folder}: its {CONFIG} says model_type {shortened(model_type, 40)}, but {backend.name} takes "
             f"{' or '.join(backend.model_types)}{_alternative(folder, backend)}"
         )
     files = _weight_files(folder)

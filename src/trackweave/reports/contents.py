@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from trackweave.errors import ArtifactError
+from trackweave.errors import ArtifactError, shortened_line
 from trackweave.storage.files import read_json_object
 from trackweave.storage.run import RunPaths, read_run_summary
 from trackweave.structures.run_log import RunWarning
@@ -218,7 +218,9 @@ def _comparison_images(paths: RunPaths, level: int, damaged: list[str]) -> list[
                 name = str(row.get("frame_name", index))
                 images.append(ComparisonImage(url, index, name, row.get("candidates"), ids))
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        damaged.append(f"{folder / 'compare.json'}: the list of comparison pictures is damaged: {error!r}")
+        damaged.append(
+            f"{folder / 'compare.json'}: the list of comparison pictures is damaged: {shortened_line(repr(error))}"
+        )
     return images
 
 

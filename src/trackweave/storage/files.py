@@ -409,4 +409,6 @@ def check_version(found: Any, supported: int, where: object) -> None:
         raise ArtifactVersionError(
             f"{where}: schema_version {found} is newer than {supported}, the newest this trackweave reads: upgrade it"
         )
-    raise ArtifactVersionError(f"{where}: unknown schema_version {found!r} (this trackweave reads 1 to {supported})")
+    raise ArtifactVersionError(
+        f"{where}: unknown schema_version {shortened(found, 40)} (this trackweave reads 1 to {supported})"
+    )

@@ -21,7 +21,7 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from trackweave.errors import ArtifactError, shortened_line
+from trackweave.errors import ArtifactError, shortened, shortened_line
 from trackweave.storage.files import check_version, parse_json, replacing
 
 MANIFEST_NAME = "manifest.json"
@@ -227,7 +227,7 @@ class NpzReader:
             raise ArtifactError(f"{self.path}: its manifest.json is not JSON: {error}") from None
         if not isinstance(manifest, dict) or manifest.get("kind") != kind:
             found = manifest.get("kind") if isinstance(manifest, dict) else None
-            raise ArtifactError(f"{self.path}: holds {found!r}, not {kind!r}")
+            raise ArtifactError(f"{self.path}: holds {shortened(found)}, not {kind!r}")
         check_version(manifest.get("schema_version"), schema_version, self.path)
         return manifest
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from trackweave.errors import ArtifactError, RunFolderError, SettingError
+from trackweave.errors import ArtifactError, RunFolderError, SettingError, shortened_line
 from trackweave.ids import FrameIndex, Level
 from trackweave.storage.files import (
     check_version,
@@ -314,7 +314,7 @@ def read_run_summary(path: Path) -> MaskSummary | BoxSummary:
     try:
         return RunSummary.from_json(record)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(f"{path}: the run summary is damaged: {error!r}") from error
+        raise ArtifactError(f"{path}: the run summary is damaged: {shortened_line(repr(error))}") from error
 
 
 @dataclass(frozen=True)

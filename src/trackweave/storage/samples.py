@@ -30,7 +30,7 @@ import numpy as np
 from isal import igzip_lib, isal_zlib
 from numpy.typing import NDArray
 
-from trackweave.errors import ArtifactError
+from trackweave.errors import ArtifactError, shortened
 from trackweave.storage.files import check_version, parse_json
 from trackweave.storage.npz import ZIP_ERRORS, decode_npy, member_limit, read_member, read_npy_header
 
@@ -427,7 +427,7 @@ def _typed(record: Mapping[str, object], name: str, kind: type | tuple[type, ...
     if value is None:
         return default
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"metadata.{name} is {value!r}")
+        raise ValueError(f"metadata.{name} is {shortened(value)}")
     return value
 
 
