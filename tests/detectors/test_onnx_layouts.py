@@ -240,9 +240,12 @@ def test_raw_heads_of_yolo(
 
 
 @pytest.mark.parametrize("order", FORMATS)
-def test_raw_heads_with_boxes_of_another_order(tmp_path: Path, order: BoxFormat) -> None:
+@pytest.mark.parametrize("metadata", [None, NAMES])
+def test_raw_heads_with_boxes_of_another_order(
+    tmp_path: Path, order: BoxFormat, metadata: dict[str, str] | None
+) -> None:
     g = Graph()
-    assert_finds(save(g, tmp_path, {"output0": anchors(g, box(g, order), class_scores())}))
+    assert_finds(save(g, tmp_path, {"output0": anchors(g, box(g, order), class_scores())}, metadata))
 
 
 def test_rows_of_yolo_nas_have_the_score_first(tmp_path: Path) -> None:
@@ -377,6 +380,25 @@ def test_scores_in_percent(tmp_path: Path) -> None:
     for part in ("scores reach 75", "output0 (1, 300, 6) float32, by column 0…", "xyxy in pixels", "scores"):
         assert part in message
     assert_finds(path, OnnxSettings(scores="percent"))
+
+
+@pytest.mark.parametrize(("kind", "row"), [("rows", [75, 0]), ("rows", [75, 1]), ("rows", [0, 75]), ("nas", [75, 0])])
+def test_whole_percent_are_taken_for_no_class(tmp_path: Path, kind: str, row: list[float]) -> None:
+    g = Graph()
+    if kind == "rows":
+        outputs = {"output0": rows(g, box(g), [row])}
+    else:
+        outputs = {"flat": g.row(g.constant([[0.0]]), box(g), g.constant([row]))}
+    message = refusal(save(g, tmp_path, outputs))
+    assert "scores reach 75" in message or "all scores are 0" in message
+
+
+def test_probabilities_and_percent_among_queries(tmp_path: Path) -> None:
+    g = Graph()
+    scores = g.among(g.constant([[1.0, 2.0, 75.0]]), 300, 3, np.full((300, CLASSES), 0.5, np.float32))
+    path = save(g, tmp_path, {"logits": scores, "pred_boxes": rows(g, box(g, "cxcywh", "unit"))})
+    assert "logits lie in 0.5 … 75, none below 0" in refusal(path)
+    assert_finds(path, OnnxSettings(scores="percent"), atol=1.1)
 
 
 def test_classes_that_are_no_classes(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ class DecodedBoxes:
         score_range: lowest and highest number that stands for a score, of all rows; NaN when one is.
         class_range: lowest and highest class, of all rows; NaN when one is no whole number, None where a class is the
             place of a score.
+        hides_rows: no score is a fraction, and rows with a box and a class have score 0: is it the class that is 0?
     """
 
     boxes: Float
@@ -64,6 +65,7 @@ class DecodedBoxes:
     extra: Float
     score_range: tuple[float, float]
     class_range: tuple[float, float] | None = None
+    hides_rows: bool = False
 
 
 def to_xyxy(boxes: Float, box_format: BoxFormat) -> Float:
@@ -179,6 +181,7 @@ def decode_rows(boxes: Any, score: Any, class_id: Any, run: DecoderInput, extra:
         further[kept],
         value_range(raw),
         value_range(named) if whole else (math.nan, math.nan),
+        not (np.floor(raw) != raw).any() and bool(((raw == 0) & (classes >= 1) & boxes.any(axis=1)).any()),
     )
 
 
@@ -232,11 +235,6 @@ class TrialRun:
         """Ultralytics' metadata say so: YOLOv10 and YOLO26 by `end2end`, others exported with `nms=True` by `args`."""
         args = literal(self.metadata.get("args"))
         return literal(self.metadata.get("end2end")) is True or (isinstance(args, dict) and args.get("nms") is True)
-
-    @property
-    def is_ultralytics(self) -> bool:
-        """Its exporter wrote the metadata, so that names and layout are known."""
-        return "task" in self.metadata and "names" in self.metadata
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ is opened, and on the first frames with detections.
 A reading is refuted by scores outside [0, 1], classes that are no whole numbers, and boxes outside the picture, without
 extent, or smaller than a pixel and a half (as shares of the picture are, taken for pixels). Which of two orders of a
 box's numbers holds may not show in one picture: then the model sees the picture mirrored, too. A box has to be mirrored
-with it, which only the right order says. The exporter of Ultralytics is trusted that far.
+with it, which only the right order says.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class OutputReader:
         self._readings = _readings(family, settings, trial.outputs)
         self._orders: tuple[BoxFormat, ...] = get_args(BoxFormat) if settings.box_format is None else ()
         in_frame = any(reading.space == "frame" for reading in self._readings)  # the model knows the frame
-        self._mirror_runs = 0 if trial.is_ultralytics or in_frame or not self._orders else MIRROR_RUNS
+        self._mirror_runs = 0 if in_frame or not self._orders else MIRROR_RUNS
         self._is_settled = False
         self.reading = self._readings[0]
 
@@ -192,7 +192,7 @@ class OutputReader:
         agreed: list[tuple[float, ReadBoxes]] = []
         for reading in readings:
             judged = self._judge(reading, picture, threshold)
-            if judged.problem is None and len(judged.xyxy):
+            if judged.problem is None and len(judged.xyxy) and _explains(judged, self.reading):
                 agreement = _agreement(judged, self._judge(reading, flipped, threshold), self._size[1])
                 if agreement is not None:
                     agreed.append((agreement, judged))
@@ -216,6 +216,8 @@ class OutputReader:
         if reading.space == "unit":
             xyxy = xyxy * np.array([width, height, width, height], np.float32)
         problem = _score_problem(decoded.score_range, reading) or _class_problem(decoded, self._classes)
+        if problem is None and decoded.hides_rows and any(r.class_first != reading.class_first for r in self._readings):
+            problem = "there are boxes of a class, but all scores are 0"
         if problem is not None:
             return ReadBoxes(reading, decoded, xyxy, problem)
         problem, is_certain = _box_problem(xyxy, (height, width))
@@ -261,7 +263,7 @@ def _score_problem(seen: tuple[float, float], reading: Reading) -> str | None:
     if not np.isfinite(high) or np.isnan(low) or (np.isinf(low) and reading.scores != "logits"):
         return f"scores are not finite ({low:.4g} … {high:.4g})"
     if reading.scores == "logits":
-        return f"logits lie in {low:.3g} … {high:.3g}, as scores do" if low >= 0 and high <= 1 else None
+        return f"logits lie in {low:.3g} … {high:.3g}, none below 0" if 0 <= low <= 1 else None
     limit = 100 if reading.scores == "percent" else 1
     return f"scores reach {high:.4g}" if high > limit * (1 + SLACK) else None
 
