@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.evaluation.crowd import kitti_lines, mot_lines, truth, write_crowd
+from tests.evaluation.crowd import Item, kitti_lines, mot_lines, truth, write_crowd
 from tests.toy_boxes import box_of, make_sequence, mot_line, write_lines
 from tests.toy_scenes import CROSSING
 from trackweave.errors import InputError, MissingExtraError, SettingError
@@ -204,6 +204,19 @@ def test_regions_of_a_kitti_result_are_no_tracks(tmp_path: Path) -> None:
     for settings in (EvaluationSettings(), EvaluationSettings(class_agnostic=True)):
         combined = evaluate(gt, gt, settings).classes[0].combined
         assert (combined["HOTA"], combined["CLR_FP"]) == (1, 0)
+
+
+@pytest.mark.parametrize(("shift", "word"), [(1, "before"), (-1, "after"), (0, None)])
+def test_a_result_that_is_one_frame_off_is_noted(tmp_path: Path, shift: int, word: str | None) -> None:
+    walking = [Item(frame, 1, (10.0 * frame, 50, 40, 90), 1, 1) for frame in range(1, 30)]
+    moved = [item._replace(frame=item.frame + shift) for item in walking]
+    names = {1: "Car"}
+    gt = write_lines(tmp_path / "gt" / "0001.txt", kitti_lines(walking, names)).parent
+    pred = write_lines(tmp_path / "pred" / "0001.txt", kitti_lines(moved, names)).parent
+    notes = [note for note in evaluate(pred, gt).notes if "frame" in note]
+    assert len(notes) == (word is not None)
+    if word is not None:
+        assert f"0001: the result fits the truth of the frame {word} better (mean overlap 1.00 instead of" in notes[0]
 
 
 def test_one_sequence_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

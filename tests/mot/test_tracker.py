@@ -532,7 +532,8 @@ def test_a_time_that_is_not_finite_changes_nothing(time: float) -> None:
     [
         np.full((2, 3), np.nan),
         np.array([[1, 0, np.inf], [0, 1, 0]]),
-        np.eye(3),
+        np.diag([1.0, 1, 0]),
+        np.array([[1.0, 0, 0], [0, 1, 0], [-0.1, 0, 1]]),  # the box lies beyond the horizon
         np.zeros(6),
     ],
 )
@@ -548,6 +549,46 @@ def test_a_camera_that_cannot_be_is_not_followed(camera: NDArray[np.float64]) ->
     assert tracker.summary.skipped == {reason: 3}
     off = Tracker(TrackerSettings(camera_motion="off", on_bad_item="error"))
     assert [ids(off.update(detections, FrameContext(k, camera=camera))) for k in range(4)] == [[1]] * 4
+
+
+def turned(degrees: float, focal: float = 800.0) -> NDArray[np.float64]:
+    """The homography of a camera of 1280×720 pixels that turns to the left about its upright axis."""
+    angle = np.deg2rad(degrees)
+    inner = np.array([[focal, 0, 640], [0, focal, 360], [0, 0, 1]])
+    turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+    return np.asarray(inner @ turn @ np.linalg.inv(inner))
+
+
+def seen(boxes: NDArray[np.float64], homography: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes as another camera sees them: around their mapped corners."""
+    x1, y1, x2, y2 = boxes.T
+    corners = np.stack([[x1, x2, x1, x2], [y1, y1, y2, y2], np.ones((4, len(boxes)))], axis=-1)
+    mapped = corners @ homography.T
+    points = mapped[..., :2] / mapped[..., 2:]
+    return np.concatenate([points.min(axis=0), points.max(axis=0)], axis=1)
+
+
+@pytest.mark.parametrize("kind", ["homography", "times two", "affine"])
+def test_a_camera_that_turns_is_followed_by_a_homography(kind: str) -> None:
+    still = np.array([[60.0 + 200 * k, 100 + 60 * k, 90 + 200 * k, 180 + 60 * k] for k in range(6)])
+    if kind == "affine":
+        steps = [np.array([[1.01, 0, 40.0], [0, 1.01, 3], [0, 0, 1]])] * 8
+    else:
+        steps = [turned(4 if k < 4 else -4) * (2 if kind == "times two" else 1) for k in range(8)]
+    found: dict[str, set[int]] = {}
+    for mode in ("given", "off"):
+        tracker = Tracker(camera_motion=mode)
+        camera, found[mode] = np.eye(3), set()
+        for frame, step in enumerate(steps):
+            camera = step @ camera if frame else camera
+            tracked = tracker.update(
+                Detections.of(seen(still, camera), np.full(6, 0.9)), FrameContext(frame, camera=step)
+            )
+            assert len(tracked) == 6
+            found[mode] |= set(ids(tracked))
+        assert not tracker.summary.skipped
+    assert found["given"] == {1, 2, 3, 4, 5, 6}
+    assert len(found["off"]) > 6
 
 
 def test_embeddings_of_another_width_are_left_out() -> None:
@@ -804,3 +845,15 @@ def test_an_index_that_counts_nanoseconds_does_not_stall_the_re_update() -> None
         tracked = tracker.update(Detections.of(boxes, [0.9]), FrameContext(index, time=index / 1e9))
     assert tracked.track_id is not None
     assert tracked.track_id.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("rate", "timed", "warned"), [(90_000, False, True), (90_000, True, False), (1000, False, False)]
+)
+def test_a_time_base_is_no_frame_rate(rate: float, timed: bool, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
+    tracker = Tracker(frame_rate=rate)
+    for k in range(4):
+        tracker.update(Detections.of([[10, 10, 50, 90]], [0.9]), FrameContext(k, time=k / 30 if timed else None))
+    said = [warning.message for warning in tracker.summary.warnings if warning.code == "frame-rate"]
+    assert len(said) == len(caplog.records) == warned
+    assert all("90000 frames per second: is that a time base" in message for message in said)

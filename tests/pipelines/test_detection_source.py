@@ -262,3 +262,16 @@ def test_the_record_says_how_outputs_are_read(tmp_path: Path) -> None:
         list(source.frames())
         assert source.record["reading"] == "yolo-end2end: xyxy in pixels of the input, scores in [0, 1]"
         assert "reading" not in open_detections(Recorder(), video, RunLog()).record
+
+
+@pytest.mark.parametrize(
+    ("fps", "warned"), [(None, ["frame-rate-unknown"]), (25, []), (1000, []), (90_000, ["frame-rate"])]
+)
+def test_the_rate_of_detections_alone(tmp_path: Path, fps: float | None, warned: list[str]) -> None:
+    det = write_lines(tmp_path / "det.txt", detection_lines(6))
+    log = RunLog()
+    with open_input(None, InputSettings(fps=fps)) as video, open_detections(det, video, log):
+        video.report(log)
+    assert [warning.code for warning in log.warnings] == warned
+    if fps == 90_000:
+        assert "90000 frames per second: is that a time base" in log.warnings[0].message

@@ -33,6 +33,8 @@ NO_CLASS = -2
 """A number that no track has: the result does not have the class."""
 MOST_FRAMES = 10_000_000
 """Frames of a sequence that J and F are measured on at most: each is a number per object."""
+SHIFTED_GAIN = 0.03
+"""By so much the mean overlap must grow with the neighbouring frame, that a result counts as one frame off."""
 MAX_LISTED = 5
 """Names that a message lists at most."""
 
@@ -178,6 +180,7 @@ class _SequenceMatcher:
         self._objects, self._shift = objects, truth.origin - tracks.origin
         self._numbers = [track_class(each, truth, tracks, rules.protocol) for each in rules.classes]
         self.matches = [_ClassMatches(self._regions()) for _ in rules.classes]
+        self._neighbours = _Neighbours()
         self._missing = 0
         self._true_ids: set[int] = set()
         self._track_ids: set[int] = set()
@@ -219,6 +222,7 @@ class _SequenceMatcher:
         if _is_semi_supervised(self._rules):
             self._true_ids.update(truth.track_id.tolist())
             self._track_ids.update(tracks.track_id.tolist())
+        self._neighbours.add(frame, truth.xyxy[truth.counts], tracks.xyxy + self._shift)
         self.has_truth |= bool(truth.counts.any())
         self.has_tracks |= len(tracks) > 0
         for evaluated, number, matches in zip(self._rules.classes, self._numbers, self.matches, strict=True):
@@ -267,7 +271,8 @@ class _SequenceMatcher:
             notes.append(f"{self._name}: {self._missing} of {frames} frames have no result and count as empty")
         for source, whose in ((self._truth, "the ground truth"), (self._tracks, "the result")):
             notes += [f"{whose} {note}" for note in source.notes]
-        return notes + self._notes_on_ids()
+        shifted = self._neighbours.note()
+        return notes + ([f"{self._name}: {shifted}"] if shifted else []) + self._notes_on_ids()
 
     def _notes_on_ids(self) -> list[str]:
         """Objects and tracks that a comparison by ids leaves out."""
@@ -289,6 +294,43 @@ class _SequenceMatcher:
         if not objects:
             notes.append(f"{self._name}: J and F have nothing to score: the first frame of the truth has no object")
         return notes
+
+
+class _Neighbours:
+    """Does a result fit the truth of the frame before or after better than that of its own? Its frames are then
+    likely numbered from another base. Boxes alone are compared."""
+
+    def __init__(self) -> None:
+        self._frame = -2
+        self._truth = self._tracks = np.zeros((0, 4))
+        self._objects = 0
+        self._same = self._late = self._early = 0.0
+
+    def add(self, frame: int, truth: NDArray[np.float64], tracks: NDArray[np.float64]) -> None:
+        """Takes in the boxes of one frame, `(N, 4)` and `(M, 4)`; only neighbouring frames are compared."""
+        if frame == self._frame + 1 and len(truth) and len(self._truth):
+            self._objects += len(truth)
+            self._same += _overlap(truth, tracks)
+            self._late += _overlap(self._truth, tracks) * len(truth) / len(self._truth)
+            self._early += _overlap(truth, self._tracks)
+        self._frame, self._truth, self._tracks = frame, truth, tracks
+
+    def note(self) -> str | None:
+        """What a reader of the scores should know."""
+        best = max(self._late, self._early)
+        if not self._objects or best - self._same < SHIFTED_GAIN * self._objects:
+            return None
+        where, which = ("before", "late") if self._late > self._early else ("after", "early")
+        shares = f"{best / self._objects:.2f} instead of {self._same / self._objects:.2f}"
+        return (
+            f"the result fits the truth of the frame {where} better (mean overlap {shares}): are its frames one too "
+            f"{which}? Frames of KITTI count from 0, those of MOT text from 1"
+        )
+
+
+def _overlap(truth: NDArray[np.float64], tracks: NDArray[np.float64]) -> float:
+    """The sum over true boxes of the best IoU."""
+    return float(box_iou(truth, tracks).max(axis=1).sum()) if len(truth) and len(tracks) else 0.0
 
 
 def track_class(

@@ -39,6 +39,21 @@ class Unreliable(StrEnum):
     NO_COMMON_MOTION = "no common motion: a cut, or nearly all of the frame moves"
 
 
+def local_motions(homography: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The affine maps that are nearest to a homography around points: `(1, 2, 3)` where it is affine itself, else
+    `(N, 2, 3)`, its expansion to first order at each of the `(N, 2)` points; not finite beyond its horizon."""
+    if not homography[2, :2].any():
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.ascontiguousarray(homography[:2] / homography[2, 2])[None]
+    mapped = np.column_stack([points, np.ones(len(points))]) @ homography.T
+    depth = np.where(mapped[:, 2] / homography[2, 2] > 0, mapped[:, 2], np.nan) if homography[2, 2] else mapped[:, 2]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        image = mapped[:, :2] / depth[:, None]
+        slope = (homography[:2, :2] - image[:, :, None] * homography[2, :2]) / depth[:, None, None]
+        shift = image - np.einsum("nij,nj->ni", slope, points)
+    return np.concatenate([slope, shift[:, :, None]], axis=2)
+
+
 class CameraMotionEstimator:
     """Follows corners of the background from frame to frame and fits a similarity (shift, turn, zoom) to them.
 

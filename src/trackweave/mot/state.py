@@ -86,7 +86,8 @@ class FrameContext:
     Attributes:
         index: frame index, larger than that of the frame before.
         time: seconds, larger than before; None: the index over the frame rate.
-        camera: `(2, 3)` float64 that maps pixels of the frame before to this one's; None: the camera stood still.
+        camera: `(2, 3)`, or `(3, 3)` for a homography, float64 that maps pixels of the frame before to this one's;
+            None: the camera stood still.
         size: `(H, W)` in pixels; None: the tracker's own.
     """
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from trackweave.errors import FrameOrderError, InputError, SettingError
 from trackweave.ids import FrameIndex
 from trackweave.mot.appearance import AppearanceMemory
+from trackweave.mot.camera_motion import local_motions
 from trackweave.mot.id_switches import SwitchEvent, SwitchMonitor
 from trackweave.mot.kalman import compensate_camera, predict
 from trackweave.mot.matching import (
@@ -35,6 +36,7 @@ from trackweave.mot.state import (
     CLASS,
     CONFIRMED,
     GAP,
+    POSITION,
     SCORE,
     SINCE,
     STEPS_PER_SECOND,
@@ -71,6 +73,10 @@ SCALE_CODE = "score-scale"
 """Of the warning that scores are not taken as they are; a tracker also logs it at once."""
 MATCH_REMEDY = "where objects move far between frames, raise tracker.buffer"
 SCALE_REMEDY = "(tracker.score_range=given takes scores as they are)"
+
+RATE_CODE = "frame-rate"
+LARGEST_RATE = 1000.0
+"""Frames per second: a larger rate is likely the time base of a video."""
 
 LOGGER = logging.getLogger("trackweave.mot")
 
@@ -169,7 +175,7 @@ class Tracker:
     Args:
         settings: how to link: the name of a preset (`adaptive`, `bytetrack`, `sort`, `ocsort`, `botsort`, `learned`)
             or `TrackerSettings`. None: `adaptive`. `learned` by its name comes with the package's scorer.
-        frame_rate: frames per second, where frames come without time stamps.
+        frame_rate: frames per second, where frames come without time stamps; above 1000 a warning says so.
         size: `(H, W)` of the frames in pixels, where frames do not tell; None: boxes may lie
             anywhere but left of it or above it. A learned scorer needs it.
         scorer: a learned judge of pairs; blended into the cost by `settings.scorer_weight`. One that remembers tracks
@@ -224,7 +230,7 @@ class Tracker:
         self._monitor = SwitchMonitor(self._frame_rate) if self.settings.diagnostics else None
         self._frames = self._detections = self._reactivations = self._reported = self._frames_with_detections = 0
         self._best_share = -math.inf
-        self._has_said_scale = self._has_said_empty = False
+        self._has_said_scale = self._has_said_empty = self._has_absurd_rate = False
         self._skipped: Counter[str] = Counter()
 
     def reset(self) -> None:
@@ -341,6 +347,8 @@ class Tracker:
         message = None if self._known_scale is not None else self._scale.message()
         if message is not None:
             yield RunWarning("track", None, SCALE_CODE, f"{message} {SCALE_REMEDY}")
+        if self._has_absurd_rate:
+            yield RunWarning("track", None, RATE_CODE, absurd_rate(self._frame_rate))
         emptiness = self._emptiness()
         if emptiness is not None:
             yield RunWarning("track", None, "nearly-no-tracks", emptiness)
@@ -392,6 +400,9 @@ class Tracker:
         frames = context.index - last.index
         if context.time is not None and last.time is not None:
             return frames, (context.time - last.time) * STEPS_PER_SECOND
+        if self._frame_rate > LARGEST_RATE and not self._has_absurd_rate:
+            self._has_absurd_rate = True
+            LOGGER.warning("%s", absurd_rate(self._frame_rate))
         return frames, frames * STEPS_PER_SECOND / self._frame_rate
 
     def _leave_out(self, error: InputError, reason: str, count: int = 1) -> None:
@@ -523,15 +534,29 @@ class Tracker:
         if self._last is None or not table.count:
             return
         if context.camera is not None and self.settings.camera_motion == "given":
-            camera = np.ascontiguousarray(context.camera, np.float64)
-            if not _is_camera(camera):
-                reason = "the camera's motion is not a finite 2×3 matrix that keeps an area"
-                self._leave_out(InputError(f"frame {context.index}: {reason}"), reason)
-            else:
-                compensate_camera(table.motion, table.matched, table.recent, table.count, camera)
-                self._camera = camera
+            self._compensate(context, np.ascontiguousarray(context.camera, np.float64))
         predict(table.motion, table.counts, table.count, dt, self._parameters)
         table.values[: table.count, SINCE] += dt
+
+    def _compensate(self, context: FrameContext, camera: NDArray[np.float64]) -> None:
+        """Moves every track with the camera; by a homography each as the image moves at its centre."""
+        table, n = self._table, self._table.count
+        motions = camera[None]
+        if camera.shape == (3, 3):
+            # The last one is that of the whole, for who needs a single matrix.
+            centres = table.motion[:n, :2, POSITION]
+            motions = local_motions(camera, np.concatenate([centres, centres.mean(axis=0, keepdims=True)]))
+        if not all(_is_camera(motion) for motion in motions):
+            reason = "the camera's motion is not a finite 2×3 matrix that keeps an area"
+            self._leave_out(InputError(f"frame {context.index}: {reason}"), reason)
+            return
+        if len(motions) == 1:
+            compensate_camera(table.motion, table.matched, table.recent, n, motions[0])
+        else:
+            for row, motion in enumerate(motions[:-1]):
+                own = slice(row, row + 1)
+                compensate_camera(table.motion[own], table.matched[own], table.recent[own], 1, motion)
+        self._camera = motions[-1]
 
     def _pairs(self, frame: _Frame) -> _Pairs:
         """Compares every predicted track with every detection."""
@@ -705,6 +730,14 @@ def lowest_share(settings: TrackerSettings, scale: ScoreScale) -> float:
     """Detections are ignored whose score, as a share of 1, is lower."""
     threshold = settings.confidence_threshold
     return threshold if "confidence_threshold" in settings.model_fields_set else threshold / scale.stretch
+
+
+def absurd_rate(rate: float) -> str:
+    """The warning of such a rate."""
+    return (
+        f"{rate:g} frames per second: is that a time base (90000, 1000000) instead of a frame rate? "
+        f"A lost track is kept for {rate:g} frames and more, and hardly anything moves from one to the next"
+    )
 
 
 def _is_camera(matrix: NDArray[np.float64]) -> bool:

@@ -35,7 +35,15 @@ from trackweave.frames.source import FrameSource, RGBFrame, report_source, sampl
 from trackweave.masks.codecs import encode_rle
 from trackweave.mot.settings import TrackerSettings
 from trackweave.mot.state import FrameContext
-from trackweave.mot.tracker import SCALE_CODE, SCALE_REMEDY, known_scale, score_unit
+from trackweave.mot.tracker import (
+    LARGEST_RATE,
+    RATE_CODE,
+    SCALE_CODE,
+    SCALE_REMEDY,
+    absurd_rate,
+    known_scale,
+    score_unit,
+)
 from trackweave.pipelines.settings import InputSettings
 from trackweave.progress import Progress, TimingAggregator, open_progress
 from trackweave.storage.files import recorded_path
@@ -184,6 +192,13 @@ class VideoInput:
         return chosen.step if isinstance(chosen, range) else 1
 
     @property
+    def has_own_times(self) -> bool:
+        """Do the frames have times of their own, so that the rate is not used?"""
+        return self.live is not None or (
+            self.settings.fps is None and self.images is not None and self.images.times is not None
+        )
+
+    @property
     def times(self) -> Sequence[float] | None:
         """Seconds by absolute index, where the source has them for every frame of the video and they rise."""
         images = self.images
@@ -316,7 +331,8 @@ def open_input(
     settings = settings or InputSettings()
     size = None if settings.size is None else (settings.size[1], settings.size[0])
     if source is None:
-        return VideoInput("detections", "none", "detections", settings.fps, size, None, settings)
+        unknown = [_assumed_rate("detections alone")] if settings.fps is None else []
+        return VideoInput("detections", "none", "detections", settings.fps, size, None, settings, warnings=unknown)
     if isinstance(source, int) or (isinstance(source, str) and is_live(source)):
         return _open_live(source, settings)
     if isinstance(source, str | Path) and is_sequence(source):
@@ -458,6 +474,9 @@ class DetectionSource:
         self.needs_images = needs_images
         self._record = record
         self.score_scale = score_scale
+        rate = video.frame_rate or 0.0
+        if rate > LARGEST_RATE and not self.has_times and not video.has_own_times:
+            log.warn("frames", RATE_CODE, f"{video.path}: {absurd_rate(rate)}: give --fps", rate=rate)
 
     @property
     def record(self) -> Mapping[str, object]:
