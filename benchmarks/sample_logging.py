@@ -131,8 +131,9 @@ def run(
 def track(given: list[Detections], frames: int, rate: float | None, folder: str | None) -> tuple[Cost, Cost]:
     """The real tracker with appearance, logging or not: the whole of `update`, and what is not `observe`."""
     from trackweave.mot.settings import preset
-    from trackweave.mot.tracker import Tracker
+    from trackweave.mot.tracker import Tracker, compile_loops
 
+    compile_loops()
     logger = None if folder is None else SampleLogger(folder, sequence="benchmark", fps=rate, size=(1080, 1920))
     tracker = Tracker(preset("adaptive", appearance_memory=True), observer=logger)
     cpu, wall = np.zeros(frames), np.zeros(frames)

@@ -9,9 +9,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from trackweave.compiled import njit
 from trackweave.masks.packed import PackedMasks
 
 ROWS, COLS = 64, 32
@@ -180,7 +180,7 @@ _LIGHTNESS_BIN_OF = _lightness_bins()
 _CHROMA_BIN_OF = _chroma_bins()
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _add(histogram: Any, position: float, weight: float) -> None:
     """Splits a weight between the two bins next to a position in `[0, bins - 1]`."""
     low = int(position)
@@ -190,7 +190,7 @@ def _add(histogram: Any, position: float, weight: float) -> None:
         histogram[low + 1] += weight * share
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _hellinger(block: Any, start: int, end: int, gain: float) -> None:
     """A histogram in place: to shares, square root, minus its mean; nothing where it is empty."""
     total = 0.0
@@ -206,7 +206,7 @@ def _hellinger(block: Any, start: int, end: int, gain: float) -> None:
         block[k] = gain * (block[k] - mean)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _fill(lab: Any, weights: Any, lightness: Any, chroma: Any, out: Any) -> None:
     rows, cols = weights.shape
     total, mean = 1e-9, 0.0
@@ -240,7 +240,7 @@ def _fill(lab: Any, weights: Any, lightness: Any, chroma: Any, out: Any) -> None
                     edges[(low + 1) % ORIENTATIONS] += w * strength * share
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _finish(out: Any) -> None:
     for stripe in range(STRIPES):
         block = out[stripe * BLOCK : (stripe + 1) * BLOCK]

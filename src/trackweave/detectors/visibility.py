@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from trackweave.compiled import njit
 from trackweave.errors import SettingError
 from trackweave.masks.packed import PackedMasks
 from trackweave.structures.detections import Detections
@@ -263,7 +263,7 @@ def nearer_pairs(xyxy: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(nearer & (overlap > 0).all(axis=2))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _covered(boxes: Any, inside: Any, areas: Any, occludes: Any) -> Any:
     """Area of the union of nearer boxes within each `inside` box, `(N,)`."""
     n = len(boxes)
@@ -285,7 +285,7 @@ def _covered(boxes: Any, inside: Any, areas: Any, occludes: Any) -> Any:
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _union(parts: Any, edges: Any, bottom: float) -> float:
     """Area of the union of boxes `(K, 3)` left, top, right that all end at `bottom`, as nearer boxes do.
 

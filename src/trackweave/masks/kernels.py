@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from trackweave.compiled import IS_DISABLED, njit
 
 Bits = NDArray[np.uint8]
 Words = NDArray[np.uint64]
@@ -27,10 +29,10 @@ def _popcount(typing_context: Any, word: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
-popcount: Any = intrinsic(_popcount)
+popcount: Any = (lambda word: int(word).bit_count()) if IS_DISABLED else intrinsic(_popcount)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def count_bits(words: Words) -> NDArray[np.int64]:
     """Areas: set bits per row of `(N, words)`, as `(N,)` int64."""
     out = np.zeros(words.shape[0], np.int64)
@@ -42,7 +44,7 @@ def count_bits(words: Words) -> NDArray[np.int64]:
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def first_set_bit(bits: Bits, begin: int, end: int) -> int:
     """Smallest set pixel of one packed mask in `[begin, end)`; `end` when none is set."""
     if begin >= end:
@@ -61,7 +63,7 @@ def first_set_bit(bits: Bits, begin: int, end: int) -> int:
     return min(8 * k + j, end)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def end_of_set_bits(bits: Bits, begin: int, end: int) -> int:
     """One past the largest set pixel of one packed mask in `[begin, end)`; `begin` when none is set."""
     if begin >= end:
@@ -80,7 +82,7 @@ def end_of_set_bits(bits: Bits, begin: int, end: int) -> int:
     return max(8 * k + j + 1, begin)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def bounding_boxes(bits: Bits, words: Words, width: int) -> Boxes:
     """Tight boxes `(N, 4)` int32 xyxy, right and bottom exclusive; all zero for an empty mask.
 
@@ -107,7 +109,7 @@ def bounding_boxes(bits: Bits, words: Words, width: int) -> Boxes:
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def intersections(words_a: Words, boxes_a: Boxes, words_b: Words, boxes_b: Boxes, width: int) -> NDArray[np.int64]:
     """Pixels that two masks share, `(N, M)` int64.
 
@@ -135,7 +137,7 @@ def intersections(words_a: Words, boxes_a: Boxes, words_b: Words, boxes_b: Boxes
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def paste_crop(bits: Bits, crop: NDArray[np.bool_], top: int, left: int, width: int) -> None:
     """Sets the bits of one packed mask `(bytes,)` under a bool crop whose corner lies at `(top, left)`."""
     for y in range(crop.shape[0]):
@@ -146,7 +148,7 @@ def paste_crop(bits: Bits, crop: NDArray[np.bool_], top: int, left: int, width: 
                 bits[p >> 3] |= np.uint8(128 >> (p & 7))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def sample_nearest(bits: Bits, boxes: Boxes, size: tuple[int, int], target: tuple[int, int], out: Bits) -> None:
     """Nearest-neighbour rescaling at pixel centres, packed to packed, only inside each mask's box."""
     height, width = size

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
-from numba import float32, int64, void
 from numpy.typing import NDArray
+
+from trackweave.compiled import njit
 
 SAME_APPEARANCE = 0.85
 """Cosine from which an embedding refines its nearest prototype instead of becoming one of its own."""
@@ -15,7 +15,7 @@ LEARNING_RATE = 0.1
 SCALE_RATE = 0.02
 
 
-@numba.njit(void(float32[:, :, ::1], int64[:, ::1], int64[::1], int64[::1], float32[:, ::1]), cache=True)
+@njit
 def _learn(
     vectors: NDArray[np.float32],
     uses: NDArray[np.int64],

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
-from numba import float64, int64, void
 from numpy.typing import NDArray
 
-from trackweave.mot.state import COVARIANCE, GAP, PARAMETERS, POSITION, VAR_POSITION, VAR_VELOCITY, VELOCITY, Parameters
+from trackweave.compiled import njit
+from trackweave.mot.state import COVARIANCE, GAP, POSITION, VAR_POSITION, VAR_VELOCITY, VELOCITY, Parameters
 
 MIN_SIDE = 1e-3
 """Width and height never fall below, in pixels."""
@@ -22,7 +21,7 @@ MIN_SIDE = 1e-3
 Motion = NDArray[np.float64]
 
 
-@numba.njit(float64(float64, float64, int64, float64), cache=True, inline="always")
+@njit(inline="always")
 def noise_size(width: float, height: float, axis: int, by_width: float) -> float:
     """The length that noise along an axis (0 x, 1 y, 2 width, 3 height) is a share of."""
     if axis % 2 == 1 or by_width == 0.0:
@@ -32,7 +31,7 @@ def noise_size(width: float, height: float, axis: int, by_width: float) -> float
     return float(width**by_width * height ** (1.0 - by_width))
 
 
-@numba.njit(void(float64[:, ::1], float64, PARAMETERS), cache=True)
+@njit
 def predict_one(state: NDArray[np.float64], dt: float, p: Parameters) -> None:
     """Moves one track's state `(4, 5)` on by `dt` steps."""
     width, height = max(state[2, POSITION], MIN_SIDE), max(state[3, POSITION], MIN_SIDE)
@@ -47,7 +46,7 @@ def predict_one(state: NDArray[np.float64], dt: float, p: Parameters) -> None:
     state[3, POSITION] = max(state[3, POSITION], MIN_SIDE)
 
 
-@numba.njit(void(float64[:, :, ::1], int64[:, ::1], int64, float64, PARAMETERS), cache=True)
+@njit
 def predict(motion: Motion, counts: NDArray[np.int64], n: int, dt: float, p: Parameters) -> None:
     """Moves the first `n` tracks on by `dt` steps; the velocity of lost ones is damped."""
     damping = p.velocity_damping**dt
@@ -58,7 +57,7 @@ def predict(motion: Motion, counts: NDArray[np.int64], n: int, dt: float, p: Par
         predict_one(motion[row], dt, p)
 
 
-@numba.njit(void(float64[:, ::1], float64[::1], PARAMETERS), cache=True)
+@njit
 def correct(state: NDArray[np.float64], box: NDArray[np.float64], p: Parameters) -> None:
     """Takes in a detected box `(4,)`: centre x, centre y, width, height."""
     width, height = max(state[2, POSITION], MIN_SIDE), max(state[3, POSITION], MIN_SIDE)
@@ -77,7 +76,7 @@ def correct(state: NDArray[np.float64], box: NDArray[np.float64], p: Parameters)
     state[3, POSITION] = max(state[3, POSITION], MIN_SIDE)
 
 
-@numba.njit(void(float64[:, ::1], float64[::1], PARAMETERS), cache=True)
+@njit
 def initiate(state: NDArray[np.float64], box: NDArray[np.float64], p: Parameters) -> None:
     """A new track's state: at rest, its velocity as good as unknown; sizes change more slowly than places."""
     width, height = max(box[2], MIN_SIDE), max(box[3], MIN_SIDE)
@@ -90,7 +89,7 @@ def initiate(state: NDArray[np.float64], box: NDArray[np.float64], p: Parameters
         state[axis, VAR_VELOCITY] = (p.initial_velocity_noise * size) ** 2 * (1.0 if axis < 2 else 0.25)
 
 
-@numba.njit(void(float64[:, ::1], float64[:, ::1], float64[::1], float64[::1], int64, float64, PARAMETERS), cache=True)
+@njit
 def re_update(
     state: NDArray[np.float64],
     at_last_match: NDArray[np.float64],
@@ -115,7 +114,7 @@ def re_update(
         correct(state, virtual, p)
 
 
-@numba.njit(void(float64[:, :, ::1], float64[:, :, ::1], float64[:, :, ::1], int64, float64[:, ::1]), cache=True)
+@njit
 def compensate_camera(motion: Motion, matched: Motion, recent: Motion, n: int, camera: NDArray[np.float64]) -> None:
     """Carries the first `n` tracks from the pixels of the frame before into this one's by a `(2, 3)` matrix.
 

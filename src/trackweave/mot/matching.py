@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 from enum import StrEnum
 
-import numba
 import numpy as np
-from numba import boolean, float32, float64, int64, types, void
 from numpy.typing import NDArray
 
 from trackweave.boxes import centred_iou
+from trackweave.compiled import njit
 from trackweave.errors import InputError
-from trackweave.mot.state import CLASS, CONFIRMED, GAP, PARAMETERS, POSITION, SEEN, SINCE, VAR_POSITION, Parameters
+from trackweave.mot.state import CLASS, CONFIRMED, GAP, POSITION, SEEN, SINCE, VAR_POSITION, Parameters
 from trackweave.structures.detections import Detections
 
-_iou = numba.njit(inline="always")(centred_iou)
+_iou = njit(inline="always")(centred_iou)
 
 
-@numba.njit(float64(float64[:, ::1], int64, float64, float64), cache=True, inline="always")
+@njit(inline="always")
 def turning(recent: NDArray[np.float64], count: int, x: float, y: float) -> float:
     """How far a move to (x, y) turns from the direction of travel: −0.5 straight on, 0.5 back; 0 without one."""
     oldest = min(count, recent.shape[0]) - 1
@@ -39,28 +38,13 @@ SAME_SHAPE, SAME_SHAPE_LOST = 0.6, 0.75
 lost track. A detector that changes its mind leaves the box as it was; a car that hides a walker does not."""
 
 
-@numba.njit(boolean(int64, int64), cache=True, inline="always")
+@njit(inline="always")
 def changes_class(before: int, after: int) -> bool:
     """Whether two classes differ; −1 is no class."""
     return before != after and before >= 0 and after >= 0
 
 
-@numba.njit(
-    void(
-        float64[:, :, ::1],
-        float64[:, :, ::1],
-        int64[:, ::1],
-        float64[:, ::1],
-        int64,
-        float64[:, ::1],
-        float64[::1],
-        int64[::1],
-        PARAMETERS,
-        float32[:, ::1],
-        boolean[:, ::1],
-    ),
-    cache=True,
-)
+@njit
 def pair_costs(
     motion: NDArray[np.float64],
     recent: NDArray[np.float64],
@@ -150,7 +134,7 @@ def pair_costs(
             allowed[row, d] = True
 
 
-@numba.njit(void(float64[:, :, ::1], float64[:, :, ::1], int64, float64[:, ::1], float32[:, ::1]), cache=True)
+@njit
 def displacement(
     motion: NDArray[np.float64],
     recent: NDArray[np.float64],
@@ -176,12 +160,7 @@ UNMATCHED_COST = 1.0
 """What it costs to leave a track and a detection without each other."""
 
 
-@numba.njit(
-    types.UniTuple(int64, 2)(  # type: ignore[no-untyped-call]
-        float32[:, ::1], int64[::1], boolean[::1], boolean[::1], int64[::1], int64[::1], int64[::1], boolean[::1]
-    ),
-    cache=True,
-)
+@njit
 def take_undisputed(
     cost: NDArray[np.float32],
     pairs: NDArray[np.int64],
@@ -226,10 +205,7 @@ def take_undisputed(
     return disputed_rows, disputed_columns
 
 
-@numba.njit(
-    void(float32[:, ::1], int64[::1], boolean[::1], int64[::1], int64[::1], float32[:, ::1], int64[::1], int64[::1]),
-    cache=True,
-)
+@njit
 def fill_prices(
     cost: NDArray[np.float32],
     pairs: NDArray[np.int64],
@@ -297,27 +273,7 @@ class Fault(StrEnum):
 FAULTS = (None, *Fault)
 
 
-def _read(dtype: types.Type, dimensions: int) -> types.Array:
-    """An array that need not be writable: columns of tables and memory maps are not."""
-    return types.Array(dtype, dimensions, "A", readonly=True)
-
-
-@numba.njit(
-    types.UniTuple(int64, 2)(  # type: ignore[no-untyped-call]
-        _read(float32, 2),
-        _read(float32, 1),
-        _read(int64, 1),
-        float64,
-        float64,
-        float64,
-        int64[::1],
-        float64[:, ::1],
-        float64[::1],
-        int64[::1],
-        int64[::1],
-    ),
-    cache=True,
-)
+@njit
 def validate_detections(
     xyxy: NDArray[np.float32],
     score: NDArray[np.float32],
@@ -361,8 +317,8 @@ def validate_detections(
             status[d] = -1
             continue
         else:
-            x, y = 0.5 * (float64(x1) + x2), 0.5 * (float64(y1) + y2)
-            w, h = float64(x2) - x1, float64(y2) - y1
+            x, y = 0.5 * (np.float64(x1) + x2), 0.5 * (np.float64(y1) + y2)
+            w, h = np.float64(x2) - x1, np.float64(y2) - y1
             for k in range(kept):
                 same = boxes[k, 0] == x and boxes[k, 1] == y and boxes[k, 2] == w and boxes[k, 3] == h
                 if same and classes[k] == class_id[d]:
@@ -382,7 +338,7 @@ SAME_BOX = 0.8
 SECOND_CLASS = "it is the box of a better one under another class"
 
 
-@numba.njit(boolean[::1](float64[:, ::1], float64[::1], int64[::1]), cache=True)
+@njit
 def best_of_classes(
     boxes: NDArray[np.float64], scores: NDArray[np.float64], classes: NDArray[np.int64]
 ) -> NDArray[np.bool_]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from numba import types
 from numpy.typing import NDArray
 
 from trackweave.mot.settings import TrackerSettings
@@ -182,9 +181,6 @@ class Parameters(NamedTuple):
     observation_centred: float
     lost_steps: float
 
-
-PARAMETERS = types.NamedUniTuple(types.float64, len(Parameters._fields), Parameters)  # type: ignore[no-untyped-call]
-"""The numba type of `Parameters`."""
 
 STEPS_PER_SECOND = 30.0
 """Kernels count time in steps of 1/30 s, the frame in which the field's noise figures are given."""

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from trackweave.boxes import pair_iou
+from trackweave.compiled import njit
 from trackweave.mot.track_history import Segment, TrackHistory
 from trackweave.structures.assignment import AssignmentState
 
@@ -449,7 +449,7 @@ def _evidence_of_encounter(encounter: Encounter, gains: list[float], frame_rate:
 _iou = njit(inline="always")(pair_iou)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _overlaps(boxes: Any, rows: Any, predicted: Any, lost: Any, close: Any) -> Any:
     """Pairs `(P, 2)` of positions in matched + lost, and their overlap, margin and jump `(P, 3)`.
 
@@ -484,7 +484,7 @@ def _overlaps(boxes: Any, rows: Any, predicted: Any, lost: Any, close: Any) -> A
     return pairs, numbers
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _jump(predicted: Any, box: Any) -> Any:
     """Distance of the centres in roots of the box's area."""
     x = (box[0] + box[2] - predicted[0] - predicted[2]) / 2

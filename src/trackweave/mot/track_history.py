@@ -6,10 +6,10 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from trackweave.boxes import centred_iou
+from trackweave.compiled import njit
 from trackweave.structures.assignment import AssignmentState
 
 COLUMNS = 5  # frame, centre x, centre y, width, height
@@ -180,7 +180,7 @@ class TrackHistory:
         return sorted(zip(distance[slots].tolist(), self.ids[slots].tolist(), strict=True))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _median(values: Any, n: Any) -> Any:
     """Median of the first n values, which it sorts: few, and numba's own takes seconds to compile."""
     for i in range(1, n):
@@ -192,7 +192,7 @@ def _median(values: Any, n: Any) -> Any:
     return (values[(n - 1) // 2] + values[n // 2]) / 2
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _record(rings: Any, count: Any, last: Any, camera: Any, slots: Any, boxes: Any, moved: Any, frame: Any) -> Any:
     """Writes one frame; `camera` is the sum of the camera's shifts, which follow from the compensated displacements.
 
@@ -223,7 +223,7 @@ def _record(rings: Any, count: Any, last: Any, camera: Any, slots: Any, boxes: A
         last[s] = frame
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _blend(means: Any, slots: Any, rows: Any) -> Any:
     """Moves the means of the slots towards the rows, normalised; the first row is taken as it is."""
     for k in range(len(slots)):
@@ -239,7 +239,7 @@ def _blend(means: Any, slots: Any, rows: Any) -> Any:
             mean[e] += rate * (rows[k, e] * scale - mean[e])
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _fit(ring: Any, count: Any, begin: Any, end: Any) -> Any:
     """Least squares line through the centres of the frames `[begin, end)`, and mean log sizes: `Segment`'s numbers."""
     length = ring.shape[0]
@@ -272,7 +272,7 @@ def _fit(ring: Any, count: Any, begin: Any, end: Any) -> Any:
     return first, final, sx / n, sy / n, vx, vy, base + st / n, sh / n, sw / n, n
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _last_before(ring: Any, count: Any, before: Any) -> Any:
     """Frame of the newest box before a frame; very small when there is none."""
     length = ring.shape[0]
@@ -282,7 +282,7 @@ def _last_before(ring: Any, count: Any, before: Any) -> Any:
     return -1e15
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _distances(rings: Any, count: Any, ids: Any, x: Any, y: Any, before: Any, oldest: Any) -> Any:
     """Distance of each track's newest box before a frame from a point; infinite when it is older than `oldest`."""
     out = np.full(len(ids), np.inf)

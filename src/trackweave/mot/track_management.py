@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
-from numba import boolean, float64, int64, types
 from numpy.typing import NDArray
 
 from trackweave.boxes import centred_iou
+from trackweave.compiled import njit
 from trackweave.mot.kalman import correct, initiate, re_update
 from trackweave.mot.settings import SCORE_THRESHOLDS, TrackerSettings
 from trackweave.mot.state import (
@@ -23,7 +22,6 @@ from trackweave.mot.state import (
     HITS,
     ID,
     NEVER,
-    PARAMETERS,
     RECENT,
     SCORE,
     SEEN,
@@ -142,10 +140,10 @@ def adapted(
     )
 
 
-_iou = numba.njit(inline="always")(centred_iou)
+_iou = njit(inline="always")(centred_iou)
 
 
-@numba.njit(int64(float64[:, ::1], int64, float64), cache=True)
+@njit
 def vote(votes: NDArray[np.float64], class_id: int, score: float) -> int:
     """Adds a vote to one track's `(VOTES, 2)` and returns the class that leads; the weakest class gives way.
 
@@ -170,7 +168,7 @@ def vote(votes: NDArray[np.float64], class_id: int, score: float) -> int:
     return int(votes[best, 0])
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def begin_tracks(
     motion: Boxes,
     matched: Boxes,
@@ -236,7 +234,7 @@ def begin_tracks(
     return kept, next_id
 
 
-@numba.njit(inline="always")  # a call would cost more than what it does
+@njit(inline="always")  # a call would cost more than what it does
 def update_matched(
     motion: Boxes,
     matched: Boxes,
@@ -285,31 +283,7 @@ def update_matched(
     return was_lost, change
 
 
-@numba.njit(
-    types.Tuple((int64, int64, int64, int64, float64))(  # type: ignore[no-untyped-call]
-        float64[:, :, ::1],
-        float64[:, :, ::1],
-        float64[:, :, ::1],
-        int64[:, ::1],
-        float64[:, ::1],
-        float64[:, :, ::1],
-        int64,
-        int64[::1],
-        float64[:, ::1],
-        float64[::1],
-        int64[::1],
-        float64[::1],
-        int64,
-        boolean,
-        int64,
-        PARAMETERS,
-        int64[::1],
-        int64[::1],
-        boolean[::1],
-        int64[::1],
-    ),
-    cache=True,
-)
+@njit
 def update_tracks(
     motion: Boxes,
     matched: Boxes,

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple, overload
 
@@ -306,7 +307,7 @@ class Tracker:
         if self._frames_with_detections == PATIENT_FRAMES and not self._has_said_empty and self._next_id == 1:
             self._has_said_empty = True
             LOGGER.warning("%s", self._emptiness())
-        self._reactivations += reactivated
+        self._reactivations += int(reactivated)
         self._last = context
         if self._memory is not None:
             self._memory.reorder(source[: table.count])
@@ -430,8 +431,10 @@ class Tracker:
         classes, status = np.empty(n, np.int64), np.empty(n, np.int64)
         height, width = size or (np.inf, np.inf)
         kept, faults = validate_detections(
-            np.asarray(detections.xyxy, np.float32), self._scale.shares(np.asarray(detections.score, np.float32)),
-            np.asarray(detections.class_id, np.int64), lowest_share(self.settings, self._scale), height, width,
+            _read_only(detections.xyxy, np.float32),
+            _read_only(self._scale.shares(np.asarray(detections.score, np.float32)), np.float32),
+            _read_only(detections.class_id, np.int64), lowest_share(self.settings, self._scale),
+            float(height), float(width),
             rows, boxes, scores, classes, status,
         )  # fmt: skip
         if faults:
@@ -777,6 +780,23 @@ def _blended(
     # A pair that already costs more than none is not brought back by an opinion either.
     has_opinion = allowed & np.isfinite(other) & (cost < UNMATCHED_COST)
     return np.where(has_opinion, mixed, cost).astype(np.float32)
+
+
+@cache
+def compile_loops() -> None:
+    """Compiles the loops that every frame goes through, or loads them; otherwise the first frames wait for that."""
+    tracker = Tracker()
+    # Two boxes that could be either track, and one of another class: no step is passed over.
+    boxes = Detections.of([[0, 0, 20, 20], [1, 0, 21, 20], [90, 0, 99, 9]], [0.9, 0.9, 0.9], [0, 0, 1])
+    for index in range(3):
+        tracker.update(boxes, FrameContext(index))
+
+
+def _read_only(values: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
+    """An array as a kernel takes it: columns of tables and memory maps, whatever their layout, are of one type then."""
+    view = np.ascontiguousarray(values, dtype).view()
+    view.flags.writeable = False
+    return view
 
 
 def _with_untracked(detections: Detections, tracked: Detections) -> Detections:

@@ -17,7 +17,7 @@ from trackweave.frames.source import RGBFrame
 from trackweave.mot.camera_motion import Affine, CameraMotionEstimator, GivenCameraMotion
 from trackweave.mot.settings import TrackerSettings
 from trackweave.mot.state import AssignmentObserver, AssociationScorer
-from trackweave.mot.tracker import Tracker, lowest_share
+from trackweave.mot.tracker import Tracker, compile_loops, lowest_share
 from trackweave.pipelines.box_inputs import DetectedFrame, VideoInput
 from trackweave.pipelines.settings import PerceptionSettings
 from trackweave.progress import Progress, ProgressDisplay, TimingAggregator, open_progress
@@ -67,6 +67,8 @@ def track_frames(
         InputError: a frame or a detection that cannot be used.
         ArtifactError: a sink, or the tracker's observer, cannot write.
     """
+    with timer.track("compile"):
+        compile_loops()
     detections = 0
     for detected in frames:
         frame = features(detected)

@@ -19,8 +19,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from trackweave.compiled import njit
 
 
 def watershed(heights: NDArray[np.float32], count: int) -> NDArray[np.int64]:
@@ -62,7 +63,7 @@ def seed_grid(height: int, width: int, count: int) -> tuple[slice, slice]:
     return rows, columns
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _flood(heights: NDArray[np.float32], labels: NDArray[np.int64], stride: int) -> None:
     """Spreads the positive labels over all zeros, in place; both arrays `(P,)`, rows of `stride` pixels.
 
@@ -94,7 +95,7 @@ def _flood(heights: NDArray[np.float32], labels: NDArray[np.int64], stride: int)
                 size += 1
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _before(a: int, b: int, heights: NDArray[np.float32], entered: NDArray[np.int64]) -> bool:
     """Whether pixel `a` leaves the queue before pixel `b`."""
     if heights[a] != heights[b]:
@@ -102,7 +103,7 @@ def _before(a: int, b: int, heights: NDArray[np.float32], entered: NDArray[np.in
     return bool(entered[a] < entered[b])
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _push(
     queue: NDArray[np.int64], size: int, pixel: int, heights: NDArray[np.float32], entered: NDArray[np.int64]
 ) -> None:
@@ -117,7 +118,7 @@ def _push(
         child = parent
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _pop(queue: NDArray[np.int64], size: int, heights: NDArray[np.float32], entered: NDArray[np.int64]) -> None:
     """Removes the first pixel of a heap that then has `size` pixels."""
     queue[0] = queue[size]
@@ -198,7 +199,7 @@ def merge_regions(graph: RegionGraph) -> Hierarchy:
     return Hierarchy(merges[:, 0].astype(np.int64), merges[:, 1].astype(np.int64), merges[:, 2].copy(), count)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _merge(area: Floats, colour: Floats, histogram: Floats, border: Floats, edge: Floats) -> Floats:
     """Merges as rows `(survivor, absorbed, height)`; the arguments are overwritten."""
     count = area.shape[0]
@@ -241,7 +242,7 @@ def _merge(area: Floats, colour: Floats, histogram: Floats, border: Floats, edge
     return merges
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _contrast(
     area: Floats,
     colour: Floats,
@@ -268,7 +269,7 @@ def _contrast(
     return weighted
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _absorb(
     area: Floats, colour: Floats, histogram: Floats, border: Floats, edge: Floats, cost: Floats, i: int, j: int
 ) -> None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
-import numba
 import numpy as np
-from numba import boolean, float64, int64, void
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from scipy.special import expit, ndtr
 
+from trackweave.compiled import njit
 from trackweave.settings import Settings
 from trackweave.simulation.random_processes import ornstein_uhlenbeck
 from trackweave.simulation.scene import Scene
@@ -281,7 +280,7 @@ def _on_background(
     return np.concatenate([moved - half, moved + half], axis=1)
 
 
-@numba.njit(void(int64[::1], float64[:, ::1], float64, boolean[::1]), cache=True)
+@njit
 def _suppress(frame: Ints, boxes: Floats, limit: float, kept: NDArray[np.bool_]) -> None:
     """Greedy non-maximum suppression per frame; rows are ordered by frame, then by falling score."""
     for i in range(len(frame)):

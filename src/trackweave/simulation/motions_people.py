@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-import numba
 import numpy as np
-from numba import float64, int64, void
 from numpy.typing import NDArray
 from pydantic import Field
 
+from trackweave.compiled import njit
 from trackweave.settings import Settings
 from trackweave.simulation.camera import CameraPath, CameraSettings, camera_path
 from trackweave.simulation.random_processes import Signal, low_pass, on_off, ornstein_uhlenbeck, smooth_noise
@@ -217,10 +216,7 @@ class SportMotion(Settings):
         return marked, np.stack([np.cos(angle), np.sin(angle)], axis=1) * rng.uniform(0.5, 1.5, n)[:, None]
 
 
-@numba.njit(
-    void(float64[:, :, ::1], int64[::1], float64[:, ::1], float64[:, ::1], float64, float64, float64[:, :, ::1]),
-    cache=True,
-)
+@njit
 def _run(
     target: NDArray[np.float64],
     marked: NDArray[np.int64],

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
-from numba import boolean, float32, float64, int64, void
 from numpy.typing import NDArray
+
+from trackweave.compiled import njit
 
 COLUMNS, ROWS = 10, 14
 """Grid of points of each box whose visibility is tested."""
@@ -60,7 +60,7 @@ def occlusion(
     return Occlusion(visible, inside, extent, occluder)
 
 
-@numba.njit(cache=True)
+@njit
 def _measure(
     is_visible: NDArray[np.bool_],
     t: int,
@@ -86,13 +86,7 @@ def _measure(
         extent[t, i, 1], extent[t, i, 3] = top + first_row * step_y, top + (last_row + 1) * step_y
 
 
-@numba.njit(
-    void(
-        float64[:, :, ::1], float64[:, ::1], boolean[:, ::1], boolean[::1], float64, float64,
-        float32[:, ::1], float32[:, ::1], float64[:, :, ::1], int64[:, ::1],
-    ),
-    cache=True,
-)  # fmt: skip
+@njit
 def _test_grids(
     boxes: NDArray[np.float64],
     depth: NDArray[np.float64],

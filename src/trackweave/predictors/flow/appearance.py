@@ -16,9 +16,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from trackweave.compiled import njit
 from trackweave.predictors.flow.frame_features import TABLE_SIZE, TABLES, PixelFeatures
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.flow.windows import PixelWindow
@@ -188,13 +188,13 @@ def _sample_weights(mask: NDArray[np.bool_], margin: float) -> NDArray[np.float3
     return np.asarray(weights, np.float32)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _bin_in_cell(code: Any, row: Any, column: Any) -> Any:
     """Bin of a colour code in a cell of the object-centred grid; the same for counting and for looking up."""
     return (code * 61 + (row * 8 + column) * 1031) & (TABLE_SIZE - 1)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _accumulate(
     codes: NDArray[np.uint16],
     top: int,
@@ -216,7 +216,7 @@ def _accumulate(
                 table[f, _bin_in_cell(np.int64(codes[top + y, left + x, f]), rows[y], columns[x])] += weight
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(nogil=True, fastmath=True)
 def _look_up(
     codes: NDArray[np.uint16],
     top: int,
@@ -244,7 +244,7 @@ def _look_up(
             out[y, x] = min(max(total, lowest), highest)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(nogil=True, fastmath=True)
 def _log_ratio(
     inside: NDArray[np.float32], outside: NDArray[np.float32], rare: np.float32, out: NDArray[np.float32]
 ) -> None:

@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from trackweave.compiled import njit
 from trackweave.frames.source import FrameSource
 from trackweave.predictors.flow.motion import Motion, camera_homography, dense_flow, motion_between
 from trackweave.predictors.flow.settings import FlowSettings
@@ -198,8 +198,6 @@ TABLES = 10
 """Histograms of an appearance model: four of fine colour, four of coarse colour and texture, two of colour and
 position."""
 
-# numba's cache of compiled code notices a change of the file that holds a kernel, not of constants that it imports from
-# here: `appearance.py` has to be touched when these change.
 TABLE_BITS = 13
 TABLE_SIZE = 1 << TABLE_BITS
 
@@ -263,12 +261,12 @@ def compute_features(planes: NDArray[np.uint8], edge_contrast: float) -> PixelFe
     return PixelFeatures(codes, affinity)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _hash(value: int) -> int:  # Fibonacci hashing (Knuth, TAOCP 3, 6.4)
     return int(((value * 2654435761) & 0xFFFFFFFF) >> (32 - TABLE_BITS))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _encode(planes: NDArray[np.uint8], shifts: NDArray[np.int32], codes: NDArray[np.uint16]) -> None:
     for y in range(planes.shape[0]):
         for x in range(planes.shape[1]):
@@ -289,7 +287,7 @@ def _encode(planes: NDArray[np.uint8], shifts: NDArray[np.int32], codes: NDArray
                 codes[y, x, f] = _hash(bins * 8 + texture)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(nogil=True, fastmath=True)
 def _compare_neighbours(
     planes: NDArray[np.uint8], offsets: NDArray[np.int32], fall_off: NDArray[np.float32], out: NDArray[np.float32]
 ) -> None:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from trackweave.compiled import njit
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.flow.windows import PixelWindow
 
@@ -184,7 +184,7 @@ def motion_log_odds(
     return np.asarray(np.clip(ratio, -limit, limit).astype(np.float32)[bins] * agreement, np.float32)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _plane_flow(homography: NDArray[np.float64], x: int, y: int) -> tuple[float, float]:
     h = homography
     w = h[2, 0] * x + h[2, 1] * y + h[2, 2]
@@ -193,7 +193,7 @@ def _plane_flow(homography: NDArray[np.float64], x: int, y: int) -> tuple[float,
     return (h[0, 0] * x + h[0, 1] * y + h[0, 2]) / w - x, (h[1, 0] * x + h[1, 1] * y + h[1, 2]) / w - y
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _derive(
     forward: Flow,
     backward: Flow,
@@ -229,7 +229,7 @@ def _derive(
             agreement[y, x] = np.exp(-error / (2 * _AGREEMENT_SIGMA**2))
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(nogil=True, fastmath=True)
 def _warp(
     probability: NDArray[np.float32],
     from_top: int,
@@ -258,7 +258,7 @@ def _warp(
             out[y, x] = value > 0.5
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(nogil=True, fastmath=True)
 def _at_rim(probability: NDArray[np.float32], y0: int, x0: int, v: float, u: float) -> float:
     """Bilinear value where some of the four neighbours lie outside and count as zero."""
     value = 0.0
@@ -270,7 +270,7 @@ def _at_rim(probability: NDArray[np.float32], y0: int, x0: int, v: float, u: flo
     return value
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(nogil=True, fastmath=True)
 def _prior(
     distance: NDArray[np.float32],
     agreement: NDArray[np.float32],
@@ -287,7 +287,7 @@ def _prior(
             out[y, x] = value - max(-distance[y, x] - reach, np.float32(0)) * penalty
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(nogil=True, fastmath=True)
 def _count_motion(
     distance: NDArray[np.float32],
     appearance: NDArray[np.float32],

@@ -7,9 +7,9 @@ affinities belong to the frame, so objects share them.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from trackweave.compiled import njit
 from trackweave.predictors.flow.frame_features import NEIGHBOUR_OFFSETS, PixelFeatures
 from trackweave.predictors.flow.windows import PixelWindow
 
@@ -44,7 +44,7 @@ def smooth(
     return logits + messages
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _undecided_spans(logits: NDArray[np.float32], bound: float) -> NDArray[np.int64]:
     """First and last-plus-one column per row whose sign smoothing may change."""
     height, width = logits.shape
@@ -60,7 +60,7 @@ def _undecided_spans(logits: NDArray[np.float32], bound: float) -> NDArray[np.in
     return spans
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(nogil=True, fastmath=True)
 def _mean_field(
     logits: NDArray[np.float32],
     affinity: NDArray[np.float32],
@@ -94,7 +94,7 @@ def _mean_field(
     return messages
 
 
-@njit(cache=True, nogil=True, fastmath=True, inline="always")
+@njit(nogil=True, fastmath=True, inline="always")
 def _half_tanh(logits: NDArray[np.float32], messages: NDArray[np.float32], label: NDArray[np.float32]) -> None:
     """tanh of half the log-odds, by its Padé approximant, which vector units can do; exactly ±1 at the clipped ends."""
     for x in range(label.shape[0]):
@@ -104,7 +104,7 @@ def _half_tanh(logits: NDArray[np.float32], messages: NDArray[np.float32], label
         label[x] = half * (np.float32(27) + square) / (np.float32(27) + np.float32(9) * square)
 
 
-@njit(cache=True, nogil=True, fastmath=True, inline="always")
+@njit(nogil=True, fastmath=True, inline="always")
 def _gather(
     row: NDArray[np.float32],
     affinity: NDArray[np.float32],

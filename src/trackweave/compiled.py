@@ -1,0 +1,125 @@
+"""`njit`: loops that numba compiles when they are first called, and a cache of machine code that never stops a run.
+
+Nothing is compiled at import. Code is kept in `NUMBA_CACHE_DIR` where it is set, else in `__pycache__` beside the
+source, else in the user's cache folder (`~/.cache/numba`). Where none of them can be written it is compiled anew in
+every process: numba's own cache raises at import there, and on damaged files in the middle of a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from types import CodeType, FunctionType
+from typing import Any, TypeVar, overload
+
+import numpy as np
+from numba import config
+from numba import njit as numba_njit
+from numba.core import caching, sigutils
+
+# Some versions of numba have types, most have not.
+_numba_njit: Any = numba_njit
+_function_cache: Any = caching.FunctionCache
+_normalize_signature: Any = sigutils.normalize_signature
+
+IS_DISABLED = bool(getattr(config, "DISABLE_JIT", False))
+"""`NUMBA_DISABLE_JIT=1`: nothing is compiled."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@overload
+def njit(function: F) -> F: ...
+
+
+@overload
+def njit(*, nogil: bool = False, fastmath: bool = False, inline: str = "never") -> Callable[[F], F]: ...
+
+
+def njit(
+    function: Callable[..., Any] | None = None, *, nogil: bool = False, fastmath: bool = False, inline: str = "never"
+) -> Any:
+    """`numba.njit` with a cache, `@njit` or `@njit(…)`; with `NUMBA_DISABLE_JIT=1` the function stays plain Python.
+
+    Args:
+        function: what is compiled.
+        nogil: other threads go on meanwhile.
+        fastmath: sums may be taken in another order.
+        inline: `always` puts the function into its callers.
+    """
+    if function is None:
+        return partial(njit, nogil=nogil, fastmath=fastmath, inline=inline)
+    dispatcher = _numba_njit(nogil=nogil, fastmath=fastmath, inline=inline)(function)
+    if not IS_DISABLED:
+        with suppress(RuntimeError, OSError):  # no folder can be written, or there is no source file
+            dispatcher._cache = _SafeCache(function)
+    return dispatcher
+
+
+class _SafeCache(_function_cache):  # type: ignore[misc]
+    """Numba's cache; what cannot be read is compiled again, what cannot be written is left out.
+
+    Code is known by all that it was compiled from: numba alone looks at the file of the function, not at the functions
+    and constants that it takes from other files.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The compiled function for some types, or None."""
+        try:
+            found = super().load_overload(sig, target_context)
+            # Two processes that fill one cache at once may have left another function's code under this name.
+            if found is None or found.signature.args == _normalize_signature(sig)[0]:
+                return found
+        except Exception:  # noqa: BLE001 - unpickling damaged data raises anything
+            pass
+        self._forget()
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keeps a compiled function."""
+        try:
+            super().save_overload(sig, data)
+        except Exception:  # noqa: BLE001 - as above: the index is read first
+            self._forget()
+
+    def _forget(self) -> None:
+        with suppress(Exception):
+            self.flush()
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return (*super()._index_key(sig, codegen), _digest(self._py_func))
+
+
+def _digest(function: FunctionType) -> str:
+    """Of a function's code, and of every function and constant outside it that it refers to."""
+    digest = hashlib.sha256()
+    for piece in _pieces(function, set()):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _pieces(function: FunctionType, seen: set[FunctionType]) -> Iterator[bytes]:
+    if function in seen:
+        return
+    seen.add(function)
+    for code in _codes(function.__code__):
+        constants = [value for value in code.co_consts if not isinstance(value, CodeType)]
+        yield repr((code.co_code, constants, code.co_names)).encode()
+        for name in code.co_names:
+            value = function.__globals__.get(name)
+            value = getattr(value, "py_func", value)
+            if isinstance(value, FunctionType):
+                yield from _pieces(value, seen)
+            elif isinstance(value, np.ndarray):
+                yield value.tobytes()
+            elif isinstance(value, bool | int | float | str | tuple):
+                yield repr(value).encode()
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for value in code.co_consts:
+        if isinstance(value, CodeType):
+            yield from _codes(value)
