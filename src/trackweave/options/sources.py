@@ -16,12 +16,10 @@ from pydantic import ValidationError
 
 from trackweave.errors import InputError, SettingError, shortened, shortened_line
 from trackweave.options.schema import PRESET, SECTIONS, Schema, SettingField, section_class
-from trackweave.options.yaml_values import parse_yaml
+from trackweave.options.yaml_values import MOST_CHARACTERS, parse_yaml
 from trackweave.settings import LONGEST_NAME, Settings, first_problem
 
 S = TypeVar("S", bound=Settings)
-MOST_BYTES = 1 << 20
-"""Bytes of a file of settings."""
 
 
 class ProvidedValue(NamedTuple):
@@ -155,8 +153,8 @@ def from_file(path: Path, schema: Schema) -> dict[str, ProvidedValue]:
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: is no file: a file with settings in YAML is expected")
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"{path}: {path.stat().st_size} bytes: settings take at most {MOST_BYTES}")
+        if path.stat().st_size > MOST_CHARACTERS:
+            raise InputError(f"{path}: {path.stat().st_size} bytes: settings take at most {MOST_CHARACTERS}")
         content = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error

@@ -10,6 +10,7 @@ from yaml.nodes import CollectionNode, Node
 
 from trackweave.errors import SettingError, shortened_line
 
+MOST_CHARACTERS = 1 << 20
 MOST_VALUES = 100_000
 """Values of a text; nine lines of aliases can stand for billions."""
 
@@ -32,8 +33,11 @@ def parse_yaml(text: str) -> Any:
 
     Raises:
         ValueError: it is not YAML; one short line.
-        SettingError: a value that cannot be built, or aliases that stand for more than `MOST_VALUES` values.
+        SettingError: a value that cannot be built, aliases that stand for more than `MOST_VALUES` values, or a text of
+            more than `MOST_CHARACTERS`.
     """
+    if len(text) > MOST_CHARACTERS:
+        raise SettingError(f"{len(text)} characters: settings take at most {MOST_CHARACTERS}")
     try:
         loader = _Loader(text)
         node = loader.get_single_node()

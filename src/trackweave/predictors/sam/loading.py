@@ -4,6 +4,7 @@ downloaded.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -15,7 +16,15 @@ from typing import Any
 
 import torch
 
-from trackweave.errors import MissingExtraError, PredictorOutOfMemory, PredictorUnavailable
+from trackweave.errors import (
+    MissingExtraError,
+    PredictorOutOfMemory,
+    PredictorUnavailable,
+    SettingError,
+    shortened,
+    shortened_line,
+)
+from trackweave.options.yaml_values import parse_yaml
 from trackweave.predictors.catalog import FLOW_HINT
 from trackweave.predictors.sam.settings import SamSettings
 
@@ -217,7 +226,7 @@ def build_meta(config: Path) -> Any:
         config: one of the package's YAML files, or one of the same form.
 
     Raises:
-        PredictorUnavailable: not such a file.
+        PredictorUnavailable: not such a file, or one that names anything else than the parts of the model.
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
@@ -226,18 +235,56 @@ def build_meta(config: Path) -> Any:
     from yaml import YAMLError
 
     try:
+        _check_recipe(config, parse_yaml(config.read_text(encoding="utf-8"))["model"])
         options = OmegaConf.load(config)
-        OmegaConf.update(options, "model._target_", "sam2.sam2_video_predictor.SAM2VideoPredictor", force_add=True)
+        OmegaConf.update(options, "model._target_", META_MODEL, force_add=True)
         for key, value in META_OPTIONS.items():
             OmegaConf.update(options, f"model.{key}", value, force_add=True)
         if find_spec("sam2._C") is not None:  # built with its CUDA part; without it every call would only warn
             OmegaConf.update(options, "model.fill_hole_area", 8, force_add=True)
         return instantiate(OmegaConf.select(options, "model"), _recursive_=True)
-    except (OSError, YAMLError, OmegaConfBaseException, InstantiationException, TypeError, AttributeError) as error:
-        reason = str(error).strip().split("\n")[0]
+    except (YAMLError, OmegaConfBaseException, InstantiationException, SettingError, *UNREADABLE) as error:
+        reason = shortened_line(str(error).strip().split("\n")[0])
         raise PredictorUnavailable(f"{config}: not a configuration of SAM 2 ({reason})") from error
 
 
+UNREADABLE = (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
+PARTS = re.compile(r"(sam2\.modeling(?:\.[a-z0-9_]+)+)\.([A-Z]\w*)")
+"""What a configuration may name: classes of the package's model."""
+
+
+def _check_recipe(config: Path, node: Any) -> None:
+    """Refuses a configuration that would call something else than the parts of the model: hydra calls what it is told.
+
+    Raises:
+        PredictorUnavailable: it names another object, or has references that are resolved only when it is used.
+    """
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key == "_target_" and value != META_MODEL:
+                _check_part(config, value)
+            _check_recipe(config, key)
+            _check_recipe(config, value)
+    elif isinstance(node, list):
+        for value in node:
+            _check_recipe(config, value)
+    elif isinstance(node, str) and "${" in node:
+        raise PredictorUnavailable(f"{config}: {shortened(node)} is a reference, which is not read: write the value")
+
+
+def _check_part(config: Path, name: Any) -> None:
+    match = PARTS.fullmatch(name) if isinstance(name, str) else None
+    try:
+        part = getattr(import_module(match[1]), match[2], None) if match is not None else None
+    except ImportError:
+        part = None
+    if match is None or not isinstance(part, type) or not issubclass(part, torch.nn.Module):
+        raise PredictorUnavailable(
+            f"{config}: _target_ {shortened(name)} is no part of SAM 2's model (sam2.modeling…), and is not called"
+        )
+
+
+META_MODEL = "sam2.sam2_video_predictor.SAM2VideoPredictor"
 META_OPTIONS = {
     "sam_mask_decoder_extra_args.dynamic_multimask_via_stability": True,
     "sam_mask_decoder_extra_args.dynamic_multimask_stability_delta": 0.05,
