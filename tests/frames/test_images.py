@@ -16,7 +16,8 @@ from PIL import Image
 from trackweave.errors import FrameError, PromptError
 from trackweave.formats.davis import read_label_png
 from trackweave.frames.images import ImageFolder, TiffPages, natural_key
-from trackweave.frames.source import report_source
+from trackweave.frames.open import open_frames
+from trackweave.frames.source import RGBFrame, check_readable, exclude_unreadable, report_source
 from trackweave.structures.run_log import RunLog
 
 ORIENTATION = 0x0112
@@ -434,3 +435,60 @@ class TestTiffPages:
         (tmp_path / "x.tif").write_bytes(b"no tiff")
         with pytest.raises(FrameError, match=r"x\.tif cannot be read as a TIFF"):
             TiffPages(tmp_path / "x.tif")
+
+
+def damaged(file: Path, how: str) -> None:
+    content = file.read_bytes()
+    if how == "cut":
+        file.write_bytes(content[: len(content) // 2])
+    elif how == "changed":
+        middle = len(content) // 2
+        file.write_bytes(
+            content[:middle] + bytes(value ^ 0x55 for value in content[middle : middle + 40]) + content[middle + 40 :]
+        )
+    elif how == "other size":
+        with Image.open(file) as image:
+            image.resize((20, 10)).save(file)
+    else:
+        file.write_bytes(b"x")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp"])
+@pytest.mark.parametrize("how", ["cut", "other size", "no image", "changed"])
+def test_damaged_frames_are_found_without_decoding_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, how: str
+) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
+    for k in range(6):
+        Image.fromarray(picture).save(tmp_path / f"{k}{suffix}")
+    damaged(tmp_path / f"4{suffix}", how)
+    source = open_frames(tmp_path)
+    unreadable = exclude_unreadable(open_frames(tmp_path))[1]
+    if how != "changed":  # of the kinds, PNG alone notices changed bytes
+        assert [frame for frame, _, _ in unreadable] == [4]
+    decoded: list[int] = []
+    read = ImageFolder._read
+
+    def noted(folder: ImageFolder, position: int) -> RGBFrame:
+        decoded.append(position)
+        return read(folder, position)
+
+    monkeypatch.setattr(ImageFolder, "_read", noted)
+    if not unreadable:
+        check_readable(source)
+        assert decoded == []
+        return
+    with pytest.raises(FrameError) as refused:
+        check_readable(source.select([1, 4, 5]))
+    assert str(refused.value) == f"{unreadable[0][2]} (--on-bad-item skip leaves unreadable frames out)"
+    assert decoded == [4]
+
+
+def test_what_only_looks_damaged_is_a_frame(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "0.png")
+    Image.fromarray(np.zeros((60, 40, 3), np.uint8)).save(tmp_path / "1.jpg", exif=turned)
+    with (tmp_path / "0.png").open("ab") as file:
+        file.write(bytes(100_000))  # a camera's own data behind the picture
+    check_readable(open_frames(tmp_path))

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.bounded_predictor import BoundedPredictor, BoundedSession
 from tests.run_folders import assert_same_run, committed
 from tests.toy_scenes import candidates_of, item, toy_scene, write_candidates
-from trackweave.errors import ArtifactError, PredictorError, PredictorOutOfMemory, RunFolderError
+from trackweave.errors import ArtifactError, FrameError, PredictorError, PredictorOutOfMemory, RunFolderError
 from trackweave.frames.source import FrameSource
 from trackweave.ids import Level
 from trackweave.pipelines.masks import track_masks
@@ -588,3 +588,29 @@ def test_an_omission_found_while_tracking_is_not_lost(tmp_path: Path) -> None:
     result = track_masks(SCENE.frames, tmp_path / "run", predictor=BoundedPredictor(), resume=True, **options)
     assert result.summary.levels[Level(2)].counts["candidates"] == 2 + 1 + 2
     assert [warning.code for warning in result.warnings] == ["candidate-skipped"]
+
+
+def test_a_late_frame_that_cannot_be_read_is_found_before_the_first_is_tracked(tmp_path: Path) -> None:
+    frames, candidates = write_frames(tmp_path / "frames"), write_stacks(tmp_path / "candidates")
+    last = sorted(frames.iterdir())[-1]
+    whole = last.read_bytes()
+    last.write_bytes(whole[: len(whole) // 2])
+    predictor = BoundedPredictor()
+    with pytest.raises(FrameError, match=rf"{last.name} cannot be read .*on-bad-item skip leaves") as refused:
+        track_masks(frames, tmp_path / "run", candidates=candidates, predictor=predictor)
+    assert "--resume" not in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_resume_is_not_recommended_where_the_input_is_wrong(run: Track, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def fail(done: int) -> None:
+        seen.append(done)
+        if len(seen) == 13:
+            raise FrameError("frame 7 cannot be decoded")
+
+    with pytest.raises(FrameError) as caught:
+        run(tmp_path / "cut", BoundedPredictor(on_visit=fail))
+    assert committed(tmp_path / "cut") > 0
+    assert str(caught.value) == "frame 7 cannot be decoded"

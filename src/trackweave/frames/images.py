@@ -49,6 +49,8 @@ def open_image(file: Path, kinds: tuple[str, ...] = IMAGE_KINDS) -> Image.Image:
 _PERCENTILES = (0.1, 99.9)
 _WINDOW_PIXELS = 250_000
 _DEEPEST = 65535
+_TAIL = 1 << 16
+"""Bytes at the end of a file in which its end is looked for; some cameras write more behind it."""
 _TIFF_BITS, _ORIENTATION = 258, 0x0112
 
 
@@ -416,6 +418,24 @@ class ImageFolder(_StillFrames):
         with open_image(self._files[position]) as image:
             return loaded_still(image)
 
+    def fault(self, local: int) -> str | None:
+        file = self._files[local]
+        try:
+            with open_image(file) as image:
+                # For orientation behind the pixels Pillow would decode a PNG: then its size is looked at below.
+                exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
+                turned = exif.get(_ORIENTATION, 1) in (5, 6, 7, 8)
+                size = image.size if turned else image.size[::-1]
+                if size == self.size and _looks_whole(file, image):
+                    return None
+        except DECODE_ERRORS:
+            pass
+        try:
+            self._read(local)  # what looks damaged may be read all the same
+        except FrameError as error:
+            return str(error)
+        return None
+
     def _load_deep(self, position: int) -> NDArray[Any] | None:
         import cv2
 
@@ -459,6 +479,24 @@ class TiffPages(_StillFrames):
     def close(self) -> None:
         super().close()
         self._image.close()
+
+
+def _looks_whole(file: Path, image: Image.Image) -> bool:
+    """Does a file end as its kind does, and are the checksums of a PNG right? Raises one of `DECODE_ERRORS` if not."""
+    with file.open("rb") as stream:
+        head = stream.read(8)
+        length = stream.seek(0, 2)
+        stream.seek(max(0, length - _TAIL))
+        tail = stream.read()
+    if image.format == "JPEG":
+        return b"\xff\xd9" in tail
+    if image.format in ("WEBP", "BMP"):
+        promised = (
+            int.from_bytes(head[4:], "little") + 8 if image.format == "WEBP" else int.from_bytes(head[2:6], "little")
+        )
+        return promised <= length
+    image.verify()
+    return image.format != "PNG" or b"IEND" in tail
 
 
 def _no_images(folder: Path) -> str:

@@ -65,6 +65,13 @@ class FrameSource(ABC):
             IndexError: no such position.
         """
 
+    def fault(self, local: int) -> str | None:
+        """Why the frame at a local position cannot be read, as far as that shows without decoding all frames: one line.
+
+        None where nothing speaks against it; reading it may fail all the same.
+        """
+        return None
+
     @property
     @abstractmethod
     def size(self) -> tuple[int, int]:
@@ -274,6 +281,9 @@ class Selection(FrameSource):
     def __getitem__(self, local: int) -> RGBFrame:
         return self._source[self._positions[checked_position(local, len(self))]]
 
+    def fault(self, local: int) -> str | None:
+        return self._source.fault(self._positions[checked_position(local, len(self))])
+
     @property
     def size(self) -> tuple[int, int]:
         return self._source.size
@@ -331,6 +341,18 @@ def report_source(source: FrameSource, log: RunLog) -> None:
             log.skip(note.code, note.message, note.left_out, error=FrameError, each=True)
         else:
             log.warn("frames", note.code, note.message)
+
+
+def check_readable(source: FrameSource) -> None:
+    """Looks for frames that cannot be read, without decoding all.
+
+    Raises:
+        FrameError: the first that was found, and how many more.
+    """
+    faults = [reason for local in range(len(source)) if (reason := source.fault(local)) is not None]
+    if faults:
+        more = f"; {len(faults) - 1} more frames cannot be read" if len(faults) > 1 else ""
+        raise FrameError(f"{faults[0]}{more} (--on-bad-item skip leaves unreadable frames out)")
 
 
 def exclude_unreadable(source: FrameSource) -> tuple[FrameSource, list[tuple[FrameIndex, str, str]]]:

@@ -22,7 +22,7 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from trackweave.errors import FrameError
-from trackweave.frames.source import FrameCache, RGBFrame, WholeVideo, numbered_names, size_text
+from trackweave.frames.source import FrameCache, RGBFrame, WholeVideo, checked_position, numbered_names, size_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,6 +467,11 @@ class VideoFile(WholeVideo):
             if self._size is None:
                 self._size = self._first_readable_size()
             return self._size
+
+    def fault(self, local: int) -> str | None:
+        if checked_position(local, len(self)) in self._index.corrupt:
+            return str(self._missing(local, "its data is incomplete"))
+        return None
 
     def close(self) -> None:
         with self._lock:

@@ -13,9 +13,9 @@ from typing import TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import SettingError, TrackweaveError
+from trackweave.errors import InputError, SettingError, TrackweaveError
 from trackweave.formats.mot import write_mot_frames
-from trackweave.frames.source import FrameSource, sample_evenly
+from trackweave.frames.source import FrameSource, check_readable, sample_evenly
 from trackweave.ids import PROMPTED_LEVEL, FrameIndex, Level, LocalIndex
 from trackweave.pipelines.mask_inputs import (
     GENERATED_LEVELS,
@@ -123,6 +123,8 @@ def track_masks(
     with ExitStack() as stack:
         with timer.track("open"):
             opened = open_mask_frames(frames, more.sampling, log, stack)
+            if not resume:
+                _check_frames(opened.frames, log)
         folder = stack.enter_context(RunFolder(output))
         run = _MaskRun(folder, opened, chosen_settings, chosen, resume, progress, log, timer)
         if prompts is not None:
@@ -246,6 +248,8 @@ class _MaskRun:
         identity = {**config, "predictor": predictor, "prompts": decisive}
         fingerprint.add("settings", json.dumps(identity, sort_keys=True).encode())
         manifest = self.folder.claim(fingerprint, resume=self.resume)
+        if self.resume:  # frames that have changed are another input, which is the better thing to say
+            _check_frames(frames, self.log)
         manifest.merge(
             {
                 "input": {"path": self.input.source, "frames": len(frames), "height": height, "width": width},
@@ -391,6 +395,18 @@ def _add_frames(fingerprint: Fingerprint, frames: FrameSource) -> None:
             fingerprint.add("frames", np.ascontiguousarray(frames[local]).tobytes())
 
 
+def _check_frames(frames: FrameSource, log: RunLog) -> None:
+    """Finds frames that cannot be read before anything is tracked, as far as that shows without decoding all of them.
+
+    Where the policy is `skip` they are left out already.
+
+    Raises:
+        FrameError: there is one.
+    """
+    if log.on_bad_item == "error":
+        check_readable(frames)
+
+
 def _progress_label(contexts: Sequence[LevelContext]) -> str:
     """What is being done: `levels 2, 4`."""
     if any(isinstance(context, LabelContext) for context in contexts):
@@ -400,12 +416,15 @@ def _progress_label(contexts: Sequence[LevelContext]) -> str:
 
 @contextmanager
 def _resume_hint(stores: Sequence[FrameResultStore]) -> Iterator[None]:
-    """Adds to the line of an error how much is kept, and how to go on."""
+    """Adds to the line of an error how much is kept, and how to go on.
+
+    What is wrong with an input will be wrong again, and a mended one is another input: there `--resume` does not help.
+    """
     try:
         yield
     except TrackweaveError as error:
         kept = sum(store.finished for store in stores)
-        if kept:
+        if kept and not isinstance(error, InputError):
             frames = "prompt frame is" if kept == 1 else "prompt frames are"
             error.args = (f"{error}; {kept} finished {frames} kept: the same command with --resume goes on",)
         raise
