@@ -437,16 +437,16 @@ class TestTiffPages:
             TiffPages(tmp_path / "x.tif")
 
 
-def damaged(file: Path, how: str) -> None:
+def damaged(file: Path, damage: str) -> None:
     content = file.read_bytes()
-    if how == "cut":
+    if damage == "cut":
         file.write_bytes(content[: len(content) // 2])
-    elif how == "changed":
+    elif damage == "changed":
         middle = len(content) // 2
         file.write_bytes(
             content[:middle] + bytes(value ^ 0x55 for value in content[middle : middle + 40]) + content[middle + 40 :]
         )
-    elif how == "other size":
+    elif damage == "other size":
         with Image.open(file) as image:
             image.resize((20, 10)).save(file)
     else:
@@ -454,17 +454,17 @@ def damaged(file: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp"])
-@pytest.mark.parametrize("how", ["cut", "other size", "no image", "changed"])
+@pytest.mark.parametrize("damage", ["cut", "other size", "no image", "changed"])
 def test_damaged_frames_are_found_without_decoding_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, how: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, damage: str
 ) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
     for k in range(6):
         Image.fromarray(picture).save(tmp_path / f"{k}{suffix}")
-    damaged(tmp_path / f"4{suffix}", how)
+    damaged(tmp_path / f"4{suffix}", damage)
     source = open_frames(tmp_path)
     unreadable = exclude_unreadable(open_frames(tmp_path))[1]
-    if how != "changed":  # of the kinds, PNG alone notices changed bytes
+    if damage != "changed":  # of the kinds, PNG alone notices changed bytes
         assert [frame for frame, _, _ in unreadable] == [4]
     decoded: list[int] = []
     read = ImageFolder._read

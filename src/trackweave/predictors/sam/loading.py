@@ -254,7 +254,7 @@ PARTS = re.compile(r"(sam2\.modeling(?:\.[a-z0-9_]+)+)\.([A-Z]\w*)")
 
 
 def _check_recipe(config: Path, node: Any) -> None:
-    """Refuses a configuration that would call something else than the parts of the model: hydra calls what it is told.
+    """Refuses a configuration that would call something else than the parts of the model: hydra calls what it finds.
 
     Raises:
         PredictorUnavailable: it names another object, or has references that are resolved only when it is used.
