@@ -328,6 +328,16 @@ def test_names_that_other_tools_give_columns(
     assert len(table.reading.columns) == 5 + (score != 1) + (class_id >= 0 or header == SUPERVISION)
 
 
+def test_blank_lines_before_a_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("\n \nframe,x1,y1,x2,y2\n0,1,2,3,4\n1,1,x,3,4\n")
+    with pytest.raises(InputError, match=r"a\.csv, line 5: .*'x'"):
+        read_detections(path)
+    path.write_text("\n \nframe,x1,y1,x2,y2\n0,1,2,3,4\n1,1,nan,3,4\n")
+    with pytest.raises(InputError, match=r"a\.csv, line 5: a value is not finite"):
+        read_detections(path)
+
+
 def test_classes_that_are_words(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("frame,x1,y1,x2,y2,label\n0,1,2,3,4,dog\n0,9,2,13,4,cat\n1,1,2,3,4,dog\n")

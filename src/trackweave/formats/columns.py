@@ -191,7 +191,9 @@ def read_csv_detections(
         InputError: the file cannot be read, a column is missing, or a row is bad; the message names the line.
     """
     path, log = Path(path), RunLog(on_bad_item, None)
-    text = read_text(path)
+    whole = read_text(path)
+    text = whole.lstrip()
+    blank = whole[: len(whole) - len(text)].count("\n")
     first = text.partition("\n")[0]
     separator = _separator(first)
     if separator is None:
@@ -199,7 +201,7 @@ def read_csv_detections(
         first = text.partition("\n")[0]
     header = next(csv.reader([first.strip()], delimiter=separator), [])
     layout = find_columns(header, str(path))
-    table = _read_table(text, separator, layout, lambda cause: _skip(log, path, cause))
+    table = _read_table(text, separator, layout, 1 + blank, lambda cause: _skip(log, path, cause))
     return _detections(table, layout, str(path), log, hints or FrameHints(), "CSV")
 
 
@@ -380,12 +382,12 @@ def _boxes(kind: str, columns: Sequence[NDArray[np.float64]]) -> NDArray[np.floa
 # --- text to columns --------------------------------------------------------------------------------------------------
 
 
-def _read_table(text: str, separator: str, layout: _Layout, bad: Callable[[str], None]) -> _Table:
-    """The values of the columns that are read, and the line of each row."""
+def _read_table(text: str, separator: str, layout: _Layout, line: int, bad: Callable[[str], None]) -> _Table:
+    """The values of the columns that are read, and the line of each row; the header is in `line`."""
     body = text.partition("\n")[2]
     columns = _read_columns(layout)
     if body.strip() and layout.video is not None:
-        return _read_by_line(text, separator, layout, bad)
+        return _read_by_line(text, separator, layout, line, bad)
     if not body.strip():
         return _Table({column: np.zeros(0) for column in columns}, {}, "line {}".format)
     try:
@@ -393,16 +395,16 @@ def _read_table(text: str, separator: str, layout: _Layout, bad: Callable[[str],
             io.StringIO(body), np.float64, delimiter=separator, usecols=columns, ndmin=2, comments=None, quotechar='"'
         )
     except ValueError:
-        return _read_by_line(text, separator, layout, bad)
-    lines = [n for n, line in enumerate(body.splitlines(), start=2) if line.strip()]
+        return _read_by_line(text, separator, layout, line, bad)
+    lines = [n for n, row in enumerate(body.splitlines(), start=line + 1) if row.strip()]
     return _Table(dict(zip(columns, values.T, strict=True)), {}, lambda n: f"line {lines[n]}")
 
 
-def _read_by_line(text: str, separator: str, layout: _Layout, bad: Callable[[str], None]) -> _Table:
+def _read_by_line(text: str, separator: str, layout: _Layout, line: int, bad: Callable[[str], None]) -> _Table:
     """The same line by line: a bad one is named, frames and classes may be words, columns may be empty throughout."""
     reader = csv.reader(io.StringIO(text), delimiter=separator)
     next(reader)
-    rows = [(reader.line_num, fields) for fields in reader if any(field.strip() for field in fields)]
+    rows = [(reader.line_num + line - 1, fields) for fields in reader if any(field.strip() for field in fields)]
     whole = [fields for _, fields in rows if len(fields) > max(_read_columns(layout))]
     optional = {column for column in (layout.score, layout.class_id, layout.identity) if column is not None}
     empty = {column for column in optional if not any(fields[column].strip() for fields in whole)}
