@@ -423,6 +423,14 @@ def test_columns_that_are_missing_or_no_numbers(tmp_path: Path) -> None:
         detections_from_columns(FRAME.assign(score=[0.5, None]))
 
 
+def test_parquet_with_names_that_are_not_utf8(tmp_path: Path) -> None:
+    FRAME.assign(plates=1).to_parquet(tmp_path / "d.parquet")
+    data = (tmp_path / "d.parquet").read_bytes()
+    (tmp_path / "d.parquet").write_bytes(data.replace(b"plates", b"plat\xe9s"))
+    with pytest.raises(InputError, match=r"d\.parquet: cannot be read as Parquet"):
+        read_detections(tmp_path / "d.parquet")
+
+
 def test_broken_parquet_and_no_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "d.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(InputError, match=r"d\.parquet: cannot be read as Parquet") as caught:

@@ -226,9 +226,9 @@ def read_parquet_detections(
     check_regular(Path(path))
     try:
         table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: cannot be read as Parquet: {shortened_line(str(error).splitlines()[0])}") from error
-    columns = {name: table[name].to_numpy() for name in table.column_names}
+        columns = dict(zip(table.column_names, (column.to_numpy() for column in table.columns), strict=True))
+    except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: also names that are not UTF-8
+        raise InputError(f"{path}: cannot be read as Parquet: {shortened_line(str(error))}") from error
     found = detections_from_columns(columns, hints=hints, on_bad_item=on_bad_item, source=str(path))
     return replace(found, reading=None if found.reading is None else replace(found.reading, format="Parquet"))
 
