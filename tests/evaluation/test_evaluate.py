@@ -427,6 +427,22 @@ def test_runs_of_masks(tmp_path: Path) -> None:
         evaluate(run, gt, EvaluationSettings(level=4))
 
 
+def test_the_numbers_of_a_sparse_truth_are_frames_of_a_video(tmp_path: Path) -> None:
+    """As YouTube-VOS annotates every fifth frame: the second label image is not the second frame."""
+    gt = tmp_path / "gt" / "crossing"
+    for frame in range(0, len(LABELS), 2):
+        write_label_png(gt / f"{frame:05d}.png", LABELS[frame])
+    replay = f"replay={CROSSING.record(tmp_path / 'record.npz')}"
+    run = track_masks(CROSSING.frames, tmp_path / "run", prompts={0: CROSSING.labels[0]}, predictor=replay).root
+    found = evaluate(run, gt, EvaluationSettings(matching=Matching.best))
+    assert found["object"].combined["HOTA"] == 1
+    last = 2 * ((len(LABELS) - 1) // 2)
+    names = f"the result has frames of other names than the ground truth ({last:05d}.png): frame {last} is that one's"
+    assert found.notes == [names]
+    with pytest.raises(InputError, match=rf"no ground truth: .*; did you mean {tmp_path / 'gt'}\?"):
+        evaluate(run, tmp_path)
+
+
 def test_small_masks_of_a_run_grow(tmp_path: Path) -> None:
     gt = write_labels(tmp_path / "gt" / "crossing", LABELS)
     run = track_masks(

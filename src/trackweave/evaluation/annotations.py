@@ -236,10 +236,13 @@ class MaskRunAnnotations(AnnotationSource):
         video: its frame-major archive.
         frames: absolute index in the run of each frame of the ground truth; None: they are the same.
         size: `(H, W)` of the run's frames.
+        notes: see `AnnotationSource`.
     """
 
-    def __init__(self, video: VideoSegments, frames: Sequence[int | None] | None, size: Size) -> None:
-        self._video, self._frames, self._size = video, frames, size
+    def __init__(
+        self, video: VideoSegments, frames: Sequence[int | None] | None, size: Size, notes: Sequence[str] = ()
+    ) -> None:
+        self._video, self._frames, self._size, self._notes = video, frames, size, notes
         self.source, self.size = str(video.path), size
         self.length = None if frames is None else len(frames)
 
@@ -252,6 +255,10 @@ class MaskRunAnnotations(AnnotationSource):
     @property
     def occupied(self) -> NDArray[np.int64] | None:
         return None if self._frames is not None else np.asarray(self._video.frames, np.int64)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return self._notes
 
     def at(self, frame: int, *, with_masks: bool) -> FrameAnnotations:
         """The objects of a frame; masks at the frame's size, whatever they are stored at."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -84,8 +85,10 @@ def find_ground_truth(path: str | os.PathLike[str], expected: Format | None = No
     else:
         truth = _mot_truth(path) or _text_truth(path) or _label_truth(path)
         if truth is None:
+            parts = [part for part in sorted(path.iterdir()) if part.is_dir() and label_folders(part)]
+            hint = f"; did you mean {' or '.join(map(str, parts[:3]))}?" if parts else ""
             raise InputError(
-                f"{path}: no ground truth: neither SEQUENCE/gt/gt.txt, nor SEQUENCE.txt, nor label images (*.png)"
+                f"{path}: no ground truth: neither SEQUENCE/gt/gt.txt, nor SEQUENCE.txt, nor label images (*.png){hint}"
             )
     if expected is not None and truth.format is not expected:
         raise InputError(f"{path}: is {truth.format}, not {expected}")
@@ -361,7 +364,24 @@ def _open_archive(path: Path, truth: AnnotationSource) -> AnnotationSource:
 
 def _open_level(path: Path, level: Level, truth: AnnotationSource) -> AnnotationSource:
     manifest, listed = RunManifest.load(RunPaths(path).manifest), FrameList.read(RunPaths(path).frames)
-    indices = {frame_stem(name): int(index) for name, index in zip(listed.names, listed.indices, strict=True)}
     stems = [frame_stem(name) for name in truth.frame_names or ()]
-    frames = [indices.get(stem) for stem in stems] if indices.keys() & set(stems) else None
-    return MaskRunAnnotations(VideoSegments(manifest.artifact(level, "video_segments")), frames, listed.size)
+    frames, note = _frames_of_run(listed, stems)
+    video = VideoSegments(manifest.artifact(level, "video_segments"))
+    return MaskRunAnnotations(video, frames, listed.size, [note] if note else [])
+
+
+def _frames_of_run(listed: FrameList, stems: Sequence[str]) -> tuple[list[int | None] | None, str | None]:
+    """Index in a run of each frame of a truth, by name; None: the same; and what should be noted.
+
+    Where no name is the same, as with videos, the numbers in the truth's names count if some are left out between them:
+    then a frame's place in the folder of the truth is not its place in the video.
+    """
+    indices = {frame_stem(name): int(index) for name, index in zip(listed.names, listed.indices, strict=True)}
+    if indices.keys() & set(stems):
+        return [indices.get(stem) for stem in stems], None
+    numbers = [int(found[-1]) for stem in stems if (found := re.findall(r"\d{1,15}", stem))]
+    if len(numbers) < len(stems) or not numbers or numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+        return None, None
+    there = set(indices.values())
+    note = f"has frames of other names than the ground truth ({stems[-1]}.png): frame {numbers[-1]} is that one's"
+    return [number if number in there else None for number in numbers], note
