@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from trackweave.association.training.train_assoc import TrainingDisplay
 from trackweave.progress import ProgressPrinter, open_progress
 
 
@@ -37,3 +38,12 @@ def test_a_terminal_and_a_notebook_show_it_by_themselves(monkeypatch: pytest.Mon
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with open_progress(None, 2, "tracking") as display:
         assert isinstance(display, ProgressPrinter)
+
+
+def test_without_standard_error_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    for progress in (None, True, False):
+        with open_progress(progress, 2, "tracking") as display:
+            display.update(1, 0)
+    with TrainingDisplay(2):
+        pass

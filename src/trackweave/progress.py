@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -33,8 +34,13 @@ def open_progress(progress: Progress, total: int, label: str) -> ProgressDisplay
     """The display that `progress` asks for, over `total` steps; close it, or use it in a `with` block."""
     if callable(progress):
         return _CallbackDisplay(progress, total, label)
-    is_shown = progress if progress is not None else sys.stderr.isatty() or _in_notebook()
+    is_shown = progress if progress is not None else standard_error().isatty() or _in_notebook()
     return ProgressPrinter(total, label) if is_shown else _CallbackDisplay(None, total, label)
+
+
+def standard_error() -> TextIO:
+    """Standard error; where it is closed, as in daemons, what is written is lost."""
+    return sys.stderr if sys.stderr is not None else io.StringIO()
 
 
 def _in_notebook() -> bool:
@@ -82,7 +88,7 @@ class ProgressPrinter(_Closing):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._stream = stream if stream is not None else sys.stderr
+        self._stream = stream if stream is not None else standard_error()
         self._label = label
         self._total = max(int(total), 0)
         self._done = 0

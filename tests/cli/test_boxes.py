@@ -413,7 +413,7 @@ def test_an_interrupted_run_leaves_nothing(
 
     monkeypatch.setattr("trackweave.visualization.video.Mp4Writer.write", interrupt)
     done = shell("boxes", sequence, "-o", tmp_path / "run", "--log-level", "error")
-    assert (done.code, done.err) == (1, f"error: interrupted: {tmp_path / 'run'} holds no tracks of this run\n")
+    assert (done.code, done.err) == (130, f"error: interrupted: {tmp_path / 'run'} holds nothing of this run\n")
     assert list((tmp_path / "run").iterdir()) == []
 
 

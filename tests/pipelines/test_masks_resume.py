@@ -215,10 +215,12 @@ def test_an_error_leaves_finished_batches_and_says_how_to_go_on(
         run(tmp_path / "cut", BoundedPredictor(on_visit=fail))
     count = committed(tmp_path / "cut")
     assert count == (2 if (tmp_path / "cut" / "journal" / "level_0.cohorts").exists() else COMMITTED[2])
-    if kind is not KeyboardInterrupt:  # the command line has a line of its own for it
-        expected = (
-            f"object 7 does not fit; {count} finished prompt frames are kept: the same command with --resume goes on"
-        )
+    goes_on = "the same command with --resume goes on"
+    if kind is KeyboardInterrupt:
+        notes = [f"{count} finished prompt frames are kept", f"{tmp_path / 'cut'}: {goes_on}"]
+        assert caught.value.__notes__ == notes
+    else:
+        expected = f"object 7 does not fit; {count} finished prompt frames are kept: {goes_on}"
         assert str(caught.value) == expected
     predictor = BoundedPredictor()
     run(tmp_path / "cut", predictor, resume=True)

@@ -105,5 +105,5 @@ def _root(
 
 
 def main() -> None:
-    """Entry point: 0 done, 1 a failure with a one-line reason, 2 bad usage."""
+    """Entry point: exits with what `run_command` returns."""
     sys.exit(run_command(app))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trackweave.association.settings import LogSettings, ScorerSettings
-from trackweave.errors import SettingError, TrackweaveError
+from trackweave.errors import SettingError
 from trackweave.mot.settings import RefinementSettings, TrackerSettings
 from trackweave.options.commands import command_of, run_command
 from trackweave.options.flags import with_settings
@@ -166,25 +166,22 @@ def _track(source: str | None, output: Path, settings: ResolvedSettings, *, show
     live = source is not None and is_live(source)
     if live and shows_progress:
         typer.echo("live: Ctrl-C ends the run and keeps what is there", err=True)
-    try:
-        with _stop_at_interrupt(active=live) as stop:
-            return track_boxes(
-                source,
-                output,
-                detections=settings[BoxRunSettings].detections,
-                tracker=settings[TrackerSettings],
-                video=settings[InputSettings],
-                perception=settings[PerceptionSettings],
-                refinement=settings[RefinementSettings],
-                log=settings[LogSettings],
-                scorer=settings[ScorerSettings],
-                overlay=settings[BoxRunSettings].overlay,
-                stop=stop,
-                warnings=ignored_settings(settings),
-                progress=shows_progress,
-            )
-    except KeyboardInterrupt:
-        raise TrackweaveError(f"interrupted: {output} holds no tracks of this run") from None
+    with _stop_at_interrupt(active=live) as stop:
+        return track_boxes(
+            source,
+            output,
+            detections=settings[BoxRunSettings].detections,
+            tracker=settings[TrackerSettings],
+            video=settings[InputSettings],
+            perception=settings[PerceptionSettings],
+            refinement=settings[RefinementSettings],
+            log=settings[LogSettings],
+            scorer=settings[ScorerSettings],
+            overlay=settings[BoxRunSettings].overlay,
+            stop=stop,
+            warnings=ignored_settings(settings),
+            progress=shows_progress,
+        )
 
 
 def ignored_settings(settings: ResolvedSettings) -> tuple[RunWarning, ...]:
@@ -206,7 +203,7 @@ def ignored_settings(settings: ResolvedSettings) -> tuple[RunWarning, ...]:
 
 @contextmanager
 def _stop_at_interrupt(*, active: bool) -> Iterator[threading.Event]:
-    """With `active`, the first Ctrl-C asks for an orderly end, the second one interrupts."""
+    """With `active`, the first Ctrl-C or SIGTERM asks for an orderly end, the second one interrupts."""
     stop = threading.Event()
     if not active:
         yield stop
@@ -217,11 +214,12 @@ def _stop_at_interrupt(*, active: bool) -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         stop.set()
 
-    before = signal.signal(signal.SIGINT, handle)
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _print_summary(result: Run[BoxSummary], report: Path) -> None:

@@ -5,11 +5,18 @@ Nothing of settings is imported here, so that `trackweave --help` is quick.
 
 from __future__ import annotations
 
+import codecs
+import io
 import logging
+import os
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import typer
@@ -25,8 +32,6 @@ PANELS = {"Arguments": 0, "Options": 1, "Settings": 3}
 """Place of a panel in help; sections of settings stand at 2."""
 LONGEST_REASON = 2000
 """Characters of an error that are printed."""
-INTERRUPTED = 130
-"""What typer exits with after Ctrl-C."""
 
 
 class SettingsCommand(TyperCommand):
@@ -94,24 +99,113 @@ def command_of(function: Function, name: str | None = None) -> Any:
 
 
 def run_command(command: Any, arguments: Sequence[str] | None = None, *, prog: str | None = None) -> int:
-    """Runs a command; the exit code is 0 done, 1 a failure with a one-line reason, 2 bad usage."""
+    """Runs a command.
+
+    Returns:
+        the exit code: 0 done, 1 a failure with a one-line reason, 2 bad usage; 128 and the signal's number when it was
+        stopped by a signal: 130 by Ctrl-C, 143 by SIGTERM.
+    """
+    prepare_streams()
     logger = logging.getLogger("trackweave")
     if not logger.handlers:  # commands print a run's warnings themselves; `logging` would print them a second time
         logger.addHandler(logging.NullHandler())
-    reason: object = "interrupted; the same command with --resume goes on"
-    code = 1
+    reason: object
     try:
-        command(args=None if arguments is None else [str(argument) for argument in arguments], prog_name=prog)
+        with _signals_raise():
+            command(args=None if arguments is None else [str(argument) for argument in arguments], prog_name=prog)
         return 0
     except SystemExit as stop:
-        if stop.code != INTERRUPTED:
+        interrupt = _interrupt_behind(stop)  # typer makes an exit of it
+        if interrupt is None:
             return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except KeyboardInterrupt:
-        pass
+        reason, code = _stopped(interrupt)
+    except KeyboardInterrupt as interrupt:
+        reason, code = _stopped(interrupt)
     except (TrackweaveError, OSError) as error:
         reason, code = error, 2 if isinstance(error, SettingError) else 1
     print("error:", shortened_line(str(reason), LONGEST_REASON), file=sys.stderr)
     return code
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal that asks the process to end: what runs cleans up, as after Ctrl-C.
+
+    Attributes:
+        number: the signal's.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise `Terminated`, unless the process ignores them (`nohup`) or has handlers of its own."""
+
+    def terminate(number: int, frame: object) -> None:
+        raise Terminated(number)
+
+    changed = []
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, terminate)
+                changed.append(number)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The interrupt that led to an exit; None when there was none."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _stopped(interrupt: KeyboardInterrupt) -> tuple[str, int]:
+    """What is said of an interrupt, with the notes of whoever knows what is kept, and the exit code."""
+    number = interrupt.number if isinstance(interrupt, Terminated) else int(signal.SIGINT)
+    name = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+    return ": ".join([name, "; ".join(getattr(interrupt, "__notes__", []))]).removesuffix(": "), 128 + number
+
+
+PLAIN = str.maketrans(
+    {"–": "-", "—": "-", "−": "-", "·": "-", "…": "...", "×": "x", "±": "+/-", "≤": "<=", "≥": ">=", "→": "->"}
+    | {"\u202f": " ", "\xa0": " ", "½": "1/2", "²": "^2", "≈": "~"}
+)
+"""What stands for a character that the terminal cannot show; others are escaped."""
+
+
+def prepare_streams() -> None:
+    """Output goes on whatever the terminal is: closed streams lead nowhere, and no character is an error."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed: the next file that is opened would get its number, and what libraries print
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    codecs.register_error("trackweave", _plain_text)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="trackweave")
+
+
+def _plain_text(error: UnicodeError) -> tuple[str, int]:
+    """What is printed for characters that an encoding has not."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(PLAIN)
+    return text.encode("ascii", "backslashreplace").decode("ascii"), error.end
 
 
 class LazyCommand(NamedTuple):

@@ -374,7 +374,11 @@ def open_logger(settings: LogSettings, video: VideoInput, label_source: str) -> 
         embed_dim=settings.embed_dim,
         label_source=label_source,
     ) as logger:
-        yield logger
+        try:
+            yield logger
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note(f"the samples logged so far are kept in {settings.dir}")
+            raise
 
 
 def check_log(settings: LogSettings, video: VideoInput) -> None:

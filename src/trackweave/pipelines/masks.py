@@ -416,17 +416,19 @@ def _progress_label(contexts: Sequence[LevelContext]) -> str:
 
 @contextmanager
 def _resume_hint(stores: Sequence[FrameResultStore]) -> Iterator[None]:
-    """Adds to the line of an error how much is kept, and how to go on.
+    """Adds to the line of an error, or of an interrupt, how much is kept, and how to go on.
 
     What is wrong with an input will be wrong again, and a mended one is another input: there `--resume` does not help.
     """
     try:
         yield
-    except TrackweaveError as error:
+    except (TrackweaveError, KeyboardInterrupt) as error:
         kept = sum(store.finished for store in stores)
-        if kept and not isinstance(error, InputError):
-            frames = "prompt frame is" if kept == 1 else "prompt frames are"
-            error.args = (f"{error}; {kept} finished {frames} kept: the same command with --resume goes on",)
+        text = f"{kept} finished {'prompt frame is' if kept == 1 else 'prompt frames are'} kept"
+        if isinstance(error, KeyboardInterrupt):
+            error.add_note(text)  # the folder knows how to go on
+        elif kept and not isinstance(error, InputError):
+            error.args = (f"{error}; {text}: the same command with --resume goes on",)
         raise
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
 from trackweave.errors import ArtifactError, RunFolderError, SettingError, shortened_line
@@ -483,11 +484,18 @@ class RunFolder:
         self.root = Path(root)
         self.paths = RunPaths(self.root)
         self._lock = ExitStack()
+        self._is_claimed = False
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, KeyboardInterrupt) and self._is_claimed:
+            goes_on = self.paths.manifest.is_file()
+            kept = ": the same command with --resume goes on" if goes_on else " holds nothing of this run"
+            error.add_note(f"{self.root}{kept}")
         self._lock.close()
 
     def claim(self, fingerprint: Fingerprint | None = None, *, resume: bool = False) -> RunManifest:
@@ -520,6 +528,7 @@ class RunFolder:
                 raise RunFolderError(f"{self.root}: already holds this run: add --resume to finish or reuse it")
             manifest.merge({"fingerprint": fingerprint.hexdigest(), "fingerprints": fingerprint.parts})
         remove_leftovers(self.paths.folders)
+        self._is_claimed = True
         return manifest
 
     def finish(

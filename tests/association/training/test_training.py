@@ -277,6 +277,18 @@ def test_a_second_training_in_a_folder_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+def test_an_interrupted_training_says_what_is_kept(tmp_path: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(training_set(), tmp_path / "early", QUICK, on_step=interrupt)
+    assert caught.value.__notes__ == [f"{tmp_path / 'early'}: no epoch was finished"]
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(training_set(), tmp_path / "late", QUICK, on_epoch_end=interrupt)
+    assert caught.value.__notes__ == [f"{tmp_path / 'late'}: the same command with --resume goes on"]
+
+
 def test_resuming_refuses_other_settings_and_other_data(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no training to resume"):
         train(training_set(), tmp_path, QUICK, resume=True)

@@ -121,11 +121,16 @@ def train(
                 f"{output}: holds a training already: --resume goes on with it, or choose another folder"
             )
         remove_leftovers([output])
-        while training.epoch < settings.epochs and training.waited < settings.patience:
-            training.run_epoch(on_step)
-            if on_epoch_end is not None:
-                on_epoch_end(training.epoch, training.epochs[-1])
-        return training.finish()
+        try:
+            while training.epoch < settings.epochs and training.waited < settings.patience:
+                training.run_epoch(on_step)
+                if on_epoch_end is not None:
+                    on_epoch_end(training.epoch, training.epochs[-1])
+            return training.finish()
+        except KeyboardInterrupt as interrupt:
+            kept = "the same command with --resume goes on" if (output / LAST).exists() else "no epoch was finished"
+            interrupt.add_note(f"{output}: {kept}")
+            raise
 
 
 def pick_device(name: str) -> torch.device:

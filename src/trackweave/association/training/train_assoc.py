@@ -8,7 +8,7 @@
 In a checkout `training/train_assoc.py` is the same. Without `--data`, `--inspect` reads the folder that
 `TRANSFORMER_LOG_DIR` names.
 
-Exit codes: 0 success (inspection: usable), 1 failure, 2 bad usage. Inspection needs no torch.
+Exit codes: 0 success (inspection: usable), 1 failure, 2 bad usage, 130 Ctrl-C. Inspection needs no torch.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from trackweave.options.commands import command_of, run_command
 from trackweave.options.flags import with_settings
 from trackweave.options.schema import Schema, short_flags_of
 from trackweave.options.sources import ResolvedSettings
+from trackweave.progress import standard_error
 
 if TYPE_CHECKING:
     from trackweave.association.dataset import TrainingSet
@@ -232,7 +233,7 @@ class TrainingDisplay:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._stream = stream or sys.stderr
+        self._stream = stream or standard_error()
         self._epochs = epochs
         self._done = 0
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
