@@ -152,3 +152,10 @@ def test_duplicates_have_another_name_in_files() -> None:
     assert (noise.duplicates, noise.duplicate_jitter) == (0.3, 0.2)
     assert '"doubles": 0.3' in noise.to_json()
     assert DetectorNoise.from_json(noise.to_json()) == noise
+
+
+def test_a_long_text_in_settings_is_named_in_short() -> None:
+    with pytest.raises(InputError) as refused:
+        DetectorNoise.from_json('{"miss": "\x5cu001b' + "x" * 90_000 + '"}', source="noise.json")
+    assert len(str(refused.value)) < 400
+    assert str(refused.value).isprintable()

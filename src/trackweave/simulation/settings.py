@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 import numpy as np
 from pydantic import AliasChoices, Field, ValidationError
 
-from trackweave.errors import InputError, SettingError
+from trackweave.errors import InputError, SettingError, shortened_line
 from trackweave.settings import Settings, first_problem
 
 
@@ -38,7 +38,8 @@ class JsonSettings(Settings):
             return cls.model_validate_json(text)
         except ValidationError as error:
             name, message, _ = first_problem(error, cls.model_fields)
-            raise InputError(f"{source or cls.noun}: {f'{name}: ' if name else ''}{message}") from None
+            reason = shortened_line(f"{name}: {message}" if name else message, 300)
+            raise InputError(f"{source or cls.noun}: {reason}") from None
 
 
 class SequenceSettings(JsonSettings):
