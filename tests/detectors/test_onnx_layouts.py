@@ -28,6 +28,7 @@ from tests.detectors.onnx_models import (
     switched,
 )
 from trackweave.detectors.onnx import OnnxDetector
+from trackweave.detectors.onnx_families import FAMILY_NAMES
 from trackweave.detectors.settings import UNIT, BoxFormat, OnnxSettings
 from trackweave.errors import InputError
 
@@ -465,6 +466,12 @@ def test_boxes_of_an_order_that_does_not_show_are_refused(tmp_path: Path, row: l
         assert len(OnnxDetector(path, centred).detect(draw(*FRAME, BOX))) == 1
 
 
+def test_a_message_has_an_end(tmp_path: Path) -> None:
+    g = Graph()
+    outputs = {f"{'x' * 999}{k}": g.constant(np.zeros((1, 3))) for k in range(300)}
+    refusal(save(g, tmp_path, outputs))
+
+
 def test_unknown_rows_of_57_columns_are_refused_and_can_be_named(tmp_path: Path) -> None:
     g = Graph()
     path = save(g, tmp_path, {"output0": rows(g, box(g), SCORE_ROW, KEY_POINTS)})
@@ -535,3 +542,67 @@ def test_a_box_without_extent_or_in_the_padding_alone_refuses_nothing(tmp_path: 
         g = Graph()
         detector = OnnxDetector(save(g, tmp_path, {"output0": switched(g, SILENT, row)}))
         detector.detect(WHITE[:100])
+
+
+# --- whatever comes ---------------------------------------------------------------------------------------------------
+
+ROLES = (
+    ("boxes", "labels", "scores"),
+    ("num_dets", "boxes", "scores", "classes"),
+    ("num_detections", "detection_boxes", "detection_scores", "detection_classes"),
+    ("logits", "pred_boxes"),
+    ("output0",),
+    ("output0", "output1"),
+    ("dets", "labels"),
+)
+METADATA: tuple[dict[str, str], ...] = (
+    {},
+    NAMES,
+    SEGMENT,
+    POSE,
+    {**SEGMENT, **NMS},
+    {"names": "[1, 2]", "args": "[", "kpt_shape": "[-1, 3]", "task": "pose"},
+)
+
+
+def random_output(rng: np.random.Generator, name: str, count: int) -> NDArray[Any]:
+    """Numbers of any kind and type, mostly of a shape that belongs to the name."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "output0": (1, int(rng.choice([300, 7, 14, CELLS, 378])), int(rng.choice([6, 7, 14, 57, CELLS]))),
+        "output1": (1, int(rng.choice([8, 32])), 16, 24),
+        "logits": (1, count, int(rng.integers(1, 6))),
+        "dets": (1, count, 5),
+    }
+    shape = shapes.get(name, (1, count, 4) if "boxes" in name else (1, 1) if "num" in name else (1, count))
+    if rng.uniform() < 0.2:
+        shape = tuple(int(side) for side in rng.integers(0, 9, rng.integers(0, 5)))
+    odd = np.array([np.nan, np.inf, -np.inf, 0, 1, 2, 50.5, 3e38, -1])
+    values = (rng.normal(size=shape) * 1e3, rng.uniform(size=shape), rng.choice(odd, shape), rng.integers(0, 90, shape))
+    with np.errstate(all="ignore"):
+        kind = rng.choice(np.array([np.float32, np.float32, np.float16, np.int64, np.uint8, np.float64]))
+        return np.asarray(values[rng.integers(4)]).astype(kind)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
+def test_whatever_a_model_says_is_a_detection_or_one_line(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    messages: list[str] = []
+    for _ in range(60):
+        g, count = Graph(), int(rng.choice([0, 1, 5, 100, 300]))
+        arrays = {name: random_output(rng, name, count) for name in ROLES[rng.integers(len(ROLES))]}
+        outputs = {name: g.constant(array, array.dtype) for name, array in arrays.items()}
+        path = save(g, tmp_path, outputs, METADATA[rng.integers(len(METADATA))])
+        said: dict[str, Any] = {"score_threshold": float(rng.choice([0, 0.1, 1]))}
+        if rng.uniform() < 0.4:
+            said |= {"family": str(rng.choice(FAMILY_NAMES)), "class_count": int(rng.integers(1, 90))}
+        if rng.uniform() < 0.3:
+            said |= {"scores": str(rng.choice(["percent", "logits"])), "box_format": str(rng.choice(list(FORMATS)))}
+        try:
+            detections = OnnxDetector(path, OnnxSettings(**said)).detect(draw(*FRAME, BOX))
+        except InputError as error:
+            messages.append(str(error))
+            continue
+        assert np.isfinite(detections.xyxy).all()
+        assert ((detections.score >= 0) & (detections.score <= 1)).all()
+    assert all("m.onnx" in message and "\n" not in message and len(message) < 4000 for message in messages)

@@ -22,7 +22,7 @@ from trackweave.detectors.onnx_families import (
 )
 from trackweave.detectors.onnx_masks import decode_masks
 from trackweave.detectors.onnx_reading import OutputReader, Picture, trial_picture
-from trackweave.detectors.onnx_session import OnnxModel, Placement, fit, image_input
+from trackweave.detectors.onnx_session import OnnxModel, Placement, described, fit, image_input
 from trackweave.detectors.settings import OnnxSettings, PixelRule, Resize
 from trackweave.errors import InputError, SettingError
 from trackweave.structures.detections import Detections
@@ -179,6 +179,11 @@ class OnnxDetector:
         if self._prototypes is not None:
             prototypes = np.asarray(outputs[self._prototypes][n], np.float32)
             coefficients = decoded.extra[rows, : len(prototypes)]
+            if coefficients.shape[1] < len(prototypes):
+                raise InputError(
+                    f"{self._model.path}: {coefficients.shape[1]} columns follow the class scores, for "
+                    f"{len(prototypes)} prototypes of masks: is class_count right? masks=false leaves masks out"
+                )
             masks = decode_masks(coefficients, prototypes, boxes, placement, self._input.size)
         score = np.minimum(decoded.score[rows], 1)  # half precision may round above
         return Detections.of(boxes, score, decoded.class_id[rows], masks=masks)
@@ -212,10 +217,9 @@ class OnnxDetector:
         family = family_named(name) if name != "auto" else recognise(trial)
         if family is None:
             understood = "; ".join(f"{known.name}: {known.layout}" for known in FAMILIES)
-            shapes = ", ".join(f"{output} {array.shape} {array.dtype}" for output, array in trial.outputs.items())
             raise InputError(
                 f"{self._model.path}: no family of detectors explains its outputs on a {height}×{width} image: "
-                f"{shapes} ({self._model.describe()}). Understood: {understood}. "
+                f"{described(trial.outputs)} ({self._model.describe()}). Understood: {understood}. "
                 "If it is one of them, name it with family="
             )
         return family

@@ -91,7 +91,8 @@ def extra_columns(trial: TrialRun) -> int | None:
     if trial.metadata.get("task") != "pose":
         return None if trial.open_ended else 0
     shape = literal(trial.metadata.get("kpt_shape"))
-    is_shape = isinstance(shape, list | tuple) and len(shape) == 2 and all(isinstance(side, int) for side in shape)
+    is_pair = isinstance(shape, list | tuple) and len(shape) == 2
+    is_shape = is_pair and all(isinstance(side, int) and side > 0 for side in shape)
     return shape[0] * shape[1] if is_shape else None
 
 
@@ -254,7 +255,7 @@ def fits_softmax_detr(trial: TrialRun) -> bool:
     and its kin have 100 queries, and its successors with a sigmoid 300 or more.
     """
     roles = query_roles(trial.outputs)
-    if roles is None:
+    if roles is None or not trial.outputs[roles[0]].size:
         return False
     logits = np.asarray(trial.outputs[roles[0]][0], np.float32)
     if trial.classes is not None and logits.shape[1] - trial.classes in (0, 1):
@@ -564,6 +565,7 @@ def family_named(name: str) -> Family | None:
     return next((family for family in FAMILIES if family.name == name), None)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def recognise(trial: TrialRun) -> Family | None:
     """The first family that fits a model's outputs, or None."""
     return next((family for family in FAMILIES if family.fits(trial)), None)

@@ -15,6 +15,7 @@ from trackweave.masks.packed import PackedMasks
 Float = NDArray[np.float32]
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a pixel whose value is no number is outside
 def decode_masks(
     coefficients: Float, prototypes: Float, xyxy: Float, placement: Placement, size: tuple[int, int]
 ) -> PackedMasks:

@@ -30,6 +30,7 @@ from trackweave.detectors.onnx_decoding import (
     value_range,
 )
 from trackweave.detectors.onnx_families import Family, extra_columns, tensorflow_roles
+from trackweave.detectors.onnx_session import LONGEST_NAME, described, listed
 from trackweave.detectors.settings import BoxFormat, OnnxSettings
 from trackweave.errors import InputError
 
@@ -127,6 +128,7 @@ class OutputReader:
         self._is_settled = False
         self.reading = self._readings[0]
 
+    @np.errstate(over="ignore", invalid="ignore")
     def check_raw_scores(self, outputs: Arrays) -> None:
         """Looks at all class scores of a raw head, also the lowest: key points and angles are none.
 
@@ -146,6 +148,7 @@ class OutputReader:
             column, value = 4 + int(typical.argmax()), typical.max()
             raise self._refusal(f"column {column} is {value:.3g} in half of all rows, as no class score is", outputs)
 
+    @np.errstate(over="ignore", invalid="ignore")  # what is not finite then is refused, or left out
     def read(self, picture: Picture, *, is_trial: bool = False) -> ReadBoxes:
         """The detections of one image.
 
@@ -208,8 +211,7 @@ class OutputReader:
         try:
             decoded = self._family.decode(self._input(outputs, picture.image, reading, threshold))
         except (IndexError, ValueError, OverflowError, TypeError) as error:
-            shapes = ", ".join(f"{name} {array.shape} {array.dtype}" for name, array in outputs.items())
-            text = f"{self._path}: these are not outputs of family {self._family.name}: {shapes} ({error})"
+            text = f"{self._path}: these are not outputs of family {self._family.name}: {described(outputs)} ({error})"
             raise InputError(text) from error
         xyxy = to_xyxy(decoded.boxes, reading.box_format)
         height, width = picture.frame if reading.space == "frame" else self._size
@@ -227,7 +229,7 @@ class OutputReader:
         return DecoderInput(outputs, image, self._size, self._classes, self._extra, threshold, reading)
 
     def _refusal(self, problem: str, outputs: Arrays) -> InputError:
-        seen = "; ".join(_described(name, array) for name, array in outputs.items())
+        seen = listed((_with_range(name[:LONGEST_NAME], array) for name, array in outputs.items()), "; ")
         return InputError(
             f"{self._path}: read as family {self._family.name} ({self.reading}), {problem}. Outputs: {seen}. "
             "Say how to read them by options of the detector: family, box_format, box_space, scores, class_first, "
@@ -325,7 +327,7 @@ def _agreement(straight: ReadBoxes, flipped: ReadBoxes, width: int) -> float | N
     return float(np.where(moved > stayed, moved, 0).mean())
 
 
-def _described(name: str, array: NDArray[np.generic]) -> str:
+def _with_range(name: str, array: NDArray[np.generic]) -> str:
     """An output with the range of its values; by column where there are few."""
     if array.dtype.kind not in "fiub" or not array.size:
         return f"{name} {array.shape} {array.dtype}"

@@ -5,7 +5,7 @@ input (`fit`, `Placement`).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ NUMPY_DTYPES: dict[str, type] = {
 }
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 MAX_THREADS = 4
+LONGEST_NAME, MOST_LISTED = 60, 8
+"""Characters of a tensor's name, and tensors, that a message holds."""
 MAX_INPUT_BYTES = 2**30
 """The largest input that is made for a model: some 9000×9000 pixels of three floats."""
 
@@ -49,7 +51,7 @@ class TensorInfo:
 
     def __str__(self) -> str:
         sides = ", ".join("?" if side is None else str(side) for side in self.shape)
-        return f"{self.name} ({sides}) {self.dtype.removeprefix('tensor(').rstrip(')')}"
+        return f"{self.name[:LONGEST_NAME]} ({sides}) {self.dtype.removeprefix('tensor(').rstrip(')')}"
 
 
 class OnnxModel:
@@ -107,7 +109,7 @@ class OnnxModel:
 
     def describe(self) -> str:
         """Inputs and outputs in one line."""
-        inputs, outputs = (", ".join(map(str, tensors)) for tensors in (self.inputs, self.outputs))
+        inputs, outputs = (listed(map(str, tensors)) for tensors in (self.inputs, self.outputs))
         return f"inputs {inputs or 'none'}; outputs {outputs or 'none'}"
 
 
@@ -144,6 +146,18 @@ def _providers(available: Sequence[str], request: Sequence[str] | str | None) ->
 
 def _tensor(entry: Any) -> TensorInfo:
     return TensorInfo(entry.name, tuple(side if isinstance(side, int) else None for side in entry.shape), entry.type)
+
+
+def listed(texts: Iterable[str], separator: str = ", ") -> str:
+    """The first of some texts, and how many more there are: a message has an end."""
+    texts = list(texts)
+    more = [f"… {len(texts) - MOST_LISTED} more"] if len(texts) > MOST_LISTED else []
+    return separator.join(texts[:MOST_LISTED] + more)
+
+
+def described(outputs: Mapping[str, NDArray[Any]]) -> str:
+    """Names, shapes and types of outputs."""
+    return listed(f"{name[:LONGEST_NAME]} {array.shape} {array.dtype}" for name, array in outputs.items())
 
 
 def first_line(error: Exception) -> str:
