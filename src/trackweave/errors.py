@@ -125,12 +125,12 @@ def shortened_line(text: str, length: int = 160) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
 
 
-def listed(names: Iterable[object], most: int = 8) -> str:
+def listed(names: Iterable[object], most: int = 8, length: int = 40) -> str:
     """Names from a file for a message: the first of them, and how many more there are.
 
     >>> listed(["a", "b"]), listed(range(100), 3), listed([])
     ('a, b', '0, 1, 2 and 97 more', 'none')
     """
-    texts = [shortened_line(str(name), 40) for name in names]
+    texts = [shortened_line(str(name), length) for name in names]
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
     return ", ".join(texts[:most]) + more if texts else "none"

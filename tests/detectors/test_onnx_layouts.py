@@ -378,7 +378,13 @@ def test_scores_in_percent(tmp_path: Path) -> None:
     g = Graph()
     path = save(g, tmp_path, {"output0": rows(g, box(g), [[100 * SCORE, WANTED]])})
     message = refusal(path)
-    for part in ("scores reach 75", "output0 (1, 300, 6) float32, by column 0…", "xyxy in pixels", "scores"):
+    for part in (
+        "scores reach 75",
+        "output0 (1, 300, 6) float32, by column 0…",
+        "0…75, 0…2",
+        "xyxy in pixels",
+        "scores",
+    ):
         assert part in message
     assert_finds(path, OnnxSettings(scores="percent"))
 

@@ -24,7 +24,7 @@ from trackweave.detectors.onnx_masks import decode_masks
 from trackweave.detectors.onnx_reading import OutputReader, Picture, trial_picture
 from trackweave.detectors.onnx_session import OnnxModel, Placement, described, fit, image_input
 from trackweave.detectors.settings import OnnxSettings, PixelRule, Resize
-from trackweave.errors import InputError, SettingError
+from trackweave.errors import InputError, SettingError, listed, shortened_line
 from trackweave.structures.detections import Detections
 
 TARGET_SIZES, PIXEL_MASK = "orig_target_sizes", "pixel_mask"
@@ -213,7 +213,9 @@ class OnnxDetector:
         """The family that was named, or the one with such outputs."""
         task, (height, width) = trial.metadata.get("task", "detect"), trial.size
         if task not in TASKS:
-            raise InputError(f"{self._model.path}: a model of task {task}; detect, segment and pose are understood")
+            raise InputError(
+                f"{self._model.path}: a model of task {shortened_line(task)}; detect, segment and pose are understood"
+            )
         family = family_named(name) if name != "auto" else recognise(trial)
         if family is None:
             understood = "; ".join(f"{known.name}: {known.layout}" for known in FAMILIES)
@@ -253,7 +255,7 @@ def _class_ids(classes: Sequence[int | str] | None, names: Mapping[int, str] | N
     by_name = {name: key for key, name in (names or {}).items()}
     unknown = [c for c in classes if isinstance(c, str) and c not in by_name]
     if unknown:
-        valid = ", ".join(by_name) or "none, the model does not name its classes: give ids"
+        valid = listed(by_name) if by_name else "none, the model does not name its classes: give ids"
         raise SettingError(f"there is no class {unknown[0]!r}; known: {valid}")
     return np.array([by_name[c] if isinstance(c, str) else c for c in classes], np.int64)
 

@@ -30,9 +30,9 @@ from trackweave.detectors.onnx_decoding import (
     value_range,
 )
 from trackweave.detectors.onnx_families import Family, extra_columns, tensorflow_roles
-from trackweave.detectors.onnx_session import LONGEST_NAME, described, listed
+from trackweave.detectors.onnx_session import LONGEST_NAME, LONGEST_TENSOR, described
 from trackweave.detectors.settings import BoxFormat, OnnxSettings
-from trackweave.errors import InputError
+from trackweave.errors import InputError, listed, shortened_line
 
 SLACK = 0.01
 """How far a score may leave its range: half precision and quantised models round."""
@@ -229,7 +229,8 @@ class OutputReader:
         return DecoderInput(outputs, image, self._size, self._classes, self._extra, threshold, reading)
 
     def _refusal(self, problem: str, outputs: Arrays) -> InputError:
-        seen = listed((_with_range(name[:LONGEST_NAME], array) for name, array in outputs.items()), "; ")
+        texts = (_with_range(shortened_line(name, LONGEST_NAME), array) for name, array in outputs.items())
+        seen = listed(texts, length=LONGEST_TENSOR)
         return InputError(
             f"{self._path}: read as family {self._family.name} ({self.reading}), {problem}. Outputs: {seen}. "
             "Say how to read them by options of the detector: family, box_format, box_space, scores, class_first, "

@@ -5,7 +5,7 @@ input (`fit`, `Placement`).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from trackweave.boxes import clip_boxes
 from trackweave.detectors.onnx_decoding import literal
 from trackweave.detectors.settings import PixelRule, Resize
-from trackweave.errors import InputError, SettingError
+from trackweave.errors import InputError, SettingError, listed, shortened_line
 
 NUMPY_DTYPES: dict[str, type] = {
     "tensor(float)": np.float32,
@@ -29,8 +29,8 @@ NUMPY_DTYPES: dict[str, type] = {
 }
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 MAX_THREADS = 4
-LONGEST_NAME, MOST_LISTED = 60, 8
-"""Characters of a tensor's name, and tensors, that a message holds."""
+LONGEST_NAME, LONGEST_TENSOR = 60, 250
+"""Characters of a tensor's name, and of what is said about a tensor, that a message holds."""
 MAX_INPUT_BYTES = 2**30
 """The largest input that is made for a model: some 9000×9000 pixels of three floats."""
 
@@ -51,7 +51,7 @@ class TensorInfo:
 
     def __str__(self) -> str:
         sides = ", ".join("?" if side is None else str(side) for side in self.shape)
-        return f"{self.name[:LONGEST_NAME]} ({sides}) {self.dtype.removeprefix('tensor(').rstrip(')')}"
+        return f"{shortened_line(self.name, LONGEST_NAME)} ({sides}) {self.dtype.removeprefix('tensor(').rstrip(')')}"
 
 
 class OnnxModel:
@@ -95,7 +95,7 @@ class OnnxModel:
             values = self._session.run(None, dict(feed))
         except Exception as error:
             shapes = ", ".join(f"{name} {value.shape}" for name, value in feed.items())
-            raise InputError(f"{self.path}: the model fails on {shapes}: {first_line(error)}") from error
+            raise InputError(f"{self.path}: the model fails on {shapes}: {shortened_line(str(error), 300)}") from error
         arrays: dict[str, NDArray[Any]] = {}
         for tensor, value in zip(self.outputs, values, strict=True):
             if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":  # text, sequences, maps
@@ -109,8 +109,8 @@ class OnnxModel:
 
     def describe(self) -> str:
         """Inputs and outputs in one line."""
-        inputs, outputs = (listed(map(str, tensors)) for tensors in (self.inputs, self.outputs))
-        return f"inputs {inputs or 'none'}; outputs {outputs or 'none'}"
+        inputs, outputs = (listed(tensors, length=LONGEST_TENSOR) for tensors in (self.inputs, self.outputs))
+        return f"inputs {inputs}; outputs {outputs}"
 
 
 def _open(path: Path, providers: Sequence[str] | str | None, threads: int | None) -> Any:
@@ -129,7 +129,9 @@ def _open(path: Path, providers: Sequence[str] | str | None, threads: int | None
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=chosen)
     except Exception as error:
-        raise InputError(f"{path}: cannot be opened as an ONNX model, is it whole? {first_line(error)}") from error
+        raise InputError(
+            f"{path}: cannot be opened as an ONNX model, is it whole? {shortened_line(str(error), 300)}"
+        ) from error
 
 
 def _providers(available: Sequence[str], request: Sequence[str] | str | None) -> list[str]:
@@ -148,21 +150,10 @@ def _tensor(entry: Any) -> TensorInfo:
     return TensorInfo(entry.name, tuple(side if isinstance(side, int) else None for side in entry.shape), entry.type)
 
 
-def listed(texts: Iterable[str], separator: str = ", ") -> str:
-    """The first of some texts, and how many more there are: a message has an end."""
-    texts = list(texts)
-    more = [f"… {len(texts) - MOST_LISTED} more"] if len(texts) > MOST_LISTED else []
-    return separator.join(texts[:MOST_LISTED] + more)
-
-
 def described(outputs: Mapping[str, NDArray[Any]]) -> str:
     """Names, shapes and types of outputs."""
-    return listed(f"{name[:LONGEST_NAME]} {array.shape} {array.dtype}" for name, array in outputs.items())
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an exception's message, at most 300 characters."""
-    return str(error).strip().split("\n")[0][:300]
+    texts = (f"{shortened_line(name, LONGEST_NAME)} {array.shape} {array.dtype}" for name, array in outputs.items())
+    return listed(texts, length=LONGEST_TENSOR)
 
 
 @dataclass(frozen=True)
