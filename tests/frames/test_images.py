@@ -492,3 +492,31 @@ def test_what_only_looks_damaged_is_a_frame(tmp_path: Path) -> None:
     with (tmp_path / "0.png").open("ab") as file:
         file.write(bytes(100_000))  # a camera's own data behind the picture
     check_readable(open_frames(tmp_path))
+
+
+def png_of_size(width: int, height: int, *, colour: int = 2, more: bytes = b"") -> bytes:
+    """A PNG that promises so many pixels and has a few."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, colour, 0, 0, 0])
+    pixels = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + more + pixels + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("colour", [0, 2, 6])
+def test_more_pixels_than_a_file_can_hold_are_refused_before_they_are_allocated(tmp_path: Path, colour: int) -> None:
+    (tmp_path / "0.png").write_bytes(png_of_size(12_900, 12_900, colour=colour))
+    with pytest.raises(FrameError, match=r"0\.png cannot be read .*12900×12900 pixels do not fit into the file"):
+        ImageFolder(tmp_path)[0]
+    with pytest.raises(PromptError, match="do not fit into the file"):
+        read_label_png(tmp_path / "0.png")
+
+
+def test_odd_chunks_of_a_png_are_one_line(tmp_path: Path) -> None:
+    profile = b"a\0"  # a colour profile without the byte that says how it is compressed
+    chunk = len(profile).to_bytes(4, "big") + b"iCCP" + profile + zlib.crc32(b"iCCP" + profile).to_bytes(4, "big")
+    (tmp_path / "0.png").write_bytes(png_of_size(8, 8, more=chunk))
+    with pytest.raises(PromptError, match=r"0\.png: cannot be read as an image"):
+        read_label_png(tmp_path / "0.png")

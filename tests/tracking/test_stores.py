@@ -13,6 +13,7 @@ from trackweave.errors import ArtifactError
 from trackweave.ids import FrameIndex, LocalIndex, TrackId
 from trackweave.masks.codecs import mask_mapping
 from trackweave.masks.packed import PackedMasks
+from trackweave.storage.mask_archive import OBJECT_DTYPE
 from trackweave.storage.result_log import ResultJournal
 from trackweave.structures.candidates import PreviewSegment
 from trackweave.structures.run_log import RunWarning
@@ -202,6 +203,29 @@ def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:
         journal.commit({"local": 0})
     with journalled(tmp_path) as store, pytest.raises(ArtifactError, match=r"level_2\.cohorts: the journal lacks or"):
         store.committed  # noqa: B018
+
+
+ROW = np.array([(7, 0.5, 4, (0, 0, 2, 2))], OBJECT_DTYPE)
+ODD_ROWS = [
+    ({"frame": 9}, "frame 9: the video does not have it"),
+    ({"id": 8}, "frame 2: has objects that were not prompted"),
+    ({"times": 2}, "frame 2: has an object twice"),
+    ({"score": np.nan}, "frame 2: has boxes or scores that are not finite"),
+    ({"box": (0, 0, np.inf, 2)}, "frame 2: has boxes or scores that are not finite"),
+    ({"box": (3, 0, 1, 2)}, "frame 2: has a box without extent"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), ODD_ROWS)
+def test_results_that_cannot_be_this_runs_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    rows = np.repeat(ROW, change.get("times", 1))
+    for column in change.keys() & set(OBJECT_DTYPE.names or ()):
+        rows[column] = change[column]
+    with ResultJournal(tmp_path / "level_2.cohorts", "k") as journal:
+        journal.append(change.get("frame", 2), rows, PackedMasks.from_bool(np.ones((len(rows), 2, 2), np.bool_)))
+        journal.commit(batch(2).to_json())
+    with journalled(tmp_path) as store, pytest.raises(ArtifactError, match=rf"level_2\.cohorts: {message}; remove"):
+        store.take_over(1, NAMES, {7})
 
 
 def test_without_a_journal_nothing_was_committed_before(tmp_path: Path) -> None:

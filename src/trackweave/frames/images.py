@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 import struct
+import warnings
+import zlib
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,8 +25,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from trackweave.errors import FrameError
 from trackweave.frames.source import FrameCache, RGBFrame, SourceNote, WholeVideo, numbered_names, size_text
 
-DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError, struct.error, Image.DecompressionBombError)
-"""What Pillow raises for files that it cannot read; SyntaxError and struct.error come from broken PNG and TIFF."""
+DECODE_ERRORS = (
+    *(OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError, struct.error, zlib.error),
+    Image.DecompressionBombError,
+)
+"""What Pillow raises for files that it cannot read; most of it comes from broken PNG and TIFF."""
+MOST_INFLATED = 1032
+"""Bytes that one byte of deflate data, of which PNG files are made, stands for at most."""
 
 IMAGE_KINDS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 """Pillow's names of the formats of frames."""
@@ -40,10 +47,24 @@ def open_image(file: Path, kinds: tuple[str, ...] = IMAGE_KINDS) -> Image.Image:
         OSError, or another of `DECODE_ERRORS`: it cannot be read, or is of another kind.
     """
     try:
-        return Image.open(file, formats=kinds)
+        with _PILLOW, warnings.catch_warnings():
+            # Frames may be large; from twice the size of this warning on Pillow raises.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(file, formats=kinds)
     except UnidentifiedImageError:
         names = " or ".join((", ".join(kinds[:-1]), kinds[-1]) if len(kinds) > 1 else kinds)
         raise UnidentifiedImageError(f"not a {names} file") from None
+    least = image.width * image.height * _BYTES.get(image.mode, 1 / 8)
+    if image.format == "PNG" and least > MOST_INFLATED * file.stat().st_size:
+        image.close()
+        raise OSError(f"{image.width}×{image.height} pixels do not fit into the file: it is damaged")
+    return image
+
+
+_PILLOW = Lock()
+"""The filters of warnings are the process's: no two threads change them at once."""
+_BYTES = {"RGB": 3, "RGBA": 4, "LA": 2, "I;16": 2, "I": 2}
+"""Bytes of a pixel; of other modes it has a bit at least."""
 
 
 _PERCENTILES = (0.1, 99.9)

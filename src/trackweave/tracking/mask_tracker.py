@@ -278,7 +278,8 @@ class MaskTracker:
         committed = [level.store.committed for level in self._levels]
         for level, records in zip(self._levels, _without_split_batches(self._levels, committed), strict=True):
             level.store.full_resolution_shape = self._frames.size
-            level.store.take_over(len(records), names)
+            prompted = {int(track_id) for record in records for track_id in record.prompt_types}
+            level.store.take_over(len(records), names, prompted)
             for record in records:
                 level.add(record)
                 level.ids.take(len(record.prompt_types))

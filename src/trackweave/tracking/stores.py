@@ -7,7 +7,7 @@ is written again. `DedupStore` reads the same file instead of keeping a second c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
@@ -370,24 +370,38 @@ class FrameResultStore:
             text = f"{self._journal.path}: the journal lacks or misspells {shortened_line(str(error))}; remove it"
             raise ArtifactError(text) from None
 
-    def take_over(self, count: int, names: Mapping[FrameIndex, str]) -> None:
+    def take_over(self, count: int, names: Mapping[FrameIndex, str], ids: Set[int] | None = None) -> None:
         """Goes on behind the first `count` of the committed batches; the others are forgotten.
 
         Args:
             count: how many are kept.
             names: name of each frame that may have results already.
+            ids: of all objects that may have results; None = any.
 
         Raises:
             RunFolderError: the journal cannot be cut.
-            ArtifactError: it has results of frames that are not there.
+            ArtifactError: it has results that cannot be this run's.
         """
         if self._journal is not None and count < len(self._journal.committed):
             self._journal.truncate(count)
         self.finished = count
-        unknown = next((frame for frame in self._log.frames if FrameIndex(frame) not in names), None)
-        if unknown is not None and self._journal is not None:
-            raise ArtifactError(f"{self._journal.path}: the video has no frame {unknown}; remove the journal")
+        if self._journal is not None:
+            for frame in self._log.frames:
+                problem = "the video does not have it" if FrameIndex(frame) not in names else self._odd(frame, ids)
+                if problem:
+                    raise ArtifactError(f"{self._journal.path}: frame {frame}: {problem}; remove the journal")
         self._names.update({frame: names[FrameIndex(frame)] for frame in self._log.frames})
+
+    def _odd(self, frame: int, ids: Set[int] | None) -> str | None:
+        """What cannot be among the results of a frame; its checksum does not tell."""
+        rows = self._log.read_rows(frame)
+        if ids is not None and not ids >= set(rows["id"].tolist()):
+            return "has objects that were not prompted"
+        if len(np.unique(rows["id"])) < len(rows):
+            return "has an object twice"
+        if not (np.all(np.isfinite(rows["box"])) and np.all(np.isfinite(rows["score"]))):
+            return "has boxes or scores that are not finite"
+        return "has a box without extent" if np.any(rows["box"][:, 2:] < rows["box"][:, :2]) else None
 
     def commit(self, record: BatchRecord) -> None:
         """Makes a finished prompt batch durable, when there is a journal; all of its results were stored before."""
