@@ -71,6 +71,18 @@ def test_a_detector_is_fitted_on_a_sequence_folder(tmp_path: Path) -> None:
     assert DetectorNoise.from_json(estimated.to_json()) == estimated
 
 
+def test_a_detector_whose_scores_are_percent_is_the_same_detector(tmp_path: Path) -> None:
+    video = detected_by("driving", "traffic", frames=60)
+    estimated = fit_sequence(write_mot_folder(video, tmp_path / "one"))
+    folder = write_mot_folder(video, tmp_path / "two")
+    det = folder / "det" / "det.txt"
+    fields = [line.split(",") for line in det.read_text().splitlines()]
+    det.write_text("".join(",".join([*row[:6], f"{100 * float(row[6]):.6f}", *row[7:]]) + "\n" for row in fields))
+    other = fit_sequence(folder)
+    for name, value in estimated.model_dump().items():
+        assert getattr(other, name) == pytest.approx(value, rel=1e-3, abs=1e-3), name
+
+
 def test_detections_of_another_sequence_are_refused() -> None:
     video = detected_by("strong", "dance", frames=60)
     table = DetectionTable(video.frame, video.xyxy + np.float32(5000), video.score, video.class_id, source="det.txt")

@@ -127,7 +127,10 @@ def test_single_mistakes_do_not_make_a_detector_usual() -> None:
     score[7] = 0.99
     assert scale_of(frame, score).stretch > 1.8
     score[7] = 55  # nor percent
-    assert scale_of(frame, score).unit is ScoreUnit.share
+    for scale in (scale_of(frame, score), scale_of(frame[:24], score[:24]), streamed(frame, score)):
+        assert scale.unit is ScoreUnit.share
+        assert (scale.message() or "").startswith("single scores of up to 55 among shares of 1: these detections are")
+        assert scale.shares(score)[7] == 1
 
 
 def test_nine_tenths_are_usual() -> None:

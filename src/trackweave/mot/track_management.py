@@ -1,6 +1,7 @@
 """Track management: matched tracks are updated, others age and end, new ones begin; and the adaptive thresholds.
 
-`LowScoreRatio` and `BoxJitter` measure the detector on the stream, `adapted` moves the tracker's thresholds with them.
+`LowScoreRatio` and `BoxJitter` measure the detector on the stream, `AdaptiveParameters` moves the tracker's
+thresholds with them.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from trackweave.mot.state import (
     VISIBILITY,
     VOTES,
     Parameters,
+    kernel_parameters,
 )
 
 CLEAN_RATIO, CLUTTERED_RATIO = 0.1, 0.3
@@ -101,43 +103,48 @@ class BoxJitter:
         return min(1.0, max(0.0, (self.mean - SMALL_JITTER) / (LARGE_JITTER - SMALL_JITTER)))
 
 
-def adapted(
-    parameters: Parameters, settings: TrackerSettings, clutter: float, jitter: float, stretch: float = 1.0
-) -> Parameters:
-    """The parameters that the stream asks for.
+class AdaptiveParameters:
+    """The parameters that the stream asks for: each value lies between a setting and its counterpart for the other
+    extreme.
 
     Args:
-        parameters: the tracker's present ones.
-        settings: each value lies between a setting and its counterpart for the other extreme.
-        clutter: level of low scores in [0, 1].
-        jitter: level of jitter in [0, 1].
+        settings: the tracker's.
         stretch: by how much the scores of the stream are raised, see `ScoreScale`; thresholds that are set
             explicitly are raised with them, and so mean the scores as they were.
     """
 
-    def value(name: str) -> float:
-        given: float = getattr(settings, name)
-        is_raised = name in SCORE_THRESHOLDS and name in settings.model_fields_set
-        return given * stretch if is_raised else given
+    def __init__(self, settings: TrackerSettings, stretch: float = 1.0) -> None:
+        explicit = settings.model_fields_set
 
-    def between(name: str, level: float) -> float:
-        plain = value(name)
-        return plain + level * (value(settings.extreme(name)) - plain)
+        def value(name: str) -> float:
+            given: float = getattr(settings, name)
+            return given * stretch if name in SCORE_THRESHOLDS and name in explicit else given
 
-    high, birth = between("high_score", clutter), between("birth_score", clutter)
-    # Tracks begin on high scores; of the two settings one that is not set explicitly gives way.
-    if "birth_score" not in settings.model_fields_set:
-        birth = max(birth, high)
-    elif "high_score" not in settings.model_fields_set:
-        high = min(birth, high)
-    return parameters._replace(
-        high_score=high,
-        birth_score=birth,
-        instant_score=NEVER if settings.instant_score is None else value("instant_score"),
-        score_weight=between("score_weight", clutter),
-        lost_height_power=between("lost_height_power", clutter),
-        distance_share=between("distance_share", jitter),
-    )
+        def span(name: str) -> tuple[float, float]:
+            """The value at level 0, and how much is added up to level 1."""
+            return value(name), value(settings.extreme(name)) - value(name)
+
+        self._high, self._birth, self._distance = span("high_score"), span("birth_score"), span("distance_share")
+        self._weight, self._power = span("score_weight"), span("lost_height_power")
+        self._birth_is_set, self._high_is_set = "birth_score" in explicit, "high_score" in explicit
+        instant = NEVER if settings.instant_score is None else value("instant_score")
+        self._plain = kernel_parameters(settings)._replace(instant_score=instant)
+
+    def at(self, clutter: float, jitter: float) -> Parameters:
+        """The parameters at levels of low scores and of jitter, both in [0, 1]."""
+        high, birth = self._high[0] + clutter * self._high[1], self._birth[0] + clutter * self._birth[1]
+        # Tracks begin on high scores; of the two settings one that is not set explicitly gives way.
+        if not self._birth_is_set:
+            birth = max(birth, high)
+        elif not self._high_is_set:
+            high = min(birth, high)
+        return self._plain._replace(
+            high_score=high,
+            birth_score=birth,
+            score_weight=self._weight[0] + clutter * self._weight[1],
+            lost_height_power=self._power[0] + clutter * self._power[1],
+            distance_share=self._distance[0] + jitter * self._distance[1],
+        )
 
 
 _iou = njit(inline="always")(centred_iou)

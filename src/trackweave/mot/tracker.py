@@ -47,11 +47,9 @@ from trackweave.mot.state import (
     AssociationScorer,
     ExclusiveScorer,
     FrameContext,
-    Parameters,
     TrackTable,
-    kernel_parameters,
 )
-from trackweave.mot.track_management import BoxJitter, LowScoreRatio, adapted, update_tracks
+from trackweave.mot.track_management import AdaptiveParameters, BoxJitter, LowScoreRatio, update_tracks
 from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import Detections
 from trackweave.structures.run_log import RunWarning
@@ -218,9 +216,8 @@ class Tracker:
 
     def _start(self) -> None:
         self._score_range = ScoreRange(score_unit(self.settings))
-        self._scale = self._known_scale or self._score_range.scale
         self._adaptation = (0.0, 0.0)
-        self._parameters = self._adapted()
+        self._take_scale(self._known_scale or self._score_range.scale)
         self._low_scores = LowScoreRatio()
         self._jitter = BoxJitter()
         self._table = TrackTable()
@@ -303,7 +300,6 @@ class Tracker:
         )  # fmt: skip
         self._jitter.observe(changes, changed)
         self._frames += 1
-        self._reported += int(np.count_nonzero(reported))
         if self._frames_with_detections == PATIENT_FRAMES and not self._has_said_empty and self._next_id == 1:
             self._has_said_empty = True
             LOGGER.warning("%s", self._emptiness())
@@ -315,7 +311,9 @@ class Tracker:
                 self._learn(frame, pairs, match, row_of)
         if state is not None:
             self._notify(state)
-        return self._output(frame, assigned, row_of, reported)
+        tracked = self._output(frame, assigned, row_of, reported)
+        self._reported += len(tracked)
+        return tracked
 
     @property
     def frames(self) -> int:
@@ -474,28 +472,31 @@ class Tracker:
         levels = self._low_scores.level, self._jitter.level
         if levels != self._adaptation:
             self._adaptation = levels
-            self._parameters = self._adapted()
+            self._parameters = self._adaptive.at(*levels)
 
-    def _adapted(self) -> Parameters:
-        return adapted(kernel_parameters(self.settings), self.settings, *self._adaptation, self._scale.stretch)
+    def _take_scale(self, scale: ScoreScale) -> None:
+        """Scores are of this scale from now on."""
+        self._scale = scale
+        self._lowest = lowest_share(self.settings, scale)
+        self._adaptive = AdaptiveParameters(self.settings, scale.stretch)
+        self._parameters = self._adaptive.at(*self._adaptation)
 
     def _follow_scores(self, score: NDArray[np.float32]) -> None:
         """Takes in a frame's scores as they were given; when their scale changes, what is low is counted anew."""
         if not len(score):
             return
         self._frames_with_detections += 1
-        before = self._scale
         if self._known_scale is None:
             self._score_range.observe(score)
-            self._scale = self._score_range.scale
+            before, scale = self._scale, self._score_range.scale
+            if scale is not before:
+                if (scale.unit, scale.full, scale.stretch) != (before.unit, before.full, before.stretch):
+                    self._low_scores = LowScoreRatio()
+                    self._adaptation = 0.0, self._adaptation[1]
+                self._take_scale(scale)
+                self._say_scale()
         if self._is_nearly_empty:
             self._best_share = max(self._best_share, float(np.fmax.reduce(self._scale.shares(score))))
-        if (self._scale.unit, self._scale.full, self._scale.stretch) == (before.unit, before.full, before.stretch):
-            return
-        self._low_scores = LowScoreRatio()
-        self._adaptation = 0.0, self._adaptation[1]
-        self._parameters = self._adapted()
-        self._say_scale()
 
     def _say_scale(self) -> None:
         """The user of a tracker that runs by itself sees at once that scores are not taken as they are."""
@@ -514,7 +515,7 @@ class Tracker:
         if not self._frames or not self._is_nearly_empty:
             return None
         tracks, boxes = self._next_id - 1, self._reported
-        lowest = lowest_share(self.settings, self._scale)
+        lowest = self._lowest
         best, birth = self._best_share, self._parameters.birth_score / self._scale.stretch
         counted = f"only {boxes} box{'es'[: 2 * (boxes > 1)]}" if boxes else "no box" if tracks else "no track"
         text = f"{counted} on {self._frames} frame{'s'[: self._frames > 1]}: "

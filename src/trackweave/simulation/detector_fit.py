@@ -20,6 +20,7 @@ from trackweave.simulation.detector import SIZE_SOFTNESS
 from trackweave.simulation.occlusion import occlusion
 from trackweave.simulation.settings import DetectorNoise
 from trackweave.structures.detections import MIN_IOU
+from trackweave.structures.score_scale import scale_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -125,6 +126,7 @@ def fit_sequence(folder: Path | str, *, detections: str | None = None, class_id:
     path, length = sequence.detections(detections), sequence.known_length()
     column = class_column_of(truth, path)
     table = read_detections(path, class_column=column, length=length, on_bad_item="skip")
+    table = replace(table, score=scale_of(table.frame, table.score).shares(table.score))
     if class_id is not None:
         truth = replace(truth, counts=truth.counts & (truth.class_id == class_id))
         rows = (table.class_id == class_id) | (table.class_id < 0)

@@ -59,6 +59,7 @@ class ScoreScale:
         has_gaps: a score of −1 stands for one that is not given.
         stretch: from 1 up; shares of a weak detector count so many times as much where the tracker's own thresholds
             are meant.
+        excess: a score above all shares among shares, or None.
         lowest, top: smallest score, and the score that the best frames reach, as they were given.
     """
 
@@ -66,17 +67,18 @@ class ScoreScale:
     full: float = 1.0
     has_gaps: bool = False
     stretch: float = 1.0
+    excess: float | None = None
     lowest: float = 0.0
     top: float = 1.0
 
     @property
     def is_usual(self) -> bool:
         """Are scores taken as they are?"""
-        return self.unit is ScoreUnit.share and not self.has_gaps and self.stretch == 1
+        return self.unit is ScoreUnit.share and not self.has_gaps and self.excess is None and self.stretch == 1
 
     def shares(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
         """`(N,)` float32 in [0, 1], not stretched; the same array where scores are shares. NaN stays NaN."""
-        if self.unit is ScoreUnit.share and not self.has_gaps:
+        if self.unit is ScoreUnit.share and not self.has_gaps and self.excess is None:
             return score
         if self.unit is ScoreUnit.none:
             return np.where(np.isnan(score), score, 1).astype(np.float32)
@@ -85,7 +87,10 @@ class ScoreScale:
                 shares = 1 / (1 + np.exp(-score.astype(np.float64)))
         else:
             shares = score.astype(np.float64) / self.full
-        return np.where(self.has_gaps & (score == NOT_GIVEN), 1, shares).astype(np.float32)
+        sure = (score == NOT_GIVEN) if self.has_gaps else np.zeros(len(score), np.bool_)
+        if self.excess is not None:
+            sure |= score > LARGEST_SHARE
+        return np.where(sure, 1, shares).astype(np.float32)
 
     def message(self) -> str | None:
         """What is done to the scores, for a person; None: nothing."""
@@ -100,6 +105,8 @@ class ScoreScale:
             parts.append(f"all scores are {self.top:.3g}: read as not given, every detection is a sure one")
         if self.has_gaps:
             parts.append("scores of −1 are read as not given: these detections are sure ones")
+        if self.excess is not None:
+            parts.append(f"single scores of up to {self.excess:.3g} among shares of 1: these detections are sure ones")
         if self.stretch >= WARNED_STRETCH:
             share = float(self.shares(np.array([self.top], np.float32))[0])
             parts.append(
@@ -170,13 +177,14 @@ def _with_unit(best: NDArray[np.float64], spread: _Spread, unit: ScoreUnit | Non
             unit = ScoreUnit.none
         elif spread.negative > MANY_NEGATIVE * spread.count or (spread.negative and top > LARGEST_SHARE):
             unit = ScoreUnit.logits
-        elif top <= LARGEST_SHARE:
+        elif np.median(best) <= LARGEST_SHARE:
             unit = ScoreUnit.share
         else:
             unit = ScoreUnit.percent if SMALLEST_PERCENT <= top <= 100 else ScoreUnit.other
     has_gaps = spread.has_gaps and unit not in (ScoreUnit.logits, ScoreUnit.none)
     full = 100.0 if unit is ScoreUnit.percent else top if unit is ScoreUnit.other else 1.0
-    return replace(scale, unit=unit, full=full, has_gaps=has_gaps)
+    excess = spread.highest if unit is ScoreUnit.share and spread.highest > LARGEST_SHARE else None
+    return replace(scale, unit=unit, full=full, has_gaps=has_gaps, excess=excess)
 
 
 def _stretched(scale: ScoreScale, best: NDArray[np.float64], discount: float = 0.0) -> ScoreScale:
