@@ -38,3 +38,17 @@ def test_nothing_is_lost_while_disk_holds_it() -> None:
         assert (stored[0] == key).all()
     store.close()
     assert store.get(0) is None
+
+
+def test_arrays_come_back_as_they_were() -> None:
+    """Writable and aligned: other arrays would be another type for the compiled loops."""
+    store = ArrayStore(memory_bytes=0, disk_bytes=10_000)
+    arrays = np.arange(5, dtype=np.float16), np.arange(6.0).reshape(2, 3), np.zeros((0, 2), np.uint8)
+    store.put(0, arrays)
+    stored = store.get(0)
+    assert stored is not None
+    for found, array in zip(stored, arrays, strict=True):
+        np.testing.assert_array_equal(found, array)
+        assert found.dtype == array.dtype
+        assert found.flags.writeable
+        assert found.flags.aligned

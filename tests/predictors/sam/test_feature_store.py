@@ -72,17 +72,40 @@ def test_stored_features_are_right_and_bounded(actions: list[tuple[str, int]], l
     kept.close()
 
 
-def test_files_are_removed(tmp_path: Path) -> None:
+def test_files_have_no_names(tmp_path: Path) -> None:
     disk = DiskTier(3 * BYTES, tmp_path)
     kept = FeatureStore(CPU, [MemoryTier(CPU, BYTES), disk])
     for frame in range(6):
         kept.put(frame, of(frame))
-    assert len(list(tmp_path.rglob("*.pt"))) == 3
+    assert disk.frames() == [2, 3, 4]
+    assert list(tmp_path.iterdir()) == []  # the file has no name: it goes with the process, however that ends
     assert holds(kept, 2)
     assert kept.get(1) is None
     kept.close()
-    assert list(tmp_path.iterdir()) == []
     assert kept.frames == []
+
+
+def test_what_a_full_disk_does_not_take_is_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    kept = store(1, disk=3)
+    kept.put(0, of(0))
+    kept.put(1, of(1))
+    assert holds(kept, 1)
+    assert kept.get(0) is None
+    assert kept.evicted == {0}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_disk_keeps_every_type_and_shape(dtype: torch.dtype) -> None:
+    disk = DiskTier(1 << 20)
+    features = (torch.randn(3, 1, 2).to(dtype), torch.randn(2, 3).t().to(dtype), torch.tensor(1.5, dtype=dtype))
+    assert disk.put(0, features) == []
+    found = disk.pop(0)
+    assert found is not None
+    assert all(torch.equal(a, b) for a, b in zip(found, features, strict=True))
 
 
 def test_nothing_is_kept_without_memory() -> None:

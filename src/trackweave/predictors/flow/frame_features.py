@@ -7,14 +7,11 @@ neighbouring pixels) and the motion between neighbouring frames (`Motion`). It k
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import math
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
@@ -26,6 +23,7 @@ from trackweave.frames.source import FrameSource
 from trackweave.predictors.flow.motion import Motion, camera_homography, dense_flow, motion_between
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.flow.windows import WorkingSize
+from trackweave.storage.scratch import ScratchFile
 
 Arrays = tuple[NDArray[Any], ...]
 Key = TypeVar("Key")
@@ -54,6 +52,11 @@ class FrameFeatureCache:
         self._features: dict[int, PixelFeatures] = {}
         self._motions: dict[tuple[int, int], Motion] = {}
         self._lock = threading.RLock()
+
+    @property
+    def problem(self) -> str | None:
+        """Why less is kept on disk than the settings allow; None = it is not."""
+        return self._store.problem
 
     def close(self) -> None:
         """Releases memory and temporary files."""
@@ -116,38 +119,46 @@ def _evict_oldest(views: dict[Key, View]) -> None:
 
 
 class ArrayStore:
-    """Tuples of arrays by key: the least recently used move from memory to temporary files, and then are dropped.
+    """Tuples of arrays by key: the least recently used move from memory to a temporary file, and then are dropped.
 
-    Owns a temporary folder, made when the first file is needed and removed by `close`. Not safe for threads by
-    itself; its owner holds a lock.
+    Not safe for threads by itself; its owner holds a lock.
 
     Attributes:
         memory_used: bytes of arrays in memory.
-        disk_used: bytes of arrays in files.
     """
 
     def __init__(self, memory_bytes: int, disk_bytes: int) -> None:
-        self._memory_limit, self._disk_limit = memory_bytes, disk_bytes
+        self._memory_limit = memory_bytes
         self._memory: OrderedDict[Hashable, Arrays] = OrderedDict()
-        self._files: OrderedDict[Hashable, tuple[Path, int]] = OrderedDict()
-        self._folder: Path | None = None
-        self._cleaner: weakref.finalize[..., ArrayStore] | None = None
-        self._written = 0
+        self._layouts: dict[Hashable, list[tuple[np.dtype[Any], tuple[int, ...]]]] = {}
+        self._file = ScratchFile(disk_bytes)
         self.memory_used = 0
-        self.disk_used = 0
+
+    @property
+    def disk_used(self) -> int:
+        """Bytes in the file."""
+        return self._file.used
+
+    @property
+    def problem(self) -> str | None:
+        """Why the disk takes less than it should; None = it does not."""
+        return self._file.problem
 
     def get(self, key: Hashable) -> Arrays | None:
         """What was put under `key`, or None when it is not there any more."""
         if key in self._memory:
             self._memory.move_to_end(key)
             return self._memory[key]
-        if key not in self._files:
+        content = self._file.get(key)
+        if content is None:
             return None
-        self._files.move_to_end(key)
-        with np.load(self._files[key][0], allow_pickle=False) as file:
-            arrays = tuple(file[name] for name in file.files)
-        self.put(key, arrays)
-        return arrays
+        arrays, offset = [], 0
+        for dtype, shape in self._layouts[key]:
+            count = math.prod(shape)
+            arrays.append(np.frombuffer(content, dtype, count, offset).reshape(shape))
+            offset += _padded(count * dtype.itemsize)
+        self.put(key, tuple(arrays))
+        return tuple(arrays)
 
     def put(self, key: Hashable, arrays: Arrays) -> None:
         """Keeps arrays; nobody may write to them afterwards, since they are not copied."""
@@ -157,37 +168,28 @@ class ArrayStore:
         while self.memory_used > self._memory_limit and self._memory:
             evicted_key, evicted = self._memory.popitem(last=False)
             self.memory_used -= _bytes_of(evicted)
-            if evicted_key not in self._files:
+            if evicted_key not in self._file:
                 self._write(evicted_key, evicted)
 
     def close(self) -> None:
-        """Drops everything, removes the temporary folder, and keeps nothing from now on."""
+        """Drops everything, and keeps nothing from now on."""
         self._memory.clear()
-        self._files.clear()
-        self.memory_used = self.disk_used = 0
-        self._memory_limit = self._disk_limit = 0  # a prefetch that is still running puts its result afterwards
-        if self._cleaner is not None:
-            self._cleaner()
-        self._folder = None
+        self._layouts.clear()
+        self._file.close()
+        self.memory_used = self._memory_limit = 0  # a prefetch that is still running puts its result afterwards
 
     def _write(self, key: Hashable, arrays: Arrays) -> None:
-        size = _bytes_of(arrays)
-        if size > self._disk_limit:
-            return
-        while self.disk_used + size > self._disk_limit:
-            _, (path, freed) = self._files.popitem(last=False)
-            path.unlink(missing_ok=True)
-            self.disk_used -= freed
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="trackweave-flow-"))
-            # A session that nobody closes must not leave gigabytes behind.
-            self._cleaner = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        path = self._folder / f"{self._written:07d}.npz"
-        self._written += 1
-        with path.open("wb") as file:
-            np.savez(file, *arrays)
-        self._files[key] = (path, size)
-        self.disk_used += size
+        parts: list[bytes] = []
+        for array in arrays:
+            content = array.tobytes()
+            parts += content, bytes(_padded(len(content)) - len(content))
+        if self._file.put(key, parts):
+            self._layouts[key] = [(array.dtype, array.shape) for array in arrays]
+
+
+def _padded(size: int) -> int:
+    """Up to the next multiple of 16, so that arrays of every type are aligned when they are read."""
+    return -(-size // 16) * 16
 
 
 def _bytes_of(arrays: Arrays) -> int:

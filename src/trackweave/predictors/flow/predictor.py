@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -21,6 +22,7 @@ from trackweave.predictors.flow.frame_features import FrameFeatureCache
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.flow.tracked_object import TrackedObject, mask_in_box
 from trackweave.predictors.flow.windows import PixelWindow
+from trackweave.structures.run_log import RunWarning
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -60,6 +62,15 @@ class FlowSession(PromptedSession):
     def counters(self) -> Mapping[str, float]:
         """See `PredictorSession.counters`."""
         return {"flow_pairs": self.pairs_computed}
+
+    @property
+    def warnings(self) -> Sequence[RunWarning]:
+        """See `PredictorSession.warnings`."""
+        if self._cache.problem is None:
+            return ()
+        where = f"{tempfile.gettempdir()}: {self._cache.problem}"
+        text = f"{where}: what does not fit is computed again; set TMPDIR to a larger disk to save that time"
+        return (RunWarning("predictor", None, "features-not-kept", text),)
 
     def close(self) -> None:
         """See `PredictorSession.close`."""

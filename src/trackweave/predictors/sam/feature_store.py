@@ -6,25 +6,25 @@ the last tier. What is found in a lower tier moves back to the first one.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from trackweave.predictors.sam.model import Features
+from trackweave.storage.scratch import ScratchFile
 
 
 class Tier(Protocol):
     """One kind of memory for features, with a limit in bytes."""
 
     limit: int
-    used: int
+
+    @property
+    def used(self) -> int:
+        """Bytes in it."""
 
     def put(self, frame: int, features: Features) -> list[tuple[int, Features]]:
         """Keeps features; returns what does not fit any more, oldest first (that may be the new ones themselves)."""
@@ -48,7 +48,8 @@ class MemoryTier:
     """
 
     def __init__(self, device: torch.device, limit: int) -> None:
-        self.device, self.limit, self.used = device, limit, 0
+        self.device, self.limit = device, limit
+        self.used = 0
         self._features: OrderedDict[int, Features] = OrderedDict()
 
     def put(self, frame: int, features: Features) -> list[tuple[int, Features]]:
@@ -83,58 +84,46 @@ class MemoryTier:
 
 
 class DiskTier:
-    """Features in temporary files; the folder is made when the first is written and removed by `close`."""
+    """Features in a temporary file."""
 
     def __init__(self, limit: int, folder: Path | None = None) -> None:
-        self.limit, self.used = limit, 0
-        self._parent = folder
-        self._sizes: OrderedDict[int, int] = OrderedDict()
-        self._folder: Path | None = None
-        self._cleaner: weakref.finalize[..., DiskTier] | None = None
+        self.limit = limit
+        self._file = ScratchFile(limit, folder)
+        self._layouts: dict[int, list[tuple[torch.dtype, torch.Size]]] = {}
+
+    @property
+    def used(self) -> int:
+        """Bytes on disk."""
+        return self._file.used
 
     def put(self, frame: int, features: Features) -> list[tuple[int, Features]]:
-        """See `Tier`; files that do not fit any more are removed unread: their features are not in the result."""
-        size = size_of(features)
-        if size > self.limit:
+        """See `Tier`; what does not fit any more is removed unread: it is not in the result."""
+        rows = [feature.cpu().contiguous().reshape(-1).view(torch.uint8) for feature in features]
+        if not self._file.put(frame, [row.numpy().data for row in rows]):
             return [(frame, features)]
-        while self.used + size > self.limit:
-            self._drop(next(iter(self._sizes)))
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="trackweave-features-", dir=self._parent))
-            # A session that nobody closes must not leave gigabytes behind.
-            self._cleaner = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        torch.save([feature.cpu() for feature in features], self._path(frame))
-        self._sizes[frame] = size
-        self.used += size
+        self._layouts[frame] = [(feature.dtype, feature.shape) for feature in features]
         return []
 
     def pop(self, frame: int) -> Features | None:
         """See `Tier`."""
-        if frame not in self._sizes:
+        content = self._file.get(frame)
+        if content is None:
             return None
-        features: list[Tensor] = torch.load(self._path(frame), weights_only=True)
-        self._drop(frame)
+        self._file.drop(frame)
+        features, offset = [], 0
+        for dtype, shape in self._layouts.pop(frame):
+            feature = torch.frombuffer(content, dtype=dtype, count=shape.numel(), offset=offset).reshape(shape)
+            features.append(feature)
+            offset += feature.nbytes
         return tuple(features)
 
     def frames(self) -> list[int]:
         """See `Tier`."""
-        return list(self._sizes)
+        return [frame for frame in self._file.kept if isinstance(frame, int)]
 
     def close(self) -> None:
         """See `Tier`."""
-        self._sizes.clear()
-        self.used = 0
-        if self._cleaner is not None:
-            self._cleaner()
-        self._folder = self._cleaner = None
-
-    def _path(self, frame: int) -> Path:
-        assert self._folder is not None
-        return self._folder / f"{frame:07d}.pt"
-
-    def _drop(self, frame: int) -> None:
-        self._path(frame).unlink(missing_ok=True)
-        self.used -= self._sizes.pop(frame)
+        self._file.close()
 
 
 class FeatureStore:
