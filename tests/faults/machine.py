@@ -1,7 +1,7 @@
 """What a machine does to a run: kills, full disks, missing rights, signals, a second process. `make faults`.
 
-Each attempt is a command of the real command line that meets one fault (see `processes`). It must end by itself with one
-line of reason, leave no half file under a final name, and go on to the same files as a run that met none.
+Each attempt is a command of the real command line that meets one fault (see `processes`). It must end by itself with
+one line of reason, leave no half file under a final name, and go on to the same files as a run that met none.
 """
 
 from __future__ import annotations
@@ -251,8 +251,8 @@ def unclean(ended: Ended) -> str:
     return f"code {ended.code}: {' | '.join(ended.err.strip().splitlines()[-4:])[-400:]!r}"
 
 
-def goes_on(bench: Bench, job: Job, work: Path, *, below: Path | None = None) -> Check:
-    """After the fault: nothing is half, going on works, the files are those of a run without it, nothing is left over."""
+def goes_on(bench: Bench, job: Job, work: Path) -> Check:
+    """After the fault nothing is half, going on works, the files are those of a run without it, nothing is left over."""
     halves = half_files(work)
     if halves:
         return False, f"half: {halves}"

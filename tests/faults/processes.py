@@ -1,8 +1,8 @@
 """Commands in forked children that meet a fault on their way: a kill, a full disk, a signal, too few descriptors.
 
-The parent loads everything once; a child is the process that a shell would start, without the seconds of imports. Where a
-fault strikes is counted in operations on files below one folder, as Python's audit events tell them, so that a fault can
-strike before each of them in turn.
+The parent loads everything once; a child is the process that a shell would start, without the seconds of imports.
+Where a fault strikes is counted in operations on files below one folder, as Python's audit events tell them, so that a
+fault can strike before each of them in turn.
 """
 
 from __future__ import annotations
