@@ -26,9 +26,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+LONGEST_MESSAGE = 1000
+"""Characters of an error that are shown; texts of files may be of any length."""
+
 
 class TrackweaveError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of all errors raised on purpose.
+
+    >>> len(str(TrackweaveError("x" * 100_000)))
+    993
+    """
+
+    def __str__(self) -> str:
+        """The message: one line, control characters escaped; of a very long one the middle is left out."""
+        text = super().__str__()
+        if len(text) > LONGEST_MESSAGE:
+            text = f"{text[: LONGEST_MESSAGE - 300]} … {text[-290:]}"
+        return shortened_line(text, LONGEST_MESSAGE)
 
 
 class InputError(TrackweaveError):

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from tests.association.small_training import sample_folder, training_set
 from tests.association.toy import toy_sample
-from trackweave.association.dataset import BLENDED, TrainingSet, load_samples
+from trackweave.association.dataset import BLENDED, TrainingSet, load_samples, read_samples
 from trackweave.association.labels import UNKNOWN
 from trackweave.association.settings import DataSettings
 from trackweave.association.training.batches import iterate_batches
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
+from trackweave.storage.sample_folder import SampleFolder
 from trackweave.storage.samples import SampleMetadata, encode_sample, read_sample
 
 
@@ -271,3 +272,14 @@ def test_samples_of_the_plain_schema_are_read(tmp_path: Path) -> None:
     assert data.sequences == ("one", "other")
     assert data.matched_pairs > 400
     assert np.isfinite(data.frames.boxes).all()
+
+
+def test_features_that_no_tracker_computes_are_refused(tmp_path: Path) -> None:
+    features = np.ones((3, 10), np.float32)
+    features[1, 4] = 3e38
+    with SampleFolder(tmp_path) as folder:
+        folder.write(toy_sample(0))
+        folder.write(toy_sample(1, track_features=features))
+    with pytest.raises(ArtifactError, match=r"sample_0000001\.npz: track_features holds values beyond"):
+        read_samples([tmp_path])
+    assert len(read_samples([tmp_path], skip_corrupt=True).corrupt) == 1

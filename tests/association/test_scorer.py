@@ -253,3 +253,25 @@ def test_a_deciding_scorer_assigns_high_and_low_scores_in_one_round() -> None:
     assert tracked.track_id is not None
     assert tracked.index is not None
     assert dict(zip(tracked.track_id.tolist(), tracked.index.tolist(), strict=True))[1] == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_model_with_damaged_weights_is_named(tmp_path: Path, value: float) -> None:
+    model = onnx.load(str(default_weights()))
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            tensor.raw_data = np.full(tuple(tensor.dims), value, np.float32).tobytes()
+    onnx.save(model, str(tmp_path / "nan.onnx"))
+    with pytest.raises(
+        ArtifactError, match=r"nan\.onnx: the model does not give a finite number for each pair of frame 5"
+    ):
+        LearnedScorer(tmp_path / "nan.onnx").cost(toy_state(5, width=None))
+
+
+def test_a_model_that_fails_is_named(tmp_path: Path) -> None:
+    model = onnx.load(str(default_weights()))
+    for entry in model.graph.input:
+        entry.type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(model, str(tmp_path / "one.onnx"))
+    with pytest.raises(ArtifactError, match=r"one\.onnx: the model fails on frame 5: "):
+        LearnedScorer(tmp_path / "one.onnx").cost(toy_state(5, width=None))

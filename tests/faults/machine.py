@@ -252,7 +252,7 @@ def unclean(ended: Ended) -> str:
 
 
 def goes_on(bench: Bench, job: Job, work: Path) -> Check:
-    """After the fault nothing is half, going on works, the files are those of a run without it, nothing is left over."""
+    """After the fault: nothing is half, going on gives the files of a run without it, nothing is left over."""
     halves = half_files(work)
     if halves:
         return False, f"half: {halves}"

@@ -100,7 +100,7 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
-    def wait(self, seconds: float = 60.0) -> Ended:
+    def wait(self, seconds: float = 300.0) -> Ended:
         """Waits for the end; a child that takes longer is killed."""
         descriptor = os.pidfd_open(self.pid)
         try:

@@ -520,3 +520,14 @@ def test_odd_chunks_of_a_png_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "0.png").write_bytes(png_of_size(8, 8, more=chunk))
     with pytest.raises(PromptError, match=r"0\.png: cannot be read as an image"):
         read_label_png(tmp_path / "0.png")
+
+
+def test_a_profile_that_ends_too_early_is_a_frame_that_cannot_be_read(tmp_path: Path) -> None:
+    """Pillow reads behind the end of such a chunk of a PNG: IndexError."""
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "0.png")
+    content = (tmp_path / "0.png").read_bytes()
+    chunk = b"iCCPx\0"
+    broken = (2).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    (tmp_path / "0.png").write_bytes(content[:-12] + broken + content[-12:])
+    with pytest.raises(FrameError, match=r"0\.png"):
+        _ = ImageFolder(tmp_path)[0]

@@ -208,3 +208,20 @@ def test_names_that_are_not_utf8_are_shown_escaped(run: Path) -> None:
     summary["command"] = ["trackweave", "masks", "caf\udce9"]
     (run / "summary.json").write_text(json.dumps(summary))
     assert "caf\\udce9" in write_report(run).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"suspected_switches": [[1, 2]]},
+        {"suspected_switches": [{"frame": 1, "tracks": [1, 2], "cause": "x", "confidence": "high"}]},
+        {"suspected_switches": [{"frame": 1}]},
+        {"track_lengths": {"from": [1, 2], "tracks": [[1], 2]}},
+        {"track_lengths": {"from": ["a"], "tracks": [1]}},
+    ],
+)
+def test_parts_of_a_summary_that_are_not_of_their_type(tmp_path: Path, odd: dict[str, object]) -> None:
+    summary = {"schema_version": 1, "command": "boxes", "totals": {}, "longest_tracks": [], **odd}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(ArtifactError, match=r"summary\.json: the run summary is damaged"):
+        write_report(tmp_path)

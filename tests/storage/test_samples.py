@@ -385,3 +385,17 @@ def test_a_sample_that_inflates_a_thousandfold_is_refused(tmp_path: Path, name: 
         read_sample(path)
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("width", 0), ("height", -4), ("width", 1 << 40), ("fps", 0), ("fps", -25.0), ("height", "x" * 9999)],
+)
+def test_a_size_or_a_rate_that_no_video_has(tmp_path: Path, name: str, value: object) -> None:
+    content = toy_sample(metadata=METADATA).arrays()
+    metadata = {**json.loads(str(content["metadata"])), name: value}
+    path = tmp_path / "sample.npz"
+    path.write_bytes(encode_npz({**content, "metadata": np.array(json.dumps(metadata))}))
+    with pytest.raises(ArtifactError, match=rf"metadata\.{name} is ") as caught:
+        read_sample(path)
+    assert len(str(caught.value)) < 400

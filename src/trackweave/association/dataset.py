@@ -42,6 +42,8 @@ UNIT_SIZE = (1000, 1000)
 """`(H, W)` of frames of unknown size: boxes of samples are shares of the frame, and only ratios matter to a model."""
 BLENDED = "tracker+scorer"
 """`label_source` of samples whose assignment a learned scorer took part in: no labels for another training."""
+LARGEST_FEATURE = 1e12
+"""Times the largest size of a frame it fits float32, times the unit of ages int64."""
 STORE_VERSION = 1
 
 
@@ -119,6 +121,7 @@ def read_samples(directories: Sequence[Path | str], *, skip_corrupt: bool = Fals
     for path in _sample_files(directories):
         try:
             sample = read_sample(path)
+            _check_features(path, sample)
         except ArtifactError as error:
             if not skip_corrupt:
                 raise ArtifactError(f"{error} (--skip-corrupt leaves such samples out)") from error
@@ -132,6 +135,13 @@ def read_samples(directories: Sequence[Path | str], *, skip_corrupt: bool = Fals
         listing.runs.setdefault(RunKey(*key, parts.get(key, 0)), []).append((path, sample))
     _check_versions(versions)
     return listing
+
+
+def _check_features(path: Path, sample: AssociationSample) -> None:
+    """Refuses features that no tracker computes, which would overflow on the way to the model's inputs."""
+    for name in ("track_features", "det_features"):
+        if np.abs(getattr(sample, name)).max(initial=0) > LARGEST_FEATURE:
+            raise ArtifactError(f"{path}: {name} holds values beyond ±{LARGEST_FEATURE:g}")
 
 
 def _sample_files(directories: Sequence[Path | str]) -> Iterator[Path]:

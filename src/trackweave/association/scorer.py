@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.association.model_inputs import INPUT_VERSION, frame_batch, model_inputs
+from trackweave.association.model_inputs import INPUT_VERSION, ModelInputs, frame_batch, model_inputs
 from trackweave.association.sample_features import FEATURE_VERSION
 from trackweave.association.track_memory import TrackMemory
-from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError
+from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError, shortened_line
 from trackweave.storage.files import parse_json
 from trackweave.structures.assignment import AssignmentState
 
@@ -124,6 +124,7 @@ class LearnedScorer:
 
         Raises:
             SettingError: the frame's size is not known, or embeddings are of another width than the model's.
+            ArtifactError: the model fails, or gives numbers that are not finite.
         """
         size = state.size or self._size
         if size is None:
@@ -136,8 +137,7 @@ class LearnedScorer:
         batch = frame_batch(state, self._memory, size)
         if not len(batch.pairs):
             return cost
-        inputs = model_inputs(batch)
-        (margin,) = self._session.run([OUTPUT], {name: getattr(inputs, name) for name in input_names(self._session)})
+        margin = self._margin(model_inputs(batch), state.frame, len(batch.pairs))
         tracks, detections = batch.pairs.T
         just_matched = (state.track_gap <= self._memory.frame_step)[tracks]
         low_score = batch.det_scores[detections] < MIN_NEW_TRACK_SCORE
@@ -145,6 +145,24 @@ class LearnedScorer:
         min_margin = np.log(self.threshold / (1 - self.threshold)) + np.log(KEEP_ODDS) * odds_shift
         cost[tracks, detections] = np.clip(1 - (margin - min_margin) / SCALE, 0, MAX_COST)
         return cost
+
+    def _margin(self, inputs: ModelInputs, frame: int, pairs: int) -> NDArray[np.float32]:
+        """`(pairs,)`, what the model answers.
+
+        Raises:
+            ArtifactError: it fails, or gives numbers that are not finite: its weights are damaged.
+        """
+        feed = {name: getattr(inputs, name) for name in input_names(self._session)}
+        try:
+            (margin,) = self._session.run([OUTPUT], feed)
+        except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no common base
+            reason = shortened_line(str(error))
+            raise ArtifactError(f"{self.path}: the model fails on frame {frame}: {reason}") from None
+        if margin.shape != (pairs,) or not np.isfinite(margin).all():
+            raise ArtifactError(
+                f"{self.path}: the model does not give a finite number for each pair of frame {frame}: it is damaged"
+            )
+        return np.asarray(margin, np.float32)
 
     def observe(self, state: AssignmentState) -> None:
         """Adds the frame's assignment to the tracks' history."""

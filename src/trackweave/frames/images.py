@@ -27,7 +27,7 @@ from trackweave.frames.source import FrameCache, RGBFrame, SourceNote, WholeVide
 
 DECODE_ERRORS = (
     *(OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError, struct.error, zlib.error),
-    Image.DecompressionBombError,
+    *(AttributeError, RuntimeError, Image.DecompressionBombError),
 )
 """What Pillow raises for files that it cannot read; most of it comes from broken PNG and TIFF."""
 MOST_INFLATED = 1032

@@ -39,6 +39,10 @@ SAMPLE_BYTES = 64 << 20
 """The arrays of a sample may inflate to so many bytes, or to 100 times the file where that is more."""
 
 
+LARGEST_SIDE = 1 << 24
+"""Of a frame, in pixels."""
+
+
 class SampleColumns:
     """Columns of a sample's feature matrices, in order; what the model is given is `model_inputs.ModelColumns`.
 
@@ -396,11 +400,15 @@ def _metadata(content: bytes | None, path: Path) -> SampleMetadata:
     camera = _typed(record, "camera", list)
     if camera is not None and (len(camera) != 6 or not all(_is_number(value) for value in camera)):
         raise ValueError("metadata.camera is not six numbers")
+    sides = {name: _typed(record, name, int) for name in ("width", "height")}
+    fps = _typed(record, "fps", (int, float))
+    for name, value in {**sides, "fps": fps}.items():
+        if value is not None and not 0 < value <= LARGEST_SIDE:
+            raise ValueError(f"metadata.{name} is {shortened(value)}")
     default = SampleMetadata()
     return SampleMetadata(
-        width=_typed(record, "width", int),
-        height=_typed(record, "height", int),
-        fps=_typed(record, "fps", (int, float)),
+        **sides,
+        fps=fps,
         sequence=_typed(record, "sequence", str),
         run=_typed(record, "run", str),
         schema_version=version,

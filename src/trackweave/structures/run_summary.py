@@ -386,8 +386,8 @@ class BoxSummary(RunSummary):
             detections=_mapping(record.get("detections")) or {},
             tracker=_mapping(record.get("tracker")) or {},
             skipped=dict(record.get("skipped") or {}),
-            suspected_switches=list(record.get("suspected_switches") or ()),
-            track_lengths=_mapping(record.get("track_lengths")) or {},
+            suspected_switches=[_switch(row) for row in record.get("suspected_switches") or ()],
+            track_lengths=_lengths(_mapping(record.get("track_lengths")) or {}),
             longest_tracks=[TrackSummary.from_json(row) for row in record["longest_tracks"]],
             visibility=_mapping(record.get("visibility")),
             embedder=_mapping(record.get("embedder")),
@@ -395,6 +395,17 @@ class BoxSummary(RunSummary):
             log=_mapping(record.get("log")),
             association_fps=_optional(float, record.get("association_fps")),
         )
+
+
+def _switch(record: JsonRecord) -> JsonRecord:
+    """A suspected switch; what is not of its type is an error."""
+    tracks = [int(track) for track in record["tracks"]]
+    return {**record, "frame": int(record["frame"]), "tracks": tracks, "confidence": float(record["confidence"])}
+
+
+def _lengths(record: JsonRecord) -> Mapping[str, Sequence[int]]:
+    """The histogram of lengths; what is not of its type is an error."""
+    return {name: [int(count) for count in record[name]] for name in ("from", "tracks") if name in record}
 
 
 def _common(kind: type[RunSummary], record: JsonRecord, totals: Totals) -> JsonRecord:
