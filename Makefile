@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO_OUT ?= runs/demo
 
 .PHONY: demo test check lint types contracts docs docs-serve wheel clean
-.PHONY: fuzz bench bench-sam2 bench-davis bench-accuracy bench-switches train-default
+.PHONY: fuzz faults bench bench-sam2 bench-davis bench-accuracy bench-switches train-default
 
 # What a user needs: the package and its core, no torch, no tools.
 $(CORE): pyproject.toml constraints.txt
@@ -39,6 +39,10 @@ test: $(STAMP)
 FUZZ ?= 100000
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.faults.fuzz --count $(FUZZ)
+
+ROUNDS ?= 30
+faults: $(STAMP)
+	$(BIN)/python -m tests.faults.machine --rounds $(ROUNDS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -147,3 +147,16 @@ def test_the_files_that_were_written(run: Path, tmp_path: Path) -> None:
     assert export(run, "mot", str(tmp_path / "a.txt")) == [tmp_path / "a.txt"]
     files = export(run, "davis", tmp_path / "out")
     assert files == sorted((tmp_path / "out").glob("*.png"))
+
+
+@pytest.mark.parametrize(("form", "target"), [("mot", "x.txt"), ("mp4", "x.mp4"), ("davis", "out")])
+def test_what_a_killed_export_left_half_written_is_removed(run: Path, tmp_path: Path, form: str, target: str) -> None:
+    inside = f"{target}/.00000.png" if form == "davis" else f".{target}"
+    left = tmp_path / f"{inside}.4194303-0123abcd.partial"
+    others = tmp_path / ".y.txt.4194303-0123abcd.partial"  # another export's, into another file
+    left.parent.mkdir(exist_ok=True)
+    for path in (left, others):
+        path.write_bytes(b"half")
+    export(run, form, tmp_path / target)
+    assert not left.exists()
+    assert others.exists()

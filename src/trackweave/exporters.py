@@ -22,7 +22,7 @@ from trackweave.ids import FrameIndex, Level
 from trackweave.pipelines.box_inputs import VideoInput, open_input
 from trackweave.pipelines.box_outputs import BoxOverlay
 from trackweave.pipelines.settings import InputSettings
-from trackweave.storage.files import locked_folder, replacing
+from trackweave.storage.files import locked_folder, remove_leftovers, remove_leftovers_of, replacing
 from trackweave.storage.mask_archive import VideoSegments
 from trackweave.storage.run import FrameList, RunManifest, RunPaths
 from trackweave.storage.track_archive import TracksArchive
@@ -93,7 +93,9 @@ def export(
         _check_output(Path(run), target)
         if to == "davis":
             with locked_folder(target, wait=True):  # two exports do not mix
+                remove_leftovers([target])
                 return _write_davis(tracks, target, ids, bits, log or RunLog(package="exporters"))
+        remove_leftovers_of(target)
         if to == "mot":
             tracks.write_mot(target)
         else:

@@ -67,6 +67,11 @@ class Job:
     again: Callable[[Path], Arguments] | None = None
     prepare: Callable[[Path], None] | None = None
 
+    @property
+    def places(self) -> set[str]:
+        """What it writes, as its arguments name it."""
+        return {name.partition("/")[0] for name in self.outputs}
+
     def going_on(self, work: Path) -> Arguments:
         """How one goes on."""
         return self.begin if self.again is None else self.again(work)
@@ -372,7 +377,7 @@ def read_only(bench: Bench, job: Job) -> Iterator[Check]:
 
 def _moved(job: Job, work: Path) -> Arguments:
     """The job's arguments with its outputs in another folder than the one it runs in."""
-    return [str(work / str(a)) if str(a) in job.outputs else str(a).replace("=log", f"={work}/log") for a in job.begin]
+    return [str(work / str(a)) if str(a) in job.places else str(a).replace("=log", f"={work}/log") for a in job.begin]
 
 
 def few_descriptors(bench: Bench, job: Job) -> Iterator[Check]:
@@ -496,7 +501,7 @@ def folder_removed(bench: Bench, job: Job) -> Iterator[Check]:
         work = bench.folder(job)
         child = Child(job.begin, work)
         time.sleep(bench.rng.uniform(0, seconds))
-        for name in job.outputs:
+        for name in job.places:
             shutil.rmtree(work / name, ignore_errors=True)
         ended = child.wait()
         problem = unclean(ended)
@@ -507,8 +512,8 @@ def folder_removed(bench: Bench, job: Job) -> Iterator[Check]:
 # --- jobs -------------------------------------------------------------------------------------------------------------
 
 
-def make_jobs(root: Path) -> dict[str, Job]:
-    """Small jobs of every command that writes, and their inputs."""
+def make_jobs(root: Path, wanted: Sequence[str] = ()) -> dict[str, Job]:
+    """Small jobs of every command that writes, and their inputs; samples where a training is wanted."""
     inputs = root / "inputs"
     frames = write_frames(CROSSING, inputs / "frames")
     candidates = inputs / "candidates"
@@ -537,7 +542,8 @@ def make_jobs(root: Path) -> dict[str, Job]:
     ]
     train: Arguments = ["assoc", "train", "--data", inputs / "samples", "-o", "T", "--epochs", "3"]
     train = [*train, "--width", "16", "--batch-size", "16", "--warmup", "5"]
-    for command in (samples, [*masks[:3], inputs / "run", *masks[4:]]):
+    is_trained = not wanted or "assoc train" in wanted
+    for command in ([*masks[:3], inputs / "run", *masks[4:]], *([samples] if is_trained else [])):
         ended = run(command, inputs)
         if ended.code != 0:
             raise RuntimeError(f"{command}: {ended.err}")
@@ -556,7 +562,7 @@ def make_jobs(root: Path) -> dict[str, Job]:
         Job("masks", masks, ["R"], resumed(masks)),
         Job("masks, flow", flow, ["R"], resumed(flow)),
         Job("boxes", boxes, ["R"]),
-        Job("boxes, logging", logged, ["R", "log"]),
+        Job("boxes, logging", logged, ["R/tracks.npz", "R/tracks.mot.txt", "log"]),
         Job("assoc train", train, ["T"], trained),
         Job("export davis", [*export, "davis", "-o", "D"], ["D"]),
         Job("export mot", [*export, "mot", "-o", "x.txt"], ["x.txt"]),
@@ -661,7 +667,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="trackweave-faults-") as scratch:
         root = Path(scratch)
         root.chmod(0o755)
-        bench = Bench(root, random.Random(options.seed), options.rounds, make_jobs(root))
+        bench = Bench(root, random.Random(options.seed), options.rounds, make_jobs(root, options.job))
         rows, faults = attempt_all(bench, [known[name] for name in options.cases or known], options.job)
     print("| fault | jobs | checks | good | faults |\n|---|---|--:|--:|--:|", *rows, sep="\n")
     print(f"\n{len(faults)} faults, {time.monotonic() - started:.0f} s")

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 EVENTS = frozenset(("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "os.symlink"))
+TAKES_SPACE = frozenset(("os.rename", "os.mkdir", "os.link", "os.symlink"))
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 Fault = Callable[[], None]
 """Is called in the child before the command begins."""
@@ -167,7 +168,7 @@ def count_operations(folder: Path, counter: mmap.mmap) -> None:
             return
         count += 1
         struct.pack_into("<q", counter, 0, count)
-        writes = event != "open" or (isinstance(arguments[2], int) and bool(arguments[2] & WRITES))
+        writes = event in TAKES_SPACE or (event == "open" and bool(int(arguments[2] or 0) & WRITES))
         for number, only_writes, strike in _STRIKES:
             if count >= number and (writes or not only_writes):
                 strike()
@@ -198,7 +199,7 @@ def signalled_at(number: int, which: int) -> Fault:
 
 
 def refused_from(number: int, reason: int = errno.ENOSPC) -> Fault:
-    """From an operation on, nothing can be opened for writing, made or renamed."""
+    """From an operation on, nothing can be opened for writing, made or renamed; removing goes on."""
 
     def strike() -> None:
         raise OSError(reason, os.strerror(reason))

@@ -225,3 +225,10 @@ def test_parts_of_a_summary_that_are_not_of_their_type(tmp_path: Path, odd: dict
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     with pytest.raises(ArtifactError, match=r"summary\.json: the run summary is damaged"):
         write_report(tmp_path)
+
+
+def test_what_a_killed_report_left_half_written_is_removed(tmp_path: Path) -> None:
+    left = make_run(tmp_path) / ".report.html.4194303-0123abcd.partial"
+    left.write_bytes(b"half")
+    write_report(tmp_path)
+    assert not left.exists()

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from trackweave.reports.contents import LevelSection, PageContents, draw_timeline, read_contents
-from trackweave.storage.files import replacing
+from trackweave.storage.files import remove_leftovers_of, replacing
 from trackweave.storage.run import RunPaths
 from trackweave.structures.run_summary import BoxSummary, MaskSummary
 from trackweave.visualization.annotators import contrasting, css, track_colour
@@ -44,6 +44,7 @@ def report(run: str | os.PathLike[str]) -> Path:
     run_dir = Path(run)
     text = render_report(read_contents(run_dir))
     page = RunPaths(run_dir).report
+    remove_leftovers_of(page)
     with replacing(page) as temporary:
         # A name that is not UTF-8 holds lone surrogates: the page shows them as `\\udcXX`, as the JSON files do.
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -63,9 +63,7 @@ def temporary_beside(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the file system refused.
     """
-    name = os.fsencode(path.name)
-    short = path.name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME].decode("utf-8", "ignore")
-    temporary = path.with_name(f".{short}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+    temporary = path.with_name(f"{_partial_start(path)}{os.getpid()}-{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
     file = _open_locked(temporary, os.O_EXCL, wait=True)
     try:
         yield temporary
@@ -76,15 +74,32 @@ def temporary_beside(path: Path) -> Iterator[Path]:
             os.close(file)
 
 
-def remove_leftovers(folders: Iterable[Path]) -> None:
-    """Removes the temporary files of killed processes from these folders, and nothing else; not from folders below."""
+def _partial_start(path: Path) -> str:
+    """What the names of the temporary files of a file begin with."""
+    name = os.fsencode(path.name)
+    short = path.name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME].decode("utf-8", "ignore")
+    return f".{short}."
+
+
+def remove_leftovers(folders: Iterable[Path], start: str = ".") -> None:
+    """Removes the temporary files of killed processes from these folders, and nothing else; not from folders below.
+
+    Args:
+        folders: where.
+        start: what their names begin with.
+    """
     for folder in folders:
         with suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
-                is_ours = _PARTIAL_NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
-                if is_ours and is_abandoned(Path(entry.path)):
+                is_ours = entry.name.startswith(start) and _PARTIAL_NAME.fullmatch(entry.name)
+                if is_ours and entry.is_file(follow_symlinks=False) and is_abandoned(Path(entry.path)):
                     with suppress(OSError):
                         Path(entry.path).unlink()
+
+
+def remove_leftovers_of(path: Path) -> None:
+    """Removes the temporary files of killed processes that were to become this file; others' beside it stay."""
+    remove_leftovers([path.parent], _partial_start(path))
 
 
 @contextmanager
