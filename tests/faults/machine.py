@@ -338,7 +338,7 @@ def may_mount() -> bool:
 
 
 def small_disk(bench: Bench, job: Job) -> Iterator[Check]:
-    """A real file system with too little room; then it gets more."""
+    """A real file system with too little space; then it gets more."""
     whole = bench.reference(job)[0]
     need = sum(path.stat().st_size // 4096 * 4 + 4 for name in job.outputs for path in files_of(whole / name)) + 64
     for _ in range(min(bench.rounds, 12)):

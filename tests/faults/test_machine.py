@@ -30,7 +30,7 @@ def test_a_run_that_meets_a_fault_goes_on_to_the_same_files(cases: tuple[str, ..
 
 
 def test_the_bench_sees_what_it_looks_for(tmp_path: Path) -> None:
-    """Half files, a traceback, two lines of reason, and a hang are told from what is well."""
+    """Half files, a traceback, two lines of reason, and a hang are faults."""
     from tests.faults.machine import half_files, leftovers, unclean
     from tests.faults.processes import Ended, forked
 
