@@ -121,6 +121,11 @@ def test_a_mask_in_the_alpha_channel_is_read(tmp_path: Path, colour: tuple[int, 
     assert (pixels.is_eight_bit, pixels.has_palette) == (True, False)
 
 
+def test_a_frame_on_which_nothing_is_visible_has_no_object(tmp_path: Path) -> None:
+    Image.new("RGBA", (8, 6), (255, 255, 255, 0)).save(tmp_path / "empty.png")
+    assert not read_label_pixels(tmp_path / "empty.png").labels.any()
+
+
 def test_labels_on_a_transparent_background_are_read(tmp_path: Path) -> None:
     labels = square(1) + np.roll(square(2), 40, 1) * (np.arange(80) > 52)
     Image.fromarray(np.dstack([labels, (labels > 0) * np.uint8(255)])).save(tmp_path / "la.png")

@@ -320,6 +320,8 @@ def _one_channel(path: Path, values: NDArray[Any], *, has_alpha: bool) -> NDArra
     is_grey = not np.any(colours != colours[..., :1])
     labels = colours[..., 0]
     if np.all(alpha == alpha.flat[0]):
+        if has_alpha and not alpha.any() and np.all(colours == colours[0, 0]):
+            return alpha  # nothing is visible: a frame without the object
         if is_grey:
             return labels
         advice = "save it as an indexed or grey PNG whose value k is object k"
