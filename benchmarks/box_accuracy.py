@@ -2,7 +2,7 @@
 
     python benchmarks/box_accuracy.py --data MOT_ROOT [--simulated DIR] [--split evaluation|training]
         [--tracker adaptive bytetrack …] [--scorer iou learned learned=FILE …] [--rank] [--regimes mot17-frcnn …]
-        [--refine] [--output DIR] [--json FILE]
+        [--refine] [--scores 0.5 100 …] [--output DIR] [--json FILE]
 
 MOT_ROOT and DIR are those of `mot_sequences`. A tracker is a preset with nothing else set; camera motion comes from
 `gmc.txt` where a sequence has one. Its tracks are written as MOT text, `DIR/TRACKER/REGIME/SEQUENCE.txt`, and scored as
@@ -13,7 +13,8 @@ scored on the second half.
 `--scorer learned` (the shipped model) or `learned=FILE[@THRESHOLD]` adds a row of the preset `learned` with it, with
 `--rank` one of each preset of `--tracker`, in whose gates it ranks; `iou` stands for the presets of `--tracker`.
 
-`--refine` adds a row per tracker with gaps of up to 20 frames filled afterwards.
+`--refine` adds a row per tracker with gaps of up to 20 frames filled afterwards, `--scores 0.5` one with all scores times
+0.5.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 from trackweave.evaluation.evaluate import evaluate
@@ -83,12 +85,22 @@ class Figures:
 
 
 def write_tracks(
-    sequences: Sequence[tuple[MotSequence, Path]], regime: str, tracker: str, scorer: str, folders: Sequence[Path]
+    sequences: Sequence[tuple[MotSequence, Path]],
+    regime: str,
+    tracker: str,
+    scorer: str,
+    folders: Sequence[Path],
+    score_factor: float = 1.0,
 ) -> None:
     """Tracks every sequence and writes the result into the first folder, refined into the second if there is one."""
     for sequence, detections in sequences:
         frames, _ = tracked_frames(
-            sequence, detections, preset(tracker), has_class=regime == "kitti", scorer=scorer_named(scorer)
+            sequence,
+            detections,
+            preset(tracker),
+            has_class=regime == "kitti",
+            scorer=scorer_named(scorer),
+            score_factor=score_factor,
         )
         tracks = Tracks.concat([as_rows(index, None, frame).tracks for index, frame in enumerate(frames)])
         name = f"{sequence.path.name}.txt"
@@ -123,6 +135,7 @@ def measure(
     *,
     refined: bool = False,
     output: Path | None = None,
+    score_factors: Sequence[float] = (1.0,),
 ) -> dict[str, dict[str, Figures]]:
     """Figures by row and column.
 
@@ -132,19 +145,20 @@ def measure(
         regimes: which columns; those without sequences are left out.
         refined: a second row of each with short gaps filled.
         output: where the tracks are kept; None: nowhere.
+        score_factors: a row of each with scores times so much.
     """
     scored: dict[str, dict[str, Figures]] = {}
     with contextlib.ExitStack() as stack:
         root = output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        for tracker, scorer in rows:
-            called = row_name(tracker, scorer)
+        for (tracker, scorer), factor in product(rows, score_factors):
+            called = row_name(tracker, scorer) + ("" if factor == 1 else f", scores × {factor:g}")
             names = [called, f"{called}{GAPS_FILLED}"][: 1 + refined]
             for regime in regimes:
                 sequences = list(inputs(corpus.data, corpus.split, regime, corpus.simulated))
                 if not sequences:
                     continue
                 folders = [root / re.sub(r"[^\w.]+", "-", name) / regime for name in names]
-                write_tracks(sequences, regime, tracker, scorer, folders)
+                write_tracks(sequences, regime, tracker, scorer, folders, factor)
                 for name, folder in zip(names, folders, strict=True):
                     scored.setdefault(name, {}).update(score(sequences, folder, regime))
     return scored
@@ -205,13 +219,14 @@ def main() -> None:
     parser.add_argument("--rank", action="store_true", help="learned scorers rank in the gates of the presets")
     parser.add_argument("--regimes", nargs="+", choices=regimes, default=list(regimes))
     parser.add_argument("--refine", action="store_true", help="a second row with short gaps filled")
+    parser.add_argument("--scores", nargs="+", type=float, default=[1.0], metavar="FACTOR", help="times so much")
     parser.add_argument("--output", type=Path, metavar="DIR", help="keep the tracks there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     args = parser.parse_args()
     TrackEval([Metric.hota])  # a missing package is reported before the trackers run
     corpus = Corpus(args.data, args.simulated, args.split)
     trackers = rows_of(args.tracker, args.scorer, rank=args.rank)
-    rows = measure(corpus, trackers, args.regimes, refined=args.refine, output=args.output)
+    rows = measure(corpus, trackers, args.regimes, refined=args.refine, output=args.output, score_factors=args.scores)
     if not rows:
         parser.error("no sequence to run over: SportsMOT needs --simulated, TUD is in the evaluation split only")
     print(markdown(rows, args.split))

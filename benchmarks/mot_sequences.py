@@ -24,6 +24,7 @@ from trackweave.mot.settings import TrackerSettings
 from trackweave.mot.state import AssignmentObserver, AssociationScorer, FrameContext
 from trackweave.mot.tracker import Tracker, TrackerSummary
 from trackweave.structures.detections import GT_COLUMN, Detections
+from trackweave.structures.score_scale import ScoreScale, scale_of
 
 IOU = 0.5
 KITTI_CLASSES: Mapping[str, int] = {"car": 3, "pedestrian": 1}
@@ -96,17 +97,29 @@ def tracked_frames(
     observer: AssignmentObserver | None = None,
     with_truth: bool = False,
     backwards: bool = False,
+    score_factor: float = 1.0,
 ) -> tuple[list[Detections], TrackerSummary]:
     """The tracker over a sequence: its output per frame and its summary.
 
     With a scorer or an observer, visibility is estimated from boxes, as `trackweave boxes` does; `with_truth` gives
-    each detection its true identity, for the observer. `backwards` begins with the last frame.
+    each detection its true identity, for the observer. `backwards` begins with the last frame. Scores are multiplied by
+    `score_factor`, and their scale is found in the whole file first, as `trackweave boxes` does.
     """
     length = sequence.known_length()
     table = read_detections(detections, class_column=8 if has_class else None, length=length, on_bad_item="skip")
+    score = table.score * np.float32(score_factor)
+    scale = scale_of(table.frame, score)
+    table = replace(table, score=scale.shares(score))
     motion = None if sequence.camera_motion is None else read_gmc(sequence.camera_motion)
     size = sequence.known_size()
-    tracker = Tracker(settings, frame_rate=sequence.known_frame_rate(), size=size, scorer=scorer, observer=observer)
+    tracker = Tracker(
+        settings,
+        frame_rate=sequence.known_frame_rate(),
+        size=size,
+        scorer=scorer,
+        observer=observer,
+        score_scale=ScoreScale(stretch=scale.stretch),
+    )
     visibility = VisibilityEstimator("occlusion", min_occluder_score=settings.confidence_threshold)
     truth = read_ground_truth(sequence.path) if with_truth else None
     frames = []
