@@ -13,8 +13,8 @@ scored on the second half.
 `--scorer learned` (the shipped model) or `learned=FILE[@THRESHOLD]` adds a row of the preset `learned` with it, with
 `--rank` one of each preset of `--tracker`, in whose gates it ranks; `iou` stands for the presets of `--tracker`.
 
-`--refine` adds a row per tracker with gaps of up to 20 frames filled afterwards, `--scores 0.5` one with all scores times
-0.5.
+`--refine` adds a row per tracker with gaps of up to 20 frames filled afterwards; `--scores 0.5` makes rows of all
+scores times 0.5.
 """
 
 from __future__ import annotations

@@ -324,6 +324,25 @@ def test_weights_and_width_of_the_scorer(
     assert not (tmp_path / "other").exists()
 
 
+def test_thresholds_that_are_set_hold_in_clutter(shell: Shell, tmp_path: Path) -> None:
+    """public report: ultralytics#18339, supervision#1320."""
+    lines = detection_lines(20)
+    weak = [",".join([*line.split(",")[:6], f"{0.3 + k % 4 * 0.05:g}", "-1,-1,-1"]) for k, line in enumerate(lines)]
+    det = write_lines(tmp_path / "det.txt", weak)
+    alone = ["--detections", det, "--fps", "30", "--size", "1920x1080"]
+    for name, options, tracks in [
+        ("auto", [], 2),
+        ("given", ["--tracker.score-range", "given"], 0),
+        ("both", ["--tracker.score-range", "given", "--confidence", "0.2", "--set", "tracker.birth_score=0.2"], 2),
+        ("set", ["--confidence", "0.2", "--set", "tracker.birth_score=0.2"], 2),
+        ("high", ["--set", "tracker.birth_score=0.5"], 0),
+    ]:
+        done = shell("boxes", *alone, "-o", tmp_path / name, *options)
+        assert done.code == 0, done.err
+        assert f"{tracks} tracks" in done.out, name
+        assert ("best score 0.45, tracks begin at" in done.err) == (tracks == 0), name
+
+
 # --- bad usage and bad input ------------------------------------------------------------------------------------------
 
 
@@ -334,6 +353,7 @@ def test_weights_and_width_of_the_scorer(
         (["--tracker", "learned"], "leaves decisions to a learned scorer: add --scorer learned"),
         (["--tracker", "kalman"], "there is no preset 'kalman'"),
         (["--confidence", "2"], "flag --confidence: tracker.confidence_threshold"),
+        (["--confidence", "50"], "those in percent (0.5 is 50 %), is less than or equal to 1, not 50"),
         (["--size", "big"], "a size is WxH"),
         (["--fps", "0"], "flag --fps: input.fps"),
         (["--smooth", "4"], "flag --smooth"),

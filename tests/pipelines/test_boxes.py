@@ -200,6 +200,19 @@ def test_logits(tmp_path: Path) -> None:
     assert "det.txt: scores from -0.5 to 3: read as logits, 1 / (1 + exp(−score))" in result.warnings[-1].message
 
 
+def test_a_weak_detector_is_followed_frame_by_frame(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Weak(ColourDetector):
+        def detect(self, image: NDArray[np.uint8]) -> Detections:
+            found = super().detect(image)
+            return replace(found, score=found.score * np.float32(0.4))
+
+    clip = make_clip(tmp_path / "clip.mp4", 30)
+    result = track_boxes(clip, tmp_path / "run", detections=Weak(), tracker="bytetrack", overlay=False)
+    assert len(result.tracks().track_ids) == 2
+    assert codes(result) == ["score-scale"]
+    assert sum("times as high" in record.getMessage() for record in caplog.records) == 1
+
+
 def test_usual_scores_are_not_touched(tmp_path: Path) -> None:
     folder = with_scores(make_sequence(tmp_path / "toy"), lambda n: 0.9 if n % 3 else 0.55)
     result = track_boxes(folder, tmp_path / "run")
