@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from trackweave.structures.run_summary import BoxSummary, MaskSummary, RunSummary
     from trackweave.structures.tracks import Tracks
     from trackweave.tracking.settings import TrackingSettings
+    from trackweave.visualization.settings import OverlaySettings
 
     __version__: str
 
@@ -166,6 +167,7 @@ _EXPORTS = {
     ),
     "structures.tracks": ("Tracks",),
     "tracking.settings": ("TrackingSettings",),
+    "visualization.settings": ("OverlaySettings",),
 }
 """Module → names. For type checkers the same stands above; a test holds the two together."""
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
@@ -198,6 +200,7 @@ __all__ = [
     "MaskSummary",
     "MissingExtraError",
     "ObjectSegments",
+    "OverlaySettings",
     "PackedMasks",
     "PerceptionSettings",
     "PredictorError",

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 from pydantic import ValidationError
 
-from trackweave.boxes import scale_boxes
 from trackweave.errors import ArtifactError, InputError, SettingError
 from trackweave.formats.davis import export_davis
 from trackweave.formats.mot import MotWriter, write_mot_frames
 from trackweave.formats.motchallenge import is_sequence, read_sequence
 from trackweave.frames.open import open_frames
-from trackweave.frames.source import FrameSource, RGBFrame
+from trackweave.frames.source import FrameSource
 from trackweave.ids import FrameIndex, Level
 from trackweave.pipelines.box_inputs import VideoInput, open_input
 from trackweave.pipelines.box_outputs import BoxOverlay
@@ -28,8 +26,9 @@ from trackweave.storage.run import FrameList, RunManifest, RunPaths
 from trackweave.storage.track_archive import TracksArchive
 from trackweave.structures.run_log import RunLog
 from trackweave.structures.tracks import FrameObjects
-from trackweave.visualization.annotators import contact_sheet, draw_objects, fit_width, write_png
-from trackweave.visualization.video import Mp4Writer
+from trackweave.visualization.annotators import contact_sheet, write_png
+from trackweave.visualization.settings import OverlaySettings
+from trackweave.visualization.video import Mp4Writer, mask_overlays
 
 FORMATS = ("davis", "mot", "mp4")
 ID_CHOICES = ("run", "level")
@@ -37,8 +36,6 @@ ID_TABLE = "ids.csv"
 ID_HEADER = "label,id"
 RUN_SUFFIXES = (".json", ".npz", ".html")
 """Of what a run folder holds besides its text and its video."""
-MAX_VIDEO_WIDTH = 1280
-
 RunFolder = str | os.PathLike[str]
 """A run, or its folder."""
 FrameInput = str | Path | FrameSource
@@ -55,6 +52,7 @@ def export(
     fps: float = 10,
     ids: str = "run",
     bits: int | None = None,
+    overlay: OverlaySettings | None = None,
     log: RunLog | None = None,
 ) -> list[Path]:
     """Writes the tracks of a finished run of masks or of boxes in another format.
@@ -70,6 +68,7 @@ def export(
         ids: labels of `davis`: `run`, the ids of the run; `level`, numbers from 1 on in the order of the ids that are
             exported, and a table of both, `ids.csv`.
         bits: of a label image, 8 or 16; None = 16 where labels are above 254.
+        overlay: how an `mp4` is drawn.
         log: takes the warnings.
 
     Returns:
@@ -99,7 +98,7 @@ def export(
         if to == "mot":
             tracks.write_mot(target)
         else:
-            tracks.write_mp4(target, frames, fps)
+            tracks.write_mp4(target, frames, fps, overlay or OverlaySettings())
         return [target]
 
 
@@ -188,7 +187,7 @@ def write_contact_sheet(
         last = len(indices) - 1
         sampled = [indices[k * last // max(count - 1, 1)] for k in range(min(count, last + 1))]
         with tracks.video(frames) as source:
-            images = list(tracks.overlays(source, sampled))
+            images = list(mask_overlays(tracks.archive, source, sampled))
     write_png(path, contact_sheet(images, 3, [f"frame {index}" for index in sampled]))
     return path
 
@@ -210,7 +209,7 @@ class _MaskTracks:
 
     def __init__(self, paths: RunPaths, manifest: RunManifest, level: Level) -> None:
         self._paths, self._manifest, self._level = paths, manifest, level
-        self._archive = VideoSegments(manifest.artifact(level, "video_segments"))
+        self.archive = VideoSegments(manifest.artifact(level, "video_segments"))
 
     @property
     def frames(self) -> FrameList:
@@ -219,19 +218,19 @@ class _MaskTracks:
 
     def ids(self) -> list[int]:
         """The ids of the level, ascending."""
-        return sorted({i for frame in self._archive.frames for i in self._archive.boxes(frame).track_id.tolist()})
+        return sorted({i for frame in self.archive.frames for i in self.archive.boxes(frame).track_id.tolist()})
 
     def write_davis(self, folder: Path, numbers: Mapping[int, int] | None, bits: int | None, log: RunLog) -> list[Path]:
         frames = self.frames
-        return export_davis(self._archive, folder, frames.size, frames.names, numbers=numbers, bits=bits, log=log)
+        return export_davis(self.archive, folder, frames.size, frames.names, numbers=numbers, bits=bits, log=log)
 
     def write_mot(self, path: Path) -> None:
-        write_mot_frames(path, (self._archive.boxes(frame, int(self._level)) for frame in self._archive.frames))
+        write_mot_frames(path, (self.archive.boxes(frame, int(self._level)) for frame in self.archive.frames))
 
-    def write_mp4(self, path: Path, frames: FrameInput | None, fps: float) -> None:
+    def write_mp4(self, path: Path, frames: FrameInput | None, fps: float, settings: OverlaySettings) -> None:
         listed = self.frames
-        with self.video(frames) as source, Mp4Writer(path, _frame_rate(listed, fps)) as writer:
-            for image in self.overlays(source, listed.indices):
+        with self.video(frames) as source, Mp4Writer(path, listed.rate or fps) as writer:
+            for image in mask_overlays(self.archive, source, listed.indices, settings):
                 writer.write(image)
 
     @contextmanager
@@ -259,21 +258,11 @@ class _MaskTracks:
             raise _gone(self._paths.root, recorded)
         return str(recorded)
 
-    def overlays(self, source: FrameSource, indices: Sequence[FrameIndex]) -> Iterator[RGBFrame]:
-        """Frames, at most `MAX_VIDEO_WIDTH` wide, with the tracks on them."""
-        positions = {int(index): position for position, index in enumerate(source.indices)}
-        height, width = source.size
-        for index in indices:
-            image = fit_width(source[positions[int(index)]], MAX_VIDEO_WIDTH)
-            objects = self._archive.frame(index)
-            boxes = scale_boxes(objects.xyxy, image.shape[1] / width, image.shape[0] / height)
-            yield draw_objects(image, objects.track_id, objects.masks, boxes, boxes_on=False)
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._archive.close()
+        self.archive.close()
 
 
 class _BoxTracks:
@@ -315,9 +304,9 @@ class _BoxTracks:
             for rows in self._archive.parts(with_masks=False):
                 writer.write(rows.tracks)
 
-    def write_mp4(self, path: Path, frames: FrameInput | None, fps: float) -> None:
+    def write_mp4(self, path: Path, frames: FrameInput | None, fps: float, settings: OverlaySettings) -> None:
         with self._video(frames) as video:
-            overlay = BoxOverlay(path, video, RunLog("error"))
+            overlay = BoxOverlay(path, video, RunLog("error"), settings)
             if not overlay.is_on:
                 raise ArtifactError(
                     f"{self._paths.root}: {video.path} has no pictures to draw on: name them with --frames"
@@ -351,10 +340,3 @@ class _BoxTracks:
 
 def _gone(root: Path, source: object) -> ArtifactError:
     return ArtifactError(f"{root}: its frames ({source}) are not there any more: name them with --frames")
-
-
-def _frame_rate(listed: FrameList, fallback: float) -> float:
-    times = listed.times
-    if times is None or len(times) < 2 or times[-1] <= times[0]:
-        return fallback
-    return float(np.clip((len(times) - 1) / (times[-1] - times[0]), 1, 120))

@@ -23,6 +23,7 @@ from trackweave.options.schema import Schema, ShortFlag, short
 from trackweave.options.sources import ResolvedSettings
 from trackweave.pipelines.settings import BoxRunSettings, InputSettings, PerceptionSettings
 from trackweave.structures.run_log import RunWarning
+from trackweave.visualization.settings import OverlaySettings
 
 if TYPE_CHECKING:
     from trackweave.pipelines.run import Run
@@ -44,10 +45,11 @@ def scorer_settings(text: str) -> dict[str, object]:
 
 
 BOXES = Schema(
-    ("tracker", "input", "perception", "refinement", "log", "scorer", "run"),
+    ("tracker", "input", "perception", "refinement", "log", "scorer", "run", "overlay"),
     flags=(
         short("--detections", "run.detections"),
         short("--viz", "run.overlay"),
+        short("--style", "overlay.style"),
         short("--detector", "perception.detector"),
         short("--embedder", "perception.embedder"),
         short("--segmentation", "perception.segmentation"),
@@ -177,7 +179,7 @@ def _track(source: str | None, output: Path, settings: ResolvedSettings, *, show
             refinement=settings[RefinementSettings],
             log=settings[LogSettings],
             scorer=settings[ScorerSettings],
-            overlay=settings[BoxRunSettings].overlay,
+            overlay=settings[BoxRunSettings].overlay and settings[OverlaySettings],
             stop=stop,
             warnings=ignored_settings(settings),
             progress=shows_progress,

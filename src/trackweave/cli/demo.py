@@ -104,10 +104,9 @@ def _clear_earlier_demo(output: Path) -> None:
 
 
 def _show(result: Run[MaskSummary], frames: FrameSource, overlay_level: int) -> None:
-    from trackweave.exporters import export, write_contact_sheet
+    from trackweave.exporters import write_contact_sheet
     from trackweave.reports.page import report as write_report
 
-    (overlay,) = export(result, "mp4", result.paths.overlay, level=overlay_level, frames=frames)
     sheet = write_contact_sheet(result.root, result.root / SHEET, level=overlay_level, frames=frames)
     report = write_report(result)
     for level, part in result.summary.levels.items():
@@ -118,7 +117,7 @@ def _show(result: Run[MaskSummary], frames: FrameSource, overlay_level: int) -> 
     for name, path in (
         ("sheet", sheet),
         ("pictures", result.paths.level(overlay_level).compare),
-        ("video", overlay),
+        ("video", result.paths.overlay),
         ("report", report),
     ):
         typer.echo(f"{name + ':':10}{path.resolve()}")

@@ -8,6 +8,11 @@ from typing import Annotated
 
 import typer
 
+from trackweave.options.flags import with_settings
+from trackweave.options.schema import Schema, short
+from trackweave.options.sources import ResolvedSettings
+from trackweave.visualization.settings import OverlaySettings
+
 
 class ExportFormat(StrEnum):
     """Values of --to."""
@@ -24,12 +29,16 @@ class LabelIds(StrEnum):
     level = "level"
 
 
+EXPORT = Schema(("overlay",), flags=(short("--style", "overlay.style"), short("--trail", "overlay.trail")))
+
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 
 
+@with_settings(EXPORT)
 def export(
     run: Run,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="file or folder to write")],
+    settings: ResolvedSettings,
     to: Annotated[ExportFormat, typer.Option("--to", help="davis: indexed PNGs; mot: boxes; mp4: overlay video")],
     level: Annotated[int | None, typer.Option(help="which level [default: the only one]")] = None,
     frames: Annotated[str | None, typer.Option(help="frames or video to draw on, when the run's have moved")] = None,
@@ -46,7 +55,18 @@ def export(
     from trackweave.structures.run_log import RunLog
 
     log = RunLog(package=None)
-    files = export_run(run, to.value, output, level=level, frames=frames, fps=fps, ids=ids.value, bits=bits, log=log)
+    files = export_run(
+        run,
+        to.value,
+        output,
+        level=level,
+        frames=frames,
+        fps=fps,
+        ids=ids.value,
+        bits=bits,
+        overlay=settings[OverlaySettings],
+        log=log,
+    )
     count = sum(file.suffix == ".png" for file in files)
     what = {"davis": f"{count} label images", "mot": "boxes", "mp4": "video"}[to.value]
     typer.echo(f"{what}: {output}")

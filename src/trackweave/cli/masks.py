@@ -17,6 +17,7 @@ from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.sam.settings import SamSettings
 from trackweave.proposals.settings import RegionSettings
 from trackweave.tracking.settings import TrackingSettings
+from trackweave.visualization.settings import OverlaySettings
 
 if TYPE_CHECKING:
     from trackweave.pipelines.run import Run
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 WEIGHTS_FREE = ("flow", "static", "replay")
 
 MASKS = Schema(
-    ("masks", "tracking", "predictor", "flow", "regions"),
+    ("masks", "tracking", "predictor", "flow", "regions", "overlay"),
     flags=(
         short("--generator", "masks.generator"),
         short("--candidate-stride", "masks.candidate_stride"),
@@ -38,6 +39,8 @@ MASKS = Schema(
         short("--mask-scale", "tracking.mask_scale_ratio"),
         short("--on-bad-item", "tracking.on_bad_item"),
         short("--viz", "tracking.render_viz"),
+        short("--style", "overlay.style"),
+        short("--overlay-levels", "masks.overlay_levels"),
         short("--weights", "predictor.weights"),
         short("--device", "predictor.device"),
         short("--feature-store", "predictor.feature_store"),
@@ -46,7 +49,7 @@ MASKS = Schema(
     ),
     environment={"TRACKWEAVE_PREDICTOR": "masks.predictor", "TRACKWEAVE_DEVICE": "predictor.device"},
 )
-PROPOSE = MASKS.narrowed("masks", "regions", without=("masks.predictor", "masks.generator"))
+PROPOSE = MASKS.narrowed("masks", "regions", without=("masks.predictor", "masks.generator", "masks.overlay_levels"))
 
 Frames = Annotated[str, typer.Argument(metavar="FRAMES|VIDEO", help="a folder of images or a video file")]
 
@@ -114,6 +117,8 @@ def track(
         settings=settings[TrackingSettings],
         resume=resume,
         progress=True,
+        overlay=settings[OverlaySettings],
+        overlay_levels=run.overlay_levels,
     )
 
 
@@ -148,6 +153,8 @@ def _print_summary(result: Run[MaskSummary], report: Path) -> None:
     )
     if (totals["candidates"] or 0) > (totals["prompts"] or 0):
         typer.echo(f"{totals['duplicates']} of {totals['candidates']} candidates were already tracked or duplicates")
+    if result.paths.overlay.is_file():
+        typer.echo(f"video: {result.paths.overlay}")
     typer.echo(f"report: {report}")
 
 

@@ -29,6 +29,7 @@ SECTIONS: Mapping[str, str] = {
     "predictor": "trackweave.predictors.sam.settings:SamSettings",
     "flow": "trackweave.predictors.flow.settings:FlowSettings",
     "regions": "trackweave.proposals.settings:RegionSettings",
+    "overlay": "trackweave.visualization.settings:OverlaySettings",
     "tracker": "trackweave.mot.settings:TrackerSettings",
     "input": "trackweave.pipelines.settings:InputSettings",
     "perception": "trackweave.pipelines.settings:PerceptionSettings",

@@ -37,7 +37,8 @@ from trackweave.structures.detections import Detections
 from trackweave.structures.run_log import RunLog
 from trackweave.structures.run_summary import BoxSummary, InputSummary, TrackSummary
 from trackweave.structures.tracks import Tracks
-from trackweave.visualization.annotators import TrailPainter
+from trackweave.visualization.annotators import OverlayPainter
+from trackweave.visualization.settings import OverlaySettings
 from trackweave.visualization.video import Mp4Writer
 
 LENGTH_EDGES = (1, 2, 5, 10, 30, 100, 300, 1000)
@@ -305,7 +306,7 @@ class BoxOverlay:
         path: the video.
         video: what is drawn on.
         log: where images that cannot be drawn on are counted.
-        enabled: False draws nothing.
+        settings: how to draw; None draws nothing.
 
     Attributes:
         is_on: it is enabled, and there are images.
@@ -313,13 +314,13 @@ class BoxOverlay:
 
     stage = "overlay"
 
-    def __init__(self, path: Path, video: VideoInput, log: RunLog, *, enabled: bool = True) -> None:
-        self.is_on = enabled and (video.has_images or video.preview_images is not None)
+    def __init__(self, path: Path, video: VideoInput, log: RunLog, settings: OverlaySettings | None) -> None:
+        self.is_on = settings is not None and (video.has_images or video.preview_images is not None)
         self._video, self._log = video, log
         rate = (video.frame_rate or DEFAULT_RATE) / video.step
         rate = PREVIEW_RATE if video.preview_images is not None else rate
         self._writer = Mp4Writer(path, float(np.clip(rate, 1, 120)))
-        self._painter = TrailPainter()
+        self._painter = OverlayPainter(settings)
 
     def __enter__(self) -> Self:
         self._writer.__enter__()

@@ -50,6 +50,7 @@ from trackweave.storage.run import RunFolder
 from trackweave.structures.run_log import RunLog, RunWarning
 from trackweave.structures.run_summary import BoxSummary
 from trackweave.structures.tracks import Tracks
+from trackweave.visualization.settings import OverlaySettings, overlay_settings
 
 
 class BoxOptions(TypedDict, total=False):
@@ -60,7 +61,7 @@ class BoxOptions(TypedDict, total=False):
     refinement: RefinementSettings | None
     log: LogSettings | None
     scorer: ScorerSettings | None
-    overlay: bool
+    overlay: bool | OverlaySettings
 
 
 def track_boxes(
@@ -96,7 +97,7 @@ def track_boxes(
         refinement: gaps to fill, tracks to remove, smoothing, after the whole video is tracked.
         log: where to log training samples; with a scorer they are marked as decided by it.
         scorer: whether a learned scorer judges pairs, and which; best with the tracker `learned`.
-        overlay: draw the tracks over the frames, where there are any.
+        overlay: draw the tracks over the frames, where there are any; settings say how.
 
     Raises:
         InputError: source, detections or model cannot be used; one line that names the file and the item.
@@ -126,7 +127,7 @@ class _BoxSettings:
     refinement: RefinementSettings | None
     log: LogSettings
     scorer: ScorerSettings
-    overlay: bool
+    overlay: OverlaySettings | None
 
     @classmethod
     def of(cls, tracker: str | TrackerSettings, options: BoxOptions) -> _BoxSettings:
@@ -147,7 +148,7 @@ class _BoxSettings:
             None if refinement == RefinementSettings() else refinement,
             options.get("log") or LogSettings(),
             options.get("scorer") or ScorerSettings(),
-            options.get("overlay", True),
+            overlay_settings(options.get("overlay", True)),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -226,7 +227,7 @@ def _track(
     video, features, refinement = inputs.video, inputs.features, settings.refinement
     statistics = TrackStatistics(step=video.step)
     writer = TrackWriter(folder.paths, statistics, refinement, {"source": video.path})
-    overlay = BoxOverlay(folder.paths.overlay, video, log, enabled=settings.overlay and refinement is None)
+    overlay = BoxOverlay(folder.paths.overlay, video, log, settings.overlay if refinement is None else None)
     folder.claim()
     label_source = BLENDED if settings.scorer.enabled else "tracker"
     with open_display(progress, "tracking", video) as display, open_logger(settings.log, video, label_source) as logger:
@@ -241,8 +242,9 @@ def _track(
             with timer.track("write"):
                 writer.finish(video.times)
                 samples = close_logger(logger, log)
-        if settings.overlay and writer.refined is not None:
-            _draw_refined(folder.paths.overlay, video, log, timer, writer.refined.tracks)
+        if settings.overlay is not None and writer.refined is not None:
+            refined = BoxOverlay(folder.paths.overlay, video, log, settings.overlay)
+            _draw_refined(refined, video, log, timer, writer.refined.tracks)
     return BoxRunRecord(
         video,
         inputs.detections.record,
@@ -273,13 +275,13 @@ def make_scorer(settings: ScorerSettings, tracker: TrackerSettings, video: Video
     return None
 
 
-def _draw_refined(path: Path, video: VideoInput, log: RunLog, timer: TimingAggregator, tracks: Tracks) -> None:
+def _draw_refined(overlay: BoxOverlay, video: VideoInput, log: RunLog, timer: TimingAggregator, tracks: Tracks) -> None:
     """The overlay of tracks that were refined at the end: the frames are read a second time."""
     if video.kind == "live":
         text = f"{video.path}: no overlay: refined tracks are known at the end, and live pictures are gone by then"
         log.warn("overlay", "overlay-unavailable", text)
         return
-    with BoxOverlay(path, video, log) as overlay:
+    with overlay:
         if overlay.is_on:
             for frame in video.frames(only_frames(np.unique(tracks.frame))):
                 with timer.track(overlay.stage):

@@ -57,6 +57,11 @@ from trackweave.tracking.pipeline_context import (
 )
 from trackweave.tracking.settings import TrackingSettings
 from trackweave.tracking.stores import FrameResultStore, add_counters, latest_warnings
+from trackweave.visualization.settings import OverlaySettings, overlay_settings
+from trackweave.visualization.video import write_mask_overlay
+
+OVERLAY_RATE = 10.0
+"""Frames per second of an overlay video of frames without times."""
 
 
 class MaskOptions(TypedDict, total=False):
@@ -66,6 +71,8 @@ class MaskOptions(TypedDict, total=False):
     predictor_settings: PredictorSettings | SamSettings | FlowSettings | None
     generator: str | RegionSettings
     candidate_stride: int
+    overlay: bool | OverlaySettings
+    overlay_levels: str
 
 
 def track_masks(
@@ -102,6 +109,8 @@ def track_masks(
         predictor_settings: of the SAM 2 family (weights, device and more) or of `flow`, when `predictor` is a name.
         generator: name of a candidate generator, or the settings of `regions`.
         candidate_stride: frames between two on which the generator runs.
+        overlay: leave a video of the tracks over the frames, unless `settings.render_viz` is off; settings say how.
+        overlay_levels: `first`, the coarsest level, in `overlay.mp4`; `all`, each other one too, in its folder.
 
     Raises:
         InputError: frames, candidates or prompts cannot be used; one line that names the file and the item.
@@ -118,6 +127,8 @@ def track_masks(
         if isinstance(predictor, str)
         else ChosenPredictor(predictor, predictor.name, "given by the caller")
     )
+    if more.overlay_levels not in ("first", "all"):
+        raise SettingError(f"overlay_levels is first or all, not {more.overlay_levels!r}")
     log, timer = RunLog(chosen_settings.on_bad_item), TimingAggregator()
     log.merge(chosen.warnings)
     with ExitStack() as stack:
@@ -126,7 +137,7 @@ def track_masks(
             if not resume:
                 _check_frames(opened.frames, log)
         folder = stack.enter_context(RunFolder(output))
-        run = _MaskRun(folder, opened, chosen_settings, chosen, resume, progress, log, timer)
+        run = _MaskRun(folder, opened, chosen_settings, chosen, resume, progress, log, timer, more)
         if prompts is not None:
             return run.track_labels(read_label_images(prompts, opened, log))
         if candidates is not None:
@@ -145,6 +156,8 @@ class _MaskOptions:
     predictor_settings: PredictorSettings | SamSettings | FlowSettings | None = None
     generator: str | RegionSettings = "regions"
     candidate_stride: int = CANDIDATE_STRIDE
+    overlay: bool | OverlaySettings = True
+    overlay_levels: str = "first"
 
 
 @dataclass(frozen=True)
@@ -160,6 +173,7 @@ class _MaskRun:
         progress: how progress is shown.
         log: warnings of the run as a whole; those of single levels are in their records.
         timer: durations of what no level takes alone.
+        options: the rest.
     """
 
     folder: RunFolder
@@ -170,6 +184,7 @@ class _MaskRun:
     progress: Progress
     log: RunLog
     timer: TimingAggregator = field(default_factory=TimingAggregator)
+    options: _MaskOptions = field(default_factory=_MaskOptions)
 
     # --- the three ways in ---------------------------------------------------------------------------------------
 
@@ -349,10 +364,24 @@ class _MaskRun:
         """Writes what spans levels: boxes of all of them and the summary."""
         with self.timer.track("persist.boxes"):
             write_mot_frames(self.folder.paths.mot, _boxes_by_frame(self.folder.paths, levels))
+        self._draw(levels)
         predictor_warnings = latest_warnings(records[level].predictor_warnings for level in levels)
         summary = self._summary({level: records[level] for level in levels}, predictor_warnings)
         self.folder.finish(summary, warnings=predictor_warnings, stages=("predictor",))
         return Run(self.folder.root)
+
+    def _draw(self, levels: Sequence[Level]) -> None:
+        """Writes the overlay video of the first level, or one of every level."""
+        drawing = overlay_settings(self.options.overlay) if self.settings.render_viz else None
+        if drawing is None:
+            return
+        frames, run = self.input.frames, self.folder.paths
+        rate = FrameList(frames.indices, frames.names, frames.times, frames.size).rate or OVERLAY_RATE
+        with self.timer.track("overlay"):
+            for level in levels if self.options.overlay_levels == "all" else levels[:1]:
+                path = run.overlay if level == levels[0] else run.level(level).overlay
+                with VideoSegments(run.level(level).tracking / "video_segments.npz") as archive:
+                    write_mask_overlay(path, archive, frames, rate, drawing)
 
     def _summary(self, records: Mapping[Level, LevelRecord], predictor_warnings: Sequence[RunWarning]) -> MaskSummary:
         levels = {level: record.summary for level, record in records.items()}

@@ -135,6 +135,9 @@ class MaskRunSettings(Settings):
         description="coarse, medium, fine; null: those of the candidates, else 2",
         json_schema_extra={"metavar": "2,4,6"},
     )
+    overlay_levels: Literal["first", "all"] = Field(
+        default="first", description="levels that get an overlay video: the coarsest, or each"
+    )
     frames: str | None = Field(
         default=None, description="which frames, as a slice", json_schema_extra={"metavar": "START:END:STEP"}
     )

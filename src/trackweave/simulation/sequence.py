@@ -25,7 +25,8 @@ from trackweave.simulation.settings import SequenceSettings
 from trackweave.storage.files import replacing, safe_name
 from trackweave.structures.detections import GT_COLUMN, Detections
 from trackweave.structures.tracks import Tracks
-from trackweave.visualization.annotators import TrailPainter, contact_sheet, draw_boxes, write_png
+from trackweave.visualization.annotators import OverlayPainter, contact_sheet, draw_boxes, write_png
+from trackweave.visualization.settings import OverlaySettings
 
 Motion = TypeVar("Motion", Actors, CameraPath)
 AHEAD_SECONDS = 4.0
@@ -393,7 +394,7 @@ def _panel(sequence: SimulatedSequence) -> NDArray[np.uint8]:
     height, width = sequence.size
     scale = PANEL_WIDTH / width
     image = np.full((max(1, round(height * scale)), PANEL_WIDTH, 3), BACKGROUND, np.uint8)
-    painter = TrailPainter(TRAIL, PANEL_WIDTH)
+    painter = OverlayPainter(OverlaySettings(trail=TRAIL), max_width=PANEL_WIDTH)
     middle = len(sequence) // 2
     frames = sequence.frames[max(0, middle - TRAIL) : middle + 1].tolist()
     tracks = Tracks.empty()

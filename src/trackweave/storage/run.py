@@ -65,6 +65,11 @@ class LevelPaths:
         return self.root / "tracking"
 
     @property
+    def overlay(self) -> Path:
+        """Its tracks over the frames, where every level has a video."""
+        return self.root / "viz" / "overlay.mp4"
+
+    @property
     def compare(self) -> Path:
         """Folder of the comparison pictures."""
         return self.root / "viz" / "compare"
@@ -159,6 +164,14 @@ class FrameList:
     names: Sequence[str]
     times: Sequence[float] | None
     size: tuple[int, int]
+
+    @property
+    def rate(self) -> float | None:
+        """Frames per second, 1 … 120; None where no times are known."""
+        times = self.times
+        if times is None or len(times) < 2 or times[-1] <= times[0]:
+            return None
+        return float(min(max((len(times) - 1) / (times[-1] - times[0]), 1), 120))
 
     def write(self, path: Path) -> None:
         """Writes the file."""
@@ -441,7 +454,7 @@ RUN_FILES = (
     *("manifest.json", "frames.json", "summary.json", "report.html", "tracks.mot.txt", "tracks.npz", "overlay.mp4"),
     *("journal/level_*.json", "journal/level_*.cohorts", "level_*/filtered/filtered.json"),
     *("level_*/tracking/video_segments*.npz", "level_*/tracking/object_segments*.npz"),
-    *("level_*/viz/compare/frame_*.png", "level_*/viz/compare/compare.json"),
+    *("level_*/viz/overlay.mp4", "level_*/viz/compare/frame_*.png", "level_*/viz/compare/compare.json"),
 )
 """Every file of a run that found its candidates itself, as patterns below its root."""
 

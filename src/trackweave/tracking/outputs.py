@@ -294,9 +294,8 @@ def _comparison_image(
         scale_boxes(candidates.xyxy, cols / candidates.size[1], rows / candidates.size[0]),
         labels=False,
     )
-    right = draw_objects(
-        canvas, objects.track_id, objects.masks, scale_boxes(objects.xyxy, cols / width, rows / height)
-    )
+    boxes = scale_boxes(objects.xyxy, cols / width, rows / height)
+    right = draw_objects(canvas, objects.track_id, objects.masks, boxes)
     return contact_sheet(
         [left, right],
         2,

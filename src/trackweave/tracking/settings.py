@@ -32,7 +32,7 @@ class TrackingSettings(Settings):
     preview_max: int | None = Field(
         default=12, ge=1, description="largest number of comparison images per level; null: no limit"
     )
-    render_viz: bool = Field(default=True, description="draw the comparison images")
+    render_viz: bool = Field(default=True, description="draw the comparison images and the overlay video")
     on_bad_item: OnBadItem = Field(
         default="error", description="a bad candidate or frame stops the run, or is left out"
     )

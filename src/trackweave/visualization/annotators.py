@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from colorsys import hsv_to_rgb
 from functools import cache
 from pathlib import Path
@@ -17,23 +17,27 @@ from trackweave.masks.ops import Crop, crop_at
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.files import replacing
 from trackweave.structures.tracks import Tracks
+from trackweave.visualization.settings import OverlaySettings, OverlayStyle
 
 Colour = tuple[int, int, int]
 
 GOLDEN_RATIO = 0.6180339887498949
 # Saturation and value take turns, so that ids whose hues come close still differ.
+UNTRACKED: Colour = (150, 150, 150)
 SHADES = ((0.78, 1.00), (0.92, 0.88), (0.55, 0.98), (0.85, 0.80), (0.66, 0.90))
 
 
 @cache
 def track_colour(track_id: int) -> Colour:
-    """Bright RGB of a track, 0 … 255; the same id has the same colour everywhere.
+    """Bright RGB of a track, 0 … 255; the same id has the same colour everywhere, and what has no id from 1 on is grey.
 
     Steps of the golden ratio around the hue circle keep any run of consecutive ids apart.
 
     >>> track_colour(1), track_colour(2)
     ((255, 56, 118), (18, 143, 224))
     """
+    if track_id < 1:
+        return UNTRACKED
     saturation, value = SHADES[(track_id - 1) % len(SHADES)]
     red, green, blue = hsv_to_rgb((0.33 + GOLDEN_RATIO * track_id) % 1.0, saturation, value)
     return round(255 * red), round(255 * green), round(255 * blue)
@@ -52,7 +56,8 @@ def css(colour: Colour) -> str:
 
 Image = NDArray[np.uint8]
 
-FONT_SCALE = 0.4
+FILL_OPACITY = {"outline": 0.18, "fill": 0.5}
+LABEL_SHARES = (0.5, 0.25, 0.75)
 MARGIN = 8
 CAPTION_HEIGHT = 22
 BACKGROUND: Colour = (24, 26, 30)
@@ -65,54 +70,72 @@ def draw_objects(
     masks: PackedMasks | None,
     boxes: NDArray[np.floating[Any]] | None = None,
     *,
-    alpha: float = 0.45,
-    outline: bool = True,
-    boxes_on: bool = True,
-    labels: bool = True,
-    thickness: int = 1,
+    style: OverlayStyle = "outline",
+    labels: bool | Sequence[str] = True,
 ) -> Image:
-    """A copy of the image with the objects on it; each in the colour of its id, smaller objects over larger ones.
+    """A copy of the image with the objects on it, each in the colour of its id, smaller ones over larger ones.
+
+    A pixel shows one object, the one on top: colours never mix. Lines and letters grow with the image.
 
     Args:
         image: `(H, W, 3)` uint8 RGB.
-        ids: `(M,)` track ids.
+        ids: `(M,)` track ids; 0 = no track, drawn grey.
         masks: M masks of the image at any scale; None draws boxes only.
         boxes: `(M, 4)` xyxy in pixels of the image, right and bottom exclusive; None takes the masks' boxes.
-        alpha: opacity of a mask's fill, 0 … 1.
-        outline: draw the masks' contours opaque.
-        boxes_on: draw the boxes.
-        labels: write the ids, at the boxes' corners, or in the middle of the masks when no boxes are drawn.
-        thickness: of the boxes' lines, in pixels.
+        style: contours with a light fill, contours with a strong fill, or boxes.
+        labels: write the ids, or these M texts, where an object is seen and no other label stands.
 
     Returns:
         `(H, W, 3)` uint8 RGB.
 
     Raises:
-        ValueError: ids, masks and boxes differ in number, or the image is not RGB uint8.
+        ValueError: ids, masks, boxes and labels differ in number, or the image is not RGB uint8.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"the image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
-    lengths = {len(ids)} | {len(column) for column in (masks, boxes) if column is not None}
+    texts = [str(int(track_id)) for track_id in ids] if isinstance(labels, bool) else list(labels)
+    lengths = {len(ids), len(texts)} | {len(column) for column in (masks, boxes) if column is not None}
     if len(lengths) > 1:
-        raise ValueError(f"ids, masks and boxes differ in number: {sorted(lengths)}")
+        raise ValueError(f"ids, masks, boxes and labels differ in number: {sorted(lengths)}")
     canvas = image.copy()
     corners = _corners(masks, boxes, len(ids), canvas.shape[:2])
     colours = [track_colour(int(track_id)) for track_id in ids]
-    order = _largest_first(masks, corners)
-    anchors = {int(n): (int(corners[n, 0]), int(corners[n, 1])) for n in order}
-    if masks is not None:
+    order = _smallest_first(masks, corners)
+    if masks is None or style == "boxes":
+        anchors = {int(n): _box_anchors(corners[n]) for n in order}
+        for n in order[::-1]:
+            draw_boxes(canvas, corners[n : n + 1], colours[n], line_thickness(canvas))
+    else:
+        anchors = _paint_masks(canvas, masks, order, colours, FILL_OPACITY[style])
+    if labels is not False:
+        placed = LabelPlacer(canvas)
         for n in order:
-            crop = crop_at(masks, int(n), canvas.shape[:2])
-            if crop is not None:
-                _fill(canvas, crop, colours[n], alpha, outline)
-                if not boxes_on:
-                    anchors[int(n)] = _middle(crop)
-    for n in order:
-        if boxes_on:
-            draw_boxes(canvas, corners[n : n + 1], colours[n], thickness)
-        if labels:
-            _label(canvas, anchors[int(n)], str(int(ids[n])), colours[n])
+            if int(n) in anchors:
+                placed.write(texts[n], anchors[int(n)], colours[n])
     return canvas
+
+
+def line_thickness(image: Image) -> int:
+    """Pixels of a line that reads well on an image of this size: 1 at 360 rows, 3 at 1080."""
+    return max(1, round(min(image.shape[0], image.shape[1]) / 360))
+
+
+def _paint_masks(
+    canvas: Image, masks: PackedMasks, order: NDArray[np.int64], colours: Sequence[Colour], opacity: float
+) -> dict[int, list[tuple[int, int]]]:
+    """Paints each mask where no smaller one lies; returns points for the label of each object that is seen."""
+    taken = np.zeros(canvas.shape[:2], np.uint8)
+    anchors: dict[int, list[tuple[int, int]]] = {}
+    for n in order.tolist():
+        crop = crop_at(masks, n, canvas.shape[:2])
+        if crop is None:
+            continue
+        there = taken[crop.window]
+        seen = np.bitwise_and(crop.inside, there ^ 1, dtype=np.uint8)
+        _fill(canvas, crop, seen, colours[n], opacity)
+        anchors[n] = _mask_anchors(seen if seen.any() else crop.inside, crop.left, crop.top)
+        there |= crop.inside
+    return anchors
 
 
 def draw_boxes(canvas: Image, corners: NDArray[np.int64], colour: Colour, thickness: int = 1) -> None:
@@ -197,24 +220,26 @@ def _corners(
     return np.clip(corners, 0, [size[1] - 1, size[0] - 1] * 2)
 
 
-def _largest_first(masks: PackedMasks | None, corners: NDArray[np.int64]) -> NDArray[np.int64]:
+def _smallest_first(masks: PackedMasks | None, corners: NDArray[np.int64]) -> NDArray[np.int64]:
     if masks is not None:
-        return np.argsort(-masks.areas, kind="stable")
-    return np.argsort(-np.prod(corners[:, 2:] - corners[:, :2] + 1, axis=1), kind="stable")
+        return np.argsort(masks.areas, kind="stable")
+    return np.argsort(np.prod(corners[:, 2:] - corners[:, :2] + 1, axis=1), kind="stable")
 
 
-def _fill(canvas: Image, crop: Crop, colour: Colour, alpha: float, outline: bool) -> None:
-    """Tints the canvas under the crop, then draws the crop's inner contour."""
+def _fill(canvas: Image, crop: Crop, seen: NDArray[np.uint8], colour: Colour, opacity: float) -> None:
+    """Tints the canvas where the crop is seen, and draws the part of its inner contour that is seen."""
     import cv2
 
     part = canvas[crop.window]
     # A table of 256 blended values per channel is faster than arithmetic on the crop.
-    values = np.arange(256, dtype=np.float32)[:, None] * (1 - alpha) + np.asarray(colour, np.float32) * alpha
+    values = np.arange(256, dtype=np.float32)[:, None] * (1 - opacity) + np.asarray(colour, np.float32) * opacity
     tinted = cv2.LUT(np.ascontiguousarray(part), np.rint(values).astype(np.uint8)[None])
-    if outline:
-        core = cv2.erode(_with_neighbours(crop, canvas.shape[:2]), np.ones((3, 3), np.uint8))[1:-1, 1:-1]
-        tinted[core == 0] = colour
-    cv2.copyTo(tinted, crop.inside, part)
+    width = line_thickness(canvas)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE if width > 1 else cv2.MORPH_RECT, (2 * width + 1,) * 2)
+    framed = _with_neighbours(crop, canvas.shape[:2])
+    core = cv2.erode(framed, kernel, borderType=cv2.BORDER_REPLICATE)[1:-1, 1:-1]
+    tinted[core == 0] = colour
+    cv2.copyTo(tinted, seen, part)
 
 
 def _with_neighbours(crop: Crop, size: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -233,55 +258,120 @@ def _with_neighbours(crop: Crop, size: tuple[int, ...]) -> NDArray[np.uint8]:
     return framed
 
 
-def _middle(crop: Crop) -> tuple[int, int]:
-    """`(x, y)` of a pixel inside the mask, near its middle: half the mask's pixels lie above its row."""
-    rows = crop.inside.sum(axis=1, dtype=np.int64).cumsum()
-    row = int(np.searchsorted(rows, (rows[-1] + 1) // 2))
-    columns = np.flatnonzero(crop.inside[row])
-    return crop.left + int(columns[len(columns) // 2]), crop.top + row
+def _mask_anchors(seen: NDArray[np.uint8], left: int, top: int) -> list[tuple[int, int]]:
+    """`(x, y)` of pixels of the object for the middle of its label, the best first.
+
+    They lie where half, a quarter and three quarters of its pixels are above, in the middle of that row's widest run:
+    an object that is cut in two has its label on one of the parts.
+    """
+    rows = seen.sum(axis=1, dtype=np.int64).cumsum()
+    points = []
+    for share in LABEL_SHARES:
+        row = int(np.searchsorted(rows, max(share * rows[-1], 1)))
+        edges = np.flatnonzero(np.diff(np.pad(seen[row], 1).astype(np.int8)))
+        starts, ends = edges[::2], edges[1::2]
+        widest = int(np.argmax(ends - starts))
+        points.append((left + int(starts[widest] + ends[widest]) // 2, top + row))
+    return points
 
 
-def _label(canvas: Image, anchor: tuple[int, int], text: str, colour: Colour) -> None:
-    """An id on a rectangle of its object's colour, above the anchor, or below it at the upper edge of the image."""
-    import cv2
-
-    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, FONT_SCALE, 1)
-    left = max(min(anchor[0], canvas.shape[1] - width - 4), 0)
-    bottom = anchor[1] if anchor[1] >= height + 5 else min(anchor[1] + height + 5, canvas.shape[0] - 1)
-    cv2.rectangle(canvas, (left, bottom - height - 4), (left + width + 3, bottom), colour, cv2.FILLED)
-    cv2.putText(
-        canvas, text, (left + 2, bottom - 2), cv2.FONT_HERSHEY_SIMPLEX, FONT_SCALE, contrasting(colour), 1, cv2.LINE_AA
-    )
+def _box_anchors(box: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Points of a box for the lower left corner of its label: above it first."""
+    x1, y1, x2, y2 = (int(side) for side in box)
+    return [(x1, y1), (x2, y1), (x1, y2), (x2, y2), (x1, (y1 + y2) // 2)]
 
 
-WIDE = 960
-"""Width in pixels from which on images get thicker lines."""
+class LabelPlacer:
+    """Writes labels on an image, each where none of the earlier ones stands, or where least of them is hidden.
+
+    Args:
+        canvas: `(H, W, 3)` uint8 RGB, written on.
+    """
+
+    def __init__(self, canvas: Image) -> None:
+        self._canvas = canvas
+        self._scale = max(0.35, 8e-4 * min(canvas.shape[:2]))
+        self._weight = 1 if self._scale < 0.8 else 2
+        self._taken: NDArray[np.int64] = np.zeros((0, 4), np.int64)
+
+    def write(self, text: str, anchors: Sequence[tuple[int, int]], colour: Colour) -> None:
+        """Writes a text on a plate of the colour, near one of the anchors `(x, y)`: at it, above, below or beside."""
+        import cv2
+
+        text = text.encode("ascii", "replace").decode("ascii")  # the font has no others
+        (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, self._scale, self._weight)
+        width, height = width + 4, height + 4
+        x, y = np.array(anchors).T
+        at = np.array([[0, 0], [0, -1], [0, 1], [1, 0], [-1, 0], [1, -1], [-1, 1]]) * [width + 1, height + 1]
+        lefts = (x[:, None] - width // 2 + at[:, 0]).ravel()
+        tops = (y[:, None] - height // 2 + at[:, 1]).ravel()
+        lefts = np.clip(lefts, 0, max(self._canvas.shape[1] - width, 0))
+        tops = np.clip(tops, 0, max(self._canvas.shape[0] - height, 0))
+        plates = np.stack([lefts, tops, lefts + width, tops + height], axis=1)
+        left, top, right, bottom = plates[int(np.argmin(_overlap(plates, self._taken)))].tolist()
+        self._taken = np.concatenate([self._taken, [[left, top, right, bottom]]])
+        cv2.rectangle(self._canvas, (left, top), (right - 1, bottom - 1), colour, cv2.FILLED)
+        cv2.putText(
+            self._canvas,
+            text,
+            (left + 2, bottom - 3),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            self._scale,
+            contrasting(colour),
+            self._weight,
+            cv2.LINE_AA,
+        )
+
+
+def _overlap(plates: NDArray[np.int64], taken: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`(N,)` pixels that N rectangles have in common with all taken ones."""
+    low = np.maximum(plates[:, None, :2], taken[None, :, :2])
+    high = np.minimum(plates[:, None, 2:], taken[None, :, 2:])
+    common: NDArray[np.int64] = np.prod(np.clip(high - low, 0, None), axis=2).sum(axis=1)
+    return common
+
+
 FRACTION_BITS = 4
 """OpenCV takes line ends as whole numbers of 1/16 pixel."""
 
 
-class TrailPainter:
-    """Draws boxes, ids, masks where there are any, and the trail of each box over the frames before.
+BOX_TRAIL = 45
+"""Frames that the trails of boxes reach back."""
 
-    Frames come in order; memory holds the last `length` frames of the tracks that are on them.
+
+class OverlayPainter:
+    """Draws tracks over frames: masks or boxes, labels, and the trail of each over the frames before.
+
+    Frames come in order; memory holds the trails of the tracks that were on the last of them.
 
     Args:
-        length: frames that a trail reaches back.
+        settings: how to draw; None = the defaults.
         max_width: wider images are made smaller to this width, in pixels.
+        class_names: names of class ids; a class without one is written as its number.
     """
 
-    def __init__(self, length: int = 45, max_width: int = 1280) -> None:
-        self._length, self._max_width = length, max_width
+    def __init__(
+        self,
+        settings: OverlaySettings | None = None,
+        *,
+        max_width: int = 1280,
+        class_names: Mapping[int, str] | None = None,
+    ) -> None:
+        self._settings, self._max_width = settings or OverlaySettings(), max_width
+        self._names = class_names or {}
         self._trails: dict[int, deque[tuple[int, float, float]]] = {}
 
     def follow(self, frame: int, tracks: Tracks) -> None:
         """Adds the tracks of the next frame to the trails; call it also for frames that are not drawn."""
+        length = self._settings.trail
+        if length is None:
+            length = BOX_TRAIL if tracks.masks is None else 0
         feet = np.stack([(tracks.xyxy[:, 0] + tracks.xyxy[:, 2]) / 2, tracks.xyxy[:, 3]], axis=1)
         for track_id, (x, y) in zip(tracks.track_id.tolist(), feet.tolist(), strict=True):
             self._trails.setdefault(track_id, deque()).append((frame, x, y))
         for track_id in list(self._trails):
             trail = self._trails[track_id]
-            while trail and trail[0][0] <= frame - self._length:
+            while trail and trail[0][0] <= frame - length:
                 trail.popleft()
             if not trail:
                 del self._trails[track_id]
@@ -297,14 +387,27 @@ class TrailPainter:
             `(h, w, 3)` uint8 RGB of at most `max_width`.
         """
         height, width = image.shape[:2]
-        image = fit_width(image, self._max_width)
-        scale = np.array([image.shape[1] / width, image.shape[0] / height])
-        boxes = scale_boxes(tracks.xyxy, float(scale[0]), float(scale[1]))
-        thickness = 2 if image.shape[1] >= WIDE else 1
-        canvas = draw_objects(image, tracks.track_id, tracks.masks, boxes, thickness=thickness)
-        for track_id in tracks.track_id.tolist():
+        canvas = fit_width(image, self._max_width).copy()
+        scale = np.array([canvas.shape[1] / width, canvas.shape[0] / height])
+        for track_id in tracks.track_id.tolist():  # below the objects: a trail hides none of them
             self._line(canvas, track_id, scale)
-        return canvas
+        return draw_objects(
+            canvas,
+            tracks.track_id,
+            tracks.masks,
+            scale_boxes(tracks.xyxy, float(scale[0]), float(scale[1])),
+            style=self._settings.style,
+            labels=self._settings.labels and [self._text(tracks, row) for row in range(len(tracks))],
+        )
+
+    def _text(self, tracks: Tracks, row: int) -> str:
+        parts = [str(int(tracks.track_id[row]))]
+        if self._settings.classes and tracks.class_id[row] >= 0:
+            number = int(tracks.class_id[row])
+            parts.append(self._names.get(number, str(number)))
+        if self._settings.scores:
+            parts.append(f"{tracks.score[row]:.2f}")
+        return " ".join(parts)
 
     def _line(self, canvas: Image, track_id: int, scale: NDArray[Any]) -> None:
         import cv2
@@ -314,7 +417,8 @@ class TrailPainter:
             return
         points = np.rint(np.array([point[1:] for point in trail]) * scale * (1 << FRACTION_BITS))
         line = np.clip(points, -(2**30), 2**30).astype(np.int32).reshape(-1, 1, 2)
-        cv2.polylines(canvas, [line], False, track_colour(track_id), 2, cv2.LINE_AA, FRACTION_BITS)
+        thickness = line_thickness(canvas) + 1
+        cv2.polylines(canvas, [line], False, track_colour(track_id), thickness, cv2.LINE_AA, FRACTION_BITS)
 
 
 def write_png(path: Path, image: NDArray[np.uint8]) -> None:

@@ -1,7 +1,8 @@
-"""H.264 video files, written frame by frame through PyAV."""
+"""H.264 video files, written frame by frame through PyAV; a mask run as one of them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import ArtifactError
+from trackweave.frames.source import FrameSource, RGBFrame
+from trackweave.ids import FrameIndex
 from trackweave.storage.files import temporary_beside
+from trackweave.storage.mask_archive import VideoSegments
+from trackweave.structures.tracks import Tracks
+from trackweave.visualization.annotators import OverlayPainter
+from trackweave.visualization.settings import OverlaySettings
 
 
 class Mp4Writer:
@@ -109,3 +116,34 @@ class Mp4Writer:
 
     def _failure(self, error: Exception) -> ArtifactError:
         return ArtifactError(f"{self.path}: the video cannot be written: {getattr(error, 'strerror', None) or error}")
+
+
+def mask_overlays(
+    archive: VideoSegments, frames: FrameSource, indices: Sequence[FrameIndex], settings: OverlaySettings | None = None
+) -> Iterator[RGBFrame]:
+    """The frames of these indices with the objects of an archive on them, `(h, w, 3)` uint8 RGB, at most 1280 wide.
+
+    Raises:
+        FrameError: a frame cannot be read.
+        KeyError: an index that the frames do not have.
+    """
+    painter = OverlayPainter(settings)
+    positions = {int(index): position for position, index in enumerate(frames.indices)}
+    for index in indices:
+        tracks = Tracks.from_frames([archive.frame(index)])
+        painter.follow(int(index), tracks)
+        yield painter.paint(frames[positions[int(index)]], tracks)
+
+
+def write_mask_overlay(
+    path: Path, archive: VideoSegments, frames: FrameSource, fps: float, settings: OverlaySettings | None = None
+) -> None:
+    """Writes an archive's objects over all frames as a video.
+
+    Raises:
+        FrameError: a frame cannot be read.
+        ArtifactError: the file cannot be written.
+    """
+    with Mp4Writer(path, fps) as writer:
+        for image in mask_overlays(archive, frames, frames.indices, settings):
+            writer.write(image)
