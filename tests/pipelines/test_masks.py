@@ -78,6 +78,38 @@ def test_the_python_call_gives_tracks(candidates: Path, tmp_path: Path) -> None:
     assert result.summary.input.path == "memory"
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_every_run_leaves_a_video(candidates: Path, tmp_path: Path, scale: float) -> None:
+    settings = TrackingSettings(mask_scale_ratio=scale)
+    run = track_masks(SCENE.frames, tmp_path / "one", candidates=candidates, predictor="static", settings=settings)
+    with trackweave.open_frames(run.paths.overlay) as video:
+        assert len(video) == len(SCENE.frames)
+    assert not run.paths.level(4).overlay.exists()
+    every = track_masks(
+        SCENE.frames,
+        tmp_path / "all",
+        candidates=candidates,
+        predictor="static",
+        overlay=trackweave.OverlaySettings(style="fill", scores=True),
+        overlay_levels="all",
+    )
+    assert every.paths.overlay.is_file()
+    assert every.paths.level(4).overlay.is_file()
+    labels = {0: SCENE.labels[0]}
+    prompted = track_masks(SCENE.frames, tmp_path / "prompted", prompts=labels, predictor="static")
+    assert prompted.paths.overlay.is_file()
+
+
+def test_no_video_when_no_pictures_are_wanted(candidates: Path, tmp_path: Path) -> None:
+    quiet = TrackingSettings(render_viz=False)
+    run = track_masks(SCENE.frames, tmp_path / "run", candidates=candidates, predictor="static", settings=quiet)
+    off = track_masks(SCENE.frames, tmp_path / "off", candidates=candidates, predictor="static", overlay=False)
+    assert not run.paths.overlay.exists()
+    assert not off.paths.overlay.exists()
+    with pytest.raises(SettingError, match="first or all"):
+        track_masks(SCENE.frames, tmp_path / "no", candidates=candidates, predictor="static", overlay_levels="some")
+
+
 def test_prompts_in_memory(tmp_path: Path) -> None:
     result = track_masks(SCENE.frames, tmp_path / "run", prompts={1: SCENE.labels[1] * 5}, predictor="static")
     assert result.tracks(0).track_ids.tolist() == [5, 10]

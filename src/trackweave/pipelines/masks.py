@@ -376,11 +376,12 @@ class _MaskRun:
         if drawing is None:
             return
         frames, run = self.input.frames, self.folder.paths
+        manifest = RunManifest.load(run.manifest)
         rate = FrameList(frames.indices, frames.names, frames.times, frames.size).rate or OVERLAY_RATE
         with self.timer.track("overlay"):
             for level in levels if self.options.overlay_levels == "all" else levels[:1]:
                 path = run.overlay if level == levels[0] else run.level(level).overlay
-                with VideoSegments(run.level(level).tracking / "video_segments.npz") as archive:
+                with VideoSegments(manifest.artifact(level, "video_segments")) as archive:
                     write_mask_overlay(path, archive, frames, rate, drawing)
 
     def _summary(self, records: Mapping[Level, LevelRecord], predictor_warnings: Sequence[RunWarning]) -> MaskSummary:

@@ -101,6 +101,7 @@ def draw_objects(
     corners = _corners(masks, boxes, len(ids), canvas.shape[:2])
     colours = [track_colour(int(track_id)) for track_id in ids]
     order = _smallest_first(masks, corners)
+    draws_boxes = masks is None or style == "boxes"
     if masks is None or style == "boxes":
         anchors = {int(n): _box_anchors(corners[n]) for n in order}
         for n in order[::-1]:
@@ -111,7 +112,7 @@ def draw_objects(
         placed = LabelPlacer(canvas)
         for n in order:
             if int(n) in anchors:
-                placed.write(texts[n], anchors[int(n)], colours[n])
+                placed.write(texts[n], anchors[int(n)], colours[n], above=draws_boxes)
     return canvas
 
 
@@ -276,7 +277,7 @@ def _mask_anchors(seen: NDArray[np.uint8], left: int, top: int) -> list[tuple[in
 
 
 def _box_anchors(box: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Points of a box for the lower left corner of its label: above it first."""
+    """`(x, y)` of points of a box for the lower left corner of its label: above it first."""
     x1, y1, x2, y2 = (int(side) for side in box)
     return [(x1, y1), (x2, y1), (x1, y2), (x2, y2), (x1, (y1 + y2) // 2)]
 
@@ -294,8 +295,11 @@ class LabelPlacer:
         self._weight = 1 if self._scale < 0.8 else 2
         self._taken: NDArray[np.int64] = np.zeros((0, 4), np.int64)
 
-    def write(self, text: str, anchors: Sequence[tuple[int, int]], colour: Colour) -> None:
-        """Writes a text on a plate of the colour, near one of the anchors `(x, y)`: at it, above, below or beside."""
+    def write(self, text: str, anchors: Sequence[tuple[int, int]], colour: Colour, *, above: bool = False) -> None:
+        """Writes a text on a plate of the colour, at one of the anchors `(x, y)`, or next to it.
+
+        The anchor is in the middle of the plate, or, with `above`, just below its lower left corner.
+        """
         import cv2
 
         text = text.encode("ascii", "replace").decode("ascii")  # the font has no others
@@ -303,8 +307,8 @@ class LabelPlacer:
         width, height = width + 4, height + 4
         x, y = np.array(anchors).T
         at = np.array([[0, 0], [0, -1], [0, 1], [1, 0], [-1, 0], [1, -1], [-1, 1]]) * [width + 1, height + 1]
-        lefts = (x[:, None] - width // 2 + at[:, 0]).ravel()
-        tops = (y[:, None] - height // 2 + at[:, 1]).ravel()
+        lefts = (x[:, None] - (0 if above else width // 2) + at[:, 0]).ravel()
+        tops = (y[:, None] - (height if above else height // 2) + at[:, 1]).ravel()
         lefts = np.clip(lefts, 0, max(self._canvas.shape[1] - width, 0))
         tops = np.clip(tops, 0, max(self._canvas.shape[0] - height, 0))
         plates = np.stack([lefts, tops, lefts + width, tops + height], axis=1)
