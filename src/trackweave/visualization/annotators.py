@@ -118,7 +118,8 @@ def draw_objects(
 
 def line_thickness(image: Image) -> int:
     """Pixels of a line that reads well on an image of this size: 1 at 360 rows, 3 at 1080."""
-    return max(1, round(min(image.shape[0], image.shape[1]) / 360))
+    rows, columns = image.shape[:2]
+    return max(1, round(min(int(rows), int(columns)) / 360))
 
 
 def _paint_masks(

@@ -43,7 +43,11 @@ def test_nothing_is_lost_while_disk_holds_it() -> None:
 def test_arrays_come_back_as_they_were() -> None:
     """Writable and aligned: other arrays would be another type for the compiled loops."""
     store = ArrayStore(memory_bytes=0, disk_bytes=10_000)
-    arrays = np.arange(5, dtype=np.float16), np.arange(6.0).reshape(2, 3), np.zeros((0, 2), np.uint8)
+    arrays: tuple[np.ndarray, ...] = (
+        np.arange(5, dtype=np.float16),
+        np.arange(6.0).reshape(2, 3),
+        np.zeros((0, 2), np.uint8),
+    )
     store.put(0, arrays)
     stored = store.get(0)
     assert stored is not None
