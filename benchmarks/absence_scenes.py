@@ -7,7 +7,7 @@ labelled by hand:
 - `passer_scene`: a panel with the texture of another photo passes before the real footage, stops over the
   object, goes on;
 - `composite_scene`: the object, cut out of its footage, moves before a photo that a camera pans over: it leaves,
-  returns, goes behind a panel, comes out or not, stays, or leaves while its twin stays.
+  returns, goes behind a panel, comes out or not, stays, leaves while its twin stays, or stops.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Path2 = Callable[[float], tuple[float, float]]
 
 HEIGHT, WIDTH = 240, 424
 LENGTH = 44
-COMPOSITES = ("leave", "return", "hide", "hide for good", "stay", "twin")
+COMPOSITES = ("leave", "return", "hide", "hide for good", "stay", "twin", "stop")
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def composite_scene(footage: Footage, kind: str, photo: Rgb, texture: Rgb, rng: 
         if kind == "twin":
             again = cuts[(n + len(cuts) // 2) % len(cuts)]
             _paste(frame, again[0][:, ::-1], again[1][:, ::-1], (twin_x + moved[0], HEIGHT * 0.6 + moved[1]))
-        place = np.array(path(t)) + (moved if kind.startswith("hide") else 0)
+        place = np.array(path(t)) + (moved if kind in ("hide", "hide for good", "stop") else 0)
         coverage = _paste(frame, colours, alpha, (place[0], place[1]))
         if kind.startswith("hide"):
             _paste(
@@ -184,6 +184,9 @@ def _object_path(kind: str, half: NDArray[np.float64], rng: np.random.Generator)
             return middle[0] + start * (1 - float(_ease((t - 0.05) / 0.35))) + out * away, y
 
         return behind
+    if kind == "stop":
+        start, y = (-1 if rng.random() < 0.5 else 1) * rng.uniform(0.15, 0.3) * WIDTH, HEIGHT * rng.uniform(0.45, 0.6)
+        return lambda t: (middle[0] + start * (1 - float(_ease(t / 0.5))), y)
     if kind == "stay":
         turn, radius = rng.uniform(0, 6), rng.uniform(0.15, 0.25) * HEIGHT
         return lambda t: (middle[0] + 1.6 * radius * np.cos(5 * t + turn), middle[1] + radius * np.sin(5 * t + turn))

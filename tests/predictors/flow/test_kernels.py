@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from trackweave.predictors.flow.appearance import Appearance
 from trackweave.predictors.flow.frame_features import NEIGHBOUR_OFFSETS, colour_planes, compute_features
-from trackweave.predictors.flow.motion import camera_homography, motion_between, signed_distance, warp
+from trackweave.predictors.flow.motion import camera_homography, carry, motion_between, signed_distance, warp
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.flow.smoothing import smooth
 from trackweave.predictors.flow.windows import PixelWindow, WorkingSize
+
+BLACK = np.zeros((96, 128, 7), np.uint8)
+"""Colour planes of frames without colours."""
 
 
 def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -61,7 +64,7 @@ def test_camera_motion_is_separated_from_object_motion() -> None:
     flow = np.full((96, 128, 2), (3.0, -2.0), np.float32)
     flow[40:60, 50:80] = (-6, 4)
     back = -flow
-    motion = motion_between(flow, back, camera_homography(flow), camera_homography(back))
+    motion = motion_between(flow, back, camera_homography(flow), camera_homography(back), (BLACK, BLACK))
     assert np.abs(motion.residual[5, 5]).max() < 0.1
     assert np.allclose(motion.residual[50, 65], (9, -6), atol=0.1)
     assert np.allclose(motion.camera_forward[50, 65], (3, -2), atol=0.1)
@@ -74,7 +77,7 @@ def test_a_mask_is_warped_along_the_flow() -> None:
     mask = np.zeros((60, 80), np.bool_)
     mask[20:35, 30:50] = True
     flow = np.full((60, 80, 2), (7.0, 4.0), np.float32)
-    motion = motion_between(flow, -flow, np.eye(3), np.eye(3))
+    motion = motion_between(flow, -flow, np.eye(3), np.eye(3), (BLACK, BLACK))
     origin = PixelWindow(15, 40, 25, 55)
     warped = warp(mask[origin.slices].astype(np.float32), origin, motion, PixelWindow(0, 60, 0, 80))
     assert np.array_equal(warped, np.roll(mask, (4, 7), (0, 1)))
@@ -127,6 +130,19 @@ def test_appearance_separates_object_and_background_whatever_their_sizes() -> No
     log_odds = appearance.log_odds(features, whole, PixelWindow.around(mask))
     assert log_odds[32, 43] > 1
     assert np.mean(log_odds[:20] < 0) > 0.9
+
+
+def test_what_appeared_has_no_source() -> None:
+    flow = np.full((60, 80, 2), (7.0, 4.0), np.float32)
+    before, after = np.zeros((60, 80, 7), np.uint8), np.zeros((60, 80, 7), np.uint8)
+    after[30:40, 30:40, 0] = 200
+    motion = motion_between(flow, -flow, np.eye(3), np.eye(3), (before, after))
+    assert motion.source[20, 20] == 16 * 80 + 13
+    assert motion.source[2, 20] == motion.source[20, 5] == -1  # from beyond the frame
+    assert (motion.source[30:40, 30:40] == -1).all()  # another colour
+    ages = carry(np.full((60, 80), 9, np.uint8), motion)
+    assert (ages[motion.source >= 0] == 9).all()
+    assert (ages[motion.source < 0] == 0).all()
 
 
 def test_signed_distance() -> None:

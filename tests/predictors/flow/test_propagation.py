@@ -209,6 +209,22 @@ def test_a_redetection_at_an_unexpected_position_needs_a_high_objectness() -> No
     assert follow(loose, 0)[8].any()
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_what_stays_behind_something_of_its_own_colour_is_gone(seed: int) -> None:
+    places = [*line((40, 10), (0, 5), 13), *[(40.0, 70.0)] * 9]
+    scene = draw([Disc((120, 110, 115), 9, places)], post=(55, 95), seed=seed)
+    masks = follow(prompted(scene), 0)
+    assert all(overlap(masks[k][0], scene.truth[0, k]) > 0.8 for k in range(10))
+    assert not any(masks[k].any() for k in range(12, 22))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_what_is_faster_than_the_flow_is_followed_by_its_appearance(seed: int) -> None:
+    scene = draw([Disc((120, 80, 70), 7, line((20, 12), (4, 14), 7))], seed=seed)
+    masks = follow(prompted(scene), 0)
+    assert all(overlap(masks[k][0], scene.truth[0, k]) > 0.8 for k in range(7))
+
+
 def test_a_doubtful_mask_is_propagated_but_not_reported() -> None:
     scene = draw([Disc(RED, 8, line((36, 15), (0, 4), 22))], post=(44, 66))
     shown, silent = (

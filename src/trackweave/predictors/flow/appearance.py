@@ -5,13 +5,10 @@ histograms", 1985) over three cues: fine colour, coarse colour with texture, and
 object. Both classes count with mass one however large they are, which keeps small objects alive. The object's
 histograms come from prompts alone, since an object model that learns from its own results drifts; the background's
 follow the video, since new surroundings keep appearing.
-
-`objectness`: from a mask's certainty, position and appearance to the probability that it is the object.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import cv2
@@ -254,28 +251,3 @@ def _log_ratio(
                 out[f, k] = 0
             else:
                 out[f, k] = np.log((inside[f, k] + rare) / (outside[f, k] + rare))
-
-
-_UNCERTAINTY_WEIGHT, _DISPLACEMENT_WEIGHT, _RESEMBLANCE_WEIGHT, _BIAS = -1.34, -2.45, 2.63, -4.94
-"""Logistic regression of "IoU with the truth of at least one half" on some 3000 masks of 200 objects, in videos of
-smooth motion and in a scan with wide baselines, where the area under the curve of held-out objects is 0.86. Area, flow
-agreement and the surroundings of the mask were tried as well and add nothing to these three."""
-
-_MIN_UNCERTAINTY, _MAX_DISPLACEMENT = 1e-3, 3.0
-
-
-def objectness(certainty: float, displacement: float, resemblance: float) -> float:
-    """Probability that a mask is the object, in (0, 1).
-
-    Args:
-        certainty: of the mask's pixels, 0 for undecided, 1 for sure.
-        displacement: from where the object was expected, in half diagonals of its reference extent.
-        resemblance: to the prompt, as a share of the prompt's own.
-    """
-    logit = (
-        _UNCERTAINTY_WEIGHT * math.log(max(1 - certainty, _MIN_UNCERTAINTY))
-        + _DISPLACEMENT_WEIGHT * min(displacement, _MAX_DISPLACEMENT)
-        + _RESEMBLANCE_WEIGHT * min(max(resemblance, 0.0), 1.0)
-        + _BIAS
-    )
-    return 1 / (1 + math.exp(-logit))

@@ -81,10 +81,11 @@ class FrameFeatureCache:
                 _evict_oldest(self._motions)
                 first = min(source, target)
                 forward, backward, homographies = self._pair(first)
-                flows = [forward.astype(np.float32), backward.astype(np.float32)]
+                there, back = forward.astype(np.float32), backward.astype(np.float32)
                 if source != first:
-                    flows, homographies = flows[::-1], homographies[::-1]
-                self._motions[source, target] = motion_between(flows[0], flows[1], homographies[0], homographies[1])
+                    there, back, homographies = back, there, homographies[::-1]
+                colours = self._planes(source)[0], self._planes(target)[0]
+                self._motions[source, target] = motion_between(there, back, homographies[0], homographies[1], colours)
             return self._motions[source, target]
 
     def working_frame(self, frame: int) -> NDArray[np.uint8]:

@@ -32,6 +32,10 @@ _WIDE_BASELINE = 1 / 32
 _RARE_MOTION_SHARE = 2e-3
 """Share of the object's or background's pixels below which a bin of motion says little."""
 
+_STEADY_AGREEMENT, _SAME_COLOUR = 0.5, 24
+"""Agreement of the flows above which, and distance in 8-bit Lab (chroma counts three times) below which a pixel is held
+to be the one that it came from."""
+
 _MIN_FLOW_TRUST = 0.3
 """Share of the warped mask's log-odds that is left where the two flows disagree completely."""
 
@@ -45,6 +49,8 @@ class Motion:
         forward: flow source → target, on the source's pixels.
         backward: flow target → source.
         agreement: `(h, w)` float32 in [0, 1]: does `forward` bring a pixel that went `backward` home again?
+        source: `(h, w)` int32: the source's pixel from which a pixel came, as row · w + column; -1 where it appeared:
+            the flows do not agree, or the colours differ.
         camera_forward: flow source → target of the static scene, on the source's pixels.
         residual: `(h, w, 2)` float32: `backward` minus the static scene's flow back.
         residual_bin: `(h, w)` uint16: `residual` as one of `MOTION_BINS`² bins.
@@ -53,6 +59,7 @@ class Motion:
     forward: Flow
     backward: Flow
     agreement: NDArray[np.float32]
+    source: NDArray[np.int32]
     camera_forward: Flow
     residual: Flow
     residual_bin: NDArray[np.uint16]
@@ -94,15 +101,22 @@ def camera_homography(flow: Flow) -> NDArray[np.float64]:
 
 
 def motion_between(
-    forward: Flow, backward: Flow, camera_forward: NDArray[np.float64], camera_backward: NDArray[np.float64]
+    forward: Flow,
+    backward: Flow,
+    camera_forward: NDArray[np.float64],
+    camera_backward: NDArray[np.float64],
+    colours: tuple[NDArray[np.uint8], NDArray[np.uint8]],
 ) -> Motion:
-    """Derives what all objects need from two flows and the camera's two homographies `(3, 3)`."""
+    """Derives what all objects need from two flows, the camera's two homographies `(3, 3)`, and the `colour_planes` of
+    the source and the target."""
     height, width = forward.shape[:2]
     agreement = np.empty((height, width), np.float32)
     scene_forward, residual = np.empty_like(forward), np.empty_like(backward)
     residual_bin = np.empty((height, width), np.uint16)
     _derive(forward, backward, camera_forward, camera_backward, agreement, scene_forward, residual, residual_bin)
-    return Motion(forward, backward, agreement, scene_forward, residual, residual_bin)
+    source = np.empty((height, width), np.int32)
+    _find_source(backward, agreement, colours[0], colours[1], source)
+    return Motion(forward, backward, agreement, source, scene_forward, residual, residual_bin)
 
 
 def warp(
@@ -122,6 +136,11 @@ def warp(
     out = np.empty(window.shape, np.bool_)
     _warp(probability, origin.top, origin.left, motion.backward, window.top, window.left, out)
     return out
+
+
+def carry(values: NDArray[np.uint8], motion: Motion) -> NDArray[np.uint8]:
+    """Moves a plane `(h, w)` of the source frame's pixels to the target's; 0 where something appeared."""
+    return np.where(motion.source >= 0, values.ravel()[motion.source], np.uint8(0))
 
 
 def signed_distance(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -227,6 +246,31 @@ def _derive(
                 lower = (1 - u) * forward[y0 + 1, x0, c] + u * forward[y0 + 1, x0 + 1, c]
                 error += (backward[y, x, c] + (1 - v) * upper + v * lower) ** 2
             agreement[y, x] = np.exp(-error / (2 * _AGREEMENT_SIGMA**2))
+
+
+@njit(nogil=True)
+def _find_source(
+    backward: Flow,
+    agreement: NDArray[np.float32],
+    source_colours: NDArray[np.uint8],
+    target_colours: NDArray[np.uint8],
+    out: NDArray[np.int32],
+) -> None:
+    height, width = agreement.shape
+    for y in range(height):
+        for x in range(width):
+            out[y, x] = -1
+            if agreement[y, x] <= _STEADY_AGREEMENT:
+                continue
+            from_y, from_x = round(y + backward[y, x, 1]), round(x + backward[y, x, 0])
+            if not (0 <= from_y < height and 0 <= from_x < width):
+                continue
+            distance = np.int32(0)
+            for c in range(3):
+                difference = np.int32(target_colours[y, x, c]) - np.int32(source_colours[from_y, from_x, c])
+                distance += difference * difference * (3 if c else 1)
+            if distance < _SAME_COLOUR * _SAME_COLOUR:
+                out[y, x] = from_y * width + from_x
 
 
 @njit(nogil=True, fastmath=True)

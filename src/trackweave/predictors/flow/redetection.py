@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from trackweave.predictors.flow.appearance import Appearance
 from trackweave.predictors.flow.frame_features import PixelFeatures
 from trackweave.predictors.flow.motion import Motion, warp
+from trackweave.predictors.flow.presence import BackgroundAge
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.flow.windows import PixelWindow
 
@@ -22,6 +23,15 @@ _MIN_PATCH_SHARE = 0.02
 """Smallest patch, as a share of the expected area; a lost object has to appear as a patch of `_MIN_OBJECT_SHARE`."""
 _MIN_OBJECT_SHARE = 0.1
 _MAX_PATCH_SHARE = 1.6
+
+_CLEARANCE = 0.1
+"""By how much a lost object must be more similar than what else was on the prompt frame, where that may have moved."""
+
+_RING = 4
+"""Width of the ring around a mask, working pixels, that should not resemble the prompt."""
+
+_FAR_PENALTY = 0.3
+"""Fit that a place at the end of the reach must have more than one where the object is expected."""
 
 _MIN_OWN_MOTION = 0.7
 """Speed relative to the camera, pixels per frame, that a lost object needs …"""
@@ -66,6 +76,7 @@ def redetect(
     motion: Motion,
     features: PixelFeatures,
     settings: FlowSettings,
+    background: BackgroundAge,
 ) -> NDArray[np.bool_] | None:
     """Finds patches that are similar to the prompt.
 
@@ -80,7 +91,7 @@ def redetect(
     if min(window.shape) < 5:
         return None
     similarity = appearance.similarity(features, window)
-    similar = (similarity > 1).view(np.uint8)
+    similar = ((similarity > 1) & ~background.known(window)).view(np.uint8)
     if query.area:
         warped = warp(query.probability, query.window, motion, window)
         similar &= cv2.dilate(warped.view(np.uint8), np.ones((5, 5), np.uint8)) == 0
@@ -92,7 +103,8 @@ def redetect(
     scores = mean_similarity / (areas * appearance.reference)
     residual = motion.residual[window.slices]
     patches = []
-    for k in _plausible_labels(areas, scores, query, _required_similarity(query, appearance, settings)):
+    required = _required_similarity(query, appearance, settings, background)
+    for k in _plausible_labels(areas, scores, query, required):
         x, y, width, height, area = stats[k]
         inside = labels[y : y + height, x : x + width] == k
         # The residual is a flow back in time: its negative is the patch's motion.
@@ -100,6 +112,45 @@ def redetect(
         if _motion_is_plausible(patch_motion, scores[k], query):
             patches.append((scores[k] * np.sqrt(area), int(k), int(area)))
     return _paint(sorted(patches, reverse=True), labels, window, query.free_area, frame)
+
+
+def find_displaced(
+    mask: NDArray[np.bool_],
+    origin: PixelWindow,
+    reach: float,
+    appearance: Appearance,
+    features: PixelFeatures,
+    background: BackgroundAge,
+) -> tuple[PixelWindow, float] | None:
+    """Where a mask fits by its appearance, for an object that moved too fast for the flow: the place at which the
+    inside is most similar to the prompt and a ring around it least, the nearer the better.
+
+    Args:
+        mask: `(rows, columns)` bool, tight.
+        origin: tight window around where it is expected, of the mask's shape; it may lie partly outside the frame.
+        reach: pixels that it may lie elsewhere.
+        appearance, features, background: of the object and the frame.
+
+    Returns:
+        The window of the mask's new place inside the frame, and its fit, as a share of the prompt's similarity; None
+        when there is no room for it.
+    """
+    frame = features.codes.shape[:2]
+    search = origin.grow(reach, frame)
+    padded = np.pad(mask, _RING).astype(np.uint8)
+    if search.shape[0] < mask.shape[0] or search.shape[1] < mask.shape[1]:
+        return None
+    ring = cv2.dilate(padded, np.ones((2 * _RING + 1, 2 * _RING + 1), np.uint8)) - padded
+    kernel = padded / np.float32(padded.sum()) - 0.5 * ring / np.float32(ring.sum())
+    similarity = appearance.similarity(features, search) / np.float32(appearance.reference)
+    similarity[background.known(search)] = similarity.min(initial=-1.0)
+    border = cv2.copyMakeBorder(similarity, _RING, _RING, _RING, _RING, cv2.BORDER_CONSTANT, value=0.0)
+    fit = cv2.matchTemplate(border, kernel.astype(np.float32), cv2.TM_CCORR)
+    ys, xs = np.mgrid[: fit.shape[0], : fit.shape[1]]
+    distance = np.hypot(ys + search.top - origin.top, xs + search.left - origin.left)
+    y, x = np.unravel_index(int(np.argmax(fit - _FAR_PENALTY * distance / reach)), fit.shape)
+    top, left = search.top + int(y), search.left + int(x)
+    return PixelWindow(top, top + mask.shape[0], left, left + mask.shape[1]), float(fit[y, x])
 
 
 def _search_window(query: RedetectionQuery, frame: tuple[int, int]) -> PixelWindow:
@@ -110,11 +161,16 @@ def _search_window(query: RedetectionQuery, frame: tuple[int, int]) -> PixelWind
     return query.visible.join(expected).grow(1.2 * np.sqrt(half_x * half_y), frame)
 
 
-def _required_similarity(query: RedetectionQuery, appearance: Appearance, settings: FlowSettings) -> float:
-    """Share of the prompt's similarity that a patch needs: a lost object more than what resembled it at first."""
+def _required_similarity(
+    query: RedetectionQuery, appearance: Appearance, settings: FlowSettings, background: BackgroundAge
+) -> float:
+    """Share of the prompt's similarity that a patch needs: a lost object more than what resembled it at first, as
+    far as that is not known to be background."""
     if query.visible is not None:
         return settings.part_likeness
-    return max(settings.object_likeness, appearance.confusion + settings.clearance)
+    return settings.object_likeness + background.unknown_share * max(
+        appearance.confusion + _CLEARANCE - settings.object_likeness, 0.0
+    )
 
 
 def _plausible_labels(

@@ -74,16 +74,12 @@ class FlowSettings(Settings):
         description="similarity to the prompt that a part needs to be re-detected; 1: as similar as the prompt's mean",
     )
     object_likeness: float = Field(
-        default=0.7, ge=0, description="the same for a lost object; larger than any similarity: never"
-    )
-    clearance: float = Field(
-        default=0.05,
-        description="by how much a lost object must be more similar than anything else on the prompt frame was",
+        default=0.6, ge=0, description="the same for a lost object; larger than any similarity: never"
     )
 
     report_above: float = Field(
-        default=0.08, ge=0, le=1, description="objectness below which a mask is propagated but not reported, 0 … 1"
+        default=0.3, ge=0, le=1, description="objectness below which a mask is propagated but not reported, 0 … 1"
     )
     find_above: float = Field(
-        default=0.2, ge=0, le=1, description="objectness that a lost object needs where it is re-detected, 0 … 1"
+        default=0.4, ge=0, le=1, description="objectness that a lost object needs where it is re-detected, 0 … 1"
     )

@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.predictors.flow.appearance import Appearance, objectness, training_window
+from trackweave.predictors.flow.appearance import Appearance, training_window
 from trackweave.predictors.flow.frame_features import PixelFeatures
 from trackweave.predictors.flow.motion import Motion, motion_log_odds, signed_distance, warp, warped_mask_prior
-from trackweave.predictors.flow.redetection import RedetectionQuery, redetect
+from trackweave.predictors.flow.presence import BackgroundAge, Evidence, OwnMotion, objectness
+from trackweave.predictors.flow.redetection import RedetectionQuery, find_displaced, redetect
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.flow.smoothing import smooth
 from trackweave.predictors.flow.windows import PixelWindow
@@ -24,17 +25,23 @@ _MOVING_SPEED = 1.5
 _LOST_AREA_SHARE = 0.15
 """Share of the expected area below which the whole frame is searched."""
 
-_MIN_RESEMBLANCE = 0.2
-"""Resemblance to the prompt, as a share of the prompt's own, below which a mask counts as dissimilar."""
+_MAX_DOUBTFUL_FRAMES = 3
+"""Consecutive frames not reported after which the mask is held to be something else, and the object to be lost."""
 
-_MAX_DISSIMILAR_FRAMES = 3
-"""Consecutive dissimilar frames after which the mask is held to be something else, and the object to be lost."""
+_SURELY_SEEN = 0.5
+"""Objectness from which a frame teaches what is background and how the object moves."""
 
 _AREA_DECAY = 0.99
 """Share of the expected area that is kept per frame: an object that recedes slowly is not one that hides."""
 
 _POSITION_DRIFT = 3.0
 """Pixels per frame by which the object's position becomes less certain while it is not wholly visible."""
+
+_MIN_TRUSTED_SHARE = 0.5
+"""Share of the mask that must be followed along the flow; below it the mask is looked for by its appearance."""
+
+_MIN_FIT = 0.5
+"""Similarity to the prompt, more than that of a ring around it, that the mask needs at another place."""
 
 _NO_LOGITS = np.full((1, 1), -_MAX_LOG_ODDS, np.float32), PixelWindow(0, 1, 0, 1)
 """Log-odds of an object that is nowhere, and their window. Shared: nobody writes to it."""
@@ -52,7 +59,7 @@ class TrackedObject:
     def __init__(self, appearance: Appearance, settings: FlowSettings) -> None:
         self._settings, self._appearance = settings, appearance
         self._frames = 0
-        self._dissimilar_frames = 0
+        self._doubtful_frames = 0
         self._frames_since_whole = 0
         self.logits = np.zeros((1, 1), np.float32)
         self.window = PixelWindow(0, 1, 0, 1)
@@ -63,6 +70,9 @@ class TrackedObject:
         self._centre = np.zeros(2)
         self._half_size = np.zeros(2)
         self._velocity = np.zeros(2)
+        self._own_motion = OwnMotion()
+        self._ambiguity = 0.0
+        self._background = BackgroundAge(np.zeros((1, 1), np.bool_))
 
     @property
     def reported_logits(self) -> tuple[NDArray[np.float32], PixelWindow]:
@@ -86,8 +96,10 @@ class TrackedObject:
         self.window = self._tight.grow(2, mask.shape)
         self.logits = np.where(mask[self.window.slices], _MAX_LOG_ODDS, -_MAX_LOG_ODDS).astype(np.float32)
         self.score = 1.0
-        self._dissimilar_frames = self._frames_since_whole = 0
+        self._doubtful_frames = self._frames_since_whole = 0
+        self._background = BackgroundAge(mask)
         self._area = int(mask.sum())
+        self._ambiguity = 0.0
         self._expected_area = float(self._area)
         self._centre, self._half_size = np.array(self._tight.centre), np.array(self._tight.half_size)
 
@@ -95,17 +107,22 @@ class TrackedObject:
         """Moves the object to the next frame, whose features these are."""
         self._frames += 1
         shift = self._predict_position(motion)
+        self._background.step(motion)
         was_lost = self._is_mostly_lost
         redetected = self._redetect(motion, features)
         if redetected is not None and was_lost and np.count_nonzero(redetected) > 2 * self._area:
             self._mark_lost()  # the remainder is more likely a leak into the background than the object
         if self._tight is None and redetected is None:
             return
+        if redetected is not None and was_lost:
+            self._ambiguity = self._background.unknown_share * self._appearance.confusion
         window = self._step_window(redetected, shift, motion.backward.shape[:2])
         warped = warp(_probability(self.logits), self.window, motion, window)
         if redetected is not None:
             redetected = redetected[window.slices]
             warped |= redetected
+        elif self._tight is not None:
+            window, warped = self._follow_fast_motion(window, warped, motion, features)
         if not warped.any():
             self._mark_lost()
             return
@@ -114,7 +131,7 @@ class TrackedObject:
         mask = self._drop_static_parts(mask, motion.residual[window.slices])
         self._set_mask(logits, mask, window, features)
         if self._tight is not None:
-            self._update_score(mask, appearance)
+            self._update_score(mask, appearance, motion, features)
         if redetected is not None and was_lost and self.score < self._settings.find_above:
             self._mark_lost()  # something similar where the object is not expected
 
@@ -157,7 +174,7 @@ class TrackedObject:
             _probability(self.logits),
             self.window,
         )
-        return redetect(query, self._appearance, motion, features, self._settings)
+        return redetect(query, self._appearance, motion, features, self._settings, self._background)
 
     def _step_window(self, redetected: NDArray[np.bool_] | None, shift: float, frame: tuple[int, int]) -> PixelWindow:
         """The window of this step: around the previous mask and the re-detected patches, with a margin."""
@@ -167,6 +184,34 @@ class TrackedObject:
             tight = patches if tight is None else tight.join(patches)
         assert tight is not None
         return tight.grow(tight.margin() + int(shift), frame)
+
+    def _follow_fast_motion(
+        self, window: PixelWindow, warped: NDArray[np.bool_], motion: Motion, features: PixelFeatures
+    ) -> tuple[PixelWindow, NDArray[np.bool_]]:
+        """Replaces the warped mask, where the flow cannot be trusted, by the previous mask at the place that fits."""
+        assert self._tight is not None
+        followed = motion.source[window.slices][warped] >= 0
+        if np.count_nonzero(followed) > _MIN_TRUSTED_SHARE * self._area:
+            return window, warped
+        tight, frame = self._tight, motion.backward.shape[:2]
+        previous = _inside(self.logits > 0, self.window, tight)
+        y, x = np.round(self._centre[::-1] - np.array(tight.centre)[::-1]).astype(int)
+        expected = PixelWindow(tight.top + y, tight.bottom + y, tight.left + x, tight.right + x)
+        reach = float(np.hypot(*tight.half_size) * 2 + np.hypot(*self._velocity))
+        found = find_displaced(previous, expected, reach, self._appearance, features, self._background)
+        if found is None:
+            return window, warped
+        similarity = self._appearance.similarity(features, window) / self._appearance.reference
+        here = float(similarity[warped].mean()) if warped.any() else -1.0
+        place, fit = found
+        if fit < max(here, _MIN_FIT):
+            return window, warped
+        window = place.grow(place.margin(), frame)
+        displaced = np.zeros(window.shape, np.bool_)
+        displaced[
+            place.top - window.top : place.bottom - window.top, place.left - window.left : place.right - window.left
+        ] = previous
+        return window, displaced
 
     def _segment(
         self,
@@ -220,21 +265,33 @@ class TrackedObject:
         if self._frames % self._settings.refresh_every == 0:
             self._update_background(mask, features)
 
-    def _update_score(self, mask: NDArray[np.bool_], appearance: NDArray[np.float32]) -> None:
-        """Scores the mask by its certainty, its distance from the expected position and its resemblance to the prompt.
-
-        A mask that has been dissimilar for several frames is not the object.
-        """
+    def _update_score(
+        self, mask: NDArray[np.bool_], appearance: NDArray[np.float32], motion: Motion, features: PixelFeatures
+    ) -> None:
+        """Scores the mask, and learns from it when it surely is the object. A mask that has been doubtful for several
+        frames is not the object."""
         assert self._tight is not None
-        resemblance = float(appearance[mask].mean()) / self._appearance.reference
-        self._dissimilar_frames = self._dissimilar_frames + 1 if resemblance < _MIN_RESEMBLANCE else 0
-        if self._dissimilar_frames >= _MAX_DISSIMILAR_FRAMES:
-            self._mark_lost()
-            return
-        certainty = 2 * float(_probability(self.logits)[mask].mean()) - 1
+        reference, window = self._appearance.reference, self.window
         extent = np.hypot(*self._half_size) + _POSITION_DRIFT * (self._frames_since_whole - 1)
-        displacement = np.hypot(*(self._tight.centre - self._centre)) / extent
-        self.score = objectness(certainty, float(displacement), resemblance)
+        evidence = Evidence(
+            certainty=2 * float(_probability(self.logits)[mask].mean()) - 1,
+            displacement=float(np.hypot(*(self._tight.centre - self._centre)) / extent),
+            resemblance=float(appearance[mask].mean()) / reference,
+            similarity=float(self._appearance.similarity(features, window)[mask].mean()) / reference,
+            unison=self._own_motion.unison(mask, motion, window),
+            habit=self._own_motion.habit,
+            known_background=float(self._background.known(window)[mask].mean()),
+            ambiguity=self._ambiguity,
+        )
+        self.evidence = evidence
+        self.score = objectness(evidence)
+        if self.score >= _SURELY_SEEN:
+            self._own_motion.learn()
+            self._background.learn(mask, window)
+        self._doubtful_frames = self._doubtful_frames + 1 if self.score < self._settings.report_above else 0
+        if self._doubtful_frames >= _MAX_DOUBTFUL_FRAMES:
+            self._background.refuse(mask, window)
+            self._mark_lost()
 
     def _update_background(self, mask: NDArray[np.bool_], features: PixelFeatures) -> None:
         assert self._tight is not None
@@ -250,12 +307,18 @@ class TrackedObject:
 
     def _mark_lost(self) -> None:
         """Nothing is left of the mask. Expected area, position and velocity stay: re-detection needs them."""
-        self._tight, self._area, self.score, self._dissimilar_frames = None, 0, 0.0, 0
+        self._tight, self._area, self.score, self._doubtful_frames = None, 0, 0.0, 0
         self.logits, self.window = _NO_LOGITS
 
 
 def _probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
+
+
+def _inside(mask: NDArray[np.bool_], window: PixelWindow, part: PixelWindow) -> NDArray[np.bool_]:
+    """The part of a mask of `window` that lies in a window inside it."""
+    top, left = part.top - window.top, part.left - window.left
+    return mask[top : top + part.shape[0], left : left + part.shape[1]]
 
 
 def _keep_warped_parts(mask: NDArray[np.bool_], warped: NDArray[np.bool_]) -> NDArray[np.bool_]:
