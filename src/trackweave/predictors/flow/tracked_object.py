@@ -25,8 +25,8 @@ _MOVING_SPEED = 1.5
 _LOST_AREA_SHARE = 0.15
 """Share of the expected area below which the whole frame is searched."""
 
-_MAX_DOUBTFUL_FRAMES = 3
-"""Consecutive frames not reported after which the mask is held to be something else, and the object to be lost."""
+_SURELY_WRONG, _MAX_DOUBTFUL_FRAMES = 0.1, 3
+"""Objectness below which, for so many consecutive frames, the mask is held to be something else and the object lost."""
 
 _SURELY_SEEN = 0.5
 """Objectness from which a frame teaches what is background and how the object moves."""
@@ -288,7 +288,7 @@ class TrackedObject:
         if self.score >= _SURELY_SEEN:
             self._own_motion.learn()
             self._background.learn(mask, window)
-        self._doubtful_frames = self._doubtful_frames + 1 if self.score < self._settings.report_above else 0
+        self._doubtful_frames = self._doubtful_frames + 1 if self.score < _SURELY_WRONG else 0
         if self._doubtful_frames >= _MAX_DOUBTFUL_FRAMES:
             self._background.refuse(mask, window)
             self._mark_lost()
