@@ -34,8 +34,9 @@ _MAX_AGE = 16
 _CLEARANCE = 3.0
 """Distance from the mask, working pixels, beyond which a pixel is certainly outside."""
 
-_OWN_MOTION = 0.7
-"""Difference to the surroundings' motion, pixels per frame, from which an object moves by itself."""
+_OWN_MOTION, _PARALLAX = 0.7, 0.2
+"""Difference to the surroundings' motion from which an object moves by itself: pixels per frame, and a share of the
+camera's motion, since near and far move differently."""
 
 _HABIT_DECAY = 0.97
 """Share of the memory of own motion that is kept per frame."""
@@ -88,7 +89,7 @@ class OwnMotion:
 
     def __init__(self) -> None:
         self._seen, self._moved = 2.0, 1.0
-        self._difference = 0.0
+        self._difference = 0.0  # of the frame measured last, 1 where own motion begins
 
     def unison(self, mask: NDArray[np.bool_], motion: Motion, window: PixelWindow) -> float:
         """Compares the motion of a mask `(rows, columns)` of `window` with its surroundings'; see `Evidence`."""
@@ -100,8 +101,11 @@ class OwnMotion:
             self._difference = math.inf  # fills the window: nothing to compare it with
             return 0.0
         inner, outer = inner[:: len(inner) // 800 + 1], outer[:: len(outer) // 800 + 1]
-        self._difference = float(np.hypot(*(np.median(inner, axis=0) - np.median(outer, axis=0))))
-        return math.exp(-self._difference)
+        difference = float(np.hypot(*(np.median(inner, axis=0) - np.median(outer, axis=0))))
+        y, x = (window.top + window.bottom) // 2, (window.left + window.right) // 2
+        camera = float(np.hypot(*motion.camera_forward[y, x]))
+        self._difference = difference / (_OWN_MOTION + _PARALLAX * camera)
+        return math.exp(-_OWN_MOTION * self._difference)
 
     @property
     def habit(self) -> float:
@@ -112,7 +116,7 @@ class OwnMotion:
         """Counts the frame that was measured last: the object was surely seen on it."""
         if math.isfinite(self._difference):
             self._seen = _HABIT_DECAY * self._seen + 1
-            self._moved = _HABIT_DECAY * self._moved + (self._difference > _OWN_MOTION)
+            self._moved = _HABIT_DECAY * self._moved + (self._difference > 1)
 
 
 class BackgroundAge:
