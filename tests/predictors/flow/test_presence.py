@@ -59,7 +59,7 @@ def test_a_sure_and_similar_mask_at_the_expected_position_is_the_object() -> Non
     ],
 )
 def test_each_doubt_lowers_it(doubt: dict[str, float]) -> None:
-    unsure = replace(SURE, certainty=0.9, resemblance=0.8)
+    unsure = replace(SURE, certainty=0.9, resemblance=0.5, similarity=0.5)
     assert objectness(replace(unsure, **doubt)) < objectness(unsure) - 0.01
 
 

@@ -201,7 +201,7 @@ def test_a_redetection_at_an_unexpected_position_needs_a_high_objectness() -> No
     scene = draw([Disc(RED, 9, places)])
     strict, loose = (
         FlowPredictor(FlowSettings(find_above=least, report_above=0), threads=1).open(scene.frames)
-        for least in (0.2, 0.0)
+        for least in (0.4, 0.0)
     )
     for session in (strict, loose):
         session.add_mask(0, 1, scene.truth[0, 0])

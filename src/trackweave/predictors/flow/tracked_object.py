@@ -25,7 +25,7 @@ _MOVING_SPEED = 1.5
 _LOST_AREA_SHARE = 0.15
 """Share of the expected area below which the whole frame is searched."""
 
-_SURELY_WRONG, _MAX_DOUBTFUL_FRAMES = 0.1, 3
+_SURELY_WRONG, _MAX_DOUBTFUL_FRAMES = 0.2, 3
 """Objectness below which, for so many consecutive frames, the mask is held to be something else and the object lost."""
 
 _SURELY_SEEN = 0.5
@@ -40,7 +40,10 @@ _POSITION_DRIFT = 3.0
 _MIN_TRUSTED_SHARE = 0.5
 """Share of the mask that must be followed along the flow; below it the mask is looked for by its appearance."""
 
-_MIN_FIT = 0.5
+_MIN_REACH, _REACH_SHARE, _REACH_SPEED = 16.0, 0.5, 1.5
+"""How far from where it is expected: working pixels, or a share of its half diagonal, and a multiple of its speed."""
+
+_MIN_FIT = 0.6
 """Similarity to the prompt, more than that of a ring around it, that the mask needs at another place."""
 
 _NO_LOGITS = np.full((1, 1), -_MAX_LOG_ODDS, np.float32), PixelWindow(0, 1, 0, 1)
@@ -197,7 +200,8 @@ class TrackedObject:
         previous = _inside(self.logits > 0, self.window, tight)
         y, x = np.round(self._centre[::-1] - np.array(tight.centre)[::-1]).astype(int)
         expected = PixelWindow(tight.top + y, tight.bottom + y, tight.left + x, tight.right + x)
-        reach = float(np.hypot(*tight.half_size) * 2 + np.hypot(*self._velocity))
+        reach = max(_MIN_REACH, _REACH_SHARE * float(np.hypot(*tight.half_size)))
+        reach += _REACH_SPEED * float(np.hypot(*self._velocity))
         found = find_displaced(previous, expected, reach, self._appearance, features, self._background)
         if found is None:
             return window, warped
