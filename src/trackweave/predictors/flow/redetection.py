@@ -133,7 +133,7 @@ def find_displaced(
 
     Returns:
         The window of the mask's new place inside the frame, and its fit, as a share of the prompt's similarity; None
-        when there is no room for it.
+        when it does not fit in there.
     """
     frame = features.codes.shape[:2]
     search = origin.grow(reach, frame)
