@@ -161,6 +161,20 @@ def test_a_palette_that_paints_the_background_is_refused(tmp_path: Path) -> None
         read_label_png(tmp_path / "small.png")
 
 
+@pytest.mark.parametrize(("clear", "is_refused"), [(1, True), (b"\xff\x00", True), (0, False), (b"\x00\xff", False)])
+def test_a_palette_whose_background_is_not_the_transparent_index(
+    tmp_path: Path, clear: int | bytes, is_refused: bool
+) -> None:
+    image = Image.fromarray(square(1))
+    image.putpalette([255, 255, 255, 255, 255, 255])
+    image.save(tmp_path / "clear.png", transparency=clear)
+    if is_refused:
+        with pytest.raises(PromptError, match=r"index 0, the background, .* and index 1 is transparent"):
+            read_label_pixels(tmp_path / "clear.png")
+    else:
+        assert np.array_equal(read_label_png(tmp_path / "clear.png"), square(1))
+
+
 def test_missing_and_broken_files_are_one_line(tmp_path: Path) -> None:
     write_label_png(tmp_path / "whole.png", np.random.default_rng(0).integers(0, 9, (90, 90)).astype(np.uint8))
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:500])

@@ -4,11 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.toy_scenes import candidates_of, item, toy_scene, write_candidates
 from trackweave.errors import CandidateError
 from trackweave.ids import Level, LocalIndex
+from trackweave.masks.packed import PackedMasks
 from trackweave.storage.run import RunPaths
+from trackweave.structures.candidates import Candidates
 from trackweave.tracking.candidate_loader import (
     _build_preview_segment,
     _build_preview_stub,
@@ -16,6 +20,7 @@ from trackweave.tracking.candidate_loader import (
     iter_candidate_batches,
     load_filtered_frame_by_index,
     load_filtered_manifest,
+    prepare_candidates,
     rescale_candidates,
 )
 from trackweave.tracking.pipeline_context import PipelineContext, UnsampledVideo, build_pipeline_context
@@ -90,3 +95,23 @@ def test_manifest_loads_from_the_level_folder(tmp_path: Path) -> None:
     candidates_of(SCENE, tmp_path, [0, 1])
     manifest = load_filtered_manifest(tmp_path / "level_2")
     assert [frame.frame_idx for frame in manifest.frames] == [0, 1]
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60), st.integers(1, 60), st.data())
+def test_no_mask_is_too_small_to_be_a_prompt(
+    rows: int, columns: int, height: int, width: int, data: st.DataObject
+) -> None:
+    """Scaled down, a thin mask may fall between all the pixels that are sampled."""
+    mask = np.zeros((1, rows, columns), np.bool_)
+    mask[0, data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, columns - 1))] = True
+    packed = PackedMasks.from_bool(mask)
+    candidates = Candidates(
+        np.array([1]), packed.boxes.astype(np.float32), np.ones(1, np.float32), packed.areas, packed
+    )
+    prompt = prepare_candidates(candidates, (height, width)).prompt_mask(0)
+    assert prompt.size == (height, width)
+    assert prompt.areas[0] > 0
+    x1, y1, x2, y2 = prompt.boxes[0]
+    left, top, right, bottom = packed.boxes[0] * np.tile([width / columns, height / rows], 2)
+    assert left - 1 <= x1 < x2 <= right + 1
+    assert top - 1 <= y1 < y2 <= bottom + 1

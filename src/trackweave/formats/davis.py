@@ -341,11 +341,18 @@ def _refuse_inverted_palette(path: Path, image: Image.Image) -> None:
         return
     colours = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
     used = [index for index, count in enumerate(image.histogram()[: len(colours)]) if count]
-    black = [index for index in used if not colours[index].any()]
-    if black and used[0] == 0 and 0 not in black:
-        colour = tuple(colours[0].tolist())
+    clear = image.info.get("transparency", b"")
+    is_clear = {clear} if isinstance(clear, int) else {index for index, alpha in enumerate(clear) if not alpha}
+    if not used or used[0] != 0:
+        return
+    # A colour that says "background" better than that of index 0 does.
+    other = next((index for index in used[1:] if index in is_clear and 0 not in is_clear), None)
+    if other is None and colours[0].any():
+        other = next((index for index in used[1:] if not colours[index].any() and 0 not in is_clear), None)
+    if other is not None:
+        colour, kind = tuple(colours[0].tolist()), "transparent" if other in is_clear else "black"
         raise PromptError(
-            f"{path}: index 0, the background, has the colour {colour}, and index {black[0]} is black: "
+            f"{path}: index 0, the background, has the colour {colour}, and index {other} is {kind}: "
             "save it as a grey PNG whose value k is object k"
         )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.boxes import box_iou, scale_boxes
+from trackweave.boxes import box_iou, pixels_inside, scale_boxes
 from trackweave.errors import CandidateError
 from trackweave.frames.source import FrameSource
 from trackweave.ids import FrameIndex, IdAllocator, LocalIndex
@@ -156,7 +156,15 @@ class PreparedCandidates(Candidates):
         mask = rescale_masks(self.masks[row], *self.frame_size, method="area")
         if not mask.areas[0]:  # thinner than half a pixel after scaling down
             mask = rescale_masks(self.masks[row], *self.frame_size, method="nearest")
-        return mask
+        return mask if mask.areas[0] else self._smallest_mask(row)
+
+    def _smallest_mask(self, row: int) -> PackedMasks:
+        """The pixels of the frame that the box of a mask touches: of a mask that fell between all sampled pixels."""
+        (height, width), (rows, columns) = self.frame_size, self.size
+        box = scale_boxes(self.masks[row].boxes, width / columns, height / rows)[0]
+        left, top, right, bottom = pixels_inside(box, self.frame_size) or (0, 0, 1, 1)
+        filled = np.ones((bottom - top, right - left), np.bool_)
+        return PackedMasks.from_crops([filled], np.array([[top, left]]), height, width)
 
 
 def prepare_candidates(
