@@ -347,6 +347,24 @@ class TestLabelImagesByName:
             self.prompted(frames, tmp_path / "run", label)
         assert self.prompted(frames, tmp_path / "said", f"1:{label}") == ["00005.png"]
 
+    def test_one_bad_image_of_several_is_a_bad_item(self, frames: Path, tmp_path: Path) -> None:
+        labels = [self.label(tmp_path / "00005.png", 1), self.label(tmp_path / "00007.png", 1)]
+        with pytest.raises(
+            PromptError, match=r"00007.png: no frame is named 00007.*\(--on-bad-item skip leaves it out\)"
+        ):
+            self.prompted(frames, tmp_path / "run", *labels)
+        skip = TrackingSettings(on_bad_item="skip", max_propagate=0)
+        run = track_masks(frames, tmp_path / "run", prompts=labels, predictor="static", settings=skip)
+        assert run.tracks().frames.tolist() == [1]
+        assert [warning.code for warning in run.warnings] == ["prompt-skipped"]
+        with pytest.raises(PromptError, match="no frame is named 00007"):
+            track_masks(frames, tmp_path / "none", prompts=labels[1:] * 2, predictor="static", settings=skip)
+
+    def test_a_single_name_is_one_prompt(self, frames: Path, tmp_path: Path) -> None:
+        label: Any = self.label(tmp_path / "00005.png", 1)
+        run = track_masks(frames, tmp_path / "run", prompts=label, predictor="static")
+        assert len(run.tracks()) > 0
+
     def test_a_first_frame_that_cannot_be_read_does_not_move_the_prompt(self, frames: Path, tmp_path: Path) -> None:
         (frames / "00000.png").write_bytes(b"x")
         with pytest.raises(PromptError, match="frame 0 is not among the frames that are tracked"):

@@ -98,51 +98,57 @@ class LabelImage:
 
 
 def read_label_images(prompts: LabelImages, opened: MaskFrames, log: RunLog) -> dict[LocalIndex, LabelImage]:
-    """A user's prompts by position among the sampled frames.
+    """A user's prompts by position among the sampled frames; of several, bad ones are left out where the log says so.
 
     Raises:
         PromptError: one that cannot be used; says which and why.
     """
     images: dict[LocalIndex, LabelImage] = {}
-    positions = local_positions(opened.frames)
-    for frame, where, pixels in _label_arrays(prompts, opened):
-        labels = pixels.labels
-        if not 0 <= frame < opened.video.length:
-            last = opened.video.length - 1
-            raise PromptError(f"{where}: frame {frame} does not exist: the video has frames 0 … {last}")
-        if frame not in positions:
-            raise PromptError(
-                f"{where}: frame {frame} is not among the frames that are tracked: left out or not sampled"
-            )
-        if labels.shape != opened.frames.size:
-            height, width = opened.frames.size
-            text = f"is {labels.shape[1]}×{labels.shape[0]}, the frames are {width}×{height}"
-            turned = ": made without the rotation that the images' EXIF asks for?"
-            raise PromptError(f"{where}: {text}{turned if labels.shape == (width, height) != (height, width) else ''}")
-        if not (labels > 0).any():
-            raise PromptError(f"{where}: marks no object (every pixel is 0)")
-        if positions[frame] in images:
-            raise PromptError(f"{where}: frame {frame} has two prompt images")
-        images[positions[frame]] = LabelImage(where, _without_void(where, pixels, log))
+    first_problem: PromptError | None = None
+    if isinstance(prompts, str | Path):
+        prompts = [prompts]
+    given = list(prompts.items()) if isinstance(prompts, Mapping) else [(None, str(text)) for text in prompts]
+    for frame, prompt in given:
+        try:
+            local, image = _read_label_image(frame, prompt, opened, log)
+            if local in images:
+                raise PromptError(f"{image.where}: frame {opened.frames.indices[local]} has two prompt images")
+        except PromptError as error:
+            if len(given) == 1:
+                raise
+            first_problem = first_problem or error
+            log.skip("prompt-skipped", str(error), stage="prompts", error=PromptError, each=True)
+            continue
+        images[local] = image
     if not images:
-        raise PromptError("no prompt was given")
+        raise first_problem or PromptError("no prompt was given")
     return images
 
 
-def _label_arrays(prompts: LabelImages, opened: MaskFrames) -> list[tuple[FrameIndex, str, LabelPixels]]:
-    """Frame, name in messages, and labels of each prompt."""
-    if isinstance(prompts, Mapping):
-        return [
-            (FrameIndex(int(frame)), where, LabelPixels.checked(where, np.asarray(labels)))
-            for frame, where, labels in (
-                (frame, f"prompt on frame {frame}", labels) for frame, labels in prompts.items()
-            )
-        ]
-    arrays = []
-    for text in prompts:
-        frame, path = _frame_and_path(str(text), opened)
-        arrays.append((frame, str(path), read_label_pixels(path)))
-    return arrays
+def _read_label_image(
+    frame: int | None, prompt: str | NDArray[np.integer[Any]], opened: MaskFrames, log: RunLog
+) -> tuple[LocalIndex, LabelImage]:
+    """Position and labels of one prompt: a text, or a label map of a frame."""
+    if isinstance(prompt, str):
+        index, path = _frame_and_path(prompt, opened)
+        where, pixels = str(path), read_label_pixels(path)
+    else:
+        index, where = FrameIndex(int(frame or 0)), f"prompt on frame {frame}"
+        pixels = LabelPixels.checked(where, np.asarray(prompt))
+    labels, positions = pixels.labels, local_positions(opened.frames)
+    if not 0 <= index < opened.video.length:
+        last = opened.video.length - 1
+        raise PromptError(f"{where}: frame {index} does not exist: the video has frames 0 … {last}")
+    if index not in positions:
+        raise PromptError(f"{where}: frame {index} is not among the frames that are tracked: left out or not sampled")
+    if labels.shape != opened.frames.size:
+        height, width = opened.frames.size
+        text = f"is {labels.shape[1]}×{labels.shape[0]}, the frames are {width}×{height}"
+        turned = ": made without the rotation that the images' EXIF asks for?"
+        raise PromptError(f"{where}: {text}{turned if labels.shape == (width, height) != (height, width) else ''}")
+    if not (labels > 0).any():
+        raise PromptError(f"{where}: marks no object (every pixel is 0)")
+    return positions[index], LabelImage(where, _without_void(where, pixels, log))
 
 
 def _frame_and_path(text: str, opened: MaskFrames) -> tuple[FrameIndex, Path]:
