@@ -78,7 +78,7 @@ def test_every_frame_goes_through_features_tracker_and_sinks() -> None:
         assert sink.frames == [0, 1, 2, 3]
         assert sink.track_ids == [[1, 2]] * 4
     assert steps == [(k, 4, "toy") for k in (1, 2, 3, 4)]
-    assert [stage for stage, _ in timer.items()] == ["visibility", "track", "record"]
+    assert [stage for stage, _ in timer.items()] == ["compile", "visibility", "track", "record"]
 
 
 @pytest.mark.parametrize("policy", ["skip", "error"])

@@ -120,6 +120,19 @@ def test_a_second_run_into_a_folder_is_refused_and_harms_nothing(tmp_path: Path)
     assert not [name for name in names(run) if name.startswith(".")]
 
 
+def test_a_run_does_not_write_over_its_input(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "overlay.mp4")
+    content = clip.read_bytes()
+    with pytest.raises(InputError, match=r"overlay\.mp4: is an input, and would be written over: choose another -o"):
+        track_boxes(clip, tmp_path, detections=ColourDetector(), tracker=EASY)
+    assert clip.read_bytes() == content
+    rows = write_lines(tmp_path / "other" / "tracks.mot.txt", detection_lines(12))
+    (tmp_path / "link.txt").symlink_to(rows)
+    with pytest.raises(InputError, match=r"tracks\.mot\.txt: is an input"):
+        track_boxes(clip, tmp_path / "other", detections=tmp_path / "link.txt", tracker=EASY)
+    assert names(tmp_path / "other") == ["tracks.mot.txt"]
+
+
 def test_hidden_files_of_another_program_stay(tmp_path: Path) -> None:
     run = tmp_path / "run"
     foreign = [run / ".download.zip.partial", run / "deep" / ".video.mkv.partial"]

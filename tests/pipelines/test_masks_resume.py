@@ -28,6 +28,7 @@ from trackweave.pipelines.run import Run
 from trackweave.predictors.base import FramePrediction, VideoPredictor
 from trackweave.predictors.flow.predictor import FlowPredictor
 from trackweave.predictors.registry import ChosenPredictor
+from trackweave.storage.candidates import filtered_path
 from trackweave.storage.result_log import ResultJournal, read_records
 from trackweave.storage.run import RunFolder
 from trackweave.structures.run_log import RunWarning
@@ -450,6 +451,14 @@ def test_frames_in_memory_are_compared_too(tmp_path: Path) -> None:
             predictor="static",
             resume=True,
         )
+
+
+def test_candidates_that_are_there_are_not_written_over(tmp_path: Path) -> None:
+    root = candidates_of(SCENE, tmp_path / "candidates", [0])
+    before = filtered_path(root / "level_2").read_bytes()
+    with pytest.raises(RunFolderError, match=rf"filtered\.json: is there already: track it with --candidates {root}"):
+        track_masks(SCENE.frames, root, levels=[2], predictor="static")
+    assert filtered_path(root / "level_2").read_bytes() == before
 
 
 # --- ids -------------------------------------------------------------------------------------------------------------

@@ -197,8 +197,9 @@ def fit_detector(
 ) -> None:
     """Measure how a detector errs on a sequence whose truth is known; for --detector and --simulate-detector."""
     from trackweave.simulation.detector_fit import fit_sequence
-    from trackweave.storage.files import replacing
+    from trackweave.storage.files import refuse_overwriting, replacing
 
+    refuse_overwriting([output], [path for pattern in ("*.ini", "gt/*", "det/*") for path in sequence.glob(pattern)])
     noise = fit_sequence(sequence, detections=detections, class_id=class_id)
     with replacing(output) as temporary:
         temporary.write_text(noise.to_json(), encoding="utf-8")

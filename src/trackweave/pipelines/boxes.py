@@ -228,7 +228,8 @@ def _track(
     statistics = TrackStatistics(step=video.step)
     writer = TrackWriter(folder.paths, statistics, refinement, {"source": video.path})
     overlay = BoxOverlay(folder.paths.overlay, video, log, settings.overlay if refinement is None else None)
-    folder.claim()
+    detections_file = inputs.detections.record.get("path")
+    folder.claim(inputs=[video.path, *([str(detections_file)] if detections_file else [])])
     label_source = BLENDED if settings.scorer.enabled else "tracker"
     with open_display(progress, "tracking", video) as display, open_logger(settings.log, video, label_source) as logger:
         scale = inputs.detections.score_scale

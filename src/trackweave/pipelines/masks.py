@@ -13,7 +13,7 @@ from typing import TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import InputError, SettingError, TrackweaveError
+from trackweave.errors import InputError, RunFolderError, SettingError, TrackweaveError
 from trackweave.formats.mot import write_mot_frames
 from trackweave.frames.source import FrameSource, check_readable, sample_evenly
 from trackweave.ids import PROMPTED_LEVEL, FrameIndex, Level, LocalIndex
@@ -211,6 +211,10 @@ class _MaskRun:
         prompts_from = {"kind": "generator", "name": name, "stride": stride}
         key = self._claim(prompts_from | ({"settings": changed} if changed else {}), Fingerprint())
         root = self.folder.root
+        there = [path for level in levels if (path := filtered_path(root / f"level_{level}")).is_file()]
+        if there and not self.resume:
+            text = f"is there already: track it with --candidates {root}, or choose another -o"
+            raise RunFolderError(f"{there[0]}: {text}")
         if not self.resume or not all(filtered_path(root / f"level_{level}").is_file() for level in levels):
             frames = self.input.frames
             count = len(proposal_positions(frames, stride))
@@ -262,7 +266,10 @@ class _MaskRun:
         predictor = self.chosen.request.partition("=")[0]
         identity = {**config, "predictor": predictor, "prompts": decisive}
         fingerprint.add("settings", json.dumps(identity, sort_keys=True).encode())
-        manifest = self.folder.claim(fingerprint, resume=self.resume)
+        images = prompts_from.get("images")
+        prompts = [text.partition(":")[2] for text in images] if isinstance(images, list) else []
+        recordings = getattr(self.chosen.predictor, "files", ())
+        manifest = self.folder.claim(fingerprint, resume=self.resume, inputs=[*frames.files, *prompts, *recordings])
         if self.resume:  # frames that have changed are another input, which is the better thing to say
             _check_frames(frames, self.log)
         manifest.merge(

@@ -221,6 +221,26 @@ def _read_holder(path: Path) -> str:
     return text if text.isdecimal() else ""
 
 
+def refuse_overwriting(outputs: Iterable[Path], inputs: Iterable[str | Path]) -> None:
+    """Refuses to write over what is read, however it is spelled or linked; files that are not there do not count.
+
+    Raises:
+        InputError: an output is one of the inputs.
+    """
+    there = {(status.st_dev, status.st_ino) for path in inputs if (status := _status(path)) is not None}
+    for output in outputs:
+        status = _status(output)
+        if status is not None and (status.st_dev, status.st_ino) in there:
+            raise InputError(f"{output}: is an input, and would be written over: choose another -o")
+
+
+def _status(path: str | Path) -> os.stat_result | None:
+    try:
+        return Path(path).stat()
+    except (OSError, ValueError):
+        return None
+
+
 def recorded_path(path: str | Path) -> str:
     """How a manifest names an input: absolute, so that it is found from every working folder.
 

@@ -20,6 +20,7 @@ from trackweave.storage.files import (
     locked_folder,
     path_inside,
     read_json_object,
+    refuse_overwriting,
     remove_leftovers,
     write_json,
 )
@@ -511,17 +512,21 @@ class RunFolder:
             error.add_note(f"{self.root}{kept}")
         self._lock.close()
 
-    def claim(self, fingerprint: Fingerprint | None = None, *, resume: bool = False) -> RunManifest:
+    def claim(
+        self, fingerprint: Fingerprint | None = None, *, resume: bool = False, inputs: Iterable[str | Path] = ()
+    ) -> RunManifest:
         """Proves that the folder can take the run, and clears what killed processes left half-written.
 
         Args:
             fingerprint: of the run that is to be made; None when it is only known at its end.
             resume: the folder may hold that very run.
+            inputs: files that the run reads; it does not write over them.
 
         Returns:
             The manifest, with the fingerprint if there is one; whoever claims the folder for good writes it.
 
         Raises:
+            InputError: an input lies where the run writes.
             RunFolderError: the folder holds another run, or this one and it is not to be resumed, or cannot be
                 written, or another process works in it.
         """
@@ -540,6 +545,7 @@ class RunFolder:
             if manifest.fingerprint is not None and not resume:
                 raise RunFolderError(f"{self.root}: already holds this run: add --resume to finish or reuse it")
             manifest.merge({"fingerprint": fingerprint.hexdigest(), "fingerprints": fingerprint.parts})
+        refuse_overwriting((path for pattern in RUN_FILES for path in self.root.glob(pattern)), inputs)
         remove_leftovers(self.paths.folders)
         self._is_claimed = True
         return manifest

@@ -32,7 +32,8 @@ from trackweave.association.training.checkpoint import (
 from trackweave.association.training.loop import HISTORY, LAST, NAN_BATCH, split_by_sequence, train
 from trackweave.association.training.metrics import EpochRecord, association_loss
 from trackweave.association.training.report import evaluate_checkpoint
-from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError, TrackweaveError
+from trackweave.association.training.train_assoc import TrainingOptions, run_training
+from trackweave.errors import ArtifactError, ArtifactVersionError, InputError, SettingError, TrackweaveError
 
 CPU = torch.device("cpu")
 
@@ -275,6 +276,16 @@ def test_a_second_training_in_a_folder_is_refused(tmp_path: Path) -> None:
     train(training_set(), tmp_path, QUICK, on_epoch_end=begin_another)
     assert refused
     assert not list(tmp_path.glob(".*"))
+
+
+def test_outputs_do_not_go_over_the_checkpoint_that_is_read(tmp_path: Path) -> None:
+    best = Path(shutil.copy(trained_model().best, tmp_path / "best.pt"))
+    content = best.read_bytes()
+    with pytest.raises(InputError, match=r"best\.pt: is an input"):
+        export_onnx(best, best)
+    with pytest.raises(InputError, match=r"best\.pt: is an input"):
+        run_training([], tmp_path, TrainingOptions(start=best))
+    assert best.read_bytes() == content
 
 
 def test_an_interrupted_training_says_what_is_kept(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from trackweave.association.scorer import FORMAT, FORMAT_VERSION, HEADER, INPUTS
 from trackweave.association.track_memory import HISTORY_LENGTH
 from trackweave.association.training.metrics import EpochRecord
 from trackweave.errors import ArtifactError, ArtifactVersionError, MissingExtraError, shortened_line
-from trackweave.storage.files import replacing
+from trackweave.storage.files import refuse_overwriting, replacing
 
 OPSET = 17
 MAX_DIFFERENCE = 1e-4
@@ -211,6 +211,7 @@ def export_onnx(checkpoint: Path | str | ModelCheckpoint, output: Path | str) ->
 
     Raises:
         ArtifactError: the checkpoint cannot be read, the file cannot be written, or the two differ.
+        InputError: the file is the checkpoint.
         MissingExtraError: the package `onnx` is missing.
     """
     source = checkpoint if isinstance(checkpoint, ModelCheckpoint) else load_checkpoint(checkpoint)
@@ -219,6 +220,8 @@ def export_onnx(checkpoint: Path | str | ModelCheckpoint, output: Path | str) ->
     except ModuleNotFoundError:
         raise MissingExtraError("onnx", "train") from None
     output = Path(output)
+    if not isinstance(checkpoint, ModelCheckpoint):
+        refuse_overwriting([output], [checkpoint])
     source.model.eval()
     with replacing(output) as temporary:
         _write_graph(source, temporary)
@@ -227,9 +230,8 @@ def export_onnx(checkpoint: Path | str | ModelCheckpoint, output: Path | str) ->
         entry.key, entry.value = HEADER, json.dumps(source.header())
         onnx.save(proto, str(temporary))
         difference = export_difference(source, temporary)
-    if difference > MAX_DIFFERENCE:
-        output.unlink()
-        raise ArtifactError(f"{output}: the exported model differs from the checkpoint by {difference:.2g}")
+        if difference > MAX_DIFFERENCE:
+            raise ArtifactError(f"{output}: the exported model differs from the checkpoint by {difference:.2g}")
     return output
 
 

@@ -14,7 +14,7 @@ from trackweave.association.dataset import load_samples
 from trackweave.association.settings import DataSettings
 from trackweave.association.training.checkpoint import ModelCheckpoint, ModelMetadata, load_checkpoint
 from trackweave.association.training.metrics import AssociationMetrics, EpochRecord, compute_metrics
-from trackweave.storage.files import replacing
+from trackweave.storage.files import refuse_overwriting, replacing
 
 BLUE, ORANGE, MUTED, GRID, FOREGROUND = "#2f6fd0", "#e07b39", "#656d76", "#d8dee4", "#1f2328"
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 460.0, 250.0, 46.0, 14.0, 34.0
@@ -193,6 +193,8 @@ def evaluate_checkpoint(
         SettingError: no such labels.
     """
     model = load_checkpoint(checkpoint)
+    if report is not None:
+        refuse_overwriting([report], [checkpoint])
     settings = DataSettings.checked(labels=labels, allow_blended=labels != "tracker")
     samples = load_samples(data, settings, min_sequences=1)
     metrics = compute_metrics(model.model, samples, np.arange(len(samples)))

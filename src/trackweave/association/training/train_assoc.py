@@ -31,6 +31,7 @@ from trackweave.options.flags import with_settings
 from trackweave.options.schema import Schema, short_flags_of
 from trackweave.options.sources import ResolvedSettings
 from trackweave.progress import standard_error
+from trackweave.storage.files import refuse_overwriting
 
 if TYPE_CHECKING:
     from trackweave.association.dataset import TrainingSet
@@ -163,7 +164,7 @@ def run_training(data: Sequence[Path], output: Path, options: TrainingOptions) -
     """
     try:
         from trackweave.association.training.checkpoint import default_checkpoint, load_checkpoint
-        from trackweave.association.training.loop import train
+        from trackweave.association.training.loop import BEST, LAST, train
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
@@ -171,6 +172,8 @@ def run_training(data: Sequence[Path], output: Path, options: TrainingOptions) -
 
     settings, model = options.settings, None
     if options.start is not None:
+        if not options.resume:
+            refuse_overwriting([output / BEST, output / LAST], [options.start])
         model = load_checkpoint(default_checkpoint() if str(options.start) == DEFAULT else options.start).model
         shape = {name: getattr(model.shape, name) for name in SHAPE_SETTINGS if name not in options.explicit}
         defaults = {name: value for name, value in START_DEFAULTS.items() if name not in options.explicit}
