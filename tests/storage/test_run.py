@@ -276,7 +276,7 @@ class TestRunFolder:
 
     def test_the_same_run_is_resumed_and_leftovers_are_cleared(self, tmp_path: Path) -> None:
         RunManifest(tmp_path / "manifest.json", {"fingerprint": ABC.hexdigest()}).write()
-        names = ("", "journal/", "level_2/tracking/", "level_2/viz/compare/", "level_2/filtered/")
+        names = ("", "journal/", "level_2/tracking/", "level_2/viz/", "level_2/viz/compare/", "level_2/filtered/")
         left = [tmp_path / f"{folder}.tracks.npz.4194303-0123abcd{PARTIAL_SUFFIX}" for folder in names]
         foreign = [tmp_path / ".download.zip.partial", tmp_path / "deep" / f".x.1-0123abcd{PARTIAL_SUFFIX}"]
         for path in (*left, *foreign):

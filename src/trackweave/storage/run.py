@@ -133,7 +133,8 @@ class RunPaths:
     def folders(self) -> list[Path]:
         """The folders that trackweave writes to; other folders below the root belong to others."""
         levels = [LevelPaths(path) for path in self.root.glob("level_[0-9]*")]
-        below = [folder for level in levels for folder in (level.filtered, level.tracking, level.compare)]
+        kinds = ((one.filtered, one.tracking, one.compare.parent, one.compare) for one in levels)
+        below = [folder for kind in kinds for folder in kind]
         return [self.root, self.root / "journal", *below]
 
     def journal(self, level: Level | int) -> Path:
