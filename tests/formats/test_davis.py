@@ -92,6 +92,7 @@ SOFT = {
     "opacity": cv2.GaussianBlur(square(200), (5, 5), 1),
     "one_shade": np.where(cv2.dilate(square(), np.ones((3, 3), np.uint8)) > square(), np.uint8(128), square()),
     "three_objects": cv2.resize(square(3) + np.roll(square(2), 40, 1) * (np.arange(80) > 52), (119, 93)),
+    "blocks": cv2.resize(cv2.GaussianBlur(square(), (5, 5), 1), (430, 290), interpolation=cv2.INTER_NEAREST),
     "two_bytes": cv2.GaussianBlur(square(), (5, 5), 1).astype(np.uint16) * 257,
     "in_alpha": np.dstack([np.full((60, 80, 3), 255, np.uint8), cv2.GaussianBlur(square(), (5, 5), 1)]),
 }

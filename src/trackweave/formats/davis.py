@@ -360,27 +360,48 @@ def _refuse_inverted_palette(path: Path, image: Image.Image) -> None:
 def _refuse_shades(where: str, labels: NDArray[np.integer[Any]], has_palette: bool) -> None:
     """Coverage and probability look like labels, one per shade: of a smoothed or resized mask along its outline.
 
-    Shades are thin: a pixel is *solid* where it lies in a block of 3 × 3 pixels of its label, and shades are not solid.
+    Bodies are solid, see `_solid`, and shades are thin.
 
     Raises:
         PromptError: shades of lower values lie along the outline of a body, or there are hardly any bodies.
     """
-    import cv2
-
     is_wide = labels.max(initial=0) > LARGEST_LABEL
     counts = np.unique(labels, return_counts=True)[1] if is_wide else np.bincount(labels.ravel(), minlength=1)
     count = np.count_nonzero(counts) - bool((labels == 0).any())
     if count <= (SOFT_LABELS if has_palette else 1):
         return
-    values: NDArray[np.uint16 | np.float64] = labels.astype(np.float64 if is_wide else np.uint16)
-    block = np.ones((3, 3), np.uint8)
-    centre = (cv2.erode(values, block) == cv2.dilate(values, block)) & (labels > 0)
-    solid = cv2.dilate(centre.astype(np.uint8), block) > 0
-    if _lies_along_an_outline(labels, solid):
+    solid = _solid(labels)
+    small = _without_repeats(labels)
+    is_soft = _lies_along_an_outline(labels, solid)
+    if is_soft or (small.size < labels.size and _lies_along_an_outline(small, _solid(small))):
         text = f"{count - 1} grey values lie along the outline of one object: a mask with soft edges"
         raise PromptError(f"{where}: {text}; {SAVE_HARD}")
     if not has_palette and count > MOST_THIN and np.count_nonzero(solid) < 0.5 * np.count_nonzero(labels):
         raise PromptError(f"{where}: {count} grey values that run into each other: shades, not labels; {SAVE_HARD}")
+
+
+def _solid(labels: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    """The labelled pixels that lie in a block of 3 × 3 pixels of their label."""
+    import cv2
+
+    is_wide = labels.max(initial=0) > LARGEST_LABEL
+    values: NDArray[np.uint16 | np.float64] = labels.astype(np.float64 if is_wide else np.uint16)
+    block = np.ones((3, 3), np.uint8)
+    centre = (cv2.erode(values, block) == cv2.dilate(values, block)) & (labels > 0)
+    return np.asarray(cv2.dilate(centre.astype(np.uint8), block) > 0)
+
+
+def _without_repeats(labels: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    """An image that was enlarged without interpolation as it was before: each row and column stood there repeatedly."""
+    for axis in (0, 1):
+        differs = np.any(np.diff(labels, axis=axis), axis=1 - axis)
+        first = np.concatenate([[0], np.flatnonzero(differs) + 1])
+        lengths = np.diff([*first, labels.shape[axis]])
+        inner = lengths[1:-1] if len(lengths) > 2 else lengths  # those at the edges may be cut off
+        factor = int(inner.min(initial=labels.shape[axis]))
+        if factor > 1:
+            labels = labels.take(np.repeat(first, np.maximum(np.round(lengths / factor), 1).astype(int)), axis=axis)
+    return labels
 
 
 def _lies_along_an_outline(labels: NDArray[np.integer[Any]], solid: NDArray[np.bool_]) -> bool:
