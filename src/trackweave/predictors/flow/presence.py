@@ -20,9 +20,9 @@ from trackweave.predictors.flow.windows import PixelWindow
 
 _MIN_UNCERTAINTY, _MAX_DISPLACEMENT = 1e-3, 3.0
 
-_BIAS, _UNCERTAINTY_WEIGHT, _DISPLACEMENT_WEIGHT, _JUMP_WEIGHT = -2.2, -1.0, -1.2, -1.8
-_RESEMBLANCE_WEIGHT, _SIMILARITY_WEIGHT = 2.6, 1.7
-_STILLNESS_WEIGHT, _KNOWN_WEIGHT, _AMBIGUITY_WEIGHT = -4.9, -6.0, -1.2
+_BIAS, _UNCERTAINTY_WEIGHT, _DISPLACEMENT_WEIGHT, _JUMP_WEIGHT = -2.3, -1.0, -1.2, -1.8
+_RESEMBLANCE_WEIGHT, _SIMILARITY_WEIGHT = 2.6, 1.5
+_STILLNESS_WEIGHT, _KNOWN_WEIGHT, _AMBIGUITY_WEIGHT = -5.3, -6.0, -1.0
 """From logistic regressions of "IoU with the truth of at least one half" on some 2100 masks: the scenes of
 `benchmarks/absence_scenes.py` from half of the objects, and the development sequences, all frames and every third. What
 is decided changes what is seen next, so of several fits the one was kept that errs least when it decides. Ambiguity
@@ -39,6 +39,9 @@ _OWN_MOTION, _PARALLAX = 0.7, 0.2
 """Difference to the surroundings' motion from which an object moves by itself: pixels per frame, and a share of the
 camera's motion, since near and far move differently."""
 
+_FIRST_STILL_FRAME = 0.8
+"""What a single still frame counts: a moment of it says less than two frames."""
+
 _HABIT_DECAY = 0.97
 """Share of the memory of own motion that is kept per frame."""
 
@@ -52,7 +55,8 @@ class Evidence:
         displacement: from where the object was expected, in half diagonals of its reference extent.
         resemblance: of colours at their places inside the object to the prompt, as a share of the prompt's own.
         similarity: of colours wherever they are, likewise.
-        unison: 1 for a mask that moves exactly as its surroundings, towards 0 for one that moves by itself.
+        unison: 1 for a mask that moves exactly as its surroundings, for the second frame or longer; towards 0 for one
+            that moves by itself.
         habit: share of the frames so far on which the object moved by itself.
         known_background: share of the mask's pixels that are known to be background.
         ambiguity: after a loss, how much what else was on the prompt frame resembles the object, as far as that is not
@@ -90,6 +94,7 @@ class OwnMotion:
 
     def __init__(self) -> None:
         self._seen, self._moved = 2.0, 1.0
+        self._was_still = False
         self._difference = 0.0  # of the frame measured last, 1 where own motion begins
 
     def unison(self, mask: NDArray[np.bool_], motion: Motion, window: PixelWindow) -> float:
@@ -106,7 +111,8 @@ class OwnMotion:
         y, x = (window.top + window.bottom) // 2, (window.left + window.right) // 2
         camera = float(np.hypot(*motion.camera_forward[y, x]))
         self._difference = difference / (_OWN_MOTION + _PARALLAX * camera)
-        return math.exp(-_OWN_MOTION * self._difference)
+        was_still, self._was_still = self._was_still, self._difference <= 1
+        return math.exp(-_OWN_MOTION * self._difference) * (1.0 if was_still else _FIRST_STILL_FRAME)
 
     @property
     def habit(self) -> float:
