@@ -38,6 +38,7 @@ MASKS = Schema(
         short("--max-propagate", "tracking.max_propagate"),
         short("--mask-scale", "tracking.mask_scale_ratio"),
         short("--on-bad-item", "tracking.on_bad_item"),
+        short("--cuts", "tracking.cuts"),
         short("--viz", "tracking.render_viz"),
         short("--style", "overlay.style"),
         short("--overlay-levels", "masks.overlay_levels"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from trackweave.errors import CandidateError, PromptError, SettingError
 from trackweave.formats.davis import VOID, LabelPixels, frame_stem, read_label_pixels
+from trackweave.frames.cuts import find_cuts, sampled_cuts
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource, exclude_unreadable, report_source, sample_evenly
 from trackweave.ids import FrameIndex, Level, LocalIndex
@@ -45,12 +47,24 @@ class MaskFrames:
         video: the frames before sampling.
         first: index of the first sampled frame, whether or not it can be read.
         source: where they come from, or `memory`.
+        whole: the video that `frames` are a sample of.
     """
 
     frames: FrameSource
     video: UnsampledVideo
     first: FrameIndex
     source: str
+    whole: FrameSource
+
+    def cuts(self, progress: Progress) -> tuple[LocalIndex, ...]:
+        """Positions among the frames at which a new shot begins: looked for in the video between the first and the
+        last of them, as what lies far apart in time is hard to tell from a cut."""
+        whole, wanted = self.whole, self.frames.indices
+        first = bisect_left(whole.indices, wanted[0])
+        part = whole.select(range(first, bisect_left(whole.indices, wanted[-1]) + 1))
+        with open_progress(progress, len(part), "looking for cuts") as display:
+            found = find_cuts(part, lambda done: display.update(done, part.indices[done - 1]))
+        return sampled_cuts(found, part, self.frames)
 
 
 def open_mask_frames(
@@ -78,7 +92,7 @@ def open_mask_frames(
         for frame, name, reason in excluded:
             log.skip("frame-skipped", f"left out frame {frame} ({name}): {reason}", each=True)
     source = recorded_path(whole.path) if whole.path is not None else "memory"
-    return MaskFrames(sampled, UnsampledVideo.of(whole), first, source)
+    return MaskFrames(sampled, UnsampledVideo.of(whole), first, source, whole)
 
 
 # --- label images ----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import InputError, RunFolderError, SettingError, TrackweaveError
+from trackweave.errors import InputError, RunFolderError, SettingError, TrackweaveError, listed
 from trackweave.formats.mot import write_mot_frames
 from trackweave.frames.source import FrameSource, check_readable, sample_evenly
 from trackweave.ids import PROMPTED_LEVEL, FrameIndex, Level, LocalIndex
@@ -137,7 +138,11 @@ def track_masks(
             if not resume:
                 _check_frames(opened.frames, log)
         folder = stack.enter_context(RunFolder(output))
-        run = _MaskRun(folder, opened, chosen_settings, chosen, resume, progress, log, timer, more)
+        cuts = None
+        if chosen_settings.cuts == "detect":
+            with timer.track("cuts"):
+                cuts = opened.cuts(progress)
+        run = _MaskRun(folder, opened, chosen_settings, chosen, resume, progress, log, timer, more, cuts)
         if prompts is not None:
             return run.track_labels(read_label_images(prompts, opened, log))
         if candidates is not None:
@@ -174,6 +179,7 @@ class _MaskRun:
         log: warnings of the run as a whole; those of single levels are in their records.
         timer: durations of what no level takes alone.
         options: the rest.
+        found_cuts: positions at which a new shot begins; None = not looked for.
     """
 
     folder: RunFolder
@@ -185,6 +191,17 @@ class _MaskRun:
     log: RunLog
     timer: TimingAggregator = field(default_factory=TimingAggregator)
     options: _MaskOptions = field(default_factory=_MaskOptions)
+    found_cuts: Sequence[LocalIndex] | None = None
+
+    @property
+    def cuts(self) -> Sequence[LocalIndex]:
+        """Positions at which a new shot begins, so far as tracks end there."""
+        return self.found_cuts or ()
+
+    @property
+    def cut_frames(self) -> list[int] | None:
+        """Absolute indices of the frames that begin a new shot; None = not looked for."""
+        return None if self.found_cuts is None else [int(self.input.frames.indices[cut]) for cut in self.found_cuts]
 
     # --- the three ways in ---------------------------------------------------------------------------------------
 
@@ -227,11 +244,27 @@ class _MaskRun:
         frames, fingerprint = self.input.frames, Fingerprint()
         for local, image in sorted(images.items()):
             fingerprint.add("prompts", f"{local}".encode(), np.ascontiguousarray(image.labels).tobytes())
+        self._note_unmarked_shots(images)
         where = [f"{frames.indices[local]}:{recorded_path(image.where)}" for local, image in sorted(images.items())]
         key = self._claim({"kind": "prompts", "images": where}, fingerprint)
         labels = {local: image.labels for local, image in images.items()}
         run = self.folder.paths
-        return self._track([LabelContext(PROMPTED_LEVEL, run, frames, self.settings, len(labels), labels)], key)
+        context = LabelContext(PROMPTED_LEVEL, run, frames, self.settings, len(labels), self.cuts, labels)
+        return self._track([context], key)
+
+    def _note_unmarked_shots(self, images: Mapping[LocalIndex, LabelImage]) -> None:
+        """Says where a user's objects end although the video goes on."""
+        shots = [bisect_right(self.cuts, local) for local in images]
+        missing = [shot for shot in range(len(self.cuts) + 1) if shot not in shots]
+        if missing:
+            starts = [int(self.input.frames.indices[[0, *self.cuts][shot]]) for shot in missing]
+            self.log.warn(
+                "prompts",
+                "ended-at-cut",
+                f"objects are followed to the cuts of their shots: nothing is marked in the shots that begin at "
+                f"frame {listed(starts)} (--cuts ignore goes on across cuts)",
+                frames=starts,
+            )
 
     def _checked(self, root: Path, levels: Sequence[Level]) -> list[PipelineContext]:
         """Every level of a folder of candidates, checked before the first is tracked."""
@@ -245,6 +278,7 @@ class _MaskRun:
                     self.settings,
                     video=self.input.video,
                     min_area=candidates_min_area(root),
+                    cuts=self.cuts,
                 )
                 for level in levels
             ]
@@ -261,6 +295,8 @@ class _MaskRun:
         }
         with self.timer.track("check"):
             _add_frames(fingerprint, frames)
+            if self.cuts:
+                fingerprint.add("cuts", json.dumps(self.cut_frames).encode())
         # Of inputs the content counts, and not where it lies.
         decisive = {key: value for key, value in prompts_from.items() if key not in ("root", "images")}
         predictor = self.chosen.request.partition("=")[0]
@@ -274,7 +310,13 @@ class _MaskRun:
             _check_frames(frames, self.log)
         manifest.merge(
             {
-                "input": {"path": self.input.source, "frames": len(frames), "height": height, "width": width},
+                "input": {
+                    "path": self.input.source,
+                    "frames": len(frames),
+                    "height": height,
+                    "width": width,
+                    "cuts": self.cut_frames,
+                },
                 "config": config,
                 "predictor": {
                     "name": self.chosen.predictor.name,
@@ -305,7 +347,7 @@ class _MaskRun:
                 store = stack.enter_context(FrameResultStore(journal=journal))
                 levels.append(TrackedLevel(prompts_of(context, store), store))
             with _resume_hint([level.store for level in levels]):
-                tracker = MaskTracker(self.chosen.predictor, self.input.frames, levels, self.settings)
+                tracker = MaskTracker(self.chosen.predictor, self.input.frames, levels, self.settings, cuts=self.cuts)
                 tracker.run(lambda total: open_progress(self.progress, total, _progress_label(due)))
                 self._finish_levels(due, levels, fingerprint, records)
         return self._finish([context.level for context in contexts], records)
@@ -403,7 +445,7 @@ class _MaskRun:
         level_warnings = [warning for record in records.values() for warning in record.warnings]
         return MaskSummary(
             "masks",
-            InputSummary(self.input.source, len(self.input.frames), self.input.frames.size),
+            InputSummary(self.input.source, len(self.input.frames), self.input.frames.size, cuts=self.cut_frames),
             summarise_tracking_stats(levels),
             {stage: round(seconds, 4) for stage, seconds in durations.items()},
             peak_rss_mb(),

@@ -120,6 +120,9 @@ def _cards(contents: PageContents) -> list[tuple[str, str]]:
         cards.append((format_count(masks), "masks"))
     if isinstance(summary, BoxSummary) and summary.association_fps is not None:
         cards.append((format_count(round(summary.association_fps)), "frames/s association"))
+    cuts = summary.input.cuts
+    if cuts:
+        cards.append((format_count(len(cuts) + 1), "shots"))
     seconds = sum(stage.seconds for stage in contents.stages if stage.depth == 0)
     if seconds:
         cards.append((format_duration(seconds), "run time"))

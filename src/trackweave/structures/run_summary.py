@@ -145,6 +145,7 @@ class InputSummary:
         kind: of a box run: `sequence`, `frames`, `live` or `detections`; None in mask runs.
         name: of the sequence of a box run.
         frame_rate: frames per second of a box run, or None.
+        cuts: absolute indices of the frames that begin a new shot; None = not looked for.
     """
 
     path: str | None = None
@@ -153,11 +154,14 @@ class InputSummary:
     kind: str | None = None
     name: str | None = None
     frame_rate: float | None = None
+    cuts: Sequence[int] | None = None
 
     def to_json(self) -> JsonRecord:
         """As JSON values; the two kinds of runs spell the size differently."""
+        cuts = None if self.cuts is None else list(self.cuts)
         if self.kind is None:
-            return {"path": self.path, "frames": self.frames, "size": None if self.size is None else list(self.size)}
+            size = None if self.size is None else list(self.size)
+            return {"path": self.path, "frames": self.frames, "size": size, "cuts": cuts}
         height, width = self.size or (None, None)
         return {
             "path": self.path,
@@ -167,6 +171,7 @@ class InputSummary:
             "frame_rate": self.frame_rate,
             "height": height,
             "width": width,
+            "cuts": cuts,
         }
 
     @classmethod
@@ -182,6 +187,7 @@ class InputSummary:
             _optional(str, record.get("kind")),
             _optional(str, record.get("name")),
             _optional(float, record.get("frame_rate")),
+            None if record.get("cuts") is None else [int(cut) for cut in record["cuts"]],
         )
 
 

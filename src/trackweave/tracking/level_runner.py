@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trackweave.frames.cuts import find_cuts
 from trackweave.frames.source import FrameSource
 from trackweave.ids import IdAllocator, Level
 from trackweave.predictors.base import PredictorSession, VideoPredictor
@@ -86,17 +87,19 @@ def run_level_tracking(
     """
     timer = TimingAggregator()
     with timer.track("prepare"):
-        context = build_pipeline_context(candidates_root, level, frames, run, settings or TrackingSettings())
+        chosen = settings or TrackingSettings()
+        cuts = find_cuts(frames) if chosen.cuts == "detect" else ()
+        context = build_pipeline_context(candidates_root, level, frames, run, chosen, cuts=cuts)
     with FrameResultStore(run.root / "journal") as store:
         tracked = TrackedLevel(prompts_of(context, store), store, ids=ids, timer=timer)
-        MaskTracker(predictor, frames, [tracked], context.settings, session=session).run(progress)
+        MaskTracker(predictor, frames, [tracked], chosen, session=session, cuts=cuts).run(progress)
         return finish_level(context, tracked, base_frames=base_frames)
 
 
 def prompts_of(context: LevelContext, store: FrameResultStore) -> PromptSource[Any]:
     """Where the level's prompts come from; candidates are compared with what `store` holds."""
     if isinstance(context, LabelContext):
-        return LabelPrompts(context.labels, context.frames)
+        return LabelPrompts(context.labels, context.frames, context.cuts)
     assert isinstance(context, PipelineContext)
     return CandidatePrompts.of_level(context, DedupStore(store))
 
@@ -149,6 +152,7 @@ def persist_level_outputs(
         "level": int(context.level),
         "iou_threshold": settings.iou_threshold,
         "max_propagate": settings.max_propagate,
+        "cuts": [int(context.frames.indices[cut]) for cut in context.cuts],
     }
     with timer.track("persist.video_segments"):
         video = build_video_segments_archive(

@@ -19,6 +19,7 @@ What holds throughout:
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -28,6 +29,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from trackweave.frames.cuts import shot_of
 from trackweave.frames.source import FrameSource
 from trackweave.ids import IdAllocator, LocalIndex, TrackId
 from trackweave.masks.ops import rescale_masks, scaled_size
@@ -101,15 +103,22 @@ class MarkedFrame(NamedTuple):
 class LabelPrompts:
     """Prompts exactly the objects that a user marked: nothing is filtered, ids are the label values.
 
-    An object that is marked on several frames is prompted on all of them at once, and re-anchored on its way.
+    An object that is marked on several frames of a shot is prompted on all of them at once, and re-anchored on its way.
+    In another shot it is another prompt, with the same id.
 
     Args:
         labels: position among the sampled frames → label image `(H, W)` of integers; 0 and below is background.
         frames: the sampled frames.
+        cuts: see `MaskTracker`.
     """
 
-    def __init__(self, labels: Mapping[LocalIndex, NDArray[np.integer[Any]]], frames: FrameSource) -> None:
-        self._labels, self._frames = dict(sorted(labels.items())), frames
+    def __init__(
+        self,
+        labels: Mapping[LocalIndex, NDArray[np.integer[Any]]],
+        frames: FrameSource,
+        cuts: Sequence[LocalIndex] = (),
+    ) -> None:
+        self._labels, self._frames, self._cuts = dict(sorted(labels.items())), frames, cuts
         self._ids = {
             local: [TrackId(int(value)) for value in np.unique(values) if value > 0]
             for local, values in self._labels.items()
@@ -122,10 +131,11 @@ class LabelPrompts:
 
     def frames(self) -> Iterator[MarkedFrame]:
         """See `PromptSource.frames`."""
-        marked: set[TrackId] = set()
+        marked: set[tuple[int, TrackId]] = set()
         for local, ids in self._ids.items():
-            first = [track_id for track_id in ids if track_id not in marked]
-            marked.update(first)
+            shot = bisect_right(self._cuts, local)
+            first = [track_id for track_id in ids if (shot, track_id) not in marked]
+            marked.update((shot, track_id) for track_id in first)
             if first:
                 yield MarkedFrame(local, first)
 
@@ -135,9 +145,10 @@ class LabelPrompts:
         """See `PromptSource.prompt`; `ids` is not asked."""
         id_offset = max(0, above + 1 - min(frame.ids))
         with timer.track("track.prompt"):
+            shot = shot_of(frame.local, self._cuts, len(self._frames))
             for local, values in self._labels.items():
                 for track_id in self._ids[local]:
-                    if track_id in frame.ids:
+                    if local in shot and track_id in frame.ids:
                         session.add_mask(local, track_id + id_offset, PackedMasks.from_bool(values == track_id))
         types: dict[TrackId, PromptType] = dict.fromkeys(frame.ids, "mask")
         dedup = DedupStats(candidates=len(types))
@@ -252,6 +263,7 @@ class MaskTracker:
         settings: `max_propagate` and `mask_scale_ratio` count; the same for all levels.
         session: an open session over the same frames, shared with others: it is left open, and its frames are
             not released. None = a new one.
+        cuts: positions at which a new shot begins, ascending; no batch goes on beyond its shot.
 
     Raises:
         ArtifactError: a journal holds something else than records.
@@ -266,8 +278,10 @@ class MaskTracker:
         settings: TrackingSettings,
         *,
         session: PredictorSession | None = None,
+        cuts: Sequence[LocalIndex] = (),
     ) -> None:
         self._predictor, self._frames, self._levels, self._settings = predictor, frames, levels, settings
+        self._cuts = cuts
         self._shared_session = session
         self._counters: dict[str, float] = dict(session.counters) if session is not None else {}
         self._warnings: list[RunWarning] = []
@@ -328,13 +342,15 @@ class MaskTracker:
     def _release_frames(self, session: PredictorSession, local: LocalIndex) -> None:
         """Lets go of the frames that no batch from `local` on can reach.
 
-        A batch at position p visits p − `max_propagate` … p + `max_propagate`, and p never falls, because all levels
-        advance together. So a session that keeps 2 · `max_propagate` + 1 frames computes each frame once, however long
-        the video is. Whoever shares the session may still need them, and without a limit every batch visits them all.
+        A batch at position p visits p − `max_propagate` … p + `max_propagate` of its shot, and p never falls, because
+        all levels advance together. So a session that keeps 2 · `max_propagate` + 1 frames computes each frame once,
+        however long the video is. Whoever shares the session may still need them, and without a limit every batch
+        visits all of its shot.
         """
-        reach = self._settings.max_propagate
-        if self._shared_session is None and reach is not None and local > reach:
-            session.release_frames_before(LocalIndex(local - reach))
+        reach, shot = self._settings.max_propagate, shot_of(local, self._cuts, len(self._frames))
+        first = shot.start if reach is None else max(shot.start, local - reach)
+        if self._shared_session is None and first > 0:
+            session.release_frames_before(LocalIndex(first))
 
     def _prompt(
         self, session: PredictorSession, prompt_frames: Sequence[tuple[TrackedLevel, PromptFrame]]
@@ -357,9 +373,14 @@ class MaskTracker:
         prompted = [share for share in shares if share.size]
         if not prompted:
             return
-        reach, ratio = self._settings.max_propagate, self._settings.mask_scale_ratio
         for objects in propagate_frame_predictions(
-            session, local, self._frames, max_propagate=reach, mask_scale_ratio=ratio, timer=shared
+            session,
+            local,
+            self._frames,
+            max_propagate=self._settings.max_propagate,
+            mask_scale_ratio=self._settings.mask_scale_ratio,
+            timer=shared,
+            cuts=self._cuts,
         ):
             for share in prompted:
                 with share.timer.track("track.store"):
@@ -411,15 +432,18 @@ def propagate_frame_predictions(
     max_propagate: int | None = None,
     mask_scale_ratio: float = 1.0,
     timer: TimingAggregator | None = None,
+    cuts: Sequence[LocalIndex] = (),
 ) -> Iterator[FrameObjects]:
-    """Moves the prompt batch of `start` forward, then backward; yields its masks frame by frame at the stored size.
+    """Moves the prompt batch of `start` forward, then backward, as far as its shot goes; yields its masks frame by
+    frame at the stored size.
 
     The prompt frame comes once, first. Boxes are measured at frame size, before masks are scaled. Ids are the
     session's object ids, in the order in which they were prompted.
     """
     clock = timer or TimingAggregator()
-    for reverse in (False, True):
-        predictions = session.propagate(start, reverse=reverse, max_frames=max_propagate)
+    limits = _limits(start, shot_of(start, cuts, len(frames)), max_propagate) if cuts else (max_propagate,) * 2
+    for reverse, limit in zip((False, True), limits, strict=True):
+        predictions = session.propagate(start, reverse=reverse, max_frames=limit)
         while True:
             with clock.track("track.predictor"):
                 prediction = next(predictions, None)
@@ -439,6 +463,13 @@ def propagate_frame_predictions(
                     prediction.score,
                 )
             yield objects
+
+
+def _limits(start: int, shot: range, max_propagate: int | None) -> tuple[int, int]:
+    """Frames that a batch may go forward and backward without leaving its shot."""
+    forward, backward = shot.stop - 1 - start, start - shot.start
+    reach = len(shot) if max_propagate is None else max_propagate
+    return min(forward, reach), min(backward, reach)
 
 
 def divide_counters(counters: Mapping[str, float], counts: Sequence[int], first: int) -> list[dict[str, float]]:

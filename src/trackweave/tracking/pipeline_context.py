@@ -50,6 +50,7 @@ class LevelContext:
         frames: the sampled frames.
         settings: how to track.
         prompt_frames: number of frames that have prompts.
+        cuts: positions among the sampled frames at which a new shot begins; no track crosses one.
     """
 
     level: Level
@@ -57,6 +58,7 @@ class LevelContext:
     frames: FrameSource
     settings: TrackingSettings
     prompt_frames: int
+    cuts: Sequence[LocalIndex]
 
     @property
     def paths(self) -> LevelPaths:
@@ -117,6 +119,7 @@ def build_pipeline_context(
     *,
     video: UnsampledVideo | None = None,
     min_area: float | None = None,
+    cuts: Sequence[LocalIndex] = (),
 ) -> PipelineContext:
     """Checks everything that a level's candidates can be wrong in, before a single frame is tracked.
 
@@ -128,6 +131,7 @@ def build_pipeline_context(
         settings: how to track.
         video: the frames before sampling; None = what the sampled ones tell.
         min_area: the generator's smallest area, from the candidates' run manifest.
+        cuts: positions among the sampled frames at which a new shot begins.
 
     Raises:
         CandidateError: names the file, the frame and the item, and says what is expected.
@@ -147,7 +151,7 @@ def build_pipeline_context(
     )
     smallest = manifest.min_area if manifest.min_area is not None else min_area
     return PipelineContext(
-        level, run, frames, settings, len(schedule), manifest, schedule, smallest, previews, notes, log
+        level, run, frames, settings, len(schedule), cuts, manifest, schedule, smallest, previews, notes, log
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trackweave.frames.cuts import find_cuts
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
 from trackweave.ids import LocalIndex, TrackId
@@ -79,7 +80,8 @@ def sam2_tracking(
             preview_positions=preview_local_indices,
         )
         level = TrackedLevel(source, frame_store, timer=clock)
-        MaskTracker(predictor, frames, [level], chosen, session=session).run(
+        cuts = find_cuts(frames) if chosen.cuts == "detect" else ()
+        MaskTracker(predictor, frames, [level], chosen, session=session, cuts=cuts).run(
             None if progress is None else lambda _: progress
         )
         return level.result()

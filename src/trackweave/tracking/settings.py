@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from trackweave.frames.cuts import Cuts
 from trackweave.settings import Settings
 from trackweave.structures.run_log import OnBadItem
 
@@ -28,6 +29,7 @@ class TrackingSettings(Settings):
         description="area in candidate pixels up to which auto prompts by box; null: from the manifest",
     )
     mask_scale_ratio: float = Field(default=1.0, gt=0, le=1, description="stored mask size over frame size")
+    cuts: Cuts = Field(default="detect", description="hard cuts: tracks end there (detect), or go on (ignore)")
     preview_stride: int = Field(default=1, ge=1, description="every n-th candidate frame gets a comparison image")
     preview_max: int | None = Field(
         default=12, ge=1, description="largest number of comparison images per level; null: no limit"

@@ -576,13 +576,14 @@ class TrackingArtifacts:
 def build_tracking_result(frame_store: FrameResultStore, records: Sequence[BatchRecord]) -> TrackingArtifacts:
     """Fuses what the batches added up to, the records by frame and the previews; ids as the store numbers them."""
     dedup, counters = DedupStats(), dict[str, float]()
-    frames, types = {}, {}
+    frames, types = dict[TrackId, FrameIndex](), dict[TrackId, PromptType]()
     for record in records:
         dedup.add(record.dedup)
         add_counters(counters, record.counters)
         for track_id, prompt_type in record.prompt_types.items():
-            frames[TrackId(track_id + frame_store.id_offset)] = record.frame
-            types[TrackId(track_id + frame_store.id_offset)] = prompt_type
+            # A user's object that was marked in several shots was prompted in each; the first one counts.
+            frames.setdefault(TrackId(track_id + frame_store.id_offset), record.frame)
+            types.setdefault(TrackId(track_id + frame_store.id_offset), prompt_type)
     return TrackingArtifacts(
         frame_store.object_references(),
         list(frame_store.iter_preview_segments()),
