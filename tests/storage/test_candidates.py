@@ -342,6 +342,15 @@ class TestGeometry:
         path = save(tmp_path, manifest_of([item(5, LEFT, bbox=[-2, -1, 5, 3]), item(9, RIGHT, bbox=[9, 5, 40, 40])]))
         assert len(read(path)[0]) == 2
 
+    def test_boxes_made_before_the_frame_was_turned(self, tmp_path: Path) -> None:
+        rows = [item(5, LEFT), item(9, RIGHT)]  # on an image of 10×6
+        path = save(tmp_path, manifest_of(rows))
+        with pytest.raises(
+            CandidateError, match=r"frame 0: its boxes reach to \(10, 6\), the frames are 6×10: made without"
+        ):
+            read(path, frame_size=(10, 6))
+        assert len(read(path, frame_size=(6, 10))[0]) == len(read(path, frame_size=(5, 9))[0]) == 2
+
     @pytest.mark.parametrize("form", ["rle", "packed", "stack"])
     def test_a_box_touches_its_mask(self, tmp_path: Path, form: str) -> None:
         forms: list[tuple[str, dict[str, Any]]] = [

@@ -36,6 +36,8 @@ from trackweave.structures.run_summary import JsonRecord
 SCHEMA_VERSION = 1
 ASPECT_TOLERANCE = 0.05
 """Share by which the aspect of masks may differ from that of the frames: sides rounded to a multiple of 32, or so."""
+BOX_REACH = 1.2
+"""Boxes that reach so many times as far as the frame does were perhaps made on another one."""
 LARGEST_MASK = 2**26
 """Pixels of a mask, 8192 × 8192, that are read whatever the size of the frames …"""
 LARGEST_SCALE = 4
@@ -243,6 +245,8 @@ def _usable(
             except CandidateError as error:
                 faults[position] = str(error)
         _refuse_other_shapes(where, masks, frame_size, faults)
+        if masks and not any(masks.values()):
+            _refuse_turned_boxes(where, [entry.items[position].get("bbox") for position in masks], frame_size)
     except CandidateError as error:
         problems += [f"{where}, {fault}" for fault in faults.values()]
         problems.append(str(error))
@@ -282,6 +286,22 @@ def _refuse_other_shapes(
         other = other_shape(size, frame_size)
         if other is not None:
             faults[position] = f"item {position}: its mask is {other}"
+
+
+def _refuse_turned_boxes(where: str, boxes: Sequence[Any], frame: Size) -> None:
+    """Finds boxes that were made on the frame before it was turned upright.
+
+    Raises:
+        CandidateError: some reach far beyond the frame, and all lie inside of the turned one.
+    """
+    corners = [(box[0] + box[2], box[1] + box[3]) for box in boxes if _is_box(box)]
+    if not corners:
+        return
+    (right, bottom), (height, width) = np.max(corners, axis=0), frame
+    is_beyond = right > BOX_REACH * width or bottom > BOX_REACH * height
+    if is_beyond and right <= height + 1 and bottom <= width + 1:
+        reach = f"its boxes reach to ({right:g}, {bottom:g}), the frames are {width}×{height}"
+        raise CandidateError(f"{where}: {reach}: made without the images' EXIF rotation?")
 
 
 def other_shape(mask: Size, frame: Size) -> str | None:
@@ -382,13 +402,17 @@ def _box_is_usable(where: str, item: JsonRecord, *, has_mask: bool) -> bool:
         if not has_mask:
             raise CandidateError(f"{where}: has neither a mask nor a `bbox`")
         return False
-    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
+    if not _is_box(box):
         raise CandidateError(f"{where}: `bbox` is [x, y, width, height], not {shortened(box, 60)}")
     if box[2] <= 0 or box[3] <= 0:
         if not has_mask:
             raise CandidateError(f"{where}: its box {box} is empty and it has no mask")
         return False  # Semantic-SAM gives width 0 to masks one pixel wide
     return True
+
+
+def _is_box(value: Any) -> TypeGuard[list[float]]:
+    return isinstance(value, list) and len(value) == 4 and all(_is_number(side) for side in value)
 
 
 def _area(item: _Item) -> int:

@@ -397,8 +397,6 @@ class FrameResultStore:
         rows = self._log.read_rows(frame)
         if ids is not None and not ids >= set(rows["id"].tolist()):
             return "has objects that were not prompted"
-        if len(np.unique(rows["id"])) < len(rows):
-            return "has an object twice"
         if not (np.all(np.isfinite(rows["box"])) and np.all(np.isfinite(rows["score"]))):
             return "has boxes or scores that are not finite"
         return "has a box without extent" if np.any(rows["box"][:, 2:] < rows["box"][:, :2]) else None
