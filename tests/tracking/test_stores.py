@@ -198,18 +198,6 @@ def test_what_is_not_taken_over_is_forgotten(tmp_path: Path) -> None:
         assert [record.local for record in store.committed] == [0]
 
 
-def test_a_record_that_was_copied_is_refused(tmp_path: Path) -> None:
-    """Whole by its checksum, but the same object twice on a frame."""
-    with journalled(tmp_path) as store:
-        store.update(2, "c", {7: np.ones((2, 2), bool)})
-        store.update(2, "c", {7: np.ones((2, 2), bool)})
-        store.commit(batch(2))
-    with journalled(tmp_path) as store:
-        store.take_over(1, NAMES)
-        with pytest.raises(ArtifactError, match=r"level_2\.cohorts: object 7 is twice on frame 2; remove the journal"):
-            list(store.iter_frames())
-
-
 def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:
     with ResultJournal(tmp_path / "level_2.cohorts", "k") as journal:
         journal.commit({"local": 0})

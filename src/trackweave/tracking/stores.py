@@ -429,19 +429,8 @@ class FrameResultStore:
         """Frames with a mask, ascending."""
         return [FrameIndex(frame) for frame in self._log.frames]
 
-    def _refuse_twice(self, frame: int, ids: NDArray[np.int64]) -> None:
-        """Refuses a frame on which one of the ascending ids is twice: records of a journal were copied."""
-        twice = ids[1:][ids[1:] == ids[:-1]]
-        if len(twice):
-            text = f"object {twice[0]} is twice on frame {frame}"
-            raise ArtifactError(text if self._journal is None else f"{self._journal.path}: {text}; remove the journal")
-
     def iter_frames(self) -> Iterator[FrameObjects]:
-        """Frames with objects in order of time, each complete, ids ascending.
-
-        Raises:
-            ArtifactError: an object is twice on a frame: the journal is damaged.
-        """
+        """Frames with objects in order of time, each complete, ids ascending."""
         for frame, name in self._iter_sorted(self._names):
             rows, masks = self._log.read(frame)
             if not len(rows):
@@ -449,7 +438,6 @@ class FrameResultStore:
             if np.any(rows["id"][1:] <= rows["id"][:-1]):
                 order = np.argsort(rows["id"], kind="stable")
                 rows, masks = rows[order], masks[order]
-                self._refuse_twice(frame, rows["id"])
             yield FrameObjects(
                 FrameIndex(frame),
                 name,
