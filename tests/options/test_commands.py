@@ -129,13 +129,14 @@ def command() -> None:
     import os
     with open(sys.argv[1], "w") as file:
         os.write(2, b"what a library says")
+        print("a line", file=sys.stderr, flush=True)
         file.write(f"{file.fileno()} {sys.stderr is None}")
 
 sys.exit(run_command(command_of(command), [], prog="test"))
 """
 
 
-@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-", "2<script.py", ">&2 2<script.py"])
 def test_closed_streams_lead_nowhere(tmp_path: Path, closed: str) -> None:
     """Otherwise the first file that is opened gets the number of standard error, and what libraries print."""
     (tmp_path / "script.py").write_text(CLOSED)

@@ -190,6 +190,9 @@ def prepare_streams() -> None:
             os.fstat(descriptor)
         except OSError:  # closed: the next file that is opened would get its number, and what libraries print
             os.open(os.devnull, os.O_RDWR)
+    for descriptor in (1, 2):  # a script whose shell had them closed has the script itself there, to be read
+        if not _takes_output(descriptor):
+            os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
     if sys.stdout is None:
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the process
     if sys.stderr is None:
@@ -198,6 +201,15 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="trackweave")
+
+
+def _takes_output(descriptor: int) -> bool:
+    """Whether a descriptor that is open may be written to; True where that cannot be asked."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    return fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
 
 
 def _plain_text(error: UnicodeError) -> tuple[str, int]:
