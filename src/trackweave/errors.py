@@ -24,7 +24,30 @@ The command line prints it and exits with 1 (2 for `SettingError`). What it quot
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_IN_COMMAND: ContextVar[bool] = ContextVar("in_command", default=False)
+
+
+@contextmanager
+def command_wording() -> Iterator[None]:
+    """Inside the block `wording` speaks of flags, as on the command line."""
+    token = _IN_COMMAND.set(True)
+    try:
+        yield
+    finally:
+        _IN_COMMAND.reset(token)
+
+
+def wording(python: str, command: str) -> str:
+    """What a message tells to give: an argument to whoever calls from Python, a flag on the command line.
+
+    >>> wording("resume=True", "--resume")
+    'resume=True'
+    """
+    return command if _IN_COMMAND.get() else python
 
 LONGEST_MESSAGE = 1000
 """Characters of an error that are shown; texts of files may be of any length."""

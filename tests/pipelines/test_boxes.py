@@ -123,7 +123,7 @@ def test_a_second_run_into_a_folder_is_refused_and_harms_nothing(tmp_path: Path)
 def test_a_run_does_not_write_over_its_input(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "overlay.mp4")
     content = clip.read_bytes()
-    with pytest.raises(InputError, match=r"overlay\.mp4: is an input, and would be written over: choose another -o"):
+    with pytest.raises(InputError, match=r"overlay\.mp4: is an input, and would be written over: choose another output"):
         track_boxes(clip, tmp_path, detections=ColourDetector(), tracker=EASY)
     assert clip.read_bytes() == content
     rows = write_lines(tmp_path / "other" / "tracks.mot.txt", detection_lines(12))
@@ -131,6 +131,20 @@ def test_a_run_does_not_write_over_its_input(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"tracks\.mot\.txt: is an input"):
         track_boxes(clip, tmp_path / "other", detections=tmp_path / "link.txt", tracker=EASY)
     assert names(tmp_path / "other") == ["tracks.mot.txt"]
+def test_another_run_takes_the_folder_when_asked(tmp_path: Path) -> None:
+    sequence, run = make_sequence(tmp_path / "toy", images=4), tmp_path / "run"
+    track_boxes(sequence, run, tracker=EASY)
+    (run / "notes.txt").touch()
+    with pytest.raises(RunFolderError, match="overwrite=True"):
+        track_boxes(sequence, run, tracker=EASY)
+    with pytest.raises(InputError):  # what is wrong with the input shows before anything is removed
+        track_boxes(tmp_path / "missing", run, tracker=EASY, overwrite=True)
+    with pytest.raises(InputError, match="is an input"):
+        track_boxes(sequence, run, detections=run / "tracks.mot.txt", tracker=EASY, overwrite=True)
+    assert (run / "overlay.mp4").is_file()
+    track_boxes(sequence, run, tracker=EASY, overlay=False, overwrite=True)
+    assert not (run / "overlay.mp4").exists()
+    assert (run / "notes.txt").is_file()
 
 
 def test_hidden_files_of_another_program_stay(tmp_path: Path) -> None:

@@ -61,6 +61,31 @@ def test_levels_share_one_session_and_one_range_of_ids(candidates: Path, tmp_pat
     assert list(result.levels) == [2, 4]
 
 
+def test_another_run_takes_the_folder_when_asked(candidates: Path, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    track_masks(SCENE.frames, root, candidates=candidates, predictor="static")
+    (root / "notes.txt").touch()
+    with pytest.raises(RunFolderError, match="overwrite=True"):
+        track_masks(SCENE.frames, root, candidates=candidates, levels=[2], predictor="static")
+    result = track_masks(SCENE.frames, root, candidates=candidates, levels=[2], predictor="static", overwrite=True)
+    assert result.levels == [2]
+    assert (root / "notes.txt").is_file()
+    assert not (root / "level_4").exists()
+    with pytest.raises(SettingError, match="give one of them"):
+        track_masks(SCENE.frames, root, candidates=candidates, predictor="static", overwrite=True, resume=True)
+
+
+def test_candidates_in_the_run_folder_are_kept(candidates: Path) -> None:
+    before = (candidates / "level_2/filtered/filtered.json").read_bytes()
+    with pytest.raises(RunFolderError, match="is there already"):
+        track_masks(SCENE.frames, candidates, predictor="static")
+    for overwrite in (False, True):
+        track_masks(SCENE.frames, candidates, candidates=candidates, predictor="static", overwrite=overwrite)
+    with pytest.raises(RunFolderError, match="is there already"):
+        track_masks(SCENE.frames, candidates, predictor="static", overwrite=True)
+    assert (candidates / "level_2/filtered/filtered.json").read_bytes() == before
+
+
 def test_the_python_call_gives_tracks(candidates: Path, tmp_path: Path) -> None:
     result = trackweave.track_masks(
         SCENE.frames,

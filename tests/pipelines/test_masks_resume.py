@@ -216,7 +216,7 @@ def test_an_error_leaves_finished_batches_and_says_how_to_go_on(
         run(tmp_path / "cut", BoundedPredictor(on_visit=fail))
     count = committed(tmp_path / "cut")
     assert count == (2 if (tmp_path / "cut" / "journal" / "level_0.cohorts").exists() else COMMITTED[2])
-    goes_on = "the same command with --resume goes on"
+    goes_on = "the same call with resume=True goes on"
     if kind is KeyboardInterrupt:
         notes = [f"{count} finished prompt frames are kept", f"{tmp_path / 'cut'}: {goes_on}"]
         assert caught.value.__notes__ == notes
@@ -267,7 +267,7 @@ def test_a_disk_that_fills_up_while_tracking(
         run(tmp_path / "cut")
     monkeypatch.undo()
     assert "cohorts: results cannot be stored: No space left on device" in str(caught.value)
-    assert ("--resume goes on" in str(caught.value)) == (committed(tmp_path / "cut") > 0) == (share > 0.1)
+    assert ("resume=True goes on" in str(caught.value)) == (committed(tmp_path / "cut") > 0) == (share > 0.1)
     run(tmp_path / "cut", resume=True)
     assert_same_run(tmp_path / "cut", tmp_path / "whole")
 
@@ -456,7 +456,7 @@ def test_frames_in_memory_are_compared_too(tmp_path: Path) -> None:
 def test_candidates_that_are_there_are_not_written_over(tmp_path: Path) -> None:
     root = candidates_of(SCENE, tmp_path / "candidates", [0])
     before = filtered_path(root / "level_2").read_bytes()
-    with pytest.raises(RunFolderError, match=rf"filtered\.json: is there already: track it with --candidates {root}"):
+    with pytest.raises(RunFolderError, match=rf"filtered\.json: is there already: track it with candidates="):
         track_masks(SCENE.frames, root, levels=[2], predictor="static")
     assert filtered_path(root / "level_2").read_bytes() == before
 
@@ -609,7 +609,7 @@ def test_a_late_frame_that_cannot_be_read_is_found_before_the_first_is_tracked(t
     predictor = BoundedPredictor()
     with pytest.raises(FrameError, match=rf"{last.name} cannot be read .*on-bad-item skip leaves") as refused:
         track_masks(frames, tmp_path / "run", candidates=candidates, predictor=predictor)
-    assert "--resume" not in str(refused.value)
+    assert "resume=True" not in str(refused.value)
     assert not (tmp_path / "run").exists()
 
 

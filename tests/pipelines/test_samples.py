@@ -68,6 +68,9 @@ def test_samples_are_built_from_written_folders(tmp_path: Path) -> None:
     built = build_samples([tmp_path / "mot"], tmp_path / "log", by="sequence", embed_dim=4)
     assert len(built) == 2
     assert {path.name for path in (tmp_path / "log").iterdir()} == {one.sequence for one in built}
+    again = build_samples([tmp_path / "mot"], tmp_path / "log", by="sequence", embed_dim=4, overwrite=True)
+    for one in again:
+        assert len(list(one.directory.glob("sample_*.npz"))) == one.samples
 
 
 @pytest.mark.parametrize("by", ["sequence", "video"])

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from trackweave.errors import ArtifactError, ArtifactVersionError, RunFolderError
+from trackweave.errors import ArtifactError, ArtifactVersionError, InputError, RunFolderError
 from trackweave.ids import FrameIndex
-from trackweave.storage.files import PARTIAL_SUFFIX, read_json_object
+from trackweave.storage.files import PARTIAL_SUFFIX, locked_folder, read_json_object
 from trackweave.storage.run import (
     Fingerprint,
     FrameList,
@@ -264,7 +264,7 @@ class TestRunFolder:
                 True,
                 r"other input or settings \(other settings\): choose",
             ),
-            ({"fingerprint": ABC.hexdigest()}, ABC, False, "add --resume"),
+            ({"fingerprint": ABC.hexdigest()}, ABC, False, "add resume=True"),
         ],
     )
     def test_a_folder_that_holds_a_run_is_refused(
@@ -305,6 +305,48 @@ class TestRunFolder:
         remove_run(tmp_path, "sheet.png")
         assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(mine)
         assert not (tmp_path / "level_2").exists()
+
+    def _left(self, root: Path) -> list[str]:
+        return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+    def _write(self, root: Path, *names: str) -> None:
+        for name in names:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text("")
+
+    @pytest.mark.parametrize("kind", ["generator", "candidates"])
+    def test_a_run_is_overwritten_and_others_files_stay(self, tmp_path: Path, kind: str) -> None:
+        data = {"fingerprint": "x", "config": {"prompts": {"kind": kind}}, "min_area": 5}
+        RunManifest(tmp_path / "manifest.json", data).write()
+        candidates = "level_2/filtered/filtered.json"
+        self._write(tmp_path, "tracks.npz", "level_2/tracking/video_segments.npz", "notes.txt", "level_2/mine.txt")
+        self._write(tmp_path, candidates)
+        with RunFolder(tmp_path) as folder:
+            manifest = folder.claim(ABC, overwrite=True)
+            assert manifest.data.keys() == {"fingerprint", "fingerprints", "min_area", "schema_version"}
+        kept = {"manifest.json", "notes.txt", "level_2/mine.txt"}
+        assert self._left(tmp_path) == sorted(kept if kind == "generator" else kept | {candidates})
+
+    def test_an_input_is_never_overwritten(self, tmp_path: Path) -> None:
+        RunManifest(tmp_path / "manifest.json", {"fingerprint": "x"}).write()
+        self._write(tmp_path, "overlay.mp4", "level_2/viz/compare/frame_00001.png")
+        before = self._left(tmp_path)
+        for read in ("overlay.mp4", "level_2/viz/compare"):
+            with RunFolder(tmp_path) as folder, pytest.raises(InputError, match="is an input"):
+                folder.claim(overwrite=True, inputs=[tmp_path / read])
+        assert self._left(tmp_path) == before
+
+    def test_nothing_is_overwritten_where_no_run_is(self, tmp_path: Path) -> None:
+        self._write(tmp_path, "tracks.npz")
+        with RunFolder(tmp_path) as folder:
+            folder.claim(overwrite=True)
+        assert self._left(tmp_path) == ["tracks.npz"]
+
+    def test_a_folder_in_use_is_not_overwritten(self, tmp_path: Path) -> None:
+        RunManifest(tmp_path / "manifest.json", {"fingerprint": "x"}).write()
+        with locked_folder(tmp_path), RunFolder(tmp_path) as folder, pytest.raises(RunFolderError, match="is working"):
+            folder.claim(overwrite=True)
+        assert self._left(tmp_path) == ["manifest.json"]
 
     def test_a_file_is_no_folder(self, tmp_path: Path) -> None:
         (tmp_path / "run").write_text("")

@@ -17,7 +17,7 @@ import pytest
 from tests.association.toy import toy_sample
 from trackweave.errors import ArtifactError
 from trackweave.storage import sample_folder
-from trackweave.storage.sample_folder import ManifestEntry, SampleFolder, read_sample_manifest
+from trackweave.storage.sample_folder import ManifestEntry, SampleFolder, read_sample_manifest, remove_samples
 from trackweave.storage.samples import encode_sample, read_sample, sample_name
 
 ROOT = Path(__file__).parents[2]
@@ -407,3 +407,16 @@ def test_a_line_nested_too_deeply_is_a_damaged_line(tmp_path: Path) -> None:
     assert read_sample_manifest(tmp_path / "manifest.jsonl").damaged == (2,)
     with SampleFolder(tmp_path) as folder:
         assert codes(folder) == {"manifest-lines-skipped": ["2"]}
+
+
+def test_samples_are_removed_and_all_else_stays(tmp_path: Path) -> None:
+    with SampleFolder(tmp_path) as folder:
+        for _ in range(2):
+            folder.write(toy_sample())
+        with pytest.raises(ArtifactError, match="being logged"):
+            remove_samples(tmp_path)
+    mine = {"notes.txt", sample_name(7)}
+    for name in mine:
+        (tmp_path / name).write_text("mine")
+    remove_samples(tmp_path)
+    assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} == mine

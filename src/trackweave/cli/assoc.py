@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trackweave.association.settings import LogSettings
-from trackweave.cli.boxes import BOXES, AsJson
+from trackweave.cli.boxes import BOXES
 from trackweave.mot.settings import TrackerSettings
+from trackweave.options.commands import AsJson
 from trackweave.options.flags import with_settings
 from trackweave.options.schema import Schema, short_flags_of
 from trackweave.options.sources import ResolvedSettings
@@ -92,6 +93,9 @@ def build(
         typer.Option(metavar=DETECTOR_METAVAR, help=f"simulate detections on the truth: {DETECTOR_HELP}"),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="of simulated detections")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="remove the samples that DIR holds; other files in it stay")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Track sequences whose truth is known, and log every frame with the true identity of each detection."""
@@ -115,6 +119,7 @@ def build(
         video=settings[InputSettings],
         perception=settings[PerceptionSettings],
         embed_dim=settings[LogSettings].embed_dim,
+        overwrite=overwrite,
         progress=True,
     )
     _print_built(built, as_json=as_json)

@@ -17,7 +17,7 @@ import typer
 from trackweave.association.settings import LogSettings, ScorerSettings
 from trackweave.errors import SettingError
 from trackweave.mot.settings import RefinementSettings, TrackerSettings
-from trackweave.options.commands import command_of, run_command
+from trackweave.options.commands import AsJson, Overwrite, command_of, run_command
 from trackweave.options.flags import with_settings
 from trackweave.options.schema import Schema, ShortFlag, short
 from trackweave.options.sources import ResolvedSettings
@@ -115,7 +115,6 @@ class LogLevel(StrEnum):
 LogLevelOption = Annotated[
     LogLevel, typer.Option("--log-level", case_sensitive=False, help="how much to say on standard error")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 
 
 @with_settings(BOXES)
@@ -130,6 +129,7 @@ def boxes(
             "without it --detections alone is tracked",
         ),
     ] = None,
+    overwrite: Overwrite = False,
     log_level: LogLevelOption = LogLevel.info,
     as_json: AsJson = False,
 ) -> None:
@@ -138,11 +138,17 @@ def boxes(
     Without --detections and --detector, a sequence's own det/det.txt is taken, and for other sources whatever moves.
     Refinements (--interpolate, --min-length, --smooth) hold all tracks in memory. Nothing is downloaded.
     """
-    run_boxes(source, output, settings, log_level, as_json=as_json)
+    run_boxes(source, output, settings, log_level, overwrite=overwrite, as_json=as_json)
 
 
 def run_boxes(
-    source: str | None, output: Path, settings: ResolvedSettings, log_level: LogLevel, *, as_json: bool = False
+    source: str | None,
+    output: Path,
+    settings: ResolvedSettings,
+    log_level: LogLevel,
+    *,
+    overwrite: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Tracks, writes the report, and prints what came of it."""
     from trackweave.reports.page import report as write_report
@@ -150,7 +156,8 @@ def run_boxes(
     if log_level is LogLevel.debug:
         for entry in settings.entries():
             typer.echo(f"setting {entry.key} = {entry.value} ({entry.origin})", err=True)
-    result = _track(source, output, settings, shows_progress=log_level in (LogLevel.debug, LogLevel.info))
+    shows_progress = log_level in (LogLevel.debug, LogLevel.info)
+    result = _track(source, output, settings, overwrite=overwrite, shows_progress=shows_progress)
     report = write_report(output)
     if log_level is not LogLevel.error:
         for warning in result.warnings:
@@ -161,7 +168,9 @@ def run_boxes(
         _print_summary(result, report)
 
 
-def _track(source: str | None, output: Path, settings: ResolvedSettings, *, shows_progress: bool) -> Run[BoxSummary]:
+def _track(
+    source: str | None, output: Path, settings: ResolvedSettings, *, overwrite: bool, shows_progress: bool
+) -> Run[BoxSummary]:
     from trackweave.frames.live import is_live
     from trackweave.pipelines.boxes import track_boxes
 
@@ -174,6 +183,7 @@ def _track(source: str | None, output: Path, settings: ResolvedSettings, *, show
             output,
             detections=settings[BoxRunSettings].detections,
             tracker=settings[TrackerSettings],
+            overwrite=overwrite,
             video=settings[InputSettings],
             perception=settings[PerceptionSettings],
             refinement=settings[RefinementSettings],
@@ -254,6 +264,7 @@ def video(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="RUN", help="the run folder [default: runs/NAME]")
     ] = None,
+    overwrite: Overwrite = False,
     log_level: LogLevelOption = LogLevel.info,
     as_json: AsJson = False,
 ) -> None:
@@ -262,7 +273,8 @@ def video(
     Without --detector and --detections a MOTChallenge folder's own detections are taken, and of other videos whatever
     moves (--detector motion).
     """
-    run_boxes(video, output or Path("runs") / (Path(video).stem or "video"), settings, log_level, as_json=as_json)
+    folder = output or Path("runs") / (Path(video).stem or "video")
+    run_boxes(video, folder, settings, log_level, overwrite=overwrite, as_json=as_json)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

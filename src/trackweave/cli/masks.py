@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trackweave.errors import SettingError
+from trackweave.options.commands import AsJson, Overwrite
 from trackweave.options.flags import with_settings
 from trackweave.options.schema import Schema, ShortFlag, short
 from trackweave.options.sources import ResolvedSettings
@@ -68,7 +69,8 @@ def masks(
         typer.Option(metavar="[FRAME:]LABEL.png", help="indexed image of objects to track; repeatable"),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="finish a run that was cut off")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Follow the objects of a video through time: masks, boxes, images and a report.
 
@@ -77,7 +79,7 @@ def masks(
     """
     from trackweave.reports.page import report as write_report
 
-    result = track(frames, output, settings, candidates=candidates, prompts=prompts, resume=resume)
+    result = track(frames, output, settings, candidates=candidates, prompts=prompts, resume=resume, overwrite=overwrite)
     report = write_report(output)
     if as_json:
         typer.echo(json.dumps(result.summary.to_json()))
@@ -93,6 +95,7 @@ def track(
     candidates: Path | None = None,
     prompts: list[str] | None = None,
     resume: bool = False,
+    overwrite: bool = False,
 ) -> Run[MaskSummary]:
     """Runs `track_masks` with the settings of a command line.
 
@@ -117,6 +120,7 @@ def track(
         sampling=run.frames,
         settings=settings[TrackingSettings],
         resume=resume,
+        overwrite=overwrite,
         progress=True,
         overlay=settings[OverlaySettings],
         overlay_levels=run.overlay_levels,

@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from copy import copy
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from trackweave.errors import SettingError, TrackweaveError, shortened_line
+from trackweave.errors import SettingError, TrackweaveError, command_wording, shortened_line
 
 Function = Callable[..., None]
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
@@ -32,6 +32,9 @@ PANELS = {"Arguments": 0, "Options": 1, "Settings": 3}
 """Place of a panel in help; sections of settings stand at 2."""
 LONGEST_REASON = 2000
 """Characters of an error that are printed."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="remove a run that RUN holds; other files in it stay")]
 
 
 class SettingsCommand(TyperCommand):
@@ -111,7 +114,7 @@ def run_command(command: Any, arguments: Sequence[str] | None = None, *, prog: s
         logger.addHandler(logging.NullHandler())
     reason: object
     try:
-        with _signals_raise():
+        with _signals_raise(), command_wording():
             command(args=None if arguments is None else [str(argument) for argument in arguments], prog_name=prog)
         return 0
     except SystemExit as stop:

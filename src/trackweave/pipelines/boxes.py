@@ -14,7 +14,7 @@ import numpy as np
 from trackweave.association.dataset import BLENDED
 from trackweave.association.scorer import LearnedScorer
 from trackweave.association.settings import LogSettings, ScorerSettings
-from trackweave.errors import SettingError
+from trackweave.errors import SettingError, wording
 from trackweave.frames.source import FrameSource
 from trackweave.mot.settings import RefinementSettings, TrackerSettings, preset
 from trackweave.pipelines.box_inputs import (
@@ -70,6 +70,7 @@ def track_boxes(
     *,
     detections: DetectionsArgument | None = None,
     tracker: str | TrackerSettings = "adaptive",
+    overwrite: bool = False,
     stop: threading.Event | None = None,
     warnings: Iterable[RunWarning] = (),
     progress: Progress = None,
@@ -88,6 +89,7 @@ def track_boxes(
         detections: a file or table of detections, or a detector: its name, an `.onnx` file, or the object. None: that
             of `perception`, the sequence's own `det/det.txt`, else `motion`.
         tracker: a preset's name, or settings.
+        overwrite: a run that `output` holds is removed first, once the input is open; other files stay.
         stop: when set, the run ends after the current frame with what is there; meant for live sources.
         warnings: of the caller, that belong to the run.
         progress: None = shown by itself in a terminal or a notebook; or a function of `(done, total, label)`.
@@ -113,6 +115,7 @@ def track_boxes(
             inputs = _open_inputs(stack, source, detections, settings, log, timer)
         check_log(settings.log, inputs.video)
         folder = stack.enter_context(RunFolder(output))
+        folder.claim(overwrite=overwrite, inputs=_files_read(source, detections, settings))
         record = _track(inputs, folder, settings, log, timer, progress, stop)
         return record.finish(folder, log, timer)
 
@@ -214,6 +217,13 @@ def _open_inputs(
     return _Inputs(video, opened, features, scorer)
 
 
+def _files_read(source: Any, detections: DetectionsArgument | None, settings: _BoxSettings) -> list[str | Path]:
+    """The files and folders that a run was told to read."""
+    named = (source, detections, settings.scorer.weights, settings.video.images, settings.perception.detector)
+    files = [one for one in named if isinstance(one, str | Path)]
+    return [*files, *getattr(source, "files", ())]
+
+
 def _track(
     inputs: _Inputs,
     folder: RunFolder,
@@ -228,8 +238,6 @@ def _track(
     statistics = TrackStatistics(step=video.step)
     writer = TrackWriter(folder.paths, statistics, refinement, {"source": video.path})
     overlay = BoxOverlay(folder.paths.overlay, video, log, settings.overlay if refinement is None else None)
-    detections_file = inputs.detections.record.get("path")
-    folder.claim(inputs=[video.path, *([str(detections_file)] if detections_file else [])])
     label_source = BLENDED if settings.scorer.enabled else "tracker"
     with open_display(progress, "tracking", video) as display, open_logger(settings.log, video, label_source) as logger:
         scale = inputs.detections.score_scale
@@ -272,7 +280,8 @@ def make_scorer(settings: ScorerSettings, tracker: TrackerSettings, video: Video
             settings.weights, size=video.size, embed_dim=settings.embed_dim, threshold=settings.threshold
         )
     if tracker.scorer_decides:
-        raise SettingError("tracker learned leaves decisions to a learned scorer: add --scorer learned")
+        scorer = wording("scorer=ScorerSettings(enabled=True)", "--scorer learned")
+        raise SettingError(f"tracker learned leaves decisions to a learned scorer: add {scorer}")
     return None
 
 

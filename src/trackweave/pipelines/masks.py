@@ -14,7 +14,7 @@ from typing import TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import InputError, RunFolderError, SettingError, TrackweaveError, listed
+from trackweave.errors import InputError, RunFolderError, SettingError, TrackweaveError, listed, wording
 from trackweave.formats.mot import write_mot_frames
 from trackweave.frames.source import FrameSource, check_readable, sample_evenly
 from trackweave.ids import PROMPTED_LEVEL, FrameIndex, Level, LocalIndex
@@ -74,6 +74,7 @@ class MaskOptions(TypedDict, total=False):
     candidate_stride: int
     overlay: bool | OverlaySettings
     overlay_levels: str
+    overwrite: bool
 
 
 def track_masks(
@@ -112,6 +113,7 @@ def track_masks(
         candidate_stride: frames between two on which the generator runs.
         overlay: leave a video of the tracks over the frames, unless `settings.render_viz` is off; settings say how.
         overlay_levels: `first`, the coarsest level, in `overlay.mp4`; `all`, each other one too, in its folder.
+        overwrite: a run that `output` holds is removed first, once the input is checked; other files stay.
 
     Raises:
         InputError: frames, candidates or prompts cannot be used; one line that names the file and the item.
@@ -123,6 +125,9 @@ def track_masks(
     chosen_settings, more = settings or TrackingSettings(), _MaskOptions(**options)
     if candidates is not None and prompts is not None:
         raise SettingError("give candidates or prompts, not both")
+    if resume and more.overwrite:
+        keeps, removes = wording("resume=True", "--resume"), wording("overwrite=True", "--overwrite")
+        raise SettingError(f"{keeps} keeps a run and {removes} removes it: give one of them")
     chosen = (
         choose_predictor(predictor, more.predictor_settings)
         if isinstance(predictor, str)
@@ -163,6 +168,7 @@ class _MaskOptions:
     candidate_stride: int = CANDIDATE_STRIDE
     overlay: bool | OverlaySettings = True
     overlay_levels: str = "first"
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -209,6 +215,7 @@ class _MaskRun:
         """Tracks candidates that lie on disk; all are checked before the folder is touched."""
         contexts = self._checked(root, levels)
         fingerprint = Fingerprint()
+        read = []
         with self.timer.track("check"):
             fingerprint.add("candidates", f"{candidates_min_area(root)}".encode())
             for level in levels:
@@ -216,7 +223,9 @@ class _MaskRun:
                 for path in (manifest, *sorted(manifest.parent.glob("seg_frame_*"))):
                     fingerprint.add("candidates", f"{level}/{path.name}".encode())
                     fingerprint.add_file("candidates", path)
-        return self._track(contexts, self._claim({"kind": "candidates", "root": recorded_path(root)}, fingerprint))
+                    read.append(path)
+        key = self._claim({"kind": "candidates", "root": recorded_path(root)}, fingerprint, read)
+        return self._track(contexts, key)
 
     def track_generated(
         self, levels: Sequence[Level], generator: str | RegionSettings, stride: int
@@ -226,12 +235,9 @@ class _MaskRun:
         if isinstance(generator, RegionSettings):
             name, changed = "regions", generator.model_dump(mode="json", exclude_defaults=True)
         prompts_from = {"kind": "generator", "name": name, "stride": stride}
-        key = self._claim(prompts_from | ({"settings": changed} if changed else {}), Fingerprint())
         root = self.folder.root
-        there = [path for level in levels if (path := filtered_path(root / f"level_{level}")).is_file()]
-        if there and not self.resume:
-            text = f"is there already: track it with --candidates {root}, or choose another -o"
-            raise RunFolderError(f"{there[0]}: {text}")
+        self._check_foreign_candidates(levels)
+        key = self._claim(prompts_from | ({"settings": changed} if changed else {}), Fingerprint())
         if not self.resume or not all(filtered_path(root / f"level_{level}").is_file() for level in levels):
             frames = self.input.frames
             count = len(proposal_positions(frames, stride))
@@ -246,7 +252,8 @@ class _MaskRun:
             fingerprint.add("prompts", f"{local}".encode(), np.ascontiguousarray(image.labels).tobytes())
         self._note_unmarked_shots(images)
         where = [f"{frames.indices[local]}:{recorded_path(image.where)}" for local, image in sorted(images.items())]
-        key = self._claim({"kind": "prompts", "images": where}, fingerprint)
+        read = [Path(image.where) for image in images.values()]
+        key = self._claim({"kind": "prompts", "images": where}, fingerprint, read)
         labels = {local: image.labels for local, image in images.items()}
         run = self.folder.paths
         context = LabelContext(PROMPTED_LEVEL, run, frames, self.settings, len(labels), self.cuts, labels)
@@ -262,9 +269,25 @@ class _MaskRun:
                 "prompts",
                 "ended-at-cut",
                 f"objects are followed to the cuts of their shots: nothing is marked in the shots that begin at "
-                f"frame {listed(starts)} (--cuts ignore goes on across cuts)",
+                f"frame {listed(starts)} ({wording("TrackingSettings(cuts='ignore')", '--cuts ignore')} goes on across cuts)",
                 frames=starts,
             )
+
+    def _check_foreign_candidates(self, levels: Sequence[Level]) -> None:
+        """Candidates that no run of ours found are not written over by those that this one finds.
+
+        Raises:
+            RunFolderError: there are some.
+        """
+        root = self.folder.root
+        manifest = RunManifest.load(self.folder.paths.manifest)
+        if manifest.found_candidates or (manifest.holds_run and not self.options.overwrite):
+            return
+        for path in [filtered_path(root / f"level_{level}") for level in levels]:
+            if path.exists():
+                track = wording(f"candidates={str(root)!r}", f"--candidates {root}")
+                output = wording("output", "-o")
+                raise RunFolderError(f"{path}: is there already: track it with {track}, or choose another {output}")
 
     def _checked(self, root: Path, levels: Sequence[Level]) -> list[PipelineContext]:
         """Every level of a folder of candidates, checked before the first is tracked."""
@@ -283,8 +306,12 @@ class _MaskRun:
                 for level in levels
             ]
 
-    def _claim(self, prompts_from: Mapping[str, object], fingerprint: Fingerprint) -> str:
-        """Claims the run folder for this run; returns the fingerprint of all that its results depend on."""
+    def _claim(self, prompts_from: Mapping[str, object], fingerprint: Fingerprint, read: Sequence[Path] = ()) -> str:
+        """Claims the run folder for this run, which also reads the files `read` besides frames and weights.
+
+        Returns:
+            The fingerprint of all that its results depend on.
+        """
         frames, run = self.input.frames, self.folder.paths
         height, width = frames.size
         config = {
@@ -299,13 +326,12 @@ class _MaskRun:
                 fingerprint.add("cuts", json.dumps(self.cut_frames).encode())
         # Of inputs the content counts, and not where it lies.
         decisive = {key: value for key, value in prompts_from.items() if key not in ("root", "images")}
-        predictor = self.chosen.request.partition("=")[0]
+        predictor, _, weights = self.chosen.request.partition("=")
         identity = {**config, "predictor": predictor, "prompts": decisive}
         fingerprint.add("settings", json.dumps(identity, sort_keys=True).encode())
-        images = prompts_from.get("images")
-        prompts = [text.partition(":")[2] for text in images] if isinstance(images, list) else []
         recordings = getattr(self.chosen.predictor, "files", ())
-        manifest = self.folder.claim(fingerprint, resume=self.resume, inputs=[*frames.files, *prompts, *recordings])
+        inputs: list[str | Path] = [*frames.files, *read, *recordings, *([weights] if weights else [])]
+        manifest = self.folder.claim(fingerprint, resume=self.resume, overwrite=self.options.overwrite, inputs=inputs)
         if self.resume:  # frames that have changed are another input, which is the better thing to say
             _check_frames(frames, self.log)
         manifest.merge(
@@ -507,7 +533,8 @@ def _resume_hint(stores: Sequence[FrameResultStore]) -> Iterator[None]:
         if isinstance(error, KeyboardInterrupt):
             error.add_note(text)  # the folder knows how to go on
         elif kept and not isinstance(error, InputError):
-            error.args = (f"{error}; {text}: the same command with --resume goes on",)
+            again = wording("the same call with resume=True", "the same command with --resume")
+            error.args = (f"{error}; {text}: {again} goes on",)
         raise
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from trackweave.association.scorer import LearnedScorer
 from trackweave.association.settings import DEFAULT_EMBED_DIM, LogSettings
 from trackweave.association.track_memory import DEFAULT_FPS
 from trackweave.detectors.visibility import VisibilityEstimator
-from trackweave.errors import ArtifactError, InputError, SettingError
+from trackweave.errors import ArtifactError, InputError, SettingError, wording
 from trackweave.formats.mot import read_ground_truth
 from trackweave.formats.motchallenge import INFO, class_column_of, find_sequences, read_gmc, read_sequence, video_of
 from trackweave.formats.tables import DetectionTable, GroundTruth
@@ -41,6 +41,7 @@ from trackweave.simulation.recorded import Trajectories, resimulate, simulate_de
 from trackweave.simulation.sequence import SimulatedSequence, simulate, write_mot_folder, write_preview
 from trackweave.simulation.settings import DetectorNoise, detector_noise
 from trackweave.storage.files import safe_name
+from trackweave.storage.sample_folder import remove_samples
 from trackweave.structures.detections import GT_COLUMN
 from trackweave.structures.run_log import RunLog, RunWarning
 
@@ -92,6 +93,13 @@ class SimulatedDetector:
     seed: int = 0
 
 
+class SampleOptions(TypedDict, total=False):
+    """What `build_samples` takes by keyword besides its own arguments; see there."""
+
+    embed_dim: int
+    overwrite: bool
+
+
 def build_samples(
     sequences: Sequence[str | Path],
     directory: str | Path,
@@ -102,8 +110,8 @@ def build_samples(
     tracker: str | TrackerSettings = "adaptive",
     video: InputSettings | None = None,
     perception: PerceptionSettings | None = None,
-    embed_dim: int = DEFAULT_EMBED_DIM,
     progress: Progress = None,
+    **options: Unpack[SampleOptions],
 ) -> list[BuiltSamples]:
     """Logs sequences whose truth is known, with `gt_track_ids` beside the tracker's own assignment.
 
@@ -118,8 +126,10 @@ def build_samples(
         tracker: as for `track_boxes`.
         video: as for `track_boxes`.
         perception: as for `track_boxes`.
-        embed_dim: width of the logged embeddings.
         progress: as for `track_boxes`.
+        options: the following, by keyword.
+        embed_dim: width of the logged embeddings.
+        overwrite: samples that are in the folders are removed before the first is written there; other files stay.
 
     Raises:
         InputError: a sequence cannot be used.
@@ -128,16 +138,19 @@ def build_samples(
     """
     sequences = find_sequences(sequences)
     if truth is not None and len(sequences) != 1:
-        raise SettingError(f"one file of true boxes is for one sequence, not {len(sequences)}: leave --gt out")
+        given = wording("truth", "--gt")
+        raise SettingError(f"one file of true boxes is for one sequence, not {len(sequences)}: leave {given} out")
     builder = _SampleBuilder(
         detections,
         tracker if isinstance(tracker, TrackerSettings) else preset(tracker),
         video or InputSettings(),
         perception or PerceptionSettings(),
-        embed_dim,
+        options.get("embed_dim", DEFAULT_EMBED_DIM),
         progress,
     )
     folders = {path: _folder_below(Path(directory), path, by) for path in map(Path, sequences)}
+    if options.get("overwrite"):
+        builder.outdated.update(folders.values())
     truths = {path: read_ground_truth(truth if truth is not None else path) for path in folders}
     return [builder.build(path, boxes, folders[path]) for path, boxes in truths.items()]
 
@@ -152,6 +165,8 @@ class _SampleBuilder:
     perception: PerceptionSettings
     embed_dim: int
     progress: Progress
+    outdated: set[Path] = field(default_factory=set)
+    """Folders whose samples are removed before the first is written there."""
 
     def build(self, path: Path, truth: GroundTruth, folder: Path) -> BuiltSamples:
         log, timer = RunLog(self.video.on_bad_item), TimingAggregator()
@@ -177,6 +192,9 @@ class _SampleBuilder:
             )
             log_settings = LogSettings(dir=folder, embed_dim=self.embed_dim, sequence=video.name)
             check_log(log_settings, video)
+            if folder in self.outdated:
+                remove_samples(folder)
+                self.outdated.remove(folder)
             display = stack.enter_context(open_display(self.progress, video.name, video))
             logger = stack.enter_context(open_logger(log_settings, video, "ground_truth"))
             tracker = make_tracker(self.tracker, video, observer=logger, score_scale=detections.score_scale)
@@ -331,7 +349,8 @@ def simulate_samples(
         ArtifactError: samples or files cannot be written.
     """
     if directory is None and mot is None and preview is None:
-        raise SettingError("nothing is asked for: give a folder for samples (-o), --mot or --picture")
+        ways = wording("directory, mot= or preview=", "a folder for samples (-o), --mot or --picture")
+        raise SettingError(f"nothing is asked for: give {ways}")
     outputs = _SequenceOutputs.create(directory, tracker, embed_dim, mot=mot, preview=preview)
     return outputs.write(simulated_sequences(settings), settings.frames, progress, "simulating")
 

@@ -25,6 +25,7 @@ from trackweave.errors import (
     RunFolderError,
     TrackweaveError,
     shortened,
+    wording,
 )
 
 PARTIAL_SUFFIX = ".partial"
@@ -231,7 +232,7 @@ def refuse_overwriting(outputs: Iterable[Path], inputs: Iterable[str | Path]) ->
     for output in outputs:
         status = _status(output)
         if status is not None and (status.st_dev, status.st_ino) in there:
-            raise InputError(f"{output}: is an input, and would be written over: choose another -o")
+            raise InputError(f"{output}: is an input, and would be written over: choose another {wording('output', '-o')}")
 
 
 def _status(path: str | Path) -> os.stat_result | None:

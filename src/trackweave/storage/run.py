@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from trackweave.errors import ArtifactError, RunFolderError, SettingError, shortened_line
+from trackweave.errors import ArtifactError, RunFolderError, SettingError, shortened_line, wording
 from trackweave.ids import FrameIndex, Level
 from trackweave.storage.files import (
     check_version,
@@ -252,6 +252,18 @@ class RunManifest:
         return self.data.get("kind") == "boxes"
 
     @property
+    def found_candidates(self) -> bool:
+        """Did the run find its candidates itself?"""
+        config = self.data.get("config")
+        prompts = config.get("prompts") if isinstance(config, dict) else None
+        return isinstance(prompts, dict) and prompts.get("kind") == "generator"
+
+    @property
+    def holds_run(self) -> bool:
+        """Has a run of ours been here, finished or not?"""
+        return self.fingerprint is not None or bool(self.data.get("artifacts"))
+
+    @property
     def tracked_levels(self) -> list[Level]:
         """Levels with artifacts, ascending.
 
@@ -274,7 +286,8 @@ class RunManifest:
         if not levels:
             raise ArtifactError(f"{self.path}: records no tracked level: the run has not finished one")
         if level is None and len(levels) > 1:
-            raise SettingError(f"the run has levels {', '.join(map(str, levels))}: name one with --level")
+            names = ", ".join(map(str, levels))
+            raise SettingError(f"the run has levels {names}: name one with {wording('level=', '--level')}")
         return levels[0] if level is None else Level(level)
 
     def artifact(self, level: Level | int, name: str) -> Path:
@@ -452,13 +465,21 @@ def _difference(manifest: RunManifest, fingerprint: Fingerprint) -> str:
     return f" (other {', '.join(changed)})" if changed else ""
 
 
+OWN_CANDIDATES = "level_*/filtered/filtered.json"
 RUN_FILES = (
-    *("manifest.json", "frames.json", "summary.json", "report.html", "tracks.mot.txt", "tracks.npz", "overlay.mp4"),
-    *("journal/level_*.json", "journal/level_*.cohorts", "level_*/filtered/filtered.json"),
+    *("frames.json", "summary.json", "report.html", "tracks.mot.txt", "tracks.npz", "overlay.mp4"),
+    *("journal/level_*.json", "journal/level_*.cohorts"),
     *("level_*/tracking/video_segments*.npz", "level_*/tracking/object_segments*.npz"),
     *("level_*/viz/overlay.mp4", "level_*/viz/compare/frame_*.png", "level_*/viz/compare/compare.json"),
 )
-"""Every file of a run that found its candidates itself, as patterns below its root."""
+"""The files of every run but its manifest, as patterns below its root."""
+RUN_KEYS = frozenset(
+    [
+        *("schema_version", "fingerprint", "fingerprints", "kind", "input", "config", "predictor", "detections"),
+        *("frame_list", "tracks", "artifacts", "levels", "derived", "warnings"),
+    ]
+)
+"""What a run writes into its manifest; other keys are those of whoever made the candidates."""
 
 
 def remove_run(root: Path, *others: str) -> None:
@@ -473,17 +494,51 @@ def remove_run(root: Path, *others: str) -> None:
     """
     with locked_folder(root):
         remove_leftovers(RunPaths(root).folders)
-        for path in [path for pattern in (*RUN_FILES, *others) for path in root.glob(pattern)]:
-            try:
-                path.unlink()
-            except OSError as error:
-                raise RunFolderError(f"{path}: cannot be removed: {error.strerror or error}") from error
-        for folder in sorted(RunPaths(root).folders, reverse=True):
-            for empty in (folder, *folder.parents):
-                if empty == root or not empty.is_relative_to(root):
-                    break
-                with suppress(OSError):  # something is in it
-                    empty.rmdir()
+        patterns = (OWN_CANDIDATES, *RUN_FILES, "manifest.json", *others)
+        _remove_files(root, [path for pattern in patterns for path in root.glob(pattern)])
+
+
+def _remove_files(root: Path, files: Iterable[Path]) -> None:
+    """Removes files in a run folder, and the folders of the run that are empty then."""
+    for path in files:
+        try:
+            path.unlink()
+        except OSError as error:
+            raise RunFolderError(f"{path}: cannot be removed: {error.strerror or error}") from error
+    for folder in sorted(RunPaths(root).folders, reverse=True):
+        for empty in (folder, *folder.parents):
+            if empty == root or not empty.is_relative_to(root):
+                break
+            with suppress(OSError):  # something is in it
+                empty.rmdir()
+
+
+def _cleared(manifest: RunManifest, inputs: Sequence[str | Path]) -> RunManifest:
+    """Removes the run that a manifest tells of, but for what the new run reads; the manifest goes last.
+
+    Args:
+        manifest: of a folder that is locked.
+        inputs: files, and folders of pictures, that the new run reads.
+
+    Returns:
+        What is left of the manifest: what others wrote into it.
+
+    Raises:
+        InputError: the run's pictures are an input.
+        RunFolderError: a file cannot be removed.
+    """
+    root, read = manifest.path.parent, {Path(path).resolve() for path in inputs}
+    files = [path for pattern in RUN_FILES for path in root.glob(pattern)]
+    refuse_overwriting((path.parent for path in files if path.suffix == ".png"), inputs)
+    if manifest.found_candidates:
+        files += [path for path in root.glob(OWN_CANDIDATES) if path.resolve() not in read]
+    _remove_files(root, [path for path in files if path.resolve().is_relative_to(root.resolve())])
+    left = RunManifest(manifest.path, {key: value for key, value in manifest.data.items() if key not in RUN_KEYS})
+    if left.data:
+        left.write()
+    else:
+        manifest.path.unlink(missing_ok=True)
+    return left
 
 
 class RunFolder:
@@ -509,19 +564,26 @@ class RunFolder:
     ) -> None:
         if isinstance(error, KeyboardInterrupt) and self._is_claimed:
             goes_on = self.paths.manifest.is_file()
-            kept = ": the same command with --resume goes on" if goes_on else " holds nothing of this run"
+            again = wording("the same call with resume=True", "the same command with --resume")
+            kept = f": {again} goes on" if goes_on else " holds nothing of this run"
             error.add_note(f"{self.root}{kept}")
         self._lock.close()
 
     def claim(
-        self, fingerprint: Fingerprint | None = None, *, resume: bool = False, inputs: Iterable[str | Path] = ()
+        self,
+        fingerprint: Fingerprint | None = None,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        inputs: Iterable[str | Path] = (),
     ) -> RunManifest:
         """Proves that the folder can take the run, and clears what killed processes left half-written.
 
         Args:
             fingerprint: of the run that is to be made; None when it is only known at its end.
             resume: the folder may hold that very run.
-            inputs: files that the run reads; it does not write over them.
+            overwrite: a run that the folder holds is removed first, and nothing that others put there.
+            inputs: files, and folders of pictures, that the run reads: they are never removed.
 
         Returns:
             The manifest, with the fingerprint if there is one; whoever claims the folder for good writes it.
@@ -535,21 +597,32 @@ class RunFolder:
             raise RunFolderError(f"{self.root}: is a file, not a run folder")
         self._lock.enter_context(locked_folder(self.root))
         manifest = RunManifest.load(self.paths.manifest)
-        if fingerprint is None and (manifest.fingerprint is not None or manifest.data.get("artifacts")):
-            raise RunFolderError(f"{self.root}: already holds a run: choose another -o, or remove it first")
-        if manifest.fingerprint is None and manifest.data.get("artifacts"):
-            raise RunFolderError(f"{self.root}: holds another run: choose another -o")
-        if fingerprint is not None:
-            if manifest.fingerprint not in (None, fingerprint.hexdigest()):
-                text = f"holds a run of other input or settings{_difference(manifest, fingerprint)}"
-                raise RunFolderError(f"{self.root}: {text}: choose another -o, or remove it first")
-            if manifest.fingerprint is not None and not resume:
-                raise RunFolderError(f"{self.root}: already holds this run: add --resume to finish or reuse it")
-            manifest.merge({"fingerprint": fingerprint.hexdigest(), "fingerprints": fingerprint.parts})
+        inputs = list(inputs)
         refuse_overwriting((path for pattern in RUN_FILES for path in self.root.glob(pattern)), inputs)
+        if overwrite and manifest.holds_run:
+            remove_leftovers(self.paths.folders)
+            manifest = _cleared(manifest, inputs)
+        elif manifest.holds_run:
+            self._check_same(manifest, fingerprint, resume=resume)
+        if fingerprint is not None:
+            manifest.merge({"fingerprint": fingerprint.hexdigest(), "fingerprints": fingerprint.parts})
         remove_leftovers(self.paths.folders)
         self._is_claimed = True
         return manifest
+
+    def _check_same(self, manifest: RunManifest, fingerprint: Fingerprint | None, *, resume: bool) -> None:
+        """Refuses a run that is not this one, and this one when it is not to be resumed."""
+        output, replaces = wording("output", "-o"), wording("overwrite=True", "--overwrite")
+        if manifest.fingerprint is None or fingerprint is None:
+            what = "already holds a run" if fingerprint is None else "holds another run"
+            raise RunFolderError(f"{self.root}: {what}: choose another {output}, or add {replaces}")
+        if manifest.fingerprint != fingerprint.hexdigest():
+            text = f"holds a run of other input or settings{_difference(manifest, fingerprint)}"
+            raise RunFolderError(f"{self.root}: {text}: choose another {output}, or add {replaces}")
+        if not resume:
+            goes_on = wording("resume=True", "--resume")
+            ways = f"add {goes_on} to finish or reuse it, or {replaces} to make it anew"
+            raise RunFolderError(f"{self.root}: already holds this run: {ways}")
 
     def finish(
         self,

@@ -303,6 +303,39 @@ class SampleFolder:
         self.close()
 
 
+def remove_samples(directory: Path) -> None:
+    """Removes the samples of a folder and their manifest; what is only named like samples stays, and all else.
+
+    Raises:
+        ArtifactError: a logger writes there, or a file cannot be removed.
+    """
+    path = directory / MANIFEST_NAME
+    if not path.is_file():
+        return
+    try:
+        with _starting(directory):
+            alone = _remove_dead(directory, "")
+            if not alone:
+                raise ArtifactError(
+                    f"{directory}: samples are being logged here: wait for it, or choose another folder"
+                )
+            listed = read_sample_manifest(path).entries
+            for name in _scan(directory, alone)[0]:
+                if name in listed or _is_sample(directory / name):
+                    (directory / name).unlink()
+            path.unlink()
+    except OSError as error:
+        raise ArtifactError(f"{directory}: samples cannot be removed: {error.strerror or error}") from error
+
+
+def _is_sample(path: Path) -> bool:
+    try:
+        read_sample(path)
+    except ArtifactError:
+        return False
+    return True
+
+
 def _claim(partial: Path, name: str) -> None:
     """Gives the file its final name; `FileExistsError` when it is taken."""
     try:

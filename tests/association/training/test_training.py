@@ -207,11 +207,16 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
 
     with pytest.raises(Stop):
         train(training_set(), tmp_path, QUICK, on_epoch_end=stop)
-    with pytest.raises(SettingError, match="--resume"):
+    with pytest.raises(SettingError, match="resume=True"):
         train(training_set(), tmp_path, QUICK)
     result = train(training_set(), tmp_path, QUICK, resume=True)
     assert same(weights(result.best), weights(trained_model().best))
     assert [row["loss"] for row in result.epochs] == [row["loss"] for row in trained_model().epochs]
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(Stop):
+        train(training_set(), tmp_path, QUICK, overwrite=True, on_epoch_end=stop)
+    assert len(json.loads((tmp_path / HISTORY).read_text())) == 1
+    assert (tmp_path / "notes.txt").exists()
 
 
 def test_the_history_is_whole_after_a_kill_behind_the_last_epoch(tmp_path: Path) -> None:
@@ -297,7 +302,7 @@ def test_an_interrupted_training_says_what_is_kept(tmp_path: Path) -> None:
     assert caught.value.__notes__ == [f"{tmp_path / 'early'}: no epoch was finished"]
     with pytest.raises(KeyboardInterrupt) as caught:
         train(training_set(), tmp_path / "late", QUICK, on_epoch_end=interrupt)
-    assert caught.value.__notes__ == [f"{tmp_path / 'late'}: the same command with --resume goes on"]
+    assert caught.value.__notes__ == [f"{tmp_path / 'late'}: the same call with resume=True goes on"]
 
 
 def test_resuming_refuses_other_settings_and_other_data(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from trackweave.association.training.checkpoint import (
 )
 from trackweave.association.training.metrics import AssociationMetrics, EpochRecord, association_loss, compute_metrics
 from trackweave.association.training.report import write_report
-from trackweave.errors import ArtifactError, SettingError, TrackweaveError, shortened, shortened_line
+from trackweave.errors import ArtifactError, SettingError, TrackweaveError, shortened, shortened_line, wording
 from trackweave.storage.files import locked_folder, remove_leftovers, write_json
 
 BEST, LAST, HISTORY, REPORT, NAN_BATCH = "best.pt", "last.pt", "history.json", "report.html", "nan_batch.json"
@@ -82,6 +82,7 @@ def train(
     settings: TrainSettings | None = None,
     *,
     resume: bool = False,
+    overwrite: bool = False,
     start_from: Associator | None = None,
     validation: tuple[str, ...] | None = None,
     frames: NDArray[np.int64] | None = None,
@@ -95,6 +96,7 @@ def train(
         output: folder of the results.
         settings: hyperparameters.
         resume: continue an interrupted training in this folder; settings and data must be the same.
+        overwrite: a training that the folder holds is removed first; other files stay.
         start_from: a model whose weights the training starts from.
         validation: names of the videos that are held out; None: `settings.val_split` of them at random.
         frames: positions of the frames that may be trained on, see `rounds.hard_frames`; None: all.
@@ -117,9 +119,14 @@ def train(
         if resume:
             training.resume()
         elif (output / LAST).exists():
-            raise SettingError(
-                f"{output}: holds a training already: --resume goes on with it, or choose another folder"
-            )
+            if not overwrite:
+                ways = wording(
+                    "resume=True goes on with it, overwrite=True removes it",
+                    "--resume goes on with it, --overwrite removes it",
+                )
+                raise SettingError(f"{output}: holds a training already: {ways}, or choose another folder")
+            for name in (BEST, HISTORY, REPORT, NAN_BATCH, LAST):
+                (output / name).unlink(missing_ok=True)
         remove_leftovers([output])
         try:
             while training.epoch < settings.epochs and training.waited < settings.patience:
@@ -128,7 +135,8 @@ def train(
                     on_epoch_end(training.epoch, training.epochs[-1])
             return training.finish()
         except KeyboardInterrupt as interrupt:
-            kept = "the same command with --resume goes on" if (output / LAST).exists() else "no epoch was finished"
+            again = wording("the same call with resume=True", "the same command with --resume")
+            kept = f"{again} goes on" if (output / LAST).exists() else "no epoch was finished"
             interrupt.add_note(f"{output}: {kept}")
             raise
 

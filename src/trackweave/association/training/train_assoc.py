@@ -63,6 +63,7 @@ class TrainingOptions:
         data: which samples and labels.
         explicit: names of the fields of `settings` that were set explicitly.
         resume: continue an interrupted training.
+        overwrite: remove a training that is in the folder.
         start: checkpoint to start from, or `DEFAULT`; None: random weights.
         cache: NPZ file to keep the training set in.
     """
@@ -71,6 +72,7 @@ class TrainingOptions:
     data: DataSettings = field(default_factory=DataSettings)
     explicit: frozenset[str] = frozenset()
     resume: bool = False
+    overwrite: bool = False
     start: Path | None = None
     cache: Path | None = None
 
@@ -89,6 +91,9 @@ def train_command(
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="DIR", help="folder of the training")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="go on where the training in --output was interrupted")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="remove a training that --output holds; other files in it stay")
     ] = False,
     start: Annotated[Path | None, typer.Option("--start", metavar="CHECKPOINT|default", help=START_HELP)] = None,
     cache: Annotated[
@@ -111,11 +116,13 @@ def train_command(
         raise SettingError("which samples? give --data DIR, or --inspect to look at the samples only")
     if output is None:
         raise SettingError("where to? give --output DIR, or --inspect to look at the samples only")
+    if resume and overwrite:
+        raise SettingError("--resume keeps a training and --overwrite removes it: give one of them")
     training = settings[TrainSettings]
     if no_augment:
         training = training.model_copy(update={"augment": AugmentSettings.none()})
     explicit = frozenset(key.removeprefix("train.") for key in settings.provided if key.startswith("train."))
-    options = TrainingOptions(training, settings[DataSettings], explicit, resume, start, cache)
+    options = TrainingOptions(training, settings[DataSettings], explicit, resume, overwrite, start, cache)
     typer.echo(run_training(data, output, options))
 
 
@@ -188,6 +195,7 @@ def run_training(data: Sequence[Path], output: Path, options: TrainingOptions) -
             output,
             settings,
             resume=options.resume,
+            overwrite=options.overwrite,
             start_from=model,
             on_epoch_end=display.on_epoch_end,
             on_step=display.on_step,
