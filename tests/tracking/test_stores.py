@@ -54,6 +54,19 @@ def test_a_mask_is_seen_only_on_its_frame_and_above_the_threshold() -> None:
     assert store.objects_at(7) == [1]
 
 
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.25, 1 / 3, 0.5, 1.0]))
+def test_one_at_a_time_answers_as_all_at_once(seed: int, threshold: float) -> None:
+    rng = np.random.default_rng(seed)
+    corners = rng.integers(0, 8, (30, 2))
+    masks = PackedMasks.from_bool(np.stack([square(x, y, size=int(rng.integers(0, 9))) for x, y in corners]))
+    store = DedupStore()
+    for n, mask in enumerate(masks[:20]):
+        store.add_packed(0, n, mask)
+    assert store.masks_at(FrameIndex(0)) == masks[:20]
+    best = store.coverage(FrameIndex(0), masks[20:]).iou
+    assert [store.seen_packed(mask, threshold, 0) for mask in masks[20:]] == (best > threshold).tolist()
+
+
 def test_the_entry_may_carry_its_frame() -> None:
     store = DedupStore()
     store.add_packed(3, 1, entry(square(0)))

@@ -110,31 +110,63 @@ def bounding_boxes(bits: Bits, words: Words, width: int) -> Boxes:
 
 
 @njit(nogil=True)
-def intersections(words_a: Words, boxes_a: Boxes, words_b: Words, boxes_b: Boxes, width: int) -> NDArray[np.int64]:
-    """Pixels that two masks share, `(N, M)` int64.
+def shared_pixels(words_a: Words, box_a: Boxes, words_b: Words, box_b: Boxes, width: int) -> int:
+    """Pixels that two masks share; words `(W,)` and boxes `(4,)` of one mask each.
 
     Only words under the overlap of the two boxes are read. Their other bits cannot be set in both masks, so the
     ends of a row need no masking; a word that two rows share is read once.
     """
+    x0, y0 = max(box_a[0], box_b[0]), max(box_a[1], box_b[1])
+    x1, y1 = min(box_a[2], box_b[2]), min(box_a[3], box_b[3])
+    if x1 <= x0 or y1 <= y0:
+        return 0
+    total = 0
+    following = 0
+    for y in range(y0, y1):
+        row = np.int64(y) * width
+        first = max((row + x0) >> 6, following)
+        following = ((row + x1 - 1) >> 6) + 1
+        for k in range(first, following):
+            total += popcount(words_a[k] & words_b[k])
+    return total
+
+
+@njit(nogil=True)
+def intersections(words_a: Words, boxes_a: Boxes, words_b: Words, boxes_b: Boxes, width: int) -> NDArray[np.int64]:
+    """Pixels that two masks share, `(N, M)` int64."""
     out = np.zeros((words_a.shape[0], words_b.shape[0]), np.int64)
     for n in range(words_a.shape[0]):
         for m in range(words_b.shape[0]):
-            x0 = max(boxes_a[n, 0], boxes_b[m, 0])
-            y0 = max(boxes_a[n, 1], boxes_b[m, 1])
-            x1 = min(boxes_a[n, 2], boxes_b[m, 2])
-            y1 = min(boxes_a[n, 3], boxes_b[m, 3])
-            if x1 <= x0 or y1 <= y0:
-                continue
-            total = 0
-            following = 0
-            for y in range(y0, y1):
-                row = np.int64(y) * width
-                first = max((row + x0) >> 6, following)
-                following = ((row + x1 - 1) >> 6) + 1
-                for k in range(first, following):
-                    total += popcount(words_a[n, k] & words_b[m, k])
-            out[n, m] = total
+            out[n, m] = shared_pixels(words_a[n], boxes_a[n], words_b[m], boxes_b[m], width)
     return out
+
+
+@njit(nogil=True)
+def is_covered(
+    words: Words,
+    box: Boxes,
+    area: int,
+    known_words: Words,
+    known_boxes: Boxes,
+    known_areas: NDArray[np.int64],
+    width: int,
+    threshold: float,
+) -> bool:
+    """Has one mask an IoU above a threshold with one of M known masks?
+
+    Pairs whose areas and boxes leave no such IoU are not counted, and the first that has it ends the search.
+    """
+    for m in range(known_words.shape[0]):
+        other = known_areas[m]
+        across = min(box[2], known_boxes[m, 2]) - max(box[0], known_boxes[m, 0])
+        down = min(box[3], known_boxes[m, 3]) - max(box[1], known_boxes[m, 1])
+        most = min(min(area, other), np.int64(max(across, 0)) * max(down, 0))
+        if most / max(area + other - most, 1) <= threshold:
+            continue
+        shared = shared_pixels(words, box, known_words[m], known_boxes[m], width)
+        if shared / max(area + other - shared, 1) > threshold:
+            return True
+    return False
 
 
 @njit(nogil=True)

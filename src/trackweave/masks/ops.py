@@ -5,7 +5,7 @@ None of them unpacks more than one mask at a time; overlap is counted on words o
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,27 @@ from trackweave.masks import kernels
 from trackweave.masks.packed import PackedMasks
 
 
-def mask_intersection(a: PackedMasks, b: PackedMasks) -> NDArray[np.int64]:
+class MaskWords(Protocol):
+    """What overlap reads of masks: those of `PackedMasks`, or of whoever keeps many masks in arrays of its own."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """`(H, W)`."""
+
+    @property
+    def words(self) -> NDArray[np.uint64]:
+        """As `PackedMasks.words`."""
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        """As `PackedMasks.areas`."""
+
+    @property
+    def boxes(self) -> NDArray[np.int32]:
+        """As `PackedMasks.boxes`."""
+
+
+def mask_intersection(a: MaskWords, b: MaskWords) -> NDArray[np.int64]:
     """Shared pixels of every pair: `(N,), (M,) → (N, M)` int64.
 
     Raises:
@@ -22,7 +42,7 @@ def mask_intersection(a: PackedMasks, b: PackedMasks) -> NDArray[np.int64]:
     """
     if a.size != b.size:
         raise ValueError(f"masks of different sizes: {a.size} and {b.size}; rescale one of them first")
-    return np.asarray(kernels.intersections(a.words, a.boxes, b.words, b.boxes, a.width))
+    return np.asarray(kernels.intersections(a.words, a.boxes, b.words, b.boxes, a.size[1]))
 
 
 def mask_iou(a: PackedMasks, b: PackedMasks) -> NDArray[np.float64]:
@@ -41,11 +61,21 @@ def mask_containment(a: PackedMasks, b: PackedMasks) -> NDArray[np.float64]:
     return overlap(a, b)[1]
 
 
-def overlap(a: PackedMasks, b: PackedMasks) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def overlap(a: MaskWords, b: MaskWords) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """IoU and containment of every pair from one pass over the pixels."""
     shared = mask_intersection(a, b).astype(np.float64)
     area_a, area_b = a.areas[:, None], b.areas[None, :]
     return shared / np.maximum(area_a + area_b - shared, 1), shared / np.maximum(np.minimum(area_a, area_b), 1)
+
+
+def is_covered(mask: MaskWords, known: MaskWords, threshold: float) -> bool:
+    """Has one mask an IoU above a threshold with one of M known masks of its size?"""
+    box, area = mask.boxes[0], int(mask.areas[0])
+    return bool(
+        kernels.is_covered(
+            mask.words[0], box, area, known.words, known.boxes, known.areas, mask.size[1], float(threshold)
+        )
+    )
 
 
 Method = Literal["nearest", "area"]

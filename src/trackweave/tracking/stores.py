@@ -19,7 +19,7 @@ from trackweave.boxes import box_iou, scale_boxes
 from trackweave.errors import ArtifactError, shortened_line
 from trackweave.ids import FrameIndex, LocalIndex, TrackId
 from trackweave.masks.codecs import MaskLike, as_packed, full_shape
-from trackweave.masks.ops import overlap, rescale_masks
+from trackweave.masks.ops import is_covered, overlap, rescale_masks
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.mask_archive import REFERENCE_DTYPE, frame_entry_name, object_rows
 from trackweave.storage.result_log import ResultJournal, ResultLog
@@ -57,6 +57,52 @@ class Coverage:
     containment: NDArray[np.float64]
 
 
+class _AddedMasks:
+    """The masks that were added on one frame, in arrays that grow by doubling: one more does not copy the others.
+
+    Args:
+        first: the mask whose size is that of all.
+    """
+
+    def __init__(self, first: PackedMasks) -> None:
+        self.size = first.size
+        self._length = first.bits.shape[1]
+        self._count = 0
+        self._words = np.empty((8, first.words.shape[1]), np.uint64)
+        self._boxes = np.empty((8, 4), np.int32)
+        self._areas = np.empty(8, np.int64)
+
+    def append(self, mask: PackedMasks) -> None:
+        """Adds a mask, at the size of the first."""
+        mask = rescale_masks(mask, *self.size, method="nearest")
+        n = self._count
+        if n == len(self._areas):
+            for name in ("_words", "_boxes", "_areas"):
+                full = getattr(self, name)
+                setattr(self, name, np.concatenate([full, np.empty_like(full)]))
+        self._words[n], self._boxes[n], self._areas[n] = mask.words[0], mask.boxes[0], mask.areas[0]
+        self._count += 1
+
+    @property
+    def words(self) -> NDArray[np.uint64]:
+        """As `PackedMasks.words`."""
+        return self._words[: self._count]
+
+    @property
+    def boxes(self) -> NDArray[np.int32]:
+        """As `PackedMasks.boxes`."""
+        return self._boxes[: self._count]
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        """As `PackedMasks.areas`."""
+        return self._areas[: self._count]
+
+    def packed(self) -> PackedMasks:
+        """A copy of the masks."""
+        return PackedMasks(self.words.view(np.uint8)[:, : self._length], *self.size)
+
+
 class DedupStore:
     """Every mask already emitted, by frame, whether a track came to it forward or backward.
 
@@ -69,17 +115,23 @@ class DedupStore:
 
     def __init__(self, emitted: EmittedMasks | None = None) -> None:
         self._emitted = emitted
-        self._added: dict[FrameIndex, list[PackedMasks]] = {}
+        self._added: dict[FrameIndex, _AddedMasks] = {}
         self._objects: dict[FrameIndex, list[int]] = {}
 
     def masks_at(self, frame: FrameIndex) -> PackedMasks | None:
         """Every mask known on a frame."""
+        parts = [part.packed() if isinstance(part, _AddedMasks) else part for part in self._parts(frame)]
+        return PackedMasks.concat(parts) if parts else None
+
+    def _parts(self, frame: FrameIndex) -> list[PackedMasks | _AddedMasks]:
+        """The masks known on a frame, those that were emitted first; all of one size."""
         emitted = self._emitted.masks_at(frame) if self._emitted is not None else None
-        parts = ([emitted] if emitted is not None else []) + self._added.get(frame, [])
-        if not parts:
-            return None
-        size = parts[0].size
-        return PackedMasks.concat([rescale_masks(part, *size, method="nearest") for part in parts])
+        added = self._added.get(frame)
+        if emitted is None:
+            return [] if added is None else [added]
+        if added is None or added.size == emitted.size:
+            return [emitted] if added is None else [emitted, added]
+        return [emitted, rescale_masks(added.packed(), *emitted.size, method="nearest")]
 
     def frames(self) -> list[FrameIndex]:
         """Frames with a known mask, ascending."""
@@ -88,11 +140,14 @@ class DedupStore:
 
     def coverage(self, frame: FrameIndex, masks: PackedMasks) -> Coverage:
         """How each of N masks is covered on a frame, exact, at the size of the known masks."""
-        existing = self.masks_at(frame)
-        if existing is None or not len(existing):
-            return Coverage(np.zeros(len(masks)), np.zeros(len(masks)))
-        iou, contained = overlap(rescale_masks(masks, *existing.size, method="nearest"), existing)
-        return Coverage(iou.max(axis=1), contained.max(axis=1))
+        best = Coverage(np.zeros(len(masks)), np.zeros(len(masks)))
+        for part in self._parts(frame):
+            if len(part.areas):
+                iou, contained = overlap(rescale_masks(masks, *part.size, method="nearest"), part)
+                best = Coverage(
+                    np.maximum(best.iou, iou.max(axis=1)), np.maximum(best.containment, contained.max(axis=1))
+                )
+        return best
 
     def box_coverage(self, frame: FrameIndex, boxes: Any, size: tuple[int, int]) -> NDArray[np.float64]:
         """Best IoU of each of N boxes (xyxy in an image of `size`) with the boxes of the known masks, `(N,)`."""
@@ -104,12 +159,11 @@ class DedupStore:
 
     def add_packed(self, abs_idx: int, obj_id: int, mask_entry: MaskLike) -> None:
         """Registers a mask on a frame. All masks of one frame have one size; an empty mask covers nothing."""
-        packed = as_packed(mask_entry)
-        existing = self._added.setdefault(FrameIndex(int(abs_idx)), [])
-        if existing and existing[0].size != packed.size:
-            packed = rescale_masks(packed, *existing[0].size, method="nearest")
-        existing.append(packed)
-        self._objects.setdefault(FrameIndex(int(abs_idx)), []).append(int(obj_id))
+        packed, frame = as_packed(mask_entry), FrameIndex(int(abs_idx))
+        if frame not in self._added:
+            self._added[frame] = _AddedMasks(packed)
+        self._added[frame].append(packed)
+        self._objects.setdefault(frame, []).append(int(obj_id))
 
     def objects_at(self, frame: int) -> list[int]:
         """Ids added on a frame, in the order of adding."""
@@ -124,8 +178,10 @@ class DedupStore:
             frame_idx: index of the frame in the video; None = the one the entry carries, or any frame.
         """
         packed = as_packed(mask_entry)
-        frames = self._frames_to_search(mask_entry, frame_idx)
-        return any(self.coverage(frame, packed).iou[0] > iou_threshold for frame in frames)
+        parts = (part for frame in self._frames_to_search(mask_entry, frame_idx) for part in self._parts(frame))
+        return any(
+            is_covered(rescale_masks(packed, *part.size, method="nearest"), part, iou_threshold) for part in parts
+        )
 
     def seen(self, box: Any, mask_entry: MaskLike | None, iou_threshold: float, frame_idx: int | None = None) -> bool:
         """The same question when only a raw mask, or only a box, is at hand.
