@@ -49,6 +49,7 @@ def wording(python: str, command: str) -> str:
     """
     return command if _IN_COMMAND.get() else python
 
+
 LONGEST_MESSAGE = 1000
 """Characters of an error that are shown; texts of files may be of any length."""
 

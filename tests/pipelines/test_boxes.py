@@ -123,7 +123,9 @@ def test_a_second_run_into_a_folder_is_refused_and_harms_nothing(tmp_path: Path)
 def test_a_run_does_not_write_over_its_input(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "overlay.mp4")
     content = clip.read_bytes()
-    with pytest.raises(InputError, match=r"overlay\.mp4: is an input, and would be written over: choose another output"):
+    with pytest.raises(
+        InputError, match=r"overlay\.mp4: is an input, and would be written over: choose another output"
+    ):
         track_boxes(clip, tmp_path, detections=ColourDetector(), tracker=EASY)
     assert clip.read_bytes() == content
     rows = write_lines(tmp_path / "other" / "tracks.mot.txt", detection_lines(12))
@@ -131,6 +133,8 @@ def test_a_run_does_not_write_over_its_input(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"tracks\.mot\.txt: is an input"):
         track_boxes(clip, tmp_path / "other", detections=tmp_path / "link.txt", tracker=EASY)
     assert names(tmp_path / "other") == ["tracks.mot.txt"]
+
+
 def test_another_run_takes_the_folder_when_asked(tmp_path: Path) -> None:
     sequence, run = make_sequence(tmp_path / "toy", images=4), tmp_path / "run"
     track_boxes(sequence, run, tracker=EASY)

@@ -456,7 +456,7 @@ def test_frames_in_memory_are_compared_too(tmp_path: Path) -> None:
 def test_candidates_that_are_there_are_not_written_over(tmp_path: Path) -> None:
     root = candidates_of(SCENE, tmp_path / "candidates", [0])
     before = filtered_path(root / "level_2").read_bytes()
-    with pytest.raises(RunFolderError, match=rf"filtered\.json: is there already: track it with candidates="):
+    with pytest.raises(RunFolderError, match=r"filtered\.json: is there already: track it with candidates="):
         track_masks(SCENE.frames, root, levels=[2], predictor="static")
     assert filtered_path(root / "level_2").read_bytes() == before
 

@@ -114,6 +114,7 @@ def track_boxes(
         with timer.track("open"):
             inputs = _open_inputs(stack, source, detections, settings, log, timer)
         check_log(settings.log, inputs.video)
+        _ = inputs.video.positions  # frames that cannot be chosen show before the folder is touched
         folder = stack.enter_context(RunFolder(output))
         folder.claim(overwrite=overwrite, inputs=_files_read(source, detections, settings))
         record = _track(inputs, folder, settings, log, timer, progress, stop)

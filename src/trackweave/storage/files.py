@@ -232,7 +232,9 @@ def refuse_overwriting(outputs: Iterable[Path], inputs: Iterable[str | Path]) ->
     for output in outputs:
         status = _status(output)
         if status is not None and (status.st_dev, status.st_ino) in there:
-            raise InputError(f"{output}: is an input, and would be written over: choose another {wording('output', '-o')}")
+            raise InputError(
+                f"{output}: is an input, and would be written over: choose another {wording('output', '-o')}"
+            )
 
 
 def _status(path: str | Path) -> os.stat_result | None:
