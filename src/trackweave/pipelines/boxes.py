@@ -219,7 +219,7 @@ def _open_inputs(
 
 
 def _files_read(source: Any, detections: DetectionsArgument | None, settings: _BoxSettings) -> list[str | Path]:
-    """The files and folders that a run was told to read."""
+    """The files and folders that a run reads."""
     named = (source, detections, settings.scorer.weights, settings.video.images, settings.perception.detector)
     files = [one for one in named if isinstance(one, str | Path)]
     return [*files, *getattr(source, "files", ())]

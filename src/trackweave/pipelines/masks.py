@@ -265,11 +265,12 @@ class _MaskRun:
         missing = [shot for shot in range(len(self.cuts) + 1) if shot not in shots]
         if missing:
             starts = [int(self.input.frames.indices[[0, *self.cuts][shot]]) for shot in missing]
+            ignored = wording("TrackingSettings(cuts='ignore')", "--cuts ignore")
             self.log.warn(
                 "prompts",
                 "ended-at-cut",
                 f"objects are followed to the cuts of their shots: nothing is marked in the shots that begin at "
-                f"frame {listed(starts)} ({wording("TrackingSettings(cuts='ignore')", '--cuts ignore')} goes on across cuts)",
+                f"frame {listed(starts)} ({ignored} goes on across cuts)",
                 frames=starts,
             )
 
