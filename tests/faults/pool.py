@@ -34,10 +34,10 @@ Verdict = Literal[
 
 CPU_SECONDS = 5.0
 WALL_SECONDS = 60.0
-ADDRESS_SPACE = 6 << 30
+ADDRESS_SPACE = 8 << 30
 """What a worker may take beyond what it has when all libraries are loaded."""
-MEMORY_BASE, MEMORY_RATIO = 512 << 20, 100
-"""An input may raise the peak by the base and so many times its own size."""
+MEMORY_RATIO = 100
+"""An input may raise the peak by what its reader may take, and so many times its own size."""
 LONGEST_MESSAGE = 1500
 
 
@@ -141,7 +141,7 @@ def read_once(reader: str, folder: Path, size: int) -> tuple[Verdict, str, str, 
         verdict, place, detail = "other", _place(error), "".join(traceback.format_exception(error))[-3000:]
     seconds = time.process_time() - started
     growth = max(0, _peak() - base)
-    if verdict in ("accepted", "refused") and growth > MEMORY_BASE + MEMORY_RATIO * size:
+    if verdict in ("accepted", "refused") and growth > READERS[reader].memory + MEMORY_RATIO * size:
         verdict, place = "memory", f"{growth >> 20} MiB of an input of {size} bytes"
     return verdict, place, detail, seconds, growth
 

@@ -50,24 +50,28 @@ class Reader:
         make: writes its inputs into a folder: each subfolder is one.
         read: reads a folder like these; writes below `folder.parent / "out"` only.
         share: how many inputs it gets, against the others.
+        memory: bytes that it may take of any input; to these come 100 times the input's own size.
     """
 
     name: str
     make: Callable[[Path], None]
     read: Callable[[Path], object]
     share: float = 1.0
+    memory: int = 512 << 20
 
 
 READERS: dict[str, Reader] = {}
 Make = Callable[[Path], None]
 
 
-def reader(make: Make, share: float = 1.0) -> Callable[[Callable[[Path], object]], Callable[[Path], object]]:
+def reader(
+    make: Make, share: float = 1.0, memory: int = 512 << 20
+) -> Callable[[Callable[[Path], object]], Callable[[Path], object]]:
     """Adds a function as a reader under its own name."""
 
     def add(read: Callable[[Path], object]) -> Callable[[Path], object]:
         name = read.__name__.replace("_", " ")
-        READERS[name] = Reader(name, make, read, share)
+        READERS[name] = Reader(name, make, read, share, memory)
         return read
 
     return add
@@ -732,7 +736,11 @@ def _detectors(root: Path) -> None:
         getattr(onnx_models, name)(root / name / "model.onnx")
 
 
-@reader(_detectors, 1.5)
+MODEL_MEMORY = 4 << 30
+"""A model's input may take 1 GiB; what it computes from it comes to that."""
+
+
+@reader(_detectors, 1.5, MODEL_MEMORY)
 def detector_models(folder: Path) -> object:
     """An ONNX detector, and its boxes of one frame."""
     from tests.detectors.onnx_models import draw
@@ -754,7 +762,7 @@ def _embedders(root: Path) -> None:
     write_model(root / "model" / "reid.onnx")
 
 
-@reader(_embedders, 0.7)
+@reader(_embedders, 0.7, MODEL_MEMORY)
 def embedder_models(folder: Path) -> object:
     """An ONNX network of appearance, and its vectors of two boxes."""
     from trackweave.detectors.embedders import OnnxEmbedder
