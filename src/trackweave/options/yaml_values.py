@@ -10,7 +10,7 @@ from yaml.nodes import CollectionNode, Node
 
 from trackweave.errors import SettingError, shortened_line
 
-MOST_CHARACTERS = 1 << 20
+MOST_CHARACTERS = 1 << 18
 MOST_VALUES = 100_000
 """Values of a text; nine lines of aliases can stand for billions."""
 
