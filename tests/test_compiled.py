@@ -147,6 +147,8 @@ def test_a_cache_that_cannot_be_written_later_is_left_out(
 
 def test_the_tracker_compiles_each_loop_once() -> None:
     """Whatever layout and dtype a caller's arrays have: another version costs seconds in the middle of a video."""
+    kernels: list[Any] = [matching.validate_detections, matching.pair_costs, matching.take_undisputed]
+    before = {kernel: set(kernel.signatures) for kernel in [*kernels, kalman.predict, track_management.update_tracks]}
     boxes = np.array([[10, 10, 30, 60], [100, 20, 130, 80]], np.float64)
     table = np.zeros((2, 6))
     table[:, :4], table[:, 4] = boxes, 0.9
@@ -156,9 +158,8 @@ def test_the_tracker_compiles_each_loop_once() -> None:
         tracker = Tracker(frame_rate=25, size=(480, 640))
         for _ in range(3):
             tracker.update(kind)
-    kernels: list[Any] = [matching.validate_detections, matching.pair_costs, matching.take_undisputed]
-    for kernel in [*kernels, kalman.predict, track_management.update_tracks]:
-        assert len(kernel.signatures) == 1, kernel
+    for kernel, already in before.items():
+        assert len(set(kernel.signatures) - already) <= 1, kernel
 
 
 PLAIN = """

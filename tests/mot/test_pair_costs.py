@@ -62,7 +62,7 @@ def costs_of(
         motion, recent, counts, values, n, detections,
         np.full(D, 0.9) if scores is None else np.array(scores, np.float64),
         np.full(D, -1) if det_classes is None else np.array(det_classes),
-        kernel_parameters(TrackerSettings(**settings)), cost, allowed,
+        np.argsort(detections[:, 0]), kernel_parameters(TrackerSettings(**settings)), cost, allowed,
     )  # fmt: skip
     return cost, allowed
 
@@ -255,7 +255,7 @@ def test_turning_back_costs() -> None:
         p = kernel_parameters(TrackerSettings(classes="ignored", **{**NOTHING, "direction_weight": 0.2}))
         pair_costs(
             motion, recent, counts, np.zeros((1, 3)), 1, np.array([[x, 50.0, 20, 40]]), np.array([0.8]),
-            np.array([-1]), p, cost, allowed,
+            np.array([-1]), np.array([0]), p, cost, allowed,
         )  # fmt: skip
         return float(cost[0, 0])
 

@@ -21,6 +21,21 @@ MIN_SIDE = 1e-3
 Motion = NDArray[np.float64]
 
 
+@njit
+def copy_vector(target: NDArray[np.generic], source: NDArray[np.generic]) -> None:
+    """`target[:] = source` of `(n,)`; numba takes seconds to compile the error that an array assignment may raise."""
+    for k in range(source.shape[0]):
+        target[k] = source[k]
+
+
+@njit
+def copy_matrix(target: NDArray[np.generic], source: NDArray[np.generic]) -> None:
+    """The same of `(n, m)`."""
+    for k in range(source.shape[0]):
+        for j in range(source.shape[1]):
+            target[k, j] = source[k, j]
+
+
 @njit(inline="always")
 def noise_size(width: float, height: float, axis: int, by_width: float) -> float:
     """The length that noise along an axis (0 x, 1 y, 2 width, 3 height) is a share of."""
@@ -104,7 +119,7 @@ def re_update(
 
     `dt` is the mean step of the gap; the last virtual box is the new box itself.
     """
-    state[:] = at_last_match
+    copy_matrix(state, at_last_match)
     virtual = np.empty(4)
     for frame in range(1, frames + 1):
         share = frame / frames

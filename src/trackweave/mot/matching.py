@@ -45,6 +45,19 @@ def changes_class(before: int, after: int) -> bool:
 
 
 @njit
+def _first_from(boxes: NDArray[np.float64], order: NDArray[np.int64], x: float) -> int:
+    """Place in `order` of the first box whose centre is not left of `x`; numba's own search takes long to compile."""
+    low, high = 0, len(order)
+    while low < high:
+        middle = (low + high) // 2
+        if boxes[order[middle], 0] < x:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@njit
 def pair_costs(
     motion: NDArray[np.float64],
     recent: NDArray[np.float64],
@@ -54,11 +67,14 @@ def pair_costs(
     boxes: NDArray[np.float64],
     scores: NDArray[np.float64],
     classes: NDArray[np.int64],
+    order: NDArray[np.int64],
     p: Parameters,
     cost: NDArray[np.float32],
     allowed: NDArray[np.bool_],
 ) -> None:
     """Fills `cost` and `allowed`, both `(n, D)`, for `boxes` `(D, 4)` centre x, centre y, width, height.
+
+    Boxes are visited in the `order` `(D,)` of their centre x: those out of a track's reach are never compared.
 
     The similarity is the IoU of the widened boxes (C-BIoU: Yang et al., WACV 2023), times the ratio of heights to a
     power (Hybrid-SORT: Yang et al., AAAI 2024), mixed with a Gaussian of the centre distance. The cost is one minus
@@ -66,10 +82,9 @@ def pair_costs(
     most 1 (more only where a low score or a turn speaks against them), and one assignment may hold pairs of different
     gates.
     """
-    # Boxes are visited in the order of their centres: those out of a track's reach are never compared.
-    order = np.argsort(boxes[:, 0])
-    centres = boxes[order, 0]
-    widest = boxes[:, 2].max()
+    widest = 0.0
+    for d in range(boxes.shape[0]):
+        widest = max(widest, boxes[d, 2])
     first_price, tentative_price, low_price = (
         np.float32(1.0 / (1.0 - p.min_similarity)),
         np.float32(1.0 / (1.0 - p.min_similarity_tentative)),
@@ -92,7 +107,7 @@ def pair_costs(
         for d in range(boxes.shape[0]):
             cost[row, d] = high_price if scores[d] >= p.high_score else low_price
         reach = 0.5 * (w1 + widest * widen)
-        for k in range(np.searchsorted(centres, x - reach), len(order)):
+        for k in range(_first_from(boxes, order, x - reach), len(order)):
             d = order[k]
             if boxes[d, 0] > x + reach:
                 break
@@ -338,7 +353,6 @@ SAME_BOX = 0.8
 SECOND_CLASS = "it is the box of a better one under another class"
 
 
-@njit
 def best_of_classes(
     boxes: NDArray[np.float64], scores: NDArray[np.float64], classes: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
@@ -349,17 +363,25 @@ def best_of_classes(
     equal scores the first. Boxes are centre x, centre y, width, height.
     """
     stays = np.ones(len(boxes), np.bool_)
-    order = np.argsort(-scores, kind="mergesort")
+    _suppress_other_classes(boxes, classes, np.argsort(-scores, kind="stable"), stays)
+    return stays
+
+
+@njit
+def _suppress_other_classes(
+    boxes: NDArray[np.float64], classes: NDArray[np.int64], order: NDArray[np.int64], stays: NDArray[np.bool_]
+) -> None:
+    # Sorting stays with NumPy: numba's own takes seconds to compile.
     for k in range(len(order)):
         d = order[k]
         if not stays[d]:
             continue
-        for e in order[k + 1 :]:
+        for j in range(k + 1, len(order)):
+            e = order[j]
             if classes[e] != classes[d]:
                 dx, dy = boxes[e, 0] - boxes[d, 0], boxes[e, 1] - boxes[d, 1]
                 if _iou(dx, dy, boxes[e, 2], boxes[e, 3], boxes[d, 2], boxes[d, 3]) > SAME_BOX:
                     stays[e] = False
-    return stays
 
 
 def fault_error(frame: int, detections: Detections, status: NDArray[np.int64]) -> InputError:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trackweave.boxes import centred_iou
 from trackweave.compiled import njit
-from trackweave.mot.kalman import correct, initiate, re_update
+from trackweave.mot.kalman import copy_matrix, copy_vector, correct, initiate, re_update
 from trackweave.mot.settings import SCORE_THRESHOLDS, TrackerSettings
 from trackweave.mot.state import (
     AGE,
@@ -217,8 +217,8 @@ def begin_tracks(
         row = kept
         kept += 1
         initiate(motion[row], boxes[d], p)
-        matched[row] = motion[row]
-        recent[row, 0] = boxes[d]
+        copy_matrix(matched[row], motion[row])
+        copy_vector(recent[row, 0], boxes[d])
         counts[row] = 0
         counts[row, ID] = next_id
         next_id += 1
@@ -276,10 +276,10 @@ def update_matched(
     counts[row, GAP] = 0
     counts[row, SEEN] += 1
     for k in range(RECENT - 1, 0, -1):
-        recent[row, k] = recent[row, k - 1]
+        copy_vector(recent[row, k], recent[row, k - 1])
     change = min(MAX_CHANGE, abs(math.log(box[3] / recent[row, 0, 3]))) if gap <= frames else -1.0
-    recent[row, 0] = box
-    matched[row] = motion[row]
+    copy_vector(recent[row, 0], box)
+    copy_matrix(matched[row], motion[row])
     values[row, SCORE] = score
     values[row, VISIBILITY] = visibility
     values[row, SINCE] = 0.0
@@ -362,12 +362,12 @@ def update_tracks(
             if counts[row, CONFIRMED] == 0 or values[row, SINCE] > p.lost_steps:
                 continue
         if kept != row:
-            motion[kept] = motion[row]
-            matched[kept] = matched[row]
-            recent[kept] = recent[row]
-            counts[kept] = counts[row]
-            values[kept] = values[row]
-            votes[kept] = votes[row]
+            copy_matrix(motion[kept], motion[row])
+            copy_matrix(matched[kept], matched[row])
+            copy_matrix(recent[kept], recent[row])
+            copy_vector(counts[kept], counts[row])
+            copy_vector(values[kept], values[row])
+            copy_matrix(votes[kept], votes[row])
         source[kept] = row
         kept += 1
     kept, next_id = begin_tracks(

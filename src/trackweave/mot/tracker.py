@@ -571,7 +571,8 @@ class Tracker:
         if cost.size:
             pair_costs(
                 table.motion, table.recent, table.counts, table.values, table.count,
-                frame.boxes, frame.scores, frame.classes, self._parameters, cost, allowed,
+                frame.boxes, frame.scores, frame.classes, np.argsort(frame.boxes[:, 0]), self._parameters,
+                cost, allowed,
             )  # fmt: skip
             if self._memory is not None and frame.embedding is not None:
                 cosine = self._memory.cosine(frame.embedding)
