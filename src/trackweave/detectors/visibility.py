@@ -281,8 +281,20 @@ def _covered(boxes: Any, inside: Any, areas: Any, occludes: Any) -> Any:
                 edges[2 * count], edges[2 * count + 1] = left, right
                 count += 1
         if count:
-            out[i] = _union(parts[:count], np.sort(edges[: 2 * count]), inside[i, 3])
+            _sort(edges, 2 * count)
+            out[i] = _union(parts[:count], edges[: 2 * count], inside[i, 3])
     return out
+
+
+@njit(nogil=True)
+def _sort(values: Any, count: int) -> None:
+    """Sorts the first few values by insertion; `np.sort` would take a second to compile."""
+    for k in range(1, count):
+        value, at = values[k], k
+        while at > 0 and values[at - 1] > value:
+            values[at] = values[at - 1]
+            at -= 1
+        values[at] = value
 
 
 @njit(nogil=True)

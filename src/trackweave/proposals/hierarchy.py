@@ -275,8 +275,11 @@ def _absorb(
 ) -> None:
     """Adds region `j` to region `i`; `j` has no neighbours from then on."""
     area[i] += area[j]
-    colour[i] += colour[j]
-    histogram[i] += histogram[j]
+    # One by one: adding rows would bring a second of compiled code for the error of unequal shapes.
+    for k in range(colour.shape[1]):
+        colour[i, k] += colour[j, k]
+    for k in range(histogram.shape[1]):
+        histogram[i, k] += histogram[j, k]
     for r in range(area.shape[0]):
         if border[j, r] > 0:
             border[i, r] += border[j, r]
