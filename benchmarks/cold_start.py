@@ -74,7 +74,7 @@ def main() -> None:
             "`masks`, predictor static": ["masks", clip, "--predictor", "static", "--frames", "::3"],
             "`masks`, predictor flow": ["masks", clip, "--predictor", "flow", "--frames", "::3"],
         }
-        print("| command | CPU s, first run | CPU s, second run | added | first output after, s |\n|---|---|---|---|---|")
+        print("| command | CPU s, first run | second run | added | first output after, s |\n|---|---|---|---|---|")
         for n, (label, command) in enumerate(commands.items()):
             costs = []
             for run in range(2):
