@@ -8,6 +8,7 @@ import pickle
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -46,6 +47,8 @@ def test_single_settings_by_keyword() -> None:
     assert Tracker("ocsort", min_similarity=0.4).settings == preset("ocsort", min_similarity=0.4)
     assert Tracker(preset("sort"), confirm_hits=1).settings == preset("sort", confirm_hits=1)
     assert Tracker().settings == TrackerSettings()
+    assert Tracker(size=SIZE).settings == preset("learned")
+    assert Tracker(size=SIZE, observer=Mock()).settings == TrackerSettings()
 
 
 @pytest.mark.parametrize(

@@ -839,3 +839,40 @@ def test_detections_of_every_tenth_frame(tmp_path: Path) -> None:
     run = track_boxes(None, tmp_path / "every", detections=det, video=every)
     assert (record(run)["totals"]["tracks"], record(run)["totals"]["boxes"]) == (2, 24)
     assert codes(run) == []
+
+
+# --- the tracker that is taken by default -----------------------------------------------------------------------------
+
+
+def tracker_of(run: Run) -> tuple[bool, bool]:
+    """Does the tracker leave decisions to a scorer, and is there one?"""
+    config = json.loads(run.paths.manifest.read_text())["config"]
+    return config["tracker"]["scorer_decides"], "scorer" in config
+
+
+def test_by_default_a_learned_scorer_decides(tmp_path: Path) -> None:
+    sequence = make_sequence(tmp_path / "toy")
+    run = track_boxes(sequence, tmp_path / "run", tracker={"lost_seconds": 3.0})
+    assert tracker_of(run) == (True, True)
+    assert json.loads(run.paths.manifest.read_text())["config"]["tracker"]["lost_seconds"] == 3.0
+    for name, chosen in (("named", "adaptive"), ("off", None)):
+        scorer = ScorerSettings() if chosen is None else None
+        run = track_boxes(sequence, tmp_path / name, tracker=chosen, scorer=scorer, overlay=False)
+        assert tracker_of(run) == (False, False)
+
+
+def test_where_the_size_is_not_known_the_default_says_so(tmp_path: Path) -> None:
+    rows = write_lines(tmp_path / "rows.txt", detection_lines(12))
+    video = InputSettings(fps=10)
+    run = track_boxes(None, tmp_path / "run", detections=rows, video=video)
+    assert tracker_of(run) == (False, False)
+    assert next(one.message for one in run.warnings if one.code == "size-unknown").endswith("size=(W, H))")
+    known = track_boxes(None, tmp_path / "known", detections=rows, video=InputSettings(fps=10, size=(WIDTH, HEIGHT)))
+    assert tracker_of(known) == (True, True)
+
+
+def test_what_is_logged_by_default_are_the_decisions_of_adaptive(tmp_path: Path) -> None:
+    log = LogSettings(dir=tmp_path / "log")
+    run = track_boxes(make_sequence(tmp_path / "toy"), tmp_path / "run", log=log, overlay=False)
+    assert tracker_of(run) == (False, False)
+    assert set(inspect_samples(tmp_path / "log").label_sources) == {"tracker"}

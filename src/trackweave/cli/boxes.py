@@ -54,14 +54,16 @@ BOXES = Schema(
         short("--embedder", "perception.embedder"),
         short("--segmentation", "perception.segmentation"),
         short("--camera", "perception.camera"),
-        short("--tracker", "tracker.preset"),
+        ShortFlag(
+            "--tracker", ("tracker.preset",), default="learned; adaptive without --size and where samples are logged"
+        ),
         ShortFlag(
             "--scorer",
             ("scorer.enabled", "scorer.weights"),
             scorer_settings,
             "iou|learned|learned=MODEL.onnx",
             "what scores pairs: overlap and motion, or a learned scorer, the package's own or a trained one",
-            "iou",
+            "learned, where the tracker is",
         ),
         short("--confidence", "tracker.confidence_threshold"),
         short("--appearance", "tracker.appearance_memory"),
@@ -174,6 +176,7 @@ def _track(
     from trackweave.frames.live import is_live
     from trackweave.pipelines.boxes import track_boxes
 
+    changes = _changes_of_default(settings)
     live = source is not None and is_live(source)
     if live and shows_progress:
         typer.echo("live: Ctrl-C ends the run and keeps what is there", err=True)
@@ -182,18 +185,27 @@ def _track(
             source,
             output,
             detections=settings[BoxRunSettings].detections,
-            tracker=settings[TrackerSettings],
+            tracker=settings[TrackerSettings] if changes is None else changes,
             overwrite=overwrite,
             video=settings[InputSettings],
             perception=settings[PerceptionSettings],
             refinement=settings[RefinementSettings],
             log=settings[LogSettings],
-            scorer=settings[ScorerSettings],
+            **({} if changes is not None else {"scorer": settings[ScorerSettings]}),
             overlay=settings[BoxRunSettings].overlay and settings[OverlaySettings],
             stop=stop,
             warnings=ignored_settings(settings),
             progress=shows_progress,
         )
+
+
+def _changes_of_default(settings: ResolvedSettings) -> dict[str, Any] | None:
+    """Single settings of the tracker that is taken by default; None where a tracker or a scorer was chosen."""
+    choices = ("tracker.preset", "tracker.scorer_weight", "tracker.scorer_decides")
+    if any(key in choices or key.startswith("scorer.") for key in settings.provided):
+        return None
+    names = [key.removeprefix("tracker.") for key in settings.provided if key.startswith("tracker.")]
+    return {name: getattr(settings[TrackerSettings], name) for name in names}
 
 
 def ignored_settings(settings: ResolvedSettings) -> tuple[RunWarning, ...]:

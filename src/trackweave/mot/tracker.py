@@ -79,6 +79,8 @@ LARGEST_RATE = 1000.0
 
 LOGGER = logging.getLogger("trackweave.mot")
 
+DEFAULT_PRESET = "learned"
+"""Of a tracker that knows the frames' size."""
 SCORERS: Mapping[str, str] = {"learned": "trackweave.association.scorer:LearnedScorer"}
 """The scorer that belongs to a preset, as `module:class`; made, with the tracker's `size`, when a tracker is asked for
 by the preset's name and no scorer is given.
@@ -173,7 +175,8 @@ class Tracker:
 
     Args:
         settings: how to link: the name of a preset (`adaptive`, `bytetrack`, `sort`, `ocsort`, `botsort`, `learned`)
-            or `TrackerSettings`. None: `adaptive`. `learned` by its name comes with the package's scorer.
+            or `TrackerSettings`. `learned` by its name comes with the package's scorer. None: `learned` where `size` is
+            known; `adaptive` where it is not, which is logged, or where a scorer or an observer is given.
         frame_rate: frames per second, where frames come without time stamps; above 1000 a warning says so.
         size: `(H, W)` of the frames in pixels, where frames do not tell; None: boxes may lie
             anywhere but left of it or above it. A learned scorer needs it.
@@ -201,6 +204,10 @@ class Tracker:
     ) -> None:
         if not 0 < frame_rate < float("inf"):
             raise ValueError(f"a frame rate is above 0, not {frame_rate}")
+        if settings is None and scorer is None and observer is None:
+            settings = DEFAULT_PRESET if size is not None else None
+            if size is None:
+                LOGGER.info("the frames' size is not known: preset `adaptive`; size=(H, W) gives the better `learned`")
         if scorer is None and isinstance(settings, str) and settings in SCORERS:
             module, _, name = SCORERS[settings].partition(":")
             scorer = getattr(import_module(module), name)(size=size)
@@ -707,7 +714,7 @@ class Tracker:
 
 
 ByteTracker = Tracker
-"""The former name; `Tracker("bytetrack")` is ByteTrack as published, `Tracker()` is the preset `adaptive`."""
+"""The former name; `Tracker("bytetrack")` is ByteTrack as published, `Tracker(size=…)` the preset `learned`."""
 
 
 def _settings(settings: Any, overrides: Mapping[str, Any]) -> TrackerSettings:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, Unpack
 
@@ -69,7 +69,7 @@ def track_boxes(
     output: str | Path,
     *,
     detections: DetectionsArgument | None = None,
-    tracker: str | TrackerSettings = "adaptive",
+    tracker: str | TrackerSettings | Mapping[str, Any] | None = None,
     overwrite: bool = False,
     stop: threading.Event | None = None,
     warnings: Iterable[RunWarning] = (),
@@ -88,7 +88,8 @@ def track_boxes(
         output: the run folder; made when it is not there.
         detections: a file or table of detections, or a detector: its name, an `.onnx` file, or the object. None: that
             of `perception`, the sequence's own `det/det.txt`, else `motion`.
-        tracker: a preset's name, or settings.
+        tracker: a preset's name, or settings. None: `learned` with the package's scorer; `adaptive` where samples are
+            logged, or, with a warning, where the frames' size is not known. A mapping: single settings over that.
         overwrite: a run that `output` holds is removed first, once the input is open; other files stay.
         stop: when set, the run ends after the current frame with what is there; meant for live sources.
         warnings: of the caller, that belong to the run.
@@ -98,7 +99,7 @@ def track_boxes(
         perception: which signals are computed from the images.
         refinement: gaps to fill, tracks to remove, smoothing, after the whole video is tracked.
         log: where to log training samples; with a scorer they are marked as decided by it.
-        scorer: whether a learned scorer judges pairs, and which; best with the tracker `learned`.
+        scorer: whether a learned scorer judges pairs, and which; None: as `tracker` says.
         overlay: draw the tracks over the frames, where there are any; settings say how.
 
     Raises:
@@ -112,7 +113,13 @@ def track_boxes(
     timer = TimingAggregator()
     with ExitStack() as stack:
         with timer.track("open"):
-            inputs = _open_inputs(stack, source, detections, settings, log, timer)
+            video = stack.enter_context(open_input(source, settings.video))
+            video.report(log)
+            if not isinstance(tracker, str | TrackerSettings):
+                settings = _with_default_tracker(
+                    settings, tracker or {}, video, log, is_free=options.get("scorer") is None
+                )
+            inputs = _open_inputs(stack, video, detections, settings, log, timer)
         check_log(settings.log, inputs.video)
         _ = inputs.video.positions  # frames that cannot be chosen show before the folder is touched
         folder = stack.enter_context(RunFolder(output))
@@ -134,7 +141,7 @@ class _BoxSettings:
     overlay: OverlaySettings | None
 
     @classmethod
-    def of(cls, tracker: str | TrackerSettings, options: BoxOptions) -> _BoxSettings:
+    def of(cls, tracker: str | TrackerSettings | Mapping[str, Any] | None, options: BoxOptions) -> _BoxSettings:
         """The sections that were given, and the defaults of the others.
 
         Raises:
@@ -146,7 +153,9 @@ class _BoxSettings:
             raise TypeError(f"track_boxes() got an unexpected keyword argument {min(unknown)!r}")
         refinement = options.get("refinement")
         return cls(
-            tracker if isinstance(tracker, TrackerSettings) else preset(tracker),
+            tracker
+            if isinstance(tracker, TrackerSettings)
+            else preset(tracker if isinstance(tracker, str) else "adaptive"),
             options.get("video") or InputSettings(),
             options.get("perception") or PerceptionSettings(),
             None if refinement == RefinementSettings() else refinement,
@@ -168,6 +177,32 @@ class _BoxSettings:
         return {name: part.model_dump(mode="json") for name, part in sections.items() if part is not None}
 
 
+def _with_default_tracker(
+    settings: _BoxSettings, changes: Mapping[str, Any], video: VideoInput, log: RunLog, *, is_free: bool
+) -> _BoxSettings:
+    """The settings with the tracker that is taken where none is named, and single settings of it.
+
+    What is logged are by default the decisions of `adaptive`: a learned scorer's are nothing to learn from.
+
+    Args:
+        settings: of the run.
+        changes: settings of the tracker by name.
+        video: the frames.
+        log: says it when their size is missing.
+        is_free: nobody said whether a learned scorer judges.
+    """
+    scorer = settings.scorer
+    if is_free and settings.log.dir is None:
+        if video.size is not None:
+            scorer = scorer.model_copy(update={"enabled": True})
+        else:
+            size = wording("video=InputSettings(size=(W, H))", "--size WxH")
+            text = "the frames' size is not known, which a learned scorer needs: tracked with `adaptive`"
+            log.warn("track", "size-unknown", f"{video.path}: {text}; give {size}")
+    tracker = preset("learned" if scorer.enabled else "adaptive", **changes)
+    return replace(settings, tracker=tracker, scorer=scorer)
+
+
 class _Inputs(NamedTuple):
     """What a run reads and computes, open."""
 
@@ -179,15 +214,13 @@ class _Inputs(NamedTuple):
 
 def _open_inputs(
     stack: ExitStack,
-    source: Any,
+    video: VideoInput,
     detections: DetectionsArgument | None,
     settings: _BoxSettings,
     log: RunLog,
     timer: TimingAggregator,
 ) -> _Inputs:
     """Opens everything before anything is written, so that mistakes show first; `stack` closes it."""
-    video = stack.enter_context(open_input(source, settings.video))
-    video.report(log)
     perception = settings.perception
     opened = open_detections(
         detections,
