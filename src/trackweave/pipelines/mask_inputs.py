@@ -19,9 +19,9 @@ from trackweave.frames.cuts import find_cuts, sampled_cuts
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource, exclude_unreadable, report_source, sample_evenly
 from trackweave.ids import FrameIndex, Level, LocalIndex
-from trackweave.pipelines.settings import CANDIDATE_STRIDE
 from trackweave.progress import Progress, ProgressDisplay, open_progress
 from trackweave.proposals.regions import RegionProposals
+from trackweave.proposals.schedule import MIN_GAP, NEW_SHARE, SeenArea
 from trackweave.proposals.settings import RegionSettings
 from trackweave.storage.candidates import write_filtered
 from trackweave.storage.files import locked_folder, read_json_object, recorded_path
@@ -261,7 +261,7 @@ def propose(
     *,
     levels: Sequence[int] = ALL_LEVELS,
     generator: str | RegionSettings = "regions",
-    candidate_stride: int = CANDIDATE_STRIDE,
+    candidate_stride: int | None = None,
     sampling: str | None = None,
     progress: Progress = None,
 ) -> Path:
@@ -272,7 +272,7 @@ def propose(
         output: the folder that gets `level_L/filtered/filtered.json`.
         levels: granularity levels (2 coarse, 4 medium, 6 fine).
         generator: name of a candidate generator, or the settings of `regions`.
-        candidate_stride: frames between two on which the generator runs.
+        candidate_stride: frames between two on which the generator runs; None: where something new is seen.
         sampling: `start:end:step` over the frames.
         progress: None = shown by itself in a terminal or a notebook; or a function of `(done, total, label)`.
 
@@ -288,10 +288,10 @@ def propose(
     source = open_frames(frames, sampling=sampling)
     try:
         report_source(source, RunLog("skip"))
-        steps = len(proposal_positions(source, candidate_stride))
+        cuts = find_cuts(source)
         with (
             locked_folder(Path(output)),
-            open_progress(progress, steps, "finding candidates") as display,
+            open_progress(progress, len(source), "finding candidates") as display,
         ):
             propose_candidates(
                 source,
@@ -299,6 +299,7 @@ def propose(
                 [Level(level) for level in levels],
                 stride=candidate_stride,
                 generator=generator,
+                cuts=cuts,
                 progress=display,
             )
     finally:
@@ -307,7 +308,7 @@ def propose(
     return Path(output)
 
 
-def check_generator(generator: str | RegionSettings, stride: int) -> None:
+def check_generator(generator: str | RegionSettings, stride: int | None) -> None:
     """Refuses an unknown generator or a stride below 1.
 
     Raises:
@@ -315,7 +316,7 @@ def check_generator(generator: str | RegionSettings, stride: int) -> None:
     """
     if isinstance(generator, str) and generator not in GENERATORS:
         raise SettingError(f"there is no generator {generator!r}; known: {', '.join(GENERATORS)}")
-    if stride < 1:
+    if stride is not None and stride < 1:
         raise SettingError(f"candidate_stride is at least 1, not {stride}")
 
 
@@ -324,29 +325,56 @@ def propose_candidates(
     root: Path,
     levels: Sequence[Level],
     *,
-    stride: int = CANDIDATE_STRIDE,
+    stride: int | None = None,
     generator: str | RegionSettings = "regions",
+    cuts: Sequence[LocalIndex] = (),
     progress: ProgressDisplay | None = None,
 ) -> list[LocalIndex]:
-    """Finds candidates on every `stride`-th frame and writes them in the filtered layout below `root`.
+    """Finds candidates and writes them in the filtered layout below `root`.
+
+    The generator runs on the first frame of each shot, and then on every `stride`-th and the last frame; or, without a
+    stride, where enough of the frame was not in view when it ran last, and then only what is new is kept.
 
     Returns:
         The positions of the frames on which candidates were looked for.
     """
     proposer = GENERATORS[generator]() if isinstance(generator, str) else RegionProposals(generator)
-    positions = proposal_positions(frames, stride)
+    looks = _new_views(frames, cuts, progress) if stride is None else _strided(frames, stride, cuts, progress)
     proposed: dict[Level, list[tuple[int, str, Candidates]]] = {level: [] for level in levels}
-    for done, local in enumerate(positions, start=1):
+    positions = []
+    for local, seen in looks:
         by_level = proposer.propose_levels(frames[local], [int(level) for level in levels])
         for level in levels:
-            proposed[level].append((int(frames.indices[local]), frames.names[local], by_level[int(level)]))
-        if progress is not None:
-            progress.update(done, frames.indices[local])
+            found = by_level[int(level)] if seen is None else seen.new_candidates(by_level[int(level)])
+            proposed[level].append((int(frames.indices[local]), frames.names[local], found))
+        positions.append(local)
     for level in levels:
         write_filtered(root / f"level_{level}", int(level), iter(proposed[level]))
     return positions
 
 
-def proposal_positions(frames: FrameSource, stride: int) -> list[LocalIndex]:
-    """Positions of the frames on which the generator runs: every `stride`-th, and the last."""
-    return sample_evenly([LocalIndex(local) for local in range(len(frames))], stride)
+def _strided(
+    frames: FrameSource, stride: int, cuts: Sequence[LocalIndex], progress: ProgressDisplay | None
+) -> Iterator[tuple[LocalIndex, None]]:
+    """Every `stride`-th frame, the last, and the first of each shot."""
+    for local in sorted({*sample_evenly(range(len(frames)), stride), *cuts}):
+        yield LocalIndex(local), None
+        if progress is not None:
+            progress.update(local + 1, frames.indices[local])
+
+
+def _new_views(
+    frames: FrameSource, cuts: Sequence[LocalIndex], progress: ProgressDisplay | None
+) -> Iterator[tuple[LocalIndex, SeenArea | None]]:
+    """Frames of which enough is new, with what was seen before; None on the first frame of a shot."""
+    seen = SeenArea()
+    for local in range(len(frames)):
+        starts = local == 0 or local in cuts
+        if starts:
+            seen.forget()
+        seen.move_to(frames[local])
+        if starts or (seen.frames_since >= MIN_GAP and seen.new_share >= NEW_SHARE):
+            yield LocalIndex(local), None if starts else seen
+            seen.look()
+        if progress is not None:
+            progress.update(local + 1, frames.indices[local])

@@ -27,12 +27,10 @@ from trackweave.pipelines.mask_inputs import (
     candidates_min_area,
     check_generator,
     open_mask_frames,
-    proposal_positions,
     propose_candidates,
     read_label_images,
 )
 from trackweave.pipelines.run import Run
-from trackweave.pipelines.settings import CANDIDATE_STRIDE
 from trackweave.predictors.base import VideoPredictor
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.registry import ChosenPredictor, PredictorSettings, choose_predictor
@@ -71,7 +69,7 @@ class MaskOptions(TypedDict, total=False):
     sampling: str | None
     predictor_settings: PredictorSettings | SamSettings | FlowSettings | None
     generator: str | RegionSettings
-    candidate_stride: int
+    candidate_stride: int | None
     overlay: bool | OverlaySettings
     overlay_levels: str
     overwrite: bool
@@ -93,7 +91,7 @@ def track_masks(
     """Follows every object of a video through time and leaves a run folder.
 
     What is followed comes from one of three places: filtered `candidates` on disk, `prompts` of a person, or, when
-    neither is given, candidates that a `generator` finds on every `candidate_stride`-th frame.
+    neither is given, candidates that a `generator` finds where something new is seen.
 
     Args:
         frames: a folder of images, a video file, an array `(N, H, W, 3)` uint8 RGB, or a source.
@@ -110,7 +108,7 @@ def track_masks(
         sampling: `start:end:step` over the frames.
         predictor_settings: of the SAM 2 family (weights, device and more) or of `flow`, when `predictor` is a name.
         generator: name of a candidate generator, or the settings of `regions`.
-        candidate_stride: frames between two on which the generator runs.
+        candidate_stride: frames between two on which the generator runs; None: where something new is seen.
         overlay: leave a video of the tracks over the frames, unless `settings.render_viz` is off; settings say how.
         overlay_levels: `first`, the coarsest level, in `overlay.mp4`; `all`, each other one too, in its folder.
         overwrite: a run that `output` holds is removed first, once the input is checked; other files stay.
@@ -165,7 +163,7 @@ class _MaskOptions:
     sampling: str | None = None
     predictor_settings: PredictorSettings | SamSettings | FlowSettings | None = None
     generator: str | RegionSettings = "regions"
-    candidate_stride: int = CANDIDATE_STRIDE
+    candidate_stride: int | None = None
     overlay: bool | OverlaySettings = True
     overlay_levels: str = "first"
     overwrite: bool = False
@@ -228,7 +226,7 @@ class _MaskRun:
         return self._track(contexts, key)
 
     def track_generated(
-        self, levels: Sequence[Level], generator: str | RegionSettings, stride: int
+        self, levels: Sequence[Level], generator: str | RegionSettings, stride: int | None
     ) -> Run[MaskSummary]:
         """Finds candidates in the run folder, then tracks them."""
         name, changed = generator, {}
@@ -240,9 +238,11 @@ class _MaskRun:
         key = self._claim(prompts_from | ({"settings": changed} if changed else {}), Fingerprint())
         if not self.resume or not all(filtered_path(root / f"level_{level}").is_file() for level in levels):
             frames = self.input.frames
-            count = len(proposal_positions(frames, stride))
-            with self.timer.track("propose"), open_progress(self.progress, count, "finding candidates") as display:
-                propose_candidates(frames, root, levels, stride=stride, generator=generator, progress=display)
+            label = "finding candidates"
+            with self.timer.track("propose"), open_progress(self.progress, len(frames), label) as display:
+                propose_candidates(
+                    frames, root, levels, stride=stride, generator=generator, cuts=self.cuts, progress=display
+                )
         return self._track(self._checked(root, levels), key)
 
     def track_labels(self, images: Mapping[LocalIndex, LabelImage]) -> Run[MaskSummary]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from trackweave.frames.cuts import Cuts
 from trackweave.settings import Settings
 
 SIZE = re.compile(r"\s*(\d+)\s*[x×X]\s*(\d+)\s*")
@@ -85,6 +86,10 @@ class PerceptionSettings(Settings):
         default="auto",
         description="camera motion: given (gmc.txt), estimated from the frames, or off; auto: given or off",
     )
+    cuts: Cuts = Field(
+        default="detect",
+        description="hard cuts, where frames have pictures: tracks end there (detect), or go on (ignore)",
+    )
 
 
 class BoxRunSettings(Settings):
@@ -112,10 +117,6 @@ def _parsed_levels(value: Any) -> Any:
     return value
 
 
-CANDIDATE_STRIDE = 10
-"""Frames between two on which candidates are generated, by default."""
-
-
 class MaskRunSettings(Settings):
     """What is tracked in a run of masks, and by which predictor."""
 
@@ -127,8 +128,10 @@ class MaskRunSettings(Settings):
     generator: str = Field(
         default="regions", description="finds candidates when neither candidates nor prompts are given"
     )
-    candidate_stride: int = Field(
-        default=CANDIDATE_STRIDE, ge=1, description="frames between two on which the generator runs"
+    candidate_stride: int | None = Field(
+        default=None,
+        ge=1,
+        description="frames between two on which the generator runs; null: where new things are seen",
     )
     levels: Annotated[tuple[int, ...] | None, BeforeValidator(_parsed_levels)] = Field(
         default=None,
