@@ -115,7 +115,7 @@ def test_nothing_is_computed_that_is_not_asked_for() -> None:
     assert done.detections.visibility is None
     assert done.detections.embedding is None
     assert not FrameFeatures().needs_images
-    assert FrameFeatures().record() == (None, None, None)
+    assert FrameFeatures().record() == (None, None, None, None)
 
 
 def test_visibility_and_embeddings() -> None:

@@ -54,6 +54,7 @@ BOXES = Schema(
         short("--embedder", "perception.embedder"),
         short("--segmentation", "perception.segmentation"),
         short("--camera", "perception.camera"),
+        short("--cuts", "perception.cuts"),
         ShortFlag(
             "--tracker", ("tracker.preset",), default="learned; adaptive without --size and where samples are logged"
         ),

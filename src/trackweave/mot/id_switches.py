@@ -110,6 +110,10 @@ class SwitchMonitor:
         """Forgets everything: another video begins."""
         self.total = 0
         self.events: deque[SwitchEvent] = deque(maxlen=self._keep)
+        self.cut()
+
+    def cut(self) -> None:
+        """Forgets the tracks, and keeps what was reported: another shot begins."""
         self._history = TrackHistory(4 * self._span, self._memory)
         self._starts: deque[TrackStart] = deque()
         self._encounters: dict[tuple[int, int], Encounter] = {}

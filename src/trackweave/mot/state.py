@@ -88,12 +88,14 @@ class FrameContext:
         camera: `(2, 3)`, or `(3, 3)` for a homography, float64 that maps pixels of the frame before to this one's;
             None: the camera stood still.
         size: `(H, W)` in pixels; None: the tracker's own.
+        cut: a new shot begins: every track ends before this frame, see `Tracker.cut`.
     """
 
     index: int
     time: float | None = None
     camera: NDArray[np.float64] | None = None
     size: tuple[int, int] | None = None
+    cut: bool = False
 
 
 @runtime_checkable

@@ -230,6 +230,7 @@ class Tracker:
         self._table = TrackTable()
         self._next_id = 1
         self._last: FrameContext | None = None
+        self._is_opening = True
         self._camera: NDArray[np.float64] | None = None
         self._memory = AppearanceMemory(self.settings.prototypes) if self.settings.appearance_memory else None
         self._monitor = SwitchMonitor(self._frame_rate) if self.settings.diagnostics else None
@@ -245,6 +246,16 @@ class Tracker:
             self._scorer.reset()
             if isinstance(self._scorer, ExclusiveScorer):
                 self._scorer.attach()
+
+    def cut(self) -> None:
+        """Ends every track: the next frame begins another shot of the same video. Ids go on, counts stay, and tracks
+        that begin on that frame need no confirmation, as on the first of all."""
+        self._table = TrackTable()
+        self._is_opening = True
+        if self._memory is not None:
+            self._memory.reorder(np.empty(0, np.int64))
+        if self._monitor is not None:
+            self._monitor.cut()
 
     @overload
     def update(
@@ -288,6 +299,8 @@ class Tracker:
         """One frame: predict, compare, assign, update."""
         self._detections += len(detections)
         self._check_order(context)
+        if context.cut:
+            self.cut()
         frame, dt = self._prepared(context, detections)
         self._adapt(frame.scores)
         self._predict(context, dt)
@@ -302,7 +315,7 @@ class Tracker:
         reported = np.empty(len(frame.rows), np.bool_)
         table.count, self._next_id, reactivated, changed, changes = update_tracks(
             table.motion, table.matched, table.recent, table.counts, table.values, table.votes, n,
-            match, frame.boxes, frame.scores, frame.classes, frame.visibility, frame.elapsed, self._last is None,
+            match, frame.boxes, frame.scores, frame.classes, frame.visibility, frame.elapsed, self._is_opening,
             self._next_id, self._parameters, assigned, row_of, reported, source,
         )  # fmt: skip
         self._jitter.observe(changes, changed)
@@ -311,7 +324,7 @@ class Tracker:
             self._has_said_empty = True
             LOGGER.warning("%s", self._emptiness())
         self._reactivations += int(reactivated)
-        self._last = context
+        self._last, self._is_opening = context, False
         if self._memory is not None:
             self._memory.reorder(source[: table.count])
             if frame.embedding is not None:

@@ -467,7 +467,15 @@ class BoxRunRecord:
         path = video.path if video.kind == "live" else recorded_path(video.path)
         return BoxSummary(
             command="boxes",
-            input=InputSummary(path, frames, video.size, kind=video.kind, name=video.name, frame_rate=video.frame_rate),
+            input=InputSummary(
+                path,
+                frames,
+                video.size,
+                kind=video.kind,
+                name=video.name,
+                frame_rate=video.frame_rate,
+                cuts=self.features.cuts,
+            ),
             totals={
                 "frames": frames,
                 "detections": self.detection_count,

@@ -13,6 +13,7 @@ from trackweave.detectors.embedders import Embedder, make_embedder
 from trackweave.detectors.visibility import VisibilityEstimator
 from trackweave.errors import FrameOrderError, InputError, SettingError
 from trackweave.formats.motchallenge import read_gmc
+from trackweave.frames.cuts import CutDetector
 from trackweave.frames.source import RGBFrame
 from trackweave.mot.camera_motion import Affine, CameraMotionEstimator, GivenCameraMotion
 from trackweave.mot.settings import TrackerSettings
@@ -115,11 +116,13 @@ class FeatureRecord(NamedTuple):
         visibility: how often it was computed in which way; None = not at all.
         embedder: `name` and `width`; None = no embeddings.
         camera: where the camera's motion came from, and failures; None = not compensated.
+        cuts: indices of the frames that begin a new shot; None = not looked for.
     """
 
     visibility: Mapping[str, int] | None
     embedder: Mapping[str, object] | None
     camera: Mapping[str, object] | None
+    cuts: Sequence[int] | None
 
 
 @dataclass
@@ -134,6 +137,8 @@ class FrameFeatures:
         embedder: fills `Detections.embedding` where the detector did not.
         camera: motion since the frame before.
         min_score: detections of a lower score get no embedding.
+        cut_detector: says where a new shot begins.
+        cuts: indices of the frames that began one.
     """
 
     timer: TimingAggregator = field(default_factory=TimingAggregator)
@@ -141,13 +146,18 @@ class FrameFeatures:
     embedder: Embedder | None = None
     camera: CameraMotion | None = None
     min_score: float = 0.0
+    cut_detector: CutDetector | None = None
+    cuts: list[int] = field(default_factory=list)
     _previous: int | None = None
 
     @property
     def needs_images(self) -> bool:
         """Is any part computed from images?"""
         segments = self.visibility is not None and self.visibility.mode == "segment"
-        return segments or self.embedder is not None or isinstance(self.camera, CameraMotionEstimator)
+        from_images = (self.embedder, self.cut_detector)
+        return (
+            segments or any(part is not None for part in from_images) or isinstance(self.camera, CameraMotionEstimator)
+        )
 
     def __call__(self, frame: DetectedFrame) -> DetectedFrame:
         """The frame with its features.
@@ -166,6 +176,11 @@ class FrameFeatures:
         if self.camera is not None:
             with self.timer.track("camera"):
                 context = replace(context, camera=self._camera_motion(frame.index, image, detections))
+        if self.cut_detector is not None and image is not None:
+            with self.timer.track("cuts"):
+                if self.cut_detector.update(image):
+                    self.cuts.append(frame.index)
+                    context = replace(context, camera=None, cut=True)
         self._previous = frame.index
         return replace(frame, detections=detections, context=context)
 
@@ -198,6 +213,7 @@ class FrameFeatures:
             None if visibility is None else {method.name.lower(): count for method, count in visibility.items()},
             None if self.embedder is None else {"name": self.embedder.name, "width": self.embedder.width},
             camera,
+            None if self.cut_detector is None else self.cuts,
         )
 
 
@@ -232,7 +248,8 @@ def open_features(
     visibility = open_visibility(
         settings, tracker, needed=needs_visibility or embedder is not None, min_score=min_score
     )
-    return FrameFeatures(timer, visibility, embedder, camera, min_score)
+    cuts = CutDetector() if settings.cuts == "detect" and video.has_images else None
+    return FrameFeatures(timer, visibility, embedder, camera, min_score, cuts)
 
 
 def open_embedder(name: str, video: VideoInput, tracker: TrackerSettings, log: RunLog) -> Embedder | None:

@@ -188,7 +188,13 @@ class _SampleBuilder:
             )
             stack.enter_context(detections)
             features = open_features(
-                perception, self.tracker, video, log, timer, needs_visibility=True, score_scale=detections.score_scale
+                perception.model_copy(update={"cuts": "ignore"}),  # training videos are one shot, and need no pictures
+                self.tracker,
+                video,
+                log,
+                timer,
+                needs_visibility=True,
+                score_scale=detections.score_scale,
             )
             log_settings = LogSettings(dir=folder, embed_dim=self.embed_dim, sequence=video.name)
             check_log(log_settings, video)
