@@ -16,18 +16,18 @@ from trackweave.proposals.schedule import MIN_GAP, NEW_SHARE, SeenArea
 from trackweave.structures.candidates import Candidates
 
 
-def looks(frames: list[RGBFrame], root: Path, stride: int | None = None, cuts: tuple[int, ...] = ()) -> list[int]:
+def views(frames: list[RGBFrame], root: Path, stride: int | None = None, cuts: tuple[int, ...] = ()) -> list[int]:
     positions = [LocalIndex(cut) for cut in cuts]
     return list(propose_candidates(ArrayFrames(np.stack(frames)), root, [Level(2)], stride=stride, cuts=positions))
 
 
 def test_what_stays_in_view_is_looked_at_once(tmp_path: Path) -> None:
     still = [shot(0, 1)[0]] * 30
-    assert looks(still, tmp_path) == [0]
+    assert views(still, tmp_path) == [0]
 
 
 def test_a_camera_that_moves_on_shows_something_new(tmp_path: Path) -> None:
-    found = looks(shot(0, 40, speed=3), tmp_path)  # 3 of 180 columns come into view on every frame
+    found = views(shot(0, 40, speed=3), tmp_path)  # 3 of 180 columns come into view on every frame
     assert found[0] == 0
     gaps = np.diff(found)
     assert len(gaps) >= 3
@@ -37,8 +37,8 @@ def test_a_camera_that_moves_on_shows_something_new(tmp_path: Path) -> None:
 
 def test_each_shot_is_looked_at_on_its_first_frame(tmp_path: Path) -> None:
     frames = [*[shot(0, 1)[0]] * 3, *[shot(1, 1)[0]] * 3]
-    assert looks(frames, tmp_path / "new", cuts=(3,)) == [0, 3]
-    assert looks(frames, tmp_path / "strided", stride=4, cuts=(3,)) == [0, 3, 4, 5]
+    assert views(frames, tmp_path / "new", cuts=(3,)) == [0, 3]
+    assert views(frames, tmp_path / "strided", stride=4, cuts=(3,)) == [0, 3, 4, 5]
     entries = json.loads((tmp_path / "new/level_2/filtered/filtered.json").read_text())["frames"]
     assert [entry["frame_idx"] for entry in entries] == [0, 3]
 

@@ -339,10 +339,10 @@ def propose_candidates(
         The positions of the frames on which candidates were looked for.
     """
     proposer = GENERATORS[generator]() if isinstance(generator, str) else RegionProposals(generator)
-    looks = _new_views(frames, cuts, progress) if stride is None else _strided(frames, stride, cuts, progress)
+    views = _new_views(frames, cuts, progress) if stride is None else _strided(frames, stride, cuts, progress)
     proposed: dict[Level, list[tuple[int, str, Candidates]]] = {level: [] for level in levels}
     positions = []
-    for local, seen in looks:
+    for local, seen in views:
         by_level = proposer.propose_levels(frames[local], [int(level) for level in levels])
         for level in levels:
             found = by_level[int(level)] if seen is None else seen.new_candidates(by_level[int(level)])

@@ -140,18 +140,20 @@ def track_masks(
             opened = open_mask_frames(frames, more.sampling, log, stack)
             if not resume:
                 _check_frames(opened.frames, log)
+        images = None if prompts is None else read_label_images(prompts, opened, log)
+        if prompts is None and candidates is None:
+            check_generator(more.generator, more.candidate_stride)
         folder = stack.enter_context(RunFolder(output))
         cuts = None
         if chosen_settings.cuts == "detect":
             with timer.track("cuts"):
                 cuts = opened.cuts(progress)
         run = _MaskRun(folder, opened, chosen_settings, chosen, resume, progress, log, timer, more, cuts)
-        if prompts is not None:
-            return run.track_labels(read_label_images(prompts, opened, log))
+        if images is not None:
+            return run.track_labels(images)
         if candidates is not None:
             root = Path(candidates)
             return run.track_candidates(root, candidate_levels(root, levels))
-        check_generator(more.generator, more.candidate_stride)
         wanted = sorted({Level(level) for level in levels}) if levels else list(GENERATED_LEVELS)
         return run.track_generated(wanted, more.generator, more.candidate_stride)
 
