@@ -240,6 +240,18 @@ def test_results_that_cannot_be_this_runs_are_named(tmp_path: Path, change: dict
         store.take_over(1, NAMES, {7})
 
 
+def test_an_object_twice_on_a_frame_is_named(tmp_path: Path) -> None:
+    """Whole by its checksum: a record was copied, or a commit tells of other results."""
+    with journalled(tmp_path) as store:
+        store.update(2, "c", {7: np.ones((2, 2), bool)})
+        store.update(2, "c", {7: np.ones((2, 2), bool)})
+        store.commit(batch(2))
+    with journalled(tmp_path) as store:
+        store.take_over(1, NAMES)
+        with pytest.raises(ArtifactError, match=r"level_2\.cohorts: frame 2: has an object twice; remove the journal"):
+            list(store.iter_frames())
+
+
 def test_without_a_journal_nothing_was_committed_before(tmp_path: Path) -> None:
     with FrameResultStore(tmp_path) as store:
         store.take_over(0, {})

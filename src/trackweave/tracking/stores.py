@@ -486,7 +486,11 @@ class FrameResultStore:
         return [FrameIndex(frame) for frame in self._log.frames]
 
     def iter_frames(self) -> Iterator[FrameObjects]:
-        """Frames with objects in order of time, each complete, ids ascending."""
+        """Frames with objects in order of time, each complete, ids ascending.
+
+        Raises:
+            ArtifactError: an object is twice on a frame: a journal's commits do not belong to its results.
+        """
         for frame, name in self._iter_sorted(self._names):
             rows, masks = self._log.read(frame)
             if not len(rows):
@@ -494,6 +498,8 @@ class FrameResultStore:
             if np.any(rows["id"][1:] <= rows["id"][:-1]):
                 order = np.argsort(rows["id"], kind="stable")
                 rows, masks = rows[order], masks[order]
+                if self._journal is not None and np.any(rows["id"][1:] == rows["id"][:-1]):
+                    raise ArtifactError(f"{self._journal.path}: frame {frame}: has an object twice; remove the journal")
             yield FrameObjects(
                 FrameIndex(frame),
                 name,

@@ -422,3 +422,13 @@ def test_unknown_targets_do_not_count() -> None:
     )
     assert float(association_loss(output, silent).detach()) == 0.0
     assert isinstance(ModelCheckpoint(model, 0.5).header()["shape"], dict)
+
+
+@pytest.mark.parametrize(("name", "value"), [("amsgrad", True), ("eps", 0.0), ("betas", (0.9, 2.0)), ("lr", [1.0])])
+def test_an_optimizer_with_another_setting_is_refused(tmp_path: Path, name: str, value: object) -> None:
+    folder = Path(shutil.copytree(trained_model().directory, tmp_path / "training"))
+    content = torch.load(folder / LAST, weights_only=True)
+    content["progress"]["optimizer"]["param_groups"][0][name] = value
+    torch.save(content, folder / LAST)
+    with pytest.raises(ArtifactError, match=f"the optimizer's {name} is "):
+        train(training_set(), folder, QUICK, resume=True)
