@@ -286,3 +286,13 @@ def test_arrays_of_another_shape_are_one_line(tmp_path: Path) -> None:
             pytest.raises(ArtifactError, match="object 2: an array"),
         ):
             list(references.over_time(2, video))
+
+
+def test_a_box_without_extent_is_refused(tmp_path: Path) -> None:
+    turned = objects(3, [1, 2])
+    turned.xyxy[1] = (9, 9, 2, 12)
+    write(tmp_path / "v.npz", [turned])
+    with VideoSegments(tmp_path / "v.npz") as video:
+        for read in (video.frame, video.boxes):
+            with pytest.raises(ArtifactError, match=r"v\.npz: frame 3: a box without extent"):
+                read(3)

@@ -164,3 +164,13 @@ def test_columns_of_one_length() -> None:
     tracks = Tracks.from_columns([0], [1], [[0, 0, 1, 1]])
     with pytest.raises(ValueError, match="1 rows, 2 detections"):
         TrackRows(tracks, np.zeros(2, np.int64), np.zeros(1))
+
+
+def test_a_box_without_extent_is_refused(tmp_path: Path) -> None:
+    turned = rows([0, 1], [1, 1])
+    turned.tracks.xyxy[1] = (9, 9, 12, 2)
+    with (
+        TracksArchive(written(tmp_path / "t.npz", turned)) as archive,
+        pytest.raises(ArtifactError, match=r"t\.npz: part_000000/xyxy is damaged: it holds a box without extent"),
+    ):
+        archive.tracks()

@@ -233,6 +233,8 @@ class VideoSegments(_Segments):
             raise ArtifactError(f"{self.path}: frame {index}: an object occurs twice")
         if not (np.all(np.isfinite(rows["box"])) and np.all(np.isfinite(rows["score"]))):
             raise ArtifactError(f"{self.path}: frame {index}: a box or a score is not finite")
+        if np.any(rows["box"][:, 2:] < rows["box"][:, :2]):
+            raise ArtifactError(f"{self.path}: frame {index}: a box without extent")
         return rows
 
     def __iter__(self) -> Iterator[FrameObjects]:

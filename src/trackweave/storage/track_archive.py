@@ -243,6 +243,8 @@ class TracksArchive:
             raise ArtifactError(f"{self.path}: {part.name}/{column} is damaged: {values.shape} of {values.dtype}")
         if column in ("xyxy", "score") and not np.all(np.isfinite(values)):
             raise ArtifactError(f"{self.path}: {part.name}/{column} is damaged: it holds values that are not finite")
+        if column == "xyxy" and np.any(values[:, 2:] < values[:, :2]):
+            raise ArtifactError(f"{self.path}: {part.name}/{column} is damaged: it holds a box without extent")
         return values
 
     def close(self) -> None:
