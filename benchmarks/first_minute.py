@@ -79,7 +79,8 @@ def main() -> None:
     for checkout in checkouts:
         with tempfile.TemporaryDirectory() as name:
             steps = measure(checkout.resolve(), Path(name))
-        cpu, wall, size = (sum(step[k] for step in steps) for k in (1, 2, 3))
+        cpu, wall = sum(step.cpu for step in steps), sum(step.wall for step in steps)
+        size = sum(step.megabytes for step in steps)
         sums.append((cpu, wall, size))
         for step in (*steps, Step("both", cpu, wall, size, "")):
             print(
