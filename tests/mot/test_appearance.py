@@ -299,7 +299,7 @@ def test_appearance_never_forbids_a_match() -> None:
 
 
 def test_appearance_opens_no_gate() -> None:
-    tracker = Tracker(preset("adaptive", appearance_memory=True, appearance_weight=1.0))
+    tracker = Tracker("adaptive", appearance_memory=True, appearance_weight=1.0, initiation_distance=0)
     tracker.update(one(E1), 0)
     tracked = tracker.update(one(E1, x=300), 1)
     assert tracked.track_id is not None

@@ -11,6 +11,7 @@ from trackweave.mot.kalman import (
     compensate_camera,
     correct,
     initiate,
+    initiate_moving,
     noise_size,
     predict,
     predict_one,
@@ -22,6 +23,7 @@ from trackweave.mot.state import (
     GAP,
     POSITION,
     RECENT,
+    SEEN,
     VAR_POSITION,
     VAR_VELOCITY,
     VELOCITY,
@@ -130,6 +132,30 @@ def test_only_lost_tracks_slow_down() -> None:
     predict(motion, counts, 2, 2.0, p)
     assert motion[:, 0, VELOCITY].tolist() == [8, 2]
     assert motion[:, 0, POSITION].tolist() == [16, 4]
+
+
+def test_a_track_of_two_boxes_goes_on_as_it_came() -> None:
+    first, second = np.array([100.0, 50, 12, 12]), np.array([148.0, 20, 12, 14])
+    state = begun(first)
+    initiate_moving(state, first, second, 2.0, DEFAULT)
+    correct(state, second, DEFAULT)
+    assert state[:2, POSITION].tolist() == [148, 20]
+    assert state[:2, VELOCITY].tolist() == [24, -15]
+    assert (state[:, VAR_POSITION] > 0).all()
+    assert (state[:2, VAR_POSITION] * state[:2, VAR_VELOCITY] >= state[:2, COVARIANCE] ** 2).all()
+    predict_one(state, 1.0, DEFAULT)
+    assert state[:2, POSITION].tolist() == [172, 5]
+
+
+@pytest.mark.parametrize(
+    ("seen", "gap", "speed", "unsure"),
+    [(1, 0, 0, True), (1, 1, 0, False), (2, 0, 9, False), (2, 0, 11, True), (9, 2, 11, True)],
+)
+def test_young_and_fast_tracks_are_unsure(seen: int, gap: int, speed: float, unsure: bool) -> None:
+    motion, counts = begun(np.array([0.0, 0, 20, 20]))[None], np.zeros((1, 8), np.int64)
+    motion[0, 0, VELOCITY] = speed
+    counts[0, [SEEN, GAP]] = seen, gap
+    assert predict(motion, counts, 1, 1.0, DEFAULT) == unsure
 
 
 def test_rows_beyond_the_count_stay() -> None:

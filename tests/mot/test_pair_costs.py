@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -151,13 +151,35 @@ def test_each_round_has_its_gate(score: float, confirmed: bool, first: bool, gat
 
 def test_only_overlapping_boxes_are_allowed() -> None:
     beside = (70.0, 50, 20, 40)
-    cost, allowed = costs_of(HERE, beside, **{**NOTHING, "distance_share": 0.9, "distance_scale": 5})
+    gate = {"overlap_gate": True, "distance_share": 0.9, "distance_scale": 5}
+    cost, allowed = costs_of(HERE, beside, **{**NOTHING, **gate})
     assert not allowed[0, 0]
     assert cost[0, 0] == 1
     below = (50.0, 90, 20, 40)
     assert not costs_of(HERE, below, **NOTHING)[1][0, 0]
     assert costs_of(HERE, beside, **{**NOTHING, "buffer": 0.1})[1][0, 0]
     assert costs_of(HERE, below, **{**NOTHING, "buffer": 0.1})[1][0, 0]
+
+
+@given(st.floats(0.1, 1), st.floats(0.5, 5), st.floats(0.05, 0.9), st.floats(-300, 300), st.floats(-300, 300))
+def test_centres_alone_pass_the_gate_where_their_share_is_large_enough(
+    share: float, scale: float, gate: float, dx: float, dy: float
+) -> None:
+    names = ("min_similarity", "min_similarity_low", "min_similarity_tentative")
+    wanted: dict[str, Any] = {**NOTHING, **dict.fromkeys(names, gate), "distance_share": share, "distance_scale": scale}
+    there = (50 + dx, 50 + dy, 20.0, 40.0)
+    x, y, w, h = there
+    iou = box_iou([[40, 30, 60, 70]], [[x - w / 2, y - h / 2, x + w / 2, y + h / 2]])[0, 0]
+    similarity = (1 - share) * iou + share * math.exp(-0.5 * (dx**2 + dy**2) / (scale**2 * w * h))
+    assume(abs(similarity - gate) > 1e-6)
+    assert costs_of(HERE, there, **wanted)[1][0, 0] == (similarity > gate)
+
+
+def test_boxes_are_widened_as_far_as_was_asked() -> None:
+    far = (105.0, 50, 20, 40)
+    assert not costs_of(HERE, far, **{**NOTHING, "buffer": 0.5})[1][0, 0]
+    assert costs_of(HERE, far, **{**NOTHING, "buffer": 1.0})[1][0, 0]  # the limit is that of growth
+    assert costs_of(HERE, far, since=15, **{**NOTHING, "buffer": 1.0, "buffer_growth": 0.1})[1][0, 0]
 
 
 def test_boxes_grow_with_the_time_without_a_match_up_to_a_limit() -> None:

@@ -29,8 +29,8 @@ def segment_of(history: TrackHistory, track: int, begin: int, end: int) -> Segme
 def test_a_straight_walk_is_fitted_exactly_whatever_the_camera_does(
     x: float, y: float, vx: float, vy: float, pan: float, begin: int
 ) -> None:
-    # A displacement of exactly 0 means that no track overlaps: such a box says nothing of the camera.
-    assume((vx, vy) != (0, 0) or pan == 0)
+    # A displacement of 0 means that no track overlaps: such a box says nothing of the camera.
+    assume(max(abs(vx), abs(vy)) > 1e-3 or pan == 0)
     segment = segment_of(remembered(Walker("1" * 20, straight(x, y, vx, vy)), pan=pan), 1, begin, 40)
     assert (segment.first, segment.last, segment.boxes) == (begin, 39, 40 - begin)
     assert segment.at(50) == pytest.approx((x + 50 * vx, y + 50 * vy), abs=0.1)

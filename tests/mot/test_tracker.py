@@ -577,7 +577,7 @@ def test_a_camera_that_turns_is_followed_by_a_homography(kind: str) -> None:
         steps = [turned(4 if k < 4 else -4) * (2 if kind == "times two" else 1) for k in range(8)]
     found: dict[str, set[int]] = {}
     for mode in ("given", "off"):
-        tracker = Tracker(camera_motion=mode)
+        tracker = Tracker(camera_motion=mode, initiation_distance=0)
         camera, found[mode] = np.eye(3), set()
         for frame, step in enumerate(steps):
             camera = step @ camera if frame else camera

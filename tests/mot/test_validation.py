@@ -32,10 +32,11 @@ def validated(detections: Detections, threshold: float, size: tuple[float, float
     rows, boxes, scores, classes, status = (
         np.empty(n, np.int64), np.empty((n, 4)), np.empty(n), np.empty(n, np.int64), np.empty(n, np.int64),
     )  # fmt: skip
-    kept, faults = validate_detections(
+    kept, faults, is_mixed = validate_detections(
         detections.xyxy, detections.score, detections.class_id, threshold, height, width,
         rows, boxes, scores, classes, status,
     )  # fmt: skip
+    assert is_mixed == (len(set(classes[:kept].tolist())) > 1)
     return Valid(rows[:kept], boxes[:kept], scores[:kept], classes[:kept], status, faults)
 
 

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.compiled import njit
-from trackweave.mot.state import COVARIANCE, GAP, POSITION, VAR_POSITION, VAR_VELOCITY, VELOCITY, Parameters
+from trackweave.mot.state import COVARIANCE, GAP, POSITION, SEEN, VAR_POSITION, VAR_VELOCITY, VELOCITY, Parameters
 
+FAST = 0.5
+"""Box sizes per frame from which a track is fast."""
 MIN_SIDE = 1e-3
 """Width and height never fall below, in pixels."""
 
@@ -61,15 +63,31 @@ def predict_one(state: NDArray[np.float64], dt: float, p: Parameters) -> None:
     state[3, POSITION] = max(state[3, POSITION], MIN_SIDE)
 
 
+@njit(inline="always")
+def is_unsure(state: NDArray[np.float64], counts: NDArray[np.int64], dt: float) -> bool:
+    """Whether one track may be far from where it is predicted: it has one box, of the frame before, and no velocity
+    yet; or it is fast, and a turn leads it out of its gate."""
+    if counts[SEEN] == 1:
+        return bool(counts[GAP] == 0)
+    step = (state[0, VELOCITY] ** 2 + state[1, VELOCITY] ** 2) * dt * dt
+    return bool(step >= FAST * FAST * state[2, POSITION] * state[3, POSITION])
+
+
 @njit
-def predict(motion: Motion, counts: NDArray[np.int64], n: int, dt: float, p: Parameters) -> None:
-    """Moves the first `n` tracks on by `dt` steps; the velocity of lost ones is damped."""
+def predict(motion: Motion, counts: NDArray[np.int64], n: int, dt: float, p: Parameters) -> bool:
+    """Moves the first `n` tracks on by `dt` steps; the velocity of lost ones is damped.
+
+    Returns whether one of them is unsure.
+    """
     damping = p.velocity_damping**dt
+    any_unsure = False
     for row in range(n):
         if counts[row, GAP] > 0 and p.velocity_damping < 1.0:
             for axis in range(4):
                 motion[row, axis, VELOCITY] *= damping
         predict_one(motion[row], dt, p)
+        any_unsure |= is_unsure(motion[row], counts[row], dt)
+    return any_unsure
 
 
 @njit
@@ -102,6 +120,21 @@ def initiate(state: NDArray[np.float64], box: NDArray[np.float64], p: Parameters
         state[axis, VAR_POSITION] = (2 * p.measurement_noise * size) ** 2
         state[axis, COVARIANCE] = 0.0
         state[axis, VAR_VELOCITY] = (p.initial_velocity_noise * size) ** 2 * (1.0 if axis < 2 else 0.25)
+
+
+@njit
+def initiate_moving(
+    state: NDArray[np.float64], before: NDArray[np.float64], box: NDArray[np.float64], dt: float, p: Parameters
+) -> None:
+    """Two-point initiation: the place of `box`, and as velocity its difference to the box `before`, `dt` steps ago;
+    both with the variance that follows from the noise of detected boxes. Sizes stay as they are."""
+    for axis in range(2):
+        variance = (p.measurement_noise * noise_size(box[2], box[3], axis, p.width_noise_by_width)) ** 2
+        state[axis, POSITION] = box[axis]
+        state[axis, VELOCITY] = (box[axis] - before[axis]) / dt
+        state[axis, VAR_POSITION] = variance
+        state[axis, COVARIANCE] = variance / dt
+        state[axis, VAR_VELOCITY] = 2 * variance / dt**2
 
 
 @njit

@@ -31,6 +31,19 @@ def turning(recent: NDArray[np.float64], count: int, x: float, y: float) -> floa
     return math.acos(min(1.0, max(-1.0, (ax * bx + ay * by) / lengths))) / math.pi - 0.5
 
 
+LEAST_SIMILARITY = 1e-3
+"""Of centres: what is farther apart is never compared."""
+
+
+@njit(inline="always")
+def distance_reach(p: Parameters) -> float:
+    """Box sizes within which centres alone, without any overlap, pass the widest gate; 0: they never do."""
+    gate = min(p.min_similarity, p.min_similarity_low, p.min_similarity_tentative)
+    if p.overlap_gate == 1.0 or p.distance_share <= gate:
+        return 0.0
+    return p.distance_scale * math.sqrt(2.0 * math.log(p.distance_share / max(gate, LEAST_SIMILARITY)))
+
+
 CLASS_CHANGE = 0.1
 """What a pair whose classes differ loses of its similarity, so that one of equal classes goes before it."""
 SAME_SHAPE, SAME_SHAPE_LOST = 0.6, 0.75
@@ -90,6 +103,7 @@ def pair_costs(
         np.float32(1.0 / (1.0 - p.min_similarity_tentative)),
         np.float32(1.0 / (1.0 - p.min_similarity_low)),
     )
+    longest = distance_reach(p)
     for row in range(n):
         x, y = motion[row, 0, POSITION], motion[row, 1, POSITION]
         width, height = motion[row, 2, POSITION], motion[row, 3, POSITION]
@@ -106,7 +120,8 @@ def pair_costs(
         allowed[row] = False
         for d in range(boxes.shape[0]):
             cost[row, d] = high_price if scores[d] >= p.high_score else low_price
-        reach = 0.5 * (w1 + widest * widen)
+        apart = longest * math.sqrt(width * height)
+        reach = max(apart, 0.5 * (w1 + widest * widen))
         for k in range(_first_from(boxes, order, x - reach), len(order)):
             d = order[k]
             if boxes[d, 0] > x + reach:
@@ -116,7 +131,7 @@ def pair_costs(
             w2, h2 = boxes[d, 2] * widen, boxes[d, 3] * widen
             dx, dy = boxes[d, 0] - x, boxes[d, 1] - y
             similarity = _iou(dx, dy, w1, h1, w2, h2)
-            if similarity <= 0.0:
+            if similarity <= 0.0 and dx * dx + dy * dy >= apart * apart:
                 continue
             height_ratio = 1.0
             if p.height_power > 0.0:
@@ -301,7 +316,7 @@ def validate_detections(
     scores: NDArray[np.float64],
     classes: NDArray[np.int64],
     status: NDArray[np.int64],
-) -> tuple[int, int]:
+) -> tuple[int, int, int]:
     """Picks the detections that take part.
 
     Args:
@@ -314,9 +329,9 @@ def validate_detections(
         status: `(N,)` out: of all: 0 takes part, −1 below the threshold, else the number of the fault in `FAULTS`.
 
     Returns:
-        How many take part, and the number of faults.
+        How many take part, the number of faults, and 1 when classes differ.
     """
-    kept, faults = 0, 0
+    kept, faults, is_mixed = 0, 0, 0
     for d in range(len(xyxy)):
         x1, y1, x2, y2 = xyxy[d, 0], xyxy[d, 1], xyxy[d, 2], xyxy[d, 3]
         status[d] = 0
@@ -344,8 +359,9 @@ def validate_detections(
             continue
         boxes[kept, 0], boxes[kept, 1], boxes[kept, 2], boxes[kept, 3] = x, y, w, h
         rows[kept], scores[kept], classes[kept] = d, score[d], class_id[d]
+        is_mixed |= class_id[d] != classes[0]
         kept += 1
-    return kept, faults
+    return kept, faults, is_mixed
 
 
 SAME_BOX = 0.8

@@ -70,7 +70,7 @@ class TrackerSettings(Settings):
         default=0.0, ge=0, le=2, description="boxes are widened by this share on each side before IoU"
     )
     buffer_growth: float = Field(default=0.005, ge=0, le=1, description="further widening per 1/30 s without a match")
-    buffer_limit: float = Field(default=0.5, ge=0, le=2, description="largest widening")
+    buffer_limit: float = Field(default=0.5, ge=0, le=2, description="widening at which growth ends")
     height_power: float = Field(
         default=1.5, ge=0, le=8, description="IoU is multiplied by the ratio of heights to this power"
     )
@@ -79,6 +79,9 @@ class TrackerSettings(Settings):
         default=3.0, ge=0, le=8, description="lost_height_power in a stream with many low scores"
     )
     observed_height: bool = Field(default=True, description="compare the height last observed, not the predicted one")
+    overlap_gate: bool = Field(
+        default=False, description="no match of widened boxes that do not overlap, however near their centres"
+    )
     distance_share: float = Field(default=0.1, ge=0, le=1, description="share of centre distance in the similarity")
     unsteady_distance_share: float = Field(
         default=0.4, ge=0, le=1, description="distance_share in a stream whose box sizes jitter"
@@ -97,6 +100,12 @@ class TrackerSettings(Settings):
         default=None, gt=0, description="gate: squared Mahalanobis distance of the centre, 2 degrees of freedom"
     )
     max_distance: float | None = Field(default=None, gt=0, description="gate: centre distance in box sizes")
+    initiation_distance: float = Field(
+        default=6.0,
+        ge=0,
+        le=100,
+        description="last round: box sizes that a track's second detection may lie from its first; 0: no such round",
+    )
     classes: Literal["votes", "separate", "ignored"] = Field(
         default="votes",
         description="votes: a track takes the class of most of its boxes; separate: it keeps the first and takes no "
@@ -204,6 +213,7 @@ def _published(*, high: float, birth: float, score_weight: float = 0.0, **others
         "clutter_lost_height_power": 0.0,
         "observed_height": False,
         "duplicate_overlap": None,
+        "initiation_distance": 0.0,
         "camera_motion": "off",
     }
     return _as_preset(TrackerSettings(**values | others))
@@ -250,6 +260,7 @@ PRESETS: Mapping[str, TrackerSettings] = MappingProxyType(
                 buffer=0.3,
                 buffer_growth=0.01,
                 buffer_limit=0.8,
+                overlap_gate=True,
                 distance_share=1.0,
                 unsteady_distance_share=1.0,
                 distance_scale=1.2,

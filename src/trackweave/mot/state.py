@@ -165,12 +165,14 @@ class Parameters(NamedTuple):
     height_power: float
     lost_height_power: float
     observed_height: float
+    overlap_gate: float
     distance_share: float
     distance_scale: float
     direction_weight: float
     score_weight: float
     max_mahalanobis: float
     max_distance: float
+    initiation_distance: float
     separate_classes: float
     class_votes: float
     duplicate_overlap: float
@@ -193,6 +195,7 @@ def kernel_parameters(settings: TrackerSettings) -> Parameters:
     derived = {
         "separate_classes": settings.classes == "separate",
         "class_votes": settings.classes == "votes",
+        "buffer_limit": max(settings.buffer, settings.buffer_limit),
         "lost_steps": settings.lost_seconds * STEPS_PER_SECOND,
     }
 

@@ -19,6 +19,7 @@ from trackweave.ids import FrameIndex
 from trackweave.mot.appearance import AppearanceMemory
 from trackweave.mot.camera_motion import local_motions
 from trackweave.mot.id_switches import SwitchEvent, SwitchMonitor
+from trackweave.mot.initiation import match_far
 from trackweave.mot.kalman import compensate_camera, predict
 from trackweave.mot.matching import (
     FAULTS,
@@ -303,11 +304,16 @@ class Tracker:
             self.cut()
         frame, dt = self._prepared(context, detections)
         self._adapt(frame.scores)
-        self._predict(context, dt)
+        is_unsure = self._predict(context, dt)
         pairs = self._pairs(frame)
         assigned = np.full(len(frame.rows), -1)
         state = self._state(frame, pairs, assigned)
         match = self._match(frame, pairs, state)
+        if is_unsure and self.settings.initiation_distance:
+            match_far(
+                self._table, frame.boxes, frame.scores, frame.classes, pairs.allowed, match, dt, frame.size,
+                self._parameters,
+            )  # fmt: skip
 
         table, n = self._table, self._table.count
         table.reserve(n + len(frame.rows))
@@ -448,7 +454,7 @@ class Tracker:
         rows, boxes, scores = np.empty(n, np.int64), np.empty((n, 4)), np.empty(n)
         classes, status = np.empty(n, np.int64), np.empty(n, np.int64)
         height, width = size or (np.inf, np.inf)
-        kept, faults = validate_detections(
+        kept, faults, is_mixed = validate_detections(
             _read_only(detections.xyxy, np.float32),
             _read_only(self._scale.shares(np.asarray(detections.score, np.float32)), np.float32),
             _read_only(detections.class_id, np.int64), lowest_share(self.settings, self._scale),
@@ -460,7 +466,7 @@ class Tracker:
             for number in np.unique(status[status > 0]):
                 self._leave_out(error, str(FAULTS[int(number)]), int((status == number).sum()))
         rows, boxes, scores, classes = rows[:kept], boxes[:kept], scores[:kept], classes[:kept]
-        if self.settings.classes != "separate" and kept and (classes != classes[0]).any():
+        if is_mixed and self.settings.classes != "separate":
             stays = best_of_classes(boxes, scores, classes)
             if not stays.all():
                 self._skipped[SECOND_CLASS] += int(np.count_nonzero(~stays))
@@ -551,16 +557,18 @@ class Tracker:
         matches = self.settings.confirm_hits
         return f"{text}{tracks} begun at {birth:.2g} or more, shown after {matches} matches: {MATCH_REMEDY}"
 
-    def _predict(self, context: FrameContext, dt: float) -> None:
-        """Moves every track on to this frame, and into its pixels where the camera moved."""
+    def _predict(self, context: FrameContext, dt: float) -> bool:
+        """Moves every track on to this frame, and into its pixels where the camera moved; says whether a track may be
+        far from where it is predicted."""
         table = self._table
         self._camera = None
         if self._last is None or not table.count:
-            return
+            return False
         if context.camera is not None and self.settings.camera_motion == "given":
             self._compensate(context, np.ascontiguousarray(context.camera, np.float64))
-        predict(table.motion, table.counts, table.count, dt, self._parameters)
+        is_unsure = predict(table.motion, table.counts, table.count, dt, self._parameters)
         table.values[: table.count, SINCE] += dt
+        return bool(is_unsure)
 
     def _compensate(self, context: FrameContext, camera: NDArray[np.float64]) -> None:
         """Moves every track with the camera; by a homography each as the image moves at its centre."""
