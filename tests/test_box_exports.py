@@ -122,7 +122,7 @@ def test_the_video_of_some_frames(tmp_path: Path) -> None:
 
 def test_frames_that_moved_are_named(run: Path, tmp_path: Path) -> None:
     (tmp_path / "toy").rename(tmp_path / "moved")
-    with pytest.raises(ArtifactError, match="are not there any more: name them with --frames"):
+    with pytest.raises(ArtifactError, match="are not there any more: name them with frames="):
         export(run, "mp4", tmp_path / "a.mp4")
     export(run, "mp4", tmp_path / "a.mp4", frames=tmp_path / "moved" / "img1")
     assert (tmp_path / "a.mp4").stat().st_size > 0

@@ -10,7 +10,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from trackweave.errors import ArtifactError, InputError, SettingError
+from trackweave.errors import ArtifactError, InputError, SettingError, wording
 from trackweave.formats.davis import export_davis
 from trackweave.formats.mot import MotWriter, write_mot_frames
 from trackweave.formats.motchallenge import is_sequence, read_sequence
@@ -279,7 +279,10 @@ class _BoxTracks:
     def write_davis(self, folder: Path, numbers: Mapping[int, int] | None, bits: int | None, log: RunLog) -> list[Path]:
         size = self._archive.mask_size
         if size is None:
-            raise SettingError(f"{self._paths.root}: is a run of boxes without masks: give --to mot or --to mp4")
+            raise SettingError(
+                f"{self._paths.root}: is a run of boxes without masks: give "
+                f"{wording('mot or mp4 as the format', '--to mot or --to mp4')}"
+            )
         if self._paths.frames.is_file():
             listed = FrameList.read(self._paths.frames)
             listed_names = zip(listed.indices, listed.names, strict=True)
@@ -309,7 +312,8 @@ class _BoxTracks:
             overlay = BoxOverlay(path, video, RunLog("error"), settings)
             if not overlay.is_on:
                 raise ArtifactError(
-                    f"{self._paths.root}: {video.path} has no pictures to draw on: name them with --frames"
+                    f"{self._paths.root}: {video.path} has no pictures to draw on: "
+                    f"{wording('name them with frames=', 'name them with --frames')}"
                 )
             with overlay:
                 for frame in video.frames():
@@ -339,4 +343,7 @@ class _BoxTracks:
 
 
 def _gone(root: Path, source: object) -> ArtifactError:
-    return ArtifactError(f"{root}: its frames ({source}) are not there any more: name them with --frames")
+    return ArtifactError(
+        f"{root}: its frames ({source}) are not there any more: "
+        f"{wording('name them with frames=', 'name them with --frames')}"
+    )

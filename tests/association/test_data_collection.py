@@ -84,7 +84,7 @@ def test_true_identities_must_be_integers(tmp_path: Path) -> None:
 
 
 def test_an_unknown_size_is_refused_on_the_first_frame(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match=r"frame 3: .*--size"):
+    with pytest.raises(SettingError, match=r"frame 3: .*size="):
         log(tmp_path, toy_state(3, size=None))
     (sample,), _ = log(tmp_path / "b", toy_state(size=None), size=(480, 640))
     assert (sample.metadata.width, sample.metadata.height) == (640, 480)

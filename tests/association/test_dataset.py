@@ -189,7 +189,7 @@ def test_a_corrupt_sample_is_named_and_skipped_on_request(tmp_path: Path) -> Non
     shutil.copytree(sample_folder(), folder)
     victim = sorted(folder.glob("sample_*.npz"))[7]
     victim.write_bytes(victim.read_bytes()[:300])
-    with pytest.raises(ArtifactError, match=rf"{victim.name}.*--skip-corrupt"):
+    with pytest.raises(ArtifactError, match=rf"{victim.name}.*skip_corrupt=True"):
         load_samples([folder])
     data = load_samples([folder], DataSettings(skip_corrupt=True))
     assert data.metadata["skipped"] == [str(victim)]

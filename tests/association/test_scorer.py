@@ -148,7 +148,7 @@ def test_other_embedding_widths_and_thresholds_are_refused(tmp_path: Path) -> No
 
 
 def test_a_frame_of_unknown_size_is_refused() -> None:
-    with pytest.raises(SettingError, match="--size WxH"):
+    with pytest.raises(SettingError, match="size="):
         LearnedScorer().cost(toy_state(3, size=None))
     assert LearnedScorer(size=(100, 200)).cost(toy_state(3, size=None, width=None)).shape == (3, 4)
 

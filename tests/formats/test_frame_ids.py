@@ -79,7 +79,7 @@ def test_the_guess_is_named(tmp_path: Path) -> None:
     table = read_detections(results(tmp_path / "r.json", range(1, 11)))
     assert table.warnings[0].message == (
         f"{tmp_path}/r.json: image ids 1…10 were taken as frames 0…9 (counted from 0): "
-        "--images FILE.json or --frame-base says otherwise"
+        "images= or frame_base= says otherwise"
     )
 
 
@@ -87,12 +87,12 @@ def test_the_guess_is_named(tmp_path: Path) -> None:
     ("ids", "hints", "message"),
     [
         (range(139, 2000, 146), FrameHints(), r"image ids from 139 to 1891 \(13 of them\) are not frames of one video"),
-        (range(397133, 397143), FrameHints(), "image ids from 397133 to 397142 .*--images FILE.json"),
+        (range(397133, 397143), FrameHints(), "image ids from 397133 to 397142 .*images="),
         (range(397133, 397143), FrameHints(length=10), "are not the 10 frames of the video"),
         (
             ("frame_1", "image_2"),
             FrameHints(),
-            "image ids such as frame_1, image_2 are no frames of the video: --im",
+            "image ids such as frame_1, image_2 are no frames of the video: im",
         ),
         (
             ("left", "right"),
@@ -102,7 +102,7 @@ def test_the_guess_is_named(tmp_path: Path) -> None:
         (
             range(5, 12),
             FrameHints(length=10),
-            r"frame 10 is beyond the 10 frames of the video; --images FILE\.json",
+            r"frame 10 is beyond the 10 frames of the video; images=",
         ),
         (range(1_700_000_000, 1_700_000_009), FrameHints(base=0), "look like time stamps"),
     ],
@@ -178,7 +178,7 @@ def test_several_videos_in_one_list(tmp_path: Path, by: str) -> None:
     assert read_detections(one, images=where).frame.tolist() == [0, 1, 2]
     both = results(tmp_path / "both.json", [10, 11, 21, 22])
     with pytest.raises(
-        InputError, match=r"both\.json: detections of 2 videos \(street, park\): give one as --video-name"
+        InputError, match=r"both\.json: detections of 2 videos \(street, park\): give one as video_name="
     ):
         read_detections(both, images=where)
     for hints in (FrameHints(video="park"), FrameHints(name="park")):
@@ -400,7 +400,7 @@ def test_detections_of_several_videos_in_one_file(tmp_path: Path, kind: str) -> 
             path.write_text(json.dumps(items))
         return read_detections(path, hints=FrameHints(**hints))
 
-    with pytest.raises(InputError, match=r"detections of 2 videos \(a.mp4, b.mp4\): give one as --video-name"):
+    with pytest.raises(InputError, match=r"detections of 2 videos \(a.mp4, b.mp4\): give one as video_name="):
         read()
     with pytest.raises(InputError, match=r"has no video c; there: a\.mp4"):
         read(video="c")

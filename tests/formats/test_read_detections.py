@@ -138,7 +138,7 @@ HARMLESS = [
 @pytest.mark.parametrize(("line", "reason", "message"), BAD)
 def test_bad_lines_are_named_or_counted(tmp_path: Path, line: str, reason: str, message: str) -> None:
     path = write(tmp_path / "bad.txt", f"2,-1,1,1,5,6,0.9,1\n\n{line}\n{line}\n8,-1,1,1,5,6,0.9,1\n")
-    with pytest.raises(InputError, match=rf"bad\.txt, line 3: .*{message}.*--on-bad-item skip"):
+    with pytest.raises(InputError, match=rf"bad\.txt, line 3: .*{message}.*on_bad_item=skip"):
         read_detections(path, length=8)
     table = read_detections(path, length=8, on_bad_item="skip")
     assert table.frame.tolist() == [1, 7]
@@ -277,7 +277,7 @@ def test_images_that_are_no_list_of_one_video(tmp_path: Path) -> None:
     two = [{"id": 1, "file_name": "a", "video_id": 1}, {"id": 2, "file_name": "b", "video_id": 2}]
     twice = [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}]
     for content, message in (
-        ({"images": two}, r"r\.json: detections of 2 videos \(1, 2\): give one as --video-name"),
+        ({"images": two}, r"r\.json: detections of 2 videos \(1, 2\): give one as video_name="),
         ({"images": twice}, r"i\.json: an image id occurs twice"),
         ({"pictures": []}, r"i\.json: not a COCO file"),
         ({"images": [{"id": 1}]}, r"i\.json: not a COCO file"),

@@ -146,7 +146,7 @@ class TestOtherFiles:
         save(tmp_path / "1.png")
         (tmp_path / "2.heic").write_bytes(b"x")
         source = ImageFolder(tmp_path)
-        with pytest.raises(FrameError, match=r"2\.heic: its kind is not read.*\(--on-bad-item skip leaves it out\)"):
+        with pytest.raises(FrameError, match=r"2\.heic: its kind is not read.*\(on_bad_item=skip leaves it out\)"):
             report_source(source, RunLog("error"))
         log = RunLog("skip")
         report_source(source, log)
@@ -480,7 +480,7 @@ def test_damaged_frames_are_found_without_decoding_the_others(
         return
     with pytest.raises(FrameError) as refused:
         check_readable(source.select([1, 4, 5]))
-    assert str(refused.value) == f"{unreadable[0][2]} (--on-bad-item skip leaves unreadable frames out)"
+    assert str(refused.value) == f"{unreadable[0][2]} (on_bad_item=skip leaves unreadable frames out)"
     assert decoded == [4]
 
 

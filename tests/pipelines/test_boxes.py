@@ -401,7 +401,7 @@ def test_samples_are_logged(tmp_path: Path) -> None:
 
 def test_samples_need_a_size(tmp_path: Path) -> None:
     det = write_lines(tmp_path / "det.txt", detection_lines(3))
-    with pytest.raises(SettingError, match="give --size WxH"):
+    with pytest.raises(SettingError, match="give size="):
         track_boxes(None, tmp_path / "run", detections=det, log=LogSettings(dir=tmp_path / "log"))
     assert not (tmp_path / "log").exists()
     assert not (tmp_path / "run").exists()

@@ -108,7 +108,7 @@ def test_a_detector_without_images(tmp_path: Path) -> None:
         pytest.raises(InputError, match="detector motion needs a picture of every frame"),
     ):
         open_detections("motion", video, RunLog())
-    with pytest.raises(SettingError, match="give --detections FILE"):
+    with pytest.raises(SettingError, match="give detections="):
         open_detections(None, open_input(None), RunLog())
 
 
@@ -199,7 +199,7 @@ def test_a_list_of_images_from_the_settings(tmp_path: Path) -> None:
     with open_input(None, InputSettings(images=listed)) as video:
         assert first_boxes(open_detections(path, video, RunLog())) == TOY
         assert (video.length, video.size) == (4, (HEIGHT, WIDTH))
-    with open_input(None, InputSettings()) as video, pytest.raises(InputError, match="--images FILE"):
+    with open_input(None, InputSettings()) as video, pytest.raises(InputError, match="images="):
         open_detections(path, video, RunLog())
 
 
@@ -247,7 +247,7 @@ class Fails(Recorder):
 def test_a_frame_on_which_the_detector_fails_is_named_or_left_out(tmp_path: Path) -> None:
     message = r"frame 2 \(.*\): m\.onnx: scores reach 3"
     with video_of(make_clip(tmp_path / "clip.mp4", 5)) as video:
-        with pytest.raises(InputError, match=message + ".*--on-bad-item skip"):
+        with pytest.raises(InputError, match=message + ".*on_bad_item=skip"):
             list(open_detections(Fails(), video, RunLog()).frames())
         log = RunLog("skip")
         assert [frame.index for frame in open_detections(Fails(), video, log).frames()] == [0, 1, 3, 4]

@@ -375,7 +375,7 @@ class TestLabelImagesByName:
     def test_one_bad_image_of_several_is_a_bad_item(self, frames: Path, tmp_path: Path) -> None:
         labels = [self.label(tmp_path / "00005.png", 1), self.label(tmp_path / "00007.png", 1)]
         with pytest.raises(
-            PromptError, match=r"00007.png: no frame is named 00007.*\(--on-bad-item skip leaves it out\)"
+            PromptError, match=r"00007.png: no frame is named 00007.*\(on_bad_item=skip leaves it out\)"
         ):
             self.prompted(frames, tmp_path / "run", *labels)
         skip = TrackingSettings(on_bad_item="skip", max_propagate=0)

@@ -79,7 +79,7 @@ def test_replay_takes_a_path_that_may_hold_an_equals_sign(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("request_text", ["replay", "replay="])
 def test_replay_without_a_path(request_text: str) -> None:
-    with pytest.raises(SettingError, match="replay needs a recording: --predictor replay=PATH"):
+    with pytest.raises(SettingError, match="replay needs a recording: predictor=replay=PATH"):
         choose_predictor(request_text)
 
 

@@ -210,7 +210,7 @@ class TestBadItems:
             read(path)
         text = str(caught.value)
         assert text.startswith(f"{path}: frame 1, item 1")
-        assert text.endswith("(--on-bad-item skip leaves it out)")
+        assert text.endswith("(on_bad_item=skip leaves it out)")
         assert "\n" not in text
 
     @pytest.mark.parametrize(("change", "message"), BAD_ITEMS)

@@ -41,7 +41,7 @@ def test_a_log_keeps_each_message_once_when_asked() -> None:
 
 def test_a_log_raises_where_bad_items_are_errors() -> None:
     log = RunLog("error")
-    with pytest.raises(CandidateError, match=r"item 1 \(--on-bad-item skip leaves it out\)"):
+    with pytest.raises(CandidateError, match=r"item 1 \(on_bad_item=skip leaves it out\)"):
         log.skip("candidate-skipped", "item 1", error=CandidateError)
     log.skip("twice", "line 4 again", harmless=True)
     assert log.skipped == {"twice": 1}

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from trackweave.association.sample_features import FEATURE_VERSION, SampleFeatures, sample_features
 from trackweave.association.settings import DEFAULT_EMBED_DIM
-from trackweave.errors import ArtifactError, SettingError, TrackweaveError
+from trackweave.errors import ArtifactError, SettingError, TrackweaveError, wording
 from trackweave.storage.sample_folder import SampleFolder
 from trackweave.storage.samples import AssociationSample, SampleDiagnostics, SampleMetadata
 from trackweave.structures.assignment import AssignmentState
@@ -73,7 +73,8 @@ class SampleOrigin:
         size = state.size or self.size
         if size is None:
             raise SettingError(
-                f"frame {state.frame}: samples need the frame's size and it is not known: give --size WxH"
+                f"frame {state.frame}: samples need the frame's size and it is not known: give "
+                f"{wording('size=(W, H)', '--size WxH')}"
             )
         return size
 

@@ -30,7 +30,7 @@ from trackweave.association.model_inputs import INPUT_VERSION, FrameBatch, frame
 from trackweave.association.sample_features import AGE_UNIT, FEATURE_VERSION, GAP_UNIT
 from trackweave.association.settings import MIN_SEQUENCES, DataSettings, data_obstacles
 from trackweave.association.track_memory import DEFAULT_FPS, TrackMemory
-from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError, shortened_line
+from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError, shortened_line, wording
 from trackweave.ids import FrameIndex
 from trackweave.storage.files import parse_json, replacing
 from trackweave.storage.npz import ZIP_ERRORS, decode_npy, member_limit, read_member
@@ -124,7 +124,9 @@ def read_samples(directories: Sequence[Path | str], *, skip_corrupt: bool = Fals
             _check_features(path, sample)
         except ArtifactError as error:
             if not skip_corrupt:
-                raise ArtifactError(f"{error} (--skip-corrupt leaves such samples out)") from error
+                raise ArtifactError(
+                    f"{error} ({wording('skip_corrupt=True', '--skip-corrupt')} leaves such samples out)"
+                ) from error
             listing.corrupt[str(path)] = str(error)
             continue
         versions.setdefault(sample.metadata.feature_version, path)
@@ -512,7 +514,7 @@ def reject_blended(path: Path, sample: AssociationSample) -> None:
     if sample.metadata.label_source == BLENDED:
         raise SettingError(
             f"{path}: a learned scorer took part in these decisions: a model would learn from itself; "
-            "use samples with truth or of the classical cost, or --allow-blended"
+            f"use samples with truth or of the classical cost, or {wording('allow_blended=True', '--allow-blended')}"
         )
 
 
@@ -525,7 +527,10 @@ def _check_labels(listing: SampleListing, settings: DataSettings) -> None:
         if by_tracker and not settings.allow_blended:
             reject_blended(path, sample)
     if settings.labels == "truth" and all(sample.gt_track_ids is None for _, sample in listing.samples()):
-        raise SettingError("labels truth: no sample has true identities: use --labels tracker, or log with truth")
+        raise SettingError(
+            f"labels truth: no sample has true identities: use "
+            f"{wording('labels=tracker', '--labels tracker')}, or log with truth"
+        )
 
 
 class _TrainingSetBuilder:

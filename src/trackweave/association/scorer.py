@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from trackweave.association.model_inputs import INPUT_VERSION, ModelInputs, frame_batch, model_inputs
 from trackweave.association.sample_features import FEATURE_VERSION
 from trackweave.association.track_memory import TrackMemory
-from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError, shortened_line
+from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError, shortened_line, wording
 from trackweave.storage.files import parse_json
 from trackweave.structures.assignment import AssignmentState
 
@@ -129,8 +129,8 @@ class LearnedScorer:
         size = state.size or self._size
         if size is None:
             raise SettingError(
-                f"frame {state.frame}: the learned scorer needs the frames' size: give --size WxH, "
-                "or size=(H, W) to the tracker"
+                f"frame {state.frame}: the learned scorer needs the frames' size: give "
+                f"{wording('the tracker size=(H, W)', '--size WxH')}"
             )
         self._check_width(state)
         cost = np.full(state.cost.shape, np.nan, np.float32)

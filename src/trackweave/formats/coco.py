@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trackweave.errors import InputError, listed, shortened, shortened_line
+from trackweave.errors import InputError, listed, shortened, shortened_line, wording
 from trackweave.formats.frame_ids import FrameHints, ImageId, frames_of_ids, image_id, one_video, stem_of
 from trackweave.formats.tables import (
     DetectionTable,
@@ -106,7 +106,8 @@ def _by_id(path: Path, items: Sequence[_CocoItem], hints: FrameHints) -> _Chosen
     others = [item for item in items if item.video not in (None, video)]
     items = [item for item in items if item.video in (None, video)]
     frame_of, reading, is_sure = frames_of_ids((item.image for item in items), hints, str(path))
-    message = f"{path}: {reading}: --images FILE.json or --frame-base says otherwise"
+    settles = wording("images= or frame_base=", "--images FILE.json or --frame-base")
+    message = f"{path}: {reading}: {settles} says otherwise"
     warnings = [] if is_sure else [RunWarning("detections", None, "frame-base", message)]
     if others:
         warnings.append(left_out(path, len(others), str(video)))
@@ -152,7 +153,7 @@ def _table(
         numbers[:, 5],
         masks if masks and len(masks) == len(items) else None,
         locate=lambda n: f"item {items[n].position}",
-        advice="; --images FILE.json says which image is which frame",
+        advice=f"; {wording('images=', '--images FILE.json')} says which image is which frame",
     )
     table = build_table(rows, str(path), log, length=chosen.length, class_names=names)
     if not masks or rows.segmentation is not None:
@@ -259,7 +260,10 @@ class ImageList:
             having = called if len(called) == 1 else having
         if len(having) != 1:
             names = listed(video.name for video in having)
-            raise InputError(f"{source}: detections of {len(having)} videos ({names}): give one as --video-name")
+            raise InputError(
+                f"{source}: detections of {len(having)} videos ({names}): give one as "
+                f"{wording('video_name=', '--video-name')}"
+            )
         return having[0]
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import InputError, listed, shortened, shortened_line
+from trackweave.errors import InputError, listed, shortened, shortened_line, wording
 from trackweave.formats.davis import frame_stem
 
 FIRST_TIME = 10**9
@@ -183,7 +183,10 @@ def one_video(videos: Iterable[str], hints: FrameHints, source: str) -> str | No
         called = [video for video in distinct if hints.name in (video, PurePosixPath(video).stem)]
         if len(called) != 1:
             names = listed(distinct)
-            raise InputError(f"{source}: detections of {len(distinct)} videos ({names}): give one as --video-name")
+            raise InputError(
+                f"{source}: detections of {len(distinct)} videos ({names}): give one as "
+                f"{wording('video_name=', '--video-name')}"
+            )
         return called[0]
     return distinct[0] if distinct else None
 
@@ -234,7 +237,7 @@ def _frames_of_names(texts: Sequence[str], hints: FrameHints, source: str) -> Fr
         there = f"; the pictures are {listed(hints.names, 3)}" if hints.names else ""
         raise InputError(
             f"{source}: image ids such as {listed(texts, 3)} are no frames of the video{there}: "
-            "--images FILE.json lists the images"
+            f"{wording('images=', '--images FILE.json')} lists the images"
         )
     number_of = {text: int(match[2]) for text, match in zip(texts, matches, strict=True) if match}
     numbers = _frames_of_numbers(sorted(number_of.values()), hints, source)
@@ -258,7 +261,9 @@ def _frames_of_numbers(numbers: Sequence[int], hints: FrameHints, source: str) -
             what = f"the {hints.length} frames of the video" if is_beyond else "frames of one video"
             raise InputError(
                 f"{source}: image ids from {low} to {high} ({len(numbers)} of them) are not {what}: if they are a data "
-                "set's, --images FILE.json lists its images; if they are frames, --frame-base says from which number"
+                f"set's, "
+                f"{wording('images=', '--images FILE.json')} lists its images; "
+                f"if they are frames, {wording('frame_base=', '--frame-base')} says from which number"
             )
         is_sure &= low <= 1
     frames = f"frames {low - first}…{high - first}" if high > low else f"frame {low - first}"

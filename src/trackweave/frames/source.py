@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import FrameError, SettingError
+from trackweave.errors import FrameError, SettingError, wording
 from trackweave.ids import FrameIndex
 from trackweave.structures.run_log import RunLog
 
@@ -334,7 +334,10 @@ def report_source(source: FrameSource, log: RunLog) -> None:
     damage = getattr(source, "damage", None)
     if damage is not None:  # a video that was cut off still has frames; whether they will do is the user's choice
         if log.on_bad_item == "error":
-            raise FrameError(f"{damage} (--on-bad-item skip tracks the {len(source)} frames that are there)")
+            raise FrameError(
+                f"{damage} ("
+                f"{wording('on_bad_item=skip', '--on-bad-item skip')} tracks the {len(source)} frames that are there)"
+            )
         log.warn("frames", "video-damaged", str(damage))
     for note in source.notes:
         if note.left_out:
@@ -352,7 +355,9 @@ def check_readable(source: FrameSource) -> None:
     faults = [reason for local in range(len(source)) if (reason := source.fault(local)) is not None]
     if faults:
         more = f"; {len(faults) - 1} more frames cannot be read" if len(faults) > 1 else ""
-        raise FrameError(f"{faults[0]}{more} (--on-bad-item skip leaves unreadable frames out)")
+        raise FrameError(
+            f"{faults[0]}{more} ({wording('on_bad_item=skip', '--on-bad-item skip')} leaves unreadable frames out)"
+        )
 
 
 def exclude_unreadable(source: FrameSource) -> tuple[FrameSource, list[tuple[FrameIndex, str, str]]]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from trackweave.detectors.base import Detector
 from trackweave.detectors.registry import WEIGHTS_FREE, make_detector
-from trackweave.errors import FrameError, InputError, SettingError
+from trackweave.errors import FrameError, InputError, SettingError, wording
 from trackweave.formats.frame_ids import FrameHints, frames_by_name
 from trackweave.formats.motchallenge import INFO, MotSequence, is_sequence, read_sequence
 from trackweave.formats.readers import read_detections
@@ -358,7 +358,7 @@ def open_input(
 
 def _assumed_rate(path: str) -> RunWarning:
     text = f"{path}: the frame rate is not known: the tracker counts in frames, as if there were 30 in a second; "
-    return RunWarning("frames", None, "frame-rate-unknown", f"{text}give --fps")
+    return RunWarning("frames", None, "frame-rate-unknown", f"{text}{wording('give fps=', 'give --fps')}")
 
 
 def _open_live(source: int | str, settings: InputSettings) -> VideoInput:
@@ -476,7 +476,12 @@ class DetectionSource:
         self.score_scale = score_scale
         rate = video.frame_rate or 0.0
         if rate > LARGEST_RATE and not self.has_times and not video.has_own_times:
-            log.warn("frames", RATE_CODE, f"{video.path}: {absurd_rate(rate)}: give --fps", rate=rate)
+            log.warn(
+                "frames",
+                RATE_CODE,
+                f"{video.path}: {absurd_rate(rate)}: {wording('give fps=', 'give --fps')}",
+                rate=rate,
+            )
 
     @property
     def record(self) -> Mapping[str, object]:
@@ -649,7 +654,9 @@ def open_detections(
     if video.sequence is not None and (video.sequence.detection_files or not video.has_images):
         return opener.file(video.sequence.detections())
     if not video.has_images:
-        raise SettingError("without frames there must be detections: give --detections FILE")
+        raise SettingError(
+            f"without frames there must be detections: give {wording('detections=', '--detections FILE')}"
+        )
     return opener.named_detector(DEFAULT_DETECTOR, "neither detections nor a detector were given")
 
 
@@ -661,8 +668,10 @@ def _refuse_settings_of_files(settings: InputSettings) -> None:
     """
     for name in ("images", "video_name", "frame_base"):
         if getattr(settings, name) is not None:
-            flag = f"--{name.replace('_', '-')}"
-            raise SettingError(f"{flag} says how to read a file of detections: give --detections FILE")
+            flag = wording(name, f"--{name.replace('_', '-')}")
+            raise SettingError(
+                f"{flag} says how to read a file of detections: give {wording('detections=', '--detections FILE')}"
+            )
 
 
 @dataclass(frozen=True)
@@ -738,7 +747,10 @@ class _Opener:
             text = f"{table.source}: {beyond} detections lie beyond the {video.length} frames of {video.path}"
             if log.on_bad_item == "error":
                 first = table.frame[-beyond]
-                raise InputError(f"{text}, the first on frame {first}; --on-bad-item skip leaves them out")
+                raise InputError(
+                    f"{text}, the first on frame {first}; "
+                    f"{wording('on_bad_item=skip', '--on-bad-item skip')} leaves them out"
+                )
             log.skip("frame-beyond-video", text, beyond)
         detected = table.frames
         odd = _spacing_warning(detected, video, table.source)

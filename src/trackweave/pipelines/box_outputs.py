@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from trackweave.association.data_collection import SampleLogger
 from trackweave.association.settings import LogSettings
-from trackweave.errors import FrameError, SettingError
+from trackweave.errors import FrameError, SettingError, wording
 from trackweave.formats.mot import MotWriter
 from trackweave.frames.source import RGBFrame
 from trackweave.mot.postprocess import RefinedTracks, refine
@@ -389,7 +389,10 @@ def check_log(settings: LogSettings, video: VideoInput) -> None:
         SettingError: the size is not known.
     """
     if settings.dir is not None and video.size is None and video.kind != "live":
-        raise SettingError(f"{video.path}: samples need the frames' size, which is not known: give --size WxH")
+        raise SettingError(
+            f"{video.path}: samples need the frames' size, which is not known: give "
+            f"{wording('size=(W, H)', '--size WxH')}"
+        )
 
 
 def close_logger(logger: SampleLogger | None, log: RunLog) -> int:

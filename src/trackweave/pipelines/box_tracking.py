@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trackweave.detectors.embedders import Embedder, make_embedder
 from trackweave.detectors.visibility import VisibilityEstimator
-from trackweave.errors import FrameOrderError, InputError, SettingError
+from trackweave.errors import FrameOrderError, InputError, SettingError, wording
 from trackweave.formats.motchallenge import read_gmc
 from trackweave.frames.cuts import CutDetector
 from trackweave.frames.source import RGBFrame
@@ -278,7 +278,10 @@ def open_camera(kind: str, video: VideoInput, tracker: TrackerSettings) -> Camer
     """
     file = None if video.sequence is None else video.sequence.camera_motion
     if kind in ("given", "estimate") and tracker.camera_motion == "off":
-        raise SettingError(f"camera {kind}, but the tracker's camera_motion is off: --set tracker.camera_motion=given")
+        raise SettingError(
+            f"camera {kind}, but the tracker's camera_motion is off: "
+            f"{wording('camera_motion=given', '--set tracker.camera_motion=given')}"
+        )
     if kind == "off" or tracker.camera_motion == "off" or (kind == "auto" and file is None):
         return None
     if kind == "estimate":
@@ -286,7 +289,10 @@ def open_camera(kind: str, video: VideoInput, tracker: TrackerSettings) -> Camer
             raise InputError(f"{video.path}: to estimate the camera's motion, every frame needs a picture")
         return CameraMotionEstimator()
     if file is None:
-        raise InputError(f"{video.path}: no gmc.txt tells the camera's motion: give --camera estimate, or off")
+        raise InputError(
+            f"{video.path}: no gmc.txt tells the camera's motion: give "
+            f"{wording('camera=estimate, or off', '--camera estimate, or off')}"
+        )
     return GivenCameraMotion(read_gmc(file, video.length))
 
 

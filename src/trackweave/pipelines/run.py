@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, cast
 
-from trackweave.errors import ArtifactError, InputError, SettingError
+from trackweave.errors import ArtifactError, InputError, SettingError, wording
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
 from trackweave.ids import Level
@@ -59,7 +59,10 @@ class Run(Generic[SummaryT_co]):
         if not self.paths.manifest.is_file():
             raise ArtifactError(f"{self.root}: is no run folder: there is no {self.paths.manifest.name}")
         if not self.paths.summary.is_file():
-            raise ArtifactError(f"{self.root}: the run is not finished: the same command with --resume goes on")
+            raise ArtifactError(
+                f"{self.root}: the run is not finished: "
+                f"{wording('the same call with resume=True', 'the same command with --resume')} goes on"
+            )
 
     def __fspath__(self) -> str:
         return str(self.root)

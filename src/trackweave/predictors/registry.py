@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from trackweave.errors import MissingExtraError, PredictorUnavailable, SettingError, how_to_install
+from trackweave.errors import MissingExtraError, PredictorUnavailable, SettingError, how_to_install, wording
 from trackweave.predictors.base import VideoPredictor
 from trackweave.predictors.catalog import BACKENDS, FLOW_HINT, Backend, Device, checkpoints_of, device_rank
 from trackweave.predictors.flow.settings import FlowSettings
@@ -122,7 +122,9 @@ def choose_predictor(
         from trackweave.predictors.replay import ReplayPredictor
 
         if not argument:
-            raise SettingError("replay needs a recording: --predictor replay=PATH")
+            raise SettingError(
+                f"replay needs a recording: {wording('predictor=replay=PATH', '--predictor replay=PATH')}"
+            )
         replay = ReplayPredictor(Path(argument))
         content = [[file.name, content_digest(file).hex()] for file in replay.files]
         return ChosenPredictor(replay, request, "asked for", identity={"recordings": content})

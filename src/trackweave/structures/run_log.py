@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from trackweave.errors import InputError, TrackweaveError, shortened_line
+from trackweave.errors import InputError, TrackweaveError, shortened_line, wording
 
 LONGEST_MESSAGE = 1000
 """Characters of a warning that are kept."""
@@ -111,7 +111,7 @@ class RunLog:
             harmless: nothing is lost without them (a row that says again what another said): never an error.
         """
         if self.on_bad_item == "error" and not harmless:
-            raise error(f"{message} (--on-bad-item skip leaves it out)")
+            raise error(f"{message} ({wording('on_bad_item=skip', '--on-bad-item skip')} leaves it out)")
         if each:
             known = any(warning.code == code and warning.message == message for warning in self.warnings)
             if known:  # a file is read more than once: checked, tracked, drawn
