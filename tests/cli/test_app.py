@@ -78,8 +78,10 @@ for name in names:
 """
 
 
-def test_help_of_a_command_loads_settings_alone() -> None:
-    done = subprocess.run([sys.executable, "-c", HELP_OF_EVERY_COMMAND], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("flags", [[], ["-OO"]], ids=["plain", "without docstrings"])
+def test_help_of_a_command_loads_settings_alone(flags: list[str]) -> None:
+    command = [sys.executable, *flags, "-c", HELP_OF_EVERY_COMMAND]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

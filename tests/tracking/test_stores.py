@@ -325,7 +325,20 @@ def test_records_keep_the_keys_that_journals_on_disk_have() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("change", [{"dedup": {"frames": {}, "unknown": 1}}, {"kinds": [[1]]}, {"local": "x"}])
+ODD_RECORDS: list[dict[str, Any]] = [
+    {"dedup": {"frames": {}, "unknown": 1}},
+    {"dedup": {"frames": {}, "candidates": [1]}},
+    {"kinds": [[1]]},
+    {"kinds": [[1, "point"]]},
+    {"local": "x"},
+    {"seconds": {"track": [1]}},
+    {"work": {"passes": "many"}},
+    {"previews": [{"id": 1, "box": [1, 2], "area": 1, "score": 1, "has_mask": True}]},
+    {"previews": [{"id": 1, "box": [1, 2, 3, "x"], "area": 1, "score": 1, "has_mask": True}]},
+]
+
+
+@pytest.mark.parametrize("change", ODD_RECORDS)
 def test_what_is_no_record_is_refused(change: dict[str, Any]) -> None:
     sound = dict(BatchRecord(LocalIndex(3), FrameIndex(6), "f", DedupStats()).to_json())
     with pytest.raises((KeyError, TypeError, ValueError)):

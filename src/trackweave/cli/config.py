@@ -71,7 +71,7 @@ def markdown() -> Iterator[str]:
     schema = all_settings()
     variables = {key: name for name, key in schema.environment.items()}
     for section, model in schema.classes.items():
-        about = (model.__doc__ or "").strip().splitlines()[0]
+        about = (model.__doc__ or "").strip().partition("\n")[0]
         yield from ("", f"## `{section}`", "", f"{about} In Python: `{model.__module__}.{model.__name__}`.", "")
         yield from ("| setting | short flag | values | default | meaning |", "|---|---|---|---|---|")
         for key, field in schema.fields.items():

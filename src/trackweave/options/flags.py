@@ -78,8 +78,8 @@ def _option(
 
 def _panel(field: SettingField) -> str:
     section = field.key.partition(".")[0]
-    about = inspect.getdoc(section_class(section)) or ""
-    return f"{section}: {about.splitlines()[0].rstrip('.').partition(';')[0]}"
+    about = (inspect.getdoc(section_class(section)) or "").partition("\n")[0]  # none with -OO
+    return f"{section}: {about.rstrip('.').partition(';')[0]}".removesuffix(": ")
 
 
 def provided_by(

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.boxes import box_iou, scale_boxes
-from trackweave.errors import ArtifactError, shortened_line
+from trackweave.errors import ArtifactError, shortened, shortened_line
 from trackweave.ids import FrameIndex, LocalIndex, TrackId
 from trackweave.masks.codecs import MaskLike, as_packed, full_shape
 from trackweave.masks.ops import is_covered, overlap, rescale_masks
@@ -314,20 +314,42 @@ class BatchRecord:
             KeyError, TypeError, ValueError: not what `to_json` gave.
         """
         dedup = dict(data["dedup"])
-        dedup["frames"] = {int(frame): (int(pair[0]), int(pair[1])) for frame, pair in dedup["frames"].items()}
+        frames = {int(frame): (int(pair[0]), int(pair[1])) for frame, pair in dedup.pop("frames").items()}
         return cls(
             LocalIndex(int(data["local"])),
             FrameIndex(int(data["frame"])),
             str(data["name"]),
-            DedupStats(**dedup),
-            {TrackId(int(track_id)): prompt_type for track_id, prompt_type in data["kinds"]},
-            [PreviewSegment(**{**segment, "box": tuple(segment["box"])}) for segment in data["previews"]],
-            dict(data["seconds"]),
-            dict(data["work"]),
+            DedupStats(**{name: int(count) for name, count in dedup.items()}, frames=frames),
+            {TrackId(int(track_id)): _prompt_type(kind) for track_id, kind in data["kinds"]},
+            [_preview(segment) for segment in data["previews"]],
+            {str(stage): _number(seconds) for stage, seconds in data["seconds"].items()},
+            {str(name): _number(count) for name, count in data["work"].items()},
             [RunWarning.from_json(warning) for warning in data["remarks"]],
             [RunWarning.from_json(warning) for warning in data["omissions"]],
             int(data["together"]),
         )
+
+
+def _number(value: Any) -> float:
+    """A number as it is, whole or not; anything else is an error."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{shortened(value)} is no number")
+    return value
+
+
+def _prompt_type(kind: Any) -> PromptType:
+    if kind not in get_args(PromptType):
+        raise ValueError(f"there are no prompts of type {shortened(kind)}")
+    found: PromptType = kind
+    return found
+
+
+def _preview(record: JsonRecord) -> PreviewSegment:
+    left, top, right, bottom = map(float, record["box"])
+    has_mask = bool(record["has_mask"])
+    return PreviewSegment(
+        int(record["id"]), (left, top, right, bottom), int(record["area"]), float(record["score"]), has_mask
+    )
 
 
 @dataclass(frozen=True)
