@@ -607,7 +607,7 @@ def test_a_late_frame_that_cannot_be_read_is_found_before_the_first_is_tracked(t
     whole = last.read_bytes()
     last.write_bytes(whole[: len(whole) // 2])
     predictor = BoundedPredictor()
-    with pytest.raises(FrameError, match=rf"{last.name} cannot be read .*on-bad-item skip leaves") as refused:
+    with pytest.raises(FrameError, match=rf"{last.name} cannot be read .*on_bad_item=skip leaves") as refused:
         track_masks(frames, tmp_path / "run", candidates=candidates, predictor=predictor)
     assert "resume=True" not in str(refused.value)
     assert not (tmp_path / "run").exists()
