@@ -40,7 +40,7 @@ KEPT = "error: interrupted: 2 frames are kept; run: goes on\n"
         (InputError("clip.mp4:\n  is empty"), 1, "error: clip.mp4: is empty\n"),
         (SettingError("flag --fps: too slow"), 2, "error: flag --fps: too slow\n"),
         (PermissionError(13, "Permission denied", "run"), 1, "error: [Errno 13] Permission denied: 'run'\n"),
-        (InputError("name\x1b[31m" + "x" * 9000), 1, "error: name\\x1b[31m" + "x" * 1991 + "…\n"),
+        (InputError("name\x1b[31m" + "x" * 9000), 1, "error: name\\x1b[31m" + "x" * 691 + " … " + "x" * 290 + "\n"),
         (KeyboardInterrupt(), 130, "error: interrupted\n"),
         (with_notes(KeyboardInterrupt(), "2 frames are kept", "run: goes on"), 130, KEPT),
         (typer.Exit(1), 1, ""),

