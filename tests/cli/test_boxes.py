@@ -117,6 +117,20 @@ def test_image_ids_from_one(shell: Shell, tmp_path: Path) -> None:
     assert "1 tracks with 10 boxes on 10 frames" in done.out
 
 
+def test_some_classes_only(shell: Shell, tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    rows = [f"{frame},{x},0,{x + 40},80,0.9,{name}" for frame in range(6) for x, name in ((0, "person"), (200, "car"))]
+    path.write_text("\n".join(["frame,x1,y1,x2,y2,score,class", *rows]) + "\n")
+    arguments = ["--detections", path, "--fps", 25, "--size", "640x480", "--tracker", "adaptive", "-o"]
+    assert "2 tracks with 12 boxes" in shell("boxes", *arguments, tmp_path / "all").out
+    assert "1 tracks with 6 boxes" in shell("boxes", *arguments, tmp_path / "cars", "--classes", "Car").out
+    wrong = shell("boxes", *arguments, tmp_path / "wrong", "--classes", "cat")
+    assert wrong.code == 2
+    assert "--classes: there is no class 'cat'" in wrong.err
+    assert "did you mean 'car'?" in wrong.err
+    assert not (tmp_path / "wrong").exists()
+
+
 def test_refinement_flags(shell: Shell, sequence: Path, tmp_path: Path) -> None:
     lines = [line for line in detection_lines(12) if not line.startswith("6,-1,31,")]
     write_lines(sequence / "det" / "det.txt", lines)

@@ -59,7 +59,9 @@ def test_names_and_classes_come_from_the_metadata(tmp_path: Path) -> None:
     assert OnnxDetector(path).class_names == {0: "cat", 1: "dog", 2: "owl"}
     assert len(OnnxDetector(path, OnnxSettings(classes=("owl",))).detect(image)) == 1
     assert len(OnnxDetector(path, OnnxSettings(classes=(0, "dog"))).detect(image)) == 0
-    with pytest.raises(SettingError, match="no class 'cow'; known: cat, dog, owl"):
+    with pytest.raises(
+        SettingError, match=r"no class 'cow' in onnx:m; did you mean 'owl'. .known: 0 cat, 1 dog, 2 owl."
+    ):
         OnnxDetector(path, OnnxSettings(classes=("cow",)))
 
 

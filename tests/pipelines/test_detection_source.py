@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -275,3 +276,106 @@ def test_the_rate_of_detections_alone(tmp_path: Path, fps: float | None, warned:
     assert [warning.code for warning in log.warnings] == warned
     if fps == 90_000:
         assert "90000 frames per second: is that a time base" in log.warnings[0].message
+
+
+# --- classes ---------------------------------------------------------------------------------------------------------
+
+COCO_NAMES = {0: "person", 2: "Car", 7: "truck"}
+
+
+class Namer(Recorder):
+    """A detector that sees a person, a car and a truck."""
+
+    class_names: Mapping[int, str] | None = COCO_NAMES
+
+    def detect(self, image: NDArray[np.uint8]) -> Detections:
+        return Detections.of([[0, 0, 4, 4], [5, 5, 9, 9], [10, 10, 20, 20]], class_id=[0, 2, 7])
+
+
+def classed_csv(path: Path, classes: Sequence[object] = (0, 2, 7)) -> Path:
+    lines = ["frame,x1,y1,x2,y2,score,class"]
+    lines += [f"{frame},{10 * n},0,{10 * n + 8},8,0.9,{c}" for frame in range(3) for n, c in enumerate(classes)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def kept_classes(clip: Path, detections: object, log: RunLog | None = None, **settings: object) -> list[list[int]]:
+    """Classes of every frame's detections."""
+    with video_of(clip, **settings) as video, open_detections(detections, video, log or RunLog()) as source:  # type: ignore[arg-type]
+        return [frame.detections.class_id.tolist() for frame in source.frames()]
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return make_clip(tmp_path / "clip")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kept"),
+    [("person,car", [0, 2]), (" CAR ", [2]), ("2,7", [2, 7]), (7, [7]), (["truck", 0], [0, 7]), ((2,), [2])],
+)
+def test_chosen_classes_of_a_detector(clip: Path, wanted: object, kept: list[int]) -> None:
+    assert kept_classes(clip, Namer(), classes=wanted) == [kept] * 12
+    with video_of(clip, classes=wanted) as video, open_detections(Namer(), video, RunLog()) as source:
+        assert sorted(source.record["classes"]) == kept  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ("persn", r"no class 'persn' in recorder; did you mean 'person'\? \(known: 0 person, 2 Car, 7 truck\)"),
+        ("person,1", r"no class 1 in recorder \(known: 0 person"),
+        ("zebra", r"no class 'zebra' in recorder \(known: 0 person"),
+    ],
+)
+def test_a_class_that_the_detector_has_not(clip: Path, wanted: str, message: str) -> None:
+    with pytest.raises(SettingError, match=f"classes: there is {message}"):
+        kept_classes(clip, Namer(), classes=wanted)
+
+
+def test_classes_of_a_detector_without_any(clip: Path) -> None:
+    with pytest.raises(SettingError, match="motion does not name its classes"):
+        kept_classes(clip, "motion", classes="car")
+    with pytest.raises(SettingError, match="what recorder finds has no class"):
+        kept_classes(clip, Recorder(), classes="2")
+
+
+def test_chosen_classes_of_a_file(clip: Path, tmp_path: Path) -> None:
+    log = RunLog()
+    assert kept_classes(clip, classed_csv(tmp_path / "d.csv"), log, classes="7,9") == [[7]] * 3 + [[]] * 9
+    assert [w.code for w in log.warnings] == ["class-absent"]
+    assert "no detection of class 9; there: 0, 2, 7" in log.warnings[0].message
+
+
+def test_words_of_a_file_are_names(clip: Path, tmp_path: Path) -> None:
+    path = classed_csv(tmp_path / "d.csv", ["person", "car", "Truck"])
+    assert kept_classes(clip, path)[0] == [2, 1, 0]
+    assert kept_classes(clip, path, classes="car,truck")[0] == [1, 0]
+    with pytest.raises(SettingError, match="no class 'vehicle' in"):
+        kept_classes(clip, path, classes="vehicle")
+
+
+def test_categories_of_a_coco_file_are_names(clip: Path, tmp_path: Path) -> None:
+    images = {
+        "images": [{"id": n, "file_name": f"{n:05d}.png"} for n in range(12)],
+        "categories": [{"id": 1, "name": "person"}, {"id": 3, "name": "car"}],
+    }
+    results = [{"image_id": 0, "category_id": c, "bbox": [9 * c, 0, 8, 8], "score": 0.9} for c in (1, 3)]
+    (tmp_path / "images.json").write_text(json.dumps(images))
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    settings: dict[str, Any] = {"images": str(tmp_path / "images.json")}
+    assert kept_classes(clip, tmp_path / "results.json", **settings)[0] == [1, 3]
+    assert kept_classes(clip, tmp_path / "results.json", classes="car", **settings)[0] == [3]
+
+
+def test_a_file_without_classes(clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"det\.txt have no class; --class-column"):
+        kept_classes(make_sequence(tmp_path / "toy"), None, classes="1")
+    with pytest.raises(SettingError, match=r"class 'car': .*d\.csv does not name its classes: give numbers"):
+        kept_classes(clip, classed_csv(tmp_path / "d.csv"), classes="car")
+
+
+@pytest.mark.parametrize("wanted", ["", "car,,truck", [], True, [1.5]])
+def test_what_is_no_list_of_classes(wanted: object) -> None:
+    with pytest.raises(SettingError, match="classes"):
+        InputSettings.checked(classes=wanted)

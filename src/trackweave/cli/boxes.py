@@ -73,6 +73,7 @@ BOXES = Schema(
         short("--fps", "input.fps"),
         short("--size", "input.size"),
         short("--class-column", "input.class_column"),
+        short("--classes", "input.classes"),
         short("--images", "input.images"),
         short("--video-name", "input.video_name"),
         short("--frame-base", "input.frame_base"),

@@ -24,8 +24,8 @@ from trackweave.detectors.onnx_masks import decode_masks
 from trackweave.detectors.onnx_reading import OutputReader, Picture, trial_picture
 from trackweave.detectors.onnx_session import OnnxModel, Placement, described, fit, image_input
 from trackweave.detectors.settings import OnnxSettings, PixelRule, Resize
-from trackweave.errors import InputError, SettingError, listed, shortened_line
-from trackweave.structures.detections import Detections
+from trackweave.errors import InputError, SettingError, shortened_line
+from trackweave.structures.detections import Detections, class_ids
 
 TARGET_SIZES, PIXEL_MASK = "orig_target_sizes", "pixel_mask"
 TASKS = ("detect", "segment", "pose")
@@ -68,7 +68,8 @@ class OnnxDetector:
         self.class_names = _class_names(literal(self._model.metadata.get("names")))
         self._class_count = settings.class_count or _class_count(self.class_names)
         self._is_open_ended = settings.class_count is not None
-        self._kept_classes = _class_ids(settings.classes, self.class_names)
+        chosen = settings.classes
+        self._kept_classes = None if chosen is None else class_ids(chosen, self.class_names, self.name)
         self._iou_threshold, self._max_detections = settings.iou_threshold, settings.max_detections
         trial = self._trial(PixelRule())
         self._family = self._find_family(settings.family, trial)
@@ -247,17 +248,6 @@ def _class_names(names: Any) -> dict[int, str] | None:
 def _class_count(names: Mapping[int, str] | None) -> int | None:
     """How many there are, when they are numbered from 0 without gaps."""
     return None if names is None or set(names) != set(range(len(names))) else len(names)
-
-
-def _class_ids(classes: Sequence[int | str] | None, names: Mapping[int, str] | None) -> NDArray[np.int64] | None:
-    if classes is None:
-        return None
-    by_name = {name: key for key, name in (names or {}).items()}
-    unknown = [c for c in classes if isinstance(c, str) and c not in by_name]
-    if unknown:
-        valid = listed(by_name) if by_name else "none, the model does not name its classes: give ids"
-        raise SettingError(f"there is no class {unknown[0]!r}; known: {valid}")
-    return np.array([by_name[c] if isinstance(c, str) else c for c in classes], np.int64)
 
 
 def _integer(dtype: str) -> type:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from trackweave.detectors.base import Detector
 from trackweave.detectors.registry import WEIGHTS_FREE, make_detector
-from trackweave.errors import FrameError, InputError, SettingError, wording
+from trackweave.errors import FrameError, InputError, SettingError, listed, wording
 from trackweave.formats.frame_ids import FrameHints, frames_by_name
 from trackweave.formats.motchallenge import INFO, MotSequence, is_sequence, read_sequence
 from trackweave.formats.readers import read_detections
@@ -47,7 +47,7 @@ from trackweave.mot.tracker import (
 from trackweave.pipelines.settings import InputSettings
 from trackweave.progress import Progress, TimingAggregator, open_progress
 from trackweave.storage.files import recorded_path
-from trackweave.structures.detections import Detections
+from trackweave.structures.detections import Detections, class_ids
 from trackweave.structures.run_log import RunLog, RunWarning
 from trackweave.structures.score_scale import AS_GIVEN, ScoreScale, scale_of
 
@@ -700,16 +700,17 @@ class _Opener:
         def detect(index: int, image: RGBFrame | None) -> Detections:
             return Detections.empty() if image is None else detector.detect(image)
 
-        record = {"kind": "detector", "name": detector.name, "reason": reason}
+        record: dict[str, object] = {"kind": "detector", "name": detector.name, "reason": reason}
+        chosen = self._chosen(detector.class_names, detector.name)
         # The scores of those without weights mean the same in every video.
         scale = AS_GIVEN if owned and detector.name in WEIGHTS_FREE else None
         return DetectionSource(
             self.video,
-            detect,
+            detect if chosen is None else _of_classes(detect, chosen, detector.name),
             self.log,
             self.timer,
             needs_images=True,
-            record=record,
+            record=record if chosen is None else {**record, "classes": chosen.tolist()},
             detector=detector,
             owned=owned,
             score_scale=scale,
@@ -772,6 +773,11 @@ class _Opener:
             record["scores"] = {"unit": str(scale.unit), "full": scale.full, "stretch": round(scale.stretch, 4)}
             table = replace(table, score=scale.shares(table.score))
 
+        chosen = self._chosen_rows(table)
+        if chosen is not None:
+            record["classes"] = chosen.tolist()
+            table = table[np.isin(table.class_id, chosen)]
+
         def detect(index: int, image: RGBFrame | None) -> Detections:
             return table.at(index)
 
@@ -780,10 +786,56 @@ class _Opener:
             score_scale=ScoreScale(stretch=scale.stretch),
         )  # fmt: skip
 
+    def _chosen(self, names: Mapping[int, str] | None, source: str) -> NDArray[np.int64] | None:
+        """Numbers of the classes that are tracked; None: all.
+
+        Raises:
+            SettingError: one of them is not there.
+        """
+        wanted = self.video.settings.classes
+        if wanted is None:
+            return None
+        try:
+            return class_ids(wanted, names, source)
+        except SettingError as error:
+            raise SettingError(f"{_classes_flag()}: {error}") from None
+
+    def _chosen_rows(self, table: DetectionTable) -> NDArray[np.int64] | None:
+        """The same for a table, which also tells what it has none of."""
+        there = np.unique(table.class_id)
+        if self.video.settings.classes is not None and len(there) and there[-1] < 0:
+            cure = "--class-column says where MOT text has them"
+            raise SettingError(f"{_classes_flag()}: the detections of {table.source} have no class; {cure}")
+        chosen = self._chosen(table.class_names, table.source)
+        absent = [] if chosen is None else np.setdiff1d(chosen, there).tolist()
+        if absent and len(there):
+            missing, others = ([(table.class_names or {}).get(one, one) for one in ids] for ids in (absent, there))
+            text = f"no detection of class {listed(missing)}; there: {listed(others)}"
+            self.log.warn("detections", "class-absent", f"{table.source}: {_classes_flag()}: {text}")
+        return chosen
+
     def _scale(self, table: DetectionTable) -> ScoreScale:
         """The scale of all scores of a table: what the tracker needs not find out frame by frame."""
         known = known_scale(self.tracker)
         return scale_of(table.frame, table.score, score_unit(self.tracker)) if known is None else known
+
+
+def _classes_flag() -> str:
+    return wording("InputSettings.classes", "--classes")
+
+
+def _of_classes(
+    detect: Callable[[int, RGBFrame | None], Detections], chosen: NDArray[np.int64], source: str
+) -> Callable[[int, RGBFrame | None], Detections]:
+    """A detector's detections of some classes."""
+
+    def chosen_ones(index: int, image: RGBFrame | None) -> Detections:
+        found = detect(index, image)
+        if len(found) and found.class_id.max() < 0:
+            raise SettingError(f"{_classes_flag()}: what {source} finds has no class")
+        return found[np.isin(found.class_id, chosen)]
+
+    return chosen_ones
 
 
 def detect(

@@ -27,6 +27,18 @@ def _parsed_size(value: Any) -> Any:
     return value
 
 
+def _parsed_classes(value: Any) -> Any:
+    """`person,car` and `2,7` as a list; a number alone is one class."""
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        value = str(value).split(",")
+    if not isinstance(value, list | tuple):
+        return value
+    classes = tuple(one.strip() if isinstance(one, str) else one for one in value)
+    if not classes or "" in classes:
+        raise ValueError("classes are names or numbers with commas between, like person,car or 2,7")
+    return tuple(int(one) if isinstance(one, str) and one.isdecimal() else one for one in classes)
+
+
 class InputSettings(Settings):
     """What the source does not say, or what is to be taken of it."""
 
@@ -45,6 +57,11 @@ class InputSettings(Settings):
     )
     class_column: int | None = Field(
         default=None, ge=7, description="1-based column of the class in MOT text; 8 in KITTI's"
+    )
+    classes: Annotated[tuple[int | str, ...] | None, BeforeValidator(_parsed_classes)] = Field(
+        default=None,
+        description="names or numbers of the classes that are tracked; null: all",
+        json_schema_extra={"metavar": "person,car|2,7"},
     )
     images: Path | None = Field(
         default=None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any, Self
@@ -10,9 +10,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import InputError, MissingExtraError
+from trackweave.errors import InputError, MissingExtraError, SettingError, listed
 from trackweave.masks.ops import rescale_masks
 from trackweave.masks.packed import PackedMasks
+from trackweave.settings import nearest
 from trackweave.structures.columns import Columns
 
 GT_COLUMN = "gt_track_id"
@@ -25,6 +26,37 @@ _DIMENSIONS = {"score": 1, "class_id": 1, "embedding": 2, "visibility": 1, "trac
 _OPTIONAL = ("masks", "embedding", "visibility", "track_id", "index")
 _HTML_ROWS = 20
 _CLASSES_IN_REPR = 8
+
+
+def class_ids(classes: Sequence[int | str], names: Mapping[int, str] | None, source: str) -> NDArray[np.int64]:
+    """Numbers of classes that are given by number or by name, whatever the case of its letters.
+
+    Args:
+        classes: at least one.
+        names: of the classes that there are; None: they have none.
+        source: what names them, for messages.
+
+    Raises:
+        SettingError: a class that is not there; the message has the nearest name.
+
+    >>> class_ids(["Car", 0], {0: "person", 2: "car"}, "yolo.onnx").tolist()
+    [2, 0]
+    """
+    known: dict[str, list[int]] = {}
+    for number, name in (names or {}).items():
+        known.setdefault(name.strip().casefold(), []).append(number)
+    found: list[int] = []
+    for wanted in classes:
+        own = known.get(wanted.strip().casefold(), []) if isinstance(wanted, str) else [wanted]
+        if not names and isinstance(wanted, str):
+            raise SettingError(f"class {wanted!r}: {source} does not name its classes: give numbers")
+        if not own or (names and not set(own) <= names.keys()):
+            near = nearest(wanted.strip().casefold(), known) if isinstance(wanted, str) else None
+            meant = f"; did you mean {names[known[near][0]]!r}?" if names and near is not None else ""
+            some = [f"{number} {name}" for number, name in (names or {}).items()]
+            raise SettingError(f"there is no class {wanted!r} in {source}{meant} (known: {listed(some)})")
+        found += own
+    return np.array(found, np.int64)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
