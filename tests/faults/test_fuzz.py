@@ -14,15 +14,9 @@ from tests.faults.pool import Task, damaged
 from tests.faults.readers import Reader, chosen
 
 QUICK = (
-    *(
-        "image folder",
-        "stacks and arrays",
-        "label images",
-        "mask archives",
-        "recordings",
-        "camera motion",
-    ),
-    *("coco results and images", "weights of predictors", "records of weights"),
+    *("image folder", "stacks and arrays", "label images", "mask archives", "recordings", "result journals"),
+    *("truth in text", "camera motion", "coco results and images", "settings files", "settings in text"),
+    *("weights of predictors", "records of weights"),
 )
 """Readers whose good inputs are made in no time."""
 
