@@ -110,6 +110,23 @@ def supervision_of(detections: Detections) -> Any:
     )  # fmt: skip
 
 
+def test_names_follow_the_class_of_a_track() -> None:
+    tracker, names = Tracker(), {2: "car", 7: "truck"}
+    for frame, class_id in enumerate([2, 2, 7, 2, 7]):
+        given = SupervisionLike(
+            xyxy=np.array([[5.0 + frame, 5, 45, 85], [300, 5, 340, 85]]),
+            confidence=np.array([0.9, 0.9]),
+            class_id=np.array([class_id, 7]),
+            data={"class_name": np.array([names[class_id], "truck"])},
+        )
+        tracked = tracker.update(given)
+        assert tracked.class_id.tolist() == [2, 7]
+        assert tracked.data["class_name"].tolist() == ["car", "truck"]
+    assert given.data["class_name"].tolist() == ["truck", "truck"]  # the caller's own stay
+    every = tracker.update(given, untracked=True)
+    assert every.data["class_name"].tolist() == ["car", "truck"]
+
+
 def ultralytics_of(detections: Detections) -> Any:
     boxes = SimpleNamespace(xyxy=detections.xyxy, conf=detections.score, cls=detections.class_id.astype(np.float32))
     return SimpleNamespace(boxes=boxes, masks=None)

@@ -52,7 +52,7 @@ from trackweave.mot.state import (
 )
 from trackweave.mot.track_management import AdaptiveParameters, BoxJitter, LowScoreRatio, update_tracks
 from trackweave.structures.assignment import AssignmentState
-from trackweave.structures.detections import Detections
+from trackweave.structures.detections import CLASS_NAME, Detections
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.score_scale import AS_GIVEN, LARGEST_SHARE, ScoreRange, ScoreScale, ScoreUnit
 
@@ -239,6 +239,7 @@ class Tracker:
         self._best_share = -math.inf
         self._has_said_scale = self._has_said_empty = self._has_absurd_rate = False
         self._skipped: Counter[str] = Counter()
+        self._class_names: dict[int, Any] = {}
 
     def reset(self) -> None:
         """Forgets every track and count: another video begins, ids count from 1 again."""
@@ -721,17 +722,28 @@ class Tracker:
         detections, index = frame.detections, frame.rows[reported]
         chosen = detections if len(index) == len(detections) else detections[index]
         smoothed, votes = self.settings.output_boxes == "smoothed", self.settings.classes == "votes"
+        class_id = self._table.counts[row_of[reported], CLASS] if votes else chosen.class_id
         return Detections(
             self._table.boxes[row_of[reported]] if smoothed else chosen.xyxy,
             chosen.score,
-            self._table.counts[row_of[reported], CLASS] if votes else chosen.class_id,
+            class_id,
             chosen.masks,
             chosen.embedding,
             chosen.visibility,
             assigned[reported],
             index,
-            chosen.data,
+            self._named(detections, chosen, class_id) if votes and CLASS_NAME in chosen.data else chosen.data,
         )
+
+    def _named(
+        self, detections: Detections, chosen: Detections, class_id: NDArray[np.int64]
+    ) -> Mapping[str, NDArray[Any]]:
+        """The user data of the chosen, in which names of classes follow the class of each track."""
+        self._class_names.update(zip(detections.class_id.tolist(), detections.data[CLASS_NAME].tolist(), strict=True))
+        if np.array_equal(class_id, chosen.class_id):
+            return chosen.data
+        own = zip(class_id.tolist(), chosen.data[CLASS_NAME].tolist(), strict=True)
+        return {**chosen.data, CLASS_NAME: np.array([self._class_names.get(number, name) for number, name in own])}
 
 
 ByteTracker = Tracker
@@ -836,4 +848,9 @@ def _with_untracked(detections: Detections, tracked: Detections) -> Detections:
     n, index = len(detections), tracked.index
     track_id, xyxy, class_id = np.full(n, -1, np.int64), detections.xyxy.copy(), detections.class_id.copy()
     track_id[index], xyxy[index], class_id[index] = tracked.track_id, tracked.xyxy, tracked.class_id
-    return replace(detections, xyxy=xyxy, class_id=class_id, track_id=track_id, index=np.arange(n))
+    data = detections.data
+    if CLASS_NAME in data:
+        names = data[CLASS_NAME].astype(np.object_)
+        names[index] = tracked.data[CLASS_NAME]
+        data = {**data, CLASS_NAME: np.array(names.tolist())}
+    return replace(detections, xyxy=xyxy, class_id=class_id, track_id=track_id, index=np.arange(n), data=data)

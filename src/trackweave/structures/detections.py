@@ -16,6 +16,8 @@ from trackweave.masks.packed import PackedMasks
 from trackweave.settings import nearest
 from trackweave.structures.columns import Columns
 
+CLASS_NAME = "class_name"
+"""Column of `Detections.data` in which supervision keeps the name of each class."""
 GT_COLUMN = "gt_track_id"
 """Column of `Detections.data` that holds the true identity, −1 = none."""
 MIN_IOU = 0.5
@@ -306,6 +308,8 @@ class Detections(Columns):
                 rows.xyxy = self.xyxy
             if rows.class_id is not None and not np.array_equal(rows.class_id, self.class_id):
                 rows.class_id = self.class_id
+                if CLASS_NAME in self.data:
+                    rows.data[CLASS_NAME] = self.data[CLASS_NAME]
             return rows
         table = as_numpy(source)
         table = table.reshape(-1, 5) if table.shape == (0,) else table
