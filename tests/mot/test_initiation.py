@@ -22,7 +22,14 @@ def flight(vx: float, vy: float = 0.0, x: float = 60, y: float = 300) -> Place:
 
 
 def identities(
-    tracker: Tracker, places: Sequence[Place], *, frames: int = 20, step: int = 1, side: float = 12, jitter: float = 0
+    tracker: Tracker,
+    places: Sequence[Place],
+    *,
+    frames: int = 20,
+    step: int = 1,
+    side: float = 12,
+    jitter: float = 0,
+    scores: tuple[float, float] = (0.9, 0.9),
 ) -> list[list[int]]:
     """Ids of each object, in the order in which it had them; −1 where it had none."""
     rng = np.random.default_rng(5)
@@ -30,7 +37,8 @@ def identities(
     for frame in range(frames):
         corner = np.array([place(frame) for place in places])
         boxes: NDArray[np.float64] = np.hstack([corner, corner + side]) + rng.normal(0, jitter, (len(places), 4))
-        tracked = tracker.update(Detections.of(boxes, [0.9] * len(places)), frame * step, untracked=True)
+        detections = Detections.of(boxes, rng.uniform(*scores, len(places)))
+        tracked = tracker.update(detections, frame * step, untracked=True)
         assert tracked.track_id is not None
         for ids, track in zip(found, tracked.track_id.tolist(), strict=True):
             if track not in ids:
@@ -42,6 +50,7 @@ def identities(
 @pytest.mark.parametrize("speed", [8, 10, 12, 16, 20, 24, 30, 40, 60])
 def test_a_small_fast_object_keeps_one_id(name: str, speed: float) -> None:
     assert identities(Tracker(name, size=SIZE), [flight(speed)]) == [[1]]
+    assert identities(Tracker(name, size=SIZE), [flight(speed)], scores=(0.55, 0.9)) == [[1]]
     assert identities(Tracker(name, size=SIZE), [flight(0.6 * speed, -0.8 * speed, 60, 1000)], jitter=0.5) == [[1]]
 
 

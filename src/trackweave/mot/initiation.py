@@ -24,7 +24,7 @@ ALIKE = 0.6
 """IoU of two boxes laid on one centre from which they may be one object."""
 PATIENCE = 3.0
 """Frames since its last box up to which a fast track takes part."""
-JUDGED = 0.75
+JUDGED = 0.6
 """Box sizes within which a pair that the gates let through was judged by an earlier round, and stays refused."""
 LARGEST_LEAP = 0.1
 """Share of the image's diagonal that nothing crosses between two frames."""
