@@ -56,7 +56,7 @@ def test_a_small_fast_object_keeps_one_id(name: str, speed: float) -> None:
 
 def test_the_size_of_frames_need_not_be_known() -> None:
     assert identities(Tracker(), [flight(24)]) == [[1]]
-    assert identities(Tracker(size=(480, 640)), [flight(24)]) == [[1]]
+    assert identities(Tracker("adaptive", size=(480, 640)), [flight(24)]) == [[1]]
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -95,7 +95,7 @@ def test_published_trackers_have_no_such_round() -> None:
 
 def second_id(first: list[float], *second: list[float], tracker: Tracker | None = None) -> list[int]:
     """Ids on the second frame, after one box on the first."""
-    tracker = tracker or Tracker(size=SIZE)
+    tracker = tracker or Tracker("adaptive", size=SIZE)
     tracker.update(Detections.of([first], [0.9]))
     tracked = tracker.update(Detections.of(list(second), [0.9] * len(second)))
     assert tracked.track_id is not None
@@ -117,7 +117,7 @@ def test_of_two_that_are_as_near_none_is_taken() -> None:
 
 
 def test_nothing_is_reached_beyond_another_track() -> None:
-    tracker = Tracker(size=SIZE)
+    tracker = Tracker("adaptive", size=SIZE)
     tracker.update(Detections.of([HERE, [140, 100, 160, 120]], [0.9, 0.9]))
     tracked = tracker.update(Detections.of([[142, 100, 162, 120], [180, 100, 200, 120]], [0.9, 0.9]))
     assert tracked.track_id is not None
@@ -131,7 +131,7 @@ def test_nothing_crosses_the_picture_in_a_frame() -> None:
 
 
 def test_a_missed_frame_makes_the_second_box_another_object() -> None:
-    tracker = Tracker(size=SIZE)
+    tracker = Tracker("adaptive", size=SIZE)
     tracker.update(Detections.of([HERE], [0.9]))
     tracker.update(Detections.empty())
     tracked = tracker.update(Detections.of([[150, 100, 170, 120]], [0.9]))
