@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trackweave.errors import SettingError, shortened, shortened_line
+
+Cuts = Literal["detect", "ignore"]
+"""What is done about hard cuts: found, and no track crosses one, or ignored."""
 
 
 class Settings(BaseModel):

@@ -234,7 +234,7 @@ def test_outputs_of_no_known_family_are_listed(tmp_path: Path) -> None:
         OnnxDetector(path)
     message = str(caught.value)
     assert "\n" not in message
-    for part in ("m.onnx", "embedding (1, 512) float32", "images (1, 3, 64, 96) float", "heat", "yolov8:", "rf-detr:"):
+    for part in ("m.onnx", "embedding (1, 512) float32", "images (1, 3, 64, 96) float", "heat", "yolov8", "rf-detr"):
         assert part in message
 
 

@@ -55,7 +55,7 @@ class Ended:
         if self.code is None or "Traceback" in self.err or "Error in sys.excepthook" in self.err:
             return False
         errors = [line for line in self.err.splitlines() if line.startswith("error:")]
-        return self.code in (0, 2) or self.code < 0 or (self.code in (1, 130) and len(errors) == 1)
+        return self.code in (0, 2) or self.code < 0 or (self.code in (1, 129, 130, 143) and len(errors) == 1)
 
 
 class Child:

@@ -219,11 +219,11 @@ class OnnxDetector:
             )
         family = family_named(name) if name != "auto" else recognise(trial)
         if family is None:
-            understood = "; ".join(f"{known.name}: {known.layout}" for known in FAMILIES)
+            understood = ", ".join(known.name for known in FAMILIES)
             raise InputError(
                 f"{self._model.path}: no family of detectors explains its outputs on a {height}×{width} image: "
-                f"{described(trial.outputs)} ({self._model.describe()}). Understood: {understood}. "
-                "If it is one of them, name it with family="
+                f"{described(trial.outputs)} ({self._model.describe()}). "
+                f"If it is of one of these, name it with family=: {understood}"
             )
         return family
 

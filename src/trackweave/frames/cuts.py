@@ -16,7 +16,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -25,9 +25,6 @@ from numpy.typing import NDArray
 from trackweave.errors import FrameError
 from trackweave.frames.source import FrameSource, RGBFrame
 from trackweave.ids import LocalIndex
-
-Cuts = Literal["detect", "ignore"]
-"""Whether tracks end at hard cuts."""
 
 MIN_SCORE = 6.0
 """Of `scdet`, in percent of the range of brightness; FFmpeg's own threshold is 10, without a second measure."""

@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from trackweave.frames.cuts import Cuts
-from trackweave.settings import Settings
+from trackweave.settings import Cuts, Settings
 
 SIZE = re.compile(r"\s*(\d+)\s*[x×X]\s*(\d+)\s*")
 

@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from trackweave.frames.cuts import Cuts
-from trackweave.settings import Settings
+from trackweave.settings import Cuts, Settings
 from trackweave.structures.run_log import OnBadItem
 
 PromptMode = Literal["mask", "box", "auto"]
