@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from trackweave.boxes import centred_iou
 from trackweave.compiled import njit
-from trackweave.mot.kalman import initiate_moving, is_unsure
+from trackweave.mot.kalman import forget_velocity, is_unsure
 from trackweave.mot.matching import UNMATCHED_COST, assign, changes_class
 from trackweave.mot.state import CLASS, POSITION, SEEN, SINCE, VELOCITY, Parameters, TrackTable
 
@@ -115,7 +115,7 @@ def match_far(
     size: tuple[int, int] | None,
     p: Parameters,
 ) -> None:
-    """Adds to `match` `(T,)` the pairs of `far_pairs` that are beyond doubt, and gives their tracks a velocity.
+    """Adds to `match` `(T,)` the pairs of `far_pairs` that are beyond doubt; they give their tracks a velocity.
 
     Args:
         table, boxes … dt, p: as for `far_pairs`.
@@ -138,7 +138,7 @@ def match_far(
     cost.flat[pairs[:found]] = costs[:found]
     for row, column in beyond_doubt(cost):
         match[row] = column
-        initiate_moving(table.motion[row], table.recent[row, 0], boxes[column], table.values[row, SINCE], p)
+        forget_velocity(table.motion[row], table.recent[row, 0], table.values[row, SINCE], p)
 
 
 def beyond_doubt(cost: NDArray[np.float32]) -> Iterator[tuple[int, int]]:

@@ -17,6 +17,8 @@ from trackweave.mot.state import COVARIANCE, GAP, POSITION, SEEN, VAR_POSITION, 
 
 FAST = 0.5
 """Box sizes per frame from which a track is fast."""
+UNKNOWN = 1e4
+"""Variance of a velocity that is not known, in squared box sizes per step."""
 MIN_SIDE = 1e-3
 """Width and height never fall below, in pixels."""
 
@@ -122,19 +124,12 @@ def initiate(state: NDArray[np.float64], box: NDArray[np.float64], p: Parameters
         state[axis, VAR_VELOCITY] = (p.initial_velocity_noise * size) ** 2 * (1.0 if axis < 2 else 0.25)
 
 
-@njit
-def initiate_moving(
-    state: NDArray[np.float64], before: NDArray[np.float64], box: NDArray[np.float64], dt: float, p: Parameters
-) -> None:
-    """Two-point initiation: the place of `box`, and as velocity its difference to the box `before`, `dt` steps ago;
-    both with the variance that follows from the noise of detected boxes. Sizes stay as they are."""
-    for axis in range(2):
-        variance = (p.measurement_noise * noise_size(box[2], box[3], axis, p.width_noise_by_width)) ** 2
-        state[axis, POSITION] = box[axis]
-        state[axis, VELOCITY] = (box[axis] - before[axis]) / dt
-        state[axis, VAR_POSITION] = variance
-        state[axis, COVARIANCE] = variance / dt
-        state[axis, VAR_VELOCITY] = 2 * variance / dt**2
+def forget_velocity(state: NDArray[np.float64], last: NDArray[np.float64], dt: float, p: Parameters) -> None:
+    """Two-point initiation: one track's state `(4, 5)` again as after its `last` box alone, `dt` steps ago, but with a
+    velocity of which nothing is known. The box that it is corrected by next then gives it: the difference of both."""
+    initiate(state, last, p)
+    state[:2, VAR_VELOCITY] = UNKNOWN * last[2] * last[3]
+    predict_one(state, dt, p)
 
 
 @njit
