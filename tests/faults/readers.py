@@ -61,6 +61,8 @@ class Reader:
 
 
 READERS: dict[str, Reader] = {}
+MODEL_MEMORY = 4 << 30
+"""A model's input may take 1 GiB; what it computes from it comes to that."""
 Make = Callable[[Path], None]
 
 
@@ -682,7 +684,7 @@ def _scorers(root: Path) -> None:
     shutil.copy(default_weights(), root / "model" / "model.onnx")
 
 
-@reader(_scorers, 0.5)
+@reader(_scorers, 0.5, MODEL_MEMORY)
 def scorers(folder: Path) -> object:
     """A model of association, and what it says of one frame."""
     from trackweave.association.scorer import LearnedScorer
@@ -734,10 +736,6 @@ def _detectors(root: Path) -> None:
     for name in ("yolov8_transposed", "end_to_end", "counted", "rt_detr", "labelled", "yolov8_segment"):
         (root / name).mkdir()
         getattr(onnx_models, name)(root / name / "model.onnx")
-
-
-MODEL_MEMORY = 4 << 30
-"""A model's input may take 1 GiB; what it computes from it comes to that."""
 
 
 @reader(_detectors, 1.5, MODEL_MEMORY)
