@@ -608,6 +608,7 @@ def warm_up() -> None:
     import cv2
 
     import trackweave.association.training.train_assoc
+    import trackweave.cli.app
     import trackweave.cli.assoc
     import trackweave.cli.boxes
     import trackweave.cli.export

@@ -63,20 +63,27 @@ class Child:
 
     def __init__(self, arguments: Sequence[object], work: Path, *faults: Fault, watched: Path | None = None) -> None:
         self.counter = mmap.mmap(-1, 8)
-        self._out, self._err = work / f".out-{time.monotonic_ns()}", work / f".err-{time.monotonic_ns()}"
+        # Pipes: bounds of disks and of files do not hold for them; what commands say fits into their buffers.
+        pipes = os.pipe(), os.pipe()
+        self._read = [reading for reading, _ in pipes]
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            self._run([str(argument) for argument in arguments], work, faults, watched or work)
+            written = [writing for _, writing in pipes]
+            self._run([str(argument) for argument in arguments], work, faults, watched or work, written)
+        for _, writing in pipes:
+            os.close(writing)
 
-    def _run(self, arguments: list[str], work: Path, faults: Sequence[Fault], watched: Path) -> None:
+    def _run(
+        self, arguments: list[str], work: Path, faults: Sequence[Fault], watched: Path, written: Sequence[int]
+    ) -> None:
         code = 70
         try:
-            for number, path in ((1, self._out), (2, self._err)):
-                file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-                os.dup2(file, number)
-                os.close(file)
+            for number, pipe in enumerate(written, start=1):
+                os.dup2(pipe, number)
+            for pipe in (*written, *self._read):
+                os.close(pipe)
             faulthandler.register(signal.SIGUSR1)  # says where it hangs
             os.chdir(work)
             count_operations(watched, self.counter)
@@ -114,10 +121,14 @@ class Child:
             time.sleep(0.5)
             self.kill()
         _, status = os.waitpid(self.pid, 0)
-        out, err = (path.read_text(errors="replace") if path.exists() else "" for path in (self._out, self._err))
-        for path in (self._out, self._err):
-            path.unlink(missing_ok=True)
+        out, err = (_all_of(pipe) for pipe in self._read)
         return Ended(os.waitstatus_to_exitcode(status) if is_over else None, out, err, self.operations)
+
+
+def _all_of(pipe: int) -> str:
+    with os.fdopen(pipe, "rb") as file:
+        os.set_blocking(pipe, False)  # a grandchild may still hold the other end
+        return (file.read() or b"").decode(errors="replace")
 
 
 def _main(arguments: list[str]) -> int:
@@ -165,7 +176,8 @@ def count_operations(folder: Path, counter: mmap.mmap) -> None:
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal count
-        if event not in EVENTS or not any(_below(root, argument) for argument in arguments[:2]):
+        paths = arguments[: 2 if event in ("os.rename", "os.link") else 1]
+        if event not in EVENTS or not any(_below(root, path) for path in paths):
             return
         count += 1
         struct.pack_into("<q", counter, 0, count)

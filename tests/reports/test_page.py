@@ -218,6 +218,8 @@ def test_names_that_are_not_utf8_are_shown_escaped(run: Path) -> None:
         {"suspected_switches": [{"frame": 1}]},
         {"track_lengths": {"from": [1, 2], "tracks": [[1], 2]}},
         {"track_lengths": {"from": ["a"], "tracks": [1]}},
+        {"totals": {"tracks": [1]}},
+        {"totals": {"frames": "many"}},
     ],
 )
 def test_parts_of_a_summary_that_are_not_of_their_type(tmp_path: Path, odd: dict[str, object]) -> None:

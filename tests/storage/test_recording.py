@@ -66,6 +66,7 @@ def test_bits_beyond_the_mask_are_dropped(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"shape": None}, "a recording needs an entry `shape`"),
+        ({"shape": np.zeros(1 << 20, np.int64)}, r"entry shape is .*, not an array \(1048576,\)"),
         ({"shape": np.array([5])}, r"entry shape is \(H, W\) of at least one pixel, not \[5\]"),
         ({"shape": np.array(5)}, r"entry shape is \(H, W\)"),
         ({"shape": np.array([5, 0])}, r"entry shape is \(H, W\)"),

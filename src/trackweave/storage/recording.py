@@ -76,7 +76,8 @@ class EntryRecording:
                 raise ArtifactError(f"{path}: a recording has entries named FFFFF_OOO (frame, object); there are none")
             shape = self._entry("shape")
             if shape.shape != (2,) or shape.dtype.kind not in "ui" or shape.min() < 1:
-                raise ArtifactError(f"{path}: entry shape is (H, W) of at least one pixel, not {shape.tolist()!r:.60}")
+                found = shape.tolist() if shape.size < 9 else f"an array {shape.shape}"
+                raise ArtifactError(f"{path}: entry shape is (H, W) of at least one pixel, not {found}")
             self._size = (int(shape[0]), int(shape[1]))
             # Before rows of this size are made: a mask is at most as large as the largest entry.
             largest = max(entry.file_size for entry in self._archive.infolist())

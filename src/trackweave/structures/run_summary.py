@@ -329,7 +329,7 @@ class MaskSummary(RunSummary):
     @classmethod
     def _read(cls, record: JsonRecord) -> MaskSummary:
         levels = {Level(int(key)): LevelSummary.from_json(value) for key, value in record.get("levels", {}).items()}
-        totals = {key: value for key, value in (record.get("totals") or {}).items() if key != "levels"}
+        totals = _totals({key: value for key, value in (record.get("totals") or {}).items() if key != "levels"})
         return cls(
             **_common(cls, record, totals),
             predictor=PredictorSummary.from_json(record.get("predictor")),
@@ -388,7 +388,7 @@ class BoxSummary(RunSummary):
     @classmethod
     def _read(cls, record: JsonRecord) -> BoxSummary:
         return cls(
-            **_common(cls, record, dict(record["totals"])),
+            **_common(cls, record, _totals(record["totals"])),
             detections=_mapping(record.get("detections")) or {},
             tracker=_mapping(record.get("tracker")) or {},
             skipped=dict(record.get("skipped") or {}),
@@ -401,6 +401,14 @@ class BoxSummary(RunSummary):
             log=_mapping(record.get("log")),
             association_fps=_optional(float, record.get("association_fps")),
         )
+
+
+def _totals(record: JsonRecord) -> Totals:
+    """Numbers, or None, by name; anything else is an error."""
+    for name, value in record.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise TypeError(f"{name} of the totals is no number")
+    return dict(record)
 
 
 def _switch(record: JsonRecord) -> JsonRecord:
