@@ -112,6 +112,13 @@ def test_what_was_not_measured_is_null_and_takes_no_part(tmp_path: Path) -> None
     assert line.split()[-2:] == ["-", "2"]
 
 
+@pytest.mark.filterwarnings("error")
+def test_visibilities_far_outside_count_in_the_nearest_tenth(tmp_path: Path) -> None:
+    features = np.full((4, 8), 3e38, np.float32)
+    fill(tmp_path, toy_sample(0, det_features=features), toy_sample(1, det_features=-features))
+    assert inspect_samples(tmp_path).frames == 2
+
+
 def test_problems_are_named(tmp_path: Path) -> None:
     fill(tmp_path, *(toy_sample(frame) for frame in range(4)))
     broken, removed = tmp_path / sample_name(1), tmp_path / sample_name(2)

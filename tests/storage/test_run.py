@@ -68,6 +68,8 @@ class TestFrameList:
             ({"schema_version": 1, "height": 4, "width": 4, "frames": [{"index": 1}]}, ArtifactError),
             ({"schema_version": 1, "height": 4, "width": 4, "frames": 7}, ArtifactError),
             ({"schema_version": 1, "height": "x", "width": 4, "frames": []}, ArtifactError),
+            ({"schema_version": 1, "height": 0, "width": 4, "frames": []}, ArtifactError),
+            ({"schema_version": 1, "height": 8, "width": 320000000000, "frames": []}, ArtifactError),
             ({"schema_version": 2, "height": 4, "width": 4, "frames": []}, ArtifactVersionError),
             ({"height": 4, "width": 4, "frames": []}, ArtifactVersionError),
         ],

@@ -494,7 +494,7 @@ def _sum_known(counts: Iterable[int | None]) -> int | None:
 
 def _tenths(values: NDArray[np.float32]) -> NDArray[np.int64]:
     """How many values lie in each tenth of [0, 1]; values outside count in the nearest one."""
-    return np.bincount(np.clip(values * BINS, 0, BINS - 1).astype(np.int64), minlength=BINS)
+    return np.bincount(np.minimum(np.clip(values, 0, 1) * BINS, BINS - 1).astype(np.int64), minlength=BINS)
 
 
 def render_text(report: InspectionReport) -> str:

@@ -28,6 +28,8 @@ from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import BoxSummary, LevelSummary, MaskSummary, RunSummary
 
 SCHEMA_VERSION = 1
+MOST_PIXELS = 1 << 29
+"""Of a frame: more is no picture, and is not allocated."""
 
 
 def format_scale_suffix(ratio: float) -> str:
@@ -197,11 +199,14 @@ class FrameList:
         try:
             rows = data["frames"]
             times = [row["time"] for row in rows]
+            size = int(data["height"]), int(data["width"])
+            if min(size) < 1 or size[0] * size[1] > MOST_PIXELS:
+                raise ValueError(f"a size of {size[1]}×{size[0]}")
             return cls(
                 [FrameIndex(int(row["index"])) for row in rows],
                 [str(row["name"]) for row in rows],
                 None if any(time is None for time in times) else [float(time) for time in times],
-                (int(data["height"]), int(data["width"])),
+                size,
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ArtifactError(f"{path}: the list of frames lacks or misspells {error}") from None
