@@ -89,6 +89,7 @@ class Child:
             count_operations(watched, self.counter)
             for fault in faults:
                 fault()
+            sys.stdout, sys.stderr = _stream(1), _stream(2)
             code = _main(arguments)
         except BaseException:  # noqa: BLE001 - what Python itself would do at the end of a process
             traceback.print_exc()
@@ -123,6 +124,15 @@ class Child:
         _, status = os.waitpid(self.pid, 0)
         out, err = (_all_of(pipe) for pipe in self._read)
         return Ended(os.waitstatus_to_exitcode(status) if is_over else None, out, err, self.operations)
+
+
+def _stream(number: int) -> Any:
+    """What Python makes of a descriptor at its start: None where it is closed."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return None
+    return os.fdopen(number, "w", buffering=1 if number == 2 else -1, encoding="utf-8", closefd=False)
 
 
 def _all_of(pipe: int) -> str:
@@ -252,18 +262,13 @@ def unprivileged() -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
-def output_to(path: str | None, *, error: bool = False) -> Fault:
-    """Standard output (or error) goes to a file; None closes it, as `>&-` does."""
+def output_to(path: str) -> Fault:
+    """Standard output goes to a file."""
 
     def fault() -> None:
-        number, name = (2, "stderr") if error else (1, "stdout")
-        if path is None:
-            os.close(number)
-            setattr(sys, name, None)
-        else:
-            file = os.open(path, os.O_WRONLY)
-            os.dup2(file, number)
-            os.close(file)
+        file = os.open(path, os.O_WRONLY)
+        os.dup2(file, 1)
+        os.close(file)
 
     return fault
 
