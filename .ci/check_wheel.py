@@ -24,7 +24,7 @@ def main(folder: str) -> None:
     with ZipFile(wheel) as archive:
         packed = set(archive.namelist())
     written = {path.relative_to(SOURCE).as_posix() for path in SOURCE.glob("trackweave/**/*") if path.is_file()}
-    missing = {name for name in written - packed if not name.endswith(".pyc")}
+    missing = {name for name in written - packed if "__pycache__" not in name}
     assert not missing, f"{wheel.name} lacks {sorted(missing)}"
     assert any(name.endswith("/py.typed") for name in packed), "no py.typed"
     assert importlib.util.find_spec("torch") is None, "this environment has torch: it proves nothing"
