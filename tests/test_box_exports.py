@@ -105,8 +105,12 @@ def test_mot_text(run: Path, tmp_path: Path) -> None:
 
 
 def test_the_video_is_that_of_the_run(run: Path, tmp_path: Path) -> None:
+    # The pictures, not the bytes: the encoder owes nobody the same file twice.
     export(run, "mp4", tmp_path / "a.mp4")
-    assert (tmp_path / "a.mp4").read_bytes() == (run / "overlay.mp4").read_bytes()
+    with open_frames(tmp_path / "a.mp4") as exported, open_frames(run / "overlay.mp4") as written:
+        assert len(exported) == len(written) == 12
+        for a, b in zip(exported, written, strict=True):
+            assert np.abs(a.astype(np.int16) - b).mean() < 1
 
 
 def test_the_video_of_some_frames(tmp_path: Path) -> None:
