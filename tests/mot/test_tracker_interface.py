@@ -6,6 +6,7 @@ import copy
 import inspect
 import pickle
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -101,10 +102,10 @@ class SupervisionLike:
 def supervision_of(detections: Detections) -> Any:
     """As supervision's class where it is installed, else as one that is like it."""
     try:
-        from supervision import Detections as Kind
+        kind: Any = import_module("supervision").Detections
     except ImportError:
-        Kind = SupervisionLike
-    return Kind(
+        kind = SupervisionLike
+    return kind(
         xyxy=detections.xyxy.astype(np.float64), confidence=detections.score, class_id=detections.class_id,
         data={"truth": detections.data["truth"]},
     )  # fmt: skip
