@@ -280,6 +280,22 @@ def tracks_of_other_tools(folder: Path) -> object:
     return check_tracks(read_tracks(only(folder), sequence="street" if "coco" in only(folder).name else None))
 
 
+ANSWERS = """{"kind": "corrections", "schema_version": 1, "run": "abc"}
+{"n": 1, "act": "name", "at": [120, 3], "name": "Ann", "at_time": "2026-11-30T20:00:00.000+00:00"}
+{"n": 2, "act": "accept", "first": 0, "last": 9, "tracks": [{"id": 4, "at": [[0, 1], [1, 1]]}]}
+{"n": 3, "act": "prompt", "frame": 7, "name": "Bob", "box": [1.5, 2, 30, 40]}
+{"n": 4, "act": "undo"}
+"""
+
+
+@reader(texts(jsonl_answers=ANSWERS))
+def corrections(folder: Path) -> object:
+    """What a person said, as the run's journal and as a file of answers."""
+    from trackweave.storage.corrections import read_corrections, read_steps
+
+    return len(read_corrections(only(folder)).acts), len(read_steps(only(folder)))
+
+
 @reader(texts(txt_mot=TRUTH, txt_kitti=KITTI))
 def truth_in_text(folder: Path) -> object:
     """Truth as MOT and KITTI text."""

@@ -127,6 +127,11 @@ class RunPaths:
         return self.root / "tracks.npz"
 
     @property
+    def corrections(self) -> Path:
+        """What a person said about the run; absent where nobody did."""
+        return self.root / "corrections.jsonl"
+
+    @property
     def overlay(self) -> Path:
         """Video of the tracks over the frames."""
         return self.root / "overlay.mp4"
