@@ -16,11 +16,15 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from trackweave.errors import InputError
+from trackweave.evaluation.measures import Lifetime, SegmentationTrackingQuality, VideoPanopticQuality
 from trackweave.evaluation.metrics import TrackEval, combiner
 from trackweave.evaluation.scores import SCHEMA_VERSION, ClassScores, Evaluation, JsonRecord, RegimeScores, Scores
-from trackweave.evaluation.settings import CompareSettings
+from trackweave.evaluation.settings import CompareSettings, Metric
 
-COMPARED = ("HOTA", "DetA", "AssA", "MOTA", "IDF1", "IDSW", "Frag", "J&F", "J-Mean", "F-Mean")
+COMPARED = (
+    *("HOTA", "DetA", "AssA", "MOTA", "IDF1", "IDSW", "Frag", "J&F", "J-Mean", "F-Mean"),
+    *("sMOTSA", "VPQ", "STQ", "Lifetime", "Tracks", "Duplicates"),
+)
 FEWEST = 5
 """Sequences below which an interval is too uncertain to rely on."""
 
@@ -129,7 +133,7 @@ def compare(
 
     Args:
         one: the first, such as a baseline.
-        other: the second; positive differences are in its favour, but for `IDSW` and `Frag`.
+        other: the second; positive differences are in its favour, but for `IDSW`, `Frag`, `Tracks` and `Duplicates`.
         settings: how intervals are made of draws of sequences; more draws make their ends steadier.
 
     Raises:
@@ -179,7 +183,8 @@ def _class_comparison(
     settings: CompareSettings,
 ) -> ClassComparison:
     trackeval = TrackEval(regime.metrics)
-    names = [name for name in COMPARED if name in one.combined and name in other.combined]
+    asked = ("OWTA", *COMPARED) if Metric.owta in regime.metrics else COMPARED
+    names = [name for name in asked if name in one.combined and name in other.combined]
     sequences = list(one.sequences)
     combiners = [combiner(scores.sequences, trackeval) for scores in (one, other)]
     draws = np.zeros((settings.resamples, len(names)))
@@ -199,7 +204,11 @@ def _class_comparison(
 
 BOX_FIELDS = ("HOTA", "DetA", "AssA", "IDF1", "MOTA", "IDSW", "Frag", "CLR_FP", "CLR_FN")
 MASK_FIELDS = ("J&F", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
+OPEN_FIELDS = ("OWTA", "DetRe", "AssRe", "AssPr", "LocA")
+LABEL_FIELDS = ("sMOTSA", "MOTSA", "MOTSP", *VideoPanopticQuality.NAMES, *SegmentationTrackingQuality.NAMES)
 COUNTS = ("IDSW", "Frag", "CLR_FP", "CLR_FN")
+NUMBERS = ("Tracks", "Duplicates")
+"""Fields that are neither shares nor whole."""
 COMBINED = "combined"
 NamedScores = Sequence[tuple[str, Scores]]
 
@@ -207,15 +216,17 @@ NamedScores = Sequence[tuple[str, Scores]]
 def evaluation_tables(evaluation: Evaluation) -> Iterator[Table]:
     """A table per class; then classes, then regimes, where there are several."""
     for regime in evaluation.regimes:
+        is_open = Metric.owta in regime.metrics
         for each in regime.classes:
             rows = [*each.sequences.items(), (COMBINED, each.combined)]
-            yield from _tables(_title(regime, each.name), rows)
+            yield from _tables(_title(regime, each.name), rows, is_open=is_open)
         if regime.all_classes is not None and regime.mean_of_classes is not None:
             classes: NamedScores = [(each.name, each.combined) for each in regime.classes]
             over = [("all classes", regime.all_classes), ("mean of classes", regime.mean_of_classes)]
-            yield from _tables(_title(regime, "classes"), [*classes, *over], last=2)
+            yield from _tables(_title(regime, "classes"), [*classes, *over], last=2, is_open=is_open)
     if len(evaluation.regimes) > 1:
-        yield from _tables("regimes", list(_by_regime(evaluation)), last=0)
+        is_open = any(Metric.owta in regime.metrics for regime in evaluation.regimes)
+        yield from _tables("regimes", list(_by_regime(evaluation)), last=0, is_open=is_open)
 
 
 def comparison_tables(comparison: ResultComparison) -> Iterator[Table]:
@@ -251,9 +262,9 @@ def _sequences(count: int) -> str:
     return f"{count} sequence{'' if count == 1 else 's'}"
 
 
-def _tables(title: str, rows: NamedScores, last: int = 1) -> Iterator[Table]:
-    """A table of J and F, and one of the other scores; a line before the `last` rows at the end."""
-    for fields in (MASK_FIELDS, BOX_FIELDS):
+def _tables(title: str, rows: NamedScores, last: int = 1, *, is_open: bool) -> Iterator[Table]:
+    """A table of J and F, one of the other scores, and those of what was asked for; a line before the `last` rows."""
+    for fields in (MASK_FIELDS, BOX_FIELDS, LABEL_FIELDS, Lifetime.NAMES, *([OPEN_FIELDS] if is_open else [])):
         names = [name for name in fields if any(name in scores for _, scores in rows)]
         if names:
             yield _table(title, names, rows, last)
@@ -286,10 +297,15 @@ def _is_empty(scores: Scores) -> bool:
 def _formatted(name: str, value: float) -> str:
     if math.isnan(value):
         return "–"
-    return f"{value:.0f}" if name in COUNTS else f"{100 * value:.2f}"
+    return f"{value:.0f}" if name in COUNTS else f"{_in_table(name, value):.2f}"
 
 
 def _signed(name: str, value: float) -> str:
     if math.isnan(value):
         return "–"
-    return f"{value:+.0f}" if name in COUNTS else f"{100 * value:+.2f}"
+    return f"{value:+.0f}" if name in COUNTS else f"{_in_table(name, value):+.2f}"
+
+
+def _in_table(name: str, value: float) -> float:
+    """Shares in percent."""
+    return value if name in NUMBERS else 100 * value

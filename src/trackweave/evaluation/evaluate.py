@@ -14,7 +14,16 @@ from trackweave.evaluation.matching import ScoringRules, SequenceScores, listing
 from trackweave.evaluation.metrics import TrackEval, all_classes, combined, mean_of_classes
 from trackweave.evaluation.protocols import check_classes, evaluated_classes, protocol_of
 from trackweave.evaluation.scores import ClassScores, Evaluation, RegimeScores
-from trackweave.evaluation.settings import EvaluationSettings, Format, Matching, Metric, OnMissing, Overlap
+from trackweave.evaluation.settings import (
+    NOT_UNLESS_ASKED,
+    OF_MASKS,
+    EvaluationSettings,
+    Format,
+    Matching,
+    Metric,
+    OnMissing,
+    Overlap,
+)
 
 OnSequence = Callable[[str], None]
 """Called with the name of each sequence before it is scored."""
@@ -155,9 +164,13 @@ def _scoring_rules(
     if overlap is Overlap.masks and not both_have_masks:
         source = f"the ground truth {truth.path}" if not truth.has_masks else str(results.path)
         raise SettingError(f"--by masks: {source} has boxes alone")
-    metrics = settings.metrics or tuple(m for m in Metric if m is not Metric.jf or overlap is Overlap.masks)
-    if Metric.jf in metrics and overlap is Overlap.boxes:
+    fits = [metric for metric in Metric if metric not in OF_MASKS or overlap is Overlap.masks]
+    metrics = settings.metrics or tuple(metric for metric in fits if metric not in NOT_UNLESS_ASKED)
+    unfit = [metric for metric in metrics if metric not in fits]
+    if Metric.jf in unfit:
         raise SettingError("--metrics jf: J and F need masks on both sides; boxes have hota, clear and identity")
+    if unfit:
+        raise SettingError(f"--metrics {','.join(unfit)}: needs masks on both sides; boxes have {', '.join(fits)}")
     protocol = protocol_of(truth, names, settings)
     classes = evaluated_classes(truth, protocol, settings)
     matching = settings.matching or _matching(truth, results)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,11 @@ from trackweave.evaluation.annotations import (
     masks_of,
 )
 from trackweave.evaluation.jf import ENDS, RegionByBest, RegionByIds, RegionFrames, RegionFromAppearance
-from trackweave.evaluation.metrics import PairedFrames, TrackEval
+from trackweave.evaluation.measures import MEASURES, MatchedFrame
+from trackweave.evaluation.metrics import PairedFrames, TrackEval, sequence_scores
 from trackweave.evaluation.protocols import EvaluatedClass, PreprocessingFlags, preprocessing_flags, scored_tracks
 from trackweave.evaluation.scores import Scores, merge_scores, region_scores
-from trackweave.evaluation.settings import Matching, Metric, Overlap, Protocol
+from trackweave.evaluation.settings import OF_LABELS, OF_MASKS, Matching, Metric, Overlap, Protocol
 from trackweave.masks.ops import mask_intersection, mask_iou
 from trackweave.masks.packed import PackedMasks
 
@@ -98,6 +100,7 @@ def score_sequence(
     scores = {}
     for evaluated, matches in zip(rules.classes, matcher.matches, strict=True):
         parts = [trackeval.sequence(matches.pairs)] if trackeval else []
+        parts += sequence_scores(matches.measures)
         if matches.regions is not None:
             parts.append(region_scores(matches.regions.objects()))
         scores[evaluated.name] = merge_scores(parts)
@@ -165,9 +168,10 @@ def _is_semi_supervised(rules: ScoringRules) -> bool:
 class _ClassMatches:
     """Pairs of truth and tracks of one class, for each kind of metrics."""
 
-    def __init__(self, regions: RegionFrames | None) -> None:
+    def __init__(self, regions: RegionFrames | None, metrics: Sequence[Metric]) -> None:
         self.pairs = PairedFrames()
         self.regions = regions
+        self.measures = [measure() for metric, measure in MEASURES.items() if metric in metrics]
 
 
 class _SequenceMatcher:
@@ -179,7 +183,9 @@ class _SequenceMatcher:
         self._name, self._truth, self._tracks, self._rules = name, truth, tracks, rules
         self._objects, self._shift = objects, truth.origin - tracks.origin
         self._numbers = [track_class(each, truth, tracks, rules.protocol) for each in rules.classes]
-        self.matches = [_ClassMatches(self._regions()) for _ in rules.classes]
+        self.matches = [_ClassMatches(self._regions(), rules.metrics) for _ in rules.classes]
+        self._of_labels = [metric for metric in rules.metrics if metric in OF_LABELS]
+        self._counts_pixels = any(metric in OF_MASKS for metric in rules.metrics if metric in MEASURES)
         self._neighbours = _Neighbours()
         self._missing = 0
         self._true_ids: set[int] = set()
@@ -202,6 +208,8 @@ class _SequenceMatcher:
             matches.pairs.skip(count)
             if matches.regions is not None:
                 matches.regions.skip(count)
+            for measure in matches.measures:
+                measure.skip(count)
 
     def add(self, frame: int) -> None:
         """One frame of both sources."""
@@ -213,6 +221,7 @@ class _SequenceMatcher:
         if len(tracks) and tracks.track_id.min() < 0:
             raise InputError(f"{where}: a track id below 0: these are detections, not tracks")
         self._missing += tracks.is_missing
+        whole = tracks
         if by_masks:
             true_masks, tracks = align_masks(truth, tracks, where)
             overlaps: _FrameOverlaps = _MaskOverlaps(true_masks, masks_of(tracks))
@@ -231,8 +240,37 @@ class _SequenceMatcher:
             rows, columns = np.flatnonzero(flags.scored), mine[self._scored(flags, overlaps, tracks, mine)]
             true_ids, track_ids = truth.track_id[rows], tracks.track_id[columns]
             matches.pairs.add(true_ids, track_ids, overlaps.similarity[np.ix_(rows, columns)])
-            if matches.regions is not None and true_masks is not None:
-                matches.regions.add(true_ids, true_masks[rows], track_ids, masks_of(tracks)[columns])
+            pixels: tuple[Any, ...] = ()
+            if true_masks is not None:
+                mine_true, mine_tracks = true_masks[rows], masks_of(tracks)[columns]
+                if matches.regions is not None:
+                    matches.regions.add(true_ids, mine_true, track_ids, mine_tracks)
+                if self._of_labels:
+                    self._check_disjoint(mine_true, frame_label(self._truth, frame))
+                    self._check_disjoint(mine_tracks, where)
+                if self._counts_pixels:
+                    shared = mask_intersection(mine_true, mine_tracks)
+                    void = _void_areas(truth, whole[self._of_class(whole, number, where)])
+                    pixels = (shared, mine_true.areas, mine_tracks.areas, void)
+            matched = MatchedFrame(true_ids, track_ids, overlaps.similarity[np.ix_(rows, columns)], *pixels)
+            for measure in matches.measures:
+                measure.add(matched)
+
+    def _check_disjoint(self, masks: PackedMasks, where: str) -> None:
+        """Is no pixel in two masks?
+
+        Raises:
+            InputError: some are.
+        """
+        if len(masks) < 2:
+            return
+        union = PackedMasks(np.bitwise_or.reduce(masks.bits, axis=0)[None], *masks.size)
+        overlapping = int(masks.areas.sum() - union.areas[0])
+        if overlapping:
+            raise InputError(
+                f"{where}: masks overlap ({overlapping} pixels): {', '.join(self._of_labels)} score label images, "
+                "where a pixel is one object's; `trackweave export RUN --to davis` writes them"
+            )
 
     def _scored(
         self,
@@ -294,6 +332,14 @@ class _SequenceMatcher:
         if not objects:
             notes.append(f"{self._name}: J and F have nothing to score: the first frame of the truth has no object")
         return notes
+
+
+def _void_areas(truth: FrameAnnotations, tracks: FrameAnnotations) -> Mapping[int, int]:
+    """Pixels of tracks that are void in the truth, by track; of those that have some."""
+    if truth.void is None or not len(tracks):
+        return {}
+    areas = mask_intersection(truth.void, masks_of(tracks))[0]
+    return {track: area for track, area in zip(tracks.track_id.tolist(), areas.tolist(), strict=True) if area}
 
 
 class _Neighbours:

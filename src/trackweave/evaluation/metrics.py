@@ -1,4 +1,4 @@
-"""HOTA, CLEAR and identity by the package `trackeval`, fed from memory: no folders, no text, nothing printed.
+"""HOTA, CLEAR, identity and MOTS by the package `trackeval`, fed from memory: no folders, no text, nothing printed.
 
 Luiten et al., "HOTA", IJCV 2021; Bernardin and Stiefelhagen, "CLEAR MOT", 2008; Ristani et al., "Performance Measures
 and a Data Set for Multi-Target, Multi-Camera Tracking", 2016.
@@ -15,10 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import MissingExtraError
+from trackweave.evaluation.measures import MEASURES, Measure
 from trackweave.evaluation.scores import TRUE_TRACKS, Scores, combined_regions, mean_of_regions, merge_scores
 from trackweave.evaluation.settings import Metric
 
-CLASSES = {Metric.hota: "HOTA", Metric.clear: "CLEAR", Metric.identity: "Identity"}
+CLASSES = {
+    Metric.hota: "HOTA",
+    Metric.owta: "HOTA",
+    Metric.clear: "CLEAR",
+    Metric.mots: "CLEAR",
+    Metric.identity: "Identity",
+}
+MOTS_NAMES = {"sMOTSA": "sMOTA", "MOTSA": "MOTA", "MOTSP": "MOTP"}
+"""The MOTS measures and CLEAR's, which they are of masks (Voigtlaender et al., "MOTS", CVPR 2019)."""
 COUNT = "Count"
 """Numbers of boxes and identities; always asked for."""
 INSTALL = " or, where it must not bring a second OpenCV: pip install --no-deps trackeval"
@@ -72,14 +81,16 @@ class TrackEval:
     """The metrics that were asked for.
 
     Args:
-        metrics: `jf` is passed over: trackeval does not compute it here.
+        metrics: those that trackeval does not compute are passed over.
 
     Raises:
         MissingExtraError: a metric is wanted and the package is missing.
     """
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
-        names = [CLASSES[metric] for metric in metrics if metric in CLASSES]
+        asked = set(metrics)
+        names = list(dict.fromkeys(name for metric, name in CLASSES.items() if metric in asked))
+        self._has_mots = Metric.mots in asked
         self._metrics = [_metric(name) for name in [*names, COUNT]] if names else []
 
     def __bool__(self) -> bool:
@@ -88,7 +99,7 @@ class TrackEval:
     def sequence(self, frames: PairedFrames) -> Scores:
         """The scores of one sequence."""
         data = frames.to_trackeval()
-        return _scores([(metric, metric.eval_sequence(data)) for metric in self._metrics])
+        return self._scores([(metric, metric.eval_sequence(data)) for metric in self._metrics])
 
     def combined(self, scores: Sequence[Scores]) -> Scores:
         """Several sequences as one, from their counts."""
@@ -99,7 +110,7 @@ class TrackEval:
         fields = [(metric, {name: _fields(metric, each) for name, each in scores.items()}) for metric in self._metrics]
 
         def combine(drawn: Sequence[str]) -> Scores:
-            return _scores(
+            return self._scores(
                 [
                     (metric, metric.combine_sequences({n: by_name[name] for n, name in enumerate(drawn)}))
                     for metric, by_name in fields
@@ -120,12 +131,19 @@ class TrackEval:
     def _join(
         self, scores: Sequence[Scores], combine: Callable[[Any, Mapping[int, MetricFields]], MetricFields]
     ) -> Scores:
-        return _scores(
+        return self._scores(
             [
                 (metric, combine(metric, {n: _fields(metric, each) for n, each in enumerate(scores)}))
                 for metric in self._metrics
             ]
         )
+
+    def _scores(self, results: Iterable[tuple[Any, MetricFields]]) -> Scores:
+        scores = _scores(results)
+        if not self._has_mots:
+            return scores
+        mots = {name: scores.values[of] for name, of in MOTS_NAMES.items()}
+        return Scores({**scores.values, **mots}, scores.curves)
 
 
 def _metric(name: str) -> Any:
@@ -158,27 +176,40 @@ def _fields(metric: Any, scores: Scores) -> MetricFields:
     }
 
 
+def sequence_scores(measures: Iterable[Measure]) -> list[Scores]:
+    """The scores of one sequence by our own measures."""
+    return [Scores(measure.values()) for measure in measures]
+
+
 def combined(scores: Sequence[Scores], trackeval: TrackEval) -> Scores:
     """Sequences as one: recomputed from their counts; J and F are means over all objects."""
-    return _merged(trackeval.combined(scores), scores, combined_regions)
+    return _joined(trackeval.combined(scores), scores)
 
 
 def combiner(scores: Mapping[str, Scores], trackeval: TrackEval) -> Callable[[Sequence[str]], Scores]:
     """`combined` for many draws of the same sequences, by name."""
     counted = trackeval.combiner(scores)
-    return lambda drawn: _merged(counted(drawn), [scores[name] for name in drawn], combined_regions)
+    return lambda drawn: _joined(counted(drawn), [scores[name] for name in drawn])
 
 
 def all_classes(scores: Sequence[Scores], trackeval: TrackEval) -> Scores:
     """Classes as one, by detections; J and F are means over all objects."""
-    return _merged(trackeval.all_classes(scores), scores, combined_regions)
+    return _joined(trackeval.all_classes(scores), scores)
 
 
 def mean_of_classes(scores: Sequence[Scores], trackeval: TrackEval) -> Scores:
     """Scores averaged over the classes that occur."""
-    return _merged(trackeval.mean_of_classes(scores), scores, mean_of_regions)
+    own = [Scores(measure.mean([each.values for each in scores])) for measure in _measures_of(scores)]
+    regions = [mean_of_regions(scores)] if TRUE_TRACKS in scores[0] else []
+    return merge_scores([trackeval.mean_of_classes(scores), *own, *regions])
 
 
-def _merged(counted: Scores, scores: Sequence[Scores], regions: Callable[[Sequence[Scores]], Scores]) -> Scores:
-    """Trackeval's scores, and J and F where there are some."""
-    return merge_scores([counted, regions(scores)] if TRUE_TRACKS in scores[0] else [counted])
+def _joined(counted: Scores, scores: Sequence[Scores]) -> Scores:
+    """Trackeval's scores, those of our measures from their counts, and J and F where there are some."""
+    own = [Scores(measure.combined([each.values for each in scores])) for measure in _measures_of(scores)]
+    regions = [combined_regions(scores)] if TRUE_TRACKS in scores[0] else []
+    return merge_scores([counted, *own, *regions])
+
+
+def _measures_of(scores: Sequence[Scores]) -> list[type[Measure]]:
+    return [measure for measure in MEASURES.values() if measure.NAMES[0] in scores[0].values]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from trackweave.evaluation.jf import ObjectScores, Statistics
+from trackweave.evaluation.measures import MEASURES
 from trackweave.evaluation.settings import Metric, Overlap
 
 SCHEMA_VERSION = 1
@@ -21,7 +22,8 @@ SHARES = frozenset(
     (
         *("HOTA", "DetA", "AssA", "DetRe", "DetPr", "AssRe", "AssPr", "LocA", "OWTA", "HOTA(0)", "LocA(0)"),
         *("HOTALocA(0)", "MOTA", "MOTP", "MODA", "CLR_Re", "CLR_Pr", "MTR", "PTR", "MLR", "sMOTA", "CLR_F1"),
-        *("MOTAL", "IDF1", "IDR", "IDP", "J&F", *MEANS),
+        *("MOTAL", "IDF1", "IDR", "IDP", "sMOTSA", "MOTSA", "MOTSP", "J&F", *MEANS),
+        *(name for measure in MEASURES.values() for name in measure.NAMES),
     )
 )
 """Fields that are shares of the true objects or of the tracks, not counts."""

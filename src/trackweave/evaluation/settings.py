@@ -30,12 +30,32 @@ class OnMissing(StrEnum):
 
 
 class Metric(StrEnum):
-    """What can be asked for; `jf` needs masks, the others the package `trackeval`."""
+    """What can be asked for.
+
+    - `hota`, `clear`, `identity`: of boxes or masks, by the package `trackeval`.
+    - `jf`: J and F of masks.
+    - `owta`: open-world tracking accuracy, HOTA with recall in place of DetA, as false positives may be things that are
+      not annotated (BURST, TAO-OW); by `trackeval`.
+    - `mots`: sMOTSA, MOTSA, MOTSP of masks that do not overlap; by `trackeval`.
+    - `vpq`, `stq`: video panoptic quality, segmentation and tracking quality of masks that do not overlap.
+    - `lifetime`: for how long objects keep one identity, and how many tracks each has.
+    """
 
     hota = "hota"
     clear = "clear"
     identity = "identity"
     jf = "jf"
+    owta = "owta"
+    mots = "mots"
+    vpq = "vpq"
+    stq = "stq"
+    lifetime = "lifetime"
+
+
+NOT_UNLESS_ASKED = frozenset((Metric.owta, Metric.mots, Metric.vpq, Metric.stq, Metric.lifetime))
+OF_MASKS = frozenset((Metric.jf, Metric.mots, Metric.vpq, Metric.stq))
+OF_LABELS = frozenset((Metric.mots, Metric.vpq, Metric.stq))
+"""Those of label images: no pixel lies in two objects of a class."""
 
 
 class Overlap(StrEnum):
@@ -105,7 +125,8 @@ class EvaluationSettings(Settings):
     """How results are scored; null: as files, names and folders suggest."""
 
     metrics: Annotated[tuple[Metric, ...] | None, Names] = Field(
-        default=None, description="hota, clear, identity, jf; null: all, jf with masks only"
+        default=None,
+        description="hota, clear, identity, jf, owta, mots, vpq, stq, lifetime; null: the first four that fit",
     )
     format: Format | None = Field(default=None, description="format of the results; null: by their names and content")
     gt_format: Format | None = Field(default=None, description="format of the truth; null: by its names and content")
