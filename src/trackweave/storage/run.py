@@ -122,6 +122,21 @@ class RunPaths:
         return self.root / "tracks.mot.txt"
 
     @property
+    def identity(self) -> Path:
+        """Raw track → identity, and what each is part of; absent = every track is its own."""
+        return self.root / "identity.json"
+
+    @property
+    def relations(self) -> Path:
+        """Parents, children, descendants and paths, for other tools."""
+        return self.root / "relations.json"
+
+    @property
+    def index(self) -> Path:
+        """Object → frames, frame → objects, level → objects, for other tools."""
+        return self.root / "index.json"
+
+    @property
     def tracks(self) -> Path:
         """The archive of a box run."""
         return self.root / "tracks.npz"
@@ -478,6 +493,7 @@ def _difference(manifest: RunManifest, fingerprint: Fingerprint) -> str:
 OWN_CANDIDATES = "level_*/filtered/filtered.json"
 RUN_FILES = (
     *("frames.json", "summary.json", "report.html", "tracks.mot.txt", "tracks.npz", "overlay.mp4"),
+    *("identity.json", "relations.json", "index.json"),
     *("journal/level_*.json", "journal/level_*.cohorts"),
     *("level_*/tracking/video_segments*.npz", "level_*/tracking/object_segments*.npz"),
     *("level_*/viz/overlay.mp4", "level_*/viz/compare/frame_*.png", "level_*/viz/compare/compare.json"),

@@ -1,0 +1,1 @@
+"""Identity: raw tracks merged, stitched and nested."""

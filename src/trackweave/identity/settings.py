@@ -1,0 +1,34 @@
+"""`IdentitySettings`: when tracks are one thing, and when a thing is part of another."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from trackweave.settings import Settings
+
+
+class IdentitySettings(Settings):
+    """When tracks are one thing, and when a thing is part of another."""
+
+    merge: bool = Field(default=True, description="join tracks of one level whose masks are the same thing's")
+    merge_iou: float = Field(default=0.5, gt=0, le=1, description="IoU from which two masks of a frame are the same")
+    merge_agreement: float = Field(
+        default=0.6,
+        gt=0.5,
+        le=1,
+        description="share of the frames that show both on which masks must be the same, one frame more on either side",
+    )
+    merge_conflict: float = Field(
+        default=0.25, ge=0, le=1, description="share of those frames up to which the two may lie apart"
+    )
+    nest: bool = Field(default=True, description="find which thing is part of which, and cut parts to their wholes")
+    nest_containment: float = Field(
+        default=0.75, gt=0.5, le=1, description="mean share of a part's pixels that lie in its whole"
+    )
+    nest_seen: float = Field(
+        default=0.25, ge=0, le=1, description="share of a part's frames on which its whole must be seen as well"
+    )
+    stitch: bool = Field(default=True, description="join tracks that follow each other over a gap")
+    stitch_probability: float = Field(
+        default=0.9, ge=0, le=1, description="probability from which two such tracks are the same thing's"
+    )
