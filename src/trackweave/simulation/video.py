@@ -90,7 +90,7 @@ class SyntheticScene(WholeVideo):
         self._times = tuple(local / fps for local in range(length))
         rng = np.random.default_rng([seed, 0])
         self.moving: tuple[MovingObject, ...] = tuple(moving_objects(rng, objects, width / height))
-        self._sprites = [_object_sprite(rng, moving, k, height) for k, moving in enumerate(self.moving)]
+        self._sprites = [object_sprite(rng, moving, k, height) for k, moving in enumerate(self.moving)]
         self._far_to_near = sorted(range(objects), key=lambda k: self.moving[k].depth)
         self._ground = ground_texture(rng, round(height * GROUND_MARGIN), round(width * GROUND_MARGIN), height / 240)
         self._post = _post_sprite(rng, height)
@@ -144,13 +144,16 @@ class SyntheticScene(WholeVideo):
         frame.flags.writeable = False
         return frame
 
+    def _camera_pose(self, u: float) -> Pose:
+        return camera_pose(u) if self.camera else Pose(0.0, 0.0)
+
     def _post_pose(self) -> Pose:
         return Pose(POST_X * self._size[1] / self._size[0], 0.0)
 
     def _to_view(self, pose: Pose, u: float) -> NDArray[np.float64]:
         """`(2, 3)` matrix from pixels around a sprite's centre to pixels of the view."""
         height, width = self._size
-        camera = camera_pose(u) if self.camera else Pose(0.0, 0.0)
+        camera = self._camera_pose(u)
         x, y = pose.x - camera.x, pose.y - camera.y
         c, s = camera.scale * cos(camera.turn), camera.scale * sin(camera.turn)
         size, turn = pose.scale * camera.scale, pose.turn + camera.turn
@@ -164,14 +167,14 @@ class SyntheticScene(WholeVideo):
         matrix = _around_centre(self._to_view(Pose(0.0, 0.0), u), self._ground.shape)
         return cv2.warpAffine(self._ground, matrix, (width, height), borderMode=cv2.BORDER_REFLECT).astype(np.uint8)
 
-    def _paint(self, canvas: NDArray[np.uint8], sprite: _Sprite, matrix: NDArray[np.float64], *, shadow: bool) -> None:
+    def _paint(self, canvas: NDArray[np.uint8], sprite: Sprite, matrix: NDArray[np.float64], *, shadow: bool) -> None:
         if shadow:
             fall = matrix.copy()
             fall[:, 2] += SHADOW_OFFSET * self._size[0]
             self._blend(canvas, sprite, fall, dark=True)
         self._blend(canvas, sprite, matrix, dark=False)
 
-    def _blend(self, canvas: NDArray[np.uint8], sprite: _Sprite, matrix: NDArray[np.float64], *, dark: bool) -> None:
+    def _blend(self, canvas: NDArray[np.uint8], sprite: Sprite, matrix: NDArray[np.float64], *, dark: bool) -> None:
         window, coverage, local = self._cover(sprite, matrix)
         if coverage is None:
             return
@@ -182,13 +185,13 @@ class SyntheticScene(WholeVideo):
         )
         canvas[window] = (patch + (over - patch.astype(np.float32)) * weight + 0.5).astype(np.uint8)
 
-    def _stamp(self, labels: Labels, sprite: _Sprite, matrix: NDArray[np.float64], label: int) -> None:
+    def _stamp(self, labels: Labels, sprite: Sprite, matrix: NDArray[np.float64], label: int) -> None:
         window, coverage, _ = self._cover(sprite, matrix)
         if coverage is not None:
             labels[window][coverage >= 128] = label
 
     def _cover(
-        self, sprite: _Sprite, matrix: NDArray[np.float64]
+        self, sprite: Sprite, matrix: NDArray[np.float64]
     ) -> tuple[tuple[slice, slice], NDArray[np.uint8] | None, NDArray[np.float64]]:
         """Window of the view that a sprite touches, its coverage there (None: not in view), and the matrix to it."""
         local = _around_centre(matrix, sprite.coverage.shape)
@@ -223,22 +226,22 @@ def _around_centre(matrix: NDArray[np.float64], shape: tuple[int, ...]) -> NDArr
 
 
 @dataclass(frozen=True, slots=True)
-class _Sprite:
+class Sprite:
     """An image with transparency, drawn around its centre: `(h, w, 3)` uint8 colours, `(h, w)` uint8 coverage."""
 
     colours: NDArray[np.uint8]
     coverage: NDArray[np.uint8]
 
 
-def _object_sprite(rng: Generator, moving: MovingObject, number: int, height: int) -> _Sprite:
+def object_sprite(rng: Generator, moving: MovingObject, number: int, height: int) -> Sprite:
     side = max(round(moving.diameter * height), 6)
     colour = PALETTE[number % len(PALETTE)] + rng.uniform(-14, 14, 3).astype(np.float32)
-    return _Sprite(surface_texture(rng, side, colour), shape_mask(rng, moving.shape, side))
+    return Sprite(surface_texture(rng, side, colour), shape_mask(rng, moving.shape, side))
 
 
-def _post_sprite(rng: Generator, height: int) -> _Sprite:
+def _post_sprite(rng: Generator, height: int) -> Sprite:
     tall, wide = round(height * GROUND_MARGIN), max(round(POST_WIDTH * height), 8)
-    return _Sprite(post_texture(rng, tall, wide), np.full((tall, wide), 255, np.uint8))
+    return Sprite(post_texture(rng, tall, wide), np.full((tall, wide), 255, np.uint8))
 
 
 class Pose(NamedTuple):
