@@ -101,7 +101,7 @@ def simulated_frames(numbers: Sequence[int], seed: int, regime: str, model: Path
         if scorer is not None:
             scorer.reset()
         tracker = Tracker(
-            preset("learned", appearance_memory=True),
+            preset("learned", appearance_memory=True, scorer_decides=scorer is not None),
             frame_rate=sequence.fps,
             size=sequence.size,
             scorer=scorer,

@@ -54,7 +54,8 @@ def collect(
     regime, sequence, detections = job
     recorder = StateRecorder()
     scorer = None if model is None else LearnedScorer(model, threshold=LOOP_THRESHOLD)
-    tracked_frames(sequence, detections, preset("learned"), regime == "kitti", scorer, recorder, True, backwards)
+    settings = preset("learned", scorer_decides=scorer is not None)  # in the first round the classical cost decides
+    tracked_frames(sequence, detections, settings, regime == "kitti", scorer, recorder, True, backwards)
     name = f"{regime}-{sequence.path.name}{BACKWARDS if backwards else ''}"
     try:
         return TrainingSet.from_frames(recorder.labelled(name), METADATA, return_margin=return_margin)

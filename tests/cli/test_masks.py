@@ -221,7 +221,7 @@ def test_weights_that_changed_do_not_resume_a_run(
     assert done.code == 0
     assert "these weights are not those of earlier runs" in done.err
     warnings = json.loads((tmp_path / "other" / "manifest.json").read_text())["warnings"]
-    assert [warning["code"] for warning in warnings] == ["weights-changed"]
+    assert [warning["code"] for warning in warnings] == ["weights-changed", "placed-by-index"]
     done = track("run", "--resume")
     assert (done.code, "holds a run of other input or settings" in done.err) == (1, True)
 
@@ -253,6 +253,19 @@ def test_predictors_without_weights_take_none(name: str, shell: Shell, frames: P
         (("--predictor", "static", "--flow.reach", 9), "flag --flow.reach: flow.reach has no effect with --predictor"),
         (("--set", "regions.pieces=9", "--candidates", "c"), "flag --set: regions.pieces has no effect where"),
         (("--regions.pieces", 9, "--prompts", "p.png"), "flag --regions.pieces: regions.pieces has no effect where"),
+        (
+            ("--predictor", "flow", "--device", "cpu"),
+            "predictor.device has no effect with --predictor flow",
+        ),
+        (("--candidate-stride", 3, "--candidates", "c"), "masks.candidate_stride has no effect where candidates or"),
+        (("--levels", 2, "--prompts", "p.png"), "flag --levels: masks.levels has no effect with --prompts"),
+        (("--iou-threshold", 0.5, "--prompts", "p.png"), "tracking.iou_threshold has no effect with --prompts"),
+        (("--style", "fill", "--no-viz"), "flag --style: overlay.style has no effect with --no-viz"),
+        (("--overlay-levels", "all", "--no-viz"), "masks.overlay_levels has no effect with --no-viz"),
+        (
+            ("--predictor", "edgetam", "--predictor.config", "x"),
+            "predictor.config has no effect with --predictor edgetam",
+        ),
     ],
 )
 def test_flags_without_effect_are_refused(
@@ -270,6 +283,13 @@ def test_weights_of_another_family(shell: Shell, frames: Path, tmp_path: Path) -
     done = shell("masks", frames, "-o", tmp_path / "run", "--predictor", f"sam2-hf={folder}")
     assert done.code == 1
     assert f"use --predictor edgetam={folder}" in done.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_device_that_flow_does_not_use(shell: Shell, frames: Path, tmp_path: Path) -> None:
+    done = shell("masks", frames, "-o", tmp_path / "run", "--device", "cuda")
+    assert done.code == 1
+    assert "--device cuda: auto: flow, because no weights were found" in done.err
     assert not (tmp_path / "run").exists()
 
 

@@ -164,6 +164,17 @@ def test_a_result_without_objects_says_so(tmp_path: Path) -> None:
     assert found.notes == ["the result has no object on the scored frames of gt"]
 
 
+@pytest.mark.parametrize("matching", [Matching.ids, Matching.best])
+def test_a_copied_prompt_is_not_one_frame_off(tmp_path: Path, matching: Matching) -> None:
+    copied = np.repeat(two_squares()[:1], FRAMES, axis=0)
+    gt, settings = write_palette(tmp_path / "gt", two_squares()), EvaluationSettings(matching=matching)
+    assert evaluate(write_palette(tmp_path / "copied", copied), gt, settings).notes == []
+    late = np.concatenate([two_squares()[:1], two_squares()[:-1]])
+    notes = evaluate(write_palette(tmp_path / "late", late), gt, settings).notes
+    assert len(notes) == 1
+    assert "are its frames one too late? Frames belong together by their names" in notes[0]
+
+
 def late_truth() -> NDArray[np.uint8]:
     """The second square enters on frame 3."""
     labels = two_squares()

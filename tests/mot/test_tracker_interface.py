@@ -71,13 +71,42 @@ def test_wrong_settings_are_named(arguments: Any, message: str) -> None:
 def test_learned_by_its_name_has_the_packaged_scorer() -> None:
     by_name = Tracker("learned", size=SIZE)
     given = Tracker(preset("learned"), size=SIZE, scorer=LearnedScorer(size=SIZE))
-    without = Tracker(preset("learned"), size=SIZE)
+    without = Tracker(preset("learned", scorer_decides=False), size=SIZE)
+    by_settings = Tracker(preset("learned"), size=SIZE)
     differs = False
     for detections in random_detections(60, 20, seed=4):
         expected = given.update(detections)
         assert by_name.update(detections).track_id.tolist() == expected.track_id.tolist()  # type: ignore[union-attr]
+        assert by_settings.update(detections).track_id.tolist() == expected.track_id.tolist()  # type: ignore[union-attr]
         differs |= without.update(detections).track_id.tolist() != expected.track_id.tolist()  # type: ignore[union-attr]
     assert differs
+
+
+def test_a_size_that_is_missing_and_settings_without_effect_are_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    tracker = Tracker(scorer_weight=0.9, prototypes=9, low_scores=False, min_similarity_low=0.4, appearance_weight=0.3)
+    messages = [warning.message for warning in tracker.summary.warnings]
+    assert messages == caplog.messages
+    assert [text.partition(" has")[0] for text in messages[1:]] == [
+        "tracker.min_similarity_low 0.4", "tracker.prototypes 9", "tracker.scorer_weight 0.9",
+    ]  # fmt: skip
+    assert "size=(H, W)" in messages[0]
+    assert tracker.settings.model_fields_set >= {"scorer_weight", "prototypes"}
+
+
+def test_what_has_an_effect_is_not_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    for tracker in (
+        Tracker("adaptive"),
+        Tracker(size=SIZE),
+        Tracker(size=SIZE, appearance_memory=True, prototypes=9),
+        Tracker("adaptive", scorer=LearnedScorer(size=SIZE), scorer_weight=0.9),
+        Tracker(TrackerSettings.model_validate(TrackerSettings().model_dump())),
+    ):
+        assert not tracker.summary.warnings
+    assert not caplog.messages
+
+
+def test_single_settings_leave_the_others_unset() -> None:
+    assert Tracker(preset("sort"), confirm_hits=1).settings.model_fields_set == {"confirm_hits"}
 
 
 # --- types of detections ------------------------------------------------------------------------------------------

@@ -820,6 +820,11 @@ def test_milliseconds_as_frames(tmp_path: Path) -> None:
     assert record(run)["totals"]["frames"] == 12
     assert "frames-are-times" in codes(run)
     assert run.tracks().frame.tolist()[::2] == times
+    for chosen, kept in (({"max_frames": 5}, times[:5]), ({"frames": "1::2"}, times[1::2])):
+        some = ticks.model_copy(update=chosen)
+        part = track_boxes(None, tmp_path / str(kept[0]), tracker=EASY, detections=det, video=some)
+        assert record(part)["totals"]["frames"] == len(kept)
+        assert sorted(set(part.tracks().frame.tolist())) == kept
     with pytest.raises(SettingError, match=r"det\.txt: its frames are taken as times"):
         track_boxes(
             None, tmp_path / "no", detections=det, video=ticks, refinement=RefinementSettings(interpolate_max_gap=5)

@@ -19,10 +19,11 @@ from PIL import Image
 
 import trackweave
 from tests.toy_scenes import CROSSING, candidates_of
-from trackweave.errors import PromptError, RunFolderError, SettingError
+from trackweave.errors import CandidateError, PromptError, RunFolderError, SettingError
 from trackweave.formats.davis import write_label_png
 from trackweave.frames.source import FrameSource
 from trackweave.pipelines.masks import track_masks
+from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.replay import ReplayPredictor
 from trackweave.predictors.static import StaticPredictor, StaticSession
 from trackweave.storage.files import PARTIAL_SUFFIX
@@ -59,6 +60,24 @@ def test_levels_share_one_session_and_one_range_of_ids(candidates: Path, tmp_pat
     ids = [set(result.tracks(level).track_ids.tolist()) for level in result.levels]
     assert ids[0].isdisjoint(ids[1])
     assert list(result.levels) == [2, 4]
+
+
+def test_bad_candidates_show_before_the_frames_are_read(candidates: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    def cuts(*given: object) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr("trackweave.pipelines.mask_inputs.find_cuts", cuts)
+    manifest = candidates / "level_4/filtered/filtered.json"
+    manifest.write_text(manifest.read_text().replace('"count"', '"counted"').replace('"id"', '"name"'))
+    with pytest.raises(CandidateError, match=r"level_4.*`id` is missing"):
+        track_masks(SCENE.frames, tmp_path / "run", candidates=candidates, predictor="static")
+    with pytest.raises(RunFolderError, match="is there already"):
+        track_masks(SCENE.frames, candidates, levels=[2], predictor="static")
+
+
+def test_settings_for_a_predictor_that_is_an_object_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="asked for by name"):
+        track_masks(SCENE.frames, tmp_path / "run", predictor=StaticPredictor(), predictor_settings=FlowSettings())
 
 
 def test_another_run_takes_the_folder_when_asked(candidates: Path, tmp_path: Path) -> None:

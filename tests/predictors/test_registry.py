@@ -28,7 +28,8 @@ from trackweave.errors import MissingExtraError, PredictorUnavailable, SettingEr
 from trackweave.predictors import catalog as checkpoints
 from trackweave.predictors import registry
 from trackweave.predictors.catalog import BACKENDS
-from trackweave.predictors.registry import choose_predictor
+from trackweave.predictors.flow.settings import FlowSettings
+from trackweave.predictors.registry import PredictorSettings, choose_predictor
 from trackweave.predictors.sam.settings import SamSettings
 
 TINY = "facebook/sam2.1-hiera-tiny"
@@ -326,6 +327,31 @@ def test_auto_runs_weights_that_were_named_on_any_device(make: Any, tmp_path: Pa
 def test_auto_and_weights_that_nothing_takes(tmp_path: Path) -> None:
     with pytest.raises(PredictorUnavailable, match="no such file or folder"):
         choose_predictor("auto", SamSettings(weights=tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("flow", SamSettings(device="cpu")), ("static", FlowSettings(reach=9)), ("sam2", FlowSettings(reach=9))],
+)
+def test_settings_of_another_predictor_are_refused(name: str, settings: SamSettings | FlowSettings) -> None:
+    with pytest.raises(SettingError, match=f"predictor {name}: {type(settings).__name__} have no effect"):
+        choose_predictor(name, settings)
+    if name in ("flow", "static"):
+        assert choose_predictor(name, type(settings)()).predictor.name == name
+
+
+def test_auto_says_which_settings_have_no_effect(folder_of_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = PredictorSettings(SamSettings(device="cpu", prune=False), FlowSettings(reach=9))
+    (warning,) = choose_predictor("auto", both).warnings
+    assert warning.message.startswith("predictor.prune without effect (auto: flow, because no weights were found")
+    with pytest.raises(
+        PredictorUnavailable, match=r"^device='cuda': auto: flow, because no weights .* processor alone"
+    ):
+        choose_predictor("auto", SamSettings(device="cuda"))
+    monkeypatch.setattr(registry, "device_kind", lambda settings: "cuda")
+    save_tiny(tiny_sam2_hf(), folder_of_weights / TINY)
+    (warning,) = choose_predictor("auto", both).warnings
+    assert warning.message == f"flow.reach without effect (auto: the only one that was found: {TINY} on cpu)"
 
 
 def test_an_unknown_name_is_refused_with_the_valid_names() -> None:

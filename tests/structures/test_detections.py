@@ -247,6 +247,18 @@ def test_what_is_no_detection_is_refused(rows: Any, message: str) -> None:
         Detections.from_any(rows)
 
 
+def test_classes_and_track_ids_with_a_fraction_are_refused() -> None:
+    box = [[0, 0, 2, 2], [1, 1, 3, 3]]
+    assert Detections.of(box, class_id=[1.0, -1.0]).class_id.tolist() == [1, -1]
+    for wrong in (1.5, np.nan, np.inf, 1e300):
+        with pytest.raises(InputError, match=r"detection 1: its class .* is not a whole number"):
+            Detections.of(box, [0.9, 0.9], [1, wrong])
+    with pytest.raises(InputError, match=r"detection 0: its class 3\.5 is not a whole number"):
+        Detections.from_any(ultralytics_like(cls=np.array([3.5, 4])))
+    with pytest.raises(InputError, match=r"detection 1: its track id 6\.5 is not a whole number"):
+        Detections.from_any(ultralytics_like(id=np.array([5.0, 6.5])))
+
+
 def test_a_result_of_ultralytics() -> None:
     found = Detections.from_any(ultralytics_like(id=None))
     assert found.xyxy.tolist() == [[0, 0, 2, 2], [1, 1, 3, 3]]

@@ -8,6 +8,7 @@ import pytest
 from tests.toy_scenes import candidates_of, item, toy_scene, write_candidates, write_frames
 from trackweave.errors import CandidateError
 from trackweave.frames.open import open_frames
+from trackweave.frames.source import FrameSource
 from trackweave.ids import FrameIndex, Level
 from trackweave.storage.run import RunManifest, RunPaths
 from trackweave.structures.run_log import RunWarning
@@ -176,6 +177,22 @@ def test_a_sample_of_the_video_does_not_move_candidates(tmp_path: Path) -> None:
     )
     assert [(int(local), entry.frame_name) for local, entry in ready.schedule] == [(0, names[0]), (2, names[1])]
     assert [note.code for note in ready.notes] == ["frame-not-sampled"]
+
+
+def test_names_of_which_none_is_that_of_an_image_are_warned_about(tmp_path: Path) -> None:
+    write_candidates(
+        tmp_path, {k: [{**item(1, SCENE.mask(k, "a"), frame=k), "frame_name": f"rgb_{k}.jpg"}] for k in (0, 2)}
+    )
+    folder = write_frames(SCENE, tmp_path / "frames")
+
+    def ready(frames: FrameSource) -> PipelineContext:
+        return build_pipeline_context(tmp_path, Level(2), frames, RunPaths(tmp_path / "run"), TrackingSettings())
+
+    named = ready(open_frames(folder))
+    assert [(int(local), entry.frame_name) for local, entry in named.schedule] == [(0, "rgb_0.jpg"), (2, "rgb_2.jpg")]
+    assert [note.code for note in named.notes] == ["placed-by-index"]
+    assert "(rgb_0.jpg, but 00000): placed by their numbers" in named.notes[0].message
+    assert ready(SCENE.frames).notes == []  # frames in memory have no names of their own
 
 
 def test_candidates_without_masks_are_noted(tmp_path: Path) -> None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from trackweave.structures.run_summary import MaskSummary
 
 WEIGHTS_FREE = ("flow", "static", "replay")
+LEVELS_ONLY = ("masks.levels", "tracking.iou_threshold", "tracking.prompt_mode", "tracking.long_tail_area")
+"""Settings of candidates: a user's label images have no levels and are taken as they are."""
+PICTURES_ONLY = ("masks.overlay_levels", "tracking.preview_stride", "tracking.preview_max")
 
 MASKS = Schema(
     ("masks", "tracking", "predictor", "flow", "regions", "overlay"),
@@ -106,7 +109,7 @@ def track(
     from trackweave.predictors.registry import PredictorSettings
 
     run = settings[MaskRunSettings]
-    _refuse_without_effect(settings, run, proposes=candidates is None and not prompts)
+    _refuse_without_effect(settings, run, proposes=candidates is None and not prompts, has_labels=bool(prompts))
     return track_masks(
         frames,
         output,
@@ -127,7 +130,9 @@ def track(
     )
 
 
-def _refuse_without_effect(settings: ResolvedSettings, run: MaskRunSettings, *, proposes: bool) -> None:
+def _refuse_without_effect(
+    settings: ResolvedSettings, run: MaskRunSettings, *, proposes: bool, has_labels: bool
+) -> None:
     """A flag means something; a file may hold settings for other runs as well.
 
     Raises:
@@ -139,10 +144,23 @@ def _refuse_without_effect(settings: ResolvedSettings, run: MaskRunSettings, *, 
             continue
         if key == "predictor.weights" and name in WEIGHTS_FREE:
             raise SettingError(f"predictor {name} has no weights: leave --weights out, or choose another --predictor")
-        if key.startswith("flow.") and name not in ("flow", "auto"):
-            raise SettingError(f"{provided.origin}: {key} has no effect with --predictor {name}")
-        if key.startswith("regions.") and not (proposes and run.generator == "regions"):
-            raise SettingError(f"{provided.origin}: {key} has no effect where the generator `regions` is not used")
+        where = None
+        if (
+            (key.startswith("flow.") and name not in ("flow", "auto"))
+            or (key.startswith("predictor.") and name in WEIGHTS_FREE)
+            or (key == "predictor.config" and name not in ("sam2", "auto"))
+        ):
+            where = f"with --predictor {name}"
+        elif key.startswith("regions.") and not (proposes and run.generator == "regions"):
+            where = "where the generator `regions` is not used"
+        elif key in ("masks.generator", "masks.candidate_stride") and not proposes:
+            where = "where candidates or prompts are given"
+        elif key in LEVELS_ONLY and has_labels:
+            where = "with --prompts"
+        elif (key.startswith("overlay.") or key in PICTURES_ONLY) and not settings[TrackingSettings].render_viz:
+            where = "with --no-viz"
+        if where is not None:
+            raise SettingError(f"{provided.origin}: {key} has no effect {where}")
 
 
 def _print_summary(result: Run[MaskSummary], report: Path) -> None:

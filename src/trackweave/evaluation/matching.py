@@ -310,6 +310,10 @@ class _SequenceMatcher:
         for source, whose in ((self._truth, "the ground truth"), (self._tracks, "the result")):
             notes += [f"{whose} {note}" for note in source.notes]
         shifted = self._neighbours.note()
+        if shifted and not (self._truth.frame_names or self._tracks.frame_names):
+            shifted += "? Frames of KITTI count from 0, those of MOT text from 1"
+        elif shifted:
+            shifted += "? Frames belong together by their names"
         return notes + ([f"{self._name}: {shifted}"] if shifted else []) + self._notes_on_ids()
 
     def _notes_on_ids(self) -> list[str]:
@@ -344,33 +348,37 @@ def _void_areas(truth: FrameAnnotations, tracks: FrameAnnotations) -> Mapping[in
 
 class _Neighbours:
     """Does a result fit the truth of the frame before or after better than that of its own? Its frames are then
-    likely numbered from another base. Boxes alone are compared."""
+    likely numbered from another base. It must also fit that frame better than the next but one: what lags behind or
+    stands still, such as a copied prompt, fits the better the farther one goes back. Boxes alone are compared."""
 
     def __init__(self) -> None:
         self._frame = -2
-        self._truth = self._tracks = np.zeros((0, 4))
+        self._before: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
         self._objects = 0
-        self._same = self._late = self._early = 0.0
+        self._overlaps = np.zeros(5)
 
     def add(self, frame: int, truth: NDArray[np.float64], tracks: NDArray[np.float64]) -> None:
-        """Takes in the boxes of one frame, `(N, 4)` and `(M, 4)`; only neighbouring frames are compared."""
-        if frame == self._frame + 1 and len(truth) and len(self._truth):
+        """Takes in the boxes of one frame, `(N, 4)` and `(M, 4)`; only three frames in a row are compared."""
+        before = self._before if frame == self._frame + 1 else []
+        if len(truth) and len(before) == 2 and all(len(past) for past, _ in before):
             self._objects += len(truth)
-            self._same += _overlap(truth, tracks)
-            self._late += _overlap(self._truth, tracks) * len(truth) / len(self._truth)
-            self._early += _overlap(truth, self._tracks)
-        self._frame, self._truth, self._tracks = frame, truth, tracks
+            # Of the truth two frames before, one before, of this frame; then of the tracks one and two before.
+            late = [_overlap(past, tracks) * len(truth) / len(past) for past, _ in before]
+            early = [_overlap(truth, past) for _, past in reversed(before)]
+            self._overlaps += [*late, _overlap(truth, tracks), *early]
+        self._frame, self._before = frame, [*before[-1:], (truth, tracks)]
 
     def note(self) -> str | None:
-        """What a reader of the scores should know."""
-        best = max(self._late, self._early)
-        if not self._objects or best - self._same < SHIFTED_GAIN * self._objects:
+        """What a reader of the scores should know, as the beginning of a question."""
+        farther_before, before, same, after, farther_after = self._overlaps.tolist()
+        best, farther = max((before, farther_before), (after, farther_after))
+        if not self._objects or best - same < SHIFTED_GAIN * self._objects or best <= farther:
             return None
-        where, which = ("before", "late") if self._late > self._early else ("after", "early")
-        shares = f"{best / self._objects:.2f} instead of {self._same / self._objects:.2f}"
+        where, which = ("before", "late") if before > after else ("after", "early")
+        shares = f"{best / self._objects:.2f} instead of {same / self._objects:.2f}"
         return (
             f"the result fits the truth of the frame {where} better (mean overlap {shares}): are its frames one too "
-            f"{which}? Frames of KITTI count from 0, those of MOT text from 1"
+            f"{which}"
         )
 
 

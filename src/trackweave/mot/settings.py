@@ -165,6 +165,19 @@ class TrackerSettings(Settings):
         """`PRESETS`."""
         return PRESETS
 
+    def without_effect(self, *, has_scorer: bool) -> list[str]:
+        """What to say of settings that were changed and that nothing reads."""
+        idle = []
+        for name in sorted(self.model_fields_set & NEEDS.keys()):
+            needed, value = NEEDS[name], getattr(self, name)
+            if value == type(self).model_fields[name].default:
+                continue  # a file may hold all settings there are
+            if needed == SCORER and not has_scorer:
+                idle.append(f"tracker.{name} {value} has no effect without a learned scorer")
+            elif needed != SCORER and not getattr(self, needed):
+                idle.append(f"tracker.{name} {value} has no effect while tracker.{needed} is off")
+        return idle
+
     def extreme(self, name: str) -> str:
         """The setting that holds at the other extreme of the stream: the counterpart, or the setting itself where
         it is set explicitly and its counterpart is not."""
@@ -183,6 +196,15 @@ EXTREMES: Mapping[str, str] = {
 """Settings between which and their counterparts the stream moves the tracker."""
 
 
+SCORER = "a scorer"
+NEEDS: Mapping[str, str] = {
+    "scorer_weight": SCORER,
+    "appearance_weight": "appearance_memory",
+    "prototypes": "appearance_memory",
+    "appearance_min_visibility": "appearance_memory",
+    "min_similarity_low": "low_scores",
+}
+"""Settings that have no effect without another one, or without a scorer."""
 SCORE_THRESHOLDS = frozenset(
     {"confidence_threshold", "high_score", "birth_score", "clutter_high_score", "clutter_birth_score", "instant_score"}
 )

@@ -74,6 +74,10 @@ SCALE_CODE = "score-scale"
 MATCH_REMEDY = "where objects move far between frames, raise tracker.buffer"
 SCALE_REMEDY = "(tracker.score_range=given takes scores as they are)"
 
+SIZE_UNKNOWN = (
+    "the frames' size is not known, which the learned scorer needs: tracked with `adaptive`; give the tracker "
+    "size=(H, W), or name the preset"
+)
 RATE_CODE = "frame-rate"
 LARGEST_RATE = 1000.0
 """Frames per second: a larger rate is likely the time base of a video."""
@@ -82,9 +86,9 @@ LOGGER = logging.getLogger("trackweave.mot")
 
 DEFAULT_PRESET = "learned"
 """Of a tracker that knows the frames' size."""
-SCORERS: Mapping[str, str] = {"learned": "trackweave.association.scorer:LearnedScorer"}
-"""The scorer that belongs to a preset, as `module:class`; made, with the tracker's `size`, when a tracker is asked for
-by the preset's name and no scorer is given.
+DEFAULT_SCORER = "trackweave.association.scorer:LearnedScorer"
+"""As `module:class`: the scorer of a tracker whose settings leave decisions to one (`scorer_decides`, as the preset
+`learned` does), made with the tracker's `size`, where none is given.
 
 `mot` and `association` do not import each other: `mot` says what a scorer is, `association` has one. The name is
 therefore resolved when it is needed, like the entry point of an installed package: `Tracker("learned")` is complete
@@ -176,8 +180,8 @@ class Tracker:
 
     Args:
         settings: how to link: the name of a preset (`adaptive`, `bytetrack`, `sort`, `ocsort`, `botsort`, `learned`)
-            or `TrackerSettings`. `learned` by its name comes with the package's scorer. None: `learned` where `size` is
-            known; `adaptive` where it is not, which is logged, or where a scorer or an observer is given.
+            or `TrackerSettings`. `learned` comes with the package's scorer where none is given. None: `learned` where
+            `size` is known; `adaptive` where it is not, with a warning, or where a scorer or an observer is given.
         frame_rate: frames per second, where frames come without time stamps; above 1000 a warning says so.
         size: `(H, W)` of the frames in pixels, where frames do not tell; None: boxes may lie
             anywhere but left of it or above it. A learned scorer needs it.
@@ -205,14 +209,17 @@ class Tracker:
     ) -> None:
         if not 0 < frame_rate < float("inf"):
             raise ValueError(f"a frame rate is above 0, not {frame_rate}")
-        if settings is None and scorer is None and observer is None:
-            settings = DEFAULT_PRESET if size is not None else None
-            if size is None:
-                LOGGER.info("the frames' size is not known: preset `adaptive`; size=(H, W) gives the better `learned`")
-        if scorer is None and isinstance(settings, str) and settings in SCORERS:
-            module, _, name = SCORERS[settings].partition(":")
+        is_free = settings is None and scorer is None and observer is None
+        self._has_no_size = is_free and size is None
+        if self._has_no_size:
+            LOGGER.warning(SIZE_UNKNOWN)
+        self.settings = _settings(DEFAULT_PRESET if is_free and size is not None else settings, overrides)
+        if scorer is None and self.settings.scorer_decides:
+            module, _, name = DEFAULT_SCORER.partition(":")
             scorer = getattr(import_module(module), name)(size=size)
-        self.settings = _settings(settings, overrides)
+        self._idle = self.settings.without_effect(has_scorer=scorer is not None)
+        for text in self._idle:
+            LOGGER.warning("%s", text)
         self._frame_rate = frame_rate
         self._size = size
         self._scorer = scorer
@@ -373,6 +380,10 @@ class Tracker:
         message = None if self._known_scale is not None else self._scale.message()
         if message is not None:
             yield RunWarning("track", None, SCALE_CODE, f"{message} {SCALE_REMEDY}")
+        if self._has_no_size:
+            yield RunWarning("track", None, "size-unknown", SIZE_UNKNOWN)
+        for text in self._idle:
+            yield RunWarning("settings", None, "setting-ignored", text)
         if self._has_absurd_rate:
             yield RunWarning("track", None, RATE_CODE, absurd_rate(self._frame_rate))
         emptiness = self._emptiness()
@@ -756,7 +767,7 @@ def _settings(settings: Any, overrides: Mapping[str, Any]) -> TrackerSettings:
         return preset("adaptive" if settings is None else settings, **overrides)
     if not isinstance(settings, TrackerSettings):
         raise SettingError(f"a tracker is a preset's name or TrackerSettings, not {type(settings).__name__}")
-    return TrackerSettings.checked(settings.model_dump(), **overrides) if overrides else settings
+    return TrackerSettings.checked(settings, **overrides) if overrides else settings
 
 
 def score_unit(settings: TrackerSettings) -> ScoreUnit | None:
@@ -827,7 +838,7 @@ def _blended(
 @cache
 def compile_loops() -> None:
     """Compiles the loops that every frame goes through, or loads them; otherwise the first frames wait for that."""
-    tracker = Tracker()
+    tracker = Tracker("adaptive")
     # Two boxes that could be either track, and one of another class: no step is passed over.
     boxes = Detections.of([[0, 0, 20, 20], [1, 0, 21, 20], [90, 0, 99, 9]], [0.9, 0.9, 0.9], [0, 0, 1])
     for index in range(3):

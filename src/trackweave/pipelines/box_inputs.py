@@ -140,6 +140,7 @@ class VideoInput:
         warnings: what was done differently.
         live: the stream, or None.
         passed_over: chosen frames that the last iteration over `frames` did not visit.
+        timed_frames: `(N,)` all frames there are, ascending, where frame numbers are times; None: they count frames.
     """
 
     name: str
@@ -156,6 +157,7 @@ class VideoInput:
     warnings: list[RunWarning] = field(default_factory=list)
     live: LiveFrames | None = None
     passed_over: int = 0
+    timed_frames: NDArray[np.int64] | None = None
     _owned: bool = True
 
     @property
@@ -181,6 +183,9 @@ class VideoInput:
             return None
         if self.length is None:
             raise InputError(f"{self.path}: the number of frames is not known")
+        if self.timed_frames is not None:
+            timed = [int(self.timed_frames[p]) for p in sampled_positions(self.settings.frames, len(self.timed_frames))]
+            return timed[: self.settings.max_frames]
         count = self.length if self.images is None else len(self.images)
         chosen = sampled_positions(self.settings.frames, count) if count else range(0)
         return chosen[: self.settings.max_frames]
@@ -471,6 +476,8 @@ class DetectionSource:
         self._detector, self._owned = detector, owned
         self._detected = detected
         self.has_times = detected is not None and _are_times(detected, video)
+        if self.has_times:
+            video.timed_frames = detected
         self.needs_images = needs_images
         self._record = record
         self.score_scale = score_scale

@@ -6,10 +6,10 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Self, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,6 +126,8 @@ def track_masks(
     if resume and more.overwrite:
         keeps, removes = wording("resume=True", "--resume"), wording("overwrite=True", "--overwrite")
         raise SettingError(f"{keeps} keeps a run and {removes} removes it: give one of them")
+    if not isinstance(predictor, str) and more.predictor_settings is not None:
+        raise SettingError("predictor_settings are for predictors that are asked for by name, not for objects")
     chosen = (
         choose_predictor(predictor, more.predictor_settings)
         if isinstance(predictor, str)
@@ -144,18 +146,17 @@ def track_masks(
         if prompts is None and candidates is None:
             check_generator(more.generator, more.candidate_stride)
         folder = stack.enter_context(RunFolder(output))
-        cuts = None
-        if chosen_settings.cuts == "detect":
-            with timer.track("cuts"):
-                cuts = opened.cuts(progress)
-        run = _MaskRun(folder, opened, chosen_settings, chosen, resume, progress, log, timer, more, cuts)
+        run = _MaskRun(folder, opened, chosen_settings, chosen, resume, progress, log, timer, more)
+        # What can be wrong shows before every frame is read to find cuts.
         if images is not None:
-            return run.track_labels(images)
+            return run.with_cuts().track_labels(images)
         if candidates is not None:
             root = Path(candidates)
-            return run.track_candidates(root, candidate_levels(root, levels))
+            contexts = run.checked(root, candidate_levels(root, levels))
+            return run.with_cuts().track_candidates(root, contexts)
         wanted = sorted({Level(level) for level in levels}) if levels else list(GENERATED_LEVELS)
-        return run.track_generated(wanted, more.generator, more.candidate_stride)
+        run.check_foreign_candidates(wanted)
+        return run.with_cuts().track_generated(wanted, more.generator, more.candidate_stride)
 
 
 @dataclass(frozen=True)
@@ -209,11 +210,19 @@ class _MaskRun:
         """Absolute indices of the frames that begin a new shot; None = not looked for."""
         return None if self.found_cuts is None else [int(self.input.frames.indices[cut]) for cut in self.found_cuts]
 
+    def with_cuts(self) -> Self:
+        """The run with the cuts of its frames, where they are to be looked for."""
+        if self.settings.cuts == "ignore":
+            return self
+        with self.timer.track("cuts"):
+            return replace(self, found_cuts=self.input.cuts(self.progress))
+
     # --- the three ways in ---------------------------------------------------------------------------------------
 
-    def track_candidates(self, root: Path, levels: Sequence[Level]) -> Run[MaskSummary]:
+    def track_candidates(self, root: Path, checked: Sequence[PipelineContext]) -> Run[MaskSummary]:
         """Tracks candidates that lie on disk; all are checked before the folder is touched."""
-        contexts = self._checked(root, levels)
+        contexts = [replace(context, cuts=self.cuts) for context in checked]
+        levels = [context.level for context in contexts]
         fingerprint = Fingerprint()
         read = []
         with self.timer.track("check"):
@@ -236,7 +245,6 @@ class _MaskRun:
             name, changed = "regions", generator.model_dump(mode="json", exclude_defaults=True)
         prompts_from = {"kind": "generator", "name": name, "stride": stride}
         root = self.folder.root
-        self._check_foreign_candidates(levels)
         key = self._claim(prompts_from | ({"settings": changed} if changed else {}), Fingerprint())
         if not self.resume or not all(filtered_path(root / f"level_{level}").is_file() for level in levels):
             frames = self.input.frames
@@ -245,7 +253,7 @@ class _MaskRun:
                 propose_candidates(
                     frames, root, levels, stride=stride, generator=generator, cuts=self.cuts, progress=display
                 )
-        return self._track(self._checked(root, levels), key)
+        return self._track(self.checked(root, levels), key)
 
     def track_labels(self, images: Mapping[LocalIndex, LabelImage]) -> Run[MaskSummary]:
         """Tracks the objects of a user's label images."""
@@ -276,7 +284,7 @@ class _MaskRun:
                 frames=starts,
             )
 
-    def _check_foreign_candidates(self, levels: Sequence[Level]) -> None:
+    def check_foreign_candidates(self, levels: Sequence[Level]) -> None:
         """Candidates that no run of ours found are not written over by those that this one finds.
 
         Raises:
@@ -292,7 +300,7 @@ class _MaskRun:
                 output = wording("output", "-o")
                 raise RunFolderError(f"{path}: is there already: track it with {track}, or choose another {output}")
 
-    def _checked(self, root: Path, levels: Sequence[Level]) -> list[PipelineContext]:
+    def checked(self, root: Path, levels: Sequence[Level]) -> list[PipelineContext]:
         """Every level of a folder of candidates, checked before the first is tracked."""
         with self.timer.track("check"):
             return [

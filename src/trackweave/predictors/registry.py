@@ -7,8 +7,8 @@ Backends are imported only when one of theirs is chosen.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -92,14 +92,50 @@ def choose_predictor(
     Args:
         request: `auto`, `flow`, `static`, `replay=PATH`, or one of `catalog.BACKENDS`, alone or with the path or name
             of its weights, as in `sam2-hf=facebook/sam2.1-hiera-small`.
-        settings: of the SAM 2 family, of `flow`, or of both.
+        settings: of the SAM 2 family, of `flow`, or of both; then those of the one that is chosen count.
 
     Raises:
-        SettingError: an unknown name, or `replay` without a path.
+        SettingError: an unknown name, `replay` without a path, or settings of another predictor than the one named.
         MissingExtraError: the backend's packages are not installed.
         PredictorUnavailable: its weights, its device or a recording are missing or of no use.
     """
     all_settings = PredictorSettings.of(settings)
+    _refuse_other_settings(request.partition("=")[0], settings)
+    chosen = _chosen(request, all_settings)
+    return chosen if request != "auto" else _with_idle_settings(chosen, all_settings)
+
+
+def _refuse_other_settings(name: str, settings: PredictorSettings | SamSettings | FlowSettings | None) -> None:
+    """Settings of one kind of predictor are for that one; `PredictorSettings` hold what may be needed."""
+    others: Collection[str] = ()
+    if isinstance(settings, SamSettings):
+        others = WEIGHTS_FREE
+    elif isinstance(settings, FlowSettings):
+        others = {*BACKENDS, *WEIGHTS_FREE} - {"flow"}
+    if settings is not None and name in others and settings != type(settings)():
+        raise SettingError(f"predictor {name}: {type(settings).__name__} have no effect on it")
+
+
+def _with_idle_settings(chosen: ChosenPredictor, settings: PredictorSettings) -> ChosenPredictor:
+    """What `auto` took, with a warning of changed settings that are those of another predictor.
+
+    Raises:
+        PredictorUnavailable: a GPU was asked for, and `flow`, which is taken, uses none.
+    """
+    is_flow = chosen.predictor.name == "flow"
+    idle, section = (settings.sam, "predictor") if is_flow else (settings.flow, "flow")
+    if is_flow and settings.sam.device.partition(":")[0] in ("cuda", "mps"):
+        device = wording(f"device={settings.sam.device!r}", f"--device {settings.sam.device}")
+        raise PredictorUnavailable(f"{device}: {chosen.reason}, and flow runs on the processor alone")
+    names = sorted(set(idle.model_dump(exclude_defaults=True)) - {"device"})
+    if not names:
+        return chosen
+    text = f"{', '.join(f'{section}.{name}' for name in names)} without effect ({chosen.reason})"
+    return replace(chosen, warnings=(*chosen.warnings, RunWarning("weights", None, "setting-ignored", text)))
+
+
+def _chosen(request: str, all_settings: PredictorSettings) -> ChosenPredictor:
+    """The predictor of a name, as `choose_predictor`."""
     sam_settings = all_settings.sam
     name, _, argument = request.partition("=")
     if argument and name in ("auto", "flow", "static"):

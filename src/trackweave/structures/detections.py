@@ -26,6 +26,7 @@ MIN_IOU = 0.5
 ARRAY_COLUMNS = "(N, 5) x1 y1 x2 y2 score, or (N, 6) with the class at the end"
 _DIMENSIONS = {"score": 1, "class_id": 1, "embedding": 2, "visibility": 1, "track_id": 1, "index": 1}
 _OPTIONAL = ("masks", "embedding", "visibility", "track_id", "index")
+_LARGEST_WHOLE = 2**53
 _HTML_ROWS = 20
 _CLASSES_IN_REPR = 8
 
@@ -136,6 +137,9 @@ class Detections(Columns):
     ) -> Detections:
         """Casts each column; `score` defaults to 1, `class_id` to −1.
 
+        Raises:
+            InputError: a class that is not a whole number.
+
         >>> Detections.of([[0, 0, 4, 8]], [0.9]).class_id.tolist()
         [-1]
         """
@@ -145,7 +149,7 @@ class Detections(Columns):
         return cls(
             boxes,
             np.ones(n, np.float32) if score is None else np.asarray(score, np.float32),
-            np.full(n, -1, np.int64) if class_id is None else np.asarray(class_id, np.int64),
+            np.full(n, -1, np.int64) if class_id is None else whole_numbers(class_id, "class"),
             masks,
             None if embedding is None else np.asarray(embedding, np.float32),
             None if visibility is None else np.asarray(visibility, np.float32),
@@ -199,12 +203,7 @@ class Detections(Columns):
             raise InputError(f"detections are {ARRAY_COLUMNS}, not of shape {table.shape}")
         if table.shape[1] == 5:
             return cls.of(table[:, :4], table[:, 4])
-        classes = table[:, 5].astype(np.float64)
-        wrong = np.flatnonzero(classes != np.round(classes))  # NaN is not equal to itself, infinite ones are
-        wrong = np.union1d(wrong, np.flatnonzero(np.isinf(classes)))
-        if len(wrong):
-            raise InputError(f"detection {wrong[0]}: its class {classes[wrong[0]]:g} is not a whole number")
-        return cls.of(table[:, :4], table[:, 4], classes.astype(np.int64))
+        return cls.of(table[:, :4], table[:, 4], table[:, 5])
 
     @classmethod
     def from_supervision(cls, detections: Any, *, with_masks: bool = True) -> Detections:
@@ -225,7 +224,9 @@ class Detections(Columns):
                 masks=None if masks is None else PackedMasks.from_bool(np.asarray(masks, np.bool_)),
                 data=getattr(detections, "data", None),
             )
-            return converted if tracker_id is None else replace(converted, track_id=np.asarray(tracker_id, np.int64))
+            return (
+                converted if tracker_id is None else replace(converted, track_id=whole_numbers(tracker_id, "track id"))
+            )
         except ValueError as error:
             raise InputError(f"these supervision detections cannot be used: {error}") from error
 
@@ -246,14 +247,14 @@ class Detections(Columns):
             converted = cls.of(
                 as_numpy(boxes.xyxy),
                 as_numpy(boxes.conf),
-                as_numpy(boxes.cls).astype(np.int64),
+                as_numpy(boxes.cls),
                 masks=None
                 if masks is None
                 else _unletterboxed(as_numpy(masks.data), getattr(result, "orig_shape", None)),
             )
-            return (
-                converted if identities is None else replace(converted, track_id=as_numpy(identities).astype(np.int64))
-            )
+            if identities is None:
+                return converted
+            return replace(converted, track_id=whole_numbers(as_numpy(identities), "track id"))
         except (ValueError, AttributeError) as error:
             raise InputError(f"this Ultralytics result cannot be used: {error}") from error
 
@@ -371,6 +372,24 @@ def as_numpy(values: Any) -> NDArray[Any]:
             f"detections cannot be read from {type(values).__name__} ({error}): give Detections, "
             f"supervision.Detections, a result of Ultralytics, or an array {ARRAY_COLUMNS}"
         ) from None
+
+
+def whole_numbers(values: Any, name: str) -> NDArray[np.int64]:
+    """Numbers of detections as int64; floats are taken where they are whole.
+
+    Raises:
+        InputError: one that has a fraction, is not finite, or is too large to be exact.
+
+    >>> whole_numbers(np.array([2.0, -1.0]), "class").tolist()
+    [2, -1]
+    """
+    numbers = np.asarray(values)
+    if numbers.dtype.kind == "f":
+        rounded = np.round(numbers)
+        wrong = np.flatnonzero(~(numbers == rounded) | ~(np.abs(numbers) <= _LARGEST_WHOLE))
+        if len(wrong):
+            raise InputError(f"detection {wrong[0]}: its {name} {numbers.flat[wrong[0]]:g} is not a whole number")
+    return numbers.astype(np.int64)
 
 
 def _unletterboxed(masks: NDArray[Any], size: tuple[int, int] | None) -> PackedMasks:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trackweave.errors import CandidateError, listed, shortened_line
 from trackweave.formats.davis import frame_stem
-from trackweave.frames.source import FrameSource, sample_evenly
+from trackweave.frames.source import FrameSource, numbered_names, sample_evenly
 from trackweave.ids import FrameIndex, Level, LocalIndex
 from trackweave.storage.candidates import (
     FilteredFrame,
@@ -204,7 +204,7 @@ def _schedule(
             placed.append(ScheduledFrame(positions[index], entry))
         else:
             unsampled.append(entry.frame_idx)
-    notes = []
+    notes = _notes_on_names(manifest, video, level, has_matches=bool(index_of_name))
     if unsampled:
         text = f"{len(unsampled)} candidate frames are not among the sampled frames and were not used"
         notes.append(RunWarning("candidates", level, "frame-not-sampled", text, {"frames": unsampled[:20]}))
@@ -214,6 +214,21 @@ def _schedule(
     if twice:
         raise CandidateError(f"{manifest.path}: two of its frames are frame {frames.indices[twice[0]]} of the video")
     return sorted(placed, key=lambda scheduled: scheduled.local), notes
+
+
+def _notes_on_names(
+    manifest: FilteredManifest, video: UnsampledVideo, level: Level, *, has_matches: bool
+) -> list[RunWarning]:
+    """Names on both sides of which none is the same: of other images, or only called otherwise."""
+    names = [entry.frame_name for entry in manifest.frames if entry.frame_name]
+    if has_matches or not names or not video.has_file_names:
+        return []
+    text = (
+        f"{manifest.path}: none of its frames' names is that of an image ({shortened_line(names[0], 80)}, but "
+        f"{shortened_line(next(iter(video.index_of_name)), 80)}): placed by their numbers; were the candidates made on "
+        "these images?"
+    )
+    return [RunWarning("candidates", level, "placed-by-index", text)]
 
 
 def _indices_by_name(manifest: FilteredManifest, video: UnsampledVideo) -> Mapping[str, FrameIndex]:
@@ -232,10 +247,12 @@ class UnsampledVideo:
     Attributes:
         length: number of frames.
         index_of_name: index of each frame by its name without extension; of frames of one name the first.
+        has_file_names: these are names of images; those of videos and arrays are of our own making.
     """
 
     length: int
     index_of_name: Mapping[str, FrameIndex]
+    has_file_names: bool = False
 
     @classmethod
     def of(cls, frames: FrameSource) -> UnsampledVideo:
@@ -243,7 +260,8 @@ class UnsampledVideo:
         index_of_name: dict[str, FrameIndex] = {}
         for index, name in zip(frames.indices, frames.names, strict=True):
             index_of_name.setdefault(frame_stem(name), index)
-        return cls(int(frames.indices[-1]) + 1, index_of_name)
+        length = int(frames.indices[-1]) + 1
+        return cls(length, index_of_name, frames.names[-1] != numbered_names(length)[-1])
 
 
 def frame_at(frames: FrameSource, local: LocalIndex) -> tuple[FrameIndex, str]:
