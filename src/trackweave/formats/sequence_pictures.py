@@ -80,10 +80,17 @@ def _of_suffix(folder: Path, files: Sequence[Path], wanted: str) -> tuple[Sequen
     """The files of the wanted suffix, else of the one that most have."""
     own = [file for file in files if _suffix(file) == SAME_SUFFIX.get(wanted, wanted)]
     if own:
-        return own, ()
+        others = [file for file in files if file not in own]
+        return own, _unread(folder, others, f"another suffix than {shortened_line(wanted, 12)} (imExt)")
     most = Counter(map(_suffix, files)).most_common(1)[0][0]
     note = f"{folder}: there are no pictures {shortened_line(wanted, 12)} (imExt): those of {most} are taken"
     return [file for file in files if _suffix(file) == most], (note,)
+
+
+def _unread(folder: Path, files: Sequence[Path], what: str) -> tuple[str, ...]:
+    """A note on pictures that are there and that no frame has."""
+    names = listed((file.name for file in files), 2)
+    return (f"{folder}: {len(files)} pictures have {what} and are not read: {names}",) if files else ()
 
 
 def _numbered(folder: Path, files: Sequence[Path], length: int | None) -> tuple[Mapping[int, Path], tuple[str, ...]]:
@@ -105,6 +112,7 @@ def _numbered(folder: Path, files: Sequence[Path], length: int | None) -> tuple[
     if twice:
         names = listed((file.name for file in twice), 2)
         notes.append(f"{folder}: {len(twice)} pictures have the number of another and are not read: {names}")
+    notes += _unread(folder, [file for file in files if file not in {*numbers.values(), *twice}], "other names")
     first = 1
     if low == 0:
         first = 0
