@@ -19,6 +19,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.toy_boxes import box_of, make_sequence, mot_line, write_lines
+from tests.toy_scenes import CROSSING
 from trackweave.cli.app import app
 from trackweave.errors import InputError, SettingError
 from trackweave.evaluation.compare import compare, evaluation_tables
@@ -28,7 +29,9 @@ from trackweave.evaluation.measures import (
     Lifetime,
     MatchedFrame,
     Measure,
+    Nestedness,
     SegmentationTrackingQuality,
+    TracksInWholes,
     VideoPanopticQuality,
 )
 from trackweave.evaluation.scores import Evaluation, Scores
@@ -36,6 +39,10 @@ from trackweave.evaluation.settings import CompareSettings, EvaluationSettings, 
 from trackweave.formats.davis import write_label_png
 from trackweave.masks.codecs import encode_rle
 from trackweave.masks.packed import PackedMasks
+from trackweave.pipelines.masks import track_masks
+from trackweave.storage.candidates import write_filtered
+from trackweave.structures.candidates import Candidates
+from trackweave.tracking.settings import TrackingSettings
 
 Labels = NDArray[np.uint8]
 VOID = 255
@@ -176,6 +183,18 @@ def test_sequences_combine_by_their_counts(kind: type[Measure]) -> None:
     assert low <= whole[kind.NAMES[0]] <= high
     nothing = dict.fromkeys(parts[0], math.nan) | dict.fromkeys([*kind.COUNTS, "GT_Dets", "Dets"], 0.0)
     assert kind.mean([parts[0], nothing])[kind.NAMES[0]] == pytest.approx(parts[0][kind.NAMES[0]])
+
+
+def test_nestedness_is_the_share_of_tracks_inside_one() -> None:
+    measure = Nestedness()
+    ids, wholes = np.array([11, 12, 13], np.int64), np.array([1, 2], np.int64)
+    areas = np.array([100, 50, 20], np.int64)
+    for inside in ([[96, 0], [25, 25], [0, 0]], [[95, 5], [25, 20], [0, 0]]):
+        measure.add_wholes(TracksInWholes(ids, areas, wholes, np.array(inside, np.int64)))
+    found = Scores(measure.values())
+    assert found["Nested"] == pytest.approx(1 / 3)
+    assert found["Inside"] == pytest.approx((191 + 50) / 340)
+    assert math.isnan(Scores(Nestedness().values())["Nested"])
 
 
 # --- through `evaluate` ------------------------------------------------------------------------------------------
@@ -320,6 +339,26 @@ def test_the_command(labelled: tuple[Path, Path]) -> None:
     assert "VPQ-1" in result.output
     assert "Lifetime" in result.output
     assert "HOTA" not in result.output
+
+
+def test_nestedness_of_a_run(tmp_path: Path) -> None:
+    """Level 4's tracks are halves of level 2's; its truth is not asked."""
+    wholes = CROSSING.labels
+    halves = np.where((np.arange(wholes.shape[2]) % 8 < 4) & (wholes > 0), wholes + 2, wholes)
+    for level, labels in ((2, wholes), (4, halves)):
+        masks = PackedMasks.from_bool(np.stack([labels[0] == k for k in np.unique(labels[0]) if k]))
+        ids, scores = np.arange(len(masks)), np.ones(len(masks), np.float32)
+        found = Candidates(ids, masks.boxes.astype(np.float32), scores, masks.areas, masks)
+        write_filtered(tmp_path / "given" / f"level_{level}", level, iter([(0, "000000", found)]))
+    settings = TrackingSettings(render_viz=False, max_propagate=0, cuts="ignore")
+    run, given = tmp_path / "run", tmp_path / "given"
+    track_masks(CROSSING.frames, run, candidates=given, predictor="static", settings=settings)
+    write_label_png(tmp_path / "gt" / "v" / "000000.png", wholes[0].astype(np.uint8))
+    asked = EvaluationSettings(metrics=(Metric.nestedness,), level=4)
+    nested = evaluate(run, tmp_path / "gt", asked)["object"].combined
+    assert (nested["Nested"], nested["Inside"]) == (1, 1)
+    with pytest.raises(InputError, match="nestedness is of a level of a mask run that has a coarser one"):
+        evaluate(run, tmp_path / "gt", asked.model_copy(update={"level": 2}))
 
 
 def test_what_does_not_fit(tmp_path: Path) -> None:

@@ -112,6 +112,10 @@ class AnnotationSource(ABC):
             InputError: they cannot be read.
         """
 
+    def coarser_at(self, frame: int) -> FrameAnnotations | None:
+        """The objects of the next coarser level, with masks; None where there is no such level."""
+        return None
+
     def close(self) -> None:
         """Closes files."""
         return
@@ -237,12 +241,19 @@ class MaskRunAnnotations(AnnotationSource):
         frames: absolute index in the run of each frame of the ground truth; None: they are the same.
         size: `(H, W)` of the run's frames.
         notes: see `AnnotationSource`.
+        coarser: the archive of the next coarser level, or None.
     """
 
     def __init__(
-        self, video: VideoSegments, frames: Sequence[int | None] | None, size: Size, notes: Sequence[str] = ()
+        self,
+        video: VideoSegments,
+        frames: Sequence[int | None] | None,
+        size: Size,
+        notes: Sequence[str] = (),
+        coarser: VideoSegments | None = None,
     ) -> None:
         self._video, self._frames, self._size, self._notes = video, frames, size, notes
+        self._coarser = coarser
         self.source, self.size = str(video.path), size
         self.length = None if frames is None else len(frames)
 
@@ -262,15 +273,23 @@ class MaskRunAnnotations(AnnotationSource):
 
     def at(self, frame: int, *, with_masks: bool) -> FrameAnnotations:
         """The objects of a frame; masks at the frame's size, whatever they are stored at."""
+        return self._read(self._video, frame, with_masks)
+
+    def coarser_at(self, frame: int) -> FrameAnnotations | None:
+        return None if self._coarser is None else self._read(self._coarser, frame, with_masks=True)
+
+    def _read(self, video: VideoSegments, frame: int, with_masks: bool) -> FrameAnnotations:
         index = frame if self._frames is None else self._frames[frame]
         if index is None:
             return _missing(self._size)
-        objects = self._video.frame(index)
+        objects = video.frame(index)
         masks = rescale_masks(objects.masks, *self._size) if with_masks else objects.masks
         return FrameAnnotations.of(objects.track_id, masks, boxes=objects.xyxy)
 
     def close(self) -> None:
         self._video.close()
+        if self._coarser is not None:
+            self._coarser.close()
 
 
 class BoxRunAnnotations(AnnotationSource):

@@ -16,14 +16,14 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from trackweave.errors import InputError
-from trackweave.evaluation.measures import Lifetime, SegmentationTrackingQuality, VideoPanopticQuality
+from trackweave.evaluation.measures import Lifetime, Nestedness, SegmentationTrackingQuality, VideoPanopticQuality
 from trackweave.evaluation.metrics import TrackEval, combiner
 from trackweave.evaluation.scores import SCHEMA_VERSION, ClassScores, Evaluation, JsonRecord, RegimeScores, Scores
 from trackweave.evaluation.settings import CompareSettings, Metric
 
 COMPARED = (
     *("HOTA", "DetA", "AssA", "MOTA", "IDF1", "IDSW", "Frag", "J&F", "J-Mean", "F-Mean"),
-    *("sMOTSA", "VPQ", "STQ", "Lifetime", "Tracks", "Duplicates"),
+    *("sMOTSA", "VPQ", "STQ", "Lifetime", "Tracks", "Duplicates", "Nested", "Inside"),
 )
 FEWEST = 5
 """Sequences below which an interval is too uncertain to rely on."""
@@ -206,6 +206,7 @@ BOX_FIELDS = ("HOTA", "DetA", "AssA", "IDF1", "MOTA", "IDSW", "Frag", "CLR_FP", 
 MASK_FIELDS = ("J&F", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 OPEN_FIELDS = ("OWTA", "DetRe", "AssRe", "AssPr", "LocA")
 LABEL_FIELDS = ("sMOTSA", "MOTSA", "MOTSP", *VideoPanopticQuality.NAMES, *SegmentationTrackingQuality.NAMES)
+IDENTITY_FIELDS = (*Lifetime.NAMES, *Nestedness.NAMES)
 COUNTS = ("IDSW", "Frag", "CLR_FP", "CLR_FN")
 NUMBERS = ("Tracks", "Duplicates")
 """Fields that are neither shares nor whole."""
@@ -264,7 +265,7 @@ def _sequences(count: int) -> str:
 
 def _tables(title: str, rows: NamedScores, last: int = 1, *, is_open: bool) -> Iterator[Table]:
     """A table of J and F, one of the other scores, and those of what was asked for; a line before the `last` rows."""
-    for fields in (MASK_FIELDS, BOX_FIELDS, LABEL_FIELDS, Lifetime.NAMES, *([OPEN_FIELDS] if is_open else [])):
+    for fields in (MASK_FIELDS, BOX_FIELDS, LABEL_FIELDS, IDENTITY_FIELDS, *([OPEN_FIELDS] if is_open else [])):
         names = [name for name in fields if any(name in scores for _, scores in rows)]
         if names:
             yield _table(title, names, rows, last)

@@ -366,8 +366,10 @@ def _open_level(path: Path, level: Level, truth: AnnotationSource) -> Annotation
     manifest, listed = RunManifest.load(RunPaths(path).manifest), FrameList.read(RunPaths(path).frames)
     stems = [frame_stem(name) for name in truth.frame_names or ()]
     frames, note = _frames_of_run(listed, stems)
-    video = VideoSegments(manifest.artifact(level, "video_segments"))
-    return MaskRunAnnotations(video, frames, listed.size, [note] if note else [])
+    coarser_levels = [one for one in manifest.tracked_levels if PROMPTED_LEVEL < one < level]
+    archives = (VideoSegments(manifest.artifact(one, "video_segments")) for one in (*coarser_levels[-1:], level))
+    *coarser, video = archives
+    return MaskRunAnnotations(video, frames, listed.size, [note] if note else [], *coarser)
 
 
 def _frames_of_run(listed: FrameList, stems: Sequence[str]) -> tuple[list[int | None] | None, str | None]:

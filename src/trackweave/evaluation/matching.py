@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from trackweave.evaluation.annotations import (
     masks_of,
 )
 from trackweave.evaluation.jf import ENDS, RegionByBest, RegionByIds, RegionFrames, RegionFromAppearance
-from trackweave.evaluation.measures import MEASURES, MatchedFrame
+from trackweave.evaluation.measures import MEASURES, MatchedFrame, TracksInWholes
 from trackweave.evaluation.metrics import PairedFrames, TrackEval, sequence_scores
 from trackweave.evaluation.protocols import EvaluatedClass, PreprocessingFlags, preprocessing_flags, scored_tracks
 from trackweave.evaluation.scores import Scores, merge_scores, region_scores
@@ -241,6 +241,7 @@ class _SequenceMatcher:
             true_ids, track_ids = truth.track_id[rows], tracks.track_id[columns]
             matches.pairs.add(true_ids, track_ids, overlaps.similarity[np.ix_(rows, columns)])
             pixels: tuple[Any, ...] = ()
+            wholes = self._wholes(frame, whole[self._of_class(whole, number, where)])
             if true_masks is not None:
                 mine_true, mine_tracks = true_masks[rows], masks_of(tracks)[columns]
                 if matches.regions is not None:
@@ -252,9 +253,27 @@ class _SequenceMatcher:
                     shared = mask_intersection(mine_true, mine_tracks)
                     void = _void_areas(truth, whole[self._of_class(whole, number, where)])
                     pixels = (shared, mine_true.areas, mine_tracks.areas, void)
-            matched = MatchedFrame(true_ids, track_ids, overlaps.similarity[np.ix_(rows, columns)], *pixels)
+            similarity = overlaps.similarity[np.ix_(rows, columns)]
+            matched = replace(MatchedFrame(true_ids, track_ids, similarity, *pixels), wholes=wholes)
             for measure in matches.measures:
                 measure.add(matched)
+
+    def _wholes(self, frame: int, tracks: FrameAnnotations) -> TracksInWholes | None:
+        """How some tracks lie in those of the coarser level, if that is asked for.
+
+        Raises:
+            InputError: there is none.
+        """
+        if Metric.nestedness not in self._rules.metrics or isinstance(self._tracks, EmptyAnnotations):
+            return None
+        coarser = self._tracks.coarser_at(frame)
+        if coarser is None:
+            raise InputError(
+                f"{self._tracks.source}: nestedness is of a level of a mask run that has a coarser one: see --level"
+            )
+        masks = masks_of(tracks) if len(tracks) else PackedMasks.empty(*masks_of(coarser).size)
+        shared = mask_intersection(masks, masks_of(coarser))
+        return TracksInWholes(tracks.track_id, masks.areas, coarser.track_id, shared)
 
     def _check_disjoint(self, masks: PackedMasks, where: str) -> None:
         """Is no pixel in two masks?

@@ -1,4 +1,4 @@
-"""Measures that TrackEval has not: VPQ and STQ of label images, lifetime and duplicates of identities.
+"""Measures that TrackEval has not: VPQ and STQ of label images, lifetime, duplicates and nesting of identities.
 
 Kim et al., "Video Panoptic Segmentation", CVPR 2020 (VPQ); Weber et al., "STEP: Segmenting and Tracking Every Pixel",
 NeurIPS 2021 (STQ). Each holds sums by pairs of object and track, never frames: what it needs grows with the number of
@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,28 @@ WINDOWS = (1, 2, 4, 6)
 """Frames of VPQ's tubes, as VIPSeg reports it."""
 MATCHED = 0.5
 """A tube or mask matches another above this IoU."""
+NESTED = 0.95
+"""Share of a track's pixels in one coarser track from which it is nested."""
 TRUE_DETECTIONS, DETECTIONS = "GT_Dets", "Dets"
 """TrackEval's names of the numbers of true masks and of the tracks' masks, over all frames."""
 Counts = Mapping[str, float]
 """What is summed over sequences, by field."""
+
+
+class TracksInWholes(NamedTuple):
+    """M tracks of one frame and K of the next coarser level, before anything of them is dropped.
+
+    Attributes:
+        track_ids: `(M,)` int64.
+        areas: `(M,)` int64 pixels.
+        whole_ids: `(K,)` int64.
+        shared: `(M, K)` int64, pixels in both.
+    """
+
+    track_ids: NDArray[np.int64]
+    areas: NDArray[np.int64]
+    whole_ids: NDArray[np.int64]
+    shared: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,7 @@ class MatchedFrame:
         true_areas: `(N,)` int64 pixels; None with boxes.
         track_areas: `(M,)` int64 pixels, without void ones; None with boxes.
         void_areas: pixels that are void in the truth, by track; those of tracks with no other pixel, too.
+        wholes: how the tracks lie in those of the coarser level; None without one.
     """
 
     true_ids: NDArray[np.int64]
@@ -50,6 +69,7 @@ class MatchedFrame:
     true_areas: NDArray[np.int64] | None = None
     track_areas: NDArray[np.int64] | None = None
     void_areas: Mapping[int, int] = field(default_factory=dict)
+    wholes: TracksInWholes | None = None
 
     def pixels(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """`shared`, `true_areas` and `track_areas`, where there are masks."""
@@ -287,8 +307,50 @@ class Lifetime(Measure):
         }
 
 
+class Nestedness(Measure):
+    """How far the tracks of a level lie in those of the next coarser one; the truth plays no part.
+
+    - `Nested`: share of the tracks of which at least 0.95 of the pixels, over their lives, lie in one coarser track.
+    - `Inside`: share of the pixels of all tracks that lie in the coarser track which holds most of theirs.
+    """
+
+    NAMES = ("Nested", "Inside")
+    COUNTS = ("Nested_tracks", "Nested_of", "Inside_pixels", "Inside_of")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._areas: Counter[int] = Counter()
+        self._inside: defaultdict[int, Counter[int]] = defaultdict(Counter)
+
+    def _add(self, frame: MatchedFrame) -> None:
+        if frame.wholes is not None:
+            self.add_wholes(frame.wholes)
+
+    def add_wholes(self, wholes: TracksInWholes) -> None:
+        """One frame, without a truth."""
+        tracks, outer = wholes.track_ids.tolist(), wholes.whole_ids.tolist()
+        for track, area in zip(tracks, wholes.areas.tolist(), strict=True):
+            self._areas[track] += area
+        for row, column in np.argwhere(wholes.shared).tolist():
+            self._inside[tracks[row]][outer[column]] += int(wholes.shared[row, column])
+
+    def _counts(self) -> dict[str, float]:
+        most = {track: max(inside.values()) for track, inside in self._inside.items()}
+        nested = sum(pixels >= NESTED * self._areas[track] for track, pixels in most.items())
+        counts = (nested, len(self._areas), sum(most.values()), self._areas.total())
+        return dict(zip(self.COUNTS, map(float, counts), strict=True))
+
+    @staticmethod
+    def scores(counts: Counts) -> dict[str, float]:
+        return {
+            "Nested": _share(counts["Nested_tracks"], counts["Nested_of"]),
+            "Inside": _share(counts["Inside_pixels"], counts["Inside_of"]),
+        }
+
+
 MEASURES: Mapping[Metric, type[Measure]] = {
     Metric.vpq: VideoPanopticQuality,
     Metric.stq: SegmentationTrackingQuality,
     Metric.lifetime: Lifetime,
+    Metric.nestedness: Nestedness,
 }

@@ -23,7 +23,7 @@ SHARES = frozenset(
         *("HOTA", "DetA", "AssA", "DetRe", "DetPr", "AssRe", "AssPr", "LocA", "OWTA", "HOTA(0)", "LocA(0)"),
         *("HOTALocA(0)", "MOTA", "MOTP", "MODA", "CLR_Re", "CLR_Pr", "MTR", "PTR", "MLR", "sMOTA", "CLR_F1"),
         *("MOTAL", "IDF1", "IDR", "IDP", "sMOTSA", "MOTSA", "MOTSP", "J&F", *MEANS),
-        *(name for measure in MEASURES.values() for name in measure.NAMES),
+        *(name for metric, measure in MEASURES.items() for name in measure.NAMES if metric is not Metric.nestedness),
     )
 )
 """Fields that are shares of the true objects or of the tracks, not counts."""

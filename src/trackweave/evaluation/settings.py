@@ -39,6 +39,7 @@ class Metric(StrEnum):
     - `mots`: sMOTSA, MOTSA, MOTSP of masks that do not overlap; by `trackeval`.
     - `vpq`, `stq`: video panoptic quality, segmentation and tracking quality of masks that do not overlap.
     - `lifetime`: for how long objects keep one identity, and how many tracks each has.
+    - `nestedness`: how far tracks lie in those of the next coarser level of their run.
     """
 
     hota = "hota"
@@ -50,10 +51,11 @@ class Metric(StrEnum):
     vpq = "vpq"
     stq = "stq"
     lifetime = "lifetime"
+    nestedness = "nestedness"
 
 
-NOT_UNLESS_ASKED = frozenset((Metric.owta, Metric.mots, Metric.vpq, Metric.stq, Metric.lifetime))
-OF_MASKS = frozenset((Metric.jf, Metric.mots, Metric.vpq, Metric.stq))
+NOT_UNLESS_ASKED = frozenset((Metric.owta, Metric.mots, Metric.vpq, Metric.stq, Metric.lifetime, Metric.nestedness))
+OF_MASKS = frozenset((Metric.jf, Metric.mots, Metric.vpq, Metric.stq, Metric.nestedness))
 OF_LABELS = frozenset((Metric.mots, Metric.vpq, Metric.stq))
 """Those of label images: no pixel lies in two objects of a class."""
 
@@ -126,7 +128,7 @@ class EvaluationSettings(Settings):
 
     metrics: Annotated[tuple[Metric, ...] | None, Names] = Field(
         default=None,
-        description="hota, clear, identity, jf, owta, mots, vpq, stq, lifetime; null: the first four that fit",
+        description="hota, clear, identity, jf, owta, mots, vpq, stq, lifetime, nestedness; null: of the first four",
     )
     format: Format | None = Field(default=None, description="format of the results; null: by their names and content")
     gt_format: Format | None = Field(default=None, description="format of the truth; null: by its names and content")
