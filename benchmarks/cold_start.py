@@ -2,19 +2,21 @@
 
     python benchmarks/cold_start.py [--clip VIDEO]
 
-CPU seconds of the whole process (user and system), seconds until the first character appears, and what compiled code
-adds to a first run. The inputs are the demo's clip at a third of its frames, and generated detections.
+CPU seconds of the whole process (user and system), seconds until the first character appears in a terminal, and what
+compiled code adds to a first run. The inputs are the demo's clip at a third of its frames, and generated detections.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import pty
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,15 +34,19 @@ class Cost(NamedTuple):
 
 
 def measure(arguments: list[str], cache: Path) -> Cost:
-    """Runs `trackweave` with these arguments and its machine code in `cache`."""
+    """Runs `trackweave` in a terminal, with these arguments and its machine code in `cache`."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     command = [sys.executable, "-m", "trackweave", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process:
-        assert process.stdout is not None
-        process.stdout.read(1)
+    ours, terminal = pty.openpty()
+    with subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environment) as process:
+        os.close(terminal)
+        os.read(ours, 1)
         first = time.perf_counter() - start
-        process.stdout.read()
+        with suppress(OSError):  # how Linux says that the last writer has closed a terminal
+            while os.read(ours, 4096):
+                pass
+    os.close(ours)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Cost(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, first, process.returncode)
 

@@ -177,6 +177,23 @@ print(json.dumps([run.tracks().xyxy.tolist(), boxes.tracks().xyxy.tolist()]))
 """
 
 
+def test_a_first_run_says_what_it_waits_for_once_and_a_second_says_nothing(tmp_path: Path) -> None:
+    detections = tmp_path / "det.txt"
+    detections.write_text("".join(f"{frame},-1,{5 * frame},20,40,80,0.9\n" for frame in range(1, 5)))
+    command = [sys.executable, "-m", "trackweave", "boxes", "--detections", str(detections), "--fps", "30"]
+    command += ["--tracker", "adaptive", "--size", "200x200"]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    said = []
+    for arguments in (["--tracker.high-score", "2"], ["-o", str(tmp_path / "a")], ["-o", str(tmp_path / "b")]):
+        done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == (2 if "2" in arguments else 0), done.stderr
+        said.append([line for line in done.stderr.splitlines() if "compiling" in line])
+    wrong, first, second = said
+    assert wrong == second == []
+    (line,) = first
+    assert str(tmp_path / "cache") in line
+
+
 @pytest.mark.parametrize("predictor", ["static", "flow"])
 def test_without_a_compiler_the_results_are_the_same(tmp_path: Path, predictor: str) -> None:
     results = []

@@ -1,16 +1,18 @@
-"""`njit`: loops that numba compiles when they are first called, and a cache of machine code that never stops a run.
+"""`njit`, `inner`: loops that numba compiles when they are first called, and a cache that never stops a run.
 
 Nothing is compiled at import. Code is kept in `NUMBA_CACHE_DIR` where it is set, else in `__pycache__` beside the
 source, else in the user's cache folder (`~/.cache/numba`). Where none of them can be written it is compiled anew in
-every process: numba's own cache raises at import there, and on damaged files in the middle of a run.
+every process: numba's own cache raises at import there, and on damaged files in the middle of a run. A process that
+has to compile says so once, as information of the logger `trackweave.compiled`; commands print it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from types import CodeType, FunctionType
 from typing import Any, TypeVar, overload
 
@@ -18,11 +20,16 @@ import numpy as np
 from numba import config
 from numba import njit as numba_njit
 from numba.core import caching, sigutils
+from numba.extending import register_jitable
 
 # Some versions of numba have types, most have not.
 _numba_njit: Any = numba_njit
+_register_jitable: Any = register_jitable
+_null_cache: Any = caching.NullCache
 _function_cache: Any = caching.FunctionCache
 _normalize_signature: Any = sigutils.normalize_signature
+
+LOGGER = logging.getLogger("trackweave.compiled")
 
 IS_DISABLED = bool(getattr(config, "DISABLE_JIT", False))
 """`NUMBA_DISABLE_JIT=1`: nothing is compiled."""
@@ -51,11 +58,49 @@ def njit(
     """
     if function is None:
         return partial(njit, nogil=nogil, fastmath=fastmath, inline=inline)
-    dispatcher = _numba_njit(nogil=nogil, fastmath=fastmath, inline=inline)(function)
+    # Without an entry for callers in C, which there are none of: it is a tenth of what there is to compile.
+    dispatcher = _numba_njit(nogil=nogil, fastmath=fastmath, inline=inline, no_cfunc_wrapper=True)(function)
     if not IS_DISABLED:
+        dispatcher._cache = _NoCache()
         with suppress(RuntimeError, OSError):  # no folder can be written, or there is no source file
             dispatcher._cache = _SafeCache(function)
     return dispatcher
+
+
+@overload
+def inner(function: F) -> F: ...
+
+
+@overload
+def inner(*, fastmath: bool = False) -> Callable[[F], F]: ...
+
+
+def inner(function: Callable[..., Any] | None = None, *, fastmath: bool = False) -> Any:
+    """Marks a function that compiled loops call: it becomes part of them, without an entry of its own from Python, which
+    is half of what there is to compile of a short one. Called from Python it runs as plain Python.
+
+    Args:
+        function: what is marked.
+        fastmath: as for `njit`.
+    """
+    if function is None:
+        return partial(inner, fastmath=fastmath)
+    return _register_jitable(no_cpython_wrapper=True, no_cfunc_wrapper=True, fastmath=fastmath)(function)
+
+
+@cache
+def _say_wait(folder: str | None) -> None:
+    """Says once what a run waits for."""
+    kept = f"kept in {folder} for the next ones" if folder is not None else "in every run: no folder can be written"
+    LOGGER.info("compiling loops, some seconds of a first run (%s)", kept)
+
+
+class _NoCache(_null_cache):  # type: ignore[misc]
+    """Stands where code cannot be kept."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """None."""
+        _say_wait(None)
 
 
 class _SafeCache(_function_cache):  # type: ignore[misc]
@@ -67,15 +112,18 @@ class _SafeCache(_function_cache):  # type: ignore[misc]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled function for some types, or None."""
+        found = None
         try:
             found = super().load_overload(sig, target_context)
             # Two processes that fill one cache at once may have left another function's code under this name.
-            if found is None or found.signature.args == _normalize_signature(sig)[0]:
-                return found
+            if found is not None and found.signature.args != _normalize_signature(sig)[0]:
+                found = None
+                self._forget()
         except Exception:  # noqa: BLE001 - unpickling damaged data raises anything
-            pass
-        self._forget()
-        return None
+            self._forget()
+        if found is None:
+            _say_wait(self.cache_path)
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keeps a compiled function."""

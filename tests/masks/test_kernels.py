@@ -10,7 +10,9 @@ from trackweave.masks import kernels
 @given(st.lists(st.lists(st.integers(0, 2**64 - 1), min_size=3, max_size=3), max_size=5))
 def test_set_bits_of_whole_words(rows: list[list[int]]) -> None:
     words = np.array(rows, np.uint64).reshape(-1, 3)
-    assert kernels.count_bits(words).tolist() == [sum(word.bit_count() for word in row) for row in rows]
+    out = np.empty(len(words), np.int64)
+    kernels.count_bits(words, out)
+    assert out.tolist() == [sum(word.bit_count() for word in row) for row in rows]
 
 
 def test_pasting_adds_and_never_clears() -> None:
@@ -26,4 +28,6 @@ def test_words_beyond_the_last_byte_of_a_row_are_not_read_as_pixels() -> None:
     bits[0, 8] = 0b10000000
     words = np.zeros((1, 16), np.uint8)
     words[:, :9] = bits
-    assert kernels.bounding_boxes(bits, words.view(np.uint64), 72).tolist() == [[64, 0, 65, 1]]
+    out = np.zeros((1, 4), np.int32)
+    kernels.bounding_boxes(bits, words.view(np.uint64), 72, out)
+    assert out.tolist() == [[64, 0, 65, 1]]

@@ -1,4 +1,5 @@
-"""Compiled loops over packed masks. Words are uint64 views of packed rows; nothing here allocates per pixel.
+"""Compiled loops over packed masks. Words are uint64 views of packed rows; results go into arrays of the caller: one
+that a loop allocates costs a tenth of a second of compiling.
 
 A packed mask is row-major `numpy.packbits`: pixel `p = y*W + x` is bit `7 - p % 8` of byte `p // 8`. Counting bits
 does not care about their order inside a word, so kernels that only count use whole words.
@@ -13,7 +14,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from trackweave.compiled import IS_DISABLED, njit
+from trackweave.compiled import IS_DISABLED, inner, njit
 
 Bits = NDArray[np.uint8]
 Words = NDArray[np.uint64]
@@ -33,18 +34,16 @@ popcount: Any = (lambda word: int(word).bit_count()) if IS_DISABLED else intrins
 
 
 @njit(nogil=True)
-def count_bits(words: Words) -> NDArray[np.int64]:
-    """Areas: set bits per row of `(N, words)`, as `(N,)` int64."""
-    out = np.zeros(words.shape[0], np.int64)
+def count_bits(words: Words, out: NDArray[np.int64]) -> None:
+    """Areas: set bits per row of `(N, words)`, into `out` `(N,)`."""
     for n in range(words.shape[0]):
         total = 0
         for k in range(words.shape[1]):
             total += popcount(words[n, k])
         out[n] = total
-    return out
 
 
-@njit(nogil=True)
+@inner
 def first_set_bit(bits: Bits, begin: int, end: int) -> int:
     """Smallest set pixel of one packed mask in `[begin, end)`; `end` when none is set."""
     if begin >= end:
@@ -63,7 +62,7 @@ def first_set_bit(bits: Bits, begin: int, end: int) -> int:
     return min(8 * k + j, end)
 
 
-@njit(nogil=True)
+@inner
 def end_of_set_bits(bits: Bits, begin: int, end: int) -> int:
     """One past the largest set pixel of one packed mask in `[begin, end)`; `begin` when none is set."""
     if begin >= end:
@@ -83,12 +82,11 @@ def end_of_set_bits(bits: Bits, begin: int, end: int) -> int:
 
 
 @njit(nogil=True)
-def bounding_boxes(bits: Bits, words: Words, width: int) -> Boxes:
-    """Tight boxes `(N, 4)` int32 xyxy, right and bottom exclusive; all zero for an empty mask.
+def bounding_boxes(bits: Bits, words: Words, width: int, out: Boxes) -> None:
+    """Tight boxes into `out` `(N, 4)` xyxy, right and bottom exclusive; that of an empty mask is left as it is.
 
     Top and bottom are found by whole words; then each row is searched only outside the columns known to be inside.
     """
-    out = np.zeros((bits.shape[0], 4), np.int32)
     for n in range(bits.shape[0]):
         low, high = 0, words.shape[1]
         while low < high and words[n, low] == 0:
@@ -106,10 +104,9 @@ def bounding_boxes(bits: Bits, words: Words, width: int) -> Boxes:
             left = first_set_bit(bits[n], row, row + left) - row
             right = end_of_set_bits(bits[n], row + right, row + width) - row
         out[n, 0], out[n, 1], out[n, 2], out[n, 3] = left, top, right, bottom
-    return out
 
 
-@njit(nogil=True)
+@inner
 def shared_pixels(words_a: Words, box_a: Boxes, words_b: Words, box_b: Boxes, width: int) -> int:
     """Pixels that two masks share; words `(W,)` and boxes `(4,)` of one mask each.
 
@@ -132,13 +129,13 @@ def shared_pixels(words_a: Words, box_a: Boxes, words_b: Words, box_b: Boxes, wi
 
 
 @njit(nogil=True)
-def intersections(words_a: Words, boxes_a: Boxes, words_b: Words, boxes_b: Boxes, width: int) -> NDArray[np.int64]:
-    """Pixels that two masks share, `(N, M)` int64."""
-    out = np.zeros((words_a.shape[0], words_b.shape[0]), np.int64)
+def intersections(
+    words_a: Words, boxes_a: Boxes, words_b: Words, boxes_b: Boxes, width: int, out: NDArray[np.int64]
+) -> None:
+    """Pixels that two masks share, into `out` `(N, M)`."""
     for n in range(words_a.shape[0]):
         for m in range(words_b.shape[0]):
             out[n, m] = shared_pixels(words_a[n], boxes_a[n], words_b[m], boxes_b[m], width)
-    return out
 
 
 @njit(nogil=True)

@@ -42,7 +42,9 @@ def mask_intersection(a: MaskWords, b: MaskWords) -> NDArray[np.int64]:
     """
     if a.size != b.size:
         raise ValueError(f"masks of different sizes: {a.size} and {b.size}; rescale one of them first")
-    return np.asarray(kernels.intersections(a.words, a.boxes, b.words, b.boxes, a.size[1]))
+    out = np.empty((len(a.words), len(b.words)), np.int64)
+    kernels.intersections(a.words, a.boxes, b.words, b.boxes, a.size[1], out)
+    return out
 
 
 def mask_iou(a: PackedMasks, b: PackedMasks) -> NDArray[np.float64]:

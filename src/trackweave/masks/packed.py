@@ -171,12 +171,16 @@ class PackedMasks:
     @cached_property
     def areas(self) -> NDArray[np.int64]:
         """`(N,)` int64, pixels inside each mask."""
-        return np.asarray(kernels.count_bits(self.words))
+        out = np.empty(len(self), np.int64)
+        kernels.count_bits(self.words, out)
+        return out
 
     @cached_property
     def boxes(self) -> NDArray[np.int32]:
         """`(N, 4)` int32 xyxy, tight, right and bottom exclusive; all zero for an empty mask."""
-        return np.asarray(kernels.bounding_boxes(self.bits, self.words, self.width))
+        out = np.zeros((len(self), 4), np.int32)
+        kernels.bounding_boxes(self.bits, self.words, self.width, out)
+        return out
 
 
 def as_rows(index: slice | NDArray[Any] | Sequence[int]) -> slice | NDArray[Any]:

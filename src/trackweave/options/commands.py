@@ -66,6 +66,12 @@ class SettingsCommand(TyperCommand):
             with formatter.section(title):
                 formatter.write_dl(panels[title])
 
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command; a terminal shows at once that it starts, until the first line overwrites that."""
+        if sys.stderr is not None and sys.stderr.isatty():
+            print(f"{ctx.command_path}: starting", end="\r", file=sys.stderr, flush=True)
+        return super().invoke(ctx)
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Reads the command line."""
         if not any(param.param_type_name == "argument" for param in self.params):
@@ -112,6 +118,9 @@ def run_command(command: Any, arguments: Sequence[str] | None = None, *, prog: s
     logger = logging.getLogger("trackweave")
     if not logger.handlers:  # commands print a run's warnings themselves; `logging` would print them a second time
         logger.addHandler(logging.NullHandler())
+        waits = logging.getLogger("trackweave.compiled")  # what a first run waits for
+        waits.addHandler(_PrintingHandler())
+        waits.setLevel(logging.INFO)
     reason: object
     try:
         with _signals_raise(), command_wording():
@@ -128,6 +137,14 @@ def run_command(command: Any, arguments: Sequence[str] | None = None, *, prog: s
         reason, code = error, 2 if isinstance(error, SettingError) else 1
     print("error:", shortened_line(str(reason), LONGEST_REASON), file=sys.stderr)
     return code
+
+
+class _PrintingHandler(logging.Handler):
+    """Prints to what is standard error at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints one message."""
+        print(record.getMessage(), file=sys.stderr, flush=True)
 
 
 class Terminated(KeyboardInterrupt):

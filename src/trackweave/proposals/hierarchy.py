@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.compiled import njit
+from trackweave.compiled import inner, njit
 
 
 def watershed(heights: NDArray[np.float32], count: int) -> NDArray[np.int64]:
@@ -46,7 +46,8 @@ def watershed(heights: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     seeds[:] = np.arange(1, seeds.size + 1).reshape(seeds.shape)
     padded = np.zeros(labels.shape, np.float32)
     padded[1:-1, 1:-1] = heights
-    _flood(padded.ravel(), labels.ravel(), labels.shape[1])
+    queue, entered = np.empty(labels.size, np.int64), np.zeros(labels.size, np.int64)
+    _flood(padded.ravel(), labels.ravel(), labels.shape[1], queue, entered)
     return inside.copy()
 
 
@@ -64,16 +65,21 @@ def seed_grid(height: int, width: int, count: int) -> tuple[slice, slice]:
 
 
 @njit(nogil=True)
-def _flood(heights: NDArray[np.float32], labels: NDArray[np.int64], stride: int) -> None:
-    """Spreads the positive labels over all zeros, in place; both arrays `(P,)`, rows of `stride` pixels.
+def _flood(
+    heights: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    stride: int,
+    queue: NDArray[np.int64],
+    entered: NDArray[np.int64],
+) -> None:
+    """Spreads the positive labels over all zeros, in place; all arrays `(P,)`, rows of `stride` pixels.
 
     A pixel gets its label when it enters the queue, which is final: nothing can reach it from a lower place later. So
     each pixel enters once, and the queue never holds more than there are pixels. Of two pixels of one height the one
     that entered first comes first; this makes the labels reproducible and splits plateaus in the middle. `heights` is
-    overwritten: a pixel below the water is raised to the level at which the flood reaches it.
+    overwritten: a pixel below the water is raised to the level at which the flood reaches it. `queue` holds pixels as
+    a binary heap, the lowest first; `entered` the time of entry, zeros at first: all seeds enter at time 0.
     """
-    queue = np.empty(len(labels), np.int64)  # pixels as a binary heap, the lowest first
-    entered = np.zeros(len(labels), np.int64)  # time of entry; all seeds enter at time 0
     size = 0
     for pixel in range(len(labels)):
         if labels[pixel] > 0:
@@ -95,7 +101,7 @@ def _flood(heights: NDArray[np.float32], labels: NDArray[np.int64], stride: int)
                 size += 1
 
 
-@njit(nogil=True, inline="always")
+@inner
 def _before(a: int, b: int, heights: NDArray[np.float32], entered: NDArray[np.int64]) -> bool:
     """Whether pixel `a` leaves the queue before pixel `b`."""
     if heights[a] != heights[b]:
@@ -103,7 +109,7 @@ def _before(a: int, b: int, heights: NDArray[np.float32], entered: NDArray[np.in
     return bool(entered[a] < entered[b])
 
 
-@njit(nogil=True)
+@inner
 def _push(
     queue: NDArray[np.int64], size: int, pixel: int, heights: NDArray[np.float32], entered: NDArray[np.int64]
 ) -> None:
@@ -118,7 +124,7 @@ def _push(
         child = parent
 
 
-@njit(nogil=True)
+@inner
 def _pop(queue: NDArray[np.int64], size: int, heights: NDArray[np.float32], entered: NDArray[np.int64]) -> None:
     """Removes the first pixel of a heap that then has `size` pixels."""
     queue[0] = queue[size]
@@ -193,25 +199,37 @@ class Hierarchy:
 def merge_regions(graph: RegionGraph) -> Hierarchy:
     """Merges until no two regions touch; time grows with R², memory too (R ≈ 1000: 25 ms)."""
     count = len(graph.area)
-    merges = _merge(
-        graph.area.copy(), graph.colour.copy(), graph.histogram.copy(), graph.border.copy(), graph.edge.copy()
-    )
+    cost, nearest, merges = np.full((count, count), np.inf), np.zeros(count, np.int64), np.empty((count, 3))
+    merged = _merge(
+        graph.area.copy(), graph.colour.copy(), graph.histogram.copy(), graph.border.copy(), graph.edge.copy(),
+        float(graph.area.sum()), cost, nearest, merges,
+    )  # fmt: skip
+    merges = merges[:merged]
     return Hierarchy(merges[:, 0].astype(np.int64), merges[:, 1].astype(np.int64), merges[:, 2].copy(), count)
 
 
 @njit(nogil=True)
-def _merge(area: Floats, colour: Floats, histogram: Floats, border: Floats, edge: Floats) -> Floats:
-    """Merges as rows `(survivor, absorbed, height)`; the arguments are overwritten."""
+def _merge(
+    area: Floats,
+    colour: Floats,
+    histogram: Floats,
+    border: Floats,
+    edge: Floats,
+    total: float,
+    cost: Floats,
+    nearest: NDArray[np.int64],
+    merges: Floats,
+) -> int:
+    """Writes `merges` as rows `(survivor, absorbed, height)` and returns how many; the arguments are overwritten.
+
+    `cost` `(R, R)` is infinite at first; `nearest` `(R,)` holds the column of each row's smallest cost.
+    """
     count = area.shape[0]
-    total = area.sum()
-    cost = np.full((count, count), np.inf)
-    nearest = np.zeros(count, np.int64)  # column of each row's smallest cost
     for i in range(count):
         for j in range(count):
             if border[i, j] > 0:
                 cost[i, j] = _contrast(area, colour, histogram, border, edge, i, j, total)
-        nearest[i] = np.argmin(cost[i])
-    merges = np.zeros((max(count - 1, 0), 3))
+        nearest[i] = _cheapest(cost, i)
     height = 0.0
     for k in range(count - 1):
         i = 0
@@ -220,7 +238,7 @@ def _merge(area: Floats, colour: Floats, histogram: Floats, border: Floats, edge
                 i = r
         j = nearest[i]
         if cost[i, j] == np.inf:
-            return merges[:k]
+            return int(k)
         # A merge may make a pair cheaper than the last height; the heights of a hierarchy must not fall, or cuts
         # would not nest.
         height = max(height, cost[i, j])
@@ -236,13 +254,23 @@ def _merge(area: Floats, colour: Floats, histogram: Floats, border: Floats, edge
         # column i can have become cheaper.
         for r in range(count):
             if r == i or nearest[r] == i or nearest[r] == j:
-                nearest[r] = np.argmin(cost[r])
+                nearest[r] = _cheapest(cost, r)
             elif cost[r, i] < cost[r, nearest[r]]:
                 nearest[r] = i
-    return merges
+    return int(max(count - 1, 0))
 
 
-@njit(nogil=True)
+@inner
+def _cheapest(cost: Floats, row: int) -> int:
+    """The first column of a row's smallest cost; `numpy.argmin` takes longer to compile."""
+    best = 0
+    for column in range(1, cost.shape[1]):
+        if cost[row, column] < cost[row, best]:
+            best = column
+    return best
+
+
+@inner
 def _contrast(
     area: Floats,
     colour: Floats,
@@ -269,7 +297,7 @@ def _contrast(
     return weighted
 
 
-@njit(nogil=True)
+@inner
 def _absorb(
     area: Floats, colour: Floats, histogram: Floats, border: Floats, edge: Floats, cost: Floats, i: int, j: int
 ) -> None:

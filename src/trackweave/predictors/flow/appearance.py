@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.compiled import njit
+from trackweave.compiled import inner, njit
 from trackweave.predictors.flow.frame_features import TABLE_SIZE, TABLES, PixelFeatures
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.flow.windows import PixelWindow
@@ -185,7 +185,7 @@ def _sample_weights(mask: NDArray[np.bool_], margin: float) -> NDArray[np.float3
     return np.asarray(weights, np.float32)
 
 
-@njit(nogil=True)
+@inner
 def _bin_in_cell(code: Any, row: Any, column: Any) -> Any:
     """Bin of a colour code in a cell of the object-centred grid; the same for counting and for looking up."""
     return (code * 61 + (row * 8 + column) * 1031) & (TABLE_SIZE - 1)

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.compiled import njit
+from trackweave.compiled import inner, njit
 from trackweave.frames.source import FrameSource
 from trackweave.predictors.flow.motion import Motion, camera_homography, dense_flow, motion_between
 from trackweave.predictors.flow.settings import FlowSettings
@@ -264,7 +264,7 @@ def compute_features(planes: NDArray[np.uint8], edge_contrast: float) -> PixelFe
     return PixelFeatures(codes, affinity)
 
 
-@njit(nogil=True)
+@inner
 def _hash(value: int) -> int:  # Fibonacci hashing (Knuth, TAOCP 3, 6.4)
     return int(((value * 2654435761) & 0xFFFFFFFF) >> (32 - TABLE_BITS))
 
@@ -296,7 +296,7 @@ def _compare_neighbours(
 ) -> None:
     height, width = planes.shape[:2]
     for k in range(offsets.shape[0]):
-        dy, dx = offsets[k]
+        dy, dx = offsets[k, 0], offsets[k, 1]
         for y in range(height - dy):
             for x in range(max(0, -dx), min(width, width - dx)):
                 light = np.int32(planes[y, x, 0]) - np.int32(planes[y + dy, x + dx, 0])

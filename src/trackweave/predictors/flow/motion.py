@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.compiled import njit
+from trackweave.compiled import inner, njit
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.flow.windows import PixelWindow
 
@@ -167,7 +167,7 @@ def warped_mask_prior(
         settings: band, weight and reach.
     """
     out = np.empty(window.shape, np.float32)
-    agreement = motion.agreement[window.slices]
+    agreement = np.ascontiguousarray(motion.agreement[window.slices])  # of one layout: the loop is compiled once
     if redetected is not None:
         agreement = np.where(redetected, np.float32(1), agreement)
     smooth_agreement = np.asarray(cv2.blur(agreement, (9, 9)), np.float32)
@@ -195,7 +195,8 @@ def motion_log_odds(
     the warped mask; where the two move alike the ratio is flat and nothing is said.
     """
     counts = np.zeros((2, MOTION_BINS * MOTION_BINS), np.float32)
-    agreement, bins = motion.agreement[window.slices], motion.residual_bin[window.slices]
+    agreement = np.ascontiguousarray(motion.agreement[window.slices])  # as above
+    bins = np.ascontiguousarray(motion.residual_bin[window.slices])
     _count_motion(distance, appearance, agreement, bins, counts)
     smooth = [cv2.GaussianBlur(one.reshape(MOTION_BINS, MOTION_BINS), (0, 0), 0.8).ravel() for one in counts]
     share = [one / (one.sum() + 1e-6) for one in smooth]
@@ -203,7 +204,7 @@ def motion_log_odds(
     return np.asarray(np.clip(ratio, -limit, limit).astype(np.float32)[bins] * agreement, np.float32)
 
 
-@njit(nogil=True)
+@inner
 def _plane_flow(homography: NDArray[np.float64], x: int, y: int) -> tuple[float, float]:
     h = homography
     w = h[2, 0] * x + h[2, 1] * y + h[2, 2]
@@ -302,7 +303,7 @@ def _warp(
             out[y, x] = value > 0.5
 
 
-@njit(nogil=True, fastmath=True)
+@inner(fastmath=True)
 def _at_rim(probability: NDArray[np.float32], y0: int, x0: int, v: float, u: float) -> float:
     """Bilinear value where some of the four neighbours lie outside and count as zero."""
     value = 0.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.compiled import njit
+from trackweave.compiled import inner, njit
 from trackweave.predictors.flow.frame_features import NEIGHBOUR_OFFSETS, PixelFeatures
 from trackweave.predictors.flow.windows import PixelWindow
 
@@ -37,18 +37,19 @@ def smooth(
     weights = _RING_WEIGHTS * np.float32(strength)
     # A message is at most the sum of all weights (affinities and labels are at most 1; each offset counts twice):
     # beyond that bound the sign is certain, and the pixel is skipped.
-    spans = _undecided_spans(logits, 2 * float(weights.sum()))
-    messages = _mean_field(
-        logits, features.affinity, NEIGHBOUR_OFFSETS, window.top, window.left, weights, rounds, spans
+    spans = np.zeros((len(logits), 2), np.int64)
+    _undecided_spans(logits, 2 * float(weights.sum()), spans)
+    label, messages = np.empty_like(logits), np.zeros_like(logits)
+    _mean_field(
+        logits, features.affinity, NEIGHBOUR_OFFSETS, window.top, window.left, weights, rounds, spans, label, messages
     )
     return logits + messages
 
 
 @njit(nogil=True)
-def _undecided_spans(logits: NDArray[np.float32], bound: float) -> NDArray[np.int64]:
-    """First and last-plus-one column per row whose sign smoothing may change."""
+def _undecided_spans(logits: NDArray[np.float32], bound: float, spans: NDArray[np.int64]) -> None:
+    """First and last-plus-one column per row whose sign smoothing may change, into the zeros of `spans` `(H, 2)`."""
     height, width = logits.shape
-    spans = np.zeros((height, 2), np.int64)
     for y in range(height):
         first, last = 0, width - 1
         while first < width and abs(logits[y, first]) >= bound:
@@ -57,7 +58,6 @@ def _undecided_spans(logits: NDArray[np.float32], bound: float) -> NDArray[np.in
             last -= 1
         if first < width:
             spans[y, 0], spans[y, 1] = first, last + 1
-    return spans
 
 
 @njit(nogil=True, fastmath=True)
@@ -70,31 +70,31 @@ def _mean_field(
     weights: NDArray[np.float32],
     rounds: int,
     spans: NDArray[np.int64],
-) -> NDArray[np.float32]:
+    label: NDArray[np.float32],
+    messages: NDArray[np.float32],
+) -> None:
     height, width = logits.shape
-    label = np.empty_like(logits)
-    messages = np.zeros_like(logits)
     for _ in range(rounds):
         for y in range(height):
             _half_tanh(logits[y], messages[y], label[y])
         for y in range(height):
-            start, stop = spans[y]
+            start, stop = spans[y, 0], spans[y, 1]
             if start == stop:
                 continue
             row = messages[y]
-            row[start:stop] = 0
+            for x in range(start, stop):
+                row[x] = 0
             for k in range(offsets.shape[0]):
-                dy, dx = offsets[k]
+                dy, dx = offsets[k, 0], offsets[k, 1]
                 if y + dy < height:
                     first, last = max(start, -dx), min(stop, width - dx)
                     _gather(row, affinity[k, top + y], left, label[y + dy], dx, weights[k], first, last)
                 if y >= dy:
                     first, last = max(start, dx), min(stop, width + dx)
                     _gather(row, affinity[k, top + y - dy], left - dx, label[y - dy], -dx, weights[k], first, last)
-    return messages
 
 
-@njit(nogil=True, fastmath=True, inline="always")
+@inner(fastmath=True)
 def _half_tanh(logits: NDArray[np.float32], messages: NDArray[np.float32], label: NDArray[np.float32]) -> None:
     """tanh of half the log-odds, by its Padé approximant, which vector units can do; exactly ±1 at the clipped ends."""
     for x in range(label.shape[0]):
@@ -104,7 +104,7 @@ def _half_tanh(logits: NDArray[np.float32], messages: NDArray[np.float32], label
         label[x] = half * (np.float32(27) + square) / (np.float32(27) + np.float32(9) * square)
 
 
-@njit(nogil=True, fastmath=True, inline="always")
+@inner(fastmath=True)
 def _gather(
     row: NDArray[np.float32],
     affinity: NDArray[np.float32],
