@@ -132,6 +132,36 @@ class PredictorConformance:
             assert alike(prediction.masks[0], A, least=0.7)
             assert alike(prediction.masks[1], B)
 
+    def test_points_find_the_object_that_they_lie_in(self, session: PredictorSession) -> None:
+        session.add_points(LocalIndex(0), 1, np.array([[12.5, 8.5], [42.5, 12.5]], np.float32), np.array([1, 0]))
+        session.add_points(LocalIndex(0), 2, np.array([[42.5, 12.5]], np.float32), np.array([1]), box_of(B))
+        session.add_mask(LocalIndex(0), 3, B)
+        for prediction in session.propagate(LocalIndex(0)):
+            assert prediction.object_ids.tolist() == [1, 2, 3]
+            assert alike(prediction.masks[0], A, least=0.7)
+            assert alike(prediction.masks[1], B, least=0.7)
+
+    @pytest.mark.parametrize(
+        ("points", "labels", "box", "message"),
+        [
+            ([[65, 3]], [1], None, r"object 1: point \(65, 3\) is outside the frame of 64×24"),
+            ([[np.nan, 3]], [1], None, "is outside the frame"),
+            ([[3, 3]], [0], None, "object 1: needs a point inside it on frame 0, or a box"),
+            ([], [], None, "needs a point inside it"),
+            ([[3, 3]], [2], None, "each point has a label"),
+            ([[3, 3]], [1, 1], None, "each point has a label"),
+            ([[3, 3]], [1], [5, 5, 5, 9], "is empty or outside the frame"),
+        ],
+    )
+    def test_points_that_are_refused(
+        self, session: PredictorSession, points: list[float], labels: list[int], box: list[float] | None, message: str
+    ) -> None:
+        around = None if box is None else np.array(box, np.float32)
+        with pytest.raises(PredictorError, match=message):
+            session.add_points(LocalIndex(0), 1, np.array(points, np.float32), np.array(labels), around)
+        with pytest.raises(PredictorError, match="no object was first prompted"):
+            list(session.propagate(LocalIndex(0)))
+
     @pytest.mark.parametrize("reverse", [False, True])
     def test_a_second_prompt_anchors_the_object_anew(self, session: PredictorSession, reverse: bool) -> None:
         start, turn = (4, 1) if reverse else (0, 3)

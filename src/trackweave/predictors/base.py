@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +75,28 @@ class PredictorSession(Protocol):
                 on that frame.
         """
 
+    def add_points(
+        self,
+        frame: LocalIndex,
+        obj_id: int,
+        points: NDArray[np.float32],
+        labels: NDArray[np.integer[Any]],
+        box: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Prompts an object with points, and a box around it where there is one.
+
+        Args:
+            frame: position in the session's frames.
+            obj_id: the object.
+            points: `(P, 2)` float32 x, y in frame pixels; the centre of the first pixel is (0.5, 0.5).
+            labels: `(P,)` 1 inside the object, 0 outside.
+            box: `(4,)`, see `add_box`.
+
+        Raises:
+            PredictorError: a point outside the frame, no point inside the object and no box, a frame out of range,
+                the object already has a prompt on that frame, or the predictor takes no points.
+        """
+
     def propagate(
         self, start: LocalIndex, *, reverse: bool = False, max_frames: int | None = None
     ) -> Iterator[FramePrediction]:
@@ -128,12 +150,34 @@ class Prompt:
     """One prompt of one object.
 
     Attributes:
-        mask: a mask of the frame's size; of a box prompt, the box filled.
-        box: `(4,)` float32 xyxy for a box prompt, None for a mask prompt.
+        mask: a mask of the frame's size; of a box prompt, the box filled; of points, the pixels of those inside.
+        box: `(4,)` float32 xyxy, or None.
+        points: `(P, 2)` float32 x, y; empty but for a prompt by points.
+        labels: `(P,)` int32; 1 = the point is inside the object, 0 = outside.
     """
 
     mask: PackedMasks
     box: NDArray[np.float32] | None
+    points: NDArray[np.float32]
+    labels: NDArray[np.int32]
+
+    @property
+    def is_mask(self) -> bool:
+        """The mask is what was given, not a box or points."""
+        return self.box is None and not len(self.points)
+
+    @property
+    def marks(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Box and points as SAM takes them: `(P, 2)` x, y and `(P,)` labels; the corners of a box are 2 and 3."""
+        if self.box is None:
+            return self.points, self.labels
+        corners = np.asarray(self.box, np.float32).reshape(2, 2)
+        return np.concatenate([corners, self.points]), np.concatenate([BOX_LABELS, self.labels])
+
+
+NO_POINTS = np.zeros((0, 2), np.float32), np.zeros(0, np.int32)
+BOX_LABELS = np.array([2, 3], np.int32)
+"""Of the corners of a box, as the SAM family numbers them."""
 
 
 class PromptBook:
@@ -160,24 +204,61 @@ class PromptBook:
             raise PredictorError(f"object {obj_id}: a prompt is one mask, not {len(packed)}")
         if not packed.areas[0]:
             raise PredictorError(f"object {obj_id}: its mask prompt on frame {frame} is empty")
-        self._add(frame, obj_id, Prompt(packed, None))
+        self._add(frame, obj_id, Prompt(packed, None, *NO_POINTS))
 
     def add_box(self, frame: int, obj_id: int, box: NDArray[np.float32]) -> None:
         """See `PredictorSession.add_box`."""
         array = np.asarray(box, np.float32)
-        if array.shape != (4,) or not np.all(np.isfinite(array)):
-            raise PredictorError(f"object {obj_id}: a box is four finite numbers, not {array.tolist()}")
+        self._add(frame, obj_id, Prompt(self._filled(obj_id, array), array, *NO_POINTS))
+
+    def add_points(
+        self,
+        frame: int,
+        obj_id: int,
+        points: NDArray[np.float32],
+        labels: NDArray[np.integer[Any]],
+        box: NDArray[np.float32] | None = None,
+    ) -> None:
+        """See `PredictorSession.add_points`."""
+        places, kinds = np.asarray(points, np.float32).reshape(-1, 2), np.asarray(labels).reshape(-1)
         height, width = self._size
-        pixels = pixels_inside(array, self._size)
+        if len(places) != len(kinds) or not np.isin(kinds, (0, 1)).all():
+            raise PredictorError(f"object {obj_id}: each point has a label, 1 inside the object or 0 outside")
+        is_there = np.all((places >= 0) & (places <= (width, height)), axis=1)
+        if not is_there.all():
+            x, y = places[np.argmin(is_there)].tolist()
+            raise PredictorError(f"object {obj_id}: point ({x:g}, {y:g}) is outside the frame of {width}×{height}")
+        inside = places[kinds == 1]
+        if box is None and not len(inside):
+            raise PredictorError(f"object {obj_id}: needs a point inside it on frame {frame}, or a box")
+        around = None if box is None else np.asarray(box, np.float32)
+        if around is None:
+            seen = np.zeros(self._size, np.bool_)
+            columns, rows = np.minimum(inside, (width - 1, height - 1)).astype(np.int64).T
+            seen[rows, columns] = True
+            mask = PackedMasks.from_bool(seen)
+        else:
+            mask = self._filled(obj_id, around)
+        self._add(frame, obj_id, Prompt(mask, around, places, kinds.astype(np.int32)))
+
+    def _filled(self, obj_id: int, box: NDArray[np.float32]) -> PackedMasks:
+        """The pixels of a box.
+
+        Raises:
+            PredictorError: it is no box, empty or outside the frame.
+        """
+        if box.shape != (4,) or not np.all(np.isfinite(box)):
+            raise PredictorError(f"object {obj_id}: a box is four finite numbers, not {box.tolist()}")
+        height, width = self._size
+        pixels = pixels_inside(box, self._size)
         if pixels is None:
             raise PredictorError(
-                f"object {obj_id}: box {array.tolist()} is empty or outside the frame of {width}×{height}"
+                f"object {obj_id}: box {box.tolist()} is empty or outside the frame of {width}×{height}"
             )
         left, top, right, bottom = pixels
-        filled = PackedMasks.from_crops(
+        return PackedMasks.from_crops(
             [np.ones((bottom - top, right - left), np.bool_)], np.array([[top, left]]), height, width
         )
-        self._add(frame, obj_id, Prompt(filled, array))
 
     def _add(self, frame: int, obj_id: int, prompt: Prompt) -> None:
         if not 0 <= frame < self._length:
@@ -236,6 +317,18 @@ class PromptedSession:
         """See `PredictorSession.add_box`."""
         self._check_open()
         self._book.add_box(frame, obj_id, box)
+
+    def add_points(
+        self,
+        frame: int,
+        obj_id: int,
+        points: NDArray[np.float32],
+        labels: NDArray[np.integer[Any]],
+        box: NDArray[np.float32] | None = None,
+    ) -> None:
+        """See `PredictorSession.add_points`."""
+        self._check_open()
+        self._book.add_points(frame, obj_id, points, labels, box)
 
     def forget_objects(self, start: int) -> None:
         """See `PredictorSession.forget_objects`; what was computed per frame stays."""

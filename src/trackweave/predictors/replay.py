@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trackweave.boxes import box_iou
 from trackweave.errors import PredictorError, PredictorUnavailable
@@ -114,7 +115,9 @@ class ReplaySession(PromptedSession):
             ids, recorded = self._recorded_frame(recording, recorded_frame)
             if not ids:
                 continue
-            if prompt.box is None:
+            if len(prompt.points):
+                scores = self._hits(prompt, recorded)
+            elif prompt.box is None:
                 scores = mask_iou(rescale_masks(prompt.mask, *recorded.size, method="nearest"), recorded)[0]
             else:
                 scale = np.array(recorded.size[::-1]) / np.array(self._frames.size[::-1])
@@ -123,6 +126,18 @@ class ReplaySession(PromptedSession):
             if scores[k] > 0 and (best is None or scores[k] > best[0]):
                 best = (float(scores[k]), recording, ids[k])
         return None if best is None else best[1:]
+
+    def _hits(self, prompt: Prompt, recorded: PackedMasks) -> NDArray[np.float64]:
+        """`(M,)` how well recorded masks `recorded` obey points: 0 where one is wrong, more for small objects."""
+        scale = np.array(recorded.size[::-1]) / np.array(self._frames.size[::-1])
+        columns, rows = np.minimum(prompt.points * scale, np.array(recorded.size[::-1]) - 1).astype(np.int64).T
+        scores = np.zeros(len(recorded))
+        for k, mask in enumerate(recorded.to_bool()):
+            if np.array_equal(mask[rows, columns], prompt.labels == 1):
+                scores[k] = 1 / (1 + np.count_nonzero(mask))
+        if prompt.box is not None:
+            scores *= box_iou(prompt.box * np.tile(scale, 2), recorded.boxes)[0]
+        return scores
 
     def close(self) -> None:
         """Closes the recordings."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from trackweave.errors import PredictorError
 from trackweave.frames.source import FrameSource
 from trackweave.ids import LocalIndex
 from trackweave.masks.packed import PackedMasks
@@ -23,7 +26,20 @@ class StaticPredictor:
 
 
 class StaticSession(PromptedSession):
-    """See `PredictorSession`. The mask of a box prompt is the filled box."""
+    """See `PredictorSession`. The mask of a box prompt is the filled box; it looks at no pixel, so takes no points."""
+
+    def add_points(
+        self,
+        frame: int,
+        obj_id: int,
+        points: NDArray[np.float32],
+        labels: NDArray[np.integer[Any]],
+        box: NDArray[np.float32] | None = None,
+    ) -> None:
+        """See `PredictorSession.add_points`."""
+        raise PredictorError(
+            f"object {obj_id}: predictor static takes masks and boxes, no points: give one, or another predictor"
+        )
 
     def propagate(
         self, start: int, *, reverse: bool = False, max_frames: int | None = None

@@ -70,8 +70,16 @@ def both_ways(session: PredictorSession, start: int, reach: int | None = None) -
 
 
 def add(session: PredictorSession, start: int, k: int, kind: str) -> None:
+    x1, y1, x2, y2 = box(k).tolist()
+    inside, outside = [(x1 + x2) / 2, (y1 + y2) / 2], [x1 - 3, y1 - 3]
     if kind == "box":
         session.add_box(LocalIndex(start), k, box(k))
+    elif kind == "point":
+        session.add_points(LocalIndex(start), k, np.array([inside], np.float32), np.array([1]))
+    elif kind == "points":
+        session.add_points(LocalIndex(start), k, np.array([inside, outside], np.float32), np.array([1, 0]))
+    elif kind == "points in a box":
+        session.add_points(LocalIndex(start), k, np.array([inside], np.float32), np.array([1]), box(k))
     else:
         session.add_mask(LocalIndex(start), k, mask(k))
 

@@ -44,8 +44,8 @@ class FakeModel:
     def pixels(self, image: Any) -> Tensor:
         return torch.from_numpy(image.astype("float32")).mean(dim=(0, 1))[None]
 
-    def box_input(self, box: Any, frame_size: tuple[int, int]) -> Tensor:
-        return torch.from_numpy(box / np.array([*frame_size[::-1], *frame_size[::-1]], np.float32) * self.image_size)
+    def point_input(self, points: Any, frame_size: tuple[int, int]) -> Tensor:
+        return torch.from_numpy(points / np.array(frame_size[::-1], np.float32) * self.image_size)
 
     def encode(self, pixels: Tensor) -> Features:
         self.encoded[int(pixels[0, 0].round())] += 1  # the first channel of `video` is the frame's number
@@ -55,9 +55,9 @@ class FakeModel:
         self._check_memory(len(masks))
         return self._output(features, masks.flatten(1).mean(dim=1) + 0.3 * features[0].sum())
 
-    def prompt_boxes(self, features: Features, boxes: Tensor) -> SamOutput:
-        self._check_memory(len(boxes))
-        return self._output(features, boxes.sum(dim=1) / 64 + 0.3 * features[0].sum())
+    def prompt_points(self, features: Features, points: Tensor, labels: Tensor) -> SamOutput:
+        self._check_memory(len(points))
+        return self._output(features, (points.sum(dim=2) * labels).sum(dim=1) / 128 + 0.3 * features[0].sum())
 
     def track(self, features: Features, memory: MemoryView, frame: int, length: int, reverse: bool) -> SamOutput:
         direction = 1 if reverse else -1

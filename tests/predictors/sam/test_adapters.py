@@ -14,7 +14,16 @@ from trackweave.predictors.sam.session import SamSession
 
 
 @pytest.mark.parametrize(
-    ("start", "kind", "reach"), [(3, "mask", None), (3, "box", 4), (0, "mask", 3), (8, "box", None)]
+    ("start", "kind", "reach"),
+    [
+        (3, "mask", None),
+        (3, "box", 4),
+        (0, "mask", 3),
+        (8, "box", None),
+        (3, "point", 4),
+        (3, "points", 4),
+        (3, "points in a box", 4),
+    ],
 )
 def test_one_object_equals_the_upstream_predictor_s_to_the_last_bit(
     name: str, start: int, kind: str, reach: int | None, logits: Logits
@@ -32,7 +41,7 @@ def test_objects_in_a_batch_equal_objects_alone(name: str, monkeypatch: pytest.M
     """Memories are kept in bfloat16, whose rounding makes a last bit a large one: kept in full here, the last bits that
     batching changes stay last bits."""
     monkeypatch.setattr(torch, "bfloat16", torch.float32)
-    objects = {0: "mask", 1: "box", 2: "mask", 3: "box"}
+    objects = {0: "mask", 1: "box", 2: "points", 3: "point", 4: "points in a box"}
     run(name, 3, objects)
     together = logits.take()
     for k, kind in objects.items():

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.predictors.conformance import PredictorConformance
+from tests.predictors.conformance import A, B, PredictorConformance
 from trackweave.frames.source import FrameSource
+from trackweave.masks.packed import PackedMasks
 from trackweave.predictors.base import PredictorSession, VideoPredictor
 from trackweave.predictors.sam.model import Features, MemoryView, SamOutput
 from trackweave.predictors.sam.session import SamSession
@@ -31,9 +32,9 @@ class StillModel:
     def pixels(self, image: Any) -> Tensor:
         return torch.zeros(1, 3, 1, 1)
 
-    def box_input(self, box: Any, frame_size: tuple[int, int]) -> Tensor:
+    def point_input(self, points: Any, frame_size: tuple[int, int]) -> Tensor:
         height, width = frame_size
-        return torch.from_numpy(box / np.array([width, height, width, height], np.float32) * self.image_size)
+        return torch.from_numpy(points / np.array([width, height], np.float32) * self.image_size)
 
     def encode(self, pixels: Tensor) -> Features:
         return (pixels,)
@@ -41,7 +42,12 @@ class StillModel:
     def prompt_masks(self, features: Features, masks: Tensor) -> SamOutput:
         return self._outcome(20 * masks - 10)
 
-    def prompt_boxes(self, features: Features, boxes: Tensor) -> SamOutput:
+    def prompt_points(self, features: Features, points: Tensor, labels: Tensor) -> SamOutput:
+        """A box is its pixels; points alone, the object of the toy scene in which the first of them lies."""
+        boxes = points[:, :2].reshape(-1, 4)
+        if labels[0, 0] != 2:
+            size = self.image_size
+            boxes = torch.stack([self._toy(*point.tolist(), size) for point in points[:, 0]])
         places = torch.arange(self.image_size) + 0.5
         inside = [
             ((places >= low[:, None]) & (places < high[:, None])).float()
@@ -53,6 +59,12 @@ class StillModel:
         behind = [past for past in memory.conditioning if (past > frame if reverse else past < frame)]
         nearest = min(behind, key=lambda past: abs(past - frame))
         return self._outcome(memory.conditioning[nearest]["spatial"])
+
+    def _toy(self, x: float, y: float, size: int) -> Tensor:
+        height, width = A.shape
+        mask = next(mask for mask in (A, B) if mask[int(y * height / size), int(x * width / size)])
+        scale = np.array([width, height] * 2, np.float32) / size
+        return torch.from_numpy(PackedMasks.from_bool(mask).boxes[0].astype(np.float32) / scale)
 
     def axis(self, key: str) -> int:
         return 0

@@ -21,7 +21,7 @@ from tests.predictors.sam.golden.make_preprocessing import (
     made_mask,
     upstream_values,
 )
-from trackweave.predictors.sam.preprocessing import box_to_input, image_to_pixels, mask_to_input
+from trackweave.predictors.sam.preprocessing import image_to_pixels, mask_to_input, points_to_input
 
 GOLDEN = Path(__file__).parent / "golden" / "preprocessing.npz"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -54,7 +54,7 @@ def ours(name: str) -> NDArray[np.float32]:
     if kind == "mask":
         return mask_to_input(made_mask(height, width), SIZE).numpy()
     if kind == "box":
-        return box_to_input(np.array(BOX, np.float32), (height, width), SIZE).numpy()
+        return points_to_input(np.array(BOX, np.float32).reshape(2, 2), (height, width), SIZE).numpy().reshape(4)
     mean, std = HALVES if kind == "sam3" else IMAGENET
     resize: Any = "pil-bicubic" if kind == "meta" else "torch-bilinear"
     return image_to_pixels(made_image(height, width), SIZE, mean, std, resize=resize).numpy()
@@ -155,5 +155,5 @@ def test_a_full_and_an_empty_mask_stay_so(height: int, width: int, size: int) ->
 
 @given(st.integers(1, 4000), st.integers(1, 4000), st.sampled_from([56, 1008, 1024]))
 def test_the_whole_frame_s_box_is_the_whole_input(height: int, width: int, size: int) -> None:
-    box = box_to_input(np.array([0, 0, width, height], np.float32), (height, width), size)
-    np.testing.assert_allclose(box.numpy(), [0, 0, size, size], rtol=1e-6)
+    corners = points_to_input(np.array([[0, 0], [width, height]], np.float32), (height, width), size)
+    np.testing.assert_allclose(corners.numpy(), [[0, 0], [size, size]], rtol=1e-6)

@@ -19,8 +19,9 @@ from trackweave.masks.packed import PackedMasks
 from trackweave.predictors.base import FramePrediction, Prompt, PromptedSession, frame_range
 from trackweave.predictors.flow.appearance import Appearance
 from trackweave.predictors.flow.frame_features import FrameFeatureCache
+from trackweave.predictors.flow.grabcut import mask_at_points, mask_in_box
 from trackweave.predictors.flow.settings import FlowSettings
-from trackweave.predictors.flow.tracked_object import TrackedObject, mask_in_box
+from trackweave.predictors.flow.tracked_object import TrackedObject
 from trackweave.predictors.flow.windows import PixelWindow
 from trackweave.structures.run_log import RunWarning
 
@@ -109,9 +110,14 @@ class FlowSession(PromptedSession):
     def _working_mask(self, frame: int, prompt: Prompt) -> NDArray[np.bool_]:
         working = self._cache.working
         mask = working.shrink_mask(prompt.mask.to_bool()[0])
-        if prompt.box is None:
+        if prompt.is_mask:
             return mask
-        return mask_in_box(self._cache.working_frame(frame), PixelWindow.around(mask))
+        window = None if prompt.box is None else PixelWindow.around(mask)
+        rgb = self._cache.working_frame(frame)
+        if window is not None and not len(prompt.points):
+            return mask_in_box(rgb, window)
+        shrunk = prompt.points * np.float32(working.size[1] / working.frame[1])
+        return mask_at_points(rgb, shrunk, prompt.labels, window)
 
     def _step(
         self, batch: Sequence[_PromptedObject], *, source: int, target: int, pool: ThreadPoolExecutor | None
@@ -135,7 +141,7 @@ class FlowSession(PromptedSession):
         masks = PackedMasks.from_crops([crop for crop, _ in enlarged], origins, *self._size)
         for n, obj in enumerate(batch):
             prompt = obj.prompts.get(frame)
-            if prompt is not None and prompt.box is None:
+            if prompt is not None and prompt.is_mask:
                 masks.bits[n] = prompt.mask.bits[0]  # exactly the prompt, not its way through the working size
         scores = np.array([obj.tracked.score for obj in batch], np.float32)
         scores[masks.areas == 0] = 0  # a working pixel may be too little for a frame pixel

@@ -81,10 +81,10 @@ class MetaModel:
             image, self.image_size, MEAN, STD, resize="pil-bicubic", device=self.device, dtype=self.dtype
         )
 
-    def box_input(self, box: NDArray[np.float32], frame_size: tuple[int, int]) -> Tensor:
+    def point_input(self, points: NDArray[np.float32], frame_size: tuple[int, int]) -> Tensor:
         """See `SamModel`."""
         height, width = frame_size
-        return torch.from_numpy(np.array(box, np.float32)) / torch.tensor([width, height] * 2) * self.image_size
+        return torch.from_numpy(np.array(points, np.float32)) / torch.tensor([width, height]) * self.image_size
 
     def encode(self, pixels: Tensor) -> Features:
         """See `SamModel`; maps are `(h·w, 1, C)`, position encodings are constants and kept once."""
@@ -96,11 +96,10 @@ class MetaModel:
         """See `SamModel`."""
         return self._prompt(features, len(masks), mask_inputs=masks.float())
 
-    def prompt_boxes(self, features: Features, boxes: Tensor) -> SamOutput:
+    def prompt_points(self, features: Features, points: Tensor, labels: Tensor) -> SamOutput:
         """See `SamModel`."""
-        labels = torch.tensor([2, 3], dtype=torch.int32, device=self.device).expand(len(boxes), 2)
-        corners = {"point_coords": boxes.reshape(-1, 2, 2).to(self.device), "point_labels": labels}
-        return self._prompt(features, len(boxes), point_inputs=corners)
+        marks = {"point_coords": points.to(self.device), "point_labels": labels.to(self.device)}
+        return self._prompt(features, len(points), point_inputs=marks)
 
     def track(self, features: Features, memory: MemoryView, frame: int, length: int, reverse: bool) -> SamOutput:
         """See `SamModel`."""
@@ -199,10 +198,11 @@ class MetaPass:
         self._state = _empty_state(predictor, frames, size)
         for obj_id, by_frame in prompts.items():
             for frame, prompt in by_frame.items():
-                if prompt.box is None:
+                if prompt.is_mask:
                     predictor.add_new_mask(self._state, frame, obj_id, prompt.mask.to_bool()[0])
-                else:
-                    predictor.add_new_points_or_box(self._state, frame, obj_id, box=prompt.box)
+                    continue
+                points, labels = (prompt.points, prompt.labels) if len(prompt.points) else (None, None)
+                predictor.add_new_points_or_box(self._state, frame, obj_id, points, labels, box=prompt.box)
 
     def run(self, start: int, reverse: bool, max_frames: int | None) -> Iterator[tuple[int, Tensor]]:
         """See `UpstreamPass`."""

@@ -71,8 +71,8 @@ class SamModel(Protocol):
     def pixels(self, image: NDArray[np.uint8]) -> Tensor:
         """`(H, W, 3)` uint8 RGB → `(1, 3, S, S)` normalised on the device, exactly as upstream does."""
 
-    def box_input(self, box: NDArray[np.float32], frame_size: tuple[int, int]) -> Tensor:
-        """`(4,)` xyxy in pixels of a frame `(H, W)` → `(4,)` xyxy in pixels of the input, rounded as upstream does."""
+    def point_input(self, points: NDArray[np.float32], frame_size: tuple[int, int]) -> Tensor:
+        """`(P, 2)` x, y in pixels of a frame `(H, W)` → `(P, 2)` in pixels of the input, rounded as upstream does."""
 
     def encode(self, pixels: Tensor) -> Features:
         """The image encoder: the one step per frame that is expensive whatever the number of objects."""
@@ -80,8 +80,9 @@ class SamModel(Protocol):
     def prompt_masks(self, features: Features, masks: Tensor) -> SamOutput:
         """B objects that are prompted on this frame by masks `(B, 1, S, S)` in {0, 1}."""
 
-    def prompt_boxes(self, features: Features, boxes: Tensor) -> SamOutput:
-        """B objects that are prompted on this frame by boxes `(B, 4)` xyxy in pixels of the S×S input."""
+    def prompt_points(self, features: Features, points: Tensor, labels: Tensor) -> SamOutput:
+        """B objects that are prompted on this frame by points `(B, P, 2)` x, y in pixels of the S×S input with labels
+        `(B, P)` int32: 1 inside, 0 outside; 2 and 3 are the corners of a box, which come first."""
 
     def track(self, features: Features, memory: MemoryView, frame: int, length: int, reverse: bool) -> SamOutput:
         """B objects on a frame, from their memory of other frames."""

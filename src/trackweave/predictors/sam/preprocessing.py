@@ -78,20 +78,20 @@ def mask_to_input(
     return (covered >= threshold).float()
 
 
-def box_to_input(box: NDArray[np.float32], frame_size: tuple[int, int], size: int) -> Tensor:
-    """A box prompt in pixels of the model's input, as transformers scales it (Meta's package: equal but for rounding).
+def points_to_input(points: NDArray[np.float32], frame_size: tuple[int, int], size: int) -> Tensor:
+    """Points in pixels of the model's input, as transformers scales them (Meta's package: equal but for rounding).
 
     Args:
-        box: `(4,)` xyxy in pixels of the frame.
+        points: `(P, 2)` x, y in pixels of the frame; the corners of a box, or points.
         frame_size: `(H, W)`, pixels.
         size: side S of the model's input, pixels.
 
     Returns:
-        `(4,)` float32 xyxy.
+        `(P, 2)` float32 x, y.
     """
     height, width = frame_size
-    corners = torch.tensor(np.asarray(box, np.float32)).reshape(2, 2)
-    return torch.stack([corners[:, 0] * (size / width), corners[:, 1] * (size / height)], dim=1).reshape(4)
+    given = torch.tensor(np.asarray(points, np.float32))
+    return torch.stack([given[:, 0] * (size / width), given[:, 1] * (size / height)], dim=1)
 
 
 def _resized_by_pil(image: NDArray[np.uint8], size: int) -> Tensor:

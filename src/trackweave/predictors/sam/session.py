@@ -261,21 +261,26 @@ class SamSession(PromptedSession):
         return [batch if size == len(ids) else batch.subset(np.arange(len(ids)), size, self._model)]
 
     def _prompt_on(self, frame: int, ids: list[int]) -> SamOutput:
-        """Objects that all have a prompt on a frame; masks and boxes go through the model separately."""
+        """Objects that all have a prompt on a frame; masks, and each number of points, go through the model apart."""
         features = self._features(frame)
         prompts = [self._book.prompts(obj_id)[frame] for obj_id in ids]
-        boxed = np.array([prompt.box is not None for prompt in prompts])
-        parts: list[SamOutput] = []
-        if not boxed.all():
-            masks = torch.cat([self._mask_input(p, frame) for p in prompts if p.box is None])
-            parts.append(self._run(self._model.prompt_masks, features, masks.to(self._model.device)))
-        if boxed.any():
-            boxes = [self._model.box_input(p.box, self._size) for p in prompts if p.box is not None]
-            parts.append(self._run(self._model.prompt_boxes, features, torch.stack(boxes).to(self._model.device)))
+        # A padded point would be seen by the decoder: only prompts of as many points make a batch.
+        counts = np.array([0 if prompt.is_mask else len(prompt.marks[0]) for prompt in prompts])
+        parts, rows = list[SamOutput](), list[NDArray[np.int64]]()
+        for count in np.unique(counts).tolist():
+            rows.append(np.flatnonzero(counts == count))
+            some = [prompts[row] for row in rows[-1]]
+            if not count:
+                masks = torch.cat([self._mask_input(prompt, frame) for prompt in some])
+                parts.append(self._run(self._model.prompt_masks, features, masks.to(self._model.device)))
+                continue
+            points = torch.stack([self._model.point_input(prompt.marks[0], self._size) for prompt in some])
+            labels = torch.from_numpy(np.stack([prompt.marks[1] for prompt in some]))
+            device = self._model.device
+            parts.append(self._run(self._model.prompt_points, features, points.to(device), labels.to(device)))
         if len(parts) == 1:
             return parts[0]
-        # The parts hold masks first, then boxes: the rank of each object in that order restores the objects' own.
-        order = np.argsort(np.argsort(boxed, kind="stable"), kind="stable")
+        order = np.argsort(np.concatenate(rows))
         joined = SamOutput(
             torch.cat([part.logits for part in parts]),
             torch.cat([part.scores for part in parts]),

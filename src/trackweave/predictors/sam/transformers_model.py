@@ -21,12 +21,11 @@ from torch.nn import functional
 from trackweave.predictors.base import Prompt
 from trackweave.predictors.sam.model import Features, MemoryEntry, MemoryView, SamOutput
 from trackweave.predictors.sam.predictor import Prompts
-from trackweave.predictors.sam.preprocessing import box_to_input, image_to_pixels, mask_to_input
+from trackweave.predictors.sam.preprocessing import points_to_input, image_to_pixels, mask_to_input
 
 ABSENT = -1024.0
 """Mask logit, at every pixel, of an object that is not visible; upstream's value."""
 
-BOX_LABELS = (2, 3)
 """Labels of a box's two corners for the prompt encoder."""
 
 
@@ -73,9 +72,9 @@ class TransformersModel:
             dtype=self.dtype,
         )
 
-    def box_input(self, box: NDArray[np.float32], frame_size: tuple[int, int]) -> Tensor:
+    def point_input(self, points: NDArray[np.float32], frame_size: tuple[int, int]) -> Tensor:
         """See `SamModel`."""
-        return box_to_input(box, frame_size, self.image_size)
+        return points_to_input(points, frame_size, self.image_size)
 
     def encode(self, pixels: Tensor) -> Features:
         """See `SamModel`; maps are `(h·w, 1, C)`, the first two already projected for the mask head."""
@@ -97,13 +96,12 @@ class TransformersModel:
             torch.cat([output.object_score_logits.reshape(1, 1) for output in outputs]),
         )
 
-    def prompt_boxes(self, features: Features, boxes: Tensor) -> SamOutput:
+    def prompt_points(self, features: Features, points: Tensor, labels: Tensor) -> SamOutput:
         """See `SamModel`."""
-        fine, coarse = self._maps(features, len(boxes))
+        fine, coarse = self._maps(features, len(points))
         no_memory = self.model.no_memory_embedding.reshape(1, -1, 1, 1)
-        points = boxes.to(self.device, self.dtype).reshape(-1, 1, 2, 2)
-        labels = torch.tensor(BOX_LABELS, dtype=torch.int32, device=self.device).expand(len(boxes), 1, 2)
-        return self._prompted(features, *self._head(fine, coarse + no_memory, points, labels))
+        marks = points.to(self.device, self.dtype)[:, None], labels.to(self.device)[:, None]
+        return self._prompted(features, *self._head(fine, coarse + no_memory, *marks))
 
     def _prompted(self, features: Features, low: Tensor, high: Tensor, pointer: Tensor, score: Tensor) -> SamOutput:
         return self._output(features, low, high, pointer, score, prompted=True)
@@ -275,12 +273,12 @@ class TransformersPass:
         session, side = self._session, self._model.image_size
         for obj_id, prompt in prompts.items():
             index = session.obj_id_to_idx(obj_id)
-            if prompt.box is None:
+            if prompt.is_mask:
                 session.add_mask_inputs(index, frame, mask_to_input(prompt.mask.to_bool()[0], side))
             else:
-                corners = box_to_input(prompt.box, size, side).reshape(1, 1, 2, 2)
-                labels = torch.tensor([[BOX_LABELS]], dtype=torch.int32)
-                session.add_point_inputs(index, frame, {"point_coords": corners, "point_labels": labels})
+                points, labels = prompt.marks
+                marks = points_to_input(points, size, side)[None, None], torch.from_numpy(labels)[None, None]
+                session.add_point_inputs(index, frame, dict(zip(("point_coords", "point_labels"), marks, strict=True)))
         session.obj_with_new_inputs = list(prompts)  # a list of its own: upstream empties it
         self._model(session, frame_idx=frame)
         for obj_id in self._ids:  # upstream has tracked the others there, before they were prompted
