@@ -1,7 +1,7 @@
 """J, F and frames per second of `flow` over a folder of annotated sequences, beside two simple methods.
 
     python benchmarks/flow_davis.py --root DIR [--seqs a b …] [--objects 10] [--reverse] [--out DIR]
-        [--settings '{"motion_weight": 0}'] [--every 3] [--half] [--jpeg 25] [--robust]
+        [--settings '{"motion_weight": 0}'] [--every 3] [--half] [--jpeg 25] [--robust] [--prompt point]
 
 DIR holds one folder per sequence with `frames/` (images) and `masks/` (label images; every id above 0 counts as one
 object, as in DAVIS 2016). The first annotated mask is given (with `--reverse` the last); both ends are not scored, as
@@ -12,6 +12,7 @@ object costs. Frames per second count everything from the image file to the pack
 
 `--every 3` leaves every third frame, `--half` halves the resolution, `--jpeg 25` compresses the frames anew; such
 frames are made before, so that reading them is not timed. `--robust` prints the means of five such runs of `flow`.
+`--prompt box` gives `flow` the box of the mask instead, `--prompt point` its pixel that is farthest from the outline.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from trackweave.formats.davis import VOID, read_label_png, write_label_png
 from trackweave.frames.arrays import ArrayFrames
 from trackweave.frames.images import ImageFolder
 from trackweave.frames.source import FrameSource
+from trackweave.masks.packed import PackedMasks
 from trackweave.predictors.base import frame_range
 from trackweave.predictors.flow.predictor import FlowPredictor
 from trackweave.predictors.flow.settings import FlowSettings
@@ -42,11 +44,20 @@ Row = tuple[float, float, float]
 METHODS = ("flow", "warp", "static")
 
 
-def by_flow(frames: FrameSource, mask: Mask, order: range, objects: int, settings: FlowSettings) -> Run:
+def by_flow(
+    frames: FrameSource, mask: Mask, order: range, objects: int, settings: FlowSettings, prompt: str = "mask"
+) -> Run:
     """The predictor; yields the first object's masks."""
     session = FlowPredictor(settings, threads=1).open(frames)
+    inside = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    row, column = np.unravel_index(np.argmax(inside), inside.shape)
     for obj_id in range(1, objects + 1):
-        session.add_mask(order[0], obj_id, mask)
+        if prompt == "point":
+            session.add_points(order[0], obj_id, np.array([[column + 0.5, row + 0.5]], np.float32), np.array([1]))
+        elif prompt == "box":
+            session.add_box(order[0], obj_id, PackedMasks.from_bool(mask).boxes[0].astype(np.float32))
+        else:
+            session.add_mask(order[0], obj_id, mask)
     for prediction in session.propagate(order[0], reverse=order.step < 0):
         yield prediction.frame, prediction.masks[0:1].to_bool()[0]
     session.close()
@@ -161,10 +172,11 @@ def main() -> None:
     parser.add_argument("--robust", action="store_true", help="one row per variant: the means of `flow`")
     parser.add_argument("--out", type=Path, help="folder for the masks of `flow`, one folder per sequence")
     parser.add_argument("--settings", default="{}", help="FlowSettings as JSON, to see what a part is worth")
+    parser.add_argument("--prompt", choices=("mask", "box", "point"), default="mask")
     given = parser.parse_args()
     settings = FlowSettings.model_validate_json(given.settings)
     methods: dict[str, Callable[..., Run]] = {
-        "flow": partial(by_flow, settings=settings),
+        "flow": partial(by_flow, settings=settings, prompt=given.prompt),
         "warp": by_warp,
         "static": by_copy,
     }

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from trackweave.structures.assignment import AssignmentState
     from trackweave.structures.candidates import Candidates
     from trackweave.structures.detections import Detections
+    from trackweave.structures.prompts import Prompt
     from trackweave.structures.run_log import RunLog, RunWarning
     from trackweave.structures.run_summary import BoxSummary, MaskSummary, RunSummary
     from trackweave.structures.tracks import Tracks
@@ -156,6 +157,7 @@ _EXPORTS = {
     "structures.assignment": ("AssignmentState",),
     "structures.candidates": ("Candidates",),
     "structures.detections": ("Detections",),
+    "structures.prompts": ("Prompt",),
     "structures.run_log": (
         "RunLog",
         "RunWarning",
@@ -207,6 +209,7 @@ __all__ = [
     "PredictorOutOfMemory",
     "PredictorSession",
     "PredictorUnavailable",
+    "Prompt",
     "PromptError",
     "RefinementSettings",
     "RegionSettings",

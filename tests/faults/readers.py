@@ -280,6 +280,33 @@ def tracks_of_other_tools(folder: Path) -> object:
     return check_tracks(read_tracks(only(folder), sequence="street" if "coco" in only(folder).name else None))
 
 
+POINTS = [
+    {"frame": 0, "id": 1, "points": [[3, 4], [5, 6, 0]], "box": [1, 2, 30, 40]},
+    {"frame": "a.png", "box": [1, 2, 3, 4]},
+]
+SHAPES = [{"group_id": 3, "shape_type": "polygon", "points": [[0, 0], [4, 0], [4, 4]]}]
+PROMPT_TABLE = "frame,id,x,y,label,x1,y1,x2,y2\n0,1,10,20,1,,,,\n7,2,8,9,0,1,2,30,40\n"
+
+
+@reader(
+    texts(
+        json_own=json.dumps(POINTS),
+        json_labelme=json.dumps({"imagePath": "a.png", "shapes": SHAPES}),
+        json_ytvis=VIDEOS,
+        json_coco=IMAGES,
+        csv_table=PROMPT_TABLE,
+    )
+)
+def prompts(folder: Path) -> object:
+    """Points, boxes and outlines that a person gives."""
+    from trackweave.formats.prompts import read_prompts
+
+    found = read_prompts(only(folder))
+    for prompt in found:
+        finite(np.array(prompt.points), np.array(prompt.box or ()))
+    return len(found)
+
+
 ANSWERS = """{"kind": "corrections", "schema_version": 1, "run": "abc"}
 {"n": 1, "act": "name", "at": [120, 3], "name": "Ann", "at_time": "2026-11-30T20:00:00.000+00:00"}
 {"n": 2, "act": "accept", "first": 0, "last": 9, "tracks": [{"id": 4, "at": [[0, 1], [1, 1]]}]}

@@ -21,7 +21,10 @@ from trackweave.tracking.settings import TrackingSettings
 from trackweave.visualization.settings import OverlaySettings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trackweave.pipelines.run import Run
+    from trackweave.structures.prompts import Prompt
     from trackweave.structures.run_summary import MaskSummary
 
 WEIGHTS_FREE = ("flow", "static", "replay")
@@ -69,7 +72,20 @@ def masks(
     ] = None,
     prompts: Annotated[
         list[str] | None,
-        typer.Option(metavar="[FRAME:]LABEL.png", help="indexed image of objects to track; repeatable"),
+        typer.Option(
+            metavar="[FRAME:]LABEL.png|FILE",
+            help="indexed image of objects to track, or JSON or CSV of points, boxes, polygons and masks; repeatable",
+        ),
+    ] = None,
+    point: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FRAME,X,Y[,ID[,0]]", help="a point in an object to track, or (0) outside of it; repeatable"
+        ),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FRAME,X1,Y1,X2,Y2[,ID]", help="a box around an object to track; repeatable"),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="finish a run that was cut off")] = False,
     overwrite: Overwrite = False,
@@ -77,12 +93,13 @@ def masks(
 ) -> None:
     """Follow the objects of a video through time: masks, boxes, images and a report.
 
-    Without --candidates and --prompts, candidates are found by the built-in generator, at the coarse level unless
-    --levels asks for more. Nothing is downloaded.
+    Without --candidates, --prompts, --point and --box, candidates are found by the built-in generator, at the coarse
+    level unless --levels asks for more. Nothing is downloaded.
     """
     from trackweave.reports.page import report as write_report
 
-    result = track(frames, output, settings, candidates=candidates, prompts=prompts, resume=resume, overwrite=overwrite)
+    marked = [*(prompts or ()), *map(_point, point or ()), *map(_box, box or ())]
+    result = track(frames, output, settings, candidates=candidates, prompts=marked, resume=resume, overwrite=overwrite)
     report = write_report(output)
     if as_json:
         typer.echo(json.dumps(result.summary.to_json()))
@@ -96,7 +113,7 @@ def track(
     settings: ResolvedSettings,
     *,
     candidates: Path | None = None,
-    prompts: list[str] | None = None,
+    prompts: Sequence[str | Prompt] = (),
     resume: bool = False,
     overwrite: bool = False,
 ) -> Run[MaskSummary]:
@@ -128,6 +145,42 @@ def track(
         overlay=settings[OverlaySettings],
         overlay_levels=run.overlay_levels,
     )
+
+
+def _point(text: str) -> Prompt:
+    """`FRAME,X,Y[,ID[,0]]`."""
+    from trackweave.structures.prompts import Prompt
+
+    frame, numbers = _numbers("--point", text, (2, 3, 4))
+    x, y, *rest = numbers
+    track_id = int(rest[0]) if rest else None
+    return Prompt(frame, track_id, points=[(x, y)], labels=[int(rest[1])] if len(rest) > 1 else [1])
+
+
+def _box(text: str) -> Prompt:
+    """`FRAME,X1,Y1,X2,Y2[,ID]`."""
+    from trackweave.structures.prompts import Prompt
+
+    frame, numbers = _numbers("--box", text, (4, 5))
+    return Prompt(frame, int(numbers[4]) if len(numbers) > 4 else None, box=numbers[:4])
+
+
+def _numbers(flag: str, text: str, counts: Sequence[int]) -> tuple[int | str, list[float]]:
+    """The frame, its index or its name, and the numbers behind it.
+
+    Raises:
+        SettingError: not as many numbers.
+    """
+    frame, *rest = (part.strip() for part in text.split(","))
+    try:
+        numbers = [float(part) for part in rest]
+    except ValueError:
+        numbers = []
+    whole = numbers[2:] if flag == "--point" else numbers[4:]
+    if len(numbers) not in counts or not all(number.is_integer() for number in whole):
+        form = "FRAME,X,Y[,ID[,0]]" if flag == "--point" else "FRAME,X1,Y1,X2,Y2[,ID]"
+        raise SettingError(f"{flag} {text}: is not {form}")
+    return (int(frame) if frame.isdigit() else frame), numbers
 
 
 def _refuse_without_effect(

@@ -1,20 +1,17 @@
-"""What a mask run is made of: frames, and where its prompts come from."""
+"""What a mask run is made of: frames, and candidates on disk or from a generator."""
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import CandidateError, PromptError, SettingError
-from trackweave.formats.davis import VOID, LabelPixels, frame_stem, read_label_pixels
+from trackweave.errors import CandidateError, SettingError
 from trackweave.frames.cuts import find_cuts, sampled_cuts
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource, exclude_unreadable, report_source, sample_evenly
@@ -27,15 +24,12 @@ from trackweave.storage.candidates import write_filtered
 from trackweave.storage.files import locked_folder, read_json_object, recorded_path
 from trackweave.structures.candidates import Candidates
 from trackweave.structures.run_log import RunLog
-from trackweave.tracking.pipeline_context import UnsampledVideo, local_positions
+from trackweave.tracking.pipeline_context import UnsampledVideo
 
 ALL_LEVELS = (Level(2), Level(4), Level(6))
 GENERATED_LEVELS = (Level(2),)
 """What is tracked when candidates are generated and nobody said which levels: finer ones take many times as long."""
 GENERATORS = {"regions": RegionProposals}
-
-LabelImages = Sequence[str | Path] | Mapping[int, NDArray[np.integer[Any]]]
-"""`LABEL.png` or `FRAME:LABEL.png`, or index of the frame in the video → label map `(H, W)`."""
 
 
 @dataclass(frozen=True)
@@ -93,130 +87,6 @@ def open_mask_frames(
             log.skip("frame-skipped", f"left out frame {frame} ({name}): {reason}", each=True)
     source = recorded_path(whole.path) if whole.path is not None else "memory"
     return MaskFrames(sampled, UnsampledVideo.of(whole), first, source, whole)
-
-
-# --- label images ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LabelImage:
-    """One label image of a user.
-
-    Attributes:
-        where: what to call it in a message.
-        labels: `(H, W)` int64; 0 is background.
-    """
-
-    where: str
-    labels: NDArray[np.int64]
-
-
-def read_label_images(prompts: LabelImages, opened: MaskFrames, log: RunLog) -> dict[LocalIndex, LabelImage]:
-    """A user's prompts by position among the sampled frames; of several, bad ones are left out where the log says so.
-
-    Raises:
-        PromptError: one that cannot be used; says which and why.
-    """
-    images: dict[LocalIndex, LabelImage] = {}
-    first_problem: PromptError | None = None
-    if isinstance(prompts, str | Path):
-        prompts = [prompts]
-    given = list(prompts.items()) if isinstance(prompts, Mapping) else [(None, str(text)) for text in prompts]
-    for frame, prompt in given:
-        try:
-            local, image = _read_label_image(frame, prompt, opened, log)
-            if local in images:
-                raise PromptError(f"{image.where}: frame {opened.frames.indices[local]} has two prompt images")
-        except PromptError as error:
-            if len(given) == 1:
-                raise
-            first_problem = first_problem or error
-            log.skip("prompt-skipped", str(error), stage="prompts", error=PromptError, each=True)
-            continue
-        images[local] = image
-    if not images:
-        raise first_problem or PromptError("no prompt was given")
-    return images
-
-
-def _read_label_image(
-    frame: int | None, prompt: str | NDArray[np.integer[Any]], opened: MaskFrames, log: RunLog
-) -> tuple[LocalIndex, LabelImage]:
-    """Position and labels of one prompt: a text, or a label map of a frame."""
-    if isinstance(prompt, str):
-        index, path = _frame_and_path(prompt, opened)
-        where, pixels = str(path), read_label_pixels(path)
-    else:
-        index, where = FrameIndex(int(frame or 0)), f"prompt on frame {frame}"
-        pixels = LabelPixels.checked(where, np.asarray(prompt))
-    labels, positions = pixels.labels, local_positions(opened.frames)
-    if not 0 <= index < opened.video.length:
-        last = opened.video.length - 1
-        raise PromptError(f"{where}: frame {index} does not exist: the video has frames 0 … {last}")
-    if index not in positions:
-        raise PromptError(f"{where}: frame {index} is not among the frames that are tracked: left out or not sampled")
-    if labels.shape != opened.frames.size:
-        height, width = opened.frames.size
-        text = f"is {labels.shape[1]}×{labels.shape[0]}, the frames are {width}×{height}"
-        turned = ": made without the rotation that the images' EXIF asks for?"
-        raise PromptError(f"{where}: {text}{turned if labels.shape == (width, height) != (height, width) else ''}")
-    if not (labels > 0).any():
-        raise PromptError(f"{where}: marks no object (every pixel is 0)")
-    return positions[index], LabelImage(where, _without_void(where, pixels, log))
-
-
-def _frame_and_path(text: str, opened: MaskFrames) -> tuple[FrameIndex, Path]:
-    """`FRAME:LABEL.png` or `LABEL.png`; a file whose own name holds a colon is taken as it is.
-
-    A label image that is named like a frame belongs to that frame; any other one without FRAME to the first.
-
-    Raises:
-        PromptError: FRAME, or a number that is the image's name, says another frame than the name does.
-    """
-    head, colon, tail = text.partition(":")
-    said = colon and head.isdigit() and not Path(text).exists()
-    path = Path(tail if said else text)
-    named = opened.video.index_of_name.get(frame_stem(path.name))
-    if said:
-        if named is not None and named != int(head):
-            problem = f"frame {int(head)} was asked for, but the frame of this name is frame {named}"
-            raise PromptError(
-                f"{path}: {problem} (FRAME counts from 0): give {named}:{path}, or rename the label image"
-            )
-        return FrameIndex(int(head)), path
-    if named is not None:
-        return named, path
-    stem = frame_stem(path.name)
-    if stem.isdigit() and int(stem) != opened.first:
-        raise PromptError(f"{path}: no frame is named {stem}: say which one is meant, as FRAME:{path} (from 0)")
-    other = next((index for index in _frames_numbered_as(stem, opened) if index != opened.first), None)
-    if other is not None:
-        text = f"has no frame's name, but the number of frame {other}"
-        raise PromptError(f"{path}: {text}: say which one is meant, as {other}:{path} or {opened.first}:{path}")
-    return opened.first, path
-
-
-def _frames_numbered_as(stem: str, opened: MaskFrames) -> Iterator[FrameIndex]:
-    """The frames whose name ends in a number that a label image's name holds, written with as many digits."""
-    numbers = set(re.findall(r"\d{4,}", stem))
-    for name, index in opened.video.index_of_name.items() if numbers else ():
-        if not numbers.isdisjoint(re.findall(r"\d+$", name)):
-            yield index
-
-
-def _without_void(where: str, pixels: LabelPixels, log: RunLog) -> NDArray[np.int64]:
-    """Label 255 of a palette means "void"; the only label of a black and white mask, the largest value, its object."""
-    labels = pixels.labels.astype(np.int64)
-    white = labels == pixels.white
-    if white.any() and np.all(white | (labels == 0)):
-        log.warn("prompts", "binary-prompt", f"{where}: a black and white mask: its object got id 1")
-        return np.asarray(white, np.int64)
-    if pixels.void.any():
-        log.warn("prompts", "void-label", f"{where}: label {VOID} means void and was not tracked")
-    elif pixels.is_eight_bit and (labels == VOID).any():
-        text = f"{where}: label {VOID} is an object: it means void only in images with a palette"
-        log.warn("prompts", "grey-255", text)
-    return np.where(pixels.void, 0, labels)
 
 
 # --- candidates ------------------------------------------------------------------------------------------------------

@@ -20,16 +20,14 @@ from trackweave.frames.source import FrameSource, check_readable, sample_evenly
 from trackweave.ids import PROMPTED_LEVEL, FrameIndex, Level, LocalIndex
 from trackweave.pipelines.mask_inputs import (
     GENERATED_LEVELS,
-    LabelImage,
-    LabelImages,
     MaskFrames,
     candidate_levels,
     candidates_min_area,
     check_generator,
     open_mask_frames,
     propose_candidates,
-    read_label_images,
 )
+from trackweave.pipelines.prompts import MarkedObjects, UserPrompts, read_user_prompts
 from trackweave.pipelines.run import Run
 from trackweave.predictors.base import VideoPredictor
 from trackweave.predictors.flow.settings import FlowSettings
@@ -80,7 +78,7 @@ def track_masks(
     output: str | Path,
     *,
     candidates: str | Path | None = None,
-    prompts: LabelImages | None = None,
+    prompts: UserPrompts | None = None,
     levels: Sequence[int] | None = None,
     predictor: str | VideoPredictor = "auto",
     settings: TrackingSettings | None = None,
@@ -97,8 +95,9 @@ def track_masks(
         frames: a folder of images, a video file, an array `(N, H, W, 3)` uint8 RGB, or a source.
         output: the run folder; made when it is not there.
         candidates: folder with `level_L/filtered/filtered.json`.
-        prompts: label images (`LABEL.png` on the first frame, or `FRAME:LABEL.png`), or a mapping from the index of a
-            frame in the video to a label map `(H, W)`; ids are the label values.
+        prompts: `Prompt`s, or files: label images (`LABEL.png` on the first frame, or `FRAME:LABEL.png`; ids are the
+            label values) and JSON or CSV, see `formats.prompts`; or a mapping from the index of a frame in the video
+            to a label map `(H, W)` or to boxes `(N, 4)` xyxy, whose ids are 1 … N.
         levels: granularity levels (2 coarse, 4 medium, 6 fine); None = those of `candidates`, else 2.
         predictor: a name of `choose_predictor`, or a predictor.
         settings: how to track.
@@ -142,14 +141,14 @@ def track_masks(
             opened = open_mask_frames(frames, more.sampling, log, stack)
             if not resume:
                 _check_frames(opened.frames, log)
-        images = None if prompts is None else read_label_images(prompts, opened, log)
+        marked = None if prompts is None else read_user_prompts(prompts, opened, log)
         if prompts is None and candidates is None:
             check_generator(more.generator, more.candidate_stride)
         folder = stack.enter_context(RunFolder(output))
         run = _MaskRun(folder, opened, chosen_settings, chosen, resume, progress, log, timer, more)
         # What can be wrong shows before every frame is read to find cuts.
-        if images is not None:
-            return run.with_cuts().track_labels(images)
+        if marked is not None:
+            return run.with_cuts().track_marked(marked)
         if candidates is not None:
             root = Path(candidates)
             contexts = run.checked(root, candidate_levels(root, levels))
@@ -255,23 +254,38 @@ class _MaskRun:
                 )
         return self._track(self.checked(root, levels), key)
 
-    def track_labels(self, images: Mapping[LocalIndex, LabelImage]) -> Run[MaskSummary]:
-        """Tracks the objects of a user's label images."""
+    def track_marked(self, marked: MarkedObjects) -> Run[MaskSummary]:
+        """Tracks the objects that a user marked."""
         frames, fingerprint = self.input.frames, Fingerprint()
-        for local, image in sorted(images.items()):
+        for local, image in sorted(marked.images.items()):
             fingerprint.add("prompts", f"{local}".encode(), np.ascontiguousarray(image.labels).tobytes())
-        self._note_unmarked_shots(images)
-        where = [f"{frames.indices[local]}:{recorded_path(image.where)}" for local, image in sorted(images.items())]
-        read = [Path(image.where) for image in images.values()]
-        key = self._claim({"kind": "prompts", "images": where}, fingerprint, read)
-        labels = {local: image.labels for local, image in images.items()}
-        run = self.folder.paths
-        context = LabelContext(PROMPTED_LEVEL, run, frames, self.settings, len(labels), self.cuts, labels)
+        objects = marked.records()
+        if objects:
+            fingerprint.add("prompts", json.dumps(objects, sort_keys=True).encode())
+        self._note_unmarked_shots(marked.positions)
+        where = [
+            f"{frames.indices[local]}:{recorded_path(image.where)}" for local, image in sorted(marked.images.items())
+        ]
+        named = {Path(image.where) for image in marked.images.values()}
+        where += [recorded_path(path) for path in marked.files if path not in named]
+        read = [*named, *(path for path in marked.files if path not in named)]
+        prompts_from = {"kind": "prompts", "images": where}
+        key = self._claim(prompts_from | ({"objects": objects} if objects else {}), fingerprint, read)
+        context = LabelContext(
+            PROMPTED_LEVEL,
+            self.folder.paths,
+            frames,
+            self.settings,
+            len(marked.positions),
+            self.cuts,
+            marked.labels,
+            marked.marks,
+        )
         return self._track([context], key)
 
-    def _note_unmarked_shots(self, images: Mapping[LocalIndex, LabelImage]) -> None:
+    def _note_unmarked_shots(self, marked: Sequence[LocalIndex]) -> None:
         """Says where a user's objects end although the video goes on."""
-        shots = [bisect_right(self.cuts, local) for local in images]
+        shots = [bisect_right(self.cuts, local) for local in marked]
         missing = [shot for shot in range(len(self.cuts) + 1) if shot not in shots]
         if missing:
             starts = [int(self.input.frames.indices[[0, *self.cuts][shot]]) for shot in missing]

@@ -99,7 +99,7 @@ def run_level_tracking(
 def prompts_of(context: LevelContext, store: FrameResultStore) -> PromptSource[Any]:
     """Where the level's prompts come from; candidates are compared with what `store` holds."""
     if isinstance(context, LabelContext):
-        return LabelPrompts(context.labels, context.frames, context.cuts)
+        return LabelPrompts(context.labels, context.frames, context.cuts, context.marks)
     assert isinstance(context, PipelineContext)
     return CandidatePrompts.of_level(context, DedupStore(store))
 

@@ -36,6 +36,7 @@ from trackweave.masks.ops import rescale_masks, scaled_size
 from trackweave.masks.packed import PackedMasks
 from trackweave.predictors.base import PredictorSession, VideoPredictor
 from trackweave.progress import ProgressDisplay, TimingAggregator
+from trackweave.structures.prompts import Prompt
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.tracks import FrameObjects
 from trackweave.tracking.pipeline_context import frame_at, local_positions
@@ -110,6 +111,7 @@ class LabelPrompts:
         labels: position among the sampled frames → label image `(H, W)` of integers; 0 and below is background.
         frames: the sampled frames.
         cuts: see `MaskTracker`.
+        marks: position → prompts of single objects, by their id; masks are packed, at the frame's size.
     """
 
     def __init__(
@@ -117,12 +119,11 @@ class LabelPrompts:
         labels: Mapping[LocalIndex, NDArray[np.integer[Any]]],
         frames: FrameSource,
         cuts: Sequence[LocalIndex] = (),
+        marks: Mapping[LocalIndex, Mapping[TrackId, Prompt]] | None = None,
     ) -> None:
-        self._labels, self._frames, self._cuts = dict(sorted(labels.items())), frames, cuts
-        self._ids = {
-            local: [TrackId(int(value)) for value in np.unique(values) if value > 0]
-            for local, values in self._labels.items()
-        }
+        self._labels, self._frames, self._cuts = dict(labels), frames, cuts
+        self._marks = marks or {}
+        self._ids = {local: self._ids_on(local) for local in sorted({*self._labels, *self._marks})}
 
     @property
     def positions(self) -> Sequence[LocalIndex]:
@@ -139,6 +140,25 @@ class LabelPrompts:
             if first:
                 yield MarkedFrame(local, first)
 
+    def _ids_on(self, local: LocalIndex) -> list[TrackId]:
+        """The objects that are marked on a frame, ascending."""
+        labels = np.unique(self._labels[local]) if local in self._labels else ()
+        return sorted({*(TrackId(int(value)) for value in labels if value > 0), *self._marks.get(local, ())})
+
+    def _add_prompt(self, session: PredictorSession, local: LocalIndex, track_id: TrackId, object_id: int) -> None:
+        mark = self._marks.get(local, {}).get(track_id)
+        if mark is None:
+            session.add_mask(local, object_id, PackedMasks.from_bool(self._labels[local] == track_id))
+        elif isinstance(mark.mask, PackedMasks):
+            session.add_mask(local, object_id, mark.mask)
+        else:
+            box = None if mark.box is None else np.asarray(mark.box, np.float32)
+            if mark.points:
+                points, labels = np.asarray(mark.points, np.float32), np.asarray(mark.labels)
+                session.add_points(local, object_id, points, labels, box)
+            elif box is not None:
+                session.add_box(local, object_id, box)
+
     def prompt(
         self, frame: MarkedFrame, session: PredictorSession, ids: IdAllocator, above: int, timer: TimingAggregator
     ) -> tuple[BatchRecord, int]:
@@ -146,11 +166,14 @@ class LabelPrompts:
         id_offset = max(0, above + 1 - min(frame.ids))
         with timer.track("track.prompt"):
             shot = shot_of(frame.local, self._cuts, len(self._frames))
-            for local, values in self._labels.items():
-                for track_id in self._ids[local]:
+            for local, marked in self._ids.items():
+                for track_id in marked:
                     if local in shot and track_id in frame.ids:
-                        session.add_mask(local, track_id + id_offset, PackedMasks.from_bool(values == track_id))
-        types: dict[TrackId, PromptType] = dict.fromkeys(frame.ids, "mask")
+                        self._add_prompt(session, local, track_id, track_id + id_offset)
+        marks = self._marks.get(frame.local, {})
+        types: dict[TrackId, PromptType] = {
+            track_id: marks[track_id].kind if track_id in marks else "mask" for track_id in frame.ids
+        }
         dedup = DedupStats(candidates=len(types))
         return BatchRecord(frame.local, *frame_at(self._frames, frame.local), dedup, types), id_offset
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from trackweave.errors import CandidateError, listed, shortened_line
 from trackweave.formats.davis import frame_stem
 from trackweave.frames.source import FrameSource, numbered_names, sample_evenly
-from trackweave.ids import FrameIndex, Level, LocalIndex
+from trackweave.ids import FrameIndex, Level, LocalIndex, TrackId
 from trackweave.storage.candidates import (
     FilteredFrame,
     FilteredManifest,
@@ -24,6 +24,7 @@ from trackweave.storage.candidates import (
     read_filtered,
 )
 from trackweave.storage.run import LevelPaths, RunManifest, RunPaths
+from trackweave.structures.prompts import Prompt
 from trackweave.structures.run_log import RunLog, RunWarning
 from trackweave.structures.run_summary import LevelSummary
 from trackweave.tracking.settings import TrackingSettings
@@ -101,13 +102,15 @@ class PipelineContext(LevelContext):
 
 @dataclass(frozen=True)
 class LabelContext(LevelContext):
-    """A level of a user's label images, ready to be tracked.
+    """A level of what a user marked, ready to be tracked.
 
     Attributes:
         labels: position among the sampled frames → label image `(H, W)`; 0 is background.
+        marks: position → prompts of single objects by their id; masks are packed, at the frame's size.
     """
 
     labels: Mapping[LocalIndex, NDArray[np.int64]]
+    marks: Mapping[LocalIndex, Mapping[TrackId, Prompt]] = field(default_factory=dict)
 
 
 def build_pipeline_context(

@@ -29,7 +29,7 @@ from trackweave.structures.run_summary import JsonRecord
 from trackweave.structures.tracks import FrameObjects
 
 REFERENCE_BATCH_BYTES = 8 << 20
-PromptType = Literal["mask", "box"]
+PromptType = Literal["mask", "box", "point"]
 
 # --- deduplication ---------------------------------------------------------------------------------------------------
 

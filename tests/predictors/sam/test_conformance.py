@@ -47,7 +47,7 @@ class StillModel:
         boxes = points[:, :2].reshape(-1, 4)
         if labels[0, 0] != 2:
             size = self.image_size
-            boxes = torch.stack([self._toy(*point.tolist(), size) for point in points[:, 0]])
+            boxes = torch.stack([self._toy(float(x), float(y), size) for x, y in points[:, 0]])
         places = torch.arange(self.image_size) + 0.5
         inside = [
             ((places >= low[:, None]) & (places < high[:, None])).float()

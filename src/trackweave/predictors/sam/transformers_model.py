@@ -21,7 +21,7 @@ from torch.nn import functional
 from trackweave.predictors.base import Prompt
 from trackweave.predictors.sam.model import Features, MemoryEntry, MemoryView, SamOutput
 from trackweave.predictors.sam.predictor import Prompts
-from trackweave.predictors.sam.preprocessing import points_to_input, image_to_pixels, mask_to_input
+from trackweave.predictors.sam.preprocessing import image_to_pixels, mask_to_input, points_to_input
 
 ABSENT = -1024.0
 """Mask logit, at every pixel, of an object that is not visible; upstream's value."""

@@ -1,0 +1,326 @@
+"""What a person marks objects with: label images, points, boxes, masks and polygons, in memory or in files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.boxes import pixels_inside
+from trackweave.errors import InputError, PromptError
+from trackweave.formats.davis import VOID, LabelPixels, frame_stem, read_label_pixels
+from trackweave.formats.prompts import PROMPT_SUFFIXES, read_prompts
+from trackweave.ids import FrameIndex, LocalIndex, TrackId
+from trackweave.masks.codecs import decode_rle, encode_rle, fill_polygons
+from trackweave.masks.packed import PackedMasks
+from trackweave.pipelines.mask_inputs import MaskFrames
+from trackweave.structures.prompts import Prompt
+from trackweave.structures.run_log import RunLog
+from trackweave.tracking.pipeline_context import local_positions
+
+FramePrompts = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
+"""Label map `(H, W)` of integers, or boxes `(N, 4)` xyxy, whose ids are 1 … N."""
+UserPrompts = str | Path | Prompt | Sequence[str | Path | Prompt] | Mapping[int, FramePrompts]
+"""Files (`LABEL.png`, `FRAME:LABEL.png`, JSON or CSV) and `Prompt`s; or by the index of a frame in the video."""
+
+
+@dataclass(frozen=True)
+class LabelImage:
+    """One label image of a user.
+
+    Attributes:
+        where: what to call it in a message.
+        labels: `(H, W)` int64; 0 is background.
+    """
+
+    where: str
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class MarkedObjects:
+    """Everything that a user marked, by position among the sampled frames.
+
+    Attributes:
+        images: label images.
+        marks: prompts of single objects by their id: absolute frame, frame's size, one kind each.
+        files: the files that they came from.
+    """
+
+    images: dict[LocalIndex, LabelImage] = field(default_factory=dict)
+    marks: dict[LocalIndex, dict[TrackId, Prompt]] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+
+    @property
+    def positions(self) -> list[LocalIndex]:
+        """Where something is marked, ascending."""
+        return sorted({*self.images, *self.marks})
+
+    @property
+    def labels(self) -> dict[LocalIndex, NDArray[np.int64]]:
+        """The label maps of the images."""
+        return {local: image.labels for local, image in self.images.items()}
+
+    def records(self) -> list[dict[str, object]]:
+        """The single objects as a manifest records them; masks as COCO run-length code."""
+        return [
+            _record(mark, track_id)
+            for _, marks in sorted(self.marks.items())
+            for track_id, mark in sorted(marks.items())
+        ]
+
+
+def _record(mark: Prompt, track_id: TrackId) -> dict[str, object]:
+    record: dict[str, object] = {"frame": mark.frame, "id": int(track_id)}
+    if mark.points:
+        record["points"] = [[*point, label] for point, label in zip(mark.points, mark.labels, strict=True)]
+    if mark.box is not None:
+        record["box"] = list(mark.box)
+    if isinstance(mark.mask, PackedMasks):
+        record["rle"] = dict(encode_rle(mark.mask)[0])
+    return record
+
+
+def read_user_prompts(prompts: UserPrompts, opened: MaskFrames, log: RunLog) -> MarkedObjects:
+    """A user's prompts by position among the sampled frames; of several, bad ones are left out where the log says so.
+
+    Raises:
+        PromptError: one that cannot be used; says which and why.
+    """
+    marked = MarkedObjects()
+    first_problem: InputError | None = None
+    given = list(_given(prompts))
+    for frame, prompt in given:
+        try:
+            _read(frame, prompt, opened, log, marked)
+        except InputError as error:
+            if len(given) == 1:
+                raise
+            first_problem = first_problem or error
+            log.skip("prompt-skipped", str(error), stage="prompts", error=PromptError, each=True)
+    if not marked.positions:
+        raise first_problem or PromptError("no prompt was given")
+    _number(marked)
+    for marks in marked.marks.values():
+        for track_id, mark in marks.items():
+            if mark.points and mark.box is None and 1 not in mark.labels:
+                text = f"object {track_id} on frame {mark.frame} has points outside of it only"
+                raise PromptError(f"{text}: give one inside of it, or a box, with the same id")
+    return marked
+
+
+def _given(prompts: UserPrompts) -> Iterator[tuple[int | None, str | Prompt | NDArray[Any]]]:
+    """The prompts one by one, those of a file apart; with the frame that a mapping says."""
+    if isinstance(prompts, Mapping):
+        yield from prompts.items()
+        return
+    for prompt in [prompts] if isinstance(prompts, str | Path | Prompt) else prompts:
+        yield None, prompt if isinstance(prompt, Prompt) else str(prompt)
+
+
+def _read(
+    frame: int | None, prompt: str | Prompt | NDArray[Any], opened: MaskFrames, log: RunLog, marked: MarkedObjects
+) -> None:
+    """Adds one prompt, or those of a file, to what is marked."""
+    if isinstance(prompt, Prompt):
+        _add_mark(prompt, opened, marked)
+        return
+    if isinstance(prompt, str) and Path(prompt).suffix.lower() in PROMPT_SUFFIXES:
+        for each in read_prompts(prompt):
+            try:
+                _add_mark(each, opened, marked)
+            except PromptError as error:
+                log.skip("prompt-skipped", f"{prompt}: {error}", stage="prompts", error=PromptError, each=True)
+        marked.files.append(Path(prompt))
+        return
+    if not isinstance(prompt, str) and _are_boxes(np.asarray(prompt), opened.frames.size):
+        for k, box in enumerate(np.asarray(prompt, np.float64).tolist(), start=1):
+            _add_mark(Prompt(int(frame or 0), k, box=box), opened, marked)
+        return
+    local, image = _read_label_image(frame, prompt, opened, log)
+    if local in marked.images:
+        raise PromptError(f"{image.where}: frame {opened.frames.indices[local]} has two prompt images")
+    marked.images[local] = image
+    if isinstance(prompt, str):
+        marked.files.append(Path(image.where))
+
+
+def _are_boxes(values: NDArray[Any], size: tuple[int, int]) -> bool:
+    return values.ndim == 2 and values.shape[1] == 4 and values.shape != size
+
+
+def _add_mark(prompt: Prompt, opened: MaskFrames, marked: MarkedObjects) -> None:
+    """Places a prompt on its frame, at the frame's size; points and boxes of one object on one frame are one prompt.
+
+    Objects without an id get negative ones first: the next free one is known when all prompts are.
+    """
+    where = f"prompt on frame {prompt.frame}"
+    if isinstance(prompt.frame, str):
+        named = opened.video.index_of_name.get(frame_stem(prompt.frame))
+        if named is None:
+            raise PromptError(f"{where}: no frame has this name")
+        index = named
+    else:
+        index = FrameIndex(prompt.frame)
+    local = _position(where, index, opened)
+    mark = _at_frame_size(replace(prompt, frame=int(index)), opened.frames.size, where)
+    marks = marked.marks.setdefault(local, {})
+    if prompt.track_id is None:
+        fewest = min((int(i) for others in marked.marks.values() for i in others), default=0)
+        marks[TrackId(min(fewest, 0) - 1)] = mark
+        return
+    track_id = TrackId(prompt.track_id)
+    other = marks.get(track_id)
+    if other is not None:
+        if "mask" in (other.kind, mark.kind) or (other.box is not None and mark.box is not None):
+            raise PromptError(f"{where}: object {track_id} is marked twice on it")
+        mark = replace(
+            mark,
+            points=[*other.points, *mark.points],
+            labels=[*other.labels, *mark.labels],
+            box=other.box if mark.box is None else mark.box,
+        )
+    if local in marked.images and np.any(marked.images[local].labels == track_id):
+        raise PromptError(f"{where}: object {track_id} is marked twice on it, by {marked.images[local].where} too")
+    marks[track_id] = mark
+
+
+def _at_frame_size(mark: Prompt, size: tuple[int, int], where: str) -> Prompt:
+    """A prompt whose mask is packed at the frame's size `(H, W)`, and whose points and box lie in the frame.
+
+    Raises:
+        PromptError: they do not.
+    """
+    height, width = size
+    outside = [point for point in mark.points if not (0 <= point[0] <= width and 0 <= point[1] <= height)]
+    if outside:
+        x, y = outside[0]
+        raise PromptError(f"{where}: point ({x:g}, {y:g}) is outside the frame of {width}×{height}")
+    if mark.box is not None and pixels_inside(np.asarray(mark.box, np.float32), size) is None:
+        box = ", ".join(f"{side:g}" for side in mark.box)
+        raise PromptError(f"{where}: box ({box}) is empty or outside the frame of {width}×{height}")
+    if mark.kind != "mask":
+        return mark
+    try:
+        if len(mark.polygons):
+            masks = decode_rle([fill_polygons(mark.polygons, height, width)])
+        elif isinstance(mark.mask, Mapping):
+            masks = decode_rle([mark.mask])
+        else:
+            masks = mark.mask if isinstance(mark.mask, PackedMasks) else PackedMasks.from_bool(np.asarray(mark.mask))
+    except ValueError as error:
+        raise PromptError(f"{where}: {error}") from None
+    if masks.size != size:
+        rows, columns = masks.size
+        raise PromptError(f"{where}: its mask is {columns}×{rows}, the frames are {width}×{height}")
+    if len(masks) != 1 or not masks.areas[0]:
+        raise PromptError(f"{where}: its mask is empty" if len(masks) == 1 else f"{where}: {len(masks)} masks, not one")
+    return Prompt(mark.frame, mark.track_id, mask=masks)
+
+
+def _number(marked: MarkedObjects) -> None:
+    """Gives objects without an id the next free ones, in the order in which they were given."""
+    taken = [int(track_id) for marks in marked.marks.values() for track_id in marks if track_id > 0]
+    taken += [int(image.labels.max()) for image in marked.images.values()]
+    first = max(taken, default=0) + 1
+    for local, marks in marked.marks.items():
+        numbered = {(i if i > 0 else TrackId(first - 1 - int(i))): mark for i, mark in marks.items()}
+        marked.marks[local] = numbered
+
+
+def _position(where: str, index: FrameIndex, opened: MaskFrames) -> LocalIndex:
+    """Where a frame of the video lies among the sampled ones.
+
+    Raises:
+        PromptError: it is not there, or not among them.
+    """
+    if not 0 <= index < opened.video.length:
+        last = opened.video.length - 1
+        raise PromptError(f"{where}: frame {index} does not exist: the video has frames 0 … {last}")
+    positions = local_positions(opened.frames)
+    if index not in positions:
+        raise PromptError(f"{where}: frame {index} is not among the frames that are tracked: left out or not sampled")
+    return positions[index]
+
+
+# --- label images ----------------------------------------------------------------------------------------------------
+
+
+def _read_label_image(
+    frame: int | None, prompt: str | NDArray[np.integer[Any]], opened: MaskFrames, log: RunLog
+) -> tuple[LocalIndex, LabelImage]:
+    """Position and labels of one prompt: a text, or a label map of a frame."""
+    if isinstance(prompt, str):
+        index, path = _frame_and_path(prompt, opened)
+        where, pixels = str(path), read_label_pixels(path)
+    else:
+        index, where = FrameIndex(int(frame or 0)), f"prompt on frame {frame}"
+        pixels = LabelPixels.checked(where, np.asarray(prompt))
+    labels, local = pixels.labels, _position(where, index, opened)
+    if labels.shape != opened.frames.size:
+        height, width = opened.frames.size
+        text = f"is {labels.shape[1]}×{labels.shape[0]}, the frames are {width}×{height}"
+        turned = ": made without the rotation that the images' EXIF asks for?"
+        raise PromptError(f"{where}: {text}{turned if labels.shape == (width, height) != (height, width) else ''}")
+    if not (labels > 0).any():
+        raise PromptError(f"{where}: marks no object (every pixel is 0)")
+    return local, LabelImage(where, _without_void(where, pixels, log))
+
+
+def _frame_and_path(text: str, opened: MaskFrames) -> tuple[FrameIndex, Path]:
+    """`FRAME:LABEL.png` or `LABEL.png`; a file whose own name holds a colon is taken as it is.
+
+    A label image that is named like a frame belongs to that frame; any other one without FRAME to the first.
+
+    Raises:
+        PromptError: FRAME, or a number that is the image's name, says another frame than the name does.
+    """
+    head, colon, tail = text.partition(":")
+    said = colon and head.isdigit() and not Path(text).exists()
+    path = Path(tail if said else text)
+    named = opened.video.index_of_name.get(frame_stem(path.name))
+    if said:
+        if named is not None and named != int(head):
+            problem = f"frame {int(head)} was asked for, but the frame of this name is frame {named}"
+            raise PromptError(
+                f"{path}: {problem} (FRAME counts from 0): give {named}:{path}, or rename the label image"
+            )
+        return FrameIndex(int(head)), path
+    if named is not None:
+        return named, path
+    stem = frame_stem(path.name)
+    if stem.isdigit() and int(stem) != opened.first:
+        raise PromptError(f"{path}: no frame is named {stem}: say which one is meant, as FRAME:{path} (from 0)")
+    other = next((index for index in _frames_numbered_as(stem, opened) if index != opened.first), None)
+    if other is not None:
+        text = f"has no frame's name, but the number of frame {other}"
+        raise PromptError(f"{path}: {text}: say which one is meant, as {other}:{path} or {opened.first}:{path}")
+    return opened.first, path
+
+
+def _frames_numbered_as(stem: str, opened: MaskFrames) -> Iterator[FrameIndex]:
+    """The frames whose name ends in a number that a label image's name holds, written with as many digits."""
+    numbers = set(re.findall(r"\d{4,}", stem))
+    for name, index in opened.video.index_of_name.items() if numbers else ():
+        if not numbers.isdisjoint(re.findall(r"\d+$", name)):
+            yield index
+
+
+def _without_void(where: str, pixels: LabelPixels, log: RunLog) -> NDArray[np.int64]:
+    """Label 255 of a palette means "void"; the only label of a black and white mask, the largest value, its object."""
+    labels = pixels.labels.astype(np.int64)
+    white = labels == pixels.white
+    if white.any() and np.all(white | (labels == 0)):
+        log.warn("prompts", "binary-prompt", f"{where}: a black and white mask: its object got id 1")
+        return np.asarray(white, np.int64)
+    if pixels.void.any():
+        log.warn("prompts", "void-label", f"{where}: label {VOID} means void and was not tracked")
+    elif pixels.is_eight_bit and (labels == VOID).any():
+        text = f"{where}: label {VOID} is an object: it means void only in images with a palette"
+        log.warn("prompts", "grey-255", text)
+    return np.where(pixels.void, 0, labels)

@@ -1,0 +1,69 @@
+"""`Prompt`: what a person, or another program, marks an object with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.errors import PromptError
+from trackweave.masks.packed import PackedMasks
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """One object, marked on one frame: by points, a box, or both; or by a mask; or by polygons.
+
+    >>> Prompt(0, points=[(320, 200)])
+    Prompt(frame=0, track_id=None, points=((320.0, 200.0),), labels=(1,), box=None, mask=None, polygons=())
+
+    Attributes:
+        frame: absolute index from 0, or the frame's name.
+        track_id: of the object, from 1; the same id on several frames is one object. None = the next free one.
+        points: x, y in frame pixels.
+        labels: of each point 1 inside the object, or 0 outside; left out, all are inside.
+        box: x1, y1, x2, y2 in frame pixels, right and bottom exclusive.
+        mask: `(H, W)` bool, one packed mask, or COCO run-length code `{"size": [H, W], "counts": …}`.
+        polygons: outlines `[x, y, x, y, …]` in frame pixels, all of one object.
+
+    Raises:
+        PromptError: nothing marks the object, or more than one kind does, or a value is wrong.
+    """
+
+    frame: int | str
+    track_id: int | None = None
+    points: Sequence[tuple[float, float]] = ()
+    labels: Sequence[int] = ()
+    box: Sequence[float] | None = None
+    mask: PackedMasks | NDArray[np.bool_] | Mapping[str, Any] | None = None
+    polygons: Sequence[Sequence[float]] = ()
+
+    def __post_init__(self) -> None:
+        where = f"prompt on frame {self.frame}"
+        if isinstance(self.frame, bool) or (isinstance(self.frame, int) and self.frame < 0):
+            raise PromptError(f"{where}: frames count from 0")
+        if self.track_id is not None and self.track_id < 1:
+            raise PromptError(f"{where}: ids are 1 or more, not {self.track_id}")
+        points = tuple((float(x), float(y)) for x, y in self.points)
+        labels = tuple(int(label) for label in self.labels) if len(self.labels) else (1,) * len(points)
+        object.__setattr__(self, "points", points)
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "polygons", tuple(tuple(map(float, polygon)) for polygon in self.polygons))
+        if len(labels) != len(points) or not set(labels) <= {0, 1}:
+            raise PromptError(f"{where}: each point has a label, 1 inside the object or 0 outside")
+        if self.box is not None:
+            object.__setattr__(self, "box", tuple(float(side) for side in self.box))
+        numbers = [value for point in points for value in point] + list(self.box or ())
+        if not np.isfinite(numbers).all() or (self.box is not None and len(self.box) != 4):
+            raise PromptError(f"{where}: a point is two finite numbers, and a box four")
+        kinds = (bool(points) or self.box is not None) + (self.mask is not None) + bool(len(self.polygons))
+        if kinds != 1:
+            raise PromptError(f"{where}: give points or a box, or a mask, or polygons, and one of these")
+
+    @property
+    def kind(self) -> Literal["mask", "box", "point"]:
+        """`point`, `box` or `mask`; points in a box are `point`."""
+        return "point" if self.points else "mask" if self.box is None else "box"

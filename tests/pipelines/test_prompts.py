@@ -1,0 +1,138 @@
+"""Points, boxes, masks and polygons that a person gives, on their way into a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.cli.shell import Shell
+from tests.toy_scenes import CROSSING, write_frames
+from trackweave.errors import PredictorError, PromptError, RunFolderError
+from trackweave.masks.codecs import encode_rle
+from trackweave.masks.packed import PackedMasks
+from trackweave.pipelines.masks import track_masks
+from trackweave.pipelines.run import Run
+from trackweave.structures.prompts import Prompt
+from trackweave.structures.run_summary import MaskSummary
+from trackweave.tracking.settings import TrackingSettings
+
+SCENE = CROSSING
+HEIGHT, WIDTH = SCENE.frames.size
+A, B = (PackedMasks.from_bool(SCENE.mask(0, letter)) for letter in "ab")
+
+
+def centre(mask: PackedMasks) -> tuple[float, float]:
+    rows, columns = np.nonzero(mask.to_bool()[0])
+    middle = len(rows) // 2
+    return float(columns[middle]) + 0.5, float(rows[middle]) + 0.5
+
+
+def tracked(run: Path, prompts: Any, predictor: str = "static", **settings: Any) -> Run[MaskSummary]:
+    return track_masks(SCENE.frames, run, prompts=prompts, predictor=predictor, settings=TrackingSettings(**settings))
+
+
+def first_masks(run: Run[MaskSummary]) -> dict[int, PackedMasks]:
+    tracks = run.tracks().at(0)
+    assert tracks.masks is not None
+    return {int(i): tracks.masks[[k]] for k, i in enumerate(tracks.track_id)}
+
+
+def test_every_kind_of_mask_is_the_mask(tmp_path: Path) -> None:
+    x1, y1, x2, y2 = (float(side) for side in A.boxes[0])
+    prompts = [
+        Prompt(0, 5, mask=A),
+        Prompt(0, mask=B.to_bool()[0]),
+        Prompt(0, 2, mask=encode_rle(A)[0]),
+        Prompt(0, polygons=[[x1, y1, x2, y1, x2, y2, x1, y2]]),
+        Prompt(0, 9, box=(x1, y1, x2, y2)),
+    ]
+    run = tracked(tmp_path / "run", prompts)
+    masks = first_masks(run)
+    assert set(masks) == {2, 5, 9, 10, 11}, "without an id: the next free ones"
+    assert masks[5] == masks[2] == A
+    assert masks[10] == B
+    filled = np.zeros((HEIGHT, WIDTH), np.bool_)
+    filled[int(y1) : int(y2), int(x1) : int(x2)] = True
+    assert masks[9] == masks[11] == PackedMasks.from_bool(filled)
+    kinds = {track.track_id: track.prompt for track in run.summary.levels[0].tracks}
+    assert kinds == {2: "mask", 5: "mask", 9: "box", 10: "mask", 11: "mask"}
+
+
+def test_points_in_objects_follow_these_objects(tmp_path: Path) -> None:
+    recording = SCENE.record(tmp_path / "truth.npz")
+    prompts = [Prompt(0, 3, [centre(A)]), Prompt(0, 3, [centre(B)], [0]), Prompt(0, 4, points=[centre(B)])]
+    run = tracked(tmp_path / "run", prompts, f"replay={recording}")
+    assert first_masks(run) == {3: A, 4: B}
+    assert {track.prompt for track in run.summary.levels[0].tracks} == {"point"}
+    config = json.loads((tmp_path / "run" / "manifest.json").read_text())["config"]["prompts"]
+    assert config["objects"][0] == {"frame": 0, "id": 3, "points": [[*centre(A), 1], [*centre(B), 0]]}
+
+
+def test_boxes_of_a_frame_and_label_maps_by_its_index(tmp_path: Path) -> None:
+    boxes = np.concatenate([A.boxes, B.boxes]).astype(np.float64)
+    run = tracked(tmp_path / "boxes", {0: boxes})
+    assert set(first_masks(run)) == {1, 2}
+    labels = SCENE.labels[0]
+    assert first_masks(tracked(tmp_path / "labels", {0: labels}))[1] == A
+
+
+def test_a_run_is_resumed_with_the_same_prompts_only(tmp_path: Path) -> None:
+    tracked(tmp_path / "run", [Prompt(0, 1, mask=A)])
+    before = (tmp_path / "run" / "level_0/tracking/video_segments.npz").read_bytes()
+    track_masks(SCENE.frames, tmp_path / "run", prompts=[Prompt(0, 1, mask=A)], predictor="static", resume=True)
+    with pytest.raises(RunFolderError, match="other"):
+        track_masks(SCENE.frames, tmp_path / "run", prompts=[Prompt(0, 1, mask=B)], predictor="static", resume=True)
+    assert (tmp_path / "run" / "level_0/tracking/video_segments.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ([Prompt(0, points=[(WIDTH + 1, 2)])], rf"prompt on frame 0: point \({WIDTH + 1}, 2\) is outside the frame"),
+        ([Prompt(0, box=(5, 5, 5, 9))], r"box \(5, 5, 5, 9\) is empty or outside the frame"),
+        ([Prompt(99, box=(1, 1, 5, 9))], "prompt on frame 99: frame 99 does not exist: the video has frames 0 … "),
+        ([Prompt("00099.jpg", box=(1, 1, 5, 9))], "prompt on frame 00099.jpg: no frame has this name"),
+        ([Prompt(0, mask=np.ones((3, 3), np.bool_))], "prompt on frame 0: its mask is 3×3, the frames are"),
+        ([Prompt(0, mask=np.zeros((HEIGHT, WIDTH), np.bool_))], "prompt on frame 0: its mask is empty"),
+        ([Prompt(0, polygons=[[0, 0, 1, 1]])], "prompt on frame 0: a polygon is x, y, x, y"),
+        ([Prompt(0, 1, mask=A), Prompt(0, 1, box=(1, 1, 5, 9))], "object 1 is marked twice on it"),
+        ([Prompt(0, 1, points=[(1, 2)], labels=[0])], "object 1 on frame 0 has points outside of it only"),
+        ([], "no prompt was given"),
+    ],
+)
+def test_prompts_that_are_refused(tmp_path: Path, prompts: list[Prompt], message: str) -> None:
+    with pytest.raises(PromptError, match=message):
+        tracked(tmp_path / "run", prompts)
+
+
+def test_a_bad_one_of_several_is_a_bad_item(tmp_path: Path) -> None:
+    prompts = [Prompt(0, 1, mask=A), Prompt(99, 2, box=(1, 1, 5, 9))]
+    run = tracked(tmp_path / "run", prompts, on_bad_item="skip")
+    assert set(first_masks(run)) == {1}
+    assert [warning.code for warning in run.warnings] == ["prompt-skipped"]
+
+
+def test_a_predictor_says_that_it_takes_no_points(tmp_path: Path) -> None:
+    with pytest.raises(PredictorError, match="static takes masks and boxes, no points"):
+        tracked(tmp_path / "run", [Prompt(0, points=[(3, 3)])])
+
+
+def test_points_and_boxes_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell = Shell(monkeypatch, capsys)
+    frames, recording = write_frames(SCENE, tmp_path / "frames"), SCENE.record(tmp_path / "truth.npz")
+    box = ",".join(str(side) for side in B.boxes[0])
+    x, y = centre(A)
+    (tmp_path / "p.csv").write_text(f"frame,id,x,y\n0,8,{x},{y}\n")
+    command = ["masks", frames, "-o", tmp_path / "run", "--no-viz", "--predictor", f"replay={recording}"]
+    said = shell(*command, "--point", f"0,{x},{y}", "--box", f"0,{box},7", "--prompts", tmp_path / "p.csv")
+    assert said.code == 0, said.err
+    assert first_masks(Run(tmp_path / "run")) == {7: B, 8: A, 9: A}
+    for flags in (["--point", "0,1"], ["--box", "0,1,2,3,x"], ["--point", f"0,{x},{y},1.5"]):
+        said = shell(*command, *flags)
+        assert (said.code, f"{flags[0]} {flags[1]}: is not FRAME,X" in said.err) == (2, True)
