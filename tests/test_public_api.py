@@ -23,7 +23,7 @@ detect evaluate export open_frames open_run propose read_detections read_tracks 
 """.split()  # noqa: SIM905 - a table, not a list
 TRACKERS = "ByteTracker FrameContext LearnedScorer SampleLogger Tracker preset".split()  # noqa: SIM905
 RECORDS = """
-AssignmentState BoxSummary Candidates DetectionTable Detections MaskSummary ObjectSegments PackedMasks Run RunLog
+AssignmentState BoxSummary Candidates DetectionTable Detections MaskSummary ObjectSegments PackedMasks Prompt Run RunLog
 RunSummary RunWarning Tracks VideoSegments
 """.split()  # noqa: SIM905
 PLUGS = """

@@ -12,6 +12,7 @@ import pytest
 from tests.cli.shell import Shell
 from tests.toy_scenes import CROSSING, write_frames
 from trackweave.errors import PredictorError, PromptError, RunFolderError
+from trackweave.ids import PROMPTED_LEVEL
 from trackweave.masks.codecs import encode_rle
 from trackweave.masks.packed import PackedMasks
 from trackweave.pipelines.masks import track_masks
@@ -58,7 +59,7 @@ def test_every_kind_of_mask_is_the_mask(tmp_path: Path) -> None:
     filled = np.zeros((HEIGHT, WIDTH), np.bool_)
     filled[int(y1) : int(y2), int(x1) : int(x2)] = True
     assert masks[9] == masks[11] == PackedMasks.from_bool(filled)
-    kinds = {track.track_id: track.prompt for track in run.summary.levels[0].tracks}
+    kinds = {track.track_id: track.prompt for track in run.summary.levels[PROMPTED_LEVEL].tracks}
     assert kinds == {2: "mask", 5: "mask", 9: "box", 10: "mask", 11: "mask"}
 
 
@@ -67,7 +68,7 @@ def test_points_in_objects_follow_these_objects(tmp_path: Path) -> None:
     prompts = [Prompt(0, 3, [centre(A)]), Prompt(0, 3, [centre(B)], [0]), Prompt(0, 4, points=[centre(B)])]
     run = tracked(tmp_path / "run", prompts, f"replay={recording}")
     assert first_masks(run) == {3: A, 4: B}
-    assert {track.prompt for track in run.summary.levels[0].tracks} == {"point"}
+    assert {track.prompt for track in run.summary.levels[PROMPTED_LEVEL].tracks} == {"point"}
     config = json.loads((tmp_path / "run" / "manifest.json").read_text())["config"]["prompts"]
     assert config["objects"][0] == {"frame": 0, "id": 3, "points": [[*centre(A), 1], [*centre(B), 0]]}
 
