@@ -51,6 +51,12 @@ def main(folder: str) -> None:
         masks = package.track_masks(frames, run / "masks", levels=[2], predictor="flow")
         assert len(masks.tracks(level=2)), "no object followed"
         trackweave("report", str(run / "masks"))
+        refused = subprocess.run(
+            [str(Path(sys.executable).with_name("trackweave")), "view", str(run / "masks")],
+            check=False, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert refused.returncode == 1, refused
+        assert "trackweave[view]" in refused.stderr, refused.stderr
     print(f"{wheel.name}: {wheel.stat().st_size >> 10} KiB, works without torch")
 
 

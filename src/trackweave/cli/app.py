@@ -28,6 +28,9 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "demo": LazyCommand(
         "trackweave.cli.demo:demo", "Run the main job on a real clip (or a generated scene): no weights, no network."
     ),
+    "view": LazyCommand(
+        "trackweave.cli.view:view", "Open a page on which a run is seen frame by frame, the doubtful parts first."
+    ),
     "export": LazyCommand("trackweave.cli.export:export", "Write a run's tracks in another format."),
     "report": LazyCommand("trackweave.cli.export:report", "Write the static page `RUN/report.html` again."),
     "evaluate": LazyCommand(

@@ -1,0 +1,1 @@
+"""`trackweave view`: a server on this machine and the page that it serves."""

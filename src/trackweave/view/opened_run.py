@@ -1,0 +1,357 @@
+"""`OpenedRun`: a finished run as the page asks for it: a frame's objects, all tracks, what is doubtful."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from threading import RLock
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.errors import ArtifactError, InputError, wording
+from trackweave.formats.motchallenge import is_sequence
+from trackweave.frames.open import open_frames
+from trackweave.frames.source import FrameSource
+from trackweave.ids import FrameIndex, Level
+from trackweave.masks.ops import Crop, crop_at
+from trackweave.masks.packed import PackedMasks
+from trackweave.pipelines.box_inputs import open_input
+from trackweave.pipelines.run import Run, open_run
+from trackweave.storage.mask_archive import VideoSegments
+from trackweave.storage.run import FrameList
+from trackweave.storage.track_archive import TracksArchive
+from trackweave.structures.run_summary import BoxSummary
+from trackweave.structures.tracks import Tracks
+from trackweave.view.doubt import Doubts, find_doubts
+from trackweave.view.track_table import TrackTable, track_table
+
+Json = dict[str, Any]
+MOST_FRAMES = 10_000_000
+"""Frames of a run that does not list them: one damaged number is no reason to hold 2³¹."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of a run.
+
+    Attributes:
+        source: frames, or None where there are none.
+        places: `(N,)` int64, the place in `source` of each frame of the run; −1 = it has no picture.
+        notice: why there are none, or None.
+    """
+
+    source: FrameSource | None
+    places: NDArray[np.int64]
+    notice: str | None = None
+
+
+class OpenedRun:
+    """A run that is looked at. Safe to use from several threads; use it in a `with` block.
+
+    Args:
+        path: the run folder.
+        frames: a video or folder of images to show; None = the input that the run recorded.
+
+    Raises:
+        ArtifactError: no run folder, the run is not finished, or a file of it is damaged.
+        InputError: `frames` are not those of the run.
+    """
+
+    def __init__(self, path: str | Path, *, frames: str | Path | None = None) -> None:
+        self.run: Run = open_run(path)
+        self._stack, self._lock = ExitStack(), RLock()
+        self._videos: dict[Level, VideoSegments] = {}
+        self._archive: TracksArchive | None = None
+        with ExitStack() as stack:
+            self._open_archives(stack)
+            self.tracks = self._read_tracks()
+            listed = self._listed()
+            self.indices = np.asarray(listed.indices, np.int64)
+            self.names: Sequence[str] = listed.names
+            self.times: Sequence[float] | None = listed.times
+            self.size = listed.size
+            self.rate = self.run.summary.input.frame_rate or listed.rate
+            self.pictures = self._open_pictures(frames)
+            if self.pictures.source is not None:
+                stack.callback(self.pictures.source.close)
+            self._stack = stack.pop_all()
+
+    def __len__(self) -> int:
+        """Frames."""
+        return len(self.indices)
+
+    @property
+    def has_masks(self) -> bool:
+        """Are there masks to draw?"""
+        return bool(self._videos) or (self._archive is not None and self._archive.has_masks)
+
+    @cached_property
+    def positions(self) -> NDArray[np.int64]:
+        """`(N,)` int64: the position of each observation's frame."""
+        return np.searchsorted(self.indices, self.tracks.frame)
+
+    @cached_property
+    def table(self) -> TrackTable:
+        """The tracks in numbers."""
+        return track_table(self.tracks, self.positions)
+
+    @cached_property
+    def cuts(self) -> NDArray[np.int64]:
+        """Positions that begin a new shot."""
+        cuts = np.asarray(self.run.summary.input.cuts or (), np.int64)
+        return np.searchsorted(self.indices, cuts[np.isin(cuts, self.indices)])
+
+    @cached_property
+    def doubts(self) -> Doubts:
+        """What is doubtful, by track and by frame."""
+        summary = self.run.summary
+        switches = summary.suspected_switches if isinstance(summary, BoxSummary) else ()
+        begins_anywhere = self.run.kind == "masks"  # an object of a mask run begins where it was prompted
+        return find_doubts(
+            self.tracks,
+            self.table,
+            self.indices,
+            self.cuts,
+            switches,
+            size=self.size,
+            rate=self.rate,
+            begins_anywhere=begins_anywhere,
+        )
+
+    def info(self) -> Json:
+        """What the page needs to begin: everything but frames, objects and tracks."""
+        height, width = self.size
+        summary = self.run.summary
+        steps = np.flatnonzero(np.diff(self.indices) != 1) + 1
+        return {
+            "name": self.run.root.resolve().name,
+            "kind": self.run.kind,
+            "levels": [int(level) for level in self.run.levels],
+            "width": width,
+            "height": height,
+            "frames": len(self),
+            "indices": [[int(self.indices[k]), int(k)] for k in (0, *steps)] if len(self) else [],
+            "rate": self.rate,
+            "cuts": self.cuts.tolist(),
+            "pictures": self.pictures.source is not None,
+            "notice": self.pictures.notice,
+            "masks": self.has_masks,
+            "input": Path(summary.input.path).name if summary.input.path else None,
+            "tracks": len(self.table),
+            "observations": len(self.tracks),
+            "warnings": [warning.message for warning in self.run.warnings][:50],
+        }
+
+    def tracks_json(self) -> Json:
+        """All tracks as columns, and the doubt of every frame."""
+        table, doubts = self.table, self.doubts
+        return {
+            "id": table.track_id.tolist(),
+            "level": table.level.tolist(),
+            "class": table.class_id.tolist(),
+            "first": table.first.tolist(),
+            "last": table.last.tolist(),
+            "count": table.count.tolist(),
+            "score": np.round(table.score, 3).tolist(),
+            "doubt": np.round(doubts.track, 3).tolist(),
+            "reasons": doubts.reasons,
+            "starts": table.starts.tolist(),
+            "spans": table.spans.reshape(-1).tolist(),
+            "frameDoubt": np.round(doubts.frame, 2).tolist(),
+            "switches": doubts.switches,
+        }
+
+    def objects_json(self, first: int, count: int, *, with_masks: bool) -> Json:
+        """Objects of some frames: ids, levels, boxes, scores, classes; masks as run lengths.
+
+        Args:
+            first: position of the first frame.
+            count: frames.
+            with_masks: also the masks.
+        """
+        first = min(max(first, 0), len(self))
+        last = min(first + max(count, 0), len(self))
+        rows = np.searchsorted(self.positions, np.arange(first, last + 1))
+        frames = [self._objects(int(rows[k]), int(rows[k + 1])) for k in range(last - first)]
+        if with_masks:
+            for k, record in enumerate(frames):
+                record["masks"] = self._masks(first + k, record)
+        return {"first": first, "frames": frames}
+
+    def _objects(self, start: int, stop: int) -> Json:
+        tracks = self.tracks[start:stop]
+        return {
+            "id": tracks.track_id.tolist(),
+            "level": [] if tracks.level is None else tracks.level.tolist(),
+            "box": np.round(tracks.xyxy.reshape(-1).astype(np.float64), 1).tolist(),
+            "score": np.round(tracks.score.astype(np.float64), 3).tolist(),
+            "class": tracks.class_id.tolist(),
+        }
+
+    def _masks(self, position: int, record: Json) -> list[Json | None]:
+        """The masks of a frame in the order of its objects; None of an object without one."""
+        frame = FrameIndex(int(self.indices[position]))
+        found: dict[tuple[int, int], Json | None] = {}
+        with self._lock:
+            for level, video in self._videos.items():
+                objects = video.frame(frame)
+                found |= _runs_of(objects.masks, objects.track_id, int(level))
+            if self._archive is not None:
+                tracks = self._archive.at(frame)
+                if tracks.masks is not None:
+                    found |= _runs_of(tracks.masks, tracks.track_id, -1)
+        levels = record["level"] or [-1] * len(record["id"])
+        return [found.get(key) for key in zip(levels, record["id"], strict=True)]
+
+    def track_json(self, level: int, track_id: int) -> Json | None:
+        """Positions and boxes of one track; None when there is none."""
+        rows = self._rows(level, track_id)
+        if not len(rows):
+            return None
+        boxes = np.round(self.tracks.xyxy[rows].reshape(-1).astype(np.float64), 1)
+        return {"id": track_id, "level": level, "position": self.positions[rows].tolist(), "box": boxes.tolist()}
+
+    def crop_place(self, level: int, track_id: int, share: float) -> tuple[int, NDArray[np.float32]] | None:
+        """Position and box at a share of a track's observations, 0 the first, 1 the last; None without the track."""
+        rows = self._rows(level, track_id)
+        if not len(rows):
+            return None
+        row = rows[round((len(rows) - 1) * min(max(share, 0.0), 1.0))]
+        return int(self.positions[row]), self.tracks.xyxy[row]
+
+    def box_at(self, level: int, track_id: int, position: int) -> NDArray[np.float32] | None:
+        """The box of a track on a frame, `(4,)`; None where it is not seen."""
+        rows = self._rows(level, track_id)
+        found = rows[self.positions[rows] == position]
+        return self.tracks.xyxy[found[0]] if len(found) else None
+
+    def _rows(self, level: int, track_id: int) -> NDArray[np.int64]:
+        """The rows of a track's observations, in the order of time."""
+        table = self.table
+        at = np.flatnonzero((table.track_id == track_id) & (table.level == level))
+        return table.order[table.rows[at[0]] : table.rows[at[0] + 1]] if len(at) else table.order[:0]
+
+    def _open_archives(self, stack: ExitStack) -> None:
+        if self.run.kind == "boxes":
+            self._archive = stack.enter_context(self.run.archive())
+        else:
+            self._videos = {level: stack.enter_context(self.run.masks(level)) for level in self.run.levels}
+
+    def _read_tracks(self) -> Tracks:
+        """All observations without their masks; of a mask run from the archives by object, which hold the boxes."""
+        if self._archive is not None:
+            return self._archive.tracks(with_masks=False)
+        parts = []
+        for level in self.run.levels:
+            with self.run.objects(level) as objects:
+                for track_id in objects.ids:
+                    rows = objects.references(track_id)
+                    ids, levels = np.full(len(rows), track_id), np.full(len(rows), level)
+                    parts.append(Tracks.from_columns(rows["frame"], ids, rows["box"], rows["score"], level=levels))
+        return Tracks.concat(parts)
+
+    def _listed(self) -> FrameList:
+        """The frames of the run; of one without pictures, all from the first to the last."""
+        if self.run.paths.frames.is_file():
+            listed = self.run.frames
+            self._check_listed(np.asarray(listed.indices, np.int64))
+            return listed
+        summary = self.run.summary.input
+        last = int(self.tracks.frame[-1]) + 1 if len(self.tracks) else 0
+        count = min(max(last, summary.frames or 0), MOST_FRAMES)
+        if last > count:
+            raise ArtifactError(f"{self.run.root}: a track on frame {last - 1}: more than {MOST_FRAMES} are not shown")
+        far = np.ceil(self.tracks.xyxy[:, 2:].max(axis=0, initial=1)).astype(int)
+        size = summary.size or (int(far[1]), int(far[0]))
+        rate = summary.frame_rate
+        return FrameList(
+            [FrameIndex(k) for k in range(count)],
+            [f"frame_{k:06d}" for k in range(count)],
+            None if not rate else [k / rate for k in range(count)],
+            size,
+        )
+
+    def _check_listed(self, indices: NDArray[np.int64]) -> None:
+        missing = ~np.isin(self.tracks.frame, indices)
+        if np.any(np.diff(indices) <= 0) or missing.any():
+            text = f"frame {self.tracks.frame[missing][0]} is not listed" if missing.any() else "frames out of order"
+            raise ArtifactError(f"{self.run.paths.frames}: is not the list of this run's frames: {text}")
+
+    def _open_pictures(self, frames: str | Path | None) -> Pictures:
+        none = np.full(len(self), -1, np.int64)
+        source = frames if frames is not None else self.run.summary.input.path
+        if source is None or (frames is None and not Path(source).exists()):
+            what = "it ran without pictures" if source in (None, "none", "memory") else f"{Path(source).name} is gone"
+            return Pictures(None, none, f"{what}: {wording('name them with frames=', 'name them with --frames')}")
+        try:
+            opened, indices = open_pictures(source)
+        except InputError as error:
+            if frames is not None:
+                raise
+            return Pictures(None, none, str(error))
+        if opened is None:
+            return Pictures(None, none, f"{Path(source).name} has no pictures")
+        if opened.size != self.size and self.run.paths.frames.is_file():
+            text = f"{source}: frames of {opened.size[1]}×{opened.size[0]}, the run's are {self.size[1]}×{self.size[0]}"
+            opened.close()
+            raise InputError(f"{text}: {wording('frames=', '--frames')} names the run's own")
+        if not self.run.paths.frames.is_file():
+            self.size = opened.size
+        place = {int(index): k for k, index in enumerate(indices)}
+        return Pictures(opened, np.array([place.get(int(index), -1) for index in self.indices], np.int64))
+
+    def close(self) -> None:
+        """Closes archives and decoders."""
+        with self._lock, suppress(OSError):
+            self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def open_pictures(source: str | Path) -> tuple[FrameSource | None, Sequence[int]]:
+    """The pictures of a run's input and the absolute frame of each; of a sequence that has only some, those.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+    if not is_sequence(source):
+        frames = open_frames(source)
+        return frames, [int(index) for index in frames.indices]
+    video = open_input(source)
+    if video.images is not None:
+        return video.images, [int(index) for index in video.images.indices]
+    if video.preview_images is None:
+        return None, []
+    at = sorted((place, frame) for frame, place in video.preview_positions.items())
+    return video.preview_images, [frame for _, frame in at]
+
+
+def _runs_of(masks: PackedMasks, ids: NDArray[np.int64], level: int) -> dict[tuple[int, int], Json | None]:
+    """By level and id: each mask as its size and run lengths."""
+    runs = {}
+    for n, track_id in enumerate(ids.tolist()):
+        crop = crop_at(masks, n, masks.size)
+        runs[level, track_id] = None if crop is None else {"size": list(masks.size), **run_lengths(crop)}
+    return runs
+
+
+def run_lengths(crop: Crop) -> Json:
+    """A mask as the box that it fills and the lengths of its runs, row after row, the first of pixels outside.
+
+    >>> run_lengths(Crop(np.array([[0, 1, 1], [1, 0, 0]], np.uint8), 5, 8))
+    {'x': 8, 'y': 5, 'w': 3, 'h': 2, 'runs': [1, 3, 2]}
+    """
+    height, width = crop.inside.shape
+    flat = crop.inside.reshape(-1)
+    edges = np.flatnonzero(np.diff(flat, prepend=np.uint8(0))).tolist()
+    runs = np.diff([0, *edges, len(flat)]).tolist()
+    return {"x": crop.left, "y": crop.top, "w": width, "h": height, "runs": runs}

@@ -1,0 +1,181 @@
+/** @file Requests to the server, and what of its answers is kept: a bounded number of frames. */
+
+/** @typedef {import("./types.js").FrameObjects} FrameObjects */
+/** @typedef {import("./types.js").RunInfo} RunInfo */
+
+const BASE = new URL("../", import.meta.url);
+const PICTURE_BYTES = 320e6;
+const MASK_FRAMES = 160;
+const BOX_FRAMES = 4096;
+const BOX_CHUNK = 64;
+const MASK_CHUNK = 4;
+
+/** @param {string} path */
+export const address = (path) => new URL(path, BASE).href;
+
+/**
+ * @param {string} path
+ * @returns {Promise<any>}
+ */
+export async function getJson(path) {
+  const response = await fetch(address(path));
+  if (!response.ok) throw new Error(await response.text());
+  return response.json();
+}
+
+/**
+ * Sends JSON, and gives the JSON of the answer.
+ * @param {string} path
+ * @param {unknown} value
+ * @returns {Promise<any>}
+ */
+export async function postJson(path, value) {
+  const response = await fetch(address(path), {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(value),
+  });
+  if (!response.ok) throw new Error(await response.text());
+  return response.json();
+}
+
+/**
+ * Pictures of a run as bitmaps, the least recently used give way.
+ */
+export class PictureCache {
+  /**
+   * @param {number} run its number
+   * @param {RunInfo} info
+   */
+  constructor(run, info) {
+    this.run = run;
+    this.info = info;
+    this.most = Math.max(6, Math.floor(PICTURE_BYTES / (info.width * info.height * 4)));
+    /** @type {Map<number, ImageBitmap>} */
+    this.bitmaps = new Map();
+    /** @type {Map<number, Promise<ImageBitmap|null>>} */
+    this.asked = new Map();
+    /** @type {string|null} */
+    this.problem = null;
+  }
+
+  /** @param {number} position */
+  get(position) {
+    const bitmap = this.bitmaps.get(position);
+    if (bitmap) {
+      this.bitmaps.delete(position);
+      this.bitmaps.set(position, bitmap);
+    }
+    return bitmap ?? null;
+  }
+
+  /**
+   * @param {number} position
+   * @returns {Promise<ImageBitmap|null>} null where there is none
+   */
+  load(position) {
+    if (!this.info.pictures) return Promise.resolve(null);
+    const bitmap = this.get(position);
+    if (bitmap) return Promise.resolve(bitmap);
+    let promise = this.asked.get(position);
+    if (!promise) {
+      promise = this.fetch(position).finally(() => this.asked.delete(position));
+      this.asked.set(position, promise);
+    }
+    return promise;
+  }
+
+  /** @param {number} position */
+  async fetch(position) {
+    const response = await fetch(address(`api/${this.run}/frame/${position}.jpg`));
+    if (!response.ok) {
+      if (response.status === 422) this.problem = await response.text();
+      return null;
+    }
+    const bitmap = await createImageBitmap(await response.blob());
+    this.bitmaps.set(position, bitmap);
+    while (this.bitmaps.size > this.most) {
+      const [oldest] = this.bitmaps.keys();
+      this.bitmaps.get(oldest)?.close();
+      this.bitmaps.delete(oldest);
+    }
+    return bitmap;
+  }
+}
+
+/**
+ * Objects of a run's frames, asked for in chunks.
+ */
+export class ObjectCache {
+  /**
+   * @param {number} run
+   * @param {RunInfo} info
+   */
+  constructor(run, info) {
+    this.run = run;
+    this.info = info;
+    /** @type {Map<number, FrameObjects>} */
+    this.boxes = new Map();
+    /** @type {Map<number, FrameObjects>} */
+    this.masks = new Map();
+    /** @type {Map<string, Promise<void>>} */
+    this.asked = new Map();
+    this.version = 0;
+  }
+
+  /** Forgets everything: the tracks have changed. */
+  clear() {
+    this.version += 1;
+    this.boxes.clear();
+    this.masks.clear();
+    this.asked.clear();
+  }
+
+  /**
+   * What is there of a frame; with masks where they are.
+   * @param {number} position
+   * @returns {FrameObjects|null}
+   */
+  get(position) {
+    return this.masks.get(position) ?? this.boxes.get(position) ?? null;
+  }
+
+  /**
+   * Loads a frame's objects.
+   * @param {number} position
+   * @param {boolean} masks
+   */
+  async load(position, masks) {
+    const wanted = masks && this.info.masks;
+    const store = wanted ? this.masks : this.boxes;
+    if (store.has(position)) return;
+    const chunk = wanted ? MASK_CHUNK : BOX_CHUNK;
+    const first = Math.floor(position / chunk) * chunk;
+    const key = `${first} ${wanted}`;
+    let promise = this.asked.get(key);
+    if (!promise) {
+      promise = this.fetch(first, chunk, wanted).finally(() => this.asked.delete(key));
+      this.asked.set(key, promise);
+    }
+    await promise;
+  }
+
+  /**
+   * @param {number} first
+   * @param {number} count
+   * @param {boolean} masks
+   */
+  async fetch(first, count, masks) {
+    const version = this.version;
+    const query = `first=${first}&count=${count}${masks ? "&masks=1" : ""}`;
+    const answer = await getJson(`api/${this.run}/objects?${query}`);
+    if (version !== this.version) return;
+    const store = masks ? this.masks : this.boxes;
+    answer.frames.forEach((/** @type {FrameObjects} */ frame, /** @type {number} */ k) => store.set(first + k, frame));
+    const most = masks ? MASK_FRAMES : BOX_FRAMES;
+    for (const oldest of store.keys()) {
+      if (store.size <= most) break;
+      store.delete(oldest);
+    }
+  }
+}

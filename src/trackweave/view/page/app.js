@@ -1,0 +1,507 @@
+/** @file The page: opens the runs, and lets list, video, timeline and questions speak of the same frame and tracks. */
+
+import { getJson } from "./api.js";
+import { listenToKeys, openDialog, showKeys } from "./keys.js";
+import { Player, SPEEDS } from "./player.js";
+import { Questions, doubtfulPlaces } from "./questions.js";
+import { Stage } from "./stage.js";
+import { Timeline } from "./timeline.js";
+import { TrackList } from "./tracklist.js";
+import { byId, clamp, clock, h, thousands } from "./util.js";
+
+/** @typedef {import("./types.js").RunInfo} RunInfo */
+/** @typedef {import("./types.js").TrackColumns} TrackColumns */
+
+const SORTS = /** @type {Record<string, string>} */ ({
+  doubt: "most doubtful", first: "first frame", length: "longest", short: "shortest", id: "id",
+});
+const STORED = "trackweave.looks";
+
+/** The whole page. */
+class Page {
+  /** @param {RunInfo[]} runs */
+  constructor(runs) {
+    this.runs = runs;
+    this.info = runs[0];
+    /** @type {TrackColumns|null} */
+    this.tracks = null;
+    /** @type {number[]} */
+    this.rows = [];
+    this.filter = { text: "", sort: "doubt", class: "", least: 1, levels: new Set(this.info.levels) };
+    this.view = {
+      looks: this.storedLooks(),
+      selected: /** @type {Set<number>} */ (new Set()),
+      hovered: 0,
+      position: 0,
+      hidden: (/** @type {number} */ _id, /** @type {number} */ level, /** @type {number} */ kind) =>
+        (level >= 0 && !this.filter.levels.has(level)) || (this.filter.class !== "" && kind !== Number(this.filter.class)),
+      name: (/** @type {number} */ id) => this.nameOf(id),
+      describe: (/** @type {number} */ row) => this.describe(row),
+    };
+    this.stages = runs.map((info, n) => new Stage(byId("stages"), n, info, this.view, (id, event) => this.pick(id, -1, event)));
+    byId("stages").dataset.count = String(runs.length);
+    this.stage = this.stages[0];
+    this.player = new Player(this.stage, (position) => this.moved(position));
+    this.timeline = new Timeline(this.info, this.view, (position) => void this.player.seek(position),
+      (id, position, event) => this.pick(id, position, event));
+    this.list = new TrackList(this.info, this.view, (id, event) => this.pick(id, -1, event, true));
+    this.questions = new Questions(this.info, (place) => this.go(place));
+    this.questions.levelOf = (id) => this.tracks?.level[this.tracks.id.indexOf(id)] ?? -1;
+    this.linkTimer = 0;
+    this.keys = this.makeKeys();
+  }
+
+  async start() {
+    document.title = `${this.info.name} · trackweave`;
+    byId("run-name").textContent = this.runs.map((run) => run.name).join(" | ");
+    const { width, height, frames, tracks } = this.info;
+    byId("run-facts").textContent =
+      `${thousands(frames)} frames · ${width} × ${height} · ${thousands(tracks)} tracks` + (this.info.input ? ` · ${this.info.input}` : "");
+    this.buildTop();
+    this.buildFilters();
+    this.buildTransport();
+    this.buildLooks();
+    this.buildTabs();
+    this.listenToSplit();
+    listenToKeys(() => this.keys);
+    window.addEventListener("hashchange", () => this.readLink());
+    await this.readLink();
+    await this.loadTracks();
+    for (const id of this.view.selected) this.list.reveal(id);
+    document.documentElement.dataset.ready = "true";
+  }
+
+  async loadTracks() {
+    const tracks = /** @type {TrackColumns} */ (await getJson("api/0/tracks"));
+    this.tracks = tracks;
+    this.fillClasses();
+    this.applyFilter();
+    this.questions.set(doubtfulPlaces(tracks, (position) => this.indexOf(position)));
+  }
+
+  // --- what a frame and a track are called -------------------------------------------------------------------------
+
+  /** @param {number} position */
+  indexOf(position) {
+    return this.timeline.indexOf(position);
+  }
+
+  /**
+   * The position of an absolute index, or of the frame before it.
+   * @param {number} index
+   */
+  positionOf(index) {
+    let position = 0;
+    this.info.indices.forEach(([first, at], n) => {
+      const next = this.info.indices[n + 1]?.[1] ?? this.info.frames;
+      if (index >= first) position = Math.min(at + index - first, next - 1);
+    });
+    return clamp(position, 0, Math.max(0, this.info.frames - 1));
+  }
+
+  /** @param {number} id */
+  nameOf(id) {
+    return String(id);
+  }
+
+  /** @param {number} row */
+  describe(row) {
+    const tracks = /** @type {TrackColumns} */ (this.tracks);
+    const level = tracks.level[row] >= 0 && this.info.levels.length > 1 ? ` · level ${tracks.level[row]}` : "";
+    const kind = tracks.class[row] >= 0 ? ` · class ${tracks.class[row]}` : "";
+    return `${this.indexOf(tracks.first[row])}–${this.indexOf(tracks.last[row])} · ${thousands(tracks.count[row])} fr${level}${kind}`;
+  }
+
+  // --- moving and choosing -----------------------------------------------------------------------------------------
+
+  /** @param {number} position */
+  moved(position) {
+    this.view.position = position;
+    const index = this.indexOf(position);
+    const field = /** @type {HTMLInputElement} */ (byId("frame-number"));
+    if (document.activeElement !== field) field.value = String(index);
+    /** @type {HTMLInputElement} */ (byId("scrubber")).value = String(position);
+    byId("clock").textContent = this.info.rate ? clock(index / this.info.rate) : "";
+    const play = byId("play");
+    play.textContent = this.player.isPlaying ? "❚❚" : "▶";
+    play.setAttribute("aria-label", this.player.isPlaying ? "Pause" : "Play");
+    this.timeline.follow();
+    this.stages.slice(1).forEach((stage) => void stage.show(clamp(position, 0, stage.info.frames - 1)).catch(() => undefined));
+    this.keepLink();
+  }
+
+  /**
+   * A track was clicked somewhere: it is selected everywhere.
+   * @param {number} id 0 = none
+   * @param {number} position where to go, −1 = stay
+   * @param {MouseEvent|KeyboardEvent} [event] with Shift or Ctrl it is added or taken away
+   * @param {boolean} [goes] to the track's first frame, where it is not seen now
+   */
+  pick(id, position, event, goes = false) {
+    const { selected } = this.view;
+    const adds = event && (event.shiftKey || event.ctrlKey || event.metaKey);
+    if (!adds) selected.clear();
+    if (id > 0) {
+      if (adds && selected.has(id)) selected.delete(id);
+      else selected.add(id);
+    }
+    if (position >= 0) void this.player.seek(position);
+    else if (goes && id > 0 && !this.isSeen(id)) this.goToEnd(id, "first");
+    if (id > 0) {
+      this.list.reveal(id);
+      this.timeline.reveal(id);
+    }
+    this.chosen();
+  }
+
+  chosen() {
+    this.list.redraw();
+    this.timeline.redraw();
+    this.stages.forEach((stage) => stage.redraw());
+    const ids = [...this.view.selected];
+    byId("status").textContent = ids.length ? `selected: ${ids.map((id) => this.nameOf(id)).join(", ")}` : "";
+    this.keepLink();
+  }
+
+  /** @param {number} id */
+  isSeen(id) {
+    return Boolean(this.stage.boxOf(id));
+  }
+
+  /**
+   * @param {number} id
+   * @param {"first"|"last"} end
+   */
+  goToEnd(id, end) {
+    const row = this.tracks ? this.tracks.id.indexOf(id) : -1;
+    if (this.tracks && row >= 0) void this.player.seek(this.tracks[end][row]);
+  }
+
+  /** @param {import("./questions.js").Place} place */
+  go(place) {
+    this.player.pause();
+    this.view.selected.clear();
+    place.tracks.forEach((id) => this.view.selected.add(id));
+    void this.player.seek(place.position);
+    if (place.tracks.length) {
+      this.list.reveal(place.tracks[0]);
+      this.timeline.reveal(place.tracks[0]);
+    }
+    this.chosen();
+  }
+
+  /** @param {number} by */
+  stepTrack(by) {
+    const [current] = this.view.selected;
+    const n = current === undefined ? -1 : this.list.indexOf(current);
+    const row = this.rows[clamp(n + by, 0, this.rows.length - 1)];
+    if (this.tracks && row !== undefined) this.pick(this.tracks.id[row], -1, undefined, true);
+  }
+
+  /** @param {number} by */
+  stepCut(by) {
+    const { position } = this.player;
+    const cuts = [0, ...this.info.cuts];
+    const next = by > 0 ? cuts.find((cut) => cut > position) ?? this.player.last : cuts.findLast((cut) => cut < position) ?? 0;
+    void this.player.seek(next);
+  }
+
+  // --- links -------------------------------------------------------------------------------------------------------
+
+  link() {
+    const tracks = [...this.view.selected].join(",");
+    return `#frame=${this.indexOf(this.player.position)}${tracks ? `&track=${tracks}` : ""}`;
+  }
+
+  keepLink() {
+    window.clearTimeout(this.linkTimer);
+    this.linkTimer = window.setTimeout(() => {
+      if (!this.player.isPlaying) history.replaceState(null, "", this.link());
+    }, 200);
+  }
+
+  async readLink() {
+    const query = new URLSearchParams(location.hash.slice(1));
+    const ids = (query.get("track") ?? "").split(",").map(Number).filter((id) => id > 0);
+    this.view.selected.clear();
+    ids.forEach((id) => this.view.selected.add(id));
+    await this.player.seek(this.positionOf(Number(query.get("frame") ?? this.info.indices[0]?.[0] ?? 0)));
+    this.chosen();
+  }
+
+  async copyLink() {
+    history.replaceState(null, "", this.link());
+    await navigator.clipboard?.writeText(location.href).catch(() => undefined);
+    this.say("link to this frame and track copied");
+  }
+
+  /** @param {string} text */
+  say(text) {
+    byId("status").textContent = text;
+  }
+
+  // --- parts of the page -------------------------------------------------------------------------------------------
+
+  buildTop() {
+    byId("top-buttons").replaceChildren(
+      h("button", { type: "button", title: "copy a link to this frame and track (c)", onclick: () => this.copyLink() }, "Link"),
+      h("button", { type: "button", title: "dark or light (d)", onclick: () => this.toggleTheme() }, "◐"),
+      h("button", { type: "button", id: "help", title: "keys (?)", "aria-label": "Keys", onclick: () => showKeys(this.keys) }, "?"),
+    );
+    const stored = localStorage.getItem("trackweave.theme");
+    if (stored) document.documentElement.dataset.theme = stored;
+    if (this.info.warnings.length) {
+      byId("top-buttons").prepend(h("button", {
+        type: "button", class: "warn",
+        onclick: () => openDialog("Warnings of the run", h("ul", {}, ...this.info.warnings.map((text) => h("li", {}, text)))),
+      }, `${this.info.warnings.length} warnings`));
+    }
+  }
+
+  toggleTheme() {
+    const root = document.documentElement;
+    const isDark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = isDark ? "light" : "dark";
+    localStorage.setItem("trackweave.theme", root.dataset.theme);
+    this.timeline.redraw();
+  }
+
+  buildFilters() {
+    const change = () => this.applyFilter();
+    byId("filters").replaceChildren(
+      h("input", {
+        id: "search", type: "search", placeholder: "id, name, reason…", "aria-label": "Search tracks",
+        oninput: (/** @type {any} */ event) => { this.filter.text = event.target.value.trim().toLowerCase(); change(); },
+      }),
+      h("select", { id: "sort", "aria-label": "Order of tracks", onchange: (/** @type {any} */ event) => { this.filter.sort = event.target.value; change(); } },
+        ...Object.entries(SORTS).map(([value, text]) => h("option", { value }, text))),
+      h("select", { id: "class", "aria-label": "Class", hidden: true, onchange: (/** @type {any} */ event) => {
+        this.filter.class = event.target.value; change(); this.stages.forEach((stage) => stage.redraw());
+      } }),
+      h("label", {}, "from ", h("input", {
+        id: "least", type: "number", min: 1, value: 1, "aria-label": "Least number of frames",
+        oninput: (/** @type {any} */ event) => { this.filter.least = Number(event.target.value) || 1; change(); },
+      }), " frames"),
+      h("span", { id: "shown-count", class: "quiet" }),
+    );
+  }
+
+  fillClasses() {
+    const classes = [...new Set(this.tracks?.class ?? [])].filter((kind) => kind >= 0).sort((a, b) => a - b);
+    const select = /** @type {HTMLSelectElement} */ (byId("class"));
+    select.hidden = classes.length < 2;
+    select.replaceChildren(h("option", { value: "" }, "all classes"), ...classes.map((kind) => h("option", { value: kind }, `class ${kind}`)));
+  }
+
+  applyFilter() {
+    const { tracks, filter } = this;
+    if (!tracks) return;
+    const rows = tracks.id.map((_, row) => row).filter((row) => {
+      if (tracks.count[row] < filter.least) return false;
+      if (tracks.level[row] >= 0 && !filter.levels.has(tracks.level[row])) return false;
+      if (filter.class !== "" && tracks.class[row] !== Number(filter.class)) return false;
+      if (!filter.text) return true;
+      if (/^\d+$/.test(filter.text)) return String(tracks.id[row]) === filter.text || this.nameOf(tracks.id[row]).toLowerCase() === filter.text;
+      return `${this.nameOf(tracks.id[row])} ${tracks.reasons[row].join(" ")}`.toLowerCase().includes(filter.text);
+    });
+    const by = /** @type {Record<string, (row: number) => number>} */ ({
+      doubt: (row) => -tracks.doubt[row], first: (row) => tracks.first[row], length: (row) => -tracks.count[row],
+      short: (row) => tracks.count[row], id: (row) => tracks.id[row],
+    })[filter.sort];
+    rows.sort((a, b) => by(a) - by(b) || tracks.id[a] - tracks.id[b]);
+    this.rows = rows;
+    byId("shown-count").textContent = rows.length === tracks.id.length ? "" : `${thousands(rows.length)} of ${thousands(tracks.id.length)}`;
+    this.list.set(tracks, rows);
+    this.timeline.set(tracks, rows);
+  }
+
+  buildTransport() {
+    const { player, info } = this;
+    const button = (/** @type {string} */ text, /** @type {string} */ label, /** @type {() => void} */ onclick, /** @type {string} */ id = "") =>
+      h("button", { type: "button", "aria-label": label, title: label, id: id || null, onclick }, text);
+    byId("transport").replaceChildren(
+      button("«", "First frame (Home)", () => player.step(-Infinity)),
+      button("‹", "One frame back (←)", () => player.step(-1)),
+      button("▶", "Play", () => player.toggle(), "play"),
+      button("›", "One frame on (→)", () => player.step(1)),
+      button("»", "Last frame (End)", () => player.step(Infinity)),
+      h("input", {
+        type: "range", id: "scrubber", min: 0, max: Math.max(0, info.frames - 1), value: 0, "aria-label": "Frame",
+        oninput: (/** @type {any} */ event) => void player.seek(Number(event.target.value)),
+      }),
+      h("label", {}, "frame ", h("input", {
+        id: "frame-number", type: "text", inputmode: "numeric", "aria-label": "Frame number",
+        onchange: (/** @type {any} */ event) => { void player.seek(this.positionOf(Number(event.target.value) || 0)); event.target.blur(); },
+      })),
+      h("span", { id: "clock", class: "quiet" }),
+      h("select", { id: "speed", "aria-label": "Speed", onchange: (/** @type {any} */ event) => { player.speed = Number(event.target.value); player.restart(); } },
+        ...SPEEDS.map((speed) => h("option", { value: speed, selected: speed === 1 }, `${speed}×`))),
+    );
+  }
+
+  storedLooks() {
+    const looks = {
+      masks: this.info.masks, boxes: !this.info.masks, trails: false, labels: true, outline: true, solo: false, opacity: 0.3,
+    };
+    try {
+      return { ...looks, ...JSON.parse(localStorage.getItem(`${STORED}.${this.info.kind}`) ?? "{}"), solo: false };
+    } catch {
+      return looks;
+    }
+  }
+
+  buildLooks() {
+    const { looks } = this.view;
+    /** @type {[keyof typeof looks & string, string, string][]} */
+    const switches = [
+      ["boxes", "boxes", "b"], ["trails", "trails", "t"], ["labels", "labels", "l"], ["outline", "outlines", "u"], ["solo", "only selected", "s"],
+    ];
+    if (this.info.masks) switches.unshift(["masks", "masks", "m"]);
+    const toggles = switches.map(([name, text, key]) => h("button", {
+      type: "button", "data-look": name, title: `${text} (${key})`, "aria-pressed": String(looks[name]), onclick: () => this.toggleLook(name),
+    }, text));
+    const levels = this.info.levels.length > 1
+      ? this.info.levels.map((level) => h("button", { type: "button", "aria-pressed": "true", onclick: (/** @type {any} */ event) => this.toggleLevel(level, event.target) }, `level ${level}`))
+      : [];
+    byId("looks").replaceChildren(...toggles, h("label", {}, "opacity ", h("input", {
+      type: "range", id: "opacity", min: 0, max: 1, step: 0.05, value: looks.opacity, "aria-label": "Opacity",
+      oninput: (/** @type {any} */ event) => { looks.opacity = Number(event.target.value); this.looksChanged(); },
+    })), ...levels);
+  }
+
+  /** @param {string} name */
+  toggleLook(name) {
+    const looks = /** @type {any} */ (this.view.looks);
+    looks[name] = !looks[name];
+    document.querySelector(`[data-look=${name}]`)?.setAttribute("aria-pressed", String(looks[name]));
+    this.looksChanged();
+  }
+
+  /** @param {number} by */
+  changeOpacity(by) {
+    const { looks } = this.view;
+    looks.opacity = clamp(Math.round((looks.opacity + by) * 100) / 100, 0, 1);
+    /** @type {HTMLInputElement} */ (byId("opacity")).value = String(looks.opacity);
+    this.looksChanged();
+  }
+
+  /**
+   * @param {number} level
+   * @param {HTMLElement} button
+   */
+  toggleLevel(level, button) {
+    const { levels } = this.filter;
+    if (levels.has(level)) levels.delete(level);
+    else levels.add(level);
+    button.setAttribute("aria-pressed", String(levels.has(level)));
+    this.applyFilter();
+    this.stages.forEach((stage) => stage.redraw());
+  }
+
+  looksChanged() {
+    localStorage.setItem(`${STORED}.${this.info.kind}`, JSON.stringify(this.view.looks));
+    this.stages.forEach((stage) => {
+      stage.redraw();
+      void stage.show(stage.wanted).catch(() => undefined);
+    });
+  }
+
+  buildTabs() {
+    const show = (/** @type {string} */ name) => {
+      document.body.dataset.tab = name;
+      byId("tabs").querySelectorAll("button").forEach((each) => each.setAttribute("aria-pressed", String(each.dataset.tab === name)));
+      this.timeline.redraw();
+      this.list.redraw();
+    };
+    byId("tabs").replaceChildren(...[["left", "Tracks"], ["bottom", "Timeline"], ["right", "Look here"]].map(([name, text]) =>
+      h("button", { type: "button", "data-tab": name, onclick: () => show(name) }, text)));
+    show("bottom");
+  }
+
+  listenToSplit() {
+    const bar = byId("split-bar");
+    const set = (/** @type {number} */ height) => {
+      document.documentElement.style.setProperty("--bottom", `${clamp(height, 80, innerHeight - 200)}px`);
+      this.timeline.redraw();
+    };
+    bar.addEventListener("pointerdown", (event) => bar.setPointerCapture(event.pointerId));
+    bar.addEventListener("pointermove", (event) => {
+      if (bar.hasPointerCapture(event.pointerId)) set(innerHeight - event.clientY);
+    });
+    bar.addEventListener("keydown", (event) => {
+      if (event.key === "ArrowUp" || event.key === "ArrowDown") {
+        event.stopPropagation();
+        set(byId("bottom").clientHeight + (event.key === "ArrowUp" ? 24 : -24));
+      }
+    });
+  }
+
+  /** @returns {import("./keys.js").Key[]} */
+  makeKeys() {
+    const { player } = this;
+    const selected = () => [...this.view.selected][0] ?? 0;
+    /** @type {[string, [string, string, (key: string) => void][]][]} */
+    const groups = [
+      ["Moving", [
+        ["Space", "play, pause", () => player.toggle()],
+        ["← →", "one frame back, on", (key) => player.step(key === "←" ? -1 : 1)],
+        ["Shift+← Shift+→", "ten frames back, on", (key) => player.step(key === "Shift+←" ? -10 : 10)],
+        ["Home End", "first, last frame", (key) => player.step(key === "Home" ? -Infinity : Infinity)],
+        ["[ ]", "cut before, after", (key) => this.stepCut(key === "[" ? -1 : 1)],
+        ["< >", "slower, faster", (key) => this.changeSpeed(key === "<" ? -1 : 1)],
+        ["g", "go to a frame", () => /** @type {HTMLInputElement} */ (byId("frame-number")).select()],
+      ]],
+      ["Doubtful first", [
+        ["n p", "next, previous doubtful place", (key) => this.questions.step(key === "n" ? 1 : -1)],
+        ["j k", "next, previous track of the list", (key) => this.stepTrack(key === "j" ? 1 : -1)],
+        ["↓ ↑", "the same", (key) => this.stepTrack(key === "↓" ? 1 : -1)],
+        ["i o", "first, last frame of the selected track", (key) => this.goToEnd(selected(), key === "i" ? "first" : "last")],
+        ["z", "look closely at the selected track", () => this.lookAt(selected())],
+        ["/", "search tracks", () => byId("search").focus()],
+        ["Esc", "select nothing, see everything", () => { this.pick(0, -1); this.stages.forEach((stage) => stage.fit()); }],
+      ]],
+      ["Drawing", [
+        ["m", "masks", () => this.info.masks && this.toggleLook("masks")],
+        ["b", "boxes", () => this.toggleLook("boxes")],
+        ["t", "trails", () => this.toggleLook("trails")],
+        ["l", "labels", () => this.toggleLook("labels")],
+        ["u", "outlines", () => this.toggleLook("outline")],
+        ["s", "only what is selected", () => this.toggleLook("solo")],
+        ["( )", "less, more opaque", (key) => this.changeOpacity(key === "(" ? -0.1 : 0.1)],
+        ["f", "the whole picture", () => this.stages.forEach((stage) => stage.fit())],
+        ["+ -", "timeline closer, wider", (key) => this.timeline.zoom(key === "+" ? 1.6 : 1 / 1.6)],
+      ]],
+      ["Page", [
+        ["c", "copy a link to this frame and track", () => void this.copyLink()],
+        ["d", "dark, light", () => this.toggleTheme()],
+        ["?", "this list", () => void showKeys(this.keys)],
+      ]],
+    ];
+    return groups.flatMap(([group, keys]) => keys.map(([names, does, run]) => ({ group, keys: names, does, run })));
+  }
+
+  /** @param {number} by */
+  changeSpeed(by) {
+    const at = clamp(SPEEDS.indexOf(this.player.speed) + by, 0, SPEEDS.length - 1);
+    this.player.speed = SPEEDS[at];
+    this.player.restart();
+    /** @type {HTMLSelectElement} */ (byId("speed")).value = String(SPEEDS[at]);
+  }
+
+  /** @param {number} id */
+  lookAt(id) {
+    const box = this.stage.boxOf(id);
+    if (box) this.stage.look(box);
+  }
+}
+
+try {
+  const { runs } = await getJson("api/info");
+  const page = new Page(runs);
+  Object.assign(window, { trackweave: page });
+  await page.start();
+} catch (error) {
+  byId("status").textContent = String(error);
+  document.documentElement.dataset.ready = "failed";
+  throw error;
+}

@@ -1,0 +1,146 @@
+/** @file `Player`: which frame is seen, and playing by the clock. */
+
+import { clamp } from "./util.js";
+
+/** @typedef {import("./stage.js").Stage} Stage */
+
+const AHEAD = 10;
+const MOST_LOADING = 3;
+export const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4, 8];
+const USUAL_RATE = 25;
+
+/**
+ * The frame that all stages show. While playing the clock says which one is due: what is not there in time is dropped.
+ */
+export class Player {
+  /**
+   * @param {Stage} stage the first one; its positions count
+   * @param {(position: number) => void} onMove
+   */
+  constructor(stage, onMove) {
+    this.stage = stage;
+    this.onMove = onMove;
+    this.position = 0;
+    this.speed = 1;
+    this.isPlaying = false;
+    this.began = 0;
+    this.beganAt = 0;
+    this.loading = 0;
+    this.isSeeking = false;
+    this.next = -1;
+    /** What was drawn and what was dropped since playing began. */
+    this.counts = { drawn: 0, dropped: 0 };
+  }
+
+  get last() {
+    return this.stage.info.frames - 1;
+  }
+
+  get rate() {
+    return this.stage.info.rate ?? USUAL_RATE;
+  }
+
+  /**
+   * Goes to a frame; while one is loading only the latest wish is kept.
+   * @param {number} position
+   */
+  async seek(position) {
+    const wanted = clamp(Math.round(position), 0, Math.max(0, this.last));
+    this.position = wanted;
+    this.onMove(wanted);
+    if (this.isPlaying) this.restart();
+    this.next = wanted;
+    if (this.isSeeking) return;
+    this.isSeeking = true;
+    try {
+      while (this.next >= 0) {
+        const one = this.next;
+        this.next = -1;
+        await this.stage.show(one).catch(() => undefined);
+      }
+    } finally {
+      this.isSeeking = false;
+    }
+    this.prefetch(this.position, 4);
+    if (this.position > 0) void this.stage.pictures.load(this.position - 1).catch(() => undefined);
+  }
+
+  /** @param {number} frames */
+  step(frames) {
+    this.pause();
+    void this.seek(this.position + frames);
+  }
+
+  toggle() {
+    if (this.isPlaying) this.pause();
+    else this.play();
+  }
+
+  play() {
+    if (this.isPlaying || this.last < 1) return;
+    if (this.position >= this.last) this.position = 0;
+    this.isPlaying = true;
+    this.counts = { drawn: 0, dropped: 0 };
+    this.restart();
+    requestAnimationFrame((now) => this.tick(now));
+    this.onMove(this.position);
+  }
+
+  pause() {
+    if (!this.isPlaying) return;
+    this.isPlaying = false;
+    this.onMove(this.position);
+  }
+
+  restart() {
+    this.began = performance.now();
+    this.beganAt = this.position;
+  }
+
+  /** @param {number} now */
+  tick(now) {
+    if (!this.isPlaying) return;
+    const due = Math.min(this.last, this.beganAt + Math.floor(((now - this.began) * this.rate * this.speed) / 1000));
+    if (due > this.position || this.stage.position !== this.position) {
+      let shown = due;
+      while (shown > this.position && !this.stage.isReady(shown)) shown -= 1;
+      if (this.stage.isReady(shown) && shown !== this.stage.position) {
+        this.counts.drawn += 1;
+        this.counts.dropped += Math.max(0, shown - this.position - 1);
+        this.position = shown;
+        this.stage.wanted = shown;
+        this.stage.set(shown, this.stage.pictures.get(shown));
+        this.onMove(shown);
+      } else if (due - this.position > this.rate * 2) {
+        // Nothing came for two seconds: go on from where the pictures are, the clock waits.
+        this.restart();
+      }
+    }
+    if (this.position >= this.last) {
+      this.pause();
+      return;
+    }
+    const stride = Math.max(1, Math.round((this.rate * this.speed) / 60));
+    this.prefetch(Math.max(this.position, due), AHEAD, stride);
+    requestAnimationFrame((then) => this.tick(then));
+  }
+
+  /**
+   * Loads the frames that follow, few at a time.
+   * @param {number} from
+   * @param {number} count
+   * @param {number} [stride]
+   */
+  prefetch(from, count, stride = 1) {
+    for (let k = 1; k <= count && this.loading < MOST_LOADING; k++) {
+      const position = from + k * stride;
+      if (position > this.last) return;
+      if (this.stage.isReady(position) || this.stage.pictures.asked.has(position)) continue;
+      this.loading += 1;
+      void Promise.all([
+        this.stage.pictures.load(position),
+        this.stage.objects.load(position, this.stage.view.looks.masks),
+      ]).catch(() => undefined).finally(() => (this.loading -= 1));
+    }
+  }
+}

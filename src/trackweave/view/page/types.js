@@ -1,0 +1,81 @@
+/** @file What the server sends, and what the page keeps. */
+
+/**
+ * One of the runs that are shown.
+ * @typedef {object} RunInfo
+ * @property {string} name
+ * @property {"boxes"|"masks"} kind
+ * @property {number[]} levels
+ * @property {number} width
+ * @property {number} height
+ * @property {number} frames how many
+ * @property {[number, number][]} indices absolute index and position where a stretch of consecutive indices begins
+ * @property {number|null} rate frames per second
+ * @property {number[]} cuts positions
+ * @property {boolean} pictures
+ * @property {string|null} notice why there are no pictures
+ * @property {boolean} masks
+ * @property {string|null} input
+ * @property {number} tracks
+ * @property {number} observations
+ * @property {string[]} warnings
+ */
+
+/**
+ * All tracks as columns; row n is one track.
+ * @typedef {object} TrackColumns
+ * @property {number[]} id
+ * @property {number[]} level
+ * @property {number[]} class
+ * @property {number[]} first position
+ * @property {number[]} last position
+ * @property {number[]} count
+ * @property {number[]} score
+ * @property {number[]} doubt
+ * @property {string[][]} reasons
+ * @property {number[]} starts row n has the spans starts[n] … starts[n + 1] - 1
+ * @property {number[]} spans two positions each, end excluded
+ * @property {number[]} frameDoubt by position
+ * @property {Switch[]} switches
+ */
+
+/** @typedef {{position: number, tracks: number[], cause: string, confidence: number}} Switch */
+
+/** @typedef {{size: [number, number], x: number, y: number, w: number, h: number, runs: number[]}} MaskRuns */
+
+/**
+ * One frame's objects as columns.
+ * @typedef {object} FrameObjects
+ * @property {number[]} id
+ * @property {number[]} level
+ * @property {number[]} box four each
+ * @property {number[]} score
+ * @property {number[]} class
+ * @property {(MaskRuns|null)[]} [masks]
+ */
+
+/**
+ * How things are drawn.
+ * @typedef {object} Looks
+ * @property {boolean} masks
+ * @property {boolean} boxes
+ * @property {boolean} trails
+ * @property {boolean} labels
+ * @property {boolean} outline
+ * @property {boolean} solo only what is selected
+ * @property {number} opacity
+ */
+
+/**
+ * What list, video and timeline share.
+ * @typedef {object} View
+ * @property {Looks} looks
+ * @property {Set<number>} selected ids
+ * @property {number} hovered id, 0 = none
+ * @property {number} position
+ * @property {(id: number, level: number, kind: number) => boolean} hidden filtered out
+ * @property {(id: number) => string} name
+ * @property {(row: number) => string} describe a track in a few words
+ */
+
+export {};

@@ -1,0 +1,149 @@
+/** @file Elements, colours and small arithmetic. */
+
+/**
+ * An element with its attributes, listeners and children. Text is never taken for markup.
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {K} tag
+ * @param {Record<string, string|number|boolean|null|undefined|((event: any) => void)>} [attributes] `onclick` and the
+ *   like are listeners, `true` is an attribute without value, null and false are left out
+ * @param {(Node|string|null)[]} children
+ * @returns {HTMLElementTagNameMap[K]}
+ */
+export function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, String(value));
+  }
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+/**
+ * The element of an id, which has to be there.
+ * @param {string} id
+ * @returns {HTMLElement}
+ */
+export function byId(id) {
+  const element = document.getElementById(id);
+  if (!element) throw new Error(`no element ${id}`);
+  return element;
+}
+
+/**
+ * @param {string} id
+ * @returns {HTMLCanvasElement}
+ */
+export function canvasById(id) {
+  return /** @type {HTMLCanvasElement} */ (byId(id));
+}
+
+/**
+ * @param {number} value
+ * @param {number} low
+ * @param {number} high
+ */
+export const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+
+const SHADES = [[0.78, 1], [0.92, 0.88], [0.55, 0.98], [0.85, 0.8], [0.66, 0.9]];
+/** @type {Map<number, [number, number, number]>} */
+const colours = new Map();
+
+/**
+ * RGB of a track, 0 … 255: the colour that it has in overlay videos, too.
+ * @param {number} id
+ * @returns {[number, number, number]}
+ */
+export function trackColour(id) {
+  let colour = colours.get(id);
+  if (colour) return colour;
+  if (id < 1) colour = [150, 150, 150];
+  else {
+    const [saturation, value] = SHADES[(id - 1) % SHADES.length];
+    const hue = ((0.33 + 0.6180339887498949 * id) % 1) * 6;
+    const part = (/** @type {number} */ n) => {
+      const k = (n + hue) % 6;
+      return Math.round(255 * (value - value * saturation * Math.max(0, Math.min(k, 4 - k, 1))));
+    };
+    colour = [part(5), part(3), part(1)];
+  }
+  colours.set(id, colour);
+  return colour;
+}
+
+/**
+ * @param {number} id
+ * @param {number} [alpha]
+ */
+export function css(id, alpha = 1) {
+  const [r, g, b] = trackColour(id);
+  return alpha === 1 ? `rgb(${r} ${g} ${b})` : `rgb(${r} ${g} ${b} / ${alpha})`;
+}
+
+/**
+ * Black or white, whichever reads better on the colour.
+ * @param {number} id
+ */
+export function ink(id) {
+  const [r, g, b] = trackColour(id);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 120 ? "#000" : "#fff";
+}
+
+/**
+ * Makes a canvas as fine as the screen; true when its size changed.
+ * @param {HTMLCanvasElement} canvas
+ */
+export function sharpen(canvas) {
+  const ratio = window.devicePixelRatio || 1;
+  const width = Math.max(1, Math.round(canvas.clientWidth * ratio));
+  const height = Math.max(1, Math.round(canvas.clientHeight * ratio));
+  if (canvas.width === width && canvas.height === height) return false;
+  canvas.width = width;
+  canvas.height = height;
+  return true;
+}
+
+/**
+ * @param {HTMLCanvasElement} canvas
+ * @returns {CanvasRenderingContext2D}
+ */
+export function context2d(canvas) {
+  const context = canvas.getContext("2d");
+  if (!context) throw new Error("no canvas");
+  return context;
+}
+
+/**
+ * The value of a CSS variable.
+ * @param {string} name
+ */
+export const cssVariable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+/**
+ * @param {number} seconds
+ */
+export function clock(seconds) {
+  const minutes = Math.floor(seconds / 60);
+  return `${minutes}:${(seconds - 60 * minutes).toFixed(2).padStart(5, "0")}`;
+}
+
+/** @param {number} count */
+export const thousands = (count) => count.toLocaleString("en").replaceAll(",", "\u202f");
+
+/**
+ * Calls a function once per drawn frame at most.
+ * @param {() => void} draw
+ * @returns {() => void}
+ */
+export function onFrame(draw) {
+  let asked = false;
+  return () => {
+    if (asked) return;
+    asked = true;
+    requestAnimationFrame(() => {
+      asked = false;
+      draw();
+    });
+  };
+}

@@ -1,0 +1,284 @@
+"""The page in a browser: what a person does, and what is seen then."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.view.conftest import Serve
+from trackweave.pipelines.boxes import track_boxes
+from trackweave.pipelines.settings import InputSettings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, ConsoleMessage, Page
+
+READY = "html[data-ready=true]"
+
+
+class Tab:
+    """One tab: the page, and what went wrong on it."""
+
+    def __init__(self, page: Page, address: str) -> None:
+        self.page, self.address = page, address
+        self.problems: list[str] = []
+        self.outside: list[str] = []
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("console", self._listen)
+        page.on("request", lambda request: self._note(request.url))
+
+    def _listen(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.problems.append(message.text)
+
+    def _note(self, url: str) -> None:
+        if not url.startswith((self.address, "blob:")):
+            self.outside.append(url)
+
+    def open(self, link: str = "") -> Tab:
+        self.page.goto(self.address + link)
+        self.page.wait_for_selector(READY)
+        return self
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def state(self, expression: str) -> Any:
+        return self.page.evaluate(f"(() => {{ const page = window.trackweave; return {expression}; }})()")
+
+    def wait(self, expression: str) -> None:
+        """Until an expression is true; the page's own policy allows no `wait_for_function`."""
+        deadline = time.monotonic() + 30
+        while not self.state(f"Boolean({expression})"):
+            assert time.monotonic() < deadline, expression
+            self.page.wait_for_timeout(20)
+
+    @property
+    def frame(self) -> int:
+        return int(self.page.input_value("#frame-number"))
+
+    @property
+    def selected(self) -> list[int]:
+        return list(self.state("[...page.view.selected]"))
+
+    def pixel(self, x: float, y: float) -> list[int]:
+        """RGB of the video's canvas at a point of the frame."""
+        return list(
+            self.page.evaluate(
+                """([x, y]) => {
+                    const stage = window.trackweave.stage, ratio = devicePixelRatio, [cx, cy] = stage.shownCentre();
+                    const at = (v, c, side) => Math.round((side / 2 + (v - c) * stage.scale()) * ratio);
+                    const px = at(x, cx, stage.canvas.clientWidth), py = at(y, cy, stage.canvas.clientHeight);
+                    return [...stage.canvas.getContext("2d").getImageData(px, py, 1, 1).data.slice(0, 3)];
+                }""",
+                [x, y],
+            )
+        )
+
+    def click(self, x: float, y: float, **options: Any) -> None:
+        """Clicks a point of the frame."""
+        place = self.page.evaluate(
+            """([x, y]) => {
+                const stage = window.trackweave.stage, [cx, cy] = stage.shownCentre();
+                const bounds = stage.canvas.getBoundingClientRect(), scale = stage.scale();
+                const [left, top] = [bounds.left + bounds.width / 2, bounds.top + bounds.height / 2];
+                return [left + (x - cx) * scale, top + (y - cy) * scale];
+            }""",
+            [x, y],
+        )
+        for key in options.get("modifiers", []):
+            self.page.keyboard.down(key)
+        self.page.mouse.click(*place)
+        for key in options.get("modifiers", []):
+            self.page.keyboard.up(key)
+
+    def box(self, track_id: int) -> list[float]:
+        return list(self.state(f"page.stage.boxOf({track_id})"))
+
+
+@pytest.fixture
+def open_tab(browser: Browser) -> Iterator[Any]:
+    """Opens tabs of one browser window; no tab may have had an error or asked anybody else."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(30_000)
+    tabs: list[Tab] = []
+
+    def open_one(address: str, link: str = "") -> Tab:
+        tabs.append(Tab(context.new_page(), address))
+        return tabs[-1].open(link)
+
+    yield open_one
+    problems, outside = [p for tab in tabs for p in tab.problems], [o for tab in tabs for o in tab.outside]
+    context.close()
+    assert problems == []
+    assert outside == []
+
+
+def test_seek_step_and_play(serve: Serve, match_run: Path, open_tab: Any) -> None:
+    with serve([match_run]) as viewer:
+        tab = open_tab(viewer.address)
+        assert tab.frame == 0
+        tab.press("ArrowRight", "ArrowRight", "Shift+ArrowRight", "ArrowLeft")
+        assert tab.frame == 11
+        tab.press("End")
+        assert tab.frame == 59
+        tab.wait("page.stage.position === 59")
+        tab.press("Home", "g")
+        tab.page.keyboard.type("33")
+        tab.press("Enter")
+        assert tab.frame == 33
+        tab.wait("page.stage.position === 33 && page.stage.bitmap")
+        tab.press(" ")
+        tab.wait("page.player.position > 36")
+        tab.press(" ")
+        assert tab.state("page.player.isPlaying") is False
+        assert tab.state("page.stage.position === page.player.position")
+
+
+def test_the_canvas_shows_the_frame_and_the_masks(serve: Serve, mask_run: Path, open_tab: Any) -> None:
+    with serve([mask_run]) as viewer:
+        tab = open_tab(viewer.address)
+        tab.wait("page.stage.shown() && page.stage.shown().masks")
+        first = tab.state("page.stage.shown().id[0]")
+        x1, y1, x2, y2 = tab.box(first)
+        middle = ((x1 + x2) / 2, (y1 + y2) / 2)
+        tab.press("l")
+        tab.page.wait_for_timeout(100)
+        with_mask = tab.pixel(*middle)
+        tab.press("m")
+        tab.page.wait_for_timeout(100)
+        without = tab.pixel(*middle)
+        assert with_mask != without
+        image = (
+            __import__("PIL.Image", fromlist=["Image"]).open(mask_run.parent / "frames" / "00000.png").convert("RGB")
+        )
+        picture = image.getpixel((int(middle[0]), int(middle[1])))
+        assert max(abs(a - b) for a, b in zip(without, picture, strict=True)) < 40
+
+
+def test_a_click_selects_everywhere(serve: Serve, match_run: Path, open_tab: Any) -> None:
+    with serve([match_run]) as viewer:
+        tab = open_tab(viewer.address, "#frame=5")
+        tab.wait("page.stage.position === 5 && page.stage.shown()")
+        ids = tab.state("page.stage.shown().id")
+        x1, y1, x2, _ = tab.box(ids[0])
+        tab.click((x1 + x2) / 2, y1 + 4)
+        (one,) = tab.selected
+        assert tab.page.get_attribute(f'.track[data-id="{one}"]', "aria-selected") == "true"
+        other = next(each for each in ids if each != one)
+        tab.page.click(f'.track[data-id="{other}"]', modifiers=["Shift"])
+        assert sorted(tab.selected) == sorted([one, other])
+        tab.press("Escape")
+        assert tab.selected == []
+        tab.press("j")
+        assert tab.selected == [tab.state("page.tracks.id[page.rows[0]]")]
+
+
+def test_search_filter_and_order(serve: Serve, match_run: Path, open_tab: Any) -> None:
+    with serve([match_run]) as viewer:
+        tab = open_tab(viewer.address)
+        ids = tab.state("page.tracks.id")
+        tab.press("/")
+        tab.page.keyboard.type(str(ids[1]))
+        assert tab.state("page.rows.map((row) => page.tracks.id[row])") == [ids[1]]
+        tab.page.fill("#search", "")
+        tab.page.select_option("#sort", "length")
+        counts = tab.state("page.rows.map((row) => page.tracks.count[row])")
+        assert counts == sorted(counts, reverse=True)
+        tab.page.select_option("#sort", "doubt")
+        doubts = tab.state("page.rows.map((row) => page.tracks.doubt[row])")
+        assert doubts == sorted(doubts, reverse=True)
+
+
+def test_a_link_leads_to_frame_and_track(serve: Serve, match_run: Path, open_tab: Any) -> None:
+    with serve([match_run]) as viewer:
+        tab = open_tab(viewer.address)
+        track = tab.state("page.tracks.id[0]")
+        other = open_tab(viewer.address, f"#frame=21&track={track}")
+        assert (other.frame, other.selected) == (21, [track])
+        other.press("ArrowRight")
+        other.wait("location.hash.includes('frame=22')")
+        other.page.reload()
+        other.page.wait_for_selector(READY)
+        assert (other.frame, other.selected) == (22, [track])
+
+
+def test_keys_are_listed_and_looks_stay(serve: Serve, match_run: Path, open_tab: Any) -> None:
+    with serve([match_run]) as viewer:
+        tab = open_tab(viewer.address)
+        tab.press("?")
+        text = tab.page.inner_text("#dialog")
+        for key in tab.state("page.keys.map((key) => key.does)"):
+            assert key in text
+        tab.press("Escape", "t")
+        assert tab.page.get_attribute("[data-look=trails]", "aria-pressed") == "true"
+        tab.page.reload()
+        tab.page.wait_for_selector(READY)
+        assert tab.page.get_attribute("[data-look=trails]", "aria-pressed") == "true"
+        tab.press("d")
+        theme = tab.page.evaluate("document.documentElement.dataset.theme")
+        tab.press("d")
+        assert {theme, tab.page.evaluate("document.documentElement.dataset.theme")} == {"dark", "light"}
+
+
+def test_a_narrow_page_is_usable(serve: Serve, match_run: Path, open_tab: Any) -> None:
+    with serve([match_run]) as viewer:
+        tab = open_tab(viewer.address)
+        tab.page.set_viewport_size({"width": 390, "height": 800})
+        assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
+        tab.page.click("#tabs [data-tab=left]")
+        tab.page.click(".track >> nth=0")
+        assert len(tab.selected) == 1
+        tab.page.click("#tabs [data-tab=right]")
+        assert tab.page.is_visible("#right h2")
+        tab.page.click("#play")
+        tab.wait("page.player.isPlaying")
+
+
+def test_every_control_has_a_name(serve: Serve, mask_run: Path, open_tab: Any) -> None:
+    """What a screen reader says of buttons, fields and pictures."""
+    with serve([mask_run]) as viewer:
+        tab = open_tab(viewer.address)
+        nameless = tab.page.evaluate(
+            """() => [...document.querySelectorAll("button, input, select, canvas, [role=listbox], main > section")]
+                .filter((e) => !(e.getAttribute("aria-label") || e.textContent.trim()
+                    || e.closest("label")?.textContent.trim()))
+                .map((e) => e.outerHTML)"""
+        )
+        assert nameless == []
+
+
+def test_names_are_never_markup(serve: Serve, match_run: Path, tmp_path: Path, open_tab: Any) -> None:
+    """A run whose warnings and name are HTML: it is shown as text."""
+    evil = tmp_path / "<img src=x onerror=alert(1)>"
+    shutil.copytree(match_run, evil)
+    summary = json.loads((evil / "summary.json").read_text())
+    warning = {"stage": "x", "level": None, "code": "x", "message": "<script>document.title = 'taken'</script>"}
+    summary["warnings"] = [warning]
+    (evil / "summary.json").write_text(json.dumps(summary))
+    with serve([evil]) as viewer:
+        tab = open_tab(viewer.address)
+        assert "<img src=x" in tab.page.inner_text("#run-name")
+        tab.page.click("#top-buttons .warn")
+        assert "<script>" in tab.page.inner_text("#dialog")
+        assert "taken" not in tab.page.title()
+        assert tab.page.query_selector("#run-name img, #dialog script") is None
+
+
+def test_a_run_without_pictures(serve: Serve, tmp_path: Path, open_tab: Any) -> None:
+    (tmp_path / "det.txt").write_text("".join(f"{t},-1,{10 + 4 * t},20,40,100,0.9\n" for t in range(1, 12)))
+    track_boxes(
+        None, tmp_path / "run", detections=str(tmp_path / "det.txt"), video=InputSettings(fps=10, size=(320, 240))
+    )
+    with serve([tmp_path / "run"]) as viewer:
+        tab = open_tab(viewer.address)
+        tab.press("End")
+        tab.wait("page.stage.position === 10")
+        assert "--frames" in tab.page.inner_text(".stage-note") or "frames=" in tab.page.inner_text(".stage-note")
+        assert tab.page.query_selector(".crops") is None

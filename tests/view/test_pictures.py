@@ -1,0 +1,117 @@
+"""`PictureStore`: the right frame, quickly, in bounded space."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.view.match import Match
+from trackweave.errors import FrameError
+from trackweave.frames.open import open_frames
+from trackweave.frames.source import RGBFrame
+from trackweave.view import pictures
+from trackweave.view.pictures import PictureStore
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Match(frames=40, players=3, size=(96, 160)).write_video(tmp_path_factory.mktemp("video") / "m.mp4")
+
+
+def decoded(content: bytes) -> RGBFrame:
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def wait_for(store: PictureStore, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while store.kept < count and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert store.kept == count
+
+
+def test_each_frame_is_itself(video: Path) -> None:
+    with open_frames(video) as source:
+        store = PictureStore(source)
+        frames = [np.asarray(frame, np.float64) for frame in source]
+        for place in (39, 0, 17, 18, 17):
+            shown = decoded(store.picture(place)).astype(np.float64)
+            assert np.argmin([np.abs(shown - frame).mean() for frame in frames]) == place
+        store.close()
+
+
+def test_the_thread_keeps_every_frame(video: Path) -> None:
+    with open_frames(video) as source:
+        store = PictureStore(source, lambda: open_frames(video))
+        store.start()
+        wait_for(store, 40)
+        assert not store.is_small
+        assert np.abs(decoded(store.picture(31)).astype(float) - source[31]).mean() < 4
+        store.close()
+        assert store.problem is None
+
+
+def test_where_space_is_scarce_frames_are_kept_small(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "LEAST_WIDTH", 32)
+    with open_frames(video) as source:
+        store = PictureStore(source, lambda: open_frames(video), disk_bytes=80_000)
+        store.start()
+        wait_for(store, 40)
+        assert store.is_small
+        assert decoded(store.picture(3)).shape[1] < 160
+        assert decoded(store.picture(3, whole=True)).shape == (96, 160, 3)
+        store.close()
+
+
+def test_a_full_disk_is_no_error(video: Path) -> None:
+    with open_frames(video) as source:
+        store = PictureStore(source, lambda: open_frames(video), disk_bytes=3000)
+        store.start()
+        assert store._thread is not None
+        store._thread.join()
+        assert decoded(store.picture(5)).shape == (96, 160, 3)
+        store.close()
+
+
+def test_a_crop_is_around_its_box(video: Path) -> None:
+    with open_frames(video) as source:
+        store = PictureStore(source)
+        content = store.crop(4, np.array([40, 20, 60, 60], np.float32), 100)
+        assert content is not None
+        crop = decoded(content).astype(float)
+        expected = source[4][14:66, 24:76]
+        assert crop.shape == expected.shape
+        assert np.abs(crop - expected).mean() < 8
+        outside = store.crop(4, np.array([-90, -90, -80, -80], np.float32), 100)
+        assert outside is not None
+        assert decoded(outside).size
+        store.close()
+
+
+def test_memory_is_bounded(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "MEMORY_BYTES", 20_000)
+    with open_frames(video) as source:
+        store = PictureStore(source)
+        for place in range(40):
+            store.picture(place)
+        assert store._used <= 20_000
+        assert 1 <= len(store._memory) < 40
+        store.close()
+
+
+def test_no_such_frame(video: Path) -> None:
+    with open_frames(video) as source:
+        store = PictureStore(source)
+        with pytest.raises(IndexError):
+            store.picture(40)
+        store.close()
+
+
+def test_a_picture_too_large_for_jpeg() -> None:
+    with pytest.raises(FrameError, match="no JPEG"):
+        pictures.encode_jpeg(np.zeros((1, 70_000, 3), np.uint8))
