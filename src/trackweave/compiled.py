@@ -76,8 +76,8 @@ def inner(*, fastmath: bool = False) -> Callable[[F], F]: ...
 
 
 def inner(function: Callable[..., Any] | None = None, *, fastmath: bool = False) -> Any:
-    """Marks a function that compiled loops call: it becomes part of them, without an entry of its own from Python, which
-    is half of what there is to compile of a short one. Called from Python it runs as plain Python.
+    """Marks a function that compiled loops call: it becomes part of them, without an entry of its own from Python,
+    which is half of what there is to compile of a short one. Called from Python it runs as plain Python.
 
     Args:
         function: what is marked.

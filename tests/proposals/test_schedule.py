@@ -12,13 +12,15 @@ from trackweave.frames.source import RGBFrame
 from trackweave.ids import Level, LocalIndex
 from trackweave.masks.packed import PackedMasks
 from trackweave.pipelines.mask_inputs import propose_candidates
+from trackweave.proposals.regions import RegionProposals
 from trackweave.proposals.schedule import MIN_GAP, NEW_SHARE, SeenArea
 from trackweave.structures.candidates import Candidates
 
 
 def views(frames: list[RGBFrame], root: Path, stride: int | None = None, cuts: tuple[int, ...] = ()) -> list[int]:
     positions = [LocalIndex(cut) for cut in cuts]
-    return list(propose_candidates(ArrayFrames(np.stack(frames)), root, [Level(2)], stride=stride, cuts=positions))
+    video = ArrayFrames(np.stack(frames))
+    return list(propose_candidates(video, root, [Level(2)], RegionProposals(), stride=stride, cuts=positions))
 
 
 def test_what_stays_in_view_is_looked_at_once(tmp_path: Path) -> None:

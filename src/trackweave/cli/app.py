@@ -23,7 +23,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     ),
     "propose": LazyCommand(
         "trackweave.cli.masks:propose",
-        "Find candidates with the built-in generator and write them for `masks --candidates`.",
+        "Find candidates and write them for `masks --candidates`.",
     ),
     "demo": LazyCommand(
         "trackweave.cli.demo:demo", "Run the main job on a real clip (or a generated scene): no weights, no network."

@@ -57,7 +57,7 @@ MASKS = Schema(
     ),
     environment={"TRACKWEAVE_PREDICTOR": "masks.predictor", "TRACKWEAVE_DEVICE": "predictor.device"},
 )
-PROPOSE = MASKS.narrowed("masks", "regions", without=("masks.predictor", "masks.generator", "masks.overlay_levels"))
+PROPOSE = MASKS.narrowed("masks", "regions", without=("masks.predictor", "masks.overlay_levels"))
 
 Frames = Annotated[str, typer.Argument(metavar="FRAMES|VIDEO", help="a folder of images or a video file")]
 
@@ -240,16 +240,18 @@ def propose(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="folder for level_L/filtered")],
     settings: ResolvedSettings,
 ) -> None:
-    """Find candidates with the built-in generator and write them for `masks --candidates`."""
-    from trackweave.pipelines.mask_inputs import ALL_LEVELS
+    """Find candidates and write them for `masks --candidates`."""
+    from trackweave.pipelines.mask_inputs import ALL_LEVELS, GENERATED_LEVELS
     from trackweave.pipelines.mask_inputs import propose as propose_for
 
     run = settings[MaskRunSettings]
+    _refuse_without_effect(settings, run, proposes=True, has_labels=False)
+    builtin = run.generator == "regions"
     propose_for(
         frames,
         output,
-        levels=run.levels or ALL_LEVELS,
-        generator=settings[RegionSettings],
+        levels=run.levels or (ALL_LEVELS if builtin else GENERATED_LEVELS),
+        generator=settings[RegionSettings] if builtin else run.generator,
         candidate_stride=run.candidate_stride,
         sampling=run.frames,
         progress=True,

@@ -17,7 +17,7 @@ from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource, exclude_unreadable, report_source, sample_evenly
 from trackweave.ids import FrameIndex, Level, LocalIndex
 from trackweave.progress import Progress, ProgressDisplay, open_progress
-from trackweave.proposals.regions import RegionProposals
+from trackweave.proposals.generators import CandidateGenerator, make_generator
 from trackweave.proposals.schedule import MIN_GAP, NEW_SHARE, SeenArea
 from trackweave.proposals.settings import RegionSettings
 from trackweave.storage.candidates import write_filtered
@@ -29,7 +29,6 @@ from trackweave.tracking.pipeline_context import UnsampledVideo
 ALL_LEVELS = (Level(2), Level(4), Level(6))
 GENERATED_LEVELS = (Level(2),)
 """What is tracked when candidates are generated and nobody said which levels: finer ones take many times as long."""
-GENERATORS = {"regions": RegionProposals}
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def propose(
         frames: a folder of images, a video file, an array `(N, H, W, 3)` uint8 RGB, or a source.
         output: the folder that gets `level_L/filtered/filtered.json`.
         levels: granularity levels (2 coarse, 4 medium, 6 fine).
-        generator: name of a candidate generator, or the settings of `regions`.
+        generator: see `make_generator`: `regions`, or its settings, `detector=MODEL`, `salient=FILE.onnx`.
         candidate_stride: frames between two on which the generator runs; None: where something new is seen.
         sampling: `start:end:step` over the frames.
         progress: None = shown by itself in a terminal or a notebook; or a function of `(done, total, label)`.
@@ -154,7 +153,7 @@ def propose(
         RunFolderError: `output` cannot be written, or another process works in it.
         SettingError: a setting is wrong.
     """
-    check_generator(generator, candidate_stride)
+    opened = open_generator(generator, candidate_stride, levels)
     source = open_frames(frames, sampling=sampling)
     try:
         report_source(source, RunLog("skip"))
@@ -167,8 +166,8 @@ def propose(
                 source,
                 Path(output),
                 [Level(level) for level in levels],
+                opened,
                 stride=candidate_stride,
-                generator=generator,
                 cuts=cuts,
                 progress=display,
             )
@@ -178,25 +177,27 @@ def propose(
     return Path(output)
 
 
-def check_generator(generator: str | RegionSettings, stride: int | None) -> None:
-    """Refuses an unknown generator or a stride below 1.
+def open_generator(generator: str | RegionSettings, stride: int | None, levels: Sequence[int]) -> CandidateGenerator:
+    """The generator that was asked for; refuses an unknown one, levels that it does not have, or a stride below 1.
 
     Raises:
         SettingError: one of them.
+        InputError: its model cannot be used.
     """
-    if isinstance(generator, str) and generator not in GENERATORS:
-        raise SettingError(f"there is no generator {generator!r}; known: {', '.join(GENERATORS)}")
     if stride is not None and stride < 1:
         raise SettingError(f"candidate_stride is at least 1, not {stride}")
+    opened = make_generator(generator)
+    opened.check_levels([int(level) for level in levels])
+    return opened
 
 
 def propose_candidates(
     frames: FrameSource,
     root: Path,
     levels: Sequence[Level],
+    generator: CandidateGenerator,
     *,
     stride: int | None = None,
-    generator: str | RegionSettings = "regions",
     cuts: Sequence[LocalIndex] = (),
     progress: ProgressDisplay | None = None,
 ) -> list[LocalIndex]:
@@ -208,12 +209,11 @@ def propose_candidates(
     Returns:
         The positions of the frames on which candidates were looked for.
     """
-    proposer = GENERATORS[generator]() if isinstance(generator, str) else RegionProposals(generator)
     views = _new_views(frames, cuts, progress) if stride is None else _strided(frames, stride, cuts, progress)
     proposed: dict[Level, list[tuple[int, str, Candidates]]] = {level: [] for level in levels}
     positions = []
     for local, seen in views:
-        by_level = proposer.propose_levels(frames[local], [int(level) for level in levels])
+        by_level = generator.propose_levels(frames[local], [int(level) for level in levels])
         for level in levels:
             found = by_level[int(level)] if seen is None else seen.new_candidates(by_level[int(level)])
             proposed[level].append((int(frames.indices[local]), frames.names[local], found))

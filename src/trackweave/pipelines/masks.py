@@ -23,7 +23,7 @@ from trackweave.pipelines.mask_inputs import (
     MaskFrames,
     candidate_levels,
     candidates_min_area,
-    check_generator,
+    open_generator,
     open_mask_frames,
     propose_candidates,
 )
@@ -34,6 +34,7 @@ from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.registry import ChosenPredictor, PredictorSettings, choose_predictor
 from trackweave.predictors.sam.settings import SamSettings
 from trackweave.progress import Progress, TimingAggregator, open_progress, peak_rss_mb
+from trackweave.proposals.generators import CandidateGenerator
 from trackweave.proposals.settings import RegionSettings
 from trackweave.storage.candidates import filtered_path
 from trackweave.storage.files import recorded_path
@@ -106,7 +107,7 @@ def track_masks(
         options: the following, by keyword.
         sampling: `start:end:step` over the frames.
         predictor_settings: of the SAM 2 family (weights, device and more) or of `flow`, when `predictor` is a name.
-        generator: name of a candidate generator, or the settings of `regions`.
+        generator: see `make_generator`: `regions`, or its settings, `detector=MODEL`, `salient=FILE.onnx`.
         candidate_stride: frames between two on which the generator runs; None: where something new is seen.
         overlay: leave a video of the tracks over the frames, unless `settings.render_viz` is off; settings say how.
         overlay_levels: `first`, the coarsest level, in `overlay.mp4`; `all`, each other one too, in its folder.
@@ -142,8 +143,10 @@ def track_masks(
             if not resume:
                 _check_frames(opened.frames, log)
         marked = None if prompts is None else read_user_prompts(prompts, opened, log)
+        opened_generator, wanted = None, list[Level]()
         if prompts is None and candidates is None:
-            check_generator(more.generator, more.candidate_stride)
+            wanted = sorted({Level(level) for level in levels}) if levels else list(GENERATED_LEVELS)
+            opened_generator = open_generator(more.generator, more.candidate_stride, wanted)
         folder = stack.enter_context(RunFolder(output))
         run = _MaskRun(folder, opened, chosen_settings, chosen, resume, progress, log, timer, more)
         # What can be wrong shows before every frame is read to find cuts.
@@ -153,9 +156,9 @@ def track_masks(
             root = Path(candidates)
             contexts = run.checked(root, candidate_levels(root, levels))
             return run.with_cuts().track_candidates(root, contexts)
-        wanted = sorted({Level(level) for level in levels}) if levels else list(GENERATED_LEVELS)
         run.check_foreign_candidates(wanted)
-        return run.with_cuts().track_generated(wanted, more.generator, more.candidate_stride)
+        assert opened_generator is not None
+        return run.with_cuts().track_generated(wanted, opened_generator)
 
 
 @dataclass(frozen=True)
@@ -235,23 +238,23 @@ class _MaskRun:
         key = self._claim({"kind": "candidates", "root": recorded_path(root)}, fingerprint, read)
         return self._track(contexts, key)
 
-    def track_generated(
-        self, levels: Sequence[Level], generator: str | RegionSettings, stride: int | None
-    ) -> Run[MaskSummary]:
+    def track_generated(self, levels: Sequence[Level], opened: CandidateGenerator) -> Run[MaskSummary]:
         """Finds candidates in the run folder, then tracks them."""
+        generator, stride = self.options.generator, self.options.candidate_stride
         name, changed = generator, {}
         if isinstance(generator, RegionSettings):
             name, changed = "regions", generator.model_dump(mode="json", exclude_defaults=True)
         prompts_from = {"kind": "generator", "name": name, "stride": stride}
         root = self.folder.root
-        key = self._claim(prompts_from | ({"settings": changed} if changed else {}), Fingerprint())
+        fingerprint = Fingerprint()
+        for path in opened.files:
+            fingerprint.add_file("generator", path)
+        key = self._claim(prompts_from | ({"settings": changed} if changed else {}), fingerprint, opened.files)
         if not self.resume or not all(filtered_path(root / f"level_{level}").is_file() for level in levels):
             frames = self.input.frames
             label = "finding candidates"
             with self.timer.track("propose"), open_progress(self.progress, len(frames), label) as display:
-                propose_candidates(
-                    frames, root, levels, stride=stride, generator=generator, cuts=self.cuts, progress=display
-                )
+                propose_candidates(frames, root, levels, opened, stride=stride, cuts=self.cuts, progress=display)
         return self._track(self.checked(root, levels), key)
 
     def track_marked(self, marked: MarkedObjects) -> Run[MaskSummary]:

@@ -142,7 +142,10 @@ class MaskRunSettings(Settings):
         json_schema_extra={"metavar": "NAME[=WEIGHTS]"},
     )
     generator: str = Field(
-        default="regions", description="finds candidates when neither candidates nor prompts are given"
+        default="regions",
+        description="finds candidates when neither candidates nor prompts are given: regions, detector=NAME|FILE.onnx "
+        "(its masks, or boxes), salient=FILE.onnx",
+        json_schema_extra={"metavar": "NAME[=MODEL]"},
     )
     candidate_stride: int | None = Field(
         default=None,

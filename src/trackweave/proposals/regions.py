@@ -7,6 +7,7 @@ hierarchy; each level of granularity is a cut of it, so that levels nest and sha
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,9 +50,25 @@ class RegionProposals:
         self.settings = settings or RegionSettings()
 
     @property
+    def files(self) -> list[Path]:
+        """None: nothing is learned."""
+        return []
+
+    @property
     def levels(self) -> list[int]:
         """The levels of the settings, coarse to fine."""
         return sorted(self.settings.heights)
+
+    def check_levels(self, levels: Iterable[int]) -> None:
+        """Refuses levels that the settings do not have.
+
+        Raises:
+            SettingError: there is one.
+        """
+        for level in levels:
+            if level not in self.settings.heights:
+                valid = ", ".join(map(str, self.levels))
+                raise SettingError(f"level {level}: the built-in proposals have levels {valid}")
 
     def propose(self, image: Image, level: int) -> Candidates:
         """Candidates of one level; see `propose_levels`."""
@@ -73,10 +90,7 @@ class RegionProposals:
             ValueError: not an RGB image.
         """
         requested = list(levels)
-        for level in requested:
-            if level not in self.settings.heights:
-                valid = ", ".join(map(str, self.levels))
-                raise SettingError(f"level {level}: the built-in proposals have levels {valid}")
+        self.check_levels(requested)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"an image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
         segmentation = self._segment(image)

@@ -1,0 +1,184 @@
+"""From a name to a candidate generator: the built-in regions, any detector, salient-object models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.detectors.base import Detector, check_image
+from trackweave.detectors.onnx_session import OnnxModel, described, fit, image_input
+from trackweave.detectors.registry import make_detector
+from trackweave.detectors.settings import IMAGENET, PixelRule
+from trackweave.errors import InputError, SettingError, wording
+from trackweave.masks.packed import PackedMasks
+from trackweave.proposals.regions import RegionProposals
+from trackweave.proposals.settings import RegionSettings
+from trackweave.structures.candidates import Candidates
+
+Image = NDArray[np.uint8]
+
+GENERATOR_FORMS = ("regions", "detector=NAME", "detector=FILE.onnx", "salient=FILE.onnx")
+ISNET_SIDE = 1024
+"""Models of this input are ISNet's kin, which subtract a half; U²-Net's kin (320) take ImageNet's statistics."""
+ISNET_PIXELS = PixelRule((0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
+MIN_SALIENT_AREA = 0.001
+"""Of a part that stands for itself, as a share of the frame."""
+
+
+class CandidateGenerator(Protocol):
+    """Proposes candidates on single frames."""
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """What it reads besides the frames."""
+
+    def check_levels(self, levels: Iterable[int]) -> None:
+        """Refuses levels that it does not have.
+
+        Raises:
+            SettingError: there is one.
+        """
+
+    def propose_levels(self, image: Image, levels: Iterable[int]) -> dict[int, Candidates]:
+        """Candidates of an image `(H, W, 3)` uint8 RGB per level, best score first.
+
+        Raises:
+            SettingError: a level that the generator does not have.
+            InputError: the model fails.
+        """
+
+
+def make_generator(generator: str | RegionSettings) -> CandidateGenerator:
+    """The generator of a name, or `regions` with settings.
+
+    Args:
+        generator: `regions`; `detector=` a name or an ONNX file of `make_detector`; `salient=` an ONNX file.
+
+    Raises:
+        SettingError: an unknown name.
+        InputError: the model cannot be used.
+    """
+    if isinstance(generator, RegionSettings):
+        return RegionProposals(generator)
+    name, _, model = generator.partition("=")
+    if generator == "regions":
+        return RegionProposals()
+    if name == "detector" and model:
+        return DetectorProposals(make_detector(model), [Path(model)] if model.lower().endswith(".onnx") else [])
+    if name == "salient" and model:
+        return SalientProposals(Path(model))
+    raise SettingError(f"there is no generator {generator!r}; known: {', '.join(GENERATOR_FORMS)}")
+
+
+class DetectorProposals:
+    """What a detector finds is a candidate: its masks where it has them, else its boxes.
+
+    Args:
+        detector: see `make_detector`.
+        files: what it was loaded from.
+    """
+
+    def __init__(self, detector: Detector, files: Sequence[Path] = ()) -> None:
+        self._detector, self.files = detector, files
+
+    def check_levels(self, levels: Iterable[int]) -> None:
+        """See `CandidateGenerator`."""
+        _only(levels, self._detector.name)
+
+    def propose_levels(self, image: Image, levels: Iterable[int]) -> dict[int, Candidates]:
+        """See `CandidateGenerator`; a detector knows one granularity, which stands for any one level."""
+        level = _only(levels, self._detector.name)
+        found = self._detector.detect(image)
+        size = image.shape[0], image.shape[1]
+        masks = PackedMasks.empty(*size, len(found)) if found.masks is None else found.masks
+        boxes = found.xyxy.astype(np.float32)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        area = np.where(masks.areas > 0, masks.areas, np.rint(sides[:, 0] * sides[:, 1]).astype(np.int64))
+        ids = np.arange(len(found), dtype=np.int64)
+        return {level: Candidates(id=ids, xyxy=boxes, score=found.score.astype(np.float32), area=area, masks=masks)}
+
+
+class SalientProposals:
+    """The connected parts of what a salient-object model (U²-Net, ISNet and their kin, as ONNX) takes for foreground.
+
+    Args:
+        path: the model: an image in, a map `(N, 1, h, w)` out, as probability or logit; of several outputs the first.
+
+    Raises:
+        InputError: not such a model.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._model = OnnxModel(path, "auto")
+        self._input = image_input(self._model, None if _is_fixed(self._model) else 320)
+        self._pixels = ISNET_PIXELS if self._input.size == (ISNET_SIDE, ISNET_SIDE) else IMAGENET
+        self.files = [path]
+        self._map(np.zeros((*self._input.size, 3), np.uint8))
+
+    def check_levels(self, levels: Iterable[int]) -> None:
+        """See `CandidateGenerator`."""
+        _only(levels, "salient")
+
+    def propose_levels(self, image: Image, levels: Iterable[int]) -> dict[int, Candidates]:
+        """See `CandidateGenerator`; such a model knows one granularity, which stands for any one level."""
+        level = _only(levels, "salient")
+        check_image("salient", image)
+        height, width = image.shape[0], image.shape[1]
+        fitted, _ = fit(image, self._input.size, "stretch")
+        share = cv2.resize(self._map(fitted), (width, height), interpolation=cv2.INTER_LINEAR)
+        count, parts, stats, _ = cv2.connectedComponentsWithStats((share > 0.5).view(np.uint8), connectivity=8)
+        large = [k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] >= MIN_SALIENT_AREA * height * width]
+        sure = {k: float(share[parts == k].mean()) for k in large}
+        order = sorted(large, key=lambda k: (-sure[k], k))
+        masks = (
+            PackedMasks.from_bool(np.stack([parts == k for k in order])) if order else PackedMasks.empty(height, width)
+        )
+        candidates = Candidates(
+            id=np.arange(len(order), dtype=np.int64),
+            xyxy=masks.boxes.astype(np.float32),
+            score=np.array([sure[k] for k in order], np.float32),
+            area=masks.areas,
+            masks=masks,
+        )
+        return {level: candidates}
+
+    def _map(self, fitted: Image) -> NDArray[np.float32]:
+        """`(h, w)` float32 in [0, 1]: the probability of foreground.
+
+        Raises:
+            InputError: the first output is no such map, or is not finite.
+        """
+        outputs = self._model.run({self._input.name: self._input.blob([fitted], self._pixels)})
+        values = next(iter(outputs.values()))
+        planes = np.asarray(values[0], np.float32) if values.ndim in (3, 4) else np.zeros((0, 0, 0), np.float32)
+        plane = planes[0] if planes.ndim == 3 and len(planes) == 1 else planes
+        (height, width), (rows, columns) = self._input.size, plane.shape[-2:]
+        is_map = plane.ndim == 2 and plane.size > 0
+        if not is_map or abs(rows * width - columns * height) > max(height, width, rows, columns):
+            text = f"its first output is no map (N, 1, h, w): {described(outputs)}"
+            raise InputError(f"{self._model.path}: {text}; a detector is generator detector={self._model.path.name}")
+        if not np.isfinite(plane).all():
+            raise InputError(f"{self._model.path}: its map holds numbers that are not finite")
+        if plane.min() < 0 or plane.max() > 1 + 1e-3:
+            plane = 1 / (1 + np.exp(-np.clip(plane, -60, 60)))
+        return np.asarray(plane, np.float32)
+
+
+def _is_fixed(model: OnnxModel) -> bool:
+    """The model says the size of its image, or its metadata do."""
+    return "imgsz" in model.metadata or all(
+        None not in tensor.shape[1:] for tensor in model.inputs if len(tensor.shape) == 4
+    )
+
+
+def _only(levels: Iterable[int], name: str) -> int:
+    requested = list(levels)
+    if len(requested) != 1:
+        remedy = wording("levels=[2]", "--levels 2")
+        raise SettingError(f"generator {name} has one granularity, not levels {requested}: ask for one, as {remedy}")
+    return requested[0]
