@@ -30,7 +30,7 @@ def view(
     ] = 4.0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open the page")] = True,
 ) -> None:
-    """Open a page on which a run is seen frame by frame, until Ctrl-C."""
+    """Open a page on which a run is seen frame by frame, the doubtful parts first."""
     try:
         from trackweave.view.server import open_viewer, serve
     except ImportError as error:
