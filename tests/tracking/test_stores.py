@@ -329,7 +329,7 @@ ODD_RECORDS: list[dict[str, Any]] = [
     {"dedup": {"frames": {}, "unknown": 1}},
     {"dedup": {"frames": {}, "candidates": [1]}},
     {"kinds": [[1]]},
-    {"kinds": [[1, "point"]]},
+    {"kinds": [[1, "text"]]},
     {"local": "x"},
     {"seconds": {"track": [1]}},
     {"work": {"passes": "many"}},
