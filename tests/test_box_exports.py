@@ -149,7 +149,7 @@ def test_a_run_without_images(tmp_path: Path) -> None:
 def test_there_are_no_levels(run: Path) -> None:
     with pytest.raises(SettingError, match="is a run of boxes, which has no levels, so no level 2"):
         export(run, "mot", run / "t.txt", level=2)
-    with pytest.raises(SettingError, match="is a run of boxes without masks"):
+    with pytest.raises(SettingError, match="davis has masks, and toy has boxes alone: choose mot"):
         export(run, "davis", run / "davis")
 
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     )
     from trackweave.evaluation.evaluate import evaluate
     from trackweave.evaluation.settings import EvaluationSettings
-    from trackweave.exporters import export
+    from trackweave.exporters import convert, export
     from trackweave.formats.readers import read_detections, read_tracks
     from trackweave.formats.tables import DetectionTable
     from trackweave.frames.open import open_frames
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from trackweave.structures.candidates import Candidates
     from trackweave.structures.detections import Detections
     from trackweave.structures.prompts import Prompt
+    from trackweave.structures.format_settings import FormatSettings
     from trackweave.structures.run_log import RunLog, RunWarning
     from trackweave.structures.run_summary import BoxSummary, MaskSummary, RunSummary
     from trackweave.structures.tracks import Tracks
@@ -108,7 +109,7 @@ _EXPORTS = {
     ),
     "evaluation.evaluate": ("evaluate",),
     "evaluation.settings": ("EvaluationSettings",),
-    "exporters": ("export",),
+    "exporters": ("convert", "export"),
     "formats.readers": ("read_detections", "read_tracks"),
     "formats.tables": ("DetectionTable",),
     "frames.open": ("open_frames",),
@@ -158,6 +159,7 @@ _EXPORTS = {
     "structures.candidates": ("Candidates",),
     "structures.detections": ("Detections",),
     "structures.prompts": ("Prompt",),
+    "structures.format_settings": ("FormatSettings",),
     "structures.run_log": (
         "RunLog",
         "RunWarning",
@@ -191,6 +193,7 @@ __all__ = [
     "EvaluationSettings",
     "FlowPredictor",
     "FlowSettings",
+    "FormatSettings",
     "FrameContext",
     "FrameError",
     "FrameOrderError",
@@ -231,6 +234,7 @@ __all__ = [
     "VideoSegments",
     "__version__",
     "choose_predictor",
+    "convert",
     "detect",
     "evaluate",
     "export",

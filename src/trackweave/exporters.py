@@ -1,39 +1,39 @@
-"""`export`: the tracks of a finished run in the formats of other tools, read a frame or a part at a time."""
+"""`export`: the tracks of a finished run in the formats of other tools; `convert`: from one of them into another."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from trackweave.errors import ArtifactError, InputError, SettingError, wording
-from trackweave.formats.davis import export_davis
-from trackweave.formats.mot import MotWriter, write_mot_frames
 from trackweave.formats.motchallenge import is_sequence, read_sequence
+from trackweave.formats.registry import find_format, read_video, write_video
+from trackweave.formats.videos import MaskArchiveVideo, TrackArchiveVideo, unlisted_names
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
 from trackweave.ids import FrameIndex, Level
 from trackweave.pipelines.box_inputs import VideoInput, open_input
 from trackweave.pipelines.box_outputs import BoxOverlay
 from trackweave.pipelines.settings import InputSettings
-from trackweave.storage.files import locked_folder, remove_leftovers, remove_leftovers_of, replacing
+from trackweave.storage.files import refuse_overwriting, remove_leftovers_of
 from trackweave.storage.mask_archive import VideoSegments
 from trackweave.storage.run import FrameList, RunManifest, RunPaths
 from trackweave.storage.track_archive import TracksArchive
+from trackweave.structures.format_settings import FormatSettings
 from trackweave.structures.run_log import RunLog
-from trackweave.structures.tracks import FrameObjects
+from trackweave.structures.tracked_video import Pictures, TrackedVideo, VideoInfo
 from trackweave.visualization.annotators import contact_sheet, write_png
 from trackweave.visualization.settings import OverlaySettings
 from trackweave.visualization.video import Mp4Writer, mask_overlays
 
-FORMATS = ("davis", "mot", "mp4")
 ID_CHOICES = ("run", "level")
-ID_TABLE = "ids.csv"
-ID_HEADER = "label,id"
 RUN_SUFFIXES = (".json", ".npz", ".html")
 """Of what a run folder holds besides its text and its video."""
 RunFolder = str | os.PathLike[str]
@@ -53,76 +53,130 @@ def export(
     ids: str = "run",
     bits: int | None = None,
     overlay: OverlaySettings | None = None,
+    options: FormatSettings | Mapping[str, object] | None = None,
     log: RunLog | None = None,
 ) -> list[Path]:
-    """Writes the tracks of a finished run of masks or of boxes in another format.
+    """Writes the tracks of a finished run of masks or of boxes in another format, a frame at a time.
 
     Args:
         run: a run, or its folder.
-        to: `davis`: an indexed label image `FRAME.png` of each frame, of the frame's size; `mot`: boxes as
-            MOTChallenge text; `mp4`: the tracks over the frames, as H.264 video.
-        output: file to write; for `davis` a folder.
-        level: which level of a mask run; None = the only one.
-        frames: what an `mp4` is drawn on; None = the input that the run recorded.
-        fps: frames per second of an `mp4` of a mask run whose source knows no times.
+        to: a format of `trackweave.formats.registry`, such as `davis`: an indexed label image `FRAME.png` of each
+            frame, of the frame's size; `mot`: boxes as MOTChallenge text; `parquet`: a row per object and frame; or
+            `mp4`: the tracks over the frames, as H.264 video.
+        output: file to write, or folder.
+        level: which level of a mask run; None = the only one, or all of them in a format that has levels.
+        frames: what pictures are made of; None = the input that the run recorded.
+        fps: frames per second of a mask run whose source knows no times.
         ids: labels of `davis`: `run`, the ids of the run; `level`, numbers from 1 on in the order of the ids that are
             exported, and a table of both, `ids.csv`.
         bits: of a label image, 8 or 16; None = 16 where labels are above 254.
         overlay: how an `mp4` is drawn.
-        log: takes the warnings.
+        options: what else may be chosen about a format.
+        log: takes the warnings: what the format cannot hold of the run, with its number.
 
     Returns:
         the files that were written.
 
     Raises:
         InputError: the output would go over an input of the run, or over the run's own files.
-        SettingError: another format, several levels and none named, a level of a box run, or label images of a box
-            run without masks.
+        SettingError: another format, several levels and none named, a level of a box run, or a format of masks for a
+            box run without masks.
         ArtifactError: not a run, a level that it does not have, a damaged file, or frames that are gone or are not
             the run's: give `frames`.
+        MissingExtraError: the format needs a library that is not installed.
     """
-    if to not in FORMATS:
-        raise SettingError(f"a run is exported to {', '.join(FORMATS)}, not to {to!r}")
+    kind = None if to == "mp4" else find_format(to)
     if ids not in ID_CHOICES or bits not in (None, 8, 16):
         raise SettingError(
             f"label images have ids of the {' or '.join(ID_CHOICES)} and 8 or 16 bits, not {ids}, {bits}"
         )
+    chosen = {"ids": ids, "bits": bits, "fps": fps}
+    settings = FormatSettings.checked(FormatSettings(), **{**chosen, **_as_mapping(options)})
     target = Path(output)
-    with _open_tracks(Path(run), level) as tracks:
+    with _open_tracks(Path(run), level, all_levels=kind is not None and kind.levels) as tracks:
         _check_output(Path(run), target)
-        if to == "davis":
-            with locked_folder(target, wait=True):  # two exports do not mix
-                remove_leftovers([target])
-                return _write_davis(tracks, target, ids, bits, log or RunLog(package="exporters"))
         remove_leftovers_of(target)
-        if to == "mot":
-            tracks.write_mot(target)
-        else:
+        if kind is None:
             tracks.write_mp4(target, frames, fps, overlay or OverlaySettings())
-        return [target]
+            return [target]
+        with tracks.tracked_video(frames, needs_pictures=kind.needs_pictures) as video:
+            return write_video(video, target, kind, settings, log or RunLog(package="exporters"))
 
 
-def _write_davis(tracks: _MaskTracks | _BoxTracks, folder: Path, ids: str, bits: int | None, log: RunLog) -> list[Path]:
-    table = folder / ID_TABLE
-    if ids == "run":
-        files = tracks.write_davis(folder, None, bits, log)
-        if _is_id_table(table):  # of an earlier export: it would be taken for these images'
-            table.unlink()
-        return files
-    numbers = {track_id: number for number, track_id in enumerate(tracks.ids(), start=1)}
-    files = tracks.write_davis(folder, numbers, bits, log)
-    with replacing(table) as temporary:
-        rows = [ID_HEADER, *(f"{number},{track_id}" for track_id, number in numbers.items())]
-        temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return [*files, table]
+def _as_mapping(options: FormatSettings | Mapping[str, object] | None) -> Mapping[str, object]:
+    """What was asked for."""
+    if isinstance(options, FormatSettings):
+        return options.model_dump(include=options.model_fields_set)
+    return dict(options or {})
 
 
-def _is_id_table(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(ID_HEADER) + 1) == f"{ID_HEADER}\n".encode()
-    except OSError:
-        return False
+def convert(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    to: str | None = None,
+    source_format: str | None = None,
+    frames: FrameInput | None = None,
+    video: str | None = None,
+    options: FormatSettings | Mapping[str, object] | None = None,
+    log: RunLog | None = None,
+) -> list[Path]:
+    """Writes tracks of one format in another, without a run.
+
+    Args:
+        source: file or folder to read.
+        output: file to write, or folder.
+        to: the format to write; None: the suffix of the output says it.
+        source_format: the format to read; None: the content shows it.
+        frames: the video itself: its frames' size, names and times, for formats that do not say them, and pictures.
+        video: which of several videos in the source; None: the only one.
+        options: what may be chosen about the format.
+        log: takes the warnings.
+
+    Returns:
+        the files that were written.
+
+    Raises:
+        InputError: the source cannot be read, or the output is the source.
+        SettingError: a format that is not known, or cannot be told.
+        ArtifactError: the output cannot be written.
+        MissingExtraError: a format needs a library that is not installed.
+    """
+    target = Path(output)
+    kind = find_format(to, target)
+    refuse_overwriting([target], [Path(source)])
+    with ExitStack() as stack:
+        pictures: FrameSource | None = None
+        if frames is not None:
+            is_open = isinstance(frames, FrameSource)
+            pictures = frames if isinstance(frames, FrameSource) else open_frames(frames)
+            if not is_open:
+                stack.enter_context(pictures)
+        hints = None if pictures is None else _info_of(pictures)
+        tracked = read_video(Path(source), source_format, hints=hints, name=video)
+        if pictures is not None:
+            tracked.pictures = _pictures_of(pictures)
+            if tracked.info.size not in (None, pictures.size):
+                raise InputError(
+                    f"{source}: is of frames of {tracked.info.size}, the video is {pictures.size} (height, width)"
+                )
+        settings = FormatSettings.checked(FormatSettings(), **_as_mapping(options))
+        return write_video(tracked, target, kind, settings, log or RunLog(package="exporters"))
+
+
+def _info_of(frames: FrameSource) -> VideoInfo:
+    """What a video says of itself."""
+    name = "video" if frames.path is None else frames.path.stem
+    return VideoInfo(name, frames.indices, frames.names, frames.size, frames.times, frames.frame_rate)
+
+
+def _pictures_of(frames: FrameSource) -> Pictures:
+    positions = {int(index): position for position, index in enumerate(frames.indices)}
+
+    def picture(index: FrameIndex) -> NDArray[np.uint8]:
+        return frames[positions[int(index)]]
+
+    return picture
 
 
 def _check_output(root: Path, target: Path) -> None:
@@ -192,40 +246,53 @@ def write_contact_sheet(
     return path
 
 
-def _open_tracks(root: Path, level: int | None) -> _MaskTracks | _BoxTracks:
+def _open_tracks(root: Path, level: int | None, *, all_levels: bool = False) -> _MaskTracks | _BoxTracks:
     paths = RunPaths(root)
     if not paths.manifest.is_file():
         raise ArtifactError(f"{root}: is not a run folder (it has no manifest.json)")
     manifest = RunManifest.load(paths.manifest)
     if not manifest.is_box_run:
-        return _MaskTracks(paths, manifest, manifest.only_level(level))
+        several = manifest.tracked_levels if all_levels and level is None else []
+        return _MaskTracks(paths, manifest, several if len(several) > 1 else [manifest.only_level(level)])
     if level is not None:
         raise SettingError(f"{root}: is a run of boxes, which has no levels, so no level {level}")
     return _BoxTracks(paths, manifest)
 
 
 class _MaskTracks:
-    """One level of a mask run; use it in a `with` block."""
+    """One or more levels of a mask run; use it in a `with` block.
 
-    def __init__(self, paths: RunPaths, manifest: RunManifest, level: Level) -> None:
-        self._paths, self._manifest, self._level = paths, manifest, level
-        self.archive = VideoSegments(manifest.artifact(level, "video_segments"))
+    Attributes:
+        archive: the masks of the first of them.
+    """
+
+    def __init__(self, paths: RunPaths, manifest: RunManifest, levels: Sequence[Level]) -> None:
+        self._paths, self._manifest = paths, manifest
+        self._archives: dict[int | None, VideoSegments] = {}
+        try:
+            for level in levels:
+                self._archives[int(level)] = VideoSegments(manifest.artifact(level, "video_segments"))
+        except BaseException:
+            self.__exit__()
+            raise
+        self.archive = next(iter(self._archives.values()))
 
     @property
     def frames(self) -> FrameList:
         """The frames that the run went over."""
         return FrameList.read(self._paths.frames)
 
-    def ids(self) -> list[int]:
-        """The ids of the level, ascending."""
-        return sorted({i for frame in self.archive.frames for i in self.archive.boxes(frame).track_id.tolist()})
-
-    def write_davis(self, folder: Path, numbers: Mapping[int, int] | None, bits: int | None, log: RunLog) -> list[Path]:
-        frames = self.frames
-        return export_davis(self.archive, folder, frames.size, frames.names, numbers=numbers, bits=bits, log=log)
-
-    def write_mot(self, path: Path) -> None:
-        write_mot_frames(path, (self.archive.boxes(frame, int(self._level)) for frame in self.archive.frames))
+    @contextmanager
+    def tracked_video(self, frames: FrameInput | None, *, needs_pictures: bool) -> Iterator[TrackedVideo]:
+        """The objects as every export reads them; with pictures where they are needed or given."""
+        listed = self.frames
+        name = _source_name(self._manifest, self._paths.root)
+        info = VideoInfo(name, listed.indices, listed.names, listed.size, listed.times, listed.rate)
+        tracked = MaskArchiveVideo(self._archives, info)
+        with ExitStack() as stack:
+            if needs_pictures or frames is not None:
+                tracked.pictures = _pictures_of(stack.enter_context(self.video(frames)))
+            yield tracked
 
     def write_mp4(self, path: Path, frames: FrameInput | None, fps: float, settings: OverlaySettings) -> None:
         listed = self.frames
@@ -262,7 +329,8 @@ class _MaskTracks:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.archive.close()
+        for archive in self._archives.values():
+            archive.close()
 
 
 class _BoxTracks:
@@ -272,40 +340,27 @@ class _BoxTracks:
         self._paths, self._manifest = paths, manifest
         self._archive = TracksArchive(paths.tracks)
 
-    def ids(self) -> list[int]:
-        """The ids of the run, ascending."""
-        return sorted({i for rows in self._archive.parts(with_masks=False) for i in rows.tracks.track_id.tolist()})
-
-    def write_davis(self, folder: Path, numbers: Mapping[int, int] | None, bits: int | None, log: RunLog) -> list[Path]:
-        size = self._archive.mask_size
-        if size is None:
-            raise SettingError(
-                f"{self._paths.root}: is a run of boxes without masks: give "
-                f"{wording('mot or mp4 as the format', '--to mot or --to mp4')}"
-            )
+    @contextmanager
+    def tracked_video(self, frames: FrameInput | None, *, needs_pictures: bool) -> Iterator[TrackedVideo]:
+        """The objects as every export reads them; with pictures where they are needed or given."""
+        name = _source_name(self._manifest, self._paths.root)
         if self._paths.frames.is_file():
             listed = FrameList.read(self._paths.frames)
-            listed_names = zip(listed.indices, listed.names, strict=True)
-            names, size = {int(index): name for index, name in listed_names}, listed.size
+            info = VideoInfo(name, listed.indices, listed.names, listed.size, listed.times, listed.rate)
         else:
-            names = {frame: f"frame_{frame:06d}" for frame in range(self._archive.last + 1)}
-        objects, listing = self._objects(names), list(names.values())
-        return export_davis(objects, folder, size, listing, numbers=numbers, bits=bits, log=log)
-
-    def _objects(self, names: dict[int, str]) -> Iterator[FrameObjects]:
-        """What the detections' masks show, frame by frame."""
-        for frame, name in names.items():
-            tracks = self._archive.at(frame)
-            masks = tracks.masks
-            if masks is not None:
-                yield FrameObjects(
-                    FrameIndex(frame), name, tracks.track_id, masks, tracks.xyxy, masks.areas, tracks.score
-                )
-
-    def write_mot(self, path: Path) -> None:
-        with MotWriter(path) as writer:
-            for rows in self._archive.parts(with_masks=False):
-                writer.write(rows.tracks)
+            count = self._archive.last + 1
+            info = VideoInfo(name, range(count), unlisted_names(count), self._recorded_size())
+        tracked = TrackArchiveVideo(self._archive, info)
+        with ExitStack() as stack:
+            if needs_pictures or frames is not None:
+                video = stack.enter_context(self._video(frames))
+                if video.images is None:
+                    raise ArtifactError(
+                        f"{self._paths.root}: {video.path} has no pictures: "
+                        f"{wording('name them with frames=', 'name them with --frames')}"
+                    )
+                tracked.pictures = _pictures_of(video.images)
+            yield tracked
 
     def write_mp4(self, path: Path, frames: FrameInput | None, fps: float, settings: OverlaySettings) -> None:
         with self._video(frames) as video:
@@ -318,6 +373,12 @@ class _BoxTracks:
             with overlay:
                 for frame in video.frames():
                     overlay.draw(frame, self._archive.at(frame.index))
+
+    def _recorded_size(self) -> tuple[int, int] | None:
+        recorded = self._manifest.data.get("input")
+        sides = [recorded.get("height"), recorded.get("width")] if isinstance(recorded, dict) else []
+        known = [side for side in sides if isinstance(side, int) and side > 0]
+        return (known[0], known[1]) if len(known) == 2 else None
 
     def _video(self, frames: FrameInput | None) -> VideoInput:
         root, data = self._paths.root, self._manifest.data
@@ -340,6 +401,13 @@ class _BoxTracks:
 
     def __exit__(self, *exc: object) -> None:
         self._archive.close()
+
+
+def _source_name(manifest: RunManifest, root: Path) -> str:
+    """The name of the video that a run was made of: of its file or folder."""
+    recorded = manifest.data.get("input")
+    path = recorded.get("path") if isinstance(recorded, dict) else None
+    return Path(path).stem if isinstance(path, str) and path not in ("", "memory") and Path(path).stem else root.name
 
 
 def _gone(root: Path, source: object) -> ArtifactError:

@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
         "trackweave.cli.view:view", "Open a page on which a run is seen frame by frame, the doubtful parts first."
     ),
     "export": LazyCommand("trackweave.cli.export:export", "Write a run's tracks in another format."),
+    "convert": LazyCommand("trackweave.cli.export:convert", "Write tracks of one format in another, without a run."),
     "report": LazyCommand("trackweave.cli.export:report", "Write the static page `RUN/report.html` again."),
     "evaluate": LazyCommand(
         "trackweave.cli.evaluate:evaluate",

@@ -1,7 +1,8 @@
-"""`trackweave export` and `trackweave report`: a finished run in other forms."""
+"""`trackweave export`, `convert` and `report`: a finished run in other forms, and tracks from one format to another."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,15 +12,9 @@ import typer
 from trackweave.options.flags import with_settings
 from trackweave.options.schema import Schema, short
 from trackweave.options.sources import ResolvedSettings
+from trackweave.structures.format_settings import FormatSettings
+from trackweave.structures.run_log import RunLog
 from trackweave.visualization.settings import OverlaySettings
-
-
-class ExportFormat(StrEnum):
-    """Values of --to."""
-
-    davis = "davis"
-    mot = "mot"
-    mp4 = "mp4"
 
 
 class LabelIds(StrEnum):
@@ -29,9 +24,38 @@ class LabelIds(StrEnum):
     level = "level"
 
 
-EXPORT = Schema(("overlay",), flags=(short("--style", "overlay.style"), short("--trail", "overlay.trail")))
+FORMAT_FLAGS = (
+    short("--shapes", "format.shapes"),
+    short("--tolerance", "format.tolerance"),
+    short("--margin", "format.margin"),
+    short("--background", "format.background"),
+    short("--codec", "format.codec"),
+)
+EXPORT = Schema(
+    ("overlay", "format"),
+    flags=(short("--style", "overlay.style"), short("--trail", "overlay.trail"), *FORMAT_FLAGS),
+)
+CONVERT = Schema(
+    ("format",),
+    flags=(*FORMAT_FLAGS, short("--ids", "format.ids"), short("--bits", "format.bits"), short("--fps", "format.fps")),
+)
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
+
+
+def _formats(text: str) -> list[str]:
+    from trackweave.formats.registry import writable
+
+    return [name for name in (*writable(), "mp4") if name.startswith(text)]
+
+
+def _readable(text: str) -> list[str]:
+    from trackweave.formats.registry import readable
+
+    return [name for name in readable() if name.startswith(text)]
+
+
+TO_HELP = "davis: indexed PNGs; mot: boxes; cvat; coco-vid; parquet; mp4: overlay video; … (docs/formats.md)"
 
 
 @with_settings(EXPORT)
@@ -39,8 +63,10 @@ def export(
     run: Run,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="file or folder to write")],
     settings: ResolvedSettings,
-    to: Annotated[ExportFormat, typer.Option("--to", help="davis: indexed PNGs; mot: boxes; mp4: overlay video")],
-    level: Annotated[int | None, typer.Option(help="which level [default: the only one]")] = None,
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help=TO_HELP, autocompletion=_formats)],
+    level: Annotated[
+        int | None, typer.Option(help="which level [default: the only one; all in formats that have levels]")
+    ] = None,
     frames: Annotated[str | None, typer.Option(help="frames or video to draw on, when the run's have moved")] = None,
     fps: Annotated[float, typer.Option(help="frames per second of an mp4 whose source has no times")] = 10.0,
     ids: Annotated[
@@ -52,12 +78,11 @@ def export(
 ) -> None:
     """Write a run's tracks in another format."""
     from trackweave.exporters import export as export_run
-    from trackweave.structures.run_log import RunLog
 
     log = RunLog(package=None)
     files = export_run(
         run,
-        to.value,
+        to,
         output,
         level=level,
         frames=frames,
@@ -65,11 +90,48 @@ def export(
         ids=ids.value,
         bits=bits,
         overlay=settings[OverlaySettings],
+        options=settings[FormatSettings],
         log=log,
     )
+    _say(to, files, output, log)
+
+
+@with_settings(CONVERT)
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="tracks: a file or folder of any format that is read")],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="file or folder to write")],
+    settings: ResolvedSettings,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="FORMAT", help=f"{TO_HELP} [default: by OUT's suffix]", autocompletion=_formats),
+    ] = None,
+    source_format: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="FORMAT", help="of IN [default: its content shows it]", autocompletion=_readable
+        ),
+    ] = None,
+    frames: Annotated[
+        str | None, typer.Option(help="the video: sizes, names and times that IN does not say, and pictures")
+    ] = None,
+    video: Annotated[str | None, typer.Option("--video-name", help="which of several videos in IN")] = None,
+) -> None:
+    """Write tracks of one format in another, without a run."""
+    from trackweave.exporters import convert as convert_tracks
+    from trackweave.formats.registry import find_format
+
+    log, options = RunLog(package=None), settings[FormatSettings]
+    name = find_format(to, output).name
+    files = convert_tracks(
+        source, output, to=name, source_format=source_format, frames=frames, video=video, options=options, log=log
+    )
+    _say(name, files, output, log)
+
+
+def _say(to: str, files: Sequence[Path], output: Path, log: RunLog) -> None:
     count = sum(file.suffix == ".png" for file in files)
-    what = {"davis": f"{count} label images", "mot": "boxes", "mp4": "video"}[to.value]
-    typer.echo(f"{what}: {output}")
+    what = {"davis": f"{count} label images", "mot": "boxes", "mp4": "video"}.get(to)
+    typer.echo(f"{what or to + (f', {len(files)} files' if len(files) > 1 else '')}: {output}")
     for warning in log.warnings:
         typer.echo(f"note: {warning.message}", err=True)
 

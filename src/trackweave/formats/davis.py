@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import ArtifactError, PromptError, shortened, shortened_line
+from trackweave.errors import ArtifactError, InputError, PromptError, shortened, shortened_line
+from trackweave.ids import FrameIndex
 from trackweave.masks.ops import crop_at
-from trackweave.storage.files import replacing, safe_name, scratch_folder
+from trackweave.masks.packed import PackedMasks
+from trackweave.storage.files import locked_folder, remove_leftovers, replacing, safe_name, scratch_folder
+from trackweave.structures.format_settings import FormatSettings
 from trackweave.structures.run_log import RunLog
-from trackweave.structures.tracks import FrameObjects
+from trackweave.structures.tracked_video import Losses, TrackedVideo, VideoInfo, shown_objects
+from trackweave.structures.tracks import FrameObjects, Tracks
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -244,6 +248,153 @@ def export_davis(
         files = [_publish(staging / f"{stem}.png", out_dir) for stem in (stems if listed is None else listed)]
     _warn_of_others(out_dir, files, log)
     return files
+
+
+ID_TABLE = "ids.csv"
+ID_HEADER = "label,id"
+
+
+def write_davis(path: Path, video: TrackedVideo, settings: FormatSettings, losses: Losses) -> list[Path]:
+    """Writes a label image `FRAME.png` for each frame; with `ids="level"` numbered from 1 on, and a table of the ids.
+
+    Raises:
+        ArtifactError: as `export_davis`.
+    """
+    size = video.info.size
+    if size is None:
+        raise ArtifactError(f"{video.info.name}: the size of its frames is not known")
+    with locked_folder(path, wait=True):  # two exports do not mix
+        remove_leftovers([path])
+        numbers = None if settings.ids == "run" else {n: k for k, n in enumerate(video.spans(), start=1)}
+        names = dict(zip(video.info.indices, video.info.names, strict=True))
+        objects = (
+            shown
+            for index, tracks in video.frames()
+            if (shown := shown_objects(index, names[int(index)], tracks, losses, may_overlap=False)) is not None
+        )
+        listing, bits = list(video.info.names), settings.bits
+        files = export_davis(objects, path, size, listing, numbers=numbers, bits=bits, log=losses.log)
+        return [*files, *write_id_table(path, numbers)]
+
+
+def write_id_table(folder: Path, numbers: Mapping[int, int] | None) -> list[Path]:
+    """Writes which id each label is, as `ids.csv`; without numbers, removes the table of an earlier export."""
+    table = folder / ID_TABLE
+    if numbers is None:
+        if _is_id_table(table):  # it would be taken for these images'
+            table.unlink()
+        return []
+    with replacing(table) as temporary:
+        rows = [ID_HEADER, *(f"{number},{track_id}" for track_id, number in numbers.items())]
+        temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return [table]
+
+
+def read_id_table(folder: Path) -> Mapping[int, int] | None:
+    """Id by label, of the table that `write_id_table` left; None where there is none.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    table = folder / ID_TABLE
+    if not _is_id_table(table):
+        return None
+    try:
+        rows = [line.split(",") for line in table.read_text(encoding="utf-8").splitlines()[1:] if line]
+        numbers = {int(label): int(track_id) for label, track_id in rows}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{table}: cannot be read: {shortened_line(str(error))}") from error
+    if len(set(numbers.values())) < len(numbers) or not all(0 <= n < 2**63 for n in numbers.values()):
+        raise InputError(f"{table}: its ids are not those of different objects")
+    return numbers
+
+
+def _is_id_table(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(ID_HEADER) + 1) == f"{ID_HEADER}\n".encode()
+    except OSError:
+        return False
+
+
+class LabelFolderVideo(TrackedVideo):
+    """A folder of label images, read one at a time; label 255 of an image with a palette is no object.
+
+    Args:
+        folder: of `*.png`.
+        hints: what is known of the video; its frames are those of the folder, unless these name the frames.
+        ids: id by label; None: the label itself.
+
+    Raises:
+        InputError: no label images, or none of the frames that the hints name.
+    """
+
+    def __init__(self, folder: Path, hints: VideoInfo | None = None, ids: Mapping[int, int] | None = None) -> None:
+        self._files = {path.stem: path for path in sorted(folder.glob("*.png")) if not path.name.startswith(".")}
+        self._folder, self._ids = folder, read_id_table(folder) if ids is None else ids
+        if not self._files:
+            raise InputError(f"{folder}: holds no label images (*.png)")
+        size = read_label_pixels(next(iter(self._files.values()))).labels.shape
+        height, width = int(size[0]), int(size[1])
+        name = folder.name or "video"
+        if hints is None or not len(hints.names):
+            self.info = VideoInfo(name, range(len(self._files)), list(self._files), (height, width))
+        else:
+            self.info = replace(hints, size=(height, width))
+            if not self._files.keys() & set(map(frame_stem, hints.names)):
+                first = frame_stem(hints.names[0])
+                raise InputError(
+                    f"{folder}: its images are named like {next(iter(self._files))}, the frames like {first}"
+                )
+
+    def frames(self, *, with_masks: bool = True) -> Iterator[tuple[FrameIndex, Tracks]]:
+        """Every frame; one without an image has no objects."""
+        for index, name in zip(self.info.indices, self.info.names, strict=True):
+            path = self._files.get(frame_stem(name))
+            tracks = Tracks.empty() if path is None else self._tracks(int(index), path)
+            yield FrameIndex(int(index)), tracks if with_masks else replace(tracks, masks=None)
+
+    def _tracks(self, index: int, path: Path) -> Tracks:
+        image = read_label_pixels(path)
+        labels = np.where(image.void, 0, image.labels)
+        if labels.shape != self.info.size:
+            raise InputError(f"{path}: is {labels.shape[1]}×{labels.shape[0]}, the others are of another size")
+        return label_tracks(index, labels, self._ids, path)
+
+
+def label_tracks(index: int, labels: NDArray[Any], ids: Mapping[int, int] | None, path: Path) -> Tracks:
+    """The objects of a label map.
+
+    Args:
+        index: of the frame.
+        labels: `(H, W)` integers; 0 is none.
+        ids: id by label; None: the label itself.
+        path: for messages.
+
+    Raises:
+        InputError: a label without id.
+    """
+    height, width = labels.shape
+    present = [int(label) for label in np.unique(labels) if label > 0]
+    missing = [label for label in present if ids is not None and label not in ids]
+    if missing:
+        raise InputError(f"{path}: label {missing[0]} is not in {ID_TABLE}")
+    if not present:
+        return Tracks.empty()
+    masks = PackedMasks.empty(height, width, len(present))
+    for row, label in enumerate(present):  # one unpacked mask at a time
+        masks.bits[row] = np.packbits(labels == label)
+    track_ids = [label if ids is None else ids[label] for label in present]
+    return Tracks.from_columns(np.full(len(present), index), track_ids, masks.boxes, masks=masks)
+
+
+def read_davis(path: Path, hints: VideoInfo | None, name: str | None) -> TrackedVideo:
+    """Opens a folder of label images.
+
+    Raises:
+        InputError: there are none.
+    """
+    return LabelFolderVideo(path, hints)
 
 
 def _widen(folder: Path) -> None:

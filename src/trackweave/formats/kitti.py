@@ -13,11 +13,19 @@ import numpy as np
 
 from trackweave.errors import InputError, shortened
 from trackweave.formats.tables import AnnotationTable, finite_number, in_frame_order, read_text, repeated, whole_number
+from trackweave.formats.videos import TableVideo
+from trackweave.storage.files import replacing
+from trackweave.structures.format_settings import FormatSettings
+from trackweave.structures.tracked_video import Losses, TrackedVideo, VideoInfo
 
 KITTI_CLASSES: Mapping[int, str] = dict(
     enumerate(("car", "van", "truck", "pedestrian", "person", "cyclist", "tram", "misc", "dontcare"), start=1)
 )
 """The types in lower case; the numbers are ours, in the order of the development kit."""
+KITTI_TYPES: Mapping[str, str] = {
+    name: name.capitalize() for name in ("car", "van", "truck", "pedestrian", "cyclist", "tram", "misc")
+} | {"person": "Person_sitting"}
+"""What each is called in a file."""
 DONT_CARE = "dontcare"
 _ALIASES = {"person_sitting": "person", "car_2": "car"}
 MAX_TRUNCATION = 0
@@ -112,3 +120,32 @@ def _parse(fields: list[str], numbers: Mapping[str, int], length: int | None) ->
         raise ValueError(f"id {track_id} of a {name}: only DontCare has none")
     is_hard = truncation > MAX_TRUNCATION or occlusion > MAX_OCCLUSION
     return _KittiRow(frame, track_id, class_id, box, score, is_hard)
+
+
+NO_3D = "-1 -1 -1 -1000 -1000 -1000 -10"
+"""Height, width, length, place and turn of an object of which only the box in the image is known."""
+
+
+def write_kitti(path: Path, video: TrackedVideo, settings: FormatSettings, losses: Losses) -> list[Path]:
+    """Writes results: what is in the image, with a score; a class that is none of KITTI's is `Misc`."""
+    with replacing(path) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
+        for index, tracks in video.frames(with_masks=False):
+            boxes, scores = tracks.xyxy.astype(str).tolist(), tracks.score.astype(str).tolist()
+            rows = zip(tracks.track_id.tolist(), tracks.class_id.tolist(), boxes, scores, strict=True)
+            for track_id, class_id, box, score in rows:
+                name = video.info.class_name(class_id).lower()
+                name = _ALIASES.get(name, name)
+                if name not in KITTI_TYPES and class_id >= 0:
+                    losses.add("classes", "objects of a class that KITTI has no type for are Misc")
+                kind = KITTI_TYPES.get(name, KITTI_TYPES["misc"])
+                file.write(f"{index} {track_id} {kind} -1 -1 -10 {' '.join(box)} {NO_3D} {score}\n")
+    return [path]
+
+
+def read_kitti(path: Path, hints: VideoInfo | None, name: str | None) -> TrackedVideo:
+    """Reads labels or results as a video, without DontCare.
+
+    Raises:
+        InputError: as `read_kitti_annotations`.
+    """
+    return TableVideo(read_kitti_annotations(path), hints)

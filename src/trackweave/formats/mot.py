@@ -34,8 +34,11 @@ from trackweave.formats.tables import (
     read_text,
     repeated,
 )
+from trackweave.formats.videos import TableVideo
 from trackweave.storage.files import replacing
+from trackweave.structures.format_settings import FormatSettings
 from trackweave.structures.run_log import OnBadItem, RunLog
+from trackweave.structures.tracked_video import Losses, TrackedVideo, VideoInfo
 from trackweave.structures.tracks import Tracks
 
 CLASS_COLUMN = 8
@@ -110,6 +113,21 @@ class MotWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.__exit__(kind, error, trace)
+
+
+def write_mot_video(path: Path, video: TrackedVideo, settings: FormatSettings, losses: Losses) -> list[Path]:
+    """Writes the boxes of a video; objects of several levels have theirs in the class column."""
+    write_mot_frames(path, (tracks for _, tracks in video.frames(with_masks=False)))
+    return [path]
+
+
+def read_mot_video(path: Path, hints: VideoInfo | None, name: str | None) -> TrackedVideo:
+    """Reads tracks as a video.
+
+    Raises:
+        InputError: as `read_mot`.
+    """
+    return TableVideo(read_mot_annotations(path), hints)
 
 
 def _lines(tracks: Tracks) -> Iterator[str]:

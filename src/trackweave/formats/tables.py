@@ -22,6 +22,7 @@ from trackweave.storage.files import check_regular, parse_json
 from trackweave.structures.columns import Columns
 from trackweave.structures.detections import Detections
 from trackweave.structures.run_log import RunLog, RunWarning
+from trackweave.structures.tracked_video import DEFAULT_CLASS
 
 LARGEST_FRAME = 2**31
 RELATIVE_SLACK = 0.05
@@ -151,9 +152,17 @@ class AnnotationTable(FrameTable):
         size: `(H, W)` of the frames, or None.
         frame_names: file name of each frame, or None.
         segmentation: encoded mask of each row, None where it has none; None = the file has no masks.
+        level: `(N,)` int64 level of granularity, or None where the file has none.
+        frame_numbers: absolute index of each frame, where the file lists frames and says it; None: they count from 0.
+        times: seconds of each frame, or None.
+        rate: frames per second, or None.
+        video: name of the video, or None.
     """
 
-    SHARED: ClassVar[tuple[str, ...]] = ("source", "origin", "class_names", "length", "size", "frame_names")
+    SHARED: ClassVar[tuple[str, ...]] = (
+        *("source", "origin", "class_names", "length", "size", "frame_names"),
+        *("frame_numbers", "times", "rate", "video"),
+    )
 
     source: str
     frame: NDArray[np.int64]
@@ -169,6 +178,11 @@ class AnnotationTable(FrameTable):
     size: tuple[int, int] | None = None
     frame_names: Sequence[str] | None = None
     segmentation: Sequence[EncodedMask | None] | None = None
+    level: NDArray[np.int64] | None = None
+    frame_numbers: Sequence[int] | None = None
+    times: Sequence[float] | None = None
+    rate: float | None = None
+    video: str | None = None
 
     def masks(self, rows: slice) -> PackedMasks | None:
         """Masks of some rows of one frame, decoded now; None when the file has none, or the rows are empty.
@@ -184,6 +198,129 @@ class AnnotationTable(FrameTable):
         if missing:
             raise InputError(f"{where}: object {int(self.track_id[rows][missing[0]])} has a box and no segmentation")
         return _decoded([entry for entry in entries if entry is not None], where)
+
+
+NO_BOX = (math.nan,) * 4
+"""Stands for a box that a file does not have; it is taken from the mask."""
+
+
+class AnnotationRows:
+    """Collects the objects of a file one by one, checks each, and makes an `AnnotationTable` of them.
+
+    Args:
+        source: what messages call the file.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.class_numbers: dict[str, int] = {}
+        self._frame: list[int] = []
+        self._track_id: list[int] = []
+        self._box: list[tuple[float, ...]] = []
+        self._score: list[float] = []
+        self._class_id: list[int] = []
+        self._mask: list[EncodedMask | None] = []
+        self._level: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._frame)
+
+    def add(
+        self,
+        frame: Any,
+        track_id: Any,
+        box: Sequence[Any] = NO_BOX,
+        *,
+        score: Any = 1.0,
+        class_id: Any = -1,
+        mask: EncodedMask | None = None,
+        level: Any = None,
+    ) -> None:
+        """Adds an object of a frame.
+
+        Raises:
+            ValueError: a value that is none; says which.
+        """
+        number = whole_number(frame, "frame")
+        if not 0 <= number < LARGEST_FRAME:
+            raise ValueError(f"frame {number} is out of range")
+        identity = whole_number(track_id, "track id")
+        if identity < 0:
+            raise ValueError(f"track id {identity} is below 0")
+        sides: tuple[float, ...]
+        if box is NO_BOX:
+            if mask is None:
+                raise ValueError("neither a box nor a mask")
+            sides = NO_BOX
+        else:
+            sides = tuple(finite_number(side, "a side of the box") for side in box)
+            if len(sides) != 4 or sides[2] < sides[0] or sides[3] < sides[1]:
+                raise ValueError(f"a box {shortened(list(box), 60)} without extent")
+        category = whole_number(class_id, "class")
+        if abs(category) > LARGEST_CLASS:
+            raise ValueError(f"class {category} is out of range")
+        self._score.append(finite_number(score, "score"))
+        self._level.append(-1 if level is None else whole_number(level, "level"))
+        self._frame.append(number)
+        self._track_id.append(identity)
+        self._box.append(sides)
+        self._class_id.append(category)
+        self._mask.append(mask)
+
+    def class_number(self, name: str) -> int:
+        """The number of a class that is known by its name: `class_7` is 7, `object` is none, others count from 0."""
+        if name == DEFAULT_CLASS:
+            return -1
+        digits = name.removeprefix("class_")
+        if digits != name and digits.isdecimal() and len(digits) < 10:
+            return int(digits)
+        if name not in self.class_numbers:
+            taken = set(self.class_numbers.values())
+            self.class_numbers[name] = next(n for n in range(len(taken) + 1) if n not in taken)
+        return self.class_numbers[name]
+
+    @property
+    def class_names(self) -> dict[int, str]:
+        """The names of the classes that `class_number` gave numbers to."""
+        return {number: name for name, number in self.class_numbers.items()}
+
+    def table(self, positions: Mapping[int, int] | None = None, **shared: Any) -> AnnotationTable:
+        """The table, ordered by frame.
+
+        Args:
+            positions: where each of the frames that were added lies among those of the video; None: there they are.
+            shared: fields of `AnnotationTable` that belong to all rows.
+
+        Raises:
+            InputError: an identity is twice on a frame, or a frame has no position.
+        """
+        frame = np.array(self._frame, np.int64)
+        if positions is not None:
+            beyond = next((number for number in self._frame if number not in positions), None)
+            if beyond is not None:
+                raise InputError(f"{self.source}: frame {beyond} is none of the frames that it lists")
+            frame = np.array([positions[number] for number in self._frame], np.int64)
+        order = in_frame_order(frame)
+        track_id, level = np.array(self._track_id, np.int64)[order], np.array(self._level, np.int64)[order]
+        twice = repeated(frame[order], track_id)
+        if twice is not None:
+            name = int(frame[order][twice[0]])
+            raise InputError(f"{self.source}: identity {track_id[twice[0]]} is twice on frame {name}")
+        masks = [self._mask[n] for n in order.tolist()]
+        n = len(frame)
+        return AnnotationTable(
+            source=self.source,
+            frame=frame[order],
+            track_id=track_id,
+            xyxy=np.array(self._box, np.float64).reshape(-1, 4)[order],
+            score=np.array(self._score, np.float64)[order],
+            class_id=np.array(self._class_id, np.int64)[order],
+            counts=np.ones(n, np.bool_),
+            is_hard=np.zeros(n, np.bool_),
+            segmentation=masks if any(mask is not None for mask in masks) else None,
+            level=level if n and (level >= 0).all() else None,
+            **({"class_names": self.class_names} | shared),
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,6 @@ Frames are the order of `file_names`, or of the images by `frame_id`. Pixels cou
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,6 +23,7 @@ import numpy as np
 
 from trackweave.errors import InputError, shortened, shortened_line
 from trackweave.formats.tables import (
+    NO_BOX,
     AnnotationTable,
     EncodedMask,
     JsonObject,
@@ -74,8 +74,6 @@ class _ObjectRow(NamedTuple):
 
 LONGEST_NAME = 200
 """Characters of a video's name."""
-NO_BOX = (math.nan,) * 4
-"""Stands for a box that the file does not have; it is taken from the mask."""
 
 
 class VideoJson:

@@ -11,11 +11,14 @@ import base64
 import binascii
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trackweave.masks import kernels
+from trackweave.masks.ops import crop_at
 from trackweave.masks.packed import PackedMasks, packed_length
 
 MOST_PIXELS = 2**28
@@ -175,11 +178,10 @@ def encode_rle(masks: PackedMasks) -> list[CocoRLE]:
     >>> encode_rle(PackedMasks.from_bool(np.ones((1, 2, 2), bool)))
     [{'size': [2, 2], 'counts': '04'}]
     """
-    from faster_coco_eval.core import mask as coco
-
-    # One mask at a time: N unpacked masks would be eight times what packing saves.
-    rows = (coco.encode(np.asfortranarray(mask.to_bool()[0].view(np.uint8)[..., None]))[0] for mask in masks)
-    return [{"size": [masks.height, masks.width], "counts": row["counts"].decode("ascii")} for row in rows]
+    codes, ends = kernels.encode_run_lengths(masks.bits, masks.boxes, masks.height, masks.width)
+    text, starts = codes.tobytes().decode("ascii"), [0, *ends.tolist()]
+    counts = (text[start:end] for start, end in pairwise(starts))
+    return [{"size": [masks.height, masks.width], "counts": code} for code in counts]
 
 
 @dataclass(frozen=True)
@@ -230,8 +232,9 @@ class RunLengths:
 
     def packed(self) -> PackedMasks:
         """The mask."""
-        inside = np.repeat(np.arange(len(self.runs)) % 2 == 1, self.runs)
-        return PackedMasks(np.packbits(inside.reshape(self.width, self.height).T)[None], self.height, self.width)
+        mask = PackedMasks.empty(self.height, self.width, 1)
+        kernels.fill_run_lengths(mask.bits[0], np.array(self.runs, np.int64), self.height, self.width)
+        return mask
 
 
 def decode_rle(entries: Sequence[Mapping[str, object]]) -> PackedMasks:
@@ -268,6 +271,55 @@ def fill_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) 
     check_pixels(height, width)  # the filler allocates what the size says
     merged = coco.merge(coco.frPyObjects([list(polygon) for polygon in polygons], height, width))
     return {"size": [height, width], "counts": merged["counts"].decode("ascii")}
+
+
+def mask_polygons(masks: PackedMasks) -> list[list[NDArray[np.int64]]]:
+    """The outlines of each mask along the edges of its pixels, one polygon for each part.
+
+    Holes, and whatever else one line cannot go around, are joined to the outline by a line there and back. Filled by
+    the rule of the COCO API (`fill_polygons`) they give the mask again, to the pixel.
+
+    Returns:
+        for each mask its polygons, `(K, 2)` int64 corners x, y; none for an empty mask.
+
+    >>> [polygon.tolist() for polygon in mask_polygons(PackedMasks.from_bool(np.ones((1, 2, 3), bool)))[0]]
+    [[[0, 0], [0, 2], [3, 2], [3, 0]]]
+    """
+    import cv2
+
+    found: list[list[NDArray[np.int64]]] = []
+    for n in range(len(masks)):
+        crop = crop_at(masks, n, masks.size)
+        polygons: list[NDArray[np.int64]] = []
+        if crop is not None:
+            # At twice the size the outermost pixels of a part lie on both sides of every edge between pixels.
+            large = crop.inside.repeat(2, axis=0).repeat(2, axis=1)
+            contours, tree = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+            rings = [_corners((contour[:, 0].astype(np.int64) + 1) // 2) for contour in contours]
+            corner = np.array([crop.left, crop.top])
+            for outer in np.flatnonzero(tree[0, :, 3] < 0).tolist():
+                polygon = [rings[outer]]
+                for hole in np.flatnonzero(tree[0, :, 3] == outer).tolist():
+                    polygon += [rings[outer][:1], rings[hole], rings[hole][:1]]
+                polygons.append(
+                    np.concatenate([*polygon, rings[outer][:1]][: len(polygon) + (len(polygon) > 1)]) + corner
+                )
+        found.append(polygons)
+    return found
+
+
+def join_polygons(polygons: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Several polygons `(K, 2)` as one, by lines there and back, for formats that have one polygon for an object."""
+    first = polygons[0][:1]
+    rings = [part for polygon in polygons[1:] for part in (first, polygon, polygon[:1])]
+    return np.concatenate([polygons[0], *rings, *([first] if rings else [])])
+
+
+def _corners(ring: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A closed line without the points that lie on a straight part of it."""
+    ring = ring[np.any(ring != np.roll(ring, 1, axis=0), axis=1)]
+    back, ahead = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
+    return ring[np.any(np.sign(back) != np.sign(ahead), axis=1)]
 
 
 def _size(entry: Mapping[str, object]) -> tuple[int, int]:

@@ -194,3 +194,81 @@ def sample_nearest(bits: Bits, boxes: Boxes, size: tuple[int, int], target: tupl
                 if bits[n, p >> 3] & (128 >> (p & 7)):
                     q = target_row + x
                     out[n, q >> 3] |= np.uint8(128 >> (q & 7))
+
+
+@njit(nogil=True)
+def encode_run_lengths(
+    bits: Bits, boxes: Boxes, height: int, width: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """COCO's compressed run lengths of N packed masks: all texts one after the other, and the `(N,)` ends of each.
+
+    Runs are column-major, background first; from the fourth on each is stored as the difference from the one before
+    the last, in characters of five bits, little end first. Only pixels under a mask's box are read.
+    """
+    text = np.empty(4096, np.uint8)
+    ends = np.zeros(bits.shape[0], np.int64)
+    changes = np.empty(1024, np.int64)  # pixels, column by column, that differ from the one before
+    finish = np.int64(height) * width
+    used = 0
+    for n in range(bits.shape[0]):
+        x0, y0, x1, y1 = np.int64(boxes[n, 0]), np.int64(boxes[n, 1]), np.int64(boxes[n, 2]), np.int64(boxes[n, 3])
+        is_open = y0 > 0 or y1 < height  # there is background between two columns
+        count = 0
+        inside = 0
+        for x in range(x0, x1):
+            if count + y1 - y0 + 3 > len(changes):
+                more_changes = np.empty(2 * len(changes) + y1 - y0, np.int64)
+                more_changes[:count] = changes[:count]
+                changes = more_changes
+            if inside and is_open:
+                changes[count] = (x - 1) * height + y1
+                count += 1
+                inside = 0
+            for y in range(y0, y1):
+                p = y * width + x
+                value = bits[n, p >> 3] >> (7 - (p & 7)) & 1
+                if value != inside:
+                    changes[count] = x * height + y
+                    count += 1
+                    inside = value
+        if inside:
+            changes[count] = (x1 - 1) * height + y1
+            count += 1
+        if count == 0 or changes[count - 1] != finish:
+            changes[count] = finish
+            count += 1
+        if used + 13 * count > len(text):
+            more_text = np.empty(2 * len(text) + 13 * count, np.uint8)
+            more_text[:used] = text[:used]
+            text = more_text
+        start = before_last = last = np.int64(0)
+        for k in range(count):
+            run = changes[k] - start
+            value_of_run = run - before_last if k > 2 else run
+            start, before_last, last = changes[k], last, run
+            while True:
+                digit = value_of_run & 31
+                value_of_run >>= 5
+                has_more = value_of_run != -1 if digit & 16 else value_of_run != 0
+                text[used] = (digit | 32 if has_more else digit) + 48
+                used += 1
+                if not has_more:
+                    break
+        ends[n] = used
+    return text[:used], ends
+
+
+@njit(nogil=True)
+def fill_run_lengths(bits: Bits, runs: NDArray[np.int64], height: int, width: int) -> None:
+    """Sets the bits of one packed mask `(bytes,)` under column-major runs, background first, that fill its size."""
+    place = np.int64(0)
+    for k in range(runs.shape[0]):
+        if k & 1:
+            x, y = place // height, place % height
+            for _ in range(runs[k]):
+                p = y * width + x
+                bits[p >> 3] |= np.uint8(128 >> (p & 7))
+                y += 1
+                if y == height:
+                    x, y = x + 1, np.int64(0)
+        place += runs[k]

@@ -30,6 +30,7 @@ SECTIONS: Mapping[str, str] = {
     "flow": "trackweave.predictors.flow.settings:FlowSettings",
     "regions": "trackweave.proposals.settings:RegionSettings",
     "overlay": "trackweave.visualization.settings:OverlaySettings",
+    "format": "trackweave.structures.format_settings:FormatSettings",
     "tracker": "trackweave.mot.settings:TrackerSettings",
     "input": "trackweave.pipelines.settings:InputSettings",
     "perception": "trackweave.pipelines.settings:PerceptionSettings",

@@ -191,6 +191,10 @@ class VideoSegments(_Segments):
         """Frames with at least one object, ascending."""
         return list(self._names)
 
+    def frame_name(self, frame: FrameIndex | int) -> str:
+        """The name of a frame; `frame_000012` of one without objects, which the archive does not list."""
+        return self._names.get(FrameIndex(int(frame))) or frame_entry_name(int(frame))
+
     def frame(self, frame: FrameIndex | int) -> FrameObjects:
         """Objects of one frame; a frame that has none gives an empty record."""
         index = FrameIndex(int(frame))

@@ -1,0 +1,214 @@
+"""Every format that is both written and read gives back what it can hold, to the pixel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from trackweave.errors import InputError, SettingError
+from trackweave.formats.registry import FORMATS, Format, find_format, formats_table, read_video, recognise, write_video
+from trackweave.formats.videos import TracksVideo, collected
+from trackweave.masks.packed import PackedMasks
+from trackweave.structures.format_settings import FormatSettings
+from trackweave.structures.run_log import RunLog
+from trackweave.structures.tracked_video import TrackedVideo, VideoInfo
+from trackweave.structures.tracks import Tracks
+
+BOTH = [name for name, kind in FORMATS.items() if kind.reader and kind.writer]
+ROOT = Path(__file__).parents[2]
+CLASSES = {1: "car", 3: "person"}
+EIGHTHS = st.integers(0, 80).map(lambda value: value / 8)
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    with TemporaryDirectory() as path:
+        yield Path(path)
+
+
+def apart(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The same without overlap: the earlier mask has the pixel."""
+    before = np.concatenate([np.zeros_like(masks[:1]), np.logical_or.accumulate(masks[:-1])])
+    return np.asarray(masks & ~before)
+
+
+@st.composite
+def videos(draw: st.DrawFn, kind: Format) -> TracksVideo:
+    """A video that the format can hold: a few frames, some empty; objects with masks, of ids and classes."""
+    height, width, count = draw(st.integers(3, 12)), draw(st.integers(3, 12)), draw(st.integers(1, 4))
+    step = draw(st.integers(1, 2)) if "numbers" in kind.video else 1
+    indices = [step * k for k in range(count)]
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    density = draw(st.sampled_from([0.1, 0.5, 0.95]))
+    ids = draw(st.lists(st.integers(1, 254), min_size=1, max_size=4, unique=True))
+    classes = dict(zip(ids, draw(st.lists(st.sampled_from([-1, 1, 3]), min_size=4, max_size=4)), strict=False))
+    score = dict(zip(ids, draw(st.lists(EIGHTHS, min_size=4, max_size=4)), strict=False))
+    parts = []
+    for index in indices:
+        present = sorted(draw(st.lists(st.sampled_from(ids), unique=True)))
+        shapes = rng.random((len(present), height, width)) < density
+        shapes = apart(shapes) if len(present) and not kind.overlap else shapes
+        masks = PackedMasks.from_bool(shapes)
+        seen = masks.areas > 0
+        present, masks = [track_id for track_id, there in zip(present, seen, strict=True) if there], masks[seen]
+        if not present:
+            continue
+        parts.append(
+            Tracks.from_columns(
+                [index] * len(present),
+                present,
+                masks.boxes,
+                [min(score[track_id] / 10, 1) for track_id in present] if kind.scores else None,
+                [classes[track_id] for track_id in present] if kind.classes else None,
+                masks if kind.masks else None,
+                [2] * len(present) if kind.levels else None,
+            )
+        )
+    tracks = Tracks.concat(parts)
+    if not len(tracks):
+        tracks = Tracks.from_columns([0], ids[:1], [[0, 0, 2, 2]], masks=_square(height, width) if kind.masks else None)
+        tracks = replace(tracks, level=np.array([2]) if kind.levels else None)
+    names = [f"{n:05d}.jpg" for n in indices]
+    info = VideoInfo("street", indices, names, (height, width), [n / 10 for n in indices], 10.0, CLASSES)
+    return TracksVideo(tracks, info)
+
+
+def _square(height: int, width: int) -> PackedMasks:
+    mask = np.zeros((1, height, width), np.bool_)
+    mask[0, :2, :2] = True
+    return PackedMasks.from_bool(mask)
+
+
+def class_names(video: TrackedVideo, tracks: Tracks) -> list[str]:
+    return [video.info.class_name(number) for number in tracks.class_id.tolist()]
+
+
+def assert_same(read: TrackedVideo, video: TrackedVideo, kind: Format, shift: int = 0) -> None:
+    """What was read is what was written, as far as the format holds it."""
+    there, expected = collected(read), collected(video)
+    kept = kind.video.split()
+    if "numbers" not in kept and len(there):
+        assert there.frame.tolist() == expected.frame.tolist()
+    np.testing.assert_array_equal(there.track_id, expected.track_id)
+    np.testing.assert_array_equal(there.frame, expected.frame)
+    np.testing.assert_allclose(there.xyxy, expected.xyxy, atol=1e-3)
+    if kind.masks:
+        assert there.masks == expected.masks
+    if kind.scores:
+        np.testing.assert_allclose(there.score, expected.score, atol=1e-6)
+    if kind.levels:
+        np.testing.assert_array_equal(there.level, expected.level)
+    for fact, same in {
+        "name": read.info.name == video.info.name,
+        "size": read.info.size == video.info.size,
+        "names": list(map(_stem, read.info.names)) == list(map(_stem, video.info.names)),
+        "times": read.info.times is not None and np.allclose(read.info.times, np.array(video.info.times)),
+    }.items():
+        assert same or fact not in kept, fact
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(".jpg")
+
+
+def hints_for(video: TrackedVideo, kind: Format) -> VideoInfo | None:
+    """What a user has to say besides: the frames, for formats that cannot name them."""
+    kept = kind.video.split()
+    return None if {"size", "numbers"} <= set(kept) or (kind.boxes and not kind.masks) else video.info
+
+
+@pytest.mark.parametrize("name", BOTH)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_what_is_written_is_read(name: str, data: st.DataObject) -> None:
+    kind = FORMATS[name]
+    video = data.draw(videos(kind))
+    with folder() as path:
+        target = path / f"tracks{kind.suffix}"
+        log = RunLog(package=None)
+        files = write_video(video, target, kind, log=log)
+        assert all(file.exists() for file in files)
+        read = read_video(target, None if kind.recognised else name, hints=hints_for(video, kind))
+        assert_same(read, video, kind)
+        if kind.classes:
+            assert class_names(read, collected(read)) == [
+                kind_of(kind, label) for label in class_names(video, collected(video))
+            ]
+        assert [warning.code for warning in log.warnings] in ([], ["classes"] if kind.name == "kitti" else [])
+
+
+def kind_of(kind: Format, label: str) -> str:
+    """What a format calls a class."""
+    if kind.name == "kitti":
+        return "misc" if label == "object" else label
+    return (
+        f"class_{next(n for n, one in CLASSES.items() if one == label)}"
+        if kind.name == "mot" and label in CLASSES.values()
+        else label
+    )
+
+
+def test_what_a_format_cannot_hold_is_counted(tmp_path: Path) -> None:
+    masks = np.zeros((2, 6, 8), np.bool_)
+    masks[0, :4, :4], masks[1, 2:, 2:] = True, True
+    tracks = Tracks.from_columns(
+        [0, 0], [1, 2], [[0, 0, 4, 4], [2, 2, 8, 6]], [1, 0.5], [1, -1], PackedMasks.from_bool(masks), [2, 2]
+    )
+    log = RunLog(package=None)
+    write_video(TracksVideo(tracks), tmp_path / "labels", FORMATS["davis"], log=log)
+    found = {warning.code: warning.details["count"] for warning in log.warnings}
+    assert found == {"overlap": 1, "levels": 2, "classes": 1, "scores": 1}
+    assert f"{tmp_path / 'labels'}: 2 objects lose their level: davis has none" in [one.message for one in log.warnings]
+
+
+def test_masks_cannot_be_made_of_boxes(tmp_path: Path) -> None:
+    video = TracksVideo(Tracks.from_columns([0], [1], [[0, 0, 2, 2]]))
+    with pytest.raises(SettingError, match="davis has masks, and video has boxes alone: choose mot"):
+        write_video(video, tmp_path / "labels", FORMATS["davis"])
+    assert not (tmp_path / "labels").exists()
+
+
+def test_masks_of_another_scale_are_written_at_the_size_of_the_frames(tmp_path: Path) -> None:
+    masks = PackedMasks.from_bool(np.ones((1, 3, 4), np.bool_))
+    tracks = Tracks.from_columns([0], [1], [[0, 0, 8, 6]], masks=masks)
+    video = TracksVideo(tracks, VideoInfo("v", [0], ["a.png"], (6, 8)))
+    write_video(video, tmp_path / "a.csv", FORMATS["csv"])
+    read = collected(read_video(tmp_path / "a.csv"))
+    assert read.masks is not None
+    assert read.masks.size == (6, 8)
+    assert read.masks.areas.tolist() == [48]
+
+
+def test_a_suffix_says_the_format() -> None:
+    assert find_format(None, Path("a.parquet")).name == "parquet"
+    with pytest.raises(SettingError, match=r"a\.txt: name its format with to=: mot"):
+        find_format(None, Path("a.txt"))
+
+
+def test_what_is_no_track_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        recognise(tmp_path / "nothing")
+    (tmp_path / "a.json").write_text('{"a": 1}')
+    with pytest.raises(InputError, match="no format of tracks is recognised"):
+        read_video(tmp_path / "a.json")
+
+
+def test_the_page_has_the_table_of_the_registry() -> None:
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    assert formats_table() in page
+    assert set(re.findall(r"^\| `([\w-]+)` \|", page, re.M)) >= set(FORMATS)
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(SettingError, match="shapes"):
+        FormatSettings.checked(shapes="lines")
