@@ -19,7 +19,7 @@ import trackweave
 ROOT = Path(__file__).parents[1]
 
 VERBS = """
-detect evaluate export open_frames open_run propose read_detections read_tracks report track_boxes track_masks
+convert detect evaluate export open_frames open_run propose read_detections read_tracks report track_boxes track_masks
 """.split()  # noqa: SIM905 - a table, not a list
 TRACKERS = "ByteTracker FrameContext LearnedScorer SampleLogger Tracker preset".split()  # noqa: SIM905
 RECORDS = """
@@ -31,7 +31,7 @@ AssignmentObserver AssociationScorer Detector Embedder FlowPredictor FrameSource
 choose_predictor make_detector make_embedder
 """.split()  # noqa: SIM905
 SETTINGS = """
-EvaluationSettings FlowSettings InputSettings LogSettings OverlaySettings PerceptionSettings RefinementSettings
+EvaluationSettings FlowSettings FormatSettings InputSettings LogSettings OverlaySettings PerceptionSettings RefinementSettings
 RegionSettings SamSettings ScorerSettings TrackerSettings TrackingSettings
 """.split()  # noqa: SIM905
 ERRORS = """

@@ -138,7 +138,7 @@ def convert(
 
     Raises:
         InputError: the source cannot be read, or the output is the source.
-        SettingError: a format that is not known, or cannot be told.
+        SettingError: a format that is not known, or does not show.
         ArtifactError: the output cannot be written.
         MissingExtraError: a format needs a library that is not installed.
     """

@@ -124,7 +124,8 @@ def _stem(name: str) -> str:
 def hints_for(video: TrackedVideo, kind: Format) -> VideoInfo | None:
     """What a user has to say besides: the frames, for formats that cannot name them."""
     kept = kind.video.split()
-    return None if {"size", "numbers"} <= set(kept) or (kind.boxes and not kind.masks) else video.info
+    has_shares = kind.name in ("yolo", "label-studio")
+    return video.info if has_shares or ("numbers" not in kept and "names" not in kept) else None
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -149,13 +150,13 @@ def test_what_is_written_is_read(name: str, data: st.DataObject) -> None:
 
 def kind_of(kind: Format, label: str) -> str:
     """What a format calls a class."""
-    if kind.name == "kitti":
-        return "misc" if label == "object" else label
-    return (
-        f"class_{next(n for n, one in CLASSES.items() if one == label)}"
-        if kind.name == "mot" and label in CLASSES.values()
-        else label
-    )
+    names = {
+        "kitti": {"object": "misc"},
+        "mot": {"car": "class_1", "person": "class_3"},
+        "mots": {"person": "pedestrian"},
+        "mots-png": {"person": "pedestrian"},
+    }
+    return names.get(kind.name, {}).get(label, label)
 
 
 def test_what_a_format_cannot_hold_is_counted(tmp_path: Path) -> None:

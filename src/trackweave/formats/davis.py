@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -323,15 +323,23 @@ class LabelFolderVideo(TrackedVideo):
     Args:
         folder: of `*.png`.
         hints: what is known of the video; its frames are those of the folder, unless these name the frames.
-        ids: id by label; None: the label itself.
+        classes: class by label, where labels or a list beside them say it; a label without one has none.
+        ignored: labels that are no objects.
 
     Raises:
         InputError: no label images, or none of the frames that the hints name.
     """
 
-    def __init__(self, folder: Path, hints: VideoInfo | None = None, ids: Mapping[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        hints: VideoInfo | None = None,
+        *,
+        classes: Callable[[int], int] | None = None,
+        ignored: Callable[[int], bool] | None = None,
+    ) -> None:
         self._files = {path.stem: path for path in sorted(folder.glob("*.png")) if not path.name.startswith(".")}
-        self._folder, self._ids = folder, read_id_table(folder) if ids is None else ids
+        self._ids, self._classes, self._ignored = read_id_table(folder), classes, ignored
         if not self._files:
             raise InputError(f"{folder}: holds no label images (*.png)")
         size = read_label_pixels(next(iter(self._files.values()))).labels.shape
@@ -359,33 +367,20 @@ class LabelFolderVideo(TrackedVideo):
         labels = np.where(image.void, 0, image.labels)
         if labels.shape != self.info.size:
             raise InputError(f"{path}: is {labels.shape[1]}×{labels.shape[0]}, the others are of another size")
-        return label_tracks(index, labels, self._ids, path)
-
-
-def label_tracks(index: int, labels: NDArray[Any], ids: Mapping[int, int] | None, path: Path) -> Tracks:
-    """The objects of a label map.
-
-    Args:
-        index: of the frame.
-        labels: `(H, W)` integers; 0 is none.
-        ids: id by label; None: the label itself.
-        path: for messages.
-
-    Raises:
-        InputError: a label without id.
-    """
-    height, width = labels.shape
-    present = [int(label) for label in np.unique(labels) if label > 0]
-    missing = [label for label in present if ids is not None and label not in ids]
-    if missing:
-        raise InputError(f"{path}: label {missing[0]} is not in {ID_TABLE}")
-    if not present:
-        return Tracks.empty()
-    masks = PackedMasks.empty(height, width, len(present))
-    for row, label in enumerate(present):  # one unpacked mask at a time
-        masks.bits[row] = np.packbits(labels == label)
-    track_ids = [label if ids is None else ids[label] for label in present]
-    return Tracks.from_columns(np.full(len(present), index), track_ids, masks.boxes, masks=masks)
+        present = [int(label) for label in np.unique(labels) if label > 0]
+        if self._ignored is not None:
+            present = [label for label in present if not self._ignored(label)]
+        missing = [label for label in present if self._ids is not None and label not in self._ids]
+        if missing:
+            raise InputError(f"{path}: label {missing[0]} is not in {ID_TABLE}")
+        if not present:
+            return Tracks.empty()
+        masks = PackedMasks.empty(*labels.shape, len(present))
+        for row, label in enumerate(present):  # one unpacked mask at a time
+            masks.bits[row] = np.packbits(labels == label)
+        track_ids = [label if self._ids is None else self._ids[label] for label in present]
+        classes = None if self._classes is None else [self._classes(label) for label in present]
+        return Tracks.from_columns([index] * len(present), track_ids, masks.boxes, None, classes, masks)
 
 
 def read_davis(path: Path, hints: VideoInfo | None, name: str | None) -> TrackedVideo:

@@ -11,7 +11,12 @@ from typing import Any, Protocol
 from trackweave.errors import InputError, SettingError, listed, wording
 from trackweave.formats.columns import is_header
 from trackweave.formats.kitti import is_kitti_line
-from trackweave.formats.tables import read_start
+from trackweave.formats.label_studio import is_label_studio
+from trackweave.formats.labelme import is_labelme
+from trackweave.formats.mots import is_mots_line
+from trackweave.formats.tables import read_json, read_start
+from trackweave.formats.yolo import is_yolo
+from trackweave.formats.youtube_vos import is_youtube_vos
 from trackweave.ids import FrameIndex
 from trackweave.storage.npz import archive_kind
 from trackweave.structures.format_settings import FormatSettings
@@ -112,6 +117,73 @@ FORMATS: Mapping[str, Format] = {
             _HERE + "davis:write_davis", _HERE + "davis:read_davis",
             boxes=False, overlap=False, scores=False, classes=False, ids="1 … 254, or 65535",
             video="names size", tested_with="Pillow",
+        ),
+        Format(
+            "mots", "MOTS text", ".txt",
+            _HERE + "mots:write_mots", _HERE + "mots:read_mots",
+            boxes=False, overlap=False, scores=False, video="size numbers", tested_with="trackeval, pycocotools",
+        ),
+        Format(
+            "mots-png", "MOTS label images, 16 bits", "",
+            _HERE + "mots:write_mots_png", _HERE + "mots:read_mots_png",
+            boxes=False, overlap=False, scores=False, ids="1 … 999", recognised=False,
+            video="names size", tested_with="Pillow",
+        ),
+        Format(
+            "youtube-vos", "YouTube-VOS folder", "",
+            _HERE + "youtube_vos:write_youtube_vos", _HERE + "youtube_vos:read_youtube_vos",
+            boxes=False, overlap=False, scores=False, ids="1 … 254",
+            video="name names size", tested_with="Pillow",
+        ),
+        Format(
+            "cvat", "CVAT for video 1.1 (XML): boxes, polygons, masks", ".xml",
+            _HERE + "cvat:write_cvat", _HERE + "cvat:read_cvat",
+            levels=True, video="name size numbers", tested_with="datumaro",
+        ),
+        Format(
+            "label-studio", "Label Studio JSON, boxes in videos", ".json",
+            _HERE + "label_studio:write_label_studio", _HERE + "label_studio:read_label_studio",
+            masks=False, scores=False, video="numbers", tested_with="label-studio-sdk",
+        ),
+        Format(
+            "labelme", "labelme, X-AnyLabeling: a JSON for each frame", "",
+            _HERE + "labelme:write_labelme", _HERE + "labelme:read_labelme",
+            levels=True, video="names size numbers", tested_with="Pillow",
+        ),
+        Format(
+            "yolo", "YOLO text of tracks, a file for each frame", "",
+            _HERE + "yolo:write_yolo", _HERE + "yolo:read_yolo",
+            masks=False, video="names", tested_with="supervision",
+        ),
+        Format(
+            "coco-vid", "COCO-VID JSON", ".json",
+            _HERE + "coco_videos:write_coco_vid", _HERE + "coco_videos:read_coco_tracks",
+            levels=True, video="name size names numbers times", tested_with="pycocotools",
+        ),
+        Format(
+            "coco", "COCO JSON, a frame is an image", ".json",
+            _HERE + "coco_videos:write_coco", _HERE + "coco_videos:read_coco_tracks",
+            levels=True, video="name size names numbers times", tested_with="pycocotools, faster-coco-eval, datumaro",
+        ),
+        Format(
+            "tao", "TAO JSON", ".json",
+            _HERE + "coco_videos:write_tao", _HERE + "coco_videos:read_coco_tracks",
+            levels=True, video="name size names numbers times", tested_with="trackeval",
+        ),
+        Format(
+            "ytvis", "YouTube-VIS JSON", ".json",
+            _HERE + "coco_videos:write_ytvis", _HERE + "coco_videos:read_coco_tracks",
+            scores=False, video="name size names numbers times", tested_with="trackeval",
+        ),
+        Format(
+            "burst", "BURST JSON", ".json",
+            _HERE + "coco_videos:write_burst", _HERE + "coco_videos:read_burst",
+            boxes=False, scores=False, video="name size names numbers times", tested_with="pycocotools",
+        ),
+        Format(
+            "sav", "SA-V masklets, JSON", ".json",
+            _HERE + "coco_videos:write_sav", _HERE + "coco_videos:read_sav",
+            boxes=False, scores=False, classes=False, video="name size", tested_with="pycocotools",
         ),
         Format(
             "csv", "CSV, a row for each object and frame", ".csv",
@@ -280,6 +352,12 @@ def _folder_format(path: Path) -> str | None:
         raise InputError(
             f"{path}: is a run: {wording('export(run, …)', 'trackweave export')} writes it in another format"
         )
+    if is_youtube_vos(path):
+        return "youtube-vos"
+    if is_yolo(path):
+        return "yolo"
+    if is_labelme(path):
+        return "labelme"
     if next(path.glob("*.png"), None) is not None:
         return "davis"
     return None
@@ -296,16 +374,38 @@ def _file_format(path: Path) -> str | None:
     text = start.decode("utf-8-sig", errors="replace").lstrip()
     if text.startswith(("[", "{")):
         return _json_format(path)
+    if text.startswith("<"):
+        return "cvat"
     first = text.partition("\n")[0]
     if is_kitti_line(first):
         return "kitti"
+    if is_mots_line(first):
+        return "mots"
     if is_header(first):
         return "csv"
     return "mot"
 
 
 def _json_format(path: Path) -> str | None:
+    document = read_json(path)
+    if is_label_studio(document):
+        return "label-studio"
+    keys = document.keys() if isinstance(document, dict) else set()
+    for name, needed in JSON_KEYS.items():
+        if needed <= keys:
+            return name
     return None
+
+
+JSON_KEYS: Mapping[str, frozenset[str]] = {
+    "sav": frozenset({"masklet", "masklet_id"}),
+    "burst": frozenset({"sequences"}),
+    "tao": frozenset({"tracks", "images", "annotations"}),
+    "coco-vid": frozenset({"videos", "images", "annotations"}),
+    "ytvis": frozenset({"videos", "annotations"}),
+    "coco": frozenset({"images", "annotations"}),
+}
+"""By which keys of its document a format is known; the first that has them all."""
 
 
 # --- the table of the docs --------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +54,9 @@ class VideoEntry:
         frame_names: file name of each frame.
         size: `(H, W)`, or None.
         frame_of_image: COCO-VID's image id → frame; empty for YouTube-VIS.
+        numbers: index of each frame in the video, where the file says them.
+        times: seconds of each frame, where the file says them.
+        rate: frames per second, where the file says it.
     """
 
     id: int
@@ -60,6 +64,9 @@ class VideoEntry:
     frame_names: Sequence[str]
     size: tuple[int, int] | None
     frame_of_image: Mapping[int, int]
+    numbers: Sequence[int] | None = None
+    times: Sequence[float] | None = None
+    rate: float | None = None
 
 
 class _ObjectRow(NamedTuple):
@@ -70,8 +77,10 @@ class _ObjectRow(NamedTuple):
     class_id: int
     counts: bool
     segmentation: EncodedMask | None
+    level: int = -1
 
 
+LARGEST_RATE = 1e6
 LONGEST_NAME = 200
 """Characters of a video's name."""
 
@@ -175,6 +184,7 @@ class VideoJson:
         if twice is not None:
             raise InputError(f"{where}: identity {track_id[twice[0]]} is twice on frame {frame[twice[0]]}")
         masks = [row.segmentation for row in rows]
+        level = np.array([row.level for row in rows], np.int64)
         return AnnotationTable(
             source=where,
             frame=frame,
@@ -189,6 +199,11 @@ class VideoJson:
             size=video.size,
             frame_names=video.frame_names,
             segmentation=masks if any(entry is not None for entry in masks) else None,
+            level=level if len(rows) and (level >= 0).all() else None,
+            frame_numbers=video.numbers,
+            times=video.times,
+            rate=video.rate,
+            video=video.name,
         )
 
 
@@ -206,9 +221,37 @@ def _videos(document: JsonObject, path: Path) -> tuple[VideoJsonKind, dict[str, 
 
 def _ytvis_video(video: JsonObject) -> VideoEntry:
     names = [str(name) for name in video["file_names"]]
-    return VideoEntry(
-        whole_number(video["id"], "a video's id"), _video_name(video, names), names, picture_size(video), {}
-    )
+    number, name = whole_number(video["id"], "a video's id"), _video_name(video, names)
+    numbers, times = frame_numbers(video.get("frame_ids"), len(names)), frame_times(video.get("timestamps"), len(names))
+    return VideoEntry(number, name, names, picture_size(video), {}, numbers, times, frame_rate(video.get("fps")))
+
+
+def frame_numbers(values: Any, count: int) -> list[int] | None:
+    """Indices of the frames as a file says them; None where it does not, or they are not those of `count` frames."""
+    try:
+        numbers = [whole_number(value, "frame_id") for value in values]
+    except (TypeError, ValueError):
+        return None
+    is_rising = all(earlier < later for earlier, later in pairwise([-1, *numbers]))
+    return numbers if len(numbers) == count and is_rising else None
+
+
+def frame_times(values: Any, count: int) -> list[float] | None:
+    """Seconds of the frames as a file says them; None where it does not, or they are not those of `count` frames."""
+    try:
+        times = [finite_number(value, "timestamp") for value in values]
+    except (TypeError, ValueError):
+        return None
+    return times if len(times) == count else None
+
+
+def frame_rate(value: Any) -> float | None:
+    """Frames per second as a file says them, or None."""
+    try:
+        rate = finite_number(value, "fps")
+    except ValueError:
+        return None
+    return rate if 0 < rate < LARGEST_RATE else None
 
 
 def _coco_videos(document: JsonObject, path: Path) -> list[VideoEntry]:
@@ -222,10 +265,20 @@ def _coco_videos(document: JsonObject, path: Path) -> list[VideoEntry]:
         key = "frame_id" if all("frame_id" in image for image in own) else "file_name"
         own.sort(key=lambda image, key=key: image[key])  # type: ignore[misc]
         names = [str(image.get("file_name", image["id"])) for image in own]
-        described = listed.get(number) or ({"name": path.stem} if len(images) == 1 else {"id": number})
+        alone = {"name": _info_of(document).get("description") or path.stem} if len(images) == 1 else {"id": number}
+        described = listed.get(number) or alone
         frame_of_image = {whole_number(image["id"], "an image's id"): frame for frame, image in enumerate(own)}
-        entries.append(VideoEntry(number, _video_name(described, names), names, picture_size(own[0]), frame_of_image))
+        numbers = frame_numbers([image.get("frame_id") for image in own], len(own))
+        times = frame_times([image.get("timestamp") for image in own], len(own))
+        rate = frame_rate(described.get("fps") or _info_of(document).get("fps"))
+        name, size = _video_name(described, names), picture_size(own[0])
+        entries.append(VideoEntry(number, name, names, size, frame_of_image, numbers, times, rate))
     return entries
+
+
+def _info_of(document: JsonObject) -> JsonObject:
+    info = document.get("info")
+    return info if isinstance(info, Mapping) else {}
 
 
 def _video_name(video: JsonObject, files: Sequence[str]) -> str:
@@ -278,6 +331,7 @@ def _coco_row(item: JsonObject, video: VideoEntry) -> _ObjectRow:
         whole_number(item.get("category_id", -1), "category_id"),
         not item.get("iscrowd", 0),
         mask,
+        -1 if item.get("level") is None else whole_number(item["level"], "level"),
     )
 
 

@@ -273,11 +273,15 @@ def fill_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) 
     return {"size": [height, width], "counts": merged["counts"].decode("ascii")}
 
 
-def mask_polygons(masks: PackedMasks) -> list[list[NDArray[np.int64]]]:
+def mask_polygons(masks: PackedMasks, tolerance: float = 0) -> list[list[NDArray[np.int64]]]:
     """The outlines of each mask along the edges of its pixels, one polygon for each part.
 
     Holes, and whatever else one line cannot go around, are joined to the outline by a line there and back. Filled by
     the rule of the COCO API (`fill_polygons`) they give the mask again, to the pixel.
+
+    Args:
+        masks: N masks.
+        tolerance: pixels that an outline may be moved to have fewer corners.
 
     Returns:
         for each mask its polygons, `(K, 2)` int64 corners x, y; none for an empty mask.
@@ -295,7 +299,7 @@ def mask_polygons(masks: PackedMasks) -> list[list[NDArray[np.int64]]]:
             # At twice the size the outermost pixels of a part lie on both sides of every edge between pixels.
             large = crop.inside.repeat(2, axis=0).repeat(2, axis=1)
             contours, tree = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-            rings = [_corners((contour[:, 0].astype(np.int64) + 1) // 2) for contour in contours]
+            rings = [_corners((contour[:, 0].astype(np.int64) + 1) // 2, tolerance) for contour in contours]
             corner = np.array([crop.left, crop.top])
             for outer in np.flatnonzero(tree[0, :, 3] < 0).tolist():
                 polygon = [rings[outer]]
@@ -315,11 +319,18 @@ def join_polygons(polygons: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate([polygons[0], *rings, *([first] if rings else [])])
 
 
-def _corners(ring: NDArray[np.int64]) -> NDArray[np.int64]:
+def _corners(ring: NDArray[np.int64], tolerance: float) -> NDArray[np.int64]:
     """A closed line without the points that lie on a straight part of it."""
-    ring = ring[np.any(ring != np.roll(ring, 1, axis=0), axis=1)]
-    back, ahead = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
-    return ring[np.any(np.sign(back) != np.sign(ahead), axis=1)]
+    import cv2
+
+    # Only where the direction changes; steps are of one pixel, or of none where two sides of an edge became one.
+    ring = ring[np.any(ring != np.concatenate([ring[-1:], ring[:-1]]), axis=1)]
+    step = np.concatenate([ring[1:], ring[:1]]) - ring
+    ring = ring[np.any(step != np.concatenate([step[-1:], step[:-1]]), axis=1)]
+    if tolerance:
+        simple = cv2.approxPolyDP(ring.astype(np.int32)[:, None], tolerance, True)[:, 0].astype(np.int64)
+        return simple if len(simple) > 2 else ring
+    return ring
 
 
 def _size(entry: Mapping[str, object]) -> tuple[int, int]:

@@ -96,7 +96,7 @@ class SettingField(NamedTuple):
         words: list[str] = []
         for kind in self.types:
             if get_origin(kind) is Literal:
-                words += get_args(kind)
+                words += [str(word) for word in get_args(kind)]
             elif isinstance(kind, type) and issubclass(kind, Enum):
                 words += [str(member.value) for member in kind]
             elif kind is not NoneType:

@@ -130,6 +130,32 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def filled_folder(folder: Path, written: list[Path]) -> Iterator[Path]:
+    """Gives a hidden folder inside `folder`; what was put there moves to `folder` at the end, and only then.
+
+    Other files in the folder stay. Two that fill one folder wait for each other.
+
+    Args:
+        folder: made when it is not there.
+        written: takes the files, in the order of their names.
+
+    Raises:
+        RunFolderError: the file system refused.
+    """
+    with locked_folder(folder, wait=True), scratch_folder(folder, ".export-") as staging:
+        yield staging
+        try:
+            for path in sorted(staging.rglob("*")):
+                target = folder / path.relative_to(staging)
+                if path.is_dir():
+                    target.mkdir(exist_ok=True)
+                elif path.name != LOCK_NAME:
+                    written.append(path.replace(target))
+        except OSError as error:
+            raise RunFolderError(f"{folder}: cannot be written: {error.strerror or error}") from error
+
+
 def is_abandoned(path: Path) -> bool:
     """Whether the process that locked a file is dead; False where there are no locks, as it cannot be known."""
     try:

@@ -187,3 +187,15 @@ def shown_objects(
         if int(union.areas[0]) < int(masks.areas.sum()):
             losses.add("overlap", "frames have masks that overlap: a pixel shows the smaller object")
     return FrameObjects(index, name, tracks.track_id, masks, tracks.xyxy, masks.areas, tracks.score)
+
+
+def without_overlap(masks: PackedMasks) -> PackedMasks:
+    """The same masks, each pixel in one of them: the smallest that has it; one that lies behind others is empty."""
+    if len(masks) < 2:
+        return masks
+    bits = masks.bits.copy()
+    taken = np.zeros_like(bits[0])
+    for n in np.argsort(masks.areas, kind="stable").tolist():
+        bits[n] &= ~taken
+        taken |= masks.bits[n]
+    return PackedMasks(bits, *masks.size)
