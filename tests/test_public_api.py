@@ -31,8 +31,8 @@ AssignmentObserver AssociationScorer Detector Embedder FlowPredictor FrameSource
 choose_predictor make_detector make_embedder
 """.split()  # noqa: SIM905
 SETTINGS = """
-EvaluationSettings FlowSettings FormatSettings InputSettings LogSettings OverlaySettings PerceptionSettings RefinementSettings
-RegionSettings SamSettings ScorerSettings TrackerSettings TrackingSettings
+EvaluationSettings FlowSettings FormatSettings InputSettings LogSettings OverlaySettings PerceptionSettings
+RefinementSettings RegionSettings SamSettings ScorerSettings TrackerSettings TrackingSettings
 """.split()  # noqa: SIM905
 ERRORS = """
 ArtifactError ArtifactVersionError CandidateError FrameError FrameOrderError InputError MissingExtraError PredictorError

@@ -68,8 +68,8 @@ if TYPE_CHECKING:
     from trackweave.structures.assignment import AssignmentState
     from trackweave.structures.candidates import Candidates
     from trackweave.structures.detections import Detections
-    from trackweave.structures.prompts import Prompt
     from trackweave.structures.format_settings import FormatSettings
+    from trackweave.structures.prompts import Prompt
     from trackweave.structures.run_log import RunLog, RunWarning
     from trackweave.structures.run_summary import BoxSummary, MaskSummary, RunSummary
     from trackweave.structures.tracks import Tracks
