@@ -34,6 +34,12 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "export": LazyCommand("trackweave.cli.export:export", "Write a run's tracks in another format."),
     "convert": LazyCommand("trackweave.cli.export:convert", "Write tracks of one format in another, without a run."),
     "report": LazyCommand("trackweave.cli.export:report", "Write the static page `RUN/report.html` again."),
+    "ask": LazyCommand(
+        "trackweave.cli.correct:ask", "List what to ask a person about a run next, most worthwhile first."
+    ),
+    "correct": LazyCommand(
+        "trackweave.cli.correct:correct", "Decide a run's tracks again under what a person said about them."
+    ),
     "evaluate": LazyCommand(
         "trackweave.cli.evaluate:evaluate",
         "Score results against ground truth: HOTA, CLEAR, identity (by `trackeval`), and J and F of masks.",

@@ -494,7 +494,7 @@ OWN_CANDIDATES = "level_*/filtered/filtered.json"
 RUN_FILES = (
     *("frames.json", "summary.json", "report.html", "tracks.mot.txt", "tracks.npz", "overlay.mp4"),
     *("identity.json", "relations.json", "index.json"),
-    *("journal/level_*.json", "journal/level_*.cohorts"),
+    *("journal/level_*.json", "journal/level_*.cohorts", "journal/uncorrected.*"),
     *("level_*/tracking/video_segments*.npz", "level_*/tracking/object_segments*.npz"),
     *("level_*/viz/overlay.mp4", "level_*/viz/compare/frame_*.png", "level_*/viz/compare/compare.json"),
 )

@@ -1,0 +1,390 @@
+"""`Proofreading`: a finished run and what a person says about it; the tracks are decided again after each act."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.corrections.constraints import Constraints, constraints
+from trackweave.corrections.decision import Decision, decide
+from trackweave.corrections.doubt import Links, link_doubt
+from trackweave.corrections.queue import Question, questions
+from trackweave.errors import ArtifactError, InputError, RunFolderError
+from trackweave.formats.mot import MotWriter
+from trackweave.pipelines.box_outputs import TrackCounts, TrackStatistics
+from trackweave.pipelines.run import Run
+from trackweave.storage.corrections import CorrectionsJournal, read_corrections
+from trackweave.storage.files import locked_folder, replacing, write_json
+from trackweave.storage.run import RunManifest, RunPaths, read_run_summary
+from trackweave.storage.track_archive import TrackRows, TracksArchive, TracksArchiveWriter
+from trackweave.structures.corrections import (
+    Accepted,
+    AcceptedTrack,
+    Act,
+    Corrections,
+    Observation,
+    Prompted,
+    Redone,
+    Step,
+    Undone,
+)
+from trackweave.structures.run_log import RunWarning
+from trackweave.structures.run_summary import BoxSummary
+from trackweave.structures.tracks import Tracks
+
+REFUSED_CODE = "act-refused"
+
+
+@dataclass(frozen=True, eq=False)
+class _Solved:
+    """What acts come to.
+
+    Attributes:
+        rows: the run's own observations and those of prompts.
+        item: what acts call each.
+        links: into each.
+        known: the acts as constraints.
+        decision: what was decided.
+    """
+
+    rows: TrackRows
+    item: NDArray[np.int64]
+    links: Links
+    known: Constraints
+    decision: Decision
+
+
+@dataclass(eq=False)
+class _Engine:
+    """The tracks of a run as it left them, with what is computed of them once."""
+
+    rows: TrackRows
+    _links: dict[tuple[Prompted, ...], tuple[TrackRows, NDArray[np.int64], tuple[int, ...], Links]] = field(
+        default_factory=dict
+    )
+
+    def solve(self, acts: tuple[Act, ...]) -> _Solved:
+        prompts = tuple(act for act in acts if isinstance(act, Prompted) and act.box is not None)
+        if prompts not in self._links:
+            rows, item, places = _with_prompts(self.rows, prompts)
+            self._links = {prompts: (rows, item, places, link_doubt(rows.tracks))}
+        rows, item, places, links = self._links[prompts]
+        known = constraints(acts, rows.tracks, item, places)
+        return _Solved(rows, item, links, known, decide(rows.tracks, links, known))
+
+
+def _with_prompts(
+    rows: TrackRows, prompts: tuple[Prompted, ...]
+) -> tuple[TrackRows, NDArray[np.int64], tuple[int, ...]]:
+    """With a track of one observation for each prompted box; what acts call each; the rows of the prompts."""
+    first = int(rows.tracks.track_id.max(initial=0)) + 1
+    ids = list(range(first, first + len(prompts)))
+    joined = _joined([rows, _prompt_rows(prompts, ids)])
+    places = tuple(int(np.flatnonzero(joined.tracks.track_id == one)[0]) for one in ids)
+    return joined, joined.detection, places
+
+
+def _prompt_rows(prompts: Iterable[Prompted], ids: Iterable[int]) -> TrackRows:
+    """Observations of prompted boxes; their score is 1, their class that of nothing."""
+    pairs = sorted(zip(prompts, ids, strict=True), key=lambda pair: (pair[0].frame, pair[1]))
+    boxes = np.array([one.box for one, _ in pairs], np.float32).reshape(-1, 4)
+    tracks = Tracks.from_columns([one.frame for one, _ in pairs], [number for _, number in pairs], boxes)
+    return TrackRows(tracks, np.full(len(pairs), -1), np.full(len(pairs), np.nan))
+
+
+def _joined(parts: list[TrackRows]) -> TrackRows:
+    """One record of several that share frames, in order."""
+    whole = [part for part in parts if len(part)]
+    if len(whole) < 2:
+        return whole[0] if whole else parts[0]
+    frame, track_id = (np.concatenate([getattr(part.tracks, name) for part in whole]) for name in ("frame", "track_id"))
+    order = np.lexsort((track_id, frame))
+    joined = TrackRows.concat(whole)  # its tracks are put in order, the other columns are not
+    return TrackRows(joined.tracks, joined.detection[order], joined.time[order])
+
+
+class Proofreading:
+    """A finished run of boxes and what a person says about it; a `with` block is the one writer of its answers.
+
+    The run's own tracks are kept; after each act they are decided again under all acts in force, in memory. `write`
+    puts the result into the run's files, which every export, evaluation and report reads; with no act in force the
+    files are those of the run, to the byte.
+
+    Args:
+        run: the run folder.
+
+    Raises:
+        ArtifactError: no finished run of boxes, or its answers are damaged.
+        RunFolderError: another process writes its answers.
+    """
+
+    def __init__(self, run: str | os.PathLike[str]) -> None:
+        self.run: Run = Run(run)
+        if self.run.kind != "boxes":
+            raise ArtifactError(f"{self.run.root}: is a run of masks: only runs of boxes are corrected by now")
+        self._paths = self.run.paths
+        fingerprint = RunManifest.load(self._paths.manifest).fingerprint
+        self._journal = CorrectionsJournal(self._paths.corrections, fingerprint)
+        with TracksArchive(_own(self._paths, self._paths.tracks)) as archive:
+            self._engine = _Engine(archive.rows(with_masks=False))
+        self._corrections = read_corrections(self._paths.corrections, fingerprint)
+        self._solved: _Solved | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self._journal)
+        self._corrections = self._journal.corrections
+        self._solved = None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    @property
+    def corrections(self) -> Corrections:
+        """What was said so far."""
+        return self._corrections
+
+    @property
+    def _now(self) -> _Solved:
+        if self._solved is None:
+            self._solved = self._engine.solve(self._corrections.acts)
+        return self._solved
+
+    @property
+    def tracks(self) -> Tracks:
+        """The tracks as they are decided now, without masks; `items` says what acts call each observation."""
+        kept = self._kept()
+        return replace(self._now.rows.tracks[kept], track_id=self._now.decision.track_id[kept])
+
+    @property
+    def items(self) -> NDArray[np.int64]:
+        """`(N,)` int64, what acts call each observation of `tracks` on its frame; −1: it cannot be pointed at."""
+        return self._now.item[self._kept()]
+
+    def _kept(self) -> NDArray[np.int64]:
+        """Rows of the run that are left, in the order of `tracks`."""
+        solved = self._now
+        kept = np.flatnonzero(solved.decision.track_id >= 0)
+        return kept[np.lexsort((solved.decision.track_id[kept], solved.rows.tracks.frame[kept]))]
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """What a person called the objects, by track id."""
+        known, ids = self._now.known, self._now.decision.label_ids.tolist()
+        return {number: name for number, name in zip(ids, known.names, strict=True) if name is not None}
+
+    @property
+    def refused(self) -> list[str]:
+        """Acts in force that do not hold beside the others, a line each."""
+        return [f"act {one.act + 1}: {one.reason}" for one in self._now.known.refused]
+
+    def say(self, step: Step) -> int:
+        """Takes an act, an undo or a redo; when this returns it is on the disk, and `tracks` are decided anew.
+
+        Returns:
+            Its number, from 1.
+
+        Raises:
+            InputError: it cannot hold beside what is accepted, or there is nothing to undo; nothing was added.
+            RunFolderError: it cannot be written.
+        """
+        following = self._corrections.then(step)
+        solved = self._engine.solve(following.acts)
+        before = {one.act for one in self._now.known.refused}
+        for one in solved.known.refused:
+            if not isinstance(step, Undone | Redone) and one.act not in before and one.act == len(following.acts) - 1:
+                raise InputError(f"{self.run.root}: {one.reason}")
+        number = self._journal.append(step)
+        self._corrections, self._solved = self._journal.corrections, solved
+        return number
+
+    def accept(self, first: int, last: int) -> int:
+        """Accepts what is seen from frame `first` to frame `last`: it never changes again. Returns and raises as `say`.
+
+        Raises:
+            InputError: the last frame lies before the first, or a part is accepted already.
+        """
+        if first > last:
+            raise InputError(f"frame {last} lies before frame {first}")
+        tracks, items = self.tracks, self.items
+        rows = np.flatnonzero((tracks.frame >= first) & (tracks.frame <= last) & (items >= 0))
+        groups = []
+        for number in np.unique(tracks.track_id[rows]).tolist():
+            own = rows[tracks.track_id[rows] == number]
+            pairs = zip(tracks.frame[own].tolist(), items[own].tolist(), strict=True)
+            groups.append(AcceptedTrack(number, tuple(Observation(*pair) for pair in pairs)))
+        return self.say(Accepted(first, last, tuple(groups)))
+
+    def questions(self, count: int = 10, skip: Iterable[Observation] = ()) -> list[Question]:
+        """What to ask next, that of the largest expected repair first.
+
+        Args:
+            count: how many at most.
+            skip: observations that were asked about without an answer.
+        """
+        solved = self._now
+        skipped = {(at.frame, at.item) for at in skip}
+        pairs = zip(solved.rows.tracks.frame.tolist(), solved.item.tolist(), strict=True)
+        asked = np.array([pair in skipped for pair in pairs], np.bool_) if skipped else None
+        return questions(
+            solved.rows.tracks, solved.item, solved.links, solved.known, solved.decision, count=count, asked=asked
+        )
+
+    def write(self) -> Run:
+        """Puts the tracks as they are decided now into the run's files: archive, MOT text, and the summary's numbers.
+
+        The run's own files are kept in `journal/` while an act is in force. A kill leaves whole files, old or new;
+        writing again ends with the same ones.
+
+        Raises:
+            RunFolderError: another process works in the folder, or it cannot be written.
+        """
+        paths = self._paths
+        with locked_folder(paths.root):
+            if self._corrections.acts:
+                for path in _replaced(paths):
+                    _keep(paths, path)
+                self._write_corrected()
+            else:
+                for path in _replaced(paths):
+                    _restore(paths, path)
+                for path in _replaced(paths):
+                    _kept_path(paths, path).unlink(missing_ok=True)
+                with suppress(OSError):  # not there, or something else is in it
+                    (paths.root / "journal").rmdir()
+        return Run(paths.root)
+
+    def _write_corrected(self) -> None:
+        paths = self._paths
+        with TracksArchive(_kept_path(paths, paths.tracks)) as archive:
+            statistics = TrackStatistics(step=self._step())
+            metadata = {**archive.metadata, "acts": len(self._corrections.acts)}
+            with TracksArchiveWriter(paths.tracks, metadata) as writer, MotWriter(paths.mot) as mot:
+                for part in self._parts(archive):
+                    writer.write(part)
+                    mot.write(part.tracks)
+                    statistics.add(part.tracks)
+        summary = read_run_summary(_kept_path(paths, paths.summary))
+        assert isinstance(summary, BoxSummary)
+        write_json(paths.summary, self._summary(summary, statistics.counts()).to_json())
+
+    def _parts(self, archive: TracksArchive) -> Iterator[TrackRows]:
+        """The corrected observations part by part, masks included."""
+        solved = self._now
+        prompts = [one for one in self._corrections.acts if isinstance(one, Prompted) and one.box is not None]
+        own = solved.rows.tracks.track_id <= self._engine.rows.tracks.track_id.max(initial=0)
+        track_id = solved.decision.track_id[own]  # of the run's own observations, in the order of the archive
+        added = solved.decision.track_id[~own]
+        drawn = _prompt_rows(prompts, range(len(prompts)))
+        drawn = replace(drawn, tracks=replace(drawn.tracks, track_id=added))
+        start = written = 0
+        for part in [*archive.parts(), None]:
+            last = (
+                len(drawn) if part is None else int(np.searchsorted(drawn.tracks.frame, part.tracks.frame[-1], "right"))
+            )
+            chosen = _selected(drawn, np.arange(written, last), added[written:last])
+            written = last
+            if part is not None:
+                ids = track_id[start : start + len(part)]
+                start += len(part)
+                chosen = _joined([_selected(part, np.arange(len(part)), ids), chosen])
+            if len(chosen):
+                yield chosen
+
+    def _step(self) -> int:
+        """Distance of neighbouring frames of the run."""
+        frames = self._engine.rows.tracks.frames
+        return int(np.diff(frames).min()) if len(frames) > 1 else 1
+
+    def _summary(self, summary: BoxSummary, counts: TrackCounts) -> BoxSummary:
+        """The run's own with the numbers of the corrected tracks, and what was said."""
+        warnings = [RunWarning("corrections", None, REFUSED_CODE, f"{text}: it has no effect") for text in self.refused]
+        if self._paths.overlay.is_file():
+            text = "overlay.mp4 shows the tracks before they were corrected: trackweave export RUN --to mp4 draws them"
+            warnings.append(RunWarning("corrections", None, "overlay-uncorrected", text))
+        said = {"acts": len(self._corrections.acts), "names": {str(one): name for one, name in self.names.items()}}
+        return replace(
+            summary,
+            totals={**summary.totals, "tracks": counts.tracks, "boxes": counts.boxes},
+            track_lengths=counts.lengths,
+            longest_tracks=counts.longest,
+            warnings=(*summary.warnings, *warnings),
+            extra={**summary.extra, "corrections": said},
+        )
+
+
+def _selected(rows: TrackRows, chosen: NDArray[np.int64], track_id: NDArray[np.int64]) -> TrackRows:
+    """Rows under new ids, in order; those of id −1 are left out."""
+    kept = np.flatnonzero(track_id >= 0)
+    kept = kept[np.lexsort((track_id[kept], rows.tracks.frame[chosen[kept]]))]
+    at = chosen[kept]
+    return TrackRows(replace(rows.tracks[at], track_id=track_id[kept]), rows.detection[at], rows.time[at])
+
+
+def _replaced(paths: RunPaths) -> tuple[Path, ...]:
+    """The files that corrected ones replace."""
+    return paths.tracks, paths.mot, paths.summary
+
+
+def _kept_path(paths: RunPaths, path: Path) -> Path:
+    """Where the run's own file lies while a corrected one has its place."""
+    return paths.root / "journal" / f"uncorrected.{path.name}"
+
+
+def _own(paths: RunPaths, path: Path) -> Path:
+    """Where the run's own file lies now."""
+    kept = _kept_path(paths, path)
+    return kept if kept.is_file() else path
+
+
+def _keep(paths: RunPaths, path: Path) -> None:
+    """Puts the run's own file aside, once; before all are aside none is replaced."""
+    kept = _kept_path(paths, path)
+    if not kept.is_file():
+        with replacing(kept) as temporary:
+            _copy(path, temporary)
+
+
+def _restore(paths: RunPaths, path: Path) -> None:
+    """Puts the run's own file back."""
+    kept = _kept_path(paths, path)
+    if kept.is_file():
+        with replacing(path) as temporary:
+            _copy(kept, temporary)
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise RunFolderError(f"{source}: cannot be copied: {error.strerror or error}") from error
+
+
+def correct(run: str | os.PathLike[str], steps: Iterable[Step] = ()) -> Run:
+    """Writes acts down, decides the tracks of a run again, and puts them into its files.
+
+    Args:
+        run: the run folder.
+        steps: acts, undos and redos, in order; none: what was said before is decided again.
+
+    Raises:
+        ArtifactError: no finished run of boxes, or its answers are damaged.
+        InputError: an act cannot hold beside what is accepted; those before it are kept.
+        RunFolderError: another process works in the folder, or it cannot be written.
+    """
+    with Proofreading(run) as proofreading:
+        for step in steps:
+            proofreading.say(step)
+        return proofreading.write()

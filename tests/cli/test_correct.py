@@ -1,0 +1,49 @@
+"""`trackweave ask` and `trackweave correct` as their user meets them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.shell import Shell
+from tests.toy_boxes import make_sequence
+from tests.toy_scenes import CROSSING, candidates_of, write_frames
+
+
+def test_from_questions_to_corrected_tracks(shell: Shell, tmp_path: Path) -> None:
+    run, answers = tmp_path / "run", tmp_path / "answers.jsonl"
+    assert shell("boxes", make_sequence(tmp_path / "toy"), "-o", run, "--tracker", "adaptive").code == 0
+    asked = shell("ask", run)
+    assert (asked.code, asked.out.splitlines()[0]) == (0, "frame 6, box 0: track 1? doubt 50%, repairs 6 boxes")
+    record = json.loads(shell("ask", run, "--json", "--count", 1).out)
+    assert (record["schema_version"], record["acts"]) == (1, 0)
+    (question,) = record["questions"]
+    answers.write_text(json.dumps({"act": "name", "at": question["at"], "name": "Ann"}) + "\n")
+    corrected = shell("correct", run, "--answers", answers)
+    assert (corrected.code, corrected.err) == (0, "")
+    assert corrected.out.splitlines() == ["1 acts in force, 1 names; 2 tracks", f"report: {run / 'report.html'}"]
+    assert json.loads(shell("correct", run, "--json").out)["corrections"] == {"acts": 1, "names": {"1": "Ann"}}
+    answers.write_text('{"act": "undo"}\n')
+    assert shell("correct", run, "--answers", answers).out.startswith("0 acts in force, 0 names; 2 tracks")
+
+
+def test_what_cannot_be_is_refused(shell: Shell, tmp_path: Path) -> None:
+    run, answers = tmp_path / "run", tmp_path / "answers.jsonl"
+    shell("boxes", make_sequence(tmp_path / "toy"), "-o", run, "--tracker", "adaptive")
+    answers.write_text('{"act": "rename", "at": [0, 0]}\n')
+    refused = shell("correct", run, "--answers", answers)
+    assert (refused.code, refused.out) == (1, "")
+    assert f"{answers}, line 1: an act is one of name, nobody" in refused.err
+    answers.write_text('{"act": "name", "at": [70, 0], "name": "Ann"}\n')
+    refused = shell("correct", run, "--answers", answers)
+    assert (refused.code, "frame 70 has no box 0 of a track" in refused.err) == (1, True)
+    assert shell("ask", tmp_path).code == 1
+
+
+def test_a_run_of_masks_is_refused(shell: Shell, tmp_path: Path) -> None:
+    frames, candidates, run = tmp_path / "frames", tmp_path / "candidates", tmp_path / "masks"
+    write_frames(CROSSING, frames)
+    candidates_of(CROSSING, candidates, [0])
+    shell("masks", frames, "--candidates", candidates, "-o", run, "--predictor", "static", "--no-viz")
+    refused = shell("correct", run)
+    assert (refused.code, "is a run of masks" in refused.err) == (1, True)

@@ -1,0 +1,163 @@
+"""What a person said holds in what is decided, and the rest follows from it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from tests.corrections.toy import accepted, at, crossing, row_of, scripts, solved
+from trackweave.corrections.doubt import link_doubt
+from trackweave.structures.corrections import (
+    Accepted,
+    Act,
+    Ended,
+    Merged,
+    Named,
+    Nobody,
+    Observation,
+    Split,
+)
+from trackweave.structures.tracks import Tracks
+
+
+def test_without_acts_every_observation_keeps_its_id() -> None:
+    tracks, _ = crossing()
+    _, decision = solved(tracks)
+    assert decision.track_id.tolist() == tracks.track_id.tolist()
+
+
+def test_the_doubt_is_where_tracks_were_exchanged() -> None:
+    tracks, who = crossing()
+    links = link_doubt(tracks)
+    wrong = who[links.previous] != who
+    wrong &= links.previous >= 0
+    assert wrong.sum() == 2
+    assert set(np.argsort(-links.doubt)[:6]) & set(np.flatnonzero(wrong))
+    assert links.doubt[tracks.frame > 35].max() < 0.02 < links.doubt[np.abs(tracks.frame - 20) < 3].max()
+
+
+def test_two_names_repair_an_exchange_of_two_tracks() -> None:
+    """What one is after the encounter, the other is not; and where it happened is found between the two answers."""
+    tracks, who = crossing()
+    first = row_of(tracks, 2, 1)
+    _, decision = solved(tracks, Named(at(tracks, first), "Ann"), Named(at(tracks, row_of(tracks, 37, 2)), "Ann"))
+    ann = decision.track_id == 1
+    assert (ann == (who == who[first])).mean() > 0.93
+    assert len(set(decision.track_id[~ann & (np.abs(tracks.frame - 20) > 4)])) <= 2
+
+
+def test_a_named_track_keeps_its_id_and_the_others_follow() -> None:
+    tracks, _ = crossing(exchanged=False)
+    known, decision = solved(
+        tracks, Named(at(tracks, row_of(tracks, 5, 2)), "Bob"), Named(at(tracks, row_of(tracks, 5, 1)), "Ann")
+    )
+    assert decision.track_id.tolist() == tracks.track_id.tolist()
+    assert (known.names, decision.label_ids.tolist()) == (("Bob", "Ann"), [2, 1])
+
+
+def test_nobody_is_left_out_as_far_as_the_track_is_sure() -> None:
+    tracks, _ = crossing(exchanged=False)
+    _, decision = solved(tracks, Nobody(at(tracks, row_of(tracks, 2, 2))))
+    assert set(decision.track_id[(tracks.track_id == 2) & (tracks.frame < 15)]) == {-1}
+    assert set(decision.track_id[tracks.track_id == 1]) == {1}
+
+
+def test_an_object_that_ended_is_not_seen_until_it_is_named() -> None:
+    tracks, _ = crossing(exchanged=False)
+    named, ended = Named(at(tracks, row_of(tracks, 3, 1)), "Ann"), Ended(at(tracks, row_of(tracks, 9, 1)))
+    _, decision = solved(tracks, named, ended)
+    assert decision.track_id[(tracks.track_id == 1) & (tracks.frame <= 9)].tolist() == [1] * 10
+    assert 1 not in decision.track_id[tracks.frame > 9]
+    _, decision = solved(tracks, named, ended, Named(at(tracks, row_of(tracks, 30, 1)), "Ann"))
+    back = tracks.frame[decision.track_id == 1]
+    assert set(range(30, 40)) <= set(back.tolist())
+    assert not set(range(10, 20)) & set(back.tolist())
+
+
+def test_an_unlabelled_track_is_split_in_two() -> None:
+    tracks, _ = crossing(exchanged=False)
+    _, decision = solved(tracks, Split(at(tracks, row_of(tracks, 19, 1)), at(tracks, row_of(tracks, 20, 1))))
+    own = decision.track_id[tracks.track_id == 1]
+    assert (set(own[:20]), set(own[20:])) == ({1}, {3})
+
+
+def test_what_contradicts_an_accepted_stretch_is_refused() -> None:
+    tracks, _ = crossing(exchanged=False)
+    ann = Named(at(tracks, row_of(tracks, 5, 1)), "Ann")
+    barrier = accepted(tracks, [ann], 0, 10)
+    here, there = at(tracks, row_of(tracks, 7, 1)), at(tracks, row_of(tracks, 7, 2))
+    for act, reason in (
+        (Named(there, "Ann"), "both are on frame"),
+        (Named(here, "Bob"), "accepted as Ann"),
+        (Nobody(here), "frame 7 is accepted"),
+        (Split(at(tracks, row_of(tracks, 6, 1)), here), "is accepted"),
+        (Merged(here, at(tracks, row_of(tracks, 8, 2))), "both are on frame"),
+        (accepted(tracks, [ann], 10, 12), "accepted already"),
+        (Named(Observation(99, 0), "Ann"), "frame 99 has no box 0"),
+    ):
+        known, _ = solved(tracks, ann, barrier, act)
+        assert [(refusal.act, reason in refusal.reason) for refusal in known.refused] == [(2, True)], act
+    known, decision = solved(tracks, ann, barrier, Named(there, "Bob"))
+    assert known.refused == ()
+    assert [known.names[label] for label in decision.label[[row_of(tracks, 9, 1), row_of(tracks, 9, 2)]]] == [
+        "Ann",
+        "Bob",
+    ]
+
+
+@settings(max_examples=150, deadline=None)
+@given(scripts())
+def test_constraints_hold_in_what_is_decided(script: tuple[Tracks, list[Act]]) -> None:
+    tracks, acts = script
+    known, decision = solved(tracks, *acts)
+    ids = decision.track_id
+    kept = ids >= 0
+    # One id is there once a frame, and is the same for all that a person gave one label.
+    pairs = set(zip(tracks.frame[kept].tolist(), ids[kept].tolist(), strict=True))
+    assert len(pairs) == kept.sum()
+    for label in range(len(known.names)):
+        said = known.label == label
+        assert len(set(ids[said].tolist())) == 1
+        assert (ids[said] == (-1 if known.nobody[label] else decision.label_ids[label])).all()
+    for one, other in known.apart:
+        assert ids[one] != ids[other] or ids[one] == -1
+    for row in known.ended:
+        label = decision.label[row]
+        if label >= 0 and not known.nobody[label]:
+            later = tracks.frame[(known.label == label) & (tracks.frame > tracks.frame[row])].min(initial=99)
+            seen = (ids == decision.label_ids[label]) & (tracks.frame > tracks.frame[row]) & (tracks.frame < later)
+            assert not seen.any()
+    refused = {refusal.act for refusal in known.refused}
+    rows = {at(tracks, row): row for row in range(len(tracks))}
+    for position, act in enumerate(acts):
+        if isinstance(act, Accepted) and position not in refused:
+            inside = (tracks.frame >= act.first) & (tracks.frame <= act.last)
+            expected = np.full(len(tracks), -1)
+            for track in act.tracks:
+                members = [rows[one] for one in track.observations]
+                assert len(set(ids[members].tolist())) == 1
+                expected[members] = ids[members[0]]
+            assert ids[inside].tolist() == expected[inside].tolist()
+            assert len({ids[rows[track.observations[0]]] for track in act.tracks}) == len(act.tracks)
+
+
+@settings(max_examples=60, deadline=None)
+@given(scripts())
+def test_an_accepted_stretch_keeps_its_ids(script: tuple[Tracks, list[Act]]) -> None:
+    tracks, acts = script
+    acts = [act for act in acts if not isinstance(act, Accepted)]
+    cut = len(acts) // 2
+    _, before = solved(tracks, *acts[:cut])
+    barrier = accepted(tracks, acts[:cut], 3, 9)
+    known, after = solved(tracks, *acts[:cut], barrier, *acts[cut:])
+    assert not any(refusal.act == cut for refusal in known.refused)
+    inside = (tracks.frame >= 3) & (tracks.frame <= 9)
+    np.testing.assert_array_equal(after.track_id[inside], before.track_id[inside])
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_hardly_any_observations(count: int) -> None:
+    tracks = crossing()[0][:count]
+    _, decision = solved(tracks)
+    assert decision.track_id.tolist() == tracks.track_id.tolist()
