@@ -35,10 +35,12 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "convert": LazyCommand("trackweave.cli.export:convert", "Write tracks of one format in another, without a run."),
     "report": LazyCommand("trackweave.cli.export:report", "Write the static page `RUN/report.html` again."),
     "ask": LazyCommand(
-        "trackweave.cli.correct:ask", "List what to ask a person about a run next, most worthwhile first."
+        "trackweave.cli.correct:ask",
+        "List what to ask a person about a run next: where an answer is expected to repair most boxes.",
     ),
     "correct": LazyCommand(
-        "trackweave.cli.correct:correct", "Decide a run's tracks again under what a person said about them."
+        "trackweave.cli.correct:correct",
+        "Decide the tracks of a run again under what a person said, and write them into its files.",
     ),
     "evaluate": LazyCommand(
         "trackweave.cli.evaluate:evaluate",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.compiled import njit
+from trackweave.compiled import inner, njit
 from trackweave.corrections.constraints import Constraints
 from trackweave.corrections.doubt import Links
 from trackweave.structures.tracks import Tracks
@@ -213,7 +213,7 @@ def sweep(
             _mix(belief, chain[i], partner[i], mixing[i])
 
 
-@njit
+@inner
 def _take_away(belief: NDArray[np.float64], one: int, label: int) -> None:
     """A track does not have a label: what else it holds is as likely as before, among itself."""
     none = belief.shape[1] - 1
@@ -228,7 +228,7 @@ def _take_away(belief: NDArray[np.float64], one: int, label: int) -> None:
         belief[one, k] /= total
 
 
-@njit
+@inner
 def _mix(belief: NDArray[np.float64], one: int, other: int, share: float) -> None:
     """Exchanges a share of what two tracks hold; without a second one that share is forgotten."""
     none = belief.shape[1] - 1
