@@ -146,8 +146,9 @@ def _mixing(links: Links, begins: NDArray[np.bool_]) -> tuple[NDArray[np.float64
     rows = np.flatnonzero((doubt > 0) & (links.partner >= 0))
     mutual = rows[(links.partner[links.partner[rows]] == rows) & (links.partner[rows] < rows)]
     mixing = doubt.copy()
-    mixing[mutual] = np.maximum(doubt[mutual], doubt[links.partner[mutual]])
-    mixing[links.partner[mutual]] = 0
+    # At the first of the two rows: forward before either is looked at, backward after both.
+    mixing[links.partner[mutual]] = np.maximum(doubt[mutual], doubt[links.partner[mutual]])
+    mixing[mutual] = 0
     both = doubt.copy()
     np.maximum.at(both, links.partner[rows], doubt[rows])
     return np.where(begins, 0, both), mixing
