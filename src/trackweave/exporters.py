@@ -23,6 +23,7 @@ from trackweave.pipelines.box_inputs import VideoInput, open_input
 from trackweave.pipelines.box_outputs import BoxOverlay
 from trackweave.pipelines.settings import InputSettings
 from trackweave.storage.files import refuse_overwriting, remove_leftovers_of
+from trackweave.storage.identity import open_masks
 from trackweave.storage.mask_archive import VideoSegments
 from trackweave.storage.run import FrameList, RunManifest, RunPaths
 from trackweave.storage.track_archive import TracksArchive
@@ -54,6 +55,7 @@ def export(
     bits: int | None = None,
     overlay: OverlaySettings | None = None,
     options: FormatSettings | Mapping[str, object] | None = None,
+    raw: bool = False,
     log: RunLog | None = None,
 ) -> list[Path]:
     """Writes the tracks of a finished run of masks or of boxes in another format, a frame at a time.
@@ -72,6 +74,7 @@ def export(
         bits: of a label image, 8 or 16; None = 16 where labels are above 254.
         overlay: how an `mp4` is drawn.
         options: what else may be chosen about a format.
+        raw: a mask run's tracks as they were tracked, not by identity.
         log: takes the warnings: what the format cannot hold of the run, with its number.
 
     Returns:
@@ -93,7 +96,7 @@ def export(
     chosen = {"ids": ids, "bits": bits, "fps": fps}
     settings = FormatSettings.checked(FormatSettings(), **{**chosen, **_as_mapping(options)})
     target = Path(output)
-    with _open_tracks(Path(run), level, all_levels=kind is not None and kind.levels) as tracks:
+    with _open_tracks(Path(run), level, all_levels=kind is not None and kind.levels, raw=raw) as tracks:
         _check_output(Path(run), target)
         remove_leftovers_of(target)
         if kind is None:
@@ -246,14 +249,16 @@ def write_contact_sheet(
     return path
 
 
-def _open_tracks(root: Path, level: int | None, *, all_levels: bool = False) -> _MaskTracks | _BoxTracks:
+def _open_tracks(
+    root: Path, level: int | None, *, all_levels: bool = False, raw: bool = False
+) -> _MaskTracks | _BoxTracks:
     paths = RunPaths(root)
     if not paths.manifest.is_file():
         raise ArtifactError(f"{root}: is not a run folder (it has no manifest.json)")
     manifest = RunManifest.load(paths.manifest)
     if not manifest.is_box_run:
         several = manifest.tracked_levels if all_levels and level is None else []
-        return _MaskTracks(paths, manifest, several if len(several) > 1 else [manifest.only_level(level)])
+        return _MaskTracks(paths, manifest, several if len(several) > 1 else [manifest.only_level(level)], raw)
     if level is not None:
         raise SettingError(f"{root}: is a run of boxes, which has no levels, so no level {level}")
     return _BoxTracks(paths, manifest)
@@ -266,12 +271,12 @@ class _MaskTracks:
         archive: the masks of the first of them.
     """
 
-    def __init__(self, paths: RunPaths, manifest: RunManifest, levels: Sequence[Level]) -> None:
+    def __init__(self, paths: RunPaths, manifest: RunManifest, levels: Sequence[Level], raw: bool) -> None:
         self._paths, self._manifest = paths, manifest
         self._archives: dict[int | None, VideoSegments] = {}
         try:
             for level in levels:
-                self._archives[int(level)] = VideoSegments(manifest.artifact(level, "video_segments"))
+                self._archives[int(level)] = open_masks(paths, level, raw=raw)
         except BaseException:
             self.__exit__()
             raise

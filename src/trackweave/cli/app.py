@@ -25,6 +25,9 @@ COMMANDS: Mapping[str, LazyCommand] = {
         "trackweave.cli.masks:propose",
         "Find candidates and write them for `masks --candidates`.",
     ),
+    "relate": LazyCommand(
+        "trackweave.cli.relate:relate", "Join a run's tracks that are one thing, and nest parts in wholes."
+    ),
     "demo": LazyCommand(
         "trackweave.cli.demo:demo", "Run the main job on a real clip (or a generated scene): no weights, no network."
     ),

@@ -75,6 +75,7 @@ def export(
     bits: Annotated[
         int | None, typer.Option(help="8 or 16 of a davis label [default: 16 where ids are above 254]")
     ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="tracks as they were tracked, not by identity")] = False,
 ) -> None:
     """Write a run's tracks in another format."""
     from trackweave.exporters import export as export_run
@@ -91,6 +92,7 @@ def export(
         bits=bits,
         overlay=settings[OverlaySettings],
         options=settings[FormatSettings],
+        raw=raw,
         log=log,
     )
     _say(to, files, output, log)

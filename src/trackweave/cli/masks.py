@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trackweave.errors import SettingError
+from trackweave.identity.settings import IdentitySettings
 from trackweave.options.commands import AsJson, Overwrite
 from trackweave.options.flags import with_settings
 from trackweave.options.schema import Schema, ShortFlag, short
@@ -33,7 +34,7 @@ LEVELS_ONLY = ("masks.levels", "tracking.iou_threshold", "tracking.prompt_mode",
 PICTURES_ONLY = ("masks.overlay_levels", "tracking.preview_stride", "tracking.preview_max")
 
 MASKS = Schema(
-    ("masks", "tracking", "predictor", "flow", "regions", "overlay"),
+    ("masks", "tracking", "predictor", "flow", "regions", "identity", "overlay"),
     flags=(
         short("--generator", "masks.generator"),
         short("--candidate-stride", "masks.candidate_stride"),
@@ -47,6 +48,7 @@ MASKS = Schema(
         short("--on-bad-item", "tracking.on_bad_item"),
         short("--cuts", "tracking.cuts"),
         short("--viz", "tracking.render_viz"),
+        short("--identity", "masks.identity"),
         short("--style", "overlay.style"),
         short("--overlay-levels", "masks.overlay_levels"),
         short("--weights", "predictor.weights"),
@@ -57,7 +59,7 @@ MASKS = Schema(
     ),
     environment={"TRACKWEAVE_PREDICTOR": "masks.predictor", "TRACKWEAVE_DEVICE": "predictor.device"},
 )
-PROPOSE = MASKS.narrowed("masks", "regions", without=("masks.predictor", "masks.overlay_levels"))
+PROPOSE = MASKS.narrowed("masks", "regions", without=("masks.predictor", "masks.overlay_levels", "masks.identity"))
 
 Frames = Annotated[str, typer.Argument(metavar="FRAMES|VIDEO", help="a folder of images or a video file")]
 
@@ -144,6 +146,7 @@ def track(
         progress=True,
         overlay=settings[OverlaySettings],
         overlay_levels=run.overlay_levels,
+        identity=settings[IdentitySettings] if run.identity == "on" else False,
     )
 
 
@@ -212,6 +215,8 @@ def _refuse_without_effect(
             where = "with --prompts"
         elif (key.startswith("overlay.") or key in PICTURES_ONLY) and not settings[TrackingSettings].render_viz:
             where = "with --no-viz"
+        elif key.startswith("identity.") and run.identity == "off":
+            where = "with --identity off"
         if where is not None:
             raise SettingError(f"{provided.origin}: {key} has no effect {where}")
 

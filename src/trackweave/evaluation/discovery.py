@@ -26,7 +26,7 @@ from trackweave.formats.motchallenge import is_sequence, read_sequence
 from trackweave.formats.tables import read_text
 from trackweave.formats.ytvis import VideoJson
 from trackweave.ids import PROMPTED_LEVEL, Level
-from trackweave.storage.mask_archive import VideoSegments
+from trackweave.storage.identity import open_masks
 from trackweave.storage.run import FrameList, RunManifest, RunPaths
 from trackweave.storage.track_archive import TracksArchive
 
@@ -367,7 +367,7 @@ def _open_level(path: Path, level: Level, truth: AnnotationSource) -> Annotation
     stems = [frame_stem(name) for name in truth.frame_names or ()]
     frames, note = _frames_of_run(listed, stems)
     coarser_levels = [one for one in manifest.tracked_levels if PROMPTED_LEVEL < one < level]
-    archives = (VideoSegments(manifest.artifact(one, "video_segments")) for one in (*coarser_levels[-1:], level))
+    archives = (open_masks(RunPaths(path), one) for one in (*coarser_levels[-1:], level))
     *coarser, video = archives
     return MaskRunAnnotations(video, frames, listed.size, [note] if note else [], *coarser)
 

@@ -11,15 +11,17 @@ class IdentitySettings(Settings):
     """When tracks are one thing, and when a thing is part of another."""
 
     merge: bool = Field(default=True, description="join tracks of one level whose masks are the same thing's")
-    merge_iou: float = Field(default=0.5, gt=0, le=1, description="IoU from which two masks of a frame are the same")
-    merge_agreement: float = Field(
-        default=0.6,
-        gt=0.5,
+    merge_iou: float = Field(
+        default=0.5, gt=0, le=1, description="IoU at which a frame is undecided whether two masks are one thing's"
+    )
+    merge_score: float = Field(
+        default=0.5,
+        gt=0,
         le=1,
-        description="share of the frames that show both on which masks must be the same, one frame more on either side",
+        description="mean vote of the frames that show two tracks from which they are one thing",
     )
     merge_conflict: float = Field(
-        default=0.25, ge=0, le=1, description="share of those frames up to which the two may lie apart"
+        default=0.25, ge=0, le=1, description="share of those frames on which the two may lie apart at most"
     )
     nest: bool = Field(default=True, description="find which thing is part of which, and cut parts to their wholes")
     nest_containment: float = Field(

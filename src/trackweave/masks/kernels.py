@@ -167,6 +167,29 @@ def is_covered(
 
 
 @njit(nogil=True)
+def majority(bits: Bits, weights: NDArray[np.float64], share: float, out: Bits) -> None:
+    """Sets the bits of `out` `(bytes,)` where the masks `(K, bytes)` that have them weigh at least `share` of all."""
+    least = share * weights.sum()
+    for k in range(bits.shape[1]):
+        first = bits[0, k]
+        agree = True
+        for n in range(1, bits.shape[0]):
+            agree = agree and bits[n, k] == first
+        if agree:
+            out[k] = first
+            continue
+        byte = 0
+        for j in range(8):
+            weight = 0.0
+            for n in range(bits.shape[0]):
+                if bits[n, k] & (128 >> j):
+                    weight += weights[n]
+            if weight > 0 and weight >= least - 1e-9:
+                byte |= 128 >> j
+        out[k] = byte
+
+
+@njit(nogil=True)
 def paste_crop(bits: Bits, crop: NDArray[np.bool_], top: int, left: int, width: int) -> None:
     """Sets the bits of one packed mask `(bytes,)` under a bool crop whose corner lies at `(top, left)`."""
     for y in range(crop.shape[0]):

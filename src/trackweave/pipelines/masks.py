@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import InputError, RunFolderError, SettingError, TrackweaveError, listed, wording
-from trackweave.formats.mot import write_mot_frames
 from trackweave.frames.source import FrameSource, check_readable, sample_evenly
-from trackweave.ids import PROMPTED_LEVEL, FrameIndex, Level, LocalIndex
+from trackweave.identity.settings import IdentitySettings
+from trackweave.ids import PROMPTED_LEVEL, Level, LocalIndex
+from trackweave.pipelines.identity import write_identities
 from trackweave.pipelines.mask_inputs import (
     GENERATED_LEVELS,
     MaskFrames,
@@ -38,12 +39,11 @@ from trackweave.proposals.generators import CandidateGenerator
 from trackweave.proposals.settings import RegionSettings
 from trackweave.storage.candidates import filtered_path
 from trackweave.storage.files import recorded_path
-from trackweave.storage.mask_archive import VideoSegments
+from trackweave.storage.identity import open_masks
 from trackweave.storage.result_log import ResultJournal
-from trackweave.storage.run import Fingerprint, FrameList, LevelRecord, RunFolder, RunManifest, RunPaths
+from trackweave.storage.run import Fingerprint, FrameList, LevelRecord, RunFolder, RunManifest
 from trackweave.structures.run_log import RunLog, RunWarning
 from trackweave.structures.run_summary import InputSummary, MaskSummary, PredictorSummary
-from trackweave.structures.tracks import Tracks
 from trackweave.tracking.level_runner import LevelRunResult, finish_level, prompts_of
 from trackweave.tracking.mask_tracker import MaskTracker, TrackedLevel
 from trackweave.tracking.pipeline_context import (
@@ -72,6 +72,7 @@ class MaskOptions(TypedDict, total=False):
     overlay: bool | OverlaySettings
     overlay_levels: str
     overwrite: bool
+    identity: bool | IdentitySettings
 
 
 def track_masks(
@@ -112,6 +113,7 @@ def track_masks(
         overlay: leave a video of the tracks over the frames, unless `settings.render_viz` is off; settings say how.
         overlay_levels: `first`, the coarsest level, in `overlay.mp4`; `all`, each other one too, in its folder.
         overwrite: a run that `output` holds is removed first, once the input is checked; other files stay.
+        identity: join tracks that are one thing and nest parts in wholes, see `relate`; settings say how.
 
     Raises:
         InputError: frames, candidates or prompts cannot be used; one line that names the file and the item.
@@ -172,6 +174,7 @@ class _MaskOptions:
     overlay: bool | OverlaySettings = True
     overlay_levels: str = "first"
     overwrite: bool = False
+    identity: bool | IdentitySettings = True
 
 
 @dataclass(frozen=True)
@@ -465,8 +468,10 @@ class _MaskRun:
 
     def _finish(self, levels: Sequence[Level], records: Mapping[Level, LevelRecord]) -> Run[MaskSummary]:
         """Writes what spans levels: boxes of all of them and the summary."""
-        with self.timer.track("persist.boxes"):
-            write_mot_frames(self.folder.paths.mot, _boxes_by_frame(self.folder.paths, levels))
+        asked = self.options.identity
+        with self.timer.track("identity" if asked else "persist.boxes"):
+            chosen = asked if isinstance(asked, IdentitySettings) else IdentitySettings() if asked else None
+            write_identities(self.folder.paths, levels, chosen, self.progress)
         self._draw(levels)
         predictor_warnings = latest_warnings(records[level].predictor_warnings for level in levels)
         summary = self._summary({level: records[level] for level in levels}, predictor_warnings)
@@ -479,12 +484,11 @@ class _MaskRun:
         if drawing is None:
             return
         frames, run = self.input.frames, self.folder.paths
-        manifest = RunManifest.load(run.manifest)
         rate = FrameList(frames.indices, frames.names, frames.times, frames.size).rate or OVERLAY_RATE
         with self.timer.track("overlay"):
             for level in levels if self.options.overlay_levels == "all" else levels[:1]:
                 path = run.overlay if level == levels[0] else run.level(level).overlay
-                with VideoSegments(manifest.artifact(level, "video_segments")) as archive:
+                with open_masks(run, level) as archive:
                     write_mask_overlay(path, archive, frames, rate, drawing)
 
     def _summary(self, records: Mapping[Level, LevelRecord], predictor_warnings: Sequence[RunWarning]) -> MaskSummary:
@@ -577,14 +581,3 @@ def _first_id(level: Level, count: int, records: Mapping[Level, LevelRecord]) ->
     if own is not None and own.next_id - own.first_id == count:
         return own.first_id
     return max((record.next_id for other, record in records.items() if other != level), default=1)
-
-
-def _boxes_by_frame(run: RunPaths, levels: Sequence[Level]) -> Iterator[Tracks]:
-    """Boxes of every level, frame after frame, without holding more than one frame."""
-    manifest = RunManifest.load(run.manifest)
-    with ExitStack() as stack:
-        videos = {
-            level: stack.enter_context(VideoSegments(manifest.artifact(level, "video_segments"))) for level in levels
-        }
-        for frame in sorted({frame for video in videos.values() for frame in video.frames}):
-            yield Tracks.concat([video.boxes(FrameIndex(frame), int(level)) for level, video in videos.items()])

@@ -11,9 +11,11 @@ from trackweave.errors import ArtifactError, InputError, SettingError, wording
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
 from trackweave.ids import Level
+from trackweave.storage.identity import IdentityRecord, open_masks, read_identity
 from trackweave.storage.mask_archive import ObjectSegments, VideoSegments
 from trackweave.storage.run import FrameList, RunManifest, RunPaths, read_run_summary
 from trackweave.storage.track_archive import TracksArchive
+from trackweave.structures.identity import IdentityTable, Tree
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import RunSummary
 from trackweave.structures.tracks import Tracks
@@ -111,12 +113,13 @@ class Run(Generic[SummaryT_co]):
         """
         return FrameList.read(self.paths.frames)
 
-    def tracks(self, level: int | None = None, *, with_masks: bool = True) -> Tracks:
-        """The tracks in memory.
+    def tracks(self, level: int | None = None, *, with_masks: bool = True, raw: bool = False) -> Tracks:
+        """The tracks in memory, by identity where the run has identities.
 
         Args:
             level: granularity level; None = all of them (their ids differ).
             with_masks: False leaves the masks out, which keeps memory small.
+            raw: as they were tracked: nothing joined, cut or nested.
 
         Raises:
             ArtifactError: the run has no such level, or a file is damaged.
@@ -128,24 +131,54 @@ class Run(Generic[SummaryT_co]):
                 return archive.tracks(with_masks=with_masks)
         parts = []
         for each in self.levels if level is None else [Level(level)]:
-            with self.masks(each) as video:
+            with self.masks(each, raw=raw) as video:
                 parts.append(Tracks.from_frames(video, level=int(each), with_masks=with_masks))
         return Tracks.concat(parts)
 
-    def masks(self, level: int | None = None) -> VideoSegments:
+    def masks(self, level: int | None = None, *, raw: bool = False) -> VideoSegments:
         """Opens a level's masks frame by frame; close it, or use it in a `with` block.
 
         Args:
             level: None = the only one.
+            raw: see `tracks`.
 
         Raises:
             ArtifactError: a box run, no such level, or a damaged file.
             SettingError: several levels and none named.
         """
-        return VideoSegments(self._manifest.artifact(self._mask_level(level), "video_segments"))
+        return open_masks(self.paths, self._mask_level(level), raw=raw)
+
+    def identities(self) -> IdentityTable:
+        """Which raw tracks are one thing, and why; each its own where the run has no identities.
+
+        Raises:
+            ArtifactError: a box run, or a damaged file.
+        """
+        return self._identity_record().table
+
+    def tree(self) -> Tree:
+        """Which thing is part of which, over all levels; without parents where the run has no identities.
+
+        Raises:
+            ArtifactError: a box run, or a damaged file.
+        """
+        return self._identity_record().tree
+
+    def _identity_record(self) -> IdentityRecord:
+        if self.kind == "boxes":
+            raise ArtifactError(f"{self.root}: is a box run: only masks lie in each other")
+        record = read_identity(self.paths)
+        if record is not None:
+            return record
+        levels: dict[int, int] = {}
+        for level in self.levels:
+            with self.objects(level) as objects:
+                levels |= dict.fromkeys(map(int, objects.ids), int(level))
+        table = IdentityTable.from_links(list(levels), list(levels.values()))
+        return IdentityRecord(table, Tree.from_parents(dict.fromkeys(levels, 0), levels))
 
     def objects(self, level: int | None = None) -> ObjectSegments:
-        """Opens a level's masks object by object; arguments and errors as `masks`."""
+        """Opens a level's masks object by object, as they were tracked; level and errors as `masks`."""
         return ObjectSegments(self._manifest.artifact(self._mask_level(level), "object_segments"))
 
     def archive(self) -> TracksArchive:

@@ -163,6 +163,9 @@ class MaskRunSettings(Settings):
     frames: str | None = Field(
         default=None, description="which frames, as a slice", json_schema_extra={"metavar": "START:END:STEP"}
     )
+    identity: Literal["on", "off"] = Field(
+        default="on", description="join tracks that are one thing and nest parts in wholes, or leave all as tracked"
+    )
 
 
 DETECTOR_METAVAR = "PRESET|FILE.json"

@@ -166,6 +166,7 @@ class Tree:
         parents: `(M,)` int64, the parent of each; 0 = none.
         level: `(M,)` int64; never smaller than the parent's.
         containment: `(M,)` float32, how far it lies in its parent, as `Containment.share`; 0 without a parent.
+        area: `(M,)` float64, mean pixels of its stored masks.
 
     Raises:
         ValueError: identities not ascending, a parent that is not there or of a finer level, or a circle.
@@ -175,9 +176,11 @@ class Tree:
     parents: NDArray[np.int64]
     level: NDArray[np.int64]
     containment: NDArray[np.float32]
+    area: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        if not len(self.identity) == len(self.parents) == len(self.level) == len(self.containment):
+        columns = (self.parents, self.level, self.containment, self.area)
+        if any(len(column) != len(self.identity) for column in columns):
             raise ValueError("columns of different lengths")
         if np.any(self.identity[1:] <= self.identity[:-1]):
             raise ValueError("the identities of a tree ascend, each once")
@@ -200,16 +203,21 @@ class Tree:
 
     @classmethod
     def from_parents(
-        cls, parents: Mapping[int, int], levels: Mapping[int, int], containment: Mapping[int, float] | None = None
+        cls,
+        parents: Mapping[int, int],
+        levels: Mapping[int, int],
+        containment: Mapping[int, float] | None = None,
+        areas: Mapping[int, float] | None = None,
     ) -> Tree:
         """A tree of a mapping identity → parent, 0 = none."""
         ids = sorted(parents)
-        shares = containment or {}
+        shares, pixels = containment or {}, areas or {}
         return cls(
             np.array(ids, np.int64),
             np.array([parents[one] for one in ids], np.int64),
             np.array([levels[one] for one in ids], np.int64),
             np.array([shares.get(one, 0.0) for one in ids], np.float32),
+            np.array([pixels.get(one, 0.0) for one in ids], np.float64),
         )
 
     @cached_property
@@ -244,6 +252,14 @@ class Tree:
         if identity not in self._rows:
             raise KeyError(f"no identity {identity} in the tree")
         return self._rows[identity]
+
+    def level_of(self, identity: int) -> int:
+        """Its granularity level.
+
+        Raises:
+            KeyError: no such identity.
+        """
+        return int(self.level[self._row(identity)])
 
     def parent(self, identity: int) -> int:
         """The one it is part of; 0 = none.

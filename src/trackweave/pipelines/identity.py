@@ -1,0 +1,132 @@
+"""`relate`: which tracks of a mask run are one thing, and which thing is part of which."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+
+from trackweave.errors import ArtifactError
+from trackweave.formats.mot import write_mot_frames
+from trackweave.identity.merge import merge
+from trackweave.identity.nest import nest
+from trackweave.identity.overlaps import LevelObjects, gather
+from trackweave.identity.settings import IdentitySettings
+from trackweave.ids import PROMPTED_LEVEL, FrameIndex, Level
+from trackweave.pipelines.run import Run
+from trackweave.progress import Progress, open_progress
+from trackweave.storage.files import locked_folder, remove_leftovers
+from trackweave.storage.identity import Fusion, IdentityRecord, archive_sizes, write_index, write_relations
+from trackweave.storage.mask_archive import VideoSegments
+from trackweave.storage.run import RunManifest, RunPaths
+from trackweave.structures.identity import IdentityTable
+from trackweave.structures.tracks import Tracks
+
+
+def relate(run: str | os.PathLike[str], settings: IdentitySettings | bool = True, *, progress: Progress = None) -> Run:
+    """Finds which tracks of a finished mask run are one thing and which thing is part of which, and writes it down.
+
+    Nothing is tracked again, and the archives stay as they are. `identity.json`, `relations.json`, `index.json` and
+    `tracks.mot.txt` are written anew; `identity.json`, by which the run is read, comes last.
+
+    Args:
+        run: a run, or its folder.
+        settings: how; True = the defaults; False = removes the identities: every track is its own again.
+        progress: None = shown by itself in a terminal or a notebook; or a function of `(done, total, label)`.
+
+    Raises:
+        ArtifactError: no finished run, a run without masks or of a person's objects alone, or a damaged file.
+        RunFolderError: another process works in the folder, or a file cannot be written.
+    """
+    finished = Run(run)
+    if finished.kind == "boxes":
+        raise ArtifactError(f"{finished.root}: is a run of boxes: only masks lie in each other")
+    levels = finished.levels
+    chosen = (IdentitySettings() if settings else None) if isinstance(settings, bool) else settings
+    if chosen is not None and not related_levels(levels):
+        raise ArtifactError(
+            f"{finished.root}: its objects are those that a person marked: they keep their ids, nothing is joined"
+        )
+    with locked_folder(finished.root):
+        remove_leftovers([finished.root])
+        write_identities(finished.paths, levels, chosen, progress)
+    return Run(run)
+
+
+def related_levels(levels: Sequence[Level]) -> list[Level]:
+    """Those whose tracks may be joined: a person's objects keep the person's ids."""
+    return [level for level in levels if level != PROMPTED_LEVEL]
+
+
+def write_identities(
+    paths: RunPaths, levels: Sequence[Level], settings: IdentitySettings | None, progress: Progress = None
+) -> IdentityRecord | None:
+    """Writes everything about the identities of a run whose folder is locked, and the boxes by them.
+
+    Args:
+        paths: the run folder.
+        levels: all of its levels.
+        settings: None = no identities: their files are removed.
+        progress: see `relate`.
+
+    Returns:
+        What was found; None without settings, or where all objects are a person's.
+    """
+    manifest = RunManifest.load(paths.manifest)
+    with ExitStack() as stack:
+        videos = {
+            level: stack.enter_context(VideoSegments(manifest.artifact(level, "video_segments"))) for level in levels
+        }
+        if settings is None or not related_levels(levels):
+            write_mot_frames(paths.mot, _raw_boxes(videos))
+            for path in (paths.identity, paths.relations, paths.index):
+                path.unlink(missing_ok=True)
+            return None
+        frames = sorted({int(frame) for video in videos.values() for frame in video.frames})
+        with open_progress(progress, 2 * len(frames), "identities") as display:
+
+            def read() -> Iterator[list[LevelObjects]]:
+                for position, frame in enumerate(frames):
+                    yield [(level, video.frame(frame)) for level, video in videos.items()]
+                    display.update(position + 1, frame)
+
+            evidence = gather(read(), settings.merge_iou)
+            links = merge(evidence, settings, fixed_levels=(PROMPTED_LEVEL,))
+            table = IdentityTable.from_links(evidence.track_id, evidence.level, links)
+            nesting = nest(evidence, table, settings)
+            recorded = settings.model_dump(mode="json")
+            sizes = archive_sizes(manifest, levels)
+            record = IdentityRecord(table, nesting.tree, sizes, recorded, nesting.split)
+            index: dict[int, list[int]] = {}
+
+            def boxes() -> Iterator[Tracks]:
+                fusion = Fusion(record)
+                for position, frame in enumerate(frames):
+                    raw = {level: video.frame(frame) for level, video in videos.items()}
+                    fused = fusion.fuse(raw, _full_size(videos))
+                    parts = [
+                        Tracks.from_frames([objects], level=int(level), with_masks=False)
+                        for level, objects in sorted(fused.items())
+                    ]
+                    tracks = Tracks.concat(parts)
+                    index[frame] = tracks.track_id.tolist()
+                    yield tracks
+                    display.update(len(frames) + position + 1, frame)
+
+            write_mot_frames(paths.mot, boxes())
+    write_relations(paths.relations, nesting.tree, nesting.pairs)
+    write_index(paths.index, index, nesting.tree)
+    record.write(paths.identity)
+    return record
+
+
+def _full_size(videos: dict[Level, VideoSegments]) -> tuple[int, int]:
+    infos = [video.info for video in videos.values()]
+    sizes = [info.full_resolution_shape or info.mask_shape for info in infos]
+    return next((size for size in sizes if size is not None), (1, 1))
+
+
+def _raw_boxes(videos: dict[Level, VideoSegments]) -> Iterator[Tracks]:
+    """Boxes of every level, frame after frame, without holding more than one frame."""
+    for frame in sorted({frame for video in videos.values() for frame in video.frames}):
+        yield Tracks.concat([video.boxes(FrameIndex(frame), int(level)) for level, video in videos.items()])
