@@ -115,8 +115,8 @@ def gather(frames: Iterable[Sequence[LevelObjects]], merge_iou: float = 0.5) -> 
 
     Args:
         frames: of each frame the objects of every level; empty masks do not count.
-        merge_iou: IoU at which a frame is undecided whether two masks are the same thing's: its vote goes from 0 at
-            half of that to 1 half-way between it and 1.
+        merge_iou: IoU of masks of one size at which a frame is undecided whether they are the same thing's: its vote
+            goes from 0 at half of that to 1 half-way between it and 1.
 
     Raises:
         ValueError: a track in two levels or twice on a frame, or masks of different sizes.
@@ -185,7 +185,10 @@ class _PairSums:
         swap = ids[a] > ids[b]
         a, b = np.where(swap, b, a), np.where(swap, a, b)
         iou = shared / (areas[a] + areas[b] - shared)
-        vote = np.interp(iou, self._vote_at, [0.0, 0.5, 1.0])
+        # One inside the other is less of a likeness than two that share as much and each have pixels of their own: half
+        # of what counts is the IoU that two masks of the larger one's size would have.
+        share = shared / np.maximum(areas[a], areas[b])
+        vote = np.interp((iou + share / (2 - share)) / 2, self._vote_at, [0.0, 0.5, 1.0])
         self._pairs.append(np.stack([ids[a], ids[b]], axis=1))
         self._values.append(np.stack([vote, shared / areas[a], shared / areas[b], iou >= APART], axis=1))
         self._pending += len(a)

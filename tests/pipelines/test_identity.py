@@ -1,0 +1,176 @@
+"""`relate` and runs read by identity: things with parts, found twice, in a toy world."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.run_folders import assert_same_run
+from tests.toy_boxes import make_sequence
+from tests.toy_scenes import ToyScene, item, toy_scene, write_candidates, write_frames
+from trackweave.errors import ArtifactError, RunFolderError
+from trackweave.evaluation.discovery import label_images
+from trackweave.exporters import export
+from trackweave.formats.davis import read_label_png
+from trackweave.identity.settings import IdentitySettings
+from trackweave.pipelines.boxes import track_boxes
+from trackweave.pipelines.identity import relate
+from trackweave.pipelines.masks import track_masks
+from trackweave.pipelines.run import open_run
+from trackweave.storage.files import locked_folder
+
+SCENE = toy_scene(*["aabb..\naabb..\n..cc..\n..cc.."] * 4)
+"""Two things side by side, alike, and a third; `static` keeps them where they are."""
+
+
+def candidates(scene: ToyScene, root: Path) -> Path:
+    """Level 2: a and b as one, found twice, and c; level 4: a, b, c, and a again without a row, on the last frame."""
+    both = scene.mask(0, "a") | scene.mask(0, "b")
+    nearly = both.copy()
+    nearly[:1] = False
+    smaller = scene.mask(0, "a").copy()
+    smaller[:1] = False
+    coarse = {0: [both, scene.mask(0, "c")], 3: [nearly]}
+    fine = {0: [scene.mask(0, letter) for letter in "abc"], 3: [smaller]}
+    for level, masks in ((2, coarse), (4, fine)):
+        rows = {
+            frame: [item(k, mask, frame=frame, level=level) for k, mask in enumerate(found)]
+            for frame, found in masks.items()
+        }
+        write_candidates(root, rows, level)
+    return root
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with identities and one without, of duplicates that tracking let through."""
+    from trackweave.tracking.settings import TrackingSettings
+
+    folder = tmp_path_factory.mktemp("identity")
+    frames = write_frames(SCENE, folder / "frames")
+    root = candidates(SCENE, folder / "candidates")
+    settings = TrackingSettings(iou_threshold=0.95, render_viz=False)
+    for name, identity in (("run", True), ("off", False)):
+        track_masks(frames, folder / name, candidates=root, predictor="static", settings=settings, identity=identity)
+    return folder
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made / "run", tmp_path / "run"))
+
+
+def test_duplicates_are_one_and_parts_know_their_wholes(run: Path) -> None:
+    opened = open_run(run)
+    table, tree = opened.identities(), opened.tree()
+    assert table.track_id.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert table.identity.tolist() == [1, 2, 1, 4, 5, 6, 4]
+    assert {(link.a, link.b, link.kind) for link in table.links} == {(1, 3, "merge"), (4, 7, "merge")}
+    assert [tree.path(one) for one in (4, 5, 6)] == [[1, 4], [1, 5], [2, 6]]
+    assert opened.tracks(2).track_ids.tolist() == [1, 2]
+    assert opened.tracks(raw=True).track_ids.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    for level in (2, 4):
+        with opened.masks(level) as video:
+            for objects in video:
+                assert objects.masks.to_bool().sum(axis=0).max() == 1
+    relations = json.loads((run / "relations.json").read_text())
+    assert relations["objects"]["1"]["children"] == [4, 5]
+    index = json.loads((run / "index.json").read_text())
+    assert index["objects"]["5"] == [0, 1, 2, 3]
+    assert index["frames"]["2"] == [1, 2, 4, 5, 6]
+    boxes = {int(line.split(",")[1]) for line in (run / "tracks.mot.txt").read_text().splitlines()}
+    assert boxes == {1, 2, 4, 5, 6}
+
+
+def test_off_is_as_tracked_and_relate_goes_both_ways(made: Path, run: Path) -> None:
+    with_identity = sorted(path.name for path in (made / "run").iterdir())
+    without = sorted(path.name for path in (made / "off").iterdir())
+    assert set(with_identity) - set(without) == {"identity.json", "relations.json", "index.json"}
+    undone = relate(run, False)
+    assert_same_run(run, made / "off")
+    assert undone.tracks(2).track_ids.tolist() == [1, 2, 3]
+    assert undone.tree().roots == undone.identities().track_id.tolist()
+    relate(run)
+    assert_same_run(run, made / "run")
+
+
+def test_the_raw_archives_stay(made: Path, run: Path) -> None:
+    relate(run, IdentitySettings(merge=False, nest=False))
+    for path in (made / "off").glob("level_*/tracking/*.npz"):
+        assert (run / path.relative_to(made / "off")).read_bytes() == path.read_bytes()
+    assert open_run(run).tracks().track_ids.tolist() == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("name", ["relations.json", "index.json", "identity.json"])
+def test_an_interrupted_relate_loses_nothing(run: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the last file is there the run is read as before; the next call ends with the same files."""
+    from trackweave.storage import identity as storage
+
+    before = open_run(run).tracks(2).track_ids.tolist()
+    whole = {path.name: path.read_bytes() for path in run.glob("*.json")}
+    real = storage.write_json
+
+    def killed(path: Path, value: object) -> None:
+        if path.name == name:
+            raise KeyboardInterrupt
+        real(path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            relate(run, IdentitySettings(merge=False))
+    assert open_run(run).tracks(2).track_ids.tolist() == before
+    relate(run)
+    assert {path.name: path.read_bytes() for path in run.glob("*.json")} == whole
+
+
+def test_exports_are_by_identity_unless_raw(run: Path, tmp_path: Path) -> None:
+    export(run, "davis", tmp_path / "by-identity", level=2)
+    export(run, "davis", tmp_path / "raw", level=2, raw=True)
+    labels = {name: read_label_png(label_images(tmp_path / name)[0]) for name in ("by-identity", "raw")}
+    assert set(np.unique(labels["by-identity"])) == {0, 1, 2}
+    assert set(np.unique(labels["raw"])) > {0, 2}
+    for name in labels:
+        export(run, "mot", tmp_path / f"{name}.txt", level=2, raw=name == "raw")
+    assert len((tmp_path / "raw.txt").read_text().splitlines()) == 12
+    assert len((tmp_path / "by-identity.txt").read_text().splitlines()) == 8
+
+
+def test_what_cannot_be_related_is_one_line(run: Path, made: Path, tmp_path: Path) -> None:
+    boxes = tmp_path / "boxes"
+    track_boxes(make_sequence(tmp_path / "toy"), boxes, overlay=False)
+    with pytest.raises(ArtifactError, match="is a run of boxes"):
+        relate(boxes)
+    labels = {0: SCENE.labels[0]}
+    prompted = track_masks(made / "frames", tmp_path / "prompted", prompts=labels, predictor="static")
+    assert not prompted.paths.identity.exists()
+    with pytest.raises(ArtifactError, match="a person marked"):
+        relate(prompted)
+    assert prompted.tree().roots == [1, 2, 3]
+    with locked_folder(run), pytest.raises(RunFolderError, match="is working in this folder"):
+        relate(run)
+    (run / "level_2/tracking/video_segments.npz").unlink()
+    with pytest.raises(ArtifactError, match="video_segments"):
+        relate(run)
+
+
+def test_identities_of_other_masks_are_refused(run: Path) -> None:
+    record = json.loads((run / "identity.json").read_text())
+    record["archives"] = {name: size + 1 for name, size in record["archives"].items()}
+    (run / "identity.json").write_text(json.dumps(record))
+    with pytest.raises(ArtifactError, match=r"made from other masks .* relate\("):
+        open_run(run).tracks(2)
+    assert open_run(run).tracks(2, raw=True).track_ids.tolist() == [1, 2, 3]
+    relate(run)
+    assert open_run(run).tracks(2).track_ids.tolist() == [1, 2]
+
+
+def test_one_level_alone(made: Path, tmp_path: Path) -> None:
+    alone = track_masks(
+        made / "frames", tmp_path / "alone", candidates=made / "candidates", levels=[4], predictor="static"
+    )
+    assert alone.tree().roots == alone.identities().identities.tolist()
