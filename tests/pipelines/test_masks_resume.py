@@ -465,7 +465,7 @@ def test_candidates_that_are_there_are_not_written_over(tmp_path: Path) -> None:
 
 
 def ids_by_level(result: Run[MaskSummary]) -> dict[int, set[int]]:
-    return {int(level): set(result.tracks(level).track_ids.tolist()) for level in result.levels}
+    return {int(level): set(result.tracks(level, raw=True).track_ids.tolist()) for level in result.levels}
 
 
 def test_levels_asked_for_later_get_ids_of_their_own(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ class IdentitySettings(Settings):
     )
     nest: bool = Field(default=True, description="find which thing is part of which, and cut parts to their wholes")
     nest_containment: float = Field(
-        default=0.75, gt=0.5, le=1, description="mean share of a part's pixels that lie in its whole"
+        default=0.8, gt=0.5, le=1, description="mean share of a part's pixels that lie in its whole"
     )
     nest_seen: float = Field(
         default=0.25, ge=0, le=1, description="share of a part's frames on which its whole must be seen as well"

@@ -65,7 +65,7 @@ def write_identities(
 
     Args:
         paths: the run folder.
-        levels: all of its levels.
+        levels: those whose boxes are written where there are no identities; identities are of all its levels.
         settings: None = no identities: their files are removed.
         progress: see `relate`.
 
@@ -73,11 +73,13 @@ def write_identities(
         What was found; None without settings, or where all objects are a person's.
     """
     manifest = RunManifest.load(paths.manifest)
+    is_related = settings is not None and bool(related_levels(levels))
+    levels = manifest.tracked_levels if is_related else levels
     with ExitStack() as stack:
         videos = {
             level: stack.enter_context(VideoSegments(manifest.artifact(level, "video_segments"))) for level in levels
         }
-        if settings is None or not related_levels(levels):
+        if settings is None or not is_related:
             write_mot_frames(paths.mot, _raw_boxes(videos))
             for path in (paths.identity, paths.relations, paths.index):
                 path.unlink(missing_ok=True)
