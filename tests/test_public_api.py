@@ -19,20 +19,21 @@ import trackweave
 ROOT = Path(__file__).parents[1]
 
 VERBS = """
-convert detect evaluate export open_frames open_run propose read_detections read_tracks report track_boxes track_masks
+convert detect evaluate export open_frames open_run propose read_detections read_tracks relate report track_boxes
+track_masks
 """.split()  # noqa: SIM905 - a table, not a list
 TRACKERS = "ByteTracker FrameContext LearnedScorer SampleLogger Tracker preset".split()  # noqa: SIM905
 RECORDS = """
-AssignmentState BoxSummary Candidates DetectionTable Detections MaskSummary ObjectSegments PackedMasks Prompt Run RunLog
-RunSummary RunWarning Tracks VideoSegments
+AssignmentState BoxSummary Candidates DetectionTable Detections IdentityTable MaskSummary ObjectSegments PackedMasks
+Prompt Run RunLog RunSummary RunWarning Tracks Tree VideoSegments
 """.split()  # noqa: SIM905
 PLUGS = """
 AssignmentObserver AssociationScorer Detector Embedder FlowPredictor FrameSource PredictorSession VideoPredictor
 choose_predictor make_detector make_embedder
 """.split()  # noqa: SIM905
 SETTINGS = """
-EvaluationSettings FlowSettings FormatSettings InputSettings LogSettings OverlaySettings PerceptionSettings
-RefinementSettings RegionSettings SamSettings ScorerSettings TrackerSettings TrackingSettings
+EvaluationSettings FlowSettings FormatSettings IdentitySettings InputSettings LogSettings OverlaySettings
+PerceptionSettings RefinementSettings RegionSettings SamSettings ScorerSettings TrackerSettings TrackingSettings
 """.split()  # noqa: SIM905
 ERRORS = """
 ArtifactError ArtifactVersionError CandidateError FrameError FrameOrderError InputError MissingExtraError PredictorError

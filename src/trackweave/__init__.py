@@ -47,12 +47,14 @@ if TYPE_CHECKING:
     from trackweave.formats.tables import DetectionTable
     from trackweave.frames.open import open_frames
     from trackweave.frames.source import FrameSource
+    from trackweave.identity.settings import IdentitySettings
     from trackweave.masks.packed import PackedMasks
     from trackweave.mot.settings import RefinementSettings, TrackerSettings, preset
     from trackweave.mot.state import AssignmentObserver, AssociationScorer, FrameContext
     from trackweave.mot.tracker import ByteTracker, Tracker
     from trackweave.pipelines.box_inputs import detect
     from trackweave.pipelines.boxes import track_boxes
+    from trackweave.pipelines.identity import relate
     from trackweave.pipelines.mask_inputs import propose
     from trackweave.pipelines.masks import track_masks
     from trackweave.pipelines.run import Run, open_run
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from trackweave.structures.candidates import Candidates
     from trackweave.structures.detections import Detections
     from trackweave.structures.format_settings import FormatSettings
+    from trackweave.structures.identity import IdentityTable, Tree
     from trackweave.structures.prompts import Prompt
     from trackweave.structures.run_log import RunLog, RunWarning
     from trackweave.structures.run_summary import BoxSummary, MaskSummary, RunSummary
@@ -110,6 +113,7 @@ _EXPORTS = {
     "evaluation.evaluate": ("evaluate",),
     "evaluation.settings": ("EvaluationSettings",),
     "exporters": ("convert", "export"),
+    "identity.settings": ("IdentitySettings",),
     "formats.readers": ("read_detections", "read_tracks"),
     "formats.tables": ("DetectionTable",),
     "frames.open": ("open_frames",),
@@ -132,6 +136,7 @@ _EXPORTS = {
     "pipelines.boxes": ("track_boxes",),
     "pipelines.box_inputs": ("detect",),
     "pipelines.mask_inputs": ("propose",),
+    "pipelines.identity": ("relate",),
     "pipelines.masks": ("track_masks",),
     "pipelines.run": (
         "Run",
@@ -169,6 +174,7 @@ _EXPORTS = {
         "MaskSummary",
         "RunSummary",
     ),
+    "structures.identity": ("IdentityTable", "Tree"),
     "structures.tracks": ("Tracks",),
     "tracking.settings": ("TrackingSettings",),
     "visualization.settings": ("OverlaySettings",),
@@ -198,6 +204,8 @@ __all__ = [
     "FrameError",
     "FrameOrderError",
     "FrameSource",
+    "IdentitySettings",
+    "IdentityTable",
     "InputError",
     "InputSettings",
     "LearnedScorer",
@@ -230,6 +238,7 @@ __all__ = [
     "TrackingSettings",
     "Tracks",
     "TrackweaveError",
+    "Tree",
     "VideoPredictor",
     "VideoSegments",
     "__version__",
@@ -246,6 +255,7 @@ __all__ = [
     "propose",
     "read_detections",
     "read_tracks",
+    "relate",
     "report",
     "track_boxes",
     "track_masks",

@@ -107,7 +107,7 @@ class TestFusion:
 
         def whole(one: int) -> NDArray[np.bool_]:
             below = [other for other in tree.descendants(one) if tree.level_of(other) == tree.level_of(one)]
-            return np.any([masks.get(other, nothing) for other in [one, *below]], axis=0)
+            return np.asarray(np.any([masks.get(other, nothing) for other in [one, *below]], axis=0))
 
         for one in claimed:
             above = [other for other in tree.path(one)[-2::-1] if tree.level_of(other) < tree.level_of(one)]
@@ -115,8 +115,8 @@ class TestFusion:
                 if other in claimed:
                     assert not (masks.get(one, nothing) & ~whole(other)).any()
         # No pixel of the finest level is lost.
-        finest = max(level for level, objects in levels.items() if len(objects)) if claimed else 0
         if claimed:
+            finest = max(level for level, objects in levels.items() if len(objects))
             before = levels[finest].masks.to_bool().any(axis=0)
             assert not (before & ~fused[finest].masks.to_bool().any(axis=0)).any()
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from trackweave.errors import ArtifactError, InputError, wording
 from trackweave.formats.motchallenge import is_sequence
+from trackweave.formats.readers import read_tracks
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
 from trackweave.ids import FrameIndex, Level
@@ -243,9 +244,16 @@ class OpenedRun:
             self._videos = {level: stack.enter_context(self.run.masks(level)) for level in self.run.levels}
 
     def _read_tracks(self) -> Tracks:
-        """All observations without their masks; of a mask run from the archives by object, which hold the boxes."""
+        """All observations without their masks; of a mask run from the archives by object, which hold the boxes.
+
+        The boxes of identities stand in `tracks.mot.txt` alone, whose class is the level.
+        """
         if self._archive is not None:
             return self._archive.tracks(with_masks=False)
+        if self.run.paths.identity.is_file():
+            boxes = read_tracks(self.run.paths.mot)
+            none = np.full(len(boxes), -1)
+            return Tracks.from_columns(boxes.frame, boxes.track_id, boxes.xyxy, boxes.score, none, level=boxes.class_id)
         parts = []
         for level in self.run.levels:
             with self.run.objects(level) as objects:
