@@ -12,7 +12,7 @@ from trackweave.identity.overlaps import gather
 from trackweave.identity.settings import IdentitySettings
 from trackweave.structures.identity import IdentityTable
 
-ROOM: Box = (0, 0, 30, 20)
+ALL: Box = (0, 0, 30, 20)
 CHAIR: Box = (4, 4, 14, 14)
 SEAT: Box = (4, 4, 14, 9)
 LEGS: Box = (4, 9, 14, 14)
@@ -27,7 +27,7 @@ def nested(levels: Mapping[int, Sequence[dict[int, Box]]], **values: object) -> 
 
 
 def test_each_part_has_its_tightest_whole() -> None:
-    found = nested({2: [{1: ROOM}] * 3, 4: [{2: CHAIR, 3: FAR}] * 3, 6: [{4: SEAT, 5: LEGS}] * 3})
+    found = nested({2: [{1: ALL}] * 3, 4: [{2: CHAIR, 3: FAR}] * 3, 6: [{4: SEAT, 5: LEGS}] * 3})
     assert [found.tree.parent(one) for one in range(1, 6)] == [0, 1, 1, 2, 2]
     assert found.tree.descendants(1) == [2, 4, 5, 3]
 
