@@ -77,7 +77,7 @@ def test_nothing_found_scores_nothing(tmp_path: Path) -> None:
     assert regime["pedestrian"].combined["HOTA"] == 1
     assert regime.notes == [
         "the ground truth has no object on the scored frames of one: there is nothing to score",
-        "the result has no object on the scored frames of one",
+        f"the result has no object on the scored frames of one ({pred / 'one.txt'}): all of the truth is missed",
     ]
 
 

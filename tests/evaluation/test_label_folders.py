@@ -161,7 +161,8 @@ def test_a_result_without_objects_says_so(tmp_path: Path) -> None:
     gt = write_palette(tmp_path / "gt", two_squares())
     found = evaluate(write_palette(tmp_path / "pred", two_squares() * np.uint8(0)), gt, JF)
     assert j_and_f(found) == 0
-    assert found.notes == ["the result has no object on the scored frames of gt"]
+    where = f"gt ({tmp_path / 'pred'})"
+    assert found.notes == [f"the result has no object on the scored frames of {where}: all of the truth is missed"]
 
 
 @pytest.mark.parametrize("matching", [Matching.ids, Matching.best])

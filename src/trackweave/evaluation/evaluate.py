@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from trackweave.errors import InputError, SettingError
+from trackweave.errors import InputError, SettingError, shortened_line
 from trackweave.evaluation.annotations import EmptyAnnotations
 from trackweave.evaluation.discovery import GroundTruthSet, ResultOpener, ResultSet, find_ground_truth, find_results
 from trackweave.evaluation.matching import ScoringRules, SequenceScores, listing, score_sequence
@@ -211,11 +211,15 @@ def _empty_classes(classes: Sequence[ClassScores]) -> Iterator[str]:
 def _empty_sequences(sequences: Mapping[str, SequenceScores], missing: set[str]) -> Iterator[str]:
     """Notes on sequences without an object in the ground truth or in the result; those without a result have one."""
     no_truth = [name for name, scores in sequences.items() if not scores.has_truth]
-    no_tracks = [name for name, scores in sequences.items() if not scores.has_tracks and name not in missing]
+    no_tracks = [
+        f"{name} ({shortened_line(scores.result)})"
+        for name, scores in sequences.items()
+        if not scores.has_tracks and name not in missing
+    ]
     if no_truth:
         yield f"the ground truth has no object on the scored frames of {listing(no_truth)}: there is nothing to score"
     if no_tracks:
-        yield f"the result has no object on the scored frames of {listing(no_tracks)}"
+        yield f"the result has no object on the scored frames of {listing(no_tracks)}: all of the truth is missed"
 
 
 def _unique(notes: Sequence[str]) -> list[str]:

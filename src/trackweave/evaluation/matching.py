@@ -72,12 +72,14 @@ class SequenceScores:
         notes: for the reader.
         has_truth: whether the ground truth has an object on the scored frames.
         has_tracks: whether the result has one there.
+        result: where it comes from.
     """
 
     classes: Mapping[str, Scores]
     notes: Sequence[str]
     has_truth: bool
     has_tracks: bool
+    result: str = ""
 
 
 def score_sequence(
@@ -104,7 +106,7 @@ def score_sequence(
         if matches.regions is not None:
             parts.append(region_scores(matches.regions.objects()))
         scores[evaluated.name] = merge_scores(parts)
-    return SequenceScores(scores, matcher.notes(len(frames)), matcher.has_truth, matcher.has_tracks)
+    return SequenceScores(scores, matcher.notes(len(frames)), matcher.has_truth, matcher.has_tracks, tracks.source)
 
 
 def common_length(name: str, truth: AnnotationSource, tracks: AnnotationSource) -> int:
