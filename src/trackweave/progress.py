@@ -11,7 +11,7 @@ from typing import Protocol, Self, TextIO
 
 Progress = bool | Callable[[int, int, str], None] | None
 """How a job shows its progress: None = by itself, in a terminal or a notebook; True = always; False = never;
-or a function that is called with `(done, total, label)` after each step."""
+or a function that is called with `(done, total, label)` after each step, where the total is what can be told so far."""
 
 
 class ProgressDisplay(Protocol):
@@ -19,6 +19,9 @@ class ProgressDisplay(Protocol):
 
     def update(self, index: int, abs_frame: int) -> None:
         """Step `index` (1-based) is done; it was absolute frame `abs_frame`."""
+
+    def expect(self, total: int, *, is_known: bool = True) -> None:
+        """There will be so many steps in all, as far as that can be told."""
 
     def close(self) -> None:
         """The job is over, or has failed. A second call does nothing."""
@@ -30,12 +33,12 @@ class ProgressDisplay(Protocol):
     ) -> None: ...
 
 
-def open_progress(progress: Progress, total: int, label: str) -> ProgressDisplay:
+def open_progress(progress: Progress, total: int, label: str, unit: str = "") -> ProgressDisplay:
     """The display that `progress` asks for, over `total` steps; close it, or use it in a `with` block."""
     if callable(progress):
         return _CallbackDisplay(progress, total, label)
     is_shown = progress if progress is not None else standard_error().isatty() or _in_notebook()
-    return ProgressPrinter(total, label) if is_shown else _CallbackDisplay(None, total, label)
+    return ProgressPrinter(total, label, unit=unit) if is_shown else _CallbackDisplay(None, total, label)
 
 
 def standard_error() -> TextIO:
@@ -74,23 +77,32 @@ class _CallbackDisplay(_Closing):
         if self._callback is not None:
             self._callback(index, self._total, self._label)
 
+    def expect(self, total: int, *, is_known: bool = True) -> None:
+        """See `ProgressDisplay`."""
+        self._total = total
+
 
 class ProgressPrinter(_Closing):
-    """Progress over frames: a live bar in a terminal or a notebook, one line when closed elsewhere.
+    """Progress over steps: a live bar in a terminal or a notebook, one line when closed elsewhere.
+
+    The bar shows what is done of how much, the time taken, and what the rest takes at the speed of the last half
+    minute; `~` stands before a total that is an estimate.
 
     Args:
         total: number of steps.
         label: what is being done.
         stream: where to print; None = standard error.
+        unit: what a step is, in plural; empty: need not be said.
     """
 
-    def __init__(self, total: int, label: str = "tracking", stream: TextIO | None = None) -> None:
+    def __init__(self, total: int, label: str = "tracking", stream: TextIO | None = None, *, unit: str = "") -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         self._stream = stream if stream is not None else standard_error()
-        self._label = label
+        self._label, self._unit = label, unit and f" {unit}"
         self._total = max(int(total), 0)
+        self._is_known = True
         self._done = 0
         self._started = time.perf_counter()
         self._closed = False
@@ -99,19 +111,32 @@ class ProgressPrinter(_Closing):
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
-                MofNCompleteColumn(),
+                TextColumn("{task.fields[steps]}"),
                 TextColumn("{task.fields[where]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
                 TimeRemainingColumn(),
             )
             self._bar = Progress(*columns, console=Console(file=self._stream))
-            self._task = self._bar.add_task(label, total=self._total, where="")
+            self._task = self._bar.add_task(label, total=self._total, where="", steps=self._steps)
             self._bar.start()
+
+    @property
+    def _steps(self) -> str:
+        about = "" if self._is_known else "~"
+        return f"{self._done}/{about}{self._total}{self._unit}"
 
     def update(self, index: int, abs_frame: int) -> None:
         """Step `index` (1-based) of `total` is done; it was absolute frame `abs_frame`."""
         self._done = max(self._done, index)
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._done, where=f"frame {abs_frame}")
+            self._bar.update(self._task, completed=self._done, where=f"frame {abs_frame}", steps=self._steps)
+
+    def expect(self, total: int, *, is_known: bool = True) -> None:
+        """There will be so many steps in all; shown with the next `update`."""
+        self._total, self._is_known = max(int(total), 0), is_known
+        if self._bar is not None:
+            self._bar.update(self._task, total=self._total)
 
     def close(self) -> None:
         """Ends the line, so that the next output starts on its own. A second call does nothing."""
@@ -122,7 +147,7 @@ class ProgressPrinter(_Closing):
             self._bar.stop()
             return
         taken = format_duration_precise(time.perf_counter() - self._started)
-        self._stream.write(f"{self._label}: {self._done}/{self._total} in {taken}\n")
+        self._stream.write(f"{self._label}: {self._steps} in {taken}\n")
 
 
 class _TimingSection:

@@ -636,9 +636,12 @@ def _cut_runs(root: Path) -> None:
     candidates_of(CROSSING, folder / "candidates", [0, 2])
     candidates_of(CROSSING, folder / "candidates", [0, 2], level=4)
 
+    shown = [-1]
+
     def cut(done: int, total: int, label: str) -> None:
-        if "4" in label and done >= 1:
+        if "4" in label and done == shown[-1]:  # said again when the batch is finished
             raise Cut
+        shown.append(done)
 
     settings = TrackingSettings(on_bad_item="skip")
     with suppress(Cut), chdir(folder):  # relative names: the run is gone on with from another place

@@ -52,6 +52,23 @@ def test_progress_shows_the_absolute_frame_on_a_terminal() -> None:
     assert "1234" in stream.getvalue()
 
 
+def test_progress_shows_units_an_estimated_total_and_the_time_taken() -> None:
+    stream = Terminal()
+    printer = ProgressPrinter(0, "tracking", stream, unit="object-frames")
+    printer.expect(200, is_known=False)
+    printer.update(50, 7)
+    printer.close()
+    text = stream.getvalue()
+    assert "50/~200 object-frames" in text
+    assert "0:00:0" in text
+    log = io.StringIO()
+    printer = ProgressPrinter(9, "tracking", log, unit="object-frames")
+    printer.expect(4)
+    printer.update(4, 7)
+    printer.close()
+    assert log.getvalue().startswith("tracking: 4/4 object-frames in ")
+
+
 def test_timer_keeps_order_nests_and_merges() -> None:
     timer = TimingAggregator()
     with timer.track("track.sam2"):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
@@ -16,11 +17,14 @@ from numpy.typing import NDArray
 from tests.bounded_predictor import BoundedPredictor, BoundedSession
 from tests.toy_scenes import ToyScene, candidates_of, item, toy_scene, write_candidates
 from trackweave.errors import PredictorError
+from trackweave.frames.arrays import ArrayFrames
 from trackweave.frames.source import FrameSource
-from trackweave.ids import IdAllocator, Level, LocalIndex, TrackId
+from trackweave.ids import FrameIndex, IdAllocator, Level, LocalIndex, TrackId
 from trackweave.masks.packed import PackedMasks
 from trackweave.pipelines.masks import track_masks
 from trackweave.pipelines.run import Run
+from trackweave.predictors.base import PredictorSession
+from trackweave.progress import TimingAggregator
 from trackweave.storage.result_log import ResultJournal
 from trackweave.storage.run import LevelRecord, RunManifest, RunPaths
 from trackweave.structures.run_log import RunWarning
@@ -28,10 +32,17 @@ from trackweave.structures.run_summary import MaskSummary
 from trackweave.structures.tracks import Tracks
 from trackweave.tracking.candidate_loader import CandidatePrompts
 from trackweave.tracking.level_runner import run_level_tracking
-from trackweave.tracking.mask_tracker import LabelPrompts, MaskTracker, TrackedLevel, divide_counters
+from trackweave.tracking.mask_tracker import LabelPrompts, MarkedFrame, MaskTracker, TrackedLevel, divide_counters
 from trackweave.tracking.pipeline_context import PipelineContext, build_pipeline_context
 from trackweave.tracking.settings import TrackingSettings
-from trackweave.tracking.stores import DedupStore, FrameResultStore, TrackingArtifacts
+from trackweave.tracking.stores import (
+    BatchRecord,
+    DedupStats,
+    DedupStore,
+    FrameResultStore,
+    PromptType,
+    TrackingArtifacts,
+)
 
 STILL = toy_scene(*["aa..bb..cc\n..........\ndd........"] * 5)
 """Four objects that stay where they are."""
@@ -439,14 +450,89 @@ def test_a_session_is_closed_when_a_batch_fails(drifting_candidates: Path, tmp_p
     assert closed == [True]
 
 
-def test_the_display_counts_every_frame_of_every_level(candidates: Path, tmp_path: Path) -> None:
+def test_the_display_counts_objects_on_frames_of_all_levels(candidates: Path, tmp_path: Path) -> None:
     shown: list[tuple[int, int, str]] = []
-    track_masks(
+    run = track_masks(
         STILL.frames, tmp_path / "run", candidates=candidates, predictor=BoundedPredictor(), settings=PLAIN,
         progress=lambda *step: shown.append(step),
     )  # fmt: skip
-    assert shown[-2:] == [(2, 3, "levels 2, 4, 6"), (3, 3, "levels 2, 4, 6")]
-    assert {label for _, _, label in shown[:-2]} == {"looking for cuts"}
+    counts = [(done, total) for done, total, label in shown if label == "levels 2, 4, 6"]
+    assert {label for _, _, label in shown} == {"looking for cuts", "levels 2, 4, 6"}
+    objects = int(run.summary.totals["objects"] or 0)
+    assert counts[-1] == (objects * len(STILL.labels), objects * len(STILL.labels))
+    assert counts == sorted(counts)
+    assert all(done <= total for done, total in counts)
+
+
+def test_objects_that_a_user_marked_are_counted_beforehand(tmp_path: Path) -> None:
+    shown: list[tuple[int, int, str]] = []
+    first, later = np.zeros((2, *DRIFTING.frames.size), np.int64)
+    first[:4, :4], later[:4, 4:8] = 1, 2
+    track_masks(
+        DRIFTING.frames, tmp_path / "run", prompts={0: first, 3: later}, predictor="static",
+        settings=TrackingSettings(max_propagate=2, render_viz=False, cuts="ignore"),
+        progress=lambda *step: shown.append(step),
+    )  # fmt: skip
+    work = 3 + 2 + min(3, len(DRIFTING.labels) - 3)  # from frame 0 onwards; from frame 3 both ways
+    assert [total for _, total, _ in shown] == [work] * len(shown)
+    assert sorted({done for done, _, _ in shown}) == list(range(1, work + 1))
+
+
+class Shown:
+    """A display that keeps what it is told."""
+
+    def __init__(self, total: int) -> None:
+        self.told: list[tuple[int, bool]] = [(total, True)]
+
+    def expect(self, total: int, *, is_known: bool = True) -> None:
+        self.told.append((total, is_known))
+
+    def update(self, index: int, abs_frame: int) -> None: ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class SomeNew:
+    """So many new objects on each of a level's frames, which shows only there."""
+
+    sizes = None
+
+    def __init__(self, new: Mapping[int, int]) -> None:
+        self._new = new
+        self.positions = [LocalIndex(local) for local in new]
+
+    def frames(self) -> Iterator[MarkedFrame]:
+        return (MarkedFrame(local, [TrackId(0)] * self._new[local]) for local in self.positions)
+
+    def prompt(
+        self, frame: MarkedFrame, session: PredictorSession, ids: IdAllocator, above: int, timer: TimingAggregator
+    ) -> tuple[BatchRecord, int]:
+        taken = ids.take(len(frame.ids))
+        for track_id in taken:
+            session.add_box(frame.local, track_id, np.array([0, 0, 4, 4], np.float32))
+        types: dict[TrackId, PromptType] = dict.fromkeys(taken, "box")
+        return BatchRecord(frame.local, FrameIndex(frame.local), "", DedupStats(), types), 0
+
+
+def test_what_is_still_to_come_is_estimated_by_what_came(store: FrameResultStore) -> None:
+    frames = ArrayFrames(np.zeros((8, 16, 16, 3), np.uint8))
+    level = TrackedLevel(SomeNew({0: 3, 2: 1, 3: 2, 4: 4, 6: 0}), store)
+    display = Shown(0)
+    tracker = MaskTracker(BoundedPredictor(), frames, [level], TrackingSettings(), cuts=[LocalIndex(4)])
+    tracker.run(lambda total: display)
+    # Two shots of four frames. Known at first: 3 · 4; then, with as many new objects in the other shot: 3 · 8, …
+    assert display.told[1:] == [
+        (12, False), (24, False),  # frame 0 begins, and is finished
+        (28, False), (4 * (3 + 1 + 1 + 3 + 1), False),
+        (4 * (3 + 1 + 2 + 3) + 4 * 1, False), (4 * (3 + 1 + 2 + 3) + 6, False),
+        (4 * (3 + 1 + 2 + 4) + 6, False), (4 * (3 + 1 + 2 + 4) + 6, False),
+        (40, True), (40, True),
+    ]  # fmt: skip
 
 
 # --- a user's label images -------------------------------------------------------------------------------------------

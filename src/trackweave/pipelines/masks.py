@@ -405,7 +405,7 @@ class _MaskRun:
                 levels.append(TrackedLevel(prompts_of(context, store), store))
             with _resume_hint([level.store for level in levels]):
                 tracker = MaskTracker(self.chosen.predictor, self.input.frames, levels, self.settings, cuts=self.cuts)
-                tracker.run(lambda total: open_progress(self.progress, total, _progress_label(due)))
+                tracker.run(lambda total: open_progress(self.progress, total, _progress_label(due), "object-frames"))
                 self._finish_levels(due, levels, fingerprint, records)
         return self._finish([context.level for context in contexts], records)
 

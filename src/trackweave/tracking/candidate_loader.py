@@ -295,6 +295,11 @@ class CandidatePrompts:
         """See `mask_tracker.PromptSource.positions`."""
         return [] if self._context is None else [frame.local for frame in self._context.schedule]
 
+    @property
+    def sizes(self) -> None:
+        """See `mask_tracker.PromptSource.sizes`: what is new on a frame shows when it is compared."""
+        return None
+
     def frames(self) -> Iterator[ScheduledFrame | CandidateFrame]:
         """See `mask_tracker.PromptSource.frames`."""
         return iter(self._candidates)

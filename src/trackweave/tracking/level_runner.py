@@ -80,7 +80,7 @@ def run_level_tracking(
         session: an open session over the same frames, shared by levels.
         ids: hands out track ids, shared by levels.
         base_frames: what comparison images are drawn on; None = `frames`.
-        progress: makes the progress display for a number of candidate frames.
+        progress: makes the progress display for a number of object-frames.
 
     Raises:
         TrackweaveError: see `build_pipeline_context`, `MaskTracker` and the archive writers.

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from trackweave.frames.cuts import shot_of
 from trackweave.frames.source import FrameSource
-from trackweave.ids import IdAllocator, LocalIndex, TrackId
+from trackweave.ids import FrameIndex, IdAllocator, LocalIndex, TrackId
 from trackweave.masks.ops import rescale_masks, scaled_size
 from trackweave.masks.packed import PackedMasks
 from trackweave.predictors.base import PredictorSession, VideoPredictor
@@ -73,6 +73,10 @@ class PromptSource(Protocol[FrameT]):
     @property
     def positions(self) -> Sequence[LocalIndex]:
         """Positions of the prompt frames; empty where they are not known beforehand."""
+
+    @property
+    def sizes(self) -> Sequence[int] | None:
+        """How many objects each of `positions` will prompt; None where that shows only then."""
 
     def frames(self) -> Iterator[FrameT]:
         """The prompt frames in order of time; one is asked for when the batch of the one before is finished."""
@@ -129,6 +133,11 @@ class LabelPrompts:
     def positions(self) -> Sequence[LocalIndex]:
         """See `PromptSource.positions`."""
         return [frame.local for frame in self.frames()]
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """See `PromptSource.sizes`."""
+        return [len(frame.ids) for frame in self.frames()]
 
     def frames(self) -> Iterator[MarkedFrame]:
         """See `PromptSource.frames`."""
@@ -274,6 +283,74 @@ class _Share(NamedTuple):
         return replace(own, track_id=own.track_id - self.id_offset)
 
 
+class _Work:
+    """Counts a run's work in object-frames: what is done, and how much there will be, as far as that can be told.
+
+    How many objects of a candidate frame are new shows only on that frame. Until then it counts for the mean of those
+    before it: of the first ones of their shots, where everything is new, or of the others.
+
+    Attributes:
+        display: is told; None: not yet, or nobody.
+        done: object-frames of this process.
+    """
+
+    def __init__(
+        self, levels: Sequence[TrackedLevel], cuts: Sequence[LocalIndex], visits: Callable[[LocalIndex], int]
+    ) -> None:
+        self.display: ProgressDisplay | None = None
+        self.done = 0
+        self._objects = self._rest = 0
+        self._visits, self._levels = visits, levels
+        self._positions = [np.array(level.source.positions, np.int64) for level in levels]
+        self._frames = [np.array([visits(LocalIndex(int(p))) for p in own], np.int64) for own in self._positions]
+        self._is_first = []
+        for own in self._positions:
+            shots = np.searchsorted(np.array(cuts, np.int64), own, side="right")
+            self._is_first.append(np.diff(shots, prepend=-1) > 0)
+
+    def begin(self, local: LocalIndex, objects: int) -> None:
+        """A batch of so many objects is prompted."""
+        self._objects, self._rest = objects, objects * self._visits(local)
+        self._expect(local)
+
+    def go_on(self, frame: int) -> None:
+        """The batch has come through another frame."""
+        self.done, self._rest = self.done + self._objects, self._rest - self._objects
+        if self.display is not None:
+            self.display.update(self.done, frame)
+
+    def end(self, local: LocalIndex, frame: int) -> None:
+        """The batch is finished, perhaps before the last frame that it could have gone to."""
+        self._rest = 0
+        self._expect(local)
+        if self.display is not None:
+            self.display.update(self.done, frame)
+
+    def _expect(self, local: LocalIndex) -> None:
+        if self.display is not None:
+            self.display.expect(self.total(local + 1), is_known=self._is_known(local + 1))
+
+    def _is_known(self, begin: int) -> bool:
+        return all(
+            level.source.sizes is not None or not (own >= begin).any()
+            for level, own in zip(self._levels, self._positions, strict=True)
+        )
+
+    def total(self, begin: int) -> int:
+        """Object-frames in all; the prompt frames from position `begin` on are still to come."""
+        coming = 0.0
+        for level, own, frames, first in zip(self._levels, self._positions, self._frames, self._is_first, strict=True):
+            due = (own >= begin) & (own > level.last_position)
+            if level.source.sizes is not None:
+                coming += float(frames[due] @ np.array(level.source.sizes)[due])
+                continue
+            seen: dict[int, int] = {record.local: len(record.prompt_types) for record in level.records}
+            for kind in (first, ~first):
+                sizes = [seen[int(p)] for p in own[kind] if int(p) in seen]
+                coming += float(frames[due & kind].sum()) * (float(np.mean(sizes)) if sizes else 0.0)
+        return self.done + max(self._rest, 0) + round(coming)
+
+
 class MaskTracker:
     """Tracks every prompt frame of every level that is still to come, on one session.
 
@@ -326,30 +403,43 @@ class MaskTracker:
         """Prompt frames that are still to come, level by level, as far as they are known beforehand."""
         return sum(level.pending_count for level in self._levels)
 
-    def run(self, progress: Callable[[int], ProgressDisplay] | None = None) -> None:
+    def run(
+        self,
+        progress: Callable[[int], ProgressDisplay] | None = None,
+        on_finished: Callable[[int, FrameIndex], None] | None = None,
+    ) -> None:
         """Tracks all that is due; afterwards the levels have their results.
 
         Args:
-            progress: makes the progress display for a number of prompt frames, counted level by level.
+            progress: makes the progress display for a number of object-frames, each one object on one frame.
+            on_finished: is told how many prompt frames are finished, counted level by level, and the index of the last.
 
         Raises:
             TrackweaveError: what was finished before stays in the stores and journals.
         """
-        done, session, display = 0, self._shared_session, None
+        finished, session = 0, self._shared_session
+        work = _Work(self._levels, self._cuts, self._visits)
         with ExitStack() as stack:
             for local, prompt_frames in self._in_order_of_time():
                 if session is None:
                     session = self._predictor.open(self._frames)
                     stack.callback(session.close)
-                if display is None and progress is not None:
-                    display = stack.enter_context(progress(self.pending_count))
+                if work.display is None and progress is not None:
+                    work.display = stack.enter_context(progress(work.total(local)))
                 self._release_frames(session, local)
                 shares = self._prompt(session, prompt_frames)
-                self._propagate(session, local, shares)
+                work.begin(local, sum(share.size for share in shares))
+                self._propagate(session, local, shares, work)
                 self._commit(session, shares)
-                done += len(shares)
-                if display is not None:
-                    display.update(done, self._frames.indices[local])
+                work.end(local, self._frames.indices[local])
+                finished += len(shares)
+                if on_finished is not None:
+                    on_finished(finished, self._frames.indices[local])
+
+    def _visits(self, local: LocalIndex) -> int:
+        """Frames that a batch at a position goes over."""
+        shot = shot_of(local, self._cuts, len(self._frames))
+        return 1 + sum(_limits(local, shot, self._settings.max_propagate))
 
     def _in_order_of_time(self) -> Iterator[tuple[LocalIndex, list[tuple[TrackedLevel, PromptFrame]]]]:
         """Each position with the levels that have prompts there. The next is looked for when this one is finished."""
@@ -387,7 +477,7 @@ class MaskTracker:
             shares.append(_Share(level, record, id_offset, timer))
         return shares
 
-    def _propagate(self, session: PredictorSession, local: LocalIndex, shares: Sequence[_Share]) -> None:
+    def _propagate(self, session: PredictorSession, local: LocalIndex, shares: Sequence[_Share], work: _Work) -> None:
         """Moves the batch both ways, and stores it frame by frame: no frame's masks outlive the next prediction.
 
         All objects visit the same frames, so the time that it takes is divided by their number.
@@ -408,6 +498,7 @@ class MaskTracker:
             for share in prompted:
                 with share.timer.track("track.store"):
                     share.level.store.update(objects.frame, objects.name, share.of(objects))
+            work.go_on(objects.frame)
         session.forget_objects(local)
         total = sum(share.size for share in prompted)
         for stage, seconds in shared.items():

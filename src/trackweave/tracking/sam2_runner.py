@@ -81,9 +81,8 @@ def sam2_tracking(
         )
         level = TrackedLevel(source, frame_store, timer=clock)
         cuts = find_cuts(frames) if chosen.cuts == "detect" else ()
-        MaskTracker(predictor, frames, [level], chosen, session=session, cuts=cuts).run(
-            None if progress is None else lambda _: progress
-        )
+        tracker = MaskTracker(predictor, frames, [level], chosen, session=session, cuts=cuts)
+        tracker.run(on_finished=None if progress is None else stack.enter_context(progress).update)
         return level.result()
 
 
