@@ -11,7 +11,7 @@ from typing import Protocol, Self, TextIO
 
 Progress = bool | Callable[[int, int, str], None] | None
 """How a job shows its progress: None = by itself, in a terminal or a notebook; True = always; False = never;
-or a function that is called with `(done, total, label)` after each step, where the total is what can be told so far."""
+or a function that is called with `(done, total, label)` after each step, where the total is what is known so far."""
 
 
 class ProgressDisplay(Protocol):
@@ -21,7 +21,7 @@ class ProgressDisplay(Protocol):
         """Step `index` (1-based) is done; it was absolute frame `abs_frame`."""
 
     def expect(self, total: int, *, is_known: bool = True) -> None:
-        """There will be so many steps in all, as far as that can be told."""
+        """There will be so many steps in all, as far as that is known."""
 
     def close(self) -> None:
         """The job is over, or has failed. A second call does nothing."""

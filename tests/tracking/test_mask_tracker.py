@@ -479,13 +479,13 @@ def test_objects_that_a_user_marked_are_counted_beforehand(tmp_path: Path) -> No
 
 
 class Shown:
-    """A display that keeps what it is told."""
+    """A display that keeps what it is to expect."""
 
     def __init__(self, total: int) -> None:
-        self.told: list[tuple[int, bool]] = [(total, True)]
+        self.expected: list[tuple[int, bool]] = [(total, True)]
 
     def expect(self, total: int, *, is_known: bool = True) -> None:
-        self.told.append((total, is_known))
+        self.expected.append((total, is_known))
 
     def update(self, index: int, abs_frame: int) -> None: ...
 
@@ -526,7 +526,7 @@ def test_what_is_still_to_come_is_estimated_by_what_came(store: FrameResultStore
     tracker = MaskTracker(BoundedPredictor(), frames, [level], TrackingSettings(), cuts=[LocalIndex(4)])
     tracker.run(lambda total: display)
     # Two shots of four frames. Known at first: 3 · 4; then, with as many new objects in the other shot: 3 · 8, …
-    assert display.told[1:] == [
+    assert display.expected[1:] == [
         (12, False), (24, False),  # frame 0 begins, and is finished
         (28, False), (4 * (3 + 1 + 1 + 3 + 1), False),
         (4 * (3 + 1 + 2 + 3) + 4 * 1, False), (4 * (3 + 1 + 2 + 3) + 6, False),

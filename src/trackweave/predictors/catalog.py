@@ -90,12 +90,16 @@ class PublishedCheckpoint:
         backends: those that take it.
         file: Meta's file in that repository.
         parameters: millions.
+        revision: the commit that `fetch` downloads; None: it has to be said.
+        sha256: of the weight files at that commit, by name.
     """
 
     hub_name: str
     backends: tuple[str, ...]
     parameters: float
     file: str | None = None
+    revision: str | None = None
+    sha256: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def short_name(self) -> str:
@@ -105,10 +109,50 @@ class PublishedCheckpoint:
 
 CHECKPOINTS: tuple[PublishedCheckpoint, ...] = (
     PublishedCheckpoint("facebook/sam3", ("sam3-tracker",), 848),
-    PublishedCheckpoint("facebook/sam2.1-hiera-large", ("sam2-hf", "sam2"), 224.4, "sam2.1_hiera_large.pt"),
-    PublishedCheckpoint("facebook/sam2.1-hiera-base-plus", ("sam2-hf", "sam2"), 80.8, "sam2.1_hiera_base_plus.pt"),
-    PublishedCheckpoint("facebook/sam2.1-hiera-small", ("sam2-hf", "sam2"), 46, "sam2.1_hiera_small.pt"),
-    PublishedCheckpoint("facebook/sam2.1-hiera-tiny", ("sam2-hf", "sam2"), 38.9, "sam2.1_hiera_tiny.pt"),
+    PublishedCheckpoint(
+        "facebook/sam2.1-hiera-large",
+        ("sam2-hf", "sam2"),
+        224.4,
+        "sam2.1_hiera_large.pt",
+        "665f8e2ad61cf5f53d65644ff27c8ee525124610",
+        {
+            "model.safetensors": "dc407dce21301fd94abb395c5099b4f2c455fdc8a8f261ac3d0ea6d4cd197230",
+            "sam2.1_hiera_large.pt": "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
+        },
+    ),
+    PublishedCheckpoint(
+        "facebook/sam2.1-hiera-base-plus",
+        ("sam2-hf", "sam2"),
+        80.8,
+        "sam2.1_hiera_base_plus.pt",
+        "b7320756a13354e7530a63935656d35b2f91a290",
+        {
+            "model.safetensors": "2012733a0de5d03efd1bba550a2847c4551be9ef2e0d497c83074df66189f780",
+            "sam2.1_hiera_base_plus.pt": "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
+        },
+    ),
+    PublishedCheckpoint(
+        "facebook/sam2.1-hiera-small",
+        ("sam2-hf", "sam2"),
+        46,
+        "sam2.1_hiera_small.pt",
+        "ee5bba1d82bb8749febdf90f45e84b687142ba03",
+        {
+            "model.safetensors": "0a4067b11ce1e23d5229203f11c718a823060d15a4b23fa2372a7d4b77cbbc60",
+            "sam2.1_hiera_small.pt": "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
+        },
+    ),
+    PublishedCheckpoint(
+        "facebook/sam2.1-hiera-tiny",
+        ("sam2-hf", "sam2"),
+        38.9,
+        "sam2.1_hiera_tiny.pt",
+        "de431c4043854a71d8101e17995dfe596bf101a5",
+        {
+            "model.safetensors": "48c14467e5cf9e51870511feb72c89688e82dd74523142c0538b663e193ac2a7",
+            "sam2.1_hiera_tiny.pt": "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
+        },
+    ),
     PublishedCheckpoint("facebook/sam2-hiera-large", ("sam2-hf", "sam2"), 224.4, "sam2_hiera_large.pt"),
     PublishedCheckpoint("facebook/sam2-hiera-base-plus", ("sam2-hf", "sam2"), 80.8, "sam2_hiera_base_plus.pt"),
     PublishedCheckpoint("facebook/sam2-hiera-small", ("sam2-hf", "sam2"), 46, "sam2_hiera_small.pt"),

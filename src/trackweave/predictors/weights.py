@@ -1,7 +1,7 @@
 """Weights on this machine: where they are, whether a backend can take them, whether they changed since the last run.
 
-They are searched for in the folder that `TRACKWEAVE_WEIGHTS` names, then in the Hugging Face cache; nothing is ever
-downloaded. torch is not needed here: only names, `config.json` and the headers of weight files are read.
+They are searched for in the folder that `TRACKWEAVE_WEIGHTS` names, then in the Hugging Face cache; nothing is
+downloaded here (see `fetch`), and torch is not needed: names, `config.json` and the headers of weight files are read.
 
 `WeightsRecord` remembers the checksum of every weight file that was used.
 """
@@ -134,7 +134,7 @@ def resolve_weights(backend: str, request: Path, environment: Mapping[str, str] 
         where = f"{FOLDER_VARIABLE}={folder}" if folder is not None else f"{FOLDER_VARIABLE} (not set)"
         raise PredictorUnavailable(
             f"weights {name}: no such file or folder, and not in {where} or the Hugging Face cache; nothing is "
-            f"downloaded: put them there first (`trackweave models` lists what is there)"
+            f"downloaded: `trackweave models` lists what is there, `trackweave models fetch NAME` fetches some"
         )
     return [cached]
 
@@ -335,7 +335,7 @@ def _from_folder(backend: Backend, folder: Path, origin: str) -> LocalWeights:
 
 
 def _cached_weights(backend: Backend, hub_name: str) -> LocalWeights | None:
-    """A repository of the Hugging Face cache, at its main revision."""
+    """A repository of the Hugging Face cache: at the commit that is pinned, else at `main`, else the only one there."""
     try:
         from huggingface_hub import constants, try_to_load_from_cache
         from huggingface_hub.errors import HFValidationError
@@ -345,11 +345,17 @@ def _cached_weights(backend: Backend, hub_name: str) -> LocalWeights | None:
     name = CONFIG if not backend.takes_files else checkpoint.file if checkpoint is not None else None
     if name is None:
         return None
+    cache = constants.HF_HUB_CACHE
+    snapshots = Path(cache) / f"models--{hub_name.replace('/', '--')}" / "snapshots"
+    only = [path.name for path in snapshots.glob("*")] if snapshots.is_dir() else []
+    pinned = None if checkpoint is None else checkpoint.revision
+    revisions = [*([pinned] if pinned else []), "main", *(only if len(only) == 1 else [])]
     try:
-        cached = try_to_load_from_cache(hub_name, name, cache_dir=constants.HF_HUB_CACHE)
+        found = (try_to_load_from_cache(hub_name, name, cache_dir=cache, revision=one) for one in revisions)
+        cached = next((one for one in found if isinstance(one, str)), None)
     except HFValidationError:  # a path that is not there cannot be a hub name either
         return None
-    if not isinstance(cached, str):
+    if cached is None:
         return None
     path = Path(cached)
     origin = "Hugging Face cache"

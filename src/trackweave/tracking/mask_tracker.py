@@ -284,13 +284,13 @@ class _Share(NamedTuple):
 
 
 class _Work:
-    """Counts a run's work in object-frames: what is done, and how much there will be, as far as that can be told.
+    """Counts a run's work in object-frames: what is done, and how much there will be, as far as that is known.
 
     How many objects of a candidate frame are new shows only on that frame. Until then it counts for the mean of those
     before it: of the first ones of their shots, where everything is new, or of the others.
 
     Attributes:
-        display: is told; None: not yet, or nobody.
+        display: shows it; None: not yet, or nothing does.
         done: object-frames of this process.
     """
 
@@ -412,7 +412,7 @@ class MaskTracker:
 
         Args:
             progress: makes the progress display for a number of object-frames, each one object on one frame.
-            on_finished: is told how many prompt frames are finished, counted level by level, and the index of the last.
+            on_finished: gets how many prompt frames are finished, counted level by level, and the index of the last.
 
         Raises:
             TrackweaveError: what was finished before stays in the stores and journals.
