@@ -50,6 +50,19 @@ def wording(python: str, command: str) -> str:
     return command if _IN_COMMAND.get() else python
 
 
+def argument(name: str, value: object = None, *, flag: str | None = None) -> str:
+    """An argument or a setting in a message, with the value that it should have: `name=value`, or `--name value`.
+
+    >>> argument("predictor", "flow"), argument("max_frames")
+    ("predictor='flow'", 'max_frames')
+    >>> with command_wording():
+    ...     argument("predictor", "flow"), argument("max_frames"), argument("classes", flag="--class")
+    ('--predictor flow', '--max-frames', '--class')
+    """
+    flag = flag or f"--{name.replace('_', '-')}"
+    return wording(name, flag) if value is None else wording(f"{name}={value!r}", f"{flag} {value}")
+
+
 LONGEST_MESSAGE = 1000
 """Characters of an error that are shown; texts of files may be of any length."""
 

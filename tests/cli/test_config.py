@@ -220,9 +220,29 @@ def test_every_setting_is_shown_by_config(shell: Shell) -> None:
     names = [f"{section}.{name}" for section in SECTIONS for name in fields(section_class(section))]
     assert set(names) <= set(listed)
     assert set(listed) - set(names) == {"tracker.preset"}
-    assert all(row["description"] and row["origin"] == "default" for row in listed.values())
+    assert all(row["description"] and row["origin"] in ("default", "preset learned") for row in listed.values())
     assert listed["tracking.max_propagate"]["flag"] == "--max-propagate"
     assert listed["flow.working_side"]["flag"] == "--flow.working-side"
+
+
+def test_config_shows_the_tracker_that_boxes_takes(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows(*arguments: str) -> dict[str, list[str]]:
+        done = shell("config", "tracker", "scorer", *arguments)
+        has_note = "--tracker, where none is chosen: learned; adaptive without --size" in done.err
+        assert has_note == (["learned", "default"] in [line.split()[1:] for line in done.out.splitlines()])
+        return {line.split()[0]: line.split(maxsplit=2)[1:] for line in done.out.splitlines()}
+
+    taken = rows()
+    assert taken["tracker.preset"] == ["learned", "default"]
+    assert taken["tracker.scorer_decides"] == ["true", "preset learned"]
+    assert taken["scorer.enabled"] == ["true", "default"]
+    assert rows("--set", "tracker.lost_seconds=3")["tracker.lost_seconds"] == ["3.0", "flag --set"]
+    assert rows("--set", "tracker.preset=sort")["scorer.enabled"] == ["false", "default"]
+    assert rows("--set", "scorer.enabled=false")["tracker.preset"] == ["adaptive", "default"]
+    assert "| `tracker.preset` | `--tracker` |" in shell("config", "--markdown").out
+    assert "| learned; adaptive without --size and where samples are logged |" in shell("config", "--markdown").out
+    monkeypatch.setenv("TRANSFORMER_LOG_DIR", "logs")
+    assert rows()["tracker.preset"] == ["adaptive", "default"]
 
 
 def fields(model: type[Settings]) -> list[str]:

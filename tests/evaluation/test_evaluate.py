@@ -175,7 +175,7 @@ def test_several_classes_need_classes_in_the_result(tmp_path: Path) -> None:
     gt, pred = write_crowd(tmp_path, "KITTI-0003", 1, classes=(1, 3))
     lines = (pred / "KITTI-0003.txt").read_text().splitlines()
     write_lines(pred / "KITTI-0003.txt", [",".join(line.split(",")[:7]) for line in lines])
-    with pytest.raises(InputError, match="has no class, and 2 classes are scored: name one with --class"):
+    with pytest.raises(InputError, match="has no class, and 2 classes are scored: name one with classes, or"):
         evaluate(pred, gt)
     assert evaluate(pred, gt, EvaluationSettings(class_agnostic=True))["object"].combined["CLR_TP"] > 0
     assert evaluate(pred, gt, EvaluationSettings(classes=("car",)))["car"].combined["CLR_TP"] > 0
@@ -187,14 +187,14 @@ def test_numbers_of_a_result_against_names_of_kitti(tmp_path: Path) -> None:
     gt = write_lines(tmp_path / "gt" / "0001.txt", kitti_lines(true, names)).parent
     pred = write_lines(tmp_path / "pred" / "0001.txt", mot_lines(true)).parent
     with pytest.raises(
-        InputError, match=r"class . has no name, and the ground truth has no numbers: give --class NAME="
+        InputError, match=r"class . has no name, and the ground truth has no numbers: give classes='NAME="
     ):
         evaluate(pred, gt)
     found = evaluate(pred, gt, EvaluationSettings(classes=("car=3", "pedestrian=1")))
     for scored in found.classes:
         assert scored.combined["CLR_TP"] > 10
         assert scored.combined["CLR_FP"] == 0
-    with pytest.raises(SettingError, match="--class boat=3: the ground truth has car"):
+    with pytest.raises(SettingError, match="classes='boat=3': the ground truth has car"):
         evaluate(pred, gt, EvaluationSettings(classes=("boat=3",)))
 
 
@@ -238,7 +238,7 @@ def test_one_sequence_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest
 def test_missing_sequences(tmp_path: Path) -> None:
     pred, gt = perfect(tmp_path, ("one", "two", "three"))
     (pred / "two.txt").unlink()
-    with pytest.raises(InputError, match="no result of 1 of 3 sequences: two; --missing skip"):
+    with pytest.raises(InputError, match="no result of 1 of 3 sequences: two; missing='skip'"):
         evaluate(pred, gt)
     left = evaluate(pred, gt, EvaluationSettings(missing=OnMissing.skip))
     assert list(left["pedestrian"].sequences) == ["one", "three"]
@@ -376,7 +376,7 @@ def test_empty_and_bad_ytvis_results(tmp_path: Path) -> None:
     assert (found.overlap, found["cat"].combined["J&F"]) == (Overlap.masks, 0)
     with pytest.raises(InputError, match=r"frame crossing/00000.jpg: masks of \(4, 32\), but \(8, 32\)"):
         evaluate(video_json(tmp_path / "r.json", results=True, scale=2), gt)
-    with pytest.raises(SettingError, match=r"--class bird: the ground truth has cat .1., dog .2."):
+    with pytest.raises(SettingError, match=r"classes='bird': the ground truth has cat .1., dog .2."):
         evaluate(tmp_path / "r.json", gt, EvaluationSettings(classes=("bird",)))
 
 

@@ -190,7 +190,7 @@ def test_objects_that_enter_later_are_named(tmp_path: Path) -> None:
     assert j_and_f(found) == 1
     assert found.notes == [
         "gt: J and F leave out objects 2, which enter after the first frame; "
-        "--matching first-appearance scores them, as YouTube-VOS does"
+        "matching='first-appearance' scores them, as YouTube-VOS does"
     ]
     assert evaluate_davis(gt, without).late == [2]
 

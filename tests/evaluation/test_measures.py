@@ -364,7 +364,7 @@ def test_nestedness_of_a_run(tmp_path: Path) -> None:
 def test_what_does_not_fit(tmp_path: Path) -> None:
     make_sequence(tmp_path / "gt" / "one", name="one")
     write_lines(tmp_path / "pred" / "one.txt", [mot_line(k, 1, box_of(1, k), 0.5) for k in range(12)])
-    with pytest.raises(SettingError, match="--metrics mots,stq: needs masks on both sides; boxes have hota"):
+    with pytest.raises(SettingError, match="metrics='mots,stq': needs masks on both sides; boxes have hota"):
         evaluate(tmp_path / "pred", tmp_path / "gt", EvaluationSettings(metrics=(Metric.mots, Metric.stq)))
     lived = evaluate(tmp_path / "pred", tmp_path / "gt", EvaluationSettings(metrics=(Metric.lifetime,)))
     assert lived["pedestrian"].combined["Lifetime"] == 0.5

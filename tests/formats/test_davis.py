@@ -238,9 +238,9 @@ def test_ids_beyond_eight_bits_take_sixteen() -> None:
 
 def test_ids_that_do_not_fit_are_refused_with_advice() -> None:
     many = objects([1, 255, 256, 900], np.ones((4, 2, 2), np.bool_))
-    with pytest.raises(ArtifactError, match=r"3 object ids.*8 bits.*255, 256, 900.*--bits 16 holds 65535.*--ids level"):
+    with pytest.raises(ArtifactError, match=r"3 object ids.*8 bits.*255, 256, 900.*bits=16 holds 65535.*ids='level'"):
         flatten_labels(many, (2, 2), bits=8)
-    with pytest.raises(ArtifactError, match=r"1 object ids.*16 bits .1 … 65535.*65536; --ids level"):
+    with pytest.raises(ArtifactError, match=r"1 object ids.*16 bits .1 … 65535.*65536; ids='level'"):
         flatten_labels(objects([1, 65536], np.ones((2, 2, 2), np.bool_)), (2, 2))
 
 

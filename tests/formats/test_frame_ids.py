@@ -243,7 +243,7 @@ def test_mot_columns_that_count_from_zero(tmp_path: Path) -> None:
     table = read_detections(lines(tmp_path / "a.csv", "frame,id,x,y,w,h,score", range(4)))
     assert (table.frame.tolist(), table.xyxy[1, 0], table.warnings) == ([0, 1, 2, 3], 10, ())
     path = lines(tmp_path / "b.csv", "frame,id,bb_left,bb_top,bb_width,bb_height,conf", range(4))
-    with pytest.raises(InputError, match=r"line 2: frame 0: frames count from 1 \(--frame-base 0: from 0\)"):
+    with pytest.raises(InputError, match=r"line 2: frame 0: frames count from 1 \(frame_base=0: from 0\)"):
         read_detections(path)
     table = read_detections(path, frame_base=0)
     assert (table.frame.tolist(), table.xyxy[1, 0]) == ([0, 1, 2, 3], 10)
@@ -251,7 +251,7 @@ def test_mot_columns_that_count_from_zero(tmp_path: Path) -> None:
 
 def test_mot_text_that_counts_from_zero(tmp_path: Path) -> None:
     path = lines(tmp_path / "a.txt", "", range(4))
-    with pytest.raises(InputError, match=r"line 2: frame 0: frames count from 1 \(--frame-base 0: from 0\)"):
+    with pytest.raises(InputError, match=r"line 2: frame 0: frames count from 1 \(frame_base=0: from 0\)"):
         read_detections(path)
     table = read_detections(path, frame_base=0)
     assert (table.frame.tolist(), table.xyxy[1, 0]) == ([0, 1, 2, 3], 10)
@@ -263,7 +263,7 @@ def test_tracks_of_a_table_as_detections_are_a_guess(tmp_path: Path) -> None:
     path = lines(tmp_path / "a.csv", "frame,id,x,y,w,h,score", range(1, 5), "{f},{x},{x},50,40,80,0.9")
     table = read_detections(path)
     assert (table.frame.tolist(), codes(table)) == ([0, 1, 2, 3], ["frame-base"])
-    assert "frame 1…4 was taken as frames 0…3 (counted from 0): --frame-base 0 says" in table.warnings[0].message
+    assert "frame 1…4 was taken as frames 0…3 (counted from 0): frame_base=0 says" in table.warnings[0].message
     assert codes(read_detections(path, length=4)) == []
 
 

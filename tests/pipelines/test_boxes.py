@@ -839,7 +839,7 @@ def test_detections_of_every_tenth_frame(tmp_path: Path) -> None:
     det = write_lines(tmp_path / "det.txt", lines)
     video = InputSettings(fps=300, size=(160, 96))
     run = track_boxes(None, tmp_path / "run", detections=det, video=video)
-    assert run.warnings[0].message.endswith("those between count as empty: --frames ::10 tracks only these")
+    assert run.warnings[0].message.endswith("those between count as empty: frames='::10' tracks only these")
     every = video.model_copy(update={"frames": "::10"})
     run = track_boxes(None, tmp_path / "every", detections=det, video=every)
     assert (record(run)["totals"]["tracks"], record(run)["totals"]["boxes"]) == (2, 24)

@@ -369,7 +369,7 @@ def test_categories_of_a_coco_file_are_names(clip: Path, tmp_path: Path) -> None
 
 
 def test_a_file_without_classes(clip: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match=r"det\.txt have no class; --class-column"):
+    with pytest.raises(SettingError, match=r"det\.txt have no class; class_column"):
         kept_classes(make_sequence(tmp_path / "toy"), None, classes="1")
     with pytest.raises(SettingError, match=r"class 'car': .*d\.csv does not name its classes: give numbers"):
         kept_classes(clip, classed_csv(tmp_path / "d.csv"), classes="car")

@@ -73,6 +73,20 @@ def test_samples_are_built_from_written_folders(tmp_path: Path) -> None:
         assert len(list(one.directory.glob("sample_*.npz"))) == one.samples
 
 
+@pytest.mark.parametrize("by", [None, "sequence"])
+def test_samples_are_only_removed_when_every_sequence_can_be_used(
+    tmp_path: Path, by: Literal["sequence"] | None
+) -> None:
+    simulate_samples(SimulateSettings(frames=20, sequence_frames=10), mot=tmp_path / "mot")
+    build_samples([tmp_path / "mot"], tmp_path / "log", by=by, embed_dim=4)
+    before = {path: path.read_bytes() for path in (tmp_path / "log").rglob("*") if path.is_file()}
+    last = sorted((tmp_path / "mot").iterdir())[-1]
+    (last / "det" / "det.txt").write_text("no detection\n")
+    with pytest.raises(InputError, match=last.name):
+        build_samples([tmp_path / "mot"], tmp_path / "log", by=by, embed_dim=4, overwrite=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "log").rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize("by", ["sequence", "video"])
 @pytest.mark.parametrize("name", ["../../outside", "..", "{tmp}/outside", "../x_c001", "."])
 def test_a_sequence_whose_name_leads_out_of_the_folder_is_refused_before_anything_is_written(

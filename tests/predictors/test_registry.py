@@ -92,7 +92,7 @@ def test_replay_of_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_backend_whose_packages_are_missing_names_its_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, *BACKENDS[name].packages)
-    with pytest.raises(MissingExtraError, match=r"pip install 'trackweave\[[\w-]+\]'.* use --predictor flow") as caught:
+    with pytest.raises(MissingExtraError, match=r"pip install 'trackweave\[[\w-]+\]'.* use predictor='flow'") as caught:
         choose_predictor(name)
     assert caught.value.extra in (extras := optional_dependencies())
     assert any(caught.value.library in requirement for requirement in extras[caught.value.extra])
@@ -301,7 +301,7 @@ def test_auto_with_weights_but_without_a_gpu(folder_of_weights: Path) -> None:
     chosen = choose_predictor("auto", SamSettings(device="cpu"))
     assert chosen.predictor.name == "flow"
     assert "no GPU" in chosen.reason
-    assert "--predictor sam2-hf uses it all the same" in chosen.reason
+    assert "predictor='sam2-hf' uses it all the same" in chosen.reason
 
 
 def test_auto_on_a_gpu_takes_the_best(folder_of_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,7 +169,7 @@ def refused(backend: str, path: Path | None, environment: dict[str, str] | None 
 def test_without_weights_the_message_names_folder_and_checkpoint(backend: str, tmp_path: Path) -> None:
     message = refused(backend, None)
     assert f"{FOLDER_VARIABLE} is not set" in message
-    assert "--weights PATH" in message
+    assert "weights=PATH" in message
     assert any(name.hub_name in message for name in CHECKPOINTS if backend in name.backends)
     assert str(tmp_path) in refused(backend, None, {FOLDER_VARIABLE: str(tmp_path)})
 
@@ -194,7 +194,7 @@ def test_a_folder_of_another_family_names_the_right_backend(tmp_path: Path, back
         return
     message = refused(backend, path)
     assert f"model_type '{TYPES[other]}'" in message
-    assert f"use --predictor {other}={path}" in message
+    assert f"use predictor='{other}={path}'" in message
 
 
 def test_the_model_for_single_images(tmp_path: Path) -> None:
@@ -209,15 +209,15 @@ def test_sam3_takes_the_whole_model_s_folder_too(tmp_path: Path) -> None:
 
 def test_files_and_folders_taken_for_each_other(tmp_path: Path) -> None:
     path = meta_file(tmp_path / "a" / "sam2.1_hiera_tiny.pt")
-    assert f"use --predictor sam2={path}" in refused("sam2-hf", path)
-    assert f"use --predictor sam2={path.parent}" in refused("sam2-hf", path.parent)
+    assert f"use predictor='sam2={path}'" in refused("sam2-hf", path)
+    assert f"use predictor='sam2={path.parent}'" in refused("sam2-hf", path.parent)
     hf = folder(tmp_path / "b")
-    assert f"use --predictor sam2-hf={hf}" in refused("sam2", hf)
+    assert f"use predictor='sam2-hf={hf}'" in refused("sam2", hf)
     assert "takes a checkpoint of Meta's package (.pt)" in refused("sam2", hf / "model.safetensors")
 
 
 def test_a_checkpoint_of_another_backend_by_name() -> None:
-    assert refused("edgetam", Path(TINY)) == (f"edgetam cannot run {TINY}: use --predictor sam2-hf or --predictor sam2")
+    assert refused("edgetam", Path(TINY)) == (f"edgetam cannot run {TINY}: use predictor='sam2-hf' or predictor='sam2'")
 
 
 @pytest.mark.parametrize("cut", [0, 5, 20, 60, -1])

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from trackweave.errors import wording
 from trackweave.settings import Settings
 
 DEFAULT_EMBED_DIM = 256
@@ -40,7 +41,7 @@ def data_obstacles(matched_pairs: int, videos: int, min_sequences: int = MIN_SEQ
     if videos < min_sequences:
         obstacles.append(
             "all samples are of one video, and training and validation are split by video: log at least one more "
-            "(--sequence names it)"
+            f"({wording('LogSettings.sequence', '--sequence')} names it)"
         )
     return tuple(obstacles)
 

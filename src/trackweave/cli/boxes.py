@@ -20,7 +20,7 @@ from trackweave.mot.settings import RefinementSettings, TrackerSettings
 from trackweave.options.commands import AsJson, Overwrite, command_of, run_command
 from trackweave.options.flags import with_settings
 from trackweave.options.schema import Schema, ShortFlag, short
-from trackweave.options.sources import ResolvedSettings
+from trackweave.options.sources import ProvidedValue, ResolvedSettings, resolve
 from trackweave.pipelines.settings import BoxRunSettings, InputSettings, PerceptionSettings
 from trackweave.structures.run_log import RunWarning
 from trackweave.visualization.settings import OverlaySettings
@@ -208,6 +208,15 @@ def _changes_of_default(settings: ResolvedSettings) -> dict[str, Any] | None:
         return None
     names = [key.removeprefix("tracker.") for key in settings.provided if key.startswith("tracker.")]
     return {name: getattr(settings[TrackerSettings], name) for name in names}
+
+
+def with_default_tracker(settings: ResolvedSettings) -> ResolvedSettings:
+    """The settings with the tracker that `boxes` takes of frames whose size is known, where none was chosen."""
+    if _changes_of_default(settings) is None or settings[LogSettings].dir is not None:
+        return settings
+    preset, learned = BOXES.implied["scorer.enabled"]
+    defaults = {key: ProvidedValue(value, "default") for key, value in ((preset, learned), ("scorer.enabled", True))}
+    return resolve(settings.schema, flags={**settings.provided, **defaults})
 
 
 def ignored_settings(settings: ResolvedSettings) -> tuple[RunWarning, ...]:

@@ -39,7 +39,7 @@ def config(
     as_markdown: Annotated[bool, typer.Option("--markdown", help="print a reference of all settings")] = False,
 ) -> None:
     """Show the settings of all commands that are in force, and where each came from."""
-    from trackweave.cli.boxes import ignored_settings
+    from trackweave.cli.boxes import BOXES, ignored_settings, with_default_tracker
 
     for section in sections or ():
         if section not in SECTIONS:
@@ -47,13 +47,14 @@ def config(
     if as_markdown:
         typer.echo("\n".join(markdown()))
         return
+    warnings = ignored_settings(settings)
+    settings = with_default_tracker(settings)
     names = all_settings().flag_names
     entries = [
         entry._replace(flag=names[entry.key])
         for entry in settings.entries()
         if not sections or entry.key.partition(".")[0] in sections
     ]
-    warnings = ignored_settings(settings)
     if as_json:
         listed = {entry.key: {k: v for k, v in entry._asdict().items() if k != "key"} for entry in entries}
         typer.echo(json.dumps({"settings": listed, "warnings": [w.to_json() for w in warnings]}, indent=1))
@@ -64,12 +65,16 @@ def config(
         typer.echo(f"{key:<{widths[0]}}  {value:<{widths[1]}}  {origin}")
     for warning in warnings:
         typer.echo(f"warning: {warning.message}", err=True)
+    if ("tracker.preset", "learned", "default") in lines:
+        taken = next(flag.default for flag in BOXES.flags if flag.name == "--tracker")
+        typer.echo(f"note: --tracker, where none is chosen: {taken}", err=True)
 
 
 def markdown() -> Iterator[str]:
     """The lines of a reference: a table per section."""
     schema = all_settings()
     variables = {key: name for name, key in schema.environment.items()}
+    taken = {one.keys[0]: one.default for one in schema.flags if len(one.keys) == 1 and one.default}
     for section, model in schema.classes.items():
         about = (model.__doc__ or "").strip().partition("\n")[0]
         yield from ("", f"## `{section}`", "", f"{about} In Python: `{model.__module__}.{model.__name__}`.", "")
@@ -79,4 +84,5 @@ def markdown() -> Iterator[str]:
                 flag = f"`{schema.flag_names[key]}`" if schema.has_short_flag(key) else ""
                 values = f"`{field.metavar}` {field.bounds}".strip().replace("|", "\\|")
                 meaning = f"{field.info.description}{f'; `{variables[key]}`' if key in variables else ''}"
-                yield f"| `{key}` | {flag} | {values} | `{field.default}` | {meaning} |"
+                default = taken.get(key) or f"`{field.default}`"
+                yield f"| `{key}` | {flag} | {values} | {default} | {meaning} |"

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import InputError
+from trackweave.errors import InputError, argument
 from trackweave.formats.davis import VOID, LabelPixels, frame_stem, read_label_pixels
 from trackweave.formats.tables import AnnotationTable
 from trackweave.masks.ops import rescale_masks
@@ -354,7 +354,7 @@ def align_masks(truth: FrameAnnotations, tracks: FrameAnnotations, where: str) -
     """
     for items, whose in ((truth, "the ground truth"), (tracks, "the result")):
         if items.masks is None and len(items):
-            raise InputError(f"{where}: {whose} has boxes without masks: --by boxes compares boxes")
+            raise InputError(f"{where}: {whose} has boxes without masks: {argument('by', 'boxes')} compares boxes")
     sizes = [items.masks.size for items in (truth, tracks) if items.masks is not None and not items.is_missing]
     size = sizes[0] if sizes else NO_SIZE
     if len(tracks) and sizes[-1] != size:

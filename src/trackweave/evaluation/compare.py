@@ -15,7 +15,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from trackweave.errors import InputError
+from trackweave.errors import InputError, argument
 from trackweave.evaluation.measures import Lifetime, Nestedness, SegmentationTrackingQuality, VideoPanopticQuality
 from trackweave.evaluation.metrics import TrackEval, combiner
 from trackweave.evaluation.scores import SCHEMA_VERSION, ClassScores, Evaluation, JsonRecord, RegimeScores, Scores
@@ -172,7 +172,9 @@ def _pairs(one: Evaluation, other: Evaluation) -> list[tuple[RegimeScores, Class
 def _same(what: str, one: Sequence[str], other: Sequence[str]) -> None:
     alone = sorted(set(one) ^ set(other))
     if alone:
-        raise InputError(f"{what} of one result alone: {', '.join(alone)}; compare what both have (--sequences)")
+        raise InputError(
+            f"{what} of one result alone: {', '.join(alone)}; compare what both have ({argument('sequences')})"
+        )
 
 
 def _class_comparison(

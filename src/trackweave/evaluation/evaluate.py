@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from trackweave.errors import InputError, SettingError, shortened_line
+from trackweave.errors import InputError, SettingError, argument, shortened_line, wording
 from trackweave.evaluation.annotations import EmptyAnnotations
 from trackweave.evaluation.discovery import GroundTruthSet, ResultOpener, ResultSet, find_ground_truth, find_results
 from trackweave.evaluation.matching import ScoringRules, SequenceScores, listing, score_sequence
@@ -122,7 +122,7 @@ def _paired_sequences(
     wanted = list(settings.sequences) or list(truth.sequences)
     unknown = [name for name in wanted if name not in truth.sequences]
     if unknown:
-        raise SettingError(f"--sequences: the ground truth {truth.path} has no {listing(unknown)}")
+        raise SettingError(f"{argument('sequences')}: the ground truth {truth.path} has no {listing(unknown)}")
     if results.is_single:
         return _single_pair(results, wanted)
     unknown = [name for name in results.sequences if name not in truth.sequences]
@@ -132,7 +132,7 @@ def _paired_sequences(
     if missing and settings.missing is OnMissing.error:
         raise InputError(
             f"{results.path}: no result of {len(missing)} of {len(wanted)} sequences: {listing(missing)}; "
-            "--missing skip leaves them out, --missing empty scores them as empty"
+            f"{argument('missing', 'skip')} leaves them out, {argument('missing', 'empty')} scores them as empty"
         )
     if len(missing) == len(wanted):
         raise InputError(f"{results.path}: no result of any sequence of {truth.path}: {listing(wanted)}")
@@ -151,7 +151,7 @@ def _single_pair(results: ResultSet, wanted: list[str]) -> tuple[Mapping[str, Re
     if len(wanted) > 1:
         raise InputError(
             f"{results.path}: is it a result of {listing(wanted)}? Its name ({name}) does not tell: "
-            "give --sequences NAME"
+            f"give {wording('sequences=(NAME,)', '--sequences NAME')}"
         )
     return {wanted[0]: opener}, []
 
@@ -163,14 +163,14 @@ def _scoring_rules(
     overlap = settings.by or (Overlap.masks if both_have_masks else Overlap.boxes)
     if overlap is Overlap.masks and not both_have_masks:
         source = f"the ground truth {truth.path}" if not truth.has_masks else str(results.path)
-        raise SettingError(f"--by masks: {source} has boxes alone")
+        raise SettingError(f"{argument('by', 'masks')}: {source} has boxes alone")
     fits = [metric for metric in Metric if metric not in OF_MASKS or overlap is Overlap.masks]
     metrics = settings.metrics or tuple(metric for metric in fits if metric not in NOT_UNLESS_ASKED)
     unfit = [metric for metric in metrics if metric not in fits]
-    if Metric.jf in unfit:
-        raise SettingError("--metrics jf: J and F need masks on both sides; boxes have hota, clear and identity")
     if unfit:
-        raise SettingError(f"--metrics {','.join(unfit)}: needs masks on both sides; boxes have {', '.join(fits)}")
+        who = "J and F need" if Metric.jf in unfit else "needs"
+        asked = argument("metrics", ",".join(unfit))
+        raise SettingError(f"{asked}: {who} masks on both sides; boxes have {', '.join(fits)}")
     protocol = protocol_of(truth, names, settings)
     classes = evaluated_classes(truth, protocol, settings)
     matching = settings.matching or _matching(truth, results)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.boxes import box_areas, box_iou, box_overlap
-from trackweave.errors import InputError
+from trackweave.errors import InputError, argument, wording
 from trackweave.evaluation.annotations import (
     AnnotationSource,
     EmptyAnnotations,
@@ -271,7 +271,8 @@ class _SequenceMatcher:
         coarser = self._tracks.coarser_at(frame)
         if coarser is None:
             raise InputError(
-                f"{self._tracks.source}: nestedness is of a level of a mask run that has a coarser one: see --level"
+                f"{self._tracks.source}: nestedness is of a level of a mask run that has a coarser one: see "
+                f"{argument('level')}"
             )
         masks = masks_of(tracks) if len(tracks) else PackedMasks.empty(*masks_of(coarser).size)
         shared = mask_intersection(masks, masks_of(coarser))
@@ -288,9 +289,10 @@ class _SequenceMatcher:
         union = PackedMasks(np.bitwise_or.reduce(masks.bits, axis=0)[None], *masks.size)
         overlapping = int(masks.areas.sum() - union.areas[0])
         if overlapping:
+            writes = wording("export(run, 'davis')", "trackweave export RUN --to davis")
             raise InputError(
                 f"{where}: masks overlap ({overlapping} pixels): {', '.join(self._of_labels)} score label images, "
-                "where a pixel is one object's; `trackweave export RUN --to davis` writes them"
+                f"where a pixel is one object's; `{writes}` writes them"
             )
 
     def _scored(
@@ -314,12 +316,13 @@ class _SequenceMatcher:
             first, count = tracks.track_id[has_none][0], len(self._rules.classes)
             raise InputError(
                 f"{where}: track {first} has no class, and {count} classes are scored: "
-                "name one with --class, or give --class-agnostic"
+                f"name one with {argument('classes', flag='--class')}, or give "
+                f"{wording('class_agnostic=True', '--class-agnostic')}"
             )
         if number == UNKNOWN_CLASS and not has_none.all():
             raise InputError(
                 f"{where}: class {tracks.class_id[~has_none][0]} has no name, and the ground truth has no numbers: "
-                "give --class NAME=NUMBER, such as car=3"
+                f"give {argument('classes', 'NAME=NUMBER', flag='--class')}, such as car=3"
             )
         return np.asarray(has_none | (tracks.class_id == number))
 
@@ -348,7 +351,7 @@ class _SequenceMatcher:
         elif late:
             notes.append(
                 f"{self._name}: J and F leave out objects {listing(late)}, which enter after the first frame; "
-                "--matching first-appearance scores them, as YouTube-VOS does"
+                f"{argument('matching', 'first-appearance')} scores them, as YouTube-VOS does"
             )
         unknown = sorted(self._track_ids - objects - set(late))
         if unknown:

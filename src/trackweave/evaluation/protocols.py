@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from trackweave.errors import InputError, SettingError
+from trackweave.errors import InputError, SettingError, argument
 from trackweave.evaluation.annotations import AnnotationSource, FrameAnnotations, TableAnnotations
 from trackweave.evaluation.discovery import GroundTruthSet
 from trackweave.evaluation.settings import EvaluationSettings, Format, Protocol
@@ -156,7 +156,9 @@ def protocol_of(truth: GroundTruthSet, names: Sequence[str], settings: Evaluatio
         return Protocol.plain
     mot20 = [name.startswith("MOT20-") for name in names]
     if any(mot20) and not all(mot20):
-        raise SettingError("MOT20 sequences and others: their distractors differ; score them apart (--sequences)")
+        raise SettingError(
+            f"MOT20 sequences and others: their distractors differ; score them apart ({argument('sequences')})"
+        )
     if all(mot20):
         return Protocol.mot20
     with closing(truth.sequences[names[0]]()) as source:
@@ -173,11 +175,13 @@ def evaluated_classes(
     """
     if not protocol.has_classes:
         if settings.classes:
-            raise SettingError(f"--class: {protocol} scores pedestrians alone; --protocol plain scores classes")
+            raise SettingError(
+                f"{_class()}: {protocol} scores pedestrians alone; {argument('protocol', 'plain')} scores classes"
+            )
         return (PEDESTRIANS,)
     if settings.class_agnostic:
         if settings.classes:
-            raise SettingError("--class and --class-agnostic exclude each other")
+            raise SettingError(f"{_class()} and {argument('class_agnostic')} exclude each other")
         return (OBJECTS,)
     numbers = class_numbers(truth, protocol)
     is_named = truth.document is not None or truth.format is Format.kitti
@@ -185,7 +189,7 @@ def evaluated_classes(
         classes = [_parse_class(text, numbers, is_named) for text in settings.classes]
         names = [each.name for each in classes]
         if len(set(names)) < len(names):
-            raise SettingError(f"--class names a class twice: {', '.join(names)}")
+            raise SettingError(f"{_class()} names a class twice: {', '.join(names)}")
     elif truth.document is not None:
         used = truth.document.used_categories
         classes = [EvaluatedClass(name, number) for name, number in numbers.items() if number in used]
@@ -219,7 +223,7 @@ def check_classes(name: str, source: AnnotationSource, protocol: Protocol) -> No
     if len(bad):
         raise InputError(
             f"{source.source}: class {bad[0]} in column 8, but {protocol} knows 1 to {MOT_CLASSES}: "
-            f"--protocol mot15 scores {name} without classes"
+            f"{argument('protocol', 'mot15')} scores {name} without classes"
         )
 
 
@@ -227,24 +231,29 @@ def _has_classes(source: AnnotationSource) -> bool:
     return isinstance(source, TableAnnotations) and bool((source.table.class_id >= 0).any())
 
 
+def _class(text: str | None = None) -> str:
+    """What says which classes are scored, in messages."""
+    return argument("classes", text, flag="--class")
+
+
 def _parse_class(text: str, numbers: Mapping[str, int], is_named: bool) -> EvaluatedClass:
     """`car`, `3` or `car=3`; where the truth has names, the number is the result's."""
     name, equals, number = text.partition("=")
     if equals and not (number.isdecimal() and name):
-        raise SettingError(f"--class {text}: NAME=NUMBER is expected")
+        raise SettingError(f"{_class(text)}: NAME=NUMBER is expected")
     if equals and is_named and name in numbers:
         return EvaluatedClass(name, numbers[name], track_number=int(number))
     if (equals and not is_named) or name.isdecimal():
         digits = number if equals else name
         called = next((one for one, value in numbers.items() if value == int(digits)), f"class {digits}")
         if numbers and not equals and int(digits) not in numbers.values():
-            raise SettingError(f"--class {text}: the ground truth has {_listed(numbers)}")
+            raise SettingError(f"{_class(text)}: the ground truth has {_listed(numbers)}")
         return EvaluatedClass(name if equals else called, int(digits))
     if name not in numbers:
         raise SettingError(
-            f"--class {text}: the ground truth has {_listed(numbers)}"
+            f"{_class(text)}: the ground truth has {_listed(numbers)}"
             if numbers
-            else f"--class {text}: the ground truth has numbers alone: give {text}=NUMBER"
+            else f"{_class(text)}: the ground truth has numbers alone: give {text}=NUMBER"
         )
     return EvaluatedClass(name, numbers[name])
 

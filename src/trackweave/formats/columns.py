@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import InputError, MissingExtraError, listed, shortened, shortened_line
+from trackweave.errors import InputError, MissingExtraError, argument, listed, shortened, shortened_line
 from trackweave.formats.frame_ids import (
     FrameBase,
     FrameHints,
@@ -314,7 +314,7 @@ def _detections(
     if not base.is_sure and len(found):
         low, high = int(found.frame[0]), int(found.frame[-1])
         taken = f"{layout.names[0]} {low + base.first}…{high + base.first} was taken as frames {low}…{high}"
-        message = f"{source}: {taken} (counted from 0): --frame-base {1 - base.first} says otherwise"
+        message = f"{source}: {taken} (counted from 0): {argument('frame_base', 1 - base.first)} says otherwise"
         warnings.append(RunWarning("detections", None, "frame-base", message))
     understood = FileReading(kind, reading, pixels, layout.names)
     return replace(found, warnings=(*warnings, *found.warnings), reading=understood)

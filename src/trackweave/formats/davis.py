@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import ArtifactError, InputError, PromptError, shortened, shortened_line
+from trackweave.errors import ArtifactError, InputError, PromptError, argument, shortened, shortened_line
 from trackweave.ids import FrameIndex
 from trackweave.masks.ops import crop_at
 from trackweave.masks.packed import PackedMasks
@@ -177,9 +177,9 @@ def flatten_labels(
     beyond = ids[(ids < 1) | (ids > largest)]
     if len(beyond):
         some = ", ".join(str(int(track_id)) for track_id in beyond[:5])
-        advice = "" if numbers is not None else "; --ids level numbers the objects of the level from 1"
+        advice = "" if numbers is not None else f"; {argument('ids', 'level')} numbers the objects of the level from 1"
         if bits == 8:
-            advice = f"; --bits 16 holds {LARGEST_LABEL}{advice.replace(';', ',', 1)}"
+            advice = f"; {argument('bits', 16)} holds {LARGEST_LABEL}{advice.replace(';', ',', 1)}"
         raise ArtifactError(
             f"frame {objects.name}: {len(beyond)} object ids do not fit a label image of {bits} bits (1 … {largest}), "
             f"such as {some}{advice}"

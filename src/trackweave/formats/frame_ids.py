@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import InputError, listed, shortened, shortened_line, wording
+from trackweave.errors import InputError, argument, listed, shortened, shortened_line, wording
 from trackweave.formats.davis import frame_stem
 
 FIRST_TIME = 10**9
@@ -109,7 +109,7 @@ def refuse_times(numbers: NDArray[np.float64], source: str, what: str = "frame")
         low, high = numbers.min(), numbers.max()
         raise InputError(
             f"{source}: {what}s from {low:.15g} to {high:.15g} look like time stamps: number the frames from 0 or 1, "
-            "or subtract the first time and give the ticks of a second as --fps"
+            f"or subtract the first time and give the ticks of a second as {argument('fps')}"
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import InputError, listed, shortened, shortened_line
+from trackweave.errors import InputError, argument, listed, shortened, shortened_line
 from trackweave.formats.frame_ids import refuse_times
 from trackweave.masks.codecs import decode_rle
 from trackweave.masks.packed import PackedMasks
@@ -487,7 +487,7 @@ def _checks(rows: RawDetections, length: int | None) -> list[Check]:
 
     last = LARGEST_FRAME if length is None else length
     end = "too large: is it a time?" if length is None else f"beyond the {length} frames of the video{rows.advice}"
-    base = "" if rows.first_frame == 0 else " (--frame-base 0: from 0)"
+    base = "" if rows.first_frame == 0 else f" ({argument('frame_base', 0)}: from 0)"
     return [
         ("not-finite", ~finite, lambda n: "a value is not finite"),
         ("frame", broken_frame, lambda n: f"frame {named(n)} is not a whole number: is it a time?"),

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trackweave.errors import InputError, shortened, shortened_line
+from trackweave.errors import InputError, shortened, shortened_line, wording
 from trackweave.formats.tables import (
     NO_BOX,
     AnnotationTable,
@@ -109,7 +109,9 @@ class VideoJson:
                 self.categories: Mapping[int, str] = _categories(document.get("categories", ()))
                 self.kind, self.videos = _videos(document, self.path)
             elif truth is None:
-                raise InputError(f"{self.path}: a list of results: it needs ground truth of the same kind (--gt)")
+                raise InputError(
+                    f"{self.path}: a list of results: it needs ground truth of the same kind{wording('', ' (--gt)')}"
+                )
             else:
                 self.kind, self.videos, self.categories = truth.kind, truth.videos, truth.categories
         except (KeyError, TypeError, ValueError, AttributeError) as error:

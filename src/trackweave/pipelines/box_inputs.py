@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from trackweave.detectors.base import Detector
 from trackweave.detectors.registry import WEIGHTS_FREE, make_detector
-from trackweave.errors import FrameError, InputError, SettingError, listed, wording
+from trackweave.errors import FrameError, InputError, SettingError, argument, listed, wording
 from trackweave.formats.frame_ids import FrameHints, frames_by_name
 from trackweave.formats.motchallenge import INFO, MotSequence, is_sequence, read_sequence
 from trackweave.formats.readers import read_detections
@@ -368,7 +368,9 @@ def _assumed_rate(path: str) -> RunWarning:
 
 def _open_live(source: int | str, settings: InputSettings) -> VideoInput:
     if settings.frames is not None:
-        raise SettingError("--frames: a live source has no frames to choose from; --max-frames ends it")
+        raise SettingError(
+            f"{argument('frames')}: a live source has no frames to choose from; {argument('max_frames')} ends it"
+        )
     live = open_live(source, max_frames=settings.max_frames)
     path = str(source) if str(source).isdigit() else without_password(str(source))
     name = re.sub(r"[^\w.-]+", "-", path.split("@")[-1]).strip("-")
@@ -611,8 +613,8 @@ def _spacing_warning(frames: NDArray[np.int64], video: VideoInput, source: str) 
     step = int(np.gcd.reduce(steps))
     text = f"{source}: detections on frames {frames[0]}, {frames[1]}, {frames[2]}, … only; those between count as empty"
     if step > 1:
-        return "frames-apart", f"{text}: --frames {frames[0] or ''}::{step} tracks only these"
-    return "frames-apart", f"{text}: if the numbers are times, give the ticks of a second as --fps, as --fps 1000"
+        return "frames-apart", f"{text}: {argument('frames', f'{frames[0] or str()}::{step}')} tracks only these"
+    return "frames-apart", f"{text}: if the numbers are times, give the ticks of a second as {argument('fps', 1000)}"
 
 
 def open_detections(
@@ -811,7 +813,7 @@ class _Opener:
         """The same for a table, which also tells what it has none of."""
         there = np.unique(table.class_id)
         if self.video.settings.classes is not None and len(there) and there[-1] < 0:
-            cure = "--class-column says where MOT text has them"
+            cure = f"{argument('class_column')} says where MOT text has them"
             raise SettingError(f"{_classes_flag()}: the detections of {table.source} have no class; {cure}")
         chosen = self._chosen(table.class_names, table.source)
         absent = [] if chosen is None else np.setdiff1d(chosen, there).tolist()

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack
+from typing import Literal, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 
@@ -30,9 +30,9 @@ from trackweave.formats.tables import DetectionTable, GroundTruth
 from trackweave.mot.settings import TrackerSettings, preset
 from trackweave.mot.state import FrameContext
 from trackweave.mot.tracker import Tracker
-from trackweave.pipelines.box_inputs import DetectedFrame, VideoInput, open_detections, open_input
+from trackweave.pipelines.box_inputs import DetectedFrame, DetectionSource, VideoInput, open_detections, open_input
 from trackweave.pipelines.box_outputs import check_log, close_logger, open_logger
-from trackweave.pipelines.box_tracking import make_tracker, open_display, open_features, track_frames
+from trackweave.pipelines.box_tracking import FrameFeatures, make_tracker, open_display, open_features, track_frames
 from trackweave.pipelines.settings import InputSettings, PerceptionSettings, RemixSettings, SimulateSettings
 from trackweave.progress import Progress, TimingAggregator, open_progress
 from trackweave.simulation.detector import EmbeddingSettings
@@ -129,7 +129,8 @@ def build_samples(
         progress: as for `track_boxes`.
         options: the following, by keyword.
         embed_dim: width of the logged embeddings.
-        overwrite: samples that are in the folders are removed before the first is written there; other files stay.
+        overwrite: samples that are in the folders are removed first, once every sequence is opened and found to be
+            usable; other files stay.
 
     Raises:
         InputError: a sequence cannot be used.
@@ -149,10 +150,25 @@ def build_samples(
         progress,
     )
     folders = {path: _folder_below(Path(directory), path, by) for path in map(Path, sequences)}
-    if options.get("overwrite"):
-        builder.outdated.update(folders.values())
     truths = {path: read_ground_truth(truth if truth is not None else path) for path in folders}
+    if options.get("overwrite"):
+        for path, boxes in truths.items():
+            with ExitStack() as stack:
+                builder.open(path, boxes, folders[path], stack)
+        for folder in dict.fromkeys(folders.values()):
+            remove_samples(folder)
     return [builder.build(path, boxes, folders[path]) for path, boxes in truths.items()]
+
+
+class _OpenSequence(NamedTuple):
+    """A sequence that samples are made of, open."""
+
+    video: VideoInput
+    detections: DetectionSource
+    features: FrameFeatures
+    settings: LogSettings
+    log: RunLog
+    timer: TimingAggregator
 
 
 @dataclass(frozen=True)
@@ -165,48 +181,55 @@ class _SampleBuilder:
     perception: PerceptionSettings
     embed_dim: int
     progress: Progress
-    outdated: set[Path] = field(default_factory=set)
-    """Folders whose samples are removed before the first is written there."""
+
+    def open(self, path: Path, truth: GroundTruth, folder: Path, stack: ExitStack) -> _OpenSequence:
+        """A sequence with all that its samples are made of; nothing is written. `stack` closes it.
+
+        Raises:
+            InputError: the sequence cannot be used.
+            ArtifactError: its samples cannot be logged in `folder`.
+            SettingError: a setting is wrong.
+        """
+        log, timer = RunLog(self.video.on_bad_item), TimingAggregator()
+        video = stack.enter_context(open_input(path, self._input_settings(path, truth)))
+        video.report(log)
+        source, perception = self.detections, self.perception
+        table = _simulated_table(truth, source, video) if isinstance(source, SimulatedDetector) else source
+        detections = open_detections(
+            table,
+            video,
+            log,
+            timer,
+            detector=perception.detector,
+            options=perception.detector_options,
+            tracker=self.tracker,
+        )
+        stack.enter_context(detections)
+        features = open_features(
+            perception.model_copy(update={"cuts": "ignore"}),  # training videos are one shot, and need no pictures
+            self.tracker,
+            video,
+            log,
+            timer,
+            needs_visibility=True,
+            score_scale=detections.score_scale,
+        )
+        settings = LogSettings(dir=folder, embed_dim=self.embed_dim, sequence=video.name)
+        check_log(settings, video)
+        return _OpenSequence(video, detections, features, settings, log, timer)
 
     def build(self, path: Path, truth: GroundTruth, folder: Path) -> BuiltSamples:
-        log, timer = RunLog(self.video.on_bad_item), TimingAggregator()
+        """Tracks and logs a sequence."""
         with ExitStack() as stack:
-            video = stack.enter_context(open_input(path, self._input_settings(path, truth)))
-            video.report(log)
+            opened = self.open(path, truth, folder, stack)
+            video, detections, features, log = opened.video, opened.detections, opened.features, opened.log
             identities = _IdentityColumn(truth, with_classes=video.settings.class_column is not None)
-            source = self.detections
-            table = _simulated_table(truth, source, video) if isinstance(source, SimulatedDetector) else source
-            perception = self.perception
-            detections = open_detections(
-                table,
-                video,
-                log,
-                timer,
-                detector=perception.detector,
-                options=perception.detector_options,
-                tracker=self.tracker,
-            )
-            stack.enter_context(detections)
-            features = open_features(
-                perception.model_copy(update={"cuts": "ignore"}),  # training videos are one shot, and need no pictures
-                self.tracker,
-                video,
-                log,
-                timer,
-                needs_visibility=True,
-                score_scale=detections.score_scale,
-            )
-            log_settings = LogSettings(dir=folder, embed_dim=self.embed_dim, sequence=video.name)
-            check_log(log_settings, video)
-            if folder in self.outdated:
-                remove_samples(folder)
-                self.outdated.remove(folder)
             display = stack.enter_context(open_display(self.progress, video.name, video))
-            logger = stack.enter_context(open_logger(log_settings, video, "ground_truth"))
+            logger = stack.enter_context(open_logger(opened.settings, video, "ground_truth"))
             tracker = make_tracker(self.tracker, video, observer=logger, score_scale=detections.score_scale)
             found = detections.frames(images=features.needs_images, is_idle=lambda: tracker.is_idle)
             frames = identities.added(found)
-            track_frames(frames, features, tracker, [], timer, display)
+            track_frames(frames, features, tracker, [], opened.timer, display)
             samples = close_logger(logger, log)
         warnings = (*log.warnings, *tracker.summary.warnings)
         frame_count = tracker.frames + detections.passed_over

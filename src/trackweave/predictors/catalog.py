@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Literal
 
+from trackweave.errors import argument
+
 Device = Literal["cuda", "mps", "cpu"]
-FLOW_HINT = "; or use --predictor flow, which needs no weights"
-"""The end of the message of a `MissingExtraError`."""
+
+
+def flow_hint() -> str:
+    """The end of the message of a `MissingExtraError`."""
+    return f"; or use {argument('predictor', 'flow')}, which needs no weights"
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from trackweave.errors import MissingExtraError, PredictorUnavailable, SettingError, how_to_install, wording
+from trackweave.errors import MissingExtraError, PredictorUnavailable, SettingError, argument, how_to_install, wording
 from trackweave.predictors.base import VideoPredictor
-from trackweave.predictors.catalog import BACKENDS, FLOW_HINT, Backend, Device, checkpoints_of, device_rank
+from trackweave.predictors.catalog import BACKENDS, Backend, Device, checkpoints_of, device_rank, flow_hint
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.sam.settings import SamSettings
 from trackweave.predictors.weights import (
@@ -213,7 +213,7 @@ def plan_automatic(settings: SamSettings) -> AutomaticChoice:
         return AutomaticChoice(
             None,
             f"auto: flow, because there is no GPU: {best.backend} with {best.name} is ready, but takes seconds per "
-            f"frame and object on a processor; --predictor {best.backend} uses it all the same",
+            f"frame and object on a processor; {argument('predictor', best.backend)} uses it all the same",
         )
     reason = f"the best of {len(candidates)} that were found" if len(candidates) > 1 else "the only one that was found"
     return AutomaticChoice(best, f"auto: {reason}")
@@ -258,7 +258,7 @@ def device_kind(settings: SamSettings) -> Device:
 
 def _require_packages(backend: Backend) -> None:
     for package in backend.missing:
-        raise MissingExtraError(package, backend.packages[package], FLOW_HINT)
+        raise MissingExtraError(package, backend.packages[package], flow_hint())
 
 
 def _load(weights: LocalWeights, request: str, settings: SamSettings, reason: str) -> ChosenPredictor:

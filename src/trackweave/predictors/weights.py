@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from trackweave.errors import ArtifactError, PredictorUnavailable, how_to_install, shortened
+from trackweave.errors import ArtifactError, PredictorUnavailable, argument, how_to_install, shortened, wording
 from trackweave.predictors.catalog import (
     BACKENDS,
     Backend,
@@ -127,7 +127,7 @@ def resolve_weights(backend: str, request: Path, environment: Mapping[str, str] 
                 return _weights_at(spec, folder / inside, FOLDER_VARIABLE)
     hub_name = checkpoint.hub_name if checkpoint is not None else name
     if checkpoint is not None and backend not in checkpoint.backends:
-        others = " or ".join(f"--predictor {other}" for other in checkpoint.backends)
+        others = " or ".join(argument("predictor", other) for other in checkpoint.backends)
         raise PredictorUnavailable(f"{backend} cannot run {hub_name}: use {others}")
     cached = _cached_weights(spec, hub_name)
     if cached is None:
@@ -265,7 +265,7 @@ def _weights_at(backend: Backend, path: Path, origin: str) -> list[LocalWeights]
         return _meta_weights_at(backend, path, origin)
     if path.is_file():
         if path.suffix in META_SUFFIXES:
-            hint = f"use --predictor sam2={path}, or a folder with {CONFIG} and model.safetensors"
+            hint = f"use {argument('predictor', f'sam2={path}')}, or a folder with {CONFIG} and model.safetensors"
             raise PredictorUnavailable(f"{path}: is a file of Meta's package: {hint}")
         path = path.parent
     if (path / CONFIG).is_file():
@@ -286,7 +286,9 @@ def _meta_weights_at(backend: Backend, path: Path, origin: str) -> list[LocalWei
         return [_from_file(files[0], origin)]
     if files:
         names = ", ".join(file.name for file in files[:3])
-        raise PredictorUnavailable(f"{path}: holds several checkpoints ({names} …): name one with --weights FILE")
+        raise PredictorUnavailable(
+            f"{path}: holds several checkpoints ({names} …): name one with {argument('weights')}"
+        )
     raise PredictorUnavailable(f"{path}: has no checkpoint of Meta's package (.pt){_alternative(path, backend)}")
 
 
@@ -416,11 +418,11 @@ def _alternative(path: Path, refusing: Backend | None) -> str:
     model_type = _model_type(path)
     for backend in BACKENDS.values():
         if model_type in backend.model_types and backend is not refusing:
-            return f": use --predictor {backend.name}={path}"
+            return f": use {argument('predictor', f'{backend.name}={path}')}"
     if model_type == "sam2":
         return ": that is the model for single images; the video model's folder says sam2_video"
     if refusing is not None and not refusing.takes_files and path.is_dir() and any(path.glob("*.pt")):
-        return f": use --predictor sam2={path}"
+        return f": use {argument('predictor', f'sam2={path}')}"
     return ""
 
 
@@ -428,9 +430,10 @@ def _no_weights_message(backend: str, environment: Mapping[str, str]) -> str:
     names = [checkpoint.hub_name for checkpoint in checkpoints_of(backend)]
     folder = weights_folder(environment)
     where = f"in {folder} ({FOLDER_VARIABLE})" if folder is not None else f"({FOLDER_VARIABLE} is not set)"
+    give, flow = wording("weights=PATH", "--weights PATH"), argument("predictor", "flow")
     return (
-        f"{backend}: no weights found {where} nor in the Hugging Face cache; give --weights PATH, or put "
-        f"{names[min(1, len(names) - 1)]} there (`trackweave models` lists the names); --predictor flow needs none"
+        f"{backend}: no weights found {where} nor in the Hugging Face cache; give {give}, or put "
+        f"{names[min(1, len(names) - 1)]} there (`trackweave models` lists the names); {flow} needs none"
     )
 
 

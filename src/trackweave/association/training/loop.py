@@ -33,7 +33,7 @@ from trackweave.association.training.checkpoint import (
 )
 from trackweave.association.training.metrics import AssociationMetrics, EpochRecord, association_loss, compute_metrics
 from trackweave.association.training.report import write_report
-from trackweave.errors import ArtifactError, SettingError, TrackweaveError, shortened, shortened_line, wording
+from trackweave.errors import ArtifactError, SettingError, TrackweaveError, argument, shortened, shortened_line, wording
 from trackweave.storage.files import locked_folder, remove_leftovers, write_json
 
 BEST, LAST, HISTORY, REPORT, NAN_BATCH = "best.pt", "last.pt", "history.json", "report.html", "nan_batch.json"
@@ -148,7 +148,7 @@ def pick_device(name: str) -> torch.device:
         SettingError: CUDA is asked for and not available.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise SettingError("device cuda: torch finds no CUDA device: --device cpu")
+        raise SettingError(f"device cuda: torch finds no CUDA device: {argument('device', 'cpu')}")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -293,7 +293,7 @@ class _Training:
         write_json(self._output / NAN_BATCH, named)
         raise TrackweaveError(
             f"epoch {self.epoch + 1}: the loss is not a number; the batch's frames are in {self._output / NAN_BATCH}: "
-            "look at them, or lower --lr"
+            f"look at them, or lower {argument('lr')}"
         )
 
     def _save(self, metrics: AssociationMetrics) -> None:

@@ -21,11 +21,13 @@ from trackweave.errors import (
     PredictorOutOfMemory,
     PredictorUnavailable,
     SettingError,
+    argument,
     shortened,
     shortened_line,
+    wording,
 )
 from trackweave.options.yaml_values import parse_yaml
-from trackweave.predictors.catalog import FLOW_HINT
+from trackweave.predictors.catalog import flow_hint
 from trackweave.predictors.sam.settings import SamSettings
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -45,7 +47,9 @@ def choose_device(request: str) -> torch.device:
     except RuntimeError:
         raise PredictorUnavailable(f"there is no device {request!r}; here: {', '.join(available)}") from None
     if device.type not in available or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-        raise PredictorUnavailable(f"device {request} is not there; here: {', '.join(available)} (--device)")
+        raise PredictorUnavailable(
+            f"device {request} is not there; here: {', '.join(available)}{wording('', ' (--device)')}"
+        )
     return device
 
 
@@ -111,7 +115,7 @@ def load_transformers(backend: str, class_name: str, settings: SamSettings) -> A
     try:
         import transformers
     except ImportError:
-        raise MissingExtraError("transformers", "sam2", FLOW_HINT) from None
+        raise MissingExtraError("transformers", "sam2", flow_hint()) from None
     model_class = getattr(transformers, class_name, None)
     if model_class is None:
         raise PredictorUnavailable(
@@ -129,7 +133,7 @@ def load_transformers(backend: str, class_name: str, settings: SamSettings) -> A
                 ignore_mismatched_sizes=True,  # `check_keys` below reports all that does not fit
             )
     except ImportError as error:  # the encoder of EdgeTAM lives in timm
-        raise MissingExtraError(error.name or "timm", "edgetam", FLOW_HINT) from error
+        raise MissingExtraError(error.name or "timm", "edgetam", flow_hint()) from error
     except Exception as error:  # a configuration that was edited fails anywhere in upstream's constructors
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PredictorUnavailable(f"{backend}: {folder}: cannot be loaded: {reason}") from error
@@ -167,7 +171,7 @@ def prepare_model(model: torch.nn.Module, device: torch.device, settings: SamSet
         if not is_out_of_memory(error):
             raise
         raise PredictorOutOfMemory(
-            f"{device} does not hold the model: take a smaller one or another --device"
+            f"{device} does not hold the model: take a smaller one or another {argument('device')}"
         ) from error
     if settings.compile == "on":
         compile_parts(model)
@@ -199,7 +203,7 @@ def load_meta(settings: SamSettings) -> Any:
     try:
         import sam2  # noqa: F401 - only whether it is installed
     except ImportError:
-        raise MissingExtraError("sam2", "sam2-meta", FLOW_HINT) from None
+        raise MissingExtraError("sam2", "sam2-meta", flow_hint()) from None
     device = choose_device(settings.device)
     weights = choose_weights("sam2", settings.weights).path
     model = build_meta(meta_config(weights, settings.config))
@@ -316,8 +320,9 @@ def meta_config(weights: Path, request: str | None) -> Path:
         for stem, path in configs.items():
             if weights.stem == stem.removesuffix(f"_{letter}") + f"_{word}" or weights.stem == stem:
                 return path
+    config = wording("SamSettings(config=NAME)", "--set config=NAME")
     raise PredictorUnavailable(
-        f"{weights}: its name does not tell the configuration: give --set config=NAME, one of {', '.join(configs)}"
+        f"{weights}: its name does not tell the configuration: give {config}, one of {', '.join(configs)}"
     )
 
 

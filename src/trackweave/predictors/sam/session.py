@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from trackweave.errors import PredictorError, PredictorOutOfMemory
+from trackweave.errors import PredictorError, PredictorOutOfMemory, argument
 from trackweave.frames.source import FrameSource
 from trackweave.ids import LocalIndex
 from trackweave.masks.packed import PackedMasks, packed_length
@@ -362,7 +362,7 @@ class SamSession(PromptedSession):
             self._warn(
                 "features-evicted",
                 "frames went through the image encoder again, because the feature store is too small: "
-                "raise host_bytes or disk_bytes, or limit --max-propagate",
+                f"raise host_bytes or disk_bytes, or limit {argument('max_propagate')}",
             )
         pixels = self._pixels(frame)
         try:
@@ -370,7 +370,7 @@ class SamSession(PromptedSession):
         except _DeviceMemoryShort:
             raise PredictorOutOfMemory(
                 f"{self._model.name}: the image encoder alone does not fit on {self._model.device}: "
-                "take a smaller model or another --device"
+                f"take a smaller model or another {argument('device')}"
             ) from None
         self._counts["encoder_passes"] += 1
         return self._store.put(frame, features)
@@ -425,7 +425,7 @@ class SamSession(PromptedSession):
         if count == 1:
             raise PredictorOutOfMemory(
                 f"{self._model.name}: object {obj_id} alone does not fit on {self._model.device}: "
-                "take a smaller model or another --device"
+                f"take a smaller model or another {argument('device')}"
             )
         self._batch_limit = max(1, count // 2)
         self._warn(
