@@ -2,9 +2,9 @@
 
     python benchmarks/association_speed.py [--objects 30 100] [--frames 200]
 
-Objects walk through an image of 1920 × 1080 as in `box_speed`; `learned` runs with the package's scorer. Milliseconds are
-CPU time of one thread, the median over frames. Training: batches of 16 such frames, data path and step, frames per second
-of CPU time.
+Objects walk through an image of 1920 × 1080 as in `box_speed`; `learned` runs with the package's scorer.
+Milliseconds are CPU time of one thread, the median over frames. Training: batches of 16 such frames, data path and
+step, frames per second of CPU time.
 """
 
 from __future__ import annotations
