@@ -457,7 +457,7 @@ def test_the_display_counts_objects_on_frames_of_all_levels(candidates: Path, tm
         progress=lambda *step: shown.append(step),
     )  # fmt: skip
     counts = [(done, total) for done, total, label in shown if label == "levels 2, 4, 6"]
-    assert {label for _, _, label in shown} == {"looking for cuts", "levels 2, 4, 6"}
+    assert {label for _, _, label in shown} >= {"looking for cuts", "levels 2, 4, 6"}
     objects = int(run.summary.totals["objects"] or 0)
     assert counts[-1] == (objects * len(STILL.labels), objects * len(STILL.labels))
     assert counts == sorted(counts)
@@ -474,8 +474,9 @@ def test_objects_that_a_user_marked_are_counted_beforehand(tmp_path: Path) -> No
         progress=lambda *step: shown.append(step),
     )  # fmt: skip
     work = 3 + 2 + min(3, len(DRIFTING.labels) - 3)  # from frame 0 onwards; from frame 3 both ways
-    assert [total for _, total, _ in shown] == [work] * len(shown)
-    assert sorted({done for done, _, _ in shown}) == list(range(1, work + 1))
+    counts = [(done, total) for done, total, label in shown if label == "tracking prompts"]
+    assert {total for _, total in counts} == {work}
+    assert sorted({done for done, _ in counts}) == list(range(1, work + 1))
 
 
 class Shown:
