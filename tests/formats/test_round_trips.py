@@ -19,7 +19,7 @@ from trackweave.errors import InputError, SettingError
 from trackweave.formats.registry import FORMATS, Format, find_format, formats_table, read_video, recognise, write_video
 from trackweave.formats.videos import TracksVideo, collected
 from trackweave.masks.packed import PackedMasks
-from trackweave.structures.format_settings import FormatSettings
+from trackweave.structures.format_settings import FormatSettings, Shapes
 from trackweave.structures.run_log import RunLog
 from trackweave.structures.tracked_video import TrackedVideo, VideoInfo
 from trackweave.structures.tracks import Tracks
@@ -128,16 +128,23 @@ def hints_for(video: TrackedVideo, kind: Format) -> VideoInfo | None:
     return video.info if has_shares or ("numbers" not in kept and "names" not in kept) else None
 
 
-@pytest.mark.parametrize("name", BOTH)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SHAPES = [
+    *[(name, "auto") for name in BOTH if name != "yolo"],
+    *[(name, shapes) for name in ("cvat", "labelme", "coco") for shapes in ("polygons", "masks", "boxes")],
+    *[("yolo", "polygons"), ("yolo", "boxes")],
+]
+
+
+@pytest.mark.parametrize(("name", "shapes"), SHAPES)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
-def test_what_is_written_is_read(name: str, data: st.DataObject) -> None:
-    kind = FORMATS[name]
+def test_what_is_written_is_read(name: str, shapes: Shapes, data: st.DataObject) -> None:
+    kind = FORMATS[name] if shapes != "boxes" else replace(FORMATS[name], masks=False)
     video = data.draw(videos(kind))
     with folder() as path:
         target = path / f"tracks{kind.suffix}"
         log = RunLog(package=None)
-        files = write_video(video, target, kind, log=log)
+        files = write_video(video, target, kind, FormatSettings(shapes=shapes), log)
         assert all(file.exists() for file in files)
         read = read_video(target, None if kind.recognised else name, hints=hints_for(video, kind))
         assert_same(read, video, kind)

@@ -46,7 +46,7 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 def _formats(text: str) -> list[str]:
     from trackweave.formats.registry import writable
 
-    return [name for name in (*writable(), "mp4") if name.startswith(text)]
+    return [name for name in writable() if name.startswith(text)]
 
 
 def _readable(text: str) -> list[str]:

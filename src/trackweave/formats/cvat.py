@@ -64,7 +64,7 @@ def write_cvat(path: Path, video: TrackedVideo, settings: FormatSettings, losses
     following = dict(pairwise(map(int, info.indices)))
     names = sorted(set(labels.values())) or [DEFAULT_CLASS]
     shown: dict[int, tuple[int, str]] = {}  # each object's last frame, and its shape there
-    count = 0
+    free = max(labels, default=0)  # masks are tracks of one frame, with numbers after all ids
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write(_meta(info, names))
         with TrackSpool(path.parent) as spool:
@@ -75,8 +75,8 @@ def write_cvat(path: Path, video: TrackedVideo, settings: FormatSettings, losses
                 ):
                     shape = f'occluded="0" {place} z_order="0">{attributes}</{tag}>\n'
                     if tag == "mask":
-                        file.write(_track(count, labels[track_id], [_shape(tag, now, shape)]))
-                        count += 1
+                        free += 1
+                        file.write(_track(free, labels[track_id], [_shape(tag, now, shape)]))
                         continue
                     before = shown.get(track_id)
                     if before is not None and following[before[0]] != now:
@@ -87,8 +87,7 @@ def write_cvat(path: Path, video: TrackedVideo, settings: FormatSettings, losses
                 if last in following:
                     spool.add(track_id, _shape(shape.rpartition("</")[2][:-2], following[last], shape, outside=1))
             for track_id, pieces in spool.tracks():
-                file.write(_track(count, labels[track_id], pieces))
-                count += 1
+                file.write(_track(track_id, labels[track_id], pieces))
         file.write("</annotations>\n")
     labels_path = path.with_name(f"{path.stem}.{LABELS_FILE}")
     with replacing(labels_path) as temporary:

@@ -325,6 +325,7 @@ class LabelFolderVideo(TrackedVideo):
         hints: what is known of the video; its frames are those of the folder, unless these name the frames.
         classes: class by label, where labels or a list beside them say it; a label without one has none.
         ignored: labels that are no objects.
+        is_sure: these are labels, whatever they look like; else shades of grey are refused.
 
     Raises:
         InputError: no label images, or none of the frames that the hints name.
@@ -337,12 +338,14 @@ class LabelFolderVideo(TrackedVideo):
         *,
         classes: Callable[[int], int] | None = None,
         ignored: Callable[[int], bool] | None = None,
+        is_sure: bool = False,
     ) -> None:
         self._files = {path.stem: path for path in sorted(folder.glob("*.png")) if not path.name.startswith(".")}
         self._ids, self._classes, self._ignored = read_id_table(folder), classes, ignored
+        self._is_sure = is_sure or self._ids is not None
         if not self._files:
             raise InputError(f"{folder}: holds no label images (*.png)")
-        size = read_label_pixels(next(iter(self._files.values()))).labels.shape
+        size = self._read(next(iter(self._files.values()))).labels.shape
         height, width = int(size[0]), int(size[1])
         name = folder.name or "video"
         if hints is None or not len(hints.names):
@@ -362,8 +365,16 @@ class LabelFolderVideo(TrackedVideo):
             tracks = Tracks.empty() if path is None else self._tracks(int(index), path)
             yield FrameIndex(int(index)), tracks if with_masks else replace(tracks, masks=None)
 
+    def _read(self, path: Path) -> LabelPixels:
+        if not self._is_sure:
+            return read_label_pixels(path)
+        pixels = _read_pixels(path)
+        if pixels.labels.dtype.kind not in "bui":
+            raise InputError(f"{path}: holds values of {pixels.labels.dtype}, which are no labels")
+        return replace(pixels, labels=pixels.labels.astype(np.int32))
+
     def _tracks(self, index: int, path: Path) -> Tracks:
-        image = read_label_pixels(path)
+        image = self._read(path)
         labels = np.where(image.void, 0, image.labels)
         if labels.shape != self.info.size:
             raise InputError(f"{path}: is {labels.shape[1]}×{labels.shape[0]}, the others are of another size")

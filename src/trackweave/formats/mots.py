@@ -151,6 +151,8 @@ def read_mots_png(path: Path, hints: VideoInfo | None, name: str | None) -> Trac
     def class_of(label: int) -> int:
         return label // PER_CLASS or -1
 
-    found = LabelFolderVideo(path, hints, classes=class_of, ignored=lambda label: label // PER_CLASS == IGNORED_CLASS)
+    found = LabelFolderVideo(
+        path, hints, classes=class_of, ignored=lambda label: label // PER_CLASS == IGNORED_CLASS, is_sure=True
+    )
     found.info = replace(found.info, class_names=CLASSES)
     return found

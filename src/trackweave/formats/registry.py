@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from trackweave.errors import InputError, SettingError, listed, wording
 from trackweave.formats.columns import is_header
+from trackweave.formats.fiftyone import is_fiftyone
 from trackweave.formats.kitti import is_kitti_line
 from trackweave.formats.label_studio import is_label_studio
 from trackweave.formats.labelme import is_labelme
@@ -98,7 +99,7 @@ def _function(name: str) -> Any:
     return getattr(import_module(module), function)
 
 
-_HERE = "trackweave.formats."
+_HERE, _SHOWN = "trackweave.formats.", "trackweave.visualization.pictures:"
 FORMATS: Mapping[str, Format] = {
     kind.name: kind
     for kind in (
@@ -153,7 +154,7 @@ FORMATS: Mapping[str, Format] = {
         Format(
             "yolo", "YOLO text of tracks, a file for each frame", "",
             _HERE + "yolo:write_yolo", _HERE + "yolo:read_yolo",
-            masks=False, video="names", tested_with="supervision",
+            video="names", tested_with="supervision",
         ),
         Format(
             "coco-vid", "COCO-VID JSON", ".json",
@@ -204,6 +205,41 @@ FORMATS: Mapping[str, Format] = {
             "npz", "NPZ of columns, as the `tracks.npz` of a run", ".npz",
             _HERE + "archives:write_npz", _HERE + "archives:read_npz",
             video="name size names numbers times", tested_with="NumPy",
+        ),
+        Format(
+            "fiftyone", "FiftyOne: a script that imports, and what it reads", "",
+            _HERE + "fiftyone:write_fiftyone", _HERE + "fiftyone:read_fiftyone",
+            video="name size names numbers times", tested_with="the script itself",
+        ),
+        Format(
+            "rerun", "Rerun recording (the extra `rerun`)", ".rrd",
+            _HERE + "rerun_recording:write_rerun",
+            overlap=False, scores=False, ids="65535 colours", video="numbers times", tested_with="rerun",
+        ),
+        Format(
+            "cutouts", "a PNG for each object and frame, with alpha", "",
+            _SHOWN + "write_cutouts",
+            scores=False, classes=False, needs_pictures=True, video="names", tested_with="Pillow",
+        ),
+        Format(
+            "clips", "an MP4 for each object that follows it", "",
+            _SHOWN + "write_clips",
+            masks=False, scores=False, classes=False, needs_pictures=True, tested_with="PyAV",
+        ),
+        Format(
+            "gif", "the overlay as animated GIF", ".gif",
+            _SHOWN + "write_gif",
+            needs_pictures=True, tested_with="Pillow",
+        ),
+        Format(
+            "mp4", "the overlay as H.264", ".mp4",
+            _SHOWN + "write_mp4",
+            needs_pictures=True, tested_with="PyAV",
+        ),
+        Format(
+            "mov", "the objects on nothing: ProRes 4444, or VP9 in `.webm`", ".mov",
+            _SHOWN + "write_mov",
+            scores=False, classes=False, needs_pictures=True, ids="", tested_with="PyAV",
         ),
     )
 }  # fmt: skip
@@ -354,6 +390,8 @@ def _folder_format(path: Path) -> str | None:
         )
     if is_youtube_vos(path):
         return "youtube-vos"
+    if is_fiftyone(path):
+        return "fiftyone"
     if is_yolo(path):
         return "yolo"
     if is_labelme(path):

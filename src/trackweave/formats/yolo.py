@@ -44,6 +44,10 @@ def write_yolo(path: Path, video: TrackedVideo, settings: FormatSettings, losses
     with filled_folder(path, files) as staging:
         for index, tracks in video.sized_frames() if with_outlines else video.frames(with_masks=False):
             lines = []
+            if video.has_masks and not with_outlines:
+                losses.add(
+                    "masks", "objects lose their masks: shapes=polygons (--shapes polygons) keeps them", len(tracks)
+                )
             boxes = tracks.xyxy.astype(np.float64)
             places = np.concatenate(
                 [(boxes[:, :2] + boxes[:, 2:]) / 2 / scale, (boxes[:, 2:] - boxes[:, :2]) / scale], 1

@@ -208,7 +208,8 @@ class Tracks(Columns):
             pairs = zip(column("mask_counts"), sizes, strict=True)
             masks = decode_rle([{"size": list(size), "counts": counts} for counts, size in pairs])
         boxes = np.stack([np.asarray(column(name), np.float32) for name in BOX_COLUMNS], axis=1)
-        level = column("level") if "level" in there else None
+        level = np.asarray(column("level"), np.float64) if "level" in there else None
+        level = None if level is None or np.isnan(level).any() else level  # a table of objects without levels
         return cls.from_columns(
             column("frame"), column("track_id"), boxes, column("score"), column("class_id"), masks, level
         )
