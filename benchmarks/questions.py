@@ -196,7 +196,9 @@ def ask_exchange(videos: Sequence[Video], errors: float, rng: np.random.Generato
         row, identity = answer(video, row, errors, rng)
         if identity >= 0:
             here = int(own[row])
-            there = owner.setdefault((id(video), identity), here)
+            others = {number for (of, _), number in owner.items() if of == id(video)}
+            following = max(int(own.max()), *others, 0) + 1
+            there = owner.setdefault((id(video), identity), following if here in others else here)
             if there != here:
                 later = video.tracks.frame >= video.tracks.frame[row]
                 one, other = later & (own == here), later & (own == there)

@@ -14,9 +14,12 @@ def test_from_questions_to_corrected_tracks(shell: Shell, tmp_path: Path) -> Non
     run, answers = tmp_path / "run", tmp_path / "answers.jsonl"
     assert shell("boxes", make_sequence(tmp_path / "toy"), "-o", run, "--tracker", "adaptive").code == 0
     asked = shell("ask", run)
-    assert (asked.code, asked.out.splitlines()[0]) == (0, "frame 6, box 0: track 1? doubt 50%, repairs 6 boxes")
+    forecast, first, _ = asked.out.splitlines()
+    assert (asked.code, first) == (0, "frame 6, box 0: track 1? doubt 50%, repairs 6 boxes")
+    assert forecast == "about 0 wrong links in its tracks (0 to 0)"
     record = json.loads(shell("ask", run, "--json", "--count", 1).out)
     assert (record["schema_version"], record["acts"]) == (1, 0)
+    assert 0 <= record["switches"]["low"] <= record["switches"]["expected"] <= record["switches"]["high"] < 1
     (question,) = record["questions"]
     answers.write_text(json.dumps({"act": "name", "at": question["at"], "name": "Ann"}) + "\n")
     corrected = shell("correct", run, "--answers", answers)

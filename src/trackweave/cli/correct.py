@@ -54,9 +54,12 @@ def ask(
     proofreading = Proofreading(run)
     asked = proofreading.questions(count)
     if as_json:
-        record = {"schema_version": 1, "acts": len(proofreading.corrections.acts)}
+        said = len(proofreading.corrections.acts)
+        record = {"schema_version": 1, "acts": said, "switches": proofreading.forecast().to_json()}
         typer.echo(json.dumps({**record, "questions": [question.to_json() for question in asked]}))
         return
+    expected = proofreading.forecast()
+    typer.echo(f"about {expected.expected:.0f} wrong links in its tracks ({expected.low:.0f} to {expected.high:.0f})")
     for question in asked:
         who = question.name or f"track {question.track_id}"
         likely = ", ".join(f"{one.name or one.track_id} {one.probability:.0%}" for one in question.candidates[:3])

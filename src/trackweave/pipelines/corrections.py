@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from trackweave.corrections.constraints import Constraints, constraints
 from trackweave.corrections.decision import Decision, decide
-from trackweave.corrections.doubt import Links, link_doubt
+from trackweave.corrections.doubt import Links, SwitchForecast, link_doubt
 from trackweave.corrections.queue import Question, questions
 from trackweave.errors import ArtifactError, InputError, RunFolderError
 from trackweave.formats.mot import MotWriter
@@ -241,6 +241,10 @@ class Proofreading:
         return questions(
             solved.rows.tracks, solved.item, solved.links, solved.known, solved.decision, count=count, asked=asked
         )
+
+    def forecast(self) -> SwitchForecast:
+        """How many links of the run's own tracks are wrong, as far as the boxes tell; answers do not change it."""
+        return self._now.links.forecast()
 
     def write(self) -> Run:
         """Puts the tracks as they are decided now into the run's files: archive, MOT text, and the summary's numbers.
