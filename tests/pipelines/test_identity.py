@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.run_folders import assert_same_run
 from tests.toy_boxes import make_sequence
@@ -134,6 +135,35 @@ def test_exports_are_by_identity_unless_raw(run: Path, tmp_path: Path) -> None:
         export(run, "mot", tmp_path / f"{name}.txt", level=2, raw=name == "raw")
     assert len((tmp_path / "raw.txt").read_text().splitlines()) == 12
     assert len((tmp_path / "by-identity.txt").read_text().splitlines()) == 8
+
+
+def test_panoptic_images_have_every_level(run: Path, tmp_path: Path) -> None:
+    export(run, "panoptic", tmp_path / "out")
+    tree = open_run(run).tree()
+    for level in (2, 4):
+        written = json.loads((tmp_path / "out" / f"panoptic_level_{level}.json").read_text())
+        for record in written["annotations"]:
+            with Image.open(tmp_path / "out" / f"panoptic_level_{level}" / record["file_name"]) as image:
+                ids = (np.asarray(image, np.int64) * [1, 256, 65536]).sum(axis=2)
+            for segment in record["segments_info"]:
+                inside = ids == segment["id"]
+                y, x = np.nonzero(inside)
+                assert segment["area"] == inside.sum()
+                assert segment["bbox"] == [x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1]
+            assert {segment["id"] for segment in record["segments_info"]} == set(np.unique(ids).tolist()) - {0}
+            assert set(np.unique(ids).tolist()) - {0} <= set(tree.identity[tree.level == level].tolist())
+        assert len(written["annotations"]) == 4
+
+
+def test_the_report_says_what_was_joined_and_why(run: Path) -> None:
+    from trackweave.reports.page import report
+
+    page = report(run).read_text()
+    assert "3 tracks are 2 things" in page
+    assert "1 = 3" in page
+    assert "the same masks on 4 frames that show both" in page
+    relate(run, False)
+    assert "Tracks that are one thing" not in report(run).read_text()
 
 
 def test_what_cannot_be_related_is_one_line(run: Path, made: Path, tmp_path: Path) -> None:

@@ -120,6 +120,12 @@ FORMATS: Mapping[str, Format] = {
             video="names size", tested_with="Pillow",
         ),
         Format(
+            "panoptic", "COCO panoptic: label images and JSON, for each level", "",
+            _HERE + "panoptic:write_panoptic",
+            boxes=False, overlap=False, scores=False, levels=True, ids="1 … 16777215",
+            video="name size names numbers", tested_with="Pillow",
+        ),
+        Format(
             "mots", "MOTS text", ".txt",
             _HERE + "mots:write_mots", _HERE + "mots:read_mots",
             boxes=False, overlap=False, scores=False, video="size numbers", tested_with="trackeval, pycocotools",

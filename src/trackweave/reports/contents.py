@@ -12,6 +12,7 @@ import numpy as np
 
 from trackweave.errors import ArtifactError, shortened_line
 from trackweave.storage.files import read_json_object
+from trackweave.storage.identity import read_identity
 from trackweave.storage.run import RunPaths, read_run_summary
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import (
@@ -86,6 +87,26 @@ class LevelSection:
 
 
 @dataclass(frozen=True)
+class IdentitySection:
+    """What identities made of the tracks.
+
+    Attributes:
+        levels: level, tracks, things and parts of each.
+        links: which tracks became one, how sure and why, the surest first; at most `MOST_LINKS`.
+        unlisted: further links.
+        split: things that others of their level make up.
+    """
+
+    levels: Sequence[tuple[int, int, int, int]]
+    links: Sequence[tuple[str, str]]
+    unlisted: int
+    split: Sequence[int]
+
+
+MOST_LINKS = 60
+
+
+@dataclass(frozen=True)
 class Notice:
     """Warnings of one kind, together.
 
@@ -113,6 +134,7 @@ class PageContents:
         notices: warnings by kind.
         video: name of the overlay video, or None.
         files: further files, relative to the run folder.
+        identity: what identities made of the tracks, or None.
     """
 
     name: str
@@ -125,6 +147,7 @@ class PageContents:
     notices: Sequence[Notice]
     video: str | None
     files: Sequence[str] = field(default_factory=tuple)
+    identity: IdentitySection | None = None
 
 
 def read_contents(run_dir: Path) -> PageContents:
@@ -148,6 +171,7 @@ def read_contents(run_dir: Path) -> PageContents:
         levels = [_section(paths, level, part, damaged) for level, part in sorted(summary.levels.items())]
     indices, listed_size = _listed_frames(paths, frame_list, damaged)
     recorded = manifest.get("warnings")
+    identity = _identity(paths, damaged)
     warnings = summary.warnings or [read_warning(each) for each in (recorded if isinstance(recorded, list) else ())]
     return PageContents(
         run_dir.resolve().name,
@@ -160,7 +184,40 @@ def read_contents(run_dir: Path) -> PageContents:
         _notices(warnings, damaged),
         paths.overlay.name if paths.overlay.is_file() else None,
         _files(paths, manifest),
+        identity,
     )
+
+
+def _identity(paths: RunPaths, damaged: list[str]) -> IdentitySection | None:
+    """What identities made of the tracks; None without them, and of a damaged table, which is noted."""
+    try:
+        record = read_identity(paths)
+    except ArtifactError as error:
+        damaged.append(str(error))
+        return None
+    if record is None:
+        return None
+    table, tree = record.table, record.tree
+    levels = [
+        (
+            level,
+            int((table.level == level).sum()),
+            int((tree.level == level).sum()),
+            int(((tree.level == level) & (tree.parents > 0)).sum()),
+        )
+        for level in sorted(set(table.level.tolist()))
+    ]
+    surest = sorted(table.links, key=lambda link: (-link.score, link.a, link.b))
+    links = [
+        (
+            f"{link.a} = {link.b}",
+            f"the same masks on {link.frames} frames that show both, {link.score:.0%}"
+            if link.kind == "merge"
+            else f"one after the other, {link.score:.0%}",
+        )
+        for link in surest[:MOST_LINKS]
+    ]
+    return IdentitySection(levels, links, len(surest) - len(links), record.split)
 
 
 def _optional(path: Path, kind: str, damaged: list[str]) -> JsonRecord:
@@ -244,7 +301,7 @@ def _notices(warnings: Sequence[RunWarning], damaged: Sequence[str]) -> list[Not
 
 def _files(paths: RunPaths, manifest: Mapping[str, object]) -> list[str]:
     """Files worth a link, below the run folder."""
-    named = [paths.summary, paths.manifest, paths.frames, paths.mot]
+    named = [paths.summary, paths.manifest, paths.frames, paths.mot, paths.identity, paths.relations, paths.index]
     artifacts = manifest.get("artifacts")
     for level in artifacts.values() if isinstance(artifacts, Mapping) else ():
         named += [paths.root / str(name) for name in (level.values() if isinstance(level, Mapping) else ())]
