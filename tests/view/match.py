@@ -108,7 +108,7 @@ class Match:
             boxes = self.boxes[t]
             for box in boxes:
                 hidden = max((covered(box, other) for other in boxes if other[3] > box[3]), default=0.0)
-                if hidden > 0.6 or rng.random() < 0.02:
+                if hidden > 0.75 or rng.random() < 0.003:
                     continue
                 shaken = box + rng.normal(0, noise, 4) * (box[3] - box[1])
                 x1, y1, x2, y2 = shaken.tolist()

@@ -49,9 +49,8 @@ def test_a_box_run(match_run: Path) -> None:
 
 def test_objects_beyond_the_ends_are_none(match_run: Path) -> None:
     with OpenedRun(match_run) as opened:
-        assert (
-            opened.objects_json(58, 100, with_masks=False)["frames"][-1]["id"] == opened.tracks.at(59).track_id.tolist()
-        )
+        last = opened.objects_json(58, 100, with_masks=False)["frames"][-1]
+        assert last["id"] == opened.shown.tracks.at(59).track_id.tolist()
         assert opened.objects_json(1000, 5, with_masks=False)["frames"] == []
         assert opened.objects_json(-7, 0, with_masks=False) == {"first": 0, "frames": []}
 
@@ -100,7 +99,7 @@ def test_detections_alone_are_shown_without_pictures(tmp_path: Path) -> None:
         assert (info["frames"], info["width"], info["height"], info["rate"]) == (11, 320, 240, 10)
         assert info["pictures"] is False
         assert "frames" in info["notice"]
-        assert opened.table.first.tolist() == [2]
+        assert opened.shown.table.first.tolist() == [2]
 
 
 def test_frames_that_moved_are_named(match_run: Path, tmp_path: Path) -> None:

@@ -282,3 +282,112 @@ def test_a_run_without_pictures(serve: Serve, tmp_path: Path, open_tab: Any) -> 
         tab.wait("page.stage.position === 10")
         assert "--frames" in tab.page.inner_text(".stage-note") or "frames=" in tab.page.inner_text(".stage-note")
         assert tab.page.query_selector(".crops") is None
+
+
+@pytest.fixture
+def run(match_run: Path, tmp_path: Path) -> Path:
+    """A copy that may be corrected."""
+    shutil.copytree(match_run, tmp_path / "run")
+    return tmp_path / "run"
+
+
+SAID = "page.answers.count"
+
+
+def test_proofread_a_match(serve: Serve, run: Path, open_tab: Any) -> None:
+    """The steps of docs/tasks/proofread.md: answer by a key, name, split, merge, undo, accept; a reload keeps all."""
+    with serve([run]) as viewer:
+        tab = open_tab(viewer.address)
+        tab.wait("page.questions.question")
+        asked = tab.state("page.questions.question.at")
+        tab.press("n")
+        assert tab.frame == asked[0]
+        tab.press("0")
+        tab.wait(f"{SAID} === 1 && !page.isActing")
+        assert tab.state("page.questions.question.at") != asked
+        tab.press("x")
+        tab.wait(f"{SAID} === 2 && !page.isActing")
+        tab.press("Control+z")
+        tab.wait(f"{SAID} === 1 && page.answers.redo && !page.isActing")
+
+        track = tab.state("page.tracks.id[page.tracks.count.indexOf(Math.max(...page.tracks.count))]")
+        count = tab.state("page.tracks.id.length")
+        tab.page.fill("#search", str(track))
+        tab.page.click(f'.track[data-id="{track}"]')
+        tab.press("Escape")
+        tab.page.click(f'.track[data-id="{track}"]')
+        middle = tab.state(f"page.tracks.first[page.tracks.id.indexOf({track})] + 12")
+        tab.press("g")
+        tab.page.keyboard.type(str(middle))
+        tab.press("Enter", "S")
+        tab.wait(f"{SAID} === 2 && page.tracks.id.length === {count + 1} && !page.isActing")
+        tab.page.fill("#search", "")
+        tab.press("Escape")
+        parts = tab.state(f"[{track}, Math.max(...page.tracks.id)]")
+        tab.page.evaluate("(ids) => { for (const id of ids) window.trackweave.view.selected.add(id); }", parts)
+        tab.press("M")
+        tab.wait(f"{SAID} === 3 && !page.isActing")
+
+        tab.page.evaluate("(id) => window.trackweave.pick(id, -1)", track)
+        tab.press("R")
+        tab.page.keyboard.type("Ann <b>")
+        tab.press("Enter")
+        tab.wait(f"{SAID} === 4 && Object.values(page.answers.names).includes('Ann <b>') && !page.isActing")
+        assert "Ann <b>" in tab.page.inner_text("#list")
+
+        tab.press("A")
+        tab.wait(f"{SAID} === 5 && page.answers.accepted.length === 1 && !page.isActing")
+        names = tab.state("page.answers.names")
+        tab.page.reload()
+        tab.page.wait_for_selector(READY)
+        assert tab.state(SAID) == 5
+        assert tab.state("page.answers.names") == names
+
+
+def test_two_tabs_see_each_other(serve: Serve, run: Path, open_tab: Any) -> None:
+    with serve([run]) as viewer:
+        one, other = open_tab(viewer.address), open_tab(viewer.address)
+        one.wait("page.questions.question")
+        one.press("n", "0")
+        for tab in (one, other):
+            tab.wait(f"{SAID} === 1 && !page.isActing")
+        other.page.bring_to_front()
+        other.press("Control+z")
+        one.wait(f"{SAID} === 0")
+        assert one.state("page.tracks.id") == other.state("page.tracks.id")
+
+
+def test_a_box_is_added(serve: Serve, run: Path, open_tab: Any) -> None:
+    with serve([run]) as viewer:
+        tab = open_tab(viewer.address, "#frame=20")
+        tab.wait("page.stage.position === 20 && page.answers.writable")
+        tab.press("B")
+        bounds = tab.page.locator("canvas.stage").bounding_box()
+        assert bounds is not None
+        x, y = bounds["x"] + bounds["width"] / 2, bounds["y"] + bounds["height"] / 2
+        tab.page.mouse.move(x - 40, y - 60)
+        tab.page.mouse.down()
+        tab.page.mouse.move(x, y)
+        tab.page.mouse.move(x + 40, y + 60)
+        tab.page.mouse.up()
+        tab.page.wait_for_selector("#dialog[open]")
+        tab.page.keyboard.type("Zoe")
+        tab.press("Enter")
+        tab.wait(f"{SAID} === 1 && Object.values(page.answers.names).includes('Zoe')")
+
+
+def test_an_act_that_is_refused_is_said(serve: Serve, run: Path, open_tab: Any) -> None:
+    with serve([run]) as viewer:
+        tab = open_tab(viewer.address)
+        tab.wait("page.answers.writable")
+        tab.press("M")
+        assert "select two tracks" in tab.page.inner_text("#status")
+
+
+def test_two_runs_side_by_side(serve: Serve, match_run: Path, run: Path, open_tab: Any) -> None:
+    with serve([match_run, run]) as viewer:
+        tab = open_tab(viewer.address, "#frame=14")
+        assert tab.page.locator("canvas.stage").count() == 2
+        tab.wait("page.stages.every((stage) => stage.position === 14 && stage.shown())")
+        tab.press("ArrowRight")
+        tab.wait("page.stages.every((stage) => stage.position === 15)")

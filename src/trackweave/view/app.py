@@ -12,16 +12,19 @@ import ipaddress
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
+from typing import Any
 from urllib.parse import unquote
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trackweave.errors import TrackweaveError
+from trackweave.errors import RunFolderError, TrackweaveError
+from trackweave.storage.files import parse_json
+from trackweave.view.answers import Answers, OutdatedError
 from trackweave.view.opened_run import OpenedRun
 from trackweave.view.pictures import PictureStore, status
 
@@ -74,11 +77,18 @@ class ViewedRun:
     def crop(self, level: int, track_id: int, which: str, position: int) -> bytes | None:
         """The JPEG of a track's surroundings on its first, middle or last frame, or `at` a position.
 
+        Of an `item`, `track_id` is what acts call it, and `position` its frame.
+
         None where it is not seen, or there is no picture; empty where it is not decoded yet.
         """
         if self.store is None:
             return None
-        if which in SHARES:
+        if which == "item":
+            placed = self.opened.item_place(position, track_id)
+            if placed is None:
+                return None
+            position, box = placed
+        elif which in SHARES:
             found = self.opened.crop_place(level, track_id, SHARES[which])
             if found is None:
                 return None
@@ -97,10 +107,11 @@ class ViewerApp:
 
     Args:
         runs: the runs that are shown, the first of them the one that is asked about.
+        answers: what is said about it.
     """
 
-    def __init__(self, runs: Sequence[ViewedRun]) -> None:
-        self.runs = runs
+    def __init__(self, runs: Sequence[ViewedRun], answers: Answers) -> None:
+        self.runs, self.answers = runs, answers
         self._files = page_files()
 
     def routes(self) -> list[Route]:
@@ -110,6 +121,9 @@ class ViewerApp:
             Route("/", self._page),
             Route("/page/{name:str}", self._file),
             Route("/api/info", self._info),
+            Route("/api/answers", self._state, methods=["GET"]),
+            Route("/api/answers", self._act, methods=["POST"]),
+            Route("/api/events", self._events),
             Route(f"{run}/tracks", self._tracks),
             Route(f"{run}/objects", self._objects),
             Route(f"{run}/track", self._track),
@@ -128,6 +142,31 @@ class ViewerApp:
 
     async def _info(self, request: Request) -> Response:
         return json_response({"runs": [run.opened.info() for run in self.runs]})
+
+    async def _state(self, request: Request) -> Response:
+        return json_response(await run_in_threadpool(self.answers.state))
+
+    async def _act(self, request: Request) -> Response:
+        """Takes an act; 200 says that it is on the disk."""
+        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+            return PlainTextResponse("an act is JSON", 415)
+        try:
+            record: Any = parse_json(await request.body())
+        except ClientDisconnect:  # or too much, see `_bounded`
+            return PlainTextResponse(f"a request has at most {MOST_BODY} bytes", 413)
+        except ValueError as error:
+            return PlainTextResponse(f"an act is JSON: {error}", 400)
+        try:
+            return json_response(await run_in_threadpool(self.answers.act, record if isinstance(record, dict) else {}))
+        except OutdatedError as error:
+            return PlainTextResponse(str(error), 409)
+        except RunFolderError as error:
+            return PlainTextResponse(str(error), 507)
+        except TrackweaveError as error:
+            return PlainTextResponse(str(error), 422)
+
+    async def _events(self, request: Request) -> Response:
+        return StreamingResponse(self.answers.events(), media_type="text/event-stream")
 
     async def _tracks(self, request: Request) -> Response:
         return await self._answer(request, lambda run: json_response(run.opened.tracks_json()))
@@ -156,7 +195,11 @@ class ViewerApp:
     async def _crop(self, request: Request) -> Response:
         which, position = str(request.path_params["which"]), _number(request, "position", -1)
         level, track_id = _number(request, "level", -1), _number(request, "id")
-        return await self._answer(request, lambda run: _jpeg(run.crop(level, track_id, which, position)))
+        if which not in (*SHARES, "at", "item"):
+            return _nothing()
+        if which == "item":
+            track_id, position = _number(request, "item", -1), _number(request, "frame", -1)
+        return await self._answer(request, lambda run: _crop(run.crop(level, track_id, which, position)))
 
     async def _status(self, request: Request) -> Response:
         return await self._answer(request, lambda run: json_response(status(run.store, len(run.opened))))
@@ -177,9 +220,14 @@ def _nothing() -> Response:
 
 
 def _jpeg(content: bytes | None) -> Response:
-    if content == b"":
-        return PlainTextResponse("not decoded yet", 503, {"Retry-After": "1"})
     return _nothing() if content is None else Response(content, media_type="image/jpeg")
+
+
+def _crop(content: bytes | None) -> Response:
+    """A page asks for many crops without knowing which there are: none is no failure, and may be there later."""
+    if content:
+        return Response(content, media_type="image/jpeg")
+    return Response(None, 204, {} if content is None else {"Retry-After": "1"})
 
 
 def _number(request: Request, name: str, default: int = 0) -> int:

@@ -51,6 +51,32 @@ class Pictures:
     notice: str | None = None
 
 
+class ShownTracks:
+    """Tracks that are shown, with what is computed of them once.
+
+    Args:
+        tracks: N observations.
+        items: `(N,)` what acts of a person call each on its frame; −1 = it cannot be pointed at.
+        indices: absolute index of each position.
+    """
+
+    def __init__(self, tracks: Tracks, items: NDArray[np.int64], indices: NDArray[np.int64]) -> None:
+        self.tracks, self.items = tracks, items
+        self.positions = np.searchsorted(indices, tracks.frame)
+        self.doubts: Doubts | None = None
+
+    @cached_property
+    def table(self) -> TrackTable:
+        """The tracks in numbers."""
+        return track_table(self.tracks, self.positions)
+
+    def rows(self, level: int, track_id: int) -> NDArray[np.int64]:
+        """The rows of a track's observations, in the order of time."""
+        table = self.table
+        at = np.flatnonzero((table.track_id == track_id) & (table.level == level))
+        return table.order[table.rows[at[0]] : table.rows[at[0] + 1]] if len(at) else table.order[:0]
+
+
 class OpenedRun:
     """A run that is looked at. Safe to use from several threads; use it in a `with` block.
 
@@ -70,9 +96,10 @@ class OpenedRun:
         self._archive: TracksArchive | None = None
         with ExitStack() as stack:
             self._open_archives(stack)
-            self.tracks = self._read_tracks()
-            listed = self._listed()
+            tracks, items = self._read_tracks()
+            listed = self._listed(tracks)
             self.indices = np.asarray(listed.indices, np.int64)
+            self.shown = ShownTracks(tracks, items, self.indices)
             self.names: Sequence[str] = listed.names
             self.times: Sequence[float] | None = listed.times
             self.size = listed.size
@@ -91,15 +118,18 @@ class OpenedRun:
         """Are there masks to draw?"""
         return bool(self._videos) or (self._archive is not None and self._archive.has_masks)
 
-    @cached_property
-    def positions(self) -> NDArray[np.int64]:
-        """`(N,)` int64: the position of each observation's frame."""
-        return np.searchsorted(self.indices, self.tracks.frame)
+    def show(self, tracks: Tracks, items: NDArray[np.int64]) -> None:
+        """Shows other tracks of the same frames from now on.
 
-    @cached_property
-    def table(self) -> TrackTable:
-        """The tracks in numbers."""
-        return track_table(self.tracks, self.positions)
+        Args:
+            tracks: N observations.
+            items: `(N,)` what acts of a person call each on its frame; −1 = it cannot be pointed at.
+        """
+        self.shown = ShownTracks(tracks, items, self.indices)
+
+    def position_of(self, frame: int) -> int:
+        """The position of a frame, or of the one before it."""
+        return max(int(np.searchsorted(self.indices, frame, side="right")) - 1, 0)
 
     @cached_property
     def cuts(self) -> NDArray[np.int64]:
@@ -107,22 +137,22 @@ class OpenedRun:
         cuts = np.asarray(self.run.summary.input.cuts or (), np.int64)
         return np.searchsorted(self.indices, cuts[np.isin(cuts, self.indices)])
 
-    @cached_property
-    def doubts(self) -> Doubts:
+    def doubts(self, shown: ShownTracks) -> Doubts:
         """What is doubtful, by track and by frame."""
-        summary = self.run.summary
-        switches = summary.suspected_switches if isinstance(summary, BoxSummary) else ()
-        begins_anywhere = self.run.kind == "masks"  # an object of a mask run begins where it was prompted
-        return find_doubts(
-            self.tracks,
-            self.table,
-            self.indices,
-            self.cuts,
-            switches,
-            size=self.size,
-            rate=self.rate,
-            begins_anywhere=begins_anywhere,
-        )
+        if shown.doubts is None:
+            summary = self.run.summary
+            switches = summary.suspected_switches if isinstance(summary, BoxSummary) else ()
+            shown.doubts = find_doubts(
+                shown.tracks,
+                shown.table,
+                self.indices,
+                self.cuts,
+                switches,
+                size=self.size,
+                rate=self.rate,
+                begins_anywhere=self.run.kind == "masks",  # an object of a mask run begins where it was prompted
+            )
+        return shown.doubts
 
     def info(self) -> Json:
         """What the page needs to begin: everything but frames, objects and tracks."""
@@ -143,14 +173,15 @@ class OpenedRun:
             "notice": self.pictures.notice,
             "masks": self.has_masks,
             "input": Path(summary.input.path).name if summary.input.path else None,
-            "tracks": len(self.table),
-            "observations": len(self.tracks),
+            "tracks": len(self.shown.table),
+            "observations": len(self.shown.tracks),
             "warnings": [warning.message for warning in self.run.warnings][:50],
         }
 
     def tracks_json(self) -> Json:
         """All tracks as columns, and the doubt of every frame."""
-        table, doubts = self.table, self.doubts
+        shown = self.shown
+        table, doubts = shown.table, self.doubts(shown)
         return {
             "id": table.track_id.tolist(),
             "level": table.level.tolist(),
@@ -177,65 +208,62 @@ class OpenedRun:
         """
         first = min(max(first, 0), len(self))
         last = min(first + max(count, 0), len(self))
-        rows = np.searchsorted(self.positions, np.arange(first, last + 1))
-        frames = [self._objects(int(rows[k]), int(rows[k + 1])) for k in range(last - first)]
+        shown = self.shown
+        rows = np.searchsorted(shown.positions, np.arange(first, last + 1))
+        frames = [_objects(shown, int(rows[k]), int(rows[k + 1])) for k in range(last - first)]
         if with_masks:
             for k, record in enumerate(frames):
-                record["masks"] = self._masks(first + k, record)
+                record["masks"] = self._masks(first + k, shown.tracks[int(rows[k]) : int(rows[k + 1])])
         return {"first": first, "frames": frames}
 
-    def _objects(self, start: int, stop: int) -> Json:
-        tracks = self.tracks[start:stop]
-        return {
-            "id": tracks.track_id.tolist(),
-            "level": [] if tracks.level is None else tracks.level.tolist(),
-            "box": np.round(tracks.xyxy.reshape(-1).astype(np.float64), 1).tolist(),
-            "score": np.round(tracks.score.astype(np.float64), 3).tolist(),
-            "class": tracks.class_id.tolist(),
-        }
-
-    def _masks(self, position: int, record: Json) -> list[Json | None]:
-        """The masks of a frame in the order of its objects; None of an object without one."""
+    def _masks(self, position: int, tracks: Tracks) -> list[Json | None]:
+        """The masks of a frame's objects, in their order; None of an object without one."""
         frame = FrameIndex(int(self.indices[position]))
-        found: dict[tuple[int, int], Json | None] = {}
+        found: dict[object, Json | None] = {}
         with self._lock:
-            for level, video in self._videos.items():
+            for video in self._videos.values():
                 objects = video.frame(frame)
-                found |= _runs_of(objects.masks, objects.track_id, int(level))
-            if self._archive is not None:
-                tracks = self._archive.at(frame)
-                if tracks.masks is not None:
-                    found |= _runs_of(tracks.masks, tracks.track_id, -1)
-        levels = record["level"] or [-1] * len(record["id"])
-        return [found.get(key) for key in zip(levels, record["id"], strict=True)]
+                found |= zip(objects.track_id.tolist(), _runs_of(objects.masks), strict=True)
+            own = self._archive.at(frame) if self._archive is not None else Tracks.empty()
+        if own.masks is None:
+            return [found.get(track_id) for track_id in tracks.track_id.tolist()]
+        # A person may have given the object another id since: its box is what it was.
+        found |= zip((box.tobytes() for box in own.xyxy), _runs_of(own.masks), strict=True)
+        return [found.get(box.tobytes()) for box in tracks.xyxy]
 
     def track_json(self, level: int, track_id: int) -> Json | None:
         """Positions and boxes of one track; None when there is none."""
-        rows = self._rows(level, track_id)
+        shown = self.shown
+        rows = shown.rows(level, track_id)
         if not len(rows):
             return None
-        boxes = np.round(self.tracks.xyxy[rows].reshape(-1).astype(np.float64), 1)
-        return {"id": track_id, "level": level, "position": self.positions[rows].tolist(), "box": boxes.tolist()}
+        boxes = np.round(shown.tracks.xyxy[rows].reshape(-1).astype(np.float64), 1)
+        return {"id": track_id, "level": level, "position": shown.positions[rows].tolist(), "box": boxes.tolist()}
 
     def crop_place(self, level: int, track_id: int, share: float) -> tuple[int, NDArray[np.float32]] | None:
         """Position and box at a share of a track's observations, 0 the first, 1 the last; None without the track."""
-        rows = self._rows(level, track_id)
+        shown = self.shown
+        rows = shown.rows(level, track_id)
         if not len(rows):
             return None
         row = rows[round((len(rows) - 1) * min(max(share, 0.0), 1.0))]
-        return int(self.positions[row]), self.tracks.xyxy[row]
+        return int(shown.positions[row]), shown.tracks.xyxy[row]
 
     def box_at(self, level: int, track_id: int, position: int) -> NDArray[np.float32] | None:
         """The box of a track on a frame, `(4,)`; None where it is not seen."""
-        rows = self._rows(level, track_id)
-        found = rows[self.positions[rows] == position]
-        return self.tracks.xyxy[found[0]] if len(found) else None
+        shown = self.shown
+        rows = shown.rows(level, track_id)
+        found = rows[shown.positions[rows] == position]
+        return shown.tracks.xyxy[found[0]] if len(found) else None
 
-    def _rows(self, level: int, track_id: int) -> NDArray[np.int64]:
-        """The rows of a track's observations, in the order of time."""
-        table = self.table
-        at = np.flatnonzero((table.track_id == track_id) & (table.level == level))
-        return table.order[table.rows[at[0]] : table.rows[at[0] + 1]] if len(at) else table.order[:0]
+    def item_place(self, frame: int, item: int) -> tuple[int, NDArray[np.float32]] | None:
+        """Position and box of what acts of a person call `item` on a frame; None where there is none."""
+        shown = self.shown
+        start, stop = np.searchsorted(shown.tracks.frame, [frame, frame + 1])
+        found = start + np.flatnonzero(shown.items[start:stop] == item)
+        if item < 0 or not len(found):
+            return None
+        return int(shown.positions[found[0]]), shown.tracks.xyxy[found[0]]
 
     def _open_archives(self, stack: ExitStack) -> None:
         if self.run.kind == "boxes":
@@ -243,17 +271,21 @@ class OpenedRun:
         else:
             self._videos = {level: stack.enter_context(self.run.masks(level)) for level in self.run.levels}
 
-    def _read_tracks(self) -> Tracks:
-        """All observations without their masks; of a mask run from the archives by object, which hold the boxes.
+    def _read_tracks(self) -> tuple[Tracks, NDArray[np.int64]]:
+        """All observations without their masks, and what acts call them; of a mask run from the archives by object.
 
         The boxes of identities stand in `tracks.mot.txt` alone, whose class is the level.
         """
         if self._archive is not None:
-            return self._archive.tracks(with_masks=False)
+            whole = self._archive.rows(with_masks=False)
+            return whole.tracks, whole.detection
         if self.run.paths.identity.is_file():
             boxes = read_tracks(self.run.paths.mot)
             none = np.full(len(boxes), -1)
-            return Tracks.from_columns(boxes.frame, boxes.track_id, boxes.xyxy, boxes.score, none, level=boxes.class_id)
+            tracks = Tracks.from_columns(
+                boxes.frame, boxes.track_id, boxes.xyxy, boxes.score, none, level=boxes.class_id
+            )
+            return tracks, tracks.track_id
         parts = []
         for level in self.run.levels:
             with self.run.objects(level) as objects:
@@ -261,20 +293,21 @@ class OpenedRun:
                     rows = objects.references(track_id)
                     ids, levels = np.full(len(rows), track_id), np.full(len(rows), level)
                     parts.append(Tracks.from_columns(rows["frame"], ids, rows["box"], rows["score"], level=levels))
-        return Tracks.concat(parts)
+        tracks = Tracks.concat(parts)
+        return tracks, tracks.track_id
 
-    def _listed(self) -> FrameList:
+    def _listed(self, tracks: Tracks) -> FrameList:
         """The frames of the run; of one without pictures, all from the first to the last."""
         if self.run.paths.frames.is_file():
             listed = self.run.frames
-            self._check_listed(np.asarray(listed.indices, np.int64))
+            self._check_listed(tracks, np.asarray(listed.indices, np.int64))
             return listed
         summary = self.run.summary.input
-        last = int(self.tracks.frame[-1]) + 1 if len(self.tracks) else 0
+        last = int(tracks.frame[-1]) + 1 if len(tracks) else 0
         count = min(max(last, summary.frames or 0), MOST_FRAMES)
         if last > count:
             raise ArtifactError(f"{self.run.root}: a track on frame {last - 1}: more than {MOST_FRAMES} are not shown")
-        far = np.ceil(self.tracks.xyxy[:, 2:].max(axis=0, initial=1)).astype(int)
+        far = np.ceil(tracks.xyxy[:, 2:].max(axis=0, initial=1)).astype(int)
         size = summary.size or (int(far[1]), int(far[0]))
         rate = summary.frame_rate
         return FrameList(
@@ -284,10 +317,10 @@ class OpenedRun:
             size,
         )
 
-    def _check_listed(self, indices: NDArray[np.int64]) -> None:
-        missing = ~np.isin(self.tracks.frame, indices)
+    def _check_listed(self, tracks: Tracks, indices: NDArray[np.int64]) -> None:
+        missing = ~np.isin(tracks.frame, indices)
         if np.any(np.diff(indices) <= 0) or missing.any():
-            text = f"frame {self.tracks.frame[missing][0]} is not listed" if missing.any() else "frames out of order"
+            text = f"frame {tracks.frame[missing][0]} is not listed" if missing.any() else "frames out of order"
             raise ArtifactError(f"{self.run.paths.frames}: is not the list of this run's frames: {text}")
 
     def _open_pictures(self, frames: str | Path | None) -> Pictures:
@@ -343,13 +376,23 @@ def open_pictures(source: str | Path) -> tuple[FrameSource | None, Sequence[int]
     return video.preview_images, [frame for _, frame in at]
 
 
-def _runs_of(masks: PackedMasks, ids: NDArray[np.int64], level: int) -> dict[tuple[int, int], Json | None]:
-    """By level and id: each mask as its size and run lengths."""
-    runs = {}
-    for n, track_id in enumerate(ids.tolist()):
-        crop = crop_at(masks, n, masks.size)
-        runs[level, track_id] = None if crop is None else {"size": list(masks.size), **run_lengths(crop)}
-    return runs
+def _objects(shown: ShownTracks, start: int, stop: int) -> Json:
+    """Rows of one frame as columns."""
+    tracks = shown.tracks[start:stop]
+    return {
+        "id": tracks.track_id.tolist(),
+        "level": [] if tracks.level is None else tracks.level.tolist(),
+        "box": np.round(tracks.xyxy.reshape(-1).astype(np.float64), 1).tolist(),
+        "score": np.round(tracks.score.astype(np.float64), 3).tolist(),
+        "class": tracks.class_id.tolist(),
+        "item": shown.items[start:stop].tolist(),
+    }
+
+
+def _runs_of(masks: PackedMasks) -> list[Json | None]:
+    """Each mask as its size and run lengths."""
+    crops = [crop_at(masks, n, masks.size) for n in range(len(masks))]
+    return [None if crop is None else {"size": list(masks.size), **run_lengths(crop)} for crop in crops]
 
 
 def run_lengths(crop: Crop) -> Json:

@@ -14,6 +14,7 @@ import uvicorn
 
 from trackweave.errors import InputError, SettingError, wording
 from trackweave.frames.source import FrameSource
+from trackweave.view.answers import open_answers
 from trackweave.view.app import Guard, ViewedRun, ViewerApp, make_app
 from trackweave.view.opened_run import OpenedRun, open_pictures
 from trackweave.view.pictures import DISK_BYTES, PictureStore
@@ -76,10 +77,11 @@ def open_viewer(
     secret = token if token is not None else secrets.token_urlsafe(18)
     with ExitStack() as stack:
         viewed = [stack.enter_context(_viewed(run, frames, disk_bytes)) for run in runs]
+        answers = stack.enter_context(open_answers(viewed[0].opened))
         listener = stack.enter_context(_listening(host, port))
         name, number = listener.getsockname()[:2]
         names = {*LOOPBACK, socket.gethostname()} if host in EVERYWHERE else {*LOOPBACK, host or ""}
-        guard = Guard(make_app(ViewerApp(viewed)), secret, names, number, any_address=host in EVERYWHERE)
+        guard = Guard(make_app(ViewerApp(viewed, answers)), secret, names, number, any_address=host in EVERYWHERE)
         config = uvicorn.Config(
             guard, log_level="critical", access_log=False, server_header=False, lifespan="off",
             timeout_graceful_shutdown=GRACE_SECONDS, ws="none",

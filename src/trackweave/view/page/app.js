@@ -1,14 +1,16 @@
 /** @file The page: opens the runs, and lets list, video, timeline and questions speak of the same frame and tracks. */
 
-import { getJson } from "./api.js";
+import { address, getJson, postJson } from "./api.js";
 import { listenToKeys, openDialog, showKeys } from "./keys.js";
 import { Player, SPEEDS } from "./player.js";
 import { Questions, doubtfulPlaces } from "./questions.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 import { TrackList } from "./tracklist.js";
-import { byId, clamp, clock, h, thousands } from "./util.js";
+import { byId, clamp, clock, h, indexOf, positionOf, thousands } from "./util.js";
 
+/** @typedef {import("./types.js").AnswerState} AnswerState */
+/** @typedef {import("./types.js").Question} Question */
 /** @typedef {import("./types.js").RunInfo} RunInfo */
 /** @typedef {import("./types.js").TrackColumns} TrackColumns */
 
@@ -38,15 +40,26 @@ class Page {
       name: (/** @type {number} */ id) => this.nameOf(id),
       describe: (/** @type {number} */ row) => this.describe(row),
     };
-    this.stages = runs.map((info, n) => new Stage(byId("stages"), n, info, this.view, (id, event) => this.pick(id, -1, event)));
+    this.stages = [new Stage(byId("stages"), 0, this.info, this.view, (id, event) => this.pick(id, -1, event))];
+    runs.slice(1).forEach((info, n) => this.addStage(info, n + 1));
     byId("stages").dataset.count = String(runs.length);
     this.stage = this.stages[0];
     this.player = new Player(this.stage, (position) => this.moved(position));
     this.timeline = new Timeline(this.info, this.view, (position) => void this.player.seek(position),
       (id, position, event) => this.pick(id, position, event));
     this.list = new TrackList(this.info, this.view, (id, event) => this.pick(id, -1, event, true));
-    this.questions = new Questions(this.info, (place) => this.go(place));
-    this.questions.levelOf = (id) => this.tracks?.level[this.tracks.id.indexOf(id)] ?? -1;
+    /** @type {AnswerState} */
+    this.answers = { version: "", writable: false, notice: null, names: {}, refused: [], acts: [], accepted: [], questions: [] };
+    this.questions = new Questions(this.info, {
+      go: (place) => this.go(place),
+      show: (question) => this.showQuestion(question),
+      act: (record) => this.act(record),
+      name: (id) => this.nameOf(id),
+      level: (id) => this.tracks?.level[this.tracks.id.indexOf(id)] ?? -1,
+      indexOf: (position) => this.indexOf(position),
+    });
+    this.stage.label = (id) => this.nameOf(id);
+    this.isActing = false;
     this.linkTimer = 0;
     this.keys = this.makeKeys();
   }
@@ -54,9 +67,6 @@ class Page {
   async start() {
     document.title = `${this.info.name} · trackweave`;
     byId("run-name").textContent = this.runs.map((run) => run.name).join(" | ");
-    const { width, height, frames, tracks } = this.info;
-    byId("run-facts").textContent =
-      `${thousands(frames)} frames · ${width} × ${height} · ${thousands(tracks)} tracks` + (this.info.input ? ` · ${this.info.input}` : "");
     this.buildTop();
     this.buildFilters();
     this.buildTransport();
@@ -66,9 +76,27 @@ class Page {
     listenToKeys(() => this.keys);
     window.addEventListener("hashchange", () => this.readLink());
     await this.readLink();
+    this.takeState(await getJson("api/answers"));
     await this.loadTracks();
+    this.listenToOthers();
     for (const id of this.view.selected) this.list.reveal(id);
     document.documentElement.dataset.ready = "true";
+  }
+
+  /**
+   * Another run beside the first: the same frames and looks, ids of its own.
+   * @param {RunInfo} info
+   * @param {number} n
+   */
+  addStage(info, n) {
+    const selected = /** @type {Set<number>} */ (new Set());
+    const stage = new Stage(byId("stages"), n, info, { ...this.view, selected, hovered: 0 }, (id) => {
+      selected.clear();
+      if (id) selected.add(id);
+      stage.redraw();
+    });
+    this.stages.push(stage);
+    this.stages.forEach((each) => each.element.append(h("figcaption", {}, each.info.name)));
   }
 
   async loadTracks() {
@@ -76,14 +104,152 @@ class Page {
     this.tracks = tracks;
     this.fillClasses();
     this.applyFilter();
-    this.questions.set(doubtfulPlaces(tracks, (position) => this.indexOf(position)));
+    this.questions.set(doubtfulPlaces(tracks, (position) => this.indexOf(position), (id) => this.nameOf(id)));
+    const { width, height, frames } = this.info;
+    byId("run-facts").textContent =
+      `${thousands(frames)} frames · ${width} × ${height} · ${thousands(tracks.id.length)} tracks${this.info.input ? ` · ${this.info.input}` : ""}`;
+  }
+
+  // --- answers -----------------------------------------------------------------------------------------------------
+
+  /** @param {AnswerState} state */
+  takeState(state) {
+    this.answers = state;
+    this.timeline.accepted = state.accepted;
+    this.questions.setState(state);
+    for (const button of document.querySelectorAll("[data-act]")) {
+      const name = button.getAttribute("data-act");
+      /** @type {HTMLButtonElement} */ (button).disabled = !state.writable || (name === "undo" && !state.undo) || (name === "redo" && !state.redo);
+    }
+  }
+
+  /** What follows from a new state: other tracks. */
+  async refresh() {
+    this.stages[0].objects.clear();
+    await this.loadTracks();
+    const there = new Set(this.tracks?.id);
+    for (const id of this.view.selected) if (!there.has(id)) this.view.selected.delete(id);
+    await this.stage.show(this.player.position);
+    this.chosen();
+  }
+
+  /**
+   * Says something; what the server answers is on its disk.
+   * @param {Record<string, unknown>} record
+   * @returns {Promise<boolean>} whether it was taken
+   */
+  async act(record) {
+    if (this.isActing) return false;
+    this.isActing = true;
+    try {
+      this.takeState(await postJson("api/answers", { ...record, version: this.answers.version }));
+      await this.refresh();
+      return true;
+    } catch (error) {
+      this.say(error instanceof Error ? error.message : String(error));
+      return false;
+    } finally {
+      this.isActing = false;
+    }
+  }
+
+  /** Other tabs may act, too. */
+  listenToOthers() {
+    new EventSource(address("api/events")).onmessage = async (event) => {
+      if (event.data === this.answers.version || this.isActing) return;
+      this.takeState(await getJson("api/answers"));
+      await this.refresh();
+    };
+  }
+
+  /** @param {Question} question */
+  showQuestion(question) {
+    this.player.pause();
+    this.view.selected.clear();
+    if (question.track_id >= 0) this.view.selected.add(question.track_id);
+    void this.player.seek(question.position);
+    this.questions.isAsking = true;
+    this.questions.draw();
+    if (question.track_id >= 0) {
+      this.list.reveal(question.track_id);
+      this.timeline.reveal(question.track_id);
+    }
+    this.chosen();
+  }
+
+  /**
+   * The selected tracks, when there are as many as an act needs.
+   * @param {number} count
+   */
+  chosenFor(count) {
+    const ids = [...this.view.selected];
+    if (!this.answers.writable) this.say(this.answers.notice ?? "this run cannot be corrected here");
+    else if (ids.length !== count) this.say(count === 1 ? "select one track first" : "select two tracks first: a click, then one with Shift");
+    return this.answers.writable && ids.length === count ? ids : null;
+  }
+
+  merge() {
+    const ids = this.chosenFor(2);
+    if (ids) void this.act({ act: "merge", tracks: ids });
+  }
+
+  /** @param {"split"|"nobody"|"end"} kind */
+  actOnOne(kind) {
+    const ids = this.chosenFor(1);
+    if (ids) void this.act({ act: kind, track: ids[0], frame: this.indexOf(this.player.position) });
+  }
+
+  async rename() {
+    const ids = this.chosenFor(1);
+    if (!ids) return;
+    const name = await this.askName(`Who is track ${this.nameOf(ids[0])}?`, this.answers.names[ids[0]] ?? "");
+    if (name) void this.act({ act: "name", track: ids[0], frame: this.indexOf(this.player.position), name });
+  }
+
+  async addBox() {
+    if (!this.answers.writable) {
+      this.chosenFor(0);
+      return;
+    }
+    this.player.pause();
+    this.say("draw a box; Esc gives it up");
+    const box = await this.stage.drawBox();
+    this.say("");
+    if (!box) return;
+    const [id] = this.view.selected;
+    const name = await this.askName("Whose box is this?", id === undefined ? "" : this.nameOf(id));
+    if (name) void this.act({ act: "prompt", frame: this.indexOf(this.player.position), name, box: box.map((side) => Math.round(side * 10) / 10) });
+  }
+
+  /** Everything from the last accepted frame to this one is right. */
+  accept() {
+    if (!this.answers.writable) return;
+    const { position } = this.player;
+    let first = 0;
+    for (const [, last] of this.answers.accepted) if (last < position) first = Math.max(first, last + 1);
+    void this.act({ act: "accept", first: this.indexOf(first), last: this.indexOf(position) });
+  }
+
+  /**
+   * @param {string} title
+   * @param {string} value
+   */
+  askName(title, value) {
+    const dialog = /** @type {HTMLDialogElement} */ (byId("dialog"));
+    const field = h("input", { type: "text", maxlength: 200, value, "aria-label": "Name", autofocus: true, list: "names-in-dialog", autocomplete: "off" });
+    const names = h("datalist", { id: "names-in-dialog" }, ...[...new Set(Object.values(this.answers.names))].map((name) => h("option", { value: name })));
+    const form = h("form", { class: "ask", onsubmit: (/** @type {Event} */ event) => { event.preventDefault(); dialog.close(field.value.trim()); } },
+      field, names, h("button", { type: "submit" }, "OK"));
+    const closed = openDialog(title, form);
+    field.select();
+    return closed;
   }
 
   // --- what a frame and a track are called -------------------------------------------------------------------------
 
   /** @param {number} position */
   indexOf(position) {
-    return this.timeline.indexOf(position);
+    return indexOf(this.info, position);
   }
 
   /**
@@ -91,17 +257,12 @@ class Page {
    * @param {number} index
    */
   positionOf(index) {
-    let position = 0;
-    this.info.indices.forEach(([first, at], n) => {
-      const next = this.info.indices[n + 1]?.[1] ?? this.info.frames;
-      if (index >= first) position = Math.min(at + index - first, next - 1);
-    });
-    return clamp(position, 0, Math.max(0, this.info.frames - 1));
+    return positionOf(this.info, index);
   }
 
   /** @param {number} id */
   nameOf(id) {
-    return String(id);
+    return this.answers.names[id] ?? String(id);
   }
 
   /** @param {number} row */
@@ -126,7 +287,7 @@ class Page {
     play.textContent = this.player.isPlaying ? "❚❚" : "▶";
     play.setAttribute("aria-label", this.player.isPlaying ? "Pause" : "Play");
     this.timeline.follow();
-    this.stages.slice(1).forEach((stage) => void stage.show(clamp(position, 0, stage.info.frames - 1)).catch(() => undefined));
+    this.stages.slice(1).forEach((stage) => void stage.show(positionOf(stage.info, index)).catch(() => undefined));
     this.keepLink();
   }
 
@@ -363,6 +524,16 @@ class Page {
     const levels = this.info.levels.length > 1
       ? this.info.levels.map((level) => h("button", { type: "button", "aria-pressed": "true", onclick: (/** @type {any} */ event) => this.toggleLevel(level, event.target) }, `level ${level}`))
       : [];
+    /** @type {[string, string, string, () => void][]} */
+    const acts = this.info.kind === "boxes" ? [
+      ["rename", "name", "R", () => void this.rename()], ["merge", "merge", "M", () => this.merge()],
+      ["split", "split", "S", () => this.actOnOne("split")], ["nobody", "delete", "Del", () => this.actOnOne("nobody")],
+      ["accept", "accept", "A", () => this.accept()], ["undo", "undo", "Ctrl+Z", () => void this.act({ act: "undo" })],
+      ["redo", "redo", "Ctrl+Shift+Z", () => void this.act({ act: "redo" })],
+    ] : [];
+    byId("acts").replaceChildren(...acts.map(([name, text, key, onclick]) =>
+      h("button", { type: "button", "data-act": name, disabled: true, title: `${text} (${key})`, onclick }, text)));
+    byId("acts").hidden = !acts.length;
     byId("looks").replaceChildren(...toggles, h("label", {}, "opacity ", h("input", {
       type: "range", id: "opacity", min: 0, max: 1, step: 0.05, value: looks.opacity, "aria-label": "Opacity",
       oninput: (/** @type {any} */ event) => { looks.opacity = Number(event.target.value); this.looksChanged(); },
@@ -413,7 +584,7 @@ class Page {
       this.timeline.redraw();
       this.list.redraw();
     };
-    byId("tabs").replaceChildren(...[["left", "Tracks"], ["bottom", "Timeline"], ["right", "Look here"]].map(([name, text]) =>
+    byId("tabs").replaceChildren(...[["left", "Tracks"], ["bottom", "Timeline"], ["right", "Questions"]].map(([name, text]) =>
       h("button", { type: "button", "data-tab": name, onclick: () => show(name) }, text)));
     show("bottom");
   }
@@ -458,7 +629,23 @@ class Page {
         ["i o", "first, last frame of the selected track", (key) => this.goToEnd(selected(), key === "i" ? "first" : "last")],
         ["z", "look closely at the selected track", () => this.lookAt(selected())],
         ["/", "search tracks", () => byId("search").focus()],
-        ["Esc", "select nothing, see everything", () => { this.pick(0, -1); this.stages.forEach((stage) => stage.fit()); }],
+        ["Esc", "select nothing, see everything", () => { this.stage.endBox(null); this.pick(0, -1); this.stages.forEach((stage) => stage.fit()); }],
+      ]],
+      ["Answers", [
+        ["1 2 3 4 5 6", "who is asked about is this one of the candidates", (key) => this.questions.press(key)],
+        ["0", "it is a new object", (key) => this.questions.press(key)],
+        ["x", "it is nobody", (key) => this.questions.press(key)],
+        ["e", "type its name", () => document.getElementById("name-field")?.focus()],
+        ["R", "name the selected track", () => void this.rename()],
+        ["M", "the two selected tracks are one object", () => this.merge()],
+        ["S", "the selected track is another object from this frame on", () => this.actOnOne("split")],
+        ["E", "the selected object is not seen after this frame", () => this.actOnOne("end")],
+        ["Del", "the selected track is nobody", () => this.actOnOne("nobody")],
+        ["B", "draw a box that the detector missed", () => void this.addBox()],
+        ["A", "everything up to this frame is right", () => this.accept()],
+        ["Ctrl+Z", "undo", () => void this.act({ act: "undo" })],
+        ["Ctrl+Shift+Z Ctrl+Y", "redo", () => void this.act({ act: "redo" })],
+        ["W", "write the tracks into the run's files", () => void this.act({ act: "write" })],
       ]],
       ["Drawing", [
         ["m", "masks", () => this.info.masks && this.toggleLook("masks")],

@@ -3,54 +3,57 @@
 const MOST_LOADING = 2;
 const AGAIN = 700;
 const MOST_TRIES = 40;
-/** @type {HTMLImageElement[]} */
+/** @type {HTMLElement[]} */
 let waiting = [];
 let loading = 0;
 
 /**
- * Loads pictures into elements whose `data-src` says from where; those that left the page are passed over.
- * @param {Iterable<Element>} images
+ * Puts pictures into elements whose `data-src` says from where; those that left the page are passed over.
+ * @param {Iterable<Element>} places
  */
-export function loadCrops(images) {
-  for (const image of images) {
-    if (image instanceof HTMLImageElement && image.dataset.src && !waiting.includes(image)) waiting.push(image);
+export function loadCrops(places) {
+  for (const place of places) {
+    if (place instanceof HTMLElement && place.dataset.src && !waiting.includes(place)) waiting.push(place);
   }
   next();
 }
 
 function next() {
   while (loading < MOST_LOADING) {
-    const image = waiting.shift();
-    if (!image) return;
-    if (!image.isConnected) continue;
+    const place = waiting.shift();
+    if (!place) return;
+    if (!place.isConnected) continue;
     loading += 1;
-    void load(image).finally(() => {
+    void load(place).finally(() => {
       loading -= 1;
       next();
     });
   }
 }
 
-/** @param {HTMLImageElement} image */
-async function load(image) {
-  const response = await fetch(image.dataset.src ?? "").catch(() => null);
-  if (response?.status === 503) {
-    const tries = Number(image.dataset.tries ?? 0) + 1;
-    image.dataset.tries = String(tries);
+/** @param {HTMLElement} place */
+async function load(place) {
+  const response = await fetch(place.dataset.src ?? "").catch(() => null);
+  if (response?.status === 204 && response.headers.has("Retry-After")) {
+    const tries = Number(place.dataset.tries ?? 0) + 1;
+    place.dataset.tries = String(tries);
     if (tries < MOST_TRIES) {
       window.setTimeout(() => {
-        waiting.push(image);
+        waiting.push(place);
         next();
       }, AGAIN);
     }
     return;
   }
-  delete image.dataset.src;
-  if (!response?.ok) {
-    image.classList.add("none");
+  delete place.dataset.src;
+  if (response?.status !== 200) {
+    place.classList.add("none");
     return;
   }
+  const image = document.createElement("img");
+  image.alt = "";
   const url = URL.createObjectURL(await response.blob());
   image.onload = () => URL.revokeObjectURL(url);
   image.src = url;
+  place.replaceChildren(image);
 }

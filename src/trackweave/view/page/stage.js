@@ -68,6 +68,10 @@ export class Stage {
     this.layerKey = "";
     this.redraw = onFrame(() => this.draw());
     this.onPick = onPick;
+    /** @type {((box: number[]|null) => void)|null} waits for a box to be drawn */
+    this.onBox = null;
+    /** @type {number[]|null} */
+    this.drawn = null;
     this.listen();
     new ResizeObserver(() => this.redraw()).observe(this.canvas);
   }
@@ -91,6 +95,13 @@ export class Stage {
         }
         return;
       }
+      if (this.onBox) {
+        const [x1, y1] = this.toFrame(drag.x, drag.y);
+        const [x2, y2] = this.toFrame(event.clientX, event.clientY);
+        this.drawn = [Math.min(x1, x2), Math.min(y1, y2), Math.max(x1, x2), Math.max(y1, y2)];
+        this.redraw();
+        return;
+      }
       const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
       if (Math.hypot(dx, dy) > 4) drag.moved = true;
       if (drag.moved && this.zoom > 1) {
@@ -100,7 +111,8 @@ export class Stage {
       }
     });
     canvas.addEventListener("pointerup", (event) => {
-      if (drag && !drag.moved) this.onPick(this.objectAt(event), event);
+      if (this.onBox) this.endBox(this.drawn);
+      else if (drag && !drag.moved) this.onPick(this.objectAt(event), event);
       drag = null;
     });
     canvas.addEventListener("pointercancel", () => (drag = null));
@@ -117,6 +129,27 @@ export class Stage {
       { passive: false },
     );
     canvas.addEventListener("dblclick", () => this.fit());
+  }
+
+  /**
+   * Lets a box be drawn with the pointer.
+   * @returns {Promise<number[]|null>} x1, y1, x2, y2 in pixels of the frame; null when it was given up
+   */
+  drawBox() {
+    this.endBox(null);
+    this.canvas.classList.add("drawing");
+    return new Promise((resolve) => (this.onBox = resolve));
+  }
+
+  /** @param {number[]|null} box */
+  endBox(box) {
+    const resolve = this.onBox;
+    this.onBox = null;
+    this.drawn = null;
+    this.canvas.classList.remove("drawing");
+    this.redraw();
+    const isLarge = box && box[2] - box[0] >= 2 && box[3] - box[1] >= 2;
+    resolve?.(isLarge ? box.map((side, k) => clamp(side, 0, k % 2 ? this.info.height : this.info.width)) : null);
   }
 
   /** Screen pixels (CSS) per pixel of the frame. */
@@ -299,6 +332,13 @@ export class Stage {
       this.drawBoxes(context, objects, scale);
       if (this.view.looks.labels) this.drawLabels(context, objects, scale);
       this.describe(objects);
+    }
+    if (this.drawn) {
+      context.strokeStyle = "#fff";
+      context.setLineDash([6 / scale, 4 / scale]);
+      context.lineWidth = 2 / scale;
+      context.strokeRect(this.drawn[0], this.drawn[1], this.drawn[2] - this.drawn[0], this.drawn[3] - this.drawn[1]);
+      context.setLineDash([]);
     }
     const text = this.pictures.problem ?? (this.info.pictures ? "" : this.info.notice ?? "");
     if (this.note.textContent !== text) this.note.textContent = text;

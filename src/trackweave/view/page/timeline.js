@@ -1,6 +1,6 @@
 /** @file `Timeline`: all tracks along the video; rows are drawn only where they are seen. */
 
-import { byId, canvasById, clamp, context2d, css, cssVariable, onFrame, sharpen } from "./util.js";
+import { byId, canvasById, clamp, context2d, css, cssVariable, indexOf, onFrame, sharpen } from "./util.js";
 
 /** @typedef {import("./types.js").RunInfo} RunInfo */
 /** @typedef {import("./types.js").TrackColumns} TrackColumns */
@@ -34,6 +34,8 @@ export class Timeline {
     this.rowOf = new Map();
     /** @type {Map<number, {position: number, confidence: number}[]>} */
     this.marks = new Map();
+    /** @type {[number, number][]} stretches that a person accepted */
+    this.accepted = [];
     this.from = 0;
     this.to = Math.max(1, info.frames);
     this.redraw = onFrame(() => this.draw());
@@ -202,6 +204,8 @@ export class Timeline {
         context.fillRect(GUTTER + column, height - size, 1.5, size);
       }
     }
+    context.fillStyle = cssVariable("--good");
+    for (const [first, last] of this.accepted) context.fillRect(Math.max(GUTTER, x(first)), RULER, x(last + 1) - Math.max(GUTTER, x(first)), 4);
     this.drawCuts(context, RULER, height, x);
     this.drawPlayhead(context, 0, height, x, true);
   }
@@ -218,21 +222,9 @@ export class Timeline {
     context.fillStyle = cssVariable("--quiet");
     for (let p = Math.ceil(this.from / step) * step; p < this.to; p += step) {
       context.fillRect(x(p), RULER - 4, 1, 4);
-      const text = String(this.indexOf(p));
+      const text = String(indexOf(this.info, p));
       if (x(p) + context.measureText(text).width + 4 < width) context.fillText(text, x(p) + 3, RULER / 2 - 1);
     }
-  }
-
-  /**
-   * @param {number} position
-   */
-  indexOf(position) {
-    let [index, at] = [position, 0];
-    for (const [first, start] of this.info.indices) {
-      if (start > position) break;
-      [index, at] = [first, start];
-    }
-    return index + position - at;
   }
 
   /**
@@ -277,6 +269,7 @@ export class Timeline {
   }
 
   drawRows() {
+    this.canvas.style.height = `${this.scroll.clientHeight}px`;
     const { context, width, height, x } = this.begin(this.canvas);
     const tracks = this.tracks;
     if (!tracks) return;

@@ -112,7 +112,7 @@ export class TrackList {
     badge.style.color = ink(id);
     const crops = this.info.pictures
       ? h("span", { class: "crops" }, ...["first", "middle", "last"].map((which) =>
-          h("img", { alt: "", decoding: "async", "data-src": this.crop(row, which) })))
+          h("span", { "data-src": this.crop(row, which) })))
       : null;
     const reasons = tracks.reasons[row].join(", ");
     const element = h(
@@ -141,6 +141,6 @@ export class TrackList {
   }
 
   loadPictures() {
-    loadCrops(this.space.querySelectorAll("img[data-src]"));
+    loadCrops(this.space.querySelectorAll("[data-src]"));
   }
 }

@@ -51,7 +51,47 @@
  * @property {number[]} box four each
  * @property {number[]} score
  * @property {number[]} class
+ * @property {number[]} item what acts call it on its frame
  * @property {(MaskRuns|null)[]} [masks]
+ */
+
+/**
+ * @typedef {object} Candidate
+ * @property {number} track_id
+ * @property {string|null} name
+ * @property {number} probability
+ * @property {[number, number]|null} before frame and item
+ * @property {[number, number]|null} after
+ */
+
+/**
+ * Who is this?
+ * @typedef {object} Question
+ * @property {[number, number]} at frame and item
+ * @property {number[]} box
+ * @property {number} track_id
+ * @property {string|null} name
+ * @property {number} doubt
+ * @property {number} repair boxes that an answer repairs
+ * @property {number} position
+ * @property {Candidate[]} candidates
+ */
+
+/**
+ * What was said, and what is asked.
+ * @typedef {object} AnswerState
+ * @property {string} version
+ * @property {boolean} writable
+ * @property {string|null} notice why not
+ * @property {boolean} [undo]
+ * @property {boolean} [redo]
+ * @property {boolean} [unwritten]
+ * @property {number} [count]
+ * @property {Record<string, string>} names
+ * @property {string[]} refused
+ * @property {any[]} acts
+ * @property {[number, number][]} accepted positions, both ends included
+ * @property {Question[]} questions
  */
 
 /**

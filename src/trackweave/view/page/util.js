@@ -147,3 +147,33 @@ export function onFrame(draw) {
     });
   };
 }
+
+/** @typedef {import("./types.js").RunInfo} RunInfo */
+
+/**
+ * The absolute index of a position.
+ * @param {RunInfo} info
+ * @param {number} position
+ */
+export function indexOf(info, position) {
+  let [index, at] = [position, 0];
+  for (const [first, start] of info.indices) {
+    if (start > position) break;
+    [index, at] = [first, start];
+  }
+  return index + position - at;
+}
+
+/**
+ * The position of an absolute index, or of the frame before it.
+ * @param {RunInfo} info
+ * @param {number} index
+ */
+export function positionOf(info, index) {
+  let position = 0;
+  info.indices.forEach(([first, at], n) => {
+    const next = info.indices[n + 1]?.[1] ?? info.frames;
+    if (index >= first) position = Math.min(at + index - first, next - 1);
+  });
+  return clamp(position, 0, Math.max(0, info.frames - 1));
+}
