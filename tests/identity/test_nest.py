@@ -32,6 +32,13 @@ def test_each_part_has_its_tightest_whole() -> None:
     assert found.tree.descendants(1) == [2, 4, 5, 3]
 
 
+def test_the_tree_knows_the_mean_areas() -> None:
+    """By them the smaller thing is on top, whatever its number."""
+    found = nested({4: [{1: SEAT, 2: CHAIR}] * 2 + [{1: SEAT}, {2: CHAIR}]})
+    seat, chair = found.tree.area.tolist()
+    assert 0 < 2 * seat == chair
+
+
 def test_the_same_thing_at_three_levels_is_a_chain() -> None:
     found = nested({2: [{1: CHAIR}] * 2, 4: [{2: CHAIR}] * 2, 6: [{3: CHAIR}] * 2})
     assert found.tree.path(3) == [1, 2, 3]

@@ -55,7 +55,7 @@ def nest(evidence: Evidence, table: IdentityTable, settings: IdentitySettings) -
     if settings.nest:
         for pair in _tightest(pairs, things, settings):
             parents[pair.inner], shares[pair.inner] = pair.outer, pair.share
-    tree = Tree.from_parents(parents, things.level, shares)
+    tree = Tree.from_parents(parents, things.level, shares, things.area)
     listed = [pair for pair in pairs if pair.share >= LISTED]
     return Nesting(tree, listed, _split(tree, pairs, things, settings), things.area)
 

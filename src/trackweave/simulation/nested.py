@@ -61,7 +61,7 @@ class NestedScene(SyntheticScene):
 
     Whatever the seed:
 
-    - 1 and 2 are look-alikes that go side by side, all but touching;
+    - 1 and 2 are look-alikes that go side by side, a few pixels apart;
     - 3 passes behind the post, is fully hidden at half time, and returns;
     - 4 leaves the view and returns; 5, its look-alike, comes in on the other side while it is away;
     - 6 passes in front of 7, which is large;
@@ -243,7 +243,7 @@ def _twins(rng: Generator, aspect: float) -> list[MovingObject]:
 
         return MovingObject("side by side", "ellipse", size, 3, pose)
 
-    return [path(-0.47), path(0.47)]
+    return [path(-0.56), path(0.56)]
 
 
 def _hiding(rng: Generator, aspect: float) -> MovingObject:
