@@ -2,7 +2,7 @@
 
     python benchmarks/box_accuracy.py --data MOT_ROOT [--simulated DIR] [--split evaluation|training]
         [--tracker adaptive bytetrack …] [--scorer iou learned learned=FILE …] [--rank] [--regimes mot17-frcnn …]
-        [--refine] [--scores 0.5 100 …] [--output DIR] [--json FILE]
+        [--refine] [--stitch] [--scores 0.5 100 …] [--output DIR] [--json FILE]
 
 MOT_ROOT and DIR are those of `mot_sequences`. A tracker is a preset with nothing else set; camera motion comes from
 `gmc.txt` where a sequence has one. Its tracks are written as MOT text, `DIR/TRACKER/REGIME/SEQUENCE.txt`, and scored as
@@ -13,7 +13,8 @@ scored on the second half.
 `--scorer learned` (the shipped model) or `learned=FILE[@THRESHOLD]` adds a row of the preset `learned` with it, with
 `--rank` one of each preset of `--tracker`, in whose gates it ranks; `iou` stands for the presets of `--tracker`.
 
-`--refine` adds a row per tracker with gaps of up to 20 frames filled afterwards; `--scores 0.5` makes rows of all
+`--refine` adds a row per tracker with gaps of up to 20 frames filled afterwards, `--stitch` one with tracks stitched
+before that, where the row has a learned scorer with its judgement; `--scores 0.5` makes rows of all
 scores times 0.5.
 """
 
@@ -26,16 +27,19 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 
+from trackweave.association.scorer import LearnedScorer
+from trackweave.association.tracklets import TrackletMargins
 from trackweave.evaluation.evaluate import evaluate
 from trackweave.evaluation.metrics import TrackEval
 from trackweave.evaluation.scores import ClassScores
 from trackweave.evaluation.settings import EvaluationSettings, Metric
 from trackweave.formats.mot import write_mot
-from trackweave.formats.motchallenge import MotSequence
+from trackweave.formats.motchallenge import MotSequence, read_gmc
+from trackweave.identity.stitch import Scene, camera_path, stitch, stitched_ids
 from trackweave.mot.postprocess import refine
 from trackweave.mot.settings import PRESETS, RefinementSettings, preset
 from trackweave.pipelines.box_outputs import as_rows
@@ -58,6 +62,7 @@ roboflow trackers 2.6.1, boxmot 25 and pyxtrackers 2026.3.3 with their defaults.
 CLASSICAL = "iou"
 """The scorer that is none: the tracker's own cost."""
 GAPS_FILLED = ", gaps filled"
+STITCHED = ", stitched, gaps filled"
 LEARNED = "learned"
 """The preset for learned scorers."""
 INTERPOLATE_MAX_GAP = 20
@@ -105,9 +110,22 @@ def write_tracks(
         tracks = Tracks.concat([as_rows(index, None, frame).tracks for index, frame in enumerate(frames)])
         name = f"{sequence.path.name}.txt"
         write_mot(folders[0] / name, tracks)
-        for folder in folders[1:]:
-            refined = refine(tracks, RefinementSettings(interpolate_max_gap=INTERPOLATE_MAX_GAP))
+        for folder, is_stitched in zip(folders[1:], (False, True), strict=False):
+            whole = stitched_tracks(sequence, tracks, scorer) if is_stitched else tracks
+            refined = refine(whole, RefinementSettings(interpolate_max_gap=INTERPOLATE_MAX_GAP))
             write_mot(folder / name, refined.tracks)
+
+
+def stitched_tracks(sequence: MotSequence, tracks: Tracks, scorer: str) -> Tracks:
+    """What `trackweave boxes --stitch` makes of the tracks of a sequence."""
+    rate, size = sequence.known_frame_rate(), sequence.known_size()
+    camera = None
+    if sequence.camera_motion is not None:
+        camera = camera_path([None, *read_gmc(sequence.camera_motion, sequence.known_length())[1:]])
+    learned = scorer_named(scorer)
+    margins = TrackletMargins(learned, rate, size) if isinstance(learned, LearnedScorer) else None
+    links = stitch(tracks, Scene(rate, size, camera), margins)
+    return replace(tracks, track_id=stitched_ids(tracks.track_id, links))
 
 
 # --- the figures -----------------------------------------------------------------------------------------------------
@@ -133,7 +151,7 @@ def measure(
     rows: Iterable[tuple[str, str]],
     regimes: Sequence[str],
     *,
-    refined: bool = False,
+    refined: int = 0,
     output: Path | None = None,
     score_factors: Sequence[float] = (1.0,),
 ) -> dict[str, dict[str, Figures]]:
@@ -143,7 +161,7 @@ def measure(
         corpus: the sequences.
         rows: tracker and scorer of each.
         regimes: which columns; those without sequences are left out.
-        refined: a second row of each with short gaps filled.
+        refined: how many more rows of each: one with short gaps filled, and one with tracks stitched before.
         output: where the tracks are kept; None: nowhere.
         score_factors: a row of each with scores times so much.
     """
@@ -152,7 +170,7 @@ def measure(
         root = output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for (tracker, scorer), factor in product(rows, score_factors):
             called = row_name(tracker, scorer) + ("" if factor == 1 else f", scores × {factor:g}")
-            names = [called, f"{called}{GAPS_FILLED}"][: 1 + refined]
+            names = [called, f"{called}{GAPS_FILLED}", f"{called}{STITCHED}"][: 1 + refined]
             for regime in regimes:
                 sequences = list(inputs(corpus.data, corpus.split, regime, corpus.simulated))
                 if not sequences:
@@ -219,6 +237,9 @@ def main() -> None:
     parser.add_argument("--rank", action="store_true", help="learned scorers rank in the gates of the presets")
     parser.add_argument("--regimes", nargs="+", choices=regimes, default=list(regimes))
     parser.add_argument("--refine", action="store_true", help="a second row with short gaps filled")
+    parser.add_argument(
+        "--stitch", action="store_true", help="rows with short gaps filled, and with tracks stitched before"
+    )
     parser.add_argument("--scores", nargs="+", type=float, default=[1.0], metavar="FACTOR", help="times so much")
     parser.add_argument("--output", type=Path, metavar="DIR", help="keep the tracks there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
@@ -226,7 +247,8 @@ def main() -> None:
     TrackEval([Metric.hota])  # a missing package is reported before the trackers run
     corpus = Corpus(args.data, args.simulated, args.split)
     trackers = rows_of(args.tracker, args.scorer, rank=args.rank)
-    rows = measure(corpus, trackers, args.regimes, refined=args.refine, output=args.output, score_factors=args.scores)
+    refined = 2 if args.stitch else int(args.refine)
+    rows = measure(corpus, trackers, args.regimes, refined=refined, output=args.output, score_factors=args.scores)
     if not rows:
         parser.error("no sequence to run over: SportsMOT needs --simulated, TUD is in the evaluation split only")
     print(markdown(rows, args.split))

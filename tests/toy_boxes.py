@@ -184,7 +184,7 @@ def image_of(frame: int) -> NDArray[np.uint8]:
     return image
 
 
-def mot_line(frame: int, track: int, box: tuple[int, ...], *rest: float) -> str:
+def mot_line(frame: int, track: int, box: tuple[float, ...], *rest: float) -> str:
     """A line of MOT text, whose frames and pixels count from 1."""
     x1, y1, x2, y2 = box
     return ",".join(str(v) for v in (frame + 1, track, x1 + 1, y1 + 1, x2 - x1, y2 - y1, *rest))

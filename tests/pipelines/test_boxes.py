@@ -366,6 +366,22 @@ def test_a_real_sequence(tmp_path: Path) -> None:
 # --- refinement -------------------------------------------------------------------------------------------------------
 
 
+def test_stitching_after_the_pass(tmp_path: Path) -> None:
+    """Two things that the tracker forgets over ten frames without a detection."""
+    folder = make_sequence(tmp_path / "toy", frames=40)
+    frames = [*range(15), *range(25, 40)]
+    lines = [mot_line(k, -1, (8 + 0.3 * k, y, 16 + 0.3 * k, y + 14), 0.9) for k in frames for y in (3, 25)]
+    write_lines(folder / "det" / "det.txt", lines)
+    forgetful = EASY.model_copy(update={"lost_seconds": 0.1})
+    plain = track_boxes(folder, tmp_path / "plain", tracker=forgetful)
+    settings = RefinementSettings(stitch=True, stitch_probability=0.3)
+    result = track_boxes(folder, tmp_path / "run", tracker=forgetful, refinement=settings)
+    before, after = record(plain)["totals"], record(result)["totals"]
+    assert (before["tracks"], before["stitched"]) == (4, 0)
+    assert (after["tracks"], after["stitched"], after["boxes"]) == (2, 2, before["boxes"])
+    assert set(result.tracks().track_id) < set(plain.tracks().track_id)
+
+
 def test_refinement_after_the_pass(tmp_path: Path) -> None:
     folder = make_sequence(tmp_path / "toy", images=12)
     lines = [line for line in detection_lines(12) if not line.startswith(("5,-1,27,", "6,-1,31,"))]

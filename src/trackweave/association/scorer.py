@@ -137,7 +137,7 @@ class LearnedScorer:
         batch = frame_batch(state, self._memory, size)
         if not len(batch.pairs):
             return cost
-        margin = self._margin(model_inputs(batch), state.frame, len(batch.pairs))
+        margin = self.margins(model_inputs(batch), state.frame)
         tracks, detections = batch.pairs.T
         just_matched = (state.track_gap <= self._memory.frame_step)[tracks]
         low_score = batch.det_scores[detections] < MIN_NEW_TRACK_SCORE
@@ -146,8 +146,8 @@ class LearnedScorer:
         cost[tracks, detections] = np.clip(1 - (margin - min_margin) / SCALE, 0, MAX_COST)
         return cost
 
-    def _margin(self, inputs: ModelInputs, frame: int, pairs: int) -> NDArray[np.float32]:
-        """`(pairs,)`, what the model answers.
+    def margins(self, inputs: ModelInputs, frame: int) -> NDArray[np.float32]:
+        """`(P,)` logit margins, what the model answers of each pair; `frame` is named where it fails.
 
         Raises:
             ArtifactError: it fails, or gives numbers that are not finite: its weights are damaged.
@@ -158,7 +158,7 @@ class LearnedScorer:
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no common base
             reason = shortened_line(str(error))
             raise ArtifactError(f"{self.path}: the model fails on frame {frame}: {reason}") from None
-        if margin.shape != (pairs,) or not np.isfinite(margin).all():
+        if margin.shape != (len(inputs.pairs),) or not np.isfinite(margin).all():
             raise ArtifactError(
                 f"{self.path}: the model does not give a finite number for each pair of frame {frame}: it is damaged"
             )

@@ -84,6 +84,7 @@ BOXES = Schema(
             ("input.on_bad_item", "tracker.on_bad_item"),
             description="what cannot be used stops the run, or is left out; for single detections the default is skip",
         ),
+        short("--stitch", "refinement.stitch"),
         short("--interpolate", "refinement.interpolate_max_gap"),
         short("--min-length", "refinement.min_track_length"),
         short("--smooth", "refinement.smooth_window"),
@@ -140,7 +141,7 @@ def boxes(
     """Give the boxes of a video identities: tracks, an archive, an overlay video and a report.
 
     Without --detections and --detector, a sequence's own det/det.txt is taken, and for other sources whatever moves.
-    Refinements (--interpolate, --min-length, --smooth) hold all tracks in memory. Nothing is downloaded.
+    Refinements (--stitch, --interpolate, --min-length, --smooth) hold all tracks in memory. Nothing is downloaded.
     """
     run_boxes(source, output, settings, log_level, overwrite=overwrite, as_json=as_json)
 
@@ -269,6 +270,8 @@ def _print_summary(result: Run[BoxSummary], report: Path) -> None:
     typer.echo(f"{totals['tracks']} tracks with {totals['boxes']} boxes on {totals['frames']} frames")
     if summary.association_fps is not None:
         typer.echo(f"association alone: {summary.association_fps:.0f} frames per second")
+    if totals.get("stitched"):
+        typer.echo(f"stitched: {totals['stitched']} gaps between tracks of one object")
     if totals["est_id_switches"] is not None:
         typer.echo(f"suspected identity switches: {totals['est_id_switches']}")
     for reason, count in summary.skipped.items():

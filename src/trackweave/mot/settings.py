@@ -323,6 +323,12 @@ SMOOTHING_DEGREE = 2
 class RefinementSettings(Settings):
     """What is changed about tracks once the whole video is tracked; nothing by default."""
 
+    stitch: bool = Field(
+        default=False, description="tracks that follow each other over a gap become one at the end, before all else"
+    )
+    stitch_probability: float = Field(
+        default=0.6, gt=0, lt=1, description="probability from which two such tracks are stitched"
+    )
     interpolate_max_gap: int = Field(
         default=0, ge=0, description="longest gap, in frames, that is filled at the end; 0: none"
     )

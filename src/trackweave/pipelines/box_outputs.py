@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -19,10 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.association.data_collection import SampleLogger
+from trackweave.association.scorer import LearnedScorer
 from trackweave.association.settings import LogSettings
+from trackweave.association.tracklets import TrackletMargins
 from trackweave.errors import FrameError, SettingError, wording
 from trackweave.formats.mot import MotWriter
 from trackweave.frames.source import RGBFrame
+from trackweave.identity.stitch import Link, Scene, TrackAppearance, camera_path, stitch, stitched_ids
 from trackweave.mot.postprocess import RefinedTracks, refine
 from trackweave.mot.settings import RefinementSettings
 from trackweave.mot.tracker import SCALE_CODE, TrackerSummary
@@ -156,6 +159,65 @@ class TrackStatistics:
         )
 
 
+# --- stitching --------------------------------------------------------------------------------------------------------
+
+
+class Stitcher:
+    """Collects what stitching needs to know of each frame, and links the tracks at the end.
+
+    Args:
+        settings: from which probability tracks are linked.
+        video: the frames.
+        scorer: what says more of pairs than their boxes do; None: nothing does.
+
+    Attributes:
+        links: what was linked, after `finish`.
+    """
+
+    stage = "stitch"
+
+    def __init__(self, settings: RefinementSettings, video: VideoInput, scorer: LearnedScorer | None) -> None:
+        self._settings, self._size = settings, video.size
+        self._rate = video.frame_rate or DEFAULT_RATE
+        self._scorer = scorer
+        self._camera: dict[int, NDArray[np.float64]] = {}
+        self._cuts: list[int] = []
+        self._appearance: dict[int, TrackAppearance] = {}
+        self.links: list[Link] = []
+
+    def write(self, frame: DetectedFrame, tracked: Detections) -> None:
+        """Takes the tracker's answer for a frame; frames come in order."""
+        if frame.context.camera is not None:
+            self._camera[frame.index] = frame.context.camera
+        if frame.context.cut:
+            self._cuts.append(frame.index)
+        if tracked.embedding is not None and tracked.track_id is not None:
+            for track, embedding in zip(tracked.track_id.tolist(), tracked.embedding, strict=True):
+                if embedding.any():
+                    self._appearance.setdefault(track, TrackAppearance()).add(embedding)
+
+    def finish(self, rows: TrackRows) -> TrackRows:
+        """The rows under the ids of the chains that their tracks belong to."""
+        tracks = rows.tracks
+        if not len(tracks):
+            return rows
+        last = int(tracks.frame.max())
+        scene = Scene(
+            self._rate,
+            self._size,
+            camera_path(self._camera.get(frame) for frame in range(last + 1)) if self._camera else None,
+            self._cuts,
+            {track: appearance.halves() for track, appearance in self._appearance.items()},
+        )
+        margins = None
+        if self._scorer is not None and self._size is not None:
+            margins = TrackletMargins(self._scorer, self._rate, self._size)
+        self.links = stitch(tracks, scene, margins, min_probability=self._settings.stitch_probability)
+        identity = stitched_ids(tracks.track_id, self.links)
+        order = np.lexsort((identity, tracks.frame))
+        return TrackRows(replace(tracks, track_id=identity), rows.detection[order], rows.time[order])
+
+
 # --- tracks -----------------------------------------------------------------------------------------------------------
 
 
@@ -212,10 +274,11 @@ class TrackWriter:
         if self._refinement is None and (self._rows >= ROWS_PER_PART or self._bytes >= MASK_BYTES_PER_PART):
             self._flush()
 
-    def finish(self, times: Sequence[float] | None = None) -> None:
+    def finish(self, times: Sequence[float] | None = None, stitcher: Stitcher | None = None) -> None:
         """Writes what is still held, refined if asked for.
 
         Args:
+            stitcher: links tracks before they are refined.
             times: seconds by absolute frame index, for a refinement of a video with uneven frames.
 
         Raises:
@@ -226,6 +289,8 @@ class TrackWriter:
             return
         whole = TrackRows.concat(self._open)
         self._open = []
+        if stitcher is not None:
+            whole = stitcher.finish(whole)
         self.refined = refine(whole.tracks, self._refinement, times=times)
         # One part per some thousand rows, cut between frames.
         refined = _with_origin(self.refined.tracks, whole)
@@ -421,6 +486,7 @@ class BoxRunRecord:
         features: which were computed.
         tracks: the tracks in numbers.
         refined: what the refinement did; None without one.
+        stitched: links between tracks that became one; None: not looked for.
         samples: how many were logged.
     """
 
@@ -433,6 +499,7 @@ class BoxRunRecord:
     features: FeatureRecord
     tracks: TrackCounts
     refined: RefinedTracks | None
+    stitched: int | None
     samples: int
 
     def finish(self, folder: RunFolder, log: RunLog, timer: TimingAggregator) -> Run[BoxSummary]:
@@ -487,6 +554,7 @@ class BoxRunRecord:
                 "births": tracker.tracks,
                 "reactivations": tracker.reactivations,
                 "est_id_switches": tracker.est_id_switches if self.config["tracker"]["diagnostics"] else None,
+                "stitched": self.stitched or 0,
                 "interpolated": 0 if refined is None else refined.interpolated,
                 "removed": 0 if refined is None else refined.removed,
             },

@@ -28,6 +28,7 @@ from trackweave.pipelines.box_inputs import (
 from trackweave.pipelines.box_outputs import (
     BoxOverlay,
     BoxRunRecord,
+    Stitcher,
     TrackStatistics,
     TrackWriter,
     check_log,
@@ -97,7 +98,7 @@ def track_boxes(
         options: the following, by keyword.
         video: what the source does not say (rate, size), which frames are taken, and what becomes of bad ones.
         perception: which signals are computed from the images.
-        refinement: gaps to fill, tracks to remove, smoothing, after the whole video is tracked.
+        refinement: tracks to stitch or to remove, gaps to fill, smoothing, after the whole video is tracked.
         log: where to log training samples; with a scorer they are marked as decided by it.
         scorer: whether a learned scorer judges pairs, and which; None: as `tracker` says.
         overlay: draw the tracks over the frames, where there are any; settings say how.
@@ -272,6 +273,7 @@ def _track(
     statistics = TrackStatistics(step=video.step)
     writer = TrackWriter(folder.paths, statistics, refinement, {"source": video.path})
     overlay = BoxOverlay(folder.paths.overlay, video, log, settings.overlay if refinement is None else None)
+    stitcher = Stitcher(refinement, video, inputs.scorer) if refinement is not None and refinement.stitch else None
     label_source = BLENDED if settings.scorer.enabled else "tracker"
     with open_display(progress, "tracking", video) as display, open_logger(settings.log, video, label_source) as logger:
         scale = inputs.detections.score_scale
@@ -280,10 +282,11 @@ def _track(
             reads = overlay.is_on or features.needs_images
             frames = inputs.detections.frames(images=reads, stop=stop, is_idle=lambda: tracker.is_idle)
             sinks: list[FrameSink] = [writer, overlay] if overlay.is_on else [writer]
+            sinks += [] if stitcher is None else [stitcher]
             count = track_frames(frames, features, tracker, sinks, timer, display)
             passed_over = inputs.detections.passed_over  # the overlay of refined tracks reads the frames again
             with timer.track("write"):
-                writer.finish(video.times)
+                writer.finish(video.times, stitcher)
                 samples = close_logger(logger, log)
         if settings.overlay is not None and writer.refined is not None:
             refined = BoxOverlay(folder.paths.overlay, video, log, settings.overlay)
@@ -298,6 +301,7 @@ def _track(
         features.record(),
         statistics.counts(),
         writer.refined,
+        None if stitcher is None else len(stitcher.links),
         samples,
     )
 

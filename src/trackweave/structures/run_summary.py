@@ -343,7 +343,7 @@ class BoxSummary(RunSummary):
 
     Attributes:
         totals: `frames`, `detections`, `tracks`, `boxes`, `births`, `reactivations`, `est_id_switches` (None without
-            diagnostics), `interpolated`, `removed`.
+            diagnostics), `stitched` (links), `interpolated`, `removed`.
         detections: a file (`kind` `file`, `path`, `rows`) or a detector (`kind` `detector`, `name`, `reason`).
         tracker: every setting of the tracker.
         skipped: what was left out, by reason.
