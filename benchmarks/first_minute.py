@@ -1,7 +1,7 @@
 """What a newcomer waits for: from a checkout on a bare machine to the page of the demo.
 
     python benchmarks/first_minute.py [CHECKOUT ...]
-    python benchmarks/first_minute.py --davis ROOT
+    python benchmarks/first_minute.py --davis ROOT [--rule]
 
 Each checkout (without one this one) is cloned, so that nothing is there but what git has; then its environment is made
 and `make demo` runs, with an empty home and an empty cache of machine code. Per step: CPU seconds of all processes,
@@ -10,6 +10,8 @@ the first, in one run.
 
 With `--davis`, README's example instead: `track_masks` on a clip of 240 frames at 480×270 in five shots, made from
 sequences of DAVIS-2016 in `ROOT/SEQUENCE/frames`, by this checkout: CPU seconds, tracks of each shot, and across a cut.
+With `--rule` nothing is tracked: on how many frames of each shot the generator runs, and how many candidates it leaves
+to compare, by the rule as it is and with one of its three numbers changed.
 """
 
 from __future__ import annotations
@@ -23,15 +25,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 import cv2
 import numpy as np
 
 from trackweave.frames.open import open_frames
 from trackweave.ids import Level
+from trackweave.pipelines import mask_inputs
+from trackweave.pipelines.mask_inputs import propose
 from trackweave.pipelines.masks import track_masks
+from trackweave.proposals import schedule
+from trackweave.storage.candidates import filtered_path
 from trackweave.visualization.video import Mp4Writer
 
 
@@ -112,15 +120,40 @@ def measure_example(root: Path, folder: Path) -> None:
     print(f"| {cpu:.1f} | {shots} | {across} |")
 
 
+RULE = {"NEW_SHARE": (0.05, 0.2, 0.4), "MIN_NEW": (0.25, 0.75), "MIN_GAP": (1, 15)}
+"""Numbers of the rule by which the generator runs again, and their neighbours."""
+
+
+def measure_rule(root: Path, folder: Path) -> None:
+    """Prints what the generator does on the clip by the rule and by its neighbours."""
+    write_clip(root, folder / "clip.mp4")
+    print("| rule | CPU s | frames looked at, by shot | candidates |\n|---|---|---|---|")
+    changes = [("as it is", "", 0.0), *((f"{name} {value}", name, value) for name in RULE for value in RULE[name])]
+    for n, (label, name, value) in enumerate(changes):
+        with ExitStack() as stack:
+            for module in (mask_inputs, schedule):
+                if hasattr(module, name):
+                    stack.enter_context(patch.object(module, name, value))
+            start = time.process_time()
+            found = propose(folder / "clip.mp4", folder / str(n), levels=[2], progress=False)
+            cpu = time.process_time() - start
+        frames = json.loads(filtered_path(found / "level_2").read_text(encoding="utf-8"))["frames"]
+        ends = np.cumsum(list(SHOTS.values()))
+        shots = np.bincount(np.searchsorted(ends, [each["frame_idx"] for each in frames], "right"), minlength=len(ends))
+        candidates = sum(each["count"] for each in frames)
+        print(f"| {label} | {cpu:.1f} | {', '.join(map(str, shots))} | {candidates} |", flush=True)
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkouts", nargs="*", type=Path, default=[Path(__file__).parents[1]])
     parser.add_argument("--davis", type=Path, metavar="ROOT")
+    parser.add_argument("--rule", action="store_true", help="with --davis: the generator's rule and its neighbours")
     arguments = parser.parse_args()
     if arguments.davis is not None:
         with tempfile.TemporaryDirectory() as name:
-            measure_example(arguments.davis, Path(name))
+            (measure_rule if arguments.rule else measure_example)(arguments.davis, Path(name))
         return
     checkouts = arguments.checkouts
     print("| checkout | step | CPU s | wall s | MB | made |\n|---|---|---|---|---|---|")
