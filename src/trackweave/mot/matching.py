@@ -274,7 +274,7 @@ def assign(
     `pairs` are the flat indices of the allowed pairs, where the caller has them already.
     """
     if pairs is None:
-        pairs = np.flatnonzero(allowed)
+        (pairs,) = allowed.ravel().nonzero()
     row_place, column_place = np.empty(len(rows), np.int64), np.empty(len(columns), np.int64)
     open_pairs = np.empty(len(pairs), np.bool_)
     height, width = take_undisputed(cost, pairs, rows, columns, match, row_place, column_place, open_pairs)

@@ -8,7 +8,7 @@ compiled kernels read them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,8 +145,12 @@ NEVER = 1e9
 """A threshold that no value reaches: the setting is off."""
 
 
-class Parameters(NamedTuple):
-    """Floats only: numba then takes the whole as one homogeneous tuple. Names as in `TrackerSettings`."""
+class Parameters(Protocol):
+    """What a kernel reads of its parameters, a record of numbers. Names as in `TrackerSettings`.
+
+    The record is one of `PARAMETERS`: it goes into a kernel as one pointer, where a tuple would be taken apart into
+    its numbers in every call.
+    """
 
     high_score: float
     birth_score: float
@@ -186,6 +190,10 @@ class Parameters(NamedTuple):
     lost_steps: float
 
 
+PARAMETERS = np.dtype((np.record, [(name, np.float64) for name in Parameters.__annotations__]))
+_PLACES = {name: place for place, name in enumerate(Parameters.__annotations__)}
+
+
 STEPS_PER_SECOND = 30.0
 """Kernels count time in steps of 1/30 s, the frame in which the field's noise figures are given."""
 
@@ -203,4 +211,18 @@ def kernel_parameters(settings: TrackerSettings) -> Parameters:
         value = derived[name] if name in derived else getattr(settings, name)
         return NEVER if value is None else float(value)
 
-    return Parameters(*(number(name) for name in Parameters._fields))
+    record = np.zeros(1, PARAMETERS)
+    for name in Parameters.__annotations__:
+        record[name] = number(name)
+    parameters: Parameters = record[0]
+    return parameters
+
+
+def changed(parameters: Parameters, **values: float) -> Parameters:
+    """A copy with other values."""
+    record: Any = parameters
+    numbers = np.array(record.tolist())  # one array of numbers: a record's own fields are slow to set
+    for name, value in values.items():
+        numbers[_PLACES[name]] = value
+    other: Parameters = numbers.view(PARAMETERS)[0]
+    return other

@@ -31,6 +31,7 @@ from trackweave.mot.state import (
     VISIBILITY,
     VOTES,
     Parameters,
+    changed,
     kernel_parameters,
 )
 
@@ -128,7 +129,7 @@ class AdaptiveParameters:
         self._weight, self._power = span("score_weight"), span("lost_height_power")
         self._birth_is_set, self._high_is_set = "birth_score" in explicit, "high_score" in explicit
         instant = NEVER if settings.instant_score is None else value("instant_score")
-        self._plain = kernel_parameters(settings)._replace(instant_score=instant)
+        self._plain = changed(kernel_parameters(settings), instant_score=instant)
 
     def at(self, clutter: float, jitter: float) -> Parameters:
         """The parameters at levels of low scores and of jitter, both in [0, 1]."""
@@ -138,7 +139,8 @@ class AdaptiveParameters:
             birth = max(birth, high)
         elif not self._high_is_set:
             high = min(birth, high)
-        return self._plain._replace(
+        return changed(
+            self._plain,
             high_score=high,
             birth_score=birth,
             score_weight=self._weight[0] + clutter * self._weight[1],

@@ -314,7 +314,8 @@ class Tracker:
         self._adapt(frame.scores)
         is_unsure = self._predict(context, dt)
         pairs = self._pairs(frame)
-        assigned = np.full(len(frame.rows), -1)
+        assigned = np.empty(len(frame.rows), np.int64)
+        assigned.fill(-1)  # quicker than `numpy.full`
         state = self._state(frame, pairs, assigned)
         match = self._match(frame, pairs, state)
         if is_unsure and self.settings.initiation_distance:
@@ -467,9 +468,9 @@ class Tracker:
         classes, status = np.empty(n, np.int64), np.empty(n, np.int64)
         height, width = size or (np.inf, np.inf)
         kept, faults, is_mixed = validate_detections(
-            _read_only(detections.xyxy, np.float32),
-            _read_only(self._scale.shares(np.asarray(detections.score, np.float32)), np.float32),
-            _read_only(detections.class_id, np.int64), lowest_share(self.settings, self._scale),
+            _writable(detections.xyxy, np.float32),
+            _writable(self._scale.shares(np.asarray(detections.score, np.float32)), np.float32),
+            _writable(detections.class_id, np.int64), lowest_share(self.settings, self._scale),
             float(height), float(width),
             rows, boxes, scores, classes, status,
         )  # fmt: skip
@@ -611,7 +612,7 @@ class Tracker:
         if cost.size:
             pair_costs(
                 table.motion, table.recent, table.counts, table.values, table.count,
-                frame.boxes, frame.scores, frame.classes, np.argsort(frame.boxes[:, 0]), self._parameters,
+                frame.boxes, frame.scores, frame.classes, frame.boxes[:, 0].argsort(), self._parameters,
                 cost, allowed,
             )  # fmt: skip
             if self._memory is not None and frame.embedding is not None:
@@ -622,7 +623,8 @@ class Tracker:
     def _match(self, frame: _Frame, pairs: _Pairs, state: AssignmentState | None) -> NDArray[np.int64]:
         """`(T,)` column of each track's detection, or −1."""
         cost, allowed = pairs.cost, pairs.allowed
-        match = np.full(len(cost), -1, np.int64)
+        match = np.empty(len(cost), np.int64)
+        match.fill(-1)
         if not cost.size:
             return match
         settings = self.settings
@@ -638,11 +640,11 @@ class Tracker:
         tentative_first = settings.tentative_first
         first = np.ones(len(match), np.bool_) if tentative_first else self._table.counts[: len(match), CONFIRMED] == 1
         high = frame.scores >= self._parameters.high_score
-        indices = np.flatnonzero(allowed)
+        (indices,) = allowed.ravel().nonzero()
         assign(cost, allowed, first, high, match, indices)
-        if settings.low_scores and not high.all():
+        if settings.low_scores and np.count_nonzero(high) < len(high):
             assign(cost, allowed, match < 0, ~high, match, indices)
-        if not tentative_first and not first.all():
+        if not tentative_first and np.count_nonzero(first) < len(first):
             free = high.copy()
             free[match[match >= 0]] = False
             assign(cost, allowed, ~first & (match < 0), free, match, indices)
@@ -731,30 +733,24 @@ class Tracker:
     ) -> Detections:
         """The detections whose tracks are confirmed, with their identities."""
         detections, index = frame.detections, frame.rows[reported]
-        chosen = detections if len(index) == len(detections) else detections[index]
-        smoothed, votes = self.settings.output_boxes == "smoothed", self.settings.classes == "votes"
-        class_id = self._table.counts[row_of[reported], CLASS] if votes else chosen.class_id
-        return Detections(
-            self._table.boxes[row_of[reported]] if smoothed else chosen.xyxy,
-            chosen.score,
-            class_id,
-            chosen.masks,
-            chosen.embedding,
-            chosen.visibility,
-            assigned[reported],
-            index,
-            self._named(detections, chosen, class_id) if votes and CLASS_NAME in chosen.data else chosen.data,
-        )
+        votes = self.settings.classes == "votes"
+        rows = row_of[reported]
+        class_id = self._table.counts[rows, CLASS] if votes else detections.class_id[index]
+        tracked = detections.tracked(index, assigned[reported], class_id)
+        if votes and CLASS_NAME in tracked.data:
+            tracked = replace(tracked, data=self._named(detections, tracked))
+        if self.settings.output_boxes == "smoothed":
+            tracked = replace(tracked, xyxy=self._table.boxes[rows])
+        return tracked
 
-    def _named(
-        self, detections: Detections, chosen: Detections, class_id: NDArray[np.int64]
-    ) -> Mapping[str, NDArray[Any]]:
-        """The user data of the chosen, in which names of classes follow the class of each track."""
-        self._class_names.update(zip(detections.class_id.tolist(), detections.data[CLASS_NAME].tolist(), strict=True))
-        if np.array_equal(class_id, chosen.class_id):
-            return chosen.data
-        own = zip(class_id.tolist(), chosen.data[CLASS_NAME].tolist(), strict=True)
-        return {**chosen.data, CLASS_NAME: np.array([self._class_names.get(number, name) for number, name in own])}
+    def _named(self, detections: Detections, tracked: Detections) -> Mapping[str, NDArray[Any]]:
+        """The user data of the tracked, in which names of classes follow the class of each track."""
+        names, data = self._class_names, tracked.data
+        names.update(zip(detections.class_id.tolist(), detections.data[CLASS_NAME].tolist(), strict=True))
+        if np.array_equal(tracked.class_id, detections.class_id[tracked.index]):
+            return data
+        own = zip(tracked.class_id.tolist(), data[CLASS_NAME].tolist(), strict=True)
+        return {**data, CLASS_NAME: np.array([names.get(number, name) for number, name in own])}
 
 
 ByteTracker = Tracker
@@ -807,7 +803,9 @@ def _is_camera(matrix: NDArray[np.float64]) -> bool:
 def _visibility(detections: Detections, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Of the detections that take part; 1 where it is not known."""
     if detections.visibility is None:
-        return np.ones(len(rows))
+        visibility = np.empty(len(rows))
+        visibility.fill(1.0)
+        return visibility
     visibility = detections.visibility[rows].astype(np.float64)
     return np.where(np.isfinite(visibility), visibility, 1.0)
 
@@ -845,11 +843,10 @@ def compile_loops() -> None:
         tracker.update(boxes, FrameContext(index))
 
 
-def _read_only(values: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
+def _writable(values: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
     """An array as a kernel takes it: columns of tables and memory maps, whatever their layout, are of one type then."""
-    view = np.ascontiguousarray(values, dtype).view()
-    view.flags.writeable = False
-    return view
+    array = np.ascontiguousarray(values, dtype)
+    return array if array.flags.writeable else array.copy()
 
 
 def _with_untracked(detections: Detections, tracked: Detections) -> Detections:

@@ -123,6 +123,21 @@ class Detections(Columns):
         selection.__dict__.update(columns)
         return selection
 
+    def tracked(self, index: NDArray[np.int64], track_id: NDArray[np.int64], class_id: NDArray[np.int64]) -> Self:
+        """The rows `index` `(M,)` with their tracks and the classes of those; not checked again either."""
+        columns = self.__dict__.copy()
+        if len(index) != len(self):
+            columns["xyxy"], columns["score"] = self.xyxy.take(index, 0), self.score.take(index)
+            for name in ("masks", "embedding", "visibility"):
+                if columns[name] is not None:
+                    columns[name] = columns[name][index]
+            if self.data:
+                columns["data"] = {name: column[index] for name, column in self.data.items()}
+        columns["class_id"], columns["track_id"], columns["index"] = class_id, track_id, index
+        tracked = object.__new__(type(self))
+        tracked.__dict__.update(columns)
+        return tracked
+
     @classmethod
     def of(
         cls,
