@@ -236,7 +236,7 @@ def test_a_narrow_page_is_usable(serve: Serve, match_run: Path, open_tab: Any) -
         tab.page.click(".track >> nth=0")
         assert len(tab.selected) == 1
         tab.page.click("#tabs [data-tab=right]")
-        assert tab.page.is_visible("#right h2")
+        assert tab.page.is_visible("#right .parts")
         tab.page.click("#play")
         tab.wait("page.player.isPlaying")
 
