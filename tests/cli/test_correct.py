@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.cli.shell import Shell
 from tests.toy_boxes import make_sequence
 from tests.toy_scenes import CROSSING, candidates_of, write_frames
+from trackweave.storage.samples import read_sample
 
 
 def test_from_questions_to_corrected_tracks(shell: Shell, tmp_path: Path) -> None:
@@ -28,6 +29,28 @@ def test_from_questions_to_corrected_tracks(shell: Shell, tmp_path: Path) -> Non
     assert json.loads(shell("correct", run, "--json").out)["corrections"] == {"acts": 1, "names": {"1": "Ann"}}
     answers.write_text('{"act": "undo"}\n')
     assert shell("correct", run, "--answers", answers).out.startswith("0 acts in force, 0 names; 2 tracks")
+
+
+def test_answers_become_the_truth_of_samples(shell: Shell, tmp_path: Path) -> None:
+    run, samples, taught = tmp_path / "run", tmp_path / "samples", tmp_path / "taught"
+    shell("boxes", make_sequence(tmp_path / "toy"), "-o", run, "--tracker", "adaptive", "--log-dir", samples)
+    refused = shell("correct", run, "--samples", samples)
+    assert (refused.code, "belong together" in refused.err) == (2, True)
+    refused = shell("correct", run, "--samples", samples, "--labelled", taught)
+    assert (refused.code, "nobody named an object" in refused.err) == (1, True)
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text('{"act": "name", "at": [6, 0], "name": "Ann"}\n')
+    done = shell("correct", run, "--answers", answers, "--samples", samples, "--labelled", taught)
+    before = [read_sample(path) for path in sorted(samples.glob("*.npz"))]
+    after = [read_sample(path) for path in sorted(taught.glob("*.npz"))]
+    assert (done.code, f"samples with answers: {len(before)} in {taught}" in done.out) == (0, True)
+    ann = int(before[0].assigned_track_ids[0])
+    for old, new in zip(before, after, strict=True):
+        assert new.gt_track_ids is not None
+        assert new.gt_track_ids.tolist() == [ann if one == ann else -1 for one in old.assigned_track_ids.tolist()]
+        assert new.metadata.label_source == "person"
+    refused = shell("correct", run, "--samples", samples, "--labelled", samples)
+    assert (refused.code, "name another folder" in refused.err) == (1, True)
 
 
 def test_what_cannot_be_is_refused(shell: Shell, tmp_path: Path) -> None:

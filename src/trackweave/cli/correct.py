@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from trackweave.errors import SettingError
 from trackweave.options.commands import AsJson
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
@@ -19,6 +20,12 @@ def correct(
         Path | None,
         typer.Option(metavar="FILE", help="acts to write down first, a JSON object a line; docs/proofreading.md"),
     ] = None,
+    samples: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="training samples that the run logged, to be given the answers")
+    ] = None,
+    labelled: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="where those samples go, with what was said as their truth")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Decide the tracks of a run again under what a person said, and write them into its files.
@@ -26,11 +33,15 @@ def correct(
     Exports, evaluate and report read the corrected tracks. With no act in force the files are those of the run again.
     """
     from trackweave.pipelines.corrections import correct as correct_run
+    from trackweave.pipelines.corrections import label_samples
     from trackweave.reports.page import report as write_report
     from trackweave.storage.corrections import read_steps
 
+    if (samples is None) != (labelled is None):
+        raise SettingError("--samples and --labelled belong together: where samples are, and where they go")
     result = correct_run(run, [] if answers is None else read_steps(answers))
     report = write_report(run)
+    count = None if samples is None or labelled is None else label_samples(run, samples, labelled)
     if as_json:
         typer.echo(json.dumps(result.summary.to_json()))
         return
@@ -40,6 +51,8 @@ def correct(
             typer.echo(f"warning: {warning.message}", err=True)
     names = said["names"]
     typer.echo(f"{said['acts']} acts in force, {len(names)} names; {result.summary.track_count} tracks")
+    if count is not None:
+        typer.echo(f"samples with answers: {count} in {labelled}")
     typer.echo(f"report: {report}")
 
 

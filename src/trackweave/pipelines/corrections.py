@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from trackweave.association.dataset import BLENDED
 from trackweave.corrections.constraints import Constraints, constraints
 from trackweave.corrections.decision import Decision, decide
 from trackweave.corrections.doubt import Links, SwitchForecast, link_doubt
@@ -25,6 +26,8 @@ from trackweave.pipelines.run import Run
 from trackweave.storage.corrections import CorrectionsJournal, read_corrections
 from trackweave.storage.files import locked_folder, replacing, write_json
 from trackweave.storage.run import RunManifest, RunPaths, read_run_summary
+from trackweave.storage.sample_folder import SampleFolder
+from trackweave.storage.samples import AssociationSample, read_sample
 from trackweave.storage.track_archive import TrackRows, TracksArchive, TracksArchiveWriter
 from trackweave.structures.corrections import (
     Accepted,
@@ -42,6 +45,12 @@ from trackweave.structures.run_summary import BoxSummary
 from trackweave.structures.tracks import Tracks
 
 REFUSED_CODE = "act-refused"
+PERSON = "person"
+"""`label_source` of samples whose true identities a person gave."""
+SURE = 0.9
+"""Probability from which a decision counts as truth beside what a person named."""
+SAME_BOX = 1e-4
+"""Shares of the frame's size by which the corners of one box may differ between a run and its samples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,6 +255,16 @@ class Proofreading:
         """How many links of the run's own tracks are wrong, as far as the boxes tell; answers do not change it."""
         return self._now.links.forecast()
 
+    def identities(self, frame: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """`(N, 4)` xyxy and `(N,)` id of the boxes of a frame that a person named or that surely belong to these."""
+        solved = self._now
+        tracks, decision = solved.rows.tracks, solved.decision
+        low, high = np.searchsorted(tracks.frame, [frame, frame + 1])
+        rows = np.arange(low, high)[(decision.label[low:high] >= 0) & (decision.track_id[low:high] >= 0)]
+        sure = decision.posterior[decision.segment[rows], decision.label[rows]] >= SURE
+        rows = rows[sure | (solved.known.label[rows] >= 0)]
+        return tracks.xyxy[rows], decision.track_id[rows]
+
     def write(self) -> Run:
         """Puts the tracks as they are decided now into the run's files: archive, MOT text, and the summary's numbers.
 
@@ -392,3 +411,66 @@ def correct(run: str | os.PathLike[str], steps: Iterable[Step] = ()) -> Run:
         for step in steps:
             proofreading.say(step)
         return proofreading.write()
+
+
+def label_samples(run: str | os.PathLike[str], samples: str | os.PathLike[str], output: str | os.PathLike[str]) -> int:
+    """Copies the training samples that a run logged, with what a person said as their truth.
+
+    `gt_track_ids` has the ids of named objects, on boxes that were named or that surely belong to them, and −1 for all
+    others: training takes these as unknown. Samples of other sequences are left out.
+
+    Args:
+        run: the corrected run.
+        samples: the folder that it logged to (`--log-dir`).
+        output: the folder to write; samples that it holds stay.
+
+    Returns:
+        How many samples were written; those without a known box are left out.
+
+    Raises:
+        ArtifactError: a sample is damaged, or the folder cannot be written.
+        InputError: the same folder twice, no sample of the run's sequence, or nobody named an object.
+    """
+    source, target = Path(samples), Path(output)
+    if source.resolve() == target.resolve():
+        raise InputError(f"{target}: holds the samples themselves: name another folder for those with answers")
+    proofreading = Proofreading(run)
+    if not proofreading.names:
+        raise InputError(f"{proofreading.run.root}: nobody named an object: see `trackweave ask`")
+    summary = proofreading.run.summary
+    assert isinstance(summary, BoxSummary)
+    sequence = (summary.log or {}).get("sequence") or summary.input.name
+    own = [sample for sample in map(read_sample, sorted(source.glob("sample_*.npz")))
+           if sample.metadata.sequence == sequence]  # fmt: skip
+    if not own:
+        raise InputError(f"{source}: has no samples of {sequence}: boxes --log-dir logs them")
+    folder, written = SampleFolder(target), 0
+    try:
+        for sample in own:
+            labelled = _labelled(sample, *proofreading.identities(sample.frame_idx), folder.run)
+            if labelled is not None:
+                folder.write(labelled)
+                written += 1
+    finally:
+        folder.close()
+    return written
+
+
+def _labelled(
+    sample: AssociationSample, xyxy: NDArray[np.float32], track_id: NDArray[np.int64], run: str
+) -> AssociationSample | None:
+    """The sample with the ids of the boxes that it shares; None where it shares none."""
+    width, height = sample.metadata.width, sample.metadata.height
+    if not len(xyxy) or width is None or height is None:
+        return None
+    shares = xyxy / np.array([width, height, width, height], np.float32)
+    apart = np.abs(sample.det_features[:, None, :4] - shares[None]).max(axis=2)
+    rows, columns = np.nonzero(apart < SAME_BOX)
+    if not len(rows):
+        return None
+    identity = np.full(sample.detection_count, -1, np.int64)
+    identity[rows] = track_id[columns]
+    # Decisions of a learned scorer stay marked as such: without the truth they are nothing to learn from.
+    decided = sample.metadata.label_source
+    metadata = replace(sample.metadata, run=run, label_source=decided if decided == BLENDED else PERSON)
+    return replace(sample, gt_track_ids=identity, metadata=metadata)
