@@ -23,7 +23,7 @@ def test_every_preset_tracks_the_easy_world(name: str) -> None:
         walk(30, y=150, x=200, speed=-3, letter="B"),
         walk(30, y=300, speed=0, letter="C"),
     )
-    track_ids = track_scene(Tracker(preset(name)), scene)
+    track_ids = track_scene(Tracker(preset(name), size=(480, 640)), scene)
     assert {letter: distinct(ids) for letter, ids in track_ids.items()} == {"A": [1], "B": [2], "C": [3]}
     assert all(0 not in ids[3:] for ids in track_ids.values())
 
