@@ -58,13 +58,11 @@ from trackweave.structures.candidates import Candidates
 from trackweave.structures.identity import IdentityTable
 from trackweave.tracking.settings import TrackingSettings
 
-OFF = {"merge": False, "stitch": False, "nest": False}
+OFF = {"merge": False, "nest": False}
 VARIANTS: Mapping[str, IdentitySettings | None] = {
     "off": None,
     "merge": IdentitySettings(**OFF | {"merge": True}),
-    "stitch": IdentitySettings(**OFF | {"stitch": True}),
     "nest": IdentitySettings(**OFF | {"nest": True}),
-    "merge, nest": IdentitySettings(stitch=False),
     "all": IdentitySettings(),
 }
 METRICS = (Metric.hota, Metric.owta, Metric.lifetime)

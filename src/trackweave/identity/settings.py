@@ -30,7 +30,3 @@ class IdentitySettings(Settings):
     nest_seen: float = Field(
         default=0.25, ge=0, le=1, description="share of a part's frames on which its whole must be seen as well"
     )
-    stitch: bool = Field(default=True, description="join tracks that follow each other over a gap")
-    stitch_probability: float = Field(
-        default=0.9, ge=0, le=1, description="probability from which two such tracks are the same thing's"
-    )
