@@ -106,12 +106,12 @@ FORMATS: Mapping[str, Format] = {
         Format(
             "mot", "MOTChallenge text", ".txt",
             _HERE + "mot:write_mot_video", _HERE + "mot:read_mot_video",
-            masks=False, video="numbers", tested_with="trackeval",
+            masks=False, video="numbers", tested_with="its description",
         ),
         Format(
             "kitti", "KITTI tracking text", ".txt",
             _HERE + "kitti:write_kitti", _HERE + "kitti:read_kitti",
-            masks=False, video="numbers", tested_with="trackeval",
+            masks=False, video="numbers", tested_with="its description",
         ),
         Format(
             "davis", "DAVIS label images, 8 or 16 bits", "",
@@ -128,7 +128,7 @@ FORMATS: Mapping[str, Format] = {
         Format(
             "mots", "MOTS text", ".txt",
             _HERE + "mots:write_mots", _HERE + "mots:read_mots",
-            boxes=False, overlap=False, scores=False, video="size numbers", tested_with="trackeval, pycocotools",
+            boxes=False, overlap=False, scores=False, video="size numbers", tested_with="pycocotools",
         ),
         Format(
             "mots-png", "MOTS label images, 16 bits", "",
@@ -150,7 +150,7 @@ FORMATS: Mapping[str, Format] = {
         Format(
             "label-studio", "Label Studio JSON, boxes in videos", ".json",
             _HERE + "label_studio:write_label_studio", _HERE + "label_studio:read_label_studio",
-            masks=False, scores=False, video="numbers", tested_with="label-studio-sdk",
+            masks=False, scores=False, video="numbers", tested_with="its description",
         ),
         Format(
             "labelme", "labelme, X-AnyLabeling: a JSON for each frame", "",
@@ -175,12 +175,12 @@ FORMATS: Mapping[str, Format] = {
         Format(
             "tao", "TAO JSON", ".json",
             _HERE + "coco_videos:write_tao", _HERE + "coco_videos:read_coco_tracks",
-            levels=True, video="name size names numbers times", tested_with="trackeval",
+            levels=True, video="name size names numbers times", tested_with="its description",
         ),
         Format(
             "ytvis", "YouTube-VIS JSON", ".json",
             _HERE + "coco_videos:write_ytvis", _HERE + "coco_videos:read_coco_tracks",
-            scores=False, video="name size names numbers times", tested_with="trackeval",
+            scores=False, video="name size names numbers times", tested_with="its description",
         ),
         Format(
             "burst", "BURST JSON", ".json",
@@ -220,7 +220,7 @@ FORMATS: Mapping[str, Format] = {
         Format(
             "rerun", "Rerun recording (the extra `rerun`)", ".rrd",
             _HERE + "rerun_recording:write_rerun",
-            overlap=False, scores=False, ids="65535 colours", video="numbers times", tested_with="rerun",
+            overlap=False, scores=False, ids="65535 colours", video="numbers times", tested_with="its first bytes",
         ),
         Format(
             "cutouts", "a PNG for each object and frame, with alpha", "",
