@@ -356,6 +356,54 @@ def video_json(folder: Path) -> object:
     return rows
 
 
+def _exported(root: Path) -> None:
+    """A small video in every format that is read, named by it."""
+    from tests.formats.worlds import discs
+    from trackweave.formats.registry import FORMATS, write_video
+    from trackweave.formats.videos import TracksVideo
+    from trackweave.structures.format_settings import FormatSettings
+    from trackweave.structures.run_log import RunLog
+    from trackweave.structures.tracked_video import VideoInfo, without_overlap
+
+    parts = []
+    for frame in range(3):
+        masks = without_overlap(PackedMasks.from_bool(discs(2, 20, 24, seed=frame + 2)))
+        parts.append(Tracks.from_columns([frame] * 2, [1, 2], masks.boxes, [1, 0.5], [1, 3], masks))
+    info = VideoInfo(
+        "street", range(3), [f"{k:05d}.jpg" for k in range(3)], (20, 24), None, 10, {1: "car", 3: "person"}
+    )
+    video, log = TracksVideo(Tracks.concat(parts), info), RunLog(package=None)
+    for name, kind in FORMATS.items():
+        if kind.reader:
+            target = root / name if not kind.suffix else root / name / f"{name}{kind.suffix}"
+            write_video(video, target, kind, log=log)
+    for name in ("cvat", "labelme", "coco"):
+        kind, folder = FORMATS[name], root / f"{name}-masks"
+        settings = FormatSettings(shapes="polygons" if name == "coco" else "masks")
+        write_video(video, folder / f"{name}{kind.suffix}" if kind.suffix else folder, kind, settings, log)
+
+
+@reader(_exported, 3.0)
+def tracks_of_every_format(folder: Path) -> object:
+    """Tracks of every format of `convert`, without and with what is known of the video."""
+    from trackweave.errors import TrackweaveError
+    from trackweave.formats.registry import FORMATS, read_video
+    from trackweave.structures.tracked_video import VideoInfo
+
+    file = next((path for path in sorted(folder.iterdir()) if path.stem in FORMATS and path.suffix), None)
+    path, name = (folder, None) if file is None else (file, file.stem)
+    hints = VideoInfo("street", range(3), [f"{k:05d}.jpg" for k in range(3)], (20, 24), None, 10)
+    seen, failures = 0, []
+    for known in (None, hints):
+        try:
+            seen += sum(check_tracks(tracks) for _, tracks in read_video(path, name, hints=known).frames())
+        except TrackweaveError as error:
+            failures.append(error)
+    if len(failures) == 2:
+        raise failures[0]
+    return seen
+
+
 @reader(texts(txt_gmc=GMC))
 def camera_motion(folder: Path) -> object:
     """`gmc.txt`."""

@@ -11,9 +11,12 @@ from tests.formats.worlds import discs, objects
 from tests.toy_boxes import write_lines
 from trackweave.errors import InputError
 from trackweave.formats.readers import read_tracks
+from trackweave.formats.registry import FORMATS, write_video
+from trackweave.formats.videos import TracksVideo
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.mask_archive import write_video_segments
 from trackweave.storage.track_archive import TrackRows, TracksArchiveWriter
+from trackweave.structures.run_log import RunLog
 from trackweave.structures.tracks import Tracks
 
 
@@ -88,3 +91,14 @@ def test_what_holds_no_tracks_is_named(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message) as caught:
             read_tracks(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["csv", "cvat", "mots", "labelme", "davis"])
+def test_every_format_that_is_recognised_is_read(name: str, tmp_path: Path) -> None:
+    masks = PackedMasks.from_bool(np.ones((1, 4, 6), np.bool_))
+    video = TracksVideo(Tracks.from_columns([1], [7], masks.boxes, masks=masks))
+    write_video(video, tmp_path / "tracks", FORMATS[name], log=RunLog(package=None))
+    tracks = read_tracks(tmp_path / "tracks")
+    assert (tracks.frame.tolist(), tracks.track_id.tolist(), tracks.xyxy.tolist()) == ([1], [7], [[0, 0, 6, 4]])
+    assert tracks.masks == masks
+    assert read_tracks(tmp_path / "tracks", with_masks=False).masks is None

@@ -131,7 +131,7 @@ def read_labelme(path: Path, hints: VideoInfo | None, name: str | None) -> Track
             numbers.append(document.get("frame"))
             known = _size(document) or (hints.size if hints is not None else None)
             _add(rows, position, document["shapes"], known)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             missing = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise InputError(f"{file}: {shortened_line(missing)}") from error
     if hints is not None and len(hints.names):

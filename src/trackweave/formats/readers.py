@@ -20,7 +20,9 @@ from trackweave.formats.columns import (
 from trackweave.formats.frame_ids import FrameHints
 from trackweave.formats.kitti import is_kitti_line, read_kitti_annotations
 from trackweave.formats.mot import read_mot, read_mot_detections
+from trackweave.formats.registry import read_video, recognised
 from trackweave.formats.tables import AnnotationTable, DetectionTable, read_start, read_text
+from trackweave.formats.videos import collected
 from trackweave.formats.ytvis import VideoJson
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage import mask_archive, track_archive
@@ -96,12 +98,12 @@ def read_tracks(
     """Reads the tracks of one sequence.
 
     The format shows in the content: our archives (`tracks.npz`, `video_segments.npz`), JSON of YouTube-VIS or
-    COCO-VID, KITTI tracking text by the type's name in its third column; everything else is MOTChallenge text. Of
-    KITTI, regions without identity (DontCare) are left out. Where only some rows of a JSON have a mask, the masks of
-    the others are empty.
+    COCO-VID, KITTI tracking text by the type's name in its third column, and whatever else `formats.registry`
+    recognises (CSV, Parquet, CVAT, MOTS, label images, …); everything else is MOTChallenge text. Of KITTI, regions
+    without identity (DontCare) are left out. Where only some rows have a mask, the masks of the others are empty.
 
     Args:
-        path: the file.
+        path: the file, or a folder of a format that is one.
         sequence: which video of a JSON; None = the only one.
         ground_truth: the JSON that lists the videos, for a JSON that is a list of results.
         with_masks: False leaves the masks out, which keeps memory small.
@@ -112,11 +114,15 @@ def read_tracks(
     """
     path = Path(path)
     if path.is_dir():
-        raise InputError(f"{path}: is a folder; the tracks of a run are open_run(path).tracks()")
+        if (path / "manifest.json").is_file() or recognised(path) is None:
+            raise InputError(f"{path}: is a folder; the tracks of a run are open_run(path).tracks()")
+        return _read_other(path, sequence, with_masks)
     start = read_start(path)
     if start.startswith(ZIP_START):
         return _read_archive(path, with_masks)
     text = start.decode("utf-8-sig", errors="replace").lstrip()
+    if ground_truth is None and recognised(path) not in (None, "mot", "kitti", "coco-vid", "ytvis"):
+        return _read_other(path, sequence, with_masks)
     if text.startswith(("[", "{")):
         table = _read_json(path, sequence, ground_truth)
         return annotated_tracks(table, with_masks=with_masks)
@@ -124,6 +130,11 @@ def read_tracks(
     if is_kitti_line(first):
         return annotated_tracks(read_kitti_annotations(path), with_masks=with_masks)
     return read_mot(path)
+
+
+def _read_other(path: Path, sequence: str | None, with_masks: bool) -> Tracks:
+    tracks = collected(read_video(path, name=sequence))
+    return tracks if with_masks else replace(tracks, masks=None)
 
 
 def _read_archive(path: Path, with_masks: bool) -> Tracks:

@@ -378,15 +378,24 @@ def recognise(path: Path) -> str:
     Raises:
         InputError: it is none that is read.
     """
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
-    name = _folder_format(path) if path.is_dir() else _file_format(path)
-    if name is None or name not in FORMATS:
+    name = recognised(path)
+    if name is None:
         raise InputError(
             f"{path}: no format of tracks is recognised: name it with {wording('source_format=', '--from')}: "
             f"{', '.join(readable())}"
         )
     return name
+
+
+def recognised(path: Path) -> str | None:
+    """The same; None where it is none that is read.
+
+    Raises:
+        InputError: nothing is there, it cannot be read, or it is a run.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    return _folder_format(path) if path.is_dir() else _file_format(path)
 
 
 def _folder_format(path: Path) -> str | None:

@@ -23,6 +23,8 @@ from trackweave.masks.packed import PackedMasks, packed_length
 
 MOST_PIXELS = 2**28
 """Pixels of the largest mask that is read, 16384 × 16384: a size in a file says what is allocated."""
+MOST_OUTLINE = 2**22
+"""Pixels of the longest outline of a polygon that is read."""
 MOST_BYTES = 2**32
 """Packed bytes of the masks that are read at once, as many as one frame has."""
 
@@ -262,13 +264,18 @@ def fill_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) 
     """Polygons `[x, y, x, y, …]` filled as the COCO API does, all of them one mask.
 
     Raises:
-        ValueError: no polygon, one of less than three corners, or a size of more than `MOST_PIXELS`.
+        ValueError: no polygon, one of less than three corners or of an outline beyond `MOST_OUTLINE`, or a size of
+            more than `MOST_PIXELS`.
     """
     from faster_coco_eval.core import mask as coco
 
     if not polygons or any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
         raise ValueError("a polygon is x, y, x, y, … of at least three corners")
-    check_pixels(height, width)  # the filler allocates what the size says
+    check_pixels(height, width)  # the filler allocates what the size says, and for every pixel of the outline
+    for polygon in polygons:
+        corners = np.asarray(polygon, np.float64).reshape(-1, 2)
+        if not np.abs(np.diff(corners, axis=0, append=corners[:1])).sum() <= MOST_OUTLINE:
+            raise ValueError("a polygon whose outline is longer than any that is read")
     merged = coco.merge(coco.frPyObjects([list(polygon) for polygon in polygons], height, width))
     return {"size": [height, width], "counts": merged["counts"].decode("ascii")}
 
