@@ -213,7 +213,7 @@ def test_a_model_that_is_misread_is_refused_by_frame(shell: Shell, tmp_path: Pat
 def test_label_images_need_masks(shell: Shell, sequence: Path, tmp_path: Path) -> None:
     shell("boxes", sequence, "-o", tmp_path / "run", "--no-viz")
     done = shell("export", tmp_path / "run", "--to", "davis", "-o", tmp_path / "davis")
-    assert (done.code, "is a run of boxes" in done.err) == (2, True)
+    assert (done.code, "davis has masks, and toy has boxes alone: choose mot" in done.err) == (2, True)
 
 
 # --- environment ------------------------------------------------------------------------------------------------------

@@ -242,7 +242,7 @@ def test_an_empty_result_says_why(score: float, overrides: dict[str, Any], messa
 
 
 def test_frames_without_detections_and_bad_ones_say_so() -> None:
-    tracker = Tracker()
+    tracker = Tracker("adaptive")
     assert not tracker.summary.warnings
     tracker.update(Detections.empty(), 0)
     assert tracker.summary.warnings[0].message == "no track on 1 frame: nothing was detected"

@@ -148,7 +148,7 @@ def test_two_new_tracks_may_begin_side_by_side() -> None:
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name != "sort"])
 def test_a_gap_of_ten_frames_keeps_the_id(name: str) -> None:
-    tracker = Tracker(PRESETS[name])
+    tracker = Tracker(PRESETS[name], size=(720, 1280))
     track_ids = track_scene(tracker, walk(40, speed=3, gaps=range(15, 25)))
     assert distinct(track_ids["A"]) == [1]
     assert tracker.summary.reactivations == 1

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from trackweave.settings import Settings
 
 Shapes = Literal["auto", "boxes", "polygons", "masks"]
+
+
+def _as_number(value: Any) -> Any:
+    """A command line has text only, which a choice of numbers does not take."""
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
 
 
 class FormatSettings(Settings):
@@ -24,8 +29,10 @@ class FormatSettings(Settings):
     ids: Literal["run", "level"] = Field(
         default="run", description="label images, mots: the ids as they are, or 1, 2, … with a table ids.csv"
     )
-    bits: Literal[8, 16] | None = Field(default=None, description="of a label image; null: 16 where ids are above 254")
-    frame_base: Literal[0, 1] | None = Field(
+    bits: Annotated[Literal[8, 16] | None, BeforeValidator(_as_number)] = Field(
+        default=None, description="of a label image; null: 16 where ids are above 254"
+    )
+    frame_base: Annotated[Literal[0, 1] | None, BeforeValidator(_as_number)] = Field(
         default=None, description="mots: the number of the first frame; null: 0 as in KITTI MOTS; 1: MOTSChallenge"
     )
     margin: int = Field(default=8, ge=0, description="cutouts, clips: pixels around an object's box")

@@ -159,7 +159,7 @@ class Tree:
 
     >>> tree = Tree.from_parents({1: 0, 4: 1, 5: 1, 7: 4}, levels={1: 2, 4: 4, 5: 4, 7: 6})
     >>> tree.parent(7), tree.children(1), tree.descendants(1), tree.path(7), tree.roots
-    (4, [4, 5], [4, 5, 7], [1, 4, 7], [1])
+    (4, [4, 5], [4, 7, 5], [1, 4, 7], [1])
 
     Attributes:
         identity: `(M,)` int64, strictly increasing.
