@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.cli.shell import Shell
 from tests.toy_scenes import CROSSING, write_frames
 from trackweave.errors import PredictorError, PromptError, RunFolderError
+from trackweave.formats.davis import write_label_png
 from trackweave.ids import PROMPTED_LEVEL
 from trackweave.masks.codecs import encode_rle
 from trackweave.masks.packed import PackedMasks
@@ -115,6 +117,38 @@ def test_a_bad_one_of_several_is_a_bad_item(tmp_path: Path) -> None:
     run = tracked(tmp_path / "run", prompts, on_bad_item="skip")
     assert set(first_masks(run)) == {1}
     assert [warning.code for warning in run.warnings] == ["prompt-skipped"]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_object_of_a_label_image_is_not_marked_again(tmp_path: Path, turned: bool) -> None:
+    write_label_png(tmp_path / "first.png", SCENE.labels[0].astype(np.uint8))
+    prompts: list[Any] = [str(tmp_path / "first.png"), Prompt(0, 1, box=(1, 1, 5, 9))]
+    with pytest.raises(PromptError, match=r"object 1 is marked twice on it, by .*first.png too"):
+        tracked(tmp_path / "run", prompts[::-1] if turned else prompts)
+    run = tracked(tmp_path / "run", prompts[::-1] if turned else prompts, on_bad_item="skip")
+    assert first_masks(run)[1] == A, "of the two the label image is kept"
+
+
+def test_points_outside_only_are_a_bad_item(tmp_path: Path) -> None:
+    prompts = [Prompt(0, 1, mask=A), Prompt(0, 2, points=[(1, 2)], labels=[0])]
+    run = tracked(tmp_path / "run", prompts, on_bad_item="skip")
+    assert set(first_masks(run)) == {1}
+    assert [warning.code for warning in run.warnings] == ["prompt-skipped"]
+
+
+def test_digits_with_zeros_before_them_are_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Frames 00000, 00005, 00010, as YouTube-VOS numbers them: the second is not the sixth."""
+    (tmp_path / "frames").mkdir()
+    for k, image in enumerate(SCENE.frames):
+        Image.fromarray(image).save(tmp_path / "frames" / f"{5 * k:05d}.png")
+    (tmp_path / "p.csv").write_text("frame,id,x1,y1,x2,y2\n00010,2,1,1,5,9\n")
+    command = ["masks", tmp_path / "frames", "-o", tmp_path / "run", "--predictor", "static", "--no-viz"]
+    said = Shell(monkeypatch, capsys)(*command, "--box", "00005,1,1,5,9,1", "--prompts", tmp_path / "p.csv")
+    assert said.code == 0, said.err
+    summary = Run[MaskSummary](tmp_path / "run").summary
+    assert {track.track_id: track.prompt_frame for track in summary.levels[PROMPTED_LEVEL].tracks} == {1: 1, 2: 2}
 
 
 def test_a_predictor_says_that_it_takes_no_points(tmp_path: Path) -> None:

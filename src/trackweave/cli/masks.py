@@ -174,6 +174,8 @@ def _numbers(flag: str, text: str, counts: Sequence[int]) -> tuple[int | str, li
     Raises:
         SettingError: not as many numbers.
     """
+    from trackweave.structures.prompts import frame_of_text
+
     frame, *rest = (part.strip() for part in text.split(","))
     try:
         numbers = [float(part) for part in rest]
@@ -183,7 +185,7 @@ def _numbers(flag: str, text: str, counts: Sequence[int]) -> tuple[int | str, li
     if len(numbers) not in counts or not all(number.is_integer() for number in whole):
         form = "FRAME,X,Y[,ID[,0]]" if flag == "--point" else "FRAME,X1,Y1,X2,Y2[,ID]"
         raise SettingError(f"{flag} {text}: is not {form}")
-    return (int(frame) if frame.isdigit() else frame), numbers
+    return frame_of_text(frame), numbers
 
 
 def _refuse_without_effect(

@@ -14,7 +14,7 @@ from typing import Any
 
 from trackweave.errors import PromptError, listed, shortened
 from trackweave.formats.tables import finite_number, read_json, read_text, whole_number
-from trackweave.structures.prompts import Prompt
+from trackweave.structures.prompts import Prompt, frame_of_text
 
 PROMPT_SUFFIXES = (".json", ".csv")
 OWN_KEYS = frozenset({"frame", "id", "points", "box", "polygons", "rle"})
@@ -99,7 +99,7 @@ def _csv_items(source: Path) -> Iterator[tuple[str, Prompt]]:
         if len(point) == 1 or len(box) not in (0, 4):
             raise ValueError("a point is x and y, a box x1, y1, x2 and y2")
         prompt = Prompt(
-            int(frame) if frame.isdigit() else frame,
+            frame_of_text(frame),
             whole_number(cells["id"], "id") if "id" in cells else None,
             [(point[0], point[1])] if point else (),
             [whole_number(cells.get("label", "1"), "label")] if point else (),

@@ -103,15 +103,32 @@ def read_user_prompts(prompts: UserPrompts, opened: MaskFrames, log: RunLog) -> 
                 raise
             first_problem = first_problem or error
             log.skip("prompt-skipped", str(error), stage="prompts", error=PromptError, each=True)
+    for problem in _without_contradictions(marked):
+        first_problem = first_problem or problem
+        log.skip("prompt-skipped", str(problem), stage="prompts", error=PromptError, each=True)
     if not marked.positions:
         raise first_problem or PromptError("no prompt was given")
     _number(marked)
-    for marks in marked.marks.values():
-        for track_id, mark in marks.items():
-            if mark.points and mark.box is None and 1 not in mark.labels:
-                text = f"object {track_id} on frame {mark.frame} has points outside of it only"
-                raise PromptError(f"{text}: give one inside of it, or a box, with the same id")
     return marked
+
+
+def _without_contradictions(marked: MarkedObjects) -> Iterator[PromptError]:
+    """Removes marks that only all prompts together show to be wrong, in whatever order they came; yields why."""
+    for local, marks in list(marked.marks.items()):
+        image = marked.images.get(local)
+        for track_id, mark in list(marks.items()):
+            where = f"object {track_id}" if track_id > 0 else "an object without an id"
+            if image is not None and track_id > 0 and np.any(image.labels == track_id):
+                text = f"prompt on frame {mark.frame}: {where} is marked twice on it, by {image.where} too"
+            elif mark.points and mark.box is None and 1 not in mark.labels:
+                text = f"{where} on frame {mark.frame} has points outside of it only"
+                text += ": give one inside of it, or a box, with the same id"
+            else:
+                continue
+            del marks[track_id]
+            yield PromptError(text)
+        if not marks:
+            del marked.marks[local]
 
 
 def _given(prompts: UserPrompts) -> Iterator[tuple[int | None, str | Prompt | NDArray[Any]]]:
@@ -185,8 +202,6 @@ def _add_mark(prompt: Prompt, opened: MaskFrames, marked: MarkedObjects) -> None
             labels=[*other.labels, *mark.labels],
             box=other.box if mark.box is None else mark.box,
         )
-    if local in marked.images and np.any(marked.images[local].labels == track_id):
-        raise PromptError(f"{where}: object {track_id} is marked twice on it, by {marked.images[local].where} too")
     marks[track_id] = mark
 
 

@@ -13,6 +13,16 @@ from trackweave.errors import PromptError
 from trackweave.masks.packed import PackedMasks
 
 
+def frame_of_text(text: str) -> int | str:
+    """The frame that a text means: an index, or a name. Digits behind a zero are a name: 00005 may be the second frame.
+
+    >>> frame_of_text("12"), frame_of_text("0"), frame_of_text("00012"), frame_of_text("00012.jpg")
+    (12, 0, '00012', '00012.jpg')
+    """
+    is_index = text.isdecimal() and text.isascii() and (text == "0" or not text.startswith("0"))
+    return int(text) if is_index else text
+
+
 @dataclass(frozen=True, eq=False)
 class Prompt:
     """One object, marked on one frame: by points, a box, or both; or by a mask; or by polygons.
