@@ -39,7 +39,7 @@ from trackweave.evaluation.scores import ClassScores
 from trackweave.evaluation.settings import EvaluationSettings, Metric
 from trackweave.formats.mot import write_mot
 from trackweave.formats.motchallenge import MotSequence, read_gmc
-from trackweave.identity.stitch import Scene, camera_path, stitch, stitched_ids
+from trackweave.identity.stitch import VideoContext, camera_path, stitch, stitched_ids
 from trackweave.mot.postprocess import refine
 from trackweave.mot.settings import PRESETS, RefinementSettings, preset
 from trackweave.pipelines.box_outputs import as_rows
@@ -124,7 +124,7 @@ def stitched_tracks(sequence: MotSequence, tracks: Tracks, scorer: str) -> Track
         camera = camera_path([None, *read_gmc(sequence.camera_motion, sequence.known_length())[1:]])
     learned = scorer_named(scorer)
     margins = TrackletMargins(learned, rate, size) if isinstance(learned, LearnedScorer) else None
-    links = stitch(tracks, Scene(rate, size, camera), margins)
+    links = stitch(tracks, VideoContext(rate, size, camera), margins)
     return replace(tracks, track_id=stitched_ids(tracks.track_id, links))
 
 

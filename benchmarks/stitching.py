@@ -90,7 +90,7 @@ def example(sequence: MotSequence, tracks: Tracks, scorer: LearnedScorer) -> Exa
     if sequence.camera_motion is not None:
         motion = read_gmc(sequence.camera_motion, sequence.known_length())
         camera = stitch.camera_path([None, *motion[1:]])
-    scene = stitch.Scene(rate, size, camera)
+    scene = stitch.VideoContext(rate, size, camera)
     crowd = stitch.crowd_motion(tracks, scene)
     tracklets = stitch.Tracklets.of(tracks, scene, crowd)
     pairs = stitch.candidates(tracklets, scene)

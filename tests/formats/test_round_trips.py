@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from trackweave.errors import InputError, SettingError
-from trackweave.formats.registry import FORMATS, Format, find_format, formats_table, read_video, recognise, write_video
+from trackweave.formats.registry import (
+    FORMATS,
+    TrackFormat,
+    find_format,
+    formats_table,
+    read_video,
+    recognise,
+    write_video,
+)
 from trackweave.formats.videos import TracksVideo, collected
 from trackweave.masks.packed import PackedMasks
 from trackweave.structures.format_settings import FormatSettings, Shapes
@@ -43,7 +51,7 @@ def apart(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 @st.composite
-def videos(draw: st.DrawFn, kind: Format) -> TracksVideo:
+def videos(draw: st.DrawFn, kind: TrackFormat) -> TracksVideo:
     """A video that the format can hold: a few frames, some empty; objects with masks, of ids and classes."""
     height, width, count = draw(st.integers(3, 12)), draw(st.integers(3, 12)), draw(st.integers(1, 4))
     step = draw(st.integers(1, 2)) if "numbers" in kind.video else 1
@@ -93,7 +101,7 @@ def class_names(video: TrackedVideo, tracks: Tracks) -> list[str]:
     return [video.info.class_name(number) for number in tracks.class_id.tolist()]
 
 
-def assert_same(read: TrackedVideo, video: TrackedVideo, kind: Format, shift: int = 0) -> None:
+def assert_same(read: TrackedVideo, video: TrackedVideo, kind: TrackFormat, shift: int = 0) -> None:
     """What was read is what was written, as far as the format holds it."""
     there, expected = collected(read), collected(video)
     kept = kind.video.split()
@@ -121,7 +129,7 @@ def _stem(name: str) -> str:
     return name.removesuffix(".jpg")
 
 
-def hints_for(video: TrackedVideo, kind: Format) -> VideoInfo | None:
+def hints_for(video: TrackedVideo, kind: TrackFormat) -> VideoInfo | None:
     """What a user has to say besides: the frames, for formats that cannot name them."""
     kept = kind.video.split()
     has_shares = kind.name in ("yolo", "label-studio")
@@ -155,7 +163,7 @@ def test_what_is_written_is_read(name: str, shapes: Shapes, data: st.DataObject)
         assert [warning.code for warning in log.warnings] in ([], ["classes"] if kind.name == "kitti" else [])
 
 
-def kind_of(kind: Format, label: str) -> str:
+def kind_of(kind: TrackFormat, label: str) -> str:
     """What a format calls a class."""
     names = {
         "kitti": {"object": "misc"},

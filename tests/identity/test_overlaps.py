@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.identity.toy_tracks import SIZE, Box, frame_objects, video
 from trackweave.identity import overlaps
-from trackweave.identity.overlaps import Evidence, gather
+from trackweave.identity.overlaps import PairEvidence, gather
 from trackweave.ids import Level
 
 
@@ -84,7 +84,7 @@ def test_frames_of_groups_that_show_both(frames: list[dict[int, Box]]) -> None:
 def test_nothing_at_all() -> None:
     evidence = gather([])
     assert (len(evidence), len(evidence.a)) == (0, 0)
-    assert isinstance(evidence, Evidence)
+    assert isinstance(evidence, PairEvidence)
     assert evidence.seen_together([], []).tolist() == []
 
 

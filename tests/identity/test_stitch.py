@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from trackweave.identity.stitch import (
     Link,
-    Scene,
     TrackAppearance,
+    VideoContext,
     best_links,
     camera_path,
     crowd_motion,
@@ -20,7 +20,7 @@ from trackweave.identity.stitch import (
 )
 from trackweave.structures.tracks import Tracks
 
-SCENE = Scene(30.0, (480, 640))
+SCENE = VideoContext(30.0, (480, 640))
 
 
 def walk(track: int, frames: range, x: float, y: float = 200.0, speed: float = 2.0, height: float = 80.0) -> Tracks:
@@ -73,7 +73,7 @@ def test_other_classes_are_not_linked() -> None:
 def test_over_a_cut_boxes_say_nothing() -> None:
     tracks = Tracks.concat([walk(1, range(30), 100), walk(2, range(36, 80), 100)])
     assert pairs_of(stitch(tracks, SCENE)) == [(1, 2)]
-    assert stitch(tracks, Scene(30.0, (480, 640), cuts=[33])) == []
+    assert stitch(tracks, VideoContext(30.0, (480, 640), cuts=[33])) == []
 
 
 def test_the_cameras_motion_is_taken_out() -> None:
@@ -81,7 +81,7 @@ def test_the_cameras_motion_is_taken_out() -> None:
     tracks = Tracks.concat([walk(1, range(30), 400, speed=0), walk(2, range(60, 90), 100, speed=0)])
     shift = [np.array([[1.0, 0, -10], [0, 1, 0]]) if 30 <= frame < 60 else None for frame in range(90)]
     assert stitch(tracks, SCENE) == []
-    assert pairs_of(stitch(tracks, Scene(30.0, (480, 640), camera_path(shift)))) == [(1, 2)]
+    assert pairs_of(stitch(tracks, VideoContext(30.0, (480, 640), camera_path(shift)))) == [(1, 2)]
 
 
 def test_the_crowd_tells_where_the_camera_looks() -> None:
@@ -130,13 +130,13 @@ def test_appearance_finds_what_was_away_for_long_and_after_a_cut() -> None:
     ]
     seen = {1: unit_vectors(1), 2: unit_vectors(2), 3: unit_vectors(2), 4: unit_vectors(1)}
     assert stitch(Tracks.concat(parts), SCENE) == []
-    scene = Scene(30.0, (480, 640), cuts=[300], appearance=seen)
+    scene = VideoContext(30.0, (480, 640), cuts=[300], appearance=seen)
     assert pairs_of(stitch(Tracks.concat(parts), scene)) == [(2, 3), (1, 4)]
 
 
 def test_appearance_speaks_against_a_near_stranger() -> None:
     tracks = Tracks.concat([walk(1, range(30), 100), walk(2, range(45, 90), 100)])
-    assert stitch(tracks, Scene(30.0, (480, 640), appearance={1: unit_vectors(1), 2: unit_vectors(2)})) == []
+    assert stitch(tracks, VideoContext(30.0, (480, 640), appearance={1: unit_vectors(1), 2: unit_vectors(2)})) == []
 
 
 def test_what_all_share_is_no_appearance() -> None:
@@ -144,7 +144,7 @@ def test_what_all_share_is_no_appearance() -> None:
     parts = [walk(track, range(30), 100.0 * track) for track in range(1, 5)]
     parts += [walk(track + 10, range(600, 630), 100.0 * track) for track in range(1, 5)]
     seen = {int(track): unit_vectors(0) for track in Tracks.concat(parts).track_ids}
-    assert stitch(Tracks.concat(parts), Scene(30.0, (480, 640), appearance=seen)) == []
+    assert stitch(Tracks.concat(parts), VideoContext(30.0, (480, 640), appearance=seen)) == []
 
 
 def test_halves_of_an_appearance_that_changes() -> None:

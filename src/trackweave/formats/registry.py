@@ -45,7 +45,7 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True)
-class Format:
+class TrackFormat:
     """A format.
 
     Attributes:
@@ -100,149 +100,149 @@ def _function(name: str) -> Any:
 
 
 _HERE, _SHOWN = "trackweave.formats.", "trackweave.visualization.pictures:"
-FORMATS: Mapping[str, Format] = {
+FORMATS: Mapping[str, TrackFormat] = {
     kind.name: kind
     for kind in (
-        Format(
+        TrackFormat(
             "mot", "MOTChallenge text", ".txt",
             _HERE + "mot:write_mot_video", _HERE + "mot:read_mot_video",
             masks=False, video="numbers", tested_with="its description",
         ),
-        Format(
+        TrackFormat(
             "kitti", "KITTI tracking text", ".txt",
             _HERE + "kitti:write_kitti", _HERE + "kitti:read_kitti",
             masks=False, video="numbers", tested_with="its description",
         ),
-        Format(
+        TrackFormat(
             "davis", "DAVIS label images, 8 or 16 bits", "",
             _HERE + "davis:write_davis", _HERE + "davis:read_davis",
             boxes=False, overlap=False, scores=False, classes=False, ids="1 … 254, or 65535",
             video="names size", tested_with="Pillow",
         ),
-        Format(
+        TrackFormat(
             "panoptic", "COCO panoptic: label images and JSON, for each level", "",
             _HERE + "panoptic:write_panoptic",
             boxes=False, overlap=False, scores=False, levels=True, ids="1 … 16777215",
             video="name size names numbers", tested_with="Pillow",
         ),
-        Format(
+        TrackFormat(
             "mots", "MOTS text", ".txt",
             _HERE + "mots:write_mots", _HERE + "mots:read_mots",
             boxes=False, overlap=False, scores=False, video="size numbers", tested_with="pycocotools",
         ),
-        Format(
+        TrackFormat(
             "mots-png", "MOTS label images, 16 bits", "",
             _HERE + "mots:write_mots_png", _HERE + "mots:read_mots_png",
             boxes=False, overlap=False, scores=False, ids="1 … 999", recognised=False,
             video="names size", tested_with="Pillow",
         ),
-        Format(
+        TrackFormat(
             "youtube-vos", "YouTube-VOS folder", "",
             _HERE + "youtube_vos:write_youtube_vos", _HERE + "youtube_vos:read_youtube_vos",
             boxes=False, overlap=False, scores=False, ids="1 … 254",
             video="name names size", tested_with="Pillow",
         ),
-        Format(
+        TrackFormat(
             "cvat", "CVAT for video 1.1 (XML): boxes, polygons, masks", ".xml",
             _HERE + "cvat:write_cvat", _HERE + "cvat:read_cvat",
             levels=True, video="name size numbers", tested_with="datumaro",
         ),
-        Format(
+        TrackFormat(
             "label-studio", "Label Studio JSON, boxes in videos", ".json",
             _HERE + "label_studio:write_label_studio", _HERE + "label_studio:read_label_studio",
             masks=False, scores=False, video="numbers", tested_with="its description",
         ),
-        Format(
+        TrackFormat(
             "labelme", "labelme, X-AnyLabeling: a JSON for each frame", "",
             _HERE + "labelme:write_labelme", _HERE + "labelme:read_labelme",
             levels=True, video="names size numbers", tested_with="Pillow",
         ),
-        Format(
+        TrackFormat(
             "yolo", "YOLO text of tracks, a file for each frame", "",
             _HERE + "yolo:write_yolo", _HERE + "yolo:read_yolo",
             video="names", tested_with="supervision",
         ),
-        Format(
+        TrackFormat(
             "coco-vid", "COCO-VID JSON", ".json",
             _HERE + "coco_videos:write_coco_vid", _HERE + "coco_videos:read_coco_tracks",
             levels=True, video="name size names numbers times", tested_with="pycocotools",
         ),
-        Format(
+        TrackFormat(
             "coco", "COCO JSON, a frame is an image", ".json",
             _HERE + "coco_videos:write_coco", _HERE + "coco_videos:read_coco_tracks",
             levels=True, video="name size names numbers times", tested_with="pycocotools, faster-coco-eval, datumaro",
         ),
-        Format(
+        TrackFormat(
             "tao", "TAO JSON", ".json",
             _HERE + "coco_videos:write_tao", _HERE + "coco_videos:read_coco_tracks",
             levels=True, video="name size names numbers times", tested_with="its description",
         ),
-        Format(
+        TrackFormat(
             "ytvis", "YouTube-VIS JSON", ".json",
             _HERE + "coco_videos:write_ytvis", _HERE + "coco_videos:read_coco_tracks",
             scores=False, video="name size names numbers times", tested_with="its description",
         ),
-        Format(
+        TrackFormat(
             "burst", "BURST JSON", ".json",
             _HERE + "coco_videos:write_burst", _HERE + "coco_videos:read_burst",
             boxes=False, scores=False, video="name size names numbers times", tested_with="pycocotools",
         ),
-        Format(
+        TrackFormat(
             "sav", "SA-V masklets, JSON", ".json",
             _HERE + "coco_videos:write_sav", _HERE + "coco_videos:read_sav",
             boxes=False, scores=False, classes=False, video="name size", tested_with="pycocotools",
         ),
-        Format(
+        TrackFormat(
             "csv", "CSV, a row for each object and frame", ".csv",
             _HERE + "row_tables:write_csv", _HERE + "row_tables:read_csv",
             levels=True, video="numbers", tested_with="pandas, faster-coco-eval",
         ),
-        Format(
+        TrackFormat(
             "parquet", "Parquet, a row for each object and frame", ".parquet",
             _HERE + "row_tables:write_parquet", _HERE + "row_tables:read_arrow",
             levels=True, video="name size names numbers times", tested_with="pandas, polars",
         ),
-        Format(
+        TrackFormat(
             "arrow", "Arrow IPC (Feather), a row for each object and frame", ".arrow",
             _HERE + "row_tables:write_arrow", _HERE + "row_tables:read_arrow",
             levels=True, video="name size names numbers times", tested_with="pandas, polars",
         ),
-        Format(
+        TrackFormat(
             "npz", "NPZ of columns, as the `tracks.npz` of a run", ".npz",
             _HERE + "archives:write_npz", _HERE + "archives:read_npz",
             video="name size names numbers times", tested_with="NumPy",
         ),
-        Format(
+        TrackFormat(
             "fiftyone", "FiftyOne: a script that imports, and what it reads", "",
             _HERE + "fiftyone:write_fiftyone", _HERE + "fiftyone:read_fiftyone",
             video="name size names numbers times", tested_with="the script itself",
         ),
-        Format(
+        TrackFormat(
             "rerun", "Rerun recording (the extra `rerun`)", ".rrd",
             _HERE + "rerun_recording:write_rerun",
             overlap=False, scores=False, ids="65535 colours", video="numbers times", tested_with="its first bytes",
         ),
-        Format(
+        TrackFormat(
             "cutouts", "a PNG for each object and frame, with alpha", "",
             _SHOWN + "write_cutouts",
             scores=False, classes=False, needs_pictures=True, video="names", tested_with="Pillow",
         ),
-        Format(
+        TrackFormat(
             "clips", "an MP4 for each object that follows it", "",
             _SHOWN + "write_clips",
             masks=False, scores=False, classes=False, needs_pictures=True, tested_with="PyAV",
         ),
-        Format(
+        TrackFormat(
             "gif", "the overlay as animated GIF", ".gif",
             _SHOWN + "write_gif",
             needs_pictures=True, tested_with="Pillow",
         ),
-        Format(
+        TrackFormat(
             "mp4", "the overlay as H.264", ".mp4",
             _SHOWN + "write_mp4",
             needs_pictures=True, tested_with="PyAV",
         ),
-        Format(
+        TrackFormat(
             "mov", "the objects on nothing: ProRes 4444, or VP9 in `.webm`", ".mov",
             _SHOWN + "write_mov",
             scores=False, classes=False, needs_pictures=True, ids="", tested_with="PyAV",
@@ -262,7 +262,7 @@ def readable() -> list[str]:
     return [name for name, kind in FORMATS.items() if kind.reader]
 
 
-def find_format(name: str | None, path: Path | None = None) -> Format:
+def find_format(name: str | None, path: Path | None = None) -> TrackFormat:
     """The format of a name, or else the one that the suffix of a file to write says.
 
     Raises:
@@ -285,7 +285,7 @@ def find_format(name: str | None, path: Path | None = None) -> Format:
 class _Counted(TrackedVideo):
     """A video on its way into a format: what the format cannot hold is counted, once however often it is read."""
 
-    def __init__(self, video: TrackedVideo, kind: Format, losses: Losses) -> None:
+    def __init__(self, video: TrackedVideo, kind: TrackFormat, losses: Losses) -> None:
         self._video, self._format, self._losses = video, kind, losses
         self.info, self.pictures = video.info, video.pictures
         self.has_masks = video.has_masks and kind.masks
@@ -315,7 +315,7 @@ class _Counted(TrackedVideo):
 def write_video(
     video: TrackedVideo,
     output: Path,
-    kind: Format,
+    kind: TrackFormat,
     settings: FormatSettings | None = None,
     log: RunLog | None = None,
 ) -> list[Path]:

@@ -12,7 +12,7 @@ from heapq import heapify, heappop, heappush
 
 import numpy as np
 
-from trackweave.identity.overlaps import Evidence
+from trackweave.identity.overlaps import PairEvidence
 from trackweave.identity.settings import IdentitySettings
 from trackweave.structures.identity import IdentityLink
 
@@ -20,7 +20,7 @@ Pooled = tuple[float, int, int]
 """Votes for one thing, frames that show both, and how many say that they are two, over all pairs of two groups."""
 
 
-def merge(evidence: Evidence, settings: IdentitySettings, fixed_levels: Collection[int] = ()) -> list[IdentityLink]:
+def merge(evidence: PairEvidence, settings: IdentitySettings, fixed_levels: Collection[int] = ()) -> list[IdentityLink]:
     """The links between tracks of one level that are one thing, the surest first.
 
     Args:
@@ -43,7 +43,7 @@ def merge(evidence: Evidence, settings: IdentitySettings, fixed_levels: Collecti
 class _Groups:
     """Groups of tracks, named by their smallest row, and what the frames say about each pair of them."""
 
-    def __init__(self, evidence: Evidence, settings: IdentitySettings, fixed_levels: Collection[int]) -> None:
+    def __init__(self, evidence: PairEvidence, settings: IdentitySettings, fixed_levels: Collection[int]) -> None:
         self._evidence, self._settings = evidence, settings
         self._members: dict[int, list[int]] = {row: [row] for row in range(len(evidence))}
         self._about: dict[int, dict[int, Pooled]] = {row: {} for row in range(len(evidence))}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trackweave.identity.overlaps import Evidence
+from trackweave.identity.overlaps import PairEvidence
 from trackweave.identity.settings import IdentitySettings
 from trackweave.structures.identity import Containment, IdentityTable, Tree
 
@@ -40,7 +40,7 @@ class Nesting:
     area: Mapping[int, float]
 
 
-def nest(evidence: Evidence, table: IdentityTable, settings: IdentitySettings) -> Nesting:
+def nest(evidence: PairEvidence, table: IdentityTable, settings: IdentitySettings) -> Nesting:
     """The tree over identities.
 
     Args:
@@ -63,7 +63,7 @@ def nest(evidence: Evidence, table: IdentityTable, settings: IdentitySettings) -
 class _Things:
     """The identities, and what the frames say about each pair of them that met."""
 
-    def __init__(self, evidence: Evidence, table: IdentityTable) -> None:
+    def __init__(self, evidence: PairEvidence, table: IdentityTable) -> None:
         self._evidence = evidence
         self._identity = table.of(evidence.track_id)
         self.rows: dict[int, list[int]] = defaultdict(list)

@@ -32,7 +32,7 @@ PENDING = 1 << 19
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class PairEvidence:
     """N tracks, and P pairs of them that met; pairs are rows `a < b` of the tracks, ascending.
 
     Attributes:
@@ -110,7 +110,7 @@ class _Track:
         return True
 
 
-def gather(frames: Iterable[Sequence[LevelObjects]], merge_iou: float = 0.5) -> Evidence:
+def gather(frames: Iterable[Sequence[LevelObjects]], merge_iou: float = 0.5) -> PairEvidence:
     """Goes once over the frames of all levels.
 
     Args:
@@ -139,7 +139,7 @@ def gather(frames: Iterable[Sequence[LevelObjects]], merge_iou: float = 0.5) -> 
     return _evidence(tracks, sums)
 
 
-def _evidence(tracks: dict[int, _Track], sums: _PairSums) -> Evidence:
+def _evidence(tracks: dict[int, _Track], sums: _PairSums) -> PairEvidence:
     ids = np.array(sorted(tracks), np.int64)
     ordered = [tracks[track_id] for track_id in ids.tolist()]
     runs = np.array([run for track in ordered for run in track.runs], np.int64).reshape(-1, 2)
@@ -149,7 +149,7 @@ def _evidence(tracks: dict[int, _Track], sums: _PairSums) -> Evidence:
     each = np.arange(len(a) + 1)
     seen = np.asarray(_common_frames(runs, first_run, a, each, b, each))
     same, inside_a, inside_b, together = values.T
-    return Evidence(
+    return PairEvidence(
         ids,
         np.array([track.level for track in ordered], np.int64),
         np.array([track.frames for track in ordered], np.int64),

@@ -108,13 +108,13 @@ class TrackletScorer(Protocol):
             tracks: N observations.
             visibility: `(N,)` of each.
             pairs: `(P, 2)` ids, the earlier one first.
-            camera: `(F, 3, 3)`, see `Scene`.
+            camera: `(F, 3, 3)`, see `VideoContext`.
         """
         ...
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class VideoContext:
     """What is known of the video besides the tracks.
 
     Attributes:
@@ -141,7 +141,11 @@ class Link(NamedTuple):
 
 
 def stitch(
-    tracks: Tracks, scene: Scene | None = None, scorer: TrackletScorer | None = None, *, min_probability: float = 0.6
+    tracks: Tracks,
+    scene: VideoContext | None = None,
+    scorer: TrackletScorer | None = None,
+    *,
+    min_probability: float = 0.6,
 ) -> list[Link]:
     """Finds which tracks go on with which others.
 
@@ -158,10 +162,11 @@ def stitch(
 
     >>> frames = [0, 1, 2, 3, 4, 10, 11, 12, 13, 14]
     >>> boxes = [[4 * frame, 0, 4 * frame + 40, 80] for frame in frames]
-    >>> [link[:2] for link in stitch(Tracks.from_columns(frames, [1] * 5 + [2] * 5, boxes), Scene(size=(480, 640)))]
+    >>> tracks = Tracks.from_columns(frames, [1] * 5 + [2] * 5, boxes)
+    >>> [link[:2] for link in stitch(tracks, VideoContext(size=(480, 640)))]
     [(1, 2)]
     """
-    scene = scene or Scene()
+    scene = scene or VideoContext()
     if not len(tracks):
         return []
     crowd = crowd_motion(tracks, scene)
@@ -246,7 +251,7 @@ class Tracklets(Columns):
     velocity: NDArray[np.float64]
 
     @classmethod
-    def of(cls, tracks: Tracks, scene: Scene, crowd: NDArray[np.float64]) -> Tracklets:
+    def of(cls, tracks: Tracks, scene: VideoContext, crowd: NDArray[np.float64]) -> Tracklets:
         """Describes every track by its ends; `crowd` is that of `crowd_motion`."""
         order = np.lexsort((tracks.frame, tracks.track_id))
         ids, start, count = np.unique(tracks.track_id[order], return_index=True, return_counts=True)
@@ -290,7 +295,7 @@ def _velocity(
     frames: NDArray[np.int64],
     boxes: NDArray[np.float64],
     used: NDArray[np.bool_],
-    scene: Scene,
+    scene: VideoContext,
     crowd: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """`(T, 2)` pixels per second of the lines through `(T, END_BOXES)` boxes, less the crowd's; 0 for a few boxes."""
@@ -305,7 +310,7 @@ def _velocity(
     return velocity
 
 
-def crowd_motion(tracks: Tracks, scene: Scene) -> NDArray[np.float64]:
+def crowd_motion(tracks: Tracks, scene: VideoContext) -> NDArray[np.float64]:
     """`(F, 2)` by frame index, how far the tracks moved since the first frame, by the median of each frame: what a
     panning camera gives to all of them. Where few tracks go on from one frame to the next, it is the camera's own.
     """
@@ -329,7 +334,7 @@ def crowd_motion(tracks: Tracks, scene: Scene) -> NDArray[np.float64]:
 
 
 def camera_path(motion: Iterable[NDArray[np.float64] | None]) -> NDArray[np.float64]:
-    """`(F, 3, 3)` for `Scene.camera` from each frame's motion since the one before: `(2, 3)`, `(3, 3)`, None = none."""
+    """`VideoContext.camera` from each frame's motion since the one before: `(2, 3)`, `(3, 3)`, or None."""
     path = [np.eye(3)]
     for step in motion:
         whole = np.eye(3)
@@ -342,7 +347,7 @@ def camera_path(motion: Iterable[NDArray[np.float64] | None]) -> NDArray[np.floa
 # --- evidence ---------------------------------------------------------------------------------------------------------
 
 
-def candidates(tracklets: Tracklets, scene: Scene) -> NDArray[np.int64]:
+def candidates(tracklets: Tracklets, scene: VideoContext) -> NDArray[np.int64]:
     """`(P, 2)` rows of tracks of one class and one shot of which the second begins after the first ended, and soon."""
     order = np.argsort(tracklets.first, kind="stable")
     first = tracklets.first[order]
@@ -361,7 +366,9 @@ def candidates(tracklets: Tracklets, scene: Scene) -> NDArray[np.int64]:
     return np.asarray(pairs[fits], np.int64)
 
 
-def _shots(tracklets: Tracklets, pairs: NDArray[np.int64], scene: Scene) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _shots(
+    tracklets: Tracklets, pairs: NDArray[np.int64], scene: VideoContext
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """In which shot the first of each pair ends and the second begins."""
     cuts = np.sort(np.asarray(scene.cuts, np.int64))
     at_end = np.searchsorted(cuts, tracklets.last[pairs[:, 0]], side="right")
@@ -369,7 +376,7 @@ def _shots(tracklets: Tracklets, pairs: NDArray[np.int64], scene: Scene) -> tupl
 
 
 def evidence(
-    tracklets: Tracklets, pairs: NDArray[np.int64], scene: Scene, crowd: NDArray[np.float64]
+    tracklets: Tracklets, pairs: NDArray[np.int64], scene: VideoContext, crowd: NDArray[np.float64]
 ) -> dict[str, NDArray[np.float64]]:
     """What speaks for and against each pair, `(P,)` by name; distances are in sizes, roots of the box's area."""
     a, b = pairs.T
@@ -541,7 +548,7 @@ def likeness(tracklets: Tracklets, rows: NDArray[np.int64], vectors: NDArray[np.
 
 
 def with_appearance(
-    tracklets: Tracklets, pairs: NDArray[np.int64], logits: NDArray[np.float64], scene: Scene
+    tracklets: Tracklets, pairs: NDArray[np.int64], logits: NDArray[np.float64], scene: VideoContext
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Adds what appearance says, and the pairs of which it alone says anything: over a long gap, a cut, from far."""
     rows = np.array([row for row, track in enumerate(tracklets.ids.tolist()) if track in scene.appearance], np.int64)
@@ -563,7 +570,7 @@ def with_appearance(
     return np.concatenate([pairs, far]), np.concatenate([logits, alone])
 
 
-def _apart(tracklets: Tracklets, pairs: NDArray[np.int64], scene: Scene) -> NDArray[np.bool_]:
+def _apart(tracklets: Tracklets, pairs: NDArray[np.int64], scene: VideoContext) -> NDArray[np.bool_]:
     """Which pairs a longer gap than `HORIZON_SECONDS` or a cut lies between: their boxes say nothing."""
     gap = tracklets.first[pairs[:, 1]] - tracklets.last[pairs[:, 0]]
     at_end, at_beginning = _shots(tracklets, pairs, scene)

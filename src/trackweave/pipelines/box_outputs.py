@@ -25,7 +25,7 @@ from trackweave.association.tracklets import TrackletMargins
 from trackweave.errors import FrameError, SettingError, wording
 from trackweave.formats.mot import MotWriter
 from trackweave.frames.source import RGBFrame
-from trackweave.identity.stitch import Link, Scene, TrackAppearance, camera_path, stitch, stitched_ids
+from trackweave.identity.stitch import Link, TrackAppearance, VideoContext, camera_path, stitch, stitched_ids
 from trackweave.mot.postprocess import RefinedTracks, refine
 from trackweave.mot.settings import RefinementSettings
 from trackweave.mot.tracker import SCALE_CODE, TrackerSummary
@@ -202,7 +202,7 @@ class Stitcher:
         if not len(tracks):
             return rows
         last = int(tracks.frame.max())
-        scene = Scene(
+        scene = VideoContext(
             self._rate,
             self._size,
             camera_path(self._camera.get(frame) for frame in range(last + 1)) if self._camera else None,

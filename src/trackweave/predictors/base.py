@@ -146,7 +146,7 @@ class VideoPredictor(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class ObjectPrompt:
     """One prompt of one object.
 
     Attributes:
@@ -191,7 +191,7 @@ class PromptBook:
     def __init__(self, length: int, size: tuple[int, int]) -> None:
         self._length = length
         self._size = size
-        self._prompts: dict[int, dict[int, Prompt]] = {}
+        self._prompts: dict[int, dict[int, ObjectPrompt]] = {}
         self._start: dict[int, int] = {}
 
     def add_mask(self, frame: int, obj_id: int, mask: MaskPrompt) -> None:
@@ -204,12 +204,12 @@ class PromptBook:
             raise PredictorError(f"object {obj_id}: a prompt is one mask, not {len(packed)}")
         if not packed.areas[0]:
             raise PredictorError(f"object {obj_id}: its mask prompt on frame {frame} is empty")
-        self._add(frame, obj_id, Prompt(packed, None, *NO_POINTS))
+        self._add(frame, obj_id, ObjectPrompt(packed, None, *NO_POINTS))
 
     def add_box(self, frame: int, obj_id: int, box: NDArray[np.float32]) -> None:
         """See `PredictorSession.add_box`."""
         array = np.asarray(box, np.float32)
-        self._add(frame, obj_id, Prompt(self._filled(obj_id, array), array, *NO_POINTS))
+        self._add(frame, obj_id, ObjectPrompt(self._filled(obj_id, array), array, *NO_POINTS))
 
     def add_points(
         self,
@@ -239,7 +239,7 @@ class PromptBook:
             mask = PackedMasks.from_bool(seen)
         else:
             mask = self._filled(obj_id, around)
-        self._add(frame, obj_id, Prompt(mask, around, places, kinds.astype(np.int32)))
+        self._add(frame, obj_id, ObjectPrompt(mask, around, places, kinds.astype(np.int32)))
 
     def _filled(self, obj_id: int, box: NDArray[np.float32]) -> PackedMasks:
         """The pixels of a box.
@@ -260,7 +260,7 @@ class PromptBook:
             [np.ones((bottom - top, right - left), np.bool_)], np.array([[top, left]]), height, width
         )
 
-    def _add(self, frame: int, obj_id: int, prompt: Prompt) -> None:
+    def _add(self, frame: int, obj_id: int, prompt: ObjectPrompt) -> None:
         if not 0 <= frame < self._length:
             raise PredictorError(f"object {obj_id}: frame {frame} is not among 0 … {self._length - 1}")
         prompts = self._prompts.setdefault(obj_id, {})
@@ -280,7 +280,7 @@ class PromptBook:
             raise PredictorError(f"no object was first prompted on frame {start}")
         return objects
 
-    def prompts(self, obj_id: int) -> dict[int, Prompt]:
+    def prompts(self, obj_id: int) -> dict[int, ObjectPrompt]:
         """All prompts of one object by frame."""
         return self._prompts[obj_id]
 

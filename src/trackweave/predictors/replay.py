@@ -20,7 +20,7 @@ from trackweave.frames.source import FrameSource
 from trackweave.ids import FrameIndex, LocalIndex
 from trackweave.masks.ops import mask_iou, rescale_masks
 from trackweave.masks.packed import PackedMasks
-from trackweave.predictors.base import FramePrediction, Prompt, PromptedSession, frame_range
+from trackweave.predictors.base import FramePrediction, ObjectPrompt, PromptedSession, frame_range
 from trackweave.storage.recording import Recording, open_recording
 
 
@@ -108,7 +108,7 @@ class ReplaySession(PromptedSession):
             self._matched_frames[recording.path] = (frame, ids, recording.masks(frame, ids))
         return self._matched_frames[recording.path][1:]
 
-    def _match(self, frame: int, prompt: Prompt) -> tuple[Recording, int] | None:
+    def _match(self, frame: int, prompt: ObjectPrompt) -> tuple[Recording, int] | None:
         best: tuple[float, Recording, int] | None = None
         recorded_frame = self._frames.indices[frame]
         for recording in self._recordings:
@@ -127,7 +127,7 @@ class ReplaySession(PromptedSession):
                 best = (float(scores[k]), recording, ids[k])
         return None if best is None else best[1:]
 
-    def _hits(self, prompt: Prompt, recorded: PackedMasks) -> NDArray[np.float64]:
+    def _hits(self, prompt: ObjectPrompt, recorded: PackedMasks) -> NDArray[np.float64]:
         """`(M,)` how well recorded masks `recorded` obey points: 0 where one is wrong, more for small objects."""
         scale = np.array(recorded.size[::-1]) / np.array(self._frames.size[::-1])
         columns, rows = np.minimum(prompt.points * scale, np.array(recorded.size[::-1]) - 1).astype(np.int64).T

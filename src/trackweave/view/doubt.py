@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.structures.tracks import Tracks
-from trackweave.view.track_table import TrackTable
+from trackweave.view.track_table import TrackIndex
 
 BORDER = 0.02
 """Of the picture's sides: a box this near to one may come in or leave there."""
@@ -42,7 +42,7 @@ class Doubts:
 
 def find_doubts(
     tracks: Tracks,
-    table: TrackTable,
+    table: TrackIndex,
     indices: NDArray[np.int64],
     cuts: NDArray[np.int64],
     switches: Sequence[Mapping[str, Any]],
@@ -82,7 +82,7 @@ def find_doubts(
 class _Collector:
     """Takes reasons one kind after the other; they count as if they were independent."""
 
-    def __init__(self, table: TrackTable, indices: NDArray[np.int64]) -> None:
+    def __init__(self, table: TrackIndex, indices: NDArray[np.int64]) -> None:
         self._table, self._indices = table, indices
         self.kept = np.ones(len(table))
         self.reasons: list[list[str]] = [[] for _ in range(len(table))]
@@ -116,7 +116,7 @@ class _Collector:
 
 
 def _cut_off(
-    tracks: Tracks, table: TrackTable, cuts: NDArray[np.int64], size: tuple[int, int], count: int
+    tracks: Tracks, table: TrackIndex, cuts: NDArray[np.int64], size: tuple[int, int], count: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which tracks begin, and which end, inside the picture and neither with the video nor at a cut."""
     firsts, lasts = table.order[table.rows[:-1]], table.order[table.rows[1:] - 1]

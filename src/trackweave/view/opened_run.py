@@ -29,7 +29,7 @@ from trackweave.storage.track_archive import TracksArchive
 from trackweave.structures.run_summary import BoxSummary
 from trackweave.structures.tracks import Tracks
 from trackweave.view.doubt import Doubts, find_doubts
-from trackweave.view.track_table import TrackTable, track_table
+from trackweave.view.track_table import TrackIndex, track_table
 
 Json = dict[str, Any]
 MOST_FRAMES = 10_000_000
@@ -66,7 +66,7 @@ class ShownTracks:
         self.doubts: Doubts | None = None
 
     @cached_property
-    def table(self) -> TrackTable:
+    def table(self) -> TrackIndex:
         """The tracks in numbers."""
         return track_table(self.tracks, self.positions)
 

@@ -1,4 +1,4 @@
-"""`TrackTable`: the tracks of a run in numbers, as columns."""
+"""`TrackIndex`: the tracks of a run in numbers, as columns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trackweave.structures.tracks import Tracks
 
 
 @dataclass(frozen=True, eq=False)
-class TrackTable:
+class TrackIndex:
     """T tracks in numbers, ordered by level, then id.
 
     Attributes:
@@ -43,7 +43,7 @@ class TrackTable:
         return len(self.track_id)
 
 
-def track_table(tracks: Tracks, positions: NDArray[np.int64]) -> TrackTable:
+def track_table(tracks: Tracks, positions: NDArray[np.int64]) -> TrackIndex:
     """Observations by track.
 
     Args:
@@ -67,7 +67,7 @@ def track_table(tracks: Tracks, positions: NDArray[np.int64]) -> TrackTable:
     heads = rows[:-1]
     counts = np.diff(rows)
     sums = np.add.reduceat(tracks.score[order].astype(np.float64), heads) if len(heads) else np.zeros(0)
-    return TrackTable(
+    return TrackIndex(
         ids[heads],
         levels[heads],
         tracks.class_id[order][heads],

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from trackweave.frames.source import FrameSource
 from trackweave.ids import LocalIndex
 from trackweave.masks.packed import PackedMasks
-from trackweave.predictors.base import FramePrediction, Prompt, PromptedSession, frame_range
+from trackweave.predictors.base import FramePrediction, ObjectPrompt, PromptedSession, frame_range
 from trackweave.predictors.flow.appearance import Appearance
 from trackweave.predictors.flow.frame_features import FrameFeatureCache
 from trackweave.predictors.flow.grabcut import mask_at_points, mask_in_box
@@ -34,7 +34,7 @@ class _PromptedObject:
     """One object of a prompt batch: its state, its prompts by frame, and the same prompts as masks of working size."""
 
     tracked: TrackedObject
-    prompts: dict[int, Prompt]
+    prompts: dict[int, ObjectPrompt]
     masks: dict[int, NDArray[np.bool_]]
 
 
@@ -107,7 +107,7 @@ class FlowSession(PromptedSession):
             appearance.learn_prompt(self._cache.features(frame), masks[frame])
         return _PromptedObject(TrackedObject(appearance, settings), prompts, masks)
 
-    def _working_mask(self, frame: int, prompt: Prompt) -> NDArray[np.bool_]:
+    def _working_mask(self, frame: int, prompt: ObjectPrompt) -> NDArray[np.bool_]:
         working = self._cache.working
         mask = working.shrink_mask(prompt.mask.to_bool()[0])
         if prompt.is_mask:

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from trackweave.errors import PredictorError, PredictorOutOfMemory
 from trackweave.frames.source import FrameSource
 from trackweave.ids import LocalIndex
-from trackweave.predictors.base import FramePrediction, PredictorSession, Prompt, PromptedSession, frame_range
+from trackweave.predictors.base import FramePrediction, ObjectPrompt, PredictorSession, PromptedSession, frame_range
 from trackweave.predictors.sam.loading import autocast_dtype, inference, is_out_of_memory
 from trackweave.predictors.sam.model import SamModel
 from trackweave.predictors.sam.session import SamSession, pack_logits
 from trackweave.predictors.sam.settings import SamSettings
 
 Out = TypeVar("Out")
-Prompts = Mapping[int, Mapping[int, Prompt]]
+Prompts = Mapping[int, Mapping[int, ObjectPrompt]]
 """Object → frame → prompt."""
 
 

@@ -27,7 +27,7 @@ from trackweave.errors import PredictorError, PredictorOutOfMemory, argument
 from trackweave.frames.source import FrameSource
 from trackweave.ids import LocalIndex
 from trackweave.masks.packed import PackedMasks, packed_length
-from trackweave.predictors.base import FramePrediction, Prompt, PromptedSession, frame_range
+from trackweave.predictors.base import FramePrediction, ObjectPrompt, PromptedSession, frame_range
 from trackweave.predictors.sam.feature_store import DiskTier, FeatureStore, MemoryTier, Tier
 from trackweave.predictors.sam.loading import DTYPES, autocast_dtype, free_cache, inference, is_out_of_memory
 from trackweave.predictors.sam.model import (
@@ -288,7 +288,7 @@ class SamSession(PromptedSession):
         )
         return _select(joined, torch.from_numpy(order).to(self._model.device), self._model)
 
-    def _mask_input(self, prompt: Prompt, frame: int) -> Tensor:
+    def _mask_input(self, prompt: ObjectPrompt, frame: int) -> Tensor:
         """A mask prompt at the model's resolution; one that is lost there keeps every pixel that it touches."""
         mask = prompt.mask.to_bool()[0]
         shrunk = mask_to_input(mask, self._model.image_size, device=self._model.device)

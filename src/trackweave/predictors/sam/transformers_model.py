@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from trackweave.predictors.base import Prompt
+from trackweave.predictors.base import ObjectPrompt
 from trackweave.predictors.sam.model import Features, MemoryEntry, MemoryView, SamOutput
 from trackweave.predictors.sam.predictor import Prompts
 from trackweave.predictors.sam.preprocessing import image_to_pixels, mask_to_input, points_to_input
@@ -268,7 +268,7 @@ class TransformersPass:
             on_frame = {obj_id: by_frame[frame] for obj_id, by_frame in prompts.items() if frame in by_frame}
             self._prompt(frame, on_frame, size)
 
-    def _prompt(self, frame: int, prompts: Mapping[int, Prompt], size: tuple[int, int]) -> None:
+    def _prompt(self, frame: int, prompts: Mapping[int, ObjectPrompt], size: tuple[int, int]) -> None:
         """Adds all prompts of a frame and runs them: upstream loses those that are pending when others are added."""
         session, side = self._session, self._model.image_size
         for obj_id, prompt in prompts.items():
