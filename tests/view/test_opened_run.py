@@ -19,10 +19,10 @@ from trackweave.masks.ops import Crop
 from trackweave.pipelines.boxes import track_boxes
 from trackweave.pipelines.run import open_run
 from trackweave.pipelines.settings import InputSettings
+from trackweave.reports.doubt import find_doubts
+from trackweave.reports.track_table import track_table
 from trackweave.structures.tracks import Tracks
-from trackweave.view.doubt import find_doubts
 from trackweave.view.opened_run import OpenedRun, run_lengths
-from trackweave.view.track_table import track_table
 
 
 def test_a_box_run(match_run: Path) -> None:

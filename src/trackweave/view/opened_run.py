@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from threading import RLock
 from typing import Any, Self
@@ -13,9 +12,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import ArtifactError, InputError, wording
+from trackweave.errors import InputError, wording
 from trackweave.formats.motchallenge import is_sequence
-from trackweave.formats.readers import read_tracks
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
 from trackweave.ids import FrameIndex, Level
@@ -23,17 +21,12 @@ from trackweave.masks.ops import Crop, crop_at
 from trackweave.masks.packed import PackedMasks
 from trackweave.pipelines.box_inputs import open_input
 from trackweave.pipelines.run import Run, open_run
+from trackweave.reports.run_tracks import RunTracks, ShownTracks, describe_run, listed_frames, read_observations
 from trackweave.storage.mask_archive import VideoSegments
-from trackweave.storage.run import FrameList
 from trackweave.storage.track_archive import TracksArchive
-from trackweave.structures.run_summary import BoxSummary
 from trackweave.structures.tracks import Tracks
-from trackweave.view.doubt import Doubts, find_doubts
-from trackweave.view.track_table import TrackIndex, track_table
 
 Json = dict[str, Any]
-MOST_FRAMES = 10_000_000
-"""Frames of a run that does not list them: one damaged number is no reason to hold 2³¹."""
 
 
 @dataclass(frozen=True)
@@ -51,33 +44,7 @@ class Pictures:
     notice: str | None = None
 
 
-class ShownTracks:
-    """Tracks that are shown, with what is computed of them once.
-
-    Args:
-        tracks: N observations.
-        items: `(N,)` what acts of a person call each on its frame; −1 = it cannot be pointed at.
-        indices: absolute index of each position.
-    """
-
-    def __init__(self, tracks: Tracks, items: NDArray[np.int64], indices: NDArray[np.int64]) -> None:
-        self.tracks, self.items = tracks, items
-        self.positions = np.searchsorted(indices, tracks.frame)
-        self.doubts: Doubts | None = None
-
-    @cached_property
-    def table(self) -> TrackIndex:
-        """The tracks in numbers."""
-        return track_table(self.tracks, self.positions)
-
-    def rows(self, level: int, track_id: int) -> NDArray[np.int64]:
-        """The rows of a track's observations, in the order of time."""
-        table = self.table
-        at = np.flatnonzero((table.track_id == track_id) & (table.level == level))
-        return table.order[table.rows[at[0]] : table.rows[at[0] + 1]] if len(at) else table.order[:0]
-
-
-class OpenedRun:
+class OpenedRun(RunTracks):
     """A run that is looked at. Safe to use from several threads; use it in a `with` block.
 
     Args:
@@ -96,106 +63,27 @@ class OpenedRun:
         self._archive: TracksArchive | None = None
         with ExitStack() as stack:
             self._open_archives(stack)
-            tracks, items = self._read_tracks()
-            listed = self._listed(tracks)
-            self.indices = np.asarray(listed.indices, np.int64)
-            self.shown = ShownTracks(tracks, items, self.indices)
-            self.names: Sequence[str] = listed.names
-            self.times: Sequence[float] | None = listed.times
-            self.size = listed.size
-            self.rate = self.run.summary.input.frame_rate or listed.rate
+            tracks, items = read_observations(self.run)
+            super().__init__(describe_run(self.run), listed_frames(self.run, tracks), tracks, items)
             self.pictures = self._open_pictures(frames)
             if self.pictures.source is not None:
                 stack.callback(self.pictures.source.close)
             self._stack = stack.pop_all()
-
-    def __len__(self) -> int:
-        """Frames."""
-        return len(self.indices)
 
     @property
     def has_masks(self) -> bool:
         """Are there masks to draw?"""
         return bool(self._videos) or (self._archive is not None and self._archive.has_masks)
 
-    def show(self, tracks: Tracks, items: NDArray[np.int64]) -> None:
-        """Shows other tracks of the same frames from now on.
-
-        Args:
-            tracks: N observations.
-            items: `(N,)` what acts of a person call each on its frame; −1 = it cannot be pointed at.
-        """
-        self.shown = ShownTracks(tracks, items, self.indices)
-
-    def position_of(self, frame: int) -> int:
-        """The position of a frame, or of the one before it."""
-        return max(int(np.searchsorted(self.indices, frame, side="right")) - 1, 0)
-
-    @cached_property
-    def cuts(self) -> NDArray[np.int64]:
-        """Positions that begin a new shot."""
-        cuts = np.asarray(self.run.summary.input.cuts or (), np.int64)
-        return np.searchsorted(self.indices, cuts[np.isin(cuts, self.indices)])
-
-    def doubts(self, shown: ShownTracks) -> Doubts:
-        """What is doubtful, by track and by frame."""
-        if shown.doubts is None:
-            summary = self.run.summary
-            switches = summary.suspected_switches if isinstance(summary, BoxSummary) else ()
-            shown.doubts = find_doubts(
-                shown.tracks,
-                shown.table,
-                self.indices,
-                self.cuts,
-                switches,
-                size=self.size,
-                rate=self.rate,
-                begins_anywhere=self.run.kind == "masks",  # an object of a mask run begins where it was prompted
-            )
-        return shown.doubts
-
     def info(self) -> Json:
         """What the page needs to begin: everything but frames, objects and tracks."""
-        height, width = self.size
-        summary = self.run.summary
-        steps = np.flatnonzero(np.diff(self.indices) != 1) + 1
+        pictures = self.pictures.source is not None
         return {
-            "name": self.run.root.resolve().name,
-            "kind": self.run.kind,
-            "levels": [int(level) for level in self.run.levels],
-            "width": width,
-            "height": height,
-            "frames": len(self),
-            "indices": [[int(self.indices[k]), int(k)] for k in (0, *steps)] if len(self) else [],
-            "rate": self.rate,
-            "cuts": self.cuts.tolist(),
-            "pictures": self.pictures.source is not None,
+            **super().info(),
+            "pictures": pictures,
+            "crops": pictures,
             "notice": self.pictures.notice,
             "masks": self.has_masks,
-            "input": Path(summary.input.path).name if summary.input.path else None,
-            "tracks": len(self.shown.table),
-            "observations": len(self.shown.tracks),
-            "warnings": [warning.message for warning in self.run.warnings][:50],
-        }
-
-    def tracks_json(self) -> Json:
-        """All tracks as columns, and the doubt of every frame."""
-        shown = self.shown
-        table, doubts = shown.table, self.doubts(shown)
-        return {
-            "id": table.track_id.tolist(),
-            "level": table.level.tolist(),
-            "class": table.class_id.tolist(),
-            "first": table.first.tolist(),
-            "last": table.last.tolist(),
-            "count": table.count.tolist(),
-            "score": np.round(table.score, 3).tolist(),
-            "doubt": np.round(doubts.track, 3).tolist(),
-            "reasons": doubts.reasons,
-            "starts": table.starts.tolist(),
-            "spans": table.spans.reshape(-1).tolist(),
-            "frameDoubt": np.round(doubts.frame, 2).tolist(),
-            "switches": doubts.switches,
         }
 
     def objects_json(self, first: int, count: int, *, with_masks: bool) -> Json:
@@ -270,58 +158,6 @@ class OpenedRun:
             self._archive = stack.enter_context(self.run.archive())
         else:
             self._videos = {level: stack.enter_context(self.run.masks(level)) for level in self.run.levels}
-
-    def _read_tracks(self) -> tuple[Tracks, NDArray[np.int64]]:
-        """All observations without their masks, and what acts call them; of a mask run from the archives by object.
-
-        The boxes of identities stand in `tracks.mot.txt` alone, whose class is the level.
-        """
-        if self._archive is not None:
-            whole = self._archive.rows(with_masks=False)
-            return whole.tracks, whole.detection
-        if self.run.paths.identity.is_file():
-            boxes = read_tracks(self.run.paths.mot)
-            none = np.full(len(boxes), -1)
-            tracks = Tracks.from_columns(
-                boxes.frame, boxes.track_id, boxes.xyxy, boxes.score, none, level=boxes.class_id
-            )
-            return tracks, tracks.track_id
-        parts = []
-        for level in self.run.levels:
-            with self.run.objects(level) as objects:
-                for track_id in objects.ids:
-                    rows = objects.references(track_id)
-                    ids, levels = np.full(len(rows), track_id), np.full(len(rows), level)
-                    parts.append(Tracks.from_columns(rows["frame"], ids, rows["box"], rows["score"], level=levels))
-        tracks = Tracks.concat(parts)
-        return tracks, tracks.track_id
-
-    def _listed(self, tracks: Tracks) -> FrameList:
-        """The frames of the run; of one without pictures, all from the first to the last."""
-        if self.run.paths.frames.is_file():
-            listed = self.run.frames
-            self._check_listed(tracks, np.asarray(listed.indices, np.int64))
-            return listed
-        summary = self.run.summary.input
-        last = int(tracks.frame[-1]) + 1 if len(tracks) else 0
-        count = min(max(last, summary.frames or 0), MOST_FRAMES)
-        if last > count:
-            raise ArtifactError(f"{self.run.root}: a track on frame {last - 1}: more than {MOST_FRAMES} are not shown")
-        far = np.ceil(tracks.xyxy[:, 2:].max(axis=0, initial=1)).astype(int)
-        size = summary.size or (int(far[1]), int(far[0]))
-        rate = summary.frame_rate
-        return FrameList(
-            [FrameIndex(k) for k in range(count)],
-            [f"frame_{k:06d}" for k in range(count)],
-            None if not rate else [k / rate for k in range(count)],
-            size,
-        )
-
-    def _check_listed(self, tracks: Tracks, indices: NDArray[np.int64]) -> None:
-        missing = ~np.isin(tracks.frame, indices)
-        if np.any(np.diff(indices) <= 0) or missing.any():
-            text = f"frame {tracks.frame[missing][0]} is not listed" if missing.any() else "frames out of order"
-            raise ArtifactError(f"{self.run.paths.frames}: is not the list of this run's frames: {text}")
 
     def _open_pictures(self, frames: str | Path | None) -> Pictures:
         none = np.full(len(self), -1, np.int64)

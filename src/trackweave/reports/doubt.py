@@ -1,6 +1,7 @@
 """What is doubtful in a run: an order in which to look at tracks and frames, each with its reasons.
 
-It is an order, not a probability, except of suspected switches, whose confidence is the tracker's.
+It is an order, not a probability, except of suspected switches, whose confidence is the tracker's, and of links, whose
+doubt `corrections.doubt` finds.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trackweave.reports.track_table import TrackIndex
 from trackweave.structures.tracks import Tracks
-from trackweave.view.track_table import TrackIndex
 
 BORDER = 0.02
 """Of the picture's sides: a box this near to one may come in or leave there."""
@@ -21,6 +22,8 @@ INSIDE, SHORT, LOW, GAP = 0.25, 0.35, 0.3, 0.08
 """Most that each reason counts."""
 SHORT_SECONDS, USUAL_RATE = 0.5, 25.0
 MOST_GAPS = 4
+LEAST_LINK = 0.1
+"""A link that is less doubtful is no reason to name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +53,11 @@ def find_doubts(
     size: tuple[int, int],
     rate: float | None,
     begins_anywhere: bool,
+    links: NDArray[np.float64] | None = None,
 ) -> Doubts:
     """Looks for suspected switches, tracks that begin or end inside the picture, short, unsure and broken ones.
+
+    Where doubts of links are given, the doubt of a frame is theirs: the chance that one of the links into it is wrong.
 
     Args:
         tracks: the observations.
@@ -62,16 +68,20 @@ def find_doubts(
         size: `(H, W)` of the frames.
         rate: frames per second, or None.
         begins_anywhere: a track that begins inside the picture is as it should be.
+        links: `(N,)` probability that the link from a track's observation before into each joins two objects.
     """
     found = _Collector(table, indices)
     found.add_switches(switches)
     if len(table):
         begins, ends = _cut_off(tracks, table, cuts, size, len(indices))
+        if links is not None:
+            found.add_links(links[table.order], np.searchsorted(indices, tracks.frame[table.order]))
+        heat = 0.0 if links is not None else INSIDE
         if not begins_anywhere:
             found.add(np.where(begins, INSIDE, 0), "begins inside the picture")
-            np.add.at(found.frame, table.first[begins], INSIDE)
+            np.add.at(found.frame, table.first[begins], heat)
         found.add(np.where(ends, INSIDE, 0), "ends inside the picture")
-        np.add.at(found.frame, table.last[ends], INSIDE)
+        np.add.at(found.frame, table.last[ends], heat)
         shortest = SHORT_SECONDS * (rate or USUAL_RATE)
         found.add(SHORT * np.clip(1 - table.count / shortest, 0, 1), "short")
         found.add(LOW * np.clip((0.5 - table.score) / 0.5, 0, 1), "low score")
@@ -94,6 +104,18 @@ class _Collector:
         self.kept *= 1 - shares
         for row in np.flatnonzero(shares > 0).tolist():
             self.reasons[row].append(text)
+
+    def add_links(self, doubts: NDArray[np.float64], positions: NDArray[np.int64]) -> None:
+        """`(N,)` doubt of the link into each observation and its position, in the order of the table."""
+        heads = self._table.rows[:-1]
+        kept = np.log1p(-np.clip(doubts, 0, 0.999))
+        self.kept *= np.exp(np.add.reduceat(kept, heads))
+        self.frame = np.maximum(self.frame, 1 - np.exp(np.bincount(positions, kept, len(self.frame))))
+        worst = np.maximum.reduceat(doubts, heads)
+        for row in np.flatnonzero(worst >= LEAST_LINK).tolist():
+            at = heads[row] + int(np.argmax(doubts[heads[row] : self._table.rows[row + 1]]))
+            frame = self._indices[positions[at]]
+            self.reasons[row].append(f"may be another object from frame {frame} on ({worst[row]:.0%})")
 
     def add_switches(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Suspected switches: of each track the strongest."""
