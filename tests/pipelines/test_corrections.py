@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.toy_boxes import make_sequence
+from trackweave.corrections.doubt import link_doubt
 from trackweave.errors import ArtifactError, InputError, RunFolderError
 from trackweave.exporters import export
 from trackweave.formats.readers import read_tracks
@@ -112,6 +113,20 @@ def test_say_is_on_the_disk_and_decides_at_once(run: Path) -> None:
         assert len(proofreading.items) == len(tracks)
     assert open_run(run).summary.totals["tracks"] == 2  # until it is written, the run's files are as they were
     assert correct(run).tracks().track_id.tolist() == tracks.track_id.tolist()
+
+
+def test_links_are_those_of_the_tracks_and_answers_settle_them(run: Path) -> None:
+    with Proofreading(run) as proofreading:
+        links, tracks = proofreading.links, proofreading.tracks
+        assert np.array_equal(links.doubt, link_doubt(tracks).doubt)
+        linked = links.previous >= 0
+        assert np.array_equal(tracks.track_id[links.previous[linked]], tracks.track_id[linked])
+        proofreading.say(Nobody(Observation(0, 0)))
+        proofreading.accept(0, 5)
+        links, tracks = proofreading.links, proofreading.tracks
+        linked = links.previous >= 0
+        assert np.array_equal(tracks.track_id[links.previous[linked]], tracks.track_id[linked])
+        assert links.doubt[tracks.frame <= 5].max() == 0 < links.doubt[tracks.frame > 5].max()
 
 
 def test_questions_go_on_until_all_is_known(run: Path) -> None:

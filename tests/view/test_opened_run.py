@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from tests.toy_scenes import CROSSING
+from trackweave.corrections.doubt import Links
 from trackweave.errors import ArtifactError, InputError
 from trackweave.masks.ops import Crop
 from trackweave.pipelines.boxes import track_boxes
@@ -148,6 +149,16 @@ def test_a_track_that_breaks_off_in_the_picture_is_doubtful() -> None:
     assert suspected.frame[9] == pytest.approx(0.4)
     cut = find_doubts(tracks, table, places, np.array([15]), [], size=(240, 310), rate=10, begins_anywhere=False)
     assert cut.reasons[1] == []
+    doubt, partner = np.zeros(46), np.full(46, -1)
+    rows = np.flatnonzero(tracks.frame == 7)
+    doubt[rows], partner[rows] = 0.3, rows[::-1]
+    links = Links(np.full(46, -1), doubt, partner, np.zeros(46))
+    linked = find_doubts(
+        tracks, table, places, no_cuts, [], size=(240, 310), rate=10, begins_anywhere=False, links=links
+    )
+    assert linked.switches == [{"position": 7, "tracks": [1, 2], "cause": "exchange", "confidence": 0.3}]
+    assert linked.frame[7] == pytest.approx(1 - 0.7**2)
+    assert linked.frame[:7].max() == 0
 
 
 def test_the_toy_scene_is_what_was_tracked(mask_run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import time
@@ -9,11 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from tests.view.conftest import Serve
 from trackweave.pipelines.boxes import track_boxes
+from trackweave.pipelines.run import open_run
 from trackweave.pipelines.settings import InputSettings
+from trackweave.reports.page import report
+from trackweave.visualization.video import Mp4Writer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page
@@ -37,7 +43,7 @@ class Tab:
             self.problems.append(message.text)
 
     def _note(self, url: str) -> None:
-        if not url.startswith((self.address, "blob:")):
+        if not url.startswith((self.address.rpartition("/")[0], "blob:", "data:")):
             self.outside.append(url)
 
     def open(self, link: str = "") -> Tab:
@@ -155,10 +161,8 @@ def test_the_canvas_shows_the_frame_and_the_masks(serve: Serve, mask_run: Path, 
         tab.page.wait_for_timeout(100)
         without = tab.pixel(*middle)
         assert with_mask != without
-        image = (
-            __import__("PIL.Image", fromlist=["Image"]).open(mask_run.parent / "frames" / "00000.png").convert("RGB")
-        )
-        picture = image.getpixel((int(middle[0]), int(middle[1])))
+        image = PIL.Image.open(mask_run.parent / "frames" / "00000.png").convert("RGB")
+        picture = np.asarray(image)[int(middle[1]), int(middle[0])].tolist()
         assert max(abs(a - b) for a, b in zip(without, picture, strict=True)) < 40
 
 
@@ -391,3 +395,44 @@ def test_two_runs_side_by_side(serve: Serve, match_run: Path, run: Path, open_ta
         tab.wait("page.stages.every((stage) => stage.position === 14 && stage.shown())")
         tab.press("ArrowRight")
         tab.wait("page.stages.every((stage) => stage.position === 15)")
+
+
+def test_the_report_is_a_page_of_its_own(match_run: Path, tmp_path: Path, open_tab: Any) -> None:
+    """From the disk: a video with frame numbers, tracks by doubt, a click goes there; nothing is asked of anybody."""
+    folder = tmp_path / "a run"
+    shutil.copytree(match_run, folder)
+    with Mp4Writer(folder / "overlay.mp4", 25) as writer:
+        for t in range(60):
+            writer.write(np.full((180, 320, 3), 4 * t, np.uint8))
+    tab = open_tab(report(folder).resolve().as_uri(), "#frame=50")
+    tab.wait("page.stage.position === 50 && page.stage.bitmap && page.stage.shown()")
+    shot = PIL.Image.open(io.BytesIO(tab.page.locator("canvas.stage").screenshot())).convert("L")
+    assert abs(float(np.median(np.asarray(shot))) - 200) < 6  # most of the canvas is the frame, which is 4 · 50 grey
+    track = tab.state("page.tracks.id[page.rows[0]]")
+    tab.page.click(f'.track[data-id="{track}"]')
+    assert tab.selected == [track]
+    assert tab.state("page.tracks.id.length") == len(open_run(folder).tracks().track_ids)
+    x1, y1, x2, y2 = tab.box(track)
+    here = open_run(folder).tracks().at(50).of(track).xyxy[0]
+    assert np.allclose([x1, y1, x2, y2], here, atol=0.51)
+    bounds = tab.page.locator("#timeline").bounding_box()
+    assert bounds is not None
+    tab.page.mouse.click(bounds["x"] + bounds["width"] - 4, bounds["y"] + 8)
+    tab.wait("page.stage.position === 59")
+    tab.press("Home")
+    tab.wait("page.stage.position === 0")
+    tab.press(" ")
+    tab.wait("page.player.position > 3 && page.stage.position > 3")
+    tab.press(" ")
+    assert tab.state("page.keys.some((key) => key.group === 'Answers')") is False
+    assert tab.page.inner_text("article h1") == "a run"
+
+
+def test_a_report_without_pictures_has_list_and_timeline(match_run: Path, tmp_path: Path, open_tab: Any) -> None:
+    shutil.copytree(match_run, tmp_path / "run")
+    tab = open_tab(report(tmp_path / "run").resolve().as_uri())
+    tab.press("b", "End", "j")
+    tab.wait("page.stage.position === 59 && page.stage.shown().id.length")
+    assert len(tab.selected) == 1
+    tab.page.set_viewport_size({"width": 390, "height": 800})
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390

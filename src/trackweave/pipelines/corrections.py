@@ -189,6 +189,22 @@ class Proofreading:
         return kept[np.lexsort((solved.decision.track_id[kept], solved.rows.tracks.frame[kept]))]
 
     @property
+    def links(self) -> Links:
+        """The links of the run into each observation of `tracks`; the doubt of those that are cut or accepted is 0."""
+        kept, links, ids = self._kept(), self._now.links, self._now.decision.track_id
+        tracks = self._now.rows.tracks
+        row_of = np.full(len(ids) + 1, -1)  # its last row stands for no row, −1
+        row_of[kept] = np.arange(len(kept))
+        before = links.previous[kept]
+        holds = (before >= 0) & (ids[before] == ids[kept])
+        previous = np.where(holds, row_of[before], -1)
+        for act in self._corrections.acts:
+            if isinstance(act, Accepted):
+                holds &= (tracks.frame[kept] < act.first) | (tracks.frame[kept] > act.last)
+        doubt = np.where(holds, links.doubt[kept], 0)
+        return Links(previous, doubt, row_of[links.partner[kept]], links.overlap[kept])
+
+    @property
     def names(self) -> Mapping[int, str]:
         """What a person called the objects, by track id."""
         known, ids = self._now.known, self._now.decision.label_ids.tolist()

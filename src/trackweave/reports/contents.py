@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
-
-from trackweave.errors import ArtifactError, shortened_line
+from trackweave.errors import ArtifactError, InputError, shortened_line
 from trackweave.storage.files import read_json_object
 from trackweave.storage.identity import read_identity
-from trackweave.storage.run import RunPaths, read_run_summary
+from trackweave.storage.run import RunManifest, RunPaths, read_run_summary
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import (
     BoxSummary,
@@ -23,7 +21,6 @@ from trackweave.structures.run_summary import (
     TrackSummary,
     read_warning,
 )
-from trackweave.visualization.annotators import css, track_colour
 
 LEVEL_NAMES = {0: "prompted objects", 2: "coarse", 4: "medium", 6: "fine"}
 BOX_COUNTS = ("frames", "detections", "tracks", "boxes", "suspected_switches")
@@ -135,6 +132,7 @@ class PageContents:
         video: name of the overlay video, or None.
         files: further files, relative to the run folder.
         identity: what identities made of the tracks, or None.
+        viewer: what the page's viewer holds: tracks, boxes, how the video shows them; None = there are no tracks.
     """
 
     name: str
@@ -148,6 +146,7 @@ class PageContents:
     video: str | None
     files: Sequence[str] = field(default_factory=tuple)
     identity: IdentitySection | None = None
+    viewer: JsonRecord | None = None
 
 
 def read_contents(run_dir: Path) -> PageContents:
@@ -172,20 +171,73 @@ def read_contents(run_dir: Path) -> PageContents:
     indices, listed_size = _listed_frames(paths, frame_list, damaged)
     recorded = manifest.get("warnings")
     identity = _identity(paths, damaged)
+    size = listed_size if frame_list else summary.input.size
+    viewer = _viewer(paths, summary, levels, indices, size, damaged)
     warnings = summary.warnings or [read_warning(each) for each in (recorded if isinstance(recorded, list) else ())]
     return PageContents(
         run_dir.resolve().name,
         summary,
         manifest,
         indices,
-        listed_size if frame_list else summary.input.size,
+        size,
         levels,
         _stages(summary.durations),
         _notices(warnings, damaged),
         paths.overlay.name if paths.overlay.is_file() else None,
         _files(paths, manifest),
         identity,
+        viewer,
     )
+
+
+def _viewer(
+    paths: RunPaths,
+    summary: MaskSummary | BoxSummary,
+    levels: Sequence[LevelSection],
+    frames: Sequence[int],
+    size: tuple[int, int] | None,
+    damaged: list[str],
+) -> JsonRecord | None:
+    """What the page's viewer holds; of tracks that are gone or damaged, what the summary says of them."""
+    from trackweave.pipelines.run import open_run
+    from trackweave.reports.embedded import held_run, held_summary, video_json
+    from trackweave.reports.run_tracks import read_run_tracks
+
+    try:
+        if _has_tracks(paths):
+            run = read_run_tracks(open_run(paths.root))
+            video = video_json(paths.overlay, run, summary.input.path)
+            return held_run(run, _names(paths), video) if len(run.shown.table) else None
+    except (ArtifactError, InputError) as error:
+        damaged.append(str(error))
+    kind = "boxes" if isinstance(summary, BoxSummary) else "masks"
+    listed = {-1 if kind == "boxes" else section.level: section.tracks for section in levels}
+    if not any(listed.values()):
+        return None
+    unlisted = sum(section.unlisted for section in levels)
+    return held_summary(paths.root.resolve().name, kind, listed, frames, size or (0, 0), unlisted)
+
+
+def _has_tracks(paths: RunPaths) -> bool:
+    """Are the files of tracks there?"""
+    try:
+        manifest = RunManifest.load(paths.manifest)
+        levels = manifest.tracked_levels
+        archives = [manifest.artifact(level, "object_segments") for level in levels]
+    except ArtifactError:  # a damaged manifest is noted where it is shown
+        return False
+    if not archives:
+        return paths.tracks.is_file() and paths.manifest.is_file()
+    return all(archive.is_file() for archive in archives)
+
+
+def _names(paths: RunPaths) -> dict[int, str]:
+    """Names that a person gave, by id."""
+    said = read_json_object(paths.summary, "run summary").get("corrections")
+    names = said.get("names") if isinstance(said, Mapping) else None
+    if not isinstance(names, Mapping):
+        return {}
+    return {int(track_id): str(name) for track_id, name in names.items() if str(track_id).isdigit()}
 
 
 def _identity(paths: RunPaths, damaged: list[str]) -> IdentitySection | None:
@@ -309,119 +361,3 @@ def _files(paths: RunPaths, manifest: Mapping[str, object]) -> list[str]:
     named += [paths.root / str(name) for name in (tracks.values() if isinstance(tracks, Mapping) else ())]
     inside = [file for file in named if file.is_file() and file.resolve().is_relative_to(paths.root.resolve())]
     return list(dict.fromkeys(file.relative_to(paths.root).as_posix() for file in inside))
-
-
-ROWS = 40
-WIDTH = 1000.0
-ROW_HEIGHT = 15.0
-MOST_TICKS = 10_000_000
-"""Frames of an axis at most where the run does not list them: one damaged number is no reason to hold 2³¹."""
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A stretch on which a track is visible, in units of the drawing."""
-
-    x: float
-    width: float
-
-
-@dataclass(frozen=True)
-class TimelineRow:
-    """One track of the timeline; `prompt` is where its prompt frame lies, or None."""
-
-    track_id: int
-    colour: str
-    y: float
-    bars: Sequence[Bar]
-    prompt: float | None
-    hint: str
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A labelled frame of the axis."""
-
-    x: float
-    text: str
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """A drawing of `width` × `height` units; `hidden` tracks are shorter than those drawn."""
-
-    rows: Sequence[TimelineRow]
-    ticks: Sequence[Tick]
-    hidden: int
-    width: float = WIDTH
-    row_height: float = ROW_HEIGHT
-
-    @property
-    def height(self) -> float:
-        """Height of all rows, without the axis."""
-        return self.row_height * len(self.rows)
-
-
-def draw_timeline(tracks: Sequence[TrackSummary], frames: Sequence[int]) -> Timeline:
-    """Lays out the longest tracks, in order of their first frame.
-
-    Args:
-        tracks: when each was visible.
-        frames: absolute indices of the run's frames, ascending; without them every index between the tracks' first
-            and last counts as a frame, up to `MOST_TICKS` of them.
-    """
-    if not tracks:
-        return Timeline([], [], 0)
-    first, last = min(track.first for track in tracks), max(track.last for track in tracks)
-    axis = np.array(sorted(frames)) if frames else np.arange(first, min(last + 1, first + MOST_TICKS))
-    unit = WIDTH / len(axis)
-    longest = sorted(tracks, key=lambda track: (-_length(track, axis), track.track_id))[:ROWS]
-    longest.sort(key=lambda track: (track.first, track.track_id))
-    rows = [
-        TimelineRow(
-            track.track_id,
-            css(track_colour(track.track_id)),
-            n * ROW_HEIGHT,
-            [Bar(start * unit, (stop - start) * unit) for start, stop in _positions(track, axis)],
-            _prompt(track, axis, unit),
-            _hint(track, axis),
-        )
-        for n, track in enumerate(longest)
-    ]
-    marks = np.unique(np.linspace(0, len(axis) - 1, min(6, len(axis))).round().astype(int))
-    ticks = [Tick(float((mark + 0.5) * unit), str(axis[mark])) for mark in marks]
-    return Timeline(rows, ticks, len(tracks) - len(longest))
-
-
-def _positions(track: TrackSummary, axis: np.ndarray) -> list[tuple[int, int]]:
-    """Spans as positions on the axis, end excluded; spans that touch are one."""
-    spans = np.array(sorted(track.spans), np.int64).reshape(-1, 2)
-    starts, stops = np.searchsorted(axis, spans[:, 0]), np.searchsorted(axis, spans[:, 1], side="right")
-    joined: list[tuple[int, int]] = []
-    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
-        elif stop > start:
-            joined.append((start, stop))
-    return joined
-
-
-def _prompt(track: TrackSummary, axis: np.ndarray, unit: float) -> float | None:
-    if track.prompt_frame is None or track.prompt_frame not in axis:
-        return None
-    return float((np.searchsorted(axis, track.prompt_frame) + 0.5) * unit)
-
-
-def _length(track: TrackSummary, axis: np.ndarray) -> int:
-    return sum(stop - start for start, stop in _positions(track, axis))
-
-
-def _hint(track: TrackSummary, axis: np.ndarray) -> str:
-    parts = [f"track {track.track_id}: {_length(track, axis)} frames, {track.first} – {track.last}"]
-    if track.prompt_frame is not None:
-        parts.append(f"prompted on {track.prompt_frame}")
-    if track.mean_area is not None:
-        parts.append(f"mean area {track.mean_area:,.0f} px")
-    if track.mean_score is not None:
-        parts.append(f"mean score {track.mean_score:.2f}")
-    return ", ".join(parts)

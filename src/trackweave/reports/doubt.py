@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trackweave.corrections.doubt import Links
 from trackweave.reports.track_table import TrackIndex
 from trackweave.structures.tracks import Tracks
 
@@ -22,8 +23,9 @@ INSIDE, SHORT, LOW, GAP = 0.25, 0.35, 0.3, 0.08
 """Most that each reason counts."""
 SHORT_SECONDS, USUAL_RATE = 0.5, 25.0
 MOST_GAPS = 4
-LEAST_LINK = 0.1
-"""A link that is less doubtful is no reason to name."""
+LEAST_LINK, NEAR = 0.1, 5
+"""A link that is less doubtful is not named, nor one so few frames from a switch that the tracker suspects."""
+_STEPS = range(-NEAR, NEAR + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +55,7 @@ def find_doubts(
     size: tuple[int, int],
     rate: float | None,
     begins_anywhere: bool,
-    links: NDArray[np.float64] | None = None,
+    links: Links | None = None,
 ) -> Doubts:
     """Looks for suspected switches, tracks that begin or end inside the picture, short, unsure and broken ones.
 
@@ -68,14 +70,15 @@ def find_doubts(
         size: `(H, W)` of the frames.
         rate: frames per second, or None.
         begins_anywhere: a track that begins inside the picture is as it should be.
-        links: `(N,)` probability that the link from a track's observation before into each joins two objects.
+        links: those into the observations.
     """
     found = _Collector(table, indices)
+    if links is not None:
+        found.add_links(np.searchsorted(indices, tracks.frame), links.doubt)
+        switches = [*switches, *_doubtful_links(tracks, links, switches)]
     found.add_switches(switches)
     if len(table):
         begins, ends = _cut_off(tracks, table, cuts, size, len(indices))
-        if links is not None:
-            found.add_links(links[table.order], np.searchsorted(indices, tracks.frame[table.order]))
         heat = 0.0 if links is not None else INSIDE
         if not begins_anywhere:
             found.add(np.where(begins, INSIDE, 0), "begins inside the picture")
@@ -105,17 +108,10 @@ class _Collector:
         for row in np.flatnonzero(shares > 0).tolist():
             self.reasons[row].append(text)
 
-    def add_links(self, doubts: NDArray[np.float64], positions: NDArray[np.int64]) -> None:
-        """`(N,)` doubt of the link into each observation and its position, in the order of the table."""
-        heads = self._table.rows[:-1]
-        kept = np.log1p(-np.clip(doubts, 0, 0.999))
-        self.kept *= np.exp(np.add.reduceat(kept, heads))
-        self.frame = np.maximum(self.frame, 1 - np.exp(np.bincount(positions, kept, len(self.frame))))
-        worst = np.maximum.reduceat(doubts, heads)
-        for row in np.flatnonzero(worst >= LEAST_LINK).tolist():
-            at = heads[row] + int(np.argmax(doubts[heads[row] : self._table.rows[row + 1]]))
-            frame = self._indices[positions[at]]
-            self.reasons[row].append(f"may be another object from frame {frame} on ({worst[row]:.0%})")
+    def add_links(self, positions: NDArray[np.int64], doubt: NDArray[np.float64]) -> None:
+        """`(N,)` position of each observation, and how likely the link into it is wrong."""
+        kept = np.bincount(positions, np.log1p(-doubt), len(self.frame))
+        self.frame = 1 - np.exp(kept)
 
     def add_switches(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Suspected switches: of each track the strongest."""
@@ -135,6 +131,25 @@ class _Collector:
         self.kept *= 1 - strongest
         for row, text in texts.items():
             self.reasons[row].append(text)
+
+
+def _doubtful_links(tracks: Tracks, links: Links, switches: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Links that may join two objects, as suspected switches; each exchange once."""
+    known = {(int(one["frame"]) + step, int(each)) for one in switches for each in one["tracks"] for step in _STEPS}
+    rows = np.flatnonzero(links.doubt >= LEAST_LINK)
+    found: dict[tuple[int, ...], Mapping[str, Any]] = {}
+    for row in rows[np.argsort(-links.doubt[rows], kind="stable")].tolist():
+        frame, partner = int(tracks.frame[row]), int(links.partner[row])
+        ids = sorted({int(tracks.track_id[each]) for each in (row, partner) if each >= 0})
+        if not any((frame, each) in known for each in ids):
+            event = {
+                "frame": frame,
+                "tracks": ids,
+                "cause": "exchange",
+                "confidence": round(float(links.doubt[row]), 3),
+            }
+            found.setdefault((frame, *ids), event)
+    return list(found.values())
 
 
 def _cut_off(

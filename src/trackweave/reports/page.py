@@ -1,14 +1,17 @@
-"""`report.html`: what a run did, on one static page that can be sent to a colleague."""
+"""`report.html`: what a run did, on one page that can be sent to a colleague."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from trackweave.reports.contents import LevelSection, PageContents, draw_timeline, read_contents
+from trackweave.reports.contents import LevelSection, PageContents, read_contents
+from trackweave.reports.embedded import script, shell, style
 from trackweave.storage.files import remove_leftovers_of, replacing
 from trackweave.storage.run import RunPaths
 from trackweave.structures.run_summary import BoxSummary, MaskSummary
@@ -28,7 +31,8 @@ COUNT_NAMES = {
 def report(run: str | os.PathLike[str]) -> Path:
     """Writes `RUN/report.html` from what the run left: summary, manifest, frame list, comparison images, video.
 
-    The page has its style inside and refers to images below the run folder by relative names: it works from the
+    The page is a read-only edition of the viewer: tracks by doubt, timeline, a click goes there. It has style, script,
+    tracks and boxes inside, and refers to images and video below the run folder by relative names: it works from the
     disk, without a network, wherever the folder is moved.
 
     Args:
@@ -54,6 +58,7 @@ def report(run: str | os.PathLike[str]) -> Path:
 def render_report(contents: PageContents) -> str:
     """The page as text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader("trackweave.reports"),
@@ -66,6 +71,7 @@ def render_report(contents: PageContents) -> str:
         duration=format_duration, count=format_count, json=_indented, colour=_css_of, ink=_ink_of, percent=_percent
     )
     summary = contents.summary
+    code = "\n" + script() if contents.viewer is not None else ""
     boxes = summary if isinstance(summary, BoxSummary) else None
     return environment.get_template(TEMPLATE).render(
         run=contents,
@@ -77,7 +83,11 @@ def render_report(contents: PageContents) -> str:
         command=summary.command,
         recorded=_recorded(contents),
         cards=_cards(contents),
-        timelines={level.level: draw_timeline(level.tracks, contents.frames) for level in contents.levels},
+        style=Markup(style()),
+        shell=Markup(shell()),
+        script=Markup(code),
+        policy=_policy(code),
+        held=None if contents.viewer is None else Markup(_inert(contents.viewer)),
         level_cards={level.level: _level_cards(level) for level in contents.levels},
     )
 
@@ -182,6 +192,22 @@ def _recorded(contents: PageContents) -> list[tuple[str, object]]:
     if isinstance(summary, BoxSummary):
         parts += [("Visibility", summary.visibility), ("Camera", summary.camera), ("Training samples", summary.log)]
     return [(title, value) for title, value in parts if value]
+
+
+def _policy(code: str) -> str:
+    """Content-Security-Policy: the page's own script runs and nothing else, whatever a name in the run says."""
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode("ascii")
+    files = "'self' data: blob: file:"
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src {files}; "
+        f"media-src {files}; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _inert(value: object) -> str:
+    """JSON that no browser takes for markup."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _indented(value: object) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trackweave.corrections.doubt import Links
 from trackweave.errors import ArtifactError
 from trackweave.formats.readers import read_tracks
 from trackweave.ids import FrameIndex
@@ -34,10 +35,13 @@ class ShownTracks:
         tracks: N observations.
         items: `(N,)` what acts of a person call each on its frame; −1 = it cannot be pointed at.
         indices: absolute index of each position.
+        links: those into each observation, where they were looked at.
     """
 
-    def __init__(self, tracks: Tracks, items: NDArray[np.int64], indices: NDArray[np.int64]) -> None:
-        self.tracks, self.items = tracks, items
+    def __init__(
+        self, tracks: Tracks, items: NDArray[np.int64], indices: NDArray[np.int64], links: Links | None = None
+    ) -> None:
+        self.tracks, self.items, self.links = tracks, items, links
         self.positions = np.searchsorted(indices, tracks.frame)
         self.doubts: Doubts | None = None
 
@@ -101,9 +105,9 @@ class RunTracks:
         """Frames."""
         return len(self.indices)
 
-    def show(self, tracks: Tracks, items: NDArray[np.int64]) -> None:
-        """Shows other tracks of the same frames from now on; arguments as of the class."""
-        self.shown = ShownTracks(tracks, items, self.indices)
+    def show(self, tracks: Tracks, items: NDArray[np.int64], links: Links | None = None) -> None:
+        """Shows other tracks of the same frames from now on; arguments as of `ShownTracks`."""
+        self.shown = ShownTracks(tracks, items, self.indices, links)
 
     def position_of(self, frame: int) -> int:
         """The position of a frame, or of the one before it."""
@@ -115,13 +119,8 @@ class RunTracks:
         cuts = np.asarray(self.about.cuts, np.int64)
         return np.searchsorted(self.indices, cuts[np.isin(cuts, self.indices)])
 
-    def doubts(self, shown: ShownTracks, links: NDArray[np.float64] | None = None) -> Doubts:
-        """What is doubtful, by track and by frame.
-
-        Args:
-            shown: the tracks.
-            links: `(N,)` how likely the link into each observation is wrong, where that is known.
-        """
+    def doubts(self, shown: ShownTracks) -> Doubts:
+        """What is doubtful, by track and by frame."""
         if shown.doubts is None:
             shown.doubts = find_doubts(
                 shown.tracks,
@@ -132,7 +131,7 @@ class RunTracks:
                 size=self.size,
                 rate=self.rate,
                 begins_anywhere=self.about.kind == "masks",  # an object of a mask run begins where it was prompted
-                links=links,
+                links=shown.links,
             )
         return shown.doubts
 
@@ -156,10 +155,10 @@ class RunTracks:
             "warnings": list(self.about.warnings)[:MOST_WARNINGS],
         }
 
-    def tracks_json(self, links: NDArray[np.float64] | None = None) -> Json:
-        """All tracks as columns, and the doubt of every frame; `links` as of `doubts`."""
+    def tracks_json(self) -> Json:
+        """All tracks as columns, and the doubt of every frame."""
         shown = self.shown
-        table, doubts = shown.table, self.doubts(shown, links)
+        table, doubts = shown.table, self.doubts(shown)
         parents = self.about.parents
         return {
             "id": table.track_id.tolist(),

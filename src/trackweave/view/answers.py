@@ -55,8 +55,9 @@ class Answers:
         self._skipped: list[Observation] = []
         self._unwritten = False
         self._listeners: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        self._knows_links = False
         if proofreading is not None and proofreading.corrections.acts:
-            opened.show(proofreading.tracks, proofreading.items)
+            self._show()
 
     @property
     def version(self) -> str:
@@ -69,6 +70,8 @@ class Answers:
             state: Json = {"version": self.version, "writable": self._proofreading is not None, "notice": self._notice}
             if self._proofreading is None:
                 return {**state, "names": {}, "questions": [], "acts": [], "accepted": [], "refused": []}
+            if not self._knows_links:
+                self._show()  # not when the run is opened: it takes 20 µs a box
             said = self._proofreading.corrections
             accepted = [act for act in said.acts if isinstance(act, Accepted)]
             position_of = self._opened.position_of
@@ -126,7 +129,13 @@ class Answers:
         else:
             proofreading.say(self._step(kind, record))
         self._unwritten = True
-        self._opened.show(proofreading.tracks, proofreading.items)
+        self._show()
+
+    def _show(self) -> None:
+        """Shows the tracks as they are decided now."""
+        assert self._proofreading is not None
+        self._opened.show(self._proofreading.tracks, self._proofreading.items, self._proofreading.links)
+        self._knows_links = True
 
     def _step(self, kind: str, record: Mapping[str, Any]) -> Step:
         """An act of the page, which speaks of tracks, as one of the journal, which speaks of observations."""

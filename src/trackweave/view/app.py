@@ -27,6 +27,7 @@ from trackweave.storage.files import parse_json
 from trackweave.view.answers import Answers, OutdatedError
 from trackweave.view.opened_run import OpenedRun
 from trackweave.view.pictures import PictureStore, status
+from trackweave.visualization.look import STYLESHEET, stylesheet
 
 MOST_BODY = 1 << 18
 """Bytes of a request."""
@@ -48,7 +49,7 @@ HEADERS = {
 def page_files() -> dict[str, tuple[bytes, str]]:
     """The files of the page by name, with their types."""
     folder = files("trackweave.view") / "page"
-    found = {}
+    found = {STYLESHEET: (stylesheet().encode(), TYPES[".css"])}
     for file in folder.iterdir():
         kind = TYPES.get(f".{file.name.rpartition('.')[2]}")
         if kind is not None:

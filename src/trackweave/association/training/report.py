@@ -15,29 +15,27 @@ from trackweave.association.settings import DataSettings
 from trackweave.association.training.checkpoint import ModelCheckpoint, ModelMetadata, load_checkpoint
 from trackweave.association.training.metrics import AssociationMetrics, EpochRecord, compute_metrics
 from trackweave.storage.files import refuse_overwriting, replacing
+from trackweave.visualization.look import stylesheet
 
-BLUE, ORANGE, MUTED, GRID, FOREGROUND = "#2f6fd0", "#e07b39", "#656d76", "#d8dee4", "#1f2328"
+FIRST, SECOND, MUTED, GRID, FOREGROUND = (f"var(--{name})" for name in ("accent", "warn", "quiet", "line", "text"))
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 460.0, 250.0, 46.0, 14.0, 34.0
 
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Training of association</title><style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: #1f2328; max-width: 1000px; margin: 2rem auto; padding: 0 1rem }}
-h1 {{ font-size: 1.5rem }} h2 {{ font-size: 1.1rem; margin: 2rem 0 .4rem }}
-.plots {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 1rem 2rem }}
-figure {{ margin: 0 }} figcaption {{ font-weight: 600; margin-bottom: .2rem }}
-table {{ border-collapse: collapse }} td, th {{ padding: .2rem .9rem .2rem 0; text-align: right }}
-td:first-child, th:first-child {{ text-align: left }} tr {{ border-bottom: 1px solid #d8dee4 }}
-.cards {{ display: flex; flex-wrap: wrap; gap: .6rem 2rem }} .cards b {{ display: block; font-size: 1.3rem }}
-.soft {{ color: #656d76 }}
-</style></head><body>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>Training of association · trackweave</title><style>
+{style}
+.plots {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 12px }}
+</style></head><body><article class="document">
 <h1>Training of association</h1>
-<div class="cards">{cards}</div>
-<h2>Training and validation</h2><div class="plots">{plots}</div>
-<h2>Confusion by length of the gap</h2>
-<p class="soft">Tracks of the validation videos by the time since their last match, at the threshold.</p>
-{gaps}
-<h2>Data and settings</h2>{metadata}
-</body></html>
+<p class="quiet">trackweave · training report</p>
+<div class="numbers">{cards}</div>
+<section><h2>Training and validation</h2><div class="plots">{plots}</div></section>
+<section><h2>Confusion by length of the gap</h2>
+<p class="quiet">Tracks of the validation videos by the time since their last match, at the threshold.</p>
+<div class="panel scrolled">{gaps}</div></section>
+<section><h2>Data and settings</h2><div class="panel scrolled">{metadata}</div></section>
+</article></body></html>
 """
 
 
@@ -68,10 +66,12 @@ def write_report(path: Path, best: ModelCheckpoint, metrics: AssociationMetrics,
         epochs: a record of each epoch.
     """
     page = _PAGE.format(
-        cards="".join(f"<span><b>{escape(value)}</b>{escape(name)}</span>" for name, value in _cards(best, metrics)),
-        plots="".join(
-            f"<figure><figcaption>{title}</figcaption>{plot}</figure>" for title, plot in _plots(metrics, epochs)
+        style=stylesheet(),
+        cards="".join(
+            f'<div class="number"><b>{escape(value)}</b><span>{escape(name)}</span></div>'
+            for name, value in _cards(best, metrics)
         ),
+        plots="".join(f'<div class="panel"><h3>{title}</h3>{plot}</div>' for title, plot in _plots(metrics, epochs)),
         gaps=_gap_table(metrics),
         metadata=_metadata_table(best.metadata),
     )
@@ -94,15 +94,15 @@ def _plots(metrics: AssociationMetrics, epochs: Sequence[EpochRecord]) -> list[t
     def over_epochs(key: Literal["loss", "val_loss", "precision", "recall"]) -> list[tuple[float, float]]:
         return [(row["epoch"], row[key]) for row in epochs]
 
-    losses = [Curve("training", BLUE, over_epochs("loss")), Curve("validation", ORANGE, over_epochs("val_loss"))]
-    matches = [Curve("precision", BLUE, over_epochs("precision")), Curve("recall", ORANGE, over_epochs("recall"))]
+    losses = [Curve("training", FIRST, over_epochs("loss")), Curve("validation", SECOND, over_epochs("val_loss"))]
+    matches = [Curve("precision", FIRST, over_epochs("precision")), Curve("recall", SECOND, over_epochs("recall"))]
     by_threshold = [
-        Curve("precision", BLUE, [(t, p) for t, p, _ in metrics.curve]),
-        Curve("recall", ORANGE, [(t, r) for t, _, r in metrics.curve]),
+        Curve("precision", FIRST, [(t, p) for t, p, _ in metrics.curve]),
+        Curve("recall", SECOND, [(t, r) for t, _, r in metrics.curve]),
     ]
     calibration = [
         Curve("perfect", GRID, [(0, 0), (1, 1)]),
-        Curve("validation", BLUE, [(predicted, actual) for predicted, actual, _ in metrics.calibration], dots=True),
+        Curve("validation", FIRST, [(predicted, actual) for predicted, actual, _ in metrics.calibration], dots=True),
     ]
     return [
         ("Loss by epoch", line_plot(losses, zero=True)),
@@ -170,7 +170,7 @@ def _metadata_table(metadata: ModelMetadata) -> str:
         return str(value)
 
     rows = [
-        f"<tr><td>{escape(name.replace('_', ' '))}</td><td style='text-align:left'>{escape(as_text(value))}</td></tr>"
+        f"<tr><td>{escape(name.replace('_', ' '))}</td><td class='text'>{escape(as_text(value))}</td></tr>"
         for name, value in metadata.items()
         if name != "measures"
     ]

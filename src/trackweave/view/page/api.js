@@ -40,6 +40,14 @@ export async function postJson(path, value) {
 }
 
 /**
+ * Calls back when tracks have changed, here or in another tab.
+ * @param {(version: string) => void} onVersion
+ */
+export function listenToChanges(onVersion) {
+  new EventSource(address("api/events")).onmessage = (event) => onVersion(event.data);
+}
+
+/**
  * Pictures of a run as bitmaps, the least recently used give way.
  */
 export class PictureCache {
@@ -57,7 +65,25 @@ export class PictureCache {
     this.asked = new Map();
     /** @type {string|null} */
     this.problem = null;
+    /** How many pictures are loaded ahead of the one that is seen. */
+    this.ahead = 10;
   }
+
+  /** Can it play by itself, as a video does? */
+  get plays() {
+    return false;
+  }
+
+  /**
+   * Plays by itself.
+   * @param {number} _position
+   * @param {number} _speed
+   * @param {(position: number, picture: import("./types.js").Picture) => void} _onPicture
+   */
+  start(_position, _speed, _onPicture) {}
+
+  /** Ends playing by itself. */
+  stop() {}
 
   /** @param {number} position */
   get(position) {

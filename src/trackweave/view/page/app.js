@@ -1,6 +1,6 @@
 /** @file The page: opens the runs, and lets list, video, timeline and questions speak of the same frame and tracks. */
 
-import { address, getJson, postJson } from "./api.js";
+import { getJson, listenToChanges, postJson } from "./api.js";
 import { listenToKeys, openDialog, showKeys } from "./keys.js";
 import { Player, SPEEDS } from "./player.js";
 import { Questions, doubtfulPlaces } from "./questions.js";
@@ -17,7 +17,30 @@ import { byId, clamp, clock, h, indexOf, positionOf, thousands } from "./util.js
 const SORTS = /** @type {Record<string, string>} */ ({
   doubt: "most doubtful", first: "first frame", length: "longest", short: "shortest", id: "id",
 });
-const STORED = "trackweave.looks";
+
+/**
+ * What a browser kept; it may keep nothing, for pages from the disk for one.
+ * @param {string} name
+ */
+function kept(name) {
+  try {
+    return localStorage.getItem(`trackweave.${name}`);
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * @param {string} name
+ * @param {string} value
+ */
+function keep(name, value) {
+  try {
+    localStorage.setItem(`trackweave.${name}`, value);
+  } catch {
+    // then it is not kept
+  }
+}
 
 /** The whole page. */
 class Page {
@@ -117,6 +140,8 @@ class Page {
     this.answers = state;
     this.timeline.accepted = state.accepted;
     this.questions.setState(state);
+    const tab = document.querySelector("#tabs [data-tab=right]");
+    if (tab) tab.textContent = state.writable ? "Questions" : "Look here";
     for (const button of document.querySelectorAll("[data-act]")) {
       const name = button.getAttribute("data-act");
       /** @type {HTMLButtonElement} */ (button).disabled = !state.writable || (name === "undo" && !state.undo) || (name === "redo" && !state.redo);
@@ -155,11 +180,11 @@ class Page {
 
   /** Other tabs may act, too. */
   listenToOthers() {
-    new EventSource(address("api/events")).onmessage = async (event) => {
-      if (event.data === this.answers.version || this.isActing) return;
+    listenToChanges(async (version) => {
+      if (version === this.answers.version || this.isActing) return;
       this.takeState(await getJson("api/answers"));
       await this.refresh();
-    };
+    });
   }
 
   /** @param {Question} question */
@@ -383,6 +408,7 @@ class Page {
 
   async readLink() {
     const query = new URLSearchParams(location.hash.slice(1));
+    if (location.hash.length > 1 && !query.has("frame") && !query.has("track")) return;
     const ids = (query.get("track") ?? "").split(",").map(Number).filter((id) => id > 0);
     this.view.selected.clear();
     ids.forEach((id) => this.view.selected.add(id));
@@ -409,7 +435,7 @@ class Page {
       h("button", { type: "button", title: "dark or light (d)", onclick: () => this.toggleTheme() }, "◐"),
       h("button", { type: "button", id: "help", title: "keys (?)", "aria-label": "Keys", onclick: () => showKeys(this.keys) }, "?"),
     );
-    const stored = localStorage.getItem("trackweave.theme");
+    const stored = kept("theme");
     if (stored) document.documentElement.dataset.theme = stored;
     if (this.info.warnings.length) {
       byId("top-buttons").prepend(h("button", {
@@ -423,7 +449,7 @@ class Page {
     const root = document.documentElement;
     const isDark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = isDark ? "light" : "dark";
-    localStorage.setItem("trackweave.theme", root.dataset.theme);
+    keep("theme", root.dataset.theme);
     this.timeline.redraw();
   }
 
@@ -502,13 +528,18 @@ class Page {
 
   storedLooks() {
     const looks = {
-      masks: this.info.masks, boxes: !this.info.masks, trails: false, labels: true, outline: true, solo: false, opacity: 0.3,
+      masks: this.info.masks, boxes: !this.info.masks && !this.info.drawn, trails: false, labels: !this.info.drawn,
+      outline: true, solo: false, opacity: 0.3,
     };
     try {
-      return { ...looks, ...JSON.parse(localStorage.getItem(`${STORED}.${this.info.kind}`) ?? "{}"), solo: false };
+      return { ...looks, ...JSON.parse(kept(this.looksKey()) ?? "{}"), solo: false };
     } catch {
       return looks;
     }
+  }
+
+  looksKey() {
+    return `looks.${this.info.kind}${this.info.drawn ? ".drawn" : ""}`;
   }
 
   buildLooks() {
@@ -525,7 +556,7 @@ class Page {
       ? this.info.levels.map((level) => h("button", { type: "button", "aria-pressed": "true", onclick: (/** @type {any} */ event) => this.toggleLevel(level, event.target) }, `level ${level}`))
       : [];
     /** @type {[string, string, string, () => void][]} */
-    const acts = this.info.kind === "boxes" ? [
+    const acts = this.info.kind === "boxes" && !this.info.fixed ? [
       ["rename", "name", "R", () => void this.rename()], ["merge", "merge", "M", () => this.merge()],
       ["split", "split", "S", () => this.actOnOne("split")], ["nobody", "delete", "Del", () => this.actOnOne("nobody")],
       ["accept", "accept", "A", () => this.accept()], ["undo", "undo", "Ctrl+Z", () => void this.act({ act: "undo" })],
@@ -570,7 +601,7 @@ class Page {
   }
 
   looksChanged() {
-    localStorage.setItem(`${STORED}.${this.info.kind}`, JSON.stringify(this.view.looks));
+    keep(this.looksKey(), JSON.stringify(this.view.looks));
     this.stages.forEach((stage) => {
       stage.redraw();
       void stage.show(stage.wanted).catch(() => undefined);
@@ -584,7 +615,7 @@ class Page {
       this.timeline.redraw();
       this.list.redraw();
     };
-    byId("tabs").replaceChildren(...[["left", "Tracks"], ["bottom", "Timeline"], ["right", "Questions"]].map(([name, text]) =>
+    byId("tabs").replaceChildren(...[["left", "Tracks"], ["bottom", "Timeline"], ["right", "Look here"]].map(([name, text]) =>
       h("button", { type: "button", "data-tab": name, onclick: () => show(name) }, text)));
     show("bottom");
   }
@@ -664,7 +695,7 @@ class Page {
         ["?", "this list", () => void showKeys(this.keys)],
       ]],
     ];
-    return groups.flatMap(([group, keys]) => keys.map(([names, does, run]) => ({ group, keys: names, does, run })));
+    return groups.filter(([group]) => group !== "Answers" || !this.info.fixed).flatMap(([group, keys]) => keys.map(([names, does, run]) => ({ group, keys: names, does, run })));
   }
 
   /** @param {number} by */

@@ -4,7 +4,6 @@ import { clamp } from "./util.js";
 
 /** @typedef {import("./stage.js").Stage} Stage */
 
-const AHEAD = 10;
 const MOST_LOADING = 3;
 export const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4, 8];
 const USUAL_RATE = 25;
@@ -49,6 +48,7 @@ export class Player {
     this.position = wanted;
     this.onMove(wanted);
     if (this.isPlaying) this.restart();
+    if (this.isPlaying && this.stage.pictures.plays) return;
     this.next = wanted;
     if (this.isSeeking) return;
     this.isSeeking = true;
@@ -61,8 +61,9 @@ export class Player {
     } finally {
       this.isSeeking = false;
     }
-    this.prefetch(this.position, 4);
-    if (this.position > 0) void this.stage.pictures.load(this.position - 1).catch(() => undefined);
+    const { ahead } = this.stage.pictures;
+    this.prefetch(this.position, Math.min(4, ahead));
+    if (this.position > 0 && ahead) void this.stage.pictures.load(this.position - 1).catch(() => undefined);
   }
 
   /** @param {number} frames */
@@ -82,19 +83,30 @@ export class Player {
     this.isPlaying = true;
     this.counts = { drawn: 0, dropped: 0 };
     this.restart();
-    requestAnimationFrame((now) => this.tick(now));
+    if (!this.stage.pictures.plays) requestAnimationFrame((now) => this.tick(now));
     this.onMove(this.position);
   }
 
   pause() {
     if (!this.isPlaying) return;
     this.isPlaying = false;
+    this.stage.pictures.stop();
     this.onMove(this.position);
   }
 
   restart() {
     this.began = performance.now();
     this.beganAt = this.position;
+    const { stage } = this;
+    if (!this.isPlaying || !stage.pictures.plays) return;
+    stage.pictures.start(this.position, this.speed, (position, picture) => {
+      if (!this.isPlaying) return;
+      this.position = position;
+      stage.wanted = position;
+      stage.set(position, picture);
+      this.onMove(position);
+      if (position >= this.last) this.pause();
+    });
   }
 
   /** @param {number} now */
@@ -121,7 +133,7 @@ export class Player {
       return;
     }
     const stride = Math.max(1, Math.round((this.rate * this.speed) / 60));
-    this.prefetch(Math.max(this.position, due), AHEAD, stride);
+    this.prefetch(Math.max(this.position, due), this.stage.pictures.ahead, stride);
     requestAnimationFrame((then) => this.tick(then));
   }
 

@@ -45,8 +45,9 @@ export function doubtfulPlaces(tracks, indexOf, name) {
     if (named.has(id) || tracks.doubt[row] < LEAST_DOUBT) return;
     const reasons = tracks.reasons[row];
     const isEnd = reasons.includes("ends inside the picture") && !reasons.includes("begins inside the picture");
+    const isGap = reasons[0] === "has gaps";
     places.push({
-      position: isEnd ? tracks.last[row] : tracks.first[row],
+      position: isGap ? tracks.spans[2 * tracks.starts[row] + 1] - 1 : isEnd ? tracks.last[row] : tracks.first[row],
       tracks: [id],
       title: reasons.join(", "),
       text: `track ${name(id)}, ${tracks.count[row]} frames`,
@@ -216,7 +217,7 @@ export class Questions {
    * @param {string} kind
    */
   crop(at, kind) {
-    if (!this.info.pictures) return null;
+    if (!this.info.crops) return null;
     if (!at) return h("span", { class: "crop empty" });
     return h("span", { class: `crop ${kind}`, "data-src": address(`api/0/crop/item.jpg?frame=${at[0]}&item=${at[1]}`) });
   }
@@ -295,7 +296,7 @@ export class Questions {
   /** @param {Place} place */
   card(place) {
     const strips = place.tracks.map((id) => {
-      const crops = this.info.pictures ? STEPS.map((step) => h("span", {
+      const crops = this.info.crops ? STEPS.map((step) => h("span", {
         class: step === 1 ? "after" : null,
         "data-src": address(`api/0/crop/at.jpg?level=${this.host.level(id)}&id=${id}&position=${place.position + step}`),
       })) : [];

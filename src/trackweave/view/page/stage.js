@@ -51,7 +51,7 @@ export class Stage {
     this.objects = new ObjectCache(run, info);
     this.position = -1;
     this.wanted = 0;
-    /** @type {ImageBitmap|null} */
+    /** @type {import("./types.js").Picture|null} */
     this.bitmap = null;
     this.zoom = 1;
     this.centre = [info.width / 2, info.height / 2];
@@ -236,7 +236,7 @@ export class Stage {
 
   /**
    * @param {number} position
-   * @param {ImageBitmap|null} bitmap
+   * @param {import("./types.js").Picture|null} bitmap
    */
   set(position, bitmap) {
     this.position = position;

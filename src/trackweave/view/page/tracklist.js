@@ -23,7 +23,7 @@ export class TrackList {
     this.info = info;
     this.view = view;
     this.onPick = onPick;
-    this.height = info.pictures ? 74 : 40;
+    this.height = info.crops ? 74 : 46;
     this.scroll = byId("list-scroll");
     this.space = byId("list");
     /** @type {TrackColumns|null} */
@@ -110,7 +110,7 @@ export class TrackList {
     const badge = h("b", { class: "badge" }, this.view.name(id));
     badge.style.background = css(id);
     badge.style.color = ink(id);
-    const crops = this.info.pictures
+    const crops = this.info.crops
       ? h("span", { class: "crops" }, ...["first", "middle", "last"].map((which) =>
           h("span", { "data-src": this.crop(row, which) })))
       : null;
@@ -118,7 +118,7 @@ export class TrackList {
     const element = h(
       "div",
       {
-        role: "option", id: `track-${n}`, class: "track", "aria-setsize": this.rows.length, "aria-posinset": n + 1,
+        role: "option", id: `track-${n}`, class: this.info.crops ? "track" : "track plain", "aria-setsize": this.rows.length, "aria-posinset": n + 1,
         title: reasons, "data-id": id, onclick: (/** @type {MouseEvent} */ event) => this.onPick(id, event),
       },
       badge, h("span", { class: "facts" }, this.view.describe(row)), bar,

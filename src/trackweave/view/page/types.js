@@ -13,6 +13,9 @@
  * @property {number|null} rate frames per second
  * @property {number[]} cuts positions
  * @property {boolean} pictures
+ * @property {boolean} crops are there pictures of single tracks?
+ * @property {boolean} [fixed] can it only be looked at?
+ * @property {boolean} [drawn] are the tracks in the pictures already?
  * @property {string|null} notice why there are no pictures
  * @property {boolean} masks
  * @property {string|null} input
@@ -30,7 +33,8 @@
  * @property {number[]} first position
  * @property {number[]} last position
  * @property {number[]} count
- * @property {number[]} score
+ * @property {(number|null)[]} score
+ * @property {number[]} parent id of what it is part of, 0 = nothing
  * @property {number[]} doubt
  * @property {string[][]} reasons
  * @property {number[]} starts row n has the spans starts[n] … starts[n + 1] - 1
@@ -93,6 +97,8 @@
  * @property {[number, number][]} accepted positions, both ends included
  * @property {Question[]} questions
  */
+
+/** @typedef {ImageBitmap|HTMLVideoElement} Picture */
 
 /**
  * How things are drawn.
