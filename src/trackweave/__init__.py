@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from trackweave.predictors.flow.settings import FlowSettings
     from trackweave.predictors.registry import choose_predictor
     from trackweave.predictors.sam.settings import SamSettings
-    from trackweave.proposals.settings import RegionSettings
+    from trackweave.proposals.settings import PointGridSettings, RegionSettings
     from trackweave.reports.page import report
     from trackweave.storage.mask_archive import ObjectSegments, VideoSegments
     from trackweave.structures.assignment import AssignmentState
@@ -154,7 +154,7 @@ _EXPORTS = {
     "predictors.flow.settings": ("FlowSettings",),
     "predictors.registry": ("choose_predictor",),
     "predictors.sam.settings": ("SamSettings",),
-    "proposals.settings": ("RegionSettings",),
+    "proposals.settings": ("PointGridSettings", "RegionSettings"),
     "reports.page": ("report",),
     "storage.mask_archive": (
         "ObjectSegments",
@@ -216,6 +216,7 @@ __all__ = [
     "OverlaySettings",
     "PackedMasks",
     "PerceptionSettings",
+    "PointGridSettings",
     "PredictorError",
     "PredictorOutOfMemory",
     "PredictorSession",

@@ -57,7 +57,7 @@ def test_models_and_levels_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"salient has one granularity, not levels \[2, 4\]: .*levels=\[2\]"):
         generator.propose_levels(draw(64, 96, BOX), [2, 4])
     for name in ("detector=", "salient", "sailent=x.onnx"):
-        with pytest.raises(SettingError, match=r"there is no generator .*known: regions, detector=NAME"):
+        with pytest.raises(SettingError, match=r"there is no generator .*known: regions, .*detector=NAME"):
             make_generator(name)
     with pytest.raises(InputError, match="there is no such ONNX model"):
         make_generator(f"salient={tmp_path / 'none.onnx'}")

@@ -15,9 +15,10 @@ from trackweave.options.flags import with_settings
 from trackweave.options.schema import Schema, ShortFlag, short
 from trackweave.options.sources import ResolvedSettings
 from trackweave.pipelines.settings import MaskRunSettings
+from trackweave.predictors.catalog import BACKENDS
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.sam.settings import SamSettings
-from trackweave.proposals.settings import RegionSettings
+from trackweave.proposals.settings import PointGridSettings, RegionSettings
 from trackweave.tracking.settings import TrackingSettings
 from trackweave.visualization.settings import OverlaySettings
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trackweave.pipelines.run import Run
+    from trackweave.proposals.generators import GeneratorChoice
     from trackweave.structures.prompts import Prompt
     from trackweave.structures.run_summary import MaskSummary
 
@@ -34,7 +36,7 @@ LEVELS_ONLY = ("masks.levels", "tracking.iou_threshold", "tracking.prompt_mode",
 PICTURES_ONLY = ("masks.overlay_levels", "tracking.preview_stride", "tracking.preview_max")
 
 MASKS = Schema(
-    ("masks", "tracking", "predictor", "flow", "regions", "identity", "overlay"),
+    ("masks", "tracking", "predictor", "flow", "regions", "grid", "identity", "overlay"),
     flags=(
         short("--generator", "masks.generator"),
         short("--candidate-stride", "masks.candidate_stride"),
@@ -59,7 +61,13 @@ MASKS = Schema(
     ),
     environment={"TRACKWEAVE_PREDICTOR": "masks.predictor", "TRACKWEAVE_DEVICE": "predictor.device"},
 )
-PROPOSE = MASKS.narrowed("masks", "regions", without=("masks.predictor", "masks.overlay_levels", "masks.identity"))
+PROPOSE = MASKS.narrowed(
+    "masks",
+    "predictor",
+    "regions",
+    "grid",
+    without=("masks.predictor", "masks.overlay_levels", "masks.identity", "predictor.stop_after_absent"),
+)
 
 Frames = Annotated[str, typer.Argument(metavar="FRAMES|VIDEO", help="a folder of images or a video file")]
 
@@ -134,7 +142,7 @@ def track(
         output,
         candidates=candidates,
         prompts=prompts or None,
-        generator=settings[RegionSettings] if run.generator == "regions" else run.generator,
+        generator=_generator(settings, run),
         candidate_stride=run.candidate_stride,
         levels=run.levels,
         predictor=run.predictor,
@@ -148,6 +156,12 @@ def track(
         overlay_levels=run.overlay_levels,
         identity=settings[IdentitySettings] if run.identity == "on" else False,
     )
+
+
+def _generator(settings: ResolvedSettings, run: MaskRunSettings) -> GeneratorChoice:
+    from trackweave.proposals.generators import GeneratorChoice
+
+    return GeneratorChoice(run.generator, settings[RegionSettings], settings[PointGridSettings])
 
 
 def _point(text: str) -> Prompt:
@@ -196,21 +210,24 @@ def _refuse_without_effect(
     Raises:
         SettingError: a flag that has no effect with this predictor or these prompts.
     """
-    name = run.predictor.partition("=")[0]
+    name, generator = run.predictor.partition("=")[0], run.generator.partition("=")[0]
+    may_be_own = generator == "auto" and name not in WEIGHTS_FREE
     for key, provided in settings.provided.items():
         if not provided.origin.startswith("flag"):
             continue
-        if key == "predictor.weights" and name in WEIGHTS_FREE:
+        if key == "predictor.weights" and name in WEIGHTS_FREE and generator not in BACKENDS:
             raise SettingError(f"predictor {name} has no weights: leave --weights out, or choose another --predictor")
         where = None
         if (
             (key.startswith("flow.") and name not in ("flow", "auto"))
-            or (key.startswith("predictor.") and name in WEIGHTS_FREE)
-            or (key == "predictor.config" and name not in ("sam2", "auto"))
+            or (key.startswith("predictor.") and name in WEIGHTS_FREE and generator not in BACKENDS)
+            or (key == "predictor.config" and name not in ("sam2", "auto") and generator != "sam2")
         ):
             where = f"with --predictor {name}"
-        elif key.startswith("regions.") and not (proposes and run.generator == "regions"):
+        elif key.startswith("regions.") and not (proposes and generator in ("auto", "regions")):
             where = "where the generator `regions` is not used"
+        elif key.startswith("grid.") and not (proposes and (generator in ("predictor", *BACKENDS) or may_be_own)):
+            where = "where no model's automatic masks are candidates"
         elif key in ("masks.generator", "masks.candidate_stride") and not proposes:
             where = "where candidates or prompts are given"
         elif key in LEVELS_ONLY and has_labels:
@@ -252,15 +269,26 @@ def propose(
     from trackweave.pipelines.mask_inputs import propose as propose_for
 
     run = settings[MaskRunSettings]
-    _refuse_without_effect(settings, run, proposes=True, has_labels=False)
-    builtin = run.generator == "regions"
+    # Nothing is tracked: what a predictor would do is of no matter but for the model that a generator may be.
+    is_model = run.generator.partition("=")[0] in BACKENDS
+    for key, provided in settings.provided.items():
+        if key.startswith("predictor.") and provided.origin.startswith("flag") and not is_model:
+            raise SettingError(f"{provided.origin}: {key} has no effect without the model of a --generator")
+    _refuse_without_effect(
+        settings,
+        run.model_copy(update={"predictor": run.generator if is_model else "flow"}),
+        proposes=True,
+        has_labels=False,
+    )
+    has_levels = run.generator.partition("=")[0] in ("auto", "regions", *BACKENDS)
     propose_for(
         frames,
         output,
-        levels=run.levels or (ALL_LEVELS if builtin else GENERATED_LEVELS),
-        generator=settings[RegionSettings] if builtin else run.generator,
+        levels=run.levels or (ALL_LEVELS if has_levels else GENERATED_LEVELS),
+        generator=_generator(settings, run),
         candidate_stride=run.candidate_stride,
         sampling=run.frames,
+        predictor_settings=settings[SamSettings],
         progress=True,
     )
     typer.echo(f"candidates: {output}")

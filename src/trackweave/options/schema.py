@@ -29,6 +29,7 @@ SECTIONS: Mapping[str, str] = {
     "predictor": "trackweave.predictors.sam.settings:SamSettings",
     "flow": "trackweave.predictors.flow.settings:FlowSettings",
     "regions": "trackweave.proposals.settings:RegionSettings",
+    "grid": "trackweave.proposals.settings:PointGridSettings",
     "identity": "trackweave.identity.settings:IdentitySettings",
     "overlay": "trackweave.visualization.settings:OverlaySettings",
     "format": "trackweave.structures.format_settings:FormatSettings",

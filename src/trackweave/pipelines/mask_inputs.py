@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import CandidateError, SettingError
+from trackweave.errors import CandidateError, SettingError, wording
 from trackweave.frames.cuts import find_cuts, sampled_cuts
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource, exclude_unreadable, report_source, sample_evenly
 from trackweave.ids import FrameIndex, Level, LocalIndex
+from trackweave.predictors.base import PointSegmenter, PredictorSession, VideoPredictor
+from trackweave.predictors.catalog import BACKENDS
+from trackweave.predictors.registry import choose_predictor
+from trackweave.predictors.sam.settings import SamSettings
 from trackweave.progress import Progress, ProgressDisplay, open_progress
-from trackweave.proposals.generators import CandidateGenerator, make_generator
+from trackweave.proposals.automatic_masks import AutomaticMasks
+from trackweave.proposals.generators import CandidateGenerator, GeneratorChoice, GeneratorRequest, make_generator
 from trackweave.proposals.schedule import MIN_GAP, NEW_SHARE, SeenArea
-from trackweave.proposals.settings import RegionSettings
 from trackweave.storage.candidates import write_filtered
 from trackweave.storage.files import locked_folder, read_json_object, recorded_path
 from trackweave.structures.candidates import Candidates
@@ -129,9 +134,10 @@ def propose(
     output: str | Path,
     *,
     levels: Sequence[int] = ALL_LEVELS,
-    generator: str | RegionSettings = "regions",
+    generator: GeneratorRequest = "auto",
     candidate_stride: int | None = None,
     sampling: str | None = None,
+    predictor_settings: SamSettings | None = None,
     progress: Progress = None,
 ) -> Path:
     """Finds candidates and writes them for `track_masks(frames, run, candidates=output)`.
@@ -140,9 +146,11 @@ def propose(
         frames: a folder of images, a video file, an array `(N, H, W, 3)` uint8 RGB, or a source.
         output: the folder that gets `level_L/filtered/filtered.json`.
         levels: granularity levels (2 coarse, 4 medium, 6 fine).
-        generator: see `make_generator`: `regions`, or its settings, `detector=MODEL`, `salient=FILE.onnx`.
+        generator: see `GeneratorChoice`: a name such as `regions`, `sam2-hf`, `detector=MODEL`, `salient=FILE.onnx`,
+            or settings.
         candidate_stride: frames between two on which the generator runs; None: where something new is seen.
         sampling: `start:end:step` over the frames.
+        predictor_settings: of the generators of the SAM 2 family: weights, device and more.
         progress: None = shown by itself in a terminal or a notebook; or a function of `(done, total, label)`.
 
     Returns:
@@ -152,10 +160,15 @@ def propose(
         FrameError: the frames cannot be read.
         RunFolderError: `output` cannot be written, or another process works in it.
         SettingError: a setting is wrong.
+        PredictorError: the model of a generator is missing or failed.
     """
-    opened = open_generator(generator, candidate_stride, levels)
-    source = open_frames(frames, sampling=sampling)
-    try:
+    choice = GeneratorChoice.of(generator)
+    check_stride(candidate_stride)
+    with ExitStack() as stack:
+        source = open_frames(frames, sampling=sampling)
+        if source is not frames:
+            stack.enter_context(source)
+        opened = open_generator(choice, levels, source, None, predictor_settings, stack)
         report_source(source, RunLog("skip"))
         cuts = find_cuts(source)
         with (
@@ -166,36 +179,115 @@ def propose(
                 source,
                 Path(output),
                 [Level(level) for level in levels],
-                opened,
+                opened.generator,
                 stride=candidate_stride,
                 cuts=cuts,
                 progress=display,
             )
-    finally:
-        if source is not frames:
-            source.close()
     return Path(output)
 
 
-def open_generator(generator: str | RegionSettings, stride: int | None, levels: Sequence[int]) -> CandidateGenerator:
-    """The generator that was asked for; refuses an unknown one, levels that it does not have, or a stride below 1.
+def check_stride(stride: int | None) -> None:
+    """Refuses a stride below 1.
 
     Raises:
-        SettingError: one of them.
-        InputError: its model cannot be used.
+        SettingError: it is.
     """
     if stride is not None and stride < 1:
         raise SettingError(f"candidate_stride is at least 1, not {stride}")
-    opened = make_generator(generator)
-    opened.check_levels([int(level) for level in levels])
-    return opened
+
+
+@dataclass(frozen=True)
+class OpenedGenerator:
+    """A generator that is ready.
+
+    Attributes:
+        generator: what finds candidates.
+        name: what was taken.
+        settings: those of its settings that are not the defaults and change what it finds.
+        identity: of its model, see `ChosenPredictor.identity`; empty where the predictor's model is the generator's.
+        session: the predictor's session that it uses, which may track as well; None = no such.
+        idle: sections of settings that were changed and have no effect on it.
+    """
+
+    generator: CandidateGenerator | AutomaticMasks
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    session: PredictorSession | None = None
+    idle: Sequence[str] = ()
+
+
+def open_generator(
+    choice: GeneratorChoice,
+    levels: Sequence[int],
+    frames: FrameSource,
+    predictor: VideoPredictor | None,
+    settings: SamSettings | None,
+    stack: ExitStack,
+) -> OpenedGenerator:
+    """The generator that was asked for; refuses an unknown one, and levels that it does not have.
+
+    Args:
+        choice: what was asked for.
+        levels: what it is to find.
+        frames: what it is to look at; none is read yet.
+        predictor: what will track the candidates; None = nothing will.
+        settings: of the models of the SAM 2 family.
+        stack: closes what is opened here.
+
+    Raises:
+        SettingError: no such generator, or a level that it does not have.
+        InputError: its model cannot be used.
+        PredictorError: a model of the SAM 2 family cannot be loaded.
+    """
+    name = choice.name.partition("=")[0]
+    segments = getattr(predictor, "segments_points", False)
+    idle = [
+        section
+        for section, own, is_used in (
+            ("regions", choice.regions, name == "regions" or (name == "auto" and not segments)),
+            ("grid", choice.grid, name in ("predictor", *BACKENDS) or (name == "auto" and segments)),
+        )
+        if not is_used and own.model_dump(exclude_defaults=True)
+    ]
+    identity: Mapping[str, Any] = {}
+    if name == "predictor" and not segments:
+        who = "a predictor" if predictor is None else f"predictor {predictor.name}"
+        raise SettingError(
+            f"generator predictor: {who} has no automatic masks: name a model of the SAM 2 family with its feature "
+            f"store on, as {wording('generator=', '--generator ')}{next(iter(BACKENDS))}"
+        )
+    if name in BACKENDS:
+        chosen = choose_predictor(choice.name, settings)
+        predictor, segments = chosen.predictor, getattr(chosen.predictor, "segments_points", False)
+        identity = chosen.identity
+        if not segments:
+            store = wording("SamSettings(feature_store=True)", "--feature-store")
+            raise SettingError(f"generator {name} needs {store}: it looks at what is kept of a frame")
+    if segments and predictor is not None and name in ("auto", "predictor", *BACKENDS):
+        session = predictor.open(frames)
+        stack.callback(session.close)
+        assert isinstance(session, PointSegmenter)
+        automatic = AutomaticMasks(session, frames.size, choice.grid)
+        automatic.check_levels(levels)
+        changed = choice.grid.model_dump(mode="json", exclude_defaults=True, exclude={"points_per_batch"})
+        own = None if name in BACKENDS else session
+        return OpenedGenerator(automatic, predictor.name, changed, identity, own, idle)
+    if name in ("auto", "regions"):
+        generator: CandidateGenerator = make_generator(choice.regions)
+        name, changed = "regions", choice.regions.model_dump(mode="json", exclude_defaults=True)
+    else:
+        generator, name, changed = make_generator(choice.name), choice.name, {}
+    generator.check_levels([int(level) for level in levels])
+    return OpenedGenerator(generator, name, changed, idle=idle)
 
 
 def propose_candidates(
     frames: FrameSource,
     root: Path,
     levels: Sequence[Level],
-    generator: CandidateGenerator,
+    generator: CandidateGenerator | AutomaticMasks,
     *,
     stride: int | None = None,
     cuts: Sequence[LocalIndex] = (),
@@ -213,7 +305,12 @@ def propose_candidates(
     proposed: dict[Level, list[tuple[int, str, Candidates]]] = {level: [] for level in levels}
     positions = []
     for local, seen in views:
-        by_level = generator.propose_levels(frames[local], [int(level) for level in levels])
+        wanted = [int(level) for level in levels]
+        by_level = (
+            generator.propose_at(local, wanted)
+            if isinstance(generator, AutomaticMasks)
+            else generator.propose_levels(frames[local], wanted)
+        )
         for level in levels:
             found = by_level[int(level)] if seen is None else seen.new_candidates(by_level[int(level)])
             proposed[level].append((int(frames.indices[local]), frames.names[local], found))

@@ -22,21 +22,22 @@ from trackweave.pipelines.identity import write_identities
 from trackweave.pipelines.mask_inputs import (
     GENERATED_LEVELS,
     MaskFrames,
+    OpenedGenerator,
     candidate_levels,
     candidates_min_area,
+    check_stride,
     open_generator,
     open_mask_frames,
     propose_candidates,
 )
 from trackweave.pipelines.prompts import MarkedObjects, UserPrompts, read_user_prompts
 from trackweave.pipelines.run import Run
-from trackweave.predictors.base import VideoPredictor
+from trackweave.predictors.base import PredictorSession, VideoPredictor
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.registry import ChosenPredictor, PredictorSettings, choose_predictor
 from trackweave.predictors.sam.settings import SamSettings
 from trackweave.progress import Progress, TimingAggregator, open_progress, peak_rss_mb
-from trackweave.proposals.generators import CandidateGenerator
-from trackweave.proposals.settings import RegionSettings
+from trackweave.proposals.generators import GeneratorChoice, GeneratorRequest
 from trackweave.storage.candidates import filtered_path
 from trackweave.storage.files import recorded_path
 from trackweave.storage.identity import open_masks
@@ -67,7 +68,7 @@ class MaskOptions(TypedDict, total=False):
 
     sampling: str | None
     predictor_settings: PredictorSettings | SamSettings | FlowSettings | None
-    generator: str | RegionSettings
+    generator: GeneratorRequest
     candidate_stride: int | None
     overlay: bool | OverlaySettings
     overlay_levels: str
@@ -108,7 +109,8 @@ def track_masks(
         options: the following, by keyword.
         sampling: `start:end:step` over the frames.
         predictor_settings: of the SAM 2 family (weights, device and more) or of `flow`, when `predictor` is a name.
-        generator: see `make_generator`: `regions`, or its settings, `detector=MODEL`, `salient=FILE.onnx`.
+        generator: see `GeneratorChoice`: `auto`, automatic masks of a predictor of the SAM 2 family, from the features
+            that it tracks with, else `regions`; another name; or settings of either.
         candidate_stride: frames between two on which the generator runs; None: where something new is seen.
         overlay: leave a video of the tracks over the frames, unless `settings.render_viz` is off; settings say how.
         overlay_levels: `first`, the coarsest level, in `overlay.mp4`; `all`, each other one too, in its folder.
@@ -148,7 +150,8 @@ def track_masks(
         opened_generator, wanted = None, list[Level]()
         if prompts is None and candidates is None:
             wanted = sorted({Level(level) for level in levels}) if levels else list(GENERATED_LEVELS)
-            opened_generator = open_generator(more.generator, more.candidate_stride, wanted)
+            check_stride(more.candidate_stride)
+            opened_generator = _open_generator(more, wanted, opened.frames, chosen.predictor, log, stack)
         folder = stack.enter_context(RunFolder(output))
         run = _MaskRun(folder, opened, chosen_settings, chosen, resume, progress, log, timer, more)
         # What can be wrong shows before every frame is read to find cuts.
@@ -169,7 +172,7 @@ class _MaskOptions:
 
     sampling: str | None = None
     predictor_settings: PredictorSettings | SamSettings | FlowSettings | None = None
-    generator: str | RegionSettings = "regions"
+    generator: GeneratorRequest = "auto"
     candidate_stride: int | None = None
     overlay: bool | OverlaySettings = True
     overlay_levels: str = "first"
@@ -192,6 +195,7 @@ class _MaskRun:
         timer: durations of what no level takes alone.
         options: the rest.
         found_cuts: positions at which a new shot begins; None = not looked for.
+        session: the predictor's, where candidates came from it: their frames' features are there; None = a new one.
     """
 
     folder: RunFolder
@@ -204,6 +208,7 @@ class _MaskRun:
     timer: TimingAggregator = field(default_factory=TimingAggregator)
     options: _MaskOptions = field(default_factory=_MaskOptions)
     found_cuts: Sequence[LocalIndex] | None = None
+    session: PredictorSession | None = None
 
     @property
     def cuts(self) -> Sequence[LocalIndex]:
@@ -241,24 +246,25 @@ class _MaskRun:
         key = self._claim({"kind": "candidates", "root": recorded_path(root)}, fingerprint, read)
         return self._track(contexts, key)
 
-    def track_generated(self, levels: Sequence[Level], opened: CandidateGenerator) -> Run[MaskSummary]:
-        """Finds candidates in the run folder, then tracks them."""
-        generator, stride = self.options.generator, self.options.candidate_stride
-        name, changed = generator, {}
-        if isinstance(generator, RegionSettings):
-            name, changed = "regions", generator.model_dump(mode="json", exclude_defaults=True)
-        prompts_from = {"kind": "generator", "name": name, "stride": stride}
+    def track_generated(self, levels: Sequence[Level], opened: OpenedGenerator) -> Run[MaskSummary]:
+        """Finds candidates in the run folder, then tracks them, on the generator's session where it has one."""
+        stride, changed, files = self.options.candidate_stride, dict(opened.settings), opened.generator.files
+        prompts_from = {"kind": "generator", "name": opened.name, "stride": stride}
         root = self.folder.root
         fingerprint = Fingerprint()
-        for path in opened.files:
+        for path in files:
             fingerprint.add_file("generator", path)
-        key = self._claim(prompts_from | ({"settings": changed} if changed else {}), fingerprint, opened.files)
+        if opened.identity:
+            fingerprint.add("generator", json.dumps(dict(opened.identity), sort_keys=True).encode())
+        key = self._claim(prompts_from | ({"settings": changed} if changed else {}), fingerprint, files)
         if not self.resume or not all(filtered_path(root / f"level_{level}").is_file() for level in levels):
             frames = self.input.frames
             label = "finding candidates"
             with self.timer.track("propose"), open_progress(self.progress, len(frames), label) as display:
-                propose_candidates(frames, root, levels, opened, stride=stride, cuts=self.cuts, progress=display)
-        return self._track(self.checked(root, levels), key)
+                propose_candidates(
+                    frames, root, levels, opened.generator, stride=stride, cuts=self.cuts, progress=display
+                )
+        return replace(self, session=opened.session)._track(self.checked(root, levels), key)
 
     def track_marked(self, marked: MarkedObjects) -> Run[MaskSummary]:
         """Tracks the objects that a user marked."""
@@ -404,7 +410,10 @@ class _MaskRun:
                 store = stack.enter_context(FrameResultStore(journal=journal))
                 levels.append(TrackedLevel(prompts_of(context, store), store))
             with _resume_hint([level.store for level in levels]):
-                tracker = MaskTracker(self.chosen.predictor, self.input.frames, levels, self.settings, cuts=self.cuts)
+                predictor = self.chosen.predictor
+                if self.session is not None:
+                    predictor = _Opened(predictor.name, self.session)
+                tracker = MaskTracker(predictor, self.input.frames, levels, self.settings, cuts=self.cuts)
                 tracker.run(lambda total: open_progress(self.progress, total, _progress_label(due), "object-frames"))
                 self._finish_levels(due, levels, fingerprint, records)
         return self._finish([context.level for context in contexts], records)
@@ -515,6 +524,36 @@ class _MaskRun:
             ),
             levels=levels,
         )
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A predictor whose session on the run's frames is open already; the tracker closes it as its own."""
+
+    name: str
+    session: PredictorSession
+
+    def open(self, frames: FrameSource) -> PredictorSession:
+        """See `VideoPredictor.open`."""
+        return self.session
+
+
+def _open_generator(
+    options: _MaskOptions,
+    levels: Sequence[Level],
+    frames: FrameSource,
+    predictor: VideoPredictor,
+    log: RunLog,
+    stack: ExitStack,
+) -> OpenedGenerator:
+    """The generator of a run; settings of another one than was taken are reported."""
+    settings = options.predictor_settings
+    sam = settings if isinstance(settings, SamSettings) else PredictorSettings.of(settings).sam
+    opened = open_generator(GeneratorChoice.of(options.generator), levels, frames, predictor, sam, stack)
+    for section in opened.idle:
+        text = f"settings of {section} without effect: candidates come from {opened.name}"
+        log.warn("prompts", "setting-ignored", text)
+    return opened
 
 
 FRAMES_COMPARED = 64

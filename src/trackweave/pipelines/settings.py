@@ -142,9 +142,10 @@ class MaskRunSettings(Settings):
         json_schema_extra={"metavar": "NAME[=WEIGHTS]"},
     )
     generator: str = Field(
-        default="regions",
-        description="finds candidates when neither candidates nor prompts are given: regions, detector=NAME|FILE.onnx "
-        "(its masks, or boxes), salient=FILE.onnx",
+        default="auto",
+        description="finds candidates when neither candidates nor prompts are given: regions; sam2-hf, sam2, "
+        "sam3-tracker or edgetam (automatic masks); detector=NAME|FILE.onnx (its masks, or boxes); salient=FILE.onnx; "
+        "auto: the predictor's own automatic masks where it is of the SAM 2 family, else regions",
         json_schema_extra={"metavar": "NAME[=MODEL]"},
     )
     candidate_stride: int | None = Field(

@@ -133,6 +133,68 @@ class PredictorSession(Protocol):
         """Releases memory, devices and temporary files."""
 
 
+@dataclass(frozen=True)
+class MaskLimits:
+    """Which of the masks at points are of use.
+
+    Attributes:
+        predicted_iou: how well the model expects a mask to match has to be above this.
+        stability: lower limit of the IoU of the masks that come out of logits above `offset` and above minus `offset`.
+        offset: logit.
+        batch: points that go through the model together.
+    """
+
+    predicted_iou: float = 0.8
+    stability: float = 0.95
+    offset: float = 1.0
+    batch: int = 64
+
+
+@dataclass(frozen=True, eq=False)
+class PointMasks(Columns):
+    """M masks at points of a frame, up to three of each point.
+
+    Attributes:
+        point: `(M,)` int64, the row of the point, ascending.
+        rank: `(M,)` int64, 0 the largest of the point's masks … 2 the smallest.
+        predicted_iou: `(M,)` float32, see `MaskLimits`.
+        stability: `(M,)` float32, see `MaskLimits`.
+        masks: M masks of the frame, or of its window.
+    """
+
+    point: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    predicted_iou: NDArray[np.float32]
+    stability: NDArray[np.float32]
+    masks: PackedMasks
+
+
+@runtime_checkable
+class PointSegmenter(Protocol):
+    """A session whose model knows what lies at a point, without a prompt that is followed."""
+
+    def segment_points(
+        self,
+        frame: LocalIndex,
+        points: NDArray[np.float32],
+        limits: MaskLimits,
+        window: tuple[int, int, int, int] | None = None,
+    ) -> PointMasks:
+        """Masks at points, from what is kept of the frame for propagation as well.
+
+        Args:
+            frame: position in the session's frames.
+            points: `(P, 2)` x, y in pixels of the frame, or of its window.
+            limits: masks beyond them are left out.
+            window: xyxy in whole pixels: this part of the frame alone is looked at; it costs a pass of the image
+                encoder of its own.
+
+        Raises:
+            PredictorOutOfMemory: one point alone is too much for the device.
+            PredictorError: the model failed, or the session is closed.
+        """
+
+
 @runtime_checkable
 class VideoPredictor(Protocol):
     """A recipe that can be run over any number of videos."""

@@ -1,8 +1,12 @@
-"""From a name to a candidate generator: the built-in regions, any detector, salient-object models."""
+"""From a name to a candidate generator: the built-in regions, any detector, salient-object models.
+
+`GeneratorChoice` is what a user may ask for; a model's automatic masks need a session on the frames (`pipelines`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -17,17 +21,46 @@ from trackweave.detectors.settings import IMAGENET, PixelRule
 from trackweave.errors import InputError, SettingError, wording
 from trackweave.masks.packed import PackedMasks
 from trackweave.proposals.regions import RegionProposals
-from trackweave.proposals.settings import RegionSettings
+from trackweave.proposals.settings import PointGridSettings, RegionSettings
 from trackweave.structures.candidates import Candidates
 
 Image = NDArray[np.uint8]
 
-GENERATOR_FORMS = ("regions", "detector=NAME", "detector=FILE.onnx", "salient=FILE.onnx")
+GENERATOR_FORMS = ("regions", "auto", "predictor", "SAM[=WEIGHTS]", "detector=NAME|FILE.onnx", "salient=FILE.onnx")
 ISNET_SIDE = 1024
 """Models of this input are ISNet's kin, which subtract a half; U²-Net's kin (320) take ImageNet's statistics."""
 ISNET_PIXELS = PixelRule((0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
 MIN_SALIENT_AREA = 0.001
 """Of a part that stands for itself, as a share of the frame."""
+
+
+@dataclass(frozen=True)
+class GeneratorChoice:
+    """What finds candidates.
+
+    Attributes:
+        name: `auto`, the predictor's own automatic masks where it has some, else `regions`; `predictor`, those masks;
+            `sam2-hf`, `sam2`, `sam3-tracker` or `edgetam`, alone or with their weights, those of this model; or a name
+            of `make_generator`.
+        regions: settings of `regions`.
+        grid: settings of automatic masks.
+    """
+
+    name: str = "auto"
+    regions: RegionSettings = field(default_factory=RegionSettings)
+    grid: PointGridSettings = field(default_factory=PointGridSettings)
+
+    @classmethod
+    def of(cls, generator: GeneratorRequest) -> GeneratorChoice:
+        """A name with the default settings, or settings of the one generator that has them."""
+        if isinstance(generator, RegionSettings):
+            return cls("regions", regions=generator)
+        if isinstance(generator, PointGridSettings):
+            return cls("predictor", grid=generator)
+        return generator if isinstance(generator, GeneratorChoice) else cls(generator)
+
+
+GeneratorRequest = str | RegionSettings | PointGridSettings | GeneratorChoice
 
 
 class CandidateGenerator(Protocol):

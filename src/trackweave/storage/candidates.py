@@ -215,8 +215,15 @@ def read_candidates(manifest: FilteredManifest, entry: FilteredFrame, frame_size
         np.array([item.score for item in items], np.float32),
         np.where(packed.areas > 0, packed.areas, np.array([_area(item) for item in items], np.int64)),
         packed,
+        _optional_column([item.predicted_iou for item in items], np.float32),
+        _optional_column([item.class_id for item in items], np.int64),
     )
     return candidates, problems
+
+
+def _optional_column(values: Sequence[Any], dtype: type[np.generic]) -> NDArray[Any] | None:
+    """A column that is there where every item has a value."""
+    return np.array(values, dtype) if values and None not in values else None
 
 
 class _Item(NamedTuple):
@@ -227,6 +234,8 @@ class _Item(NamedTuple):
     score: float
     area: int
     mask: StoredMask | None
+    predicted_iou: float | None = None
+    class_id: int | None = None
 
 
 def _usable(
@@ -347,7 +356,16 @@ def _read_item(position: int, item: JsonRecord, mask: StoredMask | None, image: 
         _check_place(where, item["bbox"], inner, image if mask is None else mask.size or image, image)
     else:
         xyxy = np.asarray(inner, np.float32)
-    return _Item(int(item["id"]), xyxy, float(item["stability_score"]), int(item["area"]), mask)
+    predicted, class_id = item.get("predicted_iou"), item.get("class_id")
+    return _Item(
+        int(item["id"]),
+        xyxy,
+        float(item["stability_score"]),
+        int(item["area"]),
+        mask,
+        float(predicted) if _is_number(predicted) else None,
+        int(class_id) if _is_index(class_id) else None,
+    )
 
 
 def _check_place(where: str, box: Sequence[float], inner: PixelBox | None, own: Size, image: Size) -> None:
@@ -455,6 +473,10 @@ def write_filtered(
                 "level": level,
                 "id": int(candidates.id[n]),
             }
+            if candidates.predicted_iou is not None:
+                item["predicted_iou"] = round(float(candidates.predicted_iou[n]), 6)
+            if candidates.class_id is not None:
+                item["class_id"] = int(candidates.class_id[n])
             if has_mask[n]:
                 item["segmentation"] = segmentations[n]
             items.append(item)

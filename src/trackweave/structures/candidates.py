@@ -23,6 +23,8 @@ class Candidates(Columns):
         score: `(N,)` float32, the generator's stability score.
         area: `(N,)` int64, pixels of the candidate image.
         masks: N masks of the candidate image; the mask of a candidate that has none is empty.
+        predicted_iou: `(N,)` float32, how well the generator's model expects the masks to match; None: it does not say.
+        class_id: `(N,)` int64, or None: the generator knows no classes.
     """
 
     id: NDArray[np.int64]
@@ -30,6 +32,8 @@ class Candidates(Columns):
     score: NDArray[np.float32]
     area: NDArray[np.int64]
     masks: PackedMasks
+    predicted_iou: NDArray[np.float32] | None = None
+    class_id: NDArray[np.int64] | None = None
 
     @property
     def has_mask(self) -> NDArray[np.bool_]:

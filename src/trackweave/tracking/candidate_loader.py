@@ -121,19 +121,18 @@ def rescale_candidates(candidates: Candidates, size: tuple[int, int]) -> Candida
     factor = (rows * cols) / (height * width)
     masks = rescale_masks(candidates.masks, rows, cols, method="nearest")
     estimated = np.maximum(np.round(candidates.area * factor), 1).astype(np.int64)
-    return Candidates(
-        candidates.id,
-        scale_boxes(candidates.xyxy, cols / width, rows / height),
-        candidates.score,
-        np.where(masks.areas > 0, masks.areas, estimated),
-        masks,
+    return replace(
+        candidates,
+        xyxy=scale_boxes(candidates.xyxy, cols / width, rows / height),
+        area=np.where(masks.areas > 0, masks.areas, estimated),
+        masks=masks,
     )
 
 
 # --- preparing and filtering -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PreparedCandidates(Candidates):
     """Candidates of one frame, ready to be compared with known masks and to be prompted.
 
@@ -193,10 +192,12 @@ def prepare_candidates(
         candidates.score,
         candidates.area,
         candidates.masks,
-        scale_boxes(candidates.xyxy, width / cols, height / rows),
-        rescale_masks(candidates.masks, *scaled_size(height, width, mask_scale_ratio), method="nearest"),
-        by_box,
-        frame_size,
+        candidates.predicted_iou,
+        candidates.class_id,
+        frame_xyxy=scale_boxes(candidates.xyxy, width / cols, height / rows),
+        stored_masks=rescale_masks(candidates.masks, *scaled_size(height, width, mask_scale_ratio), method="nearest"),
+        by_box=by_box,
+        frame_size=frame_size,
     )
 
 

@@ -59,6 +59,14 @@ class FakeModel:
         self._check_memory(len(points))
         return self._output(features, (points.sum(dim=2) * labels).sum(dim=1) / 128 + 0.3 * features[0].sum())
 
+    def point_masks(self, features: Features, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Around a point, the corner of the frame up to it, and the smaller for each of three granularities."""
+        self._check_memory(len(points))
+        side = torch.arange(LOW, dtype=torch.float32) * self.image_size / LOW
+        ends = points[:, None, :] * torch.tensor([1.0, 0.7, 0.4])[None, :, None]
+        inside = (side <= ends[..., 1:])[..., :, None] & (side <= ends[..., :1])[..., None, :]
+        return inside.float() * 20 - 10, torch.full((len(points), 3), 0.9)
+
     def track(self, features: Features, memory: MemoryView, frame: int, length: int, reverse: bool) -> SamOutput:
         direction = 1 if reverse else -1
         count = len(next(iter(memory.conditioning.values()))["pointer"])

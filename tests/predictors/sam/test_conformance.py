@@ -39,6 +39,9 @@ class StillModel:
     def encode(self, pixels: Tensor) -> Features:
         return (pixels,)
 
+    def point_masks(self, features: Features, points: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
     def prompt_masks(self, features: Features, masks: Tensor) -> SamOutput:
         return self._outcome(20 * masks - 10)
 

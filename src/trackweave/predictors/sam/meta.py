@@ -101,6 +101,27 @@ class MetaModel:
         marks = {"point_coords": points.to(self.device), "point_labels": labels.to(self.device)}
         return self._prompt(features, len(points), point_inputs=marks)
 
+    def point_masks(self, features: Features, points: Tensor) -> tuple[Tensor, Tensor]:
+        """See `SamModel`."""
+        model = self.predictor
+        maps = [
+            flat.permute(1, 2, 0).view(1, flat.shape[2], *size)
+            for flat, size in zip(features, self._sizes, strict=True)
+        ]
+        no_memory = model.no_mem_embed.reshape(1, -1, 1, 1) if model.directly_add_no_mem_embed else 0
+        marks = points.to(self.device)[:, None], torch.ones(len(points), 1, dtype=torch.int32, device=self.device)
+        sparse, dense = model.sam_prompt_encoder(points=marks, boxes=None, masks=None)
+        masks, predicted_ious, _, _ = model.sam_mask_decoder(
+            image_embeddings=maps[-1] + no_memory,
+            image_pe=model.sam_prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=True,
+            repeat_image=True,
+            high_res_features=maps[:-1],
+        )
+        return masks, predicted_ious
+
     def track(self, features: Features, memory: MemoryView, frame: int, length: int, reverse: bool) -> SamOutput:
         """See `SamModel`."""
         count = len(next(iter(memory.conditioning.values()))["obj_ptr"])

@@ -84,6 +84,13 @@ class SamModel(Protocol):
         """B objects that are prompted on this frame by points `(B, P, 2)` x, y in pixels of the S×S input with labels
         `(B, P)` int32: 1 inside, 0 outside; 2 and 3 are the corners of a box, which come first."""
 
+    def point_masks(self, features: Features, points: Tensor) -> tuple[Tensor, Tensor]:
+        """What lies at B single points, `(B, 2)` x, y in pixels of the S×S input, at three granularities.
+
+        Returns:
+            mask logits `(B, 3, h, w)` at the model's low resolution, and `(B, 3)` the IoUs that it predicts for them.
+        """
+
     def track(self, features: Features, memory: MemoryView, frame: int, length: int, reverse: bool) -> SamOutput:
         """B objects on a frame, from their memory of other frames."""
 

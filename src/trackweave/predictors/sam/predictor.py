@@ -155,6 +155,11 @@ class SamPredictor:
         self.model, self.settings = model, settings
         self._encoder, self._open_pass = encoder, open_pass
 
+    @property
+    def segments_points(self) -> bool:
+        """Whether its sessions are `PointSegmenter`s: the upstream predictor's are not."""
+        return self.settings.feature_store
+
     def open(self, frames: FrameSource) -> PredictorSession:
         """Starts a run over these frames; reads none yet."""
         if self.settings.feature_store:

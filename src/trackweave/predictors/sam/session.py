@@ -27,7 +27,14 @@ from trackweave.errors import PredictorError, PredictorOutOfMemory, argument
 from trackweave.frames.source import FrameSource
 from trackweave.ids import LocalIndex
 from trackweave.masks.packed import PackedMasks, packed_length
-from trackweave.predictors.base import FramePrediction, ObjectPrompt, PromptedSession, frame_range
+from trackweave.predictors.base import (
+    FramePrediction,
+    MaskLimits,
+    ObjectPrompt,
+    PointMasks,
+    PromptedSession,
+    frame_range,
+)
 from trackweave.predictors.sam.feature_store import DiskTier, FeatureStore, MemoryTier, Tier
 from trackweave.predictors.sam.loading import DTYPES, autocast_dtype, free_cache, inference, is_out_of_memory
 from trackweave.predictors.sam.model import (
@@ -155,6 +162,7 @@ class SamSession(PromptedSession):
         self._next_frame: tuple[int, Future[Tensor]] | None = None
         self._warnings: dict[str, RunWarning] = {}
         self._counts = {"encoder_passes": 0, "object_frames": 0, "model_calls": 0}
+        self._points_at_once = 1 << 20
 
     # --- protocol ------------------------------------------------------------------------------------------------
 
@@ -193,7 +201,8 @@ class SamSession(PromptedSession):
     @property
     def counters(self) -> Mapping[str, float]:
         """`encoder_passes`: frames through the image encoder; `object_frames`: masks predicted from memory;
-        `model_calls`: batches that did so."""
+        `model_calls`: batches that did so; `window_passes`: parts of frames through the image encoder, if there were
+        any."""
         return dict(self._counts)
 
     def close(self) -> None:
@@ -203,6 +212,88 @@ class SamSession(PromptedSession):
         self._next_frame = None
         self._forward_passes.clear()
         self._store.close()
+
+    def segment_points(
+        self,
+        frame: int,
+        points: NDArray[np.float32],
+        limits: MaskLimits,
+        window: tuple[int, int, int, int] | None = None,
+    ) -> PointMasks:
+        """See `PointSegmenter.segment_points`. Features of a frame are kept, those of a window are not."""
+        self._check_open()
+        size = self._size if window is None else (window[3] - window[1], window[2] - window[0])
+        features = self._features(frame) if window is None else self._window_features(frame, window)
+        parts, first = list[PointMasks](), 0
+        while first < len(points):
+            some = points[first : first + min(limits.batch, self._points_at_once)]
+            inputs = self._model.point_input(some, size).to(self._model.device)
+            try:
+                found = self._run(self._masks_at, features, inputs, size, limits)
+            except _DeviceMemoryShort:
+                self._points_at_once = self._half_of_points(len(some))
+                continue
+            parts.append(replace(found, point=found.point + first))
+            first += len(some)
+        return PointMasks(
+            np.concatenate([part.point for part in parts]),
+            np.concatenate([part.rank for part in parts]),
+            np.concatenate([part.predicted_iou for part in parts]),
+            np.concatenate([part.stability for part in parts]),
+            PackedMasks.concat([part.masks for part in parts]),
+        )
+
+    def _window_features(self, frame: int, window: tuple[int, int, int, int]) -> Features:
+        left, top, right, bottom = window
+
+        def read() -> Tensor:
+            with inference(self._model.device, None):
+                return self._model.pixels(np.ascontiguousarray(self._frames[frame][top:bottom, left:right]))
+
+        features = self._encoded(self._reader.submit(read).result())
+        self._counts["window_passes"] = self._counts.get("window_passes", 0) + 1
+        return features
+
+    def _masks_at(self, features: Features, points: Tensor, size: tuple[int, int], limits: MaskLimits) -> PointMasks:
+        """What is within the limits at points of the input; enlarged, measured, packed on the device, part by part."""
+        logits, predicted = self._model.point_masks(features, points)
+        ranks = _ranks((logits > 0).flatten(2).sum(2)).flatten()
+        logits, predicted = logits.flatten(0, 1), predicted.flatten().float()
+        rows, kept, stable, packed = torch.nonzero(predicted > limits.predicted_iou)[:, 0], [], [], []
+        for some in torch.split(rows, max(1, MAX_ENLARGED_PIXELS // (size[0] * size[1]))):
+            enlarged = functional.interpolate(
+                logits[some][:, None].float(), size=size, mode="bilinear", align_corners=False
+            ).flatten(1)
+            inner, outer = ((enlarged > edge).sum(1) for edge in (limits.offset, -limits.offset))
+            stability = inner / outer.clamp(min=1)
+            masks = enlarged > 0
+            is_of_use = (stability >= limits.stability) & masks.any(1)
+            kept.append(some[is_of_use])
+            stable.append(stability[is_of_use])
+            packed.append(_pack(masks[is_of_use]))
+        chosen = torch.cat(kept) if kept else rows
+        return PointMasks(
+            (chosen // 3).cpu().numpy(),
+            ranks[chosen].cpu().numpy(),
+            predicted[chosen].cpu().numpy(),
+            (torch.cat(stable) if stable else predicted[chosen]).cpu().numpy().astype(np.float32),
+            PackedMasks(np.concatenate(packed), *size) if packed else PackedMasks.empty(*size),
+        )
+
+    def _half_of_points(self, count: int) -> int:
+        """Half of the points that are too many for the device's memory.
+
+        Raises:
+            PredictorOutOfMemory: it is a single point.
+        """
+        if count == 1:
+            raise PredictorOutOfMemory(
+                f"{self._model.name}: the masks of one point do not fit on {self._model.device}: "
+                f"take a smaller model or another {argument('device')}"
+            )
+        text = f"memory of {self._model.device} was short: {count // 2} points at a time instead of {count}"
+        self._warn("points-halved", text, batch=count // 2)
+        return count // 2
 
     # --- a pass --------------------------------------------------------------------------------------------------
 
@@ -364,16 +455,23 @@ class SamSession(PromptedSession):
                 "frames went through the image encoder again, because the feature store is too small: "
                 f"raise host_bytes or disk_bytes, or limit {argument('max_propagate')}",
             )
-        pixels = self._pixels(frame)
+        features = self._encoded(self._pixels(frame))
+        self._counts["encoder_passes"] += 1
+        return self._store.put(frame, features)
+
+    def _encoded(self, pixels: Tensor) -> Features:
+        """The image encoder's output.
+
+        Raises:
+            PredictorOutOfMemory: it does not fit on the device.
+        """
         try:
-            features = self._run(self._model.encode, pixels)
+            return self._run(self._model.encode, pixels)
         except _DeviceMemoryShort:
             raise PredictorOutOfMemory(
                 f"{self._model.name}: the image encoder alone does not fit on {self._model.device}: "
                 f"take a smaller model or another {argument('device')}"
             ) from None
-        self._counts["encoder_passes"] += 1
-        return self._store.put(frame, features)
 
     def _pixels(self, frame: int) -> Tensor:
         """A frame as the encoder takes it. Frames are read by one thread only, which may be one frame ahead."""
@@ -455,6 +553,11 @@ def _tiers(device: torch.device, settings: SamSettings) -> list[Tier]:
     if settings.disk_bytes:
         tiers.append(DiskTier(settings.disk_bytes))
     return tiers
+
+
+def _ranks(areas: Tensor) -> Tensor:
+    """`(B, 3)` areas → `(B, 3)` int64: 0 for the largest of each row, of equal ones the first."""
+    return torch.argsort(torch.argsort(areas, dim=1, descending=True, stable=True), dim=1)
 
 
 def _select(output: SamOutput, rows: Tensor, model: SamModel) -> SamOutput:

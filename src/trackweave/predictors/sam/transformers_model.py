@@ -103,6 +103,18 @@ class TransformersModel:
         marks = points.to(self.device, self.dtype)[:, None], labels.to(self.device)[:, None]
         return self._prompted(features, *self._head(fine, coarse + no_memory, *marks))
 
+    def point_masks(self, features: Features, points: Tensor) -> tuple[Tensor, Tensor]:
+        """See `SamModel`."""
+        fine, coarse = self._maps(features, 1)
+        masks, predicted_ious, _, _ = self._decode(
+            fine,
+            coarse + self.model.no_memory_embedding.reshape(1, -1, 1, 1),
+            points.to(self.device, self.dtype)[None, :, None],
+            torch.ones(1, len(points), 1, dtype=torch.int32, device=self.device),
+            several=True,
+        )
+        return masks[0], predicted_ious[0]
+
     def _prompted(self, features: Features, low: Tensor, high: Tensor, pointer: Tensor, score: Tensor) -> SamOutput:
         return self._output(features, low, high, pointer, score, prompted=True)
 
@@ -151,19 +163,7 @@ class TransformersModel:
         if points is None:  # an empty point, as upstream pads
             points = coarse.new_zeros(count, 1, 1, 2)
             labels = torch.full((count, 1, 1), -1, dtype=torch.int32, device=coarse.device)
-        sparse, dense = model.prompt_encoder(
-            input_points=points, input_labels=labels, input_boxes=None, input_masks=None
-        )
-        if self._decoder_position is None:
-            self._decoder_position = model.get_image_wide_positional_embeddings()
-        masks, predicted_ious, tokens, scores = model.mask_decoder(
-            image_embeddings=coarse,
-            image_positional_embeddings=self._decoder_position.repeat(count, 1, 1, 1),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=several,
-            high_resolution_features=fine,
-        )
+        masks, predicted_ious, tokens, scores = self._decode(fine, coarse, points, labels, several)
         best = (
             predicted_ious[:, 0].argmax(dim=-1)
             if several
@@ -175,6 +175,25 @@ class TransformersModel:
         token = tokens[rows, 0, best if tokens.shape[2] > 1 else 0][:, None]
         pointer = self._pointer(token, is_visible[..., None])
         return low, self._enlarge(low), pointer, scores.reshape(count, 1)
+
+    def _decode(
+        self, fine: list[Tensor], coarse: Tensor, points: Tensor, labels: Tensor | None, several: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Upstream's mask decoder: masks, predicted IoUs, tokens and scores of `(B, P, …)` prompts of B maps."""
+        sparse, dense = self.model.prompt_encoder(
+            input_points=points, input_labels=labels, input_boxes=None, input_masks=None
+        )
+        if self._decoder_position is None:
+            self._decoder_position = self.model.get_image_wide_positional_embeddings()
+        decoded: tuple[Tensor, Tensor, Tensor, Tensor] = self.model.mask_decoder(
+            image_embeddings=coarse,
+            image_positional_embeddings=self._decoder_position.repeat(len(coarse), 1, 1, 1),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=several,
+            high_resolution_features=fine,
+        )
+        return decoded
 
     def _pointer(self, token: Tensor, is_visible: Tensor) -> Tensor:
         pointer = self.model.object_pointer_proj(token)
