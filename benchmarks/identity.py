@@ -52,7 +52,8 @@ from trackweave.pipelines.masks import track_masks
 from trackweave.predictors.flow.predictor import FlowPredictor
 from trackweave.simulation.nested import NestedScene
 from trackweave.storage.candidates import write_filtered
-from trackweave.storage.identity import open_masks, read_identity
+from trackweave.storage.corrected_masks import open_masks
+from trackweave.storage.identity import read_identity
 from trackweave.storage.run import RunPaths
 from trackweave.structures.candidates import Candidates
 from trackweave.structures.identity import IdentityTable

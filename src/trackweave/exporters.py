@@ -22,8 +22,8 @@ from trackweave.ids import FrameIndex, Level
 from trackweave.pipelines.box_inputs import VideoInput, open_input
 from trackweave.pipelines.box_outputs import BoxOverlay
 from trackweave.pipelines.settings import InputSettings
+from trackweave.storage.corrected_masks import open_masks
 from trackweave.storage.files import refuse_overwriting, remove_leftovers_of
-from trackweave.storage.identity import open_masks
 from trackweave.storage.mask_archive import VideoSegments
 from trackweave.storage.run import FrameList, RunManifest, RunPaths
 from trackweave.storage.track_archive import TracksArchive

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from tests.cli.shell import Shell
@@ -66,10 +67,23 @@ def test_what_cannot_be_is_refused(shell: Shell, tmp_path: Path) -> None:
     assert shell("ask", tmp_path).code == 1
 
 
-def test_a_run_of_masks_is_refused(shell: Shell, tmp_path: Path) -> None:
+def test_masks_are_asked_about_and_corrected(shell: Shell, tmp_path: Path) -> None:
     frames, candidates, run = tmp_path / "frames", tmp_path / "candidates", tmp_path / "masks"
     write_frames(CROSSING, frames)
     candidates_of(CROSSING, candidates, [0])
     shell("masks", frames, "--candidates", candidates, "-o", run, "--predictor", "static", "--no-viz")
-    refused = shell("correct", run)
-    assert (refused.code, "is a run of masks" in refused.err) == (1, True)
+    asked = shell("ask", run)
+    assert (asked.code, "is its mask right?" in asked.out) == (0, True)
+    record = json.loads(shell("ask", run, "--json", "--count", 1).out)
+    assert (record["acts"], record["switches"], len(record["questions"])) == (0, None, 1)
+    answers = tmp_path / "answers.jsonl"
+    prompt = {"act": "prompt", "frame": 1, "name": "Ann", "of": [1, 1], "box": [8, 0, 16, 8]}
+    answers.write_text(json.dumps(prompt) + "\n")
+    corrected = shell("correct", run, "--answers", answers)
+    assert (corrected.code, "1 acts in force, 1 names; 2 tracks" in corrected.out) == (0, True)
+    shutil.rmtree(frames)
+    answers.write_text(json.dumps({**prompt, "frame": 2}) + "\n")
+    refused = shell("correct", run, "--answers", answers)
+    assert (refused.code, "--frames" in refused.err) == (1, True)
+    write_frames(CROSSING, tmp_path / "moved")
+    assert shell("correct", run, "--frames", tmp_path / "moved").code == 0

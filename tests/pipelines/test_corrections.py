@@ -193,7 +193,7 @@ def test_a_kill_between_any_two_files_is_made_good(run: Path, own: Path, monkeyp
             return replacing(path)
 
         with monkeypatch.context() as patch:
-            for module in ("pipelines.corrections", "storage.files", "storage.npz", "formats.mot"):
+            for module in ("storage.run", "storage.files", "storage.npz", "formats.mot"):
                 patch.setattr(f"trackweave.{module}.replacing", dying)
             with pytest.raises(KeyboardInterrupt):
                 correct(run, steps)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trackweave.errors import SettingError
 from trackweave.options.commands import AsJson
+
+if TYPE_CHECKING:
+    from trackweave.corrections.mask_queue import MaskQuestion
+    from trackweave.corrections.queue import Question
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 
@@ -26,11 +30,16 @@ def correct(
     labelled: Annotated[
         Path | None, typer.Option(metavar="OUT", help="where those samples go, with what was said as their truth")
     ] = None,
+    frames: Annotated[
+        Path | None,
+        typer.Option(metavar="VIDEO", help="of a run of masks: frames for its prompts, when the input has moved"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Decide the tracks of a run again under what a person said, and write them into its files.
 
     Exports, evaluate and report read the corrected tracks. With no act in force the files are those of the run again.
+    In a run of masks, objects that were prompted anew are moved by the run's predictor; call it again after a kill.
     """
     from trackweave.pipelines.corrections import correct as correct_run
     from trackweave.pipelines.corrections import label_samples
@@ -39,7 +48,7 @@ def correct(
 
     if (samples is None) != (labelled is None):
         raise SettingError("--samples and --labelled belong together: where samples are, and where they go")
-    result = correct_run(run, [] if answers is None else read_steps(answers))
+    result = correct_run(run, [] if answers is None else read_steps(answers), frames=frames, progress=True)
     report = write_report(run)
     count = None if samples is None or labelled is None else label_samples(run, samples, labelled)
     if as_json:
@@ -61,24 +70,39 @@ def ask(
     count: Annotated[int, typer.Option("--count", min=1, help="questions at most")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """List what to ask a person about a run next: where an answer is expected to repair most boxes."""
-    from trackweave.pipelines.corrections import Proofreading
+    """List what to ask a person about a run next: where an answer is expected to repair most boxes or masks."""
+    from trackweave.pipelines.corrections import Proofreading, open_proofreading
 
-    proofreading = Proofreading(run)
-    asked = proofreading.questions(count)
+    proofreading = open_proofreading(run)
+    if isinstance(proofreading, Proofreading):
+        boxes, switches = proofreading.questions(count), proofreading.forecast()
+        records = [question.to_json() for question in boxes]
+        lines = [f"about {switches.expected:.0f} wrong links in its tracks ({switches.low:.0f} to {switches.high:.0f})"]
+        lines += map(_box_line, boxes)
+    else:
+        masks, switches = proofreading.questions(count), None
+        records, lines = [question.to_json() for question in masks], list(map(_mask_line, masks))
     if as_json:
         said = len(proofreading.corrections.acts)
-        record = {"schema_version": 1, "acts": said, "switches": proofreading.forecast().to_json()}
-        typer.echo(json.dumps({**record, "questions": [question.to_json() for question in asked]}))
+        record = {"schema_version": 1, "acts": said, "switches": None if switches is None else switches.to_json()}
+        typer.echo(json.dumps({**record, "questions": records}))
         return
-    expected = proofreading.forecast()
-    typer.echo(f"about {expected.expected:.0f} wrong links in its tracks ({expected.low:.0f} to {expected.high:.0f})")
-    for question in asked:
-        who = question.name or f"track {question.track_id}"
-        likely = ", ".join(f"{one.name or one.track_id} {one.probability:.0%}" for one in question.candidates[:3])
-        typer.echo(
-            f"frame {question.at.frame}, box {question.at.item}: {who}? doubt {question.doubt:.0%}, "
-            f"repairs {question.repair:.0f} boxes{f'; {likely}' if likely else ''}"
-        )
-    if not asked:
+    for line in lines:
+        typer.echo(line)
+    if not records:
         typer.echo("nothing is worth asking")
+
+
+def _box_line(question: Question) -> str:
+    who = question.name or f"track {question.track_id}"
+    likely = ", ".join(f"{one.name or one.track_id} {one.probability:.0%}" for one in question.candidates[:3])
+    worth = f"doubt {question.doubt:.0%}, repairs {question.repair:.0f} boxes{f'; {likely}' if likely else ''}"
+    return f"frame {question.at.frame}, box {question.at.item}: {who}? {worth}"
+
+
+def _mask_line(question: MaskQuestion) -> str:
+    who = question.name or f"track {question.track_id}"
+    asked = f"{who}: is its mask right?"
+    if question.other is not None:
+        asked = f"are tracks {question.at.item} and {question.other.item} one object?"
+    return f"frame {question.at.frame}, {asked} doubt {question.doubt:.0%}, repairs {question.repair:.0f} masks"

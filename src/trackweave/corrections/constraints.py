@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,21 +17,11 @@ from trackweave.structures.corrections import (
     Nobody,
     Observation,
     Prompted,
+    Refusal,
+    RefusedError,
     Split,
 )
 from trackweave.structures.tracks import Tracks
-
-
-class Refusal(NamedTuple):
-    """An act that cannot hold beside the others.
-
-    Attributes:
-        act: its position among the acts.
-        reason: why, in a line.
-    """
-
-    act: int
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +51,6 @@ class Constraints:
     ended: tuple[int, ...]
     dropped: NDArray[np.bool_]
     refused: tuple[Refusal, ...]
-
-
-class RefusedError(Exception):
-    """An act cannot hold beside the others."""
 
 
 @dataclass(eq=False)
@@ -238,6 +223,8 @@ class _Reader:
             raise RefusedError(f"frames {act.first} to {act.last}: a part of them is accepted already")
         groups = [(track, [self._at(at) for at in track.observations]) for track in act.tracks]
         for track, rows in groups:
+            if len({at.frame for at in track.observations}) < len(rows):
+                raise RefusedError(f"track {track.track_id}: one object is on a frame once")
             if len({self._of[row] for row in rows if row in self._of}) > 1:  # said otherwise since it was seen
                 raise RefusedError(f"track {track.track_id} is not one object any more: accept it anew")
         self._barriers.append((act.first, act.last))
@@ -262,6 +249,9 @@ class _Reader:
         row = next(self._prompted, None) if act.box is not None else None
         if row is None:
             raise RefusedError("a prompt of points or a mask needs a run of masks")
+        if act.of is not None or act.level is not None:
+            self._dropped[row] = True
+            raise RefusedError("a prompt of a track, or of a level, needs a run of masks")
         if any(first <= act.frame <= last for first, last in self._barriers):
             self._dropped[row] = True
             raise RefusedError(f"frame {act.frame} is accepted: undo that first")

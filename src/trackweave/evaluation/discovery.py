@@ -26,7 +26,7 @@ from trackweave.formats.motchallenge import is_sequence, read_sequence
 from trackweave.formats.tables import read_text
 from trackweave.formats.ytvis import VideoJson
 from trackweave.ids import PROMPTED_LEVEL, Level
-from trackweave.storage.identity import open_masks
+from trackweave.storage.corrected_masks import open_masks
 from trackweave.storage.run import FrameList, RunManifest, RunPaths
 from trackweave.storage.track_archive import TracksArchive
 

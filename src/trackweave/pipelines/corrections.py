@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -19,13 +18,16 @@ from trackweave.corrections.constraints import Constraints, constraints
 from trackweave.corrections.decision import Decision, decide
 from trackweave.corrections.doubt import Links, SwitchForecast, link_doubt
 from trackweave.corrections.queue import Question, questions
-from trackweave.errors import ArtifactError, InputError, RunFolderError
+from trackweave.errors import ArtifactError, InputError
 from trackweave.formats.mot import MotWriter
 from trackweave.pipelines.box_outputs import TrackCounts, TrackStatistics
-from trackweave.pipelines.run import Run
+from trackweave.pipelines.mask_corrections import REFUSED_CODE, MaskProofreading
+from trackweave.pipelines.run import Run, open_run
+from trackweave.predictors.base import VideoPredictor
+from trackweave.progress import Progress, open_progress
 from trackweave.storage.corrections import CorrectionsJournal, read_corrections
-from trackweave.storage.files import locked_folder, replacing, write_json
-from trackweave.storage.run import RunManifest, RunPaths, read_run_summary
+from trackweave.storage.files import locked_folder, write_json
+from trackweave.storage.run import RunManifest, RunPaths, keep_uncorrected, read_run_summary, restore_uncorrected
 from trackweave.storage.sample_folder import SampleFolder
 from trackweave.storage.samples import AssociationSample, read_sample
 from trackweave.storage.track_archive import TrackRows, TracksArchive, TracksArchiveWriter
@@ -44,7 +46,6 @@ from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import BoxSummary
 from trackweave.structures.tracks import Tracks
 
-REFUSED_CODE = "act-refused"
 PERSON = "person"
 """`label_source` of samples whose true identities a person gave."""
 SURE = 0.9
@@ -139,11 +140,11 @@ class Proofreading:
     def __init__(self, run: str | os.PathLike[str]) -> None:
         self.run: Run = Run(run)
         if self.run.kind != "boxes":
-            raise ArtifactError(f"{self.run.root}: is a run of masks: only runs of boxes are corrected by now")
+            raise ArtifactError(f"{self.run.root}: is a run of masks: MaskProofreading corrects it")
         self._paths = self.run.paths
         fingerprint = RunManifest.load(self._paths.manifest).fingerprint
         self._journal = CorrectionsJournal(self._paths.corrections, fingerprint)
-        with TracksArchive(_own(self._paths, self._paths.tracks)) as archive:
+        with TracksArchive(self._paths.own(self._paths.tracks)) as archive:
             self._engine = _Engine(archive.rows(with_masks=False))
         self._corrections = read_corrections(self._paths.corrections, fingerprint)
         self._solved: _Solved | None = None
@@ -293,21 +294,15 @@ class Proofreading:
         paths = self._paths
         with locked_folder(paths.root):
             if self._corrections.acts:
-                for path in _replaced(paths):
-                    _keep(paths, path)
+                keep_uncorrected(paths, _replaced(paths))
                 self._write_corrected()
             else:
-                for path in _replaced(paths):
-                    _restore(paths, path)
-                for path in _replaced(paths):
-                    _kept_path(paths, path).unlink(missing_ok=True)
-                with suppress(OSError):  # not there, or something else is in it
-                    (paths.root / "journal").rmdir()
+                restore_uncorrected(paths, _replaced(paths))
         return Run(paths.root)
 
     def _write_corrected(self) -> None:
         paths = self._paths
-        with TracksArchive(_kept_path(paths, paths.tracks)) as archive:
+        with TracksArchive(paths.uncorrected(paths.tracks)) as archive:
             statistics = TrackStatistics(step=self._step())
             metadata = {**archive.metadata, "acts": len(self._corrections.acts)}
             with TracksArchiveWriter(paths.tracks, metadata) as writer, MotWriter(paths.mot) as mot:
@@ -315,7 +310,7 @@ class Proofreading:
                     writer.write(part)
                     mot.write(part.tracks)
                     statistics.add(part.tracks)
-        summary = read_run_summary(_kept_path(paths, paths.summary))
+        summary = read_run_summary(paths.uncorrected(paths.summary))
         assert isinstance(summary, BoxSummary)
         write_json(paths.summary, self._summary(summary, statistics.counts()).to_json())
 
@@ -377,55 +372,53 @@ def _replaced(paths: RunPaths) -> tuple[Path, ...]:
     return paths.tracks, paths.mot, paths.summary
 
 
-def _kept_path(paths: RunPaths, path: Path) -> Path:
-    """Where the run's own file lies while a corrected one has its place."""
-    return paths.root / "journal" / f"uncorrected.{path.name}"
+def open_proofreading(
+    run: str | os.PathLike[str], *, frames: str | Path | None = None, predictor: VideoPredictor | None = None
+) -> Proofreading | MaskProofreading:
+    """The proofreading of a finished run, of boxes or of masks.
+
+    Args:
+        run: the run folder.
+        frames: of a run of masks, where the input lies now; None = where it lay.
+        predictor: of a run of masks, what moves prompts; None = that of the run.
+
+    Raises:
+        ArtifactError: no finished run, or its answers are damaged.
+    """
+    if open_run(run).kind == "masks":
+        return MaskProofreading(run, frames=frames, predictor=predictor)
+    return Proofreading(run)
 
 
-def _own(paths: RunPaths, path: Path) -> Path:
-    """Where the run's own file lies now."""
-    kept = _kept_path(paths, path)
-    return kept if kept.is_file() else path
-
-
-def _keep(paths: RunPaths, path: Path) -> None:
-    """Puts the run's own file aside, once; before all are aside none is replaced."""
-    kept = _kept_path(paths, path)
-    if not kept.is_file():
-        with replacing(kept) as temporary:
-            _copy(path, temporary)
-
-
-def _restore(paths: RunPaths, path: Path) -> None:
-    """Puts the run's own file back."""
-    kept = _kept_path(paths, path)
-    if kept.is_file():
-        with replacing(path) as temporary:
-            _copy(kept, temporary)
-
-
-def _copy(source: Path, target: Path) -> None:
-    try:
-        shutil.copyfile(source, target)
-    except OSError as error:
-        raise RunFolderError(f"{source}: cannot be copied: {error.strerror or error}") from error
-
-
-def correct(run: str | os.PathLike[str], steps: Iterable[Step] = ()) -> Run:
-    """Writes acts down, decides the tracks of a run again, and puts them into its files.
+def correct(
+    run: str | os.PathLike[str],
+    steps: Iterable[Step] = (),
+    *,
+    frames: str | Path | None = None,
+    predictor: VideoPredictor | None = None,
+    progress: Progress = None,
+) -> Run:
+    """Writes acts down, decides the tracks of a run again, moves new prompts, and puts all into the run's files.
 
     Args:
         run: the run folder.
         steps: acts, undos and redos, in order; none: what was said before is decided again.
+        frames, predictor: see `open_proofreading`.
+        progress: of prompts that are moved; None = shown by itself in a terminal or a notebook; or a function of
+            `(done, total, label)`.
 
     Raises:
-        ArtifactError: no finished run of boxes, or its answers are damaged.
+        ArtifactError: no finished run, or its answers are damaged.
         InputError: an act cannot hold beside what is accepted; those before it are kept.
+        PredictorError: the predictor failed; what is missing is moved by the next call.
         RunFolderError: another process works in the folder, or it cannot be written.
     """
-    with Proofreading(run) as proofreading:
+    with open_proofreading(run, frames=frames, predictor=predictor) as proofreading:
         for step in steps:
             proofreading.say(step)
+        if isinstance(proofreading, MaskProofreading) and proofreading.pending:
+            with open_progress(progress, proofreading.pending_count, "prompts") as display:
+                proofreading.propagate(display.update)
         return proofreading.write()
 
 

@@ -13,6 +13,7 @@ from trackweave.identity.nest import nest
 from trackweave.identity.overlaps import LevelObjects, gather
 from trackweave.identity.settings import IdentitySettings
 from trackweave.ids import PROMPTED_LEVEL, FrameIndex, Level
+from trackweave.pipelines.mask_corrections import restore, write_corrected
 from trackweave.pipelines.run import Run
 from trackweave.progress import Progress, open_progress
 from trackweave.storage.files import locked_folder, remove_leftovers
@@ -27,7 +28,8 @@ def relate(run: str | os.PathLike[str], settings: IdentitySettings | bool = True
     """Finds which tracks of a finished mask run are one thing and which thing is part of which, and writes it down.
 
     Nothing is tracked again, and the archives stay as they are. `identity.json`, `relations.json`, `index.json` and
-    `tracks.mot.txt` are written anew; `identity.json`, by which the run is read, comes last.
+    `tracks.mot.txt` are written anew; `identity.json`, by which the run is read, comes last. What a person said about
+    the run holds on top of it.
 
     Args:
         run: a run, or its folder.
@@ -49,7 +51,9 @@ def relate(run: str | os.PathLike[str], settings: IdentitySettings | bool = True
         )
     with locked_folder(finished.root):
         remove_leftovers([finished.root])
+        restore(finished.paths)
         write_identities(finished.paths, levels, chosen, progress)
+        write_corrected(finished.paths)  # what a person said holds on top of any identities
     return Run(run)
 
 

@@ -19,6 +19,7 @@ from trackweave.frames.source import FrameSource, check_readable, sample_evenly
 from trackweave.identity.settings import IdentitySettings
 from trackweave.ids import PROMPTED_LEVEL, Level, LocalIndex
 from trackweave.pipelines.identity import write_identities
+from trackweave.pipelines.mask_corrections import restore, write_corrected
 from trackweave.pipelines.mask_inputs import (
     GENERATED_LEVELS,
     MaskFrames,
@@ -39,8 +40,8 @@ from trackweave.predictors.sam.settings import SamSettings
 from trackweave.progress import Progress, TimingAggregator, open_progress, peak_rss_mb
 from trackweave.proposals.generators import GeneratorChoice, GeneratorRequest
 from trackweave.storage.candidates import filtered_path
+from trackweave.storage.corrected_masks import open_masks
 from trackweave.storage.files import recorded_path
-from trackweave.storage.identity import open_masks
 from trackweave.storage.result_log import ResultJournal
 from trackweave.storage.run import Fingerprint, FrameList, LevelRecord, RunFolder, RunManifest
 from trackweave.structures.run_log import RunLog, RunWarning
@@ -478,6 +479,7 @@ class _MaskRun:
     def _finish(self, levels: Sequence[Level], records: Mapping[Level, LevelRecord]) -> Run[MaskSummary]:
         """Writes what spans levels: boxes of all of them and the summary."""
         asked = self.options.identity
+        restore(self.folder.paths)
         with self.timer.track("identity" if asked else "persist.boxes"):
             chosen = asked if isinstance(asked, IdentitySettings) else IdentitySettings() if asked else None
             write_identities(self.folder.paths, levels, chosen, self.progress)
@@ -485,6 +487,7 @@ class _MaskRun:
         predictor_warnings = latest_warnings(records[level].predictor_warnings for level in levels)
         summary = self._summary({level: records[level] for level in levels}, predictor_warnings)
         self.folder.finish(summary, warnings=predictor_warnings, stages=("predictor",))
+        write_corrected(self.folder.paths)  # what a person said about this very run before
         return Run(self.folder.root)
 
     def _draw(self, levels: Sequence[Level]) -> None:
@@ -497,7 +500,7 @@ class _MaskRun:
         with self.timer.track("overlay"):
             for level in levels if self.options.overlay_levels == "all" else levels[:1]:
                 path = run.overlay if level == levels[0] else run.level(level).overlay
-                with open_masks(run, level) as archive:
+                with open_masks(run, level, unfinished=True) as archive:
                     write_mask_overlay(path, archive, frames, rate, drawing)
 
     def _summary(self, records: Mapping[Level, LevelRecord], predictor_warnings: Sequence[RunWarning]) -> MaskSummary:

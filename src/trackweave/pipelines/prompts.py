@@ -185,7 +185,7 @@ def _add_mark(prompt: Prompt, opened: MaskFrames, marked: MarkedObjects) -> None
     else:
         index = FrameIndex(prompt.frame)
     local = _position(where, index, opened)
-    mark = _at_frame_size(replace(prompt, frame=int(index)), opened.frames.size, where)
+    mark = at_frame_size(replace(prompt, frame=int(index)), opened.frames.size, where)
     marks = marked.marks.setdefault(local, {})
     if prompt.track_id is None:
         fewest = min((int(i) for others in marked.marks.values() for i in others), default=0)
@@ -205,7 +205,7 @@ def _add_mark(prompt: Prompt, opened: MaskFrames, marked: MarkedObjects) -> None
     marks[track_id] = mark
 
 
-def _at_frame_size(mark: Prompt, size: tuple[int, int], where: str) -> Prompt:
+def at_frame_size(mark: Prompt, size: tuple[int, int], where: str) -> Prompt:
     """A prompt whose mask is packed at the frame's size `(H, W)`, and whose points and box lie in the frame.
 
     Raises:

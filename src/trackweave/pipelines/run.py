@@ -11,7 +11,8 @@ from trackweave.errors import ArtifactError, InputError, SettingError, wording
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
 from trackweave.ids import Level
-from trackweave.storage.identity import IdentityRecord, open_masks, read_identity
+from trackweave.storage.corrected_masks import open_masks, read_corrected
+from trackweave.storage.identity import IdentityRecord, read_identity
 from trackweave.storage.mask_archive import ObjectSegments, VideoSegments
 from trackweave.storage.run import FrameList, RunManifest, RunPaths, read_run_summary
 from trackweave.storage.track_archive import TracksArchive
@@ -151,17 +152,22 @@ class Run(Generic[SummaryT_co]):
     def identities(self) -> IdentityTable:
         """Which raw tracks are one thing, and why; each its own where the run has no identities.
 
+        What a person said holds on top of it, frame by frame: `masks` and `tracks` show it, this table does not.
+
         Raises:
             ArtifactError: a box run, or a damaged file.
         """
         return self._identity_record().table
 
     def tree(self) -> Tree:
-        """Which thing is part of which, over all levels; without parents where the run has no identities.
+        """Which thing is part of which, over all levels, under what a person said; without parents where the run has
+        no identities.
 
         Raises:
             ArtifactError: a box run, or a damaged file.
         """
+        if self.kind == "masks" and (corrected := read_corrected(self.paths)) is not None:
+            return corrected.record.tree
         return self._identity_record().tree
 
     def _identity_record(self) -> IdentityRecord:

@@ -7,7 +7,7 @@ descendants and path, and how far objects lie in each other; `index.json` has wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -221,30 +221,6 @@ def read_identity(run: RunPaths) -> IdentityRecord | None:
     return record
 
 
-def open_masks(run: RunPaths, level: Level, *, raw: bool = False) -> VideoSegments:
-    """The masks of a level, by identity where the run has identities.
-
-    Args:
-        run: the run folder.
-        level: the level.
-        raw: as they were tracked.
-
-    Raises:
-        ArtifactError: no such level, or a damaged file.
-    """
-    manifest = RunManifest.load(run.manifest)
-    path = manifest.artifact(level, "video_segments")
-    record = None if raw or level == PROMPTED_LEVEL else read_identity(run)
-    if record is None:
-        return VideoSegments(path)
-    others = {
-        one: manifest.artifact(one, "video_segments")
-        for one in manifest.tracked_levels
-        if one not in (PROMPTED_LEVEL, level)
-    }
-    return IdentitySegments(path, level, record, others)
-
-
 class IdentitySegments(VideoSegments):
     """A frame-major archive read by identity, see `Fusion`.
 
@@ -287,6 +263,8 @@ class IdentitySegments(VideoSegments):
 
 Words = NDArray[np.uint64]
 """`(words,)`, the bits of one mask."""
+ObjectsOf = Callable[[int, NDArray[np.int64]], NDArray[np.int64]]
+"""A frame and `(M,)` raw tracks → `(M,)` objects."""
 
 
 @dataclass(frozen=True)
@@ -296,10 +274,12 @@ class _Claims:
     Attributes:
         sure: with the pixels that they have first claim to.
         anyhow: what they get where nothing else has a sure claim.
+        raw: of each the first of the tracks that it is.
     """
 
     sure: FrameObjects
     anyhow: PackedMasks
+    raw: FrameObjects
 
 
 class Fusion:
@@ -316,10 +296,13 @@ class Fusion:
 
     Args:
         record: the identities.
+        of: object of each raw track on a frame, −1 = left out; None = as the identities say, on all frames.
     """
 
-    def __init__(self, record: IdentityRecord) -> None:
-        self._table, self._tree = record.table, record.tree
+    def __init__(self, record: IdentityRecord, of: ObjectsOf | None = None) -> None:
+        table = record.table
+        self._of = of if of is not None else lambda frame, track_id: table.of(track_id)
+        self._tree = record.tree
         self.is_nested = bool(record.settings.get("nest", True))
         self._share = float(str(record.settings.get("fuse_share", 0.5)))
         order = np.lexsort((self._tree.identity, self._tree.area))
@@ -346,16 +329,19 @@ class Fusion:
                 masks = merged[level].sure.masks
                 bits = np.ascontiguousarray(words.view(np.uint8)[:, : masks.bits.shape[1]])
                 sure = replace(merged[level].sure, masks=PackedMasks(bits, *masks.size))
-                merged[level] = _Claims(sure, masks)
-        return {level: _measured(merged[level].sure, objects, size) for level, objects in levels.items()}
+                merged[level] = _Claims(sure, masks, merged[level].raw)
+        return {level: _measured(merged[level].sure, merged[level].raw, size) for level in levels}
 
     def _merged(self, objects: FrameObjects) -> _Claims:
         """The masks of tracks that are one thing as one; area and box are those of the first of them."""
-        identities = self._table.of(objects.track_id)
+        identities = self._of(int(objects.frame), objects.track_id)
+        if (identities < 0).any():
+            objects, identities = objects[np.flatnonzero(identities >= 0)], identities[identities >= 0]
         ids, first, counts = np.unique(identities, return_index=True, return_counts=True)
-        merged = replace(objects[first], track_id=ids)
+        raw = objects[first]
+        merged = replace(raw, track_id=ids)
         if not (counts > 1).any():
-            return _Claims(merged, merged.masks)
+            return _Claims(merged, merged.masks, raw)
         bits, score, union = merged.masks.bits.copy(), merged.score.copy(), merged.masks.bits.copy()
         for row in np.flatnonzero(counts > 1).tolist():
             members = np.flatnonzero(identities == ids[row])
@@ -364,7 +350,8 @@ class Fusion:
             union[row] = np.bitwise_or.reduce(objects.masks.bits[members], axis=0)
             score[row] = objects.score[members].max()
         size = objects.masks.size
-        return _Claims(replace(merged, masks=PackedMasks(bits, *size), score=score), PackedMasks(union, *size))
+        fused = replace(merged, masks=PackedMasks(bits, *size), score=score)
+        return _Claims(fused, PackedMasks(union, *size), raw)
 
     def _assign(self, levels: Mapping[Level, _Claims]) -> dict[Level, NDArray[np.uint64]]:
         """`(M, words)` per level: the pixels that each thing gets."""
@@ -439,9 +426,7 @@ def _measured(merged: FrameObjects, raw: FrameObjects, size: tuple[int, int]) ->
         return merged
     areas, (height, width) = merged.masks.areas, merged.masks.size
     # A box may be finer than the stored mask: that of a mask that is as it was stays.
-    row = np.searchsorted(raw.track_id, merged.track_id)
-    known = raw.track_id[np.minimum(row, len(raw) - 1)] == merged.track_id
-    same = known & (merged.masks.bits == raw.masks.bits[np.where(known, row, 0)]).all(axis=1)
+    same = (merged.masks.bits == raw.masks.bits).all(axis=1)
     boxes = scale_boxes(merged.masks.boxes, size[1] / width, size[0] / height)
-    xyxy = np.where(same[:, None], raw.xyxy[np.where(known, row, 0)], boxes).astype(np.float32)
+    xyxy = np.where(same[:, None], raw.xyxy, boxes).astype(np.float32)
     return replace(merged, area=areas, xyxy=xyxy)[np.flatnonzero(areas > 0)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any, Self
 
 from trackweave.errors import ArtifactError, RunFolderError, SettingError, shortened_line, wording
 from trackweave.ids import FrameIndex, Level
+from trackweave.storage.corrections import read_corrections
 from trackweave.storage.files import (
     check_version,
     content_digest,
@@ -22,6 +24,7 @@ from trackweave.storage.files import (
     read_json_object,
     refuse_overwriting,
     remove_leftovers,
+    replacing,
     write_json,
 )
 from trackweave.structures.run_log import RunWarning
@@ -146,6 +149,23 @@ class RunPaths:
         """What a person said about the run; absent where nobody did."""
         return self.root / "corrections.jsonl"
 
+    def prompted(self, key: str) -> Path:
+        """The masks of one prompt of a person about a finished run, see `storage.corrected_masks`."""
+        return self.root / "prompted" / f"{key}.npz"
+
+    def prompt_journal(self, key: str) -> Path:
+        """What is propagated of such a prompt so far."""
+        return self.root / "journal" / f"prompt_{key}.cohorts"
+
+    def uncorrected(self, path: Path) -> Path:
+        """Where the run's own file lies while a corrected one has its place."""
+        return self.root / "journal" / f"uncorrected.{path.name}"
+
+    def own(self, path: Path) -> Path:
+        """Where the run's own file lies now."""
+        kept = self.uncorrected(path)
+        return kept if kept.is_file() else path
+
     @property
     def overlay(self) -> Path:
         """Video of the tracks over the frames."""
@@ -157,7 +177,7 @@ class RunPaths:
         levels = [LevelPaths(path) for path in self.root.glob("level_[0-9]*")]
         kinds = ((one.filtered, one.tracking, one.compare.parent, one.compare) for one in levels)
         below = [folder for kind in kinds for folder in kind]
-        return [self.root, self.root / "journal", *below]
+        return [self.root, self.root / "journal", self.root / "prompted", *below]
 
     def journal(self, level: Level | int) -> Path:
         """Written when a level is whole; what a resumed run trusts."""
@@ -490,11 +510,48 @@ def _difference(manifest: RunManifest, fingerprint: Fingerprint) -> str:
     return f" (other {', '.join(changed)})" if changed else ""
 
 
+def keep_uncorrected(paths: RunPaths, files: Sequence[Path]) -> None:
+    """Puts the run's own files aside, once; before all are aside none is replaced.
+
+    Raises:
+        RunFolderError: one cannot be copied.
+    """
+    for path in files:
+        kept = paths.uncorrected(path)
+        if path.is_file() and not kept.is_file():
+            _copy(path, kept)
+
+
+def restore_uncorrected(paths: RunPaths, files: Sequence[Path]) -> None:
+    """Puts the run's own files back.
+
+    Raises:
+        RunFolderError: one cannot be copied.
+    """
+    for path in files:
+        kept = paths.uncorrected(path)
+        if kept.is_file():
+            _copy(kept, path)
+    for path in files:
+        paths.uncorrected(path).unlink(missing_ok=True)
+    with suppress(OSError):  # not there, or something else is in it
+        (paths.root / "journal").rmdir()
+
+
+def _copy(source: Path, target: Path) -> None:
+    with replacing(target) as temporary:
+        try:
+            shutil.copyfile(source, temporary)
+        except OSError as error:
+            raise RunFolderError(f"{source}: cannot be copied: {error.strerror or error}") from error
+
+
 OWN_CANDIDATES = "level_*/filtered/filtered.json"
 RUN_FILES = (
     *("frames.json", "summary.json", "report.html", "tracks.mot.txt", "tracks.npz", "overlay.mp4"),
     *("identity.json", "relations.json", "index.json"),
     *("journal/level_*.json", "journal/level_*.cohorts", "journal/uncorrected.*"),
+    *("journal/prompt_*.cohorts", "prompted/*.npz"),
     *("level_*/tracking/video_segments*.npz", "level_*/tracking/object_segments*.npz"),
     *("level_*/viz/overlay.mp4", "level_*/viz/compare/frame_*.png", "level_*/viz/compare/compare.json"),
 )
@@ -615,6 +672,7 @@ class RunFolder:
             The manifest, with the fingerprint if there is one; whoever claims the folder for good writes it.
 
         Raises:
+            ArtifactError: it holds what a person said about the run that would be removed.
             InputError: an input lies where the run writes.
             RunFolderError: the folder holds another run, or this one and it is not to be resumed, or cannot be
                 written, or another process works in it.
@@ -626,6 +684,8 @@ class RunFolder:
         inputs = list(inputs)
         refuse_overwriting((path for pattern in RUN_FILES for path in self.root.glob(pattern)), inputs)
         if overwrite and manifest.holds_run:
+            if fingerprint is not None:  # a person's answers are about the run that goes: they are not lost in silence
+                read_corrections(self.paths.corrections, fingerprint.hexdigest())
             remove_leftovers(self.paths.folders)
             manifest = _cleared(manifest, inputs)
         elif manifest.holds_run:

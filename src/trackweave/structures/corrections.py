@@ -75,7 +75,7 @@ class AcceptedTrack(NamedTuple):
 
     Attributes:
         track_id: its id.
-        observations: in the order of frames.
+        observations: in the order of frames; in a box run one a frame, in a mask run each raw track that the object is.
     """
 
     track_id: int
@@ -107,6 +107,9 @@ class Prompted:
         points: x, y in pixels, and 1 inside the object, 0 outside.
         box: x1, y1, x2, y2 in pixels, right and bottom exclusive.
         mask: COCO's compressed run-length code at the frame's size: `size` and `counts`.
+        of: in a mask run, an observation of the object that is prompted anew, which is called NAME from then on;
+            None: the object of that name, or a new one.
+        level: of a new object in a mask run; None: the coarsest.
     """
 
     kind: ClassVar[str] = "prompt"
@@ -115,6 +118,8 @@ class Prompted:
     points: tuple[tuple[float, float, int], ...] = ()
     box: tuple[float, float, float, float] | None = None
     mask: tuple[tuple[int, int], str] | None = None
+    of: Observation | None = None
+    level: int | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,22 @@ class Redone:
 
 Act = Named | Nobody | Merged | Split | Ended | Accepted | Prompted
 Step = Act | Undone | Redone
+
+
+class Refusal(NamedTuple):
+    """An act that cannot hold beside the others.
+
+    Attributes:
+        act: its position among the acts.
+        reason: why, in a line.
+    """
+
+    act: int
+    reason: str
+
+
+class RefusedError(Exception):
+    """An act cannot hold beside the others."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +232,10 @@ def step_to_json(step: Step) -> dict[str, Any]:
             values["box"] = list(step.box)
         if step.mask is not None:
             values["mask"] = {"size": list(step.mask[0]), "counts": step.mask[1]}
+        if step.of is not None:
+            values["of"] = list(step.of)
+        if step.level is not None:
+            values["level"] = step.level
         return values
     for name, value in vars(step).items():
         values[name] = list(value) if isinstance(value, Observation) else value
@@ -275,10 +300,8 @@ def _accepted(record: Mapping[str, Any]) -> Accepted:
         AcceptedTrack(_number(track["id"]), tuple(sorted(_observation(at) for at in track["at"])))
         for track in record["tracks"]
     )
-    frames = [[at.frame for at in track.observations] for track in tracks]
-    if any(len(set(of)) < len(of) or not first <= min(of, default=first) <= max(of, default=first) <= last
-           for of in frames):  # fmt: skip
-        raise ValueError(f"its tracks have one observation a frame, from frame {first} to frame {last}")
+    if first > last or any(not first <= at.frame <= last for track in tracks for at in track.observations):
+        raise ValueError(f"its tracks are seen from frame {first} to frame {last}")
     everything = [at for track in tracks for at in track.observations]
     if len(set(everything)) < len(everything) or len({track.track_id for track in tracks}) < len(tracks):
         raise ValueError("an observation or a track occurs twice")
@@ -305,7 +328,16 @@ def _prompted(record: Mapping[str, Any]) -> Prompted:
     if mask is not None:
         height, width = (_number(side) for side in mask["size"])
         code = ((height, width), str(mask["counts"]))
-    return Prompted(_number(record["frame"]), _name(record["name"]), tuple(points), corners, code)
+    of, level = record.get("of"), record.get("level")
+    return Prompted(
+        _number(record["frame"]),
+        _name(record["name"]),
+        tuple(points),
+        corners,
+        code,
+        None if of is None else _observation(of),
+        None if level is None else _number(level),
+    )
 
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], Step]] = {

@@ -158,15 +158,8 @@ class LabelPrompts:
         mark = self._marks.get(local, {}).get(track_id)
         if mark is None:
             session.add_mask(local, object_id, PackedMasks.from_bool(self._labels[local] == track_id))
-        elif isinstance(mark.mask, PackedMasks):
-            session.add_mask(local, object_id, mark.mask)
         else:
-            box = None if mark.box is None else np.asarray(mark.box, np.float32)
-            if mark.points:
-                points, labels = np.asarray(mark.points, np.float32), np.asarray(mark.labels)
-                session.add_points(local, object_id, points, labels, box)
-            elif box is not None:
-                session.add_box(local, object_id, box)
+            add_mark(session, local, object_id, mark)
 
     def prompt(
         self, frame: MarkedFrame, session: PredictorSession, ids: IdAllocator, above: int, timer: TimingAggregator
@@ -185,6 +178,18 @@ class LabelPrompts:
         }
         dedup = DedupStats(candidates=len(types))
         return BatchRecord(frame.local, *frame_at(self._frames, frame.local), dedup, types), id_offset
+
+
+def add_mark(session: PredictorSession, local: LocalIndex, object_id: int, mark: Prompt) -> None:
+    """Prompts an object by what a person marked it with; a mask is packed, at the frame's size."""
+    if isinstance(mark.mask, PackedMasks):
+        session.add_mask(local, object_id, mark.mask)
+        return
+    box = None if mark.box is None else np.asarray(mark.box, np.float32)
+    if mark.points:
+        session.add_points(local, object_id, np.asarray(mark.points, np.float32), np.asarray(mark.labels), box)
+    elif box is not None:
+        session.add_box(local, object_id, box)
 
 
 # --- levels ----------------------------------------------------------------------------------------------------------
@@ -557,26 +562,43 @@ def propagate_frame_predictions(
     clock = timer or TimingAggregator()
     limits = _limits(start, shot_of(start, cuts, len(frames)), max_propagate) if cuts else (max_propagate,) * 2
     for reverse, limit in zip((False, True), limits, strict=True):
-        predictions = session.propagate(start, reverse=reverse, max_frames=limit)
-        while True:
-            with clock.track("track.predictor"):
-                prediction = next(predictions, None)
-            if prediction is None:
-                break
-            if reverse and prediction.frame == start:
-                continue
-            with clock.track("track.pack"):
-                stored_size = scaled_size(*prediction.masks.size, mask_scale_ratio)
-                masks = rescale_masks(prediction.masks, *stored_size, method="nearest")
-                objects = FrameObjects(
-                    *frame_at(frames, prediction.frame),
-                    prediction.object_ids,
-                    masks,
-                    prediction.masks.boxes.astype(np.float32),
-                    masks.areas,
-                    prediction.score,
-                )
-            yield objects
+        yield from propagate_one_way(
+            session, start, frames, reverse=reverse, limit=limit, mask_scale_ratio=mask_scale_ratio, timer=clock
+        )
+
+
+def propagate_one_way(
+    session: PredictorSession,
+    start: LocalIndex,
+    frames: FrameSource,
+    *,
+    reverse: bool,
+    limit: int | None,
+    mask_scale_ratio: float = 1.0,
+    timer: TimingAggregator | None = None,
+) -> Iterator[FrameObjects]:
+    """One direction of `propagate_frame_predictions`, up to `limit` frames; forward the prompt frame comes first."""
+    clock = timer or TimingAggregator()
+    predictions = session.propagate(start, reverse=reverse, max_frames=limit)
+    while True:
+        with clock.track("track.predictor"):
+            prediction = next(predictions, None)
+        if prediction is None:
+            return
+        if reverse and prediction.frame == start:
+            continue
+        with clock.track("track.pack"):
+            stored_size = scaled_size(*prediction.masks.size, mask_scale_ratio)
+            masks = rescale_masks(prediction.masks, *stored_size, method="nearest")
+            objects = FrameObjects(
+                *frame_at(frames, prediction.frame),
+                prediction.object_ids,
+                masks,
+                prediction.masks.boxes.astype(np.float32),
+                masks.areas,
+                prediction.score,
+            )
+        yield objects
 
 
 def _limits(start: int, shot: range, max_propagate: int | None) -> tuple[int, int]:
