@@ -33,8 +33,8 @@ choose_predictor make_detector make_embedder
 """.split()  # noqa: SIM905
 SETTINGS = """
 EvaluationSettings FlowSettings FormatSettings IdentitySettings InputSettings LogSettings OverlaySettings
-PerceptionSettings PointGridSettings RefinementSettings RegionSettings SamSettings ScorerSettings TrackerSettings
-TrackingSettings
+PerceptionSettings PointGridSettings RefinementSettings RegionSettings SamSettings ScorerSettings TextSettings
+TrackerSettings TrackingSettings
 """.split()  # noqa: SIM905
 ERRORS = """
 ArtifactError ArtifactVersionError CandidateError FrameError FrameOrderError InputError MissingExtraError PredictorError

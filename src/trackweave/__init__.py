@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from trackweave.predictors.flow.predictor import FlowPredictor
     from trackweave.predictors.flow.settings import FlowSettings
     from trackweave.predictors.registry import choose_predictor
-    from trackweave.predictors.sam.settings import SamSettings
+    from trackweave.predictors.sam.settings import SamSettings, TextSettings
     from trackweave.proposals.settings import PointGridSettings, RegionSettings
     from trackweave.reports.page import report
     from trackweave.storage.mask_archive import ObjectSegments, VideoSegments
@@ -153,7 +153,7 @@ _EXPORTS = {
     "predictors.flow.predictor": ("FlowPredictor",),
     "predictors.flow.settings": ("FlowSettings",),
     "predictors.registry": ("choose_predictor",),
-    "predictors.sam.settings": ("SamSettings",),
+    "predictors.sam.settings": ("SamSettings", "TextSettings"),
     "proposals.settings": ("PointGridSettings", "RegionSettings"),
     "reports.page": ("report",),
     "storage.mask_archive": (
@@ -234,6 +234,7 @@ __all__ = [
     "SampleLogger",
     "ScorerSettings",
     "SettingError",
+    "TextSettings",
     "Tracker",
     "TrackerSettings",
     "TrackingSettings",

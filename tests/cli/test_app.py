@@ -466,6 +466,17 @@ def test_the_sam2_family_without_weights_is_refused(shell: Shell, frames: Path, 
     assert not (tmp_path / "run").exists()
 
 
+def test_a_text_needs_sam3(shell: Shell, frames: Path, candidates: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for command in (("masks", frames, "-o", run), ("propose", frames, "-o", run), ("boxes", frames, "-o", run)):
+        done = shell(*command, "--text", "person,red car")
+        assert (done.code, "texts are understood by SAM 3 alone" in done.err) == (1, True), done.err
+    for others in (("--generator", "regions"), ("--candidates", candidates)):
+        done = shell("masks", frames, "-o", run, "--text", "person", *others)
+        assert (done.code, "text.prompts has no effect" in done.err) == (2, True), done.err
+    assert not run.exists()
+
+
 # --- the run folder --------------------------------------------------------------------------------------------------
 
 

@@ -39,7 +39,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "report": LazyCommand("trackweave.cli.export:report", "Write the static page `RUN/report.html` again."),
     "ask": LazyCommand(
         "trackweave.cli.correct:ask",
-        "List what to ask a person about a run next: where an answer is expected to repair most boxes.",
+        "List what to ask a person about a run next: where an answer is expected to repair most boxes or masks.",
     ),
     "correct": LazyCommand(
         "trackweave.cli.correct:correct",

@@ -51,6 +51,7 @@ BOXES = Schema(
         short("--viz", "run.overlay"),
         short("--style", "overlay.style"),
         short("--detector", "perception.detector"),
+        short("--text", "perception.text"),
         short("--embedder", "perception.embedder"),
         short("--segmentation", "perception.segmentation"),
         short("--camera", "perception.camera"),

@@ -17,7 +17,7 @@ from trackweave.options.sources import ResolvedSettings
 from trackweave.pipelines.settings import MaskRunSettings
 from trackweave.predictors.catalog import BACKENDS
 from trackweave.predictors.flow.settings import FlowSettings
-from trackweave.predictors.sam.settings import SamSettings
+from trackweave.predictors.sam.settings import SamSettings, TextSettings
 from trackweave.proposals.settings import PointGridSettings, RegionSettings
 from trackweave.tracking.settings import TrackingSettings
 from trackweave.visualization.settings import OverlaySettings
@@ -36,9 +36,10 @@ LEVELS_ONLY = ("masks.levels", "tracking.iou_threshold", "tracking.prompt_mode",
 PICTURES_ONLY = ("masks.overlay_levels", "tracking.preview_stride", "tracking.preview_max")
 
 MASKS = Schema(
-    ("masks", "tracking", "predictor", "flow", "regions", "grid", "identity", "overlay"),
+    ("masks", "tracking", "predictor", "flow", "regions", "grid", "text", "identity", "overlay"),
     flags=(
         short("--generator", "masks.generator"),
+        short("--text", "text.prompts"),
         short("--candidate-stride", "masks.candidate_stride"),
         short("--levels", "masks.levels"),
         short("--frames", "masks.frames"),
@@ -66,6 +67,7 @@ PROPOSE = MASKS.narrowed(
     "predictor",
     "regions",
     "grid",
+    "text",
     without=("masks.predictor", "masks.overlay_levels", "masks.identity", "predictor.stop_after_absent"),
 )
 
@@ -161,7 +163,7 @@ def track(
 def _generator(settings: ResolvedSettings, run: MaskRunSettings) -> GeneratorChoice:
     from trackweave.proposals.generators import GeneratorChoice
 
-    return GeneratorChoice(run.generator, settings[RegionSettings], settings[PointGridSettings])
+    return GeneratorChoice(run.generator, settings[RegionSettings], settings[PointGridSettings], settings[TextSettings])
 
 
 def _point(text: str) -> Prompt:
@@ -210,17 +212,18 @@ def _refuse_without_effect(
     Raises:
         SettingError: a flag that has no effect with this predictor or these prompts.
     """
-    name, generator = run.predictor.partition("=")[0], run.generator.partition("=")[0]
+    name, generator = run.predictor.partition("=")[0], _generator(settings, run).kind
+    is_model = generator in (*BACKENDS, "sam3")
     may_be_own = generator == "auto" and name not in WEIGHTS_FREE
     for key, provided in settings.provided.items():
         if not provided.origin.startswith("flag"):
             continue
-        if key == "predictor.weights" and name in WEIGHTS_FREE and generator not in BACKENDS:
+        if key == "predictor.weights" and name in WEIGHTS_FREE and not is_model:
             raise SettingError(f"predictor {name} has no weights: leave --weights out, or choose another --predictor")
         where = None
         if (
             (key.startswith("flow.") and name not in ("flow", "auto"))
-            or (key.startswith("predictor.") and name in WEIGHTS_FREE and generator not in BACKENDS)
+            or (key.startswith("predictor.") and name in WEIGHTS_FREE and not is_model)
             or (key == "predictor.config" and name not in ("sam2", "auto") and generator != "sam2")
         ):
             where = f"with --predictor {name}"
@@ -228,8 +231,10 @@ def _refuse_without_effect(
             where = "where the generator `regions` is not used"
         elif key.startswith("grid.") and not (proposes and (generator in ("predictor", *BACKENDS) or may_be_own)):
             where = "where no model's automatic masks are candidates"
-        elif key in ("masks.generator", "masks.candidate_stride") and not proposes:
+        elif (key in ("masks.generator", "masks.candidate_stride") or key.startswith("text.")) and not proposes:
             where = "where candidates or prompts are given"
+        elif key.startswith("text.") and generator != "sam3":
+            where = f"with --generator {run.generator}: only sam3 understands a text"
         elif key in LEVELS_ONLY and has_labels:
             where = "with --prompts"
         elif (key.startswith("overlay.") or key in PICTURES_ONLY) and not settings[TrackingSettings].render_viz:
@@ -270,17 +275,18 @@ def propose(
 
     run = settings[MaskRunSettings]
     # Nothing is tracked: what a predictor would do is of no matter but for the model that a generator may be.
-    is_model = run.generator.partition("=")[0] in BACKENDS
+    kind = _generator(settings, run).kind
+    is_model = kind in (*BACKENDS, "sam3")
     for key, provided in settings.provided.items():
         if key.startswith("predictor.") and provided.origin.startswith("flag") and not is_model:
             raise SettingError(f"{provided.origin}: {key} has no effect without the model of a --generator")
     _refuse_without_effect(
         settings,
-        run.model_copy(update={"predictor": run.generator if is_model else "flow"}),
+        run.model_copy(update={"predictor": run.generator if kind in BACKENDS else "flow"}),
         proposes=True,
         has_labels=False,
     )
-    has_levels = run.generator.partition("=")[0] in ("auto", "regions", *BACKENDS)
+    has_levels = kind in ("auto", "regions", *BACKENDS)
     propose_for(
         frames,
         output,

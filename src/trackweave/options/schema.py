@@ -28,6 +28,7 @@ SECTIONS: Mapping[str, str] = {
     "tracking": "trackweave.tracking.settings:TrackingSettings",
     "predictor": "trackweave.predictors.sam.settings:SamSettings",
     "flow": "trackweave.predictors.flow.settings:FlowSettings",
+    "text": "trackweave.predictors.sam.settings:TextSettings",
     "regions": "trackweave.proposals.settings:RegionSettings",
     "grid": "trackweave.proposals.settings:PointGridSettings",
     "identity": "trackweave.identity.settings:IdentitySettings",

@@ -45,6 +45,8 @@ from trackweave.mot.tracker import (
     score_unit,
 )
 from trackweave.pipelines.settings import InputSettings
+from trackweave.predictors.registry import open_text_detector
+from trackweave.predictors.sam.settings import TextSettings
 from trackweave.progress import Progress, TimingAggregator, open_progress
 from trackweave.storage.files import recorded_path
 from trackweave.structures.detections import Detections, class_ids
@@ -655,7 +657,9 @@ def open_detections(
     if isinstance(argument, DetectionTable):
         return opener.table(argument)
     if argument is not None and (
-        str(argument) in WEIGHTS_FREE or str(argument).lower().endswith(".onnx") or argument is detector
+        str(argument).partition("=")[0] in (*WEIGHTS_FREE, "sam3")
+        or str(argument).lower().endswith(".onnx")
+        or argument is detector
     ):
         return opener.named_detector(str(argument), "asked for")
     if argument is not None:
@@ -683,6 +687,19 @@ def _refuse_settings_of_files(settings: InputSettings) -> None:
             )
 
 
+def _make_detector(name: str, options: Mapping[str, Any]) -> Detector:
+    """As `make_detector`, and `sam3`, alone or with its weights.
+
+    Raises:
+        SettingError, InputError: see there.
+        PredictorError: SAM 3's weights or its device are missing or of no use.
+    """
+    kind, _, weights = name.partition("=")
+    if kind == "sam3":
+        return open_text_detector(weights, TextSettings.checked(options)).detector
+    return make_detector(name, **options)
+
+
 @dataclass(frozen=True)
 class _Opener:
     """Makes the source of each kind of detections; attributes as in `open_detections`."""
@@ -694,7 +711,7 @@ class _Opener:
     tracker: TrackerSettings
 
     def named_detector(self, name: str, reason: str) -> DetectionSource:
-        detector = make_detector(name, **self.options)
+        detector = _make_detector(name, self.options)
         try:
             return self.detector(detector, reason, owned=True)
         except BaseException:
@@ -875,7 +892,7 @@ def detect(
     owned = isinstance(detector, str | Path)
     if options and not owned:
         raise SettingError(f"{', '.join(options)}: settings are for detectors asked for by name, not for objects")
-    model = make_detector(detector, **options) if isinstance(detector, str | Path) else detector
+    model = _make_detector(str(detector), options) if isinstance(detector, str | Path) else detector
     source = open_frames(frames, sampling=sampling)
     parts: list[tuple[int, Detections]] = []
     try:

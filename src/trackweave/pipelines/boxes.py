@@ -228,8 +228,8 @@ def _open_inputs(
         video,
         log,
         timer,
-        detector=perception.detector,
-        options=perception.detector_options,
+        detector=perception.named_detector,
+        options=perception.named_options,
         tracker=settings.tracker,
     )
     stack.enter_context(opened)

@@ -19,11 +19,17 @@ from trackweave.frames.source import FrameSource, exclude_unreadable, report_sou
 from trackweave.ids import FrameIndex, Level, LocalIndex
 from trackweave.predictors.base import PointSegmenter, PredictorSession, VideoPredictor
 from trackweave.predictors.catalog import BACKENDS
-from trackweave.predictors.registry import choose_predictor
+from trackweave.predictors.registry import choose_predictor, open_text_detector
 from trackweave.predictors.sam.settings import SamSettings
 from trackweave.progress import Progress, ProgressDisplay, open_progress
 from trackweave.proposals.automatic_masks import AutomaticMasks
-from trackweave.proposals.generators import CandidateGenerator, GeneratorChoice, GeneratorRequest, make_generator
+from trackweave.proposals.generators import (
+    CandidateGenerator,
+    DetectorProposals,
+    GeneratorChoice,
+    GeneratorRequest,
+    make_generator,
+)
 from trackweave.proposals.schedule import MIN_GAP, NEW_SHARE, SeenArea
 from trackweave.storage.candidates import write_filtered
 from trackweave.storage.files import locked_folder, read_json_object, recorded_path
@@ -241,12 +247,16 @@ def open_generator(
         InputError: its model cannot be used.
         PredictorError: a model of the SAM 2 family cannot be loaded.
     """
-    name = choice.name.partition("=")[0]
+    name = choice.kind
+    if choice.text.prompts and name != "sam3":
+        remedy = wording("generator=TextSettings(prompts=…) alone", "--text alone, or --generator sam3[=WEIGHTS]")
+        raise SettingError(f"generator {choice.name} does not look for what a text names: give {remedy}")
     segments = getattr(predictor, "segments_points", False)
     idle = [
         section
         for section, own, is_used in (
             ("regions", choice.regions, name == "regions" or (name == "auto" and not segments)),
+            ("text", choice.text, name == "sam3"),
             ("grid", choice.grid, name in ("predictor", *BACKENDS) or (name == "auto" and segments)),
         )
         if not is_used and own.model_dump(exclude_defaults=True)
@@ -274,13 +284,19 @@ def open_generator(
         changed = choice.grid.model_dump(mode="json", exclude_defaults=True, exclude={"points_per_batch"})
         own = None if name in BACKENDS else session
         return OpenedGenerator(automatic, predictor.name, changed, identity, own, idle)
-    if name in ("auto", "regions"):
-        generator: CandidateGenerator = make_generator(choice.regions)
+    if name == "sam3":
+        found = open_text_detector(choice.name.partition("=")[2], choice.text, settings)
+        stack.callback(found.detector.close)
+        generator: CandidateGenerator = DetectorProposals(found.detector)
+        changed = choice.text.model_dump(mode="json", exclude_defaults=True, exclude={"device"})
+        identity = found.identity
+    elif name in ("auto", "regions"):
+        generator = make_generator(choice.regions)
         name, changed = "regions", choice.regions.model_dump(mode="json", exclude_defaults=True)
     else:
         generator, name, changed = make_generator(choice.name), choice.name, {}
     generator.check_levels([int(level) for level in levels])
-    return OpenedGenerator(generator, name, changed, idle=idle)
+    return OpenedGenerator(generator, name, changed, identity, idle=idle)
 
 
 def propose_candidates(

@@ -200,8 +200,8 @@ class _SampleBuilder:
             video,
             log,
             timer,
-            detector=perception.detector,
-            options=perception.detector_options,
+            detector=perception.named_detector,
+            options=perception.named_options,
             tracker=self.tracker,
         )
         stack.enter_context(detections)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from trackweave.predictors.sam.settings import Phrases
 from trackweave.settings import Cuts, Settings
 
 SIZE = re.compile(r"\s*(\d+)\s*[x×X]\s*(\d+)\s*")
@@ -81,8 +82,13 @@ class PerceptionSettings(Settings):
 
     detector: str | None = Field(
         default=None,
-        description="motion, hog or a model, when no file has the detections",
+        description="motion, hog, a model, or sam3[=WEIGHTS] for what --text names; when no file has the detections",
         json_schema_extra={"metavar": "NAME|MODEL.onnx"},
+    )
+    text: Phrases = Field(
+        default=(),
+        description="phrases that name what is detected, as SAM 3 understands them",
+        json_schema_extra={"metavar": "PHRASE[,PHRASE…]"},
     )
     detector_options: Mapping[str, Any] = Field(
         default_factory=dict, description="options of the detector by name, such as {score_threshold: 0.3}"
@@ -106,6 +112,16 @@ class PerceptionSettings(Settings):
         default="detect",
         description="hard cuts, where frames have pictures: tracks end there (detect), or go on (ignore)",
     )
+
+    @property
+    def named_detector(self) -> str | None:
+        """The detector; SAM 3 where there is a text and none is named."""
+        return self.detector or ("sam3" if self.text else None)
+
+    @property
+    def named_options(self) -> Mapping[str, Any]:
+        """Its options, the phrases among them."""
+        return {**self.detector_options, **({"prompts": self.text} if self.text else {})}
 
 
 class BoxRunSettings(Settings):

@@ -13,13 +13,13 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trackweave.errors import MissingExtraError, PredictorUnavailable, SettingError, argument, how_to_install, wording
 from trackweave.predictors.base import VideoPredictor
 from trackweave.predictors.catalog import BACKENDS, Backend, Device, checkpoints_of, device_rank, flow_hint
 from trackweave.predictors.flow.settings import FlowSettings
-from trackweave.predictors.sam.settings import SamSettings
+from trackweave.predictors.sam.settings import SamSettings, TextSettings
 from trackweave.predictors.weights import (
     FOLDER_VARIABLE,
     LocalWeights,
@@ -31,12 +31,17 @@ from trackweave.predictors.weights import (
     resolve_weights,
     weights_folder,
 )
-from trackweave.storage.files import content_digest
+from trackweave.storage.files import content_digest, read_json_object
 from trackweave.structures.run_log import RunWarning
+
+if TYPE_CHECKING:
+    from trackweave.predictors.sam.text import TextDetector
 
 WEIGHTS_FREE = ("flow", "static", "replay")
 IMPLEMENTATIONS = {"sam2-hf": "transformers", "edgetam": "transformers", "sam3-tracker": "transformers", "sam2": "sam2"}
 """Backend → the package that implements it, whose version is recorded."""
+TEXT_MODEL_TYPE = "sam3_video"
+"""Of the configuration of the whole of SAM 3."""
 NO_EFFECT = frozenset({"weights", "memory_bytes", "device_bytes", "host_bytes", "disk_bytes", "prune"})
 """Settings that change no result: a run may be resumed with others. Weights count by their content."""
 
@@ -282,6 +287,53 @@ def _load(weights: LocalWeights, request: str, settings: SamSettings, reason: st
     }
     text = f"{reason}: {weights.name} on {details['device']}"
     return ChosenPredictor(predictor, request, text, details, identity, tuple(record.warnings))
+
+
+@dataclass(frozen=True)
+class OpenedTextDetector:
+    """SAM 3, which detects what phrases name.
+
+    Attributes:
+        detector: see `detectors.Detector`.
+        identity: the part of its weights that decides the result.
+    """
+
+    detector: TextDetector
+    identity: Mapping[str, Any]
+
+
+def open_text_detector(weights: str, text: TextSettings, settings: SamSettings | None = None) -> OpenedTextDetector:
+    """The detector of what phrases name.
+
+    Args:
+        weights: path or name of SAM 3's, as it is published; empty: those of the settings, or what is found.
+        text: the phrases, the lowest score, the device.
+        settings: weights, arithmetic and compilation, and the device where `text` names none.
+
+    Raises:
+        SettingError: no phrase, or one that is too long.
+        MissingExtraError: torch or transformers is not installed.
+        PredictorUnavailable: its weights or its device are missing or of no use.
+    """
+    backend = BACKENDS["sam3-tracker"]
+    if backend.missing:
+        package = backend.missing[0]
+        raise MissingExtraError(package, backend.packages[package], ", which SAM 3 needs to understand a text")
+    settings = settings or SamSettings()
+    changes: dict[str, Any] = {} if text.device == "auto" else {"device": text.device}
+    settings = settings.model_copy(update=changes)
+    try:
+        chosen = choose_weights(backend.name, Path(weights) if weights else settings.weights, device_kind(settings))
+    except PredictorUnavailable as error:
+        raise PredictorUnavailable(f"texts are understood by SAM 3 alone: {error}") from error
+    if read_json_object(chosen.path / "config.json", "configuration").get("model_type") != TEXT_MODEL_TYPE:
+        raise PredictorUnavailable(f"{chosen.path}: holds SAM 3's tracker, no text encoder: name the whole of SAM 3")
+    record = WeightsRecord.of_user()
+    digests = [file.to_json()["sha256"] for file in record.check(chosen.files)]
+    from trackweave.predictors.sam.text import TextDetector
+
+    detector = TextDetector(text, settings.model_copy(update={"weights": chosen.path}))
+    return OpenedTextDetector(detector, {"weights": digests})
 
 
 def installed_version(package: str) -> str | None:

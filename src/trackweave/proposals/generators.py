@@ -20,13 +20,22 @@ from trackweave.detectors.registry import make_detector
 from trackweave.detectors.settings import IMAGENET, PixelRule
 from trackweave.errors import InputError, SettingError, wording
 from trackweave.masks.packed import PackedMasks
+from trackweave.predictors.sam.settings import TextSettings
 from trackweave.proposals.regions import RegionProposals
 from trackweave.proposals.settings import PointGridSettings, RegionSettings
 from trackweave.structures.candidates import Candidates
 
 Image = NDArray[np.uint8]
 
-GENERATOR_FORMS = ("regions", "auto", "predictor", "SAM[=WEIGHTS]", "detector=NAME|FILE.onnx", "salient=FILE.onnx")
+GENERATOR_FORMS = (
+    "regions",
+    "auto",
+    "predictor",
+    "SAM[=WEIGHTS]",
+    "sam3[=WEIGHTS]",
+    "detector=NAME|FILE.onnx",
+    "salient=FILE.onnx",
+)
 ISNET_SIDE = 1024
 """Models of this input are ISNet's kin, which subtract a half; U²-Net's kin (320) take ImageNet's statistics."""
 ISNET_PIXELS = PixelRule((0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
@@ -39,16 +48,24 @@ class GeneratorChoice:
     """What finds candidates.
 
     Attributes:
-        name: `auto`, the predictor's own automatic masks where it has some, else `regions`; `predictor`, those masks;
-            `sam2-hf`, `sam2`, `sam3-tracker` or `edgetam`, alone or with their weights, those of this model; or a name
-            of `make_generator`.
+        name: `auto`, what `text` names where there is some, else the predictor's own automatic masks where it has
+            some, else `regions`; `predictor`, those masks; `sam2-hf`, `sam2`, `sam3-tracker` or `edgetam`, alone or
+            with their weights, those of this model; `sam3`, what `text` names; or a name of `make_generator`.
         regions: settings of `regions`.
         grid: settings of automatic masks.
+        text: settings of `sam3`.
     """
 
     name: str = "auto"
     regions: RegionSettings = field(default_factory=RegionSettings)
     grid: PointGridSettings = field(default_factory=PointGridSettings)
+    text: TextSettings = field(default_factory=TextSettings)
+
+    @property
+    def kind(self) -> str:
+        """The name without weights or model; `sam3` where a text decides what `auto` is."""
+        kind = self.name.partition("=")[0]
+        return "sam3" if kind == "auto" and self.text.prompts else kind
 
     @classmethod
     def of(cls, generator: GeneratorRequest) -> GeneratorChoice:
@@ -57,10 +74,12 @@ class GeneratorChoice:
             return cls("regions", regions=generator)
         if isinstance(generator, PointGridSettings):
             return cls("predictor", grid=generator)
+        if isinstance(generator, TextSettings):
+            return cls("sam3", text=generator)
         return generator if isinstance(generator, GeneratorChoice) else cls(generator)
 
 
-GeneratorRequest = str | RegionSettings | PointGridSettings | GeneratorChoice
+GeneratorRequest = str | RegionSettings | PointGridSettings | TextSettings | GeneratorChoice
 
 
 class CandidateGenerator(Protocol):

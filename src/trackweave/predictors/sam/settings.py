@@ -1,4 +1,4 @@
-"""`SamSettings`: what a person may change about the predictors of the SAM 2 family."""
+"""Settings of models: `SamSettings` of the predictors of the SAM 2 family, `TextSettings` of what SAM 3 looks for."""
 
 from __future__ import annotations
 
@@ -60,4 +60,32 @@ class SamSettings(Settings):
     )
     stop_after_absent: int = Field(
         default=0, ge=0, description="frames without an object after which its direction of propagation ends; 0: never"
+    )
+
+
+def _phrases(value: Any) -> Any:
+    """`person,red car` as two phrases."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+        return value
+    phrases = tuple(part.strip() for part in parts)
+    if "" in phrases or len({phrase.casefold() for phrase in phrases}) < len(phrases):
+        raise ValueError("texts are different phrases with commas between, like person,red car")
+    return phrases
+
+
+Phrases = Annotated[tuple[str, ...], BeforeValidator(_phrases)]
+
+
+class TextSettings(Settings):
+    """What SAM 3 looks for, of which a text tells."""
+
+    prompts: Phrases = Field(
+        default=(),
+        description="phrases that name what is looked for, as SAM 3 understands them",
+        json_schema_extra={"metavar": "PHRASE[,PHRASE…]"},
+    )
+    score_threshold: float = Field(default=0.5, ge=0, le=1, description="lowest score of what a text names, 0 … 1")
+    device: str = Field(
+        default="auto", description="where SAM 3 runs", json_schema_extra={"metavar": "auto|cpu|cuda[:N]|mps"}
     )
