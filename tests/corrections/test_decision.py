@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from tests.corrections.toy import accepted, at, crossing, row_of, scripts, solved
+from tests.corrections.toy import accepted, at, crossing, items, row_of, scripts, solved
 from trackweave.corrections.doubt import link_doubt
+from trackweave.corrections.queue import Question, questions
 from trackweave.structures.corrections import (
     Accepted,
     Act,
@@ -170,3 +171,52 @@ def test_hardly_any_observations(count: int) -> None:
     tracks = crossing()[0][:count]
     _, decision = solved(tracks)
     assert decision.track_id.tolist() == tracks.track_id.tolist()
+
+
+def questions_about(tracks: Tracks, *acts: Act) -> list[Question]:
+    """What is asked next."""
+    links = link_doubt(tracks)
+    known, decision = solved(tracks, *acts, links=links)
+    return questions(tracks, items(tracks), links, known, decision)
+
+
+def test_an_answer_that_contradicts_the_others_is_asked_anew() -> None:
+    """The first track is Ann before and after, and Bob is seen beside her: so she is not Bob in between."""
+    tracks, _ = crossing(exchanged=False)
+    ann, bob, wrong, *later = (
+        Named(at(tracks, row_of(tracks, frame, track)), name)
+        for frame, track, name in ((2, 1, "Ann"), (2, 2, "Bob"), (7, 1, "Bob"), (12, 1, "Ann"), (12, 2, "Bob"))
+    )
+    assert not any(one.contradicted for one in questions_about(tracks, ann, bob))
+    asked = {question.at: question for question in questions_about(tracks, ann, bob, wrong, *later)}
+    first = asked[wrong.at]
+    assert (first.contradicted, first.candidates[0].name, first.doubt > 0.9) == (True, "Ann", True)
+    assert first.to_json()["contradicted"] is True
+    assert not any(one.contradicted for one in questions_about(tracks, ann, bob, wrong, *later, Named(wrong.at, "Ann")))
+    again = ann, bob, wrong, *later, wrong  # said twice, it is believed, and nobody asks a third time
+    assert not any(one.at == wrong.at for one in questions_about(tracks, *again))
+    known, decision = solved(tracks, *again)
+    assert known.names[decision.label[row_of(tracks, 7, 1)]] == "Bob"
+
+
+def test_a_name_for_two_boxes_of_a_frame_is_asked_anew() -> None:
+    tracks, _ = crossing(exchanged=False)
+    one, other = (Named(at(tracks, row_of(tracks, 5, track)), "Ann") for track in (1, 2))
+    asked = questions_about(tracks, one, other)
+    assert [question.contradicted for question in asked if question.at == other.at] == [True]
+    assert not any(question.contradicted for question in questions_about(tracks, one, other, other))
+
+
+@settings(max_examples=60, deadline=None)
+@given(scripts())
+def test_a_contradiction_is_a_probability_and_only_of_names(script: tuple[Tracks, list[Act]]) -> None:
+    tracks, acts = script
+    known, decision = solved(tracks, *acts)
+    answers = decision.answers
+    assert ((answers.mistaken >= 0) & (answers.mistaken <= 1)).all()
+    np.testing.assert_allclose(answers.posterior.sum(axis=1), 1)
+    named = {act.at for act in acts if isinstance(act, Named)}
+    assert {at(tracks, row) for row in answers.rows.tolist()} <= named
+    assert (decision.label[answers.rows] == known.label[answers.rows]).all()
+    for question in questions(tracks, items(tracks), link_doubt(tracks), known, decision, count=99):
+        assert not question.contradicted or question.at in named

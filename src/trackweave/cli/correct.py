@@ -97,7 +97,8 @@ def _box_line(question: Question) -> str:
     who = question.name or f"track {question.track_id}"
     likely = ", ".join(f"{one.name or one.track_id} {one.probability:.0%}" for one in question.candidates[:3])
     worth = f"doubt {question.doubt:.0%}, repairs {question.repair:.0f} boxes{f'; {likely}' if likely else ''}"
-    return f"frame {question.at.frame}, box {question.at.item}: {who}? {worth}"
+    again = ", which other answers contradict" if question.contradicted else ""
+    return f"frame {question.at.frame}, box {question.at.item}: {who}{again}? {worth}"
 
 
 def _mask_line(question: MaskQuestion) -> str:

@@ -23,6 +23,11 @@ from trackweave.structures.corrections import (
 )
 from trackweave.structures.tracks import Tracks
 
+MISTAKEN = 0.02
+"""How often a person names the wrong object …"""
+DISPUTED = 0.5
+"""… and where the name was given to two observations of one frame, one after the other."""
+
 
 @dataclass(frozen=True, eq=False)
 class Constraints:
@@ -38,6 +43,8 @@ class Constraints:
         apart: pairs of rows that are two objects.
         ended: rows after which their object is not seen until a person says so.
         dropped: `(N,)` bool, observations of accepted stretches that no track has.
+        mistaken: `(N,)` float64, probability that a name is a mistake, before it is held against others; 0 where it was
+            given twice or accepted, and where there is none.
         refused: acts that do not hold.
     """
 
@@ -50,6 +57,7 @@ class Constraints:
     apart: tuple[tuple[int, int], ...]
     ended: tuple[int, ...]
     dropped: NDArray[np.bool_]
+    mistaken: NDArray[np.float64]
     refused: tuple[Refusal, ...]
 
 
@@ -99,6 +107,7 @@ class _Reader:
         self._apart: list[tuple[int, int]] = []
         self._ended: list[int] = []
         self._dropped = np.zeros(len(tracks), np.bool_)
+        self._mistaken = np.zeros(len(tracks))
         self._barriers: list[tuple[int, int]] = []
 
     def read(self, act: Act) -> None:
@@ -108,7 +117,7 @@ class _Reader:
             RefusedError: it does not hold; nothing has changed.
         """
         if isinstance(act, Named):
-            self._put(self._at(act.at), self._object_named(act.name))
+            self._name(self._at(act.at), self._object_named(act.name))
         elif isinstance(act, Nobody):
             row = self._at(act.at)
             self._refuse_accepted(row)
@@ -138,6 +147,15 @@ class _Reader:
         if name not in self._named:
             self._named[name] = self._new(_Object(name=name))
         return self._named[name]
+
+    def _name(self, row: int, one: _Object) -> None:
+        is_again = self._of.get(row) is one
+        other = one.rows.get(int(self._frame[row]), row)
+        self._put(row, one)
+        if row in one.locked or is_again:
+            self._mistaken[row] = 0
+        else:
+            self._mistaken[row] = MISTAKEN if other == row else DISPUTED
 
     def _is_locked(self, row: int) -> bool:
         one = self._of.get(row)
@@ -242,6 +260,7 @@ class _Reader:
             for row in rows:
                 self._put(row, one)
             one.locked |= set(rows)
+            self._mistaken[rows] = 0
             if one.track_id is None and track.track_id not in taken:
                 one.track_id = track.track_id
 
@@ -273,5 +292,6 @@ class _Reader:
             tuple(pair for pair, joined in zip(self._apart, same, strict=True) if not joined),
             tuple(self._ended),
             self._dropped,
+            np.where(label >= 0, self._mistaken, 0.0),
             refused,
         )

@@ -36,6 +36,21 @@ FREE, FORBIDDEN = -1, -2
 
 
 @dataclass(frozen=True, eq=False)
+class Answers:
+    """What the rest says about each of A answers that may be a mistake.
+
+    Attributes:
+        rows: `(A,)` int64, observations that were named.
+        posterior: `(A, L + 1)` float64, probability of each label without that answer; the last one: of none.
+        mistaken: `(A,)` float64, probability that the answer is wrong.
+    """
+
+    rows: NDArray[np.int64]
+    posterior: NDArray[np.float64]
+    mistaken: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
 class Decision:
     """What was decided about N observations in S segments.
 
@@ -50,6 +65,7 @@ class Decision:
         doubt: `(S,)` float64, of the link into each segment; 1 where a track begins.
         given: `(S,)` bool, a person labelled an observation of it.
         own: `(S,)` int64, label of each segment.
+        answers: which answers contradict the rest.
     """
 
     label: NDArray[np.int64]
@@ -62,6 +78,7 @@ class Decision:
     doubt: NDArray[np.float64]
     given: NDArray[np.bool_]
     own: NDArray[np.int64]
+    answers: Answers
 
 
 def decide(tracks: Tracks, links: Links, known: Constraints) -> Decision:
@@ -123,12 +140,23 @@ def _decide(
     segment = np.empty(n, np.int64)
     segment[order] = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     partner = np.where(links.partner >= 0, chain[links.partner], -1)
-    sides = []
+    answered = np.flatnonzero((known.mistaken > 0) & (known.label >= 0))
+    answer = np.full(n, -1, np.int64)
+    answer[answered] = np.arange(len(answered))
+    lifetime = np.zeros((chains, 2), np.int64)
+    lifetime[chain[order[first]], 0] = tracks.frame[order[first]]
+    np.maximum.at(lifetime[:, 1], chain, tracks.frame)
+    sides, heard, claims = [], [], []
     for rows, forward in ((np.arange(n), True), (np.arange(n)[::-1].copy(), False)):
-        belief = np.zeros((len(starts) - 1, labels + 1))
-        sweep(rows, chain, segment, mixing, partner, known.label, chains, forward, belief)
+        belief, before = np.zeros((len(starts) - 1, labels + 1)), np.zeros((len(answered), labels + 1))
+        claim = np.zeros(len(answered))
+        columns = (chain, segment, mixing, partner, known.label, tracks.frame, answer)
+        sweep(rows, columns, lifetime, forward, belief, before, claim)
         sides.append(belief)
+        heard.append(before)
+        claims.append(claim)
     posterior = _posterior(*sides)
+    answers = _weighed(answered, _posterior(*heard), np.maximum(*claims), known)
     posterior, given = _as_given(posterior, segment, known.label)
     own = _assign(tracks, known, order, starts, segment, posterior, forbidden)
     label = own[segment]
@@ -136,7 +164,7 @@ def _decide(
     label[said] = known.label[said]
     into = np.where(begins, 1.0, doubt)[order[starts[:-1]]]
     empty = np.zeros(0, np.int64)
-    return Decision(label, empty, empty, order, starts, segment, posterior, into, given, own)
+    return Decision(label, empty, empty, order, starts, segment, posterior, into, given, own, answers)
 
 
 def _mixing(links: Links, begins: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -171,30 +199,37 @@ def _segments(
 @njit
 def sweep(
     rows: NDArray[np.int64],
-    chain: NDArray[np.int64],
-    segment: NDArray[np.int64],
-    mixing: NDArray[np.float64],
-    partner: NDArray[np.int64],
-    label: NDArray[np.int64],
-    chains: int,
+    columns: tuple[
+        NDArray[np.int64],
+        NDArray[np.int64],
+        NDArray[np.float64],
+        NDArray[np.int64],
+        NDArray[np.int64],
+        NDArray[np.int64],
+        NDArray[np.int64],
+    ],
+    lifetime: NDArray[np.int64],
     forward: bool,
     out: NDArray[np.float64],
+    heard: NDArray[np.float64],
+    claim: NDArray[np.float64],
 ) -> None:
     """One sweep over the observations, `rows` in the order of time or against it.
 
     Args:
         rows: `(N,)`.
-        chain: `(N,)` track of each observation.
-        segment: `(N,)` segment of each.
-        mixing: `(N,)` probability that the link into each is an exchange, or a wrong one.
-        partner: `(N,)` track that it would be exchanged with; −1 = none.
-        label: `(N,)` what a person said; −1 = nothing.
-        chains: how many tracks there are.
+        columns: of each observation: its track; its segment; the probability that the link into it is an exchange, or
+            a wrong one; the track that it would be exchanged with, −1 = none; the label that a person gave it, −1 =
+            none; its frame; which answer that was, −1 = one that is not in question.
+        lifetime: `(C, 2)` first and last frame of each track.
         forward: the link into an observation comes before it; otherwise after it.
         out: `(S, L + 1)` what is known of each segment at its last observation in this direction; the last column:
             nothing.
+        heard: `(A, L + 1)` what is known of the track of each answer just before it.
+        claim: `(A,)` how sure another track that is there has the label of each answer.
     """
-    none = out.shape[1] - 1
+    chain, segment, mixing, partner, label, frame, answer = columns
+    chains, none = len(lifetime), out.shape[1] - 1
     belief = np.zeros((chains, none + 1))
     for other in range(chains):
         belief[other, none] = 1.0
@@ -202,11 +237,17 @@ def sweep(
         if forward:
             _mix(belief, chain[i], partner[i], mixing[i])
         if label[i] >= 0:
+            number = answer[i]
+            if number >= 0:
+                for k in range(none + 1):
+                    heard[number, k] = belief[chain[i], k]
             for other in range(chains):
                 if other == chain[i]:
                     for k in range(none + 1):
                         belief[other, k] = 1.0 if k == label[i] else 0.0
                 elif belief[other, label[i]] > 0.0:
+                    if number >= 0 and lifetime[other, 0] <= frame[i] <= lifetime[other, 1]:
+                        claim[number] = max(claim[number], belief[other, label[i]])
                     _take_away(belief, other, label[i])
         for k in range(none + 1):
             out[segment[i], k] = belief[chain[i], k]
@@ -258,6 +299,22 @@ def _posterior(forward: NDArray[np.float64], backward: NDArray[np.float64]) -> N
         product *= spread + MISTAKE * prior
     product /= prior
     return np.asarray(product / product.sum(axis=1, keepdims=True), np.float64)
+
+
+def _weighed(
+    rows: NDArray[np.int64], posterior: NDArray[np.float64], claim: NDArray[np.float64], known: Constraints
+) -> Answers:
+    """How likely each answer is a mistake, by what the rest says of its track and of the track that has its label."""
+    labels = posterior.shape[1] - 1
+    if not len(rows) or not labels:
+        return Answers(rows, posterior, np.zeros(len(rows)))
+    names = max(int((~known.nobody).sum()), 1)
+    unknown = posterior[:, labels] / (names + 1)  # any of them, or one that nobody named yet
+    said = posterior[np.arange(len(rows)), known.label[rows]] + unknown
+    prior = known.mistaken[rows]
+    right = (1 - prior) * said * np.maximum(1 - claim, MISTAKE)
+    wrong = prior / names * (1 - said)
+    return Answers(rows, posterior, wrong / np.maximum(wrong + right, 1e-300))
 
 
 def _as_given(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trackweave.compiled import njit
 from trackweave.corrections.constraints import Constraints
 from trackweave.corrections.decision import UNLABELLED, Decision
 from trackweave.corrections.doubt import Links
@@ -22,6 +23,8 @@ from trackweave.structures.tracks import Tracks
 MOST_CANDIDATES = 6
 LEAST_REPAIR = 0.05
 """Boxes: less is not asked about."""
+CONTRADICTED = 0.1
+"""An answer is asked anew where it is a mistake with so much probability, by the others."""
 SAME_FATE = 0.5
 """Segments of one track that share their fate by so much are one question."""
 
@@ -56,7 +59,8 @@ class Question:
         doubt: probability that this is wrong.
         repair: boxes that an answer is expected to repair.
         first, last: frames that the answer is likely to hold for.
-        candidates: the likeliest first; the person may name another.
+        contradicted: a person named it, and the other answers speak against that: it is asked anew.
+        candidates: the likeliest first, by the other answers; the person may name another.
     """
 
     at: Observation
@@ -67,6 +71,7 @@ class Question:
     repair: float
     first: int
     last: int
+    contradicted: bool
     candidates: tuple[Candidate, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -79,6 +84,7 @@ class Question:
             "doubt": round(self.doubt, 4),
             "repair": round(self.repair, 2),
             "frames": [self.first, self.last],
+            "contradicted": self.contradicted,
             "candidates": [
                 {
                     "track_id": one.track_id,
@@ -95,6 +101,8 @@ class Question:
 def expected_repair(decision: Decision, asked: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """`(S,)` doubt of each segment, and the boxes that an answer about it is expected to repair.
 
+    A segment that a person named is doubtful where the answer contradicts the others.
+
     Args:
         decision: the latest.
         asked: `(N,)` observations that need not be asked about again.
@@ -102,22 +110,39 @@ def expected_repair(decision: Decision, asked: NDArray[np.bool_]) -> tuple[NDArr
     count, labels = len(decision.own), decision.posterior.shape[1] - 1
     boxes = np.diff(decision.starts).astype(np.float64)
     kept = np.where(decision.doubt >= 1, 0.0, 1 - np.minimum(1, 2 * decision.doubt))
-    given = decision.given
-    left, right = np.zeros(count), np.zeros(count)
-    for s in range(1, count):
-        if kept[s] and not given[s - 1]:
-            left[s] = kept[s] * (boxes[s - 1] + left[s - 1])
-    for s in range(count - 2, -1, -1):
-        if kept[s + 1] and not given[s + 1]:
-            right[s] = kept[s + 1] * (boxes[s + 1] + right[s + 1])
     own = np.where(decision.own < 0, labels, decision.own)
     sure = decision.posterior[np.arange(count), own]
     # Of a track that nobody named it is not known whether it is all of an object.
     sure = np.where(decision.own < 0, np.minimum(sure, UNLABELLED), sure)
-    answered = given.copy()
+    answered = decision.given.copy()
     answered[decision.segment[asked]] = True
     doubt = np.where(answered, 0.0, 1 - sure)
-    return doubt, doubt * (boxes + left + right)
+    answers = decision.answers
+    again = ~asked[answers.rows] & (answers.mistaken >= CONTRADICTED)
+    np.maximum.at(doubt, decision.segment[answers.rows[again]], answers.mistaken[again])
+    return doubt, doubt * (boxes + neighbouring_boxes(boxes, kept, decision.given))
+
+
+@njit
+def neighbouring_boxes(
+    boxes: NDArray[np.float64], kept: NDArray[np.float64], given: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """`(S,)` boxes that share the fate of each segment, on both sides, as far as nobody said who they are.
+
+    Args:
+        boxes: `(S,)` of each segment.
+        kept: `(S,)` how surely a segment shares the fate of the one before; 0 where a track begins.
+        given: `(S,)` a person said who it is.
+    """
+    count = len(boxes)
+    left, right = np.zeros(count), np.zeros(count)
+    for s in range(1, count):
+        if kept[s] > 0 and not given[s - 1]:
+            left[s] = kept[s] * (boxes[s - 1] + left[s - 1])
+    for s in range(count - 2, -1, -1):
+        if kept[s + 1] > 0 and not given[s + 1]:
+            right[s] = kept[s + 1] * (boxes[s + 1] + right[s + 1])
+    return left + right
 
 
 def questions(
@@ -172,11 +197,25 @@ def _fate(decision: Decision, segment: int) -> tuple[int, int]:
     return first, last
 
 
-def asked_row(rows: NDArray[np.int64], links: Links) -> int:
-    """The observation of a segment that is asked about: of those that overlap others least the middle one."""
+def row_to_ask(decision: Decision, links: Links, segment: int, rows: NDArray[np.int64]) -> tuple[int, int]:
+    """The observation of a segment that is asked about, and which answer is asked anew; −1 = none was given.
+
+    Of several answers it is the one that contradicts the rest most; else, of the observations that overlap others
+    least, the middle one.
+
+    Args:
+        decision: the latest.
+        links: into each observation.
+        segment: one that is doubtful.
+        rows: its observations that can be asked about.
+    """
+    if decision.given[segment]:
+        answers = np.flatnonzero(decision.segment[decision.answers.rows] == segment)
+        number = int(answers[np.argmax(decision.answers.mistaken[answers])])
+        return int(decision.answers.rows[number]), number
     overlap = np.round(links.overlap[rows], 1)
     best = np.flatnonzero(overlap == overlap.min())
-    return int(rows[best[np.argmin(np.abs(best - len(rows) // 2))]])
+    return int(rows[best[np.argmin(np.abs(best - len(rows) // 2))]]), -1
 
 
 def _question(
@@ -191,10 +230,10 @@ def _question(
     repair: NDArray[np.float64],
 ) -> Question:
     segment, first, last = span
-    row = asked_row(rows, links)
+    row, again = row_to_ask(decision, links, segment, rows)
     own = int(decision.own[segment])
     frames = tracks.frame[decision.order[[decision.starts[first], decision.starts[last + 1] - 1]]]
-    chances = decision.posterior[segment, :-1]
+    chances = (decision.posterior[segment] if again < 0 else decision.answers.posterior[again])[:-1]
     likeliest = np.argsort(-chances, kind="stable")[:MOST_CANDIDATES]
     x1, y1, x2, y2 = tracks.xyxy[row].tolist()
     return Question(
@@ -206,6 +245,7 @@ def _question(
         float(repair[segment]),
         int(frames[0]),
         int(frames[1]),
+        again >= 0,
         tuple(
             _candidate(tracks, item, known, decision, label, row, float(chances[label]))
             for label in likeliest.tolist()

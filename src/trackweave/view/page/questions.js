@@ -248,6 +248,7 @@ export class Questions {
         h("div", { class: "asked" }, this.crop(question.at, "asked"), h("p", {},
           "now ", question.track_id < 0 ? "left out" : this.badge(question.track_id), h("br"),
           h("span", { class: "quiet" }, `frame ${question.at[0]}`), h("br"),
+          question.contradicted ? h("strong", {}, "other answers contradict this", h("br")) : null,
           h("span", { class: "quiet" }, `an answer repairs about ${Math.max(1, Math.round(question.repair))} boxes`))),
         ...candidates,
         h("div", { class: "choices" },

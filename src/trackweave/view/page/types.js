@@ -77,6 +77,7 @@
  * @property {string|null} name
  * @property {number} doubt
  * @property {number} repair boxes that an answer repairs
+ * @property {boolean} [contradicted] a person named it, and other answers speak against that
  * @property {number} position
  * @property {Candidate[]} candidates
  */
