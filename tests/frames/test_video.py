@@ -27,7 +27,7 @@ from tests.frames.videos import (
 from trackweave.errors import FrameError
 from trackweave.frames import video as video_index
 from trackweave.frames.source import exclude_unreadable
-from trackweave.frames.video import VideoFile, turned
+from trackweave.frames.video import VideoDecoder, VideoFile, index_video, turned
 
 FRAME_BYTES = HEIGHT * WIDTH * 3
 UNEVEN = list(accumulate((40 + k % 5 * 17 for k in range(29)), initial=0))
@@ -323,6 +323,21 @@ class TestWork:
         with VideoFile(path) as source:
             source[195]
         assert len(decodes) <= 45  # its group and what the decoder's threads read ahead, and frame 0 for the size
+
+    def test_a_jump_passes_over_what_no_frame_refers_to(self, one_group: Path) -> None:
+        decoder = VideoDecoder(one_group, index_video(one_group))
+        decoder.wanted = 50
+        decoder.start(0)
+        positions = []
+        while (frame := decoder.read()) is not None:
+            positions.append(frame[0])
+        decoder.close()
+        assert positions[-10:] == list(range(50, 60))
+        assert len(positions) < 55  # of 60, those that others refer to and the last ten
+
+    def test_decoding_begins_at_the_starts(self, tmp_path: Path) -> None:
+        with VideoFile(write_video(tmp_path / "v.mp4", 30, bf="2", g="10")) as source:
+            assert source.starts == [0, 10, 20]
 
 
 class TestFaults:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -54,6 +55,34 @@ def test_the_thread_keeps_every_frame(video: Path) -> None:
         assert np.abs(decoded(store.picture(31)).astype(float) - source[31]).mean() < 4
         store.close()
         assert store.problem is None
+
+
+def test_while_a_frame_is_decoded_a_near_one_is_there(video: Path) -> None:
+    with open_frames(video) as source:
+        store = PictureStore(source, lambda: open_frames(video))
+        assert store.near(7) is None
+        store.start()
+        wait_for(store, 40)
+        for place in (0, 7, 39):
+            found = store.near(place)
+            assert found is not None
+            assert found[0] == place
+        store.close()
+
+
+def test_a_wish_that_is_given_up_is_not_decoded(video: Path) -> None:
+    with open_frames(video) as source, ThreadPoolExecutor(2) as pool:
+        store = PictureStore(source)
+        with store._decoding:  # the decoder is at work for another request
+            first = pool.submit(store.wished, 5)
+            while store._wish != 5:
+                time.sleep(0.001)
+            second = pool.submit(store.wished, 30)
+            while store._wish != 30:
+                time.sleep(0.001)
+        assert first.result() is None
+        assert second.result() is not None
+        store.close()
 
 
 def test_where_space_is_scarce_frames_are_kept_small(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:

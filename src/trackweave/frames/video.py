@@ -312,10 +312,15 @@ def decoded(packet: Any) -> tuple[list[Any], str | None]:
         return [], str(error.strerror)
 
 
+SKIPPING_CODECS = frozenset({"h264"})
+"""Codecs of which nothing refers to a frame that is marked so (others have layers that may)."""
+
+
 class VideoDecoder:
     """Decodes one file forward from a keyframe. Not safe to use from several threads.
 
     Attributes:
+        wanted: frames before this position need not come out: those that no other refers to are not decoded.
         next_position: the earliest position that can still come out without going back.
         refusal: why the decoder refused a packet since the last `start`, None when it took all.
     """
@@ -326,6 +331,7 @@ class VideoDecoder:
         self._container, self._stream = open_container(path)
         self._frames: Iterator[tuple[int, Any]] = iter(())
         self.next_position = index.count  # nothing comes out before the first `start`
+        self.wanted = 0
         self.refusal: str | None = None
 
     def start(self, keyframe: int) -> None:
@@ -362,11 +368,19 @@ class VideoDecoder:
     def _decode(self, packets: Iterator[Any]) -> Iterator[Any]:
         try:
             for packet in packets:
+                self._choose(packet)
                 frames, refusal = decoded(packet)
                 self.refusal = refusal or self.refusal
                 yield from frames
         except FFmpegError as error:  # the file breaks off here; what is missing is reported when it is asked for
             self.refusal = str(error.strerror)
+
+    def _choose(self, packet: Any) -> None:
+        """Whether the decoder may pass over what follows when no other frame refers to it."""
+        codec, pts = self._stream.codec_context, self._index.pts
+        if codec.name in SKIPPING_CODECS and pts is not None:
+            early = packet.pts is not None and packet.pts < pts[self.wanted]
+            codec.skip_frame = "NONREF" if early else "DEFAULT"
 
     def _packets_from(self, keyframe: int) -> Iterator[Any]:
         """Packets from that keyframe on.
@@ -468,6 +482,11 @@ class VideoFile(WholeVideo):
                 self._size = self._first_readable_size()
             return self._size
 
+    @property
+    def starts(self) -> Sequence[int]:
+        """Positions from which decoding can begin, ascending: they cost one frame, others those between, too."""
+        return [int(start) for start in np.flatnonzero(np.diff(self._index.keyframe, prepend=-1))]
+
     def fault(self, local: int) -> str | None:
         if checked_position(local, len(self)) in self._index.corrupt:
             return str(self._missing(local, "its data is incomplete"))
@@ -501,6 +520,7 @@ class VideoFile(WholeVideo):
             raise self._missing(position, "its data is incomplete")
         backward, self._asked = position < self._asked, position
         keyframe = int(self._index.keyframe[position])
+        self._decoder.wanted = 0 if backward else position
         if not self._index.first_from(keyframe) <= self._decoder.next_position <= position:
             self._decoder.start(keyframe)
         while self._decoder.next_position <= position:

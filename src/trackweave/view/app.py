@@ -67,13 +67,27 @@ class ViewedRun:
 
     def __init__(self, opened: OpenedRun, store: PictureStore | None) -> None:
         self.opened, self.store = opened, store
+        self._position_of = {place: position for position, place in enumerate(opened.pictures.places.tolist())}
 
-    def picture(self, position: int, whole: bool) -> bytes | None:
-        """A frame's JPEG; None when it has no picture."""
-        if self.store is None or not 0 <= position < len(self.opened):
-            return None
-        place = int(self.opened.pictures.places[position])
-        return None if place < 0 else self.store.picture(place, whole=whole)
+    def picture(self, position: int, *, whole: bool, may_change: bool) -> Response:
+        """A frame's JPEG; empty when another one was wished for meanwhile."""
+        place = self._place(position)
+        if self.store is None or place < 0:
+            return _nothing()
+        content = self.store.wished(place, whole=whole, may_change=may_change)
+        return Response(None, 204) if content is None else Response(content, media_type="image/jpeg")
+
+    def near(self, position: int) -> Response:
+        """The JPEG of the nearest frame that is there at once, and which one it is."""
+        place = self._place(position)
+        found = None if self.store is None or place < 0 else self.store.near(place)
+        shown = -1 if found is None else self._position_of.get(found[0], -1)
+        if found is None or shown < 0:
+            return Response(None, 204)
+        return Response(found[1], media_type="image/jpeg", headers={"X-Position": str(shown)})
+
+    def _place(self, position: int) -> int:
+        return int(self.opened.pictures.places[position]) if 0 <= position < len(self.opened) else -1
 
     def crop(self, level: int, track_id: int, which: str, position: int) -> bytes | None:
         """The JPEG of a track's surroundings on its first, middle or last frame, or `at` a position.
@@ -129,6 +143,7 @@ class ViewerApp:
             Route(f"{run}/objects", self._objects),
             Route(f"{run}/track", self._track),
             Route(f"{run}/frame/{{position:int}}.jpg", self._frame),
+            Route(f"{run}/near/{{position:int}}.jpg", self._near),
             Route(f"{run}/crop/{{which:str}}.jpg", self._crop),
             Route(f"{run}/status", self._status),
         ]
@@ -190,8 +205,13 @@ class ViewerApp:
         return await self._answer(request, answer)
 
     async def _frame(self, request: Request) -> Response:
-        position, whole = int(request.path_params["position"]), request.query_params.get("whole") == "1"
-        return await self._answer(request, lambda run: _jpeg(run.picture(position, whole)))
+        position = int(request.path_params["position"])
+        whole, may_change = (request.query_params.get(name) == "1" for name in ("whole", "wish"))
+        return await self._answer(request, lambda run: run.picture(position, whole=whole, may_change=may_change))
+
+    async def _near(self, request: Request) -> Response:
+        position = int(request.path_params["position"])
+        return await self._answer(request, lambda run: run.near(position))
 
     async def _crop(self, request: Request) -> Response:
         which, position = str(request.path_params["which"]), _number(request, "position", -1)
@@ -218,10 +238,6 @@ class ViewerApp:
 
 def _nothing() -> Response:
     return PlainTextResponse("there is nothing here", 404)
-
-
-def _jpeg(content: bytes | None) -> Response:
-    return _nothing() if content is None else Response(content, media_type="image/jpeg")
 
 
 def _crop(content: bytes | None) -> Response:

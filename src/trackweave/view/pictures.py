@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import bisect
+import io
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from trackweave.errors import FrameError, TrackweaveError
 from trackweave.frames.source import FrameSource, RGBFrame
+from trackweave.frames.video import VideoFile
 from trackweave.storage.scratch import ScratchFile
 
 QUALITY, SMALL_QUALITY = 88, 80
@@ -22,7 +26,10 @@ MEMORY_BYTES = 192 * 2**20
 DISK_BYTES = 4 * 2**30
 LEAST_WIDTH = 640
 MOST_WISHES = 60
+MOST_STARTS = 100
+"""Keyframes that are kept before all else."""
 BACKGROUND_NICE = 10
+PAUSE_SECONDS = 0.005
 CROP_MARGIN = 0.15
 """Of a box's sides, around it."""
 
@@ -35,15 +42,12 @@ def encode_jpeg(image: RGBFrame, quality: int = QUALITY) -> bytes:
     Raises:
         FrameError: more pixels on a side than JPEG has.
     """
+    content = io.BytesIO()
     try:
-        whole, content = cv2.imencode(
-            ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
-        )
-    except cv2.error as error:
+        Image.fromarray(image).save(content, "JPEG", quality=quality)
+    except (OSError, ValueError) as error:
         raise FrameError(f"a frame of {image.shape[1]}×{image.shape[0]} pixels is no JPEG: {error}") from None
-    if not whole:
-        raise FrameError(f"a frame of {image.shape[1]}×{image.shape[0]} pixels is no JPEG")
-    return content.tobytes()
+    return content.getvalue()
 
 
 def fit(image: RGBFrame, width: int) -> RGBFrame:
@@ -58,9 +62,10 @@ class PictureStore:
     """JPEGs of a video's frames by place; safe to use from several threads.
 
     What was asked for stays in memory, up to `MEMORY_BYTES`. A video file can be decoded from its keyframes alone, so
-    a jump costs up to a group of pictures: a thread of low priority goes through the whole file, from where the
-    reader is, and keeps every frame as a JPEG in a file without a name, of the frame's size where `disk_bytes` allow
-    that, else smaller. Such a frame is decoded again when it is asked for at its full size.
+    a jump costs up to a group of pictures: a thread of low priority goes through the whole file, first keyframes all
+    over it, which are what can be shown at once meanwhile, then from where the reader is, and keeps every frame as a
+    JPEG in a file without a name, of the frame's size where `disk_bytes` allow that, else smaller. Such a frame is
+    decoded again when it is asked for at its full size.
 
     Args:
         source: the frames.
@@ -78,6 +83,8 @@ class PictureStore:
         self._here = 0
         self._width = 0
         self._kept: set[int] = set()
+        self._ascending: list[int] = []
+        self._wish: int | None = None
         self._wishes: OrderedDict[int, None] = OrderedDict()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -101,21 +108,43 @@ class PictureStore:
         return 0 < self._width < self._source.size[1]
 
     def picture(self, place: int, *, whole: bool = False) -> bytes:
-        """A frame's JPEG.
+        """A frame's JPEG; arguments and errors as of `wished`."""
+        content = self.wished(place, whole=whole, may_change=False)
+        assert content is not None
+        return content
+
+    def near(self, place: int) -> tuple[int, bytes] | None:
+        """The nearest frame that costs nothing: its place and JPEG; None where there is none yet."""
+        with self._lock:
+            at = bisect.bisect_left(self._ascending, place)
+            around = self._ascending[max(at - 1, 0) : at + 1]
+        for nearest in sorted(around, key=lambda each: abs(each - place)):
+            content = self._found(nearest, whole=False)
+            if content is not None:
+                return nearest, content
+        return None
+
+    def wished(self, place: int, *, whole: bool = False, may_change: bool = True) -> bytes | None:
+        """The JPEG of the frame that the reader wants to see.
 
         Args:
             place: in the source.
             whole: of the frame's own size, also where a smaller one is there already.
+            may_change: None when another frame was wished for before this one's turn came.
 
         Raises:
             FrameError: it cannot be decoded.
             IndexError: no such place.
         """
         self._here = place
+        if may_change:
+            self._wish = place
         content = self._found(place, whole)
         if content is None:
             with self._decoding:  # one after the other: a later request does not slow down the one before
                 content = self._found(place, whole)
+                if content is None and may_change and self._wish != place:
+                    return None
                 if content is None:
                     content = encode_jpeg(self._source[place])
                     self._remember(place, content)
@@ -199,11 +228,20 @@ class PictureStore:
 
     def _keep_all(self, source: FrameSource) -> None:
         count, failed = len(source), set[int]()
+        starts = (
+            [*source.starts[:: max(1, -(-len(source.starts) // MOST_STARTS))]] if isinstance(source, VideoFile) else []
+        )
         place = jumped_to = self._here
         while not self._ended.is_set():
+            if self._decoding.locked():  # the reader waits for a frame: it gets the processor
+                self._ended.wait(PAUSE_SECONDS)
+                continue
             if self._here != jumped_to and self._here not in self._kept:
                 place = jumped_to = self._here  # the reader went elsewhere: what follows there comes first
-            missing = self._wish(failed)
+            missing = self._next_wish(failed)
+            while missing is None and starts:
+                start = starts.pop()  # from the first on
+                missing = None if start in self._kept else start
             if missing is None:
                 missing = self._next_missing(place, count, failed)
                 if missing is None:
@@ -217,7 +255,7 @@ class PictureStore:
             if not self._keep(missing, image, count):
                 return
 
-    def _wish(self, failed: set[int]) -> int | None:
+    def _next_wish(self, failed: set[int]) -> int | None:
         """The frame of a crop that was asked for, the latest first."""
         with self._lock:
             while self._wishes:
@@ -243,6 +281,7 @@ class PictureStore:
                 self.problem = self._disk.problem
                 return False
             self._kept.add(place)
+            bisect.insort(self._ascending, place)
         return True
 
     def _fitting_width(self, image: RGBFrame, count: int) -> int:
@@ -252,6 +291,11 @@ class PictureStore:
         if needed * 1.2 <= share:
             return width
         return max(min(LEAST_WIDTH, width), int(width * (share / (needed * 1.2)) ** 0.5))
+
+
+def _spread(places: Sequence[int], most: int) -> list[int]:
+    """At most so many of the places, all over them, the last one first."""
+    return list(places[:: max(1, -(-len(places) // most))])[::-1]
 
 
 def status(store: PictureStore | None, count: int) -> dict[str, Any]:

@@ -65,6 +65,9 @@ export class PictureCache {
     this.asked = new Map();
     /** @type {string|null} */
     this.problem = null;
+    this.wished = -1;
+    /** @type {AbortController|null} */
+    this.ends = null;
     /** How many pictures are loaded ahead of the one that is seen. */
     this.ahead = 10;
   }
@@ -96,6 +99,31 @@ export class PictureCache {
   }
 
   /**
+   * The picture that is to be seen now; one that was wished for before is given up.
+   * @param {number} position
+   * @returns {Promise<ImageBitmap|null>} null where there is none
+   */
+  wish(position) {
+    if (this.wished !== position) this.ends?.abort();
+    this.wished = position;
+    const known = this.get(position) || this.asked.has(position);
+    if (known || !this.info.pictures) return this.load(position);
+    this.ends = new AbortController();
+    return this.fetch(position, this.ends.signal);
+  }
+
+  /**
+   * The nearest picture that is there at once.
+   * @param {number} position
+   * @returns {Promise<{position: number, bitmap: ImageBitmap}|null>}
+   */
+  async near(position) {
+    const response = await fetch(address(`api/${this.run}/near/${position}.jpg`));
+    if (response.status !== 200) return null;
+    return { position: Number(response.headers.get("X-Position")), bitmap: await createImageBitmap(await response.blob()) };
+  }
+
+  /**
    * @param {number} position
    * @returns {Promise<ImageBitmap|null>} null where there is none
    */
@@ -111,10 +139,15 @@ export class PictureCache {
     return promise;
   }
 
-  /** @param {number} position */
-  async fetch(position) {
-    const response = await fetch(address(`api/${this.run}/frame/${position}.jpg`));
-    if (!response.ok) {
+  /**
+   * @param {number} position
+   * @param {AbortSignal} [signal] gives up a wish
+   * @returns {Promise<ImageBitmap|null>}
+   */
+  async fetch(position, signal) {
+    const response = await fetch(address(`api/${this.run}/frame/${position}.jpg${signal ? "?wish=1" : ""}`), { signal });
+    if (response.status === 204 && this.wished === position) return this.fetch(position); // another tab wished for another
+    if (response.status !== 200) {
       if (response.status === 422) this.problem = await response.text();
       return null;
     }

@@ -174,6 +174,7 @@ export class PictureCache {
     const positions = held.video?.positions ?? null;
     this.positions = positions;
     this.placeOf = new Map(positions?.map((position, place) => [position, place]));
+    this.wished = -1;
     this.turn = Promise.resolve();
     this.playing = 0;
   }
@@ -185,6 +186,20 @@ export class PictureCache {
   /** @param {number} position */
   get(position) {
     return this.bitmaps.get(position) ?? null;
+  }
+
+  /** @param {number} position */
+  wish(position) {
+    this.wished = position;
+    return this.load(position);
+  }
+
+  /**
+   * @param {number} _position
+   * @returns {Promise<{position: number, bitmap: ImageBitmap}|null>}
+   */
+  async near(_position) {
+    return null;
   }
 
   /**
@@ -206,6 +221,7 @@ export class PictureCache {
    */
   async read(position, place) {
     const video = /** @type {HTMLVideoElement} */ (this.video);
+    if (this.wished !== position) return null; // one wish after the other: only the latest is worth its time
     try {
       if (video.readyState < 1) await happens(video, "loadedmetadata", () => video.load());
       await happens(video, "seeked", () => (video.currentTime = (place + 0.5) / /** @type {any} */ (held.video).rate));

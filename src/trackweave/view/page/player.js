@@ -5,6 +5,8 @@ import { clamp } from "./util.js";
 /** @typedef {import("./stage.js").Stage} Stage */
 
 const MOST_LOADING = 3;
+/** Milliseconds between two wishes of a scrubber that is dragged. */
+const BREATH = 16;
 export const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4, 8];
 const USUAL_RATE = 25;
 
@@ -26,7 +28,7 @@ export class Player {
     this.beganAt = 0;
     this.loading = 0;
     this.isSeeking = false;
-    this.next = -1;
+    this.turn = 0;
     /** What was drawn and what was dropped since playing began. */
     this.counts = { drawn: 0, dropped: 0 };
   }
@@ -49,18 +51,14 @@ export class Player {
     this.onMove(wanted);
     if (this.isPlaying) this.restart();
     if (this.isPlaying && this.stage.pictures.plays) return;
-    this.next = wanted;
-    if (this.isSeeking) return;
+    this.turn += 1;
+    const { turn } = this;
+    if (this.isSeeking) await new Promise((resolve) => window.setTimeout(resolve, BREATH));
+    if (turn !== this.turn) return; // another wish came within the same drawn frame
     this.isSeeking = true;
-    try {
-      while (this.next >= 0) {
-        const one = this.next;
-        this.next = -1;
-        await this.stage.show(one).catch(() => undefined);
-      }
-    } finally {
-      this.isSeeking = false;
-    }
+    await this.stage.show(wanted).catch(() => undefined);
+    if (turn !== this.turn) return;
+    this.isSeeking = false;
     const { ahead } = this.stage.pictures;
     this.prefetch(this.position, Math.min(4, ahead));
     if (this.position > 0 && ahead) void this.stage.pictures.load(this.position - 1).catch(() => undefined);

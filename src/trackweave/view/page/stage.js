@@ -1,7 +1,7 @@
 /** @file `Stage`: one run's frame on a canvas, drawn from data: picture, masks, boxes, trails, labels. */
 
 import { ObjectCache, PictureCache } from "./api.js";
-import { clamp, context2d, css, ink, onFrame, sharpen, trackColour } from "./util.js";
+import { clamp, context2d, css, indexOf, ink, onFrame, sharpen, trackColour } from "./util.js";
 
 /** @typedef {import("./types.js").FrameObjects} FrameObjects */
 /** @typedef {import("./types.js").MaskRuns} MaskRuns */
@@ -9,6 +9,8 @@ import { clamp, context2d, css, ink, onFrame, sharpen, trackColour } from "./uti
 
 const TRAIL = 40;
 const MOST_ZOOM = 32;
+/** Milliseconds after which a frame that is near is shown meanwhile. */
+const PATIENCE = 60;
 const LITTLE_ENDIAN = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
 
 /**
@@ -51,6 +53,8 @@ export class Stage {
     this.objects = new ObjectCache(run, info);
     this.position = -1;
     this.wanted = 0;
+    /** Position of a frame that is shown while the wanted one is decoded; −1 = none. */
+    this.nearby = -1;
     /** @type {import("./types.js").Picture|null} */
     this.bitmap = null;
     this.zoom = 1;
@@ -218,14 +222,35 @@ export class Stage {
    */
   async show(position) {
     this.wanted = position;
+    const timer = this.isReady(position) ? 0 : window.setTimeout(() => void this.preview(position).catch(() => undefined), PATIENCE);
     const [bitmap] = await Promise.all([
-      this.pictures.load(position),
+      this.pictures.wish(position).finally(() => window.clearTimeout(timer)),
       this.objects.load(position, this.view.looks.masks),
       this.view.looks.trails ? this.objects.load(Math.max(0, position - TRAIL), false) : null,
       this.view.looks.trails ? this.objects.load(position, false) : null,
     ]);
     if (this.wanted !== position) return;
     this.set(position, bitmap);
+  }
+
+  /**
+   * While a frame is being decoded: the nearest one that is there, and which one that is.
+   * @param {number} position
+   */
+  async preview(position) {
+    const near = await this.pictures.near(position);
+    if (!near || this.wanted !== position || this.position === position) return;
+    this.letGo();
+    this.position = -1;
+    this.bitmap = near.bitmap;
+    this.nearby = near.position;
+    this.redraw();
+  }
+
+  /** Frees a picture that no cache holds. */
+  letGo() {
+    if (this.nearby >= 0 && this.bitmap instanceof ImageBitmap) this.bitmap.close();
+    this.nearby = -1;
   }
 
   /** @param {number} position */
@@ -239,6 +264,7 @@ export class Stage {
    * @param {import("./types.js").Picture|null} bitmap
    */
   set(position, bitmap) {
+    this.letGo();
     this.position = position;
     this.bitmap = bitmap;
     this.redraw();
@@ -340,7 +366,8 @@ export class Stage {
       context.strokeRect(this.drawn[0], this.drawn[1], this.drawn[2] - this.drawn[0], this.drawn[3] - this.drawn[1]);
       context.setLineDash([]);
     }
-    const text = this.pictures.problem ?? (this.info.pictures ? "" : this.info.notice ?? "");
+    const nearby = this.nearby < 0 ? null : `≈ frame ${indexOf(this.info, this.nearby)}; ${indexOf(this.info, this.wanted)} is being decoded`;
+    const text = nearby ?? this.pictures.problem ?? (this.info.pictures ? "" : this.info.notice ?? "");
     if (this.note.textContent !== text) this.note.textContent = text;
   }
 
