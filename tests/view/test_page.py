@@ -436,3 +436,20 @@ def test_a_report_without_pictures_has_list_and_timeline(match_run: Path, tmp_pa
     assert len(tab.selected) == 1
     tab.page.set_viewport_size({"width": 390, "height": 800})
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_run_against_the_truth(serve: Serve, match_run: Path, tmp_path: Path, open_tab: Any) -> None:
+    """The truth has one object more than the detector found, and a click on the miss goes there."""
+    tracks = open_run(match_run).tracks()
+    rows = zip(tracks.frame.tolist(), tracks.track_id.tolist(), tracks.xyxy.tolist(), strict=True)
+    lines = [f"{t + 1},{k},{x1 + 1},{y1 + 1},{x2 - x1},{y2 - y1},1,1,1" for t, k, (x1, y1, x2, y2) in rows]
+    lines += [f"{t + 1},99,3,3,20,20,1,1,1" for t in range(20, 30)]
+    (tmp_path / "gt.txt").write_text("\n".join(lines) + "\n")
+    with serve([match_run], truth=tmp_path / "gt.txt") as viewer:
+        tab = open_tab(viewer.address)
+        tab.wait("page.questions.differing.length === 1")
+        assert "1 misses" in tab.page.inner_text("#difference-counts")
+        tab.press("n")
+        tab.wait("page.stages.every((stage) => stage.position === 20)")
+        assert tab.state("[...page.stages[1].view.selected]") == [99]
+        assert tab.selected == []

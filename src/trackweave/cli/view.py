@@ -16,6 +16,9 @@ def view(
     frames: Annotated[
         Path | None, typer.Option(help="frames or video to show, when the run's have moved or it had none")
     ] = None,
+    gt: Annotated[
+        Path | None, typer.Option(help="ground truth to compare with, as evaluate takes it; it is seen beside the run")
+    ] = None,
     host: Annotated[
         str | None, typer.Option(help="address to listen on, with --token [default: this machine alone]")
     ] = None,
@@ -41,5 +44,7 @@ def view(
         if browser:
             webbrowser.open(address)
 
-    with open_viewer(runs, frames=frames, host=host, port=port, token=token, disk_bytes=int(disk * 2**30)) as viewer:
+    with open_viewer(
+        runs, frames=frames, truth=gt, host=host, port=port, token=token, disk_bytes=int(disk * 2**30)
+    ) as viewer:
         serve(viewer, ready)

@@ -25,7 +25,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from trackweave.errors import RunFolderError, TrackweaveError
 from trackweave.storage.files import parse_json
 from trackweave.view.answers import Answers, OutdatedError
-from trackweave.view.opened_run import OpenedRun
+from trackweave.view.differences import MOST_DIFFERENCES, find_differences
+from trackweave.view.opened_run import ViewedTracks
 from trackweave.view.pictures import PictureStore, status
 from trackweave.visualization.look import STYLESHEET, stylesheet
 
@@ -65,7 +66,7 @@ def json_response(value: object) -> Response:
 class ViewedRun:
     """A run that is open, and its pictures."""
 
-    def __init__(self, opened: OpenedRun, store: PictureStore | None) -> None:
+    def __init__(self, opened: ViewedTracks, store: PictureStore | None) -> None:
         self.opened, self.store = opened, store
         self._position_of = {place: position for position, place in enumerate(opened.pictures.places.tolist())}
 
@@ -139,6 +140,7 @@ class ViewerApp:
             Route("/api/answers", self._state, methods=["GET"]),
             Route("/api/answers", self._act, methods=["POST"]),
             Route("/api/events", self._events),
+            Route("/api/differences", self._differences),
             Route(f"{run}/tracks", self._tracks),
             Route(f"{run}/objects", self._objects),
             Route(f"{run}/track", self._track),
@@ -183,6 +185,14 @@ class ViewerApp:
 
     async def _events(self, request: Request) -> Response:
         return StreamingResponse(self.answers.events(), media_type="text/event-stream")
+
+    async def _differences(self, request: Request) -> Response:
+        """What is different between the first run and what is seen beside it."""
+        if len(self.runs) < 2:
+            return _nothing()
+        found = await run_in_threadpool(find_differences, self.runs[0].opened, self.runs[1].opened)
+        counts = {kind: sum(one.kind == kind for one in found) for kind in ("switch", "miss", "false")}
+        return json_response({"counts": counts, "listed": [one.to_json() for one in found[:MOST_DIFFERENCES]]})
 
     async def _tracks(self, request: Request) -> Response:
         return await self._answer(request, lambda run: json_response(run.opened.tracks_json()))

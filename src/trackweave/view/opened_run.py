@@ -21,8 +21,16 @@ from trackweave.masks.ops import Crop, crop_at
 from trackweave.masks.packed import PackedMasks
 from trackweave.pipelines.box_inputs import open_input
 from trackweave.pipelines.run import Run, open_run
-from trackweave.reports.run_tracks import RunTracks, ShownTracks, describe_run, listed_frames, read_observations
+from trackweave.reports.run_tracks import (
+    Description,
+    RunTracks,
+    ShownTracks,
+    describe_run,
+    listed_frames,
+    read_observations,
+)
 from trackweave.storage.mask_archive import VideoSegments
+from trackweave.storage.run import FrameList
 from trackweave.storage.track_archive import TracksArchive
 from trackweave.structures.tracks import Tracks
 
@@ -44,36 +52,24 @@ class Pictures:
     notice: str | None = None
 
 
-class OpenedRun(RunTracks):
-    """A run that is looked at. Safe to use from several threads; use it in a `with` block.
+class ViewedTracks(RunTracks):
+    """Tracks that are looked at, with pictures. Safe to use from several threads.
 
     Args:
-        path: the run folder.
-        frames: a video or folder of images to show; None = the input that the run recorded.
-
-    Raises:
-        ArtifactError: no run folder, the run is not finished, or a file of it is damaged.
-        InputError: `frames` are not those of the run.
+        about, listed, tracks, items: as of `RunTracks`.
+        pictures: of the frames.
     """
 
-    def __init__(self, path: str | Path, *, frames: str | Path | None = None) -> None:
-        self.run: Run = open_run(path)
-        self._stack, self._lock = ExitStack(), RLock()
-        self._videos: dict[Level, VideoSegments] = {}
-        self._archive: TracksArchive | None = None
-        with ExitStack() as stack:
-            self._open_archives(stack)
-            tracks, items = read_observations(self.run)
-            super().__init__(describe_run(self.run), listed_frames(self.run, tracks), tracks, items)
-            self.pictures = self._open_pictures(frames)
-            if self.pictures.source is not None:
-                stack.callback(self.pictures.source.close)
-            self._stack = stack.pop_all()
+    def __init__(
+        self, about: Description, listed: FrameList, tracks: Tracks, items: NDArray[np.int64], pictures: Pictures
+    ) -> None:
+        super().__init__(about, listed, tracks, items)
+        self.pictures = pictures
 
     @property
     def has_masks(self) -> bool:
         """Are there masks to draw?"""
-        return bool(self._videos) or (self._archive is not None and self._archive.has_masks)
+        return False
 
     def info(self) -> Json:
         """What the page needs to begin: everything but frames, objects and tracks."""
@@ -106,18 +102,7 @@ class OpenedRun(RunTracks):
 
     def _masks(self, position: int, tracks: Tracks) -> list[Json | None]:
         """The masks of a frame's objects, in their order; None of an object without one."""
-        frame = FrameIndex(int(self.indices[position]))
-        found: dict[object, Json | None] = {}
-        with self._lock:
-            for video in self._videos.values():
-                objects = video.frame(frame)
-                found |= zip(objects.track_id.tolist(), _runs_of(objects.masks), strict=True)
-            own = self._archive.at(frame) if self._archive is not None else Tracks.empty()
-        if own.masks is None:
-            return [found.get(track_id) for track_id in tracks.track_id.tolist()]
-        # A person may have given the object another id since: its box is what it was.
-        found |= zip((box.tobytes() for box in own.xyxy), _runs_of(own.masks), strict=True)
-        return [found.get(box.tobytes()) for box in tracks.xyxy]
+        return [None] * len(tracks)
 
     def track_json(self, level: int, track_id: int) -> Json | None:
         """Positions and boxes of one track; None when there is none."""
@@ -152,6 +137,55 @@ class OpenedRun(RunTracks):
         if item < 0 or not len(found):
             return None
         return int(shown.positions[found[0]]), shown.tracks.xyxy[found[0]]
+
+
+class OpenedRun(ViewedTracks):
+    """A run that is looked at. Safe to use from several threads; use it in a `with` block.
+
+    Args:
+        path: the run folder.
+        frames: a video or folder of images to show; None = the input that the run recorded.
+
+    Raises:
+        ArtifactError: no run folder, the run is not finished, or a file of it is damaged.
+        InputError: `frames` are not those of the run.
+    """
+
+    def __init__(self, path: str | Path, *, frames: str | Path | None = None) -> None:
+        self.run: Run = open_run(path)
+        self._stack, self._lock = ExitStack(), RLock()
+        self._videos: dict[Level, VideoSegments] = {}
+        self._archive: TracksArchive | None = None
+        with ExitStack() as stack:
+            self._open_archives(stack)
+            tracks, items = read_observations(self.run)
+            listed = listed_frames(self.run, tracks)
+            none = Pictures(None, np.full(len(listed.indices), -1, np.int64))
+            super().__init__(describe_run(self.run), listed, tracks, items, none)
+            self.pictures = self._open_pictures(frames)
+            if self.pictures.source is not None:
+                stack.callback(self.pictures.source.close)
+            self._stack = stack.pop_all()
+
+    @property
+    def has_masks(self) -> bool:
+        """Are there masks to draw?"""
+        return bool(self._videos) or (self._archive is not None and self._archive.has_masks)
+
+    def _masks(self, position: int, tracks: Tracks) -> list[Json | None]:
+        """The masks of a frame's objects, in their order; None of an object without one."""
+        frame = FrameIndex(int(self.indices[position]))
+        found: dict[object, Json | None] = {}
+        with self._lock:
+            for video in self._videos.values():
+                objects = video.frame(frame)
+                found |= zip(objects.track_id.tolist(), _runs_of(objects.masks), strict=True)
+            own = self._archive.at(frame) if self._archive is not None else Tracks.empty()
+        if own.masks is None:
+            return [found.get(track_id) for track_id in tracks.track_id.tolist()]
+        # A person may have given the object another id since: its box is what it was.
+        found |= zip((box.tobytes() for box in own.xyxy), _runs_of(own.masks), strict=True)
+        return [found.get(box.tobytes()) for box in tracks.xyxy]
 
     def _open_archives(self, stack: ExitStack) -> None:
         if self.run.kind == "boxes":

@@ -16,6 +16,7 @@ from trackweave.errors import InputError, SettingError, wording
 from trackweave.frames.source import FrameSource
 from trackweave.view.answers import open_answers
 from trackweave.view.app import Guard, ViewedRun, ViewerApp, make_app
+from trackweave.view.differences import open_truth
 from trackweave.view.opened_run import OpenedRun, open_pictures
 from trackweave.view.pictures import DISK_BYTES, PictureStore
 
@@ -50,6 +51,7 @@ def open_viewer(
     runs: Sequence[str | Path],
     *,
     frames: str | Path | None = None,
+    truth: str | Path | None = None,
     host: str | None = None,
     port: int | None = None,
     token: str | None = None,
@@ -60,6 +62,7 @@ def open_viewer(
     Args:
         runs: one run folder, or two to see side by side.
         frames: a video or folder of images to show; None = what the runs recorded.
+        truth: ground truth to compare the run with, whatever `evaluate` takes; it is seen beside it.
         host: address to listen on; None = this machine alone.
         port: None = 8710, or a free one where that is taken; 0 = a free one.
         token: first part of the address, of 16 characters or more; None = a random one, which only this machine may
@@ -69,15 +72,21 @@ def open_viewer(
     Raises:
         ArtifactError: no run, or a damaged one.
         InputError: frames of another video, or the port is taken.
-        SettingError: no run or more than two; a host without a token; a token that is too short.
+        SettingError: no run or more than two, or two and a truth; a host without a token; a token that is too short.
     """
     if not 1 <= len(runs) <= 2:
         raise SettingError(f"one run is shown, or two side by side, not {len(runs)}")
+    if truth is not None and len(runs) > 1:
+        raise SettingError("a run is compared with another one or with a truth, not with both")
     _check_access(host, token)
     secret = token if token is not None else secrets.token_urlsafe(18)
     with ExitStack() as stack:
         viewed = [stack.enter_context(_viewed(run, frames, disk_bytes)) for run in runs]
-        answers = stack.enter_context(open_answers(viewed[0].opened))
+        opened = viewed[0].opened
+        assert isinstance(opened, OpenedRun)
+        if truth is not None:
+            viewed.append(ViewedRun(open_truth(truth, opened), viewed[0].store))
+        answers = stack.enter_context(open_answers(opened))
         listener = stack.enter_context(_listening(host, port))
         name, number = listener.getsockname()[:2]
         names = {*LOOPBACK, socket.gethostname()} if host in EVERYWHERE else {*LOOPBACK, host or ""}

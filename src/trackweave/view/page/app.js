@@ -101,6 +101,7 @@ class Page {
     await this.readLink();
     this.takeState(await getJson("api/answers"));
     await this.loadTracks();
+    if (this.runs.length > 1) await this.loadDifferences();
     this.listenToOthers();
     for (const id of this.view.selected) this.list.reveal(id);
     document.documentElement.dataset.ready = "true";
@@ -133,6 +134,10 @@ class Page {
       `${thousands(frames)} frames · ${width} × ${height} · ${thousands(tracks.id.length)} tracks${this.info.input ? ` · ${this.info.input}` : ""}`;
   }
 
+  async loadDifferences() {
+    this.questions.setDifferences(await getJson("api/differences"), this.runs[1].name);
+  }
+
   // --- answers -----------------------------------------------------------------------------------------------------
 
   /** @param {AnswerState} state */
@@ -152,6 +157,7 @@ class Page {
   async refresh() {
     this.stages[0].objects.clear();
     await this.loadTracks();
+    if (this.runs.length > 1) void this.loadDifferences();
     const there = new Set(this.tracks?.id);
     for (const id of this.view.selected) if (!there.has(id)) this.view.selected.delete(id);
     await this.stage.show(this.player.position);
@@ -368,6 +374,10 @@ class Page {
     this.player.pause();
     this.view.selected.clear();
     place.tracks.forEach((id) => this.view.selected.add(id));
+    if (place.other !== undefined) this.stages.slice(1).forEach((stage) => {
+      stage.view.selected.clear();
+      if (place.other) stage.view.selected.add(place.other);
+    });
     void this.player.seek(place.position);
     if (place.tracks.length) {
       this.list.reveal(place.tracks[0]);
@@ -654,7 +664,7 @@ class Page {
         ["g", "go to a frame", () => /** @type {HTMLInputElement} */ (byId("frame-number")).select()],
       ]],
       ["Doubtful first", [
-        ["n p", "next, previous doubtful place", (key) => this.questions.step(key === "n" ? 1 : -1)],
+        ["n p", "next, previous doubtful place, question or difference", (key) => this.questions.step(key === "n" ? 1 : -1)],
         ["j k", "next, previous track of the list", (key) => this.stepTrack(key === "j" ? 1 : -1)],
         ["↓ ↑", "the same", (key) => this.stepTrack(key === "↓" ? 1 : -1)],
         ["i o", "first, last frame of the selected track", (key) => this.goToEnd(selected(), key === "i" ? "first" : "last")],

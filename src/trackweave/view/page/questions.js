@@ -5,6 +5,8 @@ import { loadCrops } from "./crops.js";
 import { byId, css, h, ink } from "./util.js";
 
 /** @typedef {import("./types.js").AnswerState} AnswerState */
+/** @typedef {import("./types.js").Difference} Difference */
+/** @typedef {import("./types.js").Differences} Differences */
 /** @typedef {import("./types.js").Question} Question */
 /** @typedef {import("./types.js").RunInfo} RunInfo */
 /** @typedef {import("./types.js").TrackColumns} TrackColumns */
@@ -14,6 +16,7 @@ import { byId, css, h, ink } from "./util.js";
  * @typedef {object} Place
  * @property {number} position
  * @property {number[]} tracks
+ * @property {number} [other] id in the other run
  * @property {string} title
  * @property {string} text
  * @property {number} weight
@@ -85,6 +88,39 @@ export class Questions {
     this.state = null;
     this.isAsking = false;
     this.part = "places";
+    /** @type {Differences|null} */
+    this.differences = null;
+    /** @type {Place[]} */
+    this.differing = [];
+    this.differsAt = -1;
+    this.otherName = "";
+  }
+
+  /**
+   * What is different between the run and another one.
+   * @param {Differences} differences
+   * @param {string} name of the other one
+   */
+  setDifferences(differences, name) {
+    const frames = (/** @type {Difference} */ one) => {
+      const [first, last] = [this.host.indexOf(one.first), this.host.indexOf(one.last)];
+      return first === last ? `frame ${first}` : `frames ${first} to ${last}`;
+    };
+    const titles = { switch: "switch", miss: "missed", false: "no such object" };
+    if (!this.differences) this.part = "differences";
+    this.differences = differences;
+    this.otherName = name;
+    this.differing = differences.listed.map((one) => ({
+      position: one.first,
+      tracks: one.tracks,
+      other: one.other,
+      title: titles[one.kind],
+      text: one.kind === "switch" ? `object ${one.other}: ${one.tracks.map(this.host.name).join(" → ")}, ${frames(one)}`
+        : one.kind === "miss" ? `object ${one.other}, ${frames(one)}` : `track ${this.host.name(one.tracks[0])}, ${frames(one)}`,
+      weight: 0,
+    }));
+    this.differsAt = Math.min(this.differsAt, this.differing.length - 1);
+    this.draw();
   }
 
   /** @param {Place[]} places */
@@ -125,11 +161,22 @@ export class Questions {
       else if (question) this.ask();
       return;
     }
+    if (this.part === "differences") {
+      if (this.differing.length) this.goToDifference(this.differsAt < 0 ? (by > 0 ? 0 : this.differing.length - 1) : this.differsAt + by);
+      return;
+    }
     if (!this.places.length) return;
     this.part = "places";
     this.at = this.at < 0 ? (by > 0 ? 0 : this.places.length - 1) : Math.min(Math.max(this.at + by, 0), this.places.length - 1);
     this.draw();
     this.host.go(this.places[this.at]);
+  }
+
+  /** @param {number} n */
+  goToDifference(n) {
+    this.differsAt = Math.min(Math.max(n, 0), this.differing.length - 1);
+    this.draw();
+    this.host.go(this.differing[this.differsAt]);
   }
 
   /** Goes to the question that is asked now. */
@@ -189,13 +236,17 @@ export class Questions {
 
   draw() {
     const { state } = this;
-    const parts = [["questions", `Questions${state?.questions.length ? "" : " ✓"}`], ["places", "Look here"], ["history", `Said ${state?.count ?? 0}`]];
-    const tabs = state?.writable
+    const parts = [["places", "Look here"]];
+    if (state?.writable) parts.unshift(["questions", `Questions${state.questions.length ? "" : " ✓"}`]);
+    if (this.differences) parts.push(["differences", `Against ${this.otherName}`]);
+    if (state?.writable) parts.push(["history", `Said ${state.count ?? 0}`]);
+    const tabs = parts.length > 1
       ? h("div", { class: "parts", role: "tablist" }, ...parts.map(([name, text]) => h("button", {
         type: "button", role: "tab", "aria-selected": String(this.part === name), "data-part": name, onclick: () => this.open(name),
       }, text)))
       : null;
-    const body = this.part === "questions" ? this.drawQuestion() : this.part === "history" ? this.drawHistory() : this.drawPlaces();
+    const body = this.part === "questions" ? this.drawQuestion() : this.part === "history" ? this.drawHistory()
+      : this.part === "differences" ? this.drawDifferences() : this.drawPlaces();
     const keep = document.activeElement === document.getElementById("name-field");
     this.panel.replaceChildren(...(tabs ? [tabs] : []), ...body);
     if (keep) document.getElementById("name-field")?.focus();
@@ -272,6 +323,25 @@ export class Questions {
         h("button", { type: "button", disabled: !state?.unwritten, onclick: () => void this.host.act({ act: "write" }) }, "write into the run")),
       ...(state?.refused ?? []).map((text) => h("p", { class: "warn" }, text)),
       h("ol", { class: "history", reversed: true }, ...acts.map((act) => h("li", {}, describeAct(act)))),
+    ];
+  }
+
+  /** @returns {HTMLElement[]} */
+  drawDifferences() {
+    const counts = this.differences?.counts ?? { switch: 0, miss: 0, false: 0 };
+    const facts = `${counts.switch} switches · ${counts.miss} misses · ${counts.false} without an object`;
+    const list = this.differing.slice(0, LISTED).map((place, n) =>
+      h("li", { "aria-current": n === this.differsAt ? "true" : null }, h("button", { type: "button", onclick: () => this.goToDifference(n) },
+        h("span", { class: "weight" }, place.title === "switch" ? "⇄" : place.title === "missed" ? "−" : "+"), h("span", {}, place.title), h("small", {}, place.text))));
+    const rest = this.differing.length - list.length;
+    return [
+      h("header", {}, h("h2", {}, `Against ${this.otherName}`),
+        h("span", { class: "quiet" }, this.differsAt < 0 ? "" : `${this.differsAt + 1} / ${this.differing.length}`),
+        h("button", { type: "button", title: "previous (p)", "aria-label": "Previous difference", onclick: () => this.step(-1) }, "‹"),
+        h("button", { type: "button", title: "next (n)", "aria-label": "Next difference", onclick: () => this.step(1) }, "›")),
+      h("p", { class: "hint", id: "difference-counts" }, facts),
+      h("ol", { class: "places" }, ...list),
+      ...(rest > 0 ? [h("p", { class: "hint" }, `${rest} more, shorter ones`)] : []),
     ];
   }
 

@@ -102,6 +102,18 @@
 /** @typedef {ImageBitmap|HTMLVideoElement} Picture */
 
 /**
+ * How the first run differs from what is seen beside it.
+ * @typedef {object} Difference
+ * @property {"switch"|"miss"|"false"} kind
+ * @property {number} first position
+ * @property {number} last position
+ * @property {number[]} tracks ids of the first run
+ * @property {number} other id in the other one, 0 = none
+ */
+
+/** @typedef {{counts: Record<"switch"|"miss"|"false", number>, listed: Difference[]}} Differences */
+
+/**
  * How things are drawn.
  * @typedef {object} Looks
  * @property {boolean} masks
