@@ -3,10 +3,12 @@
     python benchmarks/identity.py scenes --work DIR [--split tuned reported] [--seeds 60 61 …]
     python benchmarks/identity.py scan --scene DIR --work DIR
     python benchmarks/identity.py real --data DIR --work DIR
+    python benchmarks/identity.py gaps --data DIR --work DIR
 
 `scenes` are generated (`identity_scenes.py`), with a run of `flow` in DIR that is kept for the next time; thresholds
 were tuned on `tuned`, `reported` are other seeds. `scan` is the MultiScan scene with its candidates, by `replay` and
-`flow`; there is no truth, so tracks are compared with each other. `real` is annotated footage.
+`flow`; there is no truth, so tracks are compared with each other. `real` is annotated footage, prompted so that pieces
+meet; `gaps` are DAVIS and Xiph sequences prompted late and so seldom that nine frames lie between the pieces.
 
 Links are judged by the pixels of the two raw tracks: over their lives, how they spread over the details of the true
 things. One is right when the two spreads share at least half. A return is a thing that is seen again after frames
@@ -23,7 +25,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ from trackweave.evaluation.scores import Scores
 from trackweave.evaluation.settings import Matching, Metric, Overlap, Protocol
 from trackweave.formats.davis import write_label_png
 from trackweave.frames.arrays import ArrayFrames
+from trackweave.frames.source import FrameSource
 from trackweave.identity.settings import IdentitySettings
 from trackweave.ids import Level
 from trackweave.masks.codecs import decode_rle
@@ -59,12 +62,14 @@ from trackweave.structures.candidates import Candidates
 from trackweave.structures.identity import IdentityTable
 from trackweave.tracking.settings import TrackingSettings
 
-OFF = {"merge": False, "nest": False}
+OFF = {"merge": False, "stitch": False, "nest": False}
 VARIANTS: Mapping[str, IdentitySettings | None] = {
     "off": None,
     "merge": IdentitySettings(**OFF | {"merge": True}),
+    "merge and stitch": IdentitySettings(**OFF | {"merge": True, "stitch": True}),
     "nest": IdentitySettings(**OFF | {"nest": True}),
-    "all": IdentitySettings(),
+    "merge and nest": IdentitySettings(),
+    "all": IdentitySettings(stitch=True),
 }
 METRICS = (Metric.hota, Metric.owta, Metric.lifetime)
 RULES = ScoringRules(METRICS, Overlap.masks, Protocol.plain, (OBJECTS,), Matching.best)
@@ -222,10 +227,11 @@ def scenes(seeds: Sequence[int], work: Path, variants: Sequence[str]) -> None:
             run_scene(scene, folder, reach_of(seed))
             took.write_text(str(time.process_time() - started))
         tracking += float(took.read_text())
+        pictures = ArrayFrames(np.stack([scene[local] for local in range(len(scene))]))
         run = RunPaths(folder / "run")
         raw = {level: RawTracks(TrueLabels.of_scene(scene, level), run, Level(level)) for level in LEVELS}
         for name, tally in tallies.items():
-            tally.seconds += _apply(run, VARIANTS[name])
+            tally.seconds += _apply(run, VARIANTS[name], pictures)
             record = read_identity(run)
             for level in LEVELS:
                 table = IdentityTable.empty() if record is None else record.table.at_level(level)
@@ -244,12 +250,12 @@ def scenes(seeds: Sequence[int], work: Path, variants: Sequence[str]) -> None:
         print("of the seconds of tracking")
 
 
-def _apply(run: RunPaths, settings: IdentitySettings | None) -> float:
+def _apply(run: RunPaths, settings: IdentitySettings | None, pictures: FrameSource | None = None) -> float:
     """Relates a run anew, or not at all; processor seconds."""
     started = time.process_time()
     run.identity.unlink(missing_ok=True)
     if settings is not None:
-        relate(run.root, settings)
+        relate(run.root, settings, video=pictures)
     return time.process_time() - started
 
 
@@ -345,12 +351,13 @@ class Clip:
     stride: int
     reach: int | None
     replays: bool = False
+    first: int = 0
 
     def run(self, work: Path, *, uncut: bool = False) -> RunPaths:
         """A run prompted with the true masks: in the middle and followed to both ends, or every `stride` frames."""
         folder = work / self.name / ("uncut" if uncut else "pieces")
         if not (folder / "manifest.json").is_file():
-            every = [len(self.labels) // 2] if uncut else list(range(0, len(self.labels), self.stride))
+            every = [len(self.labels) // 2] if uncut else list(range(self.first, len(self.labels), self.stride))
             frames = ((local, f"{local:06d}", self._candidates(local)) for local in every)
             write_filtered(work / self.name / folder.name / "given" / "level_2", 2, frames)
             reach = None if uncut else self.reach
@@ -387,10 +394,7 @@ class Clip:
 def clips(data: Path) -> Iterator[Clip]:
     """The annotated footage of `data`, as far as it is there."""
     for folder in sorted((data / "davis2016_480p").glob("*/"))[::3]:
-        footage = read_footage(folder, 50)
-        small = np.stack([cv2.resize(one, (427, 240), interpolation=cv2.INTER_AREA) for one in footage.frames])
-        masks = [cv2.resize(mask.view(np.uint8), (427, 240), interpolation=cv2.INTER_NEAREST) for mask in footage.masks]
-        yield Clip(f"DAVIS {folder.name}", small.astype(np.uint8), np.stack(masks).astype(np.uint16), 20, 10)
+        yield _davis(folder, 50)
     for folder in sorted((data / "chen_xiph").glob("*/")):
         frames = [image for _, image in _images(folder / "frames")][:60]
         colours = np.stack([image for _, image in _images(folder / "masks")][:60]).astype(np.uint32)
@@ -408,6 +412,22 @@ def clips(data: Path) -> Iterator[Clip]:
         grey = np.stack([np.asarray(image, np.float64).reshape(*image.shape[:2], -1)[..., 0] for image in images])
         grey = np.clip(255 * (grey - grey.min()) / np.ptp(grey), 0, 255).astype(np.uint8)
         yield Clip("cells", np.repeat(grey[..., None], 3, -1), np.stack(pages).astype(np.uint16), 1, 1)
+
+
+def with_gaps(data: Path) -> Iterator[Clip]:
+    """Sequences whose pieces do not meet: prompted on frame 15 and every 30th from there, and followed for ten."""
+    for folder in sorted((data / "davis2016_480p").glob("*/")):
+        yield replace(_davis(folder, 90), name=f"gaps {folder.name}", first=15, stride=30)
+    for clip in clips(data):
+        if clip.name.startswith("Xiph"):
+            yield replace(clip, name=f"gaps {clip.name}", first=15, stride=30)
+
+
+def _davis(folder: Path, length: int) -> Clip:
+    footage = read_footage(folder, length)
+    small = np.stack([cv2.resize(one, (427, 240), interpolation=cv2.INTER_AREA) for one in footage.frames])
+    masks = [cv2.resize(mask.view(np.uint8), (427, 240), interpolation=cv2.INTER_NEAREST) for mask in footage.masks]
+    return Clip(f"DAVIS {folder.name}", small.astype(np.uint8), np.stack(masks).astype(np.uint16), 20, 10)
 
 
 def _images(folder: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -429,12 +449,12 @@ def _masklets(path: Path) -> NDArray[np.uint16]:
     return np.stack(labels)
 
 
-def real(data: Path, work: Path, names: Sequence[str]) -> None:
+def real(footage: Iterator[Clip], work: Path, names: Sequence[str]) -> None:
     """The tables of annotated footage: one run cut into pieces, without and with identities, and one uncut."""
     trackeval = TrackEval(METRICS)
     print("| footage | run | identity | HOTA | AssA | Lifetime | Tracks | merges | wrong | apart | stitches | wrong |")
     print("|---" * 12 + "|")
-    for clip in clips(data):
+    for clip in footage:
         if names and not any(name in clip.name for name in names):
             continue
         truth = work / clip.name / "truth" / "level_2"
@@ -442,8 +462,8 @@ def real(data: Path, work: Path, names: Sequence[str]) -> None:
             write_label_png(truth / f"{local:06d}.png", labels)
         run = clip.run(work)
         raw = RawTracks(TrueLabels(len(clip.labels), clip.labels.__getitem__, clip.labels.__getitem__), run, Level(2))
-        for name in ("off", "all"):
-            _apply(run, VARIANTS[name])
+        for name in ("off", "merge and nest", "all"):
+            _apply(run, VARIANTS[name], ArrayFrames(clip.frames))
             record = read_identity(run)
             count = raw.judge(IdentityTable.empty() if record is None else record.table)
             links = [count[one] for one in ("merge", "merge wrong", "merge apart", "stitch", "stitch wrong")]
@@ -463,7 +483,7 @@ def _real_row(truth: Path, run: RunPaths, trackeval: TrackEval) -> str:
 def main() -> None:
     """Prints Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("scenes", "scan", "real"))
+    parser.add_argument("part", choices=("scenes", "scan", "real", "gaps"))
     parser.add_argument("--work", type=Path, required=True, help="runs are kept here")
     parser.add_argument("--split", nargs="*", choices=("tuned", "reported"), default=["reported"])
     parser.add_argument("--seeds", nargs="*", type=int, help="these scenes only")
@@ -481,7 +501,7 @@ def main() -> None:
     elif given.part == "scan":
         scan(given.scene, given.work)
     else:
-        real(given.data, given.work, given.clips)
+        real(clips(given.data) if given.part == "real" else with_gaps(given.data), given.work, given.clips)
 
 
 if __name__ == "__main__":

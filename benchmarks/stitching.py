@@ -137,8 +137,17 @@ def most_frequent(identities: NDArray[np.int64]) -> int:
 # --- the fit ---------------------------------------------------------------------------------------------------------
 
 
-def logistic(x: NDArray[np.float64], y: NDArray[np.bool_], weight: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights of the columns of x and the constant, fitted with a penalty on standardised weights."""
+def logistic(
+    x: NDArray[np.float64], y: NDArray[np.bool_], weight: NDArray[np.float64], signs: Sequence[int] = ()
+) -> NDArray[np.float64]:
+    """Weights of the columns of x and the constant, fitted with a penalty on standardised weights.
+
+    Args:
+        x: `(P, C)`.
+        y: `(P,)`.
+        weight: `(P,)` of each row.
+        signs: of the columns: 1 or −1 holds a weight to one side of 0, 0 leaves it free; empty = all free.
+    """
     mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-9
     z = np.column_stack([(x - mean) / scale, np.ones(len(x))])
 
@@ -148,7 +157,9 @@ def logistic(x: NDArray[np.float64], y: NDArray[np.bool_], weight: NDArray[np.fl
         gradient[:-1] += PENALTY * theta[:-1]
         return float((weight * (np.logaddexp(0, s) - y * s)).sum() + PENALTY / 2 * (theta[:-1] ** 2).sum()), gradient
 
-    theta = minimize(loss, np.zeros(z.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
+    sides = [{0: (None, None), 1: (0.0, None), -1: (None, 0.0)}[sign] for sign in (*signs, 0)] if signs else None
+    options = {"maxiter": 500}
+    theta = minimize(loss, np.zeros(z.shape[1]), jac=True, method="L-BFGS-B", bounds=sides, options=options).x
     return np.append(theta[:-1] / scale, theta[-1] - (theta[:-1] * mean / scale).sum())
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trackweave.detectors.descriptor import LayoutDescriptor, mask_crop, pixel_boxes, unit_rows
+from trackweave.detectors.descriptor import LayoutDescriptor, MaskDescriptor, mask_crop, pixel_boxes, unit_rows
 from trackweave.detectors.embedders import Embedder, make_embedder
 from trackweave.errors import InputError, SettingError
 from trackweave.masks.packed import PackedMasks
@@ -203,3 +203,41 @@ def test_real_people_are_distinguished() -> None:
         different.append((vectors @ vectors.T)[~is_same & upper])
     positive, negative = np.concatenate(same), np.concatenate(different)
     assert (positive[:, None] > negative[None, ::7]).mean() > 0.995
+
+
+def disc(turn: int = 0, seed: int = 0, colours: tuple[str, str] = ("red", "blue")) -> tuple[Image, PackedMasks]:
+    """A disc of two colours and some grain on grey, turned by quarters, and its mask."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:80, :80] - 40
+    image = np.full((80, 80, 3), 128, np.uint8)
+    inside = np.hypot(x, y) < 30
+    image[inside & (y < 0)], image[inside & (y >= 0)] = (COLOURS[name] for name in colours)
+    image = np.clip(image + rng.normal(0, 6, image.shape), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(np.rot90(image, turn)), PackedMasks.from_bool(np.rot90(inside, turn)[None])
+
+
+def test_a_mask_looks_the_same_whichever_way_it_is_turned() -> None:
+    descriptor = MaskDescriptor()
+    nowhere = np.zeros((1, 4), np.float32)
+    upright, turned, other = (
+        descriptor.embed(image, nowhere, masks)[0]
+        for image, masks in (disc(), disc(1, seed=1), disc(colours=("white", "black")))
+    )
+    assert upright @ turned > 0.95
+    assert upright @ other < 0.4
+    assert upright.shape == (descriptor.width,)
+
+
+def test_only_what_the_mask_covers_counts() -> None:
+    image, masks = disc()
+    around = image.copy()
+    around[~masks.to_bool()[0]] = (20, 200, 20)
+    one, other = (MaskDescriptor().embed(each, np.zeros((1, 4), np.float32), masks)[0] for each in (image, around))
+    assert one @ other > 0.99
+    half = PackedMasks.from_bool(masks.to_bool()[:, ::2, ::2])
+    assert MaskDescriptor().embed(image, np.zeros((1, 4), np.float32), half)[0] @ one > 0.98
+    assert not MaskDescriptor().embed(image, np.zeros((1, 4), np.float32), PackedMasks.empty(80, 80, 1)).any()
+    box = np.array([[20, 20, 60, 60], [90, 90, 99, 99]], np.float32)
+    without = MaskDescriptor().embed(image, box)
+    assert without[0] @ one > 0.7
+    assert not without[1].any()

@@ -25,6 +25,9 @@ def relate(
     identity: Annotated[
         Literal["on", "off"], typer.Option("--identity", help="off: every track is its own again")
     ] = "on",
+    video: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="where the run's frames lie now, if not where they lay")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Join a run's tracks that are one thing, and nest parts in wholes.
@@ -35,7 +38,7 @@ def relate(
     from trackweave.pipelines.identity import relate as relate_run
     from trackweave.reports.page import report
 
-    related = relate_run(run, settings[IdentitySettings] if identity == "on" else False, progress=True)
+    related = relate_run(run, settings[IdentitySettings] if identity == "on" else False, video=video, progress=True)
     table, tree = related.identities(), related.tree()
     report(run)
     levels = {
@@ -53,6 +56,9 @@ def relate(
     if identity == "off":
         typer.echo(f"every track is its own: {len(table)} tracks")
         return
+    for warning in related.warnings:
+        if warning.stage == "identity":
+            typer.echo(f"warning: {warning.message}", err=True)
     for level, counts in levels.items():
         things = f"{counts['identities']} things, {counts['parts']} of them parts"
         typer.echo(f"level {level}: {counts['tracks']} tracks are {things}")

@@ -1,4 +1,4 @@
-"""`LayoutDescriptor`: an appearance embedding of colours and gradients per horizontal stripe; no learned weights.
+"""Appearance without learned weights: `LayoutDescriptor` of upright boxes, `MaskDescriptor` of masks any way up.
 
 `pixel_boxes`, `mask_crop` and `unit_rows` are shared by all embedders: the pixels under a box, and vectors of length 1.
 """
@@ -68,6 +68,105 @@ class LayoutDescriptor:
             patch, weights = _canonical(image, box, inside, masks, n)
             _describe(cv2.cvtColor(patch, cv2.COLOR_RGB2LAB), weights, rows[n])
         return unit_rows(rows)
+
+
+MASK_SIDE = 48
+"""Pixels of the longer side of a masked crop."""
+MIXED = 9
+"""The local binary pattern of all pixels whose brighter neighbours do not lie in one arc."""
+PATTERN_STEP = 2
+"""Lightness by which a neighbour is brighter; less is noise."""
+INNER_PIXELS = 12.0
+"""Pixels that a mask must have inside its outline for its outline to be left out."""
+LIGHT_BIN_OF = np.clip(LIGHTNESS_BINS / (1 + np.exp((110 - np.arange(256.0)) / 35)) - 0.5, 0, LIGHTNESS_BINS - 1)
+"""Soft bin of an 8-bit lightness; wider than that of clothes."""
+COLOUR_GAIN, TEXTURE_GAIN = 1.5, 0.7
+"""Weights of the histograms of colour and of texture, that of lightness being 1."""
+
+
+class MaskDescriptor:
+    """Colours and texture of what a mask covers, whichever way it is turned.
+
+    Soft histograms of lightness (8 bins), of a and b together (8×8; CIE Lab), and of the rotation-invariant uniform
+    local binary patterns of lightness (10; Ojala, Pietikäinen and Mäenpää, PAMI 2002), each as in `LayoutDescriptor`:
+    narrow bins where pixels are common, square root, less its mean. The outline of the mask is left out where it can.
+    """
+
+    name = "mask"
+    width = LIGHTNESS_BINS + CHROMA_BINS**2 + MIXED + 1
+
+    def embed(
+        self, image: NDArray[np.uint8], xyxy: NDArray[np.float32], masks: PackedMasks | None = None
+    ) -> NDArray[np.float32]:
+        """Embeds N masks of a frame.
+
+        Args:
+            image: `(H, W, 3)` uint8 RGB.
+            xyxy: `(N, 4)` float32, pixels; used where there are no masks.
+            masks: N masks of the frame, at its size or another.
+
+        Returns:
+            `(N, 82)` float32 of length 1; zeros for an empty mask, or a box without a pixel inside the frame.
+        """
+        height, width = image.shape[:2]
+        boxes = np.asarray(xyxy, np.float64)
+        if masks is not None:
+            boxes = masks.boxes * np.array([width / masks.width, height / masks.height] * 2)
+        rows = np.zeros((len(boxes), self.width), np.float32)
+        for n, inside in enumerate(pixel_boxes(boxes, height, width).tolist()):
+            if inside[2] > inside[0]:
+                rows[n] = _masked_histograms(image, inside, masks, n)
+        return unit_rows(rows)
+
+
+def _masked_histograms(
+    image: NDArray[np.uint8], inside: list[int], masks: PackedMasks | None, row: int
+) -> NDArray[np.float64]:
+    left, top, right, bottom = inside
+    scale = min(1.0, MASK_SIDE / max(bottom - top, right - left))
+    size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
+    lab = cv2.cvtColor(cv2.resize(image[top:bottom, left:right], size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2LAB)
+    weight = np.ones(size[::-1], np.float32)
+    if masks is not None:
+        weight = _silhouette(masks, row, inside, image.shape[:2], size)
+        inner = cv2.erode(weight, np.ones((3, 3)), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        weight = np.asarray(inner, np.float32) if inner.sum() >= INNER_PIXELS else weight
+    weight = weight.reshape(-1)
+    light, a, b = (lab[..., k].reshape(-1) for k in range(3))
+    colours = _soft_histogram(_CHROMA_BIN_OF[a], _CHROMA_BIN_OF[b], weight)
+    parts = (
+        (_soft_histogram(LIGHT_BIN_OF[light], np.zeros(1), weight)[:, 0], 1.0),
+        (colours.reshape(-1), COLOUR_GAIN),
+        (np.bincount(_binary_patterns(lab[..., 0]).reshape(-1), weight, MIXED + 1), TEXTURE_GAIN),
+    )
+    roots = [(np.sqrt(counts / max(float(counts.sum()), 1e-9)), gain) for counts, gain in parts]
+    return np.concatenate([gain * (root - root.mean()) for root, gain in roots])
+
+
+def _soft_histogram(x: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float32]) -> NDArray[np.float64]:
+    """`(8, 8)`: weights split between the four bins around positions in [0, 7]²."""
+    i, j = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+    f, g = x - i, y - j
+    total = np.zeros(81)
+    for down, share in ((0, 1 - f), (1, f)):
+        for along, part in ((0, 1 - g), (1, g)):
+            total += np.bincount((i + down) * 9 + j + along, weight * share * part, 81)
+    return total.reshape(9, 9)[:8, :8]
+
+
+def _binary_patterns(light: NDArray[Any]) -> NDArray[np.int64]:
+    """Per pixel how many of its eight neighbours are brighter, in one arc; `MIXED` where they are in several."""
+    padded = np.pad(light.astype(np.int16), 1, mode="edge")
+    height, width = light.shape
+    ring = ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1))
+    brighter = np.stack(
+        [
+            padded[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width] >= light.astype(np.int16) + PATTERN_STEP
+            for dy, dx in ring
+        ]
+    )
+    changes = (brighter != np.roll(brighter, 1, axis=0)).sum(axis=0)
+    return np.where(changes <= 2, brighter.sum(axis=0), MIXED)
 
 
 def pixel_boxes(xyxy: NDArray[Any], height: int, width: int) -> NDArray[np.int64]:

@@ -23,6 +23,12 @@ class IdentitySettings(Settings):
     merge_conflict: float = Field(
         default=0.25, ge=0, le=1, description="share of those frames on which the two may lie apart at most"
     )
+    stitch: bool = Field(
+        default=False, description="join tracks of one level that go on after a gap, a cut, or where prompts end"
+    )
+    stitch_probability: float = Field(
+        default=0.65, gt=0, lt=1, description="probability from which two such tracks are one thing"
+    )
     nest: bool = Field(default=True, description="find which thing is part of which, and cut parts to their wholes")
     nest_containment: float = Field(
         default=0.8, gt=0.5, le=1, description="mean share of a part's pixels that lie in its whole"

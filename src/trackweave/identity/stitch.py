@@ -27,6 +27,8 @@ HORIZON_SECONDS = 8.0
 """Longest gap over which boxes say anything; over longer ones and over cuts, appearance alone links."""
 END_SECONDS, END_BOXES = 0.6, 12
 """The motion of a tracklet at its end is a line through so many boxes of so much time."""
+COASTING_SECONDS = 0.5
+"""How long a track goes on as it went at its ends."""
 REACH = 3.0
 """Sizes, and as many per second of the gap beyond the first 0.3 s, within which the other end is looked for."""
 MIN_CROWD = 4
@@ -123,6 +125,8 @@ class VideoContext:
         camera: `(F, 3, 3)` by frame index, maps pixels of one common image to those of the frame; None: it stood still.
         cuts: frames that begin a new shot.
         appearance: track → `(2, E)` unit vectors of its first and its second half; tracks without one have none.
+        places: of each shot, one more than cuts, the number of the place that it shows: over cuts between shots of one
+            place, whose `camera` goes on, boxes say as much as elsewhere. Empty: each shot shows a place of its own.
     """
 
     frame_rate: float = 30.0
@@ -130,6 +134,7 @@ class VideoContext:
     camera: NDArray[np.float64] | None = None
     cuts: Sequence[int] = ()
     appearance: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
+    places: Sequence[int] = ()
 
 
 class Link(NamedTuple):
@@ -183,6 +188,20 @@ def stitch(
         weights, rivals = WEIGHTS, RIVALS
     pairs, logits = with_appearance(tracklets, pairs, log_odds(weights, found), scene)
     logits = against_rivals(pairs, logits, len(tracklets), rivals)
+    return chosen_links(tracklets, pairs, logits, min_probability)
+
+
+def chosen_links(
+    tracklets: Tracklets, pairs: NDArray[np.int64], logits: NDArray[np.float64], min_probability: float
+) -> list[Link]:
+    """The links of the largest summed log-odds above a probability, by the frame at which they begin.
+
+    Args:
+        tracklets: all tracks.
+        pairs: `(P, 2)` rows of them.
+        logits: `(P,)` log-odds of each.
+        min_probability: in (0, 1).
+    """
     chosen = best_links(pairs, logits - np.log(min_probability / (1 - min_probability)))
     chosen = chosen[np.lexsort((pairs[chosen, 1], tracklets.first[pairs[chosen, 1]]))]
     probability = 1 / (1 + np.exp(-logits[chosen]))
@@ -347,11 +366,13 @@ def camera_path(motion: Iterable[NDArray[np.float64] | None]) -> NDArray[np.floa
 # --- evidence ---------------------------------------------------------------------------------------------------------
 
 
-def candidates(tracklets: Tracklets, scene: VideoContext) -> NDArray[np.int64]:
-    """`(P, 2)` rows of tracks of one class and one shot of which the second begins after the first ended, and soon."""
+def candidates(
+    tracklets: Tracklets, scene: VideoContext, horizon_seconds: float = HORIZON_SECONDS
+) -> NDArray[np.int64]:
+    """`(P, 2)` rows of tracks of one class and one place of which the second begins after the first ended, and soon."""
     order = np.argsort(tracklets.first, kind="stable")
     first = tracklets.first[order]
-    horizon = round(HORIZON_SECONDS * scene.frame_rate)
+    horizon = round(horizon_seconds * scene.frame_rate)
     while True:
         low = np.searchsorted(first, tracklets.last, side="right")
         many = np.searchsorted(first, tracklets.last + horizon, side="right") - low
@@ -361,18 +382,19 @@ def candidates(tracklets: Tracklets, scene: VideoContext) -> NDArray[np.int64]:
     before = np.repeat(np.arange(len(tracklets)), many)
     step = np.arange(len(before)) - np.repeat(np.cumsum(many) - many, many)
     pairs = np.stack([before, order[low[before] + step]], axis=1)
-    shot_at_end, shot_at_beginning = _shots(tracklets, pairs, scene)
-    fits = (np.diff(tracklets.class_id[pairs], axis=1)[:, 0] == 0) & (shot_at_end == shot_at_beginning)
+    at_end, at_beginning = _places(tracklets, pairs, scene)
+    fits = (np.diff(tracklets.class_id[pairs], axis=1)[:, 0] == 0) & (at_end == at_beginning)
     return np.asarray(pairs[fits], np.int64)
 
 
-def _shots(
+def _places(
     tracklets: Tracklets, pairs: NDArray[np.int64], scene: VideoContext
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """In which shot the first of each pair ends and the second begins."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """At which place the first of each pair ends and the second begins."""
     cuts = np.sort(np.asarray(scene.cuts, np.int64))
+    place = np.asarray(scene.places or range(len(cuts) + 1), np.int64)
     at_end = np.searchsorted(cuts, tracklets.last[pairs[:, 0]], side="right")
-    return at_end, np.searchsorted(cuts, tracklets.first[pairs[:, 1]], side="right")
+    return place[at_end], place[np.searchsorted(cuts, tracklets.first[pairs[:, 1]], side="right")]
 
 
 def evidence(
@@ -394,10 +416,13 @@ def evidence(
         moved = np.einsum("pij,pj->pi", motion[:, :2, :2], end[:, :2]) + motion[:, :2, 2]
         offset = beginning[:, :2] - moved
         grown = grown - 0.5 * np.log(np.maximum(np.abs(np.linalg.det(motion[:, :2, :2])), 1e-9))
+    coasting = COASTING_SECONDS * (1 - np.exp(-seconds / COASTING_SECONDS))
+    from_motion = offset - tracklets.velocity[[a, b], [[1], [0]]].mean(axis=0) * coasting[:, None]
     soon, both = np.exp(-seconds), border_end * border_beginning
     return {
         "log_distance": np.log1p(np.hypot(*offset.T) / size),
         "log_crowd_distance": np.log1p(np.hypot(*with_crowd.T) / size),
+        "log_damped": np.log1p(np.hypot(*from_motion.T) / size),
         "height": np.abs(grown) / (np.abs(grown) + 0.1),
         "log_gap": np.log(seconds),
         "gap": seconds / HORIZON_SECONDS,
@@ -573,7 +598,7 @@ def with_appearance(
 def _apart(tracklets: Tracklets, pairs: NDArray[np.int64], scene: VideoContext) -> NDArray[np.bool_]:
     """Which pairs a longer gap than `HORIZON_SECONDS` or a cut lies between: their boxes say nothing."""
     gap = tracklets.first[pairs[:, 1]] - tracklets.last[pairs[:, 0]]
-    at_end, at_beginning = _shots(tracklets, pairs, scene)
+    at_end, at_beginning = _places(tracklets, pairs, scene)
     return np.asarray((gap > round(HORIZON_SECONDS * scene.frame_rate)) | (at_end != at_beginning))
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
-from trackweave.errors import ArtifactError
+from trackweave.errors import ArtifactError, FrameError, InputError, wording
 from trackweave.formats.mot import write_mot_frames
+from trackweave.frames.source import FrameSource
 from trackweave.identity.merge import merge
 from trackweave.identity.nest import nest
 from trackweave.identity.overlaps import LevelObjects, gather
@@ -15,16 +17,24 @@ from trackweave.identity.settings import IdentitySettings
 from trackweave.ids import PROMPTED_LEVEL, FrameIndex, Level
 from trackweave.pipelines.mask_corrections import restore, write_corrected
 from trackweave.pipelines.run import Run
+from trackweave.pipelines.stitching import MaskStitcher
 from trackweave.progress import Progress, open_progress
-from trackweave.storage.files import locked_folder, remove_leftovers
+from trackweave.storage.files import locked_folder, remove_leftovers, write_json
 from trackweave.storage.identity import Fusion, IdentityRecord, archive_sizes, write_index, write_relations
 from trackweave.storage.mask_archive import VideoSegments
 from trackweave.storage.run import RunManifest, RunPaths
 from trackweave.structures.identity import IdentityTable
+from trackweave.structures.run_log import RunWarning
 from trackweave.structures.tracks import Tracks
 
 
-def relate(run: str | os.PathLike[str], settings: IdentitySettings | bool = True, *, progress: Progress = None) -> Run:
+def relate(
+    run: str | os.PathLike[str],
+    settings: IdentitySettings | bool = True,
+    *,
+    video: str | os.PathLike[str] | FrameSource | None = None,
+    progress: Progress = None,
+) -> Run:
     """Finds which tracks of a finished mask run are one thing and which thing is part of which, and writes it down.
 
     Nothing is tracked again, and the archives stay as they are. `identity.json`, `relations.json`, `index.json` and
@@ -34,10 +44,13 @@ def relate(run: str | os.PathLike[str], settings: IdentitySettings | bool = True
     Args:
         run: a run, or its folder.
         settings: how; True = the defaults; False = removes the identities: every track is its own again.
+        video: the frames, or where they lie now; None = where they lay. Where they are not there any more nothing is
+            stitched, and a warning says so.
         progress: None = shown by itself in a terminal or a notebook; or a function of `(done, total, label)`.
 
     Raises:
         ArtifactError: no finished run, a run without masks or of a person's objects alone, or a damaged file.
+        InputError: `video` is not the run's.
         RunFolderError: another process works in the folder, or a file cannot be written.
     """
     finished = Run(run)
@@ -49,12 +62,45 @@ def relate(run: str | os.PathLike[str], settings: IdentitySettings | bool = True
         raise ArtifactError(
             f"{finished.root}: its objects are those that a person marked: they keep their ids, nothing is joined"
         )
-    with locked_folder(finished.root):
+    with ExitStack() as stack:
+        frames, warnings = None, list[RunWarning]()
+        if chosen is not None and chosen.stitch:
+            frames, warnings = _frames_of(finished, video, stack)
+        stitcher = None if frames is None else MaskStitcher(frames, finished.summary.input.cuts or ())
+        stack.enter_context(locked_folder(finished.root))
         remove_leftovers([finished.root])
         restore(finished.paths)
-        write_identities(finished.paths, levels, chosen, progress)
+        write_identities(finished.paths, levels, chosen, progress, stitcher)
         write_corrected(finished.paths)  # what a person said holds on top of any identities
+        _replace_warnings(finished, warnings)
     return Run(run)
+
+
+def _frames_of(
+    run: Run, video: str | os.PathLike[str] | FrameSource | None, stack: ExitStack
+) -> tuple[FrameSource | None, list[RunWarning]]:
+    """The frames that a run went over; or None, and why."""
+    if isinstance(video, FrameSource):
+        return video, []
+    try:
+        return stack.enter_context(run.video(video)), []
+    except (InputError, FrameError) as error:
+        if video is not None:
+            raise
+        again = wording("relate(run, video=…)", "trackweave relate RUN --video PATH")
+        text = f"nothing is stitched over gaps and cuts: {error} ({again})"
+        return None, [RunWarning("identity", None, "not-stitched", text)]
+
+
+def _replace_warnings(run: Run, warnings: Sequence[RunWarning]) -> None:
+    """Puts these in the place of what an earlier call warned of."""
+    before = run.warnings
+    now = [*(one for one in before if one.stage != "identity"), *warnings]
+    if now != before:
+        manifest = RunManifest.load(run.paths.manifest)
+        manifest.replace_warnings(warnings, stages=("identity",), level=None)
+        manifest.write()
+        write_json(run.paths.summary, replace(run.summary, warnings=now).to_json())
 
 
 def related_levels(levels: Sequence[Level]) -> list[Level]:
@@ -63,7 +109,11 @@ def related_levels(levels: Sequence[Level]) -> list[Level]:
 
 
 def write_identities(
-    paths: RunPaths, levels: Sequence[Level], settings: IdentitySettings | None, progress: Progress = None
+    paths: RunPaths,
+    levels: Sequence[Level],
+    settings: IdentitySettings | None,
+    progress: Progress = None,
+    stitcher: MaskStitcher | None = None,
 ) -> IdentityRecord | None:
     """Writes everything about the identities of a run whose folder is locked, and the boxes by them.
 
@@ -72,6 +122,7 @@ def write_identities(
         levels: those whose boxes are written where there are no identities; identities are of all its levels.
         settings: None = no identities: their files are removed.
         progress: see `relate`.
+        stitcher: what knows the pictures; None = nothing is stitched.
 
     Returns:
         What was found; None without settings, or where all objects are a person's.
@@ -79,6 +130,7 @@ def write_identities(
     manifest = RunManifest.load(paths.manifest)
     is_related = settings is not None and bool(related_levels(levels))
     levels = manifest.tracked_levels if is_related else levels
+    stitcher = stitcher if settings is not None and settings.stitch else None
     with ExitStack() as stack:
         videos = {
             level: stack.enter_context(VideoSegments(manifest.artifact(level, "video_segments"))) for level in levels
@@ -91,14 +143,24 @@ def write_identities(
         frames = sorted({int(frame) for video in videos.values() for frame in video.frames})
         with open_progress(progress, 2 * len(frames), "identities") as display:
 
+            def raw_frames() -> Iterator[tuple[int, list[LevelObjects]]]:
+                for frame in frames:
+                    yield frame, [(level, video.frame(frame)) for level, video in videos.items()]
+
             def read() -> Iterator[list[LevelObjects]]:
-                for position, frame in enumerate(frames):
-                    yield [(level, video.frame(frame)) for level, video in videos.items()]
+                for position, (frame, objects) in enumerate(raw_frames()):
+                    if stitcher is not None:
+                        stitcher.add(frame, objects)
+                    yield objects
                     display.update(position + 1, frame)
 
             evidence = gather(read(), settings.merge_iou)
             links = merge(evidence, settings, fixed_levels=(PROMPTED_LEVEL,))
             table = IdentityTable.from_links(evidence.track_id, evidence.level, links)
+            if stitcher is not None:
+                wholes = nest(evidence, table, settings).tree
+                links += stitcher.links(evidence, table, wholes, raw_frames, settings.stitch_probability)
+                table = IdentityTable.from_links(evidence.track_id, evidence.level, links)
             nesting = nest(evidence, table, settings)
             recorded = settings.model_dump(mode="json")
             sizes = archive_sizes(manifest, levels)

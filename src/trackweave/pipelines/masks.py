@@ -33,6 +33,7 @@ from trackweave.pipelines.mask_inputs import (
 )
 from trackweave.pipelines.prompts import MarkedObjects, UserPrompts, read_user_prompts
 from trackweave.pipelines.run import Run
+from trackweave.pipelines.stitching import MaskStitcher
 from trackweave.predictors.base import PredictorSession, VideoPredictor
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.registry import ChosenPredictor, PredictorSettings, choose_predictor
@@ -482,7 +483,8 @@ class _MaskRun:
         restore(self.folder.paths)
         with self.timer.track("identity" if asked else "persist.boxes"):
             chosen = asked if isinstance(asked, IdentitySettings) else IdentitySettings() if asked else None
-            write_identities(self.folder.paths, levels, chosen, self.progress)
+            stitcher = MaskStitcher(self.input.frames, self.cut_frames or ())
+            write_identities(self.folder.paths, levels, chosen, self.progress, stitcher)
         self._draw(levels)
         predictor_warnings = latest_warnings(records[level].predictor_warnings for level in levels)
         summary = self._summary({level: records[level] for level in levels}, predictor_warnings)

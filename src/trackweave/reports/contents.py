@@ -265,7 +265,7 @@ def _identity(paths: RunPaths, damaged: list[str]) -> IdentitySection | None:
             f"{link.a} = {link.b}",
             f"the same masks on {link.frames} frames that show both, {link.score:.0%}"
             if link.kind == "merge"
-            else f"one after the other, {link.score:.0%}",
+            else f"goes on {link.gap} frames later, {link.score:.0%}",
         )
         for link in surest[:MOST_LINKS]
     ]

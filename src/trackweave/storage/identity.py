@@ -68,7 +68,8 @@ class IdentityRecord:
                     )
                 ],
                 "links": [
-                    {"a": one.a, "b": one.b, "kind": one.kind, "score": round(one.score, 4), "frames": one.frames}
+                    {"a": one.a, "b": one.b, "kind": one.kind, "score": round(one.score, 4)}
+                    | ({"gap": one.gap} if one.kind == "stitch" else {"frames": one.frames})
                     for one in table.links
                 ],
                 "objects": [
@@ -125,7 +126,8 @@ def _column(rows: Sequence[Mapping[str, Any]], name: str) -> Any:
 def _link(row: Mapping[str, Any]) -> IdentityLink:
     if row["kind"] not in LINK_KINDS:
         raise ValueError(f"a link of kind {row['kind']}")
-    return IdentityLink(int(row["a"]), int(row["b"]), row["kind"], float(row["score"]), int(row["frames"]))
+    frames, gap = int(row.get("frames", 0)), int(row.get("gap", 0))
+    return IdentityLink(int(row["a"]), int(row["b"]), row["kind"], float(row["score"]), frames, gap)
 
 
 def write_relations(path: Path, tree: Tree, pairs: Sequence[Containment] = ()) -> None:

@@ -25,6 +25,7 @@ class IdentityLink:
         kind: `merge`: seen together, with the same masks; `stitch`: one after the other.
         score: how sure, in [0, 1].
         frames: on how many frames both were seen; 0 of a stitch.
+        gap: of a stitch, from the last frame of the one to the first of the other; 0 of a merge.
     """
 
     a: int
@@ -32,6 +33,7 @@ class IdentityLink:
     kind: LinkKind
     score: float
     frames: int = 0
+    gap: int = 0
 
 
 @dataclass(frozen=True, eq=False)
