@@ -26,7 +26,7 @@ from benchmarks.identity_scenes import LEVELS, REPORTED, reach_of, run_scene, sc
 from benchmarks.stitching import logistic
 from trackweave.frames.arrays import ArrayFrames
 from trackweave.identity import mask_tracklets, stitch
-from trackweave.identity.mask_tracklets import JudgedPairs, Looks, PartLinks
+from trackweave.identity.mask_tracklets import JudgedPairs, PartLinks, Views
 from trackweave.identity.settings import IdentitySettings
 from trackweave.identity.stitch import Link, TrackletScorer, VideoContext
 from trackweave.ids import Level
@@ -64,13 +64,13 @@ class LevelPairs:
 
     Attributes:
         judged: the pairs.
-        looks: of all things.
+        views: of all things.
         parts: which thing is part of which.
         common: `(P,)` share that the spreads of both have in common.
     """
 
     judged: JudgedPairs
-    looks: Looks
+    views: Views
     parts: PartLinks
     common: NDArray[np.float64]
 
@@ -78,7 +78,7 @@ class LevelPairs:
         """With what wholes say that were stitched so."""
         ids = self.judged.tracklets.ids[self.judged.pairs]
         known = PartLinks(self.parts.tree, identity)
-        return dict(self.judged.evidence) | mask_tracklets.evidence_of_masks(ids, self.looks, known)
+        return dict(self.judged.evidence) | mask_tracklets.evidence_of_masks(ids, self.views, known)
 
     @property
     def truth(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -128,13 +128,13 @@ def pairs_of(seed: int, work: Path) -> ScenePairs:
         run_scene(scene, folder, reach_of(seed))
     run = RunPaths(folder / "run")
     frames = ArrayFrames(np.stack([scene[local] for local in range(len(scene))]))
-    recorded: list[tuple[JudgedPairs, Looks, PartLinks]] = []
+    recorded: list[tuple[JudgedPairs, Views, PartLinks]] = []
 
     def record(
-        ends: Tracks, looks: Looks, parts: PartLinks, video: VideoContext, scorer: TrackletScorer, _: float
+        ends: Tracks, views: Views, parts: PartLinks, video: VideoContext, scorer: TrackletScorer, _: float
     ) -> list[Link]:
         if len(ends):
-            recorded.append((mask_tracklets.judge(ends, looks, parts, video, scorer), looks, parts))
+            recorded.append((mask_tracklets.judge(ends, views, parts, video, scorer), views, parts))
         return []
 
     stitcher = MaskStitcher(frames, scene.cuts, record)
@@ -142,9 +142,9 @@ def pairs_of(seed: int, work: Path) -> ScenePairs:
     table = read_identity(run).table  # type: ignore[union-attr]
     raw = {level: RawTracks(TrueLabels.of_scene(scene, level), run, Level(level)) for level in LEVELS}
     levels = {}
-    for judged, looks, parts in recorded:
+    for judged, views, parts in recorded:
         level = int(table.level[np.searchsorted(table.track_id, judged.tracklets.ids[0])])
-        levels[level] = LevelPairs(judged, looks, parts, _common(judged, table, raw[level]))
+        levels[level] = LevelPairs(judged, views, parts, _common(judged, table, raw[level]))
     returns = [
         (frozenset(table.of(sorted(before)).tolist()), frozenset(table.of(sorted(after)).tolist()))
         for level in LEVELS

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tests.identity.toy_tracks import SIZE, Box, frame_objects
 from trackweave.detectors.descriptor import MaskDescriptor
-from trackweave.identity.mask_tracklets import KEPT, Looks, PartLinks, TrackEnds, stitch_masks
+from trackweave.identity.mask_tracklets import KEPT, PartLinks, TrackEnds, Views, stitch_masks
 from trackweave.identity.merge import merge
 from trackweave.identity.nest import nest
 from trackweave.identity.overlaps import LevelObjects, gather
@@ -73,14 +73,14 @@ def links_of(
     evidence = gather(frames)
     table = IdentityTable.from_links(evidence.track_id, evidence.level, merge(evidence, chosen))
     tree = nest(evidence, table, chosen).tree
-    looks = Looks(evidence, table, tree, MaskDescriptor())
+    views = Views(evidence, table, tree, MaskDescriptor())
     for position, objects in enumerate(frames):
-        if looks.is_due(position):
-            looks.add(position, painted(objects, colours or {}), objects)
+        if views.is_due(position):
+            views.add(position, painted(objects, colours or {}), objects)
     scene, identity, found = VideoContext(10.0, SIZE, cuts=cuts), dict[int, int](), dict[int, list[Link]]()
     for level in sorted(levels):
         rows = ends.of(table, level)
-        found[level] = stitch_masks(rows, looks, PartLinks(tree, identity), scene, Says(margin), min_probability)
+        found[level] = stitch_masks(rows, views, PartLinks(tree, identity), scene, Says(margin), min_probability)
         identity |= dict(zip(rows.track_ids.tolist(), stitched_ids(rows.track_ids, found[level]).tolist(), strict=True))
     return found, table
 

@@ -26,7 +26,7 @@ from trackweave.structures.tracks import FrameObjects, Tracks
 HORIZON_SECONDS = 20.0
 """Longest gap."""
 KEPT = 12
-"""Pairs of each end, and of each beginning, of which more than boxes and looks is asked."""
+"""Pairs of each end, and of each beginning, of which more than boxes and colours is asked."""
 VIEWS, EDGE_VIEWS = 8, 3
 """Frames on which a track is looked at: spread over its life, and at each of its ends."""
 SILHOUETTE = 24
@@ -108,11 +108,11 @@ class TrackEnds:
         )
 
 
-# --- looks ------------------------------------------------------------------------------------------------------------
+# --- views ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
-class _Look:
+class _Appearance:
     """What was seen of a thing, in the order of time."""
 
     vectors: list[NDArray[np.float32]] = field(default_factory=list)
@@ -141,7 +141,7 @@ class _Look:
 BEGINNING, END = slice(None, EDGE_VIEWS), slice(-EDGE_VIEWS, None)
 
 
-class Looks:
+class Views:
     """Appearance, shape and place in their wholes of things, from a few views of each.
 
     Args:
@@ -157,7 +157,7 @@ class Looks:
     def __init__(self, evidence: PairEvidence, table: IdentityTable, tree: Tree, embedder: Embedder) -> None:
         self._table, self._tree, self._embedder = table, tree, embedder
         self._due = _views_due(evidence, table)
-        self._look: dict[int, _Look] = defaultdict(_Look)
+        self._of: dict[int, _Appearance] = defaultdict(_Appearance)
         self.area = dict(zip(tree.identity.tolist(), tree.area.tolist(), strict=True))
 
     def is_due(self, position: int) -> bool:
@@ -165,7 +165,7 @@ class Looks:
         return position in self._due
 
     def add(self, position: int, image: NDArray[np.uint8], levels: Sequence[LevelObjects]) -> None:
-        """Looks at the things that are due on a frame; frames come in order.
+        """Takes views of the things that are due on a frame; frames come in order.
 
         Args:
             position: of the frame among those of the evidence.
@@ -191,15 +191,15 @@ class Looks:
             rows = [row for _, row in chosen]
             vectors = self._embedder.embed(image, objects.xyxy[rows], objects.masks[rows])
             for (thing, row), vector in zip(chosen, vectors, strict=True):
-                look = self._look[thing]
-                look.vectors.append(vector)
-                look.silhouettes.append(_silhouette(objects, row))
+                appearance = self._of[thing]
+                appearance.vectors.append(vector)
+                appearance.silhouettes.append(_silhouette(objects, row))
                 whole = shown.get(self._tree.parent(thing))
-                look.places.append(None if whole is None else _place(objects.xyxy[row], whole[1].xyxy[whole[2]]))
+                appearance.places.append(None if whole is None else _place(objects.xyxy[row], whole[1].xyxy[whole[2]]))
 
-    def of(self, things: NDArray[np.int64]) -> list[_Look]:
+    def of(self, things: NDArray[np.int64]) -> list[_Appearance]:
         """What was seen of each."""
-        return [self._look[thing] for thing in things.tolist()]
+        return [self._of[thing] for thing in things.tolist()]
 
 
 def _views_due(evidence: PairEvidence, table: IdentityTable) -> dict[int, set[int]]:
@@ -269,7 +269,7 @@ class JudgedPairs:
 
 def stitch_masks(
     ends: Tracks,
-    looks: Looks,
+    views: Views,
     parts: PartLinks,
     scene: VideoContext,
     scorer: TrackletScorer,
@@ -279,7 +279,7 @@ def stitch_masks(
 
     Args:
         ends: boxes of the ends of each thing, see `TrackEnds`.
-        looks: what they look like.
+        views: what was seen of them.
         parts: which of their wholes are one.
         scene: the video.
         scorer: that links boxes.
@@ -290,33 +290,33 @@ def stitch_masks(
     """
     if not len(ends):
         return []
-    judged = judge(ends, looks, parts, scene, scorer)
+    judged = judge(ends, views, parts, scene, scorer)
     logits = stitch.log_odds(WEIGHTS, judged.evidence)
     logits = stitch.against_rivals(judged.pairs, logits, len(judged.tracklets), RIVALS)
     return stitch.chosen_links(judged.tracklets, judged.pairs, logits, min_probability)
 
 
-def judge(ends: Tracks, looks: Looks, parts: PartLinks, scene: VideoContext, scorer: TrackletScorer) -> JudgedPairs:
+def judge(ends: Tracks, views: Views, parts: PartLinks, scene: VideoContext, scorer: TrackletScorer) -> JudgedPairs:
     """The pairs that may follow each other, and all that speaks for and against each."""
     crowd = stitch.crowd_motion(ends, scene)
     tracklets = Tracklets.of(ends, scene, crowd)
     pairs = stitch.candidates(tracklets, scene, HORIZON_SECONDS)
     found = stitch.evidence(tracklets, pairs, scene, crowd)
-    likeness = _likeness(tracklets, pairs, looks.of(tracklets.ids))
+    likeness = _likeness(tracklets, pairs, views.of(tracklets.ids))
     kept = _best_of_each_end(pairs, likeness - 2 * found["log_damped"], len(tracklets))
     pairs, found = pairs[kept], {name: column[kept] for name, column in found.items()}
     margins = np.zeros((0, 2), np.float32)
     if len(pairs):
         visibility = stitch.visibility_of(ends, scene.size)
         margins = scorer.margins(ends, visibility, tracklets.ids[pairs], scene.camera)
-    more = evidence_of_masks(tracklets.ids[pairs], looks, parts)
+    more = evidence_of_masks(tracklets.ids[pairs], views, parts)
     evidence = found | stitch.evidence_of_scorer(found, margins) | {"likeness": likeness[kept]} | more
     return JudgedPairs(tracklets, pairs, evidence)
 
 
-def _likeness(tracklets: Tracklets, pairs: NDArray[np.int64], looks: Sequence[_Look]) -> NDArray[np.float64]:
+def _likeness(tracklets: Tracklets, pairs: NDArray[np.int64], views: Sequence[_Appearance]) -> NDArray[np.float64]:
     """`(P,)` log-odds of appearance; 0 where one of the two has none."""
-    halves = [look.halves() for look in looks]
+    halves = [appearance.halves() for appearance in views]
     rows = np.array([row for row, both in enumerate(halves) if both is not None], np.int64)
     odds = np.zeros(len(pairs))
     if len(rows) < 2:
@@ -341,14 +341,14 @@ def _best_of_each_end(pairs: NDArray[np.int64], rank: NDArray[np.float64], count
     return np.flatnonzero(kept)
 
 
-def evidence_of_masks(ids: NDArray[np.int64], looks: Looks, parts: PartLinks) -> dict[str, NDArray[np.float64]]:
+def evidence_of_masks(ids: NDArray[np.int64], views: Views, parts: PartLinks) -> dict[str, NDArray[np.float64]]:
     """What sizes, shapes and wholes say of `(P, 2)` pairs of things."""
-    area = np.array([[looks.area[thing] for thing in pair] for pair in ids.tolist()]).reshape(-1, 2)
+    area = np.array([[views.area[thing] for thing in pair] for pair in ids.tolist()]).reshape(-1, 2)
     wholes = parts.wholes(ids.reshape(-1)).reshape(-1, 2)
     known = (wholes > 0).all(axis=1)
     kin = known & (wholes[:, 0] == wholes[:, 1])
     shape, offset = np.zeros(len(ids)), np.full(len(ids), PRIOR_OFFSET)
-    before, after = (looks.of(column) for column in ids.T)
+    before, after = (views.of(column) for column in ids.T)
     for row, (one, other) in enumerate(zip(before, after, strict=True)):
         if one.silhouettes and other.silhouettes:
             a, b = one.silhouette(END), other.silhouette(BEGINNING)

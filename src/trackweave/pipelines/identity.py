@@ -72,7 +72,7 @@ def relate(
         restore(finished.paths)
         write_identities(finished.paths, levels, chosen, progress, stitcher)
         write_corrected(finished.paths)  # what a person said holds on top of any identities
-        _replace_warnings(finished, warnings)
+        _replace_warnings(Run(run), warnings)
     return Run(run)
 
 

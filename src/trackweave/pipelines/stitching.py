@@ -13,7 +13,7 @@ from trackweave.association.scorer import LearnedScorer
 from trackweave.association.tracklets import TrackletMargins
 from trackweave.detectors.descriptor import MaskDescriptor
 from trackweave.frames.source import FrameSource
-from trackweave.identity.mask_tracklets import Looks, PartLinks, TrackEnds, stitch_masks
+from trackweave.identity.mask_tracklets import PartLinks, TrackEnds, Views, stitch_masks
 from trackweave.identity.overlaps import LevelObjects, PairEvidence
 from trackweave.identity.stitch import Link, TrackletScorer, VideoContext, stitched_ids
 from trackweave.ids import PROMPTED_LEVEL
@@ -32,7 +32,7 @@ MIN_COMMON, MIN_SHARE, MOST_ZOOM = 20, 0.2, 1.7
 """Corners that must agree on one motion, also as a share of those that look alike, for two shots to show one place."""
 
 
-Linker = Callable[[Tracks, Looks, PartLinks, VideoContext, TrackletScorer, float], list[Link]]
+Linker = Callable[[Tracks, Views, PartLinks, VideoContext, TrackletScorer, float], list[Link]]
 """See `stitch_masks`."""
 
 
@@ -76,21 +76,21 @@ class MaskStitcher:
         ends = {level: self._ends.of(table, level) for level in levels}
         if not any(_may_go_on(one) for one in ends.values()):
             return []
-        looks = Looks(evidence, table, tree, MaskDescriptor())
-        scene = self._look(looks, read)
+        views = Views(evidence, table, tree, MaskDescriptor())
+        scene = self._look(views, read)
         scorer = TrackletMargins(LearnedScorer(), scene.frame_rate, self._frames.size)
         found: list[IdentityLink] = []
         identity: dict[int, int] = {}
         for level in sorted(ends):
             known = PartLinks(tree, dict(identity))
-            links = self._linker(ends[level], looks, known, scene, scorer, min_probability)
+            links = self._linker(ends[level], views, known, scene, scorer, min_probability)
             things = ends[level].track_ids
             identity |= dict(zip(things.tolist(), stitched_ids(things, links).tolist(), strict=True))
             found += [self._of_tracks(link, table) for link in links]
         return sorted(found, key=lambda link: (-link.score, link))
 
-    def _look(self, looks: Looks, read: Callable[[], Iterator[tuple[int, Sequence[LevelObjects]]]]) -> VideoContext:
-        """Looks at things and follows the camera, in one pass over the pictures."""
+    def _look(self, views: Views, read: Callable[[], Iterator[tuple[int, Sequence[LevelObjects]]]]) -> VideoContext:
+        """Takes views of things and follows the camera, in one pass over the pictures."""
         frames = self._frames
         cuts = {self._local[cut] for cut in self._cuts if cut in self._local}
         path = CameraPath()
@@ -101,8 +101,8 @@ class MaskStitcher:
             path.add(image, is_cut=local in cuts)
             if due is not None and due[0] == int(index):
                 position += 1
-                if looks.is_due(position):
-                    looks.add(position, image, due[1])
+                if views.is_due(position):
+                    views.add(position, image, due[1])
                 due = next(objects, None)
         rate = FrameList(frames.indices, frames.names, frames.times, frames.size).rate or UNKNOWN_RATE
         return VideoContext(rate, frames.size, np.stack(path.motion), sorted(cuts), places=list(path.places))
@@ -179,25 +179,25 @@ class _Corners(NamedTuple):
 
     Attributes:
         at: `(N, 2)` float32 pixels.
-        looks: `(N, 32)` uint8, binary descriptors (ORB: Rublee et al., ICCV 2011).
+        descriptors: `(N, 32)` uint8, binary descriptors (ORB: Rublee et al., ICCV 2011).
     """
 
     at: NDArray[np.float32]
-    looks: NDArray[np.uint8]
+    descriptors: NDArray[np.uint8]
 
 
 def _corners(image: NDArray[np.uint8]) -> _Corners:
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    points, looks = cv2.ORB.create(CORNERS, fastThreshold=10).detectAndCompute(grey, None)
+    points, descriptors = cv2.ORB.create(CORNERS, fastThreshold=10).detectAndCompute(grey, None)
     at = np.array([point.pt for point in points], np.float32).reshape(-1, 2)
-    return _Corners(at, np.zeros((0, 32), np.uint8) if looks is None else np.asarray(looks, np.uint8))
+    return _Corners(at, np.zeros((0, 32), np.uint8) if descriptors is None else np.asarray(descriptors, np.uint8))
 
 
 def _common_motion(before: _Corners, now: _Corners) -> tuple[NDArray[np.float64] | None, int]:
     """`(3, 3)` from one frame to another of the same place, and how many corners say so; None and 0 if too few do."""
     if min(len(before.at), len(now.at)) < MIN_COMMON:
         return None, 0
-    pairs = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(before.looks, now.looks)
+    pairs = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(before.descriptors, now.descriptors)
     if len(pairs) < MIN_COMMON:
         return None, 0
     origin = before.at[[pair.queryIdx for pair in pairs]]
