@@ -19,13 +19,13 @@ import trackweave
 ROOT = Path(__file__).parents[1]
 
 VERBS = """
-convert detect evaluate export open_frames open_run propose read_detections read_tracks relate report track_boxes
-track_masks
+convert detect evaluate export forecast load_plan open_frames open_run propose read_detections read_tracks relate report
+run track_boxes track_masks
 """.split()  # noqa: SIM905 - a table, not a list
 TRACKERS = "ByteTracker FrameContext LearnedScorer SampleLogger Tracker preset".split()  # noqa: SIM905
 RECORDS = """
-AssignmentState BoxSummary Candidates DetectionTable Detections IdentityTable MaskSummary ObjectSegments PackedMasks
-Prompt Run RunLog RunSummary RunWarning Tracks Tree VideoSegments
+AssignmentState BoxSummary Candidates DetectionTable Detections FinishedItem Forecast IdentityTable MaskSummary
+ObjectSegments PackedMasks Plan PlanEvent Prompt Run RunLog RunSummary RunWarning Selection Tracks Tree VideoSegments
 """.split()  # noqa: SIM905
 PLUGS = """
 AssignmentObserver AssociationScorer Detector Embedder FlowPredictor FrameSource PredictorSession VideoPredictor

@@ -59,6 +59,9 @@ if TYPE_CHECKING:
     from trackweave.pipelines.masks import track_masks
     from trackweave.pipelines.run import Run, open_run
     from trackweave.pipelines.settings import InputSettings, PerceptionSettings
+    from trackweave.plans.runner import Forecast, PlanEvent, Selection, forecast, run
+    from trackweave.plans.settings import Plan, load_plan
+    from trackweave.plans.stages import FinishedItem
     from trackweave.predictors.base import PredictorSession, VideoPredictor
     from trackweave.predictors.flow.predictor import FlowPredictor
     from trackweave.predictors.flow.settings import FlowSettings
@@ -146,6 +149,15 @@ _EXPORTS = {
         "InputSettings",
         "PerceptionSettings",
     ),
+    "plans.runner": (
+        "Forecast",
+        "PlanEvent",
+        "Selection",
+        "forecast",
+        "run",
+    ),
+    "plans.settings": ("Plan", "load_plan"),
+    "plans.stages": ("FinishedItem",),
     "predictors.base": (
         "PredictorSession",
         "VideoPredictor",
@@ -197,8 +209,10 @@ __all__ = [
     "Detector",
     "Embedder",
     "EvaluationSettings",
+    "FinishedItem",
     "FlowPredictor",
     "FlowSettings",
+    "Forecast",
     "FormatSettings",
     "FrameContext",
     "FrameError",
@@ -216,6 +230,8 @@ __all__ = [
     "OverlaySettings",
     "PackedMasks",
     "PerceptionSettings",
+    "Plan",
+    "PlanEvent",
     "PointGridSettings",
     "PredictorError",
     "PredictorOutOfMemory",
@@ -233,6 +249,7 @@ __all__ = [
     "SamSettings",
     "SampleLogger",
     "ScorerSettings",
+    "Selection",
     "SettingError",
     "TextSettings",
     "Tracker",
@@ -249,6 +266,8 @@ __all__ = [
     "detect",
     "evaluate",
     "export",
+    "forecast",
+    "load_plan",
     "make_detector",
     "make_embedder",
     "open_frames",
@@ -259,6 +278,7 @@ __all__ = [
     "read_tracks",
     "relate",
     "report",
+    "run",
     "track_boxes",
     "track_masks",
 ]

@@ -49,6 +49,9 @@ COMMANDS: Mapping[str, LazyCommand] = {
         "trackweave.cli.evaluate:evaluate",
         "Score results against ground truth: HOTA, CLEAR, identity (by `trackeval`), and J and F of masks.",
     ),
+    "run": LazyCommand(
+        "trackweave.cli.run:run", "Work through a plan: many videos, every core, nothing done twice, one page over all."
+    ),
     "models": LazyCommand(
         "trackweave.cli.models:models",
         "List the predictors of `masks`: what can be used now, what is missing, where weights are looked for.",

@@ -16,14 +16,12 @@ import typer
 
 from trackweave.association.settings import LogSettings, ScorerSettings
 from trackweave.errors import SettingError
-from trackweave.mot.settings import RefinementSettings, TrackerSettings
 from trackweave.options.commands import AsJson, Overwrite, command_of, run_command
 from trackweave.options.flags import with_settings
 from trackweave.options.schema import Schema, ShortFlag, short
 from trackweave.options.sources import ProvidedValue, ResolvedSettings, resolve
-from trackweave.pipelines.settings import BoxRunSettings, InputSettings, PerceptionSettings
+from trackweave.pipelines.settings import BoxRunSettings
 from trackweave.structures.run_log import RunWarning
-from trackweave.visualization.settings import OverlaySettings
 
 if TYPE_CHECKING:
     from trackweave.pipelines.run import Run
@@ -179,8 +177,8 @@ def _track(
 ) -> Run[BoxSummary]:
     from trackweave.frames.live import is_live
     from trackweave.pipelines.boxes import track_boxes
+    from trackweave.pipelines.resolved import box_options, tracker_of
 
-    changes = _changes_of_default(settings)
     live = source is not None and is_live(source)
     if live and shows_progress:
         typer.echo("live: Ctrl-C ends the run and keeps what is there", err=True)
@@ -189,32 +187,20 @@ def _track(
             source,
             output,
             detections=settings[BoxRunSettings].detections,
-            tracker=settings[TrackerSettings] if changes is None else changes,
+            tracker=tracker_of(settings),
             overwrite=overwrite,
-            video=settings[InputSettings],
-            perception=settings[PerceptionSettings],
-            refinement=settings[RefinementSettings],
-            log=settings[LogSettings],
-            **({} if changes is not None else {"scorer": settings[ScorerSettings]}),
-            overlay=settings[BoxRunSettings].overlay and settings[OverlaySettings],
             stop=stop,
             warnings=ignored_settings(settings),
             progress=shows_progress,
+            **box_options(settings),
         )
-
-
-def _changes_of_default(settings: ResolvedSettings) -> dict[str, Any] | None:
-    """Single settings of the tracker that is taken by default; None where a tracker or a scorer was chosen."""
-    choices = ("tracker.preset", "tracker.scorer_weight", "tracker.scorer_decides")
-    if any(key in choices or key.startswith("scorer.") for key in settings.provided):
-        return None
-    names = [key.removeprefix("tracker.") for key in settings.provided if key.startswith("tracker.")]
-    return {name: getattr(settings[TrackerSettings], name) for name in names}
 
 
 def with_default_tracker(settings: ResolvedSettings) -> ResolvedSettings:
     """The settings with the tracker that `boxes` takes of frames whose size is known, where none was chosen."""
-    if _changes_of_default(settings) is None or settings[LogSettings].dir is not None:
+    from trackweave.pipelines.resolved import changes_of_default
+
+    if changes_of_default(settings) is None or settings[LogSettings].dir is not None:
         return settings
     preset, learned = BOXES.implied["scorer.enabled"]
     defaults = {key: ProvidedValue(value, "default") for key, value in ((preset, learned), ("scorer.enabled", True))}

@@ -9,24 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trackweave.errors import SettingError
-from trackweave.identity.settings import IdentitySettings
 from trackweave.options.commands import AsJson, Overwrite
 from trackweave.options.flags import with_settings
 from trackweave.options.schema import Schema, ShortFlag, short
 from trackweave.options.sources import ResolvedSettings
 from trackweave.pipelines.settings import MaskRunSettings
 from trackweave.predictors.catalog import BACKENDS
-from trackweave.predictors.flow.settings import FlowSettings
-from trackweave.predictors.sam.settings import SamSettings, TextSettings
-from trackweave.proposals.settings import PointGridSettings, RegionSettings
 from trackweave.tracking.settings import TrackingSettings
-from trackweave.visualization.settings import OverlaySettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trackweave.pipelines.run import Run
-    from trackweave.proposals.generators import GeneratorChoice
     from trackweave.structures.prompts import Prompt
     from trackweave.structures.run_summary import MaskSummary
 
@@ -135,7 +129,7 @@ def track(
         SettingError: a flag that has no effect with this predictor or these prompts.
     """
     from trackweave.pipelines.masks import track_masks
-    from trackweave.predictors.registry import PredictorSettings
+    from trackweave.pipelines.resolved import mask_options, tracking_of
 
     run = settings[MaskRunSettings]
     _refuse_without_effect(settings, run, proposes=candidates is None and not prompts, has_labels=bool(prompts))
@@ -144,26 +138,13 @@ def track(
         output,
         candidates=candidates,
         prompts=prompts or None,
-        generator=_generator(settings, run),
-        candidate_stride=run.candidate_stride,
         levels=run.levels,
         predictor=run.predictor,
-        predictor_settings=PredictorSettings(settings[SamSettings], settings[FlowSettings]),
-        sampling=run.frames,
-        settings=settings[TrackingSettings],
+        settings=tracking_of(settings),
         resume=resume,
-        overwrite=overwrite,
         progress=True,
-        overlay=settings[OverlaySettings],
-        overlay_levels=run.overlay_levels,
-        identity=settings[IdentitySettings] if run.identity == "on" else False,
+        **mask_options(settings, overwrite=overwrite),
     )
-
-
-def _generator(settings: ResolvedSettings, run: MaskRunSettings) -> GeneratorChoice:
-    from trackweave.proposals.generators import GeneratorChoice
-
-    return GeneratorChoice(run.generator, settings[RegionSettings], settings[PointGridSettings], settings[TextSettings])
 
 
 def _point(text: str) -> Prompt:
@@ -212,7 +193,9 @@ def _refuse_without_effect(
     Raises:
         SettingError: a flag that has no effect with this predictor or these prompts.
     """
-    name, generator = run.predictor.partition("=")[0], _generator(settings, run).kind
+    from trackweave.pipelines.resolved import generator_of
+
+    name, generator = run.predictor.partition("=")[0], generator_of(settings).kind
     is_model = generator in (*BACKENDS, "sam3")
     may_be_own = generator == "auto" and name not in WEIGHTS_FREE
     for key, provided in settings.provided.items():
@@ -272,10 +255,11 @@ def propose(
     """Find candidates and write them for `masks --candidates`."""
     from trackweave.pipelines.mask_inputs import ALL_LEVELS, GENERATED_LEVELS
     from trackweave.pipelines.mask_inputs import propose as propose_for
+    from trackweave.pipelines.resolved import generator_of, predictor_settings_of
 
     run = settings[MaskRunSettings]
     # Nothing is tracked: what a predictor would do is of no matter but for the model that a generator may be.
-    kind = _generator(settings, run).kind
+    kind = generator_of(settings).kind
     is_model = kind in (*BACKENDS, "sam3")
     for key, provided in settings.provided.items():
         if key.startswith("predictor.") and provided.origin.startswith("flag") and not is_model:
@@ -291,10 +275,10 @@ def propose(
         frames,
         output,
         levels=run.levels or (ALL_LEVELS if has_levels else GENERATED_LEVELS),
-        generator=_generator(settings, run),
+        generator=generator_of(settings),
         candidate_stride=run.candidate_stride,
         sampling=run.frames,
-        predictor_settings=settings[SamSettings],
+        predictor_settings=predictor_settings_of(settings).sam,
         progress=True,
     )
     typer.echo(f"candidates: {output}")

@@ -67,6 +67,24 @@ class Scores:
         """Every field."""
         return (*self.curves, *self.values)
 
+    def counted(self) -> JsonRecord:
+        """What sequences are combined from, for a file; `from_counted` reads it. Objects are left out."""
+        values = {name: _json_number(value) for name, value in self.values.items()}
+        curves = {name: [_json_number(value) for value in curve] for name, curve in self.curves.items()}
+        return {"values": values, "curves": curves}
+
+    @classmethod
+    def from_counted(cls, record: JsonRecord) -> Scores:
+        """Reads what `counted` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: it is damaged.
+        """
+        return cls(
+            {str(name): _number(value) for name, value in record["values"].items()},
+            {str(name): tuple(map(_number, curve)) for name, curve in record["curves"].items()},
+        )
+
     def to_json(self) -> JsonRecord:
         """Every field as a number; the 19 values under `by_overlap`; objects under `objects`."""
         record: dict[str, object] = {name: _json_number(self[name]) for name in self.names}
@@ -85,6 +103,10 @@ class Scores:
 
 def _json_number(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _json_statistics(scores: Statistics) -> JsonRecord:

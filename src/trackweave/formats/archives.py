@@ -1,17 +1,19 @@
-"""Our own archives as a format: the columns of tracks as NPZ, and the masks of a run."""
+"""Our own archives as a format: the columns of tracks as NPZ, the masks of a run, and what a detector found."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from trackweave.errors import InputError
+from trackweave.errors import ArtifactError, InputError
+from trackweave.formats.tables import DetectionTable
 from trackweave.formats.videos import MaskArchiveVideo, TrackArchiveVideo, info_to_json
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage import mask_archive, track_archive
-from trackweave.storage.npz import archive_kind
+from trackweave.storage.npz import NpzReader, NpzWriter, archive_kind
 from trackweave.structures.format_settings import FormatSettings
 from trackweave.structures.tracked_video import Losses, TrackedVideo, VideoInfo
 from trackweave.structures.tracks import Tracks
@@ -69,3 +71,48 @@ def read_npz(path: Path, hints: VideoInfo | None, name: str | None) -> TrackedVi
             hints = VideoInfo(path.stem, frames, names, archive.info.full_resolution_shape or archive.info.mask_shape)
         return MaskArchiveVideo({None if level is None else int(level): archive}, hints)
     raise InputError(f"{path}: holds no tracks; archives of tracks are tracks.npz and video_segments.npz")
+
+
+DETECTIONS_KIND, DETECTIONS_VERSION = "detections", 1
+
+
+def write_detection_table(path: Path, table: DetectionTable) -> None:
+    """Writes what a detector found in a video, number by number as it is; `read_detection_table` reads it.
+
+    Raises:
+        RunFolderError: the file cannot be written.
+    """
+    names = None if table.class_names is None else {str(key): name for key, name in table.class_names.items()}
+    masks = None if table.segmentation is None else [dict(code) for code in table.segmentation]
+    with NpzWriter(path) as archive:
+        for name in ("frame", "xyxy", "score", "class_id"):
+            archive.add_array(name, getattr(table, name))
+        archive.add_array("masks", np.frombuffer(json.dumps(masks).encode(), np.uint8))
+        record = {"kind": DETECTIONS_KIND, "schema_version": DETECTIONS_VERSION, "class_names": names}
+        archive.add_manifest(record | {"length": table.length, "source": table.source})
+
+
+def read_detection_table(path: Path) -> DetectionTable:
+    """Reads what `write_detection_table` wrote.
+
+    Raises:
+        ArtifactError: missing or damaged.
+        ArtifactVersionError: of a newer schema.
+    """
+    with NpzReader(path, DETECTIONS_KIND, DETECTIONS_VERSION) as archive:
+        try:
+            names, length = archive.manifest["class_names"], archive.manifest["length"]
+            frame, xyxy = archive.array("frame"), archive.array("xyxy")
+            score, class_id = archive.array("score"), archive.array("class_id")
+            return DetectionTable(
+                frame,
+                xyxy,
+                score,
+                class_id,
+                None if names is None else {int(key): str(name) for key, name in names.items()},
+                json.loads(archive.array("masks").tobytes()),
+                None if length is None else int(length),
+                source=str(archive.manifest["source"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArtifactError(f"{path}: the detections are damaged: {error}") from None

@@ -164,15 +164,29 @@ def from_file(path: Path, schema: Schema) -> dict[str, ProvidedValue]:
         raise SettingError(f"file {path}, {error}") from None
     if content is None:
         return {}
-    origin = f"file {path}"
-    if not isinstance(content, dict):
+    return from_mapping(content, schema, f"file {path}", others_pass=True)
+
+
+def from_mapping(content: Any, schema: Schema, origin: str, *, others_pass: bool = False) -> dict[str, ProvidedValue]:
+    """The settings of a mapping: sections with values, or keys like `tracker.diagnostics`.
+
+    Args:
+        content: the mapping, as YAML gives it.
+        schema: which settings there are.
+        origin: what messages call it.
+        others_pass: settings that only other commands have are passed by; otherwise they are unknown.
+
+    Raises:
+        SettingError: not sections with values, or a setting that there is not.
+    """
+    if not isinstance(content, Mapping):
         raise SettingError(f"{origin}: settings are sections with values, not {type(content).__name__}")
     for name, value in content.items():
         if name in SECTIONS and not isinstance(value, dict):
             raise SettingError(f"{origin}: {name} is a section with values, not {shortened(value)}")
     values = {key: value for name, inner in content.items() for key, value in _flattened(str(name), inner)}
     known = schema
-    if not values.keys() <= schema.fields.keys():  # perhaps another command's: load what all of them have
+    if others_pass and not values.keys() <= schema.fields.keys():  # perhaps another command's: load what all have
         known = Schema(tuple(dict.fromkeys((*schema.sections, *SECTIONS))))
     for key in values:
         _check_key(key, origin, known)
@@ -222,6 +236,17 @@ def from_pairs(pairs: Sequence[str], schema: Schema) -> dict[str, ProvidedValue]
         _check_key(key, "flag --set", schema)
         provided[key] = from_text(schema.fields[key], text, "flag --set")
     return provided
+
+
+def from_texts(texts: Mapping[str, str], schema: Schema, origin: str) -> dict[str, ProvidedValue]:
+    """The settings of texts by key, such as the cells of a row.
+
+    Raises:
+        SettingError: an unknown key, or a text that cannot be read.
+    """
+    for key in texts:
+        _check_key(key, origin, schema)
+    return {key: from_text(schema.fields[key], text, origin) for key, text in texts.items()}
 
 
 def from_text(field: SettingField, text: str, origin: str) -> ProvidedValue:

@@ -85,7 +85,7 @@ def track_masks(
     candidates: str | Path | None = None,
     prompts: UserPrompts | None = None,
     levels: Sequence[int] | None = None,
-    predictor: str | VideoPredictor = "auto",
+    predictor: str | VideoPredictor | ChosenPredictor = "auto",
     settings: TrackingSettings | None = None,
     resume: bool = False,
     progress: Progress = None,
@@ -104,7 +104,7 @@ def track_masks(
             label values) and JSON or CSV, see `formats.prompts`; or a mapping from the index of a frame in the video
             to a label map `(H, W)` or to boxes `(N, 4)` xyxy, whose ids are 1 … N.
         levels: granularity levels (2 coarse, 4 medium, 6 fine); None = those of `candidates`, else 2.
-        predictor: a name of `choose_predictor`, or a predictor.
+        predictor: a name of `choose_predictor`, what that chose, or a predictor.
         settings: how to track.
         resume: continue a run that was cut off; finished levels are kept.
         progress: None = shown by itself in a terminal or a notebook; or a function of `(done, total, label)`.
@@ -134,11 +134,12 @@ def track_masks(
         raise SettingError(f"{keeps} keeps a run and {removes} removes it: give one of them")
     if not isinstance(predictor, str) and more.predictor_settings is not None:
         raise SettingError("predictor_settings are for predictors that are asked for by name, not for objects")
-    chosen = (
-        choose_predictor(predictor, more.predictor_settings)
-        if isinstance(predictor, str)
-        else ChosenPredictor(predictor, predictor.name, "given by the caller")
-    )
+    if isinstance(predictor, ChosenPredictor):
+        chosen = predictor
+    elif isinstance(predictor, str):
+        chosen = choose_predictor(predictor, more.predictor_settings)
+    else:
+        chosen = ChosenPredictor(predictor, predictor.name, "given by the caller")
     if more.overlay_levels not in ("first", "all"):
         raise SettingError(f"overlay_levels is first or all, not {more.overlay_levels!r}")
     log, timer = RunLog(chosen_settings.on_bad_item), TimingAggregator()

@@ -1,0 +1,89 @@
+"""What is over all items of a plan: tables, scores, views, the page; written at the end of every call."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from trackweave.errors import ArtifactError
+from trackweave.plans.items import Item
+from trackweave.plans.layout import write_views
+from trackweave.plans.page import PAGE, write_page
+from trackweave.plans.settings import Plan, redacted
+from trackweave.plans.stages import FinishedItem, describe
+from trackweave.plans.state import PlanState
+from trackweave.plans.tables import (
+    EVALUATION,
+    describe_environment,
+    read_scores,
+    row_of,
+    write_csv,
+    write_parquet,
+)
+from trackweave.storage.files import read_json_object, write_json
+
+PLAN, CSV, PARQUET = "plan.json", "items.csv", "items.parquet"
+
+
+def is_current(plan: Plan, items: Sequence[Item]) -> bool:
+    """Is what lies in the output folder about this very plan?"""
+    path = plan.output / PLAN
+    if not path.is_file() or not (plan.output / PAGE).is_file():
+        return False
+    with suppress(ArtifactError):
+        return read_json_object(path, "plan").get("digest") == _digest(plan, items)
+    return False
+
+
+def _digest(plan: Plan, items: Sequence[Item]) -> str:
+    parts = hashlib.sha256(repr((plan, __name__)).encode(errors="surrogateescape"))
+    for item in items:
+        parts.update(repr(item).encode(errors="surrogateescape"))
+    return parts.hexdigest()[:16]
+
+
+def write_overview(plan: Plan, items: Sequence[Item], state: PlanState, finished: Iterable[FinishedItem]) -> None:
+    """Writes the tables, the scores, the views and the page of a plan; `plan.json` last.
+
+    Raises:
+        RunFolderError: a file cannot be written.
+    """
+    output = plan.output
+    rows = [row_of(one, output) for one in finished]
+    write_csv(output / CSV, rows)
+    write_parquet(output / PARQUET, rows)
+    groups = {item.name: item.group for item in items}
+    scores = read_scores(plan, rows, groups) if "evaluate" in plan.stages else None
+    if scores is not None and scores.by_variant:
+        write_json(output / EVALUATION, scores.to_json())
+    else:
+        (output / EVALUATION).unlink(missing_ok=True)
+    environment = describe_environment()
+    write_json(output / "environment.json", environment)
+    notes = write_views(plan, rows) if plan.layout is not None else []
+    write_page(plan, rows, state, scores, environment, notes)
+    write_json(output / PLAN, {"schema_version": 1, "digest": _digest(plan, items), **_described(plan)})
+
+
+def _described(plan: Plan) -> Mapping[str, Any]:
+    """The plan as it was resolved, without secrets."""
+    variants = {
+        variant.name: [
+            {"key": key, "value": value, "origin": origin}
+            for key, value, origin in describe(plan.resolved(variant, {}))
+        ]
+        for variant in plan.variants
+    }
+    inputs = [entry.model_dump(mode="json", exclude_defaults=True) for entry in plan.inputs]
+    return {
+        "name": plan.name,
+        "kind": plan.kind,
+        "inputs": redacted(inputs),
+        "stages": list(plan.stages),
+        "formats": list(plan.formats),
+        "variants": variants,
+        "output_layout": plan.layout,
+        "engine": redacted(plan.engine.model_dump(mode="json")),
+    }

@@ -1,0 +1,482 @@
+"""`run`: works through a plan, item by item, on whatever engine; what is finished is never done again."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from trackweave.errors import RunFolderError, SettingError, argument, listed, shortened_line
+from trackweave.options.sources import ResolvedSettings
+from trackweave.plans.items import Item, find_items, signature
+from trackweave.plans.settings import Plan, Variant, load_plan
+from trackweave.plans.stages import (
+    LAST,
+    READS,
+    FinishedItem,
+    Job,
+    StageRecord,
+    is_there,
+    settings_parts,
+    stage_keys,
+    stages_of,
+    whole_key,
+)
+from trackweave.plans.state import KnownInput, PlanState, StageCost
+from trackweave.plans.workers import Engine, LocalEngine, cores
+from trackweave.storage.files import locked_folder
+from trackweave.storage.run import RunManifest, RunPaths
+
+AGAIN = frozenset({"disk full"})
+"""Failures that are nothing of the item: the next call tries again."""
+NO_STAGES = ("open", "work")
+"""What stands among the records of an item whose inputs could not be read, or whose process died."""
+WAIT = 0.5
+"""Seconds for which the engine is listened to at a time."""
+
+
+@dataclass(frozen=True)
+class PlanEvent:
+    """What happens while a plan is worked through.
+
+    Attributes:
+        name: `planned`, `started`, `progress`, `stage`, `finished`, `failed`, `lost`, `ended`.
+        item: of which item; empty: of the plan.
+        variant: of the matrix.
+        values: more, as JSON values.
+    """
+
+    name: str
+    item: str = ""
+    variant: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> Mapping[str, Any]:
+        """As JSON values."""
+        of = {"item": self.item, "variant": self.variant} if self.item else {}
+        return {"event": self.name, **of, **self.values}
+
+
+OnEvent = Callable[[PlanEvent], None]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which items of a plan, and what becomes of failures.
+
+    Attributes:
+        only: patterns of the names of items, or of `ITEM/VARIANT`; empty: all.
+        limit: so many that are not done yet, at most.
+        retry_failed: those that failed before are tried again.
+        keep_going: after a failure the others go on.
+    """
+
+    only: Sequence[str] = ()
+    limit: int | None = None
+    retry_failed: bool = False
+    keep_going: bool = True
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a call would do.
+
+    Attributes:
+        items: names in the order of the plan.
+        done: items in variants that are done.
+        failed: that failed, and are not tried again.
+        due: `(item, variant)` that would be worked on.
+        seconds: that the due ones take by what finished ones took, on the plan's workers; None: nothing finished yet.
+        costs: of the stages so far.
+    """
+
+    items: Sequence[str]
+    done: int
+    failed: int
+    due: Sequence[tuple[str, str]]
+    seconds: float | None
+    costs: Sequence[StageCost]
+
+
+def run(
+    plan: Plan | str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    output: str | os.PathLike[str] | None = None,
+    selection: Selection | None = None,
+    on_event: OnEvent | None = None,
+) -> Iterator[FinishedItem]:
+    """Works through a plan; the same call again goes on where the last one ended, whatever ended it.
+
+    An item is known by the content of what it reads and by its settings: a stage that is finished is used again as long
+    as nothing that it depends on changed. The page over all, `index.html`, is written at the end.
+
+    Args:
+        plan: a plan, a YAML file, or the same as a mapping; see `load_plan`.
+        output: the folder to fill, instead of the plan's own.
+        selection: which items; None: all of them.
+        on_event: called with everything that happens.
+
+    Yields:
+        items, those first that are done already; a failed one is an item as well, with its `failure`.
+
+    Raises:
+        InputError: the plan cannot be read, or an input of it names nothing.
+        RunFolderError: the output folder holds something else, cannot be written, or another process works in it.
+        SettingError: a setting of the plan is wrong.
+    """
+    loaded = plan if isinstance(plan, Plan) else load_plan(plan, output=output)
+    with _Coordinator(loaded, selection or Selection(), on_event) as coordinator:
+        yield from coordinator.work()
+
+
+def forecast(plan: Plan, selection: Selection | None = None) -> Forecast:
+    """What `run` would do with a plan; nothing is written but the state of what is known.
+
+    Args:
+        plan: see `load_plan`.
+        selection: which items; None: all of them.
+
+    Raises:
+        InputError, RunFolderError, SettingError: as `run`.
+    """
+    with _Coordinator(plan, selection or Selection(), None) as coordinator:
+        return coordinator.forecast()
+
+
+class _Chain:
+    """One item in one variant: its job, and what is known of its stages."""
+
+    def __init__(self, coordinator: _Coordinator, item: Item, variant: Variant) -> None:
+        plan, state = coordinator.plan, coordinator.state
+        self.item, self.variant = item, variant
+        self.records = state.records(variant.name, item.name)
+        settings, parts = coordinator.settings(item, variant)
+        known = state.inputs(item.name)
+        self.signatures = {role: coordinator.signature(item, role) for role in item.files}
+        digests = {
+            role: known[role].digest
+            for role, now in self.signatures.items()
+            if now and role in known and known[role] == (now, known[role].digest) and known[role].digest
+        }
+        self.job = Job(
+            item.name,
+            variant.name,
+            plan.kind,
+            item.files,
+            settings.provided,
+            plan.stages,
+            plan.formats,
+            str(plan.output / variant.name / item.name),
+            str(plan.output / "shared"),
+            digests,
+            coordinator.in_command,
+        )
+        self.stages = stages_of(self.job, settings)
+        self.whole = whole_key(parts, self.signatures)
+        needed = {role for stage in self.stages for role in READS.get(stage, ()) if role in item.files}
+        self.keys = stage_keys(self.job, self.stages, parts, digests) if needed <= digests.keys() else None
+
+    @property
+    def folder(self) -> Path:
+        """Of the run."""
+        return Path(self.job.folder)
+
+    @property
+    def state(self) -> str:
+        """`done`, `failed` or `due`."""
+        for name in NO_STAGES:
+            if name in self.records:
+                broken = self.records[name]
+                return "failed" if broken.key == self.whole and broken.kind not in AGAIN else "due"
+        if self.keys is None:
+            return "due"
+        found = "done"
+        for stage, key in self.keys.items():
+            record = self.records.get(stage)
+            if record is None or record.key != key or record.kind in AGAIN:
+                return "due"
+            if record.kind is not None:
+                found = "failed"
+                if stage not in LAST:
+                    return found
+            elif not is_there(self.folder, stage, record):
+                return "due"
+        return found
+
+    def finished(self, *, is_reused: bool) -> FinishedItem:
+        """What is yielded."""
+        names = (*NO_STAGES, *self.stages)
+        records = {name: self.records[name] for name in names if name in self.records}
+        return FinishedItem(self.item.name, self.variant.name, self.folder, records, is_reused)
+
+
+class _Coordinator:
+    """Plans, gives out, writes down; a `with` block in which no other works in the output folder."""
+
+    def __init__(self, plan: Plan, selection: Selection, on_event: OnEvent | None) -> None:
+        self.plan, self._selection = plan, selection
+        self._on_event = on_event
+        self._stack = ExitStack()
+        self._settings: dict[object, tuple[ResolvedSettings, Mapping[str, str]]] = {}
+        self._signatures: tuple[str, dict[str, str]] = ("", {})
+        self.in_command = argument("x").startswith("--")
+        self._started = time.time()
+
+    def __enter__(self) -> _Coordinator:
+        folder = self.plan.output
+        if folder.exists() and not folder.is_dir():
+            raise RunFolderError(f"{folder}: is a file, not a folder")
+        if RunManifest.load(RunPaths(folder).manifest).holds_run:
+            raise RunFolderError(f"{folder}: holds a run: a plan fills a folder of its own, choose another output")
+        self.items = find_items(self.plan)
+        self._stack.enter_context(locked_folder(folder))
+        try:
+            self.state = self._stack.enter_context(PlanState(folder, self.plan.name, self.plan.kind))
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            error.add_note(f"{self.plan.output}: what is finished is kept: the same command goes on")
+        self._stack.close()
+
+    # --- what is known
+
+    def settings(self, item: Item, variant: Variant) -> tuple[ResolvedSettings, Mapping[str, str]]:
+        """The settings of an item in a variant, and what each stage depends on of them."""
+        own = tuple((key, repr(value), origin) for key, (value, origin) in sorted(item.values.items()))
+        key = (variant.name, own)
+        if key not in self._settings:
+            if len(self._settings) > 256:  # of a table with settings in each row
+                self._settings.clear()
+            settings = self.plan.resolved(variant, item.values)
+            self._settings[key] = settings, settings_parts(settings, self.plan.kind, self.plan.formats)
+        return self._settings[key]
+
+    def signature(self, item: Item, role: str) -> str:
+        """Sizes and times of what an item reads; asked for once for all its variants."""
+        if self._signatures[0] != item.name:
+            self._signatures = item.name, {}
+        known = self._signatures[1]
+        if role not in known:
+            known[role] = signature(role, item.files[role], item.name)
+        return known[role]
+
+    def chains(self) -> Iterator[_Chain]:
+        """Every item in every variant that was asked for, item by item."""
+        only = self._selection.only
+        matched: Counter[str] = Counter()
+        for item in self.items:
+            for variant in self.plan.variants:
+                names = item.name, f"{item.name}/{variant.name}"
+                fits = [one for one in only if any(fnmatchcase(name, one) for name in names)]
+                matched.update(fits)
+                if fits or not only:
+                    yield _Chain(self, item, variant)
+        unmatched = [one for one in only if one not in matched]
+        if unmatched:
+            raise SettingError(f"{argument('only')}: no item is called {listed(unmatched)}")
+
+    def forecast(self) -> Forecast:
+        """What `work` would do."""
+        states: Counter[str] = Counter()
+        due, stages = list[tuple[str, str]](), Counter[str]()
+        costs = {cost.stage: cost for cost in self.state.costs()}
+        seconds = 0.0
+        for chain in self.chains():
+            is_due = self._is_due(chain) and (self._selection.limit is None or len(due) < self._selection.limit)
+            states[chain.state] += not is_due
+            if is_due:
+                due.append((chain.item.name, chain.variant.name))
+                stages.update(self._missing(chain))
+        for stage, count in stages.items():
+            seconds += costs[stage].seconds * count if stage in costs else 0.0
+        known = any(stage in costs for stage in stages) or not due
+        workers = min(self.plan.engine.workers or cores(), max(len(due), 1))
+        names = [item.name for item in self.items]
+        estimate = seconds / workers if known else None
+        return Forecast(names, states["done"], states["failed"], due, estimate, list(costs.values()))
+
+    def _missing(self, chain: _Chain) -> list[str]:
+        """The stages that a chain would compute, as far as that is known."""
+        keys = chain.keys
+        if keys is None:
+            return [stage for stage in chain.stages if stage not in chain.records]
+        return [
+            stage
+            for stage, key in keys.items()
+            if (known := chain.records.get(stage)) is None or known.key != key or known.kind is not None
+        ]
+
+    def _is_due(self, chain: _Chain) -> bool:
+        return chain.state == "due" or (self._selection.retry_failed and chain.state == "failed")
+
+    # --- work
+
+    def work(self) -> Iterator[FinishedItem]:
+        """Does what is due; yields every item once."""
+        counts: Counter[str] = Counter()
+        due: list[tuple[int, int]] = []
+        places = {item.name: n for n, item in enumerate(self.items)}
+        variants = {variant.name: n for n, variant in enumerate(self.plan.variants)}
+        for chain in self.chains():
+            if not self._is_due(chain):
+                counts["reused" if chain.state == "done" else "failed before"] += 1
+                yield chain.finished(is_reused=True)
+            elif self._selection.limit is None or len(due) < self._selection.limit:
+                due.append((variants[chain.variant.name], places[chain.item.name]))
+            else:
+                counts["left"] += 1
+        due.sort()  # variant by variant: what an item's variants share is made once, and a predictor stays loaded
+        values = {"items": len(self.items), "due": len(due), **counts}
+        self._tell("planned", values={name.replace(" ", "_"): value for name, value in values.items()})
+        try:
+            if due:
+                with self._engine(len(due)) as engine:
+                    for finished in self._through(engine, due):
+                        counts["failed" if finished.failure else "finished"] += 1
+                        yield finished
+        finally:
+            failed = counts["failed"] + counts["failed before"]
+            self.state.add_call(self._started, counts["finished"], counts["reused"], failed, _own_version())
+        self._finish(counts["finished"] + counts["failed"])
+        self._tell("ended", values={"finished": counts["finished"], "reused": counts["reused"], "failed": failed})
+
+    def _engine(self, count: int) -> Engine:
+        settings = self.plan.engine
+        workers = min(settings.workers or cores(), count)
+        return LocalEngine(self.plan.kind, workers, settings.memory_gb, self.plan.output / "workers.log")
+
+    def _through(self, engine: Engine, due: Sequence[tuple[int, int]]) -> Iterator[FinishedItem]:
+        """Gives jobs out and takes in what becomes of them."""
+        waiting = deque(due)
+        running: dict[tuple[str, str], _Chain] = {}
+        alone: deque[_Chain] = deque()
+        tried_alone: set[tuple[str, str]] = set()
+        stops = False
+        while waiting or running or alone:
+            while waiting and not stops and engine.free and not (tried_alone & running.keys()):
+                variant, item = waiting.popleft()
+                chain = _Chain(self, self.items[item], self.plan.variants[variant])
+                self._begin(engine, chain, running)
+            if alone and not running and (stops or not waiting or not engine.busy):
+                chain = alone.popleft()
+                tried_alone.add((chain.item.name, chain.variant.name))
+                self._begin(engine, chain, running, alone=True)
+            if stops and not running:
+                return
+            for event in engine.poll(WAIT):
+                name = event.job.item, event.job.variant
+                chain = running[name]
+                self._note(chain, event.digests, event.record, event.progress)
+                if not event.is_over:
+                    continue
+                del running[name]
+                if event.lost is not None and name not in tried_alone:
+                    self._tell("lost", chain, {"message": event.lost})
+                    alone.append(chain)  # others may have taken the memory that it lacked
+                    continue
+                tried_alone.discard(name)
+                finished = self._over(chain, event.lost)
+                stops = stops or (finished.failure is not None and not self._selection.keep_going)
+                yield finished
+
+    def _begin(
+        self, engine: Engine, chain: _Chain, running: dict[tuple[str, str], _Chain], *, alone: bool = False
+    ) -> None:
+        running[chain.item.name, chain.variant.name] = chain
+        self._tell("started", chain)
+        for gone in NO_STAGES:
+            if chain.records.pop(gone, None) is not None:
+                self.state.forget(chain.variant.name, chain.item.name, gone)
+        engine.submit(chain.job, alone=alone)
+
+    def _note(
+        self,
+        chain: _Chain,
+        digests: Mapping[str, str] | None,
+        record: StageRecord | None,
+        progress: tuple[str, int, int] | None,
+    ) -> None:
+        """Writes down one event."""
+        if digests is not None:
+            known = {role: KnownInput(now, digests.get(role, "")) for role, now in chain.signatures.items()}
+            self.state.set_inputs(chain.item.name, known)
+        if record is not None:
+            if record.stage in NO_STAGES:
+                record = replace(record, key=chain.whole)
+            chain.records[record.stage] = record
+            self.state.keep(chain.variant.name, chain.item.name, record)
+            if not record.is_reused:
+                values = {"stage": record.stage, "seconds": record.seconds}
+                self._tell("stage", chain, values | ({"failure": record.kind} if record.kind else {}))
+        if progress is not None:
+            self._tell("progress", chain, dict(zip(("stage", "done", "total"), progress, strict=True)))
+
+    def _over(self, chain: _Chain, lost: str | None) -> FinishedItem:
+        """An item of which nothing more comes."""
+        if lost is not None:
+            kind, _, message = lost.partition(": ")
+            self._note(chain, None, StageRecord("work", "", kind=kind, message=f"{message}; tried alone, too"), None)
+        finished = chain.finished(is_reused=False)
+        failure = finished.failure
+        if failure is None:
+            self._tell("finished", chain, {"seconds": round(finished.seconds, 3), **_short_facts(finished.facts)})
+        else:
+            values = {"stage": failure.stage, "kind": failure.kind, "message": failure.message}
+            self._tell("failed", chain, values)
+        return finished
+
+    def _tell(self, name: str, chain: _Chain | None = None, values: Mapping[str, Any] | None = None) -> None:
+        if self._on_event is not None:
+            item, variant = ("", "") if chain is None else (chain.item.name, chain.variant.name)
+            self._on_event(PlanEvent(name, item, variant, values or {}))
+
+    def _finish(self, worked: int) -> None:
+        """Writes what is over all items, where anything of it is new."""
+        from trackweave.plans.overview import is_current, write_overview
+
+        if worked or not is_current(self.plan, self.items):
+            write_overview(self.plan, self.items, self.state, self._all_finished())
+
+    def _all_finished(self) -> Iterator[FinishedItem]:
+        """Every item in every variant as it stands now, also those that were not asked for."""
+        for item in self.items:
+            for variant in self.plan.variants:
+                yield _Chain(self, item, variant).finished(is_reused=True)
+
+
+def _short_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("frames", "tracks", "things", "boxes", "suspected", "scores", "warnings")
+    return {name: facts[name] for name in names if facts.get(name) not in (None, {}, [])}
+
+
+def _own_version() -> str:
+    try:
+        return version("trackweave")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def failures_by_kind(items: Sequence[FinishedItem]) -> list[tuple[str, int, str]]:
+    """Kind of failure, how many items, and one of their messages; the most frequent first.
+
+    >>> failures_by_kind([])
+    []
+    """
+    kinds: dict[str, list[str]] = {}
+    for item in items:
+        failure = item.failure
+        if failure is not None and failure.kind is not None:
+            kinds.setdefault(failure.kind, []).append(failure.message)
+    rows = [(kind, len(messages), shortened_line(messages[0], 300)) for kind, messages in kinds.items()]
+    return sorted(rows, key=lambda row: -row[1])

@@ -1,0 +1,780 @@
+"""The stages of one item: what each depends on, and how it is done; whoever does it leaves a record beside the run."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trackweave.errors import (
+    ArtifactError,
+    InputError,
+    MissingExtraError,
+    PredictorError,
+    PredictorOutOfMemory,
+    PredictorUnavailable,
+    SettingError,
+    command_wording,
+    shortened_line,
+)
+from trackweave.options.schema import as_text
+from trackweave.options.sources import ProvidedValue, ResolvedSettings, resolve
+from trackweave.pipelines.resolved import generator_of
+from trackweave.plans.items import content_path, digest
+from trackweave.plans.settings import SCHEMAS, redacted
+from trackweave.predictors.catalog import BACKENDS
+from trackweave.storage.files import content_digest, locked_folder, read_json_object, write_json
+from trackweave.storage.run import RunPaths, read_run_summary
+from trackweave.structures.run_summary import BoxSummary
+
+if TYPE_CHECKING:
+    from trackweave.predictors.registry import ChosenPredictor
+
+RECORD_VERSION = 1
+JsonRecord = Mapping[str, Any]
+"""An object as `json.loads` gives it."""
+
+READS: Mapping[str, tuple[str, ...]] = {
+    "propose": ("input",),
+    "detect": ("input",),
+    "track": ("input", "candidates", "prompts", "detections"),
+    "evaluate": ("truth",),
+}
+"""Stage → what of the item it reads itself; the rest comes from the stages before it."""
+DEPENDS: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("masks", "propose"): (
+        "masks.generator",
+        "masks.candidate_stride",
+        "masks.levels",
+        "masks.frames",
+        "regions",
+        "grid",
+    ),
+    ("masks", "track"): ("masks.predictor", "masks.levels", "masks.frames", "tracking", "predictor", "flow"),
+    ("masks", "identity"): ("identity",),
+    ("masks", "export"): ("format", "overlay"),
+    ("masks", "evaluate"): ("evaluate",),
+    ("masks", "report"): ("overlay", "masks.overlay_levels"),
+    ("boxes", "detect"): ("perception.detector", "perception.detector_options", "input.frames"),
+    ("boxes", "track"): ("run", "input", "perception", "tracker", "scorer", "refinement", "overlay"),
+    ("boxes", "export"): ("format",),
+    ("boxes", "evaluate"): ("evaluate",),
+    ("boxes", "report"): (),
+}
+"""Settings, or sections of them, that a stage depends on."""
+MODEL_FILES = ("masks.predictor", "masks.generator", "predictor.weights", "scorer.weights", "perception.detector")
+"""Settings that may name a file: its content counts, not its name alone."""
+LAST = ("export", "evaluate", "report")
+"""Stages that nothing depends on."""
+TABLE_SUFFIXES = frozenset({".txt", ".csv", ".json", ".parquet", ".pq"})
+"""An item that is such a file is its detections alone."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One item in one variant, as it is sent to whoever does it.
+
+    Attributes:
+        item: its name.
+        variant: of the matrix.
+        kind: masks or boxes.
+        files: role → path.
+        values: the settings that were given: key → value and origin.
+        stages: those that are on.
+        formats: what `export` writes.
+        folder: of the run.
+        shared: folder of what several variants of an item have in common.
+        digests: role → digest of the content, where it is known.
+        in_command: messages speak of flags.
+    """
+
+    item: str
+    variant: str
+    kind: str
+    files: Mapping[str, str]
+    values: Mapping[str, ProvidedValue]
+    stages: Sequence[str]
+    formats: Sequence[str]
+    folder: str
+    shared: str
+    digests: Mapping[str, str] = field(default_factory=dict)
+    in_command: bool = False
+
+    @property
+    def name(self) -> str:
+        """The item; behind it the variant where there are several."""
+        return self.item if self.variant == "runs" else f"{self.item} ({self.variant})"
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """A stage that is done, or failed.
+
+    Attributes:
+        stage: its name.
+        key: what it depends on, as one hash.
+        seconds: it took.
+        cpu_seconds: of all threads and child processes.
+        peak_rss_mb: of the process meanwhile; None where it is not known.
+        facts: numbers for the page.
+        kind: of a failure; None: it is done.
+        message: of a failure.
+        is_reused: it was done before, and nothing was computed.
+    """
+
+    stage: str
+    key: str
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_rss_mb: float | None = None
+    facts: JsonRecord = field(default_factory=dict)
+    kind: str | None = None
+    message: str = ""
+    is_reused: bool = False
+
+    def to_json(self) -> JsonRecord:
+        """As JSON values."""
+        return {name: value for name, value in asdict(self).items() if name != "is_reused"}
+
+    @classmethod
+    def from_json(cls, record: JsonRecord) -> StageRecord:
+        """Reads one.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: it is damaged.
+        """
+        return cls(
+            str(record["stage"]),
+            str(record["key"]),
+            float(record["seconds"]),
+            float(record["cpu_seconds"]),
+            None if record["peak_rss_mb"] is None else float(record["peak_rss_mb"]),
+            dict(record["facts"]),
+            None if record["kind"] is None else str(record["kind"]),
+            str(record["message"]),
+        )
+
+
+@dataclass(frozen=True)
+class FinishedItem:
+    """One item in one variant, when nothing more is to be done for it.
+
+    Attributes:
+        name: of the item.
+        variant: of the matrix; `runs` where there is none.
+        folder: of its run.
+        records: stage → what it took and found, or how it failed.
+        is_reused: nothing was computed.
+    """
+
+    name: str
+    variant: str
+    folder: Path
+    records: Mapping[str, StageRecord]
+    is_reused: bool = False
+
+    @property
+    def failure(self) -> StageRecord | None:
+        """The first stage that failed, or None."""
+        return next((record for record in self.records.values() if record.kind is not None), None)
+
+    @property
+    def seconds(self) -> float:
+        """All stages together."""
+        return sum(record.seconds for record in self.records.values())
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What its stages found, by name."""
+        return {
+            name: value for record in self.records.values() for name, value in record.facts.items() if name != "files"
+        }
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+
+# --- what a stage depends on ------------------------------------------------------------------------------------------
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+@cache
+def _model_digest(path: str, size: int, time_ns: int) -> str:
+    return content_digest(Path(path)).hex()
+
+
+def _model_of(value: Any) -> str | None:
+    """The digest of the file that a setting names, also behind `NAME=`; None where it names none."""
+    for text in (str(value), str(value).partition("=")[2]):
+        with suppress(OSError, ValueError):
+            status = Path(text).stat() if text else None
+            if status is not None and Path(text).is_file():
+                return _model_digest(text, status.st_size, status.st_mtime_ns)
+    return None
+
+
+def settings_parts(settings: ResolvedSettings, kind: str, formats: Sequence[str]) -> Mapping[str, str]:
+    """Stage → hash of the settings that it depends on."""
+    dumped = {section: part.model_dump(mode="json") for section, part in settings.sections.items()}
+    parts: dict[str, str] = {}
+    for (of, stage), names in DEPENDS.items():
+        if of != kind:
+            continue
+        values: dict[str, object] = {}
+        for name in names:
+            section, _, key = name.partition(".")
+            values[name] = dumped[section][key] if key else dumped[section]
+        models = [
+            _model_of(settings.value(key))
+            for key in MODEL_FILES
+            if any(key == name or key.startswith(f"{name}.") for name in names)
+        ]
+        # A tracker that nobody chose is another for frames whose size is known: what was chosen counts as well.
+        chosen = sorted(key for key in settings.provided if key.startswith(("tracker.", "scorer.")))
+        extra: object = chosen if stage == "track" and kind == "boxes" else list(formats) if stage == "export" else None
+        if stage == "propose" and generator_of(settings).kind in (*BACKENDS, "sam3"):
+            extra = dumped["predictor"]
+        parts[stage] = _hash(values, models, extra)
+    return parts
+
+
+def _generates_itself(settings: ResolvedSettings) -> bool:
+    """May the candidates be the predictor's own masks, from what it keeps of a frame anyway?"""
+    generator, predictor = generator_of(settings).kind, str(settings.value("masks.predictor")).partition("=")[0]
+    return generator == "predictor" or (generator == "auto" and predictor not in ("flow", "static", "replay"))
+
+
+def stages_of(job: Job, settings: ResolvedSettings) -> tuple[str, ...]:
+    """The stages that this item has: what is given need not be found, and without truth nothing is evaluated."""
+    given = job.files.keys()
+    skipped = set()
+    if "candidates" in given or "prompts" in given or (job.kind == "masks" and _generates_itself(settings)):
+        skipped.add("propose")
+    if "prompts" in given:
+        skipped.add("identity")  # a person's objects keep their ids
+    if "truth" not in given:
+        skipped.add("evaluate")
+    path = Path(job.files["input"])
+    has_boxes = path.suffix.lower() in TABLE_SUFFIXES or (path / "det" / "det.txt").is_file()
+    if "detections" in given or has_boxes or (job.kind == "boxes" and settings.value("run.detections") is not None):
+        skipped.add("detect")
+    return tuple(stage for stage in job.stages if stage not in skipped)
+
+
+def stage_keys(job: Job, stages: Sequence[str], parts: Mapping[str, str], digests: Mapping[str, str]) -> dict[str, str]:
+    """Stage → what it depends on, as one hash.
+
+    Args:
+        job: the item.
+        stages: those that it has, in their order.
+        parts: see `settings_parts`.
+        digests: role → digest of its content.
+    """
+    keys: dict[str, str] = {}
+    generates = job.kind == "masks" and not {"candidates", "prompts"} & job.files.keys()
+    before = parts["propose"] if generates and "propose" not in stages else ""
+    for stage in stages:
+        read = [(role, digests[role]) for role in READS.get(stage, ()) if role in job.files]
+        keys[stage] = _hash(stage, parts[stage], read, before)
+        if stage not in LAST:
+            before = keys[stage]
+    return keys
+
+
+def whole_key(parts: Mapping[str, str], signatures: Mapping[str, str]) -> str:
+    """Of all settings and of the sizes and times of all files: what a failure that has no stage depends on."""
+    return _hash(parts, signatures)
+
+
+# --- records beside the run -------------------------------------------------------------------------------------------
+
+
+class StageRecords:
+    """`stages/record.json` in a run folder: which stages are done, with what; and which was begun."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "stages" / "record.json"
+        self.done: dict[str, StageRecord] = {}
+        self.started: dict[str, str] = {}
+        with suppress(ArtifactError, KeyError, TypeError, ValueError, AttributeError):  # damaged: nothing is done
+            if self.path.is_file():
+                data = read_json_object(self.path, "record of stages")
+                if data["schema_version"] == RECORD_VERSION:
+                    self.done = {str(name): StageRecord.from_json(one) for name, one in data["done"].items()}
+                    self.started = {str(name): str(key) for name, key in data["started"].items()}
+
+    def start(self, stage: str, key: str) -> bool:
+        """Notes that a stage begins.
+
+        Returns:
+            whether it had begun before with the very same input and settings.
+        """
+        again = self.started.get(stage) == key
+        if not again or stage in self.done:
+            self.started[stage] = key
+            self.done.pop(stage, None)
+            self._write()
+        return again
+
+    def finish(self, record: StageRecord) -> None:
+        """Notes that a stage is done."""
+        self.done[record.stage] = record
+        self._write()
+
+    def forget(self, stage: str) -> None:
+        """Notes that what a stage did is undone."""
+        self.done.pop(stage, None)
+        self.started.pop(stage, None)
+        self._write()
+
+    def _write(self) -> None:
+        done = {name: record.to_json() for name, record in self.done.items()}
+        write_json(self.path, {"schema_version": RECORD_VERSION, "done": done, "started": self.started})
+
+
+# --- doing it ---------------------------------------------------------------------------------------------------------
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with a stage, and how much of how much of it is done."""
+
+
+@lru_cache(64)
+def _resolved(kind: str, values: tuple[tuple[str, str], ...]) -> ResolvedSettings:
+    return resolve(SCHEMAS[kind], flags={key: ProvidedValue(*json.loads(value)) for key, value in values})
+
+
+def settings_of(job: Job) -> ResolvedSettings:
+    """The settings of a job.
+
+    Raises:
+        SettingError: a value that does not fit.
+    """
+    return _resolved(job.kind, tuple((key, json.dumps(list(value))) for key, value in sorted(job.values.items())))
+
+
+def run_stages(job: Job, on_progress: OnProgress | None = None) -> Iterator[StageRecord | Mapping[str, str]]:
+    """Does what is not done of an item, one stage after the other.
+
+    Yields:
+        first the digests of what the item reads, by role; then a record of every stage. A stage that failed is one of
+        them; those that need it are left out.
+    """
+    with ExitStack() as stack:
+        if job.in_command:
+            stack.enter_context(command_wording())
+        try:
+            settings = settings_of(job)
+            stages = stages_of(job, settings)
+            digests = {
+                role: job.digests.get(role) or digest(role, text, job.item)
+                for role, text in job.files.items()
+                if any(role in READS.get(stage, ()) for stage in stages)
+            }
+            yield digests
+            keys = stage_keys(job, stages, settings_parts(settings, job.kind, job.formats), digests)
+            folder = Path(job.folder)
+            # Whoever worked on it before may be dying still.
+            stack.enter_context(locked_folder(folder / "stages", wait=True))
+            records = StageRecords(folder)
+            if job.kind == "masks" and "identity" not in keys:
+                _forget_identities(folder, records)
+        except Exception as error:  # noqa: BLE001 - whatever one item causes, the others go on
+            yield _failure("open", "", error, Path(job.folder))
+            return
+        yield from _stages(job, settings, keys, records, on_progress)
+
+
+def _forget_identities(folder: Path, records: StageRecords) -> None:
+    """Undoes the stage `identity` of a run whose plan has it no more."""
+    from trackweave.pipelines.identity import relate
+
+    if "identity" in records.done and RunPaths(folder).summary.is_file():
+        relate(folder, False)
+        records.forget("identity")
+
+
+def _stages(
+    job: Job,
+    settings: ResolvedSettings,
+    keys: Mapping[str, str],
+    records: StageRecords,
+    on_progress: OnProgress | None,
+) -> Iterator[StageRecord]:
+    folder = Path(job.folder)
+    for stage, key in keys.items():
+        known = records.done.get(stage)
+        if known is not None and known.key == key and is_there(folder, stage, known):
+            yield replace(known, is_reused=True)
+            continue
+        watch = _Watch()
+        try:
+            again = records.start(stage, key)
+            work = _Work(job, settings, folder, keys, again, on_progress)
+            facts = getattr(work, stage)()
+            record = watch.record(stage, key, facts)
+            records.finish(record)
+        except Exception as error:  # noqa: BLE001 - as above
+            yield watch.measured(_failure(stage, key, error, folder))
+            if stage not in LAST:
+                return
+            continue
+        yield record
+
+
+def is_there(folder: Path, stage: str, record: StageRecord) -> bool:
+    """Are the files of a finished stage still there?"""
+    files = record.facts.get("files", [])
+    return all((folder / str(name)).exists() for name in files)
+
+
+def _failure(stage: str, key: str, error: Exception, folder: Path) -> StageRecord:
+    kind = kind_of(error)
+    message = redacted(str(error)) or type(error).__name__
+    if kind == "internal error":
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{type(error).__name__}: {message} ({Path(place.filename).name}:{place.lineno})"
+        text = redacted("".join(traceback.format_exception(error)))
+        with suppress(OSError):
+            (folder / "stages").mkdir(parents=True, exist_ok=True)
+            (folder / "stages" / "error.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
+            message += f": {folder / 'stages' / 'error.txt'}"
+    return StageRecord(stage, key, kind=kind, message=shortened_line(message, 1000))
+
+
+def kind_of(error: BaseException | None) -> str:
+    """What kind of failure an error is, in a few words."""
+    cause = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return "disk full"
+        cause = cause.__cause__ or cause.__context__
+    kinds: Sequence[tuple[type[BaseException] | tuple[type[BaseException], ...], str]] = (
+        ((MemoryError, PredictorOutOfMemory), "memory"),
+        (SettingError, "setting"),
+        ((MissingExtraError, PredictorUnavailable), "not installed"),
+        (PredictorError, "predictor"),
+        (InputError, "input"),
+        (ArtifactError, "artifact"),
+        (OSError, "file system"),
+    )
+    return next((name for classes, name in kinds if isinstance(error, classes)), "internal error")
+
+
+class _Watch:
+    """Time, processor time and memory of one stage."""
+
+    def __init__(self) -> None:
+        self._started, self._cpu = time.perf_counter(), _cpu_seconds()
+        with suppress(OSError):  # Linux: the peak begins anew
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+    def measured(self, record: StageRecord) -> StageRecord:
+        """The record with what was measured."""
+        seconds = round(time.perf_counter() - self._started, 4)
+        return replace(
+            record, seconds=seconds, cpu_seconds=round(_cpu_seconds() - self._cpu, 4), peak_rss_mb=_peak_mb()
+        )
+
+    def record(self, stage: str, key: str, facts: JsonRecord) -> StageRecord:
+        """Of a stage that is done."""
+        return self.measured(StageRecord(stage, key, facts=facts))
+
+
+def _cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _peak_mb() -> float | None:
+    """Largest resident set since the stage began, in MB (10⁶ bytes); None where it is not known."""
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) * 1024 / 1e6, 1)
+    return None
+
+
+_PREDICTORS: dict[str, ChosenPredictor] = {}
+"""Of this process: the one that was used last, so that its weights are loaded once for many items."""
+
+
+def _predictor(settings: ResolvedSettings) -> ChosenPredictor:
+    from trackweave.pipelines.resolved import predictor_settings_of
+    from trackweave.predictors.registry import choose_predictor
+
+    request = str(settings.value("masks.predictor"))
+    asked = [settings.sections[name].model_dump(mode="json") for name in ("predictor", "flow")]
+    key = _hash(request, asked, [_model_of(settings.value(name)) for name in ("masks.predictor", "predictor.weights")])
+    if key not in _PREDICTORS:
+        _PREDICTORS.clear()
+        _PREDICTORS[key] = choose_predictor(request, predictor_settings_of(settings))
+    return _PREDICTORS[key]
+
+
+class _Work:
+    """The stages of one item; each method does one, and returns the facts about it."""
+
+    def __init__(
+        self,
+        job: Job,
+        settings: ResolvedSettings,
+        folder: Path,
+        keys: Mapping[str, str],
+        again: bool,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self._job, self._settings, self._folder, self._keys, self._again = job, settings, folder, keys, again
+        self._on_progress = on_progress
+        self._paths = RunPaths(folder)
+
+    def _progress(self, stage: str) -> Callable[[int, int, str], None] | bool:
+        tell = self._on_progress
+        if tell is None:
+            return False
+        return lambda done, total, label: tell(stage, done, total)
+
+    def _shared(self, stage: str) -> Path:
+        return Path(self._job.shared) / f"{self._job.item}-{self._keys[stage]}"
+
+    def _once(self, stage: str, make: Callable[[Path], JsonRecord]) -> JsonRecord:
+        """What several variants have in common is made by the first of them; the others wait for it."""
+        folder, key = self._shared(stage), self._keys[stage]
+        with locked_folder(folder / "stages", wait=True):
+            records = StageRecords(folder)
+            if stage in records.done and is_there(folder, stage, records.done[stage]):
+                return {name: value for name, value in records.done[stage].facts.items() if name != "files"}
+            records.start(stage, key)
+            facts = make(folder)
+            records.finish(StageRecord(stage, key, facts=facts))
+            return {name: value for name, value in facts.items() if name != "files"}
+
+    # --- masks
+
+    def propose(self) -> JsonRecord:
+        """Finds candidates."""
+        return self._once("propose", self._propose)
+
+    def _propose(self, folder: Path) -> JsonRecord:
+        from trackweave.pipelines.mask_inputs import GENERATED_LEVELS, propose
+        from trackweave.pipelines.resolved import predictor_settings_of
+        from trackweave.pipelines.settings import MaskRunSettings
+
+        run = self._settings[MaskRunSettings]
+        levels = [int(level) for level in run.levels or GENERATED_LEVELS]
+        propose(
+            self._job.files["input"],
+            folder,
+            levels=levels,
+            generator=generator_of(self._settings),
+            candidate_stride=run.candidate_stride,
+            sampling=run.frames,
+            predictor_settings=predictor_settings_of(self._settings).sam,
+            progress=self._progress("propose"),
+        )
+        return {"files": [f"level_{level}/filtered/filtered.json" for level in levels]}
+
+    def track(self) -> JsonRecord:
+        """Tracks."""
+        return self._track_masks() if self._job.kind == "masks" else self._track_boxes()
+
+    def _track_masks(self) -> JsonRecord:
+        from trackweave.pipelines.masks import track_masks
+        from trackweave.pipelines.resolved import mask_options, tracking_of
+        from trackweave.pipelines.settings import MaskRunSettings
+
+        files = self._job.files
+        candidates = files.get("candidates")
+        if candidates is None and "propose" in self._keys:
+            candidates = str(self._shared("propose"))
+        options = mask_options(self._settings, overwrite=not self._again)
+        options |= {"overlay": False, "identity": False, "predictor_settings": None}
+        if candidates is not None or "prompts" in files:
+            options |= {"generator": "auto", "candidate_stride": None}
+        run = track_masks(
+            files["input"],
+            self._folder,
+            candidates=candidates,
+            prompts=[files["prompts"]] if "prompts" in files else None,
+            levels=self._settings[MaskRunSettings].levels,
+            predictor=_predictor(self._settings),
+            settings=tracking_of(self._settings),
+            resume=self._again,
+            progress=self._progress("track"),
+            **options,
+        )
+        level_files = [str(run.paths.level(level).tracking.relative_to(self._folder)) for level in run.levels]
+        return {**_run_facts(self._paths), "files": ["manifest.json", "summary.json", *level_files]}
+
+    def identity(self) -> JsonRecord:
+        """Joins tracks that are one thing and nests parts in wholes."""
+        from trackweave.identity.settings import IdentitySettings
+        from trackweave.pipelines.identity import relate
+
+        run = relate(self._folder, self._settings[IdentitySettings], progress=self._progress("identity"))
+        return {"things": len(run.tree()), "files": ["identity.json"]}
+
+    # --- boxes
+
+    def detect(self) -> JsonRecord:
+        """Runs the detector."""
+        return self._once("detect", self._detect)
+
+    def _detect(self, folder: Path) -> JsonRecord:
+        from trackweave.formats.archives import write_detection_table
+        from trackweave.pipelines.box_inputs import detect
+        from trackweave.pipelines.settings import InputSettings, PerceptionSettings
+
+        perception = self._settings[PerceptionSettings]
+        table = detect(
+            self._job.files["input"],
+            perception.detector or "motion",
+            sampling=self._settings[InputSettings].frames,
+            progress=self._progress("detect"),
+            **perception.detector_options,
+        )
+        write_detection_table(folder / "detections.npz", table)
+        return {"detections": len(table.frame), "files": ["detections.npz"]}
+
+    def _track_boxes(self) -> JsonRecord:
+        from trackweave.formats.archives import read_detection_table
+        from trackweave.pipelines.boxes import track_boxes
+        from trackweave.pipelines.resolved import box_options, tracker_of
+        from trackweave.pipelines.settings import BoxRunSettings, PerceptionSettings
+
+        files = self._job.files
+        source: str | None = files["input"]
+        detections: Any = files.get("detections") or self._settings[BoxRunSettings].detections
+        options = box_options(self._settings)
+        if Path(files["input"]).suffix.lower() in TABLE_SUFFIXES:
+            source, detections = None, files["input"]
+        elif "detect" in self._keys:
+            detections = read_detection_table(self._shared("detect") / "detections.npz")
+            perception = self._settings[PerceptionSettings]
+            options["perception"] = perception.model_copy(update={"detector": None, "detector_options": {}})
+        track_boxes(
+            source,
+            self._folder,
+            detections=detections,
+            tracker=tracker_of(self._settings),
+            overwrite=True,
+            progress=self._progress("track"),
+            **options,
+        )
+        return {**_run_facts(self._paths), "files": ["manifest.json", "summary.json", "tracks.npz"]}
+
+    # --- what reads a finished run
+
+    def export(self) -> JsonRecord:
+        """Writes the run in other formats."""
+        from trackweave.exporters import export
+        from trackweave.formats.registry import find_format
+        from trackweave.structures.format_settings import FormatSettings
+        from trackweave.visualization.settings import OverlaySettings
+
+        written = []
+        for name in self._job.formats:
+            suffix = ".mp4" if name == "mp4" else find_format(name).suffix
+            target = self._folder / "export" / (f"{self._job.item}{suffix}" if suffix else name)
+            if not suffix:
+                target.mkdir(parents=True, exist_ok=True)
+            else:
+                target = target.with_name(f"{name}-{target.name}") if _ambiguous(suffix, self._job.formats) else target
+                target.parent.mkdir(parents=True, exist_ok=True)
+            overlay, options = self._settings[OverlaySettings], self._settings[FormatSettings]
+            export(self._folder, name, target, overlay=overlay, options=options)
+            written.append(str(target.relative_to(self._folder)))
+        return {"exports": len(written), "files": written}
+
+    def evaluate(self) -> JsonRecord:
+        """Scores the run against the truth."""
+        from trackweave.evaluation.evaluate import evaluate
+        from trackweave.evaluation.settings import EvaluationSettings
+
+        path = content_path("truth", self._job.files["truth"], self._job.item)
+        truth = path.parent if path is not None and path.name == "gt" else path
+        scores = evaluate(self._folder, truth or self._job.files["truth"], self._settings[EvaluationSettings])
+        best = scores.all_classes or scores.classes[0].combined
+        shown = {name: best[name] for name in ("HOTA", "AssA", "DetA", "IDF1", "MOTA", "IDSW", "J&F") if name in best}
+        record = {
+            "overlap": str(scores.overlap),
+            "protocol": scores.protocol,
+            "metrics": [str(metric) for metric in scores.metrics],
+            "notes": list(scores.notes),
+            "classes": {each.name: each.combined.counted() for each in scores.classes},
+        }
+        write_json(self._folder / "evaluation.json", {"schema_version": RECORD_VERSION, **record})
+        facts = {name: round(value, 5) for name, value in shown.items() if value == value}
+        return {"scores": facts, "files": ["evaluation.json"]}
+
+    def report(self) -> JsonRecord:
+        """Draws the overlay of a mask run, and writes the page of the run and its thumbnail."""
+        from trackweave.plans.pictures import draw_overlay, write_thumbnail
+        from trackweave.reports.page import report
+        from trackweave.visualization.settings import OverlaySettings
+
+        if self._job.kind == "masks" and self._settings.value("tracking.render_viz"):
+            every = self._settings.value("masks.overlay_levels") == "all"
+            draw_overlay(self._folder, self._settings[OverlaySettings], every=every)
+        report(self._folder)
+        write_thumbnail(self._folder)
+        return {"files": ["report.html"]}
+
+
+def _ambiguous(suffix: str, formats: Sequence[str]) -> bool:
+    """Have several of the formats files of this suffix?"""
+    from trackweave.formats.registry import find_format
+
+    return sum((".mp4" if name == "mp4" else find_format(name).suffix) == suffix for name in formats) > 1
+
+
+def _run_facts(paths: RunPaths) -> dict[str, Any]:
+    """What the page says of a run."""
+    summary = read_run_summary(paths.summary)
+    kinds: dict[str, int] = {}
+    for warning in summary.warnings:
+        kinds[str(warning.code)] = kinds.get(str(warning.code), 0) + 1
+    facts: dict[str, Any] = {
+        "frames": summary.input.frames,
+        "size": None if summary.input.size is None else list(summary.input.size),
+        "tracks": summary.track_count,
+        "warnings": kinds,
+        "messages": [redacted(shortened_line(warning.message, 300)) for warning in summary.warnings[:5]],
+    }
+    if isinstance(summary, BoxSummary):
+        facts |= {"boxes": summary.totals.get("boxes"), "suspected": summary.totals.get("est_id_switches")}
+        facts["frames"] = summary.totals.get("frames") or facts["frames"]
+    else:
+        facts |= {"boxes": summary.mask_count}
+    return facts
+
+
+def describe(settings: ResolvedSettings) -> list[tuple[str, str, str]]:
+    """Settings that were given: key, value, origin."""
+    entries = ((entry.key, entry.value, entry.origin) for entry in settings.entries())
+    given = [entry for entry in entries if entry[2] != "default" and not entry[2].startswith("preset ")]
+    return [(key, as_text(redacted(value)), redacted(origin)) for key, value, origin in given]
+
+
+_WARM_FOR_BOTH = (
+    "trackweave.exporters",
+    "trackweave.frames.video",
+    "trackweave.plans.pictures",
+    "trackweave.reports.page",
+)
+WARM: Mapping[str, tuple[str, ...]] = {
+    "masks": ("trackweave.pipelines.masks", "trackweave.predictors.flow.predictor", "jinja2", *_WARM_FOR_BOTH),
+    "boxes": ("trackweave.pipelines.boxes", "trackweave.evaluation.evaluate", "jinja2", *_WARM_FOR_BOTH),
+}
+"""What the stages import, so that a process that is forked from one that has it begins at once."""

@@ -1,0 +1,343 @@
+"""The items of a plan as rows, in tables, with scores by group and their differences; and the environment."""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trackweave.errors import ArtifactError, TrackweaveError
+from trackweave.plans.settings import Plan
+from trackweave.plans.stages import FinishedItem, StageRecord
+from trackweave.plans.workers import cores, machine_memory
+from trackweave.storage.files import read_json_object, replacing
+
+if TYPE_CHECKING:
+    from trackweave.evaluation.scores import Evaluation
+
+EVALUATION = "evaluation.json"
+PACKAGES = ("trackweave", "numpy", "numba", "opencv-python-headless", "scipy", "av", "onnxruntime", "torch", "ray")
+SCORES = ("HOTA", "IDF1", "MOTA", "J&F")
+COLUMNS = (
+    *("item", "variant", "state", "frames", "width", "height", "tracks", "things", "boxes", "suspected"),
+    *("warnings", "seconds", "cpu_seconds", "peak_rss_mb", *SCORES, "attention", "why", "kind", "message", "folder"),
+)
+"""Of the tables of items."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One item in one variant, as tables and page show it.
+
+    Attributes:
+        item: its name.
+        variant: of the matrix.
+        state: `finished`, `failed` or `waiting`.
+        facts: what its stages found.
+        records: of its stages.
+        folder: of its run, below the output.
+        attention: how much it deserves to be looked at; 0: nothing stands out.
+        why: what stands out.
+        failure: the first stage that failed, or None.
+    """
+
+    item: str
+    variant: str
+    state: str
+    facts: Mapping[str, Any]
+    records: Mapping[str, StageRecord]
+    folder: str
+    attention: float
+    why: str
+    failure: StageRecord | None
+
+    @property
+    def warnings(self) -> Mapping[str, int]:
+        """Kind of warning → how many."""
+        found = self.facts.get("warnings")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def seconds(self) -> float:
+        """All stages together."""
+        return sum(record.seconds for record in self.records.values())
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """The scores by name, as fractions."""
+        found = self.facts.get("scores")
+        return found if isinstance(found, Mapping) else {}
+
+    def cells(self) -> dict[str, Any]:
+        """Column → value."""
+        height, width = self.facts.get("size") or (None, None)
+        peaks = [record.peak_rss_mb for record in self.records.values() if record.peak_rss_mb is not None]
+        failure = self.failure
+        values = {
+            "item": self.item,
+            "variant": self.variant,
+            "state": self.state,
+            "width": width,
+            "height": height,
+            "warnings": sum(self.warnings.values()),
+            "seconds": round(self.seconds, 3),
+            "cpu_seconds": round(sum(record.cpu_seconds for record in self.records.values()), 3),
+            "peak_rss_mb": max(peaks, default=None),
+            "attention": round(self.attention, 1),
+            "why": self.why,
+            "kind": None if failure is None else failure.kind,
+            "message": None if failure is None else failure.message,
+            "folder": self.folder,
+        }
+        facts = {name: self.facts.get(name) for name in ("frames", "tracks", "things", "boxes", "suspected")}
+        return facts | {name: self.scores.get(name) for name in SCORES} | values
+
+
+def row_of(finished: FinishedItem, output: Path) -> Row:
+    """How an item is shown."""
+    facts, failure = finished.facts, finished.failure
+    state = "failed" if failure else "finished" if "track" in finished.records else "waiting"
+    attention, why = _attention(facts, failure, state)
+    return Row(
+        finished.name,
+        finished.variant,
+        state,
+        facts,
+        finished.records,
+        finished.folder.relative_to(output).as_posix(),
+        attention,
+        why,
+        failure,
+    )
+
+
+def _attention(facts: Mapping[str, Any], failure: StageRecord | None, state: str) -> tuple[float, str]:
+    """How much an item deserves to be looked at, and why; what stands out most comes first in the text."""
+    if failure is not None:
+        return 1000.0, f"{failure.stage} failed: {failure.kind}"
+    if state == "waiting":
+        return 0.0, ""
+    found: list[tuple[float, str]] = []
+    if facts.get("tracks") == 0:
+        found.append((100.0, "no object"))
+    warnings = facts.get("warnings") or {}
+    if warnings:
+        named = ", ".join(f"{count} × {kind}" if count > 1 else kind for kind, count in warnings.items())
+        found.append((min(10.0 * len(warnings) + sum(warnings.values()), 60.0), named))
+    suspected, boxes = facts.get("suspected"), facts.get("boxes")
+    if suspected and boxes:
+        found.append((min(2000.0 * suspected / boxes, 50.0), f"{suspected} suspected identity switches"))
+    scores = facts.get("scores") or {}
+    score = next((name for name in ("HOTA", "J&F") if name in scores), None)
+    if score is not None:
+        found.append((50.0 * (1 - scores[score]), f"{score} {100 * scores[score]:.1f}"))
+    found.sort(reverse=True)
+    return sum(points for points, _ in found), "; ".join(text for _, text in found)
+
+
+def write_csv(path: Path, rows: Iterable[Row]) -> None:
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="", errors="backslashreplace") as file,
+    ):
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(row.cells() for row in rows)
+
+
+def write_parquet(path: Path, rows: Sequence[Row]) -> None:
+    """The same as Parquet, where pyarrow is installed; an old one does not stay."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ModuleNotFoundError:
+        path.unlink(missing_ok=True)
+        return
+    texts = ("item", "variant", "state", "why", "kind", "message", "folder")
+    whole = ("frames", "width", "height", "tracks", "things", "boxes", "suspected", "warnings")
+    kinds = {name: pa.string() if name in texts else pa.int64() if name in whole else pa.float64() for name in COLUMNS}
+    cells = [row.cells() for row in rows]
+    columns = {name: pa.array([_plain(one[name]) for one in cells], kind) for name, kind in kinds.items()}
+    with replacing(path) as temporary:
+        pq.write_table(pa.table(columns), temporary)
+
+
+def _plain(value: Any) -> Any:
+    """A text without lone surrogates, which Arrow does not take."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def describe_environment() -> Mapping[str, Any]:
+    """Versions, machine and commit: what a result may depend on besides the plan."""
+    versions = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processors": cores(),
+        "memory_gb": round(machine_memory() / 1e9, 1),
+        "devices": [name for name in ("nvidia0", "nvidia1", "nvidia2", "nvidia3") if Path("/dev", name).exists()],
+        "packages": versions,
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that trackweave is run from; None of an installed package."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return None
+    with suppress(OSError, subprocess.SubprocessError):
+        command = ["git", "-C", os.fspath(root), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    return None
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PlanScores:
+    """Scores of a plan's items together, and what differs between its variants.
+
+    Attributes:
+        by_variant: the scores of each.
+        comparisons: variant → its differences to the first one, with intervals, as JSON values.
+        notes: what could not be compared, and why.
+    """
+
+    by_variant: Mapping[str, Evaluation]
+    comparisons: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    def to_json(self) -> Mapping[str, Any]:
+        """As JSON values."""
+        return {
+            "schema_version": 1,
+            "variants": {name: evaluation.to_json() for name, evaluation in self.by_variant.items()},
+            "comparisons": dict(self.comparisons),
+            "notes": list(self.notes),
+        }
+
+
+def read_scores(plan: Plan, rows: Sequence[Row], groups: Mapping[str, str]) -> PlanScores:
+    """Puts the items' scores together: by group, each combined from the counts of its sequences.
+
+    Variants are compared over the items that all of them have.
+    """
+    by_item: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        record = row.records.get("evaluate")
+        if record is not None and record.kind is None:
+            with suppress(ArtifactError):
+                by_item.setdefault(row.variant, {})[row.item] = read_json_object(
+                    plan.output / row.folder / EVALUATION, "evaluation"
+                )
+    if not by_item:
+        return PlanScores({})
+    common = set.intersection(*(set(items) for items in by_item.values()))
+    alone = sorted(set().union(*by_item.values()) - common)
+    notes = [f"not evaluated in every variant, so left out: {', '.join(alone[:8])}"] if alone else []
+    evaluations = {
+        variant: _evaluation({item: items[item] for item in items if item in common}, groups)
+        for variant, items in by_item.items()
+        if common
+    }
+    comparisons = {}
+    first = next((variant.name for variant in plan.variants if variant.name in evaluations), None)
+    for name, evaluation in evaluations.items():
+        if first is not None and name != first:
+            try:
+                comparisons[name] = _compared(plan, evaluations[first], evaluation)
+            except TrackweaveError as error:
+                notes.append(f"{first} and {name}: {error}")
+    return PlanScores(evaluations, comparisons, notes)
+
+
+def _compared(plan: Plan, one: Evaluation, other: Evaluation) -> Mapping[str, Any]:
+    from trackweave.evaluation.compare import compare
+    from trackweave.evaluation.settings import CompareSettings
+
+    return compare(one, other, plan.resolved(plan.variants[0], {})[CompareSettings]).to_json()
+
+
+def _evaluation(items: Mapping[str, Mapping[str, Any]], groups: Mapping[str, str]) -> Evaluation:
+    """Items of one group that were scored alike are one regime."""
+    from trackweave.evaluation.metrics import TrackEval, all_classes, combined, mean_of_classes
+    from trackweave.evaluation.scores import ClassScores, Evaluation, RegimeScores, Scores
+    from trackweave.evaluation.settings import Metric, Overlap
+
+    regimes: dict[tuple[Any, ...], list[str]] = {}
+    for item, record in items.items():
+        rule = (
+            groups.get(item, ""),
+            record["overlap"],
+            record["protocol"],
+            *record["metrics"],
+            "|",
+            *record["classes"],
+        )
+        regimes.setdefault(rule, []).append(item)
+    names = [rule[0] for rule in regimes]
+    found = []
+    for rule, members in sorted(regimes.items(), key=lambda one: one[0]):
+        first = items[members[0]]
+        metrics = tuple(Metric(name) for name in first["metrics"])
+        trackeval = TrackEval(metrics)
+        classes = []
+        for name in first["classes"]:
+            scores = {member: Scores.from_counted(items[member]["classes"][name]) for member in members}
+            classes.append(ClassScores(name, scores, combined(list(scores.values()), trackeval)))
+        whole = [each.combined for each in classes]
+        several = len(whole) > 1
+        title = rule[0] if names.count(rule[0]) == 1 else f"{rule[0]} {rule[2]}".strip()
+        found.append(
+            RegimeScores(
+                title,
+                Overlap(first["overlap"]),
+                str(first["protocol"]),
+                metrics,
+                classes,
+                all_classes(whole, trackeval) if several else None,
+                mean_of_classes(whole, trackeval) if several else None,
+                [],
+            )
+        )
+    return Evaluation(found)
+
+
+def score_rows(scores: PlanScores) -> Iterator[tuple[str, str, int, Mapping[str, tuple[float, str]]]]:
+    """Group, variant, sequences and, by name, the score and its difference to the first variant as a text."""
+    for variant, evaluation in scores.by_variant.items():
+        differences: dict[tuple[str, str], Mapping[str, Any]] = {}
+        for each in scores.comparisons.get(variant, {}).get("comparisons", []):
+            differences[each["regime"], each["class"]] = each["differences"]
+        for regime in evaluation.regimes:
+            for each_class in regime.classes:
+                cells = {}
+                known = differences.get((regime.name, each_class.name), {})
+                for name in ("HOTA", "AssA", "DetA", "IDF1", "MOTA", "IDSW", "J&F", "J-Mean", "F-Mean"):
+                    if name in each_class.combined:
+                        cells[name] = each_class.combined[name], _difference(name, known.get(name))
+                title = regime.name if len(regime.classes) == 1 else f"{regime.name} {each_class.name}".strip()
+                yield title, variant, len(each_class.sequences), cells
+
+
+def _difference(name: str, record: Mapping[str, Any] | None) -> str:
+    """`+1.2 [0.3, 2.1]`; empty for the first variant."""
+    if record is None or record.get("difference") is None:
+        return ""
+    unit = 1 if name == "IDSW" else 100
+    text = f"{unit * record['difference']:+.1f}"
+    if record["low"] is None or record["high"] is None:
+        return text
+    return f"{text} [{unit * record['low']:+.1f}, {unit * record['high']:+.1f}]"

@@ -1,0 +1,188 @@
+"""Plans worked through: what is computed, and what is not computed again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.plans.toy import (
+    assert_same_results,
+    box_plan,
+    computed,
+    mask_plan,
+    run_all,
+    write_scenes,
+    write_sequence,
+)
+from trackweave.errors import InputError, RunFolderError, SettingError
+from trackweave.pipelines.run import open_run
+from trackweave.plans.runner import Selection, forecast, run
+from trackweave.plans.settings import load_plan
+from trackweave.plans.state import NAME, PlanState
+from trackweave.storage.files import locked_folder
+
+
+def test_masks_from_candidates_to_the_page_and_only_what_changed_again(tmp_path: Path) -> None:
+    scenes, out = write_scenes(tmp_path / "scenes", "s1", "s2"), tmp_path / "out"
+    plan = mask_plan(scenes, out, stages={"export": {"to": "davis", "format": {}}}, settings={"predictor": "static"})
+    plan["inputs"][0]["settings"] = {"levels": [2]}
+    items, events = run_all(plan)
+    assert [(item.name, item.failure) for item in items] == [("s1", None), ("s2", None)]
+    assert computed(events) == [
+        (name, stage) for name in ("s1", "s2") for stage in ("export", "identity", "report", "track")
+    ]
+    assert open_run(items[0]).levels == [2]
+    assert items[0].facts["frames"] == 3
+    assert (out / "index.html").is_file()
+    assert sorted(path.name for path in (out / "runs" / "s1" / "export" / "davis").glob("*.png"))
+
+    items, events = run_all(plan)
+    assert [item.is_reused for item in items] == [True, True]
+    assert computed(events) == []
+
+    plan["stages"] = {"export": {"to": ["davis", "mot"]}}
+    assert computed(run_all(plan)[1]) == [("s1", "export"), ("s2", "export")]
+
+    (scenes / "s1" / "frames" / "00002.png").write_bytes((scenes / "s1" / "frames" / "00001.png").read_bytes())
+    assert {name for name, _ in computed(run_all(plan)[1])} == {"s1"}
+
+    # Of another time, but of the same content: looked at, and nothing is computed.
+    for path in (scenes / "s2" / "frames").iterdir():
+        os.utime(path, (1, 1))
+    assert computed(run_all(plan)[1]) == []
+
+    shutil.rmtree(out / "runs" / "s2" / "level_2")
+    fresh = tmp_path / "fresh"
+    assert ("s2", "track") in computed(run_all(plan)[1])
+    run_all({**plan, "output": str(fresh)})
+    assert_same_results(out, fresh)
+
+    # Without its state a folder is looked at again, and nothing is computed but the pages that the comparison removed.
+    for path in out.glob(f"{NAME}*"):
+        path.unlink()
+    assert computed(run_all(plan)[1]) == [("s1", "report"), ("s2", "report")]
+
+    plan["stages"]["identity"] = False
+    assert {stage for _, stage in computed(run_all(plan)[1])} == {"export", "report"}
+    assert not (out / "runs" / "s1" / "identity.json").exists()
+
+
+def test_boxes_are_scored_together_and_variants_compared(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    for name in ("c1", "c2"):
+        write_sequence(data / name)
+    plan = box_plan(data, out, settings={}, matrix={"tracker": ["sort", "bytetrack"]})
+    items, events = run_all(plan)
+    assert [(item.name, item.variant) for item in items] == [
+        (name, variant) for variant in ("sort", "bytetrack") for name in ("c1", "c2")
+    ]
+    assert {stage for _, stage in computed(events)} == {"track", "evaluate", "report"}
+    scores = json.loads((out / "evaluation.json").read_text())
+    combined = scores["variants"]["bytetrack"]["regimes"][0]["classes"]["pedestrian"]["combined"]
+    assert combined["GT_Dets"] == 2 * 12 * 3
+    differences = scores["comparisons"]["bytetrack"]["comparisons"][0]["differences"]["HOTA"]
+    assert differences["other"] == combined["HOTA"]
+
+    text = (data / "c1" / "gt" / "gt.txt").read_text()
+    (data / "c1" / "gt" / "gt.txt").write_text("\n".join(text.splitlines()[:-1]))
+    assert computed(run_all(plan)[1]) == [("c1", "evaluate"), ("c1", "evaluate")]
+
+    rows = (out / "items.csv").read_text().splitlines()
+    assert len(rows) == 5
+    assert rows[0].startswith("item,variant,state,frames")
+    page = (out / "index.html").read_text()
+    assert 'href="sort/c1/report.html"' in page
+    assert page.count("data:image/jpeg;base64,") == 4
+
+
+def test_detections_and_candidates_are_shared_by_variants(tmp_path: Path) -> None:
+    scenes = write_scenes(tmp_path / "scenes", "s1")
+    plan = mask_plan(scenes, tmp_path / "boxes", kind="boxes", settings={}, matrix={"tracker": ["sort", "bytetrack"]})
+    plan["inputs"] = [str(scenes / "s1" / "frames")]
+    items, events = run_all(plan)
+    assert [item.failure for item in items] == [None, None]
+    assert len(list((tmp_path / "boxes" / "shared").glob("s1-*/detections.npz"))) == 1
+    plan = mask_plan(scenes, tmp_path / "masks", matrix={"tracking.iou_threshold": [0.3, 0.6]})
+    plan["inputs"] = [str(scenes / "s1" / "frames")]
+    items, events = run_all(plan)
+    assert [item.failure for item in items] == [None, None]
+    assert len(list((tmp_path / "masks" / "shared").glob("s1-*/level_2/filtered/filtered.json"))) == 1
+    assert [stage for _, stage in computed(events)].count("propose") == 2  # the second found it done
+
+
+def test_failures_are_kept_apart_and_tried_again_when_asked(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    for name in ("c1", "c2", "c3"):
+        write_sequence(data / name)
+    (data / "c2" / "det" / "det.txt").write_text("no,number\n")
+    plan = box_plan(data, out)
+    plan["inputs"].append(str(tmp_path / "gone.mp4"))
+    items, _ = run_all(plan)
+    failures = {item.name: item.failure for item in items}
+    assert (failures["c1"], failures["c3"]) == (None, None)
+    assert failures["c2"] is not None
+    assert (failures["c2"].stage, failures["c2"].kind) == ("track", "input")
+    assert failures["gone"] is not None
+    assert failures["gone"].message.endswith("gone.mp4: does not exist")
+
+    assert computed(run_all(plan)[1]) == []
+    again = run_all(plan, Selection(retry_failed=True))[1]
+    assert sorted(event.item for event in again if event.name == "failed") == ["c2", "gone"]
+
+    (data / "c2" / "det" / "det.txt").write_text((data / "c1" / "det" / "det.txt").read_text())
+    items, events = run_all(plan)
+    assert ("c2", "track") in computed(events)
+    assert [item.name for item in items if item.failure is not None] == ["gone"]
+
+
+def test_the_first_failure_can_end_it(tmp_path: Path) -> None:
+    for name in ("c1", "c2"):
+        write_sequence(tmp_path / "data" / name)
+    (tmp_path / "data" / "c1" / "det" / "det.txt").write_text("no,number\n")
+    items, _ = run_all(box_plan(tmp_path / "data", tmp_path / "out"), Selection(keep_going=False))
+    assert [item.name for item in items] == ["c1"]
+
+
+def test_forecasts_only_and_limit(tmp_path: Path) -> None:
+    for name in ("c1", "c2", "d1"):
+        write_sequence(tmp_path / "data" / name)
+    content = box_plan(tmp_path / "data", tmp_path / "out", stages={"evaluate": False})
+    plan = load_plan(content)
+    seen = forecast(plan)
+    assert (seen.due, seen.seconds) == ([("c1", "runs"), ("c2", "runs"), ("d1", "runs")], None)
+    assert [item.name for item in run_all(content, Selection(only=("c*",), limit=1))[0]] == ["c1"]
+    seen = forecast(plan)
+    assert (seen.done, [name for name, _ in seen.due]) == (1, ["c2", "d1"])
+    assert seen.seconds is not None
+    assert seen.seconds > 0
+    with pytest.raises(SettingError, match="no item is called x"):
+        forecast(plan, Selection(only=("x",)))
+
+
+def test_folders_that_are_not_this_plans(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "data" / "c1")
+    plan = box_plan(tmp_path / "data", tmp_path / "out")
+    forecast(load_plan(plan))
+    with pytest.raises(RunFolderError, match="holds the plan toy of boxes, not other of boxes"):
+        list(run({**plan, "name": "other"}))
+    with locked_folder(tmp_path / "out"), pytest.raises(RunFolderError, match="is working in this folder"):
+        list(run(plan))
+    (tmp_path / "out" / NAME).write_bytes(b"no database" * 100)
+    with pytest.raises(Exception, match=r"the state is damaged .*: remove it"):
+        list(run(plan))
+    with pytest.raises(InputError, match="there is nothing"):
+        list(run({**plan, "inputs": [f"{tmp_path}/none*"]}))
+
+
+def test_the_state_counts_what_is_computed(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "data" / "c1")
+    plan = box_plan(tmp_path / "data", tmp_path / "out")
+    for _ in range(2):
+        run_all(plan)
+    with PlanState(tmp_path / "out", "toy", "boxes") as state:
+        assert set(state.computed().values()) == {1}
+        assert [call[2:5] for call in state.calls()] == [(0, 1, 0), (1, 0, 0)]
