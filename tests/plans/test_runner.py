@@ -48,12 +48,9 @@ def test_masks_from_candidates_to_the_page_and_only_what_changed_again(tmp_path:
     assert computed(run_all(plan)[1]) == [("s1", "export"), ("s2", "export")]
 
     (scenes / "s1" / "frames" / "00002.png").write_bytes((scenes / "s1" / "frames" / "00001.png").read_bytes())
-    assert {name for name, _ in computed(run_all(plan)[1])} == {"s1"}
-
-    # Of another time, but of the same content: looked at, and nothing is computed.
-    for path in (scenes / "s2" / "frames").iterdir():
+    for path in (scenes / "s2" / "frames").iterdir():  # of another time, but of the same content: only looked at
         os.utime(path, (1, 1))
-    assert computed(run_all(plan)[1]) == []
+    assert {name for name, _ in computed(run_all(plan)[1])} == {"s1"}
 
     shutil.rmtree(out / "runs" / "s2" / "level_2")
     fresh = tmp_path / "fresh"

@@ -87,7 +87,7 @@ def test_records_say_what_is_done_and_other_settings_do_the_stage_again(tmp_path
     job = job_of(scenes, tmp_path / "out")
     assert not any(record.is_reused for record in done(job).values())
     assert all(record.is_reused for record in done(job).values())
-    other = done(job_of(scenes, tmp_path / "out", {"identity.nest": 0.5}))
+    other = done(job_of(scenes, tmp_path / "out", {"identity.merge_iou": 0.77}))
     assert [stage for stage, record in other.items() if record.is_reused] == ["track"]
     other = done(job_of(scenes, tmp_path / "out", {"tracking.max_propagate": 1}))
     assert not any(record.is_reused for record in other.values())
