@@ -30,6 +30,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "flow",
             "regions",
             "grid",
+            "text",
             "identity",
             "overlay",
             "format",

@@ -58,6 +58,7 @@ DEPENDS: Mapping[tuple[str, str], tuple[str, ...]] = {
         "masks.frames",
         "regions",
         "grid",
+        "text",
     ),
     ("masks", "track"): ("masks.predictor", "masks.levels", "masks.frames", "tracking", "predictor", "flow"),
     ("masks", "identity"): ("identity",),
