@@ -15,6 +15,7 @@ from trackweave.options.schema import Schema, ShortFlag, short
 from trackweave.options.sources import ResolvedSettings
 from trackweave.pipelines.settings import MaskRunSettings
 from trackweave.predictors.catalog import BACKENDS
+from trackweave.predictors.sam.settings import SamSettings
 from trackweave.tracking.settings import TrackingSettings
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ def propose(
     """Find candidates and write them for `masks --candidates`."""
     from trackweave.pipelines.mask_inputs import ALL_LEVELS, GENERATED_LEVELS
     from trackweave.pipelines.mask_inputs import propose as propose_for
-    from trackweave.pipelines.resolved import generator_of, predictor_settings_of
+    from trackweave.pipelines.resolved import generator_of
 
     run = settings[MaskRunSettings]
     # Nothing is tracked: what a predictor would do is of no matter but for the model that a generator may be.
@@ -278,7 +279,7 @@ def propose(
         generator=generator_of(settings),
         candidate_stride=run.candidate_stride,
         sampling=run.frames,
-        predictor_settings=predictor_settings_of(settings).sam,
+        predictor_settings=settings[SamSettings],
         progress=True,
     )
     typer.echo(f"candidates: {output}")
