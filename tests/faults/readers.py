@@ -22,6 +22,7 @@ import numpy as np
 from tests.association.toy import toy_sample, toy_state
 from tests.formats.test_ytvis import box as coco_box
 from tests.formats.test_ytvis import coco_vid, track, ytvis
+from tests.storage.older_pipeline import write_older_archives
 from tests.toy_boxes import box_of, detection_lines, make_clip, make_sequence, mot_line, write_lines
 from tests.toy_scenes import CROSSING, candidates_of, write_frames
 from trackweave.association.dataset import TrainingSet
@@ -496,12 +497,16 @@ def _archives(root: Path) -> None:
     (root / "both").mkdir()
     for name in ("video_segments", "object_segments"):
         shutil.copy(next(run.rglob(f"{name}*.npz")), root / "both" / f"{name}.npz")
+    with VideoSegments(root / "video_segments" / "video_segments.npz") as video:
+        write_older_archives(video, root / "older both")
+    (root / "older").mkdir()
+    shutil.copy(root / "older both" / "video_segments.npz", root / "older")
     shutil.rmtree(run)
 
 
-@reader(_archives, 2.0)
+@reader(_archives, 2.5)
 def mask_archives(folder: Path) -> object:
-    """`video_segments.npz`, `object_segments.npz`, and both together."""
+    """`video_segments.npz`, `object_segments.npz`, and both together, of ours and of the older pipeline."""
     seen = 0
     video_path, objects_path = folder / "video_segments.npz", folder / "object_segments.npz"
     if not objects_path.exists():

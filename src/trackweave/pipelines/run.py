@@ -61,7 +61,7 @@ class Run(Generic[SummaryT_co]):
         self._manifest = RunManifest.load(self.paths.manifest)
         if not self.paths.manifest.is_file():
             raise ArtifactError(f"{self.root}: is no run folder: there is no {self.paths.manifest.name}")
-        if not self.paths.summary.is_file():
+        if not self.paths.summary.is_file() and not self._manifest.is_older:
             raise ArtifactError(
                 f"{self.root}: the run is not finished: "
                 f"{wording('the same call with resume=True', 'the same command with --resume')} goes on"

@@ -11,21 +11,30 @@
 
 Each has a `manifest.json` entry (`kind`, `schema_version`, `mask_shape`, `full_resolution_shape`, `mask_scale_ratio`,
 and the list of frames or objects). Both open with `numpy.load(path, allow_pickle=False)`.
+
+The older pipeline of the tracking guide wrote both as zip files of JSON, under the same names; they are read as well:
+
+    manifest.json              {"meta": {…}, "frames": [{"frame_index", "frame_name", "entry", "objects": [ids]}]}
+    frames/frame_000012.json   {"frame_index", "frame_name", "objects": {id: {"packed_bits_b64", "shape", …}}}
+
+and, object-major, `{"meta": {…}, "objects": {id: [{"frame_index", "frame_entry"}]}}`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import ArtifactError
+from trackweave.boxes import scale_boxes
+from trackweave.errors import ArtifactError, shortened, shortened_line
 from trackweave.ids import FrameIndex, TrackId
+from trackweave.masks.codecs import as_packed, decode_mask, full_shape
 from trackweave.masks.packed import PackedMasks, packed_length
 from trackweave.storage.npz import NpzReader, NpzWriter
 from trackweave.structures.run_summary import JsonRecord
@@ -87,6 +96,11 @@ class SegmentsInfo:
             float(manifest.get("mask_scale_ratio", 1.0)),
             manifest.get("metadata", {}),
         )
+
+    @classmethod
+    def from_older(cls, manifest: JsonRecord) -> SegmentsInfo:
+        """Reads the keys of an older archive; what only its masks say is still to come."""
+        return cls(None, None, float(manifest["meta"].get("mask_scale_ratio", 1.0)), manifest["meta"])
 
     def to_manifest(self, kind: str) -> JsonRecord:
         """The keys that both archives share."""
@@ -151,7 +165,8 @@ class _Segments(ABC):
         self._archive = NpzReader(Path(path), kind, SCHEMA_VERSION)
         self.path = path
         try:
-            self.info = SegmentsInfo.from_manifest(self._archive.manifest)
+            read = SegmentsInfo.from_older if self._archive.is_older else SegmentsInfo.from_manifest
+            self.info = read(self._archive.manifest)
             self._read_listing(self._archive.manifest)
         except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
             self.close()
@@ -175,16 +190,97 @@ class _Segments(ABC):
 class VideoSegments(_Segments):
     """Reader of the frame-major archive: one frame at a time, or a stream.
 
+    Attributes:
+        listed: frames that the archive lists, ascending; an older one lists some without objects, too.
+
     Raises:
         ArtifactError: not such an archive, or damaged.
         ArtifactVersionError: of a newer schema.
     """
 
     def __init__(self, path: str | Path) -> None:
+        self._entries: dict[FrameIndex, tuple[str, list[int]]] = {}
+        self.listed: list[FrameIndex] = []
         super().__init__(path, VIDEO_KIND)
+        if self._archive.is_older:
+            self._read_older_sizes()
 
     def _read_listing(self, manifest: JsonRecord) -> None:
-        self._names = {FrameIndex(int(frame)): str(name) for frame, name, _ in manifest["frames"]}
+        if not self._archive.is_older:
+            self._names = {FrameIndex(int(frame)): str(name) for frame, name, _ in manifest["frames"]}
+            self.listed = list(self._names)
+            return
+        rows = sorted(manifest["frames"], key=lambda row: int(row["frame_index"]))
+        names = {FrameIndex(int(row["frame_index"])): row.get("frame_name") for row in rows}
+        if len(names) < len(rows) or (names and min(names) < 0):
+            raise ValueError("a frame twice, or one below 0")
+        self.listed = list(names)
+        self._names = {frame: str(name or frame_entry_name(frame)) for frame, name in names.items()}
+        self._entries = {
+            FrameIndex(int(row["frame_index"])): (str(row["entry"]), sorted(int(one) for one in row.get("objects", ())))
+            for row in rows
+        }
+
+    def _read_older_sizes(self) -> None:
+        """The size of masks and frames, which in an older archive only the masks say."""
+        try:
+            for frame in self.listed:
+                masks, full = self._older_masks(frame)
+                if masks:
+                    shape = next(iter(masks.values())).size
+                    ratio = self.info.mask_scale_ratio or 1.0
+                    guess = (round(shape[0] / ratio), round(shape[1] / ratio))
+                    self.info = replace(self.info, mask_shape=shape, full_resolution_shape=full or guess)
+                    return
+        except BaseException:
+            self.close()
+            raise
+
+    def ids_on(self, frame: FrameIndex | int) -> list[int]:
+        """Ids of the objects on a frame, ascending; of an older archive as its manifest lists them."""
+        index = FrameIndex(int(frame))
+        if self._archive.is_older:
+            return self._entries[index][1] if index in self._entries else []
+        return [int(one) for one in self._rows(index)["id"]] if index in self._names else []
+
+    def _older_masks(self, frame: FrameIndex) -> tuple[dict[int, PackedMasks], tuple[int, int] | None]:
+        """Masks of one frame of an older archive by id, empty ones left out, and `(H, W)` of the frame."""
+        name, _ = self._entries[frame]
+        objects = self._archive.json(name).get("objects", {})
+        if not isinstance(objects, dict):
+            raise ArtifactError(f"{self.path}: entry {name}: its `objects` are not masks by id")
+        masks: dict[int, PackedMasks] = {}
+        full: tuple[int, int] | None = None
+        for text, payload in objects.items():
+            try:
+                track_id, mask = int(text), as_packed(decode_mask(payload))
+                full = full_shape(payload) or full
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+                reason = shortened_line(str(error))
+                raise ArtifactError(f"{self.path}: entry {name}: object {shortened(text)}: {reason}") from None
+            if not 0 <= track_id < 1 << 62 or track_id in masks:
+                raise ArtifactError(f"{self.path}: entry {name}: object {shortened(text)} is no id, or occurs twice")
+            if mask.areas[0]:
+                masks[track_id] = mask
+        shapes = {mask.size for mask in masks.values()} | ({self.info.mask_shape} if self.info.mask_shape else set())
+        if len(shapes) > 1:
+            raise ArtifactError(f"{self.path}: entry {name}: masks of different sizes: {sorted(shapes)}")
+        return dict(sorted(masks.items())), full
+
+    def _older_frame(self, index: FrameIndex) -> FrameObjects:
+        """One frame of an older archive; what it does not hold, scores, are 1."""
+        by_id, _ = self._older_masks(index)
+        (height, width), full = self.info.mask_shape or (1, 1), self.info.full_resolution_shape or (1, 1)
+        masks = PackedMasks.concat(list(by_id.values())) if by_id else PackedMasks.empty(height, width)
+        return FrameObjects(
+            index,
+            self._names[index],
+            np.array(list(by_id), np.int64),
+            masks,
+            scale_boxes(masks.boxes, full[1] / width, full[0] / height),
+            masks.areas,
+            np.ones(len(masks), np.float32),
+        )
 
     @property
     def frames(self) -> list[FrameIndex]:
@@ -198,6 +294,8 @@ class VideoSegments(_Segments):
     def frame(self, frame: FrameIndex | int) -> FrameObjects:
         """Objects of one frame; a frame that has none gives an empty record."""
         index = FrameIndex(int(frame))
+        if self._archive.is_older and index in self._entries:
+            return self._older_frame(index)
         height, width = self.info.mask_shape or (1, 1)
         if index not in self._names:
             rows, masks = np.zeros(0, OBJECT_DTYPE), PackedMasks.empty(height, width)
@@ -222,7 +320,7 @@ class VideoSegments(_Segments):
         index = FrameIndex(int(frame))
         if index not in self._names:
             return Tracks.empty()
-        rows = self._rows(index)
+        rows = object_rows(self._older_frame(index)) if self._archive.is_older else self._rows(index)
         count = len(rows)
         levels = None if level is None else np.full(count, level)
         return Tracks.from_columns(np.full(count, index), rows["id"], rows["box"], rows["score"], level=levels)
@@ -288,10 +386,26 @@ class ObjectSegments(_Segments):
     """
 
     def __init__(self, path: str | Path) -> None:
+        self._older: dict[TrackId, NDArray[Any]] | None = None
         super().__init__(path, OBJECT_KIND)
 
     def _read_listing(self, manifest: JsonRecord) -> None:
+        if self._archive.is_older:
+            counts = {TrackId(int(track)): len(entries) for track, entries in manifest["objects"].items()}
+            self.counts = dict(sorted(counts.items()))
+            return
         self.counts = {TrackId(int(track)): int(count) for track, count in manifest["objects"]}
+
+    def _older_references(self) -> dict[TrackId, NDArray[Any]]:
+        """References of an older archive, which lists frames alone: the rest is in the frame-major one beside it."""
+        path = Path(self.path)
+        rows: dict[TrackId, list[Any]] = {track: [] for track in self.counts}
+        with VideoSegments(path.with_name(path.name.replace(OBJECT_KIND, VIDEO_KIND))) as video:
+            for objects in video:
+                for row, one in enumerate(object_rows(objects)):
+                    seen = (objects.frame, row, one["score"], one["area"], one["box"])
+                    rows.setdefault(TrackId(int(one["id"])), []).append(seen)
+        return {track: np.array(seen, REFERENCE_DTYPE) for track, seen in rows.items()}
 
     @property
     def ids(self) -> list[TrackId]:
@@ -307,6 +421,9 @@ class ObjectSegments(_Segments):
         """
         if track_id not in self.counts:
             raise KeyError(f"{self.path}: no object {track_id}")
+        if self._archive.is_older:
+            self._older = self._older_references() if self._older is None else self._older
+            return self._older[TrackId(int(track_id))]
         references = self._archive.array(f"{object_entry_name(track_id)}/frames")
         if references.dtype != REFERENCE_DTYPE or references.ndim != 1:
             raise ArtifactError(

@@ -194,11 +194,28 @@ def archive_kind(path: Path) -> str | None:
     except (*ZIP_ERRORS, KeyError, ValueError):
         return None
     kind = manifest.get("kind") if isinstance(manifest, dict) else None
-    return kind if isinstance(kind, str) else None
+    return kind if isinstance(kind, str) else older_kind(manifest)
+
+
+def older_kind(manifest: Any) -> str | None:
+    """Which archive of the tracking guide's older pipeline has this manifest; None when it is none of them.
+
+    >>> older_kind({"meta": {}, "frames": []}), older_kind({"meta": {}, "objects": {}}), older_kind({"frames": []})
+    ('video_segments', 'object_segments', None)
+    """
+    if not isinstance(manifest, dict) or "kind" in manifest or not isinstance(manifest.get("meta"), dict):
+        return None
+    if isinstance(manifest.get("frames"), list):
+        return "video_segments"
+    return "object_segments" if isinstance(manifest.get("objects"), dict) else None
 
 
 class NpzReader:
     """Reads single arrays of an archive; never unpickles.
+
+    Attributes:
+        manifest: its `manifest.json`.
+        is_older: the older pipeline of the tracking guide wrote it: its entries are JSON.
 
     Raises:
         ArtifactError: no such file, or not an archive of the expected kind.
@@ -225,6 +242,9 @@ class NpzReader:
             manifest = parse_json(self._bytes(MANIFEST_NAME))
         except ValueError as error:
             raise ArtifactError(f"{self.path}: its manifest.json is not JSON: {error}") from None
+        self.is_older = older_kind(manifest) == kind
+        if self.is_older:
+            return dict(manifest)
         if not isinstance(manifest, dict) or manifest.get("kind") != kind:
             found = manifest.get("kind") if isinstance(manifest, dict) else None
             raise ArtifactError(f"{self.path}: holds {shortened(found)}, not {kind!r}")
@@ -238,6 +258,20 @@ class NpzReader:
             return decode_npy(content)
         except ValueError as error:
             raise ArtifactError(f"{self.path}: entry {name}.npy is damaged: {error}") from None
+
+    def json(self, name: str) -> dict[str, Any]:
+        """An entry that is a JSON object, of an older archive.
+
+        Raises:
+            ArtifactError: there is none, or it is damaged.
+        """
+        try:
+            value = parse_json(self._bytes(name))
+        except ValueError as error:
+            raise ArtifactError(f"{self.path}: entry {name} is not JSON: {error}") from None
+        if not isinstance(value, dict):
+            raise ArtifactError(f"{self.path}: entry {name} is not a JSON object")
+        return value
 
     def _bytes(self, name: str) -> bytes:
         try:

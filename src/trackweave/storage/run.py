@@ -27,6 +27,7 @@ from trackweave.storage.files import (
     replacing,
     write_json,
 )
+from trackweave.storage.older_runs import older_artifacts, older_frames, older_summary
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import BoxSummary, LevelSummary, MaskSummary, RunSummary
 
@@ -234,6 +235,9 @@ class FrameList:
         Raises:
             ArtifactError: missing or damaged.
         """
+        if not path.is_file() and (older := _older_root(path)) is not None:
+            indices, names, size = older_frames(older)
+            return cls(indices, names, None, size)
         data = read_json_object(path, "list of frames")
         check_version(data.get("schema_version"), SCHEMA_VERSION, path)
         try:
@@ -261,10 +265,13 @@ class RunManifest:
     """`manifest.json` of a run: read, merged into, written back whole.
 
     Keys that are not ours (a candidate generator may have written the file first) are kept as they are.
+
+    Attributes:
+        is_older: the older pipeline of the tracking guide left the run, see `older_runs`.
     """
 
-    def __init__(self, path: Path, data: dict[str, Any] | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path, data: dict[str, Any] | None = None, *, is_older: bool = False) -> None:
+        self.path, self.is_older = path, is_older
         self.data: dict[str, Any] = data if data is not None else {}
 
     @classmethod
@@ -283,6 +290,9 @@ class RunManifest:
         artifacts = data.get("artifacts", {})
         if not isinstance(artifacts, dict) or not all(map(_is_level, artifacts.items())):
             raise ArtifactError(f"{path}: the run manifest's `artifacts` are not files by level")
+        if not data.keys() & {"artifacts", "fingerprint", "kind"}:
+            older = older_artifacts(path.parent)
+            return cls(path, {**data, "artifacts": older} if older else data, is_older=bool(older))
         return cls(path, data)
 
     @property
@@ -376,6 +386,11 @@ class RunManifest:
         write_json(self.path, self.data)
 
 
+def _older_root(path: Path) -> Path | None:
+    """The run folder of a file, where it holds a run of the older pipeline."""
+    return path.parent if RunManifest.load(path.parent / "manifest.json").is_older else None
+
+
 def read_run_summary(path: Path) -> MaskSummary | BoxSummary:
     """Reads `summary.json` of a finished run.
 
@@ -383,6 +398,8 @@ def read_run_summary(path: Path) -> MaskSummary | BoxSummary:
         ArtifactError: missing or damaged.
         ArtifactVersionError: of a newer schema.
     """
+    if not path.is_file() and (older := _older_root(path)) is not None:
+        return older_summary(older)
     record = read_json_object(path, "run summary")
     check_version(record.get("schema_version"), SCHEMA_VERSION, path)
     try:
