@@ -478,6 +478,32 @@ def candidates(folder: Path) -> object:
     return found
 
 
+def _foreign_candidates(root: Path) -> None:
+    from tests.formats.candidate_files import LAYOUTS
+
+    frames = {f"{k:05d}": np.stack([CROSSING.labels[k] == n + 1 for n in range(2)]) for k in (0, 2)}
+    for name, layout in LAYOUTS.items():
+        (root / name).mkdir()
+        layout(root / name, frames)
+
+
+@reader(_foreign_candidates, 2.0)
+def candidates_of_other_tools(folder: Path) -> object:
+    """Candidates as COCO, SAM's JSON, label images, folders of PNG masks, arrays."""
+    from trackweave.formats.candidates import read_candidate_files
+    from trackweave.storage.candidates import read_candidates
+
+    files = list(folder.iterdir())
+    path = files[0] if len(files) == 1 and files[0].is_file() else folder
+    found, size = 0, CROSSING.labels.shape[1:]
+    manifest = read_candidate_files(path, ("00000", "00002"))
+    for entry in manifest.frames:
+        read, _ = read_candidates(manifest, entry, size)
+        finite(read.xyxy, read.score)
+        found += len(read) + int(read.area.sum())
+    return found
+
+
 def _mask_run(folder: Path) -> Path:
     from trackweave.pipelines.masks import track_masks
     from trackweave.predictors.static import StaticPredictor

@@ -75,7 +75,11 @@ def masks(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="the run folder to write")],
     settings: ResolvedSettings,
     candidates: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="folder with level_L/filtered/filtered.json")
+        Path | None,
+        typer.Option(
+            metavar="DIR|FILE",
+            help="folder with level_L/filtered/filtered.json, or COCO, SAM's JSON, label images, PNG masks, arrays",
+        ),
     ] = None,
     prompts: Annotated[
         list[str] | None,

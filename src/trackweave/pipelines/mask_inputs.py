@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import CandidateError, SettingError, wording
+from trackweave.formats.candidates import candidates_in_memory, read_candidate_files
 from trackweave.frames.cuts import find_cuts, sampled_cuts
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource, exclude_unreadable, report_source, sample_evenly
@@ -31,7 +32,7 @@ from trackweave.proposals.generators import (
     make_generator,
 )
 from trackweave.proposals.schedule import MIN_GAP, NEW_SHARE, SeenArea
-from trackweave.storage.candidates import write_filtered
+from trackweave.storage.candidates import FilteredManifest, filtered_path, write_filtered
 from trackweave.storage.files import locked_folder, read_json_object, recorded_path
 from trackweave.structures.candidates import Candidates
 from trackweave.structures.run_log import RunLog
@@ -100,6 +101,72 @@ def open_mask_frames(
 
 
 # --- candidates ------------------------------------------------------------------------------------------------------
+
+
+CandidateInput = str | Path | Mapping[int, object]
+"""A folder or file, or candidates by the frame's index in the video, see `formats.candidates`."""
+
+
+@dataclass(frozen=True)
+class GivenCandidates:
+    """Candidates that a user has.
+
+    Attributes:
+        root: where they lie; None = in memory.
+        levels: those that are tracked.
+        manifests: what other layouts than `level_L/filtered/filtered.json` hold, by level; empty for that one.
+        files: every file that they were read from.
+    """
+
+    root: Path | None
+    levels: Sequence[Level]
+    manifests: Mapping[Level, FilteredManifest]
+    files: Sequence[Path]
+
+    @classmethod
+    def open(cls, given: CandidateInput, levels: Sequence[int] | None, known: Collection[str]) -> GivenCandidates:
+        """Finds out what is given.
+
+        Args:
+            given: a folder, a file, or candidates in memory.
+            levels: which levels are wanted; None = all that are there.
+            known: names of the video's frames, without suffix.
+
+        Raises:
+            InputError: there are no candidates, or a level is missing.
+            SettingError: an empty choice of levels, or several of candidates that have one.
+        """
+        if isinstance(given, Mapping):
+            return cls(None, *_one_level(candidates_in_memory(given), levels), ())
+        root = Path(given)
+        if any(root.glob("level_[0-9]*/filtered/filtered.json")):
+            chosen = candidate_levels(root, levels)
+            manifests = [filtered_path(root / f"level_{level}") for level in chosen]
+            files = [file for path in manifests for file in (path, *sorted(path.parent.glob("seg_frame_*")))]
+            return cls(root, chosen, {}, files)
+        if not root.exists():
+            raise CandidateError(f"{root}: there is no such folder of candidates")
+        if any(root.glob("level_[0-9]*")):
+            raise CandidateError(f"{root}: has no level_L/filtered/filtered.json")
+        files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
+        try:
+            manifest = read_candidate_files(root, known)
+        except CandidateError as error:
+            if root.is_dir() and str(error).startswith(f"{root}: holds"):
+                text = str(error).removeprefix(f"{root}: ")
+                raise CandidateError(f"{root}: has no level_L/filtered/filtered.json, and {text}") from None
+            raise
+        return cls(root, *_one_level(manifest, levels), files)
+
+
+def _one_level(
+    manifest: FilteredManifest, levels: Sequence[int] | None
+) -> tuple[list[Level], dict[Level, FilteredManifest]]:
+    if levels is not None and len(levels) != 1:
+        remedy = wording("levels=[2]", "--levels 2")
+        raise SettingError(f"{manifest.path}: has one granularity, not levels {list(levels)}: name one, as {remedy}")
+    level = Level(int(levels[0])) if levels else GENERATED_LEVELS[0]
+    return [level], {level: manifest}
 
 
 def candidate_levels(root: Path, levels: Sequence[int] | None) -> list[Level]:

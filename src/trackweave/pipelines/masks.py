@@ -22,9 +22,10 @@ from trackweave.pipelines.identity import write_identities
 from trackweave.pipelines.mask_corrections import restore, write_corrected
 from trackweave.pipelines.mask_inputs import (
     GENERATED_LEVELS,
+    CandidateInput,
+    GivenCandidates,
     MaskFrames,
     OpenedGenerator,
-    candidate_levels,
     candidates_min_area,
     check_stride,
     open_generator,
@@ -40,7 +41,7 @@ from trackweave.predictors.registry import ChosenPredictor, PredictorSettings, c
 from trackweave.predictors.sam.settings import SamSettings
 from trackweave.progress import Progress, TimingAggregator, open_progress, peak_rss_mb
 from trackweave.proposals.generators import GeneratorChoice, GeneratorRequest
-from trackweave.storage.candidates import filtered_path
+from trackweave.storage.candidates import FilteredManifest, filtered_path
 from trackweave.storage.corrected_masks import open_masks
 from trackweave.storage.files import recorded_path
 from trackweave.storage.result_log import ResultJournal
@@ -82,7 +83,7 @@ def track_masks(
     frames: str | Path | NDArray[np.uint8] | FrameSource,
     output: str | Path,
     *,
-    candidates: str | Path | None = None,
+    candidates: CandidateInput | None = None,
     prompts: UserPrompts | None = None,
     levels: Sequence[int] | None = None,
     predictor: str | VideoPredictor | ChosenPredictor = "auto",
@@ -99,7 +100,9 @@ def track_masks(
     Args:
         frames: a folder of images, a video file, an array `(N, H, W, 3)` uint8 RGB, or a source.
         output: the run folder; made when it is not there.
-        candidates: folder with `level_L/filtered/filtered.json`.
+        candidates: a folder with `level_L/filtered/filtered.json`; a file or folder of another layout (COCO, SAM's
+            JSON, label images, folders of PNG masks, arrays), see `formats.candidates`; or a mapping from the index of
+            a frame in the video to its masks `(N, H, W)`, a label map, detections (supervision's, too), or records.
         prompts: `Prompt`s, or files: label images (`LABEL.png` on the first frame, or `FRAME:LABEL.png`; ids are the
             label values) and JSON or CSV, see `formats.prompts`; or a mapping from the index of a frame in the video
             to a label map `(H, W)` or to boxes `(N, 4)` xyxy, whose ids are 1 … N.
@@ -161,9 +164,9 @@ def track_masks(
         if marked is not None:
             return run.with_cuts().track_marked(marked)
         if candidates is not None:
-            root = Path(candidates)
-            contexts = run.checked(root, candidate_levels(root, levels))
-            return run.with_cuts().track_candidates(root, contexts)
+            given = GivenCandidates.open(candidates, levels, opened.video.index_of_name)
+            contexts = run.checked(given.root, given.levels, given.manifests)
+            return run.with_cuts().track_candidates(given, contexts)
         run.check_foreign_candidates(wanted)
         assert opened_generator is not None
         return run.with_cuts().track_generated(wanted, opened_generator)
@@ -232,21 +235,22 @@ class _MaskRun:
 
     # --- the three ways in ---------------------------------------------------------------------------------------
 
-    def track_candidates(self, root: Path, checked: Sequence[PipelineContext]) -> Run[MaskSummary]:
-        """Tracks candidates that lie on disk; all are checked before the folder is touched."""
+    def track_candidates(self, given: GivenCandidates, checked: Sequence[PipelineContext]) -> Run[MaskSummary]:
+        """Tracks a user's candidates; all are checked before the folder is touched."""
         contexts = [replace(context, cuts=self.cuts) for context in checked]
-        levels = [context.level for context in contexts]
         fingerprint = Fingerprint()
-        read = []
         with self.timer.track("check"):
-            fingerprint.add("candidates", f"{candidates_min_area(root)}".encode())
-            for level in levels:
-                manifest = filtered_path(root / f"level_{level}")
-                for path in (manifest, *sorted(manifest.parent.glob("seg_frame_*"))):
-                    fingerprint.add("candidates", f"{level}/{path.name}".encode())
-                    fingerprint.add_file("candidates", path)
-                    read.append(path)
-        key = self._claim({"kind": "candidates", "root": recorded_path(root)}, fingerprint, read)
+            smallest = None if given.root is None else candidates_min_area(given.root)
+            fingerprint.add("candidates", f"{smallest}".encode())
+            for path in given.files:
+                below = "" if given.manifests else f"{path.parents[1].name.removeprefix('level_')}/"
+                fingerprint.add("candidates", f"{below}{path.name}".encode())
+                fingerprint.add_file("candidates", path)
+            for level, manifest in given.manifests.items():
+                frames = [] if given.files else [[frame.frame_idx, frame.items] for frame in manifest.frames]
+                fingerprint.add("candidates", json.dumps([int(level), frames], sort_keys=True).encode())
+        where = "memory" if given.root is None else recorded_path(given.root)
+        key = self._claim({"kind": "candidates", "root": where}, fingerprint, given.files)
         return self._track(contexts, key)
 
     def track_generated(self, levels: Sequence[Level], opened: OpenedGenerator) -> Run[MaskSummary]:
@@ -329,19 +333,23 @@ class _MaskRun:
                 output = wording("output", "-o")
                 raise RunFolderError(f"{path}: is there already: track it with {track}, or choose another {output}")
 
-    def checked(self, root: Path, levels: Sequence[Level]) -> list[PipelineContext]:
-        """Every level of a folder of candidates, checked before the first is tracked."""
+    def checked(
+        self, root: Path | None, levels: Sequence[Level], manifests: Mapping[Level, FilteredManifest] | None = None
+    ) -> list[PipelineContext]:
+        """Every level of a folder of candidates, or of manifests, checked before the first is tracked."""
+        smallest = None if root is None else candidates_min_area(root)
         with self.timer.track("check"):
             return [
                 build_pipeline_context(
-                    root,
+                    root or Path(),
                     level,
                     self.input.frames,
                     self.folder.paths,
                     self.settings,
                     video=self.input.video,
-                    min_area=candidates_min_area(root),
+                    min_area=smallest,
                     cuts=self.cuts,
+                    manifest=(manifests or {}).get(level),
                 )
                 for level in levels
             ]

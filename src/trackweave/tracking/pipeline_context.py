@@ -123,6 +123,7 @@ def build_pipeline_context(
     video: UnsampledVideo | None = None,
     min_area: float | None = None,
     cuts: Sequence[LocalIndex] = (),
+    manifest: FilteredManifest | None = None,
 ) -> PipelineContext:
     """Checks everything that a level's candidates can be wrong in, before a single frame is tracked.
 
@@ -135,16 +136,19 @@ def build_pipeline_context(
         video: the frames before sampling; None = what the sampled ones tell.
         min_area: the generator's smallest area, from the candidates' run manifest.
         cuts: positions among the sampled frames at which a new shot begins.
+        manifest: the candidates, where they do not lie in that folder.
 
     Raises:
         CandidateError: names the file, the frame and the item, and says what is expected.
         ArtifactError: no manifest for this level, or not JSON.
     """
-    path = filtered_path(candidates_root / f"level_{level}")
-    if not path.is_file():
-        raise CandidateError(f"{path}: level {level} has no candidates here; levels found: {_levels(candidates_root)}")
+    if manifest is None:
+        path = filtered_path(candidates_root / f"level_{level}")
+        if not path.is_file():
+            there = _levels(candidates_root)
+            raise CandidateError(f"{path}: level {level} has no candidates here; levels found: {there}")
+        manifest = read_filtered(path)
     log = RunLog(settings.on_bad_item, "tracking")
-    manifest = read_filtered(path)
     leave_out(manifest.problems, log, level)
     schedule, notes = _schedule(manifest, frames, video or UnsampledVideo.of(frames), log, level)
     leave_out(validate_candidates(manifest, schedule, frames.size), log, level)
