@@ -42,24 +42,26 @@ def njit(function: F) -> F: ...
 
 
 @overload
-def njit(*, nogil: bool = False, fastmath: bool = False, inline: str = "never") -> Callable[[F], F]: ...
+def njit(*, nogil: bool = False, fastmath: bool = False) -> Callable[[F], F]: ...
 
 
-def njit(
-    function: Callable[..., Any] | None = None, *, nogil: bool = False, fastmath: bool = False, inline: str = "never"
-) -> Any:
+def njit(function: Callable[..., Any] | None = None, *, nogil: bool = False, fastmath: bool = False) -> Any:
     """`numba.njit` with a cache, `@njit` or `@njit(…)`; with `NUMBA_DISABLE_JIT=1` the function stays plain Python.
+
+    A first run waits for all of it: a loop, a branch, an index of two numbers, a short function are some hundredths of
+    a second each, an array that a loop makes a fifth. A division by zero gives what it gives in arrays, because the
+    error of Python would have to be compiled at each of them.
 
     Args:
         function: what is compiled.
         nogil: other threads go on meanwhile.
         fastmath: sums may be taken in another order.
-        inline: `always` puts the function into its callers.
     """
     if function is None:
-        return partial(njit, nogil=nogil, fastmath=fastmath, inline=inline)
+        return partial(njit, nogil=nogil, fastmath=fastmath)
     # Without an entry for callers in C, which there are none of: it is a tenth of what there is to compile.
-    dispatcher = _numba_njit(nogil=nogil, fastmath=fastmath, inline=inline, no_cfunc_wrapper=True)(function)
+    options = {"nogil": nogil, "fastmath": fastmath, "no_cfunc_wrapper": True, "error_model": "numpy"}
+    dispatcher = _numba_njit(**options)(function)
     if not IS_DISABLED:
         dispatcher._cache = _NoCache()
         with suppress(RuntimeError, OSError):  # no folder can be written, or there is no source file
@@ -85,7 +87,8 @@ def inner(function: Callable[..., Any] | None = None, *, fastmath: bool = False)
     """
     if function is None:
         return partial(inner, fastmath=fastmath)
-    return _register_jitable(no_cpython_wrapper=True, no_cfunc_wrapper=True, fastmath=fastmath)(function)
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "fastmath": fastmath, "error_model": "numpy"}
+    return _register_jitable(**options)(function)
 
 
 @cache

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.compiled import njit
+from trackweave.compiled import inner, njit
 from trackweave.errors import SettingError
 from trackweave.masks.packed import PackedMasks
 from trackweave.structures.detections import Detections
@@ -243,7 +243,8 @@ def visible_shares(
     if size is not None:
         low, high = np.zeros(2), np.array([size[1], size[0]], np.float64)
     inside = np.concatenate([np.maximum(boxes[:, :2], low), np.minimum(boxes[:, 2:], high)], axis=1)
-    visible = np.prod(np.maximum(inside[:, 2:] - inside[:, :2], 0.0), axis=1) - _covered(boxes, inside, areas, occludes)
+    visible = np.prod(np.maximum(inside[:, 2:] - inside[:, :2], 0.0), axis=1)
+    _subtract_covered(boxes, inside, areas, occludes, np.empty((len(boxes), 3)), np.empty(2 * len(boxes)), visible)
     return np.asarray(np.clip(np.divide(visible, areas, out=np.ones_like(areas), where=areas > 0), 0.0, 1.0))
 
 
@@ -264,29 +265,26 @@ def nearer_pairs(xyxy: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 @njit(nogil=True)
-def _covered(boxes: Any, inside: Any, areas: Any, occludes: Any) -> Any:
-    """Area of the union of nearer boxes within each `inside` box, `(N,)`."""
-    n = len(boxes)
-    out = np.zeros(n)
-    parts = np.empty((n, 3))
-    edges = np.empty(2 * n)
-    for i in range(n):
-        count = 0
-        for j in range(n):
-            lower = boxes[j, 3] > boxes[i, 3] or (boxes[j, 3] == boxes[i, 3] and areas[j] > areas[i])
-            left, right = max(inside[i, 0], boxes[j, 0]), min(inside[i, 2], boxes[j, 2])
-            top = max(inside[i, 1], boxes[j, 1])
-            if lower and occludes[j] and left < right and top < inside[i, 3]:
-                parts[count, 0], parts[count, 1], parts[count, 2] = left, top, right
+def _subtract_covered(boxes: Any, inside: Any, areas: Any, occludes: Any, parts: Any, edges: Any, visible: Any) -> None:
+    """Takes from `visible` `(N,)` the area of the union of nearer boxes within each `inside` box; `parts` `(N, 3)` and
+    `edges` `(2 N,)` are room to work in, which takes long to compile where a loop makes it."""
+    for i in range(len(boxes)):
+        own, room, count = boxes[i], inside[i], 0
+        for j in range(len(boxes)):
+            other = boxes[j]
+            lower = other[3] > own[3] or (other[3] == own[3] and areas[j] > areas[i])
+            left, right, top = max(room[0], other[0]), min(room[2], other[2]), max(room[1], other[1])
+            if lower and occludes[j] and left < right and top < room[3]:
+                part = parts[count]
+                part[0], part[1], part[2] = left, top, right
                 edges[2 * count], edges[2 * count + 1] = left, right
                 count += 1
         if count:
             _sort(edges, 2 * count)
-            out[i] = _union(parts[:count], edges[: 2 * count], inside[i, 3])
-    return out
+            visible[i] -= _union(parts, edges, count, room[3])
 
 
-@njit(nogil=True)
+@inner
 def _sort(values: Any, count: int) -> None:
     """Sorts the first few values by insertion; `np.sort` would take a second to compile."""
     for k in range(1, count):
@@ -297,19 +295,21 @@ def _sort(values: Any, count: int) -> None:
         values[at] = value
 
 
-@njit(nogil=True)
-def _union(parts: Any, edges: Any, bottom: float) -> float:
-    """Area of the union of boxes `(K, 3)` left, top, right that all end at `bottom`, as nearer boxes do.
+@inner
+def _union(parts: Any, edges: Any, count: int, bottom: float) -> float:
+    """Area of the union of the first `count` boxes `(K, 3)` left, top, right that all end at `bottom`, as nearer boxes
+    do.
 
     Between two neighbouring vertical edges `(2 K,)`, sorted, the box with the highest top holds all others.
     """
     total = 0.0
-    for k in range(len(edges) - 1):
-        highest = bottom
-        for m in range(len(parts)):
-            if parts[m, 0] <= edges[k] and parts[m, 2] >= edges[k + 1]:
-                highest = min(highest, parts[m, 1])
-        total += (edges[k + 1] - edges[k]) * (bottom - highest)
+    for k in range(2 * count - 1):
+        left, right, highest = edges[k], edges[k + 1], bottom
+        for m in range(count):
+            part = parts[m]
+            if part[0] <= left and part[2] >= right:
+                highest = min(highest, part[1])
+        total += (right - left) * (bottom - highest)
     return total
 
 
