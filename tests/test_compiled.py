@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from trackweave.compiled import njit
-from trackweave.mot import kalman, matching, track_management
+from trackweave.mot import matching, track_management
 from trackweave.mot.tracker import Tracker
 from trackweave.structures.detections import Detections
 
@@ -147,8 +147,8 @@ def test_a_cache_that_cannot_be_written_later_is_left_out(
 
 def test_the_tracker_compiles_each_loop_once() -> None:
     """Whatever layout and dtype a caller's arrays have: another version costs seconds in the middle of a video."""
-    kernels: list[Any] = [matching.validate_detections, matching.pair_costs, matching.take_undisputed]
-    before = {kernel: set(kernel.signatures) for kernel in [*kernels, kalman.predict, track_management.update_tracks]}
+    kernels: list[Any] = [matching.validate_detections, matching.compare, track_management.decide]
+    before = {kernel: set(kernel.signatures) for kernel in kernels}
     boxes = np.array([[10, 10, 30, 60], [100, 20, 130, 80]], np.float64)
     table = np.zeros((2, 6))
     table[:, :4], table[:, 4] = boxes, 0.9

@@ -102,8 +102,8 @@ def box_iou(a: Any, b: Any) -> NDArray[np.float64]:
     return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 
-# The two below are for compiled loops: `njit(inline="always")(pair_iou)`. They are plain Python here, because
-# most that import this module compile nothing.
+# The two below are for compiled loops: `inner(pair_iou)`. They are plain Python here, because most that import this
+# module compile nothing.
 
 
 def pair_iou(a: Any, b: Any) -> float:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tests.association.reassignment import assignment_cost, reassign
 from tests.toy_boxes import combined, random_detections, walk
 from trackweave.association.data_collection import SampleLogger
-from trackweave.mot.matching import UNMATCHED_COST
+from trackweave.mot.assignment import UNMATCHED_COST
 from trackweave.mot.settings import TrackerSettings, preset
 from trackweave.mot.tracker import Tracker
 from trackweave.storage.samples import AssociationSample, SampleDiagnostics, read_sample
@@ -36,7 +36,7 @@ class LoggedTracker:
 
     def observe(self, state: AssignmentState) -> None:
         self.states.append(state)
-        self.high[int(state.frame)] = self.tracker._parameters.high_score
+        self.high[int(state.frame)] = float(self.tracker._parameters["high_score"][0])
         self.logger.observe(state)
 
     def run(self, frames: list[Detections]) -> list[AssociationSample]:

@@ -4,25 +4,35 @@ from itertools import combinations, permutations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
-from trackweave.mot.matching import UNMATCHED_COST, assign
+from trackweave.mot.assignment import MATCH, TAKEN, UNMATCHED_COST, Workspace, assign
 
 
 def solve(
     cost: NDArray[np.float32],
     allowed: NDArray[np.bool_],
-    rows: list[bool] | None = None,
-    cols: list[bool] | None = None,
+    rounds: NDArray[np.int64] | None = None,
+    match: list[int] | None = None,
+    turn: int = 0,
 ) -> NDArray[np.int64]:
-    T, D = cost.shape
-    match = np.full(T, -1, np.int64)
-    chosen_rows = np.ones(T, np.bool_) if rows is None else np.array(rows)
-    chosen_columns = np.ones(D, np.bool_) if cols is None else np.array(cols)
-    assign(cost, allowed, chosen_rows, chosen_columns, match)
-    return match
+    """The partners after one round; `match` are those of earlier ones."""
+    n, width = cost.shape
+    rows, columns = allowed.nonzero()
+    turns = np.zeros(len(rows)) if rounds is None else rounds[rows, columns]
+    work = Workspace()
+    work.reserve(n, width)
+    work.integers[:], work.floats[:] = 7, np.nan  # what earlier frames left must not matter
+    work.integers[MATCH, :n] = -1 if match is None else match
+    taken = work.integers[TAKEN, :width]
+    taken[:] = np.isin(np.arange(width), work.integers[MATCH, :n])
+    assign(n, cost, allowed, np.array([rows, columns, turns], np.int32), len(rows), turn, work.integers, work.floats)
+    found = work.integers[MATCH, :n]
+    assert taken.tolist() == np.isin(np.arange(width), found).tolist()
+    return found
 
 
 def price(cost: NDArray[np.float32], match: NDArray[np.int64]) -> float:
@@ -63,12 +73,51 @@ def test_no_partial_matching_is_cheaper(T: int, D: int, seed: int, density: floa
     np.testing.assert_array_equal(match, best)
 
 
+@given(
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([1, 2, 4, 64]),
+    st.sampled_from([0.3, 0.7, 1.0]),
+)
+def test_the_solver_chooses_what_scipy_chooses(T: int, D: int, seed: int, steps: int, density: float) -> None:
+    """Also among many equally cheap assignments: costs come in few steps."""
+    rng = np.random.default_rng(seed)
+    cost = (rng.integers(-1, steps + 2, (T, D)) / steps).astype(np.float32)
+    allowed = rng.random((T, D)) < density
+    is_open = allowed & (cost < UNMATCHED_COST)
+    # What has only each other is settled before, the rest is one small problem.
+    degree, column_degree = is_open.sum(axis=1), is_open.sum(axis=0)
+    expected = np.full(T, -1)
+    for row, column in np.argwhere(is_open):
+        if degree[row] == 1 and column_degree[column] == 1:
+            expected[row] = column
+            is_open[row, column] = False
+    rows, columns = np.flatnonzero(is_open.any(axis=1)), np.flatnonzero(is_open.any(axis=0))
+    price = np.where(is_open, cost, np.float32(UNMATCHED_COST))[np.ix_(rows, columns)]
+    for row, column in zip(*linear_sum_assignment(price), strict=True):
+        if price[row, column] < UNMATCHED_COST:
+            expected[rows[row]] = columns[column]
+    np.testing.assert_array_equal(solve(cost, allowed), expected)
+
+
+@given(st.integers(2, 60), st.integers(2, 60), st.integers(0, 2**32 - 1))
+@settings(max_examples=20)
+def test_large_problems_cost_what_scipys_solution_costs(T: int, D: int, seed: int) -> None:
+    cost = np.random.default_rng(seed).uniform(0, 0.99, (T, D)).astype(np.float32)
+    match = solve(cost, np.ones((T, D), np.bool_))
+    np.testing.assert_array_equal(np.flatnonzero(match >= 0), linear_sum_assignment(cost)[0])
+    np.testing.assert_array_equal(match[match >= 0], linear_sum_assignment(cost)[1])
+
+
 @given(st.integers(0, 2**32 - 1))
-def test_only_rows_and_columns_that_take_part(seed: int) -> None:
+def test_only_pairs_of_the_round_without_partners_take_part(seed: int) -> None:
     rng = np.random.default_rng(seed)
     cost, allowed = rng.uniform(0, 1.2, (6, 5)).astype(np.float32), rng.random((6, 5)) < 0.7
-    rows, columns = rng.random(6) < 0.6, rng.random(5) < 0.6
-    match = solve(cost, allowed, rows.tolist(), columns.tolist())
+    row_turn, column_turn = rng.integers(0, 2, 6), rng.integers(0, 2, 5)
+    rounds = np.where(row_turn[:, None] == column_turn, row_turn[:, None], 2)
+    match = solve(cost, allowed, rounds, turn=1)
+    rows, columns = row_turn == 1, column_turn == 1
     assert (match[~rows] == -1).all()
     assert columns[match[match >= 0]].all()
     part = solve(np.ascontiguousarray(cost[rows][:, columns]), np.ascontiguousarray(allowed[rows][:, columns]))
@@ -91,9 +140,10 @@ def test_a_pair_at_the_unmatched_cost_is_not_matched() -> None:
 
 
 def test_earlier_matches_stay() -> None:
-    match = np.array([3, -1], np.int64)
-    assign(np.full((2, 4), 0.5, np.float32), np.eye(2, 4, dtype=np.bool_), match < 0, np.ones(4, np.bool_), match)
-    assert match.tolist() == [3, 1]
+    everything = np.ones((2, 4), np.bool_)
+    cost = np.array([[0.1, 0.1, 0.1, 0.1], [0.5, 0.4, 0.5, 0.1]], np.float32)
+    assert solve(cost, everything, match=[3, -1]).tolist() == [3, 1]
+    assert solve(cost, everything, match=[1, 2]).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 3), (3, 0)])

@@ -10,9 +10,25 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from trackweave.boxes import box_iou
+from trackweave.mot.assignment import HIGH_ROUND, LOW_ROUND, TENTATIVE_ROUND
 from trackweave.mot.matching import pair_costs, turning
 from trackweave.mot.settings import TrackerSettings
-from trackweave.mot.state import CLASS, CONFIRMED, GAP, POSITION, RECENT, SEEN, SINCE, VAR_POSITION, kernel_parameters
+from trackweave.mot.state import (
+    AXES,
+    BOXES,
+    CLASS,
+    COLUMNS,
+    CONFIRMED,
+    DET_CLASS,
+    DET_COLUMNS,
+    DET_SCORE,
+    GAP,
+    POSITION,
+    SEEN,
+    SINCE,
+    VAR_POSITION,
+    kernel_parameters,
+)
 
 NOTHING: dict[str, Any] = {
     "height_power": 0.0,
@@ -32,9 +48,15 @@ sides = st.floats(1, 100)
 boxes = st.tuples(st.floats(0, 100), st.floats(0, 100), sides, sides)
 
 
-def costs_of(
-    tracks: Any,
-    detections: Any,
+def costs_of(*arguments: Any, **options: Any) -> tuple[Array, Array]:
+    """Costs and permissions of boxes `(centre x, centre y, width, height)`."""
+    cost, allowed, _ = compared(*arguments, **options)
+    return cost, allowed
+
+
+def compared(
+    boxes: Any,
+    det_boxes: Any,
     *,
     scores: Any = None,
     det_classes: Any = None,
@@ -44,27 +66,30 @@ def costs_of(
     since: float = 1.0,
     variance: float = 0.0,
     heights: Any = None,
+    before: Any = None,
     **settings: Any,
-) -> tuple[Array, Array]:
-    """Costs and permissions of boxes `(centre x, centre y, width, height)`."""
-    tracks, detections = np.array(tracks, np.float64).reshape(-1, 4), np.array(detections, np.float64).reshape(-1, 4)
-    n, D = len(tracks), len(detections)
-    motion, recent = np.zeros((n, 4, 5)), np.zeros((n, RECENT, 4))
-    motion[:, :, POSITION], motion[:, :, VAR_POSITION] = tracks, variance
-    recent[:, 0] = tracks
+) -> tuple[Array, Array, Array]:
+    """Costs, permissions and listed pairs; `before` is a track's last box but one."""
+    boxes, det_boxes = np.array(boxes, np.float64).reshape(-1, 4), np.array(det_boxes, np.float64).reshape(-1, 4)
+    n, D = len(boxes), len(det_boxes)
+    tracks, detections = np.zeros((n, COLUMNS)), np.zeros((D, DET_COLUMNS))
+    tracks[:, POSITION : POSITION + AXES], tracks[:, VAR_POSITION : VAR_POSITION + AXES] = boxes, variance
+    tracks[:, BOXES : BOXES + AXES] = boxes
     if heights is not None:
-        recent[:, 0, 3] = heights
-    counts, values = np.zeros((n, 8), np.int64), np.zeros((n, 3))
-    counts[:, CONFIRMED], counts[:, GAP], counts[:, CLASS], counts[:, SEEN] = confirmed, gap, track_class, 1
-    values[:, SINCE] = since
+        tracks[:, BOXES + 3] = heights
+    tracks[:, CONFIRMED], tracks[:, GAP], tracks[:, CLASS], tracks[:, SEEN] = confirmed, gap, track_class, 1
+    if before is not None:
+        tracks[:, BOXES + AXES : BOXES + 2 * AXES], tracks[:, SEEN] = before, 2
+    tracks[:, SINCE] = since
+    detections[:, :AXES] = det_boxes
+    detections[:, DET_SCORE] = 0.9 if scores is None else scores
+    detections[:, DET_CLASS] = -1 if det_classes is None else det_classes
     cost, allowed = np.full((n, D), np.nan, np.float32), np.zeros((n, D), np.bool_)
-    pair_costs(
-        motion, recent, counts, values, n, detections,
-        np.full(D, 0.9) if scores is None else np.array(scores, np.float64),
-        np.full(D, -1) if det_classes is None else np.array(det_classes),
-        np.argsort(detections[:, 0]), kernel_parameters(TrackerSettings(**settings)), cost, allowed,
-    )  # fmt: skip
-    return cost, allowed
+    pairs = np.full((3, n * D), -1, np.int32)
+    p = kernel_parameters(TrackerSettings(**settings))[0]
+    found = pair_costs(tracks, detections, p, cost, allowed, pairs)
+    np.testing.assert_array_equal(pairs[:2, :found], np.array(allowed.nonzero()))
+    return cost, allowed, pairs[:, :found]
 
 
 def xyxy(box: Any) -> Array:
@@ -259,27 +284,36 @@ def test_a_low_score_raises_the_cost_but_forbids_nothing() -> None:
 
 @pytest.mark.parametrize(("count", "expected"), [(1, 0), (2, -0.5), (4, -0.5), (9, -0.5)])
 def test_straight_on_is_best(count: int, expected: float) -> None:
-    recent = np.array([[30.0, 0, 1, 1], [20, 0, 1, 1], [10, 0, 1, 1], [0, 0, 1, 1]])
-    assert turning(recent, count, 40.0, 0.0) == pytest.approx(expected)
-    assert turning(recent, count, 20.0, 0.0) == pytest.approx(-expected)
-    assert turning(recent, count, 30.0, 5.0) == pytest.approx(0)
-    assert turning(recent, count, 30.0, 0.0) == 0
+    track = np.zeros(COLUMNS)
+    track[BOXES : BOXES + 4 * AXES] = np.array([[30.0, 0, 1, 1], [20, 0, 1, 1], [10, 0, 1, 1], [0, 0, 1, 1]]).ravel()
+    track[SEEN] = count
+    assert turning(track, 40.0, 0.0) == pytest.approx(expected)
+    assert turning(track, 20.0, 0.0) == pytest.approx(-expected)
+    assert turning(track, 30.0, 5.0) == pytest.approx(0)
+    assert turning(track, 30.0, 0.0) == 0
 
 
 def test_turning_back_costs() -> None:
     def ask(x: float) -> float:
-        motion, recent = np.zeros((1, 4, 5)), np.zeros((1, RECENT, 4))
-        motion[0, :, POSITION] = HERE
-        recent[0, 0], recent[0, 1] = HERE, (40, 50, 20, 40)
-        counts = np.zeros((1, 8), np.int64)
-        counts[0, CONFIRMED], counts[0, SEEN] = 1, 2
-        cost, allowed = np.zeros((1, 1), np.float32), np.zeros((1, 1), np.bool_)
-        p = kernel_parameters(TrackerSettings(classes="ignored", **{**NOTHING, "direction_weight": 0.2}))
-        pair_costs(
-            motion, recent, counts, np.zeros((1, 3)), 1, np.array([[x, 50.0, 20, 40]]), np.array([0.8]),
-            np.array([-1]), np.array([0]), p, cost, allowed,
-        )  # fmt: skip
-        return float(cost[0, 0])
+        settings = {**NOTHING, "direction_weight": 0.2, "classes": "ignored"}
+        there = (x, 50.0, 20, 40)
+        return float(costs_of(HERE, there, scores=[0.8], since=0.0, before=(40, 50, 20, 40), **settings)[0][0, 0])
 
     assert ask(55) == pytest.approx(0.4 - 0.2 * 0.5 * 0.8)
     assert ask(45) == pytest.approx(0.4 + 0.2 * 0.5 * 0.8)
+
+
+@pytest.mark.parametrize(
+    ("score", "confirmed", "settings", "turn"),
+    [
+        (0.9, True, {}, HIGH_ROUND),
+        (0.3, True, {}, LOW_ROUND),
+        (0.9, False, {}, HIGH_ROUND),
+        (0.9, False, {"tentative_first": False}, TENTATIVE_ROUND),
+        (0.3, True, {"scorer_decides": True}, HIGH_ROUND),
+        (0.9, False, {"scorer_decides": True, "tentative_first": False}, HIGH_ROUND),
+    ],
+)
+def test_each_pair_has_its_round(score: float, confirmed: bool, settings: dict[str, Any], turn: int) -> None:
+    pairs = compared(HERE, [NEAR], scores=[score], confirmed=confirmed, **{**NOTHING, **settings})[2]
+    assert pairs.tolist() == [[0], [0], [turn]]

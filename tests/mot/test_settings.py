@@ -75,12 +75,12 @@ def test_no_number_may_be_nan(field: str) -> None:
 
 
 def test_kernels_get_numbers() -> None:
-    p = kernel_parameters(TrackerSettings(lost_seconds=2, classes="votes", instant_score=None, max_mahalanobis=9))
-    assert p.dtype == PARAMETERS  # type: ignore[attr-defined]
-    assert all(type(value) is float for value in p.tolist())  # type: ignore[attr-defined]
+    p = kernel_parameters(TrackerSettings(lost_seconds=2, classes="votes", instant_score=None, max_mahalanobis=9))[0]
+    assert p.dtype == PARAMETERS
+    assert all(type(value) is float for value in p.tolist())
     assert (p.lost_steps, p.separate_classes, p.class_votes) == (60, 0, 1)
     assert (p.instant_score, p.max_distance, p.max_mahalanobis) == (NEVER, NEVER, 9)
-    q = kernel_parameters(TrackerSettings(classes="separate", duplicate_overlap=None))
+    q = kernel_parameters(TrackerSettings(classes="separate", duplicate_overlap=None))[0]
     assert (q.separate_classes, q.class_votes, q.duplicate_overlap) == (1, 0, NEVER)
-    r = kernel_parameters(TrackerSettings(classes="ignored"))
+    r = kernel_parameters(TrackerSettings(classes="ignored"))[0]
     assert (r.separate_classes, r.class_votes) == (0, 0)

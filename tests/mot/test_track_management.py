@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.toy_boxes import HIGH, StateRecorder, combined, distinct, scene_of, track_scene, walk
 from trackweave.mot.matching import SECOND_CLASS
 from trackweave.mot.settings import PRESETS, TrackerSettings, preset
-from trackweave.mot.state import VOTES, FrameContext
+from trackweave.mot.state import COLUMNS, VOTED, VOTES, FrameContext
 from trackweave.mot.track_management import vote
 from trackweave.mot.tracker import Tracker
 from trackweave.structures.detections import Detections
@@ -21,23 +21,23 @@ from trackweave.structures.detections import Detections
 
 @given(st.lists(st.tuples(st.integers(-1, VOTES - 2), st.floats(0.1, 1)), min_size=1, max_size=30))
 def test_the_class_with_most_score_leads(ballots: list[tuple[int, float]]) -> None:
-    votes = np.zeros((VOTES, 2))
+    track = np.zeros(COLUMNS)
     sums: defaultdict[int, float] = defaultdict(float)
     for class_id, score in ballots:
-        leader = vote(votes, class_id, score)
+        leader = int(vote(track, class_id, score))
         sums[class_id] += score
         named = {key: total for key, total in sums.items() if key >= 0} or sums  # -1 is no class
         assert named[leader] == pytest.approx(max(named.values()))
 
 
 def test_a_new_class_takes_the_place_of_the_weakest() -> None:
-    votes = np.zeros((VOTES, 2))
+    track = np.zeros(COLUMNS)
     for class_id, score in ((1, 0.9), (2, 0.2), (3, 0.5), (4, 0.6)):
-        vote(votes, class_id, score)
-    assert vote(votes, 5, 0.3) == 1
-    assert sorted(votes[:, 0].tolist()) == [1, 3, 4, 5]
-    assert vote(votes, 5, 0.7) == 5  # 1.0 by now: what class 2 had was not handed on
-    assert votes[:, 1].max() == pytest.approx(1.0)
+        vote(track, class_id, score)
+    assert vote(track, 5, 0.3) == 1
+    assert sorted(track[VOTED::2].tolist()) == [1, 3, 4, 5]
+    assert vote(track, 5, 0.7) == 5  # 1.0 by now: what class 2 had was not handed on
+    assert track[VOTED + 1 :: 2].max() == pytest.approx(1.0)
 
 
 # --- births -------------------------------------------------------------------------------------------------------
@@ -236,8 +236,8 @@ def test_the_majority_gives_the_class() -> None:
 
 
 def test_no_class_leads_only_where_there_is_no_other() -> None:
-    votes = np.zeros((VOTES, 2))
-    assert [vote(votes, class_id, 0.9) for class_id in (-1, -1, 3, -1, -1, 5, 5)] == [-1, -1, 3, 3, 3, 3, 5]
+    track = np.zeros(COLUMNS)
+    assert [vote(track, class_id, 0.9) for class_id in (-1, -1, 3, -1, -1, 5, 5)] == [-1, -1, 3, 3, 3, 3, 5]
 
 
 CAR, TRUCK, WALKER = 2, 7, 0

@@ -783,12 +783,9 @@ def test_states_agree_with_what_was_returned() -> None:
 
 def capacity(tracker: Tracker) -> int:
     """Rows of the largest array that grows with tracks."""
-    table = tracker._table
-    arrays = (table.motion, table.matched, table.recent, table.counts, table.values, table.votes)
-    assert len({len(part) for part in arrays}) == 1
     if tracker._memory is not None:
-        assert len(tracker._memory) == table.count
-    return len(table.counts)
+        assert len(tracker._memory) == tracker._table.count
+    return max(len(tracker._table.rows), tracker._work.capacity // 2, len(tracker._taken))
 
 
 def test_memory_is_bounded_on_an_endless_stream() -> None:

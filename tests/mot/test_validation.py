@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from trackweave.errors import InputError
 from trackweave.mot.matching import FAULTS, Fault, fault_error, validate_detections
+from trackweave.mot.state import AXES, DET_CLASS, DET_COLUMNS, DET_ROW, DET_SCORE, DET_VISIBILITY
 from trackweave.structures.detections import Detections
 
 INF, NAN = float("inf"), float("nan")
@@ -29,15 +30,15 @@ class Valid(NamedTuple):
 
 def validated(detections: Detections, threshold: float, size: tuple[float, float]) -> Valid:
     n, (height, width) = len(detections), map(float, size)
-    rows, boxes, scores, classes, status = (
-        np.empty(n, np.int64), np.empty((n, 4)), np.empty(n), np.empty(n, np.int64), np.empty(n, np.int64),
-    )  # fmt: skip
+    rows, status = np.empty((n, DET_COLUMNS)), np.empty(n, np.int64)
     kept, faults, is_mixed = validate_detections(
-        detections.xyxy, detections.score, detections.class_id, threshold, height, width,
-        rows, boxes, scores, classes, status,
-    )  # fmt: skip
-    assert is_mixed == (len(set(classes[:kept].tolist())) > 1)
-    return Valid(rows[:kept], boxes[:kept], scores[:kept], classes[:kept], status, faults)
+        detections.xyxy, detections.score, detections.class_id, threshold, height, width, rows, status
+    )
+    rows = rows[:kept]
+    assert is_mixed == (len(set(rows[:, DET_CLASS].tolist())) > 1)
+    assert (rows[:, DET_VISIBILITY] == 1).all()
+    indices, classes = (rows[:, column].astype(np.int64) for column in (DET_ROW, DET_CLASS))
+    return Valid(indices, rows[:, :AXES], rows[:, DET_SCORE], classes, status, faults)
 
 
 def statuses(

@@ -267,21 +267,21 @@ def nearer_pairs(xyxy: NDArray[Any]) -> NDArray[np.bool_]:
 @njit(nogil=True)
 def _subtract_covered(boxes: Any, inside: Any, areas: Any, occludes: Any, parts: Any, edges: Any, visible: Any) -> None:
     """Takes from `visible` `(N,)` the area of the union of nearer boxes within each `inside` box; `parts` `(N, 3)` and
-    `edges` `(2 N,)` are room to work in, which takes long to compile where a loop makes it."""
+    `edges` `(2 N,)` are arrays to work in: where a loop makes them, they take long to compile."""
     for i in range(len(boxes)):
-        own, room, count = boxes[i], inside[i], 0
+        own, bounds, count = boxes[i], inside[i], 0
         for j in range(len(boxes)):
             other = boxes[j]
             lower = other[3] > own[3] or (other[3] == own[3] and areas[j] > areas[i])
-            left, right, top = max(room[0], other[0]), min(room[2], other[2]), max(room[1], other[1])
-            if lower and occludes[j] and left < right and top < room[3]:
+            left, right, top = max(bounds[0], other[0]), min(bounds[2], other[2]), max(bounds[1], other[1])
+            if lower and occludes[j] and left < right and top < bounds[3]:
                 part = parts[count]
                 part[0], part[1], part[2] = left, top, right
                 edges[2 * count], edges[2 * count + 1] = left, right
                 count += 1
         if count:
             _sort(edges, 2 * count)
-            visible[i] -= _union(parts, edges, count, room[3])
+            visible[i] -= _union(parts, edges, count, bounds[3])
 
 
 @inner

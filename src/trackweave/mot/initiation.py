@@ -15,10 +15,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.boxes import centred_iou
-from trackweave.compiled import njit
+from trackweave.compiled import inner, njit
+from trackweave.mot.assignment import (
+    HIGH_ROUND,
+    MATCH,
+    TAKEN,
+    UNMATCHED_COST,
+    Costs,
+    Flags,
+    Integers,
+    Workspace,
+    assign,
+)
 from trackweave.mot.kalman import forget_velocity, is_unsure
-from trackweave.mot.matching import UNMATCHED_COST, assign, changes_class
-from trackweave.mot.state import CLASS, POSITION, SEEN, SINCE, VELOCITY, Parameters, TrackTable
+from trackweave.mot.matching import changes_class
+from trackweave.mot.state import (
+    BOXES,
+    CLASS,
+    DET_CLASS,
+    DET_SCORE,
+    POSITION,
+    SEEN,
+    SINCE,
+    VELOCITY,
+    ParameterArray,
+    Rows,
+)
 
 ALIKE = 0.6
 """IoU of two boxes laid on one centre from which they may be one object."""
@@ -31,36 +53,31 @@ LARGEST_LEAP = 0.1
 RIVAL = 2.0
 """A match is ambiguous when a partner that stays without one is not this many times farther away."""
 
-_iou = njit(inline="always")(centred_iou)
+iou = inner(centred_iou)
 
 
-@njit(inline="always")
-def nearest_taken(x: float, y: float, boxes: NDArray[np.float64], match: NDArray[np.int64]) -> float:
+@inner
+def nearest_taken(x: float, y: float, detections: Rows, match: Integers) -> float:
     """Distance of a place to the nearest detection that has a track; infinite when none has."""
     nearest = np.inf
     for row in range(len(match)):
         if match[row] >= 0:
-            dx, dy = boxes[match[row], 0] - x, boxes[match[row], 1] - y
+            dx, dy = detections[match[row], 0] - x, detections[match[row], 1] - y
             nearest = min(nearest, dx * dx + dy * dy)
     return math.sqrt(nearest)
 
 
 @njit
 def far_pairs(
-    motion: NDArray[np.float64],
-    recent: NDArray[np.float64],
-    counts: NDArray[np.int64],
-    values: NDArray[np.float64],
-    boxes: NDArray[np.float64],
-    classes: NDArray[np.int64],
+    tracks: Rows,
+    detections: Rows,
     free: NDArray[np.int64],
-    allowed: NDArray[np.bool_],
-    match: NDArray[np.int64],
+    allowed: Flags,
+    match: Integers,
     dt: float,
     longest: float,
-    p: Parameters,
-    pairs: NDArray[np.int64],
-    cost: NDArray[np.float64],
+    parameters: ParameterArray,
+    cost: Costs,
 ) -> int:
     """Tracks and detections without a partner that may be one object; returns how many pairs there are.
 
@@ -68,84 +85,79 @@ def far_pairs(
     as far as it travels, for `PATIENCE` frames. Nothing reaches beyond a detection that an earlier round matched.
 
     Args:
-        motion, recent, counts, values: of a `TrackTable`, predicted.
-        boxes, classes: the D detections.
+        tracks, detections: T and D rows, predicted.
         free: columns of those that have no track and may begin one.
         allowed: `(T, D)` what the gates of the rounds before let through.
         match: `(T,)` their result.
         dt: steps since the frame before.
         longest: pixels that no track reaches beyond.
-        p: parameters.
-        pairs: `(T · free,)` out: row · D + column of each pair.
-        cost: `(T · free,)` out: its squared distance in reaches, in [0, 1).
+        parameters: one record.
+        cost: `(T, D)` out: of those pairs, the squared distance in reaches, in [0, 1).
     """
-    found = 0
+    p, found = parameters[0], 0
     for row in range(len(match)):
-        if match[row] >= 0 or not is_unsure(motion[row], counts[row], dt) or values[row, SINCE] > (PATIENCE + 0.5) * dt:
+        track = tracks[row]
+        if match[row] >= 0 or not is_unsure(track, dt) or track[SINCE] > (PATIENCE + 0.5) * dt:
             continue
-        x, y, width, height = motion[row, 0, POSITION], motion[row, 1, POSITION], recent[row, 0, 2], recent[row, 0, 3]
-        size, is_young, nearest = math.sqrt(width * height), counts[row, SEEN] == 1, -1.0
-        travel = math.hypot(motion[row, 0, VELOCITY], motion[row, 1, VELOCITY]) * values[row, SINCE]
+        x, y, width, height = track[POSITION], track[POSITION + 1], track[BOXES + 2], track[BOXES + 3]
+        size, is_young, nearest = math.sqrt(width * height), track[SEEN] == 1.0, -1.0
+        travel = math.hypot(track[VELOCITY], track[VELOCITY + 1]) * track[SINCE]
         reach = min(longest, p.initiation_distance * size if is_young else travel)
         for d in free:
-            distance = math.hypot(boxes[d, 0] - x, boxes[d, 1] - y)
-            is_small = is_young and distance >= p.initiation_distance * math.sqrt(boxes[d, 2] * boxes[d, 3])
+            box = detections[d]
+            distance = math.hypot(box[0] - x, box[1] - y)
+            is_small = is_young and distance >= p.initiation_distance * math.sqrt(box[2] * box[3])
             if distance >= reach or is_small or (allowed[row, d] and distance < JUDGED * size):
                 continue
-            if p.separate_classes == 1.0 and changes_class(counts[row, CLASS], classes[d]):
+            if p.separate_classes == 1.0 and changes_class(track[CLASS], box[DET_CLASS]):
                 continue
-            if _iou(0.0, 0.0, width, height, boxes[d, 2], boxes[d, 3]) < ALIKE:
+            if iou(0.0, 0.0, width, height, box[2], box[3]) < ALIKE:
                 continue
             if nearest < 0.0:
-                nearest = nearest_taken(x, y, boxes, match)
+                nearest = nearest_taken(x, y, detections, match)
             if distance < nearest:
-                pairs[found], cost[found] = row * len(boxes) + d, (distance / min(reach, nearest)) ** 2
+                cost[row, d] = (distance / min(reach, nearest)) ** 2
                 found += 1
     return found
 
 
 def match_far(
-    table: TrackTable,
-    boxes: NDArray[np.float64],
-    scores: NDArray[np.float64],
-    classes: NDArray[np.int64],
-    allowed: NDArray[np.bool_],
-    match: NDArray[np.int64],
+    tracks: Rows,
+    detections: Rows,
+    allowed: Flags,
+    match: Integers,
     dt: float,
     size: tuple[int, int] | None,
-    p: Parameters,
+    parameters: ParameterArray,
 ) -> None:
     """Adds to `match` `(T,)` the pairs of `far_pairs` that are beyond doubt; they give their tracks a velocity.
 
     Args:
-        table, boxes … dt, p: as for `far_pairs`.
+        tracks … parameters: as for `far_pairs`.
         size: `(H, W)` of the frame, or None.
     """
-    taken = np.zeros(len(boxes), np.bool_)
+    p = parameters[0]
+    taken = np.zeros(len(detections), np.bool_)
     taken[match[match >= 0]] = True
-    free = np.flatnonzero(~taken & (scores >= p.birth_score))
-    if not len(free):
-        return
+    free = np.flatnonzero(~taken & (detections[:, DET_SCORE] >= p.birth_score))
     longest = np.inf if size is None else LARGEST_LEAP * math.hypot(*size)
-    pairs, costs = np.empty(len(match) * len(free), np.int64), np.empty(len(match) * len(free))
-    found = far_pairs(
-        table.motion, table.recent, table.counts, table.values, boxes, classes, free, allowed, match, dt, longest, p,
-        pairs, costs,
-    )  # fmt: skip
-    if not found:
-        return
     cost = np.full(allowed.shape, UNMATCHED_COST, np.float32)
-    cost.flat[pairs[:found]] = costs[:found]
-    for row, column in beyond_doubt(cost):
-        match[row] = column
-        forget_velocity(table.motion[row], table.recent[row, 0], table.values[row, SINCE], p)
+    if far_pairs(tracks, detections, free, allowed, match, dt, longest, parameters, cost):
+        for row, column in beyond_doubt(cost):
+            match[row] = column
+            forget_velocity(tracks[row], tracks[row, SINCE], p)
 
 
 def beyond_doubt(cost: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
     """Pairs of the cheapest assignment of a `(T, D)` cost, a squared distance, that no rival contests: no third one
     without a partner is less than `RIVAL` times as far from either side."""
-    (n, width), partner = cost.shape, np.full(len(cost), -1)
-    assign(cost, cost < UNMATCHED_COST, np.ones(n, np.bool_), np.ones(width, np.bool_), partner)
+    (n, width), work = cost.shape, Workspace()
+    work.reserve(n, width)
+    allowed = cost < UNMATCHED_COST
+    pairs = np.array([*allowed.nonzero(), np.full(np.count_nonzero(allowed), HIGH_ROUND)], np.int32)
+    work.integers[MATCH, :n], work.integers[TAKEN, :width] = -1, 0
+    assign(n, cost, allowed, pairs, pairs.shape[1], HIGH_ROUND, work.integers, work.floats)
+    partner = work.integers[MATCH, :n]
     alone, rest = partner < 0, np.ones(width, np.bool_)
     rest[partner[~alone]] = False
     for row in np.flatnonzero(~alone).tolist():

@@ -13,20 +13,34 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.mot.settings import TrackerSettings
+from trackweave.mot.settings import EXTREMES, SCORE_THRESHOLDS, TrackerSettings
 from trackweave.structures.assignment import AssignmentState
 
 RECENT = 4
 """Matched boxes that are remembered per track, the newest first."""
 VOTES = 4
 """Classes that are counted per track."""
+AXES = 4
+"""Of a box: centre x, centre y, width, height."""
 
-# Columns of `counts`; module constants, so that numba folds them into the kernels.
+# Columns of a track's row; module constants, so that numba folds them into the kernels. First what counts:
 ID, CONFIRMED, AGE, GAP, HITS, STREAK, CLASS, SEEN = range(8)
-# Columns of `values`.
-SCORE, VISIBILITY, SINCE = range(3)
-# Last axis of `motion`, for each of centre x, centre y, width and height.
-POSITION, VELOCITY, VAR_POSITION, COVARIANCE, VAR_VELOCITY = range(5)
+# then what is measured:
+SCORE, VISIBILITY, SINCE = range(8, 11)
+# the motion state, each for all axes, and the same right after the last match:
+POSITION, VELOCITY, VAR_POSITION, COVARIANCE, VAR_VELOCITY, MATCHED = range(11, 11 + 6 * AXES, AXES)
+STATE_NUMBERS = MATCHED - POSITION
+# the last matched boxes, and pairs of class and votes.
+BOXES = MATCHED + STATE_NUMBERS
+VOTED = BOXES + RECENT * AXES
+COLUMNS = VOTED + 2 * VOTES
+
+# Columns of a detection's row, behind those of its box.
+DET_SCORE, DET_CLASS, DET_VISIBILITY, DET_ROW = range(AXES, AXES + 4)
+DET_COLUMNS = DET_ROW + 1
+
+Rows = NDArray[np.float64]
+"""Tracks or detections, one a row; one array, because each further one costs a kernel time to take and to compile."""
 
 
 @dataclass
@@ -35,47 +49,40 @@ class TrackTable:
 
     Attributes:
         count: T.
-        motion: `(capacity, 4, 5)` float64, Kalman state of centre x, centre y, width, height: value, velocity per
-            step and their variances and covariance. The four do not depend on each other, see `kalman.py`.
-        matched: `(capacity, 4, 5)` float64, the same right after the last match.
-        recent: `(capacity, RECENT, 4)` float64, last matched boxes as centre x, centre y, width, height.
-        counts: `(capacity, 8)` int64: id, confirmed (0/1), frames since it began, frames since the last match,
-            matches, consecutive matches, class, boxes in `recent`.
-        values: `(capacity, 3)` float64: score and visibility of the last match, steps since it.
-        votes: `(capacity, VOTES, 2)` float64: class and sum of its scores.
+        rows: `(capacity, COLUMNS)` float64. id, confirmed (0/1), frames since it began, frames since the last match,
+            matches, consecutive matches, class, boxes ever matched; score and visibility of the last match, steps
+            since it; the Kalman state: value, velocity per step and their variances and covariance, which do not
+            depend on each other between axes, see `kalman.py`; the same right after the last match; last matched
+            boxes; class and sum of its scores, `VOTES` times.
     """
 
     count: int = 0
-    motion: NDArray[np.float64] = field(default_factory=lambda: np.zeros((64, 4, 5)))
-    matched: NDArray[np.float64] = field(default_factory=lambda: np.zeros((64, 4, 5)))
-    recent: NDArray[np.float64] = field(default_factory=lambda: np.zeros((64, RECENT, 4)))
-    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros((64, 8), np.int64))
-    values: NDArray[np.float64] = field(default_factory=lambda: np.zeros((64, 3)))
-    votes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((64, VOTES, 2)))
+    rows: Rows = field(default_factory=lambda: np.zeros((64, COLUMNS)))
 
     def reserve(self, rows: int) -> None:
         """Allocates `rows` tracks, or frees memory when many tracks have ended."""
-        capacity = len(self.counts)
-        if self.count <= rows <= capacity and capacity <= max(256, 8 * rows):
+        capacity = len(self.rows)
+        if rows <= capacity and (capacity <= 256 or capacity <= 8 * rows):
             return
-        new_capacity = max(64, 2 * rows)
-        for name in ("motion", "matched", "recent", "counts", "values", "votes"):
-            column = getattr(self, name)
-            resized = np.zeros((new_capacity, *column.shape[1:]), column.dtype)
-            resized[: self.count] = column[: self.count]
-            setattr(self, name, resized)
+        resized = np.zeros((max(64, 2 * rows), COLUMNS))
+        resized[: self.count] = self.rows[: self.count]
+        self.rows = resized
+
+    @property
+    def live(self) -> Rows:
+        """`(T, COLUMNS)`, a view."""
+        return self.rows[: self.count]
 
     @property
     def ids(self) -> NDArray[np.int64]:
         """`(T,)` int64, a copy."""
-        return self.counts[: self.count, ID].copy()
+        return self.live[:, ID].astype(np.int64)
 
     @property
     def boxes(self) -> NDArray[np.float32]:
         """`(T, 4)` float32 xyxy of the motion state: predicted, or smoothed after a match."""
-        state = self.motion[: self.count, :, POSITION]
-        half = state[:, 2:] / 2
-        return np.concatenate([state[:, :2] - half, state[:, :2] + half], axis=1).astype(np.float32)
+        centre, half = self.live[:, POSITION : POSITION + 2], self.live[:, POSITION + 2 : POSITION + AXES] / 2
+        return np.concatenate([centre - half, centre + half], axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +103,14 @@ class FrameContext:
     camera: NDArray[np.float64] | None = None
     size: tuple[int, int] | None = None
     cut: bool = False
+
+    @classmethod
+    def of(cls, index: int) -> FrameContext:
+        """A frame of which nothing but the index is known. A tracker makes one on every frame, and what sets each field
+        of a frozen dataclass takes it a tenth of its time."""
+        context = object.__new__(cls)
+        context.__dict__["index"] = index
+        return context
 
 
 @runtime_checkable
@@ -148,8 +163,9 @@ NEVER = 1e9
 class Parameters(Protocol):
     """What a kernel reads of its parameters, a record of numbers. Names as in `TrackerSettings`.
 
-    The record is one of `PARAMETERS`: it goes into a kernel as one pointer, where a tuple would be taken apart into
-    its numbers in every call.
+    A kernel is given an array of one such record (`PARAMETERS`), which it takes ten times as fast as the record
+    itself. Five of the numbers follow the stream, see `track_management.adapt`: each lies between what is at the end
+    of the record under its name and `_from`, and that plus its `_span`.
     """
 
     high_score: float
@@ -188,41 +204,59 @@ class Parameters(Protocol):
     velocity_damping: float
     observation_centred: float
     lost_steps: float
+    one_round: float
+    high_score_from: float
+    high_score_span: float
+    birth_score_from: float
+    birth_score_span: float
+    score_weight_from: float
+    score_weight_span: float
+    lost_height_power_from: float
+    lost_height_power_span: float
+    distance_share_from: float
+    distance_share_span: float
+    birth_score_is_set: float
+    high_score_is_set: float
 
 
 PARAMETERS = np.dtype((np.record, [(name, np.float64) for name in Parameters.__annotations__]))
-_PLACES = {name: place for place, name in enumerate(Parameters.__annotations__)}
-
+ParameterArray = NDArray[Any]
+"""One record of `PARAMETERS`, `(1,)`."""
 
 STEPS_PER_SECOND = 30.0
 """Kernels count time in steps of 1/30 s, the frame in which the field's noise figures are given."""
 
 
-def kernel_parameters(settings: TrackerSettings) -> Parameters:
-    """The numbers of the settings; switches as 0 and 1, thresholds that are off as `NEVER`."""
-    derived = {
+def kernel_parameters(settings: TrackerSettings, stretch: float = 1.0) -> ParameterArray:
+    """The numbers of the settings; switches as 0 and 1, thresholds that are off as `NEVER`.
+
+    Args:
+        settings: the tracker's.
+        stretch: by how much the scores of the stream are raised, see `ScoreScale`; thresholds that are set
+            explicitly are raised with them, and so mean the scores as they were.
+    """
+    explicit = settings.model_fields_set
+
+    def number(name: str) -> float:
+        value = getattr(settings, name)
+        if value is None:
+            return NEVER
+        return float(value) * stretch if name in SCORE_THRESHOLDS and name in explicit else float(value)
+
+    values = {name: number(name) for name in Parameters.__annotations__ if name in type(settings).model_fields}
+    values |= {
         "separate_classes": settings.classes == "separate",
         "class_votes": settings.classes == "votes",
         "buffer_limit": max(settings.buffer, settings.buffer_limit),
         "lost_steps": settings.lost_seconds * STEPS_PER_SECOND,
+        "one_round": settings.scorer_decides,
+        "birth_score_is_set": "birth_score" in explicit,
+        "high_score_is_set": "high_score" in explicit,
     }
-
-    def number(name: str) -> float:
-        value = derived[name] if name in derived else getattr(settings, name)
-        return NEVER if value is None else float(value)
-
+    for name in EXTREMES:
+        values[f"{name}_from"] = values[name]
+        values[f"{name}_span"] = number(settings.extreme(name)) - values[name]
     record = np.zeros(1, PARAMETERS)
-    for name in Parameters.__annotations__:
-        record[name] = number(name)
-    parameters: Parameters = record[0]
-    return parameters
-
-
-def changed(parameters: Parameters, **values: float) -> Parameters:
-    """A copy with other values."""
-    record: Any = parameters
-    numbers = np.array(record.tolist())  # one array of numbers: a record's own fields are slow to set
     for name, value in values.items():
-        numbers[_PLACES[name]] = value
-    other: Parameters = numbers.view(PARAMETERS)[0]
-    return other
+        record[name] = value
+    return record

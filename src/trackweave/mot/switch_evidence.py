@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.boxes import pair_iou
-from trackweave.compiled import njit
+from trackweave.compiled import inner, njit
 from trackweave.mot.track_history import Segment, TrackHistory
 from trackweave.structures.assignment import AssignmentState
 
@@ -446,7 +446,7 @@ def _evidence_of_encounter(encounter: Encounter, gains: list[float], frame_rate:
     }
 
 
-_iou = njit(inline="always")(pair_iou)
+_iou = inner(pair_iou)
 
 
 @njit(nogil=True)

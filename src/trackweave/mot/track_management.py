@@ -1,7 +1,12 @@
 """Track management: matched tracks are updated, others age and end, new ones begin; and the adaptive thresholds.
 
-`LowScoreRatio` and `BoxJitter` measure the detector on the stream, `AdaptiveParameters` moves the tracker's
-thresholds with them.
+Thresholds follow two properties of the stream, which are measured as running means. The share of low scores: a detector
+whose file was cut at its own working point has few of them, and nearly all it reports is there; one that reports
+everything down to a score of a few percent has false boxes among its middling scores too, and a track should not begin
+on those. On MOT17, half of YOLOX's boxes between 0.5 and 0.6 are false; of a KITTI detector that stops at 0.4, or of
+DanceTrack's, far fewer. And how much the height of boxes changes from one frame to the next: heights of detected boxes
+hardly change within a thirtieth of a second; what is seen is the detector's jitter, and at low frame rates or from a
+moving car true change. Where it is large, overlaps say less and distances say more.
 """
 
 from __future__ import annotations
@@ -12,27 +17,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.boxes import centred_iou
-from trackweave.compiled import njit
-from trackweave.mot.kalman import copy_matrix, copy_vector, correct, initiate, re_update
-from trackweave.mot.settings import SCORE_THRESHOLDS, TrackerSettings
+from trackweave.compiled import inner, njit
+from trackweave.mot.assignment import MATCH, SOURCE, Costs, Flags, Floats, Integers, Pairs, associate
+from trackweave.mot.kalman import Row, correct, initiate, re_update
 from trackweave.mot.state import (
     AGE,
+    AXES,
+    BOXES,
     CLASS,
+    COLUMNS,
     CONFIRMED,
+    DET_CLASS,
+    DET_ROW,
+    DET_SCORE,
+    DET_VISIBILITY,
     GAP,
     HITS,
     ID,
-    NEVER,
+    MATCHED,
+    POSITION,
     RECENT,
     SCORE,
     SEEN,
     SINCE,
+    STATE_NUMBERS,
     STREAK,
     VISIBILITY,
+    VOTED,
     VOTES,
+    ParameterArray,
     Parameters,
-    changed,
-    kernel_parameters,
+    Rows,
 )
 
 CLEAN_RATIO, CLUTTERED_RATIO = 0.1, 0.3
@@ -48,332 +63,278 @@ MAX_CHANGE = 0.2
 MAX_VIRTUAL_STEPS = 120
 """A longer gap is re-updated in so many steps: frame indices may be anything, nanoseconds even."""
 
-Boxes = NDArray[np.float64]
+# What is known of a stream, as running sums: low scores and all scores, changes of height and how many.
+LOW_SCORES, SCORES, CHANGES, CHANGED = range(4)
+# Rows of what a frame's kernel gives back. Of each detection that takes part: id of its track, or −1, and the track's
+# row in the table, or −1; of each track that is shown: its id, class, row of the detection as it was given, own row.
+ASSIGNED, TABLE_ROW, SHOWN_ID, SHOWN_CLASS, SHOWN_DETECTION, SHOWN_ROW = range(6)
+
+# How far `decide` goes.
+EVERYTHING, BEFORE_FAR, AFTER_FAR = range(3)
+
+Stream = NDArray[np.float64]
 
 
-class LowScoreRatio:
-    """The share of low scores among a detector's detections, a running mean.
-
-    A detector whose file was cut at its own working point has few low scores, and nearly all it reports is there. One
-    that reports everything down to a score of a few percent has false boxes among its middling scores too, and a
-    track should not begin on those. On MOT17, half of YOLOX's boxes between 0.5 and 0.6 are false; of a KITTI
-    detector that stops at 0.4, or of DanceTrack's, far fewer.
-    """
-
-    def __init__(self) -> None:
-        self._low = self._all = 0.0
-
-    def observe(self, scores: NDArray[np.float64]) -> None:
-        """Takes in the scores of a frame, `(D,)`, those below the tracker's own threshold left out."""
-        n = len(scores)
-        kept = max(0.0, 1 - n / MEMORY_DETECTIONS)
-        self._low = kept * self._low + float(np.count_nonzero(scores < LOW_SCORE))
-        self._all = kept * self._all + n
-
-    @property
-    def level(self) -> float:
-        """0: clean; 1: cluttered."""
-        ratio = self._low / self._all if self._all else 0.0
-        return min(1.0, max(0.0, (ratio - CLEAN_RATIO) / (CLUTTERED_RATIO - CLEAN_RATIO)))
+@inner
+def adapt(p: Parameters, stream: Stream, detections: Rows) -> None:
+    """Takes in a frame's scores, those below the tracker's own threshold left out, and sets the parameters that the
+    stream asks for: each lies between a setting and its counterpart for the other extreme, from a clean detector to a
+    cluttered one, and from steady boxes to jittering ones."""
+    low, every = 0.0, float(len(detections))
+    for d in range(len(detections)):
+        if detections[d, DET_SCORE] < LOW_SCORE:
+            low += 1.0
+    kept = max(0.0, 1.0 - every / MEMORY_DETECTIONS)
+    stream[LOW_SCORES] = kept * stream[LOW_SCORES] + low
+    stream[SCORES] = kept * stream[SCORES] + every
+    set_levels(p, stream)
 
 
-class BoxJitter:
-    """How much the height of boxes changes from one frame to the next, a running mean over all tracks.
-
-    Heights of detected boxes hardly change within a thirtieth of a second; what is seen is the detector's jitter, and
-    at low frame rates or from a moving car true change. Where it is large, overlaps say less and distances say more.
-    """
-
-    def __init__(self) -> None:
-        self._sum = self._all = 0.0
-
-    def observe(self, total: float, count: int) -> None:
-        """Takes in a frame: the sum of absolute changes of the logarithm of the height, and of how many boxes."""
-        kept = max(0.0, 1 - count / MEMORY_DETECTIONS)
-        self._sum = kept * self._sum + total
-        self._all = kept * self._all + count
-
-    @property
-    def mean(self) -> float:
-        """Mean absolute change of the logarithm of the height."""
-        return self._sum / self._all if self._all else 0.0
-
-    @property
-    def level(self) -> float:
-        """0: steady; 1: jittering."""
-        return min(1.0, max(0.0, (self.mean - SMALL_JITTER) / (LARGE_JITTER - SMALL_JITTER)))
+@inner
+def set_levels(p: Parameters, stream: Stream) -> None:
+    """Sets the parameters that follow the stream."""
+    ratio = stream[LOW_SCORES] / stream[SCORES] if stream[SCORES] > 0.0 else 0.0
+    change = stream[CHANGES] / stream[CHANGED] if stream[CHANGED] > 0.0 else 0.0
+    clutter = min(1.0, max(0.0, (ratio - CLEAN_RATIO) / (CLUTTERED_RATIO - CLEAN_RATIO)))
+    jitter = min(1.0, max(0.0, (change - SMALL_JITTER) / (LARGE_JITTER - SMALL_JITTER)))
+    high = p.high_score_from + clutter * p.high_score_span
+    birth = p.birth_score_from + clutter * p.birth_score_span
+    # Tracks begin on high scores; of the two settings one that is not set explicitly gives way.
+    if p.birth_score_is_set == 0.0:
+        birth = max(birth, high)
+    elif p.high_score_is_set == 0.0:
+        high = min(birth, high)
+    p.high_score, p.birth_score = high, birth
+    p.score_weight = p.score_weight_from + clutter * p.score_weight_span
+    p.lost_height_power = p.lost_height_power_from + clutter * p.lost_height_power_span
+    p.distance_share = p.distance_share_from + jitter * p.distance_share_span
 
 
-class AdaptiveParameters:
-    """The parameters that the stream asks for: each value lies between a setting and its counterpart for the other
-    extreme.
-
-    Args:
-        settings: the tracker's.
-        stretch: by how much the scores of the stream are raised, see `ScoreScale`; thresholds that are set
-            explicitly are raised with them, and so mean the scores as they were.
-    """
-
-    def __init__(self, settings: TrackerSettings, stretch: float = 1.0) -> None:
-        explicit = settings.model_fields_set
-
-        def value(name: str) -> float:
-            given: float = getattr(settings, name)
-            return given * stretch if name in SCORE_THRESHOLDS and name in explicit else given
-
-        def span(name: str) -> tuple[float, float]:
-            """The value at level 0, and how much is added up to level 1."""
-            return value(name), value(settings.extreme(name)) - value(name)
-
-        self._high, self._birth, self._distance = span("high_score"), span("birth_score"), span("distance_share")
-        self._weight, self._power = span("score_weight"), span("lost_height_power")
-        self._birth_is_set, self._high_is_set = "birth_score" in explicit, "high_score" in explicit
-        instant = NEVER if settings.instant_score is None else value("instant_score")
-        self._plain = changed(kernel_parameters(settings), instant_score=instant)
-
-    def at(self, clutter: float, jitter: float) -> Parameters:
-        """The parameters at levels of low scores and of jitter, both in [0, 1]."""
-        high, birth = self._high[0] + clutter * self._high[1], self._birth[0] + clutter * self._birth[1]
-        # Tracks begin on high scores; of the two settings one that is not set explicitly gives way.
-        if not self._birth_is_set:
-            birth = max(birth, high)
-        elif not self._high_is_set:
-            high = min(birth, high)
-        return changed(
-            self._plain,
-            high_score=high,
-            birth_score=birth,
-            score_weight=self._weight[0] + clutter * self._weight[1],
-            lost_height_power=self._power[0] + clutter * self._power[1],
-            distance_share=self._distance[0] + jitter * self._distance[1],
-        )
+@inner
+def observe_changes(stream: Stream, changes: float, changed: float) -> None:
+    """Takes in a frame's absolute changes of the logarithm of the height: their sum, and how many."""
+    kept = max(0.0, 1.0 - changed / MEMORY_DETECTIONS)
+    stream[CHANGES] = kept * stream[CHANGES] + changes
+    stream[CHANGED] = kept * stream[CHANGED] + changed
 
 
-_iou = njit(inline="always")(centred_iou)
+iou = inner(centred_iou)
 
 
-@njit
-def vote(votes: NDArray[np.float64], class_id: int, score: float) -> int:
-    """Adds a vote to one track's `(VOTES, 2)` and returns the class that leads; the weakest class gives way.
+@inner
+def vote(track: Row, class_id: float, score: float) -> float:
+    """Adds a vote to a track's and returns the class that leads; the weakest class gives way.
 
     −1, no class, leads only where nothing else was voted for.
     """
-    slot, weakest = -1, 0
-    for k in range(VOTES):
-        if votes[k, 1] > 0.0 and votes[k, 0] == class_id:
+    slot, weakest = -1, VOTED
+    for k in range(VOTED, VOTED + 2 * VOTES, 2):
+        if track[k + 1] > 0.0 and track[k] == class_id:
             slot = k
-        if votes[k, 1] < votes[weakest, 1]:
+        if track[k + 1] < track[weakest + 1]:
             weakest = k
     if slot < 0:
         slot = weakest
-        votes[slot, 0] = class_id
-        votes[slot, 1] = 0.0
-    votes[slot, 1] += score
+        track[slot] = class_id
+        track[slot + 1] = 0.0
+    track[slot + 1] += score
     best = slot
-    for k in range(VOTES - 1, -1, -1):  # of equal ones the first
-        known, leading = votes[k, 0] >= 0.0, votes[best, 0] >= 0.0
-        if votes[k, 1] > 0.0 and (known > leading or (known == leading and votes[k, 1] >= votes[best, 1])):
+    for k in range(VOTED + 2 * VOTES - 2, VOTED - 1, -2):  # of equal ones the first
+        known, leading = track[k] >= 0.0, track[best] >= 0.0
+        if track[k + 1] > 0.0 and (known > leading or (known == leading and track[k + 1] >= track[best + 1])):
             best = k
-    return int(votes[best, 0])
+    return float(track[best])
 
 
-@njit(inline="always")
-def begin_tracks(
-    motion: Boxes,
-    matched: Boxes,
-    recent: Boxes,
-    counts: NDArray[np.int64],
-    values: NDArray[np.float64],
-    votes: NDArray[np.float64],
-    n: int,
-    boxes: Boxes,
-    scores: NDArray[np.float64],
-    classes: NDArray[np.int64],
-    visibility: NDArray[np.float64],
-    opening: bool,
-    next_id: int,
-    p: Parameters,
-    assigned: NDArray[np.int64],
-    row_of: NDArray[np.int64],
-    reported: NDArray[np.bool_],
-    source: NDArray[np.int64],
-) -> tuple[int, int]:
-    """Begins a track on each detection that is sure and has none, below the `n` rows of the table that are taken.
-
-    Arguments as for `update_tracks`; returns T afterwards and the next free id.
-    """
-    kept = n
-    for d in range(len(boxes)):
-        if assigned[d] >= 0 or scores[d] < p.birth_score:
-            continue
-        is_duplicate = False
-        if p.duplicate_overlap <= 1.0:
-            for e in range(len(boxes)):
-                # Rows below `n` are old tracks: two new ones may well begin side by side.
-                if assigned[e] >= 0 and row_of[e] < n:
-                    dx, dy = boxes[d, 0] - boxes[e, 0], boxes[d, 1] - boxes[e, 1]
-                    iou = _iou(dx, dy, boxes[d, 2], boxes[d, 3], boxes[e, 2], boxes[e, 3])
-                    is_duplicate |= iou > p.duplicate_overlap
-        if is_duplicate:
-            continue
-        row = kept
-        kept += 1
-        initiate(motion[row], boxes[d], p)
-        copy_matrix(matched[row], motion[row])
-        copy_vector(recent[row, 0], boxes[d])
-        counts[row] = 0
-        counts[row, ID] = next_id
-        next_id += 1
-        counts[row, HITS] = 1
-        counts[row, STREAK] = 1
-        counts[row, SEEN] = 1
-        counts[row, CLASS] = classes[d]
-        values[row, SCORE] = scores[d]
-        values[row, VISIBILITY] = visibility[d]
-        values[row, SINCE] = 0.0
-        votes[row] = 0.0
-        votes[row, 0, 0] = classes[d]
-        votes[row, 0, 1] = scores[d]
-        at_once = opening or scores[d] >= p.instant_score
-        counts[row, CONFIRMED] = 1 if at_once or p.confirm_hits <= 1.0 else 0
-        source[row] = -1
-        assigned[d] = counts[row, ID]
-        row_of[d] = row
-        reported[d] = counts[row, CONFIRMED] == 1
-    return kept, next_id
+@inner
+def is_duplicate(detection: Row, detections: Rows, table_row: Integers, old: int, p: Parameters) -> bool:
+    """Whether a detection overlaps one that an old track has, in a row below `old`: two new ones may well begin side by
+    side."""
+    if p.duplicate_overlap > 1.0:
+        return False
+    for d in range(len(detections)):
+        if 0 <= table_row[d] < old:
+            other = detections[d]
+            dx, dy = detection[0] - other[0], detection[1] - other[1]
+            if iou(dx, dy, detection[2], detection[3], other[2], other[3]) > p.duplicate_overlap:
+                return True
+    return False
 
 
-@njit(inline="always")  # a call would cost more than what it does
-def update_matched(
-    motion: Boxes,
-    matched: Boxes,
-    recent: Boxes,
-    counts: NDArray[np.int64],
-    values: NDArray[np.float64],
-    votes: NDArray[np.float64],
-    row: int,
-    box: NDArray[np.float64],
-    score: float,
-    class_id: int,
-    visibility: float,
-    frames: int,
-    p: Parameters,
-) -> tuple[bool, float]:
-    """Updates the track in `row` with its detection; other arguments as for `update_tracks`.
+@inner
+def begin_track(track: Row, detection: Row, track_id: int, opening: bool, p: Parameters) -> None:
+    """Fills the row of a new track."""
+    for k in range(COLUMNS):
+        track[k] = 0.0
+    initiate(track, detection, p)
+    remember_match(track, detection)
+    track[ID] = track_id
+    track[HITS] = track[STREAK] = track[SEEN] = 1.0
+    track[CLASS] = track[VOTED] = detection[DET_CLASS]
+    track[VOTED + 1] = detection[DET_SCORE]
+    if opening or detection[DET_SCORE] >= p.instant_score or p.confirm_hits <= 1.0:
+        track[CONFIRMED] = 1.0
+
+
+@inner
+def remember_match(track: Row, detection: Row) -> None:
+    """What a track keeps of the detection that it was corrected by, or begins with."""
+    for k in range(STATE_NUMBERS):
+        track[MATCHED + k] = track[POSITION + k]
+    for k in range(BOXES + RECENT * AXES - 1, BOXES + AXES - 1, -1):
+        track[k] = track[k - AXES]
+    for axis in range(AXES):
+        track[BOXES + axis] = detection[axis]
+    track[SCORE], track[VISIBILITY], track[SINCE] = detection[DET_SCORE], detection[DET_VISIBILITY], 0.0
+
+
+@inner
+def update_matched(track: Row, detection: Row, frames: int, p: Parameters) -> float:
+    """Updates a track with its detection.
 
     Returns:
-        Whether the track was confirmed and lost, and the absolute change of its height since the frame before as a
-        logarithm, −1 when it was not matched there.
+        The absolute change of its height since the frame before as a logarithm; −1 when it was not matched there.
     """
-    gap = counts[row, GAP] + frames
+    gap = int(track[GAP]) + frames
     if p.observation_centred == 1.0 and gap > 1:
-        elapsed = values[row, SINCE]
         steps = min(gap, MAX_VIRTUAL_STEPS)
-        re_update(motion[row], matched[row], recent[row, 0], box, steps, elapsed / steps, p)
+        re_update(track, detection, steps, track[SINCE] / steps, p)
     else:
-        correct(motion[row], box, p)
-    was_lost = counts[row, GAP] > 0 and counts[row, CONFIRMED] == 1
-    counts[row, STREAK] = counts[row, STREAK] + 1 if gap <= frames else 1
-    counts[row, HITS] += 1
-    counts[row, GAP] = 0
-    counts[row, SEEN] += 1
-    for k in range(RECENT - 1, 0, -1):
-        copy_vector(recent[row, k], recent[row, k - 1])
-    change = min(MAX_CHANGE, abs(math.log(box[3] / recent[row, 0, 3]))) if gap <= frames else -1.0
-    copy_vector(recent[row, 0], box)
-    copy_matrix(matched[row], motion[row])
-    values[row, SCORE] = score
-    values[row, VISIBILITY] = visibility
-    values[row, SINCE] = 0.0
+        correct(track, detection, p)
+    change = -1.0
+    if gap <= frames:
+        change = min(MAX_CHANGE, abs(math.log(detection[3] / track[BOXES + 3])))
+        track[STREAK] += 1.0
+    else:
+        track[STREAK] = 1.0
+    track[HITS] += 1.0
+    track[GAP] = 0.0
+    track[SEEN] += 1.0
+    remember_match(track, detection)
     if p.class_votes == 1.0:
-        counts[row, CLASS] = vote(votes[row], class_id, score)
-    if counts[row, HITS] >= p.confirm_hits:
-        counts[row, CONFIRMED] = 1
-    return was_lost, change
+        track[CLASS] = vote(track, detection[DET_CLASS], detection[DET_SCORE])
+    if track[HITS] >= p.confirm_hits:
+        track[CONFIRMED] = 1.0
+    return change
 
 
 @njit
-def update_tracks(
-    motion: Boxes,
-    matched: Boxes,
-    recent: Boxes,
-    counts: NDArray[np.int64],
-    values: NDArray[np.float64],
-    votes: NDArray[np.float64],
+def decide(
+    stage: int,
+    tracks: Rows,
     n: int,
-    match: NDArray[np.int64],
-    boxes: Boxes,
-    scores: NDArray[np.float64],
-    classes: NDArray[np.int64],
-    visibility: NDArray[np.float64],
+    detections: Rows,
+    cost: Costs,
+    allowed: Flags,
+    pairs: Pairs,
+    found: int,
+    frames: int,
+    opening: bool,
+    next_id: int,
+    parameters: ParameterArray,
+    stream: Stream,
+    integers: Integers,
+    floats: Floats,
+    out: Integers,
+) -> tuple[int, int, int, int]:
+    """Gives the tracks their detections and updates the table in place.
+
+    Args:
+        stage: `EVERYTHING`; or in two calls, with `match_far` between them where it has something to do,
+            `BEFORE_FAR` and `AFTER_FAR`.
+        cost, allowed, pairs, found: as for `associate`.
+        tracks … out: as for `update_tracks`.
+
+    Returns:
+        As `update_tracks`; of `BEFORE_FAR`, −1 instead of how many tracks are shown when nothing was updated yet,
+        because a detection that may begin a track has none.
+    """
+    p = parameters[0]
+    if stage != AFTER_FAR:
+        any_free = associate(n, detections, cost, allowed, pairs, found, p, integers, floats)
+        if any_free and stage == BEFORE_FAR:
+            return n, next_id, 0, -1
+    return update_tracks(tracks, n, detections, frames, opening, next_id, p, stream, integers, out)
+
+
+@inner
+def update_tracks(
+    tracks: Rows,
+    n: int,
+    detections: Rows,
     frames: int,
     opening: bool,
     next_id: int,
     p: Parameters,
-    assigned: NDArray[np.int64],
-    row_of: NDArray[np.int64],
-    reported: NDArray[np.bool_],
-    source: NDArray[np.int64],
-) -> tuple[int, int, int, int, float]:
+    stream: Stream,
+    integers: Integers,
+    out: Integers,
+) -> tuple[int, int, int, int]:
     """Updates the table in place.
 
     Args:
-        motion … votes: the arrays of a `TrackTable` with at least `n + D` rows, predicted for this frame.
+        tracks: rows of a `TrackTable`, at least `n + D`, predicted for this frame.
         n: T, live tracks.
-        match: `(T,)` column of each track's detection, or −1.
-        boxes, scores, classes, visibility: the D detections; boxes as centre x, centre y, width, height.
+        detections: D rows.
         frames: frames since the one before.
         opening: this is the first frame, whose tracks need no confirmation.
         next_id: first free id.
         p: parameters.
-        assigned: `(D,)` out: id of each detection's track, or −1.
-        row_of: `(D,)` out: its row in the table afterwards, or −1.
-        reported: `(D,)` out: whether the track is returned on this frame.
-        source: `(n + D,)` out: the row that each row of the table came from; −1 for a new track.
+        stream: what is known of the stream.
+        integers: of a `Workspace`: `MATCH` has the column of each track's detection, or −1; `SOURCE` gets the row that
+            each row of the table came from, −1 for a new track.
+        out: `(6, D)` out.
 
     Returns:
-        T afterwards, the next free id, how many lost tracks were found again, and how many tracks were matched on
-        this frame and the one before, with the sum of their changes of height as absolute logarithms.
+        T afterwards, the next free id, how many lost tracks were found again, how many tracks are shown.
     """
-    assigned[:] = -1
-    row_of[:] = -1
-    reported[:] = False
-    reactivated = 0
-    kept = 0
-    continued = 0
-    changes = 0.0
+    match, source = integers[MATCH], integers[SOURCE]
+    assigned, table_row = out[ASSIGNED], out[TABLE_ROW]
+    for d in range(len(detections)):
+        assigned[d] = -1
+        table_row[d] = -1
+    reactivated, kept, changed, changes = 0, 0, 0.0, 0.0
     for row in range(n):
-        d = match[row]
-        counts[row, AGE] += frames
+        d, track = match[row], tracks[row]
+        track[AGE] += frames
         if d >= 0:
-            was_lost, change = update_matched(
-                motion, matched, recent, counts, values, votes, row,
-                boxes[d], scores[d], classes[d], visibility[d], frames, p,
-            )  # fmt: skip
-            reactivated += was_lost
+            if track[GAP] > 0.0 and track[CONFIRMED] == 1.0:
+                reactivated += 1
+            change = update_matched(track, detections[d], frames, p)
             if change >= 0.0:
-                continued += 1
+                changed += 1.0
                 changes += change
-            assigned[d] = counts[row, ID]
-            row_of[d] = kept
-            streak_needed = min(p.streak_to_show, float(counts[row, HITS]))
-            reported[d] = counts[row, CONFIRMED] == 1 and counts[row, STREAK] >= streak_needed
+            assigned[d] = int(track[ID])
+            table_row[d] = kept
         else:
-            counts[row, GAP] += frames
-            counts[row, STREAK] = 0
-            if counts[row, CONFIRMED] == 0 or values[row, SINCE] > p.lost_steps:
+            track[GAP] += frames
+            track[STREAK] = 0.0
+            if track[CONFIRMED] == 0.0 or track[SINCE] > p.lost_steps:
                 continue
         if kept != row:
-            copy_matrix(motion[kept], motion[row])
-            copy_matrix(matched[kept], matched[row])
-            copy_matrix(recent[kept], recent[row])
-            copy_vector(counts[kept], counts[row])
-            copy_vector(values[kept], values[row])
-            copy_matrix(votes[kept], votes[row])
+            target = tracks[kept]
+            for k in range(COLUMNS):
+                target[k] = track[k]
         source[kept] = row
         kept += 1
-    kept, next_id = begin_tracks(
-        motion, matched, recent, counts, values, votes, kept, boxes, scores, classes, visibility, opening, next_id, p,
-        assigned, row_of, reported, source,
-    )  # fmt: skip
-    return kept, next_id, reactivated, continued, changes
+    observe_changes(stream, changes, changed)
+    old, shown = kept, 0
+    for d in range(len(detections)):
+        detection = detections[d]
+        if table_row[d] < 0:
+            if detection[DET_SCORE] < p.birth_score or is_duplicate(detection, detections, table_row, old, p):
+                continue
+            begin_track(tracks[kept], detection, next_id, opening, p)
+            assigned[d] = next_id
+            table_row[d] = kept
+            source[kept] = -1
+            next_id += 1
+            kept += 1
+        track = tracks[table_row[d]]
+        if track[CONFIRMED] == 1.0 and track[STREAK] >= min(p.streak_to_show, track[HITS]):
+            out[SHOWN_ID, shown] = assigned[d]
+            out[SHOWN_CLASS, shown] = int(track[CLASS])
+            out[SHOWN_DETECTION, shown] = int(detection[DET_ROW])
+            out[SHOWN_ROW, shown] = table_row[d]
+            shown += 1
+    return kept, next_id, reactivated, shown

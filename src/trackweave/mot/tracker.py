@@ -17,26 +17,29 @@ from numpy.typing import NDArray
 from trackweave.errors import FrameOrderError, InputError, SettingError
 from trackweave.ids import FrameIndex
 from trackweave.mot.appearance import AppearanceMemory
+from trackweave.mot.assignment import MATCH, SOURCE, UNMATCHED_COST, Costs, Flags, Workspace
 from trackweave.mot.camera_motion import local_motions
 from trackweave.mot.id_switches import SwitchEvent, SwitchMonitor
 from trackweave.mot.initiation import match_far
-from trackweave.mot.kalman import compensate_camera, predict
+from trackweave.mot.kalman import compensate_camera
 from trackweave.mot.matching import (
     FAULTS,
     SECOND_CLASS,
-    UNMATCHED_COST,
-    assign,
     best_of_classes,
+    compare,
     displacement,
     fault_error,
-    pair_costs,
     validate_detections,
 )
 from trackweave.mot.settings import TrackerSettings, preset
 from trackweave.mot.state import (
     AGE,
     CLASS,
-    CONFIRMED,
+    DET_CLASS,
+    DET_COLUMNS,
+    DET_ROW,
+    DET_SCORE,
+    DET_VISIBILITY,
     GAP,
     POSITION,
     SCORE,
@@ -48,9 +51,26 @@ from trackweave.mot.state import (
     AssociationScorer,
     ExclusiveScorer,
     FrameContext,
+    Rows,
     TrackTable,
+    kernel_parameters,
 )
-from trackweave.mot.track_management import AdaptiveParameters, BoxJitter, LowScoreRatio, update_tracks
+from trackweave.mot.track_management import (
+    AFTER_FAR,
+    ASSIGNED,
+    BEFORE_FAR,
+    CHANGED,
+    EVERYTHING,
+    LOW_SCORES,
+    SCORES,
+    SHOWN_CLASS,
+    SHOWN_DETECTION,
+    SHOWN_ID,
+    SHOWN_ROW,
+    TABLE_ROW,
+    decide,
+    set_levels,
+)
 from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import CLASS_NAME, Detections
 from trackweave.structures.run_log import RunWarning
@@ -83,6 +103,8 @@ LARGEST_RATE = 1000.0
 """Frames per second: a larger rate is likely the time base of a video."""
 
 LOGGER = logging.getLogger("trackweave.mot")
+WHOLE_NUMBERS = (int, np.integer)
+FLOAT32, INT64 = np.dtype(np.float32), np.dtype(np.int64)
 
 DEFAULT_PRESET = "learned"
 """Of a tracker that knows the frames' size."""
@@ -122,45 +144,21 @@ class TrackerSummary:
 
 
 class _Frame(NamedTuple):
-    """One frame as the steps of an update read it: D detections take part, the rows `rows` of those given.
+    """One frame as the steps of an update read it: D detections take part.
 
     Attributes:
         context: the frame.
-        elapsed: frames since the one before.
         size: `(H, W)`, or None.
         detections: all that were given.
-        rows: `(D,)` int64.
-        boxes: `(D, 4)` float64 centre x, centre y, width, height.
-        scores: `(D,)` float64.
-        classes: `(D,)` int64.
-        visibility: `(D,)` float64, 1 where it is not known.
+        rows: `(D, DET_COLUMNS)` of those that take part; valid until the next frame.
         embedding: `(D, E)` float32 of unit length, zeros where one is not described; None without appearance.
     """
 
     context: FrameContext
-    elapsed: int
     size: tuple[int, int] | None
     detections: Detections
-    rows: NDArray[np.int64]
-    boxes: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    classes: NDArray[np.int64]
-    visibility: NDArray[np.float64]
+    rows: Rows
     embedding: NDArray[np.float32] | None
-
-
-class _Pairs(NamedTuple):
-    """Every pair of track and detection of a frame, `(T, D)`.
-
-    Attributes:
-        cost: float32, classical and appearance, lower is better.
-        allowed: bool, the gates let it through.
-        cosine: float32 of the embeddings, NaN where a side has none; None without appearance.
-    """
-
-    cost: NDArray[np.float32]
-    allowed: NDArray[np.bool_]
-    cosine: NDArray[np.float32] | None
 
 
 class Tracker:
@@ -231,11 +229,11 @@ class Tracker:
 
     def _start(self) -> None:
         self._score_range = ScoreRange(score_unit(self.settings))
-        self._adaptation = (0.0, 0.0)
+        self._stream = np.zeros(CHANGED + 1)
         self._take_scale(self._known_scale or self._score_range.scale)
-        self._low_scores = LowScoreRatio()
-        self._jitter = BoxJitter()
         self._table = TrackTable()
+        self._work = Workspace()
+        self._taken, self._status = np.zeros((64, DET_COLUMNS)), np.zeros(64, np.int64)
         self._next_id = 1
         self._last: FrameContext | None = None
         self._is_opening = True
@@ -298,7 +296,9 @@ class Tracker:
                 finite. The tracker stays as it was, and counts the frame in `summary` as left out.
         """
         context = self._context(frame)
-        own = Detections.from_any(detections, with_masks=self._observer is not None or self._scorer is not None)
+        own = detections
+        if not isinstance(detections, Detections):
+            own = Detections.from_any(detections, with_masks=self._observer is not None or self._scorer is not None)
         tracked = self._link(context, own)
         if untracked:
             tracked = _with_untracked(own, tracked)
@@ -310,45 +310,46 @@ class Tracker:
         self._check_order(context)
         if context.cut:
             self.cut()
-        frame, dt = self._prepared(context, detections)
-        self._adapt(frame.scores)
-        is_unsure = self._predict(context, dt)
-        pairs = self._pairs(frame)
-        assigned = np.empty(len(frame.rows), np.int64)
-        assigned.fill(-1)  # quicker than `numpy.full`
-        state = self._state(frame, pairs, assigned)
-        match = self._match(frame, pairs, state)
-        if is_unsure and self.settings.initiation_distance:
-            match_far(
-                self._table, frame.boxes, frame.scores, frame.classes, pairs.allowed, match, dt, frame.size,
-                self._parameters,
-            )  # fmt: skip
-
-        table, n = self._table, self._table.count
-        table.reserve(n + len(frame.rows))
-        row_of, source = np.empty(len(frame.rows), np.int64), np.empty(n + len(frame.rows), np.int64)
-        reported = np.empty(len(frame.rows), np.bool_)
-        table.count, self._next_id, reactivated, changed, changes = update_tracks(
-            table.motion, table.matched, table.recent, table.counts, table.values, table.votes, n,
-            match, frame.boxes, frame.scores, frame.classes, frame.visibility, frame.elapsed, self._is_opening,
-            self._next_id, self._parameters, assigned, row_of, reported, source,
+        elapsed, dt = self._elapsed(context)
+        frame = self._prepared(context, detections)
+        table, parameters, width = self._table, self._parameters, len(frame.rows)
+        self._compensate(context)
+        n, work = table.count, self._work
+        work.reserve(n, width)
+        cost, allowed = np.empty((n, width), np.float32), np.empty((n, width), np.bool_)
+        found, is_unsure = compare(table.live, frame.rows, dt, parameters, self._stream, cost, allowed, work.pairs)
+        cosine = None
+        if self._memory is not None and frame.embedding is not None and n:
+            cosine = self._memory.cosine(frame.embedding)
+            cost = _blended(cost, allowed, self._memory.cost(cosine), self.settings.appearance_weight)
+        out = np.empty((SHOWN_ROW + 1, width), np.int64)
+        state = self._state(frame, cost, allowed, elapsed, out[ASSIGNED])
+        priced = cost if state is None or self._scorer is None else self._scored(state)
+        table.reserve(n + width)
+        given = (
+            table.rows, n, frame.rows, priced, allowed, work.pairs, found, elapsed, self._is_opening, self._next_id,
+            parameters, self._stream, work.integers, work.floats, out,
         )  # fmt: skip
-        self._jitter.observe(changes, changed)
+        may_be_far = is_unsure and self.settings.initiation_distance > 0
+        decided = decide(BEFORE_FAR if may_be_far else EVERYTHING, *given)
+        if decided[-1] < 0:
+            match_far(table.live, frame.rows, allowed, work.integers[MATCH, :n], dt, frame.size, parameters)
+            decided = decide(AFTER_FAR, *given)
+        table.count, self._next_id, reactivated, shown = decided
         self._frames += 1
         if self._frames_with_detections == PATIENT_FRAMES and not self._has_said_empty and self._next_id == 1:
             self._has_said_empty = True
             LOGGER.warning("%s", self._emptiness())
-        self._reactivations += int(reactivated)
+        self._reactivations += reactivated
         self._last, self._is_opening = context, False
         if self._memory is not None:
-            self._memory.reorder(source[: table.count])
+            self._memory.reorder(work.integers[SOURCE, : table.count])
             if frame.embedding is not None:
-                self._learn(frame, pairs, match, row_of)
+                self._learn(frame, cost, allowed, cosine, work.integers[MATCH, :n], out[TABLE_ROW])
         if state is not None:
             self._notify(state)
-        tracked = self._output(frame, assigned, row_of, reported)
-        self._reported += len(tracked)
-        return tracked
+        self._reported += shown
+        return self._output(frame, out[:, :shown])
 
     @property
     def frames(self) -> int:
@@ -397,11 +398,11 @@ class Tracker:
         """The frame that `update` was given, with its index."""
         if isinstance(frame, FrameContext):
             return frame
-        if isinstance(frame, int | np.integer):
-            return FrameContext(int(frame))
+        if isinstance(frame, WHOLE_NUMBERS):
+            return FrameContext.of(int(frame))
         following = 0 if self._last is None else self._last.index + 1
         if frame is None:
-            return FrameContext(following)
+            return FrameContext.of(following)
         if isinstance(frame, float | np.floating):
             return FrameContext(following, time=float(frame))
         kind = type(frame).__name__
@@ -449,52 +450,53 @@ class Tracker:
             raise error
         self._skipped[reason] += count
 
-    def _prepared(self, context: FrameContext, detections: Detections) -> tuple[_Frame, float]:
-        """The detections that take part, and the steps of 1/30 s since the frame before."""
-        elapsed, dt = self._elapsed(context)
+    def _prepared(self, context: FrameContext, detections: Detections) -> _Frame:
+        """The detections that take part."""
         size = context.size or self._size
         self._follow_scores(detections.score)
-        rows, boxes, scores, classes = self._valid(context.index, detections, size)
-        embedding = self._embedding(context.index, detections, rows)
-        visibility = _visibility(detections, rows)
-        return _Frame(context, elapsed, size, detections, rows, boxes, scores, classes, visibility, embedding), dt
+        rows = self._valid(context.index, detections, size)
+        if detections.visibility is not None:
+            visibility = detections.visibility[rows[:, DET_ROW].astype(np.int64)].astype(np.float64)
+            rows[:, DET_VISIBILITY] = np.where(np.isfinite(visibility), visibility, 1.0)
+        return _Frame(context, size, detections, rows, self._embedding(context.index, detections, rows))
 
-    def _valid(
-        self, frame: int, detections: Detections, size: tuple[int, int] | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-        """Rows of the detections that take part, their boxes as centre and size, scores and classes."""
-        n = len(detections)
-        rows, boxes, scores = np.empty(n, np.int64), np.empty((n, 4)), np.empty(n)
-        classes, status = np.empty(n, np.int64), np.empty(n, np.int64)
-        height, width = size or (np.inf, np.inf)
+    def _valid(self, frame: int, detections: Detections, size: tuple[int, int] | None) -> Rows:
+        """`(D, DET_COLUMNS)` those that take part."""
+        n, capacity = len(detections), len(self._taken)
+        if n > capacity or capacity > max(256, 8 * n):
+            capacity = max(64, 2 * n)
+            self._taken, self._status = np.zeros((capacity, DET_COLUMNS)), np.zeros(capacity, np.int64)
+        height, width = size or (math.inf, math.inf)
+        score = _writable(detections.score, FLOAT32)
+        if not self._scale.are_shares:
+            score = self._scale.shares(score)
         kept, faults, is_mixed = validate_detections(
-            _writable(detections.xyxy, np.float32),
-            _writable(self._scale.shares(np.asarray(detections.score, np.float32)), np.float32),
-            _writable(detections.class_id, np.int64), lowest_share(self.settings, self._scale),
-            float(height), float(width),
-            rows, boxes, scores, classes, status,
+            _writable(detections.xyxy, FLOAT32), score, _writable(detections.class_id, INT64),
+            self._lowest, float(height), float(width),
+            self._taken, self._status,
         )  # fmt: skip
+        rows = self._taken[:kept]
         if faults:
+            status = self._status[:n]
             error = fault_error(frame, detections, status)
             for number in np.unique(status[status > 0]):
                 self._leave_out(error, str(FAULTS[int(number)]), int((status == number).sum()))
-        rows, boxes, scores, classes = rows[:kept], boxes[:kept], scores[:kept], classes[:kept]
         if is_mixed and self.settings.classes != "separate":
-            stays = best_of_classes(boxes, scores, classes)
+            stays = best_of_classes(rows)
             if not stays.all():
                 self._skipped[SECOND_CLASS] += int(np.count_nonzero(~stays))
-                rows, boxes, scores, classes = rows[stays], boxes[stays], scores[stays], classes[stays]
+                rows = rows[stays]
         if self.settings.classes == "ignored":
-            classes[:] = -1
+            rows[:, DET_CLASS] = -1
         if self._scale.stretch != 1:
-            scores *= self._scale.stretch
-        return rows, boxes, scores, classes
+            rows[:, DET_SCORE] *= self._scale.stretch
+        return rows
 
-    def _embedding(self, frame: int, detections: Detections, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    def _embedding(self, frame: int, detections: Detections, rows: Rows) -> NDArray[np.float32] | None:
         """`(D, E)` unit rows of the detections that take part; zeros where one is not described."""
         if self._memory is None or detections.embedding is None or not len(rows):
             return None
-        embedding = np.nan_to_num(detections.embedding[rows], posinf=0, neginf=0)
+        embedding = np.nan_to_num(detections.embedding[rows[:, DET_ROW].astype(np.int64)], posinf=0, neginf=0)
         try:
             self._memory.set_width(embedding.shape[1])
         except ValueError as error:
@@ -505,20 +507,12 @@ class Tracker:
 
     # --- one frame's decisions -----------------------------------------------------------------------------------
 
-    def _adapt(self, scores: NDArray[np.float64]) -> None:
-        """Moves the score thresholds with the share of low scores, and the weight of the distance with the jitter."""
-        self._low_scores.observe(scores)
-        levels = self._low_scores.level, self._jitter.level
-        if levels != self._adaptation:
-            self._adaptation = levels
-            self._parameters = self._adaptive.at(*levels)
-
     def _take_scale(self, scale: ScoreScale) -> None:
         """Scores are of this scale from now on."""
         self._scale = scale
         self._lowest = lowest_share(self.settings, scale)
-        self._adaptive = AdaptiveParameters(self.settings, scale.stretch)
-        self._parameters = self._adaptive.at(*self._adaptation)
+        self._parameters = kernel_parameters(self.settings, scale.stretch)
+        set_levels(self._parameters[0], self._stream)
 
     def _follow_scores(self, score: NDArray[np.float32]) -> None:
         """Takes in a frame's scores as they were given; when their scale changes, what is low is counted anew."""
@@ -530,8 +524,7 @@ class Tracker:
             before, scale = self._scale, self._score_range.scale
             if scale is not before:
                 if (scale.unit, scale.full, scale.stretch) != (before.unit, before.full, before.stretch):
-                    self._low_scores = LowScoreRatio()
-                    self._adaptation = 0.0, self._adaptation[1]
+                    self._stream[[LOW_SCORES, SCORES]] = 0.0
                 self._take_scale(scale)
                 self._say_scale()
         if self._is_nearly_empty:
@@ -555,7 +548,7 @@ class Tracker:
             return None
         tracks, boxes = self._next_id - 1, self._reported
         lowest = self._lowest
-        best, birth = self._best_share, self._parameters.birth_score / self._scale.stretch
+        best, birth = self._best_share, float(self._parameters["birth_score"][0]) / self._scale.stretch
         counted = f"only {boxes} box{'es'[: 2 * (boxes > 1)]}" if boxes else "no box" if tracks else "no track"
         text = f"{counted} on {self._frames} frame{'s'[: self._frames > 1]}: "
         if not self._detections:
@@ -570,148 +563,111 @@ class Tracker:
         matches = self.settings.confirm_hits
         return f"{text}{tracks} begun at {birth:.2g} or more, shown after {matches} matches: {MATCH_REMEDY}"
 
-    def _predict(self, context: FrameContext, dt: float) -> bool:
-        """Moves every track on to this frame, and into its pixels where the camera moved; says whether a track may be
-        far from where it is predicted."""
-        table = self._table
-        self._camera = None
-        if self._last is None or not table.count:
-            return False
-        if context.camera is not None and self.settings.camera_motion == "given":
-            self._compensate(context, np.ascontiguousarray(context.camera, np.float64))
-        is_unsure = predict(table.motion, table.counts, table.count, dt, self._parameters)
-        table.values[: table.count, SINCE] += dt
-        return bool(is_unsure)
-
-    def _compensate(self, context: FrameContext, camera: NDArray[np.float64]) -> None:
+    def _compensate(self, context: FrameContext) -> None:
         """Moves every track with the camera; by a homography each as the image moves at its centre."""
-        table, n = self._table, self._table.count
+        self._camera = None
+        if context.camera is None or self._last is None or not self._table.count:
+            return
+        if self.settings.camera_motion != "given":
+            return
+        tracks, camera = self._table.live, np.ascontiguousarray(context.camera, np.float64)
         motions = camera[None]
         if camera.shape == (3, 3):
             # The last one is that of the whole, for who needs a single matrix.
-            centres = table.motion[:n, :2, POSITION]
+            centres = tracks[:, POSITION : POSITION + 2]
             motions = local_motions(camera, np.concatenate([centres, centres.mean(axis=0, keepdims=True)]))
         if not all(_is_camera(motion) for motion in motions):
             reason = "the camera's motion is not a finite 2×3 matrix that keeps an area"
             self._leave_out(InputError(f"frame {context.index}: {reason}"), reason)
             return
         if len(motions) == 1:
-            compensate_camera(table.motion, table.matched, table.recent, n, motions[0])
+            compensate_camera(tracks, motions[0])
         else:
             for row, motion in enumerate(motions[:-1]):
-                own = slice(row, row + 1)
-                compensate_camera(table.motion[own], table.matched[own], table.recent[own], 1, motion)
+                compensate_camera(tracks[row : row + 1], motion)
         self._camera = motions[-1]
 
-    def _pairs(self, frame: _Frame) -> _Pairs:
-        """Compares every predicted track with every detection."""
-        table = self._table
-        shape = table.count, len(frame.rows)
-        cost, allowed = np.empty(shape, np.float32), np.empty(shape, np.bool_)
-        cosine: NDArray[np.float32] | None = None
-        if cost.size:
-            pair_costs(
-                table.motion, table.recent, table.counts, table.values, table.count,
-                frame.boxes, frame.scores, frame.classes, frame.boxes[:, 0].argsort(), self._parameters,
-                cost, allowed,
-            )  # fmt: skip
-            if self._memory is not None and frame.embedding is not None:
-                cosine = self._memory.cosine(frame.embedding)
-                cost = _blended(cost, allowed, self._memory.cost(cosine), self.settings.appearance_weight)
-        return _Pairs(cost, allowed, cosine)
+    def _scored(self, state: AssignmentState) -> NDArray[np.float32]:
+        """The cost with the scorer's opinion."""
+        if self._scorer is None or not state.cost.size:
+            return state.cost
+        opinion = self._scorer.cost(replace(state, assigned_track_ids=state.assigned_track_ids.copy()))
+        weight, decides = self.settings.scorer_weight, self.settings.scorer_decides
+        return _blended(state.cost, state.allowed, opinion, weight, decides=decides)
 
-    def _match(self, frame: _Frame, pairs: _Pairs, state: AssignmentState | None) -> NDArray[np.int64]:
-        """`(T,)` column of each track's detection, or −1."""
-        cost, allowed = pairs.cost, pairs.allowed
-        match = np.empty(len(cost), np.int64)
-        match.fill(-1)
-        if not cost.size:
-            return match
-        settings = self.settings
-        if self._scorer is not None and state is not None:
-            unassigned = replace(state, assigned_track_ids=state.assigned_track_ids.copy())
-            scored = self._scorer.cost(unassigned)
-            cost = _blended(cost, allowed, scored, settings.scorer_weight, decides=settings.scorer_decides)
-            if settings.scorer_decides:
-                # Scores are part of what it judges by: one round for all.
-                assign(cost, allowed, np.ones(len(cost), np.bool_), np.ones(len(frame.rows), np.bool_), match)
-                return match
-        # High scores first, low ones for what is left, tentative tracks where the settings say so.
-        tentative_first = settings.tentative_first
-        first = np.ones(len(match), np.bool_) if tentative_first else self._table.counts[: len(match), CONFIRMED] == 1
-        high = frame.scores >= self._parameters.high_score
-        (indices,) = allowed.ravel().nonzero()
-        assign(cost, allowed, first, high, match, indices)
-        if settings.low_scores and np.count_nonzero(high) < len(high):
-            assign(cost, allowed, match < 0, ~high, match, indices)
-        if not tentative_first and np.count_nonzero(first) < len(first):
-            free = high.copy()
-            free[match[match >= 0]] = False
-            assign(cost, allowed, ~first & (match < 0), free, match, indices)
-        return match
-
-    def _learn(self, frame: _Frame, pairs: _Pairs, match: NDArray[np.int64], row_of: NDArray[np.int64]) -> None:
+    def _learn(
+        self,
+        frame: _Frame,
+        cost: Costs,
+        allowed: Flags,
+        cosine: NDArray[np.float32] | None,
+        match: NDArray[np.int64],
+        row_of: NDArray[np.int64],
+    ) -> None:
         """Appearance is taken from detections that are sure, well visible and that no other track wanted."""
         assert self._memory is not None
         assert frame.embedding is not None
-        trusted = frame.scores >= self._parameters.high_score
-        trusted &= frame.visibility >= self.settings.appearance_min_visibility
+        trusted = frame.rows[:, DET_SCORE] >= self._parameters["high_score"][0]
+        trusted &= frame.rows[:, DET_VISIBILITY] >= self.settings.appearance_min_visibility
         tracks = np.flatnonzero(match >= 0)
         if len(tracks):
             partners = match[tracks]
-            rivals = np.where(pairs.allowed, pairs.cost, np.inf)
+            rivals = np.where(allowed, cost, np.inf)
             rivals[tracks, partners] = np.inf
-            margin = rivals[:, partners].min(axis=0) - pairs.cost[tracks, partners]
+            margin = rivals[:, partners].min(axis=0) - cost[tracks, partners]
             trusted[partners] &= margin > AMBIGUOUS_MARGIN
-            if pairs.cosine is not None:
-                compared = np.isfinite(pairs.cosine)
-                same = pairs.cosine[tracks, partners][compared[tracks, partners]]
+            if cosine is not None:
+                compared = np.isfinite(cosine)
+                same = cosine[tracks, partners][compared[tracks, partners]]
                 compared[tracks, partners] = False
-                self._memory.calibrate(same, pairs.cosine[compared & pairs.allowed])
+                self._memory.calibrate(same, cosine[compared & allowed])
         owned = row_of >= 0
         self._memory.learn(row_of[owned], frame.embedding[owned], trusted[owned])
 
     # --- scorer, observer and output -----------------------------------------------------------------------------
 
-    def _state(self, frame: _Frame, pairs: _Pairs, assigned: NDArray[np.int64]) -> AssignmentState | None:
+    def _state(
+        self, frame: _Frame, cost: Costs, allowed: Flags, elapsed: int, assigned: NDArray[np.int64]
+    ) -> AssignmentState | None:
         """The question of this frame, for scorer, observer and monitor; None when there are none.
 
-        `assigned` is all −1 now; the decisions are written into it, so that the state need not be made twice.
+        `assigned` becomes all −1; the decisions are written into it, so that the state need not be made twice.
         """
         if self._scorer is None and self._observer is None and self._monitor is None:
             return None
-        table, context = self._table, frame.context
+        table, context, tracks = self._table, frame.context, self._table.live
+        assigned.fill(-1)
         displaced = np.empty((len(frame.rows), 2), np.float32)
-        displacement(table.motion, table.recent, table.count, frame.boxes, displaced)
-        counts, values = table.counts[: table.count], table.values[: table.count]
-        per_frame = values[:, SINCE] / np.maximum(counts[:, GAP] + frame.elapsed, 1)
+        displacement(tracks, frame.rows, displaced)
+        gap = tracks[:, GAP].astype(np.int64) + elapsed
+        per_frame = tracks[:, SINCE] / np.maximum(gap, 1)
         return AssignmentState(
             frame=FrameIndex(context.index),
             time=context.index / self._frame_rate if context.time is None else context.time,
             size=frame.size,
             track_ids=table.ids,
             track_boxes=table.boxes,
-            track_velocity=(table.motion[: table.count, :2, VELOCITY] * per_frame[:, None]).astype(np.float32),
-            track_age=counts[:, AGE] + frame.elapsed,
-            track_gap=counts[:, GAP] + frame.elapsed,
-            track_score=np.minimum(values[:, SCORE], max(1.0, LARGEST_SHARE / self._scale.stretch)).astype(np.float32),
-            track_visibility=values[:, VISIBILITY].astype(np.float32),
-            track_class=counts[:, CLASS].copy(),
+            track_velocity=(tracks[:, VELOCITY : VELOCITY + 2] * per_frame[:, None]).astype(np.float32),
+            track_age=tracks[:, AGE].astype(np.int64) + elapsed,
+            track_gap=gap,
+            track_score=np.minimum(tracks[:, SCORE], max(1.0, LARGEST_SHARE / self._scale.stretch)).astype(np.float32),
+            track_visibility=tracks[:, VISIBILITY].astype(np.float32),
+            track_class=tracks[:, CLASS].astype(np.int64),
             track_embeddings=None if self._memory is None or self._memory.width is None else self._memory.best(),
             detections=self._in_shares(frame),
             det_displacement=displaced,
-            cost=pairs.cost,
-            allowed=pairs.allowed,
+            cost=cost,
+            allowed=allowed,
             assigned_track_ids=assigned,
             camera=self._camera,
         )
 
     def _in_shares(self, frame: _Frame) -> Detections:
         """The detections that take part, their scores as those that scorers are trained on."""
-        detections = frame.detections[frame.rows]
+        detections = frame.detections[frame.rows[:, DET_ROW].astype(np.int64)]
         if self._scale.is_usual:
             return detections
-        return replace(detections, score=np.clip(frame.scores, 0, 1).astype(np.float32))
+        return replace(detections, score=np.clip(frame.rows[:, DET_SCORE], 0, 1).astype(np.float32))
 
     def _notify(self, state: AssignmentState) -> None:
         """Shows the frame's decisions to the monitor, the scorer and the observer."""
@@ -728,19 +684,16 @@ class Tracker:
         if self._observer is not None:
             self._observer.observe(state)
 
-    def _output(
-        self, frame: _Frame, assigned: NDArray[np.int64], row_of: NDArray[np.int64], reported: NDArray[np.bool_]
-    ) -> Detections:
-        """The detections whose tracks are confirmed, with their identities."""
-        detections, index = frame.detections, frame.rows[reported]
+    def _output(self, frame: _Frame, shown: NDArray[np.int64]) -> Detections:
+        """The detections whose tracks are confirmed, with their identities; `shown` as by `update_tracks`."""
+        detections, index = frame.detections, shown[SHOWN_DETECTION]
         votes = self.settings.classes == "votes"
-        rows = row_of[reported]
-        class_id = self._table.counts[rows, CLASS] if votes else detections.class_id[index]
-        tracked = detections.tracked(index, assigned[reported], class_id)
+        class_id = shown[SHOWN_CLASS] if votes else detections.class_id[index]
+        tracked = detections.tracked(index, shown[SHOWN_ID], class_id)
         if votes and CLASS_NAME in tracked.data:
             tracked = replace(tracked, data=self._named(detections, tracked))
         if self.settings.output_boxes == "smoothed":
-            tracked = replace(tracked, xyxy=self._table.boxes[rows])
+            tracked = replace(tracked, xyxy=self._table.boxes[shown[SHOWN_ROW]])
         return tracked
 
     def _named(self, detections: Detections, tracked: Detections) -> Mapping[str, NDArray[Any]]:
@@ -800,16 +753,6 @@ def _is_camera(matrix: NDArray[np.float64]) -> bool:
     return bool(np.abs(matrix[:, :2]).max() < LARGEST_ZOOM and abs(a * d - b * c) > LARGEST_ZOOM**-2)
 
 
-def _visibility(detections: Detections, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Of the detections that take part; 1 where it is not known."""
-    if detections.visibility is None:
-        visibility = np.empty(len(rows))
-        visibility.fill(1.0)
-        return visibility
-    visibility = detections.visibility[rows].astype(np.float64)
-    return np.where(np.isfinite(visibility), visibility, 1.0)
-
-
 def _blended(
     cost: NDArray[np.float32],
     allowed: NDArray[np.bool_],
@@ -837,14 +780,13 @@ def _blended(
 def compile_loops() -> None:
     """Compiles the loops that every frame goes through, or loads them; otherwise the first frames wait for that."""
     tracker = Tracker("adaptive")
-    # Two boxes that could be either track, and one of another class: no step is passed over.
-    boxes = Detections.of([[0, 0, 20, 20], [1, 0, 21, 20], [90, 0, 99, 9]], [0.9, 0.9, 0.9], [0, 0, 1])
-    for index in range(3):
-        tracker.update(boxes, FrameContext(index))
+    tracker.update(Detections.of([[0, 0, 20, 20]], [0.9]), FrameContext(0))
 
 
-def _writable(values: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
+def _writable(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """An array as a kernel takes it: columns of tables and memory maps, whatever their layout, are of one type then."""
+    if values.dtype is dtype and values.flags.carray:
+        return values
     array = np.ascontiguousarray(values, dtype)
     return array if array.flags.writeable else array.copy()
 

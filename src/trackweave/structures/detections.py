@@ -94,8 +94,11 @@ class Detections(Columns):
     index: NDArray[np.int64] | None = None
     data: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
-    # The two methods below are written out, not inherited: a tracker makes and indexes such a record on every frame,
-    # and the general ones of `Columns` cost it a tenth of its time.
+    # The methods below are written out, not inherited: a tracker makes and indexes such a record on every frame, and
+    # the general ones of `Columns` cost it a tenth of its time.
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
 
     def __post_init__(self) -> None:
         if self.xyxy.ndim != 2 or self.xyxy.shape[1] != 4:

@@ -74,11 +74,16 @@ class ScoreScale:
     @property
     def is_usual(self) -> bool:
         """Are scores taken as they are?"""
-        return self.unit is ScoreUnit.share and not self.has_gaps and self.excess is None and self.stretch == 1
+        return self.are_shares and self.stretch == 1
+
+    @property
+    def are_shares(self) -> bool:
+        """Are scores shares of 1 already, each of them?"""
+        return self.unit is ScoreUnit.share and not self.has_gaps and self.excess is None
 
     def shares(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
         """`(N,)` float32 in [0, 1], not stretched; the same array where scores are shares. NaN stays NaN."""
-        if self.unit is ScoreUnit.share and not self.has_gaps and self.excess is None:
+        if self.are_shares:
             return score
         if self.unit is ScoreUnit.none:
             return np.where(np.isnan(score), score, 1).astype(np.float32)
