@@ -453,3 +453,22 @@ def test_a_run_against_the_truth(serve: Serve, match_run: Path, tmp_path: Path, 
         tab.wait("page.stages.every((stage) => stage.position === 20)")
         assert tab.state("[...page.stages[1].view.selected]") == [99]
         assert tab.selected == []
+
+
+def test_families_and_levels(serve: Serve, mask_run: Path, open_tab: Any) -> None:
+    with serve([mask_run]) as viewer:
+        tab = open_tab(viewer.address)
+        parents = dict(zip(tab.state("page.tracks.id"), tab.state("page.tracks.parent"), strict=True))
+        part, whole = next((one, parent) for one, parent in parents.items() if parent)
+        tab.page.select_option("#sort", "family")
+        order = tab.state("page.rows.map((row) => page.tracks.id[row])")
+        assert order.index(part) == order.index(whole) + 1
+        assert f"part of {whole}" in tab.page.inner_text(f'.track[data-id="{part}"]')
+        tab.page.click(f'.track[data-id="{part}"]')
+        assert tab.state("[...page.view.related]") == [whole]
+        tab.press("y")
+        assert sorted(tab.selected) == sorted([part, whole])
+        tab.press("v")
+        assert set(tab.state("page.rows.map((row) => page.tracks.level[row])")) == {2}
+        tab.press("v", "v")
+        assert len(tab.state("page.rows")) == len(parents)

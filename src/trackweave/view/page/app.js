@@ -1,6 +1,7 @@
 /** @file The page: opens the runs, and lets list, video, timeline and questions speak of the same frame and tracks. */
 
 import { getJson, listenToChanges, postJson } from "./api.js";
+import { Families } from "./families.js";
 import { listenToKeys, openDialog, showKeys } from "./keys.js";
 import { Player, SPEEDS } from "./player.js";
 import { Questions, doubtfulPlaces } from "./questions.js";
@@ -15,7 +16,7 @@ import { byId, clamp, clock, h, indexOf, positionOf, thousands } from "./util.js
 /** @typedef {import("./types.js").TrackColumns} TrackColumns */
 
 const SORTS = /** @type {Record<string, string>} */ ({
-  doubt: "most doubtful", first: "first frame", length: "longest", short: "shortest", id: "id",
+  doubt: "most doubtful", family: "families", first: "first frame", length: "longest", short: "shortest", id: "id",
 });
 
 /**
@@ -50,18 +51,22 @@ class Page {
     this.info = runs[0];
     /** @type {TrackColumns|null} */
     this.tracks = null;
+    /** @type {Families|null} */
+    this.families = null;
     /** @type {number[]} */
     this.rows = [];
     this.filter = { text: "", sort: "doubt", class: "", least: 1, levels: new Set(this.info.levels) };
     this.view = {
       looks: this.storedLooks(),
       selected: /** @type {Set<number>} */ (new Set()),
+      related: /** @type {Set<number>} */ (new Set()),
       hovered: 0,
       position: 0,
       hidden: (/** @type {number} */ _id, /** @type {number} */ level, /** @type {number} */ kind) =>
         (level >= 0 && !this.filter.levels.has(level)) || (this.filter.class !== "" && kind !== Number(this.filter.class)),
       name: (/** @type {number} */ id) => this.nameOf(id),
       describe: (/** @type {number} */ row) => this.describe(row),
+      depth: (/** @type {number} */ id) => (this.filter.sort === "family" ? this.families?.path(id).length ?? 0 : 0),
     };
     this.stages = [new Stage(byId("stages"), 0, this.info, this.view, (id, event) => this.pick(id, -1, event))];
     runs.slice(1).forEach((info, n) => this.addStage(info, n + 1));
@@ -114,7 +119,7 @@ class Page {
    */
   addStage(info, n) {
     const selected = /** @type {Set<number>} */ (new Set());
-    const stage = new Stage(byId("stages"), n, info, { ...this.view, selected, hovered: 0 }, (id) => {
+    const stage = new Stage(byId("stages"), n, info, { ...this.view, selected, related: new Set(), hovered: 0 }, (id) => {
       selected.clear();
       if (id) selected.add(id);
       stage.redraw();
@@ -126,7 +131,11 @@ class Page {
   async loadTracks() {
     const tracks = /** @type {TrackColumns} */ (await getJson("api/0/tracks"));
     this.tracks = tracks;
+    this.families = new Families(tracks);
     this.fillClasses();
+    const familySort = document.querySelector("#sort option[value=family]");
+    if (familySort instanceof HTMLOptionElement) familySort.hidden = familySort.disabled = this.families.isEmpty;
+    byId("family").hidden = this.families.isEmpty;
     this.applyFilter();
     this.questions.set(doubtfulPlaces(tracks, (position) => this.indexOf(position), (id) => this.nameOf(id)));
     const { width, height, frames } = this.info;
@@ -301,7 +310,8 @@ class Page {
     const tracks = /** @type {TrackColumns} */ (this.tracks);
     const level = tracks.level[row] >= 0 && this.info.levels.length > 1 ? ` · level ${tracks.level[row]}` : "";
     const kind = tracks.class[row] >= 0 ? ` · class ${tracks.class[row]}` : "";
-    return `${this.indexOf(tracks.first[row])}–${this.indexOf(tracks.last[row])} · ${thousands(tracks.count[row])} fr${level}${kind}`;
+    const family = this.families?.describe(tracks.id[row], (id) => this.nameOf(id));
+    return `${this.indexOf(tracks.first[row])}–${this.indexOf(tracks.last[row])} · ${thousands(tracks.count[row])} fr${level}${kind}${family ? ` · ${family}` : ""}`;
   }
 
   // --- moving and choosing -----------------------------------------------------------------------------------------
@@ -347,6 +357,8 @@ class Page {
   }
 
   chosen() {
+    this.view.related.clear();
+    this.families?.around(this.view.selected).forEach((id) => this.view.related.add(id));
     this.list.redraw();
     this.timeline.redraw();
     this.stages.forEach((stage) => stage.redraw());
@@ -384,6 +396,26 @@ class Page {
       this.timeline.reveal(place.tracks[0]);
     }
     this.chosen();
+  }
+
+  /** Selects the whole family of the selected track. */
+  pickFamily() {
+    const [id] = this.view.selected;
+    if (id === undefined) this.say("select one track first");
+    else this.families?.family(id).forEach((each) => this.view.selected.add(each));
+    this.chosen();
+  }
+
+  /** All levels, then each alone. */
+  stepLevel() {
+    const { levels } = this.info;
+    if (levels.length < 2) return;
+    const { levels: shown } = this.filter;
+    const at = shown.size === 1 ? levels.indexOf([...shown][0]) : -1;
+    shown.clear();
+    (at + 1 < levels.length ? [levels[at + 1]] : levels).forEach((level) => shown.add(level));
+    this.showLevels();
+    this.say(shown.size === 1 ? `level ${[...shown][0]}` : "all levels");
   }
 
   /** @param {number} by */
@@ -503,13 +535,25 @@ class Page {
     });
     const by = /** @type {Record<string, (row: number) => number>} */ ({
       doubt: (row) => -tracks.doubt[row], first: (row) => tracks.first[row], length: (row) => -tracks.count[row],
-      short: (row) => tracks.count[row], id: (row) => tracks.id[row],
+      short: (row) => tracks.count[row], id: (row) => tracks.id[row], family: this.familyOrder(tracks),
     })[filter.sort];
     rows.sort((a, b) => by(a) - by(b) || tracks.id[a] - tracks.id[b]);
     this.rows = rows;
     byId("shown-count").textContent = rows.length === tracks.id.length ? "" : `${thousands(rows.length)} of ${thousands(tracks.id.length)}`;
     this.list.set(tracks, rows);
     this.timeline.set(tracks, rows);
+  }
+
+  /**
+   * Place of each row in the tree: a thing, then its parts.
+   * @param {TrackColumns} tracks
+   * @returns {(row: number) => number}
+   */
+  familyOrder(tracks) {
+    const { families } = this;
+    const roots = tracks.id.filter((id) => !families?.path(id).length);
+    const place = new Map(roots.flatMap((id) => families?.below(id) ?? []).map((id, n) => [id, n]));
+    return (row) => place.get(tracks.id[row]) ?? Infinity;
   }
 
   buildTransport() {
@@ -563,7 +607,7 @@ class Page {
       type: "button", "data-look": name, title: `${text} (${key})`, "aria-pressed": String(looks[name]), onclick: () => this.toggleLook(name),
     }, text));
     const levels = this.info.levels.length > 1
-      ? this.info.levels.map((level) => h("button", { type: "button", "aria-pressed": "true", onclick: (/** @type {any} */ event) => this.toggleLevel(level, event.target) }, `level ${level}`))
+      ? this.info.levels.map((level) => h("button", { type: "button", "aria-pressed": "true", "data-level": level, title: "show or hide (v: one after the other)", onclick: () => this.toggleLevel(level) }, `level ${level}`))
       : [];
     /** @type {[string, string, string, () => void][]} */
     const acts = this.info.kind === "boxes" && !this.info.fixed ? [
@@ -578,7 +622,7 @@ class Page {
     byId("looks").replaceChildren(...toggles, h("label", {}, "opacity ", h("input", {
       type: "range", id: "opacity", min: 0, max: 1, step: 0.05, value: looks.opacity, "aria-label": "Opacity",
       oninput: (/** @type {any} */ event) => { looks.opacity = Number(event.target.value); this.looksChanged(); },
-    })), ...levels);
+    })), ...levels, h("button", { type: "button", id: "family", hidden: true, title: "select the whole family (y)", onclick: () => this.pickFamily() }, "family"));
   }
 
   /** @param {string} name */
@@ -599,13 +643,18 @@ class Page {
 
   /**
    * @param {number} level
-   * @param {HTMLElement} button
    */
-  toggleLevel(level, button) {
+  toggleLevel(level) {
     const { levels } = this.filter;
     if (levels.has(level)) levels.delete(level);
     else levels.add(level);
-    button.setAttribute("aria-pressed", String(levels.has(level)));
+    this.showLevels();
+  }
+
+  showLevels() {
+    for (const button of document.querySelectorAll("[data-level]")) {
+      button.setAttribute("aria-pressed", String(this.filter.levels.has(Number(button.getAttribute("data-level")))));
+    }
     this.applyFilter();
     this.stages.forEach((stage) => stage.redraw());
   }
@@ -668,6 +717,7 @@ class Page {
         ["j k", "next, previous track of the list", (key) => this.stepTrack(key === "j" ? 1 : -1)],
         ["↓ ↑", "the same", (key) => this.stepTrack(key === "↓" ? 1 : -1)],
         ["i o", "first, last frame of the selected track", (key) => this.goToEnd(selected(), key === "i" ? "first" : "last")],
+        ["y", "select the whole family of the selected track", () => this.pickFamily()],
         ["z", "look closely at the selected track", () => this.lookAt(selected())],
         ["/", "search tracks", () => byId("search").focus()],
         ["Esc", "select nothing, see everything", () => { this.stage.endBox(null); this.pick(0, -1); this.stages.forEach((stage) => stage.fit()); }],
@@ -696,6 +746,7 @@ class Page {
         ["u", "outlines", () => this.toggleLook("outline")],
         ["s", "only what is selected", () => this.toggleLook("solo")],
         ["( )", "less, more opaque", (key) => this.changeOpacity(key === "(" ? -0.1 : 0.1)],
+        ["v", "one level after the other, all again", () => this.stepLevel()],
         ["f", "the whole picture", () => this.stages.forEach((stage) => stage.fit())],
         ["+ -", "timeline closer, wider", (key) => this.timeline.zoom(key === "+" ? 1.6 : 1 / 1.6)],
       ]],

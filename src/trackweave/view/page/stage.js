@@ -455,16 +455,19 @@ export class Stage {
    * @param {number} scale
    */
   drawBoxes(context, objects, scale) {
-    const { looks, selected, hovered } = this.view;
+    const { looks, selected, related, hovered } = this.view;
     objects.id.forEach((id, n) => {
       const isSelected = selected.has(id);
       const isHovered = hovered === id;
-      if (this.isHidden(objects, n) || !(looks.boxes || isSelected || isHovered)) return;
+      const isRelated = !isSelected && related.has(id);
+      if (this.isHidden(objects, n) || !(looks.boxes || isSelected || isHovered || isRelated)) return;
       const [x1, y1, x2, y2] = objects.box.slice(4 * n, 4 * n + 4);
-      const dim = selected.size && !isSelected && !isHovered;
+      const dim = selected.size && !isSelected && !isHovered && !isRelated;
       context.strokeStyle = css(id, dim ? 0.5 : 1);
       context.lineWidth = (isSelected ? 3 : isHovered ? 2.5 : 1.75) / scale;
+      context.setLineDash(isRelated ? [7 / scale, 4 / scale] : []);
       context.strokeRect(x1, y1, x2 - x1, y2 - y1);
+      context.setLineDash([]);
       if (!this.info.masks || !looks.masks) {
         if (!looks.outline) {
           context.fillStyle = css(id, looks.opacity * (dim ? 0.4 : 0.8));

@@ -124,6 +124,7 @@ export class TrackList {
       badge, h("span", { class: "facts" }, this.view.describe(row)), bar,
       h("span", { class: "reasons" }, reasons), crops,
     );
+    element.style.paddingLeft = `${8 + 14 * Math.min(this.view.depth(id), 5)}px`;
     element.style.top = `${n * this.height}px`;
     element.style.height = `${this.height}px`;
     this.elements.set(n, element);

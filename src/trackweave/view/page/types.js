@@ -130,11 +130,13 @@
  * @typedef {object} View
  * @property {Looks} looks
  * @property {Set<number>} selected ids
+ * @property {Set<number>} related ids of what the selected ones are part of, and of their parts
  * @property {number} hovered id, 0 = none
  * @property {number} position
  * @property {(id: number, level: number, kind: number) => boolean} hidden filtered out
  * @property {(id: number) => string} name
  * @property {(row: number) => string} describe a track in a few words
+ * @property {(id: number) => number} depth how many things a track is part of, one inside the other
  */
 
 export {};
