@@ -312,8 +312,13 @@ def measure_page(run: Path, scrubs: int) -> None:
 
 def tab_memory() -> float:
     """MB of the largest renderer among the browsers that this process started."""
-    children = psutil.Process().children(recursive=True)
-    return max(child.memory_info().rss / 1e6 for child in children if "--type=renderer" in child.cmdline())
+    sizes = [0.0]
+    sizes += [
+        child.memory_info().rss / 1e6
+        for child in psutil.Process().children(recursive=True)
+        if "--type=renderer" in child.cmdline()
+    ]
+    return max(sizes)
 
 
 def measure_playing(run: Path) -> None:

@@ -146,6 +146,14 @@ def test_numbers_that_are_none_are_the_default(serve: Serve, mask_run: Path) -> 
             assert ask(viewer, f"api/0/objects?{query}").status in (200, 400)
 
 
+def test_an_address_that_is_too_long(serve: Serve, mask_run: Path) -> None:
+    """Python refuses to read a number of so many digits."""
+    with serve([mask_run]) as viewer:
+        assert ask(viewer, f"api/0/frame/{'9' * 5000}.jpg").status == 414
+        assert ask(viewer, f"api/0/frame/{'9' * 500}.jpg").status == 404
+        assert ask(viewer, "api/differences").status == 404
+
+
 @given(st.text(max_size=60))
 def test_only_own_names_are_own(host: str) -> None:
     guard = Guard(None, "t" * 20, {"127.0.0.1", "localhost"}, 80, any_address=False)  # type: ignore[arg-type]

@@ -85,7 +85,7 @@ def find_doubts(
             np.add.at(found.frame, table.first[begins], heat)
         found.add(np.where(ends, INSIDE, 0), "ends inside the picture")
         np.add.at(found.frame, table.last[ends], heat)
-        shortest = SHORT_SECONDS * (rate or USUAL_RATE)
+        shortest = min(SHORT_SECONDS * (rate or USUAL_RATE), len(indices))
         found.add(SHORT * np.clip(1 - table.count / shortest, 0, 1), "short")
         found.add(LOW * np.clip((0.5 - table.score) / 0.5, 0, 1), "low score")
         found.add(GAP * np.minimum(np.diff(table.starts) - 1, MOST_GAPS), "has gaps")

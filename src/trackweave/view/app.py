@@ -32,6 +32,8 @@ from trackweave.visualization.look import STYLESHEET, stylesheet
 
 MOST_BODY = 1 << 18
 """Bytes of a request."""
+MOST_PATH = 1000
+"""Letters of an address: more are no number of ours, and some that Python refuses to read."""
 MOST_OBJECT_FRAMES = 256
 CROP_WIDTH = 160
 SHARES = {"first": 0.0, "middle": 0.5, "last": 1.0}
@@ -312,6 +314,8 @@ class Guard:
         token, slash, _ = str(scope["path"]).removeprefix("/").partition("/")
         if not slash or not hmac.compare_digest(unquote(token).encode(), self._token.encode()):
             return PlainTextResponse("the address lacks its token: `trackweave view` printed the whole one", 403)
+        if len(scope["path"]) > MOST_PATH:
+            return PlainTextResponse("there is no address as long as that", 414)
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length[:18]) > MOST_BODY:
             return PlainTextResponse(f"a request has at most {MOST_BODY} bytes", 413)

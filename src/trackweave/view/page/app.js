@@ -19,6 +19,9 @@ const SORTS = /** @type {Record<string, string>} */ ({
   doubt: "most doubtful", family: "families", first: "first frame", length: "longest", short: "shortest", id: "id",
 });
 
+/** Milliseconds that what is said stays, and 40 more for each letter. */
+const SAID_FOR = 2500;
+
 /**
  * What a browser kept; it may keep nothing, for pages from the disk for one.
  * @param {string} name
@@ -89,6 +92,7 @@ class Page {
     this.stage.label = (id) => this.nameOf(id);
     this.isActing = false;
     this.linkTimer = 0;
+    this.sayTimer = 0;
     this.keys = this.makeKeys();
   }
 
@@ -252,7 +256,7 @@ class Page {
       return;
     }
     this.player.pause();
-    this.say("draw a box; Esc gives it up");
+    this.say("draw a box; Esc gives it up", true);
     const box = await this.stage.drawBox();
     this.say("");
     if (!box) return;
@@ -363,7 +367,7 @@ class Page {
     this.timeline.redraw();
     this.stages.forEach((stage) => stage.redraw());
     const ids = [...this.view.selected];
-    byId("status").textContent = ids.length ? `selected: ${ids.map((id) => this.nameOf(id)).join(", ")}` : "";
+    this.say(ids.length ? `selected: ${ids.map((id) => this.nameOf(id)).join(", ")}` : "");
     this.keepLink();
   }
 
@@ -464,9 +468,15 @@ class Page {
     this.say("link to this frame and track copied");
   }
 
-  /** @param {string} text */
-  say(text) {
+  /**
+   * Says something for a moment: it lies over the picture.
+   * @param {string} text
+   * @param {boolean} [stays] until something else is said
+   */
+  say(text, stays = false) {
+    window.clearTimeout(this.sayTimer);
     byId("status").textContent = text;
+    if (text && !stays) this.sayTimer = window.setTimeout(() => (byId("status").textContent = ""), SAID_FOR + 40 * text.length);
   }
 
   // --- parts of the page -------------------------------------------------------------------------------------------
