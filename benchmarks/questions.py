@@ -12,7 +12,8 @@ of her names is that of another object of the frame. Policies:
 - `repair`: `trackweave ask`: doubt × the boxes that the answer is expected to repair;
 - `margin`: the most doubtful link first, at most one question per track and 10 frames, the tracks decided again;
 - `random`: any box, the tracks decided again;
-- `exchange`: the most doubtful link first; identities are exchanged from there on, by hand, nothing is decided again.
+- `exchange`: the most doubtful link first; where the object was another track before, both are exchanged from there on,
+  by hand, and nothing is decided again.
 
 Scores are those of `trackweave evaluate`, combined over the sequences, computed from overlaps that are found once; the
 area is the mean HOTA over the answers up to the last count, a point every 100. `--fit` prints the weights of
@@ -270,22 +271,18 @@ def by_doubt(videos: Sequence[Video]) -> Iterator[tuple[Video, int]]:
 
 
 def ask_exchange(videos: Sequence[Video], errors: float, rng: np.random.Generator) -> Iterator[None]:
-    """The most doubtful link first; where the person names another object than the track has, both tracks' identities
-    are exchanged from there on."""
+    """The most doubtful link first: the person looks who it is, and which track that was last before; if it is another
+    one, both tracks' identities are exchanged from there on."""
     ids = {id(video): video.tracks.track_id.copy() for video in videos}
-    owner: dict[tuple[int, int], int] = {}
     for video, row in by_doubt(videos):
         own = ids[id(video)]
         row, identity = answer(video, row, errors, rng)
-        if identity >= 0:
-            here = int(own[row])
-            others = {number for (of, _), number in owner.items() if of == id(video)}
-            following = max(int(own.max()), *others, 0) + 1
-            there = owner.setdefault((id(video), identity), following if here in others else here)
-            if there != here:
-                later = video.tracks.frame >= video.tracks.frame[row]
-                one, other = later & (own == here), later & (own == there)
-                own[one], own[other] = there, here
+        before = np.flatnonzero((video.true == identity) & (video.tracks.frame < video.tracks.frame[row]))
+        if identity >= 0 and len(before):
+            here, there = int(own[row]), int(own[before[-1]])
+            later = video.tracks.frame >= video.tracks.frame[row]
+            one, other = later & (own == here), later & (own == there)
+            own[one], own[other] = there, here
         video.track_id = own
         yield
 

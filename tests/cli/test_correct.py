@@ -18,16 +18,19 @@ def test_from_questions_to_corrected_tracks(shell: Shell, tmp_path: Path) -> Non
     asked = shell("ask", run)
     forecast, first, _ = asked.out.splitlines()
     assert (asked.code, first) == (0, "frame 6, box 0: track 1? doubt 50%, repairs 6 boxes")
-    assert forecast == "about 0 wrong links in its tracks (0 to 0)"
+    assert forecast == "about 0 identity switches in its tracks (0 to 1)"
     record = json.loads(shell("ask", run, "--json", "--count", 1).out)
     assert (record["schema_version"], record["acts"]) == (1, 0)
-    assert 0 <= record["switches"]["low"] <= record["switches"]["expected"] <= record["switches"]["high"] < 1
+    assert 0 <= record["switches"]["low"] <= record["switches"]["expected"] <= record["switches"]["high"] <= 1
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["expected_switches"] == record["switches"]
     (question,) = record["questions"]
     answers.write_text(json.dumps({"act": "name", "at": question["at"], "name": "Ann"}) + "\n")
     corrected = shell("correct", run, "--answers", answers)
     assert (corrected.code, corrected.err) == (0, "")
     assert corrected.out.splitlines() == ["1 acts in force, 1 names; 2 tracks", f"report: {run / 'report.html'}"]
     assert json.loads(shell("correct", run, "--json").out)["corrections"] == {"acts": 1, "names": {"1": "Ann"}}
+    assert json.loads((run / "summary.json").read_text())["expected_switches"] is None
     answers.write_text('{"act": "undo"}\n')
     assert shell("correct", run, "--answers", answers).out.startswith("0 acts in force, 0 names; 2 tracks")
 

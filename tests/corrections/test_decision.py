@@ -38,15 +38,6 @@ def test_the_doubt_is_where_tracks_were_exchanged() -> None:
     assert links.doubt[tracks.frame > 35].max() < 0.02 < links.doubt[np.abs(tracks.frame - 20) < 3].max()
 
 
-def test_the_forecast_counts_the_exchange() -> None:
-    """Two links are wrong where two tracks were exchanged."""
-    forecast = link_doubt(crossing()[0]).forecast()
-    assert forecast.low < 2 < forecast.high
-    assert link_doubt(crossing()[0][:0]).forecast().expected == 0
-    apart = link_doubt(crossing(exchanged=False)[0][:24]).forecast()
-    assert apart.high < 1 < forecast.expected
-
-
 def test_two_names_repair_an_exchange_of_two_tracks() -> None:
     """What one is after the encounter, the other is not; and where it happened is found between the two answers."""
     tracks, who = crossing()

@@ -227,6 +227,8 @@ def test_names_that_are_not_utf8_are_shown_escaped(run: Path) -> None:
         {"suspected_switches": [[1, 2]]},
         {"suspected_switches": [{"frame": 1, "tracks": [1, 2], "cause": "x", "confidence": "high"}]},
         {"suspected_switches": [{"frame": 1}]},
+        {"expected_switches": {"expected": "few", "low": 0, "high": 1}},
+        {"expected_switches": [3, 1, 9]},
         {"track_lengths": {"from": [1, 2], "tracks": [[1], 2]}},
         {"track_lengths": {"from": ["a"], "tracks": [1]}},
         {"totals": {"tracks": [1]}},

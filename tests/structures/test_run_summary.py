@@ -68,6 +68,7 @@ BOXES: dict[str, Any] = {
     "totals": {"frames": 12, "detections": 24, "tracks": 2, "boxes": 24, "est_id_switches": None},
     "skipped": {"not-finite": 2},
     "suspected_switches": [{"frame": 7, "tracks": [1, 2], "cause": "exchange", "confidence": 0.81}],
+    "expected_switches": {"expected": 2.5, "low": 0, "high": 6},
     "track_lengths": {"from": [1, 10], "tracks": [0, 2]},
     "longest_tracks": [
         {"id": 1, "class_id": -1, "frames": 12, "first": 0, "last": 11, "spans": [[0, 11]], "mean_score": 0.9}

@@ -77,7 +77,7 @@ def ask(
     if isinstance(proofreading, Proofreading):
         boxes, switches = proofreading.questions(count), proofreading.forecast()
         records = [question.to_json() for question in boxes]
-        lines = [f"about {switches.expected:.0f} wrong links in its tracks ({switches.low:.0f} to {switches.high:.0f})"]
+        lines = [f"about {switches.expected:.0f} identity switches in its tracks ({switches.low} to {switches.high})"]
         lines += map(_box_line, boxes)
     else:
         masks, switches = proofreading.questions(count), None

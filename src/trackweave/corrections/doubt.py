@@ -34,28 +34,6 @@ WEIGHTS: tuple[float, ...] = (
 )  # fmt: skip
 """Of the constant and of each feature."""
 
-FORECAST_LOW, FORECAST_HIGH = 0.4, 2.5
-"""Of the expected number of wrong links, between which the true one lies: on 13 of the 14 sequences that the weights
-were fitted on, and on all 9 others, of pedestrians and dancers (`benchmarks/questions.py --fit`)."""
-
-
-@dataclass(frozen=True)
-class SwitchForecast:
-    """How many links of the tracks join two objects.
-
-    Attributes:
-        expected: the sum of their doubts.
-        low, high: between which the number likely lies.
-    """
-
-    expected: float
-    low: float
-    high: float
-
-    def to_json(self) -> dict[str, float]:
-        """As JSON values."""
-        return {"expected": round(self.expected, 1), "low": round(self.low, 1), "high": round(self.high, 1)}
-
 
 @dataclass(frozen=True, eq=False)
 class Links:
@@ -72,11 +50,6 @@ class Links:
     doubt: NDArray[np.float64]
     partner: NDArray[np.int64]
     overlap: NDArray[np.float64]
-
-    def forecast(self) -> SwitchForecast:
-        """How many of the links are wrong."""
-        expected = float(self.doubt.sum())
-        return SwitchForecast(expected, FORECAST_LOW * expected, FORECAST_HIGH * expected)
 
 
 def link_doubt(tracks: Tracks, weights: tuple[float, ...] | None = None) -> Links:

@@ -22,6 +22,7 @@ from trackweave.association.data_collection import SampleLogger
 from trackweave.association.scorer import LearnedScorer
 from trackweave.association.settings import LogSettings
 from trackweave.association.tracklets import TrackletMargins
+from trackweave.corrections.forecast import SwitchForecast, SwitchForecaster
 from trackweave.errors import FrameError, SettingError, wording
 from trackweave.formats.mot import MotWriter
 from trackweave.frames.source import RGBFrame
@@ -86,12 +87,14 @@ class TrackCounts(NamedTuple):
         boxes: observations of all.
         lengths: histogram: tracks by the number of their boxes, `from` this number on.
         longest: the longest tracks one by one, the longest first.
+        switches: how many identity switches they likely have; None: not measured.
     """
 
     tracks: int
     boxes: int
     lengths: Mapping[str, Sequence[int]]
     longest: Sequence[TrackSummary]
+    switches: SwitchForecast | None
 
 
 class TrackStatistics:
@@ -99,6 +102,7 @@ class TrackStatistics:
 
     Args:
         step: distance of neighbouring frames of the run.
+        forecaster: says how many identity switches there are; None: nothing does.
         keep: a track without an observation for so many frames is over.
         longest: how many tracks are described one by one.
 
@@ -106,9 +110,12 @@ class TrackStatistics:
         observations: boxes so far.
     """
 
-    def __init__(self, *, step: int = 1, keep: int = 10_000, longest: int = 200) -> None:
+    def __init__(
+        self, *, step: int = 1, forecaster: SwitchForecaster | None = None, keep: int = 10_000, longest: int = 200
+    ) -> None:
         self._step, self._keep, self._longest_count = step, keep, longest
         self.observations = 0
+        self._forecaster = forecaster
         self._open: dict[int, _OpenTrack] = {}
         self._closed = 0
         self._lengths: NDArray[np.int64] = np.zeros(len(LENGTH_EDGES), np.int64)
@@ -119,6 +126,8 @@ class TrackStatistics:
         if not len(tracks):
             return
         self.observations += len(tracks)
+        if self._forecaster is not None:
+            self._forecaster.add(tracks)
         order = np.lexsort((tracks.frame, tracks.track_id))
         ids, frames = tracks.track_id[order], tracks.frame[order]
         is_new = np.r_[True, ids[1:] != ids[:-1]]
@@ -156,6 +165,7 @@ class TrackStatistics:
             self.observations,
             {"from": list(LENGTH_EDGES), "tracks": lengths.tolist()},
             [track.summary() for *_, track in sorted(longest, key=lambda item: (-item[0], -item[1]))],
+            None if self._forecaster is None else self._forecaster.result(),
         )
 
 
@@ -567,6 +577,7 @@ class BoxRunRecord:
             suspected_switches=[event.to_json() for event in tracker.suspected],
             track_lengths=self.tracks.lengths,
             longest_tracks=self.tracks.longest,
+            expected_switches=None if self.tracks.switches is None else self.tracks.switches.to_json(),
             visibility=self.features.visibility,
             embedder=self.features.embedder,
             camera=self.features.camera,

@@ -14,6 +14,7 @@ import numpy as np
 from trackweave.association.dataset import BLENDED
 from trackweave.association.scorer import LearnedScorer
 from trackweave.association.settings import LogSettings, ScorerSettings
+from trackweave.corrections.forecast import SwitchForecaster
 from trackweave.errors import SettingError, wording
 from trackweave.frames.source import FrameSource
 from trackweave.mot.settings import RefinementSettings, TrackerSettings, preset
@@ -270,7 +271,7 @@ def _track(
 ) -> BoxRunRecord:
     """Tracks the frames and writes the tracks, the overlay and the samples."""
     video, features, refinement = inputs.video, inputs.features, settings.refinement
-    statistics = TrackStatistics(step=video.step)
+    statistics = TrackStatistics(step=video.step, forecaster=SwitchForecaster(video.size))
     writer = TrackWriter(folder.paths, statistics, refinement, {"source": video.path})
     overlay = BoxOverlay(folder.paths.overlay, video, log, settings.overlay if refinement is None else None)
     stitcher = Stitcher(refinement, video, inputs.scorer) if refinement is not None and refinement.stitch else None

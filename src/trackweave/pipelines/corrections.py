@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from trackweave.association.dataset import BLENDED
 from trackweave.corrections.constraints import Constraints, constraints
 from trackweave.corrections.decision import Decision, decide
-from trackweave.corrections.doubt import Links, SwitchForecast, link_doubt
+from trackweave.corrections.doubt import Links, link_doubt
+from trackweave.corrections.forecast import SwitchForecast, forecast_of
 from trackweave.corrections.queue import Question, questions
 from trackweave.errors import ArtifactError, InputError
 from trackweave.formats.mot import MotWriter
@@ -269,8 +270,8 @@ class Proofreading:
         )
 
     def forecast(self) -> SwitchForecast:
-        """How many links of the run's own tracks are wrong, as far as the boxes tell; answers do not change it."""
-        return self._now.links.forecast()
+        """How many identity switches the run's own tracks likely have; answers do not change it."""
+        return forecast_of(self._engine.rows.tracks, self.run.summary.input.size)
 
     def identities(self, frame: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """`(N, 4)` xyxy and `(N,)` id of the boxes of a frame that a person named or that surely belong to these."""
@@ -354,6 +355,7 @@ class Proofreading:
             totals={**summary.totals, "tracks": counts.tracks, "boxes": counts.boxes},
             track_lengths=counts.lengths,
             longest_tracks=counts.longest,
+            expected_switches=None,  # calibrated for what trackers do, not for what answers leave
             warnings=(*summary.warnings, *warnings),
             extra={**summary.extra, "corrections": said},
         )

@@ -130,6 +130,10 @@ def _cards(contents: PageContents) -> list[tuple[str, str]]:
         cards.append((format_count(masks), "masks"))
     if isinstance(summary, BoxSummary) and summary.association_fps is not None:
         cards.append((format_count(round(summary.association_fps)), "frames/s association"))
+    expected = summary.expected_switches if isinstance(summary, BoxSummary) else None
+    if expected is not None:
+        value = f"{expected['expected']:.0f} ({expected['low']} to {expected['high']})"
+        cards.append((value, "identity switches expected"))
     cuts = summary.input.cuts
     if cuts:
         cards.append((format_count(len(cuts) + 1), "shots"))

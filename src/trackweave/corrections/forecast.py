@@ -1,0 +1,193 @@
+"""How many identity switches tracks likely have, without truth: as CLEAR MOT counts them, with an interval.
+
+Two things are added up: the doubts of the links, and tracks that begin inside the picture near where another one was
+lost. How much each counts and how far the number scatters (a negative binomial distribution) was fitted on simulated
+crowds; `benchmarks/forecast.py` does it, and says how often the interval holds on public sequences.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackweave.corrections.doubt import VELOCITY_LINKS, link_doubt
+from trackweave.structures.tracks import Tracks
+
+PER_DOUBT, PER_RESTART, ALWAYS = 0.93, 0.33, 0.3
+"""Switches for each link that is wrong as far as the boxes tell, for each restart, and for any tracks at all …"""
+DISPERSION = 3.4
+"""… and the parameter r of the negative binomial: the variance is mean + mean² / r."""
+COVERAGE = 0.9
+"""Share of videos whose switches the interval holds, as far as they are like the simulated ones."""
+
+BORDER = 0.02
+"""Of the picture's sides, but the bottom: nearer boxes may come in or leave there."""
+MOST_FRAMES, NEAREST, DRIFT, HEIGHT_RATIO = 90, 0.7, 1 / 30, 0.4
+"""A restart: a track was lost at most so many frames before, so near in heights, and more by each frame; and the
+logarithm of the ratio of their heights is at most this."""
+PART = 128
+"""Frames of which links are looked at together."""
+KEPT = 2_000
+"""Frames for which a track without a box is remembered."""
+
+
+@dataclass(frozen=True)
+class SwitchForecast:
+    """How many identity switches there are.
+
+    Attributes:
+        expected: on average over videos like this.
+        low, high: between which the number lies in 9 of 10 videos, both included.
+    """
+
+    expected: float
+    low: int
+    high: int
+
+    def to_json(self) -> dict[str, float]:
+        """As JSON values."""
+        return {"expected": round(self.expected, 1), "low": self.low, "high": self.high}
+
+
+@dataclass(eq=False)
+class SwitchForecaster:
+    """Counts what speaks for switches in tracks that come in parts, in the order of frames; memory grows with the
+    number of tracks, not with that of frames.
+
+    Args:
+        size: `(H, W)` of the frames; None: what all boxes lie in.
+
+    Attributes:
+        doubts: sum of the doubts of all links, what is held back for the next part aside.
+    """
+
+    size: tuple[int, int] | None = None
+    doubts: float = field(default=0.0, init=False)
+    _parts: list[Tracks] = field(default_factory=list, init=False)
+    _held: Tracks | None = field(default=None, init=False)
+    _began: dict[int, tuple[int, tuple[float, ...]]] = field(default_factory=dict, init=False)
+    _lost: dict[int, tuple[int, tuple[float, ...]]] = field(default_factory=dict, init=False)
+    _extent: NDArray[np.float64] = field(
+        default_factory=lambda: np.array([np.inf, np.inf, -np.inf, -np.inf]), init=False
+    )
+
+    def add(self, tracks: Tracks) -> None:
+        """Takes the next part; whole frames."""
+        if not len(tracks):
+            return
+        self._parts.append(tracks)
+        if int(tracks.frame[-1]) - int(self._parts[0].frame[0]) >= PART:
+            self._look()
+
+    def _look(self) -> None:
+        """Adds the links of what was taken since the last time."""
+        if not self._parts:
+            return
+        fresh = _joined(self._parts)
+        self._parts = []
+        held = self._held if self._held is not None else fresh[:0]
+        both = _joined([held, fresh])
+        self.doubts += float(link_doubt(both).doubt[len(held) :].sum())
+        self._note_ends(fresh)
+        self._held = _last_of_each(both, int(fresh.frame[-1]) - KEPT)
+
+    def _note_ends(self, tracks: Tracks) -> None:
+        order = np.lexsort((tracks.frame, tracks.track_id))
+        ids = tracks.track_id[order]
+        is_first = np.r_[True, ids[1:] != ids[:-1]]
+        is_last = np.r_[is_first[1:], True]
+        for first, last in zip(order[is_first].tolist(), order[is_last].tolist(), strict=True):
+            number = int(tracks.track_id[first])
+            self._began.setdefault(number, (int(tracks.frame[first]), tuple(tracks.xyxy[first].tolist())))
+            self._lost[number] = (int(tracks.frame[last]), tuple(tracks.xyxy[last].tolist()))
+        boxes = tracks.xyxy.astype(np.float64)
+        self._extent[:2] = np.minimum(self._extent[:2], boxes[:, :2].min(axis=0))
+        self._extent[2:] = np.maximum(self._extent[2:], boxes[:, 2:].max(axis=0))
+
+    def restarts(self) -> int:
+        """Tracks that begin inside the picture near where another one was lost shortly before."""
+        self._look()
+        if not self._began:
+            return 0
+        (begun, born), (ended, left) = (_ends(each) for each in (self._began, self._lost))
+        born_inside = self._inside(born) & (begun > begun.min())
+        left_inside = self._inside(left) & (ended < ended.max())
+        begun, born = begun[born_inside], born[born_inside]
+        ended, left = ended[left_inside], left[left_inside]
+        order = np.argsort(ended, kind="stable")
+        ended, left = ended[order], left[order]
+        count = 0
+        for frame, box in zip(begun.tolist(), born, strict=True):
+            low, high = np.searchsorted(ended, [frame - MOST_FRAMES, frame])
+            count += bool(_is_near(box, left[low:high], frame - ended[low:high]).any())
+        return count
+
+    def _inside(self, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+        x1, y1, x2, y2 = self._extent if self.size is None else (0.0, 0.0, float(self.size[1]), float(self.size[0]))
+        x, y = BORDER * (x2 - x1), BORDER * (y2 - y1)
+        return np.asarray(
+            (boxes[:, 0] > x1 + x) & (boxes[:, 1] > y1 + y) & (boxes[:, 2] < x2 - x) & (boxes[:, 3] < y2), np.bool_
+        )
+
+    def result(self) -> SwitchForecast:
+        """The forecast for what was taken so far."""
+        restarts = self.restarts()
+        if not self._began:
+            return SwitchForecast(0.0, 0, 0)
+        return forecast(PER_DOUBT * self.doubts + PER_RESTART * restarts + ALWAYS)
+
+
+def forecast(expected: float, dispersion: float = DISPERSION) -> SwitchForecast:
+    """The interval around an expected number: quantiles of a negative binomial distribution.
+
+    >>> forecast(20.0)
+    SwitchForecast(expected=20.0, low=5, high=42)
+    """
+    from scipy.special import betainc
+
+    numbers = np.arange(int(20 * expected) + 50)
+    below = betainc(dispersion, numbers + 1.0, dispersion / (dispersion + expected))
+    low, high = np.searchsorted(below, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    return SwitchForecast(expected, int(low), int(high))
+
+
+def forecast_of(tracks: Tracks, size: tuple[int, int] | None = None) -> SwitchForecast:
+    """The forecast for whole tracks."""
+    forecaster = SwitchForecaster(size)
+    forecaster.add(tracks)
+    return forecaster.result()
+
+
+def _is_near(box: NDArray[np.float64], others: NDArray[np.float64], gap: NDArray[np.int64]) -> NDArray[np.bool_]:
+    heights = np.maximum(others[:, 3] - others[:, 1], 1e-3)
+    height = max(float(box[3] - box[1]), 1e-3)
+    offset = (others[:, :2] + others[:, 2:] - box[:2] - box[2:]) / 2
+    distance = np.hypot(offset[:, 0], offset[:, 1]) / np.sqrt(heights * height)
+    is_alike = np.abs(np.log(heights / height)) < HEIGHT_RATIO
+    return np.asarray((distance < NEAREST + DRIFT * gap) & is_alike, np.bool_)
+
+
+def _ends(of: dict[int, tuple[int, tuple[float, ...]]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """`(T,)` frames and `(T, 4)` boxes."""
+    frames, boxes = zip(*of.values(), strict=True)
+    return np.array(frames, np.int64), np.array(boxes, np.float64)
+
+
+def _last_of_each(tracks: Tracks, first: int) -> Tracks:
+    """The last observations of each track, as many as a velocity takes, from a frame on."""
+    order = np.lexsort((tracks.frame, tracks.track_id))[::-1]
+    ids = tracks.track_id[order]
+    starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
+    place = np.arange(len(ids)) - np.repeat(starts, np.diff(np.r_[starts, len(ids)]))
+    kept = np.sort(order[place <= VELOCITY_LINKS])
+    return tracks[kept[tracks.frame[kept] >= first]]
+
+
+def _joined(parts: list[Tracks]) -> Tracks:
+    """Parts one after the other, without masks."""
+    frame, track_id, xyxy, score = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("frame", "track_id", "xyxy", "score")
+    )
+    return Tracks.from_columns(frame, track_id, xyxy, score)
