@@ -1,7 +1,7 @@
 """How many identity switches are expected, and how doubtful links are, against what is true.
 
     python benchmarks/forecast.py --data MOT_ROOT [--regimes dancetrack mot17-frcnn mot17-yolox kitti]
-    python benchmarks/forecast.py --data MOT_ROOT --fit [--videos 11]
+    python benchmarks/forecast.py --data MOT_ROOT --fit [--videos 14]
 
 MOT_ROOT is that of `mot_sequences`. Both splits of the sequences are tracked with the package's learned scorer. A true
 switch is one of CLEAR MOT: a true identity whose track is another one than when it was last matched (IoU of at least
@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="MOT_ROOT")
     parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=list(REGIMES))
     parser.add_argument("--fit", action="store_true", help="fit the constants on simulated crowds")
-    parser.add_argument("--videos", type=int, default=11, help="simulated ones of each kind")
+    parser.add_argument("--videos", type=int, default=14, help="simulated ones of each kind")
     args = parser.parse_args()
     weights: Sequence[float] = WEIGHTS
     parts: dict[str, list[Measured]] = {}

@@ -12,8 +12,8 @@ of her names is that of another object of the frame. Policies:
 - `repair`: `trackweave ask`: doubt × the boxes that the answer is expected to repair;
 - `margin`: the most doubtful link first, at most one question per track and 10 frames, the tracks decided again;
 - `random`: any box, the tracks decided again;
-- `exchange`: the most doubtful link first; where the object was another track before, both are exchanged from there on,
-  by hand, and nothing is decided again.
+- `exchange`: the most doubtful link first; identities are exchanged by hand, from there on to the next box that was
+  named of either track, and nothing is decided again.
 
 Scores are those of `trackweave evaluate`, combined over the sequences, computed from overlaps that are found once; the
 area is the mean HOTA over the answers up to the last count, a point every 100. `--fit` prints the weights of
@@ -271,18 +271,26 @@ def by_doubt(videos: Sequence[Video]) -> Iterator[tuple[Video, int]]:
 
 
 def ask_exchange(videos: Sequence[Video], errors: float, rng: np.random.Generator) -> Iterator[None]:
-    """The most doubtful link first: the person looks who it is, and which track that was last before; if it is another
-    one, both tracks' identities are exchanged from there on."""
+    """The most doubtful link first; where the person names another object than the track has, both tracks' identities
+    are exchanged from there on, up to the next frame on which she has named one of them."""
     ids = {id(video): video.tracks.track_id.copy() for video in videos}
+    named = {id(video): np.zeros(len(video.tracks), np.bool_) for video in videos}
+    owner: dict[tuple[int, int], int] = {}
     for video, row in by_doubt(videos):
-        own = ids[id(video)]
+        own, said, frame = ids[id(video)], named[id(video)], video.tracks.frame
         row, identity = answer(video, row, errors, rng)
-        before = np.flatnonzero((video.true == identity) & (video.tracks.frame < video.tracks.frame[row]))
-        if identity >= 0 and len(before):
-            here, there = int(own[row]), int(own[before[-1]])
-            later = video.tracks.frame >= video.tracks.frame[row]
-            one, other = later & (own == here), later & (own == there)
-            own[one], own[other] = there, here
+        if identity >= 0:
+            here = int(own[row])
+            others = {number for (of, _), number in owner.items() if of == id(video)}
+            following = max(int(own.max()), *others, 0) + 1
+            there = owner.setdefault((id(video), identity), following if here in others else here)
+            if there != here:
+                both = (own == here) | (own == there)
+                until = frame[said & both & (frame > frame[row])].min(initial=int(frame[-1]) + 1)
+                within = (frame >= frame[row]) & (frame < until)
+                one, other = within & (own == here), within & (own == there)
+                own[one], own[other] = there, here
+            said[row] = True
         video.track_id = own
         yield
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.boxes import box_iou
 from trackweave.structures.tracks import Tracks
 
 VELOCITY_LINKS, VELOCITY_FRAMES = 5, 10
@@ -24,6 +22,8 @@ MOST_STEPS, MOST_GAP = 15, 30
 DISTANCE, HEIGHT, WIDTH = 0.06, 0.08, 0.3
 """By how much boxes usually differ from frame to frame: centres in heights, heights and widths as logarithms."""
 MOST_COST = 50.0
+MOST_PAIRS = 50_000
+"""Pairs of boxes that are looked at together."""
 FEATURES = (
     "exchange", "own", "overlap", "rival", "overlap before", "gap", "score", "score before", "distance", "height",
     "overlap × exchange", "exchange²", "overlap × gap",
@@ -84,26 +84,35 @@ def link_features(tracks: Tracks, previous: NDArray[np.int64]) -> tuple[NDArray[
     state = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-3)], axis=1)
     velocity = _velocity(tracks.frame, state, previous)
     raw, partner = np.zeros((n, 10)), np.full(n, -1, np.int64)
-    overlaps = np.zeros(n)
-    for start, stop in _runs(tracks.frame):
-        overlaps[start:stop] = _largest_overlap(boxes[start:stop])
-        linked = start + np.flatnonzero(previous[start:stop] >= 0)
-        if len(linked):
-            rows = _compare(tracks, state, velocity, previous, linked, start, stop)
-            raw[linked, :2], raw[linked, 3], raw[linked, 8], partner[linked] = rows
+    for rows in _batches(tracks.frame):
+        here = boxes[rows]
+        raw[rows[rows >= 0], 2] = _largest_overlap(here, rows >= 0)[rows >= 0]
+        before = np.where(rows >= 0, previous[rows], -1)
+        is_linked = before >= 0
+        linked = rows[is_linked]
+        compared = _compare(tracks, state, velocity, rows, before)
+        raw[linked, :2], raw[linked, 3], raw[linked, 8], partner[linked] = (part[is_linked] for part in compared)
+        raw[linked, 4] = _largest_overlap(boxes[before], is_linked)[is_linked]
     linked = np.flatnonzero(previous >= 0)
     before = previous[linked]
-    raw[:, 2] = overlaps
-    raw[linked, 4] = _largest_overlaps_among(tracks, boxes, linked, before)
     raw[linked, 5] = np.log(tracks.frame[linked] - tracks.frame[before])
     raw[linked, 6], raw[linked, 7] = tracks.score[linked], tracks.score[before]
     raw[linked, 9] = np.abs(np.log(state[before, 3] / state[linked, 3]))
     return _scaled(raw), partner
 
 
-def _runs(frame: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Start and stop of the rows of each frame."""
-    return pairwise([0, *(np.flatnonzero(np.diff(frame)) + 1).tolist(), len(frame)] if len(frame) else [])
+def _batches(frame: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """`(F, D)` rows of so many frames as fit into `MOST_PAIRS`, a line each; −1 behind the last of a frame."""
+    starts = np.flatnonzero(np.diff(frame, prepend=-1)) if len(frame) else np.zeros(0, np.int64)
+    counts = np.diff(np.r_[starts, len(frame)])
+    first = 0
+    while first < len(starts):
+        most = np.maximum.accumulate(counts[first:])
+        last = first + max(1, int(np.searchsorted(most**2 * np.arange(1, len(most) + 1), MOST_PAIRS, "right")))
+        place = np.arange(int(counts[first:last].max()))
+        inside = place < counts[first:last, None]
+        yield np.where(inside, starts[first:last, None] + place, -1)
+        first = last
 
 
 def _scaled(raw: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -134,55 +143,45 @@ def _compare(
     tracks: Tracks,
     state: NDArray[np.float64],
     velocity: NDArray[np.float64],
-    previous: NDArray[np.int64],
-    linked: NDArray[np.int64],
-    start: int,
-    stop: int,
+    rows: NDArray[np.int64],
+    before: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """The L links into one frame, rows `start … stop`.
+    """The links into the D observations of each of F frames, `rows`, from those `before`, −1 = none.
 
     Returns:
-        `(L, 2)` cost of the best exchange over that of the link, and that of the link; `(L,)` the cost of the best
+        `(F, D, 2)` cost of the best exchange over that of the link, and that of the link; `(F, D)` the cost of the best
         other observation over that of the link; distance to where it was expected, in heights; `partner`.
     """
-    before = previous[linked]
-    gap = tracks.frame[linked] - tracks.frame[before]
-    expected = state[before, :2] + velocity[before] * np.minimum(gap, MOST_STEPS)[:, None]
-    here = state[start:stop]
-    heights = np.sqrt(state[before, 3][:, None] * here[None, :, 3])
-    offset = expected[:, None] - here[None, :, :2]
-    distance = np.hypot(offset[..., 0], offset[..., 1]) / heights
-    change = np.abs(np.log(state[before][:, None, 2:] / here[None, :, 2:]))
-    spread = np.sqrt(np.minimum(gap, MOST_GAP))[:, None]
-    cost = distance / (DISTANCE * spread) + change[..., 1] / (HEIGHT * np.sqrt(spread)) + change[..., 0] / WIDTH
-    rows, column = np.arange(len(linked)), linked - start
-    own = cost[rows, column]
-    among = cost[:, column]
-    exchange = among + among.T - own[:, None] - own[None]
-    np.fill_diagonal(exchange, np.inf)
-    partner = np.full(len(linked), -1, np.int64)
-    if len(linked) > 1:
-        partner = linked[exchange.argmin(axis=1)]
-    others = cost.copy()
-    others[rows, column] = np.inf
-    best = np.stack([np.minimum(exchange.min(axis=1), MOST_COST), own], axis=1)
-    return best, np.minimum(others.min(axis=1) - own, MOST_COST), distance[rows, column], partner
+    is_linked = before >= 0
+    gap = np.where(is_linked, tracks.frame[rows] - tracks.frame[before], 1)
+    expected = state[before, :2] + velocity[before] * np.minimum(gap, MOST_STEPS)[..., None]
+    heights = np.sqrt(state[before, 3][:, :, None] * state[rows, 3][:, None])
+    distance = np.hypot(*(expected[:, :, None, k] - state[rows, k][:, None] for k in (0, 1))) / heights
+    height, width = (np.abs(np.log(state[before, k][:, :, None] / state[rows, k][:, None])) for k in (3, 2))
+    spread = np.sqrt(np.minimum(gap, MOST_GAP))[..., None]
+    cost = distance / (DISTANCE * spread) + height / (HEIGHT * np.sqrt(spread)) + width / WIDTH
+    itself = np.arange(rows.shape[1])
+    own = cost[:, itself, itself]
+    exchange = cost + cost.transpose(0, 2, 1) - own[:, :, None] - own[:, None]
+    exchange[~(is_linked[:, :, None] & is_linked[:, None])] = np.inf
+    exchange[:, itself, itself] = np.inf
+    partner = np.take_along_axis(rows, exchange.argmin(axis=2), axis=1)
+    partner[is_linked.sum(axis=1) < 2] = -1
+    cost[np.broadcast_to(rows[:, None] < 0, cost.shape)] = np.inf
+    cost[:, itself, itself] = np.inf
+    best = np.stack([np.minimum(exchange.min(axis=2), MOST_COST), own], axis=2)
+    rival = np.where(is_linked, np.minimum(cost.min(axis=2) - own, MOST_COST), MOST_COST)
+    return best, rival, distance[:, itself, itself], partner
 
 
-def _largest_overlap(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`(D,)` of each box with any other of the frame."""
-    if len(boxes) < 2:
-        return np.zeros(len(boxes))
-    iou = np.array(box_iou(boxes, boxes), np.float64)
-    np.fill_diagonal(iou, 0)
-    return np.asarray(iou.max(axis=1), np.float64)
-
-
-def _largest_overlaps_among(
-    tracks: Tracks, boxes: NDArray[np.float64], linked: NDArray[np.int64], before: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """`(L,)` of the observation before each link with those before the other links into the same frame."""
-    overlap = np.zeros(len(linked))
-    for start, stop in _runs(tracks.frame[linked]):
-        overlap[start:stop] = _largest_overlap(boxes[before[start:stop]])
-    return overlap
+def _largest_overlap(boxes: NDArray[np.float64], there: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """`(F, D)` of the boxes `(F, D, 4)` with any other that is there on the same frame."""
+    low = np.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
+    high = np.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=3)
+    areas = np.prod(np.maximum(boxes[..., 2:] - boxes[..., :2], 0), axis=2)
+    union = areas[:, :, None] + areas[:, None] - shared
+    iou = np.divide(shared, union, out=np.zeros_like(shared), where=(union > 0) & there[:, None])
+    itself = np.arange(boxes.shape[1])
+    iou[:, itself, itself] = 0
+    return np.asarray(iou.max(axis=2), np.float64)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from trackweave.corrections.doubt import VELOCITY_LINKS, link_doubt
 from trackweave.structures.tracks import Tracks
 
-PER_DOUBT, PER_RESTART, ALWAYS = 0.93, 0.33, 0.3
+PER_DOUBT, PER_RESTART, ALWAYS = 0.96, 0.27, 0.3
 """Switches for each link that is wrong as far as the boxes tell, for each restart, and for any tracks at all …"""
-DISPERSION = 3.4
+DISPERSION = 3.0
 """… and the parameter r of the negative binomial: the variance is mean + mean² / r."""
 COVERAGE = 0.9
 """Share of videos whose switches the interval holds, as far as they are like the simulated ones."""
@@ -143,7 +143,7 @@ def forecast(expected: float, dispersion: float = DISPERSION) -> SwitchForecast:
     """The interval around an expected number: quantiles of a negative binomial distribution.
 
     >>> forecast(20.0)
-    SwitchForecast(expected=20.0, low=5, high=42)
+    SwitchForecast(expected=20.0, low=4, high=44)
     """
     from scipy.special import betainc
 
