@@ -67,8 +67,8 @@ class SwitchForecaster:
     doubts: float = field(default=0.0, init=False)
     _parts: list[Tracks] = field(default_factory=list, init=False)
     _held: Tracks | None = field(default=None, init=False)
-    _began: dict[int, tuple[int, tuple[float, ...]]] = field(default_factory=dict, init=False)
-    _lost: dict[int, tuple[int, tuple[float, ...]]] = field(default_factory=dict, init=False)
+    _first: dict[int, tuple[int, tuple[float, ...]]] = field(default_factory=dict, init=False)
+    _last: dict[int, tuple[int, tuple[float, ...]]] = field(default_factory=dict, init=False)
     _extent: NDArray[np.float64] = field(
         default_factory=lambda: np.array([np.inf, np.inf, -np.inf, -np.inf]), init=False
     )
@@ -100,8 +100,8 @@ class SwitchForecaster:
         is_last = np.r_[is_first[1:], True]
         for first, last in zip(order[is_first].tolist(), order[is_last].tolist(), strict=True):
             number = int(tracks.track_id[first])
-            self._began.setdefault(number, (int(tracks.frame[first]), tuple(tracks.xyxy[first].tolist())))
-            self._lost[number] = (int(tracks.frame[last]), tuple(tracks.xyxy[last].tolist()))
+            self._first.setdefault(number, (int(tracks.frame[first]), tuple(tracks.xyxy[first].tolist())))
+            self._last[number] = (int(tracks.frame[last]), tuple(tracks.xyxy[last].tolist()))
         boxes = tracks.xyxy.astype(np.float64)
         self._extent[:2] = np.minimum(self._extent[:2], boxes[:, :2].min(axis=0))
         self._extent[2:] = np.maximum(self._extent[2:], boxes[:, 2:].max(axis=0))
@@ -109,19 +109,18 @@ class SwitchForecaster:
     def restarts(self) -> int:
         """Tracks that begin inside the picture near where another one was lost shortly before."""
         self._look()
-        if not self._began:
+        if not self._first:
             return 0
-        (begun, born), (ended, left) = (_ends(each) for each in (self._began, self._lost))
-        born_inside = self._inside(born) & (begun > begun.min())
-        left_inside = self._inside(left) & (ended < ended.max())
-        begun, born = begun[born_inside], born[born_inside]
-        ended, left = ended[left_inside], left[left_inside]
-        order = np.argsort(ended, kind="stable")
-        ended, left = ended[order], left[order]
+        (first, first_boxes), (last, last_boxes) = (_ends(each) for each in (self._first, self._last))
+        begins = self._inside(first_boxes) & (first > first.min())
+        ends = self._inside(last_boxes) & (last < last.max())
+        first, first_boxes, last, last_boxes = first[begins], first_boxes[begins], last[ends], last_boxes[ends]
+        order = np.argsort(last, kind="stable")
+        last, last_boxes = last[order], last_boxes[order]
         count = 0
-        for frame, box in zip(begun.tolist(), born, strict=True):
-            low, high = np.searchsorted(ended, [frame - MOST_FRAMES, frame])
-            count += bool(_is_near(box, left[low:high], frame - ended[low:high]).any())
+        for frame, box in zip(first.tolist(), first_boxes, strict=True):
+            low, high = np.searchsorted(last, [frame - MOST_FRAMES, frame])
+            count += bool(_is_near(box, last_boxes[low:high], frame - last[low:high]).any())
         return count
 
     def _inside(self, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -134,7 +133,7 @@ class SwitchForecaster:
     def result(self) -> SwitchForecast:
         """The forecast for what was taken so far."""
         restarts = self.restarts()
-        if not self._began:
+        if not self._first:
             return SwitchForecast(0.0, 0, 0)
         return forecast(PER_DOUBT * self.doubts + PER_RESTART * restarts + ALWAYS)
 
