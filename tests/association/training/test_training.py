@@ -326,6 +326,16 @@ def test_training_stops_early_and_seeds_differ(tmp_path: Path) -> None:
     assert not same(weights(result.best), weights(trained_model().best))
 
 
+def test_a_training_that_makes_its_start_worse_ends_with_the_start(tmp_path: Path) -> None:
+    start = load_checkpoint(trained_model().best).model
+    ruined = QUICK.model_copy(update={"epochs": 1, "lr": 10.0, "average": 0.0, "warmup": 1})
+    result = train(training_set(), tmp_path / "ruined", ruined, start_from=start)
+    assert result.epochs[0]["val_loss"] > result.metrics.loss
+    assert same(weights(result.best), start.state_dict())
+    better = train(training_set(), tmp_path / "better", QUICK, start_from=start)
+    assert not same(weights(better.best), start.state_dict())
+
+
 def test_a_nan_loss_stops_and_names_the_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(output: object, batch: object) -> torch.Tensor:
         return torch.tensor(float("nan"), requires_grad=True)

@@ -97,7 +97,8 @@ def train(
         settings: hyperparameters.
         resume: continue an interrupted training in this folder; settings and data must be the same.
         overwrite: a training that the folder holds is removed first; other files stay.
-        start_from: a model whose weights the training starts from.
+        start_from: a model whose weights the training starts from; it is the result where no epoch is better on the
+            held-out videos.
         validation: names of the videos that are held out; None: `settings.val_split` of them at random.
         frames: positions of the frames that may be trained on, see `rounds.hard_frames`; None: all.
         on_epoch_end: called after every epoch.
@@ -128,6 +129,8 @@ def train(
             for name in (BEST, HISTORY, REPORT, NAN_BATCH, LAST):
                 (output / name).unlink(missing_ok=True)
         remove_leftovers([output])
+        if start_from is not None and not resume:
+            training.measure_start()
         try:
             while training.epoch < settings.epochs and training.waited < settings.patience:
                 training.run_epoch(on_step)
@@ -244,6 +247,12 @@ class _Training:
         self.epoch = self.waited = 0
         self._best_loss = math.inf
         self.epochs: list[EpochRecord] = []
+
+    def measure_start(self) -> None:
+        """Keeps the model that the training starts from until an epoch is better on the held-out videos."""
+        metrics = compute_metrics(self._learner.mean, self._set, self._val_frames)
+        self._best_loss = metrics.loss
+        save_checkpoint(self._output / BEST, self._checkpoint(metrics))
 
     def run_epoch(self, on_step: StepCallback | None) -> None:
         started = time.perf_counter()

@@ -201,9 +201,12 @@ def run_training(data: Sequence[Path], output: Path, options: TrainingOptions) -
             on_step=display.on_step,
         )
     metrics = result.metrics
+    kept = ""
+    if model is not None and all(record["val_loss"] > metrics.loss for record in result.epochs):
+        kept = "no epoch was better on held-out videos than the model it started from: that is the result\n"
     return (
         f"{len(training_set)} frames of {len(training_set.sequences)} videos, {len(result.epochs)} epochs; on held-out "
-        f"videos precision {metrics.precision:.3f} and recall {metrics.recall:.3f} at {metrics.threshold:.2f}\n"
+        f"videos precision {metrics.precision:.3f} and recall {metrics.recall:.3f} at {metrics.threshold:.2f}\n{kept}"
         f"checkpoint: {result.best}\nreport: {result.directory / 'report.html'}"
     )
 
