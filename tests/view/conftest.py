@@ -10,7 +10,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
 from tests.toy_scenes import CROSSING, candidates_of, write_frames
 from tests.view.match import Match
@@ -46,6 +49,31 @@ def mask_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     candidates_of(CROSSING, root, [0, 2], level=4)
     track_masks(frames, folder / "run", candidates=root, predictor="static", settings=TrackingSettings(cuts="ignore"))
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def moving_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Masks of two of three squares, tracked by `flow` over ten frames; 1 and the unmarked one move."""
+    folder = tmp_path_factory.mktemp("moving")
+    (folder / "frames").mkdir()
+    for t in range(10):
+        Image.fromarray(squares(t)).save(folder / "frames" / f"{t:05d}.png")
+    labels = np.zeros((72, 96), np.int64)
+    labels[20:40, 8:28], labels[48:66, 70:88] = 1, 2
+    settings = TrackingSettings(render_viz=False, cuts="ignore")
+    track_masks(folder / "frames", folder / "run", prompts={0: labels}, predictor="flow", settings=settings)
+    return folder / "run"
+
+
+def squares(t: int) -> NDArray[np.uint8]:
+    """`(72, 96, 3)` uint8: a light square that goes right, a dark one that stays, a grey one that goes left."""
+    rng = np.random.default_rng(1)
+    image = rng.integers(60, 120, (72, 96, 3), np.uint8)
+    light, dark = rng.integers(180, 250, (20, 20, 3), np.uint8), rng.integers(0, 50, (18, 18, 3), np.uint8)
+    grey = rng.integers(140, 170, (12, 12, 3), np.uint8)
+    image[20:40, 8 + 5 * t : 28 + 5 * t], image[48:66, 70:88] = light, dark
+    image[54:66, 48 - 4 * t : 60 - 4 * t] = grey
+    return image
 
 
 @contextmanager

@@ -26,7 +26,8 @@ from trackweave.errors import InputError
 from trackweave.pipelines.run import open_run
 from trackweave.storage.corrections import read_corrections
 from trackweave.structures.corrections import Named
-from trackweave.view.answers import Answers, OutdatedError, open_answers
+from trackweave.view.answers import Answers, OutdatedError
+from trackweave.view.mask_answers import open_answers
 from trackweave.view.opened_run import OpenedRun
 from trackweave.view.server import Viewer
 
@@ -159,12 +160,6 @@ def test_a_second_viewer_only_looks(run: Path) -> None:
         with pytest.raises(InputError, match="another process"):
             second.act({"act": "undo"})
         assert len(opened.tracks_json()["id"])
-
-
-def test_a_run_of_masks_is_looked_at(mask_run: Path) -> None:
-    with answering(mask_run) as (answers, _):
-        assert not answers.state()["writable"]
-        assert answers.state()["questions"] == []
 
 
 def post(viewer: Viewer, record: Any, **headers: str) -> Any:

@@ -198,8 +198,7 @@ class MaskProofreading:
     @property
     def pending_count(self) -> int:
         """Frames that `propagate` will go over."""
-        frames = self._base.raw.frames
-        return sum(bisect_right(frames, task.last) - bisect_left(frames, task.first) for task in self.pending)
+        return sum(map(self.frame_count, self.pending))
 
     def propagate(self, advance: Advance = lambda done, frame: None, stop: Callable[[], bool] = lambda: False) -> int:
         """Moves the prompts that were said and are not propagated yet, one after the other; goes on where a kill left.
@@ -224,10 +223,45 @@ class MaskProofreading:
             def advance_all(done: int, frame: int, before: int = before) -> None:
                 advance(before + done, frame)
 
-            self._reprompter.propagate(self.pending[0], advance_all, stop)
-            self._solved = None
+            self.move(self.pending[0], advance_all, stop)
+            self.refresh()
             moved += 1
         return moved
+
+    def move(
+        self, task: PromptTask, advance: Advance = lambda done, frame: None, stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Moves one prompt, as `propagate`. It changes nothing here until `refresh`, so another thread may go on."""
+        self._reprompter.propagate(task, advance, stop)
+
+    def refresh(self) -> None:
+        """Takes over what was moved meanwhile."""
+        self._solved = None
+
+    # --- observations of an object -----------------------------------------------------------------------------------
+
+    def seen(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Frames and raw tracks of an object's masks, in the order of frames; on one frame there may be several.
+
+        Raises:
+            InputError: there is no such object.
+        """
+        solved = self._now
+        rows = np.flatnonzero(solved.objects == number)
+        if not len(rows):
+            raise InputError(f"there is no object {number}")
+        rows = rows[np.lexsort((solved.masks.track[rows], solved.masks.frame[rows]))]
+        return solved.masks.frame[rows], solved.masks.track[rows]
+
+    def named_at(self, number: int) -> Observation | None:
+        """The observation that has the name of an object."""
+        one = self._now.corrected.tracks.objects.get(number)
+        return None if one is None or one.name is None else one.named_at
+
+    def frame_count(self, task: PromptTask) -> int:
+        """Frames that a prompt goes over."""
+        frames = self._base.raw.frames
+        return bisect_right(frames, task.last) - bisect_left(frames, task.first)
 
     # --- what to look at ---------------------------------------------------------------------------------------------
 

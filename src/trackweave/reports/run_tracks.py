@@ -15,9 +15,11 @@ from trackweave.corrections.doubt import Links
 from trackweave.errors import ArtifactError
 from trackweave.formats.readers import read_tracks
 from trackweave.ids import FrameIndex
+from trackweave.pipelines.mask_corrections import MaskProofreading
 from trackweave.pipelines.run import Run
 from trackweave.reports.doubt import Doubts, find_doubts
 from trackweave.reports.track_table import TrackIndex, track_table
+from trackweave.storage.corrected_masks import read_corrected
 from trackweave.storage.run import FrameList
 from trackweave.structures.run_summary import BoxSummary
 from trackweave.structures.tracks import Tracks
@@ -181,7 +183,10 @@ class RunTracks:
 def describe_run(run: Run) -> Description:
     """What a page says about a run."""
     summary = run.summary
-    tree = run.tree() if run.paths.identity.is_file() and run.kind == "masks" else None
+    tree = None
+    if run.paths.identity.is_file() and run.kind == "masks":
+        corrected = read_corrected(run.paths, unfinished=True)  # a prompt on its way changes no parent
+        tree = run.tree() if corrected is None else corrected.record.tree
     return Description(
         name=run.root.resolve().name,
         kind=run.kind,
@@ -198,7 +203,7 @@ def describe_run(run: Run) -> Description:
 def read_observations(run: Run) -> tuple[Tracks, NDArray[np.int64]]:
     """All observations without their masks, and what acts call them; of a mask run from the archives by object.
 
-    The boxes of identities stand in `tracks.mot.txt` alone, whose class is the level.
+    What a person said holds. Else the boxes of identities stand in `tracks.mot.txt` alone, whose class is the level.
 
     Raises:
         ArtifactError: a file is missing or damaged.
@@ -208,6 +213,9 @@ def read_observations(run: Run) -> tuple[Tracks, NDArray[np.int64]]:
         with run.archive() as archive:
             whole = archive.rows(with_masks=False)
         return whole.tracks, whole.detection
+    if run.paths.corrections.is_file():
+        proofreading = MaskProofreading(run)
+        return proofreading.tracks, proofreading.items
     if run.paths.identity.is_file():
         boxes = read_tracks(run.paths.mot)
         none = np.full(len(boxes), -1)

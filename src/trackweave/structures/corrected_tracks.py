@@ -108,6 +108,7 @@ class CorrectedObject:
         name: what a person called it, or None.
         origin: the identity that it comes from; 0 = it is all a person's.
         area: of an object without an origin, mean pixels of its stored masks.
+        named_at: the observation that has the name, or None.
     """
 
     number: int
@@ -115,6 +116,7 @@ class CorrectedObject:
     name: str | None
     origin: int
     area: float
+    named_at: Observation | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -674,7 +676,7 @@ class _Reader:
         columns = np.array(sorted(rows), np.int64).reshape(-1, 4).T
         left = {piece.owner for pieces in self._pieces.values() for piece in pieces if self._is_seen(piece)}
         objects = {
-            one.number: CorrectedObject(one.number, one.level, one.name, one.origin, one.area)
+            one.number: CorrectedObject(one.number, one.level, one.name, one.origin, one.area, one.named_at)
             for one in self._objects
             if one in left and not one.is_nobody
         }

@@ -55,7 +55,7 @@ class Merged:
 
 @dataclass(frozen=True)
 class Split:
-    """`before` and `at`, neighbours in one track, are two objects."""
+    """`before` and `at` are two objects: neighbours in a track, or in a mask run tracks that are seen together."""
 
     kind: ClassVar[str] = "split"
     before: Observation
@@ -289,7 +289,7 @@ def _name(value: Any) -> str:
 
 def _split(record: Mapping[str, Any]) -> Split:
     before, at = _observation(record["before"]), _observation(record["at"])
-    if before.frame >= at.frame:
+    if before.frame > at.frame or (before.frame == at.frame and before.item == at.item):
         raise ValueError(f"frame {before.frame} is not before frame {at.frame}")
     return Split(before, at)
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
 from threading import RLock
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import ArtifactError, InputError, TrackweaveError, shortened
+from trackweave.errors import InputError, TrackweaveError, shortened
 from trackweave.pipelines.corrections import Proofreading
+from trackweave.pipelines.mask_corrections import MaskProofreading
 from trackweave.structures.corrections import (
     Accepted,
     Merged,
@@ -48,7 +48,11 @@ class Answers:
         notice: why not.
     """
 
-    def __init__(self, opened: OpenedRun, proofreading: Proofreading | None, notice: str | None = None) -> None:
+    ACTS: ClassVar[Sequence[str]] = OWN_ACTS
+
+    def __init__(
+        self, opened: OpenedRun, proofreading: Proofreading | MaskProofreading | None, notice: str | None = None
+    ) -> None:
         self._opened, self._proofreading, self._notice = opened, proofreading, notice
         self._lock = RLock()
         self._session, self._count = secrets.token_hex(4), 0
@@ -107,8 +111,8 @@ class Answers:
             if self._proofreading is None:
                 raise InputError(self._notice or "this run cannot be corrected here")
             kind = record.get("act")
-            if kind not in OWN_ACTS:
-                raise InputError(f"an act is one of {', '.join(OWN_ACTS)}, not {shortened(kind, 40)}")
+            if kind not in self.ACTS:
+                raise InputError(f"an act is one of {', '.join(self.ACTS)}, not {shortened(kind, 40)}")
             if kind not in ("undo", "redo", "write") and record.get("version") != self.version:
                 raise OutdatedError("the tracks have changed meanwhile: look again")
             self._do(self._proofreading, str(kind), record)
@@ -116,16 +120,16 @@ class Answers:
             self._notify()
             return self.state()
 
-    def _do(self, proofreading: Proofreading, kind: str, record: Mapping[str, Any]) -> None:
+    def _do(self, proofreading: Proofreading | MaskProofreading, kind: str, record: Mapping[str, Any]) -> None:
         if kind == "skip":
-            self._skipped.append(_at(record.get("at")))
+            self._skipped.append(observation(record.get("at")))
             return
         if kind == "write":
             proofreading.write()
             self._unwritten = False
             return
         if kind == "accept":
-            proofreading.accept(_whole(record, "first"), _whole(record, "last"))
+            proofreading.accept(whole_number(record, "first"), whole_number(record, "last"))
         else:
             proofreading.say(self._step(kind, record))
         self._unwritten = True
@@ -133,7 +137,7 @@ class Answers:
 
     def _show(self) -> None:
         """Shows the tracks as they are decided now."""
-        assert self._proofreading is not None
+        assert isinstance(self._proofreading, Proofreading)
         self._opened.show(self._proofreading.tracks, self._proofreading.items, self._proofreading.links)
         self._knows_links = True
 
@@ -143,16 +147,16 @@ class Answers:
             tracks = record.get("tracks")
             if not isinstance(tracks, list) or len(tracks) != 2:
                 raise InputError("two tracks are merged")
-            return self._merge(*(_whole({"track": each}, "track") for each in tracks))
+            return self._merge(*(whole_number({"track": each}, "track") for each in tracks))
         if kind == "split":
-            return self._split(_whole(record, "track"), _whole(record, "frame"))
+            return self._split(whole_number(record, "track"), whole_number(record, "frame"))
         if kind == "join":
-            return Merged(_at(record.get("at")), _at(record.get("other")))
+            return Merged(observation(record.get("at")), observation(record.get("other")))
         if kind in ("undo", "redo", "prompt"):
             return step_from_json(record)
         at = record.get("at")
         if at is None:
-            at = list(self._near(_whole(record, "track"), _whole(record, "frame")))
+            at = list(self._near(whole_number(record, "track"), whole_number(record, "frame")))
         return step_from_json({**record, "at": at})
 
     def _seen(self, track_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -217,7 +221,7 @@ class Answers:
         self._listeners.add(listener)
         try:
             while True:
-                yield f"data: {self.version}\n\n"
+                yield f"data: {self.version}\n\n{self._further_events()}"
                 while True:
                     try:
                         await asyncio.wait_for(event.wait(), BEAT_SECONDS)
@@ -228,6 +232,10 @@ class Answers:
         finally:
             self._listeners.discard(listener)
 
+    def _further_events(self) -> str:
+        """What else is sent each time."""
+        return ""
+
     def close(self) -> None:
         """Puts what was said into the run's files, unless that was done already."""
         with self._lock:
@@ -236,29 +244,14 @@ class Answers:
                 self._unwritten = False
 
 
-@contextmanager
-def open_answers(opened: OpenedRun) -> Iterator[Answers]:
-    """The answers about a run; a run that cannot be corrected, or that another process corrects, is only looked at."""
-    with ExitStack() as stack:
-        proofreading: Proofreading | None = None
-        notice = None
-        try:
-            proofreading = stack.enter_context(Proofreading(opened.run))
-        except ArtifactError as error:
-            notice = str(error)
-        answers = Answers(opened, proofreading, notice)
-        stack.callback(answers.close)
-        yield answers
-
-
-def _whole(record: Mapping[str, Any], name: str) -> int:
+def whole_number(record: Mapping[str, Any], name: str) -> int:
     value = record.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 53:
         raise InputError(f"`{name}` is a whole number, not {shortened(value, 40)}")
     return value
 
 
-def _at(value: Any) -> Observation:
+def observation(value: Any) -> Observation:
     named = step_from_json({"act": Nobody.kind, "at": value})
     assert isinstance(named, Nobody)
     return named.at

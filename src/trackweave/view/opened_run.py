@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from trackweave.reports.run_tracks import (
     listed_frames,
     read_observations,
 )
+from trackweave.storage.corrected_masks import open_masks
 from trackweave.storage.mask_archive import VideoSegments
 from trackweave.storage.run import FrameList
 from trackweave.storage.track_archive import TracksArchive
@@ -156,6 +157,7 @@ class OpenedRun(ViewedTracks):
         self._stack, self._lock = ExitStack(), RLock()
         self._videos: dict[Level, VideoSegments] = {}
         self._archive: TracksArchive | None = None
+        self.frames_path = frames
         with ExitStack() as stack:
             self._open_archives(stack)
             tracks, items = read_observations(self.run)
@@ -191,7 +193,24 @@ class OpenedRun(ViewedTracks):
         if self.run.kind == "boxes":
             self._archive = stack.enter_context(self.run.archive())
         else:
-            self._videos = {level: stack.enter_context(self.run.masks(level)) for level in self.run.levels}
+            stack.callback(self._close_masks)
+            for level in self.run.levels:
+                self._videos[level] = open_masks(self.run.paths, level, unfinished=True)
+
+    def _close_masks(self) -> None:
+        for video in self._videos.values():
+            video.close()
+
+    def show_masks(self, videos: Mapping[Level, VideoSegments]) -> None:
+        """Shows other masks from now on; those before are closed.
+
+        Args:
+            videos: of every level of the run; they are closed with the run.
+        """
+        with self._lock:
+            for level, video in videos.items():
+                self._videos[level].close()
+                self._videos[level] = video
 
     def _open_pictures(self, frames: str | Path | None) -> Pictures:
         none = np.full(len(self), -1, np.int64)

@@ -14,9 +14,9 @@ import uvicorn
 
 from trackweave.errors import InputError, SettingError, wording
 from trackweave.frames.source import FrameSource
-from trackweave.view.answers import open_answers
 from trackweave.view.app import Guard, ViewedRun, ViewerApp, make_app
 from trackweave.view.differences import open_truth
+from trackweave.view.mask_answers import open_answers
 from trackweave.view.opened_run import OpenedRun, open_pictures
 from trackweave.view.pictures import DISK_BYTES, PictureStore
 

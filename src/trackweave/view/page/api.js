@@ -42,9 +42,12 @@ export async function postJson(path, value) {
 /**
  * Calls back when tracks have changed, here or in another tab.
  * @param {(version: string) => void} onVersion
+ * @param {(job: import("./types.js").Job|null) => void} onJob how far a prompt has come
  */
-export function listenToChanges(onVersion) {
-  new EventSource(address("api/events")).onmessage = (event) => onVersion(event.data);
+export function listenToChanges(onVersion, onJob) {
+  const events = new EventSource(address("api/events"));
+  events.onmessage = (event) => onVersion(event.data);
+  events.addEventListener("job", (event) => onJob(JSON.parse(event.data)));
 }
 
 /**

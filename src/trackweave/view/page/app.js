@@ -3,7 +3,9 @@
 import { getJson, listenToChanges, postJson } from "./api.js";
 import { Families } from "./families.js";
 import { listenToKeys, openDialog, showKeys } from "./keys.js";
+import { drawJob } from "./maskquestions.js";
 import { Player, SPEEDS } from "./player.js";
+import { Prompting } from "./prompting.js";
 import { Questions, doubtfulPlaces } from "./questions.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
@@ -88,7 +90,16 @@ class Page {
       name: (id) => this.nameOf(id),
       level: (id) => this.tracks?.level[this.tracks.id.indexOf(id)] ?? -1,
       indexOf: (position) => this.indexOf(position),
+      prompt: () => this.prompting?.toggle("points"),
     });
+    this.prompting = this.info.kind === "masks" && !this.info.fixed ? new Prompting(this.stage, {
+      target: () => this.promptTarget(),
+      mask: () => this.stage.maskOf([...this.view.selected][0] ?? 0),
+      act: (record) => this.act(record),
+      frame: () => this.indexOf(this.stage.position),
+      say: (text) => this.say(text),
+      ready: () => this.isReadyToPrompt(),
+    }) : null;
     this.stage.label = (id) => this.nameOf(id);
     this.isActing = false;
     this.linkTimer = 0;
@@ -158,6 +169,7 @@ class Page {
     this.answers = state;
     this.timeline.accepted = state.accepted;
     this.questions.setState(state);
+    drawJob(byId("job"), state.job, state.failed ?? []);
     const tab = document.querySelector("#tabs [data-tab=right]");
     if (tab) tab.textContent = state.writable ? "Questions" : "Look here";
     for (const button of document.querySelectorAll("[data-act]")) {
@@ -203,7 +215,7 @@ class Page {
       if (version === this.answers.version || this.isActing) return;
       this.takeState(await getJson("api/answers"));
       await this.refresh();
-    });
+    }, (job) => drawJob(byId("job"), job, this.answers.failed ?? []));
   }
 
   /** @param {Question} question */
@@ -250,7 +262,29 @@ class Page {
     if (name) void this.act({ act: "name", track: ids[0], frame: this.indexOf(this.player.position), name });
   }
 
+  isReadyToPrompt() {
+    if (!this.answers.writable) this.say(this.answers.notice ?? "this run cannot be corrected here");
+    else this.player.pause();
+    return this.answers.writable;
+  }
+
+  /** Whose prompt it is: that of the selected track, or of a new object with a name. */
+  async promptTarget() {
+    const ids = [...this.view.selected];
+    if (ids.length === 1) return { track: ids[0], name: null };
+    if (ids.length > 1) {
+      this.say("select one track to prompt anew, or none for a new object");
+      return null;
+    }
+    const name = await this.askName("What is this new object called?", `object ${this.answers.count ?? 0}`);
+    return name ? { track: null, name } : null;
+  }
+
   async addBox() {
+    if (this.prompting) {
+      this.prompting.toggle("box");
+      return;
+    }
     if (!this.answers.writable) {
       this.chosenFor(0);
       return;
@@ -620,7 +654,7 @@ class Page {
       ? this.info.levels.map((level) => h("button", { type: "button", "aria-pressed": "true", "data-level": level, title: "show or hide (v: one after the other)", onclick: () => this.toggleLevel(level) }, `level ${level}`))
       : [];
     /** @type {[string, string, string, () => void][]} */
-    const acts = this.info.kind === "boxes" && !this.info.fixed ? [
+    const acts = !this.info.fixed ? [
       ["rename", "name", "R", () => void this.rename()], ["merge", "merge", "M", () => this.merge()],
       ["split", "split", "S", () => this.actOnOne("split")], ["nobody", "delete", "Del", () => this.actOnOne("nobody")],
       ["accept", "accept", "A", () => this.accept()], ["undo", "undo", "Ctrl+Z", () => void this.act({ act: "undo" })],
@@ -628,6 +662,7 @@ class Page {
     ] : [];
     byId("acts").replaceChildren(...acts.map(([name, text, key, onclick]) =>
       h("button", { type: "button", "data-act": name, disabled: true, title: `${text} (${key})`, onclick }, text)));
+    if (this.prompting) byId("acts").append(...this.prompting.toolbar());
     byId("acts").hidden = !acts.length;
     byId("looks").replaceChildren(...toggles, h("label", {}, "opacity ", h("input", {
       type: "range", id: "opacity", min: 0, max: 1, step: 0.05, value: looks.opacity, "aria-label": "Opacity",
@@ -730,7 +765,7 @@ class Page {
         ["y", "select the whole family of the selected track", () => this.pickFamily()],
         ["z", "look closely at the selected track", () => this.lookAt(selected())],
         ["/", "search tracks", () => byId("search").focus()],
-        ["Esc", "select nothing, see everything", () => { this.stage.endBox(null); this.pick(0, -1); this.stages.forEach((stage) => stage.fit()); }],
+        ["Esc", "select nothing, see everything", () => { if (this.prompting?.tool) { this.prompting.end(); return; } this.stage.endBox(null); this.pick(0, -1); this.stages.forEach((stage) => stage.fit()); }],
       ]],
       ["Answers", [
         ["1 2 3 4 5 6", "who is asked about is this one of the candidates", (key) => this.questions.press(key)],
@@ -742,7 +777,8 @@ class Page {
         ["S", "the selected track is another object from this frame on", () => this.actOnOne("split")],
         ["E", "the selected object is not seen after this frame", () => this.actOnOne("end")],
         ["Del", "the selected track is nobody", () => this.actOnOne("nobody")],
-        ["B", "draw a box that the detector missed", () => void this.addBox()],
+        ["B", this.prompting ? "prompt the selected track, or a new object, by a box" : "draw a box that the detector missed", () => void this.addBox()],
+        ...this.promptKeys(),
         ["A", "everything up to this frame is right", () => this.accept()],
         ["Ctrl+Z", "undo", () => void this.act({ act: "undo" })],
         ["Ctrl+Shift+Z Ctrl+Y", "redo", () => void this.act({ act: "redo" })],
@@ -767,6 +803,17 @@ class Page {
       ]],
     ];
     return groups.filter(([group]) => group !== "Answers" || !this.info.fixed).flatMap(([group, keys]) => keys.map(([names, does, run]) => ({ group, keys: names, does, run })));
+  }
+
+  /** @returns {[string, string, (key: string) => void][]} */
+  promptKeys() {
+    const { prompting } = this;
+    return prompting ? [
+      ["P", "prompt it by points: click inside, with Alt outside", () => prompting.toggle("points")],
+      ["K", "prompt it by a painted mask, with Alt erasing", () => prompting.toggle("brush")],
+      ["{ }", "smaller, larger brush", (key) => prompting.resize(key === "{" ? 1 / 1.3 : 1.3)],
+      ["Enter", "prompt with what is marked", () => void (prompting.tool && prompting.apply())],
+    ] : [];
   }
 
   /** @param {number} by */

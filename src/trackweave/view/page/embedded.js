@@ -44,8 +44,11 @@ export async function postJson(_path, _value) {
   throw new Error("a report is only looked at: trackweave view opens the run");
 }
 
-/** @param {(version: string) => void} _onVersion */
-export function listenToChanges(_onVersion) {}
+/**
+ * @param {(version: string) => void} _onVersion
+ * @param {(job: import("./types.js").Job|null) => void} _onJob
+ */
+export function listenToChanges(_onVersion, _onJob) {}
 
 /**
  * Boxes by frame.

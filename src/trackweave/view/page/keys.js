@@ -40,7 +40,7 @@ export function listenToKeys(list) {
     }
     if (/** @type {HTMLDialogElement} */ (byId("dialog")).open) return;
     const name = keyName(event);
-    if (name === "Space" && target.matches("button")) return;
+    if ((name === "Space" || name === "Enter") && target.matches("button")) return;
     if ((name === "←" || name === "→") && target.matches("input[type=range]")) event.preventDefault();
     const found = list().find((each) => each.keys.split(" ").includes(name));
     if (!found) return;

@@ -2,6 +2,7 @@
 
 import { address } from "./api.js";
 import { loadCrops } from "./crops.js";
+import { drawMaskQuestion, pressMask } from "./maskquestions.js";
 import { byId, css, h, ink } from "./util.js";
 
 /** @typedef {import("./types.js").AnswerState} AnswerState */
@@ -69,6 +70,7 @@ export function doubtfulPlaces(tracks, indexOf, name) {
  * @property {(id: number) => string} name
  * @property {(id: number) => number} level
  * @property {(position: number) => number} indexOf
+ * @property {() => void} prompt takes a tool in hand to prompt the selected mask anew
  */
 
 /** The panel. */
@@ -206,7 +208,8 @@ export class Questions {
       this.ask(); // who has not seen the question does not answer it
       return;
     }
-    if (key === "0") void this.answer({ act: "name", at: question.at, name: this.freshName(question) });
+    if (question.kind) pressMask(this, question, key);
+    else if (key === "0") void this.answer({ act: "name", at: question.at, name: this.freshName(question) });
     else if (key === "x") void this.answer({ act: "nobody", at: question.at });
     else this.choose(question, Number(key) - 1);
   }
@@ -277,6 +280,7 @@ export class Questions {
   drawQuestion() {
     const { question, state } = this;
     if (!question) return [h("p", { class: "hint" }, state ? "Nothing more is worth asking." : "")];
+    if (question.kind) return drawMaskQuestion(this, question);
     const field = h("input", {
       id: "name-field", type: "text", maxlength: 200, placeholder: "another name…", "aria-label": "Name", list: "known-names", autocomplete: "off",
       onkeydown: (/** @type {KeyboardEvent} */ event) => {
@@ -391,7 +395,7 @@ function describeAct(act) {
     case "split": return `two objects${frame}`;
     case "end": return `ends${frame}`;
     case "accept": return `frames ${act.first} to ${act.last} are right`;
-    case "prompt": return `a new box of ${act.name} (frame ${act.frame})`;
+    case "prompt": return `a new ${act.points ? "prompt" : act.box ? "box" : "mask"} of ${act.name} (frame ${act.frame})`;
     default: return String(act.act);
   }
 }

@@ -72,6 +72,8 @@ export class Stage {
     this.layerKey = "";
     this.redraw = onFrame(() => this.draw());
     this.onPick = onPick;
+    /** @type {((context: CanvasRenderingContext2D, scale: number) => void)|null} draws over everything */
+    this.overlay = null;
     /** @type {((box: number[]|null) => void)|null} waits for a box to be drawn */
     this.onBox = null;
     /** @type {number[]|null} */
@@ -286,6 +288,16 @@ export class Stage {
   }
 
   /**
+   * The mask of a track on the frame that is shown.
+   * @param {number} id
+   */
+  maskOf(id) {
+    const objects = this.shown();
+    const row = objects ? objects.id.indexOf(id) : -1;
+    return objects?.masks?.[row] ?? null;
+  }
+
+  /**
    * The smallest object under the pointer; 0 = none.
    * @param {MouseEvent} event
    */
@@ -366,6 +378,7 @@ export class Stage {
       context.strokeRect(this.drawn[0], this.drawn[1], this.drawn[2] - this.drawn[0], this.drawn[3] - this.drawn[1]);
       context.setLineDash([]);
     }
+    this.overlay?.(context, scale);
     const nearby = this.nearby < 0 ? null : `≈ frame ${indexOf(this.info, this.nearby)}; ${indexOf(this.info, this.wanted)} is being decoded`;
     const text = nearby ?? this.pictures.problem ?? (this.info.pictures ? "" : this.info.notice ?? "");
     if (this.note.textContent !== text) this.note.textContent = text;

@@ -80,6 +80,20 @@
  * @property {boolean} [contradicted] a person named it, and other answers speak against that
  * @property {number} position
  * @property {Candidate[]} candidates
+ * @property {"mask"|"link"} [kind] in a run of masks
+ * @property {[number, number]|null} [other] the other mask of a link
+ * @property {Record<string, number|null>} [evidence] what speaks against a mask; null = not known
+ */
+
+/**
+ * A prompt that is moved through the video.
+ * @typedef {object} Job
+ * @property {string} name
+ * @property {number} prompt absolute index of its frame
+ * @property {number} done frames
+ * @property {number} total
+ * @property {number} frame absolute index of the last one
+ * @property {string} [message] why it failed
  */
 
 /**
@@ -97,6 +111,8 @@
  * @property {any[]} acts
  * @property {[number, number][]} accepted positions, both ends included
  * @property {Question[]} questions
+ * @property {Job|null} [job] in a run of masks, the prompt that is being moved
+ * @property {Job[]} [failed]
  */
 
 /** @typedef {ImageBitmap|HTMLVideoElement} Picture */
