@@ -20,7 +20,7 @@ from trackweave.structures.corrections import Observation
 from trackweave.structures.identity import IdentityLink
 
 FEATURES = ("area_jump", "box_jump", "unsure")
-WEIGHTS = (-5.5, 1.6, 2.2, 2.4)
+WEIGHTS = (-7.3, 3.6, 2.3, 1.25)
 """Of a constant and `FEATURES`; see `benchmarks/mask_doubt.py`."""
 LEAST_REPAIR = 0.01
 """Masks: less is not asked about."""

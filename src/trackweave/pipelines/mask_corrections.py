@@ -133,6 +133,11 @@ class MaskProofreading:
         return self._now.shown[1]
 
     @property
+    def masks(self) -> tuple[MaskObservations, NDArray[np.int64]]:
+        """Every mask of raw tracks and of prompts without its pixels, and `(N,)` its object; −1 = it is left out."""
+        return self._now.masks, self._now.objects
+
+    @property
     def names(self) -> Mapping[int, str]:
         """What a person called the objects, by id."""
         return self._now.corrected.tracks.names

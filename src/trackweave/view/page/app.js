@@ -102,6 +102,7 @@ class Page {
     }) : null;
     this.stage.label = (id) => this.nameOf(id);
     this.isActing = false;
+    this.heard = "";
     this.linkTimer = 0;
     this.sayTimer = 0;
     this.keys = this.makeKeys();
@@ -206,15 +207,28 @@ class Page {
       return false;
     } finally {
       this.isActing = false;
+      void this.catchUp();
     }
   }
 
-  /** Other tabs may act, too. */
+  /** Takes over what changed elsewhere; while an act is on its way, afterwards. */
+  async catchUp() {
+    if (this.isActing || !this.heard || this.heard === this.answers.version) return;
+    this.heard = "";
+    const state = await getJson("api/answers");
+    if (this.isActing) {
+      this.heard = state.version;
+      return;
+    }
+    this.takeState(state);
+    await this.refresh();
+  }
+
+  /** Other tabs may act, too, and prompts arrive. */
   listenToOthers() {
-    listenToChanges(async (version) => {
-      if (version === this.answers.version || this.isActing) return;
-      this.takeState(await getJson("api/answers"));
-      await this.refresh();
+    listenToChanges((version) => {
+      this.heard = version;
+      void this.catchUp();
     }, (job) => drawJob(byId("job"), job, this.answers.failed ?? []));
   }
 
