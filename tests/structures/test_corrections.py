@@ -117,7 +117,7 @@ def test_undo_and_redo_are_those_of_an_editor(script: list[Act | bool | None]) -
         ({"act": "name", "at": [0], "name": "a"}, "not \\[frame, item\\]"),
         ({"act": "name", "at": [0, 1], "name": " "}, "is no name"),
         ({"act": "name", "at": [0, 1], "name": "a\x1b[31m"}, "is no name"),
-        ({"act": "split", "before": [3, 0], "at": [3, 1]}, "frame 3 is not before frame 3"),
+        ({"act": "split", "before": [3, 1], "at": [3, 1]}, "frame 3 is not before frame 3"),
         ({"act": "accept", "first": 2, "last": 1, "tracks": [{"id": 1, "at": []}]}, "from frame 2 to frame 1"),
         ({"act": "accept", "first": 0, "last": 1, "tracks": [{"id": 1, "at": [[0, 1], [2, 1]]}]}, "from frame 0"),
         ({"act": "accept", "first": 0, "last": 1, "tracks": [{"id": k, "at": [[0, 1]]} for k in (1, 2)]}, "twice"),
