@@ -20,9 +20,9 @@ from trackweave.structures.corrections import Observation
 from trackweave.structures.identity import IdentityLink
 
 FEATURES = ("area_jump", "box_jump", "unsure")
-WEIGHTS = (-7.3, 3.6, 2.3, 1.25)
+WEIGHTS = (-7.3, 2.9, 3.5, 1.7)
 """Of a constant and `FEATURES`; see `benchmarks/mask_doubt.py`."""
-LEAST_REPAIR = 0.01
+LEAST_REPAIR = 0.001
 """Masks: less is not asked about."""
 SURE_LINK = 0.9
 """Score from which a link of identities is not asked about."""
