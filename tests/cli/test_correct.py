@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from tests.cli.shell import Shell
 from tests.toy_boxes import make_sequence
 from tests.toy_scenes import CROSSING, candidates_of, write_frames
+from trackweave.formats.readers import read_tracks
+from trackweave.pipelines.run import open_run
 from trackweave.storage.samples import read_sample
+from trackweave.structures.tracks import Tracks
 
 
 def test_from_questions_to_corrected_tracks(shell: Shell, tmp_path: Path) -> None:
@@ -90,3 +96,56 @@ def test_masks_are_asked_about_and_corrected(shell: Shell, tmp_path: Path) -> No
     assert (refused.code, "--frames" in refused.err) == (1, True)
     write_frames(CROSSING, tmp_path / "moved")
     assert shell("correct", run, "--frames", tmp_path / "moved").code == 0
+
+
+def test_ids_that_were_changed_elsewhere_come_back(shell: Shell, tmp_path: Path) -> None:
+    """Of boxes and of masks: out to CVAT, two ids changed there and an object deleted, and back."""
+    frames, candidates = write_frames(CROSSING, tmp_path / "frames"), candidates_of(CROSSING, tmp_path / "seen", [0])
+    for kind in ("boxes", "masks"):
+        run, sheet = tmp_path / kind, tmp_path / f"{kind}.xml"
+        source = (make_sequence(tmp_path / "toy"),) if kind == "boxes" else (frames, "--candidates", candidates)
+        chosen = ("--tracker", "adaptive") if kind == "boxes" else ("--predictor", "static", "--cuts", "ignore")
+        assert shell(kind, *source, "-o", run, *chosen).code == 0
+        assert shell("export", run, "--to", "cvat", "-o", sheet).code == 0
+        own = read_tracks(sheet, with_masks=False)
+        unchanged = shell("correct", run, "--tracks", sheet)
+        assert unchanged.out.startswith(f"{sheet}: 0 ids changed, 0 objects removed"), unchanged.err
+        first, second = own.track_ids[:2].tolist()
+        ids = np.where(own.track_id == first, 900, own.track_id)
+        late = own.frame >= own.frame[-1] - 1
+        ids = np.where(late & (own.track_id == second), 900, ids)
+        left = ~(late & (own.track_id == first))
+        edited = replace(own[left], track_id=ids[left])
+        write_csv(tmp_path / "edited.csv", edited)
+        done = shell("correct", run, "--tracks", tmp_path / "edited.csv")
+        assert (done.code, "not taken over" in done.err) == (0, False), done.err
+        assert "objects removed" in done.out
+        after = open_run(run).tracks()
+        pairs = zip(after.frame.tolist(), after.track_id.tolist(), strict=True)
+        assert set(pairs) == set(zip(edited.frame.tolist(), edited.track_id.tolist(), strict=True))
+        (tmp_path / "undo.jsonl").write_text('{"act": "undo"}\n')
+        assert shell("correct", run, "--answers", tmp_path / "undo.jsonl").code == 0
+        assert open_run(run).tracks().track_ids.tolist() == own.track_ids.tolist()
+
+
+def test_tracks_of_another_video_are_refused(shell: Shell, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shell("boxes", make_sequence(tmp_path / "toy"), "-o", run, "--tracker", "adaptive")
+    far = Tracks.from_columns([3], [1], [[900, 900, 910, 910]])
+    write_csv(tmp_path / "far.csv", far)
+    refused = shell("correct", run, "--tracks", tmp_path / "far.csv")
+    assert (refused.code, "are they of another video" in refused.err) == (1, True)
+    own = open_run(run).tracks()
+    moved = replace(own, xyxy=own.xyxy + np.float32(4), track_id=own.track_id + 10)
+    more = Tracks.concat([moved, Tracks.from_columns([own.frame[0]], [99], [[900, 900, 910, 910]])])
+    write_csv(tmp_path / "moved.csv", more)
+    done = shell("correct", run, "--tracks", tmp_path / "moved.csv")
+    assert (done.code, f"{len(own)} boxes were moved and 1 drawn there" in done.err) == (0, True), done.err
+    assert not (run / "corrections.jsonl").read_text().count("drawn")
+
+
+def write_csv(path: Path, tracks: Tracks) -> None:
+    rows = ["frame,track_id,x1,y1,x2,y2,score"]
+    for frame, number, box in zip(tracks.frame.tolist(), tracks.track_id.tolist(), tracks.xyxy.tolist(), strict=True):
+        rows.append(",".join(map(str, (frame, number, *box, 1.0))))
+    path.write_text("\n".join(rows) + "\n")

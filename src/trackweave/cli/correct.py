@@ -24,6 +24,10 @@ def correct(
         Path | None,
         typer.Option(metavar="FILE", help="acts to write down first, a JSON object a line; docs/proofreading.md"),
     ] = None,
+    tracks: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="tracks that were edited elsewhere, CVAT's and others': ids there hold"),
+    ] = None,
     samples: Annotated[
         Path | None, typer.Option(metavar="DIR", help="training samples that the run logged, to be given the answers")
     ] = None,
@@ -41,13 +45,14 @@ def correct(
     Exports, evaluate and report read the corrected tracks. With no act in force the files are those of the run again.
     In a run of masks, objects that were prompted anew are moved by the run's predictor; call it again after a kill.
     """
+    from trackweave.pipelines.corrections import accept_edited, label_samples
     from trackweave.pipelines.corrections import correct as correct_run
-    from trackweave.pipelines.corrections import label_samples
     from trackweave.reports.page import report as write_report
     from trackweave.storage.corrections import read_steps
 
     if (samples is None) != (labelled is None):
         raise SettingError("--samples and --labelled belong together: where samples are, and where they go")
+    edited = None if tracks is None else accept_edited(run, tracks)
     result = correct_run(run, [] if answers is None else read_steps(answers), frames=frames, progress=True)
     report = write_report(run)
     count = None if samples is None or labelled is None else label_samples(run, samples, labelled)
@@ -58,6 +63,12 @@ def correct(
     for warning in result.warnings:
         if warning.stage == "corrections":
             typer.echo(f"warning: {warning.message}", err=True)
+    if edited is not None:
+        changed = f"{edited.renamed} ids changed, {edited.removed} objects removed"
+        typer.echo(f"{tracks}: {changed}, frames {edited.first} to {edited.last}")
+    if edited is not None and edited.moved + edited.drawn:
+        text = f"{edited.moved} boxes were moved and {edited.drawn} drawn there, which are not taken over"
+        typer.echo(f"warning: {tracks}: {text}; `trackweave convert {tracks} OUT` has them", err=True)
     names = said["names"]
     typer.echo(f"{said['acts']} acts in force, {len(names)} names; {result.summary.track_count} tracks")
     if count is not None:

@@ -17,10 +17,12 @@ from trackweave.association.dataset import BLENDED
 from trackweave.corrections.constraints import Constraints, constraints
 from trackweave.corrections.decision import Decision, decide
 from trackweave.corrections.doubt import Links, link_doubt
+from trackweave.corrections.edited import EditedTracks, accepted_edit, match_edited
 from trackweave.corrections.forecast import SwitchForecast, forecast_of
 from trackweave.corrections.queue import Question, questions
 from trackweave.errors import ArtifactError, InputError
 from trackweave.formats.mot import MotWriter
+from trackweave.formats.readers import read_tracks
 from trackweave.pipelines.box_outputs import TrackCounts, TrackStatistics
 from trackweave.pipelines.mask_corrections import REFUSED_CODE, MaskProofreading
 from trackweave.pipelines.run import Run, open_run
@@ -254,6 +256,22 @@ class Proofreading:
             groups.append(AcceptedTrack(number, tuple(Observation(*pair) for pair in pairs)))
         return self.say(Accepted(first, last, tuple(groups)))
 
+    def accept_edited(self, edited: Tracks) -> EditedTracks:
+        """Accepts tracks that were edited elsewhere, on the frames that they go over: who is who there never changes
+        again. Nothing is said where they are those of the run.
+
+        Raises:
+            InputError: none of them lies on an observation of the run, or a part is accepted already.
+            RunFolderError: it cannot be written.
+        """
+        tracks, items = self.tracks, self.items
+        known = np.flatnonzero(items >= 0)
+        found = match_edited(tracks[known], edited)
+        accepted = accepted_edit(self.run.root, found, tracks.frame[known], items[known], found.track_id)
+        if accepted is not None:
+            self.say(accepted)
+        return found
+
     def questions(self, count: int = 10, skip: Iterable[Observation] = ()) -> list[Question]:
         """What to ask next, that of the largest expected repair first.
 
@@ -422,6 +440,25 @@ def correct(
             with open_progress(progress, proofreading.pending_count, "prompts") as display:
                 proofreading.propagate(display.update)
         return proofreading.write()
+
+
+def accept_edited(run: str | os.PathLike[str], path: str | os.PathLike[str]) -> EditedTracks:
+    """Writes down that tracks of a file are those of the run; `correct` puts them into its files.
+
+    Args:
+        run: the run folder.
+        path: tracks in any format of `formats.registry`, with the run's numbers of frames.
+
+    Raises:
+        ArtifactError: no finished run, or its answers are damaged.
+        InputError: the file cannot be read, has no track, or does not fit the run.
+        RunFolderError: another process writes the run's answers.
+    """
+    edited = read_tracks(path, with_masks=False)
+    if not len(edited):
+        raise InputError(f"{path}: has no track")
+    with open_proofreading(run) as proofreading:
+        return proofreading.accept_edited(edited)
 
 
 def label_samples(run: str | os.PathLike[str], samples: str | os.PathLike[str], output: str | os.PathLike[str]) -> int:

@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from trackweave.corrections.edited import EditedTracks, accepted_edit, match_edited
 from trackweave.corrections.mask_queue import MaskObservations, MaskQuestion, mask_doubt, mask_questions
 from trackweave.errors import ArtifactError, InputError
 from trackweave.formats.mot import write_mot_frames
@@ -199,6 +200,21 @@ class MaskProofreading:
             pairs = sorted(zip(masks.frame[own].tolist(), masks.track[own].tolist(), strict=True))
             groups.append(AcceptedTrack(number, tuple(Observation(*pair) for pair in pairs)))
         return self.say(Accepted(first, last, tuple(groups)))
+
+    def accept_edited(self, edited: Tracks) -> EditedTracks:
+        """Accepts tracks that were edited elsewhere: see `Proofreading.accept_edited`. Masks stay those of the run."""
+        if self.pending:
+            raise InputError(f"the prompt of {self.pending[0].act.name} is on its way: accept when it is there")
+        found = match_edited(self.tracks, edited)
+        pairs = zip(self.tracks.frame.tolist(), self.tracks.track_id.tolist(), strict=True)
+        edited_id = dict(zip(pairs, found.track_id.tolist(), strict=True))
+        masks, objects = self._now.masks, self._now.objects
+        pairs = zip(masks.frame.tolist(), objects.tolist(), strict=True)
+        ids = np.array([edited_id.get(pair, -1) for pair in pairs], np.int64)
+        accepted = accepted_edit(self.run.root, found, masks.frame, masks.track, ids)
+        if accepted is not None:
+            self.say(accepted)
+        return found
 
     @property
     def pending_count(self) -> int:
