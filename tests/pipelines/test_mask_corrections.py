@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -282,3 +283,23 @@ def test_a_kill_loses_no_act_and_the_side_archive_ends_with_the_same_bytes(run: 
     correct(run)
     assert archive.read_bytes() == first
     np.testing.assert_equal(areas(result, 1, "a"), [0, 0, 64, 64, 0, 0])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_edited_tracks_hold_whatever_they_are(run: Path, seed: int) -> None:
+    """Ids that change on any frame, and objects left out: the run shows them so, and undo takes it back."""
+    rng = np.random.default_rng(seed)
+    with open_proofreading(run) as proofreading:
+        own = proofreading.tracks
+        per_frame = [rng.permutation([1, 2, 7, 900])[: int((own.frame == frame).sum())] for frame in own.frames]
+        left = rng.random(len(own)) < 0.8
+        edited = replace(own[left], track_id=np.concatenate(per_frame)[left])
+        found = proofreading.accept_edited(edited)
+        now = proofreading.tracks
+        now = now[(now.frame >= found.first) & (now.frame <= found.last)]
+        np.testing.assert_array_equal(now.frame, edited.frame)
+        np.testing.assert_array_equal(now.track_id, edited.track_id)
+        assert found.moved == found.drawn == 0
+        if found.renamed or found.removed:
+            proofreading.say(Undone())
+        np.testing.assert_array_equal(proofreading.tracks.track_id, own.track_id)

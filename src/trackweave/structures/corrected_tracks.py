@@ -13,6 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -540,6 +541,7 @@ class _Reader:
         for low, high in self._barriers:
             if act.first <= high and low <= act.last:
                 raise RefusedError(f"frames {act.first} to {act.last}: a part of them is accepted already")
+        self._cut_at_changes(act)
         groups = [(track, self._accepted_pieces(track)) for track in act.tracks]
         claimed: set[int] = set()
         for track, pieces in groups:
@@ -553,6 +555,29 @@ class _Reader:
                     part = self._part(piece, act.first, act.last)
                     if part is not None:
                         part.owner = None
+
+    def _cut_at_changes(self, act: Accepted) -> None:
+        """Where a raw track goes from one accepted track to another, or to none, its pieces end; none is left out."""
+        accepted: dict[int, dict[int, int]] = {}
+        for track in act.tracks:
+            for at in track.observations:
+                accepted.setdefault(at.item, {})[at.frame] = track.track_id
+        for item, track_of in accepted.items():
+            self._piece(Observation(next(iter(track_of)), item))
+            frames = self._seen(item)
+            inside = frames[(frames >= act.first) & (frames <= act.last)].tolist()
+            stretches = [(key, list(group)) for key, group in groupby(inside, track_of.get)]
+            if len(stretches) < 2:
+                continue
+            for _, group in stretches[1:]:
+                piece = next(one for one in self._pieces[item] if one.first <= group[0] <= one.last)
+                self._part(piece, group[0], MOST_ITEMS)
+            for number, group in stretches:
+                if number is None:
+                    for piece in list(self._pieces[item]):
+                        part = self._part(piece, group[0], group[-1])
+                        if part is not None:
+                            part.owner = None
 
     def _touched_in(self, track: int, first: int, last: int) -> Iterator[_Piece]:
         """The pieces of a raw track that are seen in a stretch."""
