@@ -1,6 +1,6 @@
 """What a first run costs: commands with an empty cache of machine code, and again with a filled one.
 
-    python benchmarks/cold_start.py [--clip VIDEO]
+    python benchmarks/cold_start.py [--clip VIDEO] [--only TEXT]
 
 CPU seconds of the whole process (user and system), seconds until the first character appears in a terminal, and what
 compiled code adds to a first run. The inputs are the demo's clip at a third of its frames, and generated detections.
@@ -66,6 +66,7 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clip", type=Path, default=packaged_clip())
+    parser.add_argument("--only", default="", help="commands whose name has this text")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -82,6 +83,8 @@ def main() -> None:
         }
         print("| command | CPU s, first run | second run | added | first output after, s |\n|---|---|---|---|---|")
         for n, (label, command) in enumerate(commands.items()):
+            if arguments.only not in label:
+                continue
             costs = []
             for run in range(2):
                 output = [] if command == ["--help"] else ["-o", str(folder / f"{n}_{run}")]

@@ -1,8 +1,9 @@
 """`SampleLogger`: observes a tracker and writes each frame's assignment as a training sample.
 
-The tracker's thread only puts the frame into a queue; a second thread computes features and writes files. Nothing is
-dropped: when the queue is full, the tracker waits until half of it is written. What is in the queue is lost when the
-process is killed; what was written is not (see `storage.sample_folder`).
+The tracker's thread only puts the frame into a queue; a second thread computes features and writes files, those of a
+quarter of a second at once: two threads that take turns for the interpreter at every frame lose more time than both
+need. Nothing is dropped: when the queue is full, the tracker waits until half of it is written. What is in the queue is
+lost when the process is killed; what was written is not (see `storage.sample_folder`).
 """
 
 from __future__ import annotations
@@ -239,6 +240,10 @@ def _without_masks(state: AssignmentState) -> AssignmentState:
     return replace(state, detections=replace(state.detections, masks=None))
 
 
+GATHER_SECONDS = 0.25
+"""How long frames wait for further ones before they are written."""
+
+
 class _Writer:
     """The queue and the thread behind it; the thread ends at `close`, or at the first failure."""
 
@@ -263,15 +268,15 @@ class _Writer:
             if self._closing:
                 raise ValueError("the logger is closed")
             if len(self._queue) >= self._queue_size:
-                # Not until one place is free but until half of the queue is: two threads that take turns for the
-                # interpreter at every frame lose more time than both need.
+                self._changed.notify_all()
+                # Not until one place is free but until half of the queue is, for the reason above.
                 while len(self._queue) > self._queue_size // 2 and self._failure is None:
                     self._changed.wait()
             self.queued += 1
             if self._failure is not None:
                 raise self._error() from self._failure
             self._queue.append(state)
-            if len(self._queue) == 1:  # else the thread is busy, and waking it would only slow the tracker down
+            if len(self._queue) == 1:  # else the thread is awake, and waking it would only slow the tracker down
                 self._changed.notify_all()
 
     def close(self) -> None:
@@ -293,18 +298,29 @@ class _Writer:
 
     def _run(self) -> None:
         try:
-            while (state := self._next()) is not None:
-                self._write(state)
+            while self._gather():
+                while (state := self._next()) is not None:
+                    self._write(state)
         except BaseException as failure:  # noqa: BLE001 - the tracker's thread raises it
             with self._changed:
                 self._failure = failure
                 self._queue.clear()
                 self._changed.notify_all()
 
-    def _next(self) -> AssignmentState | None:
+    def _gather(self) -> bool:
+        """Waits for a frame, and a while for more; False at the end."""
+
+        def is_urgent() -> bool:
+            return self._closing or len(self._queue) >= self._queue_size
+
         with self._changed:
-            while not self._queue and not self._closing:
-                self._changed.wait()
+            self._changed.wait_for(lambda: self._closing or bool(self._queue))
+            self._changed.wait_for(is_urgent, GATHER_SECONDS)
+            return bool(self._queue)
+
+    def _next(self) -> AssignmentState | None:
+        """The frame that has waited longest."""
+        with self._changed:
             if not self._queue:
                 return None
             state = self._queue.popleft()

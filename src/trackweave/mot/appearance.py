@@ -140,7 +140,5 @@ class AppearanceMemory:
 
     def best(self) -> NDArray[np.float32]:
         """`(T, E)` the most used prototype of each track; zeros where there is none."""
-        best = np.zeros((len(self._vectors), self._vectors.shape[2]), np.float32)
-        rows = np.flatnonzero(self._uses.sum(axis=1) > 0)
-        best[rows] = self._vectors[rows, self._uses[rows].argmax(axis=1)]
+        best: NDArray[np.float32] = self._vectors[np.arange(len(self._vectors)), self._uses.argmax(axis=1)]
         return best

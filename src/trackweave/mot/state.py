@@ -82,7 +82,9 @@ class TrackTable:
     def boxes(self) -> NDArray[np.float32]:
         """`(T, 4)` float32 xyxy of the motion state: predicted, or smoothed after a match."""
         centre, half = self.live[:, POSITION : POSITION + 2], self.live[:, POSITION + 2 : POSITION + AXES] / 2
-        return np.concatenate([centre - half, centre + half], axis=1).astype(np.float32)
+        boxes = np.empty((self.count, 4), np.float32)
+        boxes[:, :2], boxes[:, 2:] = centre - half, centre + half
+        return boxes
 
 
 @dataclass(frozen=True, eq=False)
