@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from glob import glob, has_magic
-from pathlib import Path
+from operator import attrgetter
+from pathlib import Path, PurePath
 from typing import Any
 
 from trackweave.errors import InputError, MissingExtraError, SettingError, shortened_line
@@ -215,10 +216,10 @@ def _item(
 
 def _stem(path: str) -> str:
     """What an item is called: a folder by its name, one of frames by that of its sequence, a file without suffix."""
-    one = Path(path)
+    one = PurePath(path)
     if one.name in ("frames", "images", "img1", "color", "rgb") and one.parent.name:
         return one.parent.name
-    return one.name if one.is_dir() or not one.suffix else one.stem
+    return one.name if not one.suffix or os.path.isdir(path) else one.stem  # noqa: PTH112 - for ten thousand items
 
 
 def _with_unique_names(items: Sequence[Item], origin: str) -> list[Item]:
@@ -245,7 +246,7 @@ def _with_unique_names(items: Sequence[Item], origin: str) -> list[Item]:
 
 # --- is an input still what it was? -----------------------------------------------------------------------------------
 
-NOT_READ = frozenset({"gt", ".git"})
+NOT_READ = frozenset({"gt"})
 """Folders in that of a sequence that its tracks do not depend on."""
 
 
@@ -268,37 +269,43 @@ def content_path(role: str, text: str, name: str) -> Path | None:
     return path
 
 
-def _files_of(path: Path, role: str) -> Iterator[tuple[str, os.stat_result, str]]:
-    """Name below the path, status and path of each file.
+def _files_of(root: str, role: str) -> Iterator[tuple[str, os.stat_result, str]]:
+    """Name below the path, status and path of each file. Texts, not paths: this is the inner loop of a plan.
 
     Raises:
         OSError: nothing is there, or a folder cannot be listed.
     """
-    root = os.fspath(path)
-    if not path.is_dir():
-        yield "", path.stat(), root
-        return
-    skipped = NOT_READ if role == "input" and (path / "seqinfo.ini").is_file() else frozenset[str]()
     folders = [root]
     while folders:
         folder = folders.pop()
-        with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda one: one.name):
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    if folder != root or entry.name not in skipped:
-                        folders.append(entry.path)
-                else:
-                    yield entry.path[len(root) :], entry.stat(), entry.path
+        try:
+            with os.scandir(folder) as found:
+                entries = [entry for entry in found if not entry.name.startswith(".")]
+        except NotADirectoryError:
+            yield "", os.stat(root), root  # noqa: PTH116 - as above
+            return
+        entries.sort(key=attrgetter("name"))
+        is_sequence = role == "input" and folder == root and any(entry.name == "seqinfo.ini" for entry in entries)
+        for entry in entries:
+            if not entry.is_dir():
+                yield entry.path[len(root) :], entry.stat(), entry.path
+            elif not is_sequence or entry.name not in NOT_READ:
+                folders.append(entry.path)
+
+
+def _root_of(role: str, text: str, name: str) -> str | None:
+    if role in ("input", "candidates"):
+        return text
+    path = content_path(role, text, name)
+    return None if path is None else str(path)
 
 
 def signature(role: str, text: str, name: str) -> str:
     """Sizes and times of the files: as long as it stays, the content is not read again; empty where there is none."""
     record = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8)
     try:
-        path = content_path(role, text, name)
-        for below, status, _ in () if path is None else _files_of(path, role):
+        root = _root_of(role, text, name)
+        for below, status, _ in () if root is None else _files_of(root, role):
             record.update(f"{below}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
     except (OSError, ValueError):  # ValueError: a NUL character in the name
         return ""
@@ -313,10 +320,10 @@ def digest(role: str, text: str, name: str) -> str:
     """
     record = hashlib.sha256()
     try:
-        path = content_path(role, text, name)
-        if path is None:
+        root = _root_of(role, text, name)
+        if root is None:
             record.update(text.encode(errors="surrogateescape"))
-        for below, _, file in () if path is None else _files_of(path, role):
+        for below, _, file in () if root is None else _files_of(root, role):
             record.update(below.encode(errors="surrogateescape"))
             record.update(content_digest(Path(file)))
     except FileNotFoundError:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -173,13 +174,13 @@ class _Chain:
             settings.provided,
             plan.stages,
             plan.formats,
-            str(plan.output / variant.name / item.name),
-            str(plan.output / "shared"),
+            f"{coordinator.root}/{variant.name}/{item.name}",
+            f"{coordinator.root}/shared",
             digests,
             coordinator.in_command,
         )
         self.stages = stages_of(self.job, settings)
-        self.whole = whole_key(parts, self.signatures)
+        self._parts = parts
         needed = {role for stage in self.stages for role in READS.get(stage, ()) if role in item.files}
         self.keys = stage_keys(self.job, self.stages, parts, digests) if needed <= digests.keys() else None
 
@@ -189,8 +190,13 @@ class _Chain:
         return Path(self.job.folder)
 
     @property
+    def whole(self) -> str:
+        """What a failure that has no stage depends on."""
+        return whole_key(self._parts, self.signatures)
+
+    @cached_property
     def state(self) -> str:
-        """`done`, `failed` or `due`."""
+        """`done`, `failed` or `due`, when it was asked for first."""
         for name in NO_STAGES:
             if name in self.records:
                 broken = self.records[name]
@@ -206,7 +212,7 @@ class _Chain:
                 found = "failed"
                 if stage not in LAST:
                     return found
-            elif not is_there(self.folder, stage, record):
+            elif not is_there(self.job.folder, record):
                 return "due"
         return found
 
@@ -223,6 +229,7 @@ class _Coordinator:
     def __init__(self, plan: Plan, selection: Selection, on_event: OnEvent | None) -> None:
         self.plan, self._selection = plan, selection
         self._on_event = on_event
+        self.root = str(plan.output)
         self._stack = ExitStack()
         self._settings: dict[object, tuple[ResolvedSettings, Mapping[str, str]]] = {}
         self._signatures: tuple[str, dict[str, str]] = ("", {})
@@ -253,7 +260,7 @@ class _Coordinator:
 
     def settings(self, item: Item, variant: Variant) -> tuple[ResolvedSettings, Mapping[str, str]]:
         """The settings of an item in a variant, and what each stage depends on of them."""
-        own = tuple((key, repr(value), origin) for key, (value, origin) in sorted(item.values.items()))
+        own = tuple(sorted((key, repr(value), origin) for key, (value, origin) in item.values.items()))
         key = (variant.name, own)
         if key not in self._settings:
             if len(self._settings) > 256:  # of a table with settings in each row
@@ -277,10 +284,13 @@ class _Coordinator:
         matched: Counter[str] = Counter()
         for item in self.items:
             for variant in self.plan.variants:
+                if not only:
+                    yield _Chain(self, item, variant)
+                    continue
                 names = item.name, f"{item.name}/{variant.name}"
                 fits = [one for one in only if any(fnmatchcase(name, one) for name in names)]
                 matched.update(fits)
-                if fits or not only:
+                if fits:
                     yield _Chain(self, item, variant)
         unmatched = [one for one in only if one not in matched]
         if unmatched:

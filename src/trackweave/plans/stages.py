@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from trackweave.errors import (
@@ -29,6 +29,7 @@ from trackweave.errors import (
 from trackweave.options.schema import as_text
 from trackweave.options.sources import ProvidedValue, ResolvedSettings, resolve
 from trackweave.pipelines.resolved import generator_of
+from trackweave.pipelines.settings import BoxRunSettings
 from trackweave.plans.items import content_path, digest
 from trackweave.plans.settings import SCHEMAS, redacted
 from trackweave.predictors.catalog import BACKENDS
@@ -267,11 +268,17 @@ def stages_of(job: Job, settings: ResolvedSettings) -> tuple[str, ...]:
         skipped.add("identity")  # a person's objects keep their ids
     if "truth" not in given:
         skipped.add("evaluate")
-    path = Path(job.files["input"])
-    has_boxes = path.suffix.lower() in TABLE_SUFFIXES or (path / "det" / "det.txt").is_file()
-    if "detections" in given or has_boxes or (job.kind == "boxes" and settings.value("run.detections") is not None):
+    if job.kind == "boxes" and ("detections" in given or _has_boxes(job, settings)):
         skipped.add("detect")
     return tuple(stage for stage in job.stages if stage not in skipped)
+
+
+def _has_boxes(job: Job, settings: ResolvedSettings) -> bool:
+    """Are there detections without running a detector?"""
+    path = job.files["input"]
+    if PurePath(path).suffix.lower() in TABLE_SUFFIXES or settings[BoxRunSettings].detections is not None:
+        return True
+    return os.path.isfile(f"{path}/det/det.txt")  # noqa: PTH113 - asked for every item of a plan
 
 
 def stage_keys(job: Job, stages: Sequence[str], parts: Mapping[str, str], digests: Mapping[str, str]) -> dict[str, str]:
@@ -416,7 +423,7 @@ def _stages(
     folder = Path(job.folder)
     for stage, key in keys.items():
         known = records.done.get(stage)
-        if known is not None and known.key == key and is_there(folder, stage, known):
+        if known is not None and known.key == key and is_there(folder, known):
             yield replace(known, is_reused=True)
             continue
         watch = _Watch()
@@ -434,10 +441,9 @@ def _stages(
         yield record
 
 
-def is_there(folder: Path, stage: str, record: StageRecord) -> bool:
+def is_there(folder: str | Path, record: StageRecord) -> bool:
     """Are the files of a finished stage still there?"""
-    files = record.facts.get("files", [])
-    return all((folder / str(name)).exists() for name in files)
+    return all(os.path.exists(f"{folder}/{name}") for name in record.facts.get("files", []))  # noqa: PTH110 - as above
 
 
 def _failure(stage: str, key: str, error: Exception, folder: Path) -> StageRecord:
@@ -554,7 +560,7 @@ class _Work:
         folder, key = self._shared(stage), self._keys[stage]
         with locked_folder(folder / "stages", wait=True):
             records = StageRecords(folder)
-            if stage in records.done and is_there(folder, stage, records.done[stage]):
+            if stage in records.done and is_there(folder, records.done[stage]):
                 return {name: value for name, value in records.done[stage].facts.items() if name != "files"}
             records.start(stage, key)
             facts = make(folder)
@@ -652,7 +658,7 @@ class _Work:
         from trackweave.formats.archives import read_detection_table
         from trackweave.pipelines.boxes import track_boxes
         from trackweave.pipelines.resolved import box_options, tracker_of
-        from trackweave.pipelines.settings import BoxRunSettings, PerceptionSettings
+        from trackweave.pipelines.settings import PerceptionSettings
 
         files = self._job.files
         source: str | None = files["input"]

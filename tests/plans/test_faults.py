@@ -1,0 +1,138 @@
+"""Kills at any moment, workers without memory, full disks: what is finished stays, and the rest is as if undisturbed.
+
+Few kills here; `TRACKWEAVE_PLAN_KILLS=100 pytest tests/plans/test_faults.py -k kill` makes more.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.plans.toy import assert_same_results, box_plan, mask_plan, run_all, write_scenes, write_sequence
+from trackweave.errors import RunFolderError
+from trackweave.plans import stages, workers
+from trackweave.plans.stages import StageRecord
+from trackweave.plans.state import PlanState
+
+KILLS = int(os.environ.get("TRACKWEAVE_PLAN_KILLS", "2"))
+NAMES = ("s1", "s2", "s3")
+
+
+def begin(plan: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "trackweave", "run", str(plan), "--json"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for(process: subprocess.Popen[str], events: int) -> None:
+    """Reads so many events, or all that there are."""
+    assert process.stdout is not None
+    for _ in range(events):
+        if not process.stdout.readline():
+            return
+
+
+def finished_records(out: Path) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """What stands beside the runs about finished stages: measured times among it, so that doing it again shows."""
+    return {
+        (path.parents[1].name, stage): record
+        for path in out.glob("runs/*/stages/record.json")
+        for stage, record in json.loads(path.read_text())["done"].items()
+    }
+
+
+@pytest.mark.timeout(900)  # each call is a process, and its server of workers another
+def test_killed_at_any_moment_it_ends_as_if_undisturbed(tmp_path: Path) -> None:
+    chance = random.Random(int(os.environ.get("TRACKWEAVE_PLAN_SEED", "1")))
+    scenes = write_scenes(tmp_path / "scenes", *NAMES)
+    run_all(mask_plan(scenes, tmp_path / "whole", engine={"workers": 2}))
+    out, plan = tmp_path / "out", tmp_path / "toy.json"
+    plan.write_text(json.dumps(mask_plan(scenes, out, engine={"workers": 2})))
+    for n in range(KILLS):
+        before = finished_records(out)
+        process = begin(plan)
+        family = [psutil.Process(process.pid)]
+        wait_for(process, chance.randint(2, 9))
+        time.sleep(chance.uniform(0, 0.3))
+        family += family[0].children(recursive=True)
+        if n % 2 == 0:
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        _, alive = psutil.wait_procs(family, timeout=60)
+        assert not alive  # workers end with their coordinator, whatever ended it
+        after = finished_records(out)
+        assert {key: after.get(key) for key in before} == before
+    before = finished_records(out)
+    process = begin(plan)
+    wait_for(process, chance.randint(2, 4))
+    busy = [one for one in psutil.Process(process.pid).children(recursive=True) if one.ppid() != process.pid]
+    for worker in busy[:1]:
+        worker.kill()
+    said, _ = process.communicate(timeout=200)
+    assert process.returncode == 0
+    assert json.loads(said.splitlines()[-1])["event"] == "ended"
+    after = finished_records(out)
+    assert {key: after.get(key) for key in before} == before  # nothing finished was computed again
+    assert_same_results(out, tmp_path / "whole")
+
+
+def test_a_worker_that_takes_too_much_is_tried_alone(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "data" / "c1")
+    plan = box_plan(tmp_path / "data", tmp_path / "out", engine={"workers": 1, "memory_gb": 0.03})
+    items, events = run_all(plan)
+    (lost,) = (event for event in events if event.name == "lost")
+    assert lost.values["message"].startswith("memory: took 0.")
+    assert [item.failure for item in items] == [None]
+
+
+def test_and_then_it_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "machine_memory", lambda: 2e7)
+    for name in ("c1", "c2"):
+        write_sequence(tmp_path / "data" / name)
+    plan = box_plan(tmp_path / "data", tmp_path / "out")
+    items, _ = run_all(plan)
+    failures = [item.failure for item in items]
+    assert [failure.kind for failure in failures if failure] == ["memory", "memory"]
+    assert all(failure and failure.message.endswith("tried alone, too") for failure in failures)
+    monkeypatch.undo()
+    assert [item.failure is None for item in run_all(plan)[0]] == [False, False]  # not without being asked
+
+
+def test_a_full_disk_is_tried_again_by_the_next_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, value: object) -> None:
+        raise RunFolderError(f"{path}: cannot be written: no space") from OSError(errno.ENOSPC, "no space")
+
+    with PlanState(tmp_path, "p", "masks") as state:
+        state._database.execute("PRAGMA max_page_count = 12")
+        failure = _raised(lambda: _fill(state))
+        assert "state.sqlite: cannot be written: database or disk is full" in str(failure)
+    monkeypatch.setattr(stages, "write_json", full)
+    folder = tmp_path / "run"
+    record = stages._failure("track", "k", _raised(lambda: stages.StageRecords(folder).start("track", "k")), folder)
+    assert record.kind == "disk full"
+
+
+def _fill(state: PlanState) -> None:
+    for n in range(2000):
+        state.keep("runs", f"item{n}", StageRecord("track", "k" * 16, message="m" * 200))
+
+
+def _raised(call: Any) -> Exception:
+    try:
+        call()
+    except RunFolderError as error:
+        return error
+    raise AssertionError("nothing was raised")
