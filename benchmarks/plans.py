@@ -86,7 +86,7 @@ def measure_scale(count: int) -> None:
         plan = load_plan(content)
         due = len(forecast(plan).due)
         planned = time.process_time() - cpu
-        runner.LocalEngine = AtOnce  # type: ignore[misc, assignment]
+        setattr(runner, "LocalEngine", AtOnce)  # noqa: B010 - in the place of the engine
         cpu = time.process_time()
         done = sum(1 for _ in run(plan))
         worked = time.process_time() - cpu

@@ -34,9 +34,9 @@ def test_scenes_and_flat(tmp_path: Path) -> None:
 
     plan["output_layout"] = "flat"
     run_all(plan)
-    names = sorted(path.name for path in (out / "views").iterdir() if path.is_file())
-    assert [name for name in names if name.endswith("manifest.json")] == ["s1_manifest.json", "s2_manifest.json"]
-    assert any(name.startswith("s1_object_segments_L02") for name in names)
+    flat = sorted(path.name for path in (out / "views").iterdir() if path.is_file())
+    assert [name for name in flat if name.endswith("manifest.json")] == ["s1_manifest.json", "s2_manifest.json"]
+    assert any(name.startswith("s1_object_segments_L02") for name in flat)
     assert not (out / "views" / "s1").exists()  # of the other layout
     assert list((out / "runs" / "s1" / "level_2" / "tracking").glob("*.npz"))  # the runs stay
 

@@ -7,12 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from trackweave.plans.pictures import THUMBNAIL
-from trackweave.plans.settings import Plan
+from trackweave.plans.settings import STAGES, Plan
 from trackweave.plans.stages import describe
 from trackweave.plans.state import PlanState
 from trackweave.plans.tables import PlanScores, Row, score_rows
@@ -52,8 +53,8 @@ def write_page(
     )
     jinja.filters.update(duration=format_duration, count=format_count, url=lambda path: quote(path))
     ordered = sorted(rows, key=lambda row: -row.attention)
-    table = list(score_rows(scores)) if scores is not None else []
-    costs = state.costs()
+    table = sorted(score_rows(scores), key=itemgetter(0)) if scores is not None else []
+    costs = sorted(state.costs(), key=lambda cost: STAGES[plan.kind].index(cost.stage))
     longest = max((cost.seconds for cost in costs), default=0.0) or 1.0
     stream = jinja.get_template(TEMPLATE).stream(
         style=stylesheet(),
@@ -81,8 +82,11 @@ def write_page(
 
 def _cards(rows: Sequence[Row]) -> list[tuple[str, str]]:
     states = Counter(row.state for row in rows)
-    cards = [(format_count(len(rows)), "items"), (format_count(states["finished"]), "finished")]
-    cards += [(format_count(states[name]), name) for name in ("failed", "waiting") if states[name]]
+    cards = [
+        (format_count(len({row.item for row in rows})), "items"),
+        (format_count(states["finished"]), "runs finished"),
+    ]
+    cards += [(format_count(states[name]), f"runs {name}") for name in ("failed", "waiting") if states[name]]
     frames = sum(int(row.facts.get("frames") or 0) for row in rows)
     if frames:
         cards.append((format_count(frames), "frames"))
