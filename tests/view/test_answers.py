@@ -235,12 +235,12 @@ def test_a_kill_loses_nothing_that_was_confirmed(run: Path) -> None:
 
 def answer_until_killed(process: subprocess.Popen[str], address: str, confirmed: list[str], rng: random.Random) -> None:
     """Says one name after another, and kills the server at some time after the first one was confirmed."""
-    parts = urlsplit(address)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
-    connection.request("GET", parts.path + "api/answers")
-    state = json.loads(connection.getresponse().read())
-    at, timer = state["questions"][0]["at"], None
+    parts, timer = urlsplit(address), None
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=300)
     try:
+        connection.request("GET", parts.path + "api/answers")
+        state = json.loads(connection.getresponse().read())
+        at = state["questions"][0]["at"]
         while True:
             record = {"act": "name", "at": at, "name": f"{len(confirmed)} {rng.random()}", "version": state["version"]}
             connection.request(

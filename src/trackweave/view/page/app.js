@@ -120,8 +120,9 @@ class Page {
     listenToKeys(() => this.keys);
     window.addEventListener("hashchange", () => this.readLink());
     await this.readLink();
-    this.takeState(await getJson("api/answers"));
     await this.loadTracks();
+    this.takeState(await getJson("api/answers"));
+    if (this.answers.writable) await this.loadTracks(); // their doubt is known from the first question on
     if (this.runs.length > 1) await this.loadDifferences();
     this.listenToOthers();
     for (const id of this.view.selected) this.list.reveal(id);
