@@ -182,6 +182,12 @@ def test_a_click_selects_everywhere(serve: Serve, match_run: Path, open_tab: Any
         assert tab.selected == []
         tab.press("j")
         assert tab.selected == [tab.state("page.tracks.id[page.rows[0]]")]
+        tab.press("Escape", ".", ".")
+        tab.wait("page.stage.shown()")
+        assert tab.selected == [tab.state("page.stage.idsByPlace()[1]")]
+        part = tab.state("page.questions.part")
+        tab.press("q")
+        assert tab.state("page.questions.part") != part
 
 
 def test_search_filter_and_order(serve: Serve, match_run: Path, open_tab: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,19 @@ LEAST_TOKEN = 16
 GRACE_SECONDS = 1
 
 
+class Server(uvicorn.Server):
+    """Leaves no connection open: those that outlast the grace are broken off."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends all connections."""
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            transport = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abort()
+        await asyncio.sleep(0)  # the loop closes them
+
+
 @dataclass(frozen=True)
 class Viewer:
     """A server that is ready to run.
@@ -38,7 +52,7 @@ class Viewer:
     """
 
     address: str
-    server: uvicorn.Server
+    server: Server
     listener: socket.socket
 
     def run(self) -> None:
@@ -96,7 +110,7 @@ def open_viewer(
             timeout_graceful_shutdown=GRACE_SECONDS, ws="none",
         )  # fmt: skip
         shown = socket.gethostname() if host in EVERYWHERE else f"[{name}]" if ":" in name else name
-        yield Viewer(f"http://{shown}:{number}/{secret}/", uvicorn.Server(config), listener)
+        yield Viewer(f"http://{shown}:{number}/{secret}/", Server(config), listener)
 
 
 def _check_access(host: str | None, token: str | None) -> None:

@@ -451,6 +451,17 @@ class Page {
     this.chosen();
   }
 
+  /**
+   * Selects the next object of the picture, from left to right.
+   * @param {number} by
+   */
+  stepObject(by) {
+    const ids = this.stage.idsByPlace();
+    if (!ids.length) return;
+    const at = ids.findIndex((id) => this.view.selected.has(id));
+    this.pick(ids[at < 0 ? (by > 0 ? 0 : ids.length - 1) : (at + by + ids.length) % ids.length], -1);
+  }
+
   /** Selects the whole family of the selected track. */
   pickFamily() {
     const [id] = this.view.selected;
@@ -777,6 +788,8 @@ class Page {
         ["j k", "next, previous track of the list", (key) => this.stepTrack(key === "j" ? 1 : -1)],
         ["↓ ↑", "the same", (key) => this.stepTrack(key === "↓" ? 1 : -1)],
         ["i o", "first, last frame of the selected track", (key) => this.goToEnd(selected(), key === "i" ? "first" : "last")],
+        [", .", "previous, next object of this picture", (key) => this.stepObject(key === "." ? 1 : -1)],
+        ["q", "questions, doubtful places and what else the right panel has, one after the other", () => this.questions.nextPart()],
         ["y", "select the whole family of the selected track", () => this.pickFamily()],
         ["z", "look closely at the selected track", () => this.lookAt(selected())],
         ["/", "search tracks", () => byId("search").focus()],

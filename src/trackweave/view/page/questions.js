@@ -237,12 +237,28 @@ export class Questions {
     return String(number);
   }
 
-  draw() {
+  /**
+   * Names and titles of what the panel has.
+   * @returns {[string, string][]}
+   */
+  parts() {
     const { state } = this;
+    /** @type {[string, string][]} */
     const parts = [["places", "Look here"]];
     if (state?.writable) parts.unshift(["questions", `Questions${state.questions.length ? "" : " ✓"}`]);
     if (this.differences) parts.push(["differences", `Against ${this.otherName}`]);
     if (state?.writable) parts.push(["history", `Said ${state.count ?? 0}`]);
+    return parts;
+  }
+
+  /** Opens the next part of the panel. */
+  nextPart() {
+    const names = this.parts().map(([name]) => name);
+    this.open(names[(names.indexOf(this.part) + 1) % names.length]);
+  }
+
+  draw() {
+    const parts = this.parts();
     const tabs = parts.length > 1
       ? h("div", { class: "parts", role: "tablist" }, ...parts.map(([name, text]) => h("button", {
         type: "button", role: "tab", "aria-selected": String(this.part === name), "data-part": name, onclick: () => this.open(name),

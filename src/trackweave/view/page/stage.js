@@ -287,6 +287,14 @@ export class Stage {
     return objects && row >= 0 ? objects.box.slice(4 * row, 4 * row + 4) : null;
   }
 
+  /** Ids of the objects that are drawn, from left to right. */
+  idsByPlace() {
+    const objects = this.shown();
+    if (!objects) return [];
+    const rows = objects.id.map((_, n) => n).filter((n) => !this.isHidden(objects, n));
+    return rows.sort((a, b) => objects.box[4 * a] - objects.box[4 * b]).map((n) => objects.id[n]);
+  }
+
   /**
    * The mask of a track on the frame that is shown.
    * @param {number} id
@@ -552,7 +560,7 @@ export class Stage {
   /** @param {FrameObjects} objects */
   describe(objects) {
     const ids = objects.id.filter((_, n) => !this.isHidden(objects, n));
-    const text = `Frame at position ${this.position} of ${this.info.frames}: ${ids.length} objects`;
+    const text = `${this.info.name}, frame ${indexOf(this.info, this.position)}: ${ids.length} objects`;
     if (this.canvas.getAttribute("aria-label") !== text) this.canvas.setAttribute("aria-label", text);
   }
 }
