@@ -30,7 +30,7 @@ from trackweave.storage.track_archive import TracksArchive
 from trackweave.structures.format_settings import FormatSettings
 from trackweave.structures.run_log import RunLog
 from trackweave.structures.tracked_video import Pictures, TrackedVideo, VideoInfo
-from trackweave.visualization.annotators import contact_sheet, write_png
+from trackweave.visualization.annotators import TrackColours, contact_sheet, run_colours, write_png
 from trackweave.visualization.settings import OverlaySettings
 from trackweave.visualization.video import Mp4Writer, mask_overlays
 
@@ -244,7 +244,7 @@ def write_contact_sheet(
         last = len(indices) - 1
         sampled = [indices[k * last // max(count - 1, 1)] for k in range(min(count, last + 1))]
         with tracks.video(frames) as source:
-            images = list(mask_overlays(tracks.archive, source, sampled))
+            images = list(mask_overlays(tracks.archive, source, sampled, colours=tracks.colours))
     write_png(path, contact_sheet(images, 3, [f"frame {index}" for index in sampled]))
     return path
 
@@ -269,6 +269,7 @@ class _MaskTracks:
 
     Attributes:
         archive: the masks of the first of them.
+        colours: of their tracks.
     """
 
     def __init__(self, paths: RunPaths, manifest: RunManifest, levels: Sequence[Level], raw: bool) -> None:
@@ -281,6 +282,7 @@ class _MaskTracks:
             self.__exit__()
             raise
         self.archive = next(iter(self._archives.values()))
+        self.colours = TrackColours() if raw else run_colours(paths)
 
     @property
     def frames(self) -> FrameList:
@@ -294,6 +296,7 @@ class _MaskTracks:
         name = _source_name(self._manifest, self._paths.root)
         info = VideoInfo(name, listed.indices, listed.names, listed.size, listed.times, listed.rate)
         tracked = MaskArchiveVideo(self._archives, info)
+        tracked.colours = self.colours
         with ExitStack() as stack:
             if needs_pictures or frames is not None:
                 tracked.pictures = _pictures_of(stack.enter_context(self.video(frames)))
@@ -302,7 +305,7 @@ class _MaskTracks:
     def write_mp4(self, path: Path, frames: FrameInput | None, fps: float, settings: OverlaySettings) -> None:
         listed = self.frames
         with self.video(frames) as source, Mp4Writer(path, listed.rate or fps) as writer:
-            for image in mask_overlays(self.archive, source, listed.indices, settings):
+            for image in mask_overlays(self.archive, source, listed.indices, settings, self.colours):
                 writer.write(image)
 
     @contextmanager

@@ -87,3 +87,47 @@ def test_thousands_of_tracks_of_one_frame_are_quick() -> None:
 def test_no_masks_no_links() -> None:
     assert groups([{}]) == []
     assert np.size(groups([{3: CHAIR}])) == 1
+
+
+def moved(box: Box, across: int, down: int = 0) -> Box:
+    return box[0] + across, box[1] + down, box[2] + across, box[3] + down
+
+
+def test_a_track_that_jumps_to_a_look_alike_is_not_what_it_was_before() -> None:
+    """2 is gone for a while, and comes back elsewhere for longer: what it shared with 1 says nothing of that."""
+    before = [{1: CHAIR, 2: CHAIR}] * 3
+    assert groups([*before, {1: CHAIR}, *[{2: BESIDE}] * 5]) == [[1], [2]]
+    assert groups([*before, {1: CHAIR}, *[{2: BESIDE}] * 2]) == [[1, 2]]  # of most of its life
+    assert groups([*before, {1: CHAIR}, *[{2: BESIDE}] * 5], merge_carried=0) == [[1, 2]]
+    # Where both come back they are still one, and what is fast has no gap.
+    assert groups([*before, {}, *[{1: BESIDE, 2: BESIDE}] * 5]) == [[1, 2]]
+    assert groups([*before, *[{2: BESIDE}] * 5]) == [[1, 2]]
+
+
+def test_the_camera_does_not_make_tracks_jump() -> None:
+    small: Box = (2, 10, 4, 12)
+    others: dict[int, Box] = {n: (3 * n, 0, 3 * n + 2, 2) for n in range(5, 10)}
+    still = [{1: small, 2: small, **others}] * 2 + [others] + [{2: small, **others}] * 4
+    panned = [{one: moved(box, 0, 4 if n > 1 else 0) for one, box in frame.items()} for n, frame in enumerate(still)]
+    assert groups(panned)[0] == [1, 2]
+    alone = [{one: box for one, box in frame.items() if one < 5} for frame in panned]
+    assert groups(alone) == [[1], [2]]
+
+
+CELL: Box = (4, 4, 16, 12)
+DAUGHTERS: tuple[Box, Box] = ((4, 4, 10, 12), (10, 4, 16, 12))
+
+
+def test_a_cell_and_its_daughters_are_three() -> None:
+    """The tracker followed 1 into one daughter; 2 was prompted once there were two, 3 back into their mother too."""
+    one, two = DAUGHTERS
+    frames = [{1: CELL}, {1: CELL}, {1: CELL, 3: two}, {1: one, 2: one, 3: two}, {1: one, 2: one, 3: two}]
+    frames += [{2: one, 3: two}] * 3
+    assert groups(frames) == [[1], [2], [3]]
+    # Nothing divides where the other is not a part of it: a neighbour, or something small on it.
+    assert groups([{n: box for n, box in frame.items() if n != 3} for frame in frames]) == [[1, 2]]
+
+
+def test_a_thing_beside_which_another_appears_is_still_one() -> None:
+    frames = [{1: CHAIR}] * 2 + [{1: CHAIR, 2: CHAIR, 3: BESIDE}] * 3 + [{2: CHAIR, 3: BESIDE}] * 3
+    assert groups(frames) == [[1, 2], [3]]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from tests.run_folders import assert_same_run
@@ -16,12 +17,16 @@ from tests.toy_scenes import ToyScene, item, toy_scene, write_candidates, write_
 from trackweave.errors import ArtifactError, RunFolderError
 from trackweave.exporters import export
 from trackweave.formats.davis import read_label_png
+from trackweave.frames.open import open_frames
 from trackweave.identity.settings import IdentitySettings
 from trackweave.pipelines.boxes import track_boxes
 from trackweave.pipelines.identity import relate
 from trackweave.pipelines.masks import track_masks
 from trackweave.pipelines.run import open_run
 from trackweave.storage.files import locked_folder, write_json
+from trackweave.tracking.settings import TrackingSettings
+from trackweave.visualization.annotators import css, part_colour, run_colours
+from trackweave.visualization.settings import OverlaySettings
 
 SCENE = toy_scene(*["aabb..\naabb..\n..cc..\n..cc.."] * 4)
 """Two things side by side, alike, and a third; `static` keeps them where they are."""
@@ -48,8 +53,6 @@ def candidates(scene: ToyScene, root: Path) -> Path:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with identities and one without, of duplicates that tracking let through."""
-    from trackweave.tracking.settings import TrackingSettings
-
     folder = tmp_path_factory.mktemp("identity")
     frames = write_frames(SCENE, folder / "frames")
     root = candidates(SCENE, folder / "candidates")
@@ -96,6 +99,51 @@ def test_off_is_as_tracked_and_relate_goes_both_ways(made: Path, run: Path) -> N
     assert undone.tree().roots == undone.identities().track_id.tolist()
     relate(run)
     assert_same_run(run, made / "run")
+
+
+def test_tracks_know_their_parts(run: Path) -> None:
+    tracks = open_run(run).tracks(with_masks=False)
+    assert tracks.children(1).track_ids.tolist() == [4, 5]
+    assert tracks.at(0).children(2).track_ids.tolist() == [6]
+    with pytest.raises(KeyError):
+        tracks.children(99)
+    with pytest.raises(ValueError, match="no tree"):
+        open_run(run).tracks(raw=True).children(1)
+
+
+def first_picture(video: Path) -> NDArray[np.int16]:
+    with open_frames(video) as frames:
+        return frames[0].astype(np.int16)
+
+
+def test_pictures_have_the_colours_of_families_and_relate_draws_the_video_anew(made: Path, tmp_path: Path) -> None:
+    settings = TrackingSettings(iou_threshold=0.95)
+    frames = shutil.copytree(made / "frames", tmp_path / "frames")
+    given = {"candidates": made / "candidates", "predictor": "static", "settings": settings}
+    run = track_masks(frames, tmp_path / "run", overlay=OverlaySettings(style="fill"), **given)  # type: ignore[arg-type]
+    colours = run_colours(run.paths)
+    listed = json.loads((run.root / "level_4" / "viz" / "compare" / "compare.json").read_text())["frames"][0]["tracks"]
+    assert {track["id"]: track["colour"] for track in listed} == {n: css(colours(n)) for n in (4, 5, 6, 7)}
+    assert colours(4) == part_colour(1, 4)
+    before, kept = first_picture(run.paths.overlay), run.paths.manifest.read_bytes()
+    relate(run, False)
+    undone = first_picture(run.paths.overlay)
+    assert np.abs(undone - before).mean() > 3
+    again = relate(run)
+    assert run.paths.manifest.read_bytes() == kept
+    assert np.abs(first_picture(run.paths.overlay) - before).mean() < 1
+    assert {warning.stage for warning in again.warnings} == {"candidates"}
+    frames.rename(tmp_path / "elsewhere")
+    warning = relate(run, False).warnings[-1]
+    assert warning.code == "overlay-outdated"
+    assert "overlay.mp4 shows the tracks of before" in warning.message
+    assert "video=" in warning.message
+    assert np.abs(first_picture(run.paths.overlay) - before).mean() < 1
+    assert {warning.stage for warning in relate(run, False, video=tmp_path / "elsewhere").warnings} == {"candidates"}
+    assert np.abs(first_picture(run.paths.overlay) - undone).mean() < 1
+    # A run that is resumed finds its levels finished, although their pictures were coloured since.
+    resumed = track_masks(tmp_path / "elsewhere", run.root, resume=True, **given)  # type: ignore[arg-type]
+    assert resumed.summary.track_count == run.summary.track_count
 
 
 def test_the_raw_archives_stay(made: Path, run: Path) -> None:

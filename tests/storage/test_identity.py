@@ -114,11 +114,24 @@ class TestFusion:
             for other in above:
                 if other in claimed:
                     assert not (masks.get(one, nothing) & ~whole(other)).any()
-        # No pixel of the finest level is lost.
-        if claimed:
-            finest = max(level for level, objects in levels.items() if len(objects))
-            before = levels[finest].masks.to_bool().any(axis=0)
-            assert not (before & ~fused[finest].masks.to_bool().any(axis=0)).any()
+        # Of the finest level no pixel is lost that a whole has as well, or that has no whole on the frame.
+        claims: dict[int, NDArray[np.bool_]] = {}
+        for objects in levels.values():
+            for one, mask in zip(record.table.of(objects.track_id).tolist(), objects.masks.to_bool(), strict=True):
+                claims[one] = claims.get(one, nothing) | mask
+        finest = max((level for level, objects in levels.items() if len(objects)), default=Level(0))
+        found = np.any([nothing, *(masks[one] for one in masks if tree.level_of(one) == finest)], axis=0)
+        for one in [one for one in claims if tree.level_of(one) == finest]:
+            above = [other for other in tree.path(one)[-2::-1] if tree.level_of(other) < finest and other in claims]
+            below = [
+                other
+                for each in above
+                for other in tree.descendants(each)
+                if tree.level_of(other) == tree.level_of(each)
+            ]
+            wholes = [claims[other] for other in {*above, *below} if other in claims]
+            kept = claims[one] & np.any(wholes, axis=0) if above else claims[one]
+            assert not (kept & ~found).any()
 
     def test_without_nesting_masks_of_one_thing_are_fused_and_no_more(self) -> None:
         objects = frame_objects(0, {1: (0, 0, 10, 10), 2: (2, 0, 10, 10), 3: (5, 5, 15, 15)}, {1: 0.9, 2: 0.3})
@@ -128,6 +141,20 @@ class TestFusion:
         assert fused.track_id.tolist() == [1, 3]
         assert fused.xyxy.tolist() == [[0, 0, 10, 10], [5, 5, 15, 15]]  # the weightier mask
         assert fused.score.tolist() == pytest.approx([0.9, 0.9])
+
+    def test_a_part_is_cut_to_its_whole_unless_a_part_of_its_own_reaches_as_far(self) -> None:
+        levels = {
+            Level(2): frame_objects(0, {1: (0, 0, 10, 10)}),
+            Level(4): frame_objects(0, {2: (0, 0, 14, 10)}),
+            Level(6): frame_objects(0, {3: (0, 0, 12, 10)}),
+        }
+        table = IdentityTable.from_links([1, 2, 3], [2, 4, 6])
+        tree = Tree.from_parents({1: 0, 2: 1, 3: 2}, {1: 2, 2: 4, 3: 6}, areas={1: 100, 2: 140, 3: 120})
+        fused = Fusion(IdentityRecord(table, tree)).fuse(levels, SIZE)
+        assert [fused[Level(k)].xyxy[0, 2] for k in (2, 4, 6)] == [12, 12, 12]  # two levels of three
+        del levels[Level(6)]
+        fused = Fusion(IdentityRecord(table, tree)).fuse(levels, SIZE)
+        assert [fused[Level(k)].xyxy[0, 2] for k in (2, 4)] == [10, 10]
 
     def test_a_part_lies_on_its_whole_and_is_cut_where_it_reaches_into_another(self) -> None:
         coarse = frame_objects(0, {1: (0, 0, 10, 10), 2: (10, 0, 20, 10)})

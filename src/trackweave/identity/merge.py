@@ -3,6 +3,9 @@
 Two groups of tracks are one thing when the frames that show both say so on average, and few say the opposite. Votes
 are those of `overlaps`, summed over all pairs of tracks between the groups, so a chain of likenesses does not join what
 lies apart. An overlap in which one lies inside the other is no likeness: that is for `nest`.
+
+Two that agree on a few frames say nothing of the rest of their lives where one of them comes back elsewhere, as a
+tracker does that takes up a look-alike, nor where one of them divides: a cell and its daughters are three.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ import numpy as np
 from trackweave.identity.overlaps import PairEvidence
 from trackweave.identity.settings import IdentitySettings
 from trackweave.structures.identity import IdentityLink
+
+DIVIDED = 0.5
+"""Ratio of sizes, and share of frames apart, from which two tracks are what a third divided into."""
 
 Pooled = tuple[float, int, int]
 """Votes for one thing, frames that show both, and how many say that they are two, over all pairs of two groups."""
@@ -49,12 +55,16 @@ class _Groups:
         self._about: dict[int, dict[int, Pooled]] = {row: {} for row in range(len(evidence))}
         self._heap: list[tuple[float, int, int, int, int]] = []
         level = evidence.level
+        divided = _divisions(evidence)
         # What never was alike on a frame cannot gain by being asked.
         chosen = (level[evidence.a] == level[evidence.b]) & ~np.isin(level[evidence.a], list(fixed_levels))
         self._pair_row: dict[tuple[int, int], int] = {}
         for row in np.flatnonzero(chosen & (evidence.same > 0)).tolist():
             a, b = int(evidence.a[row]), int(evidence.b[row])
             pooled = (float(evidence.same[row]), int(evidence.seen[row]), int(evidence.apart[row]))
+            if evidence.carried[row] < settings.merge_carried or (a, b) in divided:
+                # Of the frames only those speak that show two things.
+                pooled = (0.0, pooled[2], pooled[2])
             self._pair_row[a, b] = row
             self._about[a][b] = self._about[b][a] = pooled
             if self._is_alike(pooled):
@@ -73,8 +83,9 @@ class _Groups:
         return (same + 0.5) / (seen + 1)
 
     def _is_alike(self, pooled: Pooled) -> bool:
-        _, seen, apart = pooled
-        return self._score(pooled) >= self._settings.merge_score and apart <= self._settings.merge_conflict * seen
+        same, seen, apart = pooled
+        is_sure = same > 0 and self._score(pooled) >= self._settings.merge_score
+        return is_sure and apart <= self._settings.merge_conflict * seen
 
     def _entry(self, one: int, other: int, pooled: Pooled) -> tuple[float, int, int, int, int]:
         # How large both are tells whether the entry is still true: a group only grows.
@@ -128,3 +139,35 @@ class _Groups:
         seen = int(self._evidence.seen_together([rows_a], [rows_b])[0])
         known = [self._all_pairs.get((min(a, b), max(a, b)), (0, 0)) for a in rows_a for b in rows_b]
         return 0.0, seen, seen - sum(met - apart for met, apart in known)
+
+
+def _divisions(evidence: PairEvidence) -> set[tuple[int, int]]:
+    """Rows `(a, b)`, a < b, of each track that divides and of what it divides into.
+
+    Two tracks are what a third divided into where they lie apart, are of one size and together not much larger than
+    it, begin after it and end after it, and lie inside it on the frames on which they do not lie apart from it.
+    """
+    last = evidence.runs[evidence.first_run[1:] - 1, 1]
+    first = evidence.runs[evidence.first_run[:-1], 0]
+    area, level = evidence.area, evidence.level
+    met = {(int(a), int(b)): row for row, (a, b) in enumerate(zip(evidence.a, evidence.b, strict=True))}
+    daughters: dict[int, list[int]] = {}
+    for row in range(len(evidence.a)):
+        for mother, other, inside in (
+            (int(evidence.a[row]), int(evidence.b[row]), evidence.inside_b[row]),
+            (int(evidence.b[row]), int(evidence.a[row]), evidence.inside_a[row]),
+        ):
+            is_later = first[mother] < first[other] < last[mother] < last[other]
+            together = evidence.seen[row] - evidence.apart[row]
+            if is_later and level[mother] == level[other] and together and inside >= together / 2:
+                daughters.setdefault(mother, []).append(other)
+    found = set()
+    for mother, others in daughters.items():
+        for n, one in enumerate(others):
+            for two in others[n + 1 :]:
+                between = met.get((min(one, two), max(one, two)))
+                apart = between is None or evidence.apart[between] >= DIVIDED * evidence.seen[between]
+                alike = DIVIDED <= area[one] / area[two] <= 1 / DIVIDED
+                if apart and alike and area[one] + area[two] <= area[mother] / DIVIDED:
+                    found |= {(min(mother, daughter), max(mother, daughter)) for daughter in (one, two)}
+    return found

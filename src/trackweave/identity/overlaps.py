@@ -6,11 +6,14 @@ seen: it grows with the tracks, not with the frames.
 
 The votes follow the view consensus of MaskClustering (Yan et al., CVPR 2024): each frame that shows two tracks is an
 observer of both, and says whether they are the same, whether one lies in the other, or neither.
+
+A track that was not seen for a while and is elsewhere afterwards may follow another thing from then on: it is kept
+apart on which of its stretches without such a jump it agrees with another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +30,12 @@ LevelObjects = tuple[Level, FrameObjects]
 
 APART = 0.1
 """IoU below which two masks show different things."""
+JUMP = 0.1
+"""IoU of a track's box with the one before a gap, moved as the picture moved, below which the track has jumped."""
+MOST_STRETCHES = 16
+"""Of a track that jumps more often the rest is one stretch: memory does not grow with the frames."""
+CROWD = 5
+"""Tracks on two frames from which on their median motion is that of the picture."""
 PENDING = 1 << 19
 """Pairs of single frames that are kept before they are summed up."""
 
@@ -50,6 +59,8 @@ class PairEvidence:
         apart: `(P,)` int64, how many of them say that they are two.
         inside_a: `(P,)` float64, sum over them of the share of a's pixels that lie in b.
         inside_b: `(P,)` float64, sum over them of the share of b's pixels that lie in a.
+        carried: `(P,)` float64, the share of its frames that lie on stretches on which it agrees with the other, of
+            that track of the two of which it is less; 1 of a track that has one stretch.
     """
 
     track_id: NDArray[np.int64]
@@ -65,6 +76,7 @@ class PairEvidence:
     apart: NDArray[np.int64]
     inside_a: NDArray[np.float64]
     inside_b: NDArray[np.float64]
+    carried: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.track_id)
@@ -96,6 +108,8 @@ class _Track:
     frames: int = 0
     pixels: int = 0
     runs: list[list[int]] = field(default_factory=list)
+    stretches: list[int] = field(default_factory=list)
+    box: NDArray[np.float64] = field(default_factory=lambda: np.zeros(4))
 
     def add(self, position: int, area: int) -> bool:
         """Adds a frame; False where the track was on it already."""
@@ -122,7 +136,7 @@ def gather(frames: Iterable[Sequence[LevelObjects]], merge_iou: float = 0.5) -> 
         ValueError: a track in two levels or twice on a frame, or masks of different sizes.
     """
     tracks: dict[int, _Track] = {}
-    sums = _PairSums(merge_iou)
+    sums, stretches = _PairSums(merge_iou), _Stretches()
     size: tuple[int, int] | None = None
     for position, levels in enumerate(frames):
         present = [(level, objects) for level, objects in levels if len(objects)]
@@ -135,24 +149,85 @@ def gather(frames: Iterable[Sequence[LevelObjects]], merge_iou: float = 0.5) -> 
                 if track.level != level or not track.add(position, area):
                     raise ValueError(f"frame {objects.frame}: track {track_id} occurs twice")
         if present:
-            sums.add([objects for _, objects in present])
-    return _evidence(tracks, sums)
+            sums.add([objects for _, objects in present], stretches.add(position, present, tracks))
+    return _evidence(tracks, sums, stretches)
 
 
-def _evidence(tracks: dict[int, _Track], sums: _PairSums) -> PairEvidence:
+class _Stretches:
+    """Numbers the stretches of tracks, each up to a gap behind which the track is elsewhere.
+
+    Without a gap no track jumps: fast things do from frame to frame.
+
+    Attributes:
+        owner: the track of each stretch.
+        frames: on how many frames it was seen on it.
+    """
+
+    def __init__(self) -> None:
+        self.owner: list[int] = []
+        self.frames: list[int] = []
+        self._moved = np.zeros(2)
+
+    def add(self, position: int, present: Sequence[LevelObjects], tracks: Mapping[int, _Track]) -> NDArray[np.int64]:
+        """The stretch of each object of a frame, all levels one after the other."""
+        ids = [track_id for _, objects in present for track_id in objects.track_id.tolist()]
+        boxes = np.concatenate([objects.masks.boxes for _, objects in present]).astype(np.float64)
+        seen = [tracks[track_id] for track_id in ids]
+        before = np.stack([track.box for track in seen])
+        # Boxes are kept as if the picture had never moved.
+        goes_on = np.array([track.runs[-1][1] - track.runs[-1][0] > 1 for track in seen])
+        if goes_on.sum() >= CROWD:
+            steps = (boxes - np.tile(self._moved, 2) - before)[goes_on].reshape(-1, 2, 2).mean(axis=1)
+            self._moved = self._moved + np.median(steps, axis=0)
+        boxes = boxes - np.tile(self._moved, 2)
+        jumps = ~goes_on & (_box_overlap(before, boxes) < JUMP)
+        for track_id, track, box, jumped in zip(ids, seen, boxes, jumps.tolist(), strict=True):
+            if not track.stretches or (jumped and len(track.stretches) < MOST_STRETCHES):
+                track.stretches.append(len(self.owner))
+                self.owner.append(track_id)
+                self.frames.append(0)
+            self.frames[track.stretches[-1]] += 1
+            track.box = box
+        return np.array([track.stretches[-1] for track in seen], np.int64)
+
+
+def _box_overlap(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`(N,)` IoU of N boxes with N others."""
+    sides = np.clip(np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(one[:, :2], other[:, :2]), 0, None)
+    shared = sides.prod(axis=1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (one, other)]
+    return np.asarray(shared / np.maximum(areas[0] + areas[1] - shared, 1e-9))
+
+
+def _evidence(tracks: dict[int, _Track], sums: _PairSums, stretches: _Stretches) -> PairEvidence:
     ids = np.array(sorted(tracks), np.int64)
     ordered = [tracks[track_id] for track_id in ids.tolist()]
     runs = np.array([run for track in ordered for run in track.runs], np.int64).reshape(-1, 2)
     first_run = np.cumsum([0, *(len(track.runs) for track in ordered)], dtype=np.int64)
-    pairs, values = sums.total()
-    a, b = np.searchsorted(ids, pairs[:, 0]), np.searchsorted(ids, pairs[:, 1])
+    frames = np.array([track.frames for track in ordered], np.int64)
+    stretch_pairs, stretch_values = sums.total()
+    owners = np.searchsorted(ids, np.array(stretches.owner, np.int64))[stretch_pairs]
+    pairs, which = np.unique(owners, axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    values = np.stack([np.bincount(which, column, len(pairs)) for column in stretch_values.T], axis=1)
+    a, b = pairs.T
     each = np.arange(len(a) + 1)
     seen = np.asarray(_common_frames(runs, first_run, a, each, b, each))
-    same, inside_a, inside_b, together = values.T
+    same, inside_a, inside_b, together, _ = values.T
+    length = np.array(stretches.frames, np.int64)
+    jumps = np.array([len(track.stretches) > 1 for track in ordered], np.bool_)
+    carried = [
+        np.where(
+            jumps[pairs[:, end]],
+            _carried(stretch_pairs[:, end], which, stretch_values, length, len(pairs)) / frames[pairs[:, end]],
+            1.0,
+        )
+        for end in (0, 1)
+    ]
     return PairEvidence(
         ids,
         np.array([track.level for track in ordered], np.int64),
-        np.array([track.frames for track in ordered], np.int64),
+        frames,
         np.array([track.pixels / track.frames for track in ordered], np.float64),
         runs,
         first_run,
@@ -163,20 +238,49 @@ def _evidence(tracks: dict[int, _Track], sums: _PairSums) -> PairEvidence:
         seen - np.rint(together).astype(np.int64),
         inside_a,
         inside_b,
+        np.minimum(*carried),
     )
 
 
+def _carried(
+    stretch: NDArray[np.int64],
+    pair: NDArray[np.int64],
+    values: NDArray[np.float64],
+    length: NDArray[np.int64],
+    count: int,
+) -> NDArray[np.int64]:
+    """`(P,)` frames of one track of each pair on those of its stretches on which most votes are for one thing.
+
+    Args:
+        stretch: `(S,)` the stretch of that track, of every two stretches that met.
+        pair: `(S,)` the pair of tracks that they belong to.
+        values: `(S, 5)` sums over their frames: votes first, frames on which they met last.
+        length: frames of each stretch.
+        count: P.
+    """
+    keys, which = np.unique(np.stack([pair, stretch], axis=1), axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    votes, met = (np.bincount(which, values[:, column], len(keys)) for column in (0, 4))
+    agrees = votes >= met / 2
+    return np.bincount(keys[agrees, 0], length[keys[agrees, 1]], count).astype(np.int64)
+
+
 class _PairSums:
-    """Sums over frames, by pair of track ids; those of single frames wait until there are many of them."""
+    """Sums over frames, by pair of stretches; those of single frames wait until there are many of them."""
 
     def __init__(self, merge_iou: float) -> None:
         self._vote_at = (merge_iou / 2, merge_iou, (1 + merge_iou) / 2)
         self._pairs = [np.zeros((0, 2), np.int64)]
-        self._values = [np.zeros((0, 4))]
+        self._values = [np.zeros((0, 5))]
         self._pending = 0
 
-    def add(self, present: Sequence[FrameObjects]) -> None:
-        """Adds one frame: votes, shares of a in b and of b in a, and whether they are not apart."""
+    def add(self, present: Sequence[FrameObjects], stretches: NDArray[np.int64]) -> None:
+        """Adds one frame: votes, shares of a in b and of b in a, whether they are not apart, and that they met.
+
+        Args:
+            present: the objects of all levels.
+            stretches: the stretch of each, see `_Stretches`.
+        """
         masks = [objects.masks for objects in present]
         ids = np.concatenate([objects.track_id for objects in present])
         areas = np.concatenate([one.areas for one in masks])
@@ -189,14 +293,15 @@ class _PairSums:
         # of what counts is the IoU that two masks of the larger one's size would have.
         share = shared / np.maximum(areas[a], areas[b])
         vote = np.interp((iou + share / (2 - share)) / 2, self._vote_at, [0.0, 0.5, 1.0])
-        self._pairs.append(np.stack([ids[a], ids[b]], axis=1))
-        self._values.append(np.stack([vote, shared / areas[a], shared / areas[b], iou >= APART], axis=1))
+        self._pairs.append(np.stack([stretches[a], stretches[b]], axis=1))
+        columns = [vote, shared / areas[a], shared / areas[b], iou >= APART, np.ones(len(a))]
+        self._values.append(np.stack(columns, axis=1))
         self._pending += len(a)
         if self._pending > max(PENDING, 2 * len(self._pairs[0])):
             self.total()
 
     def total(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """`(P, 2)` ids, ascending, and `(P, 4)` sums."""
+        """`(S, 2)` pairs of stretches, ascending, and `(S, 5)` sums."""
         pairs, values = np.concatenate(self._pairs), np.concatenate(self._values)
         order = np.lexsort((pairs[:, 1], pairs[:, 0]))  # stable: the frames of a pair stay in their order
         pairs, values = pairs[order], values[order]

@@ -23,6 +23,12 @@ class IdentitySettings(Settings):
     merge_conflict: float = Field(
         default=0.25, ge=0, le=1, description="share of those frames on which the two may lie apart at most"
     )
+    merge_carried: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="share of each track's frames that must lie on stretches that agree; a gap left elsewhere ends one",
+    )
     stitch: bool = Field(
         default=False, description="join tracks of one level that go on after a gap, a cut, or where prompts end"
     )

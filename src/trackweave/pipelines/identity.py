@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 from trackweave.errors import ArtifactError, FrameError, InputError, wording
 from trackweave.formats.mot import write_mot_frames
@@ -19,13 +20,26 @@ from trackweave.pipelines.mask_corrections import restore, write_corrected
 from trackweave.pipelines.run import Run
 from trackweave.pipelines.stitching import MaskStitcher
 from trackweave.progress import Progress, open_progress
+from trackweave.storage.corrected_masks import open_masks
 from trackweave.storage.files import locked_folder, remove_leftovers, write_json
-from trackweave.storage.identity import Fusion, IdentityRecord, archive_sizes, write_index, write_relations
+from trackweave.storage.identity import (
+    Fusion,
+    IdentityRecord,
+    archive_sizes,
+    write_index,
+    write_relations,
+)
 from trackweave.storage.mask_archive import VideoSegments
-from trackweave.storage.run import RunManifest, RunPaths
+from trackweave.storage.run import FrameList, RunManifest, RunPaths
 from trackweave.structures.identity import IdentityTable
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.tracks import Tracks
+from trackweave.visualization.annotators import run_colours
+from trackweave.visualization.settings import OverlaySettings
+from trackweave.visualization.video import write_mask_overlay
+
+OVERLAY_RATE = 10.0
+"""Frames per second of an overlay video of frames without times."""
 
 
 def relate(
@@ -39,13 +53,14 @@ def relate(
 
     Nothing is tracked again, and the archives stay as they are. `identity.json`, `relations.json`, `index.json` and
     `tracks.mot.txt` are written anew; `identity.json`, by which the run is read, comes last. What a person said about
-    the run holds on top of it.
+    the run holds on top of it. Then its videos of tracks over frames are drawn anew, where it has some; comparison
+    pictures stay: they show tracks as they were tracked.
 
     Args:
         run: a run, or its folder.
         settings: how; True = the defaults; False = removes the identities: every track is its own again.
         video: the frames, or where they lie now; None = where they lay. Where they are not there any more nothing is
-            stitched, and a warning says so.
+            stitched or drawn, and a warning says so.
         progress: None = shown by itself in a terminal or a notebook; or a function of `(done, total, label)`.
 
     Raises:
@@ -62,34 +77,50 @@ def relate(
         raise ArtifactError(
             f"{finished.root}: its objects are those that a person marked: they keep their ids, nothing is joined"
         )
+    overlays = {level: path for level in levels if (path := overlay_path(finished.paths, levels, level)).is_file()}
     with ExitStack() as stack:
-        frames, warnings = None, list[RunWarning]()
-        if chosen is not None and chosen.stitch:
-            frames, warnings = _frames_of(finished, video, stack)
-        stitcher = None if frames is None else MaskStitcher(frames, finished.summary.input.cuts or ())
+        frames, gone = None, None
+        is_stitched = chosen is not None and chosen.stitch
+        if is_stitched or overlays:
+            frames, gone = _frames_of(finished, video, stack)
+        stitcher = MaskStitcher(frames, finished.summary.input.cuts or ()) if is_stitched and frames else None
         stack.enter_context(locked_folder(finished.root))
         remove_leftovers([finished.root])
         restore(finished.paths)
         write_identities(finished.paths, levels, chosen, progress, stitcher)
         write_corrected(finished.paths)  # what a person said holds on top of any identities
-        _replace_warnings(Run(run), warnings)
+        if frames is not None and overlays:
+            draw_overlays(finished.paths, overlays, frames)
+        _replace_warnings(Run(run), _left_undone(gone, is_stitched=is_stitched, has_overlay=bool(overlays)))
     return Run(run)
 
 
 def _frames_of(
     run: Run, video: str | os.PathLike[str] | FrameSource | None, stack: ExitStack
-) -> tuple[FrameSource | None, list[RunWarning]]:
+) -> tuple[FrameSource | None, str | None]:
     """The frames that a run went over; or None, and why."""
     if isinstance(video, FrameSource):
-        return video, []
+        return video, None
     try:
-        return stack.enter_context(run.video(video)), []
+        return stack.enter_context(run.video(video)), None
     except (InputError, FrameError) as error:
         if video is not None:
             raise
-        again = wording("relate(run, video=…)", "trackweave relate RUN --video PATH")
-        text = f"nothing is stitched over gaps and cuts: {error} ({again})"
-        return None, [RunWarning("identity", None, "not-stitched", text)]
+        return None, str(error)
+
+
+def _left_undone(gone: str | None, *, is_stitched: bool, has_overlay: bool) -> list[RunWarning]:
+    """What was not done where the frames are gone, and why."""
+    again = wording("relate(run, video=…)", "trackweave relate RUN --video PATH")
+    undone = [
+        ("not-stitched", "nothing is stitched over gaps and cuts", is_stitched),
+        ("overlay-outdated", "overlay.mp4 shows the tracks of before", has_overlay),
+    ]
+    return [
+        RunWarning("identity", None, code, f"{text}: {gone} ({again})")
+        for code, text, is_asked in undone
+        if is_asked and gone is not None
+    ]
 
 
 def _replace_warnings(run: Run, warnings: Sequence[RunWarning]) -> None:
@@ -101,6 +132,40 @@ def _replace_warnings(run: Run, warnings: Sequence[RunWarning]) -> None:
         manifest.replace_warnings(warnings, stages=("identity",), level=None)
         manifest.write()
         write_json(run.paths.summary, replace(run.summary, warnings=now).to_json())
+
+
+def overlay_path(run: RunPaths, levels: Sequence[Level], level: Level) -> Path:
+    """Where the overlay video of a level lies: that of the run's first is the run's."""
+    return run.overlay if level == levels[0] else run.level(level).overlay
+
+
+def draw_overlays(
+    run: RunPaths, videos: Mapping[Level, Path], frames: FrameSource, drawing: OverlaySettings | None = None
+) -> None:
+    """Writes videos of a run's tracks over its frames, in the colours of their families.
+
+    Args:
+        run: the run folder.
+        videos: level → file.
+        frames: all frames of the run.
+        drawing: how; None = as before.
+
+    Raises:
+        FrameError: a frame cannot be read.
+        ArtifactError: a file cannot be written.
+    """
+    manifest = RunManifest.load(run.manifest)
+    if drawing is None:
+        recorded = manifest.data.get("overlay")
+        drawing = OverlaySettings.checked(recorded if isinstance(recorded, dict) else {})
+    else:
+        manifest.merge({"overlay": drawing.model_dump(mode="json")})
+        manifest.write()
+    rate = FrameList(frames.indices, frames.names, frames.times, frames.size).rate or OVERLAY_RATE
+    colours = run_colours(run)
+    for level, path in videos.items():
+        with open_masks(run, level, unfinished=True) as archive:
+            write_mask_overlay(path, archive, frames, rate, drawing, colours)
 
 
 def related_levels(levels: Sequence[Level]) -> list[Level]:

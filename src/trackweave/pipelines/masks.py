@@ -18,7 +18,7 @@ from trackweave.errors import InputError, RunFolderError, SettingError, Trackwea
 from trackweave.frames.source import FrameSource, check_readable, sample_evenly
 from trackweave.identity.settings import IdentitySettings
 from trackweave.ids import PROMPTED_LEVEL, Level, LocalIndex
-from trackweave.pipelines.identity import write_identities
+from trackweave.pipelines.identity import draw_overlays, overlay_path, write_identities
 from trackweave.pipelines.mask_corrections import restore, write_corrected
 from trackweave.pipelines.mask_inputs import (
     GENERATED_LEVELS,
@@ -42,7 +42,6 @@ from trackweave.predictors.sam.settings import SamSettings
 from trackweave.progress import Progress, TimingAggregator, open_progress, peak_rss_mb
 from trackweave.proposals.generators import GeneratorChoice, GeneratorRequest
 from trackweave.storage.candidates import FilteredManifest, filtered_path
-from trackweave.storage.corrected_masks import open_masks
 from trackweave.storage.files import recorded_path
 from trackweave.storage.result_log import ResultJournal
 from trackweave.storage.run import Fingerprint, FrameList, LevelRecord, RunFolder, RunManifest
@@ -50,6 +49,7 @@ from trackweave.structures.run_log import RunLog, RunWarning
 from trackweave.structures.run_summary import InputSummary, MaskSummary, PredictorSummary
 from trackweave.tracking.level_runner import LevelRunResult, finish_level, prompts_of
 from trackweave.tracking.mask_tracker import MaskTracker, TrackedLevel
+from trackweave.tracking.outputs import save_comparison_proposals
 from trackweave.tracking.pipeline_context import (
     LabelContext,
     LevelContext,
@@ -59,11 +59,8 @@ from trackweave.tracking.pipeline_context import (
 )
 from trackweave.tracking.settings import TrackingSettings
 from trackweave.tracking.stores import FrameResultStore, add_counters, latest_warnings
+from trackweave.visualization.annotators import run_colours
 from trackweave.visualization.settings import OverlaySettings, overlay_settings
-from trackweave.visualization.video import write_mask_overlay
-
-OVERLAY_RATE = 10.0
-"""Frames per second of an overlay video of frames without times."""
 
 
 class MaskOptions(TypedDict, total=False):
@@ -427,7 +424,7 @@ class _MaskRun:
                 tracker = MaskTracker(predictor, self.input.frames, levels, self.settings, cuts=self.cuts)
                 tracker.run(lambda total: open_progress(self.progress, total, _progress_label(due), "object-frames"))
                 self._finish_levels(due, levels, fingerprint, records)
-        return self._finish([context.level for context in contexts], records)
+        return self._finish(contexts, records)
 
     def _finished_levels(self, fingerprint: str) -> dict[Level, LevelRecord]:
         """Every level that this run has finished before."""
@@ -486,14 +483,17 @@ class _MaskRun:
 
     # --- the whole run -------------------------------------------------------------------------------------------
 
-    def _finish(self, levels: Sequence[Level], records: Mapping[Level, LevelRecord]) -> Run[MaskSummary]:
+    def _finish(self, contexts: Sequence[LevelContext], records: Mapping[Level, LevelRecord]) -> Run[MaskSummary]:
         """Writes what spans levels: boxes of all of them and the summary."""
-        asked = self.options.identity
+        asked, levels = self.options.identity, [context.level for context in contexts]
         restore(self.folder.paths)
         with self.timer.track("identity" if asked else "persist.boxes"):
             chosen = asked if isinstance(asked, IdentitySettings) else IdentitySettings() if asked else None
             stitcher = MaskStitcher(self.input.frames, self.cut_frames or ())
-            write_identities(self.folder.paths, levels, chosen, self.progress, stitcher)
+            record = write_identities(self.folder.paths, levels, chosen, self.progress, stitcher)
+        if record is not None and self.settings.render_viz:
+            with self.timer.track("compare"):
+                self._colour_comparisons(contexts)
         self._draw(levels)
         predictor_warnings = latest_warnings(records[level].predictor_warnings for level in levels)
         summary = self._summary({level: records[level] for level in levels}, predictor_warnings)
@@ -501,18 +501,28 @@ class _MaskRun:
         write_corrected(self.folder.paths)  # what a person said about this very run before
         return Run(self.folder.root)
 
+    def _colour_comparisons(self, contexts: Sequence[LevelContext]) -> None:
+        """Draws them anew in the colours of families, which were not known when a level was tracked.
+
+        Nothing else in `compare.json` changes, nor its size, by which a level is known to be finished.
+        """
+        manifest = RunManifest.load(self.folder.paths.manifest)
+        colours = run_colours(self.folder.paths)
+        for context in contexts:
+            if isinstance(context, PipelineContext):
+                video = manifest.artifact(context.level, "video_segments")
+                save_comparison_proposals(context.paths.compare, None, context, video, colours=colours)
+
     def _draw(self, levels: Sequence[Level]) -> None:
         """Writes the overlay video of the first level, or one of every level."""
         drawing = overlay_settings(self.options.overlay) if self.settings.render_viz else None
         if drawing is None:
             return
-        frames, run = self.input.frames, self.folder.paths
-        rate = FrameList(frames.indices, frames.names, frames.times, frames.size).rate or OVERLAY_RATE
+        run = self.folder.paths
+        chosen = levels if self.options.overlay_levels == "all" else levels[:1]
         with self.timer.track("overlay"):
-            for level in levels if self.options.overlay_levels == "all" else levels[:1]:
-                path = run.overlay if level == levels[0] else run.level(level).overlay
-                with open_masks(run, level, unfinished=True) as archive:
-                    write_mask_overlay(path, archive, frames, rate, drawing)
+            videos = {level: overlay_path(run, levels, level) for level in chosen}
+            draw_overlays(run, videos, self.input.frames, drawing)
 
     def _summary(self, records: Mapping[Level, LevelRecord], predictor_warnings: Sequence[RunWarning]) -> MaskSummary:
         levels = {level: record.summary for level, record in records.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, cast
@@ -134,7 +135,8 @@ class Run(Generic[SummaryT_co]):
         for each in self.levels if level is None else [Level(level)]:
             with self.masks(each, raw=raw) as video:
                 parts.append(Tracks.from_frames(video, level=int(each), with_masks=with_masks))
-        return Tracks.concat(parts)
+        is_related = not raw and self.paths.identity.is_file()
+        return replace(Tracks.concat(parts), tree=self.tree() if is_related else None)
 
     def masks(self, level: int | None = None, *, raw: bool = False) -> VideoSegments:
         """Opens a level's masks frame by frame; close it, or use it in a `with` block.

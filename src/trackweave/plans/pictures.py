@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw
 
 from trackweave.errors import TrackweaveError
 from trackweave.frames.open import open_frames
-from trackweave.pipelines.masks import OVERLAY_RATE
+from trackweave.pipelines.identity import OVERLAY_RATE
 from trackweave.pipelines.run import Run
 from trackweave.storage.files import replacing
-from trackweave.visualization.annotators import track_colour
+from trackweave.visualization.annotators import run_colours, track_colour
 from trackweave.visualization.settings import OverlaySettings
 from trackweave.visualization.video import write_mask_overlay
 
@@ -36,7 +36,7 @@ def draw_overlay(folder: Path, settings: OverlaySettings, *, every: bool) -> Non
         for level in run.levels if every else run.levels[:1]:
             path = run.paths.overlay if level == run.levels[0] else run.paths.level(level).overlay
             with run.masks(level) as archive:
-                write_mask_overlay(path, archive, frames, rate, settings)
+                write_mask_overlay(path, archive, frames, rate, settings, run_colours(run.paths))
 
 
 def write_thumbnail(folder: Path) -> None:

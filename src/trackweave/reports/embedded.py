@@ -19,6 +19,7 @@ from trackweave.formats.motchallenge import is_sequence
 from trackweave.reports.run_tracks import Description, RunTracks, ShownTracks, numbered_frames
 from trackweave.structures.run_summary import TrackSummary
 from trackweave.structures.tracks import Tracks
+from trackweave.visualization.annotators import css, track_colour
 from trackweave.visualization.look import stylesheet
 
 Json = dict[str, Any]
@@ -168,6 +169,7 @@ def held_summary(
             "count": counts,
             "score": [track.mean_score for _, track in lives],
             "parent": [0] * len(lives),
+            "colour": [css(track_colour(track.track_id)) for _, track in lives],
             "doubt": [0] * len(lives),
             "reasons": [[] for _ in lives],
             "starts": [0, *np.cumsum([len(own) for own in spans]).tolist()],

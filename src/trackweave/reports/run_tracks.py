@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from trackweave.storage.corrected_masks import read_corrected
 from trackweave.storage.run import FrameList
 from trackweave.structures.run_summary import BoxSummary
 from trackweave.structures.tracks import Tracks
+from trackweave.visualization.annotators import Colour, css, run_colours, track_colour
 
 Json = dict[str, Any]
 MOST_FRAMES = 10_000_000
@@ -71,6 +72,7 @@ class Description:
         cuts: absolute indices of frames that begin a shot.
         switches: suspected ones, as in `BoxSummary`.
         parents: of identities of which others are part; 0 = none.
+        colours: of tracks.
         input: name of what was tracked, or None.
         warnings: one line each.
     """
@@ -82,6 +84,7 @@ class Description:
     cuts: Sequence[int] = ()
     switches: Sequence[Mapping[str, Any]] = ()
     parents: Mapping[int, int] = field(default_factory=dict)
+    colours: Callable[[int], Colour] = track_colour
     input: str | None = None
     warnings: Sequence[str] = ()
 
@@ -171,6 +174,7 @@ class RunTracks:
             "count": table.count.tolist(),
             "score": np.round(table.score, 3).tolist(),
             "parent": [parents.get(track_id, 0) for track_id in table.track_id.tolist()],
+            "colour": [css(self.about.colours(track_id)) for track_id in table.track_id.tolist()],
             "doubt": np.round(doubts.track, 3).tolist(),
             "reasons": doubts.reasons,
             "starts": table.starts.tolist(),
@@ -195,6 +199,7 @@ def describe_run(run: Run) -> Description:
         cuts=summary.input.cuts or (),
         switches=summary.suspected_switches if isinstance(summary, BoxSummary) else (),
         parents={} if tree is None else dict(zip(tree.identity.tolist(), tree.parents.tolist(), strict=True)),
+        colours=track_colour if tree is None else run_colours(run.paths),
         input=Path(summary.input.path).name if summary.input.path else None,
         warnings=[warning.message for warning in run.warnings],
     )

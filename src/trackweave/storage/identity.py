@@ -290,7 +290,8 @@ class Fusion:
     The masks of tracks that are one thing become one, by their scores. Where the identities are nested, no pixel of a
     level belongs to two things, and a part lies in its whole wherever that is seen:
 
-    1. A part is sure of its pixels but where it leaves its whole for another thing of the whole's level, and a thing of
+    1. A part has no pixel outside of its wholes, unless a part of its own has it as well: of three levels two decide.
+       It is sure of its pixels but where it leaves its whole for another thing of the whole's level, and a thing of
        several tracks of those that the weightier of them have. It gets the others where nothing else is sure of them.
     2. From the finest level to the coarsest each pixel goes to one thing. The pixels of a part go to its whole, or to
        a part of that in its level, also where nothing of that level had them. Of all others the smallest thing that
@@ -362,23 +363,47 @@ class Fusion:
             level: dict(zip(ids[level], claims.sure.masks.words.copy(), strict=True))
             for level, claims in levels.items()
         }
+        anyhow = {
+            level: dict(zip(ids[level], claims.anyhow.words.copy(), strict=True)) for level, claims in levels.items()
+        }
+        self._clamp(sure, anyhow)
         self._cut(sure)
         owned: dict[Level, NDArray[np.uint64]] = {}
         # Pixels of finer things, by the whole that they have to go to.
         due: dict[int, Words] = {}
         for level in sorted(levels, reverse=True):
             coarser = {one for other in sure if other < level for one in sure[other]}
-            anyhow = dict(zip(ids[level], levels[level].anyhow.words, strict=True))
-            own = self._assign_level(sure[level], anyhow, due)
+            own = self._assign_level(sure[level], anyhow[level], due)
             due = {one: left for one, left in due.items() if one in coarser}
             for one, words in own.items():
                 whole = next((other for other in self._coarser.get(one, ()) if other in coarser), 0)
                 for other in [other for other in due if other != whole]:
                     due[other] &= ~words
                 if whole:
-                    due[whole] = due[whole] | words if whole in due else words.copy()
+                    _add(due, whole, words)
             owned[level] = np.stack([own[one] for one in ids[level]])
         return owned
+
+    def _clamp(self, sure: Mapping[Level, dict[int, Words]], anyhow: Mapping[Level, dict[int, Words]]) -> None:
+        """Cuts parts to their wholes, but where a part of their own reaches as far."""
+        whole: dict[int, Words] = {}
+        above: dict[int, Words] = {}
+        below: dict[int, Words] = {}
+        for level in sorted(anyhow):
+            for one, words in anyhow[level].items():
+                for other in self._coarser.get(one, ()):
+                    if other in whole:
+                        _add(above, one, whole[other])
+                        _add(below, other, words)
+            for one, words in anyhow[level].items():
+                for other in self._within.get(one, ()):
+                    if other in anyhow[level]:
+                        _add(whole, other, words)
+        for level, masks in anyhow.items():
+            for one in masks.keys() & above.keys():
+                kept = above[one] | below[one] if one in below else above[one]
+                sure[level][one] &= kept
+                masks[one] &= kept
 
     def _cut(self, masks: Mapping[Level, dict[int, Words]]) -> None:
         """Cuts parts where they leave a whole for another thing of its level."""
@@ -392,7 +417,7 @@ class Fusion:
             for one, words in masks[level].items():
                 for other in self._within.get(one, ()):
                     if other in masks[level]:
-                        whole[other] = whole[other] | words if other in whole else words.copy()
+                        _add(whole, other, words)
             claimed[level] = np.bitwise_or.reduce(list(masks[level].values()), axis=0)
 
     def _assign_level(
@@ -420,6 +445,11 @@ class Fusion:
                 own[one] |= words & free
                 free &= ~words
         return own
+
+
+def _add(unions: dict[int, Words], one: int, words: Words) -> None:
+    """Adds the pixels of a mask to those that are kept for a thing."""
+    unions[one] = unions[one] | words if one in unions else words.copy()
 
 
 def _measured(merged: FrameObjects, raw: FrameObjects, size: tuple[int, int]) -> FrameObjects:

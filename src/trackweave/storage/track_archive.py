@@ -220,13 +220,13 @@ class TracksArchive:
 
     def _read(self, number: int, with_masks: bool) -> TrackRows:
         part = self._parts[number]
-        columns = {column: self._column(part, column) for column in _COLUMNS}
+        columns: dict[str, Any] = {column: self._column(part, column) for column in _COLUMNS}
         detection, time = (self._column(part, column) for column in ("detection", "time"))
         try:
             masks = None
             if with_masks and part.mask_shape is not None:
                 masks = PackedMasks(self._archive.array(f"{part.name}/masks"), *part.mask_shape)
-            return TrackRows(Tracks(**columns, masks=masks), detection, time)
+            return TrackRows(Tracks.from_columns(**columns, masks=masks), detection, time)
         except (TypeError, ValueError, IndexError) as error:
             raise ArtifactError(f"{self.path}: {part.name} is damaged: {error}") from None
 

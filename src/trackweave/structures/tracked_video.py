@@ -17,6 +17,8 @@ from trackweave.masks.packed import PackedMasks
 from trackweave.structures.run_log import RunLog
 from trackweave.structures.tracks import FrameObjects, Tracks
 
+Colours = Callable[[int], tuple[int, int, int]]
+"""The colour of a track, RGB 0 … 255."""
 Pictures = Callable[[FrameIndex], NDArray[np.uint8]]
 """The picture of a frame, `(H, W, 3)` uint8 RGB."""
 DEFAULT_CLASS = "object"
@@ -75,12 +77,14 @@ class TrackedVideo(ABC):
         has_masks: may objects have masks?
         has_levels: are the objects of several levels of granularity?
         pictures: the frames' pictures, where they are at hand.
+        colours: of its objects; None = by their ids alone.
     """
 
     info: VideoInfo
     has_masks: bool = True
     has_levels: bool = False
     pictures: Pictures | None = None
+    colours: Colours | None = None
 
     @abstractmethod
     def frames(self, *, with_masks: bool = True) -> Iterator[tuple[FrameIndex, Tracks]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from trackweave.ids import FrameIndex, TrackId
 from trackweave.masks.codecs import decode_rle, encode_rle
 from trackweave.masks.packed import PackedMasks
 from trackweave.structures.columns import Columns
+from trackweave.structures.identity import Tree
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,10 +64,13 @@ class Tracks(Columns):
         class_id: `(N,)` int64; −1 = no class.
         masks: N masks, or None.
         level: `(N,)` int64 level of granularity, or None where there are no levels, as in box runs.
+        tree: which of them is part of which; None where that is not known.
 
     Raises:
         ValueError: columns of different lengths, or one track twice on a frame.
     """
+
+    SHARED: ClassVar[tuple[str, ...]] = ("tree",)
 
     frame: NDArray[np.int64]
     track_id: NDArray[np.int64]
@@ -75,6 +79,7 @@ class Tracks(Columns):
     class_id: NDArray[np.int64]
     masks: PackedMasks | None = None
     level: NDArray[np.int64] | None = None
+    tree: Tree | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,6 +107,7 @@ class Tracks(Columns):
         class_id: Any = None,
         masks: PackedMasks | None = None,
         level: Any = None,
+        tree: Tree | None = None,
     ) -> Tracks:
         """Casts each column; `score` defaults to 1, `class_id` to −1, `level` to none.
 
@@ -118,6 +124,7 @@ class Tracks(Columns):
             np.full(n, -1, np.int64) if class_id is None else np.asarray(class_id, np.int64),
             masks,
             None if level is None else np.asarray(level, np.int64),
+            tree,
         )
 
     @classmethod
@@ -147,6 +154,22 @@ class Tracks(Columns):
     def of(self, track_id: TrackId | int) -> Tracks:
         """One track over time."""
         return self[self.track_id == track_id]
+
+    def children(self, track_id: TrackId | int) -> Tracks:
+        """The parts of a thing over time: those that `run.tree()` has under it, of the levels that are here.
+
+        Raises:
+            KeyError: no such thing in the tree.
+            ValueError: the tracks have no tree: only those that a run with identities gave have one.
+
+        >>> tree = Tree.from_parents({1: 0, 2: 1, 3: 1}, levels={1: 2, 2: 4, 3: 4})
+        >>> tracks = Tracks.from_columns([0, 0, 1], [1, 2, 3], np.zeros((3, 4)), tree=tree)
+        >>> tracks.children(1).track_ids.tolist(), len(tracks.children(3))
+        ([2, 3], 0)
+        """
+        if self.tree is None:
+            raise ValueError("these tracks have no tree: run.tracks() of a run with identities has one")
+        return self[np.isin(self.track_id, self.tree.children(int(track_id)))]
 
     @property
     def track_ids(self) -> NDArray[np.int64]:

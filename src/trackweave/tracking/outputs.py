@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,15 @@ from trackweave.structures.run_log import RunLog, RunWarning
 from trackweave.structures.tracks import FrameObjects
 from trackweave.tracking.candidate_loader import load_scheduled_frame
 from trackweave.tracking.pipeline_context import PipelineContext, frame_at, local_positions
-from trackweave.visualization.annotators import contact_sheet, css, draw_objects, fit_width, track_colour, write_png
+from trackweave.visualization.annotators import (
+    Colour,
+    contact_sheet,
+    css,
+    draw_objects,
+    fit_width,
+    track_colour,
+    write_png,
+)
 
 T = TypeVar("T")
 
@@ -178,6 +186,7 @@ def save_comparison_proposals(
     *,
     sample_stride: Any = None,
     max_samples: Any = None,
+    colours: Callable[[int], Colour] = track_colour,
 ) -> Comparison:
     """Draws candidates (left) beside tracks (right) on the preview frames, with a JSON that lists what they show.
 
@@ -192,6 +201,7 @@ def save_comparison_proposals(
         video_segments: its frame-major archive.
         sample_stride: further thinning of the context's preview frames.
         max_samples: likewise, a cap.
+        colours: the colour of a track.
 
     Raises:
         RunFolderError: an image cannot be written.
@@ -209,9 +219,9 @@ def save_comparison_proposals(
             objects = video.frame(loaded.frame)
             matches = _matching_track_ids(loaded, objects)
             path = viz_dir / f"{frame_entry_name(loaded.frame)}.png"
-            write_png(path, _comparison_image(base.image(loaded.local), loaded, matches, objects))
+            write_png(path, _comparison_image(base.image(loaded.local), loaded, matches, objects, colours))
             images.append(path)
-            listed.append(_listing(path.name, loaded, matches, objects))
+            listed.append(_listing(path.name, loaded, matches, objects, colours))
     height, width = context.frames.size
     write_json(
         viz_dir / "compare.json",
@@ -281,7 +291,11 @@ def _matching_track_ids(proposed: CandidateFrame, objects: FrameObjects) -> NDAr
 
 
 def _comparison_image(
-    image: NDArray[np.uint8], proposed: CandidateFrame, matches: NDArray[np.int64], objects: FrameObjects
+    image: NDArray[np.uint8],
+    proposed: CandidateFrame,
+    matches: NDArray[np.int64],
+    objects: FrameObjects,
+    colours: Callable[[int], Colour],
 ) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     canvas = fit_width(image, IMAGE_WIDTH)
@@ -293,9 +307,10 @@ def _comparison_image(
         candidates.masks,
         scale_boxes(candidates.xyxy, cols / candidates.size[1], rows / candidates.size[0]),
         labels=False,
+        colours=colours,
     )
     boxes = scale_boxes(objects.xyxy, cols / width, rows / height)
-    right = draw_objects(canvas, objects.track_id, objects.masks, boxes)
+    right = draw_objects(canvas, objects.track_id, objects.masks, boxes, colours=colours)
     return contact_sheet(
         [left, right],
         2,
@@ -307,12 +322,16 @@ def _comparison_image(
 
 
 def _listing(
-    image: str, proposed: CandidateFrame, matches: NDArray[np.int64], objects: FrameObjects
+    image: str,
+    proposed: CandidateFrame,
+    matches: NDArray[np.int64],
+    objects: FrameObjects,
+    colours: Callable[[int], Colour],
 ) -> dict[str, object]:
     tracks = [
         {
             "id": int(objects.track_id[row]),
-            "colour": css(track_colour(int(objects.track_id[row]))),
+            "colour": css(colours(int(objects.track_id[row]))),
             "box": [round(float(value), 2) for value in objects.xyxy[row]],
             "area": int(objects.area[row]),
             "score": round(float(objects.score[row]), 4),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from colorsys import hsv_to_rgb
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,11 @@ from numpy.typing import NDArray
 from trackweave.boxes import scale_boxes
 from trackweave.masks.ops import Crop, crop_at
 from trackweave.masks.packed import PackedMasks
+from trackweave.storage.corrected_masks import read_corrected
 from trackweave.storage.files import replacing
+from trackweave.storage.identity import read_identity
+from trackweave.storage.run import RunPaths
+from trackweave.structures.identity import IdentityTable, Tree
 from trackweave.structures.tracks import Tracks
 from trackweave.visualization.settings import OverlaySettings, OverlayStyle
 
@@ -41,6 +45,61 @@ def track_colour(track_id: int) -> Colour:
     saturation, value = SHADES[(track_id - 1) % len(SHADES)]
     red, green, blue = hsv_to_rgb((0.33 + GOLDEN_RATIO * track_id) % 1.0, saturation, value)
     return round(255 * red), round(255 * green), round(255 * blue)
+
+
+NUDGE = 0.045
+"""How far the hue of a part lies from that of the whole at most, of a turn."""
+
+
+def part_colour(root: int, track_id: int) -> Colour:
+    """A shade of `track_colour(root)` for a part of it, 0 … 255: nearly its hue, darker or paler by the part's own id.
+
+    >>> track_colour(2), part_colour(2, 9), part_colour(2, 10)
+    ((18, 143, 224), (74, 127, 181), (54, 154, 201))
+    """
+    hue = (0.33 + GOLDEN_RATIO * root) % 1.0
+    # Steps of the plastic number keep consecutive ids apart in three directions at once.
+    first, second, third = ((0.5 + track_id * step) % 1.0 for step in (0.8191725134, 0.6710436067, 0.5497004779))
+    red, green, blue = hsv_to_rgb((hue + NUDGE * (2 * first - 1)) % 1.0, 0.35 + 0.6 * second, 0.5 + 0.5 * third)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+class TrackColours:
+    """The colour of every track of a run: of a part a shade of its whole's, of what is one thing one colour.
+
+    The same id has the same colour in every picture of the run.
+
+    Args:
+        table: raw track → identity; None = each its own.
+        tree: which identity is part of which; None = none is.
+    """
+
+    def __init__(self, table: IdentityTable | None = None, tree: Tree | None = None) -> None:
+        self._table, self._tree = table, tree
+        self._known: dict[int, Colour] = {}
+
+    def __call__(self, track_id: int) -> Colour:
+        """RGB of a track or an identity, 0 … 255."""
+        colour = self._known.get(track_id)
+        if colour is None:
+            identity = track_id if self._table is None else int(self._table.of([track_id])[0])
+            path = self._tree.path(identity) if self._tree is not None and identity in self._tree else [identity]
+            colour = track_colour(identity) if len(path) == 1 else part_colour(path[0], identity)
+            self._known[track_id] = colour
+        return colour
+
+
+def run_colours(run: RunPaths) -> TrackColours:
+    """The colours of a run's tracks: by family where it has identities.
+
+    Raises:
+        ArtifactError: its identities are damaged, or not of its masks.
+    """
+    if not run.identity.is_file():
+        return TrackColours()
+    corrected = read_corrected(run, unfinished=True)
+    record = read_identity(run) if corrected is None else corrected.record
+    return TrackColours() if record is None else TrackColours(record.table, record.tree)
 
 
 def contrasting(colour: Colour) -> Colour:
@@ -72,6 +131,7 @@ def draw_objects(
     *,
     style: OverlayStyle = "outline",
     labels: bool | Sequence[str] = True,
+    colours: Callable[[int], Colour] = track_colour,
 ) -> Image:
     """A copy of the image with the objects on it, each in the colour of its id, smaller ones over larger ones.
 
@@ -84,6 +144,7 @@ def draw_objects(
         boxes: `(M, 4)` xyxy in pixels of the image, right and bottom exclusive; None takes the masks' boxes.
         style: contours with a light fill, contours with a strong fill, or boxes.
         labels: write the ids, or these M texts, where an object is seen and no other label stands.
+        colours: the colour of an id.
 
     Returns:
         `(H, W, 3)` uint8 RGB.
@@ -99,20 +160,20 @@ def draw_objects(
         raise ValueError(f"ids, masks, boxes and labels differ in number: {sorted(lengths)}")
     canvas = image.copy()
     corners = _corners(masks, boxes, len(ids), canvas.shape[:2])
-    colours = [track_colour(int(track_id)) for track_id in ids]
+    chosen = [colours(int(track_id)) for track_id in ids]
     order = _smallest_first(masks, corners)
     draws_boxes = masks is None or style == "boxes"
     if masks is None or style == "boxes":
         anchors = {int(n): _box_anchors(corners[n]) for n in order}
         for n in order[::-1]:
-            draw_boxes(canvas, corners[n : n + 1], colours[n], line_thickness(canvas))
+            draw_boxes(canvas, corners[n : n + 1], chosen[n], line_thickness(canvas))
     else:
-        anchors = _paint_masks(canvas, masks, order, colours, FILL_OPACITY[style])
+        anchors = _paint_masks(canvas, masks, order, chosen, FILL_OPACITY[style])
     if labels is not False:
         placed = LabelPlacer(canvas)
         for n in order:
             if int(n) in anchors:
-                placed.write(texts[n], anchors[int(n)], colours[n], above=draws_boxes)
+                placed.write(texts[n], anchors[int(n)], chosen[n], above=draws_boxes)
     return canvas
 
 
@@ -353,6 +414,7 @@ class OverlayPainter:
         settings: how to draw; None = the defaults.
         max_width: wider images are made smaller to this width, in pixels.
         class_names: names of class ids; a class without one is written as its number.
+        colours: the colour of an id.
     """
 
     def __init__(
@@ -361,7 +423,9 @@ class OverlayPainter:
         *,
         max_width: int = 1280,
         class_names: Mapping[int, str] | None = None,
+        colours: Callable[[int], Colour] = track_colour,
     ) -> None:
+        self._colours = colours
         self._settings, self._max_width = settings or OverlaySettings(), max_width
         self._names = class_names or {}
         self._trails: dict[int, deque[tuple[int, float, float]]] = {}
@@ -403,6 +467,7 @@ class OverlayPainter:
             scale_boxes(tracks.xyxy, float(scale[0]), float(scale[1])),
             style=self._settings.style,
             labels=self._settings.labels and [self._text(tracks, row) for row in range(len(tracks))],
+            colours=self._colours,
         )
 
     def _text(self, tracks: Tracks, row: int) -> str:
@@ -423,7 +488,7 @@ class OverlayPainter:
         points = np.rint(np.array([point[1:] for point in trail]) * scale * (1 << FRACTION_BITS))
         line = np.clip(points, -(2**30), 2**30).astype(np.int32).reshape(-1, 1, 2)
         thickness = line_thickness(canvas) + 1
-        cv2.polylines(canvas, [line], False, track_colour(track_id), thickness, cv2.LINE_AA, FRACTION_BITS)
+        cv2.polylines(canvas, [line], False, self._colours(track_id), thickness, cv2.LINE_AA, FRACTION_BITS)
 
 
 def write_png(path: Path, image: NDArray[np.uint8]) -> None:

@@ -20,7 +20,7 @@ from trackweave.storage.files import filled_folder, replacing, safe_name
 from trackweave.structures.format_settings import FormatSettings
 from trackweave.structures.tracked_video import Losses, Pictures, TrackedVideo, TrackSpan
 from trackweave.structures.tracks import Tracks
-from trackweave.visualization.annotators import OverlayPainter, fit_width
+from trackweave.visualization.annotators import OverlayPainter, fit_width, track_colour
 from trackweave.visualization.video import Mp4Writer
 
 Image = NDArray[np.uint8]
@@ -133,7 +133,7 @@ def _followed(picture: Image, centre: tuple[float, float], span: TrackSpan, marg
 
 def _overlays(video: TrackedVideo) -> Iterator[Image]:
     """The frames with the objects on them."""
-    pictures, painter = _pictures(video), OverlayPainter()
+    pictures, painter = _pictures(video), OverlayPainter(colours=video.colours or track_colour)
     for index, tracks in video.sized_frames():
         painter.follow(int(index), tracks)
         yield painter.paint(pictures(index), tracks)

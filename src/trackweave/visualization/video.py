@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +18,7 @@ from trackweave.ids import FrameIndex
 from trackweave.storage.files import temporary_beside
 from trackweave.storage.mask_archive import VideoSegments
 from trackweave.structures.tracks import Tracks
-from trackweave.visualization.annotators import OverlayPainter
+from trackweave.visualization.annotators import Colour, OverlayPainter, track_colour
 from trackweave.visualization.settings import OverlaySettings
 
 
@@ -119,7 +119,11 @@ class Mp4Writer:
 
 
 def mask_overlays(
-    archive: VideoSegments, frames: FrameSource, indices: Sequence[FrameIndex], settings: OverlaySettings | None = None
+    archive: VideoSegments,
+    frames: FrameSource,
+    indices: Sequence[FrameIndex],
+    settings: OverlaySettings | None = None,
+    colours: Callable[[int], Colour] = track_colour,
 ) -> Iterator[RGBFrame]:
     """The frames of these indices with the objects of an archive on them, `(h, w, 3)` uint8 RGB, at most 1280 wide.
 
@@ -127,7 +131,7 @@ def mask_overlays(
         FrameError: a frame cannot be read.
         KeyError: an index that the frames do not have.
     """
-    painter = OverlayPainter(settings)
+    painter = OverlayPainter(settings, colours=colours)
     positions = {int(index): position for position, index in enumerate(frames.indices)}
     for index in indices:
         tracks = Tracks.from_frames([archive.frame(index)])
@@ -136,7 +140,12 @@ def mask_overlays(
 
 
 def write_mask_overlay(
-    path: Path, archive: VideoSegments, frames: FrameSource, fps: float, settings: OverlaySettings | None = None
+    path: Path,
+    archive: VideoSegments,
+    frames: FrameSource,
+    fps: float,
+    settings: OverlaySettings | None = None,
+    colours: Callable[[int], Colour] = track_colour,
 ) -> None:
     """Writes an archive's objects over all frames as a video.
 
@@ -145,5 +154,5 @@ def write_mask_overlay(
         ArtifactError: the file cannot be written.
     """
     with Mp4Writer(path, fps) as writer:
-        for image in mask_overlays(archive, frames, frames.indices, settings):
+        for image in mask_overlays(archive, frames, frames.indices, settings, colours):
             writer.write(image)

@@ -10,7 +10,7 @@ import { Questions, doubtfulPlaces } from "./questions.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 import { TrackList } from "./tracklist.js";
-import { byId, clamp, clock, h, indexOf, positionOf, thousands } from "./util.js";
+import { byId, clamp, clock, h, indexOf, positionOf, setColours, thousands } from "./util.js";
 
 /** @typedef {import("./types.js").AnswerState} AnswerState */
 /** @typedef {import("./types.js").Question} Question */
@@ -149,6 +149,7 @@ class Page {
     const tracks = /** @type {TrackColumns} */ (await getJson("api/0/tracks"));
     this.tracks = tracks;
     this.families = new Families(tracks);
+    setColours(tracks);
     this.fillClasses();
     const familySort = document.querySelector("#sort option[value=family]");
     if (familySort instanceof HTMLOptionElement) familySort.hidden = familySort.disabled = this.families.isEmpty;

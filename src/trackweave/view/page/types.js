@@ -35,6 +35,7 @@
  * @property {number[]} count
  * @property {(number|null)[]} score
  * @property {number[]} parent id of what it is part of, 0 = nothing
+ * @property {string[]} colour as `#rrggbb`; a part has a shade of its whole's
  * @property {number[]} doubt
  * @property {string[][]} reasons
  * @property {number[]} starts row n has the spans starts[n] … starts[n + 1] - 1

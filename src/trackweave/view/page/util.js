@@ -51,7 +51,7 @@ const SHADES = [[0.78, 1], [0.92, 0.88], [0.55, 0.98], [0.85, 0.8], [0.66, 0.9]]
 const colours = new Map();
 
 /**
- * RGB of a track, 0 … 255: the colour that it has in overlay videos, too.
+ * RGB of a track, 0 … 255: the colour that it has in overlay videos, too; of one that the run does not have, by its id.
  * @param {number} id
  * @returns {[number, number, number]}
  */
@@ -70,6 +70,18 @@ export function trackColour(id) {
   }
   colours.set(id, colour);
   return colour;
+}
+
+/**
+ * From now on tracks have the colours that the run gives them; all others those of their ids.
+ * @param {import("./types.js").TrackColumns} tracks
+ */
+export function setColours(tracks) {
+  colours.clear();
+  tracks.id.forEach((id, row) => {
+    const value = parseInt(tracks.colour[row].slice(1), 16);
+    colours.set(id, [value >> 16, (value >> 8) & 255, value & 255]);
+  });
 }
 
 /**
