@@ -117,9 +117,12 @@ def test_failures_are_kept_apart_and_tried_again_when_asked(tmp_path: Path) -> N
         write_sequence(data / name)
     (data / "c2" / "det" / "det.txt").write_text("no,number\n")
     plan = box_plan(data, out)
-    plan["inputs"].append(str(tmp_path / "gone.mp4"))
-    items, _ = run_all(plan)
+    plan["inputs"] += [str(tmp_path / "gone.mp4"), "s3://me:hunter2@host/far?token=hunter3"]
+    items, events = run_all(plan)
     failures = {item.name: item.failure for item in items}
+    assert failures.pop("far") is not None
+    assert "hunter" not in "".join(str(event.to_json()) for event in events)
+    assert [path for path in out.rglob("*") if path.is_file() and b"hunter" in path.read_bytes()] == []
     assert (failures["c1"], failures["c3"]) == (None, None)
     assert failures["c2"] is not None
     assert (failures["c2"].stage, failures["c2"].kind) == ("track", "input")
@@ -128,12 +131,12 @@ def test_failures_are_kept_apart_and_tried_again_when_asked(tmp_path: Path) -> N
 
     assert computed(run_all(plan)[1]) == []
     again = run_all(plan, Selection(retry_failed=True))[1]
-    assert sorted(event.item for event in again if event.name == "failed") == ["c2", "gone"]
+    assert sorted(event.item for event in again if event.name == "failed") == ["c2", "far", "gone"]
 
     (data / "c2" / "det" / "det.txt").write_text((data / "c1" / "det" / "det.txt").read_text())
     items, events = run_all(plan)
     assert ("c2", "track") in computed(events)
-    assert [item.name for item in items if item.failure is not None] == ["gone"]
+    assert [item.name for item in items if item.failure is not None] == ["gone", "far"]
 
 
 def test_the_first_failure_can_end_it(tmp_path: Path) -> None:

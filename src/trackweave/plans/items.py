@@ -216,7 +216,7 @@ def _item(
 
 def _stem(path: str) -> str:
     """What an item is called: a folder by its name, one of frames by that of its sequence, a file without suffix."""
-    one = PurePath(path)
+    one = PurePath(path.partition("?")[0] if "://" in path else path)  # what is asked of a server may be secret
     if one.name in ("frames", "images", "img1", "color", "rgb") and one.parent.name:
         return one.parent.name
     return one.name if not one.suffix or os.path.isdir(path) else one.stem  # noqa: PTH112 - for ten thousand items

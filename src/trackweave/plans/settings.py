@@ -88,12 +88,11 @@ class InputEntry(Settings):
 class EngineSettings(Settings):
     """What does the work."""
 
-    name: Literal["local", "ray"] = Field(default="local", description="processes of this machine, or a Ray cluster")
+    name: Literal["local"] = Field(default="local", description="processes of this machine")
     workers: int | None = Field(default=None, ge=1, description="null: one for each core")
     memory_gb: float | None = Field(
         default=None, gt=0, description="of one worker; null: its share of four fifths of the machine's"
     )
-    address: str | None = Field(default=None, description="of a Ray cluster; null: one on this machine")
 
 
 class PlanFile(Settings):
@@ -363,7 +362,7 @@ def file_name(text: str) -> str:
     return name or "_"
 
 
-_ACCOUNT = re.compile(r"(?<=://)[^/@\s]+@")
+_ACCOUNT = re.compile(r"(?<=:/)(/?)[^/@\s]+@")  # a path has one slash where an address has two
 _SECRET_QUERY = re.compile(r"((?:token|secret|password|passwd|signature|key|credential)[\w-]*=)[^&\s]+", re.I)
 _SECRET_NAME = re.compile(r"token|secret|passw|credential|api_?key|access_?key", re.I)
 
@@ -375,7 +374,7 @@ def redacted(value: Any) -> Any:
     ('s3://…@host/a?token=…&b=2', {'api_key': '…', 'n': 1})
     """
     if isinstance(value, str):
-        return _SECRET_QUERY.sub(r"\1…", _ACCOUNT.sub("…@", value))
+        return _SECRET_QUERY.sub(r"\1…", _ACCOUNT.sub(r"\1…@", value))
     if isinstance(value, Mapping):
         return {key: "…" if _SECRET_NAME.search(str(key)) else redacted(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -761,6 +761,8 @@ def _run_facts(paths: RunPaths) -> dict[str, Any]:
     }
     if isinstance(summary, BoxSummary):
         facts |= {"boxes": summary.totals.get("boxes"), "suspected": summary.totals.get("est_id_switches")}
+        if summary.expected_switches is not None:
+            facts["expected_switches"] = round(float(summary.expected_switches["expected"]), 1)
         facts["frames"] = summary.totals.get("frames") or facts["frames"]
     else:
         facts |= {"boxes": summary.mask_count}

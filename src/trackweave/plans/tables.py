@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from trackweave.evaluation.scores import Evaluation
 
 EVALUATION = "evaluation.json"
-PACKAGES = ("trackweave", "numpy", "numba", "opencv-python-headless", "scipy", "av", "onnxruntime", "torch", "ray")
+PACKAGES = ("trackweave", "numpy", "numba", "opencv-python-headless", "scipy", "av", "onnxruntime", "torch")
 SCORES = ("HOTA", "IDF1", "MOTA", "J&F")
 COLUMNS = (
     *("item", "variant", "state", "frames", "width", "height", "tracks", "things", "boxes", "suspected"),
+    "expected_switches",
     *("warnings", "seconds", "cpu_seconds", "peak_rss_mb", *SCORES, "attention", "why", "kind", "message", "folder"),
 )
 """Of the tables of items."""
@@ -96,7 +97,8 @@ class Row:
             "message": None if failure is None else failure.message,
             "folder": self.folder,
         }
-        facts = {name: self.facts.get(name) for name in ("frames", "tracks", "things", "boxes", "suspected")}
+        names = ("frames", "tracks", "things", "boxes", "suspected", "expected_switches")
+        facts = {name: self.facts.get(name) for name in names}
         return facts | {name: self.scores.get(name) for name in SCORES} | values
 
 
@@ -131,8 +133,10 @@ def _attention(facts: Mapping[str, Any], failure: StageRecord | None, state: str
     if warnings:
         named = ", ".join(f"{count} × {kind}" if count > 1 else kind for kind, count in warnings.items())
         found.append((min(10.0 * len(warnings) + sum(warnings.values()), 60.0), named))
-    suspected, boxes = facts.get("suspected"), facts.get("boxes")
-    if suspected and boxes:
+    expected, suspected, boxes = facts.get("expected_switches"), facts.get("suspected"), facts.get("boxes")
+    if expected and boxes:
+        found.append((min(2000.0 * expected / boxes, 50.0), f"{expected:.0f} identity switches expected"))
+    elif suspected and boxes:
         found.append((min(2000.0 * suspected / boxes, 50.0), f"{suspected} suspected identity switches"))
     scores = facts.get("scores") or {}
     score = next((name for name in ("HOTA", "J&F") if name in scores), None)
