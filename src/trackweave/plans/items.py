@@ -96,7 +96,7 @@ def _lines(path: Path) -> list[str]:
 
 def _matches(path: str) -> list[str]:
     """What a path names: itself, or in the order of names what matches its pattern."""
-    if Path(path).exists() or not has_magic(path):
+    if "://" in path or not has_magic(path) or Path(path).exists():
         return [path]  # what is not there is an item that fails, and stops no other
     found = glob(path, recursive=True)  # noqa: PTH207 - a pattern may be absolute
     return sorted((one for one in found if not Path(one).name.startswith(".")), key=_natural)
