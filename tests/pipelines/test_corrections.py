@@ -159,6 +159,51 @@ def test_acts_that_do_not_hold_are_warned_of(run: Path) -> None:
     ]
 
 
+def test_answers_that_are_read_again_are_said_once(run: Path) -> None:
+    """A file that has grown: only the rest is said; one answer alone is the second of its kind, and confirms."""
+    correct(run, [ANN, BOB])
+    before = contents(run)
+    correct(run, [ANN, BOB])
+    assert contents(run) == before
+    assert len(read_corrections(run / "corrections.jsonl").steps) == 2
+    correct(run, [ANN, BOB, Nobody(Observation(2, 1))])
+    assert len(read_corrections(run / "corrections.jsonl").steps) == 3
+    correct(run, [ANN])
+    assert read_corrections(run / "corrections.jsonl").acts[-1] == ANN
+
+
+def test_an_answer_that_does_not_hold_is_named_and_those_before_it_count(run: Path) -> None:
+    with pytest.raises(InputError, match=r"frame 99 has no box 0 of a track \(act 2 of 3; those before it hold\)"):
+        correct(run, [ANN, Named(Observation(99, 0), "Ann"), BOB])
+    assert open_run(run).summary.extra["corrections"] == {"acts": 1, "names": {"1": "Ann"}}
+    assert read_corrections(run / "corrections.jsonl").acts == (ANN,)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{",
+        b"\xff\xfe",
+        b"null",
+        b"[" * 100_000,
+        b'{"n": 2, "act": "name", "at": [0, 0], "name": "a\\u0000"}',
+        b'{"n": 2, "act": "name", "at": [1e400, 0], "name": "a"}',
+        b'{"n": 2, "act": "redo"}',
+        b'{"n": 1, "act": "undo"}',
+        b'{"n": 2.0, "act": "rename"}',
+    ],
+)
+def test_a_broken_line_is_named_and_nothing_is_touched(run: Path, line: bytes) -> None:
+    correct(run, [ANN])
+    path = run / "corrections.jsonl"
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    before = {**contents(run), "corrections.jsonl": path.read_bytes()}
+    for use in (lambda: correct(run), lambda: Proofreading(run)):
+        with pytest.raises(ArtifactError, match=r"corrections\.jsonl, line 3: damaged"):
+            use()
+    assert {**contents(run), "corrections.jsonl": path.read_bytes()} == before
+
+
 def test_answers_of_another_run_are_not_used(run: Path) -> None:
     correct(run, [ANN])
     manifest = json.loads((run / "manifest.json").read_text())

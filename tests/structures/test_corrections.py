@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given
@@ -31,7 +33,7 @@ from trackweave.structures.corrections import (
 
 numbers = st.integers(0, 2**53 - 1)
 observations = st.builds(Observation, numbers, numbers)
-names = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=20)
+names = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=20).map(partial(normalize, "NFC"))
 coordinates = st.floats(0, 1e6, width=32)
 
 
@@ -118,6 +120,10 @@ def test_undo_and_redo_are_those_of_an_editor(script: list[Act | bool | None]) -
         ({"act": "name", "at": [0, 1], "name": " "}, "is no name"),
         ({"act": "name", "at": [0, 1], "name": "a\x1b[31m"}, "is no name"),
         ({"act": "split", "before": [3, 1], "at": [3, 1]}, "frame 3 is not before frame 3"),
+        ({"act": "name", "at": [0, 1], "name": "a\nb"}, "is no name"),
+        ({"act": "name", "at": [0, 1], "name": "a\u202eb"}, "is no name"),
+        ({"act": "name", "at": [0, 1], "name": "\u200d"}, "is no name"),
+        ({"act": "name", "at": [0, 1], "name": "\ud800"}, "is no name"),
         ({"act": "accept", "first": 2, "last": 1, "tracks": [{"id": 1, "at": []}]}, "from frame 2 to frame 1"),
         ({"act": "accept", "first": 0, "last": 1, "tracks": [{"id": 1, "at": [[0, 1], [2, 1]]}]}, "from frame 0"),
         ({"act": "accept", "first": 0, "last": 1, "tracks": [{"id": k, "at": [[0, 1]]} for k in (1, 2)]}, "twice"),
@@ -130,3 +136,11 @@ def test_undo_and_redo_are_those_of_an_editor(script: list[Act | bool | None]) -
 def test_what_is_no_act_is_refused(record: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         step_from_json(record)
+
+
+def test_a_name_is_one_however_it_is_spelt() -> None:
+    """Accents of one or two characters, spaces around, emoji of several people."""
+    for given_name, kept in (("  Ann Lee ", "Ann Lee"), ("Jose\u0301", "Jos\u00e9"), ("👩\u200d👧", "👩\u200d👧")):
+        step = step_from_json({"act": "name", "at": [0, 1], "name": given_name})
+        assert isinstance(step, Named)
+        assert step.name == kept

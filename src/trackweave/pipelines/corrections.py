@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -66,14 +67,17 @@ class _Solved:
         item: what acts call each.
         links: into each.
         known: the acts as constraints.
-        decision: what was decided.
     """
 
     rows: TrackRows
     item: NDArray[np.int64]
     links: Links
     known: Constraints
-    decision: Decision
+
+    @cached_property
+    def decision(self) -> Decision:
+        """What was decided; not before it is looked at, so that a file of answers is read fast."""
+        return decide(self.rows.tracks, self.links, self.known)
 
 
 @dataclass(eq=False)
@@ -92,7 +96,7 @@ class _Engine:
             self._links = {prompts: (rows, item, places, link_doubt(rows.tracks))}
         rows, item, places, links = self._links[prompts]
         known = constraints(acts, rows.tracks, item, places)
-        return _Solved(rows, item, links, known, decide(rows.tracks, links, known))
+        return _Solved(rows, item, links, known)
 
 
 def _with_prompts(
@@ -220,7 +224,7 @@ class Proofreading:
         return [f"act {one.act + 1}: {one.reason}" for one in self._now.known.refused]
 
     def say(self, step: Step) -> int:
-        """Takes an act, an undo or a redo; when this returns it is on the disk, and `tracks` are decided anew.
+        """Takes an act, an undo or a redo; when this returns it is on the disk; `tracks` are decided anew.
 
         Returns:
             Its number, from 1.
@@ -422,20 +426,20 @@ def correct(
 
     Args:
         run: the run folder.
-        steps: acts, undos and redos, in order; none: what was said before is decided again.
+        steps: acts, undos and redos, in order; none: what was said before is decided again. Where they begin with all
+            the acts that are in force already, as when a file is read again that has grown, only the rest is said.
         frames, predictor: see `open_proofreading`.
         progress: of prompts that are moved; None = shown by itself in a terminal or a notebook; or a function of
             `(done, total, label)`.
 
     Raises:
         ArtifactError: no finished run, or its answers are damaged.
-        InputError: an act cannot hold beside what is accepted; those before it are kept.
+        InputError: an act cannot hold beside what is accepted; those before it hold.
         PredictorError: the predictor failed; what is missing is moved by the next call.
         RunFolderError: another process works in the folder, or it cannot be written.
     """
     with open_proofreading(run, frames=frames, predictor=predictor) as proofreading:
-        for step in steps:
-            proofreading.say(step)
+        _say_all(proofreading, list(steps))
         if isinstance(proofreading, MaskProofreading) and proofreading.pending:
             with open_progress(progress, proofreading.pending_count, "prompts") as display:
                 proofreading.propagate(display.update)
@@ -459,6 +463,23 @@ def accept_edited(run: str | os.PathLike[str], path: str | os.PathLike[str]) -> 
         raise InputError(f"{path}: has no track")
     with open_proofreading(run) as proofreading:
         return proofreading.accept_edited(edited)
+
+
+def _say_all(proofreading: Proofreading | MaskProofreading, steps: list[Step]) -> None:
+    """Says what was not said before.
+
+    Raises:
+        InputError: an act does not hold; its number and the reason. The run's files have those before it.
+    """
+    known = proofreading.corrections.acts
+    said = len(known) if known and tuple(steps[: len(known)]) == known else 0
+    for number, step in enumerate(steps[said:], start=said + 1):
+        try:
+            proofreading.say(step)
+        except InputError as error:
+            if isinstance(proofreading, Proofreading):
+                proofreading.write()
+            raise InputError(f"{error} (act {number} of {len(steps)}; those before it hold)") from None
 
 
 def label_samples(run: str | os.PathLike[str], samples: str | os.PathLike[str], output: str | os.PathLike[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -10,6 +11,8 @@ from typing import Any, ClassVar, NamedTuple
 from trackweave.errors import InputError, shortened, shortened_line
 
 LONGEST_NAME = 200
+_JOINERS = {0x200C: None, 0x200D: None}
+"""Inside words of some scripts and inside emoji."""
 """Characters of an object's name."""
 MOST_ITEMS = 1 << 53
 """Numbers of frames, detections and tracks lie below, so that JavaScript reads them as they are."""
@@ -282,9 +285,11 @@ def _observation(value: Any) -> Observation:
 
 
 def _name(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_NAME or not value.isprintable():
+    text = value.strip() if isinstance(value, str) else ""
+    seen = text.translate(_JOINERS)
+    if not seen or len(text) > LONGEST_NAME or not seen.isprintable():
         raise ValueError(f"{shortened(value, 40)} is no name: 1 to {LONGEST_NAME} printable characters")
-    return value.strip()
+    return unicodedata.normalize("NFC", text)  # one name, however the keyboard spells its accents
 
 
 def _split(record: Mapping[str, Any]) -> Split:
