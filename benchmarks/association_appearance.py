@@ -94,8 +94,11 @@ def _person_crops(path: Path) -> tuple[list[tuple[int, str]], list[NDArray[np.fl
 
 
 def tracked(video: SimulatedSequence, scorer: AssociationScorer | None, embeddings: str) -> Tracks:
-    """The tracker over a video with its `own` embeddings, `none`, or `alike`: the same for every object of a frame."""
+    """The tracker over a video with its `own` embeddings, `none`, or `alike`: the same for every object of a frame;
+    `gallery`: its own, and who comes back gets the old identity."""
     settings = preset("adaptive") if scorer is None else preset("learned", appearance_memory=True)
+    if embeddings == "gallery":
+        settings = preset("learned", appearance_memory=True, appearance_gallery=500)
     if scorer is not None:
         scorer.reset()  # another tracker takes it
     tracker = Tracker(settings, frame_rate=video.fps, size=video.size, scorer=scorer)
@@ -104,7 +107,7 @@ def tracked(video: SimulatedSequence, scorer: AssociationScorer | None, embeddin
     for frame, seconds, camera, detections in video:
         own = detections.embedding
         assert own is not None
-        embedding = {"own": own, "none": None, "alike": own[:1].repeat(len(own), axis=0)}[embeddings]
+        embedding = {"own": own, "gallery": own, "none": None, "alike": own[:1].repeat(len(own), axis=0)}[embeddings]
         visible = visibility.estimate(detections, size=video.size).visibility
         detections = replace(detections, embedding=embedding, visibility=visible)
         output = tracker.update(detections, FrameContext(frame, seconds, camera))
@@ -131,6 +134,7 @@ def main() -> None:
         "`adaptive`": (None, "none"),
         "learned, no embeddings": (scorer, "none"),
         "learned, with embeddings": (scorer, "own"),
+        "learned, with embeddings and a gallery": (scorer, "gallery"),
         "learned, embeddings all alike": (scorer, "alike"),
     }
     print("| HOTA/AssA/DetA/IDF1/IDSW | " + " | ".join(args.regimes) + " |")

@@ -1,8 +1,9 @@
-"""`AppearanceMemory`: the appearance of each track, as a few prototypes of its embeddings."""
+"""`AppearanceMemory`: the appearance of each track, as a few prototypes of its embeddings; `Gallery`: of ended ones."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,10 @@ SAME_APPEARANCE = 0.85
 """Cosine from which an embedding refines its nearest prototype instead of becoming one of its own."""
 LEARNING_RATE = 0.1
 SCALE_RATE = 0.02
+RECALL_VIEWS = 5
+"""Sure views of a new track after which it is compared with the gallery, once; a track of fewer is not kept there."""
+MAX_RECALL_COST, RECALL_MARGIN = 0.5, 0.15
+"""Largest cost, on the stream's scale, at which an identity is given back, and by how much it must beat the next."""
 
 
 @njit
@@ -138,7 +143,124 @@ class AppearanceMemory:
         if len(other):
             self.other += SCALE_RATE * (float(other.mean()) - self.other)
 
+    def of(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """`(M, P, E)` prototypes and `(M, P)` how many embeddings each has taken in; 0 = none."""
+        return self._vectors[rows], self._uses[rows]
+
     def best(self) -> NDArray[np.float32]:
         """`(T, E)` the most used prototype of each track; zeros where there is none."""
         best: NDArray[np.float32] = self._vectors[np.arange(len(self._vectors)), self._uses.argmax(axis=1)]
         return best
+
+
+class _Kept(NamedTuple):
+    """An ended track's appearance.
+
+    Attributes:
+        vectors: `(K, E)` prototypes, the most used first.
+        uses: `(K,)` embeddings that each has taken in.
+        class_id: of the track.
+    """
+
+    vectors: NDArray[np.float32]
+    uses: NDArray[np.int64]
+    class_id: int
+
+
+class Gallery:
+    """Appearances of ended tracks by identity, the latest ones: who comes back after long gets the old identity back.
+
+    The tracker goes on with ids of its own; the gallery knows under which identity each is reported. A new track has
+    its own id until it was seen surely five times. Then it gets the identity of the kept track that is most like
+    it, if none else is nearly as like, and never one that is in view.
+
+    Args:
+        size: identities that are kept.
+        prototypes: of each.
+
+    Attributes:
+        recalled: how often an identity was given back.
+    """
+
+    def __init__(self, size: int, prototypes: int) -> None:
+        self._size, self._prototypes = size, prototypes
+        self._kept: dict[int, _Kept] = {}
+        self._identity: dict[int, int] = {}
+        self._decided: set[int] = set()
+        self.recalled = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def identities(self, track_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Under which identity each track is reported."""
+        return np.array([self._identity.get(track, track) for track in track_ids.tolist()], np.int64)
+
+    def keep(
+        self,
+        memory: AppearanceMemory,
+        rows: NDArray[np.int64],
+        track_ids: NDArray[np.int64],
+        classes: NDArray[np.int64],
+    ) -> None:
+        """Takes in tracks that end: their rows in the memory, ids and classes, all `(M,)`."""
+        if memory.width is None:
+            return
+        for vectors, uses, track, class_id in zip(*memory.of(rows), track_ids.tolist(), classes.tolist(), strict=True):
+            identity = self._identity.pop(track, track)
+            self._decided.discard(track)
+            old = self._kept.pop(identity, None)
+            if old is not None:
+                vectors, uses = np.concatenate([vectors, old.vectors]), np.concatenate([uses, old.uses])
+            if uses.sum() < RECALL_VIEWS:
+                continue
+            order = np.argsort(-uses, kind="stable")[: self._prototypes]
+            order = order[uses[order] > 0]
+            self._kept[identity] = _Kept(vectors[order], uses[order], class_id)
+            if len(self._kept) > self._size:
+                del self._kept[next(iter(self._kept))]  # the one that ended first
+
+    def recall(self, memory: AppearanceMemory, track_ids: NDArray[np.int64], classes: NDArray[np.int64]) -> None:
+        """Gives identities back to live tracks, which are the rows of the memory, that have been seen often enough."""
+        if memory.width is None:
+            return
+        vectors, uses = memory.of(np.arange(len(track_ids)))
+        new = [
+            row
+            for row, track in enumerate(track_ids.tolist())
+            if track not in self._decided and uses[row].sum() >= RECALL_VIEWS
+        ]
+        self._decided.update(track_ids[new].tolist())
+        # What an identity in view looks like is kept aside while it is in view: it is not to be had twice.
+        names = [name for name in self._kept if name not in set(self._identity.values())]
+        if not new or not names:
+            return
+        costs = np.array(
+            [
+                [self._cost(memory, vectors[row], uses[row], int(classes[row]), self._kept[name]) for name in names]
+                for row in new
+            ]
+        )
+        for k in np.argsort(costs, axis=None, kind="stable").tolist():
+            one, best = divmod(k, len(names))
+            track = int(track_ids[new[one]])
+            rest = np.delete(costs[one], best)
+            is_sure = costs[one, best] <= MAX_RECALL_COST
+            is_sure &= not len(rest) or float(rest.min()) - costs[one, best] >= RECALL_MARGIN
+            if is_sure and track not in self._identity and names[best] not in self._identity.values():
+                self._identity[track] = names[best]
+                self.recalled += 1
+
+    @staticmethod
+    def _cost(
+        memory: AppearanceMemory,
+        vectors: NDArray[np.float32],
+        uses: NDArray[np.int64],
+        class_id: int,
+        kept: _Kept,
+    ) -> float:
+        """0 = as like as a track's own views, 1 = as its rivals'; infinite for another class."""
+        if class_id != kept.class_id:
+            return math.inf
+        cosine = np.average((vectors @ kept.vectors.T).max(axis=1), weights=uses)
+        return float((memory.same - cosine) / max(memory.same - memory.other, 0.05))

@@ -147,6 +147,12 @@ class TrackerSettings(Settings):
     appearance_min_visibility: float = Field(
         default=0.6, ge=0, le=1, description="visibility from which a detection updates the prototypes"
     )
+    appearance_gallery: int = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="ended tracks whose appearance is kept, so that who comes back gets the old identity; 0 = none",
+    )
     scorer_weight: float = Field(default=0.5, ge=0, le=1, description="share of a learned scorer in the similarity")
     scorer_decides: bool = Field(
         default=False, description="a learned scorer also decides which pairs are too bad to match, inside the gates"
@@ -200,6 +206,7 @@ SCORER = "a scorer"
 NEEDS: Mapping[str, str] = {
     "scorer_weight": SCORER,
     "appearance_weight": "appearance_memory",
+    "appearance_gallery": "appearance_memory",
     "prototypes": "appearance_memory",
     "appearance_min_visibility": "appearance_memory",
     "min_similarity_low": "low_scores",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from trackweave.errors import FrameOrderError, InputError, SettingError
 from trackweave.ids import FrameIndex
-from trackweave.mot.appearance import AppearanceMemory
+from trackweave.mot.appearance import AppearanceMemory, Gallery
 from trackweave.mot.assignment import MATCH, SOURCE, UNMATCHED_COST, Costs, Flags, Workspace
 from trackweave.mot.camera_motion import local_motions
 from trackweave.mot.id_switches import SwitchEvent, SwitchMonitor
@@ -41,6 +41,7 @@ from trackweave.mot.state import (
     DET_SCORE,
     DET_VISIBILITY,
     GAP,
+    ID,
     POSITION,
     SCORE,
     SINCE,
@@ -239,6 +240,8 @@ class Tracker:
         self._is_opening = True
         self._camera: NDArray[np.float64] | None = None
         self._memory = AppearanceMemory(self.settings.prototypes) if self.settings.appearance_memory else None
+        gallery = self.settings.appearance_gallery
+        self._gallery = Gallery(gallery, self.settings.prototypes) if gallery and self._memory is not None else None
         self._monitor = SwitchMonitor(self._frame_rate) if self.settings.diagnostics else None
         self._frames = self._detections = self._reactivations = self._reported = self._frames_with_detections = 0
         self._best_share = -math.inf
@@ -257,6 +260,7 @@ class Tracker:
     def cut(self) -> None:
         """Ends every track: the next frame begins another shot of the same video. Ids go on, counts stay, and tracks
         that begin on that frame need no confirmation, as on the first of all."""
+        self._keep_ended(np.arange(self._table.count), self._names())
         self._table = TrackTable()
         self._is_opening = True
         if self._memory is not None:
@@ -326,6 +330,7 @@ class Tracker:
         state = self._state(frame, cost, allowed, elapsed, out[ASSIGNED])
         priced = cost if state is None or self._scorer is None else self._scored(state)
         table.reserve(n + width)
+        before = None if self._gallery is None else self._names()
         given = (
             table.rows, n, frame.rows, priced, allowed, work.pairs, found, elapsed, self._is_opening, self._next_id,
             parameters, self._stream, work.integers, work.floats, out,
@@ -343,13 +348,31 @@ class Tracker:
         self._reactivations += reactivated
         self._last, self._is_opening = context, False
         if self._memory is not None:
+            if before is not None:
+                self._keep_ended(np.setdiff1d(np.arange(n), work.integers[SOURCE, : table.count]), before)
             self._memory.reorder(work.integers[SOURCE, : table.count])
             if frame.embedding is not None:
                 self._learn(frame, cost, allowed, cosine, work.integers[MATCH, :n], out[TABLE_ROW])
+            if self._gallery is not None:
+                self._gallery.recall(self._memory, *self._names())
         if state is not None:
             self._notify(state)
         self._reported += shown
         return self._output(frame, out[:, :shown])
+
+    def _names(self) -> NDArray[np.int64]:
+        """`(2, T)` ids and classes of live tracks."""
+        return self._table.live[:, [ID, CLASS]].T.astype(np.int64)
+
+    def _keep_ended(self, rows: NDArray[np.int64], names: NDArray[np.int64]) -> None:
+        """Takes rows that end into the gallery; `names` as they were, before the table changed."""
+        if self._gallery is not None and self._memory is not None and len(rows):
+            self._gallery.keep(self._memory, rows, *names[:, rows])
+
+    @property
+    def recalled(self) -> int:
+        """How often an identity was given back by the gallery."""
+        return 0 if self._gallery is None else self._gallery.recalled
 
     @property
     def frames(self) -> int:
@@ -689,7 +712,8 @@ class Tracker:
         detections, index = frame.detections, shown[SHOWN_DETECTION]
         votes = self.settings.classes == "votes"
         class_id = shown[SHOWN_CLASS] if votes else detections.class_id[index]
-        tracked = detections.tracked(index, shown[SHOWN_ID], class_id)
+        track_id = shown[SHOWN_ID] if self._gallery is None else self._gallery.identities(shown[SHOWN_ID])
+        tracked = detections.tracked(index, track_id, class_id)
         if votes and CLASS_NAME in tracked.data:
             tracked = replace(tracked, data=self._named(detections, tracked))
         if self.settings.output_boxes == "smoothed":
