@@ -57,7 +57,7 @@ def test_who_comes_back_has_the_old_identity_after_a_few_views() -> None:
     assert tracker.recalled == 3
 
 
-def test_without_a_gallery_it_is_somebody_new() -> None:
+def test_without_a_gallery_it_is_a_new_one() -> None:
     tracker = tracker_of(0)
     run(tracker, range(10), (0, E1))
     run(tracker, range(10, AWAY))
