@@ -19,6 +19,7 @@ from tests.plans.toy import (
     write_sequence,
 )
 from trackweave.errors import InputError, RunFolderError, SettingError
+from trackweave.evaluation.evaluate import evaluate
 from trackweave.pipelines.run import open_run
 from trackweave.plans.runner import Selection, forecast, run
 from trackweave.plans.settings import load_plan
@@ -81,6 +82,10 @@ def test_boxes_are_scored_together_and_variants_compared(tmp_path: Path) -> None
     scores = json.loads((out / "evaluation.json").read_text())
     combined = scores["variants"]["bytetrack"]["regimes"][0]["classes"]["pedestrian"]["combined"]
     assert combined["GT_Dets"] == 2 * 12 * 3
+    whole = evaluate(out / "bytetrack", data)["pedestrian"].combined  # what the runs give when scored together
+    assert {name: combined[name] for name in ("HOTA", "IDF1", "MOTA")} == pytest.approx(
+        {name: whole[name] for name in ("HOTA", "IDF1", "MOTA")}
+    )
     differences = scores["comparisons"]["bytetrack"]["comparisons"][0]["differences"]["HOTA"]
     assert differences["other"] == combined["HOTA"]
 
