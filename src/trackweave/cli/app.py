@@ -25,6 +25,9 @@ COMMANDS: Mapping[str, LazyCommand] = {
         "trackweave.cli.masks:propose",
         "Find candidates and write them for `masks --candidates`.",
     ),
+    "filter": LazyCommand(
+        "trackweave.cli.masks:filter_command", "Choose candidates anew, without generating them again."
+    ),
     "relate": LazyCommand(
         "trackweave.cli.relate:relate", "Join a run's tracks that are one thing, and nest parts in wholes."
     ),

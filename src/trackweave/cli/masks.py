@@ -16,6 +16,7 @@ from trackweave.options.sources import ResolvedSettings
 from trackweave.pipelines.settings import MaskRunSettings
 from trackweave.predictors.catalog import BACKENDS
 from trackweave.predictors.sam.settings import SamSettings
+from trackweave.proposals.settings import CandidateSettings
 from trackweave.tracking.settings import TrackingSettings
 
 if TYPE_CHECKING:
@@ -31,11 +32,15 @@ LEVELS_ONLY = ("masks.levels", "tracking.iou_threshold", "tracking.prompt_mode",
 PICTURES_ONLY = ("masks.overlay_levels", "tracking.preview_stride", "tracking.preview_max")
 
 MASKS = Schema(
-    ("masks", "tracking", "predictor", "flow", "regions", "grid", "text", "identity", "overlay"),
+    ("masks", "tracking", "predictor", "flow", "regions", "grid", "text", "candidates", "identity", "overlay"),
     flags=(
         short("--generator", "masks.generator"),
         short("--text", "text.prompts"),
         short("--candidate-stride", "masks.candidate_stride"),
+        short("--region", "candidates.region"),
+        short("--gap-area", "candidates.gap_area"),
+        short("--tile-size", "candidates.tile_size"),
+        ShortFlag("--nest", ("candidates.nest",)),
         short("--levels", "masks.levels"),
         short("--frames", "masks.frames"),
         short("--predictor", "masks.predictor"),
@@ -63,7 +68,18 @@ PROPOSE = MASKS.narrowed(
     "regions",
     "grid",
     "text",
+    "candidates",
     without=("masks.predictor", "masks.overlay_levels", "masks.identity", "predictor.stop_after_absent"),
+)
+
+LIMITS = ("min_area", "max_area", "min_stability", "min_predicted_iou", "nms_iou", "max_count", "region", "gap_area")
+FILTER = Schema(
+    ("candidates",),
+    flags=(
+        *(short(f"--{name.replace('_', '-')}", f"candidates.{name}") for name in LIMITS),
+        ShortFlag("--nest", ("candidates.nest",)),
+    ),
+    without=frozenset({"candidates.tile_size", "candidates.tile_overlap"}),
 )
 
 Frames = Annotated[str, typer.Argument(metavar="FRAMES|VIDEO", help="a folder of images or a video file")]
@@ -287,3 +303,29 @@ def propose(
         progress=True,
     )
     typer.echo(f"candidates: {output}")
+
+
+@with_settings(FILTER)
+def filter_command(
+    candidates: Annotated[Path, typer.Argument(metavar="DIR", help="folder with level_L/raw or level_L/filtered")],
+    settings: ResolvedSettings,
+    levels: Annotated[str | None, typer.Option(metavar="2,4,6", help="which levels; all without it")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose candidates anew, without generating them again.
+
+    What is not given stays as the generator had it. Unfiltered candidates stay in level_L/raw: run it again with other
+    limits.
+    """
+    from trackweave.pipelines.filtering import filter_candidates
+
+    wanted = MaskRunSettings(levels=levels).levels if levels is not None else None  # type: ignore[arg-type]
+    stats = filter_candidates(candidates, settings[CandidateSettings], levels=wanted)
+    if as_json:
+        typer.echo(json.dumps({"levels": {str(level): one.to_json() for level, one in stats.items()}}))
+        return
+    for level, one in stats.items():
+        why = ", ".join(f"{count} by {reason}" for reason, count in one.reasons.items())
+        gaps = f", {one.gaps} of them fill gaps" if one.gaps else ""
+        typer.echo(f"level {level}: {one.kept} candidates on {one.frames} frames{gaps}; dropped {why or 'none'}")
+    typer.echo(f"candidates: {candidates}")

@@ -72,6 +72,31 @@ def read_candidate_files(path: Path, known: Collection[str] = ()) -> FilteredMan
     return _manifest(path, _document(path, document))
 
 
+def read_raw_folder(folder: Path) -> FilteredManifest:
+    """Unfiltered candidates as the older pipeline of the tracking guide kept them: `frame_00012.json` (`candidates`,
+    each with its `raw_index`), and beside it `frame_00012.npz` (`masks` `(N, H, W)`, `has_mask`).
+
+    Raises:
+        InputError: there are none, or a file is damaged.
+    """
+
+    def frames() -> Iterator[Frame]:
+        for path in sorted(folder.glob("frame_*.json")):
+            document = read_json(path)
+            arrays = _arrays(path.with_suffix(".npz"))
+            masks, items = arrays["masks"], []
+            has_mask = arrays.get("has_mask", np.ones(len(masks), np.bool_)).astype(np.bool_)
+            for n, one in enumerate(document["candidates"]):
+                row = int(one["raw_index"])
+                if not 0 <= row < len(masks):
+                    raise CandidateError(f"{path}: candidate {n}: there is no mask {row}")
+                item = _record(f"{path}: candidate {n}", {key: one[key] for key in one if key != "segmentation"})
+                items.append(item | ({"segmentation": _encoded(masks[row][None] != 0)[0]} if has_mask[row] else {}))
+            yield str(document.get("frame_name") or path.stem), int(document["frame_idx"]), items
+
+    return _manifest(folder, frames())
+
+
 def candidates_in_memory(given: Mapping[int, object]) -> FilteredManifest:
     """Candidates of frames by their index in the video.
 
@@ -312,13 +337,9 @@ def _array_file(path: Path) -> Iterator[Frame]:
         if path.suffix.lower() == ".npy":
             yield path.stem, None, _stack(str(path), map_npy(path))
             return
-        with zipfile.ZipFile(path) as archive:
-            limit = member_limit(path)
-            names = [name for name in archive.namelist() if name.endswith(".npy")]
-            arrays = {name.removesuffix(".npy"): decode_npy(read_member(archive, name, limit)) for name in names}
     except ZIP_ERRORS as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise CandidateError(f"{path}: not a readable array: {shortened_line(reason)}") from None
+        raise _unreadable(path, error) from None
+    arrays = _arrays(path)
     masks = arrays.get("masks", arrays.get("arr_0") if len(arrays) == 1 else None)
     if masks is not None:  # of one frame; Semantic-SAM's has `has_mask` beside it
         has_mask = arrays.get("has_mask")
@@ -328,6 +349,22 @@ def _array_file(path: Path) -> Iterator[Frame]:
         return
     for name, array in arrays.items():
         yield name, None, _stack(f"{path}: {name}", array)
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Every array of a `.npz`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            limit = member_limit(path)
+            names = [name for name in archive.namelist() if name.endswith(".npy")]
+            return {name.removesuffix(".npy"): decode_npy(read_member(archive, name, limit)) for name in names}
+    except ZIP_ERRORS as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: BaseException) -> CandidateError:
+    reason = (isinstance(error, OSError) and error.strerror) or str(error)
+    return CandidateError(f"{path}: not a readable array: {shortened_line(reason)}")
 
 
 def _stack(where: str, array: NDArray[Any]) -> list[Item]:

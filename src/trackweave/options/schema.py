@@ -31,6 +31,7 @@ SECTIONS: Mapping[str, str] = {
     "text": "trackweave.predictors.sam.settings:TextSettings",
     "regions": "trackweave.proposals.settings:RegionSettings",
     "grid": "trackweave.proposals.settings:PointGridSettings",
+    "candidates": "trackweave.proposals.settings:CandidateSettings",
     "identity": "trackweave.identity.settings:IdentitySettings",
     "overlay": "trackweave.visualization.settings:OverlaySettings",
     "format": "trackweave.structures.format_settings:FormatSettings",

@@ -29,10 +29,21 @@ from trackweave.proposals.generators import (
     DetectorProposals,
     GeneratorChoice,
     GeneratorRequest,
+    TiledProposals,
     make_generator,
 )
+from trackweave.proposals.refine import refine
+from trackweave.proposals.regions import RegionProposals
 from trackweave.proposals.schedule import MIN_GAP, NEW_SHARE, SeenArea
-from trackweave.storage.candidates import FilteredManifest, filtered_path, write_filtered
+from trackweave.proposals.settings import CandidateSettings
+from trackweave.storage.candidates import (
+    FilteredManifest,
+    Parents,
+    filtered_path,
+    raw_path,
+    write_filtered,
+    write_parents,
+)
 from trackweave.storage.files import locked_folder, read_json_object, recorded_path
 from trackweave.structures.candidates import Candidates
 from trackweave.structures.run_log import RunLog
@@ -256,6 +267,8 @@ def propose(
                 stride=candidate_stride,
                 cuts=cuts,
                 progress=display,
+                settings=choice.candidates,
+                keep_raw=True,
             )
     return Path(output)
 
@@ -349,6 +362,11 @@ def open_generator(
         automatic = AutomaticMasks(session, frames.size, choice.grid)
         automatic.check_levels(levels)
         changed = choice.grid.model_dump(mode="json", exclude_defaults=True, exclude={"points_per_batch"})
+        changed |= _changed(choice.candidates)
+        if choice.candidates.tile_size is not None:
+            raise SettingError(
+                "a model's automatic masks have no tile_size: grid.crop_layers looks at parts of a frame"
+            )
         own = None if name in BACKENDS else session
         return OpenedGenerator(automatic, predictor.name, changed, identity, own, idle)
     if name == "sam3":
@@ -363,7 +381,15 @@ def open_generator(
     else:
         generator, name, changed = make_generator(choice.name), choice.name, {}
     generator.check_levels([int(level) for level in levels])
-    return OpenedGenerator(generator, name, changed, identity, idle=idle)
+    if choice.candidates.tile_size is not None:
+        generator = TiledProposals(generator, choice.candidates)
+    return OpenedGenerator(generator, name, {**changed, **_changed(choice.candidates)}, identity, idle=idle)
+
+
+def _changed(settings: CandidateSettings) -> dict[str, Any]:
+    """What was chosen to be done with candidates, for the record of a run."""
+    changed = settings.model_dump(mode="json", exclude_defaults=True)
+    return {"candidates": changed} if changed else {}
 
 
 def propose_candidates(
@@ -375,32 +401,82 @@ def propose_candidates(
     stride: int | None = None,
     cuts: Sequence[LocalIndex] = (),
     progress: ProgressDisplay | None = None,
+    settings: CandidateSettings | None = None,
+    keep_raw: bool = False,
 ) -> list[LocalIndex]:
     """Finds candidates and writes them in the filtered layout below `root`.
 
     The generator runs on the first frame of each shot, and then on every `stride`-th and the last frame; or, without a
     stride, where enough of the frame was not in view when it ran last, and then only what is new is kept.
 
+    Args:
+        frames: what it looks at.
+        root: gets `level_L/filtered/filtered.json`.
+        levels: what it looks for.
+        generator: finds candidates.
+        stride: see above.
+        cuts: positions at which a new shot begins.
+        progress: shows frames.
+        settings: what is done with what it finds; with `nest`, `tree.json` has the links.
+        keep_raw: unfiltered candidates are kept in `level_L/raw/raw.json`, for `filter_candidates`.
+
     Returns:
         The positions of the frames on which candidates were looked for.
     """
     views = _new_views(frames, cuts, progress) if stride is None else _strided(frames, stride, cuts, progress)
-    proposed: dict[Level, list[tuple[int, str, Candidates]]] = {level: [] for level in levels}
+    chosen, wanted = settings or CandidateSettings(), [int(level) for level in levels]
+    proposed: dict[int, list[tuple[int, str, Candidates]]] = {level: [] for level in wanted}
+    raw: dict[int, list[tuple[int, str, Candidates]]] = {level: [] for level in wanted}
+    trees: list[tuple[int, str, Parents]] = []
+    partial: list[int] = []
     positions = []
     for local, seen in views:
-        wanted = [int(level) for level in levels]
+        index, name, image = int(frames.indices[local]), frames.names[local], frames[local]
+        unfiltered = _raw_levels(generator, local, image, wanted) if keep_raw else None
         by_level = (
             generator.propose_at(local, wanted)
             if isinstance(generator, AutomaticMasks)
-            else generator.propose_levels(frames[local], wanted)
+            else generator.propose_levels(image, wanted)
         )
-        for level in levels:
-            found = by_level[int(level)] if seen is None else seen.new_candidates(by_level[int(level)])
-            proposed[level].append((int(frames.indices[local]), frames.names[local], found))
+        refined = refine(by_level, chosen)
+        for level in wanted:
+            found, every = refined.levels[level], (unfiltered or by_level)[level]
+            proposed[level].append((index, name, found if seen is None else seen.new_candidates(found)))
+            if keep_raw:
+                raw[level].append((index, name, every if seen is None else seen.new_candidates(every)))
+        trees.append((index, name, _present(refined.parents, {level: proposed[level][-1][2] for level in wanted})))
+        partial += [] if seen is None else [index]
         positions.append(local)
-    for level in levels:
-        write_filtered(root / f"level_{level}", int(level), iter(proposed[level]))
+    for level in wanted:
+        level_root = root / f"level_{level}"
+        write_filtered(level_root, level, iter(proposed[level]), partial=partial)
+        if keep_raw:
+            limits = getattr(generator, "limits", {})
+            write_filtered(
+                level_root, level, iter(raw[level]), path=raw_path(level_root), limits=limits, partial=partial
+            )
+    if chosen.nest:
+        write_parents(root / TREE_NAME, trees)
     return positions
+
+
+TREE_NAME = "tree.json"
+"""Below a folder of candidates: which is part of which."""
+
+
+def _raw_levels(
+    generator: CandidateGenerator | AutomaticMasks, local: LocalIndex, image: NDArray[np.uint8], levels: Sequence[int]
+) -> dict[int, Candidates] | None:
+    """What a generator chooses from; None where it does not choose."""
+    if isinstance(generator, AutomaticMasks):
+        return generator.raw_at(local, levels)
+    return generator.raw_levels(image, levels) if isinstance(generator, RegionProposals) else None
+
+
+def _present(parents: Parents, levels: Mapping[int, Candidates]) -> Parents:
+    """Links between candidates that are there; one whose parent is not has none."""
+    there = {(level, one) for level, candidates in levels.items() for one in candidates.id.tolist()}
+    return {one: parent if parent in there else None for one, parent in parents.items() if one in there}
 
 
 def _strided(

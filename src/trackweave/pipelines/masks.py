@@ -266,7 +266,14 @@ class _MaskRun:
             label = "finding candidates"
             with self.timer.track("propose"), open_progress(self.progress, len(frames), label) as display:
                 propose_candidates(
-                    frames, root, levels, opened.generator, stride=stride, cuts=self.cuts, progress=display
+                    frames,
+                    root,
+                    levels,
+                    opened.generator,
+                    stride=stride,
+                    cuts=self.cuts,
+                    progress=display,
+                    settings=GeneratorChoice.of(self.options.generator).candidates,
                 )
         return replace(self, session=opened.session)._track(self.checked(root, levels), key)
 

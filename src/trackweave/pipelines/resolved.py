@@ -11,7 +11,7 @@ from trackweave.options.sources import ResolvedSettings
 from trackweave.pipelines.settings import BoxRunSettings, InputSettings, MaskRunSettings, PerceptionSettings
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.sam.settings import SamSettings, TextSettings
-from trackweave.proposals.settings import PointGridSettings, RegionSettings
+from trackweave.proposals.settings import CandidateSettings, PointGridSettings, RegionSettings
 from trackweave.tracking.settings import TrackingSettings
 from trackweave.visualization.settings import OverlaySettings
 
@@ -31,6 +31,7 @@ def generator_of(settings: ResolvedSettings) -> GeneratorChoice:
         settings[RegionSettings],
         settings[PointGridSettings],
         settings[TextSettings],
+        settings[CandidateSettings],
     )
 
 

@@ -31,6 +31,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "regions",
             "grid",
             "text",
+            "candidates",
             "identity",
             "overlay",
             "format",

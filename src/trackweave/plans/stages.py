@@ -60,6 +60,7 @@ DEPENDS: Mapping[tuple[str, str], tuple[str, ...]] = {
         "regions",
         "grid",
         "text",
+        "candidates",
     ),
     ("masks", "track"): ("masks.predictor", "masks.levels", "masks.frames", "tracking", "predictor", "flow"),
     ("masks", "identity"): ("identity",),

@@ -12,16 +12,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.detectors.base import non_maximum_suppression
 from trackweave.errors import SettingError
 from trackweave.ids import LocalIndex
 from trackweave.masks.packed import PackedMasks
 from trackweave.predictors.base import MaskLimits, PointMasks, PointSegmenter
+from trackweave.proposals.refine import suppressed
 from trackweave.proposals.settings import PointGridSettings
 from trackweave.structures.candidates import Candidates
 
@@ -29,6 +29,8 @@ RANK_LEVELS = {2: 0, 4: 1, 6: 2}
 """Level → which of a point's masks, the largest first."""
 EDGE_REACH = 20
 """Pixels from the edge of a part of the frame within which a mask's box is taken for cut off there."""
+RAW_LIMIT = 0.5
+"""Predicted IoU and stability from which a mask is kept as a raw candidate."""
 
 
 class Window(NamedTuple):
@@ -61,6 +63,7 @@ class AutomaticMasks:
         files: Sequence[Path] = (),
     ) -> None:
         self._segmenter, self._size, self.files = segmenter, size, files
+        self._raw: tuple[LocalIndex, list[tuple[Window, PointMasks]]] | None = None
         self.settings = settings or PointGridSettings()
 
     def check_levels(self, levels: Iterable[int]) -> None:
@@ -83,19 +86,60 @@ class AutomaticMasks:
         """
         wanted = list(levels)
         self.check_levels(wanted)
-        parts = self._masks_at(position)
+        parts = [(window, self._reliable(found)) for window, found in self._masks_at(position, self._limits)]
         return {level: self._candidates(parts, {RANK_LEVELS[level]}) for level in wanted}
 
     def propose_all(self, position: LocalIndex) -> Candidates:
         """Candidates of all granularities together, as SAM 2's own generator gives them."""
-        return self._candidates(self._masks_at(position), set(RANK_LEVELS.values()))
+        return self._candidates(self._masks_at(position, self._limits), set(RANK_LEVELS.values()))
 
-    def _masks_at(self, position: LocalIndex) -> list[tuple[Window, PointMasks]]:
-        """Masks of the whole frame and of its parts, none of them cut off, at the frame's size."""
-        settings, found = self.settings, list[tuple[Window, PointMasks]]()
-        limits = MaskLimits(
+    def raw_at(self, position: LocalIndex, levels: Iterable[int]) -> dict[int, Candidates]:
+        """Everything that `propose_at` chooses from, and what is somewhat less reliable; best predicted IoU first.
+
+        What it finds is at hand for a call of `propose_at` on the same frame.
+        """
+        loose = replace(
+            self._limits,
+            predicted_iou=min(self._limits.predicted_iou, RAW_LIMIT),
+            stability=min(self._limits.stability, RAW_LIMIT),
+        )
+        self._raw = (position, self._masks_at(position, loose))
+        parts = [found for _, found in self._raw[1]]
+        raw: dict[int, Candidates] = {}
+        for level in levels:
+            some = [found[found.rank == RANK_LEVELS[level]] for found in parts]
+            joined = _joined(some)
+            raw[level] = _as_candidates(joined[np.argsort(-joined.predicted_iou, kind="stable")])
+        return raw
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """By which limits `propose_at` chooses, as settings of candidates."""
+        settings = self.settings
+        return {
+            "min_predicted_iou": settings.min_predicted_iou,
+            "min_stability": settings.min_stability,
+            "nms_iou": settings.nms_iou,
+        }
+
+    @property
+    def _limits(self) -> MaskLimits:
+        settings = self.settings
+        return MaskLimits(
             settings.min_predicted_iou, settings.min_stability, settings.stability_offset, settings.points_per_batch
         )
+
+    def _reliable(self, found: PointMasks) -> PointMasks:
+        """Those within the limits."""
+        limits = self._limits
+        return found[(found.predicted_iou > limits.predicted_iou) & (found.stability >= limits.stability)]
+
+    def _masks_at(self, position: LocalIndex, limits: MaskLimits) -> list[tuple[Window, PointMasks]]:
+        """Masks of the whole frame and of its parts, none of them cut off, at the frame's size."""
+        settings, found = self.settings, list[tuple[Window, PointMasks]]()
+        if self._raw is not None and self._raw[0] == position:
+            (_, found), self._raw = self._raw, None
+            return found
         for window in windows(self._size, settings.crop_layers, settings.crop_overlap):
             left, top, right, bottom = window.xyxy
             side = max(1, settings.points_per_side // settings.crop_points_factor**window.layer)
@@ -104,8 +148,8 @@ class AutomaticMasks:
                 found.append((window, self._segmenter.segment_points(position, points, limits)))
                 continue
             masks = self._segmenter.segment_points(position, points, limits, window.xyxy)
-            whole = masks[~_is_cut_off(masks.masks, window.xyxy, self._size)]
-            found.append((window, replace(whole, masks=_pasted(whole.masks, window.xyxy, self._size))))
+            whole = masks[~is_cut_off(masks.masks.boxes, window.xyxy, self._size)]
+            found.append((window, replace(whole, masks=pasted(whole.masks, window.xyxy, self._size))))
         return found
 
     def _candidates(self, parts: Sequence[tuple[Window, PointMasks]], ranks: set[int]) -> Candidates:
@@ -113,25 +157,36 @@ class AutomaticMasks:
         kept, preference = list[PointMasks](), list[NDArray[np.float32]]()
         for window, found in parts:
             some = found[np.isin(found.rank, list(ranks))]
-            some = some[_suppressed(some.masks, some.predicted_iou, self.settings.nms_iou)]
+            some = some[suppressed(some.masks.boxes, some.predicted_iou, self.settings.nms_iou)]
             left, top, right, bottom = window.xyxy
             kept.append(some)
             preference.append(np.full(len(some), 1 / ((right - left) * (bottom - top)), np.float32))
-        masks = PackedMasks.concat([part.masks for part in kept])
-        predicted = np.concatenate([part.predicted_iou for part in kept])
-        stability = np.concatenate([part.stability for part in kept])
-        order = np.arange(len(masks))
+        joined = _joined(kept)
         if len(parts) > 1:  # of what two parts show, the smaller part shows more
-            order = _suppressed(masks, np.concatenate(preference), self.settings.crop_nms_iou)
-        masks = masks[order]
-        return Candidates(
-            id=np.arange(len(masks), dtype=np.int64),
-            xyxy=masks.boxes.astype(np.float32),
-            score=stability[order],
-            area=masks.areas,
-            masks=masks,
-            predicted_iou=predicted[order],
-        )
+            joined = joined[suppressed(joined.masks.boxes, np.concatenate(preference), self.settings.crop_nms_iou)]
+        return _as_candidates(joined)
+
+
+def _joined(parts: Sequence[PointMasks]) -> PointMasks:
+    """One after the other; parts without rows, too, know the masks' size."""
+    return PointMasks(
+        np.concatenate([part.point for part in parts]),
+        np.concatenate([part.rank for part in parts]),
+        np.concatenate([part.predicted_iou for part in parts]),
+        np.concatenate([part.stability for part in parts]),
+        PackedMasks.concat([part.masks for part in parts]),
+    )
+
+
+def _as_candidates(found: PointMasks) -> Candidates:
+    return Candidates(
+        id=np.arange(len(found), dtype=np.int64),
+        xyxy=found.masks.boxes.astype(np.float32),
+        score=found.stability,
+        area=found.masks.areas,
+        masks=found.masks,
+        predicted_iou=found.predicted_iou,
+    )
 
 
 def point_grid(side: int) -> NDArray[np.float64]:
@@ -164,29 +219,17 @@ def windows(size: tuple[int, int], layers: int, overlap: float) -> list[Window]:
     return parts
 
 
-def _suppressed(masks: PackedMasks, score: NDArray[np.float32], iou: float) -> NDArray[np.int64]:
-    """Rows that stay, best first. Boxes reach to the last pixel, not beyond it, as SAM 2 has them; there, boxes without
-    an area share nothing with any other."""
-    boxes = masks.boxes.astype(np.float32)
-    boxes[:, 2:] -= 1
-    has_area = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
-    rows = np.flatnonzero(has_area)
-    kept = non_maximum_suppression(boxes[rows], score[rows], np.zeros(len(rows), np.int64), iou, len(rows))
-    stays = ~has_area
-    stays[rows[kept]] = True
-    order: NDArray[np.int64] = np.argsort(-score, kind="stable")
-    return np.asarray(order[stays[order]])
-
-
-def _is_cut_off(masks: PackedMasks, window: tuple[int, int, int, int], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """`(M,)` which masks of a window reach its edge where that is not the frame's."""
+def is_cut_off(
+    boxes: NDArray[Any], window: tuple[int, int, int, int], size: tuple[int, int], reach: float = EDGE_REACH
+) -> NDArray[np.bool_]:
+    """`(M,)` which boxes xyxy in a window reach its edge where that is not the frame's, of `(H, W)`."""
     left, top, _, _ = window
-    boxes = masks.boxes + np.array([left, top, left - 1, top - 1])  # to the last pixel
-    near, at_frame = (np.abs(boxes - edge) <= EDGE_REACH for edge in (window, (0, 0, size[1], size[0])))
+    whole = boxes + np.array([left, top, left - 1, top - 1])  # to the last pixel
+    near, at_frame = (np.abs(whole - edge) <= reach for edge in (window, (0, 0, size[1], size[0])))
     return np.asarray(np.any(near & ~at_frame, axis=1))
 
 
-def _pasted(masks: PackedMasks, window: tuple[int, int, int, int], size: tuple[int, int]) -> PackedMasks:
+def pasted(masks: PackedMasks, window: tuple[int, int, int, int], size: tuple[int, int]) -> PackedMasks:
     """Masks of a window as masks of the frame."""
     origins = np.tile((window[1], window[0]), (len(masks), 1))
     return PackedMasks.from_crops([mask.to_bool()[0] for mask in masks], origins, *size)

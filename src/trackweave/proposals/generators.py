@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -21,8 +22,10 @@ from trackweave.detectors.settings import IMAGENET, PixelRule
 from trackweave.errors import InputError, SettingError, wording
 from trackweave.masks.packed import PackedMasks
 from trackweave.predictors.sam.settings import TextSettings
+from trackweave.proposals.automatic_masks import EDGE_REACH, is_cut_off, pasted
+from trackweave.proposals.refine import suppressed
 from trackweave.proposals.regions import RegionProposals
-from trackweave.proposals.settings import PointGridSettings, RegionSettings
+from trackweave.proposals.settings import CandidateSettings, PointGridSettings, RegionSettings
 from trackweave.structures.candidates import Candidates
 
 Image = NDArray[np.uint8]
@@ -54,12 +57,14 @@ class GeneratorChoice:
         regions: settings of `regions`.
         grid: settings of automatic masks.
         text: settings of `sam3`.
+        candidates: what is done with what was found; tiles.
     """
 
     name: str = "auto"
     regions: RegionSettings = field(default_factory=RegionSettings)
     grid: PointGridSettings = field(default_factory=PointGridSettings)
     text: TextSettings = field(default_factory=TextSettings)
+    candidates: CandidateSettings = field(default_factory=CandidateSettings)
 
     @property
     def kind(self) -> str:
@@ -153,6 +158,81 @@ class DetectorProposals:
         area = np.where(masks.areas > 0, masks.areas, np.rint(sides[:, 0] * sides[:, 1]).astype(np.int64))
         ids = np.arange(len(found), dtype=np.int64)
         return {level: Candidates(id=ids, xyxy=boxes, score=found.score.astype(np.float32), area=area, masks=masks)}
+
+
+class TiledProposals:
+    """A generator that looks at tiles of the frame as well as at all of it, for small objects.
+
+    Of what a tile shows, that counts which it shows whole; of what both show, the tile's.
+
+    Args:
+        generator: looks at each.
+        settings: size and overlap of the tiles.
+    """
+
+    def __init__(self, generator: CandidateGenerator, settings: CandidateSettings) -> None:
+        self._generator, self._settings = generator, settings
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """See `CandidateGenerator`."""
+        return self._generator.files
+
+    def check_levels(self, levels: Iterable[int]) -> None:
+        """See `CandidateGenerator`."""
+        self._generator.check_levels(levels)
+
+    def propose_levels(self, image: Image, levels: Iterable[int]) -> dict[int, Candidates]:
+        """See `CandidateGenerator`."""
+        wanted, size = list(levels), (image.shape[0], image.shape[1])
+        whole = self._generator.propose_levels(image, wanted)
+        parts: dict[int, list[Candidates]] = {level: [whole[level]] for level in wanted}
+        tile, overlap = self._settings.tile_size or max(size), self._settings.tile_overlap
+        for window in tiles(size, tile, overlap):
+            left, top, right, bottom = window
+            found = self._generator.propose_levels(np.ascontiguousarray(image[top:bottom, left:right]), wanted)
+            for level, some in found.items():
+                cut = is_cut_off(some.xyxy, window, size, min(EDGE_REACH, tile * overlap / 4))
+                parts[level].append(_moved(some[~cut], window, size))
+        return {level: _merged(some) for level, some in parts.items()}
+
+
+def tiles(size: tuple[int, int], tile: int, overlap: float) -> list[tuple[int, int, int, int]]:
+    """Windows xyxy of `tile` pixels that cover an image `(H, W)` evenly; none where one covers it.
+
+    >>> tiles((100, 250), 100, 0.2)
+    [(0, 0, 100, 100), (75, 0, 175, 100), (150, 0, 250, 100)]
+    """
+    starts = []
+    for side in size:
+        count = 1 if side <= tile else math.ceil((side - tile) / (tile * (1 - overlap))) + 1
+        starts.append([round(k * (side - tile) / (count - 1)) for k in range(count)] if count > 1 else [0])
+    windows = [
+        (left, top, min(left + tile, size[1]), min(top + tile, size[0])) for top in starts[0] for left in starts[1]
+    ]
+    return windows if len(windows) > 1 else []
+
+
+def _moved(candidates: Candidates, window: tuple[int, int, int, int], size: tuple[int, int]) -> Candidates:
+    """Candidates of a window as those of the frame."""
+    shift = np.array([window[0], window[1], window[0], window[1]], np.float32)
+    return replace(candidates, xyxy=candidates.xyxy + shift, masks=pasted(candidates.masks, window, size))
+
+
+MERGED_IOU = 0.7
+"""Boxes of a tile and of the frame with a greater IoU are one thing."""
+
+
+def _merged(parts: Sequence[Candidates]) -> Candidates:
+    """Those of the frame first, then those of its tiles, without duplicates; best score first."""
+    is_tile = np.concatenate([np.full(len(part), k > 0) for k, part in enumerate(parts)])
+    some = [part for part in parts if len(part)]
+    if not some:
+        return parts[0]
+    joined = Candidates.concat(some)
+    kept = suppressed(joined.xyxy, joined.score + is_tile.astype(np.float32), MERGED_IOU)
+    kept = kept[np.argsort(-joined.score[kept], kind="stable")]
+    return replace(joined[kept], id=np.arange(len(kept), dtype=np.int64))
 
 
 class SalientProposals:

@@ -48,6 +48,12 @@ class RegionProposals:
 
     def __init__(self, settings: RegionSettings | None = None) -> None:
         self.settings = settings or RegionSettings()
+        self._held: tuple[Image, _Segmentation] | None = None
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """By which limits `propose_levels` chooses, as settings of candidates."""
+        return {"min_area": self.settings.min_area, "max_count": self.settings.max_count}
 
     @property
     def files(self) -> list[Path]:
@@ -93,9 +99,20 @@ class RegionProposals:
         self.check_levels(requested)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"an image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
-        segmentation = self._segment(image)
+        held, self._held = self._held, None
+        segmentation = held[1] if held is not None and held[0] is image else self._segment(image)
         size = (image.shape[0], image.shape[1])
         return {level: self._cut(segmentation, self.settings.heights[level], size) for level in requested}
+
+    def raw_levels(self, image: Image, levels: Iterable[int]) -> dict[int, Candidates]:
+        """What `propose_levels` chooses from: every region that is no background, of whatever area.
+
+        The segmentation is at hand for a call of `propose_levels` on the same image.
+        """
+        loose = RegionProposals(self.settings.model_copy(update={"min_area": 0.0, "max_count": 1 << 30}))
+        self._held = (image, self._segment(image))
+        loose._held = self._held
+        return loose.propose_levels(image, levels)
 
     def _segment(self, image: Image) -> _Segmentation:
         lab = _smooth_lab(image, self.settings.long_side)

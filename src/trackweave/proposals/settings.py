@@ -1,10 +1,17 @@
-"""Settings of the candidate generators: `RegionSettings` of the built-in one, `PointGridSettings` of SAM's masks."""
+"""Settings of candidates: `RegionSettings` of the built-in generator, `PointGridSettings` of SAM's automatic masks,
+`CandidateSettings` of what is done with candidates of any.
+"""
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, Field
 
 from trackweave.settings import Settings
+
+if TYPE_CHECKING:
+    from trackweave.masks.packed import PackedMasks
 
 
 class RegionSettings(Settings):
@@ -62,3 +69,64 @@ class PointGridSettings(Settings):
     )
     crop_nms_iou: float = Field(default=0.7, ge=0, le=1, description="as nms_iou, between parts")
     crop_points_factor: int = Field(default=1, ge=1, description="the grid of layer k has so many^k times fewer points")
+
+
+def _corners(region: str) -> list[float]:
+    """`x,y x,y x,y` as numbers.
+
+    Raises:
+        ValueError: it is no polygon.
+    """
+    try:
+        corners = [[float(side) for side in corner.split(",")] for corner in region.split()]
+    except ValueError:
+        corners = []
+    if len(corners) < 3 or any(len(corner) != 2 or not all(abs(side) < 2**31 for side in corner) for corner in corners):
+        raise ValueError("a region is a polygon of three corners or more in pixels, such as 0,0 640,0 640,200")
+    return [side for corner in corners for side in corner]
+
+
+def _checked_region(region: str | None) -> str | None:
+    if region is not None:
+        _corners(region)
+    return region
+
+
+class CandidateSettings(Settings):
+    """What is done with candidates, whatever found them. Areas are pixels; below 1, a share of the image."""
+
+    min_area: float | None = Field(default=None, ge=0, description="area below which a candidate is dropped")
+    max_area: float | None = Field(default=None, gt=0, description="area above which a candidate is dropped")
+    min_stability: float | None = Field(
+        default=None, ge=0, le=1, description="stability, the candidate's score, below which it is dropped, 0 … 1"
+    )
+    min_predicted_iou: float | None = Field(
+        default=None, ge=0, le=1, description="predicted IoU that it has to be above, where the model gives one, 0 … 1"
+    )
+    nms_iou: float | None = Field(
+        default=None, ge=0, le=1, description="of candidates of a level whose boxes have a greater IoU the best stays"
+    )
+    max_count: int | None = Field(default=None, ge=1, description="candidates per frame and level, best scores first")
+    region: Annotated[str | None, AfterValidator(_checked_region)] = Field(
+        default=None,
+        description="polygon of interest in pixels of the image: what lies mostly outside of it is dropped",
+        json_schema_extra={"metavar": "'X,Y X,Y X,Y…'"},
+    )
+    gap_area: float | None = Field(
+        default=None, gt=0, description="parts of the frame of this area that nothing covers become candidates"
+    )
+    nest: bool = Field(
+        default=False, description="cut candidates to their parents in coarser levels, and keep the links in tree.json"
+    )
+    tile_size: int | None = Field(
+        default=None, ge=32, description="run the generator on tiles of so many pixels, too, for small objects"
+    )
+    tile_overlap: float = Field(default=0.2, ge=0, le=0.9, description="share of a tile that the next one has as well")
+
+    def region_mask(self, size: tuple[int, int]) -> PackedMasks:
+        """The region of interest in an image `(H, W)`; all of it without one."""
+        from trackweave.masks.codecs import decode_rle, fill_polygons
+
+        height, width = size
+        corners = _corners(self.region) if self.region else [0.0, 0.0, width, 0.0, width, height, 0.0, height]
+        return decode_rle([fill_polygons([corners], height, width)])

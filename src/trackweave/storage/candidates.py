@@ -13,8 +13,8 @@ frame; masks are decoded one frame at a time, when the frame is tracked (`read_c
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard, TypeVar
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.boxes import box_iou, pixels_inside, xywh_to_xyxy, xyxy_to_xywh
-from trackweave.errors import CandidateError, shortened
+from trackweave.errors import ArtifactError, CandidateError, shortened
 from trackweave.masks.codecs import encode_rle
 from trackweave.masks.ops import rescale_masks
 from trackweave.masks.packed import PackedMasks
@@ -56,12 +56,14 @@ class FilteredFrame:
         frame_name: its file name, or None when no item names it.
         items: the raw items.
         mask_file: `seg_frame_NNNNN.npy`, when there is one; the number counts, however many digits it has.
+        is_partial: candidates were looked for where something new was seen, and not on all of the frame.
     """
 
     frame_idx: int
     frame_name: str | None
     items: Sequence[JsonRecord]
     mask_file: Path | None
+    is_partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class FilteredManifest:
         min_area: smallest area that the filter let through, when the manifest says so.
         problems: entries that cannot be used, one line each.
         unused: names of files beside it that look like masks of frames and belong to none of its entries.
+        limits: of raw candidates, the settings by which the filtered ones were chosen of them.
+        size: `(H, W)` of the candidate images, where the manifest says so.
     """
 
     path: Path
@@ -81,6 +85,8 @@ class FilteredManifest:
     min_area: float | None
     problems: Sequence[str] = ()
     unused: Sequence[str] = ()
+    limits: Mapping[str, float] = field(default_factory=dict)
+    size: Size | None = None
 
     @property
     def without_masks(self) -> tuple[int, int]:
@@ -141,7 +147,16 @@ def read_filtered(path: Path) -> FilteredManifest:
     ordered = [frames[index] for index in sorted(frames)]
     unused += [file.name for index, files in stacks.items() if index not in frames for file in files]
     smallest = float(min_area) if _is_number(min_area) else None
-    return FilteredManifest(path, ordered, smallest, problems, sorted(unused))
+    limits, size = data.get("limits"), data.get("size")
+    return FilteredManifest(
+        path,
+        ordered,
+        smallest,
+        problems,
+        sorted(unused),
+        {key: value for key, value in limits.items() if _is_number(value)} if isinstance(limits, dict) else {},
+        (size[0], size[1]) if isinstance(size, list) and len(size) == 2 and all(map(_is_side, size)) else None,
+    )
 
 
 def _mask_files(folder: Path) -> tuple[dict[int, list[Path]], list[str]]:
@@ -178,7 +193,7 @@ def _read_entry(path: Path, position: int, entry: Any, stacks: Mapping[int, Sequ
     files = stacks.get(int(index), ())
     if len(files) > 1:
         raise CandidateError(f"{where}: has two mask stacks, {files[0].name} and {files[1].name}: keep one of them")
-    return FilteredFrame(int(index), name, items, files[0] if files else None)
+    return FilteredFrame(int(index), name, items, files[0] if files else None, entry.get("partial") is True)
 
 
 def check_candidates(manifest: FilteredManifest, entry: FilteredFrame, frame_size: Size) -> list[str]:
@@ -446,8 +461,24 @@ def _is_index(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST
 
 
+def raw_path(level_root: Path) -> Path:
+    """Where a level keeps candidates that no filter has seen."""
+    return level_root / "raw" / "raw.json"
+
+
+def _is_side(value: Any) -> bool:
+    return _is_index(value) and 0 < value <= 1 << 20
+
+
 def write_filtered(
-    level_root: Path, level: int, frames: Iterator[tuple[int, str, Candidates]], *, min_area: float | None = None
+    level_root: Path,
+    level: int,
+    frames: Iterator[tuple[int, str, Candidates]],
+    *,
+    min_area: float | None = None,
+    path: Path | None = None,
+    limits: Mapping[str, float] | None = None,
+    partial: Collection[int] = (),
 ) -> Path:
     """Writes candidates of one level, masks as COCO RLE: a hundredth of the packed layout's size.
 
@@ -456,10 +487,14 @@ def write_filtered(
         level: L.
         frames: `(frame_idx, frame_name, candidates)`.
         min_area: smallest area that was let through, in pixels of the candidate image.
+        path: the file; None = `filtered_path`.
+        limits: of raw candidates, the settings by which the filtered ones were chosen of them.
+        partial: indices of frames on which candidates were looked for only where something new was seen.
     """
-    entries = []
+    entries: list[dict[str, Any]] = []
+    size: Size | None = None
     for index, name, candidates in frames:
-        boxes = xyxy_to_xywh(candidates.xyxy)
+        boxes, size = xyxy_to_xywh(candidates.xyxy), size or candidates.size
         has_mask = candidates.has_mask
         segmentations = encode_rle(candidates.masks)
         items: list[dict[str, Any]] = []
@@ -480,10 +515,56 @@ def write_filtered(
             if has_mask[n]:
                 item["segmentation"] = segmentations[n]
             items.append(item)
-        entries.append({"frame_idx": index, "frame_name": name, "count": len(items), "items": items})
-    path = filtered_path(level_root)
+        entry = {"frame_idx": index, "frame_name": name, "count": len(items), "items": items}
+        entries.append(entry | ({"partial": True} if index in partial else {}))
+    path = path or filtered_path(level_root)
     content: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "level": level, "frames": entries}
+    if limits is not None:
+        content |= {"limits": dict(limits), "size": size and list(size)}
     if min_area is not None:
         content["min_area"] = min_area
     write_json(path, content)
     return path
+
+
+Parents = Mapping[tuple[int, int], tuple[int, int] | None]
+"""Level and id of a candidate → those of its parent, or None."""
+
+
+def write_parents(path: Path, frames: Iterable[tuple[int, str, Parents]]) -> None:
+    """Writes `tree.json`: of each frame `(index, name, parents)`, which candidate is part of which."""
+    entries = [
+        {
+            "frame_idx": index,
+            "frame_name": name,
+            "candidates": [
+                {"level": level, "id": one, "parent": None if parent is None else {"level": parent[0], "id": parent[1]}}
+                for (level, one), parent in sorted(parents.items())
+            ],
+        }
+        for index, name, parents in frames
+    ]
+    write_json(path, {"schema_version": SCHEMA_VERSION, "frames": entries})
+
+
+def read_parents(path: Path) -> dict[int, Parents]:
+    """Frame → parents of its candidates, as `write_parents` wrote them.
+
+    Raises:
+        ArtifactError: missing or damaged.
+        ArtifactVersionError: of a newer schema.
+    """
+    data = read_json_object(path, "tree of candidates")
+    check_version(data.get("schema_version"), SCHEMA_VERSION, path)
+    try:
+        return {
+            int(frame["frame_idx"]): {
+                (int(one["level"]), int(one["id"])): None
+                if one["parent"] is None
+                else (int(one["parent"]["level"]), int(one["parent"]["id"]))
+                for one in frame["candidates"]
+            }
+            for frame in data["frames"]
+        }
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ArtifactError(f"{path}: the tree of candidates is damaged: {shortened(str(error))}") from None

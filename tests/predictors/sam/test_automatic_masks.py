@@ -29,6 +29,7 @@ from trackweave.errors import PredictorOutOfMemory, RunFolderError, SettingError
 from trackweave.frames.open import open_frames
 from trackweave.ids import LocalIndex
 from trackweave.options.commands import command_of, run_command
+from trackweave.pipelines.filtering import filter_candidates
 from trackweave.pipelines.mask_inputs import propose
 from trackweave.pipelines.masks import track_masks
 from trackweave.pipelines.run import Run
@@ -37,7 +38,7 @@ from trackweave.predictors.sam.predictor import SamPredictor
 from trackweave.predictors.sam.session import SamSession
 from trackweave.proposals.automatic_masks import AutomaticMasks, point_grid, windows
 from trackweave.proposals.generators import GeneratorChoice
-from trackweave.proposals.settings import PointGridSettings, RegionSettings
+from trackweave.proposals.settings import CandidateSettings, PointGridSettings, RegionSettings
 from trackweave.storage.candidates import filtered_path, read_filtered
 from trackweave.structures.run_summary import MaskSummary
 from trackweave.tracking.settings import TrackingSettings
@@ -330,3 +331,19 @@ def test_parts_cover_the_frame(height: int, width: int, layers: int, overlap: fl
         seen.setdefault(layer, np.zeros((height, width), np.bool_))[top:bottom, left:right] = True
     assert sorted(seen) == list(range(layers + 1))
     assert all(covered.all() for covered in seen.values())
+
+
+def test_raw_candidates_are_chosen_from_as_the_generator_does(tmp_path: Path) -> None:
+    """With other limits in between; the model is asked once per frame, and chooses the same as without raw ones."""
+    weights = save_tiny(model("sam2-hf"), tmp_path / "weights")
+    grid = PointGridSettings(**{**LOOSE, "min_predicted_iou": 0.55, "min_stability": 0.1, "nms_iou": 0.95})
+    choice = GeneratorChoice(f"sam2-hf={weights}", grid=grid)
+    root = propose(video(2), tmp_path / "found", generator=choice, candidate_stride=1, levels=[2, 6])
+    paths = [filtered_path(root / f"level_{level}") for level in (2, 6)]
+    proposed = [path.read_bytes() for path in paths]
+    alone = AutomaticMasks(opened(), SIZE, grid).propose_at(LocalIndex(0), [2, 6])
+    assert [len(read_filtered(path).frames[0].items) for path in paths] == [len(alone[2]), len(alone[6])]
+    loose = filter_candidates(root, CandidateSettings(nms_iou=1.0))
+    assert loose[2].kept > len(alone[2])
+    filter_candidates(root)
+    assert [path.read_bytes() for path in paths] == proposed

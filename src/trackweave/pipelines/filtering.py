@@ -1,0 +1,178 @@
+"""`filter_candidates`: candidates on the disk chosen anew, without generating them again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from trackweave.errors import CandidateError, SettingError
+from trackweave.formats.candidates import read_raw_folder
+from trackweave.pipelines.mask_inputs import TREE_NAME
+from trackweave.proposals.refine import FilterStats, refine
+from trackweave.proposals.settings import CandidateSettings
+from trackweave.storage.candidates import (
+    FilteredFrame,
+    FilteredManifest,
+    Parents,
+    filtered_path,
+    leave_out,
+    raw_path,
+    read_candidates,
+    read_filtered,
+    write_filtered,
+    write_parents,
+)
+from trackweave.storage.files import locked_folder
+from trackweave.structures.candidates import Candidates
+from trackweave.structures.run_log import RunLog
+
+
+def filter_candidates(
+    root: str | os.PathLike[str],
+    settings: CandidateSettings | None = None,
+    *,
+    levels: Sequence[int] | None = None,
+    log: RunLog | None = None,
+) -> dict[int, FilterStats]:
+    """Writes `level_L/filtered/filtered.json` anew from the raw candidates that `propose` kept beside it.
+
+    What the settings leave open stays as the generator had it. Where there are no raw candidates, the filtered ones are
+    kept as such first (`level_L/raw/raw.json`), so that nothing is lost and a later call may choose otherwise; raw
+    candidates of the tracking guide's older pipeline are read, too.
+
+    Args:
+        root: a folder of candidates.
+        settings: which candidates stay, and what else is done; `tile_size` has no effect.
+        levels: which levels; None = all that are there. Only these are nested in each other.
+        log: takes what cannot be used; None: that is an error.
+
+    Returns:
+        level → what was kept and dropped.
+
+    Raises:
+        InputError: there are no candidates, or some cannot be used.
+        SettingError: a level that is not there.
+        RunFolderError: the folder cannot be written, or another process works in it.
+    """
+    folder = Path(root)
+    there = {
+        int(path.name[6:]): path
+        for path in sorted(folder.glob("level_[0-9]*"))
+        if path.name[6:].isdecimal() and _source(path) is not None
+    }
+    wanted = sorted(there) if levels is None else sorted({int(level) for level in levels})
+    missing = [level for level in wanted if level not in there]
+    if not there:
+        raise CandidateError(f"{folder}: has no candidates: no level_L/raw and no level_L/filtered/filtered.json")
+    if missing:
+        raise SettingError(f"{folder}: has no candidates of level {missing[0]}; there: {', '.join(map(str, there))}")
+    log = log or RunLog("error")
+    with locked_folder(folder):
+        return _filter({level: there[level] for level in wanted}, folder, settings or CandidateSettings(), log)
+
+
+def _source(level_root: Path) -> Path | None:
+    """What the candidates of a level are chosen from."""
+    raw = raw_path(level_root)
+    if raw.is_file():
+        return raw
+    if any(raw.parent.glob("frame_*.json")):
+        return raw.parent
+    return filtered_path(level_root) if filtered_path(level_root).is_file() else None
+
+
+def _filter(
+    there: Mapping[int, Path], folder: Path, settings: CandidateSettings, log: RunLog
+) -> dict[int, FilterStats]:
+    manifests: dict[int, FilteredManifest] = {}
+    chosen: dict[int, CandidateSettings] = {}
+    for level, path in there.items():
+        source = _source(path)
+        assert source is not None
+        manifest = read_raw_folder(source) if source.is_dir() else read_filtered(source)
+        leave_out(manifest.problems, log, level)
+        manifests[level] = manifest
+        chosen[level] = _over(manifest, settings)
+    stats: dict[int, FilterStats] = {level: FilterStats() for level in there}
+    kept: dict[int, list[tuple[int, str, Candidates]]] = {level: [] for level in there}
+    raw: dict[int, list[tuple[int, str, Candidates]]] = {level: [] for level in there}
+    trees: list[tuple[int, str, Parents]] = []
+    entries = {level: {entry.frame_idx: entry for entry in manifest.frames} for level, manifest in manifests.items()}
+    partial = sorted({index for own in entries.values() for index, entry in own.items() if entry.is_partial})
+    for index in sorted({index for own in entries.values() for index in own}):
+        read: dict[int, Candidates] = {}
+        name = ""
+        for level, own in entries.items():
+            if index not in own:
+                continue
+            name = own[index].frame_name or name
+            size = manifests[level].size or _size(manifests[level], own[index])
+            read[level], problems = read_candidates(manifests[level], own[index], size)
+            leave_out(problems, log, level)
+            raw[level].append((index, name, read[level]))
+        parents: dict[tuple[int, int], tuple[int, int] | None] = {}
+        refined: dict[int, Candidates] = {}
+        for level, candidates in read.items():  # each has the limits of its own generator
+            one = refine({level: candidates}, chosen[level], stats, fills_gaps=index not in partial, coarser=refined)
+            refined |= one.levels
+            parents |= one.parents
+        for level, candidates in refined.items():
+            kept[level].append((index, name, candidates))
+        trees.append((index, name, parents))
+    for level, path in there.items():
+        if _source(path) == filtered_path(path):
+            write_filtered(path, level, iter(raw[level]), path=raw_path(path), limits={}, partial=partial)
+        write_filtered(path, level, iter(kept[level]), partial=partial)
+    if settings.nest:
+        write_parents(folder / TREE_NAME, trees)
+    elif len(there) > 1:
+        (folder / TREE_NAME).unlink(missing_ok=True)  # of candidates that are not there any more
+    return stats
+
+
+def _over(manifest: FilteredManifest, settings: CandidateSettings) -> CandidateSettings:
+    """The settings, and where they leave something open, the generator's own limits."""
+    changed = settings.model_dump(exclude_defaults=True)
+    known = {key: value for key, value in manifest.limits.items() if key in CandidateSettings.model_fields}
+    try:
+        return CandidateSettings(**{**known, **changed})
+    except ValidationError as error:
+        raise CandidateError(f"{manifest.path}: its limits are damaged: {error.errors()[0]['msg']}") from None
+
+
+def _size(manifest: FilteredManifest, entry: FilteredFrame) -> tuple[int, int]:
+    """`(H, W)` of a frame's candidate image, which its masks tell; without masks as far as its boxes reach."""
+    reach = (1, 1)
+    for item in entry.items:
+        if not isinstance(item, dict):
+            continue
+        shape, mask, box = item.get("segmentation"), item.get("mask"), item.get("bbox")
+        if isinstance(shape, dict) and _is_pair(shape.get("size")):
+            return shape["size"][0], shape["size"][1]
+        size: Any = (mask.get("full_resolution_shape") or mask.get("shape")) if isinstance(mask, dict) else None
+        if _is_pair(size):
+            return size[0], size[1]
+        if isinstance(box, list) and len(box) == 4 and all(isinstance(side, int | float) for side in box):
+            reach = max(reach[0], int(min(box[1] + box[3], 1 << 14))), max(reach[1], int(min(box[0] + box[2], 1 << 14)))
+    if entry.mask_file is not None:
+        from trackweave.storage.npz import map_npy
+
+        try:
+            shape = map_npy(entry.mask_file).shape
+        except (OSError, ValueError):
+            return reach
+        if len(shape) == 3 and min(shape[1:]) > 0:
+            return shape[1], shape[2]
+    return reach
+
+
+def _is_pair(value: object) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(isinstance(side, int) and side > 0 for side in value)
+    )
