@@ -218,6 +218,7 @@ def test_pages_hear_of_acts(serve: Serve, run: Path) -> None:
         connection.close()
 
 
+@pytest.mark.timeout(120 * KILLS)
 def test_a_kill_loses_nothing_that_was_confirmed(run: Path) -> None:
     """`kill -9` of the server in the middle of answers."""
     rng = random.Random(0)
