@@ -147,7 +147,7 @@ def answer(scene: NestedScene, at: Observation, number: int, iou: float) -> Step
 def repaired(one: Measured, count: int, choose: Callable[[MaskProofreading], Observation | None]) -> list[float]:
     """Mean IoU before any answer and after each; the acts are taken back."""
     (one.run / "corrections.jsonl").unlink(missing_ok=True)
-    with MaskProofreading(one.run) as proofreading:
+    with MaskProofreading(one.run, frames=one.scene) as proofreading:
         scores = [mean_iou(one.scene, proofreading)]
         while len(scores) <= count:
             at = choose(proofreading)

@@ -226,7 +226,10 @@ def test_frames_and_predictors_that_are_gone_are_named(run: Path, tmp_path: Path
     (tmp_path / "other").mkdir()
     with pytest.raises(InputError, match="other"):
         correct(run, frames=tmp_path / "other")
+    with pytest.raises(InputError, match="are not those of the run"):
+        correct(run, frames=toy_scene("..", "aa").frames)
     assert areas(correct(run, frames=write_frames(SCENE, tmp_path / "moved")), 1, "a")[2] == 64
+    correct(run, [Undone(), Prompted(3, "Ann", mask=mask_of(3, "a"))], frames=SCENE.frames)
 
 
 def test_questions_say_what_is_known_and_no_more(run: Path) -> None:

@@ -24,6 +24,7 @@ from trackweave.corrections.queue import Question, questions
 from trackweave.errors import ArtifactError, InputError
 from trackweave.formats.mot import MotWriter
 from trackweave.formats.readers import read_tracks
+from trackweave.frames.source import FrameSource
 from trackweave.pipelines.box_outputs import TrackCounts, TrackStatistics
 from trackweave.pipelines.mask_corrections import REFUSED_CODE, MaskProofreading
 from trackweave.pipelines.run import Run, open_run
@@ -397,13 +398,16 @@ def _replaced(paths: RunPaths) -> tuple[Path, ...]:
 
 
 def open_proofreading(
-    run: str | os.PathLike[str], *, frames: str | Path | None = None, predictor: VideoPredictor | None = None
+    run: str | os.PathLike[str],
+    *,
+    frames: str | Path | FrameSource | None = None,
+    predictor: VideoPredictor | None = None,
 ) -> Proofreading | MaskProofreading:
     """The proofreading of a finished run, of boxes or of masks.
 
     Args:
         run: the run folder.
-        frames: of a run of masks, where the input lies now; None = where it lay.
+        frames: of a run of masks, where the input lies now, or the frames themselves; None = where it lay.
         predictor: of a run of masks, what moves prompts; None = that of the run.
 
     Raises:
@@ -418,7 +422,7 @@ def correct(
     run: str | os.PathLike[str],
     steps: Iterable[Step] = (),
     *,
-    frames: str | Path | None = None,
+    frames: str | Path | FrameSource | None = None,
     predictor: VideoPredictor | None = None,
     progress: Progress = None,
 ) -> Run:

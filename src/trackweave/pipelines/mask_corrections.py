@@ -19,6 +19,7 @@ from trackweave.corrections.mask_queue import MaskObservations, MaskQuestion, ma
 from trackweave.errors import ArtifactError, InputError
 from trackweave.formats.mot import write_mot_frames
 from trackweave.formats.readers import read_tracks
+from trackweave.frames.source import FrameSource
 from trackweave.ids import Level
 from trackweave.pipelines.reprompting import Advance, Reprompter, mark_of
 from trackweave.pipelines.run import Run
@@ -68,7 +69,7 @@ class MaskProofreading:
 
     Args:
         run: the run folder.
-        frames: where the input lies now, for prompts; None = where it lay.
+        frames: where the input lies now, or the frames themselves, for prompts; None = where it lay.
         predictor: that moves prompts; None = that of the run.
 
     Raises:
@@ -80,7 +81,7 @@ class MaskProofreading:
         self,
         run: str | os.PathLike[str],
         *,
-        frames: str | Path | None = None,
+        frames: str | Path | FrameSource | None = None,
         predictor: VideoPredictor | None = None,
     ) -> None:
         self.run: Run = Run(run)

@@ -78,11 +78,13 @@ class Reprompter:
 
     Args:
         run: the run.
-        frames: where the input lies now; None = where it lay.
+        frames: where the input lies now, or the frames themselves, which stay open; None = where it lay.
         predictor: None = that of the run, with its settings.
     """
 
-    def __init__(self, run: Run, *, frames: str | Path | None = None, predictor: VideoPredictor | None = None) -> None:
+    def __init__(
+        self, run: Run, *, frames: str | Path | FrameSource | None = None, predictor: VideoPredictor | None = None
+    ) -> None:
         self._run, self._where, self._predictor = run, frames, predictor
         self._manifest = RunManifest.load(run.paths.manifest)
         self._stack = ExitStack()
@@ -104,12 +106,22 @@ class Reprompter:
             if self._where is None and (source is None or not Path(source).exists()):
                 text = f"its input {source or 'has no path'} is not there, and a prompt needs the frames"
                 raise InputError(f"{self._run.root}: {text}: name them in {wording('frames=', '--frames')}")
-            frames = self._run.video(self._where)
-            self._stack.callback(frames.close)
+            if isinstance(self._where, FrameSource):
+                frames = self._checked(self._where)
+            else:
+                frames = self._run.video(self._where)
+                self._stack.callback(frames.close)
             session = predictor.open(frames)
             self._stack.callback(session.close)
             self._opened = frames, session, predictor.name
         return self._opened
+
+    def _checked(self, frames: FrameSource) -> FrameSource:
+        """Frames that were given, if they are those of the run."""
+        listed = self._run.frames
+        if list(map(int, frames.indices)) != list(map(int, listed.indices)) or frames.size != listed.size:
+            raise InputError(f"{self._run.root}: the frames that were given are not those of the run")
+        return frames
 
     def propagate(
         self, task: PromptTask, advance: Advance = lambda done, frame: None, stop: Callable[[], bool] = lambda: False
