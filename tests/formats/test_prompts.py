@@ -56,6 +56,49 @@ def test_a_table(tmp_path: Path) -> None:
     ]
 
 
+def test_cvat(tmp_path: Path) -> None:
+    """Key frames of tracks, and shapes of single images; what CVAT put between two key frames is no prompt."""
+    box = '<box frame="{}" keyframe="{}" outside="{}" xtl="1" ytl="2" xbr="30" ybr="40">{}</box>'
+    attribute = '<attribute name="track_id">7</attribute>'
+    size = "<original_size><width>64</width><height>48</height></original_size>"
+    car = box.format(3, 1, 0, attribute) + box.format(4, 0, 0, "") + box.format(5, 1, 1, "")
+    video = f"""<annotations><meta><task>{size}</task></meta>
+      <track id="0" label="car">{car}</track>
+      <track id="1" label="dog"><polygon frame="2" keyframe="1" outside="0" points="1,2;9,2;9,8"/>
+        <points frame="6" keyframe="1" outside="0" points="4,5;6,7"/></track></annotations>"""
+    found = [fields(prompt) for prompt in read_prompts(saved(tmp_path / "video.xml", video))]
+    assert found == [
+        (3, 7, (), (), (1, 2, 30, 40), None, ()),
+        (2, 8, (), (), None, None, ((1, 2, 9, 2, 9, 8),)),
+        (6, 8, ((4, 5), (6, 7)), (1, 1), None, None, ()),
+    ]
+    images = f"""<annotations><image id="3" name="a/00012.jpg" width="64" height="48">
+      <box xtl="1" ytl="2" xbr="30" ybr="40">{attribute}</box><points points="4,5"/></image>
+      <image id="9" name="frame_000009.PNG"><points points="4,5"/></image></annotations>"""
+    found = [fields(prompt)[:2] for prompt in read_prompts(saved(tmp_path / "images.xml", images))]
+    assert found == [("00012.jpg", 7), ("00012.jpg", None), (9, None)]
+    mask = '<mask frame="0" rle="1,2,1" left="1" top="1" width="2" height="2"/>'
+    sized = video.replace("</annotations>", f'<track id="2" label="x">{mask}</track></annotations>')
+    prompt = read_prompts(saved(tmp_path / "mask.xml", sized))[-1]
+    assert isinstance(prompt.mask, dict)
+    assert prompt.mask["size"] == [48, 64]
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ('<polyline frame="0" points="1,2;3,4"/>', "polyline: only box, polygon, mask and points are"),
+        ('<box frame="0" xtl="1" ytl="2" xbr="30"/>', "has no 'ybr'"),
+        ('<points frame="-1" points="1,2"/>', "frames count from 0"),
+        ("", "holds no prompt"),
+    ],
+)
+def test_cvat_that_is_no_prompt(tmp_path: Path, shape: str, message: str) -> None:
+    text = f'<annotations><track id="0" label="car">{shape}</track></annotations>'
+    with pytest.raises(PromptError, match=message):
+        read_prompts(saved(tmp_path / "p.xml", text))
+
+
 def test_labelme(tmp_path: Path) -> None:
     shapes: list[dict[str, Any]] = [
         {"label": "cat", "group_id": 3, "shape_type": "rectangle", "points": [[30, 40], [10, 20]]},

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape, quoteattr
@@ -31,6 +31,7 @@ from trackweave.masks.ops import crop_at
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.files import replacing
 from trackweave.structures.format_settings import FormatSettings
+from trackweave.structures.prompts import Prompt
 from trackweave.structures.tracked_video import DEFAULT_CLASS, Losses, TrackedVideo, VideoInfo
 from trackweave.structures.tracks import Tracks
 
@@ -204,15 +205,7 @@ def read_cvat(path: Path, hints: VideoInfo | None, name: str | None) -> TrackedV
     Raises:
         InputError: no such file, not CVAT's XML, a shape of a kind that is no object, or an object twice on a frame.
     """
-    text = read_text(path)
-    if re.search(r"<!(DOCTYPE|ENTITY)", text):
-        raise InputError(f"{path}: declares entities, which are not read")
-    try:
-        root = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not XML: {shortened_line(str(error))}") from error
-    if root.tag != "annotations":
-        raise InputError(f"{path}: is not CVAT's XML: it begins with <{shortened_line(root.tag, 40)}>")
+    root = _root(path)
     where = str(path)
     try:
         meta = _TaskMeta.read(root, hints)
@@ -230,6 +223,71 @@ def read_cvat(path: Path, hints: VideoInfo | None, name: str | None) -> TrackedV
         missing = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{where}: {shortened_line(missing)}") from error
     return TableVideo(rows.table(meta.positions, **meta.shared(names)), None)
+
+
+def _root(path: Path) -> ElementTree.Element:
+    """The document.
+
+    Raises:
+        InputError: not CVAT's XML.
+    """
+    text = read_text(path)
+    if re.search(r"<!(DOCTYPE|ENTITY)", text):
+        raise InputError(f"{path}: declares entities, which are not read")
+    try:
+        root = ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not XML: {shortened_line(str(error))}") from error
+    if root.tag != "annotations":
+        raise InputError(f"{path}: is not CVAT's XML: it begins with <{shortened_line(root.tag, 40)}>")
+    return root
+
+
+VIDEO_FRAME = re.compile(r"frame_(\d+)(\.\w+)?", re.IGNORECASE)
+"""Name that CVAT gives to a frame of a video."""
+
+
+def read_cvat_prompts(path: Path) -> Iterator[tuple[str, Prompt]]:
+    """What a person drew on key frames, and where it stands in the file: boxes, polygons, masks and points.
+
+    Shapes of a track are prompts of one object; a shape of a single image without `track_id` is one of its own.
+
+    Raises:
+        InputError: not CVAT's XML.
+        ValueError, KeyError: a shape that is no prompt.
+    """
+    root = _root(path)
+    meta = _TaskMeta.read(root, None)
+    tracks = [(number, element, _track_id(element)) for number, element in enumerate(root.iter("track"))]
+    images = list(root.iter("image"))
+    known = [track_id for _, _, track_id in tracks] + [_track_id(shape) for image in images for shape in image]
+    free = max((track_id for track_id in known if track_id is not None), default=0)
+    for number, element, track_id in tracks:
+        if track_id is None:
+            free += 1
+        for shape in element:
+            if shape.tag != "attribute" and shape.get("keyframe", "1") == "1" and shape.get("outside") != "1":
+                frame = whole_number(shape.attrib["frame"], "frame")
+                yield f"track {number}", _prompt(shape, meta, frame, free if track_id is None else track_id)
+    for image in images:
+        number, name = whole_number(image.attrib["id"], "an image's id"), image.get("name", "")
+        called = PureWindowsPath(name).name
+        frame_or_name = number if not called or VIDEO_FRAME.fullmatch(called) else called
+        for shape in image:
+            yield f"image {number}", _prompt(shape, meta, frame_or_name, _track_id(shape))
+
+
+def _prompt(shape: ElementTree.Element, meta: _TaskMeta, frame: int | str, track_id: int | None) -> Prompt:
+    if shape.tag == "points":
+        pairs = [pair.split(",") for pair in shape.attrib["points"].split(";")]
+        return Prompt(frame, track_id, [(finite_number(x, "x"), finite_number(y, "y")) for x, y in pairs])
+    if shape.tag not in SHAPES:
+        raise ValueError(
+            f"a shape of the kind {shortened_line(shape.tag, 20)}: only {', '.join(SHAPES)} and points are"
+        )
+    seen = _seen(shape, meta, 0)
+    polygons = [] if seen.polygon is None else [seen.polygon]
+    return Prompt(frame, track_id, box=seen.box and list(seen.box), mask=seen.mask, polygons=polygons)
 
 
 @dataclass(frozen=True)

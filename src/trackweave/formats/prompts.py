@@ -1,4 +1,4 @@
-"""Prompts in files: our own JSON and CSV, labelme, COCO with polygons or run lengths, YouTube-VIS.
+"""Prompts in files: our own JSON and CSV, labelme, COCO, YouTube-VIS, CVAT's XML.
 
 Our own JSON is a list of objects, `{"frame": 0, "id": 1, "points": [[x, y], [x, y, 0]], "box": [x1, y1, x2, y2],
 "polygons": [[x, y, …]], "rle": {"size", "counts"}}`: `frame` is an index from 0 or a frame's name, a point's third
@@ -13,10 +13,11 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from trackweave.errors import PromptError, listed, shortened
+from trackweave.formats.cvat import read_cvat_prompts
 from trackweave.formats.tables import finite_number, read_json, read_text, whole_number
 from trackweave.structures.prompts import Prompt, frame_of_text
 
-PROMPT_SUFFIXES = (".json", ".csv")
+PROMPT_SUFFIXES = (".json", ".csv", ".xml")
 OWN_KEYS = frozenset({"frame", "id", "points", "box", "polygons", "rle"})
 CSV_COLUMNS = frozenset({"frame", "id", "x", "y", "label", "x1", "y1", "x2", "y2"})
 
@@ -31,6 +32,8 @@ def read_prompts(path: Path | str) -> list[Prompt]:
     source = Path(path)
     if source.suffix.lower() == ".csv":
         items = _csv_items(source)
+    elif source.suffix.lower() == ".xml":
+        items = read_cvat_prompts(source)
     else:
         data = read_json(source)
         if isinstance(data, list):
