@@ -10,9 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from trackweave.masks.ops import mask_intersection
 from trackweave.pipelines.masks import track_masks
+from trackweave.pipelines.run import Run
 from trackweave.storage.run import RunManifest, RunPaths
+from trackweave.structures.run_summary import MaskSummary
 from trackweave.tracking.settings import TrackingSettings
 
 SCENE = Path(__file__).parents[2] / "shared" / "data" / "vos" / "multiscan_scene"
@@ -27,16 +31,22 @@ def candidates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_replay_finishes_with_the_counts(candidates: Path, tmp_path: Path) -> None:
-    """Level 2 has its masks as `.npy`, level 4 inline; candidates are 853×640, frames 1920×1440."""
-    result = track_masks(
+@pytest.fixture(scope="module")
+def replayed(candidates: Path, tmp_path_factory: pytest.TempPathFactory) -> Run[MaskSummary]:
+    """Levels 2 and 4 as SAM 2 tracked them."""
+    return track_masks(
         SCENE / "frames",
-        tmp_path / "run",
+        tmp_path_factory.mktemp("replayed") / "run",
         candidates=candidates,
         levels=[2, 4],
         predictor=f"replay={SCENE / 'recorded'}",
         settings=TrackingSettings(render_viz=False, mask_scale_ratio=0.3),
     )
+
+
+def test_replay_finishes_with_the_counts(replayed: Run[MaskSummary]) -> None:
+    """Level 2 has its masks as `.npy`, level 4 inline; candidates are 853×640, frames 1920×1440."""
+    result = replayed
     counts = {
         int(level): (stats.counts["candidates"], stats.counts["prompts"])
         for level, stats in result.summary.levels.items()
@@ -46,7 +56,7 @@ def test_replay_finishes_with_the_counts(candidates: Path, tmp_path: Path) -> No
     assert counts[2][1] == pytest.approx(32, abs=3)
     assert counts[4][1] == pytest.approx(150, abs=8)
     for level in (2, 4):
-        path = RunManifest.load(RunPaths(tmp_path / "run").manifest).artifact(level, "video_segments")
+        path = RunManifest.load(result.paths.manifest).artifact(level, "video_segments")
         assert path.name == "video_segments_scale0.3x.npz"
         with np.load(path, allow_pickle=False) as plain:
             assert plain["frame_000000/masks"].shape[1] == 432 * 576 // 8
@@ -101,3 +111,46 @@ def test_a_tiny_model_goes_through_the_whole_pipeline(candidates: Path, tmp_path
         first = 1 + (level // 2 - 1) * 8
         assert ids <= set(range(first, first + 8))
         assert len(ids) > 5  # a random mask may be empty wherever it goes
+
+
+def test_identities_of_the_scan(replayed: Run[MaskSummary]) -> None:
+    """No two tracks of a level alike, no pixel in two, hardly one lost, parts in wholes."""
+    tree, table = replayed.tree(), replayed.identities()
+    wholes: dict[int, dict[int, NDArray[np.uint8]]] = {}
+    seen: dict[int, set[int]] = {}
+    for level in replayed.levels:
+        covered = before = 0
+        shared: dict[tuple[int, int], list[int]] = {}
+        with replayed.masks(level) as video, replayed.masks(level, raw=True) as raw:
+            for frame in video.frames:
+                objects, tracked = video.frame(frame), raw.frame(frame)
+                claimed = np.bitwise_or.reduce(objects.masks.bits, axis=0)
+                covered += int(np.bitwise_count(claimed).sum())
+                assert int(objects.area.sum()) == int(np.bitwise_count(claimed).sum())  # no pixel in two
+                before += int(np.bitwise_count(np.bitwise_or.reduce(tracked.masks.bits, axis=0)).sum())
+                # Tracks that stay apart, as they were tracked, on the frames that show both.
+                first = tracked[np.flatnonzero(table.of(tracked.track_id) == tracked.track_id)]
+                common = mask_intersection(first.masks, first.masks)
+                union = np.add.outer(first.area, first.area) - common
+                for a, b in np.argwhere(np.triu(common > 0, 1)).tolist():
+                    pair = shared.setdefault((int(first.track_id[a]), int(first.track_id[b])), [0, 0, 0])
+                    pair[:] = [pair[0] + int(common[a, b]), pair[1] + int(union[a, b]), pair[2] + 1]
+                # A part lies in its whole and what lies on that, where the whole is seen.
+                around = wholes.setdefault(int(frame), {})
+                seen.setdefault(int(frame), set()).update(table.of(tracked.track_id).tolist())
+                for n, one in enumerate(objects.track_id.tolist()):
+                    above = [other for other in tree.path(one)[:-1] if tree.level_of(other) < level]
+                    for other in seen[int(frame)].intersection(above):
+                        assert not np.any(objects.masks.bits[n] & ~around.get(other, np.uint8(0)))
+                    same = [other for other in tree.path(one) if tree.level_of(other) == level]
+                    for other in same:
+                        around[other] = around.get(other, 0) | objects.masks.bits[n]
+        assert covered >= 0.97 * before, covered / before
+        # As they were tracked, 6 and 128 pairs agree; what is left are wholes and large parts of them.
+        alike = [ids for ids, (inter, union, frames) in shared.items() if frames > 1 and inter > 0.65 * union]
+        assert len(alike) <= 2, alike
+    parts = [tree.parent(one) for one in tree.identity[tree.level == 4].tolist()]
+    assert np.mean([parent > 0 for parent in parts]) > 0.9
+    counts = {int(level): ((table.level == level).sum(), (tree.level == level).sum()) for level in replayed.levels}
+    assert counts[2][0] > counts[2][1]
+    assert counts[4][0] > 1.4 * counts[4][1]
