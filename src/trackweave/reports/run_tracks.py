@@ -15,7 +15,6 @@ from trackweave.corrections.doubt import Links
 from trackweave.errors import ArtifactError
 from trackweave.formats.readers import read_tracks
 from trackweave.ids import FrameIndex
-from trackweave.pipelines.mask_corrections import MaskProofreading
 from trackweave.pipelines.run import Run
 from trackweave.reports.doubt import Doubts, find_doubts
 from trackweave.reports.track_table import TrackIndex, track_table
@@ -219,6 +218,8 @@ def read_observations(run: Run) -> tuple[Tracks, NDArray[np.int64]]:
             whole = archive.rows(with_masks=False)
         return whole.tracks, whole.detection
     if run.paths.corrections.is_file():
+        from trackweave.pipelines.mask_corrections import MaskProofreading  # what moves prompts comes with it
+
         proofreading = MaskProofreading(run)
         return proofreading.tracks, proofreading.items
     if run.paths.identity.is_file():
