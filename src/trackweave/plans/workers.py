@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import mmap
 import multiprocessing
 import os
 import queue
@@ -267,8 +268,8 @@ def cores() -> int:
 def machine_memory() -> float:
     """Bytes of the machine, or of the container; 16 GB where they are not known."""
     known = []
-    with suppress(OSError, ValueError, AttributeError):
-        known.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    with suppress(OSError, ValueError, IndexError):
+        known.append(1024 * int(Path("/proc/meminfo").read_text(encoding="ascii").split()[1]))  # MemTotal, kB
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         with suppress(OSError, ValueError):
             known.append(int(Path("/sys/fs/cgroup", name).read_text(encoding="ascii")))
@@ -277,7 +278,7 @@ def machine_memory() -> float:
 
 def resident_bytes(pid: int | None) -> int | None:
     """Resident set of a process; None where it is not known, as on other systems than Linux."""
-    with suppress(OSError, ValueError, AttributeError):
+    with suppress(OSError, ValueError):
         pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        return pages * mmap.PAGESIZE
     return None
