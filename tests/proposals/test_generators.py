@@ -86,7 +86,7 @@ def test_a_detector_s_boxes_are_prompts(tmp_path: Path) -> None:
     model = yolov8(tmp_path / "boxes.onnx")
     root = propose(frames(), tmp_path / "candidates", levels=[2], generator=f"detector={model}", candidate_stride=3)
     manifest = read_filtered(filtered_path(root / "level_2"))
-    assert [len(frame.items) for frame in manifest.frames] == [1, 1]
+    assert [[item["class_id"] for item in frame.items] for frame in manifest.frames] == [[2], [2]]
     run = track_masks(frames(), tmp_path / "run", candidates=root, predictor="static")
     assert run.summary.totals["objects"] in (1, 2)
 

@@ -157,7 +157,11 @@ class DetectorProposals:
         sides = boxes[:, 2:] - boxes[:, :2]
         area = np.where(masks.areas > 0, masks.areas, np.rint(sides[:, 0] * sides[:, 1]).astype(np.int64))
         ids = np.arange(len(found), dtype=np.int64)
-        return {level: Candidates(id=ids, xyxy=boxes, score=found.score.astype(np.float32), area=area, masks=masks)}
+        named = found.class_id if (found.class_id >= 0).any() else None
+        candidates = Candidates(
+            id=ids, xyxy=boxes, score=found.score.astype(np.float32), area=area, masks=masks, class_id=named
+        )
+        return {level: candidates}
 
 
 class TiledProposals:
