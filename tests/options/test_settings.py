@@ -17,7 +17,10 @@ from trackweave.options.schema import SECTIONS, Schema, SettingField, ShortFlag
 from trackweave.options.sources import resolve
 
 SCHEMA = all_settings()
-TEXTS = ("0.37", "0.2", "7", "1", "32", "64", "64x48", "2,4", "hota", "{3: 2.5}", "{warm_up: 2}", "some/path", "cuda:1")
+TEXTS = (
+    *("0.37", "0.2", "7", "1", "32", "64", "64x48", "2,4", "hota", "{3: 2.5}", "{warm_up: 2}", "0,0 9,0 9,9"),
+    *("some/path", "cuda:1"),
+)
 """Values to try for a setting that names no choices."""
 
 

@@ -55,7 +55,7 @@ def part_colour(root: int, track_id: int) -> Colour:
     """A shade of `track_colour(root)` for a part of it, 0 … 255: nearly its hue, darker or paler by the part's own id.
 
     >>> track_colour(2), part_colour(2, 9), part_colour(2, 10)
-    ((18, 143, 224), (74, 127, 181), (54, 154, 201))
+    ((18, 143, 224), (60, 110, 185), (133, 194, 255))
     """
     hue = (0.33 + GOLDEN_RATIO * root) % 1.0
     # Steps of the plastic number keep consecutive ids apart in three directions at once.
