@@ -36,7 +36,7 @@ LONGEST = 8
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder like that of the hub: the whole of SAM 3, and a tokenizer that knows letters."""
     folder = tmp_path_factory.mktemp("hub") / "sam3"
-    tiny.tiny_sam3_video().save_pretrained(folder)
+    tiny.save_tiny(tiny.tiny_sam3_video(), folder)
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     known = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
     transformers.CLIPTokenizer(vocab={token: k for k, token in enumerate(known)}, merges=[]).save_pretrained(folder)
@@ -146,7 +146,7 @@ def test_what_cannot_be_read_is_said(weights: Path, video: Any, tmp_path: Path, 
     with pytest.raises(PredictorUnavailable, match="no tokenizer"):
         open_text_detector(str(bare), TextSettings(prompts=("cat",)), SamSettings(device="cpu"))
     tracker = tmp_path / "tracker"
-    tiny.tiny_sam3_tracker().save_pretrained(tracker)
+    tiny.save_tiny(tiny.tiny_sam3_tracker(), tracker)
     assert json.loads((tracker / "config.json").read_text())["model_type"] == "sam3_tracker_video"
     with pytest.raises(PredictorUnavailable, match="no text encoder"):
         open_text_detector(str(tracker), TextSettings(prompts=("cat",)), SamSettings(device="cpu"))

@@ -13,8 +13,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 transformers: Any = import_module("transformers")  # its configurations are typed more narrowly than they are
 
@@ -153,8 +155,17 @@ def tiny_sam2_meta_config(image_size: int = 64) -> dict[str, Any]:
 
 def save_tiny(model: Any, folder: Path) -> Path:
     """A transformers model as `save_pretrained` leaves it: `config.json` and `model.safetensors`."""
-    model.save_pretrained(folder)
+    modeling = import_module("transformers.modeling_utils")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(modeling, "safe_save_file", _save_arrays)
+        model.save_pretrained(folder)
     return folder
+
+
+def _save_arrays(tensors: dict[str, torch.Tensor], path: str, metadata: dict[str, str] | None = None) -> None:
+    """As `safetensors.torch.save_file`, whose raw pointers failed in processes that had run thousands of tests."""
+    arrays = {name: np.ascontiguousarray(tensor.detach().numpy()) for name, tensor in tensors.items()}
+    save_file(arrays, path, metadata)
 
 
 def save_tiny_meta(predictor: Any, folder: Path, name: str = "sam2.1_hiera_tiny.pt") -> Path:
