@@ -24,8 +24,9 @@ run track_boxes track_masks
 """.split()  # noqa: SIM905 - a table, not a list
 TRACKERS = "ByteTracker FrameContext LearnedScorer SampleLogger Tracker preset".split()  # noqa: SIM905
 RECORDS = """
-AssignmentState BoxSummary Candidates DetectionTable Detections FinishedItem Forecast IdentityTable MaskSummary
-ObjectSegments PackedMasks Plan PlanEvent Prompt Run RunLog RunSummary RunWarning Selection Tracks Tree VideoSegments
+AssignmentState BoxSummary Candidates DetectionTable Detections FinishedItem Forecast IdentityTable ItemSelection
+MaskSummary ObjectSegments PackedMasks Plan PlanEvent Prompt Run RunLog RunSummary RunWarning Tracks Tree
+VideoSegments
 """.split()  # noqa: SIM905
 PLUGS = """
 AssignmentObserver AssociationScorer Detector Embedder FlowPredictor FrameSource PredictorSession VideoPredictor

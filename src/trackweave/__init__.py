@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from trackweave.pipelines.masks import track_masks
     from trackweave.pipelines.run import Run, open_run
     from trackweave.pipelines.settings import InputSettings, PerceptionSettings
-    from trackweave.plans.runner import Forecast, PlanEvent, Selection, forecast, run
+    from trackweave.plans.runner import Forecast, ItemSelection, PlanEvent, forecast, run
     from trackweave.plans.settings import Plan, load_plan
     from trackweave.plans.stages import FinishedItem
     from trackweave.predictors.base import PredictorSession, VideoPredictor
@@ -152,7 +152,7 @@ _EXPORTS = {
     "plans.runner": (
         "Forecast",
         "PlanEvent",
-        "Selection",
+        "ItemSelection",
         "forecast",
         "run",
     ),
@@ -222,6 +222,7 @@ __all__ = [
     "IdentityTable",
     "InputError",
     "InputSettings",
+    "ItemSelection",
     "LearnedScorer",
     "LogSettings",
     "MaskSummary",
@@ -249,7 +250,6 @@ __all__ = [
     "SamSettings",
     "SampleLogger",
     "ScorerSettings",
-    "Selection",
     "SettingError",
     "TextSettings",
     "Tracker",

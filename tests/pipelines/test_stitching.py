@@ -24,7 +24,7 @@ from trackweave.ids import PROMPTED_LEVEL
 from trackweave.pipelines.identity import relate
 from trackweave.pipelines.masks import track_masks
 from trackweave.pipelines.run import open_run
-from trackweave.pipelines.stitching import CameraPath, MaskStitcher
+from trackweave.pipelines.stitching import CameraTrajectory, MaskStitcher
 from trackweave.storage.files import write_json
 from trackweave.structures.identity import IdentityTable
 from trackweave.tracking.settings import TrackingSettings
@@ -128,7 +128,7 @@ def texture(seed: int) -> NDArray[np.uint8]:
 def test_the_camera_comes_back_to_a_place() -> None:
     """Two shots of one place, 14 pixels apart, and another place between them."""
     here, there = texture(1), texture(2)
-    path = CameraPath()
+    path = CameraTrajectory()
     for shift in (0, 3, 6):
         path.add(here[40:200, 60 + shift : 300 + shift], is_cut=False)
     path.add(there[40:200, 60:300], is_cut=True)

@@ -11,11 +11,11 @@ import pytest
 
 from tests.plans.toy import write_sequence
 from trackweave.errors import InputError, SettingError
-from trackweave.plans.items import Item, digest, find_items, signature
+from trackweave.plans.items import PlanItem, digest, find_items, signature
 from trackweave.plans.settings import load_plan
 
 
-def items_of(*inputs: Any, kind: str = "boxes") -> list[Item]:
+def items_of(*inputs: Any, kind: str = "boxes") -> list[PlanItem]:
     return find_items(load_plan({"kind": kind, "inputs": list(inputs), "output": "out"}))
 
 

@@ -21,7 +21,7 @@ from tests.plans.toy import (
 from trackweave.errors import InputError, RunFolderError, SettingError
 from trackweave.evaluation.evaluate import evaluate
 from trackweave.pipelines.run import open_run
-from trackweave.plans.runner import Selection, forecast, run
+from trackweave.plans.runner import ItemSelection, forecast, run
 from trackweave.plans.settings import load_plan
 from trackweave.plans.state import NAME, PlanState
 from trackweave.storage.files import locked_folder
@@ -135,7 +135,7 @@ def test_failures_are_kept_apart_and_tried_again_when_asked(tmp_path: Path) -> N
     assert failures["gone"].message.endswith("gone.mp4: does not exist")
 
     assert computed(run_all(plan)[1]) == []
-    again = run_all(plan, Selection(retry_failed=True))[1]
+    again = run_all(plan, ItemSelection(retry_failed=True))[1]
     assert sorted(event.item for event in again if event.name == "failed") == ["c2", "far", "gone"]
 
     (data / "c2" / "det" / "det.txt").write_text((data / "c1" / "det" / "det.txt").read_text())
@@ -148,7 +148,7 @@ def test_the_first_failure_can_end_it(tmp_path: Path) -> None:
     for name in ("c1", "c2"):
         write_sequence(tmp_path / "data" / name)
     (tmp_path / "data" / "c1" / "det" / "det.txt").write_text("no,number\n")
-    items, _ = run_all(box_plan(tmp_path / "data", tmp_path / "out"), Selection(keep_going=False))
+    items, _ = run_all(box_plan(tmp_path / "data", tmp_path / "out"), ItemSelection(keep_going=False))
     assert [item.name for item in items] == ["c1"]
 
 
@@ -159,13 +159,13 @@ def test_forecasts_only_and_limit(tmp_path: Path) -> None:
     plan = load_plan(content)
     seen = forecast(plan)
     assert (seen.due, seen.seconds) == ([("c1", "runs"), ("c2", "runs"), ("d1", "runs")], None)
-    assert [item.name for item in run_all(content, Selection(only=("c*",), limit=1))[0]] == ["c1"]
+    assert [item.name for item in run_all(content, ItemSelection(only=("c*",), limit=1))[0]] == ["c1"]
     seen = forecast(plan)
     assert (seen.done, [name for name, _ in seen.due]) == (1, ["c2", "d1"])
     assert seen.seconds is not None
     assert seen.seconds > 0
     with pytest.raises(SettingError, match="no item is called x"):
-        forecast(plan, Selection(only=("x",)))
+        forecast(plan, ItemSelection(only=("x",)))
 
 
 def test_folders_that_are_not_this_plans(tmp_path: Path) -> None:

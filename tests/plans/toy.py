@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.run_folders import assert_same_run
 from tests.toy_scenes import ToyScene, candidates_of, toy_scene, write_frames
-from trackweave.plans.runner import PlanEvent, Selection, run
+from trackweave.plans.runner import ItemSelection, PlanEvent, run
 from trackweave.plans.stages import FinishedItem
 
 SCENE = toy_scene(
@@ -79,7 +79,9 @@ def box_plan(data: Path, output: Path, **more: Any) -> dict[str, Any]:
     }
 
 
-def run_all(plan: Mapping[str, Any], selection: Selection | None = None) -> tuple[list[FinishedItem], list[PlanEvent]]:
+def run_all(
+    plan: Mapping[str, Any], selection: ItemSelection | None = None
+) -> tuple[list[FinishedItem], list[PlanEvent]]:
     """Every item that a call yields, and all events."""
     events: list[PlanEvent] = []
     return list(run(plan, selection=selection, on_event=events.append)), events

@@ -26,7 +26,7 @@ from trackweave.errors import InputError
 from trackweave.pipelines.run import open_run
 from trackweave.storage.corrections import read_corrections
 from trackweave.structures.corrections import Named
-from trackweave.view.answers import Answers, OutdatedError
+from trackweave.view.answers import BoxAnswers, OutdatedError
 from trackweave.view.mask_answers import open_answers
 from trackweave.view.opened_run import OpenedRun
 from trackweave.view.server import Viewer
@@ -43,7 +43,7 @@ def run(match_run: Path, tmp_path: Path) -> Path:
 
 
 @contextmanager
-def answering(run: Path) -> Iterator[tuple[Answers, OpenedRun]]:
+def answering(run: Path) -> Iterator[tuple[BoxAnswers, OpenedRun]]:
     with OpenedRun(run) as opened, open_answers(opened) as answers:
         yield answers, opened
 

@@ -115,7 +115,7 @@ class SampleLogger:
         origin = SampleOrigin(sequence, fps, size, embed_dim, label_source)
         folder = SampleFolder(directory)
         self._origin = replace(origin, run=folder.run)
-        self._writer = _Writer(folder, self._origin, queue_size)
+        self._writer = _SampleWriter(folder, self._origin, queue_size)
         self._close = weakref.finalize(self, self._writer.close)
 
     @property
@@ -244,7 +244,7 @@ GATHER_SECONDS = 0.25
 """How long frames wait for further ones before they are written."""
 
 
-class _Writer:
+class _SampleWriter:
     """The queue and the thread behind it; the thread ends at `close`, or at the first failure."""
 
     def __init__(self, folder: SampleFolder, origin: SampleOrigin, queue_size: int) -> None:

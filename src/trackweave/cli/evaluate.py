@@ -25,7 +25,7 @@ WIDE = 200
 """Columns that a table may take: a narrow terminal breaks its lines, nothing is cut off."""
 
 
-class _Named(NamedTuple):
+class _NamedInput(NamedTuple):
     """`NAME=VALUE`, or a value alone."""
 
     name: str | None
@@ -164,12 +164,12 @@ def _pairs(results: Sequence[str], gt: Sequence[str]) -> list[tuple[str, Path, P
     ]
 
 
-def _named(text: str) -> _Named:
+def _named(text: str) -> _NamedInput:
     """Splits `NAME=PATH`; a text that is the path of something is not split."""
     name, equals, value = text.partition("=")
     if not equals or not name or "/" in name or Path(text).exists():
-        return _Named(None, text)
-    return _Named(name, value)
+        return _NamedInput(None, text)
+    return _NamedInput(name, value)
 
 
 def _by_name(texts: Sequence[str] | None, names: Sequence[str], flag: str) -> list[str | None]:

@@ -48,12 +48,12 @@ def run(
     The same command goes on where the last one ended, whatever ended it: what is finished is used again as long as
     nothing that it depends on changed. The exit code is 1 when an item failed.
     """
-    from trackweave.plans.runner import Selection, failures_by_kind, forecast
+    from trackweave.plans.runner import ItemSelection, failures_by_kind, forecast
     from trackweave.plans.runner import run as run_plan
     from trackweave.plans.settings import load_plan
 
     loaded = load_plan(plan, output=output, pairs=settings or (), workers=workers)
-    selection = Selection(tuple(only or ()), limit, retry_failed, keep_going)
+    selection = ItemSelection(tuple(only or ()), limit, retry_failed, keep_going)
     if dry_run:
         _print_forecast(loaded, forecast(loaded, selection), as_json=as_json)
         return

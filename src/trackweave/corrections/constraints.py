@@ -62,7 +62,7 @@ class Constraints:
 
 
 @dataclass(eq=False)
-class _Object:
+class _SaidObject:
     """One label while acts are read: its observations by frame, and those of them that are accepted."""
 
     name: str | None = None
@@ -82,7 +82,7 @@ def constraints(acts: Sequence[Act], tracks: Tracks, item: NDArray[np.int64], pr
         item: `(N,)` what acts call each observation on its frame; −1 = nothing.
         prompted: row of each prompted box, in the order of the acts.
     """
-    reader = _Reader(tracks, item, prompted)
+    reader = _ConstraintReader(tracks, item, prompted)
     refused = []
     for position, act in enumerate(acts):
         try:
@@ -92,7 +92,7 @@ def constraints(acts: Sequence[Act], tracks: Tracks, item: NDArray[np.int64], pr
     return reader.result(tuple(refused))
 
 
-class _Reader:
+class _ConstraintReader:
     def __init__(self, tracks: Tracks, item: NDArray[np.int64], prompted: Sequence[int]) -> None:
         self._frame, self._track_id = tracks.frame, tracks.track_id
         known = np.flatnonzero(item >= 0)
@@ -100,9 +100,9 @@ class _Reader:
         self._row = dict(zip(keys, known.tolist(), strict=True))
         self._item = item
         self._prompted = iter(prompted)
-        self._objects: list[_Object] = []
-        self._of: dict[int, _Object] = {}
-        self._named: dict[str, _Object] = {}
+        self._objects: list[_SaidObject] = []
+        self._of: dict[int, _SaidObject] = {}
+        self._named: dict[str, _SaidObject] = {}
         self._cuts: list[int] = []
         self._apart: list[tuple[int, int]] = []
         self._ended: list[int] = []
@@ -121,7 +121,7 @@ class _Reader:
         elif isinstance(act, Nobody):
             row = self._at(act.at)
             self._refuse_accepted(row)
-            self._put(row, self._new(_Object(is_nobody=True)))
+            self._put(row, self._new(_SaidObject(is_nobody=True)))
         elif isinstance(act, Merged):
             self._join(self._at(act.one), self._at(act.other))
         elif isinstance(act, Split):
@@ -139,16 +139,16 @@ class _Reader:
             raise RefusedError(f"frame {at.frame} has no box {at.item} of a track")
         return row
 
-    def _new(self, one: _Object) -> _Object:
+    def _new(self, one: _SaidObject) -> _SaidObject:
         self._objects.append(one)
         return one
 
-    def _object_named(self, name: str) -> _Object:
+    def _object_named(self, name: str) -> _SaidObject:
         if name not in self._named:
-            self._named[name] = self._new(_Object(name=name))
+            self._named[name] = self._new(_SaidObject(name=name))
         return self._named[name]
 
-    def _name(self, row: int, one: _Object) -> None:
+    def _name(self, row: int, one: _SaidObject) -> None:
         is_again = self._of.get(row) is one
         other = one.rows.get(int(self._frame[row]), row)
         self._put(row, one)
@@ -165,7 +165,7 @@ class _Reader:
         if self._is_locked(row):
             raise RefusedError(f"frame {self._frame[row]} is accepted: undo that first")
 
-    def _put(self, row: int, one: _Object) -> None:
+    def _put(self, row: int, one: _SaidObject) -> None:
         """Gives an observation to an object; what is accepted is given as a whole, or not at all."""
         before, frame = self._of.get(row), int(self._frame[row])
         if before is one:
@@ -188,7 +188,7 @@ class _Reader:
             del self._of[other]
         one.rows[frame], self._of[row] = row, one
 
-    def _unite(self, one: _Object, other: _Object) -> None:
+    def _unite(self, one: _SaidObject, other: _SaidObject) -> None:
         """Makes one object of two."""
         if one is other:
             return
@@ -218,7 +218,7 @@ class _Reader:
             self._unite(one, second)
             return
         if one is None and second is None:
-            one = self._new(_Object())
+            one = self._new(_SaidObject())
             self._put(row, one)
         known = one or second
         assert known is not None
@@ -256,7 +256,7 @@ class _Reader:
                     del one.rows[int(self._frame[row])]
         taken = {one.track_id for one in self._objects}
         for track, rows in groups:
-            one = next((self._of[row] for row in rows if row in self._of), None) or self._new(_Object())
+            one = next((self._of[row] for row in rows if row in self._of), None) or self._new(_SaidObject())
             for row in rows:
                 self._put(row, one)
             one.locked |= set(rows)

@@ -55,7 +55,7 @@ RIVALS = (0.99, -0.28, -0.50, 1.63)
 """As `stitch.RIVALS`."""
 
 
-class _Row(NamedTuple):
+class _TrackletRow(NamedTuple):
     """A track on a frame."""
 
     frame: int
@@ -67,8 +67,8 @@ class TrackEnds:
     """The first and the last boxes of every track of masks."""
 
     def __init__(self) -> None:
-        self._first: dict[int, list[_Row]] = defaultdict(list)
-        self._last: dict[int, deque[_Row]] = defaultdict(lambda: deque(maxlen=END_BOXES))
+        self._first: dict[int, list[_TrackletRow]] = defaultdict(list)
+        self._last: dict[int, deque[_TrackletRow]] = defaultdict(lambda: deque(maxlen=END_BOXES))
 
     def add(self, frame: int, levels: Sequence[LevelObjects]) -> None:
         """Takes the objects of a frame; frames come in order."""
@@ -76,7 +76,7 @@ class TrackEnds:
             for track, xyxy, score in zip(objects.track_id.tolist(), objects.xyxy, objects.score.tolist(), strict=True):
                 first = self._first[track]
                 rows = first if len(first) < END_BOXES else self._last[track]
-                rows.append(_Row(frame, xyxy, score))
+                rows.append(_TrackletRow(frame, xyxy, score))
 
     def first(self, track: int) -> int:
         """The first frame of a track."""
@@ -89,7 +89,7 @@ class TrackEnds:
     def of(self, table: IdentityTable, level: int) -> Tracks:
         """The ends of the things of a level, as tracks; of two tracks of one thing on a frame that of the higher
         score counts."""
-        chosen: dict[tuple[int, int], _Row] = {}
+        chosen: dict[tuple[int, int], _TrackletRow] = {}
         at = table.level == level
         for track, thing in zip(table.track_id[at].tolist(), table.identity[at].tolist(), strict=True):
             for row in (*self._first.get(track, ()), *self._last.get(track, ())):
@@ -112,7 +112,7 @@ class TrackEnds:
 
 
 @dataclass
-class _Appearance:
+class _CropAppearance:
     """What was seen of a thing, in the order of time."""
 
     vectors: list[NDArray[np.float32]] = field(default_factory=list)
@@ -157,7 +157,7 @@ class Views:
     def __init__(self, evidence: PairEvidence, table: IdentityTable, tree: Tree, embedder: Embedder) -> None:
         self._table, self._tree, self._embedder = table, tree, embedder
         self._due = _views_due(evidence, table)
-        self._of: dict[int, _Appearance] = defaultdict(_Appearance)
+        self._of: dict[int, _CropAppearance] = defaultdict(_CropAppearance)
         self.area = dict(zip(tree.identity.tolist(), tree.area.tolist(), strict=True))
 
     def is_due(self, position: int) -> bool:
@@ -197,7 +197,7 @@ class Views:
                 whole = shown.get(self._tree.parent(thing))
                 appearance.places.append(None if whole is None else _place(objects.xyxy[row], whole[1].xyxy[whole[2]]))
 
-    def of(self, things: NDArray[np.int64]) -> list[_Appearance]:
+    def of(self, things: NDArray[np.int64]) -> list[_CropAppearance]:
         """What was seen of each."""
         return [self._of[thing] for thing in things.tolist()]
 
@@ -314,7 +314,7 @@ def judge(ends: Tracks, views: Views, parts: PartLinks, scene: VideoContext, sco
     return JudgedPairs(tracklets, pairs, evidence)
 
 
-def _likeness(tracklets: Tracklets, pairs: NDArray[np.int64], views: Sequence[_Appearance]) -> NDArray[np.float64]:
+def _likeness(tracklets: Tracklets, pairs: NDArray[np.int64], views: Sequence[_CropAppearance]) -> NDArray[np.float64]:
     """`(P,)` log-odds of appearance; 0 where one of the two has none."""
     halves = [appearance.halves() for appearance in views]
     rows = np.array([row for row, both in enumerate(halves) if both is not None], np.int64)

@@ -82,7 +82,7 @@ class _Solved:
 
 
 @dataclass(eq=False)
-class _Engine:
+class _DecisionEngine:
     """The tracks of a run as it left them, with what is computed of them once."""
 
     rows: TrackRows
@@ -153,7 +153,7 @@ class Proofreading:
         fingerprint = RunManifest.load(self._paths.manifest).fingerprint
         self._journal = CorrectionsJournal(self._paths.corrections, fingerprint)
         with TracksArchive(self._paths.own(self._paths.tracks)) as archive:
-            self._engine = _Engine(archive.rows(with_masks=False))
+            self._engine = _DecisionEngine(archive.rows(with_masks=False))
         self._corrections = read_corrections(self._paths.corrections, fingerprint)
         self._solved: _Solved | None = None
         self._stack = ExitStack()

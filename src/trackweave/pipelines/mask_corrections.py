@@ -92,7 +92,7 @@ class MaskProofreading:
         self._journal = CorrectionsJournal(self._paths.corrections, fingerprint)
         self._base = _Base.read(self.run)
         self._corrections = read_corrections(self._paths.corrections, fingerprint)
-        self._solved: _Solved | None = None
+        self._solved: _SolvedMasks | None = None
         self._reprompter = Reprompter(self.run, frames=frames, predictor=predictor)
         self._stack = ExitStack()
 
@@ -116,7 +116,7 @@ class MaskProofreading:
         return self._corrections
 
     @property
-    def _now(self) -> _Solved:
+    def _now(self) -> _SolvedMasks:
         if self._solved is None:
             self._solved = self._base.solve(self._corrections.acts)
         return self._solved
@@ -340,7 +340,7 @@ class MaskProofreading:
 
 
 @dataclass(frozen=True, eq=False)
-class _Solved:
+class _SolvedMasks:
     """What acts come to.
 
     Attributes:
@@ -452,14 +452,14 @@ class _Base:
         }
         return cls(run.paths, masks, raw, boxes, prompts)
 
-    def solve(self, acts: tuple[Act, ...]) -> _Solved:
+    def solve(self, acts: tuple[Act, ...]) -> _SolvedMasks:
         """What acts come to."""
         corrected = CorrectedRun.of(self.paths, acts, self.raw, read_identity(self.paths))
         tasks = [task for task in corrected.tracks.tasks if task not in corrected.tracks.pending]
         masks = MaskObservations.concat([self.masks, *map(self._masks_of, tasks)])
         objects = corrected.tracks.at(masks.frame, masks.track)
         prompts = {**self.prompt_frames, **{task.number: task.act.frame for task in tasks}}
-        return _Solved(masks, objects, corrected, prompts, self)
+        return _SolvedMasks(masks, objects, corrected, prompts, self)
 
     def _masks_of(self, task: PromptTask) -> MaskObservations:
         """The masks of a prompt."""

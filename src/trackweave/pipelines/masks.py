@@ -126,7 +126,7 @@ def track_masks(
         MissingExtraError: the predictor's packages are not installed.
         SettingError: a setting is wrong.
     """
-    chosen_settings, more = settings or TrackingSettings(), _MaskOptions(**options)
+    chosen_settings, more = settings or TrackingSettings(), _ResolvedOptions(**options)
     if candidates is not None and prompts is not None:
         raise SettingError("give candidates or prompts, not both")
     if resume and more.overwrite:
@@ -170,7 +170,7 @@ def track_masks(
 
 
 @dataclass(frozen=True)
-class _MaskOptions:
+class _ResolvedOptions:
     """The values of `MaskOptions`."""
 
     sampling: str | None = None
@@ -209,7 +209,7 @@ class _MaskRun:
     progress: Progress
     log: RunLog
     timer: TimingAggregator = field(default_factory=TimingAggregator)
-    options: _MaskOptions = field(default_factory=_MaskOptions)
+    options: _ResolvedOptions = field(default_factory=_ResolvedOptions)
     found_cuts: Sequence[LocalIndex] | None = None
     session: PredictorSession | None = None
 
@@ -570,7 +570,7 @@ class _Opened:
 
 
 def _open_generator(
-    options: _MaskOptions,
+    options: _ResolvedOptions,
     levels: Sequence[Level],
     frames: FrameSource,
     predictor: VideoPredictor,

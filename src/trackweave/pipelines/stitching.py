@@ -93,7 +93,7 @@ class MaskStitcher:
         """Takes views of things and follows the camera, in one pass over the pictures."""
         frames = self._frames
         cuts = {self._local[cut] for cut in self._cuts if cut in self._local}
-        path = CameraPath()
+        path = CameraTrajectory()
         objects, position = read(), -1
         due = next(objects, None)
         for local, index in enumerate(frames.indices):
@@ -135,7 +135,7 @@ class _Shot(NamedTuple):
     place: int
 
 
-class CameraPath:
+class CameraTrajectory:
     """The camera over a video with cuts: a shot that shows the place of an earlier one goes on where that was.
 
     Attributes:

@@ -16,7 +16,7 @@ from typing import Any
 
 from trackweave.errors import InputError, MissingExtraError, SettingError, shortened_line
 from trackweave.options.sources import ProvidedValue, from_mapping, from_texts
-from trackweave.plans.settings import SCHEMAS, InputEntry, Plan, SceneSettings, file_name, redacted, with_long_names
+from trackweave.plans.settings import SCHEMAS, InputEntry, Plan, SceneInputs, file_name, redacted, with_long_names
 from trackweave.storage.files import content_digest
 
 ROLES = ("input", "candidates", "prompts", "detections", "truth")
@@ -26,7 +26,7 @@ FILE_COLUMNS = ("input", "name", "group", "truth", "candidates", "prompts", "det
 
 
 @dataclass(frozen=True)
-class Item:
+class PlanItem:
     """One video of a plan.
 
     Attributes:
@@ -47,14 +47,14 @@ class Item:
         return self.files["input"]
 
 
-def find_items(plan: Plan) -> list[Item]:
+def find_items(plan: Plan) -> list[PlanItem]:
     """The items of a plan in its order.
 
     Raises:
         InputError: a folder, list or table is not there or cannot be read, or names nothing.
         SettingError: two items of one name, or settings that there are not.
     """
-    found: list[Item] = []
+    found: list[PlanItem] = []
     for n, entry in enumerate(plan.inputs, 1):
         where = f"{plan.origin}: inputs, entry {n}"
         own = with_long_names(plan.kind, entry.settings)
@@ -71,7 +71,7 @@ def _source_of(entry: InputEntry) -> str:
     return str(redacted(str(entry.path or entry.paths_from or entry.table or (scenes and scenes.root))))
 
 
-def _of_entry(plan: Plan, entry: InputEntry, values: Mapping[str, ProvidedValue], where: str) -> Iterator[Item]:
+def _of_entry(plan: Plan, entry: InputEntry, values: Mapping[str, ProvidedValue], where: str) -> Iterator[PlanItem]:
     if entry.table is not None:
         yield from _of_table(plan, entry, values)
     elif entry.scenes is not None:
@@ -107,7 +107,7 @@ def _natural(text: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", text) if part]
 
 
-def _scenes(settings: SceneSettings, where: str) -> list[Path]:
+def _scenes(settings: SceneInputs, where: str) -> list[Path]:
     """The folders below the root that are asked for.
 
     Raises:
@@ -138,7 +138,7 @@ def _scenes(settings: SceneSettings, where: str) -> list[Path]:
     return [one for one in folders if one in wanted]
 
 
-def _of_table(plan: Plan, entry: InputEntry, common: Mapping[str, ProvidedValue]) -> Iterator[Item]:
+def _of_table(plan: Plan, entry: InputEntry, common: Mapping[str, ProvidedValue]) -> Iterator[PlanItem]:
     assert entry.table is not None
     schema, kind = plan.schema, plan.kind
     for number, row in enumerate(_rows(entry.table), 1):
@@ -201,7 +201,7 @@ def _item(
     stem: str | None = None,
     name: str | None = None,
     group: str | None = None,
-) -> Item:
+) -> PlanItem:
     """An item with what its entry says of all its items."""
     path = files["input"]
     stem = stem or _stem(path)
@@ -211,7 +211,7 @@ def _item(
         role: text.replace("{input}", path).replace("{name}", name).replace("{stem}", stem)
         for role, text in common.items()
     }
-    return Item(file_name(name), {**filled, **files}, group or entry.group, values)
+    return PlanItem(file_name(name), {**filled, **files}, group or entry.group, values)
 
 
 def _stem(path: str) -> str:
@@ -222,7 +222,7 @@ def _stem(path: str) -> str:
     return one.name if not one.suffix or os.path.isdir(path) else one.stem  # noqa: PTH112 - for ten thousand items
 
 
-def _with_unique_names(items: Sequence[Item], origin: str) -> list[Item]:
+def _with_unique_names(items: Sequence[PlanItem], origin: str) -> list[PlanItem]:
     """Items of one name get the name of the folder that they lie in before it.
 
     Raises:
@@ -240,7 +240,7 @@ def _with_unique_names(items: Sequence[Item], origin: str) -> list[Item]:
             both = f"{redacted(seen[name.casefold()])} and {redacted(item.path)}"
             raise SettingError(f"{origin}: two items are called {name}: {both}; give them `name`")
         seen[name.casefold()] = item.path
-        named.append(item if name == item.name else Item(name, item.files, item.group, item.values))
+        named.append(item if name == item.name else PlanItem(name, item.files, item.group, item.values))
     return named
 
 

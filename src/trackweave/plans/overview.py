@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from trackweave.errors import ArtifactError
-from trackweave.plans.items import Item
+from trackweave.plans.items import PlanItem
 from trackweave.plans.layout import write_views
 from trackweave.plans.page import PAGE, write_page
 from trackweave.plans.settings import Plan, redacted
@@ -27,7 +27,7 @@ from trackweave.storage.files import read_json_object, write_json
 PLAN, CSV, PARQUET = "plan.json", "items.csv", "items.parquet"
 
 
-def is_current(plan: Plan, items: Sequence[Item]) -> bool:
+def is_current(plan: Plan, items: Sequence[PlanItem]) -> bool:
     """Is what lies in the output folder about this very plan?"""
     path = plan.output / PLAN
     if not path.is_file() or not (plan.output / PAGE).is_file():
@@ -37,14 +37,14 @@ def is_current(plan: Plan, items: Sequence[Item]) -> bool:
     return False
 
 
-def _digest(plan: Plan, items: Sequence[Item]) -> str:
+def _digest(plan: Plan, items: Sequence[PlanItem]) -> str:
     parts = hashlib.sha256(repr((plan, __name__)).encode(errors="surrogateescape"))
     for item in items:
         parts.update(repr(item).encode(errors="surrogateescape"))
     return parts.hexdigest()[:16]
 
 
-def write_overview(plan: Plan, items: Sequence[Item], state: PlanState, finished: Iterable[FinishedItem]) -> None:
+def write_overview(plan: Plan, items: Sequence[PlanItem], state: PlanState, finished: Iterable[FinishedItem]) -> None:
     """Writes the tables, the scores, the views and the page of a plan; `plan.json` last.
 
     Raises:

@@ -16,7 +16,7 @@ from typing import Any
 
 from trackweave.errors import RunFolderError, SettingError, argument, listed, shortened_line
 from trackweave.options.sources import ResolvedSettings
-from trackweave.plans.items import Item, find_items, signature
+from trackweave.plans.items import PlanItem, find_items, signature
 from trackweave.plans.settings import Plan, Variant, load_plan
 from trackweave.plans.stages import (
     LAST,
@@ -69,7 +69,7 @@ OnEvent = Callable[[PlanEvent], None]
 
 
 @dataclass(frozen=True)
-class Selection:
+class ItemSelection:
     """Which items of a plan, and what becomes of failures.
 
     Attributes:
@@ -110,7 +110,7 @@ def run(
     plan: Plan | str | os.PathLike[str] | Mapping[str, Any],
     *,
     output: str | os.PathLike[str] | None = None,
-    selection: Selection | None = None,
+    selection: ItemSelection | None = None,
     on_event: OnEvent | None = None,
 ) -> Iterator[FinishedItem]:
     """Works through a plan; the same call again goes on where the last one ended, whatever ended it.
@@ -133,11 +133,11 @@ def run(
         SettingError: a setting of the plan is wrong.
     """
     loaded = plan if isinstance(plan, Plan) else load_plan(plan, output=output)
-    with _Coordinator(loaded, selection or Selection(), on_event) as coordinator:
+    with _Coordinator(loaded, selection or ItemSelection(), on_event) as coordinator:
         yield from coordinator.work()
 
 
-def forecast(plan: Plan, selection: Selection | None = None) -> Forecast:
+def forecast(plan: Plan, selection: ItemSelection | None = None) -> Forecast:
     """What `run` would do with a plan; nothing is written but the state of what is known.
 
     Args:
@@ -147,14 +147,14 @@ def forecast(plan: Plan, selection: Selection | None = None) -> Forecast:
     Raises:
         InputError, RunFolderError, SettingError: as `run`.
     """
-    with _Coordinator(plan, selection or Selection(), None) as coordinator:
+    with _Coordinator(plan, selection or ItemSelection(), None) as coordinator:
         return coordinator.forecast()
 
 
 class _Chain:
     """One item in one variant: its job, and what is known of its stages."""
 
-    def __init__(self, coordinator: _Coordinator, item: Item, variant: Variant) -> None:
+    def __init__(self, coordinator: _Coordinator, item: PlanItem, variant: Variant) -> None:
         plan, state = coordinator.plan, coordinator.state
         self.item, self.variant = item, variant
         self.records = state.records(variant.name, item.name)
@@ -226,7 +226,7 @@ class _Chain:
 class _Coordinator:
     """Plans, gives out, writes down; a `with` block in which no other works in the output folder."""
 
-    def __init__(self, plan: Plan, selection: Selection, on_event: OnEvent | None) -> None:
+    def __init__(self, plan: Plan, selection: ItemSelection, on_event: OnEvent | None) -> None:
         self.plan, self._selection = plan, selection
         self._on_event = on_event
         self.root = str(plan.output)
@@ -258,7 +258,7 @@ class _Coordinator:
 
     # --- what is known
 
-    def settings(self, item: Item, variant: Variant) -> tuple[ResolvedSettings, Mapping[str, str]]:
+    def settings(self, item: PlanItem, variant: Variant) -> tuple[ResolvedSettings, Mapping[str, str]]:
         """The settings of an item in a variant, and what each stage depends on of them."""
         own = tuple(sorted((key, repr(value), origin) for key, (value, origin) in item.values.items()))
         key = (variant.name, own)
@@ -269,7 +269,7 @@ class _Coordinator:
             self._settings[key] = settings, settings_parts(settings, self.plan.kind, self.plan.formats)
         return self._settings[key]
 
-    def signature(self, item: Item, role: str) -> str:
+    def signature(self, item: PlanItem, role: str) -> str:
         """Sizes and times of what an item reads; asked for once for all its variants."""
         if self._signatures[0] != item.name:
             self._signatures = item.name, {}

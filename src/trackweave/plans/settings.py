@@ -59,7 +59,7 @@ STAGES: Mapping[str, tuple[str, ...]] = {
 """In the order in which they run."""
 
 
-class SceneSettings(Settings):
+class SceneInputs(Settings):
     """Scenes: the folders below a root, each an item."""
 
     root: Path = Field(description="folder of the scenes")
@@ -76,7 +76,7 @@ class InputEntry(Settings):
     path: str | None = Field(default=None, description="a video, a folder of frames, a sequence folder, or a pattern")
     paths_from: Path | None = Field(default=None, description="a text file with a path on each line")
     table: Path | None = Field(default=None, description="CSV or Parquet with a column `input`, one item a row")
-    scenes: SceneSettings | None = Field(default=None, description="folders below a root")
+    scenes: SceneInputs | None = Field(default=None, description="folders below a root")
     name: str | None = Field(default=None, description="of the item; {input} and {stem} stand for its path and name")
     group: str = Field(default="", description="items that are evaluated together; by default all")
     truth: str | None = Field(default=None, description="ground truth; {input} and {name} stand for the item's")
@@ -265,7 +265,7 @@ def _entries(file: PlanFile, origin: str) -> Iterator[InputEntry]:
         content: dict[str, Any] = {"path": each} if isinstance(each, str) else dict(each)
         scenes = content.get("scenes")
         if isinstance(scenes, Mapping):
-            content["scenes"] = _checked(SceneSettings, scenes, f"{where}: scenes")
+            content["scenes"] = _checked(SceneInputs, scenes, f"{where}: scenes")
         entry = _checked(InputEntry, content, where)
         ways = ("path", "paths_from", "table", "scenes")
         if sum(getattr(entry, way) is not None for way in ways) != 1:

@@ -430,7 +430,7 @@ def _stages(
         watch = _Watch()
         try:
             again = records.start(stage, key)
-            work = _Work(job, settings, folder, keys, again, on_progress)
+            work = _ItemWork(job, settings, folder, keys, again, on_progress)
             facts = getattr(work, stage)()
             record = watch.record(stage, key, facts)
             records.finish(record)
@@ -531,7 +531,7 @@ def _predictor(settings: ResolvedSettings) -> ChosenPredictor:
     return _PREDICTORS[key]
 
 
-class _Work:
+class _ItemWork:
     """The stages of one item; each method does one, and returns the facts about it."""
 
     def __init__(

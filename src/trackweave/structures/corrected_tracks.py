@@ -242,7 +242,7 @@ def correct_tracks(
     """
     refused: dict[int, str] = {}
     while True:  # an act that does not hold may have changed something: from the start, without it
-        reader = _Reader(raw, identities, propagated, len(acts))
+        reader = _ActReader(raw, identities, propagated, len(acts))
         for position, act in enumerate(acts):
             if position in refused:
                 continue
@@ -284,7 +284,7 @@ class _Piece:
     is_replaced: bool = False
 
 
-class _Reader:
+class _ActReader:
     """Who each piece belongs to, act by act."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""`Answers`: what people say about a run on the page: one writer, many readers, nothing confirmed is lost."""
+"""`BoxAnswers`: what people say about a run on the page: one writer, many readers, nothing confirmed is lost."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class OutdatedError(TrackweaveError):
     """An act that was meant for tracks which have changed meanwhile."""
 
 
-class Answers:
+class BoxAnswers:
     """What was said, and the tracks that follow from it. Safe to use from several threads.
 
     Args:

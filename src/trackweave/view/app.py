@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trackweave.errors import RunFolderError, TrackweaveError
 from trackweave.storage.files import parse_json
-from trackweave.view.answers import Answers, OutdatedError
+from trackweave.view.answers import BoxAnswers, OutdatedError
 from trackweave.view.differences import MOST_DIFFERENCES, find_differences
 from trackweave.view.opened_run import ViewedTracks
 from trackweave.view.pictures import PictureStore, status
@@ -128,7 +128,7 @@ class ViewerApp:
         answers: what is said about it.
     """
 
-    def __init__(self, runs: Sequence[ViewedRun], answers: Answers) -> None:
+    def __init__(self, runs: Sequence[ViewedRun], answers: BoxAnswers) -> None:
         self.runs, self.answers = runs, answers
         self._files = page_files()
 

@@ -27,7 +27,7 @@ _ORDER = {"switch": 0, "miss": 1, "false": 2}
 
 
 @dataclass(frozen=True)
-class Difference:
+class TrackDifference:
     """One difference.
 
     Attributes:
@@ -50,7 +50,7 @@ class Difference:
         }  # fmt: skip
 
 
-def find_differences(run: RunTracks, other: RunTracks) -> list[Difference]:
+def find_differences(run: RunTracks, other: RunTracks) -> list[TrackDifference]:
     """What is different: switches in the order of time, then misses and false tracks, the longest first.
 
     On each frame that both have, boxes are matched by an IoU of 0.5 or more, as CLEAR-MOT does: first those that were
@@ -65,15 +65,15 @@ def find_differences(run: RunTracks, other: RunTracks) -> list[Difference]:
     [('switch', 2, (4, 5))]
     """
     common = np.intersect1d(run.indices, other.indices)
-    found: list[Difference] = []
+    found: list[TrackDifference] = []
     for level in _levels(run.shown, other.shown):
         of_other = level if _has_levels(other.shown) else None
         own = _rows(run.shown, level, run.indices, common)
-        found += _Comparison(own, _rows(other.shown, of_other, run.indices, common)).compare()
+        found += _TrackComparison(own, _rows(other.shown, of_other, run.indices, common)).compare()
     return sorted(found, key=_place)
 
 
-def _place(one: Difference) -> tuple[int, int]:
+def _place(one: TrackDifference) -> tuple[int, int]:
     return _ORDER[one.kind], one.first if one.kind == "switch" else one.first - one.last
 
 
@@ -97,16 +97,16 @@ def _rows(
     return np.searchsorted(indices, shown.tracks.frame[rows]), shown.tracks[rows]
 
 
-class _Comparison:
+class _TrackComparison:
     """Goes through the frames that either has."""
 
     def __init__(self, run: tuple[NDArray[np.int64], Tracks], other: tuple[NDArray[np.int64], Tracks]) -> None:
         self._run, self._other = run, other
         self._last: dict[int, int] = {}
-        self._open: dict[tuple[Literal["miss", "false"], int], Difference] = {}
-        self.found: list[Difference] = []
+        self._open: dict[tuple[Literal["miss", "false"], int], TrackDifference] = {}
+        self.found: list[TrackDifference] = []
 
-    def compare(self) -> list[Difference]:
+    def compare(self) -> list[TrackDifference]:
         """All differences, in no order."""
         for position in np.union1d(self._run[0], self._other[0]).tolist():
             (ids, boxes), (objects, object_boxes) = (_at(each, position) for each in (self._run, self._other))
@@ -132,7 +132,7 @@ class _Comparison:
         for one, track in pairs.items():
             before = self._last.get(one, track)
             if before != track:
-                self.found.append(Difference("switch", position, position, (before, track), one))
+                self.found.append(TrackDifference("switch", position, position, (before, track), one))
             self._last[one] = track
         return pairs
 
@@ -145,7 +145,7 @@ class _Comparison:
             stretch = None
         tracks, other = ((), number) if kind == "miss" else ((number,), 0)
         first = position if stretch is None else stretch.first
-        self._open[key] = Difference(kind, first, position, tracks, other)
+        self._open[key] = TrackDifference(kind, first, position, tracks, other)
 
 
 def _at(rows: tuple[NDArray[np.int64], Tracks], position: int) -> tuple[list[int], NDArray[np.float32]]:

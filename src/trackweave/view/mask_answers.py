@@ -19,7 +19,7 @@ from trackweave.pipelines.mask_corrections import MaskProofreading
 from trackweave.pipelines.reprompting import StoppedError
 from trackweave.structures.corrected_tracks import PromptTask
 from trackweave.structures.corrections import Ended, Merged, Named, Observation, Split, Step, step_from_json
-from trackweave.view.answers import OWN_ACTS, Answers, Json, observation, whole_number
+from trackweave.view.answers import OWN_ACTS, BoxAnswers, Json, observation, whole_number
 from trackweave.view.opened_run import OpenedRun
 
 REPORT_SECONDS = 0.1
@@ -27,7 +27,7 @@ REPORT_SECONDS = 0.1
 
 
 @dataclass
-class _Job:
+class _PromptJob:
     """A prompt that is being moved."""
 
     task: PromptTask
@@ -42,7 +42,7 @@ class _Job:
         }  # fmt: skip
 
 
-class MaskAnswers(Answers):
+class MaskAnswers(BoxAnswers):
     """What was said about a run of masks, and the objects that follow from it. Safe to use from several threads.
 
     Args:
@@ -54,7 +54,7 @@ class MaskAnswers(Answers):
 
     def __init__(self, opened: OpenedRun, proofreading: MaskProofreading) -> None:
         self._masks = proofreading
-        self._job: _Job | None = None
+        self._job: _PromptJob | None = None
         self._failed: dict[str, Json] = {}
         self._worker: Thread | None = None
         self._is_closing = False
@@ -182,7 +182,7 @@ class MaskAnswers(Answers):
         return next((task for task in self._masks.pending if task.key not in self._failed), None)
 
     def _take(self, task: PromptTask | None) -> None:
-        self._job = None if task is None else _Job(task, total=self._masks.frame_count(task))
+        self._job = None if task is None else _PromptJob(task, total=self._masks.frame_count(task))
 
     def _work(self) -> None:
         """Moves one prompt after the other; acts are taken meanwhile."""
@@ -198,7 +198,7 @@ class MaskAnswers(Answers):
             finally:
                 self._end_job(job, failed)
 
-    def _end_job(self, job: _Job, failed: str | None) -> None:
+    def _end_job(self, job: _PromptJob, failed: str | None) -> None:
         with self._lock:
             if failed is not None:
                 self._failed[job.task.key] = {**job.to_json(), "message": failed}
@@ -243,20 +243,20 @@ class MaskAnswers(Answers):
 
 
 @contextmanager
-def open_answers(opened: OpenedRun) -> Iterator[Answers]:
+def open_answers(opened: OpenedRun) -> Iterator[BoxAnswers]:
     """The answers about a run; a run that cannot be corrected, or that another process corrects, is only looked at."""
     with ExitStack() as stack:
-        answers: Answers
+        answers: BoxAnswers
         proofreading: Proofreading | MaskProofreading
         try:
             proofreading = open_proofreading(opened.run, frames=opened.frames_path)
             stack.enter_context(proofreading)
         except ArtifactError as error:
-            answers = Answers(opened, None, str(error))
+            answers = BoxAnswers(opened, None, str(error))
         else:
             if isinstance(proofreading, MaskProofreading):
                 answers = MaskAnswers(opened, proofreading)
             else:
-                answers = Answers(opened, proofreading)
+                answers = BoxAnswers(opened, proofreading)
         stack.callback(answers.close)
         yield answers
