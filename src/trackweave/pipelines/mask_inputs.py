@@ -370,6 +370,8 @@ def open_generator(
         own = None if name in BACKENDS else session
         return OpenedGenerator(automatic, predictor.name, changed, identity, own, idle)
     if name == "sam3":
+        if settings is not None and predictor is not None and predictor.name in {*BACKENDS} - {"sam3-tracker"}:
+            settings = settings.model_copy(update={"weights": None})  # they are the predictor's
         found = open_text_detector(choice.name.partition("=")[2], choice.text, settings)
         stack.callback(found.detector.close)
         generator: CandidateGenerator = DetectorProposals(found.detector)

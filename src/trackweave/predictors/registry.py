@@ -322,8 +322,15 @@ def open_text_detector(weights: str, text: TextSettings, settings: SamSettings |
     settings = settings or SamSettings()
     changes: dict[str, Any] = {} if text.device == "auto" else {"device": text.device}
     settings = settings.model_copy(update=changes)
+    request = Path(weights) if weights else settings.weights
+    if request is None and not find_weights(backend.name):
+        name = wording("generator or detector", "--generator or --detector")
+        raise PredictorUnavailable(
+            f"texts are understood by SAM 3 alone, and its weights are neither where {FOLDER_VARIABLE} says nor in the "
+            f"Hugging Face cache: name their folder, as {name} sam3=PATH"
+        )
     try:
-        chosen = choose_weights(backend.name, Path(weights) if weights else settings.weights, device_kind(settings))
+        chosen = choose_weights(backend.name, request, device_kind(settings))
     except PredictorUnavailable as error:
         raise PredictorUnavailable(f"texts are understood by SAM 3 alone: {error}") from error
     if read_json_object(chosen.path / "config.json", "configuration").get("model_type") != TEXT_MODEL_TYPE:

@@ -107,6 +107,19 @@ def test_masks_of_what_a_text_names_are_followed(weights: Path, video: Any, tmp_
     assert run.summary.totals["candidates"] == 4
 
 
+def test_the_weights_of_a_predictor_are_not_those_of_sam3(weights: Path, video: Any, tmp_path: Path) -> None:
+    settings = SamSettings(weights=tiny.save_tiny(tiny.tiny_sam2_hf(), tmp_path / "sam2"), device="cpu")
+    text = TextSettings(prompts=("cat",), score_threshold=0)
+    for generator, known in ((f"sam3={weights}", True), ("sam3", False)):
+        options: dict[str, Any] = {"generator": GeneratorChoice(generator, text=text), "predictor_settings": settings}
+        if known:
+            run = track_masks(video, tmp_path / "run", predictor="sam2-hf", **options)
+            assert run.summary.totals["candidates"] == 4
+        else:
+            with pytest.raises(PredictorUnavailable, match="its weights are neither"):
+                track_masks(video, tmp_path / "none", predictor="sam2-hf", **options)
+
+
 def test_boxes_of_what_a_text_names_are_linked(weights: Path, video: Any, tmp_path: Path) -> None:
     options: dict[str, Any] = {"score_threshold": 0, "device": "cpu"}
     perception = PerceptionSettings(detector=f"sam3={weights}", text=("cat", "dog"), detector_options=options)
