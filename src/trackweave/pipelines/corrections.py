@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +23,12 @@ from trackweave.formats.mot import MotWriter
 from trackweave.formats.readers import read_tracks
 from trackweave.frames.source import FrameSource
 from trackweave.pipelines.box_outputs import TrackCounts, TrackStatistics
-from trackweave.pipelines.mask_corrections import REFUSED_CODE, MaskProofreading
+from trackweave.pipelines.mask_corrections import REFUSED_CODE, ActsOfRun, MaskProofreading
 from trackweave.pipelines.run import Run, open_run
 from trackweave.predictors.base import VideoPredictor
 from trackweave.progress import Progress, open_progress
-from trackweave.storage.corrections import CorrectionsJournal, read_corrections
 from trackweave.storage.files import locked_folder, write_json
-from trackweave.storage.run import RunManifest, RunPaths, keep_uncorrected, read_run_summary, restore_uncorrected
+from trackweave.storage.run import RunPaths, keep_uncorrected, read_run_summary, restore_uncorrected
 from trackweave.storage.sample_folder import SampleFolder
 from trackweave.storage.samples import AssociationSample, read_sample
 from trackweave.storage.track_archive import TrackRows, TracksArchive, TracksArchiveWriter
@@ -40,12 +36,10 @@ from trackweave.structures.corrections import (
     Accepted,
     AcceptedTrack,
     Act,
-    Corrections,
     Observation,
     Prompted,
-    Redone,
+    Refusal,
     Step,
-    Undone,
 )
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import BoxSummary
@@ -130,7 +124,7 @@ def _joined(parts: list[TrackRows]) -> TrackRows:
     return TrackRows(joined.tracks, joined.detection[order], joined.time[order])
 
 
-class Proofreading:
+class Proofreading(ActsOfRun[_Solved]):
     """A finished run of boxes and what a person says about it; a `with` block is the one writer of its answers.
 
     The run's own tracks are kept; after each act they are decided again under all acts in force, in memory. `write`
@@ -146,39 +140,18 @@ class Proofreading:
     """
 
     def __init__(self, run: str | os.PathLike[str]) -> None:
-        self.run: Run = Run(run)
-        if self.run.kind != "boxes":
-            raise ArtifactError(f"{self.run.root}: is a run of masks: MaskProofreading corrects it")
-        self._paths = self.run.paths
-        fingerprint = RunManifest.load(self._paths.manifest).fingerprint
-        self._journal = CorrectionsJournal(self._paths.corrections, fingerprint)
+        opened: Run = Run(run)
+        if opened.kind != "boxes":
+            raise ArtifactError(f"{opened.root}: is a run of masks: MaskProofreading corrects it")
+        super().__init__(opened)
         with TracksArchive(self._paths.own(self._paths.tracks)) as archive:
             self._engine = _DecisionEngine(archive.rows(with_masks=False))
-        self._corrections = read_corrections(self._paths.corrections, fingerprint)
-        self._solved: _Solved | None = None
-        self._stack = ExitStack()
 
-    def __enter__(self) -> Self:
-        self._stack.enter_context(self._journal)
-        self._corrections = self._journal.corrections
-        self._solved = None
-        return self
+    def _solve(self, acts: tuple[Act, ...]) -> _Solved:
+        return self._engine.solve(acts)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
-
-    @property
-    def corrections(self) -> Corrections:
-        """What was said so far."""
-        return self._corrections
-
-    @property
-    def _now(self) -> _Solved:
-        if self._solved is None:
-            self._solved = self._engine.solve(self._corrections.acts)
-        return self._solved
+    def _refusals(self, solved: _Solved) -> Sequence[Refusal]:
+        return solved.known.refused
 
     @property
     def tracks(self) -> Tracks:
@@ -218,31 +191,6 @@ class Proofreading:
         """What a person called the objects, by track id."""
         known, ids = self._now.known, self._now.decision.label_ids.tolist()
         return {number: name for number, name in zip(ids, known.names, strict=True) if name is not None}
-
-    @property
-    def refused(self) -> list[str]:
-        """Acts in force that do not hold beside the others, a line each."""
-        return [f"act {one.act + 1}: {one.reason}" for one in self._now.known.refused]
-
-    def say(self, step: Step) -> int:
-        """Takes an act, an undo or a redo; when this returns it is on the disk; `tracks` are decided anew.
-
-        Returns:
-            Its number, from 1.
-
-        Raises:
-            InputError: it cannot hold beside what is accepted, or there is nothing to undo; nothing was added.
-            RunFolderError: it cannot be written.
-        """
-        following = self._corrections.then(step)
-        solved = self._engine.solve(following.acts)
-        before = {one.act for one in self._now.known.refused}
-        for one in solved.known.refused:
-            if not isinstance(step, Undone | Redone) and one.act not in before and one.act == len(following.acts) - 1:
-                raise InputError(f"{self.run.root}: {one.reason}")
-        number = self._journal.append(step)
-        self._corrections, self._solved = self._journal.corrections, solved
-        return number
 
     def accept(self, first: int, last: int) -> int:
         """Accepts what is seen from frame `first` to frame `last`: it never changes again. Returns and raises as `say`.

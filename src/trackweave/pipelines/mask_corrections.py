@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,7 @@ from trackweave.structures.corrections import (
     Observation,
     Prompted,
     Redone,
+    Refusal,
     Step,
     Undone,
 )
@@ -57,11 +59,88 @@ from trackweave.structures.run_summary import LevelSummary, MaskSummary, TrackSu
 from trackweave.structures.tracks import FrameObjects, Tracks
 from trackweave.tracking.level_runner import spans
 
+SolvedT = TypeVar("SolvedT")
+
 REFUSED_CODE = "act-refused"
 PENDING_CODE = "prompt-pending"
 
 
-class MaskProofreading:
+class ActsOfRun(ABC, Generic[SolvedT]):
+    """What a person said about a run, and what it comes to; a `with` block is the one writer of it.
+
+    Args:
+        run: a finished run.
+
+    Raises:
+        ArtifactError: its answers are damaged.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._paths = run.paths
+        fingerprint = RunManifest.load(self._paths.manifest).fingerprint
+        self._journal = CorrectionsJournal(self._paths.corrections, fingerprint)
+        self._corrections = read_corrections(self._paths.corrections, fingerprint)
+        self._solved: SolvedT | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self._journal)
+        self._corrections = self._journal.corrections
+        self._solved = None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    @abstractmethod
+    def _solve(self, acts: tuple[Act, ...]) -> SolvedT:
+        """What acts come to."""
+
+    @abstractmethod
+    def _refusals(self, solved: SolvedT) -> Sequence[Refusal]:
+        """Those of the acts that do not hold beside the others."""
+
+    @property
+    def _now(self) -> SolvedT:
+        if self._solved is None:
+            self._solved = self._solve(self._corrections.acts)
+        return self._solved
+
+    @property
+    def corrections(self) -> Corrections:
+        """What was said so far."""
+        return self._corrections
+
+    @property
+    def refused(self) -> list[str]:
+        """Acts in force that do not hold beside the others, a line each."""
+        return [f"act {one.act + 1}: {one.reason}" for one in self._refusals(self._now)]
+
+    def say(self, step: Step) -> int:
+        """Takes an act, an undo or a redo; when this returns it is on the disk, and all is decided anew.
+
+        Returns:
+            Its number, from 1.
+
+        Raises:
+            InputError: it cannot hold beside what is accepted, or there is nothing to undo; nothing was added.
+            RunFolderError: it cannot be written.
+        """
+        following = self._corrections.then(step)
+        solved = self._solve(following.acts)
+        before = {one.act for one in self._refusals(self._now)}
+        for one in self._refusals(solved):
+            if not isinstance(step, Undone | Redone) and one.act not in before and one.act == len(following.acts) - 1:
+                raise InputError(f"{self.run.root}: {one.reason}")
+        number = self._journal.append(step)
+        self._corrections, self._solved = self._journal.corrections, solved
+        return number
+
+
+class MaskProofreading(ActsOfRun["_SolvedMasks"]):
     """A finished run of masks and what a person says about it; a `with` block is the one writer of its answers.
 
     The archives stay as they are: whatever reads the run's masks reads them under the acts, at once. `propagate` moves
@@ -84,42 +163,25 @@ class MaskProofreading:
         frames: str | Path | FrameSource | None = None,
         predictor: VideoPredictor | None = None,
     ) -> None:
-        self.run: Run = Run(run)
-        if self.run.kind != "masks":
-            raise ArtifactError(f"{self.run.root}: is a run of boxes: Proofreading corrects it")
-        self._paths = self.run.paths
-        fingerprint = RunManifest.load(self._paths.manifest).fingerprint
-        self._journal = CorrectionsJournal(self._paths.corrections, fingerprint)
+        opened: Run = Run(run)
+        if opened.kind != "masks":
+            raise ArtifactError(f"{opened.root}: is a run of boxes: Proofreading corrects it")
+        super().__init__(opened)
         self._base = _Base.read(self.run)
-        self._corrections = read_corrections(self._paths.corrections, fingerprint)
-        self._solved: _SolvedMasks | None = None
         self._reprompter = Reprompter(self.run, frames=frames, predictor=predictor)
-        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(self._journal)
+        super().__enter__()
         self._stack.enter_context(self._reprompter)
-        self._corrections = self._journal.corrections
-        self._solved = None
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def _solve(self, acts: tuple[Act, ...]) -> _SolvedMasks:
+        return self._base.solve(acts)
+
+    def _refusals(self, solved: _SolvedMasks) -> Sequence[Refusal]:
+        return solved.corrected.tracks.refused
 
     # --- what holds now ----------------------------------------------------------------------------------------------
-
-    @property
-    def corrections(self) -> Corrections:
-        """What was said so far."""
-        return self._corrections
-
-    @property
-    def _now(self) -> _SolvedMasks:
-        if self._solved is None:
-            self._solved = self._base.solve(self._corrections.acts)
-        return self._solved
 
     @property
     def tracks(self) -> Tracks:
@@ -145,11 +207,6 @@ class MaskProofreading:
         return self._now.corrected.tracks.names
 
     @property
-    def refused(self) -> list[str]:
-        """Acts in force that do not hold beside the others, a line each."""
-        return [f"act {one.act + 1}: {one.reason}" for one in self._now.corrected.tracks.refused]
-
-    @property
     def pending(self) -> Sequence[PromptTask]:
         """Prompts in force that are not propagated yet."""
         return self._now.corrected.tracks.pending
@@ -161,27 +218,10 @@ class MaskProofreading:
     # --- saying ------------------------------------------------------------------------------------------------------
 
     def say(self, step: Step) -> int:
-        """Takes an act, an undo or a redo; when this returns it is on the disk. A prompt waits for `propagate`.
-
-        Returns:
-            Its number, from 1.
-
-        Raises:
-            InputError: it cannot hold beside what is accepted, the prompt is none, or there is nothing to undo; nothing
-                was added.
-            RunFolderError: it cannot be written.
-        """
+        """See `ActsOfRun.say`; a prompt waits for `propagate`, and one that is none is refused."""
         if isinstance(step, Prompted):
             mark_of(step, self.run.frames.size)
-        following = self._corrections.then(step)
-        solved = self._base.solve(following.acts)
-        before = {one.act for one in self._now.corrected.tracks.refused}
-        for one in solved.corrected.tracks.refused:
-            if not isinstance(step, Undone | Redone) and one.act not in before and one.act == len(following.acts) - 1:
-                raise InputError(f"{self.run.root}: {one.reason}")
-        number = self._journal.append(step)
-        self._corrections, self._solved = self._journal.corrections, solved
-        return number
+        return super().say(step)
 
     def accept(self, first: int, last: int) -> int:
         """Accepts what is seen from frame `first` to frame `last`: it never changes again. Returns and raises as `say`.
