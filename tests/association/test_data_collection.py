@@ -121,7 +121,7 @@ def test_values_that_are_not_finite_are_warned_of_once(tmp_path: Path) -> None:
 def test_masks_are_not_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     queued: list[Any] = []
     monkeypatch.setattr(
-        "trackweave.association.data_collection._Writer.put", lambda self, state: queued.append(state.detections)
+        "trackweave.association.data_collection._SampleWriter.put", lambda self, state: queued.append(state.detections)
     )
     masks = PackedMasks.from_bool(np.ones((4, 8, 8), np.bool_))
     log(tmp_path, toy_state(det={"masks": masks}), toy_state())
