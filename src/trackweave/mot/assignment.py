@@ -1,6 +1,7 @@
 """Who belongs to whom: the rounds of a frame's assignment, and the solver of one.
 
-Most rows of real video have a single choice and are settled at once; the rest is solved by shortest augmenting paths
+Most rows of real video have a single choice and are settled at once; the rest falls into groups of a few rows and
+columns that no chain of pairs joins, and each is solved by shortest augmenting paths
 (Jonker and Volgenant, Computing 1987), in the variant for rectangular matrices of Crouse, "On implementing 2D
 rectangular assignment algorithms", IEEE TAES 2016. It takes every step as SciPy's `linear_sum_assignment` does, so that
 of equally cheap assignments both find the same one. The solver is here and not SciPy's because a frame with few objects
@@ -24,6 +25,7 @@ UNMATCHED_COST = 1.0
 HIGH_ROUND, LOW_ROUND, TENTATIVE_ROUND = range(3)
 # Rows of the whole numbers that a frame works with.
 MATCH, SOURCE, TAKEN, ROW_OF, COLUMN_OF, ROW_PAIRS, COLUMN_PAIRS, PATH, PARTNER, OWNER, REMAINING = range(11)
+OPEN_ROW, FIRST_COLUMN, GROUP = range(11, 14)
 # Rows of the numbers that the solver works with.
 ROW_PRICE, COLUMN_PRICE, SHORTEST = range(3)
 
@@ -39,7 +41,7 @@ class Workspace:
     """Arrays that the kernels of a frame write to and no later frame reads.
 
     Attributes:
-        integers: `(11, capacity)` int64.
+        integers: `(14, capacity)` int64.
         floats: `(3, capacity)` float64.
         pairs: `(3, pair_capacity)` int32.
         capacity: at least T + D.
@@ -55,7 +57,7 @@ class Workspace:
         rows, pairs = n + width, n * width
         if rows > self.capacity or self.capacity > 512 + 8 * rows:
             self.capacity = max(128, 2 * rows)
-            self.integers: Integers = np.zeros((REMAINING + 1, self.capacity), np.int64)
+            self.integers: Integers = np.zeros((GROUP + 1, self.capacity), np.int64)
             self.floats: Floats = np.zeros((SHORTEST + 1, self.capacity))
         if pairs > self.pair_capacity or self.pair_capacity > 16384 + 32 * pairs:
             self.pair_capacity = max(1024, 2 * pairs)
@@ -125,9 +127,12 @@ def assign(
         if turns[k] == turn and match[row] < 0 and taken[column] == 0 and cost[row, column] < UNMATCHED_COST:
             row_pairs[row] += 1
             column_pairs[column] += 1
-    # Pairs that have only each other are settled; the others are listed, rows and columns in their order.
-    row_of, column_of = integers[ROW_OF], integers[COLUMN_OF]
-    height, last = 0, -1
+    # Pairs that have only each other are settled; the others fall into groups without a pair between them, and each
+    # group is solved alone. A group is known by its first column.
+    open_row, first_column, group = integers[OPEN_ROW], integers[FIRST_COLUMN], integers[GROUP]
+    for column in range(width):
+        group[column] = column
+    count, last = 0, -1
     for k in range(found):
         row, column = rows[k], columns[k]
         if row_pairs[row] == 0 or column_pairs[column] == 0 or cost[row, column] >= UNMATCHED_COST:
@@ -137,17 +142,33 @@ def assign(
             taken[column] = 1
             column_pairs[column] = 0
         elif row != last:
-            row_of[height] = row
-            last = row
-            height += 1
-    if height == 0:
+            open_row[count], first_column[count], last = row, column, row
+            count += 1
+        else:
+            a, b = first_column[count - 1], np.int64(column)
+            while group[a] != a:
+                a = group[a]
+            while group[b] != b:
+                b = group[b]
+            group[max(a, b)] = min(a, b)
+    if count == 0:
         return
-    across = 0
     for column in range(width):
-        if column_pairs[column] > 0:
-            column_of[across] = column
-            across += 1
-    _solve(height, across, cost, allowed, integers, floats)
+        group[column] = group[group[column]]  # an earlier column, which knows its first one by now
+    row_of, column_of = integers[ROW_OF], integers[COLUMN_OF]
+    for first in range(width):
+        if group[first] != first or column_pairs[first] == 0:
+            continue
+        height, across = 0, 0
+        for column in range(first, width):
+            if column_pairs[column] > 0 and group[column] == first:
+                column_of[across] = column
+                across += 1
+        for k in range(count):
+            if group[first_column[k]] == first:
+                row_of[height] = open_row[k]
+                height += 1
+        _solve(height, across, cost, allowed, integers, floats)
 
 
 @inner

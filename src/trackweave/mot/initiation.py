@@ -104,10 +104,11 @@ def far_pairs(
         travel = math.hypot(track[VELOCITY], track[VELOCITY + 1]) * track[SINCE]
         reach = min(longest, p.initiation_distance * size if is_young else travel)
         for d in free:
+            distance = math.hypot(detections[d, 0] - x, detections[d, 1] - y)
+            if distance >= reach or (allowed[row, d] and distance < JUDGED * size):
+                continue
             box = detections[d]
-            distance = math.hypot(box[0] - x, box[1] - y)
-            is_small = is_young and distance >= p.initiation_distance * math.sqrt(box[2] * box[3])
-            if distance >= reach or is_small or (allowed[row, d] and distance < JUDGED * size):
+            if is_young and distance >= p.initiation_distance * math.sqrt(box[2] * box[3]):
                 continue
             if p.separate_classes == 1.0 and changes_class(track[CLASS], box[DET_CLASS]):
                 continue

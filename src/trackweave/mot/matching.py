@@ -118,9 +118,9 @@ def pair_costs(tracks: Rows, detections: Rows, p: Parameters, cost: Costs, allow
     most 1 (more only where a low score or a turn speaks against them), and one assignment may hold pairs of different
     gates.
     """
-    widest, found = 0.0, 0
+    widest, tallest, found = 0.0, 0.0, 0
     for d in range(len(detections)):
-        widest = max(widest, detections[d, 2])
+        widest, tallest = max(widest, detections[d, 2]), max(tallest, detections[d, 3])
     low_price = np.float32(1.0 / (1.0 - p.min_similarity_low))
     longest = distance_reach(p)
     for row in range(len(tracks)):
@@ -137,17 +137,18 @@ def pair_costs(tracks: Rows, detections: Rows, p: Parameters, cost: Costs, allow
         takes_low = p.low_scores == 1.0 and first and not (lost and p.low_scores_reactivate == 0.0)
         high_price, high_round = np.float32(1.0 / (1.0 - high_gate)), HIGH_ROUND if first else TENTATIVE_ROUND
         apart = longest * math.sqrt(w * h)
-        reach = max(apart, 0.5 * (w1 + widest * widen))
+        reach, reach_down = max(apart, 0.5 * (w1 + widest * widen)), max(apart, 0.5 * (h1 + tallest * widen))
         noise = p.measurement_noise * h
         for d in range(len(detections)):
-            box = detections[d]
-            score = box[DET_SCORE]
+            # Most pairs end here; a row, which counts its references, is taken of the others only.
+            score = detections[d, DET_SCORE]
             high = score >= p.high_score
             costs[d] = high_price if high else low_price
             passes[d] = False
-            dx, dy = box[0] - x, box[1] - y
-            if abs(dx) > reach:
+            dx, dy = detections[d, 0] - x, detections[d, 1] - y
+            if abs(dx) > reach or abs(dy) > reach_down:
                 continue
+            box = detections[d]
             gate = high_gate if high else p.min_similarity_low
             similarity = iou(dx, dy, w1, h1, box[2] * widen, box[3] * widen)
             far = dx * dx + dy * dy
@@ -259,10 +260,12 @@ def validate_detections(
         own[0], own[1] = 0.5 * (np.float64(x1) + x2), 0.5 * (np.float64(y1) + y2)
         own[2], own[3] = np.float64(x2) - x1, np.float64(y2) - y1
         own[DET_SCORE], own[DET_CLASS], own[DET_VISIBILITY], own[DET_ROW] = score[d], class_id[d], 1.0, d
+        x, y = own[0], own[1]
         for k in range(kept):
+            if detections[k, 0] != x or detections[k, 1] != y:
+                continue
             other = detections[k]
-            same_place = own[0] == other[0] and own[1] == other[1] and own[2] == other[2] and own[3] == other[3]
-            if same_place and own[DET_CLASS] == other[DET_CLASS]:
+            if own[2] == other[2] and own[3] == other[3] and own[DET_CLASS] == other[DET_CLASS]:
                 status[d] = 5
                 faults += 1
                 break
