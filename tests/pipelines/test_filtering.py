@@ -49,6 +49,16 @@ def test_without_settings_it_is_what_propose_chose_and_nothing_is_lost(found: Pa
     assert (items(found), items(found, 4)) == proposed
 
 
+def test_elsewhere_nothing_is_changed_where_it_was(found: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in found.rglob("*") if path.is_file()}
+    stats = filter_candidates(found, CandidateSettings(max_count=1, nest=True), output=tmp_path / "chosen")
+    assert {path: path.read_bytes() for path in found.rglob("*") if path.is_file()} == before
+    assert stats[2].kept == len(items(tmp_path / "chosen"))
+    assert not raw_path(tmp_path / "chosen" / "level_2").exists()
+    filter_candidates(found, CandidateSettings(max_count=1, nest=True))
+    assert items(found) == items(tmp_path / "chosen")
+
+
 def test_limits_are_those_asked_for(found: Path) -> None:
     filter_candidates(found, CandidateSettings(min_area=0.02, min_stability=0.3), levels=[4])
     height, width = FRAMES.size

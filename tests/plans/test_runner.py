@@ -6,8 +6,11 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.plans.toy import (
     assert_same_results,
@@ -18,12 +21,15 @@ from tests.plans.toy import (
     write_scenes,
     write_sequence,
 )
+from trackweave.association.settings import ScorerSettings
 from trackweave.errors import InputError, RunFolderError, SettingError
 from trackweave.evaluation.evaluate import evaluate
+from trackweave.pipelines.boxes import track_boxes
 from trackweave.pipelines.run import open_run
 from trackweave.plans.runner import ItemSelection, forecast, run
 from trackweave.plans.settings import load_plan
 from trackweave.plans.state import NAME, PlanState
+from trackweave.simulation.video import SyntheticScene
 from trackweave.storage.files import locked_folder
 
 
@@ -114,6 +120,79 @@ def test_detections_and_candidates_are_shared_by_variants(tmp_path: Path) -> Non
     assert [item.failure for item in items] == [None, None]
     assert len(list((tmp_path / "masks" / "shared").glob("s1-*/level_2/filtered/filtered.json"))) == 1
     assert [stage for _, stage in computed(events)].count("propose") == 2  # the second found it done
+
+
+def test_candidates_are_chosen_anew_without_being_found_anew(tmp_path: Path) -> None:
+    scenes, out = write_scenes(tmp_path / "scenes", "s1"), tmp_path / "out"
+    clip = tmp_path / "s1" / "frames"
+    clip.mkdir(parents=True)
+    for n, image in enumerate(SyntheticScene(length=3, height=96, width=128)):
+        Image.fromarray(np.asarray(image)).save(clip / f"{n}.png")
+    plan = mask_plan(scenes, out, stages={"report": False, "identity": False, "filter": True})
+    plan["inputs"] = [str(clip)]
+    plan["settings"] |= {"generator": "regions", "levels": [2]}
+    items, events = run_all(plan)
+    assert [stage for _, stage in computed(events)] == ["filter", "propose", "track"]
+    everything = items[0].facts["candidates"]
+    (raw,) = (out / "shared").glob("s1-*/level_2/raw/raw.json")
+    written = raw.stat().st_mtime_ns
+    plan["stages"]["filter"] = {"candidates": {"max_count": 1}}
+    items, events = run_all(plan)
+    assert [stage for _, stage in computed(events)] == ["filter", "track"]
+    assert 0 < items[0].facts["candidates"] < everything
+    assert raw.stat().st_mtime_ns == written
+    fresh = tmp_path / "fresh"
+    run_all({**plan, "output": str(fresh)})
+    for path in (out / "runs" / "s1" / "level_2" / "tracking").glob("*.npz"):
+        assert path.read_bytes() == (fresh / path.relative_to(out)).read_bytes()
+
+    # Those that a person gives stay as they are; what is chosen of them lies in the plan's folder.
+    given = scenes / "s1" / "candidates"
+    before = {path: path.read_bytes() for path in given.rglob("*") if path.is_file()}
+    plan["inputs"] = [{"path": str(scenes / "s1" / "frames"), "candidates": str(given)}]
+    items, events = run_all(plan)
+    assert ([stage for _, stage in computed(events)], items[0].facts["candidates"]) == (["filter", "track"], 2)
+    assert {path: path.read_bytes() for path in given.rglob("*") if path.is_file()} == before
+
+
+def test_a_model_is_trained_on_the_samples_of_all_items(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    for name in ("c1", "c2", "c3"):
+        write_sequence(data / name, frames=50)
+    (data / "c3" / "gt" / "gt.txt").write_text("no,number\n")
+    plan = {
+        "name": "learn",
+        "kind": "association",
+        "inputs": [f"{data}/*"],
+        "stages": {"train": {"train": {"epochs": 1, "width": 8, "layers": 0, "batch_size": 16}}},
+        "output": str(out),
+        "engine": {"workers": 1},
+    }
+    items, events = run_all(plan)
+    assert [(item.name, None if item.failure is None else item.failure.kind) for item in items] == [
+        ("c1", None),
+        ("c2", None),
+        ("c3", "input"),
+        ("training", None),
+    ]
+    assert computed(events) == [("c1", "build"), ("c2", "build"), ("c3", "build"), ("training", "train")]
+    trained = items[-1].facts
+    assert trained["samples"] == sum(item.facts["samples"] for item in items[:2])
+    model = out / "runs" / "training" / "model.onnx"
+    track_boxes(data / "c1", tmp_path / "run", tracker="learned", scorer=ScorerSettings(enabled=True, weights=model))
+    assert "training" in (out / "index.html").read_text()
+
+    items, events = run_all(plan)
+    assert (computed(events), [item.is_reused for item in items]) == ([], [True] * 4)
+    stages: Any = plan["stages"]
+    stages["train"]["train"]["epochs"] = 2
+    assert forecast(load_plan(plan), ItemSelection(only=("training",))).due == [("training", "runs")]
+    (data / "c3" / "gt" / "gt.txt").write_text((data / "c2" / "gt" / "gt.txt").read_text())
+    assert computed(run_all(plan)[1]) == [("c3", "build"), ("training", "train")]  # of one video more
+    assert forecast(load_plan({**plan, "stages": {"train": False}})).due == []
+    plan["inputs"] = [{"path": f"{data}/c1", "name": "training"}]
+    with pytest.raises(SettingError, match="an item is called training"):
+        forecast(load_plan(plan))
 
 
 def test_failures_are_kept_apart_and_tried_again_when_asked(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ def plan_of(**more: Any) -> dict[str, Any]:
         ),
         (
             {"stages": {"detect": True}},
-            "plan: stages: there is no stage detect; those of masks are propose, track, identity, export, evaluate, "
-            "report",
+            "plan: stages: there is no stage detect; those of masks are propose, filter, track, identity, export, "
+            "evaluate, report",
         ),
         ({"stages": {"export": True}}, "plan: stages: export: needs `to`, a format or several, such as [davis, mot]"),
         ({"stages": {"track": False}}, "plan: stages: track: cannot be off: the stages behind it read what it writes"),
@@ -47,6 +47,15 @@ def plan_of(**more: Any) -> dict[str, Any]:
         ({"matrix": {"predictor": ["flow", "flow"]}}, "plan: matrix: two combinations are called flow"),
         ({"engine": {"worker": 2}}, "plan: engine: there is no setting worker; did you mean workers?"),
         ({"engine": {"name": "ray"}}, "plan: engine: name: "),
+        (
+            {"kind": "association", "output_layout": "flat"},
+            "plan: output_layout: is of runs, and a plan of association has none",
+        ),
+        ({"kind": "association", "stages": {"build": False}}, "plan: stages: build: cannot be off: "),
+        (
+            {"kind": "association", "stages": {"train": {"start": 3}}},
+            "plan: stages: train: start: is a checkpoint or default, not 3",
+        ),
         ({"output_layout": "flatt"}, "plan: output_layout: "),
     ],
 )

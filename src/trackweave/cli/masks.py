@@ -310,6 +310,9 @@ def filter_command(
     candidates: Annotated[Path, typer.Argument(metavar="DIR", help="folder with level_L/raw or level_L/filtered")],
     settings: ResolvedSettings,
     levels: Annotated[str | None, typer.Option(metavar="2,4,6", help="which levels; all without it")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="write there, and leave the candidates alone")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Choose candidates anew, without generating them again.
@@ -320,7 +323,7 @@ def filter_command(
     from trackweave.pipelines.filtering import filter_candidates
 
     wanted = MaskRunSettings(levels=levels).levels if levels is not None else None  # type: ignore[arg-type]
-    stats = filter_candidates(candidates, settings[CandidateSettings], levels=wanted)
+    stats = filter_candidates(candidates, settings[CandidateSettings], levels=wanted, output=output)
     if as_json:
         typer.echo(json.dumps({"levels": {str(level): one.to_json() for level, one in stats.items()}}))
         return
@@ -328,4 +331,4 @@ def filter_command(
         why = ", ".join(f"{count} by {reason}" for reason, count in one.reasons.items())
         gaps = f", {one.gaps} of them fill gaps" if one.gaps else ""
         typer.echo(f"level {level}: {one.kept} candidates on {one.frames} frames{gaps}; dropped {why or 'none'}")
-    typer.echo(f"candidates: {candidates}")
+    typer.echo(f"candidates: {output or candidates}")

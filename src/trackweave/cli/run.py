@@ -181,8 +181,9 @@ def _line(event: PlanEvent) -> str:
         return f"{_name(event)}: {values['message']}; it is tried again alone"
     if event.name == "failed":
         return f"{_name(event)}: {values['stage']} failed: {values['message']}"
-    names = ("frames", "tracks", "things", "boxes")
+    names = ("frames", "tracks", "things", "boxes", "samples")
     text = ", ".join(f"{values[name]} {name}" for name in names if name in values)
+    text += "".join(f", {name} {values[name]:.3f}" for name in ("precision", "recall") if name in values)
     scores = ", ".join(
         f"{name} {100 * value:.1f}" for name, value in values.get("scores", {}).items() if name != "IDSW"
     )

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from trackweave.errors import CandidateError, SettingError
 from trackweave.formats.candidates import read_raw_folder
-from trackweave.pipelines.mask_inputs import TREE_NAME
+from trackweave.pipelines.mask_inputs import CANDIDATES_MANIFEST, TREE_NAME
 from trackweave.proposals.refine import FilterStats, refine
 from trackweave.proposals.settings import CandidateSettings
 from trackweave.storage.candidates import (
@@ -26,7 +26,7 @@ from trackweave.storage.candidates import (
     write_filtered,
     write_parents,
 )
-from trackweave.storage.files import locked_folder
+from trackweave.storage.files import locked_folder, read_json_object, write_json
 from trackweave.structures.candidates import Candidates
 from trackweave.structures.run_log import RunLog
 
@@ -37,6 +37,7 @@ def filter_candidates(
     *,
     levels: Sequence[int] | None = None,
     log: RunLog | None = None,
+    output: str | os.PathLike[str] | None = None,
 ) -> dict[int, FilterStats]:
     """Writes `level_L/filtered/filtered.json` anew from the raw candidates that `propose` kept beside it.
 
@@ -49,6 +50,7 @@ def filter_candidates(
         settings: which candidates stay, and what else is done; `tile_size` has no effect.
         levels: which levels; None = all that are there. Only these are nested in each other.
         log: takes what cannot be used; None: that is an error.
+        output: a folder that gets what is chosen; nothing in `root` is changed. None: `root` itself.
 
     Returns:
         level → what was kept and dropped.
@@ -71,8 +73,13 @@ def filter_candidates(
     if missing:
         raise SettingError(f"{folder}: has no candidates of level {missing[0]}; there: {', '.join(map(str, there))}")
     log = log or RunLog("error")
-    with locked_folder(folder):
-        return _filter({level: there[level] for level in wanted}, folder, settings or CandidateSettings(), log)
+    target = folder if output is None else Path(output)
+    with locked_folder(target):
+        stats = _filter({level: there[level] for level in wanted}, target, settings or CandidateSettings(), log)
+        about = folder / CANDIDATES_MANIFEST
+        if target.absolute() != folder.absolute() and about.is_file():
+            write_json(target / CANDIDATES_MANIFEST, read_json_object(about, "manifest of the candidates"))
+    return stats
 
 
 def _source(level_root: Path) -> Path | None:
@@ -86,7 +93,7 @@ def _source(level_root: Path) -> Path | None:
 
 
 def _filter(
-    there: Mapping[int, Path], folder: Path, settings: CandidateSettings, log: RunLog
+    there: Mapping[int, Path], target: Path, settings: CandidateSettings, log: RunLog
 ) -> dict[int, FilterStats]:
     manifests: dict[int, FilteredManifest] = {}
     chosen: dict[int, CandidateSettings] = {}
@@ -124,13 +131,14 @@ def _filter(
             kept[level].append((index, name, candidates))
         trees.append((index, name, parents))
     for level, path in there.items():
-        if _source(path) == filtered_path(path):
+        place = target / path.name
+        if place.absolute() == path.absolute() and _source(path) == filtered_path(path):
             write_filtered(path, level, iter(raw[level]), path=raw_path(path), limits={}, partial=partial)
-        write_filtered(path, level, iter(kept[level]), partial=partial)
+        write_filtered(place, level, iter(kept[level]), partial=partial)
     if settings.nest:
-        write_parents(folder / TREE_NAME, trees)
+        write_parents(target / TREE_NAME, trees)
     elif len(there) > 1:
-        (folder / TREE_NAME).unlink(missing_ok=True)  # of candidates that are not there any more
+        (target / TREE_NAME).unlink(missing_ok=True)  # of candidates that are not there any more
     return stats
 
 

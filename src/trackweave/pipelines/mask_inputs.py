@@ -204,9 +204,13 @@ def candidate_levels(root: Path, levels: Sequence[int] | None) -> list[Level]:
     return wanted
 
 
+CANDIDATES_MANIFEST = "manifest.json"
+"""What a generator says of a folder of candidates."""
+
+
 def candidates_min_area(root: Path) -> float | None:
     """The generator's smallest area, when the candidates' folder has a manifest that tells."""
-    path = root / "manifest.json"
+    path = root / CANDIDATES_MANIFEST
     if not path.is_file():
         return None
     value = read_json_object(path, "manifest of the candidates").get("min_area")

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from glob import glob, has_magic
 from operator import attrgetter
@@ -21,6 +21,8 @@ from trackweave.storage.files import content_digest
 
 ROLES = ("input", "candidates", "prompts", "detections", "truth")
 """What an item reads, by name."""
+TRAINING_ITEM = "training"
+"""What is trained on all items of a plan of association, beside them."""
 FILE_COLUMNS = ("input", "name", "group", "truth", "candidates", "prompts", "detections")
 """Columns of a table that are no settings."""
 
@@ -63,6 +65,10 @@ def find_items(plan: Plan) -> list[PlanItem]:
         if not listed:
             raise InputError(f"{where}: {_source_of(entry)}: there is nothing")
         found += listed
+    if plan.kind == "association":  # the truth is the sequence's own where none is named
+        found = [replace(item, files={"truth": item.path, **item.files}) for item in found]
+        if any(item.name == TRAINING_ITEM for item in found):
+            raise SettingError(f"{plan.origin}: an item is called {TRAINING_ITEM}, as what is trained: give it `name`")
     return _with_unique_names(found, plan.origin)
 
 

@@ -24,6 +24,12 @@ from trackweave.visualization.look import stylesheet
 PAGE, TEMPLATE = "index.html", "plan.html.j2"
 MOST_THUMBNAILS = 200
 """Pictures inside the page; of further items the page has the numbers."""
+COLUMNS: Mapping[str, Sequence[tuple[str, str]]] = {
+    "masks": (("frames", "frames"), ("tracks", "tracks"), ("things", "things")),
+    "boxes": (("frames", "frames"), ("tracks", "tracks"), ("expected_switches", "switches expected")),
+    "association": (("frames", "frames"), ("samples", "samples"), ("precision", "precision"), ("recall", "recall")),
+}
+"""Of the items: name and title."""
 SHOWN = ("HOTA", "AssA", "DetA", "IDF1", "MOTA", "IDSW", "J&F", "J-Mean", "F-Mean")
 
 
@@ -51,7 +57,7 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    jinja.filters.update(duration=format_duration, count=format_count, url=lambda path: quote(path))
+    jinja.filters.update(duration=format_duration, count=_number, url=lambda path: quote(path))
     ordered = sorted(rows, key=lambda row: -row.attention)
     table = sorted(score_rows(scores), key=itemgetter(0)) if scores is not None else []
     costs = sorted(state.costs(), key=lambda cost: STAGES[plan.kind].index(cost.stage))
@@ -60,6 +66,7 @@ def write_page(
         style=stylesheet(),
         plan=plan,
         rows=(_shown(row, plan, n) for n, row in enumerate(ordered)),
+        columns=COLUMNS[plan.kind],
         has_variants=len(plan.variants) > 1,
         score_names=[name for name in ("HOTA", "IDF1", "J&F") if any(name in row.scores for row in rows)],
         cards=_cards(rows),
@@ -90,13 +97,23 @@ def _cards(rows: Sequence[Row]) -> list[tuple[str, str]]:
     frames = sum(int(row.facts.get("frames") or 0) for row in rows)
     if frames:
         cards.append((format_count(frames), "frames"))
-    cards.append((format_count(sum(int(row.facts.get("tracks") or 0) for row in rows)), "tracks"))
+    name = "samples" if any("samples" in row.facts for row in rows) else "tracks"
+    cards.append((format_count(sum(int(row.facts.get(name) or 0) for row in rows if "train" not in row.records)), name))
     seconds = sum(record.cpu_seconds for row in rows for record in row.records.values())
     cards.append((format_duration(seconds), "processor time"))
     peaks = [record.peak_rss_mb for row in rows for record in row.records.values() if record.peak_rss_mb is not None]
     if peaks:
         cards.append((f"{max(peaks):.0f} MB", "peak memory of a worker"))
     return cards
+
+
+def _number(value: float) -> str:
+    """A count, or a fraction.
+
+    >>> _number(1200), _number(0.25)
+    ('1 200', '0.250')
+    """
+    return f"{value:.3f}" if isinstance(value, float) and value < 1 else format_count(round(value))
 
 
 def _failures(rows: Iterable[Row]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections import Counter, deque
@@ -11,16 +12,19 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain as chained
 from pathlib import Path
 from typing import Any
 
 from trackweave.errors import RunFolderError, SettingError, argument, listed, shortened_line
 from trackweave.options.sources import ResolvedSettings
-from trackweave.plans.items import PlanItem, find_items, signature
+from trackweave.plans.items import TRAINING_ITEM, PlanItem, find_items, signature
 from trackweave.plans.settings import Plan, Variant, load_plan
 from trackweave.plans.stages import (
     LAST,
     READS,
+    SAMPLES,
+    TRAINING,
     FinishedItem,
     Job,
     StageRecord,
@@ -37,6 +41,8 @@ from trackweave.storage.run import RunManifest, RunPaths
 
 AGAIN = frozenset({"disk full"})
 """Failures that are nothing of the item: the next call tries again."""
+TRAINED = PlanItem(TRAINING_ITEM, {})
+"""What is trained on all items of a plan of association."""
 NO_STAGES = ("open", "work")
 """What stands among the records of an item whose inputs could not be read, or whose process died."""
 WAIT = 0.5
@@ -166,19 +172,26 @@ class _Chain:
             for role, now in self.signatures.items()
             if now and role in known and known[role] == (now, known[role].digest) and known[role].digest
         }
+        samples: Sequence[str] | None = ()
+        if item is TRAINED:
+            samples, digests["samples"] = coordinator.samples(variant)
+            self.signatures = dict(digests)
         self.job = Job(
             item.name,
             variant.name,
             plan.kind,
             item.files,
             settings.provided,
-            plan.stages,
+            TRAINING if item is TRAINED else [stage for stage in plan.stages if stage not in TRAINING],
             plan.formats,
             f"{coordinator.root}/{variant.name}/{item.name}",
             f"{coordinator.root}/shared",
             digests,
+            plan.start,
+            samples or (),
             coordinator.in_command,
         )
+        self.is_ready = bool(samples) or item is not TRAINED
         self.stages = stages_of(self.job, settings)
         self._parts = parts
         needed = {role for stage in self.stages for role in READS.get(stage, ()) if role in item.files}
@@ -235,6 +248,8 @@ class _Coordinator:
         self._signatures: tuple[str, dict[str, str]] = ("", {})
         self.in_command = argument("x").startswith("--")
         self._started = time.time()
+        self._stops = False
+        self.trainings: Sequence[Variant] = ()
 
     def __enter__(self) -> _Coordinator:
         folder = self.plan.output
@@ -266,7 +281,8 @@ class _Coordinator:
             if len(self._settings) > 256:  # of a table with settings in each row
                 self._settings.clear()
             settings = self.plan.resolved(variant, item.values)
-            self._settings[key] = settings, settings_parts(settings, self.plan.kind, self.plan.formats)
+            parts = settings_parts(settings, self.plan.kind, self.plan.formats, self.plan.start)
+            self._settings[key] = settings, parts
         return self._settings[key]
 
     def signature(self, item: PlanItem, role: str) -> str:
@@ -281,20 +297,36 @@ class _Coordinator:
     def chains(self) -> Iterator[_Chain]:
         """Every item in every variant that was asked for, item by item."""
         only = self._selection.only
-        matched: Counter[str] = Counter()
+        matched = set[str]()
         for item in self.items:
             for variant in self.plan.variants:
-                if not only:
+                if not only or self._matches(item, variant, matched):
                     yield _Chain(self, item, variant)
-                    continue
-                names = item.name, f"{item.name}/{variant.name}"
-                fits = [one for one in only if any(fnmatchcase(name, one) for name in names)]
-                matched.update(fits)
-                if fits:
-                    yield _Chain(self, item, variant)
+        trained = [variant for variant in self._trained() if self._matches(TRAINED, variant, matched)]
         unmatched = [one for one in only if one not in matched]
         if unmatched:
             raise SettingError(f"{argument('only')}: no item is called {listed(unmatched)}")
+        self.trainings = trained if only else self._trained()
+
+    def _trained(self) -> list[Variant]:
+        return list(self.plan.variants) if "train" in self.plan.stages else []
+
+    def _matches(self, item: PlanItem, variant: Variant, matched: set[str]) -> bool:
+        names = item.name, f"{item.name}/{variant.name}"
+        fits = [one for one in self._selection.only if any(fnmatchcase(name, one) for name in names)]
+        matched.update(fits)
+        return bool(fits)
+
+    def samples(self, variant: Variant) -> tuple[Sequence[str] | None, str]:
+        """The folders of samples that a variant is trained on, and their digest; None where some are still to come."""
+        known: list[tuple[str, str]] = []
+        for item in self.items:
+            chain = _Chain(self, item, variant)
+            if chain.state == "due":
+                return None, ""
+            if chain.state == "done" and chain.keys is not None:
+                known.append((chain.keys["build"], f"{chain.job.folder}/{SAMPLES}"))
+        return [folder for _, folder in known], hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
     def forecast(self) -> Forecast:
         """What `work` would do."""
@@ -308,6 +340,12 @@ class _Coordinator:
             if is_due:
                 due.append((chain.item.name, chain.variant.name))
                 stages.update(self._missing(chain))
+        for chain in (_Chain(self, TRAINED, variant) for variant in self.trainings):
+            if self._is_due(chain):
+                due.append((TRAINED.name, chain.variant.name))
+                stages.update(self._missing(chain))
+            else:
+                states[chain.state] += 1
         for stage, count in stages.items():
             seconds += costs[stage].seconds * count if stage in costs else 0.0
         known = any(stage in costs for stage in stages) or not due
@@ -346,13 +384,20 @@ class _Coordinator:
                 due.append((variants[chain.variant.name], places[chain.item.name]))
             else:
                 counts["left"] += 1
+        trainings: list[Variant] = []
+        for chain in (_Chain(self, TRAINED, variant) for variant in self.trainings):
+            if self._is_due(chain):
+                trainings.append(chain.variant)
+            else:
+                counts["reused" if chain.state == "done" else "failed before"] += 1
+                yield chain.finished(is_reused=True)
         due.sort()  # variant by variant: what an item's variants share is made once, and a predictor stays loaded
-        values = {"items": len(self.items), "due": len(due), **counts}
+        values = {"items": len(self.items), "due": len(due) + len(trainings), **counts}
         self._tell("planned", values={name.replace(" ", "_"): value for name, value in values.items()})
         try:
-            if due:
-                with self._engine(len(due)) as engine:
-                    for finished in self._through(engine, due):
+            if due or trainings:
+                with self._engine(max(len(due), 1)) as engine:
+                    for finished in chained(self._through(engine, due), self._train(engine, trainings)):
                         counts["failed" if finished.failure else "finished"] += 1
                         yield finished
         finally:
@@ -366,23 +411,32 @@ class _Coordinator:
         workers = min(settings.workers or cores(), count)
         return LocalEngine(self.plan.kind, workers, settings.memory_gb, self.plan.output / "workers.log")
 
-    def _through(self, engine: Engine, due: Sequence[tuple[int, int]]) -> Iterator[FinishedItem]:
+    def _train(self, engine: Engine, variants: Sequence[Variant]) -> Iterator[FinishedItem]:
+        """Trains each variant whose items are through; one after the other, with the memory of all."""
+        for variant in variants:
+            if _Chain(self, TRAINED, variant).is_ready and not self._stops:
+                place = self.plan.variants.index(variant)
+                yield from self._through(engine, [(place, len(self.items))], alone_from_the_first=True)
+
+    def _through(
+        self, engine: Engine, due: Sequence[tuple[int, int]], *, alone_from_the_first: bool = False
+    ) -> Iterator[FinishedItem]:
         """Gives jobs out and takes in what becomes of them."""
         waiting = deque(due)
         running: dict[tuple[str, str], _Chain] = {}
         alone: deque[_Chain] = deque()
         tried_alone: set[tuple[str, str]] = set()
-        stops = False
+        items = [*self.items, TRAINED]
         while waiting or running or alone:
-            while waiting and not stops and engine.free and not (tried_alone & running.keys()):
+            while waiting and not self._stops and engine.free and not (tried_alone & running.keys()):
                 variant, item = waiting.popleft()
-                chain = _Chain(self, self.items[item], self.plan.variants[variant])
-                self._begin(engine, chain, running)
-            if alone and not running and (stops or not waiting or not engine.busy):
+                chain = _Chain(self, items[item], self.plan.variants[variant])
+                self._begin(engine, chain, running, alone=alone_from_the_first)
+            if alone and not running and (self._stops or not waiting or not engine.busy):
                 chain = alone.popleft()
                 tried_alone.add((chain.item.name, chain.variant.name))
                 self._begin(engine, chain, running, alone=True)
-            if stops and not running:
+            if self._stops and not running:
                 return
             for event in engine.poll(WAIT):
                 name = event.job.item, event.job.variant
@@ -397,7 +451,7 @@ class _Coordinator:
                     continue
                 tried_alone.discard(name)
                 finished = self._over(chain, event.lost)
-                stops = stops or (finished.failure is not None and not self._selection.keep_going)
+                self._stops |= finished.failure is not None and not self._selection.keep_going
                 yield finished
 
     def _begin(
@@ -463,10 +517,12 @@ class _Coordinator:
         for item in self.items:
             for variant in self.plan.variants:
                 yield _Chain(self, item, variant).finished(is_reused=True)
+        for variant in self._trained():
+            yield _Chain(self, TRAINED, variant).finished(is_reused=True)
 
 
 def _short_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("frames", "tracks", "things", "boxes", "suspected", "scores", "warnings")
+    names = ("frames", "tracks", "things", "boxes", "suspected", "scores", "samples", "precision", "recall", "warnings")
     return {name: facts[name] for name in names if facts.get(name) not in (None, {}, [])}
 
 

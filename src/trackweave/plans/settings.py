@@ -18,7 +18,7 @@ from trackweave.options.sources import ProvidedValue, ResolvedSettings, from_map
 from trackweave.options.yaml_values import MOST_CHARACTERS, parse_yaml
 from trackweave.settings import Settings
 
-Kind = Literal["masks", "boxes"]
+Kind = Literal["masks", "boxes", "association"]
 Layout = Literal["scene_level", "flat"]
 
 SCHEMAS: Mapping[str, Schema] = {
@@ -44,19 +44,30 @@ SCHEMAS: Mapping[str, Schema] = {
         ("run", "input", "perception", "tracker", "scorer", "refinement", "overlay", "format", "evaluate", "compare"),
         implied={"scorer.enabled": ("tracker.preset", "learned")},
     ),
+    "association": Schema(
+        ("run", "input", "perception", "tracker", "log", "train", "data"),
+        without=frozenset({"run.overlay", "input.fps", "input.size", "log.dir", "log.sequence"}),
+    ),
 }
 """The settings of the items of a plan. No environment variable is among their sources: a plan says everything."""
+_OF_BOXES = {"tracker": f"tracker.{PRESET}", "detections": "run.detections", "detector": "perception.detector"}
 SHORT_NAMES: Mapping[str, Mapping[str, str]] = {
     "masks": {"levels": "masks.levels", "predictor": "masks.predictor", "generator": "masks.generator"},
-    "boxes": {"tracker": f"tracker.{PRESET}", "detections": "run.detections", "detector": "perception.detector"},
+    "boxes": _OF_BOXES,
+    "association": _OF_BOXES,
 }
 """Names of a matrix and of columns of a table, and the settings that they are short for."""
 
 STAGES: Mapping[str, tuple[str, ...]] = {
-    "masks": ("propose", "track", "identity", "export", "evaluate", "report"),
+    "masks": ("propose", "filter", "track", "identity", "export", "evaluate", "report"),
     "boxes": ("detect", "track", "export", "evaluate", "report"),
+    "association": ("detect", "build", "train"),
 }
-"""In the order in which they run."""
+"""In the order in which they run; `train` once over all items."""
+OFF = frozenset({"filter", "export"})
+"""Stages that are off unless they are named."""
+NEEDED = {"masks": "track", "boxes": "track", "association": "build"}
+"""The stage that cannot be off."""
 
 
 class SceneInputs(Settings):
@@ -100,7 +111,7 @@ class PlanFile(Settings):
     """The keys of a plan file."""
 
     name: str | None = Field(default=None, description="of the plan; null: that of the file")
-    kind: Kind = Field(default="masks", description="masks or boxes")
+    kind: Kind = Field(default="masks", description="masks, boxes or association")
     inputs: tuple[Mapping[str, Any] | str, ...] = Field(description="entries, see `InputEntry`; a text is a path")
     stages: Mapping[str, Any] = Field(default_factory=dict, description="stage: on, off, or on with its settings")
     settings: Mapping[str, Any] = Field(default_factory=dict, description="of all items, as in a settings file")
@@ -130,10 +141,11 @@ class Plan:
 
     Attributes:
         name: of the plan; its output folder takes no other.
-        kind: masks or boxes.
+        kind: masks, boxes or association.
         inputs: where the items come from.
         stages: those that are on, in their order.
         formats: what `export` writes.
+        start: what `train` starts from: `default`, a checkpoint, or nothing.
         values: settings of all items.
         variants: combinations of the matrix, at least one.
         output: the folder that it fills.
@@ -147,6 +159,7 @@ class Plan:
     inputs: Sequence[InputEntry]
     stages: Sequence[str]
     formats: Sequence[str]
+    start: str
     values: Mapping[str, ProvidedValue]
     variants: Sequence[Variant]
     output: Path
@@ -198,6 +211,8 @@ def load_plan(
     folder = Path(output) if output is not None else file.output
     if folder is None:
         raise SettingError(f"{origin}: output: the folder that the plan fills is not named")
+    if file.output_layout is not None and file.kind == "association":
+        raise SettingError(f"{origin}: output_layout: is of runs, and a plan of association has none")
     engine = _checked(EngineSettings, file.engine, f"{origin}: engine")
     plan = Plan(
         file.name or stem,
@@ -205,6 +220,7 @@ def load_plan(
         list(_entries(file, origin)),
         switches.stages,
         switches.formats,
+        switches.start,
         values,
         list(_variants(file, origin)),
         folder,
@@ -279,11 +295,12 @@ def _entries(file: PlanFile, origin: str) -> Iterator[InputEntry]:
 class _Switches(NamedTuple):
     stages: tuple[str, ...]
     formats: tuple[str, ...]
+    start: str
     values: Mapping[str, ProvidedValue]
 
 
 def _switches(file: PlanFile, origin: str) -> _Switches:
-    """Which stages are on, the formats of `export`, and the settings that stand beside the switches."""
+    """Which stages are on, the formats of `export`, the start of `train`, and the settings beside the switches."""
     known = STAGES[file.kind]
     for name in file.stages:
         if name not in known:
@@ -293,23 +310,29 @@ def _switches(file: PlanFile, origin: str) -> _Switches:
             )
     values: dict[str, ProvidedValue] = {}
     formats: tuple[str, ...] = ()
-    off = {"export"} - set(file.stages)
+    start = ""
+    off = OFF - set(file.stages)
     for name, switch in file.stages.items():
         where = f"{origin}: stages: {name}"
         if isinstance(switch, Mapping):
             content = dict(switch)
             if name == "export":
                 formats = _formats(content.pop("to", None), where)
+            elif name == "train" and "start" in content:
+                start = content.pop("start")
+                if not isinstance(start, str) or not start:
+                    raise SettingError(f"{where}: start: is a checkpoint or default, not {shortened(start)}")
             values |= _values(file.kind, content, where)
         elif not isinstance(switch, bool):
             raise SettingError(f"{where}: is on, off, or on with its settings, not {shortened(switch)}")
         elif not switch:
-            off.add(name)
-    if "export" not in off and not formats:
+            off |= {name}
+    if "export" in known and "export" not in off and not formats:
         raise SettingError(f"{origin}: stages: export: needs `to`, a format or several, such as [davis, mot]")
-    if "track" in off:
-        raise SettingError(f"{origin}: stages: track: cannot be off: the stages behind it read what it writes")
-    return _Switches(tuple(name for name in known if name not in off), formats, values)
+    needed = NEEDED[file.kind]
+    if needed in off:
+        raise SettingError(f"{origin}: stages: {needed}: cannot be off: the stages behind it read what it writes")
+    return _Switches(tuple(name for name in known if name not in off), formats, start, values)
 
 
 def _formats(names: Any, where: str) -> tuple[str, ...]:

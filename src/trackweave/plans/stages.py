@@ -8,10 +8,12 @@ import json
 import os
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, lru_cache
+from itertools import count
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,8 @@ from trackweave.plans.settings import SCHEMAS, redacted
 from trackweave.predictors.catalog import BACKENDS
 from trackweave.storage.files import content_digest, locked_folder, read_json_object, write_json
 from trackweave.storage.run import RunPaths, read_run_summary
+from trackweave.storage.sample_folder import MANIFEST_NAME
+from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import BoxSummary
 
 if TYPE_CHECKING:
@@ -46,11 +50,17 @@ JsonRecord = Mapping[str, Any]
 
 READS: Mapping[str, tuple[str, ...]] = {
     "propose": ("input",),
+    "filter": ("candidates",),
     "detect": ("input",),
     "track": ("input", "candidates", "prompts", "detections"),
     "evaluate": ("truth",),
+    "build": ("input", "detections", "truth"),
+    "train": ("samples",),
 }
 """Stage → what of the item it reads itself; the rest comes from the stages before it."""
+GENERATE = "generate"
+"""`propose` where `filter` chooses of what it finds."""
+_DETECT = ("perception.detector", "perception.detector_options", "input.frames")
 DEPENDS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("masks", "propose"): (
         "masks.generator",
@@ -62,20 +72,39 @@ DEPENDS: Mapping[tuple[str, str], tuple[str, ...]] = {
         "text",
         "candidates",
     ),
+    ("masks", GENERATE): (
+        "masks.generator",
+        "masks.candidate_stride",
+        "masks.levels",
+        "masks.frames",
+        "regions",
+        "grid",
+        "text",
+        "candidates.tile_size",
+        "candidates.tile_overlap",
+    ),
+    ("masks", "filter"): ("candidates",),
     ("masks", "track"): ("masks.predictor", "masks.levels", "masks.frames", "tracking", "predictor", "flow"),
     ("masks", "identity"): ("identity",),
     ("masks", "export"): ("format", "overlay"),
     ("masks", "evaluate"): ("evaluate",),
     ("masks", "report"): ("overlay", "masks.overlay_levels"),
-    ("boxes", "detect"): ("perception.detector", "perception.detector_options", "input.frames"),
+    ("boxes", "detect"): _DETECT,
     ("boxes", "track"): ("run", "input", "perception", "tracker", "scorer", "refinement", "overlay"),
     ("boxes", "export"): ("format",),
     ("boxes", "evaluate"): ("evaluate",),
     ("boxes", "report"): (),
+    ("association", "detect"): _DETECT,
+    ("association", "build"): ("run", "input", "perception", "tracker", "log"),
+    ("association", "train"): ("train", "data"),
 }
 """Settings, or sections of them, that a stage depends on."""
 MODEL_FILES = ("masks.predictor", "masks.generator", "predictor.weights", "scorer.weights", "perception.detector")
 """Settings that may name a file: its content counts, not its name alone."""
+SAMPLES, MODEL = "samples", "model.onnx"
+"""In the folder of an item of association, and of the training."""
+TRAINING = ("train",)
+"""The stages of the item over all others in a plan of association."""
 LAST = ("export", "evaluate", "report")
 """Stages that nothing depends on."""
 TABLE_SUFFIXES = frozenset({".txt", ".csv", ".json", ".parquet", ".pq"})
@@ -89,14 +118,16 @@ class Job:
     Attributes:
         item: its name.
         variant: of the matrix.
-        kind: masks or boxes.
-        files: role → path.
+        kind: masks, boxes or association.
+        files: role → path; of the training none.
         values: the settings that were given: key → value and origin.
         stages: those that are on.
         formats: what `export` writes.
         folder: of the run.
         shared: folder of what several variants of an item have in common.
         digests: role → digest of the content, where it is known.
+        start: what `train` starts from.
+        samples: folders that `train` reads.
         in_command: messages speak of flags.
     """
 
@@ -110,6 +141,8 @@ class Job:
     folder: str
     shared: str
     digests: Mapping[str, str] = field(default_factory=dict)
+    start: str = ""
+    samples: Sequence[str] = ()
     in_command: bool = False
 
     @property
@@ -228,7 +261,7 @@ def _model_of(value: Any) -> str | None:
     return None
 
 
-def settings_parts(settings: ResolvedSettings, kind: str, formats: Sequence[str]) -> Mapping[str, str]:
+def settings_parts(settings: ResolvedSettings, kind: str, formats: Sequence[str], start: str = "") -> Mapping[str, str]:
     """Stage → hash of the settings that it depends on."""
     dumped = {section: part.model_dump(mode="json") for section, part in settings.sections.items()}
     parts: dict[str, str] = {}
@@ -245,9 +278,15 @@ def settings_parts(settings: ResolvedSettings, kind: str, formats: Sequence[str]
             if any(key == name or key.startswith(f"{name}.") for name in names)
         ]
         # A tracker that nobody chose is another for frames whose size is known: what was chosen counts as well.
-        chosen = sorted(key for key in settings.provided if key.startswith(("tracker.", "scorer.")))
-        extra: object = chosen if stage == "track" and kind == "boxes" else list(formats) if stage == "export" else None
-        if stage == "propose" and generator_of(settings).kind in (*BACKENDS, "sam3"):
+        extra: object = None
+        if stage == "track" and kind == "boxes":
+            extra = sorted(key for key in settings.provided if key.startswith(("tracker.", "scorer.")))
+        elif stage == "export":
+            extra = list(formats)
+        elif stage == "train":
+            explicit = sorted(key for key in settings.provided if key.startswith("train."))
+            extra = [start, _model_of(start), explicit] if start else None
+        elif stage in ("propose", GENERATE) and generator_of(settings).kind in (*BACKENDS, "sam3"):
             extra = dumped["predictor"]
         parts[stage] = _hash(values, models, extra)
     return parts
@@ -263,13 +302,16 @@ def stages_of(job: Job, settings: ResolvedSettings) -> tuple[str, ...]:
     """The stages that this item has: what is given need not be found, and without truth nothing is evaluated."""
     given = job.files.keys()
     skipped = set()
-    if "candidates" in given or "prompts" in given or (job.kind == "masks" and _generates_itself(settings)):
+    generates = job.kind == "masks" and _generates_itself(settings)
+    if "candidates" in given or "prompts" in given or generates:
         skipped.add("propose")
+    if "prompts" in given or (generates and "candidates" not in given):
+        skipped.add("filter")  # there are none, or they are chosen where they are found
     if "prompts" in given:
         skipped.add("identity")  # a person's objects keep their ids
     if "truth" not in given:
         skipped.add("evaluate")
-    if job.kind == "boxes" and ("detections" in given or _has_boxes(job, settings)):
+    if job.kind != "masks" and job.files and ("detections" in given or _has_boxes(job, settings)):
         skipped.add("detect")
     return tuple(stage for stage in job.stages if stage not in skipped)
 
@@ -295,8 +337,9 @@ def stage_keys(job: Job, stages: Sequence[str], parts: Mapping[str, str], digest
     generates = job.kind == "masks" and not {"candidates", "prompts"} & job.files.keys()
     before = parts["propose"] if generates and "propose" not in stages else ""
     for stage in stages:
-        read = [(role, digests[role]) for role in READS.get(stage, ()) if role in job.files]
-        keys[stage] = _hash(stage, parts[stage], read, before)
+        read = [(role, digests[role]) for role in READS.get(stage, ()) if role in job.files or role in digests]
+        own = GENERATE if stage == "propose" and "filter" in stages else stage
+        keys[stage] = _hash(stage, parts[own], read, before)
         if stage not in LAST:
             before = keys[stage]
     return keys
@@ -391,8 +434,10 @@ def run_stages(job: Job, on_progress: OnProgress | None = None) -> Iterator[Stag
                 for role, text in job.files.items()
                 if any(role in READS.get(stage, ()) for stage in stages)
             }
+            if stages == TRAINING:
+                digests = dict(job.digests)
             yield digests
-            keys = stage_keys(job, stages, settings_parts(settings, job.kind, job.formats), digests)
+            keys = stage_keys(job, stages, settings_parts(settings, job.kind, job.formats, job.start), digests)
             folder = Path(job.folder)
             # Whoever worked on it before may be dying still.
             stack.enter_context(locked_folder(folder / "stages", wait=True))
@@ -578,20 +623,37 @@ class _ItemWork:
         from trackweave.pipelines.mask_inputs import GENERATED_LEVELS, propose
         from trackweave.pipelines.resolved import predictor_settings_of
         from trackweave.pipelines.settings import MaskRunSettings
+        from trackweave.proposals.settings import CandidateSettings
 
-        run = self._settings[MaskRunSettings]
+        run, generator = self._settings[MaskRunSettings], generator_of(self._settings)
+        if "filter" in self._keys:  # it chooses; of all that is found nothing is dropped for good
+            tiles = self._settings[CandidateSettings].model_dump(include={"tile_size", "tile_overlap"})
+            generator = replace(generator, candidates=CandidateSettings(**tiles))
         levels = [int(level) for level in run.levels or GENERATED_LEVELS]
         propose(
             self._job.files["input"],
             folder,
             levels=levels,
-            generator=generator_of(self._settings),
+            generator=generator,
             candidate_stride=run.candidate_stride,
             sampling=run.frames,
             predictor_settings=predictor_settings_of(self._settings).sam,
             progress=self._progress("propose"),
         )
         return {"files": [f"level_{level}/filtered/filtered.json" for level in levels]}
+
+    def filter(self) -> JsonRecord:
+        """Chooses of the candidates."""
+        return self._once("filter", self._filter)
+
+    def _filter(self, folder: Path) -> JsonRecord:
+        from trackweave.pipelines.filtering import filter_candidates
+        from trackweave.proposals.settings import CandidateSettings
+
+        found = self._job.files.get("candidates") or self._shared("propose")
+        stats = filter_candidates(found, self._settings[CandidateSettings], output=folder)
+        files = [f"level_{level}/filtered/filtered.json" for level in stats]
+        return {"candidates": sum(one.kept for one in stats.values()), "files": files}
 
     def track(self) -> JsonRecord:
         """Tracks."""
@@ -604,8 +666,9 @@ class _ItemWork:
 
         files = self._job.files
         candidates = files.get("candidates")
-        if candidates is None and "propose" in self._keys:
-            candidates = str(self._shared("propose"))
+        chosen = next((stage for stage in ("filter", "propose") if stage in self._keys), None)
+        if chosen is not None:
+            candidates = str(self._shared(chosen))
         options = mask_options(self._settings, overwrite=not self._again)
         options |= {"overlay": False, "identity": False, "predictor_settings": None}
         if candidates is not None or "prompts" in files:
@@ -682,6 +745,72 @@ class _ItemWork:
         )
         return {**_run_facts(self._paths), "files": ["manifest.json", "summary.json", "tracks.npz"]}
 
+    # --- association
+
+    def build(self) -> JsonRecord:
+        """Logs samples with true identities."""
+        from trackweave.association.settings import LogSettings
+        from trackweave.mot.settings import TrackerSettings
+        from trackweave.pipelines.samples import build_samples
+        from trackweave.pipelines.settings import InputSettings, PerceptionSettings
+
+        files, perception = self._job.files, self._settings[PerceptionSettings]
+        detections = files.get("detections") or self._settings[BoxRunSettings].detections
+        if "detect" in self._keys:
+            detections = str(self._shared("detect") / "detections.npz")
+            perception = perception.model_copy(update={"detector": None, "detector_options": {}})
+        (built,) = build_samples(
+            [files["input"]],
+            self._folder / SAMPLES,
+            truth=None if "truth" not in files else _truth_of(files["truth"], self._job.item),
+            detections=detections,
+            tracker=self._settings[TrackerSettings],
+            video=self._settings[InputSettings],
+            perception=perception,
+            embed_dim=self._settings[LogSettings].embed_dim,
+            overwrite=True,
+            progress=self._progress("build"),
+        )
+        facts = built.to_json()
+        numbers = {name: facts[name] for name in ("frames", "samples", "detections", "identified")}
+        return {**numbers, **_warning_facts(built.warnings), "files": [f"{SAMPLES}/{MANIFEST_NAME}"]}
+
+    def train(self) -> JsonRecord:
+        """Trains on the samples of all items."""
+        from trackweave.association.settings import DataSettings, TrainSettings
+        from trackweave.association.training.train_assoc import TrainingOptions, trained
+
+        folder = self._folder / "training"
+        settings = self._settings[TrainSettings]
+        explicit = {key.removeprefix("train.") for key in self._settings.provided if key.startswith("train.")}
+        options = TrainingOptions(
+            settings,
+            self._settings[DataSettings],
+            frozenset(explicit),
+            resume=self._again and (folder / "last.pt").is_file(),
+            overwrite=not self._again,
+            start=Path(self._job.start) if self._job.start else None,
+        )
+        tell = self._on_progress
+        epoch = count(1)
+
+        def on_epoch_end(*_: object) -> None:
+            if tell is not None:
+                tell("train", next(epoch), settings.epochs)
+
+        result = trained([Path(each) for each in self._job.samples], folder, options, on_epoch_end)
+        from trackweave.association.training.checkpoint import export_onnx
+
+        export_onnx(result.best, self._folder / MODEL)
+        metrics = result.metrics
+        return {
+            "samples": result.frames,
+            "epochs": len(result.epochs),
+            "precision": round(metrics.precision, 5),
+            "recall": round(metrics.recall, 5),
+            "files": [MODEL, "training/best.pt"],
+        }
+
     # --- what reads a finished run
 
     def export(self) -> JsonRecord:
@@ -710,9 +839,8 @@ class _ItemWork:
         from trackweave.evaluation.evaluate import evaluate
         from trackweave.evaluation.settings import EvaluationSettings
 
-        path = content_path("truth", self._job.files["truth"], self._job.item)
-        truth = path.parent if path is not None and path.name == "gt" else path
-        scores = evaluate(self._folder, truth or self._job.files["truth"], self._settings[EvaluationSettings])
+        truth = _truth_of(self._job.files["truth"], self._job.item)
+        scores = evaluate(self._folder, truth, self._settings[EvaluationSettings])
         best = scores.all_classes or scores.classes[0].combined
         shown = {name: best[name] for name in ("HOTA", "AssA", "DetA", "IDF1", "MOTA", "IDSW", "J&F") if name in best}
         record = {
@@ -740,6 +868,14 @@ class _ItemWork:
         return {"files": ["report.html"]}
 
 
+def _truth_of(text: str, item: str) -> Path:
+    """The file of true boxes or masks, or the folder of the sequence that has them."""
+    path = content_path("truth", text, item)
+    if path is None:
+        return Path(text)
+    return path.parent if path.name == "gt" else path
+
+
 def _ambiguous(suffix: str, formats: Sequence[str]) -> bool:
     """Have several of the formats files of this suffix?"""
     from trackweave.formats.registry import find_format
@@ -747,18 +883,21 @@ def _ambiguous(suffix: str, formats: Sequence[str]) -> bool:
     return sum((".mp4" if name == "mp4" else find_format(name).suffix) == suffix for name in formats) > 1
 
 
+def _warning_facts(warnings: Sequence[RunWarning]) -> dict[str, Any]:
+    """Kinds of warnings, and the first of their texts."""
+    kinds = Counter(str(warning.code) for warning in warnings)
+    messages = [redacted(shortened_line(warning.message, 300)) for warning in warnings[:5]]
+    return {"warnings": dict(kinds), "messages": messages}
+
+
 def _run_facts(paths: RunPaths) -> dict[str, Any]:
     """What the page says of a run."""
     summary = read_run_summary(paths.summary)
-    kinds: dict[str, int] = {}
-    for warning in summary.warnings:
-        kinds[str(warning.code)] = kinds.get(str(warning.code), 0) + 1
     facts: dict[str, Any] = {
         "frames": summary.input.frames,
         "size": None if summary.input.size is None else list(summary.input.size),
         "tracks": summary.track_count,
-        "warnings": kinds,
-        "messages": [redacted(shortened_line(warning.message, 300)) for warning in summary.warnings[:5]],
+        **_warning_facts(summary.warnings),
     }
     if isinstance(summary, BoxSummary):
         facts |= {"boxes": summary.totals.get("boxes"), "suspected": summary.totals.get("est_id_switches")}
@@ -786,5 +925,6 @@ _WARM_FOR_BOTH = (
 WARM: Mapping[str, tuple[str, ...]] = {
     "masks": ("trackweave.pipelines.masks", "trackweave.predictors.flow.predictor", "jinja2", *_WARM_FOR_BOTH),
     "boxes": ("trackweave.pipelines.boxes", "trackweave.evaluation.evaluate", "jinja2", *_WARM_FOR_BOTH),
+    "association": ("trackweave.pipelines.samples",),
 }
 """What the stages import, so that a process that is forked from one that has it begins at once."""

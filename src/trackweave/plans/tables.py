@@ -27,7 +27,7 @@ PACKAGES = ("trackweave", "numpy", "numba", "opencv-python-headless", "scipy", "
 SCORES = ("HOTA", "IDF1", "MOTA", "J&F")
 COLUMNS = (
     *("item", "variant", "state", "frames", "width", "height", "tracks", "things", "boxes", "suspected"),
-    "expected_switches",
+    *("expected_switches", "samples", "precision", "recall"),
     *("warnings", "seconds", "cpu_seconds", "peak_rss_mb", *SCORES, "attention", "why", "kind", "message", "folder"),
 )
 """Of the tables of items."""
@@ -97,7 +97,17 @@ class Row:
             "message": None if failure is None else failure.message,
             "folder": self.folder,
         }
-        names = ("frames", "tracks", "things", "boxes", "suspected", "expected_switches")
+        names = (
+            "frames",
+            "tracks",
+            "things",
+            "boxes",
+            "suspected",
+            "expected_switches",
+            "samples",
+            "precision",
+            "recall",
+        )
         facts = {name: self.facts.get(name) for name in names}
         return facts | {name: self.scores.get(name) for name in SCORES} | values
 
@@ -105,7 +115,8 @@ class Row:
 def row_of(finished: FinishedItem, output: Path) -> Row:
     """How an item is shown."""
     facts, failure = finished.facts, finished.failure
-    state = "failed" if failure else "finished" if "track" in finished.records else "waiting"
+    is_finished = any(stage in finished.records for stage in ("track", "build", "train"))
+    state = "failed" if failure else "finished" if is_finished else "waiting"
     attention, why = _attention(facts, failure, state)
     return Row(
         finished.name,
@@ -129,6 +140,8 @@ def _attention(facts: Mapping[str, Any], failure: StageRecord | None, state: str
     found: list[tuple[float, str]] = []
     if facts.get("tracks") == 0:
         found.append((100.0, "no object"))
+    if facts.get("samples") == 0:
+        found.append((100.0, "no sample"))
     warnings = facts.get("warnings") or {}
     if warnings:
         named = ", ".join(f"{count} × {kind}" if count > 1 else kind for kind, count in warnings.items())
@@ -165,7 +178,7 @@ def write_parquet(path: Path, rows: Sequence[Row]) -> None:
         path.unlink(missing_ok=True)
         return
     texts = ("item", "variant", "state", "why", "kind", "message", "folder")
-    whole = ("frames", "width", "height", "tracks", "things", "boxes", "suspected", "warnings")
+    whole = ("frames", "width", "height", "tracks", "things", "boxes", "suspected", "samples", "warnings")
     kinds = {name: pa.string() if name in texts else pa.int64() if name in whole else pa.float64() for name in COLUMNS}
     cells = [row.cells() for row in rows]
     columns = {name: pa.array([_plain(one[name]) for one in cells], kind) for name, kind in kinds.items()}

@@ -55,12 +55,16 @@ class TrainingResult:
         best: the best checkpoint.
         metrics: of the best epoch on the validation videos.
         epochs: a record of each epoch.
+        frames: of the training set.
+        videos: of the training set.
     """
 
     directory: Path
     best: Path
     metrics: AssociationMetrics
     epochs: list[EpochRecord]
+    frames: int
+    videos: int
 
 
 def split_by_sequence(training_set: TrainingSet, share: float, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -393,7 +397,8 @@ class _Training:
         best = load_checkpoint(self._output / BEST, self._device)
         metrics = compute_metrics(best.model, self._set, self._val_frames)
         write_report(self._output / REPORT, best, metrics, self.epochs)
-        return TrainingResult(self._output, self._output / BEST, metrics, self.epochs)
+        frames, videos = len(self._set), len(self._set.sequences)
+        return TrainingResult(self._output, self._output / BEST, metrics, self.epochs, frames, videos)
 
 
 def _check_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:

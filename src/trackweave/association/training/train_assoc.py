@@ -35,6 +35,7 @@ from trackweave.storage.files import refuse_overwriting
 
 if TYPE_CHECKING:
     from trackweave.association.dataset import TrainingSet
+    from trackweave.association.training.loop import EpochCallback, StepCallback, TrainingResult
     from trackweave.association.training.metrics import EpochRecord
 
 TRAIN = Schema(("train", "data"), (*short_flags_of("train"), *short_flags_of("data")))
@@ -158,7 +159,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "train_assoc") -
 
 
 def run_training(data: Sequence[Path], output: Path, options: TrainingOptions) -> str:
-    """Reads the samples, trains with a progress bar, and returns the result in a few lines.
+    """Trains with a progress bar, and returns the result in a few lines.
 
     Args:
         data: folders of samples, or one `.npz` cache.
@@ -169,6 +170,27 @@ def run_training(data: Sequence[Path], output: Path, options: TrainingOptions) -
         MissingExtraError: torch is missing.
         TrackweaveError: as `load_samples` and `train`.
     """
+    with TrainingDisplay(options.settings.epochs) as display:
+        result = trained(data, output, options, display.on_epoch_end, display.on_step)
+    metrics = result.metrics
+    kept = ""
+    if options.start is not None and all(record["val_loss"] > metrics.loss for record in result.epochs):
+        kept = "no epoch was better on held-out videos than the model it started from: that is the result\n"
+    return (
+        f"{result.frames} frames of {result.videos} videos, {len(result.epochs)} epochs; on held-out "
+        f"videos precision {metrics.precision:.3f} and recall {metrics.recall:.3f} at {metrics.threshold:.2f}\n{kept}"
+        f"checkpoint: {result.best}\nreport: {result.directory / 'report.html'}"
+    )
+
+
+def trained(
+    data: Sequence[Path],
+    output: Path,
+    options: TrainingOptions,
+    on_epoch_end: EpochCallback | None = None,
+    on_step: StepCallback | None = None,
+) -> TrainingResult:
+    """Reads the samples and trains; arguments and errors as of `run_training`, callbacks as of `train`."""
     try:
         from trackweave.association.training.checkpoint import default_checkpoint, load_checkpoint
         from trackweave.association.training.loop import BEST, LAST, train
@@ -189,25 +211,15 @@ def run_training(data: Sequence[Path], output: Path, options: TrainingOptions) -
     if training_set.matched_pairs < ENOUGH_TO_START:
         matched = training_set.matched_pairs
         typer.echo(f"warning: {matched:,} matched pairs are {pairs_advice(matched)}", err=True)
-    with TrainingDisplay(settings.epochs) as display:
-        result = train(
-            training_set,
-            output,
-            settings,
-            resume=options.resume,
-            overwrite=options.overwrite,
-            start_from=model,
-            on_epoch_end=display.on_epoch_end,
-            on_step=display.on_step,
-        )
-    metrics = result.metrics
-    kept = ""
-    if model is not None and all(record["val_loss"] > metrics.loss for record in result.epochs):
-        kept = "no epoch was better on held-out videos than the model it started from: that is the result\n"
-    return (
-        f"{len(training_set)} frames of {len(training_set.sequences)} videos, {len(result.epochs)} epochs; on held-out "
-        f"videos precision {metrics.precision:.3f} and recall {metrics.recall:.3f} at {metrics.threshold:.2f}\n{kept}"
-        f"checkpoint: {result.best}\nreport: {result.directory / 'report.html'}"
+    return train(
+        training_set,
+        output,
+        settings,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        start_from=model,
+        on_epoch_end=on_epoch_end,
+        on_step=on_step,
     )
 
 
