@@ -22,11 +22,23 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.plans.toy import assert_same_results, box_plan, mask_plan, run_all, write_scenes, write_sequence
-from trackweave.errors import RunFolderError
-from trackweave.plans import stages, workers
+from tests.plans.toy import (
+    InThisProcess,
+    assert_same_results,
+    box_plan,
+    mask_plan,
+    run_all,
+    write_scenes,
+    write_sequence,
+)
+from trackweave.errors import PredictorOutOfMemory, RunFolderError
+from trackweave.options.sources import ResolvedSettings
+from trackweave.plans import runner, stages, workers
+from trackweave.plans.runner import ItemSelection
 from trackweave.plans.stages import StageRecord
 from trackweave.plans.state import PlanState
+from trackweave.predictors.registry import ChosenPredictor
+from trackweave.predictors.static import StaticPredictor
 
 KILLS = int(os.environ.get("TRACKWEAVE_PLAN_KILLS", "2"))
 NAMES = ("s1", "s2", "s3")
@@ -122,6 +134,42 @@ def test_and_then_it_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert all(failure and failure.message.endswith("tried alone, too") for failure in failures)
     monkeypatch.undo()
     assert [item.failure is None for item in run_all(plan)[0]] == [False, False]  # not without being asked
+
+
+def test_a_model_that_lacks_memory_is_tried_with_half_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = list[int]()
+
+    def choose(settings: ResolvedSettings) -> ChosenPredictor:
+        batches.append(settings.value("predictor.batch"))
+        predictor = StaticPredictor()
+        predictor.name = "sam2-hf"
+        if batches[-1] > 8:
+            monkeypatch.setattr(predictor, "open", _too_much)
+        return ChosenPredictor(predictor, "sam2-hf", "asked for")
+
+    monkeypatch.setattr(stages, "_predictor", choose)
+    monkeypatch.setattr(runner, "LocalEngine", InThisProcess)
+    scenes = write_scenes(tmp_path / "scenes", "s1", "s2")
+    plan = mask_plan(scenes, tmp_path / "out", settings={"predictor": "sam2-hf", "predictor.batch": 16})
+    items, events = run_all(plan)
+    assert [item.failure for item in items] == [None, None]
+    assert batches == [16, 16, 16, 8, 16, 8]  # all once, then each alone
+    assert [event.values["message"] for event in events if event.name == "lost"] == ["memory: out of memory"] * 2
+    assert all(item.facts["is_halved"] for item in items)
+    assert "half the batch" in (tmp_path / "out" / "items.csv").read_text()
+    assert [item.is_reused for item in run_all(plan)[0]] == [True, True]
+
+    batches.clear()
+    monkeypatch.setattr(stages, "HALVED", ())
+    (failure, *_), _ = run_all({**plan, "output": str(tmp_path / "other")}, ItemSelection(only=("s1",)))
+    assert failure.failure is not None
+    assert (failure.failure.kind, failure.failure.message) == ("memory", "out of memory")
+
+
+def _too_much(*_: object) -> Any:
+    raise PredictorOutOfMemory("out of memory")
 
 
 def test_a_full_disk_is_tried_again_by_the_next_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

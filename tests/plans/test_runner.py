@@ -151,7 +151,7 @@ def test_candidates_are_chosen_anew_without_being_found_anew(tmp_path: Path) -> 
     before = {path: path.read_bytes() for path in given.rglob("*") if path.is_file()}
     plan["inputs"] = [{"path": str(scenes / "s1" / "frames"), "candidates": str(given)}]
     items, events = run_all(plan)
-    assert ([stage for _, stage in computed(events)], items[0].facts["candidates"]) == (["filter", "track"], 2)
+    assert ([stage for _, stage in computed(events)], items[0].facts["candidates"]) == (["filter", "track"], 3)
     assert {path: path.read_bytes() for path in given.rglob("*") if path.is_file()} == before
 
 
@@ -160,7 +160,7 @@ def test_a_model_is_trained_on_the_samples_of_all_items(tmp_path: Path) -> None:
     for name in ("c1", "c2", "c3"):
         write_sequence(data / name, frames=50)
     (data / "c3" / "gt" / "gt.txt").write_text("no,number\n")
-    plan = {
+    plan: dict[str, Any] = {
         "name": "learn",
         "kind": "association",
         "inputs": [f"{data}/*"],
@@ -184,8 +184,7 @@ def test_a_model_is_trained_on_the_samples_of_all_items(tmp_path: Path) -> None:
 
     items, events = run_all(plan)
     assert (computed(events), [item.is_reused for item in items]) == ([], [True] * 4)
-    stages: Any = plan["stages"]
-    stages["train"]["train"]["epochs"] = 2
+    plan["stages"]["train"]["train"]["epochs"] = 2
     assert forecast(load_plan(plan), ItemSelection(only=("training",))).due == [("training", "runs")]
     (data / "c3" / "gt" / "gt.txt").write_text((data / "c2" / "gt" / "gt.txt").read_text())
     assert computed(run_all(plan)[1]) == [("c3", "build"), ("training", "train")]  # of one video more

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.run_folders import assert_same_run
 from tests.toy_scenes import ToyScene, candidates_of, toy_scene, write_frames
 from trackweave.plans.runner import ItemSelection, PlanEvent, run
-from trackweave.plans.stages import FinishedItem
+from trackweave.plans.stages import FinishedItem, Job, StageRecord, run_stages
+from trackweave.plans.workers import Event
 
 SCENE = toy_scene(
     """
@@ -77,6 +78,34 @@ def box_plan(data: Path, output: Path, **more: Any) -> dict[str, Any]:
         "engine": {"workers": 1},
         **more,
     }
+
+
+class InThisProcess:
+    """An engine without processes, one job after the other: what tests replace here, its stages meet."""
+
+    free = 1
+    busy = 0
+
+    def __init__(self, *_: object) -> None:
+        self._jobs: list[Job] = []
+
+    def submit(self, job: Job, *, alone: bool = False) -> None:
+        self._jobs.append(job)
+
+    def poll(self, seconds: float) -> Sequence[Event]:
+        jobs, self._jobs = self._jobs, []
+        return [event for job in jobs for event in self._events(job)]
+
+    def _events(self, job: Job) -> Iterator[Event]:
+        for outcome in run_stages(job):
+            is_record = isinstance(outcome, StageRecord)
+            yield Event(job, record=outcome) if is_record else Event(job, digests=outcome)  # type: ignore[arg-type]
+        yield Event(job, is_over=True)
+
+    def __enter__(self) -> InThisProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 def run_all(

@@ -445,9 +445,12 @@ class _Coordinator:
                 if not event.is_over:
                     continue
                 del running[name]
-                if event.lost is not None and name not in tried_alone:
-                    self._tell("lost", chain, {"message": event.lost})
+                lost = event.lost or _lacked_memory(chain)
+                if lost is not None and name not in tried_alone:
+                    self._tell("lost", chain, {"message": lost})
                     alone.append(chain)  # others may have taken the memory that it lacked
+                    if lost.startswith("memory"):
+                        chain.job = replace(chain.job, is_halved=True)
                     continue
                 tried_alone.discard(name)
                 finished = self._over(chain, event.lost)
@@ -459,9 +462,10 @@ class _Coordinator:
     ) -> None:
         running[chain.item.name, chain.variant.name] = chain
         self._tell("started", chain)
-        for gone in NO_STAGES:
-            if chain.records.pop(gone, None) is not None:
-                self.state.forget(chain.variant.name, chain.item.name, gone)
+        gone = [name for name, record in chain.records.items() if name in NO_STAGES or record.kind is not None]
+        for stage in gone:
+            del chain.records[stage]
+            self.state.forget(chain.variant.name, chain.item.name, stage)
         engine.submit(chain.job, alone=alone)
 
     def _note(
@@ -519,6 +523,12 @@ class _Coordinator:
                 yield _Chain(self, item, variant).finished(is_reused=True)
         for variant in self._trained():
             yield _Chain(self, TRAINED, variant).finished(is_reused=True)
+
+
+def _lacked_memory(chain: _Chain) -> str | None:
+    """What a stage said that had too little memory, and whose process lives on."""
+    failure = chain.finished(is_reused=False).failure
+    return None if failure is None or failure.kind != "memory" else f"memory: {failure.message}"
 
 
 def _short_facts(facts: Mapping[str, Any]) -> dict[str, Any]:

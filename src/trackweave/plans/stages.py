@@ -107,6 +107,8 @@ TRAINING = ("train",)
 """The stages of the item over all others in a plan of association."""
 LAST = ("export", "evaluate", "report")
 """Stages that nothing depends on."""
+HALVED = ("predictor.batch", "grid.points_per_batch", "predictor.device_bytes", "predictor.host_bytes")
+"""Settings of models that say how much is in memory at once."""
 TABLE_SUFFIXES = frozenset({".txt", ".csv", ".json", ".parquet", ".pq"})
 """An item that is such a file is its detections alone."""
 
@@ -129,6 +131,7 @@ class Job:
         start: what `train` starts from.
         samples: folders that `train` reads.
         in_command: messages speak of flags.
+        is_halved: memory did not suffice before: half as much at once, see `HALVED`.
     """
 
     item: str
@@ -144,6 +147,7 @@ class Job:
     start: str = ""
     samples: Sequence[str] = ()
     in_command: bool = False
+    is_halved: bool = False
 
     @property
     def name(self) -> str:
@@ -450,6 +454,24 @@ def run_stages(job: Job, on_progress: OnProgress | None = None) -> Iterator[Stag
         yield from _stages(job, settings, keys, records, on_progress)
 
 
+def _may_be_halved(settings: ResolvedSettings) -> bool:
+    """May a model take part that has batches?"""
+    if "predictor" not in settings.sections:
+        return False
+    predictor, generator = (str(settings.value(f"masks.{key}")).partition("=")[0] for key in ("predictor", "generator"))
+    return predictor in (*BACKENDS, "auto") or generator in (*BACKENDS, "sam3")
+
+
+def _halved(settings: ResolvedSettings) -> ResolvedSettings:
+    """The settings with half as much in memory at once."""
+    sections = dict(settings.sections)
+    for name in HALVED:
+        section, _, key = name.partition(".")
+        half = max(1, settings.value(name) // 2)
+        sections[section] = sections[section].model_copy(update={key: half})
+    return replace(settings, sections=sections)
+
+
 def _forget_identities(folder: Path, records: StageRecords) -> None:
     """Undoes the stage `identity` of a run whose plan has it no more."""
     from trackweave.pipelines.identity import relate
@@ -474,9 +496,12 @@ def _stages(
             continue
         watch = _Watch()
         try:
-            again = records.start(stage, key)
+            # What was begun with another batch cannot be gone on with: its last bits may differ.
+            again = records.start(stage, f"{key}/2" if job.is_halved and _may_be_halved(settings) else key)
             work = _ItemWork(job, settings, folder, keys, again, on_progress)
             facts = getattr(work, stage)()
+            if work.is_halved:
+                facts = {**facts, "is_halved": True}
             record = watch.record(stage, key, facts)
             records.finish(record)
         except Exception as error:  # noqa: BLE001 - as above
@@ -564,6 +589,7 @@ _PREDICTORS: dict[str, ChosenPredictor] = {}
 
 
 def _predictor(settings: ResolvedSettings) -> ChosenPredictor:
+    """The predictor; loaded once for all items that have it with these settings."""
     from trackweave.pipelines.resolved import predictor_settings_of
     from trackweave.predictors.registry import choose_predictor
 
@@ -591,6 +617,7 @@ class _ItemWork:
         self._job, self._settings, self._folder, self._keys, self._again = job, settings, folder, keys, again
         self._on_progress = on_progress
         self._paths = RunPaths(folder)
+        self.is_halved = False
 
     def _progress(self, stage: str) -> Callable[[int, int, str], None] | bool:
         tell = self._on_progress
@@ -625,7 +652,10 @@ class _ItemWork:
         from trackweave.pipelines.settings import MaskRunSettings
         from trackweave.proposals.settings import CandidateSettings
 
-        run, generator = self._settings[MaskRunSettings], generator_of(self._settings)
+        run, settings = self._settings[MaskRunSettings], self._settings
+        if self._job.is_halved and generator_of(settings).kind in (*BACKENDS, "sam3"):
+            settings, self.is_halved = _halved(settings), True
+        generator = generator_of(settings)
         if "filter" in self._keys:  # it chooses; of all that is found nothing is dropped for good
             tiles = self._settings[CandidateSettings].model_dump(include={"tile_size", "tile_overlap"})
             generator = replace(generator, candidates=CandidateSettings(**tiles))
@@ -637,7 +667,7 @@ class _ItemWork:
             generator=generator,
             candidate_stride=run.candidate_stride,
             sampling=run.frames,
-            predictor_settings=predictor_settings_of(self._settings).sam,
+            predictor_settings=predictor_settings_of(settings).sam,
             progress=self._progress("propose"),
         )
         return {"files": [f"level_{level}/filtered/filtered.json" for level in levels]}
@@ -669,7 +699,13 @@ class _ItemWork:
         chosen = next((stage for stage in ("filter", "propose") if stage in self._keys), None)
         if chosen is not None:
             candidates = str(self._shared(chosen))
-        options = mask_options(self._settings, overwrite=not self._again)
+        settings = self._settings
+        predictor = _predictor(settings)
+        if self._job.is_halved and predictor.predictor.name in BACKENDS:
+            settings, self.is_halved = _halved(settings), True
+            del predictor  # its memory is wanted
+            predictor = _predictor(settings)
+        options = mask_options(settings, overwrite=not self._again)
         options |= {"overlay": False, "identity": False, "predictor_settings": None}
         if candidates is not None or "prompts" in files:
             options |= {"generator": "auto", "candidate_stride": None}
@@ -679,7 +715,7 @@ class _ItemWork:
             candidates=candidates,
             prompts=[files["prompts"]] if "prompts" in files else None,
             levels=self._settings[MaskRunSettings].levels,
-            predictor=_predictor(self._settings),
+            predictor=predictor,
             settings=tracking_of(self._settings),
             resume=self._again,
             progress=self._progress("track"),

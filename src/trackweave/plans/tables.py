@@ -142,6 +142,8 @@ def _attention(facts: Mapping[str, Any], failure: StageRecord | None, state: str
         found.append((100.0, "no object"))
     if facts.get("samples") == 0:
         found.append((100.0, "no sample"))
+    if facts.get("is_halved"):
+        found.append((5.0, "half the batch, memory did not suffice"))
     warnings = facts.get("warnings") or {}
     if warnings:
         named = ", ".join(f"{count} × {kind}" if count > 1 else kind for kind, count in warnings.items())
