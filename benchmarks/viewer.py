@@ -38,6 +38,8 @@ from trackweave.view.server import Viewer, open_viewer
 RATE = 25
 OBJECTS = 20
 USUAL_KEYFRAMES = 250
+LOOP = 500
+"""Frames of a long video that are encoded; it repeats them, packet by packet."""
 LENGTH = 200
 """Frames of a track of `--tracks`."""
 
@@ -79,6 +81,23 @@ def h264(path: Path, size: tuple[int, int], keyframes: int) -> Iterator[Any]:
         container.mux(stream.encode())
 
 
+def repeat_video(source: Path, path: Path, times: int) -> None:
+    """A video several times in a row, without encoding it anew."""
+    with av.open(str(source)) as short, av.open(str(path), "w") as long:
+        stream = short.streams.video[0]
+        copied = long.add_stream_from_template(stream)
+        assert stream.duration is not None
+        for turn in range(times):
+            short.seek(0)
+            for packet in short.demux(stream):
+                if packet.pts is None or packet.dts is None:
+                    continue
+                packet.pts += turn * stream.duration
+                packet.dts += turn * stream.duration
+                packet.stream = copied
+                long.mux(packet)
+
+
 def walks(count: int, size: tuple[int, int]) -> Any:
     """`count` boxes that walk to and fro: a function of the frame that gives `(count, 4)` xyxy."""
     height, width = size
@@ -94,7 +113,12 @@ def walks(count: int, size: tuple[int, int]) -> Any:
 
 
 def make_video(path: Path, frames: int, size: tuple[int, int], keyframes: int) -> None:
-    """Boxes that walk over a background that moves."""
+    """Boxes that walk over a background that moves; what is longer than `LOOP` repeats its beginning."""
+    if frames > LOOP and frames % LOOP == 0:
+        short = path.with_name(f"loop-{path.name}")
+        make_video(short, LOOP, size, keyframes)
+        repeat_video(short, path, frames // LOOP)
+        return
     height, width = size
     boxes, rng = walks(OBJECTS, size), np.random.default_rng(1)
     coarse = rng.integers(40, 216, (height // 8 + 1, width // 8 + 1, 3), np.uint8)

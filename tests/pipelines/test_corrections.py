@@ -21,9 +21,9 @@ from trackweave.pipelines.boxes import track_boxes
 from trackweave.pipelines.corrections import Proofreading, correct
 from trackweave.pipelines.run import open_run
 from trackweave.reports.page import report
-from trackweave.storage.corrections import read_corrections
+from trackweave.storage.corrections import read_corrections, read_steps
 from trackweave.storage.files import replacing
-from trackweave.structures.corrections import Named, Nobody, Observation, Prompted, Split, Step, Undone
+from trackweave.structures.corrections import Accepted, Named, Nobody, Observation, Prompted, Split, Step, Undone
 
 ANN, BOB = Named(Observation(3, 0), "Ann"), Named(Observation(8, 1), "Bob")
 MISSED = Prompted(5, "Ann", box=(1.0, 2.0, 30.0, 40.0))
@@ -113,6 +113,24 @@ def test_say_is_on_the_disk_and_decides_at_once(run: Path) -> None:
         assert len(proofreading.items) == len(tracks)
     assert open_run(run).summary.totals["tracks"] == 2  # until it is written, the run's files are as they were
     assert correct(run).tracks().track_id.tolist() == tracks.track_id.tolist()
+
+
+def test_a_stretch_is_accepted_in_a_file_as_it_is(run: Path, tmp_path: Path) -> None:
+    """`accept` without tracks; the file is read again when it has grown."""
+    answers = tmp_path / "answers.jsonl"
+    lines = ['{"act": "name", "at": [3, 0], "name": "Ann"}', '{"act": "accept", "first": 0, "last": 5}']
+    answers.write_text("\n".join(lines))
+    correct(run, read_steps(answers))
+    said = read_corrections(run / "corrections.jsonl").acts
+    assert isinstance(said[1], Accepted)
+    assert [len(track.observations) for track in said[1].tracks] == [6, 6]
+    answers.write_text("\n".join([*lines, '{"act": "nobody", "at": [9, 1]}', '{"act": "nobody", "at": [3, 1]}']))
+    with pytest.raises(InputError, match=r"frame 3 is accepted.*\(act 4 of 4; those before it hold\)"):
+        correct(run, read_steps(answers))
+    assert len(read_corrections(run / "corrections.jsonl").steps) == 3
+    answers.write_text('{"act": "accept", "first": 5, "last": 0}')
+    with pytest.raises(InputError, match="line 1: act accept: its tracks are seen from frame 5 to frame 0"):
+        read_steps(answers)
 
 
 def test_links_are_those_of_the_tracks_and_answers_settle_them(run: Path) -> None:

@@ -30,6 +30,8 @@ from trackweave.pipelines.run import Run, open_run
 from trackweave.reports.page import report
 from trackweave.storage.corrections import read_corrections
 from trackweave.structures.corrections import (
+    Accepted,
+    AcceptedAsIs,
     Ended,
     Merged,
     Named,
@@ -131,6 +133,17 @@ def test_what_is_accepted_stops_a_prompt(run: Path) -> None:
     assert areas(result, 1, "a") == [64, 64, 64, 64, 0, 0]
     with open_proofreading(run) as proofreading, pytest.raises(InputError, match="frames 0 to 1 are accepted"):
         proofreading.say(Nobody(Observation(5, 2)))
+
+
+def test_a_stretch_is_accepted_as_it_is_after_the_prompts_before_it(run: Path) -> None:
+    result = correct(run, [AcceptedAsIs(0, 1), AGAIN, AcceptedAsIs(2, 3)])
+    assert areas(result, 1, "a") == [64, 64, 64, 64, 0, 0]
+    first, _, second = read_corrections(run / "corrections.jsonl").acts
+    assert isinstance(first, Accepted)
+    assert isinstance(second, Accepted)
+    assert [len(act.tracks) for act in (first, second)] == [2, 2]
+    again = correct(run, [AcceptedAsIs(0, 1), AGAIN, AcceptedAsIs(2, 3), Named(Observation(0, 2), "Bob")])
+    assert again.summary.extra["corrections"] == {"acts": 4, "names": {"1": "Ann", "2": "Bob"}}
 
 
 def test_every_reader_sees_the_corrected_objects(run: Path, own: Path, tmp_path: Path) -> None:

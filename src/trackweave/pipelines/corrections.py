@@ -34,12 +34,13 @@ from trackweave.storage.samples import AssociationSample, read_sample
 from trackweave.storage.track_archive import TrackRows, TracksArchive, TracksArchiveWriter
 from trackweave.structures.corrections import (
     Accepted,
+    AcceptedAsIs,
     AcceptedTrack,
     Act,
     Observation,
     Prompted,
     Refusal,
-    Step,
+    Spoken,
 )
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import BoxSummary
@@ -368,7 +369,7 @@ def open_proofreading(
 
 def correct(
     run: str | os.PathLike[str],
-    steps: Iterable[Step] = (),
+    steps: Iterable[Spoken] = (),
     *,
     frames: str | Path | FrameSource | None = None,
     predictor: VideoPredictor | None = None,
@@ -380,6 +381,7 @@ def correct(
         run: the run folder.
         steps: acts, undos and redos, in order; none: what was said before is decided again. Where they begin with all
             the acts that are in force already, as when a file is read again that has grown, only the rest is said.
+            Prompts that wait are moved before a stretch is accepted as it is.
         frames, predictor: see `open_proofreading`.
         progress: of prompts that are moved; None = shown by itself in a terminal or a notebook; or a function of
             `(done, total, label)`.
@@ -391,10 +393,8 @@ def correct(
         RunFolderError: another process works in the folder, or it cannot be written.
     """
     with open_proofreading(run, frames=frames, predictor=predictor) as proofreading:
-        _say_all(proofreading, list(steps))
-        if isinstance(proofreading, MaskProofreading) and proofreading.pending:
-            with open_progress(progress, proofreading.pending_count, "prompts") as display:
-                proofreading.propagate(display.update)
+        _say_all(proofreading, list(steps), progress)
+        _move_prompts(proofreading, progress)
         return proofreading.write()
 
 
@@ -417,21 +417,37 @@ def accept_edited(run: str | os.PathLike[str], path: str | os.PathLike[str]) -> 
         return proofreading.accept_edited(edited)
 
 
-def _say_all(proofreading: Proofreading | MaskProofreading, steps: list[Step]) -> None:
+def _move_prompts(proofreading: Proofreading | MaskProofreading, progress: Progress) -> None:
+    if isinstance(proofreading, MaskProofreading) and proofreading.pending:
+        with open_progress(progress, proofreading.pending_count, "prompts") as display:
+            proofreading.propagate(display.update)
+
+
+def _say_all(proofreading: Proofreading | MaskProofreading, steps: list[Spoken], progress: Progress) -> None:
     """Says what was not said before.
 
     Raises:
         InputError: an act does not hold; its number and the reason. The run's files have those before it.
     """
     known = proofreading.corrections.acts
-    said = len(known) if known and tuple(steps[: len(known)]) == known else 0
+    said = len(known) if len(steps) >= len(known) and all(map(_is_said_by, steps, known)) else 0
     for number, step in enumerate(steps[said:], start=said + 1):
         try:
-            proofreading.say(step)
+            if isinstance(step, AcceptedAsIs):
+                _move_prompts(proofreading, progress)
+                proofreading.accept(step.first, step.last)
+            else:
+                proofreading.say(step)
         except InputError as error:
             if isinstance(proofreading, Proofreading):
                 proofreading.write()
             raise InputError(f"{error} (act {number} of {len(steps)}; those before it hold)") from None
+
+
+def _is_said_by(step: Spoken, act: Act) -> bool:
+    if isinstance(step, AcceptedAsIs):
+        return isinstance(act, Accepted) and (step.first, step.last) == (act.first, act.last)
+    return step == act
 
 
 def label_samples(run: str | os.PathLike[str], samples: str | os.PathLike[str], output: str | os.PathLike[str]) -> int:

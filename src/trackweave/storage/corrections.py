@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from trackweave.errors import ArtifactError, InputError, RunFolderError, shortened_line
 from trackweave.storage.files import check_regular, check_version, lock_file, parse_json
-from trackweave.structures.corrections import Corrections, Step, step_from_json, step_to_json
+from trackweave.structures.corrections import Corrections, Spoken, Step, spoken_from_json, step_from_json, step_to_json
 
 SCHEMA_VERSION = 1
 KIND = "corrections"
@@ -47,8 +47,9 @@ def read_corrections(path: Path, run: str | None = None) -> Corrections:
     return _parsed(content, path, run)[0]
 
 
-def read_steps(path: Path) -> list[Step]:
-    """Steps of a file that others wrote: a line each, as in `corrections.jsonl`; a header is passed over.
+def read_steps(path: Path) -> list[Spoken]:
+    """Steps of a file that others wrote: a line each, as in `corrections.jsonl`; a header is passed over, and `accept`
+    needs no tracks.
 
     Raises:
         InputError: it cannot be read, or a line is not a step; the message names the line.
@@ -58,14 +59,14 @@ def read_steps(path: Path) -> list[Step]:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    steps: list[Step] = []
+    steps: list[Spoken] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             record = parse_json(line)
             if not (isinstance(record, dict) and record.get("kind") == KIND):
-                steps.append(step_from_json(record))
+                steps.append(spoken_from_json(record))
         except (ValueError, InputError) as error:
             raise InputError(f"{path}, line {number}: {shortened_line(str(error))}") from None
     return steps

@@ -101,6 +101,18 @@ class Accepted:
 
 
 @dataclass(frozen=True)
+class AcceptedAsIs:
+    """Short for `Accepted`, as a person writes it: the tracks of the stretch are those of the moment when it is said.
+
+    Attributes:
+        first, last: both ends included.
+    """
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
 class Prompted:
     """A new prompt for NAME on a frame: one of points, a box or a mask.
 
@@ -141,6 +153,8 @@ class Redone:
 
 Act = Named | Nobody | Merged | Split | Ended | Accepted | Prompted
 Step = Act | Undone | Redone
+Spoken = Step | AcceptedAsIs
+"""What a person may say; the journal has steps."""
 
 
 class Refusal(NamedTuple):
@@ -261,6 +275,19 @@ def step_from_json(record: Any) -> Step:
         raise InputError(f"act {kind} lacks {error}") from None
     except (TypeError, ValueError) as error:
         raise InputError(f"act {kind}: {shortened_line(str(error))}") from None
+
+
+def spoken_from_json(record: Any) -> Spoken:
+    """A step, or `accept` without its tracks.
+
+    Raises:
+        InputError: as `step_from_json`; the last frame lies before the first.
+    """
+    if not isinstance(record, Mapping) or record.get("act") != Accepted.kind or "tracks" in record:
+        return step_from_json(record)
+    stretch = step_from_json({**record, "tracks": []})
+    assert isinstance(stretch, Accepted)
+    return AcceptedAsIs(stretch.first, stretch.last)
 
 
 def _number(value: Any) -> int:
