@@ -4,8 +4,8 @@
 encoders do it by themselves, or every `--keyframes`), tracks its detections, opens the run, and asks for frames by HTTP
 as the page does: far apart and at random, first while the server has just been opened, then when it has been through
 the file. `--page` measures the page itself in Debian's Chromium: a run of `--frames` frames and `--tracks` tracks is
-opened, its timeline scrolled, `--scrubs` random frames gone to; and 20 masks are played. It needs `playwright` and a
-Chromium.
+opened, its timeline scrolled, `--scrubs` random frames gone to; and 20 masks of a 1080p video of 60 frames a second are
+played. It needs `playwright` and a Chromium. No part takes longer than `--patience`: what was done by then is reported.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from trackweave.structures.tracks import Tracks
 from trackweave.tracking.settings import TrackingSettings
 from trackweave.view.server import Viewer, open_viewer
 
-RATE = 25
+RATE, FAST_RATE = 25, 60
 OBJECTS = 20
 USUAL_KEYFRAMES = 250
 LOOP = 500
@@ -54,7 +54,8 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="measure the page in a browser instead of the server")
     parser.add_argument("--frames", type=int, default=10_000)
     parser.add_argument("--tracks", type=int, default=1000)
-    parser.add_argument("--scrubs", type=int, default=2000)
+    parser.add_argument("--scrubs", type=int, default=3600, help="one a second for an hour")
+    parser.add_argument("--patience", type=float, default=1800, help="seconds that a part may take")
     parser.add_argument("--work", type=Path, help="keep videos and runs here, and use them again")
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
@@ -62,19 +63,20 @@ def main() -> None:
         work = arguments.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
         if arguments.page:
-            measure_page(make_long_run(work, arguments.frames, arguments.tracks), arguments.scrubs)
-            measure_playing(make_mask_run(work, (height, width)))
+            run = make_long_run(work, arguments.frames, arguments.tracks)
+            measure_page(run, arguments.scrubs, arguments.patience)
+            measure_playing(make_mask_run(work, (height, width)), arguments.patience)
             return
         frames = round(arguments.minutes * 60 * RATE)
         run = make_run(work, frames, (height, width), arguments.keyframes)
-        measure(run, frames, arguments.seeks)
+        measure(run, frames, arguments.seeks, arguments.patience)
 
 
 @contextmanager
-def h264(path: Path, size: tuple[int, int], keyframes: int) -> Iterator[Any]:
+def h264(path: Path, size: tuple[int, int], keyframes: int, rate: int) -> Iterator[Any]:
     """Writes RGB frames of `(H, W)`, a keyframe every so many."""
     with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("h264", rate=Fraction(RATE), options={"crf": "20", "preset": "veryfast"})
+        stream: Any = container.add_stream("h264", rate=Fraction(rate), options={"crf": "20", "preset": "veryfast"})
         stream.height, stream.width = size
         stream.pix_fmt, stream.codec_context.gop_size = "yuv420p", keyframes
         yield lambda image: container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
@@ -112,18 +114,18 @@ def walks(count: int, size: tuple[int, int]) -> Any:
     return boxes
 
 
-def make_video(path: Path, frames: int, size: tuple[int, int], keyframes: int) -> None:
+def make_video(path: Path, frames: int, size: tuple[int, int], keyframes: int, rate: int = RATE) -> None:
     """Boxes that walk over a background that moves; what is longer than `LOOP` repeats its beginning."""
     if frames > LOOP and frames % LOOP == 0:
         short = path.with_name(f"loop-{path.name}")
-        make_video(short, LOOP, size, keyframes)
+        make_video(short, LOOP, size, keyframes, rate)
         repeat_video(short, path, frames // LOOP)
         return
     height, width = size
     boxes, rng = walks(OBJECTS, size), np.random.default_rng(1)
     coarse = rng.integers(40, 216, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
     background = coarse.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
-    with h264(path, size, keyframes) as write:
+    with h264(path, size, keyframes, rate) as write:
         for t in range(frames):
             image = np.roll(background, t // 2, axis=1)
             for k, (x1, y1, x2, y2) in enumerate(boxes(t).astype(int).tolist()):
@@ -170,23 +172,22 @@ def make_long_run(work: Path, frames: int, tracks: int) -> Path:
     return run
 
 
-def make_mask_run(work: Path, size: tuple[int, int], frames: int = 150) -> Path:
-    """A run of 20 round masks over a video."""
-    run, video = work / f"masks-{size[1]}", work / f"video-{frames}-{USUAL_KEYFRAMES}.mp4"
+def make_mask_run(work: Path, size: tuple[int, int], frames: int = 300) -> Path:
+    """A run of 20 round masks over a video of 60 frames a second."""
+    run, video = work / f"masks-{size[1]}", work / f"fast-{frames}.mp4"
     if run.exists():
         return run
     if not video.exists():
-        make_video(video, frames, size, USUAL_KEYFRAMES)
+        make_video(video, frames, size, USUAL_KEYFRAMES, FAST_RATE)
     rng = np.random.default_rng(2)
-    labels = np.zeros(size, np.uint8)
+    labels = np.zeros(size, np.int64)
     for k in range(1, OBJECTS + 1):
         centre = (rng.uniform(0.08, 0.92, 2) * size[::-1]).astype(int).tolist()
-        cv2.ellipse(labels, centre, (size[1] // 14, size[0] // 9), 0, 0, 360, k, -1)
-    folder = work / "labels"
-    folder.mkdir(exist_ok=True)
-    cv2.imwrite(str(folder / "000000.png"), labels)
-    settings = TrackingSettings(cuts="ignore")
-    track_masks(video, run, prompts=folder, predictor="static", settings=settings, overlay=False)
+        disc = np.zeros(size, np.uint8)
+        cv2.ellipse(disc, centre, (size[1] // 14, size[0] // 9), 0, 0, 360, 1, -1)
+        labels[disc > 0] = k
+    settings = TrackingSettings(cuts="ignore", render_viz=False)
+    track_masks(video, run, prompts={0: labels}, predictor="static", settings=settings, overlay=False)
     return run
 
 
@@ -203,7 +204,7 @@ def serving(run: Path) -> Iterator[Viewer]:
             thread.join()
 
 
-def measure(run: Path, frames: int, seeks: int) -> None:
+def measure(run: Path, frames: int, seeks: int, patience: float) -> None:
     """Opens the run and asks for frames."""
     began = time.perf_counter()
     with serving(run) as viewer:
@@ -214,9 +215,9 @@ def measure(run: Path, frames: int, seeks: int) -> None:
         ask(viewer, "api/0/tracks")
         print(f"all tracks after further {time.perf_counter() - began:.2f} s")
         places = np.random.default_rng(1).integers(0, frames, seeks).tolist()
+        report("the nearest, just opened", [timed(viewer, f"near/{place}.jpg") for place in places[:20]])
         report("just opened", [timed(viewer, f"frame/{place}.jpg?wish=1") for place in places[:20]])
-        report("the nearest that is there", [timed(viewer, f"near/{place}.jpg") for place in places[:20]])
-        wait(viewer, frames)
+        wait(viewer, frames, patience)
         report("been through the file", [timed(viewer, f"frame/{place}.jpg?wish=1") for place in places])
         memory = psutil.Process().memory_info().rss / 1e6
         for place in np.random.default_rng(2).integers(0, frames, 10 * seeks).tolist():
@@ -238,31 +239,38 @@ def ask(viewer: Viewer, path: str) -> bytes:
     return content
 
 
-def timed(viewer: Viewer, path: str) -> float:
-    """Seconds until a picture is there."""
-    began = time.perf_counter()
+def timed(viewer: Viewer, path: str) -> tuple[float, float]:
+    """Seconds until a picture is there, and those of processor meanwhile, of server and client."""
+    began, processor = time.perf_counter(), time.process_time()
     ask(viewer, f"api/0/{path}")
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.process_time() - processor
 
 
-def wait(viewer: Viewer, frames: int) -> None:
-    """Until every frame is kept."""
+def wait(viewer: Viewer, frames: int, patience: float) -> None:
+    """Until every frame is kept, or patience ends."""
     began, processor, kept = time.perf_counter(), time.process_time(), 0
-    while kept < frames:
+    while kept < frames and time.perf_counter() - began < patience:
         time.sleep(1)
         status = json.loads(ask(viewer, "api/0/status"))
-        if status["problem"] or time.perf_counter() - began > 3600:
+        if status["problem"]:
             raise RuntimeError(str(status))
         kept = status["kept"]
     seconds = time.perf_counter() - began, time.process_time() - processor
-    print("through the file after {:.0f} s, {:.0f} s of processor".format(*seconds))
-    print(f"kept {'small' if status['small'] else 'whole'}")
+    print("through {} frames after {:.0f} s, {:.0f} s of processor".format(kept, *seconds))
+    print(f"kept {'small' if status['small'] else 'whole'}; {load()}")
 
 
-def report(what: str, seconds: list[float]) -> None:
-    """Median, 95th percentile and maximum in ms."""
-    median, high = np.percentile(seconds, [50, 95]) * 1000
-    print(f"{what}: median {median:.0f} ms, 95 % {high:.0f} ms, worst {max(seconds) * 1000:.0f} ms of {len(seconds)}")
+def load() -> str:
+    """How busy the machine is."""
+    return f"load {psutil.getloadavg()[0]:.0f} on {psutil.cpu_count()} cores"
+
+
+def report(what: str, seconds: list[tuple[float, float]]) -> None:
+    """Median, 95th percentile and maximum in ms, and the median of processor time."""
+    wall, processor = np.array(seconds).T * 1000
+    median, high = np.percentile(wall, [50, 95])
+    text = f"{what}: median {median:.0f} ms, 95 % {high:.0f} ms, worst {wall.max():.0f} ms of {len(seconds)}"
+    print(f"{text}; of processor {np.median(processor):.0f} ms; {load()}", flush=True)
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
@@ -280,11 +288,42 @@ TIMELINE = """() => {
     times.sort((a, b) => a - b);
     return [times[100], times[190], times[199], document.querySelectorAll("*").length];
 }"""
-SEEK = """async (position) => {
-    const page = window.trackweave, began = performance.now();
-    await page.player.seek(position);
-    return performance.now() - began;
+SCRUB = """async ([places, most]) => {
+    const { player } = window.trackweave, began = performance.now(), times = [];
+    for (const place of places) {
+        const asked = performance.now();
+        if (asked - began > most) break;
+        await player.seek(place);
+        times.push(performance.now() - asked);
+    }
+    return times;
 }"""
+PLAY = """async (most) => {
+    const { player } = window.trackweave, lags = [], began = performance.now();
+    player.seek(0);
+    player.play();
+    while (player.isPlaying && performance.now() - began < most) {
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        const due = player.beganAt + (performance.now() - player.began) * player.rate / 1000;
+        lags.push(Math.min(due, player.last) - player.position);
+    }
+    const seconds = (performance.now() - began) / 1000;
+    player.pause();
+    return { lags, seconds, ...player.counts };
+}"""
+DRAW = """() => {
+    const { stage } = window.trackweave, times = [];
+    for (let k = 0; k < 60; k++) {
+        const began = performance.now();
+        stage.layerKey = "";
+        stage.draw();
+        stage.canvas.getContext("2d").getImageData(0, 0, 1, 1); // until it is drawn
+        times.push(performance.now() - began);
+    }
+    return times.sort((a, b) => a - b)[30];
+}"""
+BATCH = 50
+"""Jumps of one call."""
 
 
 @contextmanager
@@ -301,76 +340,81 @@ def tab(viewer: Viewer) -> Iterator[Any]:
         browser.close()
 
 
-def until(page: Any, expression: str) -> None:
+def until(page: Any, expression: str, patience: float) -> None:
     """Until an expression is true; the page's own policy allows no `wait_for_function`."""
+    began = time.perf_counter()
     while not page.evaluate(f"(() => {{ const page = window.trackweave; return Boolean({expression}); }})()"):
+        if time.perf_counter() - began > patience:
+            raise RuntimeError(f"not within {patience:.0f} s: {expression}")
         page.wait_for_timeout(10)
 
 
-def measure_page(run: Path, scrubs: int) -> None:
+def measure_page(run: Path, scrubs: int, patience: float) -> None:
     """Opening, timeline and memory of a long run."""
     began = time.perf_counter()
     with serving(run) as viewer, tab(viewer) as page:
-        print(f"the server and a browser are there after {time.perf_counter() - began:.2f} s")
-        began = time.perf_counter()
-        page.goto(viewer.address)
-        until(page, "page && page.stage.bitmap")
-        print(f"first picture {time.perf_counter() - began:.2f} s after opening the page")
-        page.wait_for_selector("html[data-ready=true]")
-        print(f"all tracks after {time.perf_counter() - began:.2f} s")
+        print(f"the server and a browser are there after {time.perf_counter() - began:.2f} s; {load()}", flush=True)
+        for _ in range(3):
+            began, processor = time.perf_counter(), used()
+            page.goto(viewer.address)
+            until(page, "page && page.stage.bitmap", patience)
+            first = time.perf_counter() - began, used() - processor
+            until(page, "document.documentElement.dataset.ready", patience)
+            text = "first picture {:.2f} s after opening the page, {:.2f} s of processor".format(*first)
+            print(f"{text}; all tracks after {time.perf_counter() - began:.2f} s; {load()}", flush=True)
         median, high, worst, elements = page.evaluate(TIMELINE)
         print(f"timeline and list, a step of scrolling: median {median:.1f} ms, 95 % {high:.1f}, worst {worst:.1f}")
-        print(f"{elements} elements in the page")
-        frames = page.evaluate("window.trackweave.info.frames")
-        places = np.random.default_rng(3).integers(0, frames, scrubs).tolist()
-        session = page.context.new_cdp_session(page)
-        for quarter in range(5):
-            if quarter:
-                for place in places[(quarter - 1) * scrubs // 4 : quarter * scrubs // 4]:
-                    page.evaluate(SEEK, place)
-            session.send("HeapProfiler.collectGarbage")
-            heap = session.send("Runtime.getHeapUsage")["usedSize"] / 1e6
-            print(f"after {quarter * scrubs // 4} jumps: heap {heap:.1f} MB, tab {tab_memory():.0f} MB, ", end="")
-            print(f"server {psutil.Process().memory_info().rss / 1e6:.0f} MB")
+        print(f"{elements} elements in the page; {load()}", flush=True)
+        scrub(page, scrubs, patience)
+
+
+def scrub(page: Any, scrubs: int, patience: float) -> None:
+    """Random jumps, and memory after each quarter of them."""
+    frames = page.evaluate("window.trackweave.info.frames")
+    places = np.random.default_rng(3).integers(0, frames, scrubs).tolist()
+    session = page.context.new_cdp_session(page)
+    began, done, times = time.perf_counter(), 0, [0.0]
+    for quarter in range(5):
+        while done < quarter * scrubs // 4 and time.perf_counter() - began < patience:
+            some = page.evaluate(SCRUB, [places[done : min(done + BATCH, quarter * scrubs // 4)], 60_000])
+            done, times = done + len(some), times + some
+        session.send("HeapProfiler.collectGarbage")
+        heap = session.send("Runtime.getHeapUsage")["usedSize"] / 1e6
+        text = f"after {done} jumps, {time.perf_counter() - began:.0f} s: heap {heap:.1f} MB, tab {tab_memory():.0f} MB"
+        print(f"{text}, server {psutil.Process().memory_info().rss / 1e6:.0f} MB", flush=True)
+    print(f"a jump: median {np.median(times):.0f} ms, 95 % {np.percentile(times, 95):.0f}; {load()}", flush=True)
 
 
 def tab_memory() -> float:
     """MB of the largest renderer among the browsers that this process started."""
-    sizes = [0.0]
-    sizes += [
-        child.memory_info().rss / 1e6
-        for child in psutil.Process().children(recursive=True)
-        if "--type=renderer" in child.cmdline()
-    ]
-    return max(sizes)
+    renderers = [child for child in browsers() if "--type=renderer" in child.cmdline()]
+    return max((child.memory_info().rss / 1e6 for child in renderers), default=0)
 
 
-def measure_playing(run: Path) -> None:
+def browsers() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children(recursive=True) if child.is_running()]
+
+
+def used() -> float:
+    """Seconds of processor of this process and its browsers."""
+    times = [process.cpu_times() for process in (psutil.Process(), *browsers())]
+    return sum(each.user + each.system for each in times)
+
+
+def measure_playing(run: Path, patience: float) -> None:
     """How many frames of 20 masks are drawn and dropped, and how far the picture lags behind the clock."""
     with serving(run) as viewer, tab(viewer) as page:
         page.goto(viewer.address)
-        page.wait_for_selector("html[data-ready=true]")
-        page.keyboard.press("Space")
-        lags = []
-        began, processor = time.perf_counter(), time.process_time()
-        while time.perf_counter() - began < 6 and page.evaluate("window.trackweave.player.isPlaying"):
-            lags.append(
-                page.evaluate("""() => {
-                    const { player } = window.trackweave;
-                    return player.beganAt + (performance.now() - player.began) * player.rate / 1000 - player.position;
-                }""")
-            )
-            page.wait_for_timeout(100)
-        counts = page.evaluate("window.trackweave.player.counts")
-        draw = page.evaluate("""() => {
-            const { stage } = window.trackweave, began = performance.now();
-            for (let k = 0; k < 20; k++) { stage.layerKey = ""; stage.draw(); }
-            return (performance.now() - began) / 20;
-        }""")
-        seconds, used = time.perf_counter() - began, time.process_time() - processor
-        print(f"20 masks: {counts['drawn']} frames drawn, {counts['dropped']} dropped; one is drawn in {draw:.1f} ms")
-        print(f"behind the clock: median {np.median(lags):.1f} frames, worst {max(lags):.1f}")
-        print(f"processor of the server: {used:.1f} s in {seconds:.1f} s")
+        until(page, "document.documentElement.dataset.ready", patience)
+        print(f"20 masks: one frame is drawn in {page.evaluate(DRAW):.1f} ms; {load()}", flush=True)
+        wait(viewer, page.evaluate("window.trackweave.info.frames"), patience)
+        for _ in range(3):
+            processor = used()
+            played = page.evaluate(PLAY, 1000 * min(patience, 60))
+            lags, seconds = played["lags"], played["seconds"]
+            print(f"{played['drawn']} frames drawn in {seconds:.1f} s, {played['dropped']} dropped; ", end="")
+            print(f"behind the clock: median {np.median(lags):.1f} frames, worst {max(lags):.1f}; ", end="")
+            print(f"{used() - processor:.1f} s of processor; {load()}", flush=True)
 
 
 if __name__ == "__main__":

@@ -190,6 +190,64 @@ def test_a_click_selects_everywhere(serve: Serve, match_run: Path, open_tab: Any
         assert tab.state("page.questions.part") != part
 
 
+def test_two_tracks_are_chosen_by_keys_alone(serve: Serve, match_run: Path, open_tab: Any) -> None:
+    with serve([match_run]) as viewer:
+        tab = open_tab(viewer.address)
+        first, second, third = tab.state("page.rows.slice(0, 3).map((row) => page.tracks.id[row])")
+        tab.press("j", "h", "j")
+        assert tab.selected == [first, second]
+        assert tab.page.get_attribute("#hold", "aria-pressed") == "true"
+        tab.press("j")
+        assert tab.selected == [first, third]
+        tab.press("h", "k")
+        assert tab.selected == [second]
+        tab.press("h", "Escape", "j")
+        assert tab.selected == [first]
+
+
+def test_masks_are_painted_with_their_rim(serve: Serve, mask_run: Path, open_tab: Any) -> None:
+    """By spans of rows as pixel by pixel; what was painted before is gone."""
+    with serve([mask_run]) as viewer:
+        tab = open_tab(viewer.address)
+        wrong = tab.page.evaluate(
+            """async () => {
+                const { paintMask } = await import("./page/stage.js");
+                let seed = 7;
+                const random = () => (seed = (seed * 16807) % 2147483647) / 2147483647;
+                const wrong = [];
+                for (let round = 0; round < 60; round++) {
+                    const [w, h, x, y, columns] = [3 + (round % 9), 2 + (round % 7), 2, 3, 16];
+                    const inside = Array.from({ length: w * h }, () => random() < 0.8);
+                    const runs = [];
+                    for (let k = 0, value = false; k < w * h; value = !value) {
+                        const start = k;
+                        while (k < w * h && inside[k] === value) k++;
+                        runs.push(k - start);
+                    }
+                    const rim = round % 3, pixels = new Uint32Array(columns * 12), fill = 0x80030201, edge = 0xff030201;
+                    paintMask(pixels, columns, { x, y, w, h, runs, size: [12, columns] }, [1, 2, 3], 128 / 255, rim, 1);
+                    const at = (c, r) => c >= 0 && c < w && r >= 0 && r < h && inside[r * w + c];
+                    for (let row = 0; row < 12; row++) for (let column = 0; column < columns; column++) {
+                        const [c, r] = [column - x, row - y];
+                        let isDeep = at(c, r - rim) && at(c, r + rim);
+                        for (let k = -rim; k <= rim; k++) isDeep = isDeep && at(c + k, r);
+                        const wanted = !at(c, r) ? 0 : isDeep ? fill : edge;
+                        if (pixels[row * columns + column] !== wanted) wrong.push([round, column, row]);
+                    }
+                }
+                return wrong;
+            }"""
+        )
+        assert wrong == []
+        tab.wait("page.stage.shown()?.masks && page.stage.painted[2] > 0")
+        painted = "page.stage.image.data.reduce((sum, value) => sum + (value > 0), 0)"
+        before = tab.state(painted)
+        assert before > 0
+        tab.page.evaluate("window.trackweave.filter.levels.clear()")
+        tab.page.evaluate("window.trackweave.stage.draw()")
+        assert tab.state(painted) == 0
+
+
 def test_search_filter_and_order(serve: Serve, match_run: Path, open_tab: Any) -> None:
     with serve([match_run]) as viewer:
         tab = open_tab(viewer.address)

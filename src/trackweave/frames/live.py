@@ -283,6 +283,7 @@ class PyAVStream:
 
     def __init__(self, url: str, name: str, timeout_s: float) -> None:
         import av
+        from av.video.reformatter import VideoReformatter
 
         self.name = name
         self.dropped = 0
@@ -306,6 +307,7 @@ class PyAVStream:
         self._stream = streams[0]
         self._stream.thread_type = "AUTO"
         self._is_stamped = not set(self._container.format.name.split(",")) & set(_UNSTAMPED)
+        self._reformatter = VideoReformatter()
         self._frames = self._decode()
 
     @property
@@ -321,7 +323,7 @@ class PyAVStream:
         stamp = None
         if self._is_stamped and coded.pts is not None:
             stamp = float(coded.pts * self._stream.time_base)
-        return self._clock.time(stamp, expected=self._is_stamped), upright(coded)
+        return self._clock.time(stamp, expected=self._is_stamped), upright(coded, self._reformatter)
 
     def close(self) -> None:
         self._frames = iter(())

@@ -19,6 +19,7 @@ from typing import Any
 import av
 import numpy as np
 from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from trackweave.errors import FrameError
@@ -333,6 +334,7 @@ class VideoDecoder:
         self.next_position = index.count  # nothing comes out before the first `start`
         self.wanted = 0
         self.refusal: str | None = None
+        self.reformatter = VideoReformatter()
 
     def start(self, keyframe: int) -> None:
         """Goes to a keyframe; the next frame to come out is the first one decoded from it."""
@@ -529,9 +531,9 @@ class VideoFile(WholeVideo):
                 break
             here, coded = decoded_frame
             if here == position:
-                return self.cache.put(position, upright(coded))
+                return self.cache.put(position, upright(coded, self._decoder.reformatter))
             if here > position or (backward and self._worth_keeping(coded, position - here)):
-                self.cache.put(here, upright(coded))
+                self.cache.put(here, upright(coded, self._decoder.reformatter))
         raise self._missing(position, self._decoder.refusal or "the decoder gave no picture for it")
 
     def _worth_keeping(self, coded: Any, ahead: int) -> bool:
@@ -549,9 +551,20 @@ class VideoFile(WholeVideo):
         raise FrameError(f"{self.path}: none of the {len(self)} frames can be decoded: the file is damaged")
 
 
-def upright(coded: Any) -> RGBFrame:
-    """A decoded frame as `(H, W, 3)` RGB uint8, turned by its display matrix when it has one."""
-    frame: RGBFrame = coded.to_ndarray(format="rgb24")
+_ONE_THREAD = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
+"""Older versions of PyAV convert in one thread, and have no such argument."""
+
+
+def upright(coded: Any, reformatter: VideoReformatter) -> RGBFrame:
+    """A decoded frame as `(H, W, 3)` RGB uint8, turned by its display matrix when it has one.
+
+    Args:
+        coded: the frame.
+        reformatter: of its video. A frame's own one starts threads that live as long as the array, and takes twice as
+            long.
+    """
+    converted: Any = reformatter.reformat(coded, format="rgb24", **_ONE_THREAD)
+    frame: RGBFrame = converted.to_ndarray()
     data = coded.side_data.get("DISPLAYMATRIX")
     if data is not None:
         frame = turned(frame, np.frombuffer(bytes(data), "<i4", count=9))

@@ -228,9 +228,7 @@ class PictureStore:
 
     def _keep_all(self, source: FrameSource) -> None:
         count, failed = len(source), set[int]()
-        starts = (
-            [*source.starts[:: max(1, -(-len(source.starts) // MOST_STARTS))]] if isinstance(source, VideoFile) else []
-        )
+        starts = iter(_coarse_to_fine(source.starts, MOST_STARTS) if isinstance(source, VideoFile) else ())
         place = jumped_to = self._here
         while not self._ended.is_set():
             if self._decoding.locked():  # the reader waits for a frame: it gets the processor
@@ -239,9 +237,8 @@ class PictureStore:
             if self._here != jumped_to and self._here not in self._kept:
                 place = jumped_to = self._here  # the reader went elsewhere: what follows there comes first
             missing = self._next_wish(failed)
-            while missing is None and starts:
-                start = starts.pop()  # from the first on
-                missing = None if start in self._kept else start
+            if missing is None:
+                missing = next((start for start in starts if start not in self._kept), None)
             if missing is None:
                 missing = self._next_missing(place, count, failed)
                 if missing is None:
@@ -293,9 +290,15 @@ class PictureStore:
         return max(min(LEAST_WIDTH, width), int(width * (share / (needed * 1.2)) ** 0.5))
 
 
-def _spread(places: Sequence[int], most: int) -> list[int]:
-    """At most so many of the places, all over them, the last one first."""
-    return list(places[:: max(1, -(-len(places) // most))])[::-1]
+def _coarse_to_fine(places: Sequence[int], most: int) -> list[int]:
+    """At most so many of the places, all over them: the ends of halves, then of quarters, and so on.
+
+    >>> _coarse_to_fine(range(0, 80, 10), 8)
+    [0, 40, 20, 60, 10, 50, 30, 70]
+    """
+    chosen = places[:: max(1, -(-len(places) // most))]
+    bits = len(chosen).bit_length()
+    return [chosen[k] for k in sorted(range(len(chosen)), key=lambda k: f"{k:0{bits}b}"[::-1])]
 
 
 def status(store: PictureStore | None, count: int) -> dict[str, Any]:

@@ -71,6 +71,7 @@ class Page {
         (level >= 0 && !this.filter.levels.has(level)) || (this.filter.class !== "" && kind !== Number(this.filter.class)),
       name: (/** @type {number} */ id) => this.nameOf(id),
       describe: (/** @type {number} */ row) => this.describe(row),
+      remark: (/** @type {number} */ row) => this.remark(row),
       depth: (/** @type {number} */ id) => (this.filter.sort === "family" ? this.families?.path(id).length ?? 0 : 0),
     };
     this.stages = [new Stage(byId("stages"), 0, this.info, this.view, (id, event) => this.pick(id, -1, event))];
@@ -101,6 +102,8 @@ class Page {
       ready: () => this.isReadyToPrompt(),
     }) : null;
     this.stage.label = (id) => this.nameOf(id);
+    /** Tracks that stay selected while others are chosen. */
+    this.held = /** @type {Set<number>} */ (new Set());
     this.isActing = false;
     this.heard = "";
     this.linkTimer = 0;
@@ -256,13 +259,15 @@ class Page {
   chosenFor(count) {
     const ids = [...this.view.selected];
     if (!this.answers.writable) this.say(this.answers.notice ?? "this run cannot be corrected here");
-    else if (ids.length !== count) this.say(count === 1 ? "select one track first" : "select two tracks first: a click, then one with Shift");
+    else if (ids.length !== count) this.say(count === 1 ? "select one track first" : "select two tracks first: a click, then one with Shift; or hold one (h) and choose another");
     return this.answers.writable && ids.length === count ? ids : null;
   }
 
   merge() {
     const ids = this.chosenFor(2);
-    if (ids) void this.act({ act: "merge", tracks: ids });
+    if (!ids) return;
+    this.hold(false);
+    void this.act({ act: "merge", tracks: ids });
   }
 
   /** @param {"split"|"nobody"|"end"} kind */
@@ -364,8 +369,14 @@ class Page {
     const tracks = /** @type {TrackColumns} */ (this.tracks);
     const level = tracks.level[row] >= 0 && this.info.levels.length > 1 ? ` · level ${tracks.level[row]}` : "";
     const kind = tracks.class[row] >= 0 ? ` · class ${tracks.class[row]}` : "";
+    return `${this.indexOf(tracks.first[row])}–${this.indexOf(tracks.last[row])} · ${thousands(tracks.count[row])} fr${level}${kind}`;
+  }
+
+  /** @param {number} row */
+  remark(row) {
+    const tracks = /** @type {TrackColumns} */ (this.tracks);
     const family = this.families?.describe(tracks.id[row], (id) => this.nameOf(id));
-    return `${this.indexOf(tracks.first[row])}–${this.indexOf(tracks.last[row])} · ${thousands(tracks.count[row])} fr${level}${kind}${family ? ` · ${family}` : ""}`;
+    return [family, tracks.reasons[row].join(", ")].filter(Boolean).join(" · ");
   }
 
   // --- moving and choosing -----------------------------------------------------------------------------------------
@@ -396,7 +407,11 @@ class Page {
   pick(id, position, event, goes = false) {
     const { selected } = this.view;
     const adds = event && (event.shiftKey || event.ctrlKey || event.metaKey);
-    if (!adds) selected.clear();
+    if (!adds) {
+      selected.clear();
+      if (id > 0) this.held.forEach((each) => selected.add(each));
+      else this.hold(false);
+    }
     if (id > 0) {
       if (adds && selected.has(id)) selected.delete(id);
       else selected.add(id);
@@ -408,6 +423,20 @@ class Page {
       this.timeline.reveal(id);
     }
     this.chosen();
+  }
+
+  /**
+   * Holds what is selected, or lets it go: the next track is chosen beside it, without Shift.
+   * @param {boolean} [holds]
+   */
+  hold(holds = !this.held.size && this.view.selected.size > 0) {
+    this.held = new Set(holds ? this.view.selected : []);
+    document.getElementById("hold")?.setAttribute("aria-pressed", String(holds));
+  }
+
+  /** The selected track that was chosen last. */
+  get current() {
+    return [...this.view.selected].at(-1);
   }
 
   chosen() {
@@ -459,7 +488,7 @@ class Page {
   stepObject(by) {
     const ids = this.stage.idsByPlace();
     if (!ids.length) return;
-    const at = ids.findIndex((id) => this.view.selected.has(id));
+    const at = ids.findIndex((id) => id === this.current);
     this.pick(ids[at < 0 ? (by > 0 ? 0 : ids.length - 1) : (at + by + ids.length) % ids.length], -1);
   }
 
@@ -485,7 +514,7 @@ class Page {
 
   /** @param {number} by */
   stepTrack(by) {
-    const [current] = this.view.selected;
+    const { current } = this;
     const n = current === undefined ? -1 : this.list.indexOf(current);
     const row = this.rows[clamp(n + by, 0, this.rows.length - 1)];
     if (this.tracks && row !== undefined) this.pick(this.tracks.id[row], -1, undefined, true);
@@ -578,7 +607,7 @@ class Page {
       h("select", { id: "class", "aria-label": "Class", hidden: true, onchange: (/** @type {any} */ event) => {
         this.filter.class = event.target.value; change(); this.stages.forEach((stage) => stage.redraw());
       } }),
-      h("label", {}, "from ", h("input", {
+      h("label", {}, "≥ ", h("input", {
         id: "least", type: "number", min: 1, value: 1, "aria-label": "Least number of frames",
         oninput: (/** @type {any} */ event) => { this.filter.least = Number(event.target.value) || 1; change(); },
       }), " frames"),
@@ -641,7 +670,7 @@ class Page {
         type: "range", id: "scrubber", min: 0, max: Math.max(0, info.frames - 1), value: 0, "aria-label": "Frame",
         oninput: (/** @type {any} */ event) => void player.seek(Number(event.target.value)),
       }),
-      h("label", {}, "frame ", h("input", {
+      h("label", {}, h("span", { class: "word" }, "frame "), h("input", {
         id: "frame-number", type: "text", inputmode: "numeric", "aria-label": "Frame number",
         onchange: (/** @type {any} */ event) => { void player.seek(this.positionOf(Number(event.target.value) || 0)); event.target.blur(); },
       })),
@@ -683,12 +712,15 @@ class Page {
     /** @type {[string, string, string, () => void][]} */
     const acts = !this.info.fixed ? [
       ["rename", "name", "R", () => void this.rename()], ["merge", "merge", "M", () => this.merge()],
-      ["split", "split", "S", () => this.actOnOne("split")], ["nobody", "delete", "Del", () => this.actOnOne("nobody")],
+      ["split", "split", "S", () => this.actOnOne("split")], ["end", "end", "E", () => this.actOnOne("end")], ["nobody", "delete", "Del", () => this.actOnOne("nobody")],
       ["accept", "accept", "A", () => this.accept()], ["undo", "undo", "Ctrl+Z", () => void this.act({ act: "undo" })],
       ["redo", "redo", "Ctrl+Shift+Z", () => void this.act({ act: "redo" })],
     ] : [];
     byId("acts").replaceChildren(...acts.map(([name, text, key, onclick]) =>
       h("button", { type: "button", "data-act": name, disabled: true, title: `${text} (${key})`, onclick }, text)));
+    if (acts.length) byId("acts").prepend(h("button", {
+      type: "button", id: "hold", "aria-pressed": "false", title: "hold what is selected, to choose another track beside it (h)", onclick: () => this.hold(),
+    }, "hold"));
     if (this.prompting) byId("acts").append(...this.prompting.toolbar());
     byId("acts").hidden = !acts.length;
     byId("looks").replaceChildren(...toggles, h("label", {}, "opacity ", h("input", {
@@ -754,9 +786,13 @@ class Page {
   listenToSplit() {
     const bar = byId("split-bar");
     const set = (/** @type {number} */ height) => {
-      document.documentElement.style.setProperty("--bottom", `${clamp(height, 80, innerHeight - 200)}px`);
+      const fitting = clamp(height, 80, innerHeight - 200);
+      document.documentElement.style.setProperty("--bottom", `${fitting}px`);
+      bar.setAttribute("aria-valuenow", String(Math.round(fitting)));
       this.timeline.redraw();
     };
+    Object.entries({ min: 80, max: Math.max(80, innerHeight - 200), now: byId("bottom").clientHeight })
+      .forEach(([name, value]) => bar.setAttribute(`aria-value${name}`, String(value)));
     bar.addEventListener("pointerdown", (event) => bar.setPointerCapture(event.pointerId));
     bar.addEventListener("pointermove", (event) => {
       if (bar.hasPointerCapture(event.pointerId)) set(innerHeight - event.clientY);
@@ -802,6 +838,7 @@ class Page {
         ["x", "it is nobody", (key) => this.questions.press(key)],
         ["e", "type its name", () => document.getElementById("name-field")?.focus()],
         ["R", "name the selected track", () => void this.rename()],
+        ["h", "hold what is selected, to choose another track beside it; let it go", () => this.hold()],
         ["M", "the two selected tracks are one object", () => this.merge()],
         ["S", "the selected track is another object from this frame on", () => this.actOnOne("split")],
         ["E", "the selected object is not seen after this frame", () => this.actOnOne("end")],

@@ -22,17 +22,29 @@ function pixel([r, g, b], alpha) {
 }
 
 /**
- * The pixels of a mask's box, 1 inside.
+ * Columns that are inside, row after row: pair k from `spans[2 * k]` to `spans[2 * k + 1]`, end excluded; the pairs of
+ * a row begin at `first[row]` and end before `first[row + 1]`.
  * @param {MaskRuns} mask
+ * @returns {{first: Int32Array, spans: number[]}}
  */
-export function decodeRuns(mask) {
-  const inside = new Uint8Array(mask.w * mask.h);
+export function spansByRow({ w, h, runs }) {
+  const first = new Int32Array(h + 1);
+  const spans = /** @type {number[]} */ ([]);
+  let row = 0;
   let at = 0;
-  mask.runs.forEach((length, n) => {
-    if (n % 2) inside.fill(1, at, at + length);
-    at += length;
+  runs.forEach((length, n) => {
+    const end = at + length;
+    while (n % 2 && at < end) {
+      const here = Math.floor(at / w);
+      while (row < here) first[++row] = spans.length / 2;
+      const stop = Math.min(end, (here + 1) * w);
+      spans.push(at - here * w, stop - here * w);
+      at = stop;
+    }
+    at = end;
   });
-  return inside;
+  while (row < h) first[++row] = spans.length / 2;
+  return { first, spans };
 }
 
 /**
@@ -70,6 +82,10 @@ export class Stage {
     parent.append(this.element);
     this.layer = document.createElement("canvas");
     this.layerKey = "";
+    /** @type {ImageData|null} */
+    this.image = null;
+    /** Where the layer is not clear: x1, y1, x2, y2. */
+    this.painted = [0, 0, 0, 0];
     this.redraw = onFrame(() => this.draw());
     this.onPick = onPick;
     /** @type {((context: CanvasRenderingContext2D, scale: number) => void)|null} draws over everything */
@@ -422,11 +438,7 @@ export class Stage {
     const key = [this.position, this.objects.version, looks.opacity, rim, hidden, [...selected].join()].join(" ");
     if (key !== this.layerKey) {
       this.layerKey = key;
-      if (this.layer.width !== columns || this.layer.height !== rows) {
-        this.layer.width = columns;
-        this.layer.height = rows;
-      }
-      const image = new ImageData(columns, rows);
+      const image = this.layerImage(columns, rows);
       const pixels = new Uint32Array(image.data.buffer);
       const order = masks.map((_, n) => n).filter((n) => masks[n] && !this.isHidden(objects, n));
       const area = (/** @type {number} */ n) => /** @type {MaskRuns} */ (masks[n]).w * /** @type {MaskRuns} */ (masks[n]).h;
@@ -436,9 +448,44 @@ export class Stage {
         const share = selected.size && !selected.has(objects.id[n]) ? 0.55 : 1;
         paintMask(pixels, columns, mask, trackColour(objects.id[n]), looks.opacity * share, rim, share);
       }
-      context2d(this.layer).putImageData(image, 0, 0);
+      this.putLayer(image, order.map((n) => /** @type {MaskRuns} */ (masks[n])));
     }
     context.drawImage(this.layer, 0, 0, this.info.width, this.info.height);
+  }
+
+  /**
+   * The layer's pixels, all of them clear.
+   * @param {number} columns
+   * @param {number} rows
+   */
+  layerImage(columns, rows) {
+    let image = this.image;
+    if (!image || image.width !== columns || image.height !== rows) {
+      this.layer.width = columns;
+      this.layer.height = rows;
+      this.image = image = new ImageData(columns, rows);
+      this.painted = [0, 0, 0, 0];
+    }
+    const [x1, y1, x2, y2] = this.painted;
+    const pixels = new Uint32Array(image.data.buffer);
+    for (let row = y1; row < y2; row++) pixels.fill(0, row * columns + x1, row * columns + x2);
+    return image;
+  }
+
+  /**
+   * Puts what was painted into the layer, and over what was there before.
+   * @param {ImageData} image
+   * @param {MaskRuns[]} masks
+   */
+  putLayer(image, masks) {
+    const before = this.painted;
+    this.painted = masks.length
+      ? [Math.min(...masks.map((mask) => mask.x)), Math.min(...masks.map((mask) => mask.y)),
+        Math.max(...masks.map((mask) => mask.x + mask.w)), Math.max(...masks.map((mask) => mask.y + mask.h))]
+      : [0, 0, 0, 0];
+    const isEmpty = before[0] >= before[2];
+    const [x1, y1, x2, y2] = this.painted.map((side, k) => (isEmpty ? side : k < 2 ? Math.min(side, before[k]) : Math.max(side, before[k])));
+    if (x1 < x2) context2d(this.layer).putImageData(image, 0, 0, x1, y1, x2 - x1, y2 - y1);
   }
 
   /**
@@ -566,6 +613,8 @@ export class Stage {
 }
 
 /**
+ * Paints a mask: the rim are the pixels that are not inside by its width in their row, or in the rows so far above and
+ * below.
  * @param {Uint32Array} pixels of the whole layer
  * @param {number} columns its width
  * @param {MaskRuns} mask
@@ -574,36 +623,24 @@ export class Stage {
  * @param {number} rim pixels of the outline
  * @param {number} strength of the outline
  */
-function paintMask(pixels, columns, mask, colour, opacity, rim, strength) {
+export function paintMask(pixels, columns, mask, colour, opacity, rim, strength) {
   const fill = pixel(colour, Math.round(255 * opacity));
-  const { x, y, w, h: height } = mask;
-  if (!rim) {
-    let at = 0;
-    mask.runs.forEach((length, n) => {
-      if (n % 2) {
-        for (let k = at, end = at + length; k < end; ) {
-          const row = Math.floor(k / w);
-          const stop = Math.min(end, (row + 1) * w);
-          const start = (y + row) * columns + x + (k - row * w);
-          pixels.fill(fill, start, start + stop - k);
-          k = stop;
+  const edge = rim ? pixel(colour, Math.round(255 * strength)) : fill;
+  const { first, spans } = spansByRow(mask);
+  for (let row = 0; row < mask.h; row++) {
+    const base = (mask.y + row) * columns + mask.x;
+    const isDeep = rim > 0 && row >= rim && row + rim < mask.h;
+    for (let k = first[row]; k < first[row + 1]; k++) {
+      pixels.fill(edge, base + spans[2 * k], base + spans[2 * k + 1]);
+      if (!isDeep) continue;
+      const [from, to] = [spans[2 * k] + rim, spans[2 * k + 1] - rim];
+      for (let a = first[row - rim]; a < first[row - rim + 1]; a++) {
+        const [low, high] = [Math.max(from, spans[2 * a]), Math.min(to, spans[2 * a + 1])];
+        for (let b = first[row + rim]; b < first[row + rim + 1] && low < high; b++) {
+          const [start, stop] = [Math.max(low, spans[2 * b]), Math.min(high, spans[2 * b + 1])];
+          if (start < stop) pixels.fill(fill, base + start, base + stop);
         }
       }
-      at += length;
-    });
-    return;
-  }
-  const edge = pixel(colour, Math.round(255 * strength));
-  const inside = decodeRuns(mask);
-  for (let row = 0; row < height; row++) {
-    const above = row - rim >= 0;
-    const below = row + rim < height;
-    for (let column = 0, k = row * w; column < w; column++, k++) {
-      if (!inside[k]) continue;
-      const isDeep =
-        above && below && column >= rim && column + rim < w &&
-        inside[k - rim] && inside[k + rim] && inside[k - rim * w] && inside[k + rim * w];
-      pixels[(y + row) * columns + x + column] = isDeep ? fill : edge;
     }
   }
 }

@@ -114,7 +114,7 @@ export class TrackList {
       ? h("span", { class: "crops" }, ...["first", "middle", "last"].map((which) =>
           h("span", { "data-src": this.crop(row, which) })))
       : null;
-    const reasons = tracks.reasons[row].join(", ");
+    const reasons = this.view.remark(row);
     const element = h(
       "div",
       {

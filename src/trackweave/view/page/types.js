@@ -153,6 +153,7 @@
  * @property {(id: number, level: number, kind: number) => boolean} hidden filtered out
  * @property {(id: number) => string} name
  * @property {(row: number) => string} describe a track in a few words
+ * @property {(row: number) => string} remark its family, and why it is doubtful
  * @property {(id: number) => number} depth how many things a track is part of, one inside the other
  */
 
