@@ -398,7 +398,7 @@ def browsers() -> list[psutil.Process]:
 def used() -> float:
     """Seconds of processor of this process and its browsers."""
     times = [process.cpu_times() for process in (psutil.Process(), *browsers())]
-    return sum(each.user + each.system for each in times)
+    return float(sum(each.user + each.system for each in times))
 
 
 def measure_playing(run: Path, patience: float) -> None:

@@ -15,6 +15,7 @@ import uvicorn
 
 from trackweave.errors import InputError, SettingError, wording
 from trackweave.frames.source import FrameSource
+from trackweave.frames.video import VideoFile
 from trackweave.view.app import Guard, ViewedRun, ViewerApp, make_app
 from trackweave.view.differences import open_truth
 from trackweave.view.mask_answers import open_answers
@@ -148,6 +149,8 @@ def _reopened(path: Path) -> FrameSource:
     source, _ = open_pictures(path)
     if source is None:
         raise InputError(f"{path}: has no pictures")
+    if isinstance(source, VideoFile):
+        source.cache.max_bytes = 0  # each frame is read once, and kept as a JPEG
     return source
 
 
