@@ -23,6 +23,8 @@ $(STAMP): $(CORE)
 	$(PIP) -c constraints.txt -e ".[dev]"
 	# trackeval's dependencies would put a second OpenCV over the one that is there; what is used of it needs numpy and scipy.
 	$(PIP) --no-deps "trackeval>=1.3"
+	# Tests open exports with them; they would put older pandas, pyarrow and OpenCV in place of those that are there.
+	$(PIP) --no-deps "datumaro>=1.13" "label-studio-sdk>=2"
 	# Meta's package asks for torchvision and would build itself against another torch; neither is needed to test with it.
 	SAM2_BUILD_CUDA=0 $(PIP) --no-deps --no-build-isolation "sam2==1.1.0"
 	touch $(STAMP)

@@ -106,35 +106,35 @@ FORMATS: Mapping[str, TrackFormat] = {
         TrackFormat(
             "mot", "MOTChallenge text", ".txt",
             _HERE + "mot:write_mot_video", _HERE + "mot:read_mot_video",
-            masks=False, video="numbers", tested_with="its description",
+            masks=False, video="numbers", tested_with="trackeval, datumaro",
         ),
         TrackFormat(
             "kitti", "KITTI tracking text", ".txt",
             _HERE + "kitti:write_kitti", _HERE + "kitti:read_kitti",
-            masks=False, video="numbers", tested_with="its description",
+            masks=False, video="numbers", tested_with="trackeval",
         ),
         TrackFormat(
             "davis", "DAVIS label images, 8 or 16 bits", "",
             _HERE + "davis:write_davis", _HERE + "davis:read_davis",
             boxes=False, overlap=False, scores=False, classes=False, ids="1 … 254, or 65535",
-            video="names size", tested_with="Pillow",
+            video="names size", tested_with="Pillow, trackeval",
         ),
         TrackFormat(
             "panoptic", "COCO panoptic: label images and JSON, for each level", "",
             _HERE + "panoptic:write_panoptic",
             boxes=False, overlap=False, scores=False, levels=True, ids="1 … 16777215",
-            video="name size names numbers", tested_with="Pillow",
+            video="name size names numbers", tested_with="datumaro",
         ),
         TrackFormat(
             "mots", "MOTS text", ".txt",
             _HERE + "mots:write_mots", _HERE + "mots:read_mots",
-            boxes=False, overlap=False, scores=False, video="size numbers", tested_with="pycocotools",
+            boxes=False, overlap=False, scores=False, video="size numbers", tested_with="trackeval",
         ),
         TrackFormat(
             "mots-png", "MOTS label images, 16 bits", "",
             _HERE + "mots:write_mots_png", _HERE + "mots:read_mots_png",
             boxes=False, overlap=False, scores=False, ids="1 … 999", recognised=False,
-            video="names size", tested_with="Pillow",
+            video="names size", tested_with="Pillow, datumaro",
         ),
         TrackFormat(
             "youtube-vos", "YouTube-VOS folder", "",
@@ -150,12 +150,12 @@ FORMATS: Mapping[str, TrackFormat] = {
         TrackFormat(
             "label-studio", "Label Studio JSON, boxes in videos", ".json",
             _HERE + "label_studio:write_label_studio", _HERE + "label_studio:read_label_studio",
-            masks=False, scores=False, video="numbers", tested_with="its description",
+            masks=False, scores=False, video="numbers", tested_with="label-studio-sdk",
         ),
         TrackFormat(
             "labelme", "labelme, X-AnyLabeling: a JSON for each frame", "",
             _HERE + "labelme:write_labelme", _HERE + "labelme:read_labelme",
-            levels=True, video="names size numbers", tested_with="Pillow",
+            levels=True, video="names size numbers", tested_with="globox, Pillow",
         ),
         TrackFormat(
             "yolo", "YOLO text of tracks, a file for each frame", "",
@@ -175,17 +175,17 @@ FORMATS: Mapping[str, TrackFormat] = {
         TrackFormat(
             "tao", "TAO JSON", ".json",
             _HERE + "coco_videos:write_tao", _HERE + "coco_videos:read_coco_tracks",
-            levels=True, video="name size names numbers times", tested_with="its description",
+            levels=True, video="name size names numbers times", tested_with="trackeval, pycocotools",
         ),
         TrackFormat(
             "ytvis", "YouTube-VIS JSON", ".json",
             _HERE + "coco_videos:write_ytvis", _HERE + "coco_videos:read_coco_tracks",
-            scores=False, video="name size names numbers times", tested_with="its description",
+            scores=False, video="name size names numbers times", tested_with="trackeval, pycocotools",
         ),
         TrackFormat(
             "burst", "BURST JSON", ".json",
             _HERE + "coco_videos:write_burst", _HERE + "coco_videos:read_burst",
-            boxes=False, scores=False, video="name size names numbers times", tested_with="pycocotools",
+            boxes=False, scores=False, video="name size names numbers times", tested_with="trackeval, pycocotools",
         ),
         TrackFormat(
             "sav", "SA-V masklets, JSON", ".json",
@@ -220,7 +220,7 @@ FORMATS: Mapping[str, TrackFormat] = {
         TrackFormat(
             "rerun", "Rerun recording (the extra `rerun`)", ".rrd",
             _HERE + "rerun_recording:write_rerun",
-            overlap=False, scores=False, ids="65535 colours", video="numbers times", tested_with="its first bytes",
+            overlap=False, scores=False, ids="65535 colours", video="numbers times", tested_with="rerun-sdk",
         ),
         TrackFormat(
             "cutouts", "a PNG for each object and frame, with alpha", "",
