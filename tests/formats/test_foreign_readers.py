@@ -474,6 +474,14 @@ def test_av_and_pillow_read_overlays_and_clips(tmp_path: Path) -> None:
     assert len(frames_of(written("mp4", tmp_path), "rgb24")) == 4
     with Image.open(written("gif", tmp_path)) as image:
         assert (getattr(image, "n_frames", 1), image.size, image.info["duration"]) == (4, (WIDTH, HEIGHT), 100)
+    red, video = (255, 0, 0), make_video()
+    video.colours = lambda track_id: red
+    with Image.open(written("gif", tmp_path / "red", video)) as image:  # in the colours that the objects have
+        shown = np.asarray(image.convert("RGB"), np.int64)
+    masks = TRACKS.at(0).masks
+    assert masks is not None
+    inside = shown[masks.to_bool().any(0)]
+    assert inside[:, 0].mean() > 2 * inside[:, 1:].mean()
     clips = written("clips", tmp_path / "clips")
     counts = {path.name: len(frames_of(path, "rgb24")) for path in sorted(clips.glob("*.mp4"))}
     assert counts == {f"track_{n:06d}.mp4": 4 for n in IDS}

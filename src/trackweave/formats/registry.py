@@ -287,7 +287,7 @@ class _Counted(TrackedVideo):
 
     def __init__(self, video: TrackedVideo, kind: TrackFormat, losses: Losses) -> None:
         self._video, self._format, self._losses = video, kind, losses
-        self.info, self.pictures = video.info, video.pictures
+        self.info, self.pictures, self.colours = video.info, video.pictures, video.colours
         self.has_masks = video.has_masks and kind.masks
         self.has_levels = video.has_levels and kind.levels
         self._is_counted = False

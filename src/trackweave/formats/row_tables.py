@@ -34,8 +34,8 @@ COLUMNS = (
     *("x1", "y1", "x2", "y2", "mask_height", "mask_width", "mask_counts"),
 )
 METADATA_KEY = b"trackweave"
-ROW_GROUP = 16_384
-"""Rows that are held until they are written."""
+ROW_GROUP = 4096
+"""Rows that are held until they are written: with masks about a megabyte, which takes several until it is compressed."""
 
 
 def _rows(video: TrackedVideo) -> Iterator[Mapping[str, Sequence[Any] | NDArray[Any]]]:
