@@ -16,10 +16,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trackweave.formats.registry import FORMATS, write_video
 from trackweave.ids import FrameIndex
@@ -58,6 +58,7 @@ class Moving(TrackedVideo):
             rng.uniform(0, 6, objects),
         )
         self._ids = np.arange(1, objects + 1)
+        self._boxes = np.array([_box(shape) for shape in self._shapes])
 
     def frames(self, *, with_masks: bool = True) -> Iterator[tuple[FrameIndex, Tracks]]:
         """Every frame."""
@@ -67,9 +68,18 @@ class Moving(TrackedVideo):
             origins = (
                 np.round(self._centres + 50 * np.stack([np.sin(turn), np.cos(turn)], axis=1)).astype(np.int64) - 32
             )
-            masks = PackedMasks.from_crops(self._shapes, origins, HEIGHT, WIDTH)
-            tracks = Tracks.from_columns(np.full(n, frame), self._ids, masks.boxes, None, np.ones(n), masks)
-            yield FrameIndex(int(frame)), tracks if with_masks else replace(tracks, masks=None)
+            masks = PackedMasks.from_crops(self._shapes, origins, HEIGHT, WIDTH) if with_masks else None
+            boxes = self._boxes + origins[:, [1, 0, 1, 0]]
+            yield (
+                FrameIndex(int(frame)),
+                Tracks.from_columns(np.full(n, frame), self._ids, boxes, None, np.ones(n), masks),
+            )
+
+
+def _box(shape: NDArray[np.bool_]) -> tuple[int, ...]:
+    """xyxy of a shape in its own square."""
+    y, x = np.nonzero(shape)
+    return int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1
 
 
 def measure(name: str, objects: int, frames: int) -> None:

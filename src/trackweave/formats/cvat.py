@@ -108,11 +108,10 @@ def _shapes(tracks: Tracks, settings: FormatSettings) -> Iterator[tuple[str, str
     """The element and the attributes of place of each object's shape."""
     masks = tracks.masks if settings.shapes != "boxes" else None
     polygons = None if masks is None or settings.shapes == "masks" else mask_polygons(masks, settings.tolerance)
-    corners = tracks.xyxy.astype(str).tolist()
-    for n, (left, top, right, bottom) in enumerate(corners):
+    for n, (left, top, right, bottom) in enumerate(tracks.xyxy.astype(str).tolist()):
         if polygons is not None and polygons[n]:
-            joined = join_polygons(polygons[n]).tolist()
-            yield "polygon", f'points="{";".join([f"{x},{y}" for x, y in joined])}"'
+            corners = join_polygons(polygons[n])
+            yield "polygon", f'points="{("%d,%d;" * len(corners) % tuple(corners.reshape(-1).tolist()))[:-1]}"'
             continue
         crop = crop_at(masks, n, masks.size) if masks is not None and polygons is None else None
         if crop is None:

@@ -306,8 +306,11 @@ def mask_polygons(masks: PackedMasks, tolerance: float = 0) -> list[list[NDArray
             # At twice the size the outermost pixels of a part lie on both sides of every edge between pixels.
             large = crop.inside.repeat(2, axis=0).repeat(2, axis=1)
             contours, tree = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-            rings = [_corners((contour[:, 0].astype(np.int64) + 1) // 2, tolerance) for contour in contours]
+            rings = [_corners((contour[:, 0].astype(np.int64) + 1) >> 1, tolerance) for contour in contours]
             corner = np.array([crop.left, crop.top])
+            if len(rings) == 1:
+                found.append([rings[0] + corner])
+                continue
             for outer in np.flatnonzero(tree[0, :, 3] < 0).tolist():
                 polygon = [rings[outer]]
                 for hole in np.flatnonzero(tree[0, :, 3] == outer).tolist():
@@ -330,10 +333,13 @@ def _corners(ring: NDArray[np.int64], tolerance: float) -> NDArray[np.int64]:
     """A closed line without the points that lie on a straight part of it."""
     import cv2
 
-    # Only where the direction changes; steps are of one pixel, or of none where two sides of an edge became one.
-    ring = ring[np.any(ring != np.concatenate([ring[-1:], ring[:-1]]), axis=1)]
-    step = np.concatenate([ring[1:], ring[:1]]) - ring
-    ring = ring[np.any(step != np.concatenate([step[-1:], step[:-1]]), axis=1)]
+    # Only where the direction changes; steps are of one pixel, or of none where two sides of an edge became one. A
+    # point is one number, so that each comparison is one.
+    point = (ring[:, 1] << 32) + ring[:, 0]
+    is_new = point != np.concatenate([point[-1:], point[:-1]])
+    ring, point = ring[is_new], point[is_new]
+    step = np.concatenate([point[1:], point[:1]]) - point
+    ring = ring[step != np.concatenate([step[-1:], step[:-1]])]
     if tolerance:
         simple = cv2.approxPolyDP(ring.astype(np.int32)[:, None], tolerance, True)[:, 0].astype(np.int64)
         return simple if len(simple) > 2 else ring
