@@ -35,7 +35,7 @@ COLUMNS = (
 )
 METADATA_KEY = b"trackweave"
 ROW_GROUP = 4096
-"""Rows that are held until they are written: with masks about a megabyte, which takes several until it is compressed."""
+"""Rows that are held until they are written: with masks about a megabyte, and several until it is compressed."""
 
 
 def _rows(video: TrackedVideo) -> Iterator[Mapping[str, Sequence[Any] | NDArray[Any]]]:
