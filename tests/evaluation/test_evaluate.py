@@ -7,6 +7,7 @@ import json
 import math
 import sys
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,21 @@ from tests.evaluation.crowd import Item, kitti_lines, mot_lines, truth, write_cr
 from tests.toy_boxes import box_of, make_sequence, mot_line, write_lines
 from tests.toy_scenes import CROSSING
 from trackweave.errors import InputError, MissingExtraError, SettingError
+from trackweave.evaluation.discovery import OWN_FORMATS
 from trackweave.evaluation.evaluate import Regime, evaluate, evaluate_regimes
 from trackweave.evaluation.settings import EvaluationSettings, Format, Matching, Metric, OnMissing, Overlap, Protocol
 from trackweave.formats.davis import write_label_png
 from trackweave.formats.mot import read_mot_annotations
+from trackweave.formats.registry import FORMATS, readable, write_video
+from trackweave.formats.videos import TracksVideo, collected
 from trackweave.masks.codecs import encode_rle
 from trackweave.masks.packed import PackedMasks
 from trackweave.pipelines.boxes import track_boxes
 from trackweave.pipelines.masks import track_masks
+from trackweave.structures.format_settings import FormatSettings
+from trackweave.structures.run_log import RunLog
+from trackweave.structures.tracked_video import VideoInfo
+from trackweave.structures.tracks import Tracks
 from trackweave.tracking.settings import TrackingSettings
 
 pytest.importorskip("trackeval")
@@ -501,3 +509,102 @@ def test_frames_without_objects_change_nothing(tmp_path: Path) -> None:
     tables = evaluate(tmp_path / "r.json", video)["cat"].combined
     assert tables.values == folder.values
     assert 0 < tables["J&F"] < 1
+
+
+# --- whatever `convert` reads ------------------------------------------------------------------------------------
+
+
+def crossing_video() -> TracksVideo:
+    """The scene of `LABELS` as tracks; its objects do not overlap."""
+    parts = []
+    for frame, image in enumerate(LABELS):
+        ids = [n for n in np.unique(image).tolist() if n]
+        masks = PackedMasks.from_bool(np.stack([image == n for n in ids]))
+        parts.append(Tracks.from_columns([frame] * len(ids), ids, masks.boxes, None, None, masks))
+    height, width = LABELS.shape[1:]
+    names = [f"{frame:05d}.png" for frame in range(len(LABELS))]
+    return TracksVideo(Tracks.concat(parts), VideoInfo("one", range(len(LABELS)), names, (height, width), None, 10))
+
+
+def in_format(name: str, folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    kind = FORMATS[name]
+    path = folder / f"one{kind.suffix}"
+    write_video(crossing_video(), path, kind, FormatSettings(ids="run"), RunLog(package=None))
+    return path
+
+
+OTHERS = sorted(kind.value for kind in Format if kind not in OWN_FORMATS)
+
+
+def test_every_format_that_is_read_is_evaluated() -> None:
+    as_coco_vid = {"coco", "tao"}
+    assert {kind.value for kind in Format} == {*readable(), "run"} - as_coco_vid
+
+
+@pytest.mark.parametrize("name", [*OTHERS, "coco", "tao"])
+def test_results_in_any_format(name: str, tmp_path: Path) -> None:
+    gt = write_labels(tmp_path / "gt" / "one", LABELS)
+    is_named = name in ("mots-png", "youtube-vos")
+    settings = EvaluationSettings(format=Format(name) if is_named else None, class_agnostic=True)
+    if FORMATS[name].masks and name != "yolo":
+        found = evaluate(in_format(name, tmp_path / "pred"), gt, settings)
+        assert found.overlap is Overlap.masks
+        (scores,) = found.classes
+        assert (scores.combined["HOTA"], scores.combined["J&F"]) == (1, 1)
+        return
+    truth = in_format("coco-vid", tmp_path / "truth")  # says the size of the frames, which shares need
+    by_boxes = EvaluationSettings(by=Overlap.boxes, class_agnostic=True)
+    (scores,) = evaluate(in_format(name, tmp_path / "pred"), truth, by_boxes).classes
+    assert scores.combined["HOTA"] == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_truth_in_any_format(name: str, tmp_path: Path) -> None:
+    is_named = name in ("mots-png", "youtube-vos")
+    settings = EvaluationSettings(gt_format=Format(name) if is_named else None, class_agnostic=True)
+    truth, pred = in_format(name, tmp_path / "gt"), write_labels(tmp_path / "pred" / "one", LABELS)
+    if name in ("yolo", "label-studio"):
+        with pytest.raises(InputError, match="does not say the size of the frames"):
+            evaluate(pred, truth, settings)
+        return
+    (scores,) = evaluate(pred, truth, settings).classes
+    assert (scores.combined["HOTA"], scores.combined["J&F"]) == (1, 1)
+
+
+def test_folders_of_tables_and_levels(tmp_path: Path) -> None:
+    video = crossing_video()
+    tracks = collected(video)
+    for name in ("one", "two"):
+        for side in ("gt", "pred"):
+            (tmp_path / side).mkdir(exist_ok=True)
+            write_video(video, tmp_path / side / f"{name}.parquet", FORMATS["parquet"])
+    found = evaluate(tmp_path / "pred", tmp_path / "gt", EvaluationSettings(class_agnostic=True))
+    assert list(found.classes[0].sequences) == ["one", "two"]
+    assert found.classes[0].combined["HOTA"] == 1
+    levels = np.where(tracks.track_id == 1, 2, 4)
+    (tmp_path / "levels").mkdir()
+    write_video(
+        TracksVideo(replace(tracks, level=levels), video.info), tmp_path / "levels" / "one.parquet", FORMATS["parquet"]
+    )
+    gt = write_labels(tmp_path / "labels" / "one", np.where(LABELS == 1, LABELS, 0))
+    with pytest.raises(InputError, match=r"has levels \[2, 4\]"):
+        evaluate(tmp_path / "levels" / "one.parquet", gt)
+    (scores,) = evaluate(tmp_path / "levels" / "one.parquet", gt, EvaluationSettings(level=2)).classes
+    assert scores.combined["J&F"] == 1
+
+
+def test_frames_of_a_table_are_those_of_the_same_name_or_number(tmp_path: Path) -> None:
+    gt = write_labels(tmp_path / "gt" / "one", LABELS)
+    video = crossing_video()
+    half = TracksVideo(
+        collected(video)[collected(video).frame % 2 == 0],
+        replace(video.info, indices=range(0, len(LABELS), 2), names=video.info.names[::2]),
+    )
+    settings = EvaluationSettings(class_agnostic=True)
+    for suffix in ("parquet", "csv"):
+        write_video(half, tmp_path / f"one.{suffix}", FORMATS[suffix])
+    found = [evaluate(tmp_path / f"one.{suffix}", gt, settings).classes[0].combined for suffix in ("parquet", "csv")]
+    assert found[0]["HOTA"] == found[1]["HOTA"]
+    assert found[0]["DetPr"] == 1
+    assert 0.3 < found[0]["DetRe"] < 0.7

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 from trackweave.errors import InputError, argument
 from trackweave.formats.davis import VOID, LabelPixels, frame_stem, read_label_pixels
 from trackweave.formats.tables import AnnotationTable
+from trackweave.formats.videos import unlisted_names
+from trackweave.ids import FrameIndex
 from trackweave.masks.ops import rescale_masks
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.mask_archive import VideoSegments
 from trackweave.storage.track_archive import TracksArchive
 from trackweave.structures.columns import Columns
+from trackweave.structures.tracked_video import TrackedVideo
+from trackweave.structures.tracks import Tracks
 
 Size = tuple[int, int]
 NO_SIZE: Size = (1, 1)
@@ -320,6 +324,106 @@ class BoxRunAnnotations(AnnotationSource):
 
     def close(self) -> None:
         self._archive.close()
+
+
+class VideoAnnotations(AnnotationSource):
+    """A video in any format that `formats.registry` reads, gone through frame by frame.
+
+    Args:
+        video: its objects.
+        source: its name in messages.
+        frame_names: those of the ground truth; frames are theirs by name, else by number. None: this is the truth.
+        level: which level of granularity; None: the only one.
+        notes: see `AnnotationSource`.
+
+    Raises:
+        InputError: several levels and none chosen, or one that is not there.
+    """
+
+    def __init__(
+        self,
+        video: TrackedVideo,
+        source: str,
+        frame_names: Sequence[str] | None = None,
+        level: int | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        info, self._notes = video.info, notes
+        self._video, self.source, self.size, self.class_names = video, source, info.size, info.class_names
+        self.has_masks = video.has_masks
+        names = list(info.names)
+        if names != unlisted_names(len(names)):
+            self.frame_names = names
+        self._indices: Sequence[int | None] | None = None  # of each frame; None: a frame is its number
+        if frame_names is None and self.frame_names is not None:
+            self._indices = list(map(int, info.indices))
+        elif frame_names:
+            index_of = {frame_stem(name): int(index) for name, index in zip(names, info.indices, strict=True)}
+            stems = list(map(frame_stem, frame_names))
+            if index_of.keys() & set(stems):
+                self._indices = [index_of.get(stem) for stem in stems]
+        self.length = None if self._indices is None else len(self._indices)
+        self._level, self._occupied, self._has_classes = self._look_through(level)
+        self._rows: Iterator[tuple[FrameIndex, Tracks]] = iter(())
+        self._at, self._held, self._with_masks = -1, Tracks.empty(), False
+
+    def _look_through(self, level: int | None) -> tuple[int | None, NDArray[np.int64], bool]:
+        """The level, the frames that have an object of it, and whether any has a class."""
+        levels: set[int] = set()
+        there: list[int] = []
+        has_classes = False
+        for index, tracks in self._video.frames(with_masks=False):
+            found = set() if tracks.level is None else set(tracks.level.tolist())
+            levels |= found
+            has_classes |= bool((tracks.class_id >= 0).any())
+            if len(tracks) and (level is None or not found or level in found):
+                there.append(int(index))
+        if (level is None and len(levels) > 1) or (level is not None and levels and level not in levels):
+            raise InputError(f"{self.source}: has levels {sorted(levels)}: {argument('level')} names one of them")
+        frames = there
+        if self._indices is not None:
+            frame_of = {index: frame for frame, index in enumerate(self._indices)}
+            frames = sorted(frame_of[index] for index in there if index in frame_of)
+        return (level if levels else None), np.array(frames, np.int64), has_classes
+
+    @property
+    def last(self) -> int:
+        return int(self._occupied[-1]) + 1 if len(self._occupied) else 0
+
+    @property
+    def occupied(self) -> NDArray[np.int64]:
+        return self._occupied
+
+    @property
+    def notes(self) -> Sequence[str]:
+        named = ("has classes, which are compared only where their numbers are given (classes, --class)",)
+        return (*self._notes, *(named if self._has_classes else ()))
+
+    def at(self, frame: int, *, with_masks: bool) -> FrameAnnotations:
+        """The objects of a frame; quick in the order of the frames."""
+        index = frame if self._indices is None else self._indices[frame] if frame < len(self._indices) else None
+        if index is None:
+            return _missing(self.size or NO_SIZE)
+        tracks = self._read(index, with_masks)
+        n, boxes = len(tracks), tracks.xyxy.astype(np.float64)
+        if with_masks and n and (tracks.masks is None or not tracks.masks.areas.all()):
+            raise InputError(f"{self.source}, frame {frame}: an object has a box and no mask")
+        counts, is_hard = np.ones(n, np.bool_), np.zeros(n, np.bool_)
+        return FrameAnnotations(tracks.track_id, tracks.class_id, boxes, counts, is_hard, tracks.masks)
+
+    def _read(self, index: int, with_masks: bool) -> Tracks:
+        """One frame's objects; begins again for a frame that lies behind."""
+        if index < self._at or with_masks is not self._with_masks or self._at < 0:
+            self._rows = self._video.sized_frames() if with_masks else self._video.frames(with_masks=False)
+            self._at, self._held, self._with_masks = -1, Tracks.empty(), with_masks
+        while self._at < index:
+            self._at, self._held = next(self._rows, (END, Tracks.empty()))
+        tracks = self._held if self._at == index else Tracks.empty()
+        return tracks if self._level is None or tracks.level is None else tracks[tracks.level == self._level]
+
+
+END = FrameIndex(1 << 62)
+"""After the last frame of any video."""
 
 
 class EmptyAnnotations(AnnotationSource):

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from trackweave.errors import InputError
+from trackweave.errors import InputError, wording
 from trackweave.evaluation.annotations import (
     AnnotationSource,
     BoxRunAnnotations,
     LabelFolderAnnotations,
     MaskRunAnnotations,
     TableAnnotations,
+    VideoAnnotations,
     label_images,
 )
 from trackweave.evaluation.settings import Format, Matching
@@ -23,12 +24,16 @@ from trackweave.formats.davis import frame_stem
 from trackweave.formats.kitti import is_kitti_line, read_kitti_annotations
 from trackweave.formats.mot import read_mot_annotations
 from trackweave.formats.motchallenge import is_sequence, read_sequence
-from trackweave.formats.tables import read_text
+from trackweave.formats.mots import IGNORED_CLASS
+from trackweave.formats.registry import FORMATS, read_video, recognised
+from trackweave.formats.tables import read_json, read_text
+from trackweave.formats.videos import unlisted_names
 from trackweave.formats.ytvis import VideoJson
 from trackweave.ids import PROMPTED_LEVEL, Level
 from trackweave.storage.corrected_masks import open_masks
 from trackweave.storage.run import FrameList, RunManifest, RunPaths
 from trackweave.storage.track_archive import TracksArchive
+from trackweave.structures.tracked_video import TrackedVideo, VideoInfo
 
 IMAGE_FOLDERS = ("masks", "frames", "images", "img1")
 """Folders inside that of a sequence, which is named by its own."""
@@ -37,6 +42,16 @@ ANNOTATION_FOLDERS = (
     *("Full-Resolution", "Annotations/Full-Resolution", "Annotations"),
 )
 """Where the sequences' folders lie in DAVIS and YouTube-VOS as they are downloaded."""
+
+
+OWN_FORMATS = frozenset((Format.run, Format.mot, Format.kitti, Format.ytvis, Format.coco_vid, Format.davis))
+"""Those with rules of their own; the others are read by `formats.registry`."""
+ON_DEMAND = frozenset((Format.mots_png, Format.youtube_vos))
+"""Those whose files are label images: read as such unless the format is named."""
+SHARES = frozenset((Format.yolo, Format.label_studio))
+"""Those that hold shares of the frames, and do not say their size."""
+VIDEO_SUFFIXES = (".csv", ".parquet", ".arrow", ".feather", ".xml", ".npz")
+"""Of files in a folder that are sequences by their names."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +82,8 @@ def find_ground_truth(path: str | os.PathLike[str], expected: Format | None = No
     - KITTI: a file of labels, or a folder of them;
     - YouTube-VIS or COCO-VID: the JSON;
     - DAVIS: a folder of label images (also in `masks/`), or a folder of such folders; also in `Annotations/480p/` or
-      `Annotations/`, as DAVIS 2016, DAVIS 2017 and YouTube-VOS are downloaded.
+      `Annotations/`, as DAVIS 2016, DAVIS 2017 and YouTube-VOS are downloaded;
+    - any other format that `convert` reads, whose content shows it, or a folder of such files.
 
     Args:
         path: a file or folder.
@@ -81,9 +97,10 @@ def find_ground_truth(path: str | os.PathLike[str], expected: Format | None = No
         raise InputError(f"{path}: no such ground truth")
     truth: GroundTruthSet | None
     if path.is_file():
-        truth = _truth_file(path)
+        truth = _truth_file(path, expected)
     else:
-        truth = _mot_truth(path) or _text_truth(path) or _label_truth(path)
+        truth = _video_folder_truth(path, expected) or _mot_truth(path) or _text_truth(path) or _label_truth(path)
+        truth = truth or _video_truth(_video_files(path, VIDEO_SUFFIXES), path)
         if truth is None:
             parts = [part for part in sorted(path.iterdir()) if part.is_dir() and label_folders(part)]
             hint = f"; did you mean {' or '.join(map(str, parts[:3]))}?" if parts else ""
@@ -140,9 +157,13 @@ def text_format(path: Path) -> Format:
     return Format.kitti if is_kitti_line(first) else Format.mot
 
 
-def _truth_file(path: Path) -> GroundTruthSet:
-    if path.suffix.lower() == ".json":
-        document = VideoJson(path)
+def _truth_file(path: Path, expected: Format | None) -> GroundTruthSet:
+    document = _video_json(path, None, expected)
+    if document is None:
+        truth = _video_truth(_video_file(path, expected), path)
+        if truth is not None:
+            return truth
+    else:
         sequences = {name: partial(_open_video, document, name) for name in document.videos}
         return GroundTruthSet(path, Format(document.kind.value), sequences, bool(document.has_masks), document)
     kind = text_format(path)
@@ -169,6 +190,9 @@ def _text_truth(path: Path) -> GroundTruthSet | None:
     files = sorted(path.glob("*.txt"))
     if not files:
         return None
+    mots = _video_files(path, (".txt",))
+    if mots:
+        return _video_truth(mots, path)
     kind = text_format(files[0])
     if kind is Format.kitti:
         return GroundTruthSet(path, kind, {file.stem: partial(_open_kitti_truth, file) for file in files}, False)
@@ -233,8 +257,8 @@ def find_results(
     """Recognises the format of results, and lists their sequences.
 
     Args:
-        path: a run folder, a folder of run folders, MOT or KITTI text, a JSON of the truth's kind, label images, or a
-            folder of one of these by the names of the sequences.
+        path: a run folder, a folder of run folders, MOT or KITTI text, a JSON of the truth's kind, label images, any
+            other format that `convert` reads, or a folder of one of these by the names of the sequences.
         truth: the ground truth to compare them with.
         expected: the format that they should have; None: any.
         level: which level of mask runs; None: the only one.
@@ -249,11 +273,13 @@ def find_results(
         raise InputError(f"{path}: no such result")
     results: ResultSet | None
     if path.is_file():
-        results = _result_file(path, truth)
+        results = _result_file(path, truth, expected, level)
     elif is_run(path):
         results = _run_result(path, truth, level)
     else:
-        results = _run_results(path, truth, level) or _text_results(path) or _label_results(path)
+        results = _video_folder_results(path, expected, level) or _run_results(path, truth, level)
+        results = results or _text_results(path, level) or _label_results(path)
+        results = results or _video_results(_video_files(path, VIDEO_SUFFIXES), path, level, is_single=False)
         if results is None:
             raise InputError(
                 f"{path}: no results: neither a run folder, nor SEQUENCE.txt, nor label images (*.png) by sequence"
@@ -272,19 +298,26 @@ def is_run(path: Path) -> bool:
     return run.is_box_run or bool(run.data.get("artifacts"))
 
 
-def _result_file(path: Path, truth: GroundTruthSet) -> ResultSet:
-    if path.suffix.lower() == ".json":
-        document = VideoJson(path, truth.document)
+def _result_file(path: Path, truth: GroundTruthSet, expected: Format | None, level: int | None) -> ResultSet:
+    document = _video_json(path, truth.document, expected)
+    if document is None:
+        results = _video_results(_video_file(path, expected), path, level)
+        if results is not None:
+            return results
+    else:
         sequences = {name: partial(_open_video_result, document, name) for name in document.videos}
         return ResultSet(path, Format(document.kind.value), sequences, document.has_masks, len(sequences) == 1)
     kind = text_format(path)
     return ResultSet(path, kind, {path.stem: partial(_open_text, path, kind)}, False, True)
 
 
-def _text_results(path: Path) -> ResultSet | None:
+def _text_results(path: Path, level: int | None) -> ResultSet | None:
     files = sorted(path.glob("*.txt")) or sorted((path / TRACKEVAL_FOLDER).glob("*.txt"))
     if not files:
         return None
+    mots = _video_files(files[0].parent, (".txt",))
+    if mots:
+        return _video_results(mots, path, level, is_single=False)
     kinds = [text_format(file) for file in files]
     kind = Format.kitti if Format.kitti in kinds else Format.mot
     sequences = {file.stem: partial(_open_text, file, kind) for file in files}
@@ -387,3 +420,135 @@ def _frames_of_run(listed: FrameList, stems: Sequence[str]) -> tuple[list[int | 
     there = set(indices.values())
     note = f"has frames of other names than the ground truth ({stems[-1]}.png): frame {numbers[-1]} is that one's"
     return [number if number in there else None for number in numbers], note
+
+
+# --- what `convert` reads, too ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _VideoFile:
+    """A video in a format of `formats.registry`.
+
+    Attributes:
+        path: its file or folder.
+        format: of it.
+        name: which of several videos in it; None: the only one.
+    """
+
+    path: Path
+    format: Format
+    name: str | None = None
+
+    def read(self, hints: VideoInfo | None = None) -> TrackedVideo:
+        return read_video(self.path, self.format.value, hints=hints, name=self.name)
+
+    def without_size(self) -> InputError:
+        return InputError(
+            f"{self.path}: {self.format} does not say the size of the frames: convert it to a format that does "
+            f"({wording('frames=', '--frames')})"
+        )
+
+
+def _video_kind(path: Path, expected: Format | None) -> Format | None:
+    """The format of a file or folder that `formats.registry` reads and that has no rules of its own here."""
+    if expected is not None and expected not in OWN_FORMATS:
+        return expected
+    try:
+        name = recognised(path)
+    except InputError:  # whoever reads it as something else says so
+        return None
+    known = {kind.value: kind for kind in Format if kind not in OWN_FORMATS | ON_DEMAND}
+    return known.get(name or "")
+
+
+def _video_json(path: Path, truth: VideoJson | None, expected: Format | None) -> VideoJson | None:
+    """A JSON of tracks of videos; None where it is no JSON, or one of another format."""
+    if path.suffix.lower() != ".json" or (expected is not None and expected not in OWN_FORMATS):
+        return None
+    try:
+        return VideoJson(path, truth)
+    except InputError:
+        if _video_kind(path, None) is None:
+            raise
+        return None
+
+
+def _video_file(path: Path, expected: Format | None) -> Mapping[str, _VideoFile]:
+    """The videos of a file by name; BURST may have several."""
+    kind = _video_kind(path, expected)
+    if kind is None:
+        return {}
+    if kind is Format.burst:
+        document = read_json(path)
+        sequences = document.get("sequences") if isinstance(document, dict) else None
+        names = [str(one.get("seq_name")) for one in sequences or () if isinstance(one, dict)]
+        if len(names) > 1:
+            return {name: _VideoFile(path, kind, name) for name in names}
+    return {path.stem: _VideoFile(path, kind)}
+
+
+def _video_files(path: Path, suffixes: Sequence[str]) -> Mapping[str, _VideoFile]:
+    """The files of a folder that are videos, by their names."""
+    files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in suffixes and file.is_file()]
+    return {file.stem: _VideoFile(file, kind) for file in files if (kind := _video_kind(file, None)) is not None}
+
+
+def _video_folder_truth(path: Path, expected: Format | None) -> GroundTruthSet | None:
+    return _video_truth(_video_folder(path, expected), path)
+
+
+def _video_folder_results(path: Path, expected: Format | None, level: int | None) -> ResultSet | None:
+    return _video_results(_video_folder(path, expected), path, level)
+
+
+def _video_folder(path: Path, expected: Format | None) -> Mapping[str, _VideoFile]:
+    """A folder that is one video, where the format is shown or named to be one of folders."""
+    is_named = expected is not None and expected not in OWN_FORMATS and not FORMATS[expected.value].suffix
+    kind = _video_kind(path, expected if is_named else None)
+    return {} if kind is None else {folder_name(path): _VideoFile(path, kind)}
+
+
+def _video_truth(videos: Mapping[str, _VideoFile], path: Path) -> GroundTruthSet | None:
+    if not videos:
+        return None
+    first = next(iter(videos.values()))
+    if first.format in SHARES:
+        raise first.without_size()
+    openers = {name: partial(_open_video_truth, video) for name, video in videos.items()}
+    return GroundTruthSet(path, first.format, openers, first.read().has_masks)
+
+
+def _video_results(
+    videos: Mapping[str, _VideoFile], path: Path, level: int | None, *, is_single: bool = True
+) -> ResultSet | None:
+    if not videos:
+        return None
+    first = next(iter(videos.values()))
+    has_masks: bool | None = None
+    if first.format not in SHARES:
+        has_masks = first.read().has_masks
+    elif not FORMATS[first.format.value].masks:
+        has_masks = False
+    sequences: dict[str, ResultOpener] = {
+        name: partial(_open_video_tracks, video, level) for name, video in videos.items()
+    }
+    return ResultSet(path, first.format, sequences, has_masks, is_single and len(sequences) == 1)
+
+
+def _open_video_truth(video: _VideoFile) -> AnnotationSource:
+    notes = []
+    if video.format is Format.mots:
+        regions = [line for line in read_text(video.path).splitlines() if line.split()[2:3] == [str(IGNORED_CLASS)]]
+        notes = ["has regions that are not scored (class 10): a track there counts as a false one"] if regions else []
+    return VideoAnnotations(video.read(), str(video.path), notes=notes)
+
+
+def _open_video_tracks(video: _VideoFile, level: int | None, truth: AnnotationSource) -> AnnotationSource:
+    hints = None
+    if video.format in SHARES:
+        if truth.size is None:
+            raise video.without_size()
+        count = truth.last if truth.length is None else truth.length
+        names = truth.frame_names or unlisted_names(count)
+        hints = VideoInfo(truth.source, range(len(names)), names, truth.size)
+    return VideoAnnotations(video.read(hints), str(video.path), truth.frame_names or (), level)

@@ -11,7 +11,7 @@ from trackweave.settings import Settings
 
 
 class Format(StrEnum):
-    """Where truth and results come from; `run` is a run folder of ours."""
+    """Where truth and results come from; `run` is a run of ours, those from `mots` on are read as by `convert`."""
 
     run = "run"
     mot = "mot"
@@ -19,6 +19,20 @@ class Format(StrEnum):
     ytvis = "ytvis"
     coco_vid = "coco-vid"
     davis = "davis"
+    mots = "mots"
+    mots_png = "mots-png"
+    youtube_vos = "youtube-vos"
+    cvat = "cvat"
+    label_studio = "label-studio"
+    labelme = "labelme"
+    yolo = "yolo"
+    burst = "burst"
+    sav = "sav"
+    csv = "csv"
+    parquet = "parquet"
+    arrow = "arrow"
+    npz = "npz"
+    fiftyone = "fiftyone"
 
 
 class OnMissing(StrEnum):
