@@ -1,13 +1,12 @@
 """What the tracker learns from the answers of a person: HOTA on sequences that nobody answered about.
 
     python benchmarks/learn_answers.py --data MOT_ROOT --output DIR [--answers 300 1000] [--errors 0]
-        [--learn 0004 0014 0026 0035] [--test 0058 0073 0094] [--epochs 3] [--lr 3e-4] [--seed 0]
+        [--learn 0004 0014 0026 0035] [--test 0058 0073 0094] [--seed 0]
 
-MOT_ROOT is that of `mot_sequences`; sequences are DanceTrack's. As a user would do it: `boxes --tracker adaptive
+MOT_ROOT is that of `mot_sequences`; sequences are DanceTrack's. As a user would do it: `boxes --scorer learned
 --log-dir` on the first sequences, the answers of the simulated person of `questions.py` in the order of `trackweave
-ask`, `correct --labelled`, `assoc train --start default`; then the other sequences are tracked by the preset `learned`
-with the model before and after. HOTA/AssA/DetA/IDF1, of the sequences together and of each; DIR keeps runs, samples,
-trainings and models.
+ask`, `correct`, `assoc train --data RUN … --start default`; then the other sequences are tracked with the model before
+and after. HOTA/AssA/DetA/IDF1, of the sequences together and of each; DIR keeps runs, samples, trainings and models.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ from pathlib import Path
 import numpy as np
 
 from trackweave.association.scorer import LearnedScorer
-from trackweave.association.settings import DataSettings, LogSettings, TrainSettings
+from trackweave.association.settings import LogSettings, ScorerSettings, TrainSettings
 from trackweave.association.training.checkpoint import export_onnx
 from trackweave.association.training.loop import BEST
-from trackweave.association.training.train_assoc import DEFAULT, TrainingOptions, run_training
+from trackweave.association.training.train_assoc import DEFAULT, TrainingOptions
 from trackweave.corrections.doubt import link_doubt
 from trackweave.formats.motchallenge import MotSequence
 from trackweave.mot.settings import preset
 from trackweave.pipelines.box_outputs import as_rows
 from trackweave.pipelines.boxes import track_boxes
-from trackweave.pipelines.corrections import correct, label_samples
+from trackweave.pipelines.corrections import correct
+from trackweave.pipelines.learning import learn
 from trackweave.storage.track_archive import TrackRows
-from trackweave.structures.corrections import Act
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the siblings are found when this is started as a file
 
@@ -63,28 +62,23 @@ def logged_run(sequence: MotSequence, detections: Path, folder: Path) -> Video:
     """A run with logged samples, made once."""
     run = folder / "runs" / sequence.path.name
     if not (run / "manifest.json").exists():
-        log = LogSettings(dir=folder / "logged" / sequence.path.name)
-        track_boxes(sequence.path, run, detections=detections, tracker="adaptive", log=log, overwrite=True)
+        log, scorer = LogSettings(dir=folder / "logged" / sequence.path.name), ScorerSettings(enabled=True)
+        track_boxes(
+            sequence.path, run, detections=detections, tracker="learned", scorer=scorer, log=log, overwrite=True
+        )
     (run / "corrections.jsonl").unlink(missing_ok=True)  # of the last time
     with correct(run).archive() as archive:
         return video_of(sequence, archive.rows(with_masks=False))
 
 
-def trained(
-    videos: Sequence[Video], folder: Path, acts: Sequence[Sequence[Act]], name: str, settings: TrainSettings
-) -> Path:
-    """The model that learned from acts about the videos."""
-    labelled = []
-    for video, said in zip(videos, acts, strict=True):
-        run, target = folder / "runs" / video.name, folder / name / "samples" / video.name
+def trained(videos: Sequence[Video], folder: Path, name: str, options: TrainingOptions) -> Path:
+    """The model that learned from what was said about the videos."""
+    runs = [folder / "runs" / video.name for video in videos]
+    for run, video in zip(runs, videos, strict=True):
         (run / "corrections.jsonl").unlink(missing_ok=True)
-        correct(run, said)
-        label_samples(run, folder / "logged" / video.name, target)
-        labelled.append(target)
-    fields = frozenset({"lr", "epochs"})
-    options = TrainingOptions(settings, DataSettings(labels="truth"), fields, overwrite=True, start=Path(DEFAULT))
-    print(run_training(labelled, folder / name / "training", options), file=sys.stderr)
-    return export_onnx(folder / name / "training" / BEST, folder / name / "model.onnx")
+        correct(run, video.acts)
+    print(learn(runs, folder / name, options), file=sys.stderr)
+    return export_onnx(folder / name / BEST, folder / name / "model.onnx")
 
 
 def tracked(jobs: Sequence[tuple[MotSequence, Path]], model: Path | None) -> dict[str, dict[str, float]]:
@@ -108,8 +102,6 @@ def main() -> None:
     parser.add_argument("--errors", type=float, default=0.0, help="share of wrong names")
     parser.add_argument("--learn", nargs="+", default=LEARN.split(), help="numbers of sequences")
     parser.add_argument("--test", nargs="+", default=TEST.split(), help="numbers of other sequences")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -119,10 +111,10 @@ def main() -> None:
     videos = [logged_run(*jobs[number], args.output) for number in args.learn]
     table = {"0": tracked([jobs[number] for number in args.test], None)}
     print("before", table["0"], f"{time.process_time() - started:.0f} s", file=sys.stderr, flush=True)
-    settings = TrainSettings(epochs=args.epochs, lr=args.lr, seed=args.seed, val_split=0.25)
+    options = TrainingOptions(TrainSettings(seed=args.seed), overwrite=True, start=Path(DEFAULT))
     for count in args.answers:
         answered(videos, count, args.errors, args.seed)
-        model = trained(videos, args.output, [video.acts for video in videos], f"answers-{count}", settings)
+        model = trained(videos, args.output, f"answers-{count}", options)
         table[str(count)] = tracked([jobs[number] for number in args.test], model)
         print(count, table[str(count)], f"{time.process_time() - started:.0f} s", file=sys.stderr, flush=True)
     (args.output / "scores.json").write_text(json.dumps(table, indent=1) + "\n")

@@ -42,6 +42,26 @@ def test_unknown_identities_have_unknown_targets() -> None:
     assert targets.detections.tolist() == [UNKNOWN, 3]
 
 
+def test_where_few_are_named_an_unmatched_end_is_only_certain_among_the_known() -> None:
+    """Track 7 may be the nameless detection beside it, so it is not known to have ended."""
+    track_identity, det_identity, support = np.array([7, 8, 9]), np.array([-1, 8]), np.array([1, 1, 1])
+    whole = true_targets(PAIRS, track_identity, det_identity, support)
+    partial = true_targets(PAIRS, track_identity, det_identity, support, is_partial=True)
+    assert whole.tracks.tolist() == [UNMATCHED, 3, UNMATCHED]
+    assert partial.tracks.tolist() == [UNKNOWN, 3, UNMATCHED]
+    begun = true_targets(PAIRS, np.array([-1, 8, 9]), np.array([5, 6]), support, is_partial=True)
+    assert begun.detections.tolist() == [UNKNOWN, UNKNOWN]
+    assert true_targets(PAIRS, np.array([4, 8, 9]), np.array([5, 6]), support, is_partial=True).detections.tolist() == [
+        UNMATCHED,
+        UNMATCHED,
+    ]
+
+
+def test_a_second_track_of_a_named_object_that_is_seen_has_ended() -> None:
+    targets = true_targets(PAIRS, np.array([8, 8, 9]), np.array([-1, 8]), np.array([1, 4, 1]), is_partial=True)
+    assert targets.tracks.tolist() == [UNMATCHED, 3, UNMATCHED]
+
+
 def test_a_partner_outside_the_gates_is_no_target() -> None:
     targets = true_targets(PAIRS[:1], np.array([7, 8]), np.array([5, 8]), np.array([1, 1]))
     assert targets.tracks.tolist() == [UNMATCHED, UNMATCHED]

@@ -45,7 +45,7 @@ def test_answers_become_the_truth_of_samples(shell: Shell, tmp_path: Path) -> No
     run, samples, taught = tmp_path / "run", tmp_path / "samples", tmp_path / "taught"
     shell("boxes", make_sequence(tmp_path / "toy"), "-o", run, "--tracker", "adaptive", "--log-dir", samples)
     refused = shell("correct", run, "--samples", samples)
-    assert (refused.code, "belong together" in refused.err) == (2, True)
+    assert (refused.code, "--labelled where they go" in refused.err) == (2, True)
     refused = shell("correct", run, "--samples", samples, "--labelled", taught)
     assert (refused.code, "nobody named an object" in refused.err) == (1, True)
     answers = tmp_path / "answers.jsonl"
@@ -59,6 +59,8 @@ def test_answers_become_the_truth_of_samples(shell: Shell, tmp_path: Path) -> No
         assert new.gt_track_ids is not None
         assert new.gt_track_ids.tolist() == [ann if one == ann else -1 for one in old.assigned_track_ids.tolist()]
         assert new.metadata.label_source == "person"
+    again = shell("correct", run, "--labelled", tmp_path / "again")  # the run says where it logged them
+    assert (again.code, len(list((tmp_path / "again").glob("*.npz")))) == (0, len(before))
     refused = shell("correct", run, "--samples", samples, "--labelled", samples)
     assert (refused.code, "name another folder" in refused.err) == (1, True)
 

@@ -42,6 +42,9 @@ UNIT_SIZE = (1000, 1000)
 """`(H, W)` of frames of unknown size: boxes of samples are shares of the frame, and only ratios matter to a model."""
 BLENDED = "tracker+scorer"
 """`label_source` of samples whose assignment a learned scorer took part in: no labels for another training."""
+PERSON, PERSON_BLENDED = "person", "person+scorer"
+"""`label_source` of samples whose true identities are the answers of a person, on a log of the classical cost or of a
+learned scorer: boxes that nobody said anything about have none."""
 LARGEST_FEATURE = 1e12
 """Times the largest size of a frame it fits float32, times the unit of ages int64."""
 STORE_VERSION = 1
@@ -511,7 +514,7 @@ def reject_blended(path: Path, sample: AssociationSample) -> None:
     Raises:
         SettingError: the sample holds such labels.
     """
-    if sample.metadata.label_source == BLENDED:
+    if sample.metadata.label_source in (BLENDED, PERSON_BLENDED):
         raise SettingError(
             f"{path}: a learned scorer took part in these decisions: a model would learn from itself; "
             f"use samples with truth or of the classical cost, or {wording('allow_blended=True', '--allow-blended')}"
@@ -552,13 +555,14 @@ class _TrainingSetBuilder:
 
     def begin_run(self, sequence: str) -> None:
         """Begins a run of a video."""
-        self._sequence = sequence
+        self._sequence, self._is_partial = sequence, False
         self._memory, self._identities = TrackMemory(), TrueIdentities(self._return_margin)
 
     def add_run(self, sequence: str, samples: list[AssociationSample]) -> None:
         """Adds the samples of one run that have the labels that are asked for; the others only feed the memory."""
         self.begin_run(sequence)
         suspects = _tracks_near_suspicions(samples, self._settings.suspect_frames)
+        self._is_partial = any(sample.metadata.label_source in (PERSON, PERSON_BLENDED) for sample in samples)
         for sample in samples:
             state = assignment_state(sample)
             truth = sample.gt_track_ids if self._settings.labels != "tracker" else None
@@ -595,7 +599,7 @@ class _TrainingSetBuilder:
     ) -> Targets:
         if truth is not None:
             identities, support = self._identities.at(int(state.frame), state.track_ids)
-            targets = true_targets(frame.pairs, identities, truth, support)
+            targets = true_targets(frame.pairs, identities, truth, support, is_partial=self._is_partial)
         else:
             targets = assigned_targets(frame.pairs, state.track_ids, state.assigned_track_ids)
             if suspects:

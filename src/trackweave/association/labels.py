@@ -113,6 +113,8 @@ def true_targets(
     track_identity: NDArray[np.int64],
     det_identity: NDArray[np.int64],
     support: NDArray[np.floating],
+    *,
+    is_partial: bool = False,
 ) -> Targets:
     """Targets by true identities: of several tracks of one identity, the one with the most support continues.
 
@@ -121,6 +123,8 @@ def true_targets(
         track_identity: `(T,)`, `NO_IDENTITY` = unknown.
         det_identity: `(D,)`, `NO_IDENTITY` = unknown: a false positive, or an object that the truth leaves out.
         support: `(T,)` of the tracks' identities.
+        is_partial: identities are those of some objects, as a person named them: a detection without one may be any
+            object, so what has no partner is only unmatched where all that it could be matched with are known.
     """
     t, d = pairs[:, 0], pairs[:, 1]
     same = (track_identity[t] == det_identity[d]) & (track_identity[t] != NO_IDENTITY)
@@ -131,7 +135,23 @@ def true_targets(
     for row in rows.tolist():  # few: one per object at most, and duplicates
         if tracks[t[row]] == UNMATCHED and detections[d[row]] == UNMATCHED:
             tracks[t[row]] = detections[d[row]] = row
+    if is_partial:
+        tracks[_may_be_hidden(tracks, track_identity, t, det_identity, d)] = UNKNOWN
+        detections[_may_be_hidden(detections, det_identity, d, track_identity, t)] = UNKNOWN
     return Targets(tracks, detections)
+
+
+def _may_be_hidden(
+    targets: NDArray[np.int64],
+    identity: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    other_identity: NDArray[np.int64],
+    columns: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """Which unmatched rows may have their partner among those without identity that the gates let through."""
+    near = np.zeros(len(targets), np.bool_)
+    near[rows[other_identity[columns] == NO_IDENTITY]] = True
+    return np.asarray((targets == UNMATCHED) & near & ~np.isin(identity, other_identity), np.bool_)
 
 
 def assigned_targets(pairs: NDArray[np.int64], track_ids: NDArray[np.int64], assigned: NDArray[np.int64]) -> Targets:

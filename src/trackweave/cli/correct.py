@@ -29,10 +29,13 @@ def correct(
         typer.Option(metavar="FILE", help="tracks that were edited elsewhere, CVAT's and others': ids there hold"),
     ] = None,
     samples: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="training samples that the run logged, to be given the answers")
+        Path | None, typer.Option(metavar="DIR", help="training samples that the run logged [default: where it says]")
     ] = None,
     labelled: Annotated[
-        Path | None, typer.Option(metavar="OUT", help="where those samples go, with what was said as their truth")
+        Path | None,
+        typer.Option(
+            metavar="OUT", help="give the samples that the run logged the answers as their truth, and write them there"
+        ),
     ] = None,
     frames: Annotated[
         Path | None,
@@ -50,12 +53,12 @@ def correct(
     from trackweave.reports.page import report as write_report
     from trackweave.storage.corrections import read_steps
 
-    if (samples is None) != (labelled is None):
-        raise SettingError("--samples and --labelled belong together: where samples are, and where they go")
+    if samples is not None and labelled is None:
+        raise SettingError("--samples says where samples are, --labelled where they go: give both")
     edited = None if tracks is None else accept_edited(run, tracks)
     result = correct_run(run, [] if answers is None else read_steps(answers), frames=frames, progress=True)
     report = write_report(run)
-    count = None if samples is None or labelled is None else label_samples(run, samples, labelled)
+    count = None if labelled is None else label_samples(run, labelled, samples)
     if as_json:
         typer.echo(json.dumps(result.summary.to_json()))
         return

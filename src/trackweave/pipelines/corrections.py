@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.association.dataset import BLENDED
+from trackweave.association.dataset import BLENDED, PERSON, PERSON_BLENDED
+from trackweave.association.labels import NO_IDENTITY
 from trackweave.corrections.constraints import Constraints, constraints
 from trackweave.corrections.decision import Decision, decide
 from trackweave.corrections.doubt import Links, link_doubt
 from trackweave.corrections.edited import EditedTracks, accepted_edit, match_edited
 from trackweave.corrections.forecast import SwitchForecast, forecast_of
 from trackweave.corrections.queue import Question, questions
-from trackweave.errors import ArtifactError, InputError
+from trackweave.errors import ArtifactError, InputError, wording
 from trackweave.formats.mot import MotWriter
 from trackweave.formats.readers import read_tracks
 from trackweave.frames.source import FrameSource
@@ -46,8 +47,6 @@ from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import BoxSummary
 from trackweave.structures.tracks import Tracks
 
-PERSON = "person"
-"""`label_source` of samples whose true identities a person gave."""
 SURE = 0.9
 """Probability from which a decision counts as truth beside what a person named."""
 SAME_BOX = 1e-4
@@ -450,28 +449,31 @@ def _is_said_by(step: Spoken, act: Act) -> bool:
     return step == act
 
 
-def label_samples(run: str | os.PathLike[str], samples: str | os.PathLike[str], output: str | os.PathLike[str]) -> int:
+def label_samples(
+    run: str | os.PathLike[str], output: str | os.PathLike[str], samples: str | os.PathLike[str] | None = None
+) -> int:
     """Copies the training samples that a run logged, with what a person said as their truth.
 
     `gt_track_ids` has the ids of named objects, on boxes that were named or that surely belong to them, and −1 for all
-    others: training takes these as unknown. Samples of other sequences are left out.
+    others: training takes these as unknown. Samples of other sequences are left out; those without a known box are
+    copied as well, because a training follows the tracks through them.
 
     Args:
         run: the corrected run.
-        samples: the folder that it logged to (`--log-dir`).
         output: the folder to write; samples that it holds stay.
+        samples: the folder that it logged to (`--log-dir`); None: where the run says it did.
 
     Returns:
-        How many samples were written; those without a known box are left out.
+        How many samples have a known box.
 
     Raises:
         ArtifactError: a sample is damaged, or the folder cannot be written.
         InputError: the same folder twice, no sample of the run's sequence, or nobody named an object.
     """
-    source, target = Path(samples), Path(output)
+    proofreading, target = Proofreading(run), Path(output)
+    source = _log_of(proofreading.run) if samples is None else Path(samples)
     if source.resolve() == target.resolve():
         raise InputError(f"{target}: holds the samples themselves: name another folder for those with answers")
-    proofreading = Proofreading(run)
     if not proofreading.names:
         raise InputError(f"{proofreading.run.root}: nobody named an object: see `trackweave ask`")
     summary = proofreading.run.summary
@@ -481,33 +483,45 @@ def label_samples(run: str | os.PathLike[str], samples: str | os.PathLike[str], 
            if sample.metadata.sequence == sequence]  # fmt: skip
     if not own:
         raise InputError(f"{source}: has no samples of {sequence}: boxes --log-dir logs them")
-    folder, written = SampleFolder(target), 0
+    folder, known = SampleFolder(target), 0
     try:
         for sample in own:
             labelled = _labelled(sample, *proofreading.identities(sample.frame_idx), folder.run)
-            if labelled is not None:
-                folder.write(labelled)
-                written += 1
+            folder.write(labelled)
+            known += labelled.gt_track_ids is not None and bool((labelled.gt_track_ids >= 0).any())
     finally:
         folder.close()
-    return written
+    return known
+
+
+def _log_of(run: Run) -> Path:
+    """Where a run of boxes logged its samples.
+
+    Raises:
+        InputError: it logged none, or they are gone.
+    """
+    log = run.summary.log if isinstance(run.summary, BoxSummary) else None
+    if log is None:
+        raise InputError(f"{run.root}: logged no samples to learn from: track it with `boxes --log-dir DIR`")
+    folder = Path(str(log.get("directory")))
+    if not folder.is_dir():
+        remedy = wording("samples=", "`correct --samples DIR --labelled OUT`")
+        raise InputError(f"{run.root}: its samples are not in {folder} any more: {remedy} says where they are")
+    return folder
 
 
 def _labelled(
     sample: AssociationSample, xyxy: NDArray[np.float32], track_id: NDArray[np.int64], run: str
-) -> AssociationSample | None:
-    """The sample with the ids of the boxes that it shares; None where it shares none."""
+) -> AssociationSample:
+    """The sample with the ids of the boxes that it shares."""
+    identity = np.full(sample.detection_count, NO_IDENTITY, np.int64)
     width, height = sample.metadata.width, sample.metadata.height
-    if not len(xyxy) or width is None or height is None:
-        return None
-    shares = xyxy / np.array([width, height, width, height], np.float32)
-    apart = np.abs(sample.det_features[:, None, :4] - shares[None]).max(axis=2)
-    rows, columns = np.nonzero(apart < SAME_BOX)
-    if not len(rows):
-        return None
-    identity = np.full(sample.detection_count, -1, np.int64)
-    identity[rows] = track_id[columns]
+    if width is not None and height is not None:
+        shares = xyxy / np.array([width, height, width, height], np.float32)
+        apart = np.abs(sample.det_features[:, None, :4] - shares[None]).max(axis=2)
+        rows, columns = np.nonzero(apart < SAME_BOX)
+        identity[rows] = track_id[columns]
     # Decisions of a learned scorer stay marked as such: without the truth they are nothing to learn from.
-    decided = sample.metadata.label_source
-    metadata = replace(sample.metadata, run=run, label_source=decided if decided == BLENDED else PERSON)
+    is_blended = sample.metadata.label_source == BLENDED
+    metadata = replace(sample.metadata, run=run, label_source=PERSON_BLENDED if is_blended else PERSON)
     return replace(sample, gt_track_ids=identity, metadata=metadata)
