@@ -91,7 +91,7 @@ ASSOC: Mapping[str, LazyCommand] = {
         "Measure how a detector errs on a sequence whose truth is known; for --detector and --simulate-detector.",
     ),
     "train": LazyCommand(
-        "trackweave.association.training.train_assoc:train_command",
+        "trackweave.cli.assoc:train",
         "Train a model on samples: --data DIR… --output TRAINING; or --inspect them first.",
     ),
     "export": LazyCommand(

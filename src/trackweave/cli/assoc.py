@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trackweave.association.settings import LogSettings
+from trackweave.association.training.train_assoc import TrainingOptions, training_command
 from trackweave.cli.boxes import BOXES
 from trackweave.mot.settings import TrackerSettings
 from trackweave.options.commands import AsJson
@@ -212,6 +213,15 @@ def fit_detector(
         f"{output}: recall {noise.recall:.0%}, jitter {noise.jitter:.1%} of a box, "
         f"{noise.false_rate:.2g} false boxes per frame"
     )
+
+
+def _learn(data: Sequence[Path], output: Path, options: TrainingOptions) -> str:
+    from trackweave.pipelines.learning import learn
+
+    return learn(data, output, options)
+
+
+train = training_command(_learn)
 
 
 def export(

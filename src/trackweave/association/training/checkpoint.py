@@ -38,6 +38,8 @@ class ModelMetadata(DataMetadata, total=False):
         measures: `AssociationMetrics` on the validation videos.
         settings: `TrainSettings`.
         parameters: how many the model has.
+        start_hota: of the held-out videos with the model that the training started from, in percent; where they were
+            tracked, see `loop.ClosedLoop`.
     """
 
     training_sequences: list[str]
@@ -46,6 +48,7 @@ class ModelMetadata(DataMetadata, total=False):
     measures: Mapping[str, object]
     settings: Mapping[str, object]
     parameters: int
+    start_hota: float
 
 
 class ModelHeader(TypedDict):
@@ -69,7 +72,7 @@ class TrainingProgress(TypedDict):
         optimizer: its state.
         epoch, step: how many are done.
         waited: epochs since the best one.
-        best_loss: validation loss of the best epoch.
+        best_loss: validation loss of the best epoch; of a `ClosedLoop` its HOTA, negative.
         epochs: a record of each.
     """
 

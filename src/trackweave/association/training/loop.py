@@ -39,11 +39,35 @@ from trackweave.storage.files import locked_folder, remove_leftovers, write_json
 BEST, LAST, HISTORY, REPORT, NAN_BATCH = "best.pt", "last.pt", "history.json", "report.html", "nan_batch.json"
 AVERAGE_WARMUP = 10
 """Steps after which the mean of the weights begins to reach back as far as `TrainSettings.average` says."""
+START_SHARE = 0.6
+"""Of the start in the weights of a model that a `ClosedLoop` judges; the rest is of the learned ones. Between two such
+models lie better ones than either, on footage unlike what was learned from most of all (Wortsman et al., Robust
+fine-tuning of zero-shot models, CVPR 2022)."""
 
 EpochCallback = Callable[[int, EpochRecord], None]
 """Called after every epoch with its number, from 1, and its record."""
 StepCallback = Callable[[int, int], None]
 """Called after every step with the steps of this epoch that are done, and how many it has."""
+CHANCE = 1.0
+"""Points of HOTA by which a model must be better than the start in a `ClosedLoop`: less is chance, as when two people
+are mixed up a little later."""
+
+
+@dataclass(frozen=True)
+class ClosedLoop:
+    """Videos that the tracker goes over again with a model in its loop: what decides which epoch is the best.
+
+    The loss does not: a model that is better frame by frame can make the one mistake that costs a whole track.
+
+    Attributes:
+        videos: names of the videos, which are held out.
+        hota: of the videos with a model, in percent.
+        threshold: of all models; it is that of the start, because partial labels cannot calibrate one.
+    """
+
+    videos: tuple[str, ...]
+    hota: Callable[[ModelCheckpoint], float]
+    threshold: float
 
 
 @dataclass(frozen=True)
@@ -57,6 +81,8 @@ class TrainingResult:
         epochs: a record of each epoch.
         frames: of the training set.
         videos: of the training set.
+        held_out: names of the validation videos.
+        start_hota: of the model that it started from, in a `ClosedLoop`; None: there was none.
     """
 
     directory: Path
@@ -65,6 +91,8 @@ class TrainingResult:
     epochs: list[EpochRecord]
     frames: int
     videos: int
+    held_out: tuple[str, ...]
+    start_hota: float | None = None
 
 
 def split_by_sequence(training_set: TrainingSet, share: float, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -88,7 +116,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     start_from: Associator | None = None,
-    validation: tuple[str, ...] | None = None,
+    validation: tuple[str, ...] | ClosedLoop | None = None,
     frames: NDArray[np.int64] | None = None,
     on_epoch_end: EpochCallback | None = None,
     on_step: StepCallback | None = None,
@@ -103,7 +131,8 @@ def train(
         overwrite: a training that the folder holds is removed first; other files stay.
         start_from: a model whose weights the training starts from; it is the result where no epoch is better on the
             held-out videos.
-        validation: names of the videos that are held out; None: `settings.val_split` of them at random.
+        validation: names of the videos that are held out; None: `settings.val_split` of them at random. A `ClosedLoop`:
+            the best epoch is that of the highest HOTA there, instead of the lowest loss.
         frames: positions of the frames that may be trained on, see `rounds.hard_frames`; None: all.
         on_epoch_end: called after every epoch.
         on_step: called after every step.
@@ -232,16 +261,17 @@ class _Training:
         training_set: TrainingSet,
         output: Path,
         settings: TrainSettings,
-        validation: tuple[str, ...] | None,
+        validation: tuple[str, ...] | ClosedLoop | None,
         start_from: Associator | None,
     ) -> None:
         self._set, self._output, self._settings = training_set, output, settings
         self._device = pick_device(settings.device)
+        self._loop = validation if isinstance(validation, ClosedLoop) else None
         if validation is None:
             self._train_videos, self._val_videos = split_by_sequence(training_set, settings.val_split, settings.seed)
         else:
-            self._val_videos = validation
-            self._train_videos = tuple(name for name in training_set.sequences if name not in validation)
+            self._val_videos = validation.videos if isinstance(validation, ClosedLoop) else validation
+            self._train_videos = tuple(name for name in training_set.sequences if name not in self._val_videos)
         if not self._train_videos or not self._val_videos:
             raise ArtifactError("training and validation need at least one video each")
         self.frames = training_set.frames_of(self._train_videos)
@@ -250,13 +280,28 @@ class _Training:
         self._learner = Learner(_new_model(settings, start_from).to(self._device), settings)
         self.epoch = self.waited = 0
         self._best_loss = math.inf
+        self._start = None if self._loop is None else copy.deepcopy(self._learner.model)
+        self._start_hota: float | None = None
         self.epochs: list[EpochRecord] = []
 
     def measure_start(self) -> None:
         """Keeps the model that the training starts from until an epoch is better on the held-out videos."""
-        metrics = compute_metrics(self._learner.mean, self._set, self._val_frames)
+        metrics = compute_metrics(self._model(), self._set, self._val_frames)
         self._best_loss = metrics.loss
+        if self._loop is not None:
+            self._start_hota = round(self._loop.hota(self._checkpoint(metrics)), 3)
+            self._best_loss = -self._start_hota - CHANCE
         save_checkpoint(self._output / BEST, self._checkpoint(metrics))
+
+    def _model(self) -> Associator:
+        """What has been learned so far: the mean of the weights, in a closed loop with its share of the start."""
+        if self._start is None or self._learner.steps == 0:
+            return self._learner.mean
+        model = copy.deepcopy(self._learner.mean)
+        with torch.no_grad():
+            for weights, before in zip(model.parameters(), self._start.parameters(), strict=True):
+                weights.lerp_(before, START_SHARE)
+        return model
 
     def run_epoch(self, on_step: StepCallback | None) -> None:
         started = time.perf_counter()
@@ -269,7 +314,7 @@ class _Training:
             if on_step is not None:
                 on_step(number + 1, len(batches))
         self.epoch += 1
-        metrics = compute_metrics(self._learner.mean, self._set, self._val_frames)
+        metrics = compute_metrics(self._model(), self._set, self._val_frames)
         seconds = time.perf_counter() - started
         self.epochs.append(
             {
@@ -311,9 +356,13 @@ class _Training:
 
     def _save(self, metrics: AssociationMetrics) -> None:
         self.waited += 1
-        if metrics.loss < self._best_loss:
-            self._best_loss, self.waited = metrics.loss, 0
-            save_checkpoint(self._output / BEST, self._checkpoint(metrics))
+        loss, checkpoint = metrics.loss, self._checkpoint(metrics)
+        if self._loop is not None:
+            self.epochs[-1]["hota"] = round(self._loop.hota(checkpoint), 3)
+            loss = -self.epochs[-1]["hota"]
+        if loss < self._best_loss:
+            self._best_loss, self.waited = loss, 0
+            save_checkpoint(self._output / BEST, checkpoint)
         save_checkpoint(self._output / LAST, self._checkpoint(metrics, self._progress()))
         write_json(self._output / HISTORY, self.epochs)
 
@@ -325,7 +374,11 @@ class _Training:
             "validation_sequences": list(self._val_videos),
             **model_metadata(learner, self._set, self.epoch, metrics),
         }
-        return ModelCheckpoint(learner.mean, metrics.threshold, metadata, progress)
+        if self._start_hota is not None:
+            metadata["start_hota"] = self._start_hota
+        threshold = metrics.threshold if self._loop is None else self._loop.threshold
+        model = self._model() if progress is None else learner.mean  # which a resumed training goes on with
+        return ModelCheckpoint(model, threshold, metadata, progress)
 
     def _progress(self) -> TrainingProgress:
         return {
@@ -351,7 +404,7 @@ class _Training:
             raise SettingError(f"{path}: was trained on other samples; choose another folder")
         try:
             self._check_settings(path, TrainSettings.model_validate(checkpoint.metadata["settings"]))
-            self._restore(checkpoint.model.state_dict(), progress)
+            self._restore(checkpoint.model.state_dict(), progress, checkpoint.metadata)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
             reason = shortened_line(f"{type(error).__name__}: {error}")
             raise ArtifactError(
@@ -367,7 +420,7 @@ class _Training:
         if changed:
             raise SettingError(f"{path}: was trained with other settings ({', '.join(changed)}); choose another folder")
 
-    def _restore(self, mean: Mapping[str, torch.Tensor], progress: TrainingProgress) -> None:
+    def _restore(self, mean: Mapping[str, torch.Tensor], progress: TrainingProgress, facts: ModelMetadata) -> None:
         """Takes over a training's state; any exception says that it is damaged."""
         learner = self._learner
         learner.mean.load_state_dict(mean)
@@ -379,7 +432,7 @@ class _Training:
         if min(numbers) < 0 or numbers[0] != len(epochs):
             raise ValueError(f"{len(epochs)} epochs are recorded, and {numbers[0]} were done")
         for record in epochs:
-            for name in EpochRecord.__annotations__:
+            for name in EpochRecord.__annotations__.keys() - ({"hota"} if self._loop is None else set()):
                 if not math.isfinite(record[name]):  # type: ignore[literal-required]
                     raise ValueError(f"{name} of an epoch is not finite")
         best_loss = float(progress["best_loss"])
@@ -387,6 +440,8 @@ class _Training:
             raise ValueError("the best loss is not a number")
         self.epoch, learner.steps, self.waited = numbers
         self._best_loss, self.epochs = best_loss, epochs
+        start_hota = facts.get("start_hota")
+        self._start_hota = None if start_hota is None else float(start_hota)
 
     def finish(self) -> TrainingResult:
         """Measures the best epoch once more, and writes the report and the history.
@@ -397,8 +452,16 @@ class _Training:
         best = load_checkpoint(self._output / BEST, self._device)
         metrics = compute_metrics(best.model, self._set, self._val_frames)
         write_report(self._output / REPORT, best, metrics, self.epochs)
-        frames, videos = len(self._set), len(self._set.sequences)
-        return TrainingResult(self._output, self._output / BEST, metrics, self.epochs, frames, videos)
+        return TrainingResult(
+            self._output,
+            self._output / BEST,
+            metrics,
+            self.epochs,
+            frames=len(self._set),
+            videos=len(self._set.sequences),
+            held_out=self._val_videos,
+            start_hota=self._start_hota,
+        )
 
 
 def _check_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:

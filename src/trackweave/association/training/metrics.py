@@ -35,6 +35,7 @@ class EpochRecord(TypedDict):
         threshold: the best one there.
         lr: learning rate at the end of the epoch.
         seconds, frames_per_second: how long it took.
+        hota: of the validation videos tracked with the model, in percent; where they were.
     """
 
     epoch: int
@@ -46,6 +47,7 @@ class EpochRecord(TypedDict):
     lr: NotRequired[float]
     seconds: NotRequired[float]
     frames_per_second: NotRequired[float]
+    hota: NotRequired[float]
 
 
 class GapConfusion(TypedDict):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +35,7 @@ from trackweave.storage.files import refuse_overwriting
 
 if TYPE_CHECKING:
     from trackweave.association.dataset import TrainingSet
-    from trackweave.association.training.loop import EpochCallback, StepCallback, TrainingResult
+    from trackweave.association.training.loop import ClosedLoop, EpochCallback, StepCallback, TrainingResult
     from trackweave.association.training.metrics import EpochRecord
 
 TRAIN = Schema(("train", "data"), (*short_flags_of("train"), *short_flags_of("data")))
@@ -67,6 +67,7 @@ class TrainingOptions:
         overwrite: remove a training that is in the folder.
         start: checkpoint to start from, or `DEFAULT`; None: random weights.
         cache: NPZ file to keep the training set in.
+        closed_loop: videos that decide which epoch is the best, by the threshold of the start; None: the loss does.
     """
 
     settings: TrainSettings = field(default_factory=TrainSettings)
@@ -76,55 +77,7 @@ class TrainingOptions:
     overwrite: bool = False
     start: Path | None = None
     cache: Path | None = None
-
-
-@with_settings(TRAIN)
-def train_command(
-    settings: ResolvedSettings,
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--data",
-            metavar="DIR...",
-            help=f"folders of samples, or one .npz cache; repeatable [--inspect without it: ${LOG_DIR_VARIABLE}]",
-        ),
-    ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="DIR", help="folder of the training")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="go on where the training in --output was interrupted")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="remove a training that --output holds; other files in it stay")
-    ] = False,
-    start: Annotated[Path | None, typer.Option("--start", metavar="CHECKPOINT|default", help=START_HELP)] = None,
-    cache: Annotated[
-        Path | None, typer.Option("--cache", metavar="FILE.npz", help="keep what was read, for the next training")
-    ] = None,
-    no_augment: Annotated[bool, typer.Option("--no-augment", help="frames as they are")] = False,
-    inspect: Annotated[
-        bool, typer.Option("--inspect", help="report what the samples hold; exit 1 when not usable")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="the report of --inspect as JSON")] = False,
-    picture: Annotated[
-        Path | None, typer.Option(metavar="FILE.svg", help="with --inspect: draw distributions of features and cost")
-    ] = None,
-) -> None:
-    """Train a model on samples: --data DIR… --output TRAINING; or --inspect them first."""
-    if inspect:
-        print_inspection(data or (), picture, as_json=as_json)
-        return
-    if not data:
-        raise SettingError("which samples? give --data DIR, or --inspect to look at the samples only")
-    if output is None:
-        raise SettingError("where to? give --output DIR, or --inspect to look at the samples only")
-    if resume and overwrite:
-        raise SettingError("--resume keeps a training and --overwrite removes it: give one of them")
-    training = settings[TrainSettings]
-    if no_augment:
-        training = training.model_copy(update={"augment": AugmentSettings.none()})
-    explicit = frozenset(key.removeprefix("train.") for key in settings.provided if key.startswith("train."))
-    options = TrainingOptions(training, settings[DataSettings], explicit, resume, overwrite, start, cache)
-    typer.echo(run_training(data, output, options))
+    closed_loop: Callable[[float], ClosedLoop] | None = None
 
 
 def print_inspection(data: Sequence[Path], picture: Path | None, *, as_json: bool) -> None:
@@ -153,9 +106,66 @@ def print_inspection(data: Sequence[Path], picture: Path | None, *, as_json: boo
         raise typer.Exit(1)
 
 
+def training_command(train: Callable[[Sequence[Path], Path, TrainingOptions], str]) -> Callable[..., None]:
+    """The command of training, over what trains: on samples, or on runs as well where these can be opened."""
+
+    @with_settings(TRAIN)
+    def train_command(
+        settings: ResolvedSettings,
+        data: Annotated[
+            list[Path] | None,
+            typer.Option(
+                "--data",
+                metavar="DIR...",
+                help=f"folders of samples, answered runs, one .npz cache [--inspect without it: ${LOG_DIR_VARIABLE}]",
+            ),
+        ] = None,
+        output: Annotated[
+            Path | None, typer.Option("-o", "--output", metavar="DIR", help="folder of the training")
+        ] = None,
+        resume: Annotated[
+            bool, typer.Option("--resume", help="go on where the training in --output was interrupted")
+        ] = False,
+        overwrite: Annotated[
+            bool, typer.Option("--overwrite", help="remove a training that --output holds; other files in it stay")
+        ] = False,
+        start: Annotated[Path | None, typer.Option("--start", metavar="CHECKPOINT|default", help=START_HELP)] = None,
+        cache: Annotated[
+            Path | None, typer.Option("--cache", metavar="FILE.npz", help="keep what was read, for the next training")
+        ] = None,
+        no_augment: Annotated[bool, typer.Option("--no-augment", help="frames as they are")] = False,
+        inspect: Annotated[
+            bool, typer.Option("--inspect", help="report what the samples hold; exit 1 when not usable")
+        ] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="the report of --inspect as JSON")] = False,
+        picture: Annotated[
+            Path | None,
+            typer.Option(metavar="FILE.svg", help="with --inspect: draw distributions of features and cost"),
+        ] = None,
+    ) -> None:
+        """Train a model on samples: --data DIR… --output TRAINING; or --inspect them first."""
+        if inspect:
+            print_inspection(data or (), picture, as_json=as_json)
+            return
+        if not data:
+            raise SettingError("which samples? give --data DIR, or --inspect to look at the samples only")
+        if output is None:
+            raise SettingError("where to? give --output DIR, or --inspect to look at the samples only")
+        if resume and overwrite:
+            raise SettingError("--resume keeps a training and --overwrite removes it: give one of them")
+        training = settings[TrainSettings]
+        if no_augment:
+            training = training.model_copy(update={"augment": AugmentSettings.none()})
+        explicit = frozenset(key.removeprefix("train.") for key in settings.provided if key.startswith("train."))
+        options = TrainingOptions(training, settings[DataSettings], explicit, resume, overwrite, start, cache)
+        typer.echo(train(data, output, options))
+
+    return train_command
+
+
 def main(arguments: Sequence[str] | None = None, *, prog: str = "train_assoc") -> int:
     """Runs the command; returns the exit code."""
-    return run_command(command_of(train_command), arguments, prog=prog)
+    return run_command(command_of(training_command(run_training)), arguments, prog=prog)
 
 
 def run_training(data: Sequence[Path], output: Path, options: TrainingOptions) -> str:
@@ -174,7 +184,14 @@ def run_training(data: Sequence[Path], output: Path, options: TrainingOptions) -
         result = trained(data, output, options, display.on_epoch_end, display.on_step)
     metrics = result.metrics
     kept = ""
-    if options.start is not None and all(record["val_loss"] > metrics.loss for record in result.epochs):
+    if result.start_hota is not None:
+        from trackweave.association.training.loop import CHANCE
+
+        best = max(record["hota"] for record in result.epochs)
+        is_better = best > result.start_hota + CHANCE
+        found = f"{best:.2f} after" if is_better else f"{best:.2f} at best: not better by {CHANCE:g}, kept the start"
+        kept = f"HOTA of {', '.join(result.held_out)}, held out and tracked again: {result.start_hota:.2f}, {found}\n"
+    elif options.start is not None and all(record["val_loss"] > metrics.loss for record in result.epochs):
         kept = "no epoch was better on held-out videos than the model it started from: that is the result\n"
     return (
         f"{result.frames} frames of {result.videos} videos, {len(result.epochs)} epochs; on held-out "
@@ -199,11 +216,13 @@ def trained(
             raise
         raise MissingExtraError("torch", "train") from None
 
-    settings, model = options.settings, None
+    settings, model, validation = options.settings, None, None
     if options.start is not None:
         if not options.resume:
             refuse_overwriting([output / BEST, output / LAST], [options.start])
-        model = load_checkpoint(default_checkpoint() if str(options.start) == DEFAULT else options.start).model
+        start = load_checkpoint(default_checkpoint() if str(options.start) == DEFAULT else options.start)
+        model = start.model
+        validation = None if options.closed_loop is None else options.closed_loop(start.threshold)
         shape = {name: getattr(model.shape, name) for name in SHAPE_SETTINGS if name not in options.explicit}
         defaults = {name: value for name, value in START_DEFAULTS.items() if name not in options.explicit}
         settings = settings.model_copy(update={**shape, **defaults})
@@ -218,6 +237,7 @@ def trained(
         resume=options.resume,
         overwrite=options.overwrite,
         start_from=model,
+        validation=validation,
         on_epoch_end=on_epoch_end,
         on_step=on_step,
     )
@@ -239,11 +259,12 @@ def _training_set(data: Sequence[Path], options: TrainingOptions) -> TrainingSet
 
 def epoch_line(number: int, record: EpochRecord, epochs: int | None = None) -> str:
     """An epoch in one line; `epochs` is how many there will be, None = unknown."""
+    hota = record.get("hota")
     position = f"epoch {number}" if epochs is None else f"epoch {number} of {epochs}"
     return (
         f"{position}: loss {record['loss']:.4f}, validation {record['val_loss']:.4f}, "
         f"precision {record['precision']:.3f}, recall {record['recall']:.3f}, "
-        f"{record['frames_per_second']:.0f} frames/s"
+        f"{record['frames_per_second']:.0f} frames/s{f', HOTA {hota:.2f}' if hota is not None else ''}"
     )
 
 
