@@ -13,6 +13,7 @@ from trackweave.corrections.forecast import (
     COVERAGE,
     DISPERSION,
     PART,
+    SMALL,
     SwitchForecast,
     SwitchForecaster,
     forecast,
@@ -55,7 +56,26 @@ def test_parts_come_to_the_whole(tracks: Tracks, step: int) -> None:
         forecaster.add(tracks[low:high])
     whole = forecast_of(tracks, (80, 90))
     assert forecaster.result().expected == pytest.approx(whole.expected)
-    assert forecaster.doubts == pytest.approx(link_doubt(tracks).doubt.sum())
+    doubt = link_doubt(tracks).doubt
+    assert forecaster.doubts == pytest.approx(doubt.sum())
+    assert forecaster.large_doubts == pytest.approx(doubt[doubt > SMALL].sum())
+    assert forecaster.result().low <= whole.expected
+
+
+def test_many_small_doubts_may_come_to_nothing() -> None:
+    """Two objects that go round far from each other, long enough to make switches expected."""
+    frames = np.repeat(np.arange(2_000), 2)
+    side = np.tile([0.0, 300.0], 2_000)
+    corner = np.stack([60 + side + 30 * np.cos(frames / 25), 60 + 30 * np.sin(frames / 25)], axis=1)
+    corner += np.random.default_rng(0).normal(0, 3, corner.shape)  # the detector trembles
+    boxes = np.concatenate([corner, corner + np.array([20, 50])], axis=1)
+    calm = Tracks.from_columns(frames, np.tile([1, 2], 2_000), boxes)
+    forecaster = SwitchForecaster((200, 500))
+    forecaster.add(calm)
+    found = forecaster.result()
+    assert forecaster.large_doubts == 0
+    assert found.low == 0 < forecast(found.expected).low
+    assert found.high == forecast(found.expected).high
 
 
 @pytest.mark.parametrize("expected", [0.3, 4.0, 60.0])

@@ -3,6 +3,10 @@
 Two things are added up: the doubts of the links, and tracks that begin inside the picture near where another one was
 lost. How much each counts and how far the number scatters (a negative binomial distribution) was fitted on simulated
 crowds; `benchmarks/forecast.py` does it, and says how often the interval holds on public sequences.
+
+Thousands of tiny doubts add up, whether or not they mean anything: in a crowd they do, on a calm road they do not, and
+the boxes do not tell which it is. So the interval begins where they count for nothing, and ends where they count in
+full.
 """
 
 from __future__ import annotations
@@ -19,8 +23,10 @@ PER_DOUBT, PER_RESTART, ALWAYS = 0.96, 0.27, 0.3
 """Switches for each link that is wrong as far as the boxes tell, for each restart, and for any tracks at all …"""
 DISPERSION = 3.0
 """… and the parameter r of the negative binomial: the variance is mean + mean² / r."""
+SMALL = 0.03
+"""Doubts up to this may come to nothing …"""
 COVERAGE = 0.9
-"""Share of videos whose switches the interval holds, as far as they are like the simulated ones."""
+"""… otherwise the share of videos whose switches the interval holds, as far as they are like the simulated ones."""
 
 BORDER = 0.02
 """Of the picture's sides, but the bottom: nearer boxes may come in or leave there."""
@@ -39,7 +45,7 @@ class SwitchForecast:
 
     Attributes:
         expected: on average over videos like this.
-        low, high: between which the number lies in 9 of 10 videos, both included.
+        low, high: between which the number lies in at least 9 of 10 videos, both included.
     """
 
     expected: float
@@ -61,10 +67,12 @@ class SwitchForecaster:
 
     Attributes:
         doubts: sum of the doubts of all links, what is held back for the next part aside.
+        large_doubts: sum of those above `SMALL`.
     """
 
     size: tuple[int, int] | None = None
     doubts: float = field(default=0.0, init=False)
+    large_doubts: float = field(default=0.0, init=False)
     _parts: list[Tracks] = field(default_factory=list, init=False)
     _held: Tracks | None = field(default=None, init=False)
     _first: dict[int, tuple[int, tuple[float, ...]]] = field(default_factory=dict, init=False)
@@ -89,7 +97,9 @@ class SwitchForecaster:
         self._parts = []
         held = self._held if self._held is not None else fresh[:0]
         both = _joined([held, fresh])
-        self.doubts += float(link_doubt(both).doubt[len(held) :].sum())
+        doubt = link_doubt(both).doubt[len(held) :]
+        self.doubts += float(doubt.sum())
+        self.large_doubts += float(doubt[doubt > SMALL].sum())
         self._note_ends(fresh)
         self._held = _last_of_each(both, int(fresh.frame[-1]) - KEPT)
 
@@ -135,21 +145,32 @@ class SwitchForecaster:
         restarts = self.restarts()
         if not self._first:
             return SwitchForecast(0.0, 0, 0)
-        return forecast(PER_DOUBT * self.doubts + PER_RESTART * restarts + ALWAYS)
+        rest = PER_RESTART * restarts + ALWAYS
+        return forecast(PER_DOUBT * self.doubts + rest, PER_DOUBT * self.large_doubts + rest)
 
 
-def forecast(expected: float, dispersion: float = DISPERSION) -> SwitchForecast:
+def forecast(expected: float, least: float | None = None) -> SwitchForecast:
     """The interval around an expected number: quantiles of a negative binomial distribution.
+
+    Args:
+        expected: on average.
+        least: on average if what may come to nothing does; None: there is nothing like that.
 
     >>> forecast(20.0)
     SwitchForecast(expected=20.0, low=4, high=44)
+    >>> forecast(20.0, 8.0)
+    SwitchForecast(expected=20.0, low=1, high=44)
     """
+    low = _quantile(expected if least is None else least, (1 - COVERAGE) / 2)
+    return SwitchForecast(expected, low, _quantile(expected, (1 + COVERAGE) / 2))
+
+
+def _quantile(mean: float, share: float) -> int:
+    """The least number that so large a share of videos does not exceed."""
     from scipy.special import betainc
 
-    numbers = np.arange(int(20 * expected) + 50)
-    below = betainc(dispersion, numbers + 1.0, dispersion / (dispersion + expected))
-    low, high = np.searchsorted(below, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
-    return SwitchForecast(expected, int(low), int(high))
+    numbers = np.arange(int(20 * mean) + 50)
+    return int(np.searchsorted(betainc(DISPERSION, numbers + 1.0, DISPERSION / (DISPERSION + mean)), share))
 
 
 def forecast_of(tracks: Tracks, size: tuple[int, int] | None = None) -> SwitchForecast:
