@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -26,6 +29,7 @@ from trackweave.errors import InputError, RunFolderError, SettingError
 from trackweave.evaluation.evaluate import evaluate
 from trackweave.pipelines.boxes import track_boxes
 from trackweave.pipelines.run import open_run
+from trackweave.plans.metrics import PlanMetrics
 from trackweave.plans.runner import ItemSelection, forecast, run
 from trackweave.plans.settings import load_plan
 from trackweave.plans.state import NAME, PlanState
@@ -259,6 +263,46 @@ def test_folders_that_are_not_this_plans(tmp_path: Path) -> None:
         list(run(plan))
     with pytest.raises(InputError, match="there is nothing"):
         list(run({**plan, "inputs": [f"{tmp_path}/none*"]}))
+
+
+def test_the_history_is_of_every_call_and_metrics_of_this_one(tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    for name in ("c1", "c2"):
+        write_sequence(tmp_path / "data" / name)
+    (tmp_path / "data" / "c2" / "det" / "det.txt").write_text("no,number\n")
+    plan = box_plan(tmp_path / "data", tmp_path / "out")
+    with PlanMetrics('the "plan"', 0) as metrics:
+        assert len(list(run(plan, on_event=metrics))) == 2
+        with urlopen(metrics.address) as answer:
+            said = answer.read().decode().splitlines()
+        with pytest.raises(HTTPError, match="404") as caught:
+            urlopen(metrics.address.replace("metrics", "other"))
+        caught.value.close()
+        with pytest.raises(SettingError, match=r"port \d+: .*: choose another port"):
+            PlanMetrics("p", int(metrics.address.split(":")[2].partition("/")[0]))
+    label = 'plan="the \\"plan\\""'
+    assert f'trackweave_plan_items_total{{{label},result="failed"}} 1' in said
+    assert f'trackweave_plan_stages_total{{{label},stage="track",result="finished"}} 1' in said
+    assert f"trackweave_plan_frames_total{{{label}}} 12" in said
+    assert f"trackweave_plan_running{{{label}}} 0" in said
+    assert all(re.fullmatch(r"# (HELP|TYPE) .*|[a-z_]+\{.*\} [-+.e0-9]+", line) for line in said)
+    peak = next(line for line in said if line.startswith("trackweave_plan_stage_peak_rss_bytes"))
+    assert float(peak.rpartition(" ")[2]) > 1e7
+
+    plan["stages"] = {"report": False, "evaluate": {"evaluate": {"class_agnostic": True}}}
+    run_all(plan)
+    rows = pq.read_table(tmp_path / "out" / "history.parquet").to_pylist()
+    done = [(row["item"], row["stage"], row["failure"]) for row in rows]
+    assert sorted(done, key=str) == [
+        ("c1", "evaluate", None),
+        ("c1", "evaluate", None),
+        ("c1", "report", None),
+        ("c1", "track", None),
+        ("c2", "track", "input"),
+    ]
+    assert len({row["call"] for row in rows}) == 2
+    assert [row["HOTA"] for row in rows if row["stage"] == "evaluate"] == pytest.approx([1, 1])
+    assert all(row["seconds"] >= 0 and row["peak_gpu_mb"] is None and row["version"] for row in rows)
 
 
 def test_the_state_counts_what_is_computed(tmp_path: Path) -> None:

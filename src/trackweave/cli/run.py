@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from trackweave.plans.metrics import PlanMetrics
     from trackweave.plans.runner import Forecast, PlanEvent
     from trackweave.plans.settings import Plan
     from trackweave.plans.stages import FinishedItem
@@ -42,6 +44,12 @@ def run(
         bool, typer.Option("--dry-run", help="say what is done, what would be done, and how long that takes")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print events as JSON, one a line")] = False,
+    metrics: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, metavar="PORT", help="serve Prometheus metrics at 127.0.0.1:PORT; 0: a free one"
+        ),
+    ] = None,
 ) -> None:
     """Work through a plan: many videos, every core, nothing done twice, one page over all.
 
@@ -59,8 +67,14 @@ def run(
         return
     failed: list[FinishedItem] = []
     counts = {"finished": 0, "reused": 0}
-    with _Display(as_json=as_json) as display:
-        for item in run_plan(loaded, selection=selection, on_event=display.event):
+    with _Display(as_json=as_json) as display, _served(loaded.name, metrics) as served:
+
+        def tell(event: PlanEvent) -> None:
+            if served is not None:
+                served(event)
+            display.event(event)
+
+        for item in run_plan(loaded, selection=selection, on_event=tell):
             if item.failure is not None:
                 failed.append(item)
             else:
@@ -75,6 +89,19 @@ def run(
         if not as_json and not retry_failed and any(item.is_reused for item in failed):
             typer.echo("note: what failed before was not tried again (--retry-failed)", err=True)
         raise typer.Exit(1)
+
+
+@contextmanager
+def _served(name: str, port: int | None) -> Iterator[PlanMetrics | None]:
+    """Metrics on a port, if one is named."""
+    if port is None:
+        yield None
+        return
+    from trackweave.plans.metrics import PlanMetrics
+
+    with PlanMetrics(name, port) as metrics:
+        typer.echo(f"metrics: {metrics.address}", err=True)
+        yield metrics
 
 
 def _print_forecast(plan: Plan, forecast: Forecast, *, as_json: bool) -> None:

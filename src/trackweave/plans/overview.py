@@ -20,11 +20,12 @@ from trackweave.plans.tables import (
     read_scores,
     row_of,
     write_csv,
+    write_history,
     write_parquet,
 )
 from trackweave.storage.files import read_json_object, write_json
 
-PLAN, CSV, PARQUET = "plan.json", "items.csv", "items.parquet"
+PLAN, CSV, PARQUET, HISTORY = "plan.json", "items.csv", "items.parquet", "history.parquet"
 
 
 def is_current(plan: Plan, items: Sequence[PlanItem]) -> bool:
@@ -54,6 +55,7 @@ def write_overview(plan: Plan, items: Sequence[PlanItem], state: PlanState, fini
     rows = [row_of(one, output) for one in finished]
     write_csv(output / CSV, rows)
     write_parquet(output / PARQUET, rows)
+    write_history(output / HISTORY, state.history())
     groups = {item.name: item.group for item in items}
     scores = read_scores(plan, rows, groups) if "evaluate" in plan.stages else None
     if scores is not None and scores.by_variant:

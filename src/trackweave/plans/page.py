@@ -104,6 +104,11 @@ def _cards(rows: Sequence[Row]) -> list[tuple[str, str]]:
     peaks = [record.peak_rss_mb for row in rows for record in row.records.values() if record.peak_rss_mb is not None]
     if peaks:
         cards.append((f"{max(peaks):.0f} MB", "peak memory of a worker"))
+    gpu_peaks = [
+        record.peak_gpu_mb for row in rows for record in row.records.values() if record.peak_gpu_mb is not None
+    ]
+    if gpu_peaks:
+        cards.append((f"{max(gpu_peaks):.0f} MB", "peak memory of a GPU"))
     return cards
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain as chained
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,7 @@ from trackweave.plans.stages import (
     whole_key,
 )
 from trackweave.plans.state import KnownInput, PlanState, StageCost
+from trackweave.plans.tables import own_version
 from trackweave.plans.workers import Engine, LocalEngine, cores
 from trackweave.storage.files import locked_folder
 from trackweave.storage.run import RunManifest, RunPaths
@@ -247,7 +246,6 @@ class _Coordinator:
         self._settings: dict[object, tuple[ResolvedSettings, Mapping[str, str]]] = {}
         self._signatures: tuple[str, dict[str, str]] = ("", {})
         self.in_command = argument("x").startswith("--")
-        self._started = time.time()
         self._stops = False
         self.trainings: Sequence[Variant] = ()
 
@@ -402,7 +400,7 @@ class _Coordinator:
                         yield finished
         finally:
             failed = counts["failed"] + counts["failed before"]
-            self.state.add_call(self._started, counts["finished"], counts["reused"], failed, _own_version())
+            self.state.add_call(counts["finished"], counts["reused"], failed, own_version())
         self._finish(counts["finished"] + counts["failed"])
         self._tell("ended", values={"finished": counts["finished"], "reused": counts["reused"], "failed": failed})
 
@@ -485,7 +483,8 @@ class _Coordinator:
             chain.records[record.stage] = record
             self.state.keep(chain.variant.name, chain.item.name, record)
             if not record.is_reused:
-                values = {"stage": record.stage, "seconds": record.seconds}
+                values = {"stage": record.stage, "seconds": record.seconds, "cpu_seconds": record.cpu_seconds}
+                values |= {"peak_rss_mb": record.peak_rss_mb, "peak_gpu_mb": record.peak_gpu_mb}
                 self._tell("stage", chain, values | ({"failure": record.kind} if record.kind else {}))
         if progress is not None:
             self._tell("progress", chain, dict(zip(("stage", "done", "total"), progress, strict=True)))
@@ -534,13 +533,6 @@ def _lacked_memory(chain: _Chain) -> str | None:
 def _short_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     names = ("frames", "tracks", "things", "boxes", "suspected", "scores", "samples", "precision", "recall", "warnings")
     return {name: facts[name] for name in names if facts.get(name) not in (None, {}, [])}
-
-
-def _own_version() -> str:
-    try:
-        return version("trackweave")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def failures_by_kind(items: Sequence[FinishedItem]) -> list[tuple[str, int, str]]:

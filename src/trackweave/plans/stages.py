@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import sys
 import time
 import traceback
 from collections import Counter
@@ -164,7 +165,8 @@ class StageRecord:
         key: what it depends on, as one hash.
         seconds: it took.
         cpu_seconds: of all threads and child processes.
-        peak_rss_mb: of the process meanwhile; None where it is not known.
+        peak_rss_mb: of the process meanwhile, in MB (10⁶ bytes); None where it is not known.
+        peak_gpu_mb: of torch on all its GPUs meanwhile; None where it used none.
         facts: numbers for the page.
         kind: of a failure; None: it is done.
         message: of a failure.
@@ -180,6 +182,7 @@ class StageRecord:
     kind: str | None = None
     message: str = ""
     is_reused: bool = False
+    peak_gpu_mb: float | None = None
 
     def to_json(self) -> JsonRecord:
         """As JSON values."""
@@ -201,6 +204,7 @@ class StageRecord:
             dict(record["facts"]),
             None if record["kind"] is None else str(record["kind"]),
             str(record["message"]),
+            peak_gpu_mb=None if record.get("peak_gpu_mb") is None else float(record["peak_gpu_mb"]),
         )
 
 
@@ -555,19 +559,32 @@ class _Watch:
 
     def __init__(self) -> None:
         self._started, self._cpu = time.perf_counter(), _cpu_seconds()
+        for device in _gpus():
+            sys.modules["torch"].cuda.reset_peak_memory_stats(device)
         with suppress(OSError):  # Linux: the peak begins anew
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
     def measured(self, record: StageRecord) -> StageRecord:
         """The record with what was measured."""
         seconds = round(time.perf_counter() - self._started, 4)
+        gpus = [sys.modules["torch"].cuda.max_memory_allocated(device) for device in _gpus()]
         return replace(
-            record, seconds=seconds, cpu_seconds=round(_cpu_seconds() - self._cpu, 4), peak_rss_mb=_peak_mb()
+            record,
+            seconds=seconds,
+            cpu_seconds=round(_cpu_seconds() - self._cpu, 4),
+            peak_rss_mb=_peak_mb(),
+            peak_gpu_mb=round(sum(gpus) / 1e6, 1) if gpus else None,
         )
 
     def record(self, stage: str, key: str, facts: JsonRecord) -> StageRecord:
         """Of a stage that is done."""
         return self.measured(StageRecord(stage, key, facts=facts))
+
+
+def _gpus() -> range:
+    """The GPUs that torch computes on in this process; none where it is not loaded or has not used one."""
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    return range(cuda.device_count() if cuda is not None and cuda.is_initialized() else 0)
 
 
 def _cpu_seconds() -> float:

@@ -28,8 +28,13 @@ CREATE TABLE IF NOT EXISTS inputs (
 CREATE TABLE IF NOT EXISTS stages (
     variant TEXT NOT NULL, item TEXT NOT NULL, stage TEXT NOT NULL, key TEXT NOT NULL, kind TEXT, message TEXT NOT NULL,
     seconds REAL NOT NULL, cpu_seconds REAL NOT NULL, peak_rss_mb REAL, facts TEXT NOT NULL, finished REAL NOT NULL,
-    computed INTEGER NOT NULL, PRIMARY KEY (variant, item, stage)
+    computed INTEGER NOT NULL, peak_gpu_mb REAL, PRIMARY KEY (variant, item, stage)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS history (
+    call REAL NOT NULL, finished REAL NOT NULL, variant TEXT NOT NULL, item TEXT NOT NULL, stage TEXT NOT NULL,
+    key TEXT NOT NULL, kind TEXT, seconds REAL NOT NULL, cpu_seconds REAL NOT NULL, peak_rss_mb REAL, peak_gpu_mb REAL,
+    scores TEXT
+);
 CREATE TABLE IF NOT EXISTS calls (
     started REAL NOT NULL, seconds REAL NOT NULL, finished INTEGER NOT NULL, reused INTEGER NOT NULL,
     failed INTEGER NOT NULL, version TEXT NOT NULL
@@ -44,6 +49,32 @@ class KnownInput(NamedTuple):
     digest: str
 
 
+class HistoryRow(NamedTuple):
+    """One stage of one item, whenever it was computed.
+
+    Attributes:
+        version: of trackweave, with its commit where that is known.
+        call: when the call began that computed it, seconds since 1970.
+        finished: when it ended.
+        failure: what kind of failure it ended with; None: it is done.
+        scores: name → score, of `evaluate`.
+    """
+
+    version: str | None
+    call: float
+    finished: float
+    variant: str
+    item: str
+    stage: str
+    key: str
+    failure: str | None
+    seconds: float
+    cpu_seconds: float
+    peak_rss_mb: float | None
+    peak_gpu_mb: float | None
+    scores: Mapping[str, float]
+
+
 class StageCost(NamedTuple):
     """What a stage took on average, over the items that it was computed for."""
 
@@ -53,6 +84,7 @@ class StageCost(NamedTuple):
     cpu_seconds: float
     peak_rss_mb: float | None
     most_seconds: float
+    peak_gpu_mb: float | None
 
 
 class PlanState:
@@ -70,12 +102,16 @@ class PlanState:
 
     def __init__(self, folder: Path, name: str, kind: str) -> None:
         self.path = folder / NAME
+        self._call = time.time()
         with self._errors():
             self._database = sqlite3.connect(self.path, isolation_level=None)
             try:
                 self._database.execute("PRAGMA journal_mode = WAL")
                 self._database.execute("PRAGMA synchronous = NORMAL")
                 self._database.executescript(TABLES)
+                columns = [row[1] for row in self._database.execute("PRAGMA table_info(stages)")]
+                if "peak_gpu_mb" not in columns:  # of a folder that is older
+                    self._database.execute("ALTER TABLE stages ADD COLUMN peak_gpu_mb REAL")
                 self._check(name, kind)
             except BaseException:
                 self._database.close()
@@ -127,26 +163,39 @@ class PlanState:
         """Stage → its record."""
         with self._errors():
             rows = self._database.execute(
-                "SELECT stage, key, seconds, cpu_seconds, peak_rss_mb, facts, kind, message FROM stages "
+                "SELECT stage, key, seconds, cpu_seconds, peak_rss_mb, facts, kind, message, peak_gpu_mb FROM stages "
                 "WHERE variant = ? AND item = ?",
                 (variant, item),
             )
             return {
-                stage: StageRecord(stage, key, seconds, cpu, peak, json.loads(facts), kind, message)
-                for stage, key, seconds, cpu, peak, facts, kind, message in rows
+                stage: StageRecord(stage, key, seconds, cpu, peak, json.loads(facts), kind, message, peak_gpu_mb=gpu)
+                for stage, key, seconds, cpu, peak, facts, kind, message, gpu in rows
             }
 
     def keep(self, variant: str, item: str, record: StageRecord) -> None:
         """Records a stage; how often it was computed is counted, not how often it was found finished."""
+        now = time.time()
         row = (
             *(variant, item, record.stage, record.key, record.kind, record.message, record.seconds, record.cpu_seconds),
-            *(record.peak_rss_mb, json.dumps(record.facts, ensure_ascii=True), time.time(), int(not record.is_reused)),
+            *(record.peak_rss_mb, json.dumps(record.facts, ensure_ascii=True), now, int(not record.is_reused)),
+            record.peak_gpu_mb,
         )
         with self._errors():
+            if not record.is_reused:
+                scores = record.facts.get("scores")
+                self._database.execute(
+                    "INSERT INTO history VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        *(self._call, now, variant, item, record.stage, record.key, record.kind, record.seconds),
+                        *(record.cpu_seconds, record.peak_rss_mb, record.peak_gpu_mb),
+                        json.dumps(scores) if scores else None,
+                    ),
+                )
             self._database.execute(
                 f"INSERT INTO stages VALUES ({', '.join('?' * len(row))}) ON CONFLICT DO UPDATE SET "
                 "key = excluded.key, kind = excluded.kind, message = excluded.message, seconds = excluded.seconds, "
                 "cpu_seconds = excluded.cpu_seconds, peak_rss_mb = excluded.peak_rss_mb, facts = excluded.facts, "
+                "peak_gpu_mb = excluded.peak_gpu_mb, "
                 "finished = excluded.finished, computed = computed + excluded.computed",
                 row,
             )
@@ -168,14 +217,26 @@ class PlanState:
         """What each stage took, by name."""
         with self._errors():
             rows = self._database.execute(
-                "SELECT stage, COUNT(*), AVG(seconds), AVG(cpu_seconds), MAX(peak_rss_mb), MAX(seconds) FROM stages "
+                "SELECT stage, COUNT(*), AVG(seconds), AVG(cpu_seconds), MAX(peak_rss_mb), MAX(seconds), "
+                "MAX(peak_gpu_mb) FROM stages "
                 "WHERE kind IS NULL GROUP BY stage ORDER BY stage"
             )
             return [StageCost(*row) for row in rows]
 
-    def add_call(self, started: float, finished: int, reused: int, failed: int, version: str) -> None:
+    def history(self) -> Iterator[HistoryRow]:
+        """Everything that was ever computed, in the order in which it ended."""
+        query = (
+            "SELECT calls.version, history.call, history.finished, variant, item, stage, key, kind, history.seconds, "
+            "cpu_seconds, peak_rss_mb, peak_gpu_mb, scores FROM history LEFT JOIN calls ON calls.started = call "
+            "ORDER BY history.rowid"
+        )
+        with self._errors():
+            for row in self._database.execute(query):
+                yield HistoryRow._make((*row[:-1], json.loads(row[-1]) if row[-1] else {}))
+
+    def add_call(self, finished: int, reused: int, failed: int, version: str) -> None:
         """Records that the plan was worked through, as far as it came."""
-        row = (started, time.time() - started, finished, reused, failed, version)
+        row = (self._call, time.time() - self._call, finished, reused, failed, version)
         with self._errors():
             self._database.execute("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?)", row)
 

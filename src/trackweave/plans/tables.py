@@ -9,13 +9,16 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trackweave.errors import ArtifactError, TrackweaveError
 from trackweave.plans.settings import Plan
 from trackweave.plans.stages import FinishedItem, StageRecord
+from trackweave.plans.state import HistoryRow
 from trackweave.plans.workers import cores, machine_memory
 from trackweave.storage.files import read_json_object, replacing
 
@@ -23,12 +26,29 @@ if TYPE_CHECKING:
     from trackweave.evaluation.scores import Evaluation
 
 EVALUATION = "evaluation.json"
-PACKAGES = ("trackweave", "numpy", "numba", "opencv-python-headless", "scipy", "av", "onnxruntime", "torch")
+PACKAGES = (
+    *("trackweave", "numpy", "numba", "opencv-python-headless", "scipy", "av", "onnxruntime", "torch", "transformers"),
+    *("sam2", "pyarrow", "fsspec", "s3fs", "gcsfs", "ray"),
+)
+HISTORY_ROWS = 20_000
+"""Of the history, written at a time."""
 SCORES = ("HOTA", "IDF1", "MOTA", "J&F")
 COLUMNS = (
     *("item", "variant", "state", "frames", "width", "height", "tracks", "things", "boxes", "suspected"),
     *("expected_switches", "samples", "precision", "recall"),
-    *("warnings", "seconds", "cpu_seconds", "peak_rss_mb", *SCORES, "attention", "why", "kind", "message", "folder"),
+    *(
+        "warnings",
+        "seconds",
+        "cpu_seconds",
+        "peak_rss_mb",
+        "peak_gpu_mb",
+        *SCORES,
+        "attention",
+        "why",
+        "kind",
+        "message",
+        "folder",
+    ),
 )
 """Of the tables of items."""
 
@@ -80,6 +100,7 @@ class Row:
         """Column → value."""
         height, width = self.facts.get("size") or (None, None)
         peaks = [record.peak_rss_mb for record in self.records.values() if record.peak_rss_mb is not None]
+        gpu_peaks = [record.peak_gpu_mb for record in self.records.values() if record.peak_gpu_mb is not None]
         failure = self.failure
         values = {
             "item": self.item,
@@ -91,6 +112,7 @@ class Row:
             "seconds": round(self.seconds, 3),
             "cpu_seconds": round(sum(record.cpu_seconds for record in self.records.values()), 3),
             "peak_rss_mb": max(peaks, default=None),
+            "peak_gpu_mb": max(gpu_peaks, default=None),
             "attention": round(self.attention, 1),
             "why": self.why,
             "kind": None if failure is None else failure.kind,
@@ -188,9 +210,46 @@ def write_parquet(path: Path, rows: Sequence[Row]) -> None:
         pq.write_table(pa.table(columns), temporary)
 
 
+def write_history(path: Path, rows: Iterable[HistoryRow]) -> None:
+    """What was ever computed in the folder, stage by stage, as Parquet where pyarrow is installed; a part at a time."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ModuleNotFoundError:
+        return
+    moments = ("call", "finished")
+    texts = ("version", "variant", "item", "stage", "key", "failure")
+    kinds = {
+        name: pa.timestamp("us", tz="UTC") if name in moments else pa.string() if name in texts else pa.float64()
+        for name in HistoryRow._fields
+        if name != "scores"
+    } | dict.fromkeys(SCORES, pa.float64())
+    schema = pa.schema(list(kinds.items()))
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        remaining = iter(rows)
+        while part := list(islice(remaining, HISTORY_ROWS)):
+            cells = [row._asdict() | {name: row.scores.get(name) for name in SCORES} for row in part]
+            columns = {
+                name: [int(1e6 * one[name]) if name in moments else _plain(one[name]) for one in cells]
+                for name in kinds
+            }
+            writer.write_table(pa.table(columns, schema=schema))
+
+
 def _plain(value: Any) -> Any:
     """A text without lone surrogates, which Arrow does not take."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+@cache
+def own_version() -> str:
+    """Of trackweave; of a checkout with its commit."""
+    commit = _commit()
+    try:
+        number = version("trackweave")
+    except PackageNotFoundError:
+        number = "unknown"
+    return number if commit is None else f"{number}+g{commit[:12]}{'.dirty' if commit.endswith('+') else ''}"
 
 
 def describe_environment() -> Mapping[str, Any]:
@@ -202,22 +261,45 @@ def describe_environment() -> Mapping[str, Any]:
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": _processor(),
         "processors": cores(),
         "memory_gb": round(machine_memory() / 1e9, 1),
-        "devices": [name for name in ("nvidia0", "nvidia1", "nvidia2", "nvidia3") if Path("/dev", name).exists()],
+        "devices": _devices(),
         "packages": versions,
         "commit": _commit(),
     }
 
 
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _devices() -> list[str]:
+    """GPUs of the machine, as their driver names them."""
+    command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    with suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()
+    return []
+
+
+@cache
 def _commit() -> str | None:
-    """The commit of the checkout that trackweave is run from; None of an installed package."""
+    """The commit of the checkout that trackweave is run from, `+` behind it where files differ; None of a package."""
     root = Path(__file__).parents[3]
     if not (root / ".git").exists():
         return None
     with suppress(OSError, subprocess.SubprocessError):
-        command = ["git", "-C", os.fspath(root), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+        git = ["git", "-C", os.fspath(root)]
+        commands = [*git, "rev-parse", "HEAD"], [*git, "status", "--porcelain", "--untracked-files=no"]
+        commit, changed = (
+            subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+            for command in commands
+        )
+        return f"{commit}+" if changed else commit
     return None
 
 
