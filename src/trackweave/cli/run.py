@@ -23,7 +23,8 @@ LISTED = 40
 def run(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.yaml", help="what is worked through, see docs/plans.md")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="the folder to fill [default: the plan's]")
+        str | None,
+        typer.Option("-o", "--output", metavar="DIR", help="the folder to fill, or s3://… [default: the plan's]"),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -58,7 +59,7 @@ def run(
     """
     from trackweave.plans.runner import ItemSelection, failures_by_kind, forecast
     from trackweave.plans.runner import run as run_plan
-    from trackweave.plans.settings import load_plan
+    from trackweave.plans.settings import load_plan, redacted
 
     loaded = load_plan(plan, output=output, pairs=settings or (), workers=workers)
     selection = ItemSelection(tuple(only or ()), limit, retry_failed, keep_going)
@@ -85,6 +86,8 @@ def run(
         for kind, count, message in failures_by_kind(failed):
             typer.echo(f"failed, {kind}: {count} × such as {message}" if count > 1 else f"failed, {kind}: {message}")
         typer.echo(f"page: {loaded.output / 'index.html'}")
+        if loaded.remote:
+            typer.echo(f"also in {redacted(loaded.remote)}")
     if failed:
         if not as_json and not retry_failed and any(item.is_reused for item in failed):
             typer.echo("note: what failed before was not tried again (--retry-failed)", err=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 from trackweave.errors import InputError, MissingExtraError, SettingError, shortened_line
 from trackweave.options.sources import ProvidedValue, from_mapping, from_texts
+from trackweave.plans.remote import NONE, Stores, is_remote
 from trackweave.plans.settings import SCHEMAS, InputEntry, Plan, SceneInputs, file_name, redacted, with_long_names
 from trackweave.storage.files import content_digest
 
@@ -49,7 +50,7 @@ class PlanItem:
         return self.files["input"]
 
 
-def find_items(plan: Plan) -> list[PlanItem]:
+def find_items(plan: Plan, stores: Stores = NONE) -> list[PlanItem]:
     """The items of a plan in its order.
 
     Raises:
@@ -61,7 +62,7 @@ def find_items(plan: Plan) -> list[PlanItem]:
         where = f"{plan.origin}: inputs, entry {n}"
         own = with_long_names(plan.kind, entry.settings)
         values = from_mapping(own, SCHEMAS[plan.kind], f"{where}: settings") if own else {}
-        listed = list(_of_entry(plan, entry, values, where))
+        listed = list(_of_entry(plan, entry, values, stores, where))
         if not listed:
             raise InputError(f"{where}: {_source_of(entry)}: there is nothing")
         found += listed
@@ -77,7 +78,9 @@ def _source_of(entry: InputEntry) -> str:
     return str(redacted(str(entry.path or entry.paths_from or entry.table or (scenes and scenes.root))))
 
 
-def _of_entry(plan: Plan, entry: InputEntry, values: Mapping[str, ProvidedValue], where: str) -> Iterator[PlanItem]:
+def _of_entry(
+    plan: Plan, entry: InputEntry, values: Mapping[str, ProvidedValue], stores: Stores, where: str
+) -> Iterator[PlanItem]:
     if entry.table is not None:
         yield from _of_table(plan, entry, values)
     elif entry.scenes is not None:
@@ -88,7 +91,7 @@ def _of_entry(plan: Plan, entry: InputEntry, values: Mapping[str, ProvidedValue]
     else:
         paths = _lines(entry.paths_from) if entry.paths_from is not None else [str(entry.path)]
         for path in paths:
-            for one in _matches(path):
+            for one in _matches(path, stores):
                 yield _item(entry, {"input": one}, values)
 
 
@@ -100,8 +103,10 @@ def _lines(path: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _matches(path: str) -> list[str]:
+def _matches(path: str, stores: Stores) -> list[str]:
     """What a path names: itself, or in the order of names what matches its pattern."""
+    if is_remote(path) and has_magic(path.partition("?")[0]):
+        return sorted(stores.matches(path), key=_natural)
     if "://" in path or not has_magic(path) or Path(path).exists():
         return [path]  # what is not there is an item that fails, and stops no other
     found = glob(path, recursive=True)  # noqa: PTH207 - a pattern may be absolute
@@ -306,8 +311,10 @@ def _root_of(role: str, text: str, name: str) -> str | None:
     return None if path is None else str(path)
 
 
-def signature(role: str, text: str, name: str) -> str:
+def signature(role: str, text: str, name: str, stores: Stores = NONE) -> str:
     """Sizes and times of the files: as long as it stays, the content is not read again; empty where there is none."""
+    if is_remote(text):
+        return stores.signature(text)
     record = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8)
     try:
         root = _root_of(role, text, name)
@@ -318,12 +325,15 @@ def signature(role: str, text: str, name: str) -> str:
     return record.hexdigest()
 
 
-def digest(role: str, text: str, name: str) -> str:
-    """Of the content of the files and their names below the path, wherever that lies.
+def digest(role: str, text: str, name: str, stores: Stores = NONE) -> str:
+    """Of the content of the files and their names below the path, wherever that lies; in a store, of its checksums.
 
     Raises:
         InputError: a file cannot be read.
     """
+    if is_remote(text):
+        stores.files(text)  # says why there are none
+        return stores.signature(text)
     record = hashlib.sha256()
     try:
         root = _root_of(role, text, name)

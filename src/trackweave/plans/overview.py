@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from trackweave.errors import ArtifactError
@@ -26,6 +27,7 @@ from trackweave.plans.tables import (
 from trackweave.storage.files import read_json_object, write_json
 
 PLAN, CSV, PARQUET, HISTORY = "plan.json", "items.csv", "items.parquet", "history.parquet"
+ENVIRONMENT = "environment.json"
 
 
 def is_current(plan: Plan, items: Sequence[PlanItem]) -> bool:
@@ -45,8 +47,13 @@ def _digest(plan: Plan, items: Sequence[PlanItem]) -> str:
     return parts.hexdigest()[:16]
 
 
-def write_overview(plan: Plan, items: Sequence[PlanItem], state: PlanState, finished: Iterable[FinishedItem]) -> None:
+def write_overview(
+    plan: Plan, items: Sequence[PlanItem], state: PlanState, finished: Iterable[FinishedItem]
+) -> list[Path]:
     """Writes the tables, the scores, the views and the page of a plan; `plan.json` last.
+
+    Returns:
+        the files, without the views.
 
     Raises:
         RunFolderError: a file cannot be written.
@@ -63,10 +70,12 @@ def write_overview(plan: Plan, items: Sequence[PlanItem], state: PlanState, fini
     else:
         (output / EVALUATION).unlink(missing_ok=True)
     environment = describe_environment()
-    write_json(output / "environment.json", environment)
+    write_json(output / ENVIRONMENT, environment)
     notes = write_views(plan, rows) if plan.layout is not None else []
     write_page(plan, rows, state, scores, environment, notes)
     write_json(output / PLAN, {"schema_version": 1, "digest": _digest(plan, items), **_described(plan)})
+    names = (PAGE, CSV, PARQUET, HISTORY, EVALUATION, ENVIRONMENT, PLAN)
+    return [output / name for name in names if (output / name).is_file()]
 
 
 def _described(plan: Plan) -> Mapping[str, Any]:
@@ -86,6 +95,7 @@ def _described(plan: Plan) -> Mapping[str, Any]:
         "stages": list(plan.stages),
         "formats": list(plan.formats),
         "variants": variants,
+        "output": redacted(plan.remote or str(plan.output)),
         "output_layout": plan.layout,
         "engine": redacted(plan.engine.model_dump(mode="json")),
     }

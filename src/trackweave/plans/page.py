@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from trackweave.plans.pictures import THUMBNAIL
 from trackweave.plans.settings import STAGES, Plan
-from trackweave.plans.stages import describe
+from trackweave.plans.stages import STORE, describe
 from trackweave.plans.state import PlanState
 from trackweave.plans.tables import PlanScores, Row, score_rows
 from trackweave.reports.page import format_count, format_duration
@@ -60,7 +60,8 @@ def write_page(
     jinja.filters.update(duration=format_duration, count=_number, url=lambda path: quote(path))
     ordered = sorted(rows, key=lambda row: -row.attention)
     table = sorted(score_rows(scores), key=itemgetter(0)) if scores is not None else []
-    costs = sorted(state.costs(), key=lambda cost: STAGES[plan.kind].index(cost.stage))
+    order = [*STAGES[plan.kind], STORE]
+    costs = sorted(state.costs(), key=lambda cost: order.index(cost.stage))
     longest = max((cost.seconds for cost in costs), default=0.0) or 1.0
     stream = jinja.get_template(TEMPLATE).stream(
         style=stylesheet(),

@@ -17,6 +17,7 @@ from typing import Any
 from trackweave.errors import RunFolderError, SettingError, argument, listed, shortened_line
 from trackweave.options.sources import ResolvedSettings
 from trackweave.plans.items import TRAINING_ITEM, PlanItem, find_items, signature
+from trackweave.plans.remote import stores_of
 from trackweave.plans.settings import Plan, Variant, load_plan
 from trackweave.plans.stages import (
     LAST,
@@ -189,6 +190,8 @@ class _Chain:
             plan.start,
             samples or (),
             coordinator.in_command,
+            coordinator.stores,
+            f"{plan.remote}/{variant.name}/{item.name}" if plan.remote else "",
         )
         self.is_ready = bool(samples) or item is not TRAINED
         self.stages = stages_of(self.job, settings)
@@ -255,7 +258,8 @@ class _Coordinator:
             raise RunFolderError(f"{folder}: is a file, not a folder")
         if RunManifest.load(RunPaths(folder).manifest).holds_run:
             raise RunFolderError(f"{folder}: holds a run: a plan fills a folder of its own, choose another output")
-        self.items = find_items(self.plan)
+        self.stores = stores_of(self.plan)
+        self.items = find_items(self.plan, self.stores)
         self._stack.enter_context(locked_folder(folder))
         try:
             self.state = self._stack.enter_context(PlanState(folder, self.plan.name, self.plan.kind))
@@ -289,7 +293,7 @@ class _Coordinator:
             self._signatures = item.name, {}
         known = self._signatures[1]
         if role not in known:
-            known[role] = signature(role, item.files[role], item.name)
+            known[role] = signature(role, item.files[role], item.name, self.stores)
         return known[role]
 
     def chains(self) -> Iterator[_Chain]:
@@ -513,7 +517,9 @@ class _Coordinator:
         from trackweave.plans.overview import is_current, write_overview
 
         if worked or not is_current(self.plan, self.items):
-            write_overview(self.plan, self.items, self.state, self._all_finished())
+            written = write_overview(self.plan, self.items, self.state, self._all_finished())
+            if self.plan.remote:
+                self.stores.put_files(written, self.plan.remote)
 
     def _all_finished(self) -> Iterator[FinishedItem]:
         """Every item in every variant as it stands now, also those that were not asked for."""

@@ -107,6 +107,22 @@ class EngineSettings(Settings):
     )
 
 
+class StorageSettings(Settings):
+    """Object stores: how they are reached, and what lies here of them meanwhile."""
+
+    options: Mapping[str, Any] = Field(
+        default_factory=dict,
+        description="of fsspec's file system, such as endpoint_url; accounts rather in the environment",
+    )
+    cache: Path | None = Field(default=None, description="folder of fetched inputs; null: `cache` in the output folder")
+    cache_gb: float = Field(
+        default=50.0, gt=0, description="most that lies there (10⁹ bytes), beside what is worked on at the moment"
+    )
+    local: Path | None = Field(
+        default=None, description="where an output in a store is worked on; null: `runs/` with the plan's name"
+    )
+
+
 class PlanFile(Settings):
     """The keys of a plan file."""
 
@@ -116,11 +132,12 @@ class PlanFile(Settings):
     stages: Mapping[str, Any] = Field(default_factory=dict, description="stage: on, off, or on with its settings")
     settings: Mapping[str, Any] = Field(default_factory=dict, description="of all items, as in a settings file")
     matrix: Mapping[str, Any] = Field(default_factory=dict, description="setting: values; every combination is run")
-    output: Path | None = Field(default=None, description="the folder that the plan fills")
+    output: str | None = Field(default=None, description="the folder that the plan fills; s3:// and gs://, too")
     output_layout: Layout | None = Field(
         default=None, description="views of the archives by scene, or all in one folder"
     )
     engine: Mapping[str, Any] = Field(default_factory=dict, description="see `EngineSettings`")
+    storage: Mapping[str, Any] = Field(default_factory=dict, description="see `StorageSettings`")
 
 
 class Variant(NamedTuple):
@@ -151,6 +168,8 @@ class Plan:
         output: the folder that it fills.
         layout: views of the archives, or None.
         engine: what does the work.
+        storage: how object stores are reached.
+        remote: address in a store that gets what `output` holds; empty where that is all.
         origin: what messages call it.
     """
 
@@ -165,6 +184,8 @@ class Plan:
     output: Path
     layout: Layout | None = None
     engine: EngineSettings = field(default_factory=EngineSettings)
+    storage: StorageSettings = field(default_factory=StorageSettings, repr=False)
+    remote: str = ""
     origin: str = "plan"
 
     @property
@@ -208,12 +229,17 @@ def load_plan(
     switches = _switches(file, origin)
     values = {**_values(file.kind, file.settings, f"{origin}: settings"), **switches.values}
     values |= from_pairs([_long_pair(file.kind, pair) for pair in pairs], SCHEMAS[file.kind])
-    folder = Path(output) if output is not None else file.output
-    if folder is None:
+    target = os.fspath(output) if output is not None else file.output
+    if target is None:
         raise SettingError(f"{origin}: output: the folder that the plan fills is not named")
     if file.output_layout is not None and file.kind == "association":
         raise SettingError(f"{origin}: output_layout: is of runs, and a plan of association has none")
     engine = _checked(EngineSettings, file.engine, f"{origin}: engine")
+    storage = _checked(StorageSettings, file.storage, f"{origin}: storage")
+    remote = target.rstrip("/") if "://" in target else ""
+    if remote and remote.partition("://")[0] not in ("s3", "gs"):
+        raise SettingError(f"{origin}: output: {redacted(shortened_line(remote))}: is a folder, s3://… or gs://…")
+    folder = Path(target) if not remote else storage.local or Path("runs", file_name(file.name or stem))
     plan = Plan(
         file.name or stem,
         file.kind,
@@ -226,6 +252,8 @@ def load_plan(
         folder,
         file.output_layout,
         engine if workers is None else engine.model_copy(update={"workers": workers}),
+        storage,
+        remote,
         origin,
     )
     for variant in plan.variants:  # what does not fit shows before the first item
@@ -388,7 +416,17 @@ def file_name(text: str) -> str:
 
 _ACCOUNT = re.compile(r"(?<=:/)(/?)[^/@\s]+@")  # a path has one slash where an address has two
 _SECRET_QUERY = re.compile(r"((?:token|secret|password|passwd|signature|key|credential)[\w-]*=)[^&\s]+", re.I)
-_SECRET_NAME = re.compile(r"token|secret|passw|credential|api_?key|access_?key", re.I)
+_SECRET_NAME = re.compile(r"token|secret|passw|credential|api_?key|access_?key|^key$", re.I)
+_HIDDEN: set[str] = set()
+
+
+def hide_secrets(options: Mapping[str, Any]) -> None:
+    """From now on `redacted` leaves out the values of these options whose names sound secret, wherever they stand."""
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            hide_secrets(value)
+        elif _SECRET_NAME.search(str(name)) and len(str(value)) >= 4:
+            _HIDDEN.add(str(value))
 
 
 def redacted(value: Any) -> Any:
@@ -398,6 +436,8 @@ def redacted(value: Any) -> Any:
     ('s3://…@host/a?token=…&b=2', {'api_key': '…', 'n': 1})
     """
     if isinstance(value, str):
+        for secret in _HIDDEN:
+            value = value.replace(secret, "…")
         return _SECRET_QUERY.sub(r"\1…", _ACCOUNT.sub(r"\1…@", value))
     if isinstance(value, Mapping):
         return {key: "…" if _SECRET_NAME.search(str(key)) else redacted(part) for key, part in value.items()}

@@ -34,6 +34,7 @@ from trackweave.options.sources import ProvidedValue, ResolvedSettings, resolve
 from trackweave.pipelines.resolved import generator_of
 from trackweave.pipelines.settings import BoxRunSettings
 from trackweave.plans.items import content_path, digest
+from trackweave.plans.remote import NONE, Stores, is_remote
 from trackweave.plans.settings import SCHEMAS, redacted
 from trackweave.predictors.catalog import BACKENDS
 from trackweave.storage.files import content_digest, locked_folder, read_json_object, write_json
@@ -106,7 +107,9 @@ SAMPLES, MODEL = "samples", "model.onnx"
 """In the folder of an item of association, and of the training."""
 TRAINING = ("train",)
 """The stages of the item over all others in a plan of association."""
-LAST = ("export", "evaluate", "report")
+STORE = "store"
+"""The stage that puts a run into an object store, where the plan's output is in one."""
+LAST = ("export", "evaluate", "report", STORE)
 """Stages that nothing depends on."""
 HALVED = ("predictor.batch", "grid.points_per_batch", "predictor.device_bytes", "predictor.host_bytes")
 """Settings of models that say how much is in memory at once."""
@@ -132,6 +135,8 @@ class Job:
         start: what `train` starts from.
         samples: folders that `train` reads.
         in_command: messages speak of flags.
+        stores: how addresses in stores are reached.
+        remote: address that gets the run's folder; empty: none does.
         is_halved: memory did not suffice before: half as much at once, see `HALVED`.
     """
 
@@ -148,6 +153,8 @@ class Job:
     start: str = ""
     samples: Sequence[str] = ()
     in_command: bool = False
+    stores: Stores = NONE
+    remote: str = ""
     is_halved: bool = False
 
     @property
@@ -321,7 +328,8 @@ def stages_of(job: Job, settings: ResolvedSettings) -> tuple[str, ...]:
         skipped.add("evaluate")
     if job.kind != "masks" and job.files and ("detections" in given or _has_boxes(job, settings)):
         skipped.add("detect")
-    return tuple(stage for stage in job.stages if stage not in skipped)
+    stages = tuple(stage for stage in job.stages if stage not in skipped)
+    return (*stages, STORE) if job.remote else stages
 
 
 def _has_boxes(job: Job, settings: ResolvedSettings) -> bool:
@@ -329,6 +337,10 @@ def _has_boxes(job: Job, settings: ResolvedSettings) -> bool:
     path = job.files["input"]
     if PurePath(path).suffix.lower() in TABLE_SUFFIXES or settings[BoxRunSettings].detections is not None:
         return True
+    if is_remote(path):
+        with suppress(InputError):
+            return any(one.below == "det/det.txt" for one in job.stores.files(path))
+        return False
     return os.path.isfile(f"{path}/det/det.txt")  # noqa: PTH113 - asked for every item of a plan
 
 
@@ -345,6 +357,9 @@ def stage_keys(job: Job, stages: Sequence[str], parts: Mapping[str, str], digest
     generates = job.kind == "masks" and not {"candidates", "prompts"} & job.files.keys()
     before = parts["propose"] if generates and "propose" not in stages else ""
     for stage in stages:
+        if stage == STORE:
+            keys[stage] = _hash(stage, job.remote, keys)
+            continue
         read = [(role, digests[role]) for role in READS.get(stage, ()) if role in job.files or role in digests]
         own = GENERATE if stage == "propose" and "filter" in stages else stage
         keys[stage] = _hash(stage, parts[own], read, before)
@@ -438,11 +453,11 @@ def run_stages(job: Job, on_progress: OnProgress | None = None) -> Iterator[Stag
             settings = settings_of(job)
             stages = stages_of(job, settings)
             digests = {
-                role: job.digests.get(role) or digest(role, text, job.item)
+                role: job.digests.get(role) or digest(role, text, job.item, job.stores)
                 for role, text in job.files.items()
                 if any(role in READS.get(stage, ()) for stage in stages)
             }
-            if stages == TRAINING:
+            if stages[:1] == TRAINING:
                 digests = dict(job.digests)
             yield digests
             keys = stage_keys(job, stages, settings_parts(settings, job.kind, job.formats, job.start), digests)
@@ -450,6 +465,9 @@ def run_stages(job: Job, on_progress: OnProgress | None = None) -> Iterator[Stag
             # Whoever worked on it before may be dying still.
             stack.enter_context(locked_folder(folder / "stages", wait=True))
             records = StageRecords(folder)
+            if job.remote and not records.path.is_file():  # another machine may have done it
+                job.stores.restore(job.remote, folder)
+                records = StageRecords(folder)
             if job.kind == "masks" and "identity" not in keys:
                 _forget_identities(folder, records)
         except Exception as error:  # noqa: BLE001 - whatever one item causes, the others go on
@@ -492,6 +510,28 @@ def _stages(
     records: StageRecords,
     on_progress: OnProgress | None,
 ) -> Iterator[StageRecord]:
+    with ExitStack() as stack:
+        yield from _done(job, settings, keys, records, on_progress, stack)
+
+
+def _localized(job: Job, stage: str, stack: ExitStack) -> Job:
+    """The job with local copies, which stay as long as `stack`, of what a stage reads from stores."""
+    wanted = {*READS.get(stage, ()), *(() if stage in ("evaluate", "filter", STORE) else ("input",))}
+    files = {
+        role: stack.enter_context(job.stores.fetched(text)) if role in wanted and is_remote(text) else text
+        for role, text in job.files.items()
+    }
+    return replace(job, files=files)
+
+
+def _done(
+    job: Job,
+    settings: ResolvedSettings,
+    keys: Mapping[str, str],
+    records: StageRecords,
+    on_progress: OnProgress | None,
+    stack: ExitStack,
+) -> Iterator[StageRecord]:
     folder = Path(job.folder)
     for stage, key in keys.items():
         known = records.done.get(stage)
@@ -502,7 +542,7 @@ def _stages(
         try:
             # What was begun with another batch cannot be gone on with: its last bits may differ.
             again = records.start(stage, f"{key}/2" if job.is_halved and _may_be_halved(settings) else key)
-            work = _ItemWork(job, settings, folder, keys, again, on_progress)
+            work = _ItemWork(_localized(job, stage, stack), settings, folder, keys, again, on_progress)
             facts = getattr(work, stage)()
             if work.is_halved:
                 facts = {**facts, "is_halved": True}
@@ -906,6 +946,10 @@ class _ItemWork:
         write_json(self._folder / "evaluation.json", {"schema_version": RECORD_VERSION, **record})
         facts = {name: round(value, 5) for name, value in shown.items() if value == value}
         return {"scores": facts, "files": ["evaluation.json"]}
+
+    def store(self) -> JsonRecord:
+        """Puts the folder of the run into the store."""
+        return {"put": self._job.stores.put(self._folder, self._job.remote)}
 
     def report(self) -> JsonRecord:
         """Draws the overlay of a mask run, and writes the page of the run and its thumbnail."""
