@@ -365,6 +365,7 @@ def measure_page(run: Path, scrubs: int, patience: float) -> None:
         median, high, worst, elements = page.evaluate(TIMELINE)
         print(f"timeline and list, a step of scrolling: median {median:.1f} ms, 95 % {high:.1f}, worst {worst:.1f}")
         print(f"{elements} elements in the page; {load()}", flush=True)
+        wait(viewer, page.evaluate("window.trackweave.info.frames"), patience)
         scrub(page, scrubs, patience)
 
 

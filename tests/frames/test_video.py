@@ -497,3 +497,21 @@ class TestFaults:
         source.close()
         with pytest.raises(FrameError, match="is closed"):
             source[0]
+
+
+def test_the_same_frames_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with VideoFile(write_video(tmp_path / "v.mp4")) as first:
+        monkeypatch.setattr(video_index, "index_video", lambda path: pytest.fail(f"{path} is listed anew"))
+        with first.again(cache_bytes=0) as second:
+            for position in (7, 3, 12):
+                assert np.array_equal(first[position], second[position])
+            assert len(second.cache) == 0 < len(first.cache)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted as Linux lists them")
+def test_frames_that_are_held_hold_no_threads(tmp_path: Path) -> None:
+    with VideoFile(write_video(tmp_path / "v.mp4")) as video:
+        held = [video[0]]
+        before = len(list(Path("/proc/self/task").iterdir()))
+        held += [video[position] for position in range(1, 20)]
+        assert len(list(Path("/proc/self/task").iterdir())) <= before + 2

@@ -370,6 +370,8 @@ def test_proofread_a_match(serve: Serve, run: Path, open_tab: Any) -> None:
         asked = tab.state("page.questions.question.at")
         tab.press("n")
         assert tab.frame == asked[0]
+        tab.press("6")
+        assert "no candidate 6" in tab.page.inner_text("#status")
         tab.press("0")
         tab.wait(f"{SAID} === 1 && !page.isActing")
         assert tab.state("page.questions.question.at") != asked
@@ -389,12 +391,15 @@ def test_proofread_a_match(serve: Serve, run: Path, open_tab: Any) -> None:
         tab.page.keyboard.type(str(middle))
         tab.press("Enter", "S")
         tab.wait(f"{SAID} === 2 && page.tracks.id.length === {count + 1} && !page.isActing")
+        other = tab.state("Math.max(...page.tracks.id)")
+        tab.page.click(f'.track[data-id="{track}"]')
+        tab.page.fill("#search", str(other))
+        tab.page.click(f'.track[data-id="{other}"]', modifiers=["Shift"])
+        assert tab.selected == [track, other]
+        tab.press("M")
+        tab.wait(f"{SAID} === 3 && page.tracks.id.length === {count} && !page.isActing")
         tab.page.fill("#search", "")
         tab.press("Escape")
-        parts = tab.state(f"[{track}, Math.max(...page.tracks.id)]")
-        tab.page.evaluate("(ids) => { for (const id of ids) window.trackweave.view.selected.add(id); }", parts)
-        tab.press("M")
-        tab.wait(f"{SAID} === 3 && !page.isActing")
 
         tab.page.evaluate("(id) => window.trackweave.pick(id, -1)", track)
         tab.press("R")
@@ -405,6 +410,12 @@ def test_proofread_a_match(serve: Serve, run: Path, open_tab: Any) -> None:
 
         tab.press("A")
         tab.wait(f"{SAID} === 5 && page.answers.accepted.length === 1 && !page.isActing")
+        tab.press("End", "E")  # it ends after its last frame: nothing is left out
+        tab.wait(f"{SAID} === 6 && !page.isActing")
+        tab.press("Control+z")
+        tab.wait(f"{SAID} === 5 && page.answers.redo && !page.isActing")
+        tab.press("W")
+        tab.wait("page.answers.unwritten === false && !page.isActing")
         names = tab.state("page.answers.names")
         tab.page.reload()
         tab.page.wait_for_selector(READY)

@@ -91,7 +91,8 @@ class VideoIndex:
         """Seconds after the first frame, one per frame; None without timestamps."""
         if self.pts is None:
             return None
-        return tuple(float((int(pts) - int(self.pts[0])) * self.time_base) for pts in self.pts)
+        first, unit, units = int(self.pts[0]), self.time_base.numerator, self.time_base.denominator
+        return tuple((pts - first) * unit / units for pts in self.pts.tolist())
 
 
 VIDEO_KINDS = (
@@ -438,7 +439,7 @@ class VideoFile(WholeVideo):
 
     Opening reads the file once to list its timestamps. Going forward decodes each frame once; a jump decodes from the
     keyframe before; going backward keeps what it passes, so that a group of pictures is not decoded once per frame.
-    Decoded frames are held up to `cache_bytes`.
+    Decoded frames are held up to `cache_bytes`. `index`: of the file, where it is known.
 
     `times` are seconds after the first frame, as stamped (variable frame rate stays variable), None for streams
     without timestamps (raw H.264); those can only be decoded from their start. Frames are turned upright by the
@@ -452,11 +453,11 @@ class VideoFile(WholeVideo):
         FrameError: missing, not a video, or without a frame.
     """
 
-    def __init__(self, path: str | Path, *, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, path: str | Path, *, cache_bytes: int = CACHE_BYTES, index: VideoIndex | None = None) -> None:
         path = Path(path)
         self.path: Path | None = path
         self.cache = FrameCache(cache_bytes)
-        self._index: VideoIndex = index_video(path)
+        self._index: VideoIndex = index_video(path) if index is None else index
         self.damage = self._index.damage
         self._names = numbered_names(self._index.count)
         self._times = self._index.times
@@ -465,6 +466,11 @@ class VideoFile(WholeVideo):
         self._lock = RLock()
         self._closed = False
         self._asked = -1
+
+    def again(self, *, cache_bytes: int = CACHE_BYTES) -> VideoFile:
+        """The same frames with a decoder and a cache of their own; the file is not listed anew."""
+        assert self.path is not None
+        return VideoFile(self.path, cache_bytes=cache_bytes, index=self._index)
 
     def __len__(self) -> int:
         return self._index.count

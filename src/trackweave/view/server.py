@@ -20,7 +20,7 @@ from trackweave.view.app import Guard, ViewedRun, ViewerApp, make_app
 from trackweave.view.differences import open_truth
 from trackweave.view.mask_answers import open_answers
 from trackweave.view.opened_run import OpenedRun, open_pictures
-from trackweave.view.pictures import DISK_BYTES, PictureStore
+from trackweave.view.pictures import DISK_BYTES, Opener, PictureStore
 
 PORT = 8710
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -133,11 +133,7 @@ def _viewed(run: str | Path, frames: str | Path | None, disk_bytes: int) -> Iter
         if source is None:
             yield ViewedRun(opened, None)
             return
-        path = source.path
-        is_video = path is not None and path.is_file()
-        store = PictureStore(
-            source, partial(_reopened, path) if path is not None and is_video else None, disk_bytes=disk_bytes
-        )
+        store = PictureStore(source, _opener(source), disk_bytes=disk_bytes)
         store.start()
         try:
             yield ViewedRun(opened, store)
@@ -145,12 +141,17 @@ def _viewed(run: str | Path, frames: str | Path | None, disk_bytes: int) -> Iter
             store.close()
 
 
+def _opener(source: FrameSource) -> Opener | None:
+    """Opens the frames once more, where they lie in one file."""
+    if isinstance(source, VideoFile):
+        return partial(source.again, cache_bytes=0)  # each frame is read once, and kept as a JPEG
+    return partial(_reopened, source.path) if source.path is not None and source.path.is_file() else None
+
+
 def _reopened(path: Path) -> FrameSource:
     source, _ = open_pictures(path)
     if source is None:
         raise InputError(f"{path}: has no pictures")
-    if isinstance(source, VideoFile):
-        source.cache.max_bytes = 0  # each frame is read once, and kept as a JPEG
     return source
 
 

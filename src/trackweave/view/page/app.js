@@ -92,6 +92,7 @@ class Page {
       level: (id) => this.tracks?.level[this.tracks.id.indexOf(id)] ?? -1,
       indexOf: (position) => this.indexOf(position),
       prompt: () => this.prompting?.toggle("points"),
+      say: (text) => this.say(text),
     });
     this.prompting = this.info.kind === "masks" && !this.info.fixed ? new Prompting(this.stage, {
       target: () => this.promptTarget(),
@@ -574,7 +575,7 @@ class Page {
   buildTop() {
     byId("top-buttons").replaceChildren(
       h("button", { type: "button", title: "copy a link to this frame and track (c)", onclick: () => this.copyLink() }, "Link"),
-      h("button", { type: "button", title: "dark or light (d)", onclick: () => this.toggleTheme() }, "◐"),
+      h("button", { type: "button", title: "dark or light (d)", "aria-label": "Dark or light", onclick: () => this.toggleTheme() }, "◐"),
       h("button", { type: "button", id: "help", title: "keys (?)", "aria-label": "Keys", onclick: () => showKeys(this.keys) }, "?"),
     );
     const stored = kept("theme");

@@ -71,6 +71,7 @@ export function doubtfulPlaces(tracks, indexOf, name) {
  * @property {(id: number) => number} level
  * @property {(position: number) => number} indexOf
  * @property {() => void} prompt takes a tool in hand to prompt the selected mask anew
+ * @property {(text: string) => void} say
  */
 
 /** The panel. */
@@ -220,7 +221,10 @@ export class Questions {
    */
   choose(question, n) {
     const candidate = question.candidates[n];
-    if (!candidate) return;
+    if (!candidate) {
+      this.host.say(`there is no candidate ${n + 1}: 0 says that it is a new object, e types a name`);
+      return;
+    }
     const other = candidate.before ?? candidate.after;
     if (candidate.name !== null) void this.answer({ act: "name", at: question.at, name: candidate.name });
     else if (other) void this.answer({ act: "join", at: question.at, other });
@@ -260,7 +264,7 @@ export class Questions {
   draw() {
     const parts = this.parts();
     const tabs = parts.length > 1
-      ? h("div", { class: "parts", role: "tablist" }, ...parts.map(([name, text]) => h("button", {
+      ? h("div", { class: "parts", role: "tablist", "aria-label": "Parts of this panel" }, ...parts.map(([name, text]) => h("button", {
         type: "button", role: "tab", "aria-selected": String(this.part === name), "data-part": name, onclick: () => this.open(name),
       }, text)))
       : null;
@@ -308,7 +312,10 @@ export class Questions {
       },
     });
     const names = [...new Set(Object.values(state?.names ?? {}))];
-    const candidates = question.candidates.map((one, n) => h("button", { type: "button", class: "candidate", onclick: () => this.choose(question, n) },
+    const candidates = question.candidates.map((one, n) => h("button", {
+      type: "button", class: "candidate", onclick: () => this.choose(question, n),
+      "aria-label": `${n + 1}: ${one.name ?? `track ${one.track_id}`}, ${Math.round(100 * one.probability)} %`,
+    },
       h("kbd", {}, String(n + 1)), this.badge(one.track_id, one.name ?? `track ${one.track_id}`),
       h("span", { class: "quiet" }, `${Math.round(100 * one.probability)} %`), this.crop(one.before, "before"), this.crop(one.after, "after")));
     const button = (/** @type {string} */ key, /** @type {string} */ text, /** @type {() => void} */ onclick) =>
@@ -322,6 +329,7 @@ export class Questions {
           question.contradicted ? h("strong", {}, "other answers contradict this", h("br")) : null,
           h("span", { class: "quiet" }, `an answer repairs about ${Math.max(1, Math.round(question.repair))} boxes`))),
         ...candidates,
+        candidates.length ? null : h("p", { class: "quiet" }, "No object that has a name fits: 0 names this one, e types another name."),
         h("div", { class: "choices" },
           button("0", `new object ${this.freshName(question)}`, () => this.press("0")),
           button("x", "nobody", () => this.press("x")),
