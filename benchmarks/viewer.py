@@ -33,6 +33,7 @@ from trackweave import track_boxes, track_masks
 from trackweave.storage.track_archive import TrackRows, TracksArchiveWriter
 from trackweave.structures.tracks import Tracks
 from trackweave.tracking.settings import TrackingSettings
+from trackweave.view import pictures
 from trackweave.view.server import Viewer, open_viewer
 
 RATE, FAST_RATE = 25, 60
@@ -56,9 +57,12 @@ def main() -> None:
     parser.add_argument("--tracks", type=int, default=1000)
     parser.add_argument("--scrubs", type=int, default=3600, help="one a second for an hour")
     parser.add_argument("--patience", type=float, default=1800, help="seconds that a part may take")
+    parser.add_argument("--nice", type=int, help="of the thread that decodes ahead: on a busy machine it gets no time")
     parser.add_argument("--work", type=Path, help="keep videos and runs here, and use them again")
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
+    if arguments.nice is not None:
+        pictures.BACKGROUND_NICE = arguments.nice
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
@@ -333,7 +337,7 @@ def tab(viewer: Viewer) -> Iterator[Any]:
 
     path = next(found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name)))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
         page.set_default_timeout(300_000)
         yield page

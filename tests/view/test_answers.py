@@ -81,6 +81,20 @@ def test_parts_that_are_merged_are_one_again(run: Path) -> None:
         assert len(opened.tracks_json()["id"]) == len(before["id"])
 
 
+def test_a_split_of_a_named_object_is_taken_back_by_a_merge(run: Path) -> None:
+    with answering(run) as (answers, opened):
+        before = opened.tracks_json()
+        track, first, _ = longest(opened)
+        record = {"act": "name", "track": track, "frame": first + 30, "name": "Ann", "version": answers.version}
+        state = answers.act(record)
+        state = answers.act({"act": "split", "track": track, "frame": first + 12, "version": state["version"]})
+        parts = sorted(set(opened.shown.table.track_id.tolist()) - set(before["id"]) | {track})
+        assert len(parts) == 2
+        state = answers.act({"act": "merge", "tracks": parts, "version": state["version"]})
+        assert (opened.tracks_json()["id"], opened.tracks_json()["count"]) == (before["id"], before["count"])
+        assert state["names"] == {str(track): "Ann"}
+
+
 def test_what_is_closed_is_in_the_files_of_the_run(run: Path) -> None:
     original = (run / "tracks.npz").read_bytes()
     with answering(run) as (answers, opened):

@@ -140,11 +140,34 @@ def test_seek_step_and_play(serve: Serve, match_run: Path, open_tab: Any) -> Non
         tab.press("Enter")
         assert tab.frame == 33
         tab.wait("page.stage.position === 33 && page.stage.bitmap")
-        tab.press(" ")
-        tab.wait("page.player.position > 36")
+        tab.press("<", "<", "<", " ")  # slowly: it must not be at the end before it is stopped
+        tab.wait("page.player.position > 34")
         tab.press(" ")
         assert tab.state("page.player.isPlaying") is False
         assert tab.state("page.stage.position === page.player.position")
+
+
+def test_what_comes_late_is_dropped_and_playing_ends(serve: Serve, match_run: Path, open_tab: Any) -> None:
+    """Each picture takes 0.4 s, ten frames of the clock: some frames are shown, near the clock, and the last one."""
+    with serve([match_run]) as viewer:
+        tab = open_tab(viewer.address)
+        tab.page.evaluate(
+            """() => {
+                const { pictures } = window.trackweave.stage, { fetch } = pictures;
+                pictures.fetch = async function (...asked) {
+                    await new Promise((resolve) => setTimeout(resolve, 400));
+                    return fetch.apply(pictures, asked);
+                };
+                const { player } = window.trackweave;
+                player.pause();
+                void player.seek(0).then(() => player.play());
+            }"""
+        )
+        tab.wait("page.player.isPlaying")
+        tab.wait("!page.player.isPlaying && page.stage.position === 59")
+        counts = tab.state("page.player.counts")
+        assert counts["drawn"] >= 3
+        assert counts["dropped"] > 10
 
 
 def test_the_canvas_shows_the_frame_and_the_masks(serve: Serve, mask_run: Path, open_tab: Any) -> None:

@@ -214,6 +214,8 @@ class _ConstraintReader:
             if self._dropped[each]:
                 self._refuse_accepted(each)
         one, second = self._of.get(row), self._of.get(other)
+        if self._takes_split_back(row, other) and one is None and second is None:
+            return  # the tracker's link holds again, and the names on both sides of it
         if one is not None and second is not None:
             self._unite(one, second)
             return
@@ -223,6 +225,15 @@ class _ConstraintReader:
         known = one or second
         assert known is not None
         self._put(other if one is not None else row, known)
+
+    def _takes_split_back(self, row: int, other: int) -> bool:
+        """Whether these neighbours in a track had been split; they are not any more."""
+        pair = next((pair for pair in self._apart if set(pair) == {row, other}), None)
+        if pair is None or self._track_id[row] != self._track_id[other]:
+            return False
+        self._apart.remove(pair)
+        self._cuts.remove(pair[1])
+        return True
 
     def _split(self, before: int, at: int) -> None:
         one = self._of.get(at)

@@ -27,6 +27,8 @@ export class Player {
     this.began = 0;
     this.beganAt = 0;
     this.loading = 0;
+    /** Milliseconds that a frame takes to load, of late. */
+    this.latency = 0;
     this.isSeeking = false;
     this.turn = 0;
     /** What was drawn and what was dropped since playing began. */
@@ -130,27 +132,35 @@ export class Player {
       this.pause();
       return;
     }
-    const stride = Math.max(1, Math.round((this.rate * this.speed) / 60));
-    this.prefetch(Math.max(this.position, due), this.stage.pictures.ahead, stride);
+    // What takes longer than the clock allows is asked for ahead of it, and as many frames apart as can arrive in time.
+    const late = (this.latency * this.rate * this.speed) / 1000;
+    const stride = Math.max(1, Math.round((this.rate * this.speed) / 60), Math.ceil(late / MOST_LOADING));
+    this.prefetch(Math.max(this.position, due) + (stride > 1 ? Math.floor(late) : 0), this.stage.pictures.ahead, stride);
     requestAnimationFrame((then) => this.tick(then));
   }
 
   /**
-   * Loads the frames that follow, few at a time.
+   * Loads the frames that follow, few at a time; at the end the last one.
    * @param {number} from
    * @param {number} count
    * @param {number} [stride]
    */
   prefetch(from, count, stride = 1) {
     for (let k = 1; k <= count && this.loading < MOST_LOADING; k++) {
-      const position = from + k * stride;
-      if (position > this.last) return;
-      if (this.stage.isReady(position) || this.stage.pictures.asked.has(position)) continue;
+      const position = Math.min((Math.floor(from / stride) + k) * stride, this.last);
+      if (this.stage.isReady(position) || this.stage.pictures.asked.has(position)) {
+        if (position === this.last) return;
+        continue;
+      }
       this.loading += 1;
+      const began = performance.now();
       void Promise.all([
         this.stage.pictures.load(position),
         this.stage.objects.load(position, this.stage.view.looks.masks),
-      ]).catch(() => undefined).finally(() => (this.loading -= 1));
+      ]).catch(() => undefined).finally(() => {
+        this.loading -= 1;
+        this.latency += 0.3 * (performance.now() - began - this.latency);
+      });
     }
   }
 }
