@@ -284,7 +284,7 @@ def scan(scene: Path, work: Path) -> None:
         if not run.manifest.is_file():
             settings = TrackingSettings(render_viz=False, mask_scale_ratio=0.3)
             given = {"candidates": candidates, "predictor": predictor, "settings": settings}
-            track_masks(scene / "frames", run.root, progress=False, identity=False, **given)  # type: ignore[arg-type]
+            track_masks(scene / "frames", run.root, progress=False, identity=False, **given)  # type: ignore[call-overload]
         _apply(run, VARIANTS["all"])
         for level in map(Level, LEVELS):
             coarser = [Level(one) for one in LEVELS if one < level][-1:]

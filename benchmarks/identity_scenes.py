@@ -110,5 +110,5 @@ def run_scene(scene: NestedScene, folder: Path, max_propagate: int | None = None
     settings = TrackingSettings(render_viz=False, max_propagate=max_propagate)
     predictor = FlowPredictor(threads=1)
     given = {"candidates": candidates, "predictor": predictor, "settings": settings}
-    track_masks(frames, folder / "run", progress=False, identity=False, **given)  # type: ignore[arg-type]
+    track_masks(frames, folder / "run", progress=False, identity=False, **given)  # type: ignore[call-overload]
     return folder / "run"

@@ -25,7 +25,7 @@ run track_boxes track_masks
 TRACKERS = "ByteTracker FrameContext LearnedScorer SampleLogger Tracker preset".split()  # noqa: SIM905
 RECORDS = """
 AssignmentState BoxSummary Candidates DetectionTable Detections FinishedItem Forecast IdentityTable ItemSelection
-MaskSummary ObjectSegments PackedMasks Plan PlanEvent Prompt Run RunLog RunSummary RunWarning Tracks Tree
+MaskStream MaskSummary ObjectSegments PackedMasks Plan PlanEvent Prompt Run RunLog RunSummary RunWarning Tracks Tree
 VideoSegments
 """.split()  # noqa: SIM905
 PLUGS = """
@@ -33,7 +33,7 @@ AssignmentObserver AssociationScorer Detector Embedder FlowPredictor FrameSource
 choose_predictor make_detector make_embedder
 """.split()  # noqa: SIM905
 SETTINGS = """
-EvaluationSettings FlowSettings FormatSettings IdentitySettings InputSettings LogSettings OverlaySettings
+EvaluationSettings FlowSettings FormatSettings IdentitySettings InputSettings LogSettings OnlineSettings OverlaySettings
 PerceptionSettings PointGridSettings RefinementSettings RegionSettings SamSettings ScorerSettings TextSettings
 TrackerSettings TrackingSettings
 """.split()  # noqa: SIM905

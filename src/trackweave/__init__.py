@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from trackweave.pipelines.identity import relate
     from trackweave.pipelines.mask_inputs import propose
     from trackweave.pipelines.masks import track_masks
+    from trackweave.pipelines.online_masks import MaskStream
     from trackweave.pipelines.run import Run, open_run
     from trackweave.pipelines.settings import InputSettings, PerceptionSettings
     from trackweave.plans.runner import Forecast, ItemSelection, PlanEvent, forecast, run
@@ -79,7 +80,7 @@ if TYPE_CHECKING:
     from trackweave.structures.run_log import RunLog, RunWarning
     from trackweave.structures.run_summary import BoxSummary, MaskSummary, RunSummary
     from trackweave.structures.tracks import Tracks
-    from trackweave.tracking.settings import TrackingSettings
+    from trackweave.tracking.settings import OnlineSettings, TrackingSettings
     from trackweave.visualization.settings import OverlaySettings
 
     __version__: str
@@ -141,6 +142,7 @@ _EXPORTS = {
     "pipelines.mask_inputs": ("propose",),
     "pipelines.identity": ("relate",),
     "pipelines.masks": ("track_masks",),
+    "pipelines.online_masks": ("MaskStream",),
     "pipelines.run": (
         "Run",
         "open_run",
@@ -188,7 +190,7 @@ _EXPORTS = {
     ),
     "structures.identity": ("IdentityTable", "Tree"),
     "structures.tracks": ("Tracks",),
-    "tracking.settings": ("TrackingSettings",),
+    "tracking.settings": ("OnlineSettings", "TrackingSettings"),
     "visualization.settings": ("OverlaySettings",),
 }
 """Module → names. For type checkers the same stands above; a test holds the two together."""
@@ -225,9 +227,11 @@ __all__ = [
     "ItemSelection",
     "LearnedScorer",
     "LogSettings",
+    "MaskStream",
     "MaskSummary",
     "MissingExtraError",
     "ObjectSegments",
+    "OnlineSettings",
     "OverlaySettings",
     "PackedMasks",
     "PerceptionSettings",

@@ -6,11 +6,13 @@ import hashlib
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.cli.shell import Outcome, Shell
+from tests.frames.test_live import MOTION_JPEG, serving
 from tests.options.parsing import parsed
 from tests.predictors.sam.tiny import save_tiny, tiny_edgetam, tiny_sam2_hf
 from tests.toy_scenes import CROSSING, candidates_of, write_frames
@@ -341,3 +343,33 @@ def test_models_of_a_path(shell: Shell, weights: Path) -> None:
     done = shell("models", "--weights", weights)
     assert "auto: sam2-hf takes the weights that were named" in done.out
     assert shell("models", "--weights", weights / "none").code == 1
+
+
+# --- live -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_is_followed_until_it_ends(shell: Shell, tmp_path: Path) -> None:
+    part = b"--next\r\nContent-Type: image/jpeg\r\n\r\n"
+    pictures = []
+    for frame in CROSSING.frames:
+        is_encoded, encoded = cv2.imencode(".jpg", np.repeat(np.repeat(frame, 4, 0), 4, 1)[:, :, ::-1])
+        assert is_encoded
+        pictures.append(part + encoded.tobytes() + b"\r\n")
+    with serving(*(5 * pictures), kind=MOTION_JPEG) as url:
+        run = tmp_path / "run"
+        done = shell("masks", url, "-o", run, "--predictor", "static", "--max-frames", 9, "--box", "1,0,0,20,20,5")
+        assert done.code == 0, done.err
+        assert "live: Ctrl-C" in done.err
+        summary = json.loads((run / "summary.json").read_text())
+        assert summary["input"]["frames"] == 9
+        assert summary["levels"]["0"]["tracks"][0]["id"] == 5
+        assert summary["input"]["path"] == url
+        assert (run / "report.html").is_file()
+        assert (run / "overlay.mp4").is_file()
+        for flag in ("--resume", "--frames=::2"):
+            refused = shell("masks", url, "-o", tmp_path / "other", flag)
+            assert refused.code == 2
+            assert "has no effect" in refused.err
+    refused = shell("masks", write_frames(CROSSING, tmp_path / "frames"), "-o", tmp_path / "other", "--max-frames", 2)
+    assert refused.code == 2
+    assert "is no live source" in refused.err

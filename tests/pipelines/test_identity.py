@@ -120,7 +120,7 @@ def test_pictures_have_the_colours_of_families_and_relate_draws_the_video_anew(m
     settings = TrackingSettings(iou_threshold=0.95)
     frames = shutil.copytree(made / "frames", tmp_path / "frames")
     given = {"candidates": made / "candidates", "predictor": "static", "settings": settings}
-    run = track_masks(frames, tmp_path / "run", overlay=OverlaySettings(style="fill"), **given)  # type: ignore[arg-type]
+    run = track_masks(frames, tmp_path / "run", overlay=OverlaySettings(style="fill"), **given)  # type: ignore[call-overload]
     colours = run_colours(run.paths)
     listed = json.loads((run.root / "level_4" / "viz" / "compare" / "compare.json").read_text())["frames"][0]["tracks"]
     assert {track["id"]: track["colour"] for track in listed} == {n: css(colours(n)) for n in (4, 5, 6, 7)}
@@ -142,7 +142,7 @@ def test_pictures_have_the_colours_of_families_and_relate_draws_the_video_anew(m
     assert {warning.stage for warning in relate(run, False, video=tmp_path / "elsewhere").warnings} == {"candidates"}
     assert np.abs(first_picture(run.paths.overlay) - undone).mean() < 1
     # A run that is resumed finds its levels finished, although their pictures were coloured since.
-    resumed = track_masks(tmp_path / "elsewhere", run.root, resume=True, **given)  # type: ignore[arg-type]
+    resumed = track_masks(tmp_path / "elsewhere", run.root, resume=True, **given)  # type: ignore[call-overload]
     assert resumed.summary.track_count == run.summary.track_count
 
 

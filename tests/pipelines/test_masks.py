@@ -345,7 +345,7 @@ def test_proposed_candidates_are_tracked(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="at least 1, not 0"):
         track_masks(frames, tmp_path / "none", candidate_stride=0)
     with pytest.raises(TypeError, match="stride"):
-        track_masks(frames, tmp_path / "none", stride=2)  # type: ignore[call-arg]
+        track_masks(frames, tmp_path / "none", stride=2)  # type: ignore[call-overload]
 
 
 class TestLabelImagesByName:

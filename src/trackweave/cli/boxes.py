@@ -182,7 +182,7 @@ def _track(
     live = source is not None and is_live(source)
     if live and shows_progress:
         typer.echo("live: Ctrl-C ends the run and keeps what is there", err=True)
-    with _stop_at_interrupt(active=live) as stop:
+    with stop_at_interrupt(active=live) as stop:
         return track_boxes(
             source,
             output,
@@ -225,7 +225,7 @@ def ignored_settings(settings: ResolvedSettings) -> tuple[RunWarning, ...]:
 
 
 @contextmanager
-def _stop_at_interrupt(*, active: bool) -> Iterator[threading.Event]:
+def stop_at_interrupt(*, active: bool) -> Iterator[threading.Event]:
     """With `active`, the first Ctrl-C or SIGTERM asks for an orderly end, the second one interrupts."""
     stop = threading.Event()
     if not active:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trackweave.errors import SettingError
+from trackweave.errors import SettingError, TrackweaveError
 from trackweave.options.commands import AsJson, Overwrite
 from trackweave.options.flags import with_settings
 from trackweave.options.schema import Schema, ShortFlag, short
@@ -17,11 +17,12 @@ from trackweave.pipelines.settings import MaskRunSettings
 from trackweave.predictors.catalog import BACKENDS
 from trackweave.predictors.sam.settings import SamSettings
 from trackweave.proposals.settings import CandidateSettings
-from trackweave.tracking.settings import TrackingSettings
+from trackweave.tracking.settings import OnlineSettings, TrackingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trackweave.pipelines.online_masks import MaskStream
     from trackweave.pipelines.run import Run
     from trackweave.structures.prompts import Prompt
     from trackweave.structures.run_summary import MaskSummary
@@ -29,10 +30,24 @@ if TYPE_CHECKING:
 WEIGHTS_FREE = ("flow", "static", "replay")
 LEVELS_ONLY = ("masks.levels", "tracking.iou_threshold", "tracking.prompt_mode", "tracking.long_tail_area")
 """Settings of candidates: a user's label images have no levels and are taken as they are."""
+FRAMES_SAID = 100
+"""Frames of a live source between two lines that say where the run is."""
 PICTURES_ONLY = ("masks.overlay_levels", "tracking.preview_stride", "tracking.preview_max")
 
 MASKS = Schema(
-    ("masks", "tracking", "predictor", "flow", "regions", "grid", "text", "candidates", "identity", "overlay"),
+    (
+        "masks",
+        "tracking",
+        "online",
+        "predictor",
+        "flow",
+        "regions",
+        "grid",
+        "text",
+        "candidates",
+        "identity",
+        "overlay",
+    ),
     flags=(
         short("--generator", "masks.generator"),
         short("--text", "text.prompts"),
@@ -50,6 +65,8 @@ MASKS = Schema(
         short("--mask-scale", "tracking.mask_scale_ratio"),
         short("--on-bad-item", "tracking.on_bad_item"),
         short("--cuts", "tracking.cuts"),
+        short("--max-frames", "online.max_frames"),
+        short("--max-absent", "online.max_absent"),
         short("--viz", "tracking.render_viz"),
         short("--identity", "masks.identity"),
         short("--style", "overlay.style"),
@@ -83,11 +100,17 @@ FILTER = Schema(
 )
 
 Frames = Annotated[str, typer.Argument(metavar="FRAMES|VIDEO", help="a folder of images or a video file")]
+FramesOrLive = Annotated[
+    str,
+    typer.Argument(
+        metavar="FRAMES|VIDEO|LIVE", help="a folder of images, a video file, a webcam's number or a stream's address"
+    ),
+]
 
 
 @with_settings(MASKS)
 def masks(
-    frames: Frames,
+    frames: FramesOrLive,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="the run folder to write")],
     settings: ResolvedSettings,
     candidates: Annotated[
@@ -121,7 +144,7 @@ def masks(
     """Follow the objects of a video through time: masks, boxes, images and a report.
 
     Without --candidates, --prompts, --point and --box, candidates are found by the built-in generator, at the coarse
-    level unless --levels asks for more. Nothing is downloaded.
+    level unless --levels asks for more. Live sources are followed forward only, until Ctrl-C. Nothing is downloaded.
     """
     from trackweave.reports.page import report as write_report
 
@@ -149,11 +172,27 @@ def track(
     Raises:
         SettingError: a flag that has no effect with this predictor or these prompts.
     """
+    from trackweave.frames.live import is_live
     from trackweave.pipelines.masks import track_masks
     from trackweave.pipelines.resolved import mask_options, tracking_of
 
-    run = settings[MaskRunSettings]
+    run, live = settings[MaskRunSettings], is_live(frames)
     _refuse_without_effect(settings, run, proposes=candidates is None and not prompts, has_labels=bool(prompts))
+    _refuse_of_live(settings, live=live, resume=resume)
+    if live:
+        return _follow(
+            track_masks(
+                frames,
+                output,
+                candidates=candidates,
+                prompts=prompts or None,
+                levels=run.levels,
+                predictor=run.predictor,
+                settings=tracking_of(settings),
+                online=settings[OnlineSettings],
+                **mask_options(settings, overwrite=overwrite),
+            )
+        )
     return track_masks(
         frames,
         output,
@@ -166,6 +205,48 @@ def track(
         progress=True,
         **mask_options(settings, overwrite=overwrite),
     )
+
+
+def _follow(stream: MaskStream) -> Run[MaskSummary]:
+    """Follows a live source until it ends or Ctrl-C; what came before an error is kept.
+
+    Raises:
+        TrackweaveError: the source broke off or the predictor failed; the message says what is kept.
+    """
+    from trackweave.cli.boxes import stop_at_interrupt
+
+    typer.echo("live: Ctrl-C ends the run and keeps what is there", err=True)
+    with stop_at_interrupt(active=True) as stop:
+        count = 0
+        try:
+            for count, tracks in enumerate(stream, start=1):
+                if count % FRAMES_SAID == 0:
+                    typer.echo(f"frame {count}: {len(tracks)} objects", err=True)
+                if stop.is_set():
+                    break
+        except TrackweaveError as error:
+            if count and stream.close() is not None:
+                error.args = (f"{error}; the run of the {count} frames before it is written",)
+            raise
+    run = stream.close()
+    assert run is not None  # an output was given, and a frame came
+    return run
+
+
+def _refuse_of_live(settings: ResolvedSettings, *, live: bool, resume: bool) -> None:
+    """Refuses flags of live sources where there is none, and those that a live source cannot have.
+
+    Raises:
+        SettingError: one was given.
+    """
+    if live and resume:
+        raise SettingError("--resume has no effect: the frames of a live source come once")
+    for key, provided in settings.provided.items():
+        is_flag = provided.origin.startswith("flag")
+        if is_flag and key.startswith("online.") and not live:
+            raise SettingError(f"{provided.origin}: {key} has no effect: FRAMES is no live source")
+        if is_flag and live and key in ("masks.frames", "masks.overlay_levels"):
+            raise SettingError(f"{provided.origin}: {key} has no effect with a live source")
 
 
 def _point(text: str) -> Prompt:

@@ -1,12 +1,14 @@
-"""`ArrayFrames` and `IteratorFrames`: frames of an array in memory, or of an iterator."""
+"""Frames of an array in memory (`ArrayFrames`), of an iterator (`IteratorFrames`), or of a stream (`StreamFrames`)."""
 
 from __future__ import annotations
 
+import sys
 import tempfile
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -207,3 +209,95 @@ def array_source(frames: Any) -> FrameSource:
     if isinstance(frames, Iterable):
         return IteratorFrames(frames)
     raise InputError(f"{type(frames).__name__} is not a path, an array or an iterable of frames")
+
+
+def stream_frame(values: Any, number: int, size: tuple[int, int] | None) -> RGBFrame:
+    """A frame as a stream takes it, see `as_rgb`.
+
+    Args:
+        values: as it came.
+        number: how many came before.
+        size: `(H, W)` of those; None = it is the first.
+
+    Raises:
+        FrameError: no frame, or of another size than the first.
+    """
+    what = f"frame {number} of the stream"
+    frame = as_rgb(values, what)
+    return frame if size is None else _checked_size(frame, size, what)
+
+
+class FrameNotThere(FrameError):
+    """A frame of a stream that has not come yet, or is gone."""
+
+
+class StreamFrames(WholeVideo):
+    """The frames of a stream that came last: nobody knows how many will come, and those before are gone.
+
+    Until `end` its length is beyond all bounds.
+
+    Args:
+        size: `(H, W)` of its frames.
+    """
+
+    HELD = 2
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.path: Path | None = None
+        self._frames: deque[RGBFrame] = deque(maxlen=self.HELD)
+        self._size = size
+        self._count, self._length = 0, sys.maxsize
+
+    def push(self, frame: RGBFrame) -> None:
+        """Takes the next frame, as `stream_frame` gives it."""
+        self._frames.append(frame)
+        self._count += 1
+
+    def end(self) -> None:
+        """No frame comes any more: from now on the length is how many came."""
+        self._length = self._count
+
+    @property
+    def count(self) -> int:
+        """How many frames came."""
+        return self._count
+
+    def __len__(self) -> int:
+        return self._length
+
+    def is_there(self, local: int) -> bool:
+        return self._count - len(self._frames) <= local < self._count
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self._size
+
+    @property
+    def names(self) -> Sequence[str]:
+        return _FrameNames(self._length)
+
+    def _read(self, position: int) -> RGBFrame:
+        if not self.is_there(position):
+            first, last = self._count - len(self._frames), self._count - 1
+            raise FrameNotThere(f"frame {position} of the stream is not there: it holds frames {first} … {last}")
+        return self._frames[position - self._count]
+
+
+class _FrameNames(Sequence[str]):
+    """The names that frames without a name have, however many."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        positions = range(self._count)[index]
+        return f"frame_{positions:06d}" if isinstance(positions, int) else [f"frame_{k:06d}" for k in positions]

@@ -72,6 +72,11 @@ class FrameSource(ABC):
         """
         return None
 
+    def is_there(self, local: int) -> bool:
+        """Whether the frame at a local position has come yet: only of a stream may it be otherwise. Whoever reads ahead
+        asks first."""
+        return True
+
     @property
     @abstractmethod
     def size(self) -> tuple[int, int]:
@@ -283,6 +288,9 @@ class Selection(FrameSource):
 
     def fault(self, local: int) -> str | None:
         return self._source.fault(self._positions[checked_position(local, len(self))])
+
+    def is_there(self, local: int) -> bool:
+        return self._source.is_there(self._positions[checked_position(local, len(self))])
 
     @property
     def size(self) -> tuple[int, int]:

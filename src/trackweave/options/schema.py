@@ -26,6 +26,7 @@ from trackweave.settings import Settings
 SECTIONS: Mapping[str, str] = {
     "masks": "trackweave.pipelines.settings:MaskRunSettings",
     "tracking": "trackweave.tracking.settings:TrackingSettings",
+    "online": "trackweave.tracking.settings:OnlineSettings",
     "predictor": "trackweave.predictors.sam.settings:SamSettings",
     "flow": "trackweave.predictors.flow.settings:FlowSettings",
     "text": "trackweave.predictors.sam.settings:TextSettings",

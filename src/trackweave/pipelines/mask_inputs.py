@@ -34,7 +34,7 @@ from trackweave.proposals.generators import (
 )
 from trackweave.proposals.refine import refine
 from trackweave.proposals.regions import RegionProposals
-from trackweave.proposals.schedule import MIN_GAP, NEW_SHARE, SeenArea
+from trackweave.proposals.schedule import SeenArea
 from trackweave.proposals.settings import CandidateSettings
 from trackweave.storage.candidates import (
     FilteredManifest,
@@ -439,11 +439,7 @@ def propose_candidates(
     for local, seen in views:
         index, name, image = int(frames.indices[local]), frames.names[local], frames[local]
         unfiltered = _raw_levels(generator, local, image, wanted) if keep_raw else None
-        by_level = (
-            generator.propose_at(local, wanted)
-            if isinstance(generator, AutomaticMasks)
-            else generator.propose_levels(image, wanted)
-        )
+        by_level = found_on(generator, local, image, wanted)
         refined = refine(by_level, chosen)
         for level in wanted:
             found, every = refined.levels[level], (unfiltered or by_level)[level]
@@ -464,6 +460,15 @@ def propose_candidates(
     if chosen.nest:
         write_parents(root / TREE_NAME, trees)
     return positions
+
+
+def found_on(
+    generator: CandidateGenerator | AutomaticMasks, local: LocalIndex, image: NDArray[np.uint8], levels: Sequence[int]
+) -> dict[int, Candidates]:
+    """What a generator finds on a frame, level by level."""
+    if isinstance(generator, AutomaticMasks):
+        return generator.propose_at(local, levels)
+    return generator.propose_levels(image, levels)
 
 
 TREE_NAME = "tree.json"
@@ -502,10 +507,7 @@ def _new_views(
     seen = SeenArea()
     for local in range(len(frames)):
         starts = local == 0 or local in cuts
-        if starts:
-            seen.forget()
-        seen.move_to(frames[local])
-        if starts or (seen.frames_since >= MIN_GAP and seen.new_share >= NEW_SHARE):
+        if seen.is_due(frames[local], starts=starts):
             yield LocalIndex(local), None if starts else seen
             seen.look()
         if progress is not None:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
+from os import PathLike
 from pathlib import Path
-from typing import Self, TypedDict, Unpack
+from typing import Any, Literal, Self, TypedDict, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ from trackweave.pipelines.mask_inputs import (
     open_mask_frames,
     propose_candidates,
 )
+from trackweave.pipelines.online_masks import MaskStream, StreamInput, StreamRequest
 from trackweave.pipelines.prompts import MarkedObjects, UserPrompts, read_user_prompts
 from trackweave.pipelines.run import Run
 from trackweave.pipelines.stitching import MaskStitcher
@@ -57,7 +59,7 @@ from trackweave.tracking.pipeline_context import (
     build_pipeline_context,
     summarise_tracking_stats,
 )
-from trackweave.tracking.settings import TrackingSettings
+from trackweave.tracking.settings import OnlineSettings, TrackingSettings, online_settings
 from trackweave.tracking.stores import FrameResultStore, add_counters, latest_warnings
 from trackweave.visualization.annotators import run_colours
 from trackweave.visualization.settings import OverlaySettings, overlay_settings
@@ -76,6 +78,7 @@ class MaskOptions(TypedDict, total=False):
     identity: bool | IdentitySettings
 
 
+@overload
 def track_masks(
     frames: str | Path | NDArray[np.uint8] | FrameSource,
     output: str | Path,
@@ -85,10 +88,42 @@ def track_masks(
     levels: Sequence[int] | None = None,
     predictor: str | VideoPredictor | ChosenPredictor = "auto",
     settings: TrackingSettings | None = None,
+    online: Literal[False] = False,
     resume: bool = False,
     progress: Progress = None,
     **options: Unpack[MaskOptions],
-) -> Run[MaskSummary]:
+) -> Run[MaskSummary]: ...
+
+
+@overload
+def track_masks(
+    frames: StreamInput,
+    output: str | Path | None = None,
+    *,
+    candidates: CandidateInput | None = None,
+    prompts: UserPrompts | None = None,
+    levels: Sequence[int] | None = None,
+    predictor: str | VideoPredictor | ChosenPredictor = "auto",
+    settings: TrackingSettings | None = None,
+    online: Literal[True] | OnlineSettings,
+    **options: Unpack[MaskOptions],
+) -> MaskStream: ...
+
+
+def track_masks(
+    frames: StreamInput,
+    output: str | Path | None = None,
+    *,
+    candidates: CandidateInput | None = None,
+    prompts: UserPrompts | None = None,
+    levels: Sequence[int] | None = None,
+    predictor: str | VideoPredictor | ChosenPredictor = "auto",
+    settings: TrackingSettings | None = None,
+    online: bool | OnlineSettings = False,
+    resume: bool = False,
+    progress: Progress = None,
+    **options: Unpack[MaskOptions],
+) -> Run[MaskSummary] | MaskStream:
     """Follows every object of a video through time and leaves a run folder.
 
     What is followed comes from one of three places: filtered `candidates` on disk, `prompts` of a person, or, when
@@ -106,6 +141,8 @@ def track_masks(
         levels: granularity levels (2 coarse, 4 medium, 6 fine); None = those of `candidates`, else 2.
         predictor: a name of `choose_predictor`, what that chose, or a predictor.
         settings: how to track.
+        online: forward only, while frames come: from a webcam, an address or any iterator. Gives at once a
+            `MaskStream`, which yields the tracks of each frame; `output` may be left out. Settings say how late.
         resume: continue a run that was cut off; finished levels are kept.
         progress: None = shown by itself in a terminal or a notebook; or a function of `(done, total, label)`.
         options: the following, by keyword.
@@ -126,7 +163,7 @@ def track_masks(
         MissingExtraError: the predictor's packages are not installed.
         SettingError: a setting is wrong.
     """
-    chosen_settings, more = settings or TrackingSettings(), _ResolvedOptions(**options)
+    chosen_settings, more, stream = settings or TrackingSettings(), _ResolvedOptions(**options), online_settings(online)
     if candidates is not None and prompts is not None:
         raise SettingError("give candidates or prompts, not both")
     if resume and more.overwrite:
@@ -142,6 +179,13 @@ def track_masks(
         chosen = ChosenPredictor(predictor, predictor.name, "given by the caller")
     if more.overlay_levels not in ("first", "all"):
         raise SettingError(f"overlay_levels is first or all, not {more.overlay_levels!r}")
+    if stream is not None:
+        more.check_online(resume=resume)
+        sam = PredictorSettings.of(more.predictor_settings).sam
+        request = StreamRequest(frames, output, chosen, chosen_settings, stream, candidates, prompts, levels)
+        return MaskStream(replace(request, sam=sam, **more.of_streams))
+    if output is None or isinstance(frames, int) or not isinstance(frames, str | PathLike | FrameSource | np.ndarray):
+        raise SettingError(_needs_online(frames, output))
     log, timer = RunLog(chosen_settings.on_bad_item), TimingAggregator()
     log.merge(chosen.warnings)
     with ExitStack() as stack:
@@ -181,6 +225,26 @@ class _ResolvedOptions:
     overlay_levels: str = "first"
     overwrite: bool = False
     identity: bool | IdentitySettings = True
+
+    def check_online(self, *, resume: bool) -> None:
+        """Refuses what a stream cannot have.
+
+        Raises:
+            SettingError: it was asked for.
+        """
+        for name, is_asked, why in (
+            ("resume", resume, "the frames of a stream come once"),
+            ("sampling", self.sampling is not None, "give an iterator of the frames that you want"),
+            ("overlay_levels", self.overlay_levels != "first", "a stream has one overlay, of its first level"),
+        ):
+            if is_asked:
+                raise SettingError(f"{name} has no effect online: {why}")
+
+    @property
+    def of_streams(self) -> dict[str, Any]:
+        """Those that a stream has, by the names of `StreamRequest`."""
+        names = ("generator", "candidate_stride", "overlay", "overwrite", "identity")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -567,6 +631,14 @@ class _Opened:
     def open(self, frames: FrameSource) -> PredictorSession:
         """See `VideoPredictor.open`."""
         return self.session
+
+
+def _needs_online(frames: object, output: object) -> str:
+    """Why a call that is not online cannot be."""
+    online = wording("online=True", "--online")
+    if output is None:
+        return f"a run needs an output; without one, {online} yields tracks frame by frame"
+    return f"frames are a path, an array or a source, not {type(frames).__name__}; {online} takes iterators and webcams"
 
 
 def _open_generator(

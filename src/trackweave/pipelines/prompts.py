@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,6 @@ from trackweave.masks.packed import PackedMasks
 from trackweave.pipelines.mask_inputs import MaskFrames
 from trackweave.structures.prompts import Prompt
 from trackweave.structures.run_log import RunLog
-from trackweave.tracking.pipeline_context import local_positions
 
 FramePrompts = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
 """Label map `(H, W)` of integers, or boxes `(N, 4)` xyxy, whose ids are 1 … N."""
@@ -257,10 +257,11 @@ def _position(where: str, index: FrameIndex, opened: MaskFrames) -> LocalIndex:
     if not 0 <= index < opened.video.length:
         last = opened.video.length - 1
         raise PromptError(f"{where}: frame {index} does not exist: the video has frames 0 … {last}")
-    positions = local_positions(opened.frames)
-    if index not in positions:
+    indices = opened.frames.indices  # of a stream without end: not to be gone through
+    local = bisect_left(indices, index)
+    if local == len(indices) or indices[local] != index:
         raise PromptError(f"{where}: frame {index} is not among the frames that are tracked: left out or not sampled")
-    return positions[index]
+    return LocalIndex(local)
 
 
 # --- label images ----------------------------------------------------------------------------------------------------

@@ -37,3 +37,22 @@ class TrackingSettings(Settings):
     on_bad_item: OnBadItem = Field(
         default="error", description="a bad candidate or frame stops the run, or is left out"
     )
+
+
+class OnlineSettings(Settings):
+    """How masks are tracked online: forward only, while frames come."""
+
+    delay: int = Field(
+        default=0, ge=0, description="frames by which results lag behind; candidates and prompts may be as late"
+    )
+    max_absent: int | None = Field(
+        default=300, ge=1, description="frames in a row without an object after which it ends; null: never"
+    )
+    max_frames: int | None = Field(default=None, ge=1, description="frames after which the run ends; null: all")
+
+
+def online_settings(online: bool | OnlineSettings) -> OnlineSettings | None:
+    """How to track online; None where it is not online."""
+    if isinstance(online, OnlineSettings):
+        return online
+    return OnlineSettings() if online else None

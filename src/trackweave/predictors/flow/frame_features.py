@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -64,6 +64,11 @@ class FrameFeatureCache:
             self._features.clear()
             self._motions.clear()
             self._store.close()
+
+    def release_before(self, frame: int) -> None:
+        """Drops what is kept of frames below `frame`, and of pairs that begin there."""
+        with self._lock:
+            self._store.drop(lambda key: key[1] < frame)
 
     def features(self, frame: int) -> PixelFeatures:
         """Features of a frame, by its position among the session's frames."""
@@ -171,6 +176,15 @@ class ArrayStore:
             self.memory_used -= _bytes_of(evicted)
             if evicted_key not in self._file:
                 self._write(evicted_key, evicted)
+
+    def drop(self, is_due: Callable[[Any], bool]) -> None:
+        """Drops what lies under the keys that are due."""
+        for key in [key for key in self._memory if is_due(key)]:
+            self.memory_used -= _bytes_of(self._memory.pop(key))
+        for key in [key for key in self._layouts if is_due(key)]:
+            del self._layouts[key]
+            if key in self._file:
+                self._file.drop(key)
 
     def close(self) -> None:
         """Drops everything, and keeps nothing from now on."""

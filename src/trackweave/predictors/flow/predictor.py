@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -43,8 +42,10 @@ class FlowSession(PromptedSession):
 
     def __init__(self, frames: FrameSource, settings: FlowSettings, threads: int) -> None:
         super().__init__(len(frames), frames.size)
-        self._settings, self._threads = settings, threads
+        self._settings, self._frames = settings, frames
         self._cache = FrameFeatureCache(frames, settings)
+        # One for all batches: online, many of them move at the same time.
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     @property
     def pairs_computed(self) -> int:
@@ -73,25 +74,30 @@ class FlowSession(PromptedSession):
         text = f"{where}: what does not fit is computed again; set TMPDIR to a larger disk to save that time"
         return (RunWarning("predictor", None, "features-not-kept", text),)
 
+    def release_frames_before(self, frame: int) -> None:
+        """See `PredictorSession.release_frames_before`."""
+        self._cache.release_before(frame)
+
     def close(self) -> None:
         """See `PredictorSession.close`."""
         super().close()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
         self._cache.close()
 
     def _propagate(self, objects: list[int], path: range) -> Iterator[FramePrediction]:
-        ids = np.array(objects, np.int64)
-        pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
-        with pool or nullcontext():
-            batch = _map(self._start_object, objects, pool)
-            for frame in path:
-                if frame == path[0]:
-                    for obj in batch:
-                        obj.tracked.anchor(obj.masks[frame])
-                else:
-                    self._step(batch, source=frame - path.step, target=frame, pool=pool)
-                if pool is not None and frame + path.step in path:
-                    pool.submit(self._prepare, frame, frame + path.step)
-                yield self._predict(frame, ids, batch)
+        ids, pool = np.array(objects, np.int64), self._pool
+        batch = _map(self._start_object, objects, pool)
+        for frame in path:
+            if frame == path[0]:
+                for obj in batch:
+                    obj.tracked.anchor(obj.masks[frame])
+            else:
+                self._step(batch, source=frame - path.step, target=frame, pool=pool)
+            following = frame + path.step
+            if pool is not None and following in path and self._frames.is_there(following):
+                pool.submit(self._prepare, frame, following)
+            yield self._predict(frame, ids, batch)
 
     def _prepare(self, source: int, target: int) -> None:
         self._cache.motion(source, target)

@@ -482,7 +482,8 @@ class SamSession(PromptedSession):
 
     def _read_ahead(self, frame: int, path: range) -> None:
         """Starts reading a frame that will be encoded next, while the model is busy or the caller is."""
-        if frame in path and frame not in self._store and (self._next_frame is None or self._next_frame[0] != frame):
+        is_due = frame in path and frame not in self._store and self._frames.is_there(frame)
+        if is_due and (self._next_frame is None or self._next_frame[0] != frame):
             self._next_frame = (frame, self._reader.submit(self._read, frame))
 
     def _read(self, frame: int) -> Tensor:
