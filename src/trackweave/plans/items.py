@@ -24,6 +24,8 @@ ROLES = ("input", "candidates", "prompts", "detections", "truth")
 """What an item reads, by name."""
 TRAINING_ITEM = "training"
 """What is trained on all items of a plan of association, beside them."""
+FRAME_FOLDERS = frozenset({"frames", "images", "img1", "color", "rgb"})
+"""Names of folders of frames, which say nothing of the sequence."""
 FILE_COLUMNS = ("input", "name", "group", "truth", "candidates", "prompts", "detections")
 """Columns of a table that are no settings."""
 
@@ -110,7 +112,8 @@ def _matches(path: str, stores: Stores) -> list[str]:
     if "://" in path or not has_magic(path) or Path(path).exists():
         return [path]  # what is not there is an item that fails, and stops no other
     found = glob(path, recursive=True)  # noqa: PTH207 - a pattern may be absolute
-    return sorted((one for one in found if not Path(one).name.startswith(".")), key=_natural)
+    shown = [one for one in found if not os.path.basename(one).startswith(".")]  # noqa: PTH119 - for ten thousand items
+    return sorted(shown, key=_natural)
 
 
 def _natural(text: str) -> list[tuple[int, int | str]]:
@@ -227,10 +230,14 @@ def _item(
 
 def _stem(path: str) -> str:
     """What an item is called: a folder by its name, one of frames by that of its sequence, a file without suffix."""
-    one = PurePath(path.partition("?")[0] if "://" in path else path)  # what is asked of a server may be secret
-    if one.name in ("frames", "images", "img1", "color", "rgb") and one.parent.name:
+    text = path.partition("?")[0] if "://" in path else path  # what is asked of a server may be secret
+    name = os.path.basename(text)  # noqa: PTH119 - texts, not paths: for ten thousand items
+    if name and "." not in name and name not in FRAME_FOLDERS:
+        return name
+    one = PurePath(text)
+    if one.name in FRAME_FOLDERS and one.parent.name:
         return one.parent.name
-    return one.name if not one.suffix or os.path.isdir(path) else one.stem  # noqa: PTH112 - for ten thousand items
+    return one.name if not one.suffix or os.path.isdir(path) else one.stem  # noqa: PTH112 - as above
 
 
 def _with_unique_names(items: Sequence[PlanItem], origin: str) -> list[PlanItem]:

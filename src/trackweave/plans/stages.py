@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, lru_cache
 from itertools import count
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trackweave.errors import (
@@ -335,7 +335,8 @@ def stages_of(job: Job, settings: ResolvedSettings) -> tuple[str, ...]:
 def _has_boxes(job: Job, settings: ResolvedSettings) -> bool:
     """Are there detections without running a detector?"""
     path = job.files["input"]
-    if PurePath(path).suffix.lower() in TABLE_SUFFIXES or settings[BoxRunSettings].detections is not None:
+    suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122 - asked for every item of a plan
+    if suffix in TABLE_SUFFIXES or settings[BoxRunSettings].detections is not None:
         return True
     if is_remote(path):
         with suppress(InputError):
