@@ -26,6 +26,7 @@ from tests.plans.toy import (
     InThisProcess,
     assert_same_results,
     box_plan,
+    computed,
     mask_plan,
     run_all,
     write_scenes,
@@ -184,6 +185,30 @@ def test_a_full_disk_is_tried_again_by_the_next_call(tmp_path: Path, monkeypatch
     folder = tmp_path / "run"
     record = stages._failure("track", "k", _raised(lambda: stages.StageRecords(folder).start("track", "k")), folder)
     assert record.kind == "disk full"
+
+
+def test_a_full_disk_of_one_item_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("c1", "c2"):
+        write_sequence(tmp_path / "data" / name)
+    monkeypatch.setattr(runner, "LocalEngine", InThisProcess)
+    replace = Path.replace
+
+    def full(path: Path, target: Path) -> Path:
+        if Path(target).match("c1/tracks.npz"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(path, target)
+
+    plan = box_plan(tmp_path / "data", tmp_path / "out", stages={"report": False, "evaluate": False})
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "replace", full)
+        failed, finished = sorted((item for item in run_all(plan)[0]), key=lambda item: item.name)
+    assert failed.failure is not None
+    assert failed.failure.kind == "disk full"
+    assert failed.failure.message.endswith("tracks.npz: cannot be written: No space left on device")
+    assert finished.failure is None
+    assert not (failed.folder / "tracks.npz").exists()
+    items, events = run_all(plan)  # tried again without being asked, and nothing else
+    assert ([item.failure for item in items], computed(events)) == ([None, None], [("c1", "track")])
 
 
 def _fill(state: PlanState) -> None:
