@@ -67,7 +67,7 @@ def finished_records(out: Path) -> dict[tuple[str, str], Mapping[str, Any]]:
     }
 
 
-@pytest.mark.timeout(100 + 60 * KILLS)  # each call is a process, and its server of workers another
+@pytest.mark.timeout(900 + 60 * KILLS)  # each call is a process, and its server of workers another
 def test_killed_at_any_moment_it_ends_as_if_undisturbed(tmp_path: Path) -> None:
     chance = random.Random(int(os.environ.get("TRACKWEAVE_PLAN_SEED", "1")))
     scenes = write_scenes(tmp_path / "scenes", *NAMES)
