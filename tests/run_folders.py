@@ -25,7 +25,8 @@ def assert_same_run(folder: Path, whole: Path) -> None:
 def unmeasured(value: Any) -> Any:
     """JSON without durations, memory, and what a resumed run may have to compute again."""
     if isinstance(value, dict):
-        measured = ("durations", "seconds", "cpu_seconds", "peak_rss_mb", "encoder_passes", "flow_pairs", "model_calls")
+        took = ("durations", "seconds", "cpu_seconds", "peak_rss_mb", "association_fps")
+        measured = (*took, "encoder_passes", "flow_pairs", "model_calls")
         return {key: unmeasured(part) for key, part in value.items() if key not in measured}
     if isinstance(value, list):
         return [unmeasured(part) for part in value]

@@ -46,7 +46,7 @@ def plan_of(**more: Any) -> dict[str, Any]:
         ({"matrix": {"levels": 2}}, "plan: matrix: levels: is a list of values, not 2"),
         ({"matrix": {"predictor": ["flow", "flow"]}}, "plan: matrix: two combinations are called flow"),
         ({"engine": {"worker": 2}}, "plan: engine: there is no setting worker; did you mean workers?"),
-        ({"engine": {"name": "ray"}}, "plan: engine: name: "),
+        ({"engine": {"name": "dask"}}, "plan: engine: name: "),
         (
             {"kind": "association", "output_layout": "flat"},
             "plan: output_layout: is of runs, and a plan of association has none",

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from glob import glob, has_magic
@@ -330,6 +331,13 @@ def signature(role: str, text: str, name: str, stores: Stores = NONE) -> str:
     except (OSError, ValueError):  # ValueError: a NUL character in the name
         return ""
     return record.hexdigest()
+
+
+def input_bytes(item: PlanItem) -> int:
+    """Of the files of the video: of two items the one with more takes longer, as a rule; 0 where there is none."""
+    with suppress(OSError, ValueError):
+        return sum(status.st_size for _, status, _ in _files_of(item.path, "input"))
+    return 0
 
 
 def digest(role: str, text: str, name: str, stores: Stores = NONE) -> str:

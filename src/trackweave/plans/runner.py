@@ -16,7 +16,8 @@ from typing import Any
 
 from trackweave.errors import RunFolderError, SettingError, argument, listed, shortened_line
 from trackweave.options.sources import ResolvedSettings
-from trackweave.plans.items import TRAINING_ITEM, PlanItem, find_items, signature
+from trackweave.plans.items import TRAINING_ITEM, PlanItem, find_items, input_bytes, signature
+from trackweave.plans.ray_engine import RayEngine
 from trackweave.plans.remote import stores_of
 from trackweave.plans.settings import Plan, Variant, load_plan
 from trackweave.plans.stages import (
@@ -39,7 +40,7 @@ from trackweave.plans.workers import Engine, LocalEngine, cores
 from trackweave.storage.files import locked_folder
 from trackweave.storage.run import RunManifest, RunPaths
 
-AGAIN = frozenset({"disk full"})
+AGAIN = frozenset({"disk full", "cluster"})
 """Failures that are nothing of the item: the next call tries again."""
 TRAINED = PlanItem(TRAINING_ITEM, {})
 """What is trained on all items of a plan of association."""
@@ -394,6 +395,9 @@ class _Coordinator:
                 counts["reused" if chain.state == "done" else "failed before"] += 1
                 yield chain.finished(is_reused=True)
         due.sort()  # variant by variant: what an item's variants share is made once, and a predictor stays loaded
+        if self.plan.engine.name == "ray":  # of each variant the long ones first: none is begun when all else is done
+            sizes = {place: input_bytes(self.items[place]) for place in {place for _, place in due}}
+            due.sort(key=lambda pair: (pair[0], -sizes[pair[1]], pair[1]))
         values = {"items": len(self.items), "due": len(due) + len(trainings), **counts}
         self._tell("planned", values={name.replace(" ", "_"): value for name, value in values.items()})
         try:
@@ -410,6 +414,8 @@ class _Coordinator:
 
     def _engine(self, count: int) -> Engine:
         settings = self.plan.engine
+        if settings.name == "ray":
+            return RayEngine(self.plan.kind, self.plan.stages, settings, self.plan.output, count)
         workers = min(settings.workers or cores(), count)
         return LocalEngine(self.plan.kind, workers, settings.memory_gb, self.plan.output / "workers.log")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from trackweave.errors import InputError, SettingError, shortened, shortened_line
 from trackweave.options.schema import PRESET, Schema
@@ -97,14 +97,67 @@ class InputEntry(Settings):
     settings: Mapping[str, Any] = Field(default_factory=dict, description="of these items, as in `settings`")
 
 
+class StageShare(Settings):
+    """What a worker of a stage takes of a Ray cluster."""
+
+    cpus: float = Field(default=1.0, ge=0, description="processors")
+    gpus: float = Field(default=0.0, ge=0, description="GPUs: a part of one, or whole ones")
+    memory_gb: float | None = Field(default=None, gt=0, description="10⁹ bytes that have to be free on its node")
+
+    @field_validator("gpus")
+    @classmethod
+    def _is_part_or_whole(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError("is a part of one GPU, or a whole number of them")
+        return value
+
+    def needs(self) -> Mapping[str, float]:
+        """What Ray calls it."""
+        memory = 0.0 if self.memory_gb is None else 1e9 * self.memory_gb
+        return {name: n for name, n in (("CPU", self.cpus), ("GPU", self.gpus), ("memory", memory)) if n}
+
+    def fits(self, nodes: Sequence[Mapping[str, float]]) -> int:
+        """How many workers nodes with these resources can hold.
+
+        >>> StageShare(cpus=2, gpus=0.5).fits([{"CPU": 8, "GPU": 1}, {"CPU": 64}])
+        2
+        """
+        needs = self.needs() or {"CPU": 1.0}
+        return sum(int(min(node.get(name, 0) / n + 1e-9 for name, n in needs.items())) for node in nodes)
+
+    def text(self) -> str:
+        """For messages."""
+        memory = f", {self.memory_gb:g} GB" if self.memory_gb is not None else ""
+        return f"{self.cpus:g} CPU, {self.gpus:g} GPU{memory}"
+
+
 class EngineSettings(Settings):
     """What does the work."""
 
-    name: Literal["local"] = Field(default="local", description="processes of this machine")
-    workers: int | None = Field(default=None, ge=1, description="null: one for each core")
+    name: Literal["local", "ray"] = Field(default="local", description="processes of this machine, or a Ray cluster")
+    workers: int | None = Field(
+        default=None, ge=1, description="null: one for each core; with ray as many as the cluster can hold"
+    )
     memory_gb: float | None = Field(
         default=None, gt=0, description="of one worker; null: its share of four fifths of the machine's"
     )
+    address: str = Field(
+        default="local",
+        description="ray: local (a cluster of its own on this machine), auto, HOST:PORT, ray://HOST:PORT",
+    )
+    cpus: float = Field(default=1.0, ge=0, description="ray: processors of a worker")
+    gpus: float = Field(default=0.0, ge=0, description="ray: GPUs of a worker, a part of one or whole ones")
+    stages: Mapping[str, StageShare] = Field(
+        default_factory=dict, description="ray: `cpus`, `gpus`, `memory_gb` of a stage where it is not as the others"
+    )
+    retries: int = Field(default=3, ge=0, description="ray: how often a worker is begun anew that was lost")
+    dashboard: bool = Field(default=False, description="ray: with address local, Ray's page on loopback")
+
+    def share_of(self, stage: str) -> StageShare:
+        """What a worker takes that does a stage."""
+        common = {"cpus": self.cpus, "gpus": self.gpus, "memory_gb": self.memory_gb}
+        own = self.stages.get(stage)
+        return StageShare.checked(common | (own.model_dump(exclude_unset=True) if own is not None else {}))
 
 
 class StorageSettings(Settings):
@@ -136,7 +189,7 @@ class PlanFile(Settings):
     output_layout: Layout | None = Field(
         default=None, description="views of the archives by scene, or all in one folder"
     )
-    engine: Mapping[str, Any] = Field(default_factory=dict, description="see `EngineSettings`")
+    engine: Mapping[str, Any] | str = Field(default_factory=dict, description="local, ray, or see `EngineSettings`")
     storage: Mapping[str, Any] = Field(default_factory=dict, description="see `StorageSettings`")
 
 
@@ -234,7 +287,7 @@ def load_plan(
         raise SettingError(f"{origin}: output: the folder that the plan fills is not named")
     if file.output_layout is not None and file.kind == "association":
         raise SettingError(f"{origin}: output_layout: is of runs, and a plan of association has none")
-    engine = _checked(EngineSettings, file.engine, f"{origin}: engine")
+    engine = _engine(file, origin)
     storage = _checked(StorageSettings, file.storage, f"{origin}: storage")
     remote = target.rstrip("/") if "://" in target else ""
     if remote and remote.partition("://")[0] not in ("s3", "gs"):
@@ -259,6 +312,29 @@ def load_plan(
     for variant in plan.variants:  # what does not fit shows before the first item
         plan.resolved(variant, {})
     return plan
+
+
+def _engine(file: PlanFile, origin: str) -> EngineSettings:
+    where = f"{origin}: engine"
+    content: dict[str, Any] = {"name": file.engine} if isinstance(file.engine, str) else dict(file.engine)
+    shares = content.get("stages")
+    if isinstance(shares, Mapping):
+        for stage, share in shares.items():
+            if stage not in STAGES[file.kind]:
+                known = ", ".join(STAGES[file.kind])
+                raise SettingError(
+                    f"{where}: stages: there is no stage {shortened_line(str(stage))}; there are {known}"
+                )
+            if not isinstance(share, Mapping):
+                raise SettingError(f"{where}: stages: {stage}: is {{cpus, gpus, memory_gb}}, not {shortened(share)}")
+            _checked(StageShare, share, f"{where}: stages: {stage}")
+    engine = _checked(EngineSettings, content, where)
+    if engine.name != "ray":
+        for name in sorted(content.keys() - {"name", "workers", "memory_gb"}):
+            raise SettingError(f"{where}: {name}: is of the engine ray, and this one is {engine.name}")
+    for stage in STAGES[file.kind]:
+        _checked(StageShare, engine.share_of(stage).model_dump(), where)
+    return engine
 
 
 def _read(path: Path) -> Any:
