@@ -308,6 +308,32 @@ def prompts(folder: Path) -> object:
     return len(found)
 
 
+def _cvat_tasks(root: Path) -> None:
+    """Boxes, polygons and masks as CVAT's XML."""
+    from trackweave.formats.registry import FORMATS, write_video
+    from trackweave.formats.videos import TracksVideo
+    from trackweave.structures.format_settings import FormatSettings
+    from trackweave.structures.run_log import RunLog
+    from trackweave.structures.tracked_video import VideoInfo
+
+    masks = PackedMasks.from_bool(np.ones((1, 6, 8), np.bool_))
+    parts = [Tracks.from_columns([frame], [1], [[0, 0, 8, 6]], masks=masks) for frame in range(2)]
+    video = TracksVideo(Tracks.concat(parts), VideoInfo("v", range(2), ["a.png", "b.png"], (6, 8)))
+    for shapes in ("boxes", "polygons", "masks"):
+        settings = FormatSettings.checked(shapes=shapes)
+        for path in write_video(video, root / shapes / "task.xml", FORMATS["cvat"], settings, RunLog(package=None)):
+            if path.suffix != ".xml":  # the labels, which are pasted into CVAT
+                path.unlink()
+
+
+@reader(_cvat_tasks)
+def prompts_from_cvat(folder: Path) -> object:
+    """What a person drew in CVAT."""
+    from trackweave.formats.prompts import read_prompts
+
+    return len(read_prompts(only(folder)))
+
+
 ANSWERS = """{"kind": "corrections", "schema_version": 1, "run": "abc"}
 {"n": 1, "act": "name", "at": [120, 3], "name": "Ann", "at_time": "2026-11-30T20:00:00.000+00:00"}
 {"n": 2, "act": "accept", "first": 0, "last": 9, "tracks": [{"id": 4, "at": [[0, 1], [1, 1]]}]}
@@ -485,6 +511,47 @@ def _foreign_candidates(root: Path) -> None:
     for name, layout in LAYOUTS.items():
         (root / name).mkdir()
         layout(root / name, frames)
+
+
+def _trees(root: Path) -> None:
+    from trackweave.storage.candidates import write_parents
+
+    (root / "tree").mkdir(parents=True)
+    links = {(2, 0): None, (4, 0): (2, 0), (4, 1): (2, 0), (6, 3): None}
+    write_parents(root / "tree" / "tree.json", [(0, "a.png", links), (5, "b.png", {(2, 1): None})])
+
+
+@reader(_trees)
+def trees_of_candidates(folder: Path) -> object:
+    """Which candidate is part of which."""
+    from trackweave.storage.candidates import read_parents
+
+    return sum(map(len, read_parents(folder / "tree.json").values()))
+
+
+def _raw_candidates(root: Path) -> None:
+    folder = root / "raw"
+    folder.mkdir(parents=True)
+    for k in (0, 2):
+        masks = np.stack([CROSSING.labels[k] == n + 1 for n in range(2)])
+        np.savez(folder / f"frame_{k:05d}.npz", masks=masks.astype(np.uint8), has_mask=np.array([True, False]))
+        found = [{"raw_index": n, "bbox": [2, 1, 9, 7], "area": 63, "stability_score": 0.9} for n in range(2)]
+        content = {"frame_idx": k, "frame_name": f"{k:05d}.png", "candidates": found}
+        (folder / f"frame_{k:05d}.json").write_text(json.dumps(content))
+
+
+@reader(_raw_candidates)
+def raw_candidates_of_the_older_pipeline(folder: Path) -> object:
+    """Unfiltered candidates: a list and an archive of masks for each frame."""
+    from trackweave.formats.candidates import read_raw_folder
+    from trackweave.storage.candidates import read_candidates
+
+    found, manifest = 0, read_raw_folder(folder)
+    for entry in manifest.frames:
+        read, _ = read_candidates(manifest, entry, CROSSING.labels.shape[1:])
+        finite(read.xyxy, read.score)
+        found += len(read) + int(read.area.sum())
+    return found
 
 
 @reader(_foreign_candidates, 2.0)

@@ -25,7 +25,7 @@ from trackweave.formats.registry import (
     recognise,
     write_video,
 )
-from trackweave.formats.videos import TracksVideo, collected
+from trackweave.formats.videos import TableVideo, TracksVideo, collected
 from trackweave.masks.packed import PackedMasks
 from trackweave.structures.format_settings import FormatSettings, Shapes
 from trackweave.structures.run_log import RunLog
@@ -223,6 +223,19 @@ def test_the_page_has_the_table_of_the_registry() -> None:
     page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
     assert formats_table() in page
     assert set(re.findall(r"^\| `([\w-]+)` \|", page, re.M)) >= set(FORMATS)
+
+
+def test_the_table_says_what_is_read_frame_by_frame(tmp_path: Path) -> None:
+    masks = PackedMasks.from_bool(np.ones((1, 6, 8), np.bool_))
+    info = VideoInfo("v", [0], ["a.png"], (6, 8), None, 10, {1: "car"})
+    video = TracksVideo(Tracks.from_columns([0], [1], [[0, 0, 8, 6]], [1], [1], masks), info)
+    for name, kind in FORMATS.items():
+        if kind.reader:
+            path = tmp_path / name if not kind.suffix else tmp_path / f"{name}{kind.suffix}"
+            write_video(video, path, kind, log=RunLog(package=None))
+            read = read_video(path, name, hints=info)
+            is_whole = isinstance(getattr(read, "_video", read), TableVideo | TracksVideo)
+            assert is_whole is not kind.streamed_reading, (name, type(read))
 
 
 def test_settings_are_checked() -> None:

@@ -56,7 +56,7 @@ def test_models_and_levels_that_are_refused(tmp_path: Path) -> None:
     generator = make_generator(f"salient={salient_model(tmp_path / 'u2net.onnx')}")
     with pytest.raises(SettingError, match=r"salient has one granularity, not levels \[2, 4\]: .*levels=\[2\]"):
         generator.propose_levels(draw(64, 96, BOX), [2, 4])
-    for name in ("detector=", "salient", "sailent=x.onnx"):
+    for name in ("detector=", "boxes=", "salient", "sailent=x.onnx"):
         with pytest.raises(SettingError, match=r"there is no generator .*known: regions, .*detector=NAME"):
             make_generator(name)
     with pytest.raises(InputError, match="there is no such ONNX model"):
@@ -80,6 +80,20 @@ def test_a_detector_s_masks_are_followed(tmp_path: Path) -> None:
     other = segment_model(tmp_path / "other" / "seg.onnx", "nms")
     with pytest.raises(Exception, match="other"):
         track_masks(frames(), tmp_path / "run", generator=f"detector={other}", predictor="static", resume=True)
+
+
+def test_of_a_segmenter_the_boxes_alone_may_be_taken(tmp_path: Path) -> None:
+    model = segment_model(tmp_path / "seg.onnx", "yolov8")
+    image, found = frames()[0], {}
+    for name in ("detector", "boxes"):
+        generator = make_generator(f"{name}={model}")
+        assert list(generator.files) == [model]
+        found[name] = generator.propose_levels(image, [2])[2]
+    assert found["detector"].has_mask.all()
+    assert not found["boxes"].has_mask.any()
+    assert np.array_equal(found["boxes"].xyxy, found["detector"].xyxy)
+    run = track_masks(frames(), tmp_path / "run", generator=f"boxes={model}", predictor="static")
+    assert run.tracks().at(0).xyxy.tolist() == np.rint(found["boxes"].xyxy).tolist()
 
 
 def test_a_detector_s_boxes_are_prompts(tmp_path: Path) -> None:

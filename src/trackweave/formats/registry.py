@@ -63,6 +63,8 @@ class TrackFormat:
         video: what it keeps of the video: `name`, `size`, frames' `names`, `numbers`, `times`.
         needs_pictures: it shows the frames' pictures.
         recognised: its content shows that it is this one.
+        streamed_reading: it is read frame by frame; else all rows are in memory, masks as run lengths. Writers of all
+            formats take one frame at a time.
         ids: which ids it holds.
         tested_with: the software that its files were opened with.
     """
@@ -81,6 +83,7 @@ class TrackFormat:
     video: str = ""
     needs_pictures: bool = False
     recognised: bool = True
+    streamed_reading: bool = False
     ids: str = "any"
     tested_with: str = ""
 
@@ -117,7 +120,7 @@ FORMATS: Mapping[str, TrackFormat] = {
             "davis", "DAVIS label images, 8 or 16 bits", "",
             _HERE + "davis:write_davis", _HERE + "davis:read_davis",
             boxes=False, overlap=False, scores=False, classes=False, ids="1 … 254, or 65535",
-            video="names size", tested_with="Pillow, trackeval",
+            video="names size", streamed_reading=True, tested_with="Pillow, trackeval",
         ),
         TrackFormat(
             "panoptic", "COCO panoptic: label images and JSON, for each level", "",
@@ -134,13 +137,13 @@ FORMATS: Mapping[str, TrackFormat] = {
             "mots-png", "MOTS label images, 16 bits", "",
             _HERE + "mots:write_mots_png", _HERE + "mots:read_mots_png",
             boxes=False, overlap=False, scores=False, ids="1 … 999", recognised=False,
-            video="names size", tested_with="Pillow, datumaro",
+            video="names size", streamed_reading=True, tested_with="Pillow, datumaro",
         ),
         TrackFormat(
             "youtube-vos", "YouTube-VOS folder", "",
             _HERE + "youtube_vos:write_youtube_vos", _HERE + "youtube_vos:read_youtube_vos",
             boxes=False, overlap=False, scores=False, ids="1 … 254",
-            video="name names size", tested_with="Pillow",
+            video="name names size", streamed_reading=True, tested_with="Pillow",
         ),
         TrackFormat(
             "cvat", "CVAT for video 1.1 (XML): boxes, polygons, masks", ".xml",
@@ -210,7 +213,7 @@ FORMATS: Mapping[str, TrackFormat] = {
         TrackFormat(
             "npz", "NPZ of columns, as the `tracks.npz` of a run", ".npz",
             _HERE + "archives:write_npz", _HERE + "archives:read_npz",
-            video="name size names numbers times", tested_with="NumPy",
+            video="name size names numbers times", streamed_reading=True, tested_with="NumPy",
         ),
         TrackFormat(
             "fiftyone", "FiftyOne: a script that imports, and what it reads", "",
@@ -467,9 +470,10 @@ JSON_KEYS: Mapping[str, frozenset[str]] = {
 def formats_table() -> str:
     """The formats as a table in Markdown."""
     head = (
-        "| format | what | read | write | boxes | masks | ids | scores | classes | levels | of the video | opened with "
+        "| format | what | read | write | boxes | masks | ids | scores | classes | levels | of the video | streaming "
+        "| tested with "
     )
-    rows = [f"{head}|", "|" + "---|" * 12]
+    rows = [f"{head}|", "|" + "---|" * 13]
 
     def mark(value: object) -> str:
         return "✓" if value else ""
@@ -480,7 +484,8 @@ def formats_table() -> str:
             *(f"`{kind.name}`", kind.title, mark(kind.reader), mark(kind.writer)),
             *("✓" if kind.boxes else "of masks", masks, kind.ids),
             *(mark(kind.scores), mark(kind.classes), mark(kind.levels)),
-            *(kind.video.replace(" ", ", "), kind.tested_with),
+            kind.video.replace(" ", ", "),
+            *("write, read" if kind.streamed_reading else "write" if kind.writer else "", kind.tested_with),
         )
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows) + "\n"

@@ -160,8 +160,9 @@ class MaskRunSettings(Settings):
     generator: str = Field(
         default="auto",
         description="finds candidates when neither candidates nor prompts are given: regions; sam2-hf, sam2, "
-        "sam3-tracker or edgetam (automatic masks); detector=NAME|FILE.onnx (its masks, or boxes); salient=FILE.onnx; "
-        "auto: the predictor's own automatic masks where it is of the SAM 2 family, else regions",
+        "sam3-tracker or edgetam (automatic masks); detector=NAME|FILE.onnx (its masks, or boxes); "
+        "boxes=NAME|FILE.onnx (its boxes alone); salient=FILE.onnx; auto: the predictor's own automatic masks where it "
+        "is of the SAM 2 family, else regions",
         json_schema_extra={"metavar": "NAME[=MODEL]"},
     )
     candidate_stride: int | None = Field(

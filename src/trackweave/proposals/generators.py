@@ -37,6 +37,7 @@ GENERATOR_FORMS = (
     "SAM[=WEIGHTS]",
     "sam3[=WEIGHTS]",
     "detector=NAME|FILE.onnx",
+    "boxes=NAME|FILE.onnx",
     "salient=FILE.onnx",
 )
 ISNET_SIDE = 1024
@@ -114,7 +115,8 @@ def make_generator(generator: str | RegionSettings) -> CandidateGenerator:
     """The generator of a name, or `regions` with settings.
 
     Args:
-        generator: `regions`; `detector=` a name or an ONNX file of `make_detector`; `salient=` an ONNX file.
+        generator: `regions`; `detector=` a name or an ONNX file of `make_detector`; `boxes=` the same, of which only
+            boxes are taken; `salient=` an ONNX file.
 
     Raises:
         SettingError: an unknown name.
@@ -125,8 +127,9 @@ def make_generator(generator: str | RegionSettings) -> CandidateGenerator:
     name, _, model = generator.partition("=")
     if generator == "regions":
         return RegionProposals()
-    if name == "detector" and model:
-        return DetectorProposals(make_detector(model), [Path(model)] if model.lower().endswith(".onnx") else [])
+    if name in ("detector", "boxes") and model:
+        files = [Path(model)] if model.lower().endswith(".onnx") else []
+        return DetectorProposals(make_detector(model), files, with_masks=name == "detector")
     if name == "salient" and model:
         return SalientProposals(Path(model))
     raise SettingError(f"there is no generator {generator!r}; known: {', '.join(GENERATOR_FORMS)}")
@@ -138,10 +141,11 @@ class DetectorProposals:
     Args:
         detector: see `make_detector`.
         files: what it was loaded from.
+        with_masks: False: its boxes alone, also where it has masks.
     """
 
-    def __init__(self, detector: Detector, files: Sequence[Path] = ()) -> None:
-        self._detector, self.files = detector, files
+    def __init__(self, detector: Detector, files: Sequence[Path] = (), *, with_masks: bool = True) -> None:
+        self._detector, self.files, self._with_masks = detector, files, with_masks
 
     def check_levels(self, levels: Iterable[int]) -> None:
         """See `CandidateGenerator`."""
@@ -152,7 +156,7 @@ class DetectorProposals:
         level = _only(levels, self._detector.name)
         found = self._detector.detect(image)
         size = image.shape[0], image.shape[1]
-        masks = PackedMasks.empty(*size, len(found)) if found.masks is None else found.masks
+        masks = found.masks if self._with_masks and found.masks is not None else PackedMasks.empty(*size, len(found))
         boxes = found.xyxy.astype(np.float32)
         sides = boxes[:, 2:] - boxes[:, :2]
         area = np.where(masks.areas > 0, masks.areas, np.rint(sides[:, 0] * sides[:, 1]).astype(np.int64))
