@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from tests.toy_boxes import combined, distinct, track_scene, walk
 from trackweave.errors import SettingError
 from trackweave.mot.settings import PRESETS, TrackerSettings, preset
-from trackweave.mot.state import NEVER, PARAMETERS, kernel_parameters
+from trackweave.mot.state import NEVER, PARAMETERS, ROUNDING, kernel_parameters
 from trackweave.mot.tracker import Tracker
 
 
@@ -78,7 +78,7 @@ def test_kernels_get_numbers() -> None:
     p = kernel_parameters(TrackerSettings(lost_seconds=2, classes="votes", instant_score=None, max_mahalanobis=9))[0]
     assert p.dtype == PARAMETERS
     assert all(type(value) is float for value in p.tolist())
-    assert (p.lost_steps, p.separate_classes, p.class_votes) == (60, 0, 1)
+    assert (p.lost_steps, p.separate_classes, p.class_votes) == (60 + ROUNDING, 0, 1)
     assert (p.instant_score, p.max_distance, p.max_mahalanobis) == (NEVER, NEVER, 9)
     q = kernel_parameters(TrackerSettings(classes="separate", duplicate_overlap=None))[0]
     assert (q.separate_classes, q.class_votes, q.duplicate_overlap) == (1, 0, NEVER)

@@ -174,6 +174,21 @@ def test_lost_seconds_are_seconds_at_every_rate(rate: float, lost: float, ids: l
     assert distinct(track_scene(Tracker(settings, frame_rate=1), scene, context=clock)["A"]) == ids
 
 
+@pytest.mark.parametrize("rate", [14.0, 24.0, 25.0, 50.0, 60.0])
+@pytest.mark.parametrize("start", [0.0, 3600.0])
+def test_a_gap_of_exactly_lost_seconds_is_not_too_long(rate: float, start: float) -> None:
+    """Whatever the rounding of times, and with them or without: a sum of steps is hardly ever a round number."""
+    away = round(rate)  # the last frame of the gap comes one second after the last box
+    scene = walk(away + 20, speed=0, gaps=range(10, 10 + away))
+
+    def clock(frame: int) -> FrameContext:
+        return FrameContext(frame, time=start + frame / rate)
+
+    settings = TrackerSettings(lost_seconds=1.0)
+    assert distinct(track_scene(Tracker(settings, frame_rate=rate), scene)["A"]) == [1]
+    assert distinct(track_scene(Tracker(settings, frame_rate=rate), scene, context=clock)["A"]) == [1]
+
+
 def test_a_stream_slower_than_lost_seconds_is_still_tracked() -> None:
     # The frame after a match always counts, however long it took to come.
     assert track_scene(Tracker(frame_rate=0.5), walk(6, speed=0))["A"] == [1] * 6

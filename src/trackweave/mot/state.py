@@ -228,6 +228,9 @@ ParameterArray = NDArray[Any]
 STEPS_PER_SECOND = 30.0
 """Kernels count time in steps of 1/30 s, the frame in which the field's noise figures are given."""
 
+ROUNDING = 1e-3
+"""Steps that a sum of times may be off by: with time stamps and without, a gap of one second is as long."""
+
 
 def kernel_parameters(settings: TrackerSettings, stretch: float = 1.0) -> ParameterArray:
     """The numbers of the settings; switches as 0 and 1, thresholds that are off as `NEVER`.
@@ -250,7 +253,7 @@ def kernel_parameters(settings: TrackerSettings, stretch: float = 1.0) -> Parame
         "separate_classes": settings.classes == "separate",
         "class_votes": settings.classes == "votes",
         "buffer_limit": max(settings.buffer, settings.buffer_limit),
-        "lost_steps": settings.lost_seconds * STEPS_PER_SECOND,
+        "lost_steps": settings.lost_seconds * STEPS_PER_SECOND + ROUNDING,
         "one_round": settings.scorer_decides,
         "birth_score_is_set": "birth_score" in explicit,
         "high_score_is_set": "high_score" in explicit,
