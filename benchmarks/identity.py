@@ -66,6 +66,7 @@ OFF = {"merge": False, "stitch": False, "nest": False}
 VARIANTS: Mapping[str, IdentitySettings | None] = {
     "off": None,
     "merge": IdentitySettings(**OFF | {"merge": True}),
+    "stitch": IdentitySettings(**OFF | {"stitch": True}),
     "merge and stitch": IdentitySettings(**OFF | {"merge": True, "stitch": True}),
     "nest": IdentitySettings(**OFF | {"nest": True}),
     "merge and nest": IdentitySettings(),
