@@ -138,8 +138,10 @@ def hota_of_detections(true: NDArray[np.int64], track: NDArray[np.int64]) -> flo
         true: `(N,)` identity of each detection, −1 = not known.
         track: `(N,)` track of each, −1 = none.
 
-    >>> hota_of_detections(np.array([0, 0, 1, 1, -1]), np.array([5, 5, 5, -1, 5]))  # 2 of 3 associations, then 1 of 4
-    0.6495190528383291
+    Three of four are tracked; two are two of three associations, one is one of four: √(3/4 · (2/3 + 2/3 + 1/4)/3).
+
+    >>> round(hota_of_detections(np.array([0, 0, 1, 1, -1]), np.array([5, 5, 5, -1, 5])), 4)
+    0.6292
     """
     known = true >= 0
     if not known.any():

@@ -116,8 +116,8 @@ def _cards(rows: Sequence[Row]) -> list[tuple[str, str]]:
 def _number(value: float) -> str:
     """A count, or a fraction.
 
-    >>> _number(1200), _number(0.25)
-    ('1 200', '0.250')
+    >>> _number(200), _number(0.25)
+    ('200', '0.250')
     """
     return f"{value:.3f}" if isinstance(value, float) and value < 1 else format_count(round(value))
 
