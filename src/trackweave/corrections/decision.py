@@ -433,11 +433,12 @@ def _with_ids(tracks: Tracks, known: Constraints, chain: NDArray[np.int64], deci
     track_id[~free] = ids[label[~free]]
     claimed = set(taken)
     renamed: dict[int, int] = {}
-    for one in np.unique(chain[free]).tolist():
-        rows = np.flatnonzero(free & (chain == one))
+    rest = np.flatnonzero(free)
+    rest = rest[np.argsort(chain[rest], kind="stable")]
+    for rows in np.split(rest, np.flatnonzero(np.diff(chain[rest])) + 1) if len(rest) else ():
         raw = int(tracks.track_id[rows[0]])
         if raw in claimed:
-            renamed[one] = following
+            renamed[int(chain[rows[0]])] = following
             track_id[rows] = following
             following += 1
         claimed.add(raw)
