@@ -61,8 +61,11 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def scaled(scale: float = 10.0, operation: str = "+") -> Any:
-        (tmp_path / "other_file.py").write_text(OTHER.format(scale=scale, operation=operation))
-        (tmp_path / "kernels.py").write_text(SOURCE.format(other="other_file"))
+        other = OTHER.format(scale=scale, operation=operation)
+        for name, text in (("other_file.py", other), ("kernels.py", SOURCE.format(other="other_file"))):
+            path = tmp_path / name
+            if not path.exists() or path.read_text() != text:  # numba's cache goes by the time of the file
+                path.write_text(text)
         load(tmp_path, "other_file")
         return load(tmp_path).scaled
 
