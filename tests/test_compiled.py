@@ -16,12 +16,14 @@ import numba
 import numpy as np
 import pytest
 
+from trackweave import compiled
 from trackweave.compiled import njit
 from trackweave.mot import matching, track_management
 from trackweave.mot.tracker import Tracker
 from trackweave.structures.detections import Detections
 
 SOURCE = """
+from trackweave import compiled
 from trackweave.compiled import njit
 from {other} import SCALE, add
 
@@ -178,6 +180,15 @@ run = track_masks(CROSSING.frames, root / "masks", candidates=candidates, predic
 boxes = track_boxes(make_sequence(root / "toy", images=4), root / "boxes")
 print(json.dumps([run.tracks().xyxy.tolist(), boxes.tracks().xyxy.tolist()]))
 """
+
+
+def test_what_a_run_waits_for_is_said_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_SAID", [])
+    with caplog.at_level("INFO", logger="trackweave.compiled"):
+        for folder in ("one", "another", None):
+            compiled._say_wait(folder)
+    (line,) = caplog.messages
+    assert "as in one" in line
 
 
 def test_a_first_run_says_what_it_waits_for_once_and_a_second_says_nothing(tmp_path: Path) -> None:

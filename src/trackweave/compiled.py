@@ -12,7 +12,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 from types import CodeType, FunctionType
 from typing import Any, TypeVar, overload
 
@@ -30,6 +30,8 @@ _function_cache: Any = caching.FunctionCache
 _normalize_signature: Any = sigutils.normalize_signature
 
 LOGGER = logging.getLogger("trackweave.compiled")
+_SAID: list[str | None] = []
+"""Where code is kept, once that was said."""
 
 IS_DISABLED = bool(getattr(config, "DISABLE_JIT", False))
 """`NUMBA_DISABLE_JIT=1`: nothing is compiled."""
@@ -91,11 +93,16 @@ def inner(function: Callable[..., Any] | None = None, *, fastmath: bool = False)
     return _register_jitable(**options)(function)
 
 
-@cache
 def _say_wait(folder: str | None) -> None:
-    """Says once what a run waits for."""
-    kept = f"kept in {folder} for the next ones" if folder is not None else "in every run: no folder can be written"
-    LOGGER.info("compiling loops, some seconds of a first run (%s)", kept)
+    """Says once what a run waits for, whatever else it compiles."""
+    if not _SAID:
+        kept = (
+            f"kept for the next ones, as in {folder}"
+            if folder is not None
+            else "in every run: no folder can be written"
+        )
+        LOGGER.info("compiling loops, some seconds of a first run (%s)", kept)
+        _SAID.append(folder)
 
 
 class _NoCache(_null_cache):  # type: ignore[misc]

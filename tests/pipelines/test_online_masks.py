@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tests.bounded_predictor import BoundedPredictor
 from tests.toy_scenes import CROSSING, ToyScene, candidates_of, toy_scene
-from trackweave import OnlineSettings, Prompt, track_masks
+from trackweave import OnlineSettings, Prompt, open_run, track_masks
 from trackweave.errors import CandidateError, FrameError, PredictorError, PromptError, RunFolderError, SettingError
 from trackweave.frames.arrays import ArrayFrames
 from trackweave.frames.source import FrameSource
@@ -380,7 +380,14 @@ def test_an_error_keeps_what_came_before(tmp_path: Path) -> None:
         track_masks(breaking(), tmp_path / "other", predictor="static", online=True) as stream,
     ):
         list(stream)
-    assert not (tmp_path / "other" / "manifest.json").exists()
+    assert open_run(tmp_path / "other").summary.input.frames == 4
+    bare = ((frame, None) for frame in moving(4))
+    with (
+        pytest.raises(ZeroDivisionError) as caught,
+        track_masks(bare, tmp_path / "third", predictor="static", online=True) as stream,
+    ):
+        print(1 / len(next(stream)))  # nothing is prompted, so there are none
+    assert any("not written" in note and "neither candidates nor prompts" in note for note in caught.value.__notes__)
 
 
 def test_a_video_and_a_source_may_be_streamed(tmp_path: Path) -> None:

@@ -16,7 +16,15 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import CandidateError, FrameError, PromptError, SettingError, listed, wording
+from trackweave.errors import (
+    CandidateError,
+    FrameError,
+    PromptError,
+    SettingError,
+    TrackweaveError,
+    listed,
+    wording,
+)
 from trackweave.formats.candidates import candidates_in_memory
 from trackweave.frames.arrays import StreamFrames, stream_frame
 from trackweave.frames.cuts import CutDetector
@@ -118,7 +126,7 @@ class StreamRequest:
             )
 
 
-class _Item(NamedTuple):
+class _StreamItem(NamedTuple):
     """One frame that came: its image, seconds, and what came with it."""
 
     image: RGBFrame
@@ -148,8 +156,8 @@ class MaskStream(Iterator[Tracks]):
     candidates, as `track_masks` takes them for one frame; or a mapping from the index of a frame that waits still, or
     is to come, to either; or None. Where the first frame comes alone, candidates are generated.
 
-    `close`, the end of a `with` block, and the end of the frames write the run folder, if there is an output. After an
-    error `close` writes what came before it.
+    `close`, the end of a `with` block, also by an error, and the end of the frames write the run folder, if there is an
+    output: of what came until then.
 
     Args:
         request: what is asked for.
@@ -204,10 +212,13 @@ class MaskStream(Iterator[Tracks]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
+        if error is None:
             self.close()
-        else:
-            self._release()
+            return
+        try:
+            self.close()  # what came before the error cannot be had again
+        except TrackweaveError as second:
+            error.add_note(f"what came before it is not written: {second}")
 
     def close(self) -> Run[MaskSummary] | None:
         """Ends the stream; writes the run where there is an output and a frame came. May be called twice.
@@ -263,7 +274,7 @@ class MaskStream(Iterator[Tracks]):
                 raise
             self.log.warn("frames", "stream-broke-off", str(error))
 
-    def _take(self, item: _Item) -> bool:
+    def _take(self, item: _StreamItem) -> bool:
         """Lets a frame wait, with what came with it; False: it cannot be used and is left out."""
         try:
             image = stream_frame(item.image, self._came, self._size)
@@ -329,14 +340,14 @@ _ALONE = object()
 """A frame came without anything, not even None."""
 
 
-def _parsed(item: Any) -> _Item:
+def _parsed(item: Any) -> _StreamItem:
     if isinstance(item, LiveFrame):
-        return _Item(item.image, item.time, _ALONE)
-    if isinstance(item, _Item):
+        return _StreamItem(item.image, item.time, _ALONE)
+    if isinstance(item, _StreamItem):
         return item
     if isinstance(item, tuple) and len(item) == 2:
-        return _Item(item[0], None, item[1])
-    return _Item(item, None, _ALONE)
+        return _StreamItem(item[0], None, item[1])
+    return _StreamItem(item, None, _ALONE)
 
 
 def _as_prompts(value: Any) -> Sequence[Prompt] | None:
@@ -361,7 +372,7 @@ def _open(frames: StreamInput, stack: ExitStack) -> tuple[Iterator[Any], str, fl
         source = frames if isinstance(frames, FrameSource) else stack.enter_context(open_frames(frames))
         name = "memory" if source.path is None else recorded_path(source.path)
         times = source.times
-        items = (_Item(source[k], None if times is None else times[k], _ALONE) for k in range(len(source)))
+        items = (_StreamItem(source[k], None if times is None else times[k], _ALONE) for k in range(len(source)))
         return items, name, source.frame_rate or OVERLAY_RATE
     try:
         return iter(frames), "memory", OVERLAY_RATE
