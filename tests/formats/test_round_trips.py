@@ -217,6 +217,9 @@ def test_what_is_no_track_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"a": 1}')
     with pytest.raises(InputError, match="no format of tracks is recognised"):
         read_video(tmp_path / "a.json")
+    (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x20ftypisom\0\0\2\0\xe8\xff")
+    with pytest.raises(InputError, match=r"clip\.mp4: no format of tracks is recognised"):
+        read_video(tmp_path / "clip.mp4")
 
 
 def test_the_page_has_the_table_of_the_registry() -> None:

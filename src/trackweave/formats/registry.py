@@ -427,6 +427,8 @@ def _file_format(path: Path) -> str | None:
         return "arrow"
     if start.startswith(b"PK"):
         return "npz" if archive_kind(path) is not None else None
+    if b"\0" in start:
+        return None  # no text: a video, say
     text = start.decode("utf-8-sig", errors="replace").lstrip()
     if text.startswith(("[", "{")):
         return _json_format(path)
