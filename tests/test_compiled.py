@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -92,6 +94,68 @@ def test_code_is_compiled_anew_when_what_it_takes_from_other_files_changes(write
     assert write()(ONE_TWO) == 30.0
     assert write(scale=5.0)(ONE_TWO) == 15.0
     assert write(scale=5.0, operation="-")(ONE_TWO) == -15.0
+
+
+INNER = """
+from trackweave.compiled import inner, njit
+
+@inner
+def checked(value):
+    if value < 0.0:
+        raise ValueError("below zero")
+    return value
+
+@inner
+def twice(values, k):
+    return 2.0 * checked(values[k])
+
+@njit
+def doubled(values):
+    total = 0.0
+    for k in range(len(values)):
+        total += twice(values, k)
+    return total
+
+@njit
+def first(values):
+    return twice(values, 0) + max(values[0], 0.0)
+"""
+
+
+def test_loops_share_inner_functions_and_keep_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have no code of their own, so each caller's must hold all of it, also where it is read from the cache."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "inners.py").write_text(INNER)
+    for run in range(2):
+        module = load(tmp_path, "inners")
+        assert (module.doubled(ONE_TWO), module.first(ONE_TWO)) == (6.0, 3.0)
+        assert (hits(module.doubled), hits(module.first)) == (run, run)
+        for loop in (module.doubled, module.first):
+            with pytest.raises(ValueError, match="below zero"):
+                loop(-ONE_TWO)
+        assert module.twice(ONE_TWO, 1) == 4.0
+
+
+def test_options_of_numba_differ_by_what_is_set() -> None:
+    """As numba does, in less time; a version of numba that keeps them otherwise fails here."""
+    made: Any = numba.core.compiler.Flags
+    one, same, other = made(), made(), made()
+    assert made.__hash__ is compiled._hash_options
+    one.error_model = same.error_model = other.error_model = "numpy"
+    other.nrt = True
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != other
+    assert one != "numpy"
+
+
+@pytest.mark.parametrize("body", ["return x + 1", "return x.nothing_like_this"])
+def test_garbage_is_collected_again_after_compiling(body: str) -> None:
+    namespace: dict[str, Any] = {}
+    exec(f"def f(x): {body}", namespace)
+    with suppress(numba.core.errors.TypingError):
+        assert njit(namespace["f"])(4) == 5
+    assert gc.isenabled()
 
 
 def cut_off(path: Path) -> None:

@@ -210,7 +210,7 @@ def _evidence(tracks: dict[int, _Track], sums: _PairSums, stretches: _Stretches)
     pairs, which = np.unique(owners, axis=0, return_inverse=True)
     which = which.reshape(-1)
     values = np.stack([np.bincount(which, column, len(pairs)) for column in stretch_values.T], axis=1)
-    a, b = pairs.T
+    a, b = np.ascontiguousarray(pairs.T)  # rows of their own: the loops below are compiled for such
     each = np.arange(len(a) + 1)
     seen = np.asarray(_common_frames(runs, first_run, a, each, b, each))
     same, inside_a, inside_b, together, _ = values.T
@@ -285,7 +285,7 @@ class _PairSums:
         ids = np.concatenate([objects.track_id for objects in present])
         areas = np.concatenate([one.areas for one in masks])
         words, boxes = np.concatenate([one.words for one in masks]), np.concatenate([one.boxes for one in masks])
-        a, b, shared = _overlapping_pairs(words, boxes, masks[0].width)
+        a, b, shared = _overlapping_pairs(words, boxes, np.argsort(boxes[:, 0], kind="stable"), masks[0].width)
         swap = ids[a] > ids[b]
         a, b = np.where(swap, b, a), np.where(swap, a, b)
         iou = shared / (areas[a] + areas[b] - shared)
@@ -314,10 +314,9 @@ class _PairSums:
 
 @njit(nogil=True)
 def _overlapping_pairs(
-    words: NDArray[np.uint64], boxes: NDArray[np.int32], width: int
+    words: NDArray[np.uint64], boxes: NDArray[np.int32], order: NDArray[np.int64], width: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of every two masks that share a pixel, and how many they share."""
-    order = np.argsort(boxes[:, 0])
+    """Rows of every two masks that share a pixel, and how many they share; `order` is that of their left sides."""
     most = 0
     for n in range(len(order)):
         for m in range(n + 1, len(order)):

@@ -241,7 +241,8 @@ def encode_run_lengths(
         for x in range(x0, x1):
             if count + y1 - y0 + 3 > len(changes):
                 more_changes = np.empty(2 * len(changes) + y1 - y0, np.int64)
-                more_changes[:count] = changes[:count]
+                for k in range(count):  # a slice would bring half a second of compiled code for the error of its shape
+                    more_changes[k] = changes[k]
                 changes = more_changes
             if inside and is_open:
                 changes[count] = (x - 1) * height + y1
@@ -262,7 +263,8 @@ def encode_run_lengths(
             count += 1
         if used + 13 * count > len(text):
             more_text = np.empty(2 * len(text) + 13 * count, np.uint8)
-            more_text[:used] = text[:used]
+            for k in range(used):
+                more_text[k] = text[k]
             text = more_text
         start = before_last = last = np.int64(0)
         for k in range(count):
