@@ -327,6 +327,14 @@ class TestFaults:
         with pytest.raises(FrameError, match=r"has no images \(jpg, .*webp.*give a folder"):
             ImageFolder(tmp_path)
 
+    def test_the_sheet_of_a_run_folder_is_no_video(self, tmp_path: Path) -> None:
+        for name in ("manifest.json", "summary.json"):
+            (tmp_path / name).write_text("{}")
+        for _ in range(2):
+            with pytest.raises(FrameError, match="is a run folder"):
+                ImageFolder(tmp_path)
+            save(tmp_path / "sheet.png")
+
     def test_images_in_a_subfolder_are_pointed_at(self, tmp_path: Path) -> None:
         (tmp_path / "rgb").mkdir()
         save(tmp_path / "rgb" / "1.png")

@@ -426,7 +426,7 @@ def _frames_of_run(listed: FrameList, stems: Sequence[str]) -> tuple[list[int | 
 
 
 @dataclass(frozen=True)
-class _VideoFile:
+class _FormatVideo:
     """A video in a format of `formats.registry`.
 
     Attributes:
@@ -473,7 +473,7 @@ def _video_json(path: Path, truth: VideoJson | None, expected: Format | None) ->
         return None
 
 
-def _video_file(path: Path, expected: Format | None) -> Mapping[str, _VideoFile]:
+def _video_file(path: Path, expected: Format | None) -> Mapping[str, _FormatVideo]:
     """The videos of a file by name; BURST may have several."""
     kind = _video_kind(path, expected)
     if kind is None:
@@ -483,14 +483,14 @@ def _video_file(path: Path, expected: Format | None) -> Mapping[str, _VideoFile]
         sequences = document.get("sequences") if isinstance(document, dict) else None
         names = [str(one.get("seq_name")) for one in sequences or () if isinstance(one, dict)]
         if len(names) > 1:
-            return {name: _VideoFile(path, kind, name) for name in names}
-    return {path.stem: _VideoFile(path, kind)}
+            return {name: _FormatVideo(path, kind, name) for name in names}
+    return {path.stem: _FormatVideo(path, kind)}
 
 
-def _video_files(path: Path, suffixes: Sequence[str]) -> Mapping[str, _VideoFile]:
+def _video_files(path: Path, suffixes: Sequence[str]) -> Mapping[str, _FormatVideo]:
     """The files of a folder that are videos, by their names."""
     files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in suffixes and file.is_file()]
-    return {file.stem: _VideoFile(file, kind) for file in files if (kind := _video_kind(file, None)) is not None}
+    return {file.stem: _FormatVideo(file, kind) for file in files if (kind := _video_kind(file, None)) is not None}
 
 
 def _video_folder_truth(path: Path, expected: Format | None) -> GroundTruthSet | None:
@@ -501,14 +501,14 @@ def _video_folder_results(path: Path, expected: Format | None, level: int | None
     return _video_results(_video_folder(path, expected), path, level)
 
 
-def _video_folder(path: Path, expected: Format | None) -> Mapping[str, _VideoFile]:
+def _video_folder(path: Path, expected: Format | None) -> Mapping[str, _FormatVideo]:
     """A folder that is one video, where the format is shown or named to be one of folders."""
     is_named = expected is not None and expected not in OWN_FORMATS and not FORMATS[expected.value].suffix
     kind = _video_kind(path, expected if is_named else None)
-    return {} if kind is None else {folder_name(path): _VideoFile(path, kind)}
+    return {} if kind is None else {folder_name(path): _FormatVideo(path, kind)}
 
 
-def _video_truth(videos: Mapping[str, _VideoFile], path: Path) -> GroundTruthSet | None:
+def _video_truth(videos: Mapping[str, _FormatVideo], path: Path) -> GroundTruthSet | None:
     if not videos:
         return None
     first = next(iter(videos.values()))
@@ -519,7 +519,7 @@ def _video_truth(videos: Mapping[str, _VideoFile], path: Path) -> GroundTruthSet
 
 
 def _video_results(
-    videos: Mapping[str, _VideoFile], path: Path, level: int | None, *, is_single: bool = True
+    videos: Mapping[str, _FormatVideo], path: Path, level: int | None, *, is_single: bool = True
 ) -> ResultSet | None:
     if not videos:
         return None
@@ -535,7 +535,7 @@ def _video_results(
     return ResultSet(path, first.format, sequences, has_masks, is_single and len(sequences) == 1)
 
 
-def _open_video_truth(video: _VideoFile) -> AnnotationSource:
+def _open_video_truth(video: _FormatVideo) -> AnnotationSource:
     notes = []
     if video.format is Format.mots:
         regions = [line for line in read_text(video.path).splitlines() if line.split()[2:3] == [str(IGNORED_CLASS)]]
@@ -543,7 +543,7 @@ def _open_video_truth(video: _VideoFile) -> AnnotationSource:
     return VideoAnnotations(video.read(), str(video.path), notes=notes)
 
 
-def _open_video_tracks(video: _VideoFile, level: int | None, truth: AnnotationSource) -> AnnotationSource:
+def _open_video_tracks(video: _FormatVideo, level: int | None, truth: AnnotationSource) -> AnnotationSource:
     hints = None
     if video.format in SHARES:
         if truth.size is None:

@@ -384,8 +384,8 @@ class ImageFolder(_StillFrames):
         files: some of its images, in their order; the others are not looked at. None: all.
 
     Raises:
-        FrameError: no image in the folder, two images of the same stem (`0001.jpg` beside `0001.png`), or two series
-            in one folder (`0001_left.png` beside `0001_right.png`).
+        FrameError: no image in the folder, a run folder, two images of the same stem (`0001.jpg` beside `0001.png`), or
+            two series in one folder (`0001_left.png` beside `0001_right.png`).
     """
 
     def __init__(
@@ -402,6 +402,8 @@ class ImageFolder(_StillFrames):
             self._files = image_files(folder)
         except OSError as error:
             raise FrameError(f"{folder} cannot be listed ({error.strerror}): is it a folder you may read?") from None
+        if len(self._files) <= 1 and all((folder / name).is_file() for name in ("manifest.json", "summary.json")):
+            raise FrameError(f"{folder} is a run folder, it holds no frames: give the video that the run was made of")
         if not self._files:
             raise FrameError(_no_images(folder))
         _refuse_equal_stems(folder, self._files)
