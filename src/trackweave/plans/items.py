@@ -117,9 +117,9 @@ def _matches(path: str, stores: Stores) -> list[str]:
     return sorted(shown, key=_natural)
 
 
-def _natural(text: str) -> list[tuple[int, int | str]]:
-    """A key by which `a2` comes before `a10`."""
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", text) if part]
+def _natural(text: str) -> list[int | str]:
+    """A key by which `a2` comes before `a10`: texts and, at every second place, numbers."""
+    return [int(part) if n % 2 else part for n, part in enumerate(re.split(r"(\d+)", text))]
 
 
 def _scenes(settings: SceneInputs, where: str) -> list[Path]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ FOLDER = "views"
 RUN_FILES = ("report.html", "summary.json", "tracks.mot.txt", "tracks.npz", "overlay.mp4")
 
 
-def write_views(plan: Plan, rows: Sequence[Row]) -> list[str]:
+def write_views(plan: Plan, rows: Iterable[Row]) -> list[str]:
     """Writes the views of all finished items, and removes those of items that are gone.
 
     A view is a hard link, or a copy where the file system has none; a run is not touched.

@@ -17,9 +17,9 @@ from trackweave.plans.stages import FinishedItem, describe
 from trackweave.plans.state import PlanState
 from trackweave.plans.tables import (
     EVALUATION,
+    RowSpool,
     describe_environment,
     read_scores,
-    row_of,
     write_csv,
     write_history,
     write_parquet,
@@ -59,20 +59,20 @@ def write_overview(
         RunFolderError: a file cannot be written.
     """
     output = plan.output
-    rows = [row_of(one, output) for one in finished]
-    write_csv(output / CSV, rows)
-    write_parquet(output / PARQUET, rows)
     write_history(output / HISTORY, state.history())
-    groups = {item.name: item.group for item in items}
-    scores = read_scores(plan, rows, groups) if "evaluate" in plan.stages else None
-    if scores is not None and scores.by_variant:
-        write_json(output / EVALUATION, scores.to_json())
-    else:
-        (output / EVALUATION).unlink(missing_ok=True)
-    environment = describe_environment()
-    write_json(output / ENVIRONMENT, environment)
-    notes = write_views(plan, rows) if plan.layout is not None else []
-    write_page(plan, rows, state, scores, environment, notes)
+    with RowSpool(finished, output) as rows:
+        write_csv(output / CSV, rows)
+        write_parquet(output / PARQUET, rows)
+        groups = {item.name: item.group for item in items}
+        scores = read_scores(plan, rows, groups) if "evaluate" in plan.stages else None
+        if scores is not None and scores.by_variant:
+            write_json(output / EVALUATION, scores.to_json())
+        else:
+            (output / EVALUATION).unlink(missing_ok=True)
+        environment = describe_environment()
+        write_json(output / ENVIRONMENT, environment)
+        notes = write_views(plan, rows) if plan.layout is not None else []
+        write_page(plan, rows, state, scores, environment, notes)
     write_json(output / PLAN, {"schema_version": 1, "digest": _digest(plan, items), **_described(plan)})
     names = (PAGE, CSV, PARQUET, HISTORY, EVALUATION, ENVIRONMENT, PLAN)
     return [output / name for name in names if (output / name).is_file()]

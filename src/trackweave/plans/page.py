@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from trackweave.plans.pictures import THUMBNAIL
 from trackweave.plans.settings import STAGES, Plan
 from trackweave.plans.stages import STORE, describe
 from trackweave.plans.state import PlanState
-from trackweave.plans.tables import PlanScores, Row, score_rows
+from trackweave.plans.tables import PlanScores, Row, RowSpool, score_rows
 from trackweave.reports.page import format_count, format_duration
 from trackweave.storage.files import remove_leftovers_of, replacing
 from trackweave.visualization.look import stylesheet
@@ -24,6 +25,9 @@ from trackweave.visualization.look import stylesheet
 PAGE, TEMPLATE = "index.html", "plan.html.j2"
 MOST_THUMBNAILS = 200
 """Pictures inside the page; of further items the page has the numbers."""
+MOST_FAILURES = 200
+"""Of a kind, listed on the page."""
+SUMMED = ("frames", "tracks", "samples")
 COLUMNS: Mapping[str, Sequence[tuple[str, str]]] = {
     "masks": (("frames", "frames"), ("tracks", "tracks"), ("things", "things")),
     "boxes": (("frames", "frames"), ("tracks", "tracks"), ("expected_switches", "switches expected")),
@@ -35,7 +39,7 @@ SHOWN = ("HOTA", "AssA", "DetA", "IDF1", "MOTA", "IDSW", "J&F", "J-Mean", "F-Mea
 
 def write_page(
     plan: Plan,
-    rows: Sequence[Row],
+    rows: RowSpool,
     state: PlanState,
     scores: PlanScores | None,
     environment: Mapping[str, Any],
@@ -58,7 +62,9 @@ def write_page(
         lstrip_blocks=True,
     )
     jinja.filters.update(duration=format_duration, count=_number, url=lambda path: quote(path))
-    ordered = sorted(rows, key=lambda row: -row.attention)
+    totals = _Totals()
+    for row in rows:
+        totals.add(row)
     table = sorted(score_rows(scores), key=itemgetter(0)) if scores is not None else []
     order = [*STAGES[plan.kind], STORE]
     costs = sorted(state.costs(), key=lambda cost: order.index(cost.stage))
@@ -66,13 +72,15 @@ def write_page(
     stream = jinja.get_template(TEMPLATE).stream(
         style=stylesheet(),
         plan=plan,
-        rows=(_shown(row, plan, n) for n, row in enumerate(ordered)),
+        rows=(_shown(row, plan, n) for n, row in enumerate(rows.by_attention())),
         columns=COLUMNS[plan.kind],
         has_variants=len(plan.variants) > 1,
-        score_names=[name for name in ("HOTA", "IDF1", "J&F") if any(name in row.scores for row in rows)],
-        cards=_cards(rows),
-        failures=_failures(rows),
-        warnings=_warnings(rows),
+        score_names=[name for name in ("HOTA", "IDF1", "J&F") if name in totals.scores],
+        cards=totals.cards(),
+        failures=sorted(
+            ((kind, totals.failed[kind], failed) for kind, failed in totals.failures.items()), key=lambda one: -one[1]
+        ),
+        warnings=[(kind, count, totals.warned[kind]) for kind, count in totals.warnings.most_common()],
         score_table=table,
         table_names=[name for name in SHOWN if any(name in cells for _, _, _, cells in table)],
         notes=[*(scores.notes if scores is not None else ()), *notes],
@@ -88,29 +96,73 @@ def write_page(
     return page
 
 
-def _cards(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    states = Counter(row.state for row in rows)
-    cards = [
-        (format_count(len({row.item for row in rows})), "items"),
-        (format_count(states["finished"]), "runs finished"),
-    ]
-    cards += [(format_count(states[name]), f"runs {name}") for name in ("failed", "waiting") if states[name]]
-    frames = sum(int(row.facts.get("frames") or 0) for row in rows)
-    if frames:
-        cards.append((format_count(frames), "frames"))
-    name = "samples" if any("samples" in row.facts for row in rows) else "tracks"
-    cards.append((format_count(sum(int(row.facts.get(name) or 0) for row in rows if "train" not in row.records)), name))
-    seconds = sum(record.cpu_seconds for row in rows for record in row.records.values())
-    cards.append((format_duration(seconds), "processor time"))
-    peaks = [record.peak_rss_mb for row in rows for record in row.records.values() if record.peak_rss_mb is not None]
-    if peaks:
-        cards.append((f"{max(peaks):.0f} MB", "peak memory of a worker"))
-    gpu_peaks = [
-        record.peak_gpu_mb for row in rows for record in row.records.values() if record.peak_gpu_mb is not None
-    ]
-    if gpu_peaks:
-        cards.append((f"{max(gpu_peaks):.0f} MB", "peak memory of a GPU"))
-    return cards
+@dataclass
+class _Totals:
+    """What the page says of all rows together.
+
+    Attributes:
+        items: how many, in whatever variants.
+        states: state → rows.
+        sums: frames, tracks and samples.
+        cpu_seconds: of all stages.
+        rss_mb, gpu_mb: most of all stages; None where it is not known.
+        failures: kind → names and messages of the first `MOST_FAILURES`.
+        failed: kind → rows.
+        warnings: kind → how many.
+        warned: kind → in how many rows.
+        scores: names of those that there are.
+    """
+
+    items: int = 0
+    states: Counter[str] = field(default_factory=Counter)
+    sums: Counter[str] = field(default_factory=Counter)
+    cpu_seconds: float = 0.0
+    rss_mb: float | None = None
+    gpu_mb: float | None = None
+    failures: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    failed: Counter[str] = field(default_factory=Counter)
+    warnings: Counter[str] = field(default_factory=Counter)
+    warned: Counter[str] = field(default_factory=Counter)
+    scores: set[str] = field(default_factory=set)
+    _last: str = ""
+
+    def add(self, row: Row) -> None:
+        """Counts a row; those of one item come one after the other."""
+        self.items += row.item != self._last
+        self._last = row.item
+        self.states[row.state] += 1
+        if "train" not in row.records:  # its samples are those of the items
+            self.sums.update({name: int(row.facts[name] or 0) for name in SUMMED if name in row.facts})
+        for record in row.records.values():
+            self.cpu_seconds += record.cpu_seconds
+            self.rss_mb = max((one for one in (self.rss_mb, record.peak_rss_mb) if one is not None), default=None)
+            self.gpu_mb = max((one for one in (self.gpu_mb, record.peak_gpu_mb) if one is not None), default=None)
+        self.scores.update(row.scores)
+        self.warnings.update(row.warnings)
+        self.warned.update(row.warnings.keys())
+        if row.failure is not None:
+            kind = str(row.failure.kind)
+            self.failed[kind] += 1
+            known = self.failures.setdefault(kind, [])
+            if len(known) < MOST_FAILURES:
+                known.append((_name(row), row.failure.message))
+
+    def cards(self) -> list[tuple[str, str]]:
+        """Numbers over the page, each with what it is."""
+        cards = [(format_count(self.items), "items"), (format_count(self.states["finished"]), "runs finished")]
+        cards += [
+            (format_count(self.states[name]), f"runs {name}") for name in ("failed", "waiting") if self.states[name]
+        ]
+        if self.sums["frames"]:
+            cards.append((format_count(self.sums["frames"]), "frames"))
+        name = "samples" if "samples" in self.sums else "tracks"
+        cards.append((format_count(self.sums[name]), name))
+        cards.append((format_duration(self.cpu_seconds), "processor time"))
+        if self.rss_mb is not None:
+            cards.append((f"{self.rss_mb:.0f} MB", "peak memory of a worker"))
+        if self.gpu_mb is not None:
+            cards.append((f"{self.gpu_mb:.0f} MB", "peak memory of a GPU"))
+        return cards
 
 
 def _number(value: float) -> str:
@@ -120,25 +172,6 @@ def _number(value: float) -> str:
     ('200', '0.250')
     """
     return f"{value:.3f}" if isinstance(value, float) and value < 1 else format_count(round(value))
-
-
-def _failures(rows: Iterable[Row]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Kind → items and messages; the most frequent first."""
-    kinds: dict[str, list[tuple[str, str]]] = {}
-    for row in rows:
-        if row.failure is not None:
-            kinds.setdefault(str(row.failure.kind), []).append((_name(row), row.failure.message))
-    return sorted(kinds.items(), key=lambda one: -len(one[1]))
-
-
-def _warnings(rows: Iterable[Row]) -> list[tuple[str, int, int]]:
-    """Kind of warning, how many, in how many items."""
-    counts, items = Counter[str](), Counter[str]()
-    for row in rows:
-        for kind, count in row.warnings.items():
-            counts[kind] += count
-            items[kind] += 1
-    return [(kind, count, items[kind]) for kind, count in counts.most_common()]
 
 
 def _name(row: Row) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import platform
 import subprocess
+import tempfile
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,9 +16,10 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Self
 
-from trackweave.errors import ArtifactError, TrackweaveError
+from trackweave.errors import ArtifactError, RunFolderError, TrackweaveError
 from trackweave.plans.settings import Plan
 from trackweave.plans.stages import FinishedItem, StageRecord
 from trackweave.plans.state import HistoryRow
@@ -30,8 +34,8 @@ PACKAGES = (
     *("trackweave", "numpy", "numba", "opencv-python-headless", "scipy", "av", "onnxruntime", "torch", "transformers"),
     *("sam2", "pyarrow", "fsspec", "s3fs", "gcsfs", "ray"),
 )
-HISTORY_ROWS = 20_000
-"""Of the history, written at a time."""
+PART = 2_000
+"""Rows of a Parquet file that are in memory at a time."""
 SCORES = ("HOTA", "IDF1", "MOTA", "J&F")
 COLUMNS = (
     *("item", "variant", "state", "frames", "width", "height", "tracks", "things", "boxes", "suspected"),
@@ -183,6 +187,58 @@ def _attention(facts: Mapping[str, Any], failure: StageRecord | None, state: str
     return sum(points for points, _ in found), "; ".join(text for _, text in found)
 
 
+class RowSpool:
+    """The rows of a plan, gone through as often as wanted; on the disk, and in memory 16 bytes of each.
+
+    They lie in a nameless file in the folder of the plan. Use it in a `with` block.
+
+    Args:
+        finished: items in the order of the plan.
+        output: folder of the plan.
+
+    Raises:
+        RunFolderError: the file cannot be written.
+    """
+
+    def __init__(self, finished: Iterable[FinishedItem], output: Path) -> None:
+        self._output = output
+        self._start, self._attention = array("q"), array("d")
+        try:
+            self._file: IO[bytes] = tempfile.TemporaryFile(dir=output)  # noqa: SIM115 - closed in `__exit__`
+            for one in finished:
+                self._start.append(self._file.tell())
+                self._attention.append(row_of(one, output).attention)
+                records = [vars(record) for record in one.records.values()]
+                folder = one.folder.relative_to(output).as_posix()
+                self._file.write(json.dumps([one.name, one.variant, folder, records]).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise RunFolderError(f"{output}: cannot be written: {error.strerror or error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self._row(start) for start in self._start)
+
+    def by_attention(self) -> Iterator[Row]:
+        """Those first that deserve most to be looked at; of equal ones in the order of the plan."""
+        order = sorted(range(len(self._start)), key=lambda n: -self._attention[n])
+        return (self._row(self._start[n]) for n in order)
+
+    def _row(self, start: int) -> Row:
+        self._file.seek(start)
+        name, variant, folder, values = json.loads(self._file.readline())
+        records = [StageRecord(**one) for one in values]
+        by_stage = {record.stage: record for record in records}
+        return row_of(FinishedItem(name, variant, self._output / folder, by_stage), self._output)
+
+
 def write_csv(path: Path, rows: Iterable[Row]) -> None:
     with (
         replacing(path) as temporary,
@@ -193,28 +249,23 @@ def write_csv(path: Path, rows: Iterable[Row]) -> None:
         writer.writerows(row.cells() for row in rows)
 
 
-def write_parquet(path: Path, rows: Sequence[Row]) -> None:
+def write_parquet(path: Path, rows: Iterable[Row]) -> None:
     """The same as Parquet, where pyarrow is installed; an old one does not stay."""
     try:
         import pyarrow as pa
-        import pyarrow.parquet as pq
     except ModuleNotFoundError:
         path.unlink(missing_ok=True)
         return
     texts = ("item", "variant", "state", "why", "kind", "message", "folder")
     whole = ("frames", "width", "height", "tracks", "things", "boxes", "suspected", "samples", "warnings")
     kinds = {name: pa.string() if name in texts else pa.int64() if name in whole else pa.float64() for name in COLUMNS}
-    cells = [row.cells() for row in rows]
-    columns = {name: pa.array([_plain(one[name]) for one in cells], kind) for name, kind in kinds.items()}
-    with replacing(path) as temporary:
-        pq.write_table(pa.table(columns), temporary)
+    _write_parts(path, pa.schema(list(kinds.items())), (row.cells() for row in rows))
 
 
 def write_history(path: Path, rows: Iterable[HistoryRow]) -> None:
-    """What was ever computed in the folder, stage by stage, as Parquet where pyarrow is installed; a part at a time."""
+    """What was ever computed in the folder, stage by stage, as Parquet where pyarrow is installed."""
     try:
         import pyarrow as pa
-        import pyarrow.parquet as pq
     except ModuleNotFoundError:
         return
     moments = ("call", "finished")
@@ -224,15 +275,23 @@ def write_history(path: Path, rows: Iterable[HistoryRow]) -> None:
         for name in HistoryRow._fields
         if name != "scores"
     } | dict.fromkeys(SCORES, pa.float64())
-    schema = pa.schema(list(kinds.items()))
+    cells = (
+        row._asdict()
+        | {name: row.scores.get(name) for name in SCORES}
+        | {name: int(1e6 * getattr(row, name)) for name in moments}
+        for row in rows
+    )
+    _write_parts(path, pa.schema(list(kinds.items())), cells)
+
+
+def _write_parts(path: Path, schema: Any, cells: Iterator[Mapping[str, Any]]) -> None:
+    """A Parquet file, a part at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        remaining = iter(rows)
-        while part := list(islice(remaining, HISTORY_ROWS)):
-            cells = [row._asdict() | {name: row.scores.get(name) for name in SCORES} for row in part]
-            columns = {
-                name: [int(1e6 * one[name]) if name in moments else _plain(one[name]) for one in cells]
-                for name in kinds
-            }
+        while part := list(islice(cells, PART)):
+            columns = {name: [_plain(one[name]) for one in part] for name in schema.names}
             writer.write_table(pa.table(columns, schema=schema))
 
 
@@ -330,7 +389,7 @@ class PlanScores:
         }
 
 
-def read_scores(plan: Plan, rows: Sequence[Row], groups: Mapping[str, str]) -> PlanScores:
+def read_scores(plan: Plan, rows: Iterable[Row], groups: Mapping[str, str]) -> PlanScores:
     """Puts the items' scores together: by group, each combined from the counts of its sequences.
 
     Variants are compared over the items that all of them have.
