@@ -7,12 +7,14 @@ passed. A logistic regression weighs these; `benchmarks/questions.py --fit` fits
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trackweave.compiled import inner, njit
 from trackweave.structures.tracks import Tracks
 
 VELOCITY_LINKS, VELOCITY_FRAMES = 5, 10
@@ -22,8 +24,15 @@ MOST_STEPS, MOST_GAP = 15, 30
 DISTANCE, HEIGHT, WIDTH = 0.06, 0.08, 0.3
 """By how much boxes usually differ from frame to frame: centres in heights, heights and widths as logarithms."""
 MOST_COST = 50.0
-MOST_PAIRS = 50_000
-"""Pairs of boxes that are looked at together."""
+LEAPING = 10.0
+"""Links that cost more may be exchanged with far ones: they are compared with all of their frame."""
+ROWS_AT_ONCE = 65_536
+"""Observations that are compared together, or those of one frame."""
+# Columns of what an observation is compared by: its centre, the logarithms of its height and width, its height; the
+# same of the one before it in its track, where it is expected; the cost of a distance of one height, and of a height
+# that is e times the other; the cost of the link itself, infinite where there is none.
+X, Y, LOG_HEIGHT, LOG_WIDTH, HEIGHT_HERE, X_EXPECTED, Y_EXPECTED, LOG_HEIGHT_BEFORE, LOG_WIDTH_BEFORE = range(9)
+HEIGHT_BEFORE, FOR_DISTANCE, FOR_HEIGHT, OWN = range(9, 13)
 FEATURES = (
     "exchange", "own", "overlap", "rival", "overlap before", "gap", "score", "score before", "distance", "height",
     "overlap × exchange", "exchange²", "overlap × gap",
@@ -85,14 +94,20 @@ def link_features(tracks: Tracks, previous: NDArray[np.int64]) -> tuple[NDArray[
     velocity = _velocity(tracks.frame, state, previous)
     raw, partner = np.zeros((n, 10)), np.full(n, -1, np.int64)
     for rows in _batches(tracks.frame):
-        here = boxes[rows]
-        raw[rows[rows >= 0], 2] = _largest_overlap(here, rows >= 0)[rows >= 0]
-        before = np.where(rows >= 0, previous[rows], -1)
-        is_linked = before >= 0
-        linked = rows[is_linked]
-        compared = _compare(tracks, state, velocity, rows, before)
-        raw[linked, :2], raw[linked, 3], raw[linked, 8], partner[linked] = (part[is_linked] for part in compared)
-        raw[linked, 4] = _largest_overlap(boxes[before], is_linked)[is_linked]
+        raw[rows, 2] = _largest_overlap(tracks.frame[rows], boxes[rows])
+        linked = rows[previous[rows] >= 0]
+        raw[linked, 4] = _largest_overlap(tracks.frame[linked], boxes[previous[linked]])
+        compared, raw[linked, 8] = _columns(tracks.frame, state, velocity, rows, previous)
+        order = np.lexsort((compared[:, X], _leaps(compared), tracks.frame[rows]))
+        best, other = np.full((len(rows), 2), MOST_COST), np.full(len(rows), -1, np.int64)
+        starts = np.append(_starts(tracks.frame[rows]), len(rows))
+        middles = starts[1:] - np.add.reduceat(_leaps(compared).astype(np.int64), starts[:-1])
+        _compare(starts, middles, rows[order], compared[order], best, other)
+        is_linked = previous[rows[order]] >= 0
+        sorted_rows = rows[order][is_linked]
+        raw[sorted_rows, 0], raw[sorted_rows, 3] = best[is_linked].T
+        raw[sorted_rows, 1] = compared[order, OWN][is_linked]
+        partner[sorted_rows] = other[is_linked]
     linked = np.flatnonzero(previous >= 0)
     before = previous[linked]
     raw[linked, 5] = np.log(tracks.frame[linked] - tracks.frame[before])
@@ -101,17 +116,18 @@ def link_features(tracks: Tracks, previous: NDArray[np.int64]) -> tuple[NDArray[
     return _scaled(raw), partner
 
 
+def _starts(frame: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each frame starts in a column of frames in order."""
+    return np.flatnonzero(np.diff(frame, prepend=-1)) if len(frame) else np.zeros(0, np.int64)
+
+
 def _batches(frame: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """`(F, D)` rows of so many frames as fit into `MOST_PAIRS`, a line each; −1 behind the last of a frame."""
-    starts = np.flatnonzero(np.diff(frame, prepend=-1)) if len(frame) else np.zeros(0, np.int64)
-    counts = np.diff(np.r_[starts, len(frame)])
+    """Rows of whole frames, about `ROWS_AT_ONCE`."""
+    starts = np.append(_starts(frame), len(frame))
     first = 0
-    while first < len(starts):
-        most = np.maximum.accumulate(counts[first:])
-        last = first + max(1, int(np.searchsorted(most**2 * np.arange(1, len(most) + 1), MOST_PAIRS, "right")))
-        place = np.arange(int(counts[first:last].max()))
-        inside = place < counts[first:last, None]
-        yield np.where(inside, starts[first:last, None] + place, -1)
+    while first < len(starts) - 1:
+        last = max(first + 1, int(np.searchsorted(starts, starts[first] + ROWS_AT_ONCE, "right")) - 1)
+        yield np.arange(starts[first], starts[last])
         first = last
 
 
@@ -139,49 +155,144 @@ def _velocity(frame: NDArray[np.int64], state: NDArray[np.float64], previous: ND
     return np.asarray((state[rows, :2] - state[back, :2]) / np.maximum(elapsed, 1)[:, None], np.float64)
 
 
-def _compare(
-    tracks: Tracks,
+def _columns(
+    frame: NDArray[np.int64],
     state: NDArray[np.float64],
     velocity: NDArray[np.float64],
     rows: NDArray[np.int64],
-    before: NDArray[np.int64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """The links into the D observations of each of F frames, `rows`, from those `before`, −1 = none.
+    previous: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`(R, 13)` what observations are compared by; and of those with a link the distance to where it was expected, in
+    heights."""
+    columns = np.zeros((len(rows), OWN + 1))
+    columns[:, [X, Y, HEIGHT_HERE]] = state[rows][:, [0, 1, 3]]
+    columns[:, [LOG_HEIGHT, LOG_WIDTH]] = np.log(state[rows][:, [3, 2]])
+    columns[:, OWN] = np.inf
+    linked = np.flatnonzero(previous[rows] >= 0)
+    before = previous[rows[linked]]
+    gap = frame[rows[linked]] - frame[before]
+    expected = state[before, :2] + velocity[before] * np.minimum(gap, MOST_STEPS)[:, None]
+    spread = np.sqrt(np.minimum(gap, MOST_GAP))
+    columns[linked, X_EXPECTED], columns[linked, Y_EXPECTED] = expected.T
+    columns[linked, LOG_HEIGHT_BEFORE], columns[linked, LOG_WIDTH_BEFORE] = np.log(state[before][:, [3, 2]]).T
+    columns[linked, HEIGHT_BEFORE] = state[before, 3]
+    columns[linked, FOR_DISTANCE], columns[linked, FOR_HEIGHT] = DISTANCE * spread, HEIGHT * np.sqrt(spread)
+    there = columns[linked]
+    across, down = there[:, X_EXPECTED] - there[:, X], there[:, Y_EXPECTED] - there[:, Y]
+    distance = np.sqrt(across * across + down * down) / np.sqrt(there[:, HEIGHT_BEFORE] * there[:, HEIGHT_HERE])
+    height = np.abs(there[:, LOG_HEIGHT_BEFORE] - there[:, LOG_HEIGHT])
+    width = np.abs(there[:, LOG_WIDTH_BEFORE] - there[:, LOG_WIDTH])
+    columns[linked, OWN] = distance / there[:, FOR_DISTANCE] + height / there[:, FOR_HEIGHT] + width / WIDTH
+    return columns, distance
 
-    Returns:
-        `(F, D, 2)` cost of the best exchange over that of the link, and that of the link; `(F, D)` the cost of the best
-        other observation over that of the link; distance to where it was expected, in heights; `partner`.
+
+def _leaps(columns: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """`(R,)` which links cost so much that far ones may be cheaper."""
+    return (columns[:, OWN] > LEAPING) & (columns[:, OWN] < np.inf)
+
+
+@inner
+def _cost(columns: NDArray[np.float64], one: int, other: int) -> float:
+    """What it costs to link the observation before `one` with `other`."""
+    across = columns[one, X_EXPECTED] - columns[other, X]
+    down = columns[one, Y_EXPECTED] - columns[other, Y]
+    distance = math.sqrt(across * across + down * down)
+    distance /= math.sqrt(columns[one, HEIGHT_BEFORE] * columns[other, HEIGHT_HERE])
+    height = abs(columns[one, LOG_HEIGHT_BEFORE] - columns[other, LOG_HEIGHT])
+    width = abs(columns[one, LOG_WIDTH_BEFORE] - columns[other, LOG_WIDTH])
+    return float(distance / columns[one, FOR_DISTANCE] + height / columns[one, FOR_HEIGHT] + width / WIDTH)
+
+
+@njit
+def _compare(
+    starts: NDArray[np.int64],
+    middles: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    columns: NDArray[np.float64],
+    best: NDArray[np.float64],
+    partner: NDArray[np.int64],
+) -> None:
+    """Compares each link with those into the other observations of its frame, from its expected place outwards, until
+    what is farther can be no better: the result is that of all pairs.
+
+    Args:
+        starts: `(F + 1,)` where each frame starts.
+        middles: `(F,)` where its links that leap start, which are compared with all.
+        rows: `(R,)` rows of the tracks; of a frame those that do not leap are ordered by X, then come the others.
+        columns: `(R, 13)`.
+        best: `(R, 2)` cost of the best exchange over that of both links, and of the best other observation over that of
+            the link, both at most `MOST_COST`, which they are before.
+        partner: `(R,)` row with which the best exchange would be, of equal ones the first; −1 before.
     """
-    is_linked = before >= 0
-    gap = np.where(is_linked, tracks.frame[rows] - tracks.frame[before], 1)
-    expected = state[before, :2] + velocity[before] * np.minimum(gap, MOST_STEPS)[..., None]
-    heights = np.sqrt(state[before, 3][:, :, None] * state[rows, 3][:, None])
-    distance = np.hypot(*(expected[:, :, None, k] - state[rows, k][:, None] for k in (0, 1))) / heights
-    height, width = (np.abs(np.log(state[before, k][:, :, None] / state[rows, k][:, None])) for k in (3, 2))
-    spread = np.sqrt(np.minimum(gap, MOST_GAP))[..., None]
-    cost = distance / (DISTANCE * spread) + height / (HEIGHT * np.sqrt(spread)) + width / WIDTH
-    itself = np.arange(rows.shape[1])
-    own = cost[:, itself, itself]
-    exchange = cost + cost.transpose(0, 2, 1) - own[:, :, None] - own[:, None]
-    exchange[~(is_linked[:, :, None] & is_linked[:, None])] = np.inf
-    exchange[:, itself, itself] = np.inf
-    partner = np.take_along_axis(rows, exchange.argmin(axis=2), axis=1)
-    partner[is_linked.sum(axis=1) < 2] = -1
-    cost[np.broadcast_to(rows[:, None] < 0, cost.shape)] = np.inf
-    cost[:, itself, itself] = np.inf
-    best = np.stack([np.minimum(exchange.min(axis=2), MOST_COST), own], axis=2)
-    rival = np.where(is_linked, np.minimum(cost.min(axis=2) - own, MOST_COST), MOST_COST)
-    return best, rival, distance[:, itself, itself], partner
+    for f in range(len(middles)):
+        low, middle, high = starts[f], middles[f], starts[f + 1]
+        tallest = 1e-3
+        for k in range(low, middle):
+            tallest = max(tallest, columns[k, HEIGHT_HERE])
+        for one in range(low, high):
+            own, x = columns[one, OWN], columns[one, X_EXPECTED]
+            if own == math.inf:
+                continue
+            per_pixel = (1.0 - 1e-9) / (math.sqrt(columns[one, HEIGHT_BEFORE] * tallest) * columns[one, FOR_DISTANCE])
+            left, right = low, middle
+            while left < right:
+                half = (left + right) // 2
+                if columns[half, X] < x:
+                    left = half + 1
+                else:
+                    right = half
+            left -= 1
+            leaping = middle
+            exchange, rival = math.inf, own + MOST_COST
+            while True:
+                if leaping < high:  # first, as they may be anywhere
+                    other, leaping = leaping, leaping + 1
+                elif left >= low and (right == middle or x - columns[left, X] <= columns[right, X] - x):
+                    other, left = left, left - 1
+                elif right < middle:
+                    other, right = right, right + 1
+                else:
+                    break
+                if other < middle:
+                    least = abs(columns[other, X] - x) * per_pixel
+                    if least > rival and least - own - LEAPING > exchange:
+                        break
+                if other == one:
+                    continue
+                cost = _cost(columns, one, other)
+                rival = min(rival, cost)
+                its_own = columns[other, OWN]
+                if its_own < math.inf:
+                    both = cost + _cost(columns, other, one) - own - its_own
+                    if both < exchange or (both == exchange and rows[other] < partner[one]):
+                        exchange = both
+                        partner[one] = rows[other]
+            best[one, 0], best[one, 1] = min(exchange, MOST_COST), min(rival - own, MOST_COST)
 
 
-def _largest_overlap(boxes: NDArray[np.float64], there: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """`(F, D)` of the boxes `(F, D, 4)` with any other that is there on the same frame."""
-    low = np.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
-    high = np.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
-    shared = np.prod(np.maximum(high - low, 0), axis=3)
-    areas = np.prod(np.maximum(boxes[..., 2:] - boxes[..., :2], 0), axis=2)
-    union = areas[:, :, None] + areas[:, None] - shared
-    iou = np.divide(shared, union, out=np.zeros_like(shared), where=(union > 0) & there[:, None])
-    itself = np.arange(boxes.shape[1])
-    iou[:, itself, itself] = 0
-    return np.asarray(iou.max(axis=2), np.float64)
+def _largest_overlap(frame: NDArray[np.int64], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`(R,)` largest IoU of each of the boxes `(R, 4)` with another one of its frame."""
+    order = np.lexsort((boxes[:, 0], frame))
+    found = np.zeros(len(boxes))
+    _overlaps(frame[order], boxes[order], found)
+    largest = np.empty(len(boxes))
+    largest[order] = found
+    return largest
+
+
+@njit
+def _overlaps(frame: NDArray[np.int64], boxes: NDArray[np.float64], largest: NDArray[np.float64]) -> None:
+    """Of boxes ordered by frame, then x1; `largest` holds zeros before."""
+    for one in range(len(boxes)):
+        x1, y1, x2, y2 = boxes[one]
+        area = max(x2 - x1, 0.0) * max(y2 - y1, 0.0)
+        for other in range(one + 1, len(boxes)):
+            if boxes[other, 0] >= x2 or frame[other] != frame[one]:
+                break
+            across = min(x2, boxes[other, 2]) - max(x1, boxes[other, 0])
+            down = min(y2, boxes[other, 3]) - max(y1, boxes[other, 1])
+            if across > 0.0 and down > 0.0:
+                shared = across * down
+                whole = area + (boxes[other, 2] - boxes[other, 0]) * (boxes[other, 3] - boxes[other, 1]) - shared
+                iou = shared / whole
+                largest[one], largest[other] = max(largest[one], iou), max(largest[other], iou)
