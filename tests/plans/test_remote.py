@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.frames.videos import write_video
 from tests.plans.toy import InThisProcess, box_plan, computed, run_all, write_sequence
 from trackweave.errors import InputError, RunFolderError, SettingError
 from trackweave.plans import runner
@@ -112,6 +113,35 @@ def test_from_a_store_to_a_store_and_nothing_twice(
     assert "hunter" not in "".join(json.dumps(event.to_json()).lower() for event in events)
 
 
+def test_a_video_is_fetched_once_for_all_stages_and_variants(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = write_video(tmp_path / "clip.mp4", 12)
+    bucket.client.upload_file(str(video), "bkt", "clip.mp4")
+    det = write_sequence(tmp_path / "c1") / "det" / "det.txt"
+    store = stores(bucket, tmp_path / "cache")._store("s3://bkt")[1]
+    get_file, fetched = store.get_file, list[int]()
+
+    def counted(key: str, path: str) -> None:
+        get_file(key, path)
+        fetched.append(Path(path).stat().st_size)
+
+    def unused(*_: Any, **__: Any) -> Any:
+        raise AssertionError("is read by range, too")
+
+    monkeypatch.setattr(store, "get_file", counted)
+    for name in ("open", "cat_file", "read_block"):
+        monkeypatch.setattr(store, name, unused)
+    plan = box_plan(Path("x"), tmp_path / "out", matrix={"tracker": ["sort", "ocsort"]})
+    plan["inputs"] = [{"path": "s3://bkt/clip.mp4", "detections": str(det)}]
+    plan["storage"] = {"options": bucket.options}
+    monkeypatch.setattr(runner, "LocalEngine", InThisProcess)
+    items, events = run_all(plan)
+    assert [item.failure for item in items] == [None, None]
+    assert computed(events) == [("clip", stage) for stage in ("report", "report", "track", "track")]
+    assert fetched == [video.stat().st_size]
+
+
 def test_what_was_used_longest_ago_goes_first(bucket: Bucket, tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         bucket.client.put_object(Bucket="bkt", Key=f"{name}.bin", Body=name.encode() * 1000)
@@ -164,6 +194,51 @@ def test_a_run_in_a_store_is_whole_or_has_no_manifest(
     (run / "tracks.npz").write_text("tracks.npz 3")
     with pytest.raises(RunFolderError, match=r"the store has another content than was sent|does not exist"):
         found.put(run, "s3://bkt/run")
+
+
+def test_a_store_that_does_not_answer_is_no_empty_one(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put(write_sequence(tmp_path / "data" / "c1"), "data/c1")
+    plan = box_plan(Path("x"), Path("y")) | {"inputs": ["s3://bkt/data/c1"], "output": "s3://bkt/out"}
+    plan["stages"] = {"report": False}
+    plan["storage"] = {"options": bucket.options, "local": str(tmp_path / "here")}
+    monkeypatch.setattr(runner, "LocalEngine", InThisProcess)
+    assert ("c1", "track") in computed(run_all(plan)[1])
+
+    found = stores(bucket, tmp_path / "cache")
+    store = found._store("s3://bkt")[1]
+    find, down, refused = store.find, list[str](), list[str]()
+
+    def answers(root: str, **options: Any) -> Any:
+        if any(root.startswith(one) for one in down):
+            raise ConnectionError("no route to the store")
+        if any(root.startswith(one) for one in refused):
+            raise PermissionError("Forbidden")
+        return find(root, **options)
+
+    monkeypatch.setattr(store, "find", answers)
+    said = "no route to the store: what lies there is not known: the same command goes on when it answers"
+    down.append("bkt/out/runs")  # another machine, which does not know what is done
+    plan["storage"] = {**plan["storage"], "local": str(tmp_path / "there")}
+    (item,), events = run_all(plan)
+    assert computed(events) == [("c1", "open")]
+    assert item.failure is not None
+    assert (item.failure.kind, item.failure.message) == ("store", f"s3://bkt/out/runs/c1: cannot be read: {said}")
+    with pytest.raises(InputError, match="no route to the store"):  # what is there would stay beside what is put
+        found.put(tmp_path / "here" / "runs" / "c1", "s3://bkt/out/runs/c1")
+    down.clear()
+    items, events = run_all(plan)  # tried again without being asked
+    assert ([item.failure for item in items], computed(events)) == ([None], [("c1", "store")])
+
+    down.append("bkt/data")  # also whether there are detections is not known
+    with pytest.raises(InputError, match=f"s3://bkt/data/c1: cannot be read: {said}"):
+        run_all(plan)
+    down.clear()
+    refused.append("bkt/data")  # that is the item's own
+    (item,), _ = run_all(plan)
+    assert item.failure is not None
+    assert (item.failure.kind, item.failure.message) == ("input", "s3://bkt/data/c1: cannot be read: Forbidden")
 
 
 def test_what_cannot_be_reached_is_one_line_without_secrets(

@@ -347,8 +347,7 @@ def digest(role: str, text: str, name: str, stores: Stores = NONE) -> str:
         InputError: a file cannot be read.
     """
     if is_remote(text):
-        stores.files(text)  # says why there are none
-        return stores.signature(text)
+        return stores.digest(text)
     record = hashlib.sha256()
     try:
         root = _root_of(role, text, name)

@@ -6,6 +6,7 @@ read to find out whether it changed.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -33,6 +34,18 @@ MARKS = ("manifest.json", "stages/record.json")
 """Files of a run folder that say that it is whole: they go last."""
 LEFT_OUT = ("journal", "views")
 """Folders that stay here: what a cut-off run goes on from, and links."""
+
+
+class NothingThereError(InputError):
+    """A store answers that it has nothing at an address."""
+
+
+class StoreDownError(InputError):
+    """A store does not answer, so that nobody knows what it has: never the same as having nothing."""
+
+
+class StoreNotWrittenError(RunFolderError):
+    """A store does not take what it is sent, for now."""
 
 
 class StoredFile(NamedTuple):
@@ -79,7 +92,9 @@ class Stores:
         """The objects at an address, or below it.
 
         Raises:
-            InputError: there are none, or the store cannot be asked.
+            NothingThereError: there are none.
+            InputError: the store refuses.
+            StoreDownError: it does not answer.
         """
         with _asking(address):
             _, store = self._store(address)
@@ -94,11 +109,25 @@ class Stores:
             ]
 
     def signature(self, address: str) -> str:
-        """Of names, sizes and checksums; empty where nothing is there."""
+        """Of names, sizes and checksums; empty where nothing is there, or nothing that may be read.
+
+        Raises:
+            StoreDownError: the store does not answer.
+        """
         try:
-            files = self.files(address)
+            return self.digest(address)
+        except StoreDownError:
+            raise
         except InputError:
             return ""
+
+    def digest(self, address: str) -> str:
+        """Of names, sizes and checksums.
+
+        Raises:
+            InputError: as `files`.
+        """
+        files = self.files(address)
         return hashlib.blake2b(repr([(one.below, one.size, one.checksum) for one in files]).encode()).hexdigest()[:16]
 
     @contextmanager
@@ -188,7 +217,7 @@ class Stores:
         }
         try:
             there = {one.below: one for one in self.files(address)}
-        except InputError:
+        except NothingThereError:
             there = {}
         changed = [name for name, path in local.items() if name not in there or not _is_same(path, there[name])]
         gone = [one for name, one in there.items() if name not in local]
@@ -212,10 +241,14 @@ class Stores:
         return len(changed)
 
     def restore(self, address: str, folder: Path) -> None:
-        """Fetches a folder that another machine has put; nothing where there is none, or none that is whole."""
+        """Fetches a folder that another machine has put; nothing where there is none, or none that is whole.
+
+        Raises:
+            InputError: the store does not say whether there is one, or what it has cannot be fetched.
+        """
         try:
             files = self.files(address)
-        except InputError:
+        except NothingThereError:
             return
         if MARKS[-1] not in {one.below for one in files}:
             return
@@ -304,8 +337,14 @@ def _asking(address: str) -> Iterator[None]:
         yield
     except (InputError, MissingExtraError):
         raise
+    except FileNotFoundError as error:
+        raise NothingThereError(f"{redacted(address)}: {_reason(error)}") from None
     except Exception as error:  # noqa: BLE001 - every client has errors of its own
-        raise InputError(f"{redacted(address)}: {_reason(error)}") from None
+        text = f"{redacted(address)}: {_reason(error)}"
+        if _is_answer(error):
+            raise InputError(text) from None
+        text += ": what lies there is not known: the same command goes on when it answers"
+        raise StoreDownError(text) from None
 
 
 @contextmanager
@@ -313,8 +352,15 @@ def _putting(address: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - as above
-        text = _reason(error).removeprefix("cannot be read: ")
-        raise RunFolderError(f"{redacted(address)}: cannot be written: {text}") from None
+        text = f"{redacted(address)}: cannot be written: {_reason(error).removeprefix('cannot be read: ')}"
+        raise (RunFolderError if _is_answer(error) else StoreNotWrittenError)(text) from None
+
+
+def _is_answer(error: BaseException) -> bool:
+    """Is an error what the store says of one address, or of this machine's disk, and not that it cannot be asked?"""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return isinstance(error, (FileNotFoundError, PermissionError))
 
 
 @contextmanager

@@ -40,7 +40,7 @@ from trackweave.plans.workers import Engine, LocalEngine, cores
 from trackweave.storage.files import locked_folder
 from trackweave.storage.run import RunManifest, RunPaths
 
-AGAIN = frozenset({"disk full", "cluster"})
+AGAIN = frozenset({"disk full", "cluster", "store"})
 """Failures that are nothing of the item: the next call tries again."""
 TRAINED = PlanItem(TRAINING_ITEM, {})
 """What is trained on all items of a plan of association."""

@@ -34,7 +34,13 @@ from trackweave.options.sources import ProvidedValue, ResolvedSettings, resolve
 from trackweave.pipelines.resolved import generator_of
 from trackweave.pipelines.settings import BoxRunSettings
 from trackweave.plans.items import content_path, digest
-from trackweave.plans.remote import NONE, Stores, is_remote
+from trackweave.plans.remote import (
+    NONE,
+    StoreDownError,
+    StoreNotWrittenError,
+    Stores,
+    is_remote,
+)
 from trackweave.plans.settings import SCHEMAS, redacted
 from trackweave.predictors.catalog import BACKENDS
 from trackweave.storage.files import content_digest, locked_folder, read_json_object, write_json
@@ -339,9 +345,12 @@ def _has_boxes(job: Job, settings: ResolvedSettings) -> bool:
     if suffix in TABLE_SUFFIXES or settings[BoxRunSettings].detections is not None:
         return True
     if is_remote(path):
-        with suppress(InputError):
+        try:
             return any(one.below == "det/det.txt" for one in job.stores.files(path))
-        return False
+        except StoreDownError:
+            raise
+        except InputError:  # said when it is read
+            return False
     return os.path.isfile(f"{path}/det/det.txt")  # noqa: PTH113 - asked for every item of a plan
 
 
@@ -585,6 +594,7 @@ def kind_of(error: BaseException | None) -> str:
         cause = cause.__cause__ or cause.__context__
     kinds: Sequence[tuple[type[BaseException] | tuple[type[BaseException], ...], str]] = (
         ((MemoryError, PredictorOutOfMemory), "memory"),
+        ((StoreDownError, StoreNotWrittenError), "store"),
         (SettingError, "setting"),
         ((MissingExtraError, PredictorUnavailable), "not installed"),
         (PredictorError, "predictor"),
