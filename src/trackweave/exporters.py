@@ -294,7 +294,8 @@ class _MaskTracks:
         """The objects as every export reads them; with pictures where they are needed or given."""
         listed = self.frames
         name = _source_name(self._manifest, self._paths.root)
-        info = VideoInfo(name, listed.indices, listed.names, listed.size, listed.times, listed.rate)
+        names = {number: text for one in self._archives.values() for number, text in one.info.classes.names.items()}
+        info = VideoInfo(name, listed.indices, listed.names, listed.size, listed.times, listed.rate, names)
         tracked = MaskArchiveVideo(self._archives, info)
         tracked.colours = self.colours
         with ExitStack() as stack:

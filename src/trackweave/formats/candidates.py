@@ -37,7 +37,7 @@ from trackweave.masks.packed import PackedMasks
 from trackweave.storage.candidates import FilteredFrame, FilteredManifest, read_filtered
 from trackweave.storage.npz import ZIP_ERRORS, decode_npy, map_npy, member_limit, read_member
 from trackweave.structures.candidates import Candidates
-from trackweave.structures.detections import Detections
+from trackweave.structures.detections import CLASS_NAME, Detections
 from trackweave.structures.run_summary import JsonRecord
 
 Item = dict[str, Any]
@@ -116,6 +116,7 @@ def candidates_in_memory(given: Mapping[int, object]) -> FilteredManifest:
         manifest.path,
         [FilteredFrame(frame.frame_idx, None, frame.items, None) for frame in manifest.frames],
         None,
+        class_names=manifest.class_names,
     )
 
 
@@ -134,13 +135,18 @@ def _manifest(path: Path, frames: Iterator[Frame]) -> FilteredManifest:
     if None in numbers or len(set(numbers)) < len(numbers):
         numbers = list(range(len(read)))
     entries = []
+    class_names: dict[int, str] = {}
     for (name, _, items), number in zip(read, numbers, strict=True):
         for position, item in enumerate(items):
+            called = item.pop(CLASS_NAME, None)
+            if isinstance(called, str) and "class_id" in item:
+                class_names.setdefault(item["class_id"], called)
             item["id"] = position
             item.setdefault("area", 0)
             item.setdefault("stability_score", 1.0)
         entries.append(FilteredFrame(int(number or 0), frame_stem(name), items, None))
-    return FilteredManifest(path, sorted(entries, key=lambda entry: entry.frame_idx), None)
+    entries.sort(key=lambda entry: entry.frame_idx)
+    return FilteredManifest(path, entries, None, class_names=class_names)
 
 
 def _number(name: str) -> int | None:
@@ -183,7 +189,18 @@ def _document(path: Path, document: Any) -> Iterator[Frame]:
 
 def _coco(path: Path, document: JsonRecord) -> Iterator[Frame]:
     names = {image["id"]: _base(image["file_name"]) for image in document["images"]}
-    yield from _by_image(path, document["annotations"], names)
+    called = _category_names(document)
+    for name, index, items in _by_image(path, document["annotations"], names):
+        for item in items:
+            item[CLASS_NAME] = called.get(item.get("class_id"))
+        yield name, index, items
+
+
+def _category_names(document: JsonRecord) -> dict[Any, str]:
+    """Names of COCO's categories by number, as far as there are any."""
+    listed = document.get("categories")
+    known = [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, Sequence) else []
+    return {one["id"]: str(one["name"]) for one in known if isinstance(one.get("id"), int) and one.get("name")}
 
 
 def _by_image(path: Path, annotations: Sequence[Any], names: Mapping[Any, str] | None) -> Iterator[Frame]:
@@ -222,6 +239,7 @@ def _record(where: str, one: Any) -> Item:
         value = next((one[key] for key in keys if one.get(key) is not None), None)
         if value is not None:
             item[name] = int(value) if name == "class_id" else float(value)
+    item[CLASS_NAME] = next((one[key] for key in (CLASS_NAME, "category_name") if one.get(key)), None)
     return item
 
 
@@ -386,6 +404,7 @@ def _encoded(masks: NDArray[Any]) -> list[Any]:
 
 def _objects(where: str, value: Any) -> list[Item]:
     """What is given of one frame."""
+    given = value
     if isinstance(value, Candidates):
         value = Detections.of(value.xyxy, value.score, value.class_id, masks=value.masks)
     fields = value.get_fields() if hasattr(value, "get_fields") else value  # Detectron2's Instances
@@ -404,15 +423,25 @@ def _objects(where: str, value: Any) -> list[Item]:
     encoded = [None] * len(value) if value.masks is None else _encoded(value.masks.to_bool())
     boxes = xyxy_to_xywh(value.xyxy)
     has_mask = np.zeros(len(value), np.bool_) if value.masks is None else value.masks.areas > 0
-    items: list[Item] = []
+    names, items = _names_of(given, value), list[Item]()
     for n in range(len(value)):
         item: Item = {"bbox": boxes[n].tolist(), "stability_score": float(value.score[n])}
         if value.class_id is not None and value.class_id[n] >= 0:
             item["class_id"] = int(value.class_id[n])
+            item[CLASS_NAME] = names(n)
         if has_mask[n]:
             item["segmentation"] = encoded[n]
         items.append(item)
     return items
+
+
+def _names_of(given: Any, found: Detections) -> Callable[[int], str | None]:
+    """The name of a row's class: supervision has names beside the rows, Ultralytics by number."""
+    column, by_number = found.data.get(CLASS_NAME), getattr(given, "names", None)
+    if column is not None:
+        return lambda row: str(column[row])
+    known = by_number if isinstance(by_number, Mapping) else {}
+    return lambda row: known.get(int(found.class_id[row]))
 
 
 def _instances(where: str, fields: Mapping[Any, Any]) -> Detections:

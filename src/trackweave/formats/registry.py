@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -292,7 +292,7 @@ class _Counted(TrackedVideo):
         self._video, self._format, self._losses = video, kind, losses
         self.info, self.pictures, self.colours = video.info, video.pictures, video.colours
         self.has_masks = video.has_masks and kind.masks
-        self.has_levels = video.has_levels and kind.levels
+        self.has_levels, self.has_classes = video.has_levels and kind.levels, video.has_classes
         self._is_counted = False
 
     def frames(self, *, with_masks: bool = True) -> Iterator[tuple[FrameIndex, Tracks]]:
@@ -301,7 +301,9 @@ class _Counted(TrackedVideo):
         for index, tracks in self._video.frames(with_masks=wanted):
             if is_first:
                 self._count(tracks)
-            yield index, tracks
+            # Where there is a class, no level stands in its place.
+            without_level = not self._format.levels and self.has_classes and tracks.level is not None
+            yield index, replace(tracks, level=None) if without_level else tracks
 
     def _count(self, tracks: Tracks) -> None:
         kind, name, n = self._format, self._format.name, len(tracks)

@@ -137,6 +137,7 @@ class MaskArchiveVideo(TrackedVideo):
     def __init__(self, archives: Mapping[int | None, VideoSegments], info: VideoInfo) -> None:
         self._archives, self.info = dict(archives), info
         self.has_levels = None not in self._archives
+        self.has_classes = any(archive.info.classes for archive in self._archives.values())
 
     def frames(self, *, with_masks: bool = True) -> Iterator[tuple[FrameIndex, Tracks]]:
         """Every frame, read now."""
@@ -160,7 +161,9 @@ class TrackArchiveVideo(TrackedVideo):
 
     def __init__(self, archive: TracksArchive, info: VideoInfo | None = None) -> None:
         self._archive = archive
-        self.info = info or info_from_json(archive.metadata.get("video"), archive.path, archive.last + 1)
+        recorded = archive.metadata.get("video")
+        own = info_from_json(recorded, archive.path, archive.last + 1) if info is None or recorded else info
+        self.info = own if info is None else replace(info, class_names=info.class_names or own.class_names)
         if self.info.size is None and archive.mask_size is not None:
             self.info = replace(self.info, size=archive.mask_size)
         self.has_masks = archive.has_masks

@@ -131,10 +131,11 @@ def _filter(
             kept[level].append((index, name, candidates))
         trees.append((index, name, parents))
     for level, path in there.items():
-        place = target / path.name
+        place, names = target / path.name, manifests[level].class_names
         if place.absolute() == path.absolute() and _source(path) == filtered_path(path):
-            write_filtered(path, level, iter(raw[level]), path=raw_path(path), limits={}, partial=partial)
-        write_filtered(place, level, iter(kept[level]), partial=partial)
+            raw_file = raw_path(path)
+            write_filtered(path, level, iter(raw[level]), path=raw_file, limits={}, partial=partial, class_names=names)
+        write_filtered(place, level, iter(kept[level]), partial=partial, class_names=names)
     if settings.nest:
         write_parents(target / TREE_NAME, trees)
     elif len(there) > 1:

@@ -56,7 +56,7 @@ from trackweave.structures.corrections import (
 from trackweave.structures.identity import Containment
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import LevelSummary, MaskSummary, TrackSummary
-from trackweave.structures.tracks import FrameObjects, Tracks
+from trackweave.structures.tracks import FrameObjects, TrackClasses, Tracks
 from trackweave.tracking.level_runner import spans
 
 SolvedT = TypeVar("SolvedT")
@@ -424,8 +424,8 @@ class _SolvedMasks:
             there = found | ~same
             frame, number, item, rows = frame[there], number[there], item[there], rows[there]
             xyxy, score = xyxy[there], score[there]
-        none = np.full(len(frame), -1)
-        return Tracks.from_columns(frame, number, xyxy, score, none, level=masks.level[rows]), item
+        classes = self.corrected.classes(self.base.classes).of(number)
+        return Tracks.from_columns(frame, number, xyxy, score, classes, level=masks.level[rows]), item
 
 
 def _place(
@@ -447,6 +447,7 @@ class _Base:
         raw: what acts point at.
         boxes: of the identities, where the run has some.
         prompt_frames: the frame on which each track was prompted.
+        classes: of the raw tracks, level by level.
     """
 
     paths: RunPaths
@@ -454,6 +455,7 @@ class _Base:
     raw: RawTracks
     boxes: Tracks | None
     prompt_frames: Mapping[int, int]
+    classes: Sequence[TrackClasses] = ()
     _prompted: dict[str, MaskObservations] = field(default_factory=dict)
 
     @classmethod
@@ -463,9 +465,10 @@ class _Base:
         Raises:
             ArtifactError: a file is damaged.
         """
-        parts, levels = [], {}
+        parts, levels, classes = [], {}, []
         for level in run.levels:
             with run.objects(level) as objects:
+                classes.append(objects.info.classes)
                 for track in objects.ids:
                     rows = objects.references(track)
                     levels[int(track)] = int(level)
@@ -490,7 +493,7 @@ class _Base:
             for track in part.tracks
             if track.prompt_frame is not None
         }
-        return cls(run.paths, masks, raw, boxes, prompts)
+        return cls(run.paths, masks, raw, boxes, prompts, classes)
 
     def solve(self, acts: tuple[Act, ...]) -> _SolvedMasks:
         """What acts come to."""
@@ -563,7 +566,8 @@ def write_corrected(paths: RunPaths, corrections: Corrections | None = None) -> 
         write_relations(paths.relations, tree, [pair for pair in pairs if {pair.inner, pair.outer} <= there])
     summary = read_run_summary(paths.own(paths.summary))
     assert isinstance(summary, MaskSummary)
-    write_json(paths.summary, counts.summary(summary, said, corrected.tracks, paths).to_json())
+    classes = corrected.classes(base.classes)
+    write_json(paths.summary, counts.summary(summary, said, corrected.tracks, paths, classes).to_json())
 
 
 def _remove_prompts(paths: RunPaths, tasks: Sequence[PromptTask], pending: Sequence[PromptTask]) -> None:
@@ -605,10 +609,17 @@ class _Counts:
             sums[0] += area
             sums[1] += score
 
-    def summary(self, own: MaskSummary, said: Corrections, corrected: CorrectedTracks, paths: RunPaths) -> MaskSummary:
+    def summary(
+        self,
+        own: MaskSummary,
+        said: Corrections,
+        corrected: CorrectedTracks,
+        paths: RunPaths,
+        classes: TrackClasses,
+    ) -> MaskSummary:
         """The run's own with the numbers of the corrected objects, and what was said."""
         prompts = {track.track_id: track for part in own.levels.values() for track in part.tracks}
-        levels = {level: self._level(int(level), part, prompts) for level, part in own.levels.items()}
+        levels = {level: self._level(int(level), part, prompts, classes) for level, part in own.levels.items()}
         names = {str(number): name for number, name in corrected.names.items()}
         totals = {
             **own.totals,
@@ -623,16 +634,19 @@ class _Counts:
             extra={**own.extra, "corrections": {"acts": len(said.acts), "names": names}},
         )
 
-    def _level(self, level: int, part: LevelSummary, prompts: Mapping[int, TrackSummary]) -> LevelSummary:
+    def _level(
+        self, level: int, part: LevelSummary, prompts: Mapping[int, TrackSummary], classes: TrackClasses
+    ) -> LevelSummary:
         tracks = []
         for number, (own, seen, (area, score)) in sorted(self.rows.items()):
             if own == level:
-                known = prompts.get(number)
+                known, kind = prompts.get(number), classes.tracks.get(number)
                 tracks.append(
                     TrackSummary(
                         number, spans(seen), len(seen), prompt_frame=None if known is None else known.prompt_frame,
                         prompt=None if known is None else known.prompt, mean_area=round(area / len(seen), 1),
-                        mean_score=round(score / len(seen), 4),
+                        mean_score=round(score / len(seen), 4), class_id=None if kind is None else kind.class_id,
+                        class_score=None if kind is None else kind.score,
                     )
                 )  # fmt: skip
         counts = {"objects": len(tracks), "object_frames": sum(track.frames for track in tracks)}

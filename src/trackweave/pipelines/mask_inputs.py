@@ -449,13 +449,20 @@ def propose_candidates(
         trees.append((index, name, _present(refined.parents, {level: proposed[level][-1][2] for level in wanted})))
         partial += [] if seen is None else [index]
         positions.append(local)
+    names = class_names_of(generator)
     for level in wanted:
         level_root = root / f"level_{level}"
-        write_filtered(level_root, level, iter(proposed[level]), partial=partial)
+        write_filtered(level_root, level, iter(proposed[level]), partial=partial, class_names=names)
         if keep_raw:
             limits = getattr(generator, "limits", {})
             write_filtered(
-                level_root, level, iter(raw[level]), path=raw_path(level_root), limits=limits, partial=partial
+                level_root,
+                level,
+                iter(raw[level]),
+                path=raw_path(level_root),
+                limits=limits,
+                partial=partial,
+                class_names=names,
             )
     if chosen.nest:
         write_parents(root / TREE_NAME, trees)
@@ -469,6 +476,11 @@ def found_on(
     if isinstance(generator, AutomaticMasks):
         return generator.propose_at(local, levels)
     return generator.propose_levels(image, levels)
+
+
+def class_names_of(generator: CandidateGenerator | AutomaticMasks) -> Mapping[int, str]:
+    """Names of the classes that a generator knows, by number."""
+    return getattr(generator, "class_names", None) or {}
 
 
 TREE_NAME = "tree.json"

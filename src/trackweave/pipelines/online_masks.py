@@ -41,6 +41,7 @@ from trackweave.pipelines.mask_inputs import (
     MaskFrames,
     OpenedGenerator,
     check_stride,
+    class_names_of,
     found_on,
     open_generator,
 )
@@ -421,7 +422,9 @@ class _Following:
         self._cut_frames: list[LocalIndex] = []
         self._prompt_frames: dict[Level, int] = {}
         self._times: list[float | None] = []
-        self._painter, self._video = OverlayPainter(overlay_settings(request.overlay)), None
+        self._class_names: dict[int, str] = {}
+        drawn = OverlayPainter(overlay_settings(request.overlay), class_names=self._class_names)
+        self._painter, self._video = drawn, None
         drawing = overlay_settings(request.overlay) if request.settings.render_viz else None
         if folder is not None and drawing is not None:
             self._video = self._stack.enter_context(ExitStack())
@@ -476,6 +479,7 @@ class _Following:
                 request.sam,
                 self._stack,
             )
+            self._class_names |= class_names_of(self._generator.generator)
         ids = IdAllocator()
         for level in levels:
             online = OnlineLevel(ids, tracked=self._kept(level))
@@ -507,6 +511,7 @@ class _Following:
                 assert given.root is not None
                 manifest = read_filtered(filtered_path(given.root / f"level_{level}"))
             leave_out(manifest.problems, self._log, level)
+            self._class_names |= manifest.class_names
             self._given[level] = _GivenLevel(manifest, {frame.frame_idx: frame for frame in manifest.frames})
         return list(given.levels)
 
@@ -590,6 +595,7 @@ class _Following:
                 yield level, CandidateFrame(local, index, name, found, problems)
         for value in waiting.candidates:
             manifest = candidates_in_memory({int(index): value})
+            self._class_names |= manifest.class_names
             found, problems = read_candidates(manifest, manifest.frames[0], self.frames.size)
             yield next(iter(self._levels)), CandidateFrame(local, index, name, found, problems)
 
@@ -698,7 +704,7 @@ class _Following:
                 self._prompt_frames.get(level, 0),
                 self._cut_frames,
             )
-            stats[level] = finish_level(context, online.tracked).stats
+            stats[level] = finish_level(context, online.tracked, class_names=self._class_names).stats
         return stats
 
     def _relate(self, folder: RunFolder, levels: Sequence[Level]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -137,6 +138,19 @@ class Run(Generic[SummaryT_co]):
                 parts.append(Tracks.from_frames(video, level=int(each), with_masks=with_masks))
         is_related = not raw and self.paths.identity.is_file()
         return replace(Tracks.concat(parts), tree=self.tree() if is_related else None)
+
+    @cached_property
+    def class_names(self) -> Mapping[int, str]:
+        """Names of the classes of a mask run's tracks by number, as its candidates had them; empty of a box run.
+
+        Raises:
+            ArtifactError: a file is damaged.
+        """
+        names: dict[int, str] = {}
+        for level in self.levels:
+            with self.masks(level, raw=True) as video:
+                names |= video.info.classes.names
+        return names
 
     def masks(self, level: int | None = None, *, raw: bool = False) -> VideoSegments:
         """Opens a level's masks frame by frame; close it, or use it in a `with` block.

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -147,6 +147,11 @@ class DetectorProposals:
     def __init__(self, detector: Detector, files: Sequence[Path] = (), *, with_masks: bool = True) -> None:
         self._detector, self.files, self._with_masks = detector, files, with_masks
 
+    @property
+    def class_names(self) -> Mapping[int, str]:
+        """Names of its classes by number, as far as the detector has them."""
+        return self._detector.class_names or {}
+
     def check_levels(self, levels: Iterable[int]) -> None:
         """See `CandidateGenerator`."""
         _only(levels, self._detector.name)
@@ -180,6 +185,11 @@ class TiledProposals:
 
     def __init__(self, generator: CandidateGenerator, settings: CandidateSettings) -> None:
         self._generator, self._settings = generator, settings
+
+    @property
+    def class_names(self) -> Mapping[int, str]:
+        """Names of the classes by number, of a generator that has them."""
+        return getattr(self._generator, "class_names", None) or {}
 
     @property
     def files(self) -> Sequence[Path]:

@@ -74,6 +74,7 @@ class Description:
         colours: of tracks.
         input: name of what was tracked, or None.
         warnings: one line each.
+        class_names: names of the classes by number.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Description:
     colours: Callable[[int], Colour] = track_colour
     input: str | None = None
     warnings: Sequence[str] = ()
+    class_names: Mapping[int, str] = field(default_factory=dict)
 
 
 class RunTracks:
@@ -157,6 +159,7 @@ class RunTracks:
             "tracks": len(self.shown.table),
             "observations": len(self.shown.tracks),
             "warnings": list(self.about.warnings)[:MOST_WARNINGS],
+            "classes": {str(number): name for number, name in sorted(self.about.class_names.items())},
         }
 
     def tracks_json(self) -> Json:
@@ -201,6 +204,7 @@ def describe_run(run: Run) -> Description:
         colours=track_colour if tree is None else run_colours(run.paths),
         input=Path(summary.input.path).name if summary.input.path else None,
         warnings=[warning.message for warning in run.warnings],
+        class_names=run.class_names,
     )
 
 
@@ -224,8 +228,14 @@ def read_observations(run: Run) -> tuple[Tracks, NDArray[np.int64]]:
         return proofreading.tracks, proofreading.items
     if run.paths.identity.is_file():
         boxes = read_tracks(run.paths.mot)
-        none = np.full(len(boxes), -1)
-        tracks = Tracks.from_columns(boxes.frame, boxes.track_id, boxes.xyxy, boxes.score, none, level=boxes.class_id)
+        classes = np.full(len(boxes), -1)
+        for level in run.levels:
+            with run.masks(level) as video:
+                if video.info.classes:
+                    classes = np.maximum(classes, video.info.classes.of(boxes.track_id))
+        tracks = Tracks.from_columns(
+            boxes.frame, boxes.track_id, boxes.xyxy, boxes.score, classes, level=boxes.class_id
+        )
         return tracks, tracks.track_id
     parts = []
     for level in run.levels:
@@ -233,7 +243,8 @@ def read_observations(run: Run) -> tuple[Tracks, NDArray[np.int64]]:
             for track_id in objects.ids:
                 rows = objects.references(track_id)
                 ids, levels = np.full(len(rows), track_id), np.full(len(rows), level)
-                parts.append(Tracks.from_columns(rows["frame"], ids, rows["box"], rows["score"], level=levels))
+                kinds = objects.info.classes.of(ids) if objects.info.classes else None
+                parts.append(Tracks.from_columns(rows["frame"], ids, rows["box"], rows["score"], kinds, level=levels))
     tracks = Tracks.concat(parts)
     return tracks, tracks.track_id
 

@@ -78,6 +78,7 @@ class FilteredManifest:
         unused: names of files beside it that look like masks of frames and belong to none of its entries.
         limits: of raw candidates, the settings by which the filtered ones were chosen of them.
         size: `(H, W)` of the candidate images, where the manifest says so.
+        class_names: names of the classes by number, as far as they are known.
     """
 
     path: Path
@@ -87,6 +88,7 @@ class FilteredManifest:
     unused: Sequence[str] = ()
     limits: Mapping[str, float] = field(default_factory=dict)
     size: Size | None = None
+    class_names: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def without_masks(self) -> tuple[int, int]:
@@ -156,7 +158,14 @@ def read_filtered(path: Path) -> FilteredManifest:
         sorted(unused),
         {key: value for key, value in limits.items() if _is_number(value)} if isinstance(limits, dict) else {},
         (size[0], size[1]) if isinstance(size, list) and len(size) == 2 and all(map(_is_side, size)) else None,
+        _class_names(data.get("classes")),
     )
+
+
+def _class_names(record: Any) -> dict[int, str]:
+    """Names by number; what is none is passed over."""
+    items = record.items() if isinstance(record, dict) else ()
+    return {int(key): name for key, name in items if key.isdecimal() and len(key) < 16 and isinstance(name, str)}
 
 
 def _mask_files(folder: Path) -> tuple[dict[int, list[Path]], list[str]]:
@@ -231,7 +240,7 @@ def read_candidates(manifest: FilteredManifest, entry: FilteredFrame, frame_size
         np.where(packed.areas > 0, packed.areas, np.array([_area(item) for item in items], np.int64)),
         packed,
         _optional_column([item.predicted_iou for item in items], np.float32),
-        _optional_column([item.class_id for item in items], np.int64),
+        _class_column([item.class_id for item in items]),
     )
     return candidates, problems
 
@@ -239,6 +248,12 @@ def read_candidates(manifest: FilteredManifest, entry: FilteredFrame, frame_size
 def _optional_column(values: Sequence[Any], dtype: type[np.generic]) -> NDArray[Any] | None:
     """A column that is there where every item has a value."""
     return np.array(values, dtype) if values and None not in values else None
+
+
+def _class_column(values: Sequence[int | None]) -> NDArray[np.int64] | None:
+    """Classes, −1 of an item without; None where no item has one."""
+    numbers = np.array([-1 if value is None else value for value in values], np.int64)
+    return numbers if (numbers >= 0).any() else None
 
 
 class _Item(NamedTuple):
@@ -479,6 +494,7 @@ def write_filtered(
     path: Path | None = None,
     limits: Mapping[str, float] | None = None,
     partial: Collection[int] = (),
+    class_names: Mapping[int, str] | None = None,
 ) -> Path:
     """Writes candidates of one level, masks as COCO RLE: a hundredth of the packed layout's size.
 
@@ -490,6 +506,7 @@ def write_filtered(
         path: the file; None = `filtered_path`.
         limits: of raw candidates, the settings by which the filtered ones were chosen of them.
         partial: indices of frames on which candidates were looked for only where something new was seen.
+        class_names: names of the classes by number.
     """
     entries: list[dict[str, Any]] = []
     size: Size | None = None
@@ -510,7 +527,7 @@ def write_filtered(
             }
             if candidates.predicted_iou is not None:
                 item["predicted_iou"] = round(float(candidates.predicted_iou[n]), 6)
-            if candidates.class_id is not None:
+            if candidates.class_id is not None and candidates.class_id[n] >= 0:
                 item["class_id"] = int(candidates.class_id[n])
             if has_mask[n]:
                 item["segmentation"] = segmentations[n]
@@ -523,6 +540,8 @@ def write_filtered(
         content |= {"limits": dict(limits), "size": size and list(size)}
     if min_area is not None:
         content["min_area"] = min_area
+    if class_names:
+        content["classes"] = {str(number): name for number, name in sorted(class_names.items())}
     write_json(path, content)
     return path
 

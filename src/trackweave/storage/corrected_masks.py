@@ -30,7 +30,7 @@ from trackweave.structures.corrected_tracks import (
 from trackweave.structures.corrections import Act, step_to_json
 from trackweave.structures.identity import IdentityTable, Tree
 from trackweave.structures.run_summary import MaskSummary
-from trackweave.structures.tracks import FrameObjects, Tracks
+from trackweave.structures.tracks import FrameObjects, TrackClasses, Tracks
 
 PROMPT_ID = 1
 """Of the one object in a side archive."""
@@ -95,6 +95,20 @@ class CorrectedRun:
         known = record if record is not None else _each_its_own(raw)
         tracks = correct_tracks(acts, raw, known.table, lambda task: read_prompt(run, task))
         return cls(replace(known, tree=tracks.tree(known.tree)), tracks)
+
+    def classes(self, levels: Iterable[TrackClasses]) -> TrackClasses:
+        """The classes of the objects: those of their tracks, else those of the identity that they come from.
+
+        Args:
+            levels: the classes of the raw tracks, level by level.
+        """
+        raw, table = TrackClasses(), self.record.table
+        for own in levels:
+            raw = TrackClasses({**raw.tracks, **own.tracks}, {**raw.names, **own.names})
+        before = raw.joined(zip(table.track_id.tolist(), table.identity.tolist(), strict=True)).tracks
+        now = raw.joined(self.tracks.members())
+        origins = {number: before[one.origin] for number, one in self.tracks.objects.items() if one.origin in before}
+        return replace(now, tracks={**origins, **now.tracks})
 
 
 def _each_its_own(raw: RawTracks) -> IdentityRecord:
@@ -263,6 +277,8 @@ class CorrectedSegments(VideoSegments):
         self._fusion = Fusion(corrected.record, corrected.tracks.at)
         try:
             self._open(run, manifest, corrected.tracks.tasks)
+            classes = corrected.classes([video.info.classes for video in self._raw.values()])
+            self.info = replace(self.info, classes=classes)
         except BaseException:
             self.close()
             raise
@@ -304,7 +320,7 @@ class CorrectedSegments(VideoSegments):
         index = FrameIndex(int(frame))
         raw = {level: self._laid_over(level, video.frame(index)) for level, video in self._raw.items()}
         fused = self._fusion.fuse(raw, self._full_size)
-        return {level: fused[level] for level in self._wanted}
+        return {level: self.info.classes.onto(fused[level]) for level in self._wanted}
 
     def _laid_over(self, level: Level, raw: FrameObjects) -> FrameObjects:
         """The raw tracks of a frame, and behind them the masks of prompts."""

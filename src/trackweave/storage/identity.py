@@ -240,6 +240,9 @@ class IdentitySegments(VideoSegments):
         self._level, self._fusion = level, Fusion(record)
         self._others: dict[Level, VideoSegments] = {}
         self._full_size = self.info.full_resolution_shape or self.info.mask_shape or (1, 1)
+        table = record.table
+        things = zip(table.track_id.tolist(), table.identity.tolist(), strict=True)
+        self.info = replace(self.info, classes=self.info.classes.joined(things))
         try:
             for one, other in (others or {}).items() if self._fusion.is_nested else ():
                 self._others[one] = VideoSegments(other)
@@ -256,7 +259,8 @@ class IdentitySegments(VideoSegments):
     def frame(self, frame: FrameIndex | int) -> FrameObjects:
         """Identities of one frame; `track_id` is the identity."""
         levels = {level: video.frame(frame) for level, video in self._others.items()}
-        return self._fusion.fuse({**levels, self._level: super().frame(frame)}, self._full_size)[self._level]
+        fused = self._fusion.fuse({**levels, self._level: super().frame(frame)}, self._full_size)[self._level]
+        return self.info.classes.onto(fused)
 
     def boxes(self, frame: FrameIndex | int, level: int | None = None) -> Tracks:
         """One frame's identities without their masks."""

@@ -10,7 +10,8 @@
     object_000007/frames.npy   (F,) REFERENCE_DTYPE: frame, row in that frame's arrays, score, area, box
 
 Each has a `manifest.json` entry (`kind`, `schema_version`, `mask_shape`, `full_resolution_shape`, `mask_scale_ratio`,
-and the list of frames or objects). Both open with `numpy.load(path, allow_pickle=False)`.
+and the list of frames or objects; `classes`, where a track has one: `tracks`, rows of id, class and score, and `names`
+of the classes). Both open with `numpy.load(path, allow_pickle=False)`.
 
 The older pipeline of the tracking guide wrote both as zip files of JSON, under the same names; they are read as well:
 
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,7 +39,7 @@ from trackweave.masks.codecs import as_packed, decode_mask, full_shape
 from trackweave.masks.packed import PackedMasks, packed_length
 from trackweave.storage.npz import NpzReader, NpzWriter
 from trackweave.structures.run_summary import JsonRecord
-from trackweave.structures.tracks import FrameObjects, Tracks
+from trackweave.structures.tracks import FrameObjects, TrackClasses, Tracks
 
 SCHEMA_VERSION = 1
 VIDEO_KIND = "video_segments"
@@ -76,12 +77,14 @@ class SegmentsInfo:
         full_resolution_shape: `(H, W)` of the frames, when known.
         mask_scale_ratio: stored size over frame size.
         metadata: what the writer was given besides.
+        classes: of the tracks.
     """
 
     mask_shape: tuple[int, int] | None
     full_resolution_shape: tuple[int, int] | None
     mask_scale_ratio: float
     metadata: JsonRecord
+    classes: TrackClasses = field(default_factory=TrackClasses)
 
     @classmethod
     def from_manifest(cls, manifest: JsonRecord) -> SegmentsInfo:
@@ -95,6 +98,7 @@ class SegmentsInfo:
             pair(manifest.get("full_resolution_shape")),
             float(manifest.get("mask_scale_ratio", 1.0)),
             manifest.get("metadata", {}),
+            TrackClasses.from_json(manifest["classes"]) if "classes" in manifest else TrackClasses(),
         )
 
     @classmethod
@@ -104,6 +108,7 @@ class SegmentsInfo:
 
     def to_manifest(self, kind: str) -> JsonRecord:
         """The keys that both archives share."""
+        classes = {"classes": self.classes.to_json()} if self.classes else {}
         return {
             "kind": kind,
             "schema_version": SCHEMA_VERSION,
@@ -111,6 +116,7 @@ class SegmentsInfo:
             "full_resolution_shape": self.full_resolution_shape and list(self.full_resolution_shape),
             "mask_scale_ratio": self.mask_scale_ratio,
             "metadata": dict(self.metadata),
+            **classes,
         }
 
 
@@ -129,6 +135,7 @@ def write_video_segments(
     mask_scale_ratio: float,
     full_resolution_shape: tuple[int, int] | None,
     metadata: Mapping[str, object],
+    classes: TrackClasses | None = None,
 ) -> int:
     """Writes the frame-major archive from a stream of frames; returns the number of object-frames.
 
@@ -153,7 +160,8 @@ def write_video_segments(
             archive.add_array(f"{name}/objects", object_rows(objects))
             archive.add_array(f"{name}/masks", objects.masks.bits)
             listed.append([int(objects.frame), objects.name, len(objects)])
-        info = SegmentsInfo(mask_shape, full_resolution_shape, mask_scale_ratio, metadata)
+        known = classes or TrackClasses()
+        info = SegmentsInfo(mask_shape, full_resolution_shape, mask_scale_ratio, metadata, known)
         archive.add_manifest({**info.to_manifest(VIDEO_KIND), "frames": listed})
     return sum(count for _, _, count in listed)
 
@@ -305,14 +313,16 @@ class VideoSegments(_Segments):
             if bits.dtype != np.uint8 or bits.shape != (len(rows), packed_length(height, width)):
                 raise ArtifactError(f"{self.path}: frame {index}: its two entries do not belong together")
             masks = PackedMasks(bits, height, width)
+        ids = np.ascontiguousarray(rows["id"])
         return FrameObjects(
             index,
             self._names.get(index, ""),
-            np.ascontiguousarray(rows["id"]),
+            ids,
             masks,
             np.ascontiguousarray(rows["box"]),
             np.ascontiguousarray(rows["area"]),
             np.ascontiguousarray(rows["score"]),
+            self.info.classes.of(ids) if self.info.classes else None,
         )
 
     def boxes(self, frame: FrameIndex | int, level: int | None = None) -> Tracks:
@@ -323,7 +333,8 @@ class VideoSegments(_Segments):
         rows = object_rows(self._older_frame(index)) if self._archive.is_older else self._rows(index)
         count = len(rows)
         levels = None if level is None else np.full(count, level)
-        return Tracks.from_columns(np.full(count, index), rows["id"], rows["box"], rows["score"], level=levels)
+        classes = self.info.classes.of(rows["id"]) if self.info.classes else None
+        return Tracks.from_columns(np.full(count, index), rows["id"], rows["box"], rows["score"], classes, level=levels)
 
     def _rows(self, index: FrameIndex) -> NDArray[Any]:
         rows = self._archive.array(f"{frame_entry_name(index)}/objects")
@@ -354,6 +365,7 @@ def write_object_segments(
     mask_scale_ratio: float,
     full_resolution_shape: tuple[int, int] | None,
     metadata: Mapping[str, object],
+    classes: TrackClasses | None = None,
 ) -> int:
     """Writes the object-major archive from a stream of `(id, (F,) REFERENCE_DTYPE)`; returns the number of objects.
 
@@ -372,7 +384,8 @@ def write_object_segments(
                 raise ValueError(f"object {track_id}: frames must be strictly increasing")
             archive.add_array(f"{object_entry_name(track_id)}/frames", references)
             listed.append([int(track_id), len(references)])
-        info = SegmentsInfo(mask_shape, full_resolution_shape, mask_scale_ratio, metadata)
+        known = classes or TrackClasses()
+        info = SegmentsInfo(mask_shape, full_resolution_shape, mask_scale_ratio, metadata, known)
         archive.add_manifest({**info.to_manifest(OBJECT_KIND), "objects": listed, "masks_in": VIDEO_KIND})
     return len(listed)
 

@@ -24,7 +24,7 @@ class Candidates(Columns):
         area: `(N,)` int64, pixels of the candidate image.
         masks: N masks of the candidate image; the mask of a candidate that has none is empty.
         predicted_iou: `(N,)` float32, how well the generator's model expects the masks to match; None: it does not say.
-        class_id: `(N,)` int64, or None: the generator knows no classes.
+        class_id: `(N,)` int64, −1 = no class; None: the generator knows no classes.
     """
 
     id: NDArray[np.int64]

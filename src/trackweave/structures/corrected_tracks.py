@@ -172,6 +172,13 @@ class CorrectedTracks:
         result[rows] = np.where(inside, self._numbers[place], -1)
         return result
 
+    def members(self) -> list[tuple[int, int]]:
+        """Pairs of raw track and object: on some frame the track is the object."""
+        untouched = ~np.isin(self._identities.track_id, self.touched)
+        pairs = [(self._identities.track_id[untouched], self._identities.identity[untouched])]
+        pairs.append((self._tracks[self._numbers > 0], self._numbers[self._numbers > 0]))
+        return sorted({pair for own in pairs for pair in zip(own[0].tolist(), own[1].tolist(), strict=True)})
+
     @cached_property
     def touched(self) -> NDArray[np.int64]:
         """The raw tracks that acts speak of, ascending."""

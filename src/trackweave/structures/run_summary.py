@@ -23,11 +23,12 @@ class TrackSummary:
         track_id: its id.
         spans: runs of absolute frame indices, both ends included.
         frames: observations.
-        class_id: of a box track; None in mask runs.
+        class_id: of a box track, −1 = none; of masks that of its candidate, None = none.
         prompt_frame: absolute index of the frame on which it was prompted, or None.
         prompt: kind of the prompt, such as `mask`, or None.
         mean_area: pixels, or None.
         mean_score: objectness or confidence, or None.
+        class_score: of the candidate that had the class, or None.
     """
 
     track_id: int
@@ -38,6 +39,7 @@ class TrackSummary:
     prompt: str | None = None
     mean_area: float | None = None
     mean_score: float | None = None
+    class_score: float | None = None
 
     @property
     def first(self) -> int:
@@ -54,6 +56,7 @@ class TrackSummary:
         record = {
             "id": self.track_id,
             "class_id": self.class_id,
+            "class_score": self.class_score,
             "prompt_frame": self.prompt_frame,
             "prompt": self.prompt,
             "frames": self.frames,
@@ -85,6 +88,7 @@ class TrackSummary:
             _optional(str, record.get("prompt")),
             _optional(float, record.get("mean_area")),
             _optional(float, record.get("mean_score")),
+            _optional(float, record.get("class_score")),
         )
 
 

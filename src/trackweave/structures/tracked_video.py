@@ -76,6 +76,7 @@ class TrackedVideo(ABC):
         info: of the video.
         has_masks: may objects have masks?
         has_levels: are the objects of several levels of granularity?
+        has_classes: may objects have a class?
         pictures: the frames' pictures, where they are at hand.
         colours: of its objects; None = by their ids alone.
     """
@@ -83,6 +84,7 @@ class TrackedVideo(ABC):
     info: VideoInfo
     has_masks: bool = True
     has_levels: bool = False
+    has_classes: bool = True
     pictures: Pictures | None = None
     colours: Colours | None = None
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -39,6 +39,7 @@ class FrameObjects(Columns):
         xyxy: `(M, 4)` float32 in pixels of the full-size frame, right and bottom exclusive.
         area: `(M,)` int64, pixels of the stored mask.
         score: `(M,)` float32, objectness in [0, 1].
+        class_id: `(M,)` int64, −1 = no class; None: no track of the level has one.
     """
 
     SHARED = ("frame", "name")
@@ -50,6 +51,88 @@ class FrameObjects(Columns):
     xyxy: NDArray[np.float32]
     area: NDArray[np.int64]
     score: NDArray[np.float32]
+    class_id: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class TrackClass:
+    """What a track of masks is, as its candidate said.
+
+    Attributes:
+        class_id: the class, 0 or more.
+        score: of the candidate, as the generator gave it.
+    """
+
+    class_id: int
+    score: float
+
+
+@dataclass(frozen=True)
+class TrackClasses:
+    """The classes of tracks of masks; a track that is not there has none.
+
+    Attributes:
+        tracks: class by track id.
+        names: names of the classes by number.
+    """
+
+    tracks: Mapping[int, TrackClass] = field(default_factory=dict)
+    names: Mapping[int, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.tracks)
+
+    def of(self, track_id: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`(M,)` int64, the class of each track; −1 = none."""
+        known = self.tracks
+        return np.array([known[one].class_id if one in known else -1 for one in track_id.tolist()], np.int64)
+
+    def onto(self, objects: FrameObjects) -> FrameObjects:
+        """The objects with their classes; as they are where no track has one."""
+        return replace(objects, class_id=self.of(objects.track_id)) if self else objects
+
+    def joined(self, things: Iterable[tuple[int, int]]) -> TrackClasses:
+        """The classes of things that tracks are joined to.
+
+        A thing has the class whose candidates have the greatest sum of scores among its tracks; of equal ones that of
+        the smallest track id. Its score is the best that a candidate of this class has. Tracks without class do not
+        count.
+
+        Args:
+            things: pairs of track and thing.
+
+        >>> classes = TrackClasses({1: TrackClass(0, 0.5), 2: TrackClass(7, 0.4), 3: TrackClass(7, 0.3)})
+        >>> classes.joined([(1, 1), (2, 1), (3, 1), (4, 4)]).tracks
+        {1: TrackClass(class_id=7, score=0.4)}
+        """
+        votes: dict[int, dict[int, list[float]]] = {}
+        for track, thing in sorted(things):
+            if track in self.tracks:
+                own = self.tracks[track]
+                votes.setdefault(thing, {}).setdefault(own.class_id, []).append(own.score)
+        # Of several best ones `max` gives the first, which is that of the smallest track.
+        best = {thing: max(cast.items(), key=lambda one: round(sum(one[1]), 6)) for thing, cast in votes.items()}
+        tracks = {thing: TrackClass(class_id, max(scores)) for thing, (class_id, scores) in best.items()}
+        return replace(self, tracks=tracks)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "tracks": [[track, own.class_id, own.score] for track, own in sorted(self.tracks.items())],
+            "names": {str(number): name for number, name in sorted(self.names.items())},
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> TrackClasses:
+        """The classes back.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: not what `to_json` gave.
+        """
+        tracks = {int(track): TrackClass(int(number), float(score)) for track, number, score in record["tracks"]}
+        if any(one.class_id < 0 or not np.isfinite(one.score) for one in tracks.values()):
+            raise ValueError("a class below 0, or a score that is not finite")
+        return cls(tracks, {int(number): str(name) for number, name in record["names"].items()})
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -138,6 +221,7 @@ class Tracks(Columns):
                 objects.track_id,
                 objects.xyxy,
                 objects.score,
+                objects.class_id,
                 masks=objects.masks if with_masks else None,
                 level=None if level is None else np.full(len(objects), level),
             )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from trackweave.boxes import box_iou, pixels_inside, scale_boxes
 from trackweave.errors import CandidateError
 from trackweave.frames.source import FrameSource
-from trackweave.ids import FrameIndex, IdAllocator, LocalIndex
+from trackweave.ids import FrameIndex, IdAllocator, LocalIndex, TrackId
 from trackweave.masks.ops import mask_iou, rescale_masks, scaled_size
 from trackweave.masks.packed import PackedMasks
 from trackweave.predictors.base import PredictorSession
@@ -31,6 +31,7 @@ from trackweave.storage.candidates import (
 )
 from trackweave.structures.candidates import CandidateFrame, Candidates, PreviewSegment
 from trackweave.structures.run_log import RunLog
+from trackweave.structures.tracks import TrackClass
 from trackweave.tracking.pipeline_context import LONG_TAIL_AREA, PipelineContext, ScheduledFrame, frame_at
 from trackweave.tracking.settings import PromptMode, TrackingSettings
 from trackweave.tracking.stores import BatchRecord, DedupStats, DedupStore, PromptType
@@ -336,13 +337,21 @@ class CandidatePrompts:
             types = add_prompts(session, new, loaded.local, [track_id + id_offset for track_id in new_ids])
         previews = build_preview_segments(new, new_ids) if loaded.local in self._preview_positions else []
         prompt_types = dict(zip(new_ids, types, strict=True))
-        return replace(record, prompt_types=prompt_types, previews=previews), id_offset
+        classes = dict(_classes(new, new_ids))
+        return replace(record, prompt_types=prompt_types, previews=previews, classes=classes), id_offset
 
     def _load(self, frame: ScheduledFrame | CandidateFrame) -> CandidateFrame:
         if isinstance(frame, CandidateFrame):
             return frame
         assert self._context is not None
         return load_scheduled_frame(self._context, frame)
+
+
+def _classes(candidates: Candidates, ids: Sequence[TrackId]) -> Iterator[tuple[TrackId, TrackClass]]:
+    """Class and score of each candidate that has a class, by the id of its track."""
+    if candidates.class_id is not None:
+        columns = zip(ids, candidates.class_id.tolist(), candidates.score.tolist(), strict=True)
+        yield from ((one, TrackClass(number, round(score, 6))) for one, number, score in columns if number >= 0)
 
 
 def add_prompts(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,11 @@ def prompts_of(context: LevelContext, store: FrameResultStore) -> PromptSource[A
 
 
 def finish_level(
-    context: LevelContext, tracked: TrackedLevel, *, base_frames: Path | FrameSource | None = None
+    context: LevelContext,
+    tracked: TrackedLevel,
+    *,
+    base_frames: Path | FrameSource | None = None,
+    class_names: Mapping[int, str] | None = None,
 ) -> LevelRunResult:
     """What follows once a level is tracked: archives, comparison images of candidates, its part of the manifest.
 
@@ -113,11 +117,15 @@ def finish_level(
         context: the level.
         tracked: what is known of it; its timer takes the durations of this part too.
         base_frames: see `run_level_tracking`.
+        class_names: names of the classes by number; None = as the candidates have them.
 
     Raises:
         RunFolderError: a file cannot be written.
     """
     run, timer, artifacts = context.run, tracked.timer, tracked.result()
+    if class_names is None:
+        class_names = context.manifest.class_names if isinstance(context, PipelineContext) else {}
+    artifacts = replace(artifacts, classes=replace(artifacts.classes, names=class_names))
     files = persist_level_outputs(context, tracked.store, artifacts, timer)
     tracks = list(describe_tracks(artifacts))
     comparison, warnings = None, list[RunWarning]()
@@ -161,6 +169,7 @@ def persist_level_outputs(
             settings.mask_scale_ratio,
             metadata,
             full_resolution_shape=frame_store.full_resolution_shape,
+            classes=artifacts.classes,
         )
     with timer.track("persist.object_segments"):
         objects = build_object_segments_archive(
@@ -170,17 +179,21 @@ def persist_level_outputs(
             metadata,
             mask_shape=frame_store.mask_shape,
             full_resolution_shape=frame_store.full_resolution_shape,
+            classes=artifacts.classes,
         )
     return {"video_segments": str(video.relative_to(root)), "object_segments": str(objects.relative_to(root))}
 
 
 def describe_tracks(artifacts: TrackingArtifacts) -> Iterator[TrackSummary]:
-    """Per track: where it was prompted, the spans of frames on which it was visible, its mean area and score."""
+    """Per track: where it was prompted, the spans of frames on which it was visible, its class, mean area and score."""
     for track_id, references in artifacts.object_refs:
+        own = artifacts.classes.tracks.get(track_id)
         yield TrackSummary(
             int(track_id),
             spans(references["frame"].tolist()),
             len(references),
+            class_id=None if own is None else own.class_id,
+            class_score=None if own is None else own.score,
             prompt_frame=int(artifacts.prompt_frames[track_id]),
             prompt=artifacts.prompt_types[track_id],
             mean_area=round(float(references["area"].mean()), 1),

@@ -29,7 +29,7 @@ from trackweave.masks.ops import scaled_size
 from trackweave.masks.packed import PackedMasks
 from trackweave.predictors.base import PredictorSession, VideoPredictor
 from trackweave.progress import TimingAggregator
-from trackweave.structures.tracks import FrameObjects
+from trackweave.structures.tracks import FrameObjects, TrackClass, TrackClasses
 from trackweave.tracking.mask_tracker import PromptFrame, PromptSource, TrackedLevel, propagate_one_way
 from trackweave.tracking.settings import TrackingSettings
 from trackweave.tracking.stores import BatchRecord
@@ -67,11 +67,13 @@ class OnlineLevel:
         ids: hands out its track ids; where several levels share it, ids are unique over all of them.
         newest: its masks on the last frame.
         tracked: keeps what it finds for files of a run; None = nothing is kept.
+        classes: of its tracks, as they come.
     """
 
     ids: IdAllocator
     newest: NewestMasks = field(default_factory=NewestMasks)
     tracked: TrackedLevel | None = None
+    classes: dict[int, TrackClass] = field(default_factory=dict)
 
 
 class LevelPrompts(NamedTuple):
@@ -194,7 +196,7 @@ class OnlineTracker:
             if level.tracked is not None:
                 with level.tracked.timer.track("track.store"):
                     level.tracked.store.update(index, name, objects)
-        return results
+        return [TrackClasses(level.classes).onto(own) for level, own in zip(self._levels, results, strict=True)]
 
     def _joined(self, index: FrameIndex, name: str, parts: Sequence[FrameObjects]) -> FrameObjects:
         if not any(len(part) for part in parts):
@@ -241,6 +243,7 @@ class OnlineTracker:
         )
 
     def _commit(self, level: OnlineLevel, record: BatchRecord) -> None:
+        level.classes.update({int(track_id): own for track_id, own in record.classes.items()})
         if level.tracked is not None:
             level.tracked.add(replace(record, batch_size=len(record.prompt_types)))
             level.tracked.store.commit(record)

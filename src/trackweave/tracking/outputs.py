@@ -23,7 +23,7 @@ from trackweave.storage.mask_archive import VideoSegments, frame_entry_name, wri
 from trackweave.storage.run import scaled_npz_path
 from trackweave.structures.candidates import CandidateFrame
 from trackweave.structures.run_log import RunLog, RunWarning
-from trackweave.structures.tracks import FrameObjects
+from trackweave.structures.tracks import FrameObjects, TrackClasses
 from trackweave.tracking.candidate_loader import load_scheduled_frame
 from trackweave.tracking.pipeline_context import PipelineContext, frame_at, local_positions
 from trackweave.visualization.annotators import (
@@ -104,6 +104,7 @@ def build_video_segments_archive(
     metadata: Mapping[str, object] | None = None,
     *,
     full_resolution_shape: tuple[int, int] | None = None,
+    classes: TrackClasses | None = None,
 ) -> Path:
     """Writes the frame-major archive as a stream; returns its path, which carries the suffix of the ratio.
 
@@ -113,6 +114,7 @@ def build_video_segments_archive(
         mask_scale_ratio: stored size over frame size.
         metadata: goes into the archive's manifest.
         full_resolution_shape: `(H, W)` of the frames.
+        classes: of the tracks.
 
     Raises:
         RunFolderError: the file cannot be written; an older one is untouched.
@@ -124,6 +126,7 @@ def build_video_segments_archive(
         mask_scale_ratio=mask_scale_ratio,
         full_resolution_shape=full_resolution_shape,
         metadata=metadata or {},
+        classes=classes,
     )
     return target
 
@@ -136,6 +139,7 @@ def build_object_segments_archive(
     *,
     mask_shape: tuple[int, int] | None = None,
     full_resolution_shape: tuple[int, int] | None = None,
+    classes: TrackClasses | None = None,
 ) -> Path:
     """Writes the object-major archive (object → references into the frame-major one); returns its path.
 
@@ -146,6 +150,7 @@ def build_object_segments_archive(
         metadata: goes into the archive's manifest.
         mask_shape: `(H, W)` of the stored masks.
         full_resolution_shape: `(H, W)` of the frames.
+        classes: of the tracks.
 
     Raises:
         RunFolderError: the file cannot be written; an older one is untouched.
@@ -159,6 +164,7 @@ def build_object_segments_archive(
         mask_scale_ratio=mask_scale_ratio,
         full_resolution_shape=full_resolution_shape,
         metadata=metadata or {},
+        classes=classes,
     )
     return target
 

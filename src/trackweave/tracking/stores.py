@@ -26,7 +26,7 @@ from trackweave.storage.result_log import ResultJournal, ResultLog
 from trackweave.structures.candidates import PreviewSegment
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import JsonRecord
-from trackweave.structures.tracks import FrameObjects
+from trackweave.structures.tracks import FrameObjects, TrackClass, TrackClasses
 
 REFERENCE_BATCH_BYTES = 8 << 20
 PromptType = Literal["mask", "box", "point"]
@@ -276,6 +276,7 @@ class BatchRecord:
         warnings: everything that the predictor has warned of so far, if that has changed.
         skipped: candidates of the frame that were left out.
         batch_size: objects of the prompt batch, of all levels.
+        classes: id of each object whose candidate has a class → it.
     """
 
     local: LocalIndex
@@ -289,9 +290,11 @@ class BatchRecord:
     warnings: Sequence[RunWarning] = ()
     skipped: Sequence[RunWarning] = ()
     batch_size: int = 0
+    classes: Mapping[TrackId, TrackClass] = field(default_factory=dict)
 
     def to_json(self) -> JsonRecord:
         """As JSON values, under the keys that journals on disk have."""
+        classes = [[int(track_id), own.class_id, own.score] for track_id, own in self.classes.items()]
         return {
             "local": self.local,
             "frame": int(self.frame),
@@ -304,6 +307,7 @@ class BatchRecord:
             "remarks": [warning.to_json() for warning in self.warnings],
             "omissions": [warning.to_json() for warning in self.skipped],
             "together": self.batch_size,
+            **({"classes": classes} if classes else {}),
         }
 
     @classmethod
@@ -327,6 +331,10 @@ class BatchRecord:
             [RunWarning.from_json(warning) for warning in data["remarks"]],
             [RunWarning.from_json(warning) for warning in data["omissions"]],
             int(data["together"]),
+            {
+                TrackId(int(track_id)): TrackClass(int(number), float(_number(score)))
+                for track_id, number, score in data.get("classes", ())
+            },
         )
 
 
@@ -630,6 +638,7 @@ class TrackingArtifacts:
         counters: what the predictor counted for it.
         warnings: `(local position, all that the predictor had warned of by then)`, wherever that changed.
         skipped: candidates that were left out on the frames that were tracked.
+        classes: of the objects whose candidates have one, without names.
     """
 
     object_refs: ObjectReferences
@@ -641,12 +650,14 @@ class TrackingArtifacts:
     counters: Mapping[str, float] = field(default_factory=dict)
     warnings: Sequence[tuple[LocalIndex, Sequence[RunWarning]]] = ()
     skipped: Sequence[RunWarning] = ()
+    classes: TrackClasses = field(default_factory=TrackClasses)
 
 
 def build_tracking_result(frame_store: FrameResultStore, records: Sequence[BatchRecord]) -> TrackingArtifacts:
     """Fuses what the batches added up to, the records by frame and the previews; ids as the store numbers them."""
     dedup, counters = DedupStats(), dict[str, float]()
     frames, types = dict[TrackId, FrameIndex](), dict[TrackId, PromptType]()
+    classes = dict[int, TrackClass]()
     for record in records:
         dedup.add(record.dedup)
         add_counters(counters, record.counters)
@@ -654,6 +665,8 @@ def build_tracking_result(frame_store: FrameResultStore, records: Sequence[Batch
             # A user's object that was marked in several shots was prompted in each; the first one counts.
             frames.setdefault(TrackId(track_id + frame_store.id_offset), record.frame)
             types.setdefault(TrackId(track_id + frame_store.id_offset), prompt_type)
+        for track_id, own in record.classes.items():
+            classes.setdefault(track_id + frame_store.id_offset, own)
     return TrackingArtifacts(
         frame_store.object_references(),
         list(frame_store.iter_preview_segments()),
@@ -664,6 +677,7 @@ def build_tracking_result(frame_store: FrameResultStore, records: Sequence[Batch
         counters,
         [(record.local, record.warnings) for record in records if record.warnings],
         [warning for record in records for warning in record.skipped],
+        TrackClasses(classes),
     )
 
 

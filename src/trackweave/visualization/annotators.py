@@ -427,7 +427,7 @@ class OverlayPainter:
     ) -> None:
         self._colours = colours
         self._settings, self._max_width = settings or OverlaySettings(), max_width
-        self._names = class_names or {}
+        self._names = {} if class_names is None else class_names
         self._trails: dict[int, deque[tuple[int, float, float]]] = {}
 
     def follow(self, frame: int, tracks: Tracks) -> None:

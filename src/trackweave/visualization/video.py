@@ -131,7 +131,7 @@ def mask_overlays(
         FrameError: a frame cannot be read.
         KeyError: an index that the frames do not have.
     """
-    painter = OverlayPainter(settings, colours=colours)
+    painter = OverlayPainter(settings, class_names=archive.info.classes.names, colours=colours)
     positions = {int(index): position for position, index in enumerate(frames.indices)}
     for index in indices:
         tracks = Tracks.from_frames([archive.frame(index)])

@@ -365,11 +365,16 @@ class Page {
     return this.answers.names[id] ?? String(id);
   }
 
+  /** @param {number} kind */
+  className(kind) {
+    return this.info.classes[kind] ?? `class ${kind}`;
+  }
+
   /** @param {number} row */
   describe(row) {
     const tracks = /** @type {TrackColumns} */ (this.tracks);
     const level = tracks.level[row] >= 0 && this.info.levels.length > 1 ? ` · level ${tracks.level[row]}` : "";
-    const kind = tracks.class[row] >= 0 ? ` · class ${tracks.class[row]}` : "";
+    const kind = tracks.class[row] >= 0 ? ` · ${this.className(tracks.class[row])}` : "";
     return `${this.indexOf(tracks.first[row])}–${this.indexOf(tracks.last[row])} · ${thousands(tracks.count[row])} fr${level}${kind}`;
   }
 
@@ -620,7 +625,7 @@ class Page {
     const classes = [...new Set(this.tracks?.class ?? [])].filter((kind) => kind >= 0).sort((a, b) => a - b);
     const select = /** @type {HTMLSelectElement} */ (byId("class"));
     select.hidden = classes.length < 2;
-    select.replaceChildren(h("option", { value: "" }, "all classes"), ...classes.map((kind) => h("option", { value: kind }, `class ${kind}`)));
+    select.replaceChildren(h("option", { value: "" }, "all classes"), ...classes.map((kind) => h("option", { value: kind }, this.className(kind))));
   }
 
   applyFilter() {

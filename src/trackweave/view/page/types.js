@@ -22,6 +22,7 @@
  * @property {number} tracks
  * @property {number} observations
  * @property {string[]} warnings
+ * @property {Record<string, string>} classes names by number
  */
 
 /**
