@@ -226,3 +226,15 @@ def test_why_a_job_came_to_nothing() -> None:
     assert ray_engine._why(Exception("The actor died because its node has died.")).startswith("cluster: ")
     assert ray_engine._why(Exception("Worker killed due to memory pressure (OOM)")).startswith("memory: ")
     assert ray_engine._why(Exception("SYSTEM_ERROR")) == "crash: SYSTEM_ERROR"
+
+
+@pytest.mark.ray
+def test_pieces_of_a_long_video_are_joined_as_without_ray(tmp_path: Path, cluster: Any) -> None:
+    write_sequence(tmp_path / "data" / "c1", frames=40)
+    plan = {"split": {"frames": 16, "overlap": 4}}
+    run_all(box_plan(tmp_path / "data", tmp_path / "local", **plan))
+    shares = {"report": {"cpus": 0.5}}  # of two pools: an item waits for its pieces in neither
+    items, events = run_all(box_plan(tmp_path / "data", tmp_path / "out", engine=on(cluster, stages=shares), **plan))
+    assert [item.failure for item in items] == [None]
+    assert computed(events).count(("c1", "track")) == 4
+    assert_same_results(tmp_path / "out", tmp_path / "local")

@@ -188,7 +188,9 @@ class _Display:
             text = f"{_name(event)} · {values['stage']}"
             self._bars.update(self._tasks[of], description=text, completed=values["done"], total=values["total"])
         elif event.name in ("finished", "failed", "lost"):
-            self._bars.remove_task(self._tasks.pop(of))
+            task = self._tasks.pop(of, None)  # none where a piece of it was lost before
+            if task is not None:
+                self._bars.remove_task(task)
             if event.name != "lost":
                 self._bars.advance(self._tasks["", ""])
             if event.name != "finished":

@@ -498,6 +498,7 @@ class BoxRunRecord:
         refined: what the refinement did; None without one.
         stitched: links between tracks that became one; None: not looked for.
         samples: how many were logged.
+        pieces: samplings of the frames of the runs that were joined; empty where it was tracked.
     """
 
     video: VideoInput
@@ -511,6 +512,7 @@ class BoxRunRecord:
     refined: RefinedTracks | None
     stitched: int | None
     samples: int
+    pieces: Sequence[str] = ()
 
     def finish(self, folder: RunFolder, log: RunLog, timer: TimingAggregator) -> Run[BoxSummary]:
         """Writes what describes the whole run; the manifest last, as it claims the folder."""
@@ -536,6 +538,7 @@ class BoxRunRecord:
             "fingerprint": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32],
             **identity,
             "tracks": {name: path.name for name, path in files.items() if path.is_file()},
+            **({"pieces": list(self.pieces)} if self.pieces else {}),
         }
         folder.finish(summary, values, warnings=log.warnings)
         return Run(folder.root)

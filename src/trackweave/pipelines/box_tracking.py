@@ -17,8 +17,8 @@ from trackweave.frames.cuts import CutDetector
 from trackweave.frames.source import RGBFrame
 from trackweave.mot.camera_motion import Affine, CameraMotionEstimator, GivenCameraMotion
 from trackweave.mot.settings import TrackerSettings
-from trackweave.mot.state import AssignmentObserver, AssociationScorer
-from trackweave.mot.tracker import Tracker, compile_loops, lowest_share
+from trackweave.mot.state import AssignmentObserver, AssociationScorer, FrameContext
+from trackweave.mot.tracker import Tracker, TrackerSummary, compile_loops, lowest_share
 from trackweave.pipelines.box_inputs import DetectedFrame, VideoInput
 from trackweave.pipelines.settings import PerceptionSettings
 from trackweave.progress import Progress, ProgressDisplay, TimingAggregator, open_progress
@@ -43,10 +43,32 @@ class FrameSink(Protocol):
         ...
 
 
+class FrameTracker(Protocol):
+    """Gives the detections of each frame their tracks: a `Tracker`, or what stands in its place."""
+
+    @property
+    def settings(self) -> TrackerSettings: ...
+
+    @property
+    def frames(self) -> int:
+        """Frames tracked so far."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Would further frames without detections change nothing?"""
+
+    @property
+    def summary(self) -> TrackerSummary:
+        """Counts so far."""
+
+    def update(self, detections: Detections, frame: FrameContext, /) -> Detections:
+        """Takes one frame's detections and returns the tracked ones."""
+
+
 def track_frames(
     frames: Iterable[DetectedFrame],
     features: FrameFeatures,
-    tracker: Tracker,
+    tracker: FrameTracker,
     sinks: Sequence[FrameSink],
     timer: TimingAggregator,
     display: ProgressDisplay,

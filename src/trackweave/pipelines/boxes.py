@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,11 +39,13 @@ from trackweave.pipelines.box_outputs import (
 from trackweave.pipelines.box_tracking import (
     FrameFeatures,
     FrameSink,
+    FrameTracker,
     make_tracker,
     open_display,
     open_features,
     track_frames,
 )
+from trackweave.pipelines.joining import JoinedTracker, open_pieces
 from trackweave.pipelines.run import Run
 from trackweave.pipelines.settings import InputSettings, PerceptionSettings
 from trackweave.progress import Progress, TimingAggregator
@@ -64,6 +66,7 @@ class BoxOptions(TypedDict, total=False):
     log: LogSettings | None
     scorer: ScorerSettings | None
     overlay: bool | OverlaySettings
+    pieces: Sequence[str | Path]
 
 
 def track_boxes(
@@ -103,6 +106,9 @@ def track_boxes(
         log: where to log training samples; with a scorer they are marked as decided by it.
         scorer: whether a learned scorer judges pairs, and which; None: as `tracker` says.
         overlay: draw the tracks over the frames, where there are any; settings say how.
+        pieces: folders of runs over parts of these very frames (`video.frames`), each with the same tracker and without
+            refinement, that follow or overlap each other. They are joined, and nothing is tracked: what overlaps goes
+            on under its id, and nothing does where there is no overlap, but for stitching.
 
     Raises:
         InputError: source, detections or model cannot be used; one line that names the file and the item.
@@ -124,6 +130,9 @@ def track_boxes(
             inputs = _open_inputs(stack, video, detections, settings, log, timer)
         check_log(settings.log, inputs.video)
         _ = inputs.video.positions  # frames that cannot be chosen show before the folder is touched
+        if settings.pieces:
+            pieces = open_pieces(settings.pieces, inputs.video, settings.tracker)
+            inputs = inputs._replace(joined=stack.enter_context(JoinedTracker(pieces, settings.tracker)))
         folder = stack.enter_context(RunFolder(output))
         folder.claim(overwrite=overwrite, inputs=_files_read(source, detections, settings))
         record = _track(inputs, folder, settings, log, timer, progress, stop)
@@ -141,19 +150,22 @@ class _BoxSettings:
     log: LogSettings
     scorer: ScorerSettings
     overlay: OverlaySettings | None
+    pieces: Sequence[str | Path] = ()
 
     @classmethod
     def of(cls, tracker: str | TrackerSettings | Mapping[str, Any] | None, options: BoxOptions) -> _BoxSettings:
         """The sections that were given, and the defaults of the others.
 
         Raises:
-            SettingError: no such preset.
+            SettingError: no such preset, or samples of what is only joined.
             TypeError: no such section.
         """
         unknown = set(options) - set(BoxOptions.__annotations__)
         if unknown:
             raise TypeError(f"track_boxes() got an unexpected keyword argument {min(unknown)!r}")
-        refinement = options.get("refinement")
+        refinement, log = options.get("refinement"), options.get("log") or LogSettings()
+        if options.get("pieces") and log.dir is not None:
+            raise SettingError(f"pieces are joined and not tracked: {wording('log.dir', '--log-dir')} has no samples")
         return cls(
             tracker
             if isinstance(tracker, TrackerSettings)
@@ -161,9 +173,10 @@ class _BoxSettings:
             options.get("video") or InputSettings(),
             options.get("perception") or PerceptionSettings(),
             None if refinement == RefinementSettings() else refinement,
-            options.get("log") or LogSettings(),
+            log,
             options.get("scorer") or ScorerSettings(),
             overlay_settings(options.get("overlay", True)),
+            options.get("pieces") or (),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -212,6 +225,7 @@ class _Inputs(NamedTuple):
     detections: DetectionSource
     features: FrameFeatures
     scorer: LearnedScorer | None
+    joined: JoinedTracker | None = None
 
 
 def _open_inputs(
@@ -240,6 +254,8 @@ def _open_inputs(
             "number the frames, or leave the refinement out"
         )
     scorer = make_scorer(settings.scorer, settings.tracker, video)
+    if settings.pieces and (settings.refinement is None or not settings.refinement.stitch):
+        return _Inputs(video, opened, FrameFeatures(timer), scorer)  # they were computed for the pieces
     needs_visibility = settings.log.dir is not None or scorer is not None
     features = open_features(
         perception,
@@ -275,10 +291,13 @@ def _track(
     writer = TrackWriter(folder.paths, statistics, refinement, {"source": video.path})
     overlay = BoxOverlay(folder.paths.overlay, video, log, settings.overlay if refinement is None else None)
     stitcher = Stitcher(refinement, video, inputs.scorer) if refinement is not None and refinement.stitch else None
+    joined = inputs.joined
     label_source = BLENDED if settings.scorer.enabled else "tracker"
     with open_display(progress, "tracking", video) as display, open_logger(settings.log, video, label_source) as logger:
         scale = inputs.detections.score_scale
-        tracker = make_tracker(settings.tracker, video, scorer=inputs.scorer, observer=logger, score_scale=scale)
+        tracker: FrameTracker = joined or make_tracker(
+            settings.tracker, video, scorer=inputs.scorer, observer=logger, score_scale=scale
+        )
         with writer, overlay:
             reads = overlay.is_on or features.needs_images
             frames = inputs.detections.frames(images=reads, stop=stop, is_idle=lambda: tracker.is_idle)
@@ -299,11 +318,12 @@ def _track(
         passed_over,
         settings.to_json(),
         tracker.summary,
-        features.record(),
+        features.record() if joined is None else joined.features(),
         statistics.counts(),
         writer.refined,
         None if stitcher is None else len(stitcher.links),
         samples,
+        () if joined is None else joined.samplings,
     )
 
 

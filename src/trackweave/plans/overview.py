@@ -98,4 +98,5 @@ def _described(plan: Plan) -> Mapping[str, Any]:
         "output": redacted(plan.remote or str(plan.output)),
         "output_layout": plan.layout,
         "engine": redacted(plan.engine.model_dump(mode="json")),
+        "split": None if plan.split is None else plan.split.model_dump(mode="json"),
     }

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from trackweave.plans.pictures import THUMBNAIL
 from trackweave.plans.settings import STAGES, Plan
-from trackweave.plans.stages import STORE, describe
+from trackweave.plans.stages import SPLIT, STORE, describe
 from trackweave.plans.state import PlanState
 from trackweave.plans.tables import PlanScores, Row, RowSpool, score_rows
 from trackweave.reports.page import format_count, format_duration
@@ -66,7 +66,7 @@ def write_page(
     for row in rows:
         totals.add(row)
     table = sorted(score_rows(scores), key=itemgetter(0)) if scores is not None else []
-    order = [*STAGES[plan.kind], STORE]
+    order = [SPLIT, *STAGES[plan.kind], STORE]
     costs = sorted(state.costs(), key=lambda cost: order.index(cost.stage))
     longest = max((cost.seconds for cost in costs), default=0.0) or 1.0
     stream = jinja.get_template(TEMPLATE).stream(

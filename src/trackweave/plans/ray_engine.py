@@ -20,7 +20,18 @@ from urllib.parse import urlsplit
 
 from trackweave.errors import InputError, MissingExtraError, SettingError, shortened_line
 from trackweave.plans.settings import EngineSettings, StageShare, redacted
-from trackweave.plans.stages import LAST, WARM, Job, OnProgress, StageRecord, run_stages, settings_of, stages_of
+from trackweave.plans.stages import (
+    LAST,
+    OF_PIECES,
+    SPLIT,
+    WARM,
+    Job,
+    OnProgress,
+    StageRecord,
+    run_stages,
+    settings_of,
+    stages_of,
+)
 from trackweave.plans.state import NAME
 from trackweave.plans.workers import TELL_EVERY, Event, cores
 
@@ -205,7 +216,8 @@ class RayEngine:
 
     def submit(self, job: Job, *, alone: bool = False) -> None:
         """See `Engine`."""
-        own = [stage for stage in stages_of(job, settings_of(job)) if stage in job.stages]
+        done = [stage for stage in OF_PIECES if stage != "track"] if job.pieces else []
+        own = [stage for stage in stages_of(job, settings_of(job)) if stage in job.stages and stage not in done]
         lasts = deque[tuple[int, str]]()
         for n, pool in enumerate(self._pools):
             here = [stage for stage in own if stage in pool.stages]
@@ -347,7 +359,7 @@ class RayEngine:
         yield from given.events(outcomes)
         given.lasts.popleft()
         broke = any(isinstance(one, StageRecord) and one.kind is not None and one.stage not in LAST for one in outcomes)
-        if given.lasts and not broke:
+        if given.lasts and not broke and not _waits_for_pieces(outcomes):
             self._pools[given.lasts[0][0]].waiting.append(given)
             return
         self._given.pop((given.job.item, given.job.variant))
@@ -370,6 +382,12 @@ class _Pool:
         """All of them."""
         pairs = [*self.idle, *self.running.values()]
         return [*self.starting.values(), *(actor for actor, _ in pairs)]
+
+
+def _waits_for_pieces(outcomes: Sequence[Outcome]) -> bool:
+    """Was a video found to be divided, and does not go on before its pieces are through?"""
+    records = {outcome.stage: outcome for outcome in outcomes if isinstance(outcome, StageRecord)}
+    return SPLIT in records and bool(records[SPLIT].facts.get("pieces")) and "track" not in records
 
 
 def _why(error: Exception) -> str:

@@ -19,17 +19,23 @@ from trackweave.options.sources import ResolvedSettings
 from trackweave.plans.items import TRAINING_ITEM, PlanItem, find_items, input_bytes, signature
 from trackweave.plans.ray_engine import RayEngine
 from trackweave.plans.remote import stores_of
-from trackweave.plans.settings import Plan, Variant, load_plan
+from trackweave.plans.settings import Plan, SplitSettings, Variant, load_plan
 from trackweave.plans.stages import (
     LAST,
     READS,
     SAMPLES,
+    SPLIT,
     TRAINING,
     FinishedItem,
     Job,
     StageRecord,
+    is_done,
     is_there,
+    joined_keys,
+    piece_jobs,
+    settings_of,
     settings_parts,
+    split_key,
     stage_keys,
     stages_of,
     whole_key,
@@ -46,6 +52,8 @@ TRAINED = PlanItem(TRAINING_ITEM, {})
 """What is trained on all items of a plan of association."""
 NO_STAGES = ("open", "work")
 """What stands among the records of an item whose inputs could not be read, or whose process died."""
+MOST_WORKERS = 1000
+"""So many workers are of use where even one video may be divided."""
 WAIT = 0.5
 """Seconds for which the engine is listened to at a time."""
 
@@ -193,12 +201,30 @@ class _Chain:
             coordinator.in_command,
             coordinator.stores,
             f"{plan.remote}/{variant.name}/{item.name}" if plan.remote else "",
+            split=plan.split,
         )
         self.is_ready = bool(samples) or item is not TRAINED
         self.stages = stages_of(self.job, settings)
         self._parts = parts
         needed = {role for stage in self.stages for role in READS.get(stage, ()) if role in item.files}
         self.keys = stage_keys(self.job, self.stages, parts, digests) if needed <= digests.keys() else None
+        self.pieces: Sequence[Job] = ()
+        self.failed_piece: StageRecord | None = None
+        if plan.split is not None:
+            self.stages = SPLIT, *self.stages
+            self._divide(plan.split, digests)
+
+    def _divide(self, split: SplitSettings, digests: Mapping[str, str]) -> None:
+        """What is known of the pieces of the video, and so of its stages."""
+        if self.keys is None:
+            return
+        key, record = split_key(split, self._parts, digests), self.records.get(SPLIT)
+        if record is None or record.key != key or record.kind is not None:
+            self.keys = {SPLIT: key}
+            return
+        frames = record.facts["pieces"]
+        self.pieces = piece_jobs(self.job, frames, digests)
+        self.keys = {SPLIT: key, **(joined_keys(self.keys, key) if frames else self.keys)}
 
     @property
     def folder(self) -> Path:
@@ -237,6 +263,25 @@ class _Chain:
         names = (*NO_STAGES, *self.stages)
         records = {name: self.records[name] for name in names if name in self.records}
         return FinishedItem(self.item.name, self.variant.name, self.folder, records, is_reused)
+
+
+class _Piece(_Chain):
+    """A piece of an item whose video is divided; a chain of its own as far as engines know.
+
+    Attributes:
+        of: the item.
+    """
+
+    def __init__(self, of: _Chain, job: Job, records: dict[str, StageRecord]) -> None:
+        self.item, self.variant = replace(of.item, name=job.item), of.variant
+        self.records, self.signatures, self.job, self.of = records, of.signatures, job, of
+        self.stages = stages_of(job, settings_of(job))
+        self.keys, self.pieces, self.is_ready, self._parts = None, (), True, of._parts
+
+    @property
+    def frames(self) -> str:
+        """Which, as a sampling."""
+        return self.job.item.rpartition("@")[2].replace("-", ":")
 
 
 class _Coordinator:
@@ -402,7 +447,8 @@ class _Coordinator:
         self._tell("planned", values={name.replace(" ", "_"): value for name, value in values.items()})
         try:
             if due or trainings:
-                with self._engine(max(len(due), 1)) as engine:
+                most = MOST_WORKERS if self.plan.split is not None else 1
+                with self._engine(max(len(due), most)) as engine:
                     for finished in chained(self._through(engine, due), self._train(engine, trainings)):
                         counts["failed" if finished.failure else "finished"] += 1
                         yield finished
@@ -431,16 +477,21 @@ class _Coordinator:
     ) -> Iterator[FinishedItem]:
         """Gives jobs out and takes in what becomes of them."""
         waiting = deque(due)
+        ready: deque[_Chain] = deque()  # pieces, and items whose pieces are through
+        missing: dict[tuple[str, str], int] = {}
         running: dict[tuple[str, str], _Chain] = {}
         alone: deque[_Chain] = deque()
         tried_alone: set[tuple[str, str]] = set()
         items = [*self.items, TRAINED]
-        while waiting or running or alone:
-            while waiting and not self._stops and engine.free and not (tried_alone & running.keys()):
-                variant, item = waiting.popleft()
-                chain = _Chain(self, items[item], self.plan.variants[variant])
+        while ready or waiting or running or alone:
+            while (ready or waiting) and not self._stops and engine.free and not (tried_alone & running.keys()):
+                if ready:
+                    chain = ready.popleft()
+                else:
+                    variant, item = waiting.popleft()
+                    chain = _Chain(self, items[item], self.plan.variants[variant])
                 self._begin(engine, chain, running, alone=alone_from_the_first)
-            if alone and not running and (self._stops or not waiting or not engine.busy):
+            if alone and not running and (self._stops or not (ready or waiting) or not engine.busy):
                 chain = alone.popleft()
                 tried_alone.add((chain.item.name, chain.variant.name))
                 self._begin(engine, chain, running, alone=True)
@@ -461,15 +512,64 @@ class _Coordinator:
                         chain.job = replace(chain.job, is_halved=True)
                     continue
                 tried_alone.discard(name)
-                finished = self._over(chain, event.lost)
+                if isinstance(chain, _Piece):
+                    chain = self._piece_over(chain, event.lost, missing)
+                    if chain.job.pieces:
+                        ready.append(chain)
+                    if chain.job.pieces or missing.get((chain.item.name, chain.variant.name)):
+                        continue
+                    finished = self._over(chain, None)
+                else:
+                    pieces = [] if event.lost is not None or chain.job.pieces else self._divided(chain)
+                    if pieces:
+                        missing[name] = len(pieces)
+                        ready.extend(pieces)
+                        continue
+                    finished = self._over(chain, event.lost)
                 self._stops |= finished.failure is not None and not self._selection.keep_going
                 yield finished
+
+    def _divided(self, chain: _Chain) -> list[_Piece]:
+        """The pieces of an item that are to be tracked before it goes on; none where its video is not divided."""
+        if self.plan.split is None or chain.finished(is_reused=False).failure is not None:
+            return []
+        known = _Chain(self, chain.item, chain.variant)  # with what is known of it by now
+        if (
+            not known.pieces
+            or known.keys is None
+            or is_done(known.job.folder, known.records.get("track"), known.keys["track"])
+        ):
+            return []
+        variant = known.variant.name
+        return [_Piece(known, job, self.state.records(variant, job.item)) for job in known.pieces]
+
+    def _piece_over(self, piece: _Piece, lost: str | None, missing: dict[tuple[str, str], int]) -> _Chain:
+        """Takes in what became of a piece; returns its item, with all pieces when this was the last of them."""
+        whole = piece.of
+        if lost is not None:
+            kind, _, message = lost.partition(": ")
+            self._note(piece, None, StageRecord("work", "", kind=kind, message=f"{message}; tried alone, too"), None)
+        failure = piece.finished(is_reused=False).failure
+        if failure is not None and whole.failed_piece is None:
+            key = "" if whole.keys is None else whole.keys["track"]
+            message = f"frames {piece.frames}: {failure.message}"
+            whole.failed_piece = StageRecord("track", key, kind=failure.kind, message=message)
+        name = whole.item.name, whole.variant.name
+        missing[name] -= 1
+        if not missing[name]:
+            del missing[name]
+            if whole.failed_piece is not None:
+                self._note(whole, None, whole.failed_piece, None)
+            else:
+                whole.job = replace(whole.job, pieces=whole.pieces)
+        return whole
 
     def _begin(
         self, engine: Engine, chain: _Chain, running: dict[tuple[str, str], _Chain], *, alone: bool = False
     ) -> None:
         running[chain.item.name, chain.variant.name] = chain
-        self._tell("started", chain)
+        if not isinstance(chain, _Piece) and (alone or not chain.job.pieces):
+            self._tell("started", chain)
         gone = [name for name, record in chain.records.items() if name in NO_STAGES or record.kind is not None]
         for stage in gone:
             del chain.records[stage]
@@ -484,7 +584,7 @@ class _Coordinator:
         progress: tuple[str, int, int] | None,
     ) -> None:
         """Writes down one event."""
-        if digests is not None:
+        if digests is not None and not isinstance(chain, _Piece):
             known = {role: KnownInput(now, digests.get(role, "")) for role, now in chain.signatures.items()}
             self.state.set_inputs(chain.item.name, known)
         if record is not None:
@@ -514,9 +614,14 @@ class _Coordinator:
         return finished
 
     def _tell(self, name: str, chain: _Chain | None = None, values: Mapping[str, Any] | None = None) -> None:
-        if self._on_event is not None:
-            item, variant = ("", "") if chain is None else (chain.item.name, chain.variant.name)
-            self._on_event(PlanEvent(name, item, variant, values or {}))
+        if self._on_event is None:
+            return
+        more = dict(values or {})
+        if isinstance(chain, _Piece):
+            more["frames"] = chain.frames
+            chain = chain.of
+        item, variant = ("", "") if chain is None else (chain.item.name, chain.variant.name)
+        self._on_event(PlanEvent(name, item, variant, more))
 
     def _finish(self, worked: int) -> None:
         """Writes what is over all items, where anything of it is new."""

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from trackweave.errors import InputError, SettingError, shortened, shortened_line
 from trackweave.options.schema import PRESET, Schema
@@ -160,6 +160,19 @@ class EngineSettings(Settings):
         return StageShare.checked(common | (own.model_dump(exclude_unset=True) if own is not None else {}))
 
 
+class SplitSettings(Settings):
+    """How long videos are divided into pieces, which are tracked at once and joined."""
+
+    frames: int = Field(ge=2, description="most of a piece; a video that is not longer stays whole")
+    overlap: int = Field(ge=1, description="frames that two pieces share where no hard cut lies between them")
+
+    @model_validator(mode="after")
+    def _shares_at_most_half(self) -> Self:
+        if 2 * self.overlap > self.frames:
+            raise ValueError(f"overlap {self.overlap} is more than half of the {self.frames} frames of a piece")
+        return self
+
+
 class StorageSettings(Settings):
     """Object stores: how they are reached, and what lies here of them meanwhile."""
 
@@ -191,6 +204,7 @@ class PlanFile(Settings):
     )
     engine: Mapping[str, Any] | str = Field(default_factory=dict, description="local, ray, or see `EngineSettings`")
     storage: Mapping[str, Any] = Field(default_factory=dict, description="see `StorageSettings`")
+    split: Mapping[str, Any] | None = Field(default=None, description="of long videos, see `SplitSettings`")
 
 
 class Variant(NamedTuple):
@@ -224,6 +238,7 @@ class Plan:
         storage: how object stores are reached.
         remote: address in a store that gets what `output` holds; empty where that is all.
         origin: what messages call it.
+        split: how long videos are divided; None: not at all.
     """
 
     name: str
@@ -240,6 +255,7 @@ class Plan:
     storage: StorageSettings = field(default_factory=StorageSettings, repr=False)
     remote: str = ""
     origin: str = "plan"
+    split: SplitSettings | None = None
 
     @property
     def schema(self) -> Schema:
@@ -308,10 +324,27 @@ def load_plan(
         storage,
         remote,
         origin,
+        _split(file, origin),
     )
     for variant in plan.variants:  # what does not fit shows before the first item
         plan.resolved(variant, {})
     return plan
+
+
+def _split(file: PlanFile, origin: str) -> SplitSettings | None:
+    """How long videos are divided.
+
+    Raises:
+        SettingError: values that do not fit, or a plan whose videos cannot be.
+    """
+    if file.split is None:
+        return None
+    where = f"{origin}: split"
+    if file.kind == "association":
+        raise SettingError(f"{where}: is of plans of masks and boxes: samples of pieces have no common identities")
+    if file.kind == "masks":
+        raise SettingError(f"{where}: is of plans of boxes")
+    return _checked(SplitSettings, file.split, where)
 
 
 def _engine(file: PlanFile, origin: str) -> EngineSettings:

@@ -41,7 +41,7 @@ from trackweave.plans.remote import (
     Stores,
     is_remote,
 )
-from trackweave.plans.settings import SCHEMAS, redacted
+from trackweave.plans.settings import SCHEMAS, SplitSettings, redacted
 from trackweave.predictors.catalog import BACKENDS
 from trackweave.storage.files import content_digest, locked_folder, read_json_object, write_json
 from trackweave.storage.run import RunPaths, read_run_summary
@@ -50,13 +50,17 @@ from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import BoxSummary
 
 if TYPE_CHECKING:
+    from trackweave.formats.tables import DetectionTable
     from trackweave.predictors.registry import ChosenPredictor
 
 RECORD_VERSION = 1
 JsonRecord = Mapping[str, Any]
 """An object as `json.loads` gives it."""
 
+SPLIT = "split"
+"""The stage that finds how a long video is divided, where the plan says so."""
 READS: Mapping[str, tuple[str, ...]] = {
+    SPLIT: ("input", "detections"),
     "propose": ("input",),
     "filter": ("candidates",),
     "detect": ("input",),
@@ -97,6 +101,7 @@ DEPENDS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("masks", "export"): ("format", "overlay"),
     ("masks", "evaluate"): ("evaluate",),
     ("masks", "report"): ("overlay", "masks.overlay_levels"),
+    ("boxes", SPLIT): ("input", "perception.cuts"),
     ("boxes", "detect"): _DETECT,
     ("boxes", "track"): ("run", "input", "perception", "tracker", "scorer", "refinement", "overlay"),
     ("boxes", "export"): ("format",),
@@ -115,6 +120,8 @@ TRAINING = ("train",)
 """The stages of the item over all others in a plan of association."""
 STORE = "store"
 """The stage that puts a run into an object store, where the plan's output is in one."""
+OF_PIECES = ("propose", "filter", "detect", "track")
+"""Stages that are done for each piece of a video that is divided; of the whole, `track` joins them."""
 LAST = ("export", "evaluate", "report", STORE)
 """Stages that nothing depends on."""
 HALVED = ("predictor.batch", "grid.points_per_batch", "predictor.device_bytes", "predictor.host_bytes")
@@ -144,6 +151,8 @@ class Job:
         stores: how addresses in stores are reached.
         remote: address that gets the run's folder; empty: none does.
         is_halved: memory did not suffice before: half as much at once, see `HALVED`.
+        split: how the video is divided if it is long; None: not at all.
+        pieces: the jobs of its pieces, once they are through; before, a divided video comes to nothing behind `split`.
     """
 
     item: str
@@ -162,6 +171,8 @@ class Job:
     stores: Stores = NONE
     remote: str = ""
     is_halved: bool = False
+    split: SplitSettings | None = None
+    pieces: Sequence[Job] = ()
 
     @property
     def name(self) -> str:
@@ -378,6 +389,52 @@ def stage_keys(job: Job, stages: Sequence[str], parts: Mapping[str, str], digest
     return keys
 
 
+def split_key(split: SplitSettings, parts: Mapping[str, str], digests: Mapping[str, str]) -> str:
+    """What it depends on how a video is divided, as one hash."""
+    read = [(role, digests[role]) for role in READS[SPLIT] if role in digests]
+    return _hash(SPLIT, split.model_dump(mode="json"), parts[SPLIT], read)
+
+
+def joined_keys(keys: Mapping[str, str], split: str) -> dict[str, str]:
+    """Stage → what it depends on, of a video whose pieces are joined.
+
+    Args:
+        keys: of the same video as a whole.
+        split: see `split_key`.
+    """
+    return {stage: _hash(key, split) for stage, key in keys.items() if stage == "track" or stage not in OF_PIECES}
+
+
+def piece_jobs(job: Job, pieces: Sequence[str], digests: Mapping[str, str]) -> list[Job]:
+    """The jobs of the pieces of a divided video: the same settings for some of its frames, in folders of their own.
+
+    Args:
+        job: of the video.
+        pieces: samplings of its frames, see `_ItemWork.split`.
+        digests: role → digest of its content, which is that of every piece.
+    """
+    left_out = ("refinement.", "input.max_frames")
+    values = {key: value for key, value in job.values.items() if not key.startswith(left_out)}
+    values["run.overlay"] = ProvidedValue(False, SPLIT)
+    jobs = []
+    for frames in pieces:
+        name = frames.replace(":", "-")
+        jobs.append(
+            replace(
+                job,
+                item=f"{job.item}@{name}",
+                files={role: text for role, text in job.files.items() if role != "truth"},
+                values={**values, "input.frames": ProvidedValue(frames, SPLIT)},
+                stages=[stage for stage in job.stages if stage in OF_PIECES],
+                folder=f"{Path(job.shared).parent}/pieces/{job.variant}/{job.item}/{name}",
+                digests=digests,
+                remote="",
+                split=None,
+            )
+        )
+    return jobs
+
+
 def whole_key(parts: Mapping[str, str], signatures: Mapping[str, str]) -> str:
     """Of all settings and of the sizes and times of all files: what a failure that has no stage depends on."""
     return _hash(parts, signatures)
@@ -470,7 +527,8 @@ def run_stages(job: Job, on_progress: OnProgress | None = None) -> Iterator[Stag
             if stages[:1] == TRAINING:
                 digests = dict(job.digests)
             yield digests
-            keys = stage_keys(job, stages, settings_parts(settings, job.kind, job.formats, job.start), digests)
+            parts = settings_parts(settings, job.kind, job.formats, job.start)
+            keys = stage_keys(job, stages, parts, digests)
             folder = Path(job.folder)
             # Whoever worked on it before may be dying still.
             stack.enter_context(locked_folder(folder / "stages", wait=True))
@@ -483,6 +541,16 @@ def run_stages(job: Job, on_progress: OnProgress | None = None) -> Iterator[Stag
         except Exception as error:  # noqa: BLE001 - whatever one item causes, the others go on
             yield _failure("open", "", error, Path(job.folder))
             return
+        if job.split is not None:
+            key = split_key(job.split, parts, digests)
+            (divided,) = _stages(job, settings, {SPLIT: key}, records, on_progress)
+            yield divided
+            if divided.kind is not None:
+                return
+            if divided.facts["pieces"]:
+                keys = joined_keys(keys, key)
+                if not job.pieces and not is_done(folder, records.done.get("track"), keys["track"]):
+                    return
         yield from _stages(job, settings, keys, records, on_progress)
 
 
@@ -545,7 +613,7 @@ def _done(
     folder = Path(job.folder)
     for stage, key in keys.items():
         known = records.done.get(stage)
-        if known is not None and known.key == key and is_there(folder, known):
+        if known is not None and is_done(folder, known, key):
             yield replace(known, is_reused=True)
             continue
         watch = _Watch()
@@ -569,6 +637,11 @@ def _done(
 def is_there(folder: str | Path, record: StageRecord) -> bool:
     """Are the files of a finished stage still there?"""
     return all(os.path.exists(f"{folder}/{name}") for name in record.facts.get("files", []))  # noqa: PTH110 - as above
+
+
+def is_done(folder: str | Path, record: StageRecord | None, key: str) -> bool:
+    """Is what a stage depends on still the same, and what it left still there?"""
+    return record is not None and record.key == key and record.kind is None and is_there(folder, record)
 
 
 def _failure(stage: str, key: str, error: Exception, folder: Path) -> StageRecord:
@@ -708,6 +781,31 @@ class _ItemWork:
             records.finish(StageRecord(stage, key, facts=facts))
             return {name: value for name, value in facts.items() if name != "files"}
 
+    def split(self) -> JsonRecord:
+        """Finds how the video is divided: samplings of its frames; none where it is not long."""
+        from trackweave.pipelines.joining import divide_boxes
+        from trackweave.pipelines.settings import InputSettings, PerceptionSettings
+
+        split, files, settings = self._job.split, self._job.files, self._settings
+        assert split is not None
+        if (
+            not _has_boxes(self._job, settings)
+            and not {"detections"} & files.keys()
+            and "detect" not in self._job.stages
+        ):
+            raise SettingError("split: needs the stage detect, which is off: pieces are joined over what it finds")
+        source, detections = self._boxes_read()
+        pieces = divide_boxes(
+            source,
+            detections,
+            settings[InputSettings],
+            find_shots=settings[PerceptionSettings].cuts == "detect",
+            frames=split.frames,
+            overlap=split.overlap,
+            progress=self._progress(SPLIT),
+        )
+        return {"pieces": pieces}
+
     # --- masks
 
     def propose(self) -> JsonRecord:
@@ -822,20 +920,44 @@ class _ItemWork:
         write_detection_table(folder / "detections.npz", table)
         return {"detections": len(table.frame), "files": ["detections.npz"]}
 
-    def _track_boxes(self) -> JsonRecord:
+    def _boxes_read(self) -> tuple[str | None, str | None]:
+        """The video, and the file of detections, where there is one."""
+        files = self._job.files
+        if Path(files["input"]).suffix.lower() in TABLE_SUFFIXES:
+            return None, files["input"]
+        given = files.get("detections") or self._settings[BoxRunSettings].detections
+        return files["input"], None if given is None else str(given)
+
+    def _detected(self) -> DetectionTable | None:
+        """What the stage `detect` found, of the pieces one after the other; None where there was none."""
         from trackweave.formats.archives import read_detection_table
+
+        if "detect" in self._keys:
+            return read_detection_table(self._shared("detect") / "detections.npz")
+        found = [StageRecords(Path(piece.folder)).done.get("detect") for piece in self._job.pieces]
+        tables: list[DetectionTable] = []
+        for piece, record in zip(self._job.pieces, found, strict=True):
+            if record is None:
+                return None
+            table = read_detection_table(Path(piece.shared) / f"{piece.item}-{record.key}" / "detections.npz")
+            begin = tables[-1].frame_count if tables else 0
+            tables.append(table[table.frame >= begin])
+        if not tables:
+            return None
+        return replace(type(tables[-1]).concat(tables), length=tables[-1].length) if any(tables) else tables[-1]
+
+    def _track_boxes(self) -> JsonRecord:
         from trackweave.pipelines.boxes import track_boxes
         from trackweave.pipelines.resolved import box_options, tracker_of
         from trackweave.pipelines.settings import PerceptionSettings
 
-        files = self._job.files
-        source: str | None = files["input"]
-        detections: Any = files.get("detections") or self._settings[BoxRunSettings].detections
+        source, given = self._boxes_read()
+        detections: str | DetectionTable | None = given
         options = box_options(self._settings)
-        if Path(files["input"]).suffix.lower() in TABLE_SUFFIXES:
-            source, detections = None, files["input"]
-        elif "detect" in self._keys:
-            detections = read_detection_table(self._shared("detect") / "detections.npz")
+        options["pieces"] = [piece.folder for piece in self._job.pieces]
+        detected = self._detected()
+        if detected is not None:
+            detections = detected
             perception = self._settings[PerceptionSettings]
             options["perception"] = perception.model_copy(update={"detector": None, "detector_options": {}})
         track_boxes(

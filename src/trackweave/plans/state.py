@@ -217,9 +217,11 @@ class PlanState:
         """What each stage took, by name."""
         with self._errors():
             rows = self._database.execute(
-                "SELECT stage, COUNT(*), AVG(seconds), AVG(cpu_seconds), MAX(peak_rss_mb), MAX(seconds), "
-                "MAX(peak_gpu_mb) FROM stages "
-                "WHERE kind IS NULL GROUP BY stage ORDER BY stage"
+                # Pieces of an item are called ITEM@FRAMES: together they are what it costs.
+                "SELECT stage, COUNT(*), AVG(seconds), AVG(cpu_seconds), MAX(rss), MAX(longest), MAX(gpu) FROM ("
+                "SELECT stage, SUM(seconds) AS seconds, SUM(cpu_seconds) AS cpu_seconds, MAX(peak_rss_mb) AS rss, "
+                "MAX(seconds) AS longest, MAX(peak_gpu_mb) AS gpu FROM stages WHERE kind IS NULL "
+                "GROUP BY stage, variant, substr(item, 1, instr(item || '@', '@') - 1)) GROUP BY stage ORDER BY stage"
             )
             return [StageCost(*row) for row in rows]
 
