@@ -126,7 +126,7 @@ def open_pieces(folders: Sequence[str | Path], video: VideoInput, tracker: Track
     Raises:
         ArtifactError: a folder without a finished run, or a damaged one.
         RunFolderError: a run of masks, of another tracker, or over a frame that does not follow.
-        SettingError: a video whose frames cannot be told apart beforehand.
+        SettingError: a video whose frames cannot be known beforehand.
     """
     if video.kind == "live":
         raise SettingError(f"{video.path}: a live source has no pieces")
@@ -238,7 +238,7 @@ class JoinedTracker:
 
     @property
     def summary(self) -> TrackerSummary:
-        """As of one tracker over all frames, as far as that can be told: on frames that two pieces share, what is left
+        """As of one tracker over all frames, as far as that is known: on frames that two pieces share, what is left
         out and what is found again counts in both, and what begins there without ever having a box."""
         summaries = [piece.summary for piece in self._pieces]
         skipped: Counter[str] = Counter()
