@@ -17,10 +17,11 @@ from tests.toy_scenes import item, toy_scene, write_candidates, write_frames
 from trackweave.cli.app import app
 from trackweave.errors import InputError
 from trackweave.frames.arrays import ArrayFrames
+from trackweave.identity.mask_tracklets import EDGE_VIEWS, VIEWS
 from trackweave.identity.nest import nest
-from trackweave.identity.overlaps import gather
+from trackweave.identity.overlaps import LevelObjects, gather
 from trackweave.identity.settings import IdentitySettings
-from trackweave.ids import PROMPTED_LEVEL
+from trackweave.ids import PROMPTED_LEVEL, Level
 from trackweave.pipelines.identity import relate
 from trackweave.pipelines.masks import track_masks
 from trackweave.pipelines.run import open_run
@@ -149,4 +150,25 @@ def test_a_persons_objects_are_never_joined() -> None:
     evidence = gather(frames)
     table = IdentityTable.from_links(evidence.track_id, evidence.level)
     tree = nest(evidence, table, STITCH).tree
-    assert stitcher.links(evidence, table, tree, lambda: enumerate(frames), 0.05) == []
+    assert stitcher.links(evidence, table, tree, range(len(frames)), lambda n: frames[n], 0.05) == []
+
+
+def test_only_frames_on_which_something_is_looked_at_are_read_again() -> None:
+    """A long track is looked at a few times: reading all of its masks once more took as long as everything else."""
+    boxes = [{1: (4, 4, 12, 12)}] * 60 + [{}] * 2 + [{2: (4, 4, 12, 12)}] * 60
+    frames = [[(Level(2), frame_objects(n, each))] for n, each in enumerate(boxes)]
+    stitcher = MaskStitcher(ArrayFrames(np.full((len(frames), *SIZE, 3), 90, np.uint8)))
+    for n, objects in enumerate(frames):
+        stitcher.add(n, objects)
+    evidence = gather(frames)
+    table = IdentityTable.from_links(evidence.track_id, evidence.level)
+    asked: list[int] = []
+
+    def read(frame: int) -> list[LevelObjects]:
+        asked.append(frame)
+        return frames[frame]
+
+    stitcher.links(evidence, table, nest(evidence, table, STITCH).tree, range(len(frames)), read, 0.05)
+    assert asked == sorted(set(asked))
+    assert {0, 59, 62, 121} <= set(asked)
+    assert len(asked) <= 2 * (VIEWS + 2 * EDGE_VIEWS)

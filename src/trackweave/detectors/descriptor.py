@@ -135,12 +135,19 @@ def _masked_histograms(
     light, a, b = (lab[..., k].reshape(-1) for k in range(3))
     colours = _soft_histogram(_CHROMA_BIN_OF[a], _CHROMA_BIN_OF[b], weight)
     parts = (
-        (_soft_histogram(LIGHT_BIN_OF[light], np.zeros(1), weight)[:, 0], 1.0),
+        (_soft_line(LIGHT_BIN_OF[light], weight), 1.0),
         (colours.reshape(-1), COLOUR_GAIN),
         (np.bincount(_binary_patterns(lab[..., 0]).reshape(-1), weight, MIXED + 1), TEXTURE_GAIN),
     )
     roots = [(np.sqrt(counts / max(float(counts.sum()), 1e-9)), gain) for counts, gain in parts]
     return np.concatenate([gain * (root - root.mean()) for root, gain in roots])
+
+
+def _soft_line(x: NDArray[Any], weight: NDArray[np.float32]) -> NDArray[np.float64]:
+    """`(8,)`: weights split between the two bins around positions in [0, 7]."""
+    i = np.floor(x).astype(np.int64)
+    f = x - i
+    return np.asarray((np.bincount(i, weight * (1 - f), 9) + np.bincount(i + 1, weight * f, 9))[:8])
 
 
 def _soft_histogram(x: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -158,15 +165,26 @@ def _binary_patterns(light: NDArray[Any]) -> NDArray[np.int64]:
     """Per pixel how many of its eight neighbours are brighter, in one arc; `MIXED` where they are in several."""
     padded = np.pad(light.astype(np.int16), 1, mode="edge")
     height, width = light.shape
-    ring = ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1))
-    brighter = np.stack(
-        [
-            padded[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width] >= light.astype(np.int16) + PATTERN_STEP
-            for dy, dx in ring
-        ]
-    )
-    changes = (brighter != np.roll(brighter, 1, axis=0)).sum(axis=0)
-    return np.where(changes <= 2, brighter.sum(axis=0), MIXED)
+    least = padded[1:-1, 1:-1] + PATTERN_STEP
+    pattern = np.zeros((height, width), np.uint8)
+    for bit, (dy, dx) in enumerate(_RING):
+        neighbour = padded[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
+        pattern |= (neighbour >= least).view(np.uint8) << np.uint8(bit)
+    return _KIND_OF_PATTERN[pattern]
+
+
+_RING = ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1))
+"""Neighbours of a pixel, down and along, once around."""
+
+
+def _kinds_of_patterns() -> NDArray[np.int64]:
+    """`(256,)` by which of the neighbours are brighter, a bit each."""
+    brighter = (np.arange(256)[:, None] >> np.arange(len(_RING))) & 1
+    changes = (brighter != np.roll(brighter, 1, axis=1)).sum(axis=1)
+    return np.where(changes <= 2, brighter.sum(axis=1), MIXED)
+
+
+_KIND_OF_PATTERN = _kinds_of_patterns()
 
 
 def pixel_boxes(xyxy: NDArray[Any], height: int, width: int) -> NDArray[np.int64]:

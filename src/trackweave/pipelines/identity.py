@@ -208,12 +208,12 @@ def write_identities(
         frames = sorted({int(frame) for video in videos.values() for frame in video.frames})
         with open_progress(progress, 2 * len(frames), "identities") as display:
 
-            def raw_frames() -> Iterator[tuple[int, list[LevelObjects]]]:
-                for frame in frames:
-                    yield frame, [(level, video.frame(frame)) for level, video in videos.items()]
+            def raw(frame: int) -> list[LevelObjects]:
+                return [(level, video.frame(frame)) for level, video in videos.items()]
 
             def read() -> Iterator[list[LevelObjects]]:
-                for position, (frame, objects) in enumerate(raw_frames()):
+                for position, frame in enumerate(frames):
+                    objects = raw(frame)
                     if stitcher is not None:
                         stitcher.add(frame, objects)
                     yield objects
@@ -224,7 +224,7 @@ def write_identities(
             table = IdentityTable.from_links(evidence.track_id, evidence.level, links)
             if stitcher is not None:
                 wholes = nest(evidence, table, settings).tree
-                links += stitcher.links(evidence, table, wholes, raw_frames, settings.stitch_probability)
+                links += stitcher.links(evidence, table, wholes, frames, raw, settings.stitch_probability)
                 table = IdentityTable.from_links(evidence.track_id, evidence.level, links)
             nesting = nest(evidence, table, settings)
             recorded = settings.model_dump(mode="json")
@@ -235,8 +235,7 @@ def write_identities(
             def boxes() -> Iterator[Tracks]:
                 fusion = Fusion(record)
                 for position, frame in enumerate(frames):
-                    raw = {level: video.frame(frame) for level, video in videos.items()}
-                    fused = fusion.fuse(raw, _full_size(videos))
+                    fused = fusion.fuse(dict(raw(frame)), _full_size(videos))
                     parts = [
                         Tracks.from_frames([objects], level=int(level), with_masks=False)
                         for level, objects in sorted(fused.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -60,7 +60,8 @@ class MaskStitcher:
         evidence: PairEvidence,
         table: IdentityTable,
         tree: Tree,
-        read: Callable[[], Iterator[tuple[int, Sequence[LevelObjects]]]],
+        shown: Sequence[int],
+        read: Callable[[int], Sequence[LevelObjects]],
         min_probability: float,
     ) -> list[IdentityLink]:
         """The links, the surest first.
@@ -69,7 +70,8 @@ class MaskStitcher:
             evidence: what the frames say about the tracks.
             table: which tracks are one thing so far.
             tree: which thing is part of which so far.
-            read: gives index and objects of each frame of the evidence, in order.
+            shown: index of each frame of the evidence, in order.
+            read: gives the objects of such a frame; asked only of those on which something is looked at.
             min_probability: from which two things are linked.
         """
         levels = [level for level in np.unique(table.level).tolist() if level != PROMPTED_LEVEL]
@@ -77,7 +79,7 @@ class MaskStitcher:
         if not any(_may_go_on(one) for one in ends.values()):
             return []
         views = Views(evidence, table, tree, MaskDescriptor())
-        scene = self._look(views, read)
+        scene = self._look(views, shown, read)
         scorer = TrackletMargins(LearnedScorer(), scene.frame_rate, self._frames.size)
         found: list[IdentityLink] = []
         identity: dict[int, int] = {}
@@ -89,21 +91,18 @@ class MaskStitcher:
             found += [self._of_tracks(link, table) for link in links]
         return sorted(found, key=lambda link: (-link.score, link))
 
-    def _look(self, views: Views, read: Callable[[], Iterator[tuple[int, Sequence[LevelObjects]]]]) -> VideoContext:
+    def _look(self, views: Views, shown: Sequence[int], read: Callable[[int], Sequence[LevelObjects]]) -> VideoContext:
         """Takes views of things and follows the camera, in one pass over the pictures."""
         frames = self._frames
         cuts = {self._local[cut] for cut in self._cuts if cut in self._local}
         path = CameraTrajectory()
-        objects, position = read(), -1
-        due = next(objects, None)
+        position_of = {frame: position for position, frame in enumerate(shown)}
         for local, index in enumerate(frames.indices):
             image = frames[local]
             path.add(image, is_cut=local in cuts)
-            if due is not None and due[0] == int(index):
-                position += 1
-                if views.is_due(position):
-                    views.add(position, image, due[1])
-                due = next(objects, None)
+            position = position_of.get(int(index))
+            if position is not None and views.is_due(position):
+                views.add(position, image, read(int(index)))
         rate = FrameList(frames.indices, frames.names, frames.times, frames.size).rate or UNKNOWN_RATE
         return VideoContext(rate, frames.size, np.stack(path.motion), sorted(cuts), places=list(path.places))
 
