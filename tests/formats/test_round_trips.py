@@ -220,6 +220,8 @@ def test_what_is_no_track_is_refused(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x20ftypisom\0\0\2\0\xe8\xff")
     with pytest.raises(InputError, match=r"clip\.mp4: no format of tracks is recognised"):
         read_video(tmp_path / "clip.mp4")
+    with pytest.raises(SettingError, match=r"not from 'gif'$"):
+        read_video(tmp_path / "clip.mp4", "gif")
 
 
 def test_the_page_has_the_table_of_the_registry() -> None:

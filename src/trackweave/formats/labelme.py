@@ -46,17 +46,19 @@ def write_labelme(path: Path, video: TrackedVideo, settings: FormatSettings, los
         for (index, tracks), name in zip(video.sized_frames(), info.names, strict=True):
             stem = safe_name(frame_stem(name), f"{path}: frame")
             height, width = (None, None) if info.size is None else info.size
-            document: dict[str, Any] = {
+            head = {
                 "version": VERSION,
                 "flags": {},
-                "shapes": list(_shapes(tracks, info, settings)),
                 "imagePath": name,
                 "imageData": None,
                 "imageHeight": height,
                 "imageWidth": width,
                 "frame": int(index),
             }
-            (staging / f"{stem}.json").write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
+            # A shape a line, and gone when it is text: the corners of a whole frame as lists are most of the time.
+            shapes = ",\n".join(json.dumps(shape, ensure_ascii=False) for shape in _shapes(tracks, info, settings))
+            text = f'{json.dumps(head, ensure_ascii=False)[:-1]}, "shapes": [\n{shapes}\n]}}\n'
+            (staging / f"{stem}.json").write_text(text, encoding="utf-8")
     return files
 
 

@@ -372,7 +372,7 @@ def read_video(
         ArtifactError: a damaged archive of ours.
     """
     if kind is not None and (kind not in FORMATS or not FORMATS[kind].reader):
-        raise SettingError(f"tracks are read from {', '.join(readable())}, not from {format!r}")
+        raise SettingError(f"tracks are read from {', '.join(readable())}, not from {kind!r}")
     found = FORMATS[kind or recognise(path)]
     return found.read()(path, hints, name)
 
