@@ -15,7 +15,7 @@ import pytest
 
 from tests.bounded_predictor import BoundedPredictor
 from tests.toy_scenes import candidates_of, toy_scene, write_frames
-from trackweave.errors import ArtifactError, InputError, RunFolderError
+from trackweave.errors import ArtifactError, InputError, PredictorUnavailable, RunFolderError
 from trackweave.exporters import export
 from trackweave.formats.readers import read_tracks
 from trackweave.identity.settings import IdentitySettings
@@ -243,6 +243,23 @@ def test_frames_and_predictors_that_are_gone_are_named(run: Path, tmp_path: Path
         correct(run, frames=toy_scene("..", "aa").frames)
     assert areas(correct(run, frames=write_frames(SCENE, tmp_path / "moved")), 1, "a")[2] == 64
     correct(run, [Undone(), Prompted(3, "Ann", mask=mask_of(3, "a"))], frames=SCENE.frames)
+
+
+@pytest.mark.parametrize(
+    ("part", "key"), [("config", "settings"), ("predictor", "settings"), ("config", "predictor_identity")]
+)
+@pytest.mark.parametrize("value", [{"cuts": "x"}, 3, ["a"]])
+def test_a_damaged_manifest_is_named(run: Path, part: str, key: str, value: object) -> None:
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["predictor"]["name"] = "flow"
+    manifest[part][key] = value
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises((ArtifactError, PredictorUnavailable), match=r"manifest\.json: its") as caught:
+        correct(run, [AGAIN])
+    assert "\n" not in str(caught.value)
+    if part == "config":
+        with pytest.raises((ArtifactError, PredictorUnavailable), match=r"manifest\.json: its"):
+            correct(run)  # what was said waits
 
 
 def test_questions_say_what_is_known_and_no_more(run: Path) -> None:

@@ -117,6 +117,19 @@ def manifest_with(path: Path, **changes: object) -> Path:
     return path
 
 
+def replaced_column(path: Path, column: str, values: Any) -> Path:
+    """The archive with another column in its first part."""
+    with zipfile.ZipFile(path) as old:
+        entries = {name: old.read(name) for name in old.namelist()}
+    stream = io.BytesIO()
+    np.save(stream, values)
+    entries[f"part_000000/{column}.npy"] = stream.getvalue()
+    with zipfile.ZipFile(path, "w") as new:
+        for name, content in entries.items():
+            new.writestr(name, content)
+    return path
+
+
 def test_archives_that_cannot_be_read(tmp_path: Path) -> None:
     path = written(tmp_path / "tracks.npz", rows([0, 1], [1, 1], masks=(4, 4)))
     with pytest.raises(ArtifactError, match="no tracks archive"):
@@ -147,17 +160,35 @@ def test_archives_that_cannot_be_read(tmp_path: Path) -> None:
     ],
 )
 def test_columns_of_another_kind_are_named(tmp_path: Path, column: str, values: Any) -> None:
-    path = written(tmp_path / "tracks.npz", rows([0, 1], [1, 1]))
-    with zipfile.ZipFile(path) as old:
-        entries = {name: old.read(name) for name in old.namelist()}
-    stream = io.BytesIO()
-    np.save(stream, values)
-    entries[f"part_000000/{column}.npy"] = stream.getvalue()
-    with zipfile.ZipFile(path, "w") as new:
-        for name, content in entries.items():
-            new.writestr(name, content)
+    path = replaced_column(written(tmp_path / "tracks.npz", rows([0, 1], [1, 1])), column, values)
     with TracksArchive(path) as archive, pytest.raises(ArtifactError, match=f"part_000000/{column} is damaged"):
         archive.rows()
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("frame", [0, 1, 0], "its frames do not rise from 0 to 1"),
+        ("frame", [-(1 << 63), 1, 1], "its frames do not rise from 0 to 1"),
+        ("frame", [0, 1, 9], "its frames do not rise from 0 to 1"),
+        ("track_id", [1, 2, 2], "track 2 occurs twice on frame 1"),
+    ],
+)
+def test_rows_that_contradict_each_other_are_refused(
+    tmp_path: Path, column: str, values: list[int], message: str
+) -> None:
+    """Frames so far apart that their difference is negative made what is computed of a link not finite."""
+    path = replaced_column(written(tmp_path / "t.npz", rows([0, 1, 1], [1, 2, 1])), column, np.array(values))
+    with TracksArchive(path) as archive, pytest.raises(ArtifactError, match=f"part_000000 is damaged: {message}"):
+        archive.rows()
+
+
+def test_parts_that_overlap_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.npz", rows([0, 1], [1, 1]), rows([2], [1]))
+    spans = ((0, 2, 2), (2, 2, 1))
+    parts = [{"first": first, "last": last, "rows": count, "mask_shape": None} for first, last, count in spans]
+    with pytest.raises(ArtifactError, match="part_000001 begins before part_000000 ends"):
+        TracksArchive(manifest_with(path, parts=parts))
 
 
 def test_columns_of_one_length() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from trackweave.errors import (
     PromptError,
     SettingError,
     TrackweaveError,
+    shortened_line,
     wording,
 )
 from trackweave.frames.source import FrameSource
@@ -32,6 +33,7 @@ from trackweave.predictors.base import PredictorSession, VideoPredictor
 from trackweave.predictors.flow.settings import FlowSettings
 from trackweave.predictors.registry import choose_predictor
 from trackweave.predictors.sam.settings import SamSettings
+from trackweave.settings import Settings
 from trackweave.storage.corrected_masks import PROMPT_ID, write_prompt
 from trackweave.storage.mask_archive import object_rows
 from trackweave.storage.result_log import ResultJournal
@@ -42,6 +44,8 @@ from trackweave.structures.prompts import Prompt
 from trackweave.structures.tracks import FrameObjects
 from trackweave.tracking.mask_tracker import add_mark, propagate_one_way
 from trackweave.tracking.settings import TrackingSettings
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
 
 Advance = Callable[[int, int], None]
 """Gets how many frames are done, and the absolute index of the last of them."""
@@ -145,7 +149,7 @@ class Reprompter:
         frames, session, name = self._open()
         indices = [int(index) for index in frames.indices]
         start, first, last = (bisect_left(indices, frame) for frame in (task.act.frame, task.first, task.last))
-        settings = TrackingSettings.model_validate(self._manifest.data["config"]["settings"])
+        settings = _recorded(TrackingSettings, self._manifest, "config", "settings")
         add_mark(session, LocalIndex(start), PROMPT_ID, mark_of(task.act, frames.size))
         journal = ResultJournal(
             self._run.paths.prompt_journal(task.key), f"{self._manifest.fingerprint} {name} {task.key}"
@@ -202,6 +206,19 @@ class Reprompter:
         )
 
 
+def _recorded(kind: type[SettingsT], manifest: RunManifest, part: str, key: str) -> SettingsT:
+    """Settings that a run's manifest has.
+
+    Raises:
+        ArtifactError: they are not such settings.
+    """
+    try:
+        return kind.checked(manifest.data[part].get(key))
+    except (SettingError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = shortened_line(str(error))
+        raise ArtifactError(f"{manifest.path}: its settings ({part}, {key}) are damaged: {reason}") from None
+
+
 def run_predictor(manifest: RunManifest) -> VideoPredictor:
     """The predictor that a run's manifest names, with the settings that it had.
 
@@ -213,25 +230,25 @@ def run_predictor(manifest: RunManifest) -> VideoPredictor:
     try:
         config, details = manifest.data["config"], manifest.data["predictor"]
         request, name = str(config["predictor"]), str(details["name"])
-        recorded = dict(details.get("settings") or {})
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{manifest.path}: its predictor is damaged: {error!r}") from None
+        expected = dict(config.get("predictor_identity") or {})
+        weights = details["weights"]["name"] if "backend" in details else ""
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{manifest.path}: its predictor is damaged: {shortened_line(repr(error))}") from None
     if details.get("reason") == "given by the caller":
         text = wording("give the same one as predictor=", "the run can be prompted anew in Python alone")
         raise ArtifactError(f"{manifest.path}: its predictor {name} was given as an object: {text}")
     settings: FlowSettings | SamSettings | None = None
     if name == "flow":
-        request, settings = "flow", FlowSettings.model_validate(recorded)
+        request, settings = "flow", _recorded(FlowSettings, manifest, "predictor", "settings")
     elif "backend" in details:
         if request == "auto" or "=" not in request:
-            request = f"{details['backend']}={details['weights']['name']}"
-        settings = SamSettings.model_validate(recorded)
+            request = f"{details['backend']}={weights}"
+        settings = _recorded(SamSettings, manifest, "predictor", "settings")
     try:
         chosen = choose_predictor(request, settings)
     except SettingError as error:
         raise ArtifactError(f"{manifest.path}: its predictor {request!r} is not known here: {error}") from None
-    expected = config.get("predictor_identity") or {}
-    if dict(chosen.identity) != dict(expected):
+    if dict(chosen.identity) != expected:
         differ = sorted(key for key in {*chosen.identity, *expected} if chosen.identity.get(key) != expected.get(key))
         text = f"its predictor {request!r} is another one now (other {', '.join(differ)})"
         raise PredictorUnavailable(f"{manifest.path}: {text}")

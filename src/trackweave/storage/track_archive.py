@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -165,6 +166,9 @@ class TracksArchive:
         try:
             self.metadata: Mapping[str, object] = dict(self._archive.manifest.get("metadata", {}))
             self._parts = [_part(n, record) for n, record in enumerate(self._archive.manifest["parts"])]
+            for before, part in pairwise(self._parts):
+                if part.first <= before.last:
+                    raise ValueError(f"parts in order: {part.name} begins before {before.name} ends")
         except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
             self.close()
             raise ArtifactError(f"{self.path}: its manifest.json lacks or misspells {error}") from None
@@ -226,6 +230,7 @@ class TracksArchive:
             masks = None
             if with_masks and part.mask_shape is not None:
                 masks = PackedMasks(self._archive.array(f"{part.name}/masks"), *part.mask_shape)
+            _check_frames(part, columns["frame"])
             return TrackRows(Tracks.from_columns(**columns, masks=masks), detection, time)
         except (TypeError, ValueError, IndexError) as error:
             raise ArtifactError(f"{self.path}: {part.name} is damaged: {error}") from None
@@ -256,6 +261,12 @@ class TracksArchive:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _check_frames(part: _Part, frame: NDArray[np.integer[Any]]) -> None:
+    """Raises ValueError where they do not rise from the first to the last frame of their part."""
+    if np.any(frame[1:] < frame[:-1]) or (len(frame) and (int(frame[0]), int(frame[-1])) != (part.first, part.last)):
+        raise ValueError(f"its frames do not rise from {part.first} to {part.last}")
 
 
 def _part_name(number: int) -> str:
