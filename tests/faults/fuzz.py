@@ -7,6 +7,7 @@ with the command that replays it. What is damaged how follows from the seed alon
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.faults.pool import Outcome, Task, Verdict, damaged, good_inputs, read_once, run_tasks, write_files
 from tests.faults.readers import Reader, chosen, make_inputs
@@ -38,8 +40,16 @@ def tasks_of(readers: Sequence[Reader], count: int, seed: int, *, bytes_only: bo
                 del left[name]
 
 
-def fuzz(readers: Sequence[Reader], count: int, seed: int, workers: int, *, bytes_only: bool = False) -> list[Outcome]:
-    """Reads so many damaged inputs; the outcomes."""
+def fuzz(
+    readers: Sequence[Reader],
+    count: int,
+    seed: int,
+    workers: int,
+    *,
+    bytes_only: bool = False,
+    longest: float = math.inf,
+) -> list[Outcome]:
+    """Reads so many damaged inputs, or as many as `longest` seconds allow; the outcomes."""
     with tempfile.TemporaryDirectory(prefix="trackweave-inputs-") as scratch:
         root = Path(scratch) / "inputs"
         make_inputs(readers, root)
@@ -53,6 +63,8 @@ def fuzz(readers: Sequence[Reader], count: int, seed: int, workers: int, *, byte
                 shown = time.monotonic()
                 faults = sum(each.is_fault for each in outcomes)
                 print(f"{len(outcomes)} inputs, {faults} faults, {shown - started:.0f} s", file=sys.stderr, flush=True)
+            if time.monotonic() - started > longest:
+                break
         return outcomes
 
 
@@ -129,16 +141,19 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100_000, help="inputs")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="end after so long, with what was read by then")
     parser.add_argument("--bytes", action="store_true", help="damaged bytes only")
     parser.add_argument("--replay", type=Path, metavar="DIR", help="read one kept input again")
     options = parser.parse_args()
     if options.replay:
         return replay(options.replay)
     started = time.monotonic()
-    outcomes = fuzz(chosen(options.readers), options.count, options.seed, options.workers, bytes_only=options.bytes)
+    how: dict[str, Any] = {"bytes_only": options.bytes, "longest": options.seconds}
+    outcomes = fuzz(chosen(options.readers), options.count, options.seed, options.workers, **how)
     faults = sum(outcome.is_fault for outcome in outcomes)
     print(f"\n{table(outcomes)}\n\n{faults_by_place(outcomes)}\n")
     print(f"{len(outcomes):,} inputs, {faults} faults, {time.monotonic() - started:.0f} s")
+    print(f"{sum(outcome.seconds for outcome in outcomes):.0f} processor seconds of reading")
     return int(faults > 0)
 
 

@@ -9,6 +9,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import chdir, suppress
 from dataclasses import dataclass
@@ -765,6 +766,129 @@ def run_folders(folder: Path) -> object:
     if failures:
         raise failures[0]
     return seen
+
+
+@cache
+def _spoken_runs() -> tuple[Path, tempfile.TemporaryDirectory[str]]:
+    """A run of masks and one of boxes, to which answers are damaged; made once in a process, and kept with it."""
+    from trackweave.pipelines.boxes import track_boxes
+
+    kept = tempfile.TemporaryDirectory(prefix="spoken-")
+    root = Path(kept.name)
+    run = _mask_run(root / "masks")
+    sequence = make_sequence(root / "sequence", frames=6)
+    track_boxes(sequence, root / "boxes", overlay=False, progress=lambda *_: None)
+    for path in [*run.rglob("*.png"), *run.rglob("*.mp4")]:
+        path.unlink()
+    return root, kept
+
+
+def _mask_acts() -> list[dict[str, Any]]:
+    """One of each act about the run of masks of `_spoken_runs`."""
+    from trackweave.masks.codecs import encode_rle
+
+    brush = dict(encode_rle(PackedMasks.from_bool(CROSSING.mask(2, "a")[None]))[0])
+    return [
+        {"act": "name", "at": [0, 2], "name": "Bob"},
+        {"act": "prompt", "frame": 3, "name": "Cid", "points": [[14, 3, 1], [2, 6, 0]]},
+        {"act": "prompt", "frame": 2, "name": "Ann", "mask": brush, "of": [2, 1]},
+        {"act": "prompt", "frame": 3, "name": "Zoe", "box": [1.5, 2, 9, 8], "level": 2},
+        {"act": "split", "before": [1, 1], "at": [2, 1]},
+        {"act": "merge", "one": [2, 1], "other": [3, 1]},
+        {"act": "undo"},
+        {"act": "redo"},
+        {"act": "end", "at": [3, 2]},
+        {"act": "nobody", "at": [0, 2]},
+        {"act": "undo"},
+        {"act": "accept", "first": 0, "last": 1},
+    ]
+
+
+def _box_acts() -> list[dict[str, Any]]:
+    """The same about the run of boxes."""
+    return [
+        {"act": "name", "at": [0, 0], "name": "Ann"},
+        {"act": "split", "before": [2, 0], "at": [3, 0]},
+        {"act": "merge", "one": [2, 0], "other": [3, 0]},
+        {"act": "undo"},
+        {"act": "end", "at": [4, 1]},
+        {"act": "nobody", "at": [5, 1]},
+        {"act": "prompt", "frame": 3, "name": "Bob", "box": [10.5, 20, 40, 80]},
+        {"act": "accept", "first": 0, "last": 1},
+    ]
+
+
+def _spoken(root: Path) -> None:
+    """What a person says, and the journal of what was said: of masks and of boxes."""
+    for kind, acts in (("masks", _mask_acts()), ("boxes", _box_acts())):
+        (root / kind).mkdir()
+        (root / kind / f"{kind}.jsonl").write_text("".join(f"{json.dumps(act)}\n" for act in acts))
+        (root / f"{kind} journal").mkdir()
+        header = {"kind": "corrections", "schema_version": 1}
+        said = [act for act in acts if act["act"] != "accept"] + [
+            {"act": "accept", "first": 0, "last": 1, "tracks": []}
+        ]
+        lines = [header, *({"n": n, **act} for n, act in enumerate(said, start=1))]
+        (root / f"{kind} journal" / f"{kind}-journal.jsonl").write_text(
+            "".join(f"{json.dumps(line)}\n" for line in lines)
+        )
+
+
+@reader(_spoken, 2.0)
+def answers_about_runs(folder: Path) -> object:
+    """Answers that are said about a run, or lie in its folder: decided, prompts moved, written, read and exported."""
+    from trackweave.exporters import export
+    from trackweave.pipelines.corrections import correct, open_proofreading
+    from trackweave.predictors.flow.predictor import FlowPredictor
+    from trackweave.storage.corrections import read_steps
+
+    path = only(folder)
+    kind, _, journal = path.stem.partition("-")
+    target = out(folder)
+    shutil.copytree(_spoken_runs()[0] / kind, target / "run")
+    options: Any = {} if kind == "boxes" else {"frames": CROSSING.frames, "predictor": FlowPredictor()}
+    steps = [] if journal else read_steps(path)
+    if journal:
+        shutil.copy(path, target / "run" / "corrections.jsonl")
+    run = correct(target / "run", steps, progress=lambda *_: None, **options)
+    with open_proofreading(run.root, **options) as proofreading:
+        seen = len(proofreading.refused) + len(proofreading.questions())
+    export(run.root, "mot", target / "t.txt")
+    return seen + check_tracks(run.tracks())
+
+
+def _corrected_runs(root: Path) -> None:
+    """Runs with answers in force: the run's own files beside the corrected ones, masks of prompts, a journal."""
+    from trackweave.pipelines.corrections import correct
+    from trackweave.predictors.flow.predictor import FlowPredictor
+    from trackweave.storage.corrections import read_steps
+
+    (root / "answers").mkdir(parents=True)
+    for kind, acts in (("masks", _mask_acts()), ("boxes", _box_acts())):
+        shutil.copytree(_spoken_runs()[0] / kind, root / kind)
+        path = root / "answers" / f"{kind}.jsonl"
+        path.write_text("".join(f"{json.dumps(act)}\n" for act in acts))
+        options: Any = {} if kind == "boxes" else {"frames": CROSSING.frames, "predictor": FlowPredictor()}
+        correct(root / kind, read_steps(path), progress=lambda *_: None, **options)
+    shutil.rmtree(root / "answers")
+
+
+@reader(_corrected_runs, 1.5)
+def corrected_runs(folder: Path) -> object:
+    """A run with answers: read, exported, and gone on with by another answer and an undo."""
+    from trackweave.exporters import export
+    from trackweave.pipelines.corrections import correct
+    from trackweave.pipelines.run import open_run
+    from trackweave.predictors.flow.predictor import FlowPredictor
+    from trackweave.structures.corrections import Named, Observation, Prompted, Undone
+
+    run = open_run(folder)
+    seen = check_tracks(run.tracks()) + check_tracks(run.tracks(raw=True)) if run.kind == "masks" else 0
+    export(folder, "mot", out(folder) / "t.txt")
+    options: Any = {"frames": CROSSING.frames, "predictor": FlowPredictor()} if run.kind == "masks" else {}
+    act = Prompted(3, "Eve", box=(3, 3, 9, 9)) if run.kind == "masks" else Named(Observation(2, 0), "Eve")
+    correct(folder, [act], progress=lambda *_: None, **options)
+    return seen + check_tracks(correct(folder, [Undone(), Undone()], **options).tracks())
 
 
 class Cut(Exception):

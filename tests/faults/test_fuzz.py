@@ -16,9 +16,9 @@ from tests.faults.readers import Reader, chosen
 QUICK = (
     *("image folder", "stacks and arrays", "label images", "mask archives", "recordings", "result journals"),
     *("truth in text", "camera motion", "coco results and images", "settings files", "settings in text"),
-    *("weights of predictors", "records of weights"),
+    *("weights of predictors", "records of weights", "answers about runs"),
 )
-"""Readers whose good inputs are made in no time."""
+"""Readers whose good inputs are made in no time, or in seconds."""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the bounds of the pool's processes are Linux's")
 
