@@ -442,6 +442,22 @@ def test_the_script_for_fiftyone_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     )
 
 
+def test_fiftyone_draws_a_mask_where_it_is(tmp_path: Path) -> None:
+    """It cuts off the fractions of the box's corners: a tenth of all masks was stretched or a pixel beside."""
+    height, width = 480, 854
+    lows = np.stack([np.arange(100) * 3 % 400, np.arange(100) * 7 % 800], axis=1)
+    sides = np.stack([1 + np.arange(100) * 5 % 79, 1 + np.arange(100) * 11 % 53], axis=1)
+    masks = PackedMasks.from_crops([np.ones(side, np.bool_) for side in sides.tolist()], lows, height, width)
+    tracks = Tracks.from_columns([0] * 100, range(100), masks.boxes, masks=masks)
+    video = TracksVideo(tracks, VideoInfo("street", [0], ["0.jpg"], (height, width)))
+    lines = (written("fiftyone", tmp_path, video) / "tracks.jsonl").read_text().splitlines()
+    for one, low, side in zip(json.loads(lines[1])["objects"], lows.tolist(), sides.tolist(), strict=True):
+        x, y, w, h = one["box"]
+        drawn = [int(y * height), int(x * width), int((y + h) * height), int((x + w) * width)]
+        assert drawn == [*low, low[0] + side[0], low[1] + side[1]]
+        assert one["mask"]["size"] == side
+
+
 def frames_of(path: Path, pixels: str) -> list[NDArray[np.uint8]]:
     import av
 

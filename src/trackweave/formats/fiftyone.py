@@ -24,6 +24,8 @@ from trackweave.structures.format_settings import FormatSettings
 from trackweave.structures.tracked_video import Losses, TrackedVideo, VideoInfo
 
 SCRIPT_FILE, DATA_FILE = "import_fiftyone.py", "tracks.jsonl"
+ROUNDING = 1e-12
+"""Of a side: more than a division loses, less than the precision of boxes."""
 SCRIPT = '''\
 """Makes a FiftyOne dataset of tracked objects: python import_fiftyone.py VIDEO_OR_FOLDER_OF_IMAGES [DATASET]"""
 
@@ -106,11 +108,12 @@ def write_fiftyone(path: Path, video: TrackedVideo, settings: FormatSettings, lo
                     if crop is not None:  # FiftyOne stretches a mask over its box
                         left, top = float(crop.left), float(crop.top)
                         right, bottom = left + crop.inside.shape[1], top + crop.inside.shape[0]
+                    (x, w), (y, h) = _shares(left, right, width), _shares(top, bottom, height)
                     one: dict[str, Any] = {
                         "id": track_id,
                         "label": info.class_name(int(tracks.class_id[n])),
                         "score": float(tracks.score[n]),
-                        "box": [left / width, top / height, (right - left) / width, (bottom - top) / height],
+                        "box": [x, y, w, h],
                     }
                     if crop is not None:
                         bits = base64.b64encode(np.packbits(crop.inside).tobytes()).decode("ascii")
@@ -118,6 +121,23 @@ def write_fiftyone(path: Path, video: TrackedVideo, settings: FormatSettings, lo
                     objects.append(one)
                 file.write(json.dumps({"frame": int(index), "name": name, "objects": objects}) + "\n")
     return files
+
+
+def _shares(low: float, high: float, side: int) -> tuple[float, float]:
+    """Where a span of pixels begins, and how long it is, as shares of a side.
+
+    FiftyOne cuts off the fractions of pixels: a share is raised by what a division lost, or a mask lies a pixel beside.
+
+    >>> start, length = _shares(5, 6, 480)
+    >>> int(start * 480), int((start + length) * 480), int((5 / 480 + 1 / 480) * 480)
+    (5, 6, 5)
+    """
+    start, length = low / side, (high - low) / side
+    if int(start * side) < int(low):
+        start += ROUNDING
+    if int((start + length) * side) < int(high):
+        length += ROUNDING
+    return start, length
 
 
 def is_fiftyone(path: Path) -> bool:

@@ -46,7 +46,7 @@ def write_labelme(path: Path, video: TrackedVideo, settings: FormatSettings, los
         for (index, tracks), name in zip(video.sized_frames(), info.names, strict=True):
             stem = safe_name(frame_stem(name), f"{path}: frame")
             height, width = (None, None) if info.size is None else info.size
-            head = {
+            head: dict[str, Any] = {
                 "version": VERSION,
                 "flags": {},
                 "imagePath": name,

@@ -218,7 +218,7 @@ FORMATS: Mapping[str, TrackFormat] = {
         TrackFormat(
             "fiftyone", "FiftyOne: a script that imports, and what it reads", "",
             _HERE + "fiftyone:write_fiftyone", _HERE + "fiftyone:read_fiftyone",
-            video="name size names numbers times", tested_with="the script itself",
+            video="name size names numbers times", tested_with="the script itself, FiftyOne (by hand)",
         ),
         TrackFormat(
             "rerun", "Rerun recording (the extra `rerun`)", ".rrd",
