@@ -148,8 +148,8 @@ def main() -> int:
     if options.replay:
         return replay(options.replay)
     started = time.monotonic()
-    how: dict[str, Any] = {"bytes_only": options.bytes, "longest": options.seconds}
-    outcomes = fuzz(chosen(options.readers), options.count, options.seed, options.workers, **how)
+    limits: dict[str, Any] = {"bytes_only": options.bytes, "longest": options.seconds}
+    outcomes = fuzz(chosen(options.readers), options.count, options.seed, options.workers, **limits)
     faults = sum(outcome.is_fault for outcome in outcomes)
     print(f"\n{table(outcomes)}\n\n{faults_by_place(outcomes)}\n")
     print(f"{len(outcomes):,} inputs, {faults} faults, {time.monotonic() - started:.0f} s")

@@ -248,7 +248,7 @@ def test_frames_and_predictors_that_are_gone_are_named(run: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("part", "key"), [("config", "settings"), ("predictor", "settings"), ("config", "predictor_identity")]
 )
-@pytest.mark.parametrize("value", [{"cuts": "x"}, 3, ["a"]])
+@pytest.mark.parametrize("value", [{"cuts": "x", "max_propagate": "1e5"}, {"max_propagate": "1e5"}, 3, ["a"]])
 def test_a_damaged_manifest_is_named(run: Path, part: str, key: str, value: object) -> None:
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["predictor"]["name"] = "flow"

@@ -176,11 +176,12 @@ def raw_tracks(run: RunPaths, levels: Mapping[int, int], seen: Callable[[int], N
     try:
         cuts = [int(cut) for cut in data["input"].get("cuts") or ()]
         reach = data["config"]["settings"].get("max_propagate")
+        reach = None if reach is None else int(reach)
         objects = data["config"]["prompts"].get("objects") or ()
         marked: dict[int, list[int]] = {}
         for one in objects:
             marked.setdefault(int(one["id"]), []).append(int(one["frame"]))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ArtifactError(f"{run.manifest}: its input or settings are damaged: {error!r}") from None
     if PROMPTED_LEVEL in manifest.tracked_levels:
         summary = read_run_summary(run.own(run.summary))
@@ -190,7 +191,7 @@ def raw_tracks(run: RunPaths, levels: Mapping[int, int], seen: Callable[[int], N
                     marked.setdefault(track.track_id, []).append(track.prompt_frame)
     frames = [int(index) for index in FrameList.read(run.frames).indices]
     run_levels = [int(level) for level in manifest.tracked_levels]
-    return RawTracks(levels, seen, run_levels, frames, cuts, None if reach is None else int(reach), marked)
+    return RawTracks(levels, seen, run_levels, frames, cuts, reach, marked)
 
 
 # --- side archives ---------------------------------------------------------------------------------------------------
