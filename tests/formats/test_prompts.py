@@ -116,6 +116,20 @@ def test_labelme(tmp_path: Path) -> None:
         read_prompts(saved(path, {"imagePath": "1.jpg", "shapes": shapes}))
 
 
+def test_shapes_of_one_group_in_labelme_are_one_object(tmp_path: Path) -> None:
+    """As `export --to labelme` writes an object that something hides in the middle."""
+    corners = [[[0, 0], [4, 0], [4, 4]], [[8, 0], [12, 0], [12, 4]]]
+    shapes: list[dict[str, Any]] = [
+        *({"group_id": 3, "shape_type": "polygon", "points": each} for each in corners),
+        *({"group_id": 5, "shape_type": "point", "points": [[x, 6]]} for x in (5, 7)),
+        *({"shape_type": "polygon", "points": each} for each in corners),
+    ]
+    parts, points, *alone = read_prompts(saved(tmp_path / "p.json", {"imagePath": "12.jpg", "shapes": shapes}))
+    assert (parts.track_id, points.track_id, len(alone)) == (3, 5, 2)
+    assert fields(parts)[6] == ((0, 0, 4, 0, 4, 4), (8, 0, 12, 0, 12, 4))
+    assert fields(points)[2] == ((5, 6), (7, 6))
+
+
 def test_coco_and_youtube_vis(tmp_path: Path) -> None:
     rle = {"size": [6, 8], "counts": "0N00000001000"}
     coco = {

@@ -377,7 +377,8 @@ class LabelFolderVideo(TrackedVideo):
         image = self._read(path)
         labels = np.where(image.void, 0, image.labels)
         if labels.shape != self.info.size:
-            raise InputError(f"{path}: is {labels.shape[1]}×{labels.shape[0]}, the others are of another size")
+            height, width = self.info.size or (0, 0)
+            raise InputError(f"{path}: is {labels.shape[1]}×{labels.shape[0]}, the others are {width}×{height}")
         present = [int(label) for label in np.unique(labels) if label > 0]
         if self._ignored is not None:
             present = [label for label in present if not self._ignored(label)]

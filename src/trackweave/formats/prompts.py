@@ -112,8 +112,10 @@ def _csv_items(source: Path) -> Iterator[tuple[str, Prompt]]:
 
 
 def _labelme(data: Mapping[str, Any]) -> Iterator[tuple[str, Prompt]]:
-    """Shapes on one picture: `group_id` is the object; points, rectangles and polygons are used."""
+    """Shapes on one picture; polygons of one `group_id` are the parts of one object, and its points belong together."""
     frame = PureWindowsPath(str(data["imagePath"])).name
+    places: dict[tuple[str, int], int] = {}
+    found: list[tuple[str, Prompt]] = []
     for n, shape in enumerate(data["shapes"], start=1):
         corners = [(finite_number(x, "x"), finite_number(y, "y")) for x, y in shape["points"]]
         group, kind = shape.get("group_id"), shape.get("shape_type") or "polygon"
@@ -127,7 +129,16 @@ def _labelme(data: Mapping[str, Any]) -> Iterator[tuple[str, Prompt]]:
             prompt = Prompt(frame, track_id, polygons=[[value for corner in corners for value in corner]])
         else:
             raise ValueError(f"a shape of type {shortened(kind, 20)}: only points, rectangles and polygons are prompts")
-        yield f"shape {n}", prompt
+        place = None if track_id is None or kind == "rectangle" else places.get((kind, track_id))
+        if place is not None:
+            first, other = found[place]
+            points, polygons = [*other.points, *prompt.points], [*other.polygons, *prompt.polygons]
+            found[place] = first, Prompt(frame, track_id, points, polygons=polygons)
+            continue
+        if track_id is not None:
+            places[kind, track_id] = len(found)
+        found.append((f"shape {n}", prompt))
+    yield from found
 
 
 def _coco(data: Mapping[str, Any]) -> Iterator[tuple[str, Prompt]]:
