@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,83 @@ def test_scores_and_classes_are_kept(tmp_path: Path, frames: Frames) -> None:
     assert {item["stability_score"] for item in items("label_images")} == {1.0}
 
 
+def panoptic_files(root: Path, frames: Frames) -> tuple[Path, Path]:
+    """The same segments as COCO panoptic, and as label images with a JSON beside each, as DEVA reads them."""
+    (root / "panoptic").mkdir()
+    (root / "beside").mkdir()
+    images, annotations = [], []
+    for n, (name, masks) in enumerate(frames.items()):
+        ids = 1000 * np.arange(1, len(masks) + 1)
+        labels = (masks * ids[:, None, None]).sum(axis=0)
+        coded = np.stack([labels % 256, labels // 256, 0 * labels], axis=-1).astype(np.uint8)
+        Image.fromarray(coded).save(root / "panoptic" / f"{name}.png")
+        Image.fromarray((labels // 1000).astype(np.uint8)).save(root / "beside" / f"{name}.png")
+        images.append({"id": n, "file_name": f"{name}.jpg"})
+        info = [{"id": int(one), "category_id": k + 4, "iscrowd": 0} for k, one in enumerate(ids)]
+        annotations.append({"image_id": n, "file_name": f"{name}.png", "segments_info": info})
+        beside = [{"id": one["id"] // 1000, "category_id": one["category_id"], "score": 0.5} for one in info]
+        (root / "beside" / f"{name}.json").write_text(json.dumps(beside))
+    categories = [{"id": 4, "name": "sky", "isthing": 0}, {"id": 5, "name": "cow", "isthing": 1}]
+    document = {"images": images, "annotations": annotations, "categories": categories}
+    (root / "panoptic.json").write_text(json.dumps(document))
+    return root / "panoptic.json", root / "beside"
+
+
+def test_panoptic_segments_have_their_classes(tmp_path: Path, frames: Frames) -> None:
+    size = next(iter(frames.values())).shape[1:]
+    coded, beside = panoptic_files(tmp_path, frames)
+    for path in (coded, beside):
+        manifest = read_candidate_files(path, frames.keys())
+        assert masks_of(manifest, (size[0], size[1])) == expected(frames)
+        for entry in manifest.frames:
+            assert [item["class_id"] for item in entry.items] == [4, 5]
+    assert read_candidate_files(coded).class_names == {4: "sky", 5: "cow"}
+    assert {item["stability_score"] for item in manifest.frames[0].items} == {0.5}
+    name = next(iter(frames))
+    (beside / f"{name}.json").write_text('[{"id": 77, "category_id": 1}]')
+    with pytest.raises(CandidateError, match=rf"{name}.json: segment 77 is not in {name}.png"):
+        read_candidate_files(beside)
+    (beside / f"{name}.json").write_text('[{"category_id": 1}]')
+    with pytest.raises(CandidateError, match="is no list of segments"):
+        read_candidate_files(beside)
+    shutil.rmtree(tmp_path / "panoptic")
+    with pytest.raises(CandidateError, match="is not there: its label image"):
+        read_candidate_files(coded)
+
+
+VOS = Path(__file__).parents[3] / "shared" / "data" / "vos"
+
+
+@pytest.mark.skipif(not (VOS / "deva_vipseg").is_dir(), reason="no real data here")
+def test_real_panoptic_detections_keep_their_classes() -> None:
+    (video,) = (VOS / "deva_vipseg").iterdir()
+    manifest = read_candidate_files(video / "masks_detections", [path.stem for path in (video / "frames").iterdir()])
+    assert [len(entry.items) for entry in manifest.frames] == [7, 8, 7, 8]
+    for entry in manifest.frames:
+        listed = json.loads((video / "masks_detections" / f"{entry.frame_name}.json").read_text())
+        assert [item["class_id"] for item in entry.items] == [one["category_id"] for one in listed]
+
+
+@pytest.mark.skipif(not (VOS / "chen_xiph").is_dir(), reason="no real data here")
+def test_real_masks_that_supervision_wrote_keep_classes_and_names(tmp_path: Path) -> None:
+    supervision = pytest.importorskip("supervision")
+    clip = VOS / "chen_xiph" / "bus"
+    labels = np.asarray(Image.open(clip / "masks" / "00000.png"))
+    masks = np.stack([labels == value for value in np.unique(labels) if value])
+    boxes = supervision.mask_to_xyxy(masks).astype(float) + np.array([0, 0, 1, 1])
+    names, kinds = np.array(["thing", "stuff"]), np.arange(len(masks)) % 2
+    found = supervision.Detections(boxes, masks, class_id=kinds, data={"class_name": names[kinds]})
+    image = str(clip / "frames" / "00000.jpg")
+    data = supervision.DetectionDataset(classes=names.tolist(), images=[image], annotations={image: found})
+    data.as_coco(annotations_path=str(tmp_path / "coco.json"))
+    for manifest in (read_candidate_files(tmp_path / "coco.json"), candidates_in_memory({0: found})):
+        candidates, problems = read_candidates(manifest, manifest.frames[0], (labels.shape[0], labels.shape[1]))
+        assert not problems
+        assert candidates.class_id is not None
+        called = [manifest.class_names[number] for number in candidates.class_id.tolist()]
+        assert called == names[kinds].tolist()
+
+
 @pytest.mark.parametrize("layout", ["coco", "label_images", "object_folders", "one_archive"])
 def test_they_are_tracked_and_a_run_of_other_ones_is_not_gone_on_with(
     tmp_path: Path, frames: Frames, layout: str
@@ -162,7 +240,7 @@ def damaged(root: Path) -> dict[str, Path]:
         return made[says]
 
     folder("is neither COCO, SAM's automatic masks", a_json='{"what": 1}')
-    folder("holds files of several kinds", a_json="[]")
+    folder("holds files of several kinds", b_json="[]")
     Image.new("L", (4, 4)).save(made["holds files of several kinds"] / "a.png")
     folder("cannot be read as candidates: has no 'image_id'", a_json='{"images": [], "annotations": [{"bbox": 1}]}')
     folder("which its list of images lacks", a_json='{"images": [], "annotations": [{"image_id": 4}, {"image_id": 4}]}')

@@ -2,7 +2,8 @@
 
 A file or a folder: COCO annotations or results (polygons, run lengths), SAM's automatic masks as JSON (a list of
 records, or SA-1B's file of one image), Detectron2's dictionaries of a data set, label images of 8 or 16 bits or coded
-by colour (COCO panoptic), a folder of PNG masks for each frame or for each object, `.npy` and `.npz` stacks of masks.
+by colour, alone or with a list of their segments (COCO panoptic, DEVA), a folder of PNG masks for each frame or for
+each object, `.npy` and `.npz` stacks of masks.
 In memory: masks, label maps, records, and what supervision and Detectron2 have of one frame.
 
 A frame is known by the name of its image, or of the file; where names do not say it, by the number in them.
@@ -160,6 +161,9 @@ def _number(name: str) -> int | None:
 def _document(path: Path, document: Any) -> Iterator[Frame]:
     """What a JSON file holds of one or many frames."""
     if isinstance(document, dict) and isinstance(document.get("annotations"), list):
+        if document["annotations"] and "segments_info" in document["annotations"][0]:
+            yield from _panoptic(path, document)
+            return
         if isinstance(document.get("image"), dict):  # SA-1B: a file of one image
             name = document["image"].get("file_name") or path.stem
             yield (
@@ -263,6 +267,9 @@ def _folder(path: Path, known: Collection[str]) -> Iterator[Frame]:
         "array": _array_file,
         ".json": lambda one: _document(one, read_json(one)),
     }
+    if {"image", ".json"} <= kinds.keys():
+        yield from _described(path, kinds["image"], kinds[".json"])
+        return
     usable = [kind for kind in readers if kind in kinds]
     if len(usable) > 1:
         raise CandidateError(f"{path}: holds files of several kinds ({', '.join(usable)}): candidates are of one")
@@ -324,8 +331,60 @@ def _binary(path: Path) -> Item:
     return {"segmentation": _encoded((labels > 0)[None])[0]}
 
 
+def _described(path: Path, images: Sequence[Path], documents: Sequence[Path]) -> Iterator[Frame]:
+    """Label images, and beside each a list of its segments: `id`, `category_id`, `score` (DEVA, detectors)."""
+    by_stem = {one.stem: one for one in documents}
+    if by_stem.keys() != {one.stem for one in images}:
+        text = "holds files of several kinds (image, .json): candidates are of one, or each image has a JSON of its"
+        raise CandidateError(f"{path}: {text} segments, named as it is")
+    for image in images:
+        document = read_json(by_stem[image.stem])
+        segments = document.get("segments_info") if isinstance(document, Mapping) else document
+        yield image.name, None, _segments(image, segments, by_stem[image.stem])
+
+
+def _panoptic(path: Path, document: JsonRecord) -> Iterator[Frame]:
+    """COCO panoptic: the JSON, and its PNG in the folder of the same name, or beside it."""
+    folder = path.with_suffix("") if path.with_suffix("").is_dir() else path.parent
+    names = {image["id"]: _base(image["file_name"]) for image in document.get("images", ())}
+    called = _category_names(document)
+    for one in document["annotations"]:
+        items = _segments(folder / _base(one["file_name"]), one["segments_info"], path)
+        for item in items:
+            item[CLASS_NAME] = called.get(item.get("class_id"))
+        yield names.get(one["image_id"], _base(one["file_name"])), None, items
+
+
+def _segments(image: Path, segments: Any, source: Path) -> list[Item]:
+    """The objects of a label image with what is said of each.
+
+    Raises:
+        CandidateError: a segment is none, or is not in the image.
+    """
+    if not isinstance(segments, Sequence) or not all(isinstance(one, Mapping) and "id" in one for one in segments):
+        raise CandidateError(f"{source}: is no list of segments with an `id` each")
+    if not image.is_file():
+        raise CandidateError(f"{source}: {image} is not there: its label image")
+    labels = _label_values(image)
+    said = {int(one["id"]): one for one in segments}
+    missing = sorted(said.keys() - set(np.unique(labels).tolist()) - {0})
+    if missing:
+        raise CandidateError(f"{source}: segment {missing[0]} is not in {image.name}")
+    items = []
+    for value in np.unique(labels[labels > 0]).tolist():
+        known = said.get(value, {})
+        fields = {key: known[key] for key in ("category_id", "score", CLASS_NAME, "category_name") if key in known}
+        items.append({**_record(str(source), fields), "segmentation": _encoded((labels == value)[None])[0]})
+    return items
+
+
 def _labelled(path: Path) -> list[Item]:
     """The objects of a label image: values from 1 on, or colours other than black; 255 of a palette means void."""
+    return _split(_label_values(path))
+
+
+def _label_values(path: Path) -> NDArray[np.int64]:
+    """`(H, W)` int64 of a label image: 0 is nothing."""
     from PIL import Image
 
     try:
@@ -339,9 +398,9 @@ def _labelled(path: Path) -> list[Item]:
         values = np.unique(labels[labels > 0])
         if len(values) > MOST_COLOURS:
             raise CandidateError(f"{path}: has {len(values)} colours: a photograph, not objects") from None
-        return _split(labels)
+        return labels
     values = np.asarray(pixels.labels, np.int64)
-    return _split(np.where(pixels.void, 0, values) if (values[values != VOID] > 0).any() else values)
+    return np.where(pixels.void, 0, values) if (values[values != VOID] > 0).any() else values
 
 
 def _split(labels: NDArray[np.integer[Any]]) -> list[Item]:
