@@ -50,35 +50,44 @@ def boxes(root: Path, names: list[str], tracker: str, splits: list[tuple[int, in
         for folder in folders:
             track_boxes(folder, out / name / "whole" / folder.name, tracker=tracker, overlay=False, progress=False)
         whole = time.process_time() - began
-        line(f"{name} ({len(folders)}), whole", len(folders), (1, 1), out / name / "whole", root / name, 1.0)
+        line(f"{name} ({len(folders)}), whole", len(folders), (1, 1), out / name / "whole", root / name, "1")
         for frames, overlap in splits:
             folder_of = out / name / f"{frames}-{overlap}"
             count, same, total = 0, 0, 0
-            began = time.process_time()
+            tracked = joined = 0.0
             for folder in folders:
+                began = time.process_time()
                 runs = []
                 length = open_run(out / name / "whole" / folder.name).summary.input.frames or 0
                 for piece in divided(length, frames, overlap):
                     runs.append(out / name / "pieces" / f"{frames}-{overlap}" / folder.name / str(piece.start))
                     video = InputSettings(frames=f"{piece.start}:{piece.stop}")
                     track_boxes(folder, runs[-1], tracker=tracker, overlay=False, progress=False, video=video)
+                tracked, began = tracked + time.process_time() - began, time.process_time()
                 target = folder_of / folder.name
                 track_boxes(folder, target, tracker=tracker, overlay=False, progress=False, pieces=runs)
+                joined += time.process_time() - began
                 count += len(runs)
-            took = time.process_time() - began
             for folder in folders:
                 tracks = [open_run(path / folder.name).tracks() for path in (out / name / "whole", folder_of)]
                 found = equal_ids(*tracks)
                 same, total = same + found[0], total + found[1]
-            line(f"{name}, {frames} with {overlap}", count, (same, total), folder_of, root / name, took / whole)
+            line(
+                f"{name}, {frames} with {overlap}",
+                count,
+                (same, total),
+                folder_of,
+                root / name,
+                f"{tracked / whole:.2f} + {joined / whole:.2f}",
+            )
 
 
-def line(label: str, pieces: int, same: tuple[int, int], runs: Path, truth: Path, cpu: float) -> None:
+def line(label: str, pieces: int, same: tuple[int, int], runs: Path, truth: Path, cpu: str) -> None:
     """Prints a row."""
     found = evaluate(runs, truth)
     scores = found.all_classes or found.classes[0].combined
     cells = [f"{scores[name]:.0f}" if name == "IDSW" else f"{100 * scores[name]:.2f}" for name in SHOWN]
-    print(f"| {label} | {pieces} | {100 * same[0] / same[1]:.2f} | {' | '.join(cells)} | {cpu:.2f} |", flush=True)
+    print(f"| {label} | {pieces} | {100 * same[0] / same[1]:.2f} | {' | '.join(cells)} | {cpu} |", flush=True)
 
 
 def main() -> None:

@@ -92,6 +92,7 @@ def test_a_split_video_is_the_run_of_the_whole(tmp_path: Path, settings: dict[st
     names = {path.name for path in other.iterdir()}
     assert {path.name for path in one.iterdir()} == names
     assert {"tracks.npz", "tracks.mot.txt", "manifest.json", "summary.json", "report.html", "export"} <= names
+    assert open_run(one).summary.association_fps is None  # nothing was tracked there
     joined, whole = (unmeasured(json.loads((path / "summary.json").read_text())) for path in (one, other))
     for name in ("births", "reactivations"):  # of frames that pieces share both count
         assert joined["totals"].pop(name) >= whole["totals"].pop(name)
@@ -341,6 +342,8 @@ def test_the_estimate_is_of_items_with_their_pieces(tmp_path: Path) -> None:
         rows = [row for row in state.history() if row.stage == "track"]
         assert len(rows) == 5
         assert track.seconds == pytest.approx(sum(row.seconds for row in rows))
+    (item,) = run(plan, selection=ItemSelection(only=["c1"]))
+    assert item.seconds >= track.seconds - 1e-3  # with its pieces
     found = forecast(load_plan(plan))
     assert found.due == [("c2", "runs")]
     assert found.seconds is not None

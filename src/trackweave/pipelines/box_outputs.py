@@ -585,7 +585,7 @@ class BoxRunRecord:
             embedder=self.features.embedder,
             camera=self.features.camera,
             log=self._log_record(),
-            association_fps=round(tracker.frames / seconds, 1) if seconds else None,
+            association_fps=round(tracker.frames / seconds, 1) if seconds and not self.pieces else None,
         )
 
     def _log_record(self) -> Mapping[str, object] | None:

@@ -191,17 +191,19 @@ class JoinedTracker:
         self._rows = self._frames_with_rows()
         self._next = next(self._rows, None)
 
-    def _frames_with_rows(self) -> Generator[tuple[int, TrackRows]]:
+    def _frames_with_rows(self) -> Generator[tuple[int, TrackRows, slice]]:
+        """Frame, part of an archive under the ids of the whole, and rows of the frame in it."""
         for piece, ids in zip(self._pieces, self._ids, strict=True):
             for part in piece.rows():
-                tracks = part.tracks
-                named = np.array([ids[one] for one in tracks.track_id.tolist()], np.int64)
-                starts = np.flatnonzero(np.r_[len(tracks) > 0, np.diff(tracks.frame) > 0]).tolist()
+                if not len(part):
+                    continue
+                named = np.array([ids[one] for one in part.tracks.track_id.tolist()], np.int64)
+                order = np.lexsort((named, part.tracks.frame))
+                tracks = replace(part.tracks, track_id=named)  # which orders its rows as well
+                rows = TrackRows(tracks, part.detection[order], part.time[order])
+                starts = np.flatnonzero(np.r_[True, np.diff(tracks.frame) > 0]).tolist()
                 for start, stop in itertools.pairwise([*starts, len(tracks)]):
-                    order = np.argsort(named[start:stop], kind="stable")
-                    own = replace(tracks[start:stop], track_id=named[start:stop])  # which orders its rows as well
-                    rows = TrackRows(own, part.detection[start:stop][order], part.time[start:stop][order])
-                    yield int(own.frame[0]), rows
+                    yield int(tracks.frame[start]), rows, slice(start, stop)
 
     @property
     def samplings(self) -> list[str]:
@@ -228,13 +230,14 @@ class JoinedTracker:
         self._detections += len(detections)
         if self._next is None or self._next[0] > frame.index:
             return detections.tracked(*np.zeros((3, 0), np.int64))
-        index, rows = self._next
-        tracks, at = rows.tracks, rows.detection
+        index, rows, chosen = self._next
+        tracks, at = rows.tracks, rows.detection[chosen]
         if index < frame.index or (len(at) and not 0 <= at.min() <= at.max() < len(detections)):
             raise ArtifactError(f"frame {index}: the pieces were tracked over other detections: track them anew")
         self._next = next(self._rows, None)
-        tracked = detections.tracked(at, tracks.track_id, tracks.class_id)
-        return replace(tracked, xyxy=tracks.xyxy, score=tracks.score, masks=tracks.masks)
+        tracked = detections.tracked(at, tracks.track_id[chosen], tracks.class_id[chosen])
+        masks = None if tracks.masks is None else tracks.masks[chosen]
+        return replace(tracked, xyxy=tracks.xyxy[chosen], score=tracks.score[chosen], masks=masks)
 
     @property
     def summary(self) -> TrackerSummary:

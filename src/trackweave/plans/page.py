@@ -134,7 +134,7 @@ class _Totals:
         if "train" not in row.records:  # its samples are those of the items
             self.sums.update({name: int(row.facts[name] or 0) for name in SUMMED if name in row.facts})
         for record in row.records.values():
-            self.cpu_seconds += record.cpu_seconds
+            self.cpu_seconds += record.cpu_seconds_with_pieces
             self.rss_mb = max((one for one in (self.rss_mb, record.peak_rss_mb) if one is not None), default=None)
             self.gpu_mb = max((one for one in (self.gpu_mb, record.peak_gpu_mb) if one is not None), default=None)
         self.scores.update(row.scores)

@@ -208,6 +208,16 @@ class StageRecord:
     is_reused: bool = False
     peak_gpu_mb: float | None = None
 
+    @property
+    def seconds_with_pieces(self) -> float:
+        """It took, and the pieces that it joined, one after the other."""
+        return self.seconds + float(self.facts.get("of_pieces", {}).get("seconds", 0.0))
+
+    @property
+    def cpu_seconds_with_pieces(self) -> float:
+        """Of all threads and child processes, and of the pieces that it joined."""
+        return self.cpu_seconds + float(self.facts.get("of_pieces", {}).get("cpu_seconds", 0.0))
+
     def to_json(self) -> JsonRecord:
         """As JSON values."""
         return {name: value for name, value in asdict(self).items() if name != "is_reused"}
@@ -257,8 +267,8 @@ class FinishedItem:
 
     @property
     def seconds(self) -> float:
-        """All stages together."""
-        return sum(record.seconds for record in self.records.values())
+        """All stages together, those of pieces too."""
+        return sum(record.seconds_with_pieces for record in self.records.values())
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -969,7 +979,16 @@ class _ItemWork:
             progress=self._progress("track"),
             **options,
         )
-        return {**_run_facts(self._paths), "files": ["manifest.json", "summary.json", "tracks.npz"]}
+        files = ["manifest.json", "summary.json", "tracks.npz"]
+        return {**_run_facts(self._paths), **self._of_pieces(), "files": files}
+
+    def _of_pieces(self) -> JsonRecord:
+        """What the pieces took that were joined; nothing where there are none."""
+        done = [one for piece in self._job.pieces for one in StageRecords(Path(piece.folder)).done.values()]
+        if not done:
+            return {}
+        seconds, cpu = sum(one.seconds for one in done), sum(one.cpu_seconds for one in done)
+        return {"of_pieces": {"seconds": round(seconds, 4), "cpu_seconds": round(cpu, 4)}}
 
     # --- association
 

@@ -92,7 +92,7 @@ class Row:
     @property
     def seconds(self) -> float:
         """All stages together."""
-        return sum(record.seconds for record in self.records.values())
+        return sum(record.seconds_with_pieces for record in self.records.values())
 
     @property
     def scores(self) -> Mapping[str, float]:
@@ -114,7 +114,7 @@ class Row:
             "height": height,
             "warnings": sum(self.warnings.values()),
             "seconds": round(self.seconds, 3),
-            "cpu_seconds": round(sum(record.cpu_seconds for record in self.records.values()), 3),
+            "cpu_seconds": round(sum(record.cpu_seconds_with_pieces for record in self.records.values()), 3),
             "peak_rss_mb": max(peaks, default=None),
             "peak_gpu_mb": max(gpu_peaks, default=None),
             "attention": round(self.attention, 1),
