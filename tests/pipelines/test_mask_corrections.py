@@ -262,6 +262,15 @@ def test_a_damaged_manifest_is_named(run: Path, part: str, key: str, value: obje
             correct(run)  # what was said waits
 
 
+@pytest.mark.parametrize("row", [["x"], {"inner": 1}, {"inner": [1], "outer": 2, "share": 1, "frames": 1}, 7])
+def test_damaged_relations_are_named(run: Path, row: object) -> None:
+    path = run / "relations.json"
+    relations = json.loads(path.read_text())
+    path.write_text(json.dumps({**relations, "containment": [row]}))
+    with pytest.raises(ArtifactError, match=r"relations\.json: is damaged: what lies in what"):
+        correct(run, [Named(Observation(0, 2), "Bob")])
+
+
 def test_questions_say_what_is_known_and_no_more(run: Path) -> None:
     with open_proofreading(run) as proofreading:
         (first, *_) = asked = proofreading.questions()

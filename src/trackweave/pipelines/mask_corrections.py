@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from trackweave.corrections.edited import EditedTracks, accepted_edit, match_edited
 from trackweave.corrections.mask_queue import MaskObservations, MaskQuestion, mask_doubt, mask_questions
-from trackweave.errors import ArtifactError, InputError
+from trackweave.errors import ArtifactError, InputError, shortened_line
 from trackweave.formats.mot import write_mot_frames
 from trackweave.formats.readers import read_tracks
 from trackweave.frames.source import FrameSource
@@ -560,14 +560,28 @@ def write_corrected(paths: RunPaths, corrections: Corrections | None = None) -> 
     if paths.identity.is_file():
         tree = corrected.record.tree
         write_index(paths.index, {frame: ids for frame, ids in counts.frames.items() if ids}, tree)
-        listed = read_json_object(paths.own(paths.relations), "relations").get("containment", [])
+        pairs = _containments(paths.own(paths.relations))
         there = set(tree.identity.tolist())
-        pairs = [Containment(row["inner"], row["outer"], row["share"], row["frames"]) for row in listed]
         write_relations(paths.relations, tree, [pair for pair in pairs if {pair.inner, pair.outer} <= there])
     summary = read_run_summary(paths.own(paths.summary))
     assert isinstance(summary, MaskSummary)
     classes = corrected.classes(base.classes)
     write_json(paths.summary, counts.summary(summary, said, corrected.tracks, paths, classes).to_json())
+
+
+def _containments(path: Path) -> list[Containment]:
+    """What lies in what, as a run's relations list it.
+
+    Raises:
+        ArtifactError: they are damaged.
+    """
+    try:
+        return [
+            Containment(int(row["inner"]), int(row["outer"]), float(row["share"]), int(row["frames"]))
+            for row in read_json_object(path, "relations").get("containment", [])
+        ]
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ArtifactError(f"{path}: is damaged: what lies in what: {shortened_line(repr(error))}") from None
 
 
 def _remove_prompts(paths: RunPaths, tasks: Sequence[PromptTask], pending: Sequence[PromptTask]) -> None:
