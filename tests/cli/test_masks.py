@@ -260,6 +260,8 @@ def test_predictors_without_weights_take_none(name: str, shell: Shell, frames: P
             "predictor.device has no effect with --predictor flow",
         ),
         (("--candidate-stride", 3, "--candidates", "c"), "masks.candidate_stride has no effect where candidates or"),
+        (("--region", "0,0 9,0 9,9", "--candidates", "c"), "candidates.region has no effect where candidates or"),
+        (("--tile-size", 64, "--prompts", "p.png"), "candidates.tile_size has no effect where candidates or"),
         (("--levels", 2, "--prompts", "p.png"), "flag --levels: masks.levels has no effect with --prompts"),
         (("--iou-threshold", 0.5, "--prompts", "p.png"), "tracking.iou_threshold has no effect with --prompts"),
         (("--style", "fill", "--no-viz"), "flag --style: overlay.style has no effect with --no-viz"),

@@ -318,6 +318,8 @@ def _refuse_without_effect(
             where = "where no model's automatic masks are candidates"
         elif (key in ("masks.generator", "masks.candidate_stride") or key.startswith("text.")) and not proposes:
             where = "where candidates or prompts are given"
+        elif key.startswith("candidates.") and not proposes:
+            where = "where candidates or prompts are given: trackweave filter chooses from candidates"
         elif key.startswith("text.") and generator != "sam3":
             where = f"with --generator {run.generator}: only sam3 understands a text"
         elif key in LEVELS_ONLY and has_labels:
