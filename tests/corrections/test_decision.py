@@ -83,6 +83,65 @@ def test_an_unlabelled_track_is_split_in_two() -> None:
     assert (set(own[:20]), set(own[20:])) == ({1}, {3})
 
 
+def broken() -> Tracks:
+    """An object that was lost for two frames, tracks 1 and 3, and another far away, track 2."""
+    rows = [(frame, 1 if frame < 18 else 3, 4.0 * frame, 10, 4.0 * frame + 20, 60) for frame in range(40)]
+    rows += [(frame, 2, 600.0, 10, 620.0, 60) for frame in range(40)]
+    table = np.array(sorted(row for row in rows if row[1] == 2 or row[0] not in (18, 19)))
+    return Tracks.from_columns(table[:, 0], table[:, 1], table[:, 2:])
+
+
+def test_a_merge_of_named_and_unnamed_tracks_cuts_neither() -> None:
+    """Whichever observations are merged, before and after one of the tracks was named anywhere."""
+    tracks = broken()
+    last, first, early, late = (at(tracks, row_of(tracks, *place)) for place in ((17, 1), (20, 3), (5, 1), (35, 3)))
+    merge, ann = Merged(last, first), Named(early, "Ann")
+    is_one = tracks.track_id != 2
+    orders: tuple[list[Act], ...] = (
+        [ann, merge],
+        [merge, ann],
+        [merge, Named(last, "Ann")],
+        [merge, Named(first, "Ann")],
+        [merge, ann, Named(late, "Ann")],
+        [merge, Merged(early, late), Named(at(tracks, row_of(tracks, 12, 1)), "Ann")],
+        [ann, Named(at(tracks, row_of(tracks, 5, 2)), "Bob"), Merged(early, late)],
+        [merge, accepted(tracks, [merge], 0, 30), Named(late, "Ann")],
+        [ann, merge, accepted(tracks, [ann, merge], 10, 25)],
+    )
+    for acts in orders:
+        known, decision = solved(tracks, *acts)
+        assert known.refused == ()
+        assert decision.track_id.tolist() == np.where(is_one, 1, 2).tolist(), acts
+        assert {known.names[label] for label in decision.label[is_one].tolist()} == {"Ann"}
+
+
+def test_tracks_that_were_accepted_as_two_stay_two() -> None:
+    tracks = broken()
+    barrier = accepted(tracks, [], 0, 39)
+    early, late = at(tracks, row_of(tracks, 5, 1)), at(tracks, row_of(tracks, 35, 3))
+    for act in (Named(late, "Ann"), Merged(early, late)):
+        known, decision = solved(tracks, barrier, Named(early, "Ann"), act)
+        assert [(refusal.act, "accepted as two" in refusal.reason) for refusal in known.refused] == [(2, True)]
+        assert decision.track_id.tolist() == tracks.track_id.tolist()
+
+
+def test_what_was_merged_is_no_one_named_where_a_person_cut_between() -> None:
+    tracks = broken()
+    merge = Merged(at(tracks, row_of(tracks, 17, 1)), at(tracks, row_of(tracks, 20, 3)))
+    ann = Named(at(tracks, row_of(tracks, 5, 1)), "Ann")
+    nine, ten = (at(tracks, row_of(tracks, frame, 1)) for frame in (9, 10))
+    cut: tuple[list[Act], ...] = ([merge, ann, Split(nine, ten)], [ann, Ended(nine), merge], [Nobody(nine), ann, merge])
+    for acts in cut:
+        known, decision = solved(tracks, *acts)
+        assert known.refused == ()
+        later = decision.track_id[(tracks.track_id == 3) | ((tracks.frame == 17) & (tracks.track_id == 1))]
+        assert len(set(later.tolist())) == 1
+        assert decision.track_id[row_of(tracks, 5, 1)] != later[0]
+    between: list[Act] = [ann, Named(ten, "Bob"), Merged(nine, at(tracks, row_of(tracks, 30, 3)))]
+    known, decision = solved(tracks, *between)  # Ann or Bob: nobody knows
+    assert len({int(decision.track_id[row_of(tracks, *place)]) for place in ((5, 1), (10, 1), (30, 3))}) == 3
+
+
 def test_what_contradicts_an_accepted_stretch_is_refused() -> None:
     tracks, _ = crossing(exchanged=False)
     ann = Named(at(tracks, row_of(tracks, 5, 1)), "Ann")

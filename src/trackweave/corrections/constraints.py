@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -70,6 +71,11 @@ class _SaidObject:
     is_nobody: bool = False
     rows: dict[int, int] = field(default_factory=dict)
     locked: set[int] = field(default_factory=set)
+
+    @property
+    def is_unnamed(self) -> bool:
+        """Whether it is an object, of which nobody said which one."""
+        return self.name is None and not self.is_nobody
 
 
 def constraints(acts: Sequence[Act], tracks: Tracks, item: NDArray[np.int64], prompted: Sequence[int]) -> Constraints:
@@ -151,6 +157,9 @@ class _ConstraintReader:
     def _name(self, row: int, one: _SaidObject) -> None:
         is_again = self._of.get(row) is one
         other = one.rows.get(int(self._frame[row]), row)
+        merged = self._of.get(row)
+        if merged is not None and merged.is_unnamed and row not in merged.locked:
+            self._unite_if_one(one, merged)  # what it was merged with has that name, too
         self._put(row, one)
         if row in one.locked or is_again:
             self._mistaken[row] = 0
@@ -197,6 +206,8 @@ class _ConstraintReader:
             raise RefusedError(f"both are on frame {both[0]}: one object is there once")
         if one.is_nobody != other.is_nobody:
             raise RefusedError("one of the two is no object: undo that first")
+        if one.track_id is not None and other.track_id is not None:
+            raise RefusedError(f"tracks {one.track_id} and {other.track_id} are accepted as two: undo that first")
         if one.track_id is None:
             one.track_id = other.track_id
         if one.name is None:
@@ -206,6 +217,53 @@ class _ConstraintReader:
         self._of.update(dict.fromkeys(other.rows.values(), one))
         self._named.update({name: one for name, known in self._named.items() if known is other})
         self._objects.remove(other)
+
+    def _unite_if_one(self, one: _SaidObject, other: _SaidObject) -> bool:
+        """Makes one object of two, if nothing that was said speaks against it."""
+        if one is other or any({self._of.get(row) for row in pair} == {one, other} for pair in self._apart):
+            return False
+        with suppress(RefusedError):
+            self._unite(one, other)
+            return True
+        return False
+
+    def _follow_tracks(self) -> None:
+        """An object without a name is the one that was named on the same track, and not another one that cuts it:
+        tracks are merged by any two of their observations. Where a track has several names it stays what it is."""
+        is_changed = True
+        while is_changed:
+            beside: dict[_SaidObject, list[_SaidObject]] = {}
+            for one, other in self._neighbours():
+                beside.setdefault(one, []).append(other)
+                beside.setdefault(other, []).append(one)
+            is_changed = False
+            for one, others in beside.items():
+                unnamed = [other for other in others if other.is_unnamed]
+                known = unnamed[:1] or list(dict.fromkeys(others))
+                if one.is_unnamed and len(known) == 1 and one in self._objects and known[0] in self._objects:
+                    is_changed |= self._unite_if_one(known[0], one)
+
+    def _neighbours(self) -> Iterator[tuple[_SaidObject, _SaidObject]]:
+        """Objects that follow each other on a track that nobody cut between them, one of them without a name."""
+        if not any(one.is_unnamed for one in self._objects):
+            return
+        label = np.full(len(self._frame), -1, np.int64)
+        for number, one in enumerate(self._objects):
+            label[list(one.rows.values())] = number
+        said = np.flatnonzero(label >= 0)
+        said = said[np.lexsort((self._frame[said], self._track_id[said]))]
+        before, after = said[:-1], said[1:]
+        meet = (self._track_id[before] == self._track_id[after]) & (label[before] != label[after])
+        for first, last in zip(before[meet].tolist(), after[meet].tolist(), strict=True):
+            one, other = self._of[first], self._of[last]
+            if one.is_nobody or other.is_nobody or not (one.is_unnamed or other.is_unnamed):
+                continue
+            track, low, high = self._track_id[first], self._frame[first], self._frame[last]
+            is_cut = any(self._track_id[row] == track and low < self._frame[row] <= high for row in self._cuts)
+            if not is_cut and not any(
+                self._track_id[row] == track and low <= self._frame[row] < high for row in self._ended
+            ):
+                yield one, other
 
     def _join(self, row: int, other: int) -> None:
         if row != other and self._frame[row] == self._frame[other]:
@@ -250,6 +308,7 @@ class _ConstraintReader:
     def _accept(self, act: Accepted) -> None:
         if any(act.first <= last and first <= act.last for first, last in self._barriers):
             raise RefusedError(f"frames {act.first} to {act.last}: a part of them is accepted already")
+        self._follow_tracks()  # as they were seen when they were accepted
         groups = [(track, [self._at(at) for at in track.observations]) for track in act.tracks]
         for track, rows in groups:
             if len({at.frame for at in track.observations}) < len(rows):
@@ -288,6 +347,8 @@ class _ConstraintReader:
         self._put(row, self._object_named(act.name))
 
     def result(self, refused: tuple[Refusal, ...]) -> Constraints:
+        """The constraints of all acts that were read."""
+        self._follow_tracks()
         objects = [one for one in self._objects if one.rows]
         label = np.full(len(self._frame), -1, np.int64)
         for number, one in enumerate(objects):
