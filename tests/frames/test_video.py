@@ -40,6 +40,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "uneven.mp4": {"milliseconds": UNEVEN},
     "open_gop.mp4": {"bf": "3", "g": "10", "x264-params": "open-gop=1"},
     "open_gop.ts": {"bf": "3", "g": "10", "x264-params": "open-gop=1"},
+    "uneven_open_gop.mp4": {
+        "milliseconds": UNEVEN,
+        "bf": "3",
+        "g": "10",
+        "x264-params": "open-gop=1:b-pyramid=normal",
+    },
     "short_gop.mp4": {"bf": "2", "g": "2"},
     "one_gop.mp4": {"bf": "3", "g": "250"},
     "hevc.mp4": {"codec": "libx265", "x265-params": "bframes=3:keyint=8:open-gop=1:log-level=none"},
