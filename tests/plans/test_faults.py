@@ -1,12 +1,13 @@
 """Kills at any moment, workers without memory, full disks: what is finished stays, and the rest is as if undisturbed.
 
-Few kills here; `TRACKWEAVE_PLAN_KILLS=100 pytest tests/plans/test_faults.py -k kill` makes more.
+Few kills here; `TRACKWEAVE_PLAN_KILLS=100 pytest tests/plans/test_faults.py -k Warm -s` makes more.
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -16,6 +17,8 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +38,8 @@ from tests.plans.toy import (
 from trackweave.errors import PredictorOutOfMemory, RunFolderError
 from trackweave.options.sources import ResolvedSettings
 from trackweave.plans import runner, stages, workers
-from trackweave.plans.runner import ItemSelection
-from trackweave.plans.stages import StageRecord
+from trackweave.plans.runner import ItemSelection, run
+from trackweave.plans.stages import WARM, StageRecord
 from trackweave.plans.state import PlanState
 from trackweave.predictors.registry import ChosenPredictor
 from trackweave.predictors.static import StaticPredictor
@@ -45,17 +48,82 @@ KILLS = int(os.environ.get("TRACKWEAVE_PLAN_KILLS", "2"))
 NAMES = ("s1", "s2", "s3")
 
 
-def begin(plan: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "trackweave", "run", str(plan), "--json"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+class Command:
+    """`trackweave run`, begun."""
+
+    def __init__(self, plan: Path) -> None:
+        command = [sys.executable, "-m", "trackweave", "run", str(plan), "--json"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        self.kill = self.process.kill
+        self._first = psutil.Process(self.process.pid)
+
+    def wait_for(self, events: int) -> None:
+        """Reads so many events, or all that there are."""
+        assert self.process.stdout is not None
+        for _ in range(events):
+            if not self.process.stdout.readline():
+                return
+
+    def workers(self) -> list[psutil.Process]:
+        """Its processes."""
+        found: list[psutil.Process] = self._first.children(recursive=True)
+        return found
+
+    def kill_all(self) -> None:
+        """With its workers."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+
+    def wait(self) -> None:
+        """Until it is gone."""
+        self.process.communicate()
 
 
-def wait_for(process: subprocess.Popen[str], events: int) -> None:
-    """Reads so many events, or all that there are."""
-    assert process.stdout is not None
-    for _ in range(events):
-        if not process.stdout.readline():
-            return
+class Warm:
+    """`trackweave.run` in a process that is forked, as its workers are, from a server that has the libraries loaded.
+
+    A kill of a command costs seconds for what its processes import; of this one a part of that.
+    """
+
+    def __init__(self, plan: Path) -> None:
+        context = multiprocessing.get_context("forkserver")
+        server: Any = forkserver._forkserver
+        self._server = psutil.Process(server._forkserver_pid)
+        self._others = {one.pid for one in self._server.children()}
+        self._heard, told = context.Pipe(duplex=False)
+        self.process = context.Process(target=work_through, args=(plan, told, server._forkserver_address))
+        self.process.start()
+        told.close()
+        self.kill = self.process.kill
+
+    def wait_for(self, events: int) -> None:
+        """Hears so many events, or all that there are."""
+        with suppress(EOFError):
+            for _ in range(events):
+                self._heard.recv()
+
+    def workers(self) -> list[psutil.Process]:
+        """Its processes."""
+        return [one for one in self._server.children() if one.pid not in {*self._others, self.process.pid}]
+
+    def kill_all(self) -> None:
+        """With its workers."""
+        for one in self.workers():
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        self.kill()
+
+    def wait(self) -> None:
+        """Until it is gone."""
+        self.process.join()
+        self._heard.close()
+
+
+def work_through(plan: Path, told: Connection, server: str) -> None:
+    """The life of a `Warm`: its workers come from the server that it comes from."""
+    known: Any = forkserver._forkserver
+    known._forkserver_address, known.ensure_running = server, lambda: None
+    for _ in run(json.loads(plan.read_text()), on_event=lambda event: told.send(event.name)):
+        pass
 
 
 def finished_records(out: Path) -> dict[tuple[str, str], Mapping[str, Any]]:
@@ -67,52 +135,64 @@ def finished_records(out: Path) -> dict[tuple[str, str], Mapping[str, Any]]:
     }
 
 
-@pytest.mark.timeout(900 + 60 * KILLS)  # each call is a process, and its server of workers another
-def test_killed_at_any_moment_it_ends_as_if_undisturbed(tmp_path: Path) -> None:
+@pytest.mark.timeout(900 + 60 * KILLS)  # each command is a process, and its server of workers another
+@pytest.mark.parametrize(("begin", "kills"), [(Command, 2), (Warm, KILLS)])
+def test_killed_at_any_moment_it_ends_as_if_undisturbed(
+    tmp_path: Path, begin: type[Command | Warm], kills: int
+) -> None:
     chance = random.Random(int(os.environ.get("TRACKWEAVE_PLAN_SEED", "1")))
     scenes = write_scenes(tmp_path / "scenes", *NAMES)
+    if begin is Warm:  # before a plan has begun the server
+        libraries = [*WARM["masks"], "trackweave.plans.overview", "pyarrow.parquet", "tests.plans.test_faults"]
+        multiprocessing.get_context("forkserver").set_forkserver_preload(libraries)
+        forkserver.ensure_running()
     run_all(mask_plan(scenes, tmp_path / "whole", engine={"workers": 2}))
     out, plan = tmp_path / "out", tmp_path / "toy.json"
     plan.write_text(json.dumps(mask_plan(scenes, out, engine={"workers": 2})))
-    for n in range(KILLS):
+    kept = 0
+    for n in range(kills):
         before = finished_records(out)
         if len(before) == 3 * len(NAMES) and (out / "index.html").is_file():  # nothing is left to be cut off
             assert_same_results(out, tmp_path / "whole")
+            assert not list(out.rglob("*.partial"))
             shutil.rmtree(out)
             before = {}
-        process = begin(plan)
-        family = [psutil.Process(process.pid)]
-        wait_for(process, chance.randint(1, 9))
+        begun = begin(plan)
+        begun.wait_for(chance.randint(1, 9))
         time.sleep(chance.uniform(0, 0.3))
-        family += family[0].children(recursive=True)
+        workers = begun.workers()
         if n % 3 == 0:
-            process.kill()
+            begun.kill()
         elif n % 3 == 1:
-            os.killpg(process.pid, signal.SIGKILL)
+            begun.kill_all()
         else:  # all workers at once: the coordinator goes on, and is killed after it
-            for worker in family[1:]:
+            for worker in workers:
                 with suppress(psutil.NoSuchProcess):
                     worker.kill()
-            wait_for(process, chance.randint(1, 3))
-            family += [one for one in family[0].children(recursive=True) if one not in family]
-            process.kill()
-        process.communicate()
-        _, alive = psutil.wait_procs(family, timeout=60)
+            begun.wait_for(chance.randint(1, 3))
+            workers += [one for one in begun.workers() if one not in workers]
+            begun.kill()
+        begun.wait()
+        _, alive = psutil.wait_procs(workers, timeout=60)
         assert not alive  # workers end with their coordinator, whatever ended it
         after = finished_records(out)
         assert {key: after.get(key) for key in before} == before
+        kept += len(before)
+    if kills >= 20:
+        print(f"{kills} kills, {kept} finished stages found again, none computed again")
     before = finished_records(out)
-    process = begin(plan)
-    wait_for(process, chance.randint(2, 4))
-    busy = [one for one in psutil.Process(process.pid).children(recursive=True) if one.ppid() != process.pid]
+    command = Command(plan)
+    command.wait_for(chance.randint(2, 4))
+    busy = [one for one in command.workers() if one.ppid() != command.process.pid]
     for worker in busy[:1]:
         worker.kill()
-    said, _ = process.communicate(timeout=200)
-    assert process.returncode == 0
+    said, _ = command.process.communicate(timeout=200)
+    assert command.process.returncode == 0
     assert json.loads(said.splitlines()[-1])["event"] == "ended"
     after = finished_records(out)
     assert {key: after.get(key) for key in before} == before  # nothing finished was computed again
     assert_same_results(out, tmp_path / "whole")
+    assert not list(out.rglob("*.partial"))
 
 
 def test_a_worker_that_takes_too_much_is_tried_alone(tmp_path: Path) -> None:

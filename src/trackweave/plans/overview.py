@@ -24,7 +24,7 @@ from trackweave.plans.tables import (
     write_history,
     write_parquet,
 )
-from trackweave.storage.files import read_json_object, write_json
+from trackweave.storage.files import read_json_object, remove_leftovers, write_json
 
 PLAN, CSV, PARQUET, HISTORY = "plan.json", "items.csv", "items.parquet", "history.parquet"
 ENVIRONMENT = "environment.json"
@@ -59,6 +59,7 @@ def write_overview(
         RunFolderError: a file cannot be written.
     """
     output = plan.output
+    remove_leftovers([output])
     write_history(output / HISTORY, state.history())
     with RowSpool(finished, output) as rows:
         write_csv(output / CSV, rows)

@@ -19,7 +19,7 @@ from trackweave.plans.stages import SPLIT, STORE, describe
 from trackweave.plans.state import PlanState
 from trackweave.plans.tables import PlanScores, Row, RowSpool, score_rows
 from trackweave.reports.page import format_count, format_duration
-from trackweave.storage.files import remove_leftovers_of, replacing
+from trackweave.storage.files import replacing
 from trackweave.visualization.look import stylesheet
 
 PAGE, TEMPLATE = "index.html", "plan.html.j2"
@@ -53,7 +53,6 @@ def write_page(
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     page = plan.output / PAGE
-    remove_leftovers_of(page)
     jinja = Environment(
         loader=PackageLoader("trackweave.plans"),
         autoescape=True,

@@ -43,7 +43,7 @@ from trackweave.plans.remote import (
 )
 from trackweave.plans.settings import SCHEMAS, SplitSettings, redacted
 from trackweave.predictors.catalog import BACKENDS
-from trackweave.storage.files import content_digest, locked_folder, read_json_object, write_json
+from trackweave.storage.files import content_digest, locked_folder, read_json_object, remove_leftovers, write_json
 from trackweave.storage.run import RunPaths, read_run_summary
 from trackweave.storage.sample_folder import MANIFEST_NAME
 from trackweave.structures.run_log import RunWarning
@@ -542,6 +542,7 @@ def run_stages(job: Job, on_progress: OnProgress | None = None) -> Iterator[Stag
             folder = Path(job.folder)
             # Whoever worked on it before may be dying still.
             stack.enter_context(locked_folder(folder / "stages", wait=True))
+            remove_leftovers([*RunPaths(folder).folders, folder / "stages"])  # of those who were killed
             records = StageRecords(folder)
             if job.remote and not records.path.is_file():  # another machine may have done it
                 job.stores.restore(job.remote, folder)
@@ -783,6 +784,7 @@ class _ItemWork:
         """What several variants have in common is made by the first of them; the others wait for it."""
         folder, key = self._shared(stage), self._keys[stage]
         with locked_folder(folder / "stages", wait=True):
+            remove_leftovers([folder, folder / "stages"])
             records = StageRecords(folder)
             if stage in records.done and is_there(folder, records.done[stage]):
                 return {name: value for name, value in records.done[stage].facts.items() if name != "files"}
