@@ -89,10 +89,10 @@ class Warm:
         server: Any = forkserver._forkserver
         self._server = psutil.Process(server._forkserver_pid)
         self._others = {one.pid for one in self._server.children()}
-        self._heard, told = context.Pipe(duplex=False)
-        self.process = context.Process(target=work_through, args=(plan, told, server._forkserver_address))
+        self._heard, sender = context.Pipe(duplex=False)
+        self.process = context.Process(target=work_through, args=(plan, sender, server._forkserver_address))
         self.process.start()
-        told.close()
+        sender.close()
         self.kill = self.process.kill
 
     def wait_for(self, events: int) -> None:
@@ -118,11 +118,11 @@ class Warm:
         self._heard.close()
 
 
-def work_through(plan: Path, told: Connection, server: str) -> None:
+def work_through(plan: Path, sender: Connection, server: str) -> None:
     """The life of a `Warm`: its workers come from the server that it comes from."""
     known: Any = forkserver._forkserver
     known._forkserver_address, known.ensure_running = server, lambda: None
-    for _ in run(json.loads(plan.read_text()), on_event=lambda event: told.send(event.name)):
+    for _ in run(json.loads(plan.read_text()), on_event=lambda event: sender.send(event.name)):
         pass
 
 
