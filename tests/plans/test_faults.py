@@ -38,7 +38,7 @@ from tests.plans.toy import (
 from trackweave.errors import PredictorOutOfMemory, RunFolderError
 from trackweave.options.sources import ResolvedSettings
 from trackweave.plans import runner, stages, workers
-from trackweave.plans.runner import ItemSelection, run
+from trackweave.plans.runner import ItemSelection, PlanEvent, run
 from trackweave.plans.stages import WARM, StageRecord
 from trackweave.plans.state import PlanState
 from trackweave.predictors.registry import ChosenPredictor
@@ -107,6 +107,7 @@ class Warm:
 
     def kill_all(self) -> None:
         """With its workers."""
+        os.kill(self.process.pid, signal.SIGSTOP)  # it shall not give the work of one to the next
         for one in self.workers():
             with suppress(psutil.NoSuchProcess):
                 one.kill()
@@ -166,9 +167,12 @@ def test_killed_at_any_moment_it_ends_as_if_undisturbed(
         elif n % 3 == 1:
             begun.kill_all()
         else:  # all workers at once: the coordinator goes on, and is killed after it
+            os.kill(begun.process.pid, signal.SIGSTOP)
+            workers = begun.workers()
             for worker in workers:
                 with suppress(psutil.NoSuchProcess):
                     worker.kill()
+            os.kill(begun.process.pid, signal.SIGCONT)
             begun.wait_for(chance.randint(1, 3))
             workers += [one for one in begun.workers() if one not in workers]
             begun.kill()
@@ -193,6 +197,23 @@ def test_killed_at_any_moment_it_ends_as_if_undisturbed(
     assert {key: after.get(key) for key in before} == before  # nothing finished was computed again
     assert_same_results(out, tmp_path / "whole")
     assert not list(out.rglob("*.partial"))
+
+
+def test_a_worker_that_died_without_work_costs_no_item_its_try(tmp_path: Path) -> None:
+    for name in ("c1", "c2"):
+        write_sequence(tmp_path / "data" / name)
+    events = list[PlanEvent]()
+
+    def kill_idle(event: PlanEvent) -> None:
+        events.append(event)
+        if event.name == "finished":
+            for worker in multiprocessing.active_children():
+                worker.kill()
+                worker.join()
+
+    items = list(run(box_plan(tmp_path / "data", tmp_path / "out"), on_event=kill_idle))
+    assert [item.failure for item in items] == [None, None]
+    assert not [event for event in events if event.name == "lost"]
 
 
 def test_a_worker_that_takes_too_much_is_tried_alone(tmp_path: Path) -> None:

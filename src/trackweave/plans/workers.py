@@ -104,6 +104,9 @@ class LocalEngine:
 
     def submit(self, job: Job, *, alone: bool = False) -> None:
         """See `Engine`."""
+        for worker in [one for one in self._workers if one.job is None and not one.is_alive]:
+            self._workers.remove(worker)  # it died without work: that is nothing of this job
+            worker.end()
         idle = next((worker for worker in self._workers if worker.job is None), None)
         if idle is None:
             idle = _Worker(self._context, self._threads, self._log)
@@ -151,6 +154,11 @@ class _Worker:
         self.job: Job | None = None
         self._limit = self._looked = 0.0
         self._over: float | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Is its process there?"""
+        return bool(self._process.is_alive())
 
     def begin(self, job: Job, limit: float) -> None:
         """Sends a job, which may take so many bytes."""
