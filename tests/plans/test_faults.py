@@ -55,7 +55,8 @@ class Command:
         command = [sys.executable, "-m", "trackweave", "run", str(plan), "--json"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
         self.kill = self.process.kill
-        self._first = psutil.Process(self.process.pid)
+        self.pid = self.process.pid
+        self._first = psutil.Process(self.pid)
 
     def wait_for(self, events: int) -> None:
         """Reads so many events, or all that there are."""
@@ -71,7 +72,7 @@ class Command:
 
     def kill_all(self) -> None:
         """With its workers."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        os.killpg(self.pid, signal.SIGKILL)
 
     def wait(self) -> None:
         """Until it is gone."""
@@ -92,6 +93,8 @@ class Warm:
         self._heard, sender = context.Pipe(duplex=False)
         self.process = context.Process(target=work_through, args=(plan, sender, server._forkserver_address))
         self.process.start()
+        assert self.process.pid is not None
+        self.pid = self.process.pid
         sender.close()
         self.kill = self.process.kill
 
@@ -103,11 +106,11 @@ class Warm:
 
     def workers(self) -> list[psutil.Process]:
         """Its processes."""
-        return [one for one in self._server.children() if one.pid not in {*self._others, self.process.pid}]
+        return [one for one in self._server.children() if one.pid not in {*self._others, self.pid}]
 
     def kill_all(self) -> None:
         """With its workers."""
-        os.kill(self.process.pid, signal.SIGSTOP)  # it shall not give the work of one to the next
+        os.kill(self.pid, signal.SIGSTOP)  # it shall not give the work of one to the next
         for one in self.workers():
             with suppress(psutil.NoSuchProcess):
                 one.kill()
@@ -167,12 +170,12 @@ def test_killed_at_any_moment_it_ends_as_if_undisturbed(
         elif n % 3 == 1:
             begun.kill_all()
         else:  # all workers at once: the coordinator goes on, and is killed after it
-            os.kill(begun.process.pid, signal.SIGSTOP)
+            os.kill(begun.pid, signal.SIGSTOP)
             workers = begun.workers()
             for worker in workers:
                 with suppress(psutil.NoSuchProcess):
                     worker.kill()
-            os.kill(begun.process.pid, signal.SIGCONT)
+            os.kill(begun.pid, signal.SIGCONT)
             begun.wait_for(chance.randint(1, 3))
             workers += [one for one in begun.workers() if one not in workers]
             begun.kill()
