@@ -364,7 +364,7 @@ def test_thresholds_that_are_set_hold_in_clutter(shell: Shell, tmp_path: Path) -
     ("arguments", "says"),
     [
         (["--scorer", "learnt"], "flag --scorer: 'learnt' is none of iou, learned, learned=MODEL.onnx"),
-        (["--tracker", "learned"], "leaves decisions to a learned scorer: add --scorer learned"),
+        (["--tracker", "learned", "--scorer", "iou"], "leaves decisions to a learned scorer: add --scorer learned"),
         (["--tracker", "kalman"], "there is no preset 'kalman'"),
         (["--confidence", "2"], "flag --confidence: tracker.confidence_threshold"),
         (["--confidence", "50"], "those in percent (0.5 is 50 %), is less than or equal to 1, not 50"),

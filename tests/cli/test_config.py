@@ -101,6 +101,14 @@ def test_the_weight_of_a_scorer() -> None:
     assert of_variables(TRANSFORMER_ASSOC_WEIGHT="0.25")[TrackerSettings].scorer_weight == 0.25
 
 
+def test_the_tracker_of_a_learned_scorer_brings_the_scorer() -> None:
+    settings = parsed(BOXES, "--tracker", "learned")
+    assert settings[ScorerSettings].enabled
+    assert settings.origin("scorer.enabled") == "tracker.preset"
+    assert not parsed(BOXES, "--tracker", "learned", "--scorer", "iou")[ScorerSettings].enabled
+    assert not parsed(BOXES, "--tracker", "ocsort")[ScorerSettings].enabled
+
+
 def test_a_learned_scorer_brings_its_own_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = of_variables(TRANSFORMER_ASSOC_ENABLE="1", TRANSFORMER_ASSOC_WEIGHTS="a.onnx")
     assert settings[ScorerSettings].enabled

@@ -876,6 +876,9 @@ def test_by_default_a_learned_scorer_decides(tmp_path: Path) -> None:
     run = track_boxes(sequence, tmp_path / "run", tracker={"lost_seconds": 3.0})
     assert tracker_of(run) == (True, True)
     assert json.loads(run.paths.manifest.read_text())["config"]["tracker"]["lost_seconds"] == 3.0
+    assert tracker_of(track_boxes(sequence, tmp_path / "said", tracker="learned", overlay=False)) == (True, True)
+    with pytest.raises(SettingError, match="learned scorer: add scorer="):
+        track_boxes(sequence, tmp_path / "no", tracker="learned", scorer=ScorerSettings())
     for name, chosen in (("named", "adaptive"), ("off", None)):
         scorer = ScorerSettings() if chosen is None else None
         run = track_boxes(sequence, tmp_path / name, tracker=chosen, scorer=scorer, overlay=False)

@@ -262,3 +262,20 @@ def test_what_cannot_be_reached_is_one_line_without_secrets(
     with pytest.raises(RunFolderError, match="s3://gone/out: cannot be written: "):
         run_all(plan)
     assert (tmp_path / "out" / "index.html").is_file()
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+def test_workers_of_ray_put_runs_into_the_store(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="pip install -e '.[ray]' brings what this test needs")
+    for name, value in (("RAY_USAGE_STATS_ENABLED", "0"), ("RAY_worker_niceness", "0")):
+        monkeypatch.setenv(name, value)
+    write_sequence(tmp_path / "data" / "c1")
+    plan = box_plan(tmp_path / "data", Path("y"), engine={"name": "ray", "address": "local", "workers": 1})
+    plan |= {"output": "s3://bkt/out/", "storage": {"options": bucket.options, "local": str(tmp_path / "here")}}
+    (item,), _ = run_all(plan)
+    assert item.failure is None
+    assert [*item.records][-2:] == ["report", "store"]
+    assert any(key.endswith("report.html") for key in bucket.keys("out/"))

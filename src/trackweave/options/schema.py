@@ -232,7 +232,8 @@ class Schema:
         sections: their names, see `SECTIONS`.
         flags: its short flags, in the order of its help.
         environment: variable → the setting that it is another name of.
-        implied: switch → a setting and the value that it has when the switch is on and nobody gave it.
+        implied: switch → a setting and the value that it has when the switch is on and nobody gave it; the value
+            switches on, too.
         without: settings of these sections that the command decides itself.
     """
 

@@ -132,6 +132,8 @@ def resolve(
         section, _, name = switch.partition(".")
         if key not in provided and getattr(_validated(schema.classes[section], section, None, provided), name):
             provided[key] = ProvidedValue(value, switch)
+        elif switch not in provided and key in provided and provided[key].value == value:
+            provided[switch] = ProvidedValue(True, key)
     sections: dict[str, Settings] = {}
     presets: dict[str, str] = {}
     for section, model in schema.classes.items():

@@ -104,7 +104,7 @@ def track_boxes(
         perception: which signals are computed from the images.
         refinement: tracks to stitch or to remove, gaps to fill, smoothing, after the whole video is tracked.
         log: where to log training samples; with a scorer they are marked as decided by it.
-        scorer: whether a learned scorer judges pairs, and which; None: as `tracker` says.
+        scorer: whether a learned scorer judges pairs, and which; None: as `tracker` says, for `learned` the package's.
         overlay: draw the tracks over the frames, where there are any; settings say how.
         pieces: folders of runs over parts of these very frames (`video.frames`), each with the same tracker and without
             refinement, that follow or overlap each other. They are joined, and nothing is tracked: what overlaps goes
@@ -166,15 +166,15 @@ class _BoxSettings:
         refinement, log = options.get("refinement"), options.get("log") or LogSettings()
         if options.get("pieces") and log.dir is not None:
             raise SettingError(f"pieces are joined and not tracked: {wording('log.dir', '--log-dir')} has no samples")
+        if not isinstance(tracker, TrackerSettings):
+            tracker = preset(tracker if isinstance(tracker, str) else "adaptive")
         return cls(
-            tracker
-            if isinstance(tracker, TrackerSettings)
-            else preset(tracker if isinstance(tracker, str) else "adaptive"),
+            tracker,
             options.get("video") or InputSettings(),
             options.get("perception") or PerceptionSettings(),
             None if refinement == RefinementSettings() else refinement,
             log,
-            options.get("scorer") or ScorerSettings(),
+            options.get("scorer") or ScorerSettings(enabled=tracker.scorer_decides),
             overlay_settings(options.get("overlay", True)),
             options.get("pieces") or (),
         )

@@ -24,6 +24,7 @@ from trackweave.plans.stages import (
     LAST,
     OF_PIECES,
     SPLIT,
+    STORE,
     WARM,
     Job,
     OnProgress,
@@ -217,10 +218,11 @@ class RayEngine:
     def submit(self, job: Job, *, alone: bool = False) -> None:
         """See `Engine`."""
         done = [stage for stage in OF_PIECES if stage != "track"] if job.pieces else []
-        own = [stage for stage in stages_of(job, settings_of(job)) if stage in job.stages and stage not in done]
+        wanted = {*job.stages, STORE} - set(done)
+        own = [stage for stage in stages_of(job, settings_of(job)) if stage in wanted]
         lasts = deque[tuple[int, str]]()
         for n, pool in enumerate(self._pools):
-            here = [stage for stage in own if stage in pool.stages]
+            here = [stage for stage in own if stage in pool.stages or (stage == STORE and pool is self._pools[-1])]
             if here:
                 lasts.append((n, here[-1]))
         given = _Given(job, lasts or deque([(0, "")]))
