@@ -373,7 +373,7 @@ class _BoxTracks:
 
     def write_mp4(self, path: Path, frames: FrameInput | None, fps: float, settings: OverlaySettings) -> None:
         with self._video(frames) as video:
-            overlay = BoxOverlay(path, video, RunLog("error"), settings)
+            overlay = BoxOverlay(path, video, RunLog("error"), settings, self._archive.class_names)
             if not overlay.is_on:
                 raise ArtifactError(
                     f"{self._paths.root}: {video.path} has no pictures to draw on: "

@@ -185,6 +185,11 @@ def test_masks_of_a_segment_model_are_logged_drawn_exported_and_evaluated(shell:
     with TracksArchive(run / "tracks.npz") as archive:
         assert archive.rows().detection.tolist() == [0] * 6
     assert len(list(log.glob("sample_*.npz"))) == 5
+    assert shell("export", run, "--to", "coco", "-o", tmp_path / "coco.json").code == 0
+    coco = json.loads((tmp_path / "coco.json").read_text())
+    called = {one["id"]: one["name"] for one in coco["categories"]}
+    assert list(called.values()) == ["cat", "dog", "owl"]  # of the model's metadata
+    assert {called[one["category_id"]] for one in coco["annotations"]} == {"owl"}
     assert shell("export", run, "--to", "davis", "-o", tmp_path / "davis").code == 0
     done = shell("evaluate", run, "--gt", tmp_path / "davis", "--by", "masks")
     assert done.code == 0, done.err

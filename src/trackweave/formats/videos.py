@@ -163,7 +163,8 @@ class TrackArchiveVideo(TrackedVideo):
         self._archive = archive
         recorded = archive.metadata.get("video")
         own = info_from_json(recorded, archive.path, archive.last + 1) if info is None or recorded else info
-        self.info = own if info is None else replace(info, class_names=info.class_names or own.class_names)
+        names = (info or own).class_names or own.class_names or archive.class_names
+        self.info = replace(own if info is None else info, class_names=names)
         if self.info.size is None and archive.mask_size is not None:
             self.info = replace(self.info, size=archive.mask_size)
         self.has_masks = archive.has_masks

@@ -460,6 +460,7 @@ class DetectionSource:
         has_times: frame numbers are times, and only those with detections are frames.
         needs_images: whether detecting needs the image of a frame.
         score_scale: what is known of the scores before the first frame; None: nothing.
+        class_names: names of the classes by number, as the detector or the file has them.
     """
 
     def __init__(
@@ -485,6 +486,7 @@ class DetectionSource:
         self.needs_images = needs_images
         self._record = record
         self.score_scale = score_scale
+        self.class_names: Mapping[int, str] = (None if detector is None else detector.class_names) or {}
         rate = video.frame_rate or 0.0
         if rate > LARGEST_RATE and not self.has_times and not video.has_own_times:
             log.warn(
@@ -807,10 +809,12 @@ class _Opener:
         def detect(index: int, image: RGBFrame | None) -> Detections:
             return table.at(index)
 
-        return DetectionSource(
+        source = DetectionSource(
             video, detect, log, self.timer, needs_images=False, record=record, detected=detected,
             score_scale=ScoreScale(stretch=scale.stretch),
         )  # fmt: skip
+        source.class_names = table.class_names or {}
+        return source
 
     def _chosen(self, names: Mapping[int, str] | None, source: str) -> NDArray[np.int64] | None:
         """Numbers of the classes that are tracked; None: all.

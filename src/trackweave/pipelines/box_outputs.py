@@ -242,6 +242,7 @@ class TrackWriter:
         statistics: counts what is written.
         refinement: how to refine; None writes as it comes.
         metadata: for the archive's manifest.
+        class_names: names of the classes by number.
 
     Attributes:
         refined: what the refinement did, after `finish`; None without one.
@@ -255,9 +256,11 @@ class TrackWriter:
         statistics: TrackStatistics,
         refinement: RefinementSettings | None = None,
         metadata: Mapping[str, Any] | None = None,
+        class_names: Mapping[int, str] | None = None,
     ) -> None:
         self._statistics, self._refinement = statistics, refinement
-        self._mot, self._archive = MotWriter(run.mot), TracksArchiveWriter(run.tracks, metadata)
+        self._mot = MotWriter(run.mot)
+        self._archive = TracksArchiveWriter(run.tracks, metadata, class_names)
         self._stack = ExitStack()
         self._open: list[TrackRows] = []
         self._rows, self._bytes = 0, 0
@@ -382,6 +385,7 @@ class BoxOverlay:
         video: what is drawn on.
         log: where images that cannot be drawn on are counted.
         settings: how to draw; None draws nothing.
+        class_names: names of the classes by number.
 
     Attributes:
         is_on: it is enabled, and there are images.
@@ -389,13 +393,20 @@ class BoxOverlay:
 
     stage = "overlay"
 
-    def __init__(self, path: Path, video: VideoInput, log: RunLog, settings: OverlaySettings | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        video: VideoInput,
+        log: RunLog,
+        settings: OverlaySettings | None,
+        class_names: Mapping[int, str] | None = None,
+    ) -> None:
         self.is_on = settings is not None and (video.has_images or video.preview_images is not None)
         self._video, self._log = video, log
         rate = (video.frame_rate or DEFAULT_RATE) / video.step
         rate = PREVIEW_RATE if video.preview_images is not None else rate
         self._writer = Mp4Writer(path, float(np.clip(rate, 1, 120)))
-        self._painter = OverlayPainter(settings)
+        self._painter = OverlayPainter(settings, class_names=class_names)
 
     def __enter__(self) -> Self:
         self._writer.__enter__()

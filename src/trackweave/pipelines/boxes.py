@@ -288,10 +288,11 @@ def _track(
     """Tracks the frames and writes the tracks, the overlay and the samples."""
     video, features, refinement = inputs.video, inputs.features, settings.refinement
     statistics = TrackStatistics(step=video.step, forecaster=SwitchForecaster(video.size))
-    writer = TrackWriter(folder.paths, statistics, refinement, {"source": video.path})
-    overlay = BoxOverlay(folder.paths.overlay, video, log, settings.overlay if refinement is None else None)
-    stitcher = Stitcher(refinement, video, inputs.scorer) if refinement is not None and refinement.stitch else None
     joined = inputs.joined
+    names = inputs.detections.class_names if joined is None else joined.class_names
+    writer = TrackWriter(folder.paths, statistics, refinement, {"source": video.path}, names)
+    overlay = BoxOverlay(folder.paths.overlay, video, log, settings.overlay if refinement is None else None, names)
+    stitcher = Stitcher(refinement, video, inputs.scorer) if refinement is not None and refinement.stitch else None
     label_source = BLENDED if settings.scorer.enabled else "tracker"
     with open_display(progress, "tracking", video) as display, open_logger(settings.log, video, label_source) as logger:
         scale = inputs.detections.score_scale
@@ -309,7 +310,7 @@ def _track(
                 writer.finish(video.times, stitcher)
                 samples = close_logger(logger, log)
         if settings.overlay is not None and writer.refined is not None:
-            refined = BoxOverlay(folder.paths.overlay, video, log, settings.overlay)
+            refined = BoxOverlay(folder.paths.overlay, video, log, settings.overlay, names)
             _draw_refined(refined, video, log, timer, writer.refined.tracks)
     return BoxRunRecord(
         video,

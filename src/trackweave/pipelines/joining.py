@@ -98,6 +98,7 @@ class BoxPiece:
         first: absolute index of its first frame.
         behind: absolute index behind its last one.
         start: absolute index of its first frame that no earlier piece has.
+        class_names: names of its classes by number.
     """
 
     paths: RunPaths
@@ -106,6 +107,7 @@ class BoxPiece:
     first: int
     behind: int
     start: int
+    class_names: Mapping[int, str]
 
     def rows(self, *, with_masks: bool = True, everything: bool = False) -> Iterator[TrackRows]:
         """Its tracks in parts, from `start` on, or all of them."""
@@ -125,7 +127,8 @@ def open_pieces(folders: Sequence[str | Path], video: VideoInput, tracker: Track
 
     Raises:
         ArtifactError: a folder without a finished run, or a damaged one.
-        RunFolderError: a run of masks, of another tracker, or over a frame that does not follow.
+        RunFolderError: a run of masks, of another tracker, over a frame that does not follow, or with other names of
+            its classes than the first.
         SettingError: a video whose frames cannot be known beforehand.
     """
     if video.kind == "live":
@@ -146,7 +149,8 @@ def open_pieces(folders: Sequence[str | Path], video: VideoInput, tracker: Track
         if not 0 <= place <= reached or chosen[place : place + len(own)] != own or place + len(own) <= reached:
             raise RunFolderError(f"{folder}: its frames {sampling} do not follow those of the piece before")
         indices = [_index(video, position) for position in (own[0], own[-1], chosen[reached])]
-        pieces.append(BoxPiece(paths, summary, sampling, indices[0], indices[1] + 1, indices[2]))
+        names = _class_names(paths, pieces)
+        pieces.append(BoxPiece(paths, summary, sampling, indices[0], indices[1] + 1, indices[2], names))
         reached = place + len(own)
     if reached < len(chosen):
         raise RunFolderError(f"{video.path}: its frames from {_index(video, chosen[reached])} on are in no piece")
@@ -162,6 +166,23 @@ def _sampling(paths: RunPaths) -> str:
     if not isinstance(frames, str):
         raise RunFolderError(f"{paths.root}: was not tracked over a part of the frames (`input.frames`)")
     return frames
+
+
+def _class_names(paths: RunPaths, before: Sequence[BoxPiece]) -> Mapping[int, str]:
+    """What a piece calls its classes.
+
+    Raises:
+        RunFolderError: the first piece calls one of them otherwise, so that a number means two things.
+    """
+    with TracksArchive(paths.tracks) as archive:
+        names = archive.class_names
+    known = before[0].class_names if before else names
+    for number in sorted(names.keys() | known.keys()):
+        here, there = (repr(one[number]) if number in one else "without a name" for one in (names, known))
+        if here != there:
+            text = f"class {number} is {here}, and {there} in {before[0].paths.root}"
+            raise RunFolderError(f"{paths.root}: {text}: track the pieces with one detector")
+    return names
 
 
 def _sampled(video: VideoInput, sampling: str) -> VideoInput:
@@ -209,6 +230,11 @@ class JoinedTracker:
     def samplings(self) -> list[str]:
         """Which frames each piece went over."""
         return [piece.frames for piece in self._pieces]
+
+    @property
+    def class_names(self) -> Mapping[int, str]:
+        """Names of the classes by number; all pieces have the same."""
+        return self._pieces[0].class_names
 
     @property
     def frames(self) -> int:

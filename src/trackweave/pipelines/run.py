@@ -141,11 +141,14 @@ class Run(Generic[SummaryT_co]):
 
     @cached_property
     def class_names(self) -> Mapping[int, str]:
-        """Names of the classes of a mask run's tracks by number, as its candidates had them; empty of a box run.
+        """Names of the classes of its tracks by number, as its candidates or detections had them; empty without names.
 
         Raises:
             ArtifactError: a file is damaged.
         """
+        if self.kind == "boxes":
+            with self.archive() as archive:
+                return archive.class_names
         names: dict[int, str] = {}
         for level in self.levels:
             with self.masks(level, raw=True) as video:

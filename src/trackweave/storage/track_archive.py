@@ -11,7 +11,8 @@ Each part has its columns as plain arrays::
     part_000000/detection.npy   (N,) int64, row of the frame's detections, −1 = interpolated
     part_000000/masks.npy       (N, ceil(H*W/8)) uint8, `numpy.packbits`; only in parts with masks
 
-and `manifest.json` lists the parts. The file opens with `numpy.load(path, allow_pickle=False)`.
+and `manifest.json` lists the parts; where classes have names, its `metadata` has `"classes": {"2": "car"}`. The file
+opens with `numpy.load(path, allow_pickle=False)`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from trackweave.structures.tracks import Tracks
 
 SCHEMA_VERSION = 1
 KIND = "tracks"
+CLASSES = "classes"
 _COLUMNS = ("frame", "track_id", "xyxy", "score", "class_id")
 
 
@@ -92,11 +94,19 @@ class TracksArchiveWriter:
     Args:
         path: the file.
         metadata: further JSON values for its manifest.
+        class_names: names of the classes by number.
     """
 
-    def __init__(self, path: Path, metadata: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        metadata: Mapping[str, object] | None = None,
+        class_names: Mapping[int, str] | None = None,
+    ) -> None:
         self._archive = NpzWriter(path)
         self._metadata = dict(metadata or {})
+        if class_names:
+            self._metadata[CLASSES] = {str(number): name for number, name in sorted(class_names.items())}
         self._parts: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
@@ -154,6 +164,7 @@ class TracksArchive:
 
     Attributes:
         metadata: further JSON values that the writer was given.
+        class_names: names of the classes by number; empty where they have none.
 
     Raises:
         ArtifactError: not such an archive, or damaged.
@@ -165,6 +176,8 @@ class TracksArchive:
         self._archive = NpzReader(self.path, KIND, SCHEMA_VERSION)
         try:
             self.metadata: Mapping[str, object] = dict(self._archive.manifest.get("metadata", {}))
+            names: Mapping[str, object] = self._archive.manifest.get("metadata", {}).get(CLASSES, {})
+            self.class_names: Mapping[int, str] = {int(number): str(name) for number, name in names.items()}
             self._parts = [_part(n, record) for n, record in enumerate(self._archive.manifest["parts"])]
             for before, part in pairwise(self._parts):
                 if part.first <= before.last:

@@ -125,6 +125,7 @@ def test_boxes_of_what_a_text_names_are_linked(weights: Path, video: Any, tmp_pa
     perception = PerceptionSettings(detector=f"sam3={weights}", text=("cat", "dog"), detector_options=options)
     run = track_boxes(video, tmp_path / "run", perception=perception, tracker="adaptive")
     assert run.summary.to_json()["detections"] == {"kind": "detector", "name": "sam3", "reason": "asked for"}
+    assert run.class_names == {0: "cat", 1: "dog"}
     table = detect(video, f"sam3={weights}", prompts="cat,dog", **options)
     assert len(table) == 3 * 2 * 4
     assert dict(table.class_names or {}) == {0: "cat", 1: "dog"}
