@@ -16,6 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -292,6 +293,85 @@ YAML_VALUES = (
     '"\\ud800"', "!!bool 7", "0b2", "::", "- -",
 )
 # fmt: on
+
+
+# --- XML --------------------------------------------------------------------------------------------------------------
+
+# fmt: off
+XML_VALUES = (
+    "0,0;1,1", "0,0", ";", ",", "1,2,3;4", "0,0;8,0;8,6;0,6", "nan,nan;1,1;2,2", "1e30,0;0,1e30;3,3", "0, 48", "48",
+    "-1, 49", "48, 0", "9223372036854775807, 1", "step=0", "step=1000000", "frame_000001", "frame_99999999999.png",
+    "../../a.png", "a.png", "box", "2147483646", "99999999", "class_7", "class_999999999",
+)
+# fmt: on
+"""What CVAT's attributes hold, and what looks like it."""
+XML_TAGS = ("box", "polygon", "mask", "points", "polyline", "ellipse", "track", "image", "attribute", "task", "label")
+
+
+def damage_xml(content: bytes, rng: random.Random) -> bytes:
+    """An attribute, a text, or an element and its place; what comes out is well formed."""
+    root = ElementTree.fromstring(content)
+    parents = [element for element in root.iter() if len(element)]
+    elements = list(root.iter())
+    # The head has more elements than a short list of tracks: half of the time a shape or its track is taken.
+    shown = [element for element in elements if element.tag in XML_TAGS[:8]]
+    one = rng.choice(shown if shown and rng.random() < 0.5 else elements)
+    action = rng.randrange(13)
+    if action <= 3 and one.attrib:
+        key = rng.choice(sorted(one.attrib))
+        one.set(key, _odd_text(one.attrib[key], rng))
+    elif action == 4 and one.attrib:
+        key = rng.choice(sorted(one.attrib))
+        value = one.attrib.pop(key)
+        if rng.random() < 0.3:
+            one.set(rng.choice(sorted({name for element in elements for name in element.attrib})), value)
+    elif action == 5:
+        leaf = rng.choice([element for element in elements if not len(element)] or elements)
+        leaf.text = _odd_text(leaf.text or "", rng)
+    elif action == 6:
+        one.tag = rng.choice(XML_TAGS)
+    elif action <= 11 and parents:
+        parent = rng.choice(parents)
+        at = rng.randrange(len(parent))
+        child = parent[at]
+        if action == 7:
+            parent.remove(child)
+        elif action == 8:
+            for _ in range(rng.choice((1, 1, 2, 300))):
+                parent.insert(at, child)
+        elif action == 9:
+            parent[:] = rng.sample(list(parent), len(parent))
+        elif action == 10:
+            parent.remove(child)
+            inside = {id(element) for element in child.iter()}
+            rng.choice([element for element in root.iter() if id(element) not in inside]).append(child)
+        else:
+            deepest = child
+            for _ in range(rng.choice((1, 3, 200))):
+                deepest = ElementTree.SubElement(deepest, rng.choice(XML_TAGS), dict(one.attrib))
+    else:
+        one.set(rng.choice(("frame", "id", "rotation", "outside", "keyframe", "name")), _odd_text("1", rng))
+    written = ElementTree.tostring(root, encoding="utf-8")
+    if rng.random() < 0.01:
+        before, end, tag = written.rpartition(b"</")
+        return before + b"<track>" * 50_000 + b"</track>" * 50_000 + end + tag
+    return written
+
+
+def _odd_text(value: str, rng: random.Random) -> str:
+    """A value changed a little, or another one; without the characters that XML cannot hold."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = rng.choice((0.0, 1.0, 7.0))
+    if value.isdecimal() and rng.random() < 0.3:
+        return str(rng.choice((*INTEGERS, 10**5, 10**6, 10**7, -1)))
+    choices = (
+        repr(number + rng.choice((1, -1, 0.5, 1e3, 1e6, 1e9))), str(int(number) + rng.choice((1, -1, 3, 10**6))),
+        repr(-number), value + value, value[: len(value) // 2], value.replace(",", ";"),
+        str(rng.choice(INTEGERS)), rng.choice(FIELDS), rng.choice(TEXTS), rng.choice(XML_VALUES), rng.choice(RAW),
+    )  # fmt: skip
+    return re.sub("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", rng.choice(choices))
 
 
 # --- arrays and archives ----------------------------------------------------------------------------------------------
@@ -645,6 +725,7 @@ MUTATORS: Mapping[str, Mutator] = {
     ".mov": damage_mp4,
     ".onnx": damage_onnx,
     ".yaml": damage_yaml,
+    ".xml": damage_xml,
     ".txt": damage_rows,
     ".csv": damage_rows,
     ".ini": damage_rows,

@@ -309,6 +309,19 @@ def prompts(folder: Path) -> object:
     return len(found)
 
 
+IMAGES_OF_CVAT = """<annotations><version>1.1</version><meta><task><name>v</name><size>2</size>
+<start_frame>0</start_frame><stop_frame>5</stop_frame><frame_filter>step=5</frame_filter>
+<original_size><width>8</width><height>6</height></original_size></task></meta>
+<image id="0" name="a.png" width="8" height="6"><box label="car" xtl="1" ytl="1" xbr="5" ybr="4" rotation="30">
+<attribute name="track_id">4</attribute></box><polygon label="object" points="1,1;6,1;6,5">
+<attribute name="track_id">5</attribute></polygon></image>
+<image id="5" name="b.png" width="8" height="6"><mask label="car" rle="3, 5, 4" left="2" top="1" width="4" height="3">
+<attribute name="track_id">4</attribute><attribute name="score">0.5</attribute></mask></image>
+<track id="0" label="van"><box frame="0" keyframe="1" outside="0" xtl="0" ytl="0" xbr="3" ybr="3"/>
+<box frame="5" keyframe="1" outside="1" xtl="2" ytl="0" xbr="5" ybr="3"/></track></annotations>
+"""
+
+
 def _cvat_tasks(root: Path) -> None:
     """Boxes, polygons and masks as CVAT's XML."""
     from trackweave.formats.registry import FORMATS, write_video
@@ -325,6 +338,8 @@ def _cvat_tasks(root: Path) -> None:
         for path in write_video(video, root / shapes / "task.xml", FORMATS["cvat"], settings, RunLog(package=None)):
             if path.suffix != ".xml":  # the labels, which are pasted into CVAT
                 path.unlink()
+    (root / "images").mkdir()
+    (root / "images" / "task.xml").write_text(IMAGES_OF_CVAT)
 
 
 @reader(_cvat_tasks)
@@ -333,6 +348,20 @@ def prompts_from_cvat(folder: Path) -> object:
     from trackweave.formats.prompts import read_prompts
 
     return len(read_prompts(only(folder)))
+
+
+@reader(_cvat_tasks)
+def tracks_from_cvat(folder: Path) -> object:
+    """A task of CVAT as tracks, also where the frames of the video are known."""
+    from trackweave.errors import TrackweaveError
+    from trackweave.formats.registry import read_video
+    from trackweave.structures.tracked_video import VideoInfo
+
+    known = VideoInfo("street", range(3), [f"{k:05d}.jpg" for k in range(3)], (6, 8))
+    with suppress(TrackweaveError):
+        for _, tracks in read_video(only(folder), "cvat", hints=known).frames():
+            check_tracks(tracks)
+    return sum(check_tracks(tracks) for _, tracks in read_video(only(folder), "cvat").frames())
 
 
 ANSWERS = """{"kind": "corrections", "schema_version": 1, "run": "abc"}

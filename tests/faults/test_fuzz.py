@@ -5,18 +5,20 @@ from __future__ import annotations
 import random
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from tests.faults.fuzz import faults_by_place, fuzz, tasks_of
-from tests.faults.mutators import MUTATORS, mutate
+from tests.faults.mutators import MUTATORS, damage_xml, mutate
 from tests.faults.pool import Task, damaged
-from tests.faults.readers import Reader, chosen
+from tests.faults.readers import IMAGES_OF_CVAT, Reader, chosen
 
 QUICK = (
     *("image folder", "stacks and arrays", "label images", "mask archives", "recordings", "result journals"),
     *("truth in text", "camera motion", "coco results and images", "settings files", "settings in text"),
     *("weights of predictors", "records of weights", "answers about runs"),
+    *("prompts from cvat", "tracks from cvat"),
 )
 """Readers whose good inputs are made in no time, or in seconds."""
 
@@ -47,6 +49,14 @@ def test_what_follows_from_the_seed_is_the_same_again() -> None:
 def test_content_that_is_not_of_its_kind_is_damaged_all_the_same(suffix: str) -> None:
     rng = random.Random(0)
     assert any(mutate(f"a{suffix}", b"no such thing", rng) != b"no such thing" for _ in range(20))
+
+
+def test_damaged_xml_is_well_formed() -> None:
+    rng, good = random.Random(0), IMAGES_OF_CVAT.encode()
+    damaged_ones = {damage_xml(good, rng) for _ in range(300)}
+    assert len(damaged_ones) > 200
+    for content in damaged_ones:
+        assert ElementTree.fromstring(content).tag
 
 
 def test_every_share_gets_its_inputs_in_turns() -> None:

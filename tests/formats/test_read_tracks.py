@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -10,13 +12,15 @@ from tests.formats.test_ytvis import SIZE, box, coco_vid, track, write, ytvis
 from tests.formats.worlds import discs, objects
 from tests.toy_boxes import write_lines
 from trackweave.errors import InputError
+from trackweave.formats.prompts import read_prompts
 from trackweave.formats.readers import read_tracks
-from trackweave.formats.registry import FORMATS, write_video
+from trackweave.formats.registry import FORMATS, read_video, write_video
 from trackweave.formats.videos import TracksVideo
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.mask_archive import write_video_segments
 from trackweave.storage.track_archive import TrackRows, TracksArchiveWriter
 from trackweave.structures.run_log import RunLog
+from trackweave.structures.tracked_video import VideoInfo
 from trackweave.structures.tracks import Tracks
 
 
@@ -102,3 +106,42 @@ def test_every_format_that_is_recognised_is_read(name: str, tmp_path: Path) -> N
     assert (tracks.frame.tolist(), tracks.track_id.tolist(), tracks.xyxy.tolist()) == ([1], [7], [[0, 0, 6, 4]])
     assert tracks.masks == masks
     assert read_tracks(tmp_path / "tracks", with_masks=False).masks is None
+
+
+@pytest.mark.parametrize("last", [600_000, 2**31 - 2, 2**62])
+def test_a_key_frame_that_is_too_far_away_is_refused_at_once(last: int, tmp_path: Path) -> None:
+    """Its frames in between would be billions of boxes."""
+    shape = '<box frame="{}" keyframe="1" outside="0" xtl="0" ytl="0" xbr="3" ybr="3"/>'
+    shapes = shape.format(0) + shape.format(last)
+    (tmp_path / "a.xml").write_text(f'<annotations><track id="0" label="van">{shapes}</track></annotations>')
+    place = {"x": 1, "y": 1, "width": 2, "height": 2}
+    info = VideoInfo("v", range(0, 20, 10), ["a", "b"], (20, 20))
+    for hints in (None, info):
+        with pytest.raises(InputError, match=rf"track 0: frame {last} is too far after frame 0|out of range"):
+            read_video(tmp_path / "a.xml", "cvat", hints=hints)
+    for sequence, count in (([{"frame": 1}, {"frame": last}], 5), ([{"frame": 1}], last)):
+        value = {"framesCount": count, "labels": ["van"], "sequence": [key | place for key in sequence]}
+        region = {"type": "videorectangle", "id": "1", "value": value}
+        task = {"data": {"video": "v"}, "annotations": [{"result": [region]}]}
+        (tmp_path / "a.json").write_text(json.dumps([task]))
+        with pytest.raises(InputError, match="is too far after frame 1"):
+            read_video(tmp_path / "a.json", "label-studio", hints=info)
+
+
+def test_tracks_in_tracks_are_read_in_no_time(tmp_path: Path) -> None:
+    """Fifty thousand, each in the one before: looking through all of each would be a billion steps."""
+    depth = 50_000
+    (tmp_path / "a.xml").write_text(f"<annotations>{'<track>' * depth}{'</track>' * depth}</annotations>")
+    started = process_time()
+    assert len(read_tracks(tmp_path / "a.xml")) == 0
+    with pytest.raises(InputError):
+        read_prompts(tmp_path / "a.xml")
+    assert process_time() - started < 5
+
+
+def test_a_track_without_shapes_is_no_object(tmp_path: Path) -> None:
+    box = '<box frame="1" xtl="0" ytl="0" xbr="3" ybr="3"/>'
+    tracks = f'<track label="a"/><track label="b">{box}</track>'
+    (tmp_path / "a.xml").write_text(f"<annotations>{tracks}</annotations>")
+    found = read_tracks(tmp_path / "a.xml")
+    assert (found.frame.tolist(), found.xyxy.tolist()) == ([1], [[0, 0, 3, 3]])

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from trackweave.errors import InputError, shortened_line
 from trackweave.formats.spool import TrackSpool
 from trackweave.formats.tables import NO_BOX, AnnotationRows, finite_number, read_text, whole_number
-from trackweave.formats.videos import MOST_UNLISTED, TableVideo
+from trackweave.formats.videos import LONGEST_FILLED, MOST_UNLISTED, TableVideo
 from trackweave.masks.codecs import check_pixels, encode_rle, fill_polygons, join_polygons, mask_polygons
 from trackweave.masks.ops import crop_at
 from trackweave.masks.packed import PackedMasks
@@ -168,7 +168,7 @@ def _label(name: str) -> str:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(slots=True)
 class _Seen:
     """One shape of a track.
 
@@ -210,7 +210,7 @@ def read_cvat(path: Path, hints: VideoInfo | None, name: str | None) -> TrackedV
         meta = _TaskMeta.read(root, hints)
         rows = AnnotationRows(where)
         found: list[tuple[int | None, str, list[_Seen]]] = []
-        for number, element in enumerate(root.iter("track")):
+        for number, element in enumerate(root.findall("track")):
             where = f"{path}, track {number}"
             seen = [_seen(shape, meta) for shape in element if shape.tag in SHAPES]
             _refuse_others(element)
@@ -257,8 +257,8 @@ def read_cvat_prompts(path: Path) -> Iterator[tuple[str, Prompt]]:
     """
     root = _root(path)
     meta = _TaskMeta.read(root, None)
-    tracks = [(number, element, _track_id(element)) for number, element in enumerate(root.iter("track"))]
-    images = list(root.iter("image"))
+    tracks = [(number, element, _track_id(element)) for number, element in enumerate(root.findall("track"))]
+    images = root.findall("image")
     known = [track_id for _, _, track_id in tracks] + [_track_id(shape) for image in images for shape in image]
     free = max((track_id for track_id in known if track_id is not None), default=0)
     for number, element, track_id in tracks:
@@ -358,8 +358,8 @@ class _TaskMeta:
 
 
 def _track_id(element: ElementTree.Element) -> int | None:
-    """The id that the attribute says; None where there is none."""
-    for attribute in element.iter("attribute"):
+    """The id that the attribute of a shape, or of a track or one of its shapes, says; None where there is none."""
+    for attribute in (*element.findall("attribute"), *element.findall("*/attribute")):
         if attribute.get("name") == ID_ATTRIBUTE:
             text = (attribute.text or "").strip()
             if text and text != NO_ID:
@@ -369,7 +369,7 @@ def _track_id(element: ElementTree.Element) -> int | None:
 
 def _seen(shape: ElementTree.Element, meta: _TaskMeta, frame: int | None = None) -> _Seen:
     """One shape."""
-    values = {one.get("name"): (one.text or "").strip() for one in shape.iter("attribute")}
+    values = {one.get("name"): (one.text or "").strip() for one in shape.findall("attribute")}
     seen = _Seen(whole_number(shape.attrib["frame"], "frame") if frame is None else frame, shape.get("outside") == "1")
     seen.score, seen.level = values.get(SCORE_ATTRIBUTE) or None, values.get(LEVEL_ATTRIBUTE) or None
     if shape.tag == "box":
@@ -420,13 +420,15 @@ def _filled(seen: list[_Seen], meta: _TaskMeta) -> list[_Seen]:
     """The shapes of the frames on which a track is there, also of those between two that the file lists."""
     seen.sort(key=lambda one: one.frame)
     filled: list[_Seen] = []
-    for one, after in zip(seen, [*seen[1:], None], strict=True):
+    for one, after in zip(seen, [*seen[1:], None][: len(seen)], strict=True):
         if one.outside:
             continue
         filled.append(one)
         if after is None or after.frame - one.frame <= meta.step:
             continue
         between = range(one.frame + meta.step, after.frame, meta.step)
+        if len(between) > LONGEST_FILLED:
+            raise ValueError(f"frame {after.frame} is too far after frame {one.frame}: is it a time?")
         if meta.hints is not None and not any(frame in meta.hints.positions for frame in between):
             continue
         if one.box is None or after.box is None:
@@ -443,7 +445,7 @@ def _read_images(
 ) -> dict[int, str]:
     """Shapes of single images, as `CVAT for images` has them; returns the images' names."""
     names: dict[int, str] = {}
-    for element in root.iter("image"):
+    for element in root.findall("image"):
         frame = whole_number(element.attrib["id"], "an image's id")
         names[frame] = element.get("name", "")
         _refuse_others(element)

@@ -16,7 +16,7 @@ from typing import Any
 from trackweave.errors import InputError, SettingError, shortened_line, wording
 from trackweave.formats.spool import TrackSpool
 from trackweave.formats.tables import AnnotationRows, finite_number, read_json, whole_number
-from trackweave.formats.videos import MOST_UNLISTED, TableVideo
+from trackweave.formats.videos import LONGEST_FILLED, MOST_UNLISTED, TableVideo
 from trackweave.formats.ytvis import frame_rate
 from trackweave.storage.files import replacing
 from trackweave.structures.format_settings import FormatSettings
@@ -141,15 +141,15 @@ def _boxes(
         box = (x * width / 100, y * height / 100, (x + w) * width / 100, (y + h) * height / 100)
         keys.append((whole_number(key["frame"], "frame") - 1, bool(key.get("enabled", True)), box))
     keys.sort(key=lambda key: key[0])
-    for (frame, is_enabled, place), after in zip(keys, [*keys[1:], None], strict=True):
+    for (frame, is_enabled, place), after in zip(keys, [*keys[1:], None][: len(keys)], strict=True):
         yield frame, place
         if not is_enabled:
             continue
+        if (count if after is None else after[0]) - frame > LONGEST_FILLED:
+            raise ValueError(f"frame {count if after is None else after[0] + 1} is too far after frame {frame + 1}")
         if after is None:  # it stays until the end
             yield from ((later, place) for later in range(frame + 1, count))
             continue
-        if after[0] - frame > MOST_UNLISTED:
-            raise ValueError(f"frame {after[0] + 1} is too far away")
         for between in range(frame + 1, after[0]):
             share = (between - frame) / (after[0] - frame)
             yield between, tuple(a + share * (b - a) for a, b in zip(place, after[2], strict=True))

@@ -23,6 +23,8 @@ from trackweave.structures.tracks import Tracks
 
 MOST_UNLISTED = 10_000_000
 """Frames of a video whose file does not list them, but only names the last."""
+LONGEST_FILLED = 500_000
+"""Largest number of frames between two key frames that are filled: more than four hours at 30 frames per second."""
 
 
 def unlisted_names(count: int) -> list[str]:
