@@ -351,7 +351,7 @@ def damage_xml(content: bytes, rng: random.Random) -> bytes:
                 deepest = ElementTree.SubElement(deepest, rng.choice(XML_TAGS), dict(one.attrib))
     else:
         one.set(rng.choice(("frame", "id", "rotation", "outside", "keyframe", "name")), _odd_text("1", rng))
-    written = ElementTree.tostring(root, encoding="utf-8")
+    written: bytes = ElementTree.tostring(root, encoding="utf-8")
     if rng.random() < 0.01:
         before, end, tag = written.rpartition(b"</")
         return before + b"<track>" * 50_000 + b"</track>" * 50_000 + end + tag
