@@ -187,6 +187,47 @@ def test_what_a_format_cannot_hold_is_counted(tmp_path: Path) -> None:
     assert f"{tmp_path / 'labels'}: 2 objects lose their level: davis has none" in [one.message for one in log.warnings]
 
 
+@pytest.mark.parametrize(
+    "name", [name for name, kind in FORMATS.items() if kind.reader and kind.writer and kind.classes]
+)
+def test_what_stands_for_no_class_is_not_lost(name: str, tmp_path: Path) -> None:
+    """A format that gives each object a class puts one in where there is none."""
+    kind, log = FORMATS[name], RunLog(package=None)
+    masks = PackedMasks.from_bool(np.ones((1, 6, 8), np.bool_))
+    tracks = Tracks.from_columns([0], [1], masks.boxes, masks=masks)
+    path = tmp_path / f"a{kind.suffix}"
+    write_video(TracksVideo(tracks, VideoInfo("v", [0], ["a.jpg"], (6, 8))), path, kind, log=log)
+    hints = VideoInfo("v", [0], ["a.jpg"], (6, 8))
+    read = read_video(path, name, hints=hints)
+    assert not any(map(read.info.is_class, collected(read).class_id.tolist()))
+    for target in ("sav", "kitti", "mots"):
+        if read.has_masks or FORMATS[target].boxes:
+            write_video(read, tmp_path / target, FORMATS[target], log=log)
+    assert [one.message for one in log.warnings if one.code == "classes"] == []
+
+
+def test_a_class_named_object_is_kept_and_others_are_counted(tmp_path: Path) -> None:
+    info = VideoInfo("v", [0], ["a.jpg"], (6, 8), class_names={1: "object", 2: "misc"})
+    masks = PackedMasks.from_bool(np.eye(2, dtype=np.bool_)[:, :, None].repeat(8, 2))
+    masks = PackedMasks.from_bool(np.pad(masks.to_bool(), ((0, 0), (0, 4), (0, 0))))
+    video = TracksVideo(Tracks.from_columns([0, 0], [1, 2], masks.boxes, class_id=[1, 2], masks=masks), info)
+    write_video(video, tmp_path / "a.json", FORMATS["coco-vid"])
+    again = read_video(tmp_path / "a.json", "coco-vid")
+    assert class_names(again, collected(again)) == ["object", "misc"]
+    log = RunLog(package=None)
+    write_video(again, tmp_path / "labels", FORMATS["sav"], log=log)
+    assert [one.details["count"] for one in log.warnings if one.code == "classes"] == [1]
+
+
+def test_what_was_prompted_has_no_level_to_lose(tmp_path: Path) -> None:
+    masks = PackedMasks.from_bool(np.ones((1, 6, 8), np.bool_))
+    for level, lost in ((0, []), (2, ["levels"])):
+        tracks = Tracks.from_columns([0], [1], masks.boxes, masks=masks, level=[level])
+        log = RunLog(package=None)
+        write_video(TracksVideo(tracks), tmp_path / f"labels{level}", FORMATS["davis"], log=log)
+        assert [one.code for one in log.warnings] == lost
+
+
 def test_masks_cannot_be_made_of_boxes(tmp_path: Path) -> None:
     video = TracksVideo(Tracks.from_columns([0], [1], [[0, 0, 2, 2]]))
     with pytest.raises(SettingError, match="davis has masks, and video has boxes alone: choose mot"):

@@ -6,6 +6,7 @@ Frames and pixels count from 0. Format: the development kit of http://www.cvlibs
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ KITTI_TYPES: Mapping[str, str] = {
 } | {"person": "Person_sitting"}
 """What each is called in a file."""
 DONT_CARE = "dontcare"
+_MISC = "misc"  # also what has no class
 _ALIASES = {"person_sitting": "person", "car_2": "car"}
 MAX_TRUNCATION = 0
 MAX_OCCLUSION = 2
@@ -135,9 +137,9 @@ def write_kitti(path: Path, video: TrackedVideo, settings: FormatSettings, losse
             for track_id, class_id, box, score in rows:
                 name = video.info.class_name(class_id).lower()
                 name = _ALIASES.get(name, name)
-                if name not in KITTI_TYPES and class_id >= 0:
+                if name not in KITTI_TYPES and video.info.is_class(class_id):
                     losses.add("classes", "objects of a class that KITTI has no type for are Misc")
-                kind = KITTI_TYPES.get(name, KITTI_TYPES["misc"])
+                kind = KITTI_TYPES.get(name, KITTI_TYPES[_MISC])
                 file.write(f"{index} {track_id} {kind} -1 -1 -10 {' '.join(box)} {NO_3D} {score}\n")
     return [path]
 
@@ -148,4 +150,6 @@ def read_kitti(path: Path, hints: VideoInfo | None, name: str | None) -> Tracked
     Raises:
         InputError: as `read_kitti_annotations`.
     """
-    return TableVideo(read_kitti_annotations(path), hints)
+    found = TableVideo(read_kitti_annotations(path), hints)
+    found.info = replace(found.info, default_class=_MISC)
+    return found

@@ -45,10 +45,13 @@ def is_mots_line(line: str) -> bool:
     return len(fields) == 6 and all(field.isdecimal() for field in fields[:5])
 
 
-def _class_of(name: str, class_id: int, losses: Losses) -> int:
+def _class_of(info: VideoInfo, class_id: int, losses: Losses) -> int:
     """The number that MOTS has for a class; 0 for none."""
+    if not info.is_class(class_id):
+        return 0
+    name = info.class_name(class_id)
     number = _NUMBERS.get(name.lower(), class_id if 0 < class_id <= LARGEST_CLASS and class_id not in CLASSES else 0)
-    if not number and class_id >= 0:
+    if not number:
         losses.add("classes", "objects lose their class: MOTS has car, pedestrian and numbers from 3 on")
     return number
 
@@ -69,7 +72,7 @@ def write_mots(path: Path, video: TrackedVideo, settings: FormatSettings, losses
                 if not area:
                     losses.add("hidden", "objects are left out that lie behind others")
                     continue
-                kind = _class_of(video.info.class_name(class_of[track_id]), class_of[track_id], losses)
+                kind = _class_of(video.info, class_of[track_id], losses)
                 height, width = code["size"]
                 file.write(f"{index + base} {track_id} {kind} {height} {width} {code['counts']}\n")
     return [path]
@@ -122,7 +125,7 @@ def write_mots_png(path: Path, video: TrackedVideo, settings: FormatSettings, lo
     numbers = {}
     counts: dict[int, int] = {}
     for track_id, span in spans.items():
-        kind = _class_of(info.class_name(span.class_id), span.class_id, losses)
+        kind = _class_of(info, span.class_id, losses)
         counts[kind] = counts.get(kind, 0) + 1
         number = track_id if settings.ids == "run" else counts[kind]
         if not 0 < number < PER_CLASS:

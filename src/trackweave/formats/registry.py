@@ -18,7 +18,7 @@ from trackweave.formats.mots import is_mots_line
 from trackweave.formats.tables import read_json, read_start
 from trackweave.formats.yolo import is_yolo
 from trackweave.formats.youtube_vos import is_youtube_vos
-from trackweave.ids import FrameIndex
+from trackweave.ids import PROMPTED_LEVEL, FrameIndex
 from trackweave.storage.npz import archive_kind
 from trackweave.structures.format_settings import FormatSettings
 from trackweave.structures.run_log import RunLog
@@ -310,9 +310,12 @@ class _Counted(TrackedVideo):
         if self._video.has_masks and not kind.masks:
             self._losses.add("masks", f"objects lose their masks: {name} has boxes alone", n)
         if tracks.level is not None and not kind.levels:
-            self._losses.add("levels", f"objects lose their level: {name} has none", n)
+            # What was prompted has no granularity: its level tells it from the others alone.
+            n_levels = int((tracks.level > PROMPTED_LEVEL).sum())
+            self._losses.add("levels", f"objects lose their level: {name} has none", n_levels)
         if not kind.classes:
-            self._losses.add("classes", f"objects lose their class: {name} has none", int((tracks.class_id >= 0).sum()))
+            n_classes = sum(map(self.info.is_class, tracks.class_id.tolist()))
+            self._losses.add("classes", f"objects lose their class: {name} has none", n_classes)
         if not kind.scores:
             self._losses.add("scores", f"objects lose their score: {name} has none", int((tracks.score != 1).sum()))
 

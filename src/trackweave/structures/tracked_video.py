@@ -37,6 +37,7 @@ class VideoInfo:
         times: seconds of each frame, or None.
         rate: frames per second, or None.
         class_names: names of the classes by number.
+        default_class: the name that stands for no class where the source gives each object one.
     """
 
     name: str
@@ -46,6 +47,7 @@ class VideoInfo:
     times: Sequence[float] | None = None
     rate: float | None = None
     class_names: Mapping[int, str] = field(default_factory=dict)
+    default_class: str = DEFAULT_CLASS
 
     @cached_property
     def positions(self) -> Mapping[int, int]:
@@ -67,6 +69,15 @@ class VideoInfo:
         if class_id < 0:
             return DEFAULT_CLASS
         return self.class_names.get(class_id, f"class_{class_id}")
+
+    def is_class(self, class_id: int) -> bool:
+        """Does a class say anything, or does it stand for none?
+
+        >>> info = VideoInfo("v", [], [], class_names={1: "cat", 2: "object"})
+        >>> info.is_class(1), info.is_class(2), info.is_class(-1)
+        (True, False, False)
+        """
+        return class_id >= 0 and self.class_names.get(class_id) != self.default_class
 
 
 class TrackedVideo(ABC):
