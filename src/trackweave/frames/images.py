@@ -291,7 +291,7 @@ class _StillFrames(WholeVideo):
         if frame is None:
             frame = self._decode(position)
             self._check_size(position, frame)
-            self.cache.put(position, frame)
+            frame = self.cache.put(position, frame)
         return frame
 
     def _decode(self, position: int) -> RGBFrame:

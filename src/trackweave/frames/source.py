@@ -6,9 +6,11 @@ that cannot be decoded; `FrameCache`, the decoded frames used last.
 
 from __future__ import annotations
 
+import mmap
 import operator
+import weakref
 from abc import ABC, abstractmethod
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -425,10 +427,16 @@ def sample_evenly(values: Sequence[T], stride: int = 1, cap: int | None = None) 
     return [chosen[k * (len(chosen) - 1) // (cap - 1)] for k in range(cap)]
 
 
+SPARE_FRAMES = 4
+"""Memory of frames let go that waits for the next ones: to get it anew costs more than to copy a frame."""
+
+
 class FrameCache:
     """Decoded frames by position; the one used longest ago leaves first. Safe to use from several threads.
 
-    Frames that were handed in are frozen (`flags.writeable = False`), because every reader gets the same array.
+    Frames that are held are frozen (`flags.writeable = False`), because every reader gets the same array. They lie on
+    pages of their own, outside the heap: there, what is allocated later would settle in the place that a frame leaves,
+    the next one would not fit, and a long video would grow the process by every frame.
 
     >>> import numpy as np
     >>> cache = FrameCache(max_bytes=30)
@@ -442,6 +450,7 @@ class FrameCache:
         self.max_bytes = max_bytes
         self.nbytes = 0
         self._frames: OrderedDict[int, RGBFrame] = OrderedDict()
+        self._spare: deque[mmap.mmap] = deque(maxlen=SPARE_FRAMES)
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -456,7 +465,9 @@ class FrameCache:
             return frame
 
     def put(self, position: int, frame: RGBFrame) -> RGBFrame:
-        """Freezes the frame and holds it unless it alone is larger than `max_bytes`; returns it."""
+        """Holds the frame unless it alone is larger than `max_bytes`; returns it, frozen, or the copy that is held."""
+        if 0 < frame.nbytes <= self.max_bytes:
+            frame = self._copied(frame)
         frame.flags.writeable = False
         with self._lock:
             old = self._frames.pop(position, None)
@@ -467,6 +478,20 @@ class FrameCache:
             while self.nbytes > self.max_bytes:
                 self.nbytes -= self._frames.popitem(last=False)[1].nbytes
         return frame
+
+    def _copied(self, frame: RGBFrame) -> RGBFrame:
+        try:
+            pages = self._spare.popleft()
+        except IndexError:
+            pages = None
+        if pages is None or len(pages) != frame.nbytes:
+            pages = mmap.mmap(-1, frame.nbytes)
+        flat = np.frombuffer(pages, np.uint8)
+        # Every array that shows the frame holds this one.
+        weakref.finalize(flat, self._spare.append, pages).atexit = False
+        copy = flat.reshape(frame.shape)
+        copy[...] = frame
+        return copy
 
     def clear(self) -> None:
         """Lets go of every frame."""
