@@ -97,6 +97,39 @@ def test_parents_and_gaps(found: Path, tmp_path: Path) -> None:
         read_parents(again / "tree.json")
 
 
+def test_what_was_nested_stays_so(tmp_path: Path) -> None:
+    """As it was asked for when they were made; with a part of the levels, and from candidates without raw ones."""
+    settings = CandidateSettings(nest=True, min_area=0.002, region="0,0 40,0 40,200 0,200")
+    chosen = GeneratorChoice("regions", SMALL, candidates=settings)
+    root = propose(FRAMES, tmp_path / "a", levels=[2, 4], generator=chosen, candidate_stride=2)
+    made, tree = [items(root, level) for level in (2, 4)], read_parents(root / "tree.json")
+    filter_candidates(root)
+    assert [items(root, level) for level in (2, 4)] == made
+    assert read_parents(root / "tree.json") == tree
+    filter_candidates(root, CandidateSettings(max_count=3), output=tmp_path / "b")
+    for folder in (root, tmp_path / "b", tmp_path / "b"):
+        stats = filter_candidates(folder, CandidateSettings(max_count=3))
+        fewer = read_parents(folder / "tree.json")
+        assert sum(map(len, fewer.values())) == stats[2].kept + stats[4].kept < sum(map(len, tree.values()))
+        there = {index: parents.keys() for index, parents in fewer.items()}
+        links = [(index, up) for index, parents in fewer.items() for up in parents.values() if up is not None]
+        assert links
+        assert all(up in there[index] for index, up in links)
+    filter_candidates(root, CandidateSettings(max_count=1), levels=[2])
+    part = read_parents(root / "tree.json")
+    for index, parents in part.items():
+        for level in (2, 4):
+            own = next(
+                frame
+                for frame in read_filtered(filtered_path(root / f"level_{level}")).frames
+                if frame.frame_idx == index
+            )
+            assert {one for of, one in parents if of == level} == {item["id"] for item in own.items}
+        assert not any(parents.values())
+    filter_candidates(root, CandidateSettings(nest=False))
+    assert not (root / "tree.json").exists()
+
+
 def test_where_no_raw_candidates_are_the_filtered_ones_are_kept_as_such(tmp_path: Path) -> None:
     root = candidates_of(CROSSING, tmp_path / "given", range(4))
     before = items(root)

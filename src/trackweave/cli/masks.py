@@ -400,8 +400,8 @@ def filter_command(
 ) -> None:
     """Choose candidates anew, without generating them again.
 
-    What is not given stays as the generator had it. Unfiltered candidates stay in level_L/raw: run it again with other
-    limits.
+    What is not given stays as it was when they were made. Unfiltered candidates stay in level_L/raw: run it again with
+    other limits.
     """
     from trackweave.pipelines.filtering import filter_candidates
 

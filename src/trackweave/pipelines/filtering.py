@@ -23,6 +23,7 @@ from trackweave.storage.candidates import (
     raw_path,
     read_candidates,
     read_filtered,
+    read_parents,
     write_filtered,
     write_parents,
 )
@@ -41,14 +42,16 @@ def filter_candidates(
 ) -> dict[int, FilterStats]:
     """Writes `level_L/filtered/filtered.json` anew from the raw candidates that `propose` kept beside it.
 
-    What the settings leave open stays as the generator had it. Where there are no raw candidates, the filtered ones are
+    What the settings leave open stays as it was when the candidates were made: the generator's limits, and what was
+    asked for beside them, as that they are nested. Where there are no raw candidates, the filtered ones are
     kept as such first (`level_L/raw/raw.json`), so that nothing is lost and a later call may choose otherwise; raw
     candidates of the tracking guide's older pipeline are read, too.
 
     Args:
         root: a folder of candidates.
         settings: which candidates stay, and what else is done; `tile_size` has no effect.
-        levels: which levels; None = all that are there. Only these are nested in each other.
+        levels: which levels; None = all that are there. Only these are nested in each other, and `tree.json` loses the
+            links of others to them.
         log: takes what cannot be used; None: that is an error.
         output: a folder that gets what is chosen; nothing in `root` is changed. None: `root` itself.
 
@@ -75,7 +78,9 @@ def filter_candidates(
     log = log or RunLog("error")
     target = folder if output is None else Path(output)
     with locked_folder(target):
-        stats = _filter({level: there[level] for level in wanted}, target, settings or CandidateSettings(), log)
+        chosen = {level: there[level] for level in wanted}
+        stats, trees = _filter(chosen, target, settings or CandidateSettings(), log)
+        _write_tree(target / TREE_NAME, trees, wanted, is_all=len(wanted) == len(there))
         about = folder / CANDIDATES_MANIFEST
         if target.absolute() != folder.absolute() and about.is_file():
             write_json(target / CANDIDATES_MANIFEST, read_json_object(about, "manifest of the candidates"))
@@ -94,7 +99,8 @@ def _source(level_root: Path) -> Path | None:
 
 def _filter(
     there: Mapping[int, Path], target: Path, settings: CandidateSettings, log: RunLog
-) -> dict[int, FilterStats]:
+) -> tuple[dict[int, FilterStats], list[tuple[int, str, Parents]] | None]:
+    """What was kept and dropped, and which is part of which, frame by frame; None where nothing is nested."""
     manifests: dict[int, FilteredManifest] = {}
     chosen: dict[int, CandidateSettings] = {}
     for level, path in there.items():
@@ -134,18 +140,37 @@ def _filter(
         place, names = target / path.name, manifests[level].class_names
         if place.absolute() == path.absolute() and _source(path) == filtered_path(path):
             raw_file = raw_path(path)
-            write_filtered(path, level, iter(raw[level]), path=raw_file, limits={}, partial=partial, class_names=names)
-        write_filtered(place, level, iter(kept[level]), partial=partial, class_names=names)
-    if settings.nest:
-        write_parents(target / TREE_NAME, trees)
-    elif len(there) > 1:
-        (target / TREE_NAME).unlink(missing_ok=True)  # of candidates that are not there any more
-    return stats
+            limits = manifests[level].limits
+            write_filtered(
+                path, level, iter(raw[level]), path=raw_file, limits=limits, partial=partial, class_names=names
+            )
+        # Raw candidates beside them have the limits by which they were made.
+        recorded = {} if raw_path(place).is_file() else chosen[level].recorded({}, (1, 1))
+        write_filtered(place, level, iter(kept[level]), limits=recorded or None, partial=partial, class_names=names)
+    return stats, trees if any(one.nest for one in chosen.values()) else None
+
+
+def _write_tree(
+    path: Path, trees: Sequence[tuple[int, str, Parents]] | None, levels: Sequence[int], *, is_all: bool
+) -> None:
+    """Writes `tree.json` anew: candidates of these levels are others than before; further ones keep their links."""
+    merged = {index: (index, name, parents) for index, name, parents in trees or ()}
+    if not is_all and path.is_file():
+        for index, before in read_parents(path).items():
+            _, name, now = merged.get(index, (index, "", {}))
+            others = {one: None if parent and parent[0] in levels else parent for one, parent in before.items()}
+            merged[index] = index, name, {one: up for one, up in others.items() if one[0] not in levels} | dict(now)
+    if trees is not None or any(parents for *_, parents in merged.values()):
+        write_parents(path, [merged[index] for index in sorted(merged)])
+    else:
+        path.unlink(missing_ok=True)  # of candidates that are not there any more
 
 
 def _over(manifest: FilteredManifest, settings: CandidateSettings) -> CandidateSettings:
-    """The settings, and where they leave something open, the generator's own limits."""
+    """The settings, and where they leave something open, those with which the candidates were made."""
     changed = settings.model_dump(exclude_defaults=True)
+    if "nest" in settings.model_fields_set:  # also that they are not nested
+        changed["nest"] = settings.nest
     known = {key: value for key, value in manifest.limits.items() if key in CandidateSettings.model_fields}
     try:
         return CandidateSettings(**{**known, **changed})

@@ -452,9 +452,10 @@ def propose_candidates(
     names = class_names_of(generator)
     for level in wanted:
         level_root = root / f"level_{level}"
-        write_filtered(level_root, level, iter(proposed[level]), partial=partial, class_names=names)
+        own = {} if keep_raw else chosen.recorded({}, frames.size)  # else they are with the raw ones
+        write_filtered(level_root, level, iter(proposed[level]), limits=own or None, partial=partial, class_names=names)
         if keep_raw:
-            limits = getattr(generator, "limits", {})
+            limits = chosen.recorded(getattr(generator, "limits", {}), frames.size)
             write_filtered(
                 level_root,
                 level,

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field
@@ -122,6 +123,30 @@ class CandidateSettings(Settings):
         default=None, ge=32, description="run the generator on tiles of so many pixels, too, for small objects"
     )
     tile_overlap: float = Field(default=0.2, ge=0, le=0.9, description="share of a tile that the next one has as well")
+
+    def recorded(self, limits: Mapping[str, float | str], size: tuple[int, int]) -> dict[str, float | str]:
+        """What a later choice from the same candidates starts from: a generator's limits, and these.
+
+        Of two limits the stricter holds, as it did when both were applied.
+
+        >>> made = CandidateSettings(max_count=200, min_area=50, nest=True)
+        >>> sorted(made.recorded({"max_count": 100, "min_area": 0.001}, (100, 200)).items())
+        [('max_count', 100), ('min_area', 50.0), ('nest', True)]
+
+        Args:
+            limits: of the generator, as settings of this class.
+            size: `(H, W)` of the image.
+        """
+        own = self.model_dump(exclude_defaults=True, exclude={"tile_size", "tile_overlap"})
+
+        def strictness(key: str, value: float) -> float:
+            pixels = value * size[0] * size[1] if key.endswith("_area") and value < 1 else value
+            return pixels if key.startswith("min_") else -pixels
+
+        twice = {
+            key: max(own[key], limits[key], key=lambda value: strictness(key, value)) for key in own.keys() & limits
+        }
+        return {**limits, **own, **twice}
 
     def region_mask(self, size: tuple[int, int]) -> PackedMasks:
         """The region of interest in an image `(H, W)`; all of it without one."""

@@ -76,7 +76,7 @@ class FilteredManifest:
         min_area: smallest area that the filter let through, when the manifest says so.
         problems: entries that cannot be used, one line each.
         unused: names of files beside it that look like masks of frames and belong to none of its entries.
-        limits: of raw candidates, the settings by which the filtered ones were chosen of them.
+        limits: the settings by which the filtered candidates were chosen.
         size: `(H, W)` of the candidate images, where the manifest says so.
         class_names: names of the classes by number, as far as they are known.
     """
@@ -86,7 +86,7 @@ class FilteredManifest:
     min_area: float | None
     problems: Sequence[str] = ()
     unused: Sequence[str] = ()
-    limits: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, float | str] = field(default_factory=dict)
     size: Size | None = None
     class_names: Mapping[int, str] = field(default_factory=dict)
 
@@ -156,7 +156,7 @@ def read_filtered(path: Path) -> FilteredManifest:
         smallest,
         problems,
         sorted(unused),
-        {key: value for key, value in limits.items() if _is_number(value)} if isinstance(limits, dict) else {},
+        {key: value for key, value in limits.items() if _is_limit(value)} if isinstance(limits, dict) else {},
         (size[0], size[1]) if isinstance(size, list) and len(size) == 2 and all(map(_is_side, size)) else None,
         _class_names(data.get("classes")),
     )
@@ -472,6 +472,10 @@ def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
+def _is_limit(value: Any) -> TypeGuard[float | str]:
+    return _is_number(value) or isinstance(value, bool | str)
+
+
 def _is_index(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST
 
@@ -492,7 +496,7 @@ def write_filtered(
     *,
     min_area: float | None = None,
     path: Path | None = None,
-    limits: Mapping[str, float] | None = None,
+    limits: Mapping[str, float | str] | None = None,
     partial: Collection[int] = (),
     class_names: Mapping[int, str] | None = None,
 ) -> Path:
@@ -504,7 +508,7 @@ def write_filtered(
         frames: `(frame_idx, frame_name, candidates)`.
         min_area: smallest area that was let through, in pixels of the candidate image.
         path: the file; None = `filtered_path`.
-        limits: of raw candidates, the settings by which the filtered ones were chosen of them.
+        limits: the settings by which these, or of raw candidates the filtered ones, were chosen.
         partial: indices of frames on which candidates were looked for only where something new was seen.
         class_names: names of the classes by number.
     """
