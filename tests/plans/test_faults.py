@@ -110,7 +110,8 @@ class Warm:
 
     def kill_all(self) -> None:
         """With its workers."""
-        os.kill(self.pid, signal.SIGSTOP)  # it shall not give the work of one to the next
+        with suppress(ProcessLookupError):  # it has come to its end
+            os.kill(self.pid, signal.SIGSTOP)  # it shall not give the work of one to the next
         for one in self.workers():
             with suppress(psutil.NoSuchProcess):
                 one.kill()
@@ -170,12 +171,14 @@ def test_killed_at_any_moment_it_ends_as_if_undisturbed(
         elif n % 3 == 1:
             begun.kill_all()
         else:  # all workers at once: the coordinator goes on, and is killed after it
-            os.kill(begun.pid, signal.SIGSTOP)
+            with suppress(ProcessLookupError):
+                os.kill(begun.pid, signal.SIGSTOP)
             workers = begun.workers()
             for worker in workers:
                 with suppress(psutil.NoSuchProcess):
                     worker.kill()
-            os.kill(begun.pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(begun.pid, signal.SIGCONT)
             begun.wait_for(chance.randint(1, 3))
             workers += [one for one in begun.workers() if one not in workers]
             begun.kill()

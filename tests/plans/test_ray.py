@@ -208,6 +208,15 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
             with pytest.raises(InputError, match=f"^Ray cluster {address}: is not there .*`address: local` needs none"):
                 connect(monkeypatch, FakeRay(), address=address)
+        where = rf"^Ray cluster auto \(127.0.0.1:{port}\): is not there"
+        monkeypatch.setattr(ray_engine, "_last_begun", lambda: f"127.0.0.1:{port}")
+        with pytest.raises(InputError, match=where):  # Ray itself asks for minutes
+            connect(monkeypatch, FakeRay(), address="auto")
+        monkeypatch.setattr(ray_engine, "_last_begun", lambda: None)
+        connect(monkeypatch, FakeRay(), address="auto")
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+        with pytest.raises(InputError, match=where):
+            connect(monkeypatch, FakeRay(), address="auto")
     for address in ("cluster", "http://a:1", "a:b", "ray://a"):
         with pytest.raises(SettingError, match="engine: address: is local, auto, HOST:PORT or ray://HOST:PORT, not"):
             connect(monkeypatch, FakeRay(), address=address)

@@ -438,8 +438,22 @@ def _connected(settings: EngineSettings, pools: Sequence[_Pool], count: int) -> 
     return ray, True
 
 
+def _last_begun() -> str | None:
+    """Where the cluster is that began here last, be it there or not; None: none is known."""
+    read = getattr(getattr(importlib.import_module("ray._private"), "utils", None), "read_ray_address", None)
+    try:
+        found = None if read is None else read()
+    except OSError:
+        return None
+    return found if isinstance(found, str) and found else None
+
+
 def _check_answers(address: str, where: str) -> None:
     """Is anything at an address? Ray itself would ask for a minute."""
+    if address == "auto":  # Ray takes that of the environment, else that of the last cluster that began here
+        found = os.environ.get("RAY_ADDRESS") or _last_begun()
+        if found is not None:
+            address, where = found, f"{where} ({redacted(found)})"
     if address in ("local", "auto"):
         return
     try:
