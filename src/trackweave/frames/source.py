@@ -427,6 +427,8 @@ def sample_evenly(values: Sequence[T], stride: int = 1, cap: int | None = None) 
     return [chosen[k * (len(chosen) - 1) // (cap - 1)] for k in range(cap)]
 
 
+PAGES_FROM = 64 * 2**10
+"""Bytes of a frame that gets pages of its own: systems limit how many such places a process has."""
 SPARE_FRAMES = 4
 """Memory of frames let go that waits for the next ones: to get it anew costs more than to copy a frame."""
 
@@ -434,9 +436,9 @@ SPARE_FRAMES = 4
 class FrameCache:
     """Decoded frames by position; the one used longest ago leaves first. Safe to use from several threads.
 
-    Frames that are held are frozen (`flags.writeable = False`), because every reader gets the same array. They lie on
-    pages of their own, outside the heap: there, what is allocated later would settle in the place that a frame leaves,
-    the next one would not fit, and a long video would grow the process by every frame.
+    Frames that are held are frozen (`flags.writeable = False`), because every reader gets the same array. All but tiny
+    ones lie on pages of their own, outside the heap: there, what is allocated later would settle in the place that a
+    frame leaves, the next one would not fit, and a long video would grow the process by every frame.
 
     >>> import numpy as np
     >>> cache = FrameCache(max_bytes=30)
@@ -465,8 +467,8 @@ class FrameCache:
             return frame
 
     def put(self, position: int, frame: RGBFrame) -> RGBFrame:
-        """Holds the frame unless it alone is larger than `max_bytes`; returns it, frozen, or the copy that is held."""
-        if 0 < frame.nbytes <= self.max_bytes:
+        """Holds the frame unless it alone is larger than `max_bytes`; returns it or the copy that is held, frozen."""
+        if PAGES_FROM <= frame.nbytes <= self.max_bytes:
             frame = self._copied(frame)
         frame.flags.writeable = False
         with self._lock:
