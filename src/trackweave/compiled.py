@@ -21,7 +21,7 @@ from types import CodeType, FunctionType
 from typing import Any, TypeVar, overload
 
 import numpy as np
-from numba import config
+from numba import config, version_info
 from numba import njit as numba_njit
 from numba.core import caching, codegen, compiler, sigutils, targetconfig, typed_passes
 from numba.core.compiler_machinery import register_pass
@@ -33,13 +33,15 @@ _register_jitable: Any = register_jitable
 _null_cache: Any = caching.NullCache
 _function_cache: Any = caching.FunctionCache
 _normalize_signature: Any = sigutils.normalize_signature
-_options_base: Any = targetconfig.TargetConfig
-_code_library: Any = codegen.JITCodeLibrary
-_compiler_base: Any = compiler.CompilerBase
-_native_lowering: Any = typed_passes.NativeLowering
-_pass_builder: Any = compiler.DefaultPassBuilder
+_options_base: Any = getattr(targetconfig, "TargetConfig", object)
+_code_library: Any = getattr(codegen, "JITCodeLibrary", object)
+_compiler_base: Any = getattr(compiler, "CompilerBase", object)
+_native_lowering: Any = getattr(typed_passes, "NativeLowering", object)
 _register_pass: Any = register_pass
-_make_function: Any = importlib.import_module("numba._dynfunc").make_function
+
+SHORTENED = ((0, 68),)
+"""Versions of numba whose insides are known: with others all is compiled as numba does it, which takes longer."""
+_IS_SHORTENED = tuple(version_info.short) in SHORTENED
 
 LOGGER = logging.getLogger("trackweave.compiled")
 _SAID: list[str | None] = []
@@ -113,8 +115,11 @@ def inner(function: Callable[..., Any] | None = None, *, fastmath: bool = False)
     """
     if function is None:
         return partial(inner, fastmath=fastmath)
-    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "fastmath": fastmath, "error_model": "numpy"}
-    return _register_jitable(pipeline_class=_InnerCompiler, **options)(function)
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    options |= {"fastmath": fastmath, "error_model": "numpy"}
+    if _IS_SHORTENED:
+        options["pipeline_class"] = _InnerCompiler
+    return _register_jitable(**options)(function)
 
 
 class _InnerLibrary(_code_library):  # type: ignore[misc]
@@ -150,7 +155,8 @@ class _InnerLowering(_native_lowering):  # type: ignore[misc]
         # What other functions find this one by; nobody calls it.
         address = ctypes.cast(ctypes.pythonapi.PyErr_BadInternalCall, ctypes.c_void_p).value
         module, name = lowered.fndesc.lookup_module(), lowered.fndesc.qualname.rpartition(".")[-1]
-        entry = _make_function(module, name, "part of other functions", address, lowered.env, (state.library,))
+        make_function = importlib.import_module("numba._dynfunc").make_function
+        entry = make_function(module, name, "part of other functions", address, lowered.env, (state.library,))
         state.targetctx.insert_user_function(entry, lowered.fndesc, [state.library])
         state.reload_init.extend(state.library._reload_init)
         state["cr"] = lowered._replace(cfunc=entry)
@@ -161,7 +167,7 @@ class _InnerCompiler(_compiler_base):  # type: ignore[misc]
     """Numba's compiler with a last step of its own: three tenths of a first run were code that nobody calls."""
 
     def define_pipelines(self) -> list[Any]:
-        passes = _pass_builder.define_nopython_pipeline(self.state, "nopython")
+        passes: Any = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state, "nopython")  # type: ignore[no-untyped-call]
         passes.passes = [
             (_InnerLowering if step is _native_lowering else step, description) for step, description in passes.passes
         ]
@@ -270,6 +276,6 @@ def _equal_options(options: Any, other: object) -> bool:
     return options is other or (isinstance(other, _options_base) and bool(options._values == other._values))
 
 
-if getattr(_options_base, "__slots__", None) == ["_values"]:
+if _IS_SHORTENED:
     _options_base.__hash__ = _hash_options
     _options_base.__eq__ = _equal_options
