@@ -137,7 +137,7 @@ def test_loops_share_inner_functions_and_keep_them(tmp_path: Path, monkeypatch: 
 
 
 def test_the_version_of_numba_is_one_whose_insides_are_known() -> None:
-    """Where it is not, a first run takes half as long again, and `SHORTENED` waits for somebody who looks."""
+    """Where it is not, a first run takes half as long again, and `SHORTENED` has to be looked at."""
     assert tuple(numba.version_info.short) in compiled.SHORTENED
 
 
