@@ -74,12 +74,15 @@ class OverlapVotes:
         """
         wanted = set(going_on)
         pairs = {pair: iou for pair, iou in self._shared.items() if pair[1] in wanted and self._is_one(pair, iou)}
-        rows, columns = sorted({pair[0] for pair in pairs}), sorted({pair[1] for pair in pairs})
+        if not pairs:
+            return {}
+        before, after = np.array(list(pairs), np.int64).T
+        (rows, row), (columns, column) = (np.unique(ids, return_inverse=True) for ids in (before, after))
         gain = np.zeros((len(rows), len(columns)))
-        for (before, after), iou in pairs.items():
-            gain[rows.index(before), columns.index(after)] = iou
-        chosen = zip(*linear_sum_assignment(gain, maximize=True), strict=True)
-        return {columns[column]: rows[row] for row, column in chosen if gain[row, column] > 0}
+        gain[row, column] = list(pairs.values())
+        row, column = linear_sum_assignment(gain, maximize=True)
+        chosen = gain[row, column] > 0
+        return dict(zip(columns[column[chosen]].tolist(), rows[row[chosen]].tolist(), strict=True))
 
     def _is_one(self, pair: tuple[int, int], iou: float) -> bool:
         return iou >= MIN_SHARE * min(self._seen[0][pair[0]], self._seen[1][pair[1]])

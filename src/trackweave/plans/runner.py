@@ -265,7 +265,7 @@ class _Chain:
         return FinishedItem(self.item.name, self.variant.name, self.folder, records, is_reused)
 
 
-class _Piece(_Chain):
+class _PieceChain(_Chain):
     """A piece of an item whose video is divided; a chain of its own as far as engines know.
 
     Attributes:
@@ -512,7 +512,7 @@ class _Coordinator:
                         chain.job = replace(chain.job, is_halved=True)
                     continue
                 tried_alone.discard(name)
-                if isinstance(chain, _Piece):
+                if isinstance(chain, _PieceChain):
                     chain = self._piece_over(chain, event.lost, missing)
                     if chain.job.pieces:
                         ready.append(chain)
@@ -529,7 +529,7 @@ class _Coordinator:
                 self._stops |= finished.failure is not None and not self._selection.keep_going
                 yield finished
 
-    def _divided(self, chain: _Chain) -> list[_Piece]:
+    def _divided(self, chain: _Chain) -> list[_PieceChain]:
         """The pieces of an item that are to be tracked before it goes on; none where its video is not divided."""
         if self.plan.split is None or chain.finished(is_reused=False).failure is not None:
             return []
@@ -541,9 +541,9 @@ class _Coordinator:
         ):
             return []
         variant = known.variant.name
-        return [_Piece(known, job, self.state.records(variant, job.item)) for job in known.pieces]
+        return [_PieceChain(known, job, self.state.records(variant, job.item)) for job in known.pieces]
 
-    def _piece_over(self, piece: _Piece, lost: str | None, missing: dict[tuple[str, str], int]) -> _Chain:
+    def _piece_over(self, piece: _PieceChain, lost: str | None, missing: dict[tuple[str, str], int]) -> _Chain:
         """Takes in what became of a piece; returns its item, with all pieces when this was the last of them."""
         whole = piece.of
         if lost is not None:
@@ -568,7 +568,7 @@ class _Coordinator:
         self, engine: Engine, chain: _Chain, running: dict[tuple[str, str], _Chain], *, alone: bool = False
     ) -> None:
         running[chain.item.name, chain.variant.name] = chain
-        if not isinstance(chain, _Piece) and (alone or not chain.job.pieces):
+        if not isinstance(chain, _PieceChain) and (alone or not chain.job.pieces):
             self._tell("started", chain)
         gone = [name for name, record in chain.records.items() if name in NO_STAGES or record.kind is not None]
         for stage in gone:
@@ -584,7 +584,7 @@ class _Coordinator:
         progress: tuple[str, int, int] | None,
     ) -> None:
         """Writes down one event."""
-        if digests is not None and not isinstance(chain, _Piece):
+        if digests is not None and not isinstance(chain, _PieceChain):
             known = {role: KnownInput(now, digests.get(role, "")) for role, now in chain.signatures.items()}
             self.state.set_inputs(chain.item.name, known)
         if record is not None:
@@ -617,7 +617,7 @@ class _Coordinator:
         if self._on_event is None:
             return
         more = dict(values or {})
-        if isinstance(chain, _Piece):
+        if isinstance(chain, _PieceChain):
             more["frames"] = chain.frames
             chain = chain.of
         item, variant = ("", "") if chain is None else (chain.item.name, chain.variant.name)

@@ -432,7 +432,7 @@ def piece_jobs(job: Job, pieces: Sequence[str], digests: Mapping[str, str]) -> l
         jobs.append(
             replace(
                 job,
-                item=f"{job.item}@{name}",
+                item=f"{job.item}@{name}",  # no item's own name has an `@`, see `file_name`
                 files={role: text for role, text in job.files.items() if role != "truth"},
                 values={**values, "input.frames": ProvidedValue(frames, SPLIT)},
                 stages=[stage for stage in job.stages if stage in OF_PIECES],
@@ -800,11 +800,8 @@ class _ItemWork:
 
         split, files, settings = self._job.split, self._job.files, self._settings
         assert split is not None
-        if (
-            not _has_boxes(self._job, settings)
-            and not {"detections"} & files.keys()
-            and "detect" not in self._job.stages
-        ):
+        has_boxes = "detections" in files or "detect" in self._job.stages or _has_boxes(self._job, settings)
+        if not has_boxes:
             raise SettingError("split: needs the stage detect, which is off: pieces are joined over what it finds")
         source, detections = self._boxes_read()
         pieces = divide_boxes(
