@@ -891,6 +891,9 @@ def test_where_the_size_is_not_known_the_default_says_so(tmp_path: Path) -> None
     run = track_boxes(None, tmp_path / "run", detections=rows, video=video)
     assert tracker_of(run) == (False, False)
     assert next(one.message for one in run.warnings if one.code == "size-unknown").endswith("size=(W, H))")
+    with pytest.raises(SettingError, match=r"needs the frames' size: give video=InputSettings\(size=\(W, H\)\)"):
+        track_boxes(None, tmp_path / "said", detections=rows, video=video, tracker="learned")
+    assert not (tmp_path / "said").exists()  # and not after a first frame
     known = track_boxes(None, tmp_path / "known", detections=rows, video=InputSettings(fps=10, size=(WIDTH, HEIGHT)))
     assert tracker_of(known) == (True, True)
 

@@ -333,9 +333,13 @@ def make_scorer(settings: ScorerSettings, tracker: TrackerSettings, video: Video
 
     Raises:
         ArtifactError: not a model of association, or of another version of the features.
-        SettingError: a tracker whose gates need a scorer has none, or another width of embeddings.
+        SettingError: a tracker whose gates need a scorer has none, another width of embeddings, or no frame will say
+            how large it is.
     """
     if settings.enabled:
+        if video.size is None and not video.has_images:
+            size = wording("video=InputSettings(size=(W, H))", "--size WxH")
+            raise SettingError(f"{video.path}: the learned scorer needs the frames' size: give {size}")
         return LearnedScorer(
             settings.weights, size=video.size, embed_dim=settings.embed_dim, threshold=settings.threshold
         )
