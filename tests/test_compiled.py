@@ -57,11 +57,17 @@ def load(folder: Path, name: str = "kernels") -> ModuleType:
     return module
 
 
+def _keep_code_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Where the environment has changed numba reads all of it again, at the first function that it compiles.
+    numba.core.config.reload_config()  # type: ignore[no-untyped-call]
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(folder))
+
+
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Writes two modules, and loads the one with the compiled function."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    _keep_code_in(tmp_path / "cache", monkeypatch)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def scaled(scale: float = 10.0, operation: str = "+") -> Any:
@@ -124,7 +130,7 @@ def first(values):
 
 def test_loops_share_inner_functions_and_keep_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They have no code of their own, so each caller's must hold all of it, also where it is read from the cache."""
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    _keep_code_in(tmp_path / "cache", monkeypatch)
     (tmp_path / "inners.py").write_text(INNER)
     for run in range(2):
         module = load(tmp_path, "inners")
