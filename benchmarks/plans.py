@@ -2,12 +2,13 @@
 
     python benchmarks/plans.py scale [--items 100 10000]      # a coordinator whose stages take no time
     python benchmarks/plans.py overhead [--items 24] [--frames 300]
-    python benchmarks/plans.py workers [--items 16] [--frames 1500] [--engine local|ray]
+    python benchmarks/plans.py workers [--items 16] [--frames 1500] [--kind boxes|masks] [--engine local|ray]
 
 `scale` makes so many one-second items (a sequence folder with detections each) and works through them with an engine
 that answers at once, so that what is measured is the coordinator. `overhead` compares a plan of one worker with the
 same calls of `track_boxes` and `report` in a loop, both warm, in processor and wall seconds. `workers` compares two
-workers with one in wall seconds from the first finished item on: for a machine with nothing else to do. Where others
+workers with one in wall seconds from the first finished item on, over detections with `sort`, or over videos of
+discs with `static`: for a machine with nothing else to do. Where others
 work too the ratio is that of the shares that the system gives to two processes and to one; with `--engine ray` Ray's
 own processes have their part of them. `RAY_worker_niceness=0` keeps Ray's workers from giving way to all others.
 """
@@ -23,6 +24,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import cv2
+import numpy as np
 
 from trackweave.pipelines.boxes import track_boxes
 from trackweave.plans import runner
@@ -142,13 +146,31 @@ def measure_overhead(count: int, frames: int) -> None:
         )
 
 
-def measure_workers(count: int, frames: int, engine: str) -> None:
+def write_videos(root: Path, count: int, frames: int) -> None:
+    """Folders of frames in which discs move, each another way."""
+    for n in range(count):
+        folder = root / f"clip{n:05d}"
+        folder.mkdir(parents=True)
+        ground = np.random.default_rng(n).integers(90, 110, (180, 320, 3), np.uint8)
+        for t in range(frames):
+            picture = ground.copy()
+            for k in range(4):
+                centre = 40 + 70 * k + (n + t) % 20, 40 + (t * (k + 1) + 7 * n) % 100
+                cv2.circle(picture, centre, 14, (40 * k, 255 - 50 * k, 120), -1)
+            cv2.imwrite(str(folder / f"{t:05d}.png"), picture)
+
+
+def measure_workers(count: int, frames: int, kind: str, engine: str) -> None:
     """Two workers against one."""
     with tempfile.TemporaryDirectory() as folder:
         root, walls, stages, between = Path(folder), dict[int, float](), dict[int, float](), dict[int, float]()
-        write_items(root / "data", count, frames, people=12)
+        if kind == "boxes":
+            write_items(root / "data", count, frames, people=12)
+        else:
+            write_videos(root / "data", count, frames)
+        chosen = {"tracker": "sort"} if kind == "boxes" else {"predictor": "static"}
         for workers in (1, 2):
-            content = {"kind": "boxes", "inputs": [f"{root}/data/*"], "settings": {"tracker": "sort"}}
+            content = {"kind": kind, "inputs": [f"{root}/data/*"], "settings": chosen}
             settings = {"name": engine, "workers": workers}
             more = {"name": "p", "output": str(root / f"out{workers}"), "engine": settings}
             ends, items = list[float](), list[FinishedItem]()
@@ -160,7 +182,7 @@ def measure_workers(count: int, frames: int, engine: str) -> None:
             stages[workers] = sum(sum(one.cpu_seconds for one in item.records.values()) for item in items[workers:])
             between[workers] = 1 - sum(item.seconds for item in items[workers:]) / (ends[-1] - ends[0]) / workers
         print(
-            f"{count} items of {frames} frames, {engine}: two workers are {walls[1] / walls[2]:.2f} times one; stages "
+            f"{count} items of {kind} of {frames} frames, {engine}: two workers are {walls[1] / walls[2]:.2f} times one; stages "
             f"took {stages[1]:.1f} and {stages[2]:.1f} s of processor; of one and of two workers' time "
             f"{100 * between[1]:.0f} and {100 * between[2]:.0f} % are between items"
         )
@@ -172,6 +194,7 @@ def main() -> None:
     parser.add_argument("what", choices=["scale", "overhead", "workers"])
     parser.add_argument("--items", type=int, nargs="+")
     parser.add_argument("--frames", type=int)
+    parser.add_argument("--kind", choices=["boxes", "masks"], default="boxes", help="of `workers`")
     parser.add_argument("--engine", choices=["local", "ray"], default="local", help="of `workers`")
     args = parser.parse_args()
     if args.what == "scale" and len(args.items or (0, 0)) > 1:
@@ -182,7 +205,7 @@ def main() -> None:
     elif args.what == "overhead":
         measure_overhead((args.items or [24])[0], args.frames or 300)
     else:
-        measure_workers((args.items or [16])[0], args.frames or 1500, args.engine)
+        measure_workers((args.items or [16])[0], args.frames or 1500, args.kind, args.engine)
 
 
 if __name__ == "__main__":
