@@ -182,8 +182,8 @@ def measure_workers(count: int, frames: int, kind: str, engine: str) -> None:
             stages[workers] = sum(sum(one.cpu_seconds for one in item.records.values()) for item in items[workers:])
             between[workers] = 1 - sum(item.seconds for item in items[workers:]) / (ends[-1] - ends[0]) / workers
         print(
-            f"{count} items of {kind} of {frames} frames, {engine}: two workers are {walls[1] / walls[2]:.2f} times one; stages "
-            f"took {stages[1]:.1f} and {stages[2]:.1f} s of processor; of one and of two workers' time "
+            f"{count} items of {kind} of {frames} frames, {engine}: two workers are {walls[1] / walls[2]:.2f} times "
+            f"one; stages took {stages[1]:.1f} and {stages[2]:.1f} s of processor; of one and of two workers' time "
             f"{100 * between[1]:.0f} and {100 * between[2]:.0f} % are between items"
         )
 
