@@ -11,11 +11,15 @@ import cv2
 import numpy as np
 import pytest
 
+import trackweave
 from tests.plans.toy import InThisProcess, assert_same_results, box_plan, computed, run_all, write_sequence
 from tests.run_folders import unmeasured
-from trackweave.errors import ArtifactError, RunFolderError, SettingError
+from trackweave.errors import ArtifactError, InputError, RunFolderError, SettingError
 from trackweave.formats.archives import read_detection_table
+from trackweave.ids import Level
+from trackweave.masks.ops import mask_iou
 from trackweave.pipelines.boxes import track_boxes
+from trackweave.pipelines.masks import track_masks
 from trackweave.pipelines.run import open_run
 from trackweave.pipelines.settings import InputSettings
 from trackweave.plans import runner, stages
@@ -23,6 +27,9 @@ from trackweave.plans.runner import ItemSelection, forecast, run
 from trackweave.plans.settings import load_plan
 from trackweave.plans.state import PlanState
 from trackweave.plans.workers import LocalEngine
+from trackweave.storage.mask_archive import VideoSegments
+from trackweave.structures.run_summary import MaskSummary
+from trackweave.tracking.settings import TrackingSettings
 
 SPLIT = {"frames": 20, "overlap": 6}
 
@@ -281,8 +288,6 @@ def test_what_cannot_be_split_is_refused_in_one_line(tmp_path: Path) -> None:
             load_plan(split_plan(data, tmp_path / "out", split=split))
     with pytest.raises(SettingError, match="samples of pieces have no common identities"):
         load_plan({**split_plan(data, tmp_path / "out", stages={}), "kind": "association"})
-    with pytest.raises(SettingError, match="is of plans of boxes"):
-        load_plan({**split_plan(data, tmp_path / "out", settings={}), "kind": "masks"})
     # Frame numbers that are times.
     times = tmp_path / "times.txt"
     times.write_text("\n".join(f"{40 * t + 1},-1,10,10,30,60,0.9" for t in range(60)))
@@ -347,3 +352,194 @@ def test_the_estimate_is_of_items_with_their_pieces(tmp_path: Path) -> None:
     found = forecast(load_plan(plan))
     assert found.due == [("c2", "runs")]
     assert found.seconds is not None
+
+
+# --- masks ------------------------------------------------------------------------------------------------------------
+
+
+def write_discs(folder: Path, *, frames: int = 24, appears: int | None = None) -> Path:
+    """Discs that move before noise; another one from frame `appears` on."""
+    rng = np.random.default_rng(2)
+    ground = rng.integers(90, 110, (96, 160, 3), np.uint8)
+    folder.mkdir(parents=True)
+    for t in range(frames):
+        picture = ground.copy()
+        cv2.circle(picture, (20 + 2 * t, 30), 12, (230, 40, 40), -1)
+        cv2.circle(picture, (140 - 2 * t, 70), 12, (40, 40, 230), -1)
+        if appears is not None and t >= appears:
+            cv2.circle(picture, (80, 20), 10, (40, 230, 40), -1)
+        cv2.imwrite(str(folder / f"{t:04d}.png"), picture)
+    return folder
+
+
+def split_masks(source: Path, output: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "name": "toy",
+        "kind": "masks",
+        "inputs": [str(source)],
+        "settings": {"predictor": "flow"},
+        "output": str(output),
+        "engine": {"workers": 1},
+        "split": {"frames": 10, "overlap": 3},
+        **more,
+    }
+
+
+def mask_spans(folder: Path, level: int = 2) -> dict[int, list[tuple[int, int]]]:
+    summary = open_run(folder).summary
+    assert isinstance(summary, MaskSummary)
+    return {track.track_id: list(track.spans) for track in summary.levels[Level(level)].tracks}
+
+
+@pytest.mark.usefixtures("here")
+def test_split_masks_are_the_run_of_the_whole(tmp_path: Path) -> None:
+    video = write_discs(tmp_path / "video", appears=12)
+    settings = {"predictor": "flow", "levels": [2, 4]}
+    run_all(split_masks(video, tmp_path / "whole", settings=settings) | {"split": None})
+    (item,), events = run_all(split_masks(video, tmp_path / "out", settings=settings))
+    assert item.failure is None
+    assert pieces_of(tmp_path / "out", "video") == ["0-10-1", "14-24-1", "7-17-1"]
+    assert computed(events).count(("video", "propose")) == 3
+    assert computed(events).count(("video", "track")) == 4
+    one, other = (tmp_path / name / "runs" / "video" for name in ("out", "whole"))
+    assert mask_spans(one) == mask_spans(other) == {1: [(0, 23)], 2: [(0, 23)], 3: [(12, 23)]}
+    finer = mask_spans(one, 4)
+    assert list(finer) == list(range(4, 4 + len(finer)))  # ids of levels follow each other
+    assert list(finer.values())[:3] == [[(0, 23)]] * 3  # the ground, and both discs
+    assert {path.name for path in other.iterdir()} <= {path.name for path in one.iterdir()}
+    summary = open_run(one).summary
+    assert isinstance(summary, MaskSummary)
+    counts, dedup = summary.levels[Level(2)].counts, summary.levels[Level(2)].dedup
+    assert counts["prompts"] == dedup["prompts"] == counts["objects"] == 3
+    assert counts["frames"] == 24
+    prompts = json.loads((one / "manifest.json").read_text())["config"]["prompts"]
+    assert prompts == {"kind": "pieces", "pieces": ["0:10", "7:17", "14:24"]}
+    for own in range(24):
+        with VideoSegments(one / "level_2/tracking/video_segments.npz") as video_of_one:
+            joined_masks = video_of_one.frame(own).masks
+        with VideoSegments(other / "level_2/tracking/video_segments.npz") as video_of_other:
+            assert np.diag(mask_iou(joined_masks, video_of_other.frame(own).masks)).min() > 0.9
+    assert computed(run_all(split_masks(video, tmp_path / "out", settings=settings))[1]) == []
+
+
+def test_masks_of_one_worker_and_two_are_the_same_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = write_discs(tmp_path / "video", appears=12)
+    run_all(split_masks(video, tmp_path / "one", stages={"report": False}))
+
+    class Killing(LocalEngine):
+        killed: ClassVar[list[str]] = []
+
+        def submit(self, job: Any, *, alone: bool = False) -> None:
+            super().submit(job, alone=alone)
+            if job.item.endswith("@7-17-1") and not self.killed:
+                self.killed.append(job.item)
+                for worker in self._workers:
+                    if worker.job is not None and worker.job.item == job.item:
+                        worker._process.kill()
+
+    monkeypatch.setattr(runner, "LocalEngine", Killing)
+    (item,), _ = run_all(split_masks(video, tmp_path / "two", engine={"workers": 2}, stages={"report": False}))
+    assert Killing.killed
+    assert item.failure is None
+    assert_same_results(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.usefixtures("here")
+def test_candidates_of_the_whole_are_those_of_its_pieces(tmp_path: Path) -> None:
+    video = write_discs(tmp_path / "video")
+    candidates = trackweave.propose(video, tmp_path / "candidates", levels=[2], candidate_stride=5)
+    entry = {"path": str(video), "candidates": str(candidates)}
+    plan = split_masks(video, tmp_path / "out", inputs=[entry], stages={"report": False})
+    (item,), events = run_all(plan)
+    assert item.failure is None
+    assert "propose" not in {stage for _, stage in computed(events)}
+    prompts = json.loads((item.folder / "manifest.json").read_text())["config"]["prompts"]
+    assert prompts == {"kind": "candidates", "root": str(candidates), "pieces": ["0:10", "7:17", "14:24"]}
+    assert list(mask_spans(item.folder).values())[:2] == [[(0, 23)], [(0, 23)]]
+    assert not [warning.code for warning in open_run(item).summary.warnings]
+    # Chosen of them anew for each piece.
+    plan |= {
+        "output": str(tmp_path / "chosen"),
+        "stages": {"report": False, "filter": {"candidates": {"min_area": 200}}},
+    }
+    (item,), _ = run_all(plan)
+    assert item.failure is None
+    assert list(mask_spans(item.folder).values())[:2] == [[(0, 23)], [(0, 23)]]
+    assert json.loads((item.folder / "manifest.json").read_text())["config"]["prompts"]["kind"] == "pieces"
+    assert json.loads((item.folder / "level_2/filtered/filtered.json").read_text())["limits"]["min_area"] == 200
+    # A piece without any has nothing to track.
+    first = trackweave.propose(video, tmp_path / "first", levels=[2], candidate_stride=100)
+    plan = split_masks(video, tmp_path / "none", inputs=[{"path": str(video), "candidates": str(first)}])
+    (item,), _ = run_all(plan)
+    assert item.failure is not None
+    assert item.failure.message.startswith("frames 7:17:1: ")
+    assert "none of its" in item.failure.message
+
+
+@pytest.mark.usefixtures("here")
+def test_prompts_of_a_person_are_not_split(tmp_path: Path) -> None:
+    video = write_discs(tmp_path / "video")
+    marks = tmp_path / "marks.json"
+    marks.write_text(json.dumps([{"frame": 0, "id": 1, "box": [8, 18, 32, 42]}]))
+    plan = split_masks(video, tmp_path / "out", inputs=[{"path": str(video), "prompts": str(marks)}])
+    (item,), _ = run_all(plan)
+    assert item.failure is not None
+    assert "leave `split` out" in item.failure.message
+    (item,), _ = run_all(plan | {"split": {"frames": 24, "overlap": 3}, "output": str(tmp_path / "whole")})
+    assert item.failure is None  # it is not longer than a piece
+    assert not (tmp_path / "whole" / "pieces").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_pieces_of_masks_end_at_cuts(tmp_path: Path) -> None:
+    write_shots(tmp_path / "shots.mp4")
+    (item,), _ = run_all(
+        split_masks(
+            tmp_path / "shots.mp4", tmp_path / "out", split={"frames": 20, "overlap": 6}, stages={"report": False}
+        )
+    )
+    assert item.failure is None
+    assert pieces_of(tmp_path / "out", "shots") == ["0-14-1", "14-30-1"]
+    assert open_run(item).summary.input.cuts == [14]
+    assert all(last < 14 or first >= 14 for spans in mask_spans(item.folder).values() for first, last in spans)
+
+
+def test_pieces_of_masks_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    video = write_discs(tmp_path / "video")
+
+    def piece(frames: str, **more: Any) -> Path:
+        folder = tmp_path / f"{frames.replace(':', '-')}-{len(list(tmp_path.iterdir()))}"
+        options: dict[str, Any] = {"predictor": "static", "overlay": False, "sampling": frames, **more}
+        run_of_piece: trackweave.Run[MaskSummary] = track_masks(video, folder, **options)
+        return run_of_piece.root
+
+    first, second = piece("0:14"), piece("10:24")
+    joined = track_masks(video, tmp_path / "joined", predictor="static", pieces=[first, second], overlay=False)
+    assert [track.first for track in joined.summary.levels[Level(2)].tracks][:2] == [0, 0]
+    assert (tmp_path / "joined" / "level_2" / "filtered" / "filtered.json").is_file()
+    again = track_masks(video, tmp_path / "joined", predictor="static", pieces=[first, second], overwrite=True)
+    assert again.summary.totals["objects"] == joined.summary.totals["objects"]
+    boxed = track_boxes(video, tmp_path / "boxes", tracker="sort", detections="motion", overlay=False).root
+    other_video = write_discs(tmp_path / "other", frames=30)
+    refused: list[tuple[list[Path], str, dict[str, Any]]] = [
+        ([second, first], "do not follow", {}),
+        ([first], "from 14 on are in no piece", {}),
+        ([first, piece("10:24", settings=TrackingSettings(max_propagate=3))], "another max_propagate", {}),
+        ([first, piece("10:24", predictor="flow")], "by predictor flow", {}),
+        ([first, piece("10:24", levels=[4])], "other levels", {}),
+        ([first, piece("10:24", candidate_stride=2)], "found otherwise", {}),
+        ([first, boxed], "no run of masks", {}),
+        ([first, tmp_path / "nothing"], "nothing", {}),
+        ([first, second], "levels 2, not 4", {"levels": [4]}),
+        ([first, second], "candidates has no effect with pieces", {"candidates": first}),
+        ([first, second], "resume has no effect with pieces", {"resume": True}),
+    ]
+    for n, (folders, text, more) in enumerate(refused):
+        with pytest.raises((ArtifactError, RunFolderError, SettingError), match=text):
+            track_masks(video, tmp_path / f"none{n}", predictor="static", pieces=folders, **more)
+        assert not (tmp_path / f"none{n}" / "manifest.json").exists()
+    with pytest.raises(RunFolderError, match=r"in no piece|of another video"):
+        track_masks(other_video, tmp_path / "none", predictor="static", pieces=[first, second])
+    with pytest.raises(InputError, match=r"lies where the run writes|written over"):
+        track_masks(video, first, predictor="static", pieces=[first, second], overwrite=True)
+    assert (first / "summary.json").is_file()

@@ -8,6 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from trackweave.errors import SettingError
+
+MOST_PIECES = 10_000
+"""Of one video."""
 MIN_IOU = 0.5
 """On a frame, from which a track of each piece shows one thing."""
 MIN_SHARE = 0.5
@@ -39,6 +43,51 @@ def divided(length: int, frames: int, overlap: int, cuts: Sequence[int] = ()) ->
         pieces.append(range(start, stop if cut is None else cut))
         start = stop - overlap if cut is None else cut
     return [*pieces, range(start, length)]
+
+
+def samplings(positions: range, frames: int, overlap: int, cuts: Sequence[int], where: str) -> list[str]:
+    """The pieces of a video as samplings of its frames; none where it is not longer than a piece.
+
+    Args:
+        positions: those of its frames that are taken.
+        frames: see `divided`.
+        overlap: see `divided`.
+        cuts: places among `positions` at which a new shot begins.
+        where: the video, for a message.
+
+    Raises:
+        SettingError: more than `MOST_PIECES` pieces.
+
+    >>> samplings(range(0, 20, 2), 6, 2, (), "video.mp4")
+    ['0:11:2', '8:19:2']
+    """
+    if len(positions) <= frames:
+        return []
+    if len(positions) > MOST_PIECES * (frames - overlap):
+        text = f"{where}: its {len(positions)} frames give more than {MOST_PIECES} pieces"
+        raise SettingError(f"{text}: give split.frames more")
+    pieces = [positions[piece.start : piece.stop] for piece in divided(len(positions), frames, overlap, cuts)]
+    return [f"{piece.start}:{piece[-1] + 1}:{piece.step}" for piece in pieces]
+
+
+def follow(whole: NDArray[np.int64], piece: NDArray[np.int64], reached: int) -> int | None:
+    """How many frames of a video are in its pieces up to this one, if it follows those before.
+
+    Args:
+        whole: `(N,)` of the video's frames, ascending.
+        piece: `(M,)` those of the piece.
+        reached: frames that the pieces before have.
+
+    Returns:
+        None where the piece leaves frames out, has others, or adds none.
+
+    >>> follow(np.arange(10), np.arange(3, 6), 4)
+    6
+    """
+    place = int(np.searchsorted(whole, piece[0])) if len(piece) else len(whole)
+    stop = place + len(piece)
+    is_next = place <= reached < stop and np.array_equal(whole[place:stop], piece)
+    return stop if is_next else None
 
 
 class OverlapVotes:

@@ -36,6 +36,7 @@ from trackweave.pipelines.box_outputs import (
     close_logger,
     open_logger,
 )
+from trackweave.pipelines.box_pieces import JoinedTracker, open_pieces
 from trackweave.pipelines.box_tracking import (
     FrameFeatures,
     FrameSink,
@@ -45,7 +46,6 @@ from trackweave.pipelines.box_tracking import (
     open_features,
     track_frames,
 )
-from trackweave.pipelines.joining import JoinedTracker, open_pieces
 from trackweave.pipelines.run import Run
 from trackweave.pipelines.settings import InputSettings, PerceptionSettings
 from trackweave.progress import Progress, TimingAggregator

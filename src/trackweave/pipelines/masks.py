@@ -33,6 +33,15 @@ from trackweave.pipelines.mask_inputs import (
     open_mask_frames,
     propose_candidates,
 )
+from trackweave.pipelines.mask_pieces import (
+    JoinedLevel,
+    MaskPiece,
+    common_candidates,
+    cuts_of,
+    join_candidates,
+    open_mask_pieces,
+    store_level,
+)
 from trackweave.pipelines.online_masks import MaskStream, StreamInput, StreamRequest
 from trackweave.pipelines.prompts import MarkedObjects, UserPrompts, read_user_prompts
 from trackweave.pipelines.run import Run
@@ -76,6 +85,7 @@ class MaskOptions(TypedDict, total=False):
     overlay_levels: str
     overwrite: bool
     identity: bool | IdentitySettings
+    pieces: Sequence[str | Path]
 
 
 @overload
@@ -155,6 +165,9 @@ def track_masks(
         overlay_levels: `first`, the coarsest level, in `overlay.mp4`; `all`, each other one too, in its folder.
         overwrite: a run that `output` holds is removed first, once the input is checked; other files stay.
         identity: join tracks that are one thing and nest parts in wholes, see `relate`; settings say how.
+        pieces: folders of runs over parts of these very frames (`sampling`), each with the same settings, predictor and
+            generator, that follow or overlap each other. They are joined, and nothing is tracked: what overlaps goes
+            on under its id, and nothing does where there is no overlap, but for `IdentitySettings.stitch`.
 
     Raises:
         InputError: frames, candidates or prompts cannot be used; one line that names the file and the item.
@@ -177,6 +190,8 @@ def track_masks(
         chosen = choose_predictor(predictor, more.predictor_settings)
     else:
         chosen = ChosenPredictor(predictor, predictor.name, "given by the caller")
+    if more.pieces:
+        more.check_pieces(candidates is not None, prompts is not None, resume=resume)
     if more.overlay_levels not in ("first", "all"):
         raise SettingError(f"overlay_levels is first or all, not {more.overlay_levels!r}")
     if stream is not None:
@@ -195,12 +210,19 @@ def track_masks(
                 _check_frames(opened.frames, log)
         marked = None if prompts is None else read_user_prompts(prompts, opened, log)
         opened_generator, wanted = None, list[Level]()
-        if prompts is None and candidates is None:
+        pieces = open_mask_pieces(more.pieces, opened.frames, chosen, chosen_settings) if more.pieces else []
+        if pieces and levels is not None and sorted(pieces[0].levels) != sorted({Level(level) for level in levels}):
+            raise SettingError(
+                f"the pieces have levels {listed(sorted(pieces[0].levels))}, not {listed(sorted(levels))}"
+            )
+        if prompts is None and candidates is None and not pieces:
             wanted = sorted({Level(level) for level in levels}) if levels else list(GENERATED_LEVELS)
             check_stride(more.candidate_stride)
             opened_generator = _open_generator(more, wanted, opened.frames, chosen.predictor, log, stack)
         folder = stack.enter_context(RunFolder(output))
         run = _MaskRun(folder, opened, chosen_settings, chosen, resume, progress, log, timer, more)
+        if pieces:
+            return replace(run, found_cuts=cuts_of(pieces, opened.frames)).join(pieces)
         # What can be wrong shows before every frame is read to find cuts.
         if marked is not None:
             return run.with_cuts().track_marked(marked)
@@ -225,6 +247,23 @@ class _ResolvedOptions:
     overlay_levels: str = "first"
     overwrite: bool = False
     identity: bool | IdentitySettings = True
+    pieces: Sequence[str | Path] = ()
+
+    def check_pieces(self, has_candidates: bool, has_prompts: bool, *, resume: bool) -> None:
+        """Refuses what has no effect where pieces are joined.
+
+        Raises:
+            SettingError: it was asked for.
+        """
+        for name, is_asked in (
+            ("candidates", has_candidates),
+            ("prompts", has_prompts),
+            ("resume", resume),
+            ("generator", self.generator != "auto"),
+            ("candidate_stride", self.candidate_stride is not None),
+        ):
+            if is_asked:
+                raise SettingError(f"{name} has no effect with pieces: they are joined as they were tracked")
 
     def check_online(self, *, resume: bool) -> None:
         """Refuses what a stream cannot have.
@@ -236,6 +275,7 @@ class _ResolvedOptions:
             ("resume", resume, "the frames of a stream come once"),
             ("sampling", self.sampling is not None, "give an iterator of the frames that you want"),
             ("overlay_levels", self.overlay_levels != "first", "a stream has one overlay, of its first level"),
+            ("pieces", bool(self.pieces), "they are joined, and nothing is tracked"),
         ):
             if is_asked:
                 raise SettingError(f"{name} has no effect online: {why}")
@@ -369,6 +409,41 @@ class _MaskRun:
             marked.marks,
         )
         return self._track([context], key)
+
+    def join(self, pieces: Sequence[MaskPiece]) -> Run[MaskSummary]:
+        """Joins runs over pieces of the frames, as if they had been tracked as one."""
+        wanted, root = sorted(pieces[0].levels), common_candidates(pieces)
+        fingerprint = Fingerprint()
+        for piece in pieces:
+            fingerprint.add("pieces", str(piece.manifest.fingerprint).encode())
+        prompts_from = {**pieces[0].prompts, "pieces": [piece.span for piece in pieces]}
+        if root is None:
+            prompts_from["kind"] = "pieces"
+            prompts_from.pop("root", None)
+        read = [file for piece in pieces for level in wanted for file in (piece.paths.manifest, piece.archive(level))]
+        given = None if root is None else GivenCandidates.open(root, wanted, self.input.video.index_of_name)
+        contexts = [] if given is None else self.checked(given.root, given.levels, given.manifests)
+        key = self._claim(prompts_from, fingerprint, read)
+        if given is None:
+            with self.timer.track("propose"):
+                join_candidates(pieces, self.folder.root)
+            contexts = self.checked(self.folder.root, wanted)
+        contexts = [replace(context, cuts=self.cuts) for context in contexts]
+        records: dict[Level, LevelRecord] = {}
+        with ExitStack() as stack:
+            levels = []
+            for context in contexts:
+                store = stack.enter_context(FrameResultStore(self.folder.root / "journal"))
+                tracked = TrackedLevel(prompts_of(context, store), store)
+                frames, label = self.input.frames, f"joining level {context.level}"
+                with tracked.timer.track("track"), open_progress(self.progress, len(frames), label) as display:
+                    joined = JoinedLevel(pieces, context.level)
+                    store_level(joined, store, display, frames)
+                for record in joined.records(frames):
+                    tracked.add(record)
+                levels.append(tracked)
+            self._finish_levels(contexts, levels, key, records)
+        return self._finish(contexts, records)
 
     def _note_unmarked_shots(self, marked: Sequence[LocalIndex]) -> None:
         """Says where a user's objects end although the video goes on."""

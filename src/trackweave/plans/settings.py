@@ -342,8 +342,6 @@ def _split(file: PlanFile, origin: str) -> SplitSettings | None:
     where = f"{origin}: split"
     if file.kind == "association":
         raise SettingError(f"{where}: is of plans of masks and boxes: samples of pieces have no common identities")
-    if file.kind == "masks":
-        raise SettingError(f"{where}: is of plans of boxes")
     return _checked(SplitSettings, file.split, where)
 
 

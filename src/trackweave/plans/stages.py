@@ -101,6 +101,7 @@ DEPENDS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("masks", "export"): ("format", "overlay"),
     ("masks", "evaluate"): ("evaluate",),
     ("masks", "report"): ("overlay", "masks.overlay_levels"),
+    ("masks", SPLIT): ("masks.frames", "tracking.cuts", "tracking.on_bad_item"),
     ("boxes", SPLIT): ("input", "perception.cuts"),
     ("boxes", "detect"): _DETECT,
     ("boxes", "track"): ("run", "input", "perception", "tracker", "scorer", "refinement", "overlay"),
@@ -425,7 +426,10 @@ def piece_jobs(job: Job, pieces: Sequence[str], digests: Mapping[str, str]) -> l
     """
     left_out = ("refinement.", "input.max_frames")
     values = {key: value for key, value in job.values.items() if not key.startswith(left_out)}
-    values["run.overlay"] = ProvidedValue(False, SPLIT)
+    drawing, sampling = (
+        ("tracking.render_viz", "masks.frames") if job.kind == "masks" else ("run.overlay", "input.frames")
+    )
+    values[drawing] = ProvidedValue(False, SPLIT)
     jobs = []
     for frames in pieces:
         name = frames.replace(":", "-")
@@ -434,7 +438,7 @@ def piece_jobs(job: Job, pieces: Sequence[str], digests: Mapping[str, str]) -> l
                 job,
                 item=f"{job.item}@{name}",  # no item's own name has an `@`, see `file_name`
                 files={role: text for role, text in job.files.items() if role != "truth"},
-                values={**values, "input.frames": ProvidedValue(frames, SPLIT)},
+                values={**values, sampling: ProvidedValue(frames, SPLIT)},
                 stages=[stage for stage in job.stages if stage in OF_PIECES],
                 folder=f"{Path(job.shared).parent}/pieces/{job.variant}/{job.item}/{name}",
                 digests=digests,
@@ -795,7 +799,29 @@ class _ItemWork:
 
     def split(self) -> JsonRecord:
         """Finds how the video is divided: samplings of its frames; none where it is not long."""
-        from trackweave.pipelines.joining import divide_boxes
+        return {"pieces": self._divided_masks() if self._job.kind == "masks" else self._divided_boxes()}
+
+    def _divided_masks(self) -> list[str]:
+        from trackweave.pipelines.mask_pieces import divide_masks
+        from trackweave.pipelines.resolved import tracking_of
+        from trackweave.pipelines.settings import MaskRunSettings
+
+        split, files = self._job.split, self._job.files
+        assert split is not None
+        pieces = divide_masks(
+            files["input"],
+            self._settings[MaskRunSettings].frames,
+            tracking_of(self._settings),
+            frames=split.frames,
+            overlap=split.overlap,
+            progress=self._progress(SPLIT),
+        )
+        if pieces and "prompts" in files:
+            raise SettingError("split: a person's prompts are of the whole video: leave `split` out")
+        return pieces
+
+    def _divided_boxes(self) -> list[str]:
+        from trackweave.pipelines.box_pieces import divide_boxes
         from trackweave.pipelines.settings import InputSettings, PerceptionSettings
 
         split, files, settings = self._job.split, self._job.files, self._settings
@@ -804,7 +830,7 @@ class _ItemWork:
         if not has_boxes:
             raise SettingError("split: needs the stage detect, which is off: pieces are joined over what it finds")
         source, detections = self._boxes_read()
-        pieces = divide_boxes(
+        return divide_boxes(
             source,
             detections,
             settings[InputSettings],
@@ -813,7 +839,6 @@ class _ItemWork:
             overlap=split.overlap,
             progress=self._progress(SPLIT),
         )
-        return {"pieces": pieces}
 
     # --- masks
 
@@ -880,9 +905,13 @@ class _ItemWork:
             settings, self.is_halved = _halved(settings), True
             del predictor  # its memory is wanted
             predictor = _predictor(settings)
-        options = mask_options(settings, overwrite=not self._again)
-        options |= {"overlay": False, "identity": False, "predictor_settings": None}
-        if candidates is not None or "prompts" in files:
+        pieces = [piece.folder for piece in self._job.pieces]
+        resume = self._again and not pieces
+        options = mask_options(settings, overwrite=not resume)
+        options |= {"overlay": False, "identity": False, "predictor_settings": None, "pieces": pieces}
+        if pieces:
+            candidates = None  # the pieces have them
+        if candidates is not None or "prompts" in files or pieces:
             options |= {"generator": "auto", "candidate_stride": None}
         run = track_masks(
             files["input"],
@@ -892,12 +921,13 @@ class _ItemWork:
             levels=self._settings[MaskRunSettings].levels,
             predictor=predictor,
             settings=tracking_of(self._settings),
-            resume=self._again,
+            resume=resume,
             progress=self._progress("track"),
             **options,
         )
         level_files = [str(run.paths.level(level).tracking.relative_to(self._folder)) for level in run.levels]
-        return {**_run_facts(self._paths), "files": ["manifest.json", "summary.json", *level_files]}
+        files_left = ["manifest.json", "summary.json", *level_files]
+        return {**_run_facts(self._paths), **self._of_pieces(), "files": files_left}
 
     def identity(self) -> JsonRecord:
         """Joins tracks that are one thing and nests parts in wholes."""

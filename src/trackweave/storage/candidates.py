@@ -539,6 +539,19 @@ def write_filtered(
         entry = {"frame_idx": index, "frame_name": name, "count": len(items), "items": items}
         entries.append(entry | ({"partial": True} if index in partial else {}))
     path = path or filtered_path(level_root)
+    _write_manifest(path, level, entries, min_area, limits, size, class_names)
+    return path
+
+
+def _write_manifest(
+    path: Path,
+    level: int,
+    entries: Sequence[JsonRecord],
+    min_area: float | None,
+    limits: Mapping[str, float | str] | None,
+    size: Size | None,
+    class_names: Mapping[int, str] | None,
+) -> None:
     content: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "level": level, "frames": entries}
     if limits is not None:
         content |= {"limits": dict(limits), "size": size and list(size)}
@@ -547,7 +560,38 @@ def write_filtered(
     if class_names:
         content["classes"] = {str(number): name for number, name in sorted(class_names.items())}
     write_json(path, content)
-    return path
+
+
+def write_joined_manifest(path: Path, level: int, manifests: Sequence[FilteredManifest]) -> None:
+    """Writes the candidates of several manifests, each of other frames of one video, as one.
+
+    Of a frame that several have the entry of the first counts; limits and size are those of the first.
+
+    Args:
+        path: the file.
+        level: L.
+        manifests: their masks are in their items, as `write_filtered` leaves them.
+
+    Raises:
+        CandidateError: masks lie in files of their own, an entry cannot be used, or a class has two names.
+    """
+    entries: dict[int, JsonRecord] = {}
+    class_names: dict[int, str] = {}
+    for manifest in manifests:
+        if manifest.problems:
+            raise CandidateError(manifest.problems[0])
+        for number, name in manifest.class_names.items():
+            if class_names.setdefault(number, name) != name:
+                raise CandidateError(f"{manifest.path}: class {number} is {name!r}, and {class_names[number]!r} before")
+        for frame in manifest.frames:
+            if frame.mask_file is not None:
+                raise CandidateError(f"{frame.mask_file}: candidates with masks in files of their own are not joined")
+            entry = {"frame_idx": frame.frame_idx, "frame_name": frame.frame_name, "count": len(frame.items)}
+            own = entry | {"items": frame.items} | ({"partial": True} if frame.is_partial else {})
+            entries.setdefault(frame.frame_idx, own)
+    first = manifests[0]
+    ordered = [entries[index] for index in sorted(entries)]
+    _write_manifest(path, level, ordered, first.min_area, first.limits or None, first.size, class_names)
 
 
 Parents = Mapping[tuple[int, int], tuple[int, int] | None]

@@ -308,10 +308,10 @@ class RunManifest:
 
     @property
     def found_candidates(self) -> bool:
-        """Did the run find its candidates itself?"""
+        """Did the run find its candidates itself, or the pieces that it was joined from?"""
         config = self.data.get("config")
         prompts = config.get("prompts") if isinstance(config, dict) else None
-        return isinstance(prompts, dict) and prompts.get("kind") == "generator"
+        return isinstance(prompts, dict) and prompts.get("kind") in ("generator", "pieces")
 
     @property
     def holds_run(self) -> bool:

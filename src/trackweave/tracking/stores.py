@@ -324,7 +324,7 @@ class BatchRecord:
             FrameIndex(int(data["frame"])),
             str(data["name"]),
             DedupStats(**{name: int(count) for name, count in dedup.items()}, frames=frames),
-            {TrackId(int(track_id)): _prompt_type(kind) for track_id, kind in data["kinds"]},
+            {TrackId(int(track_id)): prompt_type_of(kind) for track_id, kind in data["kinds"]},
             [_preview(segment) for segment in data["previews"]],
             {str(stage): _number(seconds) for stage, seconds in data["seconds"].items()},
             {str(name): _number(count) for name, count in data["work"].items()},
@@ -345,7 +345,12 @@ def _number(value: Any) -> float:
     return value
 
 
-def _prompt_type(kind: Any) -> PromptType:
+def prompt_type_of(kind: Any) -> PromptType:
+    """A type of prompts as journals and summaries name it.
+
+    Raises:
+        ValueError: there is no such type.
+    """
     if kind not in get_args(PromptType):
         raise ValueError(f"there are no prompts of type {shortened(kind)}")
     found: PromptType = kind

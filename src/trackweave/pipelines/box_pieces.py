@@ -1,4 +1,4 @@
-"""Joining runs over pieces of one video: `JoinedTracker` gives their boxes again, under the ids of the whole video."""
+"""Pieces of a long video of boxes: how it is divided; `JoinedTracker` gives the boxes of their runs again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from trackweave.boxes import box_iou
 from trackweave.errors import ArtifactError, RunFolderError, SettingError
 from trackweave.frames.cuts import find_cuts
-from trackweave.identity.pieces import OverlapVotes, divided, joined_ids
+from trackweave.identity.pieces import OverlapVotes, follow, joined_ids, samplings
 from trackweave.ids import FrameIndex
 from trackweave.mot.id_switches import SwitchCause, SwitchEvent
 from trackweave.mot.settings import TrackerSettings
@@ -31,9 +31,6 @@ from trackweave.structures.detections import Detections
 from trackweave.structures.run_log import RunLog, RunWarning
 from trackweave.structures.run_summary import BoxSummary
 from trackweave.structures.tracks import Tracks
-
-MOST_PIECES = 10_000
-"""Of one video."""
 
 
 def divide_boxes(
@@ -62,7 +59,7 @@ def divide_boxes(
 
     Raises:
         InputError: it cannot be read.
-        SettingError: a live source, frames that are times, or more than `MOST_PIECES` pieces.
+        SettingError: a live source, frames that are times, or too many pieces.
     """
     with ExitStack() as stack:
         video = stack.enter_context(open_input(source, settings))
@@ -74,17 +71,12 @@ def divide_boxes(
             raise SettingError(f"{video.path}: {what} cannot be divided: leave `split` out")
         if len(positions) <= frames:
             return []
-        if len(positions) > MOST_PIECES * (frames - overlap):
-            raise SettingError(
-                f"{video.path}: its {len(positions)} frames give more than {MOST_PIECES} pieces: give split.frames more"
-            )
         cuts: Sequence[int] = ()
         chosen = video.source() if find_shots else None
         if chosen is not None:
             with open_progress(progress, len(chosen), "looking for cuts") as display:
                 cuts = find_cuts(chosen, lambda done: display.update(done, done - 1))
-        pieces = [positions[piece.start : piece.stop] for piece in divided(len(positions), frames, overlap, cuts)]
-        return [f"{piece.start}:{piece[-1] + 1}:{piece.step}" for piece in pieces]
+        return samplings(positions, frames, overlap, cuts, str(video.path))
 
 
 @dataclass(frozen=True)
@@ -133,7 +125,7 @@ def open_pieces(folders: Sequence[str | Path], video: VideoInput, tracker: Track
     """
     if video.kind == "live":
         raise SettingError(f"{video.path}: a live source has no pieces")
-    chosen = list(video.positions or ())
+    chosen = np.array(video.positions or (), np.int64)
     pieces: list[BoxPiece] = []
     reached = 0
     for folder in folders:
@@ -144,16 +136,16 @@ def open_pieces(folders: Sequence[str | Path], video: VideoInput, tracker: Track
         if dict(summary.tracker) != tracker.model_dump(mode="json"):
             raise RunFolderError(f"{folder}: was tracked with other settings of the tracker: track this piece anew")
         sampling = _sampling(paths)
-        own = list(_sampled(video, sampling).positions or ())
-        place = chosen.index(own[0]) if own[0] in chosen else -1
-        if not 0 <= place <= reached or chosen[place : place + len(own)] != own or place + len(own) <= reached:
+        own = np.array(_sampled(video, sampling).positions or (), np.int64)
+        stop = follow(chosen, own, reached)
+        if stop is None:
             raise RunFolderError(f"{folder}: its frames {sampling} do not follow those of the piece before")
-        indices = [_index(video, position) for position in (own[0], own[-1], chosen[reached])]
+        indices = [_index(video, int(position)) for position in (own[0], own[-1], chosen[reached])]
         names = _class_names(paths, pieces)
         pieces.append(BoxPiece(paths, summary, sampling, indices[0], indices[1] + 1, indices[2], names))
-        reached = place + len(own)
+        reached = stop
     if reached < len(chosen):
-        raise RunFolderError(f"{video.path}: its frames from {_index(video, chosen[reached])} on are in no piece")
+        raise RunFolderError(f"{video.path}: its frames from {_index(video, int(chosen[reached]))} on are in no piece")
     return pieces
 
 
