@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO_OUT ?= runs/demo
 
 .PHONY: demo test check lint types contracts docs docs-serve wheel clean
-.PHONY: fuzz faults bench bench-sam2 bench-davis bench-accuracy bench-trackers bench-switches train-default
+.PHONY: fuzz faults bench bench-sam2 bench-davis bench-accuracy bench-switches train-default
 
 # What a user needs: the package and its core, no torch, no tools.
 $(CORE): pyproject.toml constraints.txt
@@ -97,17 +97,13 @@ bench-davis: $(STAMP)
 
 # `make bench-accuracy MOT=DIR DAVIS=DIR SIMULATED=DIR SCORER="iou learned"` writes the accuracy tables of
 # docs/benchmarks.md; each part that is not named stays as it was. MOT holds MOT17/, DanceTrack/, KITTI/, SportsMOT/, MOT15/
-# with MOTChallenge folders, SIMULATED the simulated detections of SportsMOT, DAVIS SEQUENCE/frames and SEQUENCE/masks.
+# with MOTChallenge folders, SIMULATED the simulated detections of SportsMOT, DAVIS SEQUENCE/frames and SEQUENCE/masks. Each is a plan
+# in runs/accuracy, whose page compares the rows with intervals; interrupted, it goes on where it was.
 TRACKER ?= adaptive bytetrack sort ocsort botsort
 SCORER ?= iou
 bench-accuracy: $(STAMP)
 	$(BIN)/python benchmarks/accuracy.py $(if $(MOT),--data $(MOT)) $(if $(SIMULATED),--simulated $(SIMULATED)) \
 		$(if $(DAVIS),--davis $(DAVIS)) --tracker $(TRACKER) --scorer $(SCORER)
-
-# `make bench-trackers MOT=DIR`: three trackers over the same sequences by a plan, compared with intervals on one page. Interrupted,
-# it goes on where it was.
-bench-trackers: $(STAMP)
-	cd $(MOT) && $(abspath $(BIN))/trackweave run $(CURDIR)/benchmarks/box_trackers.yaml -o $(CURDIR)/runs/box-trackers
 
 # `make bench-switches MOT=DIR SIMULATED=DIR`: the same folders.
 bench-switches: $(STAMP)

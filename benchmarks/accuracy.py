@@ -2,12 +2,14 @@
 
     python benchmarks/accuracy.py [--data MOT_ROOT] [--simulated DIR] [--davis DIR] [--split evaluation|training]
         [--tracker adaptive …] [--scorer iou learned learned=FILE …] [--regimes …] [--no-refine] [--render]
+        [--output DIR]
 
-What is measured goes into `accuracy.json` beside this script, row by row and column by column: what is not measured
-again stays. Then the tables between the marks `<!-- accuracy … -->` of the page are written from that file; `--render`
-does that alone. MOT_ROOT and `--simulated` are those of `box_accuracy.py`; DAVIS holds SEQUENCE/frames and
-SEQUENCE/masks as for `flow_davis.py`. Masks are what `trackweave masks --prompts` makes of the first label image, boxes
-what the tracker makes of given detections; both are scored by `trackweave.evaluation`.
+Boxes and masks are one plan each, as `trackweave run` works through it, in DIR/boxes-SPLIT and DIR/masks (default
+`runs/accuracy`): the same command again goes on where it was and repeats nothing, and the page in each folder compares
+the rows with the first one, with intervals. What is measured goes into `accuracy.json` beside this script, row by row
+and column by column: what is not measured again stays. Then the tables between the marks `<!-- accuracy … -->` of the
+docs are written from that file; `--render` does that alone. MOT_ROOT and `--simulated` are those of `box_accuracy.py`;
+DAVIS holds SEQUENCE/frames and SEQUENCE/masks as for `flow_davis.py`. Masks are tracked from the first label image.
 """
 
 from __future__ import annotations
@@ -16,25 +18,31 @@ import argparse
 import json
 import re
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from trackweave.evaluation.evaluate import evaluate
-from trackweave.evaluation.settings import EvaluationSettings, Metric
 from trackweave.mot.settings import PRESETS
-from trackweave.pipelines.masks import track_masks
-from trackweave.tracking.settings import TrackingSettings
+from trackweave.plans.settings import load_plan
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the siblings are found when this is started as a file
 
-from benchmarks.box_accuracy import CLASSICAL, GAPS_FILLED, PUBLISHED_PEERS, Corpus, Figures, measure, rows_of
+from benchmarks.box_accuracy import (
+    CLASSICAL,
+    GAPS_FILLED,
+    PUBLISHED_PEERS,
+    Corpus,
+    Figures,
+    measure,
+    rows_of,
+    scores_of,
+)
 from benchmarks.mot_sequences import REGIMES, SEQUENCES
 
 RECORD = Path(__file__).with_name("accuracy.json")
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+RUNS = PAGE.parents[1] / "runs" / "accuracy"
 COLUMNS = {
     "mot17-frcnn": "MOT17 FRCNN",
     "mot17-yolox": "MOT17 YOLOX",
@@ -55,28 +63,23 @@ Record = dict[str, dict[str, dict[str, Any]]]
 
 def measured_boxes(args: argparse.Namespace) -> Mapping[str, Mapping[str, Figures]]:
     """Rows of the tracker's presets and of learned scorers."""
+    first, *others = rows_of(args.tracker, args.scorer)
+    rows = [first, *([first.refined()] if args.refine else []), *others]
     corpus = Corpus(args.data, args.simulated, args.split)
-    trackers = list(rows_of(args.tracker, args.scorer))
-    first, others = trackers[:1], trackers[1:]
-    boxes = dict(measure(corpus, first, args.regimes, refined=args.refine))
-    return boxes | measure(corpus, others, args.regimes)
+    return measure(corpus, rows, args.regimes, output=args.output / f"boxes-{args.split}")
 
 
-def measured_masks(root: Path) -> Mapping[str, Mapping[str, float]]:
-    """J and F of each sequence, the first label image args."""
-    names = sorted(folder.parent.name for folder in root.glob("*/masks"))
-    with tempfile.TemporaryDirectory() as runs:
-        for name in names:
-            track_masks(
-                root / name / "frames",
-                Path(runs, name),
-                prompts=[str(sorted((root / name / "masks").glob("*.png"))[0])],
-                predictor=PREDICTOR,
-                settings=TrackingSettings(render_viz=False),
-            )
-        settings = EvaluationSettings(metrics=(Metric.jf,))
-        (scores,) = evaluate(Path(runs), root, settings).classes
-    rows = {**scores.sequences, "mean": scores.combined}
+def measured_masks(root: Path, output: Path) -> Mapping[str, Mapping[str, float]]:
+    """J and F of each sequence, the first label image given."""
+    plan = {
+        "name": "masks",
+        "inputs": [{"path": f"{root}/*/frames", "truth": str(root), "prompts": f"{root}/{{name}}/masks/00000.png"}],
+        "settings": {"predictor": PREDICTOR, "tracking.render_viz": False, "evaluate.metrics": ["jf"]},
+        "output": str(output),
+    }
+    ((regime,),) = scores_of(load_plan(plan)).values()
+    (scores,) = regime["classes"].values()
+    rows = {**scores["sequences"], "mean": scores["combined"]}
     return {name: {field: scores[field] for field in MASK_FIELDS} for name, scores in rows.items()}
 
 
@@ -159,6 +162,9 @@ def main() -> None:
     parser.add_argument("--scorer", nargs="+", default=[CLASSICAL], metavar="iou|learned|learned=FILE")
     parser.add_argument("--regimes", nargs="+", choices=regimes, default=list(regimes))
     parser.add_argument("--no-refine", dest="refine", action="store_false", help="no row with gaps filled")
+    parser.add_argument(
+        "--output", type=Path, default=RUNS, metavar="DIR", help="of the plans [default: runs/accuracy]"
+    )
     parser.add_argument("--render", action="store_true", help="write the tables again, measure nothing")
     args = parser.parse_args()
     record: Record = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
@@ -170,7 +176,7 @@ def main() -> None:
             rows = {name: {column: asdict(cell) for column, cell in row.items()} for name, row in boxes.items()}
             merged(record, f"boxes, {args.split}", rows)
         if args.davis is not None:
-            merged(record, "masks", measured_masks(args.davis))
+            merged(record, "masks", measured_masks(args.davis, args.output / "masks"))
         RECORD.write_text(json.dumps(record, indent=1) + "\n")
     PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), rendered(record)), encoding="utf-8")
     for name, table in rendered(record).items():

@@ -11,34 +11,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
-
-from trackweave.association.scorer import LearnedScorer
-from trackweave.formats.mot import write_mot
-from trackweave.mot.settings import TrackerSettings, preset
-from trackweave.pipelines.box_outputs import as_rows
-from trackweave.structures.tracks import Tracks
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the siblings are found when this is started as a file
 
 from benchmarks import train_public
-from benchmarks.box_accuracy import Figures, score
-from benchmarks.mot_sequences import inputs, tracked_frames
+from benchmarks.box_accuracy import Corpus, Figures, measure, rows_of
 
 VARIANTS = ("whole", *train_public.PARTS)
 
 
-def scored(root: Path, model: Path | None, settings: TrackerSettings) -> Figures:
+def scored(root: Path, tracker: str, scorer: str) -> Figures:
     """The tracker over the evaluation sequences."""
-    sequences = list(inputs(root, "evaluation", "dancetrack", None))
-    with tempfile.TemporaryDirectory() as folder:
-        for sequence, detections in sequences:
-            scorer = None if model is None else LearnedScorer(model)
-            frames, _ = tracked_frames(sequence, detections, settings, has_class=False, scorer=scorer)
-            tracks = Tracks.concat([as_rows(index, None, frame).tracks for index, frame in enumerate(frames)])
-            write_mot(Path(folder) / f"{sequence.path.name}.txt", tracks)
-        return dict(score(sequences, Path(folder), "dancetrack"))["dancetrack"]
+    (row,) = rows_of([tracker], [scorer], rank=True)
+    return measure(Corpus(root, None, "evaluation"), [row], ["dancetrack"])[row.name]["dancetrack"]
 
 
 def main() -> None:
@@ -56,12 +42,12 @@ def main() -> None:
             options = ["--data", args.data, "--output", output, "--regimes", "dancetrack", "--forwards", "--lr", 2e-3]
             options += ["--epochs", *args.epochs] + ([] if variant == "whole" else ["--without", variant])
             train_public.main([str(option) for option in options])
-        figures = scored(args.data, output / "model.onnx", preset("learned"))
+        figures = scored(args.data, "learned", f"learned={output / 'model.onnx'}")
         print(f"| {variant if variant == 'whole' else f'without {variant}'} | {figures} |", flush=True)
     whole = args.output / "whole" / "model.onnx"
     if whole.exists():
-        print(f"| whole, ranks only, by half | {scored(args.data, whole, preset('adaptive'))} |")
-    print(f"| no model | {scored(args.data, None, preset('adaptive'))} |")
+        print(f"| whole, ranks only, by half | {scored(args.data, 'adaptive', f'learned={whole}')} |")
+    print(f"| no model | {scored(args.data, 'adaptive', 'iou')} |")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from trackweave.structures.tracks import Tracks
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the sibling is found when this is started as a file
 
-from benchmarks.box_accuracy import figures
+from benchmarks.box_accuracy import Figures
 from benchmarks.mot_sequences import SEQUENCES, scorer_named
 
 SEED = 900_000
@@ -153,7 +153,8 @@ def main() -> None:
                 for video in videos:
                     write_mot(results / f"{video.name}.txt", tracked(video, row_scorer, embeddings))
                 settings = EvaluationSettings(sequences=tuple(video.name for video in videos))
-                cells[name].append(str(figures(evaluate(results, truth, settings).classes[0])))
+                scores = evaluate(results, truth, settings).classes[0]
+                cells[name].append(str(Figures.of(scores.combined, len(scores.sequences))))
     for name, columns in cells.items():
         print(f"| {name} | " + " | ".join(columns) + " |")
 

@@ -4,11 +4,12 @@
         [--tracker adaptive bytetrack …] [--scorer iou learned learned=FILE …] [--rank] [--regimes mot17-frcnn …]
         [--refine] [--stitch] [--scores 0.5 100 …] [--output DIR] [--json FILE]
 
-MOT_ROOT and DIR are those of `mot_sequences`. A tracker is a preset with nothing else set; camera motion comes from
-`gmc.txt` where a sequence has one. Its tracks are written as MOT text, `DIR/TRACKER/REGIME/SEQUENCE.txt`, and scored as
-`trackweave evaluate` scores them, combined over a regime's sequences: MOT17, DanceTrack and SportsMOT by its protocol
-`mot17`, TUD by `mot15`, KITTI by `kitti-simple`, class by class. MOT17's YOLOX is tracked over the whole sequence and
-scored on the second half.
+MOT_ROOT and DIR are those of `mot_sequences`. All rows are one plan, as `trackweave run` works through it: a tracker is
+a preset with nothing else set; camera motion comes from `gmc.txt` where a sequence has one. Scores are combined over a
+regime's sequences: MOT17, DanceTrack and SportsMOT by the protocol `mot17`, TUD by `mot15`, KITTI by `kitti-simple`,
+class by class. MOT17's YOLOX is tracked over the whole sequence and scored on the second half. With `--output` the
+plan's folder stays: its page compares the rows with the first one, with intervals, the runs are in DIR/ROW/SEQUENCE,
+and the same command repeats nothing that is done.
 
 `--scorer learned` (the shipped model) or `learned=FILE[@THRESHOLD]` adds a row of the preset `learned` with it, with
 `--rank` one of each preset of `--tracker`, in whose gates it ranks; `iou` stands for the presets of `--tracker`.
@@ -28,26 +29,23 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import product
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from trackweave.association.scorer import LearnedScorer
-from trackweave.association.tracklets import TrackletMargins
-from trackweave.evaluation.evaluate import evaluate
+import numpy as np
+
+import trackweave
 from trackweave.evaluation.metrics import TrackEval
-from trackweave.evaluation.scores import ClassScores
-from trackweave.evaluation.settings import EvaluationSettings, Metric
-from trackweave.formats.mot import write_mot
-from trackweave.formats.motchallenge import MotSequence, read_gmc
-from trackweave.identity.stitch import VideoContext, camera_path, stitch, stitched_ids
-from trackweave.mot.postprocess import refine
-from trackweave.mot.settings import PRESETS, RefinementSettings, preset
-from trackweave.pipelines.box_outputs import as_rows
-from trackweave.structures.tracks import Tracks
+from trackweave.evaluation.scores import Scores
+from trackweave.evaluation.settings import Metric
+from trackweave.mot.settings import PRESETS
+from trackweave.options.sources import from_mapping
+from trackweave.plans.settings import SCHEMAS, Plan, Variant, load_plan
+from trackweave.plans.tables import EVALUATION
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the sibling is found when this is started as a file
 
-from benchmarks.mot_sequences import REGIMES, SEQUENCES, inputs, scorer_named, tracked_frames
+from benchmarks.mot_sequences import REGIMES, SEQUENCES, inputs
 
 PUBLISHED_PEERS: Mapping[str, float] = {
     "mot17-frcnn": 52.95,
@@ -65,9 +63,57 @@ GAPS_FILLED = ", gaps filled"
 STITCHED = ", stitched, gaps filled"
 LEARNED = "learned"
 """The preset for learned scorers."""
-INTERPOLATE_MAX_GAP = 20
+INTERPOLATION: Mapping[str, Any] = {"refinement.interpolate_max_gap": 20}
 SECOND_HALF = 0.5
 SHARES = {"hota": "HOTA", "ass_a": "AssA", "det_a": "DetA", "idf1": "IDF1", "mota": "MOTA"}
+
+
+class Row(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        name: that it has.
+        settings: of the tracker.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+
+    def refined(self) -> Row:
+        """The same with short gaps filled."""
+        return Row(self.name + GAPS_FILLED, {**self.settings, **INTERPOLATION})
+
+    def stitched(self) -> Row:
+        """The same with tracks stitched before that."""
+        return Row(self.name + STITCHED, {**self.settings, **INTERPOLATION, "refinement.stitch": True})
+
+    @property
+    def folder(self) -> str:
+        """Its name as that of a folder."""
+        return re.sub(r"[^\w.]+", "-", self.name)
+
+
+def rows_of(trackers: Sequence[str], scorers: Sequence[str], *, rank: bool = False) -> Iterator[Row]:
+    """A row per tracker and scorer: a learned one belongs with the preset made for it, or ranks in all others."""
+    for scorer in scorers:
+        kind, _, file = scorer.partition("=")
+        if kind not in (CLASSICAL, LEARNED):
+            raise SystemExit(f"--scorer {scorer}: iou, learned or learned=FILE[@THRESHOLD]")
+        path, _, threshold = file.partition("@")
+        called = ", ".join(part for part in (kind, Path(path).stem, threshold) if part)
+        model = {"scorer.weights": path, "scorer.threshold": float(threshold or 0)}
+        own = {"scorer.enabled": True, **{name: value for name, value in model.items() if value}}
+        if kind == CLASSICAL:
+            yield from (Row(tracker, {"tracker.preset": tracker}) for tracker in trackers)
+        elif rank:
+            yield from (
+                Row(f"{tracker} ranked by {called}", {"tracker.preset": tracker, **own}) for tracker in trackers
+            )
+        else:
+            yield Row(called, {"tracker.preset": LEARNED, **own})
+
+
+# --- the figures -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -82,59 +128,14 @@ class Figures:
     idsw: int
     sequences: int
 
+    @classmethod
+    def of(cls, combined: Scores | Mapping[str, Any], sequences: int) -> Figures:
+        """The figures of one class, combined over sequences."""
+        percent = {name: 100 * combined[field] for name, field in SHARES.items()}
+        return cls(**percent, idsw=int(combined["IDSW"]), sequences=sequences)
+
     def __str__(self) -> str:
         return f"{self.hota:.2f}/{self.ass_a:.2f}/{self.det_a:.2f}/{self.idf1:.2f}/{self.idsw}"
-
-
-# --- the tracker -----------------------------------------------------------------------------------------------------
-
-
-def write_tracks(
-    sequences: Sequence[tuple[MotSequence, Path]],
-    regime: str,
-    tracker: str,
-    scorer: str,
-    folders: Sequence[Path],
-    score_factor: float = 1.0,
-) -> None:
-    """Tracks every sequence and writes the result into the first folder, refined into the second if there is one."""
-    for sequence, detections in sequences:
-        frames, _ = tracked_frames(
-            sequence,
-            detections,
-            preset(tracker),
-            has_class=regime == "kitti",
-            scorer=scorer_named(scorer),
-            score_factor=score_factor,
-        )
-        tracks = Tracks.concat([as_rows(index, None, frame).tracks for index, frame in enumerate(frames)])
-        name = f"{sequence.path.name}.txt"
-        write_mot(folders[0] / name, tracks)
-        for folder, is_stitched in zip(folders[1:], (False, True), strict=False):
-            whole = stitched_tracks(sequence, tracks, scorer) if is_stitched else tracks
-            refined = refine(whole, RefinementSettings(interpolate_max_gap=INTERPOLATE_MAX_GAP))
-            write_mot(folder / name, refined.tracks)
-
-
-def stitched_tracks(sequence: MotSequence, tracks: Tracks, scorer: str) -> Tracks:
-    """What `trackweave boxes --stitch` makes of the tracks of a sequence."""
-    rate, size = sequence.known_frame_rate(), sequence.known_size()
-    camera = None
-    if sequence.camera_motion is not None:
-        camera = camera_path([None, *read_gmc(sequence.camera_motion, sequence.known_length())[1:]])
-    learned = scorer_named(scorer)
-    margins = TrackletMargins(learned, rate, size) if isinstance(learned, LearnedScorer) else None
-    links = stitch(tracks, VideoContext(rate, size, camera), margins)
-    return replace(tracks, track_id=stitched_ids(tracks.track_id, links))
-
-
-# --- the figures -----------------------------------------------------------------------------------------------------
-
-
-def figures(scores: ClassScores) -> Figures:
-    """The figures of one class, combined over sequences."""
-    percent = {name: 100 * scores.combined[field] for name, field in SHARES.items()}
-    return Figures(**percent, idsw=int(scores.combined["IDSW"]), sequences=len(scores.sequences))
 
 
 @dataclass(frozen=True)
@@ -145,61 +146,78 @@ class Corpus:
     simulated: Path | None
     split: str
 
+    def plan(self, rows: Sequence[Row], regimes: Sequence[str], output: Path, score_factor: float = 1.0) -> Plan:
+        """The plan of all rows over these sequences; groups are regimes, variants are rows."""
+        entries = []
+        for regime in regimes:
+            for sequence, detections in inputs(self.data, self.split, regime, self.simulated):
+                name = sequence.path.name + ("-yolox" if regime == "mot17-yolox" else "")
+                settings: dict[str, Any] = {"evaluate.start_fraction": SECOND_HALF} if regime == "mot17-yolox" else {}
+                settings |= {"input.class_column": 8} if regime == "kitti" else {}
+                if score_factor != 1:
+                    detections = _scaled(detections, score_factor, output / "detections" / f"{name}.txt")
+                paths = {"path": str(sequence.path), "detections": str(detections), "truth": "{input}"}
+                entries.append({"name": name, "group": regime, "settings": settings, **paths})
+        if not entries:
+            raise SystemExit(
+                "no sequence to run over: SportsMOT needs --simulated, TUD is in the evaluation split only"
+            )
+        plan = load_plan({"name": "boxes", "kind": "boxes", "inputs": entries, "output": str(output)})
+        variants = [Variant(row.folder, from_mapping(row.settings, SCHEMAS["boxes"], row.name)) for row in rows]
+        return replace(plan, variants=variants)
+
+
+def _scaled(detections: Path, factor: float, target: Path) -> Path:
+    """A copy of a file of detections whose scores are multiplied."""
+    rows = [line.split(",") for line in detections.read_text().splitlines() if line.strip()]
+    lines = [",".join([*row[:6], repr(float(np.float32(row[6]) * np.float32(factor))), *row[7:]]) for row in rows]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text("\n".join(lines) + "\n")
+    return target
+
 
 def measure(
     corpus: Corpus,
-    rows: Iterable[tuple[str, str]],
+    rows: Sequence[Row],
     regimes: Sequence[str],
     *,
-    refined: int = 0,
     output: Path | None = None,
-    score_factors: Sequence[float] = (1.0,),
+    score_factor: float = 1.0,
 ) -> dict[str, dict[str, Figures]]:
     """Figures by row and column.
 
     Args:
         corpus: the sequences.
-        rows: tracker and scorer of each.
-        regimes: which columns; those without sequences are left out.
-        refined: how many more rows of each: one with short gaps filled, and one with tracks stitched before.
-        output: where the tracks are kept; None: nowhere.
-        score_factors: a row of each with scores times so much.
+        rows: of the table.
+        regimes: which columns; those without sequences are left out; KITTI has two.
+        output: folder of the plan, in which nothing is repeated that is done; None: nothing stays.
+        score_factor: all scores times so much.
     """
-    scored: dict[str, dict[str, Figures]] = {}
     with contextlib.ExitStack() as stack:
-        root = output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        for (tracker, scorer), factor in product(rows, score_factors):
-            called = row_name(tracker, scorer) + ("" if factor == 1 else f", scores × {factor:g}")
-            names = [called, f"{called}{GAPS_FILLED}", f"{called}{STITCHED}"][: 1 + refined]
-            for regime in regimes:
-                sequences = list(inputs(corpus.data, corpus.split, regime, corpus.simulated))
-                if not sequences:
-                    continue
-                folders = [root / re.sub(r"[^\w.]+", "-", name) / regime for name in names]
-                write_tracks(sequences, regime, tracker, scorer, folders, factor)
-                for name, folder in zip(names, folders, strict=True):
-                    scored.setdefault(name, {}).update(score(sequences, folder, regime))
-    return scored
+        folder = output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        variants = scores_of(corpus.plan(rows, regimes, folder, score_factor))
+    return {row.name: dict(_columns(variants[row.folder])) for row in rows}
 
 
-def row_name(tracker: str, scorer: str) -> str:
-    """A preset by its name; a learned scorer as `learned`, one from a file with the file's."""
-    kind, _, file = scorer.partition("=")
-    if scorer == CLASSICAL:
-        return tracker
-    path, _, threshold = file.partition("@")
-    named = ", ".join(part for part in (kind, Path(path).stem, threshold) if part)
-    return named if tracker == LEARNED else f"{tracker} ranked by {named}"
+def scores_of(plan: Plan) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    """Works through a plan.
+
+    Returns:
+        variant → its regimes, as `evaluation.json` has them.
+    """
+    for item in trackweave.run(plan):
+        if item.failure is not None:
+            raise SystemExit(f"{item.name} ({item.variant}): {item.failure.message}")
+        print(f"{item.name} ({item.variant})", file=sys.stderr)
+    variants = json.loads((plan.output / EVALUATION).read_text())["variants"]
+    return {name: variant["regimes"] for name, variant in variants.items()}
 
 
-def score(sequences: Sequence[tuple[MotSequence, Path]], results: Path, regime: str) -> Iterator[tuple[str, Figures]]:
-    """Figures of a regime by column; KITTI has two."""
-    settings = EvaluationSettings(
-        sequences=tuple(sequence.path.name for sequence, _ in sequences),
-        start_fraction=SECOND_HALF if regime == "mot17-yolox" else 0.0,
-    )
-    for scores in evaluate(results, sequences[0][0].path.parent, settings).classes:
-        yield (f"kitti {scores.name}" if regime == "kitti" else regime), figures(scores)
+def _columns(regimes: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Figures]]:
+    for regime in regimes:
+        for name, scores in regime["classes"].items():
+            column = f"kitti {name}" if regime["name"] == "kitti" else regime["name"]
+            yield column, Figures.of(scores["combined"], len(scores["sequences"]))
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -214,15 +232,6 @@ def markdown(rows: Mapping[str, Mapping[str, Figures]], split: str) -> str:
         peers = [f"{PUBLISHED_PEERS[column]:.2f}" if column in PUBLISHED_PEERS else "" for column in columns]
         lines.append(["published peers, same detections: best HOTA", *peers])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def rows_of(trackers: Sequence[str], scorers: Sequence[str], *, rank: bool = False) -> Iterator[tuple[str, str]]:
-    """Tracker and scorer of each row: a learned scorer belongs with the preset made for it, or ranks in all others."""
-    for scorer in scorers:
-        if scorer == CLASSICAL or rank:
-            yield from ((tracker, scorer) for tracker in trackers)
-        else:
-            yield LEARNED, scorer
 
 
 def main() -> None:
@@ -241,19 +250,27 @@ def main() -> None:
         "--stitch", action="store_true", help="rows with short gaps filled, and with tracks stitched before"
     )
     parser.add_argument("--scores", nargs="+", type=float, default=[1.0], metavar="FACTOR", help="times so much")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="keep the tracks there")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="keep the plan there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     args = parser.parse_args()
     TrackEval([Metric.hota])  # a missing package is reported before the trackers run
     corpus = Corpus(args.data, args.simulated, args.split)
-    trackers = rows_of(args.tracker, args.scorer, rank=args.rank)
-    refined = 2 if args.stitch else int(args.refine)
-    rows = measure(corpus, trackers, args.regimes, refined=refined, output=args.output, score_factors=args.scores)
-    if not rows:
-        parser.error("no sequence to run over: SportsMOT needs --simulated, TUD is in the evaluation split only")
-    print(markdown(rows, args.split))
+    rows = list[Row]()
+    for row in rows_of(args.tracker, args.scorer, rank=args.rank):
+        rows += [
+            row,
+            *([row.refined()] if args.refine or args.stitch else []),
+            *([row.stitched()] if args.stitch else []),
+        ]
+    measured: dict[str, dict[str, Figures]] = {}
+    for factor in args.scores:
+        suffix = "" if factor == 1 else f", scores × {factor:g}"
+        output = args.output and args.output / f"scores-{factor:g}" if suffix else args.output
+        figures = measure(corpus, rows, args.regimes, output=output, score_factor=factor)
+        measured |= {name + suffix: row for name, row in figures.items()}
+    print(markdown(measured, args.split))
     if args.json is not None:
-        figures_of = {name: {column: asdict(cell) for column, cell in row.items()} for name, row in rows.items()}
+        figures_of = {name: {column: asdict(cell) for column, cell in row.items()} for name, row in measured.items()}
         args.json.write_text(json.dumps({"split": args.split, "trackers": figures_of}, indent=1) + "\n")
 
 

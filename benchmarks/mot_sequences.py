@@ -97,19 +97,17 @@ def tracked_frames(
     observer: AssignmentObserver | None = None,
     with_truth: bool = False,
     backwards: bool = False,
-    score_factor: float = 1.0,
 ) -> tuple[list[Detections], TrackerSummary]:
     """The tracker over a sequence: its output per frame and its summary.
 
     With a scorer or an observer, visibility is estimated from boxes, as `trackweave boxes` does; `with_truth` gives
-    each detection its true identity, for the observer. `backwards` begins with the last frame. Scores are multiplied by
-    `score_factor`, and their scale is found in the whole file first, as `trackweave boxes` does.
+    each detection its true identity, for the observer. `backwards` begins with the last frame. The scale of scores is
+    found in the whole file first, as `trackweave boxes` does.
     """
     length = sequence.known_length()
     table = read_detections(detections, class_column=8 if has_class else None, length=length, on_bad_item="skip")
-    score = table.score * np.float32(score_factor)
-    scale = scale_of(table.frame, score)
-    table = replace(table, score=scale.shares(score))
+    scale = scale_of(table.frame, table.score)
+    table = replace(table, score=scale.shares(table.score))
     motion = None if sequence.camera_motion is None else read_gmc(sequence.camera_motion)
     size = sequence.known_size()
     tracker = Tracker(
