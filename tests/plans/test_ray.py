@@ -222,6 +222,43 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
             connect(monkeypatch, FakeRay(), address=address)
 
 
+def test_what_listens_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_engine, "CONNECT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # as a head that hangs: Ray itself waits for minutes
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
+        for address in (place, f"ray://{place}"):
+            with pytest.raises(InputError, match=rf"^Ray cluster {address}: does not answer within 0.2 s: `ray start"):
+                connect(monkeypatch, FakeRay(), address=address)
+
+
+@pytest.mark.parametrize(
+    ("answer", "fits"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", False),  # Ray's dashboard, or any web server
+        (b"SSH-2.0-OpenSSH_9.6\r\n", False),
+        (bytes.fromhex("000024040000000000") + bytes(36), True),  # SETTINGS of HTTP/2
+        (b"", True),  # whatever hangs up is Ray's to judge
+    ],
+)
+def test_what_answers_is_no_cluster(monkeypatch: pytest.MonkeyPatch, answer: bytes, fits: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(100)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        if fits:
+            connect(monkeypatch, FakeRay(), address=address)
+        else:
+            with pytest.raises(InputError, match=f"^Ray cluster {address}: what listens there is not Ray"):
+                connect(monkeypatch, FakeRay(), address=address)
+        thread.join()
+
+
 def test_ray_is_an_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     write_sequence(tmp_path / "data" / "c1")
     monkeypatch.setitem(sys.modules, "ray", None)

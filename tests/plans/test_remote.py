@@ -142,6 +142,16 @@ def test_a_video_is_fetched_once_for_all_stages_and_variants(
     assert fetched == [video.stat().st_size]
 
 
+def test_the_longest_come_first(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, frames in (("a", 4), ("b", 40), ("c", 12)):
+        bucket.put(write_sequence(tmp_path / name, frames=frames), f"data/{name}")
+    plan = box_plan(Path("x"), tmp_path / "out", engine={"name": "ray", "workers": 1})
+    plan |= {"inputs": ["s3://bkt/data/*", "s3://bkt/none.mp4"], "storage": {"options": bucket.options}}
+    monkeypatch.setattr(runner, "RayEngine", InThisProcess)
+    items, _ = run_all(plan)
+    assert [item.name for item in items] == ["b", "c", "a", "none"]
+
+
 def test_what_was_used_longest_ago_goes_first(bucket: Bucket, tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         bucket.client.put_object(Bucket="bkt", Key=f"{name}.bin", Body=name.encode() * 1000)

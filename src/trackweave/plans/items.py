@@ -7,7 +7,6 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from glob import glob, has_magic
@@ -17,7 +16,7 @@ from typing import Any
 
 from trackweave.errors import InputError, MissingExtraError, SettingError, shortened_line
 from trackweave.options.sources import ProvidedValue, from_mapping, from_texts
-from trackweave.plans.remote import NONE, Stores, is_remote
+from trackweave.plans.remote import NONE, StoreDownError, Stores, is_remote
 from trackweave.plans.settings import SCHEMAS, InputEntry, Plan, SceneInputs, file_name, redacted, with_long_names
 from trackweave.storage.files import content_digest
 
@@ -333,11 +332,20 @@ def signature(role: str, text: str, name: str, stores: Stores = NONE) -> str:
     return record.hexdigest()
 
 
-def input_bytes(item: PlanItem) -> int:
-    """Of the files of the video: of two items the one with more takes longer, as a rule; 0 where there is none."""
-    with suppress(OSError, ValueError):
+def input_bytes(item: PlanItem, stores: Stores = NONE) -> int:
+    """Of the files of the video: of two items the one with more takes longer, as a rule; 0 where there is none.
+
+    Raises:
+        StoreDownError: it is in a store that does not answer.
+    """
+    try:
+        if is_remote(item.path):
+            return sum(one.size for one in stores.files(item.path))
         return sum(status.st_size for _, status, _ in _files_of(item.path, "input"))
-    return 0
+    except StoreDownError:
+        raise
+    except (InputError, OSError, ValueError):  # said when it is worked on
+        return 0
 
 
 def digest(role: str, text: str, name: str, stores: Stores = NONE) -> str:

@@ -48,6 +48,10 @@ IDLE, IDLE_WHERE_OTHERS_WAIT = 5.0, 1.0
 """Seconds after which a worker without work is let go, so that others have its place and the cluster may shrink."""
 CONNECT_SECONDS = 10.0
 """After which a cluster that does not answer is not there."""
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
+"""How HTTP/2 begins, which all of Ray speaks: whatever takes it sends its own settings back (RFC 9113, 3.4)."""
+SETTINGS = b"\x04"
+"""The type of such a frame, its fourth byte."""
 BEGIN = "`ray start --head` begins one, `address: local` needs none"
 
 Outcome = StageRecord | Mapping[str, str]
@@ -449,7 +453,12 @@ def _last_begun() -> str | None:
 
 
 def _check_answers(address: str, where: str) -> None:
-    """Is anything at an address? Ray itself would ask for a minute."""
+    """Is anything like Ray at an address? Ray itself would ask for minutes.
+
+    Raises:
+        InputError: nothing is, or nothing that answers.
+        SettingError: it is no address.
+    """
     if address == "auto":  # Ray takes that of the environment, else that of the last cluster that began here
         found = os.environ.get("RAY_ADDRESS") or _last_begun()
         if found is not None:
@@ -464,9 +473,23 @@ def _check_answers(address: str, where: str) -> None:
     if not host or port is None or parts.scheme not in ("", "ray"):
         raise SettingError(f"engine: address: is local, auto, HOST:PORT or ray://HOST:PORT, not {redacted(address)}")
     try:
-        socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
+        connection = socket.create_connection((host, port), timeout=CONNECT_SECONDS)
     except OSError as error:
         raise InputError(f"{where}: is not there ({error.strerror or error}): {BEGIN}") from None
+    answer = b""
+    with connection, suppress(ConnectionError):  # what hangs up, as on a greeting without TLS, is Ray's to judge
+        try:
+            connection.sendall(GREETING)
+            while len(answer) < 4 and (more := connection.recv(4)):
+                answer += more
+        except TimeoutError:
+            raise InputError(f"{where}: does not answer within {CONNECT_SECONDS:g} s: {BEGIN}") from None
+    if len(answer) >= 4 and answer[3:4] != SETTINGS and not _has_tls():
+        raise InputError(f"{where}: what listens there is not Ray, or not on its port for programs: {BEGIN}")
+
+
+def _has_tls() -> bool:
+    return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
 
 
 @contextmanager

@@ -441,7 +441,7 @@ class _Coordinator:
                 yield chain.finished(is_reused=True)
         due.sort()  # variant by variant: what an item's variants share is made once, and a predictor stays loaded
         if self.plan.engine.name == "ray":  # of each variant the long ones first: none is begun when all else is done
-            sizes = {place: input_bytes(self.items[place]) for place in {place for _, place in due}}
+            sizes = {place: input_bytes(self.items[place], self.stores) for place in {place for _, place in due}}
             due.sort(key=lambda pair: (pair[0], -sizes[pair[1]], pair[1]))
         values = {"items": len(self.items), "due": len(due) + len(trainings), **counts}
         self._tell("planned", values={name.replace(" ", "_"): value for name, value in values.items()})
