@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from trackweave.mot.settings import RefinementSettings, TrackerSettings, preset
     from trackweave.mot.state import AssignmentObserver, AssociationScorer, FrameContext
     from trackweave.mot.tracker import ByteTracker, Tracker
-    from trackweave.pipelines.box_inputs import detect
     from trackweave.pipelines.boxes import track_boxes
+    from trackweave.pipelines.detection_source import detect
     from trackweave.pipelines.identity import relate
     from trackweave.pipelines.mask_inputs import propose
     from trackweave.pipelines.masks import track_masks
@@ -138,7 +138,7 @@ _EXPORTS = {
         "Tracker",
     ),
     "pipelines.boxes": ("track_boxes",),
-    "pipelines.box_inputs": ("detect",),
+    "pipelines.detection_source": ("detect",),
     "pipelines.mask_inputs": ("propose",),
     "pipelines.identity": ("relate",),
     "pipelines.masks": ("track_masks",),

@@ -19,9 +19,9 @@ from trackweave.formats.videos import MaskArchiveVideo, TrackArchiveVideo, unlis
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
 from trackweave.ids import FrameIndex, Level
-from trackweave.pipelines.box_inputs import VideoInput, open_input
 from trackweave.pipelines.box_outputs import BoxOverlay
 from trackweave.pipelines.settings import InputSettings
+from trackweave.pipelines.video_input import VideoInput, open_input
 from trackweave.storage.corrected_masks import open_masks
 from trackweave.storage.files import refuse_overwriting, remove_leftovers_of
 from trackweave.storage.mask_archive import VideoSegments

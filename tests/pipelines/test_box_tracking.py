@@ -15,7 +15,6 @@ from trackweave.mot.camera_motion import CameraMotionEstimator, GivenCameraMotio
 from trackweave.mot.settings import preset
 from trackweave.mot.state import FrameContext
 from trackweave.mot.tracker import Tracker
-from trackweave.pipelines.box_inputs import DetectedFrame, InputFrame, open_input
 from trackweave.pipelines.box_tracking import (
     FrameFeatures,
     open_camera,
@@ -24,7 +23,9 @@ from trackweave.pipelines.box_tracking import (
     open_visibility,
     track_frames,
 )
+from trackweave.pipelines.detection_source import DetectedFrame
 from trackweave.pipelines.settings import PerceptionSettings
+from trackweave.pipelines.video_input import InputFrame, open_input
 from trackweave.progress import TimingAggregator, open_progress
 from trackweave.structures.detections import Detections
 from trackweave.structures.run_log import RunLog

@@ -41,9 +41,9 @@ from trackweave.frames.source import RGBFrame, WholeVideo
 from trackweave.masks.packed import PackedMasks
 from trackweave.mot.settings import RefinementSettings, preset
 from trackweave.mot.tracker import Tracker
-from trackweave.pipelines import box_inputs
-from trackweave.pipelines.box_inputs import DetectionsArgument
+from trackweave.pipelines import video_input
 from trackweave.pipelines.boxes import track_boxes
+from trackweave.pipelines.detection_source import DetectionsArgument
 from trackweave.pipelines.masks import track_masks
 from trackweave.pipelines.run import Run
 from trackweave.pipelines.samples import build_samples
@@ -664,7 +664,7 @@ def camera(monkeypatch: pytest.MonkeyPatch) -> dict[str, Camera]:
     def opened(source: int | str, *, max_frames: int | None = None) -> LiveFrames:
         return LiveFrames(cameras[str(source)], max_frames=max_frames)
 
-    monkeypatch.setattr(box_inputs, "open_live", opened)
+    monkeypatch.setattr(video_input, "open_live", opened)
     return cameras
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from tests.toy_boxes import make_clip
 from trackweave.errors import FrameError, SettingError
 from trackweave.masks.packed import PackedMasks
-from trackweave.pipelines.box_inputs import detect
 from trackweave.pipelines.boxes import track_boxes
+from trackweave.pipelines.detection_source import detect
 from trackweave.structures.detections import Detections
 
 

@@ -14,8 +14,9 @@ from tests.detectors import onnx_models
 from tests.toy_boxes import HEIGHT, WIDTH, box_of, detection_lines, image_of, make_clip, make_sequence, write_lines
 from trackweave.errors import InputError, SettingError
 from trackweave.formats.readers import read_detections
-from trackweave.pipelines.box_inputs import DetectionSource, VideoInput, detect, open_detections, open_input
+from trackweave.pipelines.detection_source import DetectionSource, detect, open_detections
 from trackweave.pipelines.settings import InputSettings
+from trackweave.pipelines.video_input import VideoInput, open_input
 from trackweave.structures.detections import Detections
 from trackweave.structures.run_log import RunLog
 

@@ -11,8 +11,9 @@ from trackweave.masks.packed import PackedMasks
 from trackweave.mot.settings import RefinementSettings
 from trackweave.mot.state import FrameContext
 from trackweave.pipelines import box_outputs
-from trackweave.pipelines.box_inputs import DetectedFrame, InputFrame
 from trackweave.pipelines.box_outputs import TrackStatistics, TrackWriter
+from trackweave.pipelines.detection_source import DetectedFrame
+from trackweave.pipelines.video_input import InputFrame
 from trackweave.storage.run import RunPaths
 from trackweave.storage.track_archive import TracksArchive
 from trackweave.structures.detections import Detections

@@ -30,9 +30,10 @@ from trackweave.identity.stitch import Link, TrackAppearance, VideoContext, came
 from trackweave.mot.postprocess import RefinedTracks, refine
 from trackweave.mot.settings import RefinementSettings
 from trackweave.mot.tracker import SCALE_CODE, TrackerSummary
-from trackweave.pipelines.box_inputs import DetectedFrame, InputFrame, VideoInput
 from trackweave.pipelines.box_tracking import FeatureRecord
+from trackweave.pipelines.detection_source import DetectedFrame
 from trackweave.pipelines.run import Run
+from trackweave.pipelines.video_input import InputFrame, VideoInput
 from trackweave.progress import TimingAggregator, peak_rss_mb
 from trackweave.storage.files import recorded_path
 from trackweave.storage.run import FrameList, RunFolder, RunPaths

@@ -21,9 +21,10 @@ from trackweave.mot.id_switches import SwitchCause, SwitchEvent
 from trackweave.mot.settings import TrackerSettings
 from trackweave.mot.state import FrameContext
 from trackweave.mot.tracker import TrackerSummary
-from trackweave.pipelines.box_inputs import VideoInput, open_detections, open_input
 from trackweave.pipelines.box_tracking import FeatureRecord
+from trackweave.pipelines.detection_source import open_detections
 from trackweave.pipelines.settings import InputSettings
+from trackweave.pipelines.video_input import VideoInput, open_input
 from trackweave.progress import Progress, open_progress
 from trackweave.storage.run import RunManifest, RunPaths, read_run_summary
 from trackweave.storage.track_archive import TrackRows, TracksArchive

@@ -19,8 +19,9 @@ from trackweave.mot.camera_motion import Affine, CameraMotionEstimator, GivenCam
 from trackweave.mot.settings import TrackerSettings
 from trackweave.mot.state import AssignmentObserver, AssociationScorer, FrameContext
 from trackweave.mot.tracker import Tracker, TrackerSummary, compile_loops, lowest_share
-from trackweave.pipelines.box_inputs import DetectedFrame, VideoInput
+from trackweave.pipelines.detection_source import DetectedFrame
 from trackweave.pipelines.settings import PerceptionSettings
+from trackweave.pipelines.video_input import VideoInput
 from trackweave.progress import Progress, ProgressDisplay, TimingAggregator, open_progress
 from trackweave.structures.detections import Detections
 from trackweave.structures.run_log import RunLog

@@ -18,14 +18,6 @@ from trackweave.corrections.forecast import SwitchForecaster
 from trackweave.errors import SettingError, wording
 from trackweave.frames.source import FrameSource
 from trackweave.mot.settings import RefinementSettings, TrackerSettings, preset
-from trackweave.pipelines.box_inputs import (
-    DetectionsArgument,
-    DetectionSource,
-    VideoInput,
-    only_frames,
-    open_detections,
-    open_input,
-)
 from trackweave.pipelines.box_outputs import (
     BoxOverlay,
     BoxRunRecord,
@@ -46,8 +38,10 @@ from trackweave.pipelines.box_tracking import (
     open_features,
     track_frames,
 )
+from trackweave.pipelines.detection_source import DetectionsArgument, DetectionSource, open_detections
 from trackweave.pipelines.run import Run
 from trackweave.pipelines.settings import InputSettings, PerceptionSettings
+from trackweave.pipelines.video_input import VideoInput, only_frames, open_input
 from trackweave.progress import Progress, TimingAggregator
 from trackweave.settings import Settings
 from trackweave.storage.run import RunFolder

@@ -30,10 +30,11 @@ from trackweave.formats.tables import DetectionTable, GroundTruth
 from trackweave.mot.settings import TrackerSettings, preset
 from trackweave.mot.state import FrameContext
 from trackweave.mot.tracker import Tracker
-from trackweave.pipelines.box_inputs import DetectedFrame, DetectionSource, VideoInput, open_detections, open_input
 from trackweave.pipelines.box_outputs import check_log, close_logger, open_logger
 from trackweave.pipelines.box_tracking import FrameFeatures, make_tracker, open_display, open_features, track_frames
+from trackweave.pipelines.detection_source import DetectedFrame, DetectionSource, open_detections
 from trackweave.pipelines.settings import InputSettings, PerceptionSettings, RemixSettings, SimulateSettings
+from trackweave.pipelines.video_input import VideoInput, open_input
 from trackweave.progress import Progress, TimingAggregator, open_progress
 from trackweave.simulation.detector import EmbeddingSettings
 from trackweave.simulation.presets import random_settings

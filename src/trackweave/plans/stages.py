@@ -945,7 +945,7 @@ class _ItemWork:
 
     def _detect(self, folder: Path) -> JsonRecord:
         from trackweave.formats.archives import write_detection_table
-        from trackweave.pipelines.box_inputs import detect
+        from trackweave.pipelines.detection_source import detect
         from trackweave.pipelines.settings import InputSettings, PerceptionSettings
 
         perception = self._settings[PerceptionSettings]

@@ -222,7 +222,7 @@ def video_json(overlay: Path, run: RunTracks, source: str | None) -> Json | None
 
 
 def _preview_positions(run: RunTracks, source: str | None) -> list[int]:
-    from trackweave.pipelines.box_inputs import open_input
+    from trackweave.pipelines.video_input import open_input
 
     if source is None or not Path(source).exists() or not is_sequence(source):
         return []

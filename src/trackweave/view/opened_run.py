@@ -19,8 +19,8 @@ from trackweave.frames.source import FrameSource
 from trackweave.ids import FrameIndex, Level
 from trackweave.masks.ops import Crop, crop_at
 from trackweave.masks.packed import PackedMasks
-from trackweave.pipelines.box_inputs import open_input
 from trackweave.pipelines.run import Run, open_run
+from trackweave.pipelines.video_input import open_input
 from trackweave.reports.run_tracks import (
     Description,
     RunTracks,

@@ -16,8 +16,8 @@ from torch.nn import functional  # noqa: E402
 
 from tests.predictors.sam import tiny  # noqa: E402
 from trackweave.errors import PredictorUnavailable, SettingError  # noqa: E402
-from trackweave.pipelines.box_inputs import detect  # noqa: E402
 from trackweave.pipelines.boxes import track_boxes  # noqa: E402
+from trackweave.pipelines.detection_source import detect  # noqa: E402
 from trackweave.pipelines.masks import track_masks  # noqa: E402
 from trackweave.pipelines.settings import PerceptionSettings  # noqa: E402
 from trackweave.predictors.registry import open_text_detector  # noqa: E402

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from tests.toy_boxes import FPS, HEIGHT, WIDTH, image_of, make_clip, make_sequence
 from trackweave.errors import FrameError, InputError, SettingError
 from trackweave.frames.open import open_frames
-from trackweave.pipelines.box_inputs import open_detections, open_input
+from trackweave.pipelines.detection_source import open_detections
 from trackweave.pipelines.settings import InputSettings
+from trackweave.pipelines.video_input import open_input
 from trackweave.structures.run_log import RunLog
 
 
