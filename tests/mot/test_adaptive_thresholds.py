@@ -7,9 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.toy_boxes import walk
-from trackweave.mot.settings import PRESETS, TrackerSettings
-from trackweave.mot.state import DET_COLUMNS, DET_SCORE, Parameters, kernel_parameters
-from trackweave.mot.track_management import (
+from trackweave.mot.adaptive_thresholds import (
     CHANGED,
     CHANGES,
     CLEAN_RATIO,
@@ -24,6 +22,8 @@ from trackweave.mot.track_management import (
     observe_changes,
     set_levels,
 )
+from trackweave.mot.settings import PRESETS, TrackerSettings
+from trackweave.mot.state import DET_COLUMNS, DET_SCORE, Parameters, kernel_parameters
 from trackweave.mot.tracker import Tracker
 from trackweave.structures.detections import Detections
 

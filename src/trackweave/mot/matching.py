@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from trackweave.boxes import centred_iou
 from trackweave.compiled import inner, njit
 from trackweave.errors import InputError
+from trackweave.mot.adaptive_thresholds import Stream, adapt
 from trackweave.mot.assignment import HIGH_ROUND, LOW_ROUND, TENTATIVE_ROUND, Costs, Flags, Pairs
 from trackweave.mot.kalman import Row, predict
 from trackweave.mot.state import (
@@ -32,7 +33,6 @@ from trackweave.mot.state import (
     Parameters,
     Rows,
 )
-from trackweave.mot.track_management import adapt
 from trackweave.structures.detections import Detections
 
 iou = inner(centred_iou)
@@ -84,7 +84,7 @@ def compare(
     detections: Rows,
     dt: float,
     parameters: ParameterArray,
-    stream: NDArray[np.float64],
+    stream: Stream,
     cost: Costs,
     allowed: Flags,
     pairs: Pairs,
@@ -95,7 +95,7 @@ def compare(
         tracks, detections: T and D rows.
         dt: steps since the frame before.
         parameters: one record.
-        stream: what is known of the stream, see `track_management`.
+        stream: what is known of the stream, see `adaptive_thresholds`.
         cost, allowed, pairs: as for `pair_costs`.
 
     Returns:

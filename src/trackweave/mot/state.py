@@ -166,7 +166,7 @@ class Parameters(Protocol):
     """What a kernel reads of its parameters, a record of numbers. Names as in `TrackerSettings`.
 
     A kernel is given an array of one such record (`PARAMETERS`), which it takes ten times as fast as the record
-    itself. Five of the numbers follow the stream, see `track_management.adapt`: each lies between what is at the end
+    itself. Five of the numbers follow the stream, see `adaptive_thresholds.adapt`: each lies between what is at the end
     of the record under its name and `_from`, and that plus its `_span`.
     """
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from trackweave.errors import FrameOrderError, InputError, SettingError
 from trackweave.ids import FrameIndex
+from trackweave.mot.adaptive_thresholds import CHANGED, LOW_SCORES, SCORES, set_levels
 from trackweave.mot.appearance import AppearanceMemory, Gallery
 from trackweave.mot.assignment import MATCH, SOURCE, UNMATCHED_COST, Costs, Flags, Workspace
 from trackweave.mot.camera_motion import local_motions
@@ -60,17 +61,13 @@ from trackweave.mot.track_management import (
     AFTER_FAR,
     ASSIGNED,
     BEFORE_FAR,
-    CHANGED,
     EVERYTHING,
-    LOW_SCORES,
-    SCORES,
     SHOWN_CLASS,
     SHOWN_DETECTION,
     SHOWN_ID,
     SHOWN_ROW,
     TABLE_ROW,
     decide,
-    set_levels,
 )
 from trackweave.structures.assignment import AssignmentState
 from trackweave.structures.detections import CLASS_NAME, Detections
@@ -399,6 +396,38 @@ class Tracker:
             warnings=tuple(self._warnings()),
         )
 
+    # --- the scale of scores, and what is said about a run ---------------------------------------------------------
+
+    def _take_scale(self, scale: ScoreScale) -> None:
+        """Scores are of this scale from now on."""
+        self._scale = scale
+        self._lowest = lowest_share(self.settings, scale)
+        self._parameters = kernel_parameters(self.settings, scale.stretch)
+        set_levels(self._parameters[0], self._stream)
+
+    def _follow_scores(self, score: NDArray[np.float32]) -> None:
+        """Takes in a frame's scores as they were given; when their scale changes, what is low is counted anew."""
+        if not len(score):
+            return
+        self._frames_with_detections += 1
+        if self._known_scale is None:
+            self._score_range.observe(score)
+            before, scale = self._scale, self._score_range.scale
+            if scale is not before:
+                if (scale.unit, scale.full, scale.stretch) != (before.unit, before.full, before.stretch):
+                    self._stream[[LOW_SCORES, SCORES]] = 0.0
+                self._take_scale(scale)
+                self._say_scale()
+        if self._is_nearly_empty:
+            self._best_share = max(self._best_share, float(np.fmax.reduce(self._scale.shares(score))))
+
+    def _say_scale(self) -> None:
+        """The user of a tracker that runs by itself sees at once that scores are not taken as they are."""
+        message = self._scale.message()
+        if message is not None and not self._has_said_scale:
+            self._has_said_scale = True
+            LOGGER.warning("frame %d: %s %s", self._frames, message, SCALE_REMEDY)
+
     def _warnings(self) -> Iterator[RunWarning]:
         for reason, count in self._skipped.items():
             yield RunWarning("track", None, "detections-skipped", f"left out {count}: {reason}", {"count": count})
@@ -414,6 +443,32 @@ class Tracker:
         emptiness = self._emptiness()
         if emptiness is not None:
             yield RunWarning("track", None, "nearly-no-tracks", emptiness)
+
+    @property
+    def _is_nearly_empty(self) -> bool:
+        """Were hardly any boxes reported so far, for the frames that had detections?"""
+        return self._reported <= NEARLY_EMPTY * self._frames_with_detections
+
+    def _emptiness(self) -> str | None:
+        """Why there are (nearly) no tracks, and what to do; None: there are."""
+        if not self._frames or not self._is_nearly_empty:
+            return None
+        tracks, boxes = self._next_id - 1, self._reported
+        lowest = self._lowest
+        best, birth = self._best_share, float(self._parameters["birth_score"][0]) / self._scale.stretch
+        counted = f"only {boxes} box{'es'[: 2 * (boxes > 1)]}" if boxes else "no box" if tracks else "no track"
+        text = f"{counted} on {self._frames} frame{'s'[: self._frames > 1]}: "
+        if not self._detections:
+            return f"{text}nothing was detected"
+        if self._skipped.total() >= self._detections:
+            return f"{text}every detection was left out"
+        text += f"best score {best:.2g}, "
+        if best < lowest:
+            return f"{text}lower ones than {lowest:.2g} are ignored: lower tracker.confidence_threshold"
+        if best < birth or not tracks:
+            return f"{text}tracks begin at {birth:.2g}: lower tracker.birth_score"
+        matches = self.settings.confirm_hits
+        return f"{text}{tracks} begun at {birth:.2g} or more, shown after {matches} matches: {MATCH_REMEDY}"
 
     # --- the frame and its detections ----------------------------------------------------------------------------
 
@@ -529,62 +584,6 @@ class Tracker:
         return np.asarray(embedding / np.where(lengths > 0, lengths, 1), np.float32)
 
     # --- one frame's decisions -----------------------------------------------------------------------------------
-
-    def _take_scale(self, scale: ScoreScale) -> None:
-        """Scores are of this scale from now on."""
-        self._scale = scale
-        self._lowest = lowest_share(self.settings, scale)
-        self._parameters = kernel_parameters(self.settings, scale.stretch)
-        set_levels(self._parameters[0], self._stream)
-
-    def _follow_scores(self, score: NDArray[np.float32]) -> None:
-        """Takes in a frame's scores as they were given; when their scale changes, what is low is counted anew."""
-        if not len(score):
-            return
-        self._frames_with_detections += 1
-        if self._known_scale is None:
-            self._score_range.observe(score)
-            before, scale = self._scale, self._score_range.scale
-            if scale is not before:
-                if (scale.unit, scale.full, scale.stretch) != (before.unit, before.full, before.stretch):
-                    self._stream[[LOW_SCORES, SCORES]] = 0.0
-                self._take_scale(scale)
-                self._say_scale()
-        if self._is_nearly_empty:
-            self._best_share = max(self._best_share, float(np.fmax.reduce(self._scale.shares(score))))
-
-    def _say_scale(self) -> None:
-        """The user of a tracker that runs by itself sees at once that scores are not taken as they are."""
-        message = self._scale.message()
-        if message is not None and not self._has_said_scale:
-            self._has_said_scale = True
-            LOGGER.warning("frame %d: %s %s", self._frames, message, SCALE_REMEDY)
-
-    @property
-    def _is_nearly_empty(self) -> bool:
-        """Were hardly any boxes reported so far, for the frames that had detections?"""
-        return self._reported <= NEARLY_EMPTY * self._frames_with_detections
-
-    def _emptiness(self) -> str | None:
-        """Why there are (nearly) no tracks, and what to do; None: there are."""
-        if not self._frames or not self._is_nearly_empty:
-            return None
-        tracks, boxes = self._next_id - 1, self._reported
-        lowest = self._lowest
-        best, birth = self._best_share, float(self._parameters["birth_score"][0]) / self._scale.stretch
-        counted = f"only {boxes} box{'es'[: 2 * (boxes > 1)]}" if boxes else "no box" if tracks else "no track"
-        text = f"{counted} on {self._frames} frame{'s'[: self._frames > 1]}: "
-        if not self._detections:
-            return f"{text}nothing was detected"
-        if self._skipped.total() >= self._detections:
-            return f"{text}every detection was left out"
-        text += f"best score {best:.2g}, "
-        if best < lowest:
-            return f"{text}lower ones than {lowest:.2g} are ignored: lower tracker.confidence_threshold"
-        if best < birth or not tracks:
-            return f"{text}tracks begin at {birth:.2g}: lower tracker.birth_score"
-        matches = self.settings.confirm_hits
-        return f"{text}{tracks} begun at {birth:.2g} or more, shown after {matches} matches: {MATCH_REMEDY}"
 
     def _compensate(self, context: FrameContext) -> None:
         """Moves every track with the camera; by a homography each as the image moves at its centre."""
