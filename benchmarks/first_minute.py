@@ -35,9 +35,8 @@ import numpy as np
 
 from trackweave.frames.open import open_frames
 from trackweave.ids import Level
-from trackweave.pipelines import mask_inputs
-from trackweave.pipelines.mask_inputs import propose
 from trackweave.pipelines.masks import track_masks
+from trackweave.pipelines.proposing import propose
 from trackweave.proposals import schedule
 from trackweave.storage.candidates import filtered_path
 from trackweave.visualization.video import Mp4Writer
@@ -131,9 +130,8 @@ def measure_rule(root: Path, folder: Path) -> None:
     changes = [("as it is", "", 0.0), *((f"{name} {value}", name, value) for name in RULE for value in RULE[name])]
     for n, (label, name, value) in enumerate(changes):
         with ExitStack() as stack:
-            for module in (mask_inputs, schedule):
-                if hasattr(module, name):
-                    stack.enter_context(patch.object(module, name, value))
+            if name:
+                stack.enter_context(patch.object(schedule, name, value))
             start = time.process_time()
             found = propose(folder / "clip.mp4", folder / str(n), levels=[2], progress=False)
             cpu = time.process_time() - start

@@ -55,9 +55,9 @@ if TYPE_CHECKING:
     from trackweave.pipelines.boxes import track_boxes
     from trackweave.pipelines.detection_source import detect
     from trackweave.pipelines.identity import relate
-    from trackweave.pipelines.mask_inputs import propose
     from trackweave.pipelines.masks import track_masks
     from trackweave.pipelines.online_masks import MaskStream
+    from trackweave.pipelines.proposing import propose
     from trackweave.pipelines.run import Run, open_run
     from trackweave.pipelines.settings import InputSettings, PerceptionSettings
     from trackweave.plans.runner import Forecast, ItemSelection, PlanEvent, forecast, run
@@ -139,7 +139,7 @@ _EXPORTS = {
     ),
     "pipelines.boxes": ("track_boxes",),
     "pipelines.detection_source": ("detect",),
-    "pipelines.mask_inputs": ("propose",),
+    "pipelines.proposing": ("propose",),
     "pipelines.identity": ("relate",),
     "pipelines.masks": ("track_masks",),
     "pipelines.online_masks": ("MaskStream",),

@@ -13,8 +13,8 @@ from tests.toy_scenes import CROSSING, candidates_of
 from trackweave.errors import ArtifactError, CandidateError, SettingError
 from trackweave.frames.arrays import ArrayFrames
 from trackweave.pipelines.filtering import filter_candidates
-from trackweave.pipelines.mask_inputs import propose
 from trackweave.pipelines.masks import track_masks
+from trackweave.pipelines.proposing import propose
 from trackweave.proposals.generators import GeneratorChoice
 from trackweave.proposals.settings import CandidateSettings, RegionSettings
 from trackweave.simulation.video import SyntheticScene

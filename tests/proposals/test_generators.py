@@ -12,8 +12,8 @@ from tests.cli.shell import Shell
 from tests.detectors.onnx_models import HEIGHT, WIDTH, Graph, draw, image_info, segment_model, yolov8
 from trackweave.errors import InputError, SettingError
 from trackweave.frames.arrays import ArrayFrames
-from trackweave.pipelines.mask_inputs import propose
 from trackweave.pipelines.masks import track_masks
+from trackweave.pipelines.proposing import propose
 from trackweave.proposals.generators import SalientProposals, make_generator
 from trackweave.storage.candidates import filtered_path, read_filtered
 

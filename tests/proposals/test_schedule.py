@@ -11,7 +11,7 @@ from trackweave.frames.arrays import ArrayFrames
 from trackweave.frames.source import RGBFrame
 from trackweave.ids import Level, LocalIndex
 from trackweave.masks.packed import PackedMasks
-from trackweave.pipelines.mask_inputs import propose_candidates
+from trackweave.pipelines.proposing import propose_candidates
 from trackweave.proposals.regions import RegionProposals
 from trackweave.proposals.schedule import MIN_GAP, NEW_SHARE, SeenArea
 from trackweave.structures.candidates import Candidates

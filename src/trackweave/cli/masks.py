@@ -358,7 +358,7 @@ def propose(
 ) -> None:
     """Find candidates and write them for `masks --candidates`."""
     from trackweave.pipelines.mask_inputs import ALL_LEVELS, GENERATED_LEVELS
-    from trackweave.pipelines.mask_inputs import propose as propose_for
+    from trackweave.pipelines.proposing import propose as propose_for
     from trackweave.pipelines.resolved import generator_of
 
     run = settings[MaskRunSettings]

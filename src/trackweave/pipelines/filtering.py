@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from trackweave.errors import CandidateError, SettingError
 from trackweave.formats.candidates import read_raw_folder
-from trackweave.pipelines.mask_inputs import CANDIDATES_MANIFEST, TREE_NAME
+from trackweave.pipelines.mask_inputs import CANDIDATES_MANIFEST
+from trackweave.pipelines.proposing import TREE_NAME
 from trackweave.proposals.refine import FilterStats, refine
 from trackweave.proposals.settings import CandidateSettings
 from trackweave.storage.candidates import (

@@ -6,20 +6,21 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from trackweave.errors import ArtifactError, FrameError, InputError, wording
 from trackweave.formats.mot import write_mot_frames
 from trackweave.frames.source import FrameSource
 from trackweave.identity.merge import merge
-from trackweave.identity.nest import nest
+from trackweave.identity.nest import Nesting, nest
 from trackweave.identity.overlaps import LevelObjects, gather
 from trackweave.identity.settings import IdentitySettings
 from trackweave.ids import PROMPTED_LEVEL, FrameIndex, Level
 from trackweave.pipelines.mask_corrections import restore, write_corrected
 from trackweave.pipelines.run import Run
 from trackweave.pipelines.stitching import MaskStitcher
-from trackweave.progress import Progress, open_progress
+from trackweave.progress import Progress, ProgressDisplay, open_progress
 from trackweave.storage.corrected_masks import open_masks
 from trackweave.storage.files import locked_folder, remove_leftovers, write_json
 from trackweave.storage.identity import (
@@ -207,58 +208,81 @@ def write_identities(
             return None
         frames = sorted({int(frame) for video in videos.values() for frame in video.frames})
         with open_progress(progress, 2 * len(frames), "identities") as display:
-
-            def raw(frame: int) -> list[LevelObjects]:
-                return [(level, video.frame(frame)) for level, video in videos.items()]
-
-            def read() -> Iterator[list[LevelObjects]]:
-                for position, frame in enumerate(frames):
-                    objects = raw(frame)
-                    if stitcher is not None:
-                        stitcher.add(frame, objects)
-                    yield objects
-                    display.update(position + 1, frame)
-
-            evidence = gather(read(), settings.merge_iou)
-            links = merge(evidence, settings, fixed_levels=(PROMPTED_LEVEL,))
-            table = IdentityTable.from_links(evidence.track_id, evidence.level, links)
-            if stitcher is not None:
-                wholes = nest(evidence, table, settings).tree
-                links += stitcher.links(evidence, table, wholes, frames, raw, settings.stitch_probability)
-                table = IdentityTable.from_links(evidence.track_id, evidence.level, links)
-            nesting = nest(evidence, table, settings)
+            table, nesting = _find_identities(videos, frames, settings, stitcher, display)
             recorded = settings.model_dump(mode="json")
-            sizes = archive_sizes(manifest, levels)
-            record = IdentityRecord(table, nesting.tree, sizes, recorded, nesting.split)
+            record = IdentityRecord(table, nesting.tree, archive_sizes(manifest, levels), recorded, nesting.split)
             index: dict[int, list[int]] = {}
-
-            def boxes() -> Iterator[Tracks]:
-                fusion = Fusion(record)
-                for position, frame in enumerate(frames):
-                    fused = fusion.fuse(dict(raw(frame)), _full_size(videos))
-                    parts = [
-                        Tracks.from_frames([objects], level=int(level), with_masks=False)
-                        for level, objects in sorted(fused.items())
-                    ]
-                    tracks = Tracks.concat(parts)
-                    index[frame] = tracks.track_id.tolist()
-                    yield tracks
-                    display.update(len(frames) + position + 1, frame)
-
-            write_mot_frames(paths.mot, boxes())
+            write_mot_frames(paths.mot, _boxes_by_identity(videos, frames, record, index, display))
     write_relations(paths.relations, nesting.tree, nesting.pairs)
     write_index(paths.index, index, nesting.tree)
     record.write(paths.identity)
     return record
 
 
-def _full_size(videos: dict[Level, VideoSegments]) -> tuple[int, int]:
+def _find_identities(
+    videos: Mapping[Level, VideoSegments],
+    frames: Sequence[int],
+    settings: IdentitySettings,
+    stitcher: MaskStitcher | None,
+    display: ProgressDisplay,
+) -> tuple[IdentityTable, Nesting]:
+    """Which tracks are one thing, and what is part of what: one pass over the masks of all frames.
+
+    The tree is made twice: stitching a part asks which whole it lies in, and what is joined then may lie elsewhere.
+    """
+
+    def passing() -> Iterator[list[LevelObjects]]:
+        for position, frame in enumerate(frames):
+            objects = _raw_objects(videos, frame)
+            if stitcher is not None:
+                stitcher.add(frame, objects)
+            yield objects
+            display.update(position + 1, frame)
+
+    evidence = gather(passing(), settings.merge_iou)
+    links = merge(evidence, settings, fixed_levels=(PROMPTED_LEVEL,))
+    table = IdentityTable.from_links(evidence.track_id, evidence.level, links)
+    if stitcher is not None:
+        wholes = nest(evidence, table, settings).tree
+        raw = partial(_raw_objects, videos)
+        links += stitcher.links(evidence, table, wholes, frames, raw, settings.stitch_probability)
+        table = IdentityTable.from_links(evidence.track_id, evidence.level, links)
+    return table, nest(evidence, table, settings)
+
+
+def _boxes_by_identity(
+    videos: Mapping[Level, VideoSegments],
+    frames: Sequence[int],
+    record: IdentityRecord,
+    index: dict[int, list[int]],
+    display: ProgressDisplay,
+) -> Iterator[Tracks]:
+    """The boxes of all levels frame after frame; `index` gets the identities of each frame."""
+    fusion = Fusion(record)
+    for position, frame in enumerate(frames):
+        fused = fusion.fuse(dict(_raw_objects(videos, frame)), _full_size(videos))
+        parts = [
+            Tracks.from_frames([objects], level=int(level), with_masks=False)
+            for level, objects in sorted(fused.items())
+        ]
+        tracks = Tracks.concat(parts)
+        index[frame] = tracks.track_id.tolist()
+        yield tracks
+        display.update(len(frames) + position + 1, frame)
+
+
+def _raw_objects(videos: Mapping[Level, VideoSegments], frame: int) -> list[LevelObjects]:
+    """The objects of a frame level by level, as they were tracked."""
+    return [(level, video.frame(frame)) for level, video in videos.items()]
+
+
+def _full_size(videos: Mapping[Level, VideoSegments]) -> tuple[int, int]:
     infos = [video.info for video in videos.values()]
     sizes = [info.full_resolution_shape or info.mask_shape for info in infos]
     return next((size for size in sizes if size is not None), (1, 1))
 
 
-def _raw_boxes(videos: dict[Level, VideoSegments]) -> Iterator[Tracks]:
+def _raw_boxes(videos: Mapping[Level, VideoSegments]) -> Iterator[Tracks]:
     """Boxes of every level, frame after frame, without holding more than one frame."""
     for frame in sorted({frame for video in videos.values() for frame in video.frames}):
         yield Tracks.concat([video.boxes(FrameIndex(frame), int(level)) for level, video in videos.items()])

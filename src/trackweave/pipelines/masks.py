@@ -26,12 +26,8 @@ from trackweave.pipelines.mask_inputs import (
     CandidateInput,
     GivenCandidates,
     MaskFrames,
-    OpenedGenerator,
     candidates_min_area,
-    check_stride,
-    open_generator,
     open_mask_frames,
-    propose_candidates,
 )
 from trackweave.pipelines.mask_pieces import (
     JoinedLevel,
@@ -44,6 +40,7 @@ from trackweave.pipelines.mask_pieces import (
 )
 from trackweave.pipelines.online_masks import MaskStream, StreamInput, StreamRequest
 from trackweave.pipelines.prompts import MarkedObjects, UserPrompts, read_user_prompts
+from trackweave.pipelines.proposing import OpenedGenerator, check_stride, open_generator, propose_candidates
 from trackweave.pipelines.run import Run
 from trackweave.pipelines.stitching import MaskStitcher
 from trackweave.predictors.base import PredictorSession, VideoPredictor

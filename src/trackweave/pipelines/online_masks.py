@@ -34,18 +34,9 @@ from trackweave.frames.source import FrameSource, RGBFrame
 from trackweave.identity.settings import IdentitySettings
 from trackweave.ids import PROMPTED_LEVEL, FrameIndex, IdAllocator, Level, LocalIndex
 from trackweave.pipelines.identity import OVERLAY_RATE, write_identities
-from trackweave.pipelines.mask_inputs import (
-    GENERATED_LEVELS,
-    CandidateInput,
-    GivenCandidates,
-    MaskFrames,
-    OpenedGenerator,
-    check_stride,
-    class_names_of,
-    found_on,
-    open_generator,
-)
+from trackweave.pipelines.mask_inputs import GENERATED_LEVELS, CandidateInput, GivenCandidates, MaskFrames
 from trackweave.pipelines.prompts import MarkedObjects, UserPrompts, read_user_prompts
+from trackweave.pipelines.proposing import OpenedGenerator, check_stride, class_names_of, found_on, open_generator
 from trackweave.pipelines.run import Run
 from trackweave.predictors.registry import ChosenPredictor
 from trackweave.predictors.sam.settings import SamSettings

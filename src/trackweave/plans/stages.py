@@ -847,7 +847,8 @@ class _ItemWork:
         return self._once("propose", self._propose)
 
     def _propose(self, folder: Path) -> JsonRecord:
-        from trackweave.pipelines.mask_inputs import GENERATED_LEVELS, propose
+        from trackweave.pipelines.mask_inputs import GENERATED_LEVELS
+        from trackweave.pipelines.proposing import propose
         from trackweave.pipelines.resolved import predictor_settings_of
         from trackweave.pipelines.settings import MaskRunSettings
         from trackweave.proposals.settings import CandidateSettings

@@ -30,8 +30,8 @@ from trackweave.frames.open import open_frames
 from trackweave.ids import LocalIndex
 from trackweave.options.commands import command_of, run_command
 from trackweave.pipelines.filtering import filter_candidates
-from trackweave.pipelines.mask_inputs import propose
 from trackweave.pipelines.masks import track_masks
+from trackweave.pipelines.proposing import propose
 from trackweave.pipelines.run import Run
 from trackweave.predictors.base import MaskLimits
 from trackweave.predictors.sam.predictor import SamPredictor
