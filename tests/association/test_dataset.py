@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from tests.association.small_training import sample_folder, training_set
 from tests.association.toy import toy_sample
-from trackweave.association.dataset import BLENDED, TrainingSet, load_samples, read_samples
+from trackweave.association.dataset import TrainingSet, load_samples
 from trackweave.association.labels import UNKNOWN
+from trackweave.association.logged_samples import BLENDED, read_samples
 from trackweave.association.settings import DataSettings
 from trackweave.association.training.batches import iterate_batches
 from trackweave.errors import ArtifactError, ArtifactVersionError, SettingError

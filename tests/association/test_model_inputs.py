@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.association.toy import toy_state
 from trackweave.association.data_collection import SampleOrigin, make_sample
-from trackweave.association.dataset import assignment_state, read_samples
+from trackweave.association.logged_samples import assignment_state, read_samples
 from trackweave.association.model_inputs import (
     COSINE_UNKNOWN,
     FrameBatch,

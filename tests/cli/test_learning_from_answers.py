@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cli.shell import Shell
-from trackweave.association.dataset import read_samples
 from trackweave.association.labels import gt_track_ids
+from trackweave.association.logged_samples import read_samples
 from trackweave.association.models.associator import Associator, AssociatorShape
 from trackweave.association.settings import LogSettings, ScorerSettings
 from trackweave.association.training.checkpoint import (

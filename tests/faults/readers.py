@@ -710,8 +710,9 @@ def _samples(root: Path) -> None:
 @reader(_samples, 2.0)
 def training_samples(folder: Path) -> object:
     """A folder of samples and its list: read, inspected, and logged into once more."""
-    from trackweave.association.dataset import assignment_state, load_samples, read_samples
+    from trackweave.association.dataset import load_samples
     from trackweave.association.inspection import inspect_samples, render_text
+    from trackweave.association.logged_samples import assignment_state, read_samples
     from trackweave.association.settings import DataSettings
     from trackweave.errors import ArtifactError
     from trackweave.storage.sample_folder import SampleFolder

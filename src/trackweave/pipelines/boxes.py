@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 
-from trackweave.association.dataset import BLENDED
+from trackweave.association.logged_samples import BLENDED
 from trackweave.association.scorer import LearnedScorer
 from trackweave.association.settings import LogSettings, ScorerSettings
 from trackweave.corrections.forecast import SwitchForecaster

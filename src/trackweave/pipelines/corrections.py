@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.association.dataset import BLENDED, PERSON, PERSON_BLENDED
 from trackweave.association.labels import NO_IDENTITY
+from trackweave.association.logged_samples import BLENDED, PERSON, PERSON_BLENDED
 from trackweave.corrections.constraints import Constraints, constraints
 from trackweave.corrections.decision import Decision, decide
 from trackweave.corrections.doubt import Links, link_doubt

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.association.dataset import assignment_state, read_samples
+from trackweave.association.logged_samples import assignment_state, read_samples
 from trackweave.association.scorer import LearnedScorer
 from trackweave.association.track_memory import DEFAULT_FPS
 from trackweave.association.training.train_assoc import DEFAULT, TrainingOptions, run_training

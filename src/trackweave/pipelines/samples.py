@@ -17,8 +17,8 @@ from typing import Literal, NamedTuple, TypedDict, Unpack
 import numpy as np
 
 from trackweave.association.data_collection import SampleLogger
-from trackweave.association.dataset import assignment_state, read_samples, reject_blended
 from trackweave.association.labels import NO_IDENTITY, gt_track_ids
+from trackweave.association.logged_samples import assignment_state, read_samples, reject_blended
 from trackweave.association.scorer import LearnedScorer
 from trackweave.association.settings import DEFAULT_EMBED_DIM, LogSettings
 from trackweave.association.track_memory import DEFAULT_FPS
