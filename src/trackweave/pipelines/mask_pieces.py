@@ -18,7 +18,8 @@ from trackweave.frames.source import FrameSource, sampled_positions
 from trackweave.identity.pieces import MIN_IOU, OverlapVotes, follow, joined_ids, samplings
 from trackweave.ids import FrameIndex, Level, LocalIndex, TrackId
 from trackweave.masks.ops import mask_iou
-from trackweave.pipelines.mask_inputs import TREE_NAME, open_mask_frames
+from trackweave.pipelines.mask_inputs import open_mask_frames
+from trackweave.pipelines.proposing import TREE_NAME
 from trackweave.predictors.registry import ChosenPredictor
 from trackweave.progress import Progress, ProgressDisplay
 from trackweave.storage.candidates import (
