@@ -313,3 +313,20 @@ def test_the_state_counts_what_is_computed(tmp_path: Path) -> None:
     with PlanState(tmp_path / "out", "toy", "boxes") as state:
         assert set(state.computed().values()) == {1}
         assert [call[2:5] for call in state.calls()] == [(0, 1, 0), (1, 0, 0)]
+
+
+EXPORTED = [("davis", ""), ("mot-s1", ".txt"), ("mots-s1", ".txt")]
+
+
+def test_each_level_is_exported_where_a_format_has_one(tmp_path: Path) -> None:
+    scenes, out = write_scenes(tmp_path / "scenes", "s1"), tmp_path / "out"
+    settings = {"predictor": "static", "levels": [2, 4]}
+    plan = mask_plan(
+        scenes, out, settings=settings, stages={"export": {"to": ["davis", "mot", "mots"]}, "report": False}
+    )
+    (item,), _ = run_all(plan)
+    assert item.failure is None
+    written = sorted(path.name for path in (out / "runs" / "s1" / "export").iterdir())
+    assert written == [f"{name}_L0{level}{suffix}" for name, suffix in EXPORTED for level in (2, 4)]
+    assert list((out / "runs" / "s1" / "export" / "davis_L04").glob("*.png"))
+    assert computed(run_all(plan)[1]) == []

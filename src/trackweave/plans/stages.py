@@ -44,7 +44,7 @@ from trackweave.plans.remote import (
 from trackweave.plans.settings import SCHEMAS, SplitSettings, redacted
 from trackweave.predictors.catalog import BACKENDS
 from trackweave.storage.files import content_digest, locked_folder, read_json_object, remove_leftovers, write_json
-from trackweave.storage.run import RunPaths, read_run_summary
+from trackweave.storage.run import RunManifest, RunPaths, read_run_summary
 from trackweave.storage.sample_folder import MANIFEST_NAME
 from trackweave.structures.run_log import RunWarning
 from trackweave.structures.run_summary import BoxSummary
@@ -1089,25 +1089,40 @@ class _ItemWork:
     # --- what reads a finished run
 
     def export(self) -> JsonRecord:
-        """Writes the run in other formats."""
+        """Writes the run in other formats; of several levels each, where a format has one."""
         from trackweave.exporters import export
-        from trackweave.formats.registry import find_format
         from trackweave.structures.format_settings import FormatSettings
         from trackweave.visualization.settings import OverlaySettings
 
+        overlay, options = self._settings[OverlaySettings], self._settings[FormatSettings]
         written = []
         for name in self._job.formats:
-            suffix = ".mp4" if name == "mp4" else find_format(name).suffix
-            target = self._folder / "export" / (f"{self._job.item}{suffix}" if suffix else name)
-            if not suffix:
-                target.mkdir(parents=True, exist_ok=True)
-            else:
-                target = target.with_name(f"{name}-{target.name}") if _ambiguous(suffix, self._job.formats) else target
-                target.parent.mkdir(parents=True, exist_ok=True)
-            overlay, options = self._settings[OverlaySettings], self._settings[FormatSettings]
-            export(self._folder, name, target, overlay=overlay, options=options)
-            written.append(str(target.relative_to(self._folder)))
+            for level in self._levels_of(name):
+                target = self._export_target(name, level)
+                export(self._folder, name, target, level=level, overlay=overlay, options=options)
+                written.append(str(target.relative_to(self._folder)))
         return {"exports": len(written), "files": written}
+
+    def _levels_of(self, format_name: str) -> Sequence[int | None]:
+        """The levels that a format is written for one by one; None alone where one file holds all there are."""
+        from trackweave.formats.registry import find_format
+
+        levels = RunManifest.load(self._paths.manifest).tracked_levels if self._job.kind == "masks" else []
+        if len(levels) < 2 or (format_name != "mp4" and find_format(format_name).levels):
+            return [None]
+        return [int(level) for level in levels]
+
+    def _export_target(self, format_name: str, level: int | None) -> Path:
+        """The file, or the folder, which is made, that a format is written to."""
+        suffix = _suffix_of(format_name)
+        name = f"{self._job.item}{suffix}" if suffix else format_name
+        if suffix and sum(_suffix_of(one) == suffix for one in self._job.formats) > 1:
+            name = f"{format_name}-{name}"
+        if level is not None:
+            name = f"{name.removesuffix(suffix)}_L{level:02d}{suffix}"
+        target = self._folder / "export" / name
+        (target.parent if suffix else target).mkdir(parents=True, exist_ok=True)
+        return target
 
     def evaluate(self) -> JsonRecord:
         """Scores the run against the truth."""
@@ -1155,11 +1170,11 @@ def _truth_of(text: str, item: str) -> Path:
     return path.parent if path.name == "gt" else path
 
 
-def _ambiguous(suffix: str, formats: Sequence[str]) -> bool:
-    """Have several of the formats files of this suffix?"""
+def _suffix_of(format_name: str) -> str:
+    """Of the file that a format is; empty: it is a folder."""
     from trackweave.formats.registry import find_format
 
-    return sum((".mp4" if name == "mp4" else find_format(name).suffix) == suffix for name in formats) > 1
+    return ".mp4" if format_name == "mp4" else find_format(format_name).suffix
 
 
 def _warning_facts(warnings: Sequence[RunWarning]) -> dict[str, Any]:
