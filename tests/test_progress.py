@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from types import SimpleNamespace
 
@@ -38,6 +39,24 @@ def test_a_terminal_and_a_notebook_show_it_by_themselves(monkeypatch: pytest.Mon
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with open_progress(None, 2, "tracking") as display:
         assert isinstance(display, ProgressPrinter)
+
+
+def test_elsewhere_than_in_a_terminal_a_line_comes_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("trackweave.progress.time.perf_counter", lambda: now)
+    stream = io.StringIO()
+    with ProgressPrinter(None, "tracking", stream, unit="frames") as display:
+        for step in range(1, 41):
+            now = float(step)
+            if step == 30:
+                display.expect(40, is_known=False)
+            display.update(step, step - 1)
+    assert stream.getvalue().splitlines() == [
+        "tracking: 3 frames after 3 s",
+        "tracking: 9 frames after 9 s",
+        "tracking: 21 frames after 21 s",
+        "tracking: 40/~40 frames in 40.000s",
+    ]
 
 
 def test_without_standard_error_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

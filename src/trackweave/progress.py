@@ -82,29 +82,36 @@ class _CallbackDisplay(_Closing):
         self._total = total
 
 
+_FIRST_WORD_S, _LONGEST_SILENCE_S = 3.0, 60.0
+"""Elsewhere than in a terminal: seconds until the first line, and at most between two; each wait is twice the last."""
+
+
 class ProgressPrinter(_Closing):
-    """Progress over steps: a live bar in a terminal or a notebook, one line when closed elsewhere.
+    """Progress over steps: a live bar in a terminal or a notebook; elsewhere a line now and then, and one when closed.
 
     The bar shows what is done of how much, the time taken, and what the rest takes at the speed of the last half
     minute; `~` stands before a total that is an estimate.
 
     Args:
-        total: number of steps.
+        total: number of steps; None: not known, as of a live source.
         label: what is being done.
         stream: where to print; None = standard error.
         unit: what a step is, in plural; empty: need not be said.
     """
 
-    def __init__(self, total: int, label: str = "tracking", stream: TextIO | None = None, *, unit: str = "") -> None:
+    def __init__(
+        self, total: int | None, label: str = "tracking", stream: TextIO | None = None, *, unit: str = ""
+    ) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         self._stream = stream if stream is not None else standard_error()
         self._label, self._unit = label, unit and f" {unit}"
-        self._total = max(int(total), 0)
+        self._total = None if total is None else max(int(total), 0)
         self._is_known = True
         self._done = 0
         self._started = time.perf_counter()
+        self._silence, self._next_word = _FIRST_WORD_S, self._started + _FIRST_WORD_S
         self._closed = False
         self._bar: Progress | None = None
         if self._stream.isatty() or (stream is None and _in_notebook()):
@@ -123,6 +130,8 @@ class ProgressPrinter(_Closing):
 
     @property
     def _steps(self) -> str:
+        if self._total is None:
+            return f"{self._done}{self._unit}"
         about = "" if self._is_known else "~"
         return f"{self._done}/{about}{self._total}{self._unit}"
 
@@ -131,6 +140,10 @@ class ProgressPrinter(_Closing):
         self._done = max(self._done, index)
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, where=f"frame {abs_frame}", steps=self._steps)
+        elif (now := time.perf_counter()) >= self._next_word:
+            self._silence = min(2 * self._silence, _LONGEST_SILENCE_S)
+            self._next_word = now + self._silence
+            self._stream.write(f"{self._label}: {self._steps} after {now - self._started:.0f} s\n")
 
     def expect(self, total: int, *, is_known: bool = True) -> None:
         """There will be so many steps in all; shown with the next `update`."""

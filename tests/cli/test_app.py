@@ -491,14 +491,16 @@ def test_a_folder_with_another_run_is_refused_and_untouched(
     shell("masks", frames, "-o", run, "--candidates", candidates, "--predictor", truth)
     before = snapshot(run)
     for extra, says in (
-        ([], "already holds this run: add --resume"),
-        (["--iou-threshold", "0.5"], "holds a run of other input or settings"),
+        ([], "already holds a run: choose another -o, add --resume"),
         (["--iou-threshold", "0.5", "--resume"], "holds a run of other input or settings"),
     ):
         done = shell("masks", frames, "-o", run, "--candidates", candidates, "--predictor", truth, *extra)
         assert done.code == 1
         assert says in done.err
+        assert ("looking for cuts" in done.err) == bool(extra)  # that it is taken shows before every frame is read
     assert snapshot(run) == before
+    done = shell("masks", frames, "-o", run / "report.html", "--candidates", candidates, "--predictor", truth)
+    assert done.err == f"error: {run / 'report.html'}: is a file, not a run folder\n"
 
 
 def test_resume_of_a_finished_run_keeps_every_level(

@@ -508,6 +508,7 @@ def test_ctrl_c_ends_a_live_run_with_what_is_there(camera: str, tmp_path: Path) 
 def test_max_frames_of_a_live_source(shell: Shell, camera: str, tmp_path: Path) -> None:
     done = shell("boxes", camera, "-o", tmp_path / "run", "--max-frames", 5)
     assert done.code == 0, done.err
+    assert "tracking: 5 frames in" in done.err
     assert summary_of(tmp_path / "run")["totals"]["frames"] == 5
 
 

@@ -362,6 +362,7 @@ def test_a_stream_is_followed_until_it_ends(shell: Shell, tmp_path: Path) -> Non
         done = shell("masks", url, "-o", run, "--predictor", "static", "--max-frames", 9, "--box", "1,0,0,20,20,5")
         assert done.code == 0, done.err
         assert "live: Ctrl-C" in done.err
+        assert "tracking: 9 frames in" in done.err
         summary = json.loads((run / "summary.json").read_text())
         assert summary["input"]["frames"] == 9
         assert summary["levels"]["0"]["tracks"][0]["id"] == 5

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 WEIGHTS_FREE = ("flow", "static", "replay")
 LEVELS_ONLY = ("masks.levels", "tracking.iou_threshold", "tracking.prompt_mode", "tracking.long_tail_area")
 """Settings of candidates: a user's label images have no levels and are taken as they are."""
-FRAMES_SAID = 100
-"""Frames of a live source between two lines that say where the run is."""
 PICTURES_ONLY = ("masks.overlay_levels", "tracking.preview_stride", "tracking.preview_max")
 
 MASKS = Schema(
@@ -214,14 +212,14 @@ def _follow(stream: MaskStream) -> Run[MaskSummary]:
         TrackweaveError: the source broke off or the predictor failed; the message says what is kept.
     """
     from trackweave.cli.boxes import stop_at_interrupt
+    from trackweave.progress import ProgressPrinter
 
     typer.echo("live: Ctrl-C ends the run and keeps what is there", err=True)
-    with stop_at_interrupt(active=True) as stop:
+    with stop_at_interrupt(active=True) as stop, ProgressPrinter(None, "tracking", unit="frames") as display:
         count = 0
         try:
-            for count, tracks in enumerate(stream, start=1):
-                if count % FRAMES_SAID == 0:
-                    typer.echo(f"frame {count}: {len(tracks)} objects", err=True)
+            for count, _ in enumerate(stream, start=1):
+                display.update(count, count - 1)
                 if stop.is_set():
                     break
         except TrackweaveError as error:

@@ -22,7 +22,7 @@ from trackweave.mot.tracker import Tracker, TrackerSummary, compile_loops, lowes
 from trackweave.pipelines.detection_source import DetectedFrame
 from trackweave.pipelines.settings import PerceptionSettings
 from trackweave.pipelines.video_input import VideoInput
-from trackweave.progress import Progress, ProgressDisplay, TimingAggregator, open_progress
+from trackweave.progress import Progress, ProgressDisplay, ProgressPrinter, TimingAggregator, open_progress
 from trackweave.structures.detections import Detections
 from trackweave.structures.run_log import RunLog
 from trackweave.structures.score_scale import AS_GIVEN, ScoreScale
@@ -127,9 +127,11 @@ def make_tracker(
 
 
 def open_display(progress: Progress, label: str, video: VideoInput) -> ProgressDisplay:
-    """A progress display over the frames; none for a live source, whose number of frames is not known."""
+    """A progress display over the frames; a function is not called for a live source, which has no total."""
     positions = video.positions
-    return open_progress(False, 0, label) if positions is None else open_progress(progress, len(positions), label)
+    if positions is not None:
+        return open_progress(progress, len(positions), label)
+    return ProgressPrinter(None, label, unit="frames") if progress is True else open_progress(False, 0, label)
 
 
 class FeatureRecord(NamedTuple):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from trackweave.errors import ArtifactError, FrameError, InputError, wording
@@ -91,7 +92,7 @@ def relate(
         write_identities(finished.paths, levels, chosen, progress, stitcher)
         write_corrected(finished.paths)  # what a person said holds on top of any identities
         if frames is not None and overlays:
-            draw_overlays(finished.paths, overlays, frames)
+            draw_overlays(finished.paths, overlays, frames, progress=progress)
         _replace_warnings(Run(run), _left_undone(gone, is_stitched=is_stitched, has_overlay=bool(overlays)))
     return Run(run)
 
@@ -141,7 +142,11 @@ def overlay_path(run: RunPaths, levels: Sequence[Level], level: Level) -> Path:
 
 
 def draw_overlays(
-    run: RunPaths, videos: Mapping[Level, Path], frames: FrameSource, drawing: OverlaySettings | None = None
+    run: RunPaths,
+    videos: Mapping[Level, Path],
+    frames: FrameSource,
+    drawing: OverlaySettings | None = None,
+    progress: Progress = None,
 ) -> None:
     """Writes videos of a run's tracks over its frames, in the colours of their families.
 
@@ -150,6 +155,7 @@ def draw_overlays(
         videos: level → file.
         frames: all frames of the run.
         drawing: how; None = as before.
+        progress: see `relate`.
 
     Raises:
         FrameError: a frame cannot be read.
@@ -164,9 +170,19 @@ def draw_overlays(
         manifest.write()
     rate = FrameList(frames.indices, frames.names, frames.times, frames.size).rate or OVERLAY_RATE
     colours = run_colours(run)
-    for level, path in videos.items():
-        with open_masks(run, level, unfinished=True) as archive:
-            write_mask_overlay(path, archive, frames, rate, drawing, colours)
+    steps = count(1)
+    with open_progress(progress, len(frames) * len(videos), "overlay video") as display:
+        for level, path in videos.items():
+            with open_masks(run, level, unfinished=True) as archive:
+                write_mask_overlay(
+                    path,
+                    archive,
+                    frames,
+                    rate,
+                    drawing,
+                    colours,
+                    written=lambda frame: display.update(next(steps), frame),
+                )
 
 
 def related_levels(levels: Sequence[Level]) -> list[Level]:

@@ -325,7 +325,8 @@ class _MaskRun:
         return None if self.found_cuts is None else [int(self.input.frames.indices[cut]) for cut in self.found_cuts]
 
     def with_cuts(self) -> Self:
-        """The run with the cuts of its frames, where they are to be looked for."""
+        """The run with the cuts of its frames, where they are to be looked for, in a folder that is free for it."""
+        self.folder.reserve(resume=self.resume, overwrite=self.options.overwrite)
         if self.settings.cuts == "ignore":
             return self
         with self.timer.track("cuts"):
@@ -665,7 +666,7 @@ class _MaskRun:
         chosen = levels if self.options.overlay_levels == "all" else levels[:1]
         with self.timer.track("overlay"):
             videos = {level: overlay_path(run, levels, level) for level in chosen}
-            draw_overlays(run, videos, self.input.frames, drawing)
+            draw_overlays(run, videos, self.input.frames, drawing, self.progress)
 
     def _summary(self, records: Mapping[Level, LevelRecord], predictor_warnings: Sequence[RunWarning]) -> MaskSummary:
         levels = {level: record.summary for level, record in records.items()}

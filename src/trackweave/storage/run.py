@@ -654,7 +654,7 @@ class RunFolder:
         self.root = Path(root)
         self.paths = RunPaths(self.root)
         self._lock = ExitStack()
-        self._is_claimed = False
+        self._is_reserved = self._is_claimed = False
 
     def __enter__(self) -> Self:
         return self
@@ -668,6 +668,25 @@ class RunFolder:
             kept = f": {again} goes on" if goes_on else " holds nothing of this run"
             error.add_note(f"{self.root}{kept}")
         self._lock.close()
+
+    def reserve(self, *, resume: bool = False, overwrite: bool = False) -> None:
+        """Locks the folder until the block ends, and refuses it where `claim` would whatever the input is.
+
+        Raises:
+            RunFolderError: the folder holds a run that is neither resumed nor removed, or cannot be written, or another
+                process works in it.
+        """
+        if self._is_reserved:
+            return
+        if self.root.exists() and not self.root.is_dir():
+            raise RunFolderError(f"{self.root}: is a file, not a run folder")
+        self._lock.enter_context(locked_folder(self.root))
+        self._is_reserved = True
+        if not (resume or overwrite) and RunManifest.load(self.paths.manifest).holds_run:
+            output, goes_on = wording("output", "-o"), wording("resume=True", "--resume")
+            replaces = wording("overwrite=True", "--overwrite")
+            ways = f"add {goes_on} to finish or reuse this very run, or {replaces} to make it anew"
+            raise RunFolderError(f"{self.root}: already holds a run: choose another {output}, {ways}")
 
     def claim(
         self,
@@ -694,9 +713,7 @@ class RunFolder:
             RunFolderError: the folder holds another run, or this one and it is not to be resumed, or cannot be
                 written, or another process works in it.
         """
-        if self.root.exists() and not self.root.is_dir():
-            raise RunFolderError(f"{self.root}: is a file, not a run folder")
-        self._lock.enter_context(locked_folder(self.root))
+        self.reserve(resume=True)  # which run it may hold shows below
         manifest = RunManifest.load(self.paths.manifest)
         inputs = list(inputs)
         refuse_overwriting((path for pattern in RUN_FILES for path in self.root.glob(pattern)), inputs)

@@ -146,13 +146,18 @@ def write_mask_overlay(
     fps: float,
     settings: OverlaySettings | None = None,
     colours: Callable[[int], Colour] = track_colour,
+    *,
+    written: Callable[[int], None] | None = None,
 ) -> None:
-    """Writes an archive's objects over all frames as a video.
+    """Writes an archive's objects over all frames as a video; `written` is called with the index of each frame.
 
     Raises:
         FrameError: a frame cannot be read.
         ArtifactError: the file cannot be written.
     """
     with Mp4Writer(path, fps) as writer:
-        for image in mask_overlays(archive, frames, frames.indices, settings, colours):
+        images = mask_overlays(archive, frames, frames.indices, settings, colours)
+        for index, image in zip(frames.indices, images, strict=True):
             writer.write(image)
+            if written is not None:
+                written(int(index))
