@@ -36,10 +36,10 @@ from numpy.typing import NDArray
 from benchmarks.absence_scenes import read_footage
 from benchmarks.identity_scenes import LEVELS, REPORTED, TUNED, reach_of, run_scene, scene_of, truth_of
 from trackweave.evaluation.annotations import LabelFolderAnnotations, MaskRunAnnotations
+from trackweave.evaluation.classes import OBJECTS
 from trackweave.evaluation.matching import ScoringRules, score_sequence
 from trackweave.evaluation.measures import Nestedness, TracksInWholes
 from trackweave.evaluation.metrics import TrackEval, combined
-from trackweave.evaluation.protocols import OBJECTS
 from trackweave.evaluation.scores import Scores
 from trackweave.evaluation.settings import Matching, Metric, Overlap, Protocol
 from trackweave.formats.davis import write_label_png

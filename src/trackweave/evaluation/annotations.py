@@ -83,6 +83,7 @@ class AnnotationSource(ABC):
         frame_names: file name of each frame, or None.
         class_names: names of the classes by number; empty where the source has none.
         has_masks: whether there are masks.
+        needs_named_classes: objects have classes, which are scored only where they are named.
         notes: what a reader of the scores should know of it; each goes on after "the result" or "the ground truth".
     """
 
@@ -93,6 +94,7 @@ class AnnotationSource(ABC):
     frame_names: Sequence[str] | None = None
     class_names: Mapping[int, str] = {}
     has_masks: bool = True
+    needs_named_classes: bool = False
 
     @property
     def notes(self) -> Sequence[str]:
@@ -246,6 +248,8 @@ class MaskRunAnnotations(AnnotationSource):
         size: `(H, W)` of the run's frames.
         notes: see `AnnotationSource`.
         coarser: the archive of the next coarser level, or None.
+
+    Its classes are those of the level's candidates.
     """
 
     def __init__(
@@ -260,6 +264,7 @@ class MaskRunAnnotations(AnnotationSource):
         self._coarser = coarser
         self.source, self.size = str(video.path), size
         self.length = None if frames is None else len(frames)
+        self.class_names = video.info.classes.names
 
     @property
     def last(self) -> int:
@@ -288,7 +293,8 @@ class MaskRunAnnotations(AnnotationSource):
             return _missing(self._size)
         objects = video.frame(index)
         masks = rescale_masks(objects.masks, *self._size) if with_masks else objects.masks
-        return FrameAnnotations.of(objects.track_id, masks, boxes=objects.xyxy)
+        found = FrameAnnotations.of(objects.track_id, masks, boxes=objects.xyxy)
+        return found if objects.class_id is None else replace(found, class_id=objects.class_id)
 
     def close(self) -> None:
         self._video.close()
@@ -305,7 +311,7 @@ class BoxRunAnnotations(AnnotationSource):
 
     def __init__(self, archive: TracksArchive) -> None:
         self._archive = archive
-        self.source = str(archive.path)
+        self.source, self.class_names = str(archive.path), archive.class_names
 
     @property
     def last(self) -> int:
@@ -363,7 +369,7 @@ class VideoAnnotations(AnnotationSource):
             if index_of.keys() & set(stems):
                 self._indices = [index_of.get(stem) for stem in stems]
         self.length = None if self._indices is None else len(self._indices)
-        self._level, self._occupied, self._has_classes = self._look_through(level)
+        self._level, self._occupied, self.needs_named_classes = self._look_through(level)
         self._rows: Iterator[tuple[FrameIndex, Tracks]] = iter(())
         self._at, self._held, self._with_masks = -1, Tracks.empty(), False
 
@@ -396,8 +402,7 @@ class VideoAnnotations(AnnotationSource):
 
     @property
     def notes(self) -> Sequence[str]:
-        named = ("has classes, which are compared only where their numbers are given (classes, --class)",)
-        return (*self._notes, *(named if self._has_classes else ()))
+        return self._notes
 
     def at(self, frame: int, *, with_masks: bool) -> FrameAnnotations:
         """The objects of a frame; quick in the order of the frames."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -388,7 +388,9 @@ def _open_labels(folder: Path, truth: AnnotationSource) -> AnnotationSource:
 
 
 def _open_run_text(path: Path, truth: AnnotationSource) -> AnnotationSource:
-    return TableAnnotations(read_mot_annotations(RunPaths(path).mot, length=truth.length))
+    with TracksArchive(RunPaths(path).tracks) as archive:
+        names = archive.class_names
+    return TableAnnotations(replace(read_mot_annotations(RunPaths(path).mot, length=truth.length), class_names=names))
 
 
 def _open_archive(path: Path, truth: AnnotationSource) -> AnnotationSource:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 from trackweave.errors import InputError, SettingError, argument, shortened_line, wording
 from trackweave.evaluation.annotations import EmptyAnnotations
+from trackweave.evaluation.classes import disjoint, evaluated_classes
 from trackweave.evaluation.discovery import GroundTruthSet, ResultOpener, ResultSet, find_ground_truth, find_results
 from trackweave.evaluation.matching import ScoringRules, SequenceScores, listing, score_sequence
 from trackweave.evaluation.metrics import TrackEval, all_classes, combined, mean_of_classes
-from trackweave.evaluation.protocols import check_classes, evaluated_classes, protocol_of
+from trackweave.evaluation.protocols import check_classes, protocol_of
 from trackweave.evaluation.scores import ClassScores, Evaluation, RegimeScores
 from trackweave.evaluation.settings import (
     NOT_UNLESS_ASKED,
@@ -89,6 +90,9 @@ def evaluate_regime(regime: Regime, on_sequence: OnSequence | None = None) -> Re
         if on_sequence is not None:
             on_sequence(name)
         sequences[name] = _score(name, truth, opener, rules, trackeval)
+    named = [scores for scores in sequences.values() if scores.is_disjoint is not None]
+    if named and all(scores.is_disjoint for scores in named):
+        raise disjoint(rules.classes, named[0].result, named[0].class_names)
     classes = [_class_scores(each.name, sequences, trackeval) for each in rules.classes]
     whole = [each.combined for each in classes]
     return RegimeScores(

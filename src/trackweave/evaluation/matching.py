@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,19 +20,16 @@ from trackweave.evaluation.annotations import (
     frame_label,
     masks_of,
 )
+from trackweave.evaluation.classes import UNKNOWN_CLASS, ClassPairs, EvaluatedClass
 from trackweave.evaluation.jf import ENDS, RegionByBest, RegionByIds, RegionFrames, RegionFromAppearance
 from trackweave.evaluation.measures import MEASURES, MatchedFrame, TracksInWholes
 from trackweave.evaluation.metrics import PairedFrames, TrackEval, sequence_scores
-from trackweave.evaluation.protocols import EvaluatedClass, PreprocessingFlags, preprocessing_flags, scored_tracks
+from trackweave.evaluation.protocols import PreprocessingFlags, preprocessing_flags, scored_tracks
 from trackweave.evaluation.scores import Scores, merge_scores, region_scores
 from trackweave.evaluation.settings import OF_LABELS, OF_MASKS, Matching, Metric, Overlap, Protocol
 from trackweave.masks.ops import mask_intersection, mask_iou
 from trackweave.masks.packed import PackedMasks
 
-UNKNOWN_CLASS = -3
-"""The number that the result gives a class is not known."""
-NO_CLASS = -2
-"""A number that no track has: the result does not have the class."""
 MOST_FRAMES = 10_000_000
 """Frames of a sequence that J and F are measured on at most: each is a number per object."""
 SHIFTED_GAIN = 0.03
@@ -73,6 +70,8 @@ class SequenceScores:
         has_truth: whether the ground truth has an object on the scored frames.
         has_tracks: whether the result has one there.
         result: where it comes from.
+        is_disjoint: none of the result's classes has the name of one that is scored; None: names were not compared.
+        class_names: of the result's classes by number; empty without names.
     """
 
     classes: Mapping[str, Scores]
@@ -80,6 +79,8 @@ class SequenceScores:
     has_truth: bool
     has_tracks: bool
     result: str = ""
+    is_disjoint: bool | None = None
+    class_names: Mapping[int, str] = field(default_factory=dict)
 
 
 def score_sequence(
@@ -106,7 +107,10 @@ def score_sequence(
         if matches.regions is not None:
             parts.append(region_scores(matches.regions.objects()))
         scores[evaluated.name] = merge_scores(parts)
-    return SequenceScores(scores, matcher.notes(len(frames)), matcher.has_truth, matcher.has_tracks, tracks.source)
+    notes, found = matcher.notes(len(frames)), matcher.class_pairs.is_disjoint
+    return SequenceScores(
+        scores, notes, matcher.has_truth, matcher.has_tracks, tracks.source, found, tracks.class_names
+    )
 
 
 def common_length(name: str, truth: AnnotationSource, tracks: AnnotationSource) -> int:
@@ -184,7 +188,8 @@ class _SequenceMatcher:
     ) -> None:
         self._name, self._truth, self._tracks, self._rules = name, truth, tracks, rules
         self._objects, self._shift = objects, truth.origin - tracks.origin
-        self._numbers = [track_class(each, truth, tracks, rules.protocol) for each in rules.classes]
+        self.class_pairs = ClassPairs.of(rules.classes, truth, tracks, rules.protocol)
+        self._has_classes = False
         self.matches = [_ClassMatches(self._regions(), rules.metrics) for _ in rules.classes]
         self._of_labels = [metric for metric in rules.metrics if metric in OF_LABELS]
         self._counts_pixels = any(metric in OF_MASKS for metric in rules.metrics if metric in MEASURES)
@@ -236,7 +241,10 @@ class _SequenceMatcher:
         self._neighbours.add(frame, truth.xyxy[truth.counts], tracks.xyxy + self._shift)
         self.has_truth |= bool(truth.counts.any())
         self.has_tracks |= len(tracks) > 0
-        for evaluated, number, matches in zip(self._rules.classes, self._numbers, self.matches, strict=True):
+        self._has_classes = self._has_classes or bool((tracks.class_id >= 0).any())
+        for evaluated, number, matches in zip(
+            self.class_pairs.classes, self.class_pairs.numbers, self.matches, strict=True
+        ):
             mine = np.flatnonzero(self._of_class(tracks, number, where))
             flags = preprocessing_flags(self._rules.protocol, truth, evaluated)
             rows, columns = np.flatnonzero(flags.scored), mine[self._scored(flags, overlaps, tracks, mine)]
@@ -333,6 +341,13 @@ class _SequenceMatcher:
             notes.append(f"{self._name}: {self._missing} of {frames} frames have no result and count as empty")
         for source, whose in ((self._truth, "the ground truth"), (self._tracks, "the result")):
             notes += [f"{whose} {note}" for note in source.notes]
+        if self._truth.needs_named_classes and all(each.number is None for each in self._rules.classes):
+            named = argument("classes", flag="--class")
+            notes.append(f"the ground truth has classes, which are scored where they are named ({named})")
+        notes += self.class_pairs.notes
+        if self._has_classes and self.class_pairs.by_number:
+            numbers = listing([f"{name} is {number}" for name, number in self.class_pairs.by_number.items()])
+            notes.append(f"the result's classes have no names: their numbers are compared ({numbers})")
         shifted = self._neighbours.note()
         if shifted and not (self._truth.frame_names or self._tracks.frame_names):
             shifted += "? Frames of KITTI count from 0, those of MOT text from 1"
@@ -409,21 +424,6 @@ class _Neighbours:
 def _overlap(truth: NDArray[np.float64], tracks: NDArray[np.float64]) -> float:
     """The sum over true boxes of the best IoU."""
     return float(box_iou(truth, tracks).max(axis=1).sum()) if len(truth) and len(tracks) else 0.0
-
-
-def track_class(
-    evaluated: EvaluatedClass, truth: AnnotationSource, tracks: AnnotationSource, protocol: Protocol
-) -> int | None:
-    """Number of a class in the result: by name where both sources have names. None: every track is of it."""
-    if evaluated.number is None:
-        return None
-    if not truth.class_names or not tracks.class_names:
-        if evaluated.track_number is not None:
-            return evaluated.track_number
-        # KITTI has names alone, so a number of the result's can mean anything.
-        return UNKNOWN_CLASS if protocol is Protocol.kitti else evaluated.number
-    by_name = {name.lower(): number for number, name in tracks.class_names.items()}
-    return by_name.get(evaluated.name.lower(), NO_CLASS)
 
 
 def listing(names: Sequence[str] | Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""Protocols: which classes and true objects are scored, and which tracks are dropped as they are not annotated.
+"""Protocols: which true objects are scored, and which tracks are dropped as they are not annotated.
 
 The rules are those of TrackEval (Luiten et al., https://github.com/JonathonLuiten/TrackEval), which is the code of the
 benchmarks themselves; `kitti-simple` is our own simplification.
@@ -7,9 +7,8 @@ benchmarks themselves; `kitti-simple` is our own simplification.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,9 +17,9 @@ from scipy.optimize import linear_sum_assignment
 
 from trackweave.errors import InputError, SettingError, argument
 from trackweave.evaluation.annotations import AnnotationSource, FrameAnnotations, TableAnnotations
+from trackweave.evaluation.classes import EvaluatedClass
 from trackweave.evaluation.discovery import GroundTruthSet
 from trackweave.evaluation.settings import EvaluationSettings, Format, Protocol
-from trackweave.formats.kitti import KITTI_CLASSES
 
 EPSILON = float(np.finfo(np.float64).eps)
 MATCHED = 0.5
@@ -33,35 +32,8 @@ MOT20_DISTRACTORS = (*MOT17_DISTRACTORS, 6)
 """And vehicles."""
 KITTI_NAME = re.compile(r"KITTI-\d{4}")
 """Sequences of KITTI's as MOT text; MOT15 has two of its own, `KITTI-13` and `KITTI-17`."""
-KITTI_MOT_CLASSES: Mapping[str, int] = {"pedestrian": 1, "car": 3, "cyclist": 4}
-"""Numbers of KITTI's classes in MOT text: those of MOTChallenge."""
-KITTI_SCORED = ("car", "pedestrian")
-"""The classes of KITTI's benchmark."""
-KITTI_NEIGHBOURS = {"car": "van", "pedestrian": "person"}
-"""Neighbouring class: one that a tracker may take for the other without being wrong."""
 KITTI_SMALLEST = 25
 """Up to this height in pixels, an unmatched track is no false positive."""
-
-
-@dataclass(frozen=True)
-class EvaluatedClass:
-    """A class to score.
-
-    Attributes:
-        name: what it is called.
-        number: its number in the truth; None: every class.
-        neighbour: number of its neighbouring class, or None.
-        track_number: its number in results that do not name their classes; None: the same as in the truth.
-    """
-
-    name: str
-    number: int | None
-    neighbour: int | None = None
-    track_number: int | None = None
-
-
-PEDESTRIANS = EvaluatedClass("pedestrian", None)
-OBJECTS = EvaluatedClass("object", None)
 
 
 class PreprocessingFlags(NamedTuple):
@@ -165,51 +137,6 @@ def protocol_of(truth: GroundTruthSet, names: Sequence[str], settings: Evaluatio
         return Protocol.mot17 if _has_classes(source) else Protocol.mot15
 
 
-def evaluated_classes(
-    truth: GroundTruthSet, protocol: Protocol, settings: EvaluationSettings
-) -> tuple[EvaluatedClass, ...]:
-    """The classes to score: as the settings say, else those of the benchmark, else those of the ground truth.
-
-    Raises:
-        SettingError: a class that the truth does not have, one that needs a number, or classes where there are none.
-    """
-    if not protocol.has_classes:
-        if settings.classes:
-            raise SettingError(
-                f"{_class()}: {protocol} scores pedestrians alone; {argument('protocol', 'plain')} scores classes"
-            )
-        return (PEDESTRIANS,)
-    if settings.class_agnostic:
-        if settings.classes:
-            raise SettingError(f"{_class()} and {argument('class_agnostic')} exclude each other")
-        return (OBJECTS,)
-    numbers = class_numbers(truth, protocol)
-    is_named = truth.document is not None or truth.format is Format.kitti
-    if settings.classes:
-        classes = [_parse_class(text, numbers, is_named) for text in settings.classes]
-        names = [each.name for each in classes]
-        if len(set(names)) < len(names):
-            raise SettingError(f"{_class()} names a class twice: {', '.join(names)}")
-    elif truth.document is not None:
-        used = truth.document.used_categories
-        classes = [EvaluatedClass(name, number) for name, number in numbers.items() if number in used]
-    else:
-        classes = [EvaluatedClass(name, numbers[name]) for name in KITTI_SCORED if name in numbers]
-    classes = classes or [OBJECTS]
-    if protocol is Protocol.kitti:
-        return tuple(replace(each, neighbour=numbers.get(KITTI_NEIGHBOURS.get(each.name, ""))) for each in classes)
-    return tuple(classes)
-
-
-def class_numbers(truth: GroundTruthSet, protocol: Protocol) -> Mapping[str, int]:
-    """Names and numbers of the classes of a truth; empty where it has only numbers, or none."""
-    if truth.document is not None:
-        return {name: number for number, name in truth.document.categories.items()}
-    if truth.format is Format.kitti:
-        return {name: number for number, name in KITTI_CLASSES.items()}
-    return KITTI_MOT_CLASSES if protocol is Protocol.kitti_simple else {}
-
-
 def check_classes(name: str, source: AnnotationSource, protocol: Protocol) -> None:
     """Are the classes of a ground truth those that the protocol needs?
 
@@ -229,34 +156,3 @@ def check_classes(name: str, source: AnnotationSource, protocol: Protocol) -> No
 
 def _has_classes(source: AnnotationSource) -> bool:
     return isinstance(source, TableAnnotations) and bool((source.table.class_id >= 0).any())
-
-
-def _class(text: str | None = None) -> str:
-    """What says which classes are scored, in messages."""
-    return argument("classes", text, flag="--class")
-
-
-def _parse_class(text: str, numbers: Mapping[str, int], is_named: bool) -> EvaluatedClass:
-    """`car`, `3` or `car=3`; where the truth has names, the number is the result's."""
-    name, equals, number = text.partition("=")
-    if equals and not (number.isdecimal() and name):
-        raise SettingError(f"{_class(text)}: NAME=NUMBER is expected")
-    if equals and is_named and name in numbers:
-        return EvaluatedClass(name, numbers[name], track_number=int(number))
-    if (equals and not is_named) or name.isdecimal():
-        digits = number if equals else name
-        called = next((one for one, value in numbers.items() if value == int(digits)), f"class {digits}")
-        if numbers and not equals and int(digits) not in numbers.values():
-            raise SettingError(f"{_class(text)}: the ground truth has {_listed(numbers)}")
-        return EvaluatedClass(name if equals else called, int(digits))
-    if name not in numbers:
-        raise SettingError(
-            f"{_class(text)}: the ground truth has {_listed(numbers)}"
-            if numbers
-            else f"{_class(text)}: the ground truth has numbers alone: give {text}=NUMBER"
-        )
-    return EvaluatedClass(name, numbers[name])
-
-
-def _listed(numbers: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} ({number})" for name, number in numbers.items())
