@@ -379,6 +379,36 @@ def test_csv(tmp_path: Path, separator: str) -> None:
     check(read_detections(tmp_path / "d.csv"))
 
 
+@pytest.mark.parametrize(
+    ("number", "name"), [("class_id", "class_name"), ("category_id", "category"), ("class", "label")]
+)
+def test_a_class_has_a_number_and_a_name(tmp_path: Path, number: str, name: str) -> None:
+    named = FRAME.rename(columns={"class_id": number}).assign(**{name: ["bus", None]})
+    named.to_csv(tmp_path / "d.csv", index=False)
+    named.to_parquet(tmp_path / "d.parquet")
+    for table in (read_detections(tmp_path / "d.csv"), read_detections(tmp_path / "d.parquet")):
+        check(table)
+        assert table.class_names == {2: "bus"}
+        assert table.reading is not None
+        assert table.reading.columns[-2:] == (number, name)
+    check(detections_from_columns(named.assign(**{name: [7, 8]})))  # two numbers: the second is no name
+    assert detections_from_columns(named.assign(**{name: [7, 8]})).class_names is None
+    without = named.assign(**{number: [None, None]})
+    without.to_csv(tmp_path / "d.csv", index=False)
+    assert read_detections(tmp_path / "d.csv").class_names == {0: "bus"}
+
+
+def test_a_class_with_two_names_is_refused(tmp_path: Path) -> None:
+    twice = FRAME.assign(class_id=[2, 2], class_name=["bus", "Bus "])
+    assert detections_from_columns(twice).class_names == {2: "bus"}
+    twice = twice.assign(class_name=["bus", "car"])
+    twice.to_csv(tmp_path / "d.csv", index=False)
+    twice.to_parquet(tmp_path / "d.parquet")
+    for file, place in (("d.csv", "line 3"), ("d.parquet", "row 1")):
+        with pytest.raises(InputError, match=f"{file}, {place}: class 2 is called bus and car"):
+            read_detections(tmp_path / file)
+
+
 def test_csv_of_widths_without_score(tmp_path: Path) -> None:
     table = read_detections(write(tmp_path / "d.csv", "Frame, x ,y,w,h\n0,1,2,3,4\n\n"))
     assert table.xyxy.tolist() == [[1, 2, 4, 6]]

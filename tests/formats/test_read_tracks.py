@@ -13,7 +13,7 @@ from tests.formats.worlds import discs, objects
 from tests.toy_boxes import write_lines
 from trackweave.errors import InputError
 from trackweave.formats.prompts import read_prompts
-from trackweave.formats.readers import read_tracks
+from trackweave.formats.readers import read_detections, read_tracks
 from trackweave.formats.registry import FORMATS, read_video, write_video
 from trackweave.formats.videos import TracksVideo
 from trackweave.masks.packed import PackedMasks
@@ -106,6 +106,38 @@ def test_every_format_that_is_recognised_is_read(name: str, tmp_path: Path) -> N
     assert (tracks.frame.tolist(), tracks.track_id.tolist(), tracks.xyxy.tolist()) == ([1], [7], [[0, 0, 6, 4]])
     assert tracks.masks == masks
     assert read_tracks(tmp_path / "tracks", with_masks=False).masks is None
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [("class_id", "class_name"), ("category_id", "category"), ("class", "label")]
+)
+def test_a_class_of_a_table_has_a_number_and_a_name(number: str, name: str, tmp_path: Path) -> None:
+    head, rows = (
+        f"frame,track_id,x1,y1,x2,y2,{number},{name}",
+        ["0,1,0,0,4,4,3,bus", "0,2,4,4,8,8,5,bus", "1,1,0,0,4,4,3,"],
+    )
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join([head, *rows]) + "\n")
+    video = read_video(path)
+    assert video.info.class_names == {3: "bus", 5: "bus"}
+    assert [tracks.class_id.tolist() for _, tracks in video.frames()] == [[3, 5], [3]]
+    path.write_text("\n".join([head, *rows, "2,1,0,0,4,4,3,car"]) + "\n")
+    with pytest.raises(InputError, match="line 5: class 3 is called bus and car"):
+        read_video(path)
+    path.write_text("\n".join([head, "0,1,0,0,4,4,3.5,bus"]) + "\n")
+    with pytest.raises(InputError, match=r"line 2: class '?3.5'? is not a whole number"):
+        read_video(path)
+
+
+def test_a_category_with_two_names_is_refused(tmp_path: Path) -> None:
+    twice = [{"id": 1, "name": "bus"}, {"id": 1, "name": "car"}]
+    images = [{"id": 0, "file_name": "0.jpg", "height": 8, "width": 8}]
+    item = {"image_id": 0, "track_id": 1, "category_id": 1, "bbox": [0, 0, 4, 4]}
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps({"images": images, "annotations": [item], "categories": twice}))
+    for read in (read_video, read_detections):
+        with pytest.raises(InputError, match="category 1 is called bus and car"):
+            read(path)
 
 
 @pytest.mark.parametrize("last", [600_000, 2**31 - 2, 2**62])

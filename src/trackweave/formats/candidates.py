@@ -32,7 +32,7 @@ from trackweave.errors import (
     shortened_line,
 )
 from trackweave.formats.davis import IMAGE_SUFFIXES, VOID, frame_stem, read_label_pixels
-from trackweave.formats.tables import read_json, read_text
+from trackweave.formats.tables import add_class_name, read_json, read_text
 from trackweave.masks.codecs import encode_rle
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.candidates import FilteredFrame, FilteredManifest, read_filtered
@@ -141,7 +141,10 @@ def _manifest(path: Path, frames: Iterator[Frame]) -> FilteredManifest:
         for position, item in enumerate(items):
             called = item.pop(CLASS_NAME, None)
             if isinstance(called, str) and "class_id" in item:
-                class_names.setdefault(item["class_id"], called)
+                try:
+                    add_class_name(class_names, item["class_id"], called)
+                except ValueError as error:
+                    raise CandidateError(f"{path}: {error}") from None
             item["id"] = position
             item.setdefault("area", 0)
             item.setdefault("stability_score", 1.0)

@@ -24,6 +24,7 @@ from trackweave.formats.tables import (
     JsonObject,
     RawDetections,
     build_table,
+    category_names,
     finite_number,
     left_out,
     read_json,
@@ -339,7 +340,7 @@ def _listed_images(path: Path, document: Any) -> ImageList:
     try:
         videos = {str(video["id"]): str(video["name"]) for video in document.get("videos", ()) if "name" in video}
         images = [_image(image) for image in document["images"]]
-        categories = {whole_number(entry["id"], "id"): str(entry["name"]) for entry in document.get("categories", ())}
+        categories = category_names(document.get("categories", ()))
         of_video = _by_video(document["images"], images)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = shortened_line(repr(error) if isinstance(error, KeyError) else str(error))

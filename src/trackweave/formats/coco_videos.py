@@ -21,7 +21,7 @@ import numpy as np
 
 from trackweave.errors import InputError, listed, shortened_line
 from trackweave.formats.spool import TrackSpool
-from trackweave.formats.tables import AnnotationRows, read_json, whole_number
+from trackweave.formats.tables import AnnotationRows, category_names, read_json, whole_number
 from trackweave.formats.videos import MOST_UNLISTED, TableVideo, unlisted_names
 from trackweave.formats.ytvis import VideoJson, frame_numbers, frame_rate, frame_times, picture_size
 from trackweave.masks.codecs import RunLengths, encode_rle, mask_polygons
@@ -291,9 +291,7 @@ def read_burst(path: Path, hints: VideoInfo | None, name: str | None) -> Tracked
     document = read_json(path)
     try:
         sequences = {str(one["seq_name"]): one for one in document["sequences"]}
-        classes = {
-            whole_number(one["id"], "a category's id"): str(one["name"]) for one in document.get("categories", ())
-        }
+        classes = category_names(document.get("categories", ()))
         if (name is None and len(sequences) != 1) or (name is not None and name not in sequences):
             raise InputError(f"{path}: name one of its sequences (video=, --video-name): {listed(sequences)}")
         sequence = sequences[next(iter(sequences)) if name is None else name]

@@ -26,7 +26,15 @@ from trackweave.formats.frame_ids import (
     picture_numbers,
     stem_of,
 )
-from trackweave.formats.tables import DetectionTable, FileReading, RawDetections, build_table, left_out, read_text
+from trackweave.formats.tables import (
+    DetectionTable,
+    FileReading,
+    RawDetections,
+    add_class_name,
+    build_table,
+    left_out,
+    read_text,
+)
 from trackweave.storage.files import check_regular
 from trackweave.structures.run_log import OnBadItem, RunLog, RunWarning
 
@@ -37,6 +45,8 @@ IDENTITY = ("id", "trackid", "trackerid", "targetid", "objectid", "tid", "identi
 VIDEO = ("video", "videoid", "videoname", "sequence", "sequencename", "sequenceid", "seqname", "clipname")
 SCORE = ("score", "confidence", "conf", "probability", "prob", "detectionscore", "scores")
 CLASS = ("classid", "categoryid", "class", "cls", "objectcategory", "labelid", "category", "label", "classname")
+CLASS_NAME = ("classname", "categoryname", "labelname", "class", "category", "label")
+"""Columns that may name the class beside a column of its number."""
 LAYOUTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "corners": (
         ("x1", "xmin", "left", "boxx1", "bboxx1", "bboxxmin", "xtl"),
@@ -74,6 +84,7 @@ class _Layout(NamedTuple):
         frame_is_name: the frame's column names pictures.
         is_mot: the columns are MOTChallenge's by their names: frames and pixels count from 1.
         may_be_mot: they are MOTChallenge's by their order alone.
+        class_name, class_label: position and name of a second column that may name the class; None where there is none.
         names: of the columns that are read, as the file has them.
     """
 
@@ -88,6 +99,8 @@ class _Layout(NamedTuple):
     is_mot: bool
     may_be_mot: bool
     names: tuple[str, ...]
+    class_name: int | None = None
+    class_label: str = ""
 
 
 def canonical(name: object) -> str:
@@ -123,6 +136,8 @@ def find_columns(header: Sequence[object], source: str) -> _Layout:
     score, class_id, identity = first(SCORE), first(CLASS), first(IDENTITY)
     at = name if frame is None else frame
     assert at is not None
+    second = first([name for name in CLASS_NAME if place.get(name) != class_id])
+    second = None if class_id is None or second in (at, *box, score, identity, first(VIDEO)) else second
     read = [at, *box, *(column for column in (score, class_id) if column is not None)]
     return _Layout(
         kind,
@@ -136,6 +151,8 @@ def find_columns(header: Sequence[object], source: str) -> _Layout:
         kind == "size" and bool(MOT_NAMES & {canonical(header[column]) for column in box}),
         kind == "size" and (at, identity, *box) == (0, 1, 2, 3, 4, 5),
         tuple(shortened_line(str(header[column]), 40) for column in read),
+        second,
+        "" if second is None else shortened_line(str(header[second]), 40),
     )
 
 
@@ -150,7 +167,7 @@ def is_header(line: str) -> bool:
     if names & {*FRAME, *FRAME_NAMES}:
         return True
     # Without a name that is known: names alone are a header, a word among numbers is a line that cannot be read.
-    return len(fields) >= 4 and all(re.search(r"[^\W\d_]", field) and not _is_number(field) for field in fields)
+    return len(fields) >= 4 and all(re.search(r"[^\W\d_]", field) and not is_number(field) for field in fields)
 
 
 def split_line(line: str) -> list[str]:
@@ -164,7 +181,8 @@ def _separator(line: str) -> str | None:
     return separator if separator in line else None
 
 
-def _is_number(field: str) -> bool:
+def is_number(field: str) -> bool:
+    """Is a field a number, and no word?"""
     try:
         float(field)
     except ValueError:
@@ -179,7 +197,8 @@ def read_csv_detections(
 
     Columns: the frame, counted from 0 (`frame`, `frame_index`, `frame_id`, …) or the name of its picture (`file_name`,
     …); the box as `x1,y1,x2,y2`, `x,y,w,h` or `cx,cy,w,h` under the names that supervision, pandas and YOLO give them,
-    in pixels from 0, right and bottom exclusive; and if there a score and a class, which may be a word. Columns of
+    in pixels from 0, right and bottom exclusive; and if there a score and a class, which may be a word or a number,
+    also with its name in a column besides (`class_id` and `class_name`, `category_id` and `category`). Columns of
     MOTChallenge (`frame,id,bb_left,bb_top,bb_width,bb_height`) count from 1. Others are not read.
 
     Args:
@@ -252,10 +271,10 @@ def detections_from_columns(
                 raise ValueError("names, even where they are numbers")
             numbers[column] = values.astype(np.float64)
         except (TypeError, ValueError, OverflowError) as error:
-            if column not in (layout.frame, layout.class_id, layout.video):
+            if column not in (layout.frame, layout.class_id, layout.class_name, layout.video):
                 name = shortened_line(str(header[column]), 40)
                 raise InputError(f"{source}: column {name} is not of numbers: {shortened_line(str(error))}") from error
-            words[column] = [str(value) for value in values.tolist()]
+            words[column] = ["" if value is None or value != value else str(value) for value in values.tolist()]
     table = _Table(numbers, words, "row {}".format)
     return _detections(table, layout, source, RunLog(on_bad_item, None), hints or FrameHints(), "table")
 
@@ -280,7 +299,10 @@ class _Table:
 
 def _read_columns(layout: _Layout) -> list[int]:
     """Positions of the columns that are read, each once."""
-    wanted = (layout.frame, *layout.box, layout.score, layout.class_id, layout.identity, layout.video)
+    wanted = (
+        *(layout.frame, *layout.box, layout.score, layout.class_id, layout.identity, layout.video),
+        layout.class_name,
+    )
     return list(dict.fromkeys(column for column in wanted if column is not None))
 
 
@@ -301,7 +323,7 @@ def _detections(
             frame, reading = numbers[layout.frame] - base.first, f"frames count from {base.first}"
     n = len(frame)
     pixels = 1 if (layout.is_mot or layout.may_be_mot) and base.first == 1 else 0
-    class_id, class_names = _classes(table, layout, n)
+    class_id, class_names = _classes(table, layout, n, source)
     raw = RawDetections(
         frame,
         _boxes(layout.kind, [numbers[column] - pixels * (k < 2) for k, column in enumerate(layout.box)]),
@@ -316,7 +338,9 @@ def _detections(
         taken = f"{layout.names[0]} {low + base.first}…{high + base.first} was taken as frames {low}…{high}"
         message = f"{source}: {taken} (counted from 0): {argument('frame_base', 1 - base.first)} says otherwise"
         warnings.append(RunWarning("detections", None, "frame-base", message))
-    understood = FileReading(kind, reading, pixels, layout.names)
+    is_named = class_names is not None and layout.class_name in table.words
+    columns = (*layout.names, layout.class_label) if is_named else layout.names
+    understood = FileReading(kind, reading, pixels, columns)
     return replace(found, warnings=(*warnings, *found.warnings), reading=understood)
 
 
@@ -360,15 +384,46 @@ def _named_frames(
     return frame, found.reading.replace("image ids", "the names of images"), FrameBase(0, found.is_sure)
 
 
-def _classes(table: _Table, layout: _Layout, n: int) -> tuple[NDArray[np.float64], Mapping[int, str] | None]:
-    """`(N,)` numbers of classes, −1 without; words are numbered in the order of the alphabet."""
-    if layout.class_id is None or layout.class_id not in (table.words.keys() | table.numbers.keys()):
-        return np.full(n, -1.0), None
+def _classes(
+    table: _Table, layout: _Layout, n: int, source: str
+) -> tuple[NDArray[np.float64], Mapping[int, str] | None]:
+    """`(N,)` numbers of classes, −1 without; words are numbered in the order of the alphabet.
+
+    Raises:
+        InputError: a number has two names.
+    """
+    named = [column for column in (layout.class_id, layout.class_name) if column in table.words]
     if layout.class_id in table.numbers:
-        return table.numbers[layout.class_id], None
-    words = [word.strip() for word in table.words[layout.class_id]]
-    numbers = {word: number for number, word in enumerate(sorted(set(words)))}
-    return np.array([numbers[word] for word in words], np.float64), {number: word for word, number in numbers.items()}
+        numbers = table.numbers[layout.class_id]
+        return numbers, _named(numbers, table.words[named[0]], source, table.locate) if named else None
+    if not named:
+        return np.full(n, -1.0), None
+    words = [word.strip() for word in table.words[named[0]]]
+    numbers = {word: number for number, word in enumerate(sorted({*words} - {""}))} | {"": -1}
+    return np.array([numbers[word] for word in words], np.float64), {
+        number: word for word, number in numbers.items() if word
+    }
+
+
+def _named(
+    numbers: NDArray[np.float64], words: Sequence[str], source: str, locate: Callable[[int], str]
+) -> Mapping[int, str] | None:
+    """Names by number; None without any.
+
+    Raises:
+        InputError: a number has two.
+    """
+    names: dict[int, str] = {}
+    seen: set[tuple[float, str]] = set()
+    for n, pair in enumerate(zip(numbers.tolist(), words, strict=True)):
+        if pair in seen or pair[0] % 1 != 0:  # what is no whole number is refused, or left out, with its row
+            continue
+        seen.add(pair)
+        try:
+            add_class_name(names, int(pair[0]), pair[1])
+        except ValueError as error:
+            raise InputError(f"{source}, {locate(n)}: {error}") from None
+    return names or None
 
 
 def _boxes(kind: str, columns: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -405,20 +460,26 @@ def _read_by_line(text: str, separator: str, layout: _Layout, line: int, bad: Ca
     reader = csv.reader(io.StringIO(text), delimiter=separator)
     next(reader)
     rows = [(reader.line_num + line - 1, fields) for fields in reader if any(field.strip() for field in fields)]
-    whole = [fields for _, fields in rows if len(fields) > max(_read_columns(layout))]
+    named = layout.class_name
+    needed = [column for column in _read_columns(layout) if column != named]
+    whole = [fields for _, fields in rows if len(fields) > max(needed)]
     optional = {column for column in (layout.score, layout.class_id, layout.identity) if column is not None}
     empty = {column for column in optional if not any(fields[column].strip() for fields in whole)}
     wordy = {column for column in (layout.frame, layout.class_id) if column is not None and column not in empty}
-    wordy = {column for column in wordy if whole and not any(_is_number(fields[column]) for fields in whole)}
+    wordy = {column for column in wordy if whole and not any(is_number(fields[column]) for fields in whole)}
     wordy |= set() if layout.video is None else {layout.video}
-    numeric = [column for column in _read_columns(layout) if column not in empty | wordy]
+    numeric = [column for column in needed if column not in empty | wordy]
+    names = [""] * len(rows) if named is None else [row[named] if named < len(row) else "" for _, row in rows]
+    is_named = any(name.strip() and not is_number(name) for name in names)
     kept: list[list[float]] = []
-    words: dict[int, list[str]] = {column: [] for column in wordy}
+    words: dict[int, list[str]] = {
+        column: [] for column in (*wordy, *([named] if is_named and named is not None else []))
+    }
     lines: list[int] = []
-    for number, fields in rows:
+    for (number, fields), name in zip(rows, names, strict=True):
         try:
             row = [float(fields[column]) for column in numeric]
-            texts = {column: fields[column] for column in wordy}
+            texts = {column: name if column == named else fields[column] for column in words}
         except (ValueError, IndexError) as error:
             cause = f"{len(fields)} fields" if isinstance(error, IndexError) else shortened_line(str(error), 80)
             bad(f"line {number}: {cause}")

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import InputError, MissingExtraError, shortened_line
-from trackweave.formats.columns import canonical, find_columns
-from trackweave.formats.tables import AnnotationRows, read_text
+from trackweave.formats.columns import canonical, find_columns, is_number
+from trackweave.formats.tables import AnnotationRows, read_text, whole_number
 from trackweave.formats.videos import TableVideo, info_from_text, info_to_json, listed_frames
 from trackweave.masks.codecs import encode_rle
 from trackweave.storage.files import check_regular, replacing
@@ -117,8 +117,7 @@ def _read(path: Path, header: Sequence[str], rows: Iterator[tuple[str, Sequence[
     if layout.frame_is_name or layout.kind == "centre":
         raise InputError(f"{source}: tracks need a column frame, and boxes as corners or as corner and size")
     place = {canonical(column): n for n, column in enumerate(header)}
-    optional = {key: place.get(key) for key in ("level", "classname", "maskheight", "maskwidth", "maskcounts")}
-    class_at = place.get("classid")
+    optional = {key: place.get(key) for key in ("level", "maskheight", "maskwidth", "maskcounts")}
     base = 1 if layout.is_mot else 0
     found = AnnotationRows(source)
     for where, row in rows:
@@ -135,18 +134,14 @@ def _read(path: Path, header: Sequence[str], rows: Iterator[tuple[str, Sequence[
             if counts is not None:
                 size = [int(value(optional[key])) for key in ("maskheight", "maskwidth")]
                 mask = {"size": size, "counts": counts}
-            class_id, class_name = value(class_at), value(optional["classname"])
-            if class_id is None and value(layout.class_id) is not None:
-                class_id = _class_of(found, value(layout.class_id))
-            elif class_id is not None and class_name is not None and class_name != f"class_{class_id}":
-                found.class_numbers[str(class_name)] = int(class_id)
+            class_id = _class_of(found, value(layout.class_id), value(layout.class_name))
             score = value(layout.score)
             found.add(
                 _whole(row[layout.frame]) - base,
                 row[layout.identity],
                 box,
                 score=1.0 if score is None else score,
-                class_id=-1 if class_id is None else class_id,
+                class_id=class_id,
                 mask=mask,
                 level=value(optional["level"]),
             )
@@ -156,11 +151,18 @@ def _read(path: Path, header: Sequence[str], rows: Iterator[tuple[str, Sequence[
     return found
 
 
-def _class_of(found: AnnotationRows, value: Any) -> int:
+def _class_of(found: AnnotationRows, value: Any, name: Any) -> int:
+    """The class of a row: its number, which may have a name, or its name; −1 without both."""
+    if value is None:
+        return -1 if name is None else found.class_number(str(name))
     try:
-        return int(float(value))
+        float(value)
     except (TypeError, ValueError):
         return found.class_number(str(value))
+    number = whole_number(value, "class")
+    if name is not None and not is_number(str(name)):
+        found.name_class(number, str(name))
+    return number
 
 
 def _whole(value: Any) -> int:

@@ -6,7 +6,7 @@ Every reader of a file of detections hands its rows to `build_table`, which chec
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -214,6 +214,7 @@ class AnnotationRows:
     def __init__(self, source: str) -> None:
         self.source = source
         self.class_numbers: dict[str, int] = {}
+        self._names: dict[int, str] = {}
         self._frame: list[int] = []
         self._track_id: list[int] = []
         self._box: list[tuple[float, ...]] = []
@@ -267,6 +268,15 @@ class AnnotationRows:
         self._class_id.append(category)
         self._mask.append(mask)
 
+    def name_class(self, number: int, name: str) -> None:
+        """Keeps the name of a class that has a number; `class_7` and what is below 0 are none.
+
+        Raises:
+            ValueError: it has another name already.
+        """
+        if add_class_name(self._names, number, name):
+            self.class_numbers.setdefault(self._names[number], number)
+
     def class_number(self, name: str) -> int:
         """The number of a class that is known by its name: `class_7` is 7, `object` is none, others count from 0."""
         if name == DEFAULT_CLASS:
@@ -275,14 +285,14 @@ class AnnotationRows:
         if digits != name and digits.isdecimal() and len(digits) < 10:
             return int(digits)
         if name not in self.class_numbers:
-            taken = set(self.class_numbers.values())
+            taken = {*self.class_numbers.values(), *self._names}
             self.class_numbers[name] = next(n for n in range(len(taken) + 1) if n not in taken)
         return self.class_numbers[name]
 
     @property
     def class_names(self) -> dict[int, str]:
-        """The names of the classes that `class_number` gave numbers to."""
-        return {number: name for name, number in self.class_numbers.items()}
+        """The names of the classes by number."""
+        return {number: name for name, number in self.class_numbers.items()} | self._names
 
     def table(self, positions: Mapping[int, int] | None = None, **shared: Any) -> AnnotationTable:
         """The table, ordered by frame.
@@ -510,6 +520,40 @@ def _duplicates(rows: RawDetections, kept: NDArray[np.bool_]) -> tuple[NDArray[n
         return duplicates, -1
     alike = np.all(columns == columns[np.searchsorted(chosen, duplicates[0])], axis=1)
     return duplicates, int(chosen[np.flatnonzero(alike)[0]])
+
+
+def add_class_name(names: dict[int, str], number: int, name: str) -> bool:
+    """Notes what a class is called; `class_7` and what is below 0 have no name. Was there one to note?
+
+    Raises:
+        ValueError: the class has another name already, not only in the case of its letters.
+
+    >>> names: dict[int, str] = {}
+    >>> add_class_name(names, 2, " Car"), add_class_name(names, 2, "car"), add_class_name(names, 3, "class_3"), names
+    (True, True, False, {2: 'Car'})
+    """
+    name = name.strip()
+    if number < 0 or name in ("", f"class_{number}"):
+        return False
+    known = names.setdefault(number, name)
+    if known.casefold() != name.casefold():
+        raise ValueError(f"class {number} is called {shortened_line(known, 40)} and {shortened_line(name, 40)}")
+    return True
+
+
+def category_names(entries: Iterable[JsonObject]) -> dict[int, str]:
+    """Names by number of COCO's list of categories.
+
+    Raises:
+        KeyError, TypeError, ValueError: an entry without id or name, or an id with two names.
+    """
+    names: dict[int, str] = {}
+    for entry in entries:
+        number, name = whole_number(entry["id"], "a category's id"), str(entry["name"])
+        if names.setdefault(number, name) != name:
+            both = f"{shortened_line(names[number], 40)} and {shortened_line(name, 40)}"
+            raise ValueError(f"category {number} is called {both}")
+    return names
 
 
 def in_frame_order(frame: NDArray[np.int64]) -> NDArray[np.intp]:

@@ -28,6 +28,7 @@ from trackweave.formats.tables import (
     AnnotationTable,
     EncodedMask,
     JsonObject,
+    category_names,
     finite_number,
     in_frame_order,
     read_json,
@@ -106,7 +107,7 @@ class VideoJson:
         try:
             if items is None:
                 items = list(document["annotations"])
-                self.categories: Mapping[int, str] = _categories(document.get("categories", ()))
+                self.categories: Mapping[int, str] = category_names(document.get("categories", ()))
                 self.kind, self.videos = _videos(document, self.path)
             elif truth is None:
                 raise InputError(
@@ -365,7 +366,3 @@ def encoded_mask(mask: Any, size: tuple[int, int] | None) -> EncodedMask | None:
         raise ValueError("a polygon, and the video has no height and width")
     polygons = [[finite_number(value, "a polygon's corner") for value in polygon] for polygon in mask]
     return dict(fill_polygons(polygons, *size))
-
-
-def _categories(entries: Iterable[JsonObject]) -> dict[int, str]:
-    return {whole_number(entry["id"], "a category's id"): str(entry["name"]) for entry in entries}
