@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from itertools import islice
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 from tests.formats.test_ytvis import SIZE, box, coco_vid, track, write, ytvis
 from tests.formats.worlds import discs, objects
 from tests.toy_boxes import write_lines
-from trackweave.errors import InputError
+from trackweave.errors import InputError, SettingError
 from trackweave.formats.prompts import read_prompts
 from trackweave.formats.readers import read_detections, read_tracks
 from trackweave.formats.registry import FORMATS, read_video, write_video
@@ -138,6 +140,51 @@ def test_a_category_with_two_names_is_refused(tmp_path: Path) -> None:
     for read in (read_video, read_detections):
         with pytest.raises(InputError, match="category 1 is called bus and car"):
             read(path)
+
+
+LONG = 9_999_998
+CVAT_HEAD = (
+    f"<annotations><meta><task><name>v</name><start_frame>0</start_frame><stop_frame>{LONG}</stop_frame>"
+    "</task></meta>{}</annotations>"
+)
+CVAT_BOX = '<box {} xtl="1" ytl="1" xbr="5" ybr="5"><attribute name="track_id">3</attribute></box>'
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("track.xml", CVAT_HEAD.format('<track id="0">' + CVAT_BOX.format('frame="1"') + "</track>")),
+        ("image.xml", CVAT_HEAD.format('<image id="1" name="x.png">' + CVAT_BOX.format("") + "</image>")),
+        ("mot.txt", f"1,1,1,1,5,5,1,1,1\n{LONG},1,1,1,5,5,1,1,1\n"),
+        ("kitti.txt", f"{LONG} 1 Car 0 0 0 1 1 5 5 -1 -1 -1 0 0 0 0\n"),
+        ("tracks.csv", f"frame,track_id,x1,y1,x2,y2\n1,1,1,1,5,5\n{LONG},1,1,1,5,5\n"),
+    ],
+)
+def test_a_number_of_frames_takes_no_memory(file: str, text: str, tmp_path: Path) -> None:
+    """What a head or a single row says of the length of the video: ten million frames took 2 GB."""
+    path = tmp_path / file
+    path.write_text(text)
+    tracemalloc.start()
+    try:
+        video = read_video(path)
+        first = list(islice(video.frames(), 3))
+        assert LONG - 1 in video.info.positions
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(video.info.names) >= LONG - 1
+    assert video.info.names[2] == "frame_000002"
+    assert [int(index) for index, _ in first] == [0, 1, 2]
+    assert sum(len(tracks) for _, tracks in first) == (file != "kitti.txt")
+    assert peak < 20e6
+
+
+def test_a_class_that_would_fill_a_list_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("frame,track_id,x1,y1,x2,y2,class_id\n0,1,1,1,5,5,1000000000\n")
+    video = read_video(path, hints=VideoInfo("v", range(2), ["0.png", "1.png"], (80, 100)))
+    with pytest.raises(SettingError, match=r"yolo: .*: class 1000000000: classes.txt has a line for each number"):
+        write_video(video, tmp_path / "out", FORMATS["yolo"])
 
 
 @pytest.mark.parametrize("last", [600_000, 2**31 - 2, 2**62])

@@ -357,8 +357,8 @@ class VideoAnnotations(AnnotationSource):
         info, self._notes = video.info, notes
         self._video, self.source, self.size, self.class_names = video, source, info.size, info.class_names
         self.has_masks = video.has_masks
-        names = list(info.names)
-        if names != unlisted_names(len(names)):
+        names = info.names
+        if unlisted_names(len(names)) != names:
             self.frame_names = names
         self._indices: Sequence[int | None] | None = None  # of each frame; None: a frame is its number
         if frame_names is None and self.frame_names is not None:

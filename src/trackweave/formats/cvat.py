@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from trackweave.errors import InputError, shortened_line
 from trackweave.formats.spool import TrackSpool
 from trackweave.formats.tables import NO_BOX, AnnotationRows, finite_number, read_text, whole_number
-from trackweave.formats.videos import LONGEST_FILLED, MOST_UNLISTED, TableVideo
+from trackweave.formats.videos import LONGEST_FILLED, MOST_UNLISTED, NumberedNames, TableVideo
 from trackweave.masks.codecs import check_pixels, encode_rle, fill_polygons, join_polygons, mask_polygons
 from trackweave.masks.ops import crop_at
 from trackweave.masks.packed import PackedMasks
 from trackweave.storage.files import replacing
 from trackweave.structures.format_settings import FormatSettings
 from trackweave.structures.prompts import Prompt
-from trackweave.structures.tracked_video import DEFAULT_CLASS, Losses, TrackedVideo, VideoInfo
+from trackweave.structures.tracked_video import DEFAULT_CLASS, Losses, RangePositions, TrackedVideo, VideoInfo
 from trackweave.structures.tracks import Tracks
 
 ID_ATTRIBUTE, SCORE_ATTRIBUTE, LEVEL_ATTRIBUTE = "track_id", "score", "level"
@@ -343,15 +343,23 @@ class _TaskMeta:
     @property
     def positions(self) -> Mapping[int, int] | None:
         """Position of each frame; None where nothing says which there are."""
-        return {int(index): n for n, index in enumerate(self.listed)} if len(self.listed) else None
+        if not len(self.listed):
+            return None
+        if isinstance(self.listed, range):  # of which the head alone knows how long it is
+            return RangePositions(self.listed)
+        return {int(index): n for n, index in enumerate(self.listed)}
 
     def shared(self, names: Mapping[int, str]) -> dict[str, Any]:
         """What belongs to all rows of the table."""
         shared: dict[str, Any] = {"size": self.size, "video": self.name or (self.hints.name if self.hints else None)}
         if len(self.listed):
             known = dict(zip(self.hints.indices, self.hints.names, strict=True)) if self.hints is not None else {}
-            shared["frame_numbers"] = list(self.listed)
-            shared["frame_names"] = [names.get(k) or known.get(k) or f"frame_{k:06d}" for k in map(int, self.listed)]
+            shared["frame_numbers"] = self.listed
+            called = {**known, **{number: name for number, name in names.items() if name}}
+            if isinstance(self.listed, range):
+                shared["frame_names"] = NumberedNames(self.listed, called)
+            else:
+                shared["frame_names"] = [called.get(k) or f"frame_{k:06d}" for k in map(int, self.listed)]
         if self.hints is not None:
             shared |= {"times": self.hints.times, "rate": self.hints.rate}
         return shared

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -27,9 +27,49 @@ LONGEST_FILLED = 500_000
 """Largest number of frames between two key frames that are filled: more than four hours at 30 frames per second."""
 
 
-def unlisted_names(count: int) -> list[str]:
+class NumberedNames(Sequence[str]):
+    """What frames are called that have no name, `frame_000012`; made as they are asked for.
+
+    Args:
+        numbers: of the frames; a range takes no memory, however long it is.
+        known: names of some, by number.
+
+    >>> names = NumberedNames(range(0, 10**9, 5))
+    >>> names[2], len(names), names[1:3] == ["frame_000005", "frame_000010"]
+    ('frame_000010', 200000000, True)
+    """
+
+    def __init__(self, numbers: range, known: Mapping[int, str] | None = None) -> None:
+        self._numbers, self._known = numbers, known or {}
+
+    @overload
+    def __getitem__(self, position: int) -> str: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> NumberedNames: ...
+
+    def __getitem__(self, position: int | slice) -> str | NumberedNames:
+        if isinstance(position, slice):
+            return NumberedNames(self._numbers[position], self._known)
+        number = self._numbers[position]
+        return self._known.get(number) or f"frame_{number:06d}"
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, NumberedNames) and not (self._known or other._known):
+            return self._numbers == other._numbers
+        if not isinstance(other, Sequence) or len(other) != len(self):
+            return False
+        return all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def unlisted_names(count: int) -> Sequence[str]:
     """What frames are called that have no name: `frame_000012`."""
-    return [f"frame_{frame:06d}" for frame in range(count)]
+    return NumberedNames(range(count))
 
 
 class TableVideo(TrackedVideo):
@@ -68,8 +108,8 @@ class TableVideo(TrackedVideo):
             raise InputError(f"{table.source}: frame {last} is beyond the {len(names)} frames of the video")
         self.info = VideoInfo(
             table.video or (hints.name if hints is not None else Path(table.source.partition(",")[0]).stem),
-            list(range(len(names))) if numbers is None else list(numbers),
-            list(names),
+            range(len(names)) if numbers is None else numbers if isinstance(numbers, range) else list(numbers),
+            names if isinstance(names, NumberedNames) else list(names),
             table.size or _mask_size(table) or (hints.size if hints is not None else None),
             table.times if table.times is not None else hints.times if hints is not None else None,
             table.rate if table.rate is not None else hints.rate if hints is not None else None,
@@ -80,9 +120,12 @@ class TableVideo(TrackedVideo):
         """Every frame, its masks decoded now."""
         table = self._table
         has_gap = bool(np.isnan(table.xyxy).any())
+        occupied, starts = np.unique(table.frame, return_index=True)
+        bounds = zip(starts.tolist(), [*starts[1:].tolist(), len(table)], strict=True) if len(starts) else ()
+        rows_of = {frame: slice(*ends) for frame, ends in zip(occupied.tolist(), bounds, strict=True)}
         for position, index in enumerate(self.info.indices):
-            rows = table.rows(position)
-            if rows.start == rows.stop:
+            rows = rows_of.get(position)
+            if rows is None:
                 yield FrameIndex(int(index)), Tracks.empty()
                 continue
             masks = self._masks(rows) if self.has_masks and (with_masks or has_gap) else None

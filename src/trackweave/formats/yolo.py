@@ -21,6 +21,8 @@ from trackweave.structures.format_settings import FormatSettings
 from trackweave.structures.tracked_video import DEFAULT_CLASS, Losses, TrackedVideo, VideoInfo
 
 CLASSES_FILE = "classes.txt"
+MOST_CLASSES = 100_000
+"""Lines of that file at most."""
 
 
 def write_yolo(path: Path, video: TrackedVideo, settings: FormatSettings, losses: Losses) -> list[Path]:
@@ -34,6 +36,10 @@ def write_yolo(path: Path, video: TrackedVideo, settings: FormatSettings, losses
         raise SettingError(f"yolo needs the size of the frames: name the video with {wording('frames=', '--frames')}")
     used = {span.class_id for span in video.spans().values()}
     none = max({*used, *info.class_names, -1}) + 1
+    if none > MOST_CLASSES:
+        raise SettingError(
+            f"yolo: {path}: class {none - 1}: {CLASSES_FILE} has a line for each number up to it; csv and coco keep it"
+        )
     stems = {
         int(index): safe_name(frame_stem(name), f"{path}: frame")
         for index, name in zip(info.indices, info.names, strict=True)

@@ -25,6 +25,33 @@ DEFAULT_CLASS = "object"
 """What an object without class is called in formats where each has one."""
 
 
+class RangePositions(Mapping[int, int]):
+    """Position by absolute index where the indices are a range: however long, it holds nothing.
+
+    >>> positions = RangePositions(range(10, 10**9, 5))
+    >>> positions[20], 21 in positions, len(positions)
+    (2, False, 199999998)
+    """
+
+    def __init__(self, indices: range) -> None:
+        self._indices = indices
+
+    def __getitem__(self, index: int) -> int:
+        try:
+            return self._indices.index(int(index))  # of an int at once; NumPy's would be looked for one by one
+        except ValueError:
+            raise KeyError(index) from None
+
+    def __contains__(self, index: object) -> bool:
+        return isinstance(index, int | np.integer) and int(index) in self._indices
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+
 @dataclass(frozen=True)
 class VideoInfo:
     """What is known of a video besides its objects.
@@ -52,6 +79,8 @@ class VideoInfo:
     @cached_property
     def positions(self) -> Mapping[int, int]:
         """Position by absolute index."""
+        if isinstance(self.indices, range):
+            return RangePositions(self.indices)
         return {int(index): position for position, index in enumerate(self.indices)}
 
     def time_of(self, index: int) -> float | None:
