@@ -392,17 +392,17 @@ def _classes(
     Raises:
         InputError: a number has two names.
     """
-    named = [column for column in (layout.class_id, layout.class_name) if column in table.words]
-    if layout.class_id in table.numbers:
-        numbers = table.numbers[layout.class_id]
-        return numbers, _named(numbers, table.words[named[0]], source, table.locate) if named else None
-    if not named:
+    columns = [column for column in (layout.class_id, layout.class_name) if column is not None]
+    words = next((table.words[column] for column in columns if column in table.words), None)
+    numbers = None if layout.class_id is None else table.numbers.get(layout.class_id)
+    if numbers is not None:
+        return numbers, None if words is None else _named(numbers, words, source, table.locate)
+    if words is None:
         return np.full(n, -1.0), None
-    words = [word.strip() for word in table.words[named[0]]]
-    numbers = {word: number for number, word in enumerate(sorted({*words} - {""}))} | {"": -1}
-    return np.array([numbers[word] for word in words], np.float64), {
-        number: word for word, number in numbers.items() if word
-    }
+    words = [word.strip() for word in words]
+    names = dict(enumerate(sorted({*words} - {""})))
+    number_of = {word: number for number, word in names.items()}
+    return np.array([number_of.get(word, -1) for word in words], np.float64), names
 
 
 def _named(
