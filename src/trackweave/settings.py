@@ -29,7 +29,7 @@ class Settings(BaseModel):
         return {}
 
     @classmethod
-    def checked(cls, values: Mapping[str, Any] | Settings | None = None, /, **more: Any) -> Self:
+    def checked(cls, values: Mapping[str, object] | Settings | None = None, /, **more: Any) -> Self:
         """The settings with these values.
 
         What settings that are given as `values` took from a default or a preset counts as not set in the new ones
@@ -54,7 +54,7 @@ class Settings(BaseModel):
             raise SettingError(first_problem(error, cls.model_fields).text()) from None
 
     @classmethod
-    def based_on(cls, base: Settings, changes: Mapping[str, Any]) -> Self:
+    def based_on(cls, base: Settings, changes: Mapping[str, object]) -> Self:
         """Settings with some values changed; of the others `model_fields_set` has those that it has of `base`.
 
         Raises:

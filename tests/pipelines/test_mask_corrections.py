@@ -274,7 +274,7 @@ def test_damaged_relations_are_named(run: Path, row: object) -> None:
 def test_questions_say_what_is_known_and_no_more(run: Path) -> None:
     with open_proofreading(run) as proofreading:
         (first, *_) = asked = proofreading.questions()
-        record = first.to_json()
+        record = json.loads(json.dumps(first.to_json()))
         assert {"kind", "at", "doubt", "repair", "evidence"} <= record.keys()
         assert record["evidence"]["disagreement"] is None
         assert [one.repair for one in asked] == sorted((one.repair for one in asked), reverse=True)

@@ -22,6 +22,7 @@ from trackweave.pipelines.run import open_run
 from trackweave.pipelines.settings import InputSettings
 from trackweave.reports.doubt import find_doubts
 from trackweave.reports.track_table import track_table
+from trackweave.structures.run_summary import SwitchRecord
 from trackweave.structures.tracks import Tracks
 from trackweave.view.opened_run import OpenedRun, run_lengths
 
@@ -136,7 +137,7 @@ def test_a_track_that_breaks_off_in_the_picture_is_doubtful() -> None:
     boxes = np.stack([left, np.full(46, 40), left + 20, np.full(46, 90)], axis=1)
     tracks = Tracks.from_columns(frame, ids, boxes, np.full(46, 0.9))
     table = track_table(tracks, tracks.frame)
-    switches = [{"frame": 9, "tracks": [1, 2], "cause": "exchange", "confidence": 0.4}]
+    switches: list[SwitchRecord] = [{"frame": 9, "tracks": [1, 2], "cause": "exchange", "confidence": 0.4}]
     places, no_cuts = np.arange(30), np.zeros(0, np.int64)
     plain = find_doubts(tracks, table, places, no_cuts, [], size=(240, 310), rate=10, begins_anywhere=False)
     assert plain.track[0] == 0

@@ -92,6 +92,15 @@ _FILE_KEYS = {"reference_size": "usual", "track_overlap": "track_crowd", "det_ov
 """Arrays of `FrameBatch` that a cache file holds under another name."""
 
 
+class _CacheManifest(TypedDict):
+    """What a cache file says of its arrays; JSON."""
+
+    store_version: int
+    input_version: int
+    sequences: list[str]
+    facts: DataMetadata
+
+
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
     """F labelled frames of many videos.
@@ -212,7 +221,7 @@ class TrainingSet:
             ArtifactError: it cannot be written.
         """
         path = Path(path)
-        manifest = {
+        manifest: _CacheManifest = {
             "store_version": STORE_VERSION,
             "input_version": INPUT_VERSION,
             "sequences": list(self.sequences),
@@ -242,7 +251,7 @@ class TrainingSet:
                 arrays = {
                     name.removesuffix(".npy"): decode_npy(read_member(file, name, limit)) for name in file.namelist()
                 }
-            manifest = parse_json(str(arrays.pop("manifest")))
+            manifest: _CacheManifest = parse_json(str(arrays.pop("manifest")))
             versions = (manifest.get("store_version"), manifest.get("input_version"))
         except FileNotFoundError:
             raise ArtifactError(f"{path}: there is no training cache here") from None
@@ -264,7 +273,7 @@ def _damaged_cache(path: Path, error: Exception) -> ArtifactError:
     return ArtifactError(f"{path}: not a readable training cache: {reason}: make it again")
 
 
-def _cached_set(arrays: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]) -> TrainingSet:
+def _cached_set(arrays: Mapping[str, NDArray[Any]], manifest: _CacheManifest) -> TrainingSet:
     """The training set of a cache's arrays; any exception says that they do not fit together."""
     names = {f"scene_{key}": name for name, key in _FILE_KEYS.items()}
     frames = {

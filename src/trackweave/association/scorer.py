@@ -112,11 +112,12 @@ class LearnedScorer:
             )
         self._is_attached = True
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "_session"}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _session=open_session(state["path"]))
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._session = open_session(self.path)
 
     def cost(self, state: AssignmentState) -> NDArray[np.float32]:
         """`(T, D)` float32 in [0, `MAX_COST`]: 1 at the threshold, lower for better matches; NaN for pairs outside the

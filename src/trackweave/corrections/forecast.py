@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.corrections.doubt import VELOCITY_LINKS, link_doubt
+from trackweave.structures.run_summary import ExpectedSwitches
 from trackweave.structures.tracks import Tracks
 
 PER_DOUBT, PER_RESTART, ALWAYS = 0.96, 0.27, 0.3
@@ -52,7 +53,7 @@ class SwitchForecast:
     low: int
     high: int
 
-    def to_json(self) -> dict[str, float]:
+    def to_json(self) -> ExpectedSwitches:
         """As JSON values."""
         return {"expected": round(self.expected, 1), "low": self.low, "high": self.high}
 

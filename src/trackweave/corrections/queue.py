@@ -8,7 +8,6 @@ about first, each once more after an encounter, and between a right and a wrong 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +73,7 @@ class Question:
     contradicted: bool
     candidates: tuple[Candidate, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As JSON values; an observation is `[frame, item]`."""
         return {
             "at": list(self.at),

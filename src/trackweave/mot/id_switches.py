@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +28,7 @@ from trackweave.mot.switch_evidence import (
 )
 from trackweave.mot.track_history import TrackHistory
 from trackweave.structures.assignment import AssignmentState
+from trackweave.structures.run_summary import SwitchRecord
 
 SPAN_SECONDS = 0.3  # of a segment before or after
 MEMORY_SECONDS = 2.0  # a track that is lost for longer is prior to none
@@ -67,7 +67,7 @@ class SwitchEvent:
         """What CLEAR MOT counts when it is true: an exchange changes the track of two objects."""
         return 2 if self.cause is SwitchCause.EXCHANGE else 1
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> SwitchRecord:
         """As JSON values."""
         return {
             "frame": int(self.frame),

@@ -733,7 +733,7 @@ ByteTracker = Tracker
 """The former name; `Tracker("bytetrack")` is ByteTrack as published, `Tracker(size=…)` the preset `learned`."""
 
 
-def _settings(settings: Any, overrides: Mapping[str, Any]) -> TrackerSettings:
+def _settings(settings: object, overrides: Mapping[str, object]) -> TrackerSettings:
     """The settings that a tracker was asked for."""
     if settings is None or isinstance(settings, str):
         return preset("adaptive" if settings is None else settings, **overrides)

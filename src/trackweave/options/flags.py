@@ -18,6 +18,9 @@ from trackweave.options.commands import HELP_ALL, Function
 from trackweave.options.schema import Schema, SettingField, ShortFlag, negated, section_class
 from trackweave.options.sources import ProvidedValue, from_text, resolve
 
+OptionValue = bool | str | list[str] | None
+"""What a command line gives of an option: a switch, a text, the texts of a repeatable one; None: it was not given."""
+
 
 class SettingOption(NamedTuple):
     """An option that sets settings.
@@ -83,7 +86,7 @@ def _panel(field: SettingField) -> str:
 
 
 def provided_by(
-    options: Sequence[SettingOption], arguments: Mapping[str, Any], schema: Schema
+    options: Sequence[SettingOption], arguments: Mapping[str, OptionValue], schema: Schema
 ) -> dict[str, ProvidedValue]:
     """The settings that a command line gave.
 
@@ -102,7 +105,7 @@ def provided_by(
             continue
         origin = f"flag {negated(option.flag) if value is False else option.flag}"
         if declared.expand is not None:
-            provided.update({key: ProvidedValue(one, origin) for key, one in declared.expand(value).items()})
+            provided.update({key: ProvidedValue(one, origin) for key, one in declared.expand(str(value)).items()})
         elif isinstance(value, bool):
             provided.update({key: ProvidedValue(value, origin) for key in declared.keys})
         else:

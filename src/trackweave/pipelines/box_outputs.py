@@ -256,7 +256,7 @@ class TrackWriter:
         run: RunPaths,
         statistics: TrackStatistics,
         refinement: RefinementSettings | None = None,
-        metadata: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, object] | None = None,
         class_names: Mapping[int, str] | None = None,
     ) -> None:
         self._statistics, self._refinement = statistics, refinement

@@ -68,7 +68,7 @@ def track_boxes(
     output: str | Path,
     *,
     detections: DetectionsArgument | None = None,
-    tracker: str | TrackerSettings | Mapping[str, Any] | None = None,
+    tracker: str | TrackerSettings | Mapping[str, object] | None = None,
     overwrite: bool = False,
     stop: threading.Event | None = None,
     warnings: Iterable[RunWarning] = (),
@@ -147,7 +147,7 @@ class _BoxSettings:
     pieces: Sequence[str | Path] = ()
 
     @classmethod
-    def of(cls, tracker: str | TrackerSettings | Mapping[str, Any] | None, options: BoxOptions) -> _BoxSettings:
+    def of(cls, tracker: str | TrackerSettings | Mapping[str, object] | None, options: BoxOptions) -> _BoxSettings:
         """The sections that were given, and the defaults of the others.
 
         Raises:
@@ -173,7 +173,7 @@ class _BoxSettings:
             options.get("pieces") or (),
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """For the manifest, by the names of sections on disk; a part that is off is left out."""
         sections: dict[str, Settings | None] = {
             "tracker": self.tracker,
@@ -187,7 +187,7 @@ class _BoxSettings:
 
 
 def _with_default_tracker(
-    settings: _BoxSettings, changes: Mapping[str, Any], video: VideoInput, log: RunLog, *, is_free: bool
+    settings: _BoxSettings, changes: Mapping[str, object], video: VideoInput, log: RunLog, *, is_free: bool
 ) -> _BoxSettings:
     """The settings with the tracker that is taken where none is named, and single settings of it.
 

@@ -273,7 +273,7 @@ def open_detections(
     timer: TimingAggregator | None = None,
     *,
     detector: str | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
     tracker: TrackerSettings | None = None,
 ) -> DetectionSource:
     """Opens the file of detections, or the detector; tells the video its length where only detections know it.
@@ -334,7 +334,7 @@ def _refuse_settings_of_files(settings: InputSettings) -> None:
             )
 
 
-def _make_detector(name: str, options: Mapping[str, Any]) -> Detector:
+def _make_detector(name: str, options: Mapping[str, object]) -> Detector:
     """As `make_detector`, and `sam3`, alone or with its weights.
 
     Raises:
@@ -354,7 +354,7 @@ class _Opener:
     video: VideoInput
     log: RunLog
     timer: TimingAggregator
-    options: Mapping[str, Any]
+    options: Mapping[str, object]
     tracker: TrackerSettings
 
     def named_detector(self, name: str, reason: str) -> DetectionSource:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trackweave.association.settings import LogSettings, ScorerSettings
 from trackweave.identity.settings import IdentitySettings
@@ -77,13 +77,13 @@ def box_options(settings: ResolvedSettings) -> BoxOptions:
     return options
 
 
-def tracker_of(settings: ResolvedSettings) -> TrackerSettings | dict[str, Any]:
+def tracker_of(settings: ResolvedSettings) -> TrackerSettings | dict[str, object]:
     """The tracker that was chosen; else what was changed of the one that is taken by default."""
     changes = changes_of_default(settings)
     return settings[TrackerSettings] if changes is None else changes
 
 
-def changes_of_default(settings: ResolvedSettings) -> dict[str, Any] | None:
+def changes_of_default(settings: ResolvedSettings) -> dict[str, object] | None:
     """Single settings of the tracker that is taken by default; None where a tracker or a scorer was chosen."""
     choices = ("tracker.preset", "tracker.scorer_weight", "tracker.scorer_decides")
     if any(key in choices or key.startswith("scorer.") for key in settings.provided):

@@ -90,7 +90,7 @@ class PerceptionSettings(Settings):
         description="phrases that name what is detected, as SAM 3 understands them",
         json_schema_extra={"metavar": "PHRASE[,PHRASE…]"},
     )
-    detector_options: Mapping[str, Any] = Field(
+    detector_options: Mapping[str, object] = Field(
         default_factory=dict, description="options of the detector by name, such as {score_threshold: 0.3}"
     )
     embedder: str = Field(
@@ -119,7 +119,7 @@ class PerceptionSettings(Settings):
         return self.detector or ("sam3" if self.text else None)
 
     @property
-    def named_options(self) -> Mapping[str, Any]:
+    def named_options(self) -> Mapping[str, object]:
         """Its options, the phrases among them."""
         return {**self.detector_options, **({"prompts": self.text} if self.text else {})}
 

@@ -416,7 +416,7 @@ class Availability:
     cache: Path | None
     backends: list[BackendAvailability]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The form for scripts."""
         return {
             "automatic": self.automatic,
@@ -508,7 +508,7 @@ def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _backend_json(backend: BackendAvailability) -> dict[str, Any]:
+def _backend_json(backend: BackendAvailability) -> dict[str, object]:
     return {
         "name": backend.name,
         "state": backend.state,

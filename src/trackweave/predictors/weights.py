@@ -385,7 +385,7 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
     return ()
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> dict[str, object]:
     try:
         config = parse_json((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -458,7 +458,7 @@ class WeightFile:
     size: int
     sha256: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The form in the manifest."""
         return {"file": str(self.path), "bytes": self.size, "sha256": self.sha256}
 

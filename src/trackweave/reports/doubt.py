@@ -6,15 +6,17 @@ doubt `corrections.doubt` finds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import itemgetter
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.corrections.doubt import Links
 from trackweave.reports.track_table import TrackIndex
+from trackweave.structures.run_summary import SwitchRecord
 from trackweave.structures.tracks import Tracks
 
 BORDER = 0.02
@@ -28,6 +30,15 @@ LEAST_LINK, NEAR = 0.1, 5
 _STEPS = range(-NEAR, NEAR + 1)
 
 
+class PlacedSwitch(TypedDict):
+    """A suspected switch as pages show it: `SwitchRecord` with the position of its frame instead of the index; JSON."""
+
+    position: int
+    tracks: list[int]
+    cause: str
+    confidence: float
+
+
 @dataclass(frozen=True, eq=False)
 class Doubts:
     """What is doubtful.
@@ -36,13 +47,13 @@ class Doubts:
         track: `(T,)` float64 in [0, 1], by row of the table of tracks.
         reasons: for each track, a line per reason.
         frame: `(N,)` float64 in [0, 1], by position.
-        switches: suspected switches: `position`, `tracks`, `cause`, `confidence`, by position.
+        switches: suspected switches, by position.
     """
 
     track: NDArray[np.float64]
     reasons: Sequence[Sequence[str]]
     frame: NDArray[np.float64]
-    switches: Sequence[Mapping[str, Any]]
+    switches: Sequence[PlacedSwitch]
 
 
 def find_doubts(
@@ -50,7 +61,7 @@ def find_doubts(
     table: TrackIndex,
     indices: NDArray[np.int64],
     cuts: NDArray[np.int64],
-    switches: Sequence[Mapping[str, Any]],
+    switches: Sequence[SwitchRecord],
     *,
     size: tuple[int, int],
     rate: float | None,
@@ -66,7 +77,7 @@ def find_doubts(
         table: their tracks.
         indices: `(N,)` absolute index of each position.
         cuts: positions that begin a shot.
-        switches: `frame`, `tracks`, `cause` and `confidence` of each suspected switch.
+        switches: suspected ones.
         size: `(H, W)` of the frames.
         rate: frames per second, or None.
         begins_anywhere: a track that begins inside the picture is as it should be.
@@ -100,7 +111,7 @@ class _Collector:
         self.kept = np.ones(len(table))
         self.reasons: list[list[str]] = [[] for _ in range(len(table))]
         self.frame = np.zeros(len(indices))
-        self.switches: list[Mapping[str, Any]] = []
+        self.switches: list[PlacedSwitch] = []
 
     def add(self, shares: NDArray[np.float64], text: str) -> None:
         """`(T,)` how much a reason counts for each track."""
@@ -113,16 +124,16 @@ class _Collector:
         kept = np.bincount(positions, np.log1p(-doubt), len(self.frame))
         self.frame = 1 - np.exp(kept)
 
-    def add_switches(self, events: Sequence[Mapping[str, Any]]) -> None:
+    def add_switches(self, events: Sequence[SwitchRecord]) -> None:
         """Suspected switches: of each track the strongest."""
         row_of = {int(track_id): row for row, track_id in enumerate(self._table.track_id)}
         strongest = np.zeros(len(self._table))
         texts: dict[int, str] = {}
-        for event in sorted(events, key=lambda event: int(event["frame"])):
-            at, confidence = int(np.searchsorted(self._indices, event["frame"])), float(event["confidence"])
+        for event in sorted(events, key=itemgetter("frame")):
+            at, confidence = int(np.searchsorted(self._indices, event["frame"])), event["confidence"]
             if at == len(self._indices):
                 continue
-            ids, cause = [int(each) for each in event["tracks"]], str(event.get("cause", "switch"))
+            ids, cause = event["tracks"], event.get("cause", "switch")
             self.switches.append({"position": at, "tracks": ids, "cause": cause, "confidence": confidence})
             self.frame[at] = max(self.frame[at], confidence)
             for row in (row_of[each] for each in ids if each in row_of):
@@ -133,16 +144,16 @@ class _Collector:
             self.reasons[row].append(text)
 
 
-def _doubtful_links(tracks: Tracks, links: Links, switches: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _doubtful_links(tracks: Tracks, links: Links, switches: Sequence[SwitchRecord]) -> list[SwitchRecord]:
     """Links that may join two objects, as suspected switches; each exchange once."""
-    known = {(int(one["frame"]) + step, int(each)) for one in switches for each in one["tracks"] for step in _STEPS}
+    known = {(one["frame"] + step, each) for one in switches for each in one["tracks"] for step in _STEPS}
     rows = np.flatnonzero(links.doubt >= LEAST_LINK)
-    found: dict[tuple[int, ...], Mapping[str, Any]] = {}
+    found: dict[tuple[int, ...], SwitchRecord] = {}
     for row in rows[np.argsort(-links.doubt[rows], kind="stable")].tolist():
         frame, partner = int(tracks.frame[row]), int(links.partner[row])
         ids = sorted({int(tracks.track_id[each]) for each in (row, partner) if each >= 0})
         if not any((frame, each) in known for each in ids):
-            event = {
+            event: SwitchRecord = {
                 "frame": frame,
                 "tracks": ids,
                 "cause": "exchange",

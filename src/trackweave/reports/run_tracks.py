@@ -20,7 +20,7 @@ from trackweave.reports.doubt import Doubts, find_doubts
 from trackweave.reports.track_table import TrackIndex, track_table
 from trackweave.storage.corrected_masks import read_corrected
 from trackweave.storage.run import FrameList
-from trackweave.structures.run_summary import BoxSummary
+from trackweave.structures.run_summary import BoxSummary, SwitchRecord
 from trackweave.structures.tracks import Tracks
 from trackweave.visualization.annotators import Colour, css, run_colours, track_colour
 
@@ -82,7 +82,7 @@ class Description:
     rate: float | None = None
     levels: Sequence[int] = ()
     cuts: Sequence[int] = ()
-    switches: Sequence[Mapping[str, Any]] = ()
+    switches: Sequence[SwitchRecord] = ()
     parents: Mapping[int, int] = field(default_factory=dict)
     colours: Callable[[int], Colour] = track_colour
     input: str | None = None

@@ -119,7 +119,8 @@ class IdentityRecord:
             raise ArtifactError(f"{path}: the table of identities is damaged: {shortened_line(repr(error))}") from None
 
 
-def _column(rows: Sequence[Mapping[str, Any]], name: str) -> Any:
+def _column(rows: Sequence[Mapping[str, object]], name: str) -> NDArray[np.int64]:
+    """One number of each row, `(N,)`."""
     return np.array([row[name] for row in rows], np.int64)
 
 

@@ -12,6 +12,7 @@ import math
 import os
 import zipfile
 import zlib
+from collections.abc import Mapping
 from contextlib import ExitStack
 from copy import copy
 from functools import lru_cache
@@ -197,7 +198,7 @@ class NpzWriter:
         np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(contiguous))
         self._add(f"{name}.npy", header.getvalue(), contiguous.reshape(-1).view(np.uint8).data)
 
-    def add_manifest(self, value: dict[str, Any]) -> None:
+    def add_manifest(self, value: Mapping[str, object]) -> None:
         """Appends `manifest.json`."""
         self._add(MANIFEST_NAME, json.dumps(value, allow_nan=False).encode())
 

@@ -231,7 +231,7 @@ class Corrections:
 # --- as JSON values ---------------------------------------------------------------------------------------------------
 
 
-def step_to_json(step: Step) -> dict[str, Any]:
+def step_to_json(step: Step) -> dict[str, object]:
     """A step as JSON values: `act`, and its fields; an observation is `[frame, item]`.
 
     >>> step_to_json(Named(Observation(3, 0), "Ann"))

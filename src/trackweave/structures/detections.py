@@ -151,7 +151,7 @@ class Detections(Columns):
         masks: PackedMasks | None = None,
         embedding: Any = None,
         visibility: Any = None,
-        data: Mapping[str, Any] | None = None,
+        data: Mapping[str, object] | None = None,
     ) -> Detections:
         """Casts each column; `score` defaults to 1, `class_id` to −1.
 

@@ -35,7 +35,7 @@ class RunWarning:
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", shortened_line(self.message, LONGEST_MESSAGE))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The record as the manifest holds it."""
         return {
             "stage": self.stage,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from trackweave.ids import Level
 from trackweave.structures.run_log import RunWarning
@@ -13,6 +13,35 @@ SCHEMA_VERSION = 1
 JsonRecord = Mapping[str, Any]
 """An object as `json.loads` gives it."""
 Totals = Mapping[str, int | float | None]
+
+
+class SwitchRecord(TypedDict):
+    """An identity switch that is suspected; JSON.
+
+    Attributes:
+        frame: absolute index of the frame on which it is thought to have happened.
+        tracks: ids of the tracks that take part.
+        cause: `fragmentation`, `takeover` or `exchange`, see `SwitchCause`; some runs of others do not say.
+        confidence: probability in [0, 1] that it is true.
+    """
+
+    frame: int
+    tracks: list[int]
+    cause: NotRequired[str]
+    confidence: float
+
+
+class ExpectedSwitches(TypedDict):
+    """How many identity switches tracks likely have; JSON.
+
+    Attributes:
+        expected: the mean.
+        low, high: the interval that holds it in nine of ten videos.
+    """
+
+    expected: float
+    low: int
+    high: int
 
 
 @dataclass(frozen=True)
@@ -351,7 +380,7 @@ class BoxSummary(RunSummary):
         detections: a file (`kind` `file`, `path`, `rows`) or a detector (`kind` `detector`, `name`, `reason`).
         tracker: every setting of the tracker.
         skipped: what was left out, by reason.
-        suspected_switches: `frame`, `tracks`, `cause`, `confidence` of each.
+        suspected_switches: each as `SwitchRecord`.
         expected_switches: how many identity switches the tracks likely have: `expected`, and `low` to `high` in 9 of 10
             videos; None = not measured, as of corrected tracks.
         track_lengths: histogram: tracks by the number of their boxes, `from` this number on.
@@ -366,8 +395,8 @@ class BoxSummary(RunSummary):
     detections: JsonRecord = field(default_factory=dict)
     tracker: JsonRecord = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
-    suspected_switches: Sequence[JsonRecord] = ()
-    expected_switches: JsonRecord | None = None
+    suspected_switches: Sequence[SwitchRecord] = ()
+    expected_switches: ExpectedSwitches | None = None
     track_lengths: Mapping[str, Sequence[int]] = field(default_factory=dict)
     longest_tracks: Sequence[TrackSummary] = ()
     visibility: Mapping[str, int] | None = None
@@ -420,13 +449,20 @@ def _totals(record: JsonRecord) -> Totals:
     return dict(record)
 
 
-def _switch(record: JsonRecord) -> JsonRecord:
+def _switch(record: JsonRecord) -> SwitchRecord:
     """A suspected switch; what is not of its type is an error."""
-    tracks = [int(track) for track in record["tracks"]]
-    return {**record, "frame": int(record["frame"]), "tracks": tracks, "confidence": float(record["confidence"])}
+    switch = SwitchRecord(
+        frame=int(record["frame"]),
+        tracks=[int(track) for track in record["tracks"]],
+        cause=str(record.get("cause", "")),
+        confidence=float(record["confidence"]),
+    )
+    if "cause" not in record:
+        del switch["cause"]
+    return switch
 
 
-def _expected(record: JsonRecord | None) -> JsonRecord | None:
+def _expected(record: JsonRecord | None) -> ExpectedSwitches | None:
     """How many switches are expected; what is not of its type is an error."""
     if record is None:
         return None

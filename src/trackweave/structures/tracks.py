@@ -115,7 +115,7 @@ class TrackClasses:
         tracks = {thing: TrackClass(class_id, max(scores)) for thing, (class_id, scores) in best.items()}
         return replace(self, tracks=tracks)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As JSON values."""
         return {
             "tracks": [[track, own.class_id, own.score] for track, own in sorted(self.tracks.items())],
