@@ -48,6 +48,19 @@ def test_from_a_dry_run_to_the_page(shell: Shell, plan: Path, tmp_path: Path) ->
     assert "--retry-failed" in shell("run", plan).err
 
 
+def test_a_dry_run_says_what_items_have_of_their_own(shell: Shell, tmp_path: Path) -> None:
+    table = tmp_path / "items.csv"
+    table.write_text("input,tracker\na.txt,ocsort\nb.txt,\n")
+    plan = tmp_path / "own.yaml"
+    plan.write_text(json.dumps(box_plan(tmp_path, tmp_path / "out") | {"inputs": [{"table": str(table)}]}))
+    said = shell("run", plan, "--dry-run")
+    assert said.out.splitlines()[3:6] == [
+        "to do: a",
+        f"  a: tracker.preset = ocsort ({table}, row 1)",
+        "to do: b",
+    ]
+
+
 def test_what_is_wrong_is_one_line(shell: Shell, plan: Path, tmp_path: Path) -> None:
     said = shell("run", plan, "--set", "tracker.presett=sort")
     assert (said.code, said.out) == (2, "")

@@ -45,6 +45,16 @@ def test_folders_of_frames_are_called_by_their_scene(tmp_path: Path) -> None:
     assert names_of({"path": f"{tmp_path}/*/frames", "name": "cam_{stem}"}) == ["cam_one", "cam_two"]
 
 
+def test_names_have_no_secrets() -> None:
+    cameras = ["rtsp://me:hunter2@cam1/main", "rtsp://me:hunter2@cam2/main", "rtsp://me:hunter2@10.0.0.5"]
+    asked = {"path": "https://me:hunter2@host/x.mp4?token=hunter2", "name": "{input}"}
+    items = items_of(*cameras, "s3://me:hunter2@bucket/x.mp4", "https://host/y.mp4?key=hunter2", asked)
+    assert [item.name for item in items] == [
+        *("cam1_main", "cam2_main", "10.0.0.5", "x", "y", "https_host_x.mp4_token_"),
+    ]
+    assert items[-1].path == asked["path"]
+
+
 def test_items_of_one_name_get_that_of_their_folder(tmp_path: Path) -> None:
     for folder in ("x", "y"):
         (tmp_path / folder).mkdir()

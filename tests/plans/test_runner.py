@@ -246,6 +246,12 @@ def test_forecasts_only_and_limit(tmp_path: Path) -> None:
     assert (seen.done, [name for name, _ in seen.due]) == (1, ["c2", "d1"])
     assert seen.seconds is not None
     assert seen.seconds > 0
+    det = tmp_path / "data" / "c1" / "det" / "det.txt"
+    det.write_text(det.read_text() + "\n")  # whether its content is another is only found out by working on it
+    seen = forecast(plan, ItemSelection(only=("c1",)))
+    assert seen.due == [("c1", "runs")]
+    assert seen.seconds is not None
+    assert seen.seconds > 0
     with pytest.raises(SettingError, match="no item is called x"):
         forecast(plan, ItemSelection(only=("x",)))
 
@@ -263,6 +269,26 @@ def test_folders_that_are_not_this_plans(tmp_path: Path) -> None:
         list(run(plan))
     with pytest.raises(InputError, match="there is nothing"):
         list(run({**plan, "inputs": [f"{tmp_path}/none*"]}))
+
+
+@pytest.mark.parametrize("name", ["items.csv", "index.html", "plan.json"])
+def test_files_that_no_plan_wrote_are_not_written_over(tmp_path: Path, name: str) -> None:
+    write_sequence(tmp_path / "data" / "c1")
+    theirs = tmp_path / "out" / name
+    theirs.parent.mkdir()
+    theirs.write_text("{}")
+    with pytest.raises(RunFolderError, match=rf"out: holds {name}, which no plan wrote: choose another output"):
+        list(run(box_plan(tmp_path / "data", tmp_path / "out")))
+    assert [path.name for path in theirs.parent.iterdir()] == [name]
+    assert theirs.read_text() == "{}"
+
+
+def test_a_plan_does_not_write_into_its_inputs(tmp_path: Path) -> None:
+    sequence = write_sequence(tmp_path / "data" / "c1")
+    for output in (sequence, sequence / "runs"):  # its content would be another one with every call
+        with pytest.raises(RunFolderError, match=rf"c1.*: lies in the input {sequence}: choose another output"):
+            list(run(box_plan(tmp_path / "data", output)))
+    assert sorted(path.name for path in sequence.iterdir()) == ["det", "gt", "seqinfo.ini"]
 
 
 def test_the_history_is_of_every_call_and_metrics_of_this_one(tmp_path: Path) -> None:

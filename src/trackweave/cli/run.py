@@ -132,6 +132,8 @@ def _print_forecast(plan: Plan, forecast: Forecast, *, as_json: bool) -> None:
             typer.echo(f"  {variant.name}: {key} = {value} ({origin})")
     for name, variant_name in forecast.due[:LISTED]:
         typer.echo(f"to do: {name}" if len(variants) == 1 else f"to do: {name} ({variant_name})")
+        for key, value, origin in forecast.settings.get(name, ()) if variant_name == variants[0] else ():
+            typer.echo(f"  {name}: {key} = {value} ({origin})")
     if len(forecast.due) > LISTED:
         typer.echo(f"to do: {len(forecast.due) - LISTED} more")
     typer.echo(f"{forecast.done} done, {forecast.failed} failed before, {len(forecast.due)} to do")

@@ -219,7 +219,7 @@ def _item(
     """An item with what its entry says of all its items."""
     path = files["input"]
     stem = stem or _stem(path)
-    name = name or (entry.name or "{stem}").replace("{stem}", stem).replace("{input}", path)
+    name = name or (entry.name or "{stem}").replace("{stem}", stem).replace("{input}", str(redacted(path)))
     common = {role: getattr(entry, role) for role in ROLES if role != "input" and getattr(entry, role) is not None}
     filled = {
         role: text.replace("{input}", path).replace("{name}", name).replace("{stem}", stem)
@@ -230,7 +230,9 @@ def _item(
 
 def _stem(path: str) -> str:
     """What an item is called: a folder by its name, one of frames by that of its sequence, a file without suffix."""
-    text = path.partition("?")[0] if "://" in path else path  # what is asked of a server may be secret
+    text = _place(path)
+    if text is not path and "/" not in text:
+        return text  # a host alone, which has no suffix
     name = os.path.basename(text)  # noqa: PTH119 - texts, not paths: for ten thousand items
     if name and "." not in name and name not in FRAME_FOLDERS:
         return name
@@ -238,6 +240,14 @@ def _stem(path: str) -> str:
     if one.name in FRAME_FOLDERS and one.parent.name:
         return one.parent.name
     return one.name if not one.suffix or os.path.isdir(path) else one.stem  # noqa: PTH112 - as above
+
+
+def _place(path: str) -> str:
+    """An address as host and path, without what may be secret of it; any other path as it is."""
+    if "://" not in path:
+        return path
+    host, slash, below = path.partition("://")[2].partition("?")[0].rstrip("/").partition("/")
+    return f"{host.rpartition('@')[2]}{slash}{below}"
 
 
 def _with_unique_names(items: Sequence[PlanItem], origin: str) -> list[PlanItem]:
@@ -253,7 +263,7 @@ def _with_unique_names(items: Sequence[PlanItem], origin: str) -> list[PlanItem]
     for item in items:
         name = item.name
         if counts[name] > 1:
-            name = file_name(f"{item.group or Path(item.path).absolute().parent.name}_{name}")
+            name = file_name(f"{item.group or Path(_place(item.path)).absolute().parent.name}_{name}")
         if name.casefold() in seen:  # one folder where a file system does not tell capitals
             both = f"{redacted(seen[name.casefold()])} and {redacted(item.path)}"
             raise SettingError(f"{origin}: two items are called {name}: {both}; give them `name`")

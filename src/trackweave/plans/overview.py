@@ -28,6 +28,8 @@ from trackweave.storage.files import read_json_object, remove_leftovers, write_j
 
 PLAN, CSV, PARQUET, HISTORY = "plan.json", "items.csv", "items.parquet", "history.parquet"
 ENVIRONMENT = "environment.json"
+WRITTEN = (PAGE, CSV, PARQUET, HISTORY, EVALUATION, ENVIRONMENT, PLAN)
+"""What `write_overview` writes, beside the views."""
 
 
 def is_current(plan: Plan, items: Sequence[PlanItem]) -> bool:
@@ -75,8 +77,16 @@ def write_overview(
         notes = write_views(plan, rows) if plan.layout is not None else []
         write_page(plan, rows, state, scores, environment, notes)
     write_json(output / PLAN, {"schema_version": 1, "digest": _digest(plan, items), **_described(plan)})
-    names = (PAGE, CSV, PARQUET, HISTORY, EVALUATION, ENVIRONMENT, PLAN)
-    return [output / name for name in names if (output / name).is_file()]
+    return [output / name for name in WRITTEN if (output / name).is_file()]
+
+
+def foreign_file(folder: Path) -> str | None:
+    """A file that `write_overview` would write over although no plan wrote it; None where there is none."""
+    found = next((name for name in WRITTEN if (folder / name).exists()), None)
+    if found is not None and (folder / PLAN).is_file():
+        with suppress(ArtifactError):
+            return None if "digest" in read_json_object(folder / PLAN, "plan") else found
+    return found
 
 
 def _described(plan: Plan) -> Mapping[str, Any]:

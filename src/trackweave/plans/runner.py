@@ -29,6 +29,7 @@ from trackweave.plans.stages import (
     FinishedItem,
     Job,
     StageRecord,
+    described,
     is_done,
     is_there,
     joined_keys,
@@ -40,7 +41,7 @@ from trackweave.plans.stages import (
     stages_of,
     whole_key,
 )
-from trackweave.plans.state import KnownInput, PlanState, StageCost
+from trackweave.plans.state import NAME, KnownInput, PlanState, StageCost
 from trackweave.plans.tables import own_version
 from trackweave.plans.workers import Engine, LocalEngine, cores
 from trackweave.storage.files import locked_folder
@@ -111,6 +112,7 @@ class Forecast:
         due: `(item, variant)` that would be worked on.
         seconds: that the due ones take by what finished ones took, on the plan's workers; None: nothing finished yet.
         costs: of the stages so far.
+        settings: item → what it has of its own: key, value, origin.
     """
 
     items: Sequence[str]
@@ -119,6 +121,7 @@ class Forecast:
     due: Sequence[tuple[str, str]]
     seconds: float | None
     costs: Sequence[StageCost]
+    settings: Mapping[str, Sequence[tuple[str, str, str]]] = field(default_factory=dict)
 
 
 def run(
@@ -300,12 +303,9 @@ class _Coordinator:
 
     def __enter__(self) -> _Coordinator:
         folder = self.plan.output
-        if folder.exists() and not folder.is_dir():
-            raise RunFolderError(f"{folder}: is a file, not a folder")
-        if RunManifest.load(RunPaths(folder).manifest).holds_run:
-            raise RunFolderError(f"{folder}: holds a run: a plan fills a folder of its own, choose another output")
         self.stores = stores_of(self.plan)
         self.items = find_items(self.plan, self.stores)
+        self._check_output(folder)
         self._stack.enter_context(locked_folder(folder))
         try:
             self.state = self._stack.enter_context(PlanState(folder, self.plan.name, self.plan.kind))
@@ -313,6 +313,27 @@ class _Coordinator:
             self._stack.close()
             raise
         return self
+
+    def _check_output(self, folder: Path) -> None:
+        """Is it a folder that a plan may fill?
+
+        Raises:
+            RunFolderError: it is not.
+        """
+        if folder.exists() and not folder.is_dir():
+            raise RunFolderError(f"{folder}: is a file, not a folder")
+        if RunManifest.load(RunPaths(folder).manifest).holds_run:
+            raise RunFolderError(f"{folder}: holds a run: a plan fills a folder of its own, choose another output")
+        if not (folder / NAME).exists():
+            from trackweave.plans.overview import foreign_file
+
+            foreign = foreign_file(folder)
+            if foreign is not None:
+                raise RunFolderError(f"{folder}: holds {foreign}, which no plan wrote: choose another output")
+        above = {os.fspath(path) for path in (folder.absolute(), *folder.absolute().parents)}
+        for item in self.items:
+            if os.path.abspath(item.path) in above:  # noqa: PTH100 - for ten thousand items
+                raise RunFolderError(f"{folder}: lies in the input {item.path}: choose another output")
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, KeyboardInterrupt):
@@ -400,13 +421,14 @@ class _Coordinator:
         workers = min(self.plan.engine.workers or cores(), max(len(due), 1))
         names = [item.name for item in self.items]
         estimate = seconds / workers if known else None
-        return Forecast(names, states["done"], states["failed"], due, estimate, list(costs.values()))
+        own = {item.name: described(item.values) for item in self.items if item.values}
+        return Forecast(names, states["done"], states["failed"], due, estimate, list(costs.values()), own)
 
     def _missing(self, chain: _Chain) -> list[str]:
-        """The stages that a chain would compute, as far as that is known."""
+        """The stages that a chain would compute; all of them where files have another time, whatever their content."""
         keys = chain.keys
         if keys is None:
-            return [stage for stage in chain.stages if stage not in chain.records]
+            return list(chain.stages)
         return [
             stage
             for stage, key in keys.items()

@@ -1205,9 +1205,14 @@ def _run_facts(paths: RunPaths) -> dict[str, Any]:
 
 def describe(settings: ResolvedSettings) -> list[tuple[str, str, str]]:
     """Settings that were given: key, value, origin."""
-    entries = ((entry.key, entry.value, entry.origin) for entry in settings.entries())
-    given = [entry for entry in entries if entry[2] != "default" and not entry[2].startswith("preset ")]
-    return [(key, as_text(redacted(value)), redacted(origin)) for key, value, origin in given]
+    entries = [(entry.key, ProvidedValue(entry.value, entry.origin)) for entry in settings.entries()]
+    given = {key: one for key, one in entries if one.origin != "default" and not one.origin.startswith("preset ")}
+    return described(given)
+
+
+def described(values: Mapping[str, ProvidedValue]) -> list[tuple[str, str, str]]:
+    """Values for people, without secrets: key, value, origin."""
+    return [(key, as_text(redacted(value)), redacted(origin)) for key, (value, origin) in values.items()]
 
 
 _WARM_FOR_BOTH = (

@@ -10,7 +10,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -247,16 +247,3 @@ class PlanState:
         with self._errors():
             query = "SELECT * FROM calls ORDER BY started DESC LIMIT 50"
             return [tuple(row) for row in self._database.execute(query)]
-
-
-def plan_name(folder: Path) -> str | None:
-    """The name of the plan that an output folder holds; None where it holds none."""
-    path = folder / NAME
-    if not path.is_file():
-        return None
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-            row = database.execute("SELECT value FROM plan WHERE key = 'name'").fetchone()
-    except sqlite3.Error as error:
-        raise ArtifactError(f"{path}: the state is damaged: {error}") from error
-    return None if row is None else str(row[0])
