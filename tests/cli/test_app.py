@@ -538,5 +538,5 @@ def test_export_asks_for_the_level_when_there_are_several(
     shell("masks", frames, "-o", run, "--candidates", candidates, "--predictor", truth)
     done = shell("export", run, "--to", "davis", "-o", tmp_path / "o")
     assert done.code == 2
-    assert "the run has levels 2, 4" in done.err
+    assert f"{run}: the run has levels 2, 4" in done.err
     assert shell("export", run, "--to", "davis", "-o", tmp_path / "o", "--level", 4).code == 0

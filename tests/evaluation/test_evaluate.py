@@ -30,6 +30,7 @@ from trackweave.masks.codecs import encode_rle
 from trackweave.masks.packed import PackedMasks
 from trackweave.pipelines.boxes import track_boxes
 from trackweave.pipelines.masks import track_masks
+from trackweave.pipelines.settings import InputSettings
 from trackweave.structures.format_settings import FormatSettings
 from trackweave.structures.run_log import RunLog
 from trackweave.structures.tracked_video import VideoInfo
@@ -347,6 +348,19 @@ def test_label_folders_that_do_not_fit(tmp_path: Path) -> None:
         evaluate(gt, write_labels(tmp_path / "two", LABELS[:2]))
 
 
+def test_label_folders_of_other_names_are_matched_by_equal_numbers(tmp_path: Path) -> None:
+    """As `export --to davis` of a run over a video names them, and DAVIS its truth."""
+    gt = write_labels(tmp_path / "gt", LABELS)
+    for frame, image in enumerate(LABELS):
+        write_label_png(tmp_path / "pred" / f"frame_{frame:06d}.png", image)
+    found = evaluate(tmp_path / "pred", gt)
+    assert found["object"].combined["J-Mean"] == 1
+    assert found.notes == ["the result is named like frame_000000.png, the ground truth like 00000: numbers count"]
+    (tmp_path / "pred" / "frame_000000.png").unlink()  # numbers from 1, perhaps: which frame is which is not known
+    with pytest.raises(InputError, match=r"named like frame_000001.png.*: rename them"):
+        evaluate(tmp_path / "pred", gt)
+
+
 def video_json(path: Path, *, results: bool = False, shift: int = 0, category: int = 1, scale: int = 1) -> Path:
     """The crossing as YouTube-VIS; as results, `shift` frames late."""
     tracks = []
@@ -419,6 +433,19 @@ def test_runs_of_boxes(tmp_path: Path) -> None:
     track_boxes(tmp_path / "gt" / "one", tmp_path / "runs" / "again", overlay=False)
     with pytest.raises(InputError, match="a second run of sequence one"):
         evaluate(tmp_path / "runs", tmp_path / "gt")
+
+
+def test_a_run_of_another_length_than_the_truth_is_noted(tmp_path: Path) -> None:
+    sequence = make_sequence(tmp_path / "gt" / "one", name="one")
+    track_boxes(sequence, tmp_path / "boxes", overlay=False, video=InputSettings(max_frames=9))
+    (note,) = evaluate(tmp_path / "boxes", sequence).notes
+    assert note == "the result is of 9 frames, the ground truth of 12: are they one video?"
+    gt = write_labels(tmp_path / "crossing", LABELS)
+    start, sampling = {0: CROSSING.labels[0]}, f":{len(LABELS) - 1}"
+    run = track_masks(CROSSING.frames, tmp_path / "masks", prompts=start, predictor="static", sampling=sampling)
+    assert f"the result is of {len(LABELS) - 1} frames, the ground truth of {len(LABELS)}: are they one video?" in (
+        evaluate(run, gt).notes
+    )
 
 
 def test_runs_of_masks(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -128,13 +129,17 @@ class AnnotationSource(ABC):
 
 
 class TableAnnotations(AnnotationSource):
-    """Rows of a file: MOT, KITTI, COCO-VID, YouTube-VIS."""
+    """Rows of a file: MOT, KITTI, COCO-VID, YouTube-VIS; for the notes see `AnnotationSource`."""
 
-    def __init__(self, table: AnnotationTable) -> None:
-        self.table = table
+    def __init__(self, table: AnnotationTable, notes: Sequence[str] = ()) -> None:
+        self.table, self._notes = table, notes
         self.source, self.length, self.size = table.source, table.length, table.size
         self.origin, self.frame_names, self.class_names = table.origin, table.frame_names, table.class_names
         self.has_masks = table.segmentation is not None
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return self._notes
 
     @property
     def last(self) -> int:
@@ -166,12 +171,21 @@ class LabelFolderAnnotations(AnnotationSource):
     Args:
         folder: the images.
         names: names of the frames to look for; None: those of the folder, in order. A frame without a file is empty.
+            Where no name is the same, but the numbers at their ends are the same set, these count.
     """
 
     def __init__(self, folder: Path, names: Sequence[str] | None = None) -> None:
         self.source = str(folder)
         self._files = {path.stem: path for path in label_images(folder)}
         self._stems = list(self._files) if names is None else [frame_stem(name) for name in names]
+        self._own_name = ""
+        if self._files and not self._files.keys() & set(self._stems):
+            by_number = {_last_number(stem): path for stem, path in self._files.items()}
+            numbers = [_last_number(stem) for stem in self._stems]
+            is_one_series = len(by_number) == len(self._files) and len(set(numbers)) == len(numbers)
+            if None not in by_number and is_one_series and by_number.keys() == set(numbers):
+                self._own_name = next(iter(self._files))
+                self._files = {stem: by_number[number] for stem, number in zip(self._stems, numbers, strict=True)}
         self.frame_names = self._stems
         self.length = len(self._stems)
         self._has_grey_255 = False
@@ -191,7 +205,7 @@ class LabelFolderAnnotations(AnnotationSource):
         if not self._files.keys() & set(self._stems):
             raise InputError(
                 f"{self.source}: its images are named like {next(iter(self._files))}.png, "
-                f"the frames of the ground truth like {self._stems[0]}"
+                f"the frames of the ground truth like {self._stems[0]}: rename them, or score the run that wrote them"
             )
 
     def at(self, frame: int, *, with_masks: bool) -> FrameAnnotations:
@@ -227,11 +241,25 @@ class LabelFolderAnnotations(AnnotationSource):
 
     @property
     def notes(self) -> Sequence[str]:
+        other = (f"is named like {self._own_name}.png, the ground truth like {self._stems[0]}: numbers count",)
+        return (*(other if self._own_name else ()), *self._notes_on_labels())
+
+    def _notes_on_labels(self) -> Sequence[str]:
         if self.is_black_and_white:
             return ("holds black and white masks (0 and 255): one object, id 1",)
         if self._has_grey_255:
             return ("has label 255 in grey images: an object there, void only in images with a palette",)
         return ()
+
+
+def _last_number(stem: str) -> int | None:
+    """The number at the end of a name.
+
+    >>> _last_number("frame_000012"), _last_number("left")
+    (12, None)
+    """
+    found = re.search(r"\d{1,15}$", stem)
+    return int(found[0]) if found else None
 
 
 def label_images(folder: Path) -> list[Path]:
@@ -307,11 +335,16 @@ class BoxRunAnnotations(AnnotationSource):
 
     Args:
         archive: its tracks.
+        notes: see `AnnotationSource`.
     """
 
-    def __init__(self, archive: TracksArchive) -> None:
-        self._archive = archive
+    def __init__(self, archive: TracksArchive, notes: Sequence[str] = ()) -> None:
+        self._archive, self._notes = archive, notes
         self.source, self.class_names = str(archive.path), archive.class_names
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return self._notes
 
     @property
     def last(self) -> int:

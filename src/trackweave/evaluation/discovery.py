@@ -390,11 +390,28 @@ def _open_labels(folder: Path, truth: AnnotationSource) -> AnnotationSource:
 def _open_run_text(path: Path, truth: AnnotationSource) -> AnnotationSource:
     with TracksArchive(RunPaths(path).tracks) as archive:
         names = archive.class_names
-    return TableAnnotations(replace(read_mot_annotations(RunPaths(path).mot, length=truth.length), class_names=names))
+    table = replace(read_mot_annotations(RunPaths(path).mot, length=truth.length), class_names=names)
+    return TableAnnotations(table, _notes_on_length(_video_length(path), truth))
 
 
 def _open_archive(path: Path, truth: AnnotationSource) -> AnnotationSource:
-    return BoxRunAnnotations(TracksArchive(RunPaths(path).tracks))
+    return BoxRunAnnotations(TracksArchive(RunPaths(path).tracks), _notes_on_length(_video_length(path), truth))
+
+
+def _video_length(path: Path) -> int | None:
+    """Frames that a box run went over; None where there was no video to count them."""
+    recorded = RunManifest.load(RunPaths(path).manifest).data.get("input")
+    if not isinstance(recorded, dict) or recorded.get("kind") == "detections":
+        return None
+    frames = recorded.get("frames")
+    return frames if isinstance(frames, int) else None
+
+
+def _notes_on_length(frames: int | None, truth: AnnotationSource) -> list[str]:
+    """What is noted of a run that does not go over as many frames as the truth has."""
+    if frames is None or truth.length is None or frames == truth.length:
+        return []
+    return [f"is of {frames} frames, the ground truth of {truth.length}: are they one video?"]
 
 
 def _open_level(path: Path, level: Level, truth: AnnotationSource) -> AnnotationSource:
@@ -404,7 +421,8 @@ def _open_level(path: Path, level: Level, truth: AnnotationSource) -> Annotation
     coarser_levels = [one for one in manifest.tracked_levels if PROMPTED_LEVEL < one < level]
     archives = (open_masks(RunPaths(path), one) for one in (*coarser_levels[-1:], level))
     *coarser, video = archives
-    return MaskRunAnnotations(video, frames, listed.size, [note] if note else [], *coarser)
+    notes = [note] if note else _notes_on_length(len(listed.indices), truth) if frames is None else []
+    return MaskRunAnnotations(video, frames, listed.size, notes, *coarser)
 
 
 def _frames_of_run(listed: FrameList, stems: Sequence[str]) -> tuple[list[int | None] | None, str | None]:

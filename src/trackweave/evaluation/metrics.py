@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import MissingExtraError
+from trackweave.errors import MissingExtraError, argument
 from trackweave.evaluation.measures import MEASURES, Measure
 from trackweave.evaluation.scores import TRUE_TRACKS, Scores, combined_regions, mean_of_regions, merge_scores
 from trackweave.evaluation.settings import Metric
@@ -30,7 +30,7 @@ MOTS_NAMES = {"sMOTSA": "sMOTA", "MOTSA": "MOTA", "MOTSP": "MOTP"}
 """The MOTS measures and CLEAR's, which they are of masks (Voigtlaender et al., "MOTS", CVPR 2019)."""
 COUNT = "Count"
 """Numbers of boxes and identities; always asked for."""
-INSTALL = " or, where it must not bring a second OpenCV: pip install --no-deps trackeval"
+INSTALL = " or, where it must not bring a second OpenCV: pip install --no-deps trackeval; J and F need neither: "
 
 MetricFields = Mapping[str, Any]
 """What a metric of trackeval takes or returns: field → number, or an array of 19."""
@@ -151,7 +151,7 @@ def _metric(name: str) -> Any:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints which of its optional dependencies are missing
             import trackeval
     except ModuleNotFoundError as error:
-        raise MissingExtraError("trackeval", "evaluate", INSTALL) from error
+        raise MissingExtraError("trackeval", "evaluate", INSTALL + argument("metrics", "jf")) from error
     return getattr(trackeval.metrics, name)({"PRINT_CONFIG": False})
 
 

@@ -342,7 +342,9 @@ class RunManifest:
             raise ArtifactError(f"{self.path}: records no tracked level: the run has not finished one")
         if level is None and len(levels) > 1:
             names = ", ".join(map(str, levels))
-            raise SettingError(f"the run has levels {names}: name one with {wording('level=', '--level')}")
+            raise SettingError(
+                f"{self.path.parent}: the run has levels {names}: name one with {wording('level=', '--level')}"
+            )
         return levels[0] if level is None else Level(level)
 
     def artifact(self, level: Level | int, name: str) -> Path:
