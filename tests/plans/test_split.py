@@ -525,7 +525,8 @@ def test_pieces_of_masks_that_do_not_belong_together_are_refused(tmp_path: Path)
         ([second, first], "do not follow", {}),
         ([first], "from 14 on are in no piece", {}),
         ([first, piece("10:24", settings=TrackingSettings(max_propagate=3))], "another max_propagate", {}),
-        ([first, piece("10:24", predictor="flow")], "by predictor flow", {}),
+        ([first, piece("10:24", predictor="flow")], "by predictor flow than", {}),
+        ([first, second], "tracked by static, not by flow", {"predictor": "flow"}),
         ([first, piece("10:24", levels=[4])], "other levels", {}),
         ([first, piece("10:24", candidate_stride=2)], "found otherwise", {}),
         ([first, boxed], "no run of masks", {}),
@@ -536,7 +537,7 @@ def test_pieces_of_masks_that_do_not_belong_together_are_refused(tmp_path: Path)
     ]
     for n, (folders, text, more) in enumerate(refused):
         with pytest.raises((ArtifactError, RunFolderError, SettingError), match=text):
-            track_masks(video, tmp_path / f"none{n}", predictor="static", pieces=folders, **more)
+            track_masks(video, tmp_path / f"none{n}", pieces=folders, **more)
         assert not (tmp_path / f"none{n}" / "manifest.json").exists()
     with pytest.raises(RunFolderError, match=r"in no piece|of another video"):
         track_masks(other_video, tmp_path / "none", predictor="static", pieces=[first, second])

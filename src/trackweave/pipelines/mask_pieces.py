@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import ArtifactError, RunFolderError
+from trackweave.errors import ArtifactError, PredictorError, RunFolderError, SettingError
 from trackweave.frames.source import FrameSource, sampled_positions
 from trackweave.identity.pieces import MIN_IOU, OverlapVotes, follow, joined_ids, samplings
 from trackweave.ids import FrameIndex, Level, LocalIndex, TrackId
 from trackweave.masks.ops import mask_iou
 from trackweave.pipelines.mask_inputs import open_mask_frames
 from trackweave.pipelines.proposing import TREE_NAME
+from trackweave.predictors.base import PredictorSession
 from trackweave.predictors.registry import ChosenPredictor
 from trackweave.progress import Progress, ProgressDisplay
 from trackweave.storage.candidates import (
@@ -122,15 +123,12 @@ class MaskPiece:
         return VideoSegments(self.archive(level))
 
 
-def open_mask_pieces(
-    folders: Sequence[str | Path], frames: FrameSource, chosen: ChosenPredictor, settings: TrackingSettings
-) -> list[MaskPiece]:
+def open_mask_pieces(folders: Sequence[str | Path], frames: FrameSource, settings: TrackingSettings) -> list[MaskPiece]:
     """The runs over the pieces of a video, in the order of its frames.
 
     Args:
         folders: of the runs, in that order.
         frames: those of the whole.
-        chosen: the predictor that moved their masks.
         settings: how they were tracked; whether pictures were drawn does not count.
 
     Raises:
@@ -147,7 +145,7 @@ def open_mask_pieces(
         summary, manifest = read_run_summary(paths.summary), RunManifest.load(paths.manifest)
         if not isinstance(summary, MaskSummary) or manifest.fingerprint is None:
             raise RunFolderError(f"{folder}: is no run of masks, and those are joined")
-        _refuse_others(folder, manifest, pieces, chosen, settings)
+        _refuse_others(folder, manifest, pieces, settings)
         levels = {level: LevelRecord.read(paths.journal(level), manifest.fingerprint) for level in summary.levels}
         found = {level: record for level, record in levels.items() if record is not None}
         if not found or len(found) < len(levels):
@@ -175,7 +173,6 @@ def _refuse_others(
     folder: str | Path,
     manifest: RunManifest,
     before: Sequence[MaskPiece],
-    chosen: ChosenPredictor,
     settings: TrackingSettings,
 ) -> None:
     """Refuses a run that was made otherwise than is said, or than the pieces before.
@@ -192,15 +189,62 @@ def _refuse_others(
     if tracked != asked:
         other = next(name for name in (asked.keys() | tracked.keys()) if asked.get(name) != tracked.get(name))
         raise RunFolderError(f"{folder}: was tracked with another {other}: track this piece anew")
-    identity = config.get("predictor_identity") or {}
-    if (config.get("predictor"), identity) != (chosen.request, dict(chosen.identity)):
-        raise RunFolderError(f"{folder}: was tracked by predictor {config.get('predictor')}, not by {chosen.request}")
     if prompts.get("kind") == "prompts":
         raise RunFolderError(f"{folder}: its objects are those that a person marked: track the video whole")
     if prompts.get("root") == "memory":
         raise RunFolderError(f"{folder}: its candidates were in memory: track the video whole")
-    if before and _without_root(prompts) != _without_root(before[0].prompts):
-        raise RunFolderError(f"{folder}: its candidates were found otherwise than those of {before[0].paths.root}")
+    if not before:
+        return
+    first = before[0]
+    if _decisive(manifest.data) != _decisive(first.manifest.data):
+        one, other = (data["config"].get("predictor") for data in (manifest.data, first.manifest.data))
+        how = "with other settings or weights of it" if one == other else f"by predictor {one}"
+        raise RunFolderError(f"{folder}: was tracked {how} than {first.paths.root}, whose predictor is {other}")
+    if _without_root(prompts) != _without_root(first.prompts):
+        raise RunFolderError(f"{folder}: its candidates were found otherwise than those of {first.paths.root}")
+
+
+def _decisive(manifest: JsonRecord) -> JsonRecord:
+    """What decides what a predictor finds; a piece that lacked memory has half the batch."""
+    identity = dict(manifest["config"].get("predictor_identity") or {})
+    settings = {name: value for name, value in dict(identity.get("settings") or {}).items() if name != "batch"}
+    names = [manifest["config"].get("predictor"), dict(manifest.get("predictor") or {}).get("name")]
+    return {"predictor": names, **identity, "settings": settings}
+
+
+@dataclass(frozen=True)
+class _PastPredictor:
+    """The predictor of runs that are joined: it is known, and not loaded."""
+
+    name: str
+
+    def open(self, frames: FrameSource) -> PredictorSession:
+        """Is never asked for: nothing is tracked."""
+        raise PredictorError(f"{self.name}: pieces are joined and not tracked")
+
+
+def predictor_of(pieces: Sequence[MaskPiece], asked: str) -> ChosenPredictor:
+    """The predictor that moved the masks of all pieces.
+
+    Args:
+        pieces: see `open_mask_pieces`.
+        asked: what was asked for; `auto` takes any.
+
+    Raises:
+        SettingError: another was asked for.
+    """
+    data = pieces[0].manifest.data
+    request = str(data["config"].get("predictor"))
+    if asked not in ("auto", request):
+        raise SettingError(f"the pieces were tracked by {request}, not by {asked}")
+    record = {
+        name: value for name, value in dict(data.get("predictor") or {}).items() if name not in ("name", "reason")
+    }
+    summary = pieces[0].summary.predictor
+    name, reason = (summary.name, summary.reason) if summary is not None else (request, None)
+    return ChosenPredictor(
+        _PastPredictor(name), request, reason or "", record, data["config"].get("predictor_identity") or {}
+    )
 
 
 def _without_root(prompts: JsonRecord) -> JsonRecord:

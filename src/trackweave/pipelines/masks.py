@@ -36,6 +36,7 @@ from trackweave.pipelines.mask_pieces import (
     cuts_of,
     join_candidates,
     open_mask_pieces,
+    predictor_of,
     store_level,
 )
 from trackweave.pipelines.online_masks import MaskStream, StreamInput, StreamRequest
@@ -181,16 +182,18 @@ def track_masks(
         raise SettingError(f"{keeps} keeps a run and {removes} removes it: give one of them")
     if not isinstance(predictor, str) and more.predictor_settings is not None:
         raise SettingError("predictor_settings are for predictors that are asked for by name, not for objects")
+    if more.pieces:
+        more.check_pieces(candidates is not None, prompts is not None, resume=resume)
+    if more.overlay_levels not in ("first", "all"):
+        raise SettingError(f"overlay_levels is first or all, not {more.overlay_levels!r}")
+    if more.pieces and stream is None:
+        return _joined(frames, output, predictor, levels, chosen_settings, progress, more)
     if isinstance(predictor, ChosenPredictor):
         chosen = predictor
     elif isinstance(predictor, str):
         chosen = choose_predictor(predictor, more.predictor_settings)
     else:
         chosen = ChosenPredictor(predictor, predictor.name, "given by the caller")
-    if more.pieces:
-        more.check_pieces(candidates is not None, prompts is not None, resume=resume)
-    if more.overlay_levels not in ("first", "all"):
-        raise SettingError(f"overlay_levels is first or all, not {more.overlay_levels!r}")
     if stream is not None:
         more.check_online(resume=resume)
         sam = PredictorSettings.of(more.predictor_settings).sam
@@ -207,19 +210,12 @@ def track_masks(
                 _check_frames(opened.frames, log)
         marked = None if prompts is None else read_user_prompts(prompts, opened, log)
         opened_generator, wanted = None, list[Level]()
-        pieces = open_mask_pieces(more.pieces, opened.frames, chosen, chosen_settings) if more.pieces else []
-        if pieces and levels is not None and sorted(pieces[0].levels) != sorted({Level(level) for level in levels}):
-            raise SettingError(
-                f"the pieces have levels {listed(sorted(pieces[0].levels))}, not {listed(sorted(levels))}"
-            )
-        if prompts is None and candidates is None and not pieces:
+        if prompts is None and candidates is None:
             wanted = sorted({Level(level) for level in levels}) if levels else list(GENERATED_LEVELS)
             check_stride(more.candidate_stride)
             opened_generator = _open_generator(more, wanted, opened.frames, chosen.predictor, log, stack)
         folder = stack.enter_context(RunFolder(output))
         run = _MaskRun(folder, opened, chosen_settings, chosen, resume, progress, log, timer, more)
-        if pieces:
-            return replace(run, found_cuts=cuts_of(pieces, opened.frames)).join(pieces)
         # What can be wrong shows before every frame is read to find cuts.
         if marked is not None:
             return run.with_cuts().track_marked(marked)
@@ -230,6 +226,35 @@ def track_masks(
         run.check_foreign_candidates(wanted)
         assert opened_generator is not None
         return run.with_cuts().track_generated(wanted, opened_generator)
+
+
+def _joined(
+    frames: StreamInput,
+    output: str | Path | None,
+    predictor: str | VideoPredictor | ChosenPredictor,
+    levels: Sequence[int] | None,
+    settings: TrackingSettings,
+    progress: Progress,
+    options: _ResolvedOptions,
+) -> Run[MaskSummary]:
+    """Joins the runs of `options.pieces`; see `track_masks`."""
+    if output is None or isinstance(frames, int) or not isinstance(frames, str | PathLike | FrameSource | np.ndarray):
+        raise SettingError(_needs_online(frames, output))
+    if isinstance(predictor, ChosenPredictor):
+        asked = predictor.request
+    else:
+        asked = predictor if isinstance(predictor, str) else predictor.name
+    log, timer = RunLog(settings.on_bad_item), TimingAggregator()
+    with ExitStack() as stack:
+        with timer.track("open"):
+            opened = open_mask_frames(frames, options.sampling, log, stack)
+        pieces = open_mask_pieces(options.pieces, opened.frames, settings)
+        found = sorted(pieces[0].levels)
+        if levels is not None and found != sorted({Level(level) for level in levels}):
+            raise SettingError(f"the pieces have levels {listed(found)}, not {listed(sorted(levels))}")
+        folder, chosen = stack.enter_context(RunFolder(output)), predictor_of(pieces, asked)
+        run = _MaskRun(folder, opened, settings, chosen, False, progress, log, timer, options)
+        return replace(run, found_cuts=cuts_of(pieces, opened.frames)).join(pieces)
 
 
 @dataclass(frozen=True)

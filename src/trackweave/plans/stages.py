@@ -901,12 +901,14 @@ class _ItemWork:
         if chosen is not None:
             candidates = str(self._shared(chosen))
         settings = self._settings
-        predictor = _predictor(settings)
-        if self._job.is_halved and predictor.predictor.name in BACKENDS:
-            settings, self.is_halved = _halved(settings), True
-            del predictor  # its memory is wanted
-            predictor = _predictor(settings)
         pieces = [piece.folder for piece in self._job.pieces]
+        predictor: str | ChosenPredictor = str(settings.value("masks.predictor"))
+        if not pieces:
+            predictor = _predictor(settings)
+            if self._job.is_halved and predictor.predictor.name in BACKENDS:
+                settings, self.is_halved = _halved(settings), True
+                del predictor  # its memory is wanted
+                predictor = _predictor(settings)
         resume = self._again and not pieces
         options = mask_options(settings, overwrite=not resume)
         options |= {"overlay": False, "identity": False, "predictor_settings": None, "pieces": pieces}
