@@ -17,6 +17,8 @@ from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
 from trackweave.evaluation.evaluate import evaluate
+from trackweave.evaluation.settings import EvaluationSettings, Metric
+from trackweave.exporters import export
 from trackweave.identity.pieces import divided
 from trackweave.masks.ops import mask_iou
 from trackweave.masks.packed import PackedMasks
@@ -102,6 +104,7 @@ def masks(root: Path, names: list[str], predictor: str, splits: list[tuple[int, 
         began = time.process_time()
         whole = track_masks(frames, out / name / "whole", settings=settings, **options)
         cost = time.process_time() - began
+        (target,) = export(whole, "ytvis", out / name / f"{name}.json")
         for length, overlap in splits:
             began, runs = time.process_time(), list[Path]()
             for piece in divided(whole.summary.input.frames or 0, length, overlap):
@@ -118,7 +121,7 @@ def masks(root: Path, names: list[str], predictor: str, splits: list[tuple[int, 
                 overlay=False,
             )
             cpu = f"{tracked / cost:.2f} + {(time.process_time() - began) / cost:.2f}"
-            scores = evaluate(joined, whole).classes[0].combined
+            scores = evaluate(joined, target, EvaluationSettings(metrics=(Metric.hota,))).classes[0].combined
             cells = [f"{100 * scores[one]:.1f}" for one in ("HOTA", "AssA", "DetA")]
             counts = [str(run.summary.track_count) for run in (joined, whole)]
             best = [f"{best_j(run.root, truth):.3f}" for run in (joined, whole)]

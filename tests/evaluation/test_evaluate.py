@@ -22,6 +22,7 @@ from trackweave.errors import InputError, MissingExtraError, SettingError
 from trackweave.evaluation.discovery import OWN_FORMATS
 from trackweave.evaluation.evaluate import Regime, evaluate, evaluate_regimes
 from trackweave.evaluation.settings import EvaluationSettings, Format, Matching, Metric, OnMissing, Overlap, Protocol
+from trackweave.exporters import export
 from trackweave.formats.davis import write_label_png
 from trackweave.formats.mot import read_mot_annotations
 from trackweave.formats.registry import FORMATS, readable, write_video
@@ -635,3 +636,11 @@ def test_frames_of_a_table_are_those_of_the_same_name_or_number(tmp_path: Path) 
     assert found[0]["HOTA"] == found[1]["HOTA"]
     assert found[0]["DetPr"] == 1
     assert 0.3 < found[0]["DetRe"] < 0.7
+
+
+def test_a_run_of_masks_is_no_truth(tmp_path: Path) -> None:
+    run = track_masks(CROSSING.frames, tmp_path / "run", prompts={0: CROSSING.labels[0]}, predictor="static")
+    with pytest.raises(InputError, match=r"is a run of masks and not a truth: .*export\(run, 'ytvis'"):
+        evaluate(run, run)
+    export(run, "ytvis", tmp_path / "truth.json")
+    assert evaluate(run, tmp_path / "truth.json", JF).classes[0].combined["J&F"] == 1

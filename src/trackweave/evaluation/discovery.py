@@ -99,6 +99,11 @@ def find_ground_truth(path: str | os.PathLike[str], expected: Format | None = No
     if path.is_file():
         truth = _truth_file(path, expected)
     else:
+        if is_run(path) and not RunManifest.load(RunPaths(path).manifest).is_box_run:
+            remedy = wording("export(run, 'ytvis', 'truth.json')", f"trackweave export {path} --to ytvis -o truth.json")
+            raise InputError(
+                f"{path}: is a run of masks and not a truth: to compare with it write it as one ({remedy})"
+            )
         truth = _video_folder_truth(path, expected) or _mot_truth(path) or _text_truth(path) or _label_truth(path)
         truth = truth or _video_truth(_video_files(path, VIDEO_SUFFIXES), path)
         if truth is None:

@@ -198,8 +198,8 @@ def _refuse_others(
     first = before[0]
     if _decisive(manifest.data) != _decisive(first.manifest.data):
         one, other = (data["config"].get("predictor") for data in (manifest.data, first.manifest.data))
-        how = "with other settings or weights of it" if one == other else f"by predictor {one}"
-        raise RunFolderError(f"{folder}: was tracked {how} than {first.paths.root}, whose predictor is {other}")
+        named = "with other settings or weights of it" if one == other else f"by predictor {one}"
+        raise RunFolderError(f"{folder}: was tracked {named} than {first.paths.root}, whose predictor is {other}")
     if _without_root(prompts) != _without_root(first.prompts):
         raise RunFolderError(f"{folder}: its candidates were found otherwise than those of {first.paths.root}")
 
