@@ -160,7 +160,11 @@ def test_coco_and_youtube_vis(tmp_path: Path) -> None:
         ("p.json", {"boxes": []}, "p.json: is no list of prompts, and neither labelme, COCO nor YouTube-VIS"),
         ("p.json", [], "p.json: holds no prompt"),
         ("p.json", [7], "p.json: its first item: a prompt is an object, not 7"),
-        ("p.json", [{"frame": 0, "bbox": [1, 2, 3, 4]}], "unknown bbox: a prompt has box, frame, id"),
+        (
+            "p.json",
+            [{"frame": 0, "bbox": [1, 2, 3, 4]}],
+            "unknown bbox: a prompt has box, class_id, class_name, frame, id",
+        ),
         ("p.json", [{"box": [1, 2, 3, 4]}], "its first item: has no 'frame'"),
         ("p.json", [{"frame": 0, "points": [[1, 2]]}, {"frame": 0}], "the item after item 1: prompt on frame 0: give"),
         ("p.json", [{"frame": 0, "points": [[1]]}], r"a point is \[x, y\] or \[x, y, label\]"),

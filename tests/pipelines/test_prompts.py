@@ -13,7 +13,9 @@ from PIL import Image
 from tests.cli.shell import Shell
 from tests.toy_scenes import CROSSING, write_frames
 from trackweave.errors import PredictorError, PromptError, RunFolderError
+from trackweave.exporters import export
 from trackweave.formats.davis import write_label_png
+from trackweave.formats.registry import read_video
 from trackweave.ids import PROMPTED_LEVEL
 from trackweave.masks.codecs import encode_rle
 from trackweave.masks.packed import PackedMasks
@@ -171,3 +173,75 @@ def test_points_and_boxes_on_the_command_line(
     for flags in (["--point", "0,1"], ["--box", "0,1,2,3,x"], ["--point", f"0,{x},{y},1.5"]):
         said = shell(*command, *flags)
         assert (said.code, f"{flags[0]} {flags[1]}: is not FRAME,X" in said.err) == (2, True)
+
+
+CLASSES: list[dict[str, Any]] = [
+    {"frame": 0, "id": 5, "class_id": 3, "class_name": "Car"},
+    {"frame": 0, "id": 6, "class_name": "dog"},
+    {"frame": 1, "id": 5, "class_name": "car "},
+    {"frame": 0, "id": 7},
+]
+SHOWN = {5: 3, 6: 0, 7: -1}
+
+
+def with_boxes(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    box = [float(side) for side in A.boxes[0]]
+    return [item | {"box": box} for item in items]
+
+
+@pytest.mark.parametrize("suffix", ["json", "csv"])
+def test_a_class_goes_with_its_track(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"p.{suffix}"
+    items = with_boxes(CLASSES)
+    if suffix == "json":
+        path.write_text(json.dumps(items))
+    else:
+        keys = ("frame", "id", "class_id", "class_name")
+        rows = [",".join([*(str(item.get(key, "")) for key in keys), *map(str, item["box"])]) for item in items]
+        path.write_text("\n".join([",".join([*keys, "x1", "y1", "x2", "y2"]), *rows]) + "\n")
+    run = tracked(tmp_path / "run", path)
+    tracks = run.tracks()
+    assert run.class_names == {3: "Car", 0: "dog"}
+    assert {int(one): set(tracks.of(one).class_id.tolist()) for one in tracks.track_ids} == {
+        one: {number} for one, number in SHOWN.items()
+    }
+    (written,) = export(run, "csv", tmp_path / "out.csv")
+    assert read_video(written).info.class_names == {3: "Car", 0: "dog"}
+    again = track_masks(SCENE.frames, run.root, prompts=path, predictor="static", resume=True)
+    assert again.class_names == run.class_names
+    assert '"class_name": "Car"' in (run.root / "manifest.json").read_text()
+
+
+def test_classes_online(tmp_path: Path) -> None:
+    frames = [SCENE.frames[index] for index in range(len(SCENE.frames))]
+    prompts = [Prompt(item["frame"], item["id"], box=item["box"], class_id=item.get("class_id"),
+                      class_name=item.get("class_name")) for item in with_boxes(CLASSES)]  # fmt: skip
+    with track_masks(iter(frames), tmp_path / "run", prompts=prompts, predictor="static", online=True) as stream:
+        found = list(stream)
+    assert {int(i): int(c) for i, c in zip(found[0].track_id, found[0].class_id, strict=True)} == SHOWN
+    run: Run[MaskSummary] = Run(tmp_path / "run")
+    assert run.class_names == {3: "Car", 0: "dog"}
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        (
+            [{"frame": 0, "id": 1, "class_id": 1}, {"frame": 1, "id": 1, "class_id": 2}],
+            "object 1 is class 1 before and",
+        ),
+        (
+            [{"frame": 0, "class_id": 1, "class_name": "a"}, {"frame": 0, "class_id": 1, "class_name": "b"}],
+            "prompt on frame 0: class 1 is called a and b",
+        ),
+        ([{"frame": 0, "class_id": -1}], "a class is a number from 0, a name, or both"),
+        ([{"frame": 0, "class_name": " "}], "a class is a number from 0, a name, or both"),
+        ([{"frame": 0, "class_name": 7}], "class_name 7 is not text"),
+        ([{"frame": 0, "class_id": 1.5}], "class_id 1.5 is not a whole number"),
+    ],
+)
+def test_classes_that_are_refused(tmp_path: Path, items: list[dict[str, Any]], message: str) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(with_boxes(items)))
+    with pytest.raises(PromptError, match=message):
+        tracked(tmp_path / "run", path)

@@ -1,8 +1,9 @@
 """Prompts in files: our own JSON and CSV, labelme, COCO, YouTube-VIS, CVAT's XML.
 
 Our own JSON is a list of objects, `{"frame": 0, "id": 1, "points": [[x, y], [x, y, 0]], "box": [x1, y1, x2, y2],
-"polygons": [[x, y, …]], "rle": {"size", "counts"}}`: `frame` is an index from 0 or a frame's name, a point's third
-number its label. Our own CSV has columns `frame`, `id`, and `x`, `y`, `label` and/or `x1`, `y1`, `x2`, `y2`.
+"polygons": [[x, y, …]], "rle": {"size", "counts"}, "class_id": 2, "class_name": "car"}`: `frame` is an index from 0 or
+a frame's name, a point's third number its label; a class may have a number, a name or both. Our own CSV has columns
+`frame`, `id`, and `x`, `y`, `label` and/or `x1`, `y1`, `x2`, `y2`, and `class_id`, `class_name`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from trackweave.formats.tables import finite_number, read_json, read_text, whole
 from trackweave.structures.prompts import Prompt, frame_of_text
 
 PROMPT_SUFFIXES = (".json", ".csv", ".xml")
-OWN_KEYS = frozenset({"frame", "id", "points", "box", "polygons", "rle"})
-CSV_COLUMNS = frozenset({"frame", "id", "x", "y", "label", "x1", "y1", "x2", "y2"})
+CLASS_KEYS = ("class_id", "class_name")
+OWN_KEYS = frozenset({"frame", "id", "points", "box", "polygons", "rle", *CLASS_KEYS})
+CSV_COLUMNS = frozenset({"frame", "id", "x", "y", "label", "x1", "y1", "x2", "y2", *CLASS_KEYS})
 
 
 def read_prompts(path: Path | str) -> list[Prompt]:
@@ -73,7 +75,16 @@ def _own(item: Any) -> Prompt:
         None if item.get("box") is None else [finite_number(side, "a side of box") for side in item["box"]],
         item.get("rle"),
         _polygons(item.get("polygons", ())),
+        *_class_of(item),
     )
+
+
+def _class_of(item: Mapping[str, Any]) -> tuple[int | None, str | None]:
+    """The class that a prompt says: its number and its name."""
+    number, name = (item.get(key) for key in CLASS_KEYS)
+    if name is not None and not isinstance(name, str):
+        raise ValueError(f"class_name {shortened(name, 40)} is not text")
+    return None if number is None else whole_number(number, "class_id"), None if name is None else name.strip()
 
 
 def _frame(value: Any) -> int | str:
@@ -91,7 +102,7 @@ def _csv_items(source: Path) -> Iterator[tuple[str, Prompt]]:
     if "frame" not in header or unknown:
         raise PromptError(
             f"its first line names no column frame, or {listed(unknown) or 'nothing'} besides: a table of prompts has "
-            "frame, id, and x, y, label or x1, y1, x2, y2"
+            "frame, id, and x, y, label or x1, y1, x2, y2; and class_id, class_name"
         )
     rows.fieldnames = header
     for row in rows:
@@ -107,6 +118,8 @@ def _csv_items(source: Path) -> Iterator[tuple[str, Prompt]]:
             [(point[0], point[1])] if point else (),
             [whole_number(cells.get("label", "1"), "label")] if point else (),
             box or None,
+            class_id=whole_number(cells["class_id"], "class_id") if "class_id" in cells else None,
+            class_name=cells.get("class_name"),
         )
         yield f"line {rows.line_num}", prompt
 

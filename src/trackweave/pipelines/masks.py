@@ -430,6 +430,7 @@ class _MaskRun:
             self.cuts,
             marked.labels,
             marked.marks,
+            marked.classes,
         )
         return self._track([context], key)
 

@@ -58,7 +58,7 @@ from trackweave.structures.candidates import CandidateFrame, Candidates
 from trackweave.structures.prompts import Prompt
 from trackweave.structures.run_log import RunLog, RunWarning
 from trackweave.structures.run_summary import InputSummary, LevelSummary, MaskSummary, PredictorSummary
-from trackweave.structures.tracks import FrameObjects, Tracks
+from trackweave.structures.tracks import FrameObjects, TrackClasses, Tracks
 from trackweave.tracking.candidate_loader import CandidatePrompts
 from trackweave.tracking.level_runner import finish_level
 from trackweave.tracking.mask_tracker import LabelPrompts, MarkedFrame, TrackedLevel
@@ -414,6 +414,7 @@ class _Following:
         self._prompt_frames: dict[Level, int] = {}
         self._times: list[float | None] = []
         self._class_names: dict[int, str] = {}
+        self._classes = TrackClasses()
         drawn = OverlayPainter(overlay_settings(request.overlay), class_names=self._class_names)
         self._painter, self._video = drawn, None
         drawing = overlay_settings(request.overlay) if request.settings.render_viz else None
@@ -429,6 +430,7 @@ class _Following:
         if request.prompts is not None:
             self.decide("prompts")
             self._marked = read_user_prompts(request.prompts, self._opened, self._log)
+            self._note_classes(self._marked)
             ids = [int(track_id) for marks in self._marked.marks.values() for track_id in marks]
             ids += [int(image.labels.max()) for image in self._marked.images.values()]
             self._next_id = max(ids, default=0) + 1
@@ -560,16 +562,23 @@ class _Following:
                 self._next_id = max(self._next_id, track_id + 1)
                 numbered.append(replace(prompt, track_id=track_id))
             try:
-                marked = read_user_prompts(numbered, self._opened, self._log)
+                marked = read_user_prompts(numbered, self._opened, self._log, self._classes)
+                self._note_classes(marked)
             except PromptError as error:
                 self._log.skip("prompt-skipped", str(error), stage="prompts", error=PromptError, each=True)
         images = {local: self._marked.labels[local]} if local in self._marked.images else {}
         marks = {**self._marked.marks.pop(local, {}), **marked.marks.get(local, {})}
         self._marked.images.pop(local, None)
-        source = LabelPrompts(images, self.frames, marks={local: marks} if marks else {})
+        classes = self._classes.tracks
+        source = LabelPrompts(images, self.frames, marks={local: marks} if marks else {}, classes=classes)
         for frame in source.frames():
             assert isinstance(frame, MarkedFrame)
             yield LevelPrompts(self._levels[PROMPTED_LEVEL], source, frame, frame.ids)
+
+    def _note_classes(self, marked: MarkedObjects) -> None:
+        """Keeps the classes that a person gave, for what is marked later and for the files of the run."""
+        self._classes = marked.classes
+        self._class_names |= marked.classes.names
 
     def _candidates(
         self, local: LocalIndex, waiting: _Waiting, *, starts: bool

@@ -16,12 +16,14 @@ from trackweave.boxes import pixels_inside
 from trackweave.errors import InputError, PromptError
 from trackweave.formats.davis import VOID, LabelPixels, frame_stem, read_label_pixels
 from trackweave.formats.prompts import PROMPT_SUFFIXES, read_prompts
+from trackweave.formats.tables import add_class_name
 from trackweave.ids import FrameIndex, LocalIndex, TrackId
 from trackweave.masks.codecs import decode_rle, encode_rle, fill_polygons
 from trackweave.masks.packed import PackedMasks
 from trackweave.pipelines.mask_inputs import MaskFrames
 from trackweave.structures.prompts import Prompt
 from trackweave.structures.run_log import RunLog
+from trackweave.structures.tracks import TrackClass, TrackClasses
 
 FramePrompts = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
 """Label map `(H, W)` of integers, or boxes `(N, 4)` xyxy, whose ids are 1 … N."""
@@ -50,11 +52,13 @@ class MarkedObjects:
         images: label images.
         marks: prompts of single objects by their id: absolute frame, frame's size, one kind each.
         files: the files that they came from.
+        classes: of the objects that were given one.
     """
 
     images: dict[LocalIndex, LabelImage] = field(default_factory=dict)
     marks: dict[LocalIndex, dict[TrackId, Prompt]] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
+    classes: TrackClasses = field(default_factory=TrackClasses)
 
     @property
     def positions(self) -> list[LocalIndex]:
@@ -83,11 +87,20 @@ def _record(mark: Prompt, track_id: TrackId) -> dict[str, object]:
         record["box"] = list(mark.box)
     if isinstance(mark.mask, PackedMasks):
         record["rle"] = dict(encode_rle(mark.mask)[0])
-    return record
+    said = {"class_id": mark.class_id, "class_name": mark.class_name}
+    return record | {key: value for key, value in said.items() if value is not None}
 
 
-def read_user_prompts(prompts: UserPrompts, opened: MaskFrames, log: RunLog) -> MarkedObjects:
+def read_user_prompts(
+    prompts: UserPrompts, opened: MaskFrames, log: RunLog, known: TrackClasses | None = None
+) -> MarkedObjects:
     """A user's prompts by position among the sampled frames; of several, bad ones are left out where the log says so.
+
+    Args:
+        prompts: what the user gave.
+        opened: the video.
+        log: takes what is left out.
+        known: classes that earlier prompts gave, of whom these go on.
 
     Raises:
         PromptError: one that cannot be used; says which and why.
@@ -109,7 +122,42 @@ def read_user_prompts(prompts: UserPrompts, opened: MaskFrames, log: RunLog) -> 
     if not marked.positions:
         raise first_problem or PromptError("no prompt was given")
     _number(marked)
-    return marked
+    return replace(marked, classes=_classes(marked, known or TrackClasses()))
+
+
+def _classes(marked: MarkedObjects, known: TrackClasses) -> TrackClasses:
+    """The classes of the objects; a name without a number has that of the same name, else the next free one.
+
+    Raises:
+        PromptError: an object with two classes, or a number with two names.
+    """
+    said = [
+        (track_id, mark)
+        for _, marks in sorted(marked.marks.items())
+        for track_id, mark in sorted(marks.items())
+        if mark.class_id is not None or mark.class_name is not None
+    ]
+    names = dict(known.names)
+    used = {one.class_id for one in known.tracks.values()} | {m.class_id for _, m in said if m.class_id is not None}
+    for _, mark in said:
+        if mark.class_id is not None and mark.class_name is not None:
+            try:
+                add_class_name(names, mark.class_id, mark.class_name)
+            except ValueError as error:
+                raise PromptError(f"prompt on frame {mark.frame}: {error}") from None
+    tracks = dict(known.tracks)
+    for track_id, mark in said:
+        number = mark.class_id
+        if number is None:
+            wanted = str(mark.class_name).casefold()
+            number = next((one for one, name in names.items() if name.casefold() == wanted), None)
+        if number is None:
+            number = next(one for one in range(len(used) + len(names) + 1) if one not in used and one not in names)
+            names[number] = str(mark.class_name)
+        if tracks.setdefault(int(track_id), TrackClass(number, 1.0)).class_id != number:
+            both = [names.get(one, f"class {one}") for one in (tracks[int(track_id)].class_id, number)]
+            raise PromptError(f"prompt on frame {mark.frame}: object {track_id} is {both[0]} before and {both[1]} here")
+    return TrackClasses(tracks, names if tracks else {})
 
 
 def _without_contradictions(marked: MarkedObjects) -> Iterator[PromptError]:
@@ -196,11 +244,17 @@ def _add_mark(prompt: Prompt, opened: MaskFrames, marked: MarkedObjects) -> None
     if other is not None:
         if "mask" in (other.kind, mark.kind) or (other.box is not None and mark.box is not None):
             raise PromptError(f"{where}: object {track_id} is marked twice on it")
+        for key in ("class_id", "class_name"):
+            mine, theirs = getattr(mark, key), getattr(other, key)
+            if None not in (mine, theirs) and mine != theirs:
+                raise PromptError(f"{where}: object {track_id} is {theirs} and {mine} on it")
         mark = replace(
             mark,
             points=[*other.points, *mark.points],
             labels=[*other.labels, *mark.labels],
             box=other.box if mark.box is None else mark.box,
+            class_id=other.class_id if mark.class_id is None else mark.class_id,
+            class_name=mark.class_name or other.class_name,
         )
     marks[track_id] = mark
 
@@ -235,7 +289,7 @@ def at_frame_size(mark: Prompt, size: tuple[int, int], where: str) -> Prompt:
         raise PromptError(f"{where}: its mask is {columns}×{rows}, the frames are {width}×{height}")
     if len(masks) != 1 or not masks.areas[0]:
         raise PromptError(f"{where}: its mask is empty" if len(masks) == 1 else f"{where}: {len(masks)} masks, not one")
-    return Prompt(mark.frame, mark.track_id, mask=masks)
+    return replace(mark, mask=masks, polygons=())
 
 
 def _number(marked: MarkedObjects) -> None:

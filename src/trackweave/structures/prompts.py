@@ -38,6 +38,8 @@ class Prompt:
         box: x1, y1, x2, y2 in frame pixels, right and bottom exclusive.
         mask: `(H, W)` bool, one packed mask, or COCO run-length code `{"size": [H, W], "counts": …}`.
         polygons: outlines `[x, y, x, y, …]` in frame pixels, all of one object.
+        class_id: number of the object's class, from 0; None = none, or as the name says.
+        class_name: what the class is called; None = it has no name, or is that of another prompt with the number.
 
     Raises:
         PromptError: nothing marks the object, or more than one kind does, or a value is wrong.
@@ -50,6 +52,8 @@ class Prompt:
     box: Sequence[float] | None = None
     mask: PackedMasks | NDArray[np.bool_] | Mapping[str, Any] | None = None
     polygons: Sequence[Sequence[float]] = ()
+    class_id: int | None = None
+    class_name: str | None = None
 
     def __post_init__(self) -> None:
         where = f"prompt on frame {self.frame}"
@@ -57,6 +61,10 @@ class Prompt:
             raise PromptError(f"{where}: frames count from 0")
         if self.track_id is not None and self.track_id < 1:
             raise PromptError(f"{where}: ids are 1 or more, not {self.track_id}")
+        if self.class_name is not None:
+            object.__setattr__(self, "class_name", self.class_name.strip())
+        if (self.class_id is not None and self.class_id < 0) or (self.class_name is not None and not self.class_name):
+            raise PromptError(f"{where}: a class is a number from 0, a name, or both")
         points = tuple((float(x), float(y)) for x, y in self.points)
         labels = tuple(int(label) for label in self.labels) if len(self.labels) else (1,) * len(points)
         object.__setattr__(self, "points", points)

@@ -99,7 +99,7 @@ def run_level_tracking(
 def prompts_of(context: LevelContext, store: FrameResultStore) -> PromptSource[Any]:
     """Where the level's prompts come from; candidates are compared with what `store` holds."""
     if isinstance(context, LabelContext):
-        return LabelPrompts(context.labels, context.frames, context.cuts, context.marks)
+        return LabelPrompts(context.labels, context.frames, context.cuts, context.marks, context.classes.tracks)
     assert isinstance(context, PipelineContext)
     return CandidatePrompts.of_level(context, DedupStore(store))
 
@@ -124,7 +124,8 @@ def finish_level(
     """
     run, timer, artifacts = context.run, tracked.timer, tracked.result()
     if class_names is None:
-        class_names = context.manifest.class_names if isinstance(context, PipelineContext) else {}
+        marked = context.classes.names if isinstance(context, LabelContext) else {}
+        class_names = context.manifest.class_names if isinstance(context, PipelineContext) else marked
     artifacts = replace(artifacts, classes=replace(artifacts.classes, names=class_names))
     files = persist_level_outputs(context, tracked.store, artifacts, timer)
     tracks = list(describe_tracks(artifacts))

@@ -38,7 +38,7 @@ from trackweave.predictors.base import PredictorSession, VideoPredictor
 from trackweave.progress import ProgressDisplay, TimingAggregator
 from trackweave.structures.prompts import Prompt
 from trackweave.structures.run_log import RunWarning
-from trackweave.structures.tracks import FrameObjects
+from trackweave.structures.tracks import FrameObjects, TrackClass
 from trackweave.tracking.pipeline_context import frame_at, local_positions
 from trackweave.tracking.settings import TrackingSettings
 from trackweave.tracking.stores import (
@@ -116,6 +116,7 @@ class LabelPrompts:
         frames: the sampled frames.
         cuts: see `MaskTracker`.
         marks: position → prompts of single objects, by their id; masks are packed, at the frame's size.
+        classes: of objects that were given one, by their id.
     """
 
     def __init__(
@@ -124,9 +125,10 @@ class LabelPrompts:
         frames: FrameSource,
         cuts: Sequence[LocalIndex] = (),
         marks: Mapping[LocalIndex, Mapping[TrackId, Prompt]] | None = None,
+        classes: Mapping[int, TrackClass] | None = None,
     ) -> None:
         self._labels, self._frames, self._cuts = dict(labels), frames, cuts
-        self._marks = marks or {}
+        self._marks, self._classes = marks or {}, classes or {}
         self._ids = {local: self._ids_on(local) for local in sorted({*self._labels, *self._marks})}
 
     @property
@@ -177,7 +179,9 @@ class LabelPrompts:
             track_id: marks[track_id].kind if track_id in marks else "mask" for track_id in frame.ids
         }
         dedup = DedupStats(candidates=len(types))
-        return BatchRecord(frame.local, *frame_at(self._frames, frame.local), dedup, types), id_offset
+        classes = {track_id: self._classes[track_id] for track_id in frame.ids if track_id in self._classes}
+        record = BatchRecord(frame.local, *frame_at(self._frames, frame.local), dedup, types, classes=classes)
+        return record, id_offset
 
 
 def add_mark(session: PredictorSession, local: LocalIndex, object_id: int, mark: Prompt) -> None:

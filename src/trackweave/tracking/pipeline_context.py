@@ -27,6 +27,7 @@ from trackweave.storage.run import LevelPaths, RunManifest, RunPaths
 from trackweave.structures.prompts import Prompt
 from trackweave.structures.run_log import RunLog, RunWarning
 from trackweave.structures.run_summary import LevelSummary
+from trackweave.structures.tracks import TrackClasses
 from trackweave.tracking.settings import TrackingSettings
 
 LONG_TAIL_FACTOR = 3
@@ -107,10 +108,12 @@ class LabelContext(LevelContext):
     Attributes:
         labels: position among the sampled frames → label image `(H, W)`; 0 is background.
         marks: position → prompts of single objects by their id; masks are packed, at the frame's size.
+        classes: of the objects that were given one.
     """
 
     labels: Mapping[LocalIndex, NDArray[np.int64]]
     marks: Mapping[LocalIndex, Mapping[TrackId, Prompt]] = field(default_factory=dict)
+    classes: TrackClasses = field(default_factory=TrackClasses)
 
 
 def build_pipeline_context(
