@@ -439,6 +439,8 @@ def test_boxes_in_shares_of_the_frame(tmp_path: Path) -> None:
         read_detections(path)
     with pytest.raises(InputError, match="shares of the frame"):
         read_detections(results(tmp_path / "r.json", range(3), bbox=[0.1, 0.2, 0.3, 0.4]))
+    with pytest.raises(InputError, match="shares of the frame"):  # pixels of MOT text count from 1
+        read_detections(lines(tmp_path / "m.txt", "", range(1, 4), "{f},-1,0.25,0.1,0.5,0.4,0.9"))
     assert len(read_detections(lines(tmp_path / "b.csv", "frame,x1,y1,x2,y2", range(3), "{f},0,0,1,1"))) == 3
 
 

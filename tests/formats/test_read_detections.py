@@ -106,7 +106,7 @@ DECIMAL = st.integers(-30000, 90000).map(lambda n: n / 10)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
-@given(st.lists(st.tuples(DECIMAL, DECIMAL, st.integers(1, 5000), st.integers(1, 5000)), min_size=1, max_size=8))
+@given(st.lists(st.tuples(DECIMAL, DECIMAL, st.integers(20, 5000), st.integers(1, 5000)), min_size=1, max_size=8))
 def test_writing_them_as_tracks_gives_the_numbers_of_the_file(
     tmp_path: Path, boxes: list[tuple[float, float, int, int]]
 ) -> None:
@@ -128,6 +128,8 @@ BAD = [
     ("1.5,-1,1,1,5,6,0.9", "frame", "frame 1.5 is not a whole number"),
     ("9,-1,1,1,5,6,0.9", "frame-beyond", "frame 9 is beyond the 8 frames"),
     ("1,-1,1,1,-5,6,0.9", "inverted", "a box of -5 × 6 pixels"),
+    ("1\t-1\t1,5\t1,0\t5,0\t6,0\t0,9", "decimal-comma", "commas inside of numbers .'1,5'.: write decimal points"),
+    ("1 -1 1,5 1,0 5,0 6,0 0,9", "decimal-comma", "commas inside of numbers"),
 ]
 HARMLESS = [
     ("1,-1,1,1,5,0,0.9", "zero-size", "a box of 5 × 0 pixels"),

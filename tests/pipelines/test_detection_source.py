@@ -20,6 +20,8 @@ from trackweave.pipelines.video_input import VideoInput, open_input
 from trackweave.structures.detections import Detections
 from trackweave.structures.run_log import RunLog
 
+MOT = Path(__file__).parents[3] / "shared" / "data" / "mot"
+
 
 class Recorder:
     """A detector that sees one box, and notes what happens to it."""
@@ -216,6 +218,74 @@ def test_boxes_of_pictures_of_another_size(tmp_path: Path) -> None:
         open_detections(path, video, RunLog())
 
 
+def scattered(count: int = 40, size: tuple[int, int] = (640, 480)) -> NDArray[np.float64]:
+    """`(N, 4)` x, y, width, height of boxes all over a frame of `(W, H)`, some of which it cuts off."""
+    rng = np.random.default_rng(3)
+    corner = rng.uniform(0, 0.95, (count, 2)) * size
+    return np.column_stack([corner, np.minimum(rng.uniform(20, 90, (count, 2)), np.array(size) - corner)])
+
+
+def opened_with(path: Path, boxes: NDArray[np.float64], log: RunLog | None = None, **settings: object) -> RunLog:
+    """Opens MOT text of boxes as columns 3 to 6, a frame each, and gives the log."""
+    log = log or RunLog()
+    numbers = [",".join(f"{value:.2f}" for value in box) for box in boxes.tolist()]
+    path.write_text("".join(f"{frame},-1,{box},0.9\n" for frame, box in enumerate(numbers, start=1)))
+    video = open_input(None, InputSettings.model_validate({"fps": 30, **settings}))
+    open_detections(path, video, log)
+    return log
+
+
+def test_corners_in_place_of_width_and_height(tmp_path: Path) -> None:
+    boxes = scattered()
+    corners = np.column_stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
+    with pytest.raises(
+        InputError, match=r"a\.txt: .* x, y, width and height, but fit into the 640×480 frames as corners"
+    ):
+        opened_with(tmp_path / "a.txt", corners, size="640x480")
+    assert opened_with(tmp_path / "a.txt", boxes, size="640x480").warnings == []
+    unknown = opened_with(tmp_path / "a.txt", corners)  # of frames whose size is not known
+    assert [warning.code for warning in unknown.warnings] == ["boxes-unlikely"]
+    assert "corners" in unknown.warnings[0].message
+    face = np.array([[200, 150, 220 + k, 230] for k in range(40)], np.float64)  # one large thing is no list of corners
+    assert opened_with(tmp_path / "a.txt", face, size="640x480").warnings == []
+
+
+def test_boxes_on_turned_or_larger_pictures(tmp_path: Path) -> None:
+    turned = scattered(size=(480, 640))
+    with pytest.raises(
+        InputError, match=r"a\.txt: .* beyond the 640×480 frames, and all fit into 480×640: .* rotation"
+    ):
+        opened_with(tmp_path / "a.txt", turned, size="640x480")
+    large = scattered(size=(1920, 1080))
+    with pytest.raises(
+        InputError, match=r"outside the 640×480 frames, .* x 1[89]\d\d, y 10\d\d: detected on larger pictures"
+    ):
+        opened_with(tmp_path / "a.txt", large, size="640x480")
+    log = opened_with(tmp_path / "a.txt", large, RunLog("skip"), size="640x480")
+    assert [warning.code for warning in log.warnings] == ["boxes-unlikely"]
+
+
+def test_centres_and_smaller_pictures_are_warned_about(tmp_path: Path) -> None:
+    boxes = scattered()
+    centred = np.column_stack([boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:]])
+    (warning,) = opened_with(tmp_path / "a.txt", centred, size="640x480").warnings
+    assert "as centres and sizes none does" in warning.message
+    (warning,) = opened_with(tmp_path / "a.txt", scattered(60), size="1920x1080").warnings
+    assert "upper left 33 % × 44 %" in warning.message
+    assert "smaller pictures" in warning.message
+
+
+@pytest.mark.skipif(not MOT.is_dir(), reason="the shared data are not here")
+def test_boxes_of_real_detectors_are_likely() -> None:
+    names = ("MOT17/MOT17-11-FRCNN", "MOT17/MOT17-09-FRCNN", "MOT15/ETH-Sunnyday", "KITTI/KITTI-0018")
+    for folder in (MOT / name for name in names):
+        for file in (folder / "det").glob("*.txt"):
+            with video_of(folder) as video:
+                log = RunLog()
+                open_detections(file, video, log)
+                assert not [warning for warning in log.warnings if warning.code == "boxes-unlikely"], file
+
+
 @pytest.mark.parametrize("settings", [{"images": "i.json"}, {"video_name": "a"}, {"frame_base": 1}])
 def test_settings_of_files_where_there_is_none(tmp_path: Path, settings: dict[str, object]) -> None:
     with (
@@ -354,6 +424,12 @@ def test_words_of_a_file_are_names(clip: Path, tmp_path: Path) -> None:
     assert kept_classes(clip, path, classes="car,truck")[0] == [1, 0]
     with pytest.raises(SettingError, match="no class 'vehicle' in"):
         kept_classes(clip, path, classes="vehicle")
+
+
+def test_rows_without_a_word_have_no_class(clip: Path, tmp_path: Path) -> None:
+    table = read_detections(classed_csv(tmp_path / "d.csv", ("person", "", "car")))
+    assert table.class_names == {0: "car", 1: "person"}
+    assert table.at(0).class_id.tolist() == [1, -1, 0]
 
 
 def test_categories_of_a_coco_file_are_names(clip: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ Format: https://motchallenge.net/instructions/ and Milan et al., "MOT16", arXiv 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -50,6 +51,8 @@ MOST_DETECTION_COLUMNS = 32
 """Of detections, to which trackers append features."""
 READ_COLUMNS = 9
 """Of tracks and ground truth; what stands in the tenth need not be a number."""
+DECIMAL_COMMA, BLANK_SEPARATED = re.compile(r"\d+,\d+"), re.compile(r"\d[ \t]+[+-]?\d")
+"""A line with both has commas inside of its numbers."""
 MISSING = (1.0, -1.0)
 """What a line without a score has as its score, and what one without a later column has there."""
 LARGEST_EXACT = 2**53
@@ -433,6 +436,11 @@ def _numbers_by_line(
     for number, line in enumerate(text.splitlines(), start=1):
         fields = line.replace(",", " ").split()
         if not fields:
+            continue
+        comma = DECIMAL_COMMA.search(line)
+        if comma is not None and BLANK_SEPARATED.search(line):
+            found = f"commas inside of numbers ({comma[0]!r}): write decimal points"
+            bad("decimal-comma", f"{path}, line {number}: {found}")
             continue
         if not FEWEST_COLUMNS <= len(fields) <= widest:
             bad("width", f"{path}, line {number}: {len(fields)} fields, expected frame,id,x,y,w,h,score and more")

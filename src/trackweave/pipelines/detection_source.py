@@ -20,7 +20,7 @@ from trackweave.detectors.registry import WEIGHTS_FREE, make_detector
 from trackweave.errors import FrameError, InputError, SettingError, argument, listed, wording
 from trackweave.formats.frame_ids import FrameHints
 from trackweave.formats.readers import read_detections
-from trackweave.formats.tables import DetectionTable
+from trackweave.formats.tables import DetectionTable, unlikely_boxes
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import RGBFrame, report_source
 from trackweave.masks.codecs import encode_rle
@@ -426,6 +426,7 @@ class _Opener:
                     f"{wording('on_bad_item=skip', '--on-bad-item skip')} leaves them out"
                 )
             log.skip("frame-beyond-video", text, beyond)
+        self._refuse_unlikely(table)
         detected = table.frames
         odd = _spacing_warning(detected, video, table.source)
         if odd is not None:
@@ -460,6 +461,22 @@ class _Opener:
         )  # fmt: skip
         source.class_names = table.class_names or {}
         return source
+
+    def _refuse_unlikely(self, table: DetectionTable) -> None:
+        """Boxes that as a whole are likely something else, such as corners in place of width and height.
+
+        Raises:
+            InputError: they are; where some are merely lost, only if bad items are errors.
+        """
+        found = unlikely_boxes(table.xyxy, self.video.size)
+        if found is None:
+            return
+        text, kind = f"{table.source}: {found[0]}", found[1]
+        if kind == "wrong":
+            raise InputError(text)
+        if kind == "outside" and self.log.on_bad_item == "error":
+            raise InputError(f"{text} ({wording('on_bad_item=skip', '--on-bad-item skip')} leaves those out)")
+        self.log.warn("detections", "boxes-unlikely", text)
 
     def _chosen(self, names: Mapping[int, str] | None, source: str) -> NDArray[np.int64] | None:
         """Numbers of the classes that are tracked; None: all.
