@@ -260,6 +260,63 @@ def damaged(root: Path) -> dict[str, Path]:
     return made
 
 
+def test_colours_of_a_smoothed_image_are_no_objects(tmp_path: Path) -> None:
+    colours = np.zeros((60, 80, 3), np.uint8)
+    colours[10:30, 10:40], colours[35:55, 40:70] = (255, 0, 0), (0, 255, 0)
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    assert len(read_candidate_files(tmp_path).frames[0].items) == 2
+    soft = (
+        Image.fromarray(colours).resize((53, 41), Image.Resampling.BILINEAR).resize((80, 60), Image.Resampling.BILINEAR)
+    )
+    soft.save(tmp_path / "a.png")
+    with pytest.raises(CandidateError, match=r"a\.png: \d+ colours along the outlines of 2 objects: .* smoothing"):
+        read_candidate_files(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_a_stack_of_label_maps_is_no_stack_of_masks(tmp_path: Path, dtype: type[np.generic]) -> None:
+    labels = np.stack([CROSSING.labels[k] for k in range(4)]).astype(dtype)
+    np.save(tmp_path / "labels.npy", labels)
+    with pytest.raises(CandidateError, match=r"labels\.npy: holds 2 besides 0 and 1: masks are \(N, H, W\) of 0 and 1"):
+        read_candidate_files(tmp_path / "labels.npy")
+    np.save(
+        tmp_path / "labels.npy", (labels > 0).astype(dtype) * 255 if dtype is np.uint8 else -(labels > 0).astype(dtype)
+    )
+    if dtype is np.uint8:
+        assert len(read_candidate_files(tmp_path / "labels.npy").frames[0].items) == 4
+    else:
+        with pytest.raises(CandidateError, match="holds -1 besides 0 and 1"):
+            read_candidate_files(tmp_path / "labels.npy")
+
+
+def test_a_stack_of_as_many_masks_as_frames_is_of_one_frame_that_is_named(tmp_path: Path) -> None:
+    names = [f"{k:05d}" for k in range(4)]
+    masks = np.stack([CROSSING.labels[k] == 1 for k in range(4)])
+    np.save(tmp_path / "masks.npy", masks)
+    with pytest.raises(
+        CandidateError, match=r"masks\.npy: 4 masks, and the video has 4 frames: .* name it after its frame"
+    ):
+        read_candidate_files(tmp_path / "masks.npy", names)
+    np.save(tmp_path / "00002.npy", masks)
+    assert read_candidate_files(tmp_path / "00002.npy", names).frames[0].frame_idx == 2
+
+
+def test_boxes_and_polygons_are_in_pixels_of_the_image_that_coco_lists(tmp_path: Path) -> None:
+    one = {"image_id": 1, "category_id": 1, "bbox": [4, 6, 20, 10], "area": 200}
+    square = {**one, "segmentation": [[4, 6, 24, 6, 24, 16, 4, 16]]}
+    image = {"id": 1, "file_name": "00000.png", "width": 160, "height": 120}
+    path = tmp_path / "coco.json"
+    for annotation in (one, square):
+        path.write_text(json.dumps({"images": [image], "annotations": [annotation]}))
+        manifest = read_candidate_files(path)
+        candidates, problems = read_candidates(manifest, manifest.frames[0], (60, 80))
+        assert problems == []
+        assert candidates.size == (120, 160)
+        assert candidates.xyxy.tolist() == [[4, 6, 24, 16]]
+        _, problems = read_candidates(manifest, manifest.frames[0], (80, 60))
+        assert "its image is 160×120, the frames are 60×80: made without the images' EXIF rotation" in problems[0]
+
+
 def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     for says, path in damaged(tmp_path).items():
         source = path / "a.json" if (path / "a.json").exists() and "several" not in says else path

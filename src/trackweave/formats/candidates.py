@@ -31,7 +31,7 @@ from trackweave.errors import (
     shortened,
     shortened_line,
 )
-from trackweave.formats.davis import IMAGE_SUFFIXES, VOID, frame_stem, read_label_pixels
+from trackweave.formats.davis import IMAGE_SUFFIXES, VOID, frame_stem, read_label_pixels, solid_labels
 from trackweave.formats.tables import add_class_name, read_json, read_text
 from trackweave.masks.codecs import encode_rle
 from trackweave.masks.packed import PackedMasks
@@ -47,6 +47,9 @@ Frame = tuple[str, int | None, list[Item]]
 ARRAY_SUFFIXES = (".npy", ".npz")
 MOST_COLOURS = 4096
 """Colours of an image whose colours are objects; a photograph has more."""
+MOST_THIN = 8
+"""So many colours that are nowhere three pixels wide, and no fewer than the others, are those of soft outlines."""
+IMAGE_SIZE = "image_size"
 NUMBER = re.compile(r"(\d{1,15})\D*$")
 
 
@@ -66,7 +69,7 @@ def read_candidate_files(path: Path, known: Collection[str] = ()) -> FilteredMan
         native = path / "filtered.json"
         return read_filtered(native) if native.is_file() else _manifest(path, _folder(path, known))
     if path.suffix.lower() in ARRAY_SUFFIXES:
-        return _manifest(path, _array_file(path))
+        return _manifest(path, _array_file(path, known))
     document = read_json(path)
     if isinstance(document, dict) and isinstance(document.get("frames"), list):
         return read_filtered(path)
@@ -138,7 +141,9 @@ def _manifest(path: Path, frames: Iterator[Frame]) -> FilteredManifest:
     entries = []
     class_names: dict[int, str] = {}
     for (name, _, items), number in zip(read, numbers, strict=True):
+        size = None
         for position, item in enumerate(items):
+            size = item.pop(IMAGE_SIZE, None)
             called = item.pop(CLASS_NAME, None)
             if isinstance(called, str) and "class_id" in item:
                 try:
@@ -148,7 +153,7 @@ def _manifest(path: Path, frames: Iterator[Frame]) -> FilteredManifest:
             item["id"] = position
             item.setdefault("area", 0)
             item.setdefault("stability_score", 1.0)
-        entries.append(FilteredFrame(int(number or 0), frame_stem(name), items, None))
+        entries.append(FilteredFrame(int(number or 0), frame_stem(name), items, None, size=size))
     entries.sort(key=lambda entry: entry.frame_idx)
     return FilteredManifest(path, entries, None, class_names=class_names)
 
@@ -169,11 +174,8 @@ def _document(path: Path, document: Any) -> Iterator[Frame]:
             return
         if isinstance(document.get("image"), dict):  # SA-1B: a file of one image
             name = document["image"].get("file_name") or path.stem
-            yield (
-                _base(name),
-                None,
-                [_record(f"{path}: annotation {n}", one) for n, one in enumerate(document["annotations"])],
-            )
+            items = [_record(f"{path}: annotation {n}", one) for n, one in enumerate(document["annotations"])]
+            yield _base(name), None, [{**item, IMAGE_SIZE: _size_of(document["image"])} for item in items]
             return
         if isinstance(document.get("images"), list):
             yield from _coco(path, document)
@@ -182,7 +184,7 @@ def _document(path: Path, document: Any) -> Iterator[Frame]:
         if document and all(isinstance(one.get("annotations"), list) for one in document):
             for one in document:  # Detectron2's data sets
                 items = [_record(f"{path}: an annotation", each) for each in one["annotations"]]
-                yield _base(one["file_name"]), None, items
+                yield _base(one["file_name"]), None, [{**item, IMAGE_SIZE: _size_of(one)} for item in items]
             return
         if document and all("image_id" in one for one in document):
             yield from _by_image(path, document, None)
@@ -196,11 +198,19 @@ def _document(path: Path, document: Any) -> Iterator[Frame]:
 
 def _coco(path: Path, document: JsonRecord) -> Iterator[Frame]:
     names = {image["id"]: _base(image["file_name"]) for image in document["images"]}
+    sizes = {_base(image["file_name"]): _size_of(image) for image in document["images"]}
     called = _category_names(document)
     for name, index, items in _by_image(path, document["annotations"], names):
         for item in items:
             item[CLASS_NAME] = called.get(item.get("class_id"))
+            item[IMAGE_SIZE] = sizes[name]
         yield name, index, items
+
+
+def _size_of(image: JsonRecord) -> tuple[int, int] | None:
+    """`(H, W)` of an image, where its record says it."""
+    height, width = image.get("height"), image.get("width")
+    return (height, width) if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0 else None
 
 
 def _category_names(document: JsonRecord) -> dict[Any, str]:
@@ -401,6 +411,11 @@ def _label_values(path: Path) -> NDArray[np.int64]:
         values = np.unique(labels[labels > 0])
         if len(values) > MOST_COLOURS:
             raise CandidateError(f"{path}: has {len(values)} colours: a photograph, not objects") from None
+        bodies = np.unique(labels[solid_labels(np.searchsorted(values, labels) + (labels > 0))])
+        thin = len(values) - len(bodies)
+        if thin >= max(MOST_THIN, len(bodies)):
+            text = f"{thin} colours along the outlines of {len(bodies)} objects"
+            raise CandidateError(f"{path}: {text}: save it without smoothing (nearest neighbour)") from None
         return labels
     values = np.asarray(pixels.labels, np.int64)
     return np.where(pixels.void, 0, values) if (values[values != VOID] > 0).any() else values
@@ -411,11 +426,14 @@ def _split(labels: NDArray[np.integer[Any]]) -> list[Item]:
     return [{"segmentation": _encoded((labels == value)[None])[0]} for value in np.unique(labels[labels > 0])]
 
 
-def _array_file(path: Path) -> Iterator[Frame]:
-    """`.npy`: the masks or labels of one frame. `.npz`: of one frame, or an array for each of several."""
+def _array_file(path: Path, known: Collection[str] = ()) -> Iterator[Frame]:
+    """`.npy`: the masks or labels of one frame. `.npz`: of one frame, or an array for each of several.
+
+    `known`: names of the video's frames, where the file is the only one.
+    """
     try:
         if path.suffix.lower() == ".npy":
-            yield path.stem, None, _stack(str(path), map_npy(path))
+            yield path.stem, None, _of_one_frame(path, map_npy(path), known)
             return
     except ZIP_ERRORS as error:
         raise _unreadable(path, error) from None
@@ -425,10 +443,25 @@ def _array_file(path: Path) -> Iterator[Frame]:
         has_mask = arrays.get("has_mask")
         if has_mask is not None and masks.ndim == 3 and has_mask.shape == (len(masks),):
             masks = masks[has_mask.astype(np.bool_)]
-        yield path.stem, None, _stack(str(path), masks)
+        yield path.stem, None, _of_one_frame(path, masks, known)
         return
     for name, array in arrays.items():
         yield name, None, _stack(f"{path}: {name}", array)
+
+
+def _of_one_frame(path: Path, array: NDArray[Any], known: Collection[str]) -> list[Item]:
+    """The masks of the only file.
+
+    Raises:
+        CandidateError: it may as well be one mask for each frame of the video.
+    """
+    items = _stack(str(path), array)
+    if array.ndim == 3 and len(array) == len(known) > 1 and path.stem not in known:
+        text = f"{len(array)} masks, and the video has {len(known)} frames"
+        raise CandidateError(
+            f"{path}: {text}: if they are of one frame, name it after its frame; else give a file each"
+        )
+    return items
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -454,7 +487,13 @@ def _stack(where: str, array: NDArray[Any]) -> list[Item]:
         raise CandidateError(f"{where}: {text}")
     if array.ndim == 2:
         return _split(np.asarray(array).astype(np.int64) if array.dtype.kind != "b" else np.asarray(array, np.int64))
-    return [{"segmentation": entry} for entry in _encoded(np.asarray(array) != 0) if entry is not None]
+    masks = np.asarray(array)
+    highest = masks.max(initial=0)
+    other = masks[(masks != 0) & (masks != (highest if highest == VOID else 1))]
+    if other.size:
+        text = f"holds {other.flat[0]} besides 0 and 1: masks are (N, H, W) of 0 and 1, a label map is (H, W)"
+        raise CandidateError(f"{where}: {text}")
+    return [{"segmentation": entry} for entry in _encoded(masks != 0) if entry is not None]
 
 
 def _encoded(masks: NDArray[Any]) -> list[Any]:

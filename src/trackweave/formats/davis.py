@@ -518,7 +518,7 @@ def _refuse_inverted_palette(path: Path, image: Image.Image) -> None:
 def _refuse_shades(where: str, labels: NDArray[np.integer[Any]], has_palette: bool) -> None:
     """Coverage and probability look like labels, one per shade: of a smoothed or resized mask along its outline.
 
-    Bodies are solid, see `_solid`, and shades are thin.
+    Bodies are solid, see `solid_labels`, and shades are thin.
 
     Raises:
         PromptError: shades of lower values lie along the outline of a body, or there are hardly any bodies.
@@ -528,17 +528,17 @@ def _refuse_shades(where: str, labels: NDArray[np.integer[Any]], has_palette: bo
     count = np.count_nonzero(counts) - bool((labels == 0).any())
     if count <= (SOFT_LABELS if has_palette else 1):
         return
-    solid = _solid(labels)
+    solid = solid_labels(labels)
     small = _without_repeats(labels)
     is_soft = _lies_along_an_outline(labels, solid)
-    if is_soft or (small.size < labels.size and _lies_along_an_outline(small, _solid(small))):
+    if is_soft or (small.size < labels.size and _lies_along_an_outline(small, solid_labels(small))):
         text = f"{count - 1} grey values lie along the outline of one object: a mask with soft edges"
         raise PromptError(f"{where}: {text}; {SAVE_HARD}")
     if not has_palette and count > MOST_THIN and np.count_nonzero(solid) < 0.5 * np.count_nonzero(labels):
         raise PromptError(f"{where}: {count} grey values that run into each other: shades, not labels; {SAVE_HARD}")
 
 
-def _solid(labels: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+def solid_labels(labels: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
     """The labelled pixels that lie in a block of 3 × 3 pixels of their label."""
     import cv2
 

@@ -57,6 +57,7 @@ class FilteredFrame:
         items: the raw items.
         mask_file: `seg_frame_NNNNN.npy`, when there is one; the number counts, however many digits it has.
         is_partial: candidates were looked for where something new was seen, and not on all of the frame.
+        size: `(H, W)` of the image that boxes and polygons are in pixels of; None: of the masks, or of the frame.
     """
 
     frame_idx: int
@@ -64,6 +65,7 @@ class FilteredFrame:
     items: Sequence[JsonRecord]
     mask_file: Path | None
     is_partial: bool = False
+    size: Size | None = None
 
 
 @dataclass(frozen=True)
@@ -276,6 +278,9 @@ def _usable(
     masks: dict[int, StoredMask | None] = {}
     faults: dict[int, str] = {}
     try:
+        other = None if entry.size is None else other_shape(entry.size, frame_size)
+        if other is not None:
+            raise CandidateError(f"{where}: its image is {other}")
         stack = MaskStack(entry.mask_file, len(entry.items), where)
         for position, item in enumerate(entry.items):
             try:
@@ -285,13 +290,15 @@ def _usable(
                 faults[position] = str(error)
         _refuse_other_shapes(where, masks, frame_size, faults)
         if masks and not any(masks.values()):
-            _refuse_turned_boxes(where, [entry.items[position].get("bbox") for position in masks], frame_size)
+            boxes = [entry.items[position].get("bbox") for position in masks]
+            _refuse_turned_boxes(where, boxes, entry.size or frame_size)
     except CandidateError as error:
         problems += [f"{where}, {fault}" for fault in faults.values()]
         problems.append(str(error))
         return [], frame_size
     sizes = [mask.size for position, mask in masks.items() if mask is not None and position not in faults]
-    image = max((size for size in sizes if size is not None), key=lambda size: size[0] * size[1], default=frame_size)
+    own = entry.size or frame_size
+    image = max((size for size in sizes if size is not None), key=lambda size: size[0] * size[1], default=own)
     items: dict[int, _Item] = {}
     for position, mask in masks.items():
         if position in faults:
