@@ -99,6 +99,12 @@ def test_a_run_is_resumed_with_the_same_prompts_only(tmp_path: Path) -> None:
     [
         ([Prompt(0, points=[(WIDTH + 1, 2)])], rf"prompt on frame 0: point \({WIDTH + 1}, 2\) is outside the frame"),
         ([Prompt(0, box=(5, 5, 5, 9))], r"box \(5, 5, 5, 9\) is empty or outside the frame"),
+        ([Prompt(0, box=(0.1, 0.2, 0.5, 1))], r"box \(0.1, 0.2, 0.5, 1\) lies in the first pixel: .* multiply shares"),
+        ([Prompt(0, points=[(0.5, 0.25)])], r"point \(0.5, 0.25\) lies in the first pixel"),
+        (
+            [Prompt(0, polygons=[[0.1, 0.2, 0.5, 0.2, 0.5, 0.9]])],
+            r"polygon \(0.1, 0.2, 0.5, .*\) lies in the first pixel",
+        ),
         ([Prompt(99, box=(1, 1, 5, 9))], "prompt on frame 99: frame 99 does not exist: the video has frames 0 … "),
         ([Prompt("00099.jpg", box=(1, 1, 5, 9))], "prompt on frame 00099.jpg: no frame has this name"),
         ([Prompt(0, mask=np.ones((3, 3), np.bool_))], "prompt on frame 0: its mask is 3×3, the frames are"),

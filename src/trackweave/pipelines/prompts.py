@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.boxes import pixels_inside
-from trackweave.errors import InputError, PromptError
+from trackweave.errors import InputError, PromptError, shortened_line
 from trackweave.formats.davis import VOID, LabelPixels, frame_stem, read_label_pixels
 from trackweave.formats.prompts import PROMPT_SUFFIXES, read_prompts
 from trackweave.formats.tables import add_class_name
@@ -266,6 +266,7 @@ def at_frame_size(mark: Prompt, size: tuple[int, int], where: str) -> Prompt:
         PromptError: they do not.
     """
     height, width = size
+    _refuse_shares(mark, where)
     outside = [point for point in mark.points if not (0 <= point[0] <= width and 0 <= point[1] <= height)]
     if outside:
         x, y = outside[0]
@@ -290,6 +291,22 @@ def at_frame_size(mark: Prompt, size: tuple[int, int], where: str) -> Prompt:
     if len(masks) != 1 or not masks.areas[0]:
         raise PromptError(f"{where}: its mask is empty" if len(masks) == 1 else f"{where}: {len(masks)} masks, not one")
     return replace(mark, mask=masks, polygons=())
+
+
+def _refuse_shares(mark: Prompt, where: str) -> None:
+    """Refuses coordinates in shares of the frame: nobody marks the corner of the first pixel.
+
+    Raises:
+        PromptError: all lie between 0 and 1, with fractions.
+    """
+    given = {"point": mark.points, "polygon": mark.polygons, "box": () if mark.box is None else (mark.box,)}
+    sides = {kind: np.concatenate([np.ravel(one) for one in many]) for kind, many in given.items() if len(many)}
+    every = np.concatenate([*sides.values(), np.zeros(0)])
+    if len(every) and every.min() >= 0 and every.max() <= 1 and (every % 1 != 0).any():
+        kind, values = next(iter(sides.items()))
+        text = shortened_line(", ".join(f"{side:g}" for side in values), 60)
+        pixels = "coordinates are pixels: multiply shares by the frame's width and height"
+        raise PromptError(f"{where}: {kind} ({text}) lies in the first pixel: {pixels}")
 
 
 def _number(marked: MarkedObjects) -> None:
