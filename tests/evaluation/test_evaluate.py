@@ -7,6 +7,7 @@ import json
 import math
 import sys
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,81 @@ def test_a_result_that_is_one_frame_off_is_noted(tmp_path: Path, shift: int, wor
     assert len(notes) == (word is not None)
     if word is not None:
         assert f"0001: the result fits the truth of the frame {word} better (mean overlap 1.00 instead of" in notes[0]
+
+
+def crowd_text(path: Path, rows: NDArray[np.float64]) -> Path:
+    """MOT text of `(N, 6)` frame from 0, id, x, y, width, height."""
+    path.write_text(
+        "".join(f"{f + 1:g},{i + 1:g},{x:g},{y:g},{w:g},{h:g},1,1,1\n" for f, i, x, y, w, h in rows.tolist())
+    )
+    return path
+
+
+def crowd_rows(frames: int = 40, objects: int = 4) -> NDArray[np.float64]:
+    """`(N, 6)` of objects that move to the right."""
+    frame, one = (grid.ravel() for grid in np.mgrid[:frames, :objects])
+    size = np.array([40.0, 80.0]) + 5 * one[:, None]
+    return np.column_stack([frame, one, 20 + 140 * one + 1.5 * frame, 30 + 90 * one, size])
+
+
+def _every_fifth(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    return rows[rows[:, 0] % 5 == 0]
+
+
+def _corners(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.column_stack([rows[:, :4], rows[:, 2:4] + rows[:, 4:]])
+
+
+def _thirds(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.column_stack([rows[:, :2], rows[:, 2:] / 3])
+
+
+@pytest.mark.parametrize(
+    ("of_truth", "of_result", "note"),
+    [
+        (lambda rows: rows, lambda rows: rows, None),
+        (
+            lambda rows: rows,
+            lambda rows: crowd_rows(60),
+            "80 of its 240 boxes lie behind frame 40, the last of the truth",
+        ),
+        (lambda rows: rows, lambda rows: crowd_rows(20), "the result ends on frame 20, the truth on frame 40"),
+        (
+            _every_fifth,
+            lambda rows: rows,
+            "the truth has objects on 8 of 36 frames, and 80 % of the result's boxes lie on",
+        ),
+        (_every_fifth, _every_fifth, None),
+        (
+            lambda rows: rows,
+            _corners,
+            "the result fits better with its width and height read as a right and bottom edge",
+        ),
+        (
+            _corners,
+            lambda rows: rows,
+            "the truth fits better with its width and height read as a right and bottom edge",
+        ),
+        (lambda rows: rows, _thirds, "the result fits better scaled to 300 % × 300 %"),
+    ],
+)
+def test_what_is_odd_about_a_result_as_a_whole_is_noted(
+    tmp_path: Path,
+    of_truth: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    of_result: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    note: str | None,
+) -> None:
+    rows = crowd_rows()
+    gt, result = crowd_text(tmp_path / "gt.txt", of_truth(rows)), crowd_text(tmp_path / "r.txt", of_result(rows))
+    notes = evaluate(result, gt).notes
+    assert [note in each for each in notes] == [True] if note else not notes, notes
+
+
+def test_scores_in_a_truth_are_noted(tmp_path: Path) -> None:
+    gt = crowd_text(tmp_path / "gt.txt", crowd_rows())
+    gt.write_text(gt.read_text().replace(",1,1,1\n", ",0.9,1,1\n", 100))
+    (note,) = evaluate(crowd_text(tmp_path / "r.txt", crowd_rows()), gt).notes
+    assert "the ground truth leaves out 100 of 160 objects whose column 7 is a fraction, such as 0.9" in note
 
 
 def test_one_sequence_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,12 @@ MOST_FRAMES = 10_000_000
 """Frames of a sequence that J and F are measured on at most: each is a number per object."""
 SHIFTED_GAIN = 0.03
 """By so much the mean overlap must grow with the neighbouring frame, that a result counts as one frame off."""
+MISREAD_GAIN = 0.25
+"""By so much it must grow with another reading of the numbers, that this is noted."""
+MOST_COMPARED = 100
+"""Frames on which other readings are tried."""
+MANY_OFF, MANY_LATE = 0.25, 0.05
+"""Shares of a result's boxes on frames between those of the truth, and behind its last; and of frames at its end."""
 MAX_LISTED = 5
 """Names that a message lists at most."""
 
@@ -193,7 +199,7 @@ class _SequenceMatcher:
         self.matches = [_ClassMatches(self._regions(), rules.metrics) for _ in rules.classes]
         self._of_labels = [metric for metric in rules.metrics if metric in OF_LABELS]
         self._counts_pixels = any(metric in OF_MASKS for metric in rules.metrics if metric in MEASURES)
-        self._neighbours = _Neighbours()
+        self._neighbours, self._whole = _Neighbours(), _Whole()
         self._missing = 0
         self._true_ids: set[int] = set()
         self._track_ids: set[int] = set()
@@ -239,6 +245,7 @@ class _SequenceMatcher:
             self._true_ids.update(truth.track_id.tolist())
             self._track_ids.update(tracks.track_id.tolist())
         self._neighbours.add(frame, truth.xyxy[truth.counts], tracks.xyxy + self._shift)
+        self._whole.add(frame, truth.xyxy[truth.counts], tracks.xyxy + self._shift)
         self.has_truth |= bool(truth.counts.any())
         self.has_tracks |= len(tracks) > 0
         self._has_classes = self._has_classes or bool((tracks.class_id >= 0).any())
@@ -353,7 +360,17 @@ class _SequenceMatcher:
             shifted += "? Frames of KITTI count from 0, those of MOT text from 1"
         elif shifted:
             shifted += "? Frames belong together by their names"
-        return notes + ([f"{self._name}: {shifted}"] if shifted else []) + self._notes_on_ids()
+        odd = [shifted] if shifted else self._whole.notes(self._truth.origin)
+        return notes + self._notes_on_scores() + [f"{self._name}: {note}" for note in odd] + self._notes_on_ids()
+
+    def _notes_on_scores(self) -> list[str]:
+        """Objects of the truth whose flag, whether they count, is a score between 0 and 1."""
+        table = getattr(self._truth, "table", None)
+        fractions = np.zeros(0) if table is None else table.score[~table.counts & (np.abs(table.score) > 0)]
+        if not len(fractions):
+            return []
+        text = f"{len(fractions)} of {len(table)} objects whose column 7 is a fraction, such as {fractions[0]:g}"
+        return [f"{self._name}: the ground truth leaves out {text}, as TrackEval does: 1 is an object that counts"]
 
     def _notes_on_ids(self) -> list[str]:
         """Objects and tracks that a comparison by ids leaves out."""
@@ -419,6 +436,81 @@ class _Neighbours:
             f"the result fits the truth of the frame {where} better (mean overlap {shares}): are its frames one too "
             f"{which}"
         )
+
+
+class _Whole:
+    """Do a result and its truth cover the same frames, in the same coordinates? Boxes alone are compared."""
+
+    def __init__(self) -> None:
+        self._true_frames: list[int] = []
+        self._counts: dict[int, int] = {}
+        self._pairs: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+        self._every, self._both = 1, 0
+
+    def add(self, frame: int, truth: NDArray[np.float64], tracks: NDArray[np.float64]) -> None:
+        """Takes in the boxes of one frame, `(N, 4)` and `(M, 4)`."""
+        if len(truth):
+            self._true_frames.append(frame)
+        if len(tracks):
+            self._counts[frame] = len(tracks)
+        if not len(truth) or not len(tracks):
+            return
+        if self._both % self._every == 0:
+            self._pairs.append((truth, tracks))
+        self._both += 1
+        if len(self._pairs) > MOST_COMPARED:
+            self._pairs, self._every = self._pairs[::2], 2 * self._every
+
+    def notes(self, base: int) -> list[str]:
+        """What a reader of the scores should know; `base` is the number of the first frame."""
+        if not self._true_frames or not self._counts:
+            return []
+        coordinates = self._note_on_coordinates()
+        return [*self._notes_on_frames(base), *([coordinates] if coordinates else [])]
+
+    def _notes_on_frames(self, base: int) -> list[str]:
+        frames, counts = np.array(list(self._counts)), np.array(list(self._counts.values()))
+        true, boxes = np.array(self._true_frames), int(counts.sum())
+        first, last = int(true[0]), int(true[-1])
+        off = int(counts[~np.isin(frames, true)].sum())
+        if len(true) > 2 and np.median(np.diff(true)) >= 2 and off >= MANY_OFF * boxes:
+            text = f"objects on {len(true)} of {last + 1 - first} frames, and {off / boxes:.0%} of the result's boxes"
+            return [f"the truth has {text} lie on others, and count as false".replace("%", " %")]
+        late = int(counts[frames > last].sum())
+        if late >= MANY_LATE * boxes:
+            text = (
+                f"{late} of its {boxes} boxes lie behind frame {last + base}, the last of the truth, and count as false"
+            )
+            return [f"the result is longer: {text}"]
+        if last - frames[-1] >= MANY_OFF * (last + 1 - first):
+            return [f"the result ends on frame {frames[-1] + base}, the truth on frame {last + base}"]
+        return []
+
+    def _note_on_coordinates(self) -> str | None:
+        """Does one of the two fit much better if its numbers mean something else?"""
+        objects = sum(len(truth) for truth, _ in self._pairs)
+        if not objects:
+            return None
+        reach = [np.max([pair[side][:, 2:].max(0) for pair in self._pairs], axis=0) for side in (0, 1)]
+        scale = np.tile(np.divide(reach[0], reach[1], out=np.ones(2), where=reach[1] > 0), 2)
+        scaled = f"the result fits better scaled to {scale[0]:.0%} × {scale[1]:.0%}".replace("%", " %")
+        edges = "fits better with its width and height read as a right and bottom edge"
+        readings = {
+            "": [_overlap(truth, tracks) for truth, tracks in self._pairs],
+            f"the result {edges}": [_overlap(truth, _as_corners(tracks)) for truth, tracks in self._pairs],
+            f"the truth {edges}": [_overlap(_as_corners(truth), tracks) for truth, tracks in self._pairs],
+            scaled: [_overlap(truth, tracks * scale) for truth, tracks in self._pairs],
+        }
+        means = {text: sum(overlaps) / objects for text, overlaps in readings.items()}
+        best = max(means, key=lambda text: means[text])
+        if means[best] - means[""] < MISREAD_GAIN:
+            return None
+        return f"{best} (mean overlap {means[best]:.2f} instead of {means['']:.2f})"
+
+
+def _as_corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes whose width and height were the right and bottom edge."""
+    return np.column_stack([boxes[:, :2], np.maximum(boxes[:, 2:] - boxes[:, :2], boxes[:, :2])])
 
 
 def _overlap(truth: NDArray[np.float64], tracks: NDArray[np.float64]) -> float:
