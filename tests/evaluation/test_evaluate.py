@@ -246,7 +246,7 @@ def crowd_rows(frames: int = 40, objects: int = 4) -> NDArray[np.float64]:
 
 
 def _every_fifth(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    return rows[rows[:, 0] % 5 == 0]
+    return np.compress(rows[:, 0] % 5 == 0, rows, axis=0)
 
 
 def _corners(rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ from trackweave.evaluation.annotations import (
     AnnotationSource,
     EmptyAnnotations,
     FrameAnnotations,
+    TableAnnotations,
     align_masks,
     frame_label,
     masks_of,
@@ -365,8 +366,10 @@ class _SequenceMatcher:
 
     def _notes_on_scores(self) -> list[str]:
         """Objects of the truth whose flag, whether they count, is a score between 0 and 1."""
-        table = getattr(self._truth, "table", None)
-        fractions = np.zeros(0) if table is None else table.score[~table.counts & (np.abs(table.score) > 0)]
+        if not isinstance(self._truth, TableAnnotations):
+            return []
+        table = self._truth.table
+        fractions = table.score[~table.counts & (np.abs(table.score) > 0)]
         if not len(fractions):
             return []
         text = f"{len(fractions)} of {len(table)} objects whose column 7 is a fraction, such as {fractions[0]:g}"
