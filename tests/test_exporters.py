@@ -141,6 +141,8 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
 def test_a_format_that_is_none_names_those_there_are(run: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"tracks are written as mot, .*davis.*, not as 'bmp'"):
         export(run, "bmp", tmp_path / "a.bmp")
+    with pytest.raises(SettingError, match=r"not as 'DAVIS'; did you mean davis\?"):
+        export(run, "DAVIS", tmp_path / "labels")
 
 
 def test_the_files_that_were_written(run: Path, tmp_path: Path) -> None:

@@ -21,7 +21,9 @@ import trackweave
 from tests.cli.shell import Shell
 from tests.toy_scenes import CROSSING, candidates_of, item, write_candidates, write_frames
 from trackweave.cli.app import ASSOC, COMMANDS
+from trackweave.errors import SettingError
 from trackweave.options.commands import LazyCommand
+from trackweave.pipelines.masks import track_masks
 from trackweave.storage.mask_archive import VideoSegments
 
 SCENE = CROSSING
@@ -540,3 +542,31 @@ def test_export_asks_for_the_level_when_there_are_several(
     assert done.code == 2
     assert f"{run}: the run has levels 2, 4" in done.err
     assert shell("export", run, "--to", "davis", "-o", tmp_path / "o", "--level", 4).code == 0
+
+
+def test_a_file_where_a_command_should_be_shows_the_command(shell: Shell, frames: Path) -> None:
+    done = shell(frames)
+    assert done.code == 2
+    assert f"masks {frames} -o RUN" in done.err
+
+
+def test_a_file_of_detections_is_no_video(shell: Shell, tmp_path: Path) -> None:
+    rows = tmp_path / "det.txt"
+    rows.write_text("1,-1,10,20,30,40,0.9\n")
+    done = shell("boxes", rows, "-o", tmp_path / "run")
+    assert (done.code, done.err) == (1, f"error: {rows} is no video: --detections {rows} where it holds detections\n")
+
+
+def test_a_video_is_no_plan(shell: Shell, tmp_path: Path) -> None:
+    video = tmp_path / "clip.mp4"
+    video.write_bytes(bytes(300_000))
+    for path in (video, tmp_path):
+        done = shell("run", path)
+        assert (done.code, f"{path}: is no plan: a plan is a YAML file" in done.err) == (1, True), done.err
+
+
+def test_what_track_masks_does_not_take_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"track_masks\(\) got an unexpected keyword argument 'level'"):
+        track_masks(CROSSING.frames, tmp_path, level=[2])  # type: ignore[call-overload]
+    with pytest.raises(SettingError, match=r"levels are a sequence, like \[2\], not 2"):
+        track_masks(CROSSING.frames, tmp_path, levels=2)  # type: ignore[call-overload]

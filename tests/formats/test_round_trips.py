@@ -185,6 +185,11 @@ def test_what_a_format_cannot_hold_is_counted(tmp_path: Path) -> None:
     found = {warning.code: warning.details["count"] for warning in log.warnings}
     assert found == {"overlap": 1, "levels": 2, "classes": 1, "scores": 1}
     assert f"{tmp_path / 'labels'}: 2 objects lose their level: davis has none" in [one.message for one in log.warnings]
+    looked_at = RunLog(package=None)  # from a picture nothing is read
+    shown = TracksVideo(tracks)
+    shown.pictures = lambda frame: np.zeros((6, 8, 3), np.uint8)
+    write_video(shown, tmp_path / "shown", replace(FORMATS["davis"], needs_pictures=True), log=looked_at)
+    assert [warning.code for warning in looked_at.warnings] == ["overlap"]
 
 
 @pytest.mark.parametrize(

@@ -890,7 +890,9 @@ def test_where_the_size_is_not_known_the_default_says_so(tmp_path: Path) -> None
     video = InputSettings(fps=10)
     run = track_boxes(None, tmp_path / "run", detections=rows, video=video)
     assert tracker_of(run) == (False, False)
-    assert next(one.message for one in run.warnings if one.code == "size-unknown").endswith("size=(W, H))")
+    message = next(one.message for one in run.warnings if one.code == "size-unknown")
+    assert message.startswith("detections: the frames' size is not known")
+    assert message.endswith("size=(W, H))")
     with pytest.raises(SettingError, match=r"needs the frames' size: give video=InputSettings\(size=\(W, H\)\)"):
         track_boxes(None, tmp_path / "said", detections=rows, video=video, tracker="learned")
     assert not (tmp_path / "said").exists()  # and not after a first frame

@@ -71,7 +71,7 @@ def test_without_detections_or_detector_motion_is_detected(tmp_path: Path) -> No
         assert source.record == {
             "kind": "detector",
             "name": "motion",
-            "reason": "neither detections nor a detector were given",
+            "reason": "neither detections nor a detector were given: what moves before a still camera",
         }
 
 

@@ -44,6 +44,14 @@ def test_page_shows_levels_counts_timings_and_predictor(run: Path) -> None:
     assert "812 MiB" in text
 
 
+def test_page_names_a_predictor_once_and_links_the_video(run: Path) -> None:
+    edit_summary(run, predictor={"name": "flow", "reason": "auto: flow, because no backend with weights is installed"})
+    (run / "overlay.mp4").write_bytes(b"")
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "predictor flow, because no backend" in text
+    assert 'href="overlay.mp4"' in text
+
+
 def test_page_shows_the_work_of_the_predictor_where_it_was_counted(run: Path) -> None:
     text = write_report(run).read_text(encoding="utf-8")
     assert "<dt>encoder passes</dt><dd>1\u202f200</dd>" in text

@@ -337,8 +337,9 @@ def _print_summary(result: Run[MaskSummary], report: Path) -> None:
         typer.echo(f"warning: {warning.message}", err=True)
     if predictor is not None:
         typer.echo(f"predictor: {predictor.name} ({predictor.reason})")
+    objects = f"{totals['objects']} object{'' if totals['objects'] == 1 else 's'}"
     typer.echo(
-        f"{totals['objects']} objects on {totals['object_frames']} object-frames in "
+        f"{objects} on {totals['object_frames']} object-frames in "
         f"level{'s' if len(result.summary.levels) > 1 else ''} {levels}"
     )
     if (totals["candidates"] or 0) > (totals["prompts"] or 0):

@@ -19,6 +19,7 @@ from trackweave.formats.tables import read_json, read_start
 from trackweave.formats.yolo import is_yolo
 from trackweave.formats.youtube_vos import is_youtube_vos
 from trackweave.ids import PROMPTED_LEVEL, FrameIndex
+from trackweave.settings import nearest
 from trackweave.storage.npz import archive_kind
 from trackweave.structures.format_settings import FormatSettings
 from trackweave.structures.run_log import RunLog
@@ -278,7 +279,9 @@ def find_format(name: str | None, path: Path | None = None) -> TrackFormat:
         which = listed([kind.name for kind in found], 30) if found else listed(writable(), 40)
         raise SettingError(f"{path}: name its format with {wording('to=', '--to')}: {which}")
     if name is None or name not in FORMATS or not FORMATS[name].writer:
-        raise SettingError(f"tracks are written as {', '.join(writable())}, not as {name!r}")
+        near = nearest((name or "").casefold(), writable())
+        meant = f"; did you mean {near}?" if near else ""
+        raise SettingError(f"tracks are written as {', '.join(writable())}, not as {name!r}{meant}")
     return FORMATS[name]
 
 
@@ -307,6 +310,8 @@ class _Counted(TrackedVideo):
 
     def _count(self, tracks: Tracks) -> None:
         kind, name, n = self._format, self._format.name, len(tracks)
+        if kind.needs_pictures:  # a picture is to be looked at, nothing is read from it
+            return
         if self._video.has_masks and not kind.masks:
             self._losses.add("masks", f"objects lose their masks: {name} has boxes alone", n)
         if tracks.level is not None and not kind.levels:

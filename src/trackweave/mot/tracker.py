@@ -430,7 +430,13 @@ class Tracker:
 
     def _warnings(self) -> Iterator[RunWarning]:
         for reason, count in self._skipped.items():
-            yield RunWarning("track", None, "detections-skipped", f"left out {count}: {reason}", {"count": count})
+            yield RunWarning(
+                "track",
+                None,
+                "detections-skipped",
+                f"left out {count} detection{'s' if count > 1 else ''}: {reason}",
+                {"count": count},
+            )
         message = None if self._known_scale is not None else self._scale.message()
         if message is not None:
             yield RunWarning("track", None, SCALE_CODE, f"{message} {SCALE_REMEDY}")

@@ -277,6 +277,10 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Name, command and remaining arguments."""
+        if args and args[0] not in self.lazy and "masks" in self.lazy and Path(args[0]).exists():
+            ctx.fail(
+                f"{args[0]!r} is no command: one stands before it, as in `{ctx.command_path} masks {args[0]} -o RUN`"
+            )
         name, command, rest = super().resolve_command(ctx, args)
         return name, self.lazy[name].load(name) if name and name in self.lazy else command, rest
 

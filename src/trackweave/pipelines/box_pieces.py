@@ -274,7 +274,13 @@ class JoinedTracker:
         totals = [summary.totals.get("est_id_switches") for summary in summaries]
         suspected = None if None in totals else sum(event.switches for event in events)
         left_out = [
-            RunWarning("track", None, "detections-skipped", f"left out {count}: {reason}", {"count": count})
+            RunWarning(
+                "track",
+                None,
+                "detections-skipped",
+                f"left out {count} detection{'s' if count > 1 else ''}: {reason}",
+                {"count": count},
+            )
             for reason, count in skipped.items()
         ]
         return TrackerSummary(

@@ -207,7 +207,9 @@ def _with_default_tracker(
         else:
             size = wording("video=InputSettings(size=(W, H))", "--size WxH")
             text = "the frames' size is not known, which a learned scorer needs: tracked with `adaptive`"
-            log.warn("track", "size-unknown", f"{video.path}: {text}; give {size}")
+            log.warn(
+                "track", "size-unknown", f"{video.name if video.path == 'none' else video.path}: {text}; give {size}"
+            )
     tracker = preset("learned" if scorer.enabled else "adaptive", **changes)
     return replace(settings, tracker=tracker, scorer=scorer)
 

@@ -317,7 +317,9 @@ def open_detections(
         raise SettingError(
             f"without frames there must be detections: give {wording('detections=', '--detections FILE')}"
         )
-    return opener.named_detector(DEFAULT_DETECTOR, "neither detections nor a detector were given")
+    return opener.named_detector(
+        DEFAULT_DETECTOR, "neither detections nor a detector were given: what moves before a still camera"
+    )
 
 
 def _refuse_settings_of_files(settings: InputSettings) -> None:

@@ -174,6 +174,11 @@ def track_masks(
         MissingExtraError: the predictor's packages are not installed.
         SettingError: a setting is wrong.
     """
+    unknown = set(options) - set(MaskOptions.__annotations__)
+    if unknown:
+        raise TypeError(f"track_masks() got an unexpected keyword argument {min(unknown)!r}")
+    if isinstance(levels, int):
+        raise SettingError(f"levels are a sequence, like [{levels}], not {levels}")
     chosen_settings, more, stream = settings or TrackingSettings(), _ResolvedOptions(**options), online_settings(online)
     if candidates is not None and prompts is not None:
         raise SettingError("give candidates or prompts, not both")

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import InputError, SettingError, argument, wording
+from trackweave.errors import FrameError, InputError, SettingError, argument, wording
 from trackweave.formats.frame_ids import frames_by_name
 from trackweave.formats.motchallenge import INFO, MotSequence, is_sequence, read_sequence
 from trackweave.frames.images import ImageFolder
@@ -305,7 +305,14 @@ def open_input(
         return _open_live(source, settings)
     if isinstance(source, str | Path) and is_sequence(source):
         return _open_sequence(Path(source), settings, size)
-    images = open_frames(source)
+    try:
+        images = open_frames(source)
+    except FrameError as error:
+        file = Path(source) if isinstance(source, str | Path) else Path()
+        if file.suffix.lower() in {".txt", ".json", ".csv", ".parquet"} and file.is_file():
+            given = argument("detections", str(source))
+            raise FrameError(f"{source} is no video: {given} where it holds detections") from error
+        raise
     path = images.path
     name = "frames" if path is None else path.resolve().name if path.is_dir() else path.stem
     video = VideoInput(

@@ -368,8 +368,17 @@ def _engine(file: PlanFile, origin: str) -> EngineSettings:
     return engine
 
 
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1024)
+
+
 def _read(path: Path) -> Any:
     try:
+        if path.is_dir() or b"\0" in _beginning(path):
+            raise InputError(
+                f"{path}: is no plan: a plan is a YAML file whose `inputs` name videos, or folders of images"
+            )
         if path.stat().st_size > MOST_CHARACTERS:
             raise InputError(
                 f"{path}: {path.stat().st_size} bytes: a plan takes at most {MOST_CHARACTERS}; use a table"

@@ -353,7 +353,16 @@ def _notices(warnings: Sequence[RunWarning], damaged: Sequence[str]) -> list[Not
 
 def _files(paths: RunPaths, manifest: Mapping[str, object]) -> list[str]:
     """Files worth a link, below the run folder."""
-    named = [paths.summary, paths.manifest, paths.frames, paths.mot, paths.identity, paths.relations, paths.index]
+    named = [
+        paths.summary,
+        paths.manifest,
+        paths.frames,
+        paths.mot,
+        paths.identity,
+        paths.relations,
+        paths.index,
+        paths.overlay,
+    ]
     artifacts = manifest.get("artifacts")
     for level in artifacts.values() if isinstance(artifacts, Mapping) else ():
         named += [paths.root / str(name) for name in (level.values() if isinstance(level, Mapping) else ())]

@@ -168,6 +168,7 @@ def _predictor(summary: MaskSummary | BoxSummary) -> str:
     simple = {key: value for key, value in predictor.details.items() if isinstance(value, str | int | float)}
     details = ", ".join(f"{key} {value}" for key, value in simple.items())
     reason = "" if predictor.reason is None else f": {predictor.reason}"
+    reason = reason.replace(f": auto: {predictor.name}, ", ", ", 1)  # it is named already
     return f"predictor {predictor.name}{f' ({details})' if details else ''}{reason}"
 
 
