@@ -29,9 +29,11 @@ from trackweave.errors import InputError, RunFolderError, SettingError
 from trackweave.evaluation.evaluate import evaluate
 from trackweave.pipelines.boxes import track_boxes
 from trackweave.pipelines.run import open_run
+from trackweave.plans import runner, workers
 from trackweave.plans.metrics import PlanMetrics
 from trackweave.plans.runner import ItemSelection, forecast, run
 from trackweave.plans.settings import load_plan
+from trackweave.plans.stages import Job
 from trackweave.plans.state import NAME, PlanState
 from trackweave.simulation.video import SyntheticScene
 from trackweave.storage.files import locked_folder
@@ -356,3 +358,54 @@ def test_each_level_is_exported_where_a_format_has_one(tmp_path: Path) -> None:
     assert written == [f"{name}_L0{level}{suffix}" for name, suffix in EXPORTED for level in (2, 4)]
     assert list((out / "runs" / "s1" / "export" / "davis_L04").glob("*.png"))
     assert computed(run_all(plan)[1]) == []
+
+
+def test_workers_share_the_gpus_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, names in (("0,GPU-7", ["0", "GPU-7"]), ("", []), ("1,-1,2", ["1"]), (" 3 , 4 ", ["3", "4"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert workers.visible_gpus() == names
+
+    class Unstarted(workers._Worker):
+        job: Job | None = None
+        is_alive = True
+
+        def __init__(self, context: Any, threads: int, log: Path, gpu: str | None = None) -> None:
+            self.gpu = gpu
+
+        def begin(self, job: Job, limit: float) -> None:
+            self.job = job
+
+        def end(self) -> None: ...
+
+    monkeypatch.setattr(workers, "_Worker", Unstarted)
+    job = Job("c1", "runs", "boxes", {}, {}, (), (), str(tmp_path), str(tmp_path))
+    with workers.LocalEngine("boxes", 3, None, tmp_path / "log", ["0", "GPU-7"]) as engine:
+        for _ in range(3):
+            engine.submit(job)
+        assert [worker.gpu for worker in engine._workers] == ["0", "GPU-7", "0"]
+        engine._workers.pop(1)
+        engine.submit(job)
+        assert engine._workers[-1].gpu == "GPU-7"
+    with workers.LocalEngine("boxes", 1, None, tmp_path / "log") as engine:
+        engine.submit(job)
+        assert engine._workers[0].gpu is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        ({"predictor": "flow"}, None),
+        ({"predictor": "sam2-hf"}, 3),
+        ({"predictor": "sam2-hf=weights"}, 3),
+        ({"predictor": {"device": "cpu"}, "masks": {"predictor": "sam2-hf"}}, None),
+        ({"predictor": {"device": "cuda:1"}, "masks": {"predictor": "sam2-hf"}}, None),
+        ({"predictor": "flow", "generator": "sam2-hf"}, 3),
+        ({}, None),
+    ],
+)
+def test_there_are_as_many_workers_as_gpus_where_a_model_computes_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], count: int | None
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    plan = load_plan(mask_plan(tmp_path, tmp_path / "out", settings=settings))
+    assert runner.default_workers(plan) == (workers.cores() if count is None else count)

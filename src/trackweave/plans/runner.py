@@ -14,7 +14,7 @@ from itertools import chain as chained
 from pathlib import Path
 from typing import Any
 
-from trackweave.errors import RunFolderError, SettingError, argument, listed, shortened_line
+from trackweave.errors import RunFolderError, SettingError, TrackweaveError, argument, listed, shortened_line
 from trackweave.options.sources import ResolvedSettings
 from trackweave.plans.items import TRAINING_ITEM, PlanItem, find_items, input_bytes, signature
 from trackweave.plans.ray_engine import RayEngine
@@ -29,6 +29,7 @@ from trackweave.plans.stages import (
     FinishedItem,
     Job,
     StageRecord,
+    computes_on_gpu,
     described,
     is_done,
     is_there,
@@ -43,7 +44,7 @@ from trackweave.plans.stages import (
 )
 from trackweave.plans.state import NAME, KnownInput, PlanState, StageCost
 from trackweave.plans.tables import own_version
-from trackweave.plans.workers import Engine, LocalEngine, cores
+from trackweave.plans.workers import Engine, LocalEngine, cores, visible_gpus
 from trackweave.storage.files import locked_folder
 from trackweave.storage.run import RunManifest, RunPaths
 
@@ -287,6 +288,24 @@ class _PieceChain(_Chain):
         return self.job.item.rpartition("@")[2].replace("-", ":")
 
 
+def default_workers(plan: Plan) -> int:
+    """One for each GPU where a model computes on them; else one for each core."""
+    gpus = visible_gpus()
+    if not gpus or _names_a_gpu(plan):
+        return cores()
+    try:
+        is_wanted = any(computes_on_gpu(plan.resolved(variant, {})) for variant in plan.variants)
+    except TrackweaveError:  # the items say it
+        return cores()
+    return len(gpus) if is_wanted else cores()
+
+
+def _names_a_gpu(plan: Plan) -> bool:
+    """Does the plan say on which of several GPUs a model computes?"""
+    given = [*plan.values.items(), *(pair for variant in plan.variants for pair in variant.values.items())]
+    return any(key.endswith(".device") and str(one.value).startswith("cuda:") for key, one in given)
+
+
 class _Coordinator:
     """Plans, gives out, writes down; a `with` block in which no other works in the output folder."""
 
@@ -418,7 +437,7 @@ class _Coordinator:
         for stage, count in stages.items():
             seconds += costs[stage].seconds * count if stage in costs else 0.0
         known = any(stage in costs for stage in stages) or not due
-        workers = min(self.plan.engine.workers or cores(), max(len(due), 1))
+        workers = min(self.plan.engine.workers or default_workers(self.plan), max(len(due), 1))
         names = [item.name for item in self.items]
         estimate = seconds / workers if known else None
         own = {item.name: described(item.values) for item in self.items if item.values}
@@ -484,8 +503,9 @@ class _Coordinator:
         settings = self.plan.engine
         if settings.name == "ray":
             return RayEngine(self.plan.kind, self.plan.stages, settings, self.plan.output, count)
-        workers = min(settings.workers or cores(), count)
-        return LocalEngine(self.plan.kind, workers, settings.memory_gb, self.plan.output / "workers.log")
+        workers = min(settings.workers or default_workers(self.plan), count)
+        log, gpus = self.plan.output / "workers.log", visible_gpus()
+        return LocalEngine(self.plan.kind, workers, settings.memory_gb, log, [] if _names_a_gpu(self.plan) else gpus)
 
     def _train(self, engine: Engine, variants: Sequence[Variant]) -> Iterator[FinishedItem]:
         """Trains each variant whose items are through; one after the other, with the memory of all."""

@@ -136,7 +136,9 @@ class EngineSettings(Settings):
 
     name: Literal["local", "ray"] = Field(default="local", description="processes of this machine, or a Ray cluster")
     workers: int | None = Field(
-        default=None, ge=1, description="null: one for each core; with ray as many as the cluster can hold"
+        default=None,
+        ge=1,
+        description="null: one for each core, or GPU that a model computes on; ray: as many as the cluster can hold",
     )
     memory_gb: float | None = Field(
         default=None, gt=0, description="of one worker; null: its share of four fifths of the machine's"

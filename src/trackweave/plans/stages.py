@@ -577,6 +577,23 @@ def _may_be_halved(settings: ResolvedSettings) -> bool:
     return predictor in (*BACKENDS, "auto") or generator in (*BACKENDS, "sam3")
 
 
+def computes_on_gpu(settings: ResolvedSettings) -> bool:
+    """Does a model of these settings compute on a GPU, where there is one? Loads none.
+
+    Raises:
+        InputError, PredictorError, MissingExtraError: weights or packages that are named are not there.
+    """
+    if not _may_be_halved(settings):
+        return False
+    from trackweave.predictors.registry import plan_automatic
+    from trackweave.predictors.sam.settings import SamSettings
+
+    name = str(settings.value("masks.predictor")).partition("=")[0]
+    by_model = name in BACKENDS or generator_of(settings).kind in (*BACKENDS, "sam3")
+    by_model = by_model or (name == "auto" and plan_automatic(settings[SamSettings]).weights is not None)
+    return by_model and str(settings.value("predictor.device")) != "cpu"
+
+
 def _halved(settings: ResolvedSettings) -> ResolvedSettings:
     """The settings with half as much in memory at once."""
     sections = dict(settings.sections)

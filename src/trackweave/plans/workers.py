@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -78,14 +79,16 @@ class LocalEngine:
         workers: how many.
         memory_gb: of one worker (10⁹ bytes); None: its share of four fifths of the machine's.
         log: file that takes what workers print, of crashes above all.
+        gpus: names of GPUs, see `visible_gpus`; each worker sees one of them, which as few others as may be see.
     """
 
-    def __init__(self, kind: str, workers: int, memory_gb: float | None, log: Path) -> None:
+    def __init__(self, kind: str, workers: int, memory_gb: float | None, log: Path, gpus: Sequence[str] = ()) -> None:
         whole = 0.8 * machine_memory()
         self._limit = memory_gb * 1e9 if memory_gb is not None else whole / workers
         self._whole = max(whole, self._limit)
         self._log, self._count = log, workers
         self._threads = max(1, cores() // workers)
+        self._gpus = gpus
         self._workers: list[_Worker] = []
         methods = multiprocessing.get_all_start_methods()
         self._context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
@@ -109,7 +112,9 @@ class LocalEngine:
             worker.end()
         idle = next((worker for worker in self._workers if worker.job is None), None)
         if idle is None:
-            idle = _Worker(self._context, self._threads, self._log)
+            taken = Counter(worker.gpu for worker in self._workers)
+            gpu = min(self._gpus, key=lambda one: taken[one], default=None)
+            idle = _Worker(self._context, self._threads, self._log, gpu)
             self._workers.append(idle)
         idle.begin(job, self._whole if alone else self._limit)
 
@@ -144,11 +149,16 @@ class LocalEngine:
 
 
 class _Worker:
-    """One process, seen from the coordinator."""
+    """One process, seen from the coordinator.
 
-    def __init__(self, context: Any, threads: int, log: Path) -> None:
+    Attributes:
+        gpu: the one that it sees; None: all that there are.
+    """
+
+    def __init__(self, context: Any, threads: int, log: Path, gpu: str | None = None) -> None:
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, threads, str(log)), daemon=True)
+        self.gpu = gpu
+        self._process = context.Process(target=_serve, args=(theirs, threads, str(log), gpu), daemon=True)
         self._process.start()
         theirs.close()
         self.job: Job | None = None
@@ -213,8 +223,10 @@ class _Worker:
         self.connection.close()
 
 
-def _serve(connection: Connection, threads: int, log: str) -> None:
+def _serve(connection: Connection, threads: int, log: str, gpu: str | None = None) -> None:
     """The life of a worker: jobs come through the connection, and what they do goes back."""
+    if gpu is not None:
+        os.environ[VISIBLE_GPUS] = gpu  # before anything looks for devices
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator's: it ends the workers
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(number, signal.SIG_DFL)
@@ -271,6 +283,19 @@ def cores() -> int:
     """Processors that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+"""The environment variable that says which GPUs CUDA shows to a process."""
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them; found without CUDA, on Linux."""
+    chosen = os.environ.get(VISIBLE_GPUS)
+    if chosen is None:
+        return [str(n) for n in range(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))]
+    named = [one.strip() for one in chosen.split(",")]
+    return named[: named.index("-1")] if "-1" in named else [one for one in named if one]
 
 
 def machine_memory() -> float:
