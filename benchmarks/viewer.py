@@ -41,6 +41,7 @@ OBJECTS = 20
 USUAL_KEYFRAMES = 250
 LOOP = 500
 """Frames of a long video that are encoded; it repeats them, packet by packet."""
+DRAG_SECONDS = 0.05
 LENGTH = 200
 """Frames of a track of `--tracks`."""
 
@@ -221,6 +222,7 @@ def measure(run: Path, frames: int, seeks: int, patience: float) -> None:
         places = np.random.default_rng(1).integers(0, frames, seeks).tolist()
         report("the nearest, just opened", [timed(viewer, f"near/{place}.jpg") for place in places[:20]])
         report("just opened", [timed(viewer, f"frame/{place}.jpg?wish=1") for place in places[:20]])
+        report("just opened, two given up before it", [dragged(viewer, places[k : k + 3]) for k in range(20, 80, 3)])
         wait(viewer, frames, patience)
         report("been through the file", [timed(viewer, f"frame/{place}.jpg?wish=1") for place in places])
         memory = psutil.Process().memory_info().rss / 1e6
@@ -248,6 +250,18 @@ def timed(viewer: Viewer, path: str) -> tuple[float, float]:
     began, processor = time.perf_counter(), time.process_time()
     ask(viewer, f"api/0/{path}")
     return time.perf_counter() - began, time.process_time() - processor
+
+
+def dragged(viewer: Viewer, places: list[int]) -> tuple[float, float]:
+    """As `timed`, of the last of some places that a reader wishes for in a row, as one who drags the scrubber does."""
+    given_up = [threading.Thread(target=timed, args=(viewer, f"frame/{place}.jpg?wish=1")) for place in places[:-1]]
+    for thread in given_up:
+        thread.start()
+        time.sleep(DRAG_SECONDS)
+    seconds = timed(viewer, f"frame/{places[-1]}.jpg?wish=1")
+    for thread in given_up:
+        thread.join()
+    return seconds
 
 
 def wait(viewer: Viewer, frames: int, patience: float) -> None:

@@ -505,6 +505,19 @@ class TestFaults:
             source[0]
 
 
+@pytest.mark.parametrize("name", ["one_gop.mp4", "uneven_open_gop.mp4", "no_stamps.h264", "hidden_frames.webm"])
+def test_a_frame_that_was_given_up_on_the_way_leaves_the_others_right(name: str, tmp_path: Path) -> None:
+    path = write_video(tmp_path / name, **KINDS[name])
+    random.seed(3)
+    with VideoFile(path) as video, VideoFile(path, cache_bytes=0) as asked:
+        frames, count = list(video), len(video)
+        for _ in range(30):
+            given_up, wanted, steps = count - 1, random.randrange(14), iter(range(random.randrange(6)))
+            found = asked.frame_unless(given_up, lambda steps=steps: next(steps, None) is None)  # type: ignore[misc]
+            assert found is None or np.array_equal(found, frames[given_up])
+            assert np.array_equal(asked[wanted], frames[wanted])
+
+
 def test_the_same_frames_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with VideoFile(write_video(tmp_path / "v.mp4")) as first:
         monkeypatch.setattr(video_index, "index_video", lambda path: pytest.fail(f"{path} is listed anew"))

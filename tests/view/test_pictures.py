@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,8 +16,9 @@ from tests.view.match import Match
 from trackweave.errors import FrameError
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import RGBFrame
+from trackweave.frames.video import VideoFile
 from trackweave.view import pictures
-from trackweave.view.pictures import PictureStore
+from trackweave.view.pictures import PictureStore, encode_jpeg
 
 
 @pytest.fixture(scope="module")
@@ -71,17 +74,44 @@ def test_while_a_frame_is_decoded_a_near_one_is_there(video: Path) -> None:
 
 
 def test_a_wish_that_is_given_up_is_not_decoded(video: Path) -> None:
-    with open_frames(video) as source, ThreadPoolExecutor(2) as pool:
+    with open_frames(video) as source, ThreadPoolExecutor(3) as pool:
         store = PictureStore(source)
         with store._decoding:  # the decoder is at work for another request
-            first = pool.submit(store.wished, 5)
-            while store._wish != 5:
+            first = pool.submit(store.wished, 5, "me")
+            while store._wished.get("me") != 5:
                 time.sleep(0.001)
-            second = pool.submit(store.wished, 30)
-            while store._wish != 30:
+            other = pool.submit(store.wished, 9, "another reader")
+            second = pool.submit(store.wished, 30, "me")
+            while store._wished.get("me") != 30 or store._waiting < 3:
                 time.sleep(0.001)
         assert first.result() is None
         assert second.result() is not None
+        assert other.result() is not None
+        store.close()
+
+
+@pytest.mark.parametrize("asked", ["wished", "ahead"])
+def test_a_frame_is_given_up_on_the_way(asked: str, video: Path) -> None:
+    with VideoFile(video) as source, ThreadPoolExecutor(2) as pool:
+        store, read, begun = PictureStore(source), threading.Event(), threading.Event()
+        expected = encode_jpeg(source[20])
+        source.cache.clear()
+        reading = source._decoder.read
+
+        def slowly() -> Any:
+            begun.set()
+            read.wait(60)
+            return reading()
+
+        source._decoder.read = slowly  # type: ignore[method-assign]
+        first = pool.submit(getattr(store, asked), 39)
+        begun.wait(60)
+        second = pool.submit(store.wished, 20)
+        while store._wished.get("") != 20:
+            time.sleep(0.001)
+        read.set()
+        assert first.result() is None
+        assert second.result() == expected
         store.close()
 
 

@@ -7,7 +7,7 @@ decodes forward from any keyframe.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -322,7 +322,8 @@ class VideoDecoder:
     """Decodes one file forward from a keyframe. Not safe to use from several threads.
 
     Attributes:
-        wanted: frames before this position need not come out: those that no other refers to are not decoded.
+        wanted: frames before this position need not come out: those that no other refers to are not decoded. Where
+            reading ends before it, what lies between is not sure to come out any more.
         next_position: the earliest position that can still come out without going back.
         refusal: why the decoder refused a packet since the last `start`, None when it took all.
     """
@@ -506,7 +507,16 @@ class VideoFile(WholeVideo):
             self._decoder.close()
             self.cache.clear()
 
+    def frame_unless(self, local: int, given_up: Callable[[], bool]) -> RGBFrame | None:
+        """As `source[local]`, but None as soon as `given_up` is true: a jump may cost hundreds of frames."""
+        return self._found(checked_position(local, len(self)), given_up)
+
     def _read(self, position: int) -> RGBFrame:
+        frame = self._found(position, lambda: False)
+        assert frame is not None
+        return frame
+
+    def _found(self, position: int, given_up: Callable[[], bool]) -> RGBFrame | None:
         frame = self.cache.get(position)
         if frame is not None:
             return frame
@@ -514,24 +524,28 @@ class VideoFile(WholeVideo):
             if self._closed:
                 raise FrameError(f"{self.path} is closed: open it again")
             cached = self.cache.get(position)  # another thread may have decoded it while this one waited
-            frame = self._decode(position) if cached is None else cached
-            if frame.shape[:2] != self.size:
+            frame = self._decode(position, given_up) if cached is None else cached
+            if frame is not None and frame.shape[:2] != self.size:
                 raise FrameError(
                     f"{self.path} frame {position} is {size_text(frame.shape)}, but the video began with "
                     f"{size_text(self.size)}: re-encode it at one size"
                 )
             return frame
 
-    def _decode(self, position: int) -> RGBFrame:
+    def _decode(self, position: int, given_up: Callable[[], bool] = lambda: False) -> RGBFrame | None:
         """Decodes up to the frame; what lies before it is kept only when the reader goes backward."""
         if position in self._index.corrupt:
             raise self._missing(position, "its data is incomplete")
         backward, self._asked = position < self._asked, position
         keyframe = int(self._index.keyframe[position])
+        # What was given up before may have left out frames up to the one that was wanted then.
+        is_ahead = max(self._decoder.next_position, self._decoder.wanted) <= position
         self._decoder.wanted = 0 if backward else position
-        if not self._index.first_from(keyframe) <= self._decoder.next_position <= position:
+        if not is_ahead or self._decoder.next_position < self._index.first_from(keyframe):
             self._decoder.start(keyframe)
         while self._decoder.next_position <= position:
+            if given_up():
+                return None
             decoded_frame = self._decoder.read()
             if decoded_frame is None:
                 break
@@ -552,8 +566,9 @@ class VideoFile(WholeVideo):
     def _first_readable_size(self) -> tuple[int, int]:
         for position in range(len(self)):
             with suppress(FrameError):  # reading that frame reports it
-                height, width = self._decode(position).shape[:2]
-                return height, width
+                frame = self._decode(position)
+                assert frame is not None
+                return frame.shape[0], frame.shape[1]
         raise FrameError(f"{self.path}: none of the {len(self)} frames can be decoded: the file is damaged")
 
 

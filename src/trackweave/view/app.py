@@ -72,13 +72,15 @@ class ViewedRun:
         self.opened, self.store = opened, store
         self._position_of = {place: position for position, place in enumerate(opened.pictures.places.tolist())}
 
-    def picture(self, position: int, *, whole: bool, may_change: bool) -> Response:
-        """A frame's JPEG; empty when another one was wished for meanwhile."""
+    def picture(self, position: int, *, whole: bool, reader: str | None) -> Response:
+        """The JPEG of a frame that a reader wishes for, None: ahead of it; empty where another one is wished for."""
         place = self._place(position)
         if self.store is None or place < 0:
             return _nothing()
-        content = self.store.wished(place, whole=whole, may_change=may_change)
-        return Response(None, 204) if content is None else Response(content, media_type="image/jpeg")
+        wished = (
+            self.store.ahead(place, whole=whole) if reader is None else self.store.wished(place, reader, whole=whole)
+        )
+        return Response(None, 204) if wished is None else Response(wished, media_type="image/jpeg")
 
     def near(self, position: int) -> Response:
         """The JPEG of the nearest frame that is there at once, and which one it is."""
@@ -218,8 +220,8 @@ class ViewerApp:
 
     async def _frame(self, request: Request) -> Response:
         position = int(request.path_params["position"])
-        whole, may_change = (request.query_params.get(name) == "1" for name in ("whole", "wish"))
-        return await self._answer(request, lambda run: run.picture(position, whole=whole, may_change=may_change))
+        whole, reader = request.query_params.get("whole") == "1", request.query_params.get("wish")
+        return await self._answer(request, lambda run: run.picture(position, whole=whole, reader=reader))
 
     async def _near(self, request: Request) -> Response:
         position = int(request.path_params["position"])

@@ -26,6 +26,7 @@ MEMORY_BYTES = 192 * 2**20
 DISK_BYTES = 4 * 2**30
 LEAST_WIDTH = 640
 MOST_WISHES = 60
+MOST_READERS = 64
 MOST_STARTS = 100
 """Keyframes that are kept before all else."""
 BACKGROUND_NICE = 10
@@ -84,7 +85,8 @@ class PictureStore:
         self._width = 0
         self._kept: set[int] = set()
         self._ascending: list[int] = []
-        self._wish: int | None = None
+        self._wished: OrderedDict[str, int] = OrderedDict()  # by reader
+        self._waiting = 0
         self._wishes: OrderedDict[int, None] = OrderedDict()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -108,8 +110,17 @@ class PictureStore:
         return 0 < self._width < self._source.size[1]
 
     def picture(self, place: int, *, whole: bool = False) -> bytes:
-        """A frame's JPEG; arguments and errors as of `wished`."""
-        content = self.wished(place, whole=whole, may_change=False)
+        """A frame's JPEG.
+
+        Args:
+            place: in the source.
+            whole: of the frame's own size, also where a smaller one is there already.
+
+        Raises:
+            FrameError: it cannot be decoded.
+            IndexError: no such place.
+        """
+        content = self._picture(place, whole, lambda: False)
         assert content is not None
         return content
 
@@ -124,31 +135,43 @@ class PictureStore:
                 return nearest, content
         return None
 
-    def wished(self, place: int, *, whole: bool = False, may_change: bool = True) -> bytes | None:
-        """The JPEG of the frame that the reader wants to see.
+    def wished(self, place: int, reader: str = "", *, whole: bool = False) -> bytes | None:
+        """The JPEG of the frame that a reader wants to see; None when it wished for another one before this was there.
 
         Args:
-            place: in the source.
-            whole: of the frame's own size, also where a smaller one is there already.
-            may_change: None when another frame was wished for before this one's turn came.
-
-        Raises:
-            FrameError: it cannot be decoded.
-            IndexError: no such place.
+            place, whole: as of `picture`; errors, too.
+            reader: whose wish it is; those of others give up nothing.
         """
+        with self._lock:
+            self._wished[reader] = place
+            self._wished.move_to_end(reader)
+            while len(self._wished) > MOST_READERS:
+                self._wished.popitem(last=False)
+            self._waiting += 1
+        try:
+            return self._picture(place, whole, lambda: self._wished.get(reader) != place)
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+    def ahead(self, place: int, *, whole: bool = False) -> bytes | None:
+        """The JPEG of a frame that may be seen next; None where a reader waits for another one. Else as `picture`."""
+        return self._picture(place, whole, lambda: self._waiting > 0)
+
+    def _picture(self, place: int, whole: bool, given_up: Callable[[], bool]) -> bytes | None:
         self._here = place
-        if may_change:
-            self._wish = place
         content = self._found(place, whole)
-        if content is None:
-            with self._decoding:  # one after the other: a later request does not slow down the one before
-                content = self._found(place, whole)
-                if content is None and may_change and self._wish != place:
-                    return None
-                if content is None:
-                    content = encode_jpeg(self._source[place])
+        if content is not None:
+            return content
+        with self._decoding:  # one after the other: a later request does not slow down the one before
+            content = self._found(place, whole)
+            if content is None and not given_up():
+                source = self._source
+                image = source.frame_unless(place, given_up) if isinstance(source, VideoFile) else source[place]
+                if image is not None:
+                    content = encode_jpeg(image)
                     self._remember(place, content)
-        return content
+            return content
 
     def crop(self, place: int, box: NDArray[np.float32], width: int) -> bytes | None:
         """A JPEG of a frame's part around a box, at most `width` wide; None: not yet, ask again.

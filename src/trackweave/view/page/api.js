@@ -69,6 +69,8 @@ export class PictureCache {
     /** @type {string|null} */
     this.problem = null;
     this.wished = -1;
+    /** Whose wishes these are: those of other tabs are not given up for them. */
+    this.reader = Math.random().toString(36).slice(2);
     /** @type {AbortController|null} */
     this.ends = null;
     /** How many pictures are loaded ahead of the one that is seen. */
@@ -148,8 +150,10 @@ export class PictureCache {
    * @returns {Promise<ImageBitmap|null>}
    */
   async fetch(position, signal) {
-    const response = await fetch(address(`api/${this.run}/frame/${position}.jpg${signal ? "?wish=1" : ""}`), { signal });
-    if (response.status === 204 && this.wished === position) return this.fetch(position); // another tab wished for another
+    const response = await fetch(address(`api/${this.run}/frame/${position}.jpg${signal ? `?wish=${this.reader}` : ""}`), { signal });
+    if (response.status === 204 && this.wished === position) { // asked for ahead, given up, and now to be seen
+      return this.fetch(position, signal ?? new AbortController().signal);
+    }
     if (response.status !== 200) {
       if (response.status === 422) this.problem = await response.text();
       return null;
