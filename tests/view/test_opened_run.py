@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tests.toy_scenes import CROSSING
 from trackweave.corrections.doubt import Links
 from trackweave.errors import ArtifactError, InputError
-from trackweave.masks.ops import Crop
+from trackweave.masks.packed import PackedMasks
 from trackweave.pipelines.boxes import track_boxes
 from trackweave.pipelines.run import open_run
 from trackweave.pipelines.settings import InputSettings
@@ -83,11 +83,20 @@ def decoded(mask: dict[str, list[int]]) -> np.ndarray:
     return inside
 
 
-@given(arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 1)))
-def test_runs_are_the_mask(inside: np.ndarray) -> None:
-    runs = run_lengths(Crop(inside, 2, 3))
-    assert sum(runs["runs"]) == inside.size
-    assert np.array_equal(np.repeat(np.arange(len(runs["runs"])) % 2, runs["runs"]).reshape(inside.shape), inside)
+@given(
+    arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 20)), elements=st.integers(0, 1)),
+    st.tuples(*[st.integers(0, 9)] * 4),
+)
+def test_runs_are_the_mask(inside: np.ndarray, around: tuple[int, ...]) -> None:
+    image = np.pad(inside, (around[:2], around[2:])).astype(bool)
+    runs = run_lengths(PackedMasks.from_bool(image[None]), 0)
+    if not image.any():
+        assert runs is None
+        return
+    assert runs is not None
+    assert all(runs["runs"][1:])  # only the first may be empty
+    assert sum(runs["runs"]) == runs["w"] * runs["h"]
+    assert np.array_equal(decoded({**runs, "size": list(image.shape)}), image)
 
 
 def test_detections_alone_are_shown_without_pictures(tmp_path: Path) -> None:

@@ -220,6 +220,30 @@ def sample_nearest(bits: Bits, boxes: Boxes, size: tuple[int, int], target: tupl
 
 
 @njit(nogil=True)
+def row_runs(bits: Bits, box: Boxes, width: int, out: NDArray[np.int64]) -> int:
+    """Run lengths of the pixels under the box `(4,)` of one packed mask `(bytes,)`, row after row, background first:
+    how many there are; they go into `out`, which has space for one more than there are pixels.
+    """
+    x0, y0, x1, y1 = np.int64(box[0]), np.int64(box[1]), np.int64(box[2]), np.int64(box[3])
+    count = inside = 0
+    began = at = np.int64(0)
+    for y in range(y0, y1):
+        place, end = y * width + x0, y * width + x1
+        while place < end:
+            if place & 7 == 0 and place + 8 <= end and bits[place >> 3] == 255 * inside:
+                place, at = place + 8, at + 8
+                continue
+            if bits[place >> 3] >> (7 - (place & 7)) & 1 != inside:
+                out[count] = at - began
+                count, began, inside = count + 1, at, 1 - inside
+            place, at = place + 1, at + 1
+    if began < at:
+        out[count] = at - began
+        count += 1
+    return count
+
+
+@njit(nogil=True)
 def encode_run_lengths(
     bits: Bits, boxes: Boxes, height: int, width: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

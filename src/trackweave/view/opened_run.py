@@ -17,7 +17,7 @@ from trackweave.formats.motchallenge import is_sequence
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import FrameSource
 from trackweave.ids import FrameIndex, Level
-from trackweave.masks.ops import Crop, crop_at
+from trackweave.masks.kernels import row_runs
 from trackweave.masks.packed import PackedMasks
 from trackweave.pipelines.run import Run, open_run
 from trackweave.pipelines.video_input import open_input
@@ -280,18 +280,22 @@ def _objects(shown: ShownTracks, start: int, stop: int) -> Json:
 
 def _runs_of(masks: PackedMasks) -> list[Json | None]:
     """Each mask as its size and run lengths."""
-    crops = [crop_at(masks, n, masks.size) for n in range(len(masks))]
-    return [None if crop is None else {"size": list(masks.size), **run_lengths(crop)} for crop in crops]
+    runs = [run_lengths(masks, n) for n in range(len(masks))]
+    return [None if run is None else {"size": list(masks.size), **run} for run in runs]
 
 
-def run_lengths(crop: Crop) -> Json:
-    """A mask as the box that it fills and the lengths of its runs, row after row, the first of pixels outside.
+def run_lengths(masks: PackedMasks, n: int) -> Json | None:
+    """Mask `n` as the box that it fills and the lengths of its runs, row after row, the first of pixels outside.
 
-    >>> run_lengths(Crop(np.array([[0, 1, 1], [1, 0, 0]], np.uint8), 5, 8))
-    {'x': 8, 'y': 5, 'w': 3, 'h': 2, 'runs': [1, 3, 2]}
+    None of a mask without pixels.
+
+    >>> run_lengths(PackedMasks.from_bool(np.array([[[0, 0, 0, 0], [0, 0, 1, 1], [0, 1, 0, 0]]], bool)), 0)
+    {'x': 1, 'y': 1, 'w': 3, 'h': 2, 'runs': [1, 3, 2]}
     """
-    height, width = crop.inside.shape
-    flat = crop.inside.reshape(-1)
-    edges = np.flatnonzero(np.diff(flat, prepend=np.uint8(0))).tolist()
-    runs = np.diff([0, *edges, len(flat)]).tolist()
-    return {"x": crop.left, "y": crop.top, "w": width, "h": height, "runs": runs}
+    box = masks.boxes[n]
+    x, y, w, h = (int(side) for side in (*box[:2], *(box[2:] - box[:2])))
+    if w <= 0:
+        return None
+    runs = np.empty(w * h + 1, np.int64)
+    count = row_runs(masks.bits[n], box, masks.width, runs)
+    return {"x": x, "y": y, "w": w, "h": h, "runs": runs[:count].tolist()}
