@@ -271,6 +271,71 @@ def test_masks_are_painted_with_their_rim(serve: Serve, mask_run: Path, open_tab
         assert tab.state(painted) == 0
 
 
+def test_masks_that_are_painted_coarsely_lie_where_they_are(serve: Serve, mask_run: Path, open_tab: Any) -> None:
+    with serve([mask_run]) as viewer:
+        far, missing = open_tab(viewer.address).page.evaluate(
+            """async () => {
+                const { coarseSpans } = await import("./page/stage.js");
+                let seed = 5, far = 0, missing = 0;
+                const random = (n) => (seed = (seed * 16807) % 2147483647) % n;
+                for (let round = 0; round < 200; round++) {
+                    const [x, y, w, h, step] = [random(9), random(9), 1 + random(9), 1 + random(9), 2 + random(3)];
+                    const { x: left, y: top, w: across, h: down, first, spans } =
+                        coarseSpans({ x, y, w, h, runs: [0, w * h], size: [20, 20] }, step);
+                    if (first.length !== down + 1) missing += 1;
+                    for (let row = 0; row < down; row++) {
+                        if (first[row + 1] - first[row] !== 1) missing += 1;
+                        const [start, stop] = spans.slice(2 * first[row], 2 * first[row] + 2);
+                        if (start < 0 || stop > across || stop <= start) missing += 1;
+                        const [begin, end] = [(left + start) * step, (left + stop) * step];
+                        far = Math.max(far, Math.abs(begin - x), Math.abs(end - x - w) - step / 2);
+                    }
+                    far = Math.max(far, Math.abs(top * step - y), Math.abs((top + down) * step - y - h));
+                    far -= far < step ? far : 0;
+                }
+                return [far, missing];
+            }"""
+        )
+        assert (far, missing) == (0, 0)  # none a whole coarse pixel away, none lost
+
+
+def test_a_large_video_plays_by_small_pictures_of_the_same_frames(serve: Serve, open_tab: Any, tmp_path: Path) -> None:
+    """The grey of each picture is its frame's number, as is the place of its box."""
+    with Mp4Writer(tmp_path / "v.mp4", 25) as writer:
+        for t in range(30):
+            writer.write(np.full((96, 1440, 3), 40 + 6 * t, np.uint8))
+    (tmp_path / "det.txt").write_text("".join(f"{t + 1},-1,{20 + 4 * t},10,40,60,0.9\n" for t in range(30)))
+    track_boxes(
+        tmp_path / "v.mp4", tmp_path / "run", detections=str(tmp_path / "det.txt"), tracker="sort", overlay=False
+    )
+    with serve([tmp_path / "run"]) as viewer:
+        tab = open_tab(viewer.address)
+        while json.loads(tab.page.request.get(viewer.address + "api/0/status").text())["kept"] < 30:
+            tab.page.wait_for_timeout(20)
+        tab.page.evaluate(
+            """() => {
+                const { player, stage } = window.trackweave, draw = stage.draw.bind(stage);
+                window.seen = [];
+                stage.draw = () => {
+                    draw();
+                    const objects = stage.shown(), context = stage.canvas.getContext("2d");
+                    const grey = context.getImageData(stage.canvas.width / 2, stage.canvas.height / 2, 1, 1).data[0];
+                    window.seen.push([stage.position, player.position, stage.bitmap?.width, grey, objects?.box[0]]);
+                };
+                player.play();
+            }"""
+        )
+        tab.wait("!page.player.isPlaying && page.stage.bitmap?.width === 1440")
+        tab.wait("window.seen.at(-1)[2] === 1440")
+        seen = tab.page.evaluate("window.seen")
+        assert {width for _, _, width, _, _ in seen} == {960, 1440}
+        for position, shown, _, grey, left in seen:
+            assert position == shown
+            assert abs(grey - (40 + 6 * position)) < 3
+            assert abs(left - (20 + 4 * position)) < 3
+        assert seen[-1][0] == 29
+
+
 def test_search_filter_and_order(serve: Serve, match_run: Path, open_tab: Any) -> None:
     with serve([match_run]) as viewer:
         tab = open_tab(viewer.address)

@@ -127,6 +127,26 @@ def test_where_space_is_scarce_frames_are_kept_small(video: Path, monkeypatch: p
         store.close()
 
 
+def test_a_small_picture_is_kept_for_playing(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "MOVING_WIDTH", 80)
+    with open_frames(video) as source:
+        store = PictureStore(source, lambda: open_frames(video))
+        first = store.moving(3)
+        assert first is not None
+        assert decoded(first).shape == (96, 160, 3)  # no smaller one is there yet
+        store.start()
+        wait_for(store, 40)
+        frames = [np.asarray(pictures.fit(frame, 80), np.float64) for frame in source]
+        for place in (0, 17, 39):
+            small = store.moving(place)
+            assert small is not None
+            shown = decoded(small).astype(np.float64)
+            assert shown.shape == (48, 80, 3)
+            assert np.argmin([np.abs(shown - frame).mean() for frame in frames]) == place
+        assert decoded(store.picture(39)).shape == (96, 160, 3)
+        store.close()
+
+
 def test_a_full_disk_is_no_error(video: Path) -> None:
     with open_frames(video) as source:
         store = PictureStore(source, lambda: open_frames(video), disk_bytes=3000)

@@ -82,6 +82,12 @@ class ViewedRun:
         )
         return Response(None, 204) if wished is None else Response(wished, media_type="image/jpeg")
 
+    def moving(self, position: int) -> Response:
+        """A frame's JPEG for playing."""
+        place = self._place(position)
+        found = None if self.store is None or place < 0 else self.store.moving(place)
+        return Response(None, 204) if found is None else Response(found, media_type="image/jpeg")
+
     def near(self, position: int) -> Response:
         """The JPEG of the nearest frame that is there at once, and which one it is."""
         place = self._place(position)
@@ -149,6 +155,7 @@ class ViewerApp:
             Route(f"{run}/objects", self._objects),
             Route(f"{run}/track", self._track),
             Route(f"{run}/frame/{{position:int}}.jpg", self._frame),
+            Route(f"{run}/moving/{{position:int}}.jpg", self._moving),
             Route(f"{run}/near/{{position:int}}.jpg", self._near),
             Route(f"{run}/crop/{{which:str}}.jpg", self._crop),
             Route(f"{run}/status", self._status),
@@ -222,6 +229,10 @@ class ViewerApp:
         position = int(request.path_params["position"])
         whole, reader = request.query_params.get("whole") == "1", request.query_params.get("wish")
         return await self._answer(request, lambda run: run.picture(position, whole=whole, reader=reader))
+
+    async def _moving(self, request: Request) -> Response:
+        position = int(request.path_params["position"])
+        return await self._answer(request, lambda run: run.moving(position))
 
     async def _near(self, request: Request) -> Response:
         position = int(request.path_params["position"])

@@ -25,6 +25,8 @@ QUALITY, SMALL_QUALITY = 88, 80
 MEMORY_BYTES = 192 * 2**20
 DISK_BYTES = 4 * 2**30
 LEAST_WIDTH = 640
+MOVING_WIDTH = 960
+"""Of pictures while a video plays, where it is wider by half or more."""
 MOST_WISHES = 60
 MOST_READERS = 64
 MOST_STARTS = 100
@@ -66,7 +68,8 @@ class PictureStore:
     a jump costs up to a group of pictures: a thread of low priority goes through the whole file, first keyframes all
     over it, which are what can be shown at once meanwhile, then from where the reader is, and keeps every frame as a
     JPEG in a file without a name, of the frame's size where `disk_bytes` allow that, else smaller. Such a frame is
-    decoded again when it is asked for at its full size.
+    decoded again when it is asked for at its full size. Of large frames a small JPEG is kept besides, for playing: it
+    is read, sent and decoded in a fraction of the time.
 
     Args:
         source: the frames.
@@ -82,7 +85,7 @@ class PictureStore:
         self._disk_bytes = disk_bytes
         self._lock, self._decoding = threading.Lock(), threading.Lock()
         self._here = 0
-        self._width = 0
+        self._width, self._is_moving = 0, False
         self._kept: set[int] = set()
         self._ascending: list[int] = []
         self._wished: OrderedDict[str, int] = OrderedDict()  # by reader
@@ -157,6 +160,12 @@ class PictureStore:
     def ahead(self, place: int, *, whole: bool = False) -> bytes | None:
         """The JPEG of a frame that may be seen next; None where a reader waits for another one. Else as `picture`."""
         return self._picture(place, whole, lambda: self._waiting > 0)
+
+    def moving(self, place: int) -> bytes | None:
+        """As `ahead`, for playing: at most about `MOVING_WIDTH` wide."""
+        with self._lock:
+            small = self._disk.get((place, MOVING_WIDTH)) if (place, MOVING_WIDTH) in self._disk else None
+        return self.ahead(place) if small is None else bytes(small)
 
     def _picture(self, place: int, whole: bool, given_up: Callable[[], bool]) -> bytes | None:
         self._here = place
@@ -296,10 +305,13 @@ class PictureStore:
         if not self._width:
             self._width = self._fitting_width(image, count)
         content = encode_jpeg(fit(image, self._width), QUALITY if self._width >= image.shape[1] else SMALL_QUALITY)
+        small = encode_jpeg(fit(image, MOVING_WIDTH), SMALL_QUALITY) if self._is_moving else b""
         with self._lock:
-            if self._disk.used + len(content) > self._disk_bytes or not self._disk.put(place, [content]):
+            if self._disk.used + len(content) + len(small) > self._disk_bytes or not self._disk.put(place, [content]):
                 self.problem = self._disk.problem
                 return False
+            if small:
+                self._disk.put((place, MOVING_WIDTH), [small])
             self._kept.add(place)
             bisect.insort(self._ascending, place)
         return True
@@ -308,6 +320,9 @@ class PictureStore:
         """The width at which all frames find space, by the size of one of them."""
         width, share = int(image.shape[1]), self._disk_bytes / count
         needed = len(encode_jpeg(image))
+        if width >= 1.5 * MOVING_WIDTH:
+            small = len(encode_jpeg(fit(image, MOVING_WIDTH), SMALL_QUALITY))
+            self._is_moving = (needed + small) * 1.2 <= share
         if needed * 1.2 <= share:
             return width
         return max(min(LEAST_WIDTH, width), int(width * (share / (needed * 1.2)) ** 0.5))

@@ -5,6 +5,9 @@
 
 const BASE = new URL("../", import.meta.url);
 const PICTURE_BYTES = 320e6;
+/** Pixels across of a picture for playing, as the server makes them. */
+const MOVING_WIDTH = 960;
+const MOST_MOVING = 24;
 const MASK_FRAMES = 160;
 const BOX_FRAMES = 4096;
 const BOX_CHUNK = 64;
@@ -51,6 +54,19 @@ export function listenToChanges(onVersion, onJob) {
 }
 
 /**
+ * Closes the oldest bitmaps.
+ * @param {Map<number, ImageBitmap>} bitmaps
+ * @param {number} most that stay
+ */
+function forget(bitmaps, most) {
+  for (const [oldest, bitmap] of bitmaps) {
+    if (bitmaps.size <= most) break;
+    bitmap.close();
+    bitmaps.delete(oldest);
+  }
+}
+
+/**
  * Pictures of a run as bitmaps, the least recently used give way.
  */
 export class PictureCache {
@@ -64,6 +80,10 @@ export class PictureCache {
     this.most = Math.max(6, Math.floor(PICTURE_BYTES / (info.width * info.height * 4)));
     /** @type {Map<number, ImageBitmap>} */
     this.bitmaps = new Map();
+    /** Smaller ones, for playing. @type {Map<number, ImageBitmap>} */
+    this.moving = new Map();
+    /** @type {Map<number, Promise<ImageBitmap|null>>} */
+    this.asking = new Map();
     /** @type {Map<number, Promise<ImageBitmap|null>>} */
     this.asked = new Map();
     /** @type {string|null} */
@@ -101,6 +121,46 @@ export class PictureCache {
       this.bitmaps.set(position, bitmap);
     }
     return bitmap ?? null;
+  }
+
+  /**
+   * Is a picture there? While playing also a smaller one.
+   * @param {number} position
+   * @param {boolean} isMoving
+   */
+  has(position, isMoving) {
+    return this.bitmaps.has(position) || (isMoving && this.moving.has(position));
+  }
+
+  /**
+   * Loads a picture for playing.
+   * @param {number} position
+   * @param {number} width pixels across at which it is seen: where a small picture would be blurred, the whole one
+   * @returns {Promise<ImageBitmap|null>}
+   */
+  async loadMoving(position, width) {
+    if (!this.info.pictures || this.info.width < 1.5 * MOVING_WIDTH || width > 1.5 * MOVING_WIDTH) return this.load(position);
+    const known = this.get(position) ?? this.moving.get(position);
+    if (known) return known;
+    let promise = this.asking.get(position);
+    if (!promise) {
+      promise = this.fetchMoving(position).finally(() => this.asking.delete(position));
+      this.asking.set(position, promise);
+    }
+    return promise;
+  }
+
+  /**
+   * @param {number} position
+   * @returns {Promise<ImageBitmap|null>}
+   */
+  async fetchMoving(position) {
+    const response = await fetch(address(`api/${this.run}/moving/${position}.jpg`));
+    if (response.status !== 200) return null;
+    const bitmap = await createImageBitmap(await response.blob());
+    this.moving.set(position, bitmap);
+    forget(this.moving, MOST_MOVING);
+    return bitmap;
   }
 
   /**
@@ -160,11 +220,7 @@ export class PictureCache {
     }
     const bitmap = await createImageBitmap(await response.blob());
     this.bitmaps.set(position, bitmap);
-    while (this.bitmaps.size > this.most) {
-      const [oldest] = this.bitmaps.keys();
-      this.bitmaps.get(oldest)?.close();
-      this.bitmaps.delete(oldest);
-    }
+    forget(this.bitmaps, this.most);
     return bitmap;
   }
 }
@@ -210,17 +266,20 @@ export class ObjectCache {
    * Loads a frame's objects.
    * @param {number} position
    * @param {boolean} masks
+   * @param {number} [stride] how far apart the frames are that are asked for: masks between them cost time, too
    */
-  async load(position, masks) {
+  async load(position, masks, stride = 1) {
     const wanted = masks && this.info.masks;
     const store = wanted ? this.masks : this.boxes;
     if (store.has(position)) return;
     const chunk = wanted ? MASK_CHUNK : BOX_CHUNK;
     const first = Math.floor(position / chunk) * chunk;
-    const key = `${first} ${wanted}`;
+    const isAlone = wanted && stride > MASK_CHUNK / 2 && !this.asked.has(`${first} ${chunk}`);
+    const [from, count] = isAlone ? [position, 1] : [first, chunk];
+    const key = `${from} ${count}`;
     let promise = this.asked.get(key);
     if (!promise) {
-      promise = this.fetch(first, chunk, wanted).finally(() => this.asked.delete(key));
+      promise = this.fetch(from, count, wanted).finally(() => this.asked.delete(key));
       this.asked.set(key, promise);
     }
     await promise;

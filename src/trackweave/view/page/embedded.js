@@ -148,7 +148,7 @@ export class ObjectCache {
    * @param {number} _position
    * @param {boolean} _masks
    */
-  async load(_position, _masks) {
+  async load(_position, _masks, _stride = 1) {
     await this.unpacked?.catch(() => undefined);
   }
 }
@@ -165,6 +165,10 @@ export class PictureCache {
     this.bitmaps = new Map();
     /** @type {Map<number, Promise<ImageBitmap|null>>} */
     this.asked = new Map();
+    /** There are no smaller ones for playing. @type {Map<number, ImageBitmap>} */
+    this.moving = new Map();
+    /** @type {Map<number, Promise<ImageBitmap|null>>} */
+    this.asking = new Map();
     /** @type {string|null} */
     this.problem = null;
     this.ahead = 0;
@@ -189,6 +193,22 @@ export class PictureCache {
   /** @param {number} position */
   get(position) {
     return this.bitmaps.get(position) ?? null;
+  }
+
+  /**
+   * @param {number} position
+   * @param {boolean} _isMoving
+   */
+  has(position, _isMoving) {
+    return this.bitmaps.has(position);
+  }
+
+  /**
+   * @param {number} position
+   * @param {number} _width
+   */
+  loadMoving(position, _width) {
+    return this.load(position);
   }
 
   /** @param {number} position */

@@ -80,7 +80,7 @@ export class Player {
   play() {
     if (this.isPlaying || this.last < 1) return;
     if (this.position >= this.last) this.position = 0;
-    this.isPlaying = true;
+    this.isPlaying = this.stage.isMoving = true;
     this.counts = { drawn: 0, dropped: 0 };
     this.restart();
     if (!this.stage.pictures.plays) requestAnimationFrame((now) => this.tick(now));
@@ -89,9 +89,10 @@ export class Player {
 
   pause() {
     if (!this.isPlaying) return;
-    this.isPlaying = false;
+    this.isPlaying = this.stage.isMoving = false;
     this.stage.pictures.stop();
     this.onMove(this.position);
+    if (!this.stage.pictures.plays) void this.stage.show(this.position).catch(() => undefined);
   }
 
   restart() {
@@ -121,7 +122,7 @@ export class Player {
         this.counts.dropped += Math.max(0, shown - this.position - 1);
         this.position = shown;
         this.stage.wanted = shown;
-        this.stage.set(shown, this.stage.pictures.get(shown));
+        this.stage.set(shown, this.stage.pictures.get(shown) ?? this.stage.pictures.moving.get(shown) ?? null);
         this.onMove(shown);
       } else if (due - this.position > this.rate * 2) {
         // Nothing came for two seconds: go on from where the pictures are, the clock waits.
@@ -146,17 +147,18 @@ export class Player {
    * @param {number} [stride]
    */
   prefetch(from, count, stride = 1) {
+    const { pictures } = this.stage;
     for (let k = 1; k <= count && this.loading < MOST_LOADING; k++) {
       const position = Math.min((Math.floor(from / stride) + k) * stride, this.last);
-      if (this.stage.isReady(position) || this.stage.pictures.asked.has(position)) {
+      if (this.stage.isReady(position) || pictures.asked.has(position) || pictures.asking.has(position)) {
         if (position === this.last) return;
         continue;
       }
       this.loading += 1;
       const began = performance.now();
       void Promise.all([
-        this.stage.pictures.load(position),
-        this.stage.objects.load(position, this.stage.view.looks.masks),
+        this.isPlaying ? pictures.loadMoving(position, this.stage.shownWidth()) : pictures.load(position),
+        this.stage.objects.load(position, this.stage.view.looks.masks, stride),
       ]).catch(() => undefined).finally(() => {
         this.loading -= 1;
         this.latency += 0.3 * (performance.now() - began - this.latency);

@@ -67,6 +67,8 @@ export class Stage {
     this.wanted = 0;
     /** Position of a frame that is shown while the wanted one is decoded; −1 = none. */
     this.nearby = -1;
+    /** Is it playing? Then pictures may be smaller, and masks are painted no finer than they are seen. */
+    this.isMoving = false;
     /** @type {import("./types.js").Picture|null} */
     this.bitmap = null;
     this.zoom = 1;
@@ -180,6 +182,11 @@ export class Stage {
     return this.zoom * Math.min(clientWidth / this.info.width, clientHeight / this.info.height);
   }
 
+  /** Screen pixels that the frame is wide. */
+  shownWidth() {
+    return this.info.width * this.scale() * (window.devicePixelRatio || 1);
+  }
+
   fit() {
     this.zoom = 1;
     this.redraw();
@@ -274,7 +281,7 @@ export class Stage {
   /** @param {number} position */
   isReady(position) {
     const objects = this.view.looks.masks && this.info.masks ? this.objects.masks : this.objects.boxes;
-    return (!this.info.pictures || this.pictures.bitmaps.has(position)) && objects.has(position);
+    return (!this.info.pictures || this.pictures.has(position, this.isMoving)) && objects.has(position);
   }
 
   /**
@@ -431,11 +438,12 @@ export class Stage {
     const masks = objects.masks ?? [];
     const some = masks.find((mask) => mask);
     if (!some) return;
-    const [rows, columns] = some.size;
     const { looks, selected } = this.view;
+    const step = this.isMoving ? Math.max(1, Math.round(some.size[1] / this.shownWidth())) : 1;
+    const [rows, columns] = some.size.map((side) => Math.ceil(side / step));
     const rim = looks.outline ? Math.max(1, Math.round((1.6 * columns) / (this.info.width * this.scale()))) : 0;
     const hidden = objects.id.map((_, n) => (this.isHidden(objects, n) ? 0 : 1)).join("");
-    const key = [this.position, this.objects.version, looks.opacity, rim, hidden, [...selected].join()].join(" ");
+    const key = [this.position, this.objects.version, looks.opacity, rim, step, hidden, [...selected].join()].join(" ");
     if (key !== this.layerKey) {
       this.layerKey = key;
       const image = this.layerImage(columns, rows);
@@ -446,11 +454,12 @@ export class Stage {
       for (const n of order) {
         const mask = /** @type {MaskRuns} */ (masks[n]);
         const share = selected.size && !selected.has(objects.id[n]) ? 0.55 : 1;
-        paintMask(pixels, columns, mask, trackColour(objects.id[n]), looks.opacity * share, rim, share);
+        paintMask(pixels, columns, mask, trackColour(objects.id[n]), looks.opacity * share, rim, share, step);
       }
-      this.putLayer(image, order.map((n) => /** @type {MaskRuns} */ (masks[n])));
+      this.putLayer(image, order.map((n) => coarseBox(/** @type {MaskRuns} */ (masks[n]), step)));
     }
-    context.drawImage(this.layer, 0, 0, this.info.width, this.info.height);
+    const [height, width] = some.size;
+    context.drawImage(this.layer, 0, 0, (columns * step * this.info.width) / width, (rows * step * this.info.height) / height);
   }
 
   /**
@@ -475,7 +484,7 @@ export class Stage {
   /**
    * Puts what was painted into the layer, and over what was there before.
    * @param {ImageData} image
-   * @param {MaskRuns[]} masks
+   * @param {{x: number, y: number, w: number, h: number}[]} masks where they are
    */
   putLayer(image, masks) {
     const before = this.painted;
@@ -613,6 +622,38 @@ export class Stage {
 }
 
 /**
+ * Where a mask lies in a layer of which a pixel is `step` pixels wide and high.
+ * @param {MaskRuns} mask
+ * @param {number} step
+ */
+function coarseBox({ x, y, w, h }, step) {
+  const [left, top] = [Math.floor(x / step), Math.floor(y / step)];
+  return { x: left, y: top, w: Math.ceil((x + w) / step) - left, h: Math.ceil((y + h) / step) - top };
+}
+
+/**
+ * Every so many rows and columns of a mask; what is inside stays at least a pixel wide.
+ * @param {MaskRuns} mask
+ * @param {number} step
+ */
+export function coarseSpans(mask, step) {
+  const box = coarseBox(mask, step);
+  const fine = spansByRow(mask);
+  if (step === 1) return { ...box, ...fine };
+  const first = new Int32Array(box.h + 1);
+  const spans = /** @type {number[]} */ ([]);
+  for (let row = 0; row < box.h; row++) {
+    const from = clamp((box.y + row) * step - mask.y, 0, mask.h - 1);
+    for (let k = fine.first[from]; k < fine.first[from + 1]; k++) {
+      const start = Math.floor((mask.x + fine.spans[2 * k]) / step) - box.x;
+      spans.push(start, Math.max(start + 1, Math.round((mask.x + fine.spans[2 * k + 1]) / step) - box.x));
+    }
+    first[row + 1] = spans.length / 2;
+  }
+  return { ...box, first, spans };
+}
+
+/**
  * Paints a mask: the rim are the pixels that are not inside by its width in their row, or in the rows so far above and
  * below.
  * @param {Uint32Array} pixels of the whole layer
@@ -622,14 +663,15 @@ export class Stage {
  * @param {number} opacity of the fill
  * @param {number} rim pixels of the outline
  * @param {number} strength of the outline
+ * @param {number} [step] pixels of the mask that are one of the layer
  */
-export function paintMask(pixels, columns, mask, colour, opacity, rim, strength) {
+export function paintMask(pixels, columns, mask, colour, opacity, rim, strength, step = 1) {
   const fill = pixel(colour, Math.round(255 * opacity));
   const edge = rim ? pixel(colour, Math.round(255 * strength)) : fill;
-  const { first, spans } = spansByRow(mask);
-  for (let row = 0; row < mask.h; row++) {
-    const base = (mask.y + row) * columns + mask.x;
-    const isDeep = rim > 0 && row >= rim && row + rim < mask.h;
+  const { x, y, h, first, spans } = coarseSpans(mask, step);
+  for (let row = 0; row < h; row++) {
+    const base = (y + row) * columns + x;
+    const isDeep = rim > 0 && row >= rim && row + rim < h;
     for (let k = first[row]; k < first[row + 1]; k++) {
       pixels.fill(edge, base + spans[2 * k], base + spans[2 * k + 1]);
       if (!isDeep) continue;
