@@ -336,6 +336,43 @@ def test_a_large_video_plays_by_small_pictures_of_the_same_frames(serve: Serve, 
         assert seen[-1][0] == 29
 
 
+def test_very_small_objects_and_long_names(serve: Serve, open_tab: Any, tmp_path: Path) -> None:
+    rows = "".join(f"{t + 1},-1,{40 + 100 * k},60,2,2,0.9\n" for t in range(8) for k in range(3))
+    (tmp_path / "det.txt").write_text(rows)
+    video = InputSettings(fps=10, size=(640, 360))
+    track_boxes(None, tmp_path / "run", detections=str(tmp_path / "det.txt"), tracker="sort", video=video)
+    with serve([tmp_path / "run"]) as viewer:
+        tab = open_tab(viewer.address)
+        tab.wait("page.stage.shown()")
+        tab.click(144, 64)
+        assert tab.selected == [2]  # it is two pixels wide, and the pointer beside it
+        tab.click(190, 64)
+        assert tab.selected == []
+        assert "8 frames · 640 × 360 · 3 tracks" in tab.page.inner_text("#run-facts")
+        widths = tab.page.evaluate(
+            """async () => {
+                const { fitted, shortened } = await import("./page/util.js");
+                const context = document.createElement("canvas").getContext("2d");
+                const name = "an-object-with-a-name-that-is-far-too-long".repeat(4);
+                const { width } = context.measureText(fitted(context, name, 40));
+                return [width, shortened(name, 20).length, fitted(context, "7", 40)];
+            }"""
+        )
+        assert widths[0] <= 40
+        assert widths[1:] == [20, "7"]
+
+
+def test_a_run_without_tracks_says_so(serve: Serve, open_tab: Any, tmp_path: Path) -> None:
+    (tmp_path / "det.txt").write_text("1,-1,10,10,20,20,0.01\n")
+    video = InputSettings(fps=10, size=(640, 360))
+    track_boxes(None, tmp_path / "run", detections=str(tmp_path / "det.txt"), tracker="sort", video=video)
+    with serve([tmp_path / "run"]) as viewer:
+        tab = open_tab(viewer.address)
+        assert tab.page.inner_text("#shown-count") == "this run has no tracks"
+        assert "no tracks to ask about" in tab.page.inner_text("#right")
+        assert "1 frame ·" in tab.page.inner_text("#run-facts")
+
+
 def test_search_filter_and_order(serve: Serve, match_run: Path, open_tab: Any) -> None:
     with serve([match_run]) as viewer:
         tab = open_tab(viewer.address)

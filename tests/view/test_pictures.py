@@ -166,6 +166,9 @@ def test_a_crop_is_around_its_box(video: Path) -> None:
         expected = source[4][14:66, 24:76]
         assert crop.shape == expected.shape
         assert np.abs(crop - expected).mean() < 8
+        tiny = store.crop(4, np.array([80, 40, 82, 42], np.float32), 100)
+        assert tiny is not None
+        assert decoded(tiny).shape == (32, 32, 3)  # what is around it, too
         outside = store.crop(4, np.array([-90, -90, -80, -80], np.float32), 100)
         assert outside is not None
         assert decoded(outside).size

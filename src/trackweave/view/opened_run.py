@@ -217,7 +217,7 @@ class OpenedRun(ViewedTracks):
         source = frames if frames is not None else self.run.summary.input.path
         if source is None or (frames is None and not Path(source).exists()):
             what = "it ran without pictures" if source in (None, "none", "memory") else f"{Path(source).name} is gone"
-            return Pictures(None, none, f"{what}: {wording('name them with frames=', 'name them with --frames')}")
+            return Pictures(None, none, f"{what}: {wording('frames=', '--frames')} says where they are")
         try:
             opened, indices = open_pictures(source)
         except InputError as error:

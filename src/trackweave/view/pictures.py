@@ -35,6 +35,8 @@ BACKGROUND_NICE = 10
 PAUSE_SECONDS = 0.005
 CROP_MARGIN = 0.15
 """Of a box's sides, around it."""
+LEAST_CROP = 32
+"""Pixels of the frame across: of what is smaller, what is around it is seen, too."""
 
 Opener = Callable[[], FrameSource]
 
@@ -209,7 +211,7 @@ class PictureStore:
         image = np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
         scale = image.shape[1] / self._source.size[1]
         x1, y1, x2, y2 = (box.astype(np.float64) * scale).tolist()
-        side = max(x2 - x1, y2 - y1, 2.0) * (0.5 + CROP_MARGIN)
+        side = max((max(x2 - x1, y2 - y1)) * (0.5 + CROP_MARGIN), scale * LEAST_CROP / 2)
         middle_x, middle_y = (x1 + x2) / 2, (y1 + y2) / 2
         left, top = max(int(middle_x - side), 0), max(int(middle_y - side), 0)
         part = image[top : max(int(middle_y + side), top + 2), left : max(int(middle_x + side), left + 2)]

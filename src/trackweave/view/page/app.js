@@ -10,7 +10,7 @@ import { Questions, doubtfulPlaces } from "./questions.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 import { TrackList } from "./tracklist.js";
-import { byId, clamp, clock, h, indexOf, positionOf, setColours, thousands } from "./util.js";
+import { byId, clamp, clock, counted, h, indexOf, positionOf, setColours, thousands } from "./util.js";
 
 /** @typedef {import("./types.js").AnswerState} AnswerState */
 /** @typedef {import("./types.js").Question} Question */
@@ -159,10 +159,11 @@ class Page {
     if (familySort instanceof HTMLOptionElement) familySort.hidden = familySort.disabled = this.families.isEmpty;
     byId("family").hidden = this.families.isEmpty;
     this.applyFilter();
+    this.questions.hasTracks = tracks.id.length > 0;
     this.questions.set(doubtfulPlaces(tracks, (position) => this.indexOf(position), (id) => this.nameOf(id)));
     const { width, height, frames } = this.info;
     byId("run-facts").textContent =
-      `${thousands(frames)} frames · ${width} × ${height} · ${thousands(tracks.id.length)} tracks${this.info.input ? ` · ${this.info.input}` : ""}`;
+      `${counted(frames, "frame")} · ${width} × ${height} · ${counted(tracks.id.length, "track")}${this.info.input ? ` · ${this.info.input}` : ""}`;
   }
 
   async loadDifferences() {
@@ -589,7 +590,7 @@ class Page {
       byId("top-buttons").prepend(h("button", {
         type: "button", class: "warn",
         onclick: () => openDialog("Warnings of the run", h("ul", {}, ...this.info.warnings.map((text) => h("li", {}, text)))),
-      }, `${this.info.warnings.length} warnings`));
+      }, counted(this.info.warnings.length, "warning")));
     }
   }
 
@@ -645,7 +646,7 @@ class Page {
     })[filter.sort];
     rows.sort((a, b) => by(a) - by(b) || tracks.id[a] - tracks.id[b]);
     this.rows = rows;
-    byId("shown-count").textContent = rows.length === tracks.id.length ? "" : `${thousands(rows.length)} of ${thousands(tracks.id.length)}`;
+    byId("shown-count").textContent = !tracks.id.length ? "this run has no tracks" : rows.length === tracks.id.length ? "" : `${thousands(rows.length)} of ${thousands(tracks.id.length)}`;
     this.list.set(tracks, rows);
     this.timeline.set(tracks, rows);
   }

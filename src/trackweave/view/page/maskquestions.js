@@ -1,6 +1,6 @@
 /** @file Questions about masks: is this mask right, are these two one thing; and how far a new prompt has come. */
 
-import { h } from "./util.js";
+import { counted, h } from "./util.js";
 
 /** @typedef {import("./types.js").Job} Job */
 /** @typedef {import("./types.js").Question} Question */
@@ -55,7 +55,7 @@ export function drawMaskQuestion(panel, question) {
         panel.badge(question.track_id), h("br"),
         h("span", { class: "quiet" }, `frame ${question.at[0]}`), h("br"),
         h("span", { class: "quiet" }, reasons(question)), h("br"),
-        h("span", { class: "quiet" }, `an answer repairs about ${Math.max(1, Math.round(question.repair))} masks`))),
+        h("span", { class: "quiet" }, `an answer repairs about ${counted(Math.max(1, Math.round(question.repair)), "mask")}`))),
       h("div", { class: "choices" },
         button("1", isLink ? "one thing" : "right", press("1")),
         button("0", isLink ? "two things" : "wrong: prompt anew", press("0")),

@@ -3,7 +3,7 @@
 import { address } from "./api.js";
 import { loadCrops } from "./crops.js";
 import { drawMaskQuestion, pressMask } from "./maskquestions.js";
-import { byId, css, h, ink } from "./util.js";
+import { byId, counted, css, h, ink } from "./util.js";
 
 /** @typedef {import("./types.js").AnswerState} AnswerState */
 /** @typedef {import("./types.js").Difference} Difference */
@@ -90,6 +90,7 @@ export class Questions {
     /** @type {AnswerState|null} */
     this.state = null;
     this.isAsking = false;
+    this.hasTracks = true;
     this.part = "places";
     /** @type {Differences|null} */
     this.differences = null;
@@ -271,7 +272,8 @@ export class Questions {
     const body = this.part === "questions" ? this.drawQuestion() : this.part === "history" ? this.drawHistory()
       : this.part === "differences" ? this.drawDifferences() : this.drawPlaces();
     const keep = document.activeElement === document.getElementById("name-field");
-    this.panel.replaceChildren(...(tabs ? [tabs] : []), ...body);
+    const wait = this.state || this.info.fixed ? [] : [h("p", { class: "hint", role: "status" }, "Questions are being looked for; everything else is there.")];
+    this.panel.replaceChildren(...(tabs ? [tabs] : []), ...wait, ...body);
     if (keep) document.getElementById("name-field")?.focus();
     loadCrops(this.panel.querySelectorAll("[data-src]"));
     this.panel.querySelector("li[aria-current]")?.scrollIntoView({ block: "nearest" });
@@ -299,7 +301,7 @@ export class Questions {
   /** @returns {HTMLElement[]} */
   drawQuestion() {
     const { question, state } = this;
-    if (!question) return [h("p", { class: "hint" }, state ? "Nothing more is worth asking." : "")];
+    if (!question) return [h("p", { class: "hint" }, state ? (this.hasTracks ? "Nothing more is worth asking." : "This run has no tracks to ask about.") : "")];
     if (question.kind) return drawMaskQuestion(this, question);
     const field = h("input", {
       id: "name-field", type: "text", maxlength: 200, placeholder: "another name…", "aria-label": "Name", list: "known-names", autocomplete: "off",
@@ -327,7 +329,7 @@ export class Questions {
           "now ", question.track_id < 0 ? "left out" : this.badge(question.track_id), h("br"),
           h("span", { class: "quiet" }, `frame ${question.at[0]}`), h("br"),
           question.contradicted ? h("strong", {}, "other answers contradict this", h("br")) : null,
-          h("span", { class: "quiet" }, `an answer repairs about ${Math.max(1, Math.round(question.repair))} boxes`))),
+          h("span", { class: "quiet" }, `an answer repairs about ${counted(Math.max(1, Math.round(question.repair)), "box", "boxes")}`))),
         ...candidates,
         candidates.length ? null : h("p", { class: "quiet" }, "No object that has a name fits: 0 names this one, e types another name."),
         h("div", { class: "choices" },

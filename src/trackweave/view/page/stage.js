@@ -1,7 +1,7 @@
 /** @file `Stage`: one run's frame on a canvas, drawn from data: picture, masks, boxes, trails, labels. */
 
 import { ObjectCache, PictureCache } from "./api.js";
-import { clamp, context2d, css, indexOf, ink, onFrame, sharpen, trackColour } from "./util.js";
+import { clamp, context2d, css, indexOf, ink, onFrame, sharpen, shortened, trackColour } from "./util.js";
 
 /** @typedef {import("./types.js").FrameObjects} FrameObjects */
 /** @typedef {import("./types.js").MaskRuns} MaskRuns */
@@ -9,6 +9,11 @@ import { clamp, context2d, css, indexOf, ink, onFrame, sharpen, trackColour } fr
 
 const TRAIL = 40;
 const MOST_ZOOM = 32;
+/** Letters of a label, and of one that was chosen. */
+const MOST_LETTERS = 20;
+const MOST_LETTERS_CHOSEN = 60;
+/** Screen pixels from the middle of an object that count as a click on it, however small it is. */
+const REACH = 9;
 /** Milliseconds after which a frame that is near is shown meanwhile. */
 const PATIENCE = 60;
 const LITTLE_ENDIAN = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
@@ -329,7 +334,7 @@ export class Stage {
   }
 
   /**
-   * The smallest object under the pointer; 0 = none.
+   * The smallest object under the pointer, else a very small one that is near; 0 = none.
    * @param {MouseEvent} event
    */
   objectAt(event) {
@@ -338,17 +343,21 @@ export class Stage {
     const [x, y] = this.toFrame(event.clientX, event.clientY);
     let best = 0;
     let least = Infinity;
+    let beside = 0;
+    let nearest = REACH / this.scale();
     objects.id.forEach((id, n) => {
       if (this.isHidden(objects, n)) return;
       const [x1, y1, x2, y2] = objects.box.slice(4 * n, 4 * n + 4);
       const area = (x2 - x1) * (y2 - y1);
+      const distance = Math.hypot((x1 + x2) / 2 - x, (y1 + y2) / 2 - y);
+      if (distance < nearest && Math.max(x2 - x1, y2 - y1) * this.scale() < 2 * REACH) [beside, nearest] = [id, distance];
       if (x < x1 || x >= x2 || y < y1 || y >= y2 || area >= least) return;
       const mask = objects.masks?.[n];
       if (mask && this.view.looks.masks && !this.isInMask(mask, x, y)) return;
       best = id;
       least = area;
     });
-    return best;
+    return best || beside;
   }
 
   /**
@@ -582,7 +591,7 @@ export class Stage {
     for (const n of order) {
       const id = objects.id[n];
       const [x1, y1, x2, y2] = objects.box.slice(4 * n, 4 * n + 4);
-      const text = this.label(id);
+      const text = shortened(this.label(id), selected.has(id) || hovered === id ? MOST_LETTERS_CHOSEN : MOST_LETTERS);
       const w = context.measureText(text).width + size * 0.7;
       const hgt = size * 1.35;
       const places = [[x1, y1 - hgt], [x1, y1], [x2 - w, y1], [x1, y2 - hgt], [x1, y2]];

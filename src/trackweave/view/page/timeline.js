@@ -1,6 +1,6 @@
 /** @file `Timeline`: all tracks along the video; rows are drawn only where they are seen. */
 
-import { byId, canvasById, clamp, context2d, css, cssVariable, indexOf, onFrame, sharpen } from "./util.js";
+import { byId, canvasById, clamp, context2d, css, cssVariable, fitted, indexOf, onFrame, sharpen } from "./util.js";
 
 /** @typedef {import("./types.js").RunInfo} RunInfo */
 /** @typedef {import("./types.js").TrackColumns} TrackColumns */
@@ -287,7 +287,7 @@ export class Timeline {
       context.fillStyle = isSelected ? band : n % 2 ? stripe : "transparent";
       context.fillRect(0, y, width, ROW);
       context.fillStyle = isSelected ? text : quiet;
-      context.fillText(this.view.name(id), 8, y + ROW / 2 + 0.5, GUTTER - 12);
+      context.fillText(fitted(context, this.view.name(id), GUTTER - 12), 8, y + ROW / 2 + 0.5);
       context.save();
       context.beginPath();
       context.rect(GUTTER, y, width - GUTTER, ROW);

@@ -140,6 +140,38 @@ export function clock(seconds) {
   return `${minutes}:${(seconds - 60 * minutes).toFixed(2).padStart(5, "0")}`;
 }
 
+/**
+ * A number of things, in words.
+ * @param {number} count
+ * @param {string} one what one of them is called
+ * @param {string} [more] what several are
+ */
+export function counted(count, one, more = `${one}s`) {
+  return `${thousands(count)} ${count === 1 ? one : more}`;
+}
+
+/**
+ * A text that is no longer than so many letters.
+ * @param {string} text
+ * @param {number} most
+ */
+export function shortened(text, most) {
+  const letters = Array.from(text);
+  return letters.length <= most ? text : `${letters.slice(0, most - 1).join("")}…`;
+}
+
+/**
+ * As much of a text as a width has space for.
+ * @param {CanvasRenderingContext2D} context
+ * @param {string} text
+ * @param {number} width
+ */
+export function fitted(context, text, width) {
+  let letters = Array.from(text).length;
+  while (letters > 1 && context.measureText(shortened(text, letters)).width > width) letters -= 1;
+  return shortened(text, letters);
+}
+
 /** @param {number} count */
 export const thousands = (count) => count.toLocaleString("en").replaceAll(",", "\u202f");
 
