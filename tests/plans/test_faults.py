@@ -222,6 +222,21 @@ def test_a_worker_that_died_without_work_costs_no_item_its_try(tmp_path: Path) -
     assert not [event for event in events if event.name == "lost"]
 
 
+def test_a_script_that_its_workers_run_again_is_said(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "data" / "c1")
+    plan, script = box_plan(tmp_path / "data", tmp_path / "out"), tmp_path / "script.py"
+    script.write_text(f"import trackweave\nfor item in trackweave.run({plan!r}):\n    print(item.name)\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.endswith(
+        "SettingError: trackweave.run is called by whoever imports the script, as its workers do: "
+        'put the call under `if __name__ == "__main__":`\n'
+    )
+    items, _ = run_all(plan)
+    assert [item.failure for item in items] == [None]
+
+
 def test_a_worker_that_takes_too_much_is_tried_alone(tmp_path: Path) -> None:
     write_sequence(tmp_path / "data" / "c1")
     plan = box_plan(tmp_path / "data", tmp_path / "out", engine={"workers": 1, "memory_gb": 0.03})

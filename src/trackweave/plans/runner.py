@@ -44,7 +44,7 @@ from trackweave.plans.stages import (
 )
 from trackweave.plans.state import NAME, KnownInput, PlanState, StageCost
 from trackweave.plans.tables import own_version
-from trackweave.plans.workers import Engine, LocalEngine, cores, visible_gpus
+from trackweave.plans.workers import Engine, LocalEngine, check_is_no_worker, cores, visible_gpus
 from trackweave.storage.files import locked_folder
 from trackweave.storage.run import RunManifest, RunPaths
 
@@ -149,8 +149,9 @@ def run(
     Raises:
         InputError: the plan cannot be read, or an input of it names nothing.
         RunFolderError: the output folder holds something else, cannot be written, or another process works in it.
-        SettingError: a setting of the plan is wrong.
+        SettingError: a setting of the plan is wrong, or the call is not under `if __name__ == "__main__":`.
     """
+    check_is_no_worker()
     loaded = plan if isinstance(plan, Plan) else load_plan(plan, output=output)
     with _Coordinator(loaded, selection or ItemSelection(), on_event) as coordinator:
         yield from coordinator.work()

@@ -19,8 +19,11 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from trackweave.errors import SettingError
 from trackweave.plans.stages import WARM, Job, StageRecord, run_stages
 
+IMPORTS_AGAIN = 87
+"""Exit code of a worker that came to `run` while it imported the script: any that Python itself does not have."""
 TELL_EVERY = 0.25
 """Seconds between two messages of progress of a worker, and between two looks at its memory."""
 
@@ -205,10 +208,19 @@ class _Worker:
             self._process.kill()
 
     def died(self) -> str:
-        """Why it did."""
+        """Why it did.
+
+        Raises:
+            SettingError: by the script.
+        """
         self._process.join(10)
         code = self._process.exitcode
         self.connection.close()
+        if code == IMPORTS_AGAIN:
+            raise SettingError(
+                "trackweave.run is called by whoever imports the script, as its workers do: "
+                'put the call under `if __name__ == "__main__":`'
+            ) from None
         if self._over is not None:
             return f"memory: took {self._over / 1e9:.1f} GB, may take {self._limit / 1e9:.1f} (engine.memory_gb)"
         if code == -signal.SIGKILL:
@@ -221,6 +233,12 @@ class _Worker:
         self._process.kill()
         self._process.join(10)
         self.connection.close()
+
+
+def check_is_no_worker() -> None:
+    """Ends a worker that imports the script and comes to `run` there, as it would for ever."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # multiprocessing's own mark of this time
+        os._exit(IMPORTS_AGAIN)
 
 
 def _serve(connection: Connection, threads: int, log: str, gpu: str | None = None) -> None:
