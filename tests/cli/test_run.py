@@ -37,7 +37,7 @@ def test_from_a_dry_run_to_the_page(shell: Shell, plan: Path, tmp_path: Path) ->
     assert said.code == 1
     lines = said.out.splitlines()
     assert lines[0] == "toy: 1 finished, 0 were finished, 1 failed"
-    assert lines[1].startswith("failed, input: ")
+    assert lines[1].startswith("track failed: input: ")
     assert lines[-1] == f"page: {tmp_path / 'out' / 'index.html'}"
     assert said.err.splitlines()[0] == "2 items: 2 to do"
     assert any(line.startswith("c1 (sort): 12 frames, 3 tracks") for line in said.err.splitlines())

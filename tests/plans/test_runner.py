@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.plans.toy import (
+    InThisProcess,
     assert_same_results,
     box_plan,
     computed,
@@ -31,7 +32,7 @@ from trackweave.pipelines.boxes import track_boxes
 from trackweave.pipelines.run import open_run
 from trackweave.plans import runner, workers
 from trackweave.plans.metrics import PlanMetrics
-from trackweave.plans.runner import ItemSelection, forecast, run
+from trackweave.plans.runner import ItemSelection, failures_by_kind, forecast, run
 from trackweave.plans.settings import load_plan
 from trackweave.plans.stages import Job
 from trackweave.plans.state import NAME, PlanState
@@ -226,6 +227,21 @@ def test_failures_are_kept_apart_and_tried_again_when_asked(tmp_path: Path) -> N
     items, events = run_all(plan)
     assert ("c2", "track") in computed(events)
     assert [item.name for item in items if item.failure is not None] == ["gone", "far"]
+
+
+def test_the_page_lists_failures_by_stage_and_once_for_all_variants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_sequence(tmp_path / "data" / "c1")
+    (tmp_path / "data" / "c1" / "gt" / "gt.txt").unlink()
+    plan = box_plan(tmp_path / "data", tmp_path / "out", matrix={"tracker": ["sort", "ocsort"]})
+    plan["inputs"].append(str(tmp_path / "gone.mp4"))
+    monkeypatch.setattr(runner, "LocalEngine", InThisProcess)
+    items, _ = run_all(plan)
+    assert [row[:2] for row in failures_by_kind(items)] == [("evaluate failed: input", 2), ("open failed: input", 2)]
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.count("<code>evaluate failed: input</code> × 2") == 1
+    assert page.count(f"<li>gone (sort, ocsort): {tmp_path}/gone.mp4: does not exist</li>") == 1
 
 
 def test_the_first_failure_can_end_it(tmp_path: Path) -> None:

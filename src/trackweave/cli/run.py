@@ -83,8 +83,8 @@ def run(
     if not as_json:
         done = f"{counts['finished']} finished, {counts['reused']} were finished, {len(failed)} failed"
         typer.echo(f"{loaded.name}: {done}")
-        for kind, count, message in failures_by_kind(failed):
-            typer.echo(f"failed, {kind}: {count} × such as {message}" if count > 1 else f"failed, {kind}: {message}")
+        for fault, count, message in failures_by_kind(failed):
+            typer.echo(f"{fault}: {count} × such as {message}" if count > 1 else f"{fault}: {message}")
         typer.echo(f"page: {loaded.output / 'index.html'}")
         if loaded.remote:
             typer.echo(f"also in {redacted(loaded.remote)}")

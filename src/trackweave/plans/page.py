@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from trackweave.plans.pictures import THUMBNAIL
@@ -26,7 +26,7 @@ PAGE, TEMPLATE = "index.html", "plan.html.j2"
 MOST_THUMBNAILS = 200
 """Pictures inside the page; of further items the page has the numbers."""
 MOST_FAILURES = 200
-"""Of a kind, listed on the page."""
+"""Of a stage and kind, listed on the page."""
 SUMMED = ("frames", "tracks", "samples")
 COLUMNS: Mapping[str, Sequence[tuple[str, str]]] = {
     "masks": (("frames", "frames"), ("tracks", "tracks"), ("things", "things")),
@@ -76,9 +76,7 @@ def write_page(
         has_variants=len(plan.variants) > 1,
         score_names=[name for name in ("HOTA", "IDF1", "J&F") if name in totals.scores],
         cards=totals.cards(),
-        failures=sorted(
-            ((kind, totals.failed[kind], failed) for kind, failed in totals.failures.items()), key=lambda one: -one[1]
-        ),
+        failures=[(fault, count, totals.failures[fault]) for fault, count in totals.failed.most_common()],
         warnings=[(kind, count, totals.warned[kind]) for kind, count in totals.warnings.most_common()],
         score_table=table,
         table_names=[name for name in SHOWN if any(name in cells for _, _, _, cells in table)],
@@ -95,6 +93,14 @@ def write_page(
     return page
 
 
+class _Failed(NamedTuple):
+    """An item that failed, in some of its variants."""
+
+    item: str
+    message: str
+    variants: list[str]
+
+
 @dataclass
 class _Totals:
     """What the page says of all rows together.
@@ -105,8 +111,8 @@ class _Totals:
         sums: frames, tracks and samples.
         cpu_seconds: of all stages.
         rss_mb, gpu_mb: most of all stages; None where it is not known.
-        failures: kind → names and messages of the first `MOST_FAILURES`.
-        failed: kind → rows.
+        failures: stage and kind → the first `MOST_FAILURES`, of all variants of an item that failed alike as one.
+        failed: stage and kind → rows.
         warnings: kind → how many.
         warned: kind → in how many rows.
         scores: names of those that there are.
@@ -118,7 +124,7 @@ class _Totals:
     cpu_seconds: float = 0.0
     rss_mb: float | None = None
     gpu_mb: float | None = None
-    failures: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    failures: dict[str, list[_Failed]] = field(default_factory=dict)
     failed: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
     warned: Counter[str] = field(default_factory=Counter)
@@ -140,11 +146,13 @@ class _Totals:
         self.warnings.update(row.warnings)
         self.warned.update(row.warnings.keys())
         if row.failure is not None:
-            kind = str(row.failure.kind)
-            self.failed[kind] += 1
-            known = self.failures.setdefault(kind, [])
-            if len(known) < MOST_FAILURES:
-                known.append((_name(row), row.failure.message))
+            fault = row.failure.fault
+            self.failed[fault] += 1
+            known = self.failures.setdefault(fault, [])
+            if known and (known[-1].item, known[-1].message) == (row.item, row.failure.message):
+                known[-1].variants.append(row.variant)
+            elif len(known) < MOST_FAILURES:
+                known.append(_Failed(row.item, row.failure.message, [row.variant]))
 
     def cards(self) -> list[tuple[str, str]]:
         """Numbers over the page, each with what it is."""
@@ -171,10 +179,6 @@ def _number(value: float) -> str:
     ('200', '0.250')
     """
     return f"{value:.3f}" if isinstance(value, float) and value < 1 else format_count(round(value))
-
-
-def _name(row: Row) -> str:
-    return row.item if row.variant == "runs" else f"{row.item} · {row.variant}"
 
 
 def _shown(row: Row, plan: Plan, place: int) -> Mapping[str, Any]:

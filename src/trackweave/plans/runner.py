@@ -696,15 +696,14 @@ def _short_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def failures_by_kind(items: Sequence[FinishedItem]) -> list[tuple[str, int, str]]:
-    """Kind of failure, how many items, and one of their messages; the most frequent first.
+    """Stage and kind of failure, how many items, and one of their messages; the most frequent first.
 
     >>> failures_by_kind([])
     []
     """
-    kinds: dict[str, list[str]] = {}
+    faults: dict[str, list[str]] = {}
     for item in items:
-        failure = item.failure
-        if failure is not None and failure.kind is not None:
-            kinds.setdefault(failure.kind, []).append(failure.message)
-    rows = [(kind, len(messages), shortened_line(messages[0], 300)) for kind, messages in kinds.items()]
+        if item.failure is not None:
+            faults.setdefault(item.failure.fault, []).append(item.failure.message)
+    rows = [(fault, len(messages), shortened_line(messages[0], 300)) for fault, messages in faults.items()]
     return sorted(rows, key=lambda row: -row[1])

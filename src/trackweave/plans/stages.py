@@ -210,6 +210,11 @@ class StageRecord:
     peak_gpu_mb: float | None = None
 
     @property
+    def fault(self) -> str:
+        """What failed, and the kind of failure, for people."""
+        return f"{self.stage} failed: {self.kind}"
+
+    @property
     def seconds_with_pieces(self) -> float:
         """It took, and the pieces that it joined, one after the other."""
         return self.seconds + float(self.facts.get("of_pieces", {}).get("seconds", 0.0))

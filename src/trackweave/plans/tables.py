@@ -160,7 +160,7 @@ def row_of(finished: FinishedItem, output: Path) -> Row:
 def _attention(facts: Mapping[str, Any], failure: StageRecord | None, state: str) -> tuple[float, str]:
     """How much an item deserves to be looked at, and why; what stands out most comes first in the text."""
     if failure is not None:
-        return 1000.0, f"{failure.stage} failed: {failure.kind}"
+        return 1000.0, failure.fault
     if state == "waiting":
         return 0.0, ""
     found: list[tuple[float, str]] = []
