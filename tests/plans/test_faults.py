@@ -222,6 +222,13 @@ def test_a_worker_that_died_without_work_costs_no_item_its_try(tmp_path: Path) -
     assert not [event for event in events if event.name == "lost"]
 
 
+def test_why_a_worker_died(tmp_path: Path) -> None:
+    log = tmp_path / "workers.log"
+    worker = workers._Worker(multiprocessing.get_context("forkserver"), 1, log)
+    worker._process.terminate()
+    assert worker.died() == f"crash: the process ended by SIGTERM: {log} has what it printed"
+
+
 def test_a_script_that_its_workers_run_again_is_said(tmp_path: Path) -> None:
     write_sequence(tmp_path / "data" / "c1")
     plan, script = box_plan(tmp_path / "data", tmp_path / "out"), tmp_path / "script.py"

@@ -165,6 +165,7 @@ class _Worker:
         self._process.start()
         theirs.close()
         self.job: Job | None = None
+        self._log = log
         self._limit = self._looked = 0.0
         self._over: float | None = None
 
@@ -226,7 +227,7 @@ class _Worker:
         if code == -signal.SIGKILL:
             return "memory: killed by the system, as it does when memory runs out"
         name = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
-        return f"crash: the process ended by {name}"
+        return f"crash: the process ended by {name}: {self._log} has what it printed"
 
     def end(self) -> None:
         """Ends the process at once: what is on the disk is what a later call goes on from."""
