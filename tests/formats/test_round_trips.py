@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -160,7 +160,8 @@ def test_what_is_written_is_read(name: str, shapes: Shapes, data: st.DataObject)
             assert class_names(read, collected(read)) == [
                 kind_of(kind, label) for label in class_names(video, collected(video))
             ]
-        assert [warning.code for warning in log.warnings] in ([], ["classes"] if kind.name == "kitti" else [])
+        lost = {"kitti": ["classes"], "mot": ["class-names"]}.get(kind.name, [])
+        assert [warning.code for warning in log.warnings] in ([], lost)
 
 
 def kind_of(kind: TrackFormat, label: str) -> str:
@@ -292,3 +293,45 @@ def test_the_table_says_what_is_read_frame_by_frame(tmp_path: Path) -> None:
 def test_settings_are_checked() -> None:
     with pytest.raises(SettingError, match="shapes"):
         FormatSettings.checked(shapes="lines")
+
+
+CLASSED = sorted(name for name, kind in FORMATS.items() if kind.reader and kind.writer and kind.classes and kind.boxes)
+
+
+def classed(names: dict[int, str], indices: Sequence[int] = (0, 1)) -> TracksVideo:
+    """Objects 1, 2, 3 of classes 0, 7, 1 on the last frame."""
+    boxes = np.array([[5, 5, 20, 20], [30, 5, 40, 20], [5, 30, 20, 40]], np.float32)
+    tracks = Tracks.from_columns([indices[-1]] * 3, [1, 2, 3], boxes, None, [0, 7, 1])
+    files = [f"{index:05d}.jpg" for index in indices]
+    return TracksVideo(tracks, VideoInfo("v", indices, files, (48, 64), None, 10, names))
+
+
+@pytest.mark.parametrize("name", [name for name in CLASSED if name not in ("mot", "kitti")])
+@pytest.mark.parametrize("names", [{7: "cat"}, {1: "cat"}, {0: "two\nlines", 1: "a;b,c", 7: "x"}])
+def test_classes_some_of_which_have_names(tmp_path: Path, name: str, names: dict[int, str]) -> None:
+    """A name that has no number there must not be given one that another class has."""
+    video = classed(names)
+    (path, *_) = write_video(video, tmp_path / f"out{FORMATS[name].suffix}", FORMATS[name])
+    read = read_video(tmp_path / "out" if (tmp_path / "out").is_dir() else path, name, hints=video.info)
+    found = {track_id: read.info.class_name(span.class_id) for track_id, span in read.spans().items()}
+    wanted = {track_id: video.info.class_name(number) for track_id, number in ((1, 0), (2, 7), (3, 1))}
+    if name == "yolo":  # a name is a line there
+        wanted = {track_id: called.replace("\n", " ") for track_id, called in wanted.items()}
+    assert found == wanted
+
+
+def test_what_is_lost_of_names_and_numbers_is_said(tmp_path: Path) -> None:
+    log = RunLog(package=None)
+    write_video(classed({7: "cat"}), tmp_path / "t.txt", FORMATS["mot"], log=log)
+    (lost,) = log.warnings
+    assert "1 objects lose the name of their class: mot has its number alone" in lost.message
+    masks = PackedMasks.from_bool(np.ones((1, 48, 64), np.bool_))
+    tracks = Tracks.from_columns([9], [1], masks.boxes, None, [5], masks)
+    video = TracksVideo(tracks, replace(classed({5: "cat"}).info, indices=[4, 9]))
+    for name, text in (
+        ("mots", "1 objects lose the name of their class: MOTS"),
+        ("sav", "2 frames lose their numbers"),
+    ):
+        log = RunLog(package=None)
+        write_video(video, tmp_path / f"out{FORMATS[name].suffix}", FORMATS[name], log=log)
+        assert any(text in one.message for one in log.warnings)

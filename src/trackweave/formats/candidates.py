@@ -15,6 +15,7 @@ import csv
 import re
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from io import StringIO
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -331,7 +332,7 @@ def _sam_table(folder: Path) -> dict[str, Item]:
     """Scores of SAM's `metadata.csv` by the number of the mask; empty without one."""
     if not _has_table(folder):
         return {}
-    rows = csv.DictReader(read_text(folder / "metadata.csv").splitlines())
+    rows = csv.DictReader(StringIO(read_text(folder / "metadata.csv"), newline=""))
     return {
         str(row["id"]): {key: float(row[key]) for key in ("stability_score", "predicted_iou") if row.get(key)}
         for row in rows

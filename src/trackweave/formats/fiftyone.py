@@ -160,6 +160,8 @@ def read_fiftyone(path: Path, hints: VideoInfo | None, name: str | None) -> Trac
         if info.size is None:
             raise ValueError("the size of the frames is missing")
         check_pixels(*info.size)
+        for known, called in info.class_names.items():
+            rows.numbered_class(known, called)
         height, width = info.size
         for number, line in enumerate(lines[1:], start=2):  # noqa: B007 - the message names the last one
             record = parse_json(line)

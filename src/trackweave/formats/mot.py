@@ -120,7 +120,14 @@ class MotWriter:
 
 def write_mot_video(path: Path, video: TrackedVideo, settings: FormatSettings, losses: Losses) -> list[Path]:
     """Writes the boxes of a video; objects of several levels have theirs in the class column."""
-    write_mot_frames(path, (tracks for _, tracks in video.frames(with_masks=False)))
+
+    def counted() -> Iterator[Tracks]:
+        for _, tracks in video.frames(with_masks=False):
+            named = sum(number in video.info.class_names for number in tracks.class_id.tolist())
+            losses.add("class-names", "objects lose the name of their class: mot has its number alone", named)
+            yield tracks
+
+    write_mot_frames(path, counted())
     return [path]
 
 

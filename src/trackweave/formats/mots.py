@@ -53,6 +53,8 @@ def _class_of(info: VideoInfo, class_id: int, losses: Losses) -> int:
     number = _NUMBERS.get(name.lower(), class_id if 0 < class_id <= LARGEST_CLASS and class_id not in CLASSES else 0)
     if not number:
         losses.add("classes", "objects lose their class: MOTS has car, pedestrian and numbers from 3 on")
+    elif number not in CLASSES and class_id in info.class_names:
+        losses.add("class-names", "objects lose the name of their class: MOTS has numbers, car and pedestrian")
     return number
 
 

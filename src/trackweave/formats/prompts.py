@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -96,7 +97,7 @@ def _polygons(polygons: Any) -> list[list[float]]:
 
 
 def _csv_items(source: Path) -> Iterator[tuple[str, Prompt]]:
-    rows = csv.DictReader(read_text(source).splitlines())
+    rows = csv.DictReader(StringIO(read_text(source), newline=""))
     header = [str(name).strip().lower() for name in rows.fieldnames or ()]
     unknown = sorted(set(header) - CSV_COLUMNS)
     if "frame" not in header or unknown:

@@ -355,6 +355,9 @@ def write_video(
         raise SettingError(f"{kind.name} shows the frames: name them with {wording('frames=', '--frames')}")
     losses = Losses()
     counted = _Counted(video, kind, losses)
+    if kind.reader and not {"names", "numbers"} & {*kind.video.split()}:
+        moved = sum(int(index) != position for position, index in enumerate(video.info.indices))
+        losses.add("numbers", f"frames lose their numbers: {kind.name} counts them from 0", moved)
     files = kind.write()(output, counted, settings or FormatSettings(), losses)
     losses.report(log or RunLog(package="formats"), output)
     return files

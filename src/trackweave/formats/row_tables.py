@@ -12,6 +12,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from io import StringIO
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def read_csv(path: Path, hints: VideoInfo | None, name: str | None) -> TrackedVi
     Raises:
         InputError: it cannot be read, a column is missing, or a row is bad.
     """
-    reader = csv.reader(read_text(path).splitlines())
+    reader = csv.reader(StringIO(read_text(path), newline=""))  # by lines a name of two would lose its break
     try:
         header = next(reader, [])
         rows = ((f"line {reader.line_num}", row) for row in reader if any(row))
@@ -159,10 +160,8 @@ def _class_of(found: AnnotationRows, value: Any, name: Any) -> int:
         float(value)
     except (TypeError, ValueError):
         return found.class_number(str(value))
-    number = whole_number(value, "class")
-    if name is not None and not is_number(str(name)):
-        found.name_class(number, str(name))
-    return number
+    is_named = name is not None and not is_number(str(name))
+    return found.numbered_class(whole_number(value, "class"), str(name) if is_named else "")
 
 
 def _whole(value: Any) -> int:

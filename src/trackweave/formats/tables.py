@@ -220,6 +220,7 @@ class AnnotationRows:
         self.source = source
         self.class_numbers: dict[str, int] = {}
         self._names: dict[int, str] = {}
+        self._numbered: set[int] = set()
         self._frame: list[int] = []
         self._track_id: list[int] = []
         self._box: list[tuple[float, ...]] = []
@@ -273,14 +274,25 @@ class AnnotationRows:
         self._class_id.append(category)
         self._mask.append(mask)
 
-    def name_class(self, number: int, name: str) -> None:
-        """Keeps the name of a class that has a number; `class_7` and what is below 0 are none.
+    def numbered_class(self, number: int, name: str = "") -> int:
+        """Takes a class that the file gives a number, and its name if there is one; `class_7` is no name of 7.
 
         Raises:
             ValueError: it has another name already.
         """
+        if number not in self._numbered:
+            self._numbered.add(number)
+            for called in [one for one, own in self.class_numbers.items() if own == number]:
+                # A name without a number was given this one, before it was known that the file uses it.
+                self.class_numbers[called] = free = self._free_number()
+                self._class_id = [free if own == number else own for own in self._class_id]
         if add_class_name(self._names, number, name):
             self.class_numbers.setdefault(self._names[number], number)
+        return number
+
+    def _free_number(self) -> int:
+        taken = {*self.class_numbers.values(), *self._numbered}
+        return next(n for n in range(len(taken) + 1) if n not in taken)
 
     def class_number(self, name: str) -> int:
         """The number of a class that is known by its name: `class_7` is 7, `object` is none, others count from 0."""
@@ -288,10 +300,9 @@ class AnnotationRows:
             return -1
         digits = name.removeprefix("class_")
         if digits != name and digits.isdecimal() and len(digits) < 10:
-            return int(digits)
+            return self.numbered_class(int(digits))
         if name not in self.class_numbers:
-            taken = {*self.class_numbers.values(), *self._names}
-            self.class_numbers[name] = next(n for n in range(len(taken) + 1) if n not in taken)
+            self.class_numbers[name] = self._free_number()
         return self.class_numbers[name]
 
     @property

@@ -75,7 +75,8 @@ def write_yolo(path: Path, video: TrackedVideo, settings: FormatSettings, losses
                 lines.append(f"{class_id if class_id >= 0 else none} {numbers} {score} {track_id}\n")
             (staging / f"{stems[int(index)]}.txt").write_text("".join(lines), encoding="ascii")
         names = [info.class_names.get(n, f"class_{n}") for n in range(none)] + [DEFAULT_CLASS] * (-1 in used)
-        (staging / CLASSES_FILE).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        lines = [" ".join(name.splitlines()) + "\n" for name in names]
+        (staging / CLASSES_FILE).write_text("".join(lines), encoding="utf-8")
     return files
 
 

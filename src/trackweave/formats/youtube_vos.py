@@ -62,6 +62,8 @@ def read_youtube_vos(path: Path, hints: VideoInfo | None, name: str | None) -> T
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path / META_FILE}: not YouTube-VOS: {shortened_line(repr(error))}") from error
     rows = AnnotationRows(str(path))
+    for category in categories.values():  # all of them, before a number is final
+        rows.class_number(category)
     classes = {label: rows.class_number(category) for label, category in categories.items()}
     folder = path / "Annotations" / safe_name(name, f"{path}: the video")
     found = LabelFolderVideo(folder, hints, classes=lambda label: classes.get(label, -1))
