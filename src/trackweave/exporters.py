@@ -37,6 +37,8 @@ from trackweave.visualization.video import Mp4Writer, mask_overlays
 ID_CHOICES = ("run", "level")
 RUN_SUFFIXES = (".json", ".npz", ".html")
 """Of what a run folder holds besides its text and its video."""
+SHEET_FRAMES = 6
+"""Of a contact sheet."""
 RunFolder = str | os.PathLike[str]
 """A run, or its folder."""
 FrameInput = str | Path | FrameSource
@@ -230,9 +232,9 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def write_contact_sheet(
-    run: RunFolder, path: Path, *, level: int | None = None, frames: FrameInput | None = None, count: int = 6
+    run: RunFolder, path: Path, *, level: int | None = None, frames: FrameInput | None = None
 ) -> Path:
-    """Writes one image of `count` frames of a mask run, evenly spaced, with the tracks of a level on them.
+    """Writes one image of `SHEET_FRAMES` frames of a mask run, evenly spaced, with the tracks of a level on them.
 
     Raises:
         SettingError, ArtifactError: as `export`; also for a box run.
@@ -242,7 +244,7 @@ def write_contact_sheet(
             raise SettingError(f"{run}: is a run of boxes: a contact sheet is drawn of masks")
         indices = tracks.frames.indices
         last = len(indices) - 1
-        sampled = [indices[k * last // max(count - 1, 1)] for k in range(min(count, last + 1))]
+        sampled = [indices[k * last // (SHEET_FRAMES - 1)] for k in range(min(SHEET_FRAMES, last + 1))]
         with tracks.video(frames) as source:
             images = list(mask_overlays(tracks.archive, source, sampled, colours=tracks.colours))
     write_png(path, contact_sheet(images, 3, [f"frame {index}" for index in sampled]))

@@ -17,7 +17,7 @@ import pytest
 
 from tests.cli.shell import Shell
 from tests.detectors.onnx_models import Graph, draw, image_info, segment_model, switched
-from tests.frames.test_live import MOTION_JPEG, serving
+from tests.frames.videos import MOTION_JPEG, serving
 from tests.toy_boxes import box_of, detection_lines, image_of, make_clip, make_sequence, mot_line, write_lines
 from trackweave.association.logged_samples import BLENDED
 from trackweave.cli.boxes import BOXES

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.shell import Outcome, Shell
-from tests.frames.test_live import MOTION_JPEG, serving
+from tests.frames.videos import MOTION_JPEG, serving
 from tests.options.parsing import parsed
 from tests.predictors.sam.tiny import save_tiny, tiny_edgetam, tiny_sam2_hf
 from tests.toy_scenes import CROSSING, candidates_of, write_frames

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.frames.videos import shot
 from trackweave.frames.arrays import ArrayFrames
 from trackweave.frames.cuts import CutDetector, find_cuts, sampled_cuts, shot_of
 from trackweave.frames.open import open_frames
@@ -15,17 +16,6 @@ from trackweave.frames.source import RGBFrame
 
 VOS = Path(__file__).parents[3] / "shared" / "data" / "vos"
 DAVIS = VOS / "davis2016_480p"
-
-
-def texture(seed: int) -> RGBFrame:
-    """A large picture to move a window over."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (30, 50, 3), np.uint8)
-    return np.asarray(cv2.resize(coarse, (500, 300), interpolation=cv2.INTER_CUBIC), np.uint8)
-
-
-def shot(seed: int, count: int, speed: int = 2) -> list[RGBFrame]:
-    """A camera that moves over a texture."""
-    return [texture(seed)[40:160, 20 + speed * k : 200 + speed * k] for k in range(count)]
 
 
 def cuts_of(frames: list[RGBFrame]) -> list[int]:

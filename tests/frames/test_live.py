@@ -4,9 +4,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,49 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.frames.videos import HEIGHT, WIDTH, decoded_in_order, picture, write_video
+from tests.frames.videos import HEIGHT, MOTION_JPEG, WIDTH, decoded_in_order, picture, serving, write_video
 from trackweave.errors import FrameError, SettingError
 from trackweave.frames.live import HELD, LiveFrame, LiveFrames, PyAVStream, is_live, open_live, without_password
-
-MOTION_JPEG = "multipart/x-mixed-replace; boundary=next"
-
-
-@contextmanager
-def serving(
-    *parts: bytes, kind: str = "video/mp2t", then_wait: threading.Event | None = None, has_length: bool = False
-) -> Iterator[str]:
-    """An HTTP server on this machine that sends the parts, and holds the line until the event if there is one."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", kind)
-            if has_length:
-                self.send_header("Content-Length", str(sum(map(len, parts))))
-            self.end_headers()
-            try:
-                for part in parts:
-                    self.wfile.write(part)
-                self.wfile.flush()
-                if then_wait is not None:
-                    then_wait.wait(30)
-            except OSError:  # the reader has hung up
-                return
-
-        def log_message(self, *args: Any) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/camera"
-    finally:
-        if then_wait is not None:
-            then_wait.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture

@@ -1,17 +1,23 @@
-"""Tiny videos for the tests, and what plain PyAV decodes from them."""
+"""Tiny videos for the tests, what plain PyAV decodes from them, and a server that sends one."""
 
 from __future__ import annotations
 
 import struct
 import subprocess
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from trackweave.frames.source import RGBFrame
 
 HEIGHT, WIDTH = 48, 64
 
@@ -98,3 +104,55 @@ def counted_by_ffprobe(path: Path) -> int:
     command = ["ffprobe", "-v", "error", "-count_frames", "-select_streams", "v:0"]
     command += ["-show_entries", "stream=nb_read_frames", "-of", "default=nokey=1:noprint_wrappers=1", str(path)]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0])
+
+
+def texture(seed: int) -> RGBFrame:
+    """A large picture to move a window over."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (30, 50, 3), np.uint8)
+    return np.asarray(cv2.resize(coarse, (500, 300), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def shot(seed: int, count: int, speed: int = 2) -> list[RGBFrame]:
+    """A camera that moves over a texture."""
+    return [texture(seed)[40:160, 20 + speed * k : 200 + speed * k] for k in range(count)]
+
+
+MOTION_JPEG = "multipart/x-mixed-replace; boundary=next"
+
+
+@contextmanager
+def serving(
+    *parts: bytes, kind: str = "video/mp2t", then_wait: threading.Event | None = None, has_length: bool = False
+) -> Iterator[str]:
+    """An HTTP server on this machine that sends the parts, and holds the line until the event if there is one."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            if has_length:
+                self.send_header("Content-Length", str(sum(map(len, parts))))
+            self.end_headers()
+            try:
+                for part in parts:
+                    self.wfile.write(part)
+                self.wfile.flush()
+                if then_wait is not None:
+                    then_wait.wait(30)
+            except OSError:  # the reader has hung up
+                return
+
+        def log_message(self, *args: Any) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/camera"
+    finally:
+        if then_wait is not None:
+            then_wait.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.identity.toy_tracks import SIZE, Box, frame_objects
+from tests.identity.toy_tracks import SIZE, Box, Says, frame_objects
 from trackweave.detectors.descriptor import MaskDescriptor
 from trackweave.identity.mask_tracklets import KEPT, PartLinks, TrackEnds, Views, stitch_masks
 from trackweave.identity.merge import merge
@@ -19,26 +19,8 @@ from trackweave.identity.settings import IdentitySettings
 from trackweave.identity.stitch import END_BOXES, Link, VideoContext, stitched_ids
 from trackweave.ids import Level
 from trackweave.structures.identity import IdentityLink, IdentityTable
-from trackweave.structures.tracks import Tracks
 
 Boxes = Sequence[Mapping[int, Box]]
-
-
-class Says:
-    """A scorer of one opinion."""
-
-    def __init__(self, margin: float = 2.0) -> None:
-        self.margin = margin
-
-    def margins(
-        self,
-        tracks: Tracks,
-        visibility: NDArray[np.float32],
-        pairs: NDArray[np.int64],
-        camera: NDArray[np.float64] | None = None,
-    ) -> NDArray[np.float32]:
-        assert len(visibility) == len(tracks)
-        return np.full((len(pairs), 2), self.margin, np.float32)
 
 
 def painted(levels: Sequence[LevelObjects], colours: Mapping[int, tuple[int, int, int]]) -> NDArray[np.uint8]:

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.identity.test_overlaps import videos
-from tests.identity.toy_tracks import Box, video
+from tests.identity.toy_tracks import Box, video, videos
 from trackweave.identity.merge import merge
 from trackweave.identity.overlaps import gather
 from trackweave.identity.settings import IdentitySettings

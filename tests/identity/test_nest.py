@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from hypothesis import given, settings
 
-from tests.identity.test_overlaps import videos
-from tests.identity.toy_tracks import Box, video
+from tests.identity.toy_tracks import Box, video, videos
 from trackweave.identity.merge import merge
 from trackweave.identity.nest import Nesting, nest
 from trackweave.identity.overlaps import gather

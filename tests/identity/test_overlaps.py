@@ -5,22 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.identity.toy_tracks import SIZE, Box, frame_objects, video
+from tests.identity.toy_tracks import Box, frame_objects, video, videos
 from trackweave.identity import overlaps
 from trackweave.identity.overlaps import PairEvidence, gather
 from trackweave.ids import Level
-
-
-def boxes() -> st.SearchStrategy[Box]:
-    corners = st.tuples(*(st.integers(0, side - 1) for side in SIZE[::-1]))
-    sides = st.tuples(*(st.integers(1, side) for side in SIZE[::-1]))
-    return st.builds(
-        lambda at, size: (at[0], at[1], min(at[0] + size[0], SIZE[1]), min(at[1] + size[1], SIZE[0])), corners, sides
-    )
-
-
-def videos(most: int = 6) -> st.SearchStrategy[list[dict[int, Box]]]:
-    return st.lists(st.dictionaries(st.integers(1, most), boxes(), max_size=most), min_size=1, max_size=5)
 
 
 def area(box: Box) -> int:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.identity.toy_tracks import Says
 from trackweave.identity.stitch import (
     Link,
     TrackAppearance,
@@ -89,23 +90,6 @@ def test_the_crowd_tells_where_the_camera_looks() -> None:
     assert crowd_motion(tracks, SCENE)[-1] == pytest.approx([177, 0])
     alone = walk(1, range(60), 50, speed=3)
     assert not crowd_motion(alone, SCENE).any()
-
-
-class Says:
-    """A scorer of one opinion."""
-
-    def __init__(self, margin: float) -> None:
-        self.margin = margin
-
-    def margins(
-        self,
-        tracks: Tracks,
-        visibility: NDArray[np.float32],
-        pairs: NDArray[np.int64],
-        camera: NDArray[np.float64] | None = None,
-    ) -> NDArray[np.float32]:
-        assert len(visibility) == len(tracks)
-        return np.full((len(pairs), 2), self.margin, np.float32)
 
 
 def test_a_learned_scorer_is_believed() -> None:

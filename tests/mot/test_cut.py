@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.frames.test_cuts import shot
+from tests.frames.videos import shot
 from trackweave import Detections, Tracker, track_boxes
 from trackweave.frames.arrays import ArrayFrames
 from trackweave.mot.state import FrameContext

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import trackweave
-from tests.frames.test_cuts import shot
+from tests.frames.videos import shot
 from trackweave.errors import RunFolderError
 from trackweave.frames.arrays import ArrayFrames
 from trackweave.predictors.flow.predictor import FlowPredictor

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.frames.test_cuts import shot
+from tests.frames.videos import shot
 from trackweave.frames.arrays import ArrayFrames
 from trackweave.frames.source import RGBFrame
 from trackweave.ids import Level, LocalIndex

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.identity.test_overlaps import boxes
-from tests.identity.toy_tracks import SIZE, frame_objects
+from tests.identity.toy_tracks import SIZE, boxes, frame_objects
 from trackweave.errors import ArtifactError, ArtifactVersionError
 from trackweave.ids import Level
 from trackweave.storage.identity import Fusion, IdentityRecord, write_index, write_relations

@@ -131,6 +131,7 @@ def convert(
 
 
 def _say(to: str, files: Sequence[Path], output: Path, log: RunLog) -> None:
+    """Prints what was written and where, and what the format could not hold."""
     count = sum(file.suffix == ".png" for file in files)
     what = {"davis": f"{count} label images", "mot": "boxes", "mp4": "video"}.get(to)
     typer.echo(f"{what or to + (f', {len(files)} files' if len(files) > 1 else '')}: {output}")

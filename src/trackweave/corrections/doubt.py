@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,35 @@ ROWS_AT_ONCE = 65_536
 # that is e times the other; the cost of the link itself, infinite where there is none.
 X, Y, LOG_HEIGHT, LOG_WIDTH, HEIGHT_HERE, X_EXPECTED, Y_EXPECTED, LOG_HEIGHT_BEFORE, LOG_WIDTH_BEFORE = range(9)
 HEIGHT_BEFORE, FOR_DISTANCE, FOR_HEIGHT, OWN = range(9, 13)
+
+
+class _Measure(IntEnum):
+    """Columns of what is measured of a link, `(N, 10)`; 0 where an observation has no link into it.
+
+    Attributes:
+        EXCHANGE: cost of the best exchange with another link of the frame, over that of both links as they are.
+        OWN: cost of the link.
+        OVERLAP: largest IoU with another observation of the frame.
+        RIVAL: cost of the best other observation, over that of the link.
+        OVERLAP_BEFORE: as `OVERLAP`, of the observations that the links of the frame come from.
+        GAP: logarithm of the frames since the observation before.
+        SCORE, SCORE_BEFORE: of the observation, and of the one before.
+        DISTANCE: between the centre and where it was expected, in heights.
+        HEIGHT: change of the height, the absolute logarithm of the ratio.
+    """
+
+    EXCHANGE = 0
+    OWN = 1
+    OVERLAP = 2
+    RIVAL = 3
+    OVERLAP_BEFORE = 4
+    GAP = 5
+    SCORE = 6
+    SCORE_BEFORE = 7
+    DISTANCE = 8
+    HEIGHT = 9
+
+
 FEATURES = (
     "exchange", "own", "overlap", "rival", "overlap before", "gap", "score", "score before", "distance", "height",
     "overlap × exchange", "exchange²", "overlap × gap",
@@ -61,16 +91,15 @@ class Links:
     overlap: NDArray[np.float64]
 
 
-def link_doubt(tracks: Tracks, weights: tuple[float, ...] | None = None) -> Links:
+def link_doubt(tracks: Tracks) -> Links:
     """The links of tracks and how doubtful each is.
 
     Args:
         tracks: of one level; boxes of one track in the order of frames.
-        weights: other ones than `WEIGHTS`.
     """
     previous = previous_rows(tracks)
     features, partner = link_features(tracks, previous)
-    constant, *factors = WEIGHTS if weights is None else weights
+    constant, *factors = WEIGHTS
     doubt = np.zeros(len(tracks))
     linked = previous >= 0
     doubt[linked] = 1 / (1 + np.exp(-np.clip(constant + features[linked] @ np.array(factors), -30, 30)))
@@ -92,12 +121,12 @@ def link_features(tracks: Tracks, previous: NDArray[np.int64]) -> tuple[NDArray[
     boxes = tracks.xyxy.astype(np.float64)
     state = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-3)], axis=1)
     velocity = _velocity(tracks.frame, state, previous)
-    raw, partner = np.zeros((n, 10)), np.full(n, -1, np.int64)
+    raw, partner = np.zeros((n, len(_Measure))), np.full(n, -1, np.int64)
     for rows in _batches(tracks.frame):
-        raw[rows, 2] = _largest_overlap(tracks.frame[rows], boxes[rows])
+        raw[rows, _Measure.OVERLAP] = _largest_overlap(tracks.frame[rows], boxes[rows])
         linked = rows[previous[rows] >= 0]
-        raw[linked, 4] = _largest_overlap(tracks.frame[linked], boxes[previous[linked]])
-        compared, raw[linked, 8] = _columns(tracks.frame, state, velocity, rows, previous)
+        raw[linked, _Measure.OVERLAP_BEFORE] = _largest_overlap(tracks.frame[linked], boxes[previous[linked]])
+        compared, raw[linked, _Measure.DISTANCE] = _columns(tracks.frame, state, velocity, rows, previous)
         order = np.lexsort((compared[:, X], _leaps(compared), tracks.frame[rows]))
         best, other = np.full((len(rows), 2), MOST_COST), np.full(len(rows), -1, np.int64)
         starts = np.append(_starts(tracks.frame[rows]), len(rows))
@@ -105,19 +134,19 @@ def link_features(tracks: Tracks, previous: NDArray[np.int64]) -> tuple[NDArray[
         _compare(starts, middles, rows[order], compared[order], best, other)
         is_linked = previous[rows[order]] >= 0
         sorted_rows = rows[order][is_linked]
-        raw[sorted_rows, 0], raw[sorted_rows, 3] = best[is_linked].T
-        raw[sorted_rows, 1] = compared[order, OWN][is_linked]
+        raw[sorted_rows, _Measure.EXCHANGE], raw[sorted_rows, _Measure.RIVAL] = best[is_linked].T
+        raw[sorted_rows, _Measure.OWN] = compared[order, OWN][is_linked]
         partner[sorted_rows] = other[is_linked]
     linked = np.flatnonzero(previous >= 0)
     before = previous[linked]
-    raw[linked, 5] = np.log(tracks.frame[linked] - tracks.frame[before])
-    raw[linked, 6], raw[linked, 7] = tracks.score[linked], tracks.score[before]
-    raw[linked, 9] = np.abs(np.log(state[before, 3] / state[linked, 3]))
+    raw[linked, _Measure.GAP] = np.log(tracks.frame[linked] - tracks.frame[before])
+    raw[linked, _Measure.SCORE], raw[linked, _Measure.SCORE_BEFORE] = tracks.score[linked], tracks.score[before]
+    raw[linked, _Measure.HEIGHT] = np.abs(np.log(state[before, 3] / state[linked, 3]))
     return _scaled(raw), partner
 
 
 def _starts(frame: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each frame starts in a column of frames in order."""
+    """Rows at which each frame starts in a column of ascending frames, `(F,)`."""
     return np.flatnonzero(np.diff(frame, prepend=-1)) if len(frame) else np.zeros(0, np.int64)
 
 
@@ -132,16 +161,28 @@ def _batches(frame: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 
 
 def _scaled(raw: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Differences of cost by their order of magnitude, and the products of `FEATURES`."""
-    exchange, rival = (np.sign(raw[:, k]) * np.log1p(np.abs(raw[:, k])) for k in (0, 3))
-    overlap, gap = raw[:, 2], raw[:, 5]
+    """`(N, F)` the columns of `FEATURES`: costs by their order of magnitude, and products of columns."""
+    measures = (_Measure.EXCHANGE, _Measure.RIVAL)
+    exchange, rival = (np.sign(raw[:, k]) * np.log1p(np.abs(raw[:, k])) for k in measures)
+    overlap, gap = raw[:, _Measure.OVERLAP], raw[:, _Measure.GAP]
     return np.stack(
         [
-            exchange, np.log1p(raw[:, 1]), overlap, rival, raw[:, 4], gap, raw[:, 6], raw[:, 7],
-            np.log(raw[:, 8] + 0.003), raw[:, 9], overlap * exchange, exchange**2, overlap * gap,
+            exchange,
+            np.log1p(raw[:, _Measure.OWN]),
+            overlap,
+            rival,
+            raw[:, _Measure.OVERLAP_BEFORE],
+            gap,
+            raw[:, _Measure.SCORE],
+            raw[:, _Measure.SCORE_BEFORE],
+            np.log(raw[:, _Measure.DISTANCE] + 0.003),
+            raw[:, _Measure.HEIGHT],
+            overlap * exchange,
+            exchange**2,
+            overlap * gap,
         ],
         axis=1,
-    )  # fmt: skip
+    )
 
 
 def _velocity(frame: NDArray[np.int64], state: NDArray[np.float64], previous: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -187,7 +228,7 @@ def _columns(
 
 
 def _leaps(columns: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """`(R,)` which links cost so much that far ones may be cheaper."""
+    """`(R,)` which links cost so much that an exchange with a far one may be cheaper."""
     return (columns[:, OWN] > LEAPING) & (columns[:, OWN] < np.inf)
 
 
@@ -282,7 +323,8 @@ def _largest_overlap(frame: NDArray[np.int64], boxes: NDArray[np.float64]) -> ND
 
 @njit
 def _overlaps(frame: NDArray[np.int64], boxes: NDArray[np.float64], largest: NDArray[np.float64]) -> None:
-    """Of boxes ordered by frame, then x1; `largest` holds zeros before."""
+    """Writes the largest IoU of each box with another one of its frame to `largest`, zeros before; boxes are ordered by
+    frame, then x1."""
     for one in range(len(boxes)):
         x1, y1, x2, y2 = boxes[one]
         area = max(x2 - x1, 0.0) * max(y2 - y1, 0.0)

@@ -75,8 +75,8 @@ class FrameSource(ABC):
         return None
 
     def is_there(self, local: int) -> bool:
-        """Whether the frame at a local position has come yet: only of a stream may it be otherwise. Whoever reads ahead
-        asks first."""
+        """Whether the frame at a local position can be read by now: always, but of streams, whose frames come one by
+        one: a caller that reads ahead asks first."""
         return True
 
     @property

@@ -369,7 +369,11 @@ def camera_path(motion: Iterable[NDArray[np.float64] | None]) -> NDArray[np.floa
 def candidates(
     tracklets: Tracklets, scene: VideoContext, horizon_seconds: float = HORIZON_SECONDS
 ) -> NDArray[np.int64]:
-    """`(P, 2)` rows of tracks of one class and one place of which the second begins after the first ended, and soon."""
+    """`(P, 2)` rows of tracks of which the second may go on with the first: of one class, and in view of one place (see
+    `VideoContext.places`), it begins after the first ended, at most `horizon_seconds` later.
+
+    Where that gives more than `MAX_PAIRS`, the horizon is halved until it does not.
+    """
     order = np.argsort(tracklets.first, kind="stable")
     first = tracklets.first[order]
     horizon = round(horizon_seconds * scene.frame_rate)
@@ -390,7 +394,7 @@ def candidates(
 def _places(
     tracklets: Tracklets, pairs: NDArray[np.int64], scene: VideoContext
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """At which place the first of each pair ends and the second begins."""
+    """`(P,)` each: the place in view where the first of each pair ends, and where the second begins."""
     cuts = np.sort(np.asarray(scene.cuts, np.int64))
     place = np.asarray(scene.places or range(len(cuts) + 1), np.int64)
     at_end = np.searchsorted(cuts, tracklets.last[pairs[:, 0]], side="right")

@@ -257,7 +257,7 @@ class Tracker:
     def cut(self) -> None:
         """Ends every track: the next frame begins another shot of the same video. Ids go on, counts stay, and tracks
         that begin on that frame need no confirmation, as on the first of all."""
-        self._keep_ended(np.arange(self._table.count), self._names())
+        self._keep_ended(np.arange(self._table.count), self._ids_and_classes())
         self._table = TrackTable()
         self._is_opening = True
         if self._memory is not None:
@@ -327,7 +327,7 @@ class Tracker:
         state = self._state(frame, cost, allowed, elapsed, out[ASSIGNED])
         priced = cost if state is None or self._scorer is None else self._scored(state)
         table.reserve(n + width)
-        before = None if self._gallery is None else self._names()
+        before = None if self._gallery is None else self._ids_and_classes()
         given = (
             table.rows, n, frame.rows, priced, allowed, work.pairs, found, elapsed, self._is_opening, self._next_id,
             parameters, self._stream, work.integers, work.floats, out,
@@ -351,20 +351,25 @@ class Tracker:
             if frame.embedding is not None:
                 self._learn(frame, cost, allowed, cosine, work.integers[MATCH, :n], out[TABLE_ROW])
             if self._gallery is not None:
-                self._gallery.recall(self._memory, *self._names())
+                self._gallery.recall(self._memory, *self._ids_and_classes())
         if state is not None:
             self._notify(state)
         self._reported += shown
         return self._output(frame, out[:, :shown])
 
-    def _names(self) -> NDArray[np.int64]:
+    def _ids_and_classes(self) -> NDArray[np.int64]:
         """`(2, T)` ids and classes of live tracks."""
         return self._table.live[:, [ID, CLASS]].T.astype(np.int64)
 
-    def _keep_ended(self, rows: NDArray[np.int64], names: NDArray[np.int64]) -> None:
-        """Takes rows that end into the gallery; `names` as they were, before the table changed."""
+    def _keep_ended(self, rows: NDArray[np.int64], ids_and_classes: NDArray[np.int64]) -> None:
+        """Takes the appearance of tracks that end into the gallery.
+
+        Args:
+            rows: of these tracks in the table, as it was before it changed.
+            ids_and_classes: `(2, T)` of all its rows then.
+        """
         if self._gallery is not None and self._memory is not None and len(rows):
-            self._gallery.keep(self._memory, rows, *names[:, rows])
+            self._gallery.keep(self._memory, rows, *ids_and_classes[:, rows])
 
     @property
     def recalled(self) -> int:
@@ -399,7 +404,7 @@ class Tracker:
     # --- the scale of scores, and what is said about a run ---------------------------------------------------------
 
     def _take_scale(self, scale: ScoreScale) -> None:
-        """Scores are of this scale from now on."""
+        """Takes scores as those of this scale from now on: sets the parameters that depend on it."""
         self._scale = scale
         self._lowest = lowest_share(self.settings, scale)
         self._parameters = kernel_parameters(self.settings, scale.stretch)
@@ -422,7 +427,7 @@ class Tracker:
             self._best_share = max(self._best_share, float(np.fmax.reduce(self._scale.shares(score))))
 
     def _say_scale(self) -> None:
-        """The user of a tracker that runs by itself sees at once that scores are not taken as they are."""
+        """Logs once that scores are rescaled: a tracker that is used by itself has no run whose summary says it."""
         message = self._scale.message()
         if message is not None and not self._has_said_scale:
             self._has_said_scale = True
@@ -535,7 +540,7 @@ class Tracker:
         self._skipped[reason] += count
 
     def _prepared(self, context: FrameContext, detections: Detections) -> _Frame:
-        """The detections that take part."""
+        """The frame with the rows and embeddings of the detections that take part."""
         size = context.size or self._size
         self._follow_scores(detections.score)
         rows = self._valid(context.index, detections, size)
@@ -545,7 +550,11 @@ class Tracker:
         return _Frame(context, size, detections, rows, self._embedding(context.index, detections, rows))
 
     def _valid(self, frame: int, detections: Detections, size: tuple[int, int] | None) -> Rows:
-        """`(D, DET_COLUMNS)` those that take part."""
+        """`(D, DET_COLUMNS)` the rows of the detections that take part, valid until the next frame.
+
+        Left out are those below the threshold, faulty ones (an error or counted, as the settings say), and of one box
+        under several classes all but the best.
+        """
         n, capacity = len(detections), len(self._taken)
         if n > capacity or capacity > max(256, 8 * n):
             capacity = max(64, 2 * n)
@@ -657,9 +666,10 @@ class Tracker:
     def _state(
         self, frame: _Frame, cost: Costs, allowed: Flags, elapsed: int, assigned: NDArray[np.int64]
     ) -> AssignmentState | None:
-        """The question of this frame, for scorer, observer and monitor; None when there are none.
+        """The frame as scorer, observer and monitor see it, before the assignment; None when there are none of these.
 
-        `assigned` becomes all −1; the decisions are written into it, so that the state need not be made twice.
+        `assigned`, `(D,)`, becomes all −1. It is the array that the kernel writes the decisions to: afterwards the same
+        state holds them.
         """
         if self._scorer is None and self._observer is None and self._monitor is None:
             return None
@@ -767,7 +777,7 @@ def lowest_share(settings: TrackerSettings, scale: ScoreScale) -> float:
 
 
 def absurd_rate(rate: float) -> str:
-    """The warning of such a rate."""
+    """The text that warns of a frame rate above `LARGEST_RATE`."""
     return (
         f"{rate:g} frames per second: is that a time base (90000, 1000000) instead of a frame rate? "
         f"A lost track is kept for {rate:g} frames and more, and hardly anything moves from one to the next"

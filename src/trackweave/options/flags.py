@@ -115,6 +115,7 @@ def provided_by(
 
 
 def _show_all(context: typer.Context, wanted: bool) -> None:
+    """Prints the help with every setting, and ends."""
     if wanted:
         context.meta[HELP_ALL] = True
         typer.echo(context.get_help())

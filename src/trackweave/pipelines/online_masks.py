@@ -604,7 +604,7 @@ class _Following:
         assert self._generator is not None
         stride, is_new_only = self._request.candidate_stride, False
         if stride is None:
-            if not self._seen.is_due(image, starts=starts):
+            if not self._seen.advance(image, starts=starts):
                 return {}
             is_new_only = not starts
         elif not starts and local % stride:

@@ -383,7 +383,7 @@ def _new_views(
     seen = SeenArea()
     for local in range(len(frames)):
         starts = local == 0 or local in cuts
-        if seen.is_due(frames[local], starts=starts):
+        if seen.advance(frames[local], starts=starts):
             yield LocalIndex(local), None if starts else seen
             seen.look()
         if progress is not None:

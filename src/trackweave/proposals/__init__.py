@@ -1,1 +1,1 @@
-"""Candidates without a neural network."""
+"""Candidates from images: regions, detectors, automatic masks; how they are filtered and nested."""

@@ -49,15 +49,18 @@ class SeenArea:
         self._grey = grey
         self.frames_since += 1
 
-    def is_due(self, image: NDArray[np.uint8], *, starts: bool) -> bool:
-        """Goes on to the next frame; says whether another look is due. It is on the first frame of a shot, `starts`."""
+    def advance(self, image: NDArray[np.uint8], *, starts: bool) -> bool:
+        """Goes on to the next frame, `(H, W, 3)` uint8 RGB; returns whether candidates are to be looked for on it.
+
+        They are on the first frame of a shot (`starts`), and where enough of the frame is new.
+        """
         if starts:
             self.forget()
         self.move_to(image)
         return starts or (self.frames_since >= MIN_GAP and self.new_share >= NEW_SHARE)
 
     def look(self) -> None:
-        """From now on all that is in view counts as seen."""
+        """Candidates were looked for on this frame: from now on all that is in view counts as seen."""
         self._seen = np.ones_like(self._seen)
         self.frames_since = 0
 

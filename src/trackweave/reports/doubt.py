@@ -120,7 +120,12 @@ class _Collector:
             self.reasons[row].append(text)
 
     def add_links(self, positions: NDArray[np.int64], doubt: NDArray[np.float64]) -> None:
-        """`(N,)` position of each observation, and how likely the link into it is wrong."""
+        """Sets the doubt of each frame: the chance that one of the links into its observations is wrong.
+
+        Args:
+            positions: `(N,)` of each observation's frame.
+            doubt: `(N,)` how likely the link into it is wrong.
+        """
         kept = np.bincount(positions, np.log1p(-doubt), len(self.frame))
         self.frame = 1 - np.exp(kept)
 

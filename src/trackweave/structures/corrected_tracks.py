@@ -409,8 +409,9 @@ class _ActReader:
             if any(self._is_seen(piece, max(low, first), min(high, last)) for piece in pieces)
         ]
 
-    def _refuse_locked(self, one: _Object, first: int = 0, last: int = MOST_ITEMS) -> None:
-        for low, high in self._locks(one, first, last):
+    def _refuse_locked(self, one: _Object, first: int = 0) -> None:
+        """Refuses to change an object that an accepted stretch holds, from frame `first` on."""
+        for low, high in self._locks(one, first, MOST_ITEMS):
             raise RefusedError(f"frames {low} to {high} are accepted: undo that first")
 
     # --- acts --------------------------------------------------------------------------------------------------------

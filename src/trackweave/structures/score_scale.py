@@ -146,24 +146,33 @@ def scale_of(frame: NDArray[np.int64], score: NDArray[np.float32], unit: ScoreUn
 
 
 def top_of(best: NDArray[np.float64]) -> float:
-    """The score that the best frames reach: so many frames do that a mistake or two do not decide.
+    """How high the scores of a video reach: the best score of a frame that a few frames have or exceed.
+
+    Those few are one of up to 19 frames, up to three of fewer than 400, ten of a thousand and more: so a mistake or two
+    do not decide. They are no fixed share of all, because in hours of an empty street only a few frames show anyone.
 
     Args:
-        best: `(F,)` best score of each frame, F > 0: of up to 19 frames the largest counts, then the third, of a
-            thousand and more the tenth. No share of them: in hours of an empty street a few frames show someone.
+        best: `(F,)` best score of each frame, F > 0.
     """
     rank = usual_frames(len(best))
     return float(np.partition(best, -rank)[-rank])
 
 
 def usual_frames(frames: int) -> int:
-    """How many of so many frames must have a usual best score, that a detector counts as usual."""
+    """How many frames of a video must have a score, or a higher one, for the video to reach it; see `top_of`."""
     return max(1, min(frames // 10, 3), min(frames // 100, 10))
 
 
 @dataclass
 class _Spread:
-    """What is kept of N scores: the smallest, the largest, N, how many lie below 0 and are not −1; is one −1?"""
+    """What is kept of the scores seen so far.
+
+    Attributes:
+        lowest, highest: the smallest and the largest score.
+        count: how many there were.
+        negative: how many lie below 0 and are not −1.
+        has_gaps: one is −1, which stands for a score that is not given.
+    """
 
     lowest: float = np.inf
     highest: float = -np.inf

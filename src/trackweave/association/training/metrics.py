@@ -20,6 +20,8 @@ GAPS: tuple[float, ...] = (0.06, 0.25, 0.5, 1.0, 2.0)
 """Seconds since the last match that separate the rows of the confusion table."""
 BINS = 10
 """Bins of the calibration curve."""
+FRAMES_AT_ONCE = 64
+"""Frames that a model evaluates together."""
 THRESHOLDS = tuple(np.round(np.arange(0.05, 0.96, 0.05), 2).tolist())
 BETA = 1.3
 """Weight of recall in the F-score: a missed match costs a tracker more than a wrong one, because it ends a track."""
@@ -149,9 +151,7 @@ class _TrackPredictions:
     gap: NDArray[np.float32]
 
 
-def compute_metrics(
-    model: Associator, training_set: TrainingSet, frames: NDArray[np.int64], batch_size: int = 64
-) -> AssociationMetrics:
+def compute_metrics(model: Associator, training_set: TrainingSet, frames: NDArray[np.int64]) -> AssociationMetrics:
     """Runs the model over frames of a training set and compares it with the targets."""
     device = next(model.parameters()).device
     model.eval()
@@ -159,8 +159,8 @@ def compute_metrics(
     predictions: list[_TrackPredictions] = []
     pairs: list[tuple[NDArray[np.float32], NDArray[np.bool_]]] = []
     with torch.no_grad():
-        for start in range(0, len(frames), batch_size):
-            chosen = frames[start : start + batch_size]
+        for start in range(0, len(frames), FRAMES_AT_ONCE):
+            chosen = frames[start : start + FRAMES_AT_ONCE]
             tensors, batch = make_batch(training_set, chosen, device)
             output = model(*tensors.inputs)
             losses.append(float(association_loss(output, tensors)))

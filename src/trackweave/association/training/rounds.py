@@ -26,6 +26,7 @@ from trackweave.association.training.batches import iterate_batches, make_batch
 from trackweave.association.training.checkpoint import ModelCheckpoint, export_onnx, load_checkpoint, save_checkpoint
 from trackweave.association.training.loop import BEST, REPORT, EpochCallback, Learner, model_metadata, train
 from trackweave.association.training.metrics import (
+    FRAMES_AT_ONCE,
     AssociationMetrics,
     EpochRecord,
     compute_metrics,
@@ -67,29 +68,20 @@ class StateRecorder:
             yield LabelledFrame(sequence, state, state.detections.data[GT_COLUMN])
 
 
-def hard_frames(
-    model: Associator,
-    training_set: TrainingSet,
-    *,
-    easy_share: float = EASY_SHARE,
-    rng: np.random.Generator,
-    batch_size: int = 64,
-) -> NDArray[np.int64]:
-    """Positions of the frames on which the model is unsure or wrong, and of a random share of the others.
+def hard_frames(model: Associator, training_set: TrainingSet, *, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Positions of the frames on which the model is unsure or wrong, and of a random `EASY_SHARE` of the others.
 
     Args:
         model: evaluates the frames.
         training_set: frames with labels.
-        easy_share: share of the easy frames that stay.
-        rng: selects them.
-        batch_size: frames at once.
+        rng: selects the easy ones that stay.
     """
     model.eval()
     device = next(model.parameters()).device
     lowest = np.ones(len(training_set), np.float32)
     with torch.no_grad():
-        for start in range(0, len(training_set), batch_size):
-            positions = np.arange(start, min(start + batch_size, len(training_set)))
+        for start in range(0, len(training_set), FRAMES_AT_ONCE):
+            positions = np.arange(start, min(start + FRAMES_AT_ONCE, len(training_set)))
             tensors, batch = make_batch(training_set, positions, device)
             output = model(*tensors.inputs)
             views = (
@@ -100,7 +92,7 @@ def hard_frames(
                 log_probability = target_log_probability(pairs, unmatched, targets)
                 log_probability = torch.where(targets == UNKNOWN, torch.zeros_like(log_probability), log_probability)
                 np.minimum.at(lowest, start + frame, log_probability.exp().cpu().numpy())
-    return np.flatnonzero((lowest < EASY_PROBABILITY) | (rng.random(len(training_set)) < easy_share))
+    return np.flatnonzero((lowest < EASY_PROBABILITY) | (rng.random(len(training_set)) < EASY_SHARE))
 
 
 def train_in_rounds(

@@ -1,4 +1,4 @@
-"""`TrackedObject`: one object that is propagated frame by frame, and `mask_in_box`: from a box to a first mask."""
+"""`TrackedObject`: one object that is propagated frame by frame, by flow, appearance and re-detection."""
 
 from __future__ import annotations
 
