@@ -140,6 +140,21 @@ def test_settings_of_a_scorer_that_is_off_have_no_effect() -> None:
 
 
 @pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--log-embed-dim", "64"), "flag --log-embed-dim: 64 has no effect: no samples are logged"),
+        (("--sequence", "x"), "flag --sequence: x has no effect: no samples are logged"),
+        (("--no-viz", "--style", "boxes"), "flag --style: boxes has no effect: no video is drawn"),
+        (("--log-dir", "x", "--log-embed-dim", "64"), None),
+        (("--no-viz",), None),
+    ],
+)
+def test_settings_of_what_is_off_have_no_effect(flags: tuple[str, ...], says: str | None) -> None:
+    messages = [warning.message for warning in ignored_settings(parsed(BOXES, *flags))]
+    assert [says in message for message in messages] == [True] if says else not messages, messages
+
+
+@pytest.mark.parametrize(
     ("sources", "says"),
     [
         ({"text": "tracker: {confidance_threshold: 1}"}, "tracker.confidance_threshold; did you mean tracker.confid"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image
 
 from trackweave.errors import FrameError, PromptError
 from trackweave.formats.davis import read_label_png
-from trackweave.frames.images import ImageFolder, TiffPages, natural_key
+from trackweave.frames.images import ImageFolder, TiffPages, in_order, natural_key
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import RGBFrame, check_readable, exclude_unreadable, report_source
 from trackweave.structures.run_log import RunLog
@@ -539,3 +540,30 @@ def test_a_profile_that_ends_too_early_is_a_frame_that_cannot_be_read(tmp_path: 
     (tmp_path / "0.png").write_bytes(content[:-12] + broken + content[-12:])
     with pytest.raises(FrameError, match=r"0\.png"):
         _ = ImageFolder(tmp_path)[0]
+
+
+def test_a_link_to_a_file_that_is_gone_is_a_frame_that_cannot_be_read(tmp_path: Path) -> None:
+    for k in (0, 2):
+        save(tmp_path / f"{k}.png")
+    (tmp_path / "1.png").symlink_to(tmp_path / "gone.png")
+    folder = ImageFolder(tmp_path)
+    assert list(folder.names) == ["0.png", "1.png", "2.png"]
+    assert "1.png cannot be read as an image" in str(folder.fault(1))
+    with pytest.raises(FrameError, match=r"1\.png cannot be read"):
+        folder[1]
+
+
+def test_both_spellings_of_a_letter_are_one(tmp_path: Path) -> None:
+    files = [tmp_path / f"{unicodedata.normalize(form, 'é')}_{k}.png" for k, form in enumerate(("NFC", "NFD", "NFC"))]
+    assert in_order(reversed(files)) == files
+
+
+def test_a_copy_beside_its_original_is_no_frame(tmp_path: Path) -> None:
+    for name in ("1", "2", "2 (1)", "3"):
+        save(tmp_path / f"{name}.png")
+    with pytest.raises(FrameError, match=r"holds 2\.png and 2 \(1\)\.png, a copy: keep one image per frame"):
+        ImageFolder(tmp_path)
+    for name in ("1", "2", "3"):
+        (tmp_path / f"{name}.png").rename(tmp_path / f"a ({name}).png")
+    (tmp_path / "2 (1).png").unlink()
+    assert len(ImageFolder(tmp_path)) == 3

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from av.video.stream import VideoStream
@@ -21,13 +22,15 @@ from tests.frames.videos import (
     decoded_in_order,
     ffmpeg,
     frames_of_ffmpeg,
+    picture,
     set_edit_list,
     write_video,
 )
 from trackweave.errors import FrameError
 from trackweave.frames import video as video_index
-from trackweave.frames.source import exclude_unreadable
+from trackweave.frames.source import exclude_unreadable, report_decoded
 from trackweave.frames.video import VideoDecoder, VideoFile, index_video, turned
+from trackweave.structures.run_log import RunLog
 
 FRAME_BYTES = HEIGHT * WIDTH * 3
 UNEVEN = list(accumulate((40 + k % 5 * 17 for k in range(29)), initial=0))
@@ -534,3 +537,76 @@ def test_frames_that_are_held_hold_no_threads(tmp_path: Path) -> None:
         before = len(list(Path("/proc/self/task").iterdir()))
         held += [video[position] for position in range(1, 20)]
         assert len(list(Path("/proc/self/task").iterdir())) <= before + 2
+
+
+def test_frames_of_another_size_are_refused_however_often_they_are_read(tmp_path: Path) -> None:
+    data = b""
+    for height, width in ((HEIGHT, WIDTH), (2 * HEIGHT, 2 * WIDTH)):
+        with av.open(str(tmp_path / "part.h264"), "w") as container:
+            stream: Any = container.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for _ in range(3):
+                image = np.full((height, width, 3), 90, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+            container.mux(stream.encode())
+        data += (tmp_path / "part.h264").read_bytes()
+    (tmp_path / "two.h264").write_bytes(data)
+    with VideoFile(tmp_path / "two.h264") as video:
+        assert len(video) == 6
+        for position in (5, 4, 5, 3, 4):
+            with pytest.raises(FrameError, match=rf"frame {position} is 128×96 pixels, but the video began with 64×48"):
+                video[position]
+        assert video[2].shape == video[0].shape == (HEIGHT, WIDTH, 3)
+
+
+def test_further_video_streams_are_noted(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "two.mkv"), "w") as container:
+        streams: list[Any] = [container.add_stream("libx264", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for k in range(3):
+            for stream in streams:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(k), "rgb24")))
+        for stream in streams:
+            container.mux(stream.encode())
+    with VideoFile(tmp_path / "two.mkv") as video:
+        assert [note.message for note in video.notes] == [
+            f"{tmp_path / 'two.mkv'}: holds 2 video streams, and the frames are those of the first: "
+            "save another one as a file of its own to read it"
+        ]
+    with VideoFile(write_video(tmp_path / "one.mkv", 3)) as video:
+        assert not video.notes
+
+
+def test_damage_that_the_decoder_fills_in_is_noted(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25, options={"g": "4", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for k in range(12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.roll(noise, k, 1), "rgb24")))
+        container.mux(stream.encode())
+    with VideoFile(path) as video:
+        assert [video[k].shape for k in range(12)] == [(96, 128, 3)] * 12
+        assert not video.late_notes
+    with av.open(str(path)) as container:
+        place = [
+            (packet.pos, packet.size) for packet in container.demux(video=0) if packet.is_keyframe and packet.size
+        ][1]
+    data = bytearray(path.read_bytes())
+    middle, end = place[0] + place[1] // 2, place[0] + place[1]
+    data[middle:end] = np.random.default_rng(1).integers(0, 256, end - middle, dtype=np.uint8).tobytes()
+    path.write_bytes(data)
+    with VideoFile(path) as video:
+        part = video.select(range(2, 12))
+        assert not part.late_notes  # nothing is decoded yet
+        log = RunLog("skip")
+        for _ in part:
+            pass
+        report_decoded(part, log)
+        report_decoded(part, log)
+        assert [warning.message for warning in log.warnings] == [
+            f"{path}: data of frame 4 is damaged, and the decoder filled it in: up to the next keyframe pictures "
+            "may be wrong"
+        ]

@@ -295,6 +295,21 @@ def test_settings_of_files_where_there_is_none(tmp_path: Path, settings: dict[st
         open_detections(None, video, RunLog())
 
 
+def test_settings_that_the_format_has_no_use_for(clip: Path, tmp_path: Path) -> None:
+    csv = classed_csv(tmp_path / "d.csv")
+    mot = write_lines(tmp_path / "d.txt", detection_lines(3))
+    results = coco_of(tmp_path / "r.json", [0, 1])
+    for path, settings, message in (
+        (mot, {"video_name": "a"}, "names no videos, and video_name='a' asks for one"),
+        (csv, {"video_name": "a"}, "names no videos"),
+        (results, {"video_name": "a"}, "names no videos"),
+        (csv, {"class_column": 8}, "class_column=8 is for MOT text"),
+        (results, {"class_column": 8}, "class_column=8 is for MOT text"),
+    ):
+        with video_of(clip, **settings) as video, pytest.raises(InputError, match=message):
+            open_detections(path, video, RunLog())
+
+
 def test_a_base_from_the_settings(tmp_path: Path) -> None:
     folder = make_sequence(tmp_path / "toy")
     text = (folder / "det" / "det.txt").read_text()

@@ -208,19 +208,24 @@ def with_default_tracker(settings: ResolvedSettings) -> ResolvedSettings:
 
 
 def ignored_settings(settings: ResolvedSettings) -> tuple[RunWarning, ...]:
-    """Settings of a learned scorer that were given but have no effect, because it is off."""
-    if "scorer" not in settings.sections or settings[ScorerSettings].enabled:
-        return ()
-    ignored = [one for key, one in settings.provided.items() if key.startswith("scorer.") and key != "scorer.enabled"]
+    """Settings that were given and have no effect: of a scorer, a log or an overlay that is off."""
+    sections = settings.sections
+    off: dict[str, str] = {}
+    if "scorer" in sections and not settings[ScorerSettings].enabled:
+        off["scorer"] = "the learned scorer is off (--scorer learned, or TRANSFORMER_ASSOC_ENABLE=1)"
+    if "log" in sections and settings[LogSettings].dir is None:
+        off["log"] = "no samples are logged (--log-dir)"
+    if "overlay" in sections and "run" in sections and not settings[BoxRunSettings].overlay:
+        off["overlay"] = "no video is drawn (--no-viz)"
+    ignored = [
+        (one, off[section])
+        for key, one in settings.provided.items()
+        for section, _, name in [key.partition(".")]
+        if section in off and not (section == "scorer" and name == "enabled") and one.value is not None
+    ]
     return tuple(
-        RunWarning(
-            "settings",
-            None,
-            "setting-ignored",
-            f"{one.origin}: {one.value} has no effect: the learned scorer is off (--scorer learned, "
-            "or TRANSFORMER_ASSOC_ENABLE=1)",
-        )
-        for one in ignored
+        RunWarning("settings", None, "setting-ignored", f"{one.origin}: {one.value} has no effect: {why}")
+        for one, why in ignored
     )
 
 

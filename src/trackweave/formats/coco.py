@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trackweave.errors import InputError, listed, shortened, shortened_line, wording
-from trackweave.formats.frame_ids import FrameHints, ImageId, frames_of_ids, image_id, one_video, stem_of
+from trackweave.formats.frame_ids import FrameHints, ImageId, frames_of_ids, image_id, one_video, refuse_video, stem_of
 from trackweave.formats.tables import (
     DetectionTable,
     EncodedMask,
@@ -104,6 +104,8 @@ class _Chosen(NamedTuple):
 def _by_id(path: Path, items: Sequence[_CocoItem], hints: FrameHints) -> _Chosen:
     """Without a list of images; results may name their video."""
     video = one_video((item.video for item in items if item.video is not None), hints, str(path))
+    if video is None:
+        refuse_video(hints, str(path))
     others = [item for item in items if item.video not in (None, video)]
     items = [item for item in items if item.video in (None, video)]
     frame_of, reading, is_sure = frames_of_ids((item.image for item in items), hints, str(path))

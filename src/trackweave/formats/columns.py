@@ -24,6 +24,7 @@ from trackweave.formats.frame_ids import (
     frames_of_ids,
     one_video,
     picture_numbers,
+    refuse_video,
     stem_of,
 )
 from trackweave.formats.tables import (
@@ -347,6 +348,7 @@ def _detections(
 def _of_one_video(table: _Table, layout: _Layout, source: str, hints: FrameHints) -> tuple[_Table, list[RunWarning]]:
     """The rows of the video that is meant, where a column names videos."""
     if layout.video is None or layout.video not in table.words:
+        refuse_video(hints, source)
         return table, []
     names = [name.strip() for name in table.words[layout.video]]
     if hints.video is None and len(set(names)) == len(names):  # a number of each row is no video

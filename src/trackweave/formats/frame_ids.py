@@ -167,6 +167,17 @@ def image_id(value: object) -> ImageId:
     return int(value) if isinstance(value, int) or value.is_integer() else str(value)
 
 
+def refuse_video(hints: FrameHints, source: str) -> None:
+    """For files that name no videos.
+
+    Raises:
+        InputError: one of several was asked for.
+    """
+    if hints.video is not None:
+        asked = argument("video_name", shortened_line(hints.video, 40))
+        raise InputError(f"{source}: names no videos, and {asked} asks for one: leave that out")
+
+
 def one_video(videos: Iterable[str], hints: FrameHints, source: str) -> str | None:
     """Which of the videos that a file names is meant; None when it names none.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trackweave.errors import InputError, listed, shortened_line
+from trackweave.errors import InputError, argument, listed, shortened_line
 from trackweave.formats.coco import read_coco_detections
 from trackweave.formats.columns import (
     detections_from_columns,
@@ -17,7 +17,7 @@ from trackweave.formats.columns import (
     read_csv_detections,
     read_parquet_detections,
 )
-from trackweave.formats.frame_ids import FrameHints
+from trackweave.formats.frame_ids import FrameHints, refuse_video
 from trackweave.formats.kitti import is_kitti_line, read_kitti_annotations
 from trackweave.formats.mot import read_mot, read_mot_detections
 from trackweave.formats.registry import read_video, recognised
@@ -76,12 +76,18 @@ def read_detections(
     if start.startswith(PARQUET_START):
         return read_parquet_detections(path, hints=hints, on_bad_item=on_bad_item)
     text = start.decode("utf-8-sig", errors="replace").lstrip()
-    if text.startswith(("[", "{")):
+    is_json, is_table = text.startswith(("[", "{")), is_header(text.partition("\n")[0])
+    if class_column is not None and (is_json or is_table):
+        raise InputError(
+            f"{path}: {argument('class_column', class_column)} is for MOT text, and this names its columns"
+        )
+    if is_json:
         return read_coco_detections(path, images=images, hints=hints, on_bad_item=on_bad_item)
     if images is not None:
         raise InputError(f"{path}: a list of images ({images}) belongs to COCO results, and this is another format")
-    if is_header(text.partition("\n")[0]):
+    if is_table:
         return read_csv_detections(path, hints=hints, on_bad_item=on_bad_item)
+    refuse_video(hints, str(path))
     return read_mot_detections(path, class_column=class_column, hints=hints, on_bad_item=on_bad_item)
 
 

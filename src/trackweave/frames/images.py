@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
+import unicodedata
 import warnings
 import zlib
 from abc import abstractmethod
@@ -204,6 +205,7 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     >>> sorted(["b1", "a10", "A2", "a02"], key=natural_key)
     ['A2', 'a02', 'a10', 'b1']
     """
+    name = unicodedata.normalize("NFC", name)  # one letter has two spellings, and file systems that keep both
     parts = re.split(r"(\d+)", name.casefold())
     return [int(part) if odd % 2 else part for odd, part in enumerate(parts)], name
 
@@ -240,7 +242,8 @@ def image_files(folder: Path) -> list[Path]:
 def _files(folder: Path, is_wanted: Callable[[str], object]) -> list[Path]:
     """The folder's visible files whose suffix is wanted."""
     files = [file for file in folder.iterdir() if is_wanted(file.suffix) and not file.name.startswith(".")]
-    return [file for file in files if file.is_file()]
+    # A link to a file that is gone is a frame that cannot be read: left out in silence it would move every later one.
+    return [file for file in files if file.is_file() or (file.is_symlink() and not file.exists())]
 
 
 class _StillFrames(WholeVideo):
@@ -531,6 +534,12 @@ def _no_images(folder: Path) -> str:
 
 
 def _refuse_equal_stems(folder: Path, files: list[Path]) -> None:
+    stems = {file.stem for file in files}
+    for file in files:
+        copied = re.fullmatch(r"(.*\S) ?\(\d+\)", file.stem)
+        if copied is not None and copied[1] in stems:
+            original = next(other.name for other in files if other.stem == copied[1])
+            raise FrameError(f"{folder} holds {original} and {file.name}, a copy: keep one image per frame")
     # 0001.jpg beside 0001.png is mostly a mask beside its image: as frames they would alternate.
     stem, count = Counter(file.stem for file in files).most_common(1)[0]
     if count > 1:

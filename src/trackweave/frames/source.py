@@ -114,6 +114,11 @@ class FrameSource(ABC):
         return ()
 
     @property
+    def late_notes(self) -> Sequence[SourceNote]:
+        """What was noticed about the frames that have been decoded so far."""
+        return ()
+
+    @property
     def files(self) -> Sequence[Path]:
         """The files behind the frames: an image for each, or the video; empty where frames were in memory."""
         return () if self.path is None else (self.path,)
@@ -315,6 +320,10 @@ class Selection(FrameSource):
         return self._source.notes
 
     @property
+    def late_notes(self) -> Sequence[SourceNote]:
+        return self._source.late_notes
+
+    @property
     def files(self) -> Sequence[Path]:
         files = self._source.files
         return [files[k] for k in self._positions] if len(files) == len(self._source) else files
@@ -353,6 +362,13 @@ def report_source(source: FrameSource, log: RunLog) -> None:
         if note.left_out:
             log.skip(note.code, note.message, note.left_out, error=FrameError, each=True)
         else:
+            log.warn("frames", note.code, note.message)
+
+
+def report_decoded(source: FrameSource, log: RunLog) -> None:
+    """Tells the log, once, what was noticed about the frames that have been decoded."""
+    for note in source.late_notes:
+        if all(warning.code != note.code for warning in log.warnings):
             log.warn("frames", note.code, note.message)
 
 

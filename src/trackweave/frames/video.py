@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +23,15 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from trackweave.errors import FrameError
-from trackweave.frames.source import FrameCache, RGBFrame, WholeVideo, checked_position, numbered_names, size_text
+from trackweave.frames.source import (
+    FrameCache,
+    RGBFrame,
+    SourceNote,
+    WholeVideo,
+    checked_position,
+    numbered_names,
+    size_text,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,7 @@ class VideoIndex:
         time_base: seconds per timestamp unit.
         count: N.
         damage: one line when the file holds less than its header promises, else None.
+        streams: video streams of the file, without cover art; the frames are those of the first.
     """
 
     pts: NDArray[np.int64] | None
@@ -74,6 +83,7 @@ class VideoIndex:
     time_base: Fraction
     count: int
     damage: str | None
+    streams: int = 1
 
     def position_of(self, pts: int | None) -> int | None:
         """Position of the frame with this timestamp; None when no frame has it."""
@@ -125,7 +135,7 @@ def open_container(path: Path) -> tuple[Any, Any]:
         reason = getattr(error, "strerror", None) or error
         raise FrameError(f"{path} cannot be opened as a video ({reason}): is it complete, and is it a video?") from None
     # Cover art of an audio file counts as a video stream.
-    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    streams = _pictured(container)
     if not streams or container.format.name == "tty":
         container.close()
         _refuse_list(path)
@@ -136,6 +146,11 @@ def open_container(path: Path) -> tuple[Any, Any]:
         raise FrameError(f"{path}: its codec is none that FFmpeg knows: convert it, for instance to H.264 in MP4")
     stream.thread_type = "AUTO"
     return container, stream
+
+
+def _pictured(container: Any) -> list[Any]:
+    """The video streams that are no cover art."""
+    return [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
 
 
 def _refuse_list(path: Path) -> None:
@@ -157,7 +172,7 @@ def index_video(path: Path) -> VideoIndex:
         packets, damage = _demux(container, stream)
         # Only the index of MP4 and MOV lists every frame before the first one; other headers estimate.
         promised = len(getattr(stream, "index_entries", ())) if "mp4" in container.format.name else 0
-        time_base = stream.time_base or Fraction(1, 1000)
+        time_base, streams = stream.time_base or Fraction(1, 1000), len(_pictured(container))
     if promised > len(packets) and damage is None:
         damage = f"{path} is cut off: its header promises {promised} frames, {len(packets)} are there"
     missing = _missing_bytes(path)
@@ -166,7 +181,7 @@ def index_video(path: Path) -> VideoIndex:
     index = _by_packets(packets, time_base, damage) or _by_decoding(path, packets, time_base, damage)
     if not index.count:
         raise FrameError(f"{path} holds no frame that can be decoded: is the file complete?")
-    return index
+    return replace(index, streams=streams)
 
 
 def _missing_bytes(path: Path) -> int:
@@ -466,6 +481,7 @@ class VideoFile(WholeVideo):
         self._size: tuple[int, int] | None = None
         self._lock = RLock()
         self._closed = False
+        self._concealed: set[int] = set()
         self._asked = -1
 
     def again(self, *, cache_bytes: int = CACHE_BYTES) -> VideoFile:
@@ -496,6 +512,22 @@ class VideoFile(WholeVideo):
         """Positions from which decoding can begin, ascending: they cost one frame, others those between, too."""
         return [int(start) for start in np.flatnonzero(np.diff(self._index.keyframe, prepend=-1))]
 
+    @property
+    def notes(self) -> Sequence[SourceNote]:
+        if self._index.streams == 1:
+            return ()
+        text = f"{self.path}: holds {self._index.streams} video streams, and the frames are those of the first"
+        return (SourceNote("more-streams", f"{text}: save another one as a file of its own to read it", 0),)
+
+    @property
+    def late_notes(self) -> Sequence[SourceNote]:
+        if not self._concealed:
+            return ()
+        first, count = min(self._concealed), len(self._concealed)
+        frames = f"frame {first}" if count == 1 else f"{count} frames, the first frame {first},"
+        text = f"{self.path}: data of {frames} is damaged, and the decoder filled it in"
+        return (SourceNote("decoder-concealed", f"{text}: up to the next keyframe pictures may be wrong", 0),)
+
     def fault(self, local: int) -> str | None:
         if checked_position(local, len(self)) in self._index.corrupt:
             return str(self._missing(local, "its data is incomplete"))
@@ -518,19 +550,21 @@ class VideoFile(WholeVideo):
 
     def _found(self, position: int, given_up: Callable[[], bool]) -> RGBFrame | None:
         frame = self.cache.get(position)
-        if frame is not None:
-            return frame
-        with self._lock:
-            if self._closed:
-                raise FrameError(f"{self.path} is closed: open it again")
-            cached = self.cache.get(position)  # another thread may have decoded it while this one waited
-            frame = self._decode(position, given_up) if cached is None else cached
-            if frame is not None and frame.shape[:2] != self.size:
-                raise FrameError(
-                    f"{self.path} frame {position} is {size_text(frame.shape)}, but the video began with "
-                    f"{size_text(self.size)}: re-encode it at one size"
-                )
-            return frame
+        if frame is None:
+            with self._lock:
+                if self._closed:
+                    raise FrameError(f"{self.path} is closed: open it again")
+                cached = self.cache.get(position)  # another thread may have decoded it while this one waited
+                frame = self._decode(position, given_up) if cached is None else cached
+        if frame is None:
+            return None
+        size = self._size or self.size  # without the lock where it is known; frames of another size are held, too
+        if frame.shape[:2] != size:
+            raise FrameError(
+                f"{self.path} frame {position} is {size_text(frame.shape)}, but the video began with "
+                f"{size_text(size)}: re-encode it at one size"
+            )
+        return frame
 
     def _decode(self, position: int, given_up: Callable[[], bool] = lambda: False) -> RGBFrame | None:
         """Decodes up to the frame; what lies before it is kept only when the reader goes backward."""
@@ -550,6 +584,8 @@ class VideoFile(WholeVideo):
             if decoded_frame is None:
                 break
             here, coded = decoded_frame
+            if coded.is_corrupt:
+                self._concealed.add(here)
             if here == position:
                 return self.cache.put(position, upright(coded, self._decoder.reformatter))
             if here > position or (backward and self._worth_keeping(coded, position - here)):

@@ -270,6 +270,9 @@ def open_features(
     embedder = open_embedder(settings.embedder, video, tracker, log)
     camera = open_camera(settings.camera, video, tracker)
     min_score = lowest_share(tracker, score_scale or AS_GIVEN)
+    if settings.segmentation and not video.has_images:
+        text = f"{video.path}: segmentation is on, but not every frame has a picture: it has no effect without masks"
+        log.warn("track", "segmentation-unavailable", text)
     visibility = open_visibility(
         settings, tracker, needed=needs_visibility or embedder is not None, min_score=min_score
     )

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackweave.errors import InputError, RunFolderError, SettingError, TrackweaveError, listed, wording
-from trackweave.frames.source import FrameSource, check_readable, sample_evenly
+from trackweave.frames.source import FrameSource, check_readable, report_decoded, sample_evenly
 from trackweave.identity.settings import IdentitySettings
 from trackweave.ids import PROMPTED_LEVEL, Level, LocalIndex
 from trackweave.pipelines.identity import draw_overlays, overlay_path, write_identities
@@ -572,6 +572,7 @@ class _MaskRun:
                 "frame_list": run.frames.name,
             }
         )
+        report_decoded(frames, self.log)
         manifest.replace_warnings(self.log.warnings, stages=("frames", "prompts", "weights"), level=None)
         FrameList(frames.indices, frames.names, frames.times, frames.size).write(run.frames)
         manifest.write()
@@ -708,6 +709,7 @@ class _MaskRun:
             add_counters(counters, record.counters)
             for stage, seconds in record.summary.durations.items():
                 durations.add(stage, seconds)
+        report_decoded(self.input.frames, self.log)
         level_warnings = [warning for record in records.values() for warning in record.warnings]
         return MaskSummary(
             "masks",

@@ -24,7 +24,7 @@ from trackweave.formats.motchallenge import INFO, MotSequence, is_sequence, read
 from trackweave.frames.images import ImageFolder
 from trackweave.frames.live import LiveFrames, is_live, open_live, without_password
 from trackweave.frames.open import open_frames
-from trackweave.frames.source import FrameSource, RGBFrame, report_source, sampled_positions
+from trackweave.frames.source import FrameSource, RGBFrame, report_decoded, report_source, sampled_positions
 from trackweave.pipelines.settings import InputSettings
 from trackweave.structures.run_log import RunLog, RunWarning
 
@@ -206,7 +206,9 @@ class VideoInput:
             report_source(self.images, log)
 
     def report_ending(self, log: RunLog) -> None:
-        """Tells the log how a live source ended, and what it lost."""
+        """Tells the log how a live source ended, and what it lost; of a video, what its decoder noticed."""
+        if self.images is not None:
+            report_decoded(self.images, log)
         if self.live is None:
             return
         if self.live.ending is not None:
