@@ -591,7 +591,7 @@ def test_damage_that_the_decoder_fills_in_is_noted(tmp_path: Path) -> None:
         assert [video[k].shape for k in range(12)] == [(96, 128, 3)] * 12
         assert not video.late_notes
     with av.open(str(path)) as container:
-        place = [
+        place: tuple[Any, int] = [
             (packet.pos, packet.size) for packet in container.demux(video=0) if packet.is_keyframe and packet.size
         ][1]
     data = bytearray(path.read_bytes())
