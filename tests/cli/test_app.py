@@ -21,10 +21,13 @@ import trackweave
 from tests.cli.shell import Shell
 from tests.toy_scenes import CROSSING, candidates_of, item, write_candidates, write_frames
 from trackweave.cli.app import ASSOC, COMMANDS
+from trackweave.cli.export import USED_BY
 from trackweave.errors import SettingError
+from trackweave.formats.registry import writable
 from trackweave.options.commands import LazyCommand
 from trackweave.pipelines.masks import track_masks
 from trackweave.storage.mask_archive import VideoSegments
+from trackweave.structures.format_settings import FormatSettings
 
 SCENE = CROSSING
 
@@ -530,6 +533,34 @@ def test_commands_on_something_that_is_not_a_run(shell: Shell, tmp_path: Path) -
         assert done.code == 1
         assert done.err.startswith("error: ")
         assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--to", "mp4", "--codec", "vp9"), "flag --codec: format.codec has no effect with --to mp4: it is for mov"),
+        (("--to", "mot", "--ids", "level"), "flag --ids: format.ids has no effect with --to mot: it is for davis"),
+        (("--to", "mot", "--bits", "8"), "flag --bits: format.bits has no effect with --to mot"),
+        (("--to", "davis", "--shapes", "boxes"), "flag --shapes: format.shapes has no effect with --to davis"),
+        (("--to", "csv", "--style", "fill"), "flag --style: overlay.style has no effect with --to csv: it is for mp4"),
+    ],
+)
+def test_export_refuses_flags_that_the_format_does_not_read(
+    shell: Shell, tmp_path: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    done = shell("export", tmp_path / "run", "-o", tmp_path / "o", *arguments)
+    assert (done.code, says in done.err) == (2, True), done.err
+
+
+def test_formats_that_read_a_setting_are_formats() -> None:
+    assert {name for names in USED_BY.values() for name in names} <= {*writable(), "mp4"}
+    assert {key.partition(".")[2] for key in USED_BY if "." in key} == FormatSettings.model_fields.keys()
+
+
+def test_evaluate_refuses_settings_of_a_comparison_without_one(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("1,1,1,1,5,5,1,1,1\n")
+    done = shell("evaluate", tmp_path / "a.txt", "--gt", tmp_path / "a.txt", "--seed", "3")
+    assert (done.code, "flag --seed has no effect without --compare" in done.err) == (2, True), done.err
 
 
 def test_export_asks_for_the_level_when_there_are_several(

@@ -98,6 +98,9 @@ def evaluate(
         values = settings[EvaluationSettings].model_dump()
         values |= {key: value for key, value in own.items() if value is not None}
         regimes.append(Regime(path, truth, name, EvaluationSettings.checked(values)))
+    idle = next((one for key, one in settings.provided.items() if key.startswith("compare.")), None)
+    if not compare and idle is not None and idle.origin.startswith("flag"):
+        raise SettingError(f"{idle.origin} has no effect without --compare")
     if compare:
         _compare(regimes, settings[CompareSettings], as_json)
     else:

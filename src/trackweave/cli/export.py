@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from trackweave.errors import SettingError
 from trackweave.options.flags import with_settings
 from trackweave.options.schema import Schema, short
 from trackweave.options.sources import ResolvedSettings
@@ -39,6 +40,22 @@ CONVERT = Schema(
     ("format",),
     flags=(*FORMAT_FLAGS, short("--ids", "format.ids"), short("--bits", "format.bits"), short("--fps", "format.fps")),
 )
+
+_OUTLINES = ("cvat", "labelme", "yolo", "coco", "coco-vid", "tao", "ytvis")
+USED_BY = {
+    "format.shapes": _OUTLINES,
+    "format.tolerance": _OUTLINES,
+    "format.ids": ("davis", "youtube-vos", "mots", "mots-png"),
+    "format.bits": ("davis", "youtube-vos"),
+    "format.frame_base": ("mots",),
+    "format.margin": ("cutouts", "clips"),
+    "format.background": ("cutouts",),
+    "format.codec": ("mov",),
+    "format.width": ("gif",),
+    "format.fps": ("mp4", "gif", "mov", "clips", "label-studio", "sav"),
+    "overlay": ("mp4", "gif"),
+}
+"""The formats that read a setting, or a section."""
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 
@@ -80,6 +97,8 @@ def export(
     """Write a run's tracks in another format."""
     from trackweave.exporters import export as export_run
 
+    given = {"format.ids": ids is not LabelIds.run, "format.bits": bits is not None}
+    _refuse_idle(to, settings, [key for key, is_given in given.items() if is_given])
     log = RunLog(package=None)
     files = export_run(
         run,
@@ -124,10 +143,30 @@ def convert(
 
     log, options = RunLog(package=None), settings[FormatSettings]
     name = find_format(to, output).name
+    _refuse_idle(name, settings)
     files = convert_tracks(
         source, output, to=name, source_format=source_format, frames=frames, video=video, options=options, log=log
     )
     _say(name, files, output, log)
+
+
+def _refuse_idle(to: str, settings: ResolvedSettings, others: Sequence[str] = ()) -> None:
+    """Refuses flags that the format does not read; files of settings may hold those of other formats.
+
+    Args:
+        to: the format.
+        settings: as given.
+        others: keys of further flags that were given.
+
+    Raises:
+        SettingError: there is one.
+    """
+    flags = {key: one.origin for key, one in settings.provided.items() if one.origin.startswith("flag")}
+    flags |= {key: f"flag --{key.partition('.')[2]}" for key in others}
+    for key, origin in flags.items():
+        used_by = USED_BY.get(key, USED_BY.get(key.partition(".")[0]))
+        if used_by is not None and to not in used_by:
+            raise SettingError(f"{origin}: {key} has no effect with --to {to}: it is for {', '.join(used_by)}")
 
 
 def _say(to: str, files: Sequence[Path], output: Path, log: RunLog) -> None:
