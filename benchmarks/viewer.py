@@ -179,7 +179,7 @@ def make_long_run(work: Path, frames: int, tracks: int) -> Path:
 
 def make_mask_run(work: Path, size: tuple[int, int], frames: int = 300) -> Path:
     """A run of 20 round masks over a video of 60 frames a second."""
-    run, video = work / f"masks-{size[1]}", work / f"fast-{frames}.mp4"
+    run, video = work / f"masks-{size[1]}", work / f"fast-{frames}-{size[1]}.mp4"
     if run.exists():
         return run
     if not video.exists():
@@ -377,9 +377,13 @@ def measure_page(run: Path, scrubs: int, patience: float) -> None:
             page.goto(viewer.address)
             until(page, "page && page.stage.bitmap", patience)
             first = time.perf_counter() - began, used() - processor
+            until(page, "page.tracks", patience)
+            listed = time.perf_counter() - began
             until(page, "document.documentElement.dataset.ready", patience)
-            text = "first picture {:.2f} s after opening the page, {:.2f} s of processor".format(*first)
-            print(f"{text}; all tracks after {time.perf_counter() - began:.2f} s; {load()}", flush=True)
+            asked = time.perf_counter() - began, used() - processor
+            print("first picture {:.2f} s after opening the page, {:.2f} s of processor; ".format(*first), end="")
+            print(f"all tracks after {listed:.2f} s; questions after ", end="")
+            print("{:.2f} s, {:.2f} s of processor; ".format(*asked) + load(), flush=True)
         median, high, worst, elements = page.evaluate(TIMELINE)
         print(f"timeline and list, a step of scrolling: median {median:.1f} ms, 95 % {high:.1f}, worst {worst:.1f}")
         print(f"{elements} elements in the page; {load()}", flush=True)

@@ -344,6 +344,9 @@ def test_very_small_objects_and_long_names(serve: Serve, open_tab: Any, tmp_path
     with serve([tmp_path / "run"]) as viewer:
         tab = open_tab(viewer.address)
         tab.wait("page.stage.shown()")
+        tab.page.evaluate("trackweave.stage.info.pictures = true")  # as of a sequence that has only some of them
+        tab.page.evaluate("trackweave.stage.draw()")
+        assert tab.page.inner_text(".stage-note") == "there is no picture of frame 0"
         tab.click(144, 64)
         assert tab.selected == [2]  # it is two pixels wide, and the pointer beside it
         tab.click(190, 64)
@@ -516,6 +519,7 @@ def test_proofread_a_match(serve: Serve, run: Path, open_tab: Any) -> None:
         tab.page.keyboard.type(str(middle))
         tab.press("Enter", "S")
         tab.wait(f"{SAID} === 2 && page.tracks.id.length === {count + 1} && !page.isActing")
+        assert tab.page.inner_text("#status") == f"split; selected: {track}"
         other = tab.state("Math.max(...page.tracks.id)")
         tab.page.click(f'.track[data-id="{track}"]')
         tab.page.fill("#search", str(other))
@@ -533,6 +537,10 @@ def test_proofread_a_match(serve: Serve, run: Path, open_tab: Any) -> None:
         tab.wait(f"{SAID} === 4 && Object.values(page.answers.names).includes('Ann <b>') && !page.isActing")
         assert "Ann <b>" in tab.page.inner_text("#list")
 
+        tab.page.evaluate("trackweave.isActing = true")
+        tab.press("Delete")
+        assert "still on its way" in tab.page.inner_text("#status")
+        tab.page.evaluate("trackweave.isActing = false")
         tab.press("A")
         tab.wait(f"{SAID} === 5 && page.answers.accepted.length === 1 && !page.isActing")
         tab.press("End", "E")  # it ends after its last frame: nothing is left out

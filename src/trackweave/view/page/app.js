@@ -21,6 +21,11 @@ const SORTS = /** @type {Record<string, string>} */ ({
   doubt: "most doubtful", family: "families", first: "first frame", length: "longest", short: "shortest", id: "id",
 });
 
+/** What is said when an act that says nothing by itself is done; undo takes it back. */
+const DONE = /** @type {Record<string, string>} */ ({
+  merge: "merged", split: "split", end: "ended", nobody: "deleted", accept: "accepted", undo: "undone", redo: "done again", write: "written into the run's files",
+});
+
 /** Milliseconds that what is said stays, and 40 more for each letter. */
 const SAID_FOR = 2500;
 
@@ -203,11 +208,17 @@ class Page {
    * @returns {Promise<boolean>} whether it was taken
    */
   async act(record) {
-    if (this.isActing) return false;
+    if (this.isActing) {
+      this.say("what you said before is still on its way: say this again then");
+      return false;
+    }
     this.isActing = true;
     try {
       this.takeState(await postJson("api/answers", { ...record, version: this.answers.version }));
       await this.refresh();
+      const done = DONE[String(record.act)];
+      const selected = [...this.view.selected].map((id) => this.nameOf(id)).join(", ");
+      if (done) this.say(selected ? `${done}; selected: ${selected}` : done);
       return true;
     } catch (error) {
       this.say(error instanceof Error ? error.message : String(error));

@@ -420,7 +420,8 @@ export class Stage {
     }
     this.overlay?.(context, scale);
     const nearby = this.nearby < 0 ? null : `≈ frame ${indexOf(this.info, this.nearby)}; ${indexOf(this.info, this.wanted)} is being decoded`;
-    const text = nearby ?? this.pictures.problem ?? (this.info.pictures ? "" : this.info.notice ?? "");
+    const isBlank = this.info.pictures && !this.bitmap && this.position >= 0;
+    const text = nearby ?? this.pictures.problem ?? (isBlank ? `there is no picture of frame ${indexOf(this.info, this.position)}` : this.info.pictures ? "" : this.info.notice ?? "");
     if (this.note.textContent !== text) this.note.textContent = text;
   }
 
