@@ -36,7 +36,7 @@ X, Y, LOG_HEIGHT, LOG_WIDTH, HEIGHT_HERE, X_EXPECTED, Y_EXPECTED, LOG_HEIGHT_BEF
 HEIGHT_BEFORE, FOR_DISTANCE, FOR_HEIGHT, OWN = range(9, 13)
 
 
-class _Measure(IntEnum):
+class _LinkColumn(IntEnum):
     """Columns of what is measured of a link, `(N, 10)`; 0 where an observation has no link into it.
 
     Attributes:
@@ -121,12 +121,12 @@ def link_features(tracks: Tracks, previous: NDArray[np.int64]) -> tuple[NDArray[
     boxes = tracks.xyxy.astype(np.float64)
     state = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-3)], axis=1)
     velocity = _velocity(tracks.frame, state, previous)
-    raw, partner = np.zeros((n, len(_Measure))), np.full(n, -1, np.int64)
+    raw, partner = np.zeros((n, len(_LinkColumn))), np.full(n, -1, np.int64)
     for rows in _batches(tracks.frame):
-        raw[rows, _Measure.OVERLAP] = _largest_overlap(tracks.frame[rows], boxes[rows])
+        raw[rows, _LinkColumn.OVERLAP] = _largest_overlap(tracks.frame[rows], boxes[rows])
         linked = rows[previous[rows] >= 0]
-        raw[linked, _Measure.OVERLAP_BEFORE] = _largest_overlap(tracks.frame[linked], boxes[previous[linked]])
-        compared, raw[linked, _Measure.DISTANCE] = _columns(tracks.frame, state, velocity, rows, previous)
+        raw[linked, _LinkColumn.OVERLAP_BEFORE] = _largest_overlap(tracks.frame[linked], boxes[previous[linked]])
+        compared, raw[linked, _LinkColumn.DISTANCE] = _columns(tracks.frame, state, velocity, rows, previous)
         order = np.lexsort((compared[:, X], _leaps(compared), tracks.frame[rows]))
         best, other = np.full((len(rows), 2), MOST_COST), np.full(len(rows), -1, np.int64)
         starts = np.append(_starts(tracks.frame[rows]), len(rows))
@@ -134,14 +134,14 @@ def link_features(tracks: Tracks, previous: NDArray[np.int64]) -> tuple[NDArray[
         _compare(starts, middles, rows[order], compared[order], best, other)
         is_linked = previous[rows[order]] >= 0
         sorted_rows = rows[order][is_linked]
-        raw[sorted_rows, _Measure.EXCHANGE], raw[sorted_rows, _Measure.RIVAL] = best[is_linked].T
-        raw[sorted_rows, _Measure.OWN] = compared[order, OWN][is_linked]
+        raw[sorted_rows, _LinkColumn.EXCHANGE], raw[sorted_rows, _LinkColumn.RIVAL] = best[is_linked].T
+        raw[sorted_rows, _LinkColumn.OWN] = compared[order, OWN][is_linked]
         partner[sorted_rows] = other[is_linked]
     linked = np.flatnonzero(previous >= 0)
     before = previous[linked]
-    raw[linked, _Measure.GAP] = np.log(tracks.frame[linked] - tracks.frame[before])
-    raw[linked, _Measure.SCORE], raw[linked, _Measure.SCORE_BEFORE] = tracks.score[linked], tracks.score[before]
-    raw[linked, _Measure.HEIGHT] = np.abs(np.log(state[before, 3] / state[linked, 3]))
+    raw[linked, _LinkColumn.GAP] = np.log(tracks.frame[linked] - tracks.frame[before])
+    raw[linked, _LinkColumn.SCORE], raw[linked, _LinkColumn.SCORE_BEFORE] = tracks.score[linked], tracks.score[before]
+    raw[linked, _LinkColumn.HEIGHT] = np.abs(np.log(state[before, 3] / state[linked, 3]))
     return _scaled(raw), partner
 
 
@@ -162,21 +162,21 @@ def _batches(frame: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 
 def _scaled(raw: NDArray[np.float64]) -> NDArray[np.float64]:
     """`(N, F)` the columns of `FEATURES`: costs by their order of magnitude, and products of columns."""
-    measures = (_Measure.EXCHANGE, _Measure.RIVAL)
+    measures = (_LinkColumn.EXCHANGE, _LinkColumn.RIVAL)
     exchange, rival = (np.sign(raw[:, k]) * np.log1p(np.abs(raw[:, k])) for k in measures)
-    overlap, gap = raw[:, _Measure.OVERLAP], raw[:, _Measure.GAP]
+    overlap, gap = raw[:, _LinkColumn.OVERLAP], raw[:, _LinkColumn.GAP]
     return np.stack(
         [
             exchange,
-            np.log1p(raw[:, _Measure.OWN]),
+            np.log1p(raw[:, _LinkColumn.OWN]),
             overlap,
             rival,
-            raw[:, _Measure.OVERLAP_BEFORE],
+            raw[:, _LinkColumn.OVERLAP_BEFORE],
             gap,
-            raw[:, _Measure.SCORE],
-            raw[:, _Measure.SCORE_BEFORE],
-            np.log(raw[:, _Measure.DISTANCE] + 0.003),
-            raw[:, _Measure.HEIGHT],
+            raw[:, _LinkColumn.SCORE],
+            raw[:, _LinkColumn.SCORE_BEFORE],
+            np.log(raw[:, _LinkColumn.DISTANCE] + 0.003),
+            raw[:, _LinkColumn.HEIGHT],
             overlap * exchange,
             exchange**2,
             overlap * gap,
