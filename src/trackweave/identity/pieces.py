@@ -13,9 +13,9 @@ from trackweave.errors import SettingError
 MOST_PIECES = 10_000
 """Of one video."""
 MIN_IOU = 0.5
-"""On a frame, from which a track of each piece shows one thing."""
-MIN_SHARE = 0.5
-"""Of the shared frames of the track that is seen on fewer of them, on which both have to show one thing."""
+"""On a frame, from which two boxes show one thing."""
+MIN_MEAN_IOU = 0.5
+"""Of two tracks that are one, over the shared frames of the one that is seen on fewer of them."""
 
 
 def divided(length: int, frames: int, overlap: int, cuts: Sequence[int] = ()) -> list[range]:
@@ -91,9 +91,15 @@ def follow(whole: NDArray[np.int64], piece: NDArray[np.int64], reached: int) -> 
 
 
 class OverlapVotes:
-    """Sums up how well the tracks of two pieces agree on the frames that both have."""
+    """Sums up how well the tracks of two pieces agree on the frames that both have.
 
-    def __init__(self) -> None:
+    Args:
+        min_iou: on a frame, from which two boxes or masks show one thing.
+        min_mean_iou: of two tracks that are one, over the shared frames of the one that is seen on fewer of them.
+    """
+
+    def __init__(self, min_iou: float = MIN_IOU, min_mean_iou: float = MIN_MEAN_IOU) -> None:
+        self._min_iou, self._min_mean_iou = min_iou, min_mean_iou
         self._shared: dict[tuple[int, int], float] = {}
         self._seen: tuple[dict[int, int], dict[int, int]] = {}, {}
 
@@ -108,7 +114,7 @@ class OverlapVotes:
         for seen, ids in zip(self._seen, (before, after), strict=True):
             for one in ids:
                 seen[one] = seen.get(one, 0) + 1
-        for row, column in np.argwhere(iou >= MIN_IOU).tolist():
+        for row, column in np.argwhere(iou >= self._min_iou).tolist():
             pair = int(before[row]), int(after[column])
             self._shared[pair] = self._shared.get(pair, 0.0) + float(iou[row, column])
 
@@ -134,7 +140,7 @@ class OverlapVotes:
         return dict(zip(columns[column[chosen]].tolist(), rows[row[chosen]].tolist(), strict=True))
 
     def _is_one(self, pair: tuple[int, int], iou: float) -> bool:
-        return iou >= MIN_SHARE * min(self._seen[0][pair[0]], self._seen[1][pair[1]])
+        return iou >= self._min_mean_iou * min(self._seen[0][pair[0]], self._seen[1][pair[1]])
 
 
 def joined_ids(ids: Sequence[Iterable[int]], links: Sequence[Mapping[int, int]]) -> list[dict[int, int]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from trackweave.errors import ArtifactError, PredictorError, RunFolderError, SettingError
 from trackweave.frames.source import FrameSource, sampled_positions
-from trackweave.identity.pieces import MIN_IOU, OverlapVotes, follow, joined_ids, samplings
+from trackweave.identity.pieces import OverlapVotes, follow, joined_ids, samplings
 from trackweave.ids import FrameIndex, Level, LocalIndex, TrackId
 from trackweave.masks.ops import mask_iou
 from trackweave.pipelines.mask_inputs import open_mask_frames
@@ -38,6 +38,11 @@ from trackweave.structures.run_summary import JsonRecord, MaskSummary, TrackSumm
 from trackweave.structures.tracks import FrameObjects, TrackClass
 from trackweave.tracking.settings import TrackingSettings
 from trackweave.tracking.stores import BatchRecord, DedupStats, FrameResultStore, prompt_type_of
+
+SAME_IOU = 0.3
+"""Of the masks of one thing in two pieces, on a frame and on average: each has found and followed them on its own."""
+COVERED_IOU = 0.5
+"""With a mask of the earlier piece, from which one of the later piece adds nothing on a shared frame."""
 
 
 def divide_masks(
@@ -413,7 +418,7 @@ def _whole_ids(pieces: Sequence[MaskPiece], level: Level) -> list[dict[int, int]
 
 def _votes(before: VideoSegments, after: VideoSegments, piece: MaskPiece) -> OverlapVotes:
     """How well the tracks of a piece agree with those of the one before, on the frames that both have."""
-    votes = OverlapVotes()
+    votes = OverlapVotes(SAME_IOU, SAME_IOU)
     shared = {frame for frame in (*before.frames, *after.frames) if piece.first <= frame < piece.start}
     for frame in sorted(shared):
         one, other = before.frame(frame), after.frame(frame)
@@ -438,7 +443,7 @@ def _completed(objects: FrameObjects, others: FrameObjects) -> FrameObjects:
     """The objects, and those of the others that are not there and that none of them covers by half."""
     is_new = ~np.isin(others.track_id, objects.track_id)
     if len(objects) and len(others):
-        is_new &= _iou(objects, others).max(axis=0) < MIN_IOU
+        is_new &= _iou(objects, others).max(axis=0) < COVERED_IOU
     more = others[np.flatnonzero(is_new)]
     if not len(more) or not len(objects):
         return more if len(more) else objects
