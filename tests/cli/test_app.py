@@ -575,6 +575,11 @@ def test_export_asks_for_the_level_when_there_are_several(
     assert shell("export", run, "--to", "davis", "-o", tmp_path / "o", "--level", 4).code == 0
 
 
+@pytest.mark.parametrize("name", ["masks", "boxes", "evaluate", "export", "convert", "run"])
+def test_help_has_an_example(shell: Shell, name: str) -> None:
+    assert f"Example: trackweave {name} " in shell(name, "-h").out
+
+
 def test_a_file_where_a_command_should_be_shows_the_command(shell: Shell, frames: Path) -> None:
     done = shell(frames)
     assert done.code == 2

@@ -189,6 +189,12 @@ def test_a_webcam_that_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     assert camera.releases == 1
 
 
+def test_of_a_webcam_that_is_not_there_only_our_line_is_seen(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(FrameError, match="webcam 97 cannot be opened"):
+        open_live(97)
+    assert capfd.readouterr().err == ""
+
+
 def test_no_webcam(monkeypatch: pytest.MonkeyPatch) -> None:
     plug_in(monkeypatch, FakeCapture([], is_open=False))
     with pytest.raises(FrameError, match="webcam 7 cannot be opened"):

@@ -141,6 +141,8 @@ def boxes(
 
     Without --detections and --detector, a sequence's own det/det.txt is taken, and for other sources whatever moves.
     Refinements (--stitch, --interpolate, --min-length, --smooth) hold all tracks in memory. Nothing is downloaded.
+
+    Example: trackweave boxes clip.mp4 --detections det.csv -o runs/clip
     """
     run_boxes(source, output, settings, log_level, overwrite=overwrite, as_json=as_json)
 

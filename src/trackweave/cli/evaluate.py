@@ -85,7 +85,10 @@ def evaluate(
     compare: Annotated[bool, typer.Option("--compare", help="differences of two results, with intervals")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
-    """Score results against ground truth: HOTA, CLEAR, identity (by `trackeval`), and J and F of masks."""
+    """Score results against ground truth: HOTA, CLEAR, identity (by `trackeval`), and J and F of masks.
+
+    Example: trackweave evaluate runs/09 --gt MOT17-09-FRCNN
+    """
     from trackweave.evaluation.evaluate import Regime
 
     pairs = _pairs(results, gt)

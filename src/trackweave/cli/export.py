@@ -94,7 +94,10 @@ def export(
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="tracks as they were tracked, not by identity")] = False,
 ) -> None:
-    """Write a run's tracks in another format."""
+    """Write a run's tracks in another format.
+
+    Example: trackweave export runs/clip --to cvat -o clip.xml
+    """
     from trackweave.exporters import export as export_run
 
     given = {"format.ids": ids is not LabelIds.run, "format.bits": bits is not None}
@@ -137,7 +140,10 @@ def convert(
     ] = None,
     video: Annotated[str | None, typer.Option("--video-name", help="which of several videos in IN")] = None,
 ) -> None:
-    """Write tracks of one format in another, without a run."""
+    """Write tracks of one format in another, without a run.
+
+    Example: trackweave convert tracks.json tracks.parquet
+    """
     from trackweave.exporters import convert as convert_tracks
     from trackweave.formats.registry import find_format
 

@@ -143,6 +143,8 @@ def masks(
 
     Without --candidates, --prompts, --point and --box, candidates are found by the built-in generator, at the coarse
     level unless --levels asks for more. Live sources are followed forward only, until Ctrl-C. Nothing is downloaded.
+
+    Example: trackweave masks clip.mp4 -o runs/clip --levels 2,4
     """
     from trackweave.reports.page import report as write_report
 

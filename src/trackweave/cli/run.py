@@ -56,6 +56,8 @@ def run(
 
     The same command goes on where the last one ended, whatever ended it: what is finished is used again as long as
     nothing that it depends on changed. The exit code is 1 when an item failed.
+
+    Example: trackweave run plan.yaml, where plan.yaml holds {inputs: ["clips/*.mp4"], output: runs/clips}
     """
     from trackweave.plans.runner import ItemSelection, failures_by_kind, forecast
     from trackweave.plans.runner import run as run_plan

@@ -249,7 +249,7 @@ def open_url(url: str, name: str, timeout_s: float) -> LiveStream:
     import cv2
 
     options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]
-    capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, options)
+    capture = _opened_by_opencv(url, cv2.CAP_FFMPEG, options)
     if capture.isOpened():
         return OpenCVStream(capture, name, may_end=True)
     raise FrameError(
@@ -264,14 +264,24 @@ def open_device(number: int) -> LiveStream:
     Raises:
         FrameError: no such webcam, or another program has it.
     """
-    import cv2
-
-    capture = cv2.VideoCapture(number)
+    capture = _opened_by_opencv(number)
     if not capture.isOpened():
         raise FrameError(
             f"webcam {number} cannot be opened (OpenCV): is it plugged in, free, and may this program use it?"
         )
     return OpenCVStream(capture, f"webcam {number}", may_end=False)
+
+
+def _opened_by_opencv(*source: Any) -> Any:
+    """A `cv2.VideoCapture`; what OpenCV warns of on standard error would stand before the line that says it."""
+    import cv2
+
+    before = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    try:
+        return cv2.VideoCapture(*source)
+    finally:
+        cv2.utils.logging.setLogLevel(before)
 
 
 class PyAVStream:
