@@ -35,6 +35,20 @@ def test_demo_on_a_clip_leaves_pictures_a_video_and_a_report(shell: Shell, clip:
     assert notes.read_text() == "mine"
 
 
+def test_demo_begins_anew_after_an_interrupt(
+    shell: Shell, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trackweave.tracking.mask_tracker.MaskTracker.run", interrupt)
+        done = shell("demo", "-o", tmp_path / "demo", "--clip", clip)
+    assert (done.code, done.err.splitlines()[-1]) == (130, "error: interrupted: the same command begins anew")
+    again = shell("demo", "-o", tmp_path / "demo", "--clip", clip)
+    assert again.code == 0, again.err
+
+
 def test_demo_does_not_clear_a_folder_that_it_did_not_make(shell: Shell, clip: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("…")

@@ -376,3 +376,17 @@ def test_a_stream_is_followed_until_it_ends(shell: Shell, tmp_path: Path) -> Non
     refused = shell("masks", write_frames(CROSSING, tmp_path / "frames"), "-o", tmp_path / "other", "--max-frames", 2)
     assert refused.code == 2
     assert "is no live source" in refused.err
+
+
+def test_a_generator_that_finds_nothing_is_said(shell: Shell, tmp_path: Path) -> None:
+    folder = tmp_path / "black"
+    folder.mkdir()
+    for frame in range(2):
+        cv2.imwrite(str(folder / f"{frame}.png"), np.zeros((24, 32, 3), np.uint8))
+    arguments = ["masks", folder, "-o", tmp_path / "run", "--predictor", "static", "--generator", "detector=motion"]
+    for more in ([], ["--resume"]):
+        done = shell(*arguments, *more)
+        assert done.code == 0, done.err
+        assert (
+            "warning: detector=motion found nothing to follow: --candidate-stride 10 looks at every tenth" in done.err
+        )

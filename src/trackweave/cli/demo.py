@@ -82,16 +82,20 @@ def _run(frames: FrameSource, output: Path, levels: tuple[int, ...]) -> Run[Mask
     from trackweave.tracking.settings import TrackingSettings
 
     _clear_earlier_demo(output)
-    result = track_masks(
-        frames,
-        output,
-        settings=TrackingSettings(preview_max=6),
-        candidate_stride=20,
-        levels=levels,
-        progress=True,
-    )
-    (output / MARKER).touch()
-    return result
+    output.mkdir(parents=True, exist_ok=True)
+    (output / MARKER).touch()  # before the run: the next demo takes the place of one that was interrupted
+    try:
+        return track_masks(
+            frames,
+            output,
+            settings=TrackingSettings(preview_max=6),
+            candidate_stride=20,
+            levels=levels,
+            progress=True,
+        )
+    except KeyboardInterrupt as interrupt:
+        interrupt.__notes__ = ["the same command begins anew"]
+        raise
 
 
 def _clear_earlier_demo(output: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, TypedDict, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import InputError, RunFolderError, SettingError, TrackweaveError, listed, wording
+from trackweave.errors import InputError, RunFolderError, SettingError, TrackweaveError, argument, listed, wording
 from trackweave.frames.source import FrameSource, check_readable, report_decoded, sample_evenly
 from trackweave.identity.settings import IdentitySettings
 from trackweave.ids import PROMPTED_LEVEL, Level, LocalIndex
@@ -407,7 +407,13 @@ class _MaskRun:
                     progress=display,
                     settings=GeneratorChoice.of(self.options.generator).candidates,
                 )
-        return replace(self, session=opened.session)._track(self.checked(root, levels), key)
+        contexts = self.checked(root, levels)
+        if not any(frame.items for context in contexts for frame in context.manifest.frames):
+            more = "" if stride else f"{argument('candidate_stride', 10)} looks at every tenth frame, "
+            marked = wording("prompts= says", "--point and --box say")
+            text = f"{opened.name} found nothing to follow: {more}{marked} what to follow"
+            contexts[0].log.warn("candidates", "nothing-found", text, level=contexts[0].level)
+        return replace(self, session=opened.session)._track(contexts, key)
 
     def track_marked(self, marked: MarkedObjects) -> Run[MaskSummary]:
         """Tracks the objects that a user marked."""
