@@ -106,6 +106,9 @@ def test_boxes_are_scored_together_and_variants_compared(tmp_path: Path) -> None
     (data / "c1" / "gt" / "gt.txt").write_text("\n".join(text.splitlines()[:-1]))
     assert computed(run_all(plan)[1]) == [("c1", "evaluate"), ("c1", "evaluate")]
 
+    page = (out / "index.html").read_text(encoding="utf-8")
+    tables = [path.name for pattern in ("*.csv", "*.parquet") for path in out.glob(pattern)]
+    assert [name for name in tables if f'<a href="{name}">' not in page] == []
     rows = (out / "items.csv").read_text().splitlines()
     assert len(rows) == 5
     assert rows[0].startswith("item,variant,state,frames")

@@ -11,7 +11,7 @@ from typing import Any
 from trackweave.errors import ArtifactError
 from trackweave.plans.items import PlanItem
 from trackweave.plans.layout import write_views
-from trackweave.plans.page import PAGE, write_page
+from trackweave.plans.page import PAGE, TABLES, write_page
 from trackweave.plans.settings import Plan, redacted
 from trackweave.plans.stages import FinishedItem, describe
 from trackweave.plans.state import PlanState
@@ -26,7 +26,7 @@ from trackweave.plans.tables import (
 )
 from trackweave.storage.files import read_json_object, remove_leftovers, write_json
 
-PLAN, CSV, PARQUET, HISTORY = "plan.json", "items.csv", "items.parquet", "history.parquet"
+PLAN, (CSV, PARQUET, HISTORY) = "plan.json", TABLES
 ENVIRONMENT = "environment.json"
 WRITTEN = (PAGE, CSV, PARQUET, HISTORY, EVALUATION, ENVIRONMENT, PLAN)
 """What `write_overview` writes, beside the views."""

@@ -34,6 +34,8 @@ COLUMNS: Mapping[str, Sequence[tuple[str, str]]] = {
     "association": (("frames", "frames"), ("samples", "samples"), ("precision", "precision"), ("recall", "recall")),
 }
 """Of the items: name and title."""
+TABLES = ("items.csv", "items.parquet", "history.parquet")
+"""Files beside the page that it links, where they are there."""
 SHOWN = ("HOTA", "AssA", "DetA", "IDF1", "MOTA", "IDSW", "J&F", "J-Mean", "F-Mean")
 
 
@@ -84,6 +86,7 @@ def write_page(
         costs=[(cost, cost.seconds / longest) for cost in costs],
         calls=state.calls(),
         environment=environment,
+        tables=[name for name in TABLES if (plan.output / name).is_file()],
         settings={variant.name: describe(plan.resolved(variant, {})) for variant in plan.variants},
         when=lambda seconds: time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds)),
     )
