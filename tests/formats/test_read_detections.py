@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from trackweave.errors import InputError, MissingExtraError
 from trackweave.formats.columns import detections_from_columns
+from trackweave.formats.frame_ids import FrameHints
 from trackweave.formats.mot import write_mot
 from trackweave.formats.readers import read_detections
 from trackweave.formats.tables import DetectionTable
@@ -485,3 +486,68 @@ def test_an_index_gives_a_table_of_the_same_sequence(tmp_path: Path) -> None:
     table = read_detections(write(tmp_path / "d.txt", "\n".join(lines)), length=9)
     part = table[table.score > 0.15]
     assert (part.frame.tolist(), part.length, part.source) == ([1, 2], 9, table.source)
+
+
+# YOLO's folders -------------------------------------------------------------------------------------------------------
+
+SIZED = FrameHints(length=20, size=(100, 200))
+
+
+def yolo(folder: Path, **files: str) -> Path:
+    folder.mkdir(parents=True)
+    for name, text in files.items():
+        (folder / f"{name}.txt").write_text(text)
+    return folder
+
+
+def test_a_folder_of_yolo(tmp_path: Path) -> None:
+    labels = yolo(
+        tmp_path / "labels",
+        clip_1="2 0.5 0.5 0.1 0.2 0.9\n0 0.25 0.5 0.1 0.2 0.4 7\n",
+        clip_12="1 0.1 0.2 0.3 0.2 0.3 0.6\n1 0.5 0.2 0.6 0.2 0.6 0.6 0.25\n",
+    )
+    table = read_detections(labels, hints=SIZED)
+    assert table.frame.tolist() == [0, 0, 11, 11]
+    boxes = [[90, 40, 110, 60], [40, 40, 60, 60], [20, 20, 60, 60], [100, 20, 120, 60]]
+    np.testing.assert_allclose(table.xyxy, boxes, atol=1e-4)
+    np.testing.assert_allclose(table.score, [0.9, 0.4, 1, 0.25])
+    assert table.class_id.tolist() == [2, 0, 1, 1]
+    assert (table.class_names, table.warnings) == (None, ())
+    assert str(table.reading).startswith("YOLO text of shares")
+    (labels / "classes.txt").write_text("person\ncar\n")
+    assert read_detections(labels, hints=SIZED).class_names == {0: "person", 1: "car"}
+
+
+def test_frames_of_yolo_are_pictures_by_their_names(tmp_path: Path) -> None:
+    labels = yolo(tmp_path / "labels", b7="0 0.5 0.5 0.1 0.2\n", a3="0 0.5 0.5 0.1 0.2\n")
+    hints = FrameHints(length=3, names={"a3": 0, "a5": 1, "b7": 2}, size=(100, 200))
+    assert read_detections(labels, hints=hints).frame.tolist() == [0, 2]
+    with pytest.raises(InputError, match=r"other, c1\.txt, line 1: no picture is called 'c1'"):
+        read_detections(yolo(tmp_path / "other", c1="0 0.5 0.5 0.1 0.2\n", a3="0 0.5 0.5 0.1 0.2\n"), hints=hints)
+    with pytest.raises(InputError, match=r"files such as c1.txt are no frames of the video: name them like the pict"):
+        read_detections(yolo(tmp_path / "none", c1="0 0.5 0.5 0.1 0.2\n"), hints=hints)
+    with pytest.raises(
+        InputError, match=r"files such as one.txt, two.txt are no frames of the video: name them NAME_NUM"
+    ):
+        read_detections(yolo(tmp_path / "words", one="0 0.5 0.5 0.1 0.2\n", two="0 0.5 0.5 0.1 0.2\n"), hints=SIZED)
+    zero = yolo(tmp_path / "zero", clip_0="0 0.5 0.5 0.1 0.2\n", clip_10="0 0.5 0.5 0.1 0.2\n")
+    assert read_detections(zero, hints=SIZED).frame.tolist() == [0, 10]
+
+
+def test_what_is_wrong_with_a_folder_of_yolo(tmp_path: Path) -> None:
+    labels = yolo(
+        tmp_path / "labels", clip_1="0 0.5 0.5 0.1 0.2\n", clip_2="0 0.5 0.5 0.1\n", clip_3="0 0.5 a 0.1 0.2\n"
+    )
+    with pytest.raises(InputError, match=r"labels, clip_2.txt, line 1: 4 fields, expected class x y w h"):
+        read_detections(labels, hints=SIZED)
+    table = read_detections(labels, hints=SIZED, on_bad_item="skip")
+    assert (len(table), reasons(table)) == (1, {"not-a-number": 2})
+    with pytest.raises(InputError, match="whose size is not known"):
+        read_detections(labels)
+    with pytest.raises(InputError, match=r"class_column.* is for files of other formats"):
+        read_detections(labels, hints=SIZED, class_column=8)
+    with pytest.raises(InputError, match="25 is no score"):
+        read_detections(yolo(tmp_path / "ids", clip_1="0 0.5 0.5 0.1 0.2 25\n"), hints=SIZED)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="is a folder without text files of detections: give a file, or YOLO's"):
+        read_detections(tmp_path / "empty", hints=SIZED)

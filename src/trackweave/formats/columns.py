@@ -1,4 +1,4 @@
-"""Detections as tables: CSV and Parquet files, or columns in memory such as those of a pandas data frame.
+"""Detections as tables: CSV and Parquet files, YOLO's folders, or columns in memory such as a pandas data frame's.
 
 A name of a column is compared without case, blanks and punctuation, so that `x_min`, `xMin` and `<x min>` are one.
 """
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import InputError, MissingExtraError, argument, listed, shortened, shortened_line
+from trackweave.errors import InputError, MissingExtraError, argument, listed, shortened, shortened_line, wording
 from trackweave.formats.frame_ids import (
     FrameBase,
     FrameHints,
@@ -278,6 +278,97 @@ def detections_from_columns(
             words[column] = ["" if value is None or value != value else str(value) for value in values.tolist()]
     table = _Table(numbers, words, "row {}".format)
     return _detections(table, layout, source, RunLog(on_bad_item, None), hints or FrameHints(), "table")
+
+
+def read_yolo_detections(
+    folder: Path, *, hints: FrameHints | None = None, on_bad_item: OnBadItem = "error"
+) -> DetectionTable:
+    """Reads YOLO's text of detections (`save_txt`, `save_conf`): a file for each frame, a line for each object.
+
+    A line is `class x y w h`, perhaps with a score and an id behind it, or `class x1 y1 x2 y2 …`, an outline, perhaps
+    with a score: shares of the frame, x and y the centre. The outline's box counts; ids are not read. Files have the
+    names of the pictures, or of a video `NAME_NUMBER`, counted from 1. `classes.txt` names the classes.
+
+    Args:
+        folder: of the text files.
+        hints: what is known about the frames; their size has to be.
+        on_bad_item: `error`, or `skip` to leave bad rows out and count them in `warnings`.
+
+    Raises:
+        InputError: no text files, no size, a file of no frame, or a bad row; the message names file and line.
+    """
+    hints, log = hints or FrameHints(), RunLog(on_bad_item, None)
+    named = folder / YOLO_CLASSES
+    files = sorted(file for file in folder.glob("*.txt") if file != named)
+    if not files:
+        remedy = "give a file, or YOLO's folder of a text file for each frame"
+        raise InputError(f"{folder}: is a folder without text files of detections: {remedy}")
+    if hints.size is None:
+        given = wording("the video, or `size`", "the video, or --size")
+        raise InputError(f"{folder}: holds shares of the frames, whose size is not known: give {given}")
+    scale = np.array([*hints.size[::-1], *hints.size[::-1], 1, 1], np.float64)
+    refuse_video(hints, str(folder))
+    if hints.base is None and not hints.names and not any(re.search(r"(?<!\d)0+$", file.stem) for file in files):
+        hints = replace(hints, base=1)
+    rows: list[tuple[float, ...]] = []
+    stems: list[str] = []
+    places: list[str] = []
+    for file in files:
+        for number, line in enumerate(read_text(file).splitlines(), start=1):
+            if not line.strip():
+                continue
+            place = f"{file.name}, line {number}"
+            try:
+                row = _yolo_row(line.split())
+            except ValueError as error:
+                _skip(log, folder, f"{place}: {error}")
+                continue
+            rows.append(row)
+            stems.append(file.stem)
+            places.append(place)
+    try:
+        frames_of_ids(stems, hints, str(folder))
+    except InputError:
+        named_like = f"like the pictures ({listed(hints.names, 3)})" if hints.names else "NAME_NUMBER"
+        shown = listed([f"{stem}.txt" for stem in dict.fromkeys(stems)], 3)
+        raise InputError(
+            f"{folder}: files such as {shown} are no frames of the video: name them {named_like}"
+        ) from None
+    values = np.array(rows, np.float64).reshape(-1, 6) * scale
+    columns: dict[int, NDArray[np.float64]] = {n + 1: values[:, n] for n in range(6)}
+    words: dict[int, Sequence[str]] = {0: stems}
+    if named.is_file():
+        labels = read_text(named).splitlines()
+        words[7] = [labels[int(one)] if one in range(len(labels)) else "" for one in columns[6].tolist()]
+    layout = find_columns(("filename", "cx", "cy", "w", "h", "score", "class_id", "class_name"), str(folder))
+    found = _detections(
+        _Table(columns, words, lambda n: places[n]), layout, str(folder), log, hints, "YOLO text of shares"
+    )
+    return replace(found, reading=None if found.reading is None else replace(found.reading, columns=()))
+
+
+YOLO_CLASSES = "classes.txt"
+
+
+def _yolo_row(fields: Sequence[str]) -> tuple[float, ...]:
+    """Centre, size, score and class of a line.
+
+    Raises:
+        ValueError: it is none of these; without a place.
+    """
+    values = [float(field) for field in fields]
+    shares = values[1:]
+    has_id = len(shares) == 6 and shares[-1] % 1 == 0
+    if len(shares) in (4, 5) or has_id:
+        if len(shares) == 5 and not 0 <= shares[4] <= 1:
+            raise ValueError(f"{fields[5]} is no score: of boxes with ids and without scores write the scores, too")
+        return (*shares[:4], shares[4] if len(shares) > 4 else 1.0, values[0])
+    if len(shares) < 6:
+        raise ValueError(f"{len(fields)} fields, expected class x y w h, perhaps score and id, or an outline")
+    score = shares.pop() if len(shares) % 2 else 1.0
+    x, y = shares[::2], shares[1::2]
+    width, height = max(x) - min(x), max(y) - min(y)
+    return min(x) + width / 2, min(y) + height / 2, width, height, score, values[0]
 
 
 # --- columns to detections --------------------------------------------------------------------------------------------

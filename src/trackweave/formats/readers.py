@@ -16,6 +16,7 @@ from trackweave.formats.columns import (
     is_header,
     read_csv_detections,
     read_parquet_detections,
+    read_yolo_detections,
 )
 from trackweave.formats.frame_ids import FrameHints, refuse_video
 from trackweave.formats.kitti import is_kitti_line, read_kitti_annotations
@@ -48,11 +49,11 @@ def read_detections(
     """Reads detections of one sequence.
 
     The format shows in the content: Parquet by its first bytes, JSON (COCO results) by its bracket, a table by its
-    header; everything else is MOTChallenge text. An empty file has no detections. `reading` of the result says how the
-    file was understood, `warnings` what of that is not sure.
+    header; everything else is MOTChallenge text. A folder of text files is YOLO's. An empty file has no detections.
+    `reading` of the result says how the file was understood, `warnings` what of that is not sure.
 
     Args:
-        path: the file.
+        path: the file, or YOLO's folder.
         class_column: 1-based column of the class in MOT text (8 in KITTI's files); None = no class.
         length: frames of the video; rows beyond are bad.
         on_bad_item: `error`, or `skip` to leave bad rows out and count them by reason in `warnings`. Bad are values
@@ -72,6 +73,11 @@ def read_detections(
     path, hints = Path(path), hints or FrameHints()
     length, base = hints.length if length is None else length, hints.base if frame_base is None else frame_base
     hints = replace(hints, length=length, base=base)
+    if path.is_dir():
+        if class_column is not None or images is not None:
+            given = argument("images", str(images)) if class_column is None else argument("class_column", class_column)
+            raise InputError(f"{path}: {given} is for files of other formats, and a folder is YOLO's")
+        return read_yolo_detections(path, hints=hints, on_bad_item=on_bad_item)
     start = read_start(path)
     if start.startswith(PARQUET_START):
         return read_parquet_detections(path, hints=hints, on_bad_item=on_bad_item)

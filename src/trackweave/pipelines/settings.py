@@ -129,7 +129,7 @@ class BoxRunSettings(Settings):
 
     detections: str | None = Field(
         default=None,
-        description="MOT text, COCO results, CSV or Parquet, or the name of one of a sequence's; null: det/det.txt",
+        description="MOT text, COCO, CSV, Parquet, YOLO's folder, or one of a sequence's by name; null: det/det.txt",
         json_schema_extra={"metavar": "FILE|NAME"},
     )
     overlay: bool = Field(default=True, description="draw the tracks over the frames, where there are any")
