@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import trackweave
-from tests.toy_scenes import CROSSING, candidates_of
+from tests.toy_scenes import CROSSING, candidates_of, write_candidates
 from trackweave.errors import CandidateError, PromptError, RunFolderError, SettingError
 from trackweave.formats.davis import write_label_png
 from trackweave.frames.source import FrameSource
@@ -73,6 +73,14 @@ def test_bad_candidates_show_before_the_frames_are_read(candidates: Path, tmp_pa
         track_masks(SCENE.frames, tmp_path / "run", candidates=candidates, predictor="static")
     with pytest.raises(RunFolderError, match="is there already"):
         track_masks(SCENE.frames, candidates, levels=[2], predictor="static")
+
+
+def test_candidates_of_nothing_are_said(tmp_path: Path) -> None:
+    empty = write_candidates(tmp_path / "empty", {0: [], 1: []})
+    run = track_masks(CROSSING.frames, tmp_path / "run", candidates=empty, predictor="static")
+    (warning,) = run.summary.warnings
+    assert warning.code == "nothing-found"
+    assert "filtered.json: has no candidate on any frame" in warning.message
 
 
 def test_settings_for_a_predictor_that_is_an_object_are_refused(tmp_path: Path) -> None:

@@ -145,3 +145,10 @@ def test_pictures_of_another_size_than_the_sequence_says(tmp_path: Path) -> None
     (folder / "seqinfo.ini").write_text(info.replace(f"imWidth={WIDTH}", "imWidth=1920"))
     with open_input(folder) as video:
         assert f"pictures of {WIDTH}×{HEIGHT}, but seqinfo.ini says 1920×{HEIGHT}" in video.warnings[0].message
+
+
+def test_a_folder_of_sequences_is_not_one(tmp_path: Path) -> None:
+    for name in ("MOT17-02", "MOT17-04"):
+        make_sequence(tmp_path / name)
+    with pytest.raises(FrameError, match=r"holds 2 sequences \(MOT17-02, MOT17-04\): give one of them"):
+        open_input(tmp_path)

@@ -380,6 +380,9 @@ class _MaskRun:
                 fingerprint.add("candidates", json.dumps([int(level), frames], sort_keys=True).encode())
         where = "memory" if given.root is None else recorded_path(given.root)
         key = self._claim({"kind": "candidates", "root": where}, fingerprint, given.files)
+        if not _has_candidates(contexts):
+            text = f"{contexts[0].manifest.path}: has no candidate on any frame: nothing is followed"
+            contexts[0].log.warn("candidates", "nothing-found", text, level=contexts[0].level)
         return self._track(contexts, key)
 
     def track_generated(self, levels: Sequence[Level], opened: OpenedGenerator) -> Run[MaskSummary]:
@@ -408,7 +411,7 @@ class _MaskRun:
                     settings=GeneratorChoice.of(self.options.generator).candidates,
                 )
         contexts = self.checked(root, levels)
-        if not any(frame.items for context in contexts for frame in context.manifest.frames):
+        if not _has_candidates(contexts):
             more = "" if stride else f"{argument('candidate_stride', 10)} looks at every tenth frame, "
             marked = wording("prompts= says", "--point and --box say")
             text = f"{opened.name} found nothing to follow: {more}{marked} what to follow"
@@ -743,6 +746,10 @@ class _Opened:
     def open(self, frames: FrameSource) -> PredictorSession:
         """See `VideoPredictor.open`."""
         return self.session
+
+
+def _has_candidates(contexts: Sequence[PipelineContext]) -> bool:
+    return any(frame.items for context in contexts for frame in context.manifest.frames)
 
 
 def _needs_online(frames: object, output: object) -> str:

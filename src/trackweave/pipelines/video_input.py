@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trackweave.errors import FrameError, InputError, SettingError, argument, wording
+from trackweave.errors import FrameError, InputError, SettingError, argument, listed, wording
 from trackweave.formats.frame_ids import frames_by_name
 from trackweave.formats.motchallenge import INFO, MotSequence, is_sequence, read_sequence
 from trackweave.frames.images import ImageFolder
@@ -314,6 +314,12 @@ def open_input(
         if file.suffix.lower() in {".txt", ".json", ".csv", ".parquet"} and file.is_file():
             given = argument("detections", str(source))
             raise FrameError(f"{source} is no video: {given} where it holds detections") from error
+        found = [path.name for path in sorted(file.glob("*/")) if is_sequence(path)] if file.is_dir() else []
+        if found:
+            raise FrameError(
+                f"{source} holds {len(found)} sequences ({listed(found, 3)}): give one of them, or all in a plan "
+                f"({wording('trackweave.run', 'trackweave run')})"
+            ) from error
         raise
     path = images.path
     name = "frames" if path is None else path.resolve().name if path.is_dir() else path.stem
