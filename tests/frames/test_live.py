@@ -15,7 +15,16 @@ import pytest
 
 from tests.frames.videos import HEIGHT, MOTION_JPEG, WIDTH, decoded_in_order, picture, serving, write_video
 from trackweave.errors import FrameError, SettingError
-from trackweave.frames.live import HELD, LiveFrame, LiveFrames, PyAVStream, is_live, open_live, without_password
+from trackweave.frames.live import (
+    HELD,
+    LiveFrame,
+    LiveFrames,
+    PyAVStream,
+    StreamFailure,
+    is_live,
+    open_live,
+    without_password,
+)
 
 
 @pytest.fixture
@@ -38,6 +47,33 @@ def test_frames_of_a_stream_in_order_with_their_times(clip: Path, has_length: bo
     assert (frames.dropped, frames.restamped) == (0, 0)
     assert frames.ending == (None if has_length else "the server closed the connection")
     assert not frames._thread.is_alive()
+
+
+def test_the_size_is_that_of_the_first_frame_which_is_not_lost(clip: Path) -> None:
+    with serving(clip.read_bytes()) as url, open_live(url, max_frames=3) as frames:
+        assert frames.size == frames.size == (HEIGHT, WIDTH)
+        assert [frame for frame, _, _ in frames] == [0, 1, 2]
+        assert frames.size == (HEIGHT, WIDTH)
+
+
+class Unplugged:
+    """A stream without a frame."""
+
+    name, dropped, restamped = "camera", 0, 0
+    ending: str | None = None
+
+    def read(self) -> None:
+        raise StreamFailure("cable out")
+
+    def close(self) -> None: ...
+
+
+def test_a_stream_without_a_frame_has_no_size() -> None:
+    with LiveFrames(Unplugged()) as stream:
+        assert stream.size is None
+        with pytest.raises(FrameError, match=r"broke off after 0 frames .cable out"):
+            next(stream)
+        assert stream.size is None
 
 
 def test_a_maximum_of_frames(clip: Path) -> None:

@@ -689,6 +689,14 @@ def test_a_webcam(tmp_path: Path, camera: dict[str, Camera]) -> None:
         assert len(video) == 6
 
 
+def test_a_webcam_is_tracked_by_the_default_as_a_video_is(tmp_path: Path, camera: dict[str, Camera]) -> None:
+    camera["0"] = Camera(1000)
+    result = track_boxes(0, tmp_path / "run", detections=ColourDetector(), video=InputSettings(max_frames=6))
+    config = json.loads((tmp_path / "run" / "manifest.json").read_text())["config"]
+    assert config["scorer"]["enabled"]
+    assert "size-unknown" not in codes(result)
+
+
 def test_a_stream_that_breaks_off_keeps_what_it_showed(tmp_path: Path, camera: dict[str, Camera]) -> None:
     camera["0"] = Camera(1000, fails_at=5)
     result = track_boxes("0", tmp_path / "run", detections=ColourDetector(), tracker=EASY)

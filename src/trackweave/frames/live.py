@@ -80,6 +80,10 @@ def open_live(source: int | str, *, max_frames: int | None = None, timeout_s: fl
     return LiveFrames(stream, max_frames=max_frames, timeout_s=timeout_s)
 
 
+_Item = tuple[float, RGBFrame] | Exception | None
+"""Time and frame, an error, or the end."""
+
+
 class LiveFrames(Iterator[LiveFrame]):
     """Frames of an open stream; use it in a `with` block, or `close` it.
 
@@ -103,9 +107,10 @@ class LiveFrames(Iterator[LiveFrame]):
         self._timeout_s = timeout_s
         self._next = 0
         self._size: tuple[int, int] | None = None
+        self._waiting: list[_Item] = []
         self._ended = False
         self._stop = Event()
-        self._queue: Queue[tuple[float, RGBFrame] | Exception | None] = Queue(HELD)
+        self._queue: Queue[_Item] = Queue(HELD)
         self._thread = Thread(target=self._read_ahead, name=f"live {stream.name}", daemon=True)
         self._thread.start()
 
@@ -124,10 +129,7 @@ class LiveFrames(Iterator[LiveFrame]):
     def __next__(self) -> LiveFrame:
         if self._ended:
             raise StopIteration
-        try:
-            item = self._queue.get(timeout=self._timeout_s)
-        except Empty:
-            item = FrameError(self._broken(f"no picture for {self._timeout_s:g} s"))
+        item = self._waiting.pop() if self._waiting else self._take()
         if item is None:
             self.close()
             raise StopIteration
@@ -138,6 +140,23 @@ class LiveFrames(Iterator[LiveFrame]):
         self._check_size(image)
         self._next += 1
         return LiveFrame(FrameIndex(self._next - 1), time, image)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """`(H, W)` of the frames, by the first one, which is waited for; None where none comes."""
+        if self._size is None and not self._ended:
+            self._waiting = self._waiting or [self._take()]
+            (item,) = self._waiting
+            if isinstance(item, tuple):
+                return item[1].shape[0], item[1].shape[1]
+        return self._size
+
+    def _take(self) -> _Item:
+        """What the thread has read next: a frame, the end, or an error."""
+        try:
+            return self._queue.get(timeout=self._timeout_s)
+        except Empty:
+            return FrameError(self._broken(f"no picture for {self._timeout_s:g} s"))
 
     def __enter__(self) -> LiveFrames:
         return self
@@ -165,7 +184,7 @@ class LiveFrames(Iterator[LiveFrame]):
         finally:
             self._stream.close()
 
-    def _enqueue(self, item: tuple[float, RGBFrame] | Exception | None) -> None:
+    def _enqueue(self, item: _Item) -> None:
         while not self._stop.is_set():
             try:
                 self._queue.put(item, timeout=_POLL_S)

@@ -353,7 +353,7 @@ def _open_live(source: int | str, settings: InputSettings) -> VideoInput:
     path = str(source) if str(source).isdigit() else without_password(str(source))
     name = re.sub(r"[^\w.-]+", "-", path.split("@")[-1]).strip("-")
     return VideoInput(
-        f"webcam-{name}" if name.isdigit() else name, path, "live", settings.fps, None, None, settings, live=live
+        f"webcam-{name}" if name.isdigit() else name, path, "live", settings.fps, live.size, None, settings, live=live
     )
 
 
