@@ -489,7 +489,7 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
     with pytest.raises(RunFolderError, match="is a file"):
         track_boxes(folder, run / "summary.json")
-    with pytest.raises(RunFolderError, match="holds a run of other input"):
+    with pytest.raises(RunFolderError, match="already holds a run"):
         track_masks(make_clip(tmp_path / "clip.mp4", 2), run, predictor="static")
 
 

@@ -118,7 +118,8 @@ def test_a_video_is_fetched_once_for_all_stages_and_variants(
 ) -> None:
     video = write_video(tmp_path / "clip.mp4", 12)
     bucket.client.upload_file(str(video), "bkt", "clip.mp4")
-    det = write_sequence(tmp_path / "c1") / "det" / "det.txt"
+    det = tmp_path / "det.txt"
+    det.write_text("".join(f"{frame},-1,{10 + frame},20,12,14,0.9\n" for frame in range(1, 13)))
     store = stores(bucket, tmp_path / "cache")._store("s3://bkt")[1]
     get_file, fetched = store.get_file, list[int]()
 

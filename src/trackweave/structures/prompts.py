@@ -27,8 +27,9 @@ def frame_of_text(text: str) -> int | str:
 class Prompt:
     """One object, marked on one frame: by points, a box, or both; or by a mask; or by polygons.
 
-    >>> Prompt(0, points=[(320, 200)])
-    Prompt(frame=0, track_id=None, points=((320.0, 200.0),), labels=(1,), box=None, mask=None, polygons=())
+    >>> prompt = Prompt(0, points=[(320, 200)])
+    >>> prompt.points, prompt.labels, prompt.box
+    (((320.0, 200.0),), (1,), None)
 
     Attributes:
         frame: absolute index from 0, or the frame's name.
