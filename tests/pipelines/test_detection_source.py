@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
@@ -471,3 +472,16 @@ def test_a_file_without_classes(clip: Path, tmp_path: Path) -> None:
 def test_what_is_no_list_of_classes(wanted: object) -> None:
     with pytest.raises(SettingError, match="classes"):
         InputSettings.checked(classes=wanted)
+
+
+def test_columns_by_name_and_data_frames() -> None:
+    columns = {"frame": [0, 1], "x1": [10, 12], "y1": [20, 21], "x2": [50, 52], "y2": [90, 91], "score": [0.9, 0.8]}
+    for given in (columns, pd.DataFrame(columns)):
+        with open_input(None, InputSettings(fps=30, size=(640, 480))) as video:
+            source = open_detections(given, video, RunLog())
+            assert video.length == 2
+            assert source.record["reading"] is not None
+    with open_input(None, InputSettings(fps=30)) as video:
+        for wrong in ([[1, 2, 3, 4]], np.zeros((2, 5)), 5):
+            with pytest.raises(SettingError, match=r"not (list|ndarray|int): boxes of your own, frame by frame"):
+                open_detections(wrong, video, RunLog())  # type: ignore[arg-type]

@@ -85,8 +85,8 @@ def track_boxes(
         source: a MOTChallenge sequence folder, a folder of images, a video, an array or a `FrameSource`; number of a
             webcam or address of a stream; None when there are only detections.
         output: the run folder; made when it is not there.
-        detections: a file or table of detections, or a detector: its name, an `.onnx` file, or the object. None: that
-            of `perception`, the sequence's own `det/det.txt`, else `motion`.
+        detections: a file of detections, columns by name or a data frame, a table, or a detector: its name, an `.onnx`
+            file, or the object. None: that of `perception`, the sequence's own `det/det.txt`, else `motion`.
         tracker: a preset's name, or settings. None: `learned` with the package's scorer; `adaptive` where samples are
             logged, or, with a warning, where the frames' size is not known. A mapping: single settings over that.
         overwrite: a run that `output` holds is removed first, once the input is open; other files stay.

@@ -19,7 +19,7 @@ from trackweave.detectors.base import Detector
 from trackweave.detectors.registry import WEIGHTS_FREE, make_detector
 from trackweave.errors import FrameError, InputError, SettingError, argument, listed, wording
 from trackweave.formats.frame_ids import FrameHints
-from trackweave.formats.readers import read_detections
+from trackweave.formats.readers import detections_from_columns, read_detections
 from trackweave.formats.tables import DetectionTable, unlikely_boxes
 from trackweave.frames.open import open_frames
 from trackweave.frames.source import RGBFrame, report_source
@@ -45,7 +45,7 @@ from trackweave.structures.detections import Detections, class_ids
 from trackweave.structures.run_log import RunLog
 from trackweave.structures.score_scale import AS_GIVEN, ScoreScale, scale_of
 
-DetectionsArgument = str | Path | DetectionTable | Detector
+DetectionsArgument = str | Path | Mapping[str, Any] | DetectionTable | Detector
 """Where detections come from: a file or a detector by its name or path, a table, or a detector."""
 
 TICKS_RATE = 1000.0
@@ -279,7 +279,8 @@ def open_detections(
     """Opens the file of detections, or the detector; tells the video its length where only detections know it.
 
     Args:
-        detections: a file, a table, a detector, or a detector's name. None: `detector`, the sequence's own
+        detections: a file; columns by name, or a data frame, see `detections_from_columns`; a table; a detector, or its
+            name. None: `detector`, the sequence's own
             `det/det.txt`, else `motion`.
         video: what is detected on.
         log: where bad rows and frames are counted.
@@ -303,6 +304,13 @@ def open_detections(
         return opener.detector(argument, "given by the caller")
     if isinstance(argument, DetectionTable):
         return opener.table(argument)
+    if isinstance(argument, Mapping) or hasattr(argument, "columns"):
+        return opener.columns(argument)
+    if not isinstance(argument, str | Path | None):
+        raise SettingError(
+            f"detections are a file, columns by name (a data frame), a table or a detector, not "
+            f"{type(argument).__name__}: boxes of your own, frame by frame, are for `Tracker`"
+        )
     if argument is not None and (
         str(argument).partition("=")[0] in (*WEIGHTS_FREE, "sam3")
         or str(argument).lower().endswith(".onnx")
@@ -402,11 +410,21 @@ class _Opener:
             class_column=settings.class_column,
             on_bad_item=self.log.on_bad_item,
             images=settings.images,
-            hints=FrameHints(
-                video.length, video.frame_names, video.size, settings.frame_base, settings.video_name, video.name
-            ),
+            hints=self._hints,
         )
         return self.table(table)
+
+    def columns(self, columns: Any) -> DetectionSource:
+        """Columns by name."""
+        return self.table(detections_from_columns(columns, hints=self._hints, on_bad_item=self.log.on_bad_item))
+
+    @property
+    def _hints(self) -> FrameHints:
+        """What is known about the frames."""
+        video, settings = self.video, self.video.settings
+        return FrameHints(
+            video.length, video.frame_names, video.size, settings.frame_base, settings.video_name, video.name
+        )
 
     def table(self, table: DetectionTable) -> DetectionSource:
         video, log = self.video, self.log
