@@ -194,6 +194,9 @@ def test_levels_that_are_not_asked_for_again_split_no_batch(candidates: Path, tm
     with pytest.raises(PredictorError):
         track_masks(frames, tmp_path, levels=[2, 4], predictor=BoundedPredictor(on_visit=fail), **options)
     assert committed(tmp_path) == 2
+    whole = shutil.copytree(tmp_path, tmp_path / "copy")
+    resumed = track_masks(frames, whole, predictor=BoundedPredictor(), resume=True, **options)
+    assert resumed.levels == [2, 4]  # those that were asked for at first
     for levels in ([2], [2, 4]):
         predictor = BoundedPredictor()
         track_masks(frames, tmp_path, levels=levels, predictor=predictor, resume=True, **options)

@@ -53,7 +53,15 @@ from trackweave.proposals.generators import GeneratorChoice, GeneratorRequest
 from trackweave.storage.candidates import FilteredManifest, filtered_path
 from trackweave.storage.files import recorded_path
 from trackweave.storage.result_log import ResultJournal
-from trackweave.storage.run import Fingerprint, FrameList, LevelRecord, RunFolder, RunManifest
+from trackweave.storage.run import (
+    ASKED_LEVELS,
+    Fingerprint,
+    FrameList,
+    LevelRecord,
+    RunFolder,
+    RunManifest,
+    RunPaths,
+)
 from trackweave.structures.run_log import RunLog, RunWarning
 from trackweave.structures.run_summary import InputSummary, MaskSummary, PredictorSummary
 from trackweave.tracking.level_runner import LevelRunResult, finish_level, prompts_of
@@ -146,7 +154,8 @@ def track_masks(
         prompts: `Prompt`s, or files: label images (`LABEL.png` on the first frame, or `FRAME:LABEL.png`; ids are the
             label values) and JSON or CSV, see `formats.prompts`; or a mapping from the index of a frame in the video
             to a label map `(H, W)` or to boxes `(N, 4)` xyxy, whose ids are 1 … N.
-        levels: granularity levels (2 coarse, 4 medium, 6 fine); None = those of `candidates`, else 2.
+        levels: granularity levels (2 coarse, 4 medium, 6 fine); None = those of the run that is resumed, or of
+            `candidates`, else 2.
         predictor: a name of `choose_predictor`, what that chose, or a predictor.
         settings: how to track.
         online: forward only, while frames come: from a webcam, an address or any iterator. Gives at once a
@@ -206,6 +215,8 @@ def track_masks(
         return MaskStream(replace(request, sam=sam, **more.of_streams))
     if output is None or isinstance(frames, int) or not isinstance(frames, str | PathLike | FrameSource | np.ndarray):
         raise SettingError(_needs_online(frames, output))
+    if resume and levels is None:
+        levels = RunManifest.load(RunPaths(Path(output)).manifest).asked_levels or None
     log, timer = RunLog(chosen_settings.on_bad_item), TimingAggregator()
     log.merge(chosen.warnings)
     with ExitStack() as stack:
@@ -379,7 +390,8 @@ class _MaskRun:
                 frames = [] if given.files else [[frame.frame_idx, frame.items] for frame in manifest.frames]
                 fingerprint.add("candidates", json.dumps([int(level), frames], sort_keys=True).encode())
         where = "memory" if given.root is None else recorded_path(given.root)
-        key = self._claim({"kind": "candidates", "root": where}, fingerprint, given.files)
+        levels = [context.level for context in contexts]
+        key = self._claim({"kind": "candidates", "root": where}, fingerprint, given.files, levels)
         if not _has_candidates(contexts):
             text = f"{contexts[0].manifest.path}: has no candidate on any frame: nothing is followed"
             contexts[0].log.warn("candidates", "nothing-found", text, level=contexts[0].level)
@@ -395,7 +407,7 @@ class _MaskRun:
             fingerprint.add_file("generator", path)
         if opened.identity:
             fingerprint.add("generator", json.dumps(dict(opened.identity), sort_keys=True).encode())
-        key = self._claim(prompts_from | ({"settings": changed} if changed else {}), fingerprint, files)
+        key = self._claim(prompts_from | ({"settings": changed} if changed else {}), fingerprint, files, levels)
         if not self.resume or not all(filtered_path(root / f"level_{level}").is_file() for level in levels):
             frames = self.input.frames
             label = "finding candidates"
@@ -535,8 +547,20 @@ class _MaskRun:
                 for level in levels
             ]
 
-    def _claim(self, prompts_from: Mapping[str, object], fingerprint: Fingerprint, read: Sequence[Path] = ()) -> str:
-        """Claims the run folder for this run, which also reads the files `read` besides frames and weights.
+    def _claim(
+        self,
+        prompts_from: Mapping[str, object],
+        fingerprint: Fingerprint,
+        read: Sequence[Path] = (),
+        levels: Sequence[Level] = (),
+    ) -> str:
+        """Claims the run folder for this run.
+
+        Args:
+            prompts_from: what is tracked, for the manifest.
+            fingerprint: gets what else its results depend on.
+            read: files that it reads besides frames and weights.
+            levels: those that it is to have, for a call that resumes it and names none.
 
         Returns:
             The fingerprint of all that its results depend on.
@@ -579,6 +603,7 @@ class _MaskRun:
                     **self.chosen.details,
                 },
                 "frame_list": run.frames.name,
+                **({ASKED_LEVELS: [int(level) for level in levels]} if levels else {}),
             }
         )
         report_decoded(frames, self.log)

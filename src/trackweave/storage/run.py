@@ -261,6 +261,10 @@ def _is_level(entry: tuple[str, object]) -> bool:
     return level.isdecimal() and len(level) < 18 and isinstance(files, dict)
 
 
+ASKED_LEVELS = "asked_levels"
+"""Key of the manifest, see `RunManifest.asked_levels`."""
+
+
 class RunManifest:
     """`manifest.json` of a run: read, merged into, written back whole.
 
@@ -317,6 +321,12 @@ class RunManifest:
     def holds_run(self) -> bool:
         """Has a run of ours been here, finished or not?"""
         return self.fingerprint is not None or bool(self.data.get("artifacts"))
+
+    @property
+    def asked_levels(self) -> list[Level]:
+        """Levels that a mask run is to have, finished or not; empty where it does not say."""
+        recorded = self.data.get(ASKED_LEVELS)
+        return [Level(one) for one in recorded if isinstance(one, int)] if isinstance(recorded, list) else []
 
     @property
     def tracked_levels(self) -> list[Level]:
@@ -578,7 +588,7 @@ RUN_FILES = (
 RUN_KEYS = frozenset(
     [
         *("schema_version", "fingerprint", "fingerprints", "kind", "input", "config", "predictor", "detections"),
-        *("frame_list", "tracks", "artifacts", "levels", "derived", "warnings"),
+        *("frame_list", "tracks", "artifacts", "levels", ASKED_LEVELS, "derived", "warnings"),
     ]
 )
 """What a run writes into its manifest; other keys are those of whoever made the candidates."""
