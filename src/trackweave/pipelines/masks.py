@@ -472,6 +472,8 @@ class _MaskRun:
             prompts_from.pop("root", None)
         read = [file for piece in pieces for level in wanted for file in (piece.paths.manifest, piece.archive(level))]
         given = None if root is None else GivenCandidates.open(root, wanted, self.input.video.index_of_name)
+        if given is None:
+            self.check_foreign_candidates(wanted)
         contexts = [] if given is None else self.checked(given.root, given.levels, given.manifests)
         key = self._claim(prompts_from, fingerprint, read)
         if given is None:
