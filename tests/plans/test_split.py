@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -181,24 +181,30 @@ def test_a_piece_that_fails_is_said_and_tried_again(tmp_path: Path, monkeypatch:
     assert [event.values.get("frames") for event in events if event.values.get("stage") == "track"] == ["28:48:1", None]
 
 
-def test_a_killed_piece_is_tried_alone_and_the_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, out = tmp_path / "data", tmp_path / "out"
-    write_crowd(data / "c1")
+def kill_at(monkeypatch: pytest.MonkeyPatch, piece: str) -> list[str]:
+    """Kills the worker that gets a piece, the first time; returns the list that gets the piece's name then."""
+    killed: list[str] = []
 
     class Killing(LocalEngine):
-        killed: ClassVar[list[str]] = []
-
         def submit(self, job: Any, *, alone: bool = False) -> None:
             super().submit(job, alone=alone)
-            if job.item.endswith("@14-34-1") and not self.killed:
-                self.killed.append(job.item)
+            if job.item.endswith(f"@{piece}") and not killed:
+                killed.append(job.item)
                 for worker in self._workers:
                     if worker.job is not None and worker.job.item == job.item:
                         worker._process.kill()
 
     monkeypatch.setattr(runner, "LocalEngine", Killing)
+    return killed
+
+
+def test_a_killed_piece_is_tried_alone_and_the_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    write_crowd(data / "c1")
+
+    killed = kill_at(monkeypatch, "14-34-1")
     (item,), events = run_all(split_plan(data, out, engine={"workers": 2}))
-    assert Killing.killed
+    assert killed
     assert item.failure is None
     assert [event.values["frames"] for event in events if event.name == "lost"] == ["14:34:1"]
     run_all(split_plan(data, tmp_path / "fresh"))
@@ -426,20 +432,9 @@ def test_masks_of_one_worker_and_two_are_the_same_after_a_kill(tmp_path: Path, m
     video = write_discs(tmp_path / "video", appears=12)
     run_all(split_masks(video, tmp_path / "one", stages={"report": False}))
 
-    class Killing(LocalEngine):
-        killed: ClassVar[list[str]] = []
-
-        def submit(self, job: Any, *, alone: bool = False) -> None:
-            super().submit(job, alone=alone)
-            if job.item.endswith("@7-17-1") and not self.killed:
-                self.killed.append(job.item)
-                for worker in self._workers:
-                    if worker.job is not None and worker.job.item == job.item:
-                        worker._process.kill()
-
-    monkeypatch.setattr(runner, "LocalEngine", Killing)
+    killed = kill_at(monkeypatch, "7-17-1")
     (item,), _ = run_all(split_masks(video, tmp_path / "two", engine={"workers": 2}, stages={"report": False}))
-    assert Killing.killed
+    assert killed
     assert item.failure is None
     assert_same_results(tmp_path / "two", tmp_path / "one")
 
@@ -539,6 +534,11 @@ def test_pieces_of_masks_that_do_not_belong_together_are_refused(tmp_path: Path)
         with pytest.raises((ArtifactError, RunFolderError, SettingError), match=text):
             track_masks(video, tmp_path / f"none{n}", pieces=folders, **more)
         assert not (tmp_path / f"none{n}" / "manifest.json").exists()
+    own = trackweave.propose(video, tmp_path / "candidates", levels=[2], candidate_stride=20) / "level_2/filtered"
+    before = (own / "filtered.json").read_bytes()
+    with pytest.raises(RunFolderError, match="is there already"):  # candidates that no run of ours found
+        track_masks(video, tmp_path / "candidates", pieces=[first, second])
+    assert (own / "filtered.json").read_bytes() == before
     with pytest.raises(RunFolderError, match=r"in no piece|of another video"):
         track_masks(other_video, tmp_path / "none", predictor="static", pieces=[first, second])
     with pytest.raises(InputError, match=r"lies where the run writes|written over"):
